@@ -1,0 +1,60 @@
+"""Sessions: one transaction per use case, opened at the entry point, retried when PostgreSQL asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from shared.errors import Unavailable
+
+T = TypeVar("T")
+Sessions = sessionmaker[Session]
+
+_RETRY = frozenset(
+    {"40P01", "40001"}
+)  # deadlock detected, serialization failure: the same transaction goes through next time
+_TRIES = 5
+
+
+def connect(url: str, *, pool_size: int = 10, application: str = "stepfarm") -> Engine:
+    """Return an engine whose connections are checked before use and give up on a silent server in seconds."""
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_timeout=5,
+        connect_args={
+            "application_name": application,
+            "connect_timeout": 5,
+            "options": "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000",
+        },
+    )
+
+
+def sessions(engine: Engine) -> Sessions:
+    """Return the factory of sessions: objects stay readable after the commit."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
+    """Run `work` in one transaction and return what it returns.
+
+    Runs it again after a deadlock or a serialization failure. Raises Unavailable when the database is away: what the
+    transaction did is then unknown if the connection broke during the commit, and `work` must be one that can be repeated.
+    """
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with factory.begin() as session:
+                return work(session)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) in _RETRY and attempt < _TRIES:
+                continue
+            if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
+                raise Unavailable("The database does not answer; the farm goes on when it is back.") from error
+            raise
+    raise AssertionError("unreachable")

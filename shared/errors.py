@@ -1,0 +1,124 @@
+"""Every error that the farm raises on purpose, as one tree:
+
+    FarmError                 500
+    ├── Refused               422  what was asked for cannot be done; `fields` says which field and what would be accepted
+    │   └── TooLarge          413  a body over the limit
+    ├── Unauthorized          401  no key, or a wrong one
+    ├── Forbidden             403  a foreign Host, Origin or form
+    ├── NotFound              404  no such job, image, page or file
+    ├── Conflict              409  the thing is there, but not in a state that allows this
+    ├── Unavailable           503  PostgreSQL or the storage is away; the same call may go through later
+    ├── SettingsError              a FARM_* variable that cannot be used; ends the start
+    ├── LauncherError              an embedded server that cannot be started
+    ├── NotRunning                 no farm answers; the message says how to start one
+    └── RenderError                ends one image, never the worker
+        ├── ModelFileError         a checkpoint that cannot be used; the message is the reason people read
+        ├── Cancelled              the run was closed on request
+        ├── OutOfMemory            the card cannot hold even one row
+        └── StorageError           the result could not be written
+
+`status` is the HTTP status that an error becomes; `retryable` says whether the same call may go through later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class FarmError(Exception):
+    """The farm could not do what was asked."""
+
+    status = 500
+    retryable = False
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One thing wrong with one field: `accepted` says what would have been right."""
+
+    field: str
+    message: str
+    accepted: str
+
+
+class Refused(FarmError):
+    """The request cannot be accepted as it is."""
+
+    status = 422
+
+    def __init__(self, message: str, fields: tuple[FieldError, ...] = ()) -> None:
+        super().__init__(message)
+        self.fields = fields
+
+
+class TooLarge(Refused):
+    """The request's body is larger than the farm accepts."""
+
+    status = 413
+
+
+class Unauthorized(FarmError):
+    """A key is needed, and the one given is missing or wrong."""
+
+    status = 401
+
+
+class Forbidden(FarmError):
+    """The request came from a page or for a host that is not this farm's."""
+
+    status = 403
+
+
+class NotFound(FarmError):
+    """There is no such thing here."""
+
+    status = 404
+
+
+class Conflict(FarmError):
+    """The thing is not in a state that allows this."""
+
+    status = 409
+
+
+class Unavailable(FarmError):
+    """A server that the farm needs is away."""
+
+    status = 503
+    retryable = True
+
+
+class SettingsError(FarmError):
+    """A FARM_* variable cannot be used."""
+
+
+class LauncherError(FarmError):
+    """An embedded server cannot be started."""
+
+
+class NotRunning(FarmError):
+    """No farm answers."""
+
+
+class RenderError(FarmError):
+    """An image cannot be rendered."""
+
+
+class ModelFileError(RenderError):
+    """A model file cannot be used; the message is the reason, for people."""
+
+
+class Cancelled(RenderError):
+    """The run was closed because its image was cancelled or taken away."""
+
+
+class OutOfMemory(RenderError):
+    """The card cannot hold even one row of this picture."""
+
+    retryable = True
+
+
+class StorageError(RenderError):
+    """The storage did not take or give an object."""
+
+    retryable = True

@@ -1,0 +1,162 @@
+"""The farm's own configuration: `FARM_*` environment variables, read once at start. Nobody else reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import SettingsError
+
+PREFIX = "FARM_"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def _split_keys(value: object) -> object:
+    """`ann:secret,bob:other` -> {secret: owner}; an owner may have several keys."""
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
+    if any(not owner or len(key) < 8 for owner, _, key in pairs):
+        raise ValueError("must be owner:key pairs separated by commas, each key at least 8 characters long")
+    return {key: owner for owner, _, key in pairs}
+
+
+def _url_of(*schemes: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if isinstance(value, str) and value and urlsplit(value).scheme not in schemes:
+            raise ValueError(f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _folder(value: object) -> object:
+    return Path(value).expanduser().absolute() if isinstance(value, str) and value else value
+
+
+Folder = Annotated[Path, BeforeValidator(_folder)]
+ApiKeys = Annotated[dict[str, str], BeforeValidator(_split_keys)]
+
+
+class Limits(BaseModel):
+    """What the door accepts of one job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    min_size: int = 64
+    max_size: int = 2048
+    max_steps: int = 150
+    max_cfg_scale: float = 30
+    max_count: int = 1000
+    max_prompt_chars: int = 10_000
+
+
+class Settings(BaseModel):
+    """Every setting, with its default; `FARM_DATABASE_URL` sets `database_url`, and so on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Folder = Field(Path("var").absolute(), description="Where an embedded farm keeps its data.")
+    models: Folder = Field(Path("models").absolute(), description="Where checkpoints lie.")
+    database_url: Annotated[str, _url_of("postgresql")] = Field("", description="PostgreSQL; unset: embedded.")
+    redis_url: Annotated[str, _url_of("redis", "rediss", "redis+socket", "unix")] = Field(
+        "", description="Redis; unset: embedded."
+    )
+    storage_url: str = Field("", description="Where pictures go: a folder or s3://bucket/prefix; unset: in FARM_HOME.")
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8321, ge=0, le=65535, description="Port that the API listens on; 0: any free one.")
+    api_keys: ApiKeys = Field(default_factory=dict, description="owner:key pairs; needed on any address but loopback.")
+    allowed_hosts: str = Field("", description="Further Host names that pages may be asked under, by commas.")
+    secret_key: str = Field("", description="Signs cookies; unset: made once and kept in FARM_HOME.")
+    url: str = Field("", description="Where the client finds the API; unset: the farm of FARM_HOME.")
+    api_key: str = Field("", description="The client's key.")
+    api_threads: int = Field(16, ge=2, le=256, description="Requests that one API process answers at once.")
+    max_streams: int = Field(8, ge=0, description="Event streams of one API process; past them pages poll.")
+    max_body_bytes: int = Field(2 * 2**20, ge=1024, description="Largest request body.")
+    min_size: int = Field(64, ge=8, multiple_of=8, description="Smallest width or height, pixels.")
+    max_size: int = Field(2048, ge=64, multiple_of=8, description="Largest width or height, pixels.")
+    max_steps: int = Field(150, ge=1, description="Most steps of a job.")
+    max_cfg_scale: float = Field(30, ge=1, description="Highest CFG scale.")
+    max_count: int = Field(1000, ge=1, description="Most images of a job.")
+    max_prompt_chars: int = Field(10_000, ge=1, description="Longest prompt.")
+    pool: str = Field(
+        "default", pattern=r"^[a-z0-9-]{1,32}$", description="The pool that this machine's workers serve."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the weights; auto: float16 on a card, float32 on the CPU."
+    )
+    preview_steps: int = Field(4, ge=0, description="A preview every so many steps; 0: none.")
+    resident_checkpoints: int = Field(2, ge=1, description="Checkpoints that one worker keeps in memory.")
+    lease_seconds: float = Field(
+        20, gt=0, description="How long a worker may be silent before its images are given back."
+    )
+    beat_seconds: float = Field(5, gt=0, description="How often a worker renews its lease.")
+    look_seconds: float = Field(1, gt=0, description="How often an idle worker looks for images without a ticket.")
+    grace_seconds: float = Field(60, ge=0, description="How long a stopping worker may finish what it has.")
+    rescan_seconds: float = Field(10, gt=0, description="How often a worker rescans the models folder.")
+    log_format: Literal["console", "json"] = Field("console", description="How logs are written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.beat_seconds * 2 > self.lease_seconds:
+            raise ValueError("FARM_LEASE_SECONDS must be at least twice FARM_BEAT_SECONDS")
+        if self.min_size > self.max_size:
+            raise ValueError("FARM_MIN_SIZE must not be above FARM_MAX_SIZE")
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in LOOPBACK
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL of the database, embedded or not."""
+        if self.database_url:
+            return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+        from shared.launcher import database_url  # noqa: PLC0415 - the launcher reads settings
+
+        return database_url(self.home)
+
+    @property
+    def redis(self) -> str:
+        """The URL of Redis in the form of redis-py, embedded or not."""
+        if self.redis_url:
+            return self.redis_url.replace("redis+socket://", "unix://", 1)
+        from shared.launcher import redis_url  # noqa: PLC0415 - the launcher reads settings
+
+        return redis_url(self.home)
+
+    @property
+    def storage(self) -> str:
+        """The fsspec URL that pictures are stored under."""
+        return self.storage_url or f"file://{self.home / 'pictures'}"
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings of `environ`. Raises SettingsError that names each variable which cannot be used."""
+    given: dict[str, Any] = {
+        name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX) and value
+    }
+    known = {name: value for name, value in given.items() if name in Settings.model_fields}
+    try:
+        return Settings.model_validate(known)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    name = str(problem["loc"][0])
+    return f"{PREFIX}{name.upper()}={problem['input']!r}: {message} ({Settings.model_fields[name].description})"

@@ -1,0 +1,40 @@
+"""The states of images, jobs and workers. Who moves between them: `shared/queue/`, nobody else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ImageState(StrEnum):
+    """Where one image is on its way."""
+
+    HELD = "held"  # not to be claimed yet: by hand, until a time, behind another job
+    QUEUED = "queued"  # claimable now
+    RUNNING = "running"  # a worker carries it
+    SUCCEEDED = "succeeded"  # its picture is committed
+    FAILED = "failed"  # ended with a reason
+    CANCELLED = "cancelled"  # ended on request
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL
+
+
+FINAL = frozenset({ImageState.SUCCEEDED, ImageState.FAILED, ImageState.CANCELLED})
+
+
+class JobState(StrEnum):
+    """What a job stores: open until its last image ends."""
+
+    OPEN = "open"
+    SUCCEEDED = "succeeded"  # every image succeeded
+    FAILED = "failed"  # at least one image failed
+    CANCELLED = "cancelled"  # none failed, at least one was cancelled
+
+
+class WorkerState(StrEnum):
+    """What a worker says of itself with each beat."""
+
+    STARTING = "starting"  # registered; torch and the card are not up yet
+    READY = "ready"  # takes tickets
+    DRAINING = "draining"  # finishes what it has, takes nothing new

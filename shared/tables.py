@@ -1,0 +1,152 @@
+"""The tables. Only `shared/queue/` writes a state; `migrations/` makes them, and a test compares the two."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, MetaData, String, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.states import ImageState, JobState, WorkerState
+
+
+class Base(DeclarativeBase):
+    """Base of all tables: names of constraints are fixed, so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: JSONB,
+        int: BigInteger,
+        str: String,
+    }
+
+
+NOW = text("now()")
+
+
+class Job(Base):
+    """What a person submitted: one frozen set of parameters, one or many images."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (UniqueConstraint("owner", "idempotency_key"), Index(None, "owner", "id"))
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    owner: Mapped[str]
+    state: Mapped[str] = mapped_column(default=JobState.OPEN)
+    params: Mapped[dict[str, Any]]  # RenderParams, resolved
+    checkpoint: Mapped[str]  # SHA-256
+    count: Mapped[int]
+    unfinished: Mapped[int]  # images that have not ended; taken down last, by the move that ends them
+    idempotency_key: Mapped[str | None]
+    idempotency_digest: Mapped[
+        str | None
+    ]  # SHA-256 of what came with the key: the same key with another body is refused
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    ended_at: Mapped[datetime | None]
+
+
+class Image(Base):
+    """One picture of a job: the unit that is claimed, rendered, retried and stored. Narrow: parameters stand on the job."""
+
+    __tablename__ = "images"
+    __table_args__ = (
+        UniqueConstraint("job_id", "index"),
+        # The claim's one probe: the head of a lane.
+        Index(
+            "ix_images_lane", "owner", "checkpoint", "pool", "memory_class", text("urgent DESC"), text("priority DESC"), "id",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index("ix_images_running", "owner", "worker_id", postgresql_where=text("state = 'running'")),
+        Index("ix_images_served", "owner", text("started_at DESC"), postgresql_where=text("started_at IS NOT NULL")),
+    )  # fmt: skip
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    index: Mapped[int]
+    state: Mapped[str] = mapped_column(default=ImageState.QUEUED)
+    # A lane: all that decides which workers may render it, for whom.
+    owner: Mapped[str]
+    checkpoint: Mapped[str]
+    pool: Mapped[str]
+    memory_class: Mapped[int]
+    urgent: Mapped[bool]
+    priority: Mapped[int]
+    cost: Mapped[int]  # work: rows x steps x area in latent cells
+    attempt: Mapped[int] = mapped_column(default=0)  # only ever rises: the fence, and part of the storage key
+    strikes: Mapped[int] = mapped_column(default=0)  # crashes of a worker's process while this image ran
+    worker_id: Mapped[int | None] = mapped_column(ForeignKey("workers.id"))
+    reason: Mapped[str | None]  # why it failed or is held, for people
+    held_until: Mapped[datetime | None]
+    queued_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    bytes: Mapped[int | None]  # size of the committed picture
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+
+
+class Worker(Base):
+    """One start of one worker process, pinned to one card. The row is gone when it is buried or has left."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    name: Mapped[str]  # host/card, as people know it
+    host: Mapped[str]
+    pid: Mapped[int]
+    card: Mapped[str]  # cuda:0, cpu:0
+    card_name: Mapped[str]  # NVIDIA H200, CPU
+    pool: Mapped[str]
+    slots: Mapped[int]
+    state: Mapped[str] = mapped_column(default=WorkerState.STARTING)
+    phase: Mapped[str] = mapped_column(default="")  # what it does now, for people: "loading checkpoint, about 8 s"
+    resident: Mapped[list[str]] = mapped_column(default=list)  # SHA-256 of the checkpoints in its memory
+    load_seconds: Mapped[float | None]  # of its latest checkpoint, measured
+    started_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    beat_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    lease_until: Mapped[datetime]
+
+
+class ModelFile(Base):
+    """One file of the models folder, as the last scan saw it."""
+
+    __tablename__ = "model_files"
+    __table_args__ = (Index(None, "sha256"),)
+
+    path: Mapped[str] = mapped_column(primary_key=True)  # relative to the models folder
+    name: Mapped[str]  # the stem: what people type
+    kind: Mapped[str]  # checkpoint
+    architecture: Mapped[str | None]  # sd1
+    sha256: Mapped[str | None]
+    size: Mapped[int]
+    mtime_ns: Mapped[int]
+    native_size: Mapped[int | None]  # pixels of a side
+    usable: Mapped[bool]
+    reason: Mapped[str | None]  # why it is not usable, for people
+    scanned_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class History(Base):
+    """What happened to images and workers, one line an event, for people and for proof."""
+
+    __tablename__ = "history"
+    __table_args__ = (Index(None, "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    event: Mapped[str]  # submitted, claimed, finished, failed, cancelled, retried, handed back, buried
+    job_id: Mapped[int | None]
+    image_id: Mapped[int | None]
+    attempt: Mapped[int | None]
+    worker: Mapped[str | None]
+    detail: Mapped[str | None]
