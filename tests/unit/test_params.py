@@ -1,0 +1,97 @@
+"""RenderParams: frozen, strict, complete, and readable for ever."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared.params import MAX_SEED, RenderParams
+
+STORED = Path(__file__).parents[1] / "data" / "job-params-v1.json"
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=200)
+complete = st.builds(
+    RenderParams,
+    prompt=texts,
+    negative_prompt=texts,
+    checkpoint=texts,
+    width=st.integers(0, 256).map(lambda cells: cells * 8),
+    height=st.integers(0, 256).map(lambda cells: cells * 8),
+    steps=st.integers(1, 150),
+    cfg_scale=st.floats(0, 30),
+    seed=st.integers(-1, MAX_SEED),
+    count=st.integers(1, 1000),
+    exact=st.booleans(),
+)
+
+
+@given(complete)
+def test_json_round_trip_keeps_every_field(params):
+    assert RenderParams.from_stored(json.loads(params.model_dump_json())) == params
+
+
+def test_a_stored_job_reads_as_before():
+    params = RenderParams.from_stored(json.loads(STORED.read_text()))
+    assert (params.prompt, params.seed, params.count) == ("a photo of the sea at night, moon, red sailboat", 7, 4)
+    assert (params.width, params.sampler, params.schedule, params.cfg_scale) == (128, "Euler a", "automatic", 7.0)
+
+
+def test_a_field_younger_than_the_stored_job_takes_its_default():
+    stored = json.loads(STORED.read_text())
+    del stored["exact"]
+    assert RenderParams.from_stored(stored).exact is False
+
+
+def test_an_image_is_the_job_with_its_own_seed_and_alone():
+    job = RenderParams(prompt="sea", seed=7, count=4)
+    assert job.image(3) == RenderParams(prompt="sea", seed=10, count=1)
+
+
+def test_nothing_can_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        RenderParams().steps = 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", "20"),
+        ("steps", 0),
+        ("steps", 2.5),
+        ("steps", True),
+        ("width", 100),
+        ("width", -8),
+        ("cfg_scale", float("nan")),
+        ("cfg_scale", float("inf")),
+        ("cfg_scale", -1),
+        ("seed", -2),
+        ("seed", MAX_SEED + 1),
+        ("count", 0),
+        ("prompt", None),
+        ("prompt", "a\x00b"),
+        ("prompt", "\ud800"),
+        ("colour", "red"),
+    ],
+)
+def test_a_value_of_the_wrong_form_is_refused_by_name(field, value):
+    with pytest.raises(ValidationError) as caught:
+        RenderParams.model_validate({field: value})
+    assert {error["loc"][0] for error in caught.value.errors()} == {field}
+
+
+@pytest.mark.parametrize(("cfg_scale", "rows"), [(1.0, 1), (7.0, 2), (0.0, 2)])
+def test_guidance_costs_a_second_row_except_at_scale_one(cfg_scale, rows):
+    assert RenderParams(cfg_scale=cfg_scale).rows == rows
+
+
+def test_resolved_means_nothing_is_left_to_fill_in():
+    whole = RenderParams(checkpoint="scenes-v1 [0123456789]", width=128, height=128, seed=0)
+    assert whole.is_resolved
+    assert not whole.model_copy(update={"seed": -1}).is_resolved
+    assert not whole.model_copy(update={"width": 0}).is_resolved
+    assert not RenderParams().is_resolved
