@@ -1,0 +1,58 @@
+# The newcomer's commands. `make` alone lists them.
+
+VENV := .venv
+FARM := $(VENV)/bin/farm
+INSTALLED := $(VENV)/.installed
+
+# What a person types reaches `farm` as it was typed: $(value) keeps make from expanding it, the environment keeps the
+# shell from reading it, and a recipe names it only inside double quotes.
+TYPED := PROMPT NEGATIVE CHECKPOINT SIZE STEPS CFG SAMPLER SCHEDULE SEED COUNT OUT
+$(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
+
+export PYTHON TORCH_INDEX
+
+.DEFAULT_GOAL := help
+.PHONY: help render up doctor venv test lint format clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo '  make render PROMPT="a red sailboat at sea" SEED=7     also: NEGATIVE CHECKPOINT SIZE=512x768 STEPS CFG'
+	@echo '                                                        SAMPLER SCHEDULE COUNT OUT=folder'
+	@echo '  Settings are FARM_* variables: docs/configuration.md. PYTHON= and TORCH_INDEX= choose what venv is made of.'
+
+render: $(INSTALLED) ## Render PROMPT="…" to ./pictures, with the running farm or one started for it
+	@test -n "$$PROMPT" || { echo 'Say what to render: make render PROMPT="a red sailboat at sea"' >&2; exit 2; }
+	@$(FARM) render $${NEGATIVE:+--negative="$$NEGATIVE"} $${CHECKPOINT:+--checkpoint="$$CHECKPOINT"} \
+		$${SIZE:+--size="$$SIZE"} $${STEPS:+--steps="$$STEPS"} $${CFG:+--cfg="$$CFG"} $${SAMPLER:+--sampler="$$SAMPLER"} \
+		$${SCHEDULE:+--schedule="$$SCHEDULE"} $${SEED:+--seed="$$SEED"} $${COUNT:+--count="$$COUNT"} $${OUT:+--out="$$OUT"} \
+		-- "$$PROMPT"
+
+up: $(INSTALLED) ## Start the farm and print the address of its pages; Ctrl-C stops it
+	@$(FARM) up
+
+doctor: $(INSTALLED) ## Check this machine and this farm, and say what to do about what is wrong
+	@$(FARM) doctor
+
+venv: $(INSTALLED) ## Make .venv with everything that constraints.txt pins
+
+test: $(INSTALLED) ## Run every test
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED) ## Check style, types and import contracts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo
+
+format: $(INSTALLED) ## Format the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## Remove .venv and what tools cache; pictures and the farm's data in var stay
+	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt deploy/venv.sh
+	@deploy/venv.sh $(VENV)
+	@touch $@
