@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Index, MetaData, String, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -19,6 +30,7 @@ class Base(DeclarativeBase):
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
             "fk": "fk_%(table_name)s_%(column_0_name)s",
             "pk": "pk_%(table_name)s",
         }
@@ -39,7 +51,12 @@ class Job(Base):
     """What a person submitted: one frozen set of parameters, one or many images."""
 
     __tablename__ = "jobs"
-    __table_args__ = (UniqueConstraint("owner", "idempotency_key"), Index(None, "owner", "id"))
+    __table_args__ = (
+        UniqueConstraint("owner", "idempotency_key"),
+        CheckConstraint("unfinished BETWEEN 0 AND count", name="unfinished"),
+        Index(None, "owner", "id"),
+        Index(None, "owner", "state", "id"),
+    )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     owner: Mapped[str]
@@ -49,9 +66,7 @@ class Job(Base):
     count: Mapped[int]
     unfinished: Mapped[int]  # images that have not ended; taken down last, by the move that ends them
     idempotency_key: Mapped[str | None]
-    idempotency_digest: Mapped[
-        str | None
-    ]  # SHA-256 of what came with the key: the same key with another body is refused
+    idempotency_digest: Mapped[str | None]  # SHA-256 of what came with the key: another body under it is refused
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     ended_at: Mapped[datetime | None]
 
@@ -67,8 +82,11 @@ class Image(Base):
             "ix_images_lane", "owner", "checkpoint", "pool", "memory_class", text("urgent DESC"), text("priority DESC"), "id",
             postgresql_where=text("state = 'queued'"),
         ),
-        Index("ix_images_running", "owner", "worker_id", postgresql_where=text("state = 'running'")),
+        # What a worker runs (beat, bury), and the running work of each owner (policy).
+        Index("ix_images_running", "worker_id", "owner", postgresql_where=text("worker_id IS NOT NULL")),
+        # When an owner was served last (policy).
         Index("ix_images_served", "owner", text("started_at DESC"), postgresql_where=text("started_at IS NOT NULL")),
+        CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="running_on_a_worker"),
     )  # fmt: skip
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -79,20 +97,19 @@ class Image(Base):
     owner: Mapped[str]
     checkpoint: Mapped[str]
     pool: Mapped[str]
-    memory_class: Mapped[int]
+    memory_class: Mapped[int]  # the latent has at most 2 ** memory_class cells
     urgent: Mapped[bool]
     priority: Mapped[int]
     cost: Mapped[int]  # work: rows x steps x area in latent cells
     attempt: Mapped[int] = mapped_column(default=0)  # only ever rises: the fence, and part of the storage key
     strikes: Mapped[int] = mapped_column(default=0)  # crashes of a worker's process while this image ran
-    worker_id: Mapped[int | None] = mapped_column(ForeignKey("workers.id"))
+    worker_id: Mapped[int | None] = mapped_column(ForeignKey("workers.id"))  # while it runs
+    worker: Mapped[str | None]  # name of the worker that runs or ended it, for people: its row may be gone
     reason: Mapped[str | None]  # why it failed or is held, for people
-    held_until: Mapped[datetime | None]
     queued_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    started_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]  # of the latest attempt
     ended_at: Mapped[datetime | None]
     bytes: Mapped[int | None]  # size of the committed picture
-    cancel_requested: Mapped[bool] = mapped_column(default=False)
 
 
 class Worker(Base):
@@ -144,7 +161,7 @@ class History(Base):
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=NOW)
-    event: Mapped[str]  # submitted, claimed, finished, failed, cancelled, retried, handed back, buried
+    event: Mapped[str]  # shared.queue.history.Event
     job_id: Mapped[int | None]
     image_id: Mapped[int | None]
     attempt: Mapped[int | None]
