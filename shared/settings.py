@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from shared import addresses
 from shared.errors import SettingsError
 
 PREFIX = "FARM_"
@@ -123,18 +124,14 @@ class Settings(BaseModel):
         """The SQLAlchemy URL of the database, embedded or not."""
         if self.database_url:
             return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-        from shared.launcher import database_url  # noqa: PLC0415 - the launcher reads settings
-
-        return database_url(self.home)
+        return addresses.database_url(self.home)
 
     @property
     def redis(self) -> str:
         """The URL of Redis in the form of redis-py, embedded or not."""
         if self.redis_url:
             return self.redis_url.replace("redis+socket://", "unix://", 1)
-        from shared.launcher import redis_url  # noqa: PLC0415 - the launcher reads settings
-
-        return redis_url(self.home)
+        return addresses.redis_url(self.home)
 
     @property
     def storage(self) -> str:

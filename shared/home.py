@@ -1,0 +1,103 @@
+"""The home of a farm (`FARM_HOME`): who holds it, and where the farm that holds it is reached."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from shared.errors import LauncherError
+
+_PATIENCE_SECONDS: Final = 1.0  # a holder killed this moment lets go only when the kernel has taken it apart
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `farm up` leaves in its home for clients to read."""
+
+    url: str  # of the API
+    pid: int  # of the process that holds the home
+    started_at: str  # ISO 8601, UTC
+
+
+@contextmanager
+def claim_home(home: Path) -> Iterator[None]:
+    """Hold `home` while the context lasts, so that one farm at a time runs in it. Raises LauncherError if one does.
+
+    The kernel lets go when the process ends, however it ends. A home that does not exist is made, for the owner alone.
+    """
+    make_private(home)
+    with (home / "lock").open("a+") as lock:
+        _lock(lock.fileno(), home)
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def running(home: Path) -> bool:
+    """True while a farm holds `home`."""
+    try:
+        with (home / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder` for its owner alone; one that is there stays as it is. Raises LauncherError where that cannot be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LauncherError(
+            f"{folder} cannot be made ({error.strerror}); set FARM_HOME to a folder of yours."
+        ) from error
+
+
+def write_record(home: Path, record: Record) -> None:
+    """Leave `record` in `home`, whole or not at all."""
+    fresh = home / "farm.json.new"
+    fresh.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    fresh.replace(home / "farm.json")
+
+
+def read_record(home: Path) -> Record | None:
+    """Return the record of the farm that holds `home` now; None where none does, or where it is not up yet."""
+    if not running(home):
+        return None
+    try:
+        return Record(**json.loads((home / "farm.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def clear_record(home: Path) -> None:
+    """Take the record away: nobody is to be sent to a farm that stops."""
+    with suppress(OSError):
+        (home / "farm.json").unlink(missing_ok=True)
+
+
+def _lock(descriptor: int, home: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise LauncherError(
+                    f"A farm runs in {home} already (process {_holder(home)}). Stop it, or set FARM_HOME to another folder."
+                ) from None
+        time.sleep(0.02)
+
+
+def _holder(home: Path) -> str:
+    return (home / "lock").read_text().strip() or "unknown"
