@@ -1,8 +1,10 @@
-"""What happened, one line an event: for people, and for proof. Every move writes its lines in its own transaction."""
+"""What happened, one line an event: for people, and for proof. Every move writes its lines in its own statement."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+
+from sqlalchemy import TextClause, text
 
 
 class Event(StrEnum):
@@ -14,18 +16,21 @@ class Event(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     RETRIED = "retried"
-    HANDED_BACK = "handed back"  # by a worker that lives on, or has left in order
-    GIVEN_BACK = "given back"  # by the burial of its worker
+    HANDED_BACK = "handed back"  # by a worker that lives on
+    GIVEN_BACK = "given back"  # by the burial of its worker, or when it left
     DELETED = "deleted"
     REGISTERED = "registered"
     LEFT = "left"
     BURIED = "buried"
 
 
-# The last part of a move's statement: `moved` are the images that it moved. One line each, in the same statement.
-NOTED = """
-    noted AS (
-        INSERT INTO history (event, job_id, image_id, attempt, worker, detail)
-        SELECT :event, job_id, id, attempt, worker, :detail FROM moved
-    )
-"""
+def noted(move: str, answer: str) -> TextClause:
+    """Return the statement of a move: `move` ends in the part `moved`, the images moved, which get a line each."""
+    return text(f"""
+        WITH {move.strip()},
+        noted AS (
+            INSERT INTO history (event, job_id, image_id, attempt, worker, detail)
+            SELECT :event, job_id, id, attempt, worker, :detail FROM moved
+        )
+        {answer.strip()}
+    """)  # noqa: S608 - both are constants of the modules beside this one

@@ -1,0 +1,274 @@
+"""The moves of images between their states, one function each: submit, finish, fail, cancel, retry, delete, hand back.
+The others are `claim` and `reap`; nobody else writes a state.
+
+Every function takes a Session and never commits: run it with `shared.database.transact`.
+
+Lock order, which keeps the farm free of deadlocks: a worker's row (only `claim` and `reap` lock it), then images by id,
+then jobs by id, nothing else. A move of several images locks them by id first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from shared.errors import Conflict, NotFound
+from shared.queue.claim import Claim
+from shared.queue.endings import take_down
+from shared.queue.history import Event, noted
+from shared.queue.submit import Submission, submit
+from shared.states import ImageState
+from shared.tables import Job
+
+__all__ = [
+    "Cancelled",
+    "Finish",
+    "Submission",
+    "cancel",
+    "delete",
+    "fail",
+    "finish",
+    "hand_back",
+    "retry",
+    "submit",
+]
+
+
+class Finish(StrEnum):
+    """What became of a claim's end."""
+
+    COMMITTED = "committed"
+    ALREADY_MINE = "already mine"  # the same attempt ended like this before: only the answer was lost
+    REFUSED = "refused"  # the image was cancelled, given back or claimed anew meanwhile
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """How many images a cancel ended, and which of them a worker has to be told of."""
+
+    images: int
+    running: tuple[int, ...]
+
+
+# The fence: the attempt is still the row's, and it runs on the worker that claimed it.
+_END = noted(
+    """
+    moved AS (
+        UPDATE images
+        SET state = :state,
+            worker_id = NULL,
+            ended_at = clock_timestamp(),
+            reason = :detail,
+            bytes = :bytes
+        WHERE id = :image_id
+          AND attempt = :attempt
+          AND worker_id = :worker_id
+        RETURNING id, job_id, attempt, worker
+    )
+    """,
+    "SELECT job_id FROM moved",
+)
+
+_IS_MINE = text("""
+    SELECT EXISTS (SELECT FROM images WHERE id = :image_id AND attempt = :attempt AND state = :state)
+""")
+
+
+def finish(session: Session, claim: Claim, picture_bytes: int) -> Finish:
+    """End `claim`'s image with its picture, which is stored by now under this attempt's key."""
+    return _end(session, claim, ImageState.SUCCEEDED, Event.FINISHED, picture_bytes=picture_bytes)
+
+
+def fail(session: Session, claim: Claim, reason: str) -> Finish:
+    """End `claim`'s image with the reason that people read."""
+    return _end(session, claim, ImageState.FAILED, Event.FAILED, reason=reason)
+
+
+def _end(
+    session: Session,
+    claim: Claim,
+    state: ImageState,
+    event: Event,
+    *,
+    reason: str | None = None,
+    picture_bytes: int | None = None,
+) -> Finish:
+    fence = {"image_id": claim.image_id, "attempt": claim.attempt, "worker_id": claim.worker_id, "state": state}
+    ended = session.execute(_END, fence | {"bytes": picture_bytes, "event": event, "detail": reason}).scalars().all()
+    if ended:
+        take_down(session, ended)
+        return Finish.COMMITTED
+    return Finish.ALREADY_MINE if session.execute(_IS_MINE, fence).scalar_one() else Finish.REFUSED
+
+
+_CANCEL = noted(
+    """
+    taken AS (
+        SELECT id, state AS was
+        FROM images
+        WHERE job_id = :job_id
+          AND (index = :index OR CAST(:index AS bigint) IS NULL)
+          AND state IN ('held', 'queued', 'running')
+        ORDER BY id
+        FOR UPDATE
+    ),
+    moved AS (
+        UPDATE images
+        SET state = 'cancelled',
+            worker_id = NULL,
+            ended_at = clock_timestamp(),
+            reason = NULL
+        FROM taken
+        WHERE images.id = taken.id
+        RETURNING images.id, job_id, attempt, worker, was
+    )
+    """,
+    "SELECT id, was FROM moved ORDER BY id",
+)
+
+
+def cancel(session: Session, job_id: int, index: int | None = None) -> Cancelled:
+    """End what has not ended of a job, or its image `index`. Raises NotFound, and Conflict when all of it has ended."""
+    rows = session.execute(_CANCEL, {"job_id": job_id, "index": index, "event": Event.CANCELLED, "detail": None}).all()
+    if not rows:
+        raise _in_the_way(session, job_id, index, "cancelled")
+    take_down(session, [job_id] * len(rows))
+    return Cancelled(len(rows), tuple(image_id for image_id, was in rows if was == ImageState.RUNNING))
+
+
+_RETRY = noted(
+    """
+    taken AS (
+        SELECT id
+        FROM images
+        WHERE job_id = :job_id
+          AND (index = :index OR CAST(:index AS bigint) IS NULL)
+          AND state IN ('failed', 'cancelled')
+        ORDER BY id
+        FOR UPDATE
+    ),
+    moved AS (
+        UPDATE images
+        SET state = 'queued',
+            strikes = 0,
+            worker = NULL,
+            reason = NULL,
+            queued_at = clock_timestamp(),
+            ended_at = NULL
+        FROM taken
+        WHERE images.id = taken.id
+        RETURNING images.id, job_id, attempt, worker
+    )
+    """,
+    "SELECT count(*) FROM moved",
+)
+
+_REOPEN = text("""
+    UPDATE jobs
+    SET unfinished = unfinished + :images,
+        state = 'open',
+        ended_at = NULL
+    WHERE id = :job_id
+""")
+
+
+def retry(session: Session, job_id: int, index: int | None = None) -> int:
+    """Put failed and cancelled images of a job, or its image `index`, back with their seeds; return how many.
+
+    Strikes are cleared, the attempt goes on rising. Raises NotFound, and Conflict when there is nothing to retry.
+    """
+    images: int = session.execute(
+        _RETRY, {"job_id": job_id, "index": index, "event": Event.RETRIED, "detail": None}
+    ).scalar_one()
+    if not images:
+        raise _in_the_way(session, job_id, index, "retried")
+    session.execute(_REOPEN, {"job_id": job_id, "images": images})
+    return images
+
+
+_ALL = text("SELECT state FROM images WHERE job_id = :job_id ORDER BY id FOR UPDATE")
+_NOTE_DELETED = text("""
+    INSERT INTO history (event, job_id, detail) SELECT :event, id, owner FROM jobs WHERE id = :job_id
+""")
+
+
+def delete(session: Session, job_id: int) -> None:
+    """Remove a job and its images. Raises NotFound, and Conflict while an image runs: cancel it first."""
+    states = session.execute(_ALL, {"job_id": job_id}).scalars().all()
+    if ImageState.RUNNING in states:
+        running = states.count(ImageState.RUNNING)
+        raise Conflict(
+            f"Job {job_id} has {running} running image{'s' * (running > 1)}: cancel it before you delete it."
+        )
+    session.execute(_NOTE_DELETED, {"job_id": job_id, "event": Event.DELETED})
+    if not session.execute(delete_rows(Job).where(Job.id == job_id).returning(Job.id)).scalars().all():
+        raise _no_job(job_id)
+
+
+_HAND_BACK = noted(
+    """
+    taken AS (
+        SELECT id, worker
+        FROM images
+        JOIN unnest(CAST(:ids AS bigint[]), CAST(:attempts AS bigint[])) AS given (image_id, given_attempt)
+          ON given.image_id = images.id AND given.given_attempt = images.attempt
+        WHERE worker_id = :worker_id
+        ORDER BY id
+        FOR UPDATE OF images
+    ),
+    moved AS (
+        UPDATE images
+        SET state = 'queued',
+            worker_id = NULL,
+            worker = NULL
+        FROM taken
+        WHERE images.id = taken.id
+        RETURNING images.id, job_id, attempt, taken.worker
+    )
+    """,
+    "SELECT count(*) FROM moved",
+)
+
+
+def hand_back(session: Session, worker_id: int, images: Mapping[int, int]) -> int:
+    """Queue images (id -> attempt) that the worker runs but will not finish, without a strike; return how many it had."""
+    handed: int = session.execute(
+        _HAND_BACK,
+        {
+            "worker_id": worker_id,
+            "ids": list(images),
+            "attempts": list(images.values()),
+            "event": Event.HANDED_BACK,
+            "detail": None,
+        },
+    ).scalar_one()
+    return handed
+
+
+_STATES = text("""
+    SELECT DISTINCT state
+    FROM images
+    WHERE job_id = :job_id
+      AND (index = :index OR CAST(:index AS bigint) IS NULL)
+    ORDER BY state
+""")
+
+
+def _in_the_way(session: Session, job_id: int, index: int | None, moved: str) -> Conflict | NotFound:
+    """Return why nothing could be `moved`: no such thing, or the state it is in."""
+    states = session.execute(_STATES, {"job_id": job_id, "index": index}).scalars().all()
+    if states:
+        what = f"Job {job_id}" if index is None else f"Image {index} of job {job_id}"
+        return Conflict(f"{what} is {' and '.join(states)}: nothing of it can be {moved}.")
+    if index is None or not session.get(Job, job_id):
+        return _no_job(job_id)
+    return NotFound(f"Job {job_id} has no image {index}.")
+
+
+def _no_job(job_id: int) -> NotFound:
+    return NotFound(f"There is no job {job_id}.")

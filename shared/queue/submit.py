@@ -1,0 +1,124 @@
+"""Submission: a job and its images, recorded in one transaction or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from shared.errors import Conflict
+from shared.params import RenderParams
+from shared.queue.history import Event
+from shared.tables import Job
+
+CELL = 8  # pixels of a side of one latent cell
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The job that was asked for; `is_new` is False when its idempotency key had brought it before."""
+
+    job: Job
+    is_new: bool
+
+
+_IMAGES = text("""
+    INSERT INTO images (
+        job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes
+    )
+    SELECT :job_id, index, 'queued', :owner, :checkpoint, :pool, :memory_class, :urgent, :priority, :cost, 0, 0
+    FROM generate_series(0, :count - 1) AS index
+""")
+
+_NOTE = text("""
+    INSERT INTO history (event, job_id, detail) VALUES (:event, :job_id, :owner)
+""")
+
+
+def submit(
+    session: Session,
+    owner: str,
+    params: RenderParams,
+    *,
+    checkpoint: str,
+    pool: str = "default",
+    priority: int = 0,
+    urgent: bool = False,
+    idempotency_key: str | None = None,
+    asked: RenderParams | None = None,
+) -> Submission:
+    """Record a job of the resolved `params` and queue its images.
+
+    `checkpoint` is the SHA-256 that `params.checkpoint` names. With an idempotency key the same request brings the same
+    job, however often and from wherever it comes; another request under that key raises Conflict. Requests are compared
+    as they came: `asked`, before the door filled in a random seed (default: `params`).
+    """
+    digest = _digest(asked or params) if idempotency_key else None
+    job = _insert_job(session, owner, params, checkpoint, idempotency_key, digest)
+    if job is None:
+        return _earlier(session, owner, idempotency_key, digest)
+    session.execute(
+        _IMAGES,
+        {
+            "job_id": job.id,
+            "owner": owner,
+            "checkpoint": checkpoint,
+            "pool": pool,
+            "memory_class": memory_class(params),
+            "urgent": urgent,
+            "priority": priority,
+            "cost": cost(params),
+            "count": params.count,
+        },
+    )
+    session.execute(_NOTE, {"event": Event.SUBMITTED, "job_id": job.id, "owner": owner})
+    return Submission(job, is_new=True)
+
+
+def cost(params: RenderParams) -> int:
+    """Return the work of one image: rows x steps x latent cells."""
+    return params.rows * params.steps * _cells(params)
+
+
+def memory_class(params: RenderParams) -> int:
+    """Return the memory class of one image: the smallest power of two that holds its latent cells."""
+    return (_cells(params) - 1).bit_length()
+
+
+def _cells(params: RenderParams) -> int:
+    return (params.width // CELL) * (params.height // CELL)
+
+
+def _digest(asked: RenderParams) -> str:
+    return hashlib.sha256(asked.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+
+
+def _insert_job(
+    session: Session, owner: str, params: RenderParams, checkpoint: str, key: str | None, digest: str | None
+) -> Job | None:
+    """Return the new job; None when the owner's key is taken. Waits for a transaction that is just taking it."""
+    statement = (
+        insert(Job)
+        .values(
+            owner=owner,
+            params=params.model_dump(mode="json"),
+            checkpoint=checkpoint,
+            count=params.count,
+            unfinished=params.count,
+            idempotency_key=key,
+            idempotency_digest=digest,
+        )
+        .on_conflict_do_nothing(index_elements=[Job.owner, Job.idempotency_key])
+        .returning(Job)
+    )
+    return session.scalars(statement).one_or_none()
+
+
+def _earlier(session: Session, owner: str, key: str | None, digest: str | None) -> Submission:
+    job = session.scalars(select(Job).where(Job.owner == owner, Job.idempotency_key == key)).one()
+    if job.idempotency_digest != digest:
+        raise Conflict(f"The idempotency key {key!r} came with another request before, as job {job.id}.")
+    return Submission(job, is_new=False)

@@ -1,0 +1,127 @@
+"""A worker's life: one row a process start, one lease, one beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session
+
+from shared.queue.history import Event
+from shared.queue.reap import leave
+from shared.states import WorkerState
+
+__all__ = ["Beat", "beat", "leave", "register"]
+
+
+@dataclass(frozen=True)
+class Beat:
+    """How what a worker runs differs from what SQL says that it runs."""
+
+    drop: tuple[int, ...]  # image ids that run here but are not (any more) this worker's: close these runs
+    missing: dict[int, int]  # image id -> attempt of what is this worker's but does not run here
+
+
+_REGISTER = text("""
+    WITH made AS (
+        INSERT INTO workers (name, host, pid, card, card_name, pool, slots, state, phase, resident, lease_until)
+        VALUES (
+            :name, :host, :pid, :card, :card_name, :pool, :slots, :state, '', '[]',
+            clock_timestamp() + make_interval(secs => :lease_seconds)
+        )
+        RETURNING id, name
+    ),
+    noted AS (
+        INSERT INTO history (event, worker, detail)
+        SELECT :event, name, :card_name FROM made
+    )
+    SELECT id FROM made
+""")
+
+
+def register(
+    session: Session,
+    *,
+    name: str,
+    host: str,
+    pid: int,
+    card: str,
+    card_name: str,
+    pool: str,
+    slots: int,
+    lease_seconds: float,
+) -> int:
+    """Record the start of a worker process and return its id: before torch is imported, so that it is seen starting."""
+    worker_id: int = session.execute(
+        _REGISTER,
+        {
+            "name": name,
+            "host": host,
+            "pid": pid,
+            "card": card,
+            "card_name": card_name,
+            "pool": pool,
+            "slots": slots,
+            "state": WorkerState.STARTING,
+            "lease_seconds": lease_seconds,
+            "event": Event.REGISTERED,
+        },
+    ).scalar_one()
+    return worker_id
+
+
+# One row is written; what SQL says that the worker runs comes back with it. Index: ix_images_running.
+_BEAT = text("""
+    WITH renewed AS (
+        UPDATE workers
+        SET beat_at = clock_timestamp(),
+            lease_until = clock_timestamp() + make_interval(secs => :lease_seconds),
+            state = :state,
+            phase = :phase,
+            resident = :resident,
+            load_seconds = :load_seconds
+        WHERE id = :worker_id
+        RETURNING id
+    )
+    SELECT images.id, images.attempt
+    FROM renewed
+    LEFT JOIN images ON images.worker_id = renewed.id
+""").bindparams(bindparam("resident", type_=JSONB))
+
+
+def beat(
+    session: Session,
+    worker_id: int,
+    *,
+    running: Mapping[int, int],
+    state: WorkerState,
+    phase: str,
+    resident: list[str],
+    load_seconds: float | None,
+    lease_seconds: float,
+) -> Beat | None:
+    """Renew the lease, say how the worker is, and compare what it runs (image id -> attempt) with SQL.
+
+    None: the worker was buried; all that it runs belongs to others now. What is `missing` in one beat may be a claim
+    that is on its way; in two beats running it is lost here, and the worker hands it back.
+    """
+    rows = session.execute(
+        _BEAT,
+        {
+            "worker_id": worker_id,
+            "state": state,
+            "phase": phase,
+            "resident": resident,
+            "load_seconds": load_seconds,
+            "lease_seconds": lease_seconds,
+        },
+    ).all()
+    if not rows:
+        return None
+    recorded = {image_id: attempt for image_id, attempt in rows if image_id is not None}
+    return Beat(
+        drop=tuple(image_id for image_id, attempt in running.items() if recorded.get(image_id) != attempt),
+        missing={image_id: attempt for image_id, attempt in recorded.items() if running.get(image_id) != attempt},
+    )

@@ -1,0 +1,82 @@
+"""Hands for the queue's tests: each call is one transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from sqlalchemy import select
+
+from shared import database
+from shared.queue import moves, policy, reap, snapshot, workers
+from shared.queue.claim import Claim, claim
+from shared.queue.moves import Finish
+from shared.states import WorkerState
+from shared.tables import Image, Job
+
+
+@dataclass
+class Farmhand:
+    """Does to the queue of `sessions` what API, workers and people do."""
+
+    sessions: database.Sessions
+    numbers: Iterable[int] = field(default_factory=lambda: count(1))
+
+    def run(self, move: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return database.transact(self.sessions, lambda session: move(session, *args, **options))
+
+    def job(self, job_id: int) -> Job:
+        with self.sessions() as session:
+            return session.get_one(Job, job_id)
+
+    def images(self, job_id: int) -> list[Image]:
+        with self.sessions() as session:
+            return list(session.scalars(select(Image).where(Image.job_id == job_id).order_by(Image.index)))
+
+    def finish(self, ours: Claim) -> Finish:
+        return self.run(moves.finish, ours, 1000)
+
+    def worker(self, *, pool: str = "default", lease_seconds: float = 20, slots: int = 8) -> Workhand:
+        name = f"host/cpu:{next(iter(self.numbers))}"
+        worker_id = self.run(
+            workers.register,
+            name=name,
+            host="host",
+            pid=1,
+            card="cpu:0",
+            card_name="CPU",
+            pool=pool,
+            slots=slots,
+            lease_seconds=lease_seconds,
+        )
+        return Workhand(self, worker_id, name, pool)
+
+
+@dataclass
+class Workhand:
+    """One registered worker."""
+
+    hand: Farmhand
+    id: int
+    name: str
+    pool: str
+
+    def claim(self) -> Claim | None:
+        me = policy.Worker(self.id, self.pool)
+        now = self.hand.run(snapshot.take)
+        return self.hand.run(claim, me, policy.rank(now.lanes, now.farm, me))
+
+    def beat(self, running: dict[int, int] | None = None, **said: Any) -> workers.Beat | None:
+        usual = {
+            "state": WorkerState.READY,
+            "phase": "steps",
+            "resident": [],
+            "load_seconds": None,
+            "lease_seconds": 20,
+        }
+        return self.hand.run(workers.beat, self.id, running=running or {}, **(usual | said))
+
+    def bury(self, *, strike: bool = False) -> int:
+        return self.hand.run(reap.bury, self.id, reason="gone", strike=strike)

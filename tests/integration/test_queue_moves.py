@@ -1,0 +1,288 @@
+"""The moves of images, on a real database."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select, text
+
+from shared import database
+from shared.errors import Conflict, NotFound
+from shared.queue import moves
+from shared.queue.moves import Finish
+from shared.tables import History, Image, Job
+from tests.integration.queueing import Farmhand
+
+
+@pytest.fixture
+def hand(sessions: database.Sessions) -> Farmhand:
+    return Farmhand(sessions)
+
+
+def test_submit_makes_a_row_an_image_in_order_of_index(hand, job_factory):
+    job = job_factory(count=3)
+
+    images = hand.images(job.id)
+
+    assert [image.index for image in images] == [0, 1, 2]
+    assert {image.state for image in images} == {"queued"}
+    assert (job.state, job.unfinished, job.count) == ("open", 3, 3)
+
+
+def test_submit_counts_work_in_rows_steps_and_latent_cells(hand, job_factory):
+    guided = job_factory(width=128, height=64, steps=5, cfg_scale=7.0)
+    unguided = job_factory(width=128, height=64, steps=5, cfg_scale=1.0)
+
+    assert hand.images(guided.id)[0].cost == 2 * 5 * (16 * 8)
+    assert hand.images(unguided.id)[0].cost == 1 * 5 * (16 * 8)
+
+
+def test_claim_carries_the_image_s_own_parameters(hand, job_factory):
+    job_factory(count=2, seed=40)
+    worker = hand.worker()
+
+    first, second = worker.claim(), worker.claim()
+
+    assert (first.index, first.params.seed, first.params.count) == (0, 40, 1)
+    assert (second.index, second.params.seed) == (1, 41)
+    assert worker.claim() is None
+
+
+def test_claim_raises_the_attempt_and_never_touches_the_job(hand, job_factory, sessions):
+    job = job_factory()
+    written_by = text("SELECT xmin::text FROM jobs WHERE id = :id").bindparams(id=job.id)
+    with sessions() as session:
+        before = session.scalar(written_by)
+
+    claim = hand.worker().claim()
+
+    with sessions() as session:
+        assert session.scalar(written_by) == before
+    assert claim.attempt == hand.images(job.id)[0].attempt == 1
+
+
+def test_claim_goes_by_priority_then_age_within_a_lane(hand, job_factory):
+    jobs = [job_factory(queue={"priority": priority}).id for priority in (0, 5, 5)]
+    worker = hand.worker()
+
+    assert [worker.claim().job_id for _ in jobs] == [jobs[1], jobs[2], jobs[0]]
+
+
+def test_claim_by_a_buried_worker_finds_nothing(hand, job_factory):
+    job_factory()
+    worker = hand.worker()
+    worker.bury()
+
+    assert worker.claim() is None
+
+
+def test_claim_leaves_other_pools_alone(hand, job_factory):
+    job_factory(queue={"pool": "large"})
+
+    assert hand.worker().claim() is None
+    assert hand.worker(pool="large").claim() is not None
+
+
+def test_finish_of_the_last_image_ends_the_job(hand, job_factory):
+    job = job_factory(count=2)
+    worker = hand.worker()
+    first, second = worker.claim(), worker.claim()
+
+    assert hand.finish(first) == Finish.COMMITTED
+    assert hand.job(job.id).state == "open"
+    assert hand.finish(second) == Finish.COMMITTED
+
+    ended = hand.job(job.id)
+    assert (ended.state, ended.unfinished) == ("succeeded", 0)
+    assert ended.ended_at is not None
+
+
+def test_finish_repeated_after_a_lost_answer_is_already_mine(hand, job_factory):
+    job_factory()
+    claim = hand.worker().claim()
+    hand.finish(claim)
+
+    assert hand.finish(claim) == Finish.ALREADY_MINE
+
+
+def test_finish_of_an_image_that_another_worker_has_now_is_refused(hand, job_factory):
+    job = job_factory()
+    lost = hand.worker()
+    stale = lost.claim()
+    lost.bury()
+    fresh = hand.worker().claim()
+
+    assert hand.finish(stale) == Finish.REFUSED
+    assert fresh.attempt == stale.attempt + 1
+    assert hand.finish(fresh) == Finish.COMMITTED
+    assert hand.finish(stale) == Finish.REFUSED
+    assert hand.images(job.id)[0].attempt == fresh.attempt
+
+
+def test_finish_after_a_cancel_is_refused(hand, job_factory):
+    job = job_factory()
+    claim = hand.worker().claim()
+    hand.run(moves.cancel, job.id)
+
+    assert hand.finish(claim) == Finish.REFUSED
+    assert hand.images(job.id)[0].state == "cancelled"
+
+
+def test_fail_keeps_the_reason_and_fails_the_job_even_beside_cancelled_images(hand, job_factory):
+    job = job_factory(count=3)
+    worker = hand.worker()
+    claims = [worker.claim(), worker.claim()]
+    hand.finish(claims[0])
+    hand.run(moves.fail, claims[1], "The card is on fire.")
+    hand.run(moves.cancel, job.id)
+
+    images = hand.images(job.id)
+    assert [image.state for image in images] == ["succeeded", "failed", "cancelled"]
+    assert images[1].reason == "The card is on fire."
+    assert images[1].worker == worker.name
+    assert hand.job(job.id).state == "failed"
+    assert hand.run(moves.fail, claims[1], "again") == Finish.ALREADY_MINE
+    assert hand.run(moves.fail, claims[0], "too late") == Finish.REFUSED
+
+
+def test_cancel_ends_queued_and_running_images_and_tells_which_ran(hand, job_factory):
+    job = job_factory(count=3)
+    claim = hand.worker().claim()
+
+    cancelled = hand.run(moves.cancel, job.id)
+
+    assert (cancelled.images, cancelled.running) == (3, (claim.image_id,))
+    assert hand.job(job.id).state == "cancelled"
+
+
+def test_cancel_of_one_image_leaves_the_others(hand, job_factory):
+    job = job_factory(count=3)
+
+    assert hand.run(moves.cancel, job.id, 1).images == 1
+    assert [image.state for image in hand.images(job.id)] == ["queued", "cancelled", "queued"]
+    assert hand.job(job.id).state == "open"
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (None, "Job {} is cancelled and succeeded: nothing of it can be cancelled."),
+        (1, "Image 1 of job {} is cancelled"),
+    ],
+)
+def test_cancel_of_what_has_ended_names_its_state(hand, job_factory, index, message):
+    job = job_factory(count=2)
+    hand.finish(hand.worker().claim())
+    hand.run(moves.cancel, job.id)
+
+    with pytest.raises(Conflict, match=message.format(job.id)):
+        hand.run(moves.cancel, job.id, index)
+
+
+@pytest.mark.parametrize("move", [moves.cancel, moves.retry])
+def test_a_move_of_what_is_not_there_says_so(hand, job_factory, move):
+    job = job_factory()
+
+    with pytest.raises(NotFound, match="There is no job 4711"):
+        hand.run(move, 4711)
+    with pytest.raises(NotFound, match=f"Job {job.id} has no image 9"):
+        hand.run(move, job.id, 9)
+
+
+def test_retry_puts_failed_and_cancelled_images_back_and_reopens_the_job(hand, job_factory):
+    job = job_factory(count=3, seed=7)
+    worker = hand.worker()
+    claims = [worker.claim(), worker.claim()]
+    hand.finish(claims[0])
+    hand.run(moves.fail, claims[1], "broken")
+    hand.run(moves.cancel, job.id)
+
+    assert hand.run(moves.retry, job.id) == 2
+
+    reopened = hand.job(job.id)
+    assert (reopened.state, reopened.unfinished, reopened.ended_at) == ("open", 2, None)
+    again = worker.claim()
+    assert (again.image_id, again.attempt, again.params.seed) == (claims[1].image_id, 2, 8)
+    assert hand.images(job.id)[1].reason is None
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_retry_of_what_neither_failed_nor_was_cancelled_names_its_state(hand, job_factory, end):
+    job = job_factory()
+    claim = hand.worker().claim()
+    if end:
+        hand.finish(claim)
+
+    with pytest.raises(Conflict, match=f"Job {job.id} is {'succeeded' if end else 'running'}"):
+        hand.run(moves.retry, job.id)
+
+
+def test_retry_clears_strikes(hand, job_factory):
+    job = job_factory()
+    for _ in range(3):
+        worker = hand.worker()
+        worker.claim()
+        worker.bury(strike=True)
+    assert hand.job(job.id).state == "failed"
+
+    hand.run(moves.retry, job.id)
+
+    assert hand.images(job.id)[0].strikes == 0
+    assert hand.worker().claim().attempt == 4
+
+
+def test_hand_back_queues_without_a_strike_what_the_worker_still_has(hand, job_factory):
+    job = job_factory(count=3)
+    worker = hand.worker()
+    claims = [worker.claim() for _ in range(3)]
+    hand.finish(claims[0])
+    held = {claims[0].image_id: 1, claims[1].image_id: 1, claims[2].image_id: 7}
+
+    assert hand.run(moves.hand_back, worker.id, held) == 1
+
+    images = hand.images(job.id)
+    assert [image.state for image in images] == ["succeeded", "queued", "running"]
+    assert images[1].strikes == 0
+    assert hand.run(moves.hand_back, worker.id, {}) == 0
+
+
+def test_delete_refuses_while_an_image_runs(hand, job_factory):
+    job = job_factory(count=2)
+    hand.worker().claim()
+
+    with pytest.raises(Conflict, match="1 running image: cancel it"):
+        hand.run(moves.delete, job.id)
+
+
+def test_delete_removes_the_job_and_its_images(hand, job_factory, sessions):
+    job = job_factory(count=2)
+
+    hand.run(moves.delete, job.id)
+
+    with sessions() as session:
+        assert session.scalars(select(Image)).all() == []
+        assert session.scalars(select(Job)).all() == []
+    with pytest.raises(NotFound):
+        hand.run(moves.delete, job.id)
+
+
+def test_history_tells_every_move_in_order(hand, job_factory, sessions):
+    job = job_factory()
+    worker = hand.worker()
+    hand.run(moves.hand_back, worker.id, {worker.claim().image_id: 1})
+    hand.run(moves.fail, worker.claim(), "broken")
+    hand.run(moves.retry, job.id)
+    hand.run(moves.cancel, job.id)
+
+    with sessions() as session:
+        lines = session.scalars(select(History).where(History.job_id == job.id).order_by(History.id)).all()
+
+    assert [(line.event, line.attempt, line.worker) for line in lines] == [
+        ("submitted", None, None),
+        ("claimed", 1, worker.name),
+        ("handed back", 1, worker.name),
+        ("claimed", 2, worker.name),
+        ("failed", 2, worker.name),
+        ("retried", 2, None),
+        ("cancelled", 2, None),
+    ]
+    assert lines[4].detail == "broken"
