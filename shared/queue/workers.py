@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import BigInteger, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -81,14 +81,15 @@ _BEAT = text("""
             state = :state,
             phase = :phase,
             resident = :resident,
-            load_seconds = :load_seconds
+            load_seconds = :load_seconds,
+            slots = coalesce(:slots, slots)
         WHERE id = :worker_id
         RETURNING id
     )
     SELECT images.id, images.attempt
     FROM renewed
     LEFT JOIN images ON images.worker_id = renewed.id
-""").bindparams(bindparam("resident", type_=JSONB))
+""").bindparams(bindparam("resident", type_=JSONB), bindparam("slots", type_=BigInteger))
 
 
 def beat(
@@ -101,8 +102,11 @@ def beat(
     resident: list[str],
     load_seconds: float | None,
     lease_seconds: float,
+    slots: int | None = None,
 ) -> Beat | None:
     """Renew the lease, say how the worker is, and compare what it runs (image id -> attempt) with SQL.
+
+    `slots` is told once the card is up and known; None: as before.
 
     None: the worker was buried; all that it runs belongs to others now. What is `missing` in one beat may be a claim
     that is on its way; in two beats running it is lost here, and the worker hands it back.
@@ -116,6 +120,7 @@ def beat(
             "resident": resident,
             "load_seconds": load_seconds,
             "lease_seconds": lease_seconds,
+            "slots": slots,
         },
     ).all()
     if not rows:
