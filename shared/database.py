@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import Unavailable
@@ -14,10 +15,10 @@ from shared.errors import Unavailable
 T = TypeVar("T")
 Sessions = sessionmaker[Session]
 
-_RETRY = frozenset(
-    {"40P01", "40001"}
-)  # deadlock detected, serialization failure: the same transaction goes through next time
+# Deadlock detected, serialization failure: the same transaction goes through the next time.
+_RETRY = frozenset({"40P01", "40001"})
 _TRIES = 5
+_AWAY = "The database does not answer; the farm goes on when it is back."
 
 
 def connect(url: str, *, pool_size: int = 10, application: str = "stepfarm") -> Engine:
@@ -45,7 +46,7 @@ def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
     """Run `work` in one transaction and return what it returns.
 
     Runs it again after a deadlock or a serialization failure. Raises Unavailable when the database is away: what the
-    transaction did is then unknown if the connection broke during the commit, and `work` must be one that can be repeated.
+    transaction did is then unknown if the connection broke during the commit, so `work` must be one to repeat safely.
     """
     for attempt in range(1, _TRIES + 1):
         try:
@@ -55,6 +56,22 @@ def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
             if getattr(error.orig, "sqlstate", None) in _RETRY and attempt < _TRIES:
                 continue
             if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
-                raise Unavailable("The database does not answer; the farm goes on when it is back.") from error
+                raise Unavailable(_AWAY) from error
             raise
+        except PoolTimeout as error:
+            raise Unavailable("Too many transactions at once; try again.") from error
     raise AssertionError("unreachable")
+
+
+def probe(factory: Sessions) -> str | None:
+    """Return the revision that the database's tables stand at; None: there are none. Raises Unavailable.
+
+    Cheap, for readiness checks; `shared.migrate.head` is the revision that it should be.
+    """
+
+    def revision(session: Session) -> str | None:
+        is_there = session.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
+        found: str | None = session.scalar(text("SELECT version_num FROM alembic_version")) if is_there else None
+        return found
+
+    return transact(factory, revision)

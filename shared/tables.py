@@ -72,14 +72,15 @@ class Job(Base):
 
 
 class Image(Base):
-    """One picture of a job: the unit that is claimed, rendered, retried and stored. Narrow: parameters stand on the job."""
+    """One picture of a job: the unit that is claimed, rendered, retried and stored. Parameters stand on the job."""
 
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("job_id", "index"),
         # The claim's one probe: the head of a lane.
         Index(
-            "ix_images_lane", "owner", "checkpoint", "pool", "memory_class", text("urgent DESC"), text("priority DESC"), "id",
+            "ix_images_lane",
+            "owner", "checkpoint", "pool", "memory_class", text("urgent DESC"), text("priority DESC"), "id",
             postgresql_where=text("state = 'queued'"),
         ),
         # What a worker runs (beat, bury), and the running work of each owner (policy).

@@ -49,7 +49,10 @@ _PROBE = noted(
           AND pool = :pool
           AND memory_class = :memory_class
           -- One struck image at a time, so that the next crash names the culprit and its card-mates live.
-          AND (strikes = 0 OR NOT EXISTS (SELECT FROM images AS mine WHERE mine.worker_id = :worker_id AND mine.strikes > 0))
+          AND (
+              strikes = 0
+              OR NOT EXISTS (SELECT FROM images AS mine WHERE mine.worker_id = :worker_id AND mine.strikes > 0)
+          )
         ORDER BY urgent DESC, priority DESC, id
         LIMIT 1
         FOR UPDATE SKIP LOCKED
@@ -71,7 +74,7 @@ _PROBE = noted(
 
 
 def claim(session: Session, me: Worker, lanes: Iterable[Lane]) -> Claim | None:
-    """Take the first image of the first of `lanes` that still has one. None: they are empty by now, or `me` is buried."""
+    """Take the first image of the first of `lanes` that has one. None: they are empty by now, or `me` is buried."""
     name = session.execute(_ME, {"worker_id": me.id}).scalar_one_or_none()
     if name is None:
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from collections import Counter
+from collections.abc import Iterable
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -31,7 +31,7 @@ _END = text("""
 def take_down(session: Session, job_ids: Iterable[int]) -> None:
     """Count one ended image for each of `job_ids`, and end the jobs that have none left.
 
-    The last thing before the commit: images are locked by now, jobs follow by id, and exactly one transaction sees zero.
+    The last thing before the commit: the images are locked, jobs follow by id, and exactly one transaction sees zero.
     """
     for job_id, images in sorted(Counter(job_ids).items()):
         if session.execute(_TAKE_DOWN, {"job_id": job_id, "images": images}).scalar_one() == 0:

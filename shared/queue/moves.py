@@ -236,7 +236,7 @@ _HAND_BACK = noted(
 
 
 def hand_back(session: Session, worker_id: int, images: Mapping[int, int]) -> int:
-    """Queue images (id -> attempt) that the worker runs but will not finish, without a strike; return how many it had."""
+    """Queue images (id -> attempt) that the worker will not finish, without a strike; return how many it still had."""
     handed: int = session.execute(
         _HAND_BACK,
         {

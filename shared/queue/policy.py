@@ -3,12 +3,13 @@
 The rules, in their order:
 
 1. A worker sees the lanes of its own pool.
-2. Affinity: a lane whose checkpoint is resident on another ready worker with room is left to that worker, until its head
-   has waited for as long as loading the checkpoint here would take, and `AFFINITY_SECONDS` at most.
+2. Affinity: a lane whose checkpoint is resident on another ready worker with room is left to that worker, until its
+   head has waited for as long as loading the checkpoint here would take, and `AFFINITY_SECONDS` at most.
 3. Urgent lanes go first.
 4. Then the owner with the least running work, and of those with equal work the one served longest ago. The memory is
    what lets a newcomer in: without it the oldest backlog wins every tie.
-5. Within an owner the priority, then what has waited longer than affinity may cost, then what is resident here, then age.
+5. Within an owner the priority, then what has waited longer than affinity may cost, then what is resident here, then
+   age.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _NOTE = text("""
 """)
 
 
-def submit(
+def submit(  # noqa: PLR0913 - what the door knows of a job
     session: Session,
     owner: str,
     params: RenderParams,
@@ -57,7 +57,16 @@ def submit(
     as they came: `asked`, before the door filled in a random seed (default: `params`).
     """
     digest = _digest(asked or params) if idempotency_key else None
-    job = _insert_job(session, owner, params, checkpoint, idempotency_key, digest)
+    job = _insert_job(
+        session,
+        owner=owner,
+        params=params.model_dump(mode="json"),
+        checkpoint=checkpoint,
+        count=params.count,
+        unfinished=params.count,
+        idempotency_key=idempotency_key,
+        idempotency_digest=digest,
+    )
     if job is None:
         return _earlier(session, owner, idempotency_key, digest)
     session.execute(
@@ -96,25 +105,10 @@ def _digest(asked: RenderParams) -> str:
     return hashlib.sha256(asked.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
-def _insert_job(
-    session: Session, owner: str, params: RenderParams, checkpoint: str, key: str | None, digest: str | None
-) -> Job | None:
+def _insert_job(session: Session, **columns: object) -> Job | None:
     """Return the new job; None when the owner's key is taken. Waits for a transaction that is just taking it."""
-    statement = (
-        insert(Job)
-        .values(
-            owner=owner,
-            params=params.model_dump(mode="json"),
-            checkpoint=checkpoint,
-            count=params.count,
-            unfinished=params.count,
-            idempotency_key=key,
-            idempotency_digest=digest,
-        )
-        .on_conflict_do_nothing(index_elements=[Job.owner, Job.idempotency_key])
-        .returning(Job)
-    )
-    return session.scalars(statement).one_or_none()
+    statement = insert(Job).values(columns).on_conflict_do_nothing(index_elements=[Job.owner, Job.idempotency_key])
+    return session.scalars(statement.returning(Job)).one_or_none()
 
 
 def _earlier(session: Session, owner: str, key: str | None, digest: str | None) -> Submission:

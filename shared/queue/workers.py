@@ -41,7 +41,7 @@ _REGISTER = text("""
 """)
 
 
-def register(
+def register(  # noqa: PLR0913 - what a worker says of itself
     session: Session,
     *,
     name: str,
@@ -92,7 +92,7 @@ _BEAT = text("""
 """).bindparams(bindparam("resident", type_=JSONB), bindparam("slots", type_=BigInteger))
 
 
-def beat(
+def beat(  # noqa: PLR0913 - what a worker says of itself
     session: Session,
     worker_id: int,
     *,

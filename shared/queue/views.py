@@ -1,0 +1,258 @@
+"""What can be seen of the queue: frozen values for the API and the command line. Reads only, locks nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, text
+from sqlalchemy.orm import Session
+
+from shared.errors import NotFound
+from shared.params import RenderParams
+from shared.states import ImageState, JobState, WorkerState
+from shared.tables import Image, Job, Worker
+
+SHOWN = 8  # images of each job on a page of jobs
+FARTHEST = 1000  # positions are counted up to here
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """One image of a job."""
+
+    id: int
+    index: int
+    state: ImageState
+    seed: int
+    attempt: int
+    strikes: int
+    worker: str | None  # name of the worker that runs or ended it
+    reason: str | None  # why it failed or is held
+    queued_at: datetime
+    started_at: datetime | None  # of the latest attempt; None while it waits
+    ended_at: datetime | None
+    bytes: int | None  # size of the picture
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job. `state` says of an open job what its images do: running if any runs, else queued, else held."""
+
+    id: int
+    owner: str
+    state: ImageState
+    params: RenderParams
+    checkpoint: str  # SHA-256
+    created_at: datetime
+    ended_at: datetime | None
+    counts: dict[ImageState, int]  # of all its images, every state
+    images: tuple[ImageView, ...]  # by index; on a page of jobs the first `SHOWN`
+    position: int | None  # images of its owner that stand before its first queued one; at most `FARTHEST`
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs, the latest first; `next` is the cursor of the page after this one, None on the last."""
+
+    jobs: tuple[JobView, ...]
+    next: int | None
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """A worker: one start of one process."""
+
+    id: int
+    name: str
+    host: str
+    pid: int
+    card: str
+    card_name: str
+    pool: str
+    slots: int
+    running: int  # images
+    state: WorkerState
+    phase: str  # what it does now, for people
+    resident: tuple[str, ...]  # SHA-256
+    load_seconds: float | None
+    started_at: datetime
+    beat_at: datetime
+    is_late: bool  # past its lease: it will be buried if it stays silent
+
+
+def job(session: Session, job_id: int, owner: str | None = None) -> JobView:
+    """Return a job with all its images. Raises NotFound, also for a job of another owner; None: of any owner."""
+    row = session.get(Job, job_id)
+    if row is None or owner not in {None, row.owner}:
+        raise NotFound(f"There is no job {job_id}.")
+    return _views(session, [row], shown=row.count)[0]
+
+
+def jobs(
+    session: Session,
+    owner: str | None = None,
+    states: Collection[ImageState] = (),
+    cursor: int | None = None,
+    limit: int = 50,
+) -> Page:
+    """Return up to `limit` jobs in any of `states` (none given: in all) from before `cursor`."""
+    query = select(Job).order_by(Job.id.desc()).limit(limit + 1)
+    if owner is not None:
+        query = query.where(Job.owner == owner)
+    if cursor is not None:
+        query = query.where(Job.id < cursor)
+    if states:
+        query = query.where(or_(*(_is_in(ImageState(state)) for state in states)))
+    rows = session.scalars(query).all()
+    page = rows[:limit]
+    return Page(tuple(_views(session, page, shown=SHOWN)), page[-1].id if len(rows) > limit else None)
+
+
+def _is_in(state: ImageState) -> ColumnElement[bool]:
+    """The condition that a job is displayed as `state`."""
+    if state.is_final:
+        return Job.state == state.value
+    running, queued = _has(ImageState.RUNNING), _has(ImageState.QUEUED)
+    shown = {
+        ImageState.RUNNING: running,
+        ImageState.QUEUED: and_(queued, not_(running)),
+        ImageState.HELD: and_(not_(queued), not_(running)),
+    }
+    return and_(Job.state == JobState.OPEN, shown[state])
+
+
+def _has(state: ImageState) -> ColumnElement[bool]:
+    return exists().where(Image.job_id == Job.id, Image.state == state)
+
+
+def _views(session: Session, rows: Sequence[Job], shown: int) -> list[JobView]:
+    ids = [row.id for row in rows]
+    counts: dict[int, dict[ImageState, int]] = defaultdict(lambda: dict.fromkeys(ImageState, 0))
+    counted = select(Image.job_id, Image.state, func.count()).where(Image.job_id.in_(ids))
+    for job_id, state, images in session.execute(counted.group_by(Image.job_id, Image.state)):
+        counts[job_id][ImageState(state)] = images
+    images_of: dict[int, list[Image]] = defaultdict(list)
+    first = select(Image).where(Image.job_id.in_(ids), Image.index < shown).order_by(Image.job_id, Image.index)
+    for image in session.scalars(first):
+        images_of[image.job_id].append(image)
+    ahead = positions(session, ids)
+    return [_view(row, counts[row.id], images_of[row.id], ahead.get(row.id)) for row in rows]
+
+
+def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], position: int | None) -> JobView:
+    params = RenderParams.from_stored(row.params)
+    return JobView(
+        id=row.id,
+        owner=row.owner,
+        state=_displayed(JobState(row.state), counts),
+        params=params,
+        checkpoint=row.checkpoint,
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+        counts=counts,
+        images=tuple(_image_view(image, params) for image in images),
+        position=position,
+    )
+
+
+def _displayed(state: JobState, counts: dict[ImageState, int]) -> ImageState:
+    if state != JobState.OPEN:
+        return ImageState(state.value)
+    return next((shown for shown in (ImageState.RUNNING, ImageState.QUEUED) if counts[shown]), ImageState.HELD)
+
+
+def _image_view(image: Image, params: RenderParams) -> ImageView:
+    state = ImageState(image.state)
+    waits = state in {ImageState.HELD, ImageState.QUEUED}
+    return ImageView(
+        id=image.id,
+        index=image.index,
+        state=state,
+        seed=params.image(image.index).seed,
+        attempt=image.attempt,
+        strikes=image.strikes,
+        worker=image.worker,
+        reason=image.reason,
+        queued_at=image.queued_at,
+        started_at=None if waits else image.started_at,
+        ended_at=image.ended_at,
+        bytes=image.bytes,
+    )
+
+
+# An owner's share does not depend on the others' backlogs, so what stands before an image is its owner's own queue.
+# Index: ix_images_lane, by its first column.
+_POSITIONS = text("""
+    SELECT head.job_id, ahead.images
+    FROM (
+        SELECT DISTINCT ON (job_id) job_id, id, owner, pool, urgent, priority
+        FROM images
+        WHERE job_id = ANY(:job_ids)
+          AND state = 'queued'
+        ORDER BY job_id, index
+    ) AS head
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS images
+        FROM (
+            SELECT
+            FROM images AS before
+            WHERE state = 'queued'
+              AND before.owner = head.owner
+              AND before.pool = head.pool
+              AND (NOT before.urgent, -before.priority, before.id) < (NOT head.urgent, -head.priority, head.id)
+            LIMIT :farthest
+        ) AS counted
+    ) AS ahead
+""")
+
+
+def positions(session: Session, job_ids: Sequence[int]) -> dict[int, int]:
+    """Return, for each job with a queued image, how many images of its owner stand before the first one."""
+    if not job_ids:
+        return {}
+    rows = session.execute(_POSITIONS, {"job_ids": list(job_ids), "farthest": FARTHEST})
+    return dict(rows.tuples().all())
+
+
+# Two partial indexes; ended images are history and are not counted.
+_COUNTS = text("""
+    SELECT (SELECT count(*) FROM images WHERE state = 'queued') AS queued,
+           (SELECT count(*) FROM images WHERE worker_id IS NOT NULL) AS running
+""")
+
+
+def counts(session: Session) -> dict[ImageState, int]:
+    """Return how many images wait and how many run, on the whole farm."""
+    row = session.execute(_COUNTS).one()
+    return {ImageState.QUEUED: row.queued, ImageState.RUNNING: row.running}
+
+
+def workers(session: Session) -> list[WorkerView]:
+    """Return the workers that have registered and were not buried, by name."""
+    running = select(func.count()).where(Image.worker_id == Worker.id).scalar_subquery()
+    query = select(Worker, running, Worker.lease_until < func.clock_timestamp()).order_by(Worker.name, Worker.id)
+    return [_worker_view(row, images, is_late=is_late) for row, images, is_late in session.execute(query)]
+
+
+def _worker_view(row: Worker, running: int, *, is_late: bool) -> WorkerView:
+    return WorkerView(
+        id=row.id,
+        name=row.name,
+        host=row.host,
+        pid=row.pid,
+        card=row.card,
+        card_name=row.card_name,
+        pool=row.pool,
+        slots=row.slots,
+        running=running,
+        state=WorkerState(row.state),
+        phase=row.phase,
+        resident=tuple(row.resident),
+        load_seconds=row.load_seconds,
+        started_at=row.started_at,
+        beat_at=row.beat_at,
+        is_late=is_late,
+    )
