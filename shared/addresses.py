@@ -1,4 +1,4 @@
-"""Where the embedded servers of a home are reached: sockets whose paths follow from the home alone, so that all agree on them."""
+"""Where the embedded servers of a home are reached: sockets whose paths follow from the home alone."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def running(home: Path) -> bool:
 
 
 def make_private(folder: Path) -> None:
-    """Make `folder` for its owner alone; one that is there stays as it is. Raises LauncherError where that cannot be."""
+    """Make `folder` for its owner alone; one that is there stays as it is. Raises LauncherError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -94,7 +94,8 @@ def _lock(descriptor: int, home: Path) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise LauncherError(
-                    f"A farm runs in {home} already (process {_holder(home)}). Stop it, or set FARM_HOME to another folder."
+                    f"A farm runs in {home} already (process {_holder(home)}). "
+                    f"Stop it, or set FARM_HOME to another folder."
                 ) from None
         time.sleep(0.02)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import httpx
 import psycopg
 from psycopg import sql
-from sqlalchemy import create_engine
 
 from shared import addresses, migrate
-from shared.tables import Base
 
 TEMPLATE = "template_of_tests"
 _numbers = count(1)
@@ -23,12 +27,7 @@ def make_template(home: Path) -> None:
     """Make the migrated database that every test's own is a copy of."""
     with _administrator(home) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-    if list(Path("migrations/versions").glob("*.py")):
-        migrate.upgrade(addresses.database_url(home, TEMPLATE))
-    else:
-        engine = create_engine(addresses.database_url(home, TEMPLATE))
-        Base.metadata.create_all(engine)
-        engine.dispose()
+    migrate.upgrade(addresses.database_url(home, TEMPLATE))
 
 
 @contextmanager
@@ -52,3 +51,65 @@ def _administrator(home: Path) -> psycopg.Connection:
     return psycopg.connect(
         host=str(addresses.socket_folder(home)), user=addresses.DATABASE, dbname="postgres", autocommit=True
     )
+
+
+@contextmanager
+def object_store(folder: Path, access_key: str, secret: str) -> Iterator[str]:
+    """Run an S3 server (SeaweedFS) and yield its endpoint; a bucket is made by the first use."""
+    ports = free_ports(8)
+    identity = {
+        "name": "farm",
+        "credentials": [{"accessKey": access_key, "secretKey": secret}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    names = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc"]
+    names += ["filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc"]
+    options = dict(zip(names, ports, strict=True)) | {
+        "dir": folder,
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "s3.config": folder / "s3.json",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.localSocket": folder / "s3.sock",
+        "filer.localSocket": folder / "filer.sock",
+        "master.volumeSizeLimitMB": 32,
+        "master.telemetry": "false",
+        "volume.max": 20,
+    }
+    weed = Path(sys.executable).with_name("weed")
+    flags = [f"-{name}={value}" for name, value in options.items()]
+    endpoint = f"http://127.0.0.1:{options['s3.port']}"
+    with (folder / "weed.log").open("wb") as log:
+        command = ["setpriv", "--pdeathsig", "KILL", weed, "-logtostderr", "server", "-filer", "-s3", *flags]
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        await_answer(endpoint, server)
+        yield endpoint
+    finally:
+        server.kill()
+        server.wait()
+
+
+def await_answer(url: str, server: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    """Wait until something answers HTTP at `url`, whatever it says."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            httpx.get(url, timeout=5)
+        except httpx.TransportError:
+            assert server.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.05)
+        else:
+            return
+
+
+def free_ports(number: int) -> list[int]:
+    """Return ports that nobody listens on now, all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [held.getsockname()[1] for held in sockets]
+    for held in sockets:
+        held.close()
+    return ports

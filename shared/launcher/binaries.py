@@ -1,4 +1,4 @@
-"""Where the programs of the embedded servers lie: in the wheels that carry them, else on PATH. The wheels' code never runs."""
+"""Where the programs of the embedded servers lie: in wheels, whose own code never runs, else on PATH."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from shared.launcher.process import find_tool
 def prefix() -> list[str]:
     """Return what stands before PostgreSQL's command line: nothing for a normal user.
 
-    A namespace and not another user: files stay their owner's and closed to all others, nothing is chowned, and binaries
-    below a closed folder can still be read. Raises LauncherError where the machine forbids namespaces.
+    A namespace and not another user: files stay their owner's and closed to all others, nothing is chowned, and
+    binaries below a closed folder can still be read. Raises LauncherError where the machine forbids namespaces.
     """
     if os.geteuid() != 0 and _has_name():
         return []
@@ -25,7 +25,7 @@ def prefix() -> list[str]:
     who = "root" if os.geteuid() == 0 else "a user without a name in /etc/passwd"
     raise LauncherError(
         f"PostgreSQL does not run as {who}, and this machine forbids the user namespace that would help "
-        f"({tried.stderr.strip()}). Run the farm as a normal user, or set FARM_DATABASE_URL to a PostgreSQL of your own."
+        f"({tried.stderr.strip()}). Run the farm as a normal user, or set FARM_DATABASE_URL to a server of your own."
     )
 
 

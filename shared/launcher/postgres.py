@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: made once, reached over a socket only, started in a tenth of a second, restarted after any death."""
+"""The embedded PostgreSQL: made once, reached over a socket only, up in a moment, started again after any death."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ _FORGETFUL: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_wri
 
 
 class Postgres:
-    """The PostgreSQL of one home. `durable` off: as fast as it gets, for data that no crash of the machine needs to spare."""
+    """The PostgreSQL of one home. `durable` off: as fast as it gets, for data that a crash of the machine may take."""
 
     def __init__(self, home: Path, sockets: Path, log: Path, *, durable: bool = True) -> None:
         self._initdb, program = binaries.postgres()
         self._data = home / "postgres"
         self._sockets = sockets
+        self._haste = [] if durable else ["--no-sync"]
         settings = _SETTINGS | {"unix_socket_directories": str(sockets)} | ({} if durable else _FORGETFUL)
         self.server = Server(
             name="PostgreSQL",
@@ -74,7 +75,7 @@ class Postgres:
         """Make the data folder: aside, then renamed, so that a half-made one is never taken for whole."""
         fresh = self._data.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
-        command = [self._initdb, "-D", fresh, "-U", DATABASE, "-E", "UTF8", "--locale=C", "-A", "trust", "-N"]
+        command = [self._initdb, "-D", fresh, "-U", DATABASE, "-E", "UTF8", "--locale=C", "-A", "trust", *self._haste]
         made = subprocess.run(  # noqa: S603 - our own command line, no shell
             [*self.server.prefix, *map(str, command)], capture_output=True, text=True, check=False
         )
@@ -83,14 +84,13 @@ class Postgres:
                 f"PostgreSQL could not make its data folder {self._data}: {made.stderr.strip()}\n"
                 f"Mend that, or set FARM_DATABASE_URL to a PostgreSQL of your own."
             )
-        os.sync()
         fresh.rename(self._data)
 
     def _clear(self) -> None:
         """Clear away what a killed start left: its process, its sockets, its claim to a process number.
 
-        The file itself stays: by it PostgreSQL knows the shared memory that orphans of the killed one may still use. Naming
-        this process, the parent, makes it stale whoever has the old number now.
+        The file itself stays: by it PostgreSQL knows the shared memory that orphans of the killed one may still use.
+        Naming this process, the parent, makes it stale whoever has the old number now.
         """
         pid_file = self._data / "postmaster.pid"
         self.server.end_leftover(read_pid(pid_file))

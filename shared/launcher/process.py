@@ -34,6 +34,7 @@ class Server:
     is_ready: Callable[[], bool]
     signals: Sequence[tuple[signal.Signals, float]]
     prefix: Sequence[str] = ()  # what runs it as somebody else
+    descriptors: Sequence[int] = ()  # open files that it is handed
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _log_start: int = field(default=0, init=False)
 
@@ -60,6 +61,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=self.descriptors,
             )
 
     def wait_ready(self) -> bool:
@@ -87,7 +89,7 @@ class Server:
                 return
 
     def end_leftover(self, pid: int | None) -> None:
-        """End process `pid` if it works in this server's folder: an earlier, killed farm left it. Others are left alone.
+        """End process `pid` if it works in this server's folder: an earlier, killed farm left it. Others are let alone.
 
         Only for the holder of the home, who knows that nobody else needs it.
         """

@@ -1,4 +1,4 @@
-"""The embedded Redis: keeps nothing on disk, by intent, so that every start of a farm proves that Redis may be emptied."""
+"""The embedded Redis: keeps nothing on disk, by intent: every start of a farm proves that it may be emptied."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Servers:
 
 
 def _private_sockets(home: Path) -> Path:
-    """Make the folder of the sockets. In the temp folder, where others may write, it must be ours and closed to them."""
+    """Make the folder of the sockets. Where others may write too, it must be ours and closed to them."""
     folder = socket_folder(home)
     make_private(folder)
     found = folder.lstat()

@@ -1,0 +1,286 @@
+"""What happens now, over Redis: progress, changes of state, previews, orders to workers. Hints only.
+
+No call here waits for Redis or fails without it: what is sent is then lost, and what is read is empty. Who needs the
+truth asks PostgreSQL.
+
+    farm:job:{id}:progress   hash   image index -> its latest progress
+    farm:job:{id}:events     stream the latest events, for a reader that comes back with the id of its last one
+    farm:preview:{id}:{i}    string WebP
+    farm:events, farm:orders channels
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Final, TypeVar
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from shared.fanout import Fanout
+from shared.outbox import Outbox
+from shared.states import ImageState
+
+T = TypeVar("T")
+
+_EVENTS: Final = "farm:events"
+_ORDERS: Final = "farm:orders"
+_KEPT_EVENTS: Final = 200  # of a job
+_KEPT_SECONDS: Final = 3600
+_PREVIEW_SECONDS: Final = 600
+_AWAY_SECONDS: Final = 1.0  # after a failure readers get nothing for so long, at once
+_TIMEOUT_SECONDS: Final = 1.0
+_BACKLOG: Final = 500  # events that one slow subscriber may be behind
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one attempt of an image is: `step` of `steps` are done."""
+
+    kind: ClassVar = "progress"
+    job: int
+    index: int
+    attempt: int
+    step: int
+    steps: int
+    phase: str
+
+
+@dataclass(frozen=True)
+class ImageChanged:
+    """An image moved to another state."""
+
+    kind: ClassVar = "image"
+    job: int
+    index: int
+    state: str
+
+
+@dataclass(frozen=True)
+class JobChanged:
+    """A job moved to another state."""
+
+    kind: ClassVar = "job"
+    job: int
+    state: str
+
+
+Event = Progress | ImageChanged | JobChanged
+_KINDS: Final[dict[str, type[Event]]] = {event.kind: event for event in (Progress, ImageChanged, JobChanged)}
+
+
+@dataclass(frozen=True)
+class Received:
+    """An event with the id under which its job keeps it: ids of a job only rise (`milliseconds-number`)."""
+
+    id: str
+    event: Event
+
+
+@dataclass(frozen=True)
+class _Preview:
+    job: int
+    index: int
+    webp: bytes
+
+
+@dataclass(frozen=True)
+class _Order:
+    cancel: tuple[int, ...] = ()
+    rescan: bool = False
+
+
+_Message = Event | _Preview | _Order
+
+# One round trip an event: keep it, give it its id, tell those who listen.
+# KEYS: stream, hash. ARGV: event, kind, index, state.
+_PUBLISH: Final = f"""
+    local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', {_KEPT_EVENTS}, '*', 'event', ARGV[1])
+    redis.call('EXPIRE', KEYS[1], {_KEPT_SECONDS})
+    if ARGV[2] == 'progress' then
+        redis.call('HSET', KEYS[2], ARGV[3], ARGV[1])
+        redis.call('EXPIRE', KEYS[2], {_KEPT_SECONDS})
+    elseif ARGV[2] == 'image' and ARGV[4] ~= '{ImageState.RUNNING}' then
+        redis.call('HDEL', KEYS[2], ARGV[3])
+    end
+    redis.call('PUBLISH', '{_EVENTS}', id .. ' ' .. ARGV[1])
+"""
+
+
+class Subscription:
+    """The events of one job, or of all, as they come: a bounded queue; when its reader is slow, the oldest go."""
+
+    def __init__(self, job: int | None) -> None:
+        self._job = job
+        self._waiting: queue.Queue[Received] = queue.Queue(_BACKLOG)
+
+    def get(self, timeout: float) -> Received | None:
+        """Return the next event; None when none comes in `timeout` seconds."""
+        try:
+            return self._waiting.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def put(self, received: Received) -> None:
+        """Take an event in, if it is of this subscription's job."""
+        if self._job not in {None, received.event.job}:
+            return
+        if self._waiting.full():
+            with suppress(queue.Empty):
+                self._waiting.get_nowait()
+        self._waiting.put_nowait(received)
+
+
+class Events:
+    """The farm's events, for one process. Safe for many threads; connections and threads start at the first use."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis = Redis.from_url(
+            redis_url,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 1),  # once: a connection from before a restart of Redis is found broken by its use
+        )
+        self._outbox: Outbox[_Message] = Outbox("events", self._deliver)
+        self._events = Fanout(self._redis, _EVENTS)
+        self._orders = Fanout(self._redis, _ORDERS)
+        self._away_until = 0.0
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were lost since the start, as Redis was away."""
+        return self._outbox.dropped
+
+    def publish(self, event: Event) -> None:
+        """Tell all who listen. Progress of an image that has not left yet gives way to newer progress of it."""
+        key = (event.job, event.index) if isinstance(event, Progress) else object()
+        self._outbox.put(key, event)
+
+    def put_preview(self, job: int, index: int, webp: bytes) -> None:
+        """Show `webp` as the preview of an image, for a while."""
+        self._outbox.put(("preview", job, index), _Preview(job, index, webp))
+
+    def announce_cancel(self, image_ids: Iterable[int]) -> None:
+        """Tell the workers that these images are cancelled; without it their next beat does."""
+        images = tuple(image_ids)
+        if images:
+            self._outbox.put(images, _Order(cancel=images))
+
+    def announce_rescan(self) -> None:
+        """Ask the workers to scan the models folder now."""
+        self._outbox.put("rescan", _Order(rescan=True))
+
+    def listen_cancels(self, callback: Callable[[tuple[int, ...]], None]) -> None:
+        """Call `callback` with the ids of images that are cancelled from now on, on a thread of this object."""
+        self._orders.add(lambda data: _if_any(callback, tuple(json.loads(data)["cancel"])))
+
+    def listen_rescans(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when somebody asks for a scan, on a thread of this object."""
+        self._orders.add(lambda data: callback() if json.loads(data)["rescan"] else None)
+
+    @contextmanager
+    def subscribe(self, job: int | None = None) -> Iterator[Subscription]:
+        """Yield the events of a job, or of all, from now on. However many subscribe, Redis sees one a process.
+
+        Subscribe first and read the state then: so nothing falls between the two.
+        """
+        subscription = Subscription(job)
+
+        def hand_on(data: bytes) -> None:
+            identifier, _, text = data.decode().partition(" ")
+            subscription.put(Received(identifier, _parse(text)))
+
+        self._events.add(hand_on)
+        try:
+            yield subscription
+        finally:
+            self._events.remove(hand_on)
+
+    def progress(self, job: int) -> dict[int, Progress]:
+        """Return the latest progress of each running image of a job, by index; compare its attempt with the image's."""
+        found: dict[bytes, bytes] = self._read(lambda redis: redis.hgetall(_progress_key(job)), {})
+        parsed = {int(index): _parse(text) for index, text in found.items()}
+        return {index: event for index, event in parsed.items() if isinstance(event, Progress)}
+
+    def replay(self, job: int, after: str) -> list[Received]:
+        """Return the kept events of a job that came after the one with the id `after`."""
+        found: list[Any] = self._read(lambda redis: redis.xrange(_events_key(job), min=f"({after}"), [])
+        return [Received(identifier.decode(), _parse(fields[b"event"])) for identifier, fields in found]
+
+    def preview(self, job: int, index: int) -> bytes | None:
+        """Return the latest preview of an image (WebP), or None."""
+        return self._read(lambda redis: redis.get(_preview_key(job, index)), None)
+
+    def alive(self) -> bool:
+        """True if Redis answers now."""
+        return self._read(lambda redis: bool(redis.ping()), False)
+
+    def flush(self, seconds: float = 2.0) -> bool:
+        """Wait until all that was published has left or was lost; False if that takes longer."""
+        return self._outbox.flush(seconds)
+
+    def close(self) -> None:
+        """Send what waits, and end the threads and connections."""
+        self._outbox.close()
+        self._events.close()
+        self._orders.close()
+        self._redis.close()
+
+    def _deliver(self, batch: Mapping[object, _Message]) -> None:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for message in batch.values():
+                _send(pipeline, message)
+            pipeline.execute()
+
+    def _read(self, ask: Callable[[Redis], Any], otherwise: T) -> T:
+        if time.monotonic() < self._away_until:
+            return otherwise
+        try:
+            answer: T = ask(self._redis)
+        except RedisError:
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+            return otherwise
+        return answer
+
+
+def _send(pipeline: Pipeline, message: _Message) -> None:
+    match message:
+        case _Preview():
+            pipeline.set(_preview_key(message.job, message.index), message.webp, ex=_PREVIEW_SECONDS)
+        case _Order():
+            pipeline.publish(_ORDERS, json.dumps(asdict(message)))
+        case _:
+            text = json.dumps({"kind": message.kind} | asdict(message))
+            index, state = getattr(message, "index", ""), getattr(message, "state", "")
+            keys = (_events_key(message.job), _progress_key(message.job))
+            pipeline.eval(_PUBLISH, 2, *keys, text, message.kind, index, state)
+
+
+def _parse(text: str | bytes) -> Event:
+    fields = json.loads(text)
+    return _KINDS[fields.pop("kind")](**fields)
+
+
+def _if_any(callback: Callable[[tuple[int, ...]], None], images: tuple[int, ...]) -> None:
+    if images:
+        callback(images)
+
+
+def _progress_key(job: int) -> str:
+    return f"farm:job:{job}:progress"
+
+
+def _events_key(job: int) -> str:
+    return f"farm:job:{job}:events"
+
+
+def _preview_key(job: int, index: int) -> str:
+    return f"farm:preview:{job}:{index}"

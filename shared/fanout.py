@@ -1,0 +1,86 @@
+"""One Redis subscription of this process, handed on to all who listen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+Handler = Callable[[bytes], None]
+log = structlog.get_logger()
+
+_POLL_SECONDS: Final = 0.25
+_PAUSE_SECONDS: Final = 0.5  # while Redis is away
+_READY_SECONDS: Final = 0.5
+
+
+class Fanout:
+    """Listens on one channel, in a thread that starts with the first handler (so after a fork) and reconnects.
+
+    Messages of the time while Redis was away are lost: they are hints, and who needs more reads the truth now and then.
+    """
+
+    def __init__(self, client: Redis, channel: str) -> None:
+        self._client = client
+        self._channel = channel
+        self._handlers: list[Handler] = []
+        self._lock = threading.Lock()
+        self._is_subscribed = threading.Event()
+        self._is_closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, handler: Handler) -> None:
+        """Call `handler` with each message from now on, on the fan-out's thread: it must be quick.
+
+        Waits a moment until the subscription stands, so that state read after this misses no message.
+        """
+        with self._lock:
+            self._handlers.append(handler)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=f"fanout {self._channel}", daemon=True)
+                self._thread.start()
+        self._is_subscribed.wait(_READY_SECONDS)
+
+    def remove(self, handler: Handler) -> None:
+        """Call `handler` no more."""
+        with self._lock:
+            self._handlers.remove(handler)
+
+    def close(self) -> None:
+        """End the subscription and its thread."""
+        self._is_closing.set()
+        if self._thread:
+            self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._is_closing.is_set():
+            try:
+                self._listen()
+            except RedisError as error:
+                log.debug("subscription lost", channel=self._channel, reason=str(error))
+                self._is_closing.wait(_PAUSE_SECONDS)
+            finally:
+                self._is_subscribed.clear()
+
+    def _listen(self) -> None:
+        with self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
+            pubsub.subscribe(self._channel)
+            while not self._is_closing.is_set():
+                message = pubsub.get_message(timeout=_POLL_SECONDS)
+                if message and message["type"] == "subscribe":
+                    self._is_subscribed.set()
+                elif message and message["type"] == "message":
+                    self._hand_on(message["data"])
+
+    def _hand_on(self, data: bytes) -> None:
+        with self._lock:
+            handlers = tuple(self._handlers)
+        for handler in handlers:
+            try:
+                handler(data)
+            except Exception:
+                log.exception("handler failed", channel=self._channel)

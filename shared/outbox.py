@@ -1,0 +1,94 @@
+"""Messages that leave in the background: whoever sends one neither waits nor fails when the receiver is away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+_PAUSE_SECONDS: Final = 1.0  # after a failure, before the next try
+
+
+class Outbox(Generic[T]):
+    """A bounded queue of messages by key, and the thread that delivers them.
+
+    Messages of one key that have not left yet become one (`merge`; by default the newer one wins). What comes while the
+    queue is full, and what could not be delivered, is dropped and counted: these are hints, and the truth is elsewhere.
+    The thread starts with the first message, so after a fork.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        deliver: Callable[[Mapping[object, T]], None],
+        *,
+        merge: Callable[[T, T], T] = lambda _, new: new,
+        capacity: int = 10_000,
+    ) -> None:
+        self._name = name
+        self._deliver = deliver
+        self._merge = merge
+        self._capacity = capacity
+        self._waiting: dict[object, T] = {}  # in the order of their arrival
+        self._change = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._is_closing = False
+        self._is_busy = False
+        self.dropped = 0
+
+    def put(self, key: object, message: T) -> None:
+        """Send `message` soon. Never waits, never raises."""
+        with self._change:
+            if key in self._waiting:
+                self._waiting[key] = self._merge(self._waiting[key], message)
+            elif len(self._waiting) < self._capacity and not self._is_closing:
+                self._waiting[key] = message
+            else:
+                self.dropped += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._change.notify_all()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all that was put has left or was dropped; False if that takes longer."""
+        with self._change:
+            return self._change.wait_for(lambda: not (self._waiting or self._is_busy), seconds)
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Deliver what waits, for so long at most, and end the thread."""
+        with self._change:
+            self._is_closing = True
+            self._change.notify_all()
+        if self._thread:
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._deliver(batch)
+            except Exception as error:  # noqa: BLE001 - the edge of the thread: whatever it was, the next batch may go
+                self._failed(batch, error)
+            with self._change:
+                self._is_busy = False
+                self._change.notify_all()
+
+    def _next_batch(self) -> dict[object, T]:
+        with self._change:
+            self._change.wait_for(lambda: self._waiting or self._is_closing)
+            batch, self._waiting = self._waiting, {}
+            self._is_busy = bool(batch)
+            return batch
+
+    def _failed(self, batch: Mapping[object, T], error: Exception) -> None:
+        with self._change:
+            self.dropped += len(batch)
+            log.warning("messages dropped", outbox=self._name, count=len(batch), reason=str(error) or repr(error))
+            self._is_busy = False
+            self._change.notify_all()
+            self._change.wait_for(lambda: self._is_closing, _PAUSE_SECONDS)

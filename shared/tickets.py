@@ -1,0 +1,109 @@
+"""Tickets: Celery messages that say "an image is waiting", and the one home of Celery's configuration.
+
+A ticket names no image. Lost, doubled or late, it costs only time: each worker looks into the queue every second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from celery import Celery
+
+from shared.outbox import Outbox
+
+TASK: Final = "render"
+WORKER_OPTIONS: Final = {
+    "pool_cls": "threads",  # CUDA survives no fork, and control stays live while a slot renders
+    "without_gossip": True,  # chatter that grows with the square of the farm
+    "without_mingle": True,
+    "without_heartbeat": True,  # ours is in PostgreSQL
+}
+"""What `app.Worker(…)` of every worker gets, beside its queues and its slots."""
+
+_MOST_AT_ONCE: Final = 1000  # tickets of one pool that wait to leave; more would find nothing to do
+
+
+def pool_queue(pool: str) -> str:
+    """Return the queue of the tickets that any worker of `pool` may take."""
+    return f"pool.{pool}"
+
+
+def worker_queue(worker_id: int) -> str:
+    """Return the direct queue of one worker."""
+    return f"worker.{worker_id}"
+
+
+def celery_app(redis_url: str) -> Celery:
+    """Return the Celery application that sends and takes tickets at `redis_url` (in the form of redis-py)."""
+    app = Celery("stepfarm", set_as_current=False)
+    app.conf.update(
+        broker_url=_broker_url(redis_url),
+        broker_connection_timeout=4,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker waits for Redis for ever; what it has goes on meanwhile
+        broker_transport_options={
+            "visibility_timeout": 12 * 3600,  # longer than any render: nothing is delivered twice while it is worked on
+            "socket_connect_timeout": 4,
+            "socket_timeout": 15,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+        },
+        task_default_queue=pool_queue("default"),
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,  # with a prefetch of one a ticket in flight: a full worker takes none
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # they are images, and go on
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+    )
+    return app
+
+
+class Tickets:
+    """Sends tickets in the background: a call neither waits nor fails when Redis is away."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._outbox: Outbox[int] = Outbox("tickets", self._deliver, merge=lambda old, new: old + new)
+
+    @property
+    def dropped(self) -> int:
+        """How many batches of tickets were lost since the start, as Redis was away."""
+        return self._outbox.dropped
+
+    def publish(self, pool: str, count: int) -> None:
+        """Tell the workers of `pool` that `count` images wait. Call it after the commit."""
+        if count > 0:
+            self._outbox.put(pool_queue(pool), count)
+
+    def pass_on(self, worker_id: int) -> None:
+        """Tell one worker that an image waits which it should have."""
+        self._outbox.put(worker_queue(worker_id), 1)
+
+    def flush(self, seconds: float = 2.0) -> bool:
+        """Wait until all tickets have left or were lost; False if that takes longer."""
+        return self._outbox.flush(seconds)
+
+    def close(self) -> None:
+        """Send what waits, and end the thread."""
+        self._outbox.close()
+
+    def _deliver(self, batch: Mapping[object, int]) -> None:
+        with self._app.producer_or_acquire() as producer:
+            for queue, count in batch.items():
+                for _ in range(min(count, _MOST_AT_ONCE)):
+                    self._app.send_task(TASK, queue=str(queue), producer=producer, retry=False)
+
+
+def _broker_url(redis_url: str) -> str:
+    """Return the URL in Celery's form, which spells sockets another way."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    query: dict[str, Any] = dict(parse_qsl(parts.query))
+    options = {"virtual_host": query["db"]} if "db" in query else {}
+    return f"redis+socket://{parts.path}{'?' if options else ''}{urlencode(options)}"

@@ -1,0 +1,172 @@
+"""Events over a real Redis: seen by all who listen, kept for those who come back, and never in anybody's way."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from shared import addresses
+from shared.events import Events, ImageChanged, JobChanged, Progress
+from shared.launcher.servers import Servers
+
+
+def progress(step: int, *, job: int = 1, index: int = 0) -> Progress:
+    return Progress(job=job, index=index, attempt=1, step=step, steps=20, phase="steps")
+
+
+@pytest.fixture
+def events(redis_url: str) -> Iterator[Events]:
+    made = Events(redis_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def others(redis_url: str) -> Iterator[Events]:
+    """The events as another process has them."""
+    made = Events(redis_url)
+    yield made
+    made.close()
+
+
+def drain(subscription) -> list:
+    received = []
+    while (one := subscription.get(0.2)) is not None:
+        received.append(one)
+    return received
+
+
+def test_a_subscriber_receives_the_events_of_its_job_in_their_order(events, others):
+    with others.subscribe(1) as subscription:
+        events.publish(ImageChanged(job=1, index=0, state="running"))
+        events.publish(progress(5))
+        events.publish(JobChanged(job=2, state="succeeded"))
+        events.publish(JobChanged(job=1, state="succeeded"))
+        received = [subscription.get(5) for _ in range(3)]
+        assert [one.event for one in received] == [
+            ImageChanged(job=1, index=0, state="running"),
+            progress(5),
+            JobChanged(job=1, state="succeeded"),
+        ]
+        assert [one.id for one in received] == sorted({one.id for one in received})
+        assert subscription.get(0.01) is None
+
+
+def test_many_subscribers_are_one_subscription_of_redis(events, redis_url):
+    with ExitStack() as stack, Redis.from_url(redis_url) as redis:
+        subscriptions = [stack.enter_context(events.subscribe()) for _ in range(5)]
+        assert redis.pubsub_numsub("farm:events") == [(b"farm:events", 1)]
+        events.publish(progress(1))
+        assert [subscription.get(5).event for subscription in subscriptions] == [progress(1)] * 5
+
+
+def test_a_slow_subscriber_loses_the_oldest_and_holds_up_nobody(events, monkeypatch):
+    monkeypatch.setattr("shared.events._BACKLOG", 3)
+    with events.subscribe() as slow, events.subscribe() as quick:
+        monkeypatch.setattr(quick, "_waiting", queue.Queue(100))
+        for index in range(8):
+            events.publish(JobChanged(job=index, state="open"))
+        assert [quick.get(5).event.job for _ in range(8)] == list(range(8))
+        assert [one.event.job for one in drain(slow)] == [5, 6, 7]
+
+
+def test_one_who_comes_back_gets_what_it_missed(events, others):
+    with others.subscribe(1) as subscription:
+        events.publish(progress(1))
+        last = subscription.get(5).id
+    events.publish(ImageChanged(job=1, index=0, state="succeeded"))
+    events.publish(JobChanged(job=1, state="succeeded"))
+    assert events.flush()
+    assert [one.event.kind for one in others.replay(1, last)] == ["image", "job"]
+    assert len(others.replay(1, "0")) == 3
+    assert others.replay(2, last) == []
+
+
+@pytest.mark.parametrize("forged", ["", "x", "1-2-3", "$", "-1", "999999999999999999999999999"])
+def test_an_id_that_none_of_ours_is_replays_nothing(others, forged):
+    assert others.replay(1, forged) == []
+
+
+def test_the_latest_progress_of_each_image_is_kept_while_it_runs(events, others):
+    for step in range(1, 6):
+        events.publish(progress(step))
+    events.publish(progress(3, index=1))
+    assert events.flush()
+    assert others.progress(1) == {0: progress(5), 1: progress(3, index=1)}
+    events.publish(ImageChanged(job=1, index=0, state="succeeded"))
+    assert events.flush()
+    assert others.progress(1) == {1: progress(3, index=1)}
+
+
+def test_what_is_kept_expires(events, redis_url):
+    events.publish(progress(1))
+    events.put_preview(1, 0, b"webp")
+    assert events.flush()
+    with Redis.from_url(redis_url) as redis:
+        assert {key: redis.ttl(key) > 0 for key in redis.keys()} == dict.fromkeys(redis.keys(), True)
+        assert len(redis.keys()) == 3
+
+
+def test_previews_are_read_back(events, others):
+    events.put_preview(1, 2, b"old")
+    events.put_preview(1, 2, b"new")
+    assert events.flush()
+    assert others.preview(1, 2) == b"new"
+    assert others.preview(1, 3) is None
+
+
+def test_workers_hear_orders(events, others):
+    cancelled: queue.Queue = queue.Queue()
+    scans: queue.Queue = queue.Queue()
+    others.listen_cancels(cancelled.put)
+    others.listen_rescans(lambda: scans.put("scan"))
+    events.announce_cancel([3, 4])
+    events.announce_rescan()
+    assert cancelled.get(timeout=5) == (3, 4)
+    assert scans.get(timeout=5) == "scan"
+    assert cancelled.empty()
+
+
+def test_without_redis_nothing_waits_and_nothing_fails(tmp_path):
+    events = Events(f"unix://{tmp_path}/nobody.sock")
+    start = time.monotonic()
+    for step in range(1000):
+        events.publish(progress(step))
+    events.put_preview(1, 0, b"webp")
+    assert time.monotonic() - start < 0.5
+    assert (events.progress(1), events.preview(1, 0), events.replay(1, "0"), events.alive()) == ({}, None, [], False)
+    assert events.flush(5)
+    assert events.dropped >= 2
+    with events.subscribe() as subscription:
+        assert subscription.get(0.01) is None
+    events.close()
+
+
+def test_after_a_restart_of_redis_events_flow_again(tmp_path: Path):
+    home = tmp_path / "farm"
+    with Servers(home, postgres=False) as servers:
+        events, others = Events(addresses.redis_url(home)), Events(addresses.redis_url(home))
+        with others.subscribe() as subscription:
+            events.publish(progress(1))
+            assert subscription.get(5).event == progress(1)
+            for server in servers._servers:
+                server.server.stop()
+            assert servers.tend() == ["Redis"]
+            assert await_event(events, subscription).event.kind == "progress"
+        events.close()
+        others.close()
+
+
+def await_event(events: Events, subscription):
+    """Publish until something arrives: the first ones may be lost, as hints are."""
+    for step in range(2, 200):
+        events.publish(progress(step))
+        if received := subscription.get(0.1):
+            return received
+    raise AssertionError("nothing arrives any more")

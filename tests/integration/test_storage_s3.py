@@ -1,0 +1,74 @@
+"""The storage in an S3 bucket: the same promises, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shared.errors import NotFound, StorageError
+from shared.storage import Storage, job_prefix, key
+from tests.servers import object_store
+
+PICTURE = key(17, 0, 1, "picture")
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with object_store(tmp_path_factory.mktemp("s3"), "farm", "farm-secret") as url:
+        yield url
+
+
+@pytest.fixture
+def storage(endpoint: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "farm")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "farm-secret")
+    prefix = request.node.name.replace("_", "-")
+    return Storage(f"s3://pictures/{prefix}?endpoint_url={endpoint}&region_name=us-east-1")
+
+
+def test_what_is_put_can_be_got_and_is_never_overwritten(storage):
+    data = bytes(range(256)) * 400
+    storage.put(PICTURE, data)
+    storage.put(PICTURE, data)
+    assert storage.get(PICTURE) == data
+    assert storage.used_bytes() == len(data)
+    with pytest.raises(StorageError, match="nothing is overwritten"):
+        storage.put(PICTURE, b"other")
+    with pytest.raises(NotFound):
+        storage.get(key(18, 0, 1, "picture"))
+
+
+def test_deleting_a_job_spares_the_job_whose_number_begins_alike(storage):
+    storage.put(PICTURE, b"1")
+    storage.put(key(171, 0, 1, "picture"), b"2")
+    storage.delete(job_prefix(17))
+    storage.delete(job_prefix(17))
+    assert not storage.exists(PICTURE)
+    assert storage.exists(key(171, 0, 1, "picture"))
+
+
+def test_many_threads_use_it_at_once(storage):
+    keys = [key(1, index, 1, "thumbnail") for index in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: storage.put(name, name.encode()), keys))
+        assert list(pool.map(storage.get, keys)) == [name.encode() for name in keys]
+
+
+def test_check_passes_and_a_bucket_has_no_end(storage):
+    storage.check()
+    assert storage.used_bytes() == 0
+    assert storage.free_bytes() is None
+
+
+def test_a_server_that_does_not_answer_is_reported(storage, endpoint):
+    away = Storage("s3://pictures?endpoint_url=http://127.0.0.1:9&region_name=us-east-1")
+    with pytest.raises(StorageError, match="Could not connect"):
+        away.check()
+
+
+def test_wrong_keys_are_reported(storage, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    with pytest.raises(StorageError, match="storing"):
+        storage.check()

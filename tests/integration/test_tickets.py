@@ -1,0 +1,66 @@
+"""Tickets over a real Redis: one an image, in the background, never in the way of the door."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from shared.tickets import Tickets, celery_app, pool_queue, worker_queue
+
+
+@pytest.fixture
+def app(redis_url: str) -> Iterator[Celery]:
+    made = celery_app(redis_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tickets(app: Celery) -> Iterator[Tickets]:
+    made = Tickets(app)
+    yield made
+    made.close()
+
+
+def waiting(redis_url: str, name: str) -> int:
+    with Redis.from_url(redis_url) as redis:
+        return redis.llen(name)
+
+
+def test_one_ticket_an_image_waits_in_the_pools_queue(tickets, redis_url):
+    tickets.publish("default", 3)
+    tickets.publish("default", 2)
+    tickets.publish("large", 1)
+    tickets.publish("default", 0)
+    tickets.pass_on(7)
+    assert tickets.flush(10)
+    assert waiting(redis_url, pool_queue("default")) == 5
+    assert waiting(redis_url, pool_queue("large")) == 1
+    assert waiting(redis_url, worker_queue(7)) == 1
+
+
+def test_without_redis_the_door_neither_waits_nor_fails(tmp_path):
+    tickets = Tickets(celery_app(f"unix://{tmp_path}/nobody.sock"))
+    start = time.monotonic()
+    for _ in range(1000):
+        tickets.publish("default", 1)
+    assert time.monotonic() - start < 0.5
+    assert tickets.flush(20)
+    assert tickets.dropped >= 1
+    tickets.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("redis://host:6379/2", "redis://host:6379/2"),
+        ("unix:///a%20b/redis.sock", "redis+socket:///a%20b/redis.sock"),
+        ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
+    ],
+)
+def test_celery_gets_the_url_in_its_own_form(url, broker):
+    assert celery_app(url).conf.broker_url == broker

@@ -1,0 +1,112 @@
+"""The outbox: nobody waits, nobody fails, and what cannot leave is counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from operator import add
+
+import pytest
+
+from shared.outbox import Outbox
+
+
+class Receiver:
+    """Takes batches when it is let, or fails."""
+
+    def __init__(self):
+        self.batches = []
+        self.opened = threading.Event()
+        self.asked = threading.Event()
+        self.failures = 0
+
+    def __call__(self, batch):
+        self.asked.set()
+        assert self.opened.wait(10)
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("away")
+        self.batches.append(dict(batch))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.opened.set()
+
+
+def hold(outbox: Outbox, receiver: Receiver) -> None:
+    """Have the thread busy with a first message, so that what follows waits."""
+    outbox.put("first", 0)
+    assert receiver.asked.wait(10)
+
+
+def test_messages_leave_in_their_order(receiver):
+    outbox = Outbox("test", receiver)
+    hold(outbox, receiver)
+    for number in range(3):
+        outbox.put(number, number)
+    receiver.opened.set()
+    assert outbox.flush(10)
+    assert receiver.batches == [{"first": 0}, {0: 0, 1: 1, 2: 2}]
+    assert list(receiver.batches[1]) == [0, 1, 2]
+
+
+def test_the_newest_of_a_key_wins_while_it_waits(receiver):
+    outbox = Outbox("test", receiver)
+    hold(outbox, receiver)
+    for step in (1, 2, 3):
+        outbox.put("image", step)
+    receiver.opened.set()
+    assert outbox.flush(10)
+    assert receiver.batches[1] == {"image": 3}
+
+
+def test_messages_of_a_key_merge_as_told(receiver):
+    outbox = Outbox("test", receiver, merge=add)
+    hold(outbox, receiver)
+    for count in (1, 2, 3):
+        outbox.put("pool", count)
+    receiver.opened.set()
+    assert outbox.flush(10)
+    assert receiver.batches[1] == {"pool": 6}
+
+
+def test_what_comes_when_it_is_full_is_dropped_and_counted(receiver):
+    outbox = Outbox("test", receiver, capacity=2)
+    hold(outbox, receiver)
+    for number in range(5):
+        outbox.put(number, number)
+    receiver.opened.set()
+    assert outbox.flush(10)
+    assert receiver.batches[1] == {0: 0, 1: 1}
+    assert outbox.dropped == 3
+
+
+def test_a_failed_batch_is_dropped_and_the_next_goes(receiver):
+    receiver.failures = 1
+    receiver.opened.set()
+    outbox = Outbox("test", receiver)
+    outbox.put("lost", 1)
+    assert outbox.flush(10)
+    assert outbox.dropped == 1
+    outbox.put("kept", 2)
+    outbox.close(10)
+    assert receiver.batches == [{"kept": 2}]
+
+
+def test_close_delivers_what_waits_and_ends_the_thread(receiver):
+    outbox = Outbox("closed", receiver)
+    hold(outbox, receiver)
+    outbox.put("last", 1)
+    receiver.opened.set()
+    outbox.close(10)
+    assert receiver.batches == [{"first": 0}, {"last": 1}]
+    assert not any(thread.name == "closed" for thread in threading.enumerate())
+
+
+def test_flush_says_when_it_gave_up(receiver):
+    outbox = Outbox("test", receiver)
+    hold(outbox, receiver)
+    assert not outbox.flush(0.01)
