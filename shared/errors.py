@@ -2,6 +2,7 @@
 
     FarmError                 500
     ├── Refused               422  what was asked for cannot be done; `fields` says which field and what would be accepted
+    │   ├── Malformed         400  a body that cannot be read at all
     │   └── TooLarge          413  a body over the limit
     ├── Unauthorized          401  no key, or a wrong one
     ├── Forbidden             403  a foreign Host, Origin or form
@@ -49,6 +50,12 @@ class Refused(FarmError):
     def __init__(self, message: str, fields: tuple[FieldError, ...] = ()) -> None:
         super().__init__(message)
         self.fields = fields
+
+
+class Malformed(Refused):
+    """The request's body cannot be read at all."""
+
+    status = 400
 
 
 class TooLarge(Refused):

@@ -1,0 +1,42 @@
+"""The Flask application: services joined, routes registered, every request guarded."""
+
+from __future__ import annotations
+
+from flask_openapi3 import OpenAPI
+
+from api import auth, guard, metrics, problems
+from api.documents import EVERYWHERE, INFO, SECURITY
+from api.pages import site
+from api.requests import IdConverter
+from api.routes import catalogue, events, health, images, jobs, reference
+from api.routes import metrics as metrics_routes
+from api.services import EXTENSION, join
+from shared.settings import Settings
+
+
+def create_app(settings: Settings) -> OpenAPI:
+    """Return the application of a farm with these settings. Asks no server; raises SettingsError."""
+    guard.require_keys(settings)
+    app = OpenAPI(
+        "api",
+        info=INFO,
+        security_schemes=SECURITY,
+        responses=EVERYWHERE,
+        doc_ui=False,
+        validation_error_model=problems.Problem,
+        validation_error_callback=problems.refuse_fields,
+    )
+    services = join(settings)
+    app.extensions[EXTENSION] = services
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, MAX_FORM_MEMORY_SIZE=settings.max_body_bytes)
+    app.url_map.converters["id"] = IdConverter
+    metrics.init_app(app, services)
+    guard.init_app(app, settings)
+    auth.init_app(app, settings)
+    problems.init_app(app)
+    for api in (jobs, images, events, catalogue, health):
+        app.register_api(api.blueprint)
+    for plain in (reference, metrics_routes):
+        app.register_blueprint(plain.blueprint)
+    site.init_app(app)
+    return app

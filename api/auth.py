@@ -1,0 +1,177 @@
+"""Who asks: a key in a header, a key traded for a cookie, or, on a farm without keys, the one local owner."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, Self
+
+from flask import Flask, g, request, session
+from flask.sessions import SecureCookieSessionInterface
+
+from api.guard import SAFE_METHODS
+from shared.errors import Forbidden, Unauthorized
+from shared.settings import Settings
+
+LOCAL_OWNER: Final = "local"
+CSRF_FIELD: Final = "csrf_token"
+CSRF_HEADER: Final = "X-CSRF-Token"
+_EXTENSION: Final = "stepfarm-keys"
+_OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/sign-in", "/openapi.json"})
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """The farm's keys, as digests: what a key opens is looked up in the same time whichever it is."""
+
+    owners: Mapping[str, str]  # SHA-256 of a key -> its owner
+
+    @classmethod
+    def of(cls, api_keys: Mapping[str, str]) -> Self:
+        """Return the ring of `api_keys` (key -> owner)."""
+        return cls({_digest(key): owner for key, owner in api_keys.items()})
+
+    def find(self, digest: str) -> str | None:
+        """Return the owner of the key with this digest; every key is compared, however early one fits."""
+        found = [owner for known, owner in self.owners.items() if hmac.compare_digest(known, digest)]
+        return found[0] if found else None
+
+
+class _Cookies(SecureCookieSessionInterface):
+    """Flask's signed cookie, sent over TLS alone where the request came over TLS."""
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - as Flask calls it
+        return request.is_secure
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Find out who asks before every view, and check the token of forms."""
+    secret = settings.secret_key or _kept_secret(settings.home)
+    app.secret_key = secret
+    app.session_interface = _Cookies()
+    app.config.update(
+        SESSION_COOKIE_NAME=f"stepfarm-{_digest(secret)[:8]}",  # two farms on one machine share its cookies
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Strict",
+    )
+    app.extensions[_EXTENSION] = Keyring.of(settings.api_keys)
+    app.before_request(lambda: _identify(app))
+    app.before_request(lambda: _check_token(app))
+
+
+def owner() -> str:
+    """Return who asks. Raises Unauthorized on a page that is open to all."""
+    name: str | None = g.get("owner")
+    if name is None:
+        raise Unauthorized("Sign in first.")
+    return name
+
+
+def is_signed_in() -> bool:
+    """True where a cookie says who asks, so that signing out makes sense."""
+    return "key" in session
+
+
+def has_keys(app: Flask) -> bool:
+    """True where the farm asks for keys at all."""
+    return bool(_ring(app).owners)
+
+
+def sign_in(app: Flask, key: str) -> str:
+    """Trade a key for a cookie and return its owner. Raises Unauthorized."""
+    name = _ring(app).find(_digest(key))
+    if name is None:
+        raise Unauthorized("This farm does not know that key.")
+    session.clear()
+    session["owner"], session["key"] = name, _fingerprint(_digest(key))
+    return name
+
+
+def sign_out() -> None:
+    """Forget who asked."""
+    session.clear()
+
+
+def csrf_token() -> str:
+    """Return the token that this browser's forms carry in `csrf_token`, its scripts in `X-CSRF-Token`."""
+    if "csrf" not in session:
+        session["csrf"] = secrets.token_urlsafe(24)
+    return str(session["csrf"])
+
+
+def _identify(app: Flask) -> None:
+    g.owner, g.is_keyed = _who(_ring(app))
+    is_open = request.path in _OPEN_PATHS or request.path.startswith("/static/")
+    if g.owner is None and not is_open:
+        raise Unauthorized("A key is needed: send Authorization: Bearer KEY, or sign in with one.")
+
+
+def _who(ring: Keyring) -> tuple[str | None, bool]:
+    """Return who asks, if anybody, and whether a key in a header says so (no page can make a browser add one)."""
+    if not ring.owners:
+        return LOCAL_OWNER, False
+    key = _sent_key()
+    if key is not None:
+        return ring.find(_digest(key)), True
+    return _cookie_owner(ring), False
+
+
+def _sent_key() -> str | None:
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key")
+
+
+def _cookie_owner(ring: Keyring) -> str | None:
+    """Return whom the cookie names, if the key it was traded for is still one of the farm's."""
+    for digest, name in ring.owners.items():
+        if session.get("key") == _fingerprint(digest) and session.get("owner") == name:
+            return name
+    return None
+
+
+def _check_token(app: Flask) -> None:
+    """Raise Forbidden on a form, or on a script that lives off a cookie, without this browser's token.
+
+    Programs need none: they show a key, or reach a farm without keys through `guard`, which keeps other pages out.
+    """
+    is_api = request.path.startswith("/api/")
+    if request.method in SAFE_METHODS or g.is_keyed or (is_api and not has_keys(app)):
+        return
+    sent = request.headers.get(CSRF_HEADER) or ("" if is_api else request.form.get(CSRF_FIELD, ""))
+    if not hmac.compare_digest(sent.encode(errors="replace"), str(session.get("csrf", secrets.token_hex())).encode()):
+        raise Forbidden("The form is too old or came from elsewhere: open the page again and send it from there.")
+
+
+def _ring(app: Flask) -> Keyring:
+    ring: Keyring = app.extensions[_EXTENSION]
+    return ring
+
+
+def _digest(key: str) -> str:
+    return sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+def _fingerprint(digest: str) -> str:
+    return sha256(f"cookie {digest}".encode()).hexdigest()[:16]
+
+
+def _kept_secret(home: Path) -> str:
+    """Return the secret in `home`, made once: of processes that start at the same time, one makes it."""
+    kept = home / "secret"
+    if not kept.exists():
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = home / f"secret.{os.getpid()}.{secrets.token_hex(4)}"
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex(32))
+        try:
+            os.link(draft, kept)
+        except FileExistsError:
+            pass  # another process was first: its secret is the farm's
+        finally:
+            draft.unlink()
+    return kept.read_text()

@@ -1,0 +1,83 @@
+"""Numbers for Prometheus: requests as this process answered them, the farm as the database knows it.
+
+Request counters live in one process (`api/serve.py` runs one); the gauges are read from SQL when they are scraped, so
+every API process of a farm tells the same of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter as Tally
+from collections.abc import Iterator
+from typing import Final
+
+from flask import Flask, Response, g, request
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api.services import Services
+from shared.database import transact
+from shared.errors import Unavailable
+from shared.queue import views
+from shared.states import ImageState, WorkerState
+from shared.tables import Image, Worker
+
+EXTENSION: Final = "stepfarm-metrics"
+_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class _Farm(Collector):
+    """The farm's gauges, counted when they are asked for; without the database there are none, and `farm_up` is 0."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield nothing: what is counted is known when it is asked for."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            gauges = transact(self._services.sessions, _gauges)
+        except Unavailable:
+            gauges = []
+        yield GaugeMetricFamily("farm_up", "1 while the database answers.", value=float(bool(gauges)))
+        yield from gauges
+
+
+def init_app(app: Flask, services: Services) -> None:
+    """Count every request of `app`, under the route that it met."""
+    registry = CollectorRegistry()
+    requests = Counter("farm_requests", "Requests answered.", ["route", "method", "status"], registry=registry)
+    seconds = Histogram("farm_request_seconds", "Time to answer.", ["route"], buckets=_BUCKETS, registry=registry)
+    registry.register(_Farm(services))
+
+    def begin() -> None:
+        g.began = time.perf_counter()
+
+    def count(answer: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "none"
+        requests.labels(route, request.method, answer.status_code).inc()
+        seconds.labels(route).observe(time.perf_counter() - g.began)
+        return answer
+
+    app.before_request(begin)
+    app.after_request(count)
+    app.extensions[EXTENSION] = registry
+
+
+def _gauges(session: Session) -> list[Metric]:
+    images = GaugeMetricFamily("farm_images", "Images that wait or run; ended ones are history.", labels=["state"])
+    for state, number in views.counts(session).items():
+        images.add_metric([state], number)
+    workers = GaugeMetricFamily("farm_workers", "Workers by state.", labels=["state"])
+    alive = Tally(session.scalars(select(Worker.state)))
+    for standing in WorkerState:
+        workers.add_metric([standing], alive[standing])
+    waits = func.extract("epoch", func.now() - func.min(Image.queued_at))
+    oldest = session.scalar(select(waits).where(Image.state == ImageState.QUEUED))
+    age = GaugeMetricFamily("farm_queue_oldest_seconds", "Age of the image queued longest.", value=float(oldest or 0))
+    return [images, workers, age]

@@ -1,0 +1,121 @@
+"""What went wrong, told: problem+json (RFC 9457) to programs, a page to people."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+import structlog
+from flask import Flask, Response, redirect, render_template, request
+from pydantic import BaseModel, Field, ValidationError
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.wrappers import Response as AnyResponse
+
+from shared.errors import FarmError, FieldError, Refused, Unauthorized
+
+log = structlog.get_logger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+_PROGRAM_PATHS = ("/api/", "/livez", "/readyz", "/metrics", "/openapi.json")
+
+
+class FieldProblem(BaseModel):
+    """One thing wrong with one field."""
+
+    field: str = Field(description="Name of the field, or of the header.")
+    message: str = Field(description="What is wrong with it.")
+    accepted: str = Field(description="What would be accepted.")
+
+
+class Problem(BaseModel):
+    """Why a request was not done."""
+
+    type: str = "about:blank"
+    title: str = Field(description="The status in words.")
+    status: int
+    detail: str = Field(description="What went wrong, for people.")
+    errors: list[FieldProblem] = Field(default=[], description="Every bad field.")
+    error_id: str | None = Field(default=None, description="Stands beside the error in the log.")
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error in the same form."""
+    app.register_error_handler(FarmError, _on_farm_error)
+    app.register_error_handler(HTTPException, _on_http_exception)
+    app.register_error_handler(Exception, _on_unexpected)
+
+
+def refuse_fields(error: ValidationError) -> Response:
+    """Raise Refused with every bad field of a path, a query or a header."""
+    raise Refused("The request cannot be accepted.", tuple(_field_error(dict(one)) for one in error.errors()))
+
+
+def is_program() -> bool:
+    """True where the answer is read by a program: the path decides, not a header."""
+    return request.path.startswith(_PROGRAM_PATHS)
+
+
+def _field_error(error: dict[str, object]) -> FieldError:
+    place = error["loc"]
+    field = ".".join(map(str, place)) if isinstance(place, tuple) else ""
+    message = str(error["msg"])
+    return FieldError(field, message, message.removeprefix("Input should be "))
+
+
+def _on_farm_error(error: FarmError) -> AnyResponse:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if error.retryable else HTTPStatus(error.status)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _on_unexpected(error)
+    if isinstance(error, Unauthorized) and not is_program():
+        return redirect(f"/sign-in?{urlencode({'next': request.full_path if request.method == 'GET' else '/'})}", 303)
+    fields = error.fields if isinstance(error, Refused) else ()
+    return _answer(status, str(error), fields=fields)
+
+
+def _on_http_exception(error: HTTPException) -> AnyResponse:
+    if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
+        return error.get_response()
+    detail = error.description or ""
+    if isinstance(error, RequestEntityTooLarge):
+        detail = "The body is larger than this farm accepts."
+    answer = _answer(HTTPStatus(error.code), detail)
+    for name, value in error.get_headers():
+        if name not in ("Content-Type", "Content-Length"):
+            answer.headers[name] = value
+    return answer
+
+
+def _on_unexpected(error: Exception) -> Response:
+    error_id = secrets.token_hex(6)
+    log.error("request failed", error_id=error_id, method=request.method, path=request.path, exc_info=error)
+    return _answer(
+        HTTPStatus.INTERNAL_SERVER_ERROR, f"The farm's fault; its log says more beside {error_id}.", error_id
+    )
+
+
+def _answer(
+    status: HTTPStatus, detail: str, error_id: str | None = None, fields: tuple[FieldError, ...] = ()
+) -> Response:
+    problem = Problem(
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        errors=[FieldProblem(field=one.field, message=one.message, accepted=one.accepted) for one in fields],
+        error_id=error_id,
+    )
+    answer = _json(problem) if is_program() else Response(render_template("error.html", problem=problem), status)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status == HTTPStatus.UNAUTHORIZED:
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="stepfarm"'
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _json(problem: Problem) -> Response:
+    without = {"error_id"} if problem.error_id is None else None
+    # The standard library writes what pydantic refuses: half characters that a message quotes from the request.
+    return Response(json.dumps(problem.model_dump(exclude=without)), problem.status, mimetype=PROBLEM_JSON)

@@ -1,0 +1,69 @@
+"""The parts of a request that are not its body: paths, queries and headers, as the routes read them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, Field
+from werkzeug.routing import BaseConverter, ValidationError
+
+from api.representations import DisplayState
+from shared.errors import FieldError, Refused
+
+MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
+MAX_WAIT_SECONDS: Final = 60
+_IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
+_WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*(\d{1,9})\s*(?:,|$)", re.IGNORECASE)
+
+
+class IdConverter(BaseConverter):
+    """A path's id or index: what no row can have is no such page, never an error of the database."""
+
+    regex = "[0-9]{1,19}"
+
+    def to_python(self, value: str) -> int:
+        """Return the number. Raises ValidationError, which werkzeug makes a 404."""
+        number = int(value)
+        if number > MAX_ID:
+            raise ValidationError
+        return number
+
+
+class JobPath(BaseModel):
+    """A path that names a job."""
+
+    job_id: int = Field(description="The job's id.")
+
+
+class ImagePath(JobPath):
+    """A path that names an image of a job."""
+
+    index: int = Field(description="The image's index in its job, from 0.")
+
+
+class JobsQuery(BaseModel):
+    """Which jobs to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: list[DisplayState] = Field(default=[], description="Only jobs in these states.")
+    cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="`next` of the page before.")
+    limit: int = Field(default=50, ge=1, le=200, description="Jobs of a page.")
+
+
+def idempotency_key() -> str | None:
+    """Return the request's Idempotency-Key, if it has one. Raises Refused."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None or _IDEMPOTENCY_KEY.fullmatch(key):
+        return key
+    message = "is empty, longer than 200 characters, or holds blanks or other than ASCII characters"
+    error = FieldError("Idempotency-Key", message, "1 to 200 visible ASCII characters, such as a UUID")
+    raise Refused("The Idempotency-Key cannot be used.", (error,))
+
+
+def wait_seconds() -> int:
+    """Return how long `Prefer: wait=N` asks the answer to be held back for the job's end, at most a minute."""
+    asked = _WAIT.search(",".join(request.headers.getlist("Prefer")))
+    return min(int(asked[1]), MAX_WAIT_SECONDS) if asked else 0

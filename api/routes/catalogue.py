@@ -1,0 +1,46 @@
+"""What the farm has: checkpoints, samplers, schedules, workers."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from api import use_cases
+from api.documents import answers
+from api.listings import CheckpointsBody, SamplersBody, SchedulesBody, WorkersBody
+from api.replies import reply
+from api.representations import API
+from api.services import services
+
+blueprint = APIBlueprint("catalogue", __name__, url_prefix=API, abp_tags=[Tag(name="catalogue")])
+
+
+@blueprint.get("/checkpoints", responses=answers(CheckpointsBody, 200))
+def checkpoints() -> Response:
+    """List the checkpoints, those that cannot be used with the reason."""
+    return reply(use_cases.checkpoints(services()))
+
+
+@blueprint.post("/checkpoints/rescan", responses={202: None})
+def rescan() -> Response:
+    """Have the workers look into the models folder now; the list follows within seconds."""
+    use_cases.rescan(services())
+    return Response(status=202)
+
+
+@blueprint.get("/samplers", responses=answers(SamplersBody, 200))
+def samplers() -> Response:
+    """List the samplers and the schedules that each takes."""
+    return reply(SamplersBody.all())
+
+
+@blueprint.get("/schedules", responses=answers(SchedulesBody, 200))
+def schedules() -> Response:
+    """List the schedules."""
+    return reply(SchedulesBody.all())
+
+
+@blueprint.get("/workers", responses=answers(WorkersBody, 200))
+def workers() -> Response:
+    """List the workers that are alive: what each does, and which checkpoints it holds."""
+    return reply(use_cases.workers(services()))

@@ -1,0 +1,24 @@
+"""What the API says of itself: the OpenAPI document, and a page to read it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import Blueprint, Response, current_app, jsonify, render_template
+from flask_openapi3 import OpenAPI
+
+from api.documents import describe
+
+blueprint = Blueprint("reference", __name__)
+
+
+@blueprint.get("/openapi.json")
+def document() -> Response:
+    """Return the OpenAPI 3.1 document."""
+    return jsonify(describe(cast("OpenAPI", current_app)))
+
+
+@blueprint.get("/reference")
+def page() -> str:
+    """Return the document as a page, made here: it loads nothing from elsewhere and needs no script."""
+    return render_template("reference.html", document=describe(cast("OpenAPI", current_app)))

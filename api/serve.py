@@ -1,0 +1,109 @@
+"""Serving the API with gunicorn: one process of `FARM_API_THREADS` threads.
+
+One process is enough for many machines: the API waits, for PostgreSQL and sockets, far more than it computes. To grow,
+start more of them behind a load balancer, each on an address of its own; they share PostgreSQL, Redis, the storage
+and `FARM_SECRET_KEY`, and each is scraped for its own `/metrics`.
+
+`farm up` opens the listening socket itself and hands it down, so that it knows the address whatever the port was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from types import FrameType
+from typing import Any, Final
+
+import structlog
+from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
+
+from api.app import create_app
+from api.guard import require_keys
+from api.services import EXTENSION
+from shared import logs
+from shared.errors import SettingsError
+from shared.settings import Settings, load
+
+GRACE_SECONDS: Final = 10  # for requests in flight when the server is told to stop; streams and waits end at once
+_BACKLOG: Final = 512
+
+log = structlog.get_logger(__name__)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket that listens on the API's address. Raises SettingsError."""
+    require_keys(settings)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"FARM_HOST={settings.host!r}, FARM_PORT={settings.port}: cannot listen there: {error.strerror}."
+        ) from error
+
+
+def address(listener: socket.socket) -> str:
+    """Return the URL under which this machine reaches `listener`."""
+    host, port = listener.getsockname()[:2]
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - told apart, not bound to
+    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+
+
+def command(listener: socket.socket) -> list[str]:
+    """Return the command that serves `listener`, which must be passed on to it (`pass_fds`)."""
+    return [sys.executable, "-m", "api.serve", "--fd", str(listener.fileno())]
+
+
+def run(settings: Settings, listener: socket.socket) -> None:
+    """Serve the API on `listener` until this process is told to stop."""
+    log.info("the API listens", url=address(listener))
+    _Server(settings, listener).run()
+
+
+class _Worker(ThreadWorker):
+    """gunicorn's threads; told to stop, it lets go of who would wait for long, and finishes the others."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        app: Any = self.wsgi
+        app.extensions[EXTENSION].stopping.set()
+        super().handle_exit(sig, frame)
+
+
+class _Server(BaseApplication):
+    """gunicorn, configured by the farm's settings alone: it reads no file and no environment of its own."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        super().__init__()
+
+    def load_config(self) -> None:
+        options: dict[str, Any] = {
+            "bind": f"fd://{self._listener.fileno()}",
+            "worker_class": _Worker,
+            "workers": 1,
+            "threads": self._settings.api_threads,
+            "graceful_timeout": GRACE_SECONDS,
+            "loglevel": "warning",
+            "control_socket_disable": True,  # it would listen in the person's home folder
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:  # noqa: ANN401 - gunicorn's word for either kind of application
+        return create_app(self._settings)
+
+
+def main() -> None:
+    """Serve the socket that the parent process passed on."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="file descriptor of the listening socket")
+    settings = load()
+    logs.configure(settings)
+    run(settings, socket.socket(fileno=parser.parse_args().fd))
+
+
+if __name__ == "__main__":
+    main()

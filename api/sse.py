@@ -1,0 +1,77 @@
+"""A job's events as a stream (server-sent events): changes as they happen, and its end.
+
+What is sent are hints: Redis may lose some, so the stream looks into PostgreSQL by itself now and then, and without
+Redis it lives off that. However many streams are open, Redis sees one subscription a process.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Final
+
+from api import use_cases
+from api.representations import JobBody
+from api.services import Services
+from shared.errors import NotFound, Unavailable
+from shared.events import JobChanged, Received, Subscription
+
+HEARTBEAT_SECONDS: Final = 15  # a silent connection is found dead by writing, and proxies close it
+LOOK_SECONDS: Final = 3
+_TURN_SECONDS: Final = 0.5  # how soon a stopping server's streams end
+_FIRST_ID: Final = "0-0"
+_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
+
+
+def event_id(header: str | None) -> str | None:
+    """Return the id of a Last-Event-ID header; None where it holds none of ours."""
+    return header if header and _ID.fullmatch(header) else None
+
+
+def stream(services: Services, owner: str, job_id: int, after: str | None) -> Iterator[str]:
+    """Yield the job's state, then its events, those after the id `after` first, until it ends or the server stops."""
+    with suppress(NotFound, Unavailable), services.events.subscribe(job_id) as subscription:  # deleted; no database
+        job = use_cases.job(services, owner, job_id)  # read after subscribing: nothing falls between the two
+        yield _told(job, after or _FIRST_ID)
+        for received in services.events.replay(job_id, after) if after else ():
+            yield _sent(received)
+        yield from _follow(services, owner, job, subscription)
+
+
+def _follow(services: Services, owner: str, job: JobBody, subscription: Subscription) -> Iterator[str]:
+    last_id, looked, wrote = _FIRST_ID, time.monotonic(), time.monotonic()
+    while not job.is_final and not services.stopping.is_set():
+        received = subscription.get(_TURN_SECONDS)
+        now = time.monotonic()
+        if received:
+            last_id, wrote = received.id, now
+            yield _sent(received)
+        if isinstance(received and received.event, JobChanged) or now - looked > LOOK_SECONDS:
+            before, job, looked = job.state, use_cases.job(services, owner, job.id), now
+            if job.state != before:
+                yield _told(job, last_id)
+        if now - wrote > HEARTBEAT_SECONDS:
+            wrote = now
+            yield ": still here\n\n"
+    if job.is_final:
+        yield _written("end", last_id, _state(job))
+
+
+def _told(job: JobBody, identifier: str) -> str:
+    return _written("job", identifier, _state(job))
+
+
+def _state(job: JobBody) -> dict[str, object]:
+    return asdict(JobChanged(job.id, job.state))
+
+
+def _sent(received: Received) -> str:
+    return _written(received.event.kind, received.id, asdict(received.event))
+
+
+def _written(kind: str, identifier: str, data: dict[str, object]) -> str:
+    return f"event: {kind}\nid: {identifier}\ndata: {json.dumps(data)}\n\n"

@@ -1,0 +1,261 @@
+"""What programs send wrong: each gets a problem that names the field and what would be accepted, never a 5xx."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.conftest import CheckpointFactory
+
+JOBS = "/api/v1/jobs"
+
+
+@pytest.fixture(autouse=True)
+def _checkpoint(checkpoint_factory: CheckpointFactory) -> None:
+    checkpoint_factory("demo", native_size=64)
+
+
+def post(client: FlaskClient, body: bytes | str, content_type: str = "application/json") -> TestResponse:
+    return client.post(JOBS, data=body, content_type=content_type)
+
+
+def errors(answer: TestResponse) -> dict[str, dict[str, str]]:
+    assert answer.mimetype == "application/problem+json"
+    problem = json.loads(answer.data)
+    assert problem["status"] == answer.status_code
+    assert problem["title"]
+    assert problem["detail"]
+    assert all(error["message"] and error["accepted"] for error in problem["errors"])
+    return {error["field"]: error for error in problem["errors"]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"prompt": "x",}',
+        b"\xff\xfe\x00",
+        b'{"prompt": "\xff"}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"steps": ' + b"9" * 10_000 + b"}",
+    ],
+    ids=["empty", "cut", "comma", "utf-16", "latin-1", "deep list", "deep object", "long number"],
+)
+def test_body_that_is_not_json_is_refused(client, body):
+    answer = post(client, body)
+    assert answer.status_code == 400
+    assert "JSON object" in errors(answer)["body"]["accepted"]
+
+
+@pytest.mark.parametrize("body", ["[]", "null", "3", '"text"', "NaN", "[[]]"])
+def test_body_that_is_not_an_object_is_refused(client, body):
+    answer = post(client, body)
+    assert answer.status_code == 422
+    assert errors(answer)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", '"20"'),
+        ("steps", "20.5"),
+        ("steps", "true"),
+        ("steps", "0"),
+        ("steps", "-1"),
+        ("steps", "151"),
+        ("steps", "1e400"),
+        ("steps", "9" * 400),
+        ("cfg_scale", "NaN"),
+        ("cfg_scale", "Infinity"),
+        ("cfg_scale", "-Infinity"),
+        ("cfg_scale", "1e400"),
+        ("cfg_scale", "31"),
+        ("cfg_scale", '"7"'),
+        ("width", "65"),
+        ("width", "56"),
+        ("width", "2056"),
+        ("width", "NaN"),
+        ("height", "null"),
+        ("count", "0"),
+        ("count", "1001"),
+        ("seed", "-2"),
+        ("seed", "9007199254740992"),
+        ("seed", "NaN"),
+        ("prompt", "null"),
+        ("prompt", "NaN"),
+        ("prompt", "[]"),
+        ("prompt", r'"\u0000"'),
+        ("prompt", r'"\ud800"'),
+        ("negative_prompt", r'"a\udfffb"'),
+        ("checkpoint", '"nowhere"'),
+        ("checkpoint", '"../../etc/passwd"'),
+        ("checkpoint", r'"demo\u0000"'),
+        ("sampler", '"Euler b"'),
+        ("schedule", '"karas"'),
+        ("exact", "1"),
+        ("stepz", "20"),
+        ("__class__", "{}"),
+        (r"\ud800", "1"),
+    ],
+)
+def test_bad_field_is_named(client, field, value):
+    answer = post(client, f'{{"{field}": {value}}}')
+    assert answer.status_code == 422
+    assert list(errors(answer)) == [json.loads(f'"{field}"')]
+
+
+def test_every_bad_field_is_named_at_once(client):
+    answer = client.post(JOBS, json={"steps": 0, "width": 65, "sampler": "?", "nonsense": 1, "prompt": 3})
+    assert answer.status_code == 422
+    assert errors(answer).keys() == {"steps", "width", "sampler", "nonsense", "prompt"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "nearest"),
+    [
+        ("sampler", "Euler", None),
+        ("sampler", "euler A", "Euler a"),
+        ("schedule", "karas", "karras"),
+        ("stepz", 3, "steps"),
+    ],
+)
+def test_nearest_name_is_offered(client, field, value, nearest):
+    answer = client.post(JOBS, json={field: value})
+    if nearest is None:
+        assert answer.status_code == 202
+    else:
+        assert nearest in json.dumps(errors(answer)[field])
+
+
+def test_unknown_checkpoint_is_refused_with_the_nearest_names(client):
+    answer = client.post(JOBS, json={"checkpoint": "dmeo"})
+    assert "demo" in json.dumps(errors(answer)["checkpoint"])
+
+
+def test_unusable_checkpoint_is_refused_with_its_reason(client, checkpoint_factory):
+    checkpoint_factory("broken", usable=False, reason="a key is missing: time_embed.0.weight", sha256=None)
+    answer = client.post(JOBS, json={"checkpoint": "broken"})
+    assert answer.status_code == 422
+    assert "time_embed.0.weight" in json.dumps(errors(answer)["checkpoint"])
+
+
+def test_schedule_that_the_sampler_has_no_use_for_is_refused_with_those_it_takes(client):
+    answer = client.post(JOBS, json={"sampler": "DDIM", "schedule": "karras"})
+    assert "automatic" in errors(answer)["schedule"]["accepted"]
+
+
+def test_prompt_of_a_hundred_thousand_characters_is_refused(client):
+    answer = client.post(JOBS, json={"prompt": "a" * 100_000})
+    assert answer.status_code == 422
+    assert "10000" in errors(answer)["prompt"]["accepted"].replace(",", "").replace(" ", "")
+
+
+def test_html_in_a_prompt_is_kept_as_it_is(client):
+    prompt = "<script>alert(1)</script>"
+    assert client.post(JOBS, json={"prompt": prompt}).get_json()["params"]["prompt"] == prompt
+
+
+def test_duplicate_fields_count_once(client):
+    assert post(client, '{"steps": 3, "steps": 4}').get_json()["params"]["steps"] == 4
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+def test_body_of_another_type_is_refused(client, content_type):
+    answer = post(client, "{}", content_type)
+    assert answer.status_code == 415
+    errors(answer)
+
+
+def test_body_over_the_limit_is_refused(client):
+    answer = post(client, b'{"prompt": "' + b"a" * (2 * 2**20) + b'"}')
+    assert answer.status_code == 413
+    errors(answer)
+
+
+@pytest.mark.parametrize(
+    "job_id", ["0", "999", "9223372036854775807", "9223372036854775808", "9" * 40, "-1", "1.5", "x", "1%00"]
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", ""),
+        ("DELETE", ""),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+        ("POST", "/images/0/cancel"),
+        ("GET", "/events"),
+        ("GET", "/zip"),
+        ("GET", "/images/0/picture.png"),
+        ("GET", "/images/0/thumbnail.webp"),
+        ("GET", "/images/0/preview.webp"),
+    ],
+)
+def test_unknown_job_is_not_found(client, method, path, job_id):
+    answer = client.open(f"{JOBS}/{job_id}{path}", method=method)
+    assert answer.status_code == 404
+    errors(answer)
+
+
+@pytest.mark.parametrize("index", ["1", "-1", "9223372036854775808", "9" * 40, "x", "..%2f..%2f0", "%2e%2e"])
+@pytest.mark.parametrize(
+    ("method", "action"), [("POST", "cancel"), ("POST", "retry"), ("GET", "picture.png"), ("GET", "preview.webp")]
+)
+def test_unknown_image_is_not_found(client, method, action, index):
+    job_id = client.post(JOBS, json={}).get_json()["id"]
+    answer = client.open(f"{JOBS}/{job_id}/images/{index}/{action}", method=method)
+    assert answer.status_code == 404
+    errors(answer)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/nothing", "/api/v1/jobs/1/images/0/..%2f..%2fsecret", "/api/v2/jobs", "/api/v1/jobs/"]
+)
+def test_unknown_path_is_a_problem(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 404
+    errors(answer)
+
+
+def test_wrong_method_is_told_the_right_ones(client):
+    answer = client.put(JOBS, json={})
+    assert answer.status_code == 405
+    assert {"GET", "POST"} <= set(answer.headers["Allow"].split(", "))
+    errors(answer)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=x", "limit"),
+        ("cursor=0", "cursor"),
+        ("cursor=9223372036854775808", "cursor"),
+        ("cursor=%00", "cursor"),
+        ("state=done", "state"),
+        ("page=2", "page"),
+    ],
+)
+def test_bad_query_is_named(client, query, field):
+    answer = client.get(f"{JOBS}?{query}")
+    assert answer.status_code == 422
+    assert [name.partition(".")[0] for name in errors(answer)] == [field]
+
+
+def test_fault_of_ours_has_an_id_that_is_in_the_log(client, services, monkeypatch, caplog, capsys):
+    def fail(*_: object) -> None:
+        raise RuntimeError("a secret of the inside")
+
+    monkeypatch.setattr(type(services.events), "progress", fail)
+    answer = client.post(JOBS, json={})
+    assert answer.status_code == 500
+    problem = json.loads(answer.data)
+    assert "secret" not in answer.text
+    logged = "".join(capsys.readouterr()) + caplog.text
+    assert problem["error_id"] in logged
+    assert "a secret of the inside" in logged
