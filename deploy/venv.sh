@@ -55,5 +55,5 @@ if [ -n "${TORCH_INDEX:-}" ]; then
 fi
 pip install --constraint constraints.txt "$(pin torch)"
 echo "Installing the other packages."
-pip install --quiet --constraint constraints.txt --build-constraint constraints.txt --group dev --editable .
+pip install --quiet --constraint constraints.txt --build-constraint constraints.txt --group dev --editable '.[worker]'
 pip check

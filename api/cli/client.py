@@ -1,0 +1,195 @@
+"""The farm's API, as a client of it sees it: one method a call, problems as the errors of `shared/errors.py`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from shared import errors, home
+from shared.errors import FarmError, FieldError, NotRunning, Refused, Unavailable
+from shared.settings import LOOPBACK, Settings
+
+Json = dict[str, Any]
+
+API: Final = "/api/v1"
+FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
+POLL_SECONDS: Final = 0.5
+LIVE_SECONDS: Final = 0.2  # progress comes more often than anybody can read
+PATIENCE_SECONDS: Final = 30.0  # an API that was killed is back by then
+_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_ERRORS: Final = {
+    kind.status: kind
+    for kind in (
+        errors.Malformed, errors.TooLarge, errors.Unauthorized, errors.Forbidden, errors.NotFound,
+        errors.Conflict, errors.Refused, errors.Unavailable,
+    )
+}  # fmt: skip
+
+
+class Client:
+    """One farm, over HTTP. Every method raises NotRunning when nothing answers, else the error that the farm gave."""
+
+    def __init__(self, url: str, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=_TIMEOUT,
+            transport=transport,
+            trust_env=urlsplit(url).hostname not in LOOPBACK,  # a proxy does not know this machine's own addresses
+        )
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Self:
+        """Return a client of the farm at FARM_URL, else of the one that runs in FARM_HOME. Raises NotRunning."""
+        url = settings.url
+        if not url:
+            record = home.read_record(settings.home)
+            if record is None:
+                raise NotRunning(
+                    f"No farm runs in {settings.home}. Start one with `make up` (or `farm up`), or set FARM_URL."
+                )
+            url = record.url
+        return cls(url, own_key(settings))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def submit(self, params: Mapping[str, Any], idempotency_key: str) -> Json:
+        """Submit a job and return it. The same key again returns the same job."""
+        return self._json("POST", f"{API}/jobs", json=params, headers={"Idempotency-Key": idempotency_key})
+
+    def jobs(self, states: tuple[str, ...] = (), limit: int = 20) -> Json:
+        """Return the page of the latest jobs."""
+        return self._json("GET", f"{API}/jobs", params={"state": states, "limit": limit})
+
+    def job(self, job_id: int) -> Json:
+        """Return a job with its images and how far they are."""
+        return self._json("GET", f"{API}/jobs/{job_id}")
+
+    def cancel(self, job_id: int, index: int | None = None) -> Json:
+        """Cancel a job, or one image of it."""
+        return self._json("POST", f"{_image_path(job_id, index)}/cancel")
+
+    def retry(self, job_id: int, index: int | None = None) -> Json:
+        """Put a job's failed and cancelled images, or one of them, back into the queue."""
+        return self._json("POST", f"{_image_path(job_id, index)}/retry")
+
+    def catalogue(self, kind: str) -> Json:
+        """Return what the farm knows of `kind`: checkpoints, samplers, schedules or workers."""
+        return self._json("GET", f"{API}/{kind}")
+
+    def rescan(self) -> None:
+        """Have the workers look into the models folder now; the catalogue follows within seconds."""
+        self._send("POST", f"{API}/checkpoints/rescan")
+
+    def fetch(self, link: str) -> bytes:
+        """Return the bytes behind one of the API's links."""
+        return self._send("GET", link).content
+
+    def page(self, job: Json) -> str:
+        """Return the address of the job's page."""
+        return f"{self.url}{job['links']['page']}"
+
+    def watch(self, job_id: int) -> Iterator[Json]:
+        """Yield the job now and after each change, until it has ended.
+
+        The event stream says when to look; without one (too many listeners, Redis away) the clock does. An API that
+        dies meanwhile is waited for.
+        """
+        job = self.job(job_id)
+        yield job
+        while job["state"] not in FINAL:
+            for _ in self._changes(job["links"]["events"]):
+                job = self._patiently(job_id)
+                yield job
+                if job["state"] in FINAL:
+                    return
+
+    def _changes(self, link: str) -> Iterator[None]:
+        """Yield when the job may have changed: at events, not more often than LIVE_SECONDS, or once after a pause."""
+        accept = {"Accept": "text/event-stream"}
+        with suppress(httpx.HTTPError), self._http.stream("GET", link, headers=accept) as stream:
+            if stream.status_code == httpx.codes.OK:
+                yield from _spaced(stream.iter_lines())
+        time.sleep(POLL_SECONDS)
+        yield
+
+    def _patiently(self, job_id: int) -> Json:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self.job(job_id)
+            except (NotRunning, Unavailable):
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(POLL_SECONDS)
+
+    def _json(self, method: str, path: str, **request: Any) -> Json:  # noqa: ANN401 - httpx's own arguments
+        answer = self._send(method, path, **request)
+        try:
+            body: Json = answer.json()
+        except ValueError:
+            raise FarmError(f"{self.url} answers, but not as a farm does; check FARM_URL.") from None
+        return body
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:  # noqa: ANN401 - as above
+        try:
+            answer = self._http.request(method, path, **request)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise NotRunning(
+                f"Nothing answers at {self.url} ({reason}). Start a farm with `make up`, or check FARM_URL."
+            ) from error
+        if not answer.is_success:
+            raise _problem(answer, self.url)
+        return answer
+
+
+def own_key(settings: Settings) -> str:
+    """Return the key to show: FARM_API_KEY, else the first of FARM_API_KEYS where this shell has them too."""
+    return settings.api_key or next(iter(settings.api_keys), "")
+
+
+def _image_path(job_id: int, index: int | None) -> str:
+    return f"{API}/jobs/{job_id}" if index is None else f"{API}/jobs/{job_id}/images/{index}"
+
+
+def _spaced(lines: Iterator[str]) -> Iterator[None]:
+    """Yield at each whole event (or comment) of the stream; progress that follows too soon is left out."""
+    kind, looked_at = "", 0.0
+    for line in lines:
+        if line.startswith("event:"):
+            kind = line.removeprefix("event:").strip()
+        if line:
+            continue
+        if kind != "progress" or time.monotonic() - looked_at >= LIVE_SECONDS:
+            yield
+            looked_at = time.monotonic()
+        kind = ""
+
+
+def _problem(answer: httpx.Response, url: str) -> FarmError:
+    """Return the error that a problem+json answer stands for."""
+    try:
+        body: Json = answer.json()
+        detail = str(body["detail"])
+    except (ValueError, KeyError, TypeError):
+        return FarmError(f"{url} answered {answer.status_code} {answer.reason_phrase}; is FARM_URL a farm's address?")
+    kind = _ERRORS.get(answer.status_code, FarmError)
+    if issubclass(kind, Refused):
+        return kind(detail, tuple(FieldError(one["field"], one["message"], one["accepted"]) for one in body["errors"]))
+    if kind is errors.Unauthorized:
+        detail += " Set FARM_API_KEY to your key."
+    return kind(detail)

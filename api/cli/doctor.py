@@ -1,0 +1,101 @@
+"""`farm doctor`: look at the machine and the farm, and say what to do about what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from difflib import get_close_matches
+from typing import Final
+
+from rich.markup import escape
+
+from api.cli import farm_checks, machine_checks, terminal
+from api.cli.findings import Finding, bad, fine, note
+from shared.errors import FarmError, FieldError, Refused, SettingsError
+from shared.settings import PREFIX, Settings, load
+
+Check = Callable[[Settings], Finding]
+
+SETTINGS: Final = "settings"
+CHECKS: Final[dict[str, Check]] = {
+    "python": machine_checks.python,
+    "torch": machine_checks.torch,
+    "cards": machine_checks.cards,
+    "programs": machine_checks.programs,
+    "namespace": machine_checks.namespace_,
+    "home": machine_checks.home,
+    "disk": machine_checks.disk,
+    "database": farm_checks.database,
+    "migrations": farm_checks.migrations,
+    "redis": farm_checks.redis,
+    "storage": farm_checks.storage,
+    "api": farm_checks.api,
+    "workers": farm_checks.workers,
+    "models": farm_checks.models,
+}
+_OF_TESTS: Final = frozenset({"FARM_TEST_BROWSER"})
+_MARKS: Final = {"fine": "[green]✓[/]", "note": "[yellow]•[/]", "bad": "[red]✗[/]"}
+
+
+def examine(environ: Mapping[str, str], only: Sequence[str], *, as_json: bool) -> int:
+    """Run the checks (all, or those named), print what they find, and return the exit status: 1 if anything is bad.
+
+    Raises Refused for a check that does not exist.
+    """
+    _refuse_unknown(only)
+    found = {}
+    for name, finding in _findings(environ, only):
+        found[name] = finding
+        if not as_json:
+            _print(name, finding)
+    if as_json:
+        terminal.answer_json({name: asdict(finding) for name, finding in found.items()})
+    return int(any(finding.level == "bad" for finding in found.values()))
+
+
+def check_settings(environ: Mapping[str, str]) -> Finding:
+    """Are there FARM_* variables that nobody reads? A typing error in a name would otherwise go unnoticed."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known | _OF_TESTS)
+    if not unknown:
+        return fine(f"{sum(name in known for name in environ)} FARM_* variables are set.")
+    return note(" ".join(_suggest(name, known) for name in unknown), "docs/configuration.md lists those that count.")
+
+
+def _findings(environ: Mapping[str, str], only: Sequence[str]) -> Iterator[tuple[str, Finding]]:
+    try:
+        settings = load(environ)
+    except SettingsError as error:
+        yield SETTINGS, bad(str(error), "Mend the variable; the other checks wait for it.")
+        return
+    if not only or SETTINGS in only:
+        yield SETTINGS, check_settings(environ)
+    for name, check in CHECKS.items():
+        if not only or name in only:
+            yield name, _run(check, settings)
+
+
+def _run(check: Check, settings: Settings) -> Finding:
+    try:
+        return check(settings)
+    except FarmError as error:
+        return bad(str(error), "")
+
+
+def _suggest(name: str, known: set[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f"{name} means nothing{f'; {near[0]}?' if near else '.'}"
+
+
+def _refuse_unknown(only: Sequence[str]) -> None:
+    names = [SETTINGS, *CHECKS]
+    wrong = [name for name in only if name not in names]
+    if wrong:
+        fields = tuple(FieldError(name, "is no check", ", ".join(names)) for name in wrong)
+        raise Refused("There is no such check.", fields)
+
+
+def _print(name: str, finding: Finding) -> None:
+    terminal.out.print(f"{_MARKS[finding.level]} {name:<10} {escape(finding.text)}")
+    if finding.advice:
+        terminal.out.print(f"  {'':<10} [bold]→[/] {escape(finding.advice)}")

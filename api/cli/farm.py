@@ -1,0 +1,146 @@
+"""The parts of a farm on one machine, as children of this process: embedded servers, the API, the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from socket import socket
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+
+from api import serve
+from api.cli.client import Client, own_key
+from api.cli.interrupts import StopRequest, caught, raise_interrupt
+from api.cli.parts import Part, shorten_logs
+from shared import home, migrate
+from shared.errors import SettingsError
+from shared.home import Record
+from shared.launcher.process import Server
+from shared.launcher.servers import Servers
+from shared.settings import Settings
+
+Tell = Callable[[str], None]
+
+_TEND_SECONDS: Final = 1.0
+_API_SIGNALS: Final = ((signal.SIGTERM, serve.GRACE_SECONDS + 5.0), (signal.SIGINT, 5.0))
+_MARGIN_SECONDS: Final = 15.0  # past its grace time the supervisor kills by itself; this is for one that cannot
+
+
+class Farm:
+    """A farm that lives as long as this context; stopped in the order workers, API, Redis, PostgreSQL.
+
+    `tell` is given one line for each thing that a person waits for.
+    """
+
+    def __init__(self, settings: Settings, tell: Tell) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._parts: tuple[Part, ...] = ()
+        self._context = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start everything and wait until the API answers. Raises FarmError, with nothing left running."""
+        with ExitStack() as context:
+            context.enter_context(caught(raise_interrupt))
+            self._start(context)
+            self._context = context.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop everything. Ctrl-C meanwhile hurries it."""
+        with caught(self._hurry):
+            self._context.close()
+
+    def serve(self) -> None:
+        """Keep the parts alive until Ctrl-C or TERM."""
+        with StopRequest() as stop, caught(stop.ask):
+            while not stop.wait(_TEND_SECONDS):
+                self._tend()
+
+    def _start(self, context: ExitStack) -> None:
+        settings = self._settings
+        listener = context.enter_context(listen(settings, self._tell))
+        self.url = serve.address(listener)
+        shorten_logs(settings.home / "logs")
+        self._tell("Starting the database." if not settings.database_url else "Joining the database.")
+        self._servers = context.enter_context(Servers.embedded(settings))
+        migrate.upgrade(settings.database)
+        self._tell("Starting the API and the workers.")
+        api = self._part("API", serve.command(listener), _API_SIGNALS, [listener.fileno()])
+        workers = self._part("workers", [sys.executable, "-m", "worker", "--gpus", "all"], _worker_signals(settings))
+        self._parts = (api, workers)
+        for part in self._parts:
+            part.start()
+            context.callback(part.server.stop)
+            context.callback(self._tell, f"Stopping the {part.server.name}.")
+        if not api.server.wait_ready():
+            raise api.server.failure("ended at once")
+        home.write_record(settings.home, Record(self.url, os.getpid(), datetime.now(UTC).isoformat()))
+        context.callback(home.clear_record, settings.home)
+
+    def _part(
+        self,
+        name: str,
+        command: Sequence[str],
+        signals: Sequence[tuple[signal.Signals, float]],
+        descriptors: Sequence[int] = (),
+    ) -> Part:
+        log = self._settings.home / "logs" / f"{name.lower()}.log"
+        return Part(Server(name, command, Path.cwd(), log, self._is_answering, signals, descriptors=descriptors))
+
+    def _is_answering(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/livez", timeout=2, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _tend(self) -> None:
+        """Start again what has died."""
+        for name in self._servers.tend():
+            self._tell(f"{name} died; started again.")
+        for part in self._parts:
+            if part.tend():
+                self._tell(f"The {part.server.name} died; started again ({part.server.log} may say why).")
+
+    def _hurry(self) -> None:
+        for part in reversed(self._parts):
+            part.hurry()
+
+
+@contextmanager
+def joined(settings: Settings, tell: Tell) -> Iterator[Client]:
+    """Yield a client of the farm that is there, else of one started for as long as the context lasts."""
+    if settings.url or home.running(settings.home):
+        with Client.connect(settings) as client:
+            yield client
+        return
+    with Farm(settings, tell) as farm, Client(farm.url, own_key(settings)) as client:
+        yield client
+
+
+def listen(settings: Settings, tell: Tell) -> socket:
+    """Return the API's listening socket: where nobody asked for the port by name and it is taken, on a free one.
+
+    The farm holds it, not the API: while a dead API is started again, clients wait instead of being refused.
+    """
+    try:
+        return serve.listen(settings)
+    except SettingsError:
+        if "port" in settings.model_fields_set:
+            raise
+    listener = serve.listen(settings.model_copy(update={"port": 0}))
+    tell(f"Port {settings.port} is taken by another program; taking {listener.getsockname()[1]}.")
+    return listener
+
+
+def _worker_signals(settings: Settings) -> Sequence[tuple[signal.Signals, float]]:
+    return ((signal.SIGTERM, settings.grace_seconds + _MARGIN_SECONDS), (signal.SIGTERM, _MARGIN_SECONDS))

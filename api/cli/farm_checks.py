@@ -1,0 +1,130 @@
+"""What `farm doctor` asks of the farm: its servers, its API, its workers and its models."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any, Final
+
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.cli.client import Client
+from api.cli.findings import Finding, bad, fine, note
+from shared import home, migrate
+from shared.errors import StorageError
+from shared.settings import Settings
+from shared.storage import Storage
+
+_NOT_UP: Final = note("Not up; `farm up` starts it.")
+_OLDEST_TRANSACTION_SECONDS: Final = 300
+_SERVER: Final = """
+SELECT current_setting('server_version') AS version,
+       extract(epoch FROM coalesce(max(clock_timestamp() - xact_start), '0'))::int AS oldest_seconds
+FROM pg_stat_activity
+WHERE backend_xmin IS NOT NULL
+"""
+_ALIVE_HERE: Final = "SELECT count(*) FROM workers WHERE host = :host AND lease_until > clock_timestamp()"
+
+
+def database(settings: Settings) -> Finding:
+    """Does PostgreSQL answer, and does nothing keep it from tidying up?"""
+    if _is_down(settings, settings.database_url):
+        return _NOT_UP
+    try:
+        server = _ask(settings, _SERVER)
+    except SQLAlchemyError as error:
+        return bad(f"No answer: {_first_line(error)}", "Start PostgreSQL, or mend FARM_DATABASE_URL.")
+    if server.oldest_seconds > _OLDEST_TRANSACTION_SECONDS:
+        advice = "It slows every claim. End it; take backups with pg_basebackup or from a standby (docs/operations.md)."
+        return bad(f"A transaction has been open for {server.oldest_seconds} s.", advice)
+    return fine(f"PostgreSQL {server.version}")
+
+
+def migrations(settings: Settings) -> Finding:
+    """Are the tables those of this version?"""
+    if _is_down(settings, settings.database_url):
+        return _NOT_UP
+    stands, needed = migrate.current(settings.database), migrate.head()
+    if stands == needed:
+        return fine(f"revision {stands}")
+    return bad(f"The tables stand at {stands or 'nothing'}; this version needs {needed}.", "farm db upgrade")
+
+
+def redis(settings: Settings) -> Finding:
+    """Does Redis answer? Without it jobs are taken, and wait."""
+    if _is_down(settings, settings.redis_url):
+        return _NOT_UP
+    try:
+        with Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5) as client:
+            version = client.info("server")["redis_version"]
+    except (RedisError, OSError) as error:
+        return bad(f"No answer: {_first_line(error)}", "Start Redis, or mend FARM_REDIS_URL; until then jobs wait.")
+    return fine(f"Redis {version}")
+
+
+def storage(settings: Settings) -> Finding:
+    """Can pictures be stored?"""
+    try:
+        Storage(settings.storage).check()
+    except StorageError as error:
+        return bad(str(error), "Make it writable for this user, or set FARM_STORAGE_URL.")
+    return fine(settings.storage)
+
+
+def api(settings: Settings) -> Finding:
+    """Does the API answer, to our key too?"""
+    if not settings.url and not home.running(settings.home):
+        return _NOT_UP
+    with Client.connect(settings) as client:
+        client.jobs(limit=1)
+        return fine(client.url)
+
+
+def workers(settings: Settings) -> Finding:
+    """Are there workers of this machine that have renewed their lease?"""
+    if _is_down(settings, settings.database_url):
+        return _NOT_UP
+    try:
+        alive = _ask(settings, _ALIVE_HERE, host=socket.gethostname()).count
+    except SQLAlchemyError as error:
+        return bad(f"No answer: {_first_line(error)}", "See the check of the database.")
+    if alive:
+        return fine(f"{alive} on this machine")
+    return bad("None on this machine.", "`farm logs workers` may say why; `farm worker --gpus all` starts them.")
+
+
+def models(settings: Settings) -> Finding:
+    """Is there a checkpoint that can be used, and which cannot?"""
+    if not settings.models.is_dir():
+        return bad(f"There is no folder {settings.models}.", "Make it and put checkpoints into it, or set FARM_MODELS.")
+    if not settings.url and not home.running(settings.home):
+        return note(f"{_count(settings.models)} checkpoint files in {settings.models}; a farm that is up can say more.")
+    with Client.connect(settings) as client:
+        known = client.catalogue("checkpoints")["checkpoints"]
+    usable = [one["name"] for one in known if one["usable"]]
+    broken = [f"{one['name']}: {one['reason']}" for one in known if not one["usable"]]
+    if not usable:
+        return bad("No checkpoint can be used. " + " ".join(broken), f"Put one into {settings.models}.")
+    return note("; ".join(broken), "Those files cannot be used.") if broken else fine(", ".join(usable))
+
+
+def _is_down(settings: Settings, url: str) -> bool:
+    """True if the server is left to the farm of FARM_HOME, and that is not up."""
+    return not url and not home.running(settings.home)
+
+
+def _ask(settings: Settings, question: str, **values: object) -> Any:  # noqa: ANN401 - a row
+    engine = create_engine(settings.database, poolclass=NullPool, connect_args={"connect_timeout": 5})
+    with engine.connect() as connection:
+        return connection.execute(text(question), values).one()
+
+
+def _count(folder: Path) -> int:
+    return sum(path.suffix in {".safetensors", ".ckpt"} for path in folder.rglob("*"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,117 @@
+"""`farm status`, `cancel`, `retry` and `models`: what the API knows, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from rich.markup import escape
+
+from api.cli import terminal
+from api.cli.client import FINAL, Client, Json
+from api.cli.render import describe
+from api.cli.terminal import Row, age, shorten, state, table
+
+_WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
+_JOB: Final = ("job", "state", "pictures", "age", "prompt")
+_IMAGE: Final = ("image", "state", "seed", "step", "attempt", "worker", "reason")
+_MODEL: Final = ("checkpoint", "hash", "kind", "size", "native", "can be used")
+
+
+def status(client: Client, job_id: int | None, *, as_json: bool) -> None:
+    """Print one job, or the farm: its workers and its latest jobs."""
+    if job_id is not None:
+        return _print(client.job(job_id), _job, as_json=as_json)
+    farm = {"url": client.url} | client.catalogue("workers") | client.jobs()
+    return _print(farm, _farm, as_json=as_json)
+
+
+def cancel(client: Client, job_id: int, index: int | None, *, as_json: bool) -> None:
+    """Cancel a job, or one image of it."""
+    _print(client.cancel(job_id, index), lambda change: _changed(change, "cancelled"), as_json=as_json)
+
+
+def retry(client: Client, job_id: int, index: int | None, *, as_json: bool) -> None:
+    """Put failed and cancelled images back into the queue."""
+    _print(client.retry(job_id, index), lambda change: _changed(change, "put back"), as_json=as_json)
+
+
+def models(client: Client, *, rescan: bool, as_json: bool) -> None:
+    """Print the checkpoints that the farm knows, and why it cannot use some."""
+    if rescan:
+        client.rescan()
+    _print(client.catalogue("checkpoints"), _models, as_json=as_json)
+
+
+def _print(body: Json, people: Callable[[Json], None], *, as_json: bool) -> None:
+    (terminal.answer_json if as_json else people)(body)
+
+
+def _farm(farm: Json) -> None:
+    terminal.answer(f"farm  {farm['url']}\n")
+    table(_WORKER, map(_worker_row, farm["workers"]), "No worker is up; `farm worker` starts those of a machine.")
+    terminal.answer("")
+    table(_JOB, map(_job_row, farm["jobs"]), 'No job yet. `farm render "a red sailboat at sea"` makes one.')
+
+
+def _worker_row(worker: Json) -> Row:
+    return (
+        escape(worker["name"]),
+        escape(worker["card_name"]),
+        state(worker["state"]),
+        worker["phase"],
+        worker["running"],
+        age(worker["beat_at"]),
+    )
+
+
+def _job_row(job: Json) -> Row:
+    counts = job["counts"]
+    ended = f"{sum(counts[name] for name in FINAL)}/{sum(counts.values())}"
+    return job["id"], state(job["state"]), ended, age(job["created_at"]), shorten(job["params"]["prompt"])
+
+
+def _job(job: Json) -> None:
+    params, timings = job["params"], job["timings"]
+    terminal.answer(f"job {job['id']}: {describe(job)}")
+    terminal.answer(f"  {params['prompt']}")
+    terminal.answer(
+        f"  {params['width']}×{params['height']}, {params['steps']} steps, {params['sampler']}, "
+        f"{params['schedule']} schedule, CFG {params['cfg_scale']:g}, {params['checkpoint']}"
+    )
+    if timings["render_seconds"] is not None:
+        terminal.answer(f"  waited {timings['waited_seconds']:.1f} s, rendered {timings['render_seconds']:.1f} s")
+    table(_IMAGE, map(_image_row, job["images"]), "")
+
+
+def _image_row(image: Json) -> Row:
+    return (
+        image["index"],
+        state(image["state"]),
+        image["seed"],
+        f"{image['step']}/{image['steps']}",
+        image["attempt"],
+        escape(image["worker"] or ""),
+        escape(image["reason"] or ""),
+    )
+
+
+def _models(catalogue: Json) -> None:
+    empty = "No checkpoint. Put .safetensors or .ckpt files into the models folder (FARM_MODELS) of a worker's machine."
+    table(_MODEL, map(_model_row, catalogue["checkpoints"]), empty)
+
+
+def _model_row(model: Json) -> Row:
+    return (
+        escape(model["name"]),
+        (model["sha256"] or "")[:10],
+        model["architecture"],
+        f"{model['size'] / 2**20:.0f} MiB",
+        f"{model['native_size']} px" if model["native_size"] else "",
+        "[green]yes[/]" if model["usable"] else f"[red]no:[/] {escape(model['reason'] or '')}",
+    )
+
+
+def _changed(change: Json, how: str) -> None:
+    count = change["images"]
+    terminal.answer(f"job {change['job']['id']}: {count} {'picture' if count == 1 else 'pictures'} {how}")

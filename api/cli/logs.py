@@ -1,0 +1,69 @@
+"""`farm logs`: what the parts of this machine's farm have written, each line behind the name of its part."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from api.cli import terminal
+from shared.errors import NotFound
+
+_POLL_SECONDS: Final = 0.3
+
+
+class LogFile:
+    """One part's log, read from where it was left; a file that was put aside is begun anew."""
+
+    def __init__(self, path: Path) -> None:
+        self.part = path.name.removesuffix(".log")
+        self._path = path
+        self._position = 0
+        self._rest = b""
+
+    def new_lines(self) -> Iterator[str]:
+        """Yield the whole lines that came since the last call."""
+        if self._path.stat().st_size < self._position:
+            self._position, self._rest = 0, b""
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            data = file.read()
+        self._position += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+
+
+def show(folder: Path, parts: tuple[str, ...], *, lines: int, follow: bool, as_json: bool) -> None:
+    """Print the last `lines` of each part's log (all parts when none is named), then what comes, if asked to follow.
+
+    Raises NotFound when there is no such log.
+    """
+    files = [LogFile(path) for path in _paths(folder, parts)]
+    width = max(len(file.part) for file in files)
+    for turn in count():
+        for file in files:
+            for line in deque(file.new_lines(), maxlen=None if turn else lines):
+                _print(file.part, line, width, as_json=as_json)
+        if not follow:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _paths(folder: Path, parts: tuple[str, ...]) -> list[Path]:
+    there = {path.name.removesuffix(".log"): path for path in sorted(folder.glob("*.log"))}
+    unknown = [part for part in parts if part not in there]
+    if unknown or not there:
+        known = f"There are logs of {', '.join(there)}." if there else "No farm has run in this FARM_HOME yet."
+        raise NotFound(f"{folder} holds no log of {', '.join(unknown) or 'any part'}. {known}")
+    return [there[part] for part in parts or there]
+
+
+def _print(part: str, line: str, width: int, *, as_json: bool) -> None:
+    if as_json:
+        terminal.answer_json({"part": part, "line": line})
+    else:
+        terminal.answer(f"{part:<{width}} │ {line}")

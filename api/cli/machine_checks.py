@@ -1,0 +1,115 @@
+"""What `farm doctor` asks of the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+from api.cli.findings import Finding, bad, fine, note
+from shared.errors import LauncherError
+from shared.launcher import binaries, namespace
+from shared.settings import Settings
+
+_LOW_BYTES: Final = 2 * 2**30
+_TORCH_SECONDS: Final = 120
+_TORCH: Final = """
+import json, torch
+names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "cards": names}))
+"""
+
+
+def python(_: Settings) -> Finding:
+    """Is it a Python that the farm is tested on?"""
+    text = f"{platform.python_version()} ({sys.executable})"
+    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+        return fine(text)
+    return bad(text, "Take Python 3.11 or 3.12: `make clean`, then `make venv PYTHON=/path/to/python3.12`.")
+
+
+def torch(_: Settings) -> Finding:
+    """Can PyTorch be imported? Asked of another process: this one never loads it."""
+    answer = _ask_torch()
+    if isinstance(answer, str):
+        return bad(answer, "`make venv` installs PyTorch; README, Which PyTorch, says how to choose its build.")
+    return fine(f"{answer['version']} ({'CUDA ' + answer['cuda'] if answer['cuda'] else 'CPU build'})")
+
+
+def cards(_: Settings) -> Finding:
+    """Which cards does PyTorch see, and does it miss some that are there?"""
+    answer = _ask_torch()
+    seen = [] if isinstance(answer, str) else answer["cards"]
+    driver = Path("/proc/driver/nvidia/version").exists()
+    if seen:
+        return fine(", ".join(seen))
+    if driver and not isinstance(answer, str):
+        advice = "Install a CUDA build of PyTorch that fits the driver (README, Which PyTorch)."
+        return bad("There is an NVIDIA driver, but PyTorch sees no card.", advice)
+    return note(f"No card; the farm renders on the CPU ({os.cpu_count()} cores).")
+
+
+def programs(settings: Settings) -> Finding:
+    """Are the programs of the embedded servers there?"""
+    if settings.database_url and settings.redis_url:
+        return fine("Not needed: FARM_DATABASE_URL and FARM_REDIS_URL name servers.")
+    try:
+        found = [] if settings.database_url else [binaries.postgres()[1]]
+        found += [] if settings.redis_url else [binaries.redis()]
+    except LauncherError as error:
+        return bad(str(error), "`make venv` installs both packages.")
+    return fine(", ".join(map(str, found)))
+
+
+def namespace_(settings: Settings) -> Finding:
+    """Can PostgreSQL run as somebody whom it accepts?"""
+    if settings.database_url:
+        return fine("Not needed: FARM_DATABASE_URL names a server.")
+    try:
+        prefix = namespace.prefix()
+    except LauncherError as error:
+        return bad(str(error), "`useradd farm`, then run the farm as that user; or set FARM_DATABASE_URL.")
+    return fine("PostgreSQL runs in a user namespace." if prefix else "PostgreSQL runs as this user.")
+
+
+def home(settings: Settings) -> Finding:
+    """Is FARM_HOME ours, and closed to others?"""
+    folder = settings.home
+    if not folder.exists():
+        return note(f"{folder} is not there yet; `farm up` makes it.")
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        return bad(f"{folder} belongs to user {found.st_uid}.", f"Run as that user, set FARM_HOME, or chown {folder}.")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        return bad(f"Other users can look into {folder}.", f"chmod 700 {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return bad(f"{folder} cannot be written.", f"chmod 700 {folder}")
+    return fine(str(folder))
+
+
+def disk(settings: Settings) -> Finding:
+    """Is there room for the database and for pictures?"""
+    folder = next(place for place in (settings.home, *settings.home.parents) if place.exists())
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 2**30:.1f} GiB free at {folder}"
+    return fine(text) if free >= _LOW_BYTES else bad(text, "Free some space, delete jobs, or set FARM_STORAGE_URL.")
+
+
+@cache
+def _ask_torch() -> dict[str, Any] | str:
+    """Return what PyTorch says of itself, or why it cannot."""
+    command = [sys.executable, "-c", _TORCH]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=_TORCH_SECONDS, check=True)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return f"Importing PyTorch took more than {_TORCH_SECONDS} s."
+    except subprocess.CalledProcessError as error:
+        return (error.stderr.strip().splitlines() or ["PyTorch cannot be imported."])[-1]
+    return cast(dict[str, Any], json.loads(asked.stdout.splitlines()[-1]))

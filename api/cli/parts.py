@@ -1,0 +1,56 @@
+"""A part of the farm that runs for as long as the farm does: started again when it dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from shared.launcher.process import Server
+
+_FIRST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+_HEALTHY_SECONDS: Final = 60.0
+_LONGEST_LOG_BYTES: Final = 16 * 2**20
+
+
+class Part:
+    """A process of the farm. One that dies starts again at once; one that keeps dying, ever more slowly."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._started = 0.0
+        self._pause = 0.0
+
+    def start(self) -> None:
+        """Start the process."""
+        self.server.spawn()
+        self._started = time.monotonic()
+
+    def tend(self) -> bool:
+        """Start it again if it has died and its time has come; True if it did."""
+        age = time.monotonic() - self._started
+        if self.server.alive:
+            self._pause = 0.0 if age > _HEALTHY_SECONDS else self._pause
+            return False
+        if age < self._pause:
+            return False
+        self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        self.start()
+        return True
+
+    def hurry(self) -> None:
+        """Ask once more, while `stop` waits: workers then hand back what they have instead of finishing it."""
+        if self.server.alive and self.server.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.server.pid, signal.SIGTERM)
+
+
+def shorten_logs(folder: Path) -> None:
+    """Put each log that has grown large aside, over the one that was put aside before."""
+    for log in folder.glob("*.log"):
+        if log.stat().st_size > _LONGEST_LOG_BYTES:
+            log.replace(log.with_suffix(".log.1"))

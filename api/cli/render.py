@@ -1,0 +1,108 @@
+"""`farm render`: from a prompt to a PNG on this machine's disk, over the API."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from api.cli import terminal
+from api.cli.client import FINAL, Client, Json
+from api.cli.farm import joined
+from shared.errors import Conflict, FarmError, NotRunning
+from shared.settings import Settings
+
+
+def render(settings: Settings, params: Mapping[str, Any], folder: Path, *, as_json: bool) -> int:
+    """Submit, follow, save, report; return the exit status. Ctrl-C cancels the job."""
+    _check_folder(folder)
+    with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
+        job = client.submit(params, idempotency_key=str(uuid.uuid4()))
+        try:
+            job = _follow(client, job["id"], quiet=as_json)
+        except KeyboardInterrupt:
+            _cancel(client, job["id"])
+            raise
+        files = [_save(client, job, image, folder) for image in job["images"] if image["state"] == "succeeded"]
+        _report(client, job, files, as_json=as_json)
+    return 0 if job["state"] == "succeeded" else 1
+
+
+def _follow(client: Client, job_id: int, *, quiet: bool) -> Json:
+    """Show how far the job is until it has ended, and return it as it ended."""
+    share = TextColumn("{task.percentage:>3.0f} %")
+    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn())
+    job: Json = {}
+    with Progress(*columns, console=terminal.err, transient=True, disable=quiet) as progress:
+        bar = progress.add_task("waiting", total=1.0)
+        for job in client.watch(job_id):
+            _show(progress, bar, job)
+    return job
+
+
+def _show(progress: Progress, bar: TaskID, job: Json) -> None:
+    progress.update(bar, completed=job["progress"], description=describe(job))
+
+
+def describe(job: Json) -> str:
+    """Return what happens to a job now, in a few words."""
+    running = [image for image in job["images"] if image["state"] == "running"]
+    ended = sum(image["state"] in FINAL for image in job["images"])
+    of = f"{ended} of {len(job['images'])} pictures, " if len(job["images"]) > 1 else ""
+    if not running:
+        ahead = job["position"]
+        return f"{of}{job['state']}" + (f", {ahead} ahead" if ahead else "")
+    first = running[0]
+    if first["step"]:
+        return f"{of}step {first['step']} of {first['steps']}"
+    return of + {"load": "loading the checkpoint", "decode": "decoding"}.get(first["phase"], "starting")
+
+
+def _save(client: Client, job: Json, image: Json, folder: Path) -> Path:
+    """Write a picture under a name that is not taken, and return its path."""
+    data = client.fetch(image["links"]["picture"])
+    stem = f"{job['id']:05d}-{image['index']}-seed{image['seed']}"
+    names = chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in count(2)))
+    path = next(folder / name for name in names if not (folder / name).exists())
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise FarmError(
+            f"{path} cannot be written ({error.strerror}); it is kept: {client.page(job)}. Choose another --out."
+        ) from error
+    return path
+
+
+def _report(client: Client, job: Json, files: list[Path], *, as_json: bool) -> None:
+    page = client.page(job)
+    if as_json:
+        terminal.answer_json({"job": job, "page": page, "files": [str(file.absolute()) for file in files]})
+        return
+    seeds = [image["seed"] for image in job["images"]]
+    for file in files:
+        terminal.answer(str(file))
+    terminal.answer(f"page  {page}")
+    terminal.answer(f"seed  {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}")
+    for image in job["images"]:
+        if image["state"] != "succeeded":
+            terminal.warn(f"Picture {image['index']} {image['state']}: {image['reason'] or 'no reason given'}")
+
+
+def _cancel(client: Client, job_id: int) -> None:
+    try:
+        client.cancel(job_id)
+        terminal.tell(f"Cancelled job {job_id}.")
+    except (Conflict, NotRunning) as error:
+        terminal.tell(f"Job {job_id} was not cancelled: {error}")
+
+
+def _check_folder(folder: Path) -> None:
+    """Make the folder now: a picture that cannot be written should not be rendered first."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FarmError(f"{folder} cannot be made ({error.strerror}); choose another folder with --out.") from error

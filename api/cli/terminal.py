@@ -1,0 +1,90 @@
+"""What people and scripts see: answers on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from shared.errors import FarmError, Refused
+
+Row = Sequence[object]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(highlight=False, soft_wrap=True, stderr=True)
+
+_COLOURS = {"succeeded": "green", "ready": "green", "running": "cyan", "failed": "red", "cancelled": "yellow"}
+
+
+def tell(line: str) -> None:
+    """Say what is going on, aside from the answer."""
+    err.print(escape(line), style="dim")
+
+
+def tell_nobody(line: str) -> None:
+    """Say nothing: the answer is for a program."""
+
+
+def warn(line: str) -> None:
+    """Say what went wrong beside an answer."""
+    err.print(line, style="red", markup=False)
+
+
+def answer(line: str) -> None:
+    """Print a line of the answer, as it is."""
+    out.print(line, markup=False)
+
+
+def answer_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    """Print the answer for a program: one line of JSON."""
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def table(headings: Sequence[str], rows: Iterable[Row], empty: str) -> None:
+    """Print rows under headings, or `empty` where there are none."""
+    made = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        made.add_row(*("" if cell is None else cell if isinstance(cell, str) else str(cell) for cell in row))
+    out.print(made if made.row_count else escape(empty))
+
+
+def state(name: str) -> str:
+    """Return a state in its colour, as markup."""
+    colour = _COLOURS.get(name)
+    return f"[{colour}]{name}[/]" if colour else name
+
+
+def age(moment: str | None) -> str:
+    """Return how long ago an ISO time was, roughly: `40 s`, `12 min`, `3 h`, `5 d`."""
+    if moment is None:
+        return ""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def shorten(text: str, width: int = 48) -> str:
+    """Return the beginning of `text` in one line, as markup."""
+    flat = " ".join(text.split())
+    return escape(flat if len(flat) <= width else f"{flat[: width - 1]}…")
+
+
+def complain(error: FarmError, *, as_json: bool) -> None:
+    """Say what went wrong and, where the error knows it, what would be accepted."""
+    fields = error.fields if isinstance(error, Refused) else ()
+    if as_json:
+        problems = [vars(one) for one in fields]
+        sys.stderr.write(json.dumps({"error": type(error).__name__, "detail": str(error), "errors": problems}) + "\n")
+        return
+    err.print(f"[red]{escape(str(error))}[/]")
+    for one in fields:
+        err.print(f"  [bold]{escape(one.field)}[/] {escape(one.message)}. Accepted: {escape(one.accepted)}")
