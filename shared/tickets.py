@@ -80,9 +80,9 @@ class Tickets:
         if count > 0:
             self._outbox.put(pool_queue(pool), count)
 
-    def pass_on(self, worker_id: int) -> None:
-        """Tell one worker that an image waits which it should have."""
-        self._outbox.put(worker_queue(worker_id), 1)
+    def pass_on(self, worker_id: int, count: int = 1) -> None:
+        """Tell one worker that `count` images wait which it should have."""
+        self._outbox.put(worker_queue(worker_id), count)
 
     def flush(self, seconds: float = 2.0) -> bool:
         """Wait until all tickets have left or were lost; False if that takes longer."""
