@@ -1,4 +1,4 @@
-"""Runs migrations in one transaction, one process at a time, giving up rather than blocking the farm that runs."""
+"""Runs migrations in one transaction, one process at a time, and gives up rather than block the farm that runs."""
 
 from __future__ import annotations
 

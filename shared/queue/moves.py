@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 
+REASON_CHARS = 2000
+
+
 class Finish(StrEnum):
     """What became of a claim's end."""
 
@@ -81,29 +84,32 @@ _IS_MINE = text("""
 
 def finish(session: Session, claim: Claim, picture_bytes: int) -> Finish:
     """End `claim`'s image with its picture, which is stored by now under this attempt's key."""
-    return _end(session, claim, ImageState.SUCCEEDED, Event.FINISHED, picture_bytes=picture_bytes)
+    return _end(session, claim, ImageState.SUCCEEDED, picture_bytes=picture_bytes)
 
 
 def fail(session: Session, claim: Claim, reason: str) -> Finish:
     """End `claim`'s image with the reason that people read."""
-    return _end(session, claim, ImageState.FAILED, Event.FAILED, reason=reason)
+    return _end(session, claim, ImageState.FAILED, reason=_storable(reason))
+
+
+_EVENTS = {ImageState.SUCCEEDED: Event.FINISHED, ImageState.FAILED: Event.FAILED}
 
 
 def _end(
-    session: Session,
-    claim: Claim,
-    state: ImageState,
-    event: Event,
-    *,
-    reason: str | None = None,
-    picture_bytes: int | None = None,
+    session: Session, claim: Claim, state: ImageState, *, reason: str | None = None, picture_bytes: int | None = None
 ) -> Finish:
     fence = {"image_id": claim.image_id, "attempt": claim.attempt, "worker_id": claim.worker_id, "state": state}
-    ended = session.execute(_END, fence | {"bytes": picture_bytes, "event": event, "detail": reason}).scalars().all()
-    if ended:
-        take_down(session, ended)
+    change = {"event": _EVENTS[state], "detail": reason, "bytes": picture_bytes}
+    job_ids = session.scalars(_END, fence | change).all()
+    if job_ids:
+        take_down(session, job_ids)
         return Finish.COMMITTED
-    return Finish.ALREADY_MINE if session.execute(_IS_MINE, fence).scalar_one() else Finish.REFUSED
+    return Finish.ALREADY_MINE if session.scalar(_IS_MINE, fence) else Finish.REFUSED
+
+
+def _storable(reason: str) -> str:
+    """Return `reason` without what PostgreSQL cannot store: messages quote file names and file contents."""
+    return reason.encode(errors="replace").decode().replace("\x00", "?")[:REASON_CHARS]
 
 
 _CANCEL = noted(

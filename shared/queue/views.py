@@ -214,7 +214,7 @@ def positions(session: Session, job_ids: Sequence[int]) -> dict[int, int]:
     if not job_ids:
         return {}
     rows = session.execute(_POSITIONS, {"job_ids": list(job_ids), "farthest": FARTHEST})
-    return dict(rows.tuples().all())
+    return {job_id: images for job_id, images in rows}  # noqa: C416 - rows are no pairs to the type checker
 
 
 # Two partial indexes; ended images are history and are not counted.
