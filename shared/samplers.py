@@ -1,4 +1,4 @@
-"""Which samplers and schedules the farm knows, as facts: names, what each combines with, model calls. The engine holds the mathematics."""
+"""Which samplers and schedules the farm knows, as facts; the engine holds the mathematics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ SCHEDULES: Final = {AUTOMATIC: "Automatic", "uniform": "Uniform", "karras": "Kar
 
 @dataclass(frozen=True)
 class Sampler:
-    """One sampler: `automatic` is the schedule that `automatic` stands for; none of its own: the model's uniform one."""
+    """One sampler: `automatic` is the schedule that `automatic` stands for, `schedules` what it takes by name.
+
+    An ancestral one draws noise at each step. One that starts at unit variance takes the first noise as it is drawn for
+    the whole noisy latent, at the variance-preserving scale.
+    """
 
     name: str
     automatic: str
     schedules: tuple[str, ...]
     is_ancestral: bool = False
+    starts_at_unit_variance: bool = False
 
     def schedule(self, asked: str) -> str:
         """Return the schedule that `asked` means for this sampler."""
@@ -31,6 +36,6 @@ SAMPLERS: Final = {
         Sampler("Euler a", "uniform", _SIGMAS, is_ancestral=True),
         Sampler("Euler", "uniform", _SIGMAS),
         Sampler("DPM++ 2M", "karras", _SIGMAS),
-        Sampler("DDIM", "ddim", (AUTOMATIC,)),  # spaces its own timesteps
+        Sampler("DDIM", "ddim", (AUTOMATIC,), starts_at_unit_variance=True),  # spaces its own timesteps
     )
 }

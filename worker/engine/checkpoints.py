@@ -1,0 +1,58 @@
+"""Checkpoints from disk to a card."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from shared.tokens import Tokenizer
+from worker.engine.devices import Device, decoder_dtype
+from worker.engine.previews import latent_rgb
+from worker.engine.weights import Weights
+
+
+def load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
+    """Return the checkpoint at `path`, a single file or a diffusers folder, resident on `device`.
+
+    Strict: what is missing, left over or misshapen raises ModelFileError. Nothing is fetched, nothing executed. `dtype`
+    is the U-Net's and the text encoder's; the VAE has its own. Whatever the file stores, weights are converted.
+    """
+    from worker.engine import layouts, networks  # noqa: PLC0415 - diffusers and transformers take seconds
+
+    parts = layouts.read(path)
+    built = networks.build(parts)
+    networks.fill(built.unet, parts.unet, partial(_placed, device, dtype))
+    networks.fill(built.vae, parts.vae, partial(_placed, device, decoder_dtype(device, dtype)))
+    networks.fill(built.text_encoder, parts.text_encoder, partial(_placed, device, dtype))
+    _number_positions(built.text_encoder, device)
+    return Weights(
+        unet=built.unet,
+        vae=built.vae,
+        text_encoder=built.text_encoder,
+        tokenizer=Tokenizer(),
+        sigmas=parts.sigmas,
+        predicts_velocity=parts.predicts_velocity,
+        latent_scale=parts.latent_scale,
+        native_size=parts.native_size,
+        latent_rgb=latent_rgb(built.vae, parts.latent_scale),
+        device=device,
+    )
+
+
+def _placed(device: Device, dtype: torch.dtype, weight: Tensor) -> Tensor:
+    """`weight` as the card keeps it, always a copy: the file may be replaced while it is mapped.
+
+    Channels last is how convolutions are fastest, on cards and on CPUs.
+    """
+    layout = torch.channels_last if weight.dim() == 4 else torch.contiguous_format
+    return weight.to(device.torch, dtype, copy=True, memory_format=layout)
+
+
+def _number_positions(text_encoder: torch.nn.Module, device: Device) -> None:
+    """Make the table of positions, which no checkpoint stores, real."""
+    embeddings = text_encoder.get_submodule("embeddings")
+    positions = embeddings.get_buffer("position_ids").shape[-1]
+    embeddings.position_ids = torch.arange(positions, device=device.torch)[None]

@@ -1,0 +1,113 @@
+"""The one module that asks about devices: what a card is, what it takes at once, and when it has run out of memory."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import torch
+
+from shared.errors import SettingsError
+
+CPU_ROWS: Final = 16
+TURNS_AHEAD: Final = 2
+_CARD_ROWS: Final = ((40, 32), (10, 16), (6, 8), (0, 4))  # GiB of the card -> rows where nothing is gained by more
+_FORMATS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Device:
+    """One card, or a share of the CPU: `cuda:0`, `cpu:0`. Shares of the CPU are told apart by their names alone."""
+
+    name: str
+    kind: Literal["cpu", "cuda"]
+    label: str  # what people call it
+    memory_bytes: int  # 0: not its own
+
+    @property
+    def torch(self) -> torch.device:
+        """The device as torch names it."""
+        return torch.device("cpu" if self.kind == "cpu" else self.name)
+
+    @property
+    def row_budget(self) -> int:
+        """Rows of a checkpoint's native size that one call should hold at most."""
+        gibibytes = self.memory_bytes / 2**30
+        return CPU_ROWS if self.kind == "cpu" else next(rows for least, rows in _CARD_ROWS if gibibytes >= least)
+
+    @property
+    def slots(self) -> int:
+        """Pictures to have in flight: on a card half as many again as fill its rows, so that none waits for a slot."""
+        pictures = self.row_budget // 2  # guidance takes two rows a picture
+        return pictures if self.kind == "cpu" else math.ceil(1.5 * pictures)
+
+
+def device(card: str) -> Device:
+    """Return the device called `card`: `cpu`, `cpu:N` or `cuda:N`. Raises ValueError where there is none such."""
+    kind, _, number = card.partition(":")
+    if kind == "cpu":
+        return Device(f"cpu:{number or 0}", "cpu", _cpu_label(), 0)
+    if kind != "cuda" or not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no card {card!r} here")
+    facts = torch.cuda.get_device_properties(int(number or 0))
+    return Device(f"cuda:{number or 0}", "cuda", facts.name, facts.total_memory)
+
+
+def default_dtype(on: Device, precision: str) -> torch.dtype:
+    """Return the number format that `precision` means; `auto`: float16 on a card, float32 on the CPU."""
+    if precision == "auto":
+        return torch.float32 if on.kind == "cpu" else torch.float16
+    if on.kind == "cpu" and precision == "float16":
+        raise SettingsError("FARM_PRECISION=float16 is for cards; on a CPU use float32, or bfloat16 where it has AMX")
+    return _FORMATS[precision]
+
+
+def decoder_dtype(on: Device, dtype: torch.dtype) -> torch.dtype:
+    """Return the number format for a VAE beside a U-Net in `dtype`: Stable Diffusion's overflow in float16."""
+    has_bfloat16 = on.kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if dtype != torch.float32 and has_bfloat16 else torch.float32
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether `error` says that memory ran out, on the card or on the host."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def release_memory() -> None:
+    """Give cached memory back to the card, so that a smaller call finds room."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Return whether after `error` the card answers nothing any more, so that only a new process helps."""
+    return isinstance(error, torch.AcceleratorError)
+
+
+class Pace:
+    """Keeps the host a turn or two ahead of the card, so that it never waits for Python; a CPU is never behind."""
+
+    def __init__(self, on: Device) -> None:
+        self._on = on
+        self._turns: deque[torch.cuda.Event] = deque()
+
+    def turn(self) -> None:
+        """Mark the end of a turn; return when the card has come within two turns of it."""
+        if self._on.kind == "cpu":
+            return
+        mark = torch.cuda.Event()
+        mark.record()
+        self._turns.append(mark)
+        if len(self._turns) > TURNS_AHEAD:
+            self._turns.popleft().synchronize()
+
+
+def _cpu_label() -> str:
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,211 @@
+"""The engine: one thread owns the card and serves it to all runs, a step at a time.
+
+Each turn it hears what came in, groups what the runs wait for by what may share a call, makes the calls, and sends the
+answers back, which yields the next requests. A run therefore joins, leaves or is cancelled between two turns, whatever
+the others do. Nothing slow happens on the engine's thread: that is what `Work` is for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, Final, Literal, TypeVar
+
+import torch
+
+from shared.errors import Cancelled, RenderError
+from worker.engine.answers import answer
+from worker.engine.devices import Device, Pace, is_fatal
+from worker.engine.grouping import Call, plan
+from worker.engine.requests import Asks, Denoise, Embed, Work
+from worker.engine.runs import Ask, Run, Step
+
+Phase = Literal["load", "embed", "steps", "decode", "idle"]
+Message = Callable[[], None]
+T = TypeVar("T")
+
+HOST_THREADS: Final = 2
+SWITCH_SECONDS: Final = 0.0005  # how soon a busy Python thread lets the engine's go on; Python's own 5 ms is a turn
+
+
+class Engine:
+    """Serves the steps of all runs on one card. `start` it, `render` from any thread, `stop` it."""
+
+    def __init__(
+        self, device: Device, *, row_budget: int | None = None, on_phase: Callable[[Phase], None] | None = None
+    ) -> None:
+        """`on_phase` is told, on the engine's thread, what comes next before every call of a network and every wait."""
+        self.device = device
+        self._row_budget = row_budget or device.row_budget
+        self._on_phase = on_phase or (lambda _: None)
+        self._inbox: SimpleQueue[Message] = SimpleQueue()
+        self._gate = Lock()
+        self._is_open = False
+        self._thread = Thread(target=self._serve, name=f"engine {device.name}", daemon=True)
+        self._host = ThreadPoolExecutor(HOST_THREADS, thread_name_prefix="engine work")
+        self._runs: set[Run] = set()
+        self._waiting: list[Ask] = []
+        self._pace = Pace(device)
+
+    # From any thread.
+
+    def start(self) -> None:
+        """Start serving."""
+        sys.setswitchinterval(SWITCH_SECONDS)
+        self._is_open = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after this turn; runs that have not ended fail. Returns when the card is free."""
+        self._post(self._shut)
+        self._thread.join()
+        self._host.shutdown(cancel_futures=True)
+
+    @property
+    def is_running(self) -> bool:
+        """True while runs are served; False before the start, after the stop, and once the card is lost."""
+        return self._is_open
+
+    def render(
+        self,
+        pipeline: Asks[Any],
+        *,
+        exact: bool = False,
+        urgent: bool = False,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Run:
+        """Return the run of `pipeline`, which begins at once.
+
+        An exact run shares no call with others; an urgent one's rows go first. `on_step` is called on the engine's
+        thread and must return at once. Raises RenderError where the engine does not run.
+        """
+        run = Run(pipeline, is_exact=exact, is_urgent=urgent, on_step=on_step, on_cancel=self._cancel)
+        if not self._post(partial(self._admit, run)):
+            raise RenderError("the engine has stopped")
+        return run
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Return what `function` returns on the engine's thread, between two turns; steps wait meanwhile."""
+        outcome: Future[T] = Future()
+        if not self._post(partial(self._do, function, outcome)):
+            raise RenderError("the engine has stopped")
+        return outcome.result()
+
+    def _cancel(self, run: Run) -> None:
+        self._post(partial(self._close, run, Cancelled("the image was cancelled")))
+
+    def _post(self, message: Message) -> bool:
+        """Leave a message for the engine's thread; False where none will read it."""
+        with self._gate:
+            if self._is_open:
+                self._inbox.put(message)
+            return self._is_open
+
+    # On the engine's thread.
+
+    def _serve(self) -> None:
+        reason: Exception = RenderError("the engine was stopped while the image was rendered")
+        try:
+            while self._is_open:
+                self._turn()
+        except Exception as error:  # noqa: BLE001 - whatever ends the engine, nobody may wait for it forever
+            reason = RenderError(f"the card was lost: {error}")
+            self._shut()
+        while not self._inbox.empty():
+            self._inbox.get()()
+        for run in list(self._runs):
+            self._close(run, reason)
+
+    def _turn(self) -> None:
+        self._hear()
+        calls, self._waiting = plan(self._waiting, self._row_budget)
+        for call in calls:
+            self._make(call)
+        self._pace.turn()
+
+    def _hear(self) -> None:
+        """Take in all messages; where nothing is to be done, wait for one."""
+        if not self._waiting and self._inbox.empty():
+            self._on_phase("idle")
+            self._inbox.get()()
+        while not self._inbox.empty():
+            self._inbox.get()()
+
+    def _make(self, call: Call) -> None:
+        """Make one call of a network and send its answers back."""
+        self._on_phase(_phase(call))
+        for ask, known in zip(call, _answers(call), strict=True):
+            self._send(ask, _told(ask, known))
+
+    def _send(self, ask: Ask, known: object) -> None:
+        self._take(ask.run, ask.run.receive(ask.place, known))
+
+    def _take(self, run: Run, asks: Sequence[Ask]) -> None:
+        """Queue what a run asks next; forget it where it has ended."""
+        if run.done:
+            self._runs.discard(run)
+        for ask in asks:
+            if isinstance(ask.request, Work):
+                self._host.submit(_work, ask.request).add_done_callback(partial(self._worked, ask))
+            else:
+                self._waiting.append(ask)
+
+    def _worked(self, ask: Ask, outcome: Future[Any]) -> None:
+        """On a host thread: bring what some work came to."""
+        if not outcome.cancelled():
+            self._post(partial(self._send, ask, outcome.exception() or outcome.result()))
+
+    def _admit(self, run: Run) -> None:
+        self._runs.add(run)
+        self._take(run, run.begin())
+
+    def _close(self, run: Run, reason: Exception) -> None:
+        self._waiting = [ask for ask in self._waiting if ask.run is not run]
+        self._runs.discard(run)
+        run.close(reason)
+
+    def _do(self, function: Callable[[], T], outcome: Future[T]) -> None:
+        self._on_phase("load")
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the call was made
+            outcome.set_exception(error)
+
+    def _shut(self) -> None:
+        with self._gate:
+            self._is_open = False
+
+
+def _phase(call: Call) -> Phase:
+    if isinstance(call[0].request, Embed):
+        return "embed"
+    return "steps" if isinstance(call[0].request, Denoise) else "decode"
+
+
+def _answers(call: Call) -> Sequence[object]:
+    try:
+        return answer([ask.request for ask in call], is_exact=call[0].run.is_exact)
+    except Exception as error:
+        if is_fatal(error):
+            raise
+        return [error] * len(call)
+
+
+def _told(ask: Ask, known: object) -> object:
+    """`known`, after whoever watches the run has heard of the step; the error of a watcher becomes the run's."""
+    request, on_step = ask.request, ask.run.on_step
+    if on_step and isinstance(request, Denoise) and isinstance(known, torch.Tensor):
+        try:
+            on_step(Step(request.call, request.calls, request.x, known))
+        except Exception as error:  # noqa: BLE001 - a watcher is not the engine's
+            return error
+    return known
+
+
+@torch.inference_mode()
+def _work(request: Work) -> Any:  # noqa: ANN401 - whatever the pipeline wanted
+    return request.function()

@@ -1,0 +1,34 @@
+"""What a model file is, told without loading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shared.errors import ModelFileError
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file is, and why it cannot be used, if so; the reason is for people."""
+
+    kind: Literal["checkpoint"]
+    architecture: str | None  # sd1; None where it is not known
+    native_size: int | None  # pixels of a side
+    reason: str | None
+
+
+def inspect(path: Path) -> Inspection:
+    """Return what `path` is, by its names and shapes alone. What is called usable here loads there.
+
+    It goes the loader's way on the meta device: a broken file is found now, not when a picture needs it.
+    """
+    from worker.engine import layouts, networks  # noqa: PLC0415 - diffusers and transformers take seconds
+
+    try:
+        parts = layouts.read(path, "meta")
+        networks.build(parts)
+    except ModelFileError as error:
+        return Inspection("checkpoint", None, None, str(error))
+    return Inspection("checkpoint", "sd1", parts.native_size, None)

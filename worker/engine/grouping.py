@@ -1,0 +1,69 @@
+"""What a turn of the card does: which requests share a call, which calls are made, and in which order. All is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from itertools import zip_longest
+
+from worker.engine.answers import TOKENS, padded_chunks
+from worker.engine.noise import CELL
+from worker.engine.requests import Denoise, Embed, Request
+from worker.engine.runs import Ask
+
+Call = list[Ask]
+
+
+def plan(waiting: Sequence[Ask], row_budget: int) -> tuple[list[Call], list[Ask]]:
+    """Return the calls of this turn, in order, and what waits for another turn.
+
+    Every group of requests that may share a call gets one call, so that several checkpoints or sizes are served in
+    turn. In a group urgent runs come first, then who has waited longest. Contexts come first: they let runs join. Calls
+    of the VAE and of networks on pixels are long: each holds one picture, and at most one stands between two denoising
+    calls.
+    """
+    groups: dict[Hashable, Call] = {}
+    for ask in sorted(waiting, key=lambda ask: not ask.run.is_urgent):
+        groups.setdefault(shared_by(ask), []).append(ask)
+    contexts = [group for group in groups.values() if isinstance(group[0].request, Embed)]
+    denoising = [_filled(group, row_budget) for group in groups.values() if isinstance(group[0].request, Denoise)]
+    pixels = [group for group in groups.values() if not isinstance(group[0].request, Embed | Denoise)]
+    between = pixels[: max(1, len(denoising))]
+    calls = [*contexts, *(call for pair in zip_longest(denoising, between) for call in pair if call)]
+    taken = {ask for call in calls for ask in call}
+    return calls, [ask for ask in waiting if ask not in taken]
+
+
+def shared_by(ask: Ask) -> Hashable:
+    """Return what all requests that may share a call with this one have in common."""
+    request = ask.request
+    company = ask.run if ask.run.is_exact else None
+    if isinstance(request, Denoise):
+        return Denoise, request.weights, request.x.shape, context_chunks(request), company
+    if isinstance(request, Embed):
+        return Embed, request.weights, company
+    return ask
+
+
+def context_chunks(request: Denoise) -> int:
+    """Return the chunks that the longest context of `request` is padded to."""
+    return padded_chunks(max(len(term.context) for term in request.terms) // TOKENS)
+
+
+def cost(request: Request) -> int:
+    """Return what `request` takes of the row budget: its rows, each for several where the picture is above native."""
+    if not isinstance(request, Denoise):
+        return 1
+    area = request.x.shape[-2] * request.x.shape[-1] * CELL**2
+    return len(request.terms) * max(1, round(area / request.weights.native_size**2))
+
+
+def _filled(group: Call, row_budget: int) -> Call:
+    """As many of `group` as the budget holds, and one in any case."""
+    call: Call = []
+    left = row_budget
+    for ask in group:
+        needed = cost(ask.request)
+        if not call or needed <= left:
+            call.append(ask)
+            left -= needed
+    return call

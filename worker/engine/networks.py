@@ -1,0 +1,70 @@
+"""Networks from parts: built without weights, filled strictly. A missing weight is an error, never a random number.
+
+Imports diffusers and transformers, which takes seconds: imported where a checkpoint is read, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor, nn
+from transformers.models.clip.configuration_clip import CLIPTextConfig
+from transformers.models.clip.modeling_clip import CLIPTextModel
+
+from shared.errors import ModelFileError
+from shared.tokens import BOS, EOS
+from worker.engine.layouts import Part, Parts
+
+Place = Callable[[Tensor], Tensor]  # a weight of the file -> the weight to keep
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The three networks of a checkpoint, on the meta device until they are filled."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+
+
+def build(parts: Parts) -> Networks:
+    """Return the networks that `parts` describe, without weights.
+
+    Raises ModelFileError where there are no such networks, or where a weight is missing, left over or misshapen.
+    """
+    words = {**parts.text_encoder.config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
+    try:
+        with torch.device("meta"):
+            unet = UNet2DConditionModel.from_config(parts.unet.config)
+            vae = AutoencoderKL.from_config(parts.vae.config)
+            text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(words))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"its configuration describes no network ({error})") from error
+    _require("U-Net", unet, parts.unet)
+    _require("VAE", vae, parts.vae)
+    _require("text encoder", text_encoder, parts.text_encoder)
+    return Networks(unet, vae, text_encoder)
+
+
+def fill(network: nn.Module, part: Part, place: Place) -> None:
+    """Give `network` its weights, each as `place` makes it; ready to be called, not to be trained."""
+    weights = {name: place(part.weights[name]) for name in network.state_dict()}
+    network.load_state_dict(weights, strict=True, assign=True)
+    network.eval().requires_grad_(requires_grad=False)
+
+
+def _require(what: str, network: nn.Module, part: Part) -> None:
+    expected = network.state_dict()
+    given = {name: value for name, value in part.weights.items() if value is not None}
+    if missing := sorted(expected.keys() - given.keys()):
+        raise ModelFileError(f"{len(missing)} of the {what}'s {len(expected)} weights are missing, first {missing[0]}")
+    if surplus := sorted(given.keys() - expected.keys()):
+        raise ModelFileError(f"the {what} has {len(surplus)} weights too many, first {surplus[0]}")
+    for name, weight in expected.items():
+        if given[name].shape != weight.shape:
+            shapes = f"{tuple(given[name].shape)}, not {tuple(weight.shape)}"
+            raise ModelFileError(f"the {what}'s {name} has the shape {shapes}: its .yaml is missing or another's")

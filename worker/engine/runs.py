@@ -1,0 +1,123 @@
+"""A run: one image being rendered. Its waiter holds it from outside; the engine's thread alone moves it on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from torch import Tensor
+
+from shared.errors import OutOfMemory, RenderError
+from worker.engine.devices import is_out_of_memory
+from worker.engine.requests import Asks, Request
+
+_MISSING: Final = object()
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One denoising call of one run, as its watcher is told. The card may still be computing the tensors."""
+
+    index: int  # from 1
+    steps: int
+    x: Tensor  # what went in [4, h/8, w/8]
+    denoised: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """One request that a run waits for, and its place among those asked together."""
+
+    run: Run
+    place: int
+    request: Request
+
+
+class Run:
+    """One image being rendered: a pipeline that waits for answers."""
+
+    def __init__(
+        self,
+        pipeline: Asks[Any],
+        *,
+        is_exact: bool = False,
+        is_urgent: bool = False,
+        on_step: Callable[[Step], None] | None = None,
+        on_cancel: Callable[[Run], None],
+    ) -> None:
+        self.is_exact = is_exact
+        self.is_urgent = is_urgent
+        self.on_step = on_step
+        self._pipeline = pipeline
+        self._on_cancel = on_cancel
+        self._outcome: Future[Any] = Future()
+        self._answers: list[Any] = []
+        self._is_tuple = False
+
+    # For the waiter, on any thread.
+
+    def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - whatever the pipeline returns
+        """Return what the pipeline returned. Raises RenderError that says why there is nothing, or TimeoutError."""
+        return self._outcome.result(timeout)
+
+    def cancel(self) -> None:
+        """Ask for the run to be closed between two turns; nothing happens where it has ended."""
+        self._on_cancel(self)
+
+    @property
+    def done(self) -> bool:
+        """True once there is a result or an error."""
+        return self._outcome.done()
+
+    # For the engine's thread.
+
+    def begin(self) -> list[Ask]:
+        """Start the pipeline; return what it asks first."""
+        return self._resume(self._pipeline.send, None)
+
+    def receive(self, place: int, answer: object) -> list[Ask]:
+        """Take the answer to one request, which may be an error; return what is asked next once none is missing."""
+        self._answers[place] = answer
+        if self.done or any(known is _MISSING for known in self._answers):
+            return []
+        answers, self._answers = self._answers, []
+        failures = [known for known in answers if isinstance(known, Exception)]
+        if failures:
+            return self._resume(self._pipeline.throw, failures[0])
+        return self._resume(self._pipeline.send, tuple(answers) if self._is_tuple else answers[0])
+
+    def close(self, reason: Exception) -> None:
+        """End the run, if it has not ended, with `reason` for its waiter."""
+        if self.done:
+            return
+        with suppress(Exception):  # what a pipeline does on its way out cannot keep it in
+            self._pipeline.close()
+        self._outcome.set_exception(reason)
+
+    def _resume(self, resume: Callable[[Any], Request | tuple[Request, ...]], value: object) -> list[Ask]:
+        try:
+            asked = resume(value)
+        except StopIteration as end:
+            self._outcome.set_result(end.value)
+            return []
+        except Exception as error:  # noqa: BLE001 - a run's failure is its own, whatever it is
+            self._outcome.set_exception(_for_people(error))
+            return []
+        self._is_tuple = isinstance(asked, tuple)
+        requests: Sequence[Request] = asked if isinstance(asked, tuple) else (asked,)
+        self._answers = [_MISSING] * len(requests)
+        return [Ask(self, place, request) for place, request in enumerate(requests)]
+
+
+def _for_people(error: Exception) -> RenderError:
+    """`error` as a RenderError; what no one expected stays behind it as its cause."""
+    if isinstance(error, RenderError):
+        return error
+    if is_out_of_memory(error):
+        return OutOfMemory("there was not enough memory for this picture")
+    failure = RenderError(f"the render failed: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
