@@ -66,7 +66,9 @@ def redis(settings: Settings) -> Finding:
 
 
 def storage(settings: Settings) -> Finding:
-    """Can pictures be stored?"""
+    """Can pictures be stored? Tried, so not before FARM_HOME is there."""
+    if not settings.storage_url and not settings.home.exists():
+        return _NOT_UP
     try:
         Storage(settings.storage).check()
     except StorageError as error:

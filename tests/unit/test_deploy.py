@@ -1,0 +1,145 @@
+"""What needs Docker to run is at least checked: compose files against their schema, the Dockerfile by hadolint."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distributions, requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from shared.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+COMPOSE = ("docker-compose.yml", "deploy/compose.gpu.yml")
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def services(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / name).read_text())["services"]
+
+
+def variables(environment: dict[str, Any]) -> set[str]:
+    return {name for name in environment if name.startswith("FARM_")}
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_compose_file_fits_its_schema(name: str):
+    checked = run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", name)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_dockerfile_passes_hadolint():
+    checked = run(BIN / "hadolint", "--failure-threshold", "style", "deploy/Dockerfile")
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_every_base_image_is_pinned_to_a_patch():
+    bases = re.findall(r"^FROM (\S+:\S+)", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
+    bases += [one["image"] for one in services(COMPOSE[0]).values() if not one["image"].startswith("stepfarm-")]
+    assert len(bases) == 4
+    for base in bases:
+        assert re.search(r":\d+\.\d+(\.\d+)?-", base), base
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_image_runs_as_nobody_and_has_a_health_check(target: str):
+    stages = re.split(r"^FROM ", (ROOT / "deploy/Dockerfile").read_text(), flags=re.MULTILINE)
+    stage = next(stage for stage in stages if stage.startswith(f"runtime AS {target}\n"))
+    assert "USER 10001:10001" in stage
+    assert "HEALTHCHECK" in stage
+
+
+def test_compose_asks_for_keys_and_publishes_the_api_alone():
+    farm = services(COMPOSE[0])
+    assert farm["api"]["environment"]["FARM_API_KEYS"] == "${FARM_API_KEYS:?owner:key}"
+    assert {name for name, one in farm.items() if "ports" in one} == {"api"}
+    assert all(port.startswith("127.0.0.1:") for port in farm["api"]["ports"])
+
+
+def test_everything_waits_for_the_migration():
+    farm = services(COMPOSE[0]) | {k: v for k, v in services(COMPOSE[1]).items() if k != "worker"}
+    for name in farm.keys() - {"postgres", "redis", "migrate"}:
+        assert farm[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully", name
+
+
+def test_servers_are_healthy_before_they_are_used():
+    assert all("healthcheck" in services(COMPOSE[0])[name] for name in ("postgres", "redis"))
+
+
+def test_there_is_a_worker_for_each_of_eight_cards():
+    cards = {name: one for name, one in services(COMPOSE[1]).items() if name != "worker"}
+    devices = [one["deploy"]["resources"]["reservations"]["devices"][0]["device_ids"] for one in cards.values()]
+    assert devices == [[str(number)] for number in range(8)]
+    assert "profiles" not in cards["worker-0"]
+    for many in (2, 4, 8):
+        started = [name for name, one in cards.items() if f"{many}-cards" in one.get("profiles", [f"{many}-cards"])]
+        assert started == [f"worker-{number}" for number in range(many)]
+
+
+def test_workers_on_cards_are_configured_as_the_one_on_the_cpu():
+    base, card = services(COMPOSE[0])["worker"], services(COMPOSE[1])["worker-0"]
+    for setting in ("environment", "volumes", "depends_on", "read_only", "tmpfs", "cap_drop", "security_opt"):
+        assert card[setting] == base[setting], setting
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_compose_sets_only_variables_that_are_read(name: str):
+    known = {f"FARM_{field.upper()}" for field in Settings.model_fields}
+    for service in services(name).values():
+        assert variables(service.get("environment", {})) <= known
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_everything_that_is_needed_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["worker"],
+        *project["dependency-groups"]["dev"],
+        *project["build-system"]["requires"],
+        "pip",
+    ]
+    names = {normal(re.split(r"[\[<>=;~ ]", text)[0]) for text in wanted}
+    assert names <= constraints().keys()
+
+
+def test_what_is_installed_is_what_is_pinned():
+    pinned = constraints()
+    installed = {normal(one.name): one.version.split("+")[0] for one in distributions()}
+    both = (pinned.keys() & installed.keys()) - {"pip"}
+    assert {name: installed[name] for name in both} == {name: pinned[name] for name in both}
+
+
+def test_what_the_pinned_packages_need_is_pinned():
+    """Catches a transitive package that nobody pinned."""
+    pinned = constraints()
+    for name in pinned:
+        with suppress(PackageNotFoundError):
+            for line in requires(name) or ():
+                requirement = Requirement(line)
+                if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                    assert normal(requirement.name) in pinned, f"{name} needs {line}"
+
+
+def test_torchvision_peft_and_accelerate_are_not_needed():
+    assert not constraints().keys() & {"torchvision", "peft", "accelerate"}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
