@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from api.listings import CheckpointsBody, WorkersBody
@@ -158,10 +158,10 @@ def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) 
 def pictures(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, bytes]]:
     """Return the names and bytes of a job's pictures, each read when its turn comes. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> Sequence[tuple[int, int]]:
+    def work(session: Session) -> Sequence[Row[int, int]]:
         _own(session, owner, job_id)
         done = select(Image.index, Image.attempt).where(Image.job_id == job_id, Image.state == ImageState.SUCCEEDED)
-        return session.execute(done.order_by(Image.index)).tuples().all()
+        return session.execute(done.order_by(Image.index)).all()
 
     done = transact(services.sessions, work)
     if not done:
