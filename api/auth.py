@@ -51,7 +51,7 @@ class _Cookies(SecureCookieSessionInterface):
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Find out who asks before every view, and check the token of forms."""
-    secret = settings.secret_key or _kept_secret(settings.home)
+    secret = settings.secret_key or kept_secret(settings.home)
     app.secret_key = secret
     app.session_interface = _Cookies()
     app.config.update(
@@ -160,7 +160,7 @@ def _fingerprint(digest: str) -> str:
     return sha256(f"cookie {digest}".encode()).hexdigest()[:16]
 
 
-def _kept_secret(home: Path) -> str:
+def kept_secret(home: Path) -> str:
     """Return the secret in `home`, made once: of processes that start at the same time, one makes it."""
     kept = home / "secret"
     if not kept.exists():

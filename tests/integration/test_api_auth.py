@@ -1,0 +1,183 @@
+"""Who may do what: keys, owners, cookies, tokens of forms."""
+
+from __future__ import annotations
+
+import pytest
+
+from api import auth
+from api.app import create_app
+from api.services import EXTENSION
+from shared.errors import SettingsError
+
+ANNS, ANNS_OTHER, BOBS = "anns-first-key", "anns-other-key", "bobs-only-key"
+JOBS = "/api/v1/jobs"
+
+
+@pytest.fixture
+def keyed(settings):
+    """Makes the application of the same farm with other keys."""
+    made = []
+
+    def make(**owners: str):
+        keys = owners or {ANNS: "ann", ANNS_OTHER: "ann", BOBS: "bob"}
+        made.append(create_app(settings.model_copy(update={"api_keys": keys})))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.extensions[EXTENSION].close()
+
+
+@pytest.fixture
+def client(keyed):
+    return keyed().test_client()
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def sign_in(client, key: str) -> None:
+    with client.session_transaction() as session:
+        session["csrf"] = "token"
+    assert client.post("/sign-in", data={"key": key, "csrf_token": "token"}).status_code == 303
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "farm.example"])
+def test_other_address_than_loopback_wants_keys(settings, host):
+    with pytest.raises(SettingsError, match="FARM_API_KEYS"):
+        create_app(settings.model_copy(update={"host": host}))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        bearer("wrong-key"),
+        bearer(""),
+        bearer(ANNS[:-1]),
+        bearer(ANNS + "x"),
+        bearer("ann:" + ANNS),
+        {"Authorization": f"Basic {ANNS}"},
+        {"X-API-Key": "schlüssel"},
+        {"Cookie": "session=x; stepfarm=y"},
+    ],
+)
+@pytest.mark.parametrize("path", [JOBS, f"{JOBS}/1", "/api/v1/checkpoints", "/metrics", "/api/v1/nothing"])
+def test_without_a_known_key_nothing_is_told(client, path, headers):
+    answer = client.get(path, headers=headers)
+    assert answer.status_code == 401
+    assert answer.mimetype == "application/problem+json"
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_health_is_told_to_anybody(client):
+    assert client.get("/livez").status_code == 200
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("headers", [bearer(ANNS), {"Authorization": f"bearer  {ANNS}"}, {"X-API-Key": ANNS_OTHER}])
+def test_owner_is_who_has_the_key(client, headers, checkpoint_factory):
+    checkpoint_factory()
+    assert client.post(JOBS, json={}, headers=headers).get_json()["owner"] == "ann"
+
+
+def test_owners_see_their_own_jobs(client, job_factory):
+    anns, bobs = job_factory(owner="ann"), job_factory(owner="bob")
+    listed = client.get(JOBS, headers=bearer(ANNS)).get_json()["jobs"]
+    assert [job["id"] for job in listed] == [anns.id]
+    assert client.get(f"{JOBS}/{bobs.id}", headers=bearer(ANNS)).status_code == 404
+
+
+def test_idempotency_keys_are_each_owners_own(client, checkpoint_factory):
+    checkpoint_factory()
+    ids = {
+        client.post(JOBS, json={}, headers=bearer(key) | {"Idempotency-Key": "k"}).get_json()["id"]
+        for key in (ANNS, ANNS_OTHER, BOBS)
+    }
+    assert len(ids) == 2
+
+
+def test_browser_without_a_key_is_led_to_the_sign_in_page(client):
+    answer = client.get("/jobs/3?page=2")
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == "/sign-in?next=%2Fjobs%2F3%3Fpage%3D2"
+
+
+def test_key_is_traded_for_a_cookie_that_scripts_and_other_sites_cannot_use(client):
+    with client.session_transaction() as session:
+        session["csrf"] = "token"
+    answer = client.post("/sign-in", data={"key": ANNS, "csrf_token": "token"})
+    cookie = answer.headers["Set-Cookie"]
+    assert {"HttpOnly", "SameSite=Strict"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie
+    assert ANNS not in cookie
+    assert client.get("/jobs").status_code == 200
+
+
+def test_cookie_is_for_tls_alone_where_it_was_given_over_tls(client):
+    client.get("/sign-in", base_url="https://localhost")
+    with client.session_transaction(base_url="https://localhost") as session:
+        token = session["csrf"]
+    answer = client.post("/sign-in", data={"key": ANNS, "csrf_token": token}, base_url="https://localhost")
+    assert "Secure" in answer.headers["Set-Cookie"].split("; ")
+
+
+def test_key_that_is_taken_away_signs_out(keyed, client):
+    sign_in(client, ANNS)
+    cookie = client.get_cookie(client.application.config["SESSION_COOKIE_NAME"])
+    for keys, status in (({ANNS: "ann", BOBS: "bob"}, 200), ({ANNS_OTHER: "ann"}, 401), ({ANNS: "eve"}, 401)):
+        other = keyed(**keys).test_client()
+        other.set_cookie(cookie.key, cookie.value)
+        assert other.get(JOBS).status_code == status, keys
+
+
+def test_cookie_of_another_farm_is_worth_nothing(settings, client, tmp_path):
+    sign_in(client, ANNS)
+    cookie = client.get_cookie(client.application.config["SESSION_COOKIE_NAME"])
+    other = create_app(settings.model_copy(update={"api_keys": {ANNS: "ann"}, "home": tmp_path / "other"}))
+    stranger = other.test_client()
+    stranger.set_cookie(other.config["SESSION_COOKIE_NAME"], cookie.value)
+    assert stranger.get(JOBS).status_code == 401
+    other.extensions[EXTENSION].close()
+
+
+def test_signing_out_forgets(client):
+    sign_in(client, ANNS)
+    client.get("/jobs")
+    with client.session_transaction() as session:
+        token = session["csrf"]
+    assert client.post("/sign-out", data={"csrf_token": token}).status_code == 303
+    assert client.get(JOBS).status_code == 401
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-CSRF-Token": ""}, {"X-CSRF-Token": "guess"}])
+def test_cookie_alone_changes_nothing(client, checkpoint_factory, headers):
+    checkpoint_factory()
+    sign_in(client, ANNS)
+    assert client.post(JOBS, json={}, headers=headers).status_code == 403
+    assert client.get(JOBS).get_json()["jobs"] == []
+
+
+def test_cookie_with_its_token_does(client, checkpoint_factory):
+    checkpoint_factory()
+    sign_in(client, ANNS)
+    client.get("/")
+    with client.session_transaction() as session:
+        token = session["csrf"]
+    assert client.post(JOBS, json={}, headers={"X-CSRF-Token": token}).status_code == 202
+
+
+@pytest.mark.parametrize("form", [{}, {"csrf_token": ""}, {"csrf_token": "guess"}, {"csrf_token": "ä"}])
+def test_form_without_its_token_is_refused(app, form):
+    client = app.test_client()
+    client.get("/")
+    assert client.post("/jobs", data={"prompt": "x"} | form).status_code == 403
+
+
+def test_secret_is_made_once_for_the_owner_alone(settings):
+    secrets = {auth.kept_secret(settings.home) for _ in range(3)}
+    assert len(secrets) == 1
+    assert len(secrets.pop()) >= 32
+    assert (settings.home / "secret").stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in settings.home.iterdir()] == ["secret"]

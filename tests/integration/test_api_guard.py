@@ -1,0 +1,98 @@
+"""Pages of other sites can do nothing to a farm on this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.app import create_app
+from api.services import EXTENSION
+
+JOBS = "/api/v1/jobs"
+
+
+@pytest.fixture(autouse=True)
+def _checkpoint(checkpoint_factory):
+    checkpoint_factory("demo", native_size=64)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8321", "127.0.0.1:8321", "[::1]:8321", "localhost:9"])
+def test_loopback_names_are_known(client, host):
+    assert client.get(JOBS, headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.nip.io",
+        "evil.example:8321",
+        "10.0.0.1",
+        "[::1",
+        "a@localhost.x",
+    ],
+)
+def test_foreign_host_is_refused(client, host):
+    answer = client.get(JOBS, headers={"Host": host})
+    assert answer.status_code == 403
+    assert "FARM_ALLOWED_HOSTS" in answer.get_json()["detail"]
+
+
+def test_further_hosts_are_allowed_by_setting(settings):
+    app = create_app(settings.model_copy(update={"allowed_hosts": "farm.example, Other.example"}))
+    for host in ("farm.example", "other.example:8321", "localhost"):
+        assert app.test_client().get(JOBS, headers={"Host": host}).status_code == 200
+    assert app.test_client().get(JOBS, headers={"Host": "evil.example"}).status_code == 403
+    app.extensions[EXTENSION].close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://localhost:3000"},
+        {"Origin": "null"},
+        {"Origin": "http://[::1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+        {"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
+    ],
+)
+@pytest.mark.parametrize("path", [JOBS, "/jobs", f"{JOBS}/1/cancel", "/api/v1/checkpoints/rescan", "/sign-in"])
+def test_other_page_cannot_post(client, path, headers):
+    answer = client.post(path, json={}, headers=headers)
+    assert answer.status_code == 403
+    assert client.get(JOBS).get_json()["jobs"] == []
+
+
+def test_other_page_cannot_delete(client, job_factory):
+    job = job_factory()
+    assert client.delete(f"{JOBS}/{job.id}", headers={"Origin": "http://evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Origin": "http://localhost"}, {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}]
+)
+def test_own_pages_and_programs_can(client, headers):
+    assert client.post(JOBS, json={}, headers=headers).status_code == 202
+
+
+def test_link_from_elsewhere_is_followed_but_nothing_is_embedded(client):
+    site = {"Sec-Fetch-Site": "cross-site"}
+    assert client.get("/jobs", headers=site | {"Sec-Fetch-Mode": "navigate"}).status_code == 200
+    assert client.get(JOBS, headers=site | {"Sec-Fetch-Mode": "no-cors"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/jobs", "/nothing", JOBS, "/api/v1/nothing", "/livez", "/openapi.json", "/reference"]
+)
+def test_every_answer_is_fenced_in(client, path):
+    headers = client.get(path).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert "Access-Control-Allow-Origin" not in headers

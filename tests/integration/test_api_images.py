@@ -1,0 +1,107 @@
+"""The bytes of images over HTTP."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import pytest
+
+from shared.database import transact
+from shared.queue import moves
+from shared.storage import key
+from tests.integration.queueing import Farmhand
+
+
+@pytest.fixture
+def job(job_factory):
+    return job_factory(count=3)
+
+
+@pytest.fixture
+def finish(services, sessions, job):
+    """Renders the next `count` images of the job."""
+    worker = Farmhand(sessions).worker()
+
+    def render(count: int = 1) -> None:
+        for _ in range(count):
+            claim = worker.claim()
+            for kind in ("picture", "thumbnail"):
+                services.storage.put(key(job.id, claim.index, claim.attempt, kind), f"{kind} {claim.index}".encode())
+            transact(sessions, lambda session, claim=claim: moves.finish(session, claim, 9))
+
+    return render
+
+
+def test_links_appear_with_the_picture(client, job, finish):
+    finish()
+    first, second, _ = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"]
+    assert client.get(first["links"]["picture"]).data == b"picture 0"
+    assert client.get(first["links"]["thumbnail"]).data == b"thumbnail 0"
+    assert second["links"] == {"picture": None, "thumbnail": None, "preview": None}
+
+
+@pytest.mark.parametrize(("name", "mimetype"), [("picture.png", "image/png"), ("thumbnail.webp", "image/webp")])
+def test_stored_bytes_may_be_kept_for_ever_by_their_owner(client, job, finish, name, mimetype):
+    finish()
+    answer = client.get(f"/api/v1/jobs/{job.id}/images/0/{name}")
+    assert answer.mimetype == mimetype
+    assert {"private", "immutable", "max-age=31536000"} == set(answer.headers["Cache-Control"].split(", "))
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_bytes_that_a_client_has_are_not_read_again(client, services, job, finish, monkeypatch):
+    finish()
+    link = f"/api/v1/jobs/{job.id}/images/0/picture.png"
+    tag = client.get(link).headers["ETag"]
+    monkeypatch.setattr(type(services.storage), "get", lambda *_: pytest.fail("read from the storage"))
+    assert client.get(link, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_picture_of_an_image_that_has_not_ended_is_not_found(client, job):
+    answer = client.get(f"/api/v1/jobs/{job.id}/images/0/picture.png")
+    assert answer.status_code == 404
+    assert "not yet" in answer.get_json()["detail"]
+
+
+def test_picture_that_the_storage_lost_is_not_found(client, services, job, finish):
+    finish()
+    services.storage.delete(key(job.id, 0, 1, "picture"))
+    assert client.get(f"/api/v1/jobs/{job.id}/images/0/picture.png").status_code == 404
+
+
+def test_storage_that_is_away_is_unavailable_for_now(client, services, job, finish, tmp_path):
+    finish()
+    (tmp_path / "farm" / "pictures").rename(tmp_path / "gone")
+    (tmp_path / "farm" / "pictures").write_text("no folder")
+    answer = client.get(f"/api/v1/jobs/{job.id}/images/0/picture.png")
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_preview_is_shown_and_not_kept(client, services, job, sessions):
+    Farmhand(sessions).worker().claim()
+    link = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"][0]["links"]["preview"]
+    assert client.get(link).status_code == 404
+    services.events.put_preview(job.id, 0, b"webp")
+    assert services.events.flush()
+    answer = client.get(link)
+    assert answer.data == b"webp"
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_zip_holds_the_finished_pictures(client, job, finish):
+    finish(2)
+    answer = client.get(f"/api/v1/jobs/{job.id}/zip")
+    assert answer.mimetype == "application/zip"
+    assert f"job-{job.id}.zip" in answer.headers["Content-Disposition"]
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            f"{job.id}-0000.png": b"picture 0",
+            f"{job.id}-0001.png": b"picture 1",
+        }
+
+
+def test_zip_without_a_picture_is_a_conflict(client, job):
+    assert client.get(f"/api/v1/jobs/{job.id}/zip").status_code == 409
