@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from shared.database import transact
+from shared.queue import moves, reap, workers
+from shared.tables import Worker
+from tests.workers import images, made, states
+from worker.beat import Beat, Punctuality
+from worker.claims import Claims
+
+
+@pytest.fixture
+def worker(settings, sessions):
+    # The database must have been up for a whole lease before anybody is buried.
+    with made(settings.model_copy(update={"lease_seconds": 0.4, "beat_seconds": 0.1}), sessions) as worker:
+        yield worker
+
+
+@pytest.fixture
+def beat(worker):
+    return Beat(worker, on_buried=lambda: pytest.fail("was buried"))
+
+
+def claim(worker, job_factory, **params):
+    job_factory(**params)
+    return Claims(worker).next()
+
+
+def test_an_image_cancelled_in_sql_is_closed_here_by_the_next_beat(worker, beat, sessions, job_factory):
+    claims = [claim(worker, job_factory), claim(worker, job_factory)]
+    flags = [worker.carried.open(each) for each in claims]
+    transact(sessions, lambda session: moves.cancel(session, claims[0].job_id))
+    beat.turn()
+    assert [flag.is_set for flag in flags] == [True, False]
+
+
+def test_an_image_that_no_slot_carries_is_handed_back_by_the_second_beat(worker, beat, sessions, job_factory):
+    claim(worker, job_factory)
+    beat.turn()
+    assert states(sessions) == ["running"]
+    beat.turn()
+    [image] = images(sessions)
+    assert (image.state, image.attempt, image.strikes) == ("queued", 1, 0)
+
+
+def test_a_claim_on_its_way_is_not_handed_back(worker, beat, sessions, job_factory):
+    taken = claim(worker, job_factory)
+    beat.turn()
+    worker.carried.open(taken)
+    beat.turn()
+    beat.turn()
+    assert states(sessions) == ["running"]
+
+
+def test_a_younger_attempt_is_not_closed_for_an_older_one(worker, sessions, job_factory):
+    old = claim(worker, job_factory)
+    worker.carried.open(old)
+    transact(sessions, lambda session: moves.hand_back(session, worker.id, {old.image_id: old.attempt}))
+    young = worker.carried.open(Claims(worker).next())
+    worker.carried.drop({old.image_id: old.attempt})
+    assert not young.is_set
+
+
+def test_a_buried_worker_is_told(worker, sessions):
+    told = []
+    transact(sessions, lambda session: reap.bury(session, worker.id, reason="test", strike=False))
+    Beat(worker, on_buried=lambda: told.append(worker.id)).turn()
+    assert told == [worker.id]
+
+
+def test_a_silent_worker_is_buried_only_after_a_lease_of_beats_on_time(worker, sessions):
+    silent = _register_silent(sessions)
+    settings, now = worker.settings, [1000.0]
+    beat = Beat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
+
+    def lives_after(seconds):
+        now[0] += seconds
+        beat.turn()
+        return silent in _worker_ids(sessions)
+
+    assert lives_after(0)
+    assert lives_after(settings.lease_seconds)  # a whole lease without a beat: it was this worker that was away
+    beats = round(settings.lease_seconds / settings.beat_seconds)
+    assert all(lives_after(settings.beat_seconds) for _ in range(beats - 1))
+    assert not all(lives_after(settings.beat_seconds) for _ in range(beats))
+
+
+def _register_silent(sessions):
+    known = {"name": "b", "host": "b", "pid": 1, "card": "cpu:0", "card_name": "", "pool": "p", "slots": 1}
+    return transact(sessions, lambda session: workers.register(session, **known, lease_seconds=-1))
+
+
+def _worker_ids(sessions):
+    with sessions() as session:
+        return set(session.scalars(select(Worker.id)))
+
+
+def test_punctuality_counts_from_the_last_gap():
+    now = [0.0]
+    punctuality = Punctuality(beat_seconds=5, clock=lambda: now[0])
+    assert punctuality.seconds() == 0
+    for now[0] in (0, 5, 10, 15):
+        punctuality.note()
+    assert punctuality.seconds() == 15
+    now[0] = 60  # the machine slept
+    assert punctuality.seconds() == 0
+    punctuality.note()
+    assert punctuality.seconds() == 0
+    now[0] = 66
+    punctuality.note()
+    assert punctuality.seconds() == 6

@@ -1,0 +1,84 @@
+"""A card that paints plain pictures in milliseconds, for tests whose subject is not rendering.
+
+The prompt directs it:  "wait for PATH" renders until the file is there;  "fail: TEXT" raises RenderError(TEXT);
+"break: TEXT" raises an error that nobody expects;  "crash" kills the process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from shared.database import Sessions
+from shared.errors import Cancelled, RenderError
+from shared.queue.claim import Claim
+from shared.settings import Settings
+from worker.cards import Address
+from worker.carried import Cancellation
+from worker.pictures import Pixels
+from worker.progress import Watch
+from worker.residency import Residency
+
+STEP_SECONDS = 0.002
+
+
+class StubCard:
+    """Paints each picture in one colour, that of its seed."""
+
+    slots = 8
+    is_lost = False
+
+    def __init__(
+        self,
+        address: Address | None = None,
+        settings: Settings | None = None,
+        sessions: Sessions | None = None,
+        on_change: Callable[[], object] | None = None,
+    ) -> None:
+        self._residency: Residency[str] = Residency(lambda sha256: sha256, capacity=2, on_change=on_change)
+
+    @property
+    def load_seconds(self) -> float | None:
+        return self._residency.load_seconds
+
+    def resident(self) -> list[str]:
+        return self._residency.resident()
+
+    def phase(self) -> str:
+        return "painting"
+
+    def stop(self) -> None: ...
+
+    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Pixels:
+        closed = Event()
+        cancel.then(closed.set)
+        order, _, detail = claim.params.prompt.partition(" ")
+        with self._residency.use(claim.checkpoint, cancel):
+            _obey(order, detail)
+            for step in range(1, claim.params.steps + 1):
+                if closed.wait(STEP_SECONDS):
+                    raise Cancelled("the image was cancelled")
+                watch.step(step, claim.params.steps)
+                watch.preview(lambda: paint(8, 8, claim.params.seed))
+            while order == "wait" and not Path(detail.removeprefix("for ")).exists():
+                if closed.wait(STEP_SECONDS):
+                    raise Cancelled("the image was cancelled")
+        return paint(claim.params.height, claim.params.width, claim.params.seed)
+
+
+def _obey(order: str, detail: str) -> None:
+    if order == "fail:":
+        raise RenderError(detail)
+    if order == "break:":
+        raise ZeroDivisionError(detail)
+    if order == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def paint(height: int, width: int, seed: int) -> Pixels:
+    return np.full((height, width, 3), seed % 256, dtype=np.uint8)

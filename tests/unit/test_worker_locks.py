@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from shared.errors import Conflict
+from worker import locks
+from worker.cards import Address
+
+HOLD = """
+import sys, pathlib
+from worker import locks
+with locks.hold(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_card_is_held_once_and_free_again_after_kill_9(tmp_path):
+    file = locks.path(Address("cpu:0"), tmp_path)
+    command = [sys.executable, "-c", HOLD, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(Conflict, match=rf"process {holder.pid}\b"), locks.hold(file):
+            pass
+        holder.kill()
+    with locks.hold(file):
+        assert file.read_text() == f"{os.getpid()}\n"
+
+
+def test_two_shares_of_the_cpu_have_locks_of_their_own(tmp_path):
+    with locks.hold(locks.path(Address("cpu:0"), tmp_path)), locks.hold(locks.path(Address("cpu:1"), tmp_path)):
+        pass
+
+
+def test_a_real_card_is_one_for_all_farms_of_the_machine(tmp_path):
+    card = Address("cuda:0", "GPU-8932f937", "NVIDIA H200")
+    assert locks.path(card, tmp_path / "a") == locks.path(card, tmp_path / "b")
+    assert locks.path(Address("cpu:0"), tmp_path / "a") != locks.path(Address("cpu:0"), tmp_path / "b")

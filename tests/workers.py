@@ -1,0 +1,106 @@
+"""Workers for tests, in this process or in their own, and what the database knows of their images."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from redis import Redis
+from sqlalchemy import select
+
+from shared import tables
+from shared.database import Sessions, transact
+from shared.events import Events
+from shared.queue import workers
+from shared.settings import Settings
+from shared.states import WorkerState
+from shared.storage import Storage
+from shared.tables import Image
+from shared.tickets import Tickets, celery_app
+from tests.stub_card import StubCard
+from worker.worker import Worker
+
+ROOT = Path(__file__).parents[1]
+QUICK = {
+    "FARM_LEASE_SECONDS": "2",
+    "FARM_BEAT_SECONDS": "0.3",
+    "FARM_LOOK_SECONDS": "0.3",
+    "FARM_GRACE_SECONDS": "20",
+    "OMP_NUM_THREADS": "1",
+}
+"""Settings under which what takes seconds in a farm takes a fraction of one."""
+
+STUB = "tests.stub_worker"
+
+
+@contextmanager
+def started(environ: Mapping[str, str], *arguments: str, module: str = STUB) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process, or a supervisor, gone at the end of the block with all that it started."""
+    command = [sys.executable, "-W", "error", "-m", module, *arguments]
+    process = subprocess.Popen(command, env={**environ, **QUICK}, cwd=ROOT)
+    try:
+        yield process
+    finally:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            if process.poll() is None:
+                process.send_signal(number)
+                _wait(process, 8)
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+
+
+@contextmanager
+def made(settings: Settings, sessions: Sessions, slots: int = 8) -> Iterator[Worker]:
+    """A registered, ready worker of this process: nothing of it beats or takes tickets by itself."""
+    known = {"name": "host/cpu:0", "host": "host", "pid": os.getpid(), "card": "cpu:0", "card_name": "CPU"}
+    terms = {"pool": settings.pool, "slots": slots, "lease_seconds": settings.lease_seconds}
+    events, tickets = Events(settings.redis), Tickets(celery_app(settings.redis))
+    with Redis.from_url(settings.redis) as redis:
+        yield Worker(
+            id=transact(sessions, lambda session: workers.register(session, **known, **terms)),
+            name=known["name"],
+            pool=settings.pool,
+            slots=slots,
+            settings=settings,
+            sessions=sessions,
+            redis=redis,
+            events=events,
+            tickets=tickets,
+            storage=Storage(settings.storage),
+            card=StubCard(),
+            state=WorkerState.READY,
+        )
+    events.close()
+    tickets.close()
+
+
+def images(sessions: Sessions, job_id: int | None = None) -> list[Image]:
+    """Return the images of a job, or all, in the order of their ids."""
+    with sessions() as session:
+        query = select(Image).order_by(Image.id)
+        return list(session.scalars(query if job_id is None else query.where(Image.job_id == job_id)))
+
+
+def states(sessions: Sessions, job_id: int | None = None) -> list[str]:
+    return [image.state for image in images(sessions, job_id)]
+
+
+def ready(sessions: Sessions, count: int = 1) -> list[tables.Worker]:
+    """Return the ready workers if there are `count` of them."""
+    with sessions() as session:
+        found = list(session.scalars(select(tables.Worker).where(tables.Worker.state == "ready").order_by(tables.Worker.id)))
+    return found if len(found) == count else []
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,43 @@
+"""The Celery side: one task, `render`; one ticket, one image."""
+
+from __future__ import annotations
+
+from celery import Celery, Task
+from celery.apps.worker import Worker as CeleryWorker
+from celery.worker import state as celery_state
+
+from shared.tickets import TASK, WORKER_OPTIONS, pool_queue, worker_queue
+from worker.slots import Slots
+from worker.worker import Worker
+
+
+class Consumer(CeleryWorker):  # type: ignore[misc]  # Celery has no types
+    """Celery's worker without its own signals and logging: ours count the signals and write the logs."""
+
+    def install_platform_tweaks(self, worker: object) -> None: ...
+
+    def setup_logging(self, colorize: bool | None = None) -> bool:  # noqa: ARG002, FBT001 - Celery's signature
+        return True
+
+
+def consume(worker: Worker, slots: Slots, app: Celery) -> None:
+    """Take tickets until `stop_consuming`; returns when the slots have ended what they carry. On the main thread."""
+    mine = worker_queue(worker.id)
+
+    @app.task(name=TASK, bind=True)
+    def render(task: Task) -> None:
+        slots.spend(was_passed=task.request.delivery_info["routing_key"] == mine)
+
+    Consumer(
+        app=app,
+        hostname=f"{worker.id}@{worker.name}",
+        concurrency=worker.slots,
+        queues=[pool_queue(worker.pool), mine],
+        quiet=True,
+        **WORKER_OPTIONS,
+    ).start()
+
+
+def stop_consuming() -> None:
+    """Have `consume` begin Celery's warm shutdown within a second; from any thread."""
+    celery_state.should_stop = 0

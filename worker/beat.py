@@ -1,0 +1,117 @@
+"""The beat: renews the lease, compares what SQL says this worker runs with what it runs, and buries those who fell silent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from shared.database import transact
+from shared.errors import Unavailable
+from shared.queue import moves, reap, workers
+from worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+_AGAIN_SECONDS = 1.0  # while the database is away: the lease may not have ended when it is back
+
+
+def boot_clock() -> float:
+    """Return seconds that go on while the machine sleeps: a laptop that wakes up knows that it was late."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Punctuality:
+    """Since when every beat of this worker reached the database in time: only who was on time may judge others."""
+
+    def __init__(self, beat_seconds: float, clock: Callable[[], float] = boot_clock) -> None:
+        self._longest_gap = 2 * beat_seconds
+        self._clock = clock
+        self._since: float | None = None
+        self._latest = 0.0
+
+    def note(self) -> None:
+        """Record a beat that was answered."""
+        now = self._clock()
+        if self._since is None or now - self._latest > self._longest_gap:
+            self._since = now
+        self._latest = now
+
+    def seconds(self) -> float:
+        """Return how long the beats have been on time."""
+        is_late = self._since is None or self._clock() - self._latest > self._longest_gap
+        return 0.0 if is_late or self._since is None else self._latest - self._since
+
+
+class Beat:
+    """One turn every `beat_seconds`; `on_buried` ends the process."""
+
+    def __init__(self, worker: Worker, on_buried: Callable[[], object], clock: Callable[[], float] = boot_clock) -> None:
+        self._worker = worker
+        self._on_buried = on_buried
+        self._clock = clock
+        self._punctuality = Punctuality(worker.settings.beat_seconds, clock)
+        self._missing: dict[int, int] = {}  # in SQL but not here, as of the last beat
+        self._reap_at = clock() + worker.settings.lease_seconds
+
+    def turn(self) -> float | None:
+        held = self._worker.carried.attempts()
+        try:
+            answer = self._send(held)
+            if answer is None:
+                self._on_buried()
+                return None
+            self._punctuality.note()
+            self._worker.carried.drop({image: held[image] for image in answer.drop if image in held})
+            self._hand_back(answer.missing)
+            self._reap()
+        except Unavailable:
+            # What runs goes on: if the lease ends meanwhile, the fence decides whose picture counts.
+            log.warning("beat not answered: the database is away", worker=self._worker.id)
+            return min(_AGAIN_SECONDS, self._worker.settings.beat_seconds)
+        return None
+
+    def _send(self, held: dict[int, int]) -> workers.Beat | None:
+        worker = self._worker
+        return transact(
+            worker.sessions,
+            lambda session: workers.beat(
+                session,
+                worker.id,
+                running=held,
+                state=worker.state,
+                phase=worker.card.phase(),
+                resident=worker.card.resident(),
+                load_seconds=worker.card.load_seconds,
+                lease_seconds=worker.settings.lease_seconds,
+                slots=worker.slots,
+            ),
+        )
+
+    def _hand_back(self, missing: dict[int, int]) -> None:
+        """Give back what SQL has had here for two beats and nobody carries; once could be a claim just made."""
+        carried = self._worker.carried.attempts()
+        lost = {
+            image: attempt
+            for image, attempt in missing.items()
+            if self._missing.get(image) == attempt and carried.get(image) != attempt
+        }
+        self._missing = missing
+        if lost:
+            transact(self._worker.sessions, lambda session: moves.hand_back(session, self._worker.id, lost))
+            log.warning("handed back what no slot carries", worker=self._worker.id, images=sorted(lost))
+
+    def _reap(self) -> None:
+        """Bury workers past their lease, twice a lease at most, and only after a whole lease of beats on time."""
+        lease_seconds = self._worker.settings.lease_seconds
+        if self._clock() < self._reap_at:
+            return
+        self._reap_at = self._clock() + lease_seconds / 2
+        is_on_time = self._punctuality.seconds() >= lease_seconds
+        buried = transact(
+            self._worker.sessions,
+            lambda session: reap.reap(session, me_on_time=is_on_time, lease_seconds=lease_seconds),
+        )
+        if buried:
+            log.warning("buried silent workers", worker=self._worker.id, buried=buried)

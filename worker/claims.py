@@ -1,0 +1,71 @@
+"""Which image is next for this worker: the policy over a snapshot, then one claim."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+from shared.database import transact
+from shared.queue import policy, snapshot
+from shared.queue.claim import Claim, claim
+from shared.queue.policy import Farm, Lane
+from shared.queue.snapshot import Snapshot
+from worker.worker import Worker
+
+
+class Claims:
+    """The claims of one worker, whose own latest ones are added to what a shared snapshot knows."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._lock = Lock()
+        self._taken_at = 0.0
+        self._since: list[Claim] = []  # claimed here after the snapshot was taken
+
+    def next(self) -> Claim | None:
+        """Claim an image; asks for a snapshot taken now before it says that there is none. Raises Unavailable."""
+        return self._claim(snapshot.MAX_AGE_SECONDS) or self._claim(0.0)
+
+    def has_some(self) -> bool:
+        """True if something waits that the policy gives to this worker now. Raises Unavailable."""
+        return bool(self._ranked(self._snapshot(snapshot.MAX_AGE_SECONDS)))
+
+    def better_worker(self) -> int | None:
+        """Return a worker with room to which the policy leaves a lane that is not for this one now."""
+        seen = self._snapshot(snapshot.MAX_AGE_SECONDS)
+        me = self._worker.as_policy_sees_it()
+        mine = self._ranked(seen)
+        left = {lane.checkpoint for lane in seen.lanes if lane.pool == me.pool and lane not in mine}
+        others = [
+            other
+            for other in seen.farm.workers
+            if other.id != me.id and other.pool == me.pool and other.has_room and left & other.resident
+        ]
+        return max(others, key=lambda other: other.free_slots).id if others else None
+
+    def _claim(self, max_age: float) -> Claim | None:
+        lanes = self._ranked(self._snapshot(max_age))
+        if not lanes:
+            return None
+        me = self._worker.as_policy_sees_it()
+        taken = transact(self._worker.sessions, lambda session: claim(session, me, lanes))
+        if taken is not None:
+            with self._lock:
+                self._since.append(taken)
+        return taken
+
+    def _snapshot(self, max_age: float) -> Snapshot:
+        seen = snapshot.current(self._worker.sessions, self._worker.redis, max_age=max_age)
+        with self._lock:
+            if seen.taken_at != self._taken_at:
+                self._taken_at, self._since = seen.taken_at, []
+        return seen
+
+    def _ranked(self, seen: Snapshot) -> list[Lane]:
+        return policy.rank(seen.lanes, self._farm(seen.farm), self._worker.as_policy_sees_it())
+
+    def _farm(self, farm: Farm) -> Farm:
+        with self._lock:
+            since = tuple(self._since)
+        for taken in since:
+            farm = farm.after(taken.owner, taken.cost)
+        return farm

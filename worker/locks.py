@@ -1,0 +1,50 @@
+"""One worker a card: a file lock that the worker's process holds, so that it ends with the process, however that ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shared.errors import Conflict
+from worker.cards import Address
+
+
+def path(card: Address, home: Path) -> Path:
+    """Return the lock of `card`: machine-wide for a real card, since any farm may reach for it; the farm's own for the CPU."""
+    if card.uuid:
+        return Path(tempfile.gettempdir()) / f"stepfarm-card-{card.uuid}.lock"
+    return home / "locks" / f"{card.name.replace(':', '-')}.lock"
+
+
+@contextmanager
+def hold(file: Path) -> Iterator[None]:
+    """Hold the lock `file` within the block. Raises Conflict, naming the process that has it."""
+    descriptor = _open(file)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise Conflict(f"Another worker (process {holder}) serves this card: it holds {file}.") from None
+    try:
+        _sign(file)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(file: Path) -> int:
+    """Open for reading, which a lock is content with: another user's lock file can be held, not written."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644) if not file.exists() else os.open(
+        file, os.O_RDONLY | os.O_NOFOLLOW
+    )
+
+
+def _sign(file: Path) -> None:
+    if os.access(file, os.W_OK):
+        file.write_text(f"{os.getpid()}\n")

@@ -1,0 +1,38 @@
+"""The look: free slots and claimable images, but no tickets, means that tickets were lost: this worker issues its own."""
+
+from __future__ import annotations
+
+import structlog
+from redis import RedisError
+
+from shared.errors import Unavailable
+from shared.states import WorkerState
+from shared.tickets import pool_queue, worker_queue
+from worker.claims import Claims
+from worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+class Look:
+    """One turn every `look_seconds`: tickets may be lost, a second is. Without Redis nothing new starts."""
+
+    def __init__(self, worker: Worker, claims: Claims) -> None:
+        self._worker = worker
+        self._claims = claims
+
+    def turn(self) -> None:
+        """Issue a ticket for each free slot if any image could be claimed and nothing else will bring one."""
+        worker = self._worker
+        if worker.state != WorkerState.READY or worker.free_slots <= 0:
+            return
+        try:
+            if self._tickets() == 0 and self._claims.has_some():
+                worker.tickets.pass_on(worker.id, worker.free_slots)
+                log.info("tickets issued to itself", worker=worker.id, tickets=worker.free_slots)
+        except (RedisError, Unavailable) as error:
+            log.debug("look put off", worker=worker.id, reason=str(error))
+
+    def _tickets(self) -> int:
+        queues = (pool_queue(self._worker.pool), worker_queue(self._worker.id))
+        return sum(int(self._worker.redis.llen(queue)) for queue in queues)  # type: ignore[arg-type]  # sync client

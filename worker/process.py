@@ -1,0 +1,168 @@
+"""The life of one worker process: registers and beats first, brings its card up, takes tickets, drains, leaves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from celery import Celery
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from shared import database
+from shared.database import Sessions, transact
+from shared.errors import Unavailable
+from shared.events import Events
+from shared.queue import workers
+from shared.settings import Settings
+from shared.states import WorkerState
+from shared.storage import Storage
+from shared.tickets import Tickets, celery_app
+from worker import app, child
+from worker.beat import Beat
+from worker.cards import Address
+from worker.claims import Claims
+from worker.look import Look
+from worker.periodic import Periodic
+from worker.progress import Reporter
+from worker.scan import Scan
+from worker.signals import Shutdown
+from worker.slots import Slots
+from worker.worker import MakeCard, Worker
+
+log = structlog.get_logger(__name__)
+
+_AGAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker process is told at its start."""
+
+    card: Address
+    settings: Settings
+    make_card: MakeCard
+    slots: int | None = None  # None: as many as the card takes
+    report: Callable[[int], object] = lambda _: None  # told the id of the worker's row
+
+
+def work(orders: Orders) -> int:
+    """Be one worker until a signal ends it; return the exit status."""
+    engine = database.connect(orders.settings.database, pool_size=16, application=f"farm worker {orders.card.name}")
+    sessions = database.sessions(engine)
+    worker_id = _register(orders, sessions)
+    orders.report(worker_id)
+    celery = celery_app(orders.settings.redis)
+    return _Process(orders, _worker(orders, sessions, worker_id, Tickets(celery)), celery).run()
+
+
+def _register(orders: Orders, sessions: Sessions) -> int:
+    """Return the id of this worker's row; waits for a database that is away."""
+    host, card, settings = socket.gethostname(), orders.card, orders.settings
+    known = {"name": f"{host}/{card.name}", "host": host, "pid": os.getpid(), "card": card.name, "card_name": card.label}
+    terms = {"pool": settings.pool, "slots": orders.slots or 0, "lease_seconds": settings.lease_seconds}
+    while True:
+        try:
+            return transact(sessions, lambda session: workers.register(session, **known, **terms))
+        except Unavailable:
+            log.warning("waiting for the database", card=card.name)
+            time.sleep(_AGAIN_SECONDS)
+
+
+def _worker(orders: Orders, sessions: Sessions, worker_id: int, tickets: Tickets) -> Worker:
+    settings = orders.settings
+    return Worker(
+        id=worker_id,
+        name=f"{socket.gethostname()}/{orders.card.name}",
+        pool=settings.pool,
+        slots=orders.slots or 0,
+        settings=settings,
+        sessions=sessions,
+        redis=Redis.from_url(
+            settings.redis, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1)
+        ),
+        events=Events(settings.redis),
+        tickets=tickets,
+        storage=Storage(settings.storage),
+    )
+
+
+class _Process:
+    """The threads of one worker, from the first beat to the last."""
+
+    def __init__(self, orders: Orders, worker: Worker, celery: Celery) -> None:
+        settings, claims = worker.settings, Claims(worker)
+        self._orders = orders
+        self._worker = worker
+        self._celery = celery
+        self._reporter = Reporter(worker.events)
+        self._slots = Slots(worker, claims, self._reporter, self._end_lost)
+        self._beat = Periodic("beat", settings.beat_seconds, Beat(worker, self._end_buried).turn)
+        self._look = Periodic("look", settings.look_seconds, Look(worker, claims).turn)
+        self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).turn)
+        self._shutdown = Shutdown(settings.grace_seconds)
+
+    def run(self) -> int:
+        """Live; return the exit status."""
+        worker = self._worker
+        self._shutdown.install(self._drain, self._hand_back)
+        self._beat.start()
+        worker.card = self._orders.make_card(self._orders.card, worker.settings, worker.sessions, self._beat.wake)
+        worker.slots = worker.slots or worker.card.slots
+        for thread in (self._scan, self._reporter, self._look):
+            thread.start()
+        worker.events.listen_cancels(worker.carried.cancel)
+        worker.events.listen_rescans(self._scan.wake)
+        if not self._shutdown.is_asked.is_set():
+            worker.state = WorkerState.READY
+            self._beat.wake()
+        log.info("worker ready", worker=worker.id, name=worker.name, slots=worker.slots, pool=worker.pool)
+        app.consume(worker, self._slots, self._celery)
+        return self._leave()
+
+    def _drain(self) -> None:
+        """Take nothing new; what runs is finished, and the beat goes on."""
+        log.info("draining", worker=self._worker.id, images=len(self._worker.carried))
+        self._worker.state = WorkerState.DRAINING
+        app.stop_consuming()
+        self._beat.wake()
+
+    def _leave(self) -> int:
+        """End in order: nothing is carried any more."""
+        for thread in (self._look, self._scan, self._reporter):
+            thread.stop()
+        self._worker.card.stop()
+        self._beat.stop()
+        self._give_up_row()
+        self._worker.tickets.close()
+        log.info("worker left", worker=self._worker.id)
+        return child.CLEAN
+
+    def _hand_back(self) -> None:
+        """Give back what is still carried and end at once: a stuck thread cannot be waited for."""
+        log.warning("handing back", worker=self._worker.id, images=len(self._worker.carried))
+        self._give_up_row()
+        os._exit(child.CLEAN)
+
+    def _end_buried(self) -> None:
+        """End at once: others have what this worker carried, and its supervisor starts a new one."""
+        log.error("buried by others: this worker was silent for too long", worker=self._worker.id)
+        os._exit(child.BURIED)
+
+    def _end_lost(self) -> None:
+        """End at once, as a crash: only a new process gets the card back."""
+        log.error("the card is lost", worker=self._worker.id)
+        os._exit(child.LOST)
+
+    def _give_up_row(self) -> None:
+        try:
+            images = transact(self._worker.sessions, lambda session: workers.leave(session, self._worker.id))
+        except Unavailable:
+            log.warning("the database is away: the lease will end by itself", worker=self._worker.id)
+        else:
+            log.info("row given up", worker=self._worker.id, images_given_back=images)

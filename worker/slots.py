@@ -1,0 +1,135 @@
+"""A slot takes a ticket and carries one image from its claim to its commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shared.database import transact
+from shared.errors import Cancelled, RenderError, Unavailable
+from shared.queue import moves
+from shared.queue.claim import Claim
+from shared.queue.moves import Finish
+from shared.states import ImageState, JobState, WorkerState
+from shared.tables import Job
+from worker.carried import Cancellation
+from worker.claims import Claims
+from worker.progress import Reporter
+from worker.results import store
+from worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 3  # a failure that may pass (a full disk, a full card) is tried so often
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 2.0
+
+
+class Slots:
+    """What the threads of the pool do, one ticket at a time each; `on_lost` ends the process when the card is lost."""
+
+    def __init__(self, worker: Worker, claims: Claims, reporter: Reporter, on_lost: Callable[[], object]) -> None:
+        self._worker = worker
+        self._claims = claims
+        self._reporter = reporter
+        self._on_lost = on_lost
+
+    def spend(self, *, was_passed: bool) -> None:
+        """Spend one ticket: carry an image, pass the ticket on once to a worker that should have it, or let it go."""
+        if self._worker.state != WorkerState.READY:
+            return
+        try:
+            claim = self._claims.next()
+            other = None if claim or was_passed else self._claims.better_worker()
+        except Unavailable:
+            log.warning("ticket spent: the database is away", worker=self._worker.id)
+            return
+        if claim is not None:
+            self.carry(claim)
+        elif other is not None:
+            self._worker.tickets.pass_on(other)
+
+    def carry(self, claim: Claim) -> None:
+        """Render, store and commit `claim`. Whatever goes wrong ends this image at most, never the worker."""
+        cancel = self._worker.carried.open(claim)
+        told = log.bind(job=claim.job_id, image=claim.image_id, worker=self._worker.id, attempt=claim.attempt)
+        told.info("image claimed", index=claim.index)
+        started = time.monotonic()
+        try:
+            outcome = self._try(claim, cancel)
+        except Cancelled as cancelled:  # whoever took the image away has recorded it
+            outcome = f"closed: {cancelled}"
+        finally:
+            self._worker.carried.close(claim)
+        told.info("image ended", outcome=outcome, seconds=round(time.monotonic() - started, 3))
+
+    def _try(self, claim: Claim, cancel: Cancellation) -> str:
+        try:
+            picture_bytes = self._render(claim, cancel)
+        except Cancelled:
+            raise
+        except RenderError as error:
+            return self._give_up(claim, cancel, error)
+        except Exception as error:  # the slot's edge: one image must not take the worker along
+            log.exception("image failed unexpectedly", job=claim.job_id, image=claim.image_id)
+            return self._fail(claim, cancel, f"an error of the farm itself: {type(error).__name__}: {error}")
+        return self._end(
+            claim, cancel, ImageState.SUCCEEDED, lambda session: moves.finish(session, claim, picture_bytes)
+        )
+
+    def _render(self, claim: Claim, cancel: Cancellation) -> int:
+        self._reporter.image_changed(claim, ImageState.RUNNING)
+        with self._reporter.watch(claim) as watch:
+            pixels = self._worker.card.render(claim, watch, cancel)
+            watch.phase("saving")
+            return store(self._worker.storage, claim, pixels)
+
+    def _give_up(self, claim: Claim, cancel: Cancellation, error: RenderError) -> str:
+        """Hand the image back where another attempt may help, else fail it with its reason."""
+        if self._worker.card.is_lost:
+            self._on_lost()
+        if not error.retryable or claim.attempt >= _ATTEMPTS:
+            return self._fail(claim, cancel, str(error))
+        mine = {claim.image_id: claim.attempt}
+        self._commit(claim, cancel, lambda session: moves.hand_back(session, claim.worker_id, mine))
+        self._reporter.image_changed(claim, ImageState.QUEUED)
+        return f"handed back: {error}"
+
+    def _fail(self, claim: Claim, cancel: Cancellation, reason: str) -> str:
+        self._end(claim, cancel, ImageState.FAILED, lambda session: moves.fail(session, claim, reason))
+        return f"failed: {reason}"
+
+    def _end(self, claim: Claim, cancel: Cancellation, state: ImageState, move: Callable[[Session], Finish]) -> str:
+        """Commit the image's end and tell those who watch."""
+        finish, job_state = self._commit(claim, cancel, lambda session: (move(session), _job_state(session, claim)))
+        if finish != Finish.REFUSED:
+            self._reporter.image_changed(claim, state)
+            if job_state not in {None, JobState.OPEN}:
+                self._reporter.job_changed(claim, JobState(job_state))
+        return finish
+
+    def _commit(self, claim: Claim, cancel: Cancellation, move: Callable[[Session], T]) -> T:
+        """Make `move`, again and again while the database is away: a move that got through unheard is understood.
+
+        Raises Cancelled when the image was taken away meanwhile.
+        """
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return transact(self._worker.sessions, move)
+            except Unavailable:
+                log.warning("commit waits: the database is away", image=claim.image_id, attempt=claim.attempt)
+            if cancel.is_set:
+                raise Cancelled("it was taken away while the database was")
+            time.sleep(pause)
+            pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+
+
+def _job_state(session: Session, claim: Claim) -> str | None:
+    return session.scalar(select(Job.state).where(Job.id == claim.job_id))

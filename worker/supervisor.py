@@ -1,0 +1,111 @@
+"""One process a card: started, watched, restarted only when the old one is gone, its images given back at once. No torch here."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+
+from shared.database import Sessions, transact
+from shared.errors import Unavailable
+from shared.queue import reap
+from worker.cards import Address
+from worker.child import Child, Death
+
+log = structlog.get_logger(__name__)
+
+_STOP: Final = (signal.SIGTERM, signal.SIGINT)
+_MARGIN_SECONDS: Final = 5.0  # after its grace time a child hands back by itself; KILL is for one that cannot
+_BURY_AGAIN_SECONDS: Final = 2.0  # while the database is away; the lease ends the wait in any case
+
+
+class Supervisor:
+    """The parent of the workers of one machine."""
+
+    def __init__(self, cards: Sequence[Address], command: Sequence[str], sessions: Sessions, grace_seconds: float) -> None:
+        self._children = [Child(card, [*command, "--card", card.name, "--parent", str(os.getpid())]) for card in cards]
+        self._sessions = sessions
+        self._grace_seconds = grace_seconds
+        self._to_bury: list[Death] = []
+        self._bury_at = 0.0
+        self._asked = 0
+        self._kill_at: float | None = None
+        self._wake = -1
+
+    def run(self) -> int:
+        """Keep the workers alive until a signal stops them; return the exit status."""
+        with self._signals():
+            while self._asked == 0 or any(child.is_alive for child in self._children):
+                self._turn()
+                self._sleep()
+            self._bury()
+        return 0
+
+    def _turn(self) -> None:
+        for child in self._children:
+            death = child.reap()
+            if death is not None and death.worker_id is not None:
+                self._to_bury.append(death)
+            if self._asked == 0:
+                child.start_when_due()
+        self._bury()
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._send(signal.SIGKILL)
+
+    def _bury(self) -> None:
+        """Give the images of the dead back; a death that we did not ask for is a strike against what ran."""
+        if not self._to_bury or time.monotonic() < self._bury_at:
+            return
+        try:
+            for death in tuple(self._to_bury):
+                images = transact(
+                    self._sessions,
+                    lambda session, death=death: reap.bury(
+                        session, death.worker_id, reason=death.reason, strike=death.is_crash and self._kill_at is None
+                    ),
+                )
+                self._to_bury.remove(death)
+                log.info("buried", worker=death.worker_id, images=images, reason=death.reason)
+        except Unavailable:
+            self._bury_at = time.monotonic() + _BURY_AGAIN_SECONDS
+            log.warning("database away: a dead worker waits for its burial")
+
+    def _stop(self) -> None:
+        """Pass a signal on: the first drains, the second hands back, the third kills; so does the end of the grace time."""
+        self._asked += 1
+        now = time.monotonic()
+        wait = {1: self._grace_seconds + _MARGIN_SECONDS, 2: _MARGIN_SECONDS}.get(self._asked, 0.0)
+        self._kill_at = min(now + wait, self._kill_at or float("inf"))
+        log.info("stopping", signal_count=self._asked, grace_seconds=self._grace_seconds)
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: int) -> None:
+        for child in self._children:
+            child.send(number)
+
+    def _sleep(self) -> None:
+        """Wait for a signal (a child's death is one) or for the next thing that is due."""
+        times = [child.due_at for child in self._children] if self._asked == 0 else [self._kill_at]
+        times += [self._bury_at] if self._to_bury else []
+        due = min((at for at in times if at is not None), default=None)
+        timeout = None if due is None else max(0.0, due - time.monotonic())
+        if select.select([self._wake], [], [], timeout)[0]:
+            for number in os.read(self._wake, 64):
+                if number in _STOP:
+                    self._stop()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn TERM, Ctrl-C and the deaths of children into bytes that `_sleep` waits for."""
+        self._wake, wakeup = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        for number in (*_STOP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        yield

@@ -1,0 +1,108 @@
+"""What the threads of one worker share: who it is, what it carries, and the servers that it talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from redis import Redis
+
+from shared.database import Sessions
+from shared.errors import RenderError
+from shared.events import Events
+from shared.queue import policy
+from shared.queue.claim import Claim
+from shared.settings import Settings
+from shared.states import WorkerState
+from shared.storage import Storage
+from shared.tickets import Tickets
+from worker.cards import Address
+from worker.carried import Cancellation, Carried
+from worker.pictures import Pixels
+from worker.progress import Watch
+
+
+class Card(Protocol):
+    """The one door between the slots and what renders."""
+
+    @property
+    def slots(self) -> int:
+        """How many images to carry at once, so that the card is never short of rows."""
+
+    @property
+    def load_seconds(self) -> float | None:
+        """What the latest checkpoint took to load, measured."""
+
+    @property
+    def is_lost(self) -> bool:
+        """True when nothing can be rendered here any more and only a new process helps."""
+
+    def resident(self) -> list[str]:
+        """Return the SHA-256 of the checkpoints in memory."""
+
+    def phase(self) -> str:
+        """Return what the card does now, for people."""
+
+    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Pixels:
+        """Return the picture of `claim`. Raises RenderError; Cancelled soon after `cancel` is set."""
+
+    def stop(self) -> None:
+        """Let go of the card; nothing is rendered now."""
+
+
+MakeCard = Callable[[Address, Settings, Sessions, Callable[[], object]], Card]
+"""Brings a card up and returns it; the last argument is to be called when its phase or what is resident changes."""
+
+
+class NoCard:
+    """What a worker has while its card comes up."""
+
+    slots = 0
+    load_seconds = None
+    is_lost = False
+
+    def resident(self) -> list[str]:
+        return []
+
+    def phase(self) -> str:
+        return "starting"
+
+    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Pixels:
+        raise RenderError(f"image {claim.image_id} was claimed before the card was up")
+
+    def stop(self) -> None: ...
+
+
+@dataclass
+class Worker:
+    """One start of one worker process."""
+
+    id: int
+    name: str
+    pool: str
+    slots: int
+    settings: Settings
+    sessions: Sessions
+    redis: Redis
+    events: Events
+    tickets: Tickets
+    storage: Storage
+    card: Card = field(default_factory=NoCard)
+    carried: Carried = field(default_factory=Carried)
+    state: WorkerState = WorkerState.STARTING
+
+    @property
+    def free_slots(self) -> int:
+        return self.slots - len(self.carried)
+
+    def as_policy_sees_it(self) -> policy.Worker:
+        """Return this worker as it is now: a shared snapshot is half a second old."""
+        return policy.Worker(
+            id=self.id,
+            pool=self.pool,
+            state=self.state,
+            resident=frozenset(self.card.resident()),
+            free_slots=self.free_slots,
+            load_seconds=self.card.load_seconds,
+        )
