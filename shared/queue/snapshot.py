@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import Sessions, transact
 from shared.queue.policy import Farm, Lane, Owner, Worker
+from shared.states import WorkerState
 
 MAX_AGE_SECONDS = 0.5
 KEY = "farm:snapshot"
@@ -117,8 +118,8 @@ def take(session: Session) -> Snapshot:
 
 
 def _worker(row: RowMapping) -> Worker:
-    said: dict[str, Any] = dict(row) | {"resident": frozenset(row["resident"])}
-    return Worker(**said)
+    said: dict[str, Any] = dict(row)
+    return Worker(**said | {"state": WorkerState(said["state"]), "resident": frozenset(said["resident"])})
 
 
 def current(sessions: Sessions, redis: Redis | None, max_age: float = MAX_AGE_SECONDS) -> Snapshot:

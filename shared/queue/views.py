@@ -230,6 +230,11 @@ def counts(session: Session) -> dict[ImageState, int]:
     return {ImageState.QUEUED: row.queued, ImageState.RUNNING: row.running}
 
 
+def picture_bytes(session: Session) -> int:
+    """Return the size of all committed pictures of the farm."""
+    return int(session.scalar(select(func.coalesce(func.sum(Image.bytes), 0))) or 0)
+
+
 def workers(session: Session) -> list[WorkerView]:
     """Return the workers that have registered and were not buried, by name."""
     running = select(func.count()).where(Image.worker_id == Worker.id).scalar_subquery()

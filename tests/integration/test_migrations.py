@@ -1,0 +1,125 @@
+"""The migrations: up, down and up again, to the very tables that the code describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import NullPool, create_engine, inspect, text
+
+from shared import database, migrate
+from shared.errors import Unavailable
+from shared.tables import Base
+from tests.servers import fresh_database
+
+
+@pytest.fixture
+def url(home: Path) -> Iterator[str]:
+    with fresh_database(home, template="template0") as url:
+        yield url
+
+
+@pytest.fixture
+def engine(url):
+    return create_engine(url, poolclass=NullPool)
+
+
+def checks(engine):
+    inspector = inspect(engine)
+    return {
+        table: {check["name"] for check in inspector.get_check_constraints(table)} for table in Base.metadata.tables
+    }
+
+
+def indexes(engine):
+    """Every index with all that it is made of: expressions, order, predicate."""
+    with engine.connect() as connection:
+        return dict(
+            connection.execute(text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")).all()
+        )
+
+
+def test_upgrade_makes_the_tables_that_the_code_describes(url, engine):
+    migrate.upgrade(url)
+
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_indexes_and_checks_are_those_of_the_code_to_the_letter(url, engine):
+    migrate.upgrade(url)
+    migrated = indexes(engine), checks(engine)
+    command.downgrade(migrate.config(url), "base")
+
+    Base.metadata.create_all(engine)
+
+    assert (indexes(engine), checks(engine)) == migrated
+    assert "urgent DESC" in migrated[0]["ix_images_lane"]
+
+
+def test_every_revision_goes_down_to_nothing_and_up_again(url, engine):
+    migrate.upgrade(url)
+    command.downgrade(migrate.config(url), "base")
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    assert migrate.current(url) is None
+
+    migrate.upgrade(url)
+
+    assert migrate.current(url) == migrate.head()
+
+
+def test_upgrade_of_what_stands_there_changes_nothing(url):
+    migrate.upgrade(url)
+    migrate.upgrade(url)
+
+    assert migrate.current(url) == migrate.head()
+
+
+def test_processes_that_upgrade_at_once_take_turns(url):
+    with ThreadPoolExecutor(1) as pool, create_engine(url, poolclass=NullPool).begin() as other:
+        key = 0x57E9FA23
+        other.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        waiting = pool.submit(migrate.upgrade, url)
+        while not other.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")):
+            assert not waiting.done(), waiting.result()
+        other.rollback()
+        waiting.result(30)
+
+    assert migrate.current(url) == migrate.head()
+
+
+def test_images_are_vacuumed_by_what_changed(url, engine):
+    migrate.upgrade(url)
+
+    with engine.connect() as connection:
+        options = connection.scalar(text("SELECT reloptions FROM pg_class WHERE relname = 'images'"))
+
+    assert "autovacuum_vacuum_scale_factor=0.01" in options
+
+
+def test_revisions_form_one_line():
+    assert ScriptDirectory.from_config(migrate.config("")).get_heads() == [migrate.head()]
+
+
+def test_probe_tells_the_revision(url, sessions):
+    assert database.probe(sessions) == migrate.head()
+    engine = database.connect(url)
+    assert database.probe(database.sessions(engine)) is None
+    engine.dispose()
+
+
+def test_a_database_that_is_away_is_unavailable(tmp_path):
+    away = f"postgresql+psycopg:///farm?host={tmp_path}&user=postgres"
+
+    for call in (migrate.upgrade, migrate.current):
+        with pytest.raises(Unavailable):
+            call(away)
+    with pytest.raises(Unavailable):
+        database.probe(database.sessions(database.connect(away)))

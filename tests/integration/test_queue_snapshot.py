@@ -1,0 +1,229 @@
+"""The snapshot that the policy decides on, and the claim's plan on a queue of some thousand images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy import event, text
+
+from shared import database
+from shared.queue import claim as claims
+from shared.queue import policy, snapshot
+from shared.queue.policy import Owner
+from shared.queue.snapshot import Snapshot
+from shared.states import WorkerState
+from tests.integration.queueing import Farmhand
+
+
+@pytest.fixture
+def hand(sessions: database.Sessions) -> Farmhand:
+    return Farmhand(sessions)
+
+
+@pytest.fixture
+def redis(redis_url):
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+def test_take_tells_each_lane_by_its_head(hand, job_factory):
+    old = job_factory(owner="ann", count=3)
+    high = job_factory(owner="ann", queue={"priority": 5})
+    job_factory(owner="bob", queue={"urgent": True})
+    job_factory(owner="bob", checkpoint="d" * 64)
+    job_factory(owner="bob", queue={"pool": "large"})
+    job_factory(owner="bob", width=1024)
+
+    lanes = hand.run(snapshot.take).lanes
+
+    assert [(lane.owner, lane.checkpoint[0], lane.pool, lane.memory_class) for lane in lanes] == [
+        ("ann", "c", "default", 6),
+        ("bob", "c", "default", 6),
+        ("bob", "c", "default", 10),
+        ("bob", "c", "large", 6),
+        ("bob", "d", "default", 6),
+    ]
+    assert lanes[0].head == hand.images(high.id)[0].id
+    assert lanes[0].priority == 5
+    assert [lane.urgent for lane in lanes] == [False, True, False, False, False]
+    assert old.id < high.id
+
+
+def test_take_on_an_empty_farm_is_empty(hand):
+    taken = hand.run(snapshot.take)
+
+    assert taken.lanes == ()
+    assert taken.farm.workers == ()
+
+
+def test_take_counts_running_work_and_remembers_who_was_served(hand, job_factory):
+    job = job_factory(owner="ann", count=3)
+    job_factory(owner="bob")
+    worker = hand.worker()
+    before = hand.run(snapshot.take)
+    taken = [worker.claim() for _ in range(3)]
+    job_factory(owner="ann")
+    hand.finish(next(claim for claim in taken if claim.owner == "ann"))
+
+    farm = hand.run(snapshot.take).farm
+
+    assert before.farm.owners == {"ann": Owner(), "bob": Owner()}
+    assert farm.owners["ann"].running == hand.images(job.id)[0].cost
+    assert before.taken_at <= farm.owners["ann"].served_at <= farm.now
+
+
+def test_take_shows_living_workers_with_their_free_slots_and_residents(hand, job_factory, sessions):
+    job_factory(count=2)
+    worker, silent = hand.worker(slots=3), hand.worker()
+    worker.claim()
+    worker.beat(running={}, state="ready", resident=["c" * 64], load_seconds=2.5)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE workers SET lease_until = now() WHERE id = :id"), {"id": silent.id})
+
+    assert hand.run(snapshot.take).farm.workers == (
+        policy.Worker(worker.id, "default", WorkerState.READY, frozenset(["c" * 64]), 2, 2.5),
+    )
+
+
+def test_a_snapshot_survives_its_json(hand, job_factory):
+    job_factory(owner="ann", count=2)
+    job_factory(owner="bob")
+    worker = hand.worker()
+    worker.beat(running={}, resident=["c" * 64])
+    worker.claim()
+    taken = hand.run(snapshot.take)
+
+    assert Snapshot.from_json(taken.to_json()) == taken
+
+
+def test_current_is_taken_once_and_shared(hand, job_factory, sessions, redis):
+    first = snapshot.current(sessions, redis, max_age=60)
+    job_factory()
+
+    assert snapshot.current(sessions, redis, max_age=60) == first
+
+
+def test_current_of_age_zero_is_taken_now_and_shared(hand, job_factory, sessions, redis):
+    snapshot.current(sessions, redis, max_age=60)
+    job_factory()
+
+    fresh = snapshot.current(sessions, redis, max_age=0)
+
+    assert len(fresh.lanes) == 1
+    assert snapshot.current(sessions, redis, max_age=60) == fresh
+
+
+def test_current_goes_to_the_next_in_turn_when_it_is_stale(sessions, redis):
+    first = snapshot.current(sessions, redis, max_age=60)
+    redis.delete(snapshot.TURN)
+
+    assert snapshot.current(sessions, redis, max_age=60).taken_at > first.taken_at
+
+
+@pytest.mark.parametrize("stored", [None, b"{}", b"\x80"])
+def test_current_is_taken_for_oneself_when_the_shared_one_is_missing_or_unreadable(sessions, redis, stored):
+    redis.set(snapshot.TURN, b"1")
+    if stored is not None:
+        redis.set(snapshot.KEY, stored)
+
+    assert snapshot.current(sessions, redis).lanes == ()
+
+
+def test_current_without_redis_is_taken_each_time(hand, job_factory, sessions, tmp_path):
+    away = Redis(unix_socket_path=str(tmp_path / "nobody"), retry=Retry(NoBackoff(), 0))
+    job_factory()
+
+    assert len(snapshot.current(sessions, None).lanes) == 1
+    assert len(snapshot.current(sessions, away).lanes) == 1
+
+
+def fill(session, jobs, owners=20, checkpoints=5):
+    """Queue some images of many owners, and leave history of as many that have ended."""
+    session.execute(
+        text("""
+            INSERT INTO jobs (owner, state, params, checkpoint, count, unfinished)
+            SELECT 'owner-' || n % :owners, 'open', '{}', n % :checkpoints, 2, 1
+            FROM generate_series(1, :jobs) AS n
+        """),
+        {"jobs": jobs, "owners": owners, "checkpoints": checkpoints},
+    )
+    session.execute(
+        text("""
+            INSERT INTO images (
+                job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
+                started_at
+            )
+            SELECT id, index, CASE index WHEN 0 THEN 'queued' ELSE 'succeeded' END, owner, checkpoint, 'default', 6,
+                   false, 0, 1, 0, 0, CASE index WHEN 1 THEN now() END
+            FROM jobs, generate_series(0, 1) AS index
+        """)
+    )
+
+
+def explained(session, statement, params):
+    lines = session.scalars(text(f"EXPLAIN (COSTS off) {statement.text}"), params).all()
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def crowded(sessions):
+    with sessions.begin() as session:
+        fill(session, jobs=4000)
+        session.execute(text("ANALYZE images, jobs"))
+    return sessions
+
+
+def test_the_claim_probes_the_head_of_its_lane_by_index(crowded):
+    lane = {"owner": "owner-1", "checkpoint": "1", "pool": "default", "memory_class": 6}
+    mine = {"worker_id": 1, "worker": "w", "event": "claimed", "detail": None}
+
+    with crowded() as session:
+        plan = explained(session, claims._PROBE, lane | mine)
+
+    head = plan[plan.index("CTE head") : plan.index("CTE moved")]
+    assert "Index Scan using ix_images_lane on images" in head
+    assert "Sort" not in head
+    assert "Seq Scan on images" not in plan
+
+
+def test_the_snapshot_never_reads_the_whole_queue(crowded):
+    with crowded() as session:
+        lanes = explained(session, snapshot._LANES, {})
+        owners = explained(session, snapshot._OWNERS, {"owners": ["owner-1"]})
+
+    assert lanes.count("ix_images_lane on images") == 2
+    assert "Sort" not in lanes
+    assert "ix_images_served on images" in owners
+    assert "Seq Scan on images" not in lanes + owners
+
+
+def test_the_snapshot_probes_once_a_lane_however_long_the_lanes_are(crowded):
+    statements = []
+    event.listen(crowded.kw["bind"], "after_cursor_execute", lambda *args: statements.append(args[2]))
+    with crowded() as session:
+        analysed = session.scalar(text(f"EXPLAIN (ANALYZE, COSTS off, TIMING off, FORMAT json) {snapshot._LANES.text}"))
+        lanes = snapshot.take(session).lanes
+
+    assert len(lanes) == 20
+    assert len(statements) == 5
+    assert rows_read(analysed[0]["Plan"]) <= 4 * len(lanes)
+
+
+def rows_read(plan):
+    below = sum(rows_read(part) for part in plan.get("Plans", []))
+    return below + (plan["Actual Rows"] * plan["Actual Loops"] if plan.get("Relation Name") == "images" else 0)
+
+
+def test_every_lane_is_claimable_with_what_the_snapshot_says_of_it(hand, job_factory):
+    job_factory(owner="ann")
+    job_factory(owner="bob", queue={"urgent": True, "priority": 3})
+    worker = hand.worker()
+    me = policy.Worker(worker.id, "default")
+
+    for lane in hand.run(snapshot.take).lanes:
+        found = hand.run(claims.claim, me, [lane])
+        assert found.image_id == asdict(lane)["head"]

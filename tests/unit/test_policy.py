@@ -1,0 +1,194 @@
+"""Who is served next, as a table of small cases; the clock of all of them stands at NOW."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.queue.policy import AFFINITY_SECONDS, Farm, Lane, Owner, Worker, rank
+from shared.states import WorkerState
+
+NOW = 1_000_000.0
+A, B = "a" * 64, "b" * 64
+
+
+def lane(owner="ann", *, waited=100.0, head=1, checkpoint=A, pool="default", priority=0, urgent=False):
+    return Lane(
+        owner=owner,
+        checkpoint=checkpoint,
+        pool=pool,
+        memory_class=6,
+        urgent=urgent,
+        priority=priority,
+        head=head,
+        queued_at=NOW - waited,
+    )
+
+
+def served(seconds_ago, running=0):
+    return Owner(running=running, served_at=NOW - seconds_ago)
+
+
+ME = Worker(1, "default")
+
+# name, lanes (best first), owners
+ORDERS = [
+    ("age decides for one owner", [lane(waited=30, head=9), lane(waited=20, head=1, checkpoint=B)], {}),
+    ("of one age the lower id goes first", [lane(head=1), lane(head=2, checkpoint=B)], {}),
+    (
+        "priority goes before age within an owner",
+        [lane(waited=20, priority=1), lane(waited=30, checkpoint=B)],
+        {},
+    ),
+    (
+        "priority does not cross owners",
+        [lane("bob", priority=0), lane("ann", priority=9)],
+        {"ann": served(5, running=10), "bob": served(1)},
+    ),
+    (
+        "the least running work goes first, however old the other's queue",
+        [lane("bob", waited=20), lane("ann", waited=9000)],
+        {"ann": served(60, running=200), "bob": served(1, running=100)},
+    ),
+    (
+        "of equal work the owner served longest ago",
+        [lane("bob", waited=20), lane("ann", waited=9000)],
+        {"ann": served(1), "bob": served(2)},
+    ),
+    (
+        "an owner never served goes before all that were",
+        [lane("new", waited=0), lane("ann", waited=9000)],
+        {"ann": served(9000)},
+    ),
+    (
+        "urgent crosses owners",
+        [lane("ann", urgent=True), lane("bob")],
+        {"ann": served(1, running=500), "bob": Owner()},
+    ),
+    (
+        "owners share among the urgent too",
+        [lane("bob", urgent=True), lane("ann", urgent=True, waited=9000)],
+        {"ann": served(1), "bob": served(2)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("lanes", "owners"), [case[1:] for case in ORDERS], ids=[case[0] for case in ORDERS])
+def test_rank_orders_lanes(lanes, owners):
+    farm = Farm(NOW, owners)
+
+    assert rank(lanes, farm, ME) == lanes
+    assert rank(reversed(lanes), farm, ME) == lanes
+
+
+def test_rank_sees_the_lanes_of_its_own_pool_only():
+    assert rank([lane(pool="large"), lane()], Farm(NOW), ME) == [lane()]
+    assert rank([], Farm(NOW), ME) == []
+
+
+def test_rank_prefers_what_is_resident_here_among_an_owner_s_fresh_lanes():
+    older, resident = lane(waited=3, checkpoint=B), lane(waited=2)
+    me = replace(ME, resident=frozenset([A]))
+
+    assert rank([older, resident], Farm(NOW), me) == [resident, older]
+
+
+def test_rank_lets_nobody_wait_longer_than_affinity_may_cost():
+    overdue, resident = lane(waited=AFFINITY_SECONDS, checkpoint=B), lane(waited=2)
+    me = replace(ME, resident=frozenset([A]))
+
+    assert rank([overdue, resident], Farm(NOW), me) == [overdue, resident]
+
+
+def test_residency_does_not_cross_owners():
+    fresh = lane("bob", waited=1, checkpoint=B)
+    mine = lane("ann", waited=1)
+    me = replace(ME, resident=frozenset([A]))
+
+    assert rank([mine, fresh], Farm(NOW, {"ann": served(1)}), me) == [fresh, mine]
+
+
+OTHER = Worker(2, "default", resident=frozenset([A]), free_slots=1)
+
+# name, the other worker, me, seconds waited, left alone
+AFFINITY = [
+    ("resident there with room", OTHER, ME, 1, True),
+    ("but resident here too", OTHER, replace(ME, resident=frozenset([A])), 1, False),
+    ("but there is no room there", replace(OTHER, free_slots=0), ME, 1, False),
+    ("but it serves another pool", replace(OTHER, pool="large"), ME, 1, False),
+    ("but it is draining", replace(OTHER, state=WorkerState.DRAINING), ME, 1, False),
+    ("but it is only starting", replace(OTHER, state=WorkerState.STARTING), ME, 1, False),
+    ("but it is this worker itself", replace(OTHER, id=ME.id), ME, 1, False),
+    ("for at most fifteen seconds", OTHER, replace(ME, load_seconds=60), AFFINITY_SECONDS, False),
+    ("until then", OTHER, replace(ME, load_seconds=60), AFFINITY_SECONDS - 0.1, True),
+    ("for as long as loading takes here", OTHER, replace(ME, load_seconds=2), 2, False),
+    ("no longer", OTHER, replace(ME, load_seconds=2), 1.9, True),
+]
+
+
+@pytest.mark.parametrize(
+    ("other", "me", "waited", "left"), [case[1:] for case in AFFINITY], ids=[case[0] for case in AFFINITY]
+)
+def test_a_lane_is_left_to_the_worker_that_has_its_checkpoint(other, me, waited, left):
+    waiting = lane(waited=waited)
+    farm = Farm(NOW, workers=(me, other))
+
+    assert rank([waiting], farm, me) == ([] if left else [waiting])
+
+
+def test_after_adds_a_claim_to_what_its_owner_runs():
+    farm = Farm(NOW, {"ann": served(50, running=10)})
+
+    assert farm.after("ann", 5).owners["ann"] == Owner(running=15, served_at=NOW)
+    assert farm.after("new", 5).owners["new"] == Owner(running=5, served_at=NOW)
+    assert farm.owners == {"ann": served(50, running=10)}
+
+
+names = st.sampled_from([f"owner-{number}" for number in range(8)])
+owners = st.builds(
+    Owner,
+    running=st.integers(0, 10_000),
+    served_at=st.none() | st.floats(NOW - 1e6, NOW, allow_nan=False),
+)
+lanes = st.builds(
+    lane,
+    owner=names,
+    waited=st.floats(0, 1e5),
+    head=st.integers(1, 10**9),
+    checkpoint=st.sampled_from([A, B]),
+    priority=st.integers(-5, 5),
+)
+
+
+@given(
+    st.lists(lanes, min_size=1, max_size=20),
+    st.dictionaries(names, owners),
+    st.data(),
+)
+def test_an_owner_with_nothing_running_is_served_within_as_many_claims_as_owners_wait(waiting, known, data):
+    """Backlogs never dry up, images may end at any moment: the newcomer's turn comes within R claims all the same."""
+    newcomer = data.draw(st.sampled_from(sorted({lane.owner for lane in waiting})))
+    farm = Farm(NOW, known | {newcomer: replace(known.get(newcomer, Owner()), running=0)})
+    claims = 0
+    while True:
+        claims += 1
+        first = rank(waiting, farm, ME)[0]
+        if first.owner == newcomer:
+            break
+        farm = replace(farm.after(first.owner, data.draw(st.integers(1, 5000))), now=farm.now + 1)
+        if data.draw(st.booleans()):  # what it was given has ended already
+            farm = replace(farm, owners=farm.owners | {first.owner: replace(farm.owners[first.owner], running=0)})
+
+    assert claims <= len({lane.owner for lane in waiting})
+
+
+@given(st.lists(lanes, max_size=20), st.dictionaries(names, owners), st.randoms())
+def test_rank_loses_no_lane_and_does_not_depend_on_their_order(waiting, known, random):
+    farm = Farm(NOW, known)
+    shuffled = random.sample(waiting, len(waiting))
+
+    assert rank(waiting, farm, ME) == rank(shuffled, farm, ME)
+    assert sorted(map(repr, rank(waiting, farm, ME))) == sorted(map(repr, waiting))
