@@ -1,0 +1,59 @@
+"""Documentation that can be wrong is compared with what it speaks of."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from api.cli.main import app
+from shared.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md")])
+
+
+def setting_row(name: str) -> str:
+    """The line of a setting in docs/configuration.md."""
+    field = Settings.model_fields[name]
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, Path):
+        default = f"./{default.relative_to(Path.cwd())}"
+    shown = f"`{default}`" if default not in ("", {}) else ""
+    return f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_setting_is_documented_with_its_default(name: str):
+    assert setting_row(name) in (ROOT / "docs/configuration.md").read_text().splitlines()
+
+
+def test_no_other_setting_is_documented():
+    documented = re.findall(r"^\| `(FARM_\w+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
+    assert documented == [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_command_is_told_of():
+    told = (ROOT / "docs/operations.md").read_text()
+    for name in typer.main.get_command(app).commands:
+        assert f"farm {name}" in told, name
+
+
+def test_decisions_are_numbered_without_a_gap():
+    notes = sorted(path.name for path in (ROOT / "deploy/decisions").glob("*.md"))
+    assert [name[:4] for name in notes] == [f"{number:04}" for number in range(1, len(notes) + 1)]
+
+
+@pytest.mark.parametrize("note", sorted((ROOT / "deploy/decisions").glob("*.md")), ids=lambda note: note.stem)
+def test_decision_has_context_options_choice_and_price(note: Path):
+    headings = re.findall(r"^## (\w+)", note.read_text(), re.MULTILINE)
+    assert headings == ["Context", "Options", "Choice", "Price"]
