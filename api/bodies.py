@@ -20,7 +20,7 @@ def read_json() -> object:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
     try:
-        return json.loads(request.get_data(cache=False))
+        return _nameable(json.loads(request.get_data(cache=False)))
     except json.JSONDecodeError as error:
         raise _malformed(f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except UnicodeDecodeError:
@@ -33,3 +33,10 @@ def read_json() -> object:
 
 def _malformed(message: str) -> Malformed:
     return Malformed(f"The body {message}.", (FieldError("body", message, _ACCEPTED),))
+
+
+def _nameable(body: object) -> object:
+    """Return the body with half characters in its fields' names spelled out, so that a refusal can name those fields."""
+    if not isinstance(body, dict):
+        return body
+    return {name.encode(errors="backslashreplace").decode(): value for name, value in body.items()}

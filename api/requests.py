@@ -7,7 +7,7 @@ from typing import Final
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field
-from werkzeug.routing import BaseConverter, ValidationError
+from werkzeug.routing import BaseConverter
 
 from api.representations import DisplayState
 from shared.errors import FieldError, Refused
@@ -19,16 +19,12 @@ _WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*(\d{1,9})\s*(?:,|$)", re.IGNORE
 
 
 class IdConverter(BaseConverter):
-    """A path's id or index: what no row can have is no such page, never an error of the database."""
+    """A path's id or index; one that passes PostgreSQL's integers becomes the largest, which no row has."""
 
     regex = "[0-9]{1,19}"
 
     def to_python(self, value: str) -> int:
-        """Return the number. Raises ValidationError, which werkzeug makes a 404."""
-        number = int(value)
-        if number > MAX_ID:
-            raise ValidationError
-        return number
+        return min(int(value), MAX_ID)
 
 
 class JobPath(BaseModel):

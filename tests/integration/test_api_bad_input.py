@@ -100,13 +100,18 @@ def test_body_that_is_not_an_object_is_refused(client, body):
         ("exact", "1"),
         ("stepz", "20"),
         ("__class__", "{}"),
-        (r"\ud800", "1"),
     ],
 )
 def test_bad_field_is_named(client, field, value):
     answer = post(client, f'{{"{field}": {value}}}')
     assert answer.status_code == 422
     assert list(errors(answer)) == [json.loads(f'"{field}"')]
+
+
+def test_field_whose_name_is_half_a_character_is_named(client):
+    answer = post(client, r'{"\ud800": 1, "\u0000": 2}')
+    assert answer.status_code == 422
+    assert errors(answer).keys() == {r"\ud800", "\0"}
 
 
 def test_every_bad_field_is_named_at_once(client):
@@ -118,18 +123,14 @@ def test_every_bad_field_is_named_at_once(client):
 @pytest.mark.parametrize(
     ("field", "value", "nearest"),
     [
-        ("sampler", "Euler", None),
-        ("sampler", "euler A", "Euler a"),
+        ("sampler", "Eular a", "Euler a"),
         ("schedule", "karas", "karras"),
         ("stepz", 3, "steps"),
     ],
 )
 def test_nearest_name_is_offered(client, field, value, nearest):
     answer = client.post(JOBS, json={field: value})
-    if nearest is None:
-        assert answer.status_code == 202
-    else:
-        assert nearest in json.dumps(errors(answer)[field])
+    assert nearest in json.dumps(errors(answer)[field])
 
 
 def test_unknown_checkpoint_is_refused_with_the_nearest_names(client):
@@ -251,8 +252,9 @@ def test_fault_of_ours_has_an_id_that_is_in_the_log(client, services, monkeypatc
     def fail(*_: object) -> None:
         raise RuntimeError("a secret of the inside")
 
+    link = client.post(JOBS, json={}).headers["Location"]
     monkeypatch.setattr(type(services.events), "progress", fail)
-    answer = client.post(JOBS, json={})
+    answer = client.get(link)
     assert answer.status_code == 500
     problem = json.loads(answer.data)
     assert "secret" not in answer.text
