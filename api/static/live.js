@@ -74,6 +74,7 @@ function listen(address) {
   source.onopen = () => { streams = true; };
   source.onerror = () => { streams = false; };
   source.addEventListener("progress", onProgress);
+  source.addEventListener("end", () => { source.close(); refreshSoon(); });
   for (const kind of ["image", "job"]) source.addEventListener(kind, refreshSoon);
   poll(Number(main.dataset.poll), () => isOpen() && !streams);
 }

@@ -1,0 +1,47 @@
+"""Signing in and out: a key is traded for a cookie."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, current_app, redirect, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from api import auth
+from shared.errors import FieldError, Unauthorized
+
+blueprint = Blueprint("entry", __name__)
+
+
+@blueprint.get("/sign-in")
+def sign_in() -> AnyResponse | str:
+    """Show where to put the key; a farm without keys has nothing to ask."""
+    if not auth.has_keys(current_app):
+        return redirect("/", 303)
+    return render_template("sign_in.html", next=inside(request.args.get("next", "/")), error=None)
+
+
+@blueprint.post("/sign-in")
+def trade() -> AnyResponse:
+    """Trade the key for a cookie and go on to where the person wanted to be."""
+    wanted = inside(request.form.get("next", "/"))
+    try:
+        auth.sign_in(current_app, request.form.get("key", "").strip())
+    except Unauthorized as error:
+        wrong = FieldError("key", str(error), "a key as it stands in the farm’s FARM_API_KEYS, without its owner")
+        return Response(render_template("sign_in.html", next=wanted, error=wrong), 401)
+    return redirect(wanted, 303)
+
+
+@blueprint.post("/sign-out")
+def sign_out() -> AnyResponse:
+    """Forget who asked."""
+    auth.sign_out()
+    return redirect("/sign-in", 303)
+
+
+def inside(address: str) -> str:
+    """Return `address` if it is a page of this farm, else the first page: nobody is sent elsewhere."""
+    parts = urlsplit(address.replace("\\", "/"))
+    is_ours = not parts.scheme and not parts.netloc and parts.path.startswith("/") and not parts.path.startswith("//")
+    return address if is_ours and address.isprintable() else "/"

@@ -1,0 +1,131 @@
+"""The pages of jobs: one with its pictures, the list, and what can be done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, get_args
+
+from flask import Blueprint, flash, redirect, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from api import auth, use_cases
+from api.pages.words import counted
+from api.representations import ChangeBody, DisplayState
+from api.services import services
+from shared.errors import Conflict
+from shared.params import RenderParams
+from shared.samplers import SCHEDULES
+
+IMAGES_OF_A_PAGE: Final = 60
+JOBS_OF_A_PAGE: Final = 20
+STATES: Final[tuple[DisplayState, ...]] = get_args(DisplayState)
+blueprint = Blueprint("jobs_pages", __name__, url_prefix="/jobs")
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Where a page stands among others, counted from 1."""
+
+    number: int
+    total: int
+
+    @property
+    def previous(self) -> int | None:
+        return self.number - 1 if self.number > 1 else None
+
+    @property
+    def next(self) -> int | None:
+        return self.number + 1 if self.number < self.total else None
+
+
+@blueprint.get("")
+def jobs() -> str:
+    """List the owner's jobs, the latest first."""
+    state = next((state for state in STATES if state == request.args.get("state")), None)
+    cursor = request.args.get("cursor", type=int)
+    page = use_cases.jobs(services(), auth.owner(), [state] if state else [], cursor, JOBS_OF_A_PAGE)
+    return render_template("jobs.html", jobs=page.jobs, next=page.next, cursor=cursor, state=state, states=STATES)
+
+
+@blueprint.get("/<id:job_id>")
+def job(job_id: int) -> str:
+    """Show a job: how far it is, its pictures, its parameters."""
+    body = use_cases.job(services(), auth.owner(), job_id)
+    pages = _pages(len(body.images), request.args.get("page", 1, type=int))
+    first = (pages.number - 1) * IMAGES_OF_A_PAGE
+    images = body.images[first : first + IMAGES_OF_A_PAGE]
+    return render_template("job.html", job=body, images=images, pages=pages, facts=facts(body.params))
+
+
+@blueprint.post("/<id:job_id>/cancel")
+def cancel(job_id: int) -> AnyResponse:
+    """Cancel what has not ended."""
+    return _change(job_id, use_cases.cancel, "cancelled; Retry puts back what was cancelled")
+
+
+@blueprint.post("/<id:job_id>/images/<id:index>/cancel")
+def cancel_image(job_id: int, index: int) -> AnyResponse:
+    """Cancel one image."""
+    return _change(job_id, use_cases.cancel, "cancelled; Retry puts it back", index)
+
+
+@blueprint.post("/<id:job_id>/retry")
+def retry(job_id: int) -> AnyResponse:
+    """Put what failed or was cancelled back into the queue."""
+    return _change(job_id, use_cases.retry, "back in the queue, with the same seed as before")
+
+
+@blueprint.post("/<id:job_id>/images/<id:index>/retry")
+def retry_image(job_id: int, index: int) -> AnyResponse:
+    """Put one image back into the queue."""
+    return _change(job_id, use_cases.retry, "back in the queue, with the same seed as before", index)
+
+
+@blueprint.get("/<id:job_id>/delete")
+def ask_delete(job_id: int) -> str:
+    """Ask before what cannot be undone."""
+    body = use_cases.job(services(), auth.owner(), job_id)
+    return render_template("delete.html", job=body, pictures=body.counts["succeeded"])
+
+
+@blueprint.post("/<id:job_id>/delete")
+def delete(job_id: int) -> AnyResponse:
+    """Delete a job and its pictures."""
+    try:
+        use_cases.delete(services(), auth.owner(), job_id)
+    except Conflict as conflict:
+        flash(str(conflict))
+        return redirect(f"/jobs/{job_id}", 303)
+    flash(f"Job {job_id} is deleted.")
+    return redirect("/jobs", 303)
+
+
+def facts(params: RenderParams) -> list[tuple[str, object]]:
+    """Return the parameters as people read them, the prompts apart."""
+    rows: list[tuple[str, object]] = [
+        ("Checkpoint", params.checkpoint),
+        ("Size", f"{params.width} × {params.height}"),
+        ("Steps", params.steps),
+        ("Sampler", params.sampler),
+        ("Schedule", SCHEDULES.get(params.schedule, params.schedule)),
+        ("CFG scale", f"{params.cfg_scale:g}"),
+        ("Seed", params.seed),
+        ("Images", params.count),
+    ]
+    return [*rows, ("Exact", "yes")] if params.exact else rows
+
+
+def _pages(images: int, wanted: int) -> Pages:
+    total = max(1, -(-images // IMAGES_OF_A_PAGE))
+    return Pages(min(max(wanted, 1), total), total)
+
+
+def _change(job_id: int, change: Callable[..., ChangeBody], words: str, index: int | None = None) -> AnyResponse:
+    """Make a change and say what it did, or why it could not be done, on the page that it was asked from."""
+    try:
+        changed = change(services(), auth.owner(), job_id, index)
+        flash(f"{counted(changed.images, 'image')} {words}.")
+    except Conflict as conflict:
+        flash(str(conflict))
+    return redirect("/jobs" if request.form.get("back") == "jobs" else f"/jobs/{job_id}", 303)

@@ -1,0 +1,30 @@
+"""The web pages, joined: their routes, and what every template may use."""
+
+from __future__ import annotations
+
+from flask import Flask, g
+from markupsafe import Markup
+
+from api import auth
+from api.pages import assets, entry, form, jobs, workers
+from api.pages.words import FILTERS
+
+
+def init_app(app: Flask) -> None:
+    """Add the pages to the application; `id` (a path's converter), `auth` and `problems` are there already."""
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters.update(FILTERS)
+    app.jinja_env.globals.update(asset=assets.address, csrf_field=csrf_field)  # macros see globals only
+    app.context_processor(_who)
+    for page in (assets, entry, form, jobs, workers):
+        app.register_blueprint(page.blueprint)
+
+
+def csrf_field() -> Markup:
+    """Return the hidden field that every form carries."""
+    return Markup('<input type="hidden" name="{}" value="{}">').format(auth.CSRF_FIELD, auth.csrf_token())
+
+
+def _who() -> dict[str, object]:
+    """Who asks, if that is known: an error's page may come before it is."""
+    return {"owner": g.get("owner"), "signed_in": auth.is_signed_in()}

@@ -1,0 +1,144 @@
+"""The words that pages show for numbers, moments, states and errors; registered as Jinja filters."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final
+
+from api.listings import WorkerBody
+from api.representations import ImageBody, JobBody
+
+_UNITS: Final = ("bytes", "KB", "MB", "GB", "TB", "PB")
+PHASES: Final = {
+    "load": "loading the checkpoint",
+    "embed": "reading the prompt",
+    "decode": "developing the picture",
+    "idle": "waiting for the card",
+    "saving": "saving the picture",
+}
+"""What a running image does outside its steps; any other phase is in words already."""
+
+WORKER_PHASES: Final = {
+    "load": "loading a checkpoint",
+    "embed": "reading prompts",
+    "steps": "rendering",
+    "decode": "developing pictures",
+    "idle": "waiting for work",
+}
+"""What a worker does; any other phase is in words already."""
+
+_SORRY: Final = {
+    400: ("That request makes no sense here", "Go back, look at what was sent, and try again."),
+    403: ("Not from here", "Open the form on this farm’s own pages and send it from there."),
+    404: ("There is nothing here", "It may have been deleted, or it belongs to somebody else."),
+    405: ("That cannot be done this way", "Use the buttons of the farm’s pages."),
+    409: ("Not in its state", "Go back to the job’s page: it shows what can be done now."),
+    413: ("Too large", "Go back and send less; what was typed is still there."),
+    422: ("Some of it cannot be used", "Go back and change it; what was typed is still there."),
+    500: ("Something broke, on our side", "Try once more. If it breaks again, tell whoever runs this farm."),
+    503: ("The farm is not quite there", "Nothing is lost. Try again in a few seconds."),
+}
+
+
+def counted(number: int, noun: str) -> str:
+    """`3, "image"` -> `3 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`80` -> `1 min 20 s`."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{counted(whole // 86400, 'day')} {whole % 86400 // 3600} h"
+
+
+def amount(size: float) -> str:
+    """`1536` -> `1.5 KB`, in powers of 1024."""
+    power = 0
+    while size >= 1024 and power < len(_UNITS) - 1:
+        size, power = size / 1024, power + 1
+    return f"{size:.0f} {_UNITS[power]}" if power == 0 or size >= 100 else f"{size:.1f} {_UNITS[power]}"
+
+
+def moment(at: datetime) -> str:
+    """A moment in words that need no script; scripts put it into the person's own time."""
+    return at.strftime("%d %b %Y, %H:%M UTC")
+
+
+def image_words(image: ImageBody) -> str:
+    """How one image stands: `step 8 of 20 · attempt 2 · host/cpu:0`."""
+    attempt = f"attempt {image.attempt}" if image.attempt > 1 else ""
+    return " · ".join(part for part in (_stand(image), attempt, image.worker) if part)
+
+
+def _stand(image: ImageBody) -> str:
+    match image.state:
+        case "running":
+            return _phase(image.phase) if image.phase != "steps" else f"step {image.step} of {image.steps}"
+        case "succeeded":
+            return ", ".join([duration(image.seconds or 0), amount(image.bytes or 0)])
+        case "held":
+            return image.reason or "held"
+        case "queued":
+            return "waiting for a worker"
+    return ""
+
+
+def _phase(phase: str | None) -> str:
+    return PHASES.get(phase, phase) if phase else "starting"
+
+
+def worker_words(worker: WorkerBody) -> str:
+    """What one worker does now."""
+    if worker.is_late:
+        return "silent for too long: its images go to others"
+    return WORKER_PHASES.get(worker.phase, worker.phase) or (
+        "waiting for work" if worker.state == "ready" else worker.state
+    )
+
+
+def job_words(job: JobBody) -> str:
+    """How one job stands: `3 of 8 done, 2 running, 12 images ahead`."""
+    total = sum(job.counts.values())
+    if total == 1:
+        return _single(job)
+    parts = [f"{job.counts['succeeded']:,} of {total:,} done"]
+    others = ("running", "failed", "cancelled", "held")
+    parts += [f"{job.counts[state]:,} {state}" for state in others if job.counts[state]]
+    return ", ".join([*parts, *_place(job)])
+
+
+def _single(job: JobBody) -> str:
+    if job.state == "queued":
+        return ", ".join(_place(job)) or "waiting for a worker"
+    seconds = job.timings.render_seconds
+    return f"1 image in {duration(seconds)}" if job.state == "succeeded" and seconds is not None else "1 image"
+
+
+def _place(job: JobBody) -> list[str]:
+    if job.position is None or not job.counts["queued"]:
+        return []
+    return [f"{counted(job.position, 'image')} ahead" if job.position else "next in line"]
+
+
+def sorry(status: int) -> str:
+    """An error's title, for people."""
+    return _SORRY[status][0] if status in _SORRY else HTTPStatus(status).phrase
+
+
+def advice(status: int) -> str:
+    """What to do about an error."""
+    return _SORRY[status][1] if status in _SORRY else ""
+
+
+FILTERS: Final = {
+    word.__name__: word for word in (counted, duration, amount, moment, image_words, job_words, sorry, advice)
+}

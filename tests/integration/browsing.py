@@ -1,0 +1,63 @@
+"""A page as a person without scripts has it: what it says, its forms, and what a browser would make of its markup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+
+@dataclass
+class Element:
+    """One start tag."""
+
+    tag: str
+    attributes: dict[str, str | None]
+
+
+@dataclass
+class Page(HTMLParser):
+    """An HTML page, parsed: its start tags and its text."""
+
+    markup: str
+    elements: list[Element] = field(default_factory=list)
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.feed(self.markup)
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.text += " "
+        self.elements.append(Element(tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str, **attributes: str) -> list[Element]:
+        """Return the elements of this tag that have these attributes."""
+        return [one for one in self.elements if one.tag == tag and attributes.items() <= one.attributes.items()]
+
+    def value(self, name: str) -> str | None:
+        """Return what the input of this name holds."""
+        return self.all("input", name=name)[0].attributes.get("value")
+
+
+def page(answer: TestResponse) -> Page:
+    assert answer.mimetype == "text/html"
+    return Page(answer.get_data(as_text=True))
+
+
+def look(client: FlaskClient, path: str, status: int = 200) -> Page:
+    answer = client.get(path)
+    assert answer.status_code == status
+    return page(answer)
+
+
+def send(client: FlaskClient, path: str, token_from: str = "/", **fields: str) -> TestResponse:
+    """Send a form as a browser does: with the token of a page that was opened before."""
+    token = look(client, token_from).value("csrf_token") if "csrf_token" not in fields else fields["csrf_token"]
+    return client.post(path, data=fields | {"csrf_token": token})

@@ -1,0 +1,50 @@
+"""What the pages say of the farm: its workers, its storage, and what to do where it is not well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from api.app import create_app
+from api.services import EXTENSION
+from tests.integration.browsing import look
+from tests.integration.queueing import Farmhand
+
+
+def test_no_worker_alive_is_told_with_the_command_that_starts_one(client):
+    for path in ("/", "/workers"):
+        shown = look(client, path)
+        assert "No worker is alive" in shown.text
+        assert "farm worker" in shown.text
+
+
+def test_worker_is_shown_with_its_phase_and_checkpoints_by_name(client, sessions, checkpoint_factory):
+    demo = checkpoint_factory("demo")
+    worker = Farmhand(sessions).worker()
+    worker.beat(phase="loading checkpoint, about 8 s", resident=[demo.sha256, "f" * 64])
+    shown = look(client, "/workers")
+    assert "1 worker ready · nothing waits" in shown.text
+    assert "host/cpu:1 loading checkpoint, about 8 s" in shown.text
+    assert "0 of 8 slots in use" in shown.text
+    assert "demo" in shown.text
+    assert "ffffffffff" in shown.text
+
+
+def test_storage_tells_its_size_and_room(client, services):
+    services.storage.put("jobs/000/1/1-0000-1.png", b"x" * 4096)
+    shown = look(client, "/workers")
+    assert "of pictures" in shown.text
+    assert "free" in shown.text
+
+
+@pytest.fixture
+def without_redis(settings) -> Iterator[object]:
+    app = create_app(settings.model_copy(update={"redis_url": "unix:///nowhere/redis.sock"}))
+    yield app.test_client()
+    app.extensions[EXTENSION].close()
+
+
+def test_redis_away_is_told_and_jobs_are_still_taken(without_redis, sessions):
+    Farmhand(sessions).worker()
+    assert "Redis is away" in look(without_redis, "/").text
