@@ -1,0 +1,93 @@
+"""One transaction a use case: repeated when PostgreSQL asks for it, Unavailable when it is away."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+
+from shared import database
+from shared.errors import Conflict, Unavailable
+from shared.tables import Job
+
+
+def test_a_transaction_is_whole_or_not_at_all(sessions, job_factory):
+    job = job_factory()
+
+    def work(session):
+        session.get_one(Job, job.id).state = "failed"
+        session.flush()
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        database.transact(sessions, work)
+
+    with sessions() as session:
+        assert session.get_one(Job, job.id).state == "open"
+
+
+def test_a_deadlock_is_run_again(sessions, job_factory):
+    jobs = [job_factory().id, job_factory().id]
+    barrier = Barrier(2)
+    tries = []
+
+    def work(order):
+        def both(session):
+            tries.append(order)
+            for turn, job_id in enumerate(order):
+                session.execute(text("UPDATE jobs SET checkpoint = checkpoint || 'x' WHERE id = :id"), {"id": job_id})
+                if turn == 0 and len(tries) <= 2:
+                    barrier.wait(10)
+
+        return database.transact(sessions, both)
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(work, jobs), pool.submit(work, jobs[::-1])]:
+            future.result(30)
+
+    assert len(tries) == 3
+    with sessions() as session:
+        assert [name.count("x") for name in session.scalars(select(Job.checkpoint))] == [2, 2]
+
+
+def test_a_connection_cut_in_the_middle_is_unavailable(sessions):
+    def work(session):
+        session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    with pytest.raises(Unavailable):
+        database.transact(sessions, work)
+
+    assert database.transact(sessions, lambda session: session.scalar(text("SELECT 1"))) == 1
+
+
+def test_a_server_that_is_away_is_unavailable(tmp_path):
+    engine = database.connect(f"postgresql+psycopg:///farm?host={tmp_path}")
+
+    with pytest.raises(Unavailable):
+        database.transact(database.sessions(engine), lambda session: session.scalar(text("SELECT 1")))
+
+
+def test_a_used_up_pool_is_unavailable(database_url, monkeypatch):
+    engine = database.connect(database_url, pool_size=1)
+    monkeypatch.setattr(engine.pool, "_timeout", 0.01)
+    factory = database.sessions(engine)
+
+    with factory() as first, factory() as second:
+        first.execute(text("SELECT 1"))
+        second.execute(text("SELECT 1"))
+        with pytest.raises(Unavailable, match="Too many transactions"):
+            database.transact(factory, lambda session: session.scalar(text("SELECT 1")))
+    engine.dispose()
+
+
+def test_a_mistake_is_no_outage(sessions, job_factory):
+    job = job_factory()
+
+    with pytest.raises(IntegrityError):
+        database.transact(
+            sessions,
+            lambda session: session.execute(text("UPDATE jobs SET unfinished = -1 WHERE id = :id"), {"id": job.id}),
+        )
