@@ -1,0 +1,85 @@
+"""Workers killed with kill -9 and connections cut at random moments: every image succeeds exactly once."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from sqlalchemy import func, select, text
+
+from shared import database
+from shared.queue import reap
+from shared.tables import History, Image, Job
+
+IMAGES = 600
+KILLS = 4
+
+
+@pytest.fixture
+def claimers(database_url):
+    """Starts claimers, each a process of its own, and returns the process and its worker id once it has registered."""
+    started = []
+
+    def start():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.claimer", database_url], stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process, int(process.stdout.readline())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def cut_a_connection(sessions):
+    """End one other connection to this database, whatever it is doing."""
+    with sessions.begin() as session:
+        session.execute(
+            text("""
+                SELECT pg_terminate_backend(pid)
+                FROM pg_stat_activity
+                WHERE datname = current_database() AND pid != pg_backend_pid()
+                ORDER BY random()
+                LIMIT 1
+            """)
+        )
+
+
+def succeeded(sessions):
+    with sessions() as session:
+        return session.scalar(select(func.count()).where(Image.state == "succeeded"))
+
+
+def test_every_image_succeeds_once_whoever_is_killed(sessions, job_factory, claimers):
+    chance = random.Random(20)
+    jobs = [job_factory(owner=owner, count=IMAGES // 3).id for owner in ("ann", "bob", "eve")]
+    survivor, _ = claimers()
+
+    for _ in range(KILLS):
+        victim, worker_id = claimers()
+        time.sleep(chance.uniform(0, 0.3))  # a moment of no meaning: that is the test
+        cut_a_connection(sessions)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        database.transact(
+            sessions, lambda session, dead=worker_id: reap.bury(session, dead, reason="killed", strike=False)
+        )
+
+    assert survivor.wait(60) == 0
+    assert succeeded(sessions) == IMAGES
+    with sessions() as session:
+        finished = Counter(session.scalars(select(History.image_id).where(History.event == "finished")))
+        ended = session.execute(select(Job.state, Job.unfinished).where(Job.id.in_(jobs))).all()
+        given_back = session.scalar(select(func.count()).where(History.event == "given back"))
+    assert set(finished.values()) == {1}
+    assert len(finished) == IMAGES
+    assert [tuple(job) for job in ended] == [("succeeded", 0)] * 3
+    assert given_back > 0, "no kill hit an image in flight: the test proves nothing"
