@@ -36,7 +36,7 @@ def _malformed(message: str) -> Malformed:
 
 
 def _nameable(body: object) -> object:
-    """Return the body with half characters in its fields' names spelled out, so that a refusal can name those fields."""
+    """Return the body with half characters in the names of its fields spelled out: a refusal can then name them."""
     if not isinstance(body, dict):
         return body
     return {name.encode(errors="backslashreplace").decode(): value for name, value in body.items()}

@@ -1,0 +1,190 @@
+"""A job's events as a stream."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from redis import Redis
+
+from api import sse
+from shared.database import transact
+from shared.events import Events, ImageChanged, JobChanged, Progress
+from shared.queue import moves
+from tests.integration.queueing import Farmhand
+from tests.waiting import until
+
+
+@pytest.fixture
+def job(job_factory):
+    return job_factory()
+
+
+@pytest.fixture
+def events(redis_url):
+    """The events of another process."""
+    made = Events(redis_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def follow(client, job):
+    """Opens a stream of the job and returns an iterator over its messages."""
+    opened = []
+
+    def messages(**headers: str):
+        answer = client.get(f"/api/v1/jobs/{job.id}/events", headers=headers, buffered=False)
+        opened.append(answer)
+        assert answer.mimetype == "text/event-stream"
+        return parsed(answer.response)
+
+    yield messages
+    for answer in opened:
+        answer.close()
+
+
+def parsed(chunks):
+    for chunk in chunks:
+        lines = [line.split(": ", 1) for line in chunk.decode().strip().splitlines()]
+        fields = dict(line for line in lines if line[0])
+        yield (fields["event"], fields["id"], json.loads(fields["data"])) if "event" in fields else chunk
+
+
+def end(sessions, job):
+    transact(sessions, lambda session: moves.cancel(session, job.id))
+
+
+def test_stream_begins_with_the_jobs_state(follow, job):
+    kind, _, data = next(follow())
+    assert (kind, data) == ("job", {"job": job.id, "state": "queued"})
+
+
+def test_progress_comes_as_it_happens(follow, events, job):
+    stream = follow()
+    next(stream)
+    events.publish(Progress(job.id, 0, 1, 3, 20, "steps"))
+    kind, identifier, data = next(stream)
+    assert kind == "progress"
+    assert sse.event_id(identifier) == identifier
+    assert data == {"job": job.id, "index": 0, "attempt": 1, "step": 3, "steps": 20, "phase": "steps"}
+
+
+def test_stream_ends_with_the_job(follow, client, job):
+    stream = follow()
+    next(stream)
+    client.post(f"/api/v1/jobs/{job.id}/cancel")
+    rest = list(stream)
+    assert rest[-1][0] == "end"
+    assert rest[-1][2] == {"job": job.id, "state": "cancelled"}
+
+
+def test_stream_of_a_job_that_has_ended_says_so_at_once(follow, sessions, job):
+    end(sessions, job)
+    assert [kind for kind, _, _ in follow()] == ["job", "end"]
+
+
+def test_browser_that_comes_back_to_a_job_that_has_ended_is_told_to_stop(client, sessions, job):
+    end(sessions, job)
+    answer = client.get(f"/api/v1/jobs/{job.id}/events", headers={"Last-Event-ID": "0-0"})
+    assert answer.status_code == 204
+
+
+def test_what_was_missed_is_sent_again(follow, events, job):
+    stream = follow()
+    next(stream)
+    events.publish(ImageChanged(job.id, 0, "running"))
+    _, seen, _ = next(stream)
+    for step in (1, 2):
+        events.publish(Progress(job.id, 0, 1, step, 20, "steps"))
+        assert events.flush()
+    again = follow(**{"Last-Event-ID": seen})
+    assert next(again)[0] == "job"
+    assert [next(again)[2]["step"] for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize("header", ["nonsense", "1-1\u00e9", "-", "1-1; flushall", "9" * 50 + "-1"])
+def test_last_event_id_that_is_none_of_ours_is_passed_over(follow, header):
+    assert next(follow(**{"Last-Event-ID": header}))[0] == "job"
+
+
+def test_other_jobs_events_do_not_come(follow, events, job, job_factory, client):
+    other = job_factory()
+    stream = follow()
+    next(stream)
+    events.publish(JobChanged(other.id, "running"))
+    events.publish(ImageChanged(job.id, 0, "running"))
+    assert next(stream)[2]["job"] == job.id
+
+
+def test_past_the_cap_a_page_is_told_to_poll(settings, client, services, job):
+    link = f"/api/v1/jobs/{job.id}/events"
+    open_ones = [client.get(link, buffered=False) for _ in range(settings.max_streams)]
+    answer = client.get(link)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "poll" in answer.get_json()["detail"]
+    for one in open_ones:
+        one.close()
+    answer = client.get(link, buffered=False)
+    assert answer.status_code == 200
+    answer.close()
+
+
+def test_end_that_redis_did_not_tell_is_seen(follow, sessions, job, monkeypatch):
+    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.1)
+    stream = follow()
+    next(stream)
+    end(sessions, job)
+    assert [kind for kind, _, _ in stream] == ["job", "end"]
+
+
+def test_silent_stream_shows_that_it_lives(follow, monkeypatch):
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0)
+    stream = follow()
+    next(stream)
+    assert next(stream).startswith(b":")
+
+
+def test_stream_of_a_deleted_job_ends(follow, sessions, job, monkeypatch):
+    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.1)
+    stream = follow()
+    next(stream)
+    transact(sessions, lambda session: moves.delete(session, job.id))
+    assert list(stream) == []
+
+
+def test_stopping_server_lets_go_of_its_streams(follow, services):
+    stream = follow()
+    next(stream)
+    ended = threading.Thread(target=list, args=[stream])
+    ended.start()
+    services.stopping.set()
+    until(lambda: not ended.is_alive(), 5, "the stream to end")
+
+
+def test_many_streams_are_one_subscription_of_redis(follow, redis_url):
+    streams = [follow() for _ in range(4)]
+    for stream in streams:
+        next(stream)
+    with Redis.from_url(redis_url) as client:
+        assert dict(client.pubsub_numsub("farm:events")) == {b"farm:events": 1}
+
+
+def test_running_image_shows_its_progress_in_the_job(client, events, job, sessions):
+    claim = Farmhand(sessions).worker().claim()
+    events.publish(Progress(job.id, 0, claim.attempt, 2, 4, "steps"))
+    assert events.flush()
+    body = client.get(f"/api/v1/jobs/{job.id}").get_json()
+    assert body["state"] == "running"
+    assert body["progress"] == 0.5
+    (image,) = body["images"]
+    assert (image["step"], image["steps"], image["phase"], image["progress"]) == (2, 4, "steps", 0.5)
+
+
+def test_progress_of_an_earlier_attempt_does_not_count(client, events, job, sessions):
+    Farmhand(sessions).worker().claim()
+    events.publish(Progress(job.id, 0, 99, 2, 4, "steps"))
+    assert events.flush()
+    assert client.get(f"/api/v1/jobs/{job.id}").get_json()["progress"] == 0

@@ -1,0 +1,105 @@
+"""Health and numbers, for orchestrators and Prometheus."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from api.app import create_app
+from api.services import EXTENSION
+from tests.integration.queueing import Farmhand
+
+
+@pytest.fixture
+def elsewhere(settings):
+    """Makes the client of a farm with some servers elsewhere."""
+    made = []
+
+    def make(**changes: str):
+        app = create_app(settings.model_copy(update=changes))
+        made.append(app)
+        return app.test_client()
+
+    yield make
+    for app in made:
+        app.extensions[EXTENSION].close()
+
+
+def numbers(client) -> dict[tuple[str, ...], float]:
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+def test_farm_with_all_its_parts_is_ready(client):
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    ok = dict.fromkeys(("database", "migrations", "storage", "redis"), "ok")
+    assert answer.get_json() == {"status": "ready", "checks": ok}
+
+
+def test_farm_without_redis_is_degraded_and_takes_jobs(elsewhere, tmp_path, checkpoint_factory):
+    checkpoint_factory()
+    client = elsewhere(redis_url=f"unix://{tmp_path / 'nobody'}")
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.get_json()["status"] == "degraded"
+    assert "Redis" in answer.get_json()["checks"]["redis"]
+    job = client.post("/api/v1/jobs", json={})
+    assert job.status_code == 202
+    assert client.get(job.headers["Location"]).status_code == 200
+    assert client.post(job.headers["Location"] + "/cancel").status_code == 200
+
+
+def test_farm_without_its_database_is_not_ready(elsewhere, tmp_path):
+    client = elsewhere(database_url=f"postgresql:///stepfarm?host={tmp_path}")
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.get_json()["checks"]["database"] != "ok"
+    assert answer.get_json()["checks"]["storage"] == "ok"
+    assert client.get("/livez").status_code == 200
+    jobs = client.get("/api/v1/jobs")
+    assert jobs.status_code == 503
+    assert jobs.mimetype == "application/problem+json"
+    assert int(jobs.headers["Retry-After"]) > 0
+    assert numbers(client)["farm_up",] == 0
+
+
+def test_farm_with_older_tables_is_not_ready(client, sessions):
+    with sessions.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'older'"))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "farm db upgrade" in answer.get_json()["checks"]["migrations"]
+
+
+def test_farm_that_cannot_store_is_not_ready(elsewhere, tmp_path):
+    (tmp_path / "file").touch()
+    client = elsewhere(storage_url=str(tmp_path / "file" / "pictures"))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.get_json()["checks"]["storage"] != "ok"
+
+
+def test_numbers_tell_what_waits_and_runs(client, job_factory, sessions):
+    job_factory(count=3)
+    Farmhand(sessions).worker().claim()
+    told = numbers(client)
+    assert told["farm_images", "queued"] == 2
+    assert told["farm_images", "running"] == 1
+    assert told["farm_workers", "starting"] == 1
+    assert 0 <= told["farm_queue_oldest_seconds",] < 60
+    assert told["farm_up",] == 1
+
+
+def test_numbers_count_requests_by_route(client, job_factory):
+    job = job_factory()
+    for job_id in (job.id, job.id, 999):
+        client.get(f"/api/v1/jobs/{job_id}")
+    client.get("/api/v1/nothing/1")
+    told = numbers(client)
+    route = "/api/v1/jobs/<id:job_id>"
+    assert told["farm_requests_total", *sorted((route, "GET", "200"))] == 2
+    assert told["farm_requests_total", *sorted((route, "GET", "404"))] == 1
+    assert told["farm_requests_total", *sorted(("none", "GET", "404"))] == 1
+    assert told["farm_request_seconds_count", route] == 3
