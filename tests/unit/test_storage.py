@@ -85,7 +85,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing_behind(storage, root, monkey
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(
-        os, "fsync", lambda descriptor: None if os.path.isdir(f"/proc/self/fd/{descriptor}") else full(0)
+        os, "fsync", lambda descriptor: None if Path(f"/proc/self/fd/{descriptor}").is_dir() else full(0)
     )
     with pytest.raises(StorageError, match="the disk is full"):
         storage.put(PICTURE, b"png")
@@ -96,7 +96,9 @@ def test_a_full_disk_is_reported_and_leaves_nothing_behind(storage, root, monkey
 
 def test_a_picture_is_on_the_disk_before_put_returns(storage, root, monkeypatch):
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    )
     storage.put(PICTURE, b"png")
     file, folder = synced[-2:]
     assert Path(file).parent == Path(folder) == root / job_prefix(17)

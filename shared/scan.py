@@ -1,0 +1,106 @@
+"""A scan of the models folder: what lies there, each file hashed once and looked into once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from shared.catalogue import Inspection, Scanned
+
+Inspect = Callable[[Path], Inspection]
+log = structlog.get_logger()
+
+_FILES: Final = frozenset({".safetensors", ".ckpt"})
+_PARTS: Final = frozenset({".safetensors", ".bin", ".json", ".txt"})  # of a diffusers folder
+_INDEX: Final = "model_index.json"
+
+
+def scan(models: Path, known: Iterable[Scanned], inspect: Inspect) -> list[Scanned]:
+    """Return what lies in `models` now, by path.
+
+    `known` is what the last scan returned (or `catalogue.remembered`): a file of the same size and time keeps its hash,
+    and where this process looked into it, its inspection. A file that vanishes or changes under the scan is left to the
+    next one; an unusable file is not hashed. Raises OSError if the folder itself cannot be read.
+    """
+    before = {seen.path: seen for seen in known}
+    found = []
+    for path in _checkpoints(models):
+        name = path.relative_to(models).as_posix()
+        try:
+            seen = _look(path, name, before.get(name), inspect)
+        except OSError as error:
+            log.info("model file skipped", path=name, reason=error.strerror)
+            continue
+        if seen:
+            found.append(seen)
+    return sorted(found, key=lambda seen: seen.path)
+
+
+def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect) -> Scanned | None:
+    """Return what `path` is now; None if it changed meanwhile."""
+    size, mtime_ns = fingerprint(path)
+    is_same = before is not None and (before.size, before.mtime_ns) == (size, mtime_ns)
+    if is_same and before and before.inspection:
+        return before
+    inspection = inspect(path)
+    sha256 = before.sha256 if is_same and before else None
+    if sha256 is None and inspection.reason is None:
+        sha256 = _sha256(path)
+    if fingerprint(path) != (size, mtime_ns):
+        return None
+    return Scanned(name, path.name if path.is_dir() else path.stem, size, mtime_ns, sha256, inspection)
+
+
+def _checkpoints(models: Path) -> Iterator[Path]:
+    visited = set()
+    for root, folders, files in os.walk(models, followlinks=True, onerror=_raise_if(models)):
+        folder = Path(root)
+        real = os.path.realpath(root)
+        if real in visited or (_INDEX in files and folder != models):
+            folders.clear()  # a loop of links, or parts of one checkpoint
+        if real in visited:
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if _is_ours(name))
+        if _INDEX in files and folder != models:
+            yield folder
+        else:
+            yield from (folder / name for name in files if _is_ours(name) and Path(name).suffix.lower() in _FILES)
+
+
+def _raise_if(models: Path) -> Callable[[OSError], None]:
+    def on_error(error: OSError) -> None:
+        if error.filename == str(models):
+            raise error
+
+    return on_error
+
+
+def _is_ours(name: str) -> bool:
+    """True unless hidden, or named in bytes that are no text: the catalogue could not hold it."""
+    return not name.startswith(".") and name.isprintable()
+
+
+def fingerprint(path: Path) -> tuple[int, int]:
+    """Return size and time of all that belongs to a checkpoint; a `.yaml` that comes later changes it."""
+    parts = _parts(path) if path.is_dir() else [path, *filter(Path.exists, [path.with_suffix(".yaml")])]
+    found = [part.stat() for part in parts]
+    return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
+
+
+def _sha256(path: Path) -> str:
+    """Return the hash of a file; of a diffusers folder, that of its parts' names and hashes in their order."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    lines = [f"{_sha256(part)}  {part.relative_to(path).as_posix()}\n" for part in _parts(path)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(part for part in folder.rglob("*") if part.suffix in _PARTS and part.is_file())

@@ -1,0 +1,124 @@
+"""The catalogue: what a scan records, and what a name means."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared import catalogue
+from shared.catalogue import GONE, Inspection, Scanned
+from shared.database import transact
+from shared.errors import Refused
+
+GOOD = Inspection("checkpoint", "sd1", 512)
+
+
+def scanned(name: str, sha256: str | None = None, inspection: Inspection | None = GOOD, **changes) -> Scanned:
+    fields = {"path": f"{name}.ckpt", "name": name, "size": 7, "mtime_ns": 1, "sha256": sha256 or name[0] * 64}
+    return Scanned(**(fields | changes), inspection=inspection)
+
+
+@pytest.fixture
+def record(sessions):
+    return lambda *files: transact(sessions, lambda session: catalogue.record(session, files))
+
+
+@pytest.fixture
+def entries(sessions):
+    return lambda: transact(sessions, catalogue.entries)
+
+
+@pytest.fixture
+def resolve(sessions):
+    return lambda text: transact(sessions, lambda session: catalogue.resolve(session, text))
+
+
+def test_what_a_scan_saw_is_read_back_by_name(record, entries):
+    record(scanned("beta"), scanned("Alpha"))
+    assert [(file.name, file.path, file.usable) for file in entries()] == [
+        ("Alpha", "Alpha.ckpt", True),
+        ("beta", "beta.ckpt", True),
+    ]
+
+
+def test_only_what_changed_is_written(record):
+    assert record(scanned("alpha"), scanned("beta")) == 2
+    assert record(scanned("alpha"), scanned("beta")) == 0
+    assert record(scanned("alpha"), scanned("beta", sha256="d" * 64)) == 1
+
+
+def test_a_file_that_is_gone_leaves_the_list_but_its_hash_is_remembered(record, entries, sessions):
+    record(scanned("alpha"))
+    assert record() == 1
+    assert record() == 0
+    assert entries() == []
+    (remembered,) = transact(sessions, catalogue.remembered)
+    assert (remembered.sha256, remembered.inspection) == ("a" * 64, None)
+    record(scanned("alpha"))
+    assert [file.usable for file in entries()] == [True]
+
+
+SHA = "abcdef0123" + "4" * 54
+
+
+@pytest.mark.parametrize(
+    "text", ["Sea-v2", "sea-V2", "Sea-v2.ckpt", "folder/Sea-v2.ckpt", SHA, SHA.upper(), SHA[:10], "Sea-v2 [abcdef0123]",
+             "renamed [abcdef0123]", " Sea-v2 "],
+)  # fmt: skip
+def test_a_checkpoint_is_known_by_name_file_path_hash_and_title(record, resolve, text):
+    record(scanned("Sea-v2", SHA, path="folder/Sea-v2.ckpt"), scanned("other"))
+    assert resolve(text).sha256 == SHA
+
+
+def test_without_a_name_it_is_the_first_usable_one(record, resolve):
+    record(scanned("a-broken", inspection=Inspection("checkpoint", reason="It is empty.")), scanned("C"), scanned("b"))
+    assert resolve("").name == "b"
+
+
+def refusal(resolve, text: str):
+    with pytest.raises(Refused) as caught:
+        resolve(text)
+    (field,) = caught.value.fields
+    assert field.field == "checkpoint"
+    return field
+
+
+def test_an_unknown_name_is_refused_with_those_most_alike(record, resolve):
+    record(scanned("sea"), scanned("desert"), scanned("mountain"))
+    field = refusal(resolve, "dessert")
+    assert "'dessert'" in field.message
+    assert field.accepted == "desert [dddddddddd]"
+    assert refusal(resolve, "?" * 10_000).accepted.count(" or ") == 2
+
+
+def test_a_title_whose_hash_nobody_has_is_refused_though_the_name_fits(record, resolve):
+    record(scanned("sea"))
+    assert refusal(resolve, "sea [0123456789]").accepted == "sea [ssssssssss]"
+
+
+def test_an_unusable_one_is_refused_with_its_reason(record, resolve):
+    record(scanned("sea", inspection=Inspection("checkpoint", reason="unet.weight is missing.")), scanned("good"))
+    field = refusal(resolve, "sea")
+    assert "unet.weight is missing." in field.message
+    assert field.accepted == "good [gggggggggg]"
+
+
+def test_one_that_is_gone_is_refused_with_that(record, resolve):
+    record(scanned("sea"))
+    record()
+    assert GONE in refusal(resolve, "sea").message
+
+
+def test_two_of_one_name_must_be_told_apart(record, resolve):
+    record(scanned("sea", "1" * 64, path="a/sea.ckpt"), scanned("sea", "2" * 64, path="b/sea.ckpt"))
+    assert refusal(resolve, "sea").accepted == "sea [1111111111] or sea [2222222222]"
+    assert resolve("b/sea.ckpt").sha256 == "2" * 64
+    assert resolve("sea [1111111111]").path == "a/sea.ckpt"
+
+
+def test_two_copies_of_one_file_are_one_checkpoint(record, resolve):
+    record(scanned("sea", "1" * 64, path="a/sea.ckpt"), scanned("sea", "1" * 64, path="b/sea.ckpt"))
+    assert resolve("sea").sha256 == "1" * 64
+
+
+def test_an_empty_farm_says_so(resolve):
+    assert "no usable checkpoint" in refusal(resolve, "").message

@@ -1,0 +1,168 @@
+"""The door: what is asked for becomes complete parameters, or is refused with every bad field at once."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from shared import door
+from shared.database import transact
+from shared.errors import Refused
+from shared.params import MAX_SEED, RenderParams
+from shared.settings import Limits
+
+
+@pytest.fixture
+def admit(sessions, checkpoint_factory):
+    checkpoint_factory("demo", sha256="d" * 64, native_size=128)
+    limits = Limits()
+    return lambda given: transact(sessions, lambda session: door.admit(session, given, limits))
+
+
+@pytest.fixture
+def refusals(admit):
+    """What an object is refused for: field -> (message, accepted)."""
+
+    def ask(given):
+        with pytest.raises(Refused) as caught:
+            admit(given)
+        return {field.field: (field.message, field.accepted) for field in caught.value.fields}
+
+    return ask
+
+
+def test_what_is_left_out_is_filled_in(admit):
+    params, file = admit({"prompt": "a lake"})
+    assert file.sha256 == "d" * 64
+    assert params.is_resolved
+    assert params.model_dump(exclude={"seed"}) == {
+        "prompt": "a lake", "negative_prompt": "", "checkpoint": "demo [dddddddddd]", "width": 128, "height": 128,
+        "steps": 20, "cfg_scale": 7.0, "sampler": "Euler a", "schedule": "automatic", "count": 1, "exact": False,
+    }  # fmt: skip
+
+
+def test_a_random_seed_is_another_each_time_and_a_given_one_stays(admit):
+    drawn = {admit({})[0].seed for _ in range(5)}
+    assert len(drawn) == 5
+    assert all(0 <= seed < 2**32 for seed in drawn)
+    assert admit({"seed": 0})[0].seed == 0
+
+
+def test_names_come_in_their_own_spelling(admit):
+    params, _ = admit({"sampler": "dpm++ 2m", "schedule": "Karras", "checkpoint": "DEMO"})
+    assert (params.sampler, params.schedule, params.checkpoint) == ("DPM++ 2M", "karras", "demo [dddddddddd]")
+
+
+def test_parameters_that_are_parsed_already_are_taken_as_well(admit):
+    assert admit(door.parse({"seed": 5, "sampler": "EULER"}))[0] == admit({"seed": 5, "sampler": "Euler"})[0]
+
+
+def test_resolved_parameters_are_admitted_as_they_are(admit):
+    params, _ = admit({"prompt": "again"})
+    assert admit(params)[0] == params
+
+
+def test_every_bad_field_is_named_at_once(refusals):
+    found = refusals(
+        {
+            "prompt": 5,
+            "negative_prompt": None,
+            "checkpoint": "dmo",
+            "width": 100,
+            "height": 100_000,
+            "steps": "many",
+            "cfg_scale": -1,
+            "sampler": "Euler b",
+            "schedule": "carras",
+            "seed": 1.5,
+            "count": 0,
+            "exact": "yes",
+            "promt": "x",
+        }
+    )
+    assert found == {
+        "prompt": ("must be text, not 5", "text of at most 10,000 characters"),
+        "negative_prompt": ("must be text, not null", "text of at most 10,000 characters"),
+        "checkpoint": ("There is no checkpoint 'dmo'", "demo [dddddddddd]"),
+        "width": ("100 is not a multiple of 8", "64 to 2048 in steps of 8, or 0 for the checkpoint's own"),
+        "height": ("100000 is too large", "64 to 2048 in steps of 8, or 0 for the checkpoint's own"),
+        "steps": ("must be a whole number, not the text 'many'", "a whole number from 1 to 150"),
+        "cfg_scale": ("-1 is too small", "a number from 0 to 30"),
+        "sampler": ("There is no sampler 'Euler b'", "Euler a or Euler"),
+        "schedule": ("There is no schedule 'carras'", "karras"),
+        "seed": ("must be a whole number, not 1.5", f"a whole number from 0 to {MAX_SEED}, or -1 for a random one"),
+        "count": ("0 is too small", "a whole number from 1 to 1000"),
+        "exact": ("must be true or false, not the text 'yes'", "true or false"),
+        "promt": ("is no parameter", "prompt or negative_prompt"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"cfg_scale": math.nan}, "cfg_scale"),
+        ({"cfg_scale": math.inf}, "cfg_scale"),
+        ({"cfg_scale": 10**400}, "cfg_scale"),
+        ({"cfg_scale": 30.1}, "cfg_scale"),
+        ({"steps": True}, "steps"),
+        ({"steps": 151}, "steps"),
+        ({"steps": 10**30}, "steps"),
+        ({"width": 56}, "width"),
+        ({"width": 512.0}, "width"),
+        ({"height": -8}, "height"),
+        ({"count": 1001}, "count"),
+        ({"seed": -2}, "seed"),
+        ({"seed": 2**53}, "seed"),
+        ({"seed": "7"}, "seed"),
+        ({"prompt": ["a"]}, "prompt"),
+        ({"prompt": {"a": 1}}, "prompt"),
+        ({"prompt": "a\x00b"}, "prompt"),
+        ({"prompt": "\ud800"}, "prompt"),
+        ({"prompt": "x" * 10_001}, "prompt"),
+        ({"checkpoint": "../../etc/passwd"}, "checkpoint"),
+        ({"checkpoint": "x" * 100_000}, "checkpoint"),
+        ({"sampler": ""}, "sampler"),
+        ({"sampler": "y" * 100_000}, "sampler"),
+        ({"z" * 100_000: 1}, "z" * 60),
+    ],
+)
+def test_a_bad_value_is_refused_by_its_field_in_few_words(refusals, given, field):
+    found = refusals(given)
+    assert list(found) == [field]
+    assert len("".join(found[field])) < 400
+
+
+def test_a_prompt_that_is_too_long_is_told_its_length(refusals):
+    assert refusals({"prompt": "x" * 100_000})["prompt"] == (
+        "is 100,000 characters long",
+        "text of at most 10,000 characters",
+    )
+
+
+def test_a_schedule_that_the_sampler_has_no_use_for_is_refused_with_those_it_takes(refusals):
+    assert refusals({"sampler": "DDIM", "schedule": "karras"}) == {
+        "schedule": ("DDIM has no use for the schedule karras", "automatic")
+    }
+
+
+def test_seeds_may_not_run_past_the_largest(admit, refusals):
+    assert admit({"seed": MAX_SEED})[0].seed == MAX_SEED
+    assert admit({"seed": MAX_SEED - 9, "count": 10})[0].count == 10
+    assert refusals({"seed": MAX_SEED - 9, "count": 11})["seed"][1] == f"at most {MAX_SEED - 10}"
+
+
+@pytest.mark.parametrize("body", [None, [], "text", 5, True, math.nan])
+def test_what_is_no_object_is_refused(refusals, body):
+    assert list(refusals(body)) == ["body"]
+
+
+def test_a_flood_of_unknown_fields_is_told_in_a_few(refusals):
+    assert len(refusals({f"field-{number}": 1 for number in range(10_000)})) == 50
+
+
+def test_parse_alone_refuses_what_is_wrong_on_any_farm():
+    with pytest.raises(Refused) as caught:
+        door.parse({"sampler": "none", "steps": "x", "checkpoint": "unknown", "width": 4096})
+    assert [field.field for field in caught.value.fields] == ["steps", "sampler"]
+    assert door.parse({"width": 4096}) == RenderParams(width=4096)

@@ -1,0 +1,156 @@
+"""The scan of the models folder: what it finds, what it hashes, what it leaves alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shared.catalogue import Inspection
+from shared.scan import scan
+
+GOOD = Inspection("checkpoint", "sd1", 512)
+
+
+class Inspector:
+    """Finds every file good and remembers which it looked into."""
+
+    def __init__(self, found: Inspection = GOOD, then=lambda path: None):
+        self.found = found
+        self.then = then
+        self.looked = []
+
+    def __call__(self, path: Path) -> Inspection:
+        self.looked.append(path.name)
+        self.then(path)
+        return self.found
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+def write(path: Path, data: bytes = b"weights") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def paths(found) -> list[str]:
+    return [seen.path for seen in found]
+
+
+def test_it_finds_checkpoints_in_all_subfolders(models):
+    write(models / "v1.5.safetensors")
+    write(models / "old" / "deep" / "sd-v1-4.ckpt", b"other")
+    write(models / "UPPER.SAFETENSORS")
+    found = scan(models, [], Inspector())
+    assert [(seen.path, seen.name) for seen in found] == [
+        ("UPPER.SAFETENSORS", "UPPER"),
+        ("old/deep/sd-v1-4.ckpt", "sd-v1-4"),
+        ("v1.5.safetensors", "v1.5"),
+    ]
+    assert found[1].sha256 == hashlib.sha256(b"other").hexdigest()
+    assert (found[1].size, found[1].inspection) == (5, GOOD)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.yaml", "a.txt", "a.py", ".hidden.safetensors", ".git/a.ckpt", "a.safetensors.part", "a.ckpt.tmp"]
+)
+def test_it_leaves_other_files_alone(models, name):
+    write(models / name)
+    assert scan(models, [], Inspector()) == []
+
+
+def test_a_name_that_is_no_text_is_left_alone(models):
+    write(models / "good.ckpt")
+    write(Path(os.fsdecode(os.fsencode(models) + b"/bad\xff.ckpt")))
+    assert paths(scan(models, [], Inspector())) == ["good.ckpt"]
+
+
+def test_an_unchanged_file_is_neither_hashed_nor_inspected_again(models, monkeypatch):
+    write(models / "a.ckpt")
+    inspect = Inspector()
+    first = scan(models, [], inspect)
+    monkeypatch.setattr(hashlib, "file_digest", None)
+    assert scan(models, first, inspect) == first
+    assert inspect.looked == ["a.ckpt"]
+
+
+def test_what_an_earlier_process_hashed_is_only_inspected(models):
+    write(models / "a.ckpt")
+    remembered = [replace(seen, inspection=None, sha256="remembered") for seen in scan(models, [], Inspector())]
+    (seen,) = scan(models, remembered, Inspector())
+    assert (seen.sha256, seen.inspection) == ("remembered", GOOD)
+
+
+def test_a_changed_file_is_hashed_anew(models):
+    path = write(models / "a.ckpt")
+    first = scan(models, [], Inspector())
+    write(path, b"changed")
+    os.utime(path, ns=(0, first[0].mtime_ns + 1))
+    assert scan(models, first, Inspector())[0].sha256 == hashlib.sha256(b"changed").hexdigest()
+
+
+def test_a_yaml_that_comes_later_is_seen_and_leaves_the_hash_of_the_file(models):
+    write(models / "a.ckpt")
+    inspect = Inspector()
+    first = scan(models, [], inspect)
+    write(models / "a.yaml", b"model: {}")
+    second = scan(models, first, inspect)
+    assert inspect.looked == ["a.ckpt", "a.ckpt"]
+    assert second[0].sha256 == first[0].sha256
+
+
+def test_an_unusable_file_is_listed_with_its_reason_and_not_hashed(models):
+    write(models / "a.ckpt")
+    (seen,) = scan(models, [], Inspector(Inspection("checkpoint", reason="It is truncated.")))
+    assert (seen.sha256, seen.inspection.reason) == (None, "It is truncated.")
+
+
+def test_a_file_that_vanishes_under_the_scan_is_skipped(models):
+    write(models / "a.ckpt")
+    write(models / "b.ckpt")
+    assert paths(scan(models, [], Inspector(then=lambda path: path.unlink() if path.name == "a.ckpt" else None))) == [
+        "b.ckpt"
+    ]
+
+
+def test_a_file_that_still_grows_is_left_to_the_next_scan(models):
+    path = write(models / "a.ckpt")
+    assert scan(models, [], Inspector(then=lambda path: write(path, b"more than before"))) == []
+    assert paths(scan(models, [], Inspector())) == [path.name]
+
+
+def test_a_diffusers_folder_is_one_checkpoint_whatever_its_parts_are_called(models):
+    folder = models / "my-model"
+    write(folder / "model_index.json", b"{}")
+    write(folder / "unet" / "diffusion_pytorch_model.safetensors", b"unet")
+    write(folder / "README.md", b"not a part")
+    inspect = Inspector()
+    (seen,) = scan(models, [], inspect)
+    assert (seen.path, seen.name, seen.size, inspect.looked) == ("my-model", "my-model", 6, ["my-model"])
+    write(folder / "README.md", b"may change")
+    assert scan(models, [], inspect)[0].sha256 == seen.sha256
+    write(folder / "unet" / "diffusion_pytorch_model.safetensors", b"else")
+    assert scan(models, [], inspect)[0].sha256 != seen.sha256
+
+
+def test_links_are_followed_out_of_the_folder_but_not_round_in_circles(models, tmp_path):
+    write(tmp_path / "elsewhere" / "big.ckpt")
+    (models / "linked").symlink_to(tmp_path / "elsewhere")
+    (models / "file.ckpt").symlink_to(tmp_path / "elsewhere" / "big.ckpt")
+    (models / "circle").symlink_to(models)
+    (models / "dangling.ckpt").symlink_to(tmp_path / "nothing")
+    assert paths(scan(models, [], Inspector())) == ["file.ckpt", "linked/big.ckpt"]
+
+
+def test_a_models_folder_that_is_not_there_is_an_error_and_not_an_empty_catalogue(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        scan(tmp_path / "nothing", [], Inspector())
