@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -15,20 +15,25 @@ from shared import database, logs, settings
 from shared.errors import Conflict, FarmError
 from shared.settings import Settings
 from worker import cards, child, locks
+from worker.orders import Orders
 from worker.signals import die_with
 from worker.supervisor import Supervisor
-from worker.worker import MakeCard
 
 log = structlog.get_logger(__name__)
 
+Work = Callable[[Orders], int]
 
-def main(argv: Sequence[str] | None = None, *, module: str = "worker", make_card: MakeCard | None = None) -> int:
-    """Do what the arguments ask for; return the exit status. `module` is what the supervisor starts its workers as."""
+
+def main(argv: Sequence[str] | None = None, *, module: str = "worker", work: Work | None = None) -> int:
+    """Do what the arguments ask for; return the exit status.
+
+    The supervisor starts its workers as `module`; `work` is what such a process does, by default `worker.process.work`.
+    """
     options = _parser().parse_args(argv)
     try:
         farm = settings.load({**os.environ, **({"FARM_POOL": options.pool} if options.pool else {})})
         logs.configure(farm)
-        return _work(farm, options, make_card) if options.card else _supervise(farm, options, module)
+        return _work(farm, options, work) if options.card else _supervise(farm, options, module)
     except Conflict as conflict:
         log.warning("card busy", card=options.card, reason=str(conflict))
         return child.BUSY
@@ -39,8 +44,8 @@ def main(argv: Sequence[str] | None = None, *, module: str = "worker", make_card
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker", description="Render the farm's pictures on this machine.")
-    parser.add_argument("--gpus", default="all", help="a worker for each card: all | 0,2 | cpu | cpu:2 (default: all)")
-    parser.add_argument("--slots", type=_count, help="pictures that a worker carries at once (default: by its card)")
+    parser.add_argument("--gpus", help="a worker for each card: all | 0,2 | cpu | cpu:2 (default: FARM_GPUS)")
+    parser.add_argument("--slots", type=_count, help="pictures that a worker carries at once (default: FARM_SLOTS)")
     parser.add_argument("--pool", help="the pool that the workers serve (default: FARM_POOL)")
     parser.add_argument("--card", help="be one worker, for this card: cuda:0, cpu:0")
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # drain when this process is gone
@@ -56,8 +61,9 @@ def _count(text: str) -> int:
 
 def _supervise(farm: Settings, options: argparse.Namespace, module: str) -> int:
     present = cards.present(os.environ)
-    served = cards.asked(options.gpus, present)
-    if options.gpus == "all" and not present:
+    gpus = options.gpus or farm.gpus
+    served = cards.asked(gpus, present)
+    if gpus == "all" and not present:
         log.warning("no card found: one worker on the CPU")
     command = [sys.executable, "-m", module]
     command += ["--slots", str(options.slots)] if options.slots else []
@@ -66,25 +72,24 @@ def _supervise(farm: Settings, options: argparse.Namespace, module: str) -> int:
     return Supervisor(served, command, sessions, farm.grace_seconds).run()
 
 
-def _work(farm: Settings, options: argparse.Namespace, make_card: MakeCard | None) -> int:
+def _work(farm: Settings, options: argparse.Namespace, work: Work | None) -> int:
     if options.parent:
         die_with(options.parent)
     card = cards.find(options.card, cards.present(os.environ) if options.card.startswith("cuda:") else ())
     cards.pin(card)
+    orders = Orders(card, farm, options.slots or farm.slots or None, partial(_report, options.report))
     with locks.hold(locks.path(card, farm.home)):
-        from worker import process  # noqa: PLC0415 - Celery: the supervisor does without
+        if work is None:
+            from worker.process import work  # noqa: PLC0415 - Celery: the supervisor does without
+        return work(orders)
 
-        report = partial(_report, options.report) if options.report else None
-        return process.work(process.Orders(card, farm, make_card or _engine_card, options.slots, report))
 
-
-def _report(pipe: int, worker_id: int) -> None:
+def _report(pipe: int | None, worker_id: int) -> None:
+    """Tell the supervisor, if there is one, whose row to bury should this process die."""
+    if pipe is None:
+        return
     os.set_inheritable(pipe, False)
     os.write(pipe, json.dumps({"worker": worker_id}).encode() + b"\n")
-
-
-def _engine_card(*arguments: object) -> object:
-    ...
 
 
 if __name__ == "__main__":

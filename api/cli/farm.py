@@ -76,7 +76,7 @@ class Farm:
         migrate.upgrade(settings.database)
         self._tell("Starting the API and the workers.")
         api = self._part("API", serve.command(listener), _API_SIGNALS, [listener.fileno()])
-        workers = self._part("workers", [sys.executable, "-m", "worker", "--gpus", "all"], _worker_signals(settings))
+        workers = self._part("workers", [sys.executable, "-m", "worker"], _worker_signals(settings))
         self._parts = (api, workers)
         for part in self._parts:
             part.start()

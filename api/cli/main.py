@@ -51,14 +51,16 @@ def api(*, as_json: AsJson = False) -> None:
 @app.command()
 def worker(
     *,
-    gpus: Annotated[str, typer.Option(help="all | 0,2 | cpu | cpu:2 (two workers on the CPU).")] = "all",
-    slots: Annotated[int | None, typer.Option(min=1, help="Images that each worker carries at once.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="all | 0,2 | cpu | cpu:2 (two on the CPU); else FARM_GPUS.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Images that each carries at once; else FARM_SLOTS.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start this machine's workers alone. For a farm of several machines; --json: logs in JSON."""
     from api.cli.up import become_worker
 
-    become_worker(_settings(), ["--gpus", gpus, *(["--slots", str(slots)] if slots else [])], as_json=as_json)
+    given = {"--gpus": gpus, "--slots": slots}
+    arguments = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    become_worker(_settings(), arguments, as_json=as_json)
 
 
 @app.command()
