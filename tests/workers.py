@@ -42,7 +42,7 @@ STUB = "tests.stub_worker"
 def started(environ: Mapping[str, str], *arguments: str, module: str = STUB) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process, or a supervisor, gone at the end of the block with all that it started."""
     command = [sys.executable, "-W", "error", "-m", module, *arguments]
-    process = subprocess.Popen(command, env={**environ, **QUICK}, cwd=ROOT)
+    process = subprocess.Popen(command, env={**QUICK, **environ}, cwd=ROOT)
     try:
         yield process
     finally:

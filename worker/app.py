@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
 from celery import Celery, Task
 from celery.apps.worker import Worker as CeleryWorker
+from celery.exceptions import SecurityWarning
 from celery.worker import state as celery_state
 
 from shared.tickets import TASK, WORKER_OPTIONS, pool_queue, worker_queue
@@ -28,14 +31,18 @@ def consume(worker: Worker, slots: Slots, app: Celery) -> None:
     def render(task: Task) -> None:
         slots.spend(was_passed=task.request.delivery_info["routing_key"] == mine)
 
-    Consumer(
-        app=app,
-        hostname=f"{worker.id}@{worker.name}",
-        concurrency=worker.slots,
-        queues=[pool_queue(worker.pool), mine],
-        quiet=True,
-        **WORKER_OPTIONS,
-    ).start()
+    with warnings.catch_warnings():
+        # As root Celery warns of messages that carry code; ours are JSON, and a ticket carries nothing.
+        warnings.simplefilter("ignore", SecurityWarning)
+        consumer = Consumer(
+            app=app,
+            hostname=f"{worker.id}@{worker.name}",
+            concurrency=worker.slots,
+            queues=[pool_queue(worker.pool), mine],
+            quiet=True,
+            **WORKER_OPTIONS,
+        )
+    consumer.start()
 
 
 def stop_consuming() -> None:

@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 from celery import Celery
@@ -28,37 +27,34 @@ from worker.beat import Beat
 from worker.cards import Address
 from worker.claims import Claims
 from worker.look import Look
+from worker.orders import Orders
 from worker.periodic import Periodic
 from worker.progress import Reporter
 from worker.scan import Scan
 from worker.signals import Shutdown
 from worker.slots import Slots
-from worker.worker import MakeCard, Worker
+from worker.worker import Card, MakeCard, Worker
 
 log = structlog.get_logger(__name__)
 
 _AGAIN_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Orders:
-    """What a worker process is told at its start."""
+def _engine_card(card: Address, settings: Settings, sessions: Sessions, on_change: Callable[[], object]) -> Card:
+    from worker.card import EngineCard  # noqa: PLC0415 - torch: the worker has registered and beats by now
 
-    card: Address
-    settings: Settings
-    make_card: MakeCard
-    slots: int | None = None  # None: as many as the card takes
-    report: Callable[[int], object] = lambda _: None  # told the id of the worker's row
+    return EngineCard(card, settings, sessions, on_change)
 
 
-def work(orders: Orders) -> int:
+def work(orders: Orders, make_card: MakeCard = _engine_card) -> int:
     """Be one worker until a signal ends it; return the exit status."""
     engine = database.connect(orders.settings.database, pool_size=16, application=f"farm worker {orders.card.name}")
     sessions = database.sessions(engine)
     worker_id = _register(orders, sessions)
     orders.report(worker_id)
     celery = celery_app(orders.settings.redis)
-    return _Process(orders, _worker(orders, sessions, worker_id, Tickets(celery)), celery).run()
+    process = _Process(_worker(orders, sessions, worker_id, Tickets(celery)), celery)
+    return process.run(lambda: make_card(orders.card, orders.settings, sessions, process.beat_now))
 
 
 def _register(orders: Orders, sessions: Sessions) -> int:
@@ -95,9 +91,8 @@ def _worker(orders: Orders, sessions: Sessions, worker_id: int, tickets: Tickets
 class _Process:
     """The threads of one worker, from the first beat to the last."""
 
-    def __init__(self, orders: Orders, worker: Worker, celery: Celery) -> None:
+    def __init__(self, worker: Worker, celery: Celery) -> None:
         settings, claims = worker.settings, Claims(worker)
-        self._orders = orders
         self._worker = worker
         self._celery = celery
         self._reporter = Reporter(worker.events)
@@ -107,12 +102,16 @@ class _Process:
         self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).turn)
         self._shutdown = Shutdown(settings.grace_seconds)
 
-    def run(self) -> int:
+    def beat_now(self) -> None:
+        """Let the farm hear at once what has changed here."""
+        self._beat.wake()
+
+    def run(self, make_card: Callable[[], Card]) -> int:
         """Live; return the exit status."""
         worker = self._worker
         self._shutdown.install(self._drain, self._hand_back)
         self._beat.start()
-        worker.card = self._orders.make_card(self._orders.card, worker.settings, worker.sessions, self._beat.wake)
+        worker.card = make_card()
         worker.slots = worker.slots or worker.card.slots
         for thread in (self._scan, self._reporter, self._look):
             thread.start()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
 from shared import infotext
 from shared.queue.claim import Claim
@@ -10,10 +11,24 @@ from shared.storage import Storage, key
 from worker import pictures
 from worker.pictures import Pixels
 
+_DISTRIBUTION: Final = "stepfarm"
+
 
 def store(storage: Storage, claim: Claim, pixels: Pixels) -> int:
     """Store picture and thumbnail under this attempt's keys; return the picture's size in bytes. Raises StorageError."""
     picture = pictures.png(pixels, _parameters(claim))
-    storage.put(_key(claim, "picture"), picture)
-    storage.put(_key(claim, "thumbnail"), pictures.thumbnail(pixels))
+    storage.put(key(claim.job_id, claim.index, claim.attempt, "picture"), picture)
+    storage.put(key(claim.job_id, claim.index, claim.attempt, "thumbnail"), pictures.thumbnail(pixels))
     return len(picture)
+
+
+def _parameters(claim: Claim) -> str:
+    name = claim.params.checkpoint.rpartition(" [")[0] or claim.params.checkpoint
+    return infotext.text(claim.params, checkpoint_name=name, checkpoint_sha256=claim.checkpoint, version=_version())
+
+
+def _version() -> str:
+    try:
+        return version(_DISTRIBUTION)
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "unknown"

@@ -74,7 +74,7 @@ class Slots:
             picture_bytes = self._render(claim, cancel)
         except Cancelled:
             raise
-        except RenderError as error:
+        except (RenderError, Unavailable) as error:
             return self._give_up(claim, cancel, error)
         except Exception as error:  # the slot's edge: one image must not take the worker along
             log.exception("image failed unexpectedly", job=claim.job_id, image=claim.image_id)
@@ -90,7 +90,7 @@ class Slots:
             watch.phase("saving")
             return store(self._worker.storage, claim, pixels)
 
-    def _give_up(self, claim: Claim, cancel: Cancellation, error: RenderError) -> str:
+    def _give_up(self, claim: Claim, cancel: Cancellation, error: RenderError | Unavailable) -> str:
         """Hand the image back where another attempt may help, else fail it with its reason."""
         if self._worker.card.is_lost:
             self._on_lost()

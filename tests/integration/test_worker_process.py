@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import signal
+
+import pytest
+from redis import Redis
+
+from shared.database import transact
+from shared.events import Events
+from shared.queue import moves, reap
+from shared.tickets import Tickets, celery_app, pool_queue
+from tests.waiting import until
+from tests.workers import images, ready, started, states
+from worker import child
+
+
+@pytest.fixture
+def tickets(settings):
+    tickets = Tickets(celery_app(settings.redis))
+    yield tickets
+    tickets.close()
+
+
+def test_a_full_worker_takes_no_ticket_and_an_idle_one_takes_all(
+    environ, settings, sessions, tickets, job_factory, tmp_path
+):
+    still = {**environ, "FARM_LOOK_SECONDS": "60"}  # tickets alone
+    gate = tmp_path / "gate"
+    with started(still, "--card", "cpu:0", "--slots", "8"), started(still, "--card", "cpu:1", "--slots", "8"):
+        first, second = until(lambda: ready(sessions, 2))
+        job_factory(prompt=f"wait for {gate}", count=16)
+        tickets.publish("default", 16)
+        until(lambda: states(sessions) == ["running"] * 16, what="two idle workers share 16 tickets")
+        shares = [image.worker_id for image in images(sessions)]
+        assert (shares.count(first.id), shares.count(second.id)) == (8, 8)
+        job_factory()
+        tickets.publish("default", 1)
+        with Redis.from_url(settings.redis) as redis:
+            until(lambda: redis.llen(pool_queue("default")) == 1, what="the ticket that nobody takes")
+            gate.touch()
+            until(lambda: states(sessions) == ["succeeded"] * 17, what="all pictures")
+            until(lambda: redis.llen(pool_queue("default")) == 0)
+
+
+def test_images_are_found_when_redis_was_emptied(environ, settings, sessions, job_factory):
+    with started(environ, "--card", "cpu:0"):
+        until(lambda: ready(sessions))
+        job_factory(count=3)
+        with Redis.from_url(settings.redis) as redis:
+            redis.flushall()
+        until(lambda: states(sessions) == ["succeeded"] * 3, seconds=5, what="the look")
+
+
+def test_a_cancel_is_heard_at_once_over_redis(environ, settings, sessions, job_factory, tmp_path):
+    slow = {**environ, "FARM_BEAT_SECONDS": "1000", "FARM_LEASE_SECONDS": "3000"}
+    with started(slow, "--card", "cpu:0", "--slots", "1"):
+        until(lambda: ready(sessions))
+        job = job_factory(prompt=f"wait for {tmp_path / 'never'}")
+        until(lambda: states(sessions) == ["running"])
+        cancelled = transact(sessions, lambda session: moves.cancel(session, job.id))
+        events = Events(settings.redis)
+        events.announce_cancel(cancelled.running)
+        next_job = job_factory()
+        until(lambda: states(sessions, next_job.id) == ["succeeded"], what="the freed slot")
+        events.close()
+
+
+def test_a_buried_worker_ends(environ, sessions):
+    with started(environ, "--card", "cpu:0") as process:
+        [worker] = until(lambda: ready(sessions))
+        transact(sessions, lambda session: reap.bury(session, worker.id, reason="test", strike=False))
+        assert process.wait(10) == child.BURIED
+
+
+def test_term_drains(environ, sessions, job_factory, tmp_path):
+    gate = tmp_path / "gate"
+    with started(environ, "--card", "cpu:0", "--slots", "2") as process:
+        until(lambda: ready(sessions))
+        running = job_factory(prompt=f"wait for {gate}")
+        until(lambda: states(sessions) == ["running"])
+        process.send_signal(signal.SIGTERM)
+        until(lambda: not ready(sessions), what="draining")
+        queued = job_factory()
+        gate.touch()
+        assert process.wait(15) == child.CLEAN
+    assert states(sessions, running.id) == ["succeeded"]
+    assert states(sessions, queued.id) == ["queued"]
+
+
+def test_a_second_term_hands_back_without_a_strike(environ, sessions, job_factory, tmp_path):
+    with started(environ, "--card", "cpu:0") as process:
+        until(lambda: ready(sessions))
+        job_factory(prompt=f"wait for {tmp_path / 'never'}")
+        until(lambda: states(sessions) == ["running"])
+        process.send_signal(signal.SIGTERM)
+        until(lambda: not ready(sessions), what="draining")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == child.CLEAN
+    [image] = images(sessions)
+    assert (image.state, image.attempt, image.strikes) == ("queued", 1, 0)
+
+
+def test_the_grace_time_ends_a_drain(environ, sessions, job_factory, tmp_path):
+    short = {**environ, "FARM_GRACE_SECONDS": "0.5"}
+    with started(short, "--card", "cpu:0") as process:
+        until(lambda: ready(sessions))
+        job_factory(prompt=f"wait for {tmp_path / 'never'}")
+        until(lambda: states(sessions) == ["running"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == child.CLEAN
+    assert states(sessions) == ["queued"]
+
+
+def test_a_second_worker_on_a_card_is_turned_away(environ, sessions):
+    with started(environ, "--card", "cpu:0"):
+        until(lambda: ready(sessions))
+        with started(environ, "--card", "cpu:0") as second:
+            assert second.wait(15) == child.BUSY

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import errno
+from io import BytesIO
+from threading import Thread
+
+import pytest
+from PIL import Image as Picture
+
+from shared import storage
+from shared.database import transact
+from shared.queue import moves, reap
+from shared.storage import key
+from tests.waiting import until
+from tests.workers import images, made, states
+from worker.claims import Claims
+from worker.progress import Reporter
+from worker.slots import Slots
+
+
+@pytest.fixture
+def worker(settings, sessions):
+    with made(settings, sessions) as worker:
+        yield worker
+
+
+@pytest.fixture
+def slots(worker):
+    return Slots(worker, Claims(worker), Reporter(worker.events), on_lost=lambda: pytest.fail("the card was lost"))
+
+
+def test_a_ticket_becomes_a_stored_and_committed_picture(worker, slots, sessions, job_factory):
+    job = job_factory(seed=41, count=2)
+    for _ in range(2):
+        slots.spend(was_passed=False)
+    assert states(sessions) == ["succeeded", "succeeded"]
+    picture = worker.storage.get(key(job.id, 1, 1, "picture"))
+    with Picture.open(BytesIO(picture)) as image:
+        assert image.getpixel((0, 0)) == (42, 42, 42)
+        assert "Seed: 42," in image.text["parameters"]
+    assert images(sessions)[1].bytes == len(picture)
+    assert worker.storage.exists(key(job.id, 1, 1, "thumbnail"))
+    assert worker.free_slots == worker.slots
+
+
+def test_a_ticket_for_nothing_is_spent(worker, slots):
+    slots.spend(was_passed=False)
+    assert worker.free_slots == worker.slots
+
+
+def test_a_render_error_fails_the_image_with_its_reason(slots, sessions, job_factory):
+    job_factory(prompt="fail: the file is truncated")
+    slots.spend(was_passed=False)
+    [image] = images(sessions)
+    assert (image.state, image.reason) == ("failed", "the file is truncated")
+
+
+def test_an_unexpected_error_fails_the_image_and_names_its_kind(slots, sessions, job_factory):
+    job_factory(prompt="break: by zero")
+    slots.spend(was_passed=False)
+    [image] = images(sessions)
+    assert image.state == "failed"
+    assert "ZeroDivisionError: by zero" in image.reason
+
+
+def test_a_full_disk_fails_the_image_after_three_attempts_without_a_strike(slots, sessions, job_factory, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    job_factory()
+    with monkeypatch.context() as disk:
+        disk.setattr(storage, "_write_synced", full)
+        for attempt in (1, 2, 3):
+            slots.spend(was_passed=False)
+            assert images(sessions)[0].attempt == attempt
+    [image] = images(sessions)
+    assert (image.state, image.strikes) == ("failed", 0)
+    assert "disk is full" in image.reason
+    transact(sessions, lambda session: moves.retry(session, image.job_id))
+    slots.spend(was_passed=False)
+    assert states(sessions) == ["succeeded"]
+
+
+def test_a_cancel_frees_the_slot_and_leaves_the_checkpoint_resident(worker, slots, sessions, job_factory, tmp_path):
+    job = job_factory(prompt=f"wait for {tmp_path / 'never'}", checkpoint="a" * 64)
+    slot = Thread(target=slots.spend, kwargs={"was_passed": False})
+    slot.start()
+    until(lambda: worker.free_slots < worker.slots and worker.card.resident())
+    running = transact(sessions, lambda session: moves.cancel(session, job.id)).running
+    worker.carried.cancel(running)
+    slot.join(10)
+    assert not slot.is_alive()
+    assert (worker.free_slots, worker.card.resident(), states(sessions)) == (worker.slots, ["a" * 64], ["cancelled"])
+
+
+def test_a_picture_that_comes_after_a_burial_is_refused(worker, slots, sessions, job_factory, tmp_path):
+    job_factory(prompt=f"wait for {tmp_path / 'gate'}")
+    slot = Thread(target=slots.spend, kwargs={"was_passed": False})
+    slot.start()
+    until(lambda: worker.free_slots < worker.slots)
+    transact(sessions, lambda session: reap.bury(session, worker.id, reason="test", strike=False))
+    (tmp_path / "gate").touch()
+    slot.join(10)
+    [image] = images(sessions)
+    assert (image.state, image.attempt, image.bytes) == ("queued", 1, None)
+
+
+def test_those_who_watch_hear_of_each_state(worker, slots, job_factory):
+    with worker.events.subscribe() as told:
+        job_factory()
+        slots.spend(was_passed=False)
+        states = [until(lambda: told.get(5)).event.state for _ in range(3)]
+    assert states == ["running", "succeeded", "succeeded"]

@@ -1,0 +1,46 @@
+"""Keeps the catalogue as the models folder is: one scan now and then, and one when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from shared import catalogue
+from shared.catalogue import Inspection, Scanned
+from shared.database import transact
+from shared.errors import Unavailable
+from shared.scan import scan
+from worker.engine import files
+from worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+class Scan:
+    """One turn every `rescan_seconds`; a file is hashed once in its life and looked into once a process."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._known: Sequence[Scanned] | None = None
+
+    def turn(self) -> None:
+        """Look what lies in the models folder and record what is new, changed or gone."""
+        sessions, models = self._worker.sessions, self._worker.settings.models
+        try:
+            known = transact(sessions, catalogue.remembered) if self._known is None else self._known
+            seen = scan(models, known, _inspect)
+            changed = transact(sessions, lambda session: catalogue.record(session, seen))
+        except (OSError, Unavailable) as error:
+            log.warning("models folder not scanned", folder=str(models), reason=str(error))
+            return
+        self._known = seen
+        if changed:
+            log.info("catalogue changed", worker=self._worker.id, files=changed, checkpoints=len(seen))
+
+
+def _inspect(path: Path) -> Inspection:
+    """Return the engine's finding in the catalogue's words: the engine knows no catalogue."""
+    found = files.inspect(path)
+    return Inspection(found.kind, found.architecture, found.native_size, found.reason)
