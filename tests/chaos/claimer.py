@@ -59,10 +59,8 @@ class Claimer:
         answer = self._insist(self._send)
         if answer is None:
             sys.exit("buried")
-        return (
-            bool(answer.missing)
-            and self._insist(lambda session: moves.hand_back(session, self.id, answer.missing)) >= 0
-        )
+        self._insist(lambda session: moves.hand_back(session, self.id, answer.missing))
+        return bool(answer.missing)
 
     def _others_run(self) -> bool:
         return any(self._insist(views.counts)[state] for state in (ImageState.QUEUED, ImageState.RUNNING))
