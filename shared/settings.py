@@ -1,8 +1,9 @@
-"""The farm's own configuration: `FARM_*` environment variables, read once at start. Nobody else reads the environment."""
+"""The farm's own configuration: `FARM_*` environment variables, read once at start, and nowhere else."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,9 +13,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from shared import addresses
 from shared.errors import SettingsError
+from shared.nearest import nearest
 
 PREFIX = "FARM_"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_OF_TESTS = "FARM_TEST_"
+_SECRETS = frozenset({"api_keys", "api_key", "secret_key"})
+_PASSWORD = re.compile(r"://[^/]*@")  # and the user before it
 
 
 def _split_keys(value: object) -> object:
@@ -24,16 +29,27 @@ def _split_keys(value: object) -> object:
     pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
     if any(not owner or len(key) < 8 for owner, _, key in pairs):
         raise ValueError("must be owner:key pairs separated by commas, each key at least 8 characters long")
+    if len({key for _, _, key in pairs}) < len(pairs):
+        raise ValueError("gives the same key twice")
     return {key: owner for owner, _, key in pairs}
 
 
 def _url_of(*schemes: str) -> BeforeValidator:
     def check(value: object) -> object:
-        if isinstance(value, str) and value and urlsplit(value).scheme not in schemes:
+        if isinstance(value, str) and value and not _is_url(value, schemes):
             raise ValueError(f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         return value
 
     return BeforeValidator(check)
+
+
+def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(text)
+        is_whole = parts.port is None or parts.port > 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
+    return is_whole and parts.scheme in schemes
 
 
 def _folder(value: object) -> object:
@@ -60,22 +76,26 @@ class Limits(BaseModel):
 class Settings(BaseModel):
     """Every setting, with its default; `FARM_DATABASE_URL` sets `database_url`, and so on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     home: Folder = Field(Path("var").absolute(), description="Where an embedded farm keeps its data.")
     models: Folder = Field(Path("models").absolute(), description="Where checkpoints lie.")
-    database_url: Annotated[str, _url_of("postgresql")] = Field("", description="PostgreSQL; unset: embedded.")
+    database_url: Annotated[str, _url_of("postgresql")] = Field(
+        "", repr=False, description="PostgreSQL; unset: embedded."
+    )
     redis_url: Annotated[str, _url_of("redis", "rediss", "redis+socket", "unix")] = Field(
-        "", description="Redis; unset: embedded."
+        "", repr=False, description="Redis; unset: embedded."
     )
     storage_url: str = Field("", description="Where pictures go: a folder or s3://bucket/prefix; unset: in FARM_HOME.")
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8321, ge=0, le=65535, description="Port that the API listens on; 0: any free one.")
-    api_keys: ApiKeys = Field(default_factory=dict, description="owner:key pairs; needed on any address but loopback.")
+    api_keys: ApiKeys = Field(
+        default_factory=dict, repr=False, description="owner:key pairs; needed on any address but loopback."
+    )
     allowed_hosts: str = Field("", description="Further Host names that pages may be asked under, by commas.")
-    secret_key: str = Field("", description="Signs cookies; unset: made once and kept in FARM_HOME.")
+    secret_key: str = Field("", repr=False, description="Signs cookies; unset: made once and kept in FARM_HOME.")
     url: str = Field("", description="Where the client finds the API; unset: the farm of FARM_HOME.")
-    api_key: str = Field("", description="The client's key.")
+    api_key: str = Field("", repr=False, description="The client's key.")
     api_threads: int = Field(16, ge=2, le=256, description="Requests that one API process answers at once.")
     max_streams: int = Field(8, ge=0, description="Event streams of one API process; past them pages poll.")
     max_body_bytes: int = Field(2 * 2**20, ge=1024, description="Largest request body.")
@@ -88,6 +108,8 @@ class Settings(BaseModel):
     pool: str = Field(
         "default", pattern=r"^[a-z0-9-]{1,32}$", description="The pool that this machine's workers serve."
     )
+    gpus: str = Field("all", description="What this machine's workers use: all, 0,2, cpu, or cpu:2 for two on the CPU.")
+    slots: int = Field(0, ge=0, description="Images that a worker carries at once; 0: as many as suit its card.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the weights; auto: float16 on a card, float32 on the CPU."
     )
@@ -151,9 +173,27 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
 
 
+def unknown(environ: Mapping[str, str] = os.environ) -> dict[str, list[str]]:
+    """Return the FARM_* variables that nobody reads, each with the names that may have been meant."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    return {
+        name: nearest(name, known, most=1)
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and name not in known and not name.startswith(_OF_TESTS)
+    }
+
+
 def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    message = problem["msg"].removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return message
     name = str(problem["loc"][0])
-    return f"{PREFIX}{name.upper()}={problem['input']!r}: {message} ({Settings.model_fields[name].description})"
+    shown = _shown(name, str(problem["input"]))
+    return f"{PREFIX}{name.upper()}={shown}: {message} ({Settings.model_fields[name].description})"
+
+
+def _shown(name: str, value: str) -> str:
+    """Return a value as a message may show it: a screen, a log and a bug report keep no secret."""
+    if name in _SECRETS:
+        return "(hidden)"
+    return repr(_PASSWORD.sub("://(hidden)@", value))

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from shared import addresses, database
 from shared.launcher.servers import Servers
 from shared.params import RenderParams
+from shared.queue import moves
 from shared.settings import Settings
 from shared.tables import Job, ModelFile
 from tests.servers import clean_environment, fresh_database, make_template
@@ -127,8 +128,6 @@ def job_factory(sessions: database.Sessions) -> JobFactory:
             "steps": 4,
         }
         complete = RenderParams(**(defaults | params))
-
-        from shared.queue import moves  # noqa: PLC0415
 
         def submit(session: Session) -> Job:
             return moves.submit(session, owner, complete, checkpoint=checkpoint, **(queue or {})).job

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from difflib import get_close_matches
 from typing import Final
 
 from rich.markup import escape
@@ -12,7 +11,7 @@ from rich.markup import escape
 from api.cli import farm_checks, machine_checks, terminal
 from api.cli.findings import Finding, bad, fine, note
 from shared.errors import FarmError, FieldError, Refused, SettingsError
-from shared.settings import PREFIX, Settings, load
+from shared.settings import PREFIX, Settings, load, unknown
 
 Check = Callable[[Settings], Finding]
 
@@ -33,7 +32,6 @@ CHECKS: Final[dict[str, Check]] = {
     "workers": farm_checks.workers,
     "models": farm_checks.models,
 }
-_OF_TESTS: Final = frozenset({"FARM_TEST_BROWSER"})
 _MARKS: Final = {"fine": "[green]✓[/]", "note": "[yellow]•[/]", "bad": "[red]✗[/]"}
 
 
@@ -55,11 +53,11 @@ def examine(environ: Mapping[str, str], only: Sequence[str], *, as_json: bool) -
 
 def check_settings(environ: Mapping[str, str]) -> Finding:
     """Are there FARM_* variables that nobody reads? A typing error in a name would otherwise go unnoticed."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known | _OF_TESTS)
-    if not unknown:
-        return fine(f"{sum(name in known for name in environ)} FARM_* variables are set.")
-    return note(" ".join(_suggest(name, known) for name in unknown), "docs/configuration.md lists those that count.")
+    strays = unknown(environ)
+    if not strays:
+        return fine(f"{sum(name.startswith(PREFIX) for name in environ)} FARM_* variables are set.")
+    told = [f"{name} means nothing{f'; {near[0]}?' if near else '.'}" for name, near in strays.items()]
+    return note(" ".join(told), "docs/configuration.md lists those that count.")
 
 
 def _findings(environ: Mapping[str, str], only: Sequence[str]) -> Iterator[tuple[str, Finding]]:
@@ -80,11 +78,6 @@ def _run(check: Check, settings: Settings) -> Finding:
         return check(settings)
     except FarmError as error:
         return bad(str(error), "")
-
-
-def _suggest(name: str, known: set[str]) -> str:
-    near = get_close_matches(name, known, 1)
-    return f"{name} means nothing{f'; {near[0]}?' if near else '.'}"
 
 
 def _refuse_unknown(only: Sequence[str]) -> None:
