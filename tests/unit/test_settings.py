@@ -1,0 +1,104 @@
+"""Settings: read from the environment, each error naming its variable and none of them a secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.settings import Settings, load, unknown
+
+
+def refusal(**environ: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(environ)
+    return str(caught.value)
+
+
+def test_without_variables_a_farm_is_embedded_and_local():
+    settings = load({"PATH": "/bin", "FARM_PORT": ""})
+    assert (settings.is_loopback, settings.port, settings.home) == (True, 8321, Path("var").absolute())
+    assert settings.database.startswith("postgresql+psycopg://farm@/farm?host=/")
+    assert settings.redis.startswith("unix:///")
+    assert settings.storage == f"file://{settings.home}/pictures"
+
+
+def test_variables_are_read_in_their_types():
+    settings = load(
+        {
+            "FARM_HOME": "~/farm",
+            "FARM_PORT": "0",
+            "FARM_LEASE_SECONDS": "2.5",
+            "FARM_BEAT_SECONDS": "1",
+            "FARM_API_KEYS": "ann:key-of-ann, bob:key-of-bob,ann:another-of-ann",
+            "FARM_DATABASE_URL": "postgresql://farm:pw@db/farm",
+            "FARM_REDIS_URL": "redis+socket:///run/redis.sock",
+        }
+    )
+    assert settings.home == Path.home() / "farm"
+    assert (settings.port, settings.lease_seconds) == (0, 2.5)
+    assert settings.api_keys == {"key-of-ann": "ann", "key-of-bob": "bob", "another-of-ann": "ann"}
+    assert settings.database == "postgresql+psycopg://farm:pw@db/farm"
+    assert settings.redis == "unix:///run/redis.sock"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("PORT", "eighty", "FARM_PORT='eighty'"),
+        ("PORT", "70000", "less than or equal to 65535"),
+        ("DATABASE_URL", "mysql://db/farm", "starts with postgresql://"),
+        ("DATABASE_URL", "postgresql://db:port/farm", "starts with postgresql://"),
+        ("REDIS_URL", "localhost:6379", "starts with redis://"),
+        ("API_KEYS", "ann", "owner:key pairs"),
+        ("API_KEYS", "ann:short", "at least 8 characters"),
+        ("API_KEYS", "ann:same-key-1,bob:same-key-1", "same key twice"),
+        ("LOG_FORMAT", "xml", "'console' or 'json'"),
+        ("MIN_SIZE", "100", "multiple of 8"),
+        ("BEAT_SECONDS", "nan", "FARM_BEAT_SECONDS"),
+        ("BEAT_SECONDS", "15", "at least twice FARM_BEAT_SECONDS"),
+        ("MIN_SIZE", "4096", "must not be above FARM_MAX_SIZE"),
+        ("POOL", "Big Cards!", "FARM_POOL"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_its_variable(name, value, message):
+    assert message in refusal(**{f"FARM_{name}": value})
+
+
+def test_all_of_them_are_named_at_once():
+    told = refusal(FARM_PORT="x", FARM_SLOTS="-1", FARM_LOG_LEVEL="loud")
+    assert [line.partition("=")[0] for line in told.splitlines()] == ["FARM_PORT", "FARM_SLOTS", "FARM_LOG_LEVEL"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_KEYS", "ann:s3cret"),
+        ("DATABASE_URL", "mysql://ann:s3cret@db/farm"),
+        ("DATABASE_URL", "postgresql://ann:s3cret@db:port/farm"),
+        ("REDIS_URL", "http://:s3cret@redis"),
+    ],
+)
+def test_no_message_holds_a_secret(name, value):
+    told = refusal(**{f"FARM_{name}": value})
+    assert f"FARM_{name}=" in told
+    assert "s3cret" not in told
+
+
+def test_settings_that_are_shown_hold_no_secret():
+    shown = repr(
+        Settings(
+            api_keys={"s3cret-1": "ann"},
+            secret_key="s3cret-2",
+            api_key="s3cret-3",
+            database_url="postgresql://ann:s3cret-4@db/farm",
+            redis_url="redis://:s3cret-5@redis",
+        )
+    )
+    assert "s3cret" not in shown
+
+
+def test_a_variable_that_nobody_reads_is_told_with_what_may_be_meant():
+    environ = {"FARM_PROT": "1", "FARM_ZZZZZZZZZ": "1", "FARM_PORT": "1", "FARM_TEST_BROWSER": "1", "OTHER": "1"}
+    assert unknown(environ) == {"FARM_PROT": ["FARM_PORT"], "FARM_ZZZZZZZZZ": []}
