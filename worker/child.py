@@ -81,7 +81,8 @@ class Child:
         seconds = time.monotonic() - self._started_at
         self._process = None
         self._schedule(seconds, death)
-        log.warning("worker ended", card=self._card.name, worker=death.worker_id, reason=death.reason, seconds=seconds)
+        tell = log.warning if death.is_crash else log.info
+        tell("worker ended", card=self._card.name, worker=death.worker_id, reason=death.reason, seconds=seconds)
         return death
 
     def send(self, number: int) -> None:

@@ -41,10 +41,10 @@ class Supervisor:
     def run(self) -> int:
         """Keep the workers alive until a signal stops them; return the exit status."""
         with self._signals():
+            self._turn()
             while self._asked == 0 or any(child.is_alive for child in self._children):
-                self._turn()
                 self._sleep()
-            self._bury()
+                self._turn()
         return 0
 
     def _turn(self) -> None:
@@ -71,7 +71,8 @@ class Supervisor:
                     ),
                 )
                 self._to_bury.remove(death)
-                log.info("buried", worker=death.worker_id, images=images, reason=death.reason)
+                if images or death.is_crash:
+                    log.warning("buried", worker=death.worker_id, images=images, reason=death.reason)
         except Unavailable:
             self._bury_at = time.monotonic() + _BURY_AGAIN_SECONDS
             log.warning("database away: a dead worker waits for its burial")
