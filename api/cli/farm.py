@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from socket import socket
@@ -16,7 +16,6 @@ from typing import Final, Self
 import httpx
 
 from api import serve
-from api.cli.client import Client, own_key
 from api.cli.interrupts import StopRequest, caught, raise_interrupt
 from api.cli.parts import Part, shorten_logs
 from shared import home, migrate
@@ -114,17 +113,6 @@ class Farm:
     def _hurry(self) -> None:
         for part in reversed(self._parts):
             part.hurry()
-
-
-@contextmanager
-def joined(settings: Settings, tell: Tell) -> Iterator[Client]:
-    """Yield a client of the farm that is there, else of one started for as long as the context lasts."""
-    if settings.url or home.running(settings.home):
-        with Client.connect(settings) as client:
-            yield client
-        return
-    with Farm(settings, tell) as farm, Client(farm.url, own_key(settings)) as client:
-        yield client
 
 
 def listen(settings: Settings, tell: Tell) -> socket:

@@ -9,7 +9,6 @@ from rich.markup import escape
 
 from api.cli import terminal
 from api.cli.client import FINAL, Client, Json
-from api.cli.render import describe
 from api.cli.terminal import Row, age, shorten, state, table
 
 _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
@@ -41,6 +40,20 @@ def models(client: Client, *, rescan: bool, as_json: bool) -> None:
     if rescan:
         client.rescan()
     _print(client.catalogue("checkpoints"), _models, as_json=as_json)
+
+
+def describe(job: Json) -> str:
+    """Return what happens to a job now, in a few words."""
+    running = [image for image in job["images"] if image["state"] == "running"]
+    ended = sum(image["state"] in FINAL for image in job["images"])
+    of = f"{ended} of {len(job['images'])} pictures, " if len(job["images"]) > 1 else ""
+    if not running:
+        ahead = job["position"]
+        return f"{of}{job['state']}" + (f", {ahead} ahead" if ahead else "")
+    first = running[0]
+    if first["step"]:
+        return f"{of}step {first['step']} of {first['steps']}"
+    return of + {"load": "loading the checkpoint", "decode": "decoding"}.get(first["phase"], "starting")
 
 
 def _print(body: Json, people: Callable[[Json], None], *, as_json: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -11,25 +12,39 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from api.cli import terminal
-from api.cli.client import FINAL, Client, Json
-from api.cli.farm import joined
+from api.cli.client import Client, Json, own_key
+from api.cli.jobs import describe
 from shared.errors import Conflict, FarmError, NotRunning
+from shared.home import running
 from shared.settings import Settings
 
 
 def render(settings: Settings, params: Mapping[str, Any], folder: Path, *, as_json: bool) -> int:
     """Submit, follow, save, report; return the exit status. Ctrl-C cancels the job."""
     _check_folder(folder)
-    with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
+    with _joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
         job = client.submit(params, idempotency_key=str(uuid.uuid4()))
         try:
             job = _follow(client, job["id"], quiet=as_json)
         except KeyboardInterrupt:
             _cancel(client, job["id"])
             raise
-        files = [_save(client, job, image, folder) for image in job["images"] if image["state"] == "succeeded"]
+        files = [save(client, job, image, folder) for image in job["images"] if image["state"] == "succeeded"]
         _report(client, job, files, as_json=as_json)
     return 0 if job["state"] == "succeeded" else 1
+
+
+@contextmanager
+def _joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]:
+    """Yield a client of the farm that is there, else of one started for as long as the context lasts."""
+    if settings.url or running(settings.home):
+        with Client.connect(settings) as client:
+            yield client
+        return
+    from api.cli.farm import Farm  # noqa: PLC0415 - a second's work, spared where a farm is up
+
+    with Farm(settings, tell) as farm, Client(farm.url, own_key(settings)) as client:
+        yield client
 
 
 def _follow(client: Client, job_id: int, *, quiet: bool) -> Json:
@@ -48,21 +63,7 @@ def _show(progress: Progress, bar: TaskID, job: Json) -> None:
     progress.update(bar, completed=job["progress"], description=describe(job))
 
 
-def describe(job: Json) -> str:
-    """Return what happens to a job now, in a few words."""
-    running = [image for image in job["images"] if image["state"] == "running"]
-    ended = sum(image["state"] in FINAL for image in job["images"])
-    of = f"{ended} of {len(job['images'])} pictures, " if len(job["images"]) > 1 else ""
-    if not running:
-        ahead = job["position"]
-        return f"{of}{job['state']}" + (f", {ahead} ahead" if ahead else "")
-    first = running[0]
-    if first["step"]:
-        return f"{of}step {first['step']} of {first['steps']}"
-    return of + {"load": "loading the checkpoint", "decode": "decoding"}.get(first["phase"], "starting")
-
-
-def _save(client: Client, job: Json, image: Json, folder: Path) -> Path:
+def save(client: Client, job: Json, image: Json, folder: Path) -> Path:
     """Write a picture under a name that is not taken, and return its path."""
     data = client.fetch(image["links"]["picture"])
     stem = f"{job['id']:05d}-{image['index']}-seed{image['seed']}"

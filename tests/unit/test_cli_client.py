@@ -1,0 +1,162 @@
+"""The client of the API: what it sends, what it makes of answers, how it follows a job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.cli import client as client_module
+from api.cli.client import Client
+from shared import errors, home
+from shared.home import Record
+from shared.settings import Settings
+
+Handler = Callable[[httpx.Request], httpx.Response]
+URL = "http://127.0.0.1:8321"
+
+
+def answering(*answers: httpx.Response | Exception) -> tuple[Client, list[httpx.Request]]:
+    """A client whose requests are kept and get these answers in turn."""
+    asked: list[httpx.Request] = []
+    rest = iter(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        following = next(rest)
+        if isinstance(following, Exception):
+            raise following
+        return following
+
+    return Client(URL, "secret-key", httpx.MockTransport(answer)), asked
+
+
+def problem(status: int, detail: str = "No.", **more: Any) -> httpx.Response:
+    body = {"type": "about:blank", "title": "", "status": status, "detail": detail, "errors": []} | more
+    return httpx.Response(status, json=body)
+
+
+def job(state: str = "running", progress: float = 0.0) -> httpx.Response:
+    links = {"events": "/api/v1/jobs/17/events", "page": "/jobs/17"}
+    return httpx.Response(200, json={"id": 17, "state": state, "progress": progress, "links": links})
+
+
+def stream(*events: str) -> httpx.Response:
+    text = "".join(f"event: {kind}\ndata: {{}}\n\n" for kind in events)
+    return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, text=text)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client_module, "POLL_SECONDS", 0.001)
+
+
+@pytest.fixture
+def farm_home(tmp_path: Path) -> Iterator[Path]:
+    with home.claim_home(tmp_path):
+        yield tmp_path
+
+
+def test_submit_shows_the_key_and_can_be_repeated():
+    client, asked = answering(job())
+    client.submit({"prompt": "sea"}, "key-1")
+    assert asked[0].url.path == "/api/v1/jobs"
+    assert asked[0].headers["Authorization"] == "Bearer secret-key"
+    assert asked[0].headers["Idempotency-Key"] == "key-1"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, errors.Unauthorized),
+        (403, errors.Forbidden),
+        (404, errors.NotFound),
+        (409, errors.Conflict),
+        (413, errors.TooLarge),
+        (422, errors.Refused),
+        (503, errors.Unavailable),
+        (500, errors.FarmError),
+    ],
+)
+def test_problem_becomes_the_error_that_it_was(status: int, kind: type[errors.FarmError]):
+    client, _ = answering(problem(status, "Because."))
+    with pytest.raises(errors.FarmError, match=r"Because\.") as caught:
+        client.job(17)
+    assert type(caught.value) is kind
+
+
+def test_refusal_keeps_every_field():
+    fields = [{"field": "steps", "message": "is 0", "accepted": "1 to 150"}]
+    client, _ = answering(problem(422, errors=fields))
+    with pytest.raises(errors.Refused) as caught:
+        client.submit({}, "key")
+    assert caught.value.fields == (errors.FieldError("steps", "is 0", "1 to 150"),)
+
+
+def test_wrong_key_says_which_variable_to_set():
+    client, _ = answering(problem(401))
+    with pytest.raises(errors.Unauthorized, match="FARM_API_KEY"):
+        client.jobs()
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(502, text="<html>"), httpx.Response(200, text="<html>")])
+def test_answer_of_something_else_is_told(answer: httpx.Response):
+    client, _ = answering(answer)
+    with pytest.raises(errors.FarmError, match="FARM_URL"):
+        client.job(17)
+
+
+def test_nobody_there_says_how_to_start_a_farm():
+    client, _ = answering(httpx.ConnectError("Connection refused"))
+    with pytest.raises(errors.NotRunning, match=r"Connection refused.*make up"):
+        client.job(17)
+
+
+def test_farm_of_the_home_is_found(farm_home: Path):
+    home.write_record(farm_home, Record(URL, os.getpid(), "2026-01-01T00:00:00+00:00"))
+    assert Client.connect(Settings(home=farm_home)).url == URL
+
+
+def test_url_wins_over_the_home(farm_home: Path):
+    home.write_record(farm_home, Record(URL, os.getpid(), "2026-01-01T00:00:00+00:00"))
+    assert Client.connect(Settings(home=farm_home, url="https://farm.example/")).url == "https://farm.example"
+
+
+def test_record_of_a_farm_that_is_gone_is_not_believed(tmp_path: Path):
+    home.write_record(tmp_path, Record(URL, 1, "2026-01-01T00:00:00+00:00"))
+    with pytest.raises(errors.NotRunning, match="make up"):
+        Client.connect(Settings(home=tmp_path))
+
+
+def test_watch_looks_at_events_and_ends_with_the_job():
+    client, asked = answering(job(), stream("state", "state", "state"), job(progress=0.5), job("succeeded", 1))
+    assert [seen["progress"] for seen in client.watch(17)] == [0, 0.5, 1]
+    assert [request.url.path for request in asked].count("/api/v1/jobs/17/events") == 1
+
+
+def test_watch_leaves_out_progress_that_comes_too_soon():
+    client, _ = answering(job(), stream(*["progress"] * 50, "state"), job(progress=0.5), job("succeeded", 1))
+    assert len(list(client.watch(17))) == 3
+
+
+@pytest.mark.parametrize("refusal", [problem(503), problem(429), httpx.ReadError("gone")])
+def test_watch_polls_where_there_is_no_stream(refusal: httpx.Response | Exception):
+    client, _ = answering(job(), refusal, job(progress=0.5), refusal, job("failed", 1))
+    assert [seen["state"] for seen in client.watch(17)] == ["running", "running", "failed"]
+
+
+def test_watch_waits_for_an_api_that_is_started_again():
+    away = httpx.ConnectError("Connection refused")
+    client, _ = answering(job(), away, away, problem(503), job("succeeded", 1))
+    assert [seen["state"] for seen in client.watch(17)] == ["running", "succeeded"]
+
+
+def test_watch_gives_up_on_an_api_that_stays_away(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client_module, "PATIENCE_SECONDS", 0)
+    client, _ = answering(job(), httpx.ConnectError("gone"), httpx.ConnectError("gone"))
+    with pytest.raises(errors.NotRunning):
+        list(client.watch(17))

@@ -1,0 +1,219 @@
+"""What `farm` is made of: progress in words, names of files, logs, signals, processes that start again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from socket import create_server
+from typing import Any
+
+import httpx
+import pytest
+
+from api.cli import doctor, farm, logs, parts, terminal
+from api.cli.client import Client
+from api.cli.interrupts import StopRequest, caught
+from api.cli.jobs import describe
+from api.cli.parts import Part
+from api.cli.render import save
+from shared.errors import FarmError, NotFound, Refused, SettingsError
+from shared.launcher.process import Server
+from shared.settings import Settings
+from tests.waiting import until
+
+
+def job(*images: dict[str, Any], state: str = "running", position: int | None = None) -> dict[str, Any]:
+    return {"id": 17, "state": state, "position": position, "images": list(images), "links": {"page": "/jobs/17"}}
+
+
+def image(state: str = "running", step: int = 0, phase: str = "", index: int = 0) -> dict[str, Any]:
+    links = {"picture": f"/api/v1/jobs/17/images/{index}/picture.png"}
+    return {
+        "index": index,
+        "state": state,
+        "step": step,
+        "steps": 20,
+        "phase": phase,
+        "seed": 7 + index,
+        "links": links,
+    }
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (job(image("queued"), state="queued", position=3), "queued, 3 ahead"),
+        (job(image("queued"), state="queued", position=0), "queued"),
+        (job(image(phase="load")), "loading the checkpoint"),
+        (job(image()), "starting"),
+        (job(image(step=8, phase="steps")), "step 8 of 20"),
+        (job(image("succeeded"), image(step=2)), "1 of 2 pictures, step 2 of 20"),
+        (job(image("succeeded"), state="succeeded"), "succeeded"),
+    ],
+)
+def test_progress_in_words(told: dict[str, Any], words: str):
+    assert describe(told) == words
+
+
+def picture_client(data: bytes = b"png") -> Client:
+    return Client("http://127.0.0.1:1", transport=httpx.MockTransport(lambda _: httpx.Response(200, content=data)))
+
+
+def test_saved_picture_never_overwrites(tmp_path: Path):
+    names = [save(picture_client(), job(), image(), tmp_path).name for _ in range(3)]
+    assert names == ["00017-0-seed7.png", "00017-0-seed7-2.png", "00017-0-seed7-3.png"]
+
+
+def test_folder_that_is_gone_is_told_with_where_the_picture_is(tmp_path: Path):
+    with pytest.raises(FarmError, match=r"/jobs/17.*--out"):
+        save(picture_client(), job(), image(), tmp_path / "gone")
+
+
+@pytest.fixture
+def log_folder(tmp_path: Path) -> Path:
+    (tmp_path / "api.log").write_text("one\ntwo\nthree\n")
+    (tmp_path / "workers.log").write_text("four\n")
+    return tmp_path
+
+
+def test_logs_name_their_part(log_folder: Path, capsys: pytest.CaptureFixture[str]):
+    logs.show(log_folder, (), lines=2, follow=False, as_json=False)
+    assert capsys.readouterr().out.splitlines() == ["api     │ two", "api     │ three", "workers │ four"]
+
+
+def test_log_of_one_part(log_folder: Path, capsys: pytest.CaptureFixture[str]):
+    logs.show(log_folder, ("workers",), lines=9, follow=False, as_json=True)
+    assert capsys.readouterr().out == '{"part": "workers", "line": "four"}\n'
+
+
+def test_log_of_an_unknown_part_names_those_there_are(log_folder: Path):
+    with pytest.raises(NotFound, match="There are logs of api, workers"):
+        logs.show(log_folder, ("gpu",), lines=9, follow=False, as_json=False)
+
+
+def test_log_is_read_on_from_whole_lines(tmp_path: Path):
+    path = tmp_path / "api.log"
+    path.write_text("one\ntw")
+    log = logs.LogFile(path)
+    assert list(log.new_lines()) == ["one"]
+    path.write_text("one\ntwo\n")
+    assert list(log.new_lines()) == ["two"]
+    path.write_text("new\n")
+    assert list(log.new_lines()) == ["new"]
+
+
+def test_large_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parts, "_LONGEST_LOG_BYTES", 3)
+    (tmp_path / "api.log").write_text("four")
+    (tmp_path / "workers.log").write_text("3\n")
+    parts.shorten_logs(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["api.log.1", "workers.log"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_is_a_request_to_stop(number: signal.Signals):
+    with StopRequest() as stop, caught(stop.ask):
+        assert not stop.wait(0)
+        os.kill(os.getpid(), number)
+        assert stop.wait(5)
+
+
+def test_signals_do_again_what_they_did_before():
+    before = signal.getsignal(signal.SIGTERM)
+    with caught(lambda: None):
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_is_ignored_stays_ignored():
+    code = """
+import os, signal
+from api.cli.interrupts import caught, raise_interrupt
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with caught(raise_interrupt):
+    os.kill(os.getpid(), signal.SIGHUP)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def part(tmp_path: Path):
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    made = Part(Server("part", command, tmp_path, tmp_path / "log", lambda: True, ((signal.SIGTERM, 5.0),)))
+    made.start()
+    yield made
+    made.server.stop()
+
+
+def kill(part: Part) -> None:
+    os.kill(part.server.pid or 0, signal.SIGKILL)
+    until(lambda: not part.server.alive, what="the process's end")
+
+
+def test_part_that_lives_is_left_alone(part: Part):
+    assert not part.tend()
+
+
+def test_part_that_died_starts_again_at_once(part: Part):
+    kill(part)
+    assert part.tend()
+    assert part.server.alive
+
+
+def test_part_that_keeps_dying_has_to_wait(part: Part):
+    kill(part)
+    part.tend()
+    kill(part)
+    assert not part.tend()
+
+
+def test_taken_port_is_passed_by():
+    told: list[str] = []
+    with create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        settings = Settings.model_construct(_fields_set=set(), port=taken)
+        with farm.listen(settings, told.append) as listener:
+            assert listener.getsockname()[1] not in {0, taken}
+    assert str(taken) in told[0]
+
+
+def test_taken_port_that_was_asked_for_is_an_error():
+    with create_server(("127.0.0.1", 0)) as other, pytest.raises(SettingsError, match="FARM_PORT"):
+        farm.listen(Settings(port=other.getsockname()[1]), lambda _: None)
+
+
+def test_doctor_points_out_a_misspelt_variable():
+    finding = doctor.check_settings({"FARM_PROT": "80", "FARM_HOME": "/tmp", "HOME": "/root"})
+    assert finding.level == "note"
+    assert "FARM_PROT means nothing; FARM_PORT?" in finding.text
+
+
+def test_doctor_refuses_an_unknown_check():
+    with pytest.raises(Refused) as refusal:
+        doctor.examine({}, ["tourch"], as_json=False)
+    assert "torch" in refusal.value.fields[0].accepted
+
+
+def test_doctor_names_a_setting_that_cannot_be_used(capsys: pytest.CaptureFixture[str]):
+    assert doctor.examine({"FARM_PORT": "eighty"}, [], as_json=False) == 1
+    assert "FARM_PORT='eighty'" in capsys.readouterr().out
+
+
+def test_doctor_leaves_no_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    home = tmp_path / "home"
+    checks = ["home", "disk", "database", "migrations", "redis", "storage", "api", "workers"]
+    assert doctor.examine({"FARM_HOME": str(home)}, checks, as_json=True) == 0
+    assert not home.exists()
+
+
+def test_doctor_sees_an_open_home(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    tmp_path.chmod(0o755)
+    assert doctor.examine({"FARM_HOME": str(tmp_path)}, ["home"], as_json=False) == 1
+    assert f"chmod 700 {tmp_path}" in capsys.readouterr().out
+
+
+def test_markup_in_a_prompt_is_text():
+    assert terminal.shorten("a [bold]cat[/] and more", 12) == r"a \[bold]cat…"
