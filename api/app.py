@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask_openapi3 import OpenAPI
 
 from api import auth, guard, metrics, problems
-from api.documents import EVERYWHERE, INFO, SECURITY
+from api.documents import INFO, SECURITY
 from api.pages import site
 from api.requests import IdConverter
 from api.routes import catalogue, events, health, images, jobs, reference
@@ -21,7 +21,6 @@ def create_app(settings: Settings) -> OpenAPI:
         "api",
         info=INFO,
         security_schemes=SECURITY,
-        responses=EVERYWHERE,
         doc_ui=False,
         validation_error_model=problems.Problem,
         validation_error_callback=problems.refuse_fields,

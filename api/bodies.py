@@ -20,7 +20,7 @@ def read_json() -> object:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
     try:
-        return _nameable(json.loads(request.get_data(cache=False)))
+        return _nameable(json.loads(_read()))
     except json.JSONDecodeError as error:
         raise _malformed(f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except UnicodeDecodeError:
@@ -33,6 +33,13 @@ def read_json() -> object:
 
 def _malformed(message: str) -> Malformed:
     return Malformed(f"The body {message}.", (FieldError("body", message, _ACCEPTED),))
+
+
+def _read() -> bytes:
+    """Return the body, however it is sent. Raises RequestEntityTooLarge, before reading where the length is told."""
+    data = request.get_data(cache=False)
+    request.stream.read(1)  # werkzeug cuts a chunked body at the limit, and says so at the next read only
+    return data
 
 
 def _nameable(body: object) -> object:

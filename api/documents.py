@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask_openapi3 import Info, OpenAPI
+from flask_openapi3 import APIBlueprint, Info, OpenAPI, Tag
 from flask_openapi3.models import Schema
 from flask_openapi3.types import ResponseDict, SecuritySchemesDict
 from pydantic import BaseModel
@@ -35,6 +35,11 @@ SECURITY: Final[SecuritySchemesDict] = {
 def problem(description: str) -> Document:
     """Return the description of an error."""
     return {"description": description, "content": {PROBLEM_JSON: {"schema": _PROBLEM}}}
+
+
+def section(tag: str, module: str, prefix: str = "", name: str = "") -> APIBlueprint:
+    """Return the blueprint of some routes that stand under one heading, and whose errors look like all others."""
+    return APIBlueprint(name or tag, module, url_prefix=prefix, abp_tags=[Tag(name=tag)], abp_responses=EVERYWHERE)
 
 
 def answers(model: type[BaseModel], *statuses: int) -> ResponseDict:

@@ -11,6 +11,7 @@ from collections import Counter as Tally
 from collections.abc import Iterator
 from typing import Final
 
+import structlog
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -24,6 +25,8 @@ from shared.errors import Unavailable
 from shared.queue import views
 from shared.states import ImageState, WorkerState
 from shared.tables import Image, Worker
+
+log = structlog.get_logger(__name__)
 
 EXTENSION: Final = "stepfarm-metrics"
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -60,8 +63,10 @@ def init_app(app: Flask, services: Services) -> None:
 
     def count(answer: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "none"
+        took = time.perf_counter() - g.began
         requests.labels(route, request.method, answer.status_code).inc()
-        seconds.labels(route).observe(time.perf_counter() - g.began)
+        seconds.labels(route).observe(took)
+        log.debug("answered", method=request.method, path=request.path, status=answer.status_code, seconds=took)
         return answer
 
     app.before_request(begin)

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import structlog
 from gunicorn.app.base import BaseApplication
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from api.app import create_app
@@ -26,7 +28,7 @@ from shared import logs
 from shared.errors import SettingsError
 from shared.settings import Settings, load
 
-GRACE_SECONDS: Final = 10  # for requests in flight when the server is told to stop; streams and waits end at once
+GRACE_SECONDS: Final = 20  # for requests in flight when the server is told to stop; streams and waits end at once
 _BACKLOG: Final = 512
 
 log = structlog.get_logger(__name__)
@@ -71,6 +73,15 @@ class _Worker(ThreadWorker):
         super().handle_exit(sig, frame)
 
 
+class _Logger(Logger):
+    """gunicorn's few words, in the form of the farm's own logs."""
+
+    def setup(self, cfg: Config) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
 class _Server(BaseApplication):
     """gunicorn, configured by the farm's settings alone: it reads no file and no environment of its own."""
 
@@ -86,6 +97,7 @@ class _Server(BaseApplication):
             "workers": 1,
             "threads": self._settings.api_threads,
             "graceful_timeout": GRACE_SECONDS,
+            "logger_class": _Logger,
             "loglevel": "warning",
             "control_socket_disable": True,  # it would listen in the person's home folder
         }

@@ -21,7 +21,6 @@ from shared import catalogue, door
 from shared.database import transact
 from shared.errors import Conflict, NotFound
 from shared.events import JobChanged
-from shared.params import RenderParams
 from shared.queue import moves, views
 from shared.queue.submit import Submission
 from shared.queue.submit import submit as record
@@ -57,14 +56,16 @@ class Stored:
         return self.services.storage.get(self.key)
 
 
-def submit(services: Services, owner: str, params: RenderParams, idempotency_key: str | None = None) -> Submitted:
-    """Record a job and publish its tickets. Raises Refused naming every bad field, Conflict on a key used otherwise."""
+def submit(services: Services, owner: str, given: object, idempotency_key: str | None = None) -> Submitted:
+    """Record a job of what was given, a JSON object as it came, and publish its tickets.
+
+    Raises Refused naming every bad field, Conflict on a key used otherwise.
+    """
 
     def work(session: Session) -> Submission:
-        resolved, model_file = door.admit(session, params, services.settings.limits)
-        return record(
-            session, owner, resolved, checkpoint=model_file.sha256, idempotency_key=idempotency_key, asked=params
-        )
+        resolved, checkpoint = door.admit(session, given, services.settings.limits)
+        asked = door.parse(given)
+        return record(session, owner, resolved, checkpoint=checkpoint, idempotency_key=idempotency_key, asked=asked)
 
     submission = transact(services.sessions, work)
     if submission.is_new:

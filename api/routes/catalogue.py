@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
 
 from api import use_cases
-from api.documents import answers
+from api.documents import answers, section
 from api.listings import CheckpointsBody, SamplersBody, SchedulesBody, WorkersBody
 from api.replies import reply
 from api.representations import API
 from api.services import services
 
-blueprint = APIBlueprint("catalogue", __name__, url_prefix=API, abp_tags=[Tag(name="catalogue")])
+blueprint = section("catalogue", __name__, API)
 
 
 @blueprint.get("/checkpoints", responses=answers(CheckpointsBody, 200))

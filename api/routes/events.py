@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from flask import Response, request
-from flask_openapi3 import APIBlueprint, Tag
 
 from api import auth, sse, use_cases
-from api.documents import EVENTS, NOT_FOUND, content
+from api.documents import EVENTS, NOT_FOUND, content, section
 from api.representations import API
 from api.requests import JobPath
 from api.services import services
@@ -14,7 +13,7 @@ from shared.errors import Unavailable
 
 STREAM = content("text/event-stream", "progress, image and job events with ids; the last one is `end`.")
 
-blueprint = APIBlueprint("events", __name__, url_prefix=f"{API}/jobs", abp_tags=[Tag(name="jobs")])
+blueprint = section("jobs", __name__, f"{API}/jobs", name="events")
 
 
 @blueprint.get("/<id:job_id>/events", responses=STREAM | {"204": None} | NOT_FOUND, openapi_extensions=EVENTS)

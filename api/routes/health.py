@@ -6,18 +6,17 @@ from collections.abc import Callable
 from typing import Literal
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.documents import answers
+from api.documents import answers, section
 from api.replies import reply
 from api.services import Services, services
 from shared import migrate
 from shared.errors import FarmError, Unavailable
 
-blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="health")])
+blueprint = section("health", __name__)
 
 
 class AliveBody(BaseModel):

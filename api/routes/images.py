@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from flask import Response, request
-from flask_openapi3 import APIBlueprint, Tag
 
 from api import auth, use_cases
 from api.archives import zipped
-from api.documents import CONFLICT, NOT_FOUND, content
+from api.documents import CONFLICT, NOT_FOUND, content, section
 from api.representations import API
 from api.requests import ImagePath, JobPath
 from api.services import services
@@ -18,7 +17,7 @@ PICTURE = content("image/png", "The picture, with its parameters in a text chunk
 WEBP = content("image/webp", "The picture, small.")
 ZIP = content("application/zip", "The pictures.")
 
-blueprint = APIBlueprint("images", __name__, url_prefix=f"{API}/jobs", abp_tags=[Tag(name="images")])
+blueprint = section("images", __name__, f"{API}/jobs")
 
 
 @blueprint.get("/<id:job_id>/images/<id:index>/picture.png", responses=PICTURE | NOT_FOUND)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from hashlib import sha256
 
 from flask import Response, request
-from flask_openapi3 import APIBlueprint, Tag
 
 from api import auth, use_cases
 from api.bodies import read_json
-from api.documents import CONFLICT, NOT_FOUND, SUBMIT, answers
+from api.documents import CONFLICT, NOT_FOUND, SUBMIT, answers, section
 from api.replies import reply
 from api.representations import API, ChangeBody, JobBody, JobPageBody
 from api.requests import ImagePath, JobPath, JobsQuery, idempotency_key, wait_seconds
 from api.services import services
-from shared import door
 
-blueprint = APIBlueprint("jobs", __name__, url_prefix=f"{API}/jobs", abp_tags=[Tag(name="jobs")])
+blueprint = section("jobs", __name__, f"{API}/jobs")
 
 
 @blueprint.post("", responses=answers(JobBody, 200, 202) | CONFLICT, openapi_extensions=SUBMIT)
@@ -27,7 +25,7 @@ def submit() -> Response:
     job has ended, for that many seconds at most.
     """
     key, seconds = idempotency_key(), wait_seconds()
-    submitted = use_cases.submit(services(), auth.owner(), door.parse(read_json()), key)
+    submitted = use_cases.submit(services(), auth.owner(), read_json(), key)
     job, waited = submitted.job, False
     if seconds:
         job, waited = use_cases.wait(services(), auth.owner(), job.id, seconds)

@@ -1,0 +1,69 @@
+"""What the API says of itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from shared.params import RenderParams
+
+
+@pytest.fixture
+def document(client) -> dict[str, Any]:
+    return client.get("/openapi.json").get_json()
+
+
+def walk(node: object) -> list[dict[str, Any]]:
+    """Return every object inside."""
+    if isinstance(node, dict):
+        return [node, *(inner for value in node.values() for inner in walk(value))]
+    return [inner for value in node for inner in walk(value)] if isinstance(node, list) else []
+
+
+def test_it_is_openapi_3_1(document):
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["title"] == "Stepfarm"
+
+
+def test_every_route_of_the_api_is_in_it(app, document):
+    routes = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.rule.startswith("/api/") or rule.rule in {"/livez", "/readyz"}
+    }
+    told = {(path, method) for path, methods in document["paths"].items() for method in methods}
+    assert told == routes
+
+
+def test_every_reference_leads_somewhere(document):
+    references = {node["$ref"] for node in walk(document) if isinstance(node.get("$ref"), str)}
+    assert references
+    for reference in references:
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"], reference
+
+
+def test_every_operation_says_what_it_does_and_how_errors_look(document):
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert operation["summary"]
+            assert "<br" not in operation.get("description", "")
+            assert "application/problem+json" in operation["responses"]["422"]["content"]
+    ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_submission_takes_the_parameters(document):
+    content = document["paths"]["/api/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+    assert schema["properties"].keys() == RenderParams.model_fields.keys()
+    assert schema["properties"]["steps"]["default"] == 20
+    assert "required" not in schema
+
+
+def test_page_shows_every_path_and_loads_nothing_from_elsewhere(client, document):
+    page = client.get("/reference").text
+    assert all(path in page for path in document["paths"])
+    assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)

@@ -1,0 +1,140 @@
+"""The API as gunicorn serves it: a real process, a real socket."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from api import serve
+from shared.errors import SettingsError
+
+
+@dataclass
+class Served:
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def stop(self) -> float:
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def served(settings, environ) -> Iterator[Served]:
+    with serve.listen(settings) as listener:
+        process = subprocess.Popen(serve.command(listener), env=environ, pass_fds=[listener.fileno()])
+        url = serve.address(listener)
+    try:
+        httpx.get(f"{url}/livez", timeout=30)  # who comes early waits in the socket's queue
+        yield Served(process, url)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_port_zero_is_a_real_port_before_the_server_starts(settings):
+    with serve.listen(settings) as listener:
+        assert serve.address(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert listener.getsockname()[1] != 0
+
+
+def test_taken_port_is_told(settings):
+    with serve.listen(settings) as listener:
+        taken = settings.model_copy(update={"port": listener.getsockname()[1]})
+        with pytest.raises(SettingsError, match="FARM_PORT"):
+            serve.listen(taken)
+
+
+def test_other_address_than_loopback_is_not_listened_on_without_keys(settings):
+    with pytest.raises(SettingsError, match="FARM_API_KEYS"):
+        serve.listen(settings.model_copy(update={"host": "0.0.0.0"}))
+
+
+def test_job_is_taken_and_told(served, checkpoint_factory):
+    checkpoint_factory()
+    with httpx.Client(base_url=served.url) as client:
+        answer = client.post("/api/v1/jobs", json={"prompt": "x"})
+        assert answer.status_code == 202
+        assert client.get(answer.headers["Location"]).json()["params"]["prompt"] == "x"
+
+
+def test_body_of_fifty_megabytes_is_refused_before_it_is_read(served):
+    host, port = served.url.removeprefix("http://").split(":")
+    head = (
+        f"POST /api/v1/jobs HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {50 * 2**20}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), 10) as connection:
+        connection.sendall(head.encode() + b'{"prompt": "')  # and no more: the answer does not wait for the rest
+        answer = connection.recv(65536).decode()
+    assert answer.startswith("HTTP/1.1 413 ")
+    assert "application/problem+json" in answer
+
+
+def test_client_that_sends_fifty_megabytes_hears_why_they_are_refused(served):
+    answer = httpx.post(
+        f"{served.url}/api/v1/jobs", content=b"a" * 50 * 2**20, headers={"Content-Type": "application/json"}, timeout=30
+    )
+    assert answer.status_code == 413
+    assert answer.json()["detail"]
+
+
+def test_chunked_body_over_the_limit_is_refused(served):
+    def chunks():
+        for _ in range(64):
+            yield b" " * 2**16
+
+    answer = httpx.post(f"{served.url}/api/v1/jobs", content=chunks(), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+
+
+def test_header_that_holds_a_line_break_never_gets_in(served):
+    host, port = served.url.removeprefix("http://").split(":")
+    head = f"GET /livez HTTP/1.1\r\nHost: {host}:{port}\r\nIdempotency-Key: a\rb: c\r\n\r\n"
+    with socket.create_connection((host, int(port)), 10) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+
+def test_stopping_does_not_wait_for_streams(served, job_factory):
+    job = job_factory()
+    with httpx.stream("GET", f"{served.url}/api/v1/jobs/{job.id}/events", timeout=30) as stream:
+        assert next(stream.iter_lines()) == "event: job"
+        assert served.stop() < serve.GRACE_SECONDS / 2
+    assert served.process.returncode == 0
+
+
+def test_api_that_has_served_all_kinds_of_requests_has_loaded_no_tensors(environ, settings, checkpoint_factory):
+    checkpoint_factory()
+    script = """
+import json, sys
+from api.app import create_app
+from shared.settings import load
+
+client = create_app(load()).test_client()
+statuses = [
+    client.get("/readyz").status_code,
+    client.post("/api/v1/jobs", json={"prompt": "x"}).status_code,
+    client.get("/").status_code,
+    client.get("/jobs").status_code,
+    client.get("/metrics").status_code,
+]
+heavy = sorted({"torch", "diffusers", "transformers", "safetensors", "worker"} & set(sys.modules))
+print(json.dumps([statuses, heavy]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [[200, 202, 200, 200, 200], []]
