@@ -7,6 +7,7 @@ import sys
 from typing import Final
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 from shared.settings import Settings
@@ -69,6 +70,10 @@ def configure(settings: Settings) -> None:
 
 
 def _rendering(log_format: str) -> list[Processor]:
+    """Tracebacks show no local values: those hold keys, prompts and connection strings."""
     if log_format == "json":
-        return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        told = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+        return [told, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    return [
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    ]

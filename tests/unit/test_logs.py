@@ -67,6 +67,19 @@ def test_a_traceback_stays_on_its_line(tmp_path, capsys):
     assert line["exception"][0]["exc_type"] == "ValueError"
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_tells_no_values(tmp_path, capsys, log_format):
+    configured(tmp_path, log_format=log_format)
+    try:
+        key = "".join(["a-", "secret"])
+        int(key[:0])
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    told = capsys.readouterr().err
+    assert "ValueError" in told
+    assert "a-secret" not in told
+
+
 def test_what_is_below_the_level_is_left_out(tmp_path, capsys):
     configured(tmp_path, log_format="json", log_level="warning")
     structlog.get_logger("a").info("small")
