@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -51,8 +51,15 @@ def parse(given: object) -> RenderParams:
     return _spelled(params)
 
 
-def admit(session: Session, given: object, limits: Limits) -> tuple[RenderParams, ModelFile]:
-    """Return the resolved parameters and the checkpoint of what is asked for: a JSON object, or parameters.
+class Admitted(NamedTuple):
+    """What may be submitted: complete parameters, and the SHA-256 of the checkpoint that they name."""
+
+    params: RenderParams
+    checkpoint: str
+
+
+def admit(session: Session, given: object, limits: Limits) -> Admitted:
+    """Return what a JSON object, or parameters read before, ask for, ready to be submitted.
 
     Resolved: the seed is drawn, the size is the checkpoint's own, the checkpoint's name has its hash. Raises Refused.
     """
@@ -64,9 +71,9 @@ def admit(session: Session, given: object, limits: Limits) -> tuple[RenderParams
         problems += refused.fields
     resolved = _resolved(params, file)
     problems += [*_misnamed(params), *_beyond(resolved, limits)]
-    if problems or file is None:
+    if problems or file is None or file.sha256 is None:
         raise _refused(problems)
-    return resolved, file
+    return Admitted(resolved, file.sha256)
 
 
 def _read(given: object, limits: Limits) -> tuple[RenderParams, list[FieldError]]:

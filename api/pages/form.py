@@ -14,7 +14,6 @@ from api import auth, use_cases
 from api.listings import CheckpointBody
 from api.pages import farm
 from api.services import Services, services
-from shared import door
 from shared.errors import FieldError, Refused
 from shared.params import NATIVE_SIZE, RenderParams
 from shared.samplers import SAMPLERS, SCHEDULES
@@ -66,7 +65,7 @@ def submit() -> AnyResponse:
     """Submit what was typed and go to the job's page, or show the form again with what was wrong."""
     given = {name: request.form.get(name, "") for name in LABELS}
     try:
-        submitted = use_cases.submit(services(), auth.owner(), door.parse(read(given)))
+        submitted = use_cases.submit(services(), auth.owner(), read(given))
     except Refused as refused:
         return Response(_page(given, refused), refused.status)
     return redirect(submitted.job.links.page, 303)

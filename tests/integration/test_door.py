@@ -33,8 +33,8 @@ def refusals(admit):
 
 
 def test_what_is_left_out_is_filled_in(admit):
-    params, file = admit({"prompt": "a lake"})
-    assert file.sha256 == "d" * 64
+    params, checkpoint = admit({"prompt": "a lake"})
+    assert checkpoint == "d" * 64
     assert params.is_resolved
     assert params.model_dump(exclude={"seed"}) == {
         "prompt": "a lake", "negative_prompt": "", "checkpoint": "demo [dddddddddd]", "width": 128, "height": 128,
