@@ -2,20 +2,42 @@
 // as the page itself and swapped in, part by part (`data-part`), so that each thing is drawn by one template only.
 // Without events (none on this page, too many streams, a proxy in between) the page is fetched every `data-poll` ms.
 
+const PAUSE = 300; // milliseconds that changes are gathered for before one fetch
+const PREVIEW = 1000; // milliseconds between two previews of an image
+
 const main = document.querySelector("main");
 const drawn = new Map(parts(document).map((part) => [part.dataset.part, part.outerHTML]));
-let pending = null;
+const asked = new Map(); // image -> when its preview was asked for
+let wanted = false;
+let busy = false;
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const isOpen = () => main.querySelector('[data-open="yes"]') !== null;
 
 function parts(root) {
   return [...root.querySelectorAll("[data-part]")];
 }
 
+// One fetch for all that happened since the last one; what happens meanwhile leads to another.
 async function refresh() {
+  wanted = true;
+  if (busy) return;
+  busy = true;
+  while (wanted) {
+    await pause(PAUSE);
+    wanted = false;
+    await redraw().catch(() => {}); // the next event or poll tries again
+  }
+  busy = false;
+}
+
+async function redraw() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of parts(fresh)) swap(part.dataset.part, part);
-  tellMoments(main);
+  tellMoments();
+  tellNews();
 }
 
 function swap(name, part) {
@@ -33,21 +55,13 @@ function keepPreview(old, part) {
   if (!shown || !next) return;
   const source = next.src;
   next.src = shown.src;
-  showPreview(next, source);
+  load(next, source);
 }
 
-function showPreview(preview, source) {
+function load(image, source) {
   const next = new Image();
-  next.onload = () => { preview.src = next.src; };
+  next.onload = () => { image.src = next.src; };
   next.src = source;
-}
-
-// At most one fetch a second, however many events ask for it.
-function refreshSoon() {
-  pending ??= setTimeout(async () => {
-    await refresh().catch(() => {}); // the next event or poll tries again
-    pending = null;
-  }, 300);
 }
 
 function onProgress(event) {
@@ -55,17 +69,27 @@ function onProgress(event) {
   const card = main.querySelector(`[data-index="${index}"]`);
   if (!card) return;
   const bar = card.querySelector("progress");
-  if (!bar || card.dataset.attempt !== String(attempt) || card.dataset.phase !== phase) return refreshSoon();
-  bar.value = steps ? step / steps : 0;
+  if (!bar || card.dataset.attempt !== String(attempt) || card.dataset.phase !== phase) return refresh();
+  move(bar, steps ? step / steps : 0);
   if (phase === "steps") card.querySelector('[data-shows="words"]').firstChild.data = `step ${step} of ${steps}`;
-  const preview = card.querySelector("[data-preview]");
-  if (preview) showPreview(preview, `${preview.dataset.preview}?attempt=${attempt}&step=${step}`);
+  showPreview(card.querySelector("[data-preview]"), index, `attempt=${attempt}&step=${step}`);
 }
 
-const isOpen = () => main.querySelector('[data-open="yes"]') !== null;
+// The job's bar is the mean of its images' bars.
+function move(bar, value) {
+  const whole = main.querySelector("progress.of-job");
+  if (whole) whole.value += (value - bar.value) / Number(main.dataset.images);
+  bar.value = value;
+}
 
-function poll(milliseconds, wanted = () => true) {
-  setInterval(() => { if (!document.hidden && wanted()) refreshSoon(); }, milliseconds);
+function showPreview(image, index, version) {
+  if (!image || performance.now() - (asked.get(index) ?? -PREVIEW) < PREVIEW) return;
+  asked.set(index, performance.now());
+  load(image, `${image.dataset.preview}?${version}`);
+}
+
+function poll(milliseconds, isWanted = () => true) {
+  setInterval(() => { if (!document.hidden && isWanted()) refresh(); }, milliseconds);
 }
 
 function listen(address) {
@@ -74,20 +98,26 @@ function listen(address) {
   source.onopen = () => { streams = true; };
   source.onerror = () => { streams = false; };
   source.addEventListener("progress", onProgress);
-  source.addEventListener("end", () => { source.close(); refreshSoon(); });
-  for (const kind of ["image", "job"]) source.addEventListener(kind, refreshSoon);
+  for (const kind of ["image", "job"]) source.addEventListener(kind, refresh);
+  source.addEventListener("end", () => { source.close(); streams = false; refresh(); });
   poll(Number(main.dataset.poll), () => isOpen() && !streams);
 }
 
+// Screen readers hear how the job stands when that changes; the place they listen to is never swapped.
+function tellNews() {
+  const [news, words] = ["news", "state"].map((name) => main.querySelector(`[data-shows="${name}"]`));
+  if (news && words && news.textContent !== words.textContent) news.textContent = words.textContent;
+}
+
 // Moments in the person's own time and language.
-function tellMoments(root) {
+function tellMoments() {
   const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-  for (const time of root.querySelectorAll("time:not([title])")) {
+  for (const time of main.querySelectorAll("time:not([title])")) {
     time.title = time.textContent;
     time.textContent = format.format(new Date(time.dateTime));
   }
 }
 
-tellMoments(main);
+tellMoments();
 if (!main.dataset.events) poll(Number(main.dataset.poll));
 else if (isOpen()) listen(main.dataset.events);

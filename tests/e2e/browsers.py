@@ -1,0 +1,60 @@
+"""A headless Chromium, as Playwright drives it; and a farm for it to look at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from playwright.sync_api import Browser, sync_playwright
+
+from api import serve
+from shared.settings import load
+from tests.servers import await_answer
+
+INSTALL: Final = "apt-get install chromium"
+FLAGS: Final = (
+    "--no-sandbox",  # it is root in a container, and sees this machine's pages only
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
+_GIVEN: Final = os.environ.get("FARM_TEST_BROWSER")  # read now: tests run without any FARM_* variable
+ROOT: Final = Path(__file__).parents[2]
+
+
+def find_chromium() -> str | None:
+    """Return where a Chromium is: FARM_TEST_BROWSER, or one on PATH."""
+    return _GIVEN or next((path for name in _NAMES if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def opened(executable: str) -> Iterator[Browser]:
+    """Yield a headless Chromium, gone at the end of the block."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def served(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the address of an API process with the settings of `environ`, as `farm up` starts it."""
+    with serve.listen(load(environ)) as listener:
+        process = subprocess.Popen(serve.command(listener), env=dict(environ), cwd=ROOT, pass_fds=[listener.fileno()])
+        try:
+            await_answer(f"{serve.address(listener)}/livez", process)
+            yield serve.address(listener)
+        finally:
+            process.terminate()
+            process.wait(20)
