@@ -19,10 +19,10 @@ from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody
 from api.services import Services
 from shared import catalogue, door
 from shared.database import transact
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, NotFound, Refused
 from shared.events import JobChanged
 from shared.queue import moves, views
-from shared.queue.submit import Submission
+from shared.queue.submit import Submission, repeated
 from shared.queue.submit import submit as record
 from shared.states import ImageState
 from shared.storage import Kind, job_prefix, key
@@ -63,6 +63,9 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     """
 
     def work(session: Session) -> Submission:
+        earlier = _earlier(session, owner, given, idempotency_key)
+        if earlier:
+            return earlier
         resolved, checkpoint = door.admit(session, given, services.settings.limits)
         asked = door.parse(given)
         return record(session, owner, resolved, checkpoint=checkpoint, idempotency_key=idempotency_key, asked=asked)
@@ -195,6 +198,14 @@ def rescan(services: Services) -> None:
 def workers(services: Services) -> WorkersBody:
     """Return the workers that are alive."""
     return WorkersBody.of(transact(services.sessions, views.workers))
+
+
+def _earlier(session: Session, owner: str, given: object, idempotency_key: str | None) -> Submission | None:
+    """Return the job that the same request has brought before: it is not refused for what has changed since."""
+    try:
+        return repeated(session, owner, idempotency_key, door.parse(given)) if idempotency_key else None
+    except Refused:
+        return None  # the door goes on to say all that is wrong with it
 
 
 def _changed(services: Services, owner: str, job_id: int, images: int) -> ChangeBody:

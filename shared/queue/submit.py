@@ -87,6 +87,15 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
     return Submission(job, is_new=True)
 
 
+def repeated(session: Session, owner: str, idempotency_key: str, asked: RenderParams) -> Submission | None:
+    """Return the job that the key has brought before; None where it is new. Raises Conflict for another request.
+
+    Asked before the door is, so that a request which comes again is not refused for what has changed since.
+    """
+    known = session.scalar(select(Job.id).where(Job.owner == owner, Job.idempotency_key == idempotency_key))
+    return None if known is None else _earlier(session, owner, idempotency_key, _digest(asked))
+
+
 def cost(params: RenderParams) -> int:
     """Return the work of one image: rows x steps x latent cells."""
     return params.rows * params.steps * _cells(params)

@@ -6,12 +6,14 @@ import time
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from api.services import Services
 from shared.database import Sessions, transact
 from shared.queue import moves
 from shared.storage import key
+from shared.tables import ModelFile
 from tests.conftest import CheckpointFactory, JobFactory
 from tests.integration.queueing import Farmhand
 
@@ -58,6 +60,15 @@ def test_same_idempotency_key_with_another_body_is_a_conflict(client):
     answer = submit(client, {"Idempotency-Key": "k-1"}, steps=3)
     assert answer.status_code == 409
     assert "k-1" in answer.get_json()["detail"]
+
+
+def test_request_that_comes_again_is_not_refused_for_what_has_changed_since(client, sessions):
+    first = submit(client, {"Idempotency-Key": "k-1"})
+    with sessions.begin() as session:
+        session.execute(update(ModelFile).values(usable=False, reason="gone"))
+    again = submit(client, {"Idempotency-Key": "k-1"})
+    assert again.get_json()["id"] == first.get_json()["id"]
+    assert submit(client, {"Idempotency-Key": "k-2"}).status_code == 422
 
 
 @pytest.mark.parametrize("key", ["", "a b", "ä", "x" * 201, "tab\there"])
