@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 from flask.testing import FlaskClient
+from redis.connection import AbstractConnection
 from sqlalchemy import update
 from werkzeug.test import TestResponse
 
@@ -16,6 +18,7 @@ from shared.storage import key
 from shared.tables import ModelFile
 from tests.conftest import CheckpointFactory, JobFactory
 from tests.integration.queueing import Farmhand
+from tests.waiting import until
 
 PROMPT = "a photo of the sea at night"
 
@@ -85,6 +88,35 @@ def test_tickets_are_published_after_the_commit(client, services, monkeypatch):
     monkeypatch.setattr(type(services.tickets), "publish", lambda self, pool, n: seen.append((pool, n)))
     submit(client, count=3)
     assert seen == [("default", 3)]
+
+
+def test_door_leaves_redis_to_threads_of_its_own(client, services, monkeypatch):
+    speakers = set()
+    send = AbstractConnection.send_packed_command
+
+    def noted(self, *arguments, **options):
+        speakers.add(threading.current_thread())
+        return send(self, *arguments, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", noted)
+    submit(client)
+    assert services.tickets.flush()
+    assert speakers
+    assert threading.current_thread() not in speakers
+
+
+def test_waiting_ends_with_the_job(client, sessions):
+    def render():
+        hand = Farmhand(sessions)
+        hand.finish(until(hand.worker().claim))
+
+    worker = threading.Thread(target=render)
+    worker.start()
+    answer = submit(client, {"Prefer": "wait=60"})
+    worker.join()
+    assert answer.status_code == 200
+    assert answer.get_json()["state"] == "succeeded"
+    assert answer.get_json()["progress"] == 1
 
 
 def test_waiting_ends_with_the_time_when_nobody_renders(client):
