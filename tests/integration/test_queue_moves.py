@@ -118,6 +118,18 @@ def test_finish_of_an_image_that_another_worker_has_now_is_refused(hand, job_fac
     assert hand.images(job.id)[0].attempt == fresh.attempt
 
 
+def test_finish_of_an_earlier_attempt_by_the_same_worker_is_refused(hand, job_factory):
+    job_factory()
+    worker = hand.worker()
+    earlier = worker.claim()
+    hand.run(moves.hand_back, worker.id, {earlier.image_id: 1})
+    later = worker.claim()
+
+    assert hand.finish(earlier) == Finish.REFUSED
+    assert hand.finish(later) == Finish.COMMITTED
+    assert hand.finish(earlier) == Finish.REFUSED
+
+
 def test_finish_after_a_cancel_is_refused(hand, job_factory):
     job = job_factory()
     claim = hand.worker().claim()
@@ -142,6 +154,31 @@ def test_fail_keeps_the_reason_and_fails_the_job_even_beside_cancelled_images(ha
     assert hand.job(job.id).state == "failed"
     assert hand.run(moves.fail, claims[1], "again") == Finish.ALREADY_MINE
     assert hand.run(moves.fail, claims[0], "too late") == Finish.REFUSED
+
+
+def test_fail_takes_any_text_as_its_reason(hand, job_factory):
+    job = job_factory()
+
+    hand.run(moves.fail, hand.worker().claim(), "cannot read \udcff\x00.safetensors" + "x" * 5000)
+
+    reason = hand.images(job.id)[0].reason
+    assert reason.startswith("cannot read ??.safetensors")
+    assert len(reason) == moves.REASON_CHARS
+
+
+def test_a_newcomer_is_served_within_as_many_claims_as_owners_wait(hand, job_factory):
+    for owner in ("ann", "bob", "eve"):
+        job_factory(owner=owner, count=10)
+    worker = hand.worker()
+    for _ in range(6):
+        hand.finish(worker.claim())
+    for _ in range(3):
+        worker.claim()
+    newcomer = job_factory(owner="zoe")
+
+    served = [worker.claim().job_id for _ in range(4)]
+
+    assert newcomer.id in served
 
 
 def test_cancel_ends_queued_and_running_images_and_tells_which_ran(hand, job_factory):
