@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-SIDE: Final = 8  # cells of a latent that the map is fitted on
+SIDE: Final = 4  # cells of a latent that the map is fitted on
 SAMPLES: Final = 8
 
 
@@ -30,7 +30,7 @@ def preview(denoised: Tensor, latent_rgb: Tensor) -> NDArray[np.uint8]:
 def latent_rgb(vae: AutoencoderKL, latent_scale: float) -> Tensor:
     """Return the linear map [5, 3] from a latent's channels and 1 to colours in -1..1 closest to `vae`.
 
-    Least squares over what the VAE decodes from flat latents: each picture is one colour, so a cell's colour is its own.
+    Least squares over what the VAE decodes from flat latents: such a picture is of one colour.
     """
     weight = next(vae.parameters())
     latents = _flat_latents()

@@ -39,11 +39,12 @@ def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
     if path.suffix != SAFETENSORS and path.suffix not in PICKLES:
         raise ModelFileError(f"is no model file: {SAFETENSORS} and {', '.join(sorted(PICKLES))} are read")
     try:
-        if path.stat().st_size == 0:
-            raise ModelFileError("the file is empty")
-        return _safetensors(path, where) if path.suffix == SAFETENSORS else _pickled(path, where)
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise ModelFileError("the file is empty")
     except OSError as error:
-        raise ModelFileError(f"cannot be read: {error.strerror or error}") from error
+        raise ModelFileError(f"cannot be read: {error.strerror}") from error
+    return _safetensors(path, where) if path.suffix == SAFETENSORS else _pickled(path, where)
 
 
 def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
@@ -52,7 +53,7 @@ def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
             if where == "cpu":
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ModelFileError(f"is damaged or no safetensors file ({error})") from error
 
 
@@ -67,7 +68,7 @@ def _pickled(path: Path, where: Where) -> dict[str, Tensor]:
             content = torch.load(path, map_location=where, weights_only=True, mmap=is_zip and where == "cpu")
     except pickle.UnpicklingError as error:
         raise ModelFileError(f"holds code or objects, which are not loaded ({_first_line(error)})") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (RuntimeError, ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ModelFileError(f"is damaged or no PyTorch file ({_first_line(error)})") from error
     return _tensors_in(content)
 

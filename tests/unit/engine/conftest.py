@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from shared.params import RenderParams
+from tests.checkpoints import NATIVE_SIZE, write_tiny
+from worker.engine import checkpoints
+from worker.engine.devices import Device, device
+from worker.engine.engine import Engine
+from worker.engine.weights import Weights
+
+
+@pytest.fixture(scope="session")
+def cpu() -> Device:
+    return device("cpu:0")
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_path: Path, cpu: Device) -> Weights:
+    return checkpoints.load(tiny_path, cpu, torch.float32)
+
+
+@pytest.fixture
+def engine(cpu: Device) -> Iterator[Engine]:
+    engine = Engine(cpu)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture
+def params() -> RenderParams:
+    return RenderParams(
+        prompt="sea at night", checkpoint="tiny", width=NATIVE_SIZE, height=NATIVE_SIZE, steps=4, cfg_scale=3.0, seed=7
+    )

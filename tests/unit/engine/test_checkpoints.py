@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+
+from shared.errors import ModelFileError
+from tests.checkpoints import layout
+from worker.engine import checkpoints, layouts, networks
+from worker.engine.devices import Device
+from worker.engine.files import Inspection, inspect
+from worker.engine.weights import Weights
+
+Tensors = dict[str, torch.Tensor]
+UNET_BIAS = "model.diffusion_model.out.2.bias"
+TEXT = "cond_stage_model.transformer."
+
+
+@pytest.fixture
+def tensors(tiny_path: Path) -> Tensors:
+    return safetensors.torch.load_file(tiny_path)
+
+
+@pytest.fixture
+def write(tiny_path: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write tensors as a checkpoint of the tiny sizes."""
+
+    def write(content: object, name: str = "other.safetensors", *, yaml: bool = True) -> Path:
+        path = tmp_path / name
+        if path.suffix == ".safetensors":
+            safetensors.torch.save_file(content, path)
+        else:
+            torch.save(content, path)
+        if yaml:
+            shutil.copy(tiny_path.with_suffix(".yaml"), path.with_suffix(".yaml"))
+        return path
+
+    return write
+
+
+def assert_same(one: Weights, other: Weights) -> None:
+    for name in ("unet", "vae", "text_encoder"):
+        expected = getattr(other, name).state_dict()
+        for key, value in getattr(one, name).state_dict().items():
+            assert torch.equal(value, expected[key]), (name, key)
+
+
+def reason(path: Path, cpu: Device) -> str:
+    """Why `path` is no checkpoint: the catalogue and the loader say the same."""
+    with pytest.raises(ModelFileError) as error:
+        checkpoints.load(path, cpu, torch.float32)
+    assert inspect(path).reason == str(error.value)
+    return str(error.value)
+
+
+def test_every_weight_of_a_file_reaches_its_network_bit_for_bit(tiny: Weights, tiny_path: Path, tensors: Tensors) -> None:
+    reference, _ = layout().load(tiny_path)
+    expected = layout().original_tensors(reference)
+    loaded = layout().Checkpoint(tiny.unet, tiny.vae, tiny.text_encoder, tiny.latent_scale)
+    for name, value in layout().original_tensors(loaded).items():
+        assert torch.equal(value, expected[name]), name
+        assert torch.equal(value, tensors[name].float()), name
+    assert len(expected) == len(tensors)
+
+
+def test_the_figures_of_a_file_are_its_yamls(tiny: Weights) -> None:
+    assert tiny.latent_scale == 0.5
+    assert tiny.native_size == 64
+    assert tiny.predicts_velocity is False
+    assert tiny.sigmas.lowest == pytest.approx(0.0291675, rel=2e-5)
+    assert tiny.bytes == sum(w.nbytes for n in (tiny.unet, tiny.vae, tiny.text_encoder) for w in n.parameters())
+
+
+def test_inspect_says_what_a_file_is(tiny_path: Path) -> None:
+    assert inspect(tiny_path) == Inspection("checkpoint", "sd1", 64, None)
+
+
+def test_weights_stored_in_half_precision_are_loaded_in_the_format_asked_for(tiny_path: Path, cpu: Device) -> None:
+    weights = checkpoints.load(tiny_path, cpu, torch.bfloat16)
+    assert weights.dtype == torch.bfloat16
+    assert next(weights.text_encoder.parameters()).dtype == torch.bfloat16
+    assert next(weights.vae.parameters()).dtype == torch.float32
+
+
+def test_a_file_may_be_replaced_while_it_is_loaded(tiny: Weights, tiny_path: Path, tmp_path: Path, cpu: Device) -> None:
+    path = shutil.copy(tiny_path, tmp_path / "gone.safetensors")
+    shutil.copy(tiny_path.with_suffix(".yaml"), tmp_path / "gone.yaml")
+    weights = checkpoints.load(path, cpu, torch.float32)
+    os.truncate(path, 0)
+    assert_same(weights, tiny)
+
+
+def test_velocity_is_read_from_the_yaml(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
+    path = write(tensors)
+    config = yaml.safe_load(path.with_suffix(".yaml").read_text())
+    config["model"]["params"]["parameterization"] = "v"
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(config))
+    assert checkpoints.load(path, cpu, torch.float32).predicts_velocity
+
+
+# Forms that people have.
+
+
+def test_a_ckpt_holds_the_same_weights(tiny: Weights, tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
+    path = write({"state_dict": tensors, "global_step": 470000}, "other.ckpt")
+    assert inspect(path).reason is None
+    assert_same(checkpoints.load(path, cpu, torch.float32), tiny)
+
+
+def test_a_ckpt_of_the_first_torch_format_is_read(tiny: Weights, tensors: Tensors, tiny_path: Path, tmp_path: Path, cpu: Device) -> None:
+    torch.save(tensors, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    shutil.copy(tiny_path.with_suffix(".yaml"), tmp_path / "old.yaml")
+    assert inspect(tmp_path / "old.ckpt").reason is None
+    assert_same(checkpoints.load(tmp_path / "old.ckpt", cpu, torch.float32), tiny)
+
+
+def test_lightnings_bookkeeping_is_tolerated(tiny: Weights, tensors: Tensors, write: Callable[..., Path], cpu: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    import types
+
+    module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    callback = type("ModelCheckpoint", (), {"__module__": module.__name__})
+    module.ModelCheckpoint = callback
+    for name in ("pytorch_lightning", "pytorch_lightning.callbacks", module.__name__):
+        monkeypatch.setitem(sys.modules, name, module)
+    kept = callback()
+    kept.best_model_score = 1.0
+    path = write({"callbacks": {callback: {"monitor": None}, "kept": kept}, "state_dict": tensors}, "lightning.ckpt")
+    monkeypatch.undo()
+
+    assert inspect(path).reason is None
+    assert_same(checkpoints.load(path, cpu, torch.float32), tiny)
+
+
+def test_what_else_stands_in_a_file_is_ignored(tiny: Weights, tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
+    more = {"alphas_cumprod": torch.zeros(1000), "model_ema.decay": torch.zeros(()), f"{TEXT}text_model.embeddings.position_ids": torch.arange(77)[None]}  # fmt: skip
+    assert_same(checkpoints.load(write(tensors | more), cpu, torch.float32), tiny)
+
+
+def test_merged_files_may_lack_the_text_models_name(tiny: Weights, tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
+    renamed = {name.replace(f"{TEXT}text_model.", TEXT): value for name, value in tensors.items()}
+    assert_same(checkpoints.load(write(renamed), cpu, torch.float32), tiny)
+
+
+@pytest.fixture
+def folder(tiny: Weights, tmp_path: Path) -> Path:
+    """The tiny checkpoint as diffusers saves one."""
+    for name, network in (("unet", tiny.unet), ("vae", tiny.vae), ("text_encoder", tiny.text_encoder)):
+        network.save_pretrained(tmp_path / name)
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    (tmp_path / "scheduler").mkdir()
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(noise))
+    return tmp_path
+
+
+def test_a_diffusers_folder_is_read(tiny: Weights, folder: Path, cpu: Device) -> None:
+    weights = checkpoints.load(folder, cpu, torch.float32)
+    assert_same(weights, tiny)
+    assert weights.latent_scale == tiny.latent_scale
+    assert weights.sigmas == tiny.sigmas
+    assert inspect(folder).reason is None
+
+
+def test_a_folders_vae_may_have_the_old_names(tiny: Weights, folder: Path, cpu: Device) -> None:
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    weights = safetensors.torch.load_file(file)
+    for new, name in old.items():
+        weights = {key.replace(new, name): value for key, value in weights.items()}
+    safetensors.torch.save_file(weights, file)
+    assert_same(checkpoints.load(folder, cpu, torch.float32), tiny)
+
+
+def test_a_folder_without_weights_says_so(folder: Path, cpu: Device) -> None:
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    assert "vae/ holds no weights" in reason(folder, cpu)
+    (folder / "model_index.json").unlink()
+    assert "model_index.json cannot be read" in reason(folder, cpu)
+
+
+# What cannot be used, and why.
+
+
+def test_a_missing_weight_is_named(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
+    del tensors[UNET_BIAS]
+    assert "U-Net" in (why := reason(write(tensors), cpu))
+    assert "conv_out.bias" in why
+
+
+@pytest.mark.parametrize("name", ["first_stage_model.encoder.conv_in.weight", f"{TEXT}text_model.final_layer_norm.bias"])
+def test_no_network_may_lack_anything(tensors: Tensors, write: Callable[..., Path], cpu: Device, name: str) -> None:
+    del tensors[name]
+    assert "missing" in reason(write(tensors), cpu)
+
+
+def test_a_misshapen_weight_is_named(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
+    tensors[UNET_BIAS] = torch.zeros(5)
+    assert "conv_out.bias has the shape (5,), not (4,)" in reason(write(tensors), cpu)
+
+
+def test_a_small_file_without_its_yaml_says_that_it_may_be_missing(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
+    assert reason(write(tensors, yaml=False), cpu)
+
+
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "first_stage_model.", TEXT])
+def test_a_file_without_one_network_is_no_checkpoint(tensors: Tensors, write: Callable[..., Path], cpu: Device, prefix: str) -> None:
+    rest = {name: value for name, value in tensors.items() if not name.startswith(prefix)}
+    assert "no Stable Diffusion checkpoint" in reason(write(rest), cpu)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("conditioner.embedders.1.model.ln_final.weight", "Stable Diffusion XL"),
+        ("cond_stage_model.model.ln_final.weight", "Stable Diffusion 2"),
+        ("model.diffusion_model.joint_blocks.0.x", "Stable Diffusion 3"),
+        ("model.diffusion_model.double_blocks.0.x", "Flux"),
+    ],
+)
+def test_other_architectures_are_named(write: Callable[..., Path], cpu: Device, name: str, what: str) -> None:
+    assert f"is {what}, which is not supported yet" in reason(write({name: torch.zeros(1)}), cpu)
+
+
+def test_an_inpainting_model_is_named(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
+    tensors["model.diffusion_model.input_blocks.0.0.weight"] = torch.zeros(32, 9, 3, 3)
+    assert "9 channels, as for inpainting" in reason(write(tensors), cpu)
+
+
+@pytest.mark.parametrize("name", ["empty.safetensors", "empty.ckpt"])
+def test_an_empty_file_says_so(tmp_path: Path, cpu: Device, name: str) -> None:
+    (tmp_path / name).touch()
+    assert reason(tmp_path / name, cpu) == "the file is empty"
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_a_truncated_file_says_so(tensors: Tensors, write: Callable[..., Path], cpu: Device, suffix: str, share: float) -> None:
+    path = write(tensors, f"cut{suffix}")
+    os.truncate(path, int(path.stat().st_size * share))
+    assert "damaged" in reason(path, cpu)
+
+
+def test_a_header_that_claims_to_be_huge_is_refused(tmp_path: Path, cpu: Device) -> None:
+    (tmp_path / "huge.safetensors").write_bytes(struct.pack("<Q", 2**62) + b"{}")
+    assert "damaged" in reason(tmp_path / "huge.safetensors", cpu)
+
+
+def test_a_header_whose_tensors_lie_outside_the_file_is_refused(tmp_path: Path, cpu: Device) -> None:
+    header = json.dumps({"x": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
+    (tmp_path / "outside.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 16)
+    assert "damaged" in reason(tmp_path / "outside.safetensors", cpu)
+
+
+class Hostile:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_pickle_that_runs_a_command_is_refused_and_runs_nothing(tmp_path: Path, cpu: Device, is_zip: bool) -> None:
+    content = {"state_dict": {"x": torch.zeros(1)}, "more": Hostile(f"touch {tmp_path}/ran")}
+    torch.save(content, tmp_path / "hostile.ckpt", _use_new_zipfile_serialization=is_zip)
+    assert "holds code or objects" in reason(tmp_path / "hostile.ckpt", cpu)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_that_borrows_lightnings_name_runs_nothing(tmp_path: Path, cpu: Device) -> None:
+    content = b"\x80\x02cpytorch_lightning.os\nsystem\nX\x04\x00\x00\x00true\x85R."
+    (tmp_path / "borrowed.ckpt").write_bytes(content)
+    assert reason(tmp_path / "borrowed.ckpt", cpu)
+
+
+@pytest.mark.parametrize("content", ["just words", "model: [1, 2]", "model: {params: {}}", "a: [", "model: &a {params: *a}"])
+def test_a_yaml_that_describes_no_model_says_so(tensors: Tensors, write: Callable[..., Path], cpu: Device, content: str) -> None:
+    path = write(tensors)
+    path.with_suffix(".yaml").write_text(content)
+    assert reason(path, cpu)
+
+
+def test_a_yaml_with_widths_that_groups_cannot_divide_says_so(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
+    path = write(tensors)
+    config = yaml.safe_load(path.with_suffix(".yaml").read_text())
+    config["model"]["params"]["unet_config"]["params"]["model_channels"] = 40
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(config))
+    assert "describes no network" in reason(path, cpu)
+
+
+def test_other_files_are_no_model_files(tmp_path: Path, cpu: Device) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    assert "is no model file" in reason(tmp_path / "notes.txt", cpu)
+    assert "cannot be read" in reason(tmp_path / "absent.safetensors", cpu)
+
+
+# Stable Diffusion 1 itself, whose 2 GB of zeros take no room on disk.
+
+
+@pytest.fixture
+def full_size(tmp_path: Path) -> Path:
+    """A checkpoint of Stable Diffusion 1.5's size, all zeros in half precision: a header, and a hole in the file."""
+    shape = layout().Shape(image_size=512, unet_width=320, unet_multiples=(1, 2, 4, 4), unet_layers=2, unet_heads=8, vae_width=128, vae_multiples=(1, 2, 4, 4), vae_layers=2, text_width=768, text_layers=12)  # fmt: skip
+    with torch.device("meta"):
+        names = layout().original_tensors(layout().build(shape))
+    header, end = {}, 0
+    for name, value in names.items():
+        start, end = end, end + 2 * value.numel()
+        header[name] = {"dtype": "F16", "shape": list(value.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    path = tmp_path / "full.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, 8 + len(text) + end)
+    return path
+
+
+def test_stable_diffusion_1_needs_no_yaml(full_size: Path) -> None:
+    assert inspect(full_size) == Inspection("checkpoint", "sd1", 512, None)
+    parts = layouts.read(full_size, "meta")
+    built = networks.build(parts)
+    sizes = [sum(weight.numel() for weight in network.parameters()) for network in (built.unet, built.vae, built.text_encoder)]
+    assert sizes == [859_520_964, 83_653_863, 123_060_480]
+    assert parts.latent_scale == 0.18215
+    assert built.text_encoder.config.num_attention_heads == 12
+    assert built.unet.config.attention_head_dim == 8  # heads, in diffusers' words

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.prompts import COMMA
+from shared.tokens import BOS, EOS, Tokenizer, _vocabulary
+
+ORACLES = Path(__file__).parents[1] / "data" / "oracles"
+PROMPT_LANGUAGE = {"a BREAK b", "75w BREAK x", "70w emb(8v)", "emb"}
+CASES = [
+    case for case in json.loads((ORACLES / "chunks.json").read_text())["cases"] if case["case"] not in PROMPT_LANGUAGE
+]
+
+
+def _text(case: str) -> str:
+    """The oracle's shorthand written out, a word a token: `60w , 20w`, `76 words`, `151`, `empty`."""
+    if case == "empty":
+        return ""
+    if not case.endswith("w"):
+        return "cat " * int(case.removesuffix(" words"))
+    return " ".join("," if part == "," else "cat " * int(part[:-1]) for part in case.split())
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
+def test_chunks_are_those_that_people_know(tokenizer: Tokenizer, case: dict) -> None:
+    text = _text(case["case"])
+    assert [len(chunk) for chunk in tokenizer.chunks(text)] == case["used_per_chunk"]
+    assert tokenizer.count(text) == case["token_count"]
+
+
+def test_chunks_lose_and_reorder_nothing(tokenizer: Tokenizer) -> None:
+    text = ", ".join("a small red house by the sea" for _ in range(60))
+    chunks = tokenizer.chunks(text)
+    assert [token for chunk in chunks for token in chunk] == tokenizer.encode(text)
+    assert len(chunks) > 3
+    assert max(map(len, chunks)) <= 75
+
+
+def test_a_comma_that_is_token_76_starts_the_next_chunk(tokenizer: Tokenizer) -> None:
+    chunks = tokenizer.chunks("cat " * 60 + ", " + "cat " * 14 + ", cat")
+    assert [len(chunk) for chunk in chunks] == [75, 2]
+    assert chunks[1][0] == COMMA
+
+
+def test_encode_gives_clips_numbers(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode("a photo of a cat") == [320, 1125, 539, 320, 2368]
+    assert tokenizer.encode("dreambeach") == [4595, 2117]
+    assert tokenizer.encode(",") == [COMMA]
+    assert tokenizer.encode("") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a photo of an astronaut's café 123 <b>",
+        "Hello,  WORLD!!\n\tfoo_bar",
+        "日本 の sunset 🌅 e\u0301",
+        "don't I'll 3.14 (cat:1.2) ###",
+        "ﬁ ² Ǆ İstanbul",
+        " \u3000x\u00a0y",
+    ],
+)
+def test_encode_agrees_with_transformers(tokenizer: Tokenizer, text: str) -> None:
+    from transformers import CLIPTokenizer
+
+    vocabulary, merges = _vocabulary()
+    special = {"<|startoftext|>": BOS, "<|endoftext|>": EOS}
+    reference = CLIPTokenizer(vocab={**vocabulary, **special}, merges=merges)
+    assert tokenizer.encode(text) == reference(text)["input_ids"][1:-1]
+
+
+def test_the_names_of_special_tokens_are_plain_text(tokenizer: Tokenizer) -> None:
+    assert EOS not in tokenizer.encode("a <|endoftext|> b")
