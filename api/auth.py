@@ -6,6 +6,7 @@ import hmac
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,7 @@ from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
 
 from api.guard import SAFE_METHODS
-from shared.errors import Forbidden, Unauthorized
+from shared.errors import Forbidden, SettingsError, Unauthorized
 from shared.settings import Settings
 
 LOCAL_OWNER: Final = "local"
@@ -161,17 +162,30 @@ def _fingerprint(digest: str) -> str:
 
 
 def kept_secret(home: Path) -> str:
-    """Return the secret in `home`, made once: of processes that start at the same time, one makes it."""
-    kept = home / "secret"
-    if not kept.exists():
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = home / f"secret.{os.getpid()}.{secrets.token_hex(4)}"
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_hex(32))
-        try:
+    """Return the secret in `home`, made once: of processes that start at the same time, one makes it.
+
+    Raises SettingsError where nothing can be kept.
+    """
+    try:
+        kept = home / "secret"
+        if not kept.exists():
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_secret(kept)
+        return kept.read_text()
+    except OSError as error:
+        raise SettingsError(
+            f"FARM_HOME={str(home)!r}: the secret that signs cookies cannot be kept there ({error.strerror}); "
+            "make it writable, or set FARM_SECRET_KEY."
+        ) from error
+
+
+def _make_secret(kept: Path) -> None:
+    """Make the file whole under its name, or leave the one that another process was first with."""
+    draft = kept.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_hex(32))
+    try:
+        with suppress(FileExistsError):
             os.link(draft, kept)
-        except FileExistsError:
-            pass  # another process was first: its secret is the farm's
-        finally:
-            draft.unlink()
-    return kept.read_text()
+    finally:
+        draft.unlink()

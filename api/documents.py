@@ -39,7 +39,14 @@ def problem(description: str) -> Document:
 
 def section(tag: str, module: str, prefix: str = "", name: str = "") -> APIBlueprint:
     """Return the blueprint of some routes that stand under one heading, and whose errors look like all others."""
-    return APIBlueprint(name or tag, module, url_prefix=prefix, abp_tags=[Tag(name=tag)], abp_responses=EVERYWHERE)
+    return APIBlueprint(
+        name or tag,
+        module,
+        url_prefix=prefix,
+        abp_tags=[Tag(name=tag)],
+        abp_responses=EVERYWHERE,
+        abp_security=[{"bearer": []}, {"header": []}, {}],  # the last: a farm without keys
+    )
 
 
 def answers(model: type[BaseModel], *statuses: int) -> ResponseDict:

@@ -29,6 +29,7 @@ from shared.tables import Image, Worker
 log = structlog.get_logger(__name__)
 
 EXTENSION: Final = "stepfarm-metrics"
+_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -64,7 +65,8 @@ def init_app(app: Flask, services: Services) -> None:
     def count(answer: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "none"
         took = time.perf_counter() - g.began
-        requests.labels(route, request.method, answer.status_code).inc()
+        method = request.method if request.method in _METHODS else "other"
+        requests.labels(route, method, answer.status_code).inc()
         seconds.labels(route).observe(took)
         log.debug("answered", method=request.method, path=request.path, status=answer.status_code, seconds=took)
         return answer

@@ -18,9 +18,9 @@ from api import use_cases
 from api.representations import JobBody
 from api.services import Services
 from shared.errors import NotFound, Unavailable
-from shared.events import JobChanged, Received, Subscription
+from shared.events import JobChanged, Progress, Received, Subscription
 
-HEARTBEAT_SECONDS: Final = 15  # a silent connection is found dead by writing, and proxies close it
+HEARTBEAT_SECONDS: Final = 5  # who has gone is found by writing, and holds a thread until then
 LOOK_SECONDS: Final = 3
 _TURN_SECONDS: Final = 0.5  # how soon a stopping server's streams end
 _FIRST_ID: Final = "0-0"
@@ -50,7 +50,8 @@ def _follow(services: Services, owner: str, job: JobBody, subscription: Subscrip
         if received:
             last_id, wrote = received.id, now
             yield _sent(received)
-        if isinstance(received and received.event, JobChanged) or now - looked > LOOK_SECONDS:
+        is_news = received is not None and not isinstance(received.event, Progress)
+        if is_news or now - looked > LOOK_SECONDS:
             before, job, looked = job.state, use_cases.job(services, owner, job.id), now
             if job.state != before:
                 yield _told(job, last_id)

@@ -24,10 +24,12 @@ from shared.events import JobChanged
 from shared.queue import moves, views
 from shared.queue.submit import Submission, repeated
 from shared.queue.submit import submit as record
+from shared.settings import Limits
 from shared.states import ImageState
 from shared.storage import Kind, job_prefix, key
 from shared.tables import Image, Job
 
+POOL: Final = "default"  # that jobs are queued for
 _WAIT_SECONDS: Final = 0.2  # between two looks at a job that is waited for
 
 
@@ -62,19 +64,16 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     Raises Refused naming every bad field, Conflict on a key used otherwise.
     """
 
-    def work(session: Session) -> Submission:
-        earlier = _earlier(session, owner, given, idempotency_key)
-        if earlier:
-            return earlier
-        resolved, checkpoint = door.admit(session, given, services.settings.limits)
-        asked = door.parse(given)
-        return record(session, owner, resolved, checkpoint=checkpoint, idempotency_key=idempotency_key, asked=asked)
+    def work(session: Session) -> tuple[views.JobView, bool]:
+        submission = _earlier(session, owner, given, idempotency_key)
+        if submission is None:
+            submission = _new(session, owner, given, services.settings.limits, idempotency_key)
+        return views.job(session, submission.job.id, owner), submission.is_new
 
-    submission = transact(services.sessions, work)
-    if submission.is_new:
-        services.tickets.publish("default", submission.job.count)
-    view = transact(services.sessions, lambda session: views.job(session, submission.job.id, owner))
-    return Submitted(JobBody.of(view, {}), submission.is_new)  # Redis is not asked: it never slows the door down
+    view, is_new = transact(services.sessions, work)
+    if is_new:
+        services.tickets.publish(POOL, view.params.count)
+    return Submitted(JobBody.of(view, {}), is_new)  # Redis is not asked: it never slows the door down
 
 
 def job(services: Services, owner: str, job_id: int) -> JobBody:
@@ -110,25 +109,25 @@ def jobs(services: Services, owner: str, states: Sequence[DisplayState], cursor:
 def cancel(services: Services, owner: str, job_id: int, index: int | None = None) -> ChangeBody:
     """Cancel what has not ended of a job, or one image, and tell the workers. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> moves.Cancelled:
+    def work(session: Session) -> tuple[moves.Cancelled, views.JobView]:
         _own(session, owner, job_id)
-        return moves.cancel(session, job_id, index)
+        return moves.cancel(session, job_id, index), views.job(session, job_id, owner)
 
-    cancelled = transact(services.sessions, work)
+    cancelled, view = transact(services.sessions, work)
     services.events.announce_cancel(cancelled.running)
-    return _changed(services, owner, job_id, cancelled.images)
+    return _changed(services, view, cancelled.images)
 
 
 def retry(services: Services, owner: str, job_id: int, index: int | None = None) -> ChangeBody:
     """Put failed and cancelled images back, with tickets. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> int:
+    def work(session: Session) -> tuple[int, views.JobView]:
         _own(session, owner, job_id)
-        return moves.retry(session, job_id, index)
+        return moves.retry(session, job_id, index), views.job(session, job_id, owner)
 
-    images = transact(services.sessions, work)
-    services.tickets.publish("default", images)
-    return _changed(services, owner, job_id, images)
+    images, view = transact(services.sessions, work)
+    services.tickets.publish(POOL, images)
+    return _changed(services, view, images)
 
 
 def delete(services: Services, owner: str, job_id: int) -> None:
@@ -208,11 +207,23 @@ def _earlier(session: Session, owner: str, given: object, idempotency_key: str |
         return None  # the door goes on to say all that is wrong with it
 
 
-def _changed(services: Services, owner: str, job_id: int, images: int) -> ChangeBody:
-    """Tell those who follow the job that it has changed, and return what it is now."""
-    body = job(services, owner, job_id)
-    services.events.publish(JobChanged(job_id, body.state))
-    return ChangeBody(images=images, job=body)
+def _new(session: Session, owner: str, given: object, limits: Limits, idempotency_key: str | None) -> Submission:
+    resolved, checkpoint = door.admit(session, given, limits)
+    return record(
+        session,
+        owner,
+        resolved,
+        checkpoint=checkpoint,
+        pool=POOL,
+        idempotency_key=idempotency_key,
+        asked=door.parse(given),
+    )
+
+
+def _changed(services: Services, view: views.JobView, images: int) -> ChangeBody:
+    """Tell those who follow a job that it has changed, and return what it is now."""
+    services.events.publish(JobChanged(view.id, view.state))
+    return ChangeBody(images=images, job=JobBody.of(view, services.events.progress(view.id)))
 
 
 def _own(session: Session, owner: str, job_id: int) -> None:

@@ -181,3 +181,9 @@ def test_secret_is_made_once_for_the_owner_alone(settings):
     assert len(secrets.pop()) >= 32
     assert (settings.home / "secret").stat().st_mode & 0o777 == 0o600
     assert [file.name for file in settings.home.iterdir()] == ["secret"]
+
+
+def test_home_that_keeps_no_secret_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="FARM_SECRET_KEY"):
+        auth.kept_secret(tmp_path / "file" / "home")
