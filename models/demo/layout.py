@@ -128,6 +128,7 @@ def save(checkpoint: Checkpoint, shape: Shape, path: Path) -> None:
     partial = path.with_suffix(".partial")
     safetensors.torch.save_file(tensors, partial, METADATA)
     path.with_suffix(".yaml").write_text(text, encoding="utf-8")
+    partial.chmod(0o644)  # safetensors writes for the owner only
     partial.replace(path)
 
 

@@ -1,24 +1,149 @@
 """Make the demo checkpoints: `python models/demo/train.py --help`."""
 
+import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
+import autoencoding
+import dataset
+import diffusing
 import layout
+import numpy as np
+import scenes
+import sheets
+import torch
 import typer
+from diffusers.models import AutoencoderKL
+from layout import Checkpoint, Shape
+from rich.progress import track
+from training import Training, compile_blocks
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+log = logging.getLogger("demo")
+
+State = Annotated[Path, typer.Option(help="folder of data and training states; what is there is continued")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Minutes = Annotated[float, typer.Option(help="training time of this stage, counted over all its starts")]
+From = Annotated[Path | None, typer.Option("--from", help="start from the weights of this checkpoint")]
+Output = Annotated[Path, typer.Option(help="the file to write")]
+STATE = Path("var/demo")
+SCALE_FACTOR = 0.18215  # what readers of SD v1 assume where no yaml tells them
 
 
 @app.callback()
 def main() -> None:
-    """Make the demo checkpoints from nothing."""
+    """Make the demo checkpoints from nothing: data, vae, latents, diffusion, export; sample looks at the result.
+
+    Every stage continues where it was stopped, however it was stopped.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
 
 
 @app.command()
-def untrained(out: Annotated[Path, typer.Option(help="the file to write")], seed: int = 0) -> None:
+def data(state: State = STATE, count: int = 20_000, processes: int = os.cpu_count() or 1) -> None:
+    """Draw the captioned pictures (about 200 a second and core)."""
+    for drawn in track(dataset.draw(state / "data", count, processes), total=-(-count // dataset.CHUNK)):
+        log.info("%d pictures", drawn)
+
+
+@app.command()
+def vae(state: State = STATE, minutes: Minutes = 45, device: Device = "cpu", start: From = None) -> None:
+    """Train the autoencoder on crops of the pictures."""
+    network = _start(start).vae.train()
+    if start is None:
+        autoencoding.prepare(network)
+    network = network.to(device, memory_format=torch.channels_last)
+    training = Training(network, 1.5e-3, minutes, state / "vae.pt")
+    compile_blocks(network)
+    training.run(autoencoding.reconstruction_loss(network, dataset.Dataset(state / "data"), device), log.info)
+
+
+@app.command()
+def latents(state: State = STATE, device: Device = "cpu", start: From = None) -> None:
+    """Encode all pictures once with the trained VAE (or a checkpoint's) and bring the latents to unit variance."""
+    pictures = dataset.Dataset(state / "data").pictures
+    encoder = layout.load(start)[0].vae if start else _trained_vae(state)
+    encoder = encoder.to(device, memory_format=torch.channels_last)
+    batches = [pictures[first : first + 50] for first in range(0, len(pictures), 50)]
+    raw = torch.cat([autoencoding.encode(encoder, batch, device) for batch in track(batches, "encoding")])
+    unit = autoencoding.normalise(encoder.cpu(), raw, SCALE_FACTOR)
+    saved = {"latents": unit.half(), "vae": encoder.state_dict()}
+    torch.save(saved, state / "latents.partial")
+    (state / "latents.partial").replace(state / "latents.pt")
+    log.info("%d latents", len(unit))
+
+
+@app.command()
+def diffusion(state: State = STATE, minutes: Minutes = 60, device: Device = "cpu", start: From = None) -> None:
+    """Train text encoder and U-Net together on the latents."""
+    pair = diffusing.networks(_start(start)).train().to(device, memory_format=torch.channels_last)
+    unit = torch.load(state / "latents.pt", weights_only=True)["latents"]
+    listed = dataset.Dataset(state / "data").scenes
+    training = Training(pair, 1.5e-3, minutes, state / "diffusion.pt")
+    compile_blocks(pair)
+    training.run(diffusing.noise_loss(pair, unit, listed, device), log.info)
+
+
+@app.command()
+def export(out: Output, state: State = STATE) -> None:
+    """Write the averaged weights of all stages as one checkpoint in half precision, with its yaml."""
+    layout.save(_averaged(state), Shape(), out)
+    log.info("%s, %.1f MB", out, out.stat().st_size / 1e6)
+
+
+@app.command()
+def sample(  # noqa: PLR0913, PLR0917  a command's options are its arguments
+    out: Output,
+    prompts: Annotated[list[str] | None, typer.Argument(help="default: a sheet of many")] = None,
+    state: State = STATE,
+    start: From = None,
+    seed: int = 0,
+    steps: int = 20,
+    cfg_scale: float = 7.0,
+) -> None:
+    """Write a contact sheet of pictures for prompts: Euler a, guided; from the training states or a checkpoint."""
+    checkpoint = layout.load(start)[0] if start else _averaged(state)
+    texts = prompts or list(sheets.PROMPTS)
+    pair = diffusing.networks(checkpoint).eval()
+    unit = diffusing.euler_ancestral(pair, texts, seed, steps=steps, scale=cfg_scale)
+    sheets.write(autoencoding.decode(checkpoint.vae, unit / checkpoint.scale_factor), out, captions=texts)
+
+
+@app.command()
+def reconstruct(out: Output, state: State = STATE, start: From = None, count: int = 16) -> None:
+    """Write fresh scenes beside what the VAE makes of them, and log the mean absolute error (of 0..1)."""
+    autoencoder = (layout.load(start)[0].vae if start else _trained_vae(state)).eval()
+    fresh = np.stack([scenes.sample(dataset.SEED + 1, index).picture for index in range(count)])
+    restored = np.concatenate([autoencoding.restore(autoencoder, fresh[row : row + 1]) for row in range(count)])
+    sheets.write(np.stack([fresh, restored], 1).reshape(-1, *fresh.shape[1:]), out)
+    log.info("mean absolute error %.4f", np.abs(fresh.astype(np.float32) - restored).mean() / 255)
+
+
+@app.command()
+def untrained(out: Output, seed: int = 0) -> None:
     """Write a checkpoint of random weights: the right form without the training."""
-    shape = layout.Shape()
-    layout.save(layout.build(shape, seed), shape, out)
+    layout.save(layout.build(Shape(), seed, SCALE_FACTOR), Shape(), out)
+
+
+def _trained_vae(state: Path) -> AutoencoderKL:
+    autoencoder = layout.build(Shape()).vae
+    autoencoder.load_state_dict(torch.load(state / "vae.pt", weights_only=True)["averaged"])
+    return autoencoder
+
+
+def _averaged(state: Path) -> Checkpoint:
+    """The checkpoint that the stages have come to; missing stages are an error."""
+    checkpoint = layout.build(Shape(), scale_factor=SCALE_FACTOR)
+    checkpoint.vae.load_state_dict(torch.load(state / "latents.pt", weights_only=True)["vae"])
+    averaged = torch.load(state / "diffusion.pt", weights_only=True)["averaged"]
+    diffusing.networks(checkpoint).load_state_dict(averaged)
+    return checkpoint
+
+
+def _start(path: Path | None) -> Checkpoint:
+    return layout.load(path)[0] if path else layout.build(Shape())
 
 
 if __name__ == "__main__":

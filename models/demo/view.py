@@ -1,0 +1,30 @@
+"""What everybody who draws a scene needs to know."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from brush import Canvas
+from light import Light
+from numpy.random import Generator
+
+if TYPE_CHECKING:
+    from scenes import Scene
+
+
+@dataclass(frozen=True)
+class View:
+    """A scene on its canvas, in its light; `horizon` in units from the top."""
+
+    canvas: Canvas
+    scene: "Scene"
+    light: Light
+    horizon: float
+    rng: Generator
+
+
+class Spot(NamedTuple):
+    """Where a thing stands, and how large it is there."""
+
+    x: float
+    foot: float
+    size: float
