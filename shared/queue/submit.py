@@ -56,7 +56,7 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
     job, however often and from wherever it comes; another request under that key raises Conflict. Requests are compared
     as they came: `asked`, before the door filled in a random seed (default: `params`).
     """
-    digest = _digest(asked or params) if idempotency_key else None
+    asked = asked or params
     job = _insert_job(
         session,
         owner=owner,
@@ -64,11 +64,11 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
         checkpoint=checkpoint,
         count=params.count,
         unfinished=params.count,
-        idempotency_key=idempotency_key,
-        idempotency_digest=digest,
+        idempotency_key=idempotency_key or None,
+        idempotency_digest=_digest(asked) if idempotency_key else None,
     )
     if job is None:
-        return _earlier(session, owner, idempotency_key, digest)
+        return _earlier(session, owner, idempotency_key, asked)
     session.execute(
         _IMAGES,
         {
@@ -92,8 +92,10 @@ def repeated(session: Session, owner: str, idempotency_key: str, asked: RenderPa
 
     Asked before the door is, so that a request which comes again is not refused for what has changed since.
     """
-    known = session.scalar(select(Job.id).where(Job.owner == owner, Job.idempotency_key == idempotency_key))
-    return None if known is None else _earlier(session, owner, idempotency_key, _digest(asked))
+    job = session.scalar(select(Job).where(Job.owner == owner, Job.idempotency_key == idempotency_key))
+    if job is not None and job.idempotency_digest != _digest(asked):
+        raise Conflict(f"The idempotency key {idempotency_key!r} came with another request before, as job {job.id}.")
+    return None if job is None else Submission(job, is_new=False)
 
 
 def cost(params: RenderParams) -> int:
@@ -120,8 +122,8 @@ def _insert_job(session: Session, **columns: object) -> Job | None:
     return session.scalars(statement.returning(Job)).one_or_none()
 
 
-def _earlier(session: Session, owner: str, key: str | None, digest: str | None) -> Submission:
-    job = session.scalars(select(Job).where(Job.owner == owner, Job.idempotency_key == key)).one()
-    if job.idempotency_digest != digest:
-        raise Conflict(f"The idempotency key {key!r} came with another request before, as job {job.id}.")
-    return Submission(job, is_new=False)
+def _earlier(session: Session, owner: str, key: str | None, asked: RenderParams) -> Submission:
+    found = repeated(session, owner, key, asked) if key else None
+    if found is None:
+        raise Conflict(f"The job of the idempotency key {key!r} was deleted just now: ask again.")
+    return found

@@ -60,6 +60,15 @@ def test_beat_renews_the_lease_and_records_what_the_worker_says(hand, sessions):
         assert 19 < (row.lease_until - row.beat_at).total_seconds() < 21
 
 
+def test_beat_tells_the_slots_once_they_are_known(hand, sessions):
+    worker = hand.worker(slots=0)
+
+    for told, known in ((None, 0), (12, 12), (None, 12)):
+        worker.beat(slots=told)
+        with sessions() as session:
+            assert session.get_one(Worker, worker.id).slots == known
+
+
 def test_beat_of_a_worker_that_runs_what_sql_says_changes_nothing(hand, job_factory):
     job_factory()
     worker = hand.worker()
