@@ -6,6 +6,7 @@ from flask_openapi3 import OpenAPI
 
 from api import auth, guard, metrics, problems
 from api.documents import INFO, SECURITY
+from api.listener import require_keys
 from api.pages import site
 from api.requests import IdConverter
 from api.routes import catalogue, events, health, images, jobs, reference
@@ -16,7 +17,7 @@ from shared.settings import Settings
 
 def create_app(settings: Settings) -> OpenAPI:
     """Return the application of a farm with these settings. Asks no server; raises SettingsError."""
-    guard.require_keys(settings)
+    require_keys(settings)
     app = OpenAPI(
         "api",
         info=INFO,

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
-from shared.errors import Forbidden, SettingsError
+from shared.errors import Forbidden
 from shared.settings import LOOPBACK, Settings
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -23,15 +23,6 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-
-
-def require_keys(settings: Settings) -> None:
-    """Raise SettingsError if anybody on the network could use the farm without a key."""
-    if not settings.is_loopback and not settings.api_keys:
-        raise SettingsError(
-            f"FARM_HOST={settings.host!r} can be reached from other machines, so FARM_API_KEYS must be set "
-            "(owner:key pairs, such as ann:a-long-secret); or listen on 127.0.0.1."
-        )
 
 
 def init_app(app: Flask, settings: Settings) -> None:

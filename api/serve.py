@@ -4,16 +4,15 @@ One process is enough for many machines: the API waits, for PostgreSQL and socke
 start more of them behind a load balancer, each on an address of its own; they share PostgreSQL, Redis, the storage
 and `FARM_SECRET_KEY`, and each is scraped for its own `/metrics`.
 
-`farm up` opens the listening socket itself and hands it down, so that it knows the address whatever the port was.
+`farm up` opens the listening socket itself (`api/listener.py`) and hands it down.
 """
 
 from __future__ import annotations
 
 import argparse
 import socket
-import sys
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from gunicorn.app.base import BaseApplication
@@ -22,40 +21,12 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from api.app import create_app
-from api.guard import require_keys
+from api.listener import GRACE_SECONDS, address
 from api.services import EXTENSION
 from shared import logs
-from shared.errors import SettingsError
 from shared.settings import Settings, load
 
-GRACE_SECONDS: Final = 20  # for requests in flight when the server is told to stop; streams and waits end at once
-_BACKLOG: Final = 512
-
 log = structlog.get_logger(__name__)
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Return a socket that listens on the API's address. Raises SettingsError."""
-    require_keys(settings)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise SettingsError(
-            f"FARM_HOST={settings.host!r}, FARM_PORT={settings.port}: cannot listen there: {error.strerror}."
-        ) from error
-
-
-def address(listener: socket.socket) -> str:
-    """Return the URL under which this machine reaches `listener`."""
-    host, port = listener.getsockname()[:2]
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - told apart, not bound to
-    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
-
-
-def command(listener: socket.socket) -> list[str]:
-    """Return the command that serves `listener`, which must be passed on to it (`pass_fds`)."""
-    return [sys.executable, "-m", "api.serve", "--fd", str(listener.fileno())]
 
 
 def run(settings: Settings, listener: socket.socket) -> None:
@@ -83,7 +54,7 @@ class _Logger(Logger):
 
 
 class _Server(BaseApplication):
-    """gunicorn, configured by the farm's settings alone: it reads no file and no environment of its own."""
+    """gunicorn, configured by the farm's settings alone: it reads no file of its own."""
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings = settings

@@ -15,9 +15,9 @@ from typing import Final, Self
 
 import httpx
 
-from api import serve
 from api.cli.interrupts import StopRequest, caught, raise_interrupt
 from api.cli.parts import Part, shorten_logs
+from api.listener import GRACE_SECONDS, address, command, listen
 from shared import home, migrate
 from shared.errors import SettingsError
 from shared.home import Record
@@ -28,7 +28,7 @@ from shared.settings import Settings
 Tell = Callable[[str], None]
 
 _TEND_SECONDS: Final = 1.0
-_API_SIGNALS: Final = ((signal.SIGTERM, serve.GRACE_SECONDS + 5.0), (signal.SIGINT, 5.0))
+_API_SIGNALS: Final = ((signal.SIGTERM, GRACE_SECONDS + 5.0), (signal.SIGINT, 5.0))
 _MARGIN_SECONDS: Final = 15.0  # past its grace time the supervisor kills by itself; this is for one that cannot
 
 
@@ -67,14 +67,14 @@ class Farm:
 
     def _start(self, context: ExitStack) -> None:
         settings = self._settings
-        listener = context.enter_context(listen(settings, self._tell))
-        self.url = serve.address(listener)
+        listener = context.enter_context(listen_somewhere(settings, self._tell))
+        self.url = address(listener)
         shorten_logs(settings.home / "logs")
         self._tell("Starting the database." if not settings.database_url else "Joining the database.")
         self._servers = context.enter_context(Servers.embedded(settings))
         migrate.upgrade(settings.database)
         self._tell("Starting the API and the workers.")
-        api = self._part("API", serve.command(listener), _API_SIGNALS, [listener.fileno()])
+        api = self._part("API", command(listener), _API_SIGNALS, [listener.fileno()])
         workers = self._part("workers", [sys.executable, "-m", "worker"], _worker_signals(settings))
         self._parts = (api, workers)
         for part in self._parts:
@@ -115,17 +115,14 @@ class Farm:
             part.hurry()
 
 
-def listen(settings: Settings, tell: Tell) -> socket:
-    """Return the API's listening socket: where nobody asked for the port by name and it is taken, on a free one.
-
-    The farm holds it, not the API: while a dead API is started again, clients wait instead of being refused.
-    """
+def listen_somewhere(settings: Settings, tell: Tell) -> socket:
+    """Return the API's listening socket: where nobody asked for the port by name and it is taken, on a free one."""
     try:
-        return serve.listen(settings)
+        return listen(settings)
     except SettingsError:
         if "port" in settings.model_fields_set:
             raise
-    listener = serve.listen(settings.model_copy(update={"port": 0}))
+    listener = listen(settings.model_copy(update={"port": 0}))
     tell(f"Port {settings.port} is taken by another program; taking {listener.getsockname()[1]}.")
     return listener
 

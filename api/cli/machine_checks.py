@@ -111,5 +111,5 @@ def _ask_torch() -> dict[str, Any] | str:
     except subprocess.TimeoutExpired:
         return f"Importing PyTorch took more than {_TORCH_SECONDS} s."
     except subprocess.CalledProcessError as error:
-        return (error.stderr.strip().splitlines() or ["PyTorch cannot be imported."])[-1]
+        return str((error.stderr.strip().splitlines() or ["PyTorch cannot be imported."])[-1])
     return cast("dict[str, Any]", json.loads(asked.stdout.splitlines()[-1]))

@@ -43,9 +43,9 @@ def up(*, as_json: AsJson = False) -> None:
 @app.command()
 def api(*, as_json: AsJson = False) -> None:
     """Start the API alone. For a farm of several machines; --json: logs in JSON."""
-    from api.cli.up import serve
+    from api.cli.alone import serve_api
 
-    serve(_settings(), as_json=as_json)
+    serve_api(_settings(), as_json=as_json)
 
 
 @app.command()
@@ -56,7 +56,7 @@ def worker(
     as_json: AsJson = False,
 ) -> None:
     """Start this machine's workers alone. For a farm of several machines; --json: logs in JSON."""
-    from api.cli.up import become_worker
+    from api.cli.alone import become_worker
 
     given = {"--gpus": gpus, "--slots": slots}
     arguments = [word for name, value in given.items() if value is not None for word in (name, str(value))]
@@ -168,7 +168,7 @@ def doctor(
 @database.command("upgrade")
 def upgrade(*, as_json: AsJson = False) -> None:
     """Bring the database to this version. `farm up` does it by itself."""
-    from api.cli.up import upgrade as run
+    from api.cli.alone import upgrade as run
 
     run(_settings(), as_json=as_json)
 
@@ -183,9 +183,6 @@ def main() -> None:
 
         complain(error, as_json=as_json)
         sys.exit(1)
-    except BrokenPipeError:  # `farm logs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
 def _settings() -> Settings:

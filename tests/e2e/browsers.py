@@ -12,7 +12,7 @@ from typing import Final
 
 from playwright.sync_api import Browser, sync_playwright
 
-from api import serve
+from api.listener import address, command, listen
 from shared.settings import load
 from tests.servers import await_answer
 
@@ -50,11 +50,11 @@ def opened(executable: str) -> Iterator[Browser]:
 @contextmanager
 def served(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the address of an API process with the settings of `environ`, as `farm up` starts it."""
-    with serve.listen(load(environ)) as listener:
-        process = subprocess.Popen(serve.command(listener), env=dict(environ), cwd=ROOT, pass_fds=[listener.fileno()])
+    with listen(load(environ)) as listener:
+        process = subprocess.Popen(command(listener), env=dict(environ), cwd=ROOT, pass_fds=[listener.fileno()])
         try:
-            await_answer(f"{serve.address(listener)}/livez", process)
-            yield serve.address(listener)
+            await_answer(f"{address(listener)}/livez", process)
+            yield address(listener)
         finally:
             process.terminate()
             process.wait(20)

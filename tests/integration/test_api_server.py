@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from api import serve
+from api.listener import GRACE_SECONDS, address, command, listen
 from shared.errors import SettingsError
 
 
@@ -32,9 +32,9 @@ class Served:
 
 @pytest.fixture
 def served(settings, environ) -> Iterator[Served]:
-    with serve.listen(settings) as listener:
-        process = subprocess.Popen(serve.command(listener), env=environ, pass_fds=[listener.fileno()])
-        url = serve.address(listener)
+    with listen(settings) as listener:
+        process = subprocess.Popen(command(listener), env=environ, pass_fds=[listener.fileno()])
+        url = address(listener)
     try:
         httpx.get(f"{url}/livez", timeout=30)  # who comes early waits in the socket's queue
         yield Served(process, url)
@@ -44,21 +44,21 @@ def served(settings, environ) -> Iterator[Served]:
 
 
 def test_port_zero_is_a_real_port_before_the_server_starts(settings):
-    with serve.listen(settings) as listener:
-        assert serve.address(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with listen(settings) as listener:
+        assert address(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
         assert listener.getsockname()[1] != 0
 
 
 def test_taken_port_is_told(settings):
-    with serve.listen(settings) as listener:
+    with listen(settings) as listener:
         taken = settings.model_copy(update={"port": listener.getsockname()[1]})
         with pytest.raises(SettingsError, match="FARM_PORT"):
-            serve.listen(taken)
+            listen(taken)
 
 
 def test_other_address_than_loopback_is_not_listened_on_without_keys(settings):
     with pytest.raises(SettingsError, match="FARM_API_KEYS"):
-        serve.listen(settings.model_copy(update={"host": "0.0.0.0"}))
+        listen(settings.model_copy(update={"host": "0.0.0.0"}))
 
 
 def test_job_is_taken_and_told(served, checkpoint_factory):
@@ -111,7 +111,7 @@ def test_stopping_does_not_wait_for_streams(served, job_factory):
     job = job_factory()
     with httpx.stream("GET", f"{served.url}/api/v1/jobs/{job.id}/events", timeout=30) as stream:
         assert next(stream.iter_lines()) == "event: job"
-        assert served.stop() < serve.GRACE_SECONDS / 2
+        assert served.stop() < GRACE_SECONDS / 2
     assert served.process.returncode == 0
 
 

@@ -175,14 +175,14 @@ def test_taken_port_is_passed_by():
     with create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         settings = Settings.model_construct(_fields_set=set(), port=taken)
-        with farm.listen(settings, told.append) as listener:
+        with farm.listen_somewhere(settings, told.append) as listener:
             assert listener.getsockname()[1] not in {0, taken}
     assert str(taken) in told[0]
 
 
 def test_taken_port_that_was_asked_for_is_an_error():
     with create_server(("127.0.0.1", 0)) as other, pytest.raises(SettingsError, match="FARM_PORT"):
-        farm.listen(Settings(port=other.getsockname()[1]), lambda _: None)
+        farm.listen_somewhere(Settings(port=other.getsockname()[1]), lambda _: None)
 
 
 def test_doctor_points_out_a_misspelt_variable():

@@ -1,0 +1,57 @@
+"""`farm api`, `farm worker` and `farm db upgrade`: parts alone, for a farm of several machines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from api.cli import terminal
+from api.listener import listen
+from shared import home, migrate
+from shared.errors import NotRunning
+from shared.logs import configure
+from shared.settings import Settings
+
+
+def upgrade(settings: Settings, *, as_json: bool) -> None:
+    """Bring the database to the newest revision, and say which that is."""
+    _require(settings, FARM_DATABASE_URL=settings.database_url)
+    before = migrate.current(settings.database)
+    migrate.upgrade(settings.database)
+    after = migrate.head()
+    if as_json:
+        terminal.answer_json({"before": before, "after": after})
+    elif before == after:
+        terminal.answer(f"The database stands at {after} already.")
+    else:
+        terminal.answer(f"The database went from {before or 'nothing'} to {after}.")
+
+
+def serve_api(settings: Settings, *, as_json: bool) -> None:
+    """Serve the API alone, in this process."""
+    _require(settings, FARM_DATABASE_URL=settings.database_url, FARM_REDIS_URL=settings.redis_url)
+    from api import serve  # noqa: PLC0415 - Flask and gunicorn, which the other commands do without
+
+    if as_json:
+        settings = settings.model_copy(update={"log_format": "json"})
+    configure(settings)
+    serve.run(settings, listen(settings))
+
+
+def become_worker(settings: Settings, arguments: list[str], *, as_json: bool) -> NoReturn:
+    """Replace this process by the supervisor of this machine's workers, so that signals reach it directly."""
+    _require(settings, FARM_DATABASE_URL=settings.database_url, FARM_REDIS_URL=settings.redis_url)
+    if as_json:
+        os.environ["FARM_LOG_FORMAT"] = "json"
+    os.execv(sys.executable, [sys.executable, "-m", "worker", *arguments])  # noqa: S606 - our own module, no shell
+
+
+def _require(settings: Settings, **servers: str) -> None:
+    """Raise NotRunning if a server is left to the farm of FARM_HOME and that is not up: only `farm up` starts it."""
+    unset = [name for name, url in servers.items() if not url]
+    if unset and not home.running(settings.home):
+        raise NotRunning(
+            f"No farm runs in {settings.home}, and {' and '.join(unset)} {'is' if len(unset) == 1 else 'are'} not set. "
+            f"Start a farm with `farm up`, or name the servers to join."
+        )

@@ -1,0 +1,50 @@
+"""The API's listening socket, for whoever serves it and whoever starts that: neither Flask nor gunicorn here.
+
+Whoever starts the API opens the socket and hands it down: it knows the address whatever the port was, and while a dead
+API is started again, clients wait in the socket's queue instead of being refused.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Final
+
+from shared.errors import SettingsError
+from shared.settings import Settings
+
+GRACE_SECONDS: Final = 20  # for requests in flight when the API is told to stop; streams and waits end at once
+_BACKLOG: Final = 512
+
+
+def require_keys(settings: Settings) -> None:
+    """Raise SettingsError if anybody on the network could use the farm without a key."""
+    if not settings.is_loopback and not settings.api_keys:
+        raise SettingsError(
+            f"FARM_HOST={settings.host!r} can be reached from other machines, so FARM_API_KEYS must be set "
+            "(owner:key pairs, such as ann:a-long-secret); or listen on 127.0.0.1."
+        )
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a socket that listens on the API's address. Raises SettingsError."""
+    require_keys(settings)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"FARM_HOST={settings.host!r}, FARM_PORT={settings.port}: cannot listen there: {error.strerror}."
+        ) from error
+
+
+def address(listener: socket.socket) -> str:
+    """Return the URL under which this machine reaches `listener`."""
+    host, port = listener.getsockname()[:2]
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - told apart, not bound to
+    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+
+
+def command(listener: socket.socket) -> list[str]:
+    """Return the command that serves `listener`, which must be passed on to it (`pass_fds`)."""
+    return [sys.executable, "-m", "api.serve", "--fd", str(listener.fileno())]

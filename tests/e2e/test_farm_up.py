@@ -1,0 +1,200 @@
+"""The whole way from an HTTP POST to a PNG: `farm up` with real PostgreSQL, Redis, gunicorn, Celery and engine."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.checkpoints import NATIVE_SIZE, write_tiny
+from tests.e2e import farms
+from tests.servers import clean_environment
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(300)
+RENDER = {"prompt": "a red sailboat at sea", "steps": 4, "seed": 7}
+
+
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A farm's settings: a home and a models folder of its own, any free port, everything embedded."""
+    folder = tmp_path_factory.mktemp("farm")
+    (folder / "models").mkdir()
+    write_tiny(folder / "models" / "tiny.safetensors")
+    return clean_environment() | {
+        "FARM_HOME": str(folder / "home"),
+        "FARM_MODELS": str(folder / "models"),
+        "FARM_PORT": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def farm(environ: dict[str, str]) -> Iterator[farms.Up]:
+    """The farm that most tests of this file share; the last ones stop it and start it again."""
+    with farms.up(environ) as started:
+        until(lambda: checkpoints(started.url), farms.START_SECONDS, "the checkpoint to be found")
+        yield started
+
+
+def checkpoints(url: str) -> list[dict]:
+    return httpx.get(f"{url}/api/v1/checkpoints").json()["checkpoints"]
+
+
+def job(url: str, job_id: int) -> dict:
+    return httpx.get(f"{url}/api/v1/jobs/{job_id}").json()
+
+
+def submit(url: str, **params: object) -> dict:
+    answer = httpx.post(f"{url}/api/v1/jobs", json=RENDER | params)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+def ended(url: str, job_id: int) -> dict:
+    def look() -> dict | None:
+        found = job(url, job_id)
+        return found if found["state"] in {"succeeded", "failed", "cancelled"} else None
+
+    return until(look, 120, f"the end of job {job_id}")
+
+
+def pixels(data: bytes) -> bytes:
+    return Image.open(io.BytesIO(data)).tobytes()
+
+
+def picture(url: str, job_id: int) -> bytes:
+    return httpx.get(f"{url}/api/v1/jobs/{job_id}/images/0/picture.png").raise_for_status().content
+
+
+def test_post_becomes_a_png(farm: farms.Up):
+    done = ended(farm.url, submit(farm.url)["id"])
+    assert done["state"] == "succeeded", done["images"]
+    image = Image.open(io.BytesIO(picture(farm.url, done["id"])))
+    assert (image.format, image.size) == ("PNG", (NATIVE_SIZE, NATIVE_SIZE))
+    assert image.text["parameters"].startswith(f"{RENDER['prompt']}\nSteps: 4, Sampler: Euler a")
+    assert "Seed: 7" in image.text["parameters"]
+
+
+def test_farm_is_ready_and_keeps_its_home_closed(farm: farms.Up, environ: dict[str, str]):
+    ready = httpx.get(f"{farm.url}/readyz").json()
+    assert ready["status"] == "ready", ready
+    home = Path(environ["FARM_HOME"])
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_second_up_is_refused_with_the_address_of_the_first(farm: farms.Up, environ: dict[str, str]):
+    second = farms.run(environ, "up")
+    assert second.returncode == 1
+    assert farm.url in second.stderr
+
+
+def test_render_uses_the_farm_that_is_up(farm: farms.Up, environ: dict[str, str], tmp_path: Path):
+    options = ["--seed=7", "--steps=4", f"--out={tmp_path}", "--json"]
+    answer = farms.run(environ, "render", *options, "--", RENDER["prompt"])
+    assert answer.returncode == 0, answer.stderr
+    told = json.loads(answer.stdout)
+    assert told["page"] == f"{farm.url}/jobs/{told['job']['id']}"
+    first = ended(farm.url, submit(farm.url)["id"])
+    assert pixels(Path(told["files"][0]).read_bytes()) == pixels(picture(farm.url, first["id"]))
+    assert farm.process.poll() is None
+
+
+def test_refused_render_names_the_field(farm: farms.Up, environ: dict[str, str], tmp_path: Path):
+    answer = farms.run(environ, "render", "--sampler=Euler b", f"--out={tmp_path}", "sea")
+    assert answer.returncode == 1
+    assert "sampler" in answer.stderr
+    assert "Euler a" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_ctrl_c_cancels_what_is_rendered(farm: farms.Up, environ: dict[str, str], tmp_path: Path):
+    client = farms.start(environ, "render", "--steps=150", "--count=40", f"--out={tmp_path}", "--json", "a long one")
+
+    def running() -> dict | None:
+        jobs = httpx.get(f"{farm.url}/api/v1/jobs").json()["jobs"]
+        return next(
+            (one for one in jobs if one["params"]["prompt"] == "a long one" and one["state"] == "running"), None
+        )
+
+    found = until(running, 60, "the job to run")
+    os.killpg(client.pid, signal.SIGINT)
+    client.communicate(timeout=60)
+    assert client.returncode == 130
+    assert ended(farm.url, found["id"])["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("command", [("status",), ("models",), ("logs",), ("db", "upgrade")], ids=" ".join)
+def test_command_answers_people_and_programs(farm: farms.Up, environ: dict[str, str], command: tuple[str, ...]):
+    people, programs = farms.run(environ, *command), farms.run(environ, *command, "--json")
+    assert people.returncode == programs.returncode == 0, people.stderr + programs.stderr
+    assert people.stdout
+    for line in programs.stdout.splitlines():
+        json.loads(line)
+
+
+def test_status_and_retry_and_cancel_of_a_job(farm: farms.Up, environ: dict[str, str]):
+    done = ended(farm.url, submit(farm.url)["id"])
+    shown = farms.run(environ, "status", str(done["id"]))
+    assert f"job {done['id']}: succeeded" in shown.stdout
+    for change in ("cancel", "retry"):
+        refused = farms.run(environ, change, str(done["id"]))
+        assert refused.returncode == 1
+        assert "succeeded" in refused.stderr
+
+
+def test_doctor_finds_a_farm_that_is_up_well(farm: farms.Up, environ: dict[str, str]):
+    answer = farms.run(environ, "doctor", "--json")
+    found = json.loads(answer.stdout)
+    assert answer.returncode == 0, [finding for finding in found.values() if finding["level"] == "bad"]
+    assert {"database", "migrations", "redis", "storage", "api", "workers", "models"} <= found.keys()
+
+
+def test_api_that_is_killed_starts_again(farm: farms.Up):
+    before = farms.family(farm.process.pid)
+    api = [pid for pid in before if "api.serve" in Path(f"/proc/{pid}/cmdline").read_text()]
+    for pid in api:
+        os.kill(pid, signal.SIGKILL)
+    assert api
+    assert httpx.get(f"{farm.url}/livez", timeout=60).is_success  # the socket stayed: who comes early waits
+
+
+def test_farm_that_stops_leaves_nothing_and_the_next_start_finds_everything(farm: farms.Up, environ: dict[str, str]):
+    """However it is stopped: by Ctrl-C, by kill -9, by TERM."""
+    done = ended(farm.url, submit(farm.url, prompt="yesterday's")["id"])
+    yesterday = picture(farm.url, done["id"])
+    processes = farms.family(farm.process.pid)
+    assert {"postgres", "redis-server"} <= set(processes.values())
+    assert farm.stop() == 0
+    assert farms.gone(processes), processes
+    with farms.up(environ) as killed:
+        assert job(killed.url, done["id"])["params"]["prompt"] == "yesterday's"
+        processes = farms.family(killed.process.pid)
+        os.kill(killed.process.pid, signal.SIGKILL)
+        killed.process.wait()
+        farms.await_end(processes)
+    with farms.up(environ) as again:
+        assert picture(again.url, done["id"]) == yesterday
+        processes = farms.family(again.process.pid)
+        assert again.stop(signal.SIGTERM) == 0
+        assert farms.gone(processes), processes
+
+
+def test_render_without_a_farm_starts_one_and_stops_it(environ: dict[str, str], tmp_path: Path):
+    """What `make render` does: all of it for one picture, and nothing left."""
+    client = farms.start(environ, "render", "--seed=7", "--steps=4", f"--out={tmp_path}", "--", RENDER["prompt"])
+    processes = until(lambda: farms.family(client.pid), 60, "the farm's processes")
+    out, _ = client.communicate(timeout=200)
+    assert client.returncode == 0, out
+    path, page, seed = out.splitlines()
+    assert Image.open(io.BytesIO(Path(path).read_bytes())).size == (NATIVE_SIZE, NATIVE_SIZE)
+    assert page.startswith("page  http://127.0.0.1:")
+    assert seed == "seed  7"
+    assert farms.gone(processes), processes
