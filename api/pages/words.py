@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
+from markupsafe import Markup, escape
+
 from api.listings import WorkerBody
 from api.representations import ImageBody, JobBody
 
+_CODE: Final = re.compile(r"`([^`]+)`")
 _UNITS: Final = ("bytes", "KB", "MB", "GB", "TB", "PB")
 PHASES: Final = {
     "load": "loading the checkpoint",
@@ -129,6 +133,11 @@ def _place(job: JobBody) -> list[str]:
     return [f"{counted(job.position, 'image')} ahead" if job.position else "next in line"]
 
 
+def marked(text: str | None) -> Markup:
+    """Text with `code` in it, as markup."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text or ""))))  # noqa: S704 - escaped first
+
+
 def sorry(status: int) -> str:
     """An error's title, for people."""
     return _SORRY[status][0] if status in _SORRY else HTTPStatus(status).phrase
@@ -140,5 +149,5 @@ def advice(status: int) -> str:
 
 
 FILTERS: Final = {
-    word.__name__: word for word in (counted, duration, amount, moment, image_words, job_words, sorry, advice)
+    word.__name__: word for word in (counted, duration, amount, moment, image_words, job_words, marked, sorry, advice)
 }

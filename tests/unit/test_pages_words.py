@@ -6,7 +6,7 @@ import pytest
 
 from api.pages.entry import inside
 from api.pages.form import read
-from api.pages.words import amount, counted, duration
+from api.pages.words import amount, counted, duration, marked
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,7 @@ def test_read_gives_lines_the_form_they_have_everywhere_else():
 @pytest.mark.parametrize("address", ["/", "/jobs/17?page=2", "/?from=3"])
 def test_inside_keeps_pages_of_the_farm(address):
     assert inside(address) == address
+
+
+def test_marked_text_is_escaped_before_its_code_is_set_apart():
+    assert marked("a `<b>` & <i>") == "a <code>&lt;b&gt;</code> &amp; &lt;i&gt;"
