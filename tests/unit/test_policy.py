@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.queue.policy import AFFINITY_SECONDS, Farm, Lane, Owner, Worker, rank
@@ -163,6 +163,7 @@ lanes = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(lanes, min_size=1, max_size=20),
     st.dictionaries(names, owners),
@@ -185,6 +186,7 @@ def test_an_owner_with_nothing_running_is_served_within_as_many_claims_as_owners
     assert claims <= len({lane.owner for lane in waiting})
 
 
+@settings(deadline=None)
 @given(st.lists(lanes, max_size=20), st.dictionaries(names, owners), st.randoms())
 def test_rank_loses_no_lane_and_does_not_depend_on_their_order(waiting, known, random):
     farm = Farm(NOW, known)
