@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 DATABASE: Final = "farm"
 """Name of the embedded database, and of its one user."""
+PORT: Final = 5432
+"""Only a part of the socket's name, yet named everywhere: a PGPORT in somebody's environment must not change it."""
 
 _TMP: Final = Path("/tmp")  # noqa: S108 - fixed, not TMPDIR: two shells of one person must find the same sockets
 _LONGEST: Final = 100  # bytes of a socket's path; the kernel takes 107
@@ -26,7 +28,7 @@ def socket_folder(home: Path) -> Path:
 
 def postgres_socket(folder: Path) -> Path:
     """Return the socket that PostgreSQL opens in `folder`."""
-    return folder / ".s.PGSQL.5432"
+    return folder / f".s.PGSQL.{PORT}"
 
 
 def redis_socket(folder: Path) -> Path:
@@ -36,7 +38,8 @@ def redis_socket(folder: Path) -> Path:
 
 def database_url(home: Path, database: str = DATABASE) -> str:
     """Return the SQLAlchemy URL of a database of the embedded PostgreSQL."""
-    return f"postgresql+psycopg://{DATABASE}@/{database}?host={quote(str(socket_folder(home)), safe='/')}"
+    folder = quote(str(socket_folder(home)), safe="/")
+    return f"postgresql+psycopg://{DATABASE}@/{database}?host={folder}&port={PORT}"
 
 
 def redis_url(home: Path) -> str:

@@ -49,7 +49,11 @@ def clean_environment() -> dict[str, str]:
 
 def _administrator(home: Path) -> psycopg.Connection:
     return psycopg.connect(
-        host=str(addresses.socket_folder(home)), user=addresses.DATABASE, dbname="postgres", autocommit=True
+        host=str(addresses.socket_folder(home)),
+        port=addresses.PORT,
+        user=addresses.DATABASE,
+        dbname="postgres",
+        autocommit=True,
     )
 
 

@@ -13,14 +13,15 @@ from typing import Final
 
 import psycopg
 
-from shared.addresses import DATABASE, postgres_socket
+from shared.addresses import DATABASE, PORT, postgres_socket
 from shared.errors import LauncherError
 from shared.launcher import binaries, namespace
-from shared.launcher.process import Server, read_pid
+from shared.launcher.process import ENVIRONMENT, Server, read_pid
 
 _ORPHANS_SECONDS: Final = 30
 _SETTINGS: Final = {
     "listen_addresses": "",  # no TCP
+    "port": str(PORT),
     "unix_socket_permissions": "0700",
     "max_connections": "200",
     "shared_buffers": "64MB",
@@ -77,7 +78,7 @@ class Postgres:
         shutil.rmtree(fresh, ignore_errors=True)
         command = [self._initdb, "-D", fresh, "-U", DATABASE, "-E", "UTF8", "--locale=C", "-A", "trust", *self._haste]
         made = subprocess.run(  # noqa: S603 - our own command line, no shell
-            [*self.server.prefix, *map(str, command)], capture_output=True, text=True, check=False
+            [*self.server.prefix, *map(str, command)], capture_output=True, text=True, check=False, env=ENVIRONMENT
         )
         if made.returncode:
             raise LauncherError(
@@ -110,5 +111,5 @@ class Postgres:
 
     def _connect(self) -> psycopg.Connection:
         return psycopg.connect(
-            host=str(self._sockets), user=DATABASE, dbname="postgres", autocommit=True, connect_timeout=5
+            host=str(self._sockets), port=PORT, user=DATABASE, dbname="postgres", autocommit=True, connect_timeout=5
         )

@@ -17,6 +17,8 @@ from shared.errors import LauncherError
 
 _START_SECONDS: Final = 120  # PostgreSQL after a crash replays its log first; as a rule it takes a second
 _PAUSE_SECONDS: Final = 0.005
+ENVIRONMENT: Final = {"LC_ALL": "C"}
+"""All that a server sees of ours: no PGDATA of somebody's other server, none of the farm's secrets."""
 _HELP: Final = "or set FARM_DATABASE_URL and FARM_REDIS_URL to servers of your own"
 
 
@@ -61,6 +63,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env=ENVIRONMENT,
                 pass_fds=self.descriptors,
             )
 

@@ -44,8 +44,9 @@ class Servers:
         """Claim the home, start the servers and wait until they answer. Raises LauncherError."""
         with ExitStack() as context:
             context.enter_context(claim_home(self._home))
+            context.callback(self._stop)  # what an interrupted start started after the first stop
             self._keeper = context.enter_context(ThreadPoolExecutor(1, "servers"))
-            context.callback(lambda: self._keep(self._stop))
+            context.callback(self._stop)  # not by the keeper: after Ctrl-C it still waits for a server's answer
             self._keep(self._start)
             self._context = context.pop_all()
         return self

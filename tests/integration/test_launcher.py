@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import psycopg
@@ -37,7 +38,8 @@ HOLD = """
 
 
 def connect(home: Path) -> psycopg.Connection:
-    return psycopg.connect(host=str(addresses.socket_folder(home)), user="farm", dbname="farm", autocommit=True)
+    folder = addresses.socket_folder(home)
+    return psycopg.connect(host=str(folder), port=addresses.PORT, user="farm", dbname="farm", autocommit=True)
 
 
 def start_holder(home: Path, *prefix: str) -> tuple[subprocess.Popen[str], list[int]]:
@@ -234,6 +236,40 @@ def test_awkward_characters_in_the_path_do_no_harm(tmp_path, made_home):
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT number FROM kept")) == 17
         engine.dispose()
+
+
+def test_variables_of_another_postgresql_change_nothing(own_home, tmp_path, monkeypatch):
+    for name, value in {
+        "PGPORT": "5999",
+        "PGDATA": "/nowhere",
+        "PGHOST": "/nowhere",
+        "FARM_API_KEYS": "a:s3cret",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with Servers(own_home) as servers:
+        engine = database.connect(Settings(home=own_home).database)
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT number FROM kept")) == 17
+        engine.dispose()
+        assert all(b"s3cret" not in Path(f"/proc/{pid}/environ").read_bytes() for pid in servers.pids().values())
+
+
+def test_an_interrupted_start_leaves_nothing_behind(own_home, monkeypatch):
+    def interrupted(self, seconds=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Servers(own_home).__enter__()
+    assert not running(own_home)
+    assert not [folder for folder in Path("/proc").glob("[0-9]*/cwd") if works_in(folder, own_home)]
+
+
+def works_in(working_folder: Path, home: Path) -> bool:
+    try:
+        return home in working_folder.readlink().parents
+    except OSError:
+        return False
 
 
 def test_a_broken_data_folder_is_reported_with_the_servers_last_words(own_home):
