@@ -70,7 +70,7 @@ def _on_farm_error(error: FarmError) -> AnyResponse:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _on_unexpected(error)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        log.warning("unavailable", method=request.method, path=request.path, reason=str(error))
+        log.info("unavailable", method=request.method, path=request.path, reason=str(error))
     if isinstance(error, Unauthorized) and not is_program():
         return redirect(f"/sign-in?{urlencode({'next': request.full_path if request.method == 'GET' else '/'})}", 303)
     fields = error.fields if isinstance(error, Refused) else ()
