@@ -94,7 +94,17 @@ class Farm:
         descriptors: Sequence[int] = (),
     ) -> Part:
         log = self._settings.home / "logs" / f"{name.lower()}.log"
-        return Part(Server(name, command, Path.cwd(), log, self._is_answering, signals, descriptors=descriptors))
+        server = Server(
+            name,
+            command,
+            Path.cwd(),
+            log,
+            self._is_answering,
+            signals,
+            descriptors=descriptors,
+            environment=os.environ,  # the farm's settings
+        )
+        return Part(server)
 
     def _is_answering(self) -> bool:
         try:

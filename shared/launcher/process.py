@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from shared.errors import LauncherError
 _START_SECONDS: Final = 120  # PostgreSQL after a crash replays its log first; as a rule it takes a second
 _PAUSE_SECONDS: Final = 0.005
 ENVIRONMENT: Final = {"LC_ALL": "C"}
-"""All that a server sees of ours: no PGDATA of somebody's other server, none of the farm's secrets."""
+"""All that an embedded server sees of ours: no PGDATA of somebody's other server, none of the farm's secrets."""
 _HELP: Final = "or set FARM_DATABASE_URL and FARM_REDIS_URL to servers of your own"
 
 
@@ -37,6 +37,7 @@ class Server:
     signals: Sequence[tuple[signal.Signals, float]]
     prefix: Sequence[str] = ()  # what runs it as somebody else
     descriptors: Sequence[int] = ()  # open files that it is handed
+    environment: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT)
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _log_start: int = field(default=0, init=False)
 
@@ -63,7 +64,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=ENVIRONMENT,
+                env=self.environment,
                 pass_fds=self.descriptors,
             )
 
