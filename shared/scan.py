@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,19 +24,31 @@ _PARTS: Final = frozenset({".safetensors", ".bin", ".json", ".txt"})  # of a dif
 _INDEX: Final = "model_index.json"
 
 
-def scan(models: Path, known: Iterable[Scanned], inspect: Inspect) -> list[Scanned]:
+@contextmanager
+def sole(models: Path) -> Iterator[bool]:
+    """Yield True to the one process of this machine that may scan `models` now: nobody hashes what another hashes."""
+    descriptor = os.open(models, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def scan(models: Path, known: Iterable[Scanned], inspect: Inspect, *, hash_seconds: float = math.inf) -> list[Scanned]:
     """Return what lies in `models` now, by path.
 
-    `known` is what the last scan returned (or `catalogue.remembered`): a file of the same size and time keeps its hash,
-    and where this process looked into it, its inspection. A file that vanishes or changes under the scan is left to the
-    next one; an unusable file is not hashed. Raises OSError if the folder itself cannot be read.
+    `known` is what earlier scans found (`catalogue.remembered`, then what the last scan returned): a file of the same
+    size and time keeps its hash, and where this process looked into it, its inspection. After `hash_seconds` no other
+    file is hashed. What is not hashed yet, vanishes or changes under the scan is left to the next one; an unusable file
+    is not hashed. Raises OSError if the folder itself cannot be read.
     """
     before = {seen.path: seen for seen in known}
+    deadline = time.monotonic() + hash_seconds
     found = []
     for path in _checkpoints(models):
         name = path.relative_to(models).as_posix()
         try:
-            seen = _look(path, name, before.get(name), inspect)
+            seen = _look(path, name, before.get(name), inspect, may_hash=time.monotonic() < deadline)
         except OSError as error:
             log.info("model file skipped", path=name, reason=error.strerror)
             continue
@@ -41,8 +57,8 @@ def scan(models: Path, known: Iterable[Scanned], inspect: Inspect) -> list[Scann
     return sorted(found, key=lambda seen: seen.path)
 
 
-def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect) -> Scanned | None:
-    """Return what `path` is now; None if it changed meanwhile."""
+def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, *, may_hash: bool) -> Scanned | None:
+    """Return what `path` is now; None if it changed meanwhile, or is still to be hashed."""
     size, mtime_ns = fingerprint(path)
     is_same = before is not None and (before.size, before.mtime_ns) == (size, mtime_ns)
     if is_same and before and before.inspection:
@@ -50,10 +66,22 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect) -> Sc
     inspection = inspect(path)
     sha256 = before.sha256 if is_same and before else None
     if sha256 is None and inspection.reason is None:
+        if not may_hash:
+            return None
         sha256 = _sha256(path)
     if fingerprint(path) != (size, mtime_ns):
         return None
     return Scanned(name, path.name if path.is_dir() else path.stem, size, mtime_ns, sha256, inspection)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # a file system without locks: several may scan at a time, which only costs time
+        log.debug("models folder cannot be locked", reason=error.strerror)
+    return True
 
 
 def _checkpoints(models: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.catalogue import Inspection
-from shared.scan import scan
+from shared.scan import scan, sole
 
 GOOD = Inspection("checkpoint", "sd1", 512)
 
@@ -154,3 +154,18 @@ def test_links_are_followed_out_of_the_folder_but_not_round_in_circles(models, t
 def test_a_models_folder_that_is_not_there_is_an_error_and_not_an_empty_catalogue(tmp_path):
     with pytest.raises(FileNotFoundError):
         scan(tmp_path / "nothing", [], Inspector())
+
+
+def test_when_the_time_for_hashing_is_over_the_rest_is_left_to_the_next_scan(models):
+    write(models / "a.ckpt")
+    known = scan(models, [], Inspector())
+    write(models / "b.ckpt")
+    assert paths(scan(models, known, Inspector(), hash_seconds=0)) == ["a.ckpt"]
+    assert paths(scan(models, known, Inspector(), hash_seconds=60)) == ["a.ckpt", "b.ckpt"]
+
+
+def test_one_process_at_a_time_scans_a_folder(models, tmp_path):
+    with sole(models) as first, sole(models) as second, sole(tmp_path) as other:
+        assert (first, second, other) == (True, False, True)
+    with sole(models) as again:
+        assert again
