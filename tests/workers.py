@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from redis import Redis
@@ -39,14 +39,18 @@ STUB = "tests.stub_worker"
 
 
 @contextmanager
-def started(environ: Mapping[str, str], *arguments: str, module: str = STUB) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    environ: Mapping[str, str], *arguments: str, module: str = STUB, log: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process, or a supervisor, gone at the end of the block with all that it started."""
     command = [sys.executable, "-W", "error", "-m", module, *arguments]
-    process = subprocess.Popen(command, env={**QUICK, **environ}, cwd=ROOT)
+    with log.open("wb") if log else nullcontext() as stderr:
+        process = subprocess.Popen(command, env={**QUICK, **environ}, cwd=ROOT, stderr=stderr)
     try:
         yield process
     finally:
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        # A supervisor takes its workers along; a worker alone has nothing that a test would miss.
+        for number in (signal.SIGKILL,) if "--card" in arguments else (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
             if process.poll() is None:
                 process.send_signal(number)
                 _wait(process, 8)
@@ -98,7 +102,9 @@ def states(sessions: Sessions, job_id: int | None = None) -> list[str]:
 def ready(sessions: Sessions, count: int = 1) -> list[tables.Worker]:
     """Return the ready workers if there are `count` of them."""
     with sessions() as session:
-        found = list(session.scalars(select(tables.Worker).where(tables.Worker.state == "ready").order_by(tables.Worker.id)))
+        found = list(
+            session.scalars(select(tables.Worker).where(tables.Worker.state == "ready").order_by(tables.Worker.id))
+        )
     return found if len(found) == count else []
 
 

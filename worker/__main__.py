@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -22,6 +23,7 @@ from worker.supervisor import Supervisor
 log = structlog.get_logger(__name__)
 
 Work = Callable[[Orders], int]
+_SETTINGS: Final = ("gpus", "slots", "pool")  # that an option of the same name overrides
 
 
 def main(argv: Sequence[str] | None = None, *, module: str = "worker", work: Work | None = None) -> int:
@@ -30,10 +32,11 @@ def main(argv: Sequence[str] | None = None, *, module: str = "worker", work: Wor
     The supervisor starts its workers as `module`; `work` is what such a process does, by default `worker.process.work`.
     """
     options = _parser().parse_args(argv)
+    given = {f"FARM_{name.upper()}": getattr(options, name) for name in _SETTINGS}
     try:
-        farm = settings.load({**os.environ, **({"FARM_POOL": options.pool} if options.pool else {})})
+        farm = settings.load({**os.environ, **{name: value for name, value in given.items() if value is not None}})
         logs.configure(farm)
-        return _work(farm, options, work) if options.card else _supervise(farm, options, module)
+        return _work(farm, options, work) if options.card else _supervise(farm, module)
     except Conflict as conflict:
         log.warning("card busy", card=options.card, reason=str(conflict))
         return child.BUSY
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None, *, module: str = "worker", work: Wor
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker", description="Render the farm's pictures on this machine.")
     parser.add_argument("--gpus", help="a worker for each card: all | 0,2 | cpu | cpu:2 (default: FARM_GPUS)")
-    parser.add_argument("--slots", type=_count, help="pictures that a worker carries at once (default: FARM_SLOTS)")
+    parser.add_argument("--slots", help="images that a worker carries at once (default: FARM_SLOTS)")
     parser.add_argument("--pool", help="the pool that the workers serve (default: FARM_POOL)")
     parser.add_argument("--card", help="be one worker, for this card: cuda:0, cpu:0")
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # drain when this process is gone
@@ -53,21 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a whole number from 1")
-    return int(text)
-
-
-def _supervise(farm: Settings, options: argparse.Namespace, module: str) -> int:
+def _supervise(farm: Settings, module: str) -> int:
     present = cards.present(os.environ)
-    gpus = options.gpus or farm.gpus
-    served = cards.asked(gpus, present)
-    if gpus == "all" and not present:
+    served = cards.asked(farm.gpus, present)
+    if farm.gpus == "all" and not present:
         log.warning("no card found: one worker on the CPU")
-    command = [sys.executable, "-m", module]
-    command += ["--slots", str(options.slots)] if options.slots else []
-    command += ["--pool", options.pool] if options.pool else []
+    command = [sys.executable, "-m", module, "--slots", str(farm.slots), "--pool", farm.pool]
     sessions = database.sessions(database.connect(farm.database, pool_size=1, application="farm supervisor"))
     return Supervisor(served, command, sessions, farm.grace_seconds).run()
 
@@ -77,7 +71,7 @@ def _work(farm: Settings, options: argparse.Namespace, work: Work | None) -> int
         die_with(options.parent)
     card = cards.find(options.card, cards.present(os.environ) if options.card.startswith("cuda:") else ())
     cards.pin(card)
-    orders = Orders(card, farm, options.slots or farm.slots or None, partial(_report, options.report))
+    orders = Orders(card, farm, partial(_report, options.report))
     with locks.hold(locks.path(card, farm.home)):
         if work is None:
             from worker.process import work  # noqa: PLC0415 - Celery: the supervisor does without

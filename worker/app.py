@@ -27,7 +27,7 @@ def consume(worker: Worker, slots: Slots, app: Celery) -> None:
     """Take tickets until `stop_consuming`; returns when the slots have ended what they carry. On the main thread."""
     mine = worker_queue(worker.id)
 
-    @app.task(name=TASK, bind=True)
+    @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]  # Celery has no types
     def render(task: Task) -> None:
         slots.spend(was_passed=task.request.delivery_info["routing_key"] == mine)
 

@@ -1,4 +1,4 @@
-"""The beat: renews the lease, compares what SQL says this worker runs with what it runs, and buries those who fell silent."""
+"""The beat: renews the lease, compares what SQL says that this worker runs with what it runs, buries the silent."""
 
 from __future__ import annotations
 
@@ -47,11 +47,14 @@ class Punctuality:
 class Beat:
     """One turn every `beat_seconds`; `on_buried` ends the process."""
 
-    def __init__(self, worker: Worker, on_buried: Callable[[], object], clock: Callable[[], float] = boot_clock) -> None:
+    def __init__(
+        self, worker: Worker, on_buried: Callable[[], object], clock: Callable[[], float] = boot_clock
+    ) -> None:
         self._worker = worker
         self._on_buried = on_buried
         self._clock = clock
         self._punctuality = Punctuality(worker.settings.beat_seconds, clock)
+        self._is_database_away = False
         self._missing: dict[int, int] = {}  # in SQL but not here, as of the last beat
         self._reap_at = clock() + worker.settings.lease_seconds
 
@@ -62,13 +65,14 @@ class Beat:
             if answer is None:
                 self._on_buried()
                 return None
+            self._note_database(is_away=False)
             self._punctuality.note()
             self._worker.carried.drop({image: held[image] for image in answer.drop if image in held})
             self._hand_back(answer.missing)
             self._reap()
         except Unavailable:
             # What runs goes on: if the lease ends meanwhile, the fence decides whose picture counts.
-            log.warning("beat not answered: the database is away", worker=self._worker.id)
+            self._note_database(is_away=True)
             return min(_AGAIN_SECONDS, self._worker.settings.beat_seconds)
         return None
 
@@ -88,6 +92,11 @@ class Beat:
                 slots=worker.slots,
             ),
         )
+
+    def _note_database(self, *, is_away: bool) -> None:
+        if is_away != self._is_database_away:
+            log.warning("database away" if is_away else "database back", worker=self._worker.id)
+        self._is_database_away = is_away
 
     def _hand_back(self, missing: dict[int, int]) -> None:
         """Give back what SQL has had here for two beats and nobody carries; once could be a claim just made."""

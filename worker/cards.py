@@ -16,7 +16,7 @@ _QUERY: Final = ("--query-gpu=index,uuid,name", "--format=csv,noheader")
 
 @dataclass(frozen=True)
 class Address:
-    """Where a card is: `name` as people know it (cuda:2, cpu:0), `uuid` of a real card, empty for a share of the CPU."""
+    """Where a card is: `name` as people know it (cuda:2, cpu:0), `uuid` of a real card, none for a share of the CPU."""
 
     name: str
     uuid: str = ""
@@ -24,7 +24,7 @@ class Address:
 
 
 def present(environ: Mapping[str, str]) -> tuple[Address, ...]:
-    """Return the NVIDIA cards in the order of their PCI bus; only those that CUDA_VISIBLE_DEVICES leaves, where it is set."""
+    """Return the NVIDIA cards in PCI bus order: those that CUDA_VISIBLE_DEVICES leaves, where it is set."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()

@@ -1,4 +1,4 @@
-"""One worker a card: a file lock that the worker's process holds, so that it ends with the process, however that ends."""
+"""One worker a card: a file lock that its process holds, so that the lock ends with the process, however that ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.cards import Address
 
 
 def path(card: Address, home: Path) -> Path:
-    """Return the lock of `card`: machine-wide for a real card, since any farm may reach for it; the farm's own for the CPU."""
+    """Return the lock of `card`: machine-wide for a real card; on the CPU the farm's own."""
     if card.uuid:
         return Path(tempfile.gettempdir()) / f"stepfarm-card-{card.uuid}.lock"
     return home / "locks" / f"{card.name.replace(':', '-')}.lock"
@@ -40,8 +40,10 @@ def hold(file: Path) -> Iterator[None]:
 def _open(file: Path) -> int:
     """Open for reading, which a lock is content with: another user's lock file can be held, not written."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644) if not file.exists() else os.open(
-        file, os.O_RDONLY | os.O_NOFOLLOW
+    return (
+        os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        if not file.exists()
+        else os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
     )
 
 

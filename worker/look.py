@@ -1,4 +1,4 @@
-"""The look: free slots and claimable images, but no tickets, means that tickets were lost: this worker issues its own."""
+"""The look: free slots and claimable images, but no tickets, means that tickets were lost: it issues new ones."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ class Look:
 
     def _tickets(self) -> int:
         queues = (pool_queue(self._worker.pool), worker_queue(self._worker.id))
-        return sum(int(self._worker.redis.llen(queue)) for queue in queues)  # type: ignore[arg-type]  # sync client
+        return sum(int(self._worker.redis.llen(queue)) for queue in queues)

@@ -15,5 +15,4 @@ class Orders:
 
     card: Address
     settings: Settings
-    slots: int | None  # None: as many as the card takes
     report: Callable[[int], object]  # told the id of the worker's row

@@ -11,7 +11,7 @@ log = structlog.get_logger(__name__)
 
 
 class Periodic:
-    """Calls `turn` every `seconds` on a thread of its own, and at once when woken. `turn` may return other seconds to wait."""
+    """Calls `turn` every `seconds` on a thread of its own, at once when woken; it may return other seconds to wait."""
 
     def __init__(self, name: str, seconds: float, turn: Callable[[], float | None]) -> None:
         self._name = name
@@ -27,11 +27,11 @@ class Periodic:
     def wake(self) -> None:
         self._woken.set()
 
-    def stop(self) -> None:
-        """End the thread after its turn; returns when it has ended."""
+    def stop(self, *, wait: bool = True) -> None:
+        """End the thread after its turn; return when it has ended, or at once."""
         self._is_stopped = True
         self._woken.set()
-        if self._thread.is_alive():
+        if wait and self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:

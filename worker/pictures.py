@@ -17,7 +17,7 @@ _PNG_LEVEL: Final = 2  # a few percent larger than level 6 and several times fas
 
 
 def png(pixels: Pixels, parameters: str) -> bytes:
-    """Return `pixels` as PNG with the text chunk `parameters` that the ecosystem reads (iTXt where Latin-1 is too small)."""
+    """Return `pixels` as PNG with the text chunk `parameters` that the ecosystem reads (iTXt beyond Latin-1)."""
     info = PngInfo()
     info.add_text("parameters", parameters)
     return _encode(Image.fromarray(pixels), "PNG", compress_level=_PNG_LEVEL, pnginfo=info)

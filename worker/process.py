@@ -60,8 +60,14 @@ def work(orders: Orders, make_card: MakeCard = _engine_card) -> int:
 def _register(orders: Orders, sessions: Sessions) -> int:
     """Return the id of this worker's row; waits for a database that is away."""
     host, card, settings = socket.gethostname(), orders.card, orders.settings
-    known = {"name": f"{host}/{card.name}", "host": host, "pid": os.getpid(), "card": card.name, "card_name": card.label}
-    terms = {"pool": settings.pool, "slots": orders.slots or 0, "lease_seconds": settings.lease_seconds}
+    known = {
+        "name": f"{host}/{card.name}",
+        "host": host,
+        "pid": os.getpid(),
+        "card": card.name,
+        "card_name": card.label,
+    }
+    terms = {"pool": settings.pool, "slots": settings.slots, "lease_seconds": settings.lease_seconds}
     while True:
         try:
             return transact(sessions, lambda session: workers.register(session, **known, **terms))
@@ -76,12 +82,10 @@ def _worker(orders: Orders, sessions: Sessions, worker_id: int, tickets: Tickets
         id=worker_id,
         name=f"{socket.gethostname()}/{orders.card.name}",
         pool=settings.pool,
-        slots=orders.slots or 0,
+        slots=settings.slots,
         settings=settings,
         sessions=sessions,
-        redis=Redis.from_url(
-            settings.redis, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1)
-        ),
+        redis=Redis.from_url(settings.redis, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1)),
         events=Events(settings.redis),
         tickets=tickets,
         storage=Storage(settings.storage),
@@ -133,8 +137,9 @@ class _Process:
 
     def _leave(self) -> int:
         """End in order: nothing is carried any more."""
-        for thread in (self._look, self._scan, self._reporter):
-            thread.stop()
+        self._look.stop(wait=False)
+        self._scan.stop(wait=False)  # it may be reading a large file
+        self._reporter.stop()
         self._worker.card.stop()
         self._beat.stop()
         self._give_up_row()

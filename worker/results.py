@@ -15,7 +15,7 @@ _DISTRIBUTION: Final = "stepfarm"
 
 
 def store(storage: Storage, claim: Claim, pixels: Pixels) -> int:
-    """Store picture and thumbnail under this attempt's keys; return the picture's size in bytes. Raises StorageError."""
+    """Store picture and thumbnail under this attempt's keys; return the picture's bytes. Raises StorageError."""
     picture = pictures.png(pixels, _parameters(claim))
     storage.put(key(claim.job_id, claim.index, claim.attempt, "picture"), picture)
     storage.put(key(claim.job_id, claim.index, claim.attempt, "thumbnail"), pictures.thumbnail(pixels))

@@ -11,7 +11,7 @@ from shared import catalogue
 from shared.catalogue import Inspection, Scanned
 from shared.database import transact
 from shared.errors import Unavailable
-from shared.scan import scan
+from shared.scan import scan, sole
 from worker.engine import files
 from worker.worker import Worker
 
@@ -23,17 +23,22 @@ class Scan:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._known: Sequence[Scanned] | None = None
+        self._known: Sequence[Scanned] = ()
 
     def turn(self) -> None:
         """Look what lies in the models folder and record what is new, changed or gone."""
         sessions, models = self._worker.sessions, self._worker.settings.models
         try:
-            known = transact(sessions, catalogue.remembered) if self._known is None else self._known
-            seen = scan(models, known, _inspect)
-            changed = transact(sessions, lambda session: catalogue.record(session, seen))
-        except (OSError, Unavailable) as error:
+            with sole(models) as is_sole:
+                if not is_sole:  # another worker of this machine scans and records for all
+                    return
+                known = [*transact(sessions, catalogue.remembered), *self._known]
+                seen = scan(models, known, _inspect, hash_seconds=self._worker.settings.rescan_seconds)
+                changed = transact(sessions, lambda session: catalogue.record(session, seen))
+        except OSError as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
+            return
+        except Unavailable:  # the beat says so; the next turn may do
             return
         self._known = seen
         if changed:

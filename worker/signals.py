@@ -1,4 +1,4 @@
-"""What signals ask of this process, counted on a thread of its own: no lock is taken in a handler, and no stuck main thread matters."""
+"""What signals ask of this process, heard on a thread of its own: a handler takes no lock, nothing stuck delays it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class Shutdown:
-    """The first TERM (or Ctrl-C) drains; a second one, or the end of the grace time, hands back and ends the process."""
+    """The first TERM (or Ctrl-C) drains; a second one, or the end of the grace time, hands back and ends all."""
 
     def __init__(self, grace_seconds: float) -> None:
         self.is_asked = Event()

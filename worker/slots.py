@@ -124,7 +124,7 @@ class Slots:
             try:
                 return transact(self._worker.sessions, move)
             except Unavailable:
-                log.warning("commit waits: the database is away", image=claim.image_id, attempt=claim.attempt)
+                log.debug("commit waits: the database is away", image=claim.image_id, attempt=claim.attempt)
             if cancel.is_set:
                 raise Cancelled("it was taken away while the database was")
             time.sleep(pause)

@@ -1,4 +1,4 @@
-"""One process a card: started, watched, restarted only when the old one is gone, its images given back at once. No torch here."""
+"""One process a card: started, watched, its images given back when it dies, and restarted. No torch here."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ _BURY_AGAIN_SECONDS: Final = 2.0  # while the database is away; the lease ends t
 class Supervisor:
     """The parent of the workers of one machine."""
 
-    def __init__(self, cards: Sequence[Address], command: Sequence[str], sessions: Sessions, grace_seconds: float) -> None:
+    def __init__(
+        self, cards: Sequence[Address], command: Sequence[str], sessions: Sessions, grace_seconds: float
+    ) -> None:
         self._children = [Child(card, [*command, "--card", card.name, "--parent", str(os.getpid())]) for card in cards]
         self._sessions = sessions
         self._grace_seconds = grace_seconds
-        self._to_bury: list[Death] = []
+        self._to_bury: list[tuple[int, Death]] = []
         self._bury_at = 0.0
         self._asked = 0
         self._kill_at: float | None = None
@@ -51,7 +53,7 @@ class Supervisor:
         for child in self._children:
             death = child.reap()
             if death is not None and death.worker_id is not None:
-                self._to_bury.append(death)
+                self._to_bury.append((death.worker_id, death))
             if self._asked == 0:
                 child.start_when_due()
         self._bury()
@@ -63,22 +65,23 @@ class Supervisor:
         if not self._to_bury or time.monotonic() < self._bury_at:
             return
         try:
-            for death in tuple(self._to_bury):
-                images = transact(
-                    self._sessions,
-                    lambda session, death=death: reap.bury(
-                        session, death.worker_id, reason=death.reason, strike=death.is_crash and self._kill_at is None
-                    ),
-                )
-                self._to_bury.remove(death)
-                if images or death.is_crash:
-                    log.warning("buried", worker=death.worker_id, images=images, reason=death.reason)
+            while self._to_bury:
+                self._bury_one(*self._to_bury[0])
+                self._to_bury.pop(0)
         except Unavailable:
             self._bury_at = time.monotonic() + _BURY_AGAIN_SECONDS
             log.warning("database away: a dead worker waits for its burial")
 
+    def _bury_one(self, worker_id: int, death: Death) -> None:
+        strike = death.is_crash and self._asked == 0
+        images = transact(
+            self._sessions, lambda session: reap.bury(session, worker_id, reason=death.reason, strike=strike)
+        )
+        if images or death.is_crash:
+            log.warning("buried", worker=worker_id, images=images, reason=death.reason)
+
     def _stop(self) -> None:
-        """Pass a signal on: the first drains, the second hands back, the third kills; so does the end of the grace time."""
+        """Pass a signal on: the first drains, the second hands back, the third kills, as the grace time does."""
         self._asked += 1
         now = time.monotonic()
         wait = {1: self._grace_seconds + _MARGIN_SECONDS, 2: _MARGIN_SECONDS}.get(self._asked, 0.0)

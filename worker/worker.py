@@ -68,7 +68,7 @@ class NoCard:
     def phase(self) -> str:
         return "starting"
 
-    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Pixels:
+    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Pixels:  # noqa: ARG002 - as every card
         raise RenderError(f"image {claim.image_id} was claimed before the card was up")
 
     def stop(self) -> None: ...

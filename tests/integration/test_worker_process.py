@@ -21,9 +21,7 @@ def tickets(settings):
     tickets.close()
 
 
-def test_a_full_worker_takes_no_ticket_and_an_idle_one_takes_all(
-    environ, settings, sessions, tickets, job_factory, tmp_path
-):
+def test_a_full_worker_takes_no_ticket_and_an_idle_one_takes_all(environ, sessions, tickets, job_factory, tmp_path):
     still = {**environ, "FARM_LOOK_SECONDS": "60"}  # tickets alone
     gate = tmp_path / "gate"
     with started(still, "--card", "cpu:0", "--slots", "8"), started(still, "--card", "cpu:1", "--slots", "8"):
@@ -35,7 +33,7 @@ def test_a_full_worker_takes_no_ticket_and_an_idle_one_takes_all(
         assert (shares.count(first.id), shares.count(second.id)) == (8, 8)
         job_factory()
         tickets.publish("default", 1)
-        with Redis.from_url(settings.redis) as redis:
+        with Redis.from_url(environ["FARM_REDIS_URL"]) as redis:
             until(lambda: redis.llen(pool_queue("default")) == 1, what="the ticket that nobody takes")
             gate.touch()
             until(lambda: states(sessions) == ["succeeded"] * 17, what="all pictures")

@@ -1,0 +1,56 @@
+"""A worker is killed with kill -9 in mid-render: the image is rendered by the other one, once."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import pytest
+from PIL import Image as Picture
+from sqlalchemy import select
+
+from shared import catalogue
+from shared.events import Events
+from shared.storage import Storage, key
+from shared.tables import History
+from tests.checkpoints import write_tiny
+from tests.waiting import until
+from tests.workers import images, kill, ready, started, states
+
+
+@pytest.mark.timeout(400)  # two engines start, on whatever machine this is
+def test_a_picture_survives_the_death_of_its_worker(environ, settings, sessions, job_factory):
+    write_tiny(settings.models / "tiny.safetensors")
+    slow_to_bury = {**environ, "FARM_LEASE_SECONDS": "600", "FARM_GPUS": "cpu:2", "FARM_SLOTS": "1"}
+    events = Events(settings.redis)
+    with started(slow_to_bury, module="worker"):
+        workers = {worker.id: worker for worker in until(lambda: ready(sessions, 2), seconds=90)}
+        [file] = until(lambda: _usable(sessions), seconds=60)
+        job = job_factory(checkpoint=file.sha256, steps=150, width=128, height=128)
+        until(lambda: _step(events, job) > 5, seconds=60, what="mid-render")
+        dead = workers[images(sessions)[0].worker_id]
+        kill(dead.pid)
+        until(lambda: states(sessions) == ["succeeded"], seconds=90)
+    events.close()
+    [image] = images(sessions)
+    assert (image.attempt, image.strikes) == (2, 1)
+    assert image.worker != dead.name
+    assert _history(sessions, image) == ["claimed", "given back", "claimed", "finished"]
+    storage = Storage(settings.storage)
+    assert not storage.exists(key(job.id, 0, 1, "picture"))
+    with Picture.open(BytesIO(storage.get(key(job.id, 0, 2, "picture")))) as rendered:
+        assert rendered.size == (128, 128)
+
+
+def _usable(sessions):
+    with sessions() as session:
+        return [file for file in catalogue.entries(session) if file.usable]
+
+
+def _step(events, job):
+    progress = events.progress(job.id)
+    return progress[0].step if progress else 0
+
+
+def _history(sessions, image):
+    with sessions() as session:
+        return list(session.scalars(select(History.event).filter_by(image_id=image.id).order_by(History.id)))

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+import signal
+
+from sqlalchemy import select
+
+from shared.tables import History, Worker
+from tests.waiting import until
+from tests.workers import images, kill, ready, started, states
+
+
+def test_a_killed_worker_is_buried_at_once_and_restarted(environ, sessions, job_factory, tmp_path):
+    gate = tmp_path / "gate"
+    slow = {**environ, "FARM_LEASE_SECONDS": "600", "FARM_BEAT_SECONDS": "0.3"}  # no lease ends here
+    with started(slow, "--gpus", "cpu", "--slots", "1"):
+        [first] = until(lambda: ready(sessions))
+        job_factory(prompt=f"wait for {gate}")
+        until(lambda: states(sessions) == ["running"])
+        kill(first.pid)
+        [second] = until(lambda: [worker for worker in ready(sessions) if worker.id != first.id])
+        gate.touch()
+        until(lambda: states(sessions) == ["succeeded"])
+    [image] = images(sessions)
+    assert (image.attempt, image.strikes) == (2, 1)
+    assert second.pid != first.pid
+
+
+def test_an_image_that_kills_three_workers_is_poison(environ, sessions, job_factory):
+    with started(environ, "--gpus", "cpu", "--slots", "1"):
+        until(lambda: ready(sessions))
+        job_factory(prompt="crash")
+        until(lambda: states(sessions) == ["failed"], seconds=60)
+        [image] = images(sessions)
+        assert (image.attempt, image.strikes) == (3, 3)
+        job_factory()
+        until(lambda: states(sessions) == ["failed", "succeeded"], seconds=30, what="the farm that lives")
+
+
+def test_term_drains_all_workers(environ, sessions, job_factory, tmp_path):
+    gate = tmp_path / "gate"
+    with started(environ, "--gpus", "cpu:2", "--slots", "1") as supervisor:
+        until(lambda: ready(sessions, 2))
+        job_factory(prompt=f"wait for {gate}", count=2)
+        until(lambda: states(sessions) == ["running"] * 2)
+        supervisor.send_signal(signal.SIGTERM)
+        until(lambda: not _workers(sessions, state="ready"), what="draining")
+        gate.touch()
+        assert supervisor.wait(20) == 0
+    assert states(sessions) == ["succeeded"] * 2
+    assert _workers(sessions) == []
+
+
+def test_workers_drain_when_their_supervisor_is_killed_and_the_next_one_waits_for_the_card(
+    environ, sessions, job_factory, tmp_path
+):
+    gate = tmp_path / "gate"
+    with started(environ, "--gpus", "cpu", "--slots", "1") as supervisor:
+        [orphan] = until(lambda: ready(sessions))
+        job_factory(prompt=f"wait for {gate}")
+        until(lambda: states(sessions) == ["running"])
+        supervisor.kill()
+        until(lambda: _workers(sessions, state="draining"))
+        with started(environ, "--gpus", "cpu", "--slots", "1"):
+            gate.touch()
+            [successor] = until(lambda: ready(sessions))
+            assert _events(sessions, "registered") == 2
+    assert states(sessions) == ["succeeded"]
+    assert not _is_alive(orphan.pid)
+    assert successor.id != orphan.id
+
+
+def _workers(sessions, **columns):
+    with sessions() as session:
+        return list(session.scalars(select(Worker).filter_by(**columns)))
+
+
+def _events(sessions, event):
+    with sessions() as session:
+        return len(session.scalars(select(History).filter_by(event=event)).all())
+
+
+def _is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
