@@ -32,7 +32,7 @@ def tiny_shape() -> Any:
     return layout().Shape(
         image_size=NATIVE_SIZE,
         unet_width=32,
-        unet_multiples=(1, 1, 1, 1),
+        unet_multiples=(1, 1, 1),  # at four levels 32 groups of one pixel would have no variance
         unet_heads=2,
         vae_width=32,
         vae_multiples=(1, 1, 1, 1),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import CLIPTokenizer
 
 from shared.prompts import COMMA
 from shared.tokens import BOS, EOS, Tokenizer, _vocabulary
@@ -69,8 +70,6 @@ def test_encode_gives_clips_numbers(tokenizer: Tokenizer) -> None:
     ],
 )
 def test_encode_agrees_with_transformers(tokenizer: Tokenizer, text: str) -> None:
-    from transformers import CLIPTokenizer
-
     vocabulary, merges = _vocabulary()
     special = {"<|startoftext|>": BOS, "<|endoftext|>": EOS}
     reference = CLIPTokenizer(vocab={**vocabulary, **special}, merges=merges)

@@ -191,9 +191,12 @@ def _apply(requests: Sequence[Apply]) -> Sequence[Tensor]:
 
 def answer(requests: Sequence[Any], *, is_exact: bool) -> Sequence[Any]:
     """Return the answers to requests of one kind that may share a call."""
-    if isinstance(requests[0], Embed):
+    kind = type(requests[0])
+    if kind is Embed:
         return embed(requests, is_exact=is_exact)
-    return _ANSWERS[type(requests[0])](requests)
+    if kind not in _ANSWERS:
+        raise TypeError(f"is no request: {requests[0]!r}")
+    return _ANSWERS[kind](requests)
 
 
 _ANSWERS: Final[dict[type, Callable[[Sequence[Any]], Sequence[Any]]]] = {

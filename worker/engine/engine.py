@@ -62,7 +62,8 @@ class Engine:
     def stop(self) -> None:
         """Stop after this turn; runs that have not ended fail. Returns when the card is free."""
         self._post(self._shut)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._host.shutdown(cancel_futures=True)
 
     @property

@@ -92,7 +92,14 @@ def test_at_scale_one_the_negative_prompt_takes_no_row_and_changes_nothing(
 
 
 MIXED = [
-    {"sampler": sampler, "steps": steps, "cfg_scale": scale, "seed": seed, "prompt": prompt, "negative_prompt": negative}
+    {
+        "sampler": sampler,
+        "steps": steps,
+        "cfg_scale": scale,
+        "seed": seed,
+        "prompt": prompt,
+        "negative_prompt": negative,
+    }
     for seed, (sampler, steps, scale, prompt, negative) in enumerate(
         zip(
             itertools.cycle(["Euler a", "Euler", "DDIM", "DPM++ 2M"]),
@@ -220,15 +227,14 @@ def test_a_pipeline_is_closed_on_the_engines_thread(engine: Engine) -> None:
     def pipeline() -> Iterator[Any]:
         try:
             yield Work(begun.wait)
-            yield Work(Event().wait)
         finally:
             closed.append(current_thread().name)
 
     run = engine.render(pipeline())
-    begun.set()
     run.cancel()
     with pytest.raises(Cancelled):
         run.result(SECONDS)
+    begun.set()
     assert closed == [f"engine {engine.device.name}"]
 
 
@@ -350,7 +356,9 @@ def test_a_pipeline_that_fails_fails_alone(engine: Engine, start: Callable[..., 
         yield Work(lambda: {}["its own trouble"])
 
     good = start()
-    bad = engine.render({"raises": raises, "asks nonsense": asks_nonsense, "breaks in work": breaks_in_work}[pipeline]())
+    bad = engine.render(
+        {"raises": raises, "asks nonsense": asks_nonsense, "breaks in work": breaks_in_work}[pipeline]()
+    )
     with pytest.raises(RenderError, match="its own trouble"):
         bad.result(SECONDS)
     assert good.result(SECONDS).size
@@ -431,4 +439,3 @@ def test_nothing_is_drawn_or_looked_at_on_the_engines_thread(
     start().result(SECONDS)
     assert drawing
     assert not any(name.startswith("engine cpu") for name in drawing)
-

@@ -1,0 +1,64 @@
+"""What only a card can show. Skipped where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shared.params import RenderParams
+from tests.checkpoints import NATIVE_SIZE, write_tiny
+from worker.engine import checkpoints, devices
+from worker.engine.engine import Engine
+from worker.engine.pipelines import Kit, Picture, text_to_image
+from worker.engine.weights import Weights
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")]
+
+
+@pytest.fixture(scope="module")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors")
+
+
+@pytest.fixture
+def card() -> Iterator[Engine]:
+    engine = Engine(devices.device("cuda:0"))
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+def weights(path: Path, card: str, dtype: torch.dtype) -> Weights:
+    return checkpoints.load(path, devices.device(card), dtype)
+
+
+def render(engine: Engine, loaded: Weights, seed: int, *, exact: bool = False) -> Picture:
+    params = RenderParams(prompt="sea", checkpoint="tiny", width=NATIVE_SIZE, height=NATIVE_SIZE, steps=8, seed=seed)
+    return engine.render(text_to_image(params, Kit(loaded)), exact=exact).result(60)
+
+
+def psnr(one: Picture, other: Picture) -> float:
+    squares = ((one.astype(float) - other.astype(float)) ** 2).mean()
+    return 99.0 if squares == 0 else 10 * np.log10(255**2 / squares)
+
+
+def test_a_card_in_float32_paints_what_the_cpu_paints(card: Engine, tiny_path: Path) -> None:
+    cpu = Engine(devices.device("cpu"))
+    cpu.start()
+    expected = render(cpu, weights(tiny_path, "cpu", torch.float32), seed=1)
+    cpu.stop()
+    assert psnr(render(card, weights(tiny_path, "cuda:0", torch.float32), seed=1), expected) > 30
+
+
+def test_half_precision_paints_nearly_the_same(card: Engine, tiny_path: Path) -> None:
+    half, full = (weights(tiny_path, "cuda:0", dtype) for dtype in (torch.float16, torch.float32))
+    assert psnr(render(card, half, seed=1), render(card, full, seed=1)) > 20
+
+
+def test_an_exact_picture_is_the_same_to_the_bit(card: Engine, tiny_path: Path) -> None:
+    half = weights(tiny_path, "cuda:0", torch.float16)
+    assert np.array_equal(render(card, half, 1, exact=True), render(card, half, 1, exact=True))

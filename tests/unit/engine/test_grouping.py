@@ -1,0 +1,112 @@
+"""What a turn does, without a card: requests are laid out, never answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from worker.engine.answers import padded_chunks
+from worker.engine.grouping import cost, plan
+from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
+from worker.engine.runs import Ask, Run
+
+
+class OnlyASize:
+    """Weights, as far as grouping looks at them."""
+
+    native_size = 64
+
+
+WEIGHTS: Any = OnlyASize()
+OTHER: Any = OnlyASize()
+
+
+def denoise(weights: Any = WEIGHTS, *, side: int = 64, chunks: tuple[int, ...] = (1, 1)) -> Denoise:
+    terms = tuple(Term(1 / len(chunks), torch.zeros(77 * count, 1)) for count in chunks)
+    return Denoise(weights, torch.zeros(4, side // 8, side // 8), 1.0, terms, 1, 1)
+
+
+def decode(weights: Any = WEIGHTS) -> ToPixels:
+    return ToPixels(weights, torch.zeros(4, 8, 8))
+
+
+def ask(request: Request, *, exact: bool = False, urgent: bool = False) -> Ask:
+    run = Run(iter(()), is_exact=exact, is_urgent=urgent, on_cancel=lambda _: None)
+    return Ask(run, 0, request)
+
+
+def test_requests_that_may_share_a_call_share_one() -> None:
+    waiting = [ask(denoise()) for _ in range(3)]
+    assert plan(waiting, 16) == ([waiting], [])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [denoise(OTHER), denoise(side=128), denoise(chunks=(2, 1)), decode()],
+    ids=["weights", "size", "length", "kind"],
+)
+def test_requests_that_may_not_share_a_call_get_one_each_in_the_same_turn(other: Request) -> None:
+    one, two = ask(denoise()), ask(other)
+    assert plan([one, two], 16) == ([[one], [two]], [])
+
+
+def test_a_negative_prompt_that_is_shorter_makes_no_group_of_its_own() -> None:
+    waiting = [ask(denoise(chunks=(2, 1))), ask(denoise(chunks=(1, 2))), ask(denoise(chunks=(2,)))]
+    assert plan(waiting, 16) == ([waiting], [])
+
+
+def test_exact_requests_stand_alone() -> None:
+    waiting = [ask(denoise(), exact=True), ask(denoise()), ask(denoise(), exact=True), ask(denoise())]
+    calls, _ = plan(waiting, 16)
+    assert calls == [[waiting[0]], [waiting[1], waiting[3]], [waiting[2]]]
+
+
+def test_a_call_is_filled_up_to_the_budget_by_who_has_waited_longest() -> None:
+    waiting = [ask(denoise()) for _ in range(5)]
+    assert plan(waiting, 6) == ([waiting[:3]], waiting[3:])
+
+
+def test_rows_are_packed_not_pictures() -> None:
+    waiting = [ask(denoise()), ask(denoise()), ask(denoise()), ask(denoise(chunks=(1,)))]
+    assert plan(waiting, 5) == ([[waiting[0], waiting[1], waiting[3]]], [waiting[2]])
+
+
+def test_a_request_over_the_budget_is_served_all_the_same() -> None:
+    waiting = [ask(denoise()), ask(denoise())]
+    assert plan(waiting, 1) == ([waiting[:1]], waiting[1:])
+
+
+def test_urgent_rows_go_first() -> None:
+    patient, urgent = ask(denoise()), ask(denoise(), urgent=True)
+    assert plan([patient, urgent], 2) == ([[urgent]], [patient])
+
+
+def test_at_most_one_decode_stands_between_two_denoising_calls() -> None:
+    steps, other_steps = ask(denoise()), ask(denoise(OTHER))
+    decodes = [ask(decode()) for _ in range(3)]
+    calls, rest = plan([*decodes, steps, other_steps], 16)
+    assert calls == [[steps], [decodes[0]], [other_steps], [decodes[1]]]
+    assert rest == [decodes[2]]
+
+
+def test_a_decode_holds_one_picture_also_where_nobody_denoises() -> None:
+    decodes = [ask(decode()) for _ in range(2)]
+    assert plan(decodes, 16) == ([[decodes[0]]], [decodes[1]])
+
+
+def test_contexts_are_made_together_and_first() -> None:
+    steps = ask(denoise())
+    texts = [ask(Embed(WEIGHTS, ("a",))), ask(Embed(WEIGHTS, ("b",)))]
+    assert plan([steps, *texts], 16) == ([texts, [steps]], [])
+
+
+@pytest.mark.parametrize(("side", "expected"), [(64, 2), (48, 2), (128, 8), (256, 32)])
+def test_a_picture_above_its_native_size_costs_more_rows(side: int, expected: int) -> None:
+    assert cost(denoise(side=side)) == expected
+
+
+def test_contexts_are_padded_to_few_lengths() -> None:
+    lengths = [padded_chunks(chunks) for chunks in range(1, 17)]
+    assert lengths == [1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 12, 12, 16, 16, 16, 16]
