@@ -1,8 +1,9 @@
 """The catalogue: which checkpoints lie in the models folder. A worker scans and records, the API reads.
 
 A checkpoint is a `.safetensors` or `.ckpt` file (a `.yaml` of the same name belongs to it), or a diffusers folder,
-which holds a `model_index.json`. Subfolders are searched, and links are followed, also out of the models folder: people
-keep large files elsewhere, and who may write into that folder may choose its checkpoints. Hidden files are none of ours.
+which holds a `model_index.json`. Subfolders are searched, and links are followed, also out of the models folder:
+people keep large files elsewhere, and who may write into that folder may choose its checkpoints. Hidden files are none
+of ours.
 """
 
 from __future__ import annotations

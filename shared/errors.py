@@ -1,7 +1,7 @@
 """Every error that the farm raises on purpose, as one tree:
 
     FarmError                 500
-    ├── Refused               422  what was asked for cannot be done; `fields` says which field and what would be accepted
+    ├── Refused               422  cannot be done as asked; `fields` says which field and what would be accepted
     │   ├── Malformed         400  a body that cannot be read at all
     │   └── TooLarge          413  a body over the limit
     ├── Unauthorized          401  no key, or a wrong one

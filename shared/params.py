@@ -1,4 +1,4 @@
-"""`RenderParams`: what a person asked for. Frozen, validated once at the door, stored as it is, read by the engine as it is."""
+"""`RenderParams`: what a person asked for. Frozen, validated once at the door, stored and rendered as it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from shared.samplers import AUTOMATIC, SAMPLERS
+from shared.samplers import AUTOMATIC
 
 RANDOM_SEED: Final = -1
 MAX_SEED: Final = 2**53 - 1  # the largest integer that every JSON reader keeps
