@@ -44,16 +44,22 @@ def farm(environ: dict[str, str]) -> Iterator[farms.Up]:
         yield started
 
 
+def get(url: str) -> dict:
+    answer = httpx.get(url, timeout=60)
+    assert answer.is_success, answer.text
+    return answer.json()
+
+
 def checkpoints(url: str) -> list[dict]:
-    return httpx.get(f"{url}/api/v1/checkpoints").json()["checkpoints"]
+    return get(f"{url}/api/v1/checkpoints")["checkpoints"]
 
 
 def job(url: str, job_id: int) -> dict:
-    return httpx.get(f"{url}/api/v1/jobs/{job_id}").json()
+    return get(f"{url}/api/v1/jobs/{job_id}")
 
 
 def submit(url: str, **params: object) -> dict:
-    answer = httpx.post(f"{url}/api/v1/jobs", json=RENDER | params)
+    answer = httpx.post(f"{url}/api/v1/jobs", json=RENDER | params, timeout=60)
     assert answer.status_code == 202, answer.text
     return answer.json()
 
@@ -71,7 +77,7 @@ def pixels(data: bytes) -> bytes:
 
 
 def picture(url: str, job_id: int) -> bytes:
-    return httpx.get(f"{url}/api/v1/jobs/{job_id}/images/0/picture.png").raise_for_status().content
+    return httpx.get(f"{url}/api/v1/jobs/{job_id}/images/0/picture.png", timeout=60).raise_for_status().content
 
 
 def test_post_becomes_a_png(farm: farms.Up):
@@ -84,7 +90,7 @@ def test_post_becomes_a_png(farm: farms.Up):
 
 
 def test_farm_is_ready_and_keeps_its_home_closed(farm: farms.Up, environ: dict[str, str]):
-    ready = httpx.get(f"{farm.url}/readyz").json()
+    ready = get(f"{farm.url}/readyz")
     assert ready["status"] == "ready", ready
     home = Path(environ["FARM_HOME"])
     assert home.stat().st_mode & 0o777 == 0o700
@@ -119,7 +125,7 @@ def test_ctrl_c_cancels_what_is_rendered(farm: farms.Up, environ: dict[str, str]
     client = farms.start(environ, "render", "--steps=150", "--count=40", f"--out={tmp_path}", "--json", "a long one")
 
     def running() -> dict | None:
-        jobs = httpx.get(f"{farm.url}/api/v1/jobs").json()["jobs"]
+        jobs = get(f"{farm.url}/api/v1/jobs")["jobs"]
         return next(
             (one for one in jobs if one["params"]["prompt"] == "a long one" and one["state"] == "running"), None
         )
