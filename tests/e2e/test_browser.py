@@ -20,7 +20,7 @@ from tests.workers import ready, started
 
 pytestmark = pytest.mark.browser
 KEY = "ann-long-secret"
-WITHIN = 15_000  # milliseconds
+WITHIN = 30_000  # milliseconds that anything may take on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,7 @@ def chromium() -> Iterator[Browser]:
     if executable is None:
         message = f"no Chromium on PATH nor in FARM_TEST_BROWSER: {browsers.INSTALL}"
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    expect.set_options(timeout=WITHIN)
     with browsers.opened(executable) as browser:
         yield browser
 
@@ -111,13 +112,13 @@ def test_person_signs_in_fills_submits_watches_and_sees_the_picture(visit, tmp_p
 
     expect(page).to_have_url(re.compile(r"/jobs/\d+$"))
     card = page.get_by_role("article", name="Image 0")
-    expect(card.get_by_text("step 4 of 4")).to_be_visible(timeout=WITHIN)
+    expect(card.get_by_text("step 4 of 4")).to_be_visible()
     expect(card.get_by_role("progressbar")).to_have_js_property("value", 1)
     expect(page.get_by_role("heading", name="wait for")).to_be_visible()
 
     gate.touch()
     picture = card.get_by_role("img")
-    expect(picture).to_have_attribute("src", re.compile(r"/images/0/picture\.png$"), timeout=WITHIN)
+    expect(picture).to_have_attribute("src", re.compile(r"/images/0/picture\.png$"))
     expect(picture).to_have_js_property("naturalWidth", 64)
     expect(card.get_by_text("succeeded")).to_be_visible()
 
@@ -135,9 +136,9 @@ def test_list_and_form_come_alive_as_jobs_end(visit, tmp_path: Path):
     expect(page).to_have_url(re.compile(r"/jobs/\d+$"))
     page.goto("/jobs")
     row = page.get_by_role("article").first
-    expect(row.get_by_text("0 of 2 done, 2 running")).to_be_visible(timeout=WITHIN)
+    expect(row.get_by_text("0 of 2 done, 2 running")).to_be_visible()
     gate.touch()
-    expect(row.get_by_text("2 of 2 done")).to_be_visible(timeout=WITHIN)
+    expect(row.get_by_text("2 of 2 done")).to_be_visible()
 
 
 def test_images_are_cancelled_and_retried_while_one_watches(visit, tmp_path: Path):
@@ -152,7 +153,7 @@ def test_images_are_cancelled_and_retried_while_one_watches(visit, tmp_path: Pat
     first.get_by_role("button", name="Retry").click()
     expect(page.get_by_text("1 image back in the queue")).to_be_visible()
     gate.touch()
-    expect(page.locator('[data-shows="news"]')).to_have_text("2 of 2 done", timeout=WITHIN)
+    expect(page.locator('[data-shows="news"]')).to_have_text("2 of 2 done")
 
 
 def test_form_helps_and_keeps_what_was_wrong(visit):

@@ -1,0 +1,126 @@
+"""Photographs the pages for the docs: submits a few jobs to a farm that is up, and keeps what a browser shows of them.
+
+    farm up &
+    python -m tests.e2e.screenshots http://127.0.0.1:8321
+
+With `--key` where the farm asks for keys. The pictures go to docs/images, as WebP of less than 200 KB each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e import browsers
+
+MOST_BYTES: Final = 200_000
+WITHIN: Final = 300_000  # milliseconds that a job may take
+DESERT: Final = "a painting of the desert at sunset, pyramids, sun"
+SEA: Final = "a photo of the sea at night, moon, red sailboat"
+HILLS: Final = "a painting of green hills at noon, trees, clouds"
+PHONE: Final = {"width": 390, "height": 844}
+DESKTOP: Final = {"width": 1280, "height": 860}
+
+
+def main() -> None:
+    """Take every picture."""
+    options = _options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    executable = browsers.find_chromium() or sys.exit(f"no Chromium: {browsers.INSTALL}")
+    with browsers.opened(executable) as browser:
+        Photographer(browser, options.url, options.key, options.out).take_all()
+
+
+class Photographer:
+    """A browser at a farm, and where its pictures go."""
+
+    def __init__(self, browser: Browser, url: str, key: str, out: Path) -> None:
+        self._browser = browser
+        self._url = url
+        self._key = key
+        self._out = out
+
+    def take_all(self) -> None:
+        with self._page() as page:
+            hills = self._render(page, HILLS, count=1)
+            desert = self._render(page, DESERT, count=4)
+            sea = self._submit(page, SEA, count=6, steps=40)
+            page.locator("article.is-succeeded").first.wait_for(timeout=WITHIN)
+            expect(page.locator("article.is-running .preview").first).to_have_js_property("complete", value=True)
+            self._keep(page, "job-running")
+            page.goto("/workers")
+            self._keep(page, "workers")
+            page.goto(sea)
+            self._await_end(page)
+            page.goto(desert)
+            self._keep(page, "job")
+            page.goto("/")
+            self._keep(page, "form")
+        for path, name in (("/", "form-dark"), ("/jobs", "jobs-dark")):
+            with self._page(color_scheme="dark") as page:
+                page.goto(path)
+                self._keep(page, name)
+        with self._page(viewport=PHONE, device_scale_factor=2) as page:
+            page.goto(hills)
+            self._keep(page, "phone")
+
+    @contextmanager
+    def _page(self, **options: object) -> Iterator[Page]:
+        usual = {"viewport": DESKTOP, "device_scale_factor": 1.5, "reduced_motion": "reduce", "base_url": self._url}
+        with self._browser.new_context(**(usual | options)) as context:
+            page = context.new_page()
+            page.goto("/")
+            if page.url.partition("?")[0].endswith("/sign-in"):
+                page.get_by_label("Key").fill(self._key)
+                page.get_by_role("button", name="Sign in").click()
+            yield page
+
+    def _submit(self, page: Page, prompt: str, *, count: int, steps: int = 20) -> str:
+        """Submit a job and return the address of its page."""
+        page.goto("/")
+        page.get_by_label("Prompt", exact=True).fill(prompt)
+        for label, value in {"Images": count, "Steps": steps, "Seed": 7}.items():
+            page.get_by_label(label, exact=True).fill(str(value))
+        page.get_by_role("button", name="Render").click()
+        page.wait_for_url(re.compile(r"/jobs/\d+$"))
+        return page.url
+
+    def _render(self, page: Page, prompt: str, *, count: int) -> str:
+        address = self._submit(page, prompt, count=count)
+        self._await_end(page)
+        return address
+
+    def _await_end(self, page: Page) -> None:
+        page.locator('[data-part="head"][data-open="no"]').wait_for(timeout=WITHIN)
+
+    def _keep(self, page: Page, name: str) -> None:
+        """Keep what the window shows, as well as fits into `MOST_BYTES`."""
+        page.wait_for_load_state("load")
+        shot = Image.open(io.BytesIO(page.screenshot()))
+        for quality in (90, 80, 60, 40):
+            file = io.BytesIO()
+            shot.save(file, "WEBP", quality=quality, method=6)
+            if file.tell() < MOST_BYTES:
+                break
+        (self._out / f"{name}.webp").write_bytes(file.getvalue())
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="where the farm's API listens")
+    parser.add_argument("--key", default="", help="a key of the farm")
+    parser.add_argument("--out", type=Path, default=browsers.ROOT / "docs" / "images", help="a folder")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
