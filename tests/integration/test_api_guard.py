@@ -59,10 +59,9 @@ def test_further_hosts_are_allowed_by_setting(settings):
         {"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
     ],
 )
-@pytest.mark.parametrize("path", [JOBS, "/jobs", f"{JOBS}/1/cancel", "/api/v1/checkpoints/rescan", "/sign-in"])
-def test_other_page_cannot_post(client, path, headers):
-    answer = client.post(path, json={}, headers=headers)
-    assert answer.status_code == 403
+def test_other_page_cannot_post(client, headers):
+    for path in (JOBS, "/jobs", f"{JOBS}/1/cancel", "/api/v1/checkpoints/rescan", "/sign-in"):
+        assert client.post(path, json={}, headers=headers).status_code == 403, path
     assert client.get(JOBS).get_json()["jobs"] == []
 
 
@@ -84,15 +83,13 @@ def test_link_from_elsewhere_is_followed_but_nothing_is_embedded(client):
     assert client.get(JOBS, headers=site | {"Sec-Fetch-Mode": "no-cors"}).status_code == 403
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/jobs", "/nothing", JOBS, "/api/v1/nothing", "/livez", "/openapi.json", "/reference"]
-)
-def test_every_answer_is_fenced_in(client, path):
-    headers = client.get(path).headers
-    policy = headers["Content-Security-Policy"]
-    assert "default-src 'self'" in policy
-    assert "frame-ancestors 'none'" in policy
-    assert "unsafe" not in policy
-    assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "same-origin"
-    assert "Access-Control-Allow-Origin" not in headers
+def test_every_answer_is_fenced_in(client):
+    for path in ("/", "/jobs", "/nothing", JOBS, "/api/v1/nothing", "/livez", "/openapi.json", "/reference"):
+        headers = client.get(path).headers
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy, path
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "same-origin"
+        assert "Access-Control-Allow-Origin" not in headers
