@@ -1,0 +1,21 @@
+"""Waiting for a condition instead of sleeping for a guess."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], seconds: float = 20, what: str = "") -> T:
+    """Return the first true answer of `condition`, asked again and again. Fails after `seconds`, saying `what` was awaited."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {seconds} s in vain for {what or condition!r}; the last answer was {answer!r}")
+        time.sleep(0.02)
