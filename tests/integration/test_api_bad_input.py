@@ -52,60 +52,37 @@ def test_body_that_is_not_json_is_refused(client, body):
     assert "JSON object" in errors(answer)["body"]["accepted"]
 
 
-@pytest.mark.parametrize("body", ["[]", "null", "3", '"text"', "NaN", "[[]]"])
-def test_body_that_is_not_an_object_is_refused(client, body):
-    answer = post(client, body)
-    assert answer.status_code == 422
-    assert errors(answer)
+def test_body_that_is_not_an_object_is_refused(client):
+    for body in ("[]", "null", "3", '"text"', "NaN", "[[]]"):
+        answer = post(client, body)
+        assert answer.status_code == 422, body
+        assert errors(answer)
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "values"),
     [
-        ("steps", '"20"'),
-        ("steps", "20.5"),
-        ("steps", "true"),
-        ("steps", "0"),
-        ("steps", "-1"),
-        ("steps", "151"),
-        ("steps", "1e400"),
-        ("steps", "9" * 400),
-        ("cfg_scale", "NaN"),
-        ("cfg_scale", "Infinity"),
-        ("cfg_scale", "-Infinity"),
-        ("cfg_scale", "1e400"),
-        ("cfg_scale", "31"),
-        ("cfg_scale", '"7"'),
-        ("width", "65"),
-        ("width", "56"),
-        ("width", "2056"),
-        ("width", "NaN"),
-        ("height", "null"),
-        ("count", "0"),
-        ("count", "1001"),
-        ("seed", "-2"),
-        ("seed", "9007199254740992"),
-        ("seed", "NaN"),
-        ("prompt", "null"),
-        ("prompt", "NaN"),
-        ("prompt", "[]"),
-        ("prompt", r'"\u0000"'),
-        ("prompt", r'"\ud800"'),
-        ("negative_prompt", r'"a\udfffb"'),
-        ("checkpoint", '"nowhere"'),
-        ("checkpoint", '"../../etc/passwd"'),
-        ("checkpoint", r'"demo\u0000"'),
-        ("sampler", '"Euler b"'),
-        ("schedule", '"karas"'),
-        ("exact", "1"),
-        ("stepz", "20"),
-        ("__class__", "{}"),
+        ("steps", ['"20"', "20.5", "true", "0", "-1", "151", "1e400", "9" * 400]),
+        ("cfg_scale", ["NaN", "Infinity", "-Infinity", "1e400", "31", '"7"']),
+        ("width", ["65", "56", "2056", "NaN"]),
+        ("height", ["null"]),
+        ("count", ["0", "1001"]),
+        ("seed", ["-2", "9007199254740992", "NaN"]),
+        ("prompt", ["null", "NaN", "[]", r'"\u0000"', r'"\ud800"']),
+        ("negative_prompt", [r'"a\udfffb"']),
+        ("checkpoint", ['"nowhere"', '"../../etc/passwd"', r'"demo\u0000"']),
+        ("sampler", ['"Euler b"']),
+        ("schedule", ['"karas"']),
+        ("exact", ["1"]),
+        ("stepz", ["20"]),
+        ("__class__", ["{}"]),
     ],
 )
-def test_bad_field_is_named(client, field, value):
-    answer = post(client, f'{{"{field}": {value}}}')
-    assert answer.status_code == 422
-    assert list(errors(answer)) == [json.loads(f'"{field}"')]
+def test_bad_field_is_named(client, field, values):
+    for value in values:
+        answer = post(client, f'{{"{field}": {value}}}')
+        assert answer.status_code == 422, value
+        assert list(errors(answer)) == [field], value
 
 
 def test_field_whose_name_is_half_a_character_is_named(client):
@@ -165,11 +142,11 @@ def test_duplicate_fields_count_once(client):
     assert post(client, '{"steps": 3, "steps": 4}').get_json()["params"]["steps"] == 4
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
-def test_body_of_another_type_is_refused(client, content_type):
-    answer = post(client, "{}", content_type)
-    assert answer.status_code == 415
-    errors(answer)
+def test_body_of_another_type_is_refused(client):
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
+        answer = post(client, "{}", content_type)
+        assert answer.status_code == 415, content_type
+        errors(answer)
 
 
 def test_body_over_the_limit_is_refused(client):

@@ -15,9 +15,9 @@ def _checkpoint(checkpoint_factory):
     checkpoint_factory("demo", native_size=64)
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8321", "127.0.0.1:8321", "[::1]:8321", "localhost:9"])
-def test_loopback_names_are_known(client, host):
-    assert client.get(JOBS, headers={"Host": host}).status_code == 200
+def test_loopback_names_are_known(client):
+    for host in ("localhost", "LOCALHOST:8321", "127.0.0.1:8321", "[::1]:8321", "localhost:9"):
+        assert client.get(JOBS, headers={"Host": host}).status_code == 200, host
 
 
 @pytest.mark.parametrize(
