@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], seconds: float = 20, what: str = "") -> T:
-    """Return the first true answer of `condition`, asked again and again. Fails after `seconds`, saying `what` was awaited."""
+    """Return the first true answer of `condition`, asked again and again. Fails after `seconds`, saying for `what`."""
     end = time.monotonic() + seconds
     while True:
         answer = condition()
         if answer:
             return answer
         if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s in vain for {what or condition!r}; the last answer was {answer!r}")
+            raise AssertionError(f"waited {seconds} s in vain for {what or condition!r}; the last answer: {answer!r}")
         time.sleep(0.02)

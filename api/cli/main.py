@@ -198,7 +198,3 @@ def _pixels(size: str | None) -> tuple[int | None, int | None]:
     if not (width.isdecimal() and height.isdecimal()):
         raise typer.BadParameter(f"{size!r} is not WIDTHxHEIGHT, such as 512x768.", param_hint="--size")
     return int(width), int(height)
-
-
-if __name__ == "__main__":
-    main()

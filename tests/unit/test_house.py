@@ -1,0 +1,36 @@
+"""The house rules that a machine can check in seconds; `make lint` checks the rest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("lint-imports", "--no-cache", "--no-logo"), ("ruff", "check", "."), ("ruff", "format", "--check", ".")],
+    ids=["import contracts", "style", "format"],
+)
+def test_house_is_in_order(command: tuple[str, ...]):
+    checked = run(*command)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in (ROOT / "tests").rglob("test_*.py")}), ids=lambda folder: folder.name
+)
+def test_folder_of_tests_is_a_package(folder: Path):
+    """A folder tests/api without __init__.py would shadow api/."""
+    assert (folder / "__init__.py").exists()
