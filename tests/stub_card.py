@@ -1,13 +1,11 @@
 """A card that paints plain pictures in milliseconds, for tests whose subject is not rendering.
 
 The prompt directs it:  "wait for PATH" renders until the file is there;  "fail: TEXT" raises RenderError(TEXT);
-"break: TEXT" raises an error that nobody expects;  "crash" kills the process.
+"break: TEXT" raises an error that nobody expects.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -76,8 +74,6 @@ def _obey(order: str, detail: str) -> None:
         raise RenderError(detail)
     if order == "break:":
         raise ZeroDivisionError(detail)
-    if order == "crash":
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def paint(height: int, width: int, seed: int) -> Pixels:

@@ -6,7 +6,7 @@ import warnings
 
 from celery import Celery, Task
 from celery.apps.worker import Worker as CeleryWorker
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.worker import state as celery_state
 
 from shared.tickets import TASK, WORKER_OPTIONS, pool_queue, worker_queue
@@ -31,18 +31,18 @@ def consume(worker: Worker, slots: Slots, app: Celery) -> None:
     def render(task: Task) -> None:
         slots.spend(was_passed=task.request.delivery_info["routing_key"] == mine)
 
-    with warnings.catch_warnings():
-        # As root Celery warns of messages that carry code; ours are JSON, and a ticket carries nothing.
-        warnings.simplefilter("ignore", SecurityWarning)
-        consumer = Consumer(
-            app=app,
-            hostname=f"{worker.id}@{worker.name}",
-            concurrency=worker.slots,
-            queues=[pool_queue(worker.pool), mine],
-            quiet=True,
-            **WORKER_OPTIONS,
-        )
-    consumer.start()
+    # As root Celery warns of messages that carry code: ours are JSON, and a ticket carries nothing.
+    warnings.simplefilter("ignore", SecurityWarning)
+    # When Redis goes away it warns of a default that will change: ours is set.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
+    Consumer(
+        app=app,
+        hostname=f"{worker.id}@{worker.name}",
+        concurrency=worker.slots,
+        queues=[pool_queue(worker.pool), mine],
+        quiet=True,
+        **WORKER_OPTIONS,
+    ).start()
 
 
 def stop_consuming() -> None:

@@ -17,16 +17,16 @@ from tests.waiting import until
 from tests.workers import images, kill, ready, started, states
 
 
-@pytest.mark.timeout(400)  # two engines start, on whatever machine this is
+@pytest.mark.timeout(600)  # two engines start, on whatever machine this is
 def test_a_picture_survives_the_death_of_its_worker(environ, settings, sessions, job_factory):
     write_tiny(settings.models / "tiny.safetensors")
     slow_to_bury = {**environ, "FARM_LEASE_SECONDS": "600", "FARM_GPUS": "cpu:2", "FARM_SLOTS": "1"}
     events = Events(settings.redis)
     with started(slow_to_bury, module="worker"):
-        workers = {worker.id: worker for worker in until(lambda: ready(sessions, 2), seconds=90)}
-        [file] = until(lambda: _usable(sessions), seconds=60)
+        workers = {worker.id: worker for worker in until(lambda: ready(sessions, 2), seconds=150)}
+        [file] = until(lambda: _usable(sessions), seconds=150)
         job = job_factory(checkpoint=file.sha256, steps=150, width=128, height=128)
-        until(lambda: _step(events, job) > 5, seconds=60, what="mid-render")
+        until(lambda: _step(events, job) > 5, seconds=90, what="mid-render")
         dead = workers[images(sessions)[0].worker_id]
         kill(dead.pid)
         until(lambda: states(sessions) == ["succeeded"], seconds=90)

@@ -26,17 +26,6 @@ def test_a_killed_worker_is_buried_at_once_and_restarted(environ, sessions, job_
     assert second.pid != first.pid
 
 
-def test_an_image_that_kills_three_workers_is_poison(environ, sessions, job_factory):
-    with started(environ, "--gpus", "cpu", "--slots", "1"):
-        until(lambda: ready(sessions))
-        job_factory(prompt="crash")
-        until(lambda: states(sessions) == ["failed"], seconds=60)
-        [image] = images(sessions)
-        assert (image.attempt, image.strikes) == (3, 3)
-        job_factory()
-        until(lambda: states(sessions) == ["failed", "succeeded"], seconds=30, what="the farm that lives")
-
-
 def test_term_drains_all_workers(environ, sessions, job_factory, tmp_path):
     gate = tmp_path / "gate"
     with started(environ, "--gpus", "cpu:2", "--slots", "1") as supervisor:

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import pytest
+
+from tests.waiting import until
+from worker import child
+from worker.cards import Address
+from worker.child import Child
+
+REPORT = "import os, sys; os.write(int(sys.argv[2]), b'{\"worker\": 17}\\n'); sys.exit(3)"
+
+
+def started(*command):
+    """A child that has been started; `--report FD` follows the command."""
+    made = Child(Address("cpu:0"), command)
+    made.start_when_due()
+    return made
+
+
+def exiting(status):
+    return started("sh", "-c", f"exit {status}", "worker")
+
+
+def endless():
+    return started("sh", "-c", "exec sleep infinity", "worker")
+
+
+def end_of(made):
+    return until(made.reap)
+
+
+def test_a_death_names_the_row_that_the_process_reported():
+    death = end_of(started(sys.executable, "-c", REPORT))
+    assert (death.worker_id, death.status, death.is_crash) == (17, 3, True)
+
+
+def test_a_process_that_died_before_it_was_registered_has_no_row():
+    assert end_of(exiting(3)).worker_id is None
+
+
+@pytest.mark.parametrize("status", [child.CLEAN, child.BURIED, child.BUSY])
+def test_an_orderly_end_is_no_crash(status):
+    assert not end_of(exiting(status)).is_crash
+
+
+def test_a_signal_is_named():
+    made = endless()
+    made.send(signal.SIGKILL)
+    death = end_of(made)
+    assert death.is_crash
+    assert death.reason == "its process was ended by SIGKILL"
+
+
+def test_whoever_dies_young_waits_longer_each_time():
+    made, pauses = exiting(3), []
+    for _ in range(8):
+        end_of(made)
+        pauses.append(made.due_at - time.monotonic())
+        made.due_at = 0.0
+        made.start_when_due()
+    end_of(made)
+    assert pauses == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30], abs=0.3)
+
+
+def test_nothing_is_started_while_the_process_lives():
+    made = endless()
+    made.start_when_due()
+    assert made.reap() is None
+    made.send(signal.SIGKILL)
+    assert end_of(made)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from threading import Event
+
+import numpy as np
+
+from shared.events import Progress
+from shared.params import RenderParams
+from shared.queue.claim import Claim
+from tests.waiting import until
+from worker.progress import Reporter
+
+
+class Heard:
+    """Keeps what would go to Redis."""
+
+    def __init__(self):
+        self.published, self.previews = [], []
+
+    def publish(self, event):
+        self.published.append(event)
+
+    def put_preview(self, job, index, webp):
+        self.previews.append((job, index, webp))
+
+    def close(self): ...
+
+
+CLAIM = Claim(
+    image_id=5, job_id=17, index=2, attempt=1, owner="local", checkpoint="c" * 64, cost=1,
+    params=RenderParams(steps=20, seed=7, width=64, height=64, checkpoint="demo [cccccccccc]"), worker_id=3,
+)  # fmt: skip
+
+
+def test_only_the_latest_progress_of_an_image_is_published():
+    heard = Heard()
+    reporter = Reporter(heard)
+    with reporter.watch(CLAIM) as watch:
+        for step in range(1, 21):
+            watch.step(step, 20)
+        reporter.start()
+        until(lambda: heard.published)
+    reporter.stop()
+    assert heard.published == [Progress(job=17, index=2, attempt=1, step=20, steps=20, phase="steps")]
+
+
+def test_nothing_is_said_of_an_image_that_has_ended():
+    heard = Heard()
+    reporter = Reporter(heard)
+    with reporter.watch(CLAIM) as watch:
+        watch.step(3, 20)
+    watch.step(4, 20)
+    watch.preview(lambda: np.zeros((8, 8, 3), np.uint8))
+    reporter.start()
+    reporter.stop()
+    assert (heard.published, heard.previews) == ([], [])
+
+
+def test_previews_that_come_too_fast_are_let_go():
+    heard, gate = Heard(), Event()
+    reporter = Reporter(heard)
+
+    def slow():
+        gate.wait(10)
+        return np.zeros((8, 8, 3), np.uint8)
+
+    with reporter.watch(CLAIM) as watch:
+        for _ in range(5):
+            watch.preview(slow)
+        gate.set()
+        until(lambda: heard.previews)
+        until(lambda: watch.preview(slow) or len(heard.previews) > 1)
+    reporter.stop()
+    assert all((job, index, webp[:4]) == (17, 2, b"RIFF") for job, index, webp in heard.previews)
