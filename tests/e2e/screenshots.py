@@ -54,7 +54,7 @@ class Photographer:
             hills = self._render(page, HILLS, count=1)
             desert = self._render(page, DESERT, count=4)
             sea = self._submit(page, SEA, count=6, steps=40)
-            page.locator("article.is-succeeded").first.wait_for(timeout=WITHIN)
+            page.get_by_text(re.compile(r"step (2[5-9]|3\d) of 40")).first.wait_for(timeout=WITHIN)
             expect(page.locator("article.is-running .preview").first).to_have_js_property("complete", value=True)
             self._keep(page, "job-running")
             page.goto("/workers")
