@@ -77,13 +77,14 @@ def moment(at: datetime) -> str:
     return at.strftime("%d %b %Y, %H:%M UTC")
 
 
-def image_words(image: ImageBody) -> str:
-    """How one image stands: `step 8 of 20 · attempt 2 · host/cpu:0`."""
+def image_origin(image: ImageBody) -> str:
+    """Where one image is or was rendered, and how often that was tried: `attempt 2 · host/cpu:0`."""
     attempt = f"attempt {image.attempt}" if image.attempt > 1 else ""
-    return " · ".join(part for part in (_stand(image), attempt, image.worker) if part)
+    return " · ".join(part for part in (attempt, image.worker) if part)
 
 
-def _stand(image: ImageBody) -> str:
+def image_words(image: ImageBody) -> str:
+    """How one image stands: `step 8 of 20`."""
     match image.state:
         case "running":
             return _phase(image.phase) if image.phase != "steps" else f"step {image.step} of {image.steps}"
@@ -149,5 +150,6 @@ def advice(status: int) -> str:
 
 
 FILTERS: Final = {
-    word.__name__: word for word in (counted, duration, amount, moment, image_words, job_words, marked, sorry, advice)
+    word.__name__: word
+    for word in (counted, duration, amount, moment, image_origin, image_words, job_words, marked, sorry, advice)
 }
