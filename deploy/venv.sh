@@ -49,6 +49,9 @@ pin() {
 }
 
 echo "Installing what constraints.txt pins. The first time takes some minutes; PyTorch is the largest part."
+if [ -z "${TORCH_INDEX:-}" ] && [ ! -e /proc/driver/nvidia/version ]; then
+    echo "(No NVIDIA card here. Should CUDA be downloaded all the same, the README says how to choose PyTorch's CPU build.)"
+fi
 pip install --quiet "$(pin pip)"
 if [ -n "${TORCH_INDEX:-}" ]; then
     pip install --no-deps --index-url "$TORCH_INDEX" "$(pin torch)"

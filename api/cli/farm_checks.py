@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 from typing import Any, Final
 
 from redis import Redis
@@ -11,6 +10,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.cli.checkpoints import files
 from api.cli.client import Client
 from api.cli.findings import Finding, bad, fine, note
 from shared import home, migrate
@@ -103,7 +103,9 @@ def models(settings: Settings) -> Finding:
     if not settings.models.is_dir():
         return bad(f"There is no folder {settings.models}.", "Make it and put checkpoints into it, or set FARM_MODELS.")
     if not settings.url and not home.running(settings.home):
-        return note(f"{_count(settings.models)} checkpoint files in {settings.models}; a farm that is up can say more.")
+        return note(
+            f"{len(files(settings.models))} checkpoint files in {settings.models}; a farm that is up can say more."
+        )
     with Client.connect(settings) as client:
         known = client.catalogue("checkpoints")["checkpoints"]
     usable = [one["name"] for one in known if one["usable"]]
@@ -122,10 +124,6 @@ def _ask(settings: Settings, question: str, **values: object) -> Any:  # noqa: A
     engine = create_engine(settings.database, poolclass=NullPool, connect_args={"connect_timeout": 5})
     with engine.connect() as connection:
         return connection.execute(text(question), values).one()
-
-
-def _count(folder: Path) -> int:
-    return sum(path.suffix in {".safetensors", ".ckpt"} for path in folder.rglob("*"))
 
 
 def _first_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from api.cli import terminal
+from api.cli.checkpoints import await_first
 from api.cli.client import Client, Json, own_key
 from api.cli.jobs import describe
 from shared.errors import Conflict, FarmError, NotRunning
@@ -44,6 +45,8 @@ def _joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]
     from api.cli.farm import Farm  # noqa: PLC0415 - a second's work, spared where a farm is up
 
     with Farm(settings, tell) as farm, Client(farm.url, own_key(settings)) as client:
+        tell("Looking for checkpoints.")
+        await_first(client, settings)
         yield client
 
 

@@ -194,8 +194,9 @@ def test_farm_that_stops_leaves_nothing_and_the_next_start_finds_everything(farm
 
 
 def test_render_without_a_farm_starts_one_and_stops_it(environ: dict[str, str], tmp_path: Path):
-    """What `make render` does: all of it for one picture, and nothing left."""
-    client = farms.start(environ, "render", "--seed=7", "--steps=4", f"--out={tmp_path}", "--", RENDER["prompt"])
+    """What `make render` does in a fresh clone: all of it for one picture, and nothing left."""
+    fresh = environ | {"FARM_HOME": str(tmp_path / "home")}
+    client = farms.start(fresh, "render", "--seed=7", "--steps=4", f"--out={tmp_path}", "--", RENDER["prompt"])
     processes = until(lambda: farms.family(client.pid), 60, "the farm's processes")
     out, _ = client.communicate(timeout=200)
     assert client.returncode == 0, out

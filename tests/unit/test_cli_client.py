@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.cli import checkpoints
 from api.cli import client as client_module
 from api.cli.client import Client
 from shared import errors, home
@@ -53,6 +54,7 @@ def stream(*events: str) -> httpx.Response:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(client_module, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(checkpoints, "_PAUSE_SECONDS", 0.001)
 
 
 @pytest.fixture
@@ -160,3 +162,20 @@ def test_watch_gives_up_on_an_api_that_stays_away(monkeypatch: pytest.MonkeyPatc
     client, _ = answering(job(), httpx.ConnectError("gone"), httpx.ConnectError("gone"))
     with pytest.raises(errors.NotRunning):
         list(client.watch(17))
+
+
+def catalogue(*names: str) -> httpx.Response:
+    return httpx.Response(200, json={"checkpoints": [{"name": name} for name in names]})
+
+
+def test_first_scan_is_waited_for(tmp_path: Path):
+    (tmp_path / "demo.safetensors").touch()
+    client, asked = answering(catalogue(), catalogue(), catalogue("demo"))
+    checkpoints.await_first(client, Settings(models=tmp_path))
+    assert len(asked) == 3
+
+
+def test_nothing_is_waited_for_in_an_empty_models_folder(tmp_path: Path):
+    client, asked = answering()
+    checkpoints.await_first(client, Settings(models=tmp_path))
+    assert asked == []
