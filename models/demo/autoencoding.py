@@ -26,7 +26,9 @@ def reconstruction_loss(vae: AutoencoderKL, data: Dataset, device: str) -> Calla
     """Squared error first, absolute error and its slopes later: the first finds colours, the second sharpens edges."""
 
     def loss(step: int, progress: float) -> dict[str, Tensor]:
-        pixels = as_pixels(crops(data.pictures, np.random.default_rng([1, step]))).to(device)
+        rng = np.random.default_rng([1, step])
+        shown = crops(data.pictures, rng) if step % 3 else wholes(data.pictures, rng)
+        pixels = as_pixels(shown).to(device)
         with half_precision(device):
             latent = vae.encode(pixels).latent_dist
             restored = vae.decode(latent.sample()).sample
@@ -49,6 +51,11 @@ def crops(pictures: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
         pieces = [pictures[picture, top : top + CROP, left : left + CROP] for top, left in corners]
         chosen.append(max(pieces, key=_detail))
     return np.stack(chosen)
+
+
+def wholes(pictures: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
+    """As many pixels in whole pictures: what lies at their borders, and far from any, is learnt from these."""
+    return pictures[np.sort(rng.integers(0, len(pictures), BATCH * CROP**2 // pictures.shape[1] ** 2))]
 
 
 def _detail(piece: NDArray[np.uint8]) -> float:

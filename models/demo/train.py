@@ -17,6 +17,7 @@ import typer
 from diffusers.models import AutoencoderKL
 from layout import Checkpoint, Shape
 from rich.progress import track
+from torch import Tensor
 from training import Training, compile_blocks
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -54,16 +55,23 @@ def vae(state: State = STATE, minutes: Minutes = 45, device: Device = "cpu", sta
     network = _start(start).vae.train()
     if start is None:
         autoencoding.prepare(network)
-    network = network.to(device, memory_format=torch.channels_last)
-    training = Training(network, 1.5e-3, minutes, state / "vae.pt")
-    compile_blocks(network)
-    training.run(autoencoding.reconstruction_loss(network, dataset.Dataset(state / "data"), device), log.info)
+    _train_autoencoder(network, state, "vae.pt", minutes, device)
 
 
 @app.command()
-def latents(state: State = STATE, device: Device = "cpu", start: From = None) -> None:
-    """Encode all pictures once with the trained VAE (or a checkpoint's) and bring the latents to unit variance."""
-    pictures = dataset.Dataset(state / "data").pictures
+def decoder(state: State = STATE, minutes: Minutes = 45, device: Device = "cpu") -> None:
+    """Go on with the decoder alone, after `latents`: what the U-Net has learnt from these stays valid."""
+    network = layout.build(Shape()).vae.train()
+    network.load_state_dict(torch.load(state / "latents.pt", weights_only=True)["vae"])
+    network.encoder.requires_grad_(requires_grad=False)
+    network.quant_conv.requires_grad_(requires_grad=False)
+    _train_autoencoder(network, state, "decoder.pt", minutes, device)
+
+
+@app.command()
+def latents(state: State = STATE, count: int = 20_000, device: Device = "cpu", start: From = None) -> None:
+    """Encode pictures once with the trained VAE (or a checkpoint's) and bring the latents to unit variance."""
+    pictures = dataset.Dataset(state / "data").pictures[:count]
     encoder = layout.load(start)[0].vae if start else _trained_vae(state)
     encoder = encoder.to(device, memory_format=torch.channels_last)
     batches = [pictures[first : first + 50] for first in range(0, len(pictures), 50)]
@@ -127,16 +135,31 @@ def untrained(out: Output, seed: int = 0) -> None:
     layout.save(layout.build(Shape(), seed, SCALE_FACTOR), Shape(), out)
 
 
+def _train_autoencoder(network: AutoencoderKL, state: Path, name: str, minutes: float, device: str) -> None:
+    network = network.to(device, memory_format=torch.channels_last)
+    training = Training(network, 1.5e-3, minutes, state / name)
+    compile_blocks(network)
+    training.run(autoencoding.reconstruction_loss(network, dataset.Dataset(state / "data"), device), log.info)
+
+
 def _trained_vae(state: Path) -> AutoencoderKL:
     autoencoder = layout.build(Shape()).vae
     autoencoder.load_state_dict(torch.load(state / "vae.pt", weights_only=True)["averaged"])
     return autoencoder
 
 
+def _finished_vae(state: Path) -> dict[str, Tensor]:
+    """The VAE that made the latents, or its further trained decoder where there is one."""
+    further = state / "decoder.pt"
+    if further.exists():
+        return torch.load(further, weights_only=True)["averaged"]
+    return torch.load(state / "latents.pt", weights_only=True)["vae"]
+
+
 def _averaged(state: Path) -> Checkpoint:
     """The checkpoint that the stages have come to; missing stages are an error."""
     checkpoint = layout.build(Shape(), scale_factor=SCALE_FACTOR)
-    checkpoint.vae.load_state_dict(torch.load(state / "latents.pt", weights_only=True)["vae"])
+    checkpoint.vae.load_state_dict(_finished_vae(state))
     averaged = torch.load(state / "diffusion.pt", weights_only=True)["averaged"]
     diffusing.networks(checkpoint).load_state_dict(averaged)
     return checkpoint

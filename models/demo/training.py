@@ -125,7 +125,8 @@ def half_precision(device: str) -> AbstractContextManager[None]:
 def _optimisers(network: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for inner matrices and kernels; Adam for vectors, embeddings and the layers that touch pictures."""
     inner, outer = [], []
-    for name, parameter in network.named_parameters():
+    trained = ((name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad)
+    for name, parameter in trained:
         is_inner = parameter.dim() >= 2 and min(parameter.shape[:2]) >= 16 and "embedding" not in name
         (inner if is_inner else outer).append(parameter)
     return [Muon(inner, rate), torch.optim.AdamW(outer, rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)]

@@ -1,0 +1,119 @@
+"""The demo's trainings: what they minimise, what survives a stop, and what a stage leaves to the next."""
+
+from pathlib import Path
+
+import autoencoding
+import diffusing
+import layout
+import numpy as np
+import pytest
+import torch
+from layout import Shape
+from optimiser import orthogonalised
+from torch import Tensor, nn
+from training import Training
+
+SMALL = Shape(unet_width=32, unet_heads=2, vae_multiples=(1, 1, 1, 1), text_width=64, text_layers=1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> layout.Checkpoint:
+    return layout.build(SMALL, seed=3)
+
+
+def squares(network: nn.Linear, seen: list[int]) -> object:
+    """A loss that is least where all weights are 1; remembers the steps it was asked for."""
+
+    def loss(step: int, _progress: float) -> dict[str, Tensor]:
+        seen.append(step)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return {"loss": (network.weight - 1).square().mean()}
+
+    return loss
+
+
+def test_orthogonalised_matrix_keeps_directions_and_evens_their_lengths() -> None:
+    matrix = torch.randn(24, 60, generator=torch.Generator().manual_seed(0))
+    lengths = torch.linalg.svdvals(orthogonalised(matrix))
+    assert lengths.min() > 0.5
+    assert lengths.max() < 1.5
+    assert torch.nn.functional.cosine_similarity(matrix.flatten(), orthogonalised(matrix).flatten(), dim=0) > 0.8
+
+
+def test_training_goes_on_from_its_last_saved_step(tmp_path: Path) -> None:
+    network = nn.Linear(32, 32)
+    training = Training(network, 0.01, 1.0, tmp_path / "state.pt")
+    with pytest.raises(KeyboardInterrupt):
+        training.run(squares(network, []), lambda _line: None)
+    training.save()
+
+    again = nn.Linear(32, 32)
+    resumed = Training(again, 0.01, 1.0, tmp_path / "state.pt")
+    assert resumed.steps == training.steps == 4
+    assert len(resumed.history) == 4
+    assert torch.equal(again.weight, network.weight)
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        resumed.run(squares(again, seen), lambda _line: None)
+    assert seen == [4, 5, 6, 7, 8]
+
+
+def test_training_stops_when_its_minutes_are_spent(tmp_path: Path) -> None:
+    network = nn.Linear(32, 32)
+    training = Training(network, 0.01, 0.3 / 60, tmp_path / "state.pt")
+    training.run(lambda _step, _progress: {"loss": (network.weight - 1).square().mean()}, lambda _line: None)
+    assert training.progress == 1.0
+    assert training.history[-1]["loss"] < training.history[0]["loss"]
+
+
+def test_normalised_latents_have_unit_variance_and_the_same_pictures(checkpoint: layout.Checkpoint) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), np.uint8)
+    vae = checkpoint.vae
+    pixels = autoencoding.as_pixels(pictures)
+    with torch.no_grad():
+        raw = vae.encode(pixels).latent_dist
+        before = vae.decode(raw.mean).sample
+        unit = autoencoding.normalise(vae, raw.mean, 0.18215)
+        after = vae.encode(pixels).latent_dist
+        assert torch.allclose(after.mean * 0.18215, unit, atol=1e-4)
+        assert torch.allclose(vae.decode(after.mean).sample, before, atol=1e-4)
+        assert torch.allclose(
+            after.std / after.mean.std((0, 2, 3))[:, None, None],
+            raw.std / raw.mean.std((0, 2, 3))[:, None, None],
+            rtol=1e-3,
+        )
+    assert torch.allclose(unit.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(unit.std((0, 2, 3)), torch.ones(4), atol=1e-4)
+
+
+def test_crops_lie_on_latent_cells_and_prefer_detail() -> None:
+    pictures = np.zeros((1, 128, 128, 3), np.uint8)
+    pictures[:, :64, :64] = np.arange(64, dtype=np.uint8)[:, None, None]
+    crops = autoencoding.crops(pictures, np.random.default_rng(0))
+    assert crops.shape == (autoencoding.BATCH, 64, 64, 3)
+    assert {int(crop[0, 0, 0]) % 8 for crop in crops} == {0}
+    assert np.mean([crop.any() for crop in crops]) > 0.9
+
+
+def test_tokens_are_framed_and_cut_to_what_the_encoder_reads() -> None:
+    rows = diffusing.tokens(["a red house", "", "sea " * 100])
+    assert rows.shape == (3, 77)
+    assert rows[:, 0].tolist() == [layout.START] * 3
+    assert rows[1].tolist() == [layout.START] + [layout.END] * 76
+    assert rows[2, -1] == layout.END
+    assert len(set(rows[0].tolist())) == 5
+
+
+def test_alphas_are_those_of_stable_diffusion() -> None:
+    kept = diffusing.alphas_cumprod()
+    assert kept[0] == pytest.approx(0.99915, abs=1e-5)
+    assert kept[-1] == pytest.approx(0.004660, abs=1e-6)
+
+
+def test_sampler_answers_the_same_latents_for_the_same_seed(checkpoint: layout.Checkpoint) -> None:
+    pair = diffusing.networks(checkpoint).eval()
+    first, again, other = (diffusing.euler_ancestral(pair, ["sea"], seed, steps=2) for seed in (1, 1, 2))
+    assert first.shape == (1, 4, 16, 16)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
