@@ -56,7 +56,7 @@ pip install --quiet "$(pin pip)"
 if [ -n "${TORCH_INDEX:-}" ]; then
     pip install --no-deps --index-url "$TORCH_INDEX" "$(pin torch)"
 fi
-pip install --constraint constraints.txt "$(pin torch)"
+pip show --quiet torch 2>/dev/null || pip install --constraint constraints.txt "$(pin torch)"
 echo "Installing the other packages."
 pip install --quiet --constraint constraints.txt --build-constraint constraints.txt --group dev --editable '.[worker]'
 pip check
