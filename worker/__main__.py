@@ -62,8 +62,11 @@ def _supervise(farm: Settings, module: str) -> int:
     if farm.gpus == "all" and not present:
         log.warning("no card found: one worker on the CPU")
     command = [sys.executable, "-m", module, "--slots", str(farm.slots), "--pool", farm.pool]
-    sessions = database.sessions(database.connect(farm.database, pool_size=1, application="farm supervisor"))
-    return Supervisor(served, command, sessions, farm.grace_seconds).run()
+    engine = database.connect(farm.database, pool_size=1, application="farm supervisor")
+    try:
+        return Supervisor(served, command, database.sessions(engine), farm.grace_seconds).run()
+    finally:
+        engine.dispose()
 
 
 def _work(farm: Settings, options: argparse.Namespace, work: Work | None) -> int:
@@ -73,9 +76,13 @@ def _work(farm: Settings, options: argparse.Namespace, work: Work | None) -> int
     cards.pin(card)
     orders = Orders(card, farm, partial(_report, options.report))
     with locks.hold(locks.path(card, farm.home)):
-        if work is None:
-            from worker.process import work  # noqa: PLC0415 - Celery: the supervisor does without
-        return work(orders)
+        return (work or _be_worker)(orders)
+
+
+def _be_worker(orders: Orders) -> int:
+    from worker import process  # noqa: PLC0415 - Celery: the supervisor does without
+
+    return process.work(orders)
 
 
 def _report(pipe: int | None, worker_id: int) -> None:

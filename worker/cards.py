@@ -28,7 +28,12 @@ def present(environ: Mapping[str, str]) -> tuple[Address, ...]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
-    answer = subprocess.run([program, *_QUERY], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    try:
+        answer = subprocess.run([program, *_QUERY], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise FarmError(
+            "nvidia-smi does not answer: the driver hangs. FARM_GPUS=cpu renders without the cards."
+        ) from None
     return _visible(parse(answer.stdout), environ.get("CUDA_VISIBLE_DEVICES")) if answer.returncode == 0 else ()
 
 

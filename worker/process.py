@@ -12,6 +12,7 @@ from celery import Celery
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from sqlalchemy.orm import Session
 
 from shared import database
 from shared.database import Sessions, transact
@@ -54,33 +55,46 @@ def work(orders: Orders, make_card: MakeCard = _engine_card) -> int:
     orders.report(worker_id)
     celery = celery_app(orders.settings.redis)
     process = _Process(_worker(orders, sessions, worker_id, Tickets(celery)), celery)
-    return process.run(lambda: make_card(orders.card, orders.settings, sessions, process.beat_now))
+    try:
+        return process.run(lambda: make_card(orders.card, orders.settings, sessions, process.beat_now))
+    finally:
+        engine.dispose()
 
 
 def _register(orders: Orders, sessions: Sessions) -> int:
     """Return the id of this worker's row; waits for a database that is away."""
-    host, card, settings = socket.gethostname(), orders.card, orders.settings
-    known = {
-        "name": f"{host}/{card.name}",
-        "host": host,
-        "pid": os.getpid(),
-        "card": card.name,
-        "card_name": card.label,
-    }
-    terms = {"pool": settings.pool, "slots": settings.slots, "lease_seconds": settings.lease_seconds}
     while True:
         try:
-            return transact(sessions, lambda session: workers.register(session, **known, **terms))
+            return transact(sessions, lambda session: _registered(session, orders))
         except Unavailable:
-            log.warning("waiting for the database", card=card.name)
+            log.warning("waiting for the database", card=orders.card.name)
             time.sleep(_AGAIN_SECONDS)
+
+
+def _registered(session: Session, orders: Orders) -> int:
+    card, settings = orders.card, orders.settings
+    return workers.register(
+        session,
+        name=_name(card),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        card=card.name,
+        card_name=card.label,
+        pool=settings.pool,
+        slots=settings.slots,
+        lease_seconds=settings.lease_seconds,
+    )
+
+
+def _name(card: Address) -> str:
+    return f"{socket.gethostname()}/{card.name}"
 
 
 def _worker(orders: Orders, sessions: Sessions, worker_id: int, tickets: Tickets) -> Worker:
     settings = orders.settings
     return Worker(
         id=worker_id,
-        name=f"{socket.gethostname()}/{orders.card.name}",
+        name=_name(orders.card),
         pool=settings.pool,
         slots=settings.slots,
         settings=settings,
@@ -126,7 +140,8 @@ class _Process:
             self._beat.wake()
         log.info("worker ready", worker=worker.id, name=worker.name, slots=worker.slots, pool=worker.pool)
         app.consume(worker, self._slots, self._celery)
-        return self._leave()
+        self._leave()
+        return child.CLEAN if self._shutdown.is_asked.is_set() else child.DEAF
 
     def _drain(self) -> None:
         """Take nothing new; what runs is finished, and the beat goes on."""
@@ -135,7 +150,7 @@ class _Process:
         app.stop_consuming()
         self._beat.wake()
 
-    def _leave(self) -> int:
+    def _leave(self) -> None:
         """End in order: nothing is carried any more."""
         self._look.stop(wait=False)
         self._scan.stop(wait=False)  # it may be reading a large file
@@ -145,7 +160,6 @@ class _Process:
         self._give_up_row()
         self._worker.tickets.close()
         log.info("worker left", worker=self._worker.id)
-        return child.CLEAN
 
     def _hand_back(self) -> None:
         """Give back what is still carried and end at once: a stuck thread cannot be waited for."""
