@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shared.errors import Conflict
@@ -31,22 +31,23 @@ def hold(file: Path) -> Iterator[None]:
         os.close(descriptor)
         raise Conflict(f"Another worker (process {holder}) serves this card: it holds {file}.") from None
     try:
-        _sign(file)
+        _sign(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
 def _open(file: Path) -> int:
-    """Open for reading, which a lock is content with: another user's lock file can be held, not written."""
+    """Open `file`, for reading where it is another user's: that is enough to hold it. Links are not followed."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return (
-        os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        if not file.exists()
-        else os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
-    )
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except PermissionError:
+        return os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
 
 
-def _sign(file: Path) -> None:
-    if os.access(file, os.W_OK):
-        file.write_text(f"{os.getpid()}\n")
+def _sign(descriptor: int) -> None:
+    """Leave our process id for whoever finds the card taken; where we may not write, it stays unknown."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
