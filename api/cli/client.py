@@ -51,6 +51,8 @@ class Client:
         url = settings.url
         if not url:
             record = home.read_record(settings.home)
+            if record is None and home.running(settings.home):
+                raise NotRunning(f"The farm in {settings.home} is starting or stopping; try again in a moment.")
             if record is None:
                 raise NotRunning(
                     f"No farm runs in {settings.home}. Start one with `make up` (or `farm up`), or set FARM_URL."

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from api.cli import terminal
 from api.cli.checkpoints import await_first
@@ -18,6 +18,8 @@ from api.cli.jobs import describe
 from shared.errors import Conflict, FarmError, NotRunning
 from shared.home import running
 from shared.settings import Settings
+
+Show = Callable[[Json], None]
 
 
 def render(settings: Settings, params: Mapping[str, Any], folder: Path, *, as_json: bool) -> int:
@@ -52,18 +54,46 @@ def _joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]
 
 def _follow(client: Client, job_id: int, *, quiet: bool) -> Json:
     """Show how far the job is until it has ended, and return it as it ended."""
-    share = TextColumn("{task.percentage:>3.0f} %")
-    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn())
     job: Json = {}
-    with Progress(*columns, console=terminal.err, transient=True, disable=quiet) as progress:
-        bar = progress.add_task("waiting", total=1.0)
+    with _display(quiet=quiet) as show:
         for job in client.watch(job_id):
-            _show(progress, bar, job)
+            show(job)
     return job
 
 
-def _show(progress: Progress, bar: TaskID, job: Json) -> None:
-    progress.update(bar, completed=job["progress"], description=describe(job))
+def _display(*, quiet: bool) -> AbstractContextManager[Show]:
+    """Return what shows a job: to nobody, to a person, or to a log."""
+    if quiet:
+        return nullcontext(_nothing)
+    return _bar() if terminal.err.is_terminal else nullcontext(_lines())
+
+
+@contextmanager
+def _bar() -> Iterator[Show]:
+    """Yield what shows a job as a bar, gone at the end."""
+    share = TextColumn("{task.percentage:>3.0f} %")
+    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn())
+    with Progress(*columns, console=terminal.err, transient=True) as progress:
+        bar = progress.add_task("waiting", total=1.0)
+        yield lambda job: progress.update(bar, completed=job["progress"], description=describe(job))
+
+
+def _lines() -> Show:
+    """Return what shows a job as a line at each quarter: for logs, where a bar would be noise."""
+    told = -1
+
+    def show(job: Json) -> None:
+        nonlocal told
+        quarter = int(job["progress"] * 4)
+        if quarter > told:
+            told = quarter
+            terminal.tell(f"{job['progress']:4.0%}  {describe(job)}")
+
+    return show
+
+
+def _nothing(_: Json) -> None:
+    """Show nothing: the answer is for a program."""
 
 
 def save(client: Client, job: Json, image: Json, folder: Path) -> Path:

@@ -134,6 +134,11 @@ def test_record_of_a_farm_that_is_gone_is_not_believed(tmp_path: Path):
         Client.connect(Settings(home=tmp_path))
 
 
+def test_farm_that_is_not_up_yet_is_told_apart(farm_home: Path):
+    with pytest.raises(errors.NotRunning, match="starting or stopping"):
+        Client.connect(Settings(home=farm_home))
+
+
 def test_watch_looks_at_events_and_ends_with_the_job():
     client, asked = answering(job(), stream("state", "state", "state"), job(progress=0.5), job("succeeded", 1))
     assert [seen["progress"] for seen in client.watch(17)] == [0, 0.5, 1]

@@ -13,12 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from api.cli import doctor, farm, logs, parts, terminal
+from api.cli import doctor, farm, logs, parts, render, terminal
 from api.cli.client import Client
 from api.cli.interrupts import StopRequest, caught
 from api.cli.jobs import describe
 from api.cli.parts import Part
-from api.cli.render import save
 from shared.errors import FarmError, NotFound, Refused, SettingsError
 from shared.launcher.process import Server
 from shared.settings import Settings
@@ -58,18 +57,31 @@ def test_progress_in_words(told: dict[str, Any], words: str):
     assert describe(told) == words
 
 
+def test_progress_in_a_log_is_a_line_at_each_quarter(capsys: pytest.CaptureFixture[str]):
+    show = render._lines()
+    for step in range(21):
+        show(job(image(step=step)) | {"progress": step / 20})
+    assert capsys.readouterr().err.splitlines() == [
+        "  0%  starting",
+        " 25%  step 5 of 20",
+        " 50%  step 10 of 20",
+        " 75%  step 15 of 20",
+        "100%  step 20 of 20",
+    ]
+
+
 def picture_client(data: bytes = b"png") -> Client:
     return Client("http://127.0.0.1:1", transport=httpx.MockTransport(lambda _: httpx.Response(200, content=data)))
 
 
 def test_saved_picture_never_overwrites(tmp_path: Path):
-    names = [save(picture_client(), job(), image(), tmp_path).name for _ in range(3)]
+    names = [render.save(picture_client(), job(), image(), tmp_path).name for _ in range(3)]
     assert names == ["00017-0-seed7.png", "00017-0-seed7-2.png", "00017-0-seed7-3.png"]
 
 
 def test_folder_that_is_gone_is_told_with_where_the_picture_is(tmp_path: Path):
     with pytest.raises(FarmError, match=r"/jobs/17.*--out"):
-        save(picture_client(), job(), image(), tmp_path / "gone")
+        render.save(picture_client(), job(), image(), tmp_path / "gone")
 
 
 @pytest.fixture
