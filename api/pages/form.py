@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from api import auth, use_cases
 from api.listings import CheckpointBody
 from api.pages import farm
+from api.pages.queries import number
 from api.services import Services, services
 from shared.errors import FieldError, Refused
 from shared.params import NATIVE_SIZE, RenderParams
@@ -55,7 +56,7 @@ class Choice:
 @blueprint.get("/")
 def new() -> str:
     """Show the form, filled with the defaults or with the parameters of the job that `?from=` names."""
-    origin = request.args.get("from", type=int)
+    origin = number("from")
     params = RenderParams() if origin is None else use_cases.job(services(), auth.owner(), origin).params
     return _page(typed(params), origin=origin)
 

@@ -10,6 +10,7 @@ from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from api import auth, use_cases
+from api.pages.queries import number
 from api.pages.words import counted
 from api.representations import ChangeBody, DisplayState
 from api.services import services
@@ -43,7 +44,7 @@ class Pages:
 def jobs() -> str:
     """List the owner's jobs, the latest first."""
     state = next((state for state in STATES if state == request.args.get("state")), None)
-    cursor = request.args.get("cursor", type=int)
+    cursor = number("cursor")
     page = use_cases.jobs(services(), auth.owner(), [state] if state else [], cursor, JOBS_OF_A_PAGE)
     return render_template("jobs.html", jobs=page.jobs, next=page.next, cursor=cursor, state=state, states=STATES)
 
@@ -52,7 +53,7 @@ def jobs() -> str:
 def job(job_id: int) -> str:
     """Show a job: how far it is, its pictures, its parameters."""
     body = use_cases.job(services(), auth.owner(), job_id)
-    pages = _pages(len(body.images), request.args.get("page", 1, type=int))
+    pages = _pages(len(body.images), number("page") or 1)
     first = (pages.number - 1) * IMAGES_OF_A_PAGE
     images = body.images[first : first + IMAGES_OF_A_PAGE]
     return render_template("job.html", job=body, images=images, pages=pages, facts=facts(body.params))

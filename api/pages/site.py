@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, g
+from flask import Flask, Response, g
 from markupsafe import Markup
 
 from api import auth
@@ -16,6 +16,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.filters.update(FILTERS)
     app.jinja_env.globals.update(asset=assets.address, csrf_field=csrf_field)  # macros see globals only
     app.context_processor(_who)
+    app.after_request(_ask_again)
     for page in (assets, entry, form, jobs, workers):
         app.register_blueprint(page.blueprint)
 
@@ -23,6 +24,13 @@ def init_app(app: Flask) -> None:
 def csrf_field() -> Markup:
     """Return the hidden field that every form carries."""
     return Markup('<input type="hidden" name="{}" value="{}">').format(auth.CSRF_FIELD, auth.csrf_token())
+
+
+def _ask_again(answer: Response) -> Response:
+    """Have browsers keep a page for going back, and ask before they show it anew: it is one owner's, and changes."""
+    if answer.mimetype == "text/html":
+        answer.headers.setdefault("Cache-Control", "private, no-cache")
+    return answer
 
 
 def _who() -> dict[str, object]:

@@ -32,7 +32,7 @@ async function refresh() {
 }
 
 async function redraw() {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  const answer = await fetch(location.href, { headers: { Accept: "text/html", "X-Live": "1" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of parts(fresh)) swap(part.dataset.part, part);

@@ -181,3 +181,34 @@ def test_static_files_are_kept_for_good_under_their_version_only(client):
     assert not stale.cache_control.max_age
     stale.close()
     assert client.get("/static/0123456789/../app.py").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query", ["/?from=", "/?from=x", f"/?from={10**30}", "/jobs?cursor=-1", f"/jobs?cursor={10**30}", "/jobs?state=odd"]
+)
+def test_number_that_makes_no_sense_counts_as_not_given(client, query):
+    look(client, query)
+
+
+def test_message_waits_for_the_person_while_the_page_looks_again(client):
+    job = submitted(client)
+    send(client, f"{job}/cancel")
+    assert "2 images cancelled" not in page(client.get(job, headers={"X-Live": "1"})).text
+    assert "2 images cancelled" in look(client, job).text
+
+
+def test_browser_asks_before_it_shows_a_page_again(client):
+    assert client.get("/jobs").headers["Cache-Control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize("prompt", ["x" * 100_000, "half \x00 of it"], ids=["long", "nul"])
+def test_prompt_that_cannot_be_kept_is_told_beside_the_field(client, prompt):
+    answer = send(client, "/jobs", prompt=prompt)
+    assert answer.status_code == 422
+    assert page(answer).all("p", id="prompt-error")
+
+
+def test_form_that_is_too_large_is_answered_with_a_page(client):
+    answer = client.post("/jobs", data={"prompt": "x" * 3 * 2**20})
+    assert answer.status_code == 413
+    assert "Too large" in page(answer).text
