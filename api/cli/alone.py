@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from api.cli import terminal
+from api.cli.parts import environment
 from api.listener import listen
 from shared import home, migrate
 from shared.errors import NotRunning
@@ -42,9 +43,8 @@ def serve_api(settings: Settings, *, as_json: bool) -> None:
 def become_worker(settings: Settings, arguments: list[str], *, as_json: bool) -> NoReturn:
     """Replace this process by the supervisor of this machine's workers, so that signals reach it directly."""
     _require(settings, FARM_DATABASE_URL=settings.database_url, FARM_REDIS_URL=settings.redis_url)
-    if as_json:
-        os.environ["FARM_LOG_FORMAT"] = "json"
-    os.execv(sys.executable, [sys.executable, "-m", "worker", *arguments])  # noqa: S606 - our own module, no shell
+    given = environment() | ({"FARM_LOG_FORMAT": "json"} if as_json else {})
+    os.execve(sys.executable, [sys.executable, "-m", "worker", *arguments], given)  # noqa: S606 - our own, no shell
 
 
 def _require(settings: Settings, **servers: str) -> None:

@@ -16,7 +16,7 @@ from typing import Final, Self
 import httpx
 
 from api.cli.interrupts import StopRequest, caught, raise_interrupt
-from api.cli.parts import Part, shorten_logs
+from api.cli.parts import Part, environment, shorten_logs
 from api.listener import GRACE_SECONDS, address, command, listen
 from shared import home, migrate
 from shared.errors import SettingsError
@@ -102,7 +102,7 @@ class Farm:
             self._is_answering,
             signals,
             descriptors=descriptors,
-            environment=os.environ,  # the farm's settings
+            environment=environment(),
         )
         return Part(server)
 

@@ -49,6 +49,15 @@ class Part:
                 os.kill(self.server.pid, signal.SIGTERM)
 
 
+def environment() -> dict[str, str]:
+    """Return what our own processes are given: all of ours, but not the folder of the command line to import from.
+
+    That folder may hold an `api` or a `worker` of its own.
+    """
+    is_ours = Path.cwd() == Path(__file__).parents[2]
+    return dict(os.environ) if is_ours else os.environ | {"PYTHONSAFEPATH": "1"}
+
+
 def shorten_logs(folder: Path) -> None:
     """Put each log that has grown large aside, over the one that was put aside before."""
     for log in folder.glob("*.log"):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socket import create_server
 from typing import Any
@@ -22,6 +23,8 @@ from shared.errors import FarmError, NotFound, Refused, SettingsError
 from shared.launcher.process import Server
 from shared.settings import Settings
 from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
 
 
 def job(*images: dict[str, Any], state: str = "running", position: int | None = None) -> dict[str, Any]:
@@ -180,6 +183,34 @@ def test_part_that_keeps_dying_has_to_wait(part: Part):
     part.tend()
     kill(part)
     assert not part.tend()
+
+
+def test_hurried_part_is_asked_again(tmp_path: Path):
+    code = """
+import pathlib, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+pathlib.Path("ready").touch()
+for _ in range(2):
+    signal.sigwait([signal.SIGTERM])
+    pathlib.Path("asked").touch()
+"""
+    command = [sys.executable, "-c", code]
+    stubborn = Part(Server("part", command, tmp_path, tmp_path / "log", lambda: True, ((signal.SIGTERM, 60.0),)))
+    stubborn.start()
+    until((tmp_path / "ready").exists)
+    with ThreadPoolExecutor(1) as stopping:
+        stopped = stopping.submit(stubborn.server.stop)
+        until((tmp_path / "asked").exists)
+        stubborn.hurry()
+        stopped.result(20)
+    assert not stubborn.server.alive
+
+
+def test_folder_of_the_command_line_is_not_imported_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "api.py").write_text("raise SystemExit(9)")
+    ours = parts.environment() | {"PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-m", "api.cli", "--help"], env=ours, check=False).returncode == 0
 
 
 def test_taken_port_is_passed_by():
