@@ -38,12 +38,20 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """About U V^T where `matrix` is U S V^T, by Newton and Schulz's iteration, [rows, columns] in bfloat16 and back."""
-    x = matrix.bfloat16()
+    """About U V^T where `matrix` is U S V^T, by Newton and Schulz's iteration.
+
+    Every round multiplies by a polynomial of the Gram matrix, so the rounds are done on that small square alone and
+    their product meets the wide matrix once.
+    """
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if is_tall else matrix
     x = x / (x.norm() + 1e-7)
-    is_tall = x.shape[0] > x.shape[1]
-    x = x.T if is_tall else x
+    gram = x @ x.T
+    product = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     for _ in range(rounds):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x.T if is_tall else x).to(matrix.dtype)
+        factor = -4.7750 * gram + 2.0315 * gram @ gram
+        factor.diagonal().add_(3.4445)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
+    return x.T if is_tall else x
