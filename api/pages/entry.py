@@ -42,6 +42,9 @@ def sign_out() -> AnyResponse:
 
 def inside(address: str) -> str:
     """Return `address` if it is a page of this farm, else the first page: nobody is sent elsewhere."""
-    parts = urlsplit(address.replace("\\", "/"))
+    try:
+        parts = urlsplit(address.replace("\\", "/"))
+    except ValueError:  # half an IPv6 address
+        return "/"
     is_ours = not parts.scheme and not parts.netloc and parts.path.startswith("/") and not parts.path.startswith("//")
     return address if is_ours and address.isprintable() else "/"

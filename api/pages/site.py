@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, g
+from flask import Flask, Response, current_app, g
 from markupsafe import Markup
 
 from api import auth
@@ -16,7 +16,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.filters.update(FILTERS)
     app.jinja_env.globals.update(asset=assets.address, csrf_field=csrf_field)  # macros see globals only
     app.context_processor(_who)
-    app.after_request(_ask_again)
+    app.after_request(_limit_keeping)
     for page in (assets, entry, form, jobs, workers):
         app.register_blueprint(page.blueprint)
 
@@ -26,10 +26,13 @@ def csrf_field() -> Markup:
     return Markup('<input type="hidden" name="{}" value="{}">').format(auth.CSRF_FIELD, auth.csrf_token())
 
 
-def _ask_again(answer: Response) -> Response:
-    """Have browsers keep a page for going back, and ask before they show it anew: it is one owner's, and changes."""
+def _limit_keeping(answer: Response) -> Response:
+    """Have browsers forget the pages of who signs in, so that going back after signing out shows nothing.
+
+    Without keys a page is kept for going back, with what was typed in it, and asked for before it is shown anew.
+    """
     if answer.mimetype == "text/html":
-        answer.headers.setdefault("Cache-Control", "private, no-cache")
+        answer.headers.setdefault("Cache-Control", "no-store" if auth.has_keys(current_app) else "private, no-cache")
     return answer
 
 

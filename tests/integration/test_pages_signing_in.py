@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
 import pytest
 from flask.testing import FlaskClient
@@ -49,6 +50,11 @@ def test_wrong_key_is_told_beside_the_field(client):
     assert client.get("/").status_code == 303
 
 
+@pytest.mark.parametrize("address", ["//[", "/\\[", "//a]"])
+def test_address_that_makes_no_sense_leads_to_the_first_page(client, address):
+    assert look(client, f"/sign-in?{urlencode({'next': address})}").value("next") == "/"
+
+
 @pytest.mark.parametrize(
     "wanted",
     ["//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "/\t/evil.example"],
@@ -61,6 +67,11 @@ def test_sign_out_forgets(client):
     sign_in(client, ANN)
     assert send(client, "/sign-out").location == "/sign-in"
     assert client.get("/jobs").status_code == 303
+
+
+def test_pages_are_not_kept_where_going_back_would_show_them_to_the_next_person(client):
+    sign_in(client, ANN)
+    assert client.get("/jobs").headers["Cache-Control"] == "no-store"
 
 
 def test_job_of_somebody_else_is_not_there(client, job_factory):
