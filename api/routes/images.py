@@ -43,14 +43,14 @@ def preview(path: ImagePath) -> Response:
 def archive(path: JobPath) -> Response:
     """Get the finished pictures of a job as one zip file."""
     pictures = use_cases.pictures(services(), auth.owner(), path.job_id)
-    name = f'attachment; filename="job-{path.job_id}.zip"'
-    return Response(zipped(pictures), mimetype="application/zip", headers={"Content-Disposition": name})
+    headers = {"Content-Disposition": f'attachment; filename="job-{path.job_id}.zip"', "Cache-Control": "no-store"}
+    return Response(zipped(pictures), mimetype="application/zip", headers=headers)
 
 
 def _stored(path: ImagePath, kind: Kind, mimetype: str) -> Response:
     """Answer with stored bytes, which never change: a client that has them is told so before they are read."""
     stored = use_cases.stored(services(), auth.owner(), path.job_id, path.index, kind)
-    unchanged = request.if_none_match.contains(stored.tag)
+    unchanged = request.if_none_match.contains_weak(stored.tag)
     answer = Response(status=304) if unchanged else Response(stored.read(), mimetype=mimetype)
     answer.set_etag(stored.tag)
     answer.headers["Cache-Control"] = IMMUTABLE
