@@ -19,6 +19,7 @@ PREFIX = "FARM_"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _OF_TESTS = "FARM_TEST_"
 _SECRETS = frozenset({"api_keys", "api_key", "secret_key"})
+_VISIBLE = re.compile(r"[!-~]+")
 _PASSWORD = re.compile(r"://[^/]*@")  # and the user before it
 
 
@@ -26,12 +27,16 @@ def _split_keys(value: object) -> object:
     """`ann:secret,bob:other` -> {secret: owner}; an owner may have several keys."""
     if not isinstance(value, str):
         return value
-    pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
-    if any(not owner or len(key) < 8 for owner, _, key in pairs):
+    split = [pair.partition(":") for pair in value.split(",") if pair.strip()]
+    pairs = [(key.strip(), owner.strip()) for owner, _, key in split]
+    if any(not owner or len(key) < 8 for key, owner in pairs):
         raise ValueError("must be owner:key pairs separated by commas, each key at least 8 characters long")
-    if len({key for _, _, key in pairs}) < len(pairs):
+    if not all(_VISIBLE.fullmatch(key) for key, _ in pairs):
+        raise ValueError("must have keys that a header can carry: of ASCII characters, without blanks")
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
         raise ValueError("gives the same key twice")
-    return {key: owner for owner, _, key in pairs}
+    return keys
 
 
 def _url_of(*schemes: str) -> BeforeValidator:

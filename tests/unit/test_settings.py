@@ -31,7 +31,7 @@ def test_variables_are_read_in_their_types():
             "FARM_PORT": "0",
             "FARM_LEASE_SECONDS": "2.5",
             "FARM_BEAT_SECONDS": "1",
-            "FARM_API_KEYS": "ann:key-of-ann, bob:key-of-bob,ann:another-of-ann",
+            "FARM_API_KEYS": "ann:key-of-ann, bob : key-of-bob,ann:another-of-ann ",
             "FARM_DATABASE_URL": "postgresql://farm:pw@db/farm",
             "FARM_REDIS_URL": "redis+socket:///run/redis.sock",
         }
@@ -53,6 +53,8 @@ def test_variables_are_read_in_their_types():
         ("REDIS_URL", "localhost:6379", "starts with redis://"),
         ("API_KEYS", "ann", "owner:key pairs"),
         ("API_KEYS", "ann:short", "at least 8 characters"),
+        ("API_KEYS", "ann:key of ann", "without blanks"),
+        ("API_KEYS", "ann:schlüssel-1", "ASCII"),
         ("API_KEYS", "ann:same-key-1,bob:same-key-1", "same key twice"),
         ("LOG_FORMAT", "xml", "'console' or 'json'"),
         ("MIN_SIZE", "100", "multiple of 8"),
@@ -75,6 +77,7 @@ def test_all_of_them_are_named_at_once():
     ("name", "value"),
     [
         ("API_KEYS", "ann:s3cret"),
+        ("API_KEYS", "ann:s3cret but blank"),
         ("DATABASE_URL", "mysql://ann:s3cret@db/farm"),
         ("DATABASE_URL", "postgresql://ann:s3cret@db:port/farm"),
         ("REDIS_URL", "http://:s3cret@redis"),
