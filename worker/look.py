@@ -15,7 +15,10 @@ log = structlog.get_logger(__name__)
 
 
 class Look:
-    """One turn every `look_seconds`: tickets may be lost, a second is. Without Redis nothing new starts."""
+    """One turn every `look_seconds` and whenever a slot is free again: tickets may be lost, a second is.
+
+    So a backlog without tickets keeps every slot busy. Without Redis nothing new starts.
+    """
 
     def __init__(self, worker: Worker, claims: Claims) -> None:
         self._worker = worker

@@ -114,9 +114,9 @@ class _Process:
         self._worker = worker
         self._celery = celery
         self._reporter = Reporter(worker.events)
-        self._slots = Slots(worker, claims, self._reporter, self._end_lost)
         self._beat = Periodic("beat", settings.beat_seconds, Beat(worker, self._end_buried).turn)
         self._look = Periodic("look", settings.look_seconds, Look(worker, claims).turn)
+        self._slots = Slots(worker, claims, self._reporter, on_free=self._look.wake, on_lost=self._end_lost)
         self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).turn)
         self._shutdown = Shutdown(settings.grace_seconds)
 
@@ -138,6 +138,7 @@ class _Process:
         if not self._shutdown.is_asked.is_set():
             worker.state = WorkerState.READY
             self._beat.wake()
+            self._look.wake()
         log.info("worker ready", worker=worker.id, name=worker.name, slots=worker.slots, pool=worker.pool)
         app.consume(worker, self._slots, self._celery)
         self._leave()

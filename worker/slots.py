@@ -32,12 +32,24 @@ _LONGEST_PAUSE_SECONDS: Final = 2.0
 
 
 class Slots:
-    """What the threads of the pool do, one ticket at a time each; `on_lost` ends the process when the card is lost."""
+    """What the threads of the pool do, one ticket at a time each.
 
-    def __init__(self, worker: Worker, claims: Claims, reporter: Reporter, on_lost: Callable[[], object]) -> None:
+    `on_free` is called whenever a slot is free again; `on_lost` ends the process when the card is lost.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        claims: Claims,
+        reporter: Reporter,
+        *,
+        on_free: Callable[[], object],
+        on_lost: Callable[[], object],
+    ) -> None:
         self._worker = worker
         self._claims = claims
         self._reporter = reporter
+        self._on_free = on_free
         self._on_lost = on_lost
 
     def spend(self, *, was_passed: bool) -> None:
@@ -67,6 +79,7 @@ class Slots:
             outcome = f"closed: {cancelled}"
         finally:
             self._worker.carried.close(claim)
+            self._on_free()
         told.info("image ended", outcome=outcome, seconds=round(time.monotonic() - started, 3))
 
     def _try(self, claim: Claim, cancel: Cancellation) -> str:

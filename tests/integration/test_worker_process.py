@@ -49,6 +49,13 @@ def test_images_are_found_when_redis_was_emptied(environ, settings, sessions, jo
         until(lambda: states(sessions) == ["succeeded"] * 3, seconds=5, what="the look")
 
 
+def test_a_backlog_whose_tickets_were_lost_keeps_the_slots_busy(environ, sessions, job_factory):
+    seldom = {**environ, "FARM_LOOK_SECONDS": "60"}
+    job_factory(count=10)
+    with started(seldom, "--card", "cpu:0", "--slots", "2"):
+        until(lambda: states(sessions) == ["succeeded"] * 10, what="all of it, long before the next look is due")
+
+
 def test_a_cancel_is_heard_at_once_over_redis(environ, settings, sessions, job_factory, tmp_path):
     slow = {**environ, "FARM_BEAT_SECONDS": "1000", "FARM_LEASE_SECONDS": "3000"}
     with started(slow, "--card", "cpu:0", "--slots", "1"):

@@ -26,7 +26,13 @@ def worker(settings, sessions):
 
 @pytest.fixture
 def slots(worker):
-    return Slots(worker, Claims(worker), Reporter(worker.events), on_lost=lambda: pytest.fail("the card was lost"))
+    return Slots(
+        worker,
+        Claims(worker),
+        Reporter(worker.events),
+        on_free=lambda: None,
+        on_lost=lambda: pytest.fail("the card was lost"),
+    )
 
 
 def test_a_ticket_becomes_a_stored_and_committed_picture(worker, slots, sessions, job_factory):
