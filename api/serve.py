@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
@@ -39,9 +40,19 @@ class _Worker(ThreadWorker):
     """gunicorn's threads; told to stop, it lets go of who would wait for long, and finishes the others."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        app: Any = self.wsgi
-        app.extensions[EXTENSION].stopping.set()
+        app: Any = getattr(self, "wsgi", None)
+        if app:  # else it is still being made
+            app.extensions[EXTENSION].stopping.set()
         super().handle_exit(sig, frame)
+
+    handle_quit = handle_exit  # gunicorn's own would leave the threads to themselves, and then wait for them
+
+
+class _Arbiter(Arbiter):
+    """gunicorn's parent of the worker; Ctrl-C, which reaches both at a terminal, is the same as being told to stop."""
+
+    def handle_int(self) -> None:
+        self.handle_term()
 
 
 class _Logger(Logger):
@@ -74,6 +85,9 @@ class _Server(BaseApplication):
         }
         for name, value in options.items():
             self.cfg.set(name, value)
+
+    def run(self) -> None:
+        _Arbiter(self).run()
 
     def load(self) -> Any:  # noqa: ANN401 - gunicorn's word for either kind of application
         return create_app(self._settings)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
@@ -16,31 +18,85 @@ import pytest
 
 from api.listener import GRACE_SECONDS, address, command, listen
 from shared.errors import SettingsError
+from shared.settings import Settings
+from tests.servers import clean_environment
+
+LOADING_WHILE_STOPPED = """
+import os, signal
+from api import serve
+
+make = serve.create_app
+
+def create_app(settings):
+    for process in (os.getppid(), os.getpid()):
+        os.kill(process, signal.SIGTERM)
+    return make(settings)
+
+serve.create_app = create_app
+serve.main()
+"""
 
 
 @dataclass
 class Served:
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     url: str
 
+    def interrupt(self) -> float:
+        """Press Ctrl-C, which reaches every process at the terminal, and return the seconds until the end."""
+        return self._ended(lambda: os.killpg(self.process.pid, signal.SIGINT))
+
     def stop(self) -> float:
+        return self._ended(self.process.terminate)
+
+    def _ended(self, tell: Callable[[], None]) -> float:
         began = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
+        tell()
         self.process.wait(30)
         return time.monotonic() - began
 
 
-@pytest.fixture
-def served(settings, environ) -> Iterator[Served]:
+def scripted(listener: socket.socket, script: str) -> list[str]:
+    return [sys.executable, "-c", script, *command(listener)[3:]]
+
+
+@contextmanager
+def serving(settings: Settings, environ: Mapping[str, str], script: str | None = None) -> Iterator[Served]:
+    """Serve the API in a process group of its own, which ends with these tests however they end."""
     with listen(settings) as listener:
-        process = subprocess.Popen(command(listener), env=environ, pass_fds=[listener.fileno()])
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", *(command(listener) if script is None else scripted(listener, script))],
+            env=environ,
+            pass_fds=[listener.fileno()],
+            stderr=subprocess.PIPE if script else None,
+            text=True,
+            start_new_session=True,
+        )
         url = address(listener)
     try:
-        httpx.get(f"{url}/livez", timeout=30)  # who comes early waits in the socket's queue
         yield Served(process, url)
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.fixture
+def served(settings, environ) -> Iterator[Served]:
+    with serving(settings, environ) as one:
+        httpx.get(f"{one.url}/livez", timeout=30)  # who comes early waits in the socket's queue
+        yield one
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory) -> Iterator[Served]:
+    """A server for requests that never get as far as its database."""
+    folder = tmp_path_factory.mktemp("farm")
+    given = {"home": folder, "models": folder, "port": 0}
+    environ = clean_environment() | {f"FARM_{name.upper()}": str(value) for name, value in given.items()}
+    with serving(Settings(**given), environ) as one:
+        httpx.get(f"{one.url}/livez", timeout=30)
+        yield one
 
 
 def test_port_zero_is_a_real_port_before_the_server_starts(settings):
@@ -69,8 +125,8 @@ def test_job_is_taken_and_told(served, checkpoint_factory):
         assert client.get(answer.headers["Location"]).json()["params"]["prompt"] == "x"
 
 
-def test_body_of_fifty_megabytes_is_refused_before_it_is_read(served):
-    host, port = served.url.removeprefix("http://").split(":")
+def test_body_of_fifty_megabytes_is_refused_before_it_is_read(standing):
+    host, port = standing.url.removeprefix("http://").split(":")
     head = (
         f"POST /api/v1/jobs HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {50 * 2**20}\r\n\r\n"
@@ -82,37 +138,48 @@ def test_body_of_fifty_megabytes_is_refused_before_it_is_read(served):
     assert "application/problem+json" in answer
 
 
-def test_client_that_sends_fifty_megabytes_hears_why_they_are_refused(served):
+def test_client_that_sends_fifty_megabytes_hears_why_they_are_refused(standing):
     answer = httpx.post(
-        f"{served.url}/api/v1/jobs", content=b"a" * 50 * 2**20, headers={"Content-Type": "application/json"}, timeout=30
+        f"{standing.url}/api/v1/jobs",
+        content=b"a" * 50 * 2**20,
+        headers={"Content-Type": "application/json"},
+        timeout=30,
     )
     assert answer.status_code == 413
     assert answer.json()["detail"]
 
 
-def test_chunked_body_over_the_limit_is_refused(served):
+def test_chunked_body_over_the_limit_is_refused(standing):
     def chunks():
         for _ in range(64):
             yield b" " * 2**16
 
-    answer = httpx.post(f"{served.url}/api/v1/jobs", content=chunks(), headers={"Content-Type": "application/json"})
+    answer = httpx.post(f"{standing.url}/api/v1/jobs", content=chunks(), headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
 
 
-def test_header_that_holds_a_line_break_never_gets_in(served):
-    host, port = served.url.removeprefix("http://").split(":")
+def test_header_that_holds_a_line_break_never_gets_in(standing):
+    host, port = standing.url.removeprefix("http://").split(":")
     head = f"GET /livez HTTP/1.1\r\nHost: {host}:{port}\r\nIdempotency-Key: a\rb: c\r\n\r\n"
     with socket.create_connection((host, int(port)), 10) as connection:
         connection.sendall(head.encode())
         assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
 
 
-def test_stopping_does_not_wait_for_streams(served, job_factory):
+@pytest.mark.parametrize("end", [Served.stop, Served.interrupt])
+def test_stopping_does_not_wait_for_streams(served, job_factory, end):
     job = job_factory()
     with httpx.stream("GET", f"{served.url}/api/v1/jobs/{job.id}/events", timeout=30) as stream:
         assert next(stream.iter_lines()) == "event: job"
-        assert served.stop() < GRACE_SECONDS / 2
+        assert end(served) < GRACE_SECONDS / 2
     assert served.process.returncode == 0
+
+
+def test_told_to_stop_while_it_starts_it_ends_without_a_fault(settings, environ):
+    with serving(settings, environ, LOADING_WHILE_STOPPED) as one:
+        _, told = one.process.communicate(timeout=30)
+    assert one.process.returncode == 0
+    assert "Error" not in told
 
 
 def test_api_that_has_served_all_kinds_of_requests_has_loaded_no_tensors(environ, settings, checkpoint_factory):
