@@ -14,6 +14,7 @@
     ├── NotRunning                 no farm answers; the message says how to start one
     └── RenderError                ends one image, never the worker
         ├── ModelFileError         a checkpoint that cannot be used; the message is the reason people read
+        │   └── ModelFileAway      the farm has the checkpoint, this machine does not
         ├── Cancelled              the run was closed on request
         ├── OutOfMemory            the card cannot hold even one row
         └── StorageError           the result could not be written
@@ -113,6 +114,12 @@ class RenderError(FarmError):
 
 class ModelFileError(RenderError):
     """A model file cannot be used; the message is the reason, for people."""
+
+
+class ModelFileAway(ModelFileError):
+    """The catalogue names a model file that is not on this machine (now): another worker may have it."""
+
+    retryable = True
 
 
 class Cancelled(RenderError):

@@ -64,14 +64,14 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, *, ma
     if is_same and before and before.inspection:
         return before
     inspection = inspect(path)
-    sha256 = before.sha256 if is_same and before else None
-    if sha256 is None and inspection.reason is None:
+    digest = before.sha256 if is_same and before else None
+    if digest is None and inspection.reason is None:
         if not may_hash:
             return None
-        sha256 = _sha256(path)
+        digest = sha256(path)
     if fingerprint(path) != (size, mtime_ns):
         return None
-    return Scanned(name, path.name if path.is_dir() else path.stem, size, mtime_ns, sha256, inspection)
+    return Scanned(name, path.name if path.is_dir() else path.stem, size, mtime_ns, digest, inspection)
 
 
 def _lock(descriptor: int) -> bool:
@@ -121,12 +121,12 @@ def fingerprint(path: Path) -> tuple[int, int]:
     return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     """Return the hash of a file; of a diffusers folder, that of its parts' names and hashes in their order."""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    lines = [f"{_sha256(part)}  {part.relative_to(path).as_posix()}\n" for part in _parts(path)]
+    lines = [f"{sha256(part)}  {part.relative_to(path).as_posix()}\n" for part in _parts(path)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

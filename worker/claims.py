@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from threading import Lock
+from typing import Final
 
 from shared.database import transact
 from shared.queue import policy, snapshot
@@ -10,6 +12,8 @@ from shared.queue.claim import Claim, claim
 from shared.queue.policy import Farm, Lane
 from shared.queue.snapshot import Snapshot
 from worker.worker import Worker
+
+_AVOIDED_SECONDS: Final = 30.0
 
 
 class Claims:
@@ -20,6 +24,7 @@ class Claims:
         self._lock = Lock()
         self._taken_at = 0.0
         self._since: list[Claim] = []  # claimed here after the snapshot was taken
+        self._avoided: dict[str, float] = {}  # checkpoint -> monotonic time until which it is left to others
 
     def next(self) -> Claim | None:
         """Claim an image; asks for a snapshot taken now before it says that there is none. Raises Unavailable."""
@@ -28,6 +33,10 @@ class Claims:
     def has_some(self) -> bool:
         """True if something waits that the policy gives to this worker now. Raises Unavailable."""
         return bool(self._ranked(self._snapshot(snapshot.MAX_AGE_SECONDS)))
+
+    def avoid(self, checkpoint: str) -> None:
+        """Leave images of `checkpoint` to others for a while: it is not on this machine."""
+        self._avoided[checkpoint] = time.monotonic() + _AVOIDED_SECONDS
 
     def better_worker(self) -> int | None:
         """Return a worker with room to which the policy leaves a lane that is not for this one now."""
@@ -61,7 +70,9 @@ class Claims:
         return seen
 
     def _ranked(self, seen: Snapshot) -> list[Lane]:
-        return policy.rank(seen.lanes, self._farm(seen.farm), self._worker.as_policy_sees_it())
+        now = time.monotonic()
+        lanes = [lane for lane in seen.lanes if self._avoided.get(lane.checkpoint, now) <= now]
+        return policy.rank(lanes, self._farm(seen.farm), self._worker.as_policy_sees_it())
 
     def _farm(self, farm: Farm) -> Farm:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared import scan
 from shared.database import Sessions, transact
-from shared.errors import ModelFileError
+from shared.errors import ModelFileAway, ModelFileError
 from shared.tables import ModelFile
 
 
@@ -29,16 +30,37 @@ class ModelFiles:
     def __init__(self, sessions: Sessions, models: Path) -> None:
         self._sessions = sessions
         self._models = models
+        self._hashed: dict[tuple[Path, tuple[int, int]], str] = {}  # (path, fingerprint) -> SHA-256
 
     def find(self, sha256: str) -> Found:
-        """Return the file with this hash. Raises ModelFileError when it is gone or has changed since it was hashed."""
+        """Return the file with this hash; one that was only touched since the scan is hashed here.
+
+        Raises ModelFileAway when the catalogue has it and this machine does not, else ModelFileError.
+        """
         rows = transact(self._sessions, lambda session: _rows(session, sha256))
         for row in rows:
-            path = self._models / row.path
-            if _fingerprint(path) == (row.size, row.mtime_ns):
-                return Found(row.name, path, row.size)
+            if _fingerprint(self._models / row.path) == (row.size, row.mtime_ns):
+                return self._found(row)
+        for row in rows:
+            if self._sha256(self._models / row.path) == sha256:
+                return self._found(row)
         names = ", ".join(row.path for row in rows) or f"the checkpoint {sha256[:10]}"
-        raise ModelFileError(f"{names} is not in {self._models} as it was when the job was submitted")
+        kind = ModelFileAway if any(row.usable for row in rows) else ModelFileError
+        raise kind(f"{names} is not in {self._models} of {socket.gethostname()} as it was when the job was submitted")
+
+    def _found(self, row: ModelFile) -> Found:
+        return Found(row.name, self._models / row.path, row.size)
+
+    def _sha256(self, path: Path) -> str | None:
+        """Return the hash of what lies at `path` now, computed once as long as it stays as it is."""
+        fingerprint = _fingerprint(path)
+        if fingerprint is None:
+            return None
+        key = (path, fingerprint)
+        try:
+            return self._hashed.get(key) or self._hashed.setdefault(key, scan.sha256(path))
+        except OSError:
+            return None
 
 
 def _rows(session: Session, sha256: str) -> list[ModelFile]:

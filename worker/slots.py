@@ -11,9 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.database import transact
-from shared.errors import Cancelled, RenderError, Unavailable
+from shared.errors import Cancelled, ModelFileAway, RenderError, Unavailable
 from shared.queue import moves
 from shared.queue.claim import Claim
+from shared.queue.history import stumbles
 from shared.queue.moves import Finish
 from shared.states import ImageState, JobState, WorkerState
 from shared.tables import Job
@@ -26,7 +27,7 @@ from worker.worker import Worker
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-_ATTEMPTS: Final = 3  # a failure that may pass (a full disk, a full card) is tried so often
+_TRIES: Final = 3  # an image that fails in a way that may pass (a full disk, a full card) is rendered so often
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
@@ -104,15 +105,25 @@ class Slots:
             return store(self._worker.storage, claim, pixels)
 
     def _give_up(self, claim: Claim, cancel: Cancellation, error: RenderError | Unavailable) -> str:
-        """Hand the image back where another attempt may help, else fail it with its reason."""
+        """Hand the image back where another attempt may help, else fail it with its reason.
+
+        What is away, be it the database or a file, says nothing against the image: it never runs out of tries for that.
+        """
         if self._worker.card.is_lost:
             self._on_lost()
-        if not error.retryable or claim.attempt >= _ATTEMPTS:
+        if isinstance(error, ModelFileAway):
+            self._claims.avoid(claim.checkpoint)
+        reason = None if isinstance(error, (Unavailable, ModelFileAway)) else str(error)
+        if not error.retryable or (reason and self._is_last_try(claim, cancel)):
             return self._fail(claim, cancel, str(error))
         mine = {claim.image_id: claim.attempt}
-        self._commit(claim, cancel, lambda session: moves.hand_back(session, claim.worker_id, mine))
+        self._commit(claim, cancel, lambda session: moves.hand_back(session, claim.worker_id, mine, reason=reason))
         self._reporter.image_changed(claim, ImageState.QUEUED)
         return f"handed back: {error}"
+
+    def _is_last_try(self, claim: Claim, cancel: Cancellation) -> bool:
+        before = self._commit(claim, cancel, lambda session: stumbles(session, claim.job_id, claim.image_id))
+        return before + 1 >= _TRIES
 
     def _fail(self, claim: Claim, cancel: Cancellation, reason: str) -> str:
         self._end(claim, cancel, ImageState.FAILED, lambda session: moves.fail(session, claim, reason))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from sqlalchemy import TextClause, text
+from sqlalchemy.orm import Session
 
 
 class Event(StrEnum):
@@ -34,3 +35,25 @@ def noted(move: str, answer: str) -> TextClause:
         )
         {answer.strip()}
     """)  # noqa: S608 - both are constants of the modules beside this one
+
+
+# Index: job_id, id.
+_STUMBLES = text("""
+    SELECT count(*)
+    FROM history
+    JOIN images ON images.id = history.image_id
+    WHERE history.job_id = :job_id
+      AND image_id = :image_id
+      AND event = :event
+      AND detail IS NOT NULL
+      -- Since it was submitted, or since somebody asked for another try.
+      AND at >= queued_at
+""")
+
+
+def stumbles(session: Session, job_id: int, image_id: int) -> int:
+    """Return how often an image was handed back with a reason, so for a failure of its own, since it was queued."""
+    answer: int = session.execute(
+        _STUMBLES, {"job_id": job_id, "image_id": image_id, "event": Event.HANDED_BACK}
+    ).scalar_one()
+    return answer

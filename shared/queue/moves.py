@@ -241,8 +241,11 @@ _HAND_BACK = noted(
 )
 
 
-def hand_back(session: Session, worker_id: int, images: Mapping[int, int]) -> int:
-    """Queue images (id -> attempt) that the worker will not finish, without a strike; return how many it still had."""
+def hand_back(session: Session, worker_id: int, images: Mapping[int, int], *, reason: str | None = None) -> int:
+    """Queue images (id -> attempt) that the worker will not finish, without a strike; return how many it still had.
+
+    A `reason` says that the images themselves failed in a way that may pass: `history.stumbles` counts those.
+    """
     handed: int = session.execute(
         _HAND_BACK,
         {
@@ -250,7 +253,7 @@ def hand_back(session: Session, worker_id: int, images: Mapping[int, int]) -> in
             "ids": list(images),
             "attempts": list(images.values()),
             "event": Event.HANDED_BACK,
-            "detail": None,
+            "detail": reason and _storable(reason),
         },
     ).scalar_one()
     return handed

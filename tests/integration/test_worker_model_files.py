@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from shared import catalogue
 from shared.catalogue import Inspection
 from shared.database import transact
-from shared.errors import ModelFileError
+from shared.errors import ModelFileAway, ModelFileError
 from shared.scan import scan
 from worker.model_files import ModelFiles
 
@@ -24,10 +26,28 @@ def test_a_checkpoint_is_found_by_its_hash(settings, sessions, file):
     assert (found.name, found.path, found.bytes) == ("demo", settings.models / "demo.safetensors", 7)
 
 
-def test_a_checkpoint_that_has_changed_since_it_was_hashed_is_refused(settings, sessions, file):
-    (settings.models / "demo.safetensors").write_bytes(b"other weights")
-    with pytest.raises(ModelFileError, match=r"demo\.safetensors is not in"):
+@pytest.mark.parametrize("belongs", ["demo.safetensors", "demo.yaml"])
+def test_a_checkpoint_that_was_only_touched_is_found(settings, sessions, file, belongs):
+    (settings.models / belongs).touch()
+    os.utime(settings.models / belongs)
+    assert ModelFiles(sessions, settings.models).find(file.sha256).name == "demo"
+
+
+def test_a_checkpoint_that_has_other_contents_here_is_left_to_others(settings, sessions, file):
+    (settings.models / "demo.safetensors").write_bytes(b"changed")
+    with pytest.raises(ModelFileAway, match=r"demo\.safetensors is not in"):
         ModelFiles(sessions, settings.models).find(file.sha256)
+
+
+def test_a_checkpoint_that_is_gone_for_the_farm_too_cannot_be_used(settings, sessions, file):
+    (settings.models / "demo.safetensors").unlink()
+    files = ModelFiles(sessions, settings.models)
+    with pytest.raises(ModelFileAway):
+        files.find(file.sha256)
+    transact(sessions, lambda session: catalogue.record(session, []))
+    with pytest.raises(ModelFileError) as gone:
+        files.find(file.sha256)
+    assert not gone.value.retryable
 
 
 def test_an_unknown_hash_is_named(settings, sessions):

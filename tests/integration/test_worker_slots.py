@@ -9,10 +9,12 @@ from PIL import Image as Picture
 
 from shared import storage
 from shared.database import transact
+from shared.errors import ModelFileAway, StorageError, Unavailable
 from shared.queue import moves, reap
 from shared.storage import key
 from tests.waiting import until
 from tests.workers import images, made, states
+from worker import results
 from worker.claims import Claims
 from worker.progress import Reporter
 from worker.slots import Slots
@@ -69,22 +71,75 @@ def test_an_unexpected_error_fails_the_image_and_names_its_kind(slots, sessions,
     assert "ZeroDivisionError: by zero" in image.reason
 
 
-def test_a_full_disk_fails_the_image_after_three_attempts_without_a_strike(slots, sessions, job_factory, monkeypatch):
+@pytest.fixture
+def full_disk(monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    job_factory()
+    monkeypatch.setattr(results, "_PAUSES_SECONDS", (0, 0))
     with monkeypatch.context() as disk:
         disk.setattr(storage, "_write_synced", full)
-        for attempt in (1, 2, 3):
-            slots.spend(was_passed=False)
-            assert images(sessions)[0].attempt == attempt
+        yield disk
+
+
+def test_a_full_disk_fails_the_image_after_three_tries_without_a_strike(
+    worker, slots, sessions, job_factory, full_disk
+):
+    job_factory()
+    for attempt in (1, 2):  # hand-backs that are no fault of the image's do not count
+        taken = Claims(worker).next()
+        mine = {taken.image_id: attempt}
+        transact(sessions, lambda session, mine=mine: moves.hand_back(session, worker.id, mine))
+    for state in ("queued", "queued", "failed"):
+        slots.spend(was_passed=False)
+        assert states(sessions) == [state]
+    full_disk.undo()
     [image] = images(sessions)
     assert (image.state, image.strikes) == ("failed", 0)
     assert "disk is full" in image.reason
     transact(sessions, lambda session: moves.retry(session, image.job_id))
     slots.spend(was_passed=False)
     assert states(sessions) == ["succeeded"]
+
+
+def test_a_storage_that_stumbles_is_tried_again_with_the_picture_at_hand(
+    worker, slots, sessions, job_factory, monkeypatch
+):
+    put, stumbles = worker.storage.put, iter([StorageError("no route")])
+
+    def once(key, data):
+        for error in stumbles:
+            raise error
+        put(key, data)
+
+    monkeypatch.setattr(results, "_PAUSES_SECONDS", (0, 0))
+    monkeypatch.setattr(worker.storage, "put", once)
+    job_factory()
+    slots.spend(was_passed=False)
+    assert [(image.state, image.attempt) for image in images(sessions)] == [("succeeded", 1)]
+
+
+def test_what_is_away_never_uses_up_the_tries(worker, slots, sessions, job_factory, monkeypatch):
+    def away(*_):
+        raise Unavailable("the database does not answer")
+
+    job_factory()
+    with monkeypatch.context() as card:
+        card.setattr(worker.card, "render", away)
+        for attempt in range(1, 6):
+            slots.spend(was_passed=False)
+            assert [(image.state, image.attempt) for image in images(sessions)] == [("queued", attempt)]
+
+
+def test_a_checkpoint_that_is_not_here_is_left_to_others_for_a_while(worker, slots, sessions, job_factory, monkeypatch):
+    def away(*_):
+        raise ModelFileAway("demo.safetensors is not in /models")
+
+    monkeypatch.setattr(worker.card, "render", away)
+    job_factory(count=2)
+    for _ in range(3):
+        slots.spend(was_passed=False)
+    assert [(image.state, image.attempt) for image in images(sessions)] == [("queued", 1), ("queued", 0)]
 
 
 def test_a_cancel_frees_the_slot_and_leaves_the_checkpoint_resident(worker, slots, sessions, job_factory, tmp_path):
