@@ -15,10 +15,10 @@ from dataclasses import asdict
 from typing import Final
 
 from api import use_cases
-from api.representations import JobBody
 from api.services import Services
 from shared.errors import NotFound, Unavailable
 from shared.events import JobChanged, Progress, Received, Subscription
+from shared.states import FINAL
 
 HEARTBEAT_SECONDS: Final = 5  # who has gone is found by writing, and holds a thread until then
 LOOK_SECONDS: Final = 3
@@ -34,17 +34,19 @@ def event_id(header: str | None) -> str | None:
 
 def stream(services: Services, owner: str, job_id: int, after: str | None) -> Iterator[str]:
     """Yield the job's state, then its events, those after the id `after` first, until it ends or the server stops."""
+    last_id = after or _FIRST_ID
     with suppress(NotFound, Unavailable), services.events.subscribe(job_id) as subscription:  # deleted; no database
-        job = use_cases.job(services, owner, job_id)  # read after subscribing: nothing falls between the two
-        yield _told(job, after or _FIRST_ID)
+        job = _look(services, owner, job_id)  # after subscribing: nothing falls between the two
+        yield _written("job", last_id, asdict(job))
         for received in services.events.replay(job_id, after) if after else ():
+            last_id = received.id
             yield _sent(received)
-        yield from _follow(services, owner, job, subscription)
+        yield from _follow(services, owner, job, subscription, last_id)
 
 
-def _follow(services: Services, owner: str, job: JobBody, subscription: Subscription) -> Iterator[str]:
-    last_id, looked, wrote = _FIRST_ID, time.monotonic(), time.monotonic()
-    while not job.is_final and not services.stopping.is_set():
+def _follow(services: Services, owner: str, job: JobChanged, subscription: Subscription, last_id: str) -> Iterator[str]:
+    looked = wrote = time.monotonic()
+    while job.state not in FINAL and not services.stopping.is_set():
         received = subscription.get(_TURN_SECONDS)
         now = time.monotonic()
         if received:
@@ -52,22 +54,18 @@ def _follow(services: Services, owner: str, job: JobBody, subscription: Subscrip
             yield _sent(received)
         is_news = received is not None and not isinstance(received.event, Progress)
         if is_news or now - looked > LOOK_SECONDS:
-            before, job, looked = job.state, use_cases.job(services, owner, job.id), now
-            if job.state != before:
-                yield _told(job, last_id)
+            before, job, looked = job, _look(services, owner, job.job), now
+            if job != before:
+                yield _written("job", last_id, asdict(job))
         if now - wrote > HEARTBEAT_SECONDS:
             wrote = now
             yield ": still here\n\n"
-    if job.is_final:
-        yield _written("end", last_id, _state(job))
+    if job.state in FINAL:
+        yield _written("end", last_id, asdict(job))
 
 
-def _told(job: JobBody, identifier: str) -> str:
-    return _written("job", identifier, _state(job))
-
-
-def _state(job: JobBody) -> dict[str, object]:
-    return asdict(JobChanged(job.id, job.state))
+def _look(services: Services, owner: str, job_id: int) -> JobChanged:
+    return JobChanged(job_id, use_cases.state(services, owner, job_id))
 
 
 def _sent(received: Received) -> str:

@@ -82,6 +82,11 @@ def job(services: Services, owner: str, job_id: int) -> JobBody:
     return JobBody.of(view, services.events.progress(job_id))
 
 
+def state(services: Services, owner: str, job_id: int) -> ImageState:
+    """Return a job's state alone, which reads none of its images. Raises NotFound."""
+    return transact(services.sessions, lambda session: views.state(session, job_id, owner))
+
+
 def wait(services: Services, owner: str, job_id: int, seconds: float) -> tuple[JobBody, bool]:
     """Return a job when it has ended or `seconds` have passed, and whether it was waited for at all.
 

@@ -25,7 +25,7 @@ def events(path: JobPath) -> Response:
     """
     farm, owner = services(), auth.owner()
     after = sse.event_id(request.headers.get("Last-Event-ID"))
-    if use_cases.job(farm, owner, path.job_id).is_final and after:
+    if use_cases.state(farm, owner, path.job_id).is_final and after:
         return Response(status=204)
     if not farm.streams.acquire(blocking=False):
         raise Unavailable("Too many event streams are open: poll the job instead, or try again.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -91,6 +91,16 @@ def job(session: Session, job_id: int, owner: str | None = None) -> JobView:
     return _views(session, [row], shown=row.count)[0]
 
 
+def state(session: Session, job_id: int, owner: str) -> ImageState:
+    """Return the displayed state of a job; none of its images is read. Raises NotFound."""
+    shown = select(Job.state, _has(ImageState.RUNNING), _has(ImageState.QUEUED))
+    row = session.execute(shown.where(Job.id == job_id, Job.owner == owner)).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no job {job_id}.")
+    stored, is_running, is_queued = row
+    return _displayed(JobState(stored), {ImageState.RUNNING: is_running, ImageState.QUEUED: is_queued})
+
+
 def jobs(
     session: Session,
     owner: str | None = None,
@@ -158,7 +168,7 @@ def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], posi
     )
 
 
-def _displayed(state: JobState, counts: dict[ImageState, int]) -> ImageState:
+def _displayed(state: JobState, counts: Mapping[ImageState, int]) -> ImageState:
     if state != JobState.OPEN:
         return ImageState(state.value)
     return next((shown for shown in (ImageState.RUNNING, ImageState.QUEUED) if counts[shown]), ImageState.HELD)

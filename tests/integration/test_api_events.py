@@ -11,7 +11,7 @@ from redis import Redis
 from api import sse
 from shared.database import transact
 from shared.events import Events, ImageChanged, JobChanged, Progress
-from shared.queue import moves
+from shared.queue import moves, views
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
 
@@ -102,6 +102,27 @@ def test_what_was_missed_is_sent_again(follow, events, job):
     again = follow(**{"Last-Event-ID": seen})
     assert next(again)[0] == "job"
     assert [next(again)[2]["step"] for _ in range(2)] == [1, 2]
+
+
+def test_news_after_what_was_sent_again_do_not_take_the_browser_back(follow, events, sessions, job, monkeypatch):
+    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.1)
+    events.publish(ImageChanged(job.id, 0, "queued"))
+    events.publish(ImageChanged(job.id, 0, "queued"))
+    assert events.flush()
+    first, second = (received.id for received in events.replay(job.id, "0-0"))
+    again = follow(**{"Last-Event-ID": first})
+    assert [next(again)[1] for _ in range(2)] == [first, second]
+    end(sessions, job)
+    assert {identifier for _, identifier, _ in again} == {second}
+
+
+def test_following_a_job_never_reads_all_its_images(follow, events, job, monkeypatch):
+    monkeypatch.setattr(views, "job", lambda *_: pytest.fail("read every image"))
+    stream = follow()
+    next(stream)
+    events.publish(ImageChanged(job.id, 0, "running"))
+    events.publish(ImageChanged(job.id, 0, "succeeded"))
+    assert [next(stream)[2]["state"] for _ in range(2)] == ["running", "succeeded"]
 
 
 @pytest.mark.parametrize("header", ["nonsense", "1-1\u00e9", "-", "1-1; flushall", "9" * 50 + "-1"])

@@ -54,21 +54,34 @@ def test_an_image_given_back_shows_as_waiting(hand, job_factory, shown):
 
 def test_the_state_of_an_open_job_is_read_from_its_images(hand, job_factory, shown, sessions):
     job = job_factory(count=2)
-    assert shown(job).state == ImageState.QUEUED
+
+    def state():
+        """What the whole view shows; asked for alone it is the same."""
+        whole = shown(job).state
+        assert hand.run(views.state, job.id, "local") == whole
+        return whole
+
+    assert state() == ImageState.QUEUED
 
     claim = hand.worker().claim()
-    assert shown(job).state == ImageState.RUNNING
+    assert state() == ImageState.RUNNING
 
     hand.finish(claim)
-    assert shown(job).state == ImageState.QUEUED
+    assert state() == ImageState.QUEUED
 
     with sessions.begin() as session:
         session.execute(text("UPDATE images SET state = 'held' WHERE state = 'queued'"))
-    assert shown(job).state == ImageState.HELD
+    assert state() == ImageState.HELD
 
     hand.run(moves.cancel, job.id)
-    assert shown(job).state == ImageState.CANCELLED
+    assert state() == ImageState.CANCELLED
     assert shown(job).ended_at is not None
+
+
+def test_state_of_a_job_of_another_owner_is_not_there(hand, job_factory):
+    job = job_factory(owner="bob")
+    with pytest.raises(NotFound):
+        hand.run(views.state, job.id, "ann")
 
 
 def test_a_job_of_another_owner_is_not_there(job_factory, shown):
