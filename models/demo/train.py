@@ -29,6 +29,7 @@ Minutes = Annotated[float, typer.Option(help="training time of this stage, count
 From = Annotated[Path | None, typer.Option("--from", help="start from the weights of this checkpoint")]
 Output = Annotated[Path, typer.Option(help="the file to write")]
 STATE = Path("var/demo")
+RATE = 1.5e-3  # of learning, at its peak
 SCALE_FACTOR = 0.18215  # what readers of SD v1 assume where no yaml tells them
 
 
@@ -55,7 +56,10 @@ def vae(state: State = STATE, minutes: Minutes = 45, device: Device = "cpu", sta
     network = _start(start).vae.train()
     if start is None:
         autoencoding.prepare(network)
-    _train_autoencoder(network, state, "vae.pt", minutes, device)
+    network = network.to(device, memory_format=torch.channels_last)
+    training = Training(network, RATE, minutes, state / "vae.pt")
+    compile_blocks(network)
+    training.run(autoencoding.reconstruction_loss(network, dataset.Dataset(state / "data"), device), log.info)
 
 
 @app.command()
@@ -65,19 +69,24 @@ def decoder(state: State = STATE, minutes: Minutes = 45, device: Device = "cpu")
     network.load_state_dict(torch.load(state / "latents.pt", weights_only=True)["vae"])
     network.encoder.requires_grad_(requires_grad=False)
     network.quant_conv.requires_grad_(requires_grad=False)
-    _train_autoencoder(network, state, "decoder.pt", minutes, device)
+    network = network.to(device, memory_format=torch.channels_last)
+    training = Training(network, RATE / 4, minutes, state / "decoder.pt")
+    compile_blocks(network)
+    loss = autoencoding.reconstruction_loss(network, dataset.Dataset(state / "data"), device)
+    training.run(lambda step, _progress: loss(step, 1.0), log.info)
 
 
 @app.command()
 def latents(state: State = STATE, count: int = 20_000, device: Device = "cpu", start: From = None) -> None:
-    """Encode pictures once with the trained VAE (or a checkpoint's) and bring the latents to unit variance."""
+    """Encode pictures once, with the trained VAE, brought to unit variance, or with a checkpoint's as it is."""
     pictures = dataset.Dataset(state / "data").pictures[:count]
-    encoder = layout.load(start)[0].vae if start else _trained_vae(state)
-    encoder = encoder.to(device, memory_format=torch.channels_last)
+    network = layout.load(start)[0].vae if start else _trained_vae(state)
+    network = network.to(device, memory_format=torch.channels_last)
     batches = [pictures[first : first + 50] for first in range(0, len(pictures), 50)]
-    raw = torch.cat([autoencoding.encode(encoder, batch, device) for batch in track(batches, "encoding")])
-    unit = autoencoding.normalise(encoder.cpu(), raw, SCALE_FACTOR)
-    saved = {"latents": unit.half(), "vae": encoder.state_dict()}
+    raw = torch.cat([autoencoding.encode(network, batch, device) for batch in track(batches, "encoding")])
+    network = network.cpu()
+    unit = raw * SCALE_FACTOR if start else autoencoding.normalise(network, raw, SCALE_FACTOR)
+    saved = {"latents": unit.half(), "vae": network.state_dict()}
     torch.save(saved, state / "latents.partial")
     (state / "latents.partial").replace(state / "latents.pt")
     log.info("%d latents", len(unit))
@@ -89,7 +98,7 @@ def diffusion(state: State = STATE, minutes: Minutes = 60, device: Device = "cpu
     pair = diffusing.networks(_start(start)).train().to(device, memory_format=torch.channels_last)
     unit = torch.load(state / "latents.pt", weights_only=True)["latents"]
     listed = dataset.Dataset(state / "data").scenes
-    training = Training(pair, 1.5e-3, minutes, state / "diffusion.pt")
+    training = Training(pair, RATE, minutes, state / "diffusion.pt")
     compile_blocks(pair)
     training.run(diffusing.noise_loss(pair, unit, listed, device), log.info)
 
@@ -133,13 +142,6 @@ def reconstruct(out: Output, state: State = STATE, start: From = None, count: in
 def untrained(out: Output, seed: int = 0) -> None:
     """Write a checkpoint of random weights: the right form without the training."""
     layout.save(layout.build(Shape(), seed, SCALE_FACTOR), Shape(), out)
-
-
-def _train_autoencoder(network: AutoencoderKL, state: Path, name: str, minutes: float, device: str) -> None:
-    network = network.to(device, memory_format=torch.channels_last)
-    training = Training(network, 1.5e-3, minutes, state / name)
-    compile_blocks(network)
-    training.run(autoencoding.reconstruction_loss(network, dataset.Dataset(state / "data"), device), log.info)
 
 
 def _trained_vae(state: Path) -> AutoencoderKL:

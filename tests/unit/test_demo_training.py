@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import autoencoding
+import dataset
 import diffusing
 import layout
 import numpy as np
 import pytest
+import scenes
 import torch
 from layout import Shape
 from optimiser import orthogonalised
@@ -117,3 +119,16 @@ def test_sampler_answers_the_same_latents_for_the_same_seed(checkpoint: layout.C
     assert first.shape == (1, 4, 16, 16)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_drawing_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "CHUNK", 4)
+    assert next(dataset.draw(tmp_path, 10, 1)) == 4
+    with pytest.raises(ValueError, match="4 of 10 pictures"):
+        dataset.Dataset(tmp_path)
+    assert list(dataset.draw(tmp_path, 10, 1)) == [8, 10]
+    drawn = dataset.Dataset(tmp_path)
+    for index in (3, 4, 9):
+        again = scenes.sample(dataset.SEED, index)
+        assert np.array_equal(drawn.pictures[index], again.picture)
+        assert drawn.scenes[index] == again.scene
