@@ -18,6 +18,13 @@ Sessions = sessionmaker[Session]
 # Deadlock detected, serialization failure: the same transaction goes through the next time.
 _RETRY = frozenset({"40P01", "40001"})
 _TRIES = 5
+# Over TCP a silent server is given up after 5 + 3 * 2 s of waiting, and after 10 s if it takes nothing we send.
+_KEEPALIVES = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
 _AWAY = "The database does not answer; the farm goes on when it is back."
 
 
@@ -32,6 +39,7 @@ def connect(url: str, *, pool_size: int = 10, application: str = "stepfarm") -> 
         connect_args={
             "application_name": application,
             "connect_timeout": 5,
+            **_KEEPALIVES,
             "options": "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000",
         },
     )

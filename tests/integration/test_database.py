@@ -70,6 +70,12 @@ def test_a_server_that_is_away_is_unavailable(tmp_path):
         database.transact(database.sessions(engine), lambda session: session.scalar(text("SELECT 1")))
 
 
+def test_a_silent_server_is_given_up_by_tcp_too(sessions):
+    with sessions() as session:
+        asked = session.connection().connection.driver_connection.info.get_parameters()
+    assert {"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"} <= asked.keys()
+
+
 def test_a_used_up_pool_is_unavailable(database_url, monkeypatch):
     engine = database.connect(database_url, pool_size=1)
     monkeypatch.setattr(engine.pool, "_timeout", 0.01)
