@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 import queue
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final, TypeVar
 
 from redis import Redis
@@ -94,7 +94,7 @@ class _Preview:
 
 @dataclass(frozen=True)
 class _Order:
-    cancel: tuple[int, ...] = ()
+    cancel: Mapping[int, int] = field(default_factory=dict)  # image id -> attempt
     rescan: bool = False
 
 
@@ -168,23 +168,22 @@ class Events:
         """Show `webp` as the preview of an image, for a while."""
         self._outbox.put(("preview", job, index), _Preview(job, index, webp))
 
-    def announce_cancel(self, image_ids: Iterable[int]) -> None:
-        """Tell the workers that these images are cancelled; without it their next beat does."""
-        images = tuple(image_ids)
-        if images:
-            self._outbox.put(images, _Order(cancel=images))
+    def announce_cancel(self, attempts: Mapping[int, int]) -> None:
+        """Tell the workers that these attempts (image id -> attempt) are cancelled; without it their next beat does."""
+        if attempts:
+            self._outbox.put(tuple(attempts.items()), _Order(dict(attempts)))
 
     def announce_rescan(self) -> None:
         """Ask the workers to scan the models folder now."""
         self._outbox.put("rescan", _Order(rescan=True))
 
-    def listen_cancels(self, callback: Callable[[tuple[int, ...]], None]) -> None:
-        """Call `callback` with the ids of images that are cancelled from now on, on a thread of this object."""
-        self._orders.add(lambda data: _if_any(callback, tuple(json.loads(data)["cancel"])))
+    def listen_cancels(self, callback: Callable[[Mapping[int, int]], None]) -> None:
+        """Call `callback` with the attempts that are cancelled from now on, on a thread of this object."""
+        self._orders.add(lambda data: _if_any(callback, _order(data).cancel))
 
     def listen_rescans(self, callback: Callable[[], None]) -> None:
         """Call `callback` when somebody asks for a scan, on a thread of this object."""
-        self._orders.add(lambda data: callback() if json.loads(data)["rescan"] else None)
+        self._orders.add(lambda data: callback() if _order(data).rescan else None)
 
     @contextmanager
     def subscribe(self, job: int | None = None) -> Iterator[Subscription]:
@@ -196,7 +195,8 @@ class Events:
 
         def hand_on(data: bytes) -> None:
             identifier, _, text = data.decode().partition(" ")
-            subscription.put(Received(identifier, _parse(text)))
+            for event in _parsed(text):
+                subscription.put(Received(identifier, event))
 
         self._events.add(hand_on)
         try:
@@ -207,13 +207,17 @@ class Events:
     def progress(self, job: int) -> dict[int, Progress]:
         """Return the latest progress of each running image of a job, by index; compare its attempt with the image's."""
         found: dict[bytes, bytes] = self._read(lambda redis: redis.hgetall(_progress_key(job)), {})
-        parsed = {int(index): _parse(text) for index, text in found.items()}
-        return {index: event for index, event in parsed.items() if isinstance(event, Progress)}
+        parsed = [event for text in found.values() for event in _parsed(text)]
+        return {event.index: event for event in parsed if isinstance(event, Progress)}
 
     def replay(self, job: int, after: str) -> list[Received]:
         """Return the kept events of a job that came after the one with the id `after`."""
         found: list[Any] = self._read(lambda redis: redis.xrange(_events_key(job), min=f"({after}"), [])
-        return [Received(identifier.decode(), _parse(fields[b"event"])) for identifier, fields in found]
+        return [
+            Received(identifier.decode(), event)
+            for identifier, fields in found
+            for event in _parsed(fields.get(b"event", b""))
+        ]
 
     def preview(self, job: int, index: int) -> bytes | None:
         """Return the latest preview of an image (WebP), or None."""
@@ -264,14 +268,28 @@ def _send(pipeline: Pipeline, message: _Message) -> None:
             pipeline.eval(_PUBLISH, 2, *keys, text, message.kind, index, state)
 
 
-def _parse(text: str | bytes) -> Event:
-    fields = json.loads(text)
-    return _KINDS[fields.pop("kind")](**fields)
+def _parsed(text: str | bytes) -> list[Event]:
+    """Return the event that `text` holds; none if it comes from another version of the farm: it is a hint."""
+    try:
+        fields = json.loads(text)
+        return [_KINDS[fields.pop("kind")](**fields)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
-def _if_any(callback: Callable[[tuple[int, ...]], None], images: tuple[int, ...]) -> None:
-    if images:
-        callback(images)
+def _order(data: bytes) -> _Order:
+    """Return the order that `data` holds; an empty one if it comes from another version of the farm."""
+    try:
+        fields = json.loads(data)
+        cancel = {int(image): int(attempt) for image, attempt in fields["cancel"].items()}
+        return _Order(cancel, rescan=bool(fields["rescan"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _Order()
+
+
+def _if_any(callback: Callable[[Mapping[int, int]], None], attempts: Mapping[int, int]) -> None:
+    if attempts:
+        callback(attempts)
 
 
 def _progress_key(job: int) -> str:

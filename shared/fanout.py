@@ -63,6 +63,9 @@ class Fanout:
             except RedisError as error:
                 log.debug("subscription lost", channel=self._channel, reason=str(error))
                 self._is_closing.wait(_PAUSE_SECONDS)
+            except Exception:  # the edge of the thread: whatever it was, the next subscription may stand
+                log.exception("subscription failed", channel=self._channel)
+                self._is_closing.wait(_PAUSE_SECONDS)
             finally:
                 self._is_subscribed.clear()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 
 from shared.queue.claim import Claim
@@ -59,17 +59,9 @@ class Carried:
         with self._lock:
             return dict(sorted(self._open))
 
-    def cancel(self, images: Iterable[int] | None = None) -> None:
-        """Close the runs of `images`, or all of them. Unknown ids are no error: they have ended here."""
-        wanted = None if images is None else frozenset(images)
-        self._close_runs(lambda image, _: wanted is None or image in wanted)
-
     def drop(self, attempts: Mapping[int, int]) -> None:
-        """Close the runs of these attempts and older ones; a younger one, claimed since, is not meant."""
-        self._close_runs(lambda image, attempt: attempt <= attempts.get(image, 0))
-
-    def _close_runs(self, is_meant: Callable[[int, int], bool]) -> None:
+        """Close the runs of these attempts (by image id) and older ones; a younger one, claimed since, is not meant."""
         with self._lock:
-            flags = [flag for key, flag in self._open.items() if is_meant(*key)]
+            flags = [flag for (image, attempt), flag in self._open.items() if attempt <= attempts.get(image, 0)]
         for flag in flags:
             flag.set()

@@ -133,7 +133,7 @@ class _Process:
         worker.slots = worker.slots or worker.card.slots
         for thread in (self._scan, self._reporter, self._look):
             thread.start()
-        worker.events.listen_cancels(worker.carried.cancel)
+        worker.events.listen_cancels(worker.carried.drop)
         worker.events.listen_rescans(self._scan.wake)
         if not self._shutdown.is_asked.is_set():
             worker.state = WorkerState.READY

@@ -52,10 +52,10 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True)
 class Cancelled:
-    """How many images a cancel ended, and which of them a worker has to be told of."""
+    """How many images a cancel ended, and of which attempts of them (by image id) a worker has to be told."""
 
     images: int
-    running: tuple[int, ...]
+    running: dict[int, int]
 
 
 # The fence: the attempt is still the row's, and it runs on the worker that claimed it.
@@ -134,7 +134,7 @@ _CANCEL = noted(
         RETURNING images.id, job_id, attempt, worker, was
     )
     """,
-    "SELECT id, was FROM moved ORDER BY id",
+    "SELECT id, attempt, was FROM moved ORDER BY id",
 )
 
 
@@ -144,7 +144,7 @@ def cancel(session: Session, job_id: int, index: int | None = None) -> Cancelled
     if not rows:
         raise _in_the_way(session, job_id, index, "cancelled")
     take_down(session, [job_id] * len(rows))
-    return Cancelled(len(rows), tuple(image_id for image_id, was in rows if was == ImageState.RUNNING))
+    return Cancelled(len(rows), {row.id: row.attempt for row in rows if row.was == ImageState.RUNNING})
 
 
 _RETRY = noted(

@@ -201,11 +201,11 @@ def test_one_image_is_cancelled_alone_and_retried(client):
 
 def test_cancel_of_a_running_image_tells_its_worker(client, services, sessions, monkeypatch):
     told = []
-    monkeypatch.setattr(type(services.events), "announce_cancel", lambda self, ids: told.extend(ids))
+    monkeypatch.setattr(type(services.events), "announce_cancel", lambda self, attempts: told.append(attempts))
     job = submit(client).get_json()
     claim = Farmhand(sessions).worker().claim()
     client.post(job["links"]["cancel"])
-    assert told == [claim.image_id]
+    assert told == [{claim.image_id: claim.attempt}]
 
 
 def test_retry_of_what_waits_is_a_conflict(client):

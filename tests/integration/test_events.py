@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.client import PubSub
 
 from shared import addresses
 from shared.events import Events, ImageChanged, JobChanged, Progress
 from shared.launcher.servers import Servers
+from tests.waiting import until
 
 
 def progress(step: int, *, job: int = 1, index: int = 0) -> Progress:
@@ -88,6 +90,34 @@ def test_one_who_comes_back_gets_what_it_missed(events, others):
     assert others.replay(2, last) == []
 
 
+@pytest.mark.parametrize("foreign", ['{"kind": "weather"}', '{"kind": "job", "mood": 1}', "[]", "x"])
+def test_what_another_version_of_the_farm_tells_is_skipped(events, others, redis_url, foreign):
+    with others.subscribe(1) as subscription, Redis.from_url(redis_url) as redis:
+        redis.publish("farm:events", f"1-1 {foreign}")
+        redis.publish("farm:orders", foreign)
+        redis.xadd("farm:job:1:events", {"event": foreign})
+        redis.hset("farm:job:1:progress", "0", foreign)
+        events.publish(JobChanged(job=1, state="succeeded"))
+        assert subscription.get(5).event.kind == "job"
+    assert [one.event.kind for one in others.replay(1, "0")] == ["job"]
+    assert others.progress(1) == {}
+
+
+def test_a_subscription_survives_what_nobody_expected(events, others, monkeypatch):
+    receive, surprises = PubSub.get_message, [ZeroDivisionError("surprise")]
+
+    def once(*arguments, **options):
+        if surprises:
+            raise surprises.pop()
+        return receive(*arguments, **options)
+
+    monkeypatch.setattr(PubSub, "get_message", once)
+    with others.subscribe(1) as subscription:
+        until(lambda: not surprises)
+        told = until(lambda: events.publish(JobChanged(job=1, state="succeeded")) or subscription.get(0.2))
+    assert told.event.kind == "job"
+
+
 @pytest.mark.parametrize("forged", ["", "x", "1-2-3", "$", "-1", "999999999999999999999999999"])
 def test_an_id_that_none_of_ours_is_replays_nothing(others, forged):
     assert others.replay(1, forged) == []
@@ -126,9 +156,9 @@ def test_workers_hear_orders(events, others):
     scans: queue.Queue = queue.Queue()
     others.listen_cancels(cancelled.put)
     others.listen_rescans(lambda: scans.put("scan"))
-    events.announce_cancel([3, 4])
+    events.announce_cancel({3: 1, 4: 2})
     events.announce_rescan()
-    assert cancelled.get(timeout=5) == (3, 4)
+    assert cancelled.get(timeout=5) == {3: 1, 4: 2}
     assert scans.get(timeout=5) == "scan"
     assert cancelled.empty()
 

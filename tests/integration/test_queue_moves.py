@@ -187,7 +187,7 @@ def test_cancel_ends_queued_and_running_images_and_tells_which_ran(hand, job_fac
 
     cancelled = hand.run(moves.cancel, job.id)
 
-    assert (cancelled.images, cancelled.running) == (3, (claim.image_id,))
+    assert (cancelled.images, cancelled.running) == (3, {claim.image_id: claim.attempt})
     assert hand.job(job.id).state == "cancelled"
 
 
