@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from threading import Lock
 from typing import Final
+
+import structlog
+from pydantic import ValidationError
 
 from shared.database import transact
 from shared.queue import policy, snapshot
@@ -12,6 +16,8 @@ from shared.queue.claim import Claim, claim
 from shared.queue.policy import Farm, Lane
 from shared.queue.snapshot import Snapshot
 from worker.worker import Worker
+
+log = structlog.get_logger(__name__)
 
 _AVOIDED_SECONDS: Final = 30.0
 
@@ -55,12 +61,22 @@ class Claims:
         lanes = self._ranked(self._snapshot(max_age))
         if not lanes:
             return None
-        me = self._worker.as_policy_sees_it()
-        taken = transact(self._worker.sessions, lambda session: claim(session, me, lanes))
+        taken = self._take(lanes)
         if taken is not None:
             with self._lock:
                 self._since.append(taken)
         return taken
+
+    def _take(self, lanes: Sequence[Lane]) -> Claim | None:
+        """Claim from the first lane that has an image which this version of the farm understands."""
+        me = self._worker.as_policy_sees_it()
+        try:
+            return transact(self._worker.sessions, lambda session: claim(session, me, lanes))
+        except ValidationError as error:
+            if len(lanes) > 1:
+                return next(filter(None, (self._take([lane]) for lane in lanes)), None)
+            log.warning("job not understood: left to others", worker=me.id, lane=lanes[0], reason=str(error))
+            return None
 
     def _snapshot(self, max_age: float) -> Snapshot:
         seen = snapshot.current(self._worker.sessions, self._worker.redis, max_age=max_age)

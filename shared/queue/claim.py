@@ -74,7 +74,10 @@ _PROBE = noted(
 
 
 def claim(session: Session, me: Worker, lanes: Iterable[Lane]) -> Claim | None:
-    """Take the first image of the first of `lanes` that has one. None: they are empty by now, or `me` is buried."""
+    """Take the first image of the first of `lanes` that has one. None: they are empty by now, or `me` is buried.
+
+    Raises pydantic's ValidationError for a job of a younger version of the farm: roll back, others can read it.
+    """
     name = session.execute(_ME, {"worker_id": me.id}).scalar_one_or_none()
     if name is None:
         return None
