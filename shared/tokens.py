@@ -17,6 +17,7 @@ from shared.prompts import chunked, counted
 
 BOS: Final = 49406
 EOS: Final = 49407  # also what fills a chunk's end in Stable Diffusion 1
+TOKENS: Final = 77  # a chunk with BOS and EOS
 MERGES: Final = Path(__file__).parent / "vocabulary" / "clip-merges.txt.gz"
 _WORD_END: Final = "</w>"
 _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

@@ -14,12 +14,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from shared.tokens import BOS, EOS
+from shared.tokens import BOS, EOS, TOKENS
 from worker.engine.halves import in_halves
 from worker.engine.requests import Apply, Denoise, Embed, ToLatent, ToPixels
 from worker.engine.weights import Weights
 
-TOKENS: Final = 77  # a chunk with BOS and EOS
 Chunk = tuple[int, ...]  # 77 token numbers
 Joined = tuple[Tensor, ...] | Exception
 

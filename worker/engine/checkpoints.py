@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from shared.errors import ModelFileError, OutOfMemory, RenderError
 from shared.tokens import Tokenizer
-from worker.engine.devices import Device, decoder_dtype
+from worker.engine.devices import Device, decoder_dtype, is_fatal, is_out_of_memory
 from worker.engine.previews import latent_rgb
 from worker.engine.weights import Weights
 
@@ -17,9 +18,22 @@ from worker.engine.weights import Weights
 def load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
     """Return the checkpoint at `path`, a single file or a diffusers folder, resident on `device`.
 
-    Strict: what is missing, left over or misshapen raises ModelFileError. Nothing is fetched, nothing executed. `dtype`
-    is the U-Net's and the text encoder's; the VAE has its own. Whatever the file stores, weights are converted.
+    Strict: what is missing, left over or misshapen raises ModelFileError, as does anything else that is wrong with the
+    file. Raises OutOfMemory where the card or the host has no room for it now. Nothing is fetched, nothing executed.
+    `dtype` is the U-Net's and the text encoder's; the VAE has its own. Whatever the file stores, weights are converted.
     """
+    try:
+        return _load(path, device, dtype)
+    except ModelFileError:
+        raise
+    except Exception as error:
+        if is_fatal(error):
+            raise
+        failure = _explained(path, error)  # outside of this block nothing holds what was loaded so far
+    raise failure
+
+
+def _load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
     from worker.engine import layouts, networks  # noqa: PLC0415 - diffusers and transformers take seconds
 
     parts = layouts.read(path)
@@ -33,13 +47,19 @@ def load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
         vae=built.vae,
         text_encoder=built.text_encoder,
         tokenizer=Tokenizer(),
-        sigmas=parts.sigmas,
-        predicts_velocity=parts.predicts_velocity,
-        latent_scale=parts.latent_scale,
-        native_size=parts.native_size,
-        latent_rgb=latent_rgb(built.vae, parts.latent_scale),
+        sigmas=parts.figures.sigmas,
+        predicts_velocity=parts.figures.predicts_velocity,
+        latent_scale=parts.figures.latent_scale,
+        native_size=parts.figures.native_size,
+        latent_rgb=latent_rgb(built.vae, parts.figures.latent_scale),
         device=device,
     )
+
+
+def _explained(path: Path, error: Exception) -> RenderError:
+    if is_out_of_memory(error):
+        return OutOfMemory(f"there is not enough memory for the checkpoint {path.name}")
+    return ModelFileError(f"cannot be read: {type(error).__name__}: {error}")
 
 
 def _placed(device: Device, dtype: torch.dtype, weight: Tensor) -> Tensor:

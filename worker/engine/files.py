@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from shared.errors import ModelFileError
+
+_LONGEST: Final = 500
 
 
 @dataclass(frozen=True)
@@ -30,5 +32,13 @@ def inspect(path: Path) -> Inspection:
         parts = layouts.read(path, "meta")
         networks.build(parts)
     except ModelFileError as error:
-        return Inspection("checkpoint", None, None, str(error))
-    return Inspection("checkpoint", "sd1", parts.native_size, None)
+        return _unusable(str(error))
+    except Exception as error:  # noqa: BLE001 - the edge: one file must not keep the others out of the catalogue
+        return _unusable(f"cannot be read: {type(error).__name__}: {error}")
+    return Inspection("checkpoint", "sd1", parts.figures.native_size, None)
+
+
+def _unusable(reason: str) -> Inspection:
+    """Reasons repeat what a file says, which may be anything; the catalogue holds text of bearable length."""
+    told = "".join(letter if letter.isprintable() else "?" for letter in " ".join(reason.split())[:_LONGEST])
+    return Inspection("checkpoint", None, None, told)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from itertools import zip_longest
 
-from worker.engine.answers import TOKENS, padded_chunks
+from shared.tokens import TOKENS
+from worker.engine.answers import padded_chunks
 from worker.engine.noise import CELL
 from worker.engine.requests import Denoise, Embed, Request
 from worker.engine.runs import Ask

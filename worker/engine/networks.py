@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -16,8 +17,12 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from shared.errors import ModelFileError
-from shared.tokens import BOS, EOS
+from shared.tokens import BOS, EOS, TOKENS
+from worker.engine.figures import UNFIT
 from worker.engine.layouts import Part, Parts
+from worker.engine.noise import CHANNELS
+
+VAE_LEVELS: Final = 4  # each but the first halves a side
 
 Place = Callable[[Tensor], Tensor]  # a weight of the file -> the weight to keep
 
@@ -42,8 +47,9 @@ def build(parts: Parts) -> Networks:
             unet = UNet2DConditionModel.from_config(parts.unet.config)
             vae = AutoencoderKL.from_config(parts.vae.config)
             text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(words))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except UNFIT as error:
         raise ModelFileError(f"its configuration describes no network ({error})") from error
+    _require_fit(unet, vae, text_encoder)
     _require("U-Net", unet, parts.unet)
     _require("VAE", vae, parts.vae)
     _require("text encoder", text_encoder, parts.text_encoder)
@@ -55,6 +61,24 @@ def fill(network: nn.Module, part: Part, place: Place) -> None:
     weights = {name: place(part.weights[name]) for name in network.state_dict()}
     network.load_state_dict(weights, strict=True, assign=True)
     network.eval().requires_grad_(requires_grad=False)
+
+
+def _require_fit(unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel) -> None:
+    """Three networks that are sound by themselves may still be no Stable Diffusion together."""
+    words = text_encoder.config
+    if words.vocab_size <= EOS or words.max_position_embeddings < TOKENS:
+        size = f"{words.vocab_size} words and {words.max_position_embeddings} positions"
+        raise ModelFileError(f"its text encoder has {size}; CLIP's {EOS + 1} and {TOKENS} are needed")
+    if unet.config["cross_attention_dim"] != words.hidden_size:
+        widths = f"{words.hidden_size} wide, and its U-Net reads {unet.config['cross_attention_dim']}"
+        raise ModelFileError(f"its text encoder is {widths}")
+    channels = (unet.config["in_channels"], unet.config["out_channels"], vae.config["latent_channels"])
+    if (
+        channels != (CHANNELS,) * 3
+        or len(vae.config["block_out_channels"]) != VAE_LEVELS
+        or vae.config["out_channels"] != 3
+    ):
+        raise ModelFileError("its VAE does not make pictures of the U-Net's latents: 4 channels, 8 pixels a cell")
 
 
 def _require(what: str, network: nn.Module, part: Part) -> None:

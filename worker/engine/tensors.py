@@ -14,10 +14,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from shared.errors import ModelFileError
+from worker.engine.devices import is_out_of_memory
 
 SAFETENSORS: Final = ".safetensors"
 PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".bin"})
 Where = Literal["cpu", "meta"]  # meta: shapes alone, the weights stay unread
+_WRAPPINGS: Final = 2  # trainers put the weights under "state_dict", now and then twice
 _LIGHTNING: Final = ("pytorch_lightning.", "lightning.")
 
 
@@ -36,7 +38,8 @@ def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
 
     On the CPU they may be views of the file: copy what is kept.
     """
-    if path.suffix != SAFETENSORS and path.suffix not in PICKLES:
+    suffix = path.suffix.lower()
+    if suffix != SAFETENSORS and suffix not in PICKLES:
         raise ModelFileError(f"is no model file: {SAFETENSORS} and {', '.join(sorted(PICKLES))} are read")
     try:
         with path.open("rb") as file:
@@ -44,7 +47,7 @@ def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
                 raise ModelFileError("the file is empty")
     except OSError as error:
         raise ModelFileError(f"cannot be read: {error.strerror}") from error
-    return _safetensors(path, where) if path.suffix == SAFETENSORS else _pickled(path, where)
+    return _safetensors(path, where) if suffix == SAFETENSORS else _pickled(path, where)
 
 
 def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
@@ -58,8 +61,8 @@ def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
 
 
 def _pickled(path: Path, where: Where) -> dict[str, Tensor]:
-    is_zip = zipfile.is_zipfile(path)
     try:
+        is_zip = zipfile.is_zipfile(path)
         with ExitStack() as stack:
             if is_zip:
                 foreign = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
@@ -68,14 +71,17 @@ def _pickled(path: Path, where: Where) -> dict[str, Tensor]:
             content = torch.load(path, map_location=where, weights_only=True, mmap=is_zip and where == "cpu")
     except pickle.UnpicklingError as error:
         raise ModelFileError(f"holds code or objects, which are not loaded ({_first_line(error)})") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # an altered file takes its reader anywhere
+        if is_out_of_memory(error):
+            raise
         raise ModelFileError(f"is damaged or no PyTorch file ({_first_line(error)})") from error
     return _tensors_in(content)
 
 
 def _tensors_in(content: Any) -> dict[str, Tensor]:  # noqa: ANN401 - whatever the file holds
-    while isinstance(content, Mapping) and "state_dict" in content:
-        content = content["state_dict"]
+    for _ in range(_WRAPPINGS):
+        if isinstance(content, Mapping) and "state_dict" in content:
+            content = content["state_dict"]
     if not isinstance(content, Mapping):
         raise ModelFileError("holds no weights by name")
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}

@@ -23,7 +23,7 @@ KEPT_EMBEDDINGS: Final = 256  # chunks; 0.1 MB each for Stable Diffusion 1 in ha
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """One resident checkpoint. Networks are called only by `answers`, on the engine's thread."""
+    """One resident checkpoint. Once it is loaded, its networks are called only by `answers`, on the engine's thread."""
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL

@@ -1,0 +1,90 @@
+"""The figures that a checkpoint states about itself, checked: anybody may have written them, and they decide what is
+built, how long that takes and how much memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from reprlib import repr as shortened
+from typing import Any, Final
+
+from shared.errors import ModelFileError
+from worker.engine.schedules import SigmaTable
+
+Config = dict[str, Any]
+UNFIT: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What libraries raise over a configuration that describes nothing."""
+
+_CELL: Final = 8  # pixels of a latent cell's side
+_LARGEST: Final = 2**20  # of any number; a vocabulary is the largest that means something
+_LONGEST: Final = 8  # of any list; networks have four levels
+_MOST: Final = {
+    "layers_per_block": 8,
+    "transformer_layers_per_block": 16,
+    "reverse_transformer_layers_per_block": 16,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 1024,
+    "attention_head_dim": 1024,
+    "norm_num_groups": 1024,
+}
+"""Counts, which start at 1. How often a network may repeat its layers is how long it takes to build."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a checkpoint states beside its networks."""
+
+    sigmas: SigmaTable
+    predicts_velocity: bool  # v-prediction; else the noise itself
+    latent_scale: float  # what the VAE's latents are multiplied with to have about unit variance
+    native_size: int  # pixels of a side
+
+
+def native_size(cells: object) -> int:
+    """Return the pixels of a side, stated in latent cells. Raises ModelFileError."""
+    return whole("image size", cells, 8, 512) * _CELL
+
+
+def sigmas(start: object, end: object, steps: object) -> SigmaTable:
+    """Return the noise table between two betas. Raises ModelFileError."""
+    low, high = positive("first beta", start), positive("last beta", end)
+    if not low <= high < 1:
+        raise ModelFileError(f"its betas go from {low} to {high}; they should rise, and stay below 1")
+    return SigmaTable.scaled_linear(low, high, whole("number of timesteps", steps, 2, 10_000))
+
+
+def whole(name: str, value: object, least: int, most: int) -> int:
+    """Return `value` if it is a whole number within these bounds. Raises ModelFileError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ModelFileError(f"its {name} is {shortened(value)}, not a whole number from {least} to {most}")
+    return value
+
+
+def positive(name: str, value: object) -> float:
+    """Return `value` if it is a finite number above 0. Raises ModelFileError."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    raise ModelFileError(f"its {name} is {shortened(value)}, not a finite number above 0")
+
+
+def moderate(config: Mapping[str, Any]) -> Config:
+    """Return a network's configuration if what it describes is built in seconds. Raises ModelFileError."""
+    for name, value in config.items():
+        for number in _numbers(name, value):
+            most = _MOST.get(name)
+            if abs(number) > _LARGEST or (most and not 1 <= number <= most):
+                raise ModelFileError(f"its configuration's {shortened(name)} is {shortened(value)}: no such network")
+    return dict(config)
+
+
+def _numbers(name: str, value: object, depth: int = 0) -> Iterator[float]:
+    """The numbers in a value of a configuration, which is a scalar, a list, or a list of lists."""
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | tuple) and len(value) <= _LONGEST and depth < 2:
+        for item in value:
+            yield from _numbers(name, item, depth + 1)
+    elif not isinstance(value, str | None):
+        raise ModelFileError(f"its configuration's {shortened(name)} is no number, word or short list")
