@@ -9,13 +9,18 @@ from typing import Final, cast
 from flask import current_app
 from sqlalchemy import Engine
 
-from shared.database import Sessions, connect, sessions
+from api import readiness
+from api.kept import Kept
+from shared.database import Sessions, connect, sessions, transact
 from shared.events import Events
+from shared.queue import views
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tickets import Tickets, celery_app
 
 EXTENSION: Final = "stepfarm"
+READINESS_SECONDS: Final = 1
+PICTURE_BYTES_SECONDS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Services:
     tickets: Tickets
     streams: BoundedSemaphore  # event streams that may be open at once: each keeps a thread
     waits: BoundedSemaphore  # requests that may wait for a job's end at once
+    readiness: Kept[dict[str, str]]  # what each part of the farm says
+    picture_bytes: Kept[int]  # size of all committed pictures: a sum over every image
     stopping: Event = field(default_factory=Event)  # set when the server stops: who waits for long lets go
 
     def close(self) -> None:
@@ -43,15 +50,18 @@ class Services:
 def join(settings: Settings) -> Services:
     """Return the services of `settings`. Nothing is asked of a server yet: the API starts while they are away."""
     engine = connect(settings.database, pool_size=settings.api_threads, application="stepfarm-api")
+    factory, storage, events = sessions(engine), Storage(settings.storage), Events(settings.redis)
     return Services(
         settings=settings,
         engine=engine,
-        sessions=sessions(engine),
-        storage=Storage(settings.storage),
-        events=Events(settings.redis),
+        sessions=factory,
+        storage=storage,
+        events=events,
         tickets=Tickets(celery_app(settings.redis)),
         streams=BoundedSemaphore(min(settings.max_streams, settings.api_threads // 2)),
         waits=BoundedSemaphore(max(settings.api_threads // 4, 1)),
+        readiness=Kept(lambda: readiness.look(factory, storage, events), READINESS_SECONDS),
+        picture_bytes=Kept(lambda: transact(factory, views.picture_bytes), PICTURE_BYTES_SECONDS),
     )
 
 

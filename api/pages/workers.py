@@ -13,8 +13,6 @@ from api.listings import WorkerBody
 from api.pages import farm
 from api.pages.words import worker_words
 from api.services import services
-from shared.database import transact
-from shared.queue import views
 
 blueprint = Blueprint("workers_page", __name__)
 
@@ -40,7 +38,7 @@ def workers() -> str:
         farm=farm.line(services()),
         workers=[show(worker, names, now) for worker in use_cases.workers(services()).workers],
         place=services().storage.url.removeprefix("file://"),
-        used=transact(services().sessions, views.picture_bytes),
+        used=services().picture_bytes.get(),
         free=services().storage.free_bytes(),
     )
 

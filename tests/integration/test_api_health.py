@@ -73,12 +73,21 @@ def test_farm_with_older_tables_is_not_ready(client, sessions):
     assert "farm db upgrade" in answer.get_json()["checks"]["migrations"]
 
 
-def test_farm_that_cannot_store_is_not_ready(elsewhere, tmp_path):
+def test_farm_that_cannot_store_is_not_ready_and_only_its_log_says_why(elsewhere, tmp_path, capsys):
     (tmp_path / "file").touch()
     client = elsewhere(storage_url=str(tmp_path / "file" / "pictures"))
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.get_json()["checks"]["storage"] != "ok"
+    assert "storing check-" not in answer.text
+    assert "storing check-" in capsys.readouterr().out
+
+
+def test_many_who_ask_at_once_whether_it_is_ready_cost_one_look(client, services, monkeypatch):
+    looks = []
+    monkeypatch.setattr(type(services.storage), "check", lambda _: looks.append("looked"))
+    assert {client.get("/readyz").status_code for _ in range(5)} == {200}
+    assert looks == ["looked"]
 
 
 def test_numbers_tell_what_waits_and_runs(client, job_factory, sessions):
