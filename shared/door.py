@@ -20,6 +20,7 @@ from shared.params import MAX_SEED, NATIVE_SIZE, RANDOM_SEED, RenderParams
 from shared.samplers import SAMPLERS, SCHEDULES
 from shared.settings import Limits
 from shared.tables import ModelFile
+from shared.tokens import MAX_TOKENS, Tokenizer
 
 _USUAL_SIZE: Final = 512  # of a checkpoint that does not say
 _RANDOM_SEEDS: Final = 2**32  # few enough digits to read out; any seed up to MAX_SEED can be given
@@ -122,6 +123,8 @@ def _beyond(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
     for field in ("prompt", "negative_prompt"):
         if (length := len(getattr(params, field))) > limits.max_prompt_chars:
             yield FieldError(field, f"is {length:,} characters long", _accepted(field, limits))
+        elif (tokens := Tokenizer().count(getattr(params, field))) > MAX_TOKENS:
+            yield FieldError(field, f"is {tokens:,} tokens long", _accepted(field, limits))
     for field, least, most in (
         ("width", limits.min_size, limits.max_size),
         ("height", limits.min_size, limits.max_size),
@@ -141,7 +144,7 @@ def _beyond(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
 
 def _accepted(field: str, limits: Limits) -> str:
     size = f"{limits.min_size} to {limits.max_size} in steps of 8, or {NATIVE_SIZE} for the checkpoint's own"
-    prompt = f"text of at most {limits.max_prompt_chars:,} characters"
+    prompt = f"text of at most {limits.max_prompt_chars:,} characters and {MAX_TOKENS:,} tokens"
     return {
         "prompt": prompt,
         "negative_prompt": prompt,

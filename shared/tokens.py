@@ -18,6 +18,8 @@ from shared.prompts import chunked, counted
 BOS: Final = 49406
 EOS: Final = 49407  # also what fills a chunk's end in Stable Diffusion 1
 TOKENS: Final = 77  # a chunk with BOS and EOS
+MAX_CHUNKS: Final = 16  # of a prompt; each is a row of a call that all pictures wait for
+MAX_TOKENS: Final = MAX_CHUNKS * (TOKENS - 2)
 MERGES: Final = Path(__file__).parent / "vocabulary" / "clip-merges.txt.gz"
 _WORD_END: Final = "</w>"
 _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

@@ -35,7 +35,7 @@ def refusals(admit):
 def test_what_is_left_out_is_filled_in(admit):
     params, checkpoint = admit({"prompt": "a lake"})
     assert checkpoint == "d" * 64
-    assert params.is_resolved
+    assert params.seed >= 0
     assert params.model_dump(exclude={"seed"}) == {
         "prompt": "a lake", "negative_prompt": "", "checkpoint": "demo [dddddddddd]", "width": 128, "height": 128,
         "steps": 20, "cfg_scale": 7.0, "sampler": "Euler a", "schedule": "automatic", "count": 1, "exact": False,
@@ -82,8 +82,8 @@ def test_every_bad_field_is_named_at_once(refusals):
         }
     )
     assert found == {
-        "prompt": ("must be text, not 5", "text of at most 10,000 characters"),
-        "negative_prompt": ("must be text, not null", "text of at most 10,000 characters"),
+        "prompt": ("must be text, not 5", "text of at most 10,000 characters and 1,200 tokens"),
+        "negative_prompt": ("must be text, not null", "text of at most 10,000 characters and 1,200 tokens"),
         "checkpoint": ("There is no checkpoint 'dmo'", "demo [dddddddddd]"),
         "width": ("100 is not a multiple of 8", "64 to 2048 in steps of 8, or 0 for the checkpoint's own"),
         "height": ("100000 is too large", "64 to 2048 in steps of 8, or 0 for the checkpoint's own"),
@@ -136,8 +136,16 @@ def test_a_bad_value_is_refused_by_its_field_in_few_words(refusals, given, field
 def test_a_prompt_that_is_too_long_is_told_its_length(refusals):
     assert refusals({"prompt": "x" * 100_000})["prompt"] == (
         "is 100,000 characters long",
-        "text of at most 10,000 characters",
+        "text of at most 10,000 characters and 1,200 tokens",
     )
+
+
+@pytest.mark.parametrize(("prompt", "tokens"), [("cat " * 1201, "1,201"), ("日" * 2000, "2,000")])
+def test_a_prompt_of_too_many_tokens_is_told_how_many(admit, refusals, prompt, tokens):
+    assert admit({"prompt": "cat " * 1200})
+    assert refusals({"negative_prompt": prompt}) == {
+        "negative_prompt": (f"is {tokens} tokens long", "text of at most 10,000 characters and 1,200 tokens")
+    }
 
 
 def test_a_schedule_that_the_sampler_has_no_use_for_is_refused_with_those_it_takes(refusals):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from shared.tokens import BOS, EOS, TOKENS
+from worker.engine.devices import sent
 from worker.engine.halves import in_halves
 from worker.engine.requests import Apply, Denoise, Embed, ToLatent, ToPixels
 from worker.engine.weights import Weights
@@ -56,10 +57,9 @@ def _denoise_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
 
     The network sees x at unit variance and predicts the noise, or the velocity (Salimans and Ho, arXiv:2202.00512).
     """
-    device = weights.device.torch
     x = torch.stack([row.x for row in rows])  # [rows, 4, h/8, w/8]
-    timesteps = torch.tensor([weights.sigmas.timestep(row.sigma) for row in rows], device=device)
-    sigma = torch.tensor([row.sigma for row in rows], device=device)[:, None, None, None]
+    timesteps = sent(torch.tensor([weights.sigmas.timestep(row.sigma) for row in rows]), weights.device)
+    sigma = sent(torch.tensor([row.sigma for row in rows]), weights.device)[:, None, None, None]
     scale = (1 + sigma**2).rsqrt()
     context, mask = padded([row.context for row in rows])
     scaled = (x * scale).to(weights.dtype, memory_format=torch.channels_last)
@@ -136,15 +136,17 @@ def _encoded_or_kept(weights: Weights, chunks: Sequence[Chunk]) -> dict[Chunk, T
 
 
 def _encoded(weights: Weights, chunks: Sequence[Chunk]) -> dict[Chunk, Tensor | Exception]:
-    if not chunks:
-        return {}
-    return dict(zip(chunks, in_halves(partial(_encode_rows, weights), chunks), strict=True))
+    """Each chunk's embedding or its error, encoded in calls of the card's row budget."""
+    budget = weights.device.row_budget
+    calls = [chunks[start : start + budget] for start in range(0, len(chunks), budget)]
+    encoded = [embedding for rows in calls for embedding in in_halves(partial(_encode_rows, weights), rows)]
+    return dict(zip(chunks, encoded, strict=True))
 
 
 @torch.inference_mode()
 def _encode_rows(weights: Weights, chunks: Sequence[Chunk]) -> Sequence[Tensor]:
     """Return each chunk's embedding [77, width] from one call of the text encoder."""
-    tokens = torch.tensor(chunks, device=weights.device.torch)  # [rows, 77]
+    tokens = sent(torch.tensor(chunks), weights.device)  # [rows, 77]
     embedded: Tensor = weights.text_encoder(input_ids=tokens).last_hidden_state
     return embedded.to(weights.dtype).unbind()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import torch
+from torch import Tensor
 
 from shared.errors import SettingsError
 
@@ -70,6 +71,16 @@ def decoder_dtype(on: Device, dtype: torch.dtype) -> torch.dtype:
     """Return the number format for a VAE beside a U-Net in `dtype`: Stable Diffusion's overflow in float16."""
     has_bfloat16 = on.kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if dtype != torch.float32 and has_bfloat16 else torch.float32
+
+
+def pinned(tensor: Tensor, to: Device) -> Tensor:
+    """Return `tensor` in memory that the card fetches by itself while the host goes on."""
+    return tensor if to.kind == "cpu" else tensor.pin_memory()
+
+
+def sent(tensor: Tensor, to: Device) -> Tensor:
+    """Return `tensor`, made on the host, on the card, without waiting for what the card does before."""
+    return tensor.to(to.torch, non_blocking=True)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

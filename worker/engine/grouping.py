@@ -25,7 +25,7 @@ def plan(waiting: Sequence[Ask], row_budget: int) -> tuple[list[Call], list[Ask]
     groups: dict[Hashable, Call] = {}
     for ask in sorted(waiting, key=lambda ask: not ask.run.is_urgent):
         groups.setdefault(shared_by(ask), []).append(ask)
-    contexts = [group for group in groups.values() if isinstance(group[0].request, Embed)]
+    contexts = [_filled(group, row_budget) for group in groups.values() if isinstance(group[0].request, Embed)]
     denoising = [_filled(group, row_budget) for group in groups.values() if isinstance(group[0].request, Denoise)]
     pixels = [group for group in groups.values() if not isinstance(group[0].request, Embed | Denoise)]
     between = pixels[: max(1, len(denoising))]
@@ -51,7 +51,12 @@ def context_chunks(request: Denoise) -> int:
 
 
 def cost(request: Request) -> int:
-    """Return what `request` takes of the row budget: its rows, each for several where the picture is above native."""
+    """Return what `request` takes of the row budget: its rows, each for several where the picture is above native.
+
+    A text is a row, long or short: how many chunks it has is known when it is encoded.
+    """
+    if isinstance(request, Embed):
+        return len(request.texts)
     if not isinstance(request, Denoise):
         return 1
     area = request.x.shape[-2] * request.x.shape[-1] * CELL**2

@@ -112,6 +112,24 @@ def test_embeddings_are_kept_and_exact_ones_are_made_anew(tiny: Weights, monkeyp
     assert rows == [3, 1, 1, 1]
 
 
+def test_a_long_prompt_is_encoded_in_calls_of_the_row_budget(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def counted(weights: Weights, chunks: Any) -> Any:
+        rows.append(len(chunks))
+        return [torch.full((77, 64), float(chunk[1])) for chunk in chunks]
+
+    monkeypatch.setattr(answers, "_encode_rows", counted)
+    budget = tiny.device.row_budget
+    words = [chr(ord("a") + number % 26) + f"{number}" for number in range(75 * (2 * budget + 3) // 3)]
+    weights = dataclasses.replace(tiny, embeddings=Embeddings(8))
+    (long,) = only(answers.embed([Embed(weights, (" ".join(words),))], is_exact=False))
+    chunks = weights.tokenizer.chunks(" ".join(words))
+    assert max(rows) == budget
+    assert sum(rows) == len(chunks) > 2 * budget
+    assert long[::77, 0].tolist() == [chunk[0] for chunk in chunks]
+
+
 def test_the_embedding_that_was_asked_for_longest_ago_goes_first() -> None:
     kept = Embeddings(2)
     for chunk in ((1,), (2,)):

@@ -102,6 +102,11 @@ def test_contexts_are_made_together_and_first() -> None:
     assert plan([steps, *texts], 16) == ([texts, [steps]], [])
 
 
+def test_a_flood_of_texts_is_no_single_turn() -> None:
+    waiting = [ask(Embed(WEIGHTS, ("a", "b"))) for _ in range(5)]
+    assert plan(waiting, 4) == ([waiting[:2]], waiting[2:])
+
+
 @pytest.mark.parametrize(("side", "expected"), [(64, 2), (48, 2), (128, 8), (256, 32)])
 def test_a_picture_above_its_native_size_costs_more_rows(side: int, expected: int) -> None:
     assert cost(denoise(side=side)) == expected
