@@ -13,14 +13,13 @@ CELL = 8  # pixels of a latent cell's side
 
 
 def draw(seed: int, width: int, height: int, count: int) -> Tensor:
-    """Return `count` draws [count, 4, height/8, width/8] of unit noise from `seed`; the first starts the picture.
+    """Return `count` draws [count, 4, height/8, width/8] of unit noise from `seed`, on the host; the first is the start.
 
     Each is drawn by itself, as one asks a generator step by step: how many follow does not change the first ones.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = (CHANNELS, height // CELL, width // CELL)
-    draws = torch.stack([torch.randn(shape, generator=generator) for _ in range(count)])
-    return draws.pin_memory() if torch.cuda.is_available() else draws
+    return torch.stack([torch.randn(shape, generator=generator) for _ in range(count)])
 
 
 def draws_needed(sigmas: Sequence[float], *, is_ancestral: bool) -> int:

@@ -14,6 +14,7 @@ from shared.errors import RenderError
 from shared.params import RenderParams
 from shared.samplers import SAMPLERS as FACTS
 from worker.engine import schedules
+from worker.engine.devices import pinned, sent
 from worker.engine.guidance import guided, terms
 from worker.engine.noise import draw, draws_needed
 from worker.engine.requests import Asks, Embed, ToPixels, Work
@@ -36,10 +37,10 @@ def text_to_image(params: RenderParams, kit: Kit) -> Asks[Picture]:
     sigmas = schedules.sigmas(weights.sigmas, params)
     count = draws_needed(sigmas, is_ancestral=facts.is_ancestral)
     draws, (prompt, negative) = yield (
-        Work(partial(draw, params.seed, params.width, params.height, count)),
+        Work(lambda: pinned(draw(params.seed, params.width, params.height, count), weights.device)),
         Embed(weights, (params.prompt, params.negative_prompt)),
     )
-    noise = iter(draws.to(weights.device.torch, non_blocking=True))
+    noise = (sent(one, weights.device) for one in draws)  # each when its step asks: together they are large
     model = guided(weights, terms(prompt, negative, params.cfg_scale), len(sigmas) - 1)
     x = next(noise) * start_scale(sigmas[0], is_unit=facts.starts_at_unit_variance)
     latent = yield from SAMPLERS[params.sampler](model, x, sigmas, lambda *_: next(noise))
