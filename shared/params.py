@@ -47,14 +47,9 @@ class RenderParams(BaseModel):
         return text
 
     @property
-    def is_resolved(self) -> bool:
-        """True when nothing is left for the door to fill in."""
-        return bool(self.checkpoint) and self.seed >= 0 and self.width > 0 and self.height > 0
-
-    @property
     def rows(self) -> int:
         """Rows of the card that one denoising step of one image takes."""
-        return 1 if self.cfg_scale == 1 else 2
+        return 1 if self.cfg_scale in {0, 1} else 2  # at 0 the negative prompt guides alone
 
     def image(self, index: int) -> Self:
         """Return the parameters of image `index` alone: what the engine, the PNG and the client see."""
