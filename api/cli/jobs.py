@@ -53,7 +53,8 @@ def describe(job: Json) -> str:
     first = running[0]
     if first["step"]:
         return f"{of}step {first['step']} of {first['steps']}"
-    return of + {"load": "loading the checkpoint", "decode": "decoding"}.get(first["phase"], "starting")
+    phase = first["phase"] or ""
+    return of + (phase if phase.startswith("loading") else "starting")
 
 
 def _print(body: Json, people: Callable[[Json], None], *, as_json: bool) -> None:

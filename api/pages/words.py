@@ -15,7 +15,6 @@ from api.representations import ImageBody, JobBody
 _CODE: Final = re.compile(r"`([^`]+)`")
 _UNITS: Final = ("bytes", "KB", "MB", "GB", "TB", "PB")
 PHASES: Final = {
-    "load": "loading the checkpoint",
     "embed": "reading the prompt",
     "decode": "developing the picture",
     "idle": "waiting for the card",
@@ -24,7 +23,6 @@ PHASES: Final = {
 """What a running image does outside its steps; any other phase is in words already."""
 
 WORKER_PHASES: Final = {
-    "load": "loading a checkpoint",
     "embed": "reading prompts",
     "steps": "rendering",
     "decode": "developing pictures",
@@ -87,7 +85,7 @@ def image_words(image: ImageBody) -> str:
     """How one image stands: `step 8 of 20`."""
     match image.state:
         case "running":
-            return _phase(image.phase) if image.phase != "steps" else f"step {image.step} of {image.steps}"
+            return _running(image)
         case "succeeded":
             return ", ".join([duration(image.seconds or 0), amount(image.bytes or 0)])
         case "held":
@@ -97,8 +95,13 @@ def image_words(image: ImageBody) -> str:
     return ""
 
 
-def _phase(phase: str | None) -> str:
-    return PHASES.get(phase, phase) if phase else "starting"
+def _running(image: ImageBody) -> str:
+    """What its worker does with it; after the last step it waits until the card develops it."""
+    if image.phase != "steps":
+        return PHASES.get(image.phase, image.phase) if image.phase else "starting"
+    return (
+        f"step {image.step} of {image.steps}" if image.step < image.steps else "all steps done, waiting to be developed"
+    )
 
 
 def worker_words(worker: WorkerBody) -> str:

@@ -9,7 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socket import create_server
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -19,7 +19,7 @@ from api.cli.client import Client
 from api.cli.interrupts import StopRequest, caught
 from api.cli.jobs import describe
 from api.cli.parts import Part
-from shared.errors import FarmError, NotFound, Refused, SettingsError
+from shared.errors import FarmError, LauncherError, NotFound, Refused, SettingsError
 from shared.launcher.process import Server
 from shared.settings import Settings
 from tests.waiting import until
@@ -49,7 +49,7 @@ def image(state: str = "running", step: int = 0, phase: str = "", index: int = 0
     [
         (job(image("queued"), state="queued", position=3), "queued, 3 ahead"),
         (job(image("queued"), state="queued", position=0), "queued"),
-        (job(image(phase="load")), "loading the checkpoint"),
+        (job(image(phase="loading checkpoint scenes, about 3 s")), "loading checkpoint scenes, about 3 s"),
         (job(image()), "starting"),
         (job(image(step=8, phase="steps")), "step 8 of 20"),
         (job(image("succeeded"), image(step=2)), "1 of 2 pictures, step 2 of 20"),
@@ -260,3 +260,21 @@ def test_doctor_sees_an_open_home(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_markup_in_a_prompt_is_text():
     assert terminal.shorten("a [bold]cat[/] and more", 12) == r"a \[bold]cat…"
+
+
+def test_a_server_that_cannot_start_again_is_tried_again_and_told_of_once(monkeypatch):
+    class Servers:
+        answers: ClassVar = [LauncherError("Redis did not start."), LauncherError("Redis did not start."), ["Redis"]]
+
+        def tend(self):
+            answer = self.answers.pop(0)
+            if isinstance(answer, LauncherError):
+                raise answer
+            return answer
+
+    told = []
+    made = farm.Farm(Settings(), told.append)
+    monkeypatch.setattr(made, "_servers", Servers(), raising=False)
+    for _ in range(3):
+        made._tend()
+    assert told == ["Redis did not start. Trying again.", "Redis died; started again."]

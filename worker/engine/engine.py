@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import torch
 
@@ -24,9 +24,8 @@ from worker.engine.grouping import Call, plan
 from worker.engine.requests import Asks, Denoise, Embed, Work
 from worker.engine.runs import Ask, Run, Step
 
-Phase = Literal["load", "embed", "steps", "decode", "idle"]
+Phase = Literal["embed", "steps", "decode", "idle"]
 Message = Callable[[], None]
-T = TypeVar("T")
 
 HOST_THREADS: Final = 2
 SWITCH_SECONDS: Final = 0.0005  # how soon a busy Python thread lets the engine's go on; Python's own 5 ms is a turn
@@ -85,16 +84,11 @@ class Engine:
         thread and must return at once. Raises RenderError where the engine does not run.
         """
         run = Run(pipeline, is_exact=exact, is_urgent=urgent, on_step=on_step, on_cancel=self._cancel)
+        self._runs.add(run)  # before it is posted: whatever ends the engine closes it
         if not self._post(partial(self._admit, run)):
+            self._runs.discard(run)
             raise RenderError("the engine has stopped")
         return run
-
-    def call(self, function: Callable[[], T]) -> T:
-        """Return what `function` returns on the engine's thread, between two turns; steps wait meanwhile."""
-        outcome: Future[T] = Future()
-        if not self._post(partial(self._do, function, outcome)):
-            raise RenderError("the engine has stopped")
-        return outcome.result()
 
     def _cancel(self, run: Run) -> None:
         self._post(partial(self._close, run, Cancelled("the image was cancelled")))
@@ -109,17 +103,16 @@ class Engine:
     # On the engine's thread.
 
     def _serve(self) -> None:
-        reason: Exception = RenderError("the engine was stopped while the image was rendered")
+        reason = RenderError("the engine was stopped while the image was rendered")
         try:
             while self._is_open:
                 self._turn()
-        except Exception as error:  # noqa: BLE001 - whatever ends the engine, nobody may wait for it forever
+        except BaseException as error:  # noqa: BLE001 - whatever ends the engine, nobody may wait for it forever
             reason = RenderError(f"the card was lost: {error}")
+        finally:
             self._shut()
-        while not self._inbox.empty():
-            self._inbox.get()()
-        for run in list(self._runs):
-            self._close(run, reason)
+            for run in list(self._runs):
+                self._close(run, reason)
 
     def _turn(self) -> None:
         self._hear()
@@ -161,20 +154,12 @@ class Engine:
             self._post(partial(self._send, ask, outcome.exception() or outcome.result()))
 
     def _admit(self, run: Run) -> None:
-        self._runs.add(run)
         self._take(run, run.begin())
 
     def _close(self, run: Run, reason: Exception) -> None:
         self._waiting = [ask for ask in self._waiting if ask.run is not run]
         self._runs.discard(run)
         run.close(reason)
-
-    def _do(self, function: Callable[[], T], outcome: Future[T]) -> None:
-        self._on_phase("load")
-        try:
-            outcome.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the call was made
-            outcome.set_exception(error)
 
     def _shut(self) -> None:
         with self._gate:

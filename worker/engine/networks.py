@@ -83,7 +83,7 @@ def _require_fit(unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: C
 
 def _require(what: str, network: nn.Module, part: Part) -> None:
     expected = network.state_dict()
-    given = {name: value for name, value in part.weights.items() if value is not None}
+    given = part.weights
     if missing := sorted(expected.keys() - given.keys()):
         raise ModelFileError(f"{len(missing)} of the {what}'s {len(expected)} weights are missing, first {missing[0]}")
     if surplus := sorted(given.keys() - expected.keys()):

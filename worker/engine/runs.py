@@ -84,7 +84,7 @@ class Run:
         if self.done or any(known is _MISSING for known in self._answers):
             return []
         answers, self._answers = self._answers, []
-        failures = [known for known in answers if isinstance(known, Exception)]
+        failures = [known for known in answers if isinstance(known, BaseException)]
         if failures:
             return self._resume(self._pipeline.throw, failures[0])
         return self._resume(self._pipeline.send, tuple(answers) if self._is_tuple else answers[0])
@@ -93,7 +93,7 @@ class Run:
         """End the run, if it has not ended, with `reason` for its waiter."""
         if self.done:
             return
-        with suppress(Exception):  # what a pipeline does on its way out cannot keep it in
+        with suppress(BaseException):  # what a pipeline does on its way out cannot keep it in
             self._pipeline.close()
         self._outcome.set_exception(reason)
 
@@ -103,7 +103,7 @@ class Run:
         except StopIteration as end:
             self._outcome.set_result(end.value)
             return []
-        except Exception as error:  # noqa: BLE001 - a run's failure is its own, whatever it is
+        except BaseException as error:  # noqa: BLE001 - a run's failure is its own, whatever it is
             self._outcome.set_exception(_for_people(error))
             return []
         self._is_tuple = isinstance(asked, tuple)
@@ -112,7 +112,7 @@ class Run:
         return [Ask(self, place, request) for place, request in enumerate(requests)]
 
 
-def _for_people(error: Exception) -> RenderError:
+def _for_people(error: BaseException) -> RenderError:
     """`error` as a RenderError; what no one expected stays behind it as its cause."""
     if isinstance(error, RenderError):
         return error

@@ -80,7 +80,7 @@ def ddim(table: SigmaTable, steps: int) -> list[float]:
     to 1.
     """
     count = len(table.values)
-    timesteps = [min(timestep + 1, count - 1) for timestep in range(0, count, count // steps)]
+    timesteps = [min(timestep + 1, count - 1) for timestep in range(0, count, max(1, count // steps))]
     return [table.sigma(timestep) for timestep in reversed(timesteps if steps > 1 else [1, count - 1])]
 
 

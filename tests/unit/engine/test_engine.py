@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Event, current_thread
 from typing import Any
 
@@ -251,8 +253,6 @@ def test_stop_ends_what_runs_with_a_reason(cpu: Device, tiny: Weights, params: R
     assert not engine.is_running
     with pytest.raises(RenderError, match="stopped"):
         engine.render(text_to_image(params, Kit(tiny)))
-    with pytest.raises(RenderError, match="stopped"):
-        engine.call(int)
 
 
 # Failing.
@@ -332,6 +332,28 @@ def test_a_lost_card_ends_all_runs_and_the_engine(
     assert not engine.is_running
 
 
+def test_whatever_ends_the_engine_nobody_waits_for_ever(cpu: Device, tiny: Weights, params: RenderParams) -> None:
+    def leave(phase: str) -> None:
+        if phase == "steps":
+            raise SystemExit("told to go")
+
+    def holds_on() -> Iterator[Any]:
+        try:
+            yield Work(lost.wait)
+        finally:
+            raise KeyboardInterrupt
+
+    lost = Event()
+    engine = Engine(cpu, on_phase=leave)
+    engine.start()
+    runs = [engine.render(holds_on()), engine.render(text_to_image(params, Kit(tiny)))]
+    for run in runs:
+        with pytest.raises(RenderError, match="the card was lost: told to go"):
+            run.result(SECONDS)
+    lost.set()
+    assert not engine.is_running
+
+
 def test_numbers_that_are_not_finite_are_no_picture(start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     original = answers._denoise_rows
 
@@ -343,11 +365,18 @@ def test_numbers_that_are_not_finite_are_no_picture(start: Callable[..., Run], m
         start().result(SECONDS)
 
 
-@pytest.mark.parametrize("pipeline", ["raises", "asks nonsense", "breaks in work"])
+@pytest.mark.parametrize("pipeline", ["raises", "exits", "asks nonsense", "breaks in work", "exits in work"])
 def test_a_pipeline_that_fails_fails_alone(engine: Engine, start: Callable[..., Run], pipeline: str) -> None:
     def raises() -> Iterator[Any]:
         yield Work(int)
         raise LookupError("its own trouble")
+
+    def exits() -> Iterator[Any]:
+        yield Work(int)
+        raise SystemExit("its own trouble")
+
+    def exits_in_work() -> Iterator[Any]:
+        yield Work(partial(sys.exit, "its own trouble"))
 
     def asks_nonsense() -> Iterator[Any]:
         yield "its own trouble"
@@ -356,9 +385,8 @@ def test_a_pipeline_that_fails_fails_alone(engine: Engine, start: Callable[..., 
         yield Work(lambda: {}["its own trouble"])
 
     good = start()
-    bad = engine.render(
-        {"raises": raises, "asks nonsense": asks_nonsense, "breaks in work": breaks_in_work}[pipeline]()
-    )
+    pipelines = [raises, exits, asks_nonsense, breaks_in_work, exits_in_work]
+    bad = engine.render(next(each for each in pipelines if each.__name__ == pipeline.replace(" ", "_"))())
     with pytest.raises(RenderError, match="its own trouble"):
         bad.result(SECONDS)
     assert good.result(SECONDS).size
@@ -374,30 +402,23 @@ def test_requests_asked_together_are_answered_together(engine: Engine) -> None:
     assert engine.render(pipeline()).result(SECONDS) == ((1, 2), (3,), 4)
 
 
-def test_work_is_done_off_the_engines_thread_and_call_on_it(engine: Engine) -> None:
+def test_work_is_done_off_the_engines_thread(engine: Engine) -> None:
     def pipeline() -> Iterator[Any]:
-        return (yield Work(lambda: current_thread().name))
+        return current_thread().name, (yield Work(lambda: current_thread().name))
 
-    own = engine.call(lambda: current_thread().name)
+    own, works = engine.render(pipeline()).result(SECONDS)
     assert own == f"engine {engine.device.name}"
-    assert engine.render(pipeline()).result(SECONDS) != own
-
-
-def test_call_raises_what_its_function_raises(engine: Engine) -> None:
-    with pytest.raises(ZeroDivisionError):
-        engine.call(lambda: 1 / 0)
-    assert engine.call(lambda: 5) == 5
+    assert works != own
 
 
 def test_phases_are_told_as_they_come(cpu: Device, tiny: Weights, params: RenderParams) -> None:
     phases: list[str] = []
     engine = Engine(cpu, on_phase=phases.append)
     engine.start()
-    engine.call(int)
     engine.render(text_to_image(params, Kit(tiny))).result(SECONDS)
     engine.stop()
     assert [phase for phase, _ in itertools.groupby(phase for phase in phases if phase != "idle")] == [
-        "load", "embed", "steps", "decode",
+        "embed", "steps", "decode",
     ]  # fmt: skip
     assert phases.count("steps") == params.steps
 
