@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from threading import Condition
 from typing import Generic, TypeVar
 
-from shared.errors import Cancelled
+from shared.errors import Cancelled, OutOfMemory
 from worker.carried import Cancellation
 
 W = TypeVar("W")  # the engine's Weights; this module only keeps them
@@ -45,7 +45,7 @@ class Residency(Generic[W]):
         """Hold the weights of checkpoint `sha256` within the block, loading them if need be.
 
         Waits while others load it, and for room while all residents are in use. Raises Cancelled when `cancel` is set
-        meanwhile, and what `load` raises.
+        meanwhile, and what `load` raises; OutOfMemory only where dropping what is unused did not help.
         """
         cancel.then(self._wake)
         resident, must_load = self._enter(sha256, cancel)
@@ -84,7 +84,7 @@ class Residency(Generic[W]):
     def _fill(self, sha256: str, resident: _Resident[W]) -> W:
         started = time.monotonic()
         try:
-            weights = self._load(sha256)
+            weights = self._loaded(sha256)
         except BaseException:
             with self._changed:  # those who wait try for themselves
                 del self._residents[sha256]
@@ -96,6 +96,22 @@ class Residency(Generic[W]):
             self._changed.notify_all()
         self._on_change()
         return weights
+
+    def _loaded(self, sha256: str) -> W:
+        try:
+            return self._load(sha256)
+        except OutOfMemory:  # perhaps because of what nobody needs now
+            if not self._drop_unused():
+                raise
+        return self._load(sha256)
+
+    def _drop_unused(self) -> int:
+        """Drop what is in nobody's use, and return how many that were."""
+        with self._changed:
+            unused = [sha256 for sha256, resident in self._residents.items() if resident.users == 0]
+            for sha256 in unused:
+                del self._residents[sha256]
+            return len(unused)
 
     def _weights(self, resident: _Resident[W]) -> W:
         assert resident.weights is not None  # noqa: S101 - `_enter` waited for it

@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from shared.errors import Cancelled, ModelFileError
+from shared.errors import Cancelled, ModelFileError, OutOfMemory
 from worker.carried import Cancellation
 from worker.residency import Residency
 
@@ -73,3 +73,30 @@ def test_a_load_that_fails_is_tried_again_by_the_next_image():
         use(residency, "a")
     assert residency.resident() == []
     assert use(residency, "a") == "weights"
+
+
+def test_a_load_that_finds_no_memory_is_tried_once_more_without_what_is_unused():
+    loads = []
+
+    def load(sha256):
+        loads.append((sha256, residency.resident()))
+        if sha256 == "large" and "small" in residency.resident():
+            raise OutOfMemory("no room")
+        return sha256
+
+    residency = Residency(load, capacity=3)
+    use(residency, "small")
+    assert use(residency, "large") == "large"
+    assert loads == [("small", []), ("large", ["small"]), ("large", [])]
+
+
+def test_a_load_that_finds_no_memory_beside_what_is_in_use_says_so_and_leaves_that_alone():
+    def load(sha256):
+        if sha256 == "large":
+            raise OutOfMemory("no room")
+        return sha256
+
+    residency = Residency(load, capacity=3)
+    with residency.use("small", Cancellation()), pytest.raises(OutOfMemory):
+        use(residency, "large")
+    assert residency.resident() == ["small"]
