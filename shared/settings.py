@@ -110,9 +110,6 @@ class Settings(BaseModel):
     max_cfg_scale: float = Field(30, ge=1, description="Highest CFG scale.")
     max_count: int = Field(1000, ge=1, description="Most images of a job.")
     max_prompt_chars: int = Field(10_000, ge=1, description="Longest prompt.")
-    pool: str = Field(
-        "default", pattern=r"^[a-z0-9-]{1,32}$", description="The pool that this machine's workers serve."
-    )
     gpus: str = Field("all", description="What this machine's workers use: all, 0,2, cpu, or cpu:2 for two on the CPU.")
     slots: int = Field(0, ge=0, description="Images that a worker carries at once; 0: as many as suit its card.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(

@@ -17,6 +17,7 @@ from shared import tables
 from shared.database import Sessions, transact
 from shared.events import Events
 from shared.queue import workers
+from shared.queue.policy import DEFAULT_POOL
 from shared.settings import Settings
 from shared.states import WorkerState
 from shared.storage import Storage
@@ -67,13 +68,13 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
 def made(settings: Settings, sessions: Sessions, slots: int = 8) -> Iterator[Worker]:
     """A registered, ready worker of this process: nothing of it beats or takes tickets by itself."""
     known = {"name": "host/cpu:0", "host": "host", "pid": os.getpid(), "card": "cpu:0", "card_name": "CPU"}
-    terms = {"pool": settings.pool, "slots": slots, "lease_seconds": settings.lease_seconds}
+    terms = {"pool": DEFAULT_POOL, "slots": slots, "lease_seconds": settings.lease_seconds}
     events, tickets = Events(settings.redis), Tickets(celery_app(settings.redis))
     with Redis.from_url(settings.redis) as redis:
         yield Worker(
             id=transact(sessions, lambda session: workers.register(session, **known, **terms)),
             name=known["name"],
-            pool=settings.pool,
+            pool=DEFAULT_POOL,
             slots=slots,
             settings=settings,
             sessions=sessions,

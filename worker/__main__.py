@@ -23,7 +23,7 @@ from worker.supervisor import Supervisor
 log = structlog.get_logger(__name__)
 
 Work = Callable[[Orders], int]
-_SETTINGS: Final = ("gpus", "slots", "pool")  # that an option of the same name overrides
+_SETTINGS: Final = ("gpus", "slots")  # that an option of the same name overrides
 
 
 def main(argv: Sequence[str] | None = None, *, module: str = "worker", work: Work | None = None) -> int:
@@ -49,7 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker", description="Render the farm's pictures on this machine.")
     parser.add_argument("--gpus", help="a worker for each card: all | 0,2 | cpu | cpu:2 (default: FARM_GPUS)")
     parser.add_argument("--slots", help="images that a worker carries at once (default: FARM_SLOTS)")
-    parser.add_argument("--pool", help="the pool that the workers serve (default: FARM_POOL)")
     parser.add_argument("--card", help="be one worker, for this card: cuda:0, cpu:0")
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # drain when this process is gone
     parser.add_argument("--report", type=int, help=argparse.SUPPRESS)  # the pipe to the supervisor
@@ -57,11 +56,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _supervise(farm: Settings, module: str) -> int:
-    present = cards.present(os.environ)
+    present = () if farm.gpus.startswith("cpu") else cards.present(os.environ)
     served = cards.asked(farm.gpus, present)
     if farm.gpus == "all" and not present:
         log.warning("no card found: one worker on the CPU")
-    command = [sys.executable, "-m", module, "--slots", str(farm.slots), "--pool", farm.pool]
+    command = [sys.executable, "-m", module, "--slots", str(farm.slots)]
     engine = database.connect(farm.database, pool_size=1, application="farm supervisor")
     try:
         return Supervisor(served, command, database.sessions(engine), farm.grace_seconds).run()

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from shared.states import WorkerState
 
+DEFAULT_POOL = "default"  # that every job is queued for and every worker serves
 AFFINITY_SECONDS = 15.0  # nobody waits longer than this for affinity's sake
 
 

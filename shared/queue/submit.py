@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from shared.errors import Conflict
 from shared.params import RenderParams
 from shared.queue.history import Event
+from shared.queue.policy import DEFAULT_POOL
 from shared.tables import Job
 
 CELL = 8  # pixels of a side of one latent cell
@@ -44,7 +45,7 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
     params: RenderParams,
     *,
     checkpoint: str,
-    pool: str = "default",
+    pool: str = DEFAULT_POOL,
     priority: int = 0,
     urgent: bool = False,
     idempotency_key: str | None = None,

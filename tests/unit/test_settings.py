@@ -61,7 +61,6 @@ def test_variables_are_read_in_their_types():
         ("BEAT_SECONDS", "nan", "FARM_BEAT_SECONDS"),
         ("BEAT_SECONDS", "15", "at least twice FARM_BEAT_SECONDS"),
         ("MIN_SIZE", "4096", "must not be above FARM_MAX_SIZE"),
-        ("POOL", "Big Cards!", "FARM_POOL"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_with_its_variable(name, value, message):
