@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from shared.errors import Conflict
 from worker.cards import Address
+
+_MACHINE: Final = Path("/tmp")  # noqa: S108 - fixed, not TMPDIR: every farm of the machine must find the same locks
 
 
 def path(card: Address, home: Path) -> Path:
     """Return the lock of `card`: machine-wide for a real card; on the CPU the farm's own."""
     if card.uuid:
-        return Path(tempfile.gettempdir()) / f"stepfarm-card-{card.uuid}.lock"
+        return _MACHINE / f"stepfarm-card-{card.uuid}.lock"
     return home / "locks" / f"{card.name.replace(':', '-')}.lock"
 
 

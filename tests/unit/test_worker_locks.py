@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -36,7 +37,12 @@ def test_two_shares_of_the_cpu_have_locks_of_their_own(tmp_path):
         pass
 
 
-def test_a_real_card_is_one_for_all_farms_of_the_machine(tmp_path):
+def test_a_real_card_is_one_for_all_farms_of_the_machine(tmp_path, monkeypatch):
     card = Address("cuda:0", "GPU-8932f937", "NVIDIA H200")
+    with monkeypatch.context() as shell:
+        shell.setenv("TMPDIR", str(tmp_path))
+        shell.setattr(tempfile, "tempdir", None)
+        elsewhere = locks.path(card, tmp_path / "a")
+    assert locks.path(card, tmp_path / "a") == elsewhere
     assert locks.path(card, tmp_path / "a") == locks.path(card, tmp_path / "b")
     assert locks.path(Address("cpu:0"), tmp_path / "a") != locks.path(Address("cpu:0"), tmp_path / "b")
