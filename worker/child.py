@@ -23,6 +23,7 @@ LOST: Final = 71  # the card answers nothing any more
 DEAF: Final = 72  # Celery has stopped taking tickets, and nobody had asked for it
 BUSY: Final = 75  # another process serves the card
 
+_BUSY_SECONDS: Final = 2.0  # until a card that another process serves is tried again
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _HEALTHY_SECONDS: Final = 60.0  # a process that lived so long starts the pauses anew
@@ -66,13 +67,28 @@ class Child:
     def start_when_due(self) -> None:
         if self.due_at is None or time.monotonic() < self.due_at:
             return
-        self._pipe, theirs = os.pipe()
-        command = [*self._command, "--report", str(theirs)]
-        # A group of its own: Ctrl-C in the terminal is the supervisor's to pass on, once.
-        self._process = subprocess.Popen(command, pass_fds=(theirs,), process_group=0)  # noqa: S603
-        os.close(theirs)
+        try:
+            self._process = self._start()
+        except OSError as error:  # no memory, no process left, no file descriptor: later there may be
+            self._schedule(0.0, is_crash=True)
+            log.warning("worker not started", card=self._card.name, reason=str(error))
+            return
         self._started_at, self.due_at = time.monotonic(), None
         log.info("worker started", card=self._card.name, pid=self._process.pid)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        ours, theirs = os.pipe()
+        command = [*self._command, "--report", str(theirs)]
+        try:
+            # A group of its own: Ctrl-C in the terminal is the supervisor's to pass on, once.
+            process = subprocess.Popen(command, pass_fds=(theirs,), process_group=0)  # noqa: S603
+        except OSError:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        self._pipe = ours
+        return process
 
     def reap(self) -> Death | None:
         """Return how the process ended if it has, and set the time of the next start."""
@@ -81,7 +97,7 @@ class Child:
         death = Death(self._worker_id(), self._process.returncode)
         seconds = time.monotonic() - self._started_at
         self._process = None
-        self._schedule(seconds, death)
+        self._schedule(seconds, is_crash=death.is_crash, shortest=_BUSY_SECONDS if death.status == BUSY else 0.0)
         tell = log.warning if death.is_crash else log.info
         tell("worker ended", card=self._card.name, worker=death.worker_id, reason=death.reason, seconds=seconds)
         return death
@@ -90,12 +106,11 @@ class Child:
         if self._process is not None:
             self._process.send_signal(number)
 
-    def _schedule(self, lived_seconds: float, death: Death) -> None:
+    def _schedule(self, lived_seconds: float, *, is_crash: bool, shortest: float = 0.0) -> None:
         """A clean end starts anew at once; a young death waits longer each time."""
-        if lived_seconds >= _HEALTHY_SECONDS or not death.is_crash:
+        if lived_seconds >= _HEALTHY_SECONDS or not is_crash:
             self._pause_seconds = _FIRST_PAUSE_SECONDS
-        pause = 2.0 if death.status == BUSY else self._pause_seconds
-        self.due_at = time.monotonic() + pause
+        self.due_at = time.monotonic() + max(shortest, self._pause_seconds)
         self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * 2)
 
     def _worker_id(self) -> int | None:

@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 _STOP: Final = (signal.SIGTERM, signal.SIGINT)
 _MARGIN_SECONDS: Final = 5.0  # after its grace time a child hands back by itself; KILL is for one that cannot
+_KILL_AGAIN_SECONDS: Final = 10.0  # what the kernel cannot end yet, as a driver hangs, is waited for
 _BURY_AGAIN_SECONDS: Final = 2.0  # while the database is away; the lease ends the wait in any case
 
 
@@ -59,6 +60,7 @@ class Supervisor:
         self._bury()
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
             self._send(signal.SIGKILL)
+            self._kill_at = time.monotonic() + _KILL_AGAIN_SECONDS
 
     def _bury(self) -> None:
         """Give the images of the dead back; a death that we did not ask for is a strike against what ran."""

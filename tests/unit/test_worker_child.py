@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.waiting import until
 from worker import child
 from worker.cards import Address
 from worker.child import Child
+from worker.supervisor import Supervisor
 
 REPORT = "import os, sys; os.write(int(sys.argv[2]), b'{\"worker\": 17}\\n'); sys.exit(3)"
 
@@ -72,3 +74,38 @@ def test_nothing_is_started_while_the_process_lives():
     assert made.reap() is None
     made.send(signal.SIGKILL)
     assert end_of(made)
+
+
+def test_a_process_that_cannot_be_started_is_tried_again_and_leaks_nothing(tmp_path):
+    open_before = set(Path("/proc/self/fd").iterdir())
+    made = started(str(tmp_path / "nobody"))
+    assert not made.is_alive
+    assert made.reap() is None
+    assert made.due_at - time.monotonic() == pytest.approx(0.5, abs=0.3)
+    assert set(Path("/proc/self/fd").iterdir()) == open_before
+
+
+class Immortal:
+    """A child that no signal ends."""
+
+    is_alive, due_at = True, None
+
+    def __init__(self):
+        self.heard = []
+
+    def reap(self):
+        return None
+
+    def send(self, number):
+        self.heard.append(number)
+
+
+def test_a_child_that_cannot_be_ended_is_killed_now_and_then_not_all_the_time(monkeypatch):
+    immortal = Immortal()
+    supervisor = Supervisor([], [], None, grace_seconds=0)
+    monkeypatch.setattr(supervisor, "_children", [immortal])
+    for _ in range(3):
+        supervisor._stop()
+    for _ in range(5):
+        supervisor._turn()
+    assert immortal.heard.count(signal.SIGKILL) == 1
