@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from celery import Celery
+from redis import Redis
 
 from shared.outbox import Outbox
+from shared.queue.policy import DEFAULT_POOL
 
 TASK: Final = "render"
 WORKER_OPTIONS: Final = {
@@ -23,6 +25,7 @@ WORKER_OPTIONS: Final = {
 """What `app.Worker(…)` of every worker gets, beside its queues and its slots."""
 
 _MOST_AT_ONCE: Final = 1000  # tickets of one pool that wait to leave; more would find nothing to do
+_MOST_WAITING: Final = 10_000  # tickets in one queue: Redis holds no more, and the workers look for the rest
 
 
 def pool_queue(pool: str) -> str:
@@ -50,7 +53,7 @@ def celery_app(redis_url: str) -> Celery:
             "socket_keepalive": True,
             "health_check_interval": 5,
         },
-        task_default_queue=pool_queue("default"),
+        task_default_queue=pool_queue(DEFAULT_POOL),
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
@@ -61,6 +64,12 @@ def celery_app(redis_url: str) -> Celery:
         worker_redirect_stdouts=False,
     )
     return app
+
+
+def forget(redis: Redis, worker_id: int) -> None:
+    """Remove the direct queue of a worker that leaves, with the line that kombu keeps of it."""
+    queue = worker_queue(worker_id)
+    redis.delete(queue, f"_kombu.binding.{queue}")
 
 
 class Tickets:
@@ -95,7 +104,8 @@ class Tickets:
     def _deliver(self, batch: Mapping[object, int]) -> None:
         with self._app.producer_or_acquire() as producer:
             for queue, count in batch.items():
-                for _ in range(min(count, _MOST_AT_ONCE)):
+                room = _MOST_WAITING - int(producer.channel.client.llen(queue))
+                for _ in range(min(count, _MOST_AT_ONCE, room)):
                     self._app.send_task(TASK, queue=str(queue), producer=producer, retry=False)
 
 
@@ -105,5 +115,8 @@ def _broker_url(redis_url: str) -> str:
     if parts.scheme != "unix":
         return redis_url
     query: dict[str, Any] = dict(parse_qsl(parts.query))
+    user = parts.username or quote(query.get("username", ""), safe="")
+    password = parts.password or quote(query.get("password", ""), safe="")
+    login = f"{user}:{password}@" if user or password else ""
     options = {"virtual_host": query["db"]} if "db" in query else {}
-    return f"redis+socket://{parts.path}{'?' if options else ''}{urlencode(options)}"
+    return f"redis+socket://{login}{parts.path}{'?' if options else ''}{urlencode(options)}"

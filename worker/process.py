@@ -6,10 +6,11 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from celery import Celery
-from redis import Redis
+from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy.orm import Session
@@ -19,10 +20,11 @@ from shared.database import Sessions, transact
 from shared.errors import Unavailable
 from shared.events import Events
 from shared.queue import workers
+from shared.queue.policy import DEFAULT_POOL
 from shared.settings import Settings
 from shared.states import WorkerState
 from shared.storage import Storage
-from shared.tickets import Tickets, celery_app
+from shared.tickets import Tickets, celery_app, forget
 from worker import app, child
 from worker.beat import Beat
 from worker.cards import Address
@@ -80,7 +82,7 @@ def _registered(session: Session, orders: Orders) -> int:
         pid=os.getpid(),
         card=card.name,
         card_name=card.label,
-        pool=settings.pool,
+        pool=DEFAULT_POOL,
         slots=settings.slots,
         lease_seconds=settings.lease_seconds,
     )
@@ -95,7 +97,7 @@ def _worker(orders: Orders, sessions: Sessions, worker_id: int, tickets: Tickets
     return Worker(
         id=worker_id,
         name=_name(orders.card),
-        pool=settings.pool,
+        pool=DEFAULT_POOL,
         slots=settings.slots,
         settings=settings,
         sessions=sessions,
@@ -139,7 +141,7 @@ class _Process:
             worker.state = WorkerState.READY
             self._beat.wake()
             self._look.wake()
-        log.info("worker ready", worker=worker.id, name=worker.name, slots=worker.slots, pool=worker.pool)
+        log.info("worker ready", worker=worker.id, name=worker.name, slots=worker.slots)
         app.consume(worker, self._slots, self._celery)
         self._leave()
         return child.CLEAN if self._shutdown.is_asked.is_set() else child.DEAF
@@ -160,6 +162,8 @@ class _Process:
         self._beat.stop()
         self._give_up_row()
         self._worker.tickets.close()
+        with suppress(RedisError):
+            forget(self._worker.redis, self._worker.id)
         log.info("worker left", worker=self._worker.id)
 
     def _hand_back(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from celery import Celery
@@ -43,6 +44,29 @@ def test_one_ticket_an_image_waits_in_the_pools_queue(tickets, redis_url):
     assert waiting(redis_url, worker_queue(7)) == 1
 
 
+def test_a_queue_holds_no_more_tickets_than_could_be_of_use(tickets, redis_url, monkeypatch):
+    monkeypatch.setattr("shared.tickets._MOST_WAITING", 5)
+    for _ in range(3):
+        tickets.publish("default", 3)
+        assert tickets.flush(10)
+    assert waiting(redis_url, pool_queue("default")) == 5
+
+
+def test_a_user_and_password_reach_redis_through_a_socket_too(redis_url):
+    path = urlsplit(redis_url).path
+    with Redis.from_url(redis_url) as redis:
+        redis.execute_command("ACL", "SETUSER", "ann", "on", ">secret", "~*", "&*", "+@all")
+        for password, count in (("wrong", 0), ("secret", 1)):
+            app = celery_app(f"unix://ann:{password}@{path}")
+            tickets = Tickets(app)
+            tickets.publish("default", 1)
+            assert tickets.flush(10)
+            assert redis.llen(pool_queue("default")) == count
+            tickets.close()
+            app.close()
+        redis.execute_command("ACL", "DELUSER", "ann")
+
+
 def test_without_redis_the_door_neither_waits_nor_fails(tmp_path):
     tickets = Tickets(celery_app(f"unix://{tmp_path}/nobody.sock"))
     start = time.monotonic()
@@ -60,6 +84,8 @@ def test_without_redis_the_door_neither_waits_nor_fails(tmp_path):
         ("redis://host:6379/2", "redis://host:6379/2"),
         ("unix:///a%20b/redis.sock", "redis+socket:///a%20b/redis.sock"),
         ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
+        ("unix://ann:a%2Fb@/run/redis.sock?db=3", "redis+socket://ann:a%2Fb@/run/redis.sock?virtual_host=3"),
+        ("unix:///run/redis.sock?password=a%2Fb", "redis+socket://:a%2Fb@/run/redis.sock"),
     ],
 )
 def test_celery_gets_the_url_in_its_own_form(url, broker):
