@@ -19,11 +19,14 @@ from sqlalchemy.orm import Session
 
 from shared.errors import FieldError, Refused
 from shared.nearest import nearest
-from shared.tables import NOW, ModelFile
+from shared.tables import NOW, ModelFile, Worker
 
 GONE: Final = "The file is gone."
 _TITLE: Final = re.compile(r"(?P<name>.+) \[(?P<hash>[0-9a-f]{10})\]")
 _HASH: Final = re.compile(r"[0-9a-f]{8,64}")
+_ANY: Final = (
+    "a Stable Diffusion 1.x checkpoint in the models folder (FARM_MODELS); workers look there every few seconds"
+)
 _SHOWN: Final = 5  # names that a refusal offers when nothing is alike
 
 
@@ -39,7 +42,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Scanned:
-    """One file or diffusers folder as a scan saw it; without `inspection` if only an earlier process looked into it."""
+    """One file or diffusers folder as a scan saw it; without `inspection` if only an earlier scan looked into it."""
 
     path: str  # relative to the models folder
     name: str
@@ -74,10 +77,12 @@ def remembered(session: Session) -> list[Scanned]:
 def record(session: Session, scanned: Sequence[Scanned]) -> int:
     """Bring the catalogue to what a scan saw, and return how many rows that changed.
 
+    A file that the scan left to the next one, without an inspection, keeps its row.
     What is gone stays as unusable: its hash is remembered for when its disk is back, and jobs that name it learn why.
     """
     rows = {file.path: file for file in _rows(session)}
-    fresh = sorted((_columns(seen) for seen in scanned), key=lambda columns: str(columns["path"]))
+    looked_into = [(seen, seen.inspection) for seen in scanned if seen.inspection]
+    fresh = sorted((_columns(*one) for one in looked_into), key=lambda columns: str(columns["path"]))
     changed = [columns for columns in fresh if not _is_recorded(rows.get(str(columns["path"])), columns)]
     for columns in changed:
         session.execute(
@@ -99,11 +104,9 @@ def resolve(session: Session, text: str) -> ModelFile:
     """
     files = entries(session)
     usable = [file for file in files if file.usable]
-    if not text:
-        if not usable:
-            raise _refused("The farm has no usable checkpoint yet", files)
+    if usable and not text:
         return usable[0]
-    found = [file for file in _rows(session) if _means(text.strip().casefold(), file)]
+    found = [file for file in _rows(session) if _means(text.strip().casefold(), file)] if text else []
     fit = [file for file in found if file.usable]
     if len({file.sha256 for file in fit}) == 1:
         return fit[0]
@@ -111,6 +114,8 @@ def resolve(session: Session, text: str) -> ModelFile:
         raise _refused(f"{text!r} names {len(fit)} checkpoints", fit)
     if found:
         raise _refused(f"{found[0].name} cannot be used: {found[0].reason}", usable)
+    if not usable:
+        raise _nothing_usable(session, files)
     alike = {name for file in usable for name in (file.name, title(file))}
     close = nearest(text, alike)
     raise _refused(
@@ -129,8 +134,18 @@ def _means(text: str, file: ModelFile) -> bool:
 
 def _refused(message: str, accepted: Iterable[ModelFile]) -> Refused:
     titles = [title(file) for file in accepted][:_SHOWN]
-    offer = " or ".join(titles) if titles else "a checkpoint in the models folder"
-    return Refused(message + ".", (FieldError("checkpoint", message, offer),))
+    return Refused(message + ".", (FieldError("checkpoint", message, " or ".join(titles) or _ANY),))
+
+
+def _nothing_usable(session: Session, files: Sequence[ModelFile]) -> Refused:
+    """Return the refusal of a farm without checkpoints, which says what to do about it."""
+    if files:
+        what = f"{files[0].name} cannot be used: {files[0].reason}"
+    elif session.scalar(select(Worker.id).limit(1)) is None:
+        what = "no worker is alive to look for one; start one with `farm worker`"
+    else:
+        what = "none lies in the models folder, or the first look at it is not done"
+    return _refused(f"The farm has no usable checkpoint yet: {what.removesuffix('.')}", [])
 
 
 def _rows(session: Session) -> list[ModelFile]:
@@ -138,8 +153,7 @@ def _rows(session: Session) -> list[ModelFile]:
     return sorted(rows, key=lambda file: (file.name.casefold(), file.path))
 
 
-def _columns(seen: Scanned) -> dict[str, object]:
-    inspection = seen.inspection or Inspection("checkpoint", reason="It has not been looked into yet.")
+def _columns(seen: Scanned, inspection: Inspection) -> dict[str, object]:
     return {
         "path": seen.path,
         "name": seen.name,

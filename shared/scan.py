@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -39,8 +40,9 @@ def scan(models: Path, known: Iterable[Scanned], inspect: Inspect, *, hash_secon
 
     `known` is what earlier scans found (`catalogue.remembered`, then what the last scan returned): a file of the same
     size and time keeps its hash, and where this process looked into it, its inspection. After `hash_seconds` no other
-    file is hashed. What is not hashed yet, vanishes or changes under the scan is left to the next one; an unusable file
-    is not hashed. Raises OSError if the folder itself cannot be read.
+    file is hashed. What is not hashed yet, vanishes or changes under the scan is left to the next one: a file that is
+    known is returned as before, without an inspection. An unusable file is not hashed. Raises OSError if the folder
+    itself cannot be read.
     """
     before = {seen.path: seen for seen in known}
     deadline = time.monotonic() + hash_seconds
@@ -52,6 +54,8 @@ def scan(models: Path, known: Iterable[Scanned], inspect: Inspect, *, hash_secon
         except OSError as error:
             log.info("model file skipped", path=name, reason=error.strerror)
             continue
+        if seen is None and name in before:
+            seen = replace(before[name], inspection=None)
         if seen:
             found.append(seen)
     return sorted(found, key=lambda seen: seen.path)

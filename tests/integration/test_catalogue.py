@@ -8,6 +8,7 @@ from shared import catalogue
 from shared.catalogue import GONE, Inspection, Scanned
 from shared.database import transact
 from shared.errors import Refused
+from tests.integration.queueing import Farmhand
 
 GOOD = Inspection("checkpoint", "sd1", 512)
 
@@ -38,6 +39,12 @@ def test_what_a_scan_saw_is_read_back_by_name(record, entries):
         ("Alpha", "Alpha.ckpt", True),
         ("beta", "beta.ckpt", True),
     ]
+
+
+def test_a_file_that_a_scan_left_to_the_next_one_keeps_its_row(record, entries):
+    record(scanned("demo"))
+    assert record(scanned("demo", inspection=None)) == 0
+    assert [file.usable for file in entries()] == [True]
 
 
 def test_only_what_changed_is_written(record):
@@ -100,6 +107,15 @@ def test_an_unusable_one_is_refused_with_its_reason(record, resolve):
     field = refusal(resolve, "sea")
     assert "unet.weight is missing." in field.message
     assert field.accepted == "good [gggggggggg]"
+
+
+def test_farm_without_a_usable_one_says_what_to_do(record, resolve, sessions):
+    assert "`farm worker`" in refusal(resolve, "").message
+    Farmhand(sessions).worker()
+    assert "models folder" in refusal(resolve, "").message
+    assert "FARM_MODELS" in refusal(resolve, "sea").accepted
+    record(scanned("moon", inspection=Inspection("checkpoint", reason="unet.weight is missing.")))
+    assert "moon cannot be used: unet.weight is missing" in refusal(resolve, "sea").message
 
 
 def test_one_that_is_gone_is_refused_with_that(record, resolve):

@@ -164,6 +164,14 @@ def test_when_the_time_for_hashing_is_over_the_rest_is_left_to_the_next_scan(mod
     assert paths(scan(models, known, Inspector(), hash_seconds=60)) == ["a.ckpt", "b.ckpt"]
 
 
+def test_a_known_file_that_is_still_to_be_hashed_anew_stays_known(models):
+    write(models / "a.ckpt")
+    known = scan(models, [], Inspector())
+    write(models / "a.ckpt", b"longer weights")
+    [seen] = scan(models, known, Inspector(), hash_seconds=0)
+    assert (seen.size, seen.sha256, seen.inspection) == (known[0].size, known[0].sha256, None)
+
+
 def test_one_process_at_a_time_scans_a_folder(models, tmp_path):
     with sole(models) as first, sole(models) as second, sole(tmp_path) as other:
         assert (first, second, other) == (True, False, True)
