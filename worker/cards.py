@@ -12,6 +12,8 @@ from typing import Final
 from shared.errors import FarmError
 
 _QUERY: Final = ("--query-gpu=index,uuid,name", "--format=csv,noheader")
+_NO_CARDS: Final = 6  # nvidia-smi's status for a driver without any card
+_WITHOUT: Final = "FARM_GPUS=cpu renders without the cards."
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,21 @@ class Address:
 
 
 def present(environ: Mapping[str, str]) -> tuple[Address, ...]:
-    """Return the NVIDIA cards in PCI bus order: those that CUDA_VISIBLE_DEVICES leaves, where it is set."""
+    """Return the NVIDIA cards in PCI bus order: those that CUDA_VISIBLE_DEVICES leaves, where it is set.
+
+    Raises FarmError when there is an nvidia-smi that cannot tell: cards that fail are not "no cards".
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
     try:
         answer = subprocess.run([program, *_QUERY], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
-        raise FarmError(
-            "nvidia-smi does not answer: the driver hangs. FARM_GPUS=cpu renders without the cards."
-        ) from None
-    return _visible(parse(answer.stdout), environ.get("CUDA_VISIBLE_DEVICES")) if answer.returncode == 0 else ()
+        raise FarmError(f"nvidia-smi does not answer: the driver hangs. {_WITHOUT}") from None
+    if answer.returncode not in {0, _NO_CARDS}:
+        said = " ".join((answer.stderr or answer.stdout).split())
+        raise FarmError(f"nvidia-smi failed with status {answer.returncode}: {said} {_WITHOUT}")
+    return _visible(parse(answer.stdout), environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def parse(listing: str) -> tuple[Address, ...]:

@@ -45,3 +45,16 @@ def test_present_leaves_out_what_cuda_visible_devices_hides(monkeypatch, tmp_pat
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert [card.name for card in cards.present({"CUDA_VISIBLE_DEVICES": only})] == left
+
+
+@pytest.mark.parametrize(("status", "refused"), [(6, False), (9, True)])
+def test_cards_that_fail_are_not_taken_for_no_cards(monkeypatch, tmp_path, status, refused):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho 'No communication with the driver.' >&2\nexit {status}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    if refused:
+        with pytest.raises(FarmError, match=r"status 9: No communication with the driver\. FARM_GPUS=cpu"):
+            cards.present({})
+    else:
+        assert cards.present({}) == ()
