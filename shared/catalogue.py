@@ -25,7 +25,7 @@ GONE: Final = "The file is gone."
 _TITLE: Final = re.compile(r"(?P<name>.+) \[(?P<hash>[0-9a-f]{10})\]")
 _HASH: Final = re.compile(r"[0-9a-f]{8,64}")
 _ANY: Final = (
-    "a Stable Diffusion 1.x checkpoint in the models folder (FARM_MODELS); workers look there every few seconds"
+    "a Stable Diffusion 1.x checkpoint in the models folder (FARM_MODELS), where workers look every few seconds"
 )
 _SHOWN: Final = 5  # names that a refusal offers when nothing is alike
 

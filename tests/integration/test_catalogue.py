@@ -134,7 +134,3 @@ def test_two_of_one_name_must_be_told_apart(record, resolve):
 def test_two_copies_of_one_file_are_one_checkpoint(record, resolve):
     record(scanned("sea", "1" * 64, path="a/sea.ckpt"), scanned("sea", "1" * 64, path="b/sea.ckpt"))
     assert resolve("sea").sha256 == "1" * 64
-
-
-def test_an_empty_farm_says_so(resolve):
-    assert "no usable checkpoint" in refusal(resolve, "").message
