@@ -71,7 +71,8 @@ function onProgress(event) {
   const bar = card.querySelector("progress");
   if (!bar || card.dataset.attempt !== String(attempt) || card.dataset.phase !== phase) return refresh();
   move(bar, steps ? step / steps : 0);
-  if (phase === "steps") card.querySelector('[data-shows="words"]').textContent = `step ${step} of ${steps}`;
+  if (phase === "steps" && step === steps) refresh(); // no more steps to count
+  else if (phase === "steps") card.querySelector('[data-shows="words"]').textContent = `step ${step} of ${steps}`;
   showPreview(card.querySelector("[data-preview]"), index, `attempt=${attempt}&step=${step}`);
 }
 

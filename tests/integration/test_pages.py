@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api.pages import assets
+from shared.events import Progress
 from shared.queue import moves
 from tests.conftest import CheckpointFactory
 from tests.integration.browsing import look, page, send
@@ -142,6 +143,15 @@ def test_finished_image_is_shown_with_its_picture_and_a_failed_one_with_the_reas
     (picture,) = shown.all("img")
     assert picture.attributes["src"] == f"/api/v1{job}/images/0/picture.png"
     assert not shown.all("meta", **{"http-equiv": "refresh"})
+
+
+def test_image_whose_steps_are_done_waits_to_be_developed(client, services, sessions):
+    job = submitted(client)
+    claim = Farmhand(sessions).worker().claim()
+    for step, words in ((3, "step 3 of 4"), (4, "waiting to be developed")):
+        services.events.publish(Progress(claim.job_id, claim.index, claim.attempt, step, 4, "steps"))
+        assert services.events.flush()
+        assert words in look(client, job).text
 
 
 def test_large_job_is_shown_page_by_page(client):
