@@ -21,6 +21,16 @@ PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 _PROGRAM_PATHS = ("/api/", "/livez", "/readyz", "/metrics", "/openapi.json")
 
+_WORDS = {
+    "int_parsing": ("is no whole number", "a whole number"),
+    "int_parsing_size": ("has too many digits", "a whole number"),
+    "greater_than_equal": ("is too small", "a whole number, {ge} or more"),
+    "less_than_equal": ("is too large", "a whole number, {le} or less"),
+    "literal_error": ("is unknown", "{expected}"),
+    "extra_forbidden": ("is no part of this request", "only what /openapi.json names"),
+}
+"""By pydantic's type of an error: what is wrong, and what would be accepted."""
+
 
 class FieldProblem(BaseModel):
     """One thing wrong with one field."""
@@ -61,8 +71,9 @@ def is_program() -> bool:
 def _field_error(error: dict[str, object]) -> FieldError:
     place = error["loc"]
     field = ".".join(map(str, place)) if isinstance(place, tuple) else ""
-    message = str(error["msg"])
-    return FieldError(field, message, message.removeprefix("Input should be "))
+    message, accepted = _WORDS.get(str(error["type"]), (str(error["msg"]), "what /openapi.json describes"))
+    limits = error.get("ctx")
+    return FieldError(field, message, accepted.format(**limits) if isinstance(limits, dict) else accepted)
 
 
 def _on_farm_error(error: FarmError) -> AnyResponse:

@@ -205,22 +205,26 @@ def test_wrong_method_is_told_the_right_ones(client):
 
 
 @pytest.mark.parametrize(
-    ("query", "field"),
+    ("query", "field", "accepted"),
     [
-        ("limit=0", "limit"),
-        ("limit=201", "limit"),
-        ("limit=x", "limit"),
-        ("cursor=0", "cursor"),
-        ("cursor=9223372036854775808", "cursor"),
-        ("cursor=%00", "cursor"),
-        ("state=done", "state"),
-        ("page=2", "page"),
+        ("limit=0", "limit", "1 or more"),
+        ("limit=201", "limit", "200 or less"),
+        ("limit=x", "limit", "a whole number"),
+        ("cursor=0", "cursor", "1 or more"),
+        ("cursor=9223372036854775808", "cursor", "9223372036854775807 or less"),
+        (f"cursor={'9' * 5000}", "cursor", "a whole number"),
+        ("cursor=%00", "cursor", "a whole number"),
+        ("state=done", "state", "'queued', 'running'"),
+        ("page=2", "page", "/openapi.json"),
     ],
 )
-def test_bad_query_is_named(client, query, field):
+def test_bad_query_is_named_with_what_would_be_accepted(client, query, field, accepted):
     answer = client.get(f"{JOBS}?{query}")
     assert answer.status_code == 422
-    assert [name.partition(".")[0] for name in errors(answer)] == [field]
+    ((name, error),) = errors(answer).items()
+    assert name.partition(".")[0] == field
+    assert accepted in error["accepted"]
+    assert error["message"] != error["accepted"]
 
 
 def test_fault_of_ours_has_an_id_that_is_in_the_log(client, services, monkeypatch, caplog, capsys):
