@@ -11,9 +11,12 @@ import torch
 
 from shared.params import RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
-from worker.engine import checkpoints, devices
+from worker.engine import answers, checkpoints, devices
 from worker.engine.engine import Engine
+from worker.engine.guidance import terms
+from worker.engine.noise import draw
 from worker.engine.pipelines import Kit, Picture, text_to_image
+from worker.engine.requests import Denoise, Embed
 from worker.engine.weights import Weights
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")]
@@ -57,6 +60,27 @@ def test_a_card_in_float32_paints_what_the_cpu_paints(card: Engine, tiny_path: P
 def test_half_precision_paints_nearly_the_same(card: Engine, tiny_path: Path) -> None:
     half, full = (weights(tiny_path, "cuda:0", dtype) for dtype in (torch.float16, torch.float32))
     assert psnr(render(card, half, seed=1), render(card, full, seed=1)) > 20
+
+
+@pytest.mark.parametrize("words", [("sea", "cat " * 80), ("sea", "")], ids=["padded", "even"])
+def test_nothing_waits_for_the_card_on_the_engines_thread(tiny_path: Path, words: tuple[str, str]) -> None:
+    half = weights(tiny_path, "cuda:0", torch.float16)
+    x = torch.zeros(4, NATIVE_SIZE // 8, NATIVE_SIZE // 8, device="cuda:0")
+
+    def turn() -> None:
+        ((prompt, negative),) = answers.embed([Embed(half, words)], is_exact=True)
+        (denoised,) = answers.denoise([Denoise(half, x, 1.0, terms(prompt, negative, 7.0), 1, 1)])
+        assert isinstance(denoised, torch.Tensor), denoised  # an error is an answer as well
+        next(noise)
+
+    draws = devices.pinned(draw(7, NATIVE_SIZE, NATIVE_SIZE, count=2), half.device)
+    noise = (devices.sent(one, half.device) for one in draws)
+    turn()  # the first one loads kernels, which waits
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        turn()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_an_exact_picture_is_the_same_to_the_bit(card: Engine, tiny_path: Path) -> None:

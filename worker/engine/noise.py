@@ -13,7 +13,7 @@ CELL = 8  # pixels of a latent cell's side
 
 
 def draw(seed: int, width: int, height: int, count: int) -> Tensor:
-    """Return `count` draws [count, 4, height/8, width/8] of unit noise from `seed`, on the host; the first is the start.
+    """Return `count` draws [count, 4, height/8, width/8] of unit noise from `seed`, on the host; the first one starts.
 
     Each is drawn by itself, as one asks a generator step by step: how many follow does not change the first ones.
     """
