@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
@@ -19,17 +20,19 @@ from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody
 from api.services import Services
 from shared import catalogue, door
 from shared.database import transact
-from shared.errors import Conflict, NotFound, Refused
+from shared.errors import Conflict, NotFound, Refused, StorageError
 from shared.events import JobChanged
+from shared.params import RenderParams
 from shared.queue import moves, views
-from shared.queue.submit import Submission, repeated
+from shared.queue.policy import DEFAULT_POOL
+from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
-from shared.settings import Limits
 from shared.states import ImageState
 from shared.storage import Kind, job_prefix, key
 from shared.tables import Image, Job
 
-POOL: Final = "default"  # that jobs are queued for
+log = structlog.get_logger(__name__)
+
 _WAIT_SECONDS: Final = 0.2  # between two looks at a job that is waited for
 
 
@@ -63,16 +66,20 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
 
     Raises Refused naming every bad field, Conflict on a key used otherwise.
     """
+    asked = _parsed(given)
 
     def work(session: Session) -> tuple[views.JobView, bool]:
-        submission = _earlier(session, owner, given, idempotency_key)
-        if submission is None:
-            submission = _new(session, owner, given, services.settings.limits, idempotency_key)
+        submission = repeated(session, owner, idempotency_key, asked) if idempotency_key and asked else None
+        if submission is None:  # one that comes again is not refused for what has changed since
+            params, checkpoint = door.admit(session, asked or given, services.settings.limits)
+            submission = record(
+                session, owner, params, checkpoint=checkpoint, idempotency_key=idempotency_key, asked=asked
+            )
         return views.job(session, submission.job.id, owner), submission.is_new
 
     view, is_new = transact(services.sessions, work)
     if is_new:
-        services.tickets.publish(POOL, view.params.count)
+        services.tickets.publish(DEFAULT_POOL, view.params.count)
     return Submitted(JobBody.of(view, {}), is_new)  # Redis is not asked: it never slows the door down
 
 
@@ -131,19 +138,25 @@ def retry(services: Services, owner: str, job_id: int, index: int | None = None)
         return moves.retry(session, job_id, index), views.job(session, job_id, owner)
 
     images, view = transact(services.sessions, work)
-    services.tickets.publish(POOL, images)
+    services.tickets.publish(DEFAULT_POOL, images)
     return _changed(services, view, images)
 
 
 def delete(services: Services, owner: str, job_id: int) -> None:
-    """Remove a job, and then its pictures. Raises NotFound, Conflict while an image runs."""
+    """Remove a job, and then its pictures. Raises NotFound, Conflict while an image runs.
+
+    Where the storage is away the pictures stay: the job is gone by then, so that asking again would not help.
+    """
 
     def work(session: Session) -> None:
         _own(session, owner, job_id)
         moves.delete(session, job_id)
 
     transact(services.sessions, work)
-    services.storage.delete(job_prefix(job_id))
+    try:
+        services.storage.delete(job_prefix(job_id))
+    except StorageError as error:
+        log.warning("pictures of a deleted job remain", job=job_id, prefix=job_prefix(job_id), reason=str(error))
 
 
 def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) -> Stored:
@@ -204,25 +217,12 @@ def workers(services: Services) -> WorkersBody:
     return WorkersBody.of(transact(services.sessions, views.workers))
 
 
-def _earlier(session: Session, owner: str, given: object, idempotency_key: str | None) -> Submission | None:
-    """Return the job that the same request has brought before: it is not refused for what has changed since."""
+def _parsed(given: object) -> RenderParams | None:
+    """Return the parameters asked for; None where their form is wrong: the door then says all that is."""
     try:
-        return repeated(session, owner, idempotency_key, door.parse(given)) if idempotency_key else None
+        return door.parse(given)
     except Refused:
-        return None  # the door goes on to say all that is wrong with it
-
-
-def _new(session: Session, owner: str, given: object, limits: Limits, idempotency_key: str | None) -> Submission:
-    resolved, checkpoint = door.admit(session, given, limits)
-    return record(
-        session,
-        owner,
-        resolved,
-        checkpoint=checkpoint,
-        pool=POOL,
-        idempotency_key=idempotency_key,
-        asked=door.parse(given),
-    )
+        return None
 
 
 def _changed(services: Services, view: views.JobView, images: int) -> ChangeBody:

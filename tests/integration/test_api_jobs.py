@@ -13,8 +13,10 @@ from werkzeug.test import TestResponse
 
 from api.services import Services
 from shared.database import Sessions, transact
+from shared.errors import StorageError
+from shared.params import RenderParams
 from shared.queue import moves
-from shared.storage import key
+from shared.storage import job_prefix, key
 from shared.tables import ModelFile
 from tests.conftest import CheckpointFactory, JobFactory
 from tests.integration.queueing import Farmhand
@@ -223,6 +225,30 @@ def test_delete_takes_the_job_and_its_pictures(client, services, sessions):
     assert client.delete(job["links"]["self"]).status_code == 204
     assert client.get(job["links"]["self"]).status_code == 404
     assert not services.storage.exists(stored)
+
+
+def test_delete_succeeds_where_the_storage_is_away_and_the_log_names_what_is_left(
+    client, services, monkeypatch, capsys
+):
+    job = submit(client).get_json()
+
+    def fail(*_: object) -> None:
+        raise StorageError("the bucket does not answer")
+
+    monkeypatch.setattr(type(services.storage), "delete", fail)
+    assert client.delete(job["links"]["self"]).status_code == 204
+    assert client.get(job["links"]["self"]).status_code == 404
+    logged = capsys.readouterr().out
+    assert job_prefix(job["id"]) in logged
+    assert "the bucket does not answer" in logged
+
+
+def test_submission_under_a_key_is_parsed_once(client, monkeypatch):
+    parsed, parse = [], RenderParams.model_validate
+    monkeypatch.setattr(RenderParams, "model_validate", lambda given: parsed.append(given) or parse(given))
+    headers = {"Idempotency-Key": "once"}
+    assert client.post("/api/v1/jobs", json={"prompt": "x"}, headers=headers).status_code == 202
+    assert parsed.count({"prompt": "x"}) == 1
 
 
 def test_delete_of_a_running_job_is_a_conflict(client, sessions):
