@@ -9,7 +9,7 @@ import pytest
 
 from shared.database import transact
 from shared.queue import moves
-from shared.storage import key
+from shared.storage import Storage, key
 from tests.integration.queueing import Farmhand
 
 
@@ -51,11 +51,11 @@ def test_stored_bytes_may_be_kept_for_ever_by_their_owner(client, job, finish, n
 
 
 @pytest.mark.parametrize("weaken", ["", "W/"])  # a proxy that compresses weakens tags
-def test_bytes_that_a_client_has_are_not_read_again(client, services, job, finish, monkeypatch, weaken):
+def test_bytes_that_a_client_has_are_not_read_again(client, job, finish, monkeypatch, weaken):
     finish()
     link = f"/api/v1/jobs/{job.id}/images/0/picture.png"
     tag = client.get(link).headers["ETag"]
-    monkeypatch.setattr(type(services.storage), "get", lambda *_: pytest.fail("read from the storage"))
+    monkeypatch.setattr(Storage, "get", lambda *_: pytest.fail("read from the storage"))
     assert client.get(link, headers={"If-None-Match": weaken + tag}).status_code == 304
 
 
