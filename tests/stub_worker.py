@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 from tests.stub_card import StubCard
-from worker.__main__ import main
+from worker.__main__ import end, main
 from worker.process import work
 
 if __name__ == "__main__":
-    sys.exit(main(module="tests.stub_worker", work=partial(work, make_card=StubCard)))
+    end(main(module="tests.stub_worker", work=partial(work, make_card=StubCard)))

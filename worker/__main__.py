@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -92,5 +93,13 @@ def _report(pipe: int | None, worker_id: int) -> None:
     os.write(pipe, json.dumps({"worker": worker_id}).encode() + b"\n")
 
 
+def end(status: int) -> NoReturn:
+    """End this process at once: taking torch and its libraries down in order takes seconds and saves nothing."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

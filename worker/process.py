@@ -13,6 +13,7 @@ from celery import Celery
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from shared import database
@@ -64,13 +65,15 @@ def work(orders: Orders, make_card: MakeCard = _engine_card) -> int:
 
 
 def _register(orders: Orders, sessions: Sessions) -> int:
-    """Return the id of this worker's row; waits for a database that is away."""
+    """Return the id of this worker's row; waits for a database that is away or not upgraded."""
     while True:
         try:
             return transact(sessions, lambda session: _registered(session, orders))
         except Unavailable:
             log.warning("waiting for the database", card=orders.card.name)
-            time.sleep(_AGAIN_SECONDS)
+        except ProgrammingError as error:  # its tables are not there, or older than this code
+            log.warning("waiting for `farm db upgrade`", card=orders.card.name, reason=str(error.orig))
+        time.sleep(_AGAIN_SECONDS)
 
 
 def _registered(session: Session, orders: Orders) -> int:

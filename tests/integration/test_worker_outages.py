@@ -41,6 +41,17 @@ def test_a_worker_waits_for_servers_that_are_away_at_its_start(own_home, own_env
             until(lambda: states(sessions) == ["succeeded"], seconds=30)
 
 
+def test_a_worker_waits_for_tables_that_are_not_there_yet(tmp_path):
+    home, log = tmp_path / "farm", tmp_path / "log"
+    environ = clean_environment() | {"FARM_HOME": str(home), "FARM_MODELS": str(tmp_path)}
+    with Servers(home, durable=False), started(environ, "--card", "cpu:0", log=log) as process:
+        until(lambda: "farm db upgrade" in log.read_text(), seconds=30)
+        migrate.upgrade(addresses.database_url(home))
+        until(lambda: "worker ready" in log.read_text(), seconds=30)
+        assert process.poll() is None
+        assert "Traceback" not in log.read_text()
+
+
 def test_what_runs_is_committed_when_the_servers_are_back(own_home, own_environ, sessions, job_factory, tmp_path):
     gate, log = tmp_path / "gate", tmp_path / "log"
     slow = own_environ | {"FARM_LEASE_SECONDS": "600", "FARM_LOG_LEVEL": "debug"}
