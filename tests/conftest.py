@@ -88,6 +88,11 @@ def environ(settings: Settings) -> dict[str, str]:
 @pytest.fixture
 def checkpoint_factory(sessions: database.Sessions) -> CheckpointFactory:
     """Makes a row of the catalogue; every argument has a default."""
+    return checkpoints_of(sessions)
+
+
+def checkpoints_of(sessions: database.Sessions) -> CheckpointFactory:
+    """Return the factory of rows in the catalogue of one database."""
     numbers = count(1)
 
     def make(name: str = "", **columns: object) -> ModelFile:

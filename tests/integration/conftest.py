@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -10,7 +11,10 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.services import EXTENSION, Services
+from shared import addresses
 from shared.settings import Settings
+from tests.conftest import checkpoints_of
+from tests.servers import fresh_database
 
 
 @pytest.fixture
@@ -19,6 +23,28 @@ def app(settings: Settings) -> Iterator[Flask]:
     made = create_app(settings)
     yield made
     made.extensions[EXTENSION].close()
+
+
+@pytest.fixture(scope="module")
+def standing_app(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """An application that all tests of a module share: for those to which it is the same what others left behind.
+
+    It has the checkpoint `demo`. A module that wants it makes its own `app` of it.
+    """
+    folder = tmp_path_factory.mktemp("farm")
+    with fresh_database(home) as database_url:
+        settings = Settings(
+            home=folder / "farm",
+            models=folder,
+            database_url=database_url.replace("+psycopg", "", 1),
+            redis_url=addresses.redis_url(home),
+            port=0,
+        )
+        made = create_app(settings)
+        joined: Services = made.extensions[EXTENSION]
+        checkpoints_of(joined.sessions)("demo", native_size=64)
+        yield made
+        joined.close()
 
 
 @pytest.fixture

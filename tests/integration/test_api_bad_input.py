@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.conftest import CheckpointFactory
+from api.services import Services
+from tests.conftest import CheckpointFactory, checkpoints_of
 
 JOBS = "/api/v1/jobs"
 
 
-@pytest.fixture(autouse=True)
-def _checkpoint(checkpoint_factory: CheckpointFactory) -> None:
-    checkpoint_factory("demo", native_size=64)
+@pytest.fixture(scope="module")
+def app(standing_app: Flask) -> Flask:
+    return standing_app
+
+
+@pytest.fixture
+def checkpoint_factory(services: Services) -> CheckpointFactory:
+    return checkpoints_of(services.sessions)
 
 
 def post(client: FlaskClient, body: bytes | str, content_type: str = "application/json") -> TestResponse:

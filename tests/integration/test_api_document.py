@@ -6,8 +6,14 @@ import re
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from shared.params import RenderParams
+
+
+@pytest.fixture(scope="module")
+def app(standing_app: Flask) -> Flask:
+    return standing_app
 
 
 @pytest.fixture
