@@ -95,16 +95,16 @@ class Storage:
             except FileNotFoundError:
                 return
 
+    def jobs(self) -> Iterator[list[int]]:
+        """Yield the ids of the jobs under which anything lies, some at a time. Raises StorageError."""
+        for shelf in self._names("jobs"):
+            yield [int(name) for name in self._names(f"jobs/{shelf}") if name.isdecimal()]
+
     def check(self) -> None:
         """Raise StorageError unless objects can be stored and deleted now."""
         name = f"check-{uuid.uuid4().hex}"
         self.put(name, b"")
         self.delete(name)
-
-    def used_bytes(self) -> int:
-        """Return the size of all that is stored. Reads every name: seconds for a million pictures."""
-        with _reported("measuring the storage"):
-            return int(self._files.du(self._root)) if self._files.exists(self._root) else 0
 
     def free_bytes(self) -> int | None:
         """Return what the disk of a folder still takes; None for a bucket, which has no end."""
@@ -112,6 +112,15 @@ class Storage:
             return None
         existing = next(folder for folder in (self._folder, *self._folder.parents) if folder.exists())
         return shutil.disk_usage(existing).free
+
+    def _names(self, prefix: str) -> list[str]:
+        """Return the names right under `prefix`, in their order."""
+        with _reported(f"listing {prefix}"):
+            try:
+                paths = self._files.ls(self._path(prefix), detail=False)
+            except FileNotFoundError:
+                return []
+            return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
     @cached_property
     def _files(self) -> Any:  # noqa: ANN401 - fsspec has no types
