@@ -19,7 +19,7 @@ from api.cli.interrupts import StopRequest, caught, raise_interrupt
 from api.cli.parts import Part, environment, shorten_logs
 from api.listener import GRACE_SECONDS, address, command, listen
 from shared import home, migrate
-from shared.errors import SettingsError
+from shared.errors import LauncherError, SettingsError
 from shared.home import Record
 from shared.launcher.process import Server
 from shared.launcher.servers import Servers
@@ -43,6 +43,7 @@ class Farm:
         self._tell = tell
         self._parts: tuple[Part, ...] = ()
         self._context = ExitStack()
+        self._trouble = ""  # why a server could not be started again, said once
 
     def __enter__(self) -> Self:
         """Start everything and wait until the API answers. Raises FarmError, with nothing left running."""
@@ -114,8 +115,14 @@ class Farm:
 
     def _tend(self) -> None:
         """Start again what has died."""
-        for name in self._servers.tend():
-            self._tell(f"{name} died; started again.")
+        try:
+            for name in self._servers.tend():
+                self._tell(f"{name} died; started again.")
+            self._trouble = ""
+        except LauncherError as error:  # the rest of the farm goes on, and the next turn may do
+            if self._trouble != str(error):
+                self._trouble = str(error)
+                self._tell(f"{error} Trying again.")
         for part in self._parts:
             if part.tend():
                 self._tell(f"The {part.server.name} died; started again ({part.server.log} may say why).")
