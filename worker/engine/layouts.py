@@ -151,7 +151,7 @@ def _renamed(
     converted = {new: shape for new, shape in convert(shapes, config).items() if shape is not None}
     sources = {new: names[id(shape if shape._base is None else shape._base)] for new, shape in converted.items()}  # noqa: SLF001 - a view's origin has no other name
     if surplus := sorted(weights.keys() - sources.values()):
-        raise ModelFileError(f"it has {len(surplus)} weights too many, first {shortened(surplus[0])}")
+        raise ModelFileError(f"it has {len(surplus)} weights too many, first {surplus[0]}")
     return {new: weights[name].reshape(converted[new].shape) for new, name in sources.items()}
 
 

@@ -512,6 +512,13 @@ def full_size(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_full_size_is_loaded(full_size: Path, cpu: Device) -> None:
+    weights = checkpoints.load(full_size, cpu, torch.bfloat16)
+    assert weights.bytes == 2 * (859_520_964 + 123_060_480) + 4 * 83_653_863
+    assert weights.native_size == 512
+
+
 def test_stable_diffusion_1_needs_no_yaml(full_size: Path) -> None:
     assert inspect(full_size) == Inspection("checkpoint", "sd1", 512, None)
     parts = layouts.read(full_size, "meta")
