@@ -67,9 +67,9 @@ def celery_app(redis_url: str) -> Celery:
 
 
 def forget(redis: Redis, worker_id: int) -> None:
-    """Remove the direct queue of a worker that leaves, with the line that kombu keeps of it."""
+    """Remove the direct queue of a worker that leaves, with what kombu keeps of it."""
     queue = worker_queue(worker_id)
-    redis.delete(queue, f"_kombu.binding.{queue}")
+    redis.delete(queue, f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")
 
 
 class Tickets:

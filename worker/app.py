@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 
 from celery import Celery, Task
+from celery.app import trace
 from celery.apps.worker import Worker as CeleryWorker
-from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state as celery_state
 
 from shared.tickets import TASK, WORKER_OPTIONS, pool_queue, worker_queue
@@ -16,6 +17,11 @@ from worker.worker import Worker
 
 class Consumer(CeleryWorker):  # type: ignore[misc]  # Celery has no types
     """Celery's worker without its own signals and logging: ours count the signals and write the logs."""
+
+    def on_before_init(self, quiet: bool = False, **options: object) -> None:  # noqa: ARG002, FBT001, FBT002 - Celery's
+        """Prepare as Celery does, without its warning to root of messages that carry code: ours are JSON."""
+        self.quiet = quiet
+        trace.setup_worker_optimizations(self.app, self.hostname)
 
     def install_platform_tweaks(self, worker: object) -> None: ...
 
@@ -31,8 +37,6 @@ def consume(worker: Worker, slots: Slots, app: Celery) -> None:
     def render(task: Task) -> None:
         slots.spend(was_passed=task.request.delivery_info["routing_key"] == mine)
 
-    # As root Celery warns of messages that carry code: ours are JSON, and a ticket carries nothing.
-    warnings.simplefilter("ignore", SecurityWarning)
     # When Redis goes away it warns of a default that will change: ours is set.
     warnings.simplefilter("ignore", CPendingDeprecationWarning)
     Consumer(

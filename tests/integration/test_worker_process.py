@@ -88,6 +88,8 @@ def test_term_drains(environ, sessions, job_factory, tmp_path):
         queued = job_factory()
         gate.touch()
         assert process.wait(15) == child.CLEAN
+    with Redis.from_url(environ["FARM_REDIS_URL"]) as redis:
+        assert redis.keys("*worker.*") == [], "its direct queue has left with it"
     assert states(sessions, running.id) == ["succeeded"]
     assert states(sessions, queued.id) == ["queued"]
 
