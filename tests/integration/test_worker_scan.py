@@ -6,11 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import safetensors.torch
+import torch
 
 from shared import catalogue, database
 from shared.database import transact
 from shared.settings import Settings
 from shared.tables import ModelFile
+from tests.checkpoints import write_tiny
 from worker.scan import Scan
 
 
@@ -30,6 +33,25 @@ def test_a_broken_file_is_recorded_as_unusable_with_its_reason(worker, sessions)
     (file,) = entries(sessions)
     assert (file.name, file.usable) == ("broken", False)
     assert file.reason
+
+
+def test_a_hostile_file_keeps_no_other_out_of_the_catalogue(worker, sessions):
+    models = worker.settings.models
+    write_tiny(models / "good.safetensors")
+    weights = safetensors.torch.load_file(models / "good.safetensors")
+    figures = (models / "good.yaml").read_text()
+    save(weights | {"model.diffusion_model.\x00": torch.zeros(1)}, models / "name.safetensors", figures)
+    save(weights, models / "figure.safetensors", figures.replace("image_size: 8", "image_size: 0"))
+    save(weights, models / "nested.safetensors", "[" * 5000)
+    Scan(worker).turn()
+    assert {file.name: file.usable for file in entries(sessions)} == {
+        "good": True, "name": False, "figure": False, "nested": False,
+    }  # fmt: skip
+
+
+def save(weights: dict[str, torch.Tensor], path: Path, figures: str) -> None:
+    safetensors.torch.save_file(weights, path)
+    path.with_suffix(".yaml").write_text(figures)
 
 
 def test_a_file_that_is_gone_leaves_the_catalogue(worker, sessions):

@@ -34,3 +34,8 @@ def test_house_is_in_order(command: tuple[str, ...]):
 def test_folder_of_tests_is_a_package(folder: Path):
     """A folder tests/api without __init__.py would shadow api/."""
     assert (folder / "__init__.py").exists()
+
+
+def test_only_one_module_asks_about_devices():
+    asking = [path.name for path in (ROOT / "worker").rglob("*.py") if "torch.cuda" in path.read_text(encoding="utf-8")]
+    assert asking == ["devices.py"]

@@ -16,7 +16,7 @@ import torch
 
 from shared.errors import Cancelled, OutOfMemory, RenderError
 from shared.params import RenderParams
-from worker.engine import answers, checkpoints
+from worker.engine import answers, checkpoints, pipelines
 from worker.engine.devices import Device
 from worker.engine.engine import Engine
 from worker.engine.pipelines import Kit, Picture, text_to_image
@@ -444,6 +444,21 @@ def test_an_urgent_run_passes_those_that_fill_the_budget(cpu: Device, tiny: Weig
         run.result(SECONDS)
     engine.stop()
     assert ended == ["urgent", "patient"]
+
+
+def test_noise_goes_to_the_card_a_step_at_a_time(
+    start: Callable[..., Run], calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[int, torch.Size]] = []
+    original = pipelines.sent
+
+    def noted(noise: torch.Tensor, to: Device) -> torch.Tensor:
+        sent.append((len(calls), noise.shape))
+        return original(noise, to)
+
+    monkeypatch.setattr(pipelines, "sent", noted)
+    start(steps=4).result(SECONDS)
+    assert sent == [(made, (4, 8, 8)) for made in range(4)]
 
 
 def test_nothing_is_drawn_or_looked_at_on_the_engines_thread(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +64,10 @@ def test_automatic_is_a_schedule_that_the_sampler_takes(sampler: str) -> None:
 def test_a_schedule_that_is_named_is_taken() -> None:
     params = RenderParams(sampler="Euler a", schedule="karras", steps=10)
     assert schedules.sigmas(SD1, params) == schedules.karras(SD1, 10)
+
+
+@pytest.mark.parametrize("schedule", schedules.SCHEDULES.values())
+def test_more_steps_than_timesteps_are_walked_all_the_same(schedule: Any) -> None:
+    sigmas = schedule(SigmaTable.scaled_linear(steps=2), 20)
+    assert sigmas == sorted(sigmas, reverse=True)
+    assert len(sigmas) > 1
