@@ -1,8 +1,9 @@
 """`python -m bench.overhead`: what the farm takes for a job, against a plain loop over the same networks and pictures.
 
-Two farms of one CPU worker each, one with eight slots and one with a single slot, and a process with the plain loop,
-take turns on the same 64 pictures (128x128, 20 steps of Euler a, CFG 7, float32, no previews, one thread). The farm's
-time is that of its own record: from the job's submission to the commit of its last picture.
+Two farms of one CPU worker each, one with eight slots and one with a single slot, the engine by itself with eight
+pictures in flight, and the plain loop take turns on the same 64 pictures (128x128, 20 steps of Euler a, CFG 7, float32,
+no previews, one thread). The farm's time is that of its own record: from the job's submission to the commit of its last
+picture.
 """
 
 from __future__ import annotations
@@ -44,37 +45,37 @@ def farm(slots: int, models: Path) -> Iterator[Measure]:
             "FARM_LOG_LEVEL": "warning",
         }  # fmt: skip
         command = [sys.executable, "-m", "api.cli", "up", "--json"]
-        process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
+        up = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
         try:
-            with Client(_address(Path(folder), process)) as client:
+            with Client(_address(Path(folder), up)) as client:
                 await_first(client, load(environ))
                 yield lambda pictures: _job_seconds(client, pictures)
         finally:
-            process.terminate()
-            process.wait(START_SECONDS)
+            up.terminate()
+            up.wait(START_SECONDS)
 
 
 @contextmanager
-def plain(checkpoint: Path) -> Iterator[Measure]:
-    """Yield a measure of the plain loop, in a process of its own that has loaded the checkpoint once."""
-    command = [sys.executable, "-m", "bench.plain", str(checkpoint), "--prompt", PROMPT, "--seed", str(SEED)]
+def process(module: str, checkpoint: Path, *options: str) -> Iterator[Measure]:
+    """Yield a measure of a process that has loaded the checkpoint once and answers numbers of pictures with seconds."""
+    command = [sys.executable, "-m", module, str(checkpoint), "--prompt", PROMPT, "--seed", str(SEED), *options]
     with subprocess.Popen(
         command, env=os.environ | ONE_THREAD, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as process:
+    ) as measured:
 
         def measure(pictures: int) -> float:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(f"{pictures}\n")
-            return float(process.stdout.readline())
+            assert measured.stdin is not None
+            assert measured.stdout is not None
+            measured.stdin.write(f"{pictures}\n")
+            return float(measured.stdout.readline())
 
         yield measure
-        process.terminate()
+        measured.terminate()
 
 
-def _address(folder: Path, process: subprocess.Popen[bytes]) -> str:
+def _address(folder: Path, up: subprocess.Popen[bytes]) -> str:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and up.poll() is None:
         record = home.read_record(folder)
         if record is not None:
             return record.url
@@ -128,9 +129,10 @@ def main() -> None:
     with ExitStack() as stack, tempfile.TemporaryDirectory() as models:
         for file in options.checkpoint.parent.glob(f"{options.checkpoint.stem}.*"):
             (Path(models) / file.name).symlink_to(file.resolve())
-        measures = {"plain loop": stack.enter_context(plain(options.checkpoint))}
+        measures = {"plain loop": stack.enter_context(process("bench.plain", options.checkpoint))}
+        measures["engine, 8"] = stack.enter_context(process("bench.engine", options.checkpoint, "--in-flight", "8"))
         for slots in (8, 1):
-            measures[f"{slots} slots"] = stack.enter_context(farm(slots, Path(models)))
+            measures[f"farm, {slots}"] = stack.enter_context(farm(slots, Path(models)))
         report(compare(measures, options.pictures, options.runs), options.pictures)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -106,19 +107,27 @@ def _contexts(networks: Networks, prompt: str) -> Tensor:
     return embedded.last_hidden_state
 
 
-def main() -> None:
-    """Answer each line of standard input, a number of pictures, with the seconds that they took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the options that every measured process takes, and those of `parser`."""
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--seed", type=int, required=True)
-    options = parser.parse_args()
-    networks = load(options.checkpoint)
+    return parser.parse_args()
+
+
+def answer(render: Callable[[range], object], seed: int) -> None:
+    """Answer each line of standard input, a number of pictures, with the seconds that `render` took for their seeds."""
     for count in map(int, sys.stdin):
         start = time.perf_counter()
-        for index in range(count):
-            picture(networks, options.prompt, options.seed + index)
+        render(range(seed, seed + count))
         print(time.perf_counter() - start, flush=True)
+
+
+def main() -> None:
+    """Answer numbers of pictures with seconds, one picture after the other."""
+    options = parse(argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    networks = load(options.checkpoint)
+    answer(lambda seeds: [picture(networks, options.prompt, seed) for seed in seeds], options.seed)
 
 
 if __name__ == "__main__":
