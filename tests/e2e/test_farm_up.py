@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
+from bench import plain
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from tests.e2e import farms
 from tests.servers import clean_environment
@@ -87,6 +89,15 @@ def test_post_becomes_a_png(farm: farms.Up):
     assert (image.format, image.size) == ("PNG", (NATIVE_SIZE, NATIVE_SIZE))
     assert image.text["parameters"].startswith(f"{RENDER['prompt']}\nSteps: 4, Sampler: Euler a")
     assert "Seed: 7" in image.text["parameters"]
+
+
+def test_farm_paints_what_a_plain_loop_paints(farm: farms.Up, environ: dict[str, str]):
+    done = ended(farm.url, submit(farm.url)["id"])
+    networks = plain.load(Path(environ["FARM_MODELS"]) / "tiny.safetensors")
+    expected = plain.picture(networks, str(RENDER["prompt"]), 7, steps=4, side=NATIVE_SIZE)
+    distance = np.abs(np.asarray(Image.open(io.BytesIO(picture(farm.url, done["id"])))).astype(int) - expected)
+    assert (distance > 1).mean() <= 0.001
+    assert distance.max() <= 8
 
 
 def test_farm_is_ready_and_keeps_its_home_closed(farm: farms.Up, environ: dict[str, str]):
