@@ -112,7 +112,7 @@ def test_person_signs_in_fills_submits_watches_and_sees_the_picture(visit, tmp_p
 
     expect(page).to_have_url(re.compile(r"/jobs/\d+$"))
     card = page.get_by_role("article", name="Image 0")
-    expect(card.get_by_text("step 4 of 4")).to_be_visible()
+    expect(card.get_by_text("all steps done")).to_be_visible()
     expect(card.get_by_role("progressbar")).to_have_js_property("value", 1)
     expect(page.get_by_role("heading", name="wait for")).to_be_visible()
 
