@@ -18,6 +18,7 @@ from shared.nearest import nearest
 PREFIX = "FARM_"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _OF_TESTS = "FARM_TEST_"
+_OF_HTTP = ("http", "https")  # the other servers may be reached over a socket, without a host
 _SECRETS = frozenset({"api_keys", "api_key", "secret_key"})
 _VISIBLE = re.compile(r"[!-~]+")
 _PASSWORD = re.compile(r"://[^/]*@")  # and the user before it
@@ -54,7 +55,8 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
         is_whole = parts.port is None or parts.port > 0
     except ValueError:  # a port that is no number, half an IPv6 address
         return False
-    return is_whole and parts.scheme in schemes
+    has_host = bool(parts.hostname) or parts.scheme not in _OF_HTTP
+    return is_whole and has_host and parts.scheme in schemes
 
 
 def _folder(value: object) -> object:
@@ -99,7 +101,9 @@ class Settings(BaseModel):
     )
     allowed_hosts: str = Field("", description="Further Host names that pages may be asked under, by commas.")
     secret_key: str = Field("", repr=False, description="Signs cookies; unset: made once and kept in FARM_HOME.")
-    url: str = Field("", description="Where the client finds the API; unset: the farm of FARM_HOME.")
+    url: Annotated[str, _url_of(*_OF_HTTP)] = Field(
+        "", description="Where the client finds the API; unset: the farm of FARM_HOME."
+    )
     api_key: str = Field("", repr=False, description="The client's key.")
     api_threads: int = Field(16, ge=2, le=256, description="Requests that one API process answers at once.")
     max_streams: int = Field(8, ge=0, description="Event streams of one API process; past them pages poll.")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from shared import errors, home
-from shared.errors import FarmError, FieldError, NotRunning, Refused, Unavailable
+from shared.errors import FarmError, FieldError, NotRunning, Refused, SettingsError, Unavailable
 from shared.settings import LOOPBACK, Settings
 
 Json = dict[str, Any]
@@ -47,7 +47,10 @@ class Client:
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
-        """Return a client of the farm at FARM_URL, else of the one that runs in FARM_HOME. Raises NotRunning."""
+        """Return a client of the farm at FARM_URL, else of the one that runs in FARM_HOME.
+
+        Raises NotRunning, SettingsError.
+        """
         url = settings.url
         if not url:
             record = home.read_record(settings.home)
@@ -58,7 +61,10 @@ class Client:
                     f"No farm runs in {settings.home}. Start one with `make up` (or `farm up`), or set FARM_URL."
                 )
             url = record.url
-        return cls(url, own_key(settings))
+        try:
+            return cls(url, own_key(settings))
+        except httpx.InvalidURL as error:  # an address that no host can have
+            raise SettingsError(f"FARM_URL cannot be used: {error}.") from error
 
     def __enter__(self) -> Self:
         return self

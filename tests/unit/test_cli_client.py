@@ -169,6 +169,11 @@ def test_watch_gives_up_on_an_api_that_stays_away(monkeypatch: pytest.MonkeyPatc
         list(client.watch(17))
 
 
+def test_address_that_no_host_can_have_is_told_by_its_variable():
+    with pytest.raises(errors.SettingsError, match="FARM_URL"):
+        Client.connect(Settings(url="http://1.2.3.999"))
+
+
 def catalogue(*names: str) -> httpx.Response:
     return httpx.Response(200, json={"checkpoints": [{"name": name} for name in names]})
 
