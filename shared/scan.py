@@ -47,7 +47,7 @@ def scan(models: Path, known: Iterable[Scanned], inspect: Inspect, *, hash_secon
     before = {seen.path: seen for seen in known}
     deadline = time.monotonic() + hash_seconds
     found = []
-    for path in _checkpoints(models):
+    for path in checkpoints(models):
         name = path.relative_to(models).as_posix()
         try:
             seen = _look(path, name, before.get(name), inspect, may_hash=time.monotonic() < deadline)
@@ -88,7 +88,11 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _checkpoints(models: Path) -> Iterator[Path]:
+def checkpoints(models: Path) -> Iterator[Path]:
+    """Yield the files and diffusers folders in `models` that look like checkpoints, in no order.
+
+    Raises OSError if the folder itself cannot be read.
+    """
     visited = set()
     for root, folders, files in os.walk(models, followlinks=True, onerror=_raise_if(models)):
         folder = Path(root)

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from api.cli.client import Client
+from shared import scan
 from shared.settings import Settings
 
-_SUFFIXES: Final = frozenset({".safetensors", ".ckpt"})
-_SCAN_SECONDS: Final = 120.0  # importing PyTorch on a busy machine, then hashing the first file
+_SCAN_SECONDS: Final = 120.0  # importing PyTorch on a busy machine, then hashing the first files
 _PAUSE_SECONDS: Final = 0.25
 
 
 def files(folder: Path) -> list[Path]:
     """Return what lies in a models folder and looks like a checkpoint; a folder that is not there holds nothing."""
-    return [path for path in folder.rglob("*") if path.suffix in _SUFFIXES]
+    found: list[Path] = []
+    with suppress(OSError):
+        found.extend(scan.checkpoints(folder))
+    return found
 
 
 def await_first(client: Client, settings: Settings) -> None:
-    """Wait until a farm that has just started knows its checkpoints: until its first scan it refuses every job."""
+    """Wait until a farm that has just started knows what lies in its models folder: it refuses what it does not know.
+
+    Rows of earlier runs are no sign of that. What cannot be read is not waited for, nor anything for ever.
+    """
     deadline = time.monotonic() + _SCAN_SECONDS
-    while files(settings.models) and time.monotonic() < deadline:
-        if client.catalogue("checkpoints")["checkpoints"]:
+    while (there := _readable(settings.models)) and time.monotonic() < deadline:
+        if there <= {one["path"] for one in client.catalogue("checkpoints")["checkpoints"]}:
             return
         time.sleep(_PAUSE_SECONDS)
+
+
+def _readable(models: Path) -> set[str]:
+    """Return the paths of what a scan can take up, as the catalogue has them."""
+    return {path.relative_to(models).as_posix() for path in files(models) if os.access(path, os.R_OK)}

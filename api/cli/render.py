@@ -12,7 +12,6 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from api.cli import terminal
-from api.cli.checkpoints import await_first
 from api.cli.client import Client, Json, own_key
 from api.cli.jobs import describe
 from shared.errors import Conflict, FarmError, NotRunning
@@ -44,7 +43,8 @@ def _joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]
         with Client.connect(settings) as client:
             yield client
         return
-    from api.cli.farm import Farm  # noqa: PLC0415 - a second's work, spared where a farm is up
+    from api.cli.checkpoints import await_first  # noqa: PLC0415 - a second's work, spared where a farm is up
+    from api.cli.farm import Farm  # noqa: PLC0415 - as above
 
     with Farm(settings, tell) as farm, Client(farm.url, own_key(settings)) as client:
         tell("Looking for checkpoints.")

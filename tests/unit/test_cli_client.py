@@ -174,15 +174,38 @@ def test_address_that_no_host_can_have_is_told_by_its_variable():
         Client.connect(Settings(url="http://1.2.3.999"))
 
 
-def catalogue(*names: str) -> httpx.Response:
-    return httpx.Response(200, json={"checkpoints": [{"name": name} for name in names]})
+def catalogue(*paths: str) -> httpx.Response:
+    return httpx.Response(200, json={"checkpoints": [{"path": path} for path in paths]})
 
 
 def test_first_scan_is_waited_for(tmp_path: Path):
     (tmp_path / "demo.safetensors").touch()
-    client, asked = answering(catalogue(), catalogue(), catalogue("demo"))
+    client, asked = answering(catalogue(), catalogue(), catalogue("demo.safetensors"))
     checkpoints.await_first(client, Settings(models=tmp_path))
     assert len(asked) == 3
+
+
+def test_checkpoint_that_is_new_is_waited_for_beside_those_of_earlier_runs(tmp_path: Path):
+    models, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    models.mkdir()
+    elsewhere.mkdir()
+    (models / "demo.safetensors").touch()
+    (elsewhere / "MINE.CKPT").touch()
+    (models / "linked").symlink_to(elsewhere)
+    client, asked = answering(catalogue("demo.safetensors"), catalogue("linked/MINE.CKPT", "demo.safetensors"))
+    checkpoints.await_first(client, Settings(models=models))
+    assert len(asked) == 2
+
+
+def test_what_cannot_be_read_is_not_waited_for(tmp_path: Path):
+    (tmp_path / "away.safetensors").symlink_to(tmp_path / "unplugged")
+    client, asked = answering()
+    checkpoints.await_first(client, Settings(models=tmp_path))
+    assert asked == []
+
+
+def test_models_folder_that_is_not_there_holds_nothing(tmp_path: Path):
+    assert checkpoints.files(tmp_path / "models") == []
 
 
 def test_nothing_is_waited_for_in_an_empty_models_folder(tmp_path: Path):
