@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 
-from celery import Celery, Task
+from celery import Task
 from celery.app import trace
 from celery.apps.worker import Worker as CeleryWorker
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state as celery_state
 
-from shared.tickets import TASK, WORKER_OPTIONS, pool_queue, worker_queue
+from shared.tickets import TASK, WORKER_OPTIONS, celery_app, pool_queue, worker_queue
 from worker.slots import Slots
 from worker.worker import Worker
 
@@ -29,11 +29,15 @@ class Consumer(CeleryWorker):  # type: ignore[misc]  # Celery has no types
         return True
 
 
-def consume(worker: Worker, slots: Slots, app: Celery) -> None:
-    """Take tickets until `stop_consuming`; returns when the slots have ended what they carry. On the main thread."""
-    mine = worker_queue(worker.id)
+def consume(worker: Worker, slots: Slots) -> None:
+    """Take tickets until `stop_consuming`, or until Celery gives up by itself; on the main thread.
 
-    @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]  # Celery has no types
+    Returns when the slots have ended what they carry. Celery 5.7 gives up when a ticket whose connection was lost is
+    acknowledged, or put back, at the wrong moment of a reconnect: call this again then.
+    """
+    app, mine = celery_app(worker.settings.redis), worker_queue(worker.id)
+
+    @app.task(name=TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def render(task: Task) -> None:
         slots.spend(was_passed=task.request.delivery_info["routing_key"] == mine)
 

@@ -20,7 +20,6 @@ log = structlog.get_logger(__name__)
 CLEAN: Final = 0
 BURIED: Final = 70  # others declared this worker dead while it lived; its row and its images are gone
 LOST: Final = 71  # the card answers nothing any more
-DEAF: Final = 72  # Celery has stopped taking tickets, and nobody had asked for it
 BUSY: Final = 75  # another process serves the card
 
 _BUSY_SECONDS: Final = 2.0  # until a card that another process serves is tried again

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
-from celery import Celery
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -56,8 +55,8 @@ def work(orders: Orders, make_card: MakeCard = _engine_card) -> int:
     sessions = database.sessions(engine)
     worker_id = _register(orders, sessions)
     orders.report(worker_id)
-    celery = celery_app(orders.settings.redis)
-    process = _Process(_worker(orders, sessions, worker_id, Tickets(celery)), celery)
+    tickets = Tickets(celery_app(orders.settings.redis))
+    process = _Process(_worker(orders, sessions, worker_id, tickets))
     try:
         return process.run(lambda: make_card(orders.card, orders.settings, sessions, process.beat_now))
     finally:
@@ -114,10 +113,9 @@ def _worker(orders: Orders, sessions: Sessions, worker_id: int, tickets: Tickets
 class _Process:
     """The threads of one worker, from the first beat to the last."""
 
-    def __init__(self, worker: Worker, celery: Celery) -> None:
+    def __init__(self, worker: Worker) -> None:
         settings, claims = worker.settings, Claims(worker)
         self._worker = worker
-        self._celery = celery
         self._reporter = Reporter(worker.events)
         self._beat = Periodic("beat", settings.beat_seconds, Beat(worker, self._end_buried).turn)
         self._look = Periodic("look", settings.look_seconds, Look(worker, claims).turn)
@@ -146,9 +144,16 @@ class _Process:
             self._beat.wake()
             self._look.wake()
         log.info("worker ready", worker=worker.id, name=worker.name, slots=worker.slots)
-        app.consume(worker, self._slots, self._celery)
+        self._consume()
         self._leave()
-        return child.CLEAN if self._shutdown.is_asked.is_set() else child.DEAF
+        return child.CLEAN
+
+    def _consume(self) -> None:
+        """Take tickets until a signal asks for the end; what is resident stays so when Celery has to begin anew."""
+        while not self._shutdown.is_asked.is_set():
+            app.consume(self._worker, self._slots)
+            if not self._shutdown.is_asked.wait(_AGAIN_SECONDS):
+                log.warning("Celery had given up: taking tickets again", worker=self._worker.id)
 
     def _drain(self) -> None:
         """Take nothing new; what runs is finished, and the beat goes on."""
