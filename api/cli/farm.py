@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from socket import socket
@@ -16,7 +16,7 @@ from typing import Final, Self
 import httpx
 
 from api.cli.interrupts import StopRequest, caught, raise_interrupt
-from api.cli.parts import Part, environment, shorten_logs
+from api.cli.parts import Part, Pauses, environment, shorten_logs
 from api.listener import GRACE_SECONDS, address, command, listen
 from shared import home, migrate
 from shared.errors import LauncherError, SettingsError
@@ -43,7 +43,8 @@ class Farm:
         self._tell = tell
         self._parts: tuple[Part, ...] = ()
         self._context = ExitStack()
-        self._trouble = ""  # why a server could not be started again, said once
+        self._pauses = Pauses()  # between tries to start a server that cannot be started
+        self._troubles: set[str] = set()  # first lines of what was said already: a log's tail is ever another
 
     def __enter__(self) -> Self:
         """Start everything and wait until the API answers. Raises FarmError, with nothing left running."""
@@ -114,18 +115,42 @@ class Farm:
             return False
 
     def _tend(self) -> None:
-        """Start again what has died."""
-        try:
-            for name in self._servers.tend():
-                self._tell(f"{name} died; started again.")
-            self._trouble = ""
-        except LauncherError as error:  # the rest of the farm goes on, and the next turn may do
-            if self._trouble != str(error):
-                self._trouble = str(error)
-                self._tell(f"{error} Trying again.")
+        """Start again what has died. What cannot be started is told of once; the rest of the farm goes on."""
+        with self._told_once():
+            self._tend_servers()
         for part in self._parts:
-            if part.tend():
-                self._tell(f"The {part.server.name} died; started again ({part.server.log} may say why).")
+            with self._told_once():
+                self._tend_part(part)
+
+    def _tend_servers(self) -> None:
+        if not self._pauses.over:
+            return
+        try:
+            revived = self._servers.tend()
+        except LauncherError:
+            self._pauses.lengthen()
+            raise
+        self._pauses.forget()
+        for name in revived:
+            self._tell_success(f"{name} died; started again.")
+
+    def _tend_part(self, part: Part) -> None:
+        if part.tend():
+            self._tell_success(f"The {part.server.name} died; started again ({part.server.log} may say why).")
+
+    @contextmanager
+    def _told_once(self) -> Iterator[None]:
+        try:
+            yield
+        except LauncherError as error:  # a later turn may do
+            first, _, _ = str(error).partition("\n")
+            if first not in self._troubles:
+                self._troubles.add(first)
+                self._tell(f"{error} Trying again.")
+
+    def _tell_success(self, success: str) -> None:
+        self._troubles.clear()
+        self._tell(success)
 
     def _hurry(self) -> None:
         for part in reversed(self._parts):

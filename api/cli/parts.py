@@ -17,28 +17,50 @@ _HEALTHY_SECONDS: Final = 60.0
 _LONGEST_LOG_BYTES: Final = 16 * 2**20
 
 
+class Pauses:
+    """Spaces the tries to start something: the first at once, those after it ever further apart."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._end = 0.0
+
+    @property
+    def over(self) -> bool:
+        """True when it may be tried."""
+        return time.monotonic() >= self._end
+
+    def lengthen(self) -> None:
+        """Put the next try off, for longer than the last time."""
+        self._seconds = min(max(self._seconds * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        self._end = time.monotonic() + self._seconds
+
+    def forget(self) -> None:
+        """Begin anew: it runs well."""
+        self._seconds = self._end = 0.0
+
+
 class Part:
     """A process of the farm. One that dies starts again at once; one that keeps dying, ever more slowly."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self._started = 0.0
-        self._pause = 0.0
+        self._pauses = Pauses()
 
     def start(self) -> None:
-        """Start the process."""
+        """Start the process. Raises LauncherError."""
         self.server.spawn()
         self._started = time.monotonic()
 
     def tend(self) -> bool:
-        """Start it again if it has died and its time has come; True if it did."""
-        age = time.monotonic() - self._started
+        """Start it again if it has died and its time has come; True if it did. Raises LauncherError."""
         if self.server.alive:
-            self._pause = 0.0 if age > _HEALTHY_SECONDS else self._pause
+            if time.monotonic() - self._started > _HEALTHY_SECONDS:
+                self._pauses.forget()
             return False
-        if age < self._pause:
+        if not self._pauses.over:
             return False
-        self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        self._pauses.lengthen()
         self.start()
         return True
 

@@ -52,8 +52,15 @@ class Server:
     def spawn(self) -> None:
         """Start the process. It ends with the calling thread (PR_SET_PDEATHSIG), so that thread must outlive it.
 
-        Its own session keeps a Ctrl-C at the terminal away from it: servers stop last, when told to.
+        Its own session keeps a Ctrl-C at the terminal away from it: servers stop last, when told to. Raises
+        LauncherError where the machine has no room for its log or for one more process.
         """
+        try:
+            self._spawn()
+        except OSError as error:
+            raise LauncherError(f"The {self.name} could not be started: {error}.") from error
+
+    def _spawn(self) -> None:
         death = [find_tool("setpriv"), "--pdeathsig", self.signals[0][0].name.removeprefix("SIG")]
         with self.log.open("ab") as log:
             self._log_start = log.tell()

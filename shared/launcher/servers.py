@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
+
+import psycopg
 
 from shared.addresses import socket_folder
 from shared.errors import LauncherError
@@ -57,7 +59,10 @@ class Servers:
         self._context.close()
 
     def tend(self) -> list[str]:
-        """Start again what has died, and return the names of those; a supervisor calls this every second or so."""
+        """Start again what has died, and return the names of those; a supervisor calls this every second or so.
+
+        Raises LauncherError when one cannot be started; the next call tries again.
+        """
         return self._keep(self._revive)
 
     def pids(self) -> dict[str, int | None]:
@@ -76,23 +81,36 @@ class Servers:
             self._servers.append(Postgres(self._home, sockets, logs / "postgres.log", durable=self._durable))
         if redis:
             self._servers.append(Redis(self._home, sockets, logs / "redis.log"))
-        for server in self._servers:
-            server.begin()
-        for server in self._servers:
-            server.wait()
+        _launch(self._servers)
 
     def _revive(self) -> list[str]:
         dead = [server for server in self._servers if not server.server.alive]
-        for server in dead:
-            server.begin()
-        for server in dead:
-            server.wait()
+        _launch(dead)
         return [server.server.name for server in dead]
 
     def _stop(self) -> None:
         for server in reversed(self._servers):
             server.server.stop()
         self._servers.clear()
+
+
+def _launch(servers: Sequence[Postgres | Redis]) -> None:
+    """Start these servers side by side and wait until all of them answer. Raises LauncherError."""
+    for server in servers:
+        with _explained(server):
+            server.begin()
+    for server in servers:
+        with _explained(server):
+            server.wait()
+
+
+@contextmanager
+def _explained(server: Postgres | Redis) -> Iterator[None]:
+    """Turn what a full disk does, or a server that ends while it is asked, into a LauncherError."""
+    try:
+        yield
+    except (OSError, psycopg.Error) as error:
+        raise LauncherError(f"The embedded {server.server.name} could not be started: {error}") from error
 
 
 def _private_sockets(home: Path) -> Path:

@@ -279,6 +279,17 @@ def test_a_broken_data_folder_is_reported_with_the_servers_last_words(own_home):
     assert not running(own_home)
 
 
+def test_what_the_machine_refuses_is_told_of_its_server(tmp_path):
+    socket = addresses.redis_socket(addresses.socket_folder(tmp_path))
+    socket.parent.mkdir(mode=0o700)
+    socket.mkdir()
+    with (
+        pytest.raises(LauncherError, match=f"Redis could not be started: .*{socket}"),
+        Servers(tmp_path, postgres=False),
+    ):
+        pass
+
+
 def test_where_namespaces_are_forbidden_the_message_names_the_setting(tmp_path, monkeypatch):
     forbidding = tmp_path / "unshare"
     forbidding.write_text("#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n")

@@ -9,7 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socket import create_server
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import pytest
@@ -262,19 +262,48 @@ def test_markup_in_a_prompt_is_text():
     assert terminal.shorten("a [bold]cat[/] and more", 12) == r"a \[bold]cat…"
 
 
-def test_a_server_that_cannot_start_again_is_tried_again_and_told_of_once(monkeypatch):
-    class Servers:
-        answers: ClassVar = [LauncherError("Redis did not start."), LauncherError("Redis did not start."), ["Redis"]]
+class Servers:
+    """Servers that fail twice, each time with another log, before they start again."""
 
-        def tend(self):
-            answer = self.answers.pop(0)
-            if isinstance(answer, LauncherError):
-                raise answer
-            return answer
+    def __init__(self) -> None:
+        self.answers = [LauncherError("No Redis:\n10:01"), LauncherError("No Redis:\n10:02"), ["Redis"]]
 
-    told = []
+    def tend(self) -> list[str]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, LauncherError):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def kept(told: list[str], monkeypatch: pytest.MonkeyPatch) -> farm.Farm:
     made = farm.Farm(Settings(), told.append)
     monkeypatch.setattr(made, "_servers", Servers(), raising=False)
+    return made
+
+
+def test_a_server_that_cannot_start_again_is_told_of_once(kept: farm.Farm, told: list[str], monkeypatch):
+    monkeypatch.setattr(parts, "_FIRST_PAUSE_SECONDS", 0.0)
     for _ in range(3):
-        made._tend()
-    assert told == ["Redis did not start. Trying again.", "Redis died; started again."]
+        kept._tend()
+    assert told == ["No Redis:\n10:01 Trying again.", "Redis died; started again."]
+
+
+def test_a_server_that_cannot_start_again_is_not_tried_every_turn(kept: farm.Farm):
+    for _ in range(3):
+        kept._tend()
+    assert len(kept._servers.answers) == 2
+
+
+def test_part_that_cannot_start_again_ends_nothing(part: Part, kept: farm.Farm, told: list[str]):
+    kept._parts = (part,)
+    part.server.log = part.server.log / "no folder"
+    kill(part)
+    for _ in range(3):
+        kept._tend()
+    assert [line.partition(":")[0] for line in told] == ["No Redis", "The part could not be started"]
