@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -26,15 +27,26 @@ class LogFile:
 
     def new_lines(self) -> Iterator[str]:
         """Yield the whole lines that came since the last call."""
-        if self._path.stat().st_size < self._position:
-            self._position, self._rest = 0, b""
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            data = file.read()
-        self._position += len(data)
+        data = self._new_bytes()
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             yield line.decode(errors="replace")
+
+    def _new_bytes(self) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._position:
+                    self._begin_anew()
+                file.seek(self._position)
+                data = file.read()
+        except FileNotFoundError:  # put aside, and its part has not begun another yet
+            self._begin_anew()
+            return b""
+        self._position += len(data)
+        return data
+
+    def _begin_anew(self) -> None:
+        self._position, self._rest = 0, b""
 
 
 def show(folder: Path, parts: tuple[str, ...], *, lines: int, follow: bool, as_json: bool) -> None:

@@ -120,6 +120,17 @@ def test_log_is_read_on_from_whole_lines(tmp_path: Path):
     assert list(log.new_lines()) == ["new"]
 
 
+def test_log_that_is_put_aside_is_read_on_in_the_next_one(tmp_path: Path):
+    path = tmp_path / "api.log"
+    path.write_text("one\n")
+    log = logs.LogFile(path)
+    assert list(log.new_lines()) == ["one"]
+    path.replace(tmp_path / "api.log.1")
+    assert list(log.new_lines()) == []
+    path.write_text("two, longer than one\n")
+    assert list(log.new_lines()) == ["two, longer than one"]
+
+
 def test_large_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(parts, "_LONGEST_LOG_BYTES", 3)
     (tmp_path / "api.log").write_text("four")
