@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -22,6 +23,8 @@ from shared.nearest import nearest
 from shared.tables import NOW, ModelFile, Worker
 
 GONE: Final = "The file is gone."
+_PATIENCE: Final = timedelta(minutes=5)  # in which a disk that is away on one machine may come back
+_REFRESHED: Final = timedelta(minutes=1)
 _TITLE: Final = re.compile(r"(?P<name>.+) \[(?P<hash>[0-9a-f]{10})\]")
 _HASH: Final = re.compile(r"[0-9a-f]{8,64}")
 _ANY: Final = (
@@ -79,6 +82,8 @@ def record(session: Session, scanned: Sequence[Scanned]) -> int:
 
     A file that the scan left to the next one, without an inspection, keeps its row.
     What is gone stays as unusable: its hash is remembered for when its disk is back, and jobs that name it learn why.
+    A scan that saw nothing at all may have looked at a disk that is not mounted: it takes for gone only what no machine
+    has seen for five minutes.
     """
     rows = {file.path: file for file in _rows(session)}
     looked_into = [(seen, seen.inspection) for seen in scanned if seen.inspection]
@@ -91,10 +96,28 @@ def record(session: Session, scanned: Sequence[Scanned]) -> int:
             .on_conflict_do_update(index_elements=[ModelFile.path], set_=columns | {"scanned_at": NOW})
         )
     here = {seen.path for seen in scanned}
-    gone = sorted(path for path, row in rows.items() if path not in here and row.reason != GONE)
-    if gone:
-        session.execute(update(ModelFile).where(ModelFile.path.in_(gone)).values(usable=False, reason=GONE))
-    return len(changed) + len(gone)
+    _refresh(session, here)
+    return len(changed) + _mark_gone(session, here)
+
+
+def is_lately() -> ColumnElement[bool]:
+    """Tell of a model file whether it was last seen, or found gone, so short ago that its disk may only be away."""
+    return ModelFile.scanned_at > func.now() - _PATIENCE
+
+
+def _refresh(session: Session, here: set[str]) -> None:
+    """Note that the files `here` were seen, once a minute."""
+    seen = ModelFile.path.in_(here) & ModelFile.reason.is_distinct_from(GONE)
+    is_old = ModelFile.scanned_at < func.now() - _REFRESHED
+    session.execute(update(ModelFile).where(seen, is_old).values(scanned_at=NOW))
+
+
+def _mark_gone(session: Session, here: set[str]) -> int:
+    gone = ModelFile.path.not_in(here) & ModelFile.reason.is_distinct_from(GONE)
+    if not here:
+        gone &= ~is_lately()
+    marked = update(ModelFile).where(gone).values(usable=False, reason=GONE, scanned_at=NOW)
+    return len(session.scalars(marked.returning(ModelFile.path)).all())
 
 
 def resolve(session: Session, text: str) -> ModelFile:

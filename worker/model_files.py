@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared import scan
+from shared import catalogue, scan
 from shared.database import Sessions, transact
 from shared.errors import ModelFileAway, ModelFileError
 from shared.tables import ModelFile
@@ -30,14 +31,16 @@ class ModelFiles:
     def __init__(self, sessions: Sessions, models: Path) -> None:
         self._sessions = sessions
         self._models = models
+        self._lock = Lock()  # many slots meet a touched file at a time: one of them hashes it
         self._hashed: dict[tuple[Path, tuple[int, int]], str] = {}  # (path, fingerprint) -> SHA-256
 
     def find(self, sha256: str) -> Found:
         """Return the file with this hash; one that was only touched since the scan is hashed here.
 
-        Raises ModelFileAway when the catalogue has it and this machine does not, else ModelFileError.
+        Raises ModelFileAway when the catalogue has it and this machine does not, or when it was found gone only lately:
+        another machine may find it again. Else ModelFileError.
         """
-        rows = transact(self._sessions, lambda session: _rows(session, sha256))
+        rows, may_return = transact(self._sessions, lambda session: _rows(session, sha256))
         for row in rows:
             if _fingerprint(self._models / row.path) == (row.size, row.mtime_ns):
                 return self._found(row)
@@ -45,7 +48,7 @@ class ModelFiles:
             if self._sha256(self._models / row.path) == sha256:
                 return self._found(row)
         names = ", ".join(row.path for row in rows) or f"the checkpoint {sha256[:10]}"
-        kind = ModelFileAway if any(row.usable for row in rows) else ModelFileError
+        kind = ModelFileAway if may_return else ModelFileError
         raise kind(f"{names} is not in {self._models} of {socket.gethostname()} as it was when the job was submitted")
 
     def _found(self, row: ModelFile) -> Found:
@@ -58,13 +61,18 @@ class ModelFiles:
             return None
         key = (path, fingerprint)
         try:
-            return self._hashed.get(key) or self._hashed.setdefault(key, scan.sha256(path))
+            with self._lock:
+                return self._hashed.get(key) or self._hashed.setdefault(key, scan.sha256(path))
         except OSError:
             return None
 
 
-def _rows(session: Session, sha256: str) -> list[ModelFile]:
-    return list(session.scalars(select(ModelFile).where(ModelFile.sha256 == sha256).order_by(ModelFile.path)))
+def _rows(session: Session, sha256: str) -> tuple[list[ModelFile], bool]:
+    """Return the files of this hash, and whether one of them may be here, or be back, before long."""
+    may_return = ModelFile.usable | ((ModelFile.reason == catalogue.GONE) & catalogue.is_lately())
+    query = select(ModelFile, may_return).where(ModelFile.sha256 == sha256).order_by(ModelFile.path)
+    found = session.execute(query).all()
+    return [row for row, _ in found], any(may for _, may in found)
 
 
 def _fingerprint(path: Path) -> tuple[int, int] | None:

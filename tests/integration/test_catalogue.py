@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from sqlalchemy import update
 
 from shared import catalogue
 from shared.catalogue import GONE, Inspection, Scanned
 from shared.database import transact
 from shared.errors import Refused
+from shared.tables import ModelFile
 from tests.integration.queueing import Farmhand
 
 GOOD = Inspection("checkpoint", "sd1", 512)
@@ -21,6 +25,17 @@ def scanned(name: str, sha256: str | None = None, inspection: Inspection | None 
 @pytest.fixture
 def record(sessions):
     return lambda *files: transact(sessions, lambda session: catalogue.record(session, files))
+
+
+@pytest.fixture
+def age(sessions):
+    """Lets time pass for what the scans have noted."""
+
+    def pass_by(**time: float) -> None:
+        back = update(ModelFile).values(scanned_at=ModelFile.scanned_at - timedelta(**time))
+        transact(sessions, lambda session: session.execute(back))
+
+    return pass_by
 
 
 @pytest.fixture
@@ -54,14 +69,27 @@ def test_only_what_changed_is_written(record):
 
 
 def test_a_file_that_is_gone_leaves_the_list_but_its_hash_is_remembered(record, entries, sessions):
-    record(scanned("alpha"))
-    assert record() == 1
-    assert record() == 0
-    assert entries() == []
-    (remembered,) = transact(sessions, catalogue.remembered)
+    record(scanned("alpha"), scanned("beta"))
+    assert record(scanned("beta")) == 1
+    assert record(scanned("beta")) == 0
+    assert [file.name for file in entries()] == ["beta"]
+    remembered, _ = transact(sessions, catalogue.remembered)
     assert (remembered.sha256, remembered.inspection) == ("a" * 64, None)
+    record(scanned("alpha"), scanned("beta"))
+    assert [file.usable for file in entries()] == [True, True]
+
+
+def test_a_scan_that_saw_nothing_at_all_believes_it_only_when_no_machine_has_seen_more(record, entries, age):
     record(scanned("alpha"))
+    assert record() == 0
+    age(minutes=4)
+    record(scanned("alpha", inspection=None))  # another machine, whose disk is there
+    age(minutes=4)
+    assert record() == 0
     assert [file.usable for file in entries()] == [True]
+    age(minutes=2)
+    assert record() == 1
+    assert entries() == []
 
 
 SHA = "abcdef0123" + "4" * 54
@@ -119,8 +147,8 @@ def test_farm_without_a_usable_one_says_what_to_do(record, resolve, sessions):
 
 
 def test_one_that_is_gone_is_refused_with_that(record, resolve):
-    record(scanned("sea"))
-    record()
+    record(scanned("sea"), scanned("other"))
+    record(scanned("other"))
     assert GONE in refusal(resolve, "sea").message
 
 

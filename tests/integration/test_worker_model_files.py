@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
 
 import pytest
+from sqlalchemy import update
 
 from shared import catalogue
+from shared import scan as scans
 from shared.catalogue import Inspection
 from shared.database import transact
 from shared.errors import ModelFileAway, ModelFileError
 from shared.scan import scan
+from shared.tables import ModelFile
 from worker.model_files import ModelFiles
 
 
@@ -44,10 +50,34 @@ def test_a_checkpoint_that_is_gone_for_the_farm_too_cannot_be_used(settings, ses
     files = ModelFiles(sessions, settings.models)
     with pytest.raises(ModelFileAway):
         files.find(file.sha256)
-    transact(sessions, lambda session: catalogue.record(session, []))
-    with pytest.raises(ModelFileError) as gone:
-        files.find(file.sha256)
+    for expected in (ModelFileAway, ModelFileError):  # nothing found may mean no disk; found gone, it may come back
+        age(sessions)
+        transact(sessions, lambda session: catalogue.record(session, []))
+        with pytest.raises(ModelFileError) as gone:
+            files.find(file.sha256)
+        assert type(gone.value) is expected
     assert not gone.value.retryable
+
+
+def age(sessions):
+    """Let what the scans noted lie six minutes back."""
+    back = update(ModelFile).values(scanned_at=ModelFile.scanned_at - timedelta(minutes=6))
+    transact(sessions, lambda session: session.execute(back))
+
+
+def test_slots_that_meet_a_touched_checkpoint_hash_it_once(settings, sessions, file, monkeypatch):
+    os.utime(settings.models / file.path)
+    files, hashed, together = ModelFiles(sessions, settings.models), [], Barrier(4)
+    hash_file = scans.sha256
+    monkeypatch.setattr(scans, "sha256", lambda path: hashed.append(path) or hash_file(path))
+
+    def find(_):
+        together.wait(10)
+        return files.find(file.sha256).name
+
+    with ThreadPoolExecutor(4) as slots:
+        assert set(slots.map(find, range(4))) == {"demo"}
+    assert len(hashed) == 1
 
 
 def test_an_unknown_hash_is_named(settings, sessions):

@@ -55,13 +55,13 @@ def save(weights: dict[str, torch.Tensor], path: Path, figures: str) -> None:
 
 
 def test_a_file_that_is_gone_leaves_the_catalogue(worker, sessions):
-    path = worker.settings.models / "broken.ckpt"
-    path.write_bytes(b"")
+    for name in ("broken", "other"):
+        (worker.settings.models / f"{name}.ckpt").write_bytes(b"")
     scan = Scan(worker)
     scan.turn()
-    path.unlink()
+    (worker.settings.models / "broken.ckpt").unlink()
     scan.turn()
-    assert entries(sessions) == []
+    assert [file.name for file in entries(sessions)] == ["other"]
 
 
 def test_while_the_models_folder_is_away_the_catalogue_stays(worker, sessions, tmp_path: Path):
@@ -69,5 +69,8 @@ def test_while_the_models_folder_is_away_the_catalogue_stays(worker, sessions, t
     scan = Scan(worker)
     scan.turn()
     worker.settings.models.rename(tmp_path / "away")
+    scan.turn()
+    assert [file.name for file in entries(sessions)] == ["broken"]
+    worker.settings.models.mkdir()  # an empty place where the disk would be mounted
     scan.turn()
     assert [file.name for file in entries(sessions)] == ["broken"]
