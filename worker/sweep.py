@@ -29,9 +29,17 @@ class Sweep:
         try:
             if not worker.redis.set(_KEY, worker.name, nx=True, ex=int(SECONDS) - 60):
                 return
-            swept = sweep(worker.sessions, worker.storage)
+            swept = self._sweep()
         except (RedisError, StorageError, Unavailable) as error:
             log.info("sweep put off", worker=worker.id, reason=str(error))
             return
         if swept:
             log.info("pictures of deleted jobs removed", worker=worker.id, jobs=swept)
+
+    def _sweep(self) -> list[int]:
+        """Sweep; where that fails, the hour is free again for whoever comes next."""
+        try:
+            return sweep(self._worker.sessions, self._worker.storage)
+        except (StorageError, Unavailable):
+            self._worker.redis.delete(_KEY)
+            raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.database import transact
+from shared.errors import StorageError
 from shared.queue import moves
 from shared.storage import job_prefix, key
 from shared.sweep import sweep
@@ -40,3 +41,17 @@ def test_one_worker_sweeps_for_all_within_an_hour(worker, sessions, job_factory)
         worker.storage.put(picture(gone), b"picture")
         Sweep(worker).turn()
         assert worker.storage.exists(picture(gone)) is is_left
+
+
+def test_a_sweep_that_failed_leaves_the_hour_to_the_next_one(worker, sessions, job_factory, monkeypatch):
+    def away():
+        raise StorageError("no route")
+
+    gone = job_factory()
+    transact(sessions, lambda session: moves.delete(session, gone.id))
+    worker.storage.put(picture(gone), b"picture")
+    with monkeypatch.context() as storage:
+        storage.setattr(worker.storage, "jobs", away)
+        Sweep(worker).turn()
+    Sweep(worker).turn()
+    assert not worker.storage.exists(picture(gone))
