@@ -43,7 +43,7 @@ class EngineCard:
         self._files = ModelFiles(sessions, settings.models)
         self._residency: Residency[Weights] = Residency(self._load, settings.resident_checkpoints, on_change)
         self._on_change = on_change
-        self._loading = ""
+        self._loading: dict[str, str] = {}  # SHA-256 -> phase; two may load at a time
         self._engine_phase = ""
         self._engine = Engine(self._device, on_phase=self._note_phase)
         self._engine.start()
@@ -64,7 +64,7 @@ class EngineCard:
         return self._residency.resident()
 
     def phase(self) -> str:
-        return self._loading or self._engine_phase
+        return next(iter(tuple(self._loading.values())), self._engine_phase)
 
     def stop(self) -> None:
         self._engine.stop()
@@ -95,12 +95,12 @@ class EngineCard:
     def _load(self, sha256: str) -> Weights:
         """Load a checkpoint off the engine's thread: the steps of others go on meanwhile."""
         found = self._files.find(sha256)
-        self._loading = self._load_phase(found)
+        self._loading[sha256] = self._load_phase(found)
         self._on_change()
         try:
             weights = checkpoints.load(found.path, self._device, self._dtype)
         finally:
-            self._loading = ""
+            del self._loading[sha256]
         log.info("checkpoint loaded", checkpoint=found.name, sha256=sha256, bytes=weights.bytes)
         return weights
 

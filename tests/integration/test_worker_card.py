@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Event
 
 import pytest
 
 from shared import catalogue
 from shared.catalogue import Inspection
 from shared.database import transact
+from shared.errors import ModelFileError
 from shared.events import Progress
 from shared.params import RenderParams
 from shared.queue.claim import Claim
 from shared.scan import scan
 from tests.checkpoints import NATIVE_SIZE, write_tiny
+from tests.waiting import until
 from worker.card import EngineCard
 from worker.cards import Address
 from worker.carried import Cancellation
+from worker.engine import checkpoints
 from worker.pictures import Pixels
 from worker.progress import Watch
 
@@ -77,6 +83,33 @@ def test_a_claim_becomes_a_picture_and_whoever_watches_is_told_how(card, claim, 
     assert LOADING.fullmatch(loading.phase)
     assert [(told.phase, told.step, told.steps) for told in rest] == [("steps", step, 5) for step in range(6)]
     assert [make().shape for make in seen.previews] == [(8, 8, 3)] * 2  # after steps 2 and 4: the 5th is the picture
+
+
+def test_a_card_that_loads_two_checkpoints_tells_of_the_other_when_one_is_there(
+    card, claim, settings, sessions, monkeypatch
+):
+    (settings.models / "other.safetensors").write_bytes(b"weights")
+    seen = scan(settings.models, [], lambda _: Inspection("checkpoint", "sd1", NATIVE_SIZE))
+    transact(sessions, lambda session: catalogue.record(session, seen))
+    gates = {one.name: Event() for one in seen}
+    started = []
+
+    def load(path, *_):
+        started.append(path.stem)
+        gates[path.stem].wait(10)
+        raise ModelFileError("no weights")
+
+    monkeypatch.setattr(checkpoints, "load", load)
+    with ThreadPoolExecutor() as slots:
+        renders = {}
+        for one in seen:
+            mine = replace(claim, checkpoint=one.sha256)
+            renders[one.name] = slots.submit(card.render, mine, Seen().watch(mine), Cancellation())
+        until(lambda: len(started) == 2)
+        for name, is_loading in (("tiny", True), ("other", False)):
+            gates[name].set()
+            assert isinstance(renders[name].exception(10), ModelFileError)
+            assert card.phase().startswith("loading checkpoint other") is is_loading
 
 
 def test_a_resident_checkpoint_is_not_loaded_again(card, claim):
