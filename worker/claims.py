@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Final
 
@@ -30,7 +31,7 @@ class Claims:
         self._lock = Lock()
         self._taken_at = 0.0
         self._since: list[Claim] = []  # claimed here after the snapshot was taken
-        self._avoided: dict[str, float] = {}  # checkpoint -> monotonic time until which it is left to others
+        self._avoided: dict[str | Lane, float] = {}  # checkpoint or lane -> monotonic time until which others have it
 
     def next(self) -> Claim | None:
         """Claim an image; asks for a snapshot taken now before it says that there is none. Raises Unavailable."""
@@ -42,7 +43,7 @@ class Claims:
 
     def avoid(self, checkpoint: str) -> None:
         """Leave images of `checkpoint` to others for a while: it is not on this machine."""
-        self._avoided[checkpoint] = time.monotonic() + _AVOIDED_SECONDS
+        self._avoid(checkpoint)
 
     def better_worker(self) -> int | None:
         """Return a worker with room to which the policy leaves a lane that is not for this one now."""
@@ -76,7 +77,14 @@ class Claims:
             if len(lanes) > 1:
                 return next(filter(None, (self._take([lane]) for lane in lanes)), None)
             log.warning("job not understood: left to others", worker=me.id, lane=lanes[0], reason=str(error))
+            self._avoid(_whatever_its_head(lanes[0]))
             return None
+
+    def _avoid(self, what: str | Lane) -> None:
+        now = time.monotonic()
+        with self._lock:
+            still = {avoided: until for avoided, until in self._avoided.items() if until > now}
+            self._avoided = still | {what: now + _AVOIDED_SECONDS}
 
     def _snapshot(self, max_age: float) -> Snapshot:
         seen = snapshot.current(self._worker.sessions, self._worker.redis, max_age=max_age)
@@ -86,9 +94,12 @@ class Claims:
         return seen
 
     def _ranked(self, seen: Snapshot) -> list[Lane]:
-        now = time.monotonic()
-        lanes = [lane for lane in seen.lanes if self._avoided.get(lane.checkpoint, now) <= now]
+        lanes = [lane for lane in seen.lanes if not self._is_avoided(lane)]
         return policy.rank(lanes, self._farm(seen.farm), self._worker.as_policy_sees_it())
+
+    def _is_avoided(self, lane: Lane) -> bool:
+        now, avoided = time.monotonic(), self._avoided
+        return any(avoided.get(what, now) > now for what in (lane.checkpoint, _whatever_its_head(lane)))
 
     def _farm(self, farm: Farm) -> Farm:
         with self._lock:
@@ -96,3 +107,7 @@ class Claims:
         for taken in since:
             farm = farm.after(taken.owner, taken.cost)
         return farm
+
+
+def _whatever_its_head(lane: Lane) -> Lane:
+    return replace(lane, head=0, queued_at=0.0)

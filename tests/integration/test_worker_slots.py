@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 from io import BytesIO
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image as Picture
@@ -16,7 +17,7 @@ from shared.storage import key
 from shared.tables import Job
 from tests.waiting import until
 from tests.workers import images, made, states
-from worker import results
+from worker import claims, results
 from worker.claims import Claims
 from worker.progress import Reporter
 from worker.slots import Slots
@@ -140,6 +141,21 @@ def test_a_job_of_a_younger_farm_is_left_to_others(slots, sessions, job_factory)
     slots.spend(was_passed=False)
     assert states(sessions) == ["queued", "succeeded"]
     assert images(sessions, younger.id)[0].attempt == 0
+
+
+def test_a_lane_that_was_not_understood_is_tried_again_only_after_a_while(
+    worker, sessions, job_factory, monkeypatch, capsys
+):
+    job_factory(count=2)
+    transact(sessions, lambda session: session.execute(update(Job).values(params=Job.params.concat({"mood": "blue"}))))
+    mine, clock = Claims(worker), [1000.0]
+    monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    assert mine.has_some()
+    assert [mine.next(), mine.next()] == [None, None]
+    assert not mine.has_some()
+    assert capsys.readouterr().out.count("not understood") == 1
+    clock[0] += 31
+    assert mine.has_some()
 
 
 def test_a_checkpoint_that_is_not_here_is_left_to_others_for_a_while(worker, slots, sessions, job_factory, monkeypatch):
