@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,32 +16,43 @@ from shared.storage import Storage
 
 log = structlog.get_logger(__name__)
 
-OK = "ok"
+OK: Final = "ok"
+_OTHERWISE: Final = {
+    "database": "does not answer",
+    "migrations": "the tables are not seen to be this version's: run `farm db upgrade` while the database answers",
+    "storage": "takes no pictures; the log says why",
+    "redis": "Redis does not answer: what runs is finished, what waits starts when it is back",
+}
 
 
-def look(factory: Sessions, storage: Storage, events: Events) -> dict[str, str]:
-    """Return `ok` for each part, or what is wrong with it. Stores and deletes an object."""
-    return {
-        "database": _tell(lambda: probe(factory), "does not answer"),
-        "migrations": _tell(
-            lambda: _check_tables(factory),
-            "the tables are not seen to be this version's: run `farm db upgrade` while the database answers",
-        ),
-        "storage": _tell(storage.check, "takes no pictures; the log says why"),
-        "redis": _tell(
-            lambda: _check_redis(events),
-            "Redis does not answer: what runs is finished, what waits starts when it is back",
-        ),
-    }
+class Readiness:
+    """Looks at each part; the log hears of one when it goes and when it is back. One thread at a time."""
 
+    def __init__(self, factory: Sessions, storage: Storage, events: Events) -> None:
+        self._checks: dict[str, Callable[[], object]] = {
+            "database": lambda: probe(factory),
+            "migrations": lambda: _check_tables(factory),
+            "storage": storage.check,
+            "redis": lambda: _check_redis(events),
+        }
+        self._missing: set[str] = set()
 
-def _tell(check: Callable[[], object], otherwise: str) -> str:
-    try:
-        check()
-    except (FarmError, SQLAlchemyError, OSError) as error:
-        log.warning("a part is not ready", says=otherwise, reason=str(error))
-        return otherwise
-    return OK
+    def look(self) -> dict[str, str]:
+        """Return `ok` for each part, or what is wrong with it. Stores and deletes an object."""
+        return {part: self._tell(part, check) for part, check in self._checks.items()}
+
+    def _tell(self, part: str, check: Callable[[], object]) -> str:
+        try:
+            check()
+        except (FarmError, SQLAlchemyError, OSError) as error:
+            if part not in self._missing:
+                self._missing.add(part)
+                log.warning("a part is not ready", part=part, reason=str(error))
+            return _OTHERWISE[part]
+        if part in self._missing:
+            self._missing.remove(part)
+            log.info("a part is ready again", part=part)
+        return OK
 
 
 def _check_tables(factory: Sessions) -> None:

@@ -9,8 +9,8 @@ from typing import Final, cast
 from flask import current_app
 from sqlalchemy import Engine
 
-from api import readiness
 from api.kept import Kept
+from api.readiness import Readiness
 from shared.database import Sessions, connect, sessions, transact
 from shared.events import Events
 from shared.queue import views
@@ -60,7 +60,7 @@ def join(settings: Settings) -> Services:
         tickets=Tickets(celery_app(settings.redis)),
         streams=BoundedSemaphore(min(settings.max_streams, settings.api_threads // 2)),
         waits=BoundedSemaphore(max(settings.api_threads // 4, 1)),
-        readiness=Kept(lambda: readiness.look(factory, storage, events), READINESS_SECONDS),
+        readiness=Kept(Readiness(factory, storage, events).look, READINESS_SECONDS),
         picture_bytes=Kept(lambda: transact(factory, views.picture_bytes), PICTURE_BYTES_SECONDS),
     )
 

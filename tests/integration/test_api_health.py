@@ -7,7 +7,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from api.app import create_app
+from api.readiness import OK, Readiness
 from api.services import EXTENSION
+from shared.errors import StorageError
 from tests.integration.queueing import Farmhand
 
 
@@ -83,11 +85,18 @@ def test_farm_that_cannot_store_is_not_ready_and_only_its_log_says_why(elsewhere
     assert "storing check-" in capsys.readouterr().out
 
 
-def test_many_who_ask_at_once_whether_it_is_ready_cost_one_look(client, services, monkeypatch):
-    looks = []
-    monkeypatch.setattr(type(services.storage), "check", lambda _: looks.append("looked"))
-    assert {client.get("/readyz").status_code for _ in range(5)} == {200}
-    assert looks == ["looked"]
+def test_a_part_that_stays_away_is_logged_when_it_goes_and_when_it_is_back(services, monkeypatch, capsys):
+    answers = iter([StorageError("no route")] * 3 + [None] * 2)
+
+    def check(_):
+        if answer := next(answers):
+            raise answer
+
+    monkeypatch.setattr(type(services.storage), "check", check)
+    readiness = Readiness(services.sessions, services.storage, services.events)
+    assert [readiness.look()["storage"] == OK for _ in range(5)] == [False, False, False, True, True]
+    logged = capsys.readouterr().out
+    assert [logged.count(line) for line in ("not ready", "no route", "ready again")] == [1, 1, 1]
 
 
 def test_numbers_tell_what_waits_and_runs(client, job_factory, sessions):
