@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -72,6 +73,19 @@ def ended(url: str, job_id: int) -> dict:
         return found if found["state"] in {"succeeded", "failed", "cancelled"} else None
 
     return until(look, 120, f"the end of job {job_id}")
+
+
+def whole_family(pid: int) -> dict[int, str]:
+    """Return the farm's processes once both servers and the worker's are among them."""
+    found = farms.family(pid)
+    parts = {"postgres", "redis-server"} <= set(found.values()) and any(is_worker(child) for child in found)
+    return found if parts else {}
+
+
+def is_worker(pid: int) -> bool:
+    with suppress(OSError):  # it ended meanwhile
+        return b"--card" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def pixels(data: bytes) -> bytes:
@@ -208,7 +222,7 @@ def test_render_without_a_farm_starts_one_and_stops_it(environ: dict[str, str], 
     """What `make render` does in a fresh clone: all of it for one picture, and nothing left."""
     fresh = environ | {"FARM_HOME": str(tmp_path / "home")}
     client = farms.start(fresh, "render", "--seed=7", "--steps=4", f"--out={tmp_path}", "--", RENDER["prompt"])
-    processes = until(lambda: farms.family(client.pid), 60, "the farm's processes")
+    processes = until(lambda: whole_family(client.pid), farms.START_SECONDS, "the farm's processes")
     out, _ = client.communicate(timeout=200)
     assert client.returncode == 0, out
     path, page, seed = out.splitlines()
