@@ -117,7 +117,8 @@ class Settings(BaseModel):
     gpus: str = Field("all", description="What this machine's workers use: all, 0,2, cpu, or cpu:2 for two on the CPU.")
     slots: int = Field(0, ge=0, description="Images that a worker carries at once; 0: as many as suit its card.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Number format of the weights; auto: float16 on a card, float32 on the CPU."
+        "auto",
+        description="Format of the weights: float32, bfloat16, float16; auto: float16 on a card, float32 on the CPU.",
     )
     preview_steps: int = Field(4, ge=0, description="A preview every so many steps; 0: none.")
     resident_checkpoints: int = Field(2, ge=1, description="Checkpoints that one worker keeps in memory.")
@@ -128,8 +129,10 @@ class Settings(BaseModel):
     look_seconds: float = Field(1, gt=0, description="How often an idle worker looks for images without a ticket.")
     grace_seconds: float = Field(60, ge=0, description="How long a stopping worker may finish what it has.")
     rescan_seconds: float = Field(10, gt=0, description="How often a worker rescans the models folder.")
-    log_format: Literal["console", "json"] = Field("console", description="How logs are written.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    log_format: Literal["console", "json"] = Field("console", description="How logs are written: console or json.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is logged: debug, info, warning or error."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
