@@ -39,6 +39,7 @@ def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a farm with one key, one checkpoint and one ready worker; the tests of this file share it."""
     folder = tmp_path_factory.mktemp("farm")
     (folder / "models").mkdir()
+    (folder / "models" / "broken.safetensors").touch()  # a scan that finds nothing at all changes nothing
     with fresh_database(home) as url:
         environ = clean_environment() | {
             "FARM_HOME": str(folder),
@@ -55,7 +56,7 @@ def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _await_worker(url: str) -> None:
-    """Wait for a worker that has found the models folder empty, then give it a checkpoint: its card needs no file."""
+    """Wait for a worker that has scanned the models folder, then give it a checkpoint: its card needs no file."""
     engine = database.connect(url)
     sessions = database.sessions(engine)
     _catalogue(sessions, "gone")
