@@ -16,21 +16,20 @@ from shared import database
 from shared.queue import reap
 from shared.tables import History, Image, Job
 
-IMAGES = 300
+IMAGES = 900  # more than all of them end before the last kill
 KILLS = 4
 
 
 @pytest.fixture
 def claimers(database_url):
-    """Starts claimers, each a process of its own, and returns the process and its worker id once it has registered."""
+    """Starts claimers at once, each a process of its own; returns each and its worker id once all have registered."""
     started = []
 
-    def start():
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.claimer", database_url], stdout=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        return process, int(process.stdout.readline())
+    def start(count):
+        command = [sys.executable, "-m", "tests.chaos.claimer", database_url]
+        fresh = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        started.extend(fresh)
+        return [(process, int(process.stdout.readline())) for process in fresh]
 
     yield start
     for process in started:
@@ -61,11 +60,9 @@ def succeeded(sessions):
 def test_every_image_succeeds_once_whoever_is_killed(sessions, job_factory, claimers):
     chance = random.Random(20)
     jobs = [job_factory(owner=owner, count=IMAGES // 3).id for owner in ("ann", "bob", "eve")]
-    survivor, _ = claimers()
 
-    for _ in range(KILLS):
-        victim, worker_id = claimers()
-        time.sleep(chance.uniform(0, 0.3))  # a moment of no meaning: that is the test
+    for victim, worker_id in claimers(KILLS):
+        time.sleep(chance.uniform(0, 0.1))  # a moment of no meaning: that is the test
         cut_a_connection(sessions)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
@@ -73,6 +70,7 @@ def test_every_image_succeeds_once_whoever_is_killed(sessions, job_factory, clai
             sessions, lambda session, dead=worker_id: reap.bury(session, dead, reason="killed", strike=False)
         )
 
+    [(survivor, _)] = claimers(1)
     assert survivor.wait(120) == 0
     assert succeeded(sessions) == IMAGES
     with sessions() as session:
