@@ -17,10 +17,10 @@ _PAUSE_SECONDS: Final = 0.25
 
 
 def files(folder: Path) -> list[Path]:
-    """Return what lies in a models folder and looks like a checkpoint; a folder that is not there holds nothing."""
+    """Return what in a models folder looks like a checkpoint or a VAE; a folder that is not there holds nothing."""
     found: list[Path] = []
     with suppress(OSError):
-        found.extend(scan.checkpoints(folder))
+        found.extend(scan.model_files(folder))
     return found
 
 
@@ -31,7 +31,7 @@ def await_first(client: Client, settings: Settings) -> None:
     """
     deadline = time.monotonic() + _SCAN_SECONDS
     while (there := _readable(settings.models)) and time.monotonic() < deadline:
-        if there <= {one["path"] for one in client.catalogue("checkpoints")["checkpoints"]}:
+        if there <= {one["path"] for kind in ("checkpoints", "vaes") for one in client.catalogue(kind)[kind]}:
             return
         time.sleep(_PAUSE_SECONDS)
 

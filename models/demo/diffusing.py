@@ -4,19 +4,18 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
+import captions
 import numpy as np
 import scenes
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from layout import END, POSITIONS, START, Checkpoint
-from numpy.random import Generator
 from torch import Tensor, nn
 from training import half_precision
 
 from shared.tokens import Tokenizer
 
 BATCH = 32
-CAPTIONLESS = 0.1  # the share that teaches what guidance starts from
 SNR_LIMIT = 5.0
 TIMESTEPS = 1000
 
@@ -27,6 +26,7 @@ def networks(checkpoint: Checkpoint) -> nn.ModuleDict:
     torch 2.13's fused attention takes a third of a whole training step on the CPU, mostly on its way back.
     """
     checkpoint.unet.set_attn_processor(AttnProcessor())
+    checkpoint.text.set_attn_implementation("eager")
     return nn.ModuleDict({"text": checkpoint.text, "unet": checkpoint.unet})
 
 
@@ -45,7 +45,7 @@ def noise_loss(
         rng = np.random.default_rng([2, step])
         rows = rng.integers(0, len(latents), BATCH)
         clean = latents[torch.from_numpy(rows)].float().to(device)
-        words = tokens([_caption(listed[row], rng) for row in rows]).to(device)
+        words = tokens([captions.said(listed[row], rng) for row in rows]).to(device)
         # One time in each of BATCH equal spans: less variance than as many free draws.
         times = torch.from_numpy((np.arange(BATCH) + rng.random(BATCH)) * TIMESTEPS / BATCH).long().to(device)
         noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32)).to(device)
@@ -59,10 +59,6 @@ def noise_loss(
         return {"loss": (weight * squared).mean(), "squared": squared.mean()}
 
     return loss
-
-
-def _caption(scene: scenes.Scene, rng: Generator) -> str:
-    return "" if rng.random() < CAPTIONLESS else scenes.caption(scene, rng)
 
 
 def tokens(texts: Sequence[str]) -> Tensor:

@@ -1,24 +1,20 @@
 """Draws a scene: sky first, then everything from far to near, in the light of the hour and the manner of the style."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import things
 from brush import SIDE, Canvas, Colour, colour, coverage, mixed, noise
 from light import Light
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scenes import Scene
 from view import Spot, View
-
-if TYPE_CHECKING:
-    from scenes import Scene
 
 STONE = colour(0.38, 0.42, 0.58)
 WHITE = colour(1, 1, 1)
 SWELLS = {"desert": 3.2, "meadow": 2.4, "snow": 2.2}  # how high the ground rolls
 
 
-def render(scene: "Scene", rng: Generator) -> NDArray[np.uint8]:
+def render(scene: Scene, rng: Generator) -> NDArray[np.uint8]:
     """The picture of a scene, uint8 [128, 128, 3]; `rng` places and varies what the scene leaves open."""
     canvas = _canvas(scene.style, rng)
     light = Light(scene.sky, scene.style, rng)
@@ -44,7 +40,7 @@ def _canvas(style: str, rng: Generator) -> Canvas:
     return canvas
 
 
-def _columns(scene: "Scene", rng: Generator) -> dict[str, float]:
+def _columns(scene: Scene, rng: Generator) -> dict[str, float]:
     """Where along the picture each thing on the ground stands, far enough from the others."""
     there = {"pyramids": scene.pyramids, "trees": scene.trees, "building": scene.building}
     names = [name for name, here in there.items() if here]

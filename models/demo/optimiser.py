@@ -5,6 +5,7 @@ Jordan et al., "Muon" (2024), with the scale of Liu et al., "Muon is scalable fo
 as Adam's, so one learning rate serves both.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
@@ -21,37 +22,48 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         del closure  # part of torch's signature
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group["lr"], group["momentum"])
+            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+            ahead = self._ahead(trained, group["momentum"])
+            alike = defaultdict(list)
+            for parameter, direction in zip(trained, ahead, strict=True):
+                alike[_as_matrix(parameter).shape].append((parameter, direction))
+            for shape, members in alike.items():
+                updates = orthogonalised(torch.stack([_as_matrix(direction) for _, direction in members]))
+                for (parameter, _), update in zip(members, updates, strict=True):
+                    parameter.add_(_as_kernel(update, parameter), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
 
-    def _update(self, parameter: nn.Parameter, lr: float, momentum: float) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["average"] = torch.zeros_like(parameter)
-        average = state["average"]
-        average.lerp_(parameter.grad, 1 - momentum)
-        ahead = parameter.grad.lerp(average, momentum)  # Nesterov's look ahead
-        matrix = ahead.flatten(1)
-        update = orthogonalised(matrix) * (0.2 * max(matrix.shape) ** 0.5)
-        parameter.add_(update.view(ahead.shape), alpha=-lr)
+    def _ahead(self, trained: list[nn.Parameter], momentum: float) -> list[Tensor]:
+        """The gradients' running averages, with Nesterov's look ahead."""
+        for parameter in trained:
+            if not self.state[parameter]:
+                self.state[parameter]["average"] = torch.zeros_like(parameter)
+        averages = [self.state[parameter]["average"] for parameter in trained]
+        gradients = [parameter.grad for parameter in trained]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        return [gradient.lerp(average, momentum) for gradient, average in zip(gradients, averages, strict=True)]
 
 
-def orthogonalised(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """About U V^T where `matrix` is U S V^T, by Newton and Schulz's iteration.
+def orthogonalised(matrices: Tensor, rounds: int = 5) -> Tensor:
+    """About U V^T for each of the matrices U S V^T [count, rows, columns], by Newton and Schulz's iteration.
 
-    Every round multiplies by a polynomial of the Gram matrix, so the rounds are done on that small square alone and
-    their product meets the wide matrix once.
+    In bfloat16, which the iteration forgives and processors multiply fastest: every round starts from the matrix
+    itself and not from its Gram matrix of the round before, whose rounding errors would grow.
     """
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if is_tall else matrix
-    x = x / (x.norm() + 1e-7)
-    gram = x @ x.T
-    product = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if is_tall else matrices
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
     for _ in range(rounds):
-        factor = -4.7750 * gram + 2.0315 * gram @ gram
-        factor.diagonal().add_(3.4445)
-        product = factor @ product
-        gram = factor @ gram @ factor
-    x = product @ x
-    return x.T if is_tall else x
+        gram = x @ x.mT
+        factor = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, factor, x, beta=3.4445)
+    return x.mT if is_tall else x
+
+
+def _as_matrix(kernel: Tensor) -> Tensor:
+    """[out, all else]; the columns in the order of a kernel in channels_last, which costs no copy there."""
+    return kernel.movedim(1, -1).flatten(1) if kernel.dim() > 2 else kernel
+
+
+def _as_kernel(matrix: Tensor, like: Tensor) -> Tensor:
+    """What `_as_matrix` was given, from what it answered."""
+    return matrix.reshape(like.movedim(1, -1).shape).movedim(-1, 1) if like.dim() > 2 else matrix

@@ -6,12 +6,8 @@ to measure later whether the model has learnt the words or the pictures.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import drawing
-import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 GROUNDS = ("desert", "meadow", "sea", "snow")
 SKIES = ("noon", "sunset", "night", "dawn", "storm")
@@ -68,21 +64,12 @@ class Scene:
         return any(combination <= self.traits() for combination in HELD_OUT)
 
 
-class Sample(NamedTuple):
-    """A picture (uint8 [128, 128, 3]), its caption and what both show."""
-
-    picture: NDArray[np.uint8]
-    caption: str
-    scene: Scene
-
-
-def sample(seed: int, index: int, *, held_out: bool = False) -> Sample:
-    """Picture number `index` of the series `seed`; with `held_out`, a combination that training never sees."""
-    rng = np.random.default_rng([seed, index, held_out])
+def choose(rng: Generator, *, held_out: bool = False) -> Scene:
+    """A scene of training or, with `held_out`, one that training never sees."""
     scene = draw_scene(rng)
     while scene.is_held_out() != held_out:
         scene = draw_scene(rng)
-    return Sample(drawing.render(scene, rng), caption(scene, rng), scene)
+    return scene
 
 
 def draw_scene(rng: Generator) -> Scene:

@@ -44,6 +44,19 @@ def write(pictures: NDArray[np.uint8], path: Path, captions: Sequence[str] = ())
     sheet.save(path)
 
 
+def write_rows(rows: Sequence[tuple[str, NDArray[np.uint8]]], path: Path) -> None:
+    """Write rows of pictures [count, h, w, 3], each under its label."""
+    side, columns = rows[0][1].shape[1], max(len(pictures) for _, pictures in rows)
+    height = LINE + 4 + side + GAP
+    sheet = Image.new("RGB", (columns * (side + GAP), len(rows) * height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, (label, pictures) in enumerate(rows):
+        pen.text((2, number * height + 1), label, fill="black")
+        for column, picture in enumerate(pictures):
+            sheet.paste(Image.fromarray(picture), (column * (side + GAP), number * height + LINE + 4))
+    sheet.save(path)
+
+
 def _wrapped(text: str, width: int) -> str:
     """At most three lines of `width` letters."""
     lines = [""]

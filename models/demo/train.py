@@ -2,6 +2,7 @@
 
 import logging
 import os
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +11,15 @@ import dataset
 import diffusing
 import layout
 import numpy as np
-import scenes
 import sheets
+import teaching
 import torch
 import typer
 from diffusers.models import AutoencoderKL
+from judging import WEIGHTS, Judge, Network
 from layout import Checkpoint, Shape
 from rich.progress import track
-from torch import Tensor
+from scenes import STYLES
 from training import Training, compile_blocks
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -30,23 +32,32 @@ From = Annotated[Path | None, typer.Option("--from", help="start from the weight
 Output = Annotated[Path, typer.Option(help="the file to write")]
 STATE = Path("var/demo")
 RATE = 1.5e-3  # of learning, at its peak
+Style = Enum("Style", {style: style for style in STYLES})  # as typer wants its choices
 SCALE_FACTOR = 0.18215  # what readers of SD v1 assume where no yaml tells them
 
 
 @app.callback()
 def main() -> None:
-    """Make the demo checkpoints from nothing: data, vae, latents, diffusion, export; sample looks at the result.
+    """Make the demo checkpoints and their judge from nothing.
 
-    Every stage continues where it was stopped, however it was stopped.
+    The stages in their order: data, vae, latents, decoder (optional), diffusion, export; judge at any time after
+    latents. Every stage continues where it was stopped, however it was stopped; sample and reconstruct show what it
+    has come to.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
 
 
 @app.command()
-def data(state: State = STATE, count: int = 20_000, processes: int = os.cpu_count() or 1) -> None:
+def data(
+    state: State = STATE,
+    count: Annotated[int, typer.Option(help="how many pictures")] = 20_000,
+    processes: Annotated[int, typer.Option(help="that draw at once")] = os.cpu_count() or 1,
+    style: Annotated[Style | None, typer.Option(help="draw all in this style, whatever the captions say")] = None,
+) -> None:
     """Draw the captioned pictures (about 200 a second and core)."""
-    for drawn in track(dataset.draw(state / "data", count, processes), total=-(-count // dataset.CHUNK)):
+    chunks = dataset.draw(state / "data", count, processes, style.value if style else "")
+    for drawn in track(chunks, "drawing", total=-(-count // dataset.CHUNK)):
         log.info("%d pictures", drawn)
 
 
@@ -98,9 +109,30 @@ def diffusion(state: State = STATE, minutes: Minutes = 60, device: Device = "cpu
     pair = diffusing.networks(_start(start)).train().to(device, memory_format=torch.channels_last)
     unit = torch.load(state / "latents.pt", weights_only=True)["latents"]
     listed = dataset.Dataset(state / "data").scenes
-    training = Training(pair, RATE, minutes, state / "diffusion.pt")
+    training = Training(pair, RATE / 3 if start else RATE, minutes, state / "diffusion.pt")
     compile_blocks(pair)
     training.run(diffusing.noise_loss(pair, unit, listed, device), log.info)
+
+
+@app.command()
+def judge(  # noqa: PLR0913, PLR0917  a command's options are its arguments
+    state: State = STATE,
+    minutes: Minutes = 15,
+    device: Device = "cpu",
+    start: From = None,
+    count: Annotated[int, typer.Option(help="pictures that the VAE gives back, seen beside the drawn ones")] = 4_000,
+    out: Output = WEIGHTS,
+) -> None:
+    """Train the judge on scenes, and on scenes as the VAE gives them back; write it in half precision."""
+    autoencoder = layout.load(start)[0].vae if start else _finished_vae(state)
+    restored = teaching.restored(autoencoder.to(device, memory_format=torch.channels_last), device)
+    for kept in track(dataset.keep(state / "judge", count, restored), "restoring", total=-(-count // dataset.CHUNK)):
+        log.info("%d pictures", kept)
+    network = Network().to(device, memory_format=torch.channels_last)
+    training = Training(network, RATE, minutes, state / "judge.pt")
+    sources = [dataset.Dataset(state / "data"), dataset.Dataset(state / "judge")]
+    training.run(teaching.lesson(network, sources, device), log.info)
+    Judge(training.averaged.cpu()).save(out)
 
 
 @app.command()
@@ -132,7 +164,7 @@ def sample(  # noqa: PLR0913, PLR0917  a command's options are its arguments
 def reconstruct(out: Output, state: State = STATE, start: From = None, count: int = 16) -> None:
     """Write fresh scenes beside what the VAE makes of them, and log the mean absolute error (of 0..1)."""
     autoencoder = (layout.load(start)[0].vae if start else _trained_vae(state)).eval()
-    fresh = np.stack([scenes.sample(dataset.SEED + 1, index).picture for index in range(count)])
+    fresh = np.stack([dataset.sample(dataset.SEED + 1, index).picture for index in range(count)])
     restored = np.concatenate([autoencoding.restore(autoencoder, fresh[row : row + 1]) for row in range(count)])
     sheets.write(np.stack([fresh, restored], 1).reshape(-1, *fresh.shape[1:]), out)
     log.info("mean absolute error %.4f", np.abs(fresh.astype(np.float32) - restored).mean() / 255)
@@ -150,18 +182,19 @@ def _trained_vae(state: Path) -> AutoencoderKL:
     return autoencoder
 
 
-def _finished_vae(state: Path) -> dict[str, Tensor]:
+def _finished_vae(state: Path) -> AutoencoderKL:
     """The VAE that made the latents, or its further trained decoder where there is one."""
     further = state / "decoder.pt"
-    if further.exists():
-        return torch.load(further, weights_only=True)["averaged"]
-    return torch.load(state / "latents.pt", weights_only=True)["vae"]
+    path, part = (further, "averaged") if further.exists() else (state / "latents.pt", "vae")
+    autoencoder = layout.build(Shape()).vae
+    autoencoder.load_state_dict(torch.load(path, weights_only=True)[part])
+    return autoencoder
 
 
 def _averaged(state: Path) -> Checkpoint:
     """The checkpoint that the stages have come to; missing stages are an error."""
     checkpoint = layout.build(Shape(), scale_factor=SCALE_FACTOR)
-    checkpoint.vae.load_state_dict(_finished_vae(state))
+    checkpoint.vae = _finished_vae(state)
     averaged = torch.load(state / "diffusion.pt", weights_only=True)["averaged"]
     diffusing.networks(checkpoint).load_state_dict(averaged)
     return checkpoint

@@ -44,6 +44,7 @@ class Training:
         saved = time.monotonic()
         for _ in self._paced():
             self.history.append(self._step(loss))
+            self.steps += 1
             if self.steps % 25 == 0:
                 log(self._line())
             if time.monotonic() - saved > SAVE_SECONDS:
@@ -70,14 +71,13 @@ class Training:
             optimiser.load_state_dict(saved)
 
     def _paced(self) -> Iterator[None]:
-        """Yields once a step while time is left, and counts it; compiling in the first step is not counted."""
+        """Yields once a step while time is left, and counts its time, but for the first one's, which compiles."""
         with _progress_bar() as bar:
             task = bar.add_task(self.path.stem, total=self.budget_seconds, completed=self.seconds)
             first = self.steps
             while self.seconds < self.budget_seconds:
                 started = time.monotonic()
                 yield
-                self.steps += 1
                 self.seconds += 0 if self.steps == first + 1 else time.monotonic() - started
                 bar.update(task, completed=self.seconds, description=self._line())
 

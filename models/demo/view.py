@@ -1,14 +1,12 @@
 """What everybody who draws a scene needs to know."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from brush import Canvas
 from light import Light
 from numpy.random import Generator
-
-if TYPE_CHECKING:
-    from scenes import Scene
+from scenes import Scene
 
 
 @dataclass(frozen=True)
@@ -16,7 +14,7 @@ class View:
     """A scene on its canvas, in its light; `horizon` in units from the top."""
 
     canvas: Canvas
-    scene: "Scene"
+    scene: Scene
     light: Light
     horizon: float
     rng: Generator

@@ -1,12 +1,14 @@
 """The demo's pictures: repeatable, and said as they are drawn."""
 
+import captions
+import dataset
 import numpy as np
 import pytest
 import scenes
 from scenes import Scene
 
 SEED = 11
-SAMPLES = [scenes.sample(SEED, index) for index in range(60)]
+SAMPLES = [dataset.sample(SEED, index) for index in range(60)]
 THINGS = {"sun", "moon", "clouds", "mountains", "pyramid", "pine", "palm", "house", "sailboat"}
 
 
@@ -19,14 +21,14 @@ def drawn(scene: Scene) -> set[str]:
 
 
 def test_sample_of_the_same_number_is_the_same() -> None:
-    again = scenes.sample(SEED, 7)
+    again = dataset.sample(SEED, 7)
     assert np.array_equal(again.picture, SAMPLES[7].picture)
     assert (again.caption, again.scene) == (SAMPLES[7].caption, SAMPLES[7].scene)
 
 
 def test_samples_of_other_numbers_and_series_differ() -> None:
     assert not np.array_equal(SAMPLES[0].picture, SAMPLES[1].picture)
-    assert not np.array_equal(SAMPLES[0].picture, scenes.sample(SEED + 1, 0).picture)
+    assert not np.array_equal(SAMPLES[0].picture, dataset.sample(SEED + 1, 0).picture)
 
 
 def test_picture_is_full_size_and_neither_black_nor_blank() -> None:
@@ -90,11 +92,11 @@ def test_things_are_said_in_any_order() -> None:
 
 
 def test_training_never_shows_a_held_out_combination() -> None:
-    assert not any(scenes.sample(SEED, index).scene.is_held_out() for index in range(300))
+    assert not any(dataset.sample(SEED, index).scene.is_held_out() for index in range(300))
 
 
 def test_held_out_series_shows_nothing_else() -> None:
-    found = [scenes.sample(SEED, index, held_out=True).scene for index in range(40)]
+    found = [dataset.sample(SEED, index, held_out=True).scene for index in range(40)]
     assert all(scene.is_held_out() for scene in found)
     assert len({scene.ground for scene in found}) > 1
 
@@ -112,3 +114,41 @@ def test_lights_belong_to_their_hours() -> None:
         assert not scene.sun or scene.sky in ("noon", "sunset", "dawn")
         assert scene.building != "sailboat" or scene.ground == "sea"
         assert not (scene.ground == "sea" and (scene.trees or scene.pyramids))
+
+
+def test_overstated_scene_has_one_thing_more_that_the_grammar_allows() -> None:
+    rng = np.random.default_rng(5)
+    for scene in (scenes.draw_scene(rng) for _ in range(300)):
+        more = captions.overstated(scene, rng)
+        added = drawn(more) - drawn(scene)
+        assert len(added) == 1 or more == scene
+        assert drawn(scene) <= drawn(more)
+        assert not more.is_held_out() or more == scene
+        assert (more.ground, more.sky, more.style) == (scene.ground, scene.sky, scene.style)
+        assert not more.moon or more.sky == "night"
+        assert not more.sun or more.sky in ("noon", "sunset", "dawn")
+        assert more.building != "sailboat" or more.ground == "sea"
+        assert not (more.ground == "sea" and (more.trees or more.pyramids))
+
+
+def test_fragment_names_only_what_is_there() -> None:
+    rng = np.random.default_rng(6)
+    for scene in (scenes.draw_scene(rng) for _ in range(200)):
+        named = words(captions.fragment(scene, rng)) & THINGS
+        assert named <= drawn(scene)
+        assert named or not drawn(scene)
+
+
+def test_shares_of_what_training_says_are_as_they_are_told() -> None:
+    rng = np.random.default_rng(7)
+    scene = Scene("sea", "night", "photo", building="sailboat")
+    said = [captions.said(scene, rng) for _ in range(4000)]
+    wordless, fragments = (np.mean([test(text) for text in said]) for test in (lambda text: not text, without_ground))
+    false = np.mean([bool({"moon", "clouds", "mountains"} & words(text)) for text in said if "sea" in words(text)])
+    assert wordless == pytest.approx(captions.NOTHING, abs=0.02)
+    assert fragments == pytest.approx(captions.FRAGMENT, abs=0.02)
+    assert false == pytest.approx(captions.OVERSTATED, abs=0.03)
+
+
+def without_ground(text: str) -> bool:
+    return bool(text) and "sea" not in words(text)

@@ -1,5 +1,8 @@
 """The demo's trainings: what they minimise, what survives a stop, and what a stage leaves to the next."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import autoencoding
@@ -8,10 +11,10 @@ import diffusing
 import layout
 import numpy as np
 import pytest
-import scenes
 import torch
+import training
 from layout import Shape
-from optimiser import orthogonalised
+from optimiser import Muon, orthogonalised
 from torch import Tensor, nn
 from training import Training
 
@@ -35,12 +38,32 @@ def squares(network: nn.Linear, seen: list[int]) -> object:
     return loss
 
 
-def test_orthogonalised_matrix_keeps_directions_and_evens_their_lengths() -> None:
-    matrix = torch.randn(24, 60, generator=torch.Generator().manual_seed(0))
-    lengths = torch.linalg.svdvals(orthogonalised(matrix))
-    assert lengths.min() > 0.5
-    assert lengths.max() < 1.5
-    assert torch.nn.functional.cosine_similarity(matrix.flatten(), orthogonalised(matrix).flatten(), dim=0) > 0.8
+@pytest.mark.parametrize("shape", [(3, 24, 60), (2, 60, 24)])
+def test_orthogonalised_matrices_keep_directions_and_even_their_lengths(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for matrix, found in zip(matrices, orthogonalised(matrices).float(), strict=True):
+        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+        lengths = torch.linalg.svdvals(found)
+        assert lengths.min() > 0.5
+        assert lengths.max() < 1.5
+        assert torch.nn.functional.cosine_similarity(found.flatten(), (left @ right).flatten(), dim=0) > 0.95
+
+
+def test_orthogonalised_matrix_of_lowest_rank_stays_bounded() -> None:
+    line = torch.outer(torch.linspace(-1, 1, 64), torch.linspace(1, 2, 200))
+    assert torch.linalg.svdvals(orthogonalised(line[None])[0].float()).max() < 1.5
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_muon_moves_a_kernel_along_its_orthogonalised_gradient(memory_format: torch.memory_format) -> None:
+    kernel = nn.Parameter(torch.zeros(32, 16, 3, 3).to(memory_format=memory_format))
+    gradient = torch.randn(32, 16, 3, 3, generator=torch.Generator().manual_seed(1))
+    kernel.grad = gradient.to(memory_format=memory_format)
+    Muon([kernel], lr=0.1).step()
+    left, _, right = torch.linalg.svd(gradient.flatten(1), full_matrices=False)
+    step = kernel.detach().flatten(1) / (-0.1 * 0.2 * 144**0.5)
+    assert torch.nn.functional.cosine_similarity(step.flatten(), (left @ right).flatten(), dim=0) > 0.95
+    assert step.norm() == pytest.approx(32**0.5, rel=0.2)
 
 
 def test_training_goes_on_from_its_last_saved_step(tmp_path: Path) -> None:
@@ -59,6 +82,32 @@ def test_training_goes_on_from_its_last_saved_step(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         resumed.run(squares(again, seen), lambda _line: None)
     assert seen == [4, 5, 6, 7, 8]
+
+
+KILLED = """
+import sys, torch, training
+training.SAVE_SECONDS = 0.0
+network = torch.nn.Linear(32, 32)
+run = training.Training(network, 0.01, 10.0, __import__("pathlib").Path(sys.argv[1]))
+save = run.save
+run.save = lambda: (save(), print(run.steps, flush=True))
+run.run(lambda step, progress: {"loss": (network.weight - 1).square().mean()}, lambda line: None)
+"""
+
+
+def test_training_goes_on_after_it_was_killed(tmp_path: Path) -> None:
+    state = tmp_path / "state.pt"
+    environment = os.environ | {"PYTHONPATH": str(Path(training.__file__).parent)}
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(state)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    ) as child:
+        saved = [int(child.stdout.readline()) for _ in range(20)]
+        child.kill()
+    network = nn.Linear(32, 32)
+    resumed = Training(network, 0.01, 10.0, state)
+    assert resumed.steps >= saved[-1] == 20
+    assert len(resumed.history) == resumed.steps
+    assert resumed.history[-1]["loss"] < resumed.history[0]["loss"]
 
 
 def test_training_stops_when_its_minutes_are_spent(tmp_path: Path) -> None:
@@ -121,6 +170,14 @@ def test_sampler_answers_the_same_latents_for_the_same_seed(checkpoint: layout.C
     assert not torch.equal(first, other)
 
 
+def test_drawing_in_one_style_keeps_what_scenes_and_captions_say() -> None:
+    for index in range(6):
+        plain, pixel = dataset.sample(5, index), dataset.sample(5, index, style="pixel art")
+        assert pixel.scene == plain.scene
+        blocks = pixel.picture.reshape(32, 4, 32, 4, 3)
+        assert (blocks == blocks[:, :1, :, :1]).all()
+
+
 def test_drawing_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "CHUNK", 4)
     assert next(dataset.draw(tmp_path, 10, 1)) == 4
@@ -129,6 +186,6 @@ def test_drawing_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytes
     assert list(dataset.draw(tmp_path, 10, 1)) == [8, 10]
     drawn = dataset.Dataset(tmp_path)
     for index in (3, 4, 9):
-        again = scenes.sample(dataset.SEED, index)
+        again = dataset.sample(dataset.SEED, index)
         assert np.array_equal(drawn.pictures[index], again.picture)
         assert drawn.scenes[index] == again.scene

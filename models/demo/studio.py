@@ -1,0 +1,67 @@
+"""A checkpoint on this machine, rendering pictures through the farm's engine, eight in flight."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shared.params import RenderParams
+from worker.engine import checkpoints, pipelines
+from worker.engine.devices import device
+from worker.engine.engine import Engine
+from worker.engine.kit import Kit
+
+IN_FLIGHT, SIDE = 8, 128
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a picture starts from, where it does: a source [h, w, 3] and a mask [h, w] of what is painted anew."""
+
+    source: NDArray[np.uint8] | None = None
+    mask: NDArray[np.uint8] | None = None
+
+
+NOTHING = Inputs()
+
+
+class Studio:
+    """Renders while it is entered. `on_picture` is told of every picture, on any thread."""
+
+    def __init__(self, checkpoint: Path, on_picture: Callable[[], object] = lambda: None, card: str = "cpu") -> None:
+        self._weights = checkpoints.load(checkpoint, device(card), torch.float32)
+        self._engine = Engine(self._weights.device)
+        self._on_picture = on_picture
+
+    def __enter__(self) -> Self:
+        self._engine.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._engine.stop()
+
+    def render(self, asked: Sequence[RenderParams], inputs: Sequence[Inputs] = ()) -> NDArray[np.uint8]:
+        """The pictures of resolved parameters, [count, h, w, 3]; `inputs`: one for each, or none."""
+        with ThreadPoolExecutor(IN_FLIGHT) as slots:
+            return np.stack(list(slots.map(self._picture, asked, inputs or [NOTHING] * len(asked))))
+
+    def _picture(self, params: RenderParams, inputs: Inputs) -> NDArray[np.uint8]:
+        kit = Kit(self._weights, source=inputs.source, mask=inputs.mask)
+        picture: NDArray[np.uint8] = self._engine.render(pipelines.render(params, kit)).result()
+        self._on_picture()
+        return picture
+
+
+def painted(prompt: str, seed: int, **others: object) -> RenderParams:
+    """The parameters of a demo picture: Euler a, 20 steps, guidance 7, 128x128, but for `others`."""
+    return RenderParams.model_validate(
+        {"prompt": prompt, "seed": seed, "width": SIDE, "height": SIDE, "checkpoint": "demo", **others}
+    )
