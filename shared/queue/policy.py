@@ -3,24 +3,38 @@
 The rules, in their order:
 
 1. A worker sees the lanes of its own pool.
-2. Affinity: a lane whose checkpoint is resident on another ready worker with room is left to that worker, until its
-   head has waited for as long as loading the checkpoint here would take, and `AFFINITY_SECONDS` at most.
+2. A lane whose checkpoint is resident on another ready worker with room is left alone, until its head has waited for as
+   long as loading the checkpoint here would take, and `AFFINITY_SECONDS` at most.
 3. Urgent lanes go first.
-4. Then the owner with the least running work, and of those with equal work the one served longest ago. The memory is
-   what lets a newcomer in: without it the oldest backlog wins every tie.
-5. Within an owner the priority, then what has waited longer than affinity may cost, then what is resident here, then
-   age.
+4. Then owners with nothing running, of them the one served longest ago. The memory is what lets a newcomer in: without
+   it the oldest backlog wins every tie.
+5. Then the owner with the least running work; but one whose work is greater by no more than `SLACK` and one image may
+   go first with what is resident here. Without that, a thousand cards change checkpoints most of the time.
+6. Within an owner the priority; then age, where all that was queued within affinity's time counts as of one age: of it
+   first what is resident here, then what this worker of all should load. So nobody is passed over for affinity's sake
+   by an image that was queued more than `AFFINITY_SECONDS` later.
+
+What this worker should load is its own choice by weighted rendezvous hashing (Thaler and Ravishankar 1998;
+Schindelhauer and Schomaker 2005): workers that see the same snapshot choose differently, and each the same again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+from itertools import groupby, takewhile
+from typing import Final
 
 from shared.states import WorkerState
 
-DEFAULT_POOL = "default"  # that every job is queued for and every worker serves
-AFFINITY_SECONDS = 15.0  # nobody waits longer than this for affinity's sake
+DEFAULT_POOL: Final = "default"  # that every job is queued for and every worker serves
+AFFINITY_SECONDS: Final = 15.0  # nobody waits longer than this for affinity's sake
+SLACK: Final = 0.3  # share of the least running work by which an owner may be ahead for affinity's sake
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,8 @@ class Lane:
     priority: int
     head: int  # id of the image
     queued_at: float  # of the head; seconds on the database's clock
+    cost: int = 1  # of the head
+    queued: int = 1  # images in the lane, counted up to the snapshot's bound
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,9 @@ class Owner:
 
     running: int = 0  # cost of its running images
     served_at: float | None = None  # seconds on the database's clock
+
+
+_NEW: Final = Owner()
 
 
 @dataclass(frozen=True)
@@ -74,43 +93,126 @@ class Farm:
     owners: Mapping[str, Owner] = field(default_factory=dict)
     workers: tuple[Worker, ...] = ()
 
-    def after(self, owner: str, cost: int) -> Farm:
-        """Return the farm after `owner` was given an image of `cost`: for claims that a shared snapshot cannot know."""
-        before = self.owners.get(owner, Owner())
-        served = Owner(before.running + cost, max(self.now, before.served_at or self.now))
-        return replace(self, owners={**self.owners, owner: served})
+    def after(self, given: Mapping[str, int]) -> Farm:
+        """Return the farm after owners were given images of these costs: the claims that a snapshot cannot know."""
+        owners = {**self.owners}
+        for name, cost in given.items():
+            before = self.owner(name)
+            owners[name] = Owner(before.running + cost, max(self.now, before.served_at or self.now))
+        later = replace(self, owners=owners)
+        # Its workers are the same, and may be a thousand.
+        later.__dict__.update({name: getattr(self, name) for name in ("with_room", "sizes")})
+        return later
+
+    def owner(self, name: str) -> Owner:
+        return self.owners.get(name, _NEW)
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Pool -> how many workers it has."""
+        return Counter(worker.pool for worker in self.workers)
+
+    @cached_property
+    def with_room(self) -> Mapping[tuple[str, str], frozenset[int]]:
+        """(pool, checkpoint) -> ids of the workers that could render it at once."""
+        found: dict[tuple[str, str], set[int]] = {}
+        for worker in self.workers:
+            for checkpoint in worker.resident if worker.has_room else ():
+                found.setdefault((worker.pool, checkpoint), set()).add(worker.id)
+        return {place: frozenset(ids) for place, ids in found.items()}
 
 
-def rank(lanes: Iterable[Lane], farm: Farm, me: Worker) -> list[Lane]:
-    """Return the lanes that `me` should try, the best first."""
-    elsewhere = {
-        sha256
-        for worker in farm.workers
-        if worker.id != me.id and worker.pool == me.pool and worker.has_room
-        for sha256 in worker.resident - me.resident
-    }
-    mine = [
-        lane
-        for lane in lanes
-        if lane.pool == me.pool and (lane.checkpoint not in elsewhere or _is_overdue(lane, farm, me))
-    ]
-    return sorted(mine, key=lambda lane: _key(lane, farm, me))
+class Line:
+    """What waits for one owner, of one urgency, for the workers of one pool: by priority, then age."""
+
+    def __init__(self, lanes: Iterable[Lane]) -> None:
+        ordered = sorted(lanes, key=lambda lane: (-lane.priority, lane.queued_at, lane.head))
+        self.priorities = [tuple(equals) for _, equals in groupby(ordered, key=lambda lane: lane.priority)]
+        self.by_checkpoint: dict[str, list[Lane]] = {}
+        for lane in self.priorities[0]:
+            self.by_checkpoint.setdefault(lane.checkpoint, []).append(lane)
+
+    def next_of(self, checkpoints: Iterable[str], seconds: float) -> Iterator[Lane]:
+        """Yield the lanes of these checkpoints that were queued within `seconds` of the line's oldest."""
+        latest = self.priorities[0][0].queued_at + seconds
+        for checkpoint in checkpoints:
+            yield from (lane for lane in self.by_checkpoint.get(checkpoint, ()) if lane.queued_at <= latest)
 
 
-def _is_overdue(lane: Lane, farm: Farm, me: Worker) -> bool:
-    return farm.now - lane.queued_at >= me.affinity_seconds
+class Lanes:
+    """The lanes of a snapshot, put in order once for the many decisions that are made on it."""
+
+    def __init__(self, lanes: Iterable[Lane]) -> None:
+        grouped: dict[tuple[str, bool], dict[str, list[Lane]]] = {}
+        self._pools: dict[str, list[Lane]] = {}
+        for lane in lanes:
+            self._pools.setdefault(lane.pool, []).append(lane)
+            grouped.setdefault((lane.pool, lane.urgent), {}).setdefault(lane.owner, []).append(lane)
+        self._lines = {
+            place: {owner: Line(waiting) for owner, waiting in by_owner.items()} for place, by_owner in grouped.items()
+        }
+
+    def all_of(self, pool: str) -> Sequence[Lane]:
+        """Return the lanes of one pool, in no order."""
+        return self._pools.get(pool, ())
+
+    def of(self, pool: str, *, urgent: bool) -> Mapping[str, Line]:
+        """Return the lines of one pool by owner."""
+        return self._lines.get((pool, urgent), {})
 
 
-def _key(lane: Lane, farm: Farm, me: Worker) -> tuple[float | str, ...]:
-    owner = farm.owners.get(lane.owner, Owner())
-    residency = 0 if _is_overdue(lane, farm, me) else 1 if lane.checkpoint in me.resident else 2
-    return (
-        not lane.urgent,
-        owner.running,
-        float("-inf") if owner.served_at is None else owner.served_at,
-        lane.owner,
-        -lane.priority,
-        residency,
-        lane.queued_at,
-        lane.head,
-    )
+def rank(lanes: Lanes | Iterable[Lane], farm: Farm, me: Worker) -> Iterator[Lane]:
+    """Yield the lanes that `me` should try, the best first, each once; what is not asked for is not computed."""
+    ordered = lanes if isinstance(lanes, Lanes) else Lanes(lanes)
+    seen: set[Lane] = set()
+    for urgent in (True, False):
+        for lane in _ranked(ordered.of(me.pool, urgent=urgent), farm, me):
+            if lane not in seen:
+                seen.add(lane)
+                yield lane
+
+
+def is_left_alone(lane: Lane, farm: Farm, me: Worker) -> bool:
+    """Return whether `me` leaves this lane to a worker that has its checkpoint, and room for it."""
+    if lane.checkpoint in me.resident or farm.now - lane.queued_at >= me.affinity_seconds:
+        return False
+    return bool(farm.with_room.get((lane.pool, lane.checkpoint), frozenset()) - {me.id})
+
+
+def _ranked(lines: Mapping[str, Line], farm: Farm, me: Worker) -> Iterator[Lane]:
+    """Yield what rules 4 and 5 give, a lane perhaps twice."""
+    owners = sorted(lines, key=lambda name: _turn(name, farm.owner(name)))
+    idle = list(takewhile(lambda name: farm.owner(name).running == 0, owners))
+    busy = owners[len(idle) :]
+    for name in idle:
+        yield from _of_owner(lines[name], farm, me)
+    for name in busy:
+        ahead = farm.owner(name).running - (1 + SLACK) * farm.owner(busy[0]).running
+        near = lines[name].next_of(me.resident, me.affinity_seconds)
+        yield from (lane for lane in near if ahead <= lane.cost)
+    for name in busy:
+        yield from _of_owner(lines[name], farm, me)
+
+
+def _turn(name: str, owner: Owner) -> tuple[float, float, str]:
+    return owner.running, float("-inf") if owner.served_at is None else owner.served_at, name
+
+
+def _of_owner(line: Line, farm: Farm, me: Worker) -> Iterator[Lane]:
+    """Yield what rule 6 gives."""
+    for lanes in line.priorities:
+        latest = lanes[0].queued_at + me.affinity_seconds
+        of_one_age = bisect_right(lanes, latest, key=lambda lane: lane.queued_at)
+        yield from (lane for lane in lanes[:of_one_age] if lane.checkpoint in me.resident)
+        others = [lane for lane in lanes if not is_left_alone(lane, farm, me)]
+        # As many as there are workers to choose differently: a lone worker takes the oldest.
+        choice = min(of_one_age, farm.sizes.get(me.pool, 1), len(others))
+        yield from sorted(others[:choice], key=lambda lane: _distance(me.id, lane.checkpoint) / math.sqrt(lane.queued))
+        yield from others[choice:]
+
+
+@lru_cache(2**16)
+def _distance(worker_id: int, checkpoint: str) -> float:
+    """Return a number drawn from the exponential distribution, always the same for this pair."""
+    digest = blake2b(f"{worker_id} {checkpoint}".encode(), digest_size=8).digest()
+    return -math.log((int.from_bytes(digest) + 1) / 2**64)

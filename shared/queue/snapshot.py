@@ -1,22 +1,35 @@
-"""The snapshot: what the policy decides on. Whoever finds the shared one stale takes the next, and shares it."""
+"""The snapshot: what the policy decides on. Whoever finds the shared one stale takes the next, and shares it.
+
+A shared snapshot is half a second old, in which a thousand workers make hundreds of claims. If none knew of the
+others', all would serve the owner that had the least; so each claim is noted beside it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cached_property
+from threading import Lock
+from typing import Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 from redis import Redis, RedisError
 from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from shared.database import Sessions, transact
-from shared.queue.policy import Farm, Lane, Owner, Worker
+from shared.queue.policy import Farm, Lane, Lanes, Owner, Worker
 from shared.states import WorkerState
 
-MAX_AGE_SECONDS = 0.5
-KEY = "farm:snapshot"
-TURN = "farm:snapshot:turn"
+MAX_AGE_SECONDS: Final = 0.5
+KEY: Final = "farm:snapshot"
+STAMP: Final = "farm:snapshot:stamp"  # when it was taken: who has parsed it already does not fetch it again
+SINCE: Final = "farm:snapshot:since"  # owner -> cost of what was claimed after it was taken
+TURN: Final = "farm:snapshot:turn"
+ALONE_SECONDS: Final = 2.0  # how long a process without Redis goes on with one snapshot
+COUNTED: Final = 100  # images of a lane: more say nothing new to the policy
 
 
 @dataclass(frozen=True)
@@ -31,22 +44,35 @@ class Snapshot:
         """When it was taken, seconds on the database's clock."""
         return self.farm.now
 
+    @cached_property
+    def ordered(self) -> Lanes:
+        """The lanes, made ready for the policy."""
+        return Lanes(self.lanes)
+
+    def after(self, given: Mapping[str, int]) -> Snapshot:
+        """Return the snapshot as it is once these owners were given images of these costs."""
+        if not given:
+            return self
+        later = Snapshot(self.lanes, self.farm.after(given))
+        later.__dict__["ordered"] = self.ordered
+        return later
+
     def to_json(self) -> bytes:
         return _JSON.dump_json(self)
 
     @classmethod
-    def from_json(cls, stored: bytes) -> Snapshot:
+    def from_json(cls, stored: bytes | str) -> Snapshot:
         return _JSON.validate_json(stored)
 
 
 _JSON = TypeAdapter(Snapshot)
 
 # A loose index scan: from the head of each lane to the head of the next, one probe a lane, however long the lanes are.
-# Index: ix_images_lane.
+# Then a bounded count of each. Index: ix_images_lane.
 _LANES = text("""
     WITH RECURSIVE lane AS (
         (
-            SELECT owner, checkpoint, pool, memory_class, urgent, priority, id, queued_at
+            SELECT owner, checkpoint, pool, memory_class, urgent, priority, id, queued_at, cost
             FROM images
             WHERE state = 'queued'
             ORDER BY owner, checkpoint, pool, memory_class, urgent DESC, priority DESC, id
@@ -56,7 +82,7 @@ _LANES = text("""
         SELECT next.*
         FROM lane
         CROSS JOIN LATERAL (
-            SELECT owner, checkpoint, pool, memory_class, urgent, priority, id, queued_at
+            SELECT owner, checkpoint, pool, memory_class, urgent, priority, id, queued_at, cost
             FROM images
             WHERE state = 'queued'
               AND (images.owner, images.checkpoint, images.pool, images.memory_class)
@@ -67,7 +93,20 @@ _LANES = text("""
     )
     SELECT owner, checkpoint, pool, memory_class, urgent, priority,
            id AS head,
-           extract(epoch FROM queued_at)::float8 AS queued_at
+           extract(epoch FROM queued_at)::float8 AS queued_at,
+           cost,
+           (
+               SELECT count(*)
+               FROM (
+                   SELECT FROM images
+                   WHERE state = 'queued'
+                     AND images.owner = lane.owner
+                     AND images.checkpoint = lane.checkpoint
+                     AND images.pool = lane.pool
+                     AND images.memory_class = lane.memory_class
+                   LIMIT :counted
+               ) AS first_ones
+           ) AS queued
     FROM lane
 """)
 
@@ -106,7 +145,7 @@ _NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
 
 def take(session: Session) -> Snapshot:
     """Return the lanes and the farm as the database has them now."""
-    lanes = tuple(Lane(**row) for row in session.execute(_LANES).mappings())
+    lanes = tuple(Lane(**row) for row in session.execute(_LANES, {"counted": COUNTED}).mappings())
     owners = {lane.owner for lane in lanes}
     rows = session.execute(_OWNERS, {"owners": sorted(owners)}).all() if owners else []
     farm = Farm(
@@ -122,37 +161,84 @@ def _worker(row: RowMapping) -> Worker:
     return Worker(**said | {"state": WorkerState(said["state"]), "resident": frozenset(said["resident"])})
 
 
-def current(sessions: Sessions, redis: Redis | None, max_age: float = MAX_AGE_SECONDS) -> Snapshot:
-    """Return a snapshot at most about twice `max_age` seconds old; 0: one taken now.
+class Snapshots:
+    """The snapshots of one process, shared with all others through Redis. Threads may share it."""
 
-    One process at a time has the turn to take it, for all: its cost does not grow with the workers. Without Redis each
-    caller takes its own.
-    """
-    shared = _shared(redis, max_age) if redis is not None and max_age > 0 else None
-    if shared is not None:
-        return shared
-    taken = transact(sessions, take)
-    if redis is not None:
-        _share(redis, taken, max_age or MAX_AGE_SECONDS)
-    return taken
+    def __init__(self, sessions: Sessions, redis: Redis | None) -> None:
+        self._sessions = sessions
+        self._redis = redis
+        self._lock = Lock()
+        self._latest: Snapshot | None = None
+        self._latest_at = 0.0  # monotonic
+        self._own: dict[str, int] = {}  # owner -> cost of what was claimed here after the latest
 
+    def current(self, max_age: float = MAX_AGE_SECONDS) -> Snapshot:
+        """Return a snapshot at most about twice `max_age` seconds old; 0: one taken now.
 
-def _shared(redis: Redis, max_age: float) -> Snapshot | None:
-    """Return the shared snapshot; None when there is none that can be used, or it is our turn to take the next."""
-    try:
-        if redis.set(TURN, b"1", nx=True, px=_milliseconds(max_age)):
+        One process at a time has the turn to take it, for all: its cost does not grow with the workers. Without Redis
+        each process takes its own, more seldom.
+        """
+        known = None
+        if max_age > 0:
+            try:
+                known = self._shared(max_age)
+            except (RedisError, ValueError):  # away, or written by another version
+                known = self._of_my_own()
+        return known or self._take(max_age or MAX_AGE_SECONDS)
+
+    def note(self, owner: str, cost: int) -> None:
+        """Let all who decide on the same snapshot know what was claimed after it was taken."""
+        with self._lock:
+            self._own[owner] = self._own.get(owner, 0) + cost
+        if self._redis is not None:
+            with suppress(RedisError):
+                noted = self._redis.pipeline(transaction=False)
+                noted.hincrby(SINCE, owner, cost)
+                noted.pexpire(SINCE, _milliseconds(ALONE_SECONDS))
+                noted.execute()
+
+    def _shared(self, max_age: float) -> Snapshot | None:
+        """Return the shared snapshot; None when it is our turn to take the next, or nobody has shared one."""
+        if self._redis is None:
+            return self._of_my_own()
+        asked = self._redis.pipeline(transaction=False)
+        asked.set(TURN, b"1", nx=True, px=_milliseconds(max_age))
+        asked.get(STAMP)
+        asked.hgetall(SINCE)
+        is_ours, stamp, since = asked.execute()
+        if is_ours or not stamp:
             return None
-        stored = redis.get(KEY)
-        return Snapshot.from_json(stored) if isinstance(stored, bytes) else None
-    except (RedisError, ValidationError):  # away, or written by another version
-        return None
+        known = self._latest
+        if known is None or _stamp(known) != stamp:
+            known = Snapshot.from_json(self._redis.get(KEY) or b"")
+            self._keep(known)
+        return known.after({owner.decode(): int(cost) for owner, cost in since.items()})
+
+    def _of_my_own(self) -> Snapshot | None:
+        """Return the latest seen here, if it is young enough for one who asks for himself alone."""
+        with self._lock:
+            is_young = time.monotonic() - self._latest_at < ALONE_SECONDS
+            return self._latest.after(self._own) if self._latest and is_young else None
+
+    def _take(self, lifetime: float) -> Snapshot:
+        taken = transact(self._sessions, take)
+        self._keep(taken)
+        if self._redis is not None:
+            with suppress(RedisError):
+                shared = self._redis.pipeline()
+                shared.set(KEY, taken.to_json(), px=_milliseconds(2 * lifetime))
+                shared.set(STAMP, _stamp(taken), px=_milliseconds(2 * lifetime))
+                shared.delete(SINCE)
+                shared.execute()
+        return taken
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        with self._lock:
+            self._latest, self._latest_at, self._own = snapshot, time.monotonic(), {}
 
 
-def _share(redis: Redis, taken: Snapshot, max_age: float) -> None:
-    try:
-        redis.set(KEY, taken.to_json(), px=_milliseconds(2 * max_age))
-    except RedisError:
-        return
+def _stamp(snapshot: Snapshot) -> bytes:
+    return repr(snapshot.taken_at).encode()
 
 
 def _milliseconds(seconds: float) -> int:

@@ -14,7 +14,7 @@ from shared import database
 from shared.queue import claim as claims
 from shared.queue import policy, snapshot
 from shared.queue.policy import Owner
-from shared.queue.snapshot import Snapshot
+from shared.queue.snapshot import Snapshot, Snapshots
 from shared.states import WorkerState
 from tests.integration.queueing import Farmhand
 
@@ -100,28 +100,64 @@ def test_a_snapshot_survives_its_json(hand, job_factory):
     assert Snapshot.from_json(taken.to_json()) == taken
 
 
+def test_take_counts_what_waits_in_a_lane_up_to_a_bound(hand, job_factory):
+    short = job_factory(owner="ann", count=3)
+    job_factory(owner="bob", count=snapshot.COUNTED + 50)
+
+    lanes = hand.run(snapshot.take).lanes
+
+    assert [lane.queued for lane in lanes] == [3, snapshot.COUNTED]
+    assert lanes[0].cost == hand.images(short.id)[0].cost
+
+
+def test_all_who_share_a_snapshot_know_what_was_claimed_after_it(hand, job_factory, sessions, redis):
+    job_factory(owner="ann")
+    mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
+    assert mine.current(60).farm.owner("ann").running == 0
+
+    mine.note("ann", 40)
+    others.note("ann", 2)
+
+    assert mine.current(60).farm.owner("ann").running == 42
+    assert others.current(60).farm.owner("ann").running == 42
+    assert others.current(0).farm.owner("ann").running == 0  # a new one knows by itself
+
+
+def test_a_process_without_redis_goes_on_with_its_own_for_a_while(hand, job_factory, sessions):
+    alone = Snapshots(sessions, None)
+    first = alone.current()
+    job_factory(owner="ann")
+    alone.note("ann", 40)
+
+    again = alone.current()
+
+    assert again.taken_at == first.taken_at
+    assert again.farm.owner("ann").running == 40
+    assert len(alone.current(0).lanes) == 1
+
+
 def test_current_is_taken_once_and_shared(hand, job_factory, sessions, redis):
-    first = snapshot.current(sessions, redis, max_age=60)
+    first = Snapshots(sessions, redis).current(60)
     job_factory()
 
-    assert snapshot.current(sessions, redis, max_age=60) == first
+    assert Snapshots(sessions, redis).current(60) == first
 
 
 def test_current_of_age_zero_is_taken_now_and_shared(hand, job_factory, sessions, redis):
-    snapshot.current(sessions, redis, max_age=60)
+    Snapshots(sessions, redis).current(60)
     job_factory()
 
-    fresh = snapshot.current(sessions, redis, max_age=0)
+    fresh = Snapshots(sessions, redis).current(0)
 
     assert len(fresh.lanes) == 1
-    assert snapshot.current(sessions, redis, max_age=60) == fresh
+    assert Snapshots(sessions, redis).current(60) == fresh
 
 
 def test_current_goes_to_the_next_in_turn_when_it_is_stale(sessions, redis):
-    first = snapshot.current(sessions, redis, max_age=60)
+    first = Snapshots(sessions, redis).current(60)
     redis.delete(snapshot.TURN)
 
-    assert snapshot.current(sessions, redis, max_age=60).taken_at > first.taken_at
+    assert Snapshots(sessions, redis).current(60).taken_at > first.taken_at
 
 
 @pytest.mark.parametrize("stored", [None, b"{}", b"\x80"])
@@ -130,15 +166,15 @@ def test_current_is_taken_for_oneself_when_the_shared_one_is_missing_or_unreadab
     if stored is not None:
         redis.set(snapshot.KEY, stored)
 
-    assert snapshot.current(sessions, redis).lanes == ()
+    assert Snapshots(sessions, redis).current().lanes == ()
 
 
 def test_current_without_redis_is_taken_each_time(hand, job_factory, sessions, tmp_path):
     away = Redis(unix_socket_path=str(tmp_path / "nobody"), retry=Retry(NoBackoff(), 0))
     job_factory()
 
-    assert len(snapshot.current(sessions, None).lanes) == 1
-    assert len(snapshot.current(sessions, away).lanes) == 1
+    assert len(Snapshots(sessions, None).current().lanes) == 1
+    assert len(Snapshots(sessions, away).current().lanes) == 1
 
 
 def fill(session, jobs, owners=20, checkpoints=5):
@@ -192,7 +228,7 @@ def test_the_claim_probes_the_head_of_its_lane_by_index(crowded):
 
 def test_the_snapshot_never_reads_the_whole_queue(crowded):
     with crowded() as session:
-        lanes = explained(session, snapshot._LANES, {})
+        lanes = explained(session, snapshot._LANES, {"counted": 100})
         owners = explained(session, snapshot._OWNERS, {"owners": ["owner-1"]})
 
     assert lanes.count("ix_images_lane on images") == 2
@@ -201,16 +237,17 @@ def test_the_snapshot_never_reads_the_whole_queue(crowded):
     assert "Seq Scan on images" not in lanes + owners
 
 
-def test_the_snapshot_probes_once_a_lane_however_long_the_lanes_are(crowded):
+def test_the_snapshot_reads_a_bounded_part_of_each_lane_however_long_the_lanes_are(crowded):
     statements = []
     event.listen(crowded.kw["bind"], "after_cursor_execute", lambda *args: statements.append(args[2]))
     with crowded() as session:
-        analysed = session.scalar(text(f"EXPLAIN (ANALYZE, COSTS off, TIMING off, FORMAT json) {snapshot._LANES.text}"))
+        statement = f"EXPLAIN (ANALYZE, COSTS off, TIMING off, FORMAT json) {snapshot._LANES.text}"
+        analysed = session.scalar(text(statement), {"counted": 100})
         lanes = snapshot.take(session).lanes
 
     assert len(lanes) == 20
     assert len(statements) == 5
-    assert rows_read(analysed[0]["Plan"]) <= 4 * len(lanes)
+    assert rows_read(analysed[0]["Plan"]) <= (4 + 100) * len(lanes)  # of 200 images each
 
 
 def rows_read(plan):
