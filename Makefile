@@ -12,7 +12,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name)))$(eval expo
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help render up doctor venv test lint format clean
+.PHONY: help render up doctor venv test lint judge lessons format clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,12 @@ lint: $(INSTALLED) ## Check style, types and import contracts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
+
+judge: $(INSTALLED) ## Say what the demo checkpoint's pictures show of their prompts: some minutes
+	PYTHONPATH=. $(VENV)/bin/python models/demo/judge.py --readme models/demo/README.md
+
+lessons: $(INSTALLED) ## Render the six experiments of docs/lessons.md anew
+	PYTHONPATH=. $(VENV)/bin/python models/demo/show.py lessons
 
 format: $(INSTALLED) ## Format the code
 	$(VENV)/bin/ruff check --fix .

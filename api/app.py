@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from flask_openapi3 import OpenAPI
 
-from api import auth, guard, metrics, problems
+from api import auth, bodies, guard, metrics, problems
 from api.documents import INFO, SECURITY
 from api.listener import require_keys
 from api.pages import site
-from api.requests import IdConverter
-from api.routes import catalogue, events, health, images, jobs, reference
+from api.requests import HashConverter, IdConverter
+from api.routes import catalogue, events, health, images, jobs, png_info, prompts, reference, uploads
 from api.routes import metrics as metrics_routes
 from api.services import EXTENSION, join
 from shared.settings import Settings
@@ -28,13 +28,13 @@ def create_app(settings: Settings) -> OpenAPI:
     )
     services = join(settings)
     app.extensions[EXTENSION] = services
-    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, MAX_FORM_MEMORY_SIZE=settings.max_body_bytes)
-    app.url_map.converters["id"] = IdConverter
+    app.url_map.converters.update(id=IdConverter, hash=HashConverter)
+    bodies.init_app(app, settings)
     metrics.init_app(app, services)
     guard.init_app(app, settings)
     auth.init_app(app, settings)
     problems.init_app(app)
-    for api in (jobs, images, events, catalogue, health):
+    for api in (jobs, images, events, uploads, png_info, catalogue, prompts, health):
         app.register_api(api.blueprint)
     for plain in (reference, metrics_routes):
         app.register_blueprint(plain.blueprint)

@@ -1,15 +1,46 @@
-"""A request's JSON body, read with distrust: what cannot be read is refused with the reason, never with a 500."""
+"""A request's body, read with distrust: what cannot be read is refused with the reason, never with a 500."""
 
 from __future__ import annotations
 
 import json
+import re
+from typing import Final
 
-from flask import request
-from werkzeug.exceptions import UnsupportedMediaType
+from flask import Flask, current_app, request
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from shared.errors import FieldError, Malformed
+from shared.errors import FieldError, Malformed, Refused
+from shared.settings import Settings
 
-_ACCEPTED = 'a JSON object such as {"prompt": "a lake at dawn"}'
+_PICTURES: Final = {"/jobs": 2, "/from-picture": 1, "/api/v1/jobs": 1, "/api/v1/uploads": 1, "/api/v1/png-info": 1}
+"""How many pictures the requests of a path may bring; the form brings a source and its mask."""
+
+_DATA_URL: Final = re.compile(rb'"data:[^"]*"')
+
+_ACCEPTED: Final = 'a JSON object such as {"prompt": "a lake at dawn"}'
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Bound what a request may bring: a little JSON, and on the paths that take pictures their files more."""
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, MAX_FORM_MEMORY_SIZE=settings.max_body_bytes)
+
+    def allow() -> None:
+        if pictures := _PICTURES.get(request.path):
+            request.max_content_length = settings.max_body_bytes + pictures * settings.limits.max_upload_bytes
+
+    app.before_request(allow)
+
+
+def read_file() -> bytes:
+    """Return the file that came: a form's field `file`, or the body itself. Raises Refused, RequestEntityTooLarge."""
+    if request.mimetype != "multipart/form-data":
+        return _read()
+    sent = request.files.get("file")
+    if sent is None:
+        accepted = "a form with the file in the field `file`, or the file as the body itself"
+        raise Refused("The form has no file.", (FieldError("file", "is missing", accepted),))
+    data: bytes = sent.read()
+    return data
 
 
 def read_json() -> object:
@@ -19,8 +50,10 @@ def read_json() -> object:
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
+    data = _read()
+    _check_values(data)
     try:
-        return _nameable(json.loads(_read()))
+        return _nameable(json.loads(data))
     except json.JSONDecodeError as error:
         raise _malformed(f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except UnicodeDecodeError:
@@ -29,6 +62,13 @@ def read_json() -> object:
         raise _malformed("is nested too deeply") from None
     except ValueError:  # an integer of more digits than Python converts
         raise _malformed("holds a number that is too long") from None
+
+
+def _check_values(data: bytes) -> None:
+    """Raise RequestEntityTooLarge where a body is large by more than pictures: many small values take much memory."""
+    most: int = current_app.config["MAX_CONTENT_LENGTH"]
+    if len(data) > most and len(_DATA_URL.sub(b"", data)) > most:
+        raise RequestEntityTooLarge
 
 
 def _malformed(message: str) -> Malformed:

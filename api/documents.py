@@ -62,6 +62,7 @@ def content(mimetype: str, description: str) -> ResponseDict:
 
 NOT_FOUND: Final[ResponseDict] = {"404": problem("There is no such thing, or it is somebody else's.")}
 CONFLICT: Final[ResponseDict] = {"409": problem("Its state does not allow this; the detail says which.")}
+TOO_LARGE: Final[ResponseDict] = {"413": problem("The file is larger than this farm accepts.")}
 EVERYWHERE: Final[ResponseDict] = {
     "401": problem("A key is needed."),
     "403": problem("The request came from a page of another site, or for a foreign host."),
@@ -84,6 +85,22 @@ SUBMIT: Final[Document] = {
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{_NEW_JOB}"}}},
     },
 }
+TOKENS: Final[Document] = {"requestBody": SUBMIT["requestBody"]}
+UPLOAD: Final[Document] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "required": ["file"],
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+}
 EVENTS: Final[Document] = {
     "parameters": [
         _header("Last-Event-ID", "The id of the last event that was seen: what came after it is sent again.")
@@ -95,6 +112,8 @@ def describe(app: OpenAPI) -> Document:
     """Return the OpenAPI document of `app`: made once, from the routes' types and docstrings."""
     if not app.spec_json:
         schema = RenderParams.model_json_schema(ref_template="#/components/schemas/{model}")
+        for name, group in schema.pop("$defs").items():
+            app.components_schemas[name] = Schema(**group)
         app.components_schemas[_NEW_JOB] = Schema(**schema | {"title": _NEW_JOB})
         for path in app.api_doc["paths"].values():
             for operation in path.values():

@@ -1,4 +1,4 @@
-"""The shapes of what the farm has: checkpoints, samplers, schedules, workers."""
+"""The shapes of what the farm has: checkpoints, VAEs, samplers, schedules, workers."""
 
 from __future__ import annotations
 
@@ -10,24 +10,36 @@ from pydantic import BaseModel, Field
 
 from shared import catalogue
 from shared.queue.views import WorkerView
-from shared.samplers import SAMPLERS, SCHEDULES
+from shared.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.states import WorkerState
+from shared.styles import Style
 from shared.tables import ModelFile
 
 
-class CheckpointBody(BaseModel):
-    """One checkpoint of the models folder, as the last scan saw it."""
+class VaeBody(BaseModel):
+    """One VAE of the models folder, as the last scan saw it."""
 
     name: str = Field(description="What people type.")
     title: str = Field(description="`name [short hash]`: what jobs store.")
     path: str = Field(description="Relative to the models folder.")
     sha256: str | None
     architecture: str | None
-    native_size: int | None = Field(description="Pixels of a side that it was trained for.")
     size: int = Field(description="Bytes.")
     usable: bool
     reason: str | None = Field(description="Why it is not usable.")
     scanned_at: datetime
+
+    @classmethod
+    def of(cls, file: ModelFile) -> Self:
+        """Return what the catalogue says of `file`."""
+        columns = cls.model_fields.keys() - {"title"}
+        return cls(title=catalogue.title(file), **{name: getattr(file, name) for name in columns})
+
+
+class CheckpointBody(VaeBody):
+    """One checkpoint of the models folder, as the last scan saw it."""
+
+    native_size: int | None = Field(description="Pixels of a side that it was trained for.")
 
 
 class CheckpointsBody(BaseModel):
@@ -38,13 +50,18 @@ class CheckpointsBody(BaseModel):
     @classmethod
     def of(cls, files: Iterable[ModelFile]) -> Self:
         """Return what the catalogue looks like."""
-        columns = CheckpointBody.model_fields.keys() - {"title"}
-        return cls(
-            checkpoints=[
-                CheckpointBody(title=catalogue.title(file), **{name: getattr(file, name) for name in columns})
-                for file in files
-            ]
-        )
+        return cls(checkpoints=[CheckpointBody.of(file) for file in files])
+
+
+class VaesBody(BaseModel):
+    """The VAEs of the catalogue."""
+
+    vaes: list[VaeBody]
+
+    @classmethod
+    def of(cls, files: Iterable[ModelFile]) -> Self:
+        """Return what the catalogue has of them."""
+        return cls(vaes=[VaeBody.of(file) for file in files])
 
 
 class SamplerBody(BaseModel):
@@ -54,6 +71,9 @@ class SamplerBody(BaseModel):
     schedules: list[str] = Field(description="The schedules that it takes.")
     automatic: str = Field(description="The schedule that `automatic` stands for.")
     is_ancestral: bool = Field(description="Adds noise at each step, so more steps change the picture.")
+    aliases: list[str] = Field(description="Other names of it that are understood.")
+    options: list[str] = Field(description="The fields of `sampling` that it takes.")
+    order: int = Field(description="Model calls a step, but for a step to sigma 0.")
 
 
 class SamplersBody(BaseModel):
@@ -71,6 +91,9 @@ class SamplersBody(BaseModel):
                     schedules=list(sampler.schedules),
                     automatic=sampler.automatic,
                     is_ancestral=sampler.is_ancestral,
+                    aliases=list(sampler.aliases),
+                    options=list(sampler.options),
+                    order=sampler.order,
                 )
                 for sampler in SAMPLERS.values()
             ]
@@ -82,6 +105,7 @@ class ScheduleBody(BaseModel):
 
     name: str
     label: str
+    options: list[str] = Field(description="The fields of `sampling` that it takes.")
 
 
 class SchedulesBody(BaseModel):
@@ -92,7 +116,38 @@ class SchedulesBody(BaseModel):
     @classmethod
     def all(cls) -> Self:
         """Return every schedule, in the order that people see them."""
-        return cls(schedules=[ScheduleBody(name=name, label=label) for name, label in SCHEDULES.items()])
+        return cls(
+            schedules=[
+                ScheduleBody(name=name, label=label, options=list(SCHEDULE_OPTIONS.get(name, ())))
+                for name, label in SCHEDULES.items()
+            ]
+        )
+
+
+class StyleBody(BaseModel):
+    """One style."""
+
+    name: str = Field(description="What a job's `styles` name.")
+    prompt: str = Field(description="Joins the prompt: after it, or around it where it says {prompt}.")
+    negative_prompt: str = Field(description="Joins the negative prompt.")
+
+
+class StylesBody(BaseModel):
+    """Every style."""
+
+    styles: list[StyleBody]
+
+    @classmethod
+    def of(cls, styles: Iterable[Style]) -> Self:
+        """Return what the styles look like."""
+        return cls(styles=[StyleBody(**style._asdict()) for style in styles])
+
+
+class TokensBody(BaseModel):
+    """How long a prompt is."""
+
+    tokens: int = Field(description="With what full chunks leave unused at their ends.")
+    limit: int = Field(description="What the chunks in use hold: 75, 150, …")
 
 
 class WorkerBody(BaseModel):

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, Field
 
 from shared.events import Progress
-from shared.params import RenderParams
+from shared.params import FileFormat, RenderParams
 from shared.queue.views import ImageView, JobView, Page
 from shared.states import FINAL, ImageState
 
 API = "/api/v1"
+EXTENSIONS: Final[dict[FileFormat, str]] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+"""How the names of picture files end, by their format."""
 DisplayState = Literal["held", "queued", "running", "succeeded", "failed", "cancelled"]
+
+
+def upload_link(sha256: str) -> str:
+    """Return where an upload's bytes are."""
+    return f"{API}/uploads/{sha256}"
+
+
+class UploadBody(BaseModel):
+    """A picture to start from, as the farm keeps it."""
+
+    id: str = Field(description="What `img2img.picture` and `img2img.mask.picture` take: its SHA-256.")
+    width: int = Field(description="Pixels, upright.")
+    height: int
+    bytes: int = Field(description="Size of the PNG.")
+
+
+class PapersBody(BaseModel):
+    """What a picture's file says of how it was made."""
+
+    text: str = Field(description="As it stands in the file; empty where there is none.")
+    params: dict[str, Any] = Field(description="What of it can be submitted here, as a new job takes it.")
+    left_out: list[str] = Field(description="What of it this farm cannot do, and why.")
 
 
 class ImageLinks(BaseModel):
@@ -23,6 +47,8 @@ class ImageLinks(BaseModel):
     picture: str | None
     thumbnail: str | None
     preview: str | None
+    film: str | None = Field(description="Its steps as an animation, where `film` was asked for.")
+    strip: str | None = Field(description="Its steps side by side.")
 
 
 class ImageBody(BaseModel):
@@ -33,7 +59,7 @@ class ImageBody(BaseModel):
     seed: int
     attempt: int = Field(description="How often a worker has taken it.")
     step: int
-    steps: int
+    steps: int = Field(description="Those asked for; while it runs, the model calls that they take.")
     phase: str | None = Field(description="What its worker does with it now.")
     progress: float = Field(description="0 to 1.")
     reason: str | None = Field(description="Why it failed or is held.")
@@ -46,10 +72,11 @@ class ImageBody(BaseModel):
     links: ImageLinks
 
     @classmethod
-    def of(cls, image: ImageView, live: Progress | None, job_id: int, steps: int) -> Self:
+    def of(cls, image: ImageView, live: Progress | None, job_id: int, params: RenderParams) -> Self:
         """Return what `image` looks like; `live` counts only for the attempt that runs now."""
         running = image.state == ImageState.RUNNING
         now = live if live is not None and running and live.attempt == image.attempt else None
+        steps = now.steps if now else params.steps
         step = steps if image.state == ImageState.SUCCEEDED else now.step if now else 0
         return cls(
             index=image.index,
@@ -59,7 +86,7 @@ class ImageBody(BaseModel):
             step=step,
             steps=steps,
             phase=now.phase if now else None,
-            progress=1.0 if image.state in FINAL else step / steps,
+            progress=1.0 if image.state in FINAL else min(step / max(steps, 1), 1.0),
             reason=image.reason,
             worker=image.worker,
             queued_at=image.queued_at,
@@ -67,7 +94,7 @@ class ImageBody(BaseModel):
             ended_at=image.ended_at,
             seconds=_seconds(image.started_at, image.ended_at),
             bytes=image.bytes,
-            links=_image_links(job_id, image.index, image.state),
+            links=_image_links(job_id, image.index, image.state, params),
         )
 
 
@@ -87,11 +114,14 @@ class JobLinks(BaseModel):
     cancel: str
     retry: str
     zip: str
+    source: str | None = Field(description="The picture that it starts from.")
+    mask: str | None = Field(description="The mask of what is painted anew.")
 
     @classmethod
-    def of(cls, job_id: int) -> JobLinks:
+    def of(cls, job_id: int, params: RenderParams) -> JobLinks:
         """Return the links of a job."""
         here = f"{API}/jobs/{job_id}"
+        source, mask = (*(upload_link(sha256) for sha256 in params.pictures), None, None)[:2]
         return cls(
             self=here,
             page=f"/jobs/{job_id}",
@@ -99,6 +129,8 @@ class JobLinks(BaseModel):
             cancel=f"{here}/cancel",
             retry=f"{here}/retry",
             zip=f"{here}/zip",
+            source=source,
+            mask=mask,
         )
 
 
@@ -126,7 +158,7 @@ class JobBody(BaseModel):
     @classmethod
     def of(cls, job: JobView, live: Mapping[int, Progress]) -> Self:
         """Return what `job` looks like with the latest progress of its images, by index."""
-        images = [ImageBody.of(image, live.get(image.index), job.id, job.params.steps) for image in job.images]
+        images = [ImageBody.of(image, live.get(image.index), job.id, job.params) for image in job.images]
         return cls(
             id=job.id,
             owner=job.owner,
@@ -139,7 +171,7 @@ class JobBody(BaseModel):
             position=job.position,
             images=images,
             timings=_timings(job),
-            links=JobLinks.of(job.id),
+            links=JobLinks.of(job.id, job.params),
         )
 
 
@@ -159,13 +191,16 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return round((end - start).total_seconds(), 3) if start and end else None
 
 
-def _image_links(job_id: int, index: int, state: ImageState) -> ImageLinks:
+def _image_links(job_id: int, index: int, state: ImageState, params: RenderParams) -> ImageLinks:
     here = f"{API}/jobs/{job_id}/images/{index}"
     done = state == ImageState.SUCCEEDED
+    filmed = done and params.film
     return ImageLinks(
-        picture=f"{here}/picture.png" if done else None,
+        picture=f"{here}/picture.{EXTENSIONS[params.format]}" if done else None,
         thumbnail=f"{here}/thumbnail.webp" if done else None,
         preview=f"{here}/preview.webp" if state == ImageState.RUNNING else None,
+        film=f"{here}/film.webp" if filmed else None,
+        strip=f"{here}/strip.webp" if filmed else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +27,18 @@ class IdConverter(BaseConverter):
         return min(int(value), MAX_ID)
 
 
+class HashConverter(BaseConverter):
+    """A path's SHA-256."""
+
+    regex = "[0-9a-f]{64}"
+
+
+class UploadPath(BaseModel):
+    """A path that names an upload."""
+
+    upload_id: str = Field(description="The upload's id: the SHA-256 of its bytes.")
+
+
 class JobPath(BaseModel):
     """A path that names a job."""
 
@@ -37,6 +49,12 @@ class ImagePath(JobPath):
     """A path that names an image of a job."""
 
     index: int = Field(description="The image's index in its job, from 0.")
+
+
+class PicturePath(ImagePath):
+    """A path that names the file of an image's picture."""
+
+    extension: Literal["png", "jpg", "webp"] = Field(description="By the job's `format`.")
 
 
 class JobsQuery(BaseModel):

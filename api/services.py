@@ -13,6 +13,7 @@ from api.kept import Kept
 from api.readiness import Readiness
 from shared.database import Sessions, connect, sessions, transact
 from shared.events import Events
+from shared.intake import Intake
 from shared.queue import views
 from shared.settings import Settings
 from shared.storage import Storage
@@ -33,6 +34,7 @@ class Services:
     storage: Storage
     events: Events
     tickets: Tickets
+    intake: Intake
     streams: BoundedSemaphore  # event streams that may be open at once: each keeps a thread
     waits: BoundedSemaphore  # requests that may wait for a job's end at once
     readiness: Kept[dict[str, str]]  # what each part of the farm says
@@ -58,6 +60,7 @@ def join(settings: Settings) -> Services:
         storage=storage,
         events=events,
         tickets=Tickets(celery_app(settings.redis)),
+        intake=Intake(settings.limits),
         streams=BoundedSemaphore(min(settings.max_streams, settings.api_threads // 2)),
         waits=BoundedSemaphore(max(settings.api_threads // 4, 1)),
         readiness=Kept(Readiness(factory, storage, events).look, READINESS_SECONDS),

@@ -1,4 +1,5 @@
 """What can be done with the farm over HTTP, one function each: the JSON routes and the pages call the same ones.
+What is done with pictures has a module of its own, `api.pictures`.
 
 Each opens its own transaction; messages to workers and pages go out after the commit. `owner` is who asks: what is
 somebody else's is NotFound.
@@ -6,30 +7,35 @@ somebody else's is NotFound.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from api.listings import CheckpointsBody, WorkersBody
+from api.listings import CheckpointsBody, StylesBody, TokensBody, VaesBody, WorkersBody
 from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody
 from api.services import Services
-from shared import catalogue, door
+from shared import catalogue, door, uploads
+from shared.admission.pictures import Sent, sent
 from shared.database import transact
-from shared.errors import Conflict, NotFound, Refused, StorageError
+from shared.errors import FieldError, Refused, StorageError
 from shared.events import JobChanged
+from shared.fields import accepted
 from shared.params import RenderParams
+from shared.prompts.chunks import CHUNK
 from shared.queue import moves, views
 from shared.queue.policy import DEFAULT_POOL
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
+from shared.samplers import SAMPLERS
 from shared.states import ImageState
-from shared.storage import Kind, job_prefix, key
-from shared.tables import Image, Job
+from shared.storage import job_prefix
+from shared.styles import load
+from shared.tokens import Tokenizer
 
 log = structlog.get_logger(__name__)
 
@@ -44,43 +50,45 @@ class Submitted:
     is_new: bool
 
 
-@dataclass(frozen=True)
-class Stored:
-    """Bytes of an image that never change; read when they are needed."""
-
-    services: Services
-    key: str
-
-    @property
-    def tag(self) -> str:
-        """What tells these bytes from all others: job, index and attempt."""
-        return self.key.rpartition("/")[2]
-
-    def read(self) -> bytes:
-        """Return the bytes. Raises NotFound, StorageError."""
-        return self.services.storage.get(self.key)
-
-
 def submit(services: Services, owner: str, given: object, idempotency_key: str | None = None) -> Submitted:
     """Record a job of what was given, a JSON object as it came, and publish its tickets.
 
+    Pictures that came as data URLs become uploads, once the rest is found right.
     Raises Refused naming every bad field, Conflict on a key used otherwise.
     """
-    asked = _parsed(given)
+    asked = door.read(given, services.settings.limits)
+    if idempotency_key and not asked.problems:  # one that comes again is not refused for what has changed since
+        again = transact(services.sessions, lambda session: _again(session, owner, idempotency_key, asked.params))
+        if again is not None:
+            return again
+    came = sent(asked.params, services.intake)
+    for problem in came.problems:
+        log.info("picture refused", owner=owner, field=problem.field, reason=problem.message)
+    admitted = _admitted(services, owner, asked, came)
+    for picture in came.pictures.values():
+        uploads.keep(services.sessions, services.storage, owner, picture)
 
     def work(session: Session) -> tuple[views.JobView, bool]:
-        submission = repeated(session, owner, idempotency_key, asked) if idempotency_key and asked else None
-        if submission is None:  # one that comes again is not refused for what has changed since
-            params, checkpoint = door.admit(session, asked or given, services.settings.limits)
-            submission = record(
-                session, owner, params, checkpoint=checkpoint, idempotency_key=idempotency_key, asked=asked
-            )
+        params, checkpoint = admitted
+        submission = record(
+            session, owner, params, checkpoint=checkpoint, idempotency_key=idempotency_key, asked=asked.params
+        )
         return views.job(session, submission.job.id, owner), submission.is_new
 
     view, is_new = transact(services.sessions, work)
     if is_new:
         services.tickets.publish(DEFAULT_POOL, view.params.count)
     return Submitted(JobBody.of(view, {}), is_new)  # Redis is not asked: it never slows the door down
+
+
+def problems(services: Services, owner: str, given: object) -> tuple[FieldError, ...]:
+    """Return what `submit` would refuse of what was given, and record nothing. Raises Unavailable."""
+    try:
+        asked = door.read(given, services.settings.limits)
+        _admitted(services, owner, asked, sent(asked.params, services.intake))
+    except Refused as refused:
+        return refused.fields
+    return ()
 
 
 def job(services: Services, owner: str, job_id: int) -> JobBody:
@@ -122,7 +130,7 @@ def cancel(services: Services, owner: str, job_id: int, index: int | None = None
     """Cancel what has not ended of a job, or one image, and tell the workers. Raises NotFound, Conflict."""
 
     def work(session: Session) -> tuple[moves.Cancelled, views.JobView]:
-        _own(session, owner, job_id)
+        views.check_owner(session, job_id, owner)
         return moves.cancel(session, job_id, index), views.job(session, job_id, owner)
 
     cancelled, view = transact(services.sessions, work)
@@ -134,7 +142,7 @@ def retry(services: Services, owner: str, job_id: int, index: int | None = None)
     """Put failed and cancelled images back, with tickets. Raises NotFound, Conflict."""
 
     def work(session: Session) -> tuple[int, views.JobView]:
-        _own(session, owner, job_id)
+        views.check_owner(session, job_id, owner)
         return moves.retry(session, job_id, index), views.job(session, job_id, owner)
 
     images, view = transact(services.sessions, work)
@@ -149,7 +157,7 @@ def delete(services: Services, owner: str, job_id: int) -> None:
     """
 
     def work(session: Session) -> None:
-        _own(session, owner, job_id)
+        views.check_owner(session, job_id, owner)
         moves.delete(session, job_id)
 
     transact(services.sessions, work)
@@ -159,52 +167,33 @@ def delete(services: Services, owner: str, job_id: int) -> None:
         log.warning("pictures of a deleted job remain", job=job_id, prefix=job_prefix(job_id), reason=str(error))
 
 
-def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) -> Stored:
-    """Return the committed picture of an image, or its thumbnail. Raises NotFound."""
-
-    def work(session: Session) -> int | None:
-        _own(session, owner, job_id)
-        return session.scalar(
-            select(Image.attempt).where(
-                Image.job_id == job_id, Image.index == index, Image.state == ImageState.SUCCEEDED
-            )
-        )
-
-    attempt = transact(services.sessions, work)
-    if attempt is None:
-        raise NotFound(f"Job {job_id} has no picture {index}, or not yet.")
-    return Stored(services, key(job_id, index, attempt, kind))
-
-
-def pictures(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, bytes]]:
-    """Return the names and bytes of a job's pictures, each read when its turn comes. Raises NotFound, Conflict."""
-
-    def work(session: Session) -> Sequence[Row[int, int]]:
-        _own(session, owner, job_id)
-        done = select(Image.index, Image.attempt).where(Image.job_id == job_id, Image.state == ImageState.SUCCEEDED)
-        return session.execute(done.order_by(Image.index)).all()
-
-    done = transact(services.sessions, work)
-    if not done:
-        raise Conflict(f"Job {job_id} has no finished picture yet.")
-    return (
-        (f"{job_id}-{index:04}.png", services.storage.get(key(job_id, index, attempt, "picture")))
-        for index, attempt in done
-    )
-
-
-def preview(services: Services, owner: str, job_id: int, index: int) -> bytes:
-    """Return what a running image looks like so far. Raises NotFound while there is nothing to see."""
-    transact(services.sessions, lambda session: _own(session, owner, job_id))
-    data = services.events.preview(job_id, index)
-    if data is None:
-        raise NotFound(f"Image {index} of job {job_id} has no preview now.")
-    return data
-
-
 def checkpoints(services: Services) -> CheckpointsBody:
     """Return the catalogue."""
-    return CheckpointsBody.of(transact(services.sessions, catalogue.entries))
+    first = services.settings.first_checkpoint
+    return CheckpointsBody.of(transact(services.sessions, lambda session: catalogue.entries(session, first=first)))
+
+
+def vaes(services: Services) -> VaesBody:
+    """Return the VAEs of the catalogue."""
+    return VaesBody.of(transact(services.sessions, lambda session: catalogue.entries(session, "vae")))
+
+
+def styles(services: Services) -> StylesBody:
+    """Return the styles that jobs may name. Raises Unavailable."""
+    return StylesBody.of(load(services.settings.styles_path).values())
+
+
+def tokens(services: Services, given: object) -> TokensBody:
+    """Return how long the prompt of a job is, or its negative prompt where it has that alone. Raises Refused."""
+    params, limits = door.parse(given), services.settings.limits
+    is_negative = params.model_fields_set & {"prompt", "negative_prompt"} == {"negative_prompt"}
+    field, prompt = ("negative_prompt", params.negative_prompt) if is_negative else ("prompt", params.prompt)
+    if len(prompt) > limits.max_prompt_chars:
+        problem = FieldError(field, f"is {len(prompt):,} characters long", accepted(field, limits))
+        raise Refused("The prompt is too long.", (problem,))
+    calls = min(params.steps, limits.max_steps) * SAMPLERS[params.sampler].order
+    tokens = Tokenizer().measure(prompt, calls, params.emphasis, is_negative=is_negative).tokens
+    return TokensBody(tokens=tokens, limit=CHUNK * max(1, math.ceil(tokens / CHUNK)))
 
 
 def rescan(services: Services) -> None:
@@ -217,21 +206,21 @@ def workers(services: Services) -> WorkersBody:
     return WorkersBody.of(transact(services.sessions, views.workers))
 
 
-def _parsed(given: object) -> RenderParams | None:
-    """Return the parameters asked for; None where their form is wrong: the door then says all that is."""
-    try:
-        return door.parse(given)
-    except Refused:
+def _again(session: Session, owner: str, key: str, asked: RenderParams) -> Submitted | None:
+    """Return the job that the same request has led to before, or None. Raises Conflict."""
+    submission = repeated(session, owner, key, asked)
+    if submission is None:
         return None
+    return Submitted(JobBody.of(views.job(session, submission.job.id, owner), {}), is_new=False)
+
+
+def _admitted(services: Services, owner: str, asked: door.Asked, came: Sent) -> door.Admitted:
+    known = load(services.settings.styles_path) if asked.params.styles else {}
+    asker = door.Asker(owner, services.settings.limits, came, known)
+    return transact(services.sessions, lambda session: door.admit(session, asked, asker))
 
 
 def _changed(services: Services, view: views.JobView, images: int) -> ChangeBody:
     """Tell those who follow a job that it has changed, and return what it is now."""
     services.events.publish(JobChanged(view.id, view.state))
     return ChangeBody(images=images, job=JobBody.of(view, services.events.progress(view.id)))
-
-
-def _own(session: Session, owner: str, job_id: int) -> None:
-    """Raise NotFound unless the job is `owner`'s: what is somebody else's does not exist here."""
-    if session.scalar(select(Job.id).where(Job.id == job_id, Job.owner == owner)) is None:
-        raise NotFound(f"There is no job {job_id}.")

@@ -1,7 +1,8 @@
-"""The catalogue: which checkpoints lie in the models folder. A worker scans and records, the API reads.
+"""The catalogue: which checkpoints and VAEs lie in the models folder. A worker scans and records, the API reads.
 
 A checkpoint is a `.safetensors` or `.ckpt` file (a `.yaml` of the same name belongs to it), or a diffusers folder,
-which holds a `model_index.json`. Subfolders are searched, and links are followed, also out of the models folder:
+which holds a `model_index.json`. A VAE is a file with nothing else in it, wherever it lies; `name.vae.*` beside the
+checkpoint `name` belongs to that. Subfolders are searched, and links are followed, also out of the models folder:
 people keep large files elsewhere, and who may write into that folder may choose its checkpoints. Hidden files are none
 of ours.
 """
@@ -12,7 +13,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Final, Literal
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -20,16 +23,24 @@ from sqlalchemy.orm import Session
 
 from shared.errors import FieldError, Refused
 from shared.nearest import nearest
+from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
 from shared.tables import NOW, ModelFile, Worker
 
+Kind = Literal["checkpoint", "vae"]
+
+VAE_SUFFIXES: Final = (".safetensors", ".ckpt", ".pt")  # of a VAE's file; beside a checkpoint the first one counts
 GONE: Final = "The file is gone."
 _PATIENCE: Final = timedelta(minutes=5)  # in which a disk that is away on one machine may come back
 _REFRESHED: Final = timedelta(minutes=1)
 _TITLE: Final = re.compile(r"(?P<name>.+) \[(?P<hash>[0-9a-f]{10})\]")
 _HASH: Final = re.compile(r"[0-9a-f]{8,64}")
-_ANY: Final = (
-    "a Stable Diffusion 1.x checkpoint in the models folder (FARM_MODELS), where workers look every few seconds"
-)
+_ANY: Final[dict[Kind, str]] = {
+    "checkpoint": (
+        "a Stable Diffusion 1.x checkpoint in the models folder (FARM_MODELS), where workers look every few seconds"
+    ),
+    "vae": f"{AUTOMATIC_VAE}, {BUILT_IN_VAE}, or a VAE's file in the models folder (FARM_MODELS)",
+}
+_NAMES: Final[dict[Kind, str]] = {"checkpoint": "checkpoint", "vae": "VAE"}
 _SHOWN: Final = 5  # names that a refusal offers when nothing is alike
 
 
@@ -37,7 +48,7 @@ _SHOWN: Final = 5  # names that a refusal offers when nothing is alike
 class Inspection:
     """What a look into a model file found; `reason` says why it cannot be used, for people."""
 
-    kind: str
+    kind: Kind
     architecture: str | None = None
     native_size: int | None = None  # pixels of a side
     reason: str | None = None
@@ -65,9 +76,10 @@ def title(file: ModelFile) -> str:
     return f"{file.name} [{short_hash(file.sha256)}]" if file.sha256 else file.name
 
 
-def entries(session: Session) -> list[ModelFile]:
-    """Return what lies in the models folder, by name; usable or not."""
-    return [file for file in _rows(session) if file.reason != GONE]
+def entries(session: Session, kind: Kind = "checkpoint", *, first: str = "") -> list[ModelFile]:
+    """Return what of this kind lies in the models folder, usable or not: by name, but what is called `first` first."""
+    files = [file for file in _rows(session) if file.kind == kind and file.reason != GONE]
+    return sorted(files, key=lambda file: file.name != first)
 
 
 def remembered(session: Session) -> list[Scanned]:
@@ -120,31 +132,62 @@ def _mark_gone(session: Session, here: set[str]) -> int:
     return len(session.scalars(marked.returning(ModelFile.path)).all())
 
 
-def resolve(session: Session, text: str) -> ModelFile:
-    """Return the usable checkpoint that `text` means: its name, file, path, hash or title, whatever the case.
+def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: str = "") -> ModelFile:
+    """Return the usable file of `kind` that `text` means: its name, file, path, hash or title, whatever the case.
 
-    Empty means the first one by name. Raises Refused that names those most alike, or says why it cannot be used.
+    Empty means the one that is called `first`, else the first by name. Raises Refused that names those most alike, or
+    says why it cannot be used.
     """
-    files = entries(session)
+    refused = partial(_refused, kind)
+    files = entries(session, kind, first=first)
     usable = [file for file in files if file.usable]
     if usable and not text:
         return usable[0]
-    found = [file for file in _rows(session) if _means(text.strip().casefold(), file)] if text else []
+    found = meant(session, text, kind) if text else []
     fit = [file for file in found if file.usable]
     if len({file.sha256 for file in fit}) == 1:
         return fit[0]
     if fit:
-        raise _refused(f"{text!r} names {len(fit)} checkpoints", fit)
+        raise refused(f"{text!r} names {len(fit)} {_NAMES[kind]}s", fit)
     if found:
-        raise _refused(f"{found[0].name} cannot be used: {found[0].reason}", usable)
-    if not usable:
-        raise _nothing_usable(session, files)
+        raise refused(f"{found[0].name} cannot be used: {found[0].reason}", usable)
+    if not usable and kind == "checkpoint":
+        raise refused(_nothing_usable(session, files), [])
     alike = {name for file in usable for name in (file.name, title(file))}
     close = nearest(text, alike)
-    raise _refused(
-        f"There is no checkpoint {text[:80]!r}",
+    raise refused(
+        f"There is no {_NAMES[kind]} {text[:80]!r}",
         [file for file in usable if {file.name, title(file)} & {*close}] or usable,
     )
+
+
+def vae_for(session: Session, text: str, checkpoint: ModelFile) -> ModelFile | None:
+    """Return the VAE file that the parameter `vae` means for a checkpoint; None: the one built into that.
+
+    Automatic is the file beside the checkpoint, if there is one. Raises Refused, also where that cannot be used:
+    another VAE would paint another picture.
+    """
+    if text == BUILT_IN_VAE:
+        return None
+    if text != AUTOMATIC_VAE:
+        return resolve(session, text, "vae")
+    beside = {file.path: file for file in entries(session, "vae")}
+    stem = checkpoint.path if _is_folder(checkpoint) else str(PurePosixPath(checkpoint.path).with_suffix(""))
+    found = [beside[path] for suffix in VAE_SUFFIXES if (path := f"{stem}.vae{suffix}") in beside]
+    if found and not found[0].usable:
+        message = f"{found[0].path} beside the checkpoint cannot be used: {found[0].reason}"
+        raise _refused("vae", message, [])
+    return found[0] if found else None
+
+
+def meant(session: Session, text: str, kind: Kind) -> list[ModelFile]:
+    """Return the files of `kind` that `text` means, usable or not, those that are gone among them."""
+    return [file for file in _rows(session) if file.kind == kind and _means(text.strip().casefold(), file)]
+
+
+def _is_folder(file: ModelFile) -> bool:
+    """A folder is called by its whole name, a file by its stem."""
+    return file.path.rpartition("/")[2] == file.name
 
 
 def _means(text: str, file: ModelFile) -> bool:
@@ -155,20 +198,22 @@ def _means(text: str, file: ModelFile) -> bool:
     return text in {name.casefold() for name in names} or bool(_HASH.fullmatch(text) and sha256.startswith(text))
 
 
-def _refused(message: str, accepted: Iterable[ModelFile]) -> Refused:
+def _refused(kind: Kind, message: str, accepted: Iterable[ModelFile]) -> Refused:
     titles = [title(file) for file in accepted][:_SHOWN]
-    return Refused(message + ".", (FieldError("checkpoint", message, " or ".join(titles) or _ANY),))
+    if kind == "vae" and titles:
+        titles = [AUTOMATIC_VAE, BUILT_IN_VAE, *titles]
+    return Refused(message + ".", (FieldError(kind, message, " or ".join(titles) or _ANY[kind]),))
 
 
-def _nothing_usable(session: Session, files: Sequence[ModelFile]) -> Refused:
-    """Return the refusal of a farm without checkpoints, which says what to do about it."""
+def _nothing_usable(session: Session, files: Sequence[ModelFile]) -> str:
+    """Return what to tell a farm without checkpoints: what to do about it."""
     if files:
         what = f"{files[0].name} cannot be used: {files[0].reason}"
     elif session.scalar(select(Worker.id).limit(1)) is None:
         what = "no worker is alive to look for one; start one with `farm worker`"
     else:
         what = "none lies in the models folder, or the first look at it is not done"
-    return _refused(f"The farm has no usable checkpoint yet: {what.removesuffix('.')}", [])
+    return f"The farm has no usable checkpoint yet: {what.removesuffix('.')}"
 
 
 def _rows(session: Session) -> list[ModelFile]:

@@ -1,55 +1,47 @@
 """The door: the one place where what somebody asked for becomes parameters that can be stored and rendered.
 
-A refusal names every bad field at once: what was wrong with it, and what would be accepted.
+A refusal names every bad field at once: what was wrong with it, and what would be accepted. What the parts of
+`shared/admission` look after: forms, names, amounts, texts, pictures.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple, Self
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from shared import catalogue
+from shared.admission import amounts, forms, names, pictures, texts
+from shared.admission.pictures import Sent
 from shared.errors import FieldError, Refused
-from shared.nearest import nearest
-from shared.params import MAX_SEED, NATIVE_SIZE, RANDOM_SEED, RenderParams
-from shared.samplers import SAMPLERS, SCHEDULES
+from shared.fields import accepted
+from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE, RANDOM_SEED, RenderParams
 from shared.settings import Limits
+from shared.styles import Style
 from shared.tables import ModelFile
-from shared.tokens import MAX_TOKENS, Tokenizer
 
 _USUAL_SIZE: Final = 512  # of a checkpoint that does not say
 _RANDOM_SEEDS: Final = 2**32  # few enough digits to read out; any seed up to MAX_SEED can be given
-_MOST_ERRORS: Final = 50
-_LONGEST: Final = 60  # characters of what was given that a message repeats
-
-_MESSAGES: Final = {
-    "string_type": "must be text, not {given}",
-    "int_type": "must be a whole number, not {given}",
-    "int_from_float": "must be a whole number, not {given}",
-    "float_type": "must be a number, not {given}",
-    "finite_number": "must be a finite number, not {given}",
-    "bool_type": "must be true or false, not {given}",
-    "greater_than_equal": "{given} is too small",
-    "less_than_equal": "{given} is too large",
-    "multiple_of": "{given} is not a multiple of 8",
-}
-"""By pydantic's type of an error; others are told in pydantic's own words."""
 
 
-def parse(given: object) -> RenderParams:
-    """Return the parameters that a JSON object asks for, names in their own spelling, nothing else filled in yet.
+@dataclass(frozen=True)
+class Asker:
+    """Who asks, and what they may use: the pictures that came with the parameters, their uploads, styles."""
 
-    Raises Refused for what is wrong whatever the farm's limits and checkpoints are.
-    """
-    params, problems = _read(given, Limits())
-    if problems := [*problems, *_misnamed(params)]:
-        raise _refused(problems)
-    return _spelled(params)
+    owner: str
+    limits: Limits = field(default_factory=Limits)
+    sent: Sent = field(default_factory=Sent)
+    styles: Mapping[str, Style] = field(default_factory=dict)
+
+
+class Asked(NamedTuple):
+    """What has the right form of what was given, names in their own spelling, and what is wrong with the rest."""
+
+    params: RenderParams
+    problems: tuple[FieldError, ...]
 
 
 class Admitted(NamedTuple):
@@ -59,146 +51,122 @@ class Admitted(NamedTuple):
     checkpoint: str
 
 
-def admit(session: Session, given: object, limits: Limits) -> Admitted:
-    """Return what a JSON object, or parameters read before, ask for, ready to be submitted.
+def parse(given: object) -> RenderParams:
+    """Return the parameters that a JSON object asks for, names in their own spelling, nothing else filled in yet.
 
-    Resolved: the seed is drawn, the size is the checkpoint's own, the checkpoint's name has its hash. Raises Refused.
+    Raises Refused for what is wrong whatever the farm's limits and checkpoints are.
     """
-    params, problems = _read(given, limits)
-    file = None
-    try:
-        file = catalogue.resolve(session, params.checkpoint)
-    except Refused as refused:
-        problems += refused.fields
-    resolved = _resolved(params, file)
-    problems += [*_misnamed(params), *_beyond(resolved, limits)]
-    if problems or file is None or file.sha256 is None:
-        raise _refused(problems)
-    return Admitted(resolved, file.sha256)
+    asked = read(given, Limits())
+    if problems := [*asked.problems, *names.misnamed(asked.params)]:
+        raise forms.refused(problems)
+    return asked.params
 
 
-def _read(given: object, limits: Limits) -> tuple[RenderParams, list[FieldError]]:
-    """Return what of `given` has the right form, defaults in the place of the rest, and what is wrong with that."""
-    if isinstance(given, RenderParams):
-        return given, []
-    if not isinstance(given, Mapping):
-        raise _refused([FieldError("body", f"must be an object, not {_told(given)}", "an object of parameters")])
-    try:
-        return RenderParams.model_validate(given), []
-    except ValidationError as error:
-        problems = [_explain(problem, limits) for problem in error.errors()[:_MOST_ERRORS]]
-        bad = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
-        rest = {name: value for name, value in given.items() if name not in bad}
-        return RenderParams.model_validate(rest), problems
+def read(given: object, limits: Limits) -> Asked:
+    """Return what was given as far as it has the right form. Raises Refused for what is no object at all."""
+    params, problems = forms.read(given, limits)
+    return Asked(names.spelled(params), tuple(problems))
 
 
-def _explain(problem: Any, limits: Limits) -> FieldError:  # noqa: ANN401 - pydantic's ErrorDetails
-    field = str(problem["loc"][0])
-    if problem["type"] == "extra_forbidden":
-        known = nearest(field, RenderParams.model_fields) or list(RenderParams.model_fields)
-        return FieldError(field[:_LONGEST], "is no parameter", " or ".join(known))
-    told = problem["msg"].removeprefix("Value error, ")
-    message = _MESSAGES.get(problem["type"], told).format(given=_told(problem["input"]))
-    return FieldError(field, message, _accepted(field, limits))
+def admit(session: Session, given: object, asker: Asker) -> Admitted:
+    """Return what a JSON object, or what was read of one before, asks for, ready to be submitted.
+
+    Resolved: seeds are drawn, the size is the checkpoint's own, model files have their hashes, styles stand in the
+    prompts, pictures are uploads (those that came have still to be stored). Raises Refused.
+    """
+    asked = given if isinstance(given, Asked) else read(given, asker.limits)
+    files = _Files.found(session, asked.params, asker.limits.first_checkpoint)
+    resolved = texts.styled(_resolved(pictures.stored(asked.params, asker.sent), files), asker.styles, asker.limits)
+    problems = [
+        *asked.problems,
+        *files.problems,
+        *names.misnamed(asked.params),
+        *amounts.beyond(resolved, asker.limits),
+        *texts.unknown_styles(asked.params, asker.styles),
+        *texts.unreadable(resolved, asker.limits),
+        *pictures.missing(session, asker.owner, asked.params, asker.sent),
+    ]
+    if problems or files.checkpoint is None or files.checkpoint.sha256 is None:
+        raise forms.refused(problems)
+    return Admitted(resolved, files.checkpoint.sha256)
 
 
-def _misnamed(params: RenderParams) -> Iterator[FieldError]:
-    """Yield what is wrong with sampler and schedule."""
-    sampler, schedule = _spelling(params.sampler, SAMPLERS), _spelling(params.schedule, SCHEDULES)
-    if sampler is None:
-        yield _unknown("sampler", params.sampler, SAMPLERS)
-    if schedule is None:
-        yield _unknown("schedule", params.schedule, SCHEDULES)
-    elif sampler and schedule not in (takes := SAMPLERS[sampler].schedules):
-        yield FieldError("schedule", f"{sampler} has no use for the schedule {schedule}", " or ".join(takes))
+@dataclass(frozen=True)
+class _Files:
+    """The model files that parameters name, as the catalogue has them."""
+
+    titles: dict[str, str]  # by dotted field name
+    checkpoint: ModelFile | None
+    problems: list[FieldError]
+
+    @classmethod
+    def found(cls, session: Session, params: RenderParams, first_checkpoint: str) -> Self:
+        titles: dict[str, str] = {}
+        problems: list[FieldError] = []
+        checkpoint = None
+        for name, given in _checkpoints(params).items():
+            if name == "refiner.checkpoint" and not given.strip():  # no name means the farm's first one elsewhere
+                problems.append(FieldError(name, "is missing", accepted(name, Limits())))
+                continue
+            try:
+                file = catalogue.resolve(session, given, first=first_checkpoint)
+            except Refused as refused:
+                problems += [replace(problem, field=name) for problem in refused.fields]
+                continue
+            titles[name] = catalogue.title(file)
+            checkpoint = file if name == "checkpoint" else checkpoint
+        try:
+            titles["vae"] = _vae(session, params.vae, checkpoint)
+        except Refused as refused:
+            problems += refused.fields
+        return cls(titles, checkpoint, problems)
 
 
-def _unknown(field: str, text: str, names: Iterable[str]) -> FieldError:
-    accepted = nearest(text, names) or names
-    return FieldError(field, f"There is no {field} {text[:_LONGEST]!r}", " or ".join(accepted))
+def _checkpoints(params: RenderParams) -> dict[str, str]:
+    """Return the checkpoints that parameters name, by dotted field name."""
+    named = {"checkpoint": params.checkpoint}
+    if params.refiner is not None:
+        named["refiner.checkpoint"] = params.refiner.checkpoint
+    if params.hires is not None and params.hires.checkpoint:
+        named["hires.checkpoint"] = params.hires.checkpoint
+    return named
 
 
-def _beyond(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
-    """Yield what passes the farm's limits."""
-    for field in ("prompt", "negative_prompt"):
-        if (length := len(getattr(params, field))) > limits.max_prompt_chars:
-            yield FieldError(field, f"is {length:,} characters long", _accepted(field, limits))
-        elif (tokens := Tokenizer().count(getattr(params, field))) > MAX_TOKENS:
-            yield FieldError(field, f"is {tokens:,} tokens long", _accepted(field, limits))
-    for field, least, most in (
-        ("width", limits.min_size, limits.max_size),
-        ("height", limits.min_size, limits.max_size),
-        ("steps", 1, limits.max_steps),
-        ("cfg_scale", 0, limits.max_cfg_scale),
-        ("count", 1, limits.max_count),
-    ):
-        value = getattr(params, field)
-        if not least <= value <= most:
-            how = "small" if value < least else "large"
-            yield FieldError(field, f"{_told(value)} is too {how}", _accepted(field, limits))
-    if params.seed + params.count - 1 > MAX_SEED:
-        yield FieldError(
-            "seed", f"the last of {params.count} images would pass {MAX_SEED}", f"at most {MAX_SEED - params.count + 1}"
-        )
+def _vae(session: Session, given: str, checkpoint: ModelFile | None) -> str:
+    """Return the title of the VAE that is meant, or `none` for the checkpoint's own. Raises Refused."""
+    is_word = given.casefold() in {AUTOMATIC_VAE, BUILT_IN_VAE}
+    if checkpoint is None:  # which is refused: only a name can be looked for without one
+        return given if is_word else catalogue.title(catalogue.resolve(session, given, "vae"))
+    file = catalogue.vae_for(session, given.casefold() if is_word else given, checkpoint)
+    return catalogue.title(file) if file else BUILT_IN_VAE
 
 
-def _accepted(field: str, limits: Limits) -> str:
-    size = f"{limits.min_size} to {limits.max_size} in steps of 8, or {NATIVE_SIZE} for the checkpoint's own"
-    prompt = f"text of at most {limits.max_prompt_chars:,} characters and {MAX_TOKENS:,} tokens"
-    return {
-        "prompt": prompt,
-        "negative_prompt": prompt,
-        "checkpoint": "the name or hash of a checkpoint, or empty for the farm's first one",
-        "width": size,
-        "height": size,
-        "steps": f"a whole number from 1 to {limits.max_steps}",
-        "cfg_scale": f"a number from 0 to {limits.max_cfg_scale:g}",
-        "sampler": " or ".join(SAMPLERS),
-        "schedule": " or ".join(SCHEDULES),
-        "seed": f"a whole number from 0 to {MAX_SEED}, or {RANDOM_SEED} for a random one",
-        "count": f"a whole number from 1 to {limits.max_count}",
-        "exact": "true or false",
-    }[field]
-
-
-def _resolved(params: RenderParams, file: ModelFile | None) -> RenderParams:
+def _resolved(params: RenderParams, files: _Files) -> RenderParams:
     """Return the parameters with all filled in; without a checkpoint of its own, as for any."""
-    native_size = (file and file.native_size) or _USUAL_SIZE
-    return _spelled(params).model_copy(
+    native_size = (files.checkpoint and files.checkpoint.native_size) or _USUAL_SIZE
+    noise, hires, refiner = params.noise, params.hires, params.refiner
+    if noise.variation_strength > 0:
+        noise = noise.model_copy(update={"variation_seed": _drawn(noise.variation_seed)})
+    if hires is not None:
+        checkpoint = files.titles.get("hires.checkpoint", hires.checkpoint)
+        hires = hires.model_copy(update={"checkpoint": checkpoint})
+    if refiner is not None:
+        checkpoint = files.titles.get("refiner.checkpoint", refiner.checkpoint)
+        refiner = refiner.model_copy(update={"checkpoint": checkpoint})
+    return params.model_copy(
         update={
-            "checkpoint": catalogue.title(file) if file else params.checkpoint,
+            "checkpoint": files.titles.get("checkpoint", params.checkpoint),
+            "vae": files.titles.get("vae", params.vae),
             "width": params.width or native_size,
             "height": params.height or native_size,
-            "seed": secrets.randbelow(_RANDOM_SEEDS) if params.seed == RANDOM_SEED else params.seed,
+            "seed": _drawn(params.seed),
+            "noise": noise,
+            "hires": hires,
+            "refiner": refiner,
         }
     )
 
 
-def _spelled(params: RenderParams) -> RenderParams:
-    sampler = _spelling(params.sampler, SAMPLERS) or params.sampler
-    schedule = _spelling(params.schedule, SCHEDULES) or params.schedule
-    return params.model_copy(update={"sampler": sampler, "schedule": schedule})
-
-
-def _spelling(text: str, names: Mapping[str, object]) -> str | None:
-    """Return the name that `text` is, whatever its case."""
-    return {name.casefold(): name for name in names}.get(text.strip().casefold())
-
-
-def _told(value: object) -> str:
-    """Return what was given as JSON spells it, cut to what a message can hold."""
-    if isinstance(value, str):
-        return f"the text {value[:_LONGEST]!r}"
-    if isinstance(value, (Mapping, list)):
-        return "an object" if isinstance(value, Mapping) else "a list"
-    if isinstance(value, int) and abs(value) > 10**20:
-        return "a number of many digits"
-    return json.dumps(value)
-
-
-def _refused(problems: Iterable[FieldError]) -> Refused:
-    """Return the refusal with the first problem of each field."""
-    first: dict[str, FieldError] = {}
-    for problem in problems:
-        first.setdefault(problem.field, problem)
-    return Refused(f"These parameters cannot be accepted as they are: {', '.join(first)}.", tuple(first.values()))
+def _drawn(seed: int) -> int:
+    """Return a seed, drawn where it is random."""
+    return secrets.randbelow(_RANDOM_SEEDS) if seed == RANDOM_SEED else seed

@@ -2,40 +2,178 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 AUTOMATIC: Final = "automatic"
-SCHEDULES: Final = {AUTOMATIC: "Automatic", "uniform": "Uniform", "karras": "Karras"}
+SCHEDULES: Final = {
+    AUTOMATIC: "Automatic",
+    "uniform": "Uniform",
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "polyexponential": "Polyexponential",
+    "sgm_uniform": "SGM Uniform",
+    "kl_optimal": "KL Optimal",
+    "align_your_steps": "Align Your Steps",
+    "simple": "Simple",
+    "normal": "Normal",
+    "ddim": "DDIM",
+    "beta": "Beta",
+}
 """Schedule names and their labels, in the order that people see them."""
+SCHEDULE_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "karras": ("sigma_min", "sigma_max", "rho"),
+    "exponential": ("sigma_min", "sigma_max"),
+    "polyexponential": ("sigma_min", "sigma_max", "rho"),
+    "sgm_uniform": ("sigma_min", "sigma_max"),
+    "kl_optimal": ("sigma_min", "sigma_max"),
+    "normal": ("sigma_min", "sigma_max"),
+    "beta": ("sigma_min", "sigma_max"),
+}
+"""The fields of `Sampling` that a schedule takes; one that is not named follows the checkpoint's own table alone."""
+
+TIMESTEPS: Final = 1000  # that a checkpoint was trained on
+ADAPTIVE_CALLS: Final = 100  # more than DPM adaptive takes for an ordinary picture; it has no count of its own
+
+_CHURN: Final = ("s_churn", "s_tmin", "s_tmax", "s_noise")
+_LONGEST: Final = 60  # characters of a name that is worth looking at
+_SUFFIXES: Final = {"ka": "karras", "exp": "exponential"}  # k_dpmpp_2m_ka
 
 
 @dataclass(frozen=True)
 class Sampler:
     """One sampler: `automatic` is the schedule that `automatic` stands for, `schedules` what it takes by name.
 
-    An ancestral one draws noise at each step. One that starts at unit variance takes the first noise as it is drawn for
-    the whole noisy latent, at the variance-preserving scale.
+    A schedule that is in no list of people's is a sampler's own way to space its steps.
     """
 
     name: str
-    automatic: str
-    schedules: tuple[str, ...]
-    is_ancestral: bool = False
-    starts_at_unit_variance: bool = False
+    aliases: tuple[str, ...] = ()
+    automatic: str = "uniform"
+    schedules: tuple[str, ...] = tuple(SCHEDULES)
+    options: tuple[str, ...] = ()  # fields of `Sampling` that it takes
+    default_eta: float = 1.0  # where it takes `eta`
+    order: int = 1  # model calls a step; the step to sigma 0 takes one
+    discards_next_to_last_sigma: bool = False
+    is_ancestral: bool = False  # adds noise at each step, unless `eta` is 0
+    uses_brownian: bool = False  # that noise comes from a Brownian tree, keyed by sigma
+    is_adaptive: bool = False  # takes as many steps as the picture needs, whatever was asked
+    spaces_timesteps: bool = False  # by every (1000 // steps)th timestep: the count may differ from `steps`
+    call_offset: int = 0  # model calls beside one for each of those timesteps
+    starts_at_unit_variance: bool = False  # the first noise is the whole noisy latent at the variance-preserving scale
+    needs_unconditional: bool = False  # its model also says what it denoised without the prompt
+    scale_divisor: float = 1.0  # of the CFG scale that people give
 
     def schedule(self, asked: str) -> str:
         """Return the schedule that `asked` means for this sampler."""
         return self.automatic if asked == AUTOMATIC else asked
 
+    def calls(self, steps: int) -> int:
+        """Return the model calls of a render of `steps` along the usual schedules: those that end with a step to 0.
 
-_SIGMAS: Final = (AUTOMATIC, "uniform", "karras")
-SAMPLERS: Final = {
-    sampler.name: sampler
-    for sampler in (
-        Sampler("Euler a", "uniform", _SIGMAS, is_ancestral=True),
-        Sampler("Euler", "uniform", _SIGMAS),
-        Sampler("DPM++ 2M", "karras", _SIGMAS),
-        Sampler("DDIM", "ddim", (AUTOMATIC,), starts_at_unit_variance=True),  # spaces its own timesteps
-    )
-}
+        An upper estimate for an adaptive one.
+        """
+        if self.is_adaptive:
+            return ADAPTIVE_CALLS
+        if self.spaces_timesteps:
+            return max(1, len(timesteps(steps)) + self.call_offset)
+        return self.order * steps - (self.order - 1)
+
+
+def timesteps(steps: int, count: int = TIMESTEPS) -> list[int]:
+    """Return every (count // steps)th timestep from 1 on, rising: 20 of them for 20 steps, but 31 for 30.
+
+    A single step goes from the last timestep to 1.
+    """
+    last = count - 1
+    known = sorted({min(timestep + 1, last) for timestep in range(0, count, max(1, count // steps))})
+    return known if len(known) > 1 else [min(1, last - 1), last]
+
+
+_SAMPLERS: Final = (
+    Sampler("DPM++ 2M", ("k_dpmpp_2m",), "karras"),
+    Sampler(
+        "DPM++ SDE", ("k_dpmpp_sde",), "karras",
+        options=("eta", "s_noise"), order=2, is_ancestral=True, uses_brownian=True,
+    ),
+    Sampler(
+        "DPM++ 2M SDE", ("k_dpmpp_2m_sde",), "exponential",
+        options=("eta", "s_noise"), is_ancestral=True, uses_brownian=True,
+    ),
+    Sampler(
+        "DPM++ 2M SDE Heun", ("k_dpmpp_2m_sde_heun",), "exponential",
+        options=("eta", "s_noise"), is_ancestral=True, uses_brownian=True,
+    ),
+    Sampler("DPM++ 2S a", ("k_dpmpp_2s_a",), "karras", options=("eta", "s_noise"), order=2, is_ancestral=True),
+    Sampler(
+        "DPM++ 3M SDE", ("k_dpmpp_3m_sde",), "exponential",
+        options=("eta", "s_noise"), discards_next_to_last_sigma=True, is_ancestral=True, uses_brownian=True,
+    ),
+    Sampler("Euler a", ("k_euler_a", "k_euler_ancestral"), options=("eta",), is_ancestral=True),
+    Sampler("Euler", ("k_euler",), options=_CHURN),
+    Sampler("LMS", ("k_lms",)),
+    Sampler("Heun", ("k_heun",), options=_CHURN, order=2),
+    Sampler("DPM2", ("k_dpm_2",), "karras", options=_CHURN, order=2, discards_next_to_last_sigma=True),
+    Sampler(
+        "DPM2 a", ("k_dpm_2_a",), "karras",
+        options=("eta", "s_noise"), order=2, discards_next_to_last_sigma=True, is_ancestral=True,
+    ),
+    Sampler("DPM fast", ("k_dpm_fast",), "ends", (AUTOMATIC,), options=("eta", "s_noise"), is_ancestral=True),
+    Sampler("DPM adaptive", ("k_dpm_ad",), "ends", (AUTOMATIC,), options=("eta",), is_ancestral=True, is_adaptive=True),
+    Sampler("Restart", ("restart",), "karras", order=2, is_ancestral=True),
+    Sampler(
+        "DDIM", ("ddim",), "timesteps", (AUTOMATIC,),
+        options=("eta",), default_eta=0.0, spaces_timesteps=True, call_offset=-1, starts_at_unit_variance=True,
+    ),
+    Sampler(
+        "DDIM CFG++", ("ddim_cfgpp",), "timesteps", (AUTOMATIC,),
+        options=("eta",), default_eta=0.0, spaces_timesteps=True, call_offset=-1, starts_at_unit_variance=True,
+        needs_unconditional=True, scale_divisor=12.5,
+    ),
+    Sampler("PLMS", ("plms",), "timesteps", (AUTOMATIC,), spaces_timesteps=True, starts_at_unit_variance=True),
+    Sampler(
+        "UniPC", ("unipc",), "even_timesteps", (AUTOMATIC,), spaces_timesteps=True, starts_at_unit_variance=True
+    ),
+    Sampler("LCM", ("k_lcm",), "consistency", is_ancestral=True),
+)  # fmt: skip
+SAMPLERS: Final[Mapping[str, Sampler]] = {sampler.name: sampler for sampler in _SAMPLERS}
+"""The samplers by name, in the order that people see them."""
+
+
+class Named(NamedTuple):
+    """What a text names: a sampler, and the schedule that an old combined name carries with it."""
+
+    sampler: str
+    schedule: str | None
+
+
+def named(text: str) -> Named | None:
+    """Return what `text` means: a name or alias in any case, or an old name with its schedule behind it: "DPM++ 2M
+    Karras", "k_dpmpp_2m_ka". None where there is no such sampler.
+    """
+    words = text.strip().casefold()
+    if len(words) > _LONGEST:
+        return None
+    if sampler := _names().get(words):
+        return Named(sampler, None)
+    alias, _, suffix = words.rpartition("_")
+    splits = [(alias, _SUFFIXES.get(suffix))]
+    splits += [(words[:at].strip(), schedule_named(words[at:])) for at, letter in enumerate(words) if letter == " "]
+    known = (Named(_names()[name], schedule) for name, schedule in splits if schedule and name in _names())
+    return next(known, None)
+
+
+def schedule_named(text: str) -> str | None:
+    """Return the schedule whose name or label `text` is, in any case and with or without blanks, or None."""
+    if len(text) > _LONGEST:
+        return None
+    return {_bare(spelling): name for name, label in SCHEDULES.items() for spelling in (name, label)}.get(_bare(text))
+
+
+def _names() -> dict[str, str]:
+    return {spelling.casefold(): sampler.name for sampler in _SAMPLERS for spelling in (sampler.name, *sampler.aliases)}
+
+
+def _bare(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())

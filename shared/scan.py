@@ -15,12 +15,13 @@ from typing import Final
 
 import structlog
 
-from shared.catalogue import Inspection, Scanned
+from shared.catalogue import VAE_SUFFIXES, Inspection, Scanned
 
 Inspect = Callable[[Path], Inspection]
 log = structlog.get_logger()
 
 _FILES: Final = frozenset({".safetensors", ".ckpt"})
+_VAE_FOLDER: Final = "vae"  # in any case
 _PARTS: Final = frozenset({".safetensors", ".bin", ".json", ".txt"})  # of a diffusers folder
 _INDEX: Final = "model_index.json"
 
@@ -47,7 +48,7 @@ def scan(models: Path, known: Iterable[Scanned], inspect: Inspect, *, hash_secon
     before = {seen.path: seen for seen in known}
     deadline = time.monotonic() + hash_seconds
     found = []
-    for path in checkpoints(models):
+    for path in model_files(models):
         name = path.relative_to(models).as_posix()
         try:
             seen = _look(path, name, before.get(name), inspect, may_hash=time.monotonic() < deadline)
@@ -67,7 +68,7 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, *, ma
     is_same = before is not None and (before.size, before.mtime_ns) == (size, mtime_ns)
     if is_same and before and before.inspection:
         return before
-    inspection = inspect(path)
+    inspection = _placed(inspect(path), name)
     digest = before.sha256 if is_same and before else None
     if digest is None and inspection.reason is None:
         if not may_hash:
@@ -76,6 +77,19 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, *, ma
     if fingerprint(path) != (size, mtime_ns):
         return None
     return Scanned(name, path.name if path.is_dir() else path.stem, size, mtime_ns, digest, inspection)
+
+
+def _placed(inspection: Inspection, name: str) -> Inspection:
+    """Return what was found where a VAE should lie as what people laid there: a VAE, or why it is none."""
+    if inspection.kind == "vae" or not _is_for_vaes(name):
+        return inspection
+    return Inspection("vae", reason=inspection.reason or "is a whole checkpoint, where a VAE alone should lie")
+
+
+def _is_for_vaes(name: str) -> bool:
+    """True of what lies in a folder VAE, and of `name.vae.*` beside a checkpoint; `name` is relative to the models."""
+    *folders, file = name.casefold().split("/")
+    return _VAE_FOLDER in folders or Path(file).stem.endswith(f".{_VAE_FOLDER}")
 
 
 def _lock(descriptor: int) -> bool:
@@ -88,8 +102,8 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def checkpoints(models: Path) -> Iterator[Path]:
-    """Yield the files and diffusers folders in `models` that look like checkpoints, in no order.
+def model_files(models: Path) -> Iterator[Path]:
+    """Yield the files and diffusers folders in `models` that look like checkpoints or VAEs, in no order.
 
     Raises OSError if the folder itself cannot be read.
     """
@@ -106,7 +120,13 @@ def checkpoints(models: Path) -> Iterator[Path]:
         if _INDEX in files and folder != models:
             yield folder
         else:
-            yield from (folder / name for name in files if _is_ours(name) and Path(name).suffix.lower() in _FILES)
+            yield from (folder / name for name in files if _is_ours(name) and _is_model(folder / name, models))
+
+
+def _is_model(path: Path, models: Path) -> bool:
+    """True by the suffix; `.pt` files are many things, and VAEs where these lie."""
+    suffix = path.suffix.lower()
+    return suffix in _FILES or (suffix in VAE_SUFFIXES and _is_for_vaes(path.relative_to(models).as_posix()))
 
 
 def _raise_if(models: Path) -> Callable[[OSError], None]:

@@ -78,6 +78,17 @@ class Limits(BaseModel):
     max_cfg_scale: float = 30
     max_count: int = 1000
     max_prompt_chars: int = 10_000
+    first_checkpoint: str = "scenes-v1"
+    max_upload_mb: int = 32
+    max_upload_megapixels: int = 32
+
+    @property
+    def max_upload_bytes(self) -> int:
+        return self.max_upload_mb * 2**20
+
+    @property
+    def max_upload_pixels(self) -> int:
+        return self.max_upload_megapixels * 10**6
 
 
 class Settings(BaseModel):
@@ -93,6 +104,7 @@ class Settings(BaseModel):
     redis_url: Annotated[str, _url_of("redis", "rediss", "redis+socket", "unix")] = Field(
         "", repr=False, description="Redis; unset: embedded."
     )
+    styles: str = Field("", description="CSV file of styles; unset: styles.csv in FARM_HOME.")
     storage_url: str = Field("", description="Where pictures go: a folder or s3://bucket/prefix; unset: in FARM_HOME.")
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8321, ge=0, le=65535, description="Port that the API listens on; 0: any free one.")
@@ -107,13 +119,20 @@ class Settings(BaseModel):
     api_key: str = Field("", repr=False, description="The client's key.")
     api_threads: int = Field(16, ge=2, le=256, description="Requests that one API process answers at once.")
     max_streams: int = Field(8, ge=0, description="Event streams of one API process; past them pages poll.")
-    max_body_bytes: int = Field(2 * 2**20, ge=1024, description="Largest request body.")
+    max_body_bytes: int = Field(
+        2 * 2**20, ge=1024, description="Largest request body; where pictures are taken, a file more."
+    )
     min_size: int = Field(64, ge=8, multiple_of=8, description="Smallest width or height, pixels.")
     max_size: int = Field(2048, ge=64, multiple_of=8, description="Largest width or height, pixels.")
     max_steps: int = Field(150, ge=1, description="Most steps of a job.")
     max_cfg_scale: float = Field(30, ge=1, description="Highest CFG scale.")
     max_count: int = Field(1000, ge=1, description="Most images of a job.")
     max_prompt_chars: int = Field(10_000, ge=1, description="Longest prompt.")
+    first_checkpoint: str = Field(
+        "scenes-v1", description="Checkpoint of jobs that name none; where it is not there, the first by name."
+    )
+    max_upload_mb: int = Field(32, ge=1, le=1024, description="Largest file of a picture to start from, MiB.")
+    max_upload_megapixels: int = Field(32, ge=1, le=80, description="Most pixels of such a picture, in millions.")
     gpus: str = Field("all", description="What this machine's workers use: all, 0,2, cpu, or cpu:2 for two on the CPU.")
     slots: int = Field(0, ge=0, description="Images that a worker carries at once; 0: as many as suit its card.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -163,6 +182,11 @@ class Settings(BaseModel):
         if self.redis_url:
             return self.redis_url.replace("redis+socket://", "unix://", 1)
         return addresses.redis_url(self.home)
+
+    @property
+    def styles_path(self) -> Path:
+        """The file of styles."""
+        return Path(self.styles).expanduser().absolute() if self.styles else self.home / "styles.csv"
 
     @property
     def storage(self) -> str:

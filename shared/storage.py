@@ -21,9 +21,11 @@ import fsspec
 from botocore.exceptions import BotoCoreError
 
 from shared.errors import NotFound, SettingsError, StorageError
+from shared.params import FileFormat
 
-Kind = Literal["picture", "thumbnail"]
-_SUFFIX: Final = {"picture": "png", "thumbnail": "webp"}
+Kind = Literal["picture", "thumbnail", "film", "strip"]
+_SUFFIX: Final = {"thumbnail": "webp", "film": "film.webp", "strip": "strip.webp"}
+_PICTURE_SUFFIX: Final[dict[FileFormat, str]] = {"png": "png", "jpeg": "jpg", "webp": "picture.webp"}
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _JOBS_A_FOLDER: Final = 1000
 _S3_OPTIONS: Final = frozenset({"endpoint_url", "region_name"})
@@ -35,9 +37,15 @@ def job_prefix(job_id: int) -> str:
     return f"jobs/{job_id // _JOBS_A_FOLDER:03}/{job_id}"
 
 
-def key(job_id: int, index: int, attempt: int, kind: Kind) -> str:
-    """Return the key of one attempt's picture or thumbnail."""
-    return f"{job_prefix(job_id)}/{job_id}-{index:04}-{attempt}.{_SUFFIX[kind]}"
+def key(job_id: int, index: int, attempt: int, kind: Kind, form: FileFormat = "png") -> str:
+    """Return the key of what one attempt left; `form` is the format of the picture itself, all else is WebP."""
+    suffix = _PICTURE_SUFFIX[form] if kind == "picture" else _SUFFIX[kind]
+    return f"{job_prefix(job_id)}/{job_id}-{index:04}-{attempt}.{suffix}"
+
+
+def upload_key(sha256: str) -> str:
+    """Return the key of the picture that people uploaded whose bytes have this hash."""
+    return f"uploads/{sha256[:2]}/{sha256}.png"
 
 
 class Storage:
@@ -99,6 +107,11 @@ class Storage:
         """Yield the ids of the jobs under which anything lies, some at a time. Raises StorageError."""
         for shelf in self._names("jobs"):
             yield [int(name) for name in self._names(f"jobs/{shelf}") if name.isdecimal()]
+
+    def uploads(self) -> Iterator[list[str]]:
+        """Yield the SHA-256 of the uploaded pictures that lie here, some at a time. Raises StorageError."""
+        for shelf in self._names("uploads"):
+            yield [name.removesuffix(".png") for name in self._names(f"uploads/{shelf}") if name.endswith(".png")]
 
     def check(self) -> None:
         """Raise StorageError unless objects can be stored and deleted now."""

@@ -154,6 +154,31 @@ class ModelFile(Base):
     scanned_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
+class Upload(Base):
+    """A picture to start from, as its owner uploaded it; the bytes lie in the storage under their SHA-256."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index(None, "sha256"),)
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    used_at: Mapped[datetime] = mapped_column(server_default=NOW)  # uploaded again, or submitted with
+
+
+class JobUpload(Base):
+    """A picture that a job starts from: it is kept as long as the job is."""
+
+    __tablename__ = "job_uploads"
+    __table_args__ = (Index(None, "sha256"),)
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+
+
 class History(Base):
     """What happened to images and workers, one line an event, for people and for proof."""
 

@@ -6,23 +6,39 @@ Vocabulary and splitting rules: Radford et al. 2021, arXiv:2103.00020; the merge
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
-from shared.prompts import chunked, counted
+from shared.params import Emphasis
+from shared.prompts import attention, editing, language
+from shared.prompts.chunks import Chunk, Word, chunked, counted
 
 BOS: Final = 49406
 EOS: Final = 49407  # also what fills a chunk's end in Stable Diffusion 1
 TOKENS: Final = 77  # a chunk with BOS and EOS
 MAX_CHUNKS: Final = 16  # of a prompt; each is a row of a call that all pictures wait for
 MAX_TOKENS: Final = MAX_CHUNKS * (TOKENS - 2)
+MAX_CHUNKS_IN_ALL: Final = 16 * MAX_CHUNKS  # over all that editing makes of a prompt; the card holds them to the end
 MERGES: Final = Path(__file__).parent / "vocabulary" / "clip-merges.txt.gz"
 _WORD_END: Final = "</w>"
 _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+class Length(NamedTuple):
+    """How long a prompt is: the most tokens at once, with what full chunks leave unused; and its chunks in all."""
+
+    tokens: int
+    chunks: int
+
+    @property
+    def is_accepted(self) -> bool:
+        """True within the limits of the text encoder and the card."""
+        return self.tokens <= MAX_TOKENS and self.chunks <= MAX_CHUNKS_IN_ALL
 
 
 class Tokenizer:
@@ -35,13 +51,46 @@ class Tokenizer:
         """Return the tokens of `text`, without BOS and EOS."""
         return self._bytes_to_tokens.encode(text, add_special_tokens=False).ids
 
-    def chunks(self, text: str) -> list[list[int]]:
-        """Return the tokens of `text` in chunks of at most 75, as a text encoder reads them; at least one chunk."""
-        return chunked(self.encode(text))
+    def chunks(self, text: str, emphasis: Emphasis = "Original") -> tuple[Chunk, ...]:
+        """Return what `text`, one variant of one AND part, is to a text encoder: at least one chunk."""
+        first, *rest = self._chunks(text, emphasis)
+        return (first, *(rest if not rest or rest[-1].tokens else rest[:-1]))  # nothing follows a BREAK at the end
 
-    def count(self, text: str) -> int:
-        """Return how many tokens `text` takes, counting what full chunks leave unused at their ends."""
-        return counted(self.chunks(text))
+    def measure(
+        self,
+        prompt: str,
+        calls: int = 20,
+        emphasis: Emphasis = "Original",
+        *,
+        first_pass_calls: int | None = None,
+        is_negative: bool = False,
+    ) -> Length:
+        """Return how long `prompt` is, over its AND parts and all that editing makes of them.
+
+        `calls` are those of the model that editing counts by; a second pass names those of the first one, too. What is
+        too long is not read to its end.
+        """
+        parts = language.read(prompt, is_negative=is_negative)
+        known: set[str] = set()
+        length = Length(0, 0)
+        segments = (one for part in parts for one in editing.schedule(part.text, calls, first_pass_calls))
+        for _, text in segments:
+            if not length.is_accepted:
+                break
+            if text not in known:
+                known.add(text)
+                chunks = self._chunks(text, emphasis)
+                length = Length(max(length.tokens, counted(chunks)), length.chunks + len(chunks))
+        return length
+
+    def _chunks(self, text: str, emphasis: Emphasis) -> list[Chunk]:
+        sections = attention.weighed(text, emphasis)
+        return [chunk for section in sections for chunk in chunked(self._words(section))]
+
+    def _words(self, fragments: Iterable[attention.Fragment]) -> Iterator[Word]:
+        for fragment in fragments:
+            for token in self.encode(fragment.text):
+                yield Word((token,), fragment.weight)
 
 
 @cache

@@ -24,6 +24,16 @@ CheckpointFactory = Callable[..., ModelFile]
 JobFactory = Callable[..., Job]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--oracles",
+        type=Path,
+        default=Path(__file__).parent / "data" / "oracles",
+        metavar="FOLDER",
+        help="folder of figures that tests/unit/test_oracles.py holds the farm to",
+    )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_environment() -> None:
     """Nothing that a person has set for their own farm reaches a test."""

@@ -18,9 +18,9 @@ from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.cards import Address
 from worker.carried import Cancellation
-from worker.pictures import Pixels
+from worker.pictures import Frame, Pixels, Rendered
 from worker.progress import Watch
-from worker.residency import Residency
+from worker.residency import Model, Residency
 
 STEP_SECONDS = 0.002
 
@@ -38,7 +38,7 @@ class StubCard:
         sessions: Sessions | None = None,
         on_change: Callable[[], object] | None = None,
     ) -> None:
-        self._residency: Residency[str] = Residency(lambda sha256: sha256, capacity=2, on_change=on_change)
+        self._residency: Residency[str] = Residency(lambda model: model.sha256, capacity=2, on_change=on_change)
 
     @property
     def load_seconds(self) -> float | None:
@@ -52,11 +52,11 @@ class StubCard:
 
     def stop(self) -> None: ...
 
-    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Pixels:
+    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
         closed = Event()
         cancel.then(closed.set)
         order, _, detail = claim.params.prompt.partition(" ")
-        with self._residency.use(claim.checkpoint, cancel):
+        with self._residency.use({Model("checkpoint", claim.checkpoint)}, cancel):
             _obey(order, detail)
             for step in range(1, claim.params.steps + 1):
                 if closed.wait(STEP_SECONDS):
@@ -66,7 +66,10 @@ class StubCard:
             while order == "wait" and not Path(detail.removeprefix("for ")).exists():
                 if closed.wait(STEP_SECONDS):
                     raise Cancelled("the image was cancelled")
-        return paint(claim.params.height, claim.params.width, claim.params.seed)
+        pixels = paint(claim.params.height, claim.params.width, claim.params.seed)
+        steps = range(1, claim.params.steps) if claim.params.film else ()
+        frames = tuple(Frame(step, claim.params.steps, paint(8, 8, 50 * step)) for step in steps)
+        return Rendered(pixels, frames, claim.params.steps)
 
 
 def _obey(order: str, detail: str) -> None:

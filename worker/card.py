@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import structlog
 
 from shared.database import Sessions
+from shared.errors import Cancelled, RenderError
 from shared.queue.claim import Claim
 from shared.settings import Settings
+from shared.storage import Storage
+from worker import inputs
 from worker.cards import Address
 from worker.carried import Cancellation
 from worker.engine import checkpoints, devices, previews
 from worker.engine.engine import Engine
-from worker.engine.pipelines import Kit, text_to_image
+from worker.engine.film import Reel, developed
+from worker.engine.kit import Kit
+from worker.engine.pipelines import render
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
 from worker.model_files import Found, ModelFiles
-from worker.pictures import Pixels
+from worker.pictures import Frame, Pixels, Rendered
 from worker.progress import Watch
-from worker.residency import Residency
+from worker.residency import Model, Residency
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    Loaded = Weights | AutoencoderKL
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +41,15 @@ _FIRST_LOAD_SECONDS: Final = 5.0
 _LOAD_BYTES_A_SECOND: Final = 500e6
 
 
+class Choice(NamedTuple):
+    """A checkpoint that an image is rendered with, and its VAE where that is a file of its own."""
+
+    checkpoint: Model
+    vae: Model | None
+
+
 class EngineCard:
-    """An engine with the checkpoints that are resident on its card."""
+    """An engine with the checkpoints and VAEs that are resident on its card."""
 
     def __init__(
         self, address: Address, settings: Settings, sessions: Sessions, on_change: Callable[[], object]
@@ -41,7 +58,8 @@ class EngineCard:
         self._dtype = devices.default_dtype(self._device, settings.precision)
         self._preview_steps = settings.preview_steps
         self._files = ModelFiles(sessions, settings.models)
-        self._residency: Residency[Weights] = Residency(self._load, settings.resident_checkpoints, on_change)
+        self._storage = Storage(settings.storage)
+        self._residency: Residency[Loaded] = Residency(self._load, settings.resident_checkpoints, on_change)
         self._on_change = on_change
         self._loading: dict[str, str] = {}  # SHA-256 -> phase; two may load at a time
         self._engine_phase = ""
@@ -69,41 +87,86 @@ class EngineCard:
     def stop(self) -> None:
         self._engine.stop()
 
-    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Pixels:
-        """Return the picture of `claim`, its checkpoint loaded first if it is not resident."""
-        if claim.checkpoint not in self.resident():
-            watch.phase(self._load_phase(self._files.find(claim.checkpoint)))
-        with self._residency.use(claim.checkpoint, cancel) as weights:
+    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
+        """Return the picture of `claim`, what it is rendered with loaded first if it is not resident."""
+        choices = self._choices(claim)
+        checkpoints_needed = {choice.checkpoint.sha256 for choice in choices.values()}
+        if missing := sorted(checkpoints_needed.difference(self.resident())):
+            watch.phase(self._load_phase(self._files.find(missing[0])))
+        source, mask = inputs.pictures(self._storage, claim.params)
+        reel = Reel() if claim.params.film else None
+        with self._residency.use({model for choice in choices.values() for model in choice if model}, cancel) as loaded:
+            weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
+            kit = Kit(**weights, source=source, mask=mask)
             watch.phase("steps")
             run = self._engine.render(
-                text_to_image(claim.params, Kit(weights)),
+                render(claim.params, kit),
                 exact=claim.params.exact,
-                on_step=partial(self._on_step, watch, weights),
+                on_step=partial(self._on_step, watch, kit, reel),
             )
             cancel.then(run.cancel)
             picture: Pixels = run.result()
-            return picture
+            return Rendered(picture, self._film(claim, kit, reel, watch, cancel), reel.steps if reel else 0)
+
+    def _choices(self, claim: Claim) -> dict[str, Choice]:
+        """Return what `claim` is rendered with, by its part in the kit. Raises ModelFileError."""
+        params, needed = claim.params, {"weights": claim.checkpoint}
+        if params.refiner:
+            needed["refiner"] = self._files.meant(params.refiner.checkpoint, "checkpoint")
+        if params.hires and params.hires.checkpoint:
+            needed["hires"] = self._files.meant(params.hires.checkpoint, "checkpoint")
+        return {role: self._choice(sha256, params.vae) for role, sha256 in needed.items()}
+
+    def _choice(self, sha256: str, vae: str) -> Choice:
+        found = self._files.vae(vae, sha256)
+        return Choice(Model("checkpoint", sha256), Model("vae", found) if found else None)
+
+    def _film(self, claim: Claim, kit: Kit, reel: Reel | None, watch: Watch, cancel: Cancellation) -> tuple[Frame, ...]:
+        """Return the steps on `reel` as pictures; none where that fails: the picture is worth more than its film."""
+        if reel is None:
+            return ()
+        watch.phase("film")
+        shots = reel.shots()
+        run = self._engine.render(developed(kit, claim.params.tiling, shots), exact=claim.params.exact)
+        cancel.then(run.cancel)
+        try:
+            pictures = run.result()
+        except Cancelled:
+            raise
+        except RenderError as error:
+            log.warning("film not rendered", job=claim.job_id, image=claim.image_id, reason=str(error))
+            return ()
+        return tuple(Frame(shot.step, shot.steps, pixels) for shot, pixels in zip(shots, pictures, strict=True))
 
     def _note_phase(self, phase: str) -> None:
         self._engine_phase = phase
 
-    def _on_step(self, watch: Watch, weights: Weights, step: Step) -> None:
+    def _on_step(self, watch: Watch, kit: Kit, reel: Reel | None, step: Step) -> None:
+        if reel is not None:
+            reel.take(step)
         watch.step(step.index, step.steps)
         if self._preview_steps and step.index % self._preview_steps == 0 and step.index < step.steps:
+            weights = kit.of_pass(is_second=step.is_second_pass)
             watch.preview(partial(previews.preview, step.denoised, weights.latent_rgb))
 
-    def _load(self, sha256: str) -> Weights:
-        """Load a checkpoint off the engine's thread: the steps of others go on meanwhile."""
-        found = self._files.find(sha256)
-        self._loading[sha256] = self._load_phase(found)
+    def _load(self, model: Model) -> Loaded:
+        """Load a checkpoint or a VAE off the engine's thread: the steps of others go on meanwhile."""
+        found = self._files.find(model.sha256)
+        self._loading[model.sha256] = self._load_phase(found)
         self._on_change()
+        load = checkpoints.load if model.kind == "checkpoint" else checkpoints.load_vae
         try:
-            weights = checkpoints.load(found.path, self._device, self._dtype)
+            loaded: Loaded = load(found.path, self._device, self._dtype)
         finally:
-            del self._loading[sha256]
-        log.info("checkpoint loaded", checkpoint=found.name, sha256=sha256, bytes=weights.bytes)
-        return weights
+            del self._loading[model.sha256]
+        log.info("model loaded", kind=model.kind, name=found.name, sha256=model.sha256)
+        return loaded
 
     def _load_phase(self, found: Found) -> str:
         seconds = self.load_seconds or _FIRST_LOAD_SECONDS + found.bytes / _LOAD_BYTES_A_SECOND
         return f"loading checkpoint {found.name}, about {math.ceil(seconds)} s"
+
+
+def _weights(choice: Choice, loaded: Mapping[Model, Loaded]) -> Weights:
+    weights = cast("Weights", loaded[choice.checkpoint])
+    return weights.with_vae(cast("AutoencoderKL", loaded[choice.vae])) if choice.vae else weights

@@ -1,4 +1,4 @@
-"""Where a checkpoint lies on this machine, and whether it is still the file that the catalogue knows."""
+"""Where a checkpoint or VAE lies on this machine, and whether it is still the file that the catalogue knows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared import catalogue, scan
+from shared.catalogue import Kind
 from shared.database import Sessions, transact
-from shared.errors import ModelFileAway, ModelFileError
+from shared.errors import ModelFileAway, ModelFileError, Refused
+from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
 from shared.tables import ModelFile
 
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint's file or folder, as the catalogue describes it."""
+    """A model's file or folder, as the catalogue describes it."""
 
     name: str
     path: Path
@@ -26,7 +28,7 @@ class Found:
 
 
 class ModelFiles:
-    """The models folder by SHA-256."""
+    """The models folder by SHA-256, and by what parameters call its files."""
 
     def __init__(self, sessions: Sessions, models: Path) -> None:
         self._sessions = sessions
@@ -51,6 +53,26 @@ class ModelFiles:
         kind = ModelFileAway if may_return else ModelFileError
         raise kind(f"{names} is not in {self._models} of {socket.gethostname()} as it was when the job was submitted")
 
+    def meant(self, text: str, kind: Kind) -> str:
+        """Return the SHA-256 of what parameters name, here or not: `name [short hash]`. Raises ModelFileError."""
+        rows = transact(self._sessions, lambda session: catalogue.meant(session, text, kind))
+        hashes = {row.sha256 for row in rows if row.usable} or {row.sha256 for row in rows}
+        if len(hashes) != 1 or not (sha256 := hashes.pop()):
+            raise ModelFileError(f"{text} names no {kind} that the farm knows, or more than one")
+        return sha256
+
+    def vae(self, text: str, checkpoint: str) -> str | None:
+        """Return the SHA-256 of the VAE that the parameter `vae` means for a checkpoint; None: the one built in.
+
+        Raises ModelFileError where it cannot be used.
+        """
+        if text not in {AUTOMATIC_VAE, BUILT_IN_VAE}:
+            return self.meant(text, "vae")
+        try:
+            return transact(self._sessions, lambda session: _vae_for(session, text, checkpoint))
+        except Refused as refused:
+            raise ModelFileError(str(refused)) from refused
+
     def _found(self, row: ModelFile) -> Found:
         return Found(row.name, self._models / row.path, row.size)
 
@@ -65,6 +87,13 @@ class ModelFiles:
                 return self._hashed.get(key) or self._hashed.setdefault(key, scan.sha256(path))
         except OSError:
             return None
+
+
+def _vae_for(session: Session, text: str, checkpoint: str) -> str | None:
+    """Return the hash of the VAE that goes with the first copy of a checkpoint that has one."""
+    copies = select(ModelFile).where(ModelFile.sha256 == checkpoint, ModelFile.usable).order_by(ModelFile.path)
+    found = (catalogue.vae_for(session, text, copy) for copy in session.scalars(copies).all())
+    return next((file.sha256 for file in found if file), None)
 
 
 def _rows(session: Session, sha256: str) -> tuple[list[ModelFile], bool]:

@@ -1,7 +1,8 @@
-"""Pictures as files: PNG that carries its parameters, thumbnails and previews in WebP."""
+"""Pictures as files that carry their parameters, in three formats; thumbnails and previews in WebP."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
@@ -10,32 +11,64 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from shared import papers
+from shared.params import FileFormat
+
 Pixels = NDArray[np.uint8]  # [height, width, 3]
 
 THUMBNAIL_SIDE: Final = 256
+JPEG_QUALITY: Final = 95  # with colours at full resolution: no difference that people see
+WEBP_QUALITY: Final = 95
 _PNG_LEVEL: Final = 2  # a few percent larger than level 6 and several times faster: cards outrun level 6
 
 
-def png(pixels: Pixels, parameters: str) -> bytes:
-    """Return `pixels` as PNG with the text chunk `parameters` that the ecosystem reads (iTXt beyond Latin-1)."""
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What a picture was to become, at one step of its rendering."""
+
+    step: int
+    steps: int
+    pixels: Pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """What a card makes of a claim: the picture; and where a film was asked for, steps to it, and how many there were.
+
+    Before its end, a run of an adaptive sampler only estimates how many there will be.
+    """
+
+    pixels: Pixels
+    frames: tuple[Frame, ...] = ()
+    steps: int = 0
+
+
+def picture(pixels: Pixels, parameters: str, form: FileFormat) -> bytes:
+    """Return `pixels` as a file of the format `form` that carries `parameters` where the ecosystem reads them."""
+    image = Image.fromarray(pixels)
+    if form == "jpeg":
+        return encoded(image, "JPEG", quality=JPEG_QUALITY, subsampling=0, **papers.jpeg(parameters))
+    if form == "webp":
+        return encoded(image, "WEBP", quality=WEBP_QUALITY, method=4, exif=papers.exif(parameters))
     info = PngInfo()
-    info.add_text("parameters", parameters)
-    return _encode(Image.fromarray(pixels), "PNG", compress_level=_PNG_LEVEL, pnginfo=info)
+    info.add_text(papers.CHUNK, parameters)  # as iTXt where it is more than Latin-1
+    return encoded(image, "PNG", compress_level=_PNG_LEVEL, pnginfo=info)
 
 
 def thumbnail(pixels: Pixels) -> bytes:
     """Return `pixels` as WebP, at most THUMBNAIL_SIDE pixels a side, never enlarged."""
     image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-    return _encode(image, "WEBP", quality=85, method=2)
+    return encoded(image, "WEBP", quality=85, method=2)
 
 
 def preview(pixels: Pixels) -> bytes:
     """Return a small unfinished picture as WebP; the page enlarges it."""
-    return _encode(Image.fromarray(pixels), "WEBP", quality=75, method=0)
+    return encoded(Image.fromarray(pixels), "WEBP", quality=75, method=0)
 
 
-def _encode(image: Image.Image, form: str, **options: object) -> bytes:
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    """Return an image as a file, by Pillow's options."""
     buffer = BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()

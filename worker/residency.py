@@ -1,116 +1,150 @@
-"""Which checkpoints are in memory: loaded once however many images wait for them, the longest unused leaves first."""
+"""Which model files are in memory: loaded once however many images wait for them, the longest unused leaves first."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
 from typing import Generic, TypeVar
 
+from shared.catalogue import Kind
 from shared.errors import Cancelled, OutOfMemory
 from worker.carried import Cancellation
 
-W = TypeVar("W")  # the engine's Weights; this module only keeps them
+W = TypeVar("W")  # the engine's Weights or a VAE; this module only keeps them
+
+
+@dataclass(frozen=True, order=True)
+class Model:
+    """A model file by what it is and its SHA-256."""
+
+    kind: Kind
+    sha256: str
 
 
 @dataclass
 class _Resident(Generic[W]):
-    """One checkpoint: on its way in until `weights` is there; not to be dropped while `users` hold it."""
+    """One model: on its way in until `weights` is there; not to be dropped while `users` hold it."""
 
     weights: W | None = None
     users: int = 0
 
 
 class Residency(Generic[W]):
-    """At most `capacity` checkpoints by SHA-256; `load` is called outside of any lock, once a checkpoint at a time."""
+    """At most `capacity` models of each kind; `load` is called outside of any lock, once a model at a time.
 
-    def __init__(self, load: Callable[[str], W], capacity: int, on_change: Callable[[], object] | None = None) -> None:
+    What one image needs it takes at once, so no two images can hold what the other waits for. An image that needs more
+    models than `capacity` gets them while nobody uses others.
+    """
+
+    def __init__(
+        self, load: Callable[[Model], W], capacity: int, on_change: Callable[[], object] | None = None
+    ) -> None:
         self._load = load
         self._capacity = capacity
         self._on_change = on_change or (lambda: None)
-        self._residents: OrderedDict[str, _Resident[W]] = OrderedDict()  # longest unused first
+        self._residents: OrderedDict[Model, _Resident[W]] = OrderedDict()  # longest unused first
         self._changed = Condition()
-        self.load_seconds: float | None = None  # of the latest load, measured
+        self.load_seconds: float | None = None  # of the latest checkpoint, measured
 
     def resident(self) -> list[str]:
-        """Return the SHA-256 of what is loaded."""
+        """Return the SHA-256 of the checkpoints that are loaded."""
         with self._changed:
-            return [sha256 for sha256, resident in self._residents.items() if resident.weights is not None]
+            loaded = [model for model, resident in self._residents.items() if resident.weights is not None]
+            return [model.sha256 for model in loaded if model.kind == "checkpoint"]
 
     @contextmanager
-    def use(self, sha256: str, cancel: Cancellation) -> Iterator[W]:
-        """Hold the weights of checkpoint `sha256` within the block, loading them if need be.
+    def use(self, models: Collection[Model], cancel: Cancellation) -> Iterator[Mapping[Model, W]]:
+        """Hold the weights of `models` within the block, loading them if need be.
 
-        Waits while others load it, and for room while all residents are in use. Raises Cancelled when `cancel` is set
-        meanwhile, and what `load` raises; OutOfMemory only where dropping what is unused did not help.
+        Waits while others load one of them, and for room while all residents are in use. Raises Cancelled when `cancel`
+        is set meanwhile, and what `load` raises; OutOfMemory only where dropping what is unused did not help.
         """
         cancel.then(self._wake)
-        resident, must_load = self._enter(sha256, cancel)
+        residents, missing = self._enter(models, cancel)
         try:
-            yield self._fill(sha256, resident) if must_load else self._weights(resident)
+            self._fill({model: residents[model] for model in sorted(missing)})
+            yield {model: self._weights(resident) for model, resident in residents.items()}
         finally:
             with self._changed:
-                resident.users -= 1
+                for resident in residents.values():
+                    resident.users -= 1
                 self._changed.notify_all()
 
-    def _enter(self, sha256: str, cancel: Cancellation) -> tuple[_Resident[W], bool]:
-        """Return the resident, counted as its user, and whether it is for the caller to load."""
+    def _enter(self, models: Collection[Model], cancel: Cancellation) -> tuple[dict[Model, _Resident[W]], set[Model]]:
+        """Return the residents, counted as their user, and which of them are for the caller to load."""
         with self._changed:
             while True:
                 if cancel.is_set:
                     raise Cancelled("The image was cancelled while it waited for its checkpoint.")
-                resident = self._residents.get(sha256)
-                if resident is None and self._make_room():
-                    resident = self._residents[sha256] = _Resident(users=1)
-                    return resident, True
-                if resident is not None and resident.weights is not None:
-                    self._residents.move_to_end(sha256)
-                    resident.users += 1
-                    return resident, False
+                known = {model: self._residents[model] for model in models if model in self._residents}
+                is_loading = any(resident.weights is None for resident in known.values())
+                if not is_loading and self._make_room(models):
+                    return self._taken(models), set(models) - known.keys()
                 self._changed.wait()
 
-    def _make_room(self) -> bool:
-        """Drop the longest unused until one more fits; False while too many are in use."""
-        for sha256, resident in tuple(self._residents.items()):
-            if len(self._residents) < self._capacity:
-                break
-            if resident.users == 0:
-                del self._residents[sha256]
-        return len(self._residents) < self._capacity
+    def _taken(self, models: Collection[Model]) -> dict[Model, _Resident[W]]:
+        taken: dict[Model, _Resident[W]] = {}
+        for model in models:
+            taken[model] = self._residents.setdefault(model, _Resident())
+            taken[model].users += 1
+            self._residents.move_to_end(model)
+        return taken
 
-    def _fill(self, sha256: str, resident: _Resident[W]) -> W:
-        started = time.monotonic()
+    def _make_room(self, models: Collection[Model]) -> bool:
+        """Drop the longest unused until all of `models` fit; False while too many others are in use."""
+        return all(self._make_room_of(kind, models) for kind in {model.kind for model in models})
+
+    def _make_room_of(self, kind: Kind, models: Collection[Model]) -> bool:
+        wanted = {model for model in models if model.kind == kind}
+        others = [model for model in self._residents if model.kind == kind and model not in wanted]
+        surplus = len(others) + len(wanted) - max(self._capacity, len(wanted))
+        if wanted <= self._residents.keys():
+            return True
+        unused = [model for model in others if self._residents[model].users == 0][: max(0, surplus)]
+        for model in unused:
+            del self._residents[model]
+        return len(unused) >= surplus
+
+    def _fill(self, missing: Mapping[Model, _Resident[W]]) -> None:
+        """Load what is missing, one after the other; where one fails, those who wait for it try for themselves."""
         try:
-            weights = self._loaded(sha256)
+            for model, resident in missing.items():
+                self._fill_one(model, resident)
         except BaseException:
-            with self._changed:  # those who wait try for themselves
-                del self._residents[sha256]
+            with self._changed:
+                for model in [model for model, resident in missing.items() if resident.weights is None]:
+                    del self._residents[model]
                 self._changed.notify_all()
             raise
+
+    def _fill_one(self, model: Model, resident: _Resident[W]) -> None:
+        started = time.monotonic()
+        weights = self._loaded(model)
         with self._changed:
             resident.weights = weights
-            self.load_seconds = time.monotonic() - started
+            if model.kind == "checkpoint":
+                self.load_seconds = time.monotonic() - started
             self._changed.notify_all()
         self._on_change()
-        return weights
 
-    def _loaded(self, sha256: str) -> W:
+    def _loaded(self, model: Model) -> W:
         try:
-            return self._load(sha256)
+            return self._load(model)
         except OutOfMemory:  # perhaps because of what nobody needs now
             if not self._drop_unused():
                 raise
-        return self._load(sha256)
+        return self._load(model)
 
     def _drop_unused(self) -> int:
         """Drop what is in nobody's use, and return how many that were."""
         with self._changed:
-            unused = [sha256 for sha256, resident in self._residents.items() if resident.users == 0]
-            for sha256 in unused:
-                del self._residents[sha256]
+            unused = [model for model, resident in self._residents.items() if resident.users == 0]
+            for model in unused:
+                del self._residents[model]
             return len(unused)
 
     def _weights(self, resident: _Resident[W]) -> W:

@@ -100,9 +100,9 @@ class Slots:
     def _render(self, claim: Claim, cancel: Cancellation) -> int:
         self._reporter.image_changed(claim, ImageState.RUNNING)
         with self._reporter.watch(claim) as watch:
-            pixels = self._worker.card.render(claim, watch, cancel)
+            rendered = self._worker.card.render(claim, watch, cancel)
             watch.phase("saving")
-            return store(self._worker.storage, claim, pixels)
+            return store(self._worker.storage, claim, rendered)
 
     def _give_up(self, claim: Claim, cancel: Cancellation, error: RenderError | Unavailable) -> str:
         """Hand the image back where another attempt may help, else fail it with its reason.

@@ -1,4 +1,4 @@
-"""Keeps the storage free of pictures whose jobs are gone: one worker of the farm, once an hour."""
+"""Keeps the storage free of pictures whose jobs are gone and of uploads nobody needs: one worker, once an hour."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 from redis import RedisError
 
+from shared import uploads
 from shared.errors import StorageError, Unavailable
 from shared.sweep import sweep
 from worker.worker import Worker
@@ -29,17 +30,20 @@ class Sweep:
         try:
             if not worker.redis.set(_KEY, worker.name, nx=True, ex=int(SECONDS) - 60):
                 return
-            swept = self._sweep()
+            jobs, pictures = self._sweep()
         except (RedisError, StorageError, Unavailable) as error:
             log.info("sweep put off", worker=worker.id, reason=str(error))
             return
-        if swept:
-            log.info("pictures of deleted jobs removed", worker=worker.id, jobs=swept)
+        if jobs:
+            log.info("pictures of deleted jobs removed", worker=worker.id, jobs=jobs)
+        if pictures:
+            log.info("uploads that no job names removed", worker=worker.id, pictures=pictures)
 
-    def _sweep(self) -> list[int]:
+    def _sweep(self) -> tuple[list[int], int]:
         """Sweep; where that fails, the hour is free again for whoever comes next."""
+        sessions, storage = self._worker.sessions, self._worker.storage
         try:
-            return sweep(self._worker.sessions, self._worker.storage)
+            return sweep(sessions, storage), uploads.sweep(sessions, storage)
         except (StorageError, Unavailable):
             self._worker.redis.delete(_KEY)
             raise

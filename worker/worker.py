@@ -19,7 +19,7 @@ from shared.storage import Storage
 from shared.tickets import Tickets
 from worker.cards import Address
 from worker.carried import Cancellation, Carried
-from worker.pictures import Pixels
+from worker.pictures import Rendered
 from worker.progress import Watch
 
 
@@ -44,8 +44,11 @@ class Card(Protocol):
     def phase(self) -> str:
         """Return what the card does now, for people."""
 
-    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Pixels:
-        """Return the picture of `claim`. Raises RenderError; Cancelled soon after `cancel` is set."""
+    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
+        """Return the picture of `claim`, with its steps where it asks for a film.
+
+        Raises RenderError; Cancelled soon after `cancel` is set.
+        """
 
     def stop(self) -> None:
         """Let go of the card; nothing is rendered now."""
@@ -68,7 +71,7 @@ class NoCard:
     def phase(self) -> str:
         return "starting"
 
-    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Pixels:  # noqa: ARG002 - as every card
+    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:  # noqa: ARG002 - as every card
         raise RenderError(f"image {claim.image_id} was claimed before the card was up")
 
     def stop(self) -> None: ...

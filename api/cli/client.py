@@ -22,6 +22,7 @@ FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 POLL_SECONDS: Final = 0.5
 LIVE_SECONDS: Final = 0.2  # progress comes more often than anybody can read
 PATIENCE_SECONDS: Final = 30.0  # an API that was killed is back by then
+_UPLOAD_SECONDS: Final = 300.0  # a large file over a slow line
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _ERRORS: Final = {
     kind.status: kind
@@ -78,6 +79,11 @@ class Client:
         """Submit a job and return it. The same key again returns the same job."""
         return self._json("POST", f"{API}/jobs", json=params, headers={"Idempotency-Key": idempotency_key})
 
+    def upload(self, data: bytes) -> Json:
+        """Upload a picture to start from, and return what the farm made of it."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._json("POST", f"{API}/uploads", content=data, headers=headers, timeout=_UPLOAD_SECONDS)
+
     def jobs(self, states: tuple[str, ...] = (), limit: int = 20) -> Json:
         """Return the page of the latest jobs."""
         return self._json("GET", f"{API}/jobs", params={"state": states, "limit": limit})
@@ -95,7 +101,7 @@ class Client:
         return self._json("POST", f"{_image_path(job_id, index)}/retry")
 
     def catalogue(self, kind: str) -> Json:
-        """Return what the farm knows of `kind`: checkpoints, samplers, schedules or workers."""
+        """Return what the farm knows of `kind`: checkpoints, vaes, samplers, schedules or workers."""
         return self._json("GET", f"{API}/{kind}")
 
     def rescan(self) -> None:

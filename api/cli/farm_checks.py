@@ -103,9 +103,7 @@ def models(settings: Settings) -> Finding:
     if not settings.models.is_dir():
         return bad(f"There is no folder {settings.models}.", "Make it and put checkpoints into it, or set FARM_MODELS.")
     if not settings.url and not home.running(settings.home):
-        return note(
-            f"{len(files(settings.models))} checkpoint files in {settings.models}; a farm that is up can say more."
-        )
+        return note(f"{len(files(settings.models))} model files in {settings.models}; a farm that is up can say more.")
     with Client.connect(settings) as client:
         known = client.catalogue("checkpoints")["checkpoints"]
     usable = [one["name"] for one in known if one["usable"]]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli.render_command import render
+from api.cli.sections import Sectioned
 from shared.errors import FarmError
 
 if TYPE_CHECKING:
@@ -25,11 +27,12 @@ app = typer.Typer(
 )
 database = typer.Typer(help="The farm's database.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(database, name="db")
+styles = typer.Typer(help="Texts that join prompts by a name.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(styles, name="styles")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 JobId = Annotated[int, typer.Argument(metavar="JOB", min=1, help="Number of the job.")]
 Image = Annotated[int | None, typer.Option(min=0, help="Only this image of the job, counted from 0.")]
-Size = Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Pixels; else the checkpoint's own.")]
 
 
 @app.command()
@@ -63,32 +66,19 @@ def worker(
     become_worker(_settings(), arguments, as_json=as_json)
 
 
+app.command(cls=Sectioned)(render)
+
+
 @app.command()
-def render(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the picture shows.")],
+def again(
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="PNG, JPEG or WebP.")],
     *,
-    negative: Annotated[str | None, typer.Option(help="What it should not show.")] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="Name or hash; `farm models` lists them.")] = None,
-    size: Size = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    cfg: Annotated[float | None, typer.Option(help="How strongly the prompt guides.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Such as 'Euler a', 'DPM++ 2M'.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="Noise schedule.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Start of the noise; else random.")] = None,
-    count: Annotated[int | None, typer.Option(help="How many pictures, with seeds from SEED on.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("pictures"),
     as_json: AsJson = False,
 ) -> None:
-    """Render a picture to ./pictures. The farm that is up does it, or one that is started for it and stopped again."""
-    from api.cli.render import render as run
+    """Render what a picture's file says of itself once more, and compare. Exit status 0: the same picture."""
+    from api.cli.again import again as run
 
-    width, height = _pixels(size)
-    asked: dict[str, Any] = {
-        "prompt": prompt, "negative_prompt": negative, "checkpoint": checkpoint, "width": width, "height": height,
-        "steps": steps, "cfg_scale": cfg, "sampler": sampler, "schedule": schedule, "seed": seed, "count": count,
-    }  # fmt: skip
-    params = {name: value for name, value in asked.items() if value is not None}
-    raise typer.Exit(run(_settings(), params, out, as_json=as_json))
+    raise typer.Exit(run(_settings(), file, as_json=as_json))
 
 
 @app.command()
@@ -137,6 +127,44 @@ def models(
 
     with Client.connect(_settings()) as client:
         jobs.models(client, rescan=rescan, as_json=as_json)
+
+
+@styles.callback()
+def list_styles(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """List the styles, texts that join prompts by a name; `add` and `remove` change them."""
+    if context.invoked_subcommand is None:
+        from api.cli.styles import show
+
+        show(_settings(), as_json=as_json)
+
+
+@styles.command("add")
+def add_style(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What jobs call it.")],
+    *,
+    prompt: Annotated[str, typer.Option(help="Follows the prompt, or takes it in at {prompt}.")] = "",
+    negative: Annotated[str, typer.Option(help="The same for the negative prompt.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="In the place of the style of this name.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add a style."""
+    from api.cli.styles import add
+    from shared.styles import Style
+
+    add(_settings(), Style(name, prompt, negative), replace=replace, as_json=as_json)
+
+
+@styles.command("remove")
+def remove_style(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a style. The file as it was stays beside it as .bak."""
+    from api.cli.styles import remove
+
+    remove(_settings(), name, yes=yes, as_json=as_json)
 
 
 @app.command()
@@ -189,12 +217,3 @@ def _settings() -> Settings:
     from shared.settings import load
 
     return load()
-
-
-def _pixels(size: str | None) -> tuple[int | None, int | None]:
-    if size is None:
-        return None, None
-    width, _, height = size.lower().replace("×", "x").partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise typer.BadParameter(f"{size!r} is not WIDTHxHEIGHT, such as 512x768.", param_hint="--size")
-    return int(width), int(height)

@@ -5,39 +5,43 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from api.cli import terminal
+from api.cli import terminal, wishes
 from api.cli.client import Client, Json, own_key
 from api.cli.jobs import describe
-from shared.errors import Conflict, FarmError, NotRunning
+from shared.errors import Conflict, FarmError, NotRunning, Refused
 from shared.home import running
 from shared.settings import Settings
 
 Show = Callable[[Json], None]
 
 
-def render(settings: Settings, params: Mapping[str, Any], folder: Path, *, as_json: bool) -> int:
-    """Submit, follow, save, report; return the exit status. Ctrl-C cancels the job."""
-    _check_folder(folder)
-    with _joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
-        job = client.submit(params, idempotency_key=str(uuid.uuid4()))
-        try:
-            job = _follow(client, job["id"], quiet=as_json)
-        except KeyboardInterrupt:
-            _cancel(client, job["id"])
-            raise
-        files = [save(client, job, image, folder) for image in job["images"] if image["state"] == "succeeded"]
-        _report(client, job, files, as_json=as_json)
+def render(
+    settings: Settings, params: Mapping[str, Any], pictures: Mapping[str, Path], folder: Path, *, as_json: bool
+) -> int:
+    """Submit, follow, save, report; return the exit status. Ctrl-C cancels the job.
+
+    `pictures` are the files to upload first, by the dotted names of the parameters that name them.
+    """
+    check_folder(folder)
+    files = {name: _bytes(path) for name, path in pictures.items()}
+    with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
+        uploaded = {name: _uploaded(client, pictures[name], data) for name, data in files.items()}
+        job = client.submit(wishes.nested(uploaded, into=params), idempotency_key=str(uuid.uuid4()))
+        job = follow(client, job["id"], quiet=as_json)
+        saved = [save(client, job, image, folder) for image in job["images"] if image["state"] == "succeeded"]
+        _report(client, job, saved, as_json=as_json)
     return 0 if job["state"] == "succeeded" else 1
 
 
 @contextmanager
-def _joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]:
+def joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]:
     """Yield a client of the farm that is there, else of one started for as long as the context lasts."""
     if settings.url or running(settings.home):
         with Client.connect(settings) as client:
@@ -52,12 +56,16 @@ def _joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]
         yield client
 
 
-def _follow(client: Client, job_id: int, *, quiet: bool) -> Json:
-    """Show how far the job is until it has ended, and return it as it ended."""
+def follow(client: Client, job_id: int, *, quiet: bool) -> Json:
+    """Show how far the job is until it has ended, and return it as it ended. Ctrl-C cancels it."""
     job: Json = {}
-    with _display(quiet=quiet) as show:
-        for job in client.watch(job_id):
-            show(job)
+    try:
+        with _display(quiet=quiet) as show:
+            for job in client.watch(job_id):
+                show(job)
+    except KeyboardInterrupt:
+        _cancel(client, job_id)
+        raise
     return job
 
 
@@ -99,8 +107,8 @@ def _nothing(_: Json) -> None:
 def save(client: Client, job: Json, image: Json, folder: Path) -> Path:
     """Write a picture under a name that is not taken, and return its path."""
     data = client.fetch(image["links"]["picture"])
-    stem = f"{job['id']:05d}-{image['index']}-seed{image['seed']}"
-    names = chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in count(2)))
+    stem, suffix = f"{job['id']:05d}-{image['index']}-seed{image['seed']}", Path(image["links"]["picture"]).suffix
+    names = chain([f"{stem}{suffix}"], (f"{stem}-{number}{suffix}" for number in count(2)))
     path = next(folder / name for name in names if not (folder / name).exists())
     try:
         path.write_bytes(data)
@@ -126,6 +134,23 @@ def _report(client: Client, job: Json, files: list[Path], *, as_json: bool) -> N
             terminal.warn(f"Picture {image['index']} {image['state']}: {image['reason'] or 'no reason given'}")
 
 
+def _uploaded(client: Client, path: Path, data: bytes) -> str:
+    """Return the id under which the farm keeps a file's picture. Raises Refused that names the file."""
+    try:
+        sha256: str = client.upload(data)["id"]
+    except Refused as refused:
+        problems = tuple(replace(problem, field=str(path)) for problem in refused.fields)
+        raise type(refused)(f"{path} cannot be used.", problems) from None
+    return sha256
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FarmError(f"{path} cannot be read ({error.strerror}).") from error
+
+
 def _cancel(client: Client, job_id: int) -> None:
     try:
         client.cancel(job_id)
@@ -134,7 +159,7 @@ def _cancel(client: Client, job_id: int) -> None:
         terminal.tell(f"Job {job_id} was not cancelled: {error}")
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Make the folder now: a picture that cannot be written should not be rendered first."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -87,4 +87,5 @@ def complain(error: FarmError, *, as_json: bool) -> None:
         return
     err.print(f"[red]{escape(str(error))}[/]")
     for one in fields:
-        err.print(f"  [bold]{escape(one.field)}[/] {escape(one.message)}. Accepted: {escape(one.accepted)}")
+        colon = ":" if one.message[:1].isupper() else ""  # a sentence of its own, or the rest of one
+        err.print(f"  [bold]{escape(one.field)}[/]{colon} {escape(one.message)}. Accepted: {escape(one.accepted)}")

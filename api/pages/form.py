@@ -1,111 +1,144 @@
-"""The form: filled with defaults or a past job's parameters, read, and shown again with each field's errors."""
+"""The form: filled in, read, and shown again with each field's errors."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
-from flask import Blueprint, Response, redirect, render_template, request
+from flask import Blueprint, Response, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import auth, use_cases
-from api.listings import CheckpointBody
-from api.pages import farm
-from api.pages.queries import number
-from api.services import Services, services
-from shared.errors import FieldError, Refused
-from shared.params import NATIVE_SIZE, RenderParams
-from shared.samplers import SAMPLERS, SCHEDULES
+from api import auth, pictures, use_cases
+from api.bodies import read_file
+from api.listings import CheckpointBody, StyleBody
+from api.pages import controls, farm, origins
+from api.pages.fields import FIELDS
+from api.pages.layout import SWITCH, full_label
+from api.pages.offers import offers
+from api.pages.origins import Origin
+from api.pages.queries import number, upload
+from api.pages.typed import MASK, PICTURE, Given, read
+from api.services import services
+from shared.admission.forms import refused as refused_for
+from shared.errors import FieldError, Refused, TooLarge, Unavailable
 
 RECENT_JOBS: Final = 6
-LABELS: Final = {
-    "prompt": "Prompt",
-    "negative_prompt": "Negative prompt",
-    "checkpoint": "Checkpoint",
-    "width": "Width",
-    "height": "Height",
-    "sampler": "Sampler",
-    "schedule": "Schedule",
-    "steps": "Steps",
-    "cfg_scale": "CFG scale",
-    "seed": "Seed",
-    "count": "Images",
-    "exact": "Exact",
-}
-_TEXTS: Final = frozenset({"prompt", "negative_prompt", "checkpoint", "sampler", "schedule"})
-_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}")
-_DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,20}[.,][0-9]{1,20}")
+FILES: Final = {"img2img.file": PICTURE, "img2img.mask.file": MASK}
+"""The form's file inputs, and the fields that hold what becomes of their files."""
+_INPUTS: Final = {field: name for name, field in FILES.items()}
 _USUAL_SIZE: Final = 512  # of a checkpoint that does not say
 
-Given = Mapping[str, str]
 blueprint = Blueprint("form", __name__)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The checkpoints to choose from; `unknown` is the one asked for where it is not among them (any more)."""
-
-    usable: list[CheckpointBody]
-    unusable: list[CheckpointBody]
-    unknown: str | None
-    native_size: int
 
 
 @blueprint.get("/")
 def new() -> str:
-    """Show the form, filled with the defaults or with the parameters of the job that `?from=` names."""
-    origin = number("from")
-    params = RenderParams() if origin is None else use_cases.job(services(), auth.owner(), origin).params
-    return _page(typed(params), origin=origin)
+    """Show the form: with the defaults, or filled in from the job `from`, or its picture `image` sent on `to`."""
+    job_id, image = number("from"), number("image", least=0)
+    if job_id is None:
+        return _page(origins.fresh())
+    job = use_cases.job(services(), auth.owner(), job_id)
+    if image is None or image >= job.params.count:
+        return _page(origins.of_job(job))
+    return _page(origins.of_image(job, image, request.args.get("to", ""), upload("source")))
 
 
 @blueprint.post("/jobs")
 def submit() -> AnyResponse:
     """Submit what was typed and go to the job's page, or show the form again with what was wrong."""
-    given = {name: request.form.get(name, "") for name in LABELS}
+    given = _given()
     try:
+        _keep_files(given)
         submitted = use_cases.submit(services(), auth.owner(), read(given))
     except Refused as refused:
-        return Response(_page(given, refused), refused.status)
+        return Response(_page(Origin(given), refused), refused.status)
     return redirect(submitted.job.links.page, 303)
 
 
-def typed(params: RenderParams) -> Given:
-    """Return parameters as a person would have typed them."""
-    texts = {name: str(getattr(params, name)) for name in LABELS}
-    sizes = {name: "" for name in ("width", "height") if getattr(params, name) == NATIVE_SIZE}
-    return texts | sizes | {"cfg_scale": f"{params.cfg_scale:g}", "exact": "on" if params.exact else ""}
+@blueprint.post("/jobs/<id:job_id>/images/<id:index>/send")
+def send(job_id: int, index: int) -> AnyResponse:
+    """Make a picture an upload and go to the form that starts from it, or say why it cannot be one."""
+    to = next((to for to in origins.START_FROM if to == request.form.get("to")), origins.START_FROM[0])
+    picture = pictures.stored(services(), auth.owner(), job_id, index, "picture").read()
+    try:
+        source = pictures.upload(services(), auth.owner(), picture)
+    except Refused as refused:
+        flash(str(refused))
+        return redirect(f"/jobs/{job_id}", 303)
+    return redirect(f"/?from={job_id}&image={index}&to={to}&source={source.id}#{to}", 303)
 
 
-def read(given: Given) -> dict[str, object]:
-    """Return what was typed as the door takes it: what was left empty is left out, what is no number stays as typed."""
-    return {name: _value(name, text) for name, text in given.items() if text.strip()}
+@blueprint.post("/from-picture")
+def from_picture() -> AnyResponse:
+    """Show the form filled in with what a picture's file says, or what was wrong with the file."""
+    try:
+        papers = pictures.papers(services(), auth.owner(), read_file())
+    except Refused as refused:
+        return Response(_page(origins.fresh(), refused), refused.status)
+    file = request.files.get("file")
+    return Response(_page(origins.of_file(papers, (file and file.filename) or "the picture")))
 
 
-def _value(name: str, text: str) -> object:
-    if name in _TEXTS:
-        return text.replace("\r\n", "\n")
-    if name == "exact":
-        return text == "on"
-    if _WHOLE.fullmatch(text.strip()):
-        return int(text)
-    return float(text.replace(",", ".")) if _DECIMAL.fullmatch(text.strip()) else text
+@blueprint.get("/from-picture")
+def from_nothing() -> AnyResponse:
+    """Lead who asks for the address alone to the form."""
+    return redirect("/", 303)
 
 
-def _page(given: Given, refused: Refused | None = None, origin: int | None = None) -> str:
+def _given() -> Given:
+    """Return what the request's form holds of the parameters; a field that it has not at all has its default."""
+    given = origins.fresh().given
+    for name in request.form.keys() & {*FIELDS, SWITCH}:
+        given.setlist(name, request.form.getlist(name))
+    return given
+
+
+def _keep_files(given: Given) -> None:
+    """Make uploads of the files that came with the form, and note their ids.
+
+    Raises Refused, of a file too large TooLarge, with all that is wrong with the form; Unavailable, StorageError.
+    """
+    refusals: dict[str, Refused] = {}
+    for name, field in FILES.items():
+        file = request.files.get(name)
+        if file is None or not file.filename:
+            continue
+        try:
+            given[field] = pictures.upload(services(), auth.owner(), file.read()).id
+        except Refused as refused:
+            refusals[field] = refused
+    if refusals:
+        raise _all_wrong(given, refusals)
+
+
+def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
+    """Return the refusal of some files, by the field that each was for, and of what is wrong beside them."""
+    files = [replace(one, field=field) for field, refused in refusals.items() for one in refused.fields]
+    stand_ins = given.copy()  # so that what belongs to a picture is read although there is none
+    for field in refusals:
+        stand_ins[field] = "refused"
+    beside = use_cases.problems(services(), auth.owner(), read(stand_ins))
+    everything = refused_for([*files, *beside])  # the first of each field: of a file's its own reason
+    kind = next((type(one) for one in refusals.values() if isinstance(one, TooLarge)), Refused)
+    return kind(str(everything), everything.fields)
+
+
+def _page(origin: Origin, refused: Refused | None = None) -> str:
     recent = use_cases.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
+    checkpoints = use_cases.checkpoints(services()).checkpoints
+    errors = _by_field(refused)
+    made = controls.controls(origin.given, errors, offers(checkpoints, use_cases.vaes(services()).vaes, _styles()))
     return render_template(
         "form.html",
-        given=given,
-        errors=_by_field(refused),
+        of=made,
+        places={*made, *FILES},
+        sections=controls.sections(made),
+        errors=[(_INPUTS.get(name, name), full_label(name), error) for name, error in errors.items()],
         summary=str(refused) if refused else "",
-        labels=LABELS,
         origin=origin,
-        choice=_choice(services(), given["checkpoint"]),
-        samplers=SAMPLERS.values(),
-        schedules=SCHEDULES,
+        unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
+        native_size=_native_size(checkpoints, origin.given["checkpoint"]),
         limits=services().settings.limits,
         recent=recent,
         last_seed=recent[0].params.seed if recent else None,
@@ -113,19 +146,23 @@ def _page(given: Given, refused: Refused | None = None, origin: int | None = Non
     )
 
 
+def _styles() -> list[StyleBody]:
+    """Return the styles to choose from: none while their file is damaged, which the door tells whoever names one."""
+    try:
+        return use_cases.styles(services()).styles
+    except Unavailable:
+        return []
+
+
 def _by_field(refused: Refused | None) -> dict[str, FieldError]:
-    """Return the first thing wrong with each field."""
-    return {error.field: error for error in reversed(refused.fields)} if refused else {}
+    """Return the first thing wrong with each field; of a list's item as wrong with the list."""
+    if refused is None:
+        return {}
+    return {error.field.rstrip(".0123456789"): error for error in reversed(refused.fields)}
 
 
-def _choice(farm_services: Services, wanted: str) -> Choice:
-    checkpoints = use_cases.checkpoints(farm_services).checkpoints
+def _native_size(checkpoints: list[CheckpointBody], wanted: str) -> int:
+    """Return the size that the chosen checkpoint draws at: the first one where none, or an unknown one, is chosen."""
     usable = [checkpoint for checkpoint in checkpoints if checkpoint.usable]
-    chosen = next((checkpoint for checkpoint in usable if checkpoint.title == wanted), None)
-    shown = chosen or (usable[0] if usable else None)
-    return Choice(
-        usable=usable,
-        unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
-        unknown=wanted if wanted and chosen is None else None,
-        native_size=(shown.native_size if shown else None) or _USUAL_SIZE,
-    )
+    shown = next((checkpoint for checkpoint in usable if checkpoint.title == wanted), usable[0] if usable else None)
+    return (shown.native_size if shown else None) or _USUAL_SIZE

@@ -10,13 +10,14 @@ from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from api import auth, use_cases
+from api.pages.facts import facts
 from api.pages.queries import number
 from api.pages.words import counted
 from api.representations import ChangeBody, DisplayState
 from api.services import services
 from shared.errors import Conflict
-from shared.params import RenderParams
-from shared.samplers import SCHEDULES
+from shared.infotext import writer
+from shared.version import version
 
 IMAGES_OF_A_PAGE: Final = 60
 JOBS_OF_A_PAGE: Final = 20
@@ -56,7 +57,8 @@ def job(job_id: int) -> str:
     pages = _pages(len(body.images), number("page") or 1)
     first = (pages.number - 1) * IMAGES_OF_A_PAGE
     images = body.images[first : first + IMAGES_OF_A_PAGE]
-    return render_template("job.html", job=body, images=images, pages=pages, facts=facts(body.params))
+    papers = writer.text(body.params.image(0), version=version())
+    return render_template("job.html", job=body, images=images, pages=pages, facts=facts(body.params), papers=papers)
 
 
 @blueprint.post("/<id:job_id>/cancel")
@@ -100,21 +102,6 @@ def delete(job_id: int) -> AnyResponse:
         return redirect(f"/jobs/{job_id}", 303)
     flash(f"Job {job_id} is deleted.")
     return redirect("/jobs", 303)
-
-
-def facts(params: RenderParams) -> list[tuple[str, object]]:
-    """Return the parameters as people read them, the prompts apart."""
-    rows: list[tuple[str, object]] = [
-        ("Checkpoint", params.checkpoint),
-        ("Size", f"{params.width} × {params.height}"),
-        ("Steps", params.steps),
-        ("Sampler", params.sampler),
-        ("Schedule", SCHEDULES.get(params.schedule, params.schedule)),
-        ("CFG scale", f"{params.cfg_scale:g}"),
-        ("Seed", params.seed),
-        ("Images", params.count),
-    ]
-    return [*rows, ("Exact", "yes")] if params.exact else rows
 
 
 def _pages(images: int, wanted: int) -> Pages:

@@ -10,6 +10,7 @@ from typing import Final
 from markupsafe import Markup, escape
 
 from api.listings import WorkerBody
+from api.pages.facts import sides
 from api.representations import ImageBody, JobBody
 
 _CODE: Final = re.compile(r"`([^`]+)`")
@@ -154,5 +155,5 @@ def advice(status: int) -> str:
 
 FILTERS: Final = {
     word.__name__: word
-    for word in (counted, duration, amount, moment, image_origin, image_words, job_words, marked, sorry, advice)
+    for word in (counted, duration, amount, moment, image_origin, image_words, job_words, marked, sides, sorry, advice)
 }

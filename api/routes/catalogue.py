@@ -1,4 +1,4 @@
-"""What the farm has: checkpoints, samplers, schedules, workers."""
+"""What the farm has: checkpoints, VAEs, samplers, schedules, workers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Response
 
 from api import use_cases
 from api.documents import answers, section
-from api.listings import CheckpointsBody, SamplersBody, SchedulesBody, WorkersBody
+from api.listings import CheckpointsBody, SamplersBody, SchedulesBody, VaesBody, WorkersBody
 from api.replies import reply
 from api.representations import API
 from api.services import services
@@ -18,6 +18,12 @@ blueprint = section("catalogue", __name__, API)
 def checkpoints() -> Response:
     """List the checkpoints, those that cannot be used with the reason."""
     return reply(use_cases.checkpoints(services()))
+
+
+@blueprint.get("/vaes", responses=answers(VaesBody, 200))
+def vaes() -> Response:
+    """List the files that hold a VAE, those that cannot be used with the reason."""
+    return reply(use_cases.vaes(services()))
 
 
 @blueprint.post("/checkpoints/rescan", responses={202: None})

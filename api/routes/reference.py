@@ -8,6 +8,8 @@ from flask import Blueprint, Response, current_app, jsonify, render_template
 from flask_openapi3 import OpenAPI
 
 from api.documents import describe
+from api.services import services
+from shared.fields import accepted, parameters
 
 blueprint = Blueprint("reference", __name__)
 
@@ -21,4 +23,6 @@ def document() -> Response:
 @blueprint.get("/reference")
 def page() -> str:
     """Return the document as a page, made here: it loads nothing from elsewhere and needs no script."""
-    return render_template("reference.html", document=describe(cast("OpenAPI", current_app)))
+    limits = services().settings.limits
+    fields = [(parameter, accepted(name, limits)) for name, parameter in parameters().items()]
+    return render_template("reference.html", document=describe(cast("OpenAPI", current_app)), fields=fields)

@@ -1,11 +1,17 @@
 // Makes the form quicker to use; every field works without it.
 
+import { startDropping } from "./drop.js";
+import { startGroups } from "./groups.js";
+import { followSamplers } from "./samplers.js";
+import { startSource } from "./source.js";
+import { startCounting } from "./tokens.js";
+
 const form = document.querySelector(".composer");
-const { checkpoint, width, height, sampler, schedule, seed } = form.elements;
+const { checkpoint, width, height, seed } = form.elements;
 
 // Ctrl+Enter (or Cmd+Enter) submits from any field.
 form.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.querySelector(".primary").click();
 });
 
 // One press, one job. A page that comes back from the history can be used again.
@@ -21,15 +27,6 @@ function showNative() {
 }
 checkpoint.addEventListener("change", showNative);
 showNative();
-
-// Only the schedules that the sampler takes can be chosen.
-function offerSchedules() {
-  const taken = sampler.selectedOptions[0].dataset.schedules.split(" ");
-  for (const option of schedule.options) option.disabled = option.hidden = !taken.includes(option.value);
-  if (schedule.selectedOptions[0]?.disabled) schedule.value = taken[0];
-}
-sampler.addEventListener("change", offerSchedules);
-if (!schedule.matches("[aria-invalid]")) offerSchedules();
 
 // Numbers that people try out get a slider beside the box.
 for (const box of form.querySelectorAll("[data-slides]")) {
@@ -53,3 +50,10 @@ for (const button of form.querySelectorAll("[data-does]")) {
   button.addEventListener("click", () => does[button.dataset.does](button));
 }
 form.querySelector('[data-shows="shortcut"]').hidden = false;
+if (!form.elements.prompt.value && !location.hash) form.elements.prompt.focus();
+
+followSamplers(form);
+startGroups(form);
+startCounting(form);
+const source = startSource(form);
+startDropping(form, source);

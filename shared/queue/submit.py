@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from shared import uploads
 from shared.errors import Conflict
+from shared.measures import CELL, hires_size, hires_steps, img2img_steps
 from shared.params import RenderParams
+from shared.prompts import language
 from shared.queue.history import Event
 from shared.queue.policy import DEFAULT_POOL
+from shared.samplers import SAMPLERS
 from shared.tables import Job
-
-CELL = 8  # pixels of a side of one latent cell
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
             "count": params.count,
         },
     )
+    uploads.use(session, job.id, params.pictures)
     session.execute(_NOTE, {"event": Event.SUBMITTED, "job_id": job.id, "owner": owner})
     return Submission(job, is_new=True)
 
@@ -100,17 +105,45 @@ def repeated(session: Session, owner: str, idempotency_key: str, asked: RenderPa
 
 
 def cost(params: RenderParams) -> int:
-    """Return the work of one image: rows x steps x latent cells."""
-    return params.rows * params.steps * _cells(params)
+    """Return the work of one image: rows x model calls x latent cells, over both passes."""
+    return max(1, sum(work.rows * work.calls * work.cells for work in _passes(params)))
 
 
 def memory_class(params: RenderParams) -> int:
-    """Return the memory class of one image: the smallest power of two that holds its latent cells."""
-    return (_cells(params) - 1).bit_length()
+    """Return the memory class of one image: the smallest power of two that holds the cells of its largest latent."""
+    return (max(work.cells for work in _passes(params)) - 1).bit_length()
 
 
-def _cells(params: RenderParams) -> int:
-    return (params.width // CELL) * (params.height // CELL)
+class _Pass(NamedTuple):
+    """One way through the steps: how many rows each model call has, how many calls there are, how large the latent."""
+
+    rows: int
+    calls: int
+    cells: int
+
+
+def _passes(params: RenderParams) -> Iterator[_Pass]:
+    steps = params.steps
+    if params.img2img is not None:
+        steps = img2img_steps(steps, params.img2img.denoising, exact=params.img2img.exact_steps).run
+    yield _Pass(_rows(params, params.prompt), _calls(params.sampler, steps), _cells(params.width, params.height))
+    if params.hires is not None:
+        rows, sampler = _rows(params, params.hires.prompt or params.prompt), params.hires.sampler or params.sampler
+        width, height = hires_size(params.width, params.height, params.hires).final
+        yield _Pass(rows, _calls(sampler, hires_steps(params, params.hires).run), _cells(width, height))
+
+
+def _rows(params: RenderParams, prompt: str) -> int:
+    """Return the rows of one model call: each part of the prompt that AND joins has its own."""
+    return params.rows - 1 + len(language.read(prompt))
+
+
+def _calls(sampler: str, steps: int) -> int:
+    return SAMPLERS[sampler].calls(steps) if steps else 0
+
+
+def _cells(width: int, height: int) -> int:
+    return (width // CELL) * (height // CELL)
 
 
 def _digest(asked: RenderParams) -> str:

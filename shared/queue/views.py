@@ -91,6 +91,12 @@ def job(session: Session, job_id: int, owner: str | None = None) -> JobView:
     return _views(session, [row], shown=row.count)[0]
 
 
+def check_owner(session: Session, job_id: int, owner: str) -> None:
+    """Raise NotFound unless the job is `owner`'s: what is somebody else's does not exist here."""
+    if session.scalar(select(Job.id).where(Job.id == job_id, Job.owner == owner)) is None:
+        raise NotFound(f"There is no job {job_id}.")
+
+
 def state(session: Session, job_id: int, owner: str) -> ImageState:
     """Return the displayed state of a job; none of its images is read. Raises NotFound."""
     shown = select(Job.state, _has(ImageState.RUNNING), _has(ImageState.QUEUED))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from api.listener import address, command, listen
 from shared.settings import load
@@ -29,6 +29,7 @@ FLAGS: Final = (
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 _GIVEN: Final = os.environ.get("FARM_TEST_BROWSER")  # read now: tests run without any FARM_* variable
 ROOT: Final = Path(__file__).parents[2]
+WITHIN: Final = 30_000  # milliseconds that anything may take on a busy machine
 
 
 def find_chromium() -> str | None:
@@ -58,3 +59,10 @@ def served(environ: Mapping[str, str]) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(20)
+
+
+def fill(page: Page, prompt: str, **fields: str) -> None:
+    """Fill in the everyday fields, by their labels."""
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    for label, value in {"Steps": "4", **fields}.items():
+        page.get_by_label(label, exact=True).fill(value)

@@ -29,6 +29,8 @@ SEA: Final = "a photo of the sea at night, moon, red sailboat"
 HILLS: Final = "a painting of green hills at noon, trees, clouds"
 PHONE: Final = {"width": 390, "height": 844}
 DESKTOP: Final = {"width": 1280, "height": 860}
+SKY: Final = ((0.2, 0.16), (0.8, 0.16), (0.8, 0.26), (0.2, 0.26))
+"""Points of the stroke that masks the sky, as shares of the picture's sides."""
 
 
 def main() -> None:
@@ -51,7 +53,7 @@ class Photographer:
 
     def take_all(self) -> None:
         with self._page() as page:
-            hills = self._render(page, HILLS, count=1)
+            hills = self._render(page, HILLS, count=1, boxes=["Film"])
             desert = self._render(page, DESERT, count=4)
             sea = self._submit(page, SEA, count=6, steps=40)
             page.get_by_text(re.compile(r"step (2[5-9]|3\d) of 40")).first.wait_for(timeout=WITHIN)
@@ -65,12 +67,14 @@ class Photographer:
             self._keep(page, "job")
             page.goto("/")
             self._keep(page, "form")
-        for path, name in (("/", "form-dark"), ("/jobs", "jobs-dark")):
+            inpainted = self._inpaint(page, hills)
+        for path, name in (("/", "form-dark"), ("/jobs", "jobs-dark"), (inpainted, "inpainted-dark")):
             with self._page(color_scheme="dark") as page:
                 page.goto(path)
                 self._keep(page, name)
         with self._page(viewport=PHONE, device_scale_factor=2) as page:
             page.goto(hills)
+            page.get_by_text("Step by step").click()
             self._keep(page, "phone")
 
     @contextmanager
@@ -78,24 +82,49 @@ class Photographer:
         usual = {"viewport": DESKTOP, "device_scale_factor": 1.5, "reduced_motion": "reduce", "base_url": self._url}
         with self._browser.new_context(**(usual | options)) as context:
             page = context.new_page()
+            page.set_default_timeout(WITHIN)
             page.goto("/")
             if page.url.partition("?")[0].endswith("/sign-in"):
                 page.get_by_label("Key").fill(self._key)
                 page.get_by_role("button", name="Sign in").click()
             yield page
 
-    def _submit(self, page: Page, prompt: str, *, count: int, steps: int = 20) -> str:
+    def _submit(self, page: Page, prompt: str, *, count: int, steps: int = 20, boxes: list[str] | None = None) -> str:
         """Submit a job and return the address of its page."""
         page.goto("/")
         page.get_by_label("Prompt", exact=True).fill(prompt)
         for label, value in {"Images": count, "Steps": steps, "Seed": 7}.items():
             page.get_by_label(label, exact=True).fill(str(value))
+        for label in boxes or []:
+            page.locator("details.group").filter(has=page.get_by_label(label, exact=True)).locator("summary").click()
+            page.get_by_label(label, exact=True).check()
+        return self._press_render(page)
+
+    def _press_render(self, page: Page) -> str:
         page.get_by_role("button", name="Render").click()
         page.wait_for_url(re.compile(r"/jobs/\d+$"))
         return page.url
 
-    def _render(self, page: Page, prompt: str, *, count: int) -> str:
-        address = self._submit(page, prompt, count=count)
+    def _render(self, page: Page, prompt: str, *, count: int, boxes: list[str] | None = None) -> str:
+        address = self._submit(page, prompt, count=count, boxes=boxes)
+        self._await_end(page)
+        return address
+
+    def _inpaint(self, page: Page, job: str) -> str:
+        """Mask the sky of a job's picture, keep what the form then looks like, and return the new job's address."""
+        page.goto(job)
+        page.get_by_role("button", name="Inpaint").click()
+        page.get_by_label("Prompt", exact=True).fill("a painting of green hills at sunset, trees, sun")
+        canvas = page.get_by_label("Mask over the picture")
+        box = canvas.bounding_box() or {}
+        for order, (x, y) in enumerate(SKY):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
+            if order == 0:
+                page.mouse.down()
+        page.mouse.up()
+        page.locator("#group-img2img").scroll_into_view_if_needed()
+        self._keep(page, "inpaint")
+        address = self._press_render(page)
         self._await_end(page)
         return address
 

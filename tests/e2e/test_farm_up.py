@@ -138,6 +138,43 @@ def test_render_uses_the_farm_that_is_up(farm: farms.Up, environ: dict[str, str]
     assert farm.process.poll() is None
 
 
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    """A picture to start from."""
+    Image.radial_gradient("L").convert("RGB").save(tmp_path / "source.webp")
+    return str(tmp_path / "source.webp")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--hires=1.5", "--format=jpeg"], ["--init={source}", "--denoising=0.6"], ["--film", "--sampler=DPM++ SDE"]],
+    ids=["a second pass, as JPEG", "painted over", "filmed"],
+)
+def test_a_picture_is_rendered_again_to_the_pixel(
+    farm: farms.Up, environ: dict[str, str], tmp_path: Path, source: str, options: list[str]
+):
+    given = [option.format(source=source) for option in options]
+    rendered = farms.run(environ, "render", "--seed=7", "--steps=4", *given, f"--out={tmp_path}", "--json", "sea")
+    assert rendered.returncode == 0, rendered.stderr
+    [file] = json.loads(rendered.stdout)["files"]
+    answer = farms.run(environ, "again", "--json", file)
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    told = json.loads(answer.stdout)
+    assert (told["identical"], told["left_out"]) == (True, [])
+
+
+def test_a_filmed_picture_shows_its_steps(farm: farms.Up):
+    done = ended(farm.url, submit(farm.url, film=True, steps=6)["id"])
+    [image] = done["images"]
+    film, strip = (
+        Image.open(io.BytesIO(httpx.get(f"{farm.url}{image['links'][kind]}", timeout=60).content))
+        for kind in ("film", "strip")
+    )
+    assert film.size == (NATIVE_SIZE, NATIVE_SIZE)
+    assert film.n_frames > 1
+    assert strip.width // NATIVE_SIZE == 6
+
+
 def test_refused_render_names_the_field(farm: farms.Up, environ: dict[str, str], tmp_path: Path):
     answer = farms.run(environ, "render", "--sampler=Euler b", f"--out={tmp_path}", "sea")
     assert answer.returncode == 1

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from shared.params import RenderParams
+from shared.params import Noise, RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine import answers, checkpoints, devices
 from worker.engine.engine import Engine
-from worker.engine.guidance import terms
-from worker.engine.noise import draw
-from worker.engine.pipelines import Kit, Picture, text_to_image
-from worker.engine.requests import Denoise, Embed
+from worker.engine.kit import Kit
+from worker.engine.noise import ImageNoise
+from worker.engine.pipelines import Picture, text_to_image
+from worker.engine.requests import Denoise, Embed, Term
 from worker.engine.weights import Weights
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")]
@@ -62,18 +62,22 @@ def test_half_precision_paints_nearly_the_same(card: Engine, tiny_path: Path) ->
     assert psnr(render(card, half, seed=1), render(card, full, seed=1)) > 20
 
 
-@pytest.mark.parametrize("words", [("sea", "cat " * 80), ("sea", "")], ids=["padded", "even"])
+@pytest.mark.parametrize(
+    "words", [("sea", "cat " * 80), ("sea", ""), ("(sea:1.3)", "")], ids=["padded", "even", "weighed"]
+)
 def test_nothing_waits_for_the_card_on_the_engines_thread(tiny_path: Path, words: tuple[str, str]) -> None:
     half = weights(tiny_path, "cuda:0", torch.float16)
     x = torch.zeros(4, NATIVE_SIZE // 8, NATIVE_SIZE // 8, device="cuda:0")
 
     def turn() -> None:
-        ((prompt, negative),) = answers.embed([Embed(half, words)], is_exact=True)
-        (denoised,) = answers.denoise([Denoise(half, x, 1.0, terms(prompt, negative, 7.0), 1, 1)])
+        texts = [Embed(half, half.tokenizer.chunks(text)) for text in words]
+        prompt, negative = answers.embed(texts, is_exact=True)
+        terms = (Term(7.0, prompt), Term(-6.0, negative))
+        (denoised,) = answers.denoise([Denoise(half, x, 1.0, terms, 1, 1)], is_exact=True)
         assert isinstance(denoised, torch.Tensor), denoised  # an error is an answer as well
         next(noise)
 
-    draws = devices.pinned(draw(7, NATIVE_SIZE, NATIVE_SIZE, count=2), half.device)
+    draws = devices.pinned(ImageNoise(7, Noise(), NATIVE_SIZE, NATIVE_SIZE).draws(2), half.device)
     noise = (devices.sent(one, half.device) for one in draws)
     turn()  # the first one loads kernels, which waits
     torch.cuda.set_sync_debug_mode("error")

@@ -157,9 +157,22 @@ def test_body_of_another_type_is_refused(client):
 
 
 def test_body_over_the_limit_is_refused(client):
-    answer = post(client, b'{"prompt": "' + b"a" * (2 * 2**20) + b'"}')
+    answer = post(client, b'{"prompt": "' + b"a" * (34 * 2**20) + b'"}')
     assert answer.status_code == 413
     errors(answer)
+
+
+def test_body_that_is_large_without_pictures_is_refused(client):
+    answer = post(client, b'{"styles": [' + b"[],[]," * 500_000 + b"[]]}")
+    assert answer.status_code == 413
+    errors(answer)
+
+
+def test_hundred_thousand_unknown_fields_are_refused_as_soon_as_told(client):
+    """In linear time: comparing each with each would take hours."""
+    answer = client.post(JOBS, json={f"a{number}": number for number in range(100_000)})
+    assert answer.status_code == 422
+    assert len(errors(answer)) == 50
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from shared import catalogue
+from shared.catalogue import Inspection, Scanned
+from shared.database import transact
 from shared.samplers import SAMPLERS, SCHEDULES
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
@@ -15,12 +18,29 @@ def test_checkpoints_are_listed_with_why_some_cannot_be_used(client, checkpoint_
     assert (torn["title"], torn["usable"], torn["reason"]) == ("torn", False, "The file is cut off.")
 
 
+def test_vaes_are_listed_apart_from_checkpoints(client, sessions):
+    files = [
+        Scanned("VAE/fine.pt", "fine", 7, 1, "ab" * 32, Inspection("vae", "sd1")),
+        Scanned("VAE/torn.pt", "torn", 7, 1, None, Inspection("vae", reason="is damaged")),
+    ]
+    transact(sessions, lambda session: catalogue.record(session, files))
+    fine, torn = client.get("/api/v1/vaes").get_json()["vaes"]
+    assert (fine["title"], fine["path"], fine["usable"]) == ("fine [ababababab]", "VAE/fine.pt", True)
+    assert (torn["title"], torn["usable"], torn["reason"]) == ("torn", False, "is damaged")
+    assert client.get("/api/v1/checkpoints").get_json()["checkpoints"] == []
+
+
 def test_samplers_and_schedules_are_listed(client):
     samplers = client.get("/api/v1/samplers").get_json()["samplers"]
     schedules = client.get("/api/v1/schedules").get_json()["schedules"]
     assert [sampler["name"] for sampler in samplers] == list(SAMPLERS)
     assert {name for sampler in samplers for name in sampler["schedules"]} == set(SCHEDULES)
     assert [schedule["name"] for schedule in schedules] == list(SCHEDULES)
+    options = {listed["name"]: set(listed["options"]) for listed in (*samplers, *schedules)}
+    assert "s_churn" in options["Euler"]
+    assert "s_churn" not in options["Euler a"]
+    assert options["karras"] == {"sigma_min", "sigma_max", "rho"}
+    assert "k_euler_a" in next(listed for listed in samplers if listed["name"] == "Euler a")["aliases"]
 
 
 def test_workers_are_listed_with_what_they_do(client, sessions, job_factory):

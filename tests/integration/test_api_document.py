@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from shared.fields import parameters
 from shared.params import RenderParams
+
+MODELS = {
+    "": "NewJob", "sampling": "Sampling", "guidance": "Guidance", "noise": "Noise", "refiner": "Refiner",
+    "hires": "Hires", "img2img": "Img2Img", "img2img.mask": "Mask",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,7 @@ def test_it_is_openapi_3_1(document):
 
 def test_every_route_of_the_api_is_in_it(app, document):
     routes = {
-        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        (re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.rule.startswith("/api/") or rule.rule in {"/livez", "/readyz"}
@@ -73,3 +79,26 @@ def test_page_shows_every_path_and_loads_nothing_from_elsewhere(client, document
     page = client.get("/reference").text
     assert all(path in page for path in document["paths"])
     assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
+
+
+def test_groups_of_parameters_are_described_field_by_field(document):
+    schemas = document["components"]["schemas"]
+    for name, parameter in parameters().items():
+        group, _, field = name.rpartition(".")
+        schema = schemas[MODELS[group]]["properties"][field]
+        assert schema["description"] == parameter.description, name
+    assert schemas["Hires"]["properties"]["scale"]["maximum"] == 8
+    assert schemas["Mask"]["required"] == ["picture"]
+
+
+def test_upload_takes_a_form_or_the_file_itself(document):
+    takes = document["paths"]["/api/v1/uploads"]["post"]["requestBody"]["content"]
+    assert takes.keys() == {"multipart/form-data", "application/octet-stream"}
+    answers = document["paths"]["/api/v1/uploads"]["post"]["responses"]
+    assert {"201", "413", "422"} <= answers.keys()
+
+
+def test_page_tells_of_every_parameter_with_what_it_accepts(client):
+    page = client.get("/reference").text
+    assert all(f"<code>{name}</code>" in page for name in parameters())
+    assert "a number from 1 to 8" in page

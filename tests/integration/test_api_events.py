@@ -204,6 +204,14 @@ def test_running_image_shows_its_progress_in_the_job(client, events, job, sessio
     assert (image["step"], image["steps"], image["phase"], image["progress"]) == (2, 4, "steps", 0.5)
 
 
+def test_progress_is_of_the_calls_that_the_steps_take(client, events, job, sessions):
+    claim = Farmhand(sessions).worker().claim()
+    events.publish(Progress(job.id, 0, claim.attempt, 5, 10, "steps"))
+    assert events.flush()
+    (image,) = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"]
+    assert (image["step"], image["steps"], image["progress"]) == (5, 10, 0.5)
+
+
 def test_progress_of_an_earlier_attempt_does_not_count(client, events, job, sessions):
     Farmhand(sessions).worker().claim()
     events.publish(Progress(job.id, 0, 99, 2, 4, "steps"))

@@ -38,7 +38,49 @@ def test_links_appear_with_the_picture(client, job, finish):
     first, second, _ = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"]
     assert client.get(first["links"]["picture"]).data == b"picture 0"
     assert client.get(first["links"]["thumbnail"]).data == b"thumbnail 0"
-    assert second["links"] == {"picture": None, "thumbnail": None, "preview": None}
+    assert second["links"] == dict.fromkeys(("picture", "thumbnail", "preview", "film", "strip"))
+    assert first["links"]["film"] is None
+
+
+@pytest.mark.parametrize("form", ["jpeg", "webp"])
+def test_a_picture_goes_by_the_name_of_its_format(client, services, sessions, job_factory, form):
+    job, extension = job_factory(format=form), {"jpeg": "jpg", "webp": "webp"}[form]
+    claim = Farmhand(sessions).worker().claim()
+    services.storage.put(key(job.id, 0, claim.attempt, "picture", form), b"picture")
+    services.storage.put(key(job.id, 0, claim.attempt, "thumbnail", form), b"thumbnail")
+    transact(sessions, lambda session: moves.finish(session, claim, 9))
+    [image] = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"]
+    answer = client.get(image["links"]["picture"])
+    assert image["links"]["picture"].endswith(f"/picture.{extension}")
+    assert (answer.data, answer.mimetype) == (b"picture", f"image/{form}")
+    assert client.get(image["links"]["thumbnail"]).data == b"thumbnail"
+    other = client.get(f"/api/v1/jobs/{job.id}/images/0/picture.png")
+    assert other.status_code == 404
+    assert f"picture.{extension}" in other.get_json()["detail"]
+    with zipfile.ZipFile(io.BytesIO(client.get(f"/api/v1/jobs/{job.id}/zip").data)) as archive:
+        assert archive.namelist() == [f"{job.id}-0000.{extension}"]
+
+
+def test_a_film_is_linked_where_it_was_asked_for(client, services, sessions, job_factory):
+    job = job_factory(film=True)
+    claim = Farmhand(sessions).worker().claim()
+    for kind in ("picture", "thumbnail", "film", "strip"):
+        services.storage.put(key(job.id, 0, claim.attempt, kind), kind.encode())
+    [image] = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"]
+    assert (image["links"]["film"], image["links"]["strip"]) == (None, None)
+    transact(sessions, lambda session: moves.finish(session, claim, 9))
+    [image] = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"]
+    for kind in ("film", "strip"):
+        answer = client.get(image["links"][kind])
+        assert (answer.data, answer.mimetype) == (kind.encode(), "image/webp")
+
+
+@pytest.mark.parametrize("kind", ["film", "strip"])
+def test_a_job_without_a_film_has_none(client, job, finish, kind):
+    finish()
+    answer = client.get(f"/api/v1/jobs/{job.id}/images/0/{kind}.webp")
+    assert answer.status_code == 404
+    assert answer.get_json()["detail"] == f"Job {job.id} was rendered without a film."
 
 
 @pytest.mark.parametrize(("name", "mimetype"), [("picture.png", "image/png"), ("thumbnail.webp", "image/webp")])

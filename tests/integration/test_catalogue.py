@@ -109,6 +109,15 @@ def test_without_a_name_it_is_the_first_usable_one(record, resolve):
     assert resolve("").name == "b"
 
 
+def test_without_a_name_it_is_the_one_that_the_farm_puts_first(record, sessions):
+    record(scanned("a"), scanned("b"))
+
+    def first(name: str) -> str:
+        return transact(sessions, lambda session: catalogue.resolve(session, "", first=name).name)
+
+    assert [first("b"), first("a"), first("gone")] == ["b", "a", "a"]
+
+
 def refusal(resolve, text: str):
     with pytest.raises(Refused) as caught:
         resolve(text)
@@ -162,3 +171,66 @@ def test_two_of_one_name_must_be_told_apart(record, resolve):
 def test_two_copies_of_one_file_are_one_checkpoint(record, resolve):
     record(scanned("sea", "1" * 64, path="a/sea.ckpt"), scanned("sea", "1" * 64, path="b/sea.ckpt"))
     assert resolve("sea").sha256 == "1" * 64
+
+
+# VAEs.
+
+
+VAE = Inspection("vae", "sd1")
+
+
+@pytest.fixture
+def vae_for(sessions):
+    """The VAE's path that a text means for the checkpoint of a name."""
+
+    def found(text: str, checkpoint: str = "sea"):
+        def look(session):
+            file = catalogue.vae_for(session, text, catalogue.resolve(session, checkpoint))
+            return file and file.path
+
+        return transact(sessions, look)
+
+    return found
+
+
+def vae(path: str, inspection: Inspection = VAE, **changes) -> Scanned:
+    name = path.rpartition("/")[2].rpartition(".")[0]
+    return scanned(name, path=path, inspection=inspection, sha256=f"{abs(hash(path)) % 10**12:064x}", **changes)
+
+
+def test_vaes_are_no_checkpoints(record, entries, resolve, sessions):
+    record(scanned("sea"), vae("sea.vae.pt"), vae("VAE/fine.safetensors"))
+    assert [file.name for file in entries()] == ["sea"]
+    assert resolve("").name == "sea"
+    listed = transact(sessions, lambda session: catalogue.entries(session, "vae"))
+    assert [file.path for file in listed] == ["VAE/fine.safetensors", "sea.vae.pt"]
+    refusal(resolve, "fine")
+
+
+def test_a_vae_is_automatic_built_in_or_named(record, vae_for):
+    record(scanned("sea"), scanned("moon"), vae("sea.vae.pt"), vae("VAE/fine.safetensors"))
+    assert vae_for("automatic") == "sea.vae.pt"
+    assert vae_for("automatic", "moon") is None
+    assert vae_for("none") is None
+    assert vae_for("fine") == vae_for("VAE/fine.safetensors") == "VAE/fine.safetensors"
+
+
+def test_the_vae_beside_a_checkpoint_has_its_stem_and_folder(record, vae_for):
+    record(
+        scanned("sea", path="deep/sea.v2.ckpt"), scanned("folder.x", path="folder.x"),
+        vae("sea.v2.vae.pt"), vae("deep/sea.v2.vae.ckpt"), vae("deep/sea.v2.vae.pt"), vae("folder.x.vae.pt"),
+    )  # fmt: skip
+    assert vae_for("automatic", "sea.v2.ckpt") == "deep/sea.v2.vae.ckpt"
+    assert vae_for("automatic", "folder.x") == "folder.x.vae.pt"
+
+
+def test_a_vae_that_cannot_be_used_is_refused_with_its_reason(record, vae_for):
+    torn = Inspection("vae", reason="is damaged")
+    record(scanned("sea"), vae("sea.vae.pt", torn), vae("VAE/fine.safetensors"))
+    with pytest.raises(Refused, match=r"sea\.vae\.pt beside the checkpoint cannot be used: is damaged") as caught:
+        vae_for("automatic")
+    assert [problem.field for problem in caught.value.fields] == ["vae"]
+    with pytest.raises(Refused, match="There is no VAE 'fien'") as caught:
+        vae_for("fien")
+    assert "fine [" in caught.value.fields[0].accepted
+    assert "automatic or none" in caught.value.fields[0].accepted

@@ -10,14 +10,13 @@ from shared import door
 from shared.database import transact
 from shared.errors import Refused
 from shared.params import MAX_SEED, RenderParams
-from shared.settings import Limits
 
 
 @pytest.fixture
 def admit(sessions, checkpoint_factory):
     checkpoint_factory("demo", sha256="d" * 64, native_size=128)
-    limits = Limits()
-    return lambda given: transact(sessions, lambda session: door.admit(session, given, limits))
+    asker = door.Asker("ann")
+    return lambda given: transact(sessions, lambda session: door.admit(session, given, asker))
 
 
 @pytest.fixture
@@ -36,10 +35,9 @@ def test_what_is_left_out_is_filled_in(admit):
     params, checkpoint = admit({"prompt": "a lake"})
     assert checkpoint == "d" * 64
     assert params.seed >= 0
-    assert params.model_dump(exclude={"seed"}) == {
-        "prompt": "a lake", "negative_prompt": "", "checkpoint": "demo [dddddddddd]", "width": 128, "height": 128,
-        "steps": 20, "cfg_scale": 7.0, "sampler": "Euler a", "schedule": "automatic", "count": 1, "exact": False,
-    }  # fmt: skip
+    assert params == RenderParams(
+        prompt="a lake", checkpoint="demo [dddddddddd]", vae="none", width=128, height=128, seed=params.seed
+    )
 
 
 def test_a_random_seed_is_another_each_time_and_a_given_one_stays(admit):
@@ -94,7 +92,7 @@ def test_every_bad_field_is_named_at_once(refusals):
         "seed": ("must be a whole number, not 1.5", f"a whole number from 0 to {MAX_SEED}, or -1 for a random one"),
         "count": ("0 is too small", "a whole number from 1 to 1000"),
         "exact": ("must be true or false, not the text 'yes'", "true or false"),
-        "promt": ("is no parameter", "prompt or negative_prompt"),
+        "promt": ("is no parameter", "prompt, format or negative_prompt"),
     }
 
 

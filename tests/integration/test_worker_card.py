@@ -8,14 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
 
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from shared import catalogue
 from shared.catalogue import Inspection
 from shared.database import transact
-from shared.errors import ModelFileError
+from shared.errors import Cancelled, ModelFileError, RenderError
 from shared.events import Progress
-from shared.params import RenderParams
+from shared.params import Hires, Refiner, RenderParams
 from shared.queue.claim import Claim
 from shared.scan import scan
 from tests.checkpoints import NATIVE_SIZE, write_tiny
@@ -24,8 +27,10 @@ from worker.card import EngineCard
 from worker.cards import Address
 from worker.carried import Cancellation
 from worker.engine import checkpoints
+from worker.engine.requests import Work
 from worker.pictures import Pixels
 from worker.progress import Watch
+from worker.scan import _inspect
 
 LOADING = re.compile(r"loading checkpoint tiny, about \d+ s")
 
@@ -75,7 +80,8 @@ def card(settings, sessions, phases) -> Iterator[EngineCard]:
 def test_a_claim_becomes_a_picture_and_whoever_watches_is_told_how(card, claim, phases):
     seen = Seen()
     picture = card.render(claim, seen.watch(claim), Cancellation())
-    assert picture.shape == (NATIVE_SIZE, NATIVE_SIZE, 3)
+    assert picture.pixels.shape == (NATIVE_SIZE, NATIVE_SIZE, 3)
+    assert picture.frames == ()
     assert LOADING.fullmatch(phases[0])
     assert card.resident() == [claim.checkpoint]
 
@@ -112,8 +118,156 @@ def test_a_card_that_loads_two_checkpoints_tells_of_the_other_when_one_is_there(
             assert card.phase().startswith("loading checkpoint other") is is_loading
 
 
+def film_of(claim):
+    return replace(claim, params=claim.params.model_copy(update={"film": True}))
+
+
+def test_a_film_shows_the_steps_to_the_picture(card, claim):
+    seen = Seen()
+    rendered = card.render(film_of(claim), seen.watch(claim), Cancellation())
+    assert [(frame.step, frame.steps) for frame in rendered.frames] == [(step, 5) for step in range(1, 5)]
+    assert all(frame.pixels.shape == rendered.pixels.shape for frame in rendered.frames)
+    assert rendered.steps == 5
+    assert seen.told[-1].phase == "film"
+
+
+def test_a_film_changes_no_pixel(card, claim):
+    plain, filmed = (card.render(one, Seen().watch(one), Cancellation()).pixels for one in (claim, film_of(claim)))
+    assert np.array_equal(plain, filmed)
+
+
+def test_a_picture_outlives_its_film(card, claim, monkeypatch):
+    def torn(*_):
+        raise RenderError("torn")
+        yield
+
+    monkeypatch.setattr("worker.card.developed", torn)
+    rendered = card.render(film_of(claim), Seen().watch(claim), Cancellation())
+    assert rendered.pixels.any()
+    assert rendered.frames == ()
+
+
+def test_a_cancel_reaches_the_film(card, claim, monkeypatch):
+    cancel = Cancellation()
+
+    def endless(*_):
+        cancel.set()
+        while True:
+            yield Work(lambda: None)
+
+    monkeypatch.setattr("worker.card.developed", endless)
+    with pytest.raises(Cancelled):
+        card.render(film_of(claim), Seen().watch(claim), cancel)
+
+
 def test_a_resident_checkpoint_is_not_loaded_again(card, claim):
     card.render(claim, Seen().watch(claim), Cancellation())
     seen = Seen()
     card.render(claim, seen.watch(claim), Cancellation())
     assert seen.told[0].phase == "steps"
+
+
+# More than one checkpoint, and a VAE.
+
+
+class Farm:
+    """Tiny checkpoints and VAEs in the models folder, and their titles."""
+
+    def __init__(self, models, sessions) -> None:
+        self._models = models
+        self._sessions = sessions
+        for seed, name in enumerate(("base", "refiner")):
+            write_tiny(models / f"{name}.safetensors", seed=seed)
+
+    def vae(self, name: str, colour: float) -> None:
+        """Write a VAE that paints everything in one colour, -1 to 1."""
+        whole = safetensors.torch.load_file(self._models / "base.safetensors")
+        prefix = "first_stage_model."
+        alone = {key.removeprefix(prefix): value for key, value in whole.items() if key.startswith(prefix)}
+        alone["decoder.conv_out.weight"] = torch.zeros_like(alone["decoder.conv_out.weight"])
+        alone["decoder.conv_out.bias"] = torch.full_like(alone["decoder.conv_out.bias"], colour)
+        path = self._models / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        safetensors.torch.save_file(alone, path)
+
+    def claim(self, **changes) -> Claim:
+        """An image of `base`; `refiner` and the like name files by their titles."""
+        seen = {file.name: file for file in scan(self._models, [], _inspect)}
+        transact(self._sessions, lambda session: catalogue.record(session, list(seen.values())))
+        titles = {name: f"{name} [{file.sha256[:10]}]" for name, file in seen.items()}
+        if "refiner" in changes:
+            changes["refiner"] = Refiner(checkpoint=titles["refiner"], switch_at=changes["refiner"])
+        if "hires" in changes:
+            changes["hires"] = Hires(checkpoint=titles["refiner"], scale=changes["hires"])
+        changes["vae"] = titles.get(changes.get("vae"), changes.get("vae", "automatic"))
+        params = RenderParams(
+            prompt="sea", checkpoint=titles["base"], width=NATIVE_SIZE, height=NATIVE_SIZE, steps=4, seed=7, **changes
+        )
+        return Claim(
+            image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=seen["base"].sha256, cost=1,
+            params=params, worker_id=3,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def farm(settings, sessions) -> Farm:
+    return Farm(settings.models, sessions)
+
+
+def paint(card, claim) -> np.ndarray:
+    return card.render(claim, Seen().watch(claim), Cancellation()).pixels
+
+
+def test_a_refiner_and_a_second_pass_bring_checkpoints_of_their_own(card, farm):
+    plain, always = farm.claim(), farm.claim(refiner=0.0)
+    assert len(card.resident()) == 0
+    alone = paint(card, plain)
+    refined = paint(card, always)
+    assert len(card.resident()) == 2
+    assert not np.array_equal(alone, refined)
+    assert np.array_equal(alone, paint(card, farm.claim(refiner=1.0)))  # one that never takes over
+    larger = paint(card, farm.claim(hires=1.5))
+    assert larger.shape == (96, 96, 3)
+
+
+def test_a_card_that_keeps_one_checkpoint_renders_what_needs_two(settings, sessions, farm):
+    settings = settings.model_copy(update={"resident_checkpoints": 1})
+    card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
+    claims = [farm.claim(refiner=0.5), farm.claim(hires=1.5), farm.claim()] * 3
+    with ThreadPoolExecutor(len(claims)) as slots:
+        pictures = list(slots.map(lambda claim: paint(card, claim), claims))
+    card.stop()
+    for place in range(3):
+        assert all(np.abs(picture.astype(int) - pictures[place]).max() <= 8 for picture in pictures[place::3])
+
+
+def test_a_vae_is_the_one_beside_the_checkpoint_the_one_named_or_the_one_built_in(card, farm):
+    built_in = paint(card, farm.claim())
+    farm.vae("base.vae", 0.0)
+    farm.vae("VAE/white", 1.0)
+    assert set(paint(card, farm.claim()).ravel()) == {128}
+    assert set(paint(card, farm.claim(vae="white")).ravel()) == {255}
+    assert np.array_equal(paint(card, farm.claim(vae="none")), built_in)
+    assert len(card.resident()) == 1
+
+
+def test_a_film_shows_each_pass_by_its_own_checkpoint(card, farm):
+    farm.vae("base.vae", 0.0)
+    farm.vae("refiner.vae", 1.0)
+    claim = film_of(farm.claim(hires=1.5))
+    rendered = card.render(claim, Seen().watch(claim), Cancellation())
+    first, second = rendered.frames[:4], rendered.frames[4:]
+    assert second
+    assert [set(frame.pixels.ravel()) for frame in first] == [{128}] * len(first)
+    assert [set(frame.pixels.ravel()) for frame in second] == [{255}] * len(second)
+
+
+def test_a_vae_or_refiner_that_is_gone_is_named(card, farm, settings):
+    farm.vae("VAE/white", 1.0)
+    gone = farm.claim(vae="white", refiner=0.5)
+    (settings.models / "VAE" / "white.safetensors").unlink()
+    with pytest.raises(ModelFileError, match=r"VAE/white\.safetensors"):
+        paint(card, gone)
+    params = gone.params.model_copy(update={"vae": "none", "refiner": Refiner(checkpoint="other [0123456789]")})
+    with pytest.raises(ModelFileError, match=r"other \[0123456789\] names no checkpoint"):
+        paint(card, replace(gone, params=params))

@@ -5,6 +5,7 @@ from io import BytesIO
 from threading import Thread
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image as Picture
 from sqlalchemy import update
@@ -12,6 +13,7 @@ from sqlalchemy import update
 from shared import storage
 from shared.database import transact
 from shared.errors import ModelFileAway, StorageError, Unavailable
+from shared.papers import text as infotext
 from shared.queue import moves, reap
 from shared.storage import key
 from shared.tables import Job
@@ -19,6 +21,7 @@ from tests.waiting import until
 from tests.workers import images, made, states
 from worker import claims, results
 from worker.claims import Claims
+from worker.pictures import Frame, Rendered
 from worker.progress import Reporter
 from worker.slots import Slots
 
@@ -52,6 +55,50 @@ def test_a_ticket_becomes_a_stored_and_committed_picture(worker, slots, sessions
     assert images(sessions)[1].bytes == len(picture)
     assert worker.storage.exists(key(job.id, 1, 1, "thumbnail"))
     assert worker.free_slots == worker.slots
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("png", "png"), ("jpeg", "jpg"), ("webp", "picture.webp")])
+def test_a_picture_is_stored_in_the_format_that_was_asked_for(worker, slots, job_factory, form, suffix):
+    job = job_factory(format=form, film=True)
+    slots.spend(was_passed=False)
+    picture = key(job.id, 0, 1, "picture", form)
+    assert picture.endswith(f"-1.{suffix}")
+    with Picture.open(BytesIO(worker.storage.get(picture))) as image:
+        assert image.format == form.upper()
+        assert infotext(image).startswith(job.params["prompt"])
+    assert worker.storage.exists(key(job.id, 0, 1, "thumbnail", form))
+
+
+def test_a_film_lies_beside_its_picture(worker, slots, job_factory):
+    job = job_factory(film=True, steps=3)
+    slots.spend(was_passed=False)
+    with Picture.open(BytesIO(worker.storage.get(key(job.id, 0, 1, "film")))) as film:
+        assert film.n_frames == 3
+    with Picture.open(BytesIO(worker.storage.get(key(job.id, 0, 1, "strip")))) as strip:
+        assert strip.width > 2 * strip.height
+
+
+def test_the_picture_of_a_film_is_numbered_by_the_steps_taken_and_not_by_an_estimate():
+    grey = np.zeros((8, 8, 3), dtype=np.uint8)
+    *_, last = results._frames(Rendered(grey, (Frame(7, 40, grey),), steps=31))
+    assert (last.step, last.steps) == (31, 31)
+
+
+def test_without_a_film_there_is_none(worker, slots, job_factory):
+    job = job_factory()
+    slots.spend(was_passed=False)
+    assert not worker.storage.exists(key(job.id, 0, 1, "film"))
+
+
+def test_a_film_that_cannot_be_made_costs_no_picture(worker, slots, sessions, job_factory, monkeypatch):
+    def fail(*_):
+        raise ValueError("too wide")
+
+    monkeypatch.setattr(results.film, "strip", fail)
+    job = job_factory(film=True)
+    slots.spend(was_passed=False)
+    assert states(sessions) == ["succeeded"]
+    assert worker.storage.exists(key(job.id, 0, 1, "picture"))
 
 
 def test_a_ticket_for_nothing_is_spent(worker, slots):

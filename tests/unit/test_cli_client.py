@@ -174,15 +174,22 @@ def test_address_that_no_host_can_have_is_told_by_its_variable():
         Client.connect(Settings(url="http://1.2.3.999"))
 
 
-def catalogue(*paths: str) -> httpx.Response:
-    return httpx.Response(200, json={"checkpoints": [{"path": path} for path in paths]})
+def catalogue(*paths: str) -> list[httpx.Response]:
+    """What a farm answers when it is asked for its checkpoints, then for its VAEs."""
+    found = [{"path": path} for path in paths]
+    vaes = [one for one in found if ".vae." in one["path"]]
+    checkpoints = [one for one in found if one not in vaes]
+    return [httpx.Response(200, json={"checkpoints": checkpoints}), httpx.Response(200, json={"vaes": vaes})]
 
 
 def test_first_scan_is_waited_for(tmp_path: Path):
     (tmp_path / "demo.safetensors").touch()
-    client, asked = answering(catalogue(), catalogue(), catalogue("demo.safetensors"))
+    (tmp_path / "demo.vae.pt").touch()
+    client, asked = answering(
+        *catalogue(), *catalogue("demo.safetensors"), *catalogue("demo.safetensors", "demo.vae.pt")
+    )
     checkpoints.await_first(client, Settings(models=tmp_path))
-    assert len(asked) == 3
+    assert len(asked) == 6
 
 
 def test_checkpoint_that_is_new_is_waited_for_beside_those_of_earlier_runs(tmp_path: Path):
@@ -192,9 +199,9 @@ def test_checkpoint_that_is_new_is_waited_for_beside_those_of_earlier_runs(tmp_p
     (models / "demo.safetensors").touch()
     (elsewhere / "MINE.CKPT").touch()
     (models / "linked").symlink_to(elsewhere)
-    client, asked = answering(catalogue("demo.safetensors"), catalogue("linked/MINE.CKPT", "demo.safetensors"))
+    client, asked = answering(*catalogue("demo.safetensors"), *catalogue("linked/MINE.CKPT", "demo.safetensors"))
     checkpoints.await_first(client, Settings(models=models))
-    assert len(asked) == 2
+    assert len(asked) == 4
 
 
 def test_what_cannot_be_read_is_not_waited_for(tmp_path: Path):

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from shared.infotext import text
+from shared.infotext import reader
+from shared.infotext.reader import read
+from shared.infotext.writer import text
 from shared.params import RenderParams
+from shared.samplers import SAMPLERS, SCHEDULES
+from shared.upscalers import UPSCALERS
+from tests.unit.asked import resolved
 
-SHA256 = "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa"
+HASH = "6ce0161689"
 # How the ecosystem's programs find the fields of the last line.
 FIELD = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 
-def params(**given) -> RenderParams:
-    defaults = {"prompt": "a cat", "checkpoint": "v1-5 [6ce0161689]", "width": 512, "height": 768, "seed": 43}
+def params(**given: Any) -> RenderParams:
+    defaults = {
+        "prompt": "a cat", "checkpoint": f"v1-5-pruned-emaonly [{HASH}]", "width": 512, "height": 768, "seed": 43,
+    }  # fmt: skip
     return RenderParams(**(defaults | given))
 
 
-def write(given: RenderParams, name: str = "v1-5-pruned-emaonly") -> str:
-    return text(given, checkpoint_name=name, checkpoint_sha256=SHA256, version="0.1.0")
+def write(given: RenderParams) -> str:
+    return text(given, version="0.1.0")
 
 
 def fields(infotext: str) -> dict[str, str]:
@@ -29,13 +40,44 @@ def fields(infotext: str) -> dict[str, str]:
     return {name: json.loads(value) if value.startswith('"') else value for name, value in found}
 
 
+def names(infotext: str) -> list[str]:
+    return list(fields(infotext))
+
+
 def test_it_reads_as_other_programs_write_it():
-    assert write(params(negative_prompt="bad", sampler="DPM++ 2M")) == (
+    assert write(params(negative_prompt="bad", sampler="DPM++ 2M", clip_skip=2)) == (
         "a cat\n"
         "Negative prompt: bad\n"
-        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 43, Size: 512x768, "
-        "Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, RNG: CPU, Version: stepfarm 0.1.0"
+        f"Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 43, Size: 512x768, "
+        f"Model hash: {HASH}, Model: v1-5-pruned-emaonly, Clip skip: 2, RNG: CPU, Version: stepfarm 0.1.0"
     )
+
+
+def test_everything_has_its_place():
+    given = params(
+        sampler="DPM2 a", schedule="exponential", vae="kl.safetensors [735e4c3a44]", tiling="both", emphasis="No norm",
+        noise={"variation_seed": 7, "variation_strength": 0.3, "resize_width": 512, "resize_height": 640,
+               "eta_seed_delta": 31337, "source": "NV"},
+        hires={"steps": 10, "sampler": "Euler", "schedule": "karras", "prompt": "a, b", "negative_prompt": "c"},
+        refiner={"checkpoint": "second [0123456789]"},
+        sampling={"sigma_min": 0.1, "sigma_max": 9, "rho": 5, "eta": 0.5, "s_noise": 1.1},
+        guidance={"skip_below_sigma": 2, "skip_all_steps": True, "skip_early": 0.1, "rescale": 0.7},
+    )  # fmt: skip
+    assert names(write(given)) == [
+        "Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE",
+        "Variation seed", "Variation seed strength", "Seed resize from", "Denoising strength", "ENSD", "RNG", "Tiling",
+        "Hires sampler", "Hires prompt", "Hires negative prompt", "Hires schedule type", "Hires upscale", "Hires steps",
+        "Hires upscaler", "Refiner", "Refiner switch at", "Emphasis", "Schedule min sigma", "Schedule max sigma",
+        "Schedule rho", "Eta", "Sigma noise", "NGMS", "NGMS all steps", "Skip Early CFG", "CFG rescale", "Version",
+    ]  # fmt: skip
+
+
+def test_a_painted_over_picture_goes_by_its_hashes():
+    mask = {"picture": "b" * 64, "content": "latent noise", "area": "only masked", "invert": True}
+    written = fields(write(params(img2img={"picture": "a" * 64, "denoising": 0.6, "mask": mask})))
+    assert (written["Init picture"], written["Mask picture"]) == ("a" * 64, "b" * 64)
+    assert (written["Mask mode"], written["Mask blur"]) == ("Inpaint not masked", "4")
+    assert (written["Masked content"], written["Inpaint area"]) == ("latent noise", "Only masked")
 
 
 def test_without_a_negative_prompt_there_is_no_line_for_it():
@@ -54,12 +96,29 @@ def test_prompts_keep_their_lines():
         ("Euler a", "uniform", "Uniform"),
         ("Euler", "karras", "Karras"),
         ("DPM++ 2M", "automatic", "Karras"),
+        ("DPM++ 2M SDE", "automatic", "Exponential"),
         ("DPM++ 2M", "uniform", "Uniform"),
         ("DDIM", "automatic", "Automatic"),
+        ("LCM", "automatic", "Automatic"),
     ],
 )
 def test_the_schedule_is_the_one_that_was_used(sampler, schedule, label):
     assert fields(write(params(sampler=sampler, schedule=schedule)))["Schedule type"] == label
+
+
+@pytest.mark.parametrize(
+    ("sampler", "second", "label"),
+    [
+        ("DPM++ 2M", "Euler", "Automatic"),  # "as the first" would be Karras when it is read
+        ("DPM++ 2M", "DDIM", "Automatic"),
+        ("DPM++ 2M", "DPM++ 2M SDE", "Exponential"),
+        ("Euler", "DPM++ 2M", "Karras"),
+        ("DPM++ 2M", "DPM2", None),
+        ("Euler", "DDIM", None),
+    ],
+)
+def test_the_second_schedule_is_said_where_automatic_means_another_one(sampler, second, label):
+    assert fields(write(params(sampler=sampler, hires={"sampler": second}))).get("Hires schedule type") == label
 
 
 @pytest.mark.parametrize(("scale", "written"), [(7.0, "7"), (7.5, "7.5"), (0, "0"), (1.123456789, "1.123456789")])
@@ -69,8 +128,222 @@ def test_the_scale_is_written_short_and_exact(scale, written):
 
 
 @pytest.mark.parametrize("name", ["plain", "a, b", "C: d", 'with "quotes"', '"quoted"', " padded ", "back\\slash, ü"])
-def test_an_awkward_name_is_read_back(name):
-    read = fields(write(params(), name))
-    assert read["Model"] == name
-    assert read["Model hash"] == SHA256[:10]
-    assert read["Version"] == "stepfarm 0.1.0"
+def test_an_awkward_name_is_read_by_all(name):
+    written = write(params(checkpoint=f"{name} [{HASH}]"))
+    assert fields(written)["Model"] == name
+    assert fields(written)["Version"] == "stepfarm 0.1.0"
+    assert read(written).params["checkpoint"] == f"{name} [{HASH}]"
+
+
+# Reading back
+
+
+def named(params: RenderParams) -> RenderParams:
+    """The same parameters with the schedules by name that `automatic` stands for."""
+
+    def used(sampler: str, schedule: str) -> str:
+        facts = SAMPLERS[sampler]
+        is_hidden = facts.automatic == "uniform" or facts.automatic not in SCHEDULES
+        return facts.automatic if schedule == "automatic" and not is_hidden else schedule
+
+    changes: dict[str, Any] = {"schedule": used(params.sampler, params.schedule)}
+    if params.hires:
+        schedule = used(params.hires.sampler or params.sampler, params.hires.schedule or params.schedule)
+        is_as_first = not params.hires.schedule and schedule == changes["schedule"]
+        changes["hires"] = params.hires.model_copy(update={"schedule": "" if is_as_first else schedule})
+    return params.model_copy(update=changes)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(resolved())
+def test_what_is_written_is_read_back(given_params):
+    found = read(write(given_params))
+    assert found.left_out == ()
+    assert RenderParams(**found.params) == named(given_params)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative"),
+    [
+        ("a\nNegative prompt: b", ""),
+        ("a\nNegative prompt: b", "c\nNegative prompt: d"),
+        (" a  \n\n b ", "\tc\r\n"),
+        ("Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 3", "Steps: 1, Seed: 2, Size: 8x8"),
+        ("", ""),
+        ("", "only this"),
+        ('say "hi", \\ \u2028 \x0b', "\x85"),
+        ("مرحبا 砂漠 🐫", "🙈"),
+    ],
+)
+def test_prompts_that_look_like_something_else_are_read_back(prompt, negative):
+    found = read(write(params(prompt=prompt, negative_prompt=negative))).params
+    assert (found.get("prompt", ""), found.get("negative_prompt", "")) == (prompt, negative)
+
+
+# Other programs' texts
+
+PLAIN = """a cat
+Negative prompt: bad
+Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.0, Seed: 43, Size: 512x768, Model hash: 6ce0161689, \
+Model: v1-5-pruned-emaonly, Clip skip: 2, RNG: CPU, Version: v1.10.1"""
+RICH = """a dog <lora:foo:0.8><lora:bar:1:0.5>
+Steps: 20, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7.5, Seed: 42, Face restoration: CodeFormer, \
+Size: 512x768, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, VAE hash: 735e4c3a44, \
+VAE: vae-ft-mse-840000-ema-pruned.safetensors, Variation seed: 7, Variation seed strength: 0.3, \
+Seed resize from: 512x640, Denoising strength: 0.7, Clip skip: 2, ENSD: 31337, RNG: CPU, Tiling: True, \
+Hires upscale: 2.0, Hires steps: 10, Hires upscaler: Latent, Lora hashes: "foo: abcdef012345, bar: 0123456789ab", \
+Version: v1.10.1"""
+
+
+def line(values: str) -> str:
+    """A text whose parameters begin with `values`."""
+    return f"a cat\n{values}, RNG: CPU, Seed: 1, Size: 64x64, Steps: 4"
+
+
+def test_a_plain_text_of_another_program():
+    assert read(PLAIN) == (
+        {
+            "prompt": "a cat", "negative_prompt": "bad", "steps": 20, "sampler": "DPM++ 2M", "schedule": "karras",
+            "cfg_scale": 7.0, "seed": 43, "width": 512, "height": 768, "checkpoint": f"v1-5-pruned-emaonly [{HASH}]",
+            "clip_skip": 2, "noise": {"source": "CPU"},
+        },
+        (),
+    )  # fmt: skip
+
+
+def test_a_rich_text_of_another_program():
+    found = read(RICH)
+    assert found.params == {
+        "prompt": "a dog ", "steps": 20, "sampler": "Euler a", "schedule": "automatic", "cfg_scale": 7.5, "seed": 42,
+        "width": 512, "height": 768, "checkpoint": f"v1-5-pruned-emaonly [{HASH}]",
+        "vae": "vae-ft-mse-840000-ema-pruned.safetensors [735e4c3a44]", "clip_skip": 2, "tiling": "both",
+        "noise": {"source": "CPU", "variation_seed": 7, "variation_strength": 0.3, "resize_width": 512,
+                  "resize_height": 640, "eta_seed_delta": 31337},
+        "hires": {"denoising": 0.7, "scale": 2.0, "steps": 10, "upscaler": "Latent"},
+    }  # fmt: skip
+    assert found.left_out == (
+        "lora foo: the farm has no such networks yet",
+        "lora bar: the farm has no such networks yet",
+        "Face restoration: CodeFormer",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "schedule"),
+    [
+        ("DPM++ 2M Karras", "DPM++ 2M", "karras"),
+        ("DPM++ 2M SDE Exponential", "DPM++ 2M SDE", "exponential"),
+        ("k_euler_a", "Euler a", None),
+        ("euler A", "Euler a", None),
+    ],
+)
+def test_old_names_of_samplers(name, sampler, schedule):
+    found = read(line(f"Sampler: {name}")).params
+    assert (found["sampler"], found.get("schedule")) == (sampler, schedule)
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ("Sampler: Euler Turbo", "Sampler: Euler Turbo: there is no such sampler here"),
+        ("Sampler: DDIM, Schedule type: Karras", "Schedule type: Karras: DDIM takes its own schedule instead"),
+        ("Sampler: Euler, Schedule type: Zigzag", "Schedule type: Zigzag: Euler takes its own schedule instead"),
+        ("Hires upscaler: R-ESRGAN 4x+", "Hires upscaler: R-ESRGAN 4x+: not available; Lanczos takes its place"),
+        (
+            "Sampler: Euler, Schedule type: Karras, Hires upscale: 2, Hires sampler: DDIM",
+            "Hires schedule type: Karras: DDIM takes its own schedule instead",
+        ),
+        ("Model hash: 81761151", "Model hash: 81761151: not the first ten digits of a SHA-256"),
+        ('ControlNet 0: "Module: canny, Weight: 1"', "ControlNet 0: Module: canny, Weight: 1"),
+        ('TI hashes: "bad: 0123456789ab"', "TI hashes: bad: 0123456789ab"),
+        ("Clip skip: two", "Clip skip: two cannot be understood"),
+        ("Token merging ratio: 0.5", "Token merging ratio: 0.5"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_told(values, note):
+    assert read(line(values)).left_out == (note,)
+
+
+def test_noise_of_a_card_is_imitated():
+    found = read("a cat\nSteps: 20, Seed: 1, Size: 512x512")
+    assert found.params["noise"] == {"source": "NV"}
+    assert found.left_out[0].startswith("RNG: GPU")
+
+
+def test_a_picture_that_is_not_there_is_told_once():
+    found = read(line("Denoising strength: 0.6, Mask blur: 8, Masked content: fill"))
+    assert "img2img" not in found.params
+    assert [note.partition(": what")[0] for note in found.left_out] == [
+        "Denoising strength: 0.6, Mask blur: 8, Masked content: fill"
+    ]
+
+
+def test_a_value_out_of_bounds_is_left_out_and_the_rest_kept():
+    found = read(line("Clip skip: 99, CFG scale: nan, Variation seed strength: 3"))
+    assert found.params["noise"] == {"source": "CPU"}
+    assert "clip_skip" not in found.params
+    assert "cfg_scale" not in found.params
+    assert [note.partition(":")[0] for note in found.left_out] == ["clip_skip", "cfg_scale", "noise.variation_strength"]
+
+
+def test_a_hash_alone_names_the_checkpoint():
+    assert read(line(f"Model hash: {HASH}")).params["checkpoint"] == HASH
+
+
+def test_values_that_are_json_without_quotes_hide_nothing():
+    found = read(line('Hashes: {"vae": "735e4c3a44", "model": "6ce0161689"}, Clip skip: 2'))
+    assert found.params["clip_skip"] == 2
+
+
+@pytest.mark.parametrize("given_text", ["", " \n ", "a cat", "a cat, 8k: yes, sharp: very", "Negative prompt: bad"])
+def test_a_text_without_parameters_is_a_prompt(given_text):
+    found = read(given_text)
+    assert found.params.keys() <= {"prompt", "negative_prompt"}
+    assert found.left_out == ()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "a" * 100_000,
+        "a:" * 50_000,
+        'aa:"' * 25_000,
+        'aa:"\\' * 20_000,
+        "aa:" + " " * 100_000,
+        "Steps: 1, Seed: 2, " + "x" * 100_000,
+        "Steps: 1, Seed: 2, Clip skip: " + "9" * 100_000,
+        'Steps: 1, Seed: 2, Size: "' + "\\" * 100_001,
+        "Steps: 1, Seed: 2, Size: " + "1x" * 50_000,
+        "Steps: 1, Seed: 2, Sampler: " + "Karras " * 14_000,
+        "Steps: 1, Seed: 2, Model hash: 0123456789, Model: " + " [" * 50_000,
+        "".join(f"unknown {number}: 1, " for number in range(8_000)),
+        "<lora:" * 17_000,
+        "Negative prompt:\n" * 6_000,
+        'a\x00b\nSteps: 1, Seed: 2, Model: a\x00b, Hires upscaler: Latent, Hires prompt: "\\u0000\\ud800"',
+        "\ud800 \udfff\nSteps: 1, Seed: 2, Size: 8x8",
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_a_hostile_text_costs_no_time_and_raises_nothing(hostile):
+    start = time.process_time()
+    found = read(hostile)
+    assert time.process_time() - start < 1
+    RenderParams(**found.params)
+    assert sum(map(len, found.left_out)) < 20_000
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=300) | st.from_regex(r'(\w[\w ]{1,9}: ("[^"]*"|\\|[^,]*),? ?\n?){1,9}', fullmatch=True))
+def test_no_text_makes_the_reader_raise(anything):
+    RenderParams(**read(anything).params)
+
+
+def test_what_cannot_be_taken_out_ends_the_search(monkeypatch):
+    wrong = [((), "does not fit together"), (("hires", "scale"), "is not there")]
+    monkeypatch.setattr(reader, "_problems", lambda _: wrong)
+    assert read(line("Clip skip: 2")).params["clip_skip"] == 2
+
+
+def test_every_upscaler_is_kept():
+    for name in UPSCALERS:
+        assert read(line(f"Hires upscaler: {name}")).params["hires"] == {"upscaler": name}

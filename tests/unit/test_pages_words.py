@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from api.pages.entry import inside
-from api.pages.form import read
 from api.pages.words import amount, counted, duration, marked
 
 
@@ -26,20 +25,6 @@ def test_amount_is_told_in_a_unit_that_fits(size, words):
 
 def test_counted_speaks_of_one_and_of_many():
     assert [counted(number, "image") for number in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
-
-
-def test_read_leaves_out_what_was_left_empty():
-    assert read({"prompt": "  ", "width": "", "steps": "20"}) == {"steps": 20}
-
-
-def test_read_takes_a_decimal_comma_and_keeps_what_is_no_number():
-    assert read({"cfg_scale": "7,5", "steps": "2e1", "seed": "-1", "count": "1_0"}) == {
-        "cfg_scale": 7.5, "steps": "2e1", "seed": -1, "count": "1_0"
-    }  # fmt: skip
-
-
-def test_read_gives_lines_the_form_they_have_everywhere_else():
-    assert read({"prompt": "sea\r\nmoon"}) == {"prompt": "sea\nmoon"}
 
 
 @pytest.mark.parametrize("address", ["/", "/jobs/17?page=2", "/?from=3"])

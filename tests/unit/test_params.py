@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.params import MAX_SEED, RenderParams
+from tests.unit.test_pages_form import EVERYTHING
 
 STORED = Path(__file__).parents[1] / "data" / "job-params-v1.json"
 
@@ -30,6 +31,7 @@ complete = st.builds(
 )
 
 
+@example(EVERYTHING)
 @given(complete)
 def test_json_round_trip_keeps_every_field(params):
     assert RenderParams.from_stored(json.loads(params.model_dump_json())) == params

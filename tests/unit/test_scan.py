@@ -68,6 +68,26 @@ def test_it_leaves_other_files_alone(models, name):
     assert scan(models, [], Inspector()) == []
 
 
+@pytest.mark.parametrize("name", ["VAE/x.pt", "vae/deep/x.pt", "sea.vae.pt", "deep/sea.VAE.ckpt"])
+def test_what_lies_where_vaes_do_is_a_vae_or_says_why_it_is_none(models, name):
+    write(models / name)
+    for found, reason in (
+        (Inspection("vae", "sd1"), None),
+        (Inspection("checkpoint", reason="It is truncated."), "It is truncated."),
+        (GOOD, "is a whole checkpoint, where a VAE alone should lie"),
+    ):
+        (seen,) = scan(models, [], Inspector(found))
+        assert (seen.path, seen.inspection.kind, seen.inspection.reason) == (name, "vae", reason)
+        assert (seen.sha256 is None) is bool(reason)
+
+
+def test_a_vae_is_known_wherever_it_lies_and_a_pt_file_elsewhere_is_none_of_ours(models):
+    write(models / "fine.safetensors")
+    write(models / "embeddings" / "cat.pt")
+    (seen,) = scan(models, [], Inspector(Inspection("vae", "sd1")))
+    assert (seen.path, seen.inspection.kind) == ("fine.safetensors", "vae")
+
+
 def test_a_name_that_is_no_text_is_left_alone(models):
     write(models / "good.ckpt")
     write(Path(os.fsdecode(os.fsencode(models) + b"/bad\xff.ckpt")))

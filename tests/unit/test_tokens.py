@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
-from shared.prompts import COMMA
+from shared.prompts.chunks import COMMA
 from shared.tokens import BOS, EOS, Tokenizer, _vocabulary
 
 ORACLES = Path(__file__).parents[1] / "data" / "oracles"
@@ -33,22 +33,22 @@ def tokenizer() -> Tokenizer:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
 def test_chunks_are_those_that_people_know(tokenizer: Tokenizer, case: dict) -> None:
     text = _text(case["case"])
-    assert [len(chunk) for chunk in tokenizer.chunks(text)] == case["used_per_chunk"]
-    assert tokenizer.count(text) == case["token_count"]
+    assert [len(chunk.tokens) for chunk in tokenizer.chunks(text)] == case["used_per_chunk"]
+    assert tokenizer.measure(text).tokens == case["token_count"]
 
 
 def test_chunks_lose_and_reorder_nothing(tokenizer: Tokenizer) -> None:
     text = ", ".join("a small red house by the sea" for _ in range(60))
     chunks = tokenizer.chunks(text)
-    assert [token for chunk in chunks for token in chunk] == tokenizer.encode(text)
+    assert [token for chunk in chunks for token in chunk.tokens] == tokenizer.encode(text)
     assert len(chunks) > 3
-    assert max(map(len, chunks)) <= 75
+    assert max(len(chunk.tokens) for chunk in chunks) <= 75
 
 
 def test_a_comma_that_is_token_76_starts_the_next_chunk(tokenizer: Tokenizer) -> None:
     chunks = tokenizer.chunks("cat " * 60 + ", " + "cat " * 14 + ", cat")
-    assert [len(chunk) for chunk in chunks] == [75, 2]
-    assert chunks[1][0] == COMMA
+    assert [len(chunk.tokens) for chunk in chunks] == [75, 2]
+    assert chunks[1].tokens[0] == COMMA
 
 
 def test_encode_gives_clips_numbers(tokenizer: Tokenizer) -> None:

@@ -13,14 +13,6 @@ def noise(height, width):
     return np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("text", ["a desert\nSteps: 20, Seed: 7", "砂漠 \u20ac 🐫\nSteps: 20"])
-def test_a_png_holds_the_pixels_and_the_parameters(text):
-    pixels = noise(64, 96)
-    with Image.open(BytesIO(pictures.png(pixels, text))) as image:
-        assert image.text == {"parameters": text}
-        assert np.array_equal(np.asarray(image), pixels)
-
-
 @pytest.mark.parametrize(("size", "thumbnail"), [((512, 1024), (256, 128)), ((64, 128), (128, 64))])
 def test_a_thumbnail_is_small_and_never_enlarged(size, thumbnail):
     with Image.open(BytesIO(pictures.thumbnail(noise(*size)))) as image:

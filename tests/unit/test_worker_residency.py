@@ -6,57 +6,70 @@ from threading import Event
 import pytest
 
 from shared.errors import Cancelled, ModelFileError, OutOfMemory
+from tests.waiting import until
 from worker.carried import Cancellation
-from worker.residency import Residency
+from worker.residency import Model, Residency
+
+SECONDS = 10
 
 
-def use(residency, sha256, cancel=None):
-    with residency.use(sha256, cancel or Cancellation()) as weights:
-        return weights
+def checkpoints(names: str) -> list[Model]:
+    return [Model("checkpoint", name) for name in names]
+
+
+def loading(model: Model) -> str:
+    return model.sha256.upper()
+
+
+def use(residency, *names, cancel=None):
+    """Hold the checkpoints `names` together for a moment."""
+    models = checkpoints(names)
+    with residency.use(models, cancel or Cancellation()) as weights:
+        return "".join(weights[model] for model in models)
 
 
 def test_the_longest_unused_checkpoint_leaves_first():
     loads = []
-    residency = Residency(lambda sha256: loads.append(sha256) or sha256.upper(), capacity=2)
+    residency = Residency(lambda model: loads.append(model.sha256) or loading(model), capacity=2)
     assert [use(residency, sha256) for sha256 in ("a", "b", "a", "c", "a")] == ["A", "B", "A", "C", "A"]
     assert loads == ["a", "b", "c"]
     assert residency.resident() == ["c", "a"]
 
 
 def test_many_images_wait_for_one_load():
-    loading, loads = Event(), []
+    may_load, loads = Event(), []
 
-    def load(sha256):
-        loads.append(sha256)
-        loading.wait(10)
-        return sha256
+    def load(model):
+        loads.append(model.sha256)
+        may_load.wait(SECONDS)
+        return model.sha256
 
     residency = Residency(load, capacity=1)
     with ThreadPoolExecutor(4) as slots:
         waiting = [slots.submit(use, residency, "a") for _ in range(4)]
-        loading.set()
-        assert [each.result(10) for each in waiting] == ["a"] * 4
+        may_load.set()
+        assert [each.result(SECONDS) for each in waiting] == ["a"] * 4
     assert loads == ["a"]
     assert residency.load_seconds is not None
 
 
 def test_what_is_in_use_stays_and_the_next_one_waits_for_room():
-    residency = Residency(str.upper, capacity=1)
+    residency = Residency(loading, capacity=1)
     with ThreadPoolExecutor(1) as slot:
-        with residency.use("a", Cancellation()):
+        with residency.use(checkpoints("a"), Cancellation()):
             waiting = slot.submit(use, residency, "b")
             assert residency.resident() == ["a"]
-        assert waiting.result(10) == "B"
+        assert waiting.result(SECONDS) == "B"
     assert residency.resident() == ["b"]
 
 
 def test_a_cancelled_image_stops_waiting_for_room():
-    residency, cancel = Residency(str.upper, capacity=1), Cancellation()
-    with ThreadPoolExecutor(1) as slot, residency.use("a", Cancellation()):
-        waiting = slot.submit(use, residency, "b", cancel)
+    residency, cancel = Residency(loading, capacity=1), Cancellation()
+    with ThreadPoolExecutor(1) as slot, residency.use(checkpoints("a"), Cancellation()):
+        waiting = slot.submit(use, residency, "b", cancel=cancel)
         cancel.set()
         with pytest.raises(Cancelled):
-            waiting.result(10)
+            waiting.result(SECONDS)
 
 
 def test_a_load_that_fails_is_tried_again_by_the_next_image():
@@ -78,11 +91,11 @@ def test_a_load_that_fails_is_tried_again_by_the_next_image():
 def test_a_load_that_finds_no_memory_is_tried_once_more_without_what_is_unused():
     loads = []
 
-    def load(sha256):
-        loads.append((sha256, residency.resident()))
-        if sha256 == "large" and "small" in residency.resident():
+    def load(model):
+        loads.append((model.sha256, residency.resident()))
+        if model.sha256 == "large" and "small" in residency.resident():
             raise OutOfMemory("no room")
-        return sha256
+        return model.sha256
 
     residency = Residency(load, capacity=3)
     use(residency, "small")
@@ -91,12 +104,91 @@ def test_a_load_that_finds_no_memory_is_tried_once_more_without_what_is_unused()
 
 
 def test_a_load_that_finds_no_memory_beside_what_is_in_use_says_so_and_leaves_that_alone():
-    def load(sha256):
-        if sha256 == "large":
+    def load(model):
+        if model.sha256 == "large":
             raise OutOfMemory("no room")
-        return sha256
+        return model.sha256
 
     residency = Residency(load, capacity=3)
-    with residency.use("small", Cancellation()), pytest.raises(OutOfMemory):
+    with residency.use(checkpoints(["small"]), Cancellation()), pytest.raises(OutOfMemory):
         use(residency, "large")
     assert residency.resident() == ["small"]
+
+
+# Several for one image.
+
+
+def test_an_image_gets_all_it_needs_though_fewer_are_kept():
+    residency = Residency(loading, capacity=1)
+    assert use(residency, "a", "b") == "AB"
+    assert residency.resident() == ["a", "b"]
+    assert use(residency, "c") == "C"
+    assert residency.resident() == ["c"]
+
+
+def test_an_image_that_needs_more_than_are_kept_waits_for_those_in_use():
+    residency = Residency(loading, capacity=1)
+    with ThreadPoolExecutor(1) as slot:
+        with residency.use(checkpoints("c"), Cancellation()):
+            waiting = slot.submit(use, residency, "a", "b")
+            assert residency.resident() == ["c"]
+        assert waiting.result(SECONDS) == "AB"
+
+
+def test_images_that_need_the_same_two_in_any_order_never_hold_each_other_up():
+    residency = Residency(loading, capacity=1)
+    wanted = [("a", "b"), ("b", "a"), ("b", "c"), ("c", "a"), ("a",), ("c", "b", "a")] * 40
+    with ThreadPoolExecutor(8) as slots:
+        done = [slots.submit(use, residency, *names) for names in wanted]
+        assert [each.result(SECONDS) for each in done] == ["".join(names).upper() for names in wanted]
+
+
+def test_what_one_image_could_load_is_there_for_others_when_the_rest_failed():
+    may_fail, loads = Event(), []
+
+    def load(model):
+        loads.append(model.sha256)
+        if loads == ["a", "b"]:
+            may_fail.wait(SECONDS)
+            raise ModelFileError("truncated")
+        return loading(model)
+
+    residency = Residency(load, capacity=2)
+    with ThreadPoolExecutor(2) as slots:
+        failing = slots.submit(use, residency, "b", "a")
+        until(lambda: len(loads) == 2)
+        waiting = slots.submit(use, residency, "b")
+        may_fail.set()
+        with pytest.raises(ModelFileError):
+            failing.result(SECONDS)
+        assert waiting.result(SECONDS) == "B"
+    assert loads == ["a", "b", "b"]
+    assert sorted(residency.resident()) == ["a", "b"]
+
+
+def test_vaes_are_kept_beside_checkpoints_and_counted_apart():
+    residency = Residency(loading, capacity=1)
+    with residency.use([Model("checkpoint", "a"), Model("vae", "v")], Cancellation()) as weights:
+        assert sorted(weights.values()) == ["A", "V"]
+        assert residency.resident() == ["a"]
+    loads = []
+    residency = Residency(lambda model: loads.append(model.sha256) or loading(model), capacity=1)
+    for vae in ("v", "w", "v"):
+        with residency.use([Model("checkpoint", "a"), Model("vae", vae)], Cancellation()):
+            pass
+    assert loads == ["a", "v", "w", "v"]
+
+
+def test_memory_for_a_checkpoint_is_made_of_unused_vaes_too():
+    def load(model):
+        if model.sha256 == "large" and loads:
+            loads.clear()
+            raise OutOfMemory("no room")
+        loads.append(model.sha256)
+        return model.sha256
+
+    loads: list[str] = []
+    residency = Residency(load, capacity=2)
+    with residency.use([Model("vae", "v")], Cancellation()):
+        pass
+    assert use(residency, "large") == "large"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +16,11 @@ from worker.engine.devices import Device, decoder_dtype, is_fatal, is_out_of_mem
 from worker.engine.previews import latent_rgb
 from worker.engine.weights import Weights
 
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+T = TypeVar("T")
+
 
 def load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
     """Return the checkpoint at `path`, a single file or a diffusers folder, resident on `device`.
@@ -22,8 +29,21 @@ def load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
     file. Raises OutOfMemory where the card or the host has no room for it now. Nothing is fetched, nothing executed.
     `dtype` is the U-Net's and the text encoder's; the VAE has its own. Whatever the file stores, weights are converted.
     """
+    return _explaining(path, partial(_load, path, device, dtype))
+
+
+def load_vae(path: Path, device: Device, dtype: torch.dtype) -> AutoencoderKL:
+    """Return the VAE in the file at `path`, resident on `device`; strict, and raising, as `load`.
+
+    `dtype` is that of the U-Net beside it.
+    """
+    return _explaining(path, partial(_load_vae, path, device, dtype))
+
+
+def _explaining(path: Path, load: Callable[[], T]) -> T:
+    """What `load` returns; what goes wrong as an error that people understand."""
     try:
-        return _load(path, device, dtype)
+        return load()
     except ModelFileError:
         raise
     except Exception as error:
@@ -54,6 +74,15 @@ def _load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
         latent_rgb=latent_rgb(built.vae, parts.figures.latent_scale),
         device=device,
     )
+
+
+def _load_vae(path: Path, device: Device, dtype: torch.dtype) -> AutoencoderKL:
+    from worker.engine import networks, tensors, vaes  # noqa: PLC0415 - as above
+
+    part = vaes.part(tensors.read(path))
+    vae = networks.build_vae(part)
+    networks.fill(vae, part, partial(_placed, device, decoder_dtype(device, dtype)))
+    return vae
 
 
 def _explained(path: Path, error: Exception) -> RenderError:

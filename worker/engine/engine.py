@@ -8,6 +8,7 @@ the others do. Nothing slow happens on the engine's thread: that is what `Work` 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -37,7 +38,11 @@ class Engine:
     def __init__(
         self, device: Device, *, row_budget: int | None = None, on_phase: Callable[[Phase], None] | None = None
     ) -> None:
-        """`on_phase` is told, on the engine's thread, what comes next before every call of a network and every wait."""
+        """`on_phase` is told, on the engine's thread, what comes next before every call of a network and every wait.
+
+        `longest_hold_seconds` is the most of the thread's time that a run took between two of its requests, where
+        it holds up all others: what is slow there belongs into `Work`.
+        """
         self.device = device
         self._row_budget = row_budget or device.row_budget
         self._on_phase = on_phase or (lambda _: None)
@@ -49,6 +54,7 @@ class Engine:
         self._runs: set[Run] = set()
         self._waiting: list[Ask] = []
         self._pace = Pace(device)
+        self.longest_hold_seconds = 0.0
 
     # From any thread.
 
@@ -136,10 +142,13 @@ class Engine:
             self._send(ask, _told(ask, known))
 
     def _send(self, ask: Ask, known: object) -> None:
-        self._take(ask.run, ask.run.receive(ask.place, known))
+        self._take(ask.run, partial(ask.run.receive, ask.place, known))
 
-    def _take(self, run: Run, asks: Sequence[Ask]) -> None:
-        """Queue what a run asks next; forget it where it has ended."""
+    def _take(self, run: Run, move: Callable[[], Sequence[Ask]]) -> None:
+        """Move a run on and queue what it asks next; forget it where it has ended."""
+        started = time.thread_time()
+        asks = move()
+        self.longest_hold_seconds = max(self.longest_hold_seconds, time.thread_time() - started)
         if run.done:
             self._runs.discard(run)
         for ask in asks:
@@ -154,7 +163,7 @@ class Engine:
             self._post(partial(self._send, ask, outcome.exception() or outcome.result()))
 
     def _admit(self, run: Run) -> None:
-        self._take(run, run.begin())
+        self._take(run, run.begin)
 
     def _close(self, run: Run, reason: Exception) -> None:
         self._waiting = [ask for ask in self._waiting if ask.run is not run]
@@ -184,9 +193,10 @@ def _answers(call: Call) -> Sequence[object]:
 def _told(ask: Ask, known: object) -> object:
     """`known`, after whoever watches the run has heard of the step; the error of a watcher becomes the run's."""
     request, on_step = ask.request, ask.run.on_step
-    if on_step and isinstance(request, Denoise) and isinstance(known, torch.Tensor):
+    denoised = known[0] if isinstance(known, tuple) else known  # beside it, what other weightings gave
+    if on_step and isinstance(request, Denoise) and isinstance(denoised, torch.Tensor):
         try:
-            on_step(Step(request.call, request.calls, request.x, known))
+            on_step(Step(request.call, request.calls, request.x, denoised, request.is_second_pass))
         except Exception as error:  # noqa: BLE001 - a watcher is not the engine's
             return error
     return known

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from shared.errors import ModelFileError
 
+Kind = Literal["checkpoint", "vae"]
 _LONGEST: Final = 500
 
 
@@ -15,7 +16,7 @@ _LONGEST: Final = 500
 class Inspection:
     """What a file is, and why it cannot be used, if so; the reason is for people."""
 
-    kind: Literal["checkpoint"]
+    kind: Kind
     architecture: str | None  # sd1; None where it is not known
     native_size: int | None  # pixels of a side
     reason: str | None
@@ -26,19 +27,25 @@ def inspect(path: Path) -> Inspection:
 
     It goes the loader's way on the meta device: a broken file is found now, not when a picture needs it.
     """
-    from worker.engine import layouts, networks  # noqa: PLC0415 - diffusers and transformers take seconds
+    from worker.engine import layouts, networks, tensors, vaes  # noqa: PLC0415 - torch and the like take seconds
 
+    kind: Kind = "checkpoint"
     try:
-        parts = layouts.read(path, "meta")
+        weights = None if path.is_dir() else tensors.read(path, "meta")
+        if weights is not None and vaes.holds_one(weights):
+            kind = "vae"
+            networks.build_vae(vaes.part(weights))
+            return Inspection(kind, "sd1", None, None)
+        parts = layouts.read(path, "meta") if weights is None else layouts.of_file(path, weights)
         networks.build(parts)
     except ModelFileError as error:
-        return _unusable(str(error))
+        return _unusable(kind, str(error))
     except Exception as error:  # noqa: BLE001 - the edge: one file must not keep the others out of the catalogue
-        return _unusable(f"cannot be read: {type(error).__name__}: {error}")
-    return Inspection("checkpoint", "sd1", parts.figures.native_size, None)
+        return _unusable(kind, f"cannot be read: {type(error).__name__}: {error}")
+    return Inspection(kind, "sd1", parts.figures.native_size, None)
 
 
-def _unusable(reason: str) -> Inspection:
+def _unusable(kind: Kind, reason: str) -> Inspection:
     """Reasons repeat what a file says, which may be anything; the catalogue holds text of bearable length."""
     told = "".join(letter if letter.isprintable() else "?" for letter in " ".join(reason.split())[:_LONGEST])
-    return Inspection("checkpoint", None, None, told)
+    return Inspection(kind, None, None, told)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from itertools import zip_longest
 
 from shared.tokens import TOKENS
-from worker.engine.answers import padded_chunks
+from worker.engine.answers.denoising import padded_chunks
 from worker.engine.noise import CELL
 from worker.engine.requests import Denoise, Embed, Request
 from worker.engine.runs import Ask
@@ -35,13 +35,18 @@ def plan(waiting: Sequence[Ask], row_budget: int) -> tuple[list[Call], list[Ask]
 
 
 def shared_by(ask: Ask) -> Hashable:
-    """Return what all requests that may share a call with this one have in common."""
+    """Return what all requests that may share a call with this one have in common: among it the network itself.
+
+    Two views of a checkpoint, say with different VAEs, have one U-Net and meet in its calls.
+    """
     request = ask.request
     company = ask.run if ask.run.is_exact else None
     if isinstance(request, Denoise):
-        return Denoise, request.weights, request.x.shape, context_chunks(request), company
+        weights = request.weights
+        network = weights.unet, weights.predicts_velocity, weights.tiling
+        return Denoise, network, request.x.shape, context_chunks(request), company
     if isinstance(request, Embed):
-        return Embed, request.weights, company
+        return Embed, request.weights.text_encoder, company
     return ask
 
 
@@ -51,12 +56,9 @@ def context_chunks(request: Denoise) -> int:
 
 
 def cost(request: Request) -> int:
-    """Return what `request` takes of the row budget: its rows, each for several where the picture is above native.
-
-    A text is a row, long or short: how many chunks it has is known when it is encoded.
-    """
+    """Return what `request` takes of the row budget: its rows, each for several where the picture is above native."""
     if isinstance(request, Embed):
-        return len(request.texts)
+        return len(request.text)
     if not isinstance(request, Denoise):
         return 1
     area = request.x.shape[-2] * request.x.shape[-1] * CELL**2

@@ -2,30 +2,171 @@
 
 from __future__ import annotations
 
-from itertools import count
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
+from shared.params import Guidance
 from worker.engine.requests import Asks, Denoise, Term
-from worker.engine.samplers import Model
+from worker.engine.samplers import Model, PairModel
+from worker.engine.schedules import SigmaTable
 from worker.engine.weights import Weights
 
+if TYPE_CHECKING:
+    from worker.engine.conditioning import Prompt
 
-def terms(prompt: Tensor, negative: Tensor, scale: float) -> tuple[Term, ...]:
-    """Return classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598) as a sum over contexts [tokens, width].
+Weightings = tuple[tuple[float, ...], ...]
+_FLAT: Final = 1e-8  # a deviation that nothing is divided by
 
-    The weights sum to 1. What would weigh nothing is left out: at scale 1 the negative prompt costs no row.
+
+def guided(  # noqa: PLR0913 - what a model is made of
+    weights: Weights,
+    prompt: Prompt,
+    scale: float,
+    guidance: Guidance,
+    calls: int,
+    *,
+    extra: Tensor | None = None,
+    count: Iterator[int] | None = None,
+) -> Model:
+    """Return the model that denoises towards `prompt`; a sampler will call it `calls` times.
+
+    `extra` [5, h/8, w/8] is what an inpainting checkpoint sees. `count` numbers the calls from 0; who shares one with
+    another model counts their calls together.
     """
-    both = (Term(scale, prompt), Term(1 - scale, negative))
-    return tuple(term for term in both if term.weight != 0)
-
-
-def guided(weights: Weights, conditioning: tuple[Term, ...], calls: int) -> Model:
-    """Return the model that denoises towards `conditioning`; a sampler will call it `calls` times."""
-    numbers = count(1)
+    guide = _Guide(weights, prompt, scale, guidance, calls, extra, count or itertools.count())
 
     def model(x: Tensor, sigma: float) -> Asks[Tensor]:
-        denoised: Tensor = yield Denoise(weights, x, sigma, conditioning, next(numbers), calls)
+        denoised, _ = yield from guide.sums(x, sigma, with_negative=False)
         return denoised
 
     return model
+
+
+def guided_pair(  # noqa: PLR0913 - as above
+    weights: Weights,
+    prompt: Prompt,
+    scale: float,
+    guidance: Guidance,
+    calls: int,
+    *,
+    extra: Tensor | None = None,
+    count: Iterator[int] | None = None,
+) -> PairModel:
+    """Return the model of `guided` for a sampler that needs the negative prompt's own answer at every call.
+
+    That answer is therefore never left out, whatever `guidance` says.
+    """
+    guide = _Guide(weights, prompt, scale, guidance, calls, extra, count or itertools.count())
+
+    def model(x: Tensor, sigma: float) -> Asks[tuple[Tensor, Tensor]]:
+        denoised, unconditional = yield from guide.sums(x, sigma, with_negative=True)
+        return denoised, unconditional
+
+    return model
+
+
+def switched(first: Model, second: Model, below_sigma: float) -> Model:
+    """Return the model that is `first`, and `second` from `below_sigma` down: a refiner."""
+
+    def model(x: Tensor, sigma: float) -> Asks[Tensor]:
+        return (yield from (second if sigma <= below_sigma else first)(x, sigma))
+
+    return model
+
+
+def switch_sigma(table: SigmaTable, switch_at: float) -> float:
+    """Return the sigma below which a refiner works, of the share of the timesteps' way down after which it does."""
+    last = len(table.values) - 1
+    return table.sigma(last * (1 - switch_at)) if switch_at < 1 else 0.0
+
+
+def towards(parts: Sequence[float], scale: float) -> tuple[float, ...]:
+    """Return what each part of a prompt, and last the negative prompt, weigh in the guided sum.
+
+    Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598) towards all parts at once (Liu et al. 2022,
+    arXiv:2206.01714): negative + Σ part's weight · scale · (part - negative). The weights sum to 1.
+    """
+    scaled = [part * scale for part in parts]
+    return (*scaled, 1 - sum(scaled))
+
+
+def without_negative(parts: Sequence[float]) -> tuple[float, ...]:
+    """Return the weights of a sum that asks for no negative prompt: the first part stands in for it, at scale 1."""
+    return (1 - sum(parts[1:]), *parts[1:], 0.0)
+
+
+def negative_alone(parts: Sequence[float]) -> tuple[float, ...]:
+    """Return the weights of the sum that is the negative prompt's own answer."""
+    return (*(0.0 for _ in parts), 1.0)
+
+
+def skips_negative(guidance: Guidance, call: int, calls: int, sigma: float) -> bool:
+    """Return whether call `call`, from 0, of `calls` leaves the negative prompt out.
+
+    The first share of the calls may, and those below a sigma: the odd ones, or all.
+    """
+    is_early = guidance.skip_early > 0 and call / calls <= guidance.skip_early
+    is_low = sigma < guidance.skip_below_sigma and (guidance.skip_all_steps or call % 2 == 1)
+    return is_early or is_low
+
+
+def rescaled(guided: Tensor, plain: Tensor, still: Tensor, share: float) -> Tensor:
+    """Return `guided` with the deviation of the network's prediction brought `share` of the way to that of `plain`.
+
+    Lin et al. 2023 (arXiv:2305.08891, section 3.4) write it for what the network predicts. That is a multiple of how
+    far the denoised latent lies from `still`, to which the network denoises where it predicts nothing.
+    """
+    ratio = (plain - still).std() / (guided - still).std().clamp_min(_FLAT)
+    return still + (guided - still) * (share * ratio + (1 - share))
+
+
+def unpredicted(x: Tensor, sigma: float, *, predicts_velocity: bool) -> Tensor:
+    """Return what `x` is denoised to where the network predicts zero noise, or zero velocity."""
+    return x / (1 + sigma**2) if predicts_velocity else x
+
+
+@dataclass(frozen=True, eq=False)
+class _Guide:
+    """What a guided model is made of."""
+
+    weights: Weights
+    prompt: Prompt
+    scale: float
+    guidance: Guidance
+    calls: int
+    extra: Tensor | None
+    numbers: Iterator[int]
+
+    def sums(self, x: Tensor, sigma: float, *, with_negative: bool) -> Asks[tuple[Tensor, Tensor]]:
+        """Return the guided sum, and the negative prompt's own answer if it is wanted (else the sum once more).
+
+        One request, so one step of the picture's progress, whatever has to be known of its rows.
+        """
+        call = next(self.numbers)
+        asked = (*self.prompt.conditional(call), self.prompt.unconditional(call))
+        parts = [part.weight for part in asked[:-1]]
+        plain = without_negative(parts)
+        skips = not with_negative and skips_negative(self.guidance, call, self.calls, sigma)
+        main = plain if skips else towards(parts, self.scale)
+        rescales = self.guidance.rescale > 0 and main != plain
+        sums = [main, *([plain] if rescales else []), *([negative_alone(parts)] if with_negative else [])]
+        terms, also = _kept(asked, sums)
+        calls = max(call + 1, self.calls)  # an adaptive sampler may take more than was thought
+        answer = yield Denoise(self.weights, x, sigma, terms, call + 1, calls, self.extra, also)
+        guided, *others = answer if also else (answer,)
+        if rescales:
+            still = unpredicted(x, sigma, predicts_velocity=self.weights.predicts_velocity)
+            guided = rescaled(guided, others[0], still, self.guidance.rescale)
+        return guided, others[-1] if with_negative else guided
+
+
+def _kept(asked: Sequence[Term], sums: Sequence[Sequence[float]]) -> tuple[tuple[Term, ...], Weightings]:
+    """Return the terms that weigh something in any of these sums, weighed as in the first, and their other weights."""
+    kept = [place for place, weights in enumerate(zip(*sums, strict=True)) if any(weights)]
+    main, *others = ([weights[place] for place in kept] for weights in sums)
+    terms = tuple(replace(asked[place], weight=weight) for place, weight in zip(kept, main, strict=True))
+    return terms, tuple(tuple(weights) for weights in others)

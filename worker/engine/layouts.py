@@ -20,11 +20,13 @@ from torch import Tensor
 from shared.errors import ModelFileError
 from worker.engine import figures, tensors
 from worker.engine.figures import UNFIT, Config, Figures, moderate
+from worker.engine.noise import CHANNELS, MASK_CHANNELS
 
 SD1: Final = Path(__file__).parent / "configs" / "stable-diffusion-v1.yaml"
 _UNET: Final = "model.diffusion_model."
-_VAE: Final = "first_stage_model."
+VAE_PREFIX: Final = "first_stage_model."
 _TEXT: Final = "cond_stage_model.transformer."
+CHECKPOINT_PREFIXES: Final = ("model.", "cond_stage_model.", "conditioner.")  # what no VAE alone has
 _NOT_SD1: Final = {
     "conditioner.embedders.": "Stable Diffusion XL",
     "cond_stage_model.model.": "Stable Diffusion 2",
@@ -32,7 +34,7 @@ _NOT_SD1: Final = {
     f"{_UNET}double_blocks.": "Flux",
     "double_blocks.": "Flux",
 }
-_TRAINING: Final = (f"{_VAE}loss.",)  # what training leaves beside a network
+_TRAINING: Final = (f"{VAE_PREFIX}loss.",)  # what training leaves beside a network
 _NOT_USED: Final = ("position_ids", "text_projection.weight", "logit_scale")  # of a whole CLIP, or counted out again
 _TEXT_FIGURES: Final = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -74,18 +76,19 @@ def read(path: Path, where: tensors.Where = "cpu") -> Parts:
 
     Raises ModelFileError that says why it cannot be used.
     """
-    return _of_folder(path, where) if path.is_dir() else _of_file(path, where)
+    return _of_folder(path, where) if path.is_dir() else of_file(path, tensors.read(path, where))
 
 
-def _of_file(path: Path, where: tensors.Where) -> Parts:
-    weights = tensors.read(path, where)
+def of_file(path: Path, weights: Mapping[str, Tensor]) -> Parts:
+    """Return the parts of the checkpoint at `path`, whose weights these are. Raises ModelFileError."""
     _require_sd1(weights)
     beside = path.with_suffix(".yaml")
     unet, vae, stated = _described(beside if beside.exists() else SD1)
+    unet["in_channels"] = _channels(weights)  # an inpainting checkpoint has a .yaml of its own, seldom beside it
     text = _text_weights(_under(_TEXT, weights))
     return Parts(
-        unet=Part(unet, _renamed(original.convert_ldm_unet_checkpoint, _under(_UNET, weights), unet)),
-        vae=Part(vae, _renamed(original.convert_ldm_vae_checkpoint, _under(_VAE, weights), vae)),
+        unet=Part(unet, renamed(original.convert_ldm_unet_checkpoint, _under(_UNET, weights), unet)),
+        vae=Part(vae, renamed(original.convert_ldm_vae_checkpoint, _under(VAE_PREFIX, weights), vae)),
         text_encoder=Part(_text_config(text), text),
         figures=stated,
     )
@@ -123,24 +126,37 @@ def _require_sd1(weights: Mapping[str, Tensor]) -> None:
     for prefix, name in _NOT_SD1.items():
         if any(key.startswith(prefix) for key in weights):
             raise ModelFileError(f"is {name}, which is not supported yet; Stable Diffusion 1 is")
-    for prefix, what in ((_UNET, "U-Net"), (_VAE, "VAE"), (_TEXT, "text encoder")):
+    for prefix, what in ((_UNET, "U-Net"), (VAE_PREFIX, "VAE"), (_TEXT, "text encoder")):
         if not any(key.startswith(prefix) for key in weights):
-            raise ModelFileError(f"is no Stable Diffusion checkpoint: it holds no {what} ({prefix}*)")
+            raise ModelFileError(f"is no Stable Diffusion checkpoint, and no VAE: it holds no {what} ({prefix}*)")
+
+
+def _channels(weights: Mapping[str, Tensor]) -> int:
+    """The channels that the U-Net takes: 4, or 9 of an inpainting checkpoint."""
     first = weights.get(f"{_UNET}input_blocks.0.0.weight")
-    if first is not None and first.shape[1] != 4:
-        raise ModelFileError(f"its U-Net takes {first.shape[1]} channels, as for inpainting: not supported yet")
+    if first is None or first.dim() != 4:
+        raise ModelFileError(f"its U-Net's first layer ({_UNET}input_blocks.0.0.weight) is missing or misshapen")
+    _require_channels(first.shape[1])
+    return first.shape[1]
+
+
+def _require_channels(channels: object) -> None:
+    if channels == 8:
+        raise ModelFileError("is an InstructPix2Pix checkpoint, whose U-Net takes 8 channels: not supported")
+    if channels not in (CHANNELS, CHANNELS + MASK_CHANNELS):
+        raise ModelFileError(f"its U-Net takes {shortened(channels)} channels; 4, or 9 for inpainting, are supported")
 
 
 def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in weights.items() if key.startswith(prefix) and not key.startswith(_TRAINING)}
 
 
-def _renamed(
+def renamed(
     convert: Callable[[dict[str, Tensor], Config], Mapping[str, Tensor | None]],
     weights: Mapping[str, Tensor],
     config: Config,
 ) -> dict[str, Tensor]:
-    """The weights under the names, and in the shapes, that `convert` gives them.
+    """Return the weights under the names, and in the shapes, that `convert` gives them.
 
     It is shown shapes alone, each a tensor of its own, to learn which it leaves out without a word.
     """
@@ -201,7 +217,7 @@ def _of_folder(path: Path, where: tensors.Where) -> Parts:
     unet, vae, text, stated = _described_by_folder(path)
     return Parts(
         unet=Part(unet, _folder_weights(path / "unet", where)),
-        vae=Part(vae, _new_attention(_folder_weights(path / "vae", where))),
+        vae=Part(vae, new_attention(_folder_weights(path / "vae", where))),
         text_encoder=Part(text, _text_weights(_folder_weights(path / "text_encoder", where))),
         figures=stated,
     )
@@ -212,8 +228,9 @@ def _described_by_folder(path: Path) -> tuple[Config, Config, Config, Figures]:
     if (kind := _json(path / "model_index.json").get("_class_name")) != "StableDiffusionPipeline":
         raise ModelFileError(f"is a {shortened(kind)}, which is not supported yet; StableDiffusionPipeline is")
     unet, vae, text = (_json(path / name / "config.json") for name in ("unet", "vae", "text_encoder"))
-    if unet.get("in_channels") != 4 or unet.get("cross_attention_dim") == 1024:
-        raise ModelFileError("is Stable Diffusion 2 or an inpainting model: not supported yet; Stable Diffusion 1 is")
+    _require_channels(unet.get("in_channels"))
+    if unet.get("cross_attention_dim") == 1024:
+        raise ModelFileError("is Stable Diffusion 2, which is not supported yet; Stable Diffusion 1 is")
     noise = _json(path / "scheduler" / "scheduler_config.json")
     if (betas := noise.get("beta_schedule")) != "scaled_linear":
         raise ModelFileError(f"its beta schedule is {shortened(betas)}; scaled_linear is supported")
@@ -246,11 +263,11 @@ def _folder_weights(folder: Path, where: tensors.Where) -> dict[str, Tensor]:
     raise ModelFileError(f"{folder.name}/ holds no weights in one file")
 
 
-def _new_attention(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A VAE's weights with the names that its attention had at first brought up to date."""
-    renamed: dict[str, Tensor] = {}
+def new_attention(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a VAE's weights with the names that its attention had at first brought up to date."""
+    current: dict[str, Tensor] = {}
     for key, value in weights.items():
         for old, new in _OLD_ATTENTION.items() if ".attentions." in key else ():
             key = key.replace(old, new)  # noqa: PLW2901 - at most one of them applies
-        renamed[key] = value
-    return renamed
+        current[key] = value
+    return current

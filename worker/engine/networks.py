@@ -42,18 +42,31 @@ def build(parts: Parts) -> Networks:
     Raises ModelFileError where there are no such networks, or where a weight is missing, left over or misshapen.
     """
     words = {**parts.text_encoder.config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
+    vae = build_vae(parts.vae)
     try:
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(parts.unet.config)
-            vae = AutoencoderKL.from_config(parts.vae.config)
             text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(words))
     except UNFIT as error:
         raise ModelFileError(f"its configuration describes no network ({error})") from error
-    _require_fit(unet, vae, text_encoder)
+    _require_fit(unet, text_encoder)
     _require("U-Net", unet, parts.unet)
-    _require("VAE", vae, parts.vae)
     _require("text encoder", text_encoder, parts.text_encoder)
     return Networks(unet, vae, text_encoder)
+
+
+def build_vae(part: Part) -> AutoencoderKL:
+    """Return the VAE that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
+    try:
+        with torch.device("meta"):
+            vae: AutoencoderKL = AutoencoderKL.from_config(part.config)
+    except UNFIT as error:
+        raise ModelFileError(f"its configuration describes no network ({error})") from error
+    sizes = vae.config["latent_channels"], len(vae.config["block_out_channels"]), vae.config["out_channels"]
+    if sizes != (CHANNELS, VAE_LEVELS, 3):
+        raise ModelFileError("its VAE does not make pictures of the U-Net's latents: 4 channels, 8 pixels a cell")
+    _require("VAE", vae, part)
+    return vae
 
 
 def fill(network: nn.Module, part: Part, place: Place) -> None:
@@ -63,8 +76,8 @@ def fill(network: nn.Module, part: Part, place: Place) -> None:
     network.eval().requires_grad_(requires_grad=False)
 
 
-def _require_fit(unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: CLIPTextModel) -> None:
-    """Three networks that are sound by themselves may still be no Stable Diffusion together."""
+def _require_fit(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+    """Networks that are sound by themselves may still be no Stable Diffusion together."""
     words = text_encoder.config
     if words.vocab_size <= EOS or words.max_position_embeddings < TOKENS:
         size = f"{words.vocab_size} words and {words.max_position_embeddings} positions"
@@ -72,13 +85,8 @@ def _require_fit(unet: UNet2DConditionModel, vae: AutoencoderKL, text_encoder: C
     if unet.config["cross_attention_dim"] != words.hidden_size:
         widths = f"{words.hidden_size} wide, and its U-Net reads {unet.config['cross_attention_dim']}"
         raise ModelFileError(f"its text encoder is {widths}")
-    channels = (unet.config["in_channels"], unet.config["out_channels"], vae.config["latent_channels"])
-    if (
-        channels != (CHANNELS,) * 3
-        or len(vae.config["block_out_channels"]) != VAE_LEVELS
-        or vae.config["out_channels"] != 3
-    ):
-        raise ModelFileError("its VAE does not make pictures of the U-Net's latents: 4 channels, 8 pixels a cell")
+    if unet.config["out_channels"] != CHANNELS:
+        raise ModelFileError(f"its U-Net makes latents of {unet.config['out_channels']} channels; {CHANNELS} are right")
 
 
 def _require(what: str, network: nn.Module, part: Part) -> None:

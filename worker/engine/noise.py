@@ -2,26 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 import torch
 from torch import Tensor
 
+from shared.params import Noise, NoiseSource
+from worker.engine.philox import normals
+
 CHANNELS = 4
+MASK_CHANNELS = 1 + CHANNELS  # what an inpainting checkpoint sees beside the latent: mask, masked latent
 CELL = 8  # pixels of a latent cell's side
 
+Shape = tuple[int, ...]
+Draw = Callable[[Shape], Tensor]
+"""A shape -> unit noise, float32, each time anew."""
 
-def draw(seed: int, width: int, height: int, count: int) -> Tensor:
-    """Return `count` draws [count, 4, height/8, width/8] of unit noise from `seed`, on the host; the first one starts.
+_ALIKE: Final = 0.9995  # mean cosine from which a way round the sphere has no direction
+_SMALLEST_SINE: Final = 1e-6
 
-    Each is drawn by itself, as one asks a generator step by step: how many follow does not change the first ones.
+
+class ImageNoise:
+    """All noise of one picture: `first` once, then `next` for each step that adds some. Not for two threads at once.
+
+    Draws are made one by one, as a sampler asks step by step: how many follow does not change the first ones.
     """
-    generator = torch.Generator().manual_seed(seed)
-    shape = (CHANNELS, height // CELL, width // CELL)
-    return torch.stack([torch.randn(shape, generator=generator) for _ in range(count)])
+
+    def __init__(self, seed: int, noise: Noise, width: int, height: int, channels: int = CHANNELS) -> None:
+        self._seed = seed
+        self._noise = noise
+        self._shape = (channels, height // CELL, width // CELL)
+        self._draw = _source(noise.source, seed)
+
+    def first(self) -> Tensor:
+        """Return the noise that the picture starts from [channels, height/8, width/8].
+
+        With a variation strength it leans to the variation seed's; with another size it keeps in its middle what a
+        picture of that size starts from. After it the draws go on from the seed moved by `eta_seed_delta`.
+        """
+        noise, whole = self._noise, self._draw(self._shape)
+        start = whole
+        if noise.resize_width and noise.resize_height:
+            start = self._begin(self._seed)
+        if noise.variation_strength:
+            start = slerp(noise.variation_strength, start, self._begin(noise.variation_seed))
+        if noise.eta_seed_delta:
+            self._draw = _source(noise.source, self._seed + noise.eta_seed_delta)
+        return centred(start, whole)
+
+    def next(self) -> Tensor:
+        """Return what a step adds [channels, height/8, width/8]."""
+        return self._draw(self._shape)
+
+    def draws(self, number: int) -> Tensor:
+        """Return the first noise and the next ones, `number` in all [number, channels, height/8, width/8]."""
+        return torch.stack([self.first(), *(self.next() for _ in range(number - 1))])
+
+    def _begin(self, seed: int) -> Tensor:
+        """Return what a picture of `seed` starts from at the size whose start is wanted."""
+        channels, *sides = self._shape
+        if self._noise.resize_width and self._noise.resize_height:
+            sides = [self._noise.resize_height // CELL, self._noise.resize_width // CELL]
+        return _source(self._noise.source, seed)((channels, *sides))
 
 
-def draws_needed(sigmas: Sequence[float], *, is_ancestral: bool) -> int:
-    """Return how many draws a render takes: its start, and one for each ancestral step that does not end at 0."""
-    return 1 + (sum(sigma_next > 0 for _, sigma_next in pairwise(sigmas)) if is_ancestral else 0)
+def slerp(share: float, low: Tensor, high: Tensor) -> Tensor:
+    """Return what lies `share` of the way from `low` to `high` on the sphere [channels, h, w], column by column.
+
+    Where both point the same way the ends are swapped, as pictures in circulation have it; there it hardly shows.
+    """
+    cosine = (low / low.norm(dim=1, keepdim=True) * (high / high.norm(dim=1, keepdim=True))).sum(dim=1, keepdim=True)
+    if float(cosine.mean()) > _ALIKE:
+        return low * share + high * (1 - share)
+    angle = cosine.clamp(-1, 1).acos()
+    sine = angle.sin()
+    on_sphere = ((1 - share) * angle).sin() / sine * low + (share * angle).sin() / sine * high
+    return torch.where(sine > _SMALLEST_SINE, on_sphere, low * (1 - share) + high * share)
+
+
+def centred(block: Tensor, ground: Tensor) -> Tensor:
+    """Return `ground` [channels, h, w] with the middle of `block` in its middle, as much of it as fits."""
+    if block is ground:
+        return ground
+    height, width = (min(sides) for sides in zip(block.shape[1:], ground.shape[1:], strict=True))
+    result = ground.clone()
+    _middle(result, height, width).copy_(_middle(block, height, width))
+    return result
+
+
+def _middle(of: Tensor, height: int, width: int) -> Tensor:
+    """Return a view of the middle of `of`, `height` by `width`."""
+    top, left = (of.shape[1] - height) // 2, (of.shape[2] - width) // 2
+    return of[:, top : top + height, left : left + width]
+
+
+def _source(kind: NoiseSource, seed: int) -> Draw:
+    """Return what draws from `seed`, from its beginning."""
+    if kind == "NV":
+        calls = itertools.count()
+        return lambda shape: torch.from_numpy(normals(seed, next(calls), shape))
+    return partial(torch.randn, generator=torch.Generator().manual_seed(seed))

@@ -3,49 +3,59 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.errors import RenderError
-from shared.params import RenderParams
+from shared import measures
+from shared.params import Img2Img, RenderParams
 from shared.samplers import SAMPLERS as FACTS
-from worker.engine import schedules
-from worker.engine.devices import pinned, sent
-from worker.engine.guidance import guided, terms
-from worker.engine.noise import draw, draws_needed
-from worker.engine.requests import Asks, Embed, ToPixels, Work
-from worker.engine.samplers import SAMPLERS
-from worker.engine.weights import Weights
+from worker.engine import canvas, hires, scenes
+from worker.engine.decoding import decoded
+from worker.engine.images import to_bytes
+from worker.engine.kit import Kit, Pixels
+from worker.engine.passes import Pass, drawn, modelled, noised, planned, walked
+from worker.engine.requests import Asks, Work
 
-Picture = NDArray[np.uint8]  # [height, width, 3], red, green, blue
+Picture = Pixels
 
 
-@dataclass(frozen=True)
-class Kit:
-    """What a pipeline renders with."""
-
-    weights: Weights
+def render(params: RenderParams, kit: Kit) -> Asks[Picture]:
+    """Return the picture that resolved parameters describe. Raises RenderError where the result is no picture."""
+    return image_to_image(params, params.img2img, kit) if params.img2img else text_to_image(params, kit)
 
 
 def text_to_image(params: RenderParams, kit: Kit) -> Asks[Picture]:
-    """Return the picture that resolved parameters describe. Raises RenderError where the result is no picture."""
-    weights, facts = kit.weights, FACTS[params.sampler]
-    sigmas = schedules.sigmas(weights.sigmas, params)
-    count = draws_needed(sigmas, is_ancestral=facts.is_ancestral)
-    draws, (prompt, negative) = yield (
-        Work(lambda: pinned(draw(params.seed, params.width, params.height, count), weights.device)),
-        Embed(weights, (params.prompt, params.negative_prompt)),
-    )
-    noise = (sent(one, weights.device) for one in draws)  # each when its step asks: together they are large
-    model = guided(weights, terms(prompt, negative, params.cfg_scale), len(sigmas) - 1)
-    x = next(noise) * start_scale(sigmas[0], is_unit=facts.starts_at_unit_variance)
-    latent = yield from SAMPLERS[params.sampler](model, x, sigmas, lambda *_: next(noise))
-    pixels = yield ToPixels(weights, latent)
-    result: Picture = yield Work(partial(picture, latent, pixels))
+    """Return a picture of the prompt alone: one pass, and with hires fix a larger one over what it made."""
+    first, second = yield Work(partial(_ways, params, kit))
+    draws = yield from drawn(first)
+    model = yield from modelled(first)
+    x = draws.first * start_scale(first.sigmas[0], is_unit=FACTS[params.sampler].starts_at_unit_variance)
+    latent = yield from walked(first, model, x, draws)
+    if second and params.hires:
+        latent = yield from hires.larger(latent, first, second, params.hires)
+        draws = yield from drawn(second)
+        model = yield from modelled(second)
+        latent = yield from walked(second, model, noised(latent, draws.first, second), draws)
+    pixels = yield from decoded((second or first).weights, latent)
+    result: Picture = yield Work(partial(picture, pixels))
+    return result
+
+
+def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Picture]:
+    """Return a picture painted over another one, or over the masked part of it."""
+    steps = measures.img2img_steps(params.steps, options.denoising, exact=options.exact_steps)
+    source = yield Work(partial(canvas.prepared, params, options, kit))
+    way: Pass = yield Work(partial(planned, params, kit.weights, kit.refiner, steps=steps))
+    draws = yield from drawn(way)
+    scene = yield from scenes.begun(source, way, draws.first, options.mask)
+    model = yield from modelled(way, scene.view)
+    noise = draws.first * options.noise_multiplier
+    x = noised(scene.latent, noise, way, extra=options.extra_noise)
+    latent = yield from walked(way, scene.model(model, noise, way), x, draws)
+    pixels = yield from decoded(way.weights, scene.kept(latent))
+    result: Picture = yield Work(lambda: canvas.finished(source, picture(pixels), options))
     return result
 
 
@@ -57,12 +67,16 @@ def start_scale(sigma: float, *, is_unit: bool) -> float:
     return math.hypot(1, sigma) if is_unit else sigma
 
 
-def picture(latent: Tensor, pixels: Tensor) -> Picture:
-    """Return pixels [3, h, w] in -1..1 as bytes. Raises RenderError where they or the latent are not finite."""
-    values = pixels.cpu().numpy()
-    if not (np.isfinite(values).all() and latent.isfinite().all()):
-        raise RenderError(
-            "the picture came out as numbers that are not finite: this checkpoint overflows in this precision "
-            "(float32 or bfloat16 hold more), or its weights are damaged"
-        )
-    return np.rint((values.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)
+def picture(pixels: Tensor) -> Picture:
+    """Return pixels [3, h, w] in -1..1 as bytes [h, w, 3]. Reads from the card, so it waits for it: as `Work`."""
+    return to_bytes(pixels.cpu().numpy())
+
+
+def _ways(params: RenderParams, kit: Kit) -> tuple[Pass, Pass | None]:
+    """The pass of `params` and the one over it, if any; a refiner then takes part in the second alone."""
+    if not params.hires:
+        return planned(params, kit.weights, kit.refiner), None
+    first = planned(params, kit.weights)
+    second = hires.second_pass(first, params.hires, kit)
+    calls = first.plan.calls + second.plan.calls
+    return replace(first, calls_in_all=calls), replace(second, calls_in_all=calls)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from shared.prompts.chunks import Text
 from worker.engine.weights import Weights
 
 
@@ -25,16 +26,23 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Embed:
-    """Texts -> one context [tokens, width] for each, `tokens` a multiple of 77."""
+    """A text in chunks -> its context [tokens, width], 77 tokens for each chunk.
+
+    Layer `clip_skip` from the end is read; 1: the last. What weighs more or less than 1 is scaled by that, and then
+    the chunk to the mean that it had before, if it `keeps_mean`.
+    """
 
     weights: Weights
-    texts: tuple[str, ...]
+    text: Text
+    clip_skip: int = 1
+    keeps_mean: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class Denoise:
     """A noisy latent -> the denoised one [4, h/8, w/8], float32: the weighted sum over the terms; weights sum to 1.
 
+    With `also` the answer is a tuple: that sum, then one for each of these further weightings of the same terms.
     This is model call `call` of `calls` of its run, from 1.
     """
 
@@ -44,6 +52,9 @@ class Denoise:
     terms: tuple[Term, ...]
     call: int
     calls: int
+    extra: Tensor | None = None  # [5, h/8, w/8]: mask and masked latent, where the checkpoint takes them
+    also: tuple[tuple[float, ...], ...] = ()
+    is_second_pass: bool = False  # of a render of two
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +63,7 @@ class ToLatent:
 
     weights: Weights
     pixels: Tensor
+    is_precise: bool = False  # in float32, whatever the VAE is kept in
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +72,7 @@ class ToPixels:
 
     weights: Weights
     latent: Tensor
+    is_precise: bool = False  # in float32, whatever the VAE is kept in
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ class Step:
     steps: int
     x: Tensor  # what went in [4, h/8, w/8]
     denoised: Tensor
+    is_second_pass: bool = False  # of a render of two
 
 
 @dataclass(frozen=True, eq=False)

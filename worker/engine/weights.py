@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
+from shared.params import Tiling
 from shared.tokens import Tokenizer
 from worker.engine.devices import Device
+from worker.engine.noise import CHANNELS, MASK_CHANNELS
 from worker.engine.schedules import SigmaTable
 
 if TYPE_CHECKING:  # diffusers and transformers take seconds, and only who builds a network needs them
@@ -23,7 +26,10 @@ KEPT_EMBEDDINGS: Final = 256  # chunks; 0.1 MB each for Stable Diffusion 1 in ha
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """One resident checkpoint. Once it is loaded, its networks are called only by `answers`, on the engine's thread."""
+    """One resident checkpoint. Once it is loaded, its networks are called only by `answers`, on the engine's thread.
+
+    A copy with another VAE, table or tiling is a view of the same networks: requests of both share calls.
+    """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
@@ -36,11 +42,30 @@ class Weights:
     latent_rgb: Tensor  # [5, 3]: a latent's four channels and 1 -> red, green, blue in -1..1, for previews
     device: Device
     embeddings: Embeddings = field(default_factory=lambda: Embeddings(KEPT_EMBEDDINGS))
+    tiling: Tiling = "none"  # edges over which the networks' convolutions go on at the other side
+
+    def with_vae(self, vae: AutoencoderKL) -> Weights:
+        """Return these weights with another VAE of the same latents."""
+        return replace(self, vae=vae)
+
+    def tiled(self, tiling: Tiling) -> Weights:
+        """Return these weights for pictures whose edges continue on the other side."""
+        return replace(self, tiling=tiling)
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether the U-Net was trained to inpaint: it sees a mask and the masked picture's latent too."""
+        return bool(self.unet.config["in_channels"] == CHANNELS + MASK_CHANNELS)
 
     @property
     def dtype(self) -> torch.dtype:
         """The number format that the U-Net computes in."""
         return next(self.unet.parameters()).dtype
+
+    @property
+    def has_precise_vae(self) -> bool:
+        """Whether the VAE computes in float32 as it is."""
+        return next(self.vae.parameters()).dtype == torch.float32
 
     @property
     def bytes(self) -> int:
@@ -54,15 +79,15 @@ class Embeddings:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._kept: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
 
-    def get(self, chunk: tuple[int, ...]) -> Tensor | None:
-        """Return the embedding [77, width] of `chunk`, or None where it is not kept."""
+    def get(self, chunk: Hashable) -> Tensor | None:
+        """Return the embedding [77, width] of `chunk` as it was put, or None where it is not kept."""
         if chunk in self._kept:
             self._kept.move_to_end(chunk)
         return self._kept.get(chunk)
 
-    def put(self, chunk: tuple[int, ...], embedding: Tensor) -> None:
+    def put(self, chunk: Hashable, embedding: Tensor) -> None:
         """Keep `embedding`; the one that was asked for longest ago may go."""
         self._kept[chunk] = embedding
         if len(self._kept) > self._size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from typing import Any
@@ -11,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from shared.errors import RenderError
 from shared.tokens import BOS, EOS
 from worker.engine import answers
-from worker.engine.guidance import terms
-from worker.engine.noise import draw, draws_needed
 from worker.engine.previews import preview
 from worker.engine.requests import Apply, Denoise, Embed, Term, ToLatent, ToPixels
 from worker.engine.schedules import SigmaTable
@@ -31,12 +31,16 @@ def only(answered: Any) -> Any:
     return answer
 
 
+def said(weights: Weights, text: str) -> Embed:
+    return Embed(weights, weights.tokenizer.chunks(text))
+
+
 def context(weights: Weights, text: str) -> Tensor:
-    return only(answers.embed([Embed(weights, (text,))], is_exact=True))[0]
+    return only(answers.embed([said(weights, text)], is_exact=True))
 
 
 def denoised(weights: Weights, sigma: float, *conditioning: Term) -> Tensor:
-    return only(answers.denoise([Denoise(weights, LATENT, sigma, conditioning, 1, 1)]))
+    return only(answers.denoise([Denoise(weights, LATENT, sigma, conditioning, 1, 1)], is_exact=False))
 
 
 @torch.inference_mode()
@@ -74,18 +78,6 @@ def test_a_model_that_predicts_velocity_is_read_as_such(tiny: Weights) -> None:
     torch.testing.assert_close((noise - sigma * latent) / math.hypot(1, sigma), says, rtol=1e-3, atol=1e-4)
 
 
-def test_guidance_is_the_textbooks_formula(tiny: Weights) -> None:
-    towards, away = context(tiny, "sea"), context(tiny, "")
-    one, other = (denoised(tiny, 2.0, Term(1, words)) for words in (towards, away))
-    guided = denoised(tiny, 2.0, *terms(towards, away, 7.0))
-    torch.testing.assert_close(guided, other + 7.0 * (one - other), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize(("scale", "weights"), [(7.0, [7.0, -6.0]), (1.0, [1.0]), (0.0, [1.0]), (0.5, [0.5, 0.5])])
-def test_terms_sum_to_one_and_none_weighs_nothing(scale: float, weights: list[float]) -> None:
-    assert [term.weight for term in terms(torch.zeros(1), torch.ones(1), scale)] == weights
-
-
 @pytest.mark.parametrize(("prompt", "negative"), [(160, 0), (0, 160), (80, 300)])
 def test_a_context_that_is_padded_says_what_it_says_unpadded(tiny: Weights, prompt: int, negative: int) -> None:
     long, short = context(tiny, "moon " * prompt), context(tiny, "cat " * negative)
@@ -94,40 +86,124 @@ def test_a_context_that_is_padded_says_what_it_says_unpadded(tiny: Weights, prom
     torch.testing.assert_close(together, 0.25 * apart[0] + 0.75 * apart[1], rtol=1e-4, atol=1e-4)
 
 
+def test_further_sums_are_made_of_the_same_rows(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    original = answers.denoising._denoise_rows
+
+    def counted(weights: Weights, asked: Any) -> Any:
+        rows.append(len(asked))
+        return original(weights, asked)
+
+    monkeypatch.setattr(answers.denoising, "_denoise_rows", counted)
+    terms = (Term(3.0, context(tiny, "sea")), Term(-2.0, context(tiny, "cat")))
+    request = Denoise(tiny, LATENT, 2.0, terms, 1, 1, also=((1.0, 0.0), (0.0, 1.0)))
+    total, sea, cat = only(answers.denoise([request], is_exact=False))
+    torch.testing.assert_close(total, 3 * sea - 2 * cat)
+    torch.testing.assert_close(sea, denoised(tiny, 2.0, Term(1, terms[0].context)), rtol=1e-4, atol=1e-4)
+    assert rows == [2, 1]
+    answers.denoise([request, request], is_exact=True)
+    assert rows[2:] == [1, 1, 1, 1]
+
+
+def test_views_with_tables_of_their_own_are_asked_at_their_own_timesteps(tiny: Weights) -> None:
+    terms = (Term(1, context(tiny, "sea")),)
+    views = [tiny, dataclasses.replace(tiny, sigmas=SigmaTable.scaled_linear(0.001, 0.02))]
+    asked: list[Tensor] = []
+    hook = tiny.unet.register_forward_pre_hook(lambda _, arguments: asked.append(arguments[1]))
+    answers.denoise([Denoise(view, LATENT, 2.0, terms, 1, 1) for view in views], is_exact=False)
+    hook.remove()
+    expected = [view.sigmas.timestep(2.0) for view in views]
+    assert asked[0].tolist() == pytest.approx(expected)
+    assert abs(expected[0] - expected[1]) > 10
+
+
+@pytest.mark.parametrize(("tiling", "cells"), [("x", (0, 2)), ("y", (2, 0)), ("both", (6, 4))])
+def test_a_latent_without_seams_is_denoised_wherever_it_starts(tiny: Weights, tiling: Any, cells: Any) -> None:
+    """Moved by as many cells as the U-Net's deepest level sees as one, and around the edge."""
+    cells = (cells[0] * 2, cells[1] * 2)  # the tiny one halves a side twice
+    sea, endless = context(tiny, "sea"), tiny.tiled(tiling)
+    moved = LATENT.roll(cells, dims=(1, 2))
+
+    def asked(weights: Weights, x: Tensor) -> Tensor:
+        return only(answers.denoise([Denoise(weights, x, 2.0, (Term(1, sea),), 1, 1)], is_exact=False))
+
+    torch.testing.assert_close(
+        asked(endless, moved), asked(endless, LATENT).roll(cells, dims=(1, 2)), atol=2e-3, rtol=0
+    )
+    assert not torch.allclose(asked(tiny, moved), asked(tiny, LATENT).roll(cells, dims=(1, 2)), atol=2e-2)
+
+
+# Checkpoints that were trained for inpainting.
+
+
+@pytest.fixture
+def inpainting(tiny: Weights) -> Weights:
+    """The tiny checkpoint, its U-Net's first layer seeing 9 channels."""
+    unet = copy.deepcopy(tiny.unet)
+    layer = nn.Conv2d(9, 32, 3, padding=1, dtype=torch.float32)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(1)) / 10)
+    unet.conv_in = layer.requires_grad_(requires_grad=False)
+    unet.register_to_config(in_channels=9)
+    return dataclasses.replace(tiny, unet=unet)
+
+
+@torch.inference_mode()
+def test_an_inpainting_checkpoint_sees_the_mask_and_the_masked_latent_as_they_are(inpainting: Weights) -> None:
+    sigma, words = 1.7, context(inpainting, "sea")
+    extra = torch.randn((5, 8, 8), generator=torch.Generator().manual_seed(2))
+    assert inpainting.takes_mask
+    seen = torch.cat([LATENT / math.hypot(1, sigma), extra])[None]
+    noise = inpainting.unet(seen, torch.tensor([inpainting.sigmas.timestep(sigma)]), words[None]).sample[0]
+    request = Denoise(inpainting, LATENT, sigma, (Term(1, words),), 1, 1, extra)
+    torch.testing.assert_close(
+        only(answers.denoise([request], is_exact=False)), LATENT - noise * sigma, rtol=0, atol=1e-3
+    )
+
+
+def test_a_picture_that_brings_no_mask_fails_alone(inpainting: Weights) -> None:
+    terms = (Term(1, context(inpainting, "sea")),)
+    good = Denoise(inpainting, LATENT, 1.0, terms, 1, 1, torch.zeros(5, 8, 8))
+    bad = Denoise(inpainting, LATENT, 1.0, terms, 1, 1)
+    found = answers.denoise([good, bad, good], is_exact=False)
+    assert [type(one) for one in found] == [Tensor, RenderError, Tensor]
+
+
 def test_embeddings_are_kept_and_exact_ones_are_made_anew(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = dataclasses.replace(tiny, embeddings=Embeddings(8))
     rows: list[int] = []
-    original = answers._encode_rows
+    original = answers.embedding._encode_rows
 
-    def counted(weights: Weights, chunks: Any) -> Any:
-        rows.append(len(chunks))
-        return original(weights, chunks)
+    def counted(weights: Weights, asked: Any) -> Any:
+        rows.append(len(asked))
+        return original(weights, asked)
 
-    monkeypatch.setattr(answers, "_encode_rows", counted)
-    answers.embed([Embed(weights, ("a", "")), Embed(weights, ("b", ""))], is_exact=False)
+    monkeypatch.setattr(answers.embedding, "_encode_rows", counted)
+    a, b, c, empty = (said(weights, text) for text in ("a", "b", "c", ""))
+    answers.embed([a, empty, b, empty], is_exact=False)
     assert rows == [3]  # the empty prompt once
-    answers.embed([Embed(weights, ("a", "c"))], is_exact=False)
+    answers.embed([a, c], is_exact=False)
     assert rows == [3, 1]
-    answers.embed([Embed(weights, ("a", "c"))], is_exact=True)
+    answers.embed([a, c], is_exact=True)
     assert rows == [3, 1, 1, 1]
 
 
 def test_a_long_prompt_is_encoded_in_calls_of_the_row_budget(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
-    def counted(weights: Weights, chunks: Any) -> Any:
-        rows.append(len(chunks))
-        return [torch.full((77, 64), float(chunk[1])) for chunk in chunks]
+    def counted(weights: Weights, asked: Any) -> Any:
+        rows.append(len(asked))
+        return [torch.full((77, 64), float(row.tokens[1])) for row in asked]
 
-    monkeypatch.setattr(answers, "_encode_rows", counted)
+    monkeypatch.setattr(answers.embedding, "_encode_rows", counted)
     budget = tiny.device.row_budget
     words = [chr(ord("a") + number % 26) + f"{number}" for number in range(75 * (2 * budget + 3) // 3)]
     weights = dataclasses.replace(tiny, embeddings=Embeddings(8))
-    (long,) = only(answers.embed([Embed(weights, (" ".join(words),))], is_exact=False))
     chunks = weights.tokenizer.chunks(" ".join(words))
+    long = only(answers.embed([Embed(weights, chunks)], is_exact=False))
     assert max(rows) == budget
     assert sum(rows) == len(chunks) > 2 * budget
-    assert long[::77, 0].tolist() == [chunk[0] for chunk in chunks]
+    assert long[::77, 0].tolist() == [chunk.tokens[0] for chunk in chunks]
 
 
 def test_the_embedding_that_was_asked_for_longest_ago_goes_first() -> None:
@@ -151,19 +227,6 @@ def test_pixels_are_what_the_vae_decodes_and_come_back_as_their_latent(tiny: Wei
 def test_a_network_of_its_own_is_applied_to_pixels() -> None:
     double = nn.Upsample(scale_factor=2)
     assert only(answers.apply([Apply(double, torch.ones(3, 8, 8))])).shape == (3, 16, 16)
-
-
-def test_noise_is_the_seeds_own_draw_by_draw() -> None:
-    generator = torch.Generator().manual_seed(2**53 - 1)
-    expected = [torch.randn((4, 8, 9), generator=generator) for _ in range(3)]
-    draws = draw(2**53 - 1, width=72, height=64, count=3)
-    assert torch.equal(draws, torch.stack(expected))
-    assert torch.equal(draw(2**53 - 1, width=72, height=64, count=1)[0], expected[0])
-
-
-def test_only_ancestral_steps_that_do_not_end_at_zero_draw() -> None:
-    assert draws_needed([3.0, 2.0, 1.0, 0.0], is_ancestral=True) == 3
-    assert draws_needed([3.0, 2.0, 1.0, 0.0], is_ancestral=False) == 1
 
 
 def test_a_preview_has_the_colours_that_the_vae_gives_a_flat_latent(tiny: Weights) -> None:

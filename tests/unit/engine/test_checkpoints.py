@@ -24,6 +24,7 @@ from worker.engine.weights import Weights
 
 Tensors = dict[str, torch.Tensor]
 UNET_BIAS = "model.diffusion_model.out.2.bias"
+FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 TEXT = "cond_stage_model.transformer."
 
 
@@ -200,6 +201,36 @@ def test_a_folders_vae_may_have_the_old_names(tiny: Weights, folder: Path, cpu: 
     assert_same(checkpoints.load(folder, cpu, torch.float32), tiny)
 
 
+@pytest.fixture
+def inpainting(tensors: Tensors) -> Tensors:
+    """The tiny checkpoint, as one that was trained for inpainting: its first layer sees 9 channels."""
+    seen = torch.randn((32, 9, 3, 3), generator=torch.Generator().manual_seed(5)) / 10
+    seen[:, :4] = tensors[FIRST_LAYER]
+    return tensors | {FIRST_LAYER: seen.contiguous()}
+
+
+def test_an_inpainting_checkpoint_is_read_whatever_its_yaml_says_of_channels(
+    tiny: Weights, inpainting: Tensors, write: Callable[..., Path], cpu: Device
+) -> None:
+    path = write(inpainting)
+    weights = checkpoints.load(path, cpu, torch.float32)
+    assert weights.takes_mask
+    assert not tiny.takes_mask
+    assert torch.equal(weights.unet.conv_in.weight, inpainting[FIRST_LAYER])
+    assert inspect(path) == Inspection("checkpoint", "sd1", 64, None)
+
+
+def test_an_inpainting_folder_is_read(tiny: Weights, inpainting: Tensors, folder: Path, cpu: Device) -> None:
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = safetensors.torch.load_file(file) | {"conv_in.weight": inpainting[FIRST_LAYER]}
+    safetensors.torch.save_file(weights, file)
+    assert checkpoints.load(folder, cpu, torch.float32).takes_mask
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 8}))
+    assert "InstructPix2Pix" in reason(folder, cpu)
+
+
 def test_a_folder_without_weights_says_so(folder: Path, cpu: Device) -> None:
     (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     assert "vae/ holds no weights" in reason(folder, cpu)
@@ -256,9 +287,25 @@ def test_other_architectures_are_named(write: Callable[..., Path], cpu: Device, 
     assert f"is {what}, which is not supported yet" in reason(write({name: torch.zeros(1)}), cpu)
 
 
-def test_an_inpainting_model_is_named(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
-    tensors["model.diffusion_model.input_blocks.0.0.weight"] = torch.zeros(32, 9, 3, 3)
-    assert "9 channels, as for inpainting" in reason(write(tensors), cpu)
+@pytest.mark.parametrize(
+    ("channels", "what"), [(8, "InstructPix2Pix"), (5, "takes 5 channels; 4, or 9 for inpainting")]
+)
+def test_a_model_that_sees_something_else_is_named(
+    tensors: Tensors, write: Callable[..., Path], cpu: Device, channels: int, what: str
+) -> None:
+    tensors[FIRST_LAYER] = torch.zeros(32, channels, 3, 3)
+    assert what in reason(write(tensors), cpu)
+
+
+@pytest.mark.parametrize(
+    "layer", [None, torch.zeros(32), torch.zeros(0, 9, 3, 3), torch.zeros(1, 9, 3, 3)], ids=range(4)
+)
+def test_a_first_layer_that_is_none_is_named(
+    tensors: Tensors, write: Callable[..., Path], cpu: Device, layer: torch.Tensor | None
+) -> None:
+    del tensors[FIRST_LAYER]
+    more = {} if layer is None else {FIRST_LAYER: layer}
+    assert reason(write(tensors | more), cpu)
 
 
 @pytest.mark.parametrize("name", ["empty.safetensors", "empty.ckpt"])

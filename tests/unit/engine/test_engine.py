@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,7 +17,7 @@ import torch
 
 from shared.errors import Cancelled, OutOfMemory, RenderError
 from shared.params import RenderParams
-from worker.engine import answers, checkpoints, pipelines
+from worker.engine import answers, checkpoints, passes
 from worker.engine.devices import Device
 from worker.engine.engine import Engine
 from worker.engine.pipelines import Kit, Picture, text_to_image
@@ -43,13 +44,13 @@ def start(engine: Engine, tiny: Weights, params: RenderParams) -> Callable[..., 
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each call of the U-Net has had, as they come."""
     made: list[int] = []
-    original = answers._denoise_rows
+    original = answers.denoising._denoise_rows
 
     def counted(weights: Weights, rows: Any) -> Any:
         made.append(len(rows))
         return original(weights, rows)
 
-    monkeypatch.setattr(answers, "_denoise_rows", counted)
+    monkeypatch.setattr(answers.denoising, "_denoise_rows", counted)
     return made
 
 
@@ -154,11 +155,11 @@ def test_an_exact_picture_is_the_same_to_the_bit_in_any_company(start: Callable[
         run.result(SECONDS)
 
 
-def test_exact_pictures_share_no_call(start: Callable[..., Run], calls: list[int]) -> None:
+def test_the_rows_of_exact_pictures_share_no_call(start: Callable[..., Run], calls: list[int]) -> None:
     runs = [start(exact=True, seed=seed) for seed in range(3)]
     for run in runs:
         run.result(SECONDS)
-    assert calls == [2] * 12
+    assert calls == [1] * 24
 
 
 # Progress.
@@ -274,7 +275,7 @@ def test_what_does_not_fit_is_asked_again_in_halves(
     start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     expected = [start(seed=seed).result(SECONDS) for seed in range(4)]
-    monkeypatch.setattr(answers, "_denoise_rows", only_up_to(rows, answers._denoise_rows))
+    monkeypatch.setattr(answers.denoising, "_denoise_rows", only_up_to(rows, answers.denoising._denoise_rows))
     runs = [start(seed=seed) for seed in range(4)]
     for run, picture in zip(runs, expected, strict=True):
         assert_same_picture(run.result(SECONDS), picture)
@@ -283,14 +284,14 @@ def test_what_does_not_fit_is_asked_again_in_halves(
 def test_a_row_that_fits_nowhere_fails_its_own_run_alone(
     start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = answers._denoise_rows
+    original = answers.denoising._denoise_rows
 
     def no_large_ones(weights: Weights, rows: Any) -> Any:
         if rows[0].x.shape[-1] > 8:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(weights, rows)
 
-    monkeypatch.setattr(answers, "_denoise_rows", no_large_ones)
+    monkeypatch.setattr(answers.denoising, "_denoise_rows", no_large_ones)
     small, large = start(seed=1), start(seed=2, width=128)
     with pytest.raises(OutOfMemory, match="not enough memory"):
         large.result(SECONDS)
@@ -300,7 +301,7 @@ def test_a_row_that_fits_nowhere_fails_its_own_run_alone(
 def test_a_row_that_breaks_a_call_fails_its_own_run_alone(
     start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = answers._denoise_rows
+    original = answers.denoising._denoise_rows
 
     def no_long_contexts(weights: Weights, rows: Any) -> Any:
         if any(row.sigma > 14 and row.x.mean() == marked for row in rows):
@@ -308,7 +309,7 @@ def test_a_row_that_breaks_a_call_fails_its_own_run_alone(
         return original(weights, rows)
 
     marked: Any = None
-    monkeypatch.setattr(answers, "_denoise_rows", no_long_contexts)
+    monkeypatch.setattr(answers.denoising, "_denoise_rows", no_long_contexts)
     first: list[Step] = []
     start(seed=3, on_step=first.append).result(SECONDS)
     marked = first[0].x.mean()
@@ -325,7 +326,7 @@ def test_a_lost_card_ends_all_runs_and_the_engine(
     def lost(*_: object) -> Any:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(answers, "_denoise_rows", lost)
+    monkeypatch.setattr(answers.denoising, "_denoise_rows", lost)
     with pytest.raises(RenderError, match="the card was lost"):
         start().result(SECONDS)
     engine._thread.join(SECONDS)
@@ -355,12 +356,12 @@ def test_whatever_ends_the_engine_nobody_waits_for_ever(cpu: Device, tiny: Weigh
 
 
 def test_numbers_that_are_not_finite_are_no_picture(start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    original = answers._denoise_rows
+    original = answers.denoising._denoise_rows
 
     def overflowing(weights: Weights, rows: Any) -> Any:
         return [denoised * torch.inf for denoised in original(weights, rows)]
 
-    monkeypatch.setattr(answers, "_denoise_rows", overflowing)
+    monkeypatch.setattr(answers.denoising, "_denoise_rows", overflowing)
     with pytest.raises(RenderError, match="not finite"):
         start().result(SECONDS)
 
@@ -450,13 +451,13 @@ def test_noise_goes_to_the_card_a_step_at_a_time(
     start: Callable[..., Run], calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[tuple[int, torch.Size]] = []
-    original = pipelines.sent
+    original = passes.sent
 
     def noted(noise: torch.Tensor, to: Device) -> torch.Tensor:
         sent.append((len(calls), noise.shape))
         return original(noise, to)
 
-    monkeypatch.setattr(pipelines, "sent", noted)
+    monkeypatch.setattr(passes, "sent", noted)
     start(steps=4).result(SECONDS)
     assert sent == [(made, (4, 8, 8)) for made in range(4)]
 
@@ -475,3 +476,16 @@ def test_nothing_is_drawn_or_looked_at_on_the_engines_thread(
     start().result(SECONDS)
     assert drawing
     assert not any(name.startswith("engine cpu") for name in drawing)
+
+
+def test_how_long_a_run_held_the_engines_thread_is_known(engine: Engine) -> None:
+    def pipeline(request: Work, seconds: float) -> Any:
+        yield request
+        until = time.thread_time() + seconds
+        while time.thread_time() < until:
+            pass
+
+    engine.render(pipeline(Work(lambda: time.sleep(0.2)), 0.0)).result(SECONDS)
+    assert engine.longest_hold_seconds < 0.1
+    engine.render(pipeline(Work(lambda: None), 0.15)).result(SECONDS)
+    assert 0.15 <= engine.longest_hold_seconds < 0.3

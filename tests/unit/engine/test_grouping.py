@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import torch
 
-from worker.engine.answers import padded_chunks
+from shared.prompts.chunks import EMPTY
+from worker.engine.answers.denoising import padded_chunks
 from worker.engine.grouping import cost, plan
 from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
 from worker.engine.runs import Ask, Run
 
 
-class OnlyASize:
+@dataclass(frozen=True, eq=False)
+class Networks:
     """Weights, as far as grouping looks at them."""
 
-    native_size = 64
+    unet: object = field(default_factory=object)
+    text_encoder: object = field(default_factory=object)
+    vae: object = field(default_factory=object)
+    predicts_velocity: bool = False
+    tiling: str = "none"
+    native_size: int = 64
 
 
-WEIGHTS: Any = OnlyASize()
-OTHER: Any = OnlyASize()
+WEIGHTS: Any = Networks()
+OTHER: Any = Networks()
 
 
 def denoise(weights: Any = WEIGHTS, *, side: int = 64, chunks: tuple[int, ...] = (1, 1)) -> Denoise:
@@ -44,12 +52,26 @@ def test_requests_that_may_share_a_call_share_one() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [denoise(OTHER), denoise(side=128), denoise(chunks=(2, 1)), decode()],
-    ids=["weights", "size", "length", "kind"],
+    [
+        denoise(OTHER),
+        denoise(replace(WEIGHTS, tiling="x")),
+        denoise(replace(WEIGHTS, predicts_velocity=True)),
+        denoise(side=128),
+        denoise(chunks=(2, 1)),
+        decode(),
+    ],
+    ids=["weights", "tiling", "prediction", "size", "length", "kind"],
 )
 def test_requests_that_may_not_share_a_call_get_one_each_in_the_same_turn(other: Request) -> None:
     one, two = ask(denoise()), ask(other)
     assert plan([one, two], 16) == ([[one], [two]], [])
+
+
+def test_checkpoints_that_differ_by_their_vae_alone_share_the_calls_of_their_other_networks() -> None:
+    view = replace(WEIGHTS, vae=object())
+    steps = [ask(denoise()), ask(denoise(view))]
+    texts = [ask(Embed(WEIGHTS, ())), ask(Embed(view, ()))]
+    assert plan([*steps, *texts], 16) == ([texts, steps], [])
 
 
 def test_a_negative_prompt_that_is_shorter_makes_no_group_of_its_own() -> None:
@@ -98,12 +120,12 @@ def test_a_decode_holds_one_picture_also_where_nobody_denoises() -> None:
 
 def test_contexts_are_made_together_and_first() -> None:
     steps = ask(denoise())
-    texts = [ask(Embed(WEIGHTS, ("a",))), ask(Embed(WEIGHTS, ("b",)))]
+    texts = [ask(Embed(WEIGHTS, (EMPTY,))), ask(Embed(WEIGHTS, (EMPTY,)))]
     assert plan([steps, *texts], 16) == ([texts, [steps]], [])
 
 
 def test_a_flood_of_texts_is_no_single_turn() -> None:
-    waiting = [ask(Embed(WEIGHTS, ("a", "b"))) for _ in range(5)]
+    waiting = [ask(Embed(WEIGHTS, (EMPTY, EMPTY))) for _ in range(5)]
     assert plan(waiting, 4) == ([waiting[:2]], waiting[2:])
 
 

@@ -1,103 +1,113 @@
+"""What holds for every sampler, whatever its formulas: calls, noise, options, and how it treats the card."""
+
 from __future__ import annotations
 
-import json
+import itertools
 import math
-from collections.abc import Generator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from shared.errors import RenderError
+from shared.params import Sampling
+from shared.samplers import AUTOMATIC
+from shared.samplers import SAMPLERS as FACTS
+from tests.walks import Denoiser, finished
 from worker.engine import schedules
-from worker.engine.samplers import SAMPLERS, ancestral_step
+from worker.engine.requests import Work
+from worker.engine.samplers import SAMPLERS, ancestral_step, plan, taken
 from worker.engine.schedules import SigmaTable
 
-NAMES = {"euler": "Euler", "euler_ancestral": "Euler a", "dpmpp_2m": "DPM++ 2M"}
-ORACLES = json.loads((Path(__file__).parents[2] / "data" / "oracles" / "samplers.json").read_text())["cases"]
-CASES = [case for case in ORACLES if case["sampler"] in NAMES]
 SD1 = SigmaTable.scaled_linear()
+PLAIN = Sampling()
+CHURNING = Sampling(eta=1.0, s_churn=5.0, s_noise=1.01)
+ADAPTIVE = [name for name, facts in FACTS.items() if facts.is_adaptive]
+PLANNED = [name for name in FACTS if name not in ADAPTIVE]
 
 
-class Model:
-    """A denoiser known in closed form, which counts its calls and asks no card."""
-
-    def __init__(self) -> None:
-        self.sigmas: list[float] = []
-
-    def __call__(self, x: Tensor, sigma: float) -> Generator[Any, Any, Tensor]:
-        self.sigmas.append(sigma)
-        return torch.tanh(x / (1 + sigma))
-        yield
+def walk(name: str, steps: int = 5, options: Sampling = PLAIN, schedule: str = AUTOMATIC) -> list[float]:
+    return schedules.sigmas(SD1, sampler=name, schedule=schedule, steps=steps, options=options)
 
 
-def finished(sampler: Generator[Any, Any, Tensor]) -> Tensor:
-    """What a sampler returns whose model never waits."""
-    with pytest.raises(StopIteration) as end:
-        next(sampler)
-    return end.value.value
+def ones(sigma: float, sigma_next: float) -> Tensor:
+    return torch.ones(4)
 
 
 def no_noise(sigma: float, sigma_next: float) -> Tensor:
-    raise AssertionError("this sampler draws no noise")
+    raise AssertionError("this walk needs no noise")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["sampler"])
-def test_a_sampler_gives_the_reference_result(case: dict) -> None:
-    draws = iter(torch.tensor(case["noise"], dtype=torch.float64))
-    x = torch.tensor(case["x"], dtype=torch.float64)
-    model = Model()
-    result = finished(SAMPLERS[NAMES[case["sampler"]]](model, x, case["sigmas"], lambda *_: next(draws)))
-    torch.testing.assert_close(result, torch.tensor(case["result"], dtype=torch.float64), rtol=0, atol=1e-6)
-    assert len(model.sigmas) == case["model_calls"]
-    assert next(draws, None) is None
+@pytest.mark.parametrize("name", PLANNED)
+@pytest.mark.parametrize("options", [PLAIN, CHURNING])
+@pytest.mark.parametrize("steps", [1, 2, 3, 20, 36])
+def test_a_plan_tells_the_calls_and_the_noise_of_a_walk(name: str, options: Sampling, steps: int) -> None:
+    model, queries = Denoiser.of(name), []
+    sigmas = walk(name, steps, options)
+    finished(
+        SAMPLERS[name](model, torch.ones(4), sigmas, lambda *query: queries.append(query) or torch.ones(4), options)
+    )
+    known = plan(name, sigmas, options)
+    assert known.calls == len(model.sigmas)
+    assert known.queries == tuple(queries)
 
 
-def test_ddim_follows_diffusers_down_the_same_timesteps() -> None:
-    scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1,
-    )  # fmt: skip
-    scheduler.set_timesteps(20)
-    noise = torch.randn(4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    sigmas = schedules.ddim(SD1, 20)
-
-    expected = noise  # at the variance-preserving scale, where diffusers works
-    for timestep, sigma in zip(scheduler.timesteps[:-1], sigmas, strict=False):
-        x = expected * math.hypot(1, sigma)
-        predicted = (x - torch.tanh(x / (1 + sigma))) / sigma
-        expected = scheduler.step(predicted, timestep, expected).prev_sample
-
-    model = Model()
-    result = finished(SAMPLERS["DDIM"](model, noise * math.hypot(1, sigmas[0]), sigmas, no_noise))
-    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
-    assert len(model.sigmas) == 19
+@pytest.mark.parametrize("name", PLANNED)
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 20, 30, 36, 40, 150])
+def test_the_facts_know_the_calls_of_a_plan(name: str, steps: int) -> None:
+    assert plan(name, walk(name, steps)).calls == FACTS[name].calls(steps)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_a_sampler_calls_the_model_once_a_step(name: str) -> None:
-    model = Model()
-    sigmas = schedules.karras(SD1, 7)
-    finished(SAMPLERS[name](model, torch.ones(4), sigmas, lambda *_: torch.ones(4)))
-    assert model.sigmas == sigmas[:-1]
+@pytest.mark.parametrize("name", FACTS)
+def test_what_is_ancestral_or_brownian_draws_noise_and_nothing_else_does(name: str) -> None:
+    facts = FACTS[name]
+    draws = bool(plan(name, walk(name, 20)).queries)
+    assert draws == (facts.is_ancestral and not facts.is_adaptive)
+    assert facts.is_ancestral or not facts.uses_brownian
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_a_sampler_of_one_step_returns_what_the_model_said(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name, facts in FACTS.items() if "eta" in facts.options])
+def test_without_eta_no_noise_is_drawn(name: str) -> None:
+    options = Sampling(eta=0.0)
+    finished(SAMPLERS[name](Denoiser.of(name), torch.ones(4), walk(name), no_noise, options))
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_sampler_takes_its_own_options_and_no_others(name: str) -> None:
+    given_all = Sampling(eta=0.25, s_churn=3.0, s_tmin=0.5, s_tmax=5.0, s_noise=0.9)
+    options, neutral = taken(name, given_all), taken("LMS", given_all)
+    for field in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise"):
+        expected = getattr(given_all if field in FACTS[name].options else neutral, field)
+        assert getattr(options, field) == expected or field == "eta"
+    assert taken(name, PLAIN).eta == FACTS[name].default_eta
+    assert taken(name, PLAIN).s_tmax == math.inf
+
+
+@pytest.mark.parametrize("name", [name for name, facts in FACTS.items() if not facts.spaces_timesteps])
+def test_a_sampler_of_one_step_to_zero_returns_what_the_model_said(name: str) -> None:
     x = torch.linspace(-10, 10, 5, dtype=torch.float64)
     sigmas = [SD1.highest, 0.0]
-    result = finished(SAMPLERS[name](Model(), x, sigmas, no_noise))
+    result = finished(SAMPLERS[name](Denoiser(), x, sigmas, no_noise))
     torch.testing.assert_close(result, torch.tanh(x / (1 + sigmas[0])), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_a_sampler_leaves_its_start_as_it_was(name: str) -> None:
-    x = torch.ones(4)
-    finished(SAMPLERS[name](Model(), x, schedules.uniform(SD1, 5), lambda *_: torch.ones(4)))
-    assert torch.equal(x, torch.ones(4))
+@pytest.mark.parametrize("name", FACTS)
+def test_a_picture_of_one_value_is_found(name: str) -> None:
+    target = torch.full((4,), 0.5, dtype=torch.float64)
+
+    def model(x: Tensor, sigma: float):
+        yield from ()
+        return (target, target) if FACTS[name].needs_unconditional else target
+
+    sigmas = walk(name, 20)
+    draws = torch.Generator().manual_seed(1)
+    noise = lambda *_: torch.randn(4, generator=draws, dtype=torch.float64)  # noqa: E731
+    x = target + noise() * sigmas[0]
+    result = finished(SAMPLERS[name](model, x, sigmas, noise))
+    assert (result - target).abs().max() < 5 * SD1.sigma(1)  # where DDIM's walk ends; some noise may be left
 
 
 class NothingRead(TorchDispatchMode):
@@ -109,10 +119,67 @@ class NothingRead(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_a_sampler_reads_no_number_from_the_card_and_changes_nothing_in_place(name: str) -> None:
-    with NothingRead():
-        finished(SAMPLERS[name](Model(), torch.ones(4), schedules.uniform(SD1, 5), lambda *_: torch.ones(4)))
+@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.parametrize("options", [PLAIN, CHURNING])
+def test_a_sampler_reads_no_number_from_the_card_and_changes_nothing_in_place(name: str, options: Sampling) -> None:
+    asks = SAMPLERS[name](Denoiser.of(name), torch.ones(4), walk(name, 20, options), ones, options)
+    answer = None
+    while True:
+        try:
+            with NothingRead():
+                asked = asks.send(answer)
+        except StopIteration:
+            return
+        assert isinstance(asked, Work)
+        assert FACTS[name].is_adaptive
+        answer = asked.function()  # off the engine's thread, where the card may be read
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_sampler_leaves_its_start_as_it_was(name: str) -> None:
+    x = torch.ones(4)
+    finished(SAMPLERS[name](Denoiser.of(name), x, walk(name), ones))
+    assert torch.equal(x, torch.ones(4))
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_the_same_noise_gives_the_same_latent(name: str) -> None:
+    def latent() -> Tensor:
+        draws = torch.Generator().manual_seed(5)
+        noise = lambda *_: torch.randn(4, generator=draws)  # noqa: E731
+        sigmas = walk(name, 8)
+        return finished(SAMPLERS[name](Denoiser.of(name), noise() * sigmas[0], sigmas, noise))
+
+    assert torch.equal(latent(), latent())
+
+
+SHARES = st.floats(0, 1)
+OPTIONS = st.builds(
+    Sampling,
+    eta=st.none() | SHARES,
+    s_churn=st.floats(0, 1000),
+    s_tmin=st.floats(0, 100),
+    s_tmax=st.floats(0, 100),
+    s_noise=st.floats(0, 10),
+    sigma_min=st.just(0.0) | st.floats(1e-4, 0.1),  # below the highest of each table
+    sigma_max=st.just(0.0) | st.floats(1.001, 10_000),
+    rho=st.floats(0, 100),
+    discard_next_to_last_sigma=st.none() | st.booleans(),
+)
+
+
+@given(data=st.data(), name=st.sampled_from(PLANNED), steps=st.integers(1, 60), options=OPTIONS)
+@settings(max_examples=100, deadline=None)
+def test_a_walk_stays_finite_whatever_the_options(data, name: str, steps: int, options: Sampling) -> None:
+    schedule = data.draw(st.sampled_from(FACTS[name].schedules))
+    table = data.draw(st.sampled_from([SD1, SD1.at_zero_terminal_snr(), SigmaTable.scaled_linear(steps=3)]))
+    kept = data.draw(st.none() | st.integers(0, steps - 1))
+    sigmas = schedules.sigmas(table, sampler=name, schedule=schedule, steps=steps, options=options, kept=kept)
+    assert sigmas == sorted(set(sigmas), reverse=True)
+    start = torch.linspace(-3, 3, 4) * sigmas[0]
+    result = finished(SAMPLERS[name](Denoiser.of(name), start, sigmas, ones, options))
+    assert result.isfinite().all()
+    assert plan(name, sigmas, options).calls >= 1
 
 
 @pytest.mark.parametrize(("sigma", "sigma_next"), [(14.6, 9.1), (1.0, 0.5), (0.03, 0.029)])
@@ -121,3 +188,41 @@ def test_an_ancestral_step_ends_at_the_next_sigma(sigma: float, sigma_next: floa
     assert math.hypot(down, up) == pytest.approx(sigma_next)
     assert ancestral_step(sigma, 0.0) == (0.0, 0.0)
     assert ancestral_step(sigma, sigma_next, eta=0.0) == (sigma_next, 0.0)
+
+
+def test_churn_stays_within_its_bounds() -> None:
+    options = Sampling(s_churn=100.0, s_tmin=1.0, s_tmax=5.0)
+    model, sigmas = Denoiser(), walk("Euler", 20)
+    finished(SAMPLERS["Euler"](model, torch.ones(4), sigmas, ones, options))
+    raised = {sigma for sigma, seen in zip(sigmas, model.sigmas, strict=False) if seen > sigma}
+    assert raised == {sigma for sigma in sigmas if 1.0 <= sigma <= 5.0}
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_an_adaptive_walk_does_not_depend_on_the_steps_that_were_asked(name: str) -> None:
+    x = torch.linspace(-20, 20, 4)
+    results = [finished(SAMPLERS[name](Denoiser(), x, walk(name, steps), ones)) for steps in (1, 20, 50)]
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0])
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_an_adaptive_walk_that_meets_no_number_says_so(name: str) -> None:
+    def model(x: Tensor, sigma: float):
+        yield from ()
+        return x * math.nan
+
+    with pytest.raises(RenderError, match="no longer finite"):
+        finished(SAMPLERS[name](model, torch.ones(4), walk(name), ones))
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_an_adaptive_walk_that_never_settles_ends(name: str) -> None:
+    signs = itertools.cycle([1e6, -1e6])
+
+    def model(x: Tensor, sigma: float):
+        yield from ()
+        return torch.full_like(x, next(signs))
+
+    with pytest.raises(RenderError, match="no steps short enough"):
+        finished(SAMPLERS[name](model, torch.ones(4), walk(name), ones))

@@ -1,0 +1,128 @@
+"""`farm again`: renders once more what a picture's file says of itself, and compares the two, pixel by pixel."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from api.cli import terminal
+from api.cli.client import Client, Json
+from api.cli.render import follow, joined
+from shared import papers
+from shared.errors import FarmError
+from shared.infotext.reader import Read, read
+from shared.intake import Intake
+from shared.settings import Limits, Settings
+
+_LIMITS: Final = Limits(max_upload_mb=1024, max_upload_megapixels=80)  # of files on one's own disk
+_SHARE: Final = 0.999  # of the values that may be off by no more than one
+_LARGEST: Final = 8
+
+
+class Opened(NamedTuple):
+    """A picture file: its pixels [height, width, 3], and the text that it carries."""
+
+    pixels: NDArray[np.uint8]
+    text: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far apart two pictures of one size are; a value is one colour of one pixel, 0 to 255."""
+
+    values: int
+    different: int
+    by_more_than_one: int
+    largest: int
+
+    @classmethod
+    def of(cls, one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Difference:
+        """Return the difference of two pictures. Raises FarmError where their sizes differ."""
+        if one.shape != other.shape:
+            sizes = [f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (one, other)]
+            raise FarmError(f"The file has {sizes[0]} pixels, rendered again it has {sizes[1]}: it was changed since.")
+        distance = np.abs(one.astype(np.int16) - other)
+        return cls(one.size, int((distance > 0).sum()), int((distance > 1).sum()), int(distance.max()))
+
+    @property
+    def is_identical(self) -> bool:
+        return self.largest == 0
+
+    @cached_property
+    def keeps_promise(self) -> bool:
+        """True where the farm's promise for float32 holds: 1/255 in 99.9 % of values, 8/255 anywhere."""
+        return self.by_more_than_one <= (1 - _SHARE) * self.values and self.largest <= _LARGEST
+
+    def __str__(self) -> str:
+        if self.is_identical:
+            return f"identical: all {self.values:,} values"
+        promise = "within what the farm promises" if self.keeps_promise else "more than the farm promises"
+        return (
+            f"different: {self.different:,} of {self.values:,} values ({self.different / self.values:.2%}), "
+            f"{self.by_more_than_one:,} by more than 1/255, at most {self.largest}/255: {promise}"
+        )
+
+
+def again(settings: Settings, file: Path, *, as_json: bool) -> int:
+    """Render what `file` says, compare, report; return the exit status: 0 where the farm keeps its promise."""
+    old = opened(_bytes(file), str(file))
+    said = read(old.text)
+    if "seed" not in said.params:
+        raise FarmError(f"{file} carries no parameters to render again: no text of a picture, or one without a seed.")
+    with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
+        job, new = rendered(client, said.params, quiet=as_json)
+        difference = Difference.of(old.pixels, new.pixels)
+        _report(file, said, client.page(job), difference, as_json=as_json)
+    return 0 if difference.keeps_promise else 1
+
+
+def rendered(client: Client, params: Mapping[str, Any], *, quiet: bool) -> tuple[Json, Opened]:
+    """Return the job that rendered one picture from `params`, without a film, and its file, opened."""
+    job = client.submit({**params, "film": False}, idempotency_key=str(uuid.uuid4()))
+    job = follow(client, job["id"], quiet=quiet)
+    return job, opened(_file(client, job), "the new picture")
+
+
+def _file(client: Client, job: Json) -> bytes:
+    """Return the file of the job's picture. Raises FarmError where it has none."""
+    [image] = job["images"]
+    if image["state"] != "succeeded":
+        raise FarmError(f"The picture {image['state']}: {image['reason'] or 'no reason given'} ({client.page(job)})")
+    return client.fetch(image["links"]["picture"])
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise FarmError(f"{file} cannot be read ({error.strerror}).") from error
+
+
+def opened(data: bytes, name: str) -> Opened:
+    """Return what is in a picture file. Raises Refused that names it."""
+
+    def take(picture: Image.Image) -> Opened:
+        return Opened(text=papers.text(picture), pixels=np.asarray(picture.convert("RGB")))
+
+    return Intake(_LIMITS).look(data, name, take)
+
+
+def _report(file: Path, said: Read, page: str, difference: Difference, *, as_json: bool) -> None:
+    if as_json:
+        answer: dict[str, Any] = {"file": str(file.absolute()), "page": page, "left_out": said.left_out}
+        answer |= asdict(difference)
+        answer |= {"identical": difference.is_identical, "keeps_promise": difference.keeps_promise}
+        terminal.answer_json(answer)
+        return
+    for note in said.left_out:
+        terminal.warn(f"left out  {note}")
+    terminal.answer(str(difference))
+    terminal.answer(f"page  {page}")

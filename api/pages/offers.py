@@ -1,0 +1,79 @@
+"""What the form offers to choose from: names that the farm knows, and the files that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from api.listings import CheckpointBody, StyleBody, VaeBody
+from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
+from shared.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
+from shared.upscalers import UPSCALERS
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing to choose; `data` are facts that scripts read off it."""
+
+    value: str
+    label: str
+    data: Mapping[str, str] = field(default_factory=dict)
+
+
+_AS_THE_FIRST: Final = Option("", "as the first")
+_NONE: Final = Option("", "none")
+_OWN_VAES: Final = (Option(AUTOMATIC_VAE, "Automatic"), Option(BUILT_IN_VAE, "Built in"))
+
+
+def offers(
+    checkpoints: Iterable[CheckpointBody], vaes: Iterable[VaeBody], styles: Iterable[StyleBody]
+) -> dict[str, list[Option]]:
+    """Return what can be chosen, by the name of the field."""
+    files = [_checkpoint(one) for one in checkpoints if one.usable]
+    schedules = [_schedule(name, label) for name, label in SCHEDULES.items()]
+    return {
+        "styles": [_style(style) for style in styles],
+        "checkpoint": files,
+        "sampler": _samplers(),
+        "schedule": schedules,
+        "vae": [*_OWN_VAES, *(Option(vae.title, vae.title) for vae in vaes if vae.usable)],
+        "refiner.checkpoint": [_NONE, *files],
+        "hires.upscaler": [Option(name, name) for name in UPSCALERS],
+        "hires.sampler": [_AS_THE_FIRST, *_samplers()],
+        "hires.schedule": [_AS_THE_FIRST, *schedules],
+        "hires.checkpoint": [_AS_THE_FIRST, *files],
+    }
+
+
+def _checkpoint(file: CheckpointBody) -> Option:
+    return Option(file.title, file.title, {"native": str(file.native_size or "")})
+
+
+def _style(style: StyleBody) -> Option:
+    negative = f"Negative: {style.negative_prompt}" if style.negative_prompt else ""
+    return Option(style.name, style.name, {"text": "\n".join(filter(None, (style.prompt, negative)))})
+
+
+def _samplers() -> list[Option]:
+    """Return the samplers with what goes with each: schedules, and the fields that it takes beside its schedule's."""
+    return [
+        Option(
+            sampler.name,
+            sampler.name,
+            {
+                "schedules": " ".join(sampler.schedules),
+                "automatic": sampler.automatic,
+                "takes": _takes(sampler.options),
+            },
+        )
+        for sampler in SAMPLERS.values()
+    ]
+
+
+def _schedule(name: str, label: str) -> Option:
+    return Option(name, label, {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))})
+
+
+def _takes(options: Iterable[str]) -> str:
+    return " ".join(f"sampling.{option}" for option in options)

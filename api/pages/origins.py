@@ -1,0 +1,70 @@
+"""What the form is filled in with: nothing, a past job, one of its pictures, or what a picture's file says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from api.pages.facts import sides
+from api.pages.typed import PICTURE, Given, typed
+from api.representations import JobBody, PapersBody
+from shared.params import RANDOM_SEED, Hires, RenderParams
+
+ENLARGE: Final = "hires"
+START_FROM: Final = ("img2img", "inpaint")
+"""What a picture can be sent on to."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a form is filled in with, and where that comes from, for people."""
+
+    given: Given
+    job: int | None = None
+    image: int | None = None
+    file: str | None = None
+    left_out: tuple[str, ...] = ()  # what of a file cannot be honoured here
+    is_silent: bool = False  # a file that says nothing of how it was made
+
+
+def fresh() -> Origin:
+    """Return the defaults."""
+    return Origin(typed(RenderParams().model_dump()))
+
+
+def of_job(job: JobBody) -> Origin:
+    """Return a job's parameters."""
+    return Origin(typed(job.params.model_dump()), job=job.id)
+
+
+def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
+    """Return the parameters of one image, changed for what the picture, the upload `source`, is sent on `to`."""
+    params = job.params.image(index)
+    if to in START_FROM and source:
+        given = typed(_anew(params).model_dump())
+        given[PICTURE] = source
+    else:
+        given = typed((_enlarged(params) if to == ENLARGE else params).model_dump())
+    return Origin(given, job=job.id, image=index)
+
+
+def of_file(papers: PapersBody, name: str) -> Origin:
+    """Return what a picture's file says; `name` is the file's, for people."""
+    return Origin(
+        typed(papers.params), file=name or "the picture", left_out=tuple(papers.left_out), is_silent=not papers.text
+    )
+
+
+def _enlarged(params: RenderParams) -> RenderParams:
+    """Return parameters with a second pass; the seed stays, as the first pass must come out the same."""
+    return params.model_copy(update={"hires": params.hires or Hires(), "img2img": None})
+
+
+def _anew(params: RenderParams) -> RenderParams:
+    """Return parameters for starting from the picture, at its size, with another seed.
+
+    The noise that the picture was made of would only burn it in.
+    """
+    width, height = sides(params)
+    fresh = {"hires": None, "img2img": None, "seed": RANDOM_SEED, "width": width, "height": height}
+    return params.model_copy(update=fresh)

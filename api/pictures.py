@@ -1,0 +1,138 @@
+"""What can be done with pictures over HTTP: send them, have them back, ask what they say of themselves.
+
+As in `api.use_cases` each function opens its own transaction, and what is somebody else's is NotFound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Row, Select, func, select
+from sqlalchemy.orm import Session
+
+from api.representations import EXTENSIONS, PapersBody, UploadBody
+from api.services import Services
+from shared import door, uploads
+from shared import papers as picture_papers
+from shared.admission import fitting
+from shared.database import transact
+from shared.errors import Conflict, NotFound, Refused
+from shared.infotext import reader
+from shared.params import FileFormat
+from shared.queue import views
+from shared.states import ImageState
+from shared.storage import Kind, key, upload_key
+from shared.tables import Image, Job
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Bytes of an image that never change; read when they are needed."""
+
+    services: Services
+    key: str
+    form: FileFormat = "png"  # of the picture
+
+    @property
+    def tag(self) -> str:
+        """What tells these bytes from all others: job, index and attempt."""
+        return self.key.rpartition("/")[2]
+
+    def read(self) -> bytes:
+        """Return the bytes. Raises NotFound, StorageError."""
+        return self.services.storage.get(self.key)
+
+
+def upload(services: Services, owner: str, data: bytes) -> UploadBody:
+    """Store a picture to start from, as it came in a file. Raises Refused, StorageError."""
+    with _logged(owner, data):
+        picture = services.intake.read(data, "file")
+    uploads.keep(services.sessions, services.storage, owner, picture)
+    return UploadBody(id=picture.sha256, width=picture.width, height=picture.height, bytes=len(picture.png))
+
+
+def uploaded(services: Services, owner: str, sha256: str) -> Stored:
+    """Return a picture that the owner has uploaded. Raises NotFound."""
+    if not transact(services.sessions, lambda session: uploads.is_kept(session, owner, sha256)):
+        raise NotFound("There is no such upload.")
+    return Stored(services, upload_key(sha256))
+
+
+def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) -> Stored:
+    """Return what belongs to an image's committed picture: itself, its thumbnail, its film. Raises NotFound."""
+
+    def work(session: Session) -> Row[int, FileFormat, bool | None] | None:
+        views.check_owner(session, job_id, owner)
+        done = _done(job_id).add_columns(Job.params["film"].as_boolean().label("film"))
+        return session.execute(done.where(Image.index == index)).one_or_none()
+
+    done = transact(services.sessions, work)
+    if done is None:
+        raise NotFound(f"Job {job_id} has no picture {index}, or not yet.")
+    if kind in {"film", "strip"} and not done.film:
+        raise NotFound(f"Job {job_id} was rendered without a film.")
+    return Stored(services, key(job_id, index, done.attempt, kind, done.form), done.form)
+
+
+def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, bytes]]:
+    """Return the names and bytes of a job's pictures, each read when its turn comes. Raises NotFound, Conflict."""
+
+    def work(session: Session) -> Sequence[Row[int, int, FileFormat]]:
+        views.check_owner(session, job_id, owner)
+        return session.execute(_done(job_id).order_by(Image.index)).all()
+
+    done = transact(services.sessions, work)
+    if not done:
+        raise Conflict(f"Job {job_id} has no finished picture yet.")
+    return (
+        (
+            f"{job_id}-{index:04}.{EXTENSIONS[form]}",
+            services.storage.get(key(job_id, index, attempt, "picture", form)),
+        )
+        for index, attempt, form in done
+    )
+
+
+def papers(services: Services, owner: str, data: bytes) -> PapersBody:
+    """Return what a picture's file says of how it was made, as far as `owner` can have it rendered here.
+
+    Raises Refused that names `file`.
+    """
+    with _logged(owner, data):
+        text = services.intake.look(data, "file", picture_papers.text)
+    said = reader.read(text)
+    asker = door.Asker(owner, services.settings.limits)
+    fit = transact(services.sessions, lambda session: fitting.fit(session, said.params, asker))
+    return PapersBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])
+
+
+def preview(services: Services, owner: str, job_id: int, index: int) -> bytes:
+    """Return what a running image looks like so far. Raises NotFound while there is nothing to see."""
+    transact(services.sessions, lambda session: views.check_owner(session, job_id, owner))
+    data = services.events.preview(job_id, index)
+    if data is None:
+        raise NotFound(f"Image {index} of job {job_id} has no preview now.")
+    return data
+
+
+def _done(job_id: int) -> Select[Any]:
+    """Select index, attempt and picture format of a job's finished images; a job older than formats has PNGs."""
+    form = func.coalesce(Job.params["format"].astext, "png").label("form")
+    done = select(Image.index, Image.attempt, form).join(Job, Job.id == Image.job_id)
+    return done.where(Image.job_id == job_id, Image.state == ImageState.SUCCEEDED)
+
+
+@contextmanager
+def _logged(owner: str, data: bytes) -> Iterator[None]:
+    """Log that what was sent as a picture is refused, and why."""
+    try:
+        yield
+    except Refused as refused:
+        log.info("picture refused", owner=owner, bytes=len(data), reason=str(refused))
+        raise

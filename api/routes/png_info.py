@@ -1,0 +1,23 @@
+"""What a picture's file says of how it was made."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from api import auth, pictures
+from api.bodies import read_file
+from api.documents import TOO_LARGE, UPLOAD, answers, section
+from api.replies import reply
+from api.representations import API, PapersBody
+from api.services import services
+
+blueprint = section("png-info", __name__, f"{API}/png-info")
+
+
+@blueprint.post("", responses=answers(PapersBody, 200) | TOO_LARGE, openapi_extensions=UPLOAD)
+def png_info() -> Response:
+    """Read the parameters that a picture carries, this farm's or another program's.
+
+    `params` can be submitted as they are; what of the text cannot be done here is told in `left_out`.
+    """
+    return reply(pictures.papers(services(), auth.owner(), read_file()))

@@ -1,0 +1,36 @@
+"""Pictures to start from: uploaded once, then named by their hash."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from api import auth, pictures
+from api.bodies import read_file
+from api.documents import NOT_FOUND, TOO_LARGE, UPLOAD, answers, content, section
+from api.replies import reply, unchanging
+from api.representations import API, UploadBody, upload_link
+from api.requests import UploadPath
+from api.services import services
+
+PICTURE = content("image/png", "The picture, without the metadata that it came with.")
+
+blueprint = section("uploads", __name__, f"{API}/uploads")
+
+
+@blueprint.post("", responses=answers(UploadBody, 201) | TOO_LARGE, openapi_extensions=UPLOAD)
+def upload() -> Response:
+    """Upload a picture to start from, or a mask.
+
+    PNG, JPEG, WebP, BMP or the first frame of a GIF; it is turned upright and kept as a PNG, transparency too. The same
+    picture has the same id. One that no job names is forgotten after a week.
+    """
+    body = pictures.upload(services(), auth.owner(), read_file())
+    answer = reply(body, 201)
+    answer.headers["Location"] = upload_link(body.id)
+    return answer
+
+
+@blueprint.get("/<hash:upload_id>", responses=PICTURE | NOT_FOUND)
+def picture(path: UploadPath) -> Response:
+    """Get a picture that you have uploaded."""
+    return unchanging(pictures.uploaded(services(), auth.owner(), path.upload_id), "image/png")

@@ -1,0 +1,35 @@
+// Counts the tokens of the prompts while they are written: "23 / 75" beside the label.
+
+import { postJson } from "./api.js";
+
+const PAUSE = 250; // milliseconds without a key before the farm is asked
+
+function counts(form, box, shown) {
+  const { sampler, steps, emphasis } = form.elements; // they say what weights and edits of a prompt mean
+  let timer = 0;
+  let asking = new AbortController();
+
+  const job = () => ({ [box.name]: box.value, sampler: sampler.value, steps: Number(steps.value) || 1, emphasis: emphasis.value });
+
+  async function ask() {
+    asking.abort();
+    asking = new AbortController();
+    try {
+      const { tokens, limit } = await postJson("/api/v1/tokens", job(), asking.signal);
+      shown.textContent = `${tokens} / ${limit}`;
+      shown.title = `${tokens} of ${limit} tokens; 75 are read together`;
+      shown.hidden = box.value.trim() === "";
+    } catch (error) {
+      if (error.name !== "AbortError") shown.hidden = true; // without an answer there is no number
+    }
+  }
+
+  const askSoon = () => { clearTimeout(timer); timer = setTimeout(ask, PAUSE); };
+  box.addEventListener("input", askSoon);
+  for (const other of [sampler, steps, emphasis]) other.addEventListener("change", askSoon);
+  if (box.value.trim()) ask();
+}
+
+export function startCounting(form) {
+  for (const shown of form.querySelectorAll("[data-counts]")) counts(form, form.elements[shown.dataset.counts], shown);
+}

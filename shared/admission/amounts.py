@@ -1,0 +1,95 @@
+"""Numbers that have the right form, against the farm's limits and against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from shared.admission.forms import told
+from shared.errors import FieldError
+from shared.fields import accepted, bounds
+from shared.measures import hires_size
+from shared.params import MAX_SEED, RenderParams
+from shared.settings import Limits
+
+_MAY_BE_ZERO: Final = frozenset({"noise.resize_width", "noise.resize_height", "hires.width", "hires.height"})
+_USUAL_SIGMAS: Final = (0.0292, 14.6146)  # of the noise that Stable Diffusion 1 was trained with
+MOST_STEPS: Final = 1000  # of one schedule: as many as there are timesteps
+
+
+def beyond(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
+    """Yield what passes the farm's limits, or does not go together, in resolved parameters."""
+    within = True
+    for name, (least, most) in bounds(limits).items():
+        value = _value(params, name)
+        if value is None or least <= value <= most or (value == 0 and name in _MAY_BE_ZERO):
+            continue
+        within = False
+        how = "small" if value < least else "large"
+        yield FieldError(name, f"{told(value)} is too {how}", accepted(name, limits))
+    yield from _seeds(params)
+    yield from _noise(params)
+    yield from _sigmas(params)
+    if within:  # else the numbers that follow from them mean nothing
+        yield from _second_pass(params, limits)
+        yield from _first_steps(params)
+
+
+def _value(params: RenderParams, name: str) -> Any:  # noqa: ANN401 - of whatever field
+    """Return the value of the field of this dotted name; None where its group is left out."""
+    value: Any = params
+    for part in name.split("."):
+        value = value if value is None else getattr(value, part)
+    return value
+
+
+def _seeds(params: RenderParams) -> Iterator[FieldError]:
+    """Yield the seed that would not last for all images: it counts up, or the variation seed does."""
+    leans = params.noise.variation_strength > 0
+    name, first = ("noise.variation_seed", params.noise.variation_seed) if leans else ("seed", params.seed)
+    if first + params.count - 1 > MAX_SEED:
+        message = f"the last of {params.count} images would pass {MAX_SEED}"
+        yield FieldError(name, message, f"at most {MAX_SEED - params.count + 1}")
+
+
+def _noise(params: RenderParams) -> Iterator[FieldError]:
+    sizes = {"noise.resize_width": params.noise.resize_width, "noise.resize_height": params.noise.resize_height}
+    if any(sizes.values()) and not all(sizes.values()):
+        missing = next(name for name, side in sizes.items() if not side)
+        yield FieldError(missing, "is missing beside the other side", "both sides of the other size, or 0 for both")
+
+
+def _sigmas(params: RenderParams) -> Iterator[FieldError]:
+    options = params.sampling
+    lowest, highest = (options.sigma_min or _USUAL_SIGMAS[0]), (options.sigma_max or _USUAL_SIGMAS[1])
+    if lowest >= highest:
+        name = "sampling.sigma_max" if options.sigma_max else "sampling.sigma_min"
+        message = f"the schedule would go from {highest:g} up to {lowest:g}"
+        yield FieldError(name, message, "a sigma_min below sigma_max, or 0 for the checkpoint's")
+
+
+def _second_pass(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
+    """Yield why the second pass cannot be: what it is enlarged to, and what is cut from that, are within the limits."""
+    hires = params.hires
+    if hires is None:
+        return
+    if params.img2img is not None:
+        yield FieldError("hires", "a second pass is for text to image only", "hires or img2img, not both")
+    target = hires_size(params.width, params.height, hires)
+    if max(target[:2]) > limits.max_size or min(target.final) < limits.min_size:
+        name = "hires.width" if hires.width else "hires.height" if hires.height else "hires.scale"
+        message = f"the second pass would be {target.width}x{target.height}"
+        yield FieldError(name, message, f"what keeps both sides within {limits.min_size} to {limits.max_size} pixels")
+    yield from _spread("hires.denoising", hires.steps or params.steps, hires.denoising)
+
+
+def _first_steps(params: RenderParams) -> Iterator[FieldError]:
+    if params.img2img is not None and params.img2img.exact_steps:
+        yield from _spread("img2img.denoising", params.steps, params.img2img.denoising)
+
+
+def _spread(name: str, steps: int, denoising: float) -> Iterator[FieldError]:
+    """Yield the denoising strength at which so many steps would belong to too long a schedule."""
+    if 0 < denoising < steps / MOST_STEPS:
+        message = f"{steps} steps at {denoising:g} would be the end of a schedule of more than {MOST_STEPS}"
+        yield FieldError(name, message, f"0, or {steps / MOST_STEPS:g} to 1")

@@ -1,0 +1,109 @@
+"""The form of what was given: JSON values become `RenderParams`, and what has the wrong form is told by its field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from shared.errors import FieldError, Refused
+from shared.fields import accepted, choices, siblings
+from shared.nearest import nearest
+from shared.params import RenderParams
+from shared.settings import Limits
+
+Place = tuple[int | str, ...]  # of a value: the names that lead to it, the outermost first
+
+LONGEST: Final = 60  # characters of what was given that a message repeats
+_MOST_ERRORS: Final = 50
+
+_MESSAGES: Final = {
+    "missing": "is missing",
+    "string_type": "must be text, not {given}",
+    "int_type": "must be a whole number, not {given}",
+    "int_from_float": "must be a whole number, not {given}",
+    "float_type": "must be a number, not {given}",
+    "finite_number": "must be a finite number, not {given}",
+    "bool_type": "must be true or false, not {given}",
+    "tuple_type": "must be a list, not {given}",
+    "model_type": "must be an object, not {given}",
+    "too_long": "holds too many",
+    "literal_error": "{given} is none of the choices",
+    "greater_than_equal": "{given} is too small",
+    "less_than_equal": "{given} is too large",
+    "multiple_of": "{given} is not a multiple of 8",
+}
+"""By pydantic's type of an error; others are told in pydantic's own words."""
+
+
+def read(given: object, limits: Limits) -> tuple[RenderParams, list[FieldError]]:
+    """Return what of `given` has the right form, defaults in the place of the rest, and what is wrong with that.
+
+    Raises Refused for what is no object at all.
+    """
+    if isinstance(given, RenderParams):
+        return given, []
+    if not isinstance(given, Mapping):
+        raise refused([FieldError("body", f"must be an object, not {told(given)}", "an object of parameters")])
+    try:
+        return RenderParams.model_validate(given), []
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        explained = [_explain(problem, limits) for problem in problems[:_MOST_ERRORS]]
+        return _rest(given, [problem["loc"] for problem in problems]), explained
+
+
+def refused(problems: Iterable[FieldError]) -> Refused:
+    """Return the refusal with the first problem of each field."""
+    first: dict[str, FieldError] = {}
+    for problem in problems:
+        first.setdefault(problem.field, problem)
+    return Refused(f"These parameters cannot be accepted as they are: {', '.join(first)}.", tuple(first.values()))
+
+
+def told(value: object) -> str:
+    """Return what was given as JSON spells it, cut to what a message can hold."""
+    if isinstance(value, str):
+        return f"the text {value[:LONGEST]!r}"
+    if isinstance(value, (Mapping, list, tuple)):
+        return "an object" if isinstance(value, Mapping) else "a list"
+    if isinstance(value, int) and abs(value) > 10**20:
+        return "a number of many digits"
+    return json.dumps(value)
+
+
+def _explain(problem: Any, limits: Limits) -> FieldError:  # noqa: ANN401 - pydantic's ErrorDetails
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        known = siblings(name)
+        return FieldError(name[:LONGEST], "is no parameter", choices(nearest(name, known) or known))
+    in_its_words = problem["msg"].removeprefix("Value error, ")
+    message = _MESSAGES.get(problem["type"], in_its_words).format(given=told(problem["input"]))
+    return FieldError(name, message, accepted(name, limits))
+
+
+def _rest(given: Mapping[str, Any], bad: Iterable[Place]) -> RenderParams:
+    """Return what is left of `given` without the values at `bad`; a group that cannot stand without one goes whole."""
+    rest = _without(given, bad)
+    try:
+        return RenderParams.model_validate(rest)
+    except ValidationError as error:
+        return RenderParams.model_validate(_without(rest, [problem["loc"][:1] for problem in error.errors()]))
+
+
+def _without(given: Mapping[str, Any], bad: Iterable[Place]) -> dict[str, Any]:
+    """Return `given` without the values at `bad`, in linear time: whoever sends much may be wrong in all of it."""
+    inner: dict[int | str, list[Place]] = {}
+    for first, *rest in bad:
+        inner.setdefault(first, []).append(tuple(rest))
+    return {
+        name: _mended(value, inner[name]) if name in inner else value
+        for name, value in given.items()
+        if () not in inner.get(name, ())
+    }
+
+
+def _mended(value: object, bad: Iterable[Place]) -> object:
+    return _without(value, bad) if isinstance(value, Mapping) else None

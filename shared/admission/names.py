@@ -1,0 +1,102 @@
+"""Names of samplers, schedules and upscalers: brought to their own spelling, or refused with those most alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from shared.admission.forms import LONGEST
+from shared.errors import FieldError
+from shared.fields import choices
+from shared.nearest import nearest
+from shared.params import RenderParams
+from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, named, schedule_named
+from shared.upscalers import UPSCALERS
+
+
+class _Pass(NamedTuple):
+    """Sampler and schedule of one pass; None for a name that there is not, empty for the first pass's."""
+
+    sampler: str | None
+    schedule: str | None
+
+
+def spelled(params: RenderParams) -> RenderParams:
+    """Return the parameters with names in their own spelling; a name that there is not stays as it was given.
+
+    The schedule of an old combined name ("DPM++ 2M Karras") is taken where none is asked for.
+    """
+    changes = _known(_first(params))
+    hires = params.hires
+    if hires is not None:
+        upscaler = _upscaler(hires.upscaler) or hires.upscaler
+        changes["hires"] = hires.model_copy(update=_known(_second(params)) | {"upscaler": upscaler})
+    return params.model_copy(update=changes)
+
+
+def misnamed(params: RenderParams) -> Iterator[FieldError]:
+    """Yield what is wrong with samplers, schedules and the upscaler."""
+    first, hires = _first(params), params.hires
+    yield from _wrong("", first, _Pass(params.sampler, params.schedule), first)
+    if hires is None:
+        return
+    second = _second(params)
+    in_all = _Pass(_or(second.sampler, first.sampler), _or(second.schedule, first.schedule))
+    if in_all != first:
+        yield from _wrong("hires.", second, _Pass(hires.sampler, hires.schedule), in_all)
+    if _upscaler(hires.upscaler) is None:
+        yield _unknown("hires.upscaler", hires.upscaler, UPSCALERS)
+
+
+def _wrong(group: str, found: _Pass, asked: _Pass, in_all: _Pass) -> Iterator[FieldError]:
+    """Yield what is wrong with the names of one pass, and with `in_all`: what it would be rendered with."""
+    if found.sampler is None:
+        yield _unknown(f"{group}sampler", str(asked.sampler), SAMPLERS)
+    if found.schedule is None:
+        yield _unknown(f"{group}schedule", str(asked.schedule), SCHEDULES)
+    elif in_all.sampler and in_all.schedule and in_all.schedule not in (takes := SAMPLERS[in_all.sampler].schedules):
+        message = f"{in_all.sampler} has no use for the schedule {in_all.schedule}"
+        yield FieldError(f"{group}schedule", message, choices(takes))
+
+
+def _first(params: RenderParams) -> _Pass:
+    return _found(params.sampler, params.schedule)
+
+
+def _second(params: RenderParams) -> _Pass:
+    """Return what the second pass's names mean; each may be empty."""
+    if params.hires is None:
+        return _Pass("", "")
+    sampler, schedule = params.hires.sampler, params.hires.schedule
+    found = _found(sampler, schedule or AUTOMATIC)
+    if not schedule and found.schedule == AUTOMATIC:
+        found = found._replace(schedule="")
+    return found if sampler else found._replace(sampler="")
+
+
+def _found(sampler: str, schedule: str) -> _Pass:
+    """Return what two names mean; the schedule of a combined name stands where none but `automatic` is asked for."""
+    told = named(sampler) if len(sampler) <= LONGEST else None
+    asked = schedule_named(schedule[:LONGEST])
+    of_name = told.schedule if told else None
+    return _Pass(told and told.sampler, of_name if of_name and asked == AUTOMATIC else asked)
+
+
+def _known(found: _Pass) -> dict[str, object]:
+    """Return the names that there are, as changes."""
+    return {name: value for name, value in found._asdict().items() if value is not None}
+
+
+def _or(second: str | None, first: str | None) -> str | None:
+    """Return the second pass's name, or the first one's where it is empty."""
+    return first if second == "" else second
+
+
+def _upscaler(text: str) -> str | None:
+    return {name.casefold(): name for name in UPSCALERS}.get(text.strip().casefold())
+
+
+def _unknown(field: str, text: str, names: Iterable[str]) -> FieldError:
+    known = [*names]
+    message = f"There is no {field.rpartition('.')[2]} {text[:LONGEST]!r}"
+    return FieldError(field, message, choices(nearest(text, known) or known))

@@ -1,0 +1,109 @@
+"""What prompts may say: not more than the text encoder and the card can take, and nothing that is not here yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from shared.admission.forms import LONGEST
+from shared.errors import FieldError
+from shared.fields import accepted, choices
+from shared.nearest import nearest
+from shared.params import Hires, RenderParams
+from shared.prompts.language import MOST_PARTS, read
+from shared.prompts.networks import networks
+from shared.samplers import SAMPLERS
+from shared.settings import Limits
+from shared.styles import Style, merge
+from shared.tokens import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Tokenizer
+
+_SHOWN: Final = 5  # styles that a refusal offers when none is alike
+_NETWORKS: Final = {"lora": "LoRA", "lyco": "LoRA", "hypernet": "hypernetwork"}
+
+
+def unreadable(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
+    """Yield what cannot be rendered of the prompts of parameters whose styles are merged, of each the first thing."""
+    for name, prompt in prompts(params).items():
+        problem = next(_problems(name, prompt, params, limits), None)
+        if problem is not None:
+            yield problem
+
+
+def prompts(params: RenderParams) -> dict[str, str]:
+    """Return the prompts of both passes by dotted field name."""
+    texts = {"prompt": params.prompt, "negative_prompt": params.negative_prompt}
+    if params.hires is None:
+        return texts
+    return texts | {"hires.prompt": params.hires.prompt, "hires.negative_prompt": params.hires.negative_prompt}
+
+
+def styled(params: RenderParams, styles: Mapping[str, Style], limits: Limits) -> RenderParams:
+    """Return the parameters with their styles written into the prompts of both passes; an unknown one says nothing."""
+    known = [styles[name] for name in params.styles if name in styles]
+
+    def merged(prompt: str, texts: Iterable[str]) -> str:
+        for text in texts:
+            if len(prompt) > limits.max_prompt_chars:  # it is refused, and a style may repeat it again and again
+                break
+            prompt = merge(prompt, [text])
+        return prompt
+
+    def both(one: RenderParams | Hires) -> dict[str, str]:
+        prompt = merged(one.prompt, (style.prompt for style in known))
+        return {
+            "prompt": prompt,
+            "negative_prompt": merged(one.negative_prompt, (style.negative_prompt for style in known)),
+        }
+
+    changes: dict[str, object] = {"styles": (), **both(params)}
+    if params.hires is not None:  # an empty one is the first pass's, styles and all
+        own = {name: text for name, text in both(params.hires).items() if getattr(params.hires, name)}
+        changes["hires"] = params.hires.model_copy(update=own)
+    return params.model_copy(update=changes)
+
+
+def unknown_styles(params: RenderParams, styles: Mapping[str, Style]) -> Iterator[FieldError]:
+    """Yield the styles that there are not."""
+    for place, name in enumerate(params.styles):
+        if name not in styles:
+            known = nearest(name, styles) or [*styles][:_SHOWN]
+            offered = choices(known) if known else "none: the farm has no styles"
+            yield FieldError(f"styles.{place}", f"There is no style {name[:LONGEST]!r}", offered)
+
+
+def _problems(name: str, prompt: str, params: RenderParams, limits: Limits) -> Iterator[FieldError]:
+    """Yield why a prompt cannot be rendered, what is cheap to find first."""
+    if len(prompt) > limits.max_prompt_chars:
+        yield FieldError(name, f"is {len(prompt):,} characters long", accepted(name, limits))
+    tags = [f"{_NETWORKS.get(tag.kind.casefold(), tag.kind)} {tag.name[:40]!r}" for tag in networks(prompt)]
+    if tags:  # left out without a word they would be missed in the picture
+        message = f"asks for what is not available yet: {', '.join(tags[:3])}"
+        yield FieldError(name, message, "a prompt without <lora:…> and <hypernet:…> tags")
+    is_negative = name.endswith("negative_prompt")
+    parts = len(read(prompt, is_negative=is_negative))
+    if parts > MOST_PARTS:
+        yield FieldError(name, f"has {parts} parts joined by AND", f"at most {MOST_PARTS} parts")
+    for calls, before in _passes(name, params, limits):
+        length = Tokenizer().measure(prompt, calls, params.emphasis, first_pass_calls=before, is_negative=is_negative)
+        if length.tokens > MAX_TOKENS:
+            yield FieldError(name, f"is {length.tokens:,} tokens long", accepted(name, limits))
+        if length.chunks > MAX_CHUNKS_IN_ALL:
+            message = f"says more than {MAX_CHUNKS_IN_ALL} chunks of 75 tokens on its way"
+            yield FieldError(name, message, f"at most {MAX_CHUNKS_IN_ALL}, in all that AND and editing make of it")
+
+
+def _passes(name: str, params: RenderParams, limits: Limits) -> Iterator[tuple[int, int | None]]:
+    """Yield the model calls of each pass that reads a prompt, as editing counts, and those of the pass before it."""
+    first = _calls(params.sampler, params.steps, limits)
+    group, _, field = name.rpartition(".")
+    if not group:
+        yield first, None
+    hires = params.hires
+    if hires is not None and (group or not getattr(hires, field)):  # an empty one is the first pass's
+        yield _calls(hires.sampler or params.sampler, hires.steps or params.steps, limits), first
+
+
+def _calls(sampler: str, steps: int, limits: Limits) -> int:
+    """Return the model calls of a pass in editing's count, in numbers that the farm would accept."""
+    order = SAMPLERS[sampler].order if sampler in SAMPLERS else 1
+    return min(steps, limits.max_steps) * order

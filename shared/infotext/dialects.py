@@ -1,0 +1,131 @@
+"""What other programs write in another way than the farm: said in its way where it can do the same, else noted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from shared.prompts.networks import networks, without
+from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, named, schedule_named
+from shared.upscalers import UPSCALERS
+
+Values = dict[str, str]
+
+_HASH: Final = re.compile(r"[0-9a-f]{10}")
+_SAME: Final = re.compile(r"Use same (sampler|scheduler|checkpoint)", re.IGNORECASE)
+_LONGEST_NAME: Final = 80
+_STAND_IN: Final = "Lanczos"  # for an upscaler that is a network of its own
+
+_ANY: Final = frozenset({"*"})
+_HARMLESS: Final = {
+    "Version": _ANY,
+    "User": _ANY,
+    "Lora hashes": _ANY,  # the tags in the prompt name them
+    "Hashes": _ANY,
+    "Init image hash": _ANY,
+    "Pad conds": _ANY,  # rows of unequal length share calls without a loss
+    "Cache FP16 weight for LoRA": _ANY,
+    "FP8 weight": frozenset({"Disable"}),
+    "Face restoration": frozenset({"None"}),
+    "VAE Encoder": frozenset({"Full"}),
+    "VAE Decoder": frozenset({"Full"}),
+    "Mask rounding": frozenset({"True"}),
+    "Token merging ratio": frozenset({"0", "0.0"}),
+    "Token merging ratio hr": frozenset({"0", "0.0"}),
+    "SGM noise multiplier": frozenset({"False"}),
+    "Old prompt editing timelines": frozenset({"False"}),
+    "Downcast alphas_cumprod": frozenset({"False"}),
+}
+"""Values that change no picture, or none here: any of a name's (_ANY), or these."""
+
+
+def translate(values: Values) -> list[str]:
+    """Bring `values` into the farm's way of saying the same; return notes of what it cannot do."""
+    return [note for change in _CHANGES for note in change(values)]
+
+
+def is_harmless(name: str, value: str) -> bool:
+    """True for a value that has no key here, and needs none."""
+    harmless = _HARMLESS.get(name, frozenset())
+    return harmless is _ANY or value in harmless
+
+
+def without_networks(prompt: str) -> tuple[str, list[str]]:
+    """Return a prompt without its tags for networks (LoRA, hypernetwork), and notes of those."""
+    tags = [f"{tag.kind} {tag.name}"[:_LONGEST_NAME] for tag in networks(prompt)]
+    return without(prompt), [f"{tag}: the farm has no such networks yet" for tag in tags]
+
+
+def _titles(values: Values) -> list[str]:
+    """Join names with their hashes: `name [short hash]` is what a checkpoint and a VAE are asked for by."""
+    notes = []
+    for name in ("Model", "VAE"):
+        known, short_hash = values.get(name, ""), values.pop(f"{name} hash", "")
+        if short_hash and not _HASH.fullmatch(short_hash):
+            notes.append(f"{name} hash: {short_hash[:_LONGEST_NAME]}: not the first ten digits of a SHA-256")
+        elif short_hash and known != "None":
+            values[name] = f"{known} [{short_hash}]" if known else short_hash
+    return notes
+
+
+def _same(values: Values) -> list[str]:
+    """Drop what says of the hires pass that it is as the first: the farm says nothing there."""
+    for name in [name for name, value in values.items() if name.startswith("Hires") and _SAME.fullmatch(value)]:
+        del values[name]
+    return []
+
+
+def _samplers(values: Values) -> list[str]:
+    """Translate the names of both passes' samplers and schedules; the second pass has the first one's sampler."""
+    notes = _sampler(values, "Sampler", "Schedule type", values.get("Sampler", ""))
+    second, schedule = values.get("Hires sampler", ""), values.get("Schedule type", "")
+    if (known := named(second)) and schedule and schedule_named(schedule) not in SAMPLERS[known.sampler].schedules:
+        values.setdefault("Hires schedule type", schedule)  # elsewhere the first one's, which the second overlooks
+    second = second or values.get("Sampler", "")
+    return [*notes, *_sampler(values, "Hires sampler", "Hires schedule type", second)]
+
+
+def _sampler(values: Values, name: str, schedule_name: str, text: str) -> list[str]:
+    """Take apart names such as "DPM++ 2M Karras", and leave to the sampler what its schedule cannot be."""
+    known = named(text) if len(text) <= _LONGEST_NAME else None
+    if known is None:
+        values.pop(schedule_name, None)
+        return [f"{name}: {values.pop(name)[:_LONGEST_NAME]}: there is no such sampler here"] if name in values else []
+    sampler, schedule = known
+    if name in values:
+        values[name] = sampler
+    if schedule:
+        values.setdefault(schedule_name, SCHEDULES[schedule])
+    return _schedule(values, schedule_name, sampler)
+
+
+def _schedule(values: Values, name: str, sampler: str) -> list[str]:
+    text = values.get(name)
+    if text is None:
+        return []
+    schedule = schedule_named(text)
+    if schedule in SAMPLERS[sampler].schedules:
+        values[name] = SCHEDULES[schedule]
+        return []
+    values[name] = SCHEDULES[AUTOMATIC]
+    return [f"{name}: {text[:_LONGEST_NAME]}: {sampler} takes its own schedule instead"]
+
+
+def _noise(values: Values) -> list[str]:
+    """Take the imitation of a card's noise where a card's own was used: the same in pictures of usual size."""
+    if values.get("RNG", "GPU") != "GPU":
+        return []
+    values["RNG"] = "NV"
+    return ["RNG: GPU: the noise came from a graphics card; the farm imitates it (NV), which large pictures may show"]
+
+
+def _upscaler(values: Values) -> list[str]:
+    text = values.get("Hires upscaler")
+    if text is None or text in UPSCALERS:
+        return []
+    values["Hires upscaler"] = _STAND_IN
+    return [f"Hires upscaler: {text[:_LONGEST_NAME]}: not available; {_STAND_IN} takes its place"]
+
+
+_CHANGES: Final[tuple[Callable[[Values], list[str]], ...]] = (_same, _titles, _samplers, _noise, _upscaler)

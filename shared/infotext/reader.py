@@ -1,0 +1,110 @@
+"""Reads the `parameters` text of a picture, of the farm or of another program, as far as the farm can do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from pydantic import ValidationError
+
+from shared.infotext import dialects, places
+from shared.infotext.grammar import Parts, taken_apart
+from shared.infotext.keys import KEYS, NEGATIVE_PROMPT, PROMPT, Key
+from shared.params import RenderParams
+
+_LONGEST: Final = 80  # characters of a value that a note repeats
+_MOST_NOTES: Final = 50
+_SIGNS: Final = {
+    "hires": ("Hires upscaler", "Hires upscale", "Hires resize"),
+    "refiner": ("Refiner",),
+    "img2img": ("Init picture",),
+    "img2img.mask": ("Mask picture",),
+}
+"""Values of which any shows that a picture has an optional part."""
+
+
+class Read(NamedTuple):
+    """What a text says: fields of `RenderParams`, nested, fit to be submitted; and what of it is left out, and why."""
+
+    params: dict[str, Any]
+    left_out: tuple[str, ...]
+
+
+def read(text: str) -> Read:
+    """Return what a text says. Never raises, whatever it holds: what cannot be understood is left out."""
+    parts = taken_apart(_storable(text))
+    params, notes = _prompts(parts)
+    if parts.values:
+        values = {name: value for name, value in parts.values.items() if name not in {PROMPT, NEGATIVE_PROMPT}}
+        notes += dialects.translate(values)
+        notes += _take(values, params)
+        notes += _leave_out_bad(params)
+    return Read(params, _shortened(list(dict.fromkeys(notes))))
+
+
+def _storable(text: str) -> str:
+    """Return a text without what no text of the farm may hold: NULs, and halves of characters."""
+    return text.replace("\x00", "").encode(errors="ignore").decode()
+
+
+def _prompts(parts: Parts) -> tuple[dict[str, Any], list[str]]:
+    """Return both prompts as parameters, without tags for networks that the farm has not, and notes of those."""
+    said = {"prompt": (PROMPT, parts.prompt), "negative_prompt": (NEGATIVE_PROMPT, parts.negative_prompt)}
+    plain = {field: dialects.without_networks(parts.values.get(name, text)) for field, (name, text) in said.items()}
+    prompts = {field: prompt for field, (prompt, _) in plain.items() if prompt}
+    return prompts, [note for _, notes in plain.values() for note in notes]
+
+
+def _take(values: Mapping[str, str], params: dict[str, Any]) -> Iterator[str]:
+    """Put into `params` what has a key; yield notes of what has none, or nothing can be made of."""
+    groups = {group for group, signs in _SIGNS.items() if any(sign in values for sign in signs)}
+    homeless = []
+    for name, value in values.items():
+        keys = [key for key in KEYS if key.name == name]
+        fit = [key for key in keys if key.group in groups or key.group not in _SIGNS]
+        if fit:
+            yield from _put(fit[0], value, params)
+        elif keys:
+            homeless.append(_note(name, value))
+        elif not dialects.is_harmless(name, value):
+            yield _note(name, value)
+    if homeless:
+        yield f"{', '.join(homeless)}: what it belongs to is not in the file, such as the picture that was painted over"
+
+
+def _put(key: Key, text: str, params: dict[str, Any]) -> Iterator[str]:
+    try:
+        values = key.form.read(text)
+    except ValueError:
+        yield f"{_note(key.name, text)} cannot be understood"
+        return
+    for path, value in zip(key.paths, values, strict=True):
+        places.put(params, path.split("."), value)
+
+
+def _leave_out_bad(params: dict[str, Any]) -> Iterator[str]:
+    """Take out of `params` what cannot be accepted, until the rest can; yield notes of it."""
+    while problems := _problems(params):
+        removed = [(place, message) for place, message in problems if place and places.remove(params, place)]
+        yield from (f"{'.'.join(place)}: {message}" for place, message in removed)
+        if not removed:  # it is not a field that is wrong: nothing further can be taken out
+            break
+
+
+def _problems(params: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
+    """Return the places of fields that cannot be accepted, and what is wrong with each."""
+    try:
+        RenderParams.model_validate(params)
+    except ValidationError as error:
+        return [(tuple(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+    return []
+
+
+def _shortened(notes: Sequence[str]) -> tuple[str, ...]:
+    """Return so many notes as anybody reads."""
+    further = (f"and {len(notes) - _MOST_NOTES} more",) if len(notes) > _MOST_NOTES else ()
+    return (*notes[:_MOST_NOTES], *further)
+
+
+def _note(name: str, value: str) -> str:
+    return f"{name[:_LONGEST]}: {value[:_LONGEST]}"

@@ -1,0 +1,49 @@
+"""Writes the `parameters` text of a picture: the form in which the Stable Diffusion ecosystem says what made it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.infotext.grammar import Parts, joined, taken_apart
+from shared.infotext.keys import KEYS, NEGATIVE_PROMPT, PROMPT
+from shared.params import RenderParams
+from shared.samplers import AUTOMATIC, SAMPLERS
+
+_PLAIN: Final = "uniform"  # the model's own schedule: readers know it as Automatic
+
+
+def text(params: RenderParams, *, version: str) -> str:
+    """Return the text for one image's parameters, resolved: reading it gives them back.
+
+    But for `automatic` schedules: the text names the one that was used.
+    """
+    shown = _with_schedules(params)
+    values = {key.name: value for key in KEYS if (value := key.written(shown)) is not None}
+    parts = Parts(params.prompt, params.negative_prompt, values)
+    return joined(parts._replace(values=values | _misread(parts) | {"Version": f"stepfarm {version}"}))
+
+
+def _misread(parts: Parts) -> dict[str, str]:
+    """Return the prompts that would not be read from the text as they are, to be said again as values."""
+    read = taken_apart(joined(parts))
+    said = {PROMPT: parts.prompt, NEGATIVE_PROMPT: parts.negative_prompt}
+    lost = {PROMPT: read.prompt != parts.prompt, NEGATIVE_PROMPT: read.negative_prompt != parts.negative_prompt}
+    return {name: prompt for name, prompt in said.items() if lost[name]}
+
+
+def _with_schedules(params: RenderParams) -> RenderParams:
+    """Return the parameters with the schedules that `automatic` stood for."""
+    first = _used(params.sampler, params.schedule)
+    changes: dict[str, object] = {"schedule": first}
+    if hires := params.hires:
+        second = _used(hires.sampler or params.sampler, hires.schedule or params.schedule)
+        is_said = hires.schedule or second != first  # `automatic` may be another one for the second sampler
+        changes["hires"] = hires.model_copy(update={"schedule": second if is_said else ""})
+    return params.model_copy(update=changes)
+
+
+def _used(sampler: str, schedule: str) -> str:
+    """Return the schedule that was used; `automatic` where that is what the sampler takes of itself."""
+    facts = SAMPLERS[sampler]
+    used = facts.automatic if schedule == AUTOMATIC else schedule
+    return schedule if used == _PLAIN or used not in facts.schedules else used

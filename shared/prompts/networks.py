@@ -1,0 +1,47 @@
+"""Tags that ask for a further network: `<lora:name:0.8>`, `<hypernet:name>`."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+_TAG: Final = re.compile(r"<(\w+):([^>]+)>")
+
+
+class Network(NamedTuple):
+    """A network that a prompt names: `<lora:ink:0.8:unet=0.5>` is of the kind lora and has the name ink."""
+
+    kind: str
+    arguments: tuple[str, ...]  # the name, then what has none: "0.8"
+    options: tuple[tuple[str, str], ...]  # ("unet", "0.5")
+
+    @property
+    def name(self) -> str:
+        return self.arguments[0] if self.arguments else ""
+
+
+def networks(prompt: str) -> tuple[Network, ...]:
+    """Return the networks that `prompt` names, in its order."""
+    return tuple(_network(*tag.groups()) for tag in _TAG.finditer(prompt, 0, _end(prompt)))
+
+
+def without(prompt: str) -> str:
+    """Return `prompt` without its tags; blanks around them stay."""
+    end = _end(prompt)
+    return _TAG.sub("", prompt[:end]) + prompt[end:]
+
+
+def _end(prompt: str) -> int:
+    """Return where the last tag could end: behind it every `<` would be looked for its end in vain."""
+    return prompt.rfind(">") + 1
+
+
+def _network(kind: str, inside: str) -> Network:
+    arguments, options = [], []
+    for given in inside.split(":"):
+        name, *values = given.split("=")
+        if len(values) == 1:
+            options.append((name, values[0]))
+        else:
+            arguments.append(given)
+    return Network(kind, tuple(arguments), tuple(options))

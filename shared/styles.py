@@ -1,0 +1,111 @@
+"""Styles: named texts that join people's prompts, kept in a CSV file as other front ends keep theirs.
+
+Columns `name`, `prompt`, `negative_prompt`; old files have `name`, `text`. A row whose name begins with # is a remark.
+Where the file is not there yet, styles that come with the farm stand in for it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from shared.errors import Conflict, NotFound, Unavailable
+from shared.nearest import nearest
+
+PLACE: Final = "{prompt}"  # where a style's text takes the prompt in; without it the text follows
+_SHIPPED: Final = Path(__file__).with_suffix(".csv")
+_COLUMNS: Final = ("name", "prompt", "negative_prompt")
+_REMARK: Final = "#"
+
+
+class Style(NamedTuple):
+    """One style."""
+
+    name: str
+    prompt: str = ""
+    negative_prompt: str = ""
+
+
+def load(path: Path) -> Mapping[str, Style]:
+    """Return the styles of a file by their names, in its order. Raises Unavailable where it cannot be read."""
+    return {style.name: style for style in _rows(path) if style.name and not style.name.startswith(_REMARK)}
+
+
+def add(path: Path, style: Style, *, replace: bool = False) -> None:
+    """Add a style to a file, or with `replace` put it in the place of the one of its name.
+
+    Raises Conflict where there is one already, Unavailable.
+    """
+    rows = _rows(path)
+    places = [place for place, row in enumerate(rows) if row.name == style.name]
+    if places and not replace:
+        raise Conflict(f"There is a style {style.name!r} already: take another name, or replace it.")
+    kept = [row for row in rows if row.name != style.name]
+    kept.insert(places[0] if places else len(kept), style)
+    _save(path, kept)
+
+
+def remove(path: Path, name: str) -> None:
+    """Remove a style from a file. Raises NotFound, Unavailable."""
+    find(load(path), name)
+    _save(path, [row for row in _rows(path) if row.name != name])
+
+
+def find(styles: Mapping[str, Style], name: str) -> Style:
+    """Return the style of a name. Raises NotFound that names those nearest to it."""
+    if name in styles:
+        return styles[name]
+    meant = nearest(name, styles)
+    raise NotFound(f"There is no style {name!r}." + (f" Did you mean {' or '.join(meant)}?" if meant else ""))
+
+
+def merge(prompt: str, texts: Iterable[str]) -> str:
+    """Return a prompt with the texts of styles, in their order: around it where they say {prompt}, else after it."""
+    for text in texts:
+        if PLACE in text:
+            prompt = text.replace(PLACE, _closed(prompt))
+        elif text.strip():
+            prompt = ", ".join(part for part in (_closed(prompt.strip()), text.strip()) if part)
+        else:
+            prompt = prompt.strip()
+    return prompt
+
+
+def _closed(prompt: str) -> str:
+    """Return a prompt that ends its last line where that ends in a remark, which would take in what follows."""
+    return f"{prompt}\n" if _REMARK in prompt.rpartition("\n")[2] else prompt
+
+
+def _rows(path: Path) -> list[Style]:
+    """Every row of a file, remarks too."""
+    try:
+        text = (path if path.exists() else _SHIPPED).read_bytes().decode("utf-8-sig")
+        rows = [
+            Style(row["name"] or "", row.get("prompt") or row.get("text") or "", row.get("negative_prompt") or "")
+            for row in csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+        ]
+    except KeyError:
+        raise Unavailable(f"The styles in {path} cannot be read: the first line names no column `name`.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise Unavailable(f"The styles in {path} cannot be read: {error}.") from error
+    return rows
+
+
+def _save(path: Path, rows: Iterable[Style]) -> None:
+    """Write the file anew, whole or not at all; what it was stays beside it as .bak."""
+    written = io.StringIO(newline="")
+    table = csv.writer(written)
+    table.writerow(_COLUMNS)
+    table.writerows(rows)
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(written.getvalue(), "utf-8", newline="")
+        if path.exists():
+            path.with_name(f"{path.name}.bak").write_bytes(path.read_bytes())
+        fresh.replace(path)
+    except OSError as error:
+        raise Unavailable(f"The styles in {path} cannot be written: {error}.") from error

@@ -1,0 +1,103 @@
+"""A real browser at a real farm whose worker paints plain pictures; all tests of the pages share them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import func, select
+
+from shared import addresses, database
+from shared.tables import ModelFile
+from tests.e2e import browsers
+from tests.servers import clean_environment, fresh_database
+from tests.waiting import until
+from tests.workers import ready, started
+
+KEY = "ann-long-secret"
+STYLES = """name,prompt,negative_prompt
+Oil,"{prompt}, oil on canvas",photo
+Night,moonlight,
+"""
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    executable = browsers.find_chromium()
+    if executable is None:
+        message = f"no Chromium on PATH nor in FARM_TEST_BROWSER: {browsers.INSTALL}"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    expect.set_options(timeout=browsers.WITHIN)
+    with browsers.opened(executable) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="package")
+def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a farm with one key, one checkpoint and one ready worker; the tests share it."""
+    folder = tmp_path_factory.mktemp("farm")
+    (folder / "models").mkdir()
+    (folder / "models" / "broken.safetensors").touch()  # a scan that finds nothing at all changes nothing
+    (folder / "styles.csv").write_text(STYLES)
+    with fresh_database(home) as url:
+        environ = clean_environment() | {
+            "FARM_HOME": str(folder),
+            "FARM_MODELS": str(folder / "models"),
+            "FARM_DATABASE_URL": url.replace("+psycopg", "", 1),
+            "FARM_REDIS_URL": addresses.redis_url(home),
+            "FARM_PORT": "0",
+            "FARM_STYLES": str(folder / "styles.csv"),
+            "FARM_API_KEYS": f"ann:{KEY}",
+            "FARM_RESCAN_SECONDS": "3600",
+        }
+        with browsers.served(environ) as address, started(environ, "--card", "cpu:0"):
+            _await_worker(url)
+            yield address
+
+
+def _await_worker(url: str) -> None:
+    """Wait for a worker that has scanned the models folder, then give it a checkpoint: its card needs no file."""
+    engine = database.connect(url)
+    sessions = database.sessions(engine)
+    _catalogue(sessions, "gone")
+    until(lambda: ready(sessions) and not _usable(sessions), 120, "a ready worker that has scanned its models")
+    _catalogue(sessions, "demo")
+    engine.dispose()
+
+
+def _catalogue(sessions: database.Sessions, name: str) -> None:
+    known = {"kind": "checkpoint", "architecture": "sd1", "native_size": 64, "size": 1, "mtime_ns": 1, "usable": True}
+    with sessions.begin() as session:
+        session.add(ModelFile(path=f"{name}.safetensors", name=name, sha256=name.encode().hex().zfill(64), **known))
+
+
+def _usable(sessions: database.Sessions) -> int:
+    with sessions() as session:
+        return session.scalar(select(func.count()).select_from(ModelFile).where(ModelFile.usable))
+
+
+@pytest.fixture
+def visit(chromium: Browser, farm: str) -> Iterator[Callable[..., Page]]:
+    """Opens a page of the farm signed in, in a browser of its own; any complaint in its console fails the test."""
+    contexts, complaints = [], []
+
+    def open_page(path: str = "/", **options: object) -> Page:
+        contexts.append(chromium.new_context(base_url=farm, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(browsers.WITHIN)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.goto(path)
+        page.get_by_label("Key").fill(KEY)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page).to_have_url(f"{farm}{path}")
+        page.wait_for_load_state()  # its scripts run
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [one for one in complaints if not one.startswith("Failed to load resource")] == []

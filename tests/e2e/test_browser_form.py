@@ -1,0 +1,220 @@
+"""What scripts add to the form, in a real browser: counts, choices that fit, pictures, masks, files that fill it in."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from io import BytesIO
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from playwright.sync_api import Locator, Page, expect
+
+from tests.e2e.browsers import fill
+
+pytestmark = pytest.mark.browser
+OTHERS = (
+    "a castle\nNegative prompt: fog\nSteps: 12, Sampler: Euler, Schedule type: Karras, CFG scale: 5.5, Seed: 42, "
+    "Size: 64x128, Clip skip: 2, Hires upscale: 2, Hires upscaler: Latent, Token merging ratio: 0.5"
+)
+JOB = re.compile(r"/jobs/\d+$")
+
+
+def png(colour: str = "teal", size: tuple[int, int] = (96, 64), text: str = "") -> bytes:
+    info, data = PngInfo(), BytesIO()
+    if text:
+        info.add_text("parameters", text)
+    Image.new("RGB", size, colour).save(data, "PNG", pnginfo=info)
+    return data.getvalue()
+
+
+def file(data: bytes) -> dict[str, object]:
+    return {"name": "picture.png", "mimeType": "image/png", "buffer": data}
+
+
+def unfold(page: Page, title: str) -> Locator:
+    """Open a folding group and return it."""
+    group = page.locator("details.group").filter(has_text=title)
+    group.locator("summary").click()
+    return group
+
+
+def drop(page: Page, target: str, data: bytes) -> None:
+    """Drag a picture's file over the page, and let it fall on `target`."""
+    files = page.evaluate_handle(
+        """(text) => {
+          const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+          const files = new DataTransfer();
+          files.items.add(new File([bytes], "castle.png", { type: "image/png" }));
+          return files;
+        }""",
+        base64.b64encode(data).decode(),
+    )
+    page.locator("body").dispatch_event("dragenter", {"dataTransfer": files})
+    expect(page.locator('[data-shows="veil"]')).to_be_visible()
+    page.locator(target).dispatch_event("drop", {"dataTransfer": files})
+
+
+def submit(page: Page) -> dict[str, object]:
+    """Press Render and return the job's parameters."""
+    page.get_by_role("button", name="Render").click()
+    expect(page).to_have_url(JOB)
+    return json.loads(page.request.get(f"/api/v1{page.url[page.url.index('/jobs') :]}").text())["params"]
+
+
+def start_from(page: Page, data: bytes) -> None:
+    """Choose a picture to start from, and wait until the farm has it."""
+    unfold(page, "img2img")
+    page.get_by_label("Source picture").set_input_files(file(data))
+    expect(page.get_by_alt_text("The source picture")).to_have_js_property("naturalWidth", 96)
+
+
+def scribble(page: Page) -> None:
+    """Draw a stroke over the left half of the picture."""
+    box = page.get_by_label("Mask over the picture").bounding_box()
+    x, y = box["x"], box["y"] + box["height"] / 2
+    page.mouse.move(x + box["width"] * 0.1, y)
+    page.mouse.down()
+    page.mouse.move(x + box["width"] * 0.4, y, steps=5)
+    page.mouse.up()
+
+
+def test_tokens_are_counted_while_one_writes(visit):
+    page = visit()
+    counted = page.locator('[data-counts="prompt"]')
+    expect(counted).to_be_hidden()
+    page.get_by_label("Prompt", exact=True).press_sequentially("a red boat")
+    expect(counted).to_have_text("3 / 75")
+    page.get_by_label("Negative prompt", exact=True).fill("word " * 80)
+    expect(page.locator('[data-counts="negative_prompt"]')).to_have_text("80 / 150")
+
+
+def test_sampler_narrows_schedules_and_quiets_options_that_it_has_no_use_for(visit):
+    page = visit()
+    unfold(page, "Sampling options")
+    churn = page.locator(".field").filter(has=page.get_by_label("Churn", exact=True))
+    sampler = page.get_by_label("Sampler", exact=True)
+    sampler.select_option("Euler")
+    expect(churn).not_to_have_class(re.compile("is-useless"))
+    page.get_by_label("Schedule", exact=True).select_option("karras")
+    sampler.select_option("DDIM")
+    expect(page.locator("#schedule option[value=karras]")).to_be_disabled()
+    expect(page.get_by_label("Schedule", exact=True)).to_have_value("automatic")
+    expect(churn).to_have_class(re.compile("is-useless"))
+
+
+def test_folded_group_tells_what_was_set(visit):
+    page = visit()
+    group = unfold(page, "Noise & variation")
+    page.get_by_label("Variation strength").fill("0.4")
+    group.locator("summary").click()
+    expect(group.locator("summary")).to_contain_text("Variation strength 0.4")
+
+
+def test_styles_are_ticked(visit):
+    page = visit()
+    fill(page, "a castle")
+    page.get_by_label("Oil").check()
+    assert submit(page)["prompt"] == "a castle, oil on canvas"
+
+
+def test_mask_is_drawn_over_the_picture_and_goes_up_with_the_job(visit):
+    page = visit()
+    start_from(page, png())
+    page.get_by_role("button", name="Draw a mask").click()
+    undo = page.get_by_role("button", name="Undo")
+    expect(undo).to_be_disabled()
+    scribble(page)
+    undo.click()
+    expect(page.get_by_label("Paint anew only")).not_to_be_checked()
+    page.get_by_role("button", name="Redo").click()
+    expect(page.get_by_label("Paint anew only")).to_be_checked()
+    page.get_by_label("Inpaint area").select_option("only masked")
+    fill(page, "a boat")
+    img2img = submit(page)["img2img"]
+    assert img2img["mask"]["area"] == "only masked"
+    mask = Image.open(BytesIO(page.request.get(f"/api/v1/uploads/{img2img['mask']['picture']}").body())).convert("L")
+    assert mask.size == (96, 64)
+    assert mask.getpixel((24, 32)) == 255
+    assert mask.getpixel((80, 32)) == 0
+    expect(page.get_by_alt_text("The mask")).to_have_js_property("naturalWidth", 96)
+
+
+def test_mask_is_drawn_with_keys_and_kept_for_again(visit):
+    page = visit()
+    start_from(page, png())
+    page.get_by_role("button", name="Draw a mask").click()
+    canvas = page.get_by_label("Mask over the picture")
+    expect(canvas).to_be_focused()
+    for key in ("ArrowUp", "[", "Space", "i"):
+        page.keyboard.press(key)
+    expect(page.get_by_label("Paint anew only")).to_be_checked()
+    fill(page, "a boat")
+    first = submit(page)["img2img"]
+    page.get_by_role("link", name="Again with these parameters").click()
+    expect(canvas).to_be_visible()
+    assert submit(page)["img2img"] == first
+
+
+def test_picture_that_is_not_one_is_told_at_once(visit):
+    page = visit()
+    unfold(page, "img2img")
+    page.get_by_label("Source picture").set_input_files(file(b"<svg onload=alert(1)>"))
+    expect(page.locator('[data-shows="sending"]')).to_contain_text("not taken")
+    fill(page, "a castle")
+    assert submit(page)["img2img"] is None
+
+
+def test_dropped_picture_fills_the_form_and_tells_what_cannot_be_honoured(visit):
+    page = visit()
+    drop(page, "#prompt", png(text=OTHERS))
+    expect(page.get_by_text("Filled in from castle.png")).to_be_visible()
+    expect(page.get_by_text("Token merging ratio")).to_be_visible()
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a castle")
+    for label, value in {
+        "Steps": "12",
+        "Sampler": "Euler",
+        "Schedule": "karras",
+        "Seed": "42",
+        "Clip skip": "2",
+    }.items():
+        expect(page.get_by_label(label, exact=True)).to_have_value(value)
+    expect(page.get_by_label("Render a second pass")).to_be_checked()
+
+
+def test_dropped_picture_becomes_the_one_to_start_from(visit):
+    page = visit()
+    drop(page, '[data-drops="source"]', png())
+    expect(page.get_by_label("Start from this picture")).to_be_checked()
+    fill(page, "a boat")
+    assert submit(page)["img2img"]["denoising"] == 0.75
+
+
+def test_finished_picture_is_looked_at_and_sent_on_to_be_inpainted(visit):
+    page = visit()
+    fill(page, "plain", Images="2", Seed="7")
+    submit(page)
+    first = page.get_by_role("article", name="Image 0")
+    first.get_by_role("link", name="plain").click()
+    viewer = page.get_by_role("dialog")
+    expect(viewer).to_contain_text("1 of 2 · seed 7")
+    page.keyboard.press("ArrowRight")
+    expect(viewer).to_contain_text("2 of 2 · seed 8")
+    page.keyboard.press("Escape")
+    first.get_by_role("button", name="Inpaint").click()
+    expect(page.get_by_label("Mask over the picture")).to_be_visible()
+    scribble(page)
+    assert submit(page)["img2img"]["mask"]["content"] == "original"
+
+
+def test_second_pass_is_asked_for_without_scripts(visit):
+    page = visit(java_script_enabled=False)
+    fill(page, "a castle")
+    unfold(page, "Hires")
+    page.get_by_label("Render a second pass").check()
+    page.get_by_label("Scale", exact=True).fill("1.5")
+    unfold(page, "img2img")
+    expect(page.get_by_role("button", name="Draw a mask")).to_be_hidden()
+    assert submit(page)["hires"]["scale"] == 1.5

@@ -1,0 +1,312 @@
+"""The whole form without scripts: every field through the door and back, pictures as files, refusals in place."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from werkzeug.datastructures import MultiDict
+
+from api.pages import layout
+from api.pages.fields import FIELDS
+from shared.database import transact
+from shared.queue import moves
+from shared.settings import Limits
+from shared.storage import key
+from tests.conftest import CheckpointFactory
+from tests.integration.browsing import look, page, send
+from tests.integration.queueing import Farmhand
+
+SET = {
+    "prompt": "a lake (at dawn:1.2)",
+    "negative_prompt": "people",
+    "emphasis": "No norm",
+    "clip_skip": "2",
+    "width": "128",
+    "height": "64",
+    "sampler": "Heun",
+    "schedule": "karras",
+    "steps": "9",
+    "cfg_scale": "6.5",
+    "seed": "7",
+    "count": "2",
+    "exact": "on",
+    "tiling": "x",
+    "film": "on",
+    "format": "webp",
+    "sampling.s_churn": "3.5",
+    "sampling.rho": "5",
+    "sampling.discard_next_to_last_sigma": "no",
+    "guidance.rescale": "0.7",
+    "noise.source": "NV",
+    "noise.variation_seed": "8",
+    "noise.variation_strength": "0.25",
+    "hires": "on",
+    "hires.scale": "1.5",
+    "hires.denoising": "0.4",
+    "hires.upscaler": "Lanczos",
+    "hires.sampler": "Euler",
+    "hires.prompt": "closer",
+}
+
+
+@pytest.fixture(autouse=True)
+def _checkpoint(checkpoint_factory: CheckpointFactory) -> None:
+    checkpoint_factory("demo", native_size=64)
+    checkpoint_factory("other", native_size=64)
+
+
+def file(colour: str = "red", text: str = "") -> tuple[BytesIO, str]:
+    """Return a picture, with `text` for its parameters, as a file input sends it."""
+    data, info = BytesIO(), PngInfo()
+    if text:
+        info.add_text("parameters", text)
+    Image.new("RGB", (64, 48), colour).save(data, "PNG", pnginfo=info)
+    data.seek(0)
+    return data, "picture.png"
+
+
+def submitted(client, **fields: object) -> str:
+    answer = send(client, "/jobs", **fields)
+    assert answer.status_code == 303, page(answer).text
+    return answer.location.rpartition("/")[2]
+
+
+def params(client, job: str) -> dict[str, object]:
+    return client.get(f"/api/v1/jobs/{job}").get_json()["params"]
+
+
+def shown(form) -> MultiDict[str, str]:
+    """Return what a browser would send of the form as it is."""
+    values = {one.attributes["name"]: one.attributes.get("value") for one in form.all("input") if _is_sent(one)}
+    return MultiDict(values)
+
+
+def _is_sent(one) -> bool:
+    name, kind = one.attributes.get("name"), one.attributes.get("type")
+    return bool(name) and kind != "file" and (kind != "checkbox" or "checked" in one.attributes)
+
+
+def test_every_group_reaches_the_job_and_fills_the_form_again(client):
+    job = submitted(client, **SET)
+    stored = params(client, job)
+    assert stored["sampling"]["s_churn"] == 3.5
+    assert stored["sampling"]["discard_next_to_last_sigma"] is False
+    assert stored["noise"] | {"source": "NV", "variation_seed": 8, "variation_strength": 0.25} == stored["noise"]
+    assert stored["hires"] | {"scale": 1.5, "upscaler": "Lanczos", "prompt": "closer"} == stored["hires"]
+    assert (stored["tiling"], stored["film"], stored["format"], stored["clip_skip"]) == ("x", True, "webp", 2)
+    form = look(client, f"/?from={job}")
+    typed = shown(form)
+    for name in ("sampling.s_churn", "sampling.rho", "noise.variation_seed", "hires.scale", "guidance.rescale"):
+        assert typed[name] == SET[name]
+    chosen = {one.attributes["value"] for one in form.all("option", selected=None)}
+    assert {"No norm", "x", "webp", "NV", "Lanczos", "no", "Euler", "karras"} <= chosen
+    opened = {one.attributes["id"] for one in form.all("details", open=None)}
+    assert opened == {"group-hires", "group-sampling", "group-guidance", "group-noise", "group-output"}
+
+
+def test_refusal_of_a_nested_field_stands_beside_its_input_in_an_open_group(client):
+    wrong = {"hires": "on", "hires.scale": "wide", "sampling.s_noise": "-1", "noise.variation_strength": "7"}
+    answer = send(client, "/jobs", **wrong)
+    assert answer.status_code == 422
+    form = page(answer)
+    fields = set(wrong) - {"hires"}
+    assert {one.attributes["id"] for one in form.all("p", **{"class": "error"})} == {f"{name}-error" for name in fields}
+    assert {one.attributes["href"] for one in form.all("a") if one.attributes["href"].startswith("#")} >= {
+        f"#{name}" for name in fields
+    }
+    for name in fields:
+        (box,) = form.all("input", name=name)
+        assert box.attributes["value"] == wrong[name]
+        assert f"{name}-error" in box.attributes["aria-describedby"]
+    opened = {one.attributes["id"] for one in form.all("details", open=None)}
+    assert opened == {"group-hires", "group-sampling", "group-noise"}
+    assert "Hires: Scale" in form.text
+
+
+def test_folded_group_tells_what_is_set_in_it(client):
+    form = look(client, f"/?from={submitted(client, film='on', format='jpeg')}")
+    assert "Format JPEG · Film" in form.text
+
+
+def test_what_hangs_on_an_unticked_box_is_left_out(client):
+    stored = params(client, submitted(client, prompt="a", **{"hires.scale": "3", "img2img.denoising": "0.2"}))
+    assert stored["hires"] is None
+    assert stored["img2img"] is None
+
+
+def test_source_and_mask_come_as_files(client):
+    job = submitted(
+        client,
+        prompt="a red boat",
+        **{"img2img.denoising": "0.5", "img2img.mask.content": "fill", "img2img.mask.invert": "on"},
+        **{"img2img.file": file(), "img2img.mask.file": file("white")},
+    )
+    img2img = params(client, job)["img2img"]
+    assert img2img["denoising"] == 0.5
+    assert img2img["mask"] | {"content": "fill", "invert": True} == img2img["mask"]
+    picture = Image.open(BytesIO(client.get(f"/api/v1/uploads/{img2img['picture']}").data))
+    assert picture.size == (64, 48)
+    pictures = [one.attributes.get("src") for one in look(client, f"/jobs/{job}").all("img")]
+    for upload in (img2img["picture"], img2img["mask"]["picture"]):
+        assert f"/api/v1/uploads/{upload}" in pictures
+
+
+def test_refused_form_keeps_the_pictures_that_came_with_it(client):
+    answer = send(client, "/jobs", steps="none", **{"img2img.file": file()})
+    form = page(answer)
+    (kept,) = form.all("input", name="img2img.picture")
+    assert "checked" in kept.attributes
+    job = submitted(client, prompt="a", **{"img2img.picture": kept.attributes["value"]})
+    assert params(client, job)["img2img"]["picture"] == kept.attributes["value"]
+
+
+@pytest.mark.parametrize("name", ["img2img.file", "img2img.mask.file"])
+def test_file_that_is_no_picture_is_told_beside_its_field(client, name):
+    answer = send(client, "/jobs", prompt="a", **{name: (BytesIO(b"<svg onload=alert(1)>"), "a.png")})
+    assert answer.status_code == 422
+    form, error = page(answer), f"{name.replace('file', 'picture')}-error"
+    assert form.all("p", id=error)
+    assert form.all("input", **{"name": name, "id": name, "aria-describedby": error})
+    assert form.all("a", href=f"#{name}")
+    assert "No jobs yet" in look(client, "/jobs").text
+
+
+def test_all_that_is_wrong_beside_a_file_is_told_with_it(client):
+    files = {name: (BytesIO(b"<svg>"), "a.svg") for name in ("img2img.file", "img2img.mask.file")}
+    answer = send(client, "/jobs", steps="none", **{"img2img.denoising": "2", "img2img.mask.blur": "65"}, **files)
+    assert answer.status_code == 422
+    form = page(answer)
+    for field in ("steps", "img2img.picture", "img2img.denoising", "img2img.mask.picture", "img2img.mask.blur"):
+        assert form.all("p", id=f"{field}-error")
+    assert "SVG, HTML or XML" in form.text
+    assert "neither an upload nor a data URL" not in form.text
+
+
+def test_file_that_is_too_large_is_told_as_that_with_the_rest(client, services, monkeypatch):
+    monkeypatch.setattr(services.intake, "_limits", Limits(max_upload_mb=0))
+    answer = send(client, "/jobs", steps="none", **{"img2img.file": file()})
+    assert answer.status_code == 413
+    assert all(page(answer).all("p", id=f"{field}-error") for field in ("steps", "img2img.picture"))
+
+
+def test_mask_without_a_picture_is_refused_beside_the_picture(client):
+    answer = send(client, "/jobs", prompt="a", **{"img2img.mask.file": file("white")})
+    assert answer.status_code == 422
+    assert page(answer).all("p", id="img2img.picture-error")
+
+
+def test_picture_of_nobody_is_refused_beside_its_field(client):
+    answer = send(client, "/jobs", prompt="a", **{"img2img.picture": "0" * 64})
+    assert answer.status_code == 422
+    assert page(answer).all("p", id="img2img.picture-error")
+
+
+@pytest.fixture
+def finished(client, services, sessions) -> str:
+    """A job of two images, the second of which is finished with a real picture."""
+    job = submitted(client, prompt="a hill", seed="7", count="2", steps="4")
+    worker = Farmhand(sessions).worker()
+    for _ in range(2):
+        claim = worker.claim()
+        services.storage.put(key(claim.job_id, claim.index, claim.attempt, "picture"), file("green")[0].read())
+        transact(sessions, lambda session, claim=claim: moves.finish(session, claim, 9))
+    return job
+
+
+@pytest.mark.parametrize("to", ["img2img", "inpaint"])
+def test_finished_picture_is_sent_on_as_the_one_to_start_from(client, finished, to):
+    answer = send(client, f"/jobs/{finished}/images/1/send", to=to)
+    assert answer.status_code == 303
+    assert answer.location.endswith(f"#{to}")
+    form = look(client, answer.location)
+    (kept,) = form.all("input", name="img2img.picture")
+    assert "checked" in kept.attributes
+    assert client.get(f"/api/v1/uploads/{kept.attributes['value']}").status_code == 200
+    assert form.value("seed") == "-1"
+    assert form.value("count") == "1"
+    assert f"image 1 of job {finished}" in form.text
+
+
+def test_finished_picture_is_sent_on_to_a_second_pass_with_its_own_seed(client, finished):
+    form = look(client, f"/?from={finished}&image=1&to=hires")
+    assert form.value("seed") == "8"
+    assert "checked" in form.all("input", name="hires")[0].attributes
+
+
+def test_picture_that_is_not_there_is_not_sent_on(client, finished):
+    assert send(client, f"/jobs/{finished}/images/7/send", to="inpaint").status_code == 404
+
+
+def test_picture_that_cannot_be_sent_on_is_told_on_the_page_of_its_job(client, services, finished, monkeypatch):
+    monkeypatch.setattr(services.intake, "_limits", Limits(max_upload_mb=0))
+    answer = send(client, f"/jobs/{finished}/images/1/send", to="img2img")
+    assert (answer.status_code, answer.location) == (303, f"/jobs/{finished}")
+    assert "The file is too large." in look(client, answer.location).text
+
+
+@pytest.mark.parametrize("query", ["image=2", "image=-1", "image=x", "image=0&to=img2img&source=../x", "to=hires"])
+def test_address_that_asks_for_what_is_not_there_fills_in_what_is(client, finished, query):
+    form = look(client, f"/?from={finished}&{query}")
+    assert not form.all("input", name="img2img.picture", checked=None)
+    assert "a hill" in form.text
+
+
+def test_picture_fills_the_form_in_and_tells_what_cannot_be_honoured(client):
+    text = (
+        "<b>a castle</b>\nNegative prompt: fog\nSteps: 12, Sampler: Heun, Schedule type: Karras, CFG scale: 5.5, "
+        "Seed: 42, Size: 64x128, Hires upscale: 1.5, Hires upscaler: Lanczos, Denoising strength: 0.4, "
+        "Token merging ratio: 0.5"
+    )
+    answer = send(client, "/from-picture", file=file(text=text))
+    assert answer.status_code == 200
+    form = page(answer)
+    assert "Filled in from picture.png" in form.text
+    assert "Token merging ratio" in form.text
+    assert "<b>" not in form.markup
+    names = ("steps", "cfg_scale", "seed", "width", "height", "hires.scale", "hires.denoising")
+    assert [form.value(name) for name in names] == ["12", "5.5", "42", "64", "128", "1.5", "0.4"]
+    assert {"Heun", "karras", "Lanczos"} <= {one.attributes["value"] for one in form.all("option", selected=None)}
+    assert "checked" in form.all("input", name="hires")[0].attributes
+
+
+def test_picture_that_says_nothing_leaves_the_defaults(client):
+    form = page(send(client, "/from-picture", file=file()))
+    assert "picture.png carries no parameters" in form.text
+    assert form.value("steps") == "20"
+
+
+def test_file_that_is_no_picture_is_told_on_the_form(client):
+    answer = send(client, "/from-picture", file=(BytesIO(b"GIF89a"), "a.gif"))
+    assert answer.status_code == 422
+    assert page(answer).all("div", role="alert")
+    assert client.get("/from-picture").location == "/"
+
+
+def test_styles_of_the_farm_are_there_to_tick(client, settings):
+    settings.styles_path.parent.mkdir(parents=True, exist_ok=True)
+    settings.styles_path.write_text('name,prompt,negative_prompt\n"Oil <i>","{prompt}, oil",photo\n')
+    (box,) = look(client, "/").all("input", name="styles")
+    assert box.attributes["value"] == "Oil <i>"
+    stored = params(client, submitted(client, prompt="a hill", styles="Oil <i>"))
+    assert (stored["prompt"], stored["negative_prompt"], stored["styles"]) == ("a hill, oil", "photo", [])
+    refused = send(client, "/jobs", prompt="a hill", styles="Ink")
+    assert page(refused).all("fieldset", **{"id": "styles", "aria-describedby": "styles-error"})
+    assert page(refused).all("p", id="styles-error")
+    assert page(refused).all("a", href="#styles")
+
+
+def test_every_field_of_the_parameters_has_its_place_in_the_page(client, settings):
+    settings.styles_path.parent.mkdir(parents=True, exist_ok=True)
+    settings.styles_path.write_text("name,prompt,negative_prompt\nInk,ink,\n")
+    form = look(client, "/")
+    named = [one.attributes.get("name") for tag in ("input", "select", "textarea") for one in form.all(tag)]
+    assert {name: named.count(name) for name in FIELDS} == dict.fromkeys(FIELDS, 1)
+
+
+def test_every_group_has_a_title_in_the_page(client):
+    form = look(client, "/")
+    for group in layout.GROUPS:
+        assert group.title in form.text

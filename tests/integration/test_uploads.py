@@ -1,0 +1,154 @@
+"""Uploads over a real database and a real folder: kept once, used by jobs, swept when nobody needs them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, update
+
+from shared import uploads
+from shared.database import transact
+from shared.intake import Picture
+from shared.params import Img2Img, Mask, RenderParams
+from shared.queue import moves
+from shared.storage import Storage, upload_key
+from shared.tables import JobUpload, Upload
+
+PICTURE = Picture(b"a PNG", 8, 8)
+OTHER = Picture(b"another PNG", 8, 8)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return Storage(str(tmp_path / "pictures"))
+
+
+@pytest.fixture
+def keep(sessions, storage):
+    return lambda picture, owner="ann": uploads.keep(sessions, storage, owner, picture)
+
+
+@pytest.fixture
+def age(sessions):
+    """Make every upload look as if it had not been used for so many days."""
+
+    def make(days: int) -> None:
+        old = update(Upload).values(used_at=func.now() - timedelta(days=days))
+        transact(sessions, lambda session: session.execute(old))
+
+    return make
+
+
+def rows(sessions):
+    return transact(sessions, lambda session: session.execute(select(Upload.owner, Upload.sha256)).all())
+
+
+def is_kept(sessions, picture, owner="ann"):
+    return transact(sessions, lambda session: uploads.is_kept(session, owner, picture.sha256))
+
+
+def lies(storage, picture):
+    return storage.exists(upload_key(picture.sha256))
+
+
+def started_from(picture, mask=None):
+    masked = mask and Mask(picture=mask.sha256)
+    return RenderParams(
+        checkpoint="demo [cccccccccc]", width=64, height=64, seed=1,
+        img2img=Img2Img(picture=picture.sha256, mask=masked),
+    )  # fmt: skip
+
+
+def submit(sessions, params):
+    return transact(sessions, lambda session: moves.submit(session, "ann", params, checkpoint="c" * 64).job)
+
+
+def test_same_picture_twice_is_one_row_and_one_object(sessions, storage, keep):
+    keep(PICTURE)
+    keep(PICTURE)
+    assert rows(sessions) == [("ann", PICTURE.sha256)]
+    assert storage.get(upload_key(PICTURE.sha256)) == PICTURE.png
+
+
+def test_upload_is_its_owners_alone(sessions, keep):
+    keep(PICTURE)
+    assert is_kept(sessions, PICTURE)
+    assert not is_kept(sessions, PICTURE, "bob")
+    assert not is_kept(sessions, OTHER)
+
+
+def test_upload_that_no_job_names_is_swept_after_a_week(sessions, storage, keep, age):
+    keep(PICTURE)
+    age(6)
+    assert uploads.sweep(sessions, storage) == 0
+    age(8)
+    assert uploads.sweep(sessions, storage) == 1
+    assert rows(sessions) == []
+    assert not lies(storage, PICTURE)
+    assert uploads.sweep(sessions, storage) == 0
+
+
+def test_use_begins_the_week_anew(sessions, storage, keep, age):
+    keep(PICTURE)
+    age(8)
+    assert is_kept(sessions, PICTURE)
+    assert uploads.sweep(sessions, storage) == 0
+
+
+def test_source_and_mask_stay_as_long_as_their_job(sessions, storage, keep, age):
+    keep(PICTURE)
+    keep(OTHER)
+    job = submit(sessions, started_from(PICTURE, OTHER))
+    age(100)
+    assert uploads.sweep(sessions, storage) == 0
+    transact(sessions, lambda session: moves.delete(session, job.id))
+    assert uploads.sweep(sessions, storage) == 2
+
+
+def test_source_that_is_its_own_mask_is_noted_once(sessions):
+    job = submit(sessions, started_from(PICTURE, PICTURE))
+    noted = select(JobUpload.sha256).where(JobUpload.job_id == job.id)
+    assert transact(sessions, lambda session: session.scalars(noted).all()) == [PICTURE.sha256]
+
+
+def test_picture_of_two_owners_stays_until_neither_needs_it(sessions, storage, keep, age):
+    keep(PICTURE)
+    age(8)
+    keep(PICTURE, "bob")
+    assert uploads.sweep(sessions, storage) == 0
+    assert rows(sessions) == [("bob", PICTURE.sha256)]
+    assert lies(storage, PICTURE)
+
+
+def test_what_an_interrupted_upload_left_is_swept(sessions, storage):
+    storage.put(upload_key(PICTURE.sha256), PICTURE.png)
+    assert uploads.sweep(sessions, storage) == 1
+    assert not lies(storage, PICTURE)
+
+
+def test_picture_that_is_swept_while_it_is_uploaded_again_is_there_at_the_end(sessions, storage, keep, monkeypatch):
+    """The sweep takes the object between its storing and its recording."""
+    record = uploads._record
+
+    def swept_first(session, owner, picture):
+        assert uploads.sweep(sessions, storage) == 1
+        record(session, owner, picture)
+
+    monkeypatch.setattr(uploads, "_record", swept_first)
+    keep(PICTURE)
+    assert rows(sessions) == [("ann", PICTURE.sha256)]
+    assert lies(storage, PICTURE)
+
+
+def test_sweep_spares_what_was_recorded_after_it_looked(sessions, storage, keep, monkeypatch):
+    looked = uploads._delete
+
+    def recorded_first(session, used, sha256):
+        keep(PICTURE)
+        return looked(session, used, sha256)
+
+    storage.put(upload_key(PICTURE.sha256), PICTURE.png)
+    monkeypatch.setattr(uploads, "_delete", recorded_first)
+    assert uploads.sweep(sessions, storage) == 0
+    assert lies(storage, PICTURE)

@@ -1,0 +1,70 @@
+"""Pictures of many kinds, stored, read back and rendered again: the same pixels."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from shared import papers
+from shared.infotext.reader import read
+from shared.infotext.writer import text
+from shared.params import RenderParams
+from tests.checkpoints import NATIVE_SIZE
+from worker.engine.engine import Engine
+from worker.engine.kit import Kit
+from worker.engine.pipelines import render
+from worker.engine.weights import Weights
+from worker.pictures import picture
+
+SOURCE = np.random.default_rng(7).integers(0, 256, (40, 72, 3), dtype=np.uint8)
+MASK = np.zeros((40, 72), dtype=np.uint8)
+MASK[10:30, 20:50] = 255
+OVER = {"picture": "a" * 64, "denoising": 0.6, "resize_mode": "crop"}
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {"sampler": "Euler", "schedule": "karras"},
+    "ancestral": {"sampler": "Euler a", "sampling": {"eta": 0.7}, "noise": {"eta_seed_delta": 31337}},
+    "brownian": {"sampler": "DPM++ 2M SDE", "noise": {"source": "NV"}},
+    "churned": {"sampler": "Heun", "sampling": {"s_churn": 3.0, "s_noise": 1.01, "sigma_max": 9.0}},
+    "timesteps": {"sampler": "DDIM", "sampling": {"eta": 0.3}},
+    "prompts": {"prompt": "(sea:1.3) [by day:at night:2] AND a moon :0.4", "negative_prompt": "a\nNegative prompt: b"},
+    "variation": {"noise": {"variation_seed": 9, "variation_strength": 0.4, "resize_width": 32, "resize_height": 64}},
+    "guidance": {"sampler": "DPM++ 2M", "guidance": {"rescale": 0.6, "skip_early": 0.3}, "emphasis": "No norm"},
+    "tiled": {"tiling": "x", "vae": "none"},
+    "hires": {"hires": {"scale": 1.5, "steps": 3, "upscaler": "Lanczos", "sampler": "DPM2 a", "prompt": "a: b, c"}},
+    "hires by another schedule": {"sampler": "DPM++ 2M", "hires": {"scale": 1.5, "sampler": "Euler"}},
+    "refined": {"refiner": {"checkpoint": "tiny [0123456789]", "switch_at": 0.5}},
+    "painted over": {"img2img": OVER},
+    "inpainted": {"img2img": OVER | {"mask": {"picture": "b" * 64, "blur": 2.0, "content": "latent noise"}}},
+    "exact": {"exact": True, "sampler": "DPM2"},
+    "jpeg": {"format": "jpeg"},
+    "webp": {"format": "webp"},
+}  # fmt: skip
+
+
+def decoded(data: bytes) -> NDArray[np.uint8]:
+    with Image.open(BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stored_picture_is_rendered_again_to_the_pixel(kind: str, engine: Engine, tiny: Weights):
+    whole = {"prompt": "sea at night", "checkpoint": "tiny [0123456789]", "steps": 4, "cfg_scale": 3.0, "seed": 7}
+    params = RenderParams(**whole | {"width": NATIVE_SIZE, "height": NATIVE_SIZE} | KINDS[kind])
+    kit = Kit(tiny, refiner=tiny if params.refiner else None)
+    if params.img2img:
+        kit = Kit(tiny, source=SOURCE, mask=MASK if params.img2img.mask else None)
+
+    def file(of: RenderParams) -> bytes:
+        pixels = engine.render(render(of, kit), exact=of.exact).result(120)
+        return picture(pixels, text(of, version="1"), of.format)
+
+    stored = file(params)
+    with Image.open(BytesIO(stored)) as image:
+        found = read(papers.text(image))
+    assert found.left_out == ()
+    assert np.array_equal(decoded(file(RenderParams(**found.params))), decoded(stored))

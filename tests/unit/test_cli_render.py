@@ -1,0 +1,149 @@
+"""`farm render`: what its options ask the farm for, and the files that it sends along."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from api.cli import main as cli
+from api.cli import render, wishes
+from api.cli.client import Client
+from shared.errors import FarmError, Refused
+
+UPLOADS, JOBS = "/api/v1/uploads", "/api/v1/jobs"
+
+
+class Farm:
+    """A farm that takes what it is sent and renders at once."""
+
+    def __init__(self) -> None:
+        self.uploaded: list[bytes] = []
+        self.asked: list[dict[str, object]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.content == b"no picture":
+            problem = {"field": "file", "message": "is no picture that is read here", "accepted": "a PNG"}
+            return httpx.Response(422, json={"detail": "The picture is no picture.", "errors": [problem]})
+        if request.url.path == UPLOADS:
+            self.uploaded.append(request.content)
+            return httpx.Response(201, json={"id": f"{len(self.uploaded)}" * 64, "width": 8, "height": 8, "bytes": 1})
+        if request.method == "POST":
+            self.asked.append(json.loads(request.content))
+        if request.url.path.endswith("picture.webp"):
+            return httpx.Response(200, content=b"a picture")
+        links = {"picture": f"{JOBS}/17/images/0/picture.webp"}
+        image = {"index": 0, "seed": 5, "state": "succeeded", "links": links, "reason": None}
+        job = {"id": 17, "state": "succeeded", "progress": 1.0, "images": [image], "links": {"page": "/jobs/17"}}
+        job |= {"position": None, "counts": {"succeeded": 1}}
+        return httpx.Response(200, json=job)
+
+
+@pytest.fixture
+def farm(monkeypatch: pytest.MonkeyPatch) -> Farm:
+    made = Farm()
+
+    def joined(*_: object) -> Client:
+        return Client("http://127.0.0.1:8321", transport=httpx.MockTransport(made))
+
+    monkeypatch.setattr(render, "joined", joined)
+    return made
+
+
+def run(*arguments: str, status: int = 0) -> str:
+    answer = CliRunner().invoke(cli.app, ["render", *arguments], catch_exceptions=False)
+    assert answer.exit_code == status, answer.output
+    return answer.output
+
+
+def test_prompt_alone_asks_for_nothing_else(farm, tmp_path):
+    run("a lake", "--out", str(tmp_path))
+    assert farm.asked == [{"prompt": "a lake"}]
+
+
+def test_every_option_sets_its_parameter(farm, tmp_path):
+    options = {
+        "negative": "fog", "checkpoint": "demo", "vae": "none", "size": "512x768", "steps": "30", "cfg": "5.5",
+        "sampler": "DPM++ 2M", "schedule": "karras", "seed": "-1", "count": "2", "clip-skip": "2", "tiling": "x",
+        "format": "webp", "hires": "1.5", "hires-upscaler": "Lanczos", "hires-steps": "9", "hires-denoising": "0.5",
+        "denoising": "0.6", "resize": "crop", "mask-blur": "2", "mask-content": "fill", "variation": "0.3",
+        "variation-seed": "4", "refiner": "other", "refiner-at": "0.7", "style": "ink", "out": str(tmp_path),
+    }  # fmt: skip
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    run("a lake", *words, "--style", "night", "--mask-invert", "--only-masked", "--exact", "--film")
+    mask = {"blur": 2.0, "content": "fill", "invert": True, "area": "only masked"}
+    assert farm.asked == [
+        {
+            "prompt": "a lake", "negative_prompt": "fog", "styles": ["ink", "night"], "checkpoint": "demo",
+            "vae": "none", "width": 512, "height": 768, "steps": 30, "cfg_scale": 5.5, "sampler": "DPM++ 2M",
+            "schedule": "karras", "seed": -1, "count": 2, "clip_skip": 2, "tiling": "x", "exact": True, "film": True,
+            "format": "webp", "hires": {"scale": 1.5, "upscaler": "Lanczos", "steps": 9, "denoising": 0.5},
+            "img2img": {"denoising": 0.6, "resize_mode": "crop", "mask": mask},
+            "noise": {"variation_strength": 0.3, "variation_seed": 4},
+            "refiner": {"checkpoint": "other", "switch_at": 0.7},
+        }
+    ]  # fmt: skip
+
+
+def test_pictures_are_uploaded_and_named_by_their_ids(farm, tmp_path):
+    source, mask = tmp_path / "source.png", tmp_path / "mask.png"
+    source.write_bytes(b"source")
+    mask.write_bytes(b"mask")
+    run("a lake", "--init", str(source), "--mask", str(mask), "--denoising", "0.4", "--out", str(tmp_path))
+    assert farm.uploaded == [b"source", b"mask"]
+    assert farm.asked[0]["img2img"] == {"picture": "1" * 64, "mask": {"picture": "2" * 64}, "denoising": 0.4}
+
+
+def test_file_keeps_the_suffix_of_its_format(farm, tmp_path):
+    output = run("a lake", "--out", str(tmp_path))
+    saved = tmp_path / "00017-0-seed5.webp"
+    assert saved.read_bytes() == b"a picture"
+    assert str(saved) in output
+
+
+def test_file_that_the_farm_refuses_is_named(farm, tmp_path):
+    (tmp_path / "source.png").write_bytes(b"no picture")
+    with pytest.raises(Refused, match=r"source\.png cannot be used") as caught:
+        run("a lake", "--init", str(tmp_path / "source.png"), "--out", str(tmp_path))
+    assert caught.value.fields[0].field == str(tmp_path / "source.png")
+    assert farm.asked == []
+
+
+def test_file_that_is_not_there_is_named_before_anything_is_asked(farm, tmp_path):
+    output = run("a lake", "--init", str(tmp_path / "away.png"), status=2)
+    assert "away.png" in output.replace("\n", "")
+    assert farm.asked == []
+
+
+def test_any_other_parameter_is_set_by_its_dotted_name(farm, tmp_path):
+    given = ["sampling.eta=0.5", "hires.prompt=12", "guidance.skip_all_steps=true", 'styles=["a"]', "nonsense=x=y"]
+    run("a lake", *(word for pair in given for word in ("--param", pair)), "--out", str(tmp_path))
+    assert farm.asked == [
+        {
+            "prompt": "a lake", "sampling": {"eta": 0.5}, "hires": {"prompt": "12"},
+            "guidance": {"skip_all_steps": True}, "styles": ["a"], "nonsense": "x=y",
+        }
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", ["steps", "=5", " =5", ""])
+def test_parameter_without_a_name_or_a_value_is_refused(pair):
+    with pytest.raises(FarmError, match="must be NAME=VALUE"):
+        wishes.read([pair])
+
+
+def test_group_that_is_given_whole_and_in_part_contradicts_itself():
+    with pytest.raises(FarmError, match=r"hires is given as a whole and by hires\.scale"):
+        wishes.nested({"hires": None, "hires.scale": 2.0})
+
+
+def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():
+    output = CliRunner().invoke(cli.app, ["render", "--help"], terminal_width=80).output
+    assert max(map(len, output.splitlines())) <= 80
+    headings = [line for line in output.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [
+        "Arguments:", "How it is made:", "A second pass at a larger size:", "From a picture:",
+        "Variations and the rest:", "Where it goes:", "Options:",
+    ]  # fmt: skip

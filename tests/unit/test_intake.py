@@ -1,0 +1,271 @@
+"""Pictures that people send: what comes in, what goes out, and what is refused with which reason."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from io import BytesIO
+from threading import Event, Thread
+
+import pytest
+from PIL import Image, ImageDraw, PngImagePlugin
+
+from shared import intake as module
+from shared.errors import Refused, TooLarge, Unavailable
+from shared.intake import Intake
+from shared.settings import Limits
+
+SMALL = Limits(max_upload_mb=1, max_upload_megapixels=1)
+
+
+def drawn(mode: str = "RGB", size: tuple[int, int] = (24, 16)) -> Image.Image:
+    """A picture whose left upper corner is dark and whose others are light."""
+    picture = Image.new("L", size, 200)
+    ImageDraw.Draw(picture).rectangle((0, 0, 7, 7), fill=20)
+    return picture.convert(mode)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    out = BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+def read(data: bytes) -> Image.Image:
+    """The stored form, decoded."""
+    stored = Intake(SMALL).read(data, "file")
+    picture = Image.open(BytesIO(stored.png))
+    assert picture.format == "PNG"
+    assert picture.size == (stored.width, stored.height)
+    return picture
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of(width: int, height: int, data: bytes, *more: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_every_kind_becomes_the_same_picture(kind):
+    stored = read(encoded(drawn(), kind)).convert("L")
+    assert stored.getpixel((2, 2)) == pytest.approx(20, abs=6)
+    assert stored.getpixel((20, 12)) == pytest.approx(200, abs=6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "stored"),
+    [("1", "L"), ("L", "L"), ("LA", "RGBA"), ("P", "RGB"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("I;16", "L")],
+)
+def test_modes_become_grey_or_colours_of_eight_bits(mode, stored):
+    assert read(encoded(drawn(mode) if mode != "I;16" else sixteen_bits())).mode == stored
+
+
+def sixteen_bits() -> Image.Image:
+    return Image.frombytes("I;16", (2, 2), struct.pack("<4H", 0, 0x8080, 0x4040, 0xFFFF))
+
+
+def test_sixteen_bits_are_scaled_not_cut():
+    assert list(read(encoded(sixteen_bits())).tobytes()) == [0, 128, 64, 255]
+
+
+def test_cmyk_becomes_colours():
+    assert read(encoded(drawn("CMYK"), "JPEG")).mode == "RGB"
+
+
+def test_transparency_is_kept_also_that_of_a_palette():
+    palette = drawn("P")
+    assert read(encoded(palette, transparency=palette.getpixel((0, 0)))).getpixel((0, 0))[3] == 0
+    assert read(encoded(drawn("RGBA"), "WEBP", lossless=True)).mode in {"RGB", "RGBA"}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_picture_is_turned_as_its_exif_says(orientation):
+    corners = {1: (0, 0), 2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = read(encoded(drawn(), "JPEG", exif=exif, quality=95)).convert("L")
+    assert upright.size == ((24, 16) if orientation < 5 else (16, 24))
+    right, bottom = upright.width - 1, upright.height - 1
+    seen = {(x, y): upright.getpixel((x * right, y * bottom)) for x in (0, 1) for y in (0, 1)}
+    assert [corner for corner, light in seen.items() if light < 100] == [corners[orientation]]
+
+
+def test_metadata_is_dropped():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", "a secret prompt")
+    info.add_itxt("comment", "where I live")
+    exif = Image.Exif()
+    exif[0x010E] = "my name"
+    data = encoded(drawn(), pnginfo=info, exif=exif, icc_profile=b"a profile", dpi=(72, 72))
+    stored = Intake(SMALL).read(data, "file").png
+    assert [kind for kind in (b"tEXt", b"iTXt", b"eXIf", b"iCCP", b"pHYs", b"zTXt") if kind in stored] == []
+
+
+def test_same_pixels_are_the_same_upload_whatever_the_file():
+    one, other = (Intake(SMALL).read(encoded(drawn(), kind), "file") for kind in ("PNG", "BMP"))
+    assert one.sha256 == other.sha256
+    assert len(one.sha256) == 64
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_picture_is_taken(kind):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+    red, _, blue = read(data).convert("RGB").getpixel((4, 4))
+    assert red > 200
+    assert blue < 60
+
+
+def bomb() -> bytes:
+    """A PNG of a few hundred bytes that says it has 900 million pixels."""
+    return png_of(30_000, 30_000, zlib.compress(b"\0" * 10_000))
+
+
+def liar() -> bytes:
+    """A PNG whose data unpacks to far more than its header says."""
+    return png_of(8, 8, zlib.compress(b"\0" * 5_000_000))
+
+
+def scanned(times: int) -> bytes:
+    """A progressive JPEG whose last scan, of some twenty bytes, comes so many times more."""
+    whole = encoded(drawn(), "JPEG", progressive=True)
+    return whole[:-2] + whole[whole.rindex(b"\xff\xda") : -2] * times + b"\xff\xd9"
+
+
+HOSTILE = {
+    "empty": (b"", "is empty"),
+    "text": (b"hello there", "is no picture"),
+    "zip": (b"PK\x03\x04" + b"\0" * 100, "is a zip archive"),
+    "gzip": (b"\x1f\x8b\x08" + b"\0" * 100, "is a gzip archive"),
+    "pdf": (b"%PDF-1.7\n", "is a PDF"),
+    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>', "is SVG, HTML or XML"),
+    "html": (b"\n <!DOCTYPE html>", "is SVG, HTML or XML"),
+    "tiff": (encoded(drawn(), "TIFF"), "is a TIFF"),
+    "avif": (b"\0\0\0\x1cftypavif" + b"\0" * 40, "is HEIC, AVIF or a video"),
+    "program": (b"\x7fELF" + b"\0" * 60, "is a program"),
+    "pickle": (b"\x80\x04cos\nsystem\n(S'true'\ntR.", "is no picture"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "is no picture"),
+    "magic alone": (b"\x89PNG\r\n\x1a\n", "no picture"),
+    "png of no pixels": (png_of(0, 8, zlib.compress(b"")), ""),
+    "png cut": (encoded(drawn())[:60], "is damaged or cut off"),
+    "jpeg cut": (encoded(drawn(), "JPEG")[:-80], "is damaged or cut off"),
+    "jpeg of noise": (encoded(drawn(), "JPEG")[:200] + bytes(range(256)), ""),
+    "webp cut": (encoded(drawn(), "WEBP")[:40], ""),
+    "jpeg of endless scans": (scanned(1000), "more passes or parts"),
+    "jpeg of endless segments": (b"\xff\xd8" + b"\xff\xe5\x00\x02" * 20_000, "more passes or parts"),
+    "gif cut": (encoded(drawn(), "GIF")[:30], ""),
+    "bmp cut": (encoded(drawn(), "BMP")[:60], "is damaged or cut off"),
+    "wrong checksum": (encoded(drawn())[:41] + b"zzzz" + encoded(drawn())[45:], "is damaged or cut off"),
+    "bomb": (bomb(), "pixels"),
+    "long": (encoded(Image.new("L", (1000, 10))), "more than 16 times as long as wide"),
+    "large": (encoded(Image.new("L", (1001, 1000))), "has 1001x1000 pixels"),
+    "texts that unpack": (
+        png_of(8, 8, zlib.compress(b"\0" * 200), chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 5_000_000))),
+        "is damaged or cut off",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_no_whole_picture_is_refused_with_the_reason(name):
+    data, reason = HOSTILE[name]
+    with pytest.raises(Refused) as caught:
+        Intake(SMALL).read(data, "img2img.picture")
+    (field,) = caught.value.fields
+    assert field.field == "img2img.picture"
+    assert reason in field.message
+    assert len(field.message) < 200
+    assert field.accepted == "a PNG, JPEG, WebP, BMP or GIF of at most 1 MB and 1 megapixels"
+
+
+def test_png_that_unpacks_to_more_than_it_says_costs_no_more_than_it_says():
+    assert read(liar()).size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(drawn(), "JPEG", progressive=True),
+        encoded(drawn(), "JPEG", restart_marker_blocks=1),
+        encoded(drawn(), "JPEG", comment=b"\xff\xda" * 1000),
+        encoded(drawn(), "JPEG") + b"\xff\xda" * 1000,
+        scanned(20),
+    ],
+    ids=["progressive", "restarts", "scans in a comment", "scans behind the end", "some scans more"],
+)
+def test_jpeg_of_few_scans_is_read(data):
+    assert read(data).size == (24, 16)
+
+
+def test_every_cut_of_a_file_is_refused_or_read_never_a_failure():
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP"):
+        data = encoded(drawn(), kind)
+        for end in range(0, len(data), 7):
+            try:
+                Intake(SMALL).read(data[:end], "file")
+            except Refused:
+                continue
+
+
+def test_file_over_the_limit_is_too_large_before_it_is_opened():
+    with pytest.raises(TooLarge) as caught:
+        Intake(SMALL).read(b"\x89PNG" + b"\0" * 2**20, "file")
+    assert caught.value.fields[0].message == "is 1,048,580 bytes large"
+
+
+def test_data_url_is_read():
+    url = f"data:image/png;base64,{base64.b64encode(encoded(drawn())).decode()}"
+    assert Intake(SMALL).read_url(url, "img2img.picture").width == 24
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("data:", "without base64"),
+        ("data:image/png,abc", "without base64"),
+        ("data:image/svg+xml;utf8,<svg/>", "without base64"),
+        ("data:image/png;base64,", "is empty"),
+        ("data:image/png;base64,!!!!", "base64 is damaged"),
+        ("data:image/png;base64,abc", "base64 is damaged"),
+        ("data:image/png;base64,\ud83d\ude00", "base64 is damaged"),
+        ("data:text/html;base64,PGh0bWw+", "is SVG, HTML or XML"),
+        ("data:" + "x" * 10_000 + ";base64,", "without base64"),
+    ],
+)
+def test_damaged_data_url_is_refused(url, reason):
+    with pytest.raises(Refused) as caught:
+        Intake(SMALL).read_url(url, "img2img.mask.picture")
+    assert reason in caught.value.fields[0].message
+
+
+@pytest.mark.parametrize(("most_at_once", "patience_seconds"), [(4, 0.01), (1, 60)], ids=["waits", "no place"])
+def test_one_picture_is_read_at_a_time_and_who_finds_no_turn_may_come_again(
+    monkeypatch, most_at_once, patience_seconds
+):
+    inside, go_on = Event(), Event()
+    stored = module._stored
+
+    def slow(picture: Image.Image) -> module.Picture:
+        inside.set()
+        go_on.wait(10)
+        return stored(picture)
+
+    monkeypatch.setattr(module, "_stored", slow)
+    monkeypatch.setattr(module, "_MOST_AT_ONCE", most_at_once)
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", patience_seconds)
+    intake = Intake(SMALL)
+    first = Thread(target=intake.read, args=(encoded(drawn()), "file"))
+    first.start()
+    assert inside.wait(10)
+    with pytest.raises(Unavailable):
+        intake.read(encoded(drawn()), "file")
+    assert first.is_alive()
+    go_on.set()
+    first.join(10)
+    monkeypatch.setattr(module, "_stored", stored)
+    assert intake.read(encoded(drawn()), "file").width == 24

@@ -1,0 +1,177 @@
+"""What a person types into the form, and what the page makes of it."""
+
+from __future__ import annotations
+
+import pytest
+from werkzeug.datastructures import MultiDict
+
+from api.pages import layout
+from api.pages.facts import facts, sides
+from api.pages.fields import FIELDS, plain
+from api.pages.typed import read, typed
+from shared.params import Guidance, Hires, Img2Img, Mask, Noise, Refiner, RenderParams, Sampling
+
+EVERYTHING = RenderParams(
+    prompt="a lake\nat dawn",
+    negative_prompt="people",
+    styles=("oil", "night"),
+    emphasis="No norm",
+    checkpoint="demo",
+    vae="fine",
+    clip_skip=2,
+    width=128,
+    height=64,
+    steps=9,
+    cfg_scale=6.125,
+    sampler="Heun",
+    schedule="karras",
+    seed=7,
+    count=3,
+    exact=True,
+    tiling="x",
+    film=True,
+    format="webp",
+    sampling=Sampling(
+        eta=0.0,
+        s_churn=3.5,
+        s_tmin=0.25,
+        s_tmax=9.0,
+        s_noise=1.003,
+        sigma_min=0.03,
+        sigma_max=14.6,
+        rho=5.0,
+        discard_next_to_last_sigma=False,
+        zero_terminal_snr=True,
+    ),
+    guidance=Guidance(rescale=0.7, skip_below_sigma=1.5, skip_all_steps=True, skip_early=0.1),
+    noise=Noise(
+        source="NV", variation_seed=8, variation_strength=1e-7, resize_width=64, resize_height=128, eta_seed_delta=31337
+    ),
+    refiner=Refiner(checkpoint="other", switch_at=0.5),
+    hires=Hires(
+        scale=1.5,
+        width=256,
+        height=320,
+        steps=4,
+        denoising=0.4,
+        upscaler="Lanczos",
+        sampler="Euler",
+        schedule="simple",
+        prompt="closer",
+        negative_prompt="far",
+        checkpoint="third",
+    ),
+    img2img=Img2Img(
+        picture="a" * 64,
+        denoising=0.35,
+        resize_mode="crop",
+        exact_steps=True,
+        extra_noise=0.05,
+        noise_multiplier=0.9,
+        color_correction=True,
+        mask=Mask(
+            picture="b" * 64,
+            blur=2.0,
+            invert=True,
+            content="latent noise",
+            area="only masked",
+            padding=16,
+            weight=0.5,
+            soft=True,
+        ),
+    ),
+)
+"""Every field at another value than its default."""
+
+
+def test_every_field_is_typed_and_read_back():
+    assert RenderParams.model_validate(read(typed(EVERYTHING.model_dump()))) == EVERYTHING
+
+
+def test_example_leaves_no_field_at_its_default():
+    given, untouched = typed(EVERYTHING.model_dump()), typed(RenderParams().model_dump())
+    assert [name for name in FIELDS if given.getlist(name) == untouched.getlist(name)] == []
+
+
+def test_untouched_form_asks_for_the_defaults():
+    assert RenderParams.model_validate(read(typed(RenderParams().model_dump()))) == RenderParams()
+
+
+def test_every_field_stands_in_the_form_once():
+    shown = [*layout.EVERYDAY, *(name for group in layout.GROUPS for name in group.fields)]
+    assert sorted(shown) == sorted(FIELDS)
+
+
+def test_labels_tell_fields_apart():
+    labels = [layout.LABELS[name] for name in (*FIELDS, layout.SWITCH)]
+    assert len(set(labels)) == len(labels)
+
+
+def test_words_of_the_layout_are_of_fields_and_choices_that_there_are():
+    assert {*layout.LABELS, *layout.PLACEHOLDERS, *layout.SLIDERS, *layout.CHOICE_LABELS} <= {*FIELDS, layout.SWITCH}
+    for name, labels in layout.CHOICE_LABELS.items():
+        assert set(labels) == set(FIELDS[name].choices)
+
+
+def test_read_leaves_out_what_was_left_empty():
+    assert read(MultiDict({"prompt": "  ", "width": "", "steps": "20", "styles": ""})) == {"steps": 20}
+
+
+def test_read_takes_a_decimal_comma_and_keeps_what_is_no_number():
+    given = {"cfg_scale": "7,5", "steps": "2e1", "seed": "-1", "count": "1_0", "noise.variation_strength": ".5"}
+    assert read(MultiDict(given)) == {
+        "cfg_scale": 7.5,
+        "steps": "2e1",
+        "seed": -1,
+        "count": "1_0",
+        "noise": {"variation_strength": 0.5},
+    }
+
+
+def test_read_gives_lines_the_form_they_have_everywhere_else():
+    assert read(MultiDict({"prompt": "sea\r\nmoon"})) == {"prompt": "sea\nmoon"}
+
+
+@pytest.mark.parametrize("field", ["hires.scale", "img2img.denoising", "img2img.mask.blur", "refiner.switch_at"])
+def test_read_leaves_out_a_part_that_was_not_asked_for(field):
+    assert read(MultiDict({field: "0.5"})) == {}
+
+
+def test_second_pass_is_asked_for_by_its_box_alone():
+    assert read(MultiDict({"hires": "on"})) == {"hires": {}}
+
+
+def test_mask_without_a_picture_is_left_for_the_door_to_refuse():
+    assert read(MultiDict({"img2img.mask.picture": "b"})) == {"img2img": {"mask": {"picture": "b"}}}
+
+
+@pytest.mark.parametrize(("value", "digits"), [(7.0, "7"), (0.35, "0.35"), (1e-7, "0.0000001"), (1e21, "1" + "0" * 21)])
+def test_plain_number_has_no_exponent_and_no_tail(value, digits):
+    assert plain(value) == digits
+    assert float(digits) == value
+
+
+def test_facts_of_plain_parameters_are_the_everyday_ones_alone():
+    (everyday,) = facts(RenderParams(width=64, height=64, seed=7))
+    assert [label for label, _ in everyday.rows] == [
+        "Checkpoint", "Size", "Steps", "Sampler", "Schedule", "CFG scale", "Seed", "Images"
+    ]  # fmt: skip
+
+
+def test_facts_tell_what_was_set_under_the_title_of_its_group():
+    params = RenderParams(hires=Hires(), sampling=Sampling(eta=0.0), format="webp", film=True)
+    told = {group.title: dict(group.rows) for group in facts(params)}
+    assert told["Hires"] == {"Scale": "2", "Upscaler": "Latent", "Hires denoising": "0.7"}
+    assert told["Sampling options"] == {"Eta": "0"}
+    assert told["Output"] == {"Format": "WebP", "Film": "yes"}
+
+
+def test_facts_leave_nothing_out_but_pictures_and_texts_of_the_head():
+    shown = {label for group in facts(EVERYTHING) for label, _ in group.rows}
+    apart = {"prompt", "negative_prompt", "styles", "width", "height", "img2img.picture", "img2img.mask.picture"}
+    assert shown == {layout.LABELS[name] for name in FIELDS.keys() - apart - {"hires.scale"}} | {"Size"}
+
+
+def test_sides_are_those_of_the_second_pass():
+    assert sides(RenderParams(width=128, height=64)) == (128, 64)
+    assert sides(RenderParams(width=128, height=64, hires=Hires(scale=2.0))) == (256, 128)

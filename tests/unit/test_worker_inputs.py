@@ -1,0 +1,74 @@
+"""What the engine gets of the pictures that a render starts from."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.errors import RenderError, StorageError
+from shared.params import Img2Img, Mask, RenderParams
+from shared.storage import Storage, upload_key
+from worker.inputs import Inputs, pictures
+
+SOURCE, MASK = "a" * 64, "b" * 64
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def png(picture: Image.Image) -> bytes:
+    out = BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def painted(*, masked: bool) -> RenderParams:
+    mask = Mask(picture=MASK) if masked else None
+    return RenderParams(img2img=Img2Img(picture=SOURCE, mask=mask))
+
+
+def test_text_to_image_needs_none(storage):
+    assert pictures(storage, RenderParams()) == Inputs(None, None)
+
+
+def test_source_is_flattened_on_white_and_mask_goes_by_alpha(storage):
+    source = Image.new("RGBA", (3, 2), (255, 0, 0, 255))
+    source.putpixel((2, 1), (255, 0, 0, 0))
+    mask = Image.new("RGBA", (3, 2), (0, 0, 0, 0))
+    mask.putpixel((1, 0), (0, 0, 0, 255))
+    storage.put(upload_key(SOURCE), png(source))
+    storage.put(upload_key(MASK), png(mask))
+    inputs = pictures(storage, painted(masked=True))
+    assert inputs.source.tolist() == [[[255, 0, 0]] * 3, [[255, 0, 0], [255, 0, 0], [255, 255, 255]]]
+    assert inputs.mask.tolist() == [[0, 255, 0], [0, 0, 0]]
+    assert inputs.source.dtype == inputs.mask.dtype == np.uint8
+
+
+def test_picture_that_is_gone_says_what_to_do(storage):
+    with pytest.raises(RenderError, match=r"source picture aaaaaaaaaa is no longer stored: upload it") as caught:
+        pictures(storage, painted(masked=False))
+    assert not caught.value.retryable
+
+
+def test_damaged_mask_is_named(storage):
+    whole = png(Image.new("L", (64, 64)))
+    storage.put(upload_key(SOURCE), whole)
+    storage.put(upload_key(MASK), whole[:60])
+    with pytest.raises(RenderError, match=r"the mask bbbbbbbbbb is damaged"):
+        pictures(storage, painted(masked=True))
+
+
+def test_storage_that_is_away_may_be_tried_again(storage, monkeypatch):
+    def away(_: str) -> bytes:
+        raise StorageError("no route")
+
+    monkeypatch.setattr(storage, "get", away)
+    with pytest.raises(StorageError) as caught:
+        pictures(storage, painted(masked=False))
+    assert caught.value.retryable

@@ -1,0 +1,120 @@
+"""Answers to `Denoise`: rows of many pictures share a call of the U-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from shared.errors import RenderError
+from shared.tokens import TOKENS
+from worker.engine.devices import sent
+from worker.engine.halves import in_halves
+from worker.engine.requests import Denoise
+from worker.engine.seamless import seamless
+from worker.engine.weights import Weights
+
+Answer = Tensor | tuple[Tensor, ...] | Exception
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One row of a U-Net call: one term of one picture's guidance."""
+
+    x: Tensor  # [4, h/8, w/8]
+    sigma: float
+    timestep: float
+    context: Tensor  # [tokens, width]
+    extra: Tensor | None  # [5, h/8, w/8]
+
+
+def denoise(requests: Sequence[Denoise], *, is_exact: bool) -> list[Answer]:
+    """Return a denoised latent for each request; all of the same U-Net, tiling and shape.
+
+    Half precision rounds by how many rows share a call, so an exact picture's rows are asked one by one.
+    """
+    call = partial(_denoise_rows, requests[0].weights)
+    rows = [row for request in requests for row in _rows(request)]
+    calls = [[row] for row in rows] if is_exact else [rows]
+    parts = iter([part for together in calls for part in in_halves(call, together)])
+    return [_answered(request, [next(parts) for _ in request.terms]) for request in requests]
+
+
+def _rows(request: Denoise) -> list[Row]:
+    timestep = request.weights.sigmas.timestep(request.sigma)
+    return [Row(request.x, request.sigma, timestep, term.context, request.extra) for term in request.terms]
+
+
+def _answered(request: Denoise, parts: Sequence[Tensor | Exception]) -> Answer:
+    """The sum over the terms, or the sums where more than one is wanted; the error where a term has none."""
+    known = [part for part in parts if isinstance(part, Tensor)]
+    if failed := [part for part in parts if isinstance(part, Exception)]:
+        return failed[0]
+    total = _summed(known, [term.weight for term in request.terms])
+    return (total, *(_summed(known, weights) for weights in request.also)) if request.also else total
+
+
+def _summed(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The weighted sum, which is the part itself where one weighs all."""
+    weighed = [part if weight == 1 else part * weight for part, weight in zip(parts, weights, strict=True) if weight]
+    return sum(weighed[1:], start=weighed[0])
+
+
+@torch.inference_mode()
+def _denoise_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
+    """Return each row's denoised latent [4, h/8, w/8], float32, from one call of the U-Net.
+
+    The network sees x at unit variance and predicts the noise, or the velocity (Salimans and Ho, arXiv:2202.00512).
+    """
+    x = torch.stack([row.x for row in rows])  # [rows, 4, h/8, w/8]
+    timesteps = sent(torch.tensor([row.timestep for row in rows]), weights.device)
+    sigma = sent(torch.tensor([row.sigma for row in rows]), weights.device)[:, None, None, None]
+    scale = (1 + sigma**2).rsqrt()
+    context, mask = padded([row.context for row in rows])
+    seen = _seen(weights, x * scale, rows).to(weights.dtype, memory_format=torch.channels_last)
+    with seamless(weights.unet, weights.tiling):
+        output: Tensor = weights.unet(seen, timesteps, context, encoder_attention_mask=mask, return_dict=False)[0]
+    said = output.float()
+    denoised = x * scale**2 - said * (sigma * scale) if weights.predicts_velocity else x - said * sigma
+    return denoised.unbind()
+
+
+def _seen(weights: Weights, scaled: Tensor, rows: Sequence[Row]) -> Tensor:
+    """What the U-Net sees [rows, 4 or 9, h/8, w/8]: x, and where it was trained to inpaint, what that takes.
+
+    Raises RenderError where it was and the picture brings nothing for it.
+    """
+    if not weights.takes_mask:
+        return scaled
+    extra = [row.extra for row in rows if row.extra is not None]
+    if len(extra) < len(rows):
+        raise RenderError("this inpainting checkpoint was asked without a mask and a picture")
+    return torch.cat([scaled, torch.stack(extra)], dim=1)
+
+
+def padded(contexts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Return contexts [tokens, width] as one [rows, longest, width], and which tokens are real [rows, longest].
+
+    No mask where all are of one length of the ladder: attention without one is faster on a card.
+    """
+    longest = padded_chunks(max(len(context) for context in contexts) // TOKENS) * TOKENS
+    if all(len(context) == longest for context in contexts):
+        return torch.stack(list(contexts)), None
+    filled = contexts[0].new_zeros(len(contexts), longest, contexts[0].shape[1])
+    mask = torch.zeros(len(contexts), longest, dtype=torch.bool)
+    for row, context in enumerate(contexts):
+        filled[row, : len(context)] = context
+        mask[row, : len(context)] = True
+    return filled, mask.to(filled.device, non_blocking=True)
+
+
+def padded_chunks(chunks: int) -> int:
+    """Return the length that a context of `chunks` is padded to: 1, 2, 3, 4, 6, 8, 12, 16 …
+
+    Few lengths, so that pictures meet in one call.
+    """
+    power = 1 << (chunks - 1).bit_length()
+    return power * 3 // 4 if power >= 4 and chunks <= power * 3 // 4 else power

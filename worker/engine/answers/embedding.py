@@ -1,0 +1,108 @@
+"""Answers to `Embed`: chunks of many texts share a call of the text encoder, and what was met before is kept.
+
+What is kept is what the encoder says. Emphasis comes after it, chunk by chunk: no other text has a part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from shared.prompts.chunks import Chunk
+from shared.tokens import BOS, EOS, TOKENS
+from worker.engine.devices import sent
+from worker.engine.halves import in_halves
+from worker.engine.requests import Embed
+from worker.engine.weights import Weights
+
+
+class Row(NamedTuple):
+    """One row of a call of the text encoder."""
+
+    tokens: tuple[int, ...]  # 77
+    clip_skip: int
+
+
+Embedded = dict[Row, Tensor | Exception]
+
+
+def embed(requests: Sequence[Embed], *, is_exact: bool) -> list[Tensor | Exception]:
+    """Return the context [tokens, width] of each request's text; all of the same text encoder.
+
+    Chunks are encoded by themselves and joined. An exact picture's are encoded one a call and never taken from the
+    kept ones, which were encoded in company.
+    """
+    weights = requests[0].weights
+    rows = list(dict.fromkeys(_row(request, chunk) for request in requests for chunk in request.text))
+    embedded = {row: _encoded(weights, [row])[row] for row in rows} if is_exact else _encoded_or_kept(weights, rows)
+    return [_joined(request, embedded) for request in requests]
+
+
+@torch.inference_mode()
+def emphasised(embedding: Tensor, scales: Tensor, *, keeps_mean: bool) -> Tensor:
+    """Return a chunk's embedding [77, width] with each token scaled by `scales` [77, 1].
+
+    To keep the mean, the whole chunk is then scaled by one number more.
+    """
+    before = embedding.float()
+    after = before * scales
+    if keeps_mean:
+        after = after * torch.nan_to_num(before.mean() / after.mean(), nan=1.0, posinf=1.0, neginf=1.0)
+    return after.to(embedding.dtype)
+
+
+def _row(request: Embed, chunk: Chunk) -> Row:
+    """A chunk between BOS and EOS; EOS fills the rest, as Stable Diffusion 1 was trained."""
+    filling = (EOS for _ in range(TOKENS - 1 - len(chunk.tokens)))
+    return Row((BOS, *chunk.tokens, *filling), request.clip_skip)
+
+
+def _joined(request: Embed, embedded: Embedded) -> Tensor | Exception:
+    parts = []
+    for chunk in request.text:
+        embedding = embedded[_row(request, chunk)]
+        if isinstance(embedding, Exception):
+            return embedding
+        parts.append(_emphasised(request, chunk, embedding))
+    return torch.cat(parts)
+
+
+def _emphasised(request: Embed, chunk: Chunk, embedding: Tensor) -> Tensor:
+    """The embedding of a chunk whose tokens may weigh more or less; BOS and what fills the chunk weigh 1."""
+    if all(weight == 1 for weight in chunk.weights):
+        return embedding
+    scales = torch.ones(TOKENS, 1)
+    scales[1 : len(chunk.weights) + 1, 0] = torch.tensor(chunk.weights)
+    return emphasised(embedding, sent(scales, request.weights.device), keeps_mean=request.keeps_mean)
+
+
+def _encoded_or_kept(weights: Weights, rows: Sequence[Row]) -> Embedded:
+    found = {row: weights.embeddings.get(row) for row in rows}
+    known = {row: embedding for row, embedding in found.items() if embedding is not None}
+    fresh = _encoded(weights, [row for row, embedding in found.items() if embedding is None])
+    for row, embedding in fresh.items():
+        if isinstance(embedding, Tensor):
+            weights.embeddings.put(row, embedding)
+    return {**known, **fresh}
+
+
+def _encoded(weights: Weights, rows: Sequence[Row]) -> Embedded:
+    """Each row's embedding or its error, encoded in calls of the card's row budget."""
+    budget = weights.device.row_budget
+    calls = [rows[start : start + budget] for start in range(0, len(rows), budget)]
+    encoded = [embedding for call in calls for embedding in in_halves(partial(_encode_rows, weights), call)]
+    return dict(zip(rows, encoded, strict=True))
+
+
+@torch.inference_mode()
+def _encode_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
+    """Return each row's embedding [77, width] from one call of the text encoder: a layer, normalised as the last is."""
+    tokens = sent(torch.tensor([row.tokens for row in rows]), weights.device)  # [rows, 77]
+    layers = weights.text_encoder(input_ids=tokens, output_hidden_states=True).hidden_states
+    read = torch.stack([layers[-row.clip_skip][place] for place, row in enumerate(rows)])
+    embedded: Tensor = weights.text_encoder.final_layer_norm(read)
+    return embedded.to(weights.dtype).unbind()

@@ -1,0 +1,83 @@
+"""Answers to `ToPixels`, `ToLatent` and `Apply`: networks on whole pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from worker.engine.halves import in_halves
+from worker.engine.requests import Apply, ToLatent, ToPixels
+from worker.engine.seamless import seamless
+
+
+def to_pixels(requests: Sequence[ToPixels]) -> list[Tensor | Exception]:
+    """Return pixels [3, h, w], float32, about -1..1, for each latent; all of the same weights and shape."""
+    return in_halves(_decode, requests)
+
+
+@torch.inference_mode()
+def _decode(requests: Sequence[ToPixels]) -> Sequence[Tensor]:
+    weights = requests[0].weights
+    latents = torch.stack([request.latent for request in requests]) / weights.latent_scale
+    with _ready(requests[0]) as dtype:
+        latents = latents.to(dtype, memory_format=torch.channels_last)
+        pixels: Tensor = weights.vae.decode(latents, return_dict=False)[0]
+    return pixels.float().unbind()
+
+
+def to_latent(requests: Sequence[ToLatent]) -> list[Tensor | Exception]:
+    """Return the most likely latent [4, h/8, w/8], float32, for each picture; all of the same weights and shape."""
+    return in_halves(_encode, requests)
+
+
+@torch.inference_mode()
+def _encode(requests: Sequence[ToLatent]) -> Sequence[Tensor]:
+    weights = requests[0].weights
+    pixels = torch.stack([request.pixels for request in requests])
+    with _ready(requests[0]) as dtype:
+        pixels = pixels.to(dtype, memory_format=torch.channels_last)
+        latents: Tensor = weights.vae.encode(pixels).latent_dist.mode()
+    return (latents.float() * weights.latent_scale).unbind()
+
+
+@contextmanager
+def _ready(request: ToPixels | ToLatent) -> Iterator[torch.dtype]:
+    """Within the block the VAE is as `request` needs it, in the number format that is yielded."""
+    vae = request.weights.vae
+    with seamless(vae, request.weights.tiling):
+        if not request.is_precise:
+            yield next(vae.parameters()).dtype
+            return
+        with _in_float32(vae):
+            yield torch.float32
+
+
+@contextmanager
+def _in_float32(network: nn.Module) -> Iterator[None]:
+    """Within the block `network` holds its weights in float32; going there and back loses nothing."""
+    kept = next(network.parameters()).dtype
+    try:
+        _convert(network, torch.float32)
+        yield
+    finally:
+        _convert(network, kept)
+
+
+@torch.inference_mode(mode=False)
+def _convert(network: nn.Module, dtype: torch.dtype) -> None:
+    """Outside of inference mode, whose tensors cannot take the place of a network's own; diffusers' `to` would warn."""
+    nn.Module.to(network, dtype)
+
+
+def apply(requests: Sequence[Apply]) -> list[Tensor | Exception]:
+    """Return what the network makes of each picture; all of the same network and shape."""
+    return in_halves(_apply, requests)
+
+
+@torch.inference_mode()
+def _apply(requests: Sequence[Apply]) -> Sequence[Tensor]:
+    pixels: Tensor = requests[0].network(torch.stack([request.pixels for request in requests]))
+    return pixels.unbind()

@@ -1,0 +1,81 @@
+"""The film of a run: what its picture was to become, as the network saw it at some of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from torch import Tensor
+
+from shared.measures import CELL
+from shared.params import Tiling
+from worker.engine import latents
+from worker.engine.decoding import decoded
+from worker.engine.kit import Kit
+from worker.engine.pipelines import Picture, picture
+from worker.engine.requests import Asks, Work
+from worker.engine.runs import Step
+
+MOST_SHOTS: Final = 15  # and the finished picture
+LARGEST_SIDE: Final = 64  # cells: 512 pixels, as large as a film is shown
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A denoised latent, and the step that it is of."""
+
+    step: int  # from 1
+    steps: int
+    latent: Tensor  # [4, h/8, w/8]
+    is_second_pass: bool = False
+
+
+class Reel:
+    """Keeps evenly spaced steps of a run of any length: where too many have come, every second goes."""
+
+    def __init__(self, most: int = MOST_SHOTS) -> None:
+        self._most = most
+        self._every = 1
+        self._seen = 0
+        self._shots: list[Shot] = []
+        self.steps = 0  # that were taken
+
+    def take(self, step: Step) -> None:
+        """See a step of the run, in order. Returns at once: the engine's thread calls it.
+
+        The last step is left out: the finished picture shows it.
+        """
+        self.steps = step.index
+        if step.index == step.steps:
+            return
+        if self._seen % self._every == 0:
+            # A copy: what the engine hands out may be a part of what it computed for many pictures.
+            self._shots.append(Shot(step.index, step.steps, step.denoised.clone(), step.is_second_pass))
+        self._seen += 1
+        if len(self._shots) == 2 * self._most:
+            self._shots = self._shots[::2]
+            self._every *= 2
+
+    def shots(self) -> list[Shot]:
+        """Return at most `most` of what was kept, from the first on."""
+        return self._shots[:: 1 + (len(self._shots) > self._most)]
+
+
+def developed(kit: Kit, tiling: Tiling, shots: Sequence[Shot]) -> Asks[list[Picture]]:
+    """Return the pictures of `shots`, small, each by its own pass's VAE; one at a time, so that others come between."""
+    pictures = []
+    for shot in shots:
+        weights = kit.of_pass(is_second=shot.is_second_pass).tiled(tiling)
+        pixels = yield from decoded(weights, _small(shot.latent))
+        pictures.append((yield Work(partial(picture, pixels))))
+    return pictures
+
+
+def _small(latent: Tensor) -> Tensor:
+    """Return `latent`, shrunk where its longer side passes LARGEST_SIDE: the VAE's work grows with every cell."""
+    height, width = latent.shape[1:]
+    scale = min(1.0, LARGEST_SIDE / max(height, width))
+    cells_x, cells_y = (max(1, round(side * scale)) for side in (width, height))
+    return latents.resized(latent, cells_x * CELL, cells_y * CELL, "Latent (antialiased)")

@@ -1,0 +1,56 @@
+"""Hires fix: a second pass at a larger size over what the first one made."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from shared import measures
+from shared.measures import CELL, Target
+from shared.params import Hires
+from shared.upscalers import LATENT
+from worker.engine import latents
+from worker.engine.decoding import decoded, encoded
+from worker.engine.devices import Device, pinned, sent
+from worker.engine.images import enlarged, to_bytes, to_tensor
+from worker.engine.kit import Kit
+from worker.engine.passes import Pass, planned
+from worker.engine.requests import Asks, Work
+
+
+def second_pass(first: Pass, hires: Hires, kit: Kit) -> Pass:
+    """Return the pass over the result of `first`: what `hires` leaves open is as in the first."""
+    params = first.params
+    width, height = measures.hires_size(params.width, params.height, hires).final
+    own = {
+        "prompt": hires.prompt or params.prompt,
+        "negative_prompt": hires.negative_prompt or params.negative_prompt,
+        "sampler": hires.sampler or params.sampler,
+        "schedule": hires.schedule or params.schedule,
+        "steps": hires.steps or params.steps,
+        "width": width,
+        "height": height,
+    }
+    steps = measures.hires_steps(params, hires)
+    return planned(params.model_copy(update=own), kit.hires or kit.weights, kit.refiner, steps=steps, before=first)
+
+
+def larger(latent: Tensor, first: Pass, second: Pass, hires: Hires) -> Asks[Tensor]:
+    """Return the first pass's `latent` at the size of the second: resized itself, or as a picture in between."""
+    target = measures.hires_size(first.params.width, first.params.height, hires)
+    if hires.upscaler in LATENT:
+        whole = latents.resized(latent, target.width, target.height, hires.upscaler)
+    else:
+        pixels: Tensor = yield from decoded(first.weights, latent)
+        device = second.weights.device
+        enlarged_pixels = yield Work(partial(_enlarged, pixels, target, hires.upscaler, device))
+        whole = yield from encoded(second.weights, sent(enlarged_pixels, device))
+    return latents.cut(whole, target.cut_x, target.cut_y)
+
+
+def _enlarged(pixels: Tensor, target: Target, upscaler: str, device: Device) -> Tensor:
+    """`pixels` [3, h, w] at the target's size in whole cells. "None" has no way of its own: the size is Lanczos's."""
+    width, height = target.width // CELL * CELL, target.height // CELL * CELL
+    whole = enlarged(to_bytes(pixels.cpu().numpy()), width, height, is_nearest=upscaler == "Nearest")
+    return pinned(to_tensor(whole), device)

@@ -1,0 +1,97 @@
+"""Pictures on the host: opened, brought to a size, turned into tensors and back. Slow, so called as `Work`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from shared.params import ResizeMode
+from worker.engine.kit import Mask, Pixels
+
+OPAQUE: Final = 255
+THRESHOLD: Final = 128  # a mask is set above it
+_LANCZOS: Final = Image.Resampling.LANCZOS
+
+
+def flattened(picture: Image.Image) -> Pixels:
+    """Return any picture as bytes [h, w, 3]; what shows through shows white."""
+    layers = Image.new("RGBA", picture.size, "white")
+    layers.alpha_composite(_of_bytes(picture).convert("RGBA"))
+    return np.asarray(layers.convert("RGB"))
+
+
+def mask(picture: Image.Image) -> Mask:
+    """Return 255 where `picture` is set, else 0 [h, w]: by its alpha where it has some, else by its brightness."""
+    picture = _of_bytes(picture)
+    alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+    strength = alpha if alpha.min() < OPAQUE else np.asarray(picture.convert("L"))
+    return rounded(strength)
+
+
+def rounded(strength: NDArray[np.uint8]) -> Mask:
+    """Return `strength` as 255 above the threshold, else 0."""
+    return np.where(strength > THRESHOLD, OPAQUE, 0).astype(np.uint8)
+
+
+def resized(pixels: NDArray[np.uint8], width: int, height: int, mode: ResizeMode = "resize") -> NDArray[np.uint8]:
+    """Return a picture [h, w, 3] or a mask [h, w] at another size.
+
+    `crop` covers it and cuts off what stands over, the same on both sides; `fill` fits into it and draws the outermost
+    pixels out to the borders; any other mode takes the picture to the size whatever its proportions.
+    """
+    if mode not in {"crop", "fill"}:
+        return _stretched(pixels, width, height)
+    inner_width, inner_height = _inner(pixels.shape[1], pixels.shape[0], width, height, covers=mode == "crop")
+    inner = _stretched(pixels, inner_width, inner_height)
+    return _centred(inner, width, height)
+
+
+def enlarged(pixels: Pixels, width: int, height: int, *, is_nearest: bool) -> Pixels:
+    """Return `pixels` at a larger size, smoothly by Lanczos or in blocks."""
+    method = Image.Resampling.NEAREST if is_nearest else _LANCZOS
+    return np.asarray(Image.fromarray(pixels).resize((width, height), method))
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """Return bytes [h, w, 3] as float32 in -1..1 [3, h, w]."""
+    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1)
+
+
+def to_bytes(values: NDArray[np.float32]) -> Pixels:
+    """Return values [3, h, w] in -1..1 as bytes [h, w, 3]; what lies beyond is cut."""
+    return np.rint((values.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _of_bytes(picture: Image.Image) -> Image.Image:
+    """`picture` with a byte a channel: Pillow cuts 16 bits off where it should scale them."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8))
+
+
+def _stretched(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), _LANCZOS))
+
+
+def _inner(width: int, height: int, into_width: int, into_height: int, *, covers: bool) -> tuple[int, int]:
+    """The size that keeps the proportions and covers another, or fits into it."""
+    is_wider = width * into_height > into_width * height
+    if is_wider == covers:
+        return max(1, width * into_height // height), into_height
+    return into_width, max(1, height * into_width // width)
+
+
+def _centred(inner: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """`inner` in the middle of another size: cut where it stands over, its edges drawn out where it falls short."""
+    over_x, over_y = max(0, inner.shape[1] - width) // 2, max(0, inner.shape[0] - height) // 2
+    cut = inner[over_y : over_y + height, over_x : over_x + width]
+    short_x, short_y = width - cut.shape[1], height - cut.shape[0]
+    borders = ((short_y // 2, short_y - short_y // 2), (short_x // 2, short_x - short_x // 2))
+    return np.pad(cut, (*borders, *((0, 0) for _ in cut.shape[2:])), mode="edge")

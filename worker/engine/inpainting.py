@@ -1,0 +1,78 @@
+"""Inpainting: models that hold a part of a picture to what it was, and what a checkpoint trained for it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, cat, ones, zeros
+from torch.nn import functional
+
+from shared.measures import CELL
+from worker.engine.decoding import encoded
+from worker.engine.latents import mixed
+from worker.engine.requests import Asks
+from worker.engine.samplers import Model
+from worker.engine.weights import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a checkpoint that was trained for inpainting is shown beside the noise: a picture with a part hidden."""
+
+    pixels: Tensor  # [3, h, w] in -1..1
+    mask: Tensor  # [1, h, w], 1 where it is hidden, else 0
+    weight: float  # how much of it is hidden there
+
+
+def seen(weights: Weights, view: View | None, width: int, height: int) -> Asks[Tensor | None]:
+    """Return the extra channels [5, h/8, w/8] of `view`: the mask, and the latent of what is not hidden.
+
+    None for a checkpoint that takes none. No view: all is hidden, as it was in part of the training.
+    """
+    if not weights.takes_mask:
+        return None
+    on = weights.device.torch
+    view = view or View(zeros(3, height, width, device=on), ones(1, height, width, device=on), 1)
+    latent = yield from encoded(weights, view.pixels * (1 - view.mask * view.weight))
+    mask = functional.interpolate(view.mask[None], scale_factor=1 / CELL)[0]  # nearest, as in its training
+    return cat([mask, latent])
+
+
+def held(model: Model, known: Tensor, mask: Tensor) -> Model:
+    """Return `model` with what it finds outside of `mask` [1, h/8, w/8] replaced by the `known` latent."""
+
+    def inpainted(x: Tensor, sigma: float) -> Asks[Tensor]:
+        denoised = yield from model(x, sigma)
+        return mixed(denoised, known, mask)
+
+    return inpainted
+
+
+def reset(model: Model, known: Tensor, noise: Tensor, mask: Tensor) -> Model:
+    """Return `model` shown, outside of `mask`, the `known` latent under as much of `noise` as there is now.
+
+    As latent diffusion inpaints with DDIM (Rombach et al. 2022, arXiv:2112.10752): the model sees the known part as it
+    would be on the way to `known`, whatever the sampler made of it.
+    """
+
+    def inpainted(x: Tensor, sigma: float) -> Asks[Any]:
+        return (yield from model(mixed(x, known + noise * sigma, mask), sigma))
+
+    return inpainted
+
+
+def released(model: Model, known: Tensor, noise: Tensor, strength: Tensor, sigmas: Sequence[float]) -> Model:
+    """Return `model` for which each place is known until the share of the way that is left falls to its `strength`.
+
+    Differential diffusion (Levin and Fried 2023, arXiv:2306.00950): the weaker a place is masked, the later it is let
+    go, and the less of it changes. `strength` [1, h/8, w/8] is in 0..1, `sigmas` those of this pass.
+    """
+
+    def inpainted(x: Tensor, sigma: float) -> Asks[Any]:
+        left = sum(sigma > later for later in sigmas[1:]) / (len(sigmas) - 1)
+        free = (strength >= left).to(x.dtype)
+        return (yield from model(mixed(x, known + noise * sigma, free), sigma))
+
+    return inpainted

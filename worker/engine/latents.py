@@ -1,0 +1,40 @@
+"""Small arithmetic on latents [4, h/8, w/8]: resized, cut, mixed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torch import Tensor
+from torch.nn import functional
+
+from shared.measures import CELL
+
+_INTERPOLATION: Final = {  # mode, and whether what falls between cells is averaged first
+    "Latent": ("bilinear", False),
+    "Latent (antialiased)": ("bilinear", True),
+    "Latent (bicubic)": ("bicubic", False),
+    "Latent (bicubic antialiased)": ("bicubic", True),
+    "Latent (nearest)": ("nearest", False),
+    "Latent (nearest-exact)": ("nearest-exact", False),
+}
+
+
+def resized(latent: Tensor, width: int, height: int, upscaler: str = "Latent") -> Tensor:
+    """Return `latent` for a picture of `width` x `height` pixels, by one of the latent upscalers."""
+    mode, is_antialiased = _INTERPOLATION[upscaler]
+    size = (height // CELL, width // CELL)
+    if latent.shape[1:] == size:
+        return latent
+    larger: Tensor = functional.interpolate(latent[None], size=size, mode=mode, antialias=is_antialiased)[0]
+    return larger
+
+
+def cut(latent: Tensor, cells_x: int, cells_y: int) -> Tensor:
+    """Return the middle of `latent`, with so many cells less across and down."""
+    top, left = cells_y // 2, cells_x // 2
+    return latent[:, top : top + latent.shape[1] - cells_y, left : left + latent.shape[2] - cells_x]
+
+
+def mixed(inside: Tensor, outside: Tensor, mask: Tensor) -> Tensor:
+    """Return `inside` where `mask` [1, h/8, w/8] is 1 and `outside` where it is 0."""
+    return inside * mask + outside * (1 - mask)

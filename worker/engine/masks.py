@@ -1,0 +1,94 @@
+"""Masks on the host: blurred, framed, filled in, laid over. Bytes [h, w]: 255 is painted anew, 0 stays."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch.nn import functional
+
+from shared.measures import CELL
+from worker.engine.images import OPAQUE
+from worker.engine.kit import Mask, Pixels
+
+_FILL: Final = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius, how often it is laid over
+
+
+class Box(NamedTuple):
+    """A part of a picture: pixels from `left` and `top` to before `right` and `bottom`."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.right - self.left, self.bottom - self.top
+
+
+def blurred(mask: Mask, sigma: float) -> Mask:
+    """Return `mask` under a Gaussian of deviation `sigma`, cut off at two and a half deviations; mirrored at edges."""
+    reach = int(2.5 * sigma + 0.5)
+    if reach == 0:
+        return mask
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    taps /= taps.sum()
+    values = torch.from_numpy(np.pad(mask.astype(np.float32), reach, mode="reflect"))[None, None]
+    values = functional.conv2d(values, taps[None, None, :, None])
+    values = functional.conv2d(values, taps[None, None, None, :])
+    return values[0, 0].round().clamp(0, OPAQUE).byte().numpy()
+
+
+def frame(mask: Mask, width: int, height: int, padding: int) -> Box | None:
+    """Return the part around what is set, with `padding`, in the proportions of `width` x `height` as far as there is
+    room; None where nothing is set.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    left, right = _padded(int(columns[0]), int(columns[-1]) + 1, padding, mask.shape[1])
+    top, bottom = _padded(int(rows[0]), int(rows[-1]) + 1, padding, mask.shape[0])
+    if (right - left) * height > width * (bottom - top):
+        top, bottom = _widened(top, bottom, (right - left) * height // width, mask.shape[0])
+    else:
+        left, right = _widened(left, right, (bottom - top) * width // height, mask.shape[1])
+    return Box(left, top, right, bottom)
+
+
+def filled(pixels: Pixels, mask: Mask) -> Pixels:
+    """Return `pixels` with what is masked painted over by the colours around it, drawn in from far to near."""
+    known = Image.fromarray(np.dstack([pixels, OPAQUE - mask]), "RGBA")
+    result = Image.new("RGBA", known.size)
+    for radius, times in _FILL:
+        spread = known.convert("RGBa").filter(ImageFilter.GaussianBlur(radius)).convert("RGBA")
+        for _ in range(times):
+            result.alpha_composite(spread)
+    return np.asarray(result.convert("RGB"))
+
+
+def laid_over(picture: Pixels, original: Pixels, mask: Mask) -> Pixels:
+    """Return `original` where nothing is masked and `picture` where all is, mixed in between."""
+    share = mask[..., None].astype(np.float32) / OPAQUE
+    return np.rint(picture * share + original * (1 - share)).astype(np.uint8)
+
+
+def cells(mask: Mask) -> torch.Tensor:
+    """Return the share of each latent cell that is masked [1, h/8, w/8], float32 in 0..1."""
+    height, width = mask.shape
+    blocks = mask.reshape(height // CELL, CELL, width // CELL, CELL)
+    return torch.from_numpy(blocks.mean(axis=(1, 3), dtype=np.float32) / OPAQUE)[None]
+
+
+def _padded(start: int, end: int, padding: int, limit: int) -> tuple[int, int]:
+    return max(0, start - padding), min(limit, end + padding)
+
+
+def _widened(start: int, end: int, length: int, limit: int) -> tuple[int, int]:
+    """`length` pixels around the middle of a stretch, moved inside the picture, or all of it where it is shorter."""
+    start -= (length - (end - start)) // 2
+    start = max(0, min(start, limit - length))
+    return start, min(limit, start + length)

@@ -1,0 +1,87 @@
+"""What a pass over a picture starts from on the card: its latent, and how far each place is painted anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, from_numpy, zeros_like
+
+from shared.params import Mask as MaskOptions
+from shared.samplers import SAMPLERS as FACTS
+from worker.engine import inpainting, latents
+from worker.engine.canvas import Canvas
+from worker.engine.decoding import encoded
+from worker.engine.devices import pinned, sent
+from worker.engine.images import OPAQUE, rounded, to_tensor
+from worker.engine.inpainting import View
+from worker.engine.kit import Mask, Pixels
+from worker.engine.latents import mixed
+from worker.engine.masks import cells
+from worker.engine.passes import Pass
+from worker.engine.requests import Asks, Work
+from worker.engine.samplers import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Area:
+    """The part of a latent that is painted anew: `strength` [1, h/8, w/8] in 0..1 says how far."""
+
+    strength: Tensor
+    how: MaskOptions
+
+    @property
+    def mask(self) -> Tensor:
+        """1 where anything may change, else 0 [1, h/8, w/8]: cells masked by half, or masked at all if it is soft."""
+        changes = self.strength > 0 if self.how.soft else self.strength >= 0.5
+        return changes.to(self.strength.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The latent that a pass starts from [4, h/8, w/8], the area that is painted anew (None: all), what is shown."""
+
+    latent: Tensor
+    area: Area | None = None
+    view: View | None = None
+
+    def model(self, model: Model, noise: Tensor, way: Pass) -> Model:
+        """Return `model` held to the latent outside of the area."""
+        if self.area is None:
+            return model
+        if self.area.how.soft:
+            return inpainting.released(model, self.latent, noise, self.area.strength, way.sigmas)
+        if FACTS[way.params.sampler].starts_at_unit_variance:
+            return inpainting.reset(model, self.latent, noise, self.area.mask)
+        return inpainting.held(model, self.latent, self.area.mask)
+
+    def kept(self, latent: Tensor) -> Tensor:
+        """Return a result with what lies outside of the area as it was."""
+        return mixed(latent, self.latent, self.area.mask) if self.area else latent
+
+
+def begun(canvas: Canvas, way: Pass, noise: Tensor, how: MaskOptions | None) -> Asks[Scene]:
+    """Return the scene of `canvas`; what is masked starts from itself, from `noise` or from nothing, as asked."""
+    device = way.weights.device
+    pixels = yield Work(lambda: pinned(to_tensor(canvas.start), device))
+    latent = yield from encoded(way.weights, sent(pixels, device))
+    latent = latents.resized(latent, way.params.width, way.params.height)
+    mask = canvas.mask
+    if mask is None or how is None:
+        return Scene(latent)
+    strength = yield Work(lambda: pinned(cells(mask), device))
+    area = Area(sent(strength, device), how)
+    if how.content == "latent noise":
+        latent = mixed(noise, latent, area.mask)
+    if how.content == "latent nothing":
+        latent = mixed(zeros_like(latent), latent, area.mask)
+    return Scene(latent, area, (yield from _view(canvas.shown, mask, way, how)))
+
+
+def _view(shown: Pixels, mask: Mask, way: Pass, how: MaskOptions) -> Asks[View | None]:
+    """What a checkpoint that takes a mask is shown."""
+    if not way.weights.takes_mask:
+        return None
+    device = way.weights.device
+    pixels = yield Work(lambda: pinned(to_tensor(shown), device))
+    hidden = yield Work(lambda: pinned(from_numpy(rounded(mask) // OPAQUE).float()[None], device))
+    return View(sent(pixels, device), sent(hidden, device), how.weight)

@@ -1,0 +1,48 @@
+"""Pictures without seams: convolutions that go on at the other side of the picture instead of seeing black there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from shared.params import Tiling
+
+
+@contextmanager
+def seamless(network: nn.Module, tiling: Tiling) -> Iterator[None]:
+    """Within the block the convolutions of `network` wrap around along `tiling`; after it they are as before.
+
+    For one thread at a time: the engine's.
+    """
+    convolutions = [] if tiling == "none" else [part for part in network.modules() if isinstance(part, nn.Conv2d)]
+    for convolution in convolutions:
+        convolution._conv_forward = partial(_around, convolution, tiling)  # type: ignore[method-assign]  # noqa: SLF001 - torch's own seam between a convolution and its padding
+    try:
+        yield
+    finally:
+        for convolution in convolutions:
+            del convolution._conv_forward  # noqa: SLF001 - the class's own shows again
+
+
+def wrapped(x: Tensor, margin: tuple[int, int]) -> Tensor:
+    """Return `x` [..., h, w] with `margin` (rows, columns) of its other side put before and after it."""
+    rows, columns = margin
+    return functional.pad(x, (columns, columns, rows, rows), mode="circular") if rows or columns else x
+
+
+def along(tiling: Tiling, sides: tuple[int, int]) -> tuple[int, int]:
+    """Return of (rows, columns) those along `tiling`, and 0 for the others: x runs over columns."""
+    return sides[0] if tiling in {"y", "both"} else 0, sides[1] if tiling in {"x", "both"} else 0
+
+
+def _around(convolution: nn.Conv2d, tiling: Tiling, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve `x` [rows, channels, h, w], wrapped along `tiling`, between zeros along the other axis."""
+    rows, columns = (int(side) for side in convolution.padding)
+    around = along(tiling, (rows, columns))
+    zeros = (rows - around[0], columns - around[1])
+    x = wrapped(x, around)
+    return functional.conv2d(x, weight, bias, convolution.stride, zeros, convolution.dilation, convolution.groups)

@@ -1,0 +1,62 @@
+"""VAEs in files of their own, as people lay them beside checkpoints: under the original names, or diffusers'.
+
+Such a file has no description with it: its weights' shapes say what it is built from. Imports diffusers, which takes
+seconds: imported where a file is read, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from diffusers.loaders import single_file_utils as original
+from torch import Tensor
+
+from shared.errors import ModelFileError
+from worker.engine.figures import Config, moderate
+from worker.engine.layouts import CHECKPOINT_PREFIXES, VAE_PREFIX, Part, new_attention, renamed
+
+_PARTS: Final = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")  # else it is what training left
+_LEVELS: Final = 4
+_MOST_BLOCKS: Final = 8  # of a level
+
+
+def holds_one(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether these are the weights of a VAE alone, or of one and what training left beside it."""
+    is_whole = any(key.startswith(CHECKPOINT_PREFIXES) for key in weights)
+    return not is_whole and any(key.removeprefix(VAE_PREFIX).startswith(_PARTS[:2]) for key in weights)
+
+
+def part(weights: Mapping[str, Tensor]) -> Part:
+    """Return the VAE that `weights` hold. Raises ModelFileError where they hold none, or more than one."""
+    if not holds_one(weights):
+        raise ModelFileError("is no VAE: it holds no encoder and decoder alone")
+    named = {key.removeprefix(VAE_PREFIX): value for key, value in weights.items()}
+    own = {key: value for key, value in named.items() if key.startswith(_PARTS)}
+    if any(key.startswith("encoder.down_blocks.") for key in own):
+        return Part(_config(own, "down_blocks", "resnets"), new_attention(own))
+    config = _config(own, "down", "block")
+    return Part(config, renamed(original.convert_ldm_vae_checkpoint, own, config))
+
+
+def _config(weights: Mapping[str, Tensor], levels: str, blocks: str) -> Config:
+    """What the weights are built from; norms have 32 groups in every VAE of Stable Diffusion."""
+    first = f"encoder.{levels}.0.{blocks}."
+    try:
+        widths = [weights[f"encoder.{levels}.{level}.{blocks}.0.conv2.weight"].shape[0] for level in range(_LEVELS)]
+        colours, latent = weights["encoder.conv_in.weight"].shape[1], weights["decoder.conv_in.weight"].shape[1]
+    except (LookupError, ValueError) as error:
+        raise ModelFileError(f"is no VAE of Stable Diffusion: {error} is missing or misshapen") from error
+    depth = sum(f"{first}{block}.conv2.weight" in weights for block in range(_MOST_BLOCKS))
+    return moderate(
+        {
+            "in_channels": colours,
+            "out_channels": colours,
+            "latent_channels": latent,
+            "down_block_types": ["DownEncoderBlock2D"] * _LEVELS,
+            "up_block_types": ["UpDecoderBlock2D"] * _LEVELS,
+            "block_out_channels": widths,
+            "layers_per_block": depth,
+            "norm_num_groups": 32,
+        }
+    )
