@@ -37,4 +37,5 @@ class WorkerState(StrEnum):
 
     STARTING = "starting"  # registered; torch and the card are not up yet
     READY = "ready"  # takes tickets
-    DRAINING = "draining"  # finishes what it has, takes nothing new
+    DRAINED = "drained"  # finishes what it has, takes nothing new until it is resumed
+    DRAINING = "draining"  # finishes what it has, takes nothing new, and ends

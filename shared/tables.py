@@ -87,6 +87,13 @@ class Image(Base):
         Index("ix_images_running", "worker_id", "owner", postgresql_where=text("worker_id IS NOT NULL")),
         # When an owner was served last (policy).
         Index("ix_images_served", "owner", text("started_at DESC"), postgresql_where=text("started_at IS NOT NULL")),
+        # What is due: to be cancelled, or to be let go.
+        Index(
+            "ix_images_expires_at",
+            "expires_at",
+            postgresql_where=text("expires_at IS NOT NULL AND state IN ('held', 'queued')"),
+        ),
+        Index("ix_images_held", "held_until", "held_behind", postgresql_where=text("state = 'held'")),
         CheckConstraint("(state = 'running') = (worker_id IS NOT NULL)", name="running_on_a_worker"),
     )  # fmt: skip
 
@@ -111,6 +118,9 @@ class Image(Base):
     started_at: Mapped[datetime | None]  # of the latest attempt
     ended_at: Mapped[datetime | None]
     bytes: Mapped[int | None]  # size of the committed picture
+    expires_at: Mapped[datetime | None]  # cancelled if it has not started by then
+    held_until: Mapped[datetime | None]  # while held: queued by itself then
+    held_behind: Mapped[int | None]  # while held: id of the job whose end queues it
 
 
 class Worker(Base):
@@ -130,9 +140,32 @@ class Worker(Base):
     phase: Mapped[str] = mapped_column(default="")  # what it does now, for people: "loading checkpoint, about 8 s"
     resident: Mapped[list[str]] = mapped_column(default=list)  # SHA-256 of the checkpoints in its memory
     load_seconds: Mapped[float | None]  # of its latest checkpoint, measured
+    memory_bytes: Mapped[
+        int | None
+    ]  # what its card has for weights and pictures; None: not known, or as much as needed
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     beat_at: Mapped[datetime] = mapped_column(server_default=NOW)
     lease_until: Mapped[datetime]
+
+
+class Drain(Base):
+    """A worker that takes nothing new until it is resumed: by hand, or as it found itself sick. Outlives its restarts."""
+
+    __tablename__ = "drains"
+
+    worker: Mapped[str] = mapped_column(primary_key=True)  # its name, host/card
+    reason: Mapped[str]  # for people
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class MemoryNeed(Base):
+    """What the images of a checkpoint and memory class were measured to need at their worst, weights included."""
+
+    __tablename__ = "memory_needs"
+
+    checkpoint: Mapped[str] = mapped_column(primary_key=True)  # SHA-256
+    memory_class: Mapped[int] = mapped_column(primary_key=True)
+    bytes: Mapped[int]
 
 
 class ModelFile(Base):
