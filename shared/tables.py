@@ -142,14 +142,14 @@ class Worker(Base):
     load_seconds: Mapped[float | None]  # of its latest checkpoint, measured
     memory_bytes: Mapped[
         int | None
-    ]  # what its card has for weights and pictures; None: not known, or as much as needed
+    ]  # what its card offers; None: not known
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     beat_at: Mapped[datetime] = mapped_column(server_default=NOW)
     lease_until: Mapped[datetime]
 
 
 class Drain(Base):
-    """A worker that takes nothing new until it is resumed: by hand, or as it found itself sick. Outlives its restarts."""
+    """A worker that takes nothing new until it is resumed: by hand, or because it is sick. Outlives restarts."""
 
     __tablename__ = "drains"
 
