@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import func, select
 
 from shared import addresses, database
+from shared.launcher.servers import Servers
 from shared.tables import ModelFile
 from tests.e2e import browsers
 from tests.servers import clean_environment, fresh_database
@@ -37,17 +38,21 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a farm with one key, one checkpoint and one ready worker; the tests share it."""
+    """The address of a farm with one key, one checkpoint and one ready worker; the tests share it.
+
+    It lives beside farms of single tests, so it has a Redis of its own: theirs is emptied, and tickets name no farm.
+    """
     folder = tmp_path_factory.mktemp("farm")
+    redis = tmp_path_factory.mktemp("redis")
     (folder / "models").mkdir()
     (folder / "models" / "broken.safetensors").touch()  # a scan that finds nothing at all changes nothing
     (folder / "styles.csv").write_text(STYLES)
-    with fresh_database(home) as url:
+    with Servers(redis, postgres=False), fresh_database(home) as url:
         environ = clean_environment() | {
             "FARM_HOME": str(folder),
             "FARM_MODELS": str(folder / "models"),
             "FARM_DATABASE_URL": url.replace("+psycopg", "", 1),
-            "FARM_REDIS_URL": addresses.redis_url(home),
+            "FARM_REDIS_URL": addresses.redis_url(redis),
             "FARM_PORT": "0",
             "FARM_STYLES": str(folder / "styles.csv"),
             "FARM_API_KEYS": f"ann:{KEY}",
