@@ -67,6 +67,9 @@ class Snapshot:
 
 _JSON = TypeAdapter(Snapshot)
 
+# A bitmap would read a lane whole before it gave the first of its images.
+_BY_INDEX = text("SET LOCAL enable_bitmapscan = off")
+
 # A loose index scan: from the head of each lane to the head of the next, one probe a lane, however long the lanes are.
 # Then a bounded count of each. Index: ix_images_lane.
 _LANES = text("""
@@ -104,6 +107,7 @@ _LANES = text("""
                      AND images.checkpoint = lane.checkpoint
                      AND images.pool = lane.pool
                      AND images.memory_class = lane.memory_class
+                   ORDER BY urgent DESC, priority DESC, id
                    LIMIT :counted
                ) AS first_ones
            ) AS queued
@@ -145,6 +149,7 @@ _NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
 
 def take(session: Session) -> Snapshot:
     """Return the lanes and the farm as the database has them now."""
+    session.execute(_BY_INDEX)
     lanes = tuple(Lane(**row) for row in session.execute(_LANES, {"counted": COUNTED}).mappings())
     owners = {lane.owner for lane in lanes}
     rows = session.execute(_OWNERS, {"owners": sorted(owners)}).all() if owners else []

@@ -1,4 +1,4 @@
-"""The snapshot that the policy decides on, and the claim's plan on a queue of some thousand images."""
+"""The snapshot that the policy decides on: what it tells, and how processes share it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from shared import database
 from shared.queue import claim as claims
@@ -175,84 +175,6 @@ def test_current_without_redis_is_taken_each_time(hand, job_factory, sessions, t
 
     assert len(Snapshots(sessions, None).current().lanes) == 1
     assert len(Snapshots(sessions, away).current().lanes) == 1
-
-
-def fill(session, jobs, owners=20, checkpoints=5):
-    """Queue some images of many owners, and leave history of as many that have ended."""
-    session.execute(
-        text("""
-            INSERT INTO jobs (owner, state, params, checkpoint, count, unfinished)
-            SELECT 'owner-' || n % :owners, 'open', '{}', n % :checkpoints, 2, 1
-            FROM generate_series(1, :jobs) AS n
-        """),
-        {"jobs": jobs, "owners": owners, "checkpoints": checkpoints},
-    )
-    session.execute(
-        text("""
-            INSERT INTO images (
-                job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
-                started_at
-            )
-            SELECT id, index, CASE index WHEN 0 THEN 'queued' ELSE 'succeeded' END, owner, checkpoint, 'default', 6,
-                   false, 0, 1, 0, 0, CASE index WHEN 1 THEN now() END
-            FROM jobs, generate_series(0, 1) AS index
-        """)
-    )
-
-
-def explained(session, statement, params):
-    lines = session.scalars(text(f"EXPLAIN (COSTS off) {statement.text}"), params).all()
-    return "\n".join(lines)
-
-
-@pytest.fixture
-def crowded(sessions):
-    with sessions.begin() as session:
-        fill(session, jobs=4000)
-        session.execute(text("ANALYZE images, jobs"))
-    return sessions
-
-
-def test_the_claim_probes_the_head_of_its_lane_by_index(crowded):
-    lane = {"owner": "owner-1", "checkpoint": "1", "pool": "default", "memory_class": 6}
-    mine = {"worker_id": 1, "worker": "w", "event": "claimed", "detail": None}
-
-    with crowded() as session:
-        plan = explained(session, claims._PROBE, lane | mine)
-
-    head = plan[plan.index("CTE head") : plan.index("CTE moved")]
-    assert "Index Scan using ix_images_lane on images" in head
-    assert "Sort" not in head
-    assert "Seq Scan on images" not in plan
-
-
-def test_the_snapshot_never_reads_the_whole_queue(crowded):
-    with crowded() as session:
-        lanes = explained(session, snapshot._LANES, {"counted": 100})
-        owners = explained(session, snapshot._OWNERS, {"owners": ["owner-1"]})
-
-    assert lanes.count("ix_images_lane on images") == 2
-    assert "Sort" not in lanes
-    assert "ix_images_served on images" in owners
-    assert "Seq Scan on images" not in lanes + owners
-
-
-def test_the_snapshot_reads_a_bounded_part_of_each_lane_however_long_the_lanes_are(crowded):
-    statements = []
-    event.listen(crowded.kw["bind"], "after_cursor_execute", lambda *args: statements.append(args[2]))
-    with crowded() as session:
-        statement = f"EXPLAIN (ANALYZE, COSTS off, TIMING off, FORMAT json) {snapshot._LANES.text}"
-        analysed = session.scalar(text(statement), {"counted": 100})
-        lanes = snapshot.take(session).lanes
-
-    assert len(lanes) == 20
-    assert len(statements) == 5
-    assert rows_read(analysed[0]["Plan"]) <= (4 + 100) * len(lanes)  # of 200 images each
-
-
-def rows_read(plan):
-    below = sum(rows_read(part) for part in plan.get("Plans", []))
-    return below + (plan["Actual Rows"] * plan["Actual Loops"] if plan.get("Relation Name") == "images" else 0)
 
 
 def test_every_lane_is_claimable_with_what_the_snapshot_says_of_it(hand, job_factory):
