@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from shared.events import Progress
 from shared.params import FileFormat, RenderParams
 from shared.queue.views import ImageView, JobView, Page
+from shared.queue.waiting import Cause, Waiting
 from shared.states import FINAL, ImageState
 
 API = "/api/v1"
@@ -134,6 +135,31 @@ class JobLinks(BaseModel):
         )
 
 
+class WaitingBody(BaseModel):
+    """Why the first image of a job that waits does so."""
+
+    index: int = Field(description="Of the image.")
+    code: Cause
+    text: str = Field(description="The same in words, with the estimate.")
+    position: int | None = Field(description="Images of its owner that stand before it; null while it is held.")
+    estimate_seconds: float | None = Field(description="Until it starts; null where that cannot be told.")
+    estimate_error: float | None = Field(
+        description="By which share such estimates were off lately, the median; null where too few were told."
+    )
+
+    @classmethod
+    def of(cls, waiting: Waiting) -> Self:
+        """Return what `waiting` looks like."""
+        return cls(
+            index=waiting.index,
+            code=waiting.cause,
+            text=waiting.text,
+            position=waiting.position,
+            estimate_seconds=waiting.estimate_seconds,
+            estimate_error=waiting.estimate_error,
+        )
+
+
 class JobBody(BaseModel):
     """A job with its images."""
 
@@ -146,6 +172,9 @@ class JobBody(BaseModel):
     counts: dict[str, int] = Field(description="Images by state.")
     progress: float = Field(description="0 to 1.")
     position: int | None = Field(description="Queued images ahead of its first queued one.")
+    waiting: WaitingBody | None = Field(
+        description="Why its first image that waits does so: where one job is asked for, and something of it waits."
+    )
     images: list[ImageBody] = Field(description="By index; in a list of jobs the first ones.")
     timings: Timings
     links: JobLinks
@@ -156,8 +185,8 @@ class JobBody(BaseModel):
         return self.state in FINAL
 
     @classmethod
-    def of(cls, job: JobView, live: Mapping[int, Progress]) -> Self:
-        """Return what `job` looks like with the latest progress of its images, by index."""
+    def of(cls, job: JobView, live: Mapping[int, Progress], waiting: Waiting | None = None) -> Self:
+        """Return what `job` looks like with the latest progress of its images, by index, and why it waits."""
         images = [ImageBody.of(image, live.get(image.index), job.id, job.params) for image in job.images]
         return cls(
             id=job.id,
@@ -169,6 +198,7 @@ class JobBody(BaseModel):
             counts={state.value: job.counts[state] for state in ImageState},
             progress=_progress(job, images),
             position=job.position,
+            waiting=WaitingBody.of(waiting) if waiting else None,
             images=images,
             timings=_timings(job),
             links=JobLinks.of(job.id, job.params),

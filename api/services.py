@@ -15,6 +15,7 @@ from shared.database import Sessions, connect, sessions, transact
 from shared.events import Events
 from shared.intake import Intake
 from shared.queue import views
+from shared.queue.outlook import Outlook
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tickets import Tickets, celery_app
@@ -34,6 +35,7 @@ class Services:
     storage: Storage
     events: Events
     tickets: Tickets
+    outlook: Outlook  # why jobs wait
     intake: Intake
     streams: BoundedSemaphore  # event streams that may be open at once: each keeps a thread
     waits: BoundedSemaphore  # requests that may wait for a job's end at once
@@ -46,6 +48,7 @@ class Services:
         self.stopping.set()
         self.tickets.close()
         self.events.close()
+        self.outlook.close()
         self.engine.dispose()
 
 
@@ -60,6 +63,7 @@ def join(settings: Settings) -> Services:
         storage=storage,
         events=events,
         tickets=Tickets(celery_app(settings.redis)),
+        outlook=Outlook(factory, settings.redis),
         intake=Intake(settings.limits),
         streams=BoundedSemaphore(min(settings.max_streams, settings.api_threads // 2)),
         waits=BoundedSemaphore(max(settings.api_threads // 4, 1)),

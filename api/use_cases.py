@@ -92,9 +92,10 @@ def problems(services: Services, owner: str, given: object) -> tuple[FieldError,
 
 
 def job(services: Services, owner: str, job_id: int) -> JobBody:
-    """Return a job with the latest progress of its images. Raises NotFound."""
+    """Return a job with the latest progress of its images, and why it waits. Raises NotFound."""
     view = transact(services.sessions, lambda session: views.job(session, job_id, owner))
-    return JobBody.of(view, services.events.progress(job_id))
+    waits = view.counts[ImageState.QUEUED] or view.counts[ImageState.HELD]
+    return JobBody.of(view, services.events.progress(job_id), services.outlook.of(job_id) if waits else None)
 
 
 def state(services: Services, owner: str, job_id: int) -> ImageState:
@@ -111,10 +112,10 @@ def wait(services: Services, owner: str, job_id: int, seconds: float) -> tuple[J
         return job(services, owner, job_id), False
     try:
         end = time.monotonic() + seconds
-        while not (seen := job(services, owner, job_id)).is_final and time.monotonic() < end:
+        while not state(services, owner, job_id).is_final and time.monotonic() < end:
             if services.stopping.wait(_WAIT_SECONDS):
                 break
-        return seen, True
+        return job(services, owner, job_id), True
     finally:
         services.waits.release()
 

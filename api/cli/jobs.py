@@ -93,6 +93,8 @@ def _job(job: Json) -> None:
         f"  {params['width']}×{params['height']}, {params['steps']} steps, {params['sampler']}, "
         f"{params['schedule']} schedule, CFG {params['cfg_scale']:g}, {params['checkpoint']}"
     )
+    if waiting := job.get("waiting"):
+        terminal.answer(f"  {waiting['text']}")
     if timings["render_seconds"] is not None:
         terminal.answer(f"  waited {timings['waited_seconds']:.1f} s, rendered {timings['render_seconds']:.1f} s")
     table(_IMAGE, map(_image_row, job["images"]), "")

@@ -13,6 +13,7 @@ let busy = false;
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const isOpen = () => main.querySelector('[data-open="yes"]') !== null;
+const waits = () => main.querySelector('[data-shows="waiting"]') !== null; // why changes without an event
 
 function parts(root) {
   return [...root.querySelectorAll("[data-part]")];
@@ -101,7 +102,7 @@ function listen(address) {
   source.addEventListener("progress", onProgress);
   for (const kind of ["image", "job"]) source.addEventListener(kind, refresh);
   source.addEventListener("end", () => { source.close(); streams = false; refresh(); });
-  poll(Number(main.dataset.poll), () => isOpen() && !streams);
+  poll(Number(main.dataset.poll), () => isOpen() && (!streams || waits()));
 }
 
 // Screen readers hear how the job stands when that changes; the place they listen to is never swapped.

@@ -52,6 +52,11 @@ class Lane:
     cost: int = 1  # of the head
     queued: int = 1  # images in the lane, counted up to the snapshot's bound
 
+    @property
+    def place(self) -> tuple[str, str, str, int]:
+        """What makes it this lane, whichever image is at its head."""
+        return self.owner, self.checkpoint, self.pool, self.memory_class
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -74,6 +79,7 @@ class Worker:
     resident: frozenset[str] = frozenset()
     free_slots: int = 1
     load_seconds: float | None = None  # what its latest checkpoint took to load
+    name: str = ""  # for people
 
     @property
     def has_room(self) -> bool:

@@ -137,7 +137,7 @@ _OWNERS = text("""
 """)
 
 _WORKERS = text("""
-    SELECT id, pool, state, resident, load_seconds,
+    SELECT id, name, pool, state, resident, load_seconds,
            slots - (SELECT count(*) FROM images WHERE worker_id = workers.id) AS free_slots
     FROM workers
     WHERE lease_until > clock_timestamp()

@@ -85,7 +85,7 @@ def test_take_shows_living_workers_with_their_free_slots_and_residents(hand, job
         session.execute(text("UPDATE workers SET lease_until = now() WHERE id = :id"), {"id": silent.id})
 
     assert hand.run(snapshot.take).farm.workers == (
-        policy.Worker(worker.id, "default", WorkerState.READY, frozenset(["c" * 64]), 2, 2.5),
+        policy.Worker(worker.id, "default", WorkerState.READY, frozenset(["c" * 64]), 2, 2.5, name=worker.name),
     )
 
 

@@ -1,0 +1,119 @@
+"""When an image may start, from what the workers rendered lately, and how far off such estimates were.
+
+The owners share the workers evenly. So before an image starts, its owner's images before it are rendered, and of each
+other owner at most as much; what is urgent goes before all that is not.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from shared.queue.policy import Lane, Worker
+from shared.queue.snapshot import COUNTED, Snapshot
+
+_FEWEST: Final = 3  # estimates that an error is told from
+_MOMENT_SECONDS: Final = 2.0  # waits shorter than this say nothing about estimates
+_FRACTIONS: Final = {
+    0.07: "hardly off",
+    0.15: "off by a tenth",
+    0.225: "off by a fifth",
+    0.29: "off by a quarter",
+    0.42: "off by a third",
+    0.58: "off by a half",
+    0.71: "off by two thirds",
+}
+
+
+class Estimate(NamedTuple):
+    """What an estimate is made for: an image, and the work of its owner's images before it."""
+
+    lane: Lane
+    ahead_cost: int
+
+
+class Rendered(NamedTuple):
+    """An image that a worker has rendered; times in seconds on the database's clock."""
+
+    worker: str
+    cost: int
+    started_at: float
+    ended_at: float
+
+
+def rates(rendered: Iterable[Rendered]) -> dict[str, float]:
+    """Return the work that each worker did in a second, of those in which it had any."""
+    by_worker: dict[str, list[Rendered]] = defaultdict(list)
+    for image in rendered:
+        by_worker[image.worker].append(image)
+    return {name: sum(image.cost for image in images) / _busy_seconds(images) for name, images in by_worker.items()}
+
+
+def _busy_seconds(images: Sequence[Rendered]) -> float:
+    """Return for how long at least one of them ran."""
+    busy, until = 0.0, -math.inf
+    for image in sorted(images, key=lambda image: image.started_at):
+        busy += max(0.0, image.ended_at - max(image.started_at, until))
+        until = max(until, image.ended_at)
+    return max(busy, 1e-3)
+
+
+def seconds_until_start(
+    asked: Estimate, snapshot: Snapshot, ready: Sequence[Worker], known: Mapping[str, float]
+) -> float | None:
+    """Return when a slot of `ready` is free for it, in seconds from now; None where no rate is known."""
+    rates_here = [known[worker.name] for worker in ready if worker.name in known]
+    if not rates_here:
+        return None
+    # Of one that has rendered nothing yet as much is expected as of the others.
+    rate = statistics.fmean(rates_here) * len(ready)
+    return (_work_before(asked, snapshot) + asked.lane.cost) / rate
+
+
+def _work_before(asked: Estimate, snapshot: Snapshot) -> float:
+    mine, farm = asked.lane, snapshot.farm
+    urgent, waiting = 0.0, defaultdict[str, float](float)
+    for lane in snapshot.lanes:
+        if lane.owner == mine.owner or lane.pool != mine.pool:
+            continue
+        work = lane.cost * lane.queued
+        if lane.urgent and not mine.urgent:
+            urgent += work
+        elif lane.urgent == mine.urgent:
+            waiting[lane.owner] += work if lane.queued < COUNTED else math.inf  # there are more than were counted
+    level = asked.ahead_cost + farm.owner(mine.owner).running
+    shares = (min(work, max(0, level - farm.owner(owner).running)) for owner, work in waiting.items())
+    return asked.ahead_cost + urgent + sum(shares)
+
+
+def error(told: float, waited: float) -> float | None:
+    """Return by which share of the longer of the two an estimate was off; None where both are but a moment."""
+    longest = max(told, waited)
+    return abs(told - waited) / longest if longest >= _MOMENT_SECONDS else None
+
+
+def typical(errors: Sequence[float]) -> float | None:
+    """Return the median of past errors; None where there are too few."""
+    return statistics.median(errors) if len(errors) >= _FEWEST else None
+
+
+def off_by(share: float) -> str:
+    """`0.33` -> `off by a third`."""
+    return next((words for most, words in _FRACTIONS.items() if share <= most), "off by more than two thirds")
+
+
+def about(seconds: float) -> str:
+    """`247` -> `about 4 min`."""
+    if seconds < _MOMENT_SECONDS:
+        return "a moment"
+    if seconds < 20:
+        return f"about {seconds:.0f} s"
+    if seconds < 57.5:
+        return f"about {5 * round(seconds / 5)} s"
+    if seconds < 3570:
+        return f"about {max(1, round(seconds / 60))} min"
+    hours = seconds / 3600
+    return f"about {round(hours, 1):g} h" if hours < 10 else f"about {hours:.0f} h"

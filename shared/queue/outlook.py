@@ -1,0 +1,188 @@
+"""Reads what `shared.queue.waiting` explains from: the image, the snapshot, what the farm did lately.
+
+An estimate that was told is remembered until its image has run. By how much it was off is kept in Redis, so that all
+who ask hear the same; without Redis each process knows its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Lock
+from typing import Final, NamedTuple
+
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy import Row, select, text
+from sqlalchemy.orm import Session
+
+from shared.catalogue import GONE
+from shared.database import Sessions, transact
+from shared.queue import estimates
+from shared.queue.estimates import Rendered
+from shared.queue.history import Event
+from shared.queue.policy import Lane
+from shared.queue.snapshot import Snapshots
+from shared.queue.views import FARTHEST
+from shared.queue.waiting import Lately, Waiter, Waiting, explain
+from shared.states import ImageState
+from shared.tables import Drain
+
+ERRORS: Final = "farm:estimates:errors"  # the latest first
+_LATELY_SECONDS: Final = 5.0  # how long what was rendered lately is not asked again
+_LINES: Final = 1000  # of the history that are looked through
+_ERRORS: Final = 50
+_TOLD: Final = 5000  # estimates that are remembered until their images have run
+
+# The first queued image of a job, else its first held one; what stands before it; the files of its checkpoint.
+# Indexes: images (job_id, index), ix_images_lane, ix_model_files_sha256.
+_WAITER = text("""
+    SELECT head.*, ahead.images AS ahead, ahead.cost AS ahead_cost, file.name, file.usable, file.unusable
+    FROM (
+        SELECT id, index, state, reason, owner, checkpoint, pool, memory_class, urgent, priority, cost,
+               extract(epoch FROM queued_at)::float8 AS queued_at
+        FROM images
+        WHERE job_id = :job_id
+          AND state IN ('queued', 'held')
+        ORDER BY state = 'held', index
+        LIMIT 1
+    ) AS head
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS images, coalesce(sum(cost), 0)::bigint AS cost
+        FROM (
+            SELECT cost
+            FROM images AS before
+            WHERE state = 'queued'
+              AND before.owner = head.owner
+              AND before.pool = head.pool
+              AND (NOT before.urgent, -before.priority, before.id) < (NOT head.urgent, -head.priority, head.id)
+            LIMIT :farthest
+        ) AS counted
+    ) AS ahead
+    LEFT JOIN LATERAL (
+        SELECT name, usable, reason AS unusable
+        FROM model_files
+        WHERE sha256 = head.checkpoint
+        ORDER BY usable DESC
+        LIMIT 1
+    ) AS file ON true
+""")
+
+# The end of the history, so its cost does not grow with it. Images that ran once: their wait is told by their start.
+_RENDERED = text("""
+    SELECT images.id, images.worker, images.cost, images.attempt,
+           extract(epoch FROM images.started_at)::float8 AS started_at,
+           extract(epoch FROM images.ended_at)::float8 AS ended_at
+    FROM (SELECT event, image_id FROM history ORDER BY id DESC LIMIT :lines) AS latest
+    JOIN images ON images.id = latest.image_id
+    WHERE latest.event = :finished
+      AND images.started_at IS NOT NULL
+      AND images.ended_at IS NOT NULL
+      AND images.worker IS NOT NULL
+""")
+
+
+class _Told(NamedTuple):
+    """An estimate, and when it was given, on the database's clock."""
+
+    at: float
+    seconds: float
+
+
+class Outlook:
+    """Explains why jobs wait. Threads may share it."""
+
+    def __init__(self, sessions: Sessions, redis_url: str) -> None:
+        self._sessions = sessions
+        # Its own snapshots, seldom: a person who looks takes no turn from the workers.
+        self._snapshots = Snapshots(sessions, redis=None)
+        self._redis = Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
+        self._lock = Lock()
+        self._lately = Lately()
+        self._lately_until = 0.0  # monotonic
+        self._told: OrderedDict[int, _Told] = OrderedDict()  # image id -> the first estimate for it
+        self._errors: deque[float] = deque(maxlen=_ERRORS)
+
+    def of(self, job_id: int) -> Waiting | None:
+        """Return why the first image of a job that waits does so; None: none waits. Raises Unavailable."""
+        row = transact(self._sessions, lambda session: _waiting_row(session, job_id))
+        if row is None:
+            return None
+        snapshot = self._snapshots.current()
+        told = explain(_waiter(row), snapshot, self._look_back())
+        if told.estimate_seconds:
+            self._remember(row.id, _Told(snapshot.taken_at, told.estimate_seconds))
+        return told
+
+    def close(self) -> None:
+        """Let go of Redis."""
+        self._redis.close()
+
+    def _remember(self, image_id: int, told: _Told) -> None:
+        with self._lock:
+            self._told.setdefault(image_id, told)
+            if len(self._told) > _TOLD:
+                self._told.popitem(last=False)
+
+    def _look_back(self) -> Lately:
+        """Return what the farm did lately; one thread at a time looks, the others take what is known."""
+        with self._lock:
+            if time.monotonic() < self._lately_until:
+                return self._lately
+            self._lately_until = time.monotonic() + _LATELY_SECONDS
+        rows, drains = transact(self._sessions, _recent)
+        rendered = [Rendered(row.worker, row.cost, row.started_at, row.ended_at) for row in rows]
+        errors = self._errors_of(rows)
+        with self._lock:
+            self._lately = Lately(
+                {**self._lately.rates, **estimates.rates(rendered)}, estimates.typical(errors), drains
+            )
+            return self._lately
+
+    def _errors_of(self, rows: Sequence[Row[tuple[object, ...]]]) -> list[float]:
+        """Return by how much the latest estimates were off, those of `rows` among them."""
+        with self._lock:
+            came = [(self._told.pop(row.id), row) for row in rows if row.id in self._told]
+        found = [estimates.error(told.seconds, row.started_at - told.at) for told, row in came if row.attempt == 1]
+        fresh = [error for error in found if error is not None]
+        self._errors.extendleft(fresh)
+        with suppress(RedisError, ValueError):
+            shared = self._redis.pipeline()
+            if fresh:
+                shared.lpush(ERRORS, *fresh)
+            shared.ltrim(ERRORS, 0, _ERRORS - 1)
+            shared.lrange(ERRORS, 0, -1)
+            return [float(error) for error in shared.execute()[-1]]
+        return list(self._errors)
+
+
+def _waiting_row(session: Session, job_id: int) -> Row[tuple[object, ...]] | None:
+    return session.execute(_WAITER, {"job_id": job_id, "farthest": FARTHEST}).one_or_none()
+
+
+def _recent(session: Session) -> tuple[Sequence[Row[tuple[object, ...]]], dict[str, str]]:
+    rows = session.execute(_RENDERED, {"lines": _LINES, "finished": Event.FINISHED}).all()
+    return rows, {drain.worker: drain.reason for drain in session.scalars(select(Drain))}
+
+
+def _waiter(row: Row[tuple[object, ...]]) -> Waiter:
+    image = row._mapping  # noqa: SLF001 - how rows are read by name
+    names = ("owner", "checkpoint", "pool", "memory_class", "urgent", "priority", "queued_at", "cost")
+    return Waiter(
+        index=image["index"],
+        lane=Lane(head=image["id"], **{name: image[name] for name in names}),
+        held=(image["reason"] or "held") if image["state"] == ImageState.HELD else None,
+        ahead=image["ahead"],
+        ahead_cost=image["ahead_cost"],
+        is_far=image["ahead"] >= FARTHEST,
+        missing=None if image["usable"] else _missing(image["name"], image["unusable"]),
+    )
+
+
+def _missing(name: str | None, reason: str | None) -> str:
+    if name is None:
+        return "no machine has its file"
+    return f"{name} is on no machine any more" if reason == GONE else f"{name}: {(reason or '').rstrip('.')}"

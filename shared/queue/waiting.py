@@ -1,0 +1,205 @@
+"""Why an image waits, in words: worked out from the policy whenever somebody asks, and stored nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice, takewhile
+from typing import Final, NamedTuple
+
+from shared.queue import policy
+from shared.queue.estimates import Estimate, about, off_by, seconds_until_start
+from shared.queue.policy import Farm, Lane, Lanes, Worker
+from shared.queue.snapshot import Snapshot
+from shared.states import WorkerState
+
+_ASKED: Final = 8  # workers whose next choices are looked at: those that may take the image first
+_LOOKED_AT: Final = 500  # lanes of each
+_NAMED: Final = 3  # workers that a sentence names
+
+
+class Cause(StrEnum):
+    """What an image waits for, for programs."""
+
+    HELD = "held"  # until its reason is over
+    NO_WORKER = "no_worker"  # none of its pool is alive
+    NO_CHECKPOINT = "no_checkpoint"  # its file lies on no machine, or cannot be used
+    STARTING = "starting"  # every worker that could render it is coming up
+    DRAINED = "drained"  # every worker that could render it takes nothing new
+    LEFT_ALONE = "left_alone"  # those with room leave it, for a while, to one that has its checkpoint
+    OWN_IMAGES = "own_images"  # others of its owner go first
+    OTHER_OWNERS = "other_owners"  # it is their turn
+    SLOT = "slot"  # it is next, and no slot is free
+    NEXT = "next"  # a worker has room and takes it with its next ticket
+
+
+@dataclass(frozen=True)
+class Waiter:
+    """An image that waits, as the database has it."""
+
+    index: int
+    lane: Lane  # of this image alone: as if it were the head
+    held: str | None = None  # why, where it is held
+    ahead: int = 0  # images of its owner that stand before it
+    ahead_cost: int = 0  # and their work; not known of more than are counted
+    is_far: bool = False  # more stand before it than were counted
+    missing: str | None = None  # why its checkpoint cannot be loaded anywhere
+
+
+@dataclass(frozen=True)
+class Lately:
+    """What the farm did lately, as far as it tells what it will do."""
+
+    rates: Mapping[str, float] = field(default_factory=dict)  # worker -> work a second while it renders
+    error: float | None = None  # share by which estimates were off, the median
+    drains: Mapping[str, str] = field(default_factory=dict)  # worker -> why it takes nothing new
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why one image waits, and for about how long."""
+
+    index: int
+    cause: Cause
+    text: str
+    position: int | None  # images of its owner that stand before it; None while it is held
+    estimate_seconds: float | None  # until it starts; None: cannot be told
+    estimate_error: float | None  # share by which such estimates were off lately
+
+
+class _Reason(NamedTuple):
+    cause: Cause
+    text: str
+    at_most: float | None = None  # seconds after which it starts at the latest
+
+
+def explain(waiter: Waiter, snapshot: Snapshot, lately: Lately) -> Waiting:
+    """Return why `waiter` waits: from the same functions that decide what the workers take."""
+    reason = _held(waiter) or _nobody(waiter, snapshot.farm, lately) or _not_yet(waiter, snapshot)
+    seconds = _estimate(waiter, snapshot, lately, reason)
+    error = None if seconds is None else lately.error
+    return Waiting(
+        index=waiter.index,
+        cause=reason.cause,
+        text=f"{reason.text}{_estimate_words(waiter, reason.cause, seconds, error)}",
+        position=None if reason.cause == Cause.HELD else waiter.ahead,
+        estimate_seconds=None if seconds is None else round(seconds, 1),
+        estimate_error=None if error is None else round(error, 2),
+    )
+
+
+def _held(waiter: Waiter) -> _Reason | None:
+    return _Reason(Cause.HELD, f"It is {waiter.held}.") if waiter.held is not None else None
+
+
+def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
+    """Return why no worker could take it even if it had nothing else to do; None: one could."""
+    pool = waiter.lane.pool
+    alive = _workers(waiter.lane, farm)
+    if not alive:
+        of_pool = "" if pool == policy.DEFAULT_POOL else f" of the pool {pool}"
+        return _Reason(Cause.NO_WORKER, f"No worker{of_pool} is alive.")
+    if waiter.missing is not None:
+        return _Reason(Cause.NO_CHECKPOINT, f"Its checkpoint cannot be loaded: {waiter.missing}.")
+    states = {worker.state for worker in alive}
+    if WorkerState.READY in states:
+        return None
+    if WorkerState.STARTING in states:
+        starting = [worker for worker in alive if worker.state == WorkerState.STARTING]
+        return _Reason(Cause.STARTING, f"{_names(starting)} {_are(starting)} still starting.")
+    why = next((f": {lately.drains[worker.name]}" for worker in alive if worker.name in lately.drains), "")
+    return _Reason(Cause.DRAINED, f"{_names(alive)} {'takes' if len(alive) == 1 else 'take'} nothing new{why}.")
+
+
+def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:
+    """Return why none of the workers that can take it has done so."""
+    lane, farm = waiter.lane, snapshot.farm
+    ready = [worker for worker in _workers(lane, farm) if worker.state == WorkerState.READY]
+    with_room = [worker for worker in ready if worker.has_room]
+    if elsewhere := _left_alone(lane, farm, with_room):
+        return elsewhere
+    if waiter.ahead:
+        more = "More than " if waiter.is_far else ""
+        images = f"{waiter.ahead:,} image{'s' * (waiter.ahead > 1)}"
+        return _Reason(
+            Cause.OWN_IMAGES, f"{more}{images} of the same owner {'go' if waiter.ahead > 1 else 'goes'} first."
+        )
+    if others := _owners_before(lane, snapshot, ready):
+        owners = "another owner" if others == 1 else f"{others} other owners"
+        return _Reason(Cause.OTHER_OWNERS, f"It is the turn of {owners} first: all have their share.")
+    if with_room:
+        return _Reason(Cause.NEXT, f"It is next: {_names(with_room)} {_have(with_room)} room for it.")
+    who = f"{_names(ready)} {_are(ready)} full" if len(ready) <= _NAMED else f"all {len(ready)} workers are full"
+    return _Reason(Cause.SLOT, f"It is next, and waits for a slot: {who}.")
+
+
+def _left_alone(lane: Lane, farm: Farm, with_room: Sequence[Worker]) -> _Reason | None:
+    leaving = [worker for worker in with_room if policy.is_left_alone(lane, farm, worker)]
+    if not leaving:
+        return None
+    homes = [worker for worker in with_room if lane.checkpoint in worker.resident]
+    left = max(0.0, min(worker.affinity_seconds for worker in leaving) - (farm.now - lane.queued_at))
+    text = f"Its checkpoint is loaded on {_names(homes)}: others leave it alone for at most {left:.0f} s more."
+    return _Reason(Cause.LEFT_ALONE, text, left)
+
+
+def _owners_before(lane: Lane, snapshot: Snapshot, ready: Sequence[Worker]) -> int:
+    """Return how many other owners the worker that is nearest to this lane would serve first."""
+    lanes = _with(lane, snapshot)
+    likeliest = sorted(ready, key=lambda one: (lane.checkpoint not in one.resident, not one.has_room, one.id))
+    return min(len(_owners_ranked_before(lane, lanes, snapshot.farm, worker)) for worker in likeliest[:_ASKED])
+
+
+def _owners_ranked_before(lane: Lane, lanes: Lanes, farm: Farm, worker: Worker) -> set[str]:
+    ranked = islice(policy.rank(lanes, farm, worker), _LOOKED_AT)
+    before = takewhile(lambda other: other.place != lane.place, ranked)
+    return {other.owner for other in before} - {lane.owner}
+
+
+def _with(lane: Lane, snapshot: Snapshot) -> Lanes:
+    """Return the lanes of the snapshot, with one that is younger than it."""
+    known = snapshot.ordered
+    is_known = any(other.place == lane.place for other in known.all_of(lane.pool))
+    return known if is_known else Lanes([*snapshot.lanes, lane])
+
+
+def _workers(lane: Lane, farm: Farm) -> list[Worker]:
+    return [worker for worker in farm.workers if worker.pool == lane.pool]
+
+
+def _estimate(waiter: Waiter, snapshot: Snapshot, lately: Lately, reason: _Reason) -> float | None:
+    """Return the seconds until it starts, or None."""
+    if reason.cause == Cause.NEXT:
+        return 0.0
+    if waiter.is_far or reason.cause not in {Cause.LEFT_ALONE, Cause.OWN_IMAGES, Cause.OTHER_OWNERS, Cause.SLOT}:
+        return None
+    ready = [worker for worker in _workers(waiter.lane, snapshot.farm) if worker.state == WorkerState.READY]
+    seconds = seconds_until_start(Estimate(waiter.lane, waiter.ahead_cost), snapshot, ready, lately.rates)
+    if reason.at_most is None or waiter.ahead:
+        return seconds
+    return reason.at_most if seconds is None else min(seconds, reason.at_most)
+
+
+def _estimate_words(waiter: Waiter, cause: Cause, seconds: float | None, error: float | None) -> str:
+    if seconds is None:
+        tells = cause in {Cause.OWN_IMAGES, Cause.OTHER_OWNERS, Cause.SLOT} and not waiter.is_far
+        return " Nothing was rendered lately that an estimate could come from." if tells else ""
+    if cause == Cause.NEXT:
+        return ""
+    return f" It should start in {about(seconds)}{f' (lately {off_by(error)})' if error is not None else ''}."
+
+
+def _names(workers: Sequence[Worker]) -> str:
+    names = [worker.name or f"worker {worker.id}" for worker in workers]
+    if len(names) > _NAMED:
+        names = [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} more"]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _are(workers: Sequence[Worker]) -> str:
+    return "is" if len(workers) == 1 else "are"
+
+
+def _have(workers: Sequence[Worker]) -> str:
+    return "has" if len(workers) == 1 else "have"

@@ -1,0 +1,200 @@
+"""Why a job waits, read from the real tables; the sentences themselves are tests/unit/test_queue_waiting.py's."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+from sqlalchemy import text
+
+from shared import database
+from shared.queue import outlook, views
+from shared.queue.outlook import ERRORS, Outlook
+from shared.queue.waiting import Cause
+from shared.states import WorkerState
+from tests.conftest import CheckpointFactory
+from tests.integration.queueing import Farmhand, Workhand
+
+DEMO = "c" * 64
+
+
+@pytest.fixture(autouse=True)
+def _checkpoint(checkpoint_factory: CheckpointFactory) -> None:
+    checkpoint_factory("demo", sha256=DEMO)
+
+
+@pytest.fixture
+def hand(sessions: database.Sessions) -> Farmhand:
+    return Farmhand(sessions)
+
+
+@pytest.fixture
+def why(sessions, redis_url, monkeypatch):
+    """Explains a job as of now, whatever was known a second ago."""
+    monkeypatch.setattr("shared.queue.snapshot.ALONE_SECONDS", 0)
+    monkeypatch.setattr(outlook, "_LATELY_SECONDS", 0)
+    made = Outlook(sessions, redis_url)
+    yield lambda job: made.of(job.id)
+    made.close()
+
+
+def ready(hand: Farmhand, **said) -> Workhand:
+    worker = hand.worker(**said)
+    worker.beat()
+    return worker
+
+
+def rendered(hand: Farmhand, worker: Workhand, seconds: float) -> None:
+    """Claim an image, and end it as if it had taken `seconds`."""
+    claim = worker.claim()
+    hand.finish(claim)
+    with hand.sessions.begin() as session:
+        session.execute(
+            text("UPDATE images SET started_at = ended_at - make_interval(secs => :seconds) WHERE id = :id"),
+            {"seconds": seconds, "id": claim.image_id},
+        )
+
+
+def test_a_job_that_does_not_wait_has_nothing_to_explain(hand, job_factory, why):
+    job = job_factory()
+    worker = ready(hand)
+    claim = worker.claim()
+    assert why(job) is None
+    hand.finish(claim)
+    assert why(job) is None
+
+
+def test_each_reason_is_read_from_the_tables(hand, job_factory, why, sessions):
+    job = job_factory(count=2)
+    assert why(job).cause == Cause.NO_WORKER
+
+    worker = hand.worker(slots=1)
+    assert why(job).text == f"{worker.name} is still starting."
+
+    worker.beat(state=WorkerState.DRAINED)
+    with sessions.begin() as session:
+        session.execute(text("INSERT INTO drains (worker, reason) VALUES (:name, 'new cables')"), {"name": worker.name})
+    assert why(job).text == f"{worker.name} takes nothing new: new cables."
+
+    worker.beat()
+    assert (why(job).cause, why(job).position) == (Cause.NEXT, 0)
+
+    worker.claim()
+    told = why(job)
+    assert (told.cause, told.index) == (Cause.SLOT, 1), "the first image runs, the second waits"
+
+    later = job_factory()
+    assert (why(later).cause, why(later).position) == (Cause.OWN_IMAGES, 1)
+
+    other = job_factory(owner="bob")
+    assert why(other).cause == Cause.SLOT
+    assert why(job).cause == Cause.OTHER_OWNERS
+
+    with sessions.begin() as session:
+        session.execute(
+            text("UPDATE images SET state = 'held', reason = 'held by ann' WHERE job_id = :job"), {"job": later.id}
+        )
+    assert (why(later).text, why(later).position) == ("It is held by ann.", None)
+
+
+def test_checkpoint_that_no_machine_has(hand, job_factory, checkpoint_factory, why):
+    ready(hand)
+    checkpoint_factory("gone", sha256="d" * 64, usable=False, reason="The file is gone.")
+    checkpoint_factory("cut", sha256="e" * 64, usable=False, reason="The file ends in the middle of a tensor.")
+    texts = [why(job_factory(checkpoint=letter * 64)).text for letter in "def"]
+    assert texts == [
+        "Its checkpoint cannot be loaded: gone is on no machine any more.",
+        "Its checkpoint cannot be loaded: cut: The file ends in the middle of a tensor.",
+        "Its checkpoint cannot be loaded: no machine has its file.",
+    ]
+
+
+def test_a_copy_of_the_file_is_enough(hand, job_factory, checkpoint_factory, why):
+    ready(hand)
+    checkpoint_factory("old-name", sha256=DEMO, usable=False, reason="The file is gone.")
+    assert why(job_factory()).cause == Cause.NEXT
+
+
+def test_left_alone_names_the_worker_that_has_the_checkpoint(hand, job_factory, why):
+    home = ready(hand)
+    home.beat(resident=[DEMO])
+    ready(hand).beat(load_seconds=600.0)
+    told = why(job_factory())
+    assert told.cause == Cause.LEFT_ALONE
+    assert told.text.startswith(f"Its checkpoint is loaded on {home.name}: ")
+    assert 13 < told.estimate_seconds <= 15
+
+
+def test_estimate_comes_from_what_was_rendered_lately(hand, job_factory, why):
+    worker = ready(hand, slots=1)
+    job_factory(count=1)
+    rendered(hand, worker, 30)
+    job_factory(count=1)
+    worker.claim()
+    told = why(job_factory(count=1))
+    assert told.estimate_seconds == pytest.approx(30, rel=0.01), "one image as large as that which took 30 s"
+    assert why(job_factory(count=1)).estimate_seconds == pytest.approx(60, rel=0.01), "with one before it"
+
+
+def test_error_of_past_estimates_is_told_by_all(hand, job_factory, why, sessions, redis_url):
+    worker = ready(hand, slots=1)
+    job_factory()
+    rendered(hand, worker, 30)
+    running = job_factory()
+    claim = worker.claim()
+    told = [(job, why(job).estimate_seconds) for job in [job_factory() for _ in range(3)]]
+    assert [round(seconds) for _, seconds in told] == [30, 60, 90]
+    assert why(told[0][0]).estimate_error is None, "none has come true yet"
+
+    hand.finish(claim)
+    for _ in told:
+        rendered(hand, worker, 0)
+    with sessions.begin() as session:  # each starts in half the time that was told
+        for job, seconds in told:
+            session.execute(
+                text("UPDATE images SET started_at = queued_at + make_interval(secs => :waited) WHERE job_id = :job"),
+                {"job": job.id, "waited": seconds / 2},
+            )
+            session.execute(
+                text("UPDATE images SET ended_at = started_at + interval '30 s' WHERE job_id = :job"), {"job": job.id}
+            )
+    assert hand.job(running.id).state == "succeeded"
+    waiting = job_factory(count=2)
+    worker.claim()
+    assert why(waiting).estimate_error == pytest.approx(0.5, abs=0.05)
+    assert "off by a half" in why(waiting).text
+
+    elsewhere = Outlook(sessions, redis_url)
+    assert elsewhere.of(waiting.id).estimate_error == pytest.approx(0.5, abs=0.05)
+    elsewhere.close()
+    with Redis.from_url(redis_url) as redis:
+        assert redis.llen(ERRORS) == 3
+
+
+def test_without_redis_each_process_knows_its_own_errors(hand, job_factory, sessions):
+    worker = ready(hand)
+    alone = Outlook(sessions, "unix:///nowhere/redis.sock")
+    assert alone.of(job_factory().id).cause == Cause.NEXT
+    assert worker.claim() is not None
+    alone.close()
+
+
+def test_a_lane_that_is_too_long_is_not_counted_to_its_end(hand, job_factory, why, monkeypatch):
+    monkeypatch.setattr(outlook, "FARTHEST", 3)
+    assert views.FARTHEST == 1000
+    worker = ready(hand, slots=1)
+    job_factory(count=6)
+    worker.claim()
+    job = job_factory()
+    assert why(job).text == "More than 3 images of the same owner go first."
+
+
+def test_many_who_look_take_one_snapshot(hand, job_factory, sessions, redis_url, monkeypatch):
+    ready(hand)
+    taken = []
+    take = outlook.Snapshots._take
+    monkeypatch.setattr(outlook.Snapshots, "_take", lambda *args: taken.append(1) or take(*args))
+    made = Outlook(sessions, redis_url)
+    jobs = [job_factory() for _ in range(5)]
+    assert {made.of(job.id).cause for job in jobs} == {Cause.NEXT, Cause.OWN_IMAGES}
+    assert len(taken) == 1
+    made.close()

@@ -1,0 +1,248 @@
+"""Why an image waits, as a table of small farms; the clock of all of them stands at NOW."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from shared.queue.policy import AFFINITY_SECONDS, Farm, Lane, Owner, Worker
+from shared.queue.snapshot import COUNTED, Snapshot
+from shared.queue.waiting import Cause, Lately, Waiter, explain
+from shared.states import WorkerState
+
+NOW = 1_000_000.0
+A, B = "a" * 64, "b" * 64
+
+
+def lane(owner="ann", *, head=1, waited=100.0, checkpoint=A, pool="default", urgent=False, cost=100, queued=1):
+    return Lane(owner, checkpoint, pool, 6, urgent, 0, head, NOW - waited, cost, queued)
+
+
+def worker(number=1, state="ready", *, free=0, resident=(), pool="default", load=None):
+    return Worker(number, pool, WorkerState(state), frozenset(resident), free, load, name=f"host/cuda:{number}")
+
+
+def explained(waiter=None, *workers, lanes=(), owners=None, **lately):
+    waiter = waiter or Waiter(0, lane())
+    snapshot = Snapshot((waiter.lane, *lanes), Farm(NOW, owners or {}, workers))
+    return explain(waiter, snapshot, Lately(**lately))
+
+
+CASES = [
+    ("held", Waiter(3, lane(), held="held by ann"), [worker(free=1)], "held", "It is held by ann."),
+    ("no worker at all", None, [], "no_worker", "No worker is alive."),
+    (
+        "none of its pool",
+        Waiter(0, lane(pool="big")),
+        [worker(free=1)],
+        "no_worker",
+        "No worker of the pool big is alive.",
+    ),
+    (
+        "its checkpoint is gone",
+        Waiter(0, lane(), missing="demo is on no machine any more"),
+        [worker(free=1)],
+        "no_checkpoint",
+        "Its checkpoint cannot be loaded: demo is on no machine any more.",
+    ),
+    (
+        "all are coming up",
+        None,
+        [worker(1, "starting"), worker(2, "starting"), worker(3, "drained")],
+        "starting",
+        "host/cuda:1 and host/cuda:2 are still starting.",
+    ),
+    (
+        "all are drained",
+        None,
+        [worker(1, "drained"), worker(2, "draining")],
+        "drained",
+        "host/cuda:1 and host/cuda:2 take nothing new: black pictures.",
+    ),
+    (
+        "another has its checkpoint",
+        Waiter(0, lane(waited=3)),
+        [worker(1, free=1), worker(2, free=1, resident=[A]), worker(3, free=1, load=5.0)],
+        "left_alone",
+        "Its checkpoint is loaded on host/cuda:2: others leave it alone for at most 2 s more.",
+    ),
+    ("a worker has room", None, [worker(1), worker(2, free=3)], "next", "It is next: host/cuda:2 has room for it."),
+    (
+        "it is next, and all are full",
+        None,
+        [worker(1), worker(2)],
+        "slot",
+        "It is next, and waits for a slot: host/cuda:1 and host/cuda:2 are full.",
+    ),
+    (
+        "it is next on a large farm",
+        None,
+        [worker(number) for number in range(1, 40)],
+        "slot",
+        "It is next, and waits for a slot: all 39 workers are full.",
+    ),
+    (
+        "its owner's others go first",
+        Waiter(1, lane(head=9), ahead=1200),
+        [worker()],
+        "own_images",
+        "1,200 images of the same owner go first.",
+    ),
+    (
+        "one goes first",
+        Waiter(1, lane(head=9), ahead=1),
+        [worker()],
+        "own_images",
+        "1 image of the same owner goes first.",
+    ),
+    (
+        "more than were counted",
+        Waiter(1, lane(head=9), ahead=1000, is_far=True),
+        [worker()],
+        "own_images",
+        "More than 1,000 images of the same owner go first.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("waiter", "workers", "cause", "text"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_reason(waiter, workers, cause, text):
+    told = explained(waiter, *workers, drains={"host/cuda:2": "black pictures"})
+    assert told.cause == cause
+    assert told.text.startswith(text)
+    assert told.index == (waiter.index if waiter else 0)
+    assert told.position == (None if cause == "held" else waiter.ahead if waiter else 0)
+
+
+def test_it_is_the_turn_of_owners_with_less_running_work():
+    busy = {"ann": Owner(500, NOW), "bob": Owner(100, NOW), "cem": Owner(0), "dan": Owner(900, NOW)}
+    others = [lane("bob", head=2), lane("cem", head=3), lane("dan", head=4)]
+    told = explained(None, worker(), lanes=others, owners=busy)
+    assert told.cause == Cause.OTHER_OWNERS
+    assert told.text.startswith("It is the turn of 2 other owners first")
+
+
+def test_the_worker_that_would_take_it_first_is_asked():
+    """A worker that has its checkpoint lets it pass before an owner that is ahead by little."""
+    busy = {"ann": Owner(110, NOW), "bob": Owner(100, NOW)}
+    others = [lane("bob", head=2, checkpoint=B)]
+    assert explained(None, worker(1), lanes=others, owners=busy).cause == Cause.OTHER_OWNERS
+    assert explained(None, worker(1), worker(2, resident=[A]), lanes=others, owners=busy).cause == Cause.SLOT
+
+
+def test_what_is_younger_than_the_snapshot_is_explained_too():
+    waiter = Waiter(0, lane(head=7))
+    snapshot = Snapshot((lane("bob", head=1),), Farm(NOW, {"bob": Owner(1, NOW)}, (worker(),)))
+    assert explain(waiter, snapshot, Lately()).cause == Cause.SLOT
+
+
+def test_left_alone_is_never_longer_than_affinity():
+    homes = [worker(2, free=1, resident=[A])]
+    told = explained(Waiter(0, lane(waited=0)), worker(1, free=1, load=60.0), *homes)
+    assert (told.cause, told.estimate_seconds) == (Cause.LEFT_ALONE, AFFINITY_SECONDS)
+    told = explained(Waiter(0, lane(waited=AFFINITY_SECONDS)), worker(1, free=1), *homes)
+    assert told.cause == Cause.NEXT
+
+
+RATES = {"host/cuda:1": 10.0, "host/cuda:2": 30.0}
+
+
+@pytest.mark.parametrize(
+    ("waiter", "lanes", "owners", "seconds"),
+    [
+        pytest.param(Waiter(0, lane()), [], {}, 100 / 40, id="one image until a slot is free"),
+        pytest.param(Waiter(5, lane(head=9), ahead=5, ahead_cost=500), [], {}, 600 / 40, id="its owner's before it"),
+        pytest.param(
+            Waiter(5, lane(head=9), ahead=5, ahead_cost=500),
+            [lane("bob", head=2, queued=3), lane("cem", head=3, queued=50)],
+            {},
+            (500 + 300 + 500 + 100) / 40,
+            id="of each other owner at most as much",
+        ),
+        pytest.param(
+            Waiter(900, lane(head=9), ahead=900, ahead_cost=90_000),
+            [lane("bob", head=2, queued=COUNTED)],
+            {},
+            (90_000 * 2 + 100) / 40,
+            id="a lane that was not counted to its end",
+        ),
+        pytest.param(
+            Waiter(0, lane()),
+            [lane("bob", head=2, queued=50)],
+            {"ann": Owner(700, NOW), "bob": Owner(200, NOW)},
+            (500 + 100) / 40,
+            id="until the other has as much running",
+        ),
+        pytest.param(
+            Waiter(0, lane()), [lane("bob", head=2, queued=8, urgent=True)], {}, 900 / 40, id="all that is urgent"
+        ),
+        pytest.param(
+            Waiter(0, lane(urgent=True)),
+            [lane("bob", head=2, queued=8)],
+            {"ann": Owner(700, NOW)},
+            100 / 40,
+            id="urgent itself",
+        ),
+        pytest.param(
+            Waiter(0, lane()),
+            [lane("bob", head=2, queued=8, pool="other")],
+            {"ann": Owner(700, NOW)},
+            100 / 40,
+            id="another pool",
+        ),
+    ],
+)
+def test_estimate(waiter, lanes, owners, seconds):
+    told = explained(waiter, worker(1), worker(2), lanes=lanes, owners=owners, rates=RATES)
+    assert told.estimate_seconds == pytest.approx(seconds, abs=0.1)
+
+
+def test_a_worker_without_a_past_is_expected_to_be_like_the_others():
+    told = explained(Waiter(0, lane(cost=4000)), worker(1), worker(2), worker(3), rates=RATES)
+    assert told.estimate_seconds == pytest.approx(4000 / 60, abs=0.1)
+
+
+def test_estimate_is_told_with_its_past_error():
+    told = explained(Waiter(0, lane(cost=9600)), worker(1), worker(2), rates=RATES, error=1 / 3)
+    assert told.text.endswith("It should start in about 4 min (lately off by a third).")
+    assert (told.estimate_seconds, told.estimate_error) == (240.0, 0.33)
+
+
+def test_without_a_past_there_is_no_estimate():
+    told = explained(None, worker())
+    assert (told.estimate_seconds, told.estimate_error) == (None, None)
+    assert told.text.endswith("Nothing was rendered lately that an estimate could come from.")
+
+
+@pytest.mark.parametrize(
+    "name", ["held", "no worker at all", "its checkpoint is gone", "all are coming up", "more than were counted"]
+)
+def test_there_is_no_estimate_where_none_can_be(name):
+    waiter, workers = next((case[1], case[2]) for case in CASES if case[0] == name)
+    told = explained(waiter, *workers, rates=RATES, error=0.1)
+    assert (told.estimate_seconds, told.estimate_error) == (None, None)
+    assert "estimate" not in told.text
+    assert "should start" not in told.text
+
+
+def test_what_is_left_alone_starts_when_it_is_not_any_more():
+    workers = [worker(1, free=1), worker(2, free=1, resident=[A])]
+    slow = explained(Waiter(0, lane(waited=3)), *workers, rates={"host/cuda:1": 1.0})
+    quick = explained(Waiter(0, lane(waited=3)), *workers, rates={"host/cuda:1": 100.0})
+    assert slow.estimate_seconds == pytest.approx(AFFINITY_SECONDS - 3)
+    assert quick.estimate_seconds == pytest.approx(0.5)
+
+
+def test_every_cause_has_a_case():
+    shown = {case[3] for case in CASES} | {Cause.OTHER_OWNERS}
+    assert shown == set(Cause)
+
+
+def test_explaining_changes_nothing():
+    waiter, farm = Waiter(0, lane()), Farm(NOW, {}, (worker(),))
+    snapshot = Snapshot((waiter.lane,), farm)
+    explain(waiter, snapshot, Lately())
+    assert snapshot == Snapshot((replace(waiter.lane),), farm)
