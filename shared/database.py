@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Engine, create_engine, text
@@ -56,18 +57,31 @@ def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
     Runs it again after a deadlock or a serialization failure. Raises Unavailable when the database is away: what the
     transaction did is then unknown if the connection broke during the commit, so `work` must be one to repeat safely.
     """
+    with answered():
+        return _transact(factory, work)
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Turn what a database raises that is away into Unavailable."""
+    try:
+        yield
+    except DBAPIError as error:
+        if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
+            raise Unavailable(_AWAY) from error
+        raise
+    except PoolTimeout as error:
+        raise Unavailable("Too many transactions at once; try again.") from error
+
+
+def _transact(factory: Sessions, work: Callable[[Session], T]) -> T:
     for attempt in range(1, _TRIES + 1):
         try:
             with factory.begin() as session:
                 return work(session)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) in _RETRY and attempt < _TRIES:
-                continue
-            if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
-                raise Unavailable(_AWAY) from error
-            raise
-        except PoolTimeout as error:
-            raise Unavailable("Too many transactions at once; try again.") from error
+            if attempt == _TRIES or getattr(error.orig, "sqlstate", None) not in _RETRY:
+                raise
     raise AssertionError("unreachable")
 
 

@@ -11,7 +11,8 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -27,6 +28,7 @@ Kind = Literal["picture", "thumbnail", "film", "strip"]
 _SUFFIX: Final = {"thumbnail": "webp", "film": "film.webp", "strip": "strip.webp"}
 _PICTURE_SUFFIX: Final[dict[FileFormat, str]] = {"png": "png", "jpeg": "jpg", "webp": "picture.webp"}
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_OF_ATTEMPT: Final = re.compile(r"\.?(\d{1,18})-(\d{1,18})-(\d{1,18})\.[a-z0-9.]+")  # a dot first: half-written
 _JOBS_A_FOLDER: Final = 1000
 _S3_OPTIONS: Final = frozenset({"endpoint_url", "region_name"})
 _S3_PATIENCE: Final = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 2}}
@@ -41,6 +43,16 @@ def key(job_id: int, index: int, attempt: int, kind: Kind, form: FileFormat = "p
     """Return the key of what one attempt left; `form` is the format of the picture itself, all else is WebP."""
     suffix = _PICTURE_SUFFIX[form] if kind == "picture" else _SUFFIX[kind]
     return f"{job_prefix(job_id)}/{job_id}-{index:04}-{attempt}.{suffix}"
+
+
+@dataclass(frozen=True)
+class Left:
+    """What one attempt at an image left here, be it whole or half-written."""
+
+    job_id: int
+    index: int
+    attempt: int
+    name: str
 
 
 def upload_key(sha256: str) -> str:
@@ -108,6 +120,19 @@ class Storage:
         for shelf in self._names("jobs"):
             yield [int(name) for name in self._names(f"jobs/{shelf}") if name.isdecimal()]
 
+    def left(self) -> Iterator[list[Left]]:
+        """Yield what attempts left here, those of some jobs at a time. Raises StorageError."""
+        for shelf in self._names("jobs"):
+            prefix = f"jobs/{shelf}"
+            with _reported(f"listing {prefix}"):
+                names = sorted(self._files.find(self._path(prefix)))
+            yield [left for name in names if (left := _left(name.removeprefix(f"{self._root}/")))]
+
+    def discard(self, left: Left) -> None:
+        """Delete what an attempt left, if it is still there. Raises StorageError."""
+        with _reported(f"deleting {left.name}"), suppress(FileNotFoundError):
+            self._files.rm_file(f"{self._root}/{left.name}")
+
     def uploads(self) -> Iterator[list[str]]:
         """Yield the SHA-256 of the uploaded pictures that lie here, some at a time. Raises StorageError."""
         for shelf in self._names("uploads"):
@@ -151,6 +176,15 @@ class Storage:
         if not _KEY.fullmatch(key):
             raise ValueError(f"{key!r} is no key of the storage")
         return f"{self._root}/{key}"
+
+
+def _left(name: str) -> Left | None:
+    """Return whose the object `name` is; None for what lies where no attempt puts anything."""
+    folder, _, base = name.rpartition("/")
+    parts = _OF_ATTEMPT.fullmatch(base)
+    if not parts or folder != job_prefix(int(parts[1])):
+        return None
+    return Left(int(parts[1]), int(parts[2]), int(parts[3]), name)
 
 
 @contextmanager

@@ -113,7 +113,7 @@ class Image(Base):
     strikes: Mapped[int] = mapped_column(default=0)  # crashes of a worker's process while this image ran
     worker_id: Mapped[int | None] = mapped_column(ForeignKey("workers.id"))  # while it runs
     worker: Mapped[str | None]  # name of the worker that runs or ended it, for people: its row may be gone
-    reason: Mapped[str | None]  # why it failed or is held, for people
+    reason: Mapped[str | None]  # why it failed, is held or was not started in time, for people
     queued_at: Mapped[datetime] = mapped_column(server_default=NOW)
     started_at: Mapped[datetime | None]  # of the latest attempt
     ended_at: Mapped[datetime | None]
@@ -226,3 +226,12 @@ class History(Base):
     attempt: Mapped[int | None]
     worker: Mapped[str | None]
     detail: Mapped[str | None]
+
+
+class ChoreDone(Base):
+    """When a seldom chore was done last, by whichever process."""
+
+    __tablename__ = "chores"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    done_at: Mapped[datetime]

@@ -50,6 +50,17 @@ def test_deleting_a_job_spares_the_job_whose_number_begins_alike(storage):
     assert storage.exists(key(171, 0, 1, "picture"))
 
 
+def test_what_attempts_left_is_found_and_discarded(storage):
+    kept = key(17, 0, 2, "picture")
+    for name in (PICTURE, kept):
+        storage.put(name, b"1")
+    [[first, second]] = storage.left()
+    assert (first.name, first.attempt, second.name, second.attempt) == (PICTURE, 1, kept, 2)
+    storage.discard(first)
+    storage.discard(first)
+    assert [[left.name for left in shelf] for shelf in storage.left()] == [[kept]]
+
+
 def test_many_threads_use_it_at_once(storage):
     keys = [key(1, index, 1, "thumbnail") for index in range(24)]
     with ThreadPoolExecutor(8) as pool:

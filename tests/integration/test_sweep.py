@@ -2,56 +2,124 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from sqlalchemy import select, update
 
 from shared.database import transact
-from shared.errors import StorageError
 from shared.queue import moves
-from shared.storage import job_prefix, key
-from shared.sweep import sweep
-from tests.workers import made
-from worker.sweep import Sweep
+from shared.storage import Storage, job_prefix, key
+from shared.sweep import sweep, sweep_attempts
+from shared.tables import Image
+from tests.integration.queueing import Farmhand
 
 
 @pytest.fixture
-def worker(settings, sessions):
-    with made(settings, sessions) as worker:
-        yield worker
+def storage(tmp_path):
+    return Storage(str(tmp_path / "pictures"))
 
 
-def picture(job, index=0):
-    return key(job.id, index, 1, "picture")
+@pytest.fixture
+def farm(sessions):
+    return Farmhand(sessions)
 
 
-def test_a_picture_that_came_after_its_job_was_deleted_is_swept_and_no_other(worker, sessions, job_factory):
+def picture(job, index=0, attempt=1):
+    return key(job.id, index, attempt, "picture")
+
+
+def put(storage, *keys):
+    for one in keys:
+        storage.put(one, b"picture")
+
+
+def left(storage):
+    return [one.name for shelf in storage.left() for one in shelf]
+
+
+def test_a_picture_that_came_after_its_job_was_deleted_is_swept_and_no_other(storage, sessions, job_factory):
     gone, here = job_factory(), job_factory()
     foreign = f"{job_prefix(900_000)}/900000-0000-1.png"  # of no job that this database remembers
     transact(sessions, lambda session: moves.delete(session, gone.id))
-    for stored in (picture(gone), picture(here), foreign):
-        worker.storage.put(stored, b"picture")
-    assert sweep(sessions, worker.storage) == [gone.id]
-    assert [worker.storage.exists(stored) for stored in (picture(gone), picture(here), foreign)] == [False, True, True]
-    assert sweep(sessions, worker.storage) == []
+    put(storage, picture(gone), picture(here), foreign)
+    assert sweep(sessions, storage) == [gone.id]
+    assert left(storage) == [picture(here), foreign]
+    assert sweep(sessions, storage) == []
 
 
-def test_one_worker_sweeps_for_all_within_an_hour(worker, sessions, job_factory):
-    for is_left in (False, True):
-        gone = job_factory()
-        transact(sessions, lambda session, gone=gone: moves.delete(session, gone.id))
-        worker.storage.put(picture(gone), b"picture")
-        Sweep(worker).turn()
-        assert worker.storage.exists(picture(gone)) is is_left
+def test_what_may_be_committed_stays_and_what_was_is_kept(storage, sessions, farm, job_factory):
+    running, done = job_factory(), job_factory()
+    worker = farm.worker()
+    claims = {claim.job_id: claim for claim in (worker.claim(), worker.claim())}
+    farm.finish(claims[done.id])
+    put(storage, picture(running), key(running.id, 0, 1, "thumbnail"), picture(done), key(done.id, 0, 1, "film"))
+    before = left(storage)
+    assert sweep_attempts(sessions, storage) == 0
+    assert left(storage) == before
+    assert len(before) == 4
 
 
-def test_a_sweep_that_failed_leaves_the_hour_to_the_next_one(worker, sessions, job_factory, monkeypatch):
-    def away():
-        raise StorageError("no route")
+def test_what_an_attempt_left_that_was_given_back_is_swept_before_and_after_the_next_one(
+    storage, sessions, farm, job_factory
+):
+    job = job_factory()
+    lost = farm.worker()
+    lost.claim()
+    put(storage, picture(job), key(job.id, 0, 1, "thumbnail"))
+    lost.bury()
+    assert sweep_attempts(sessions, storage) == 2
+    put(storage, picture(job))  # a slot that does not know yet
+    second = farm.worker().claim()
+    put(storage, picture(job, attempt=2))
+    assert sweep_attempts(sessions, storage) == 1
+    farm.finish(second)
+    assert sweep_attempts(sessions, storage) == 0
+    assert left(storage) == [picture(job, attempt=2)]
 
-    gone = job_factory()
-    transact(sessions, lambda session: moves.delete(session, gone.id))
-    worker.storage.put(picture(gone), b"picture")
-    with monkeypatch.context() as storage:
-        storage.setattr(worker.storage, "jobs", away)
-        Sweep(worker).turn()
-    Sweep(worker).turn()
-    assert not worker.storage.exists(picture(gone))
+
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+def test_what_an_image_left_that_ended_without_a_picture_is_swept(storage, sessions, farm, job_factory, end):
+    job = job_factory()
+    claim = farm.worker().claim()
+    put(storage, picture(job))
+    if end == "failed":
+        farm.run(moves.fail, claim, "no reason")
+    else:
+        farm.run(moves.cancel, job.id)
+    assert farm.images(job.id)[0].state == end
+    assert sweep_attempts(sessions, storage) == 1
+    assert left(storage) == []
+
+
+def test_what_was_claimed_after_the_sweep_looked_and_what_nobody_knows_stays(storage, sessions, farm, job_factory):
+    job = job_factory()
+    known = [picture(job, attempt=1), picture(job, index=7), key(900_000, 0, 1, "picture")]
+    put(storage, *known)  # attempt 1 of an image that has had none: its claim is committed, and the row read before
+    assert sweep_attempts(sessions, storage) == 0
+    assert left(storage) == sorted(known)
+
+
+def test_what_a_killed_process_left_half_written_is_swept_with_its_attempt(storage, sessions, farm, job_factory):
+    job = job_factory()
+    worker = farm.worker()
+    worker.claim()
+    put(storage, picture(job))
+    half = Path(storage.url, job_prefix(job.id), f".{job.id}-0000-1.webp.{'0' * 32}.tmp")
+    half.touch()
+    assert sweep_attempts(sessions, storage) == 0
+    worker.bury()
+    assert sweep_attempts(sessions, storage) == 2
+    assert not half.exists()
+
+
+def test_every_batch_of_a_large_shelf_is_looked_at(storage, sessions, job_factory, monkeypatch):
+    monkeypatch.setattr("shared.sweep._BATCH", 2)
+    job = job_factory(count=5)
+    put(storage, *(picture(job, index) for index in range(5)))
+    kept = update(Image).where(Image.job_id == job.id, Image.index != 3).values(attempt=1, state="succeeded")
+    lost = update(Image).where(Image.job_id == job.id, Image.index == 3).values(attempt=2)
+    transact(sessions, lambda session: (session.execute(kept), session.execute(lost)))
+    assert sweep_attempts(sessions, storage) == 1
+    assert left(storage) == [picture(job, index) for index in (0, 1, 2, 4)]
+    assert transact(sessions, lambda session: len(session.scalars(select(Image.id)).all())) == 5

@@ -122,3 +122,19 @@ def test_free_room_is_told(storage):
 def test_a_url_that_no_storage_takes_is_refused(url):
     with pytest.raises(SettingsError, match="FARM_STORAGE_URL"):
         Storage(url)
+
+
+def test_what_attempts_left_is_told_with_its_attempt_and_discarded_one_by_one(storage, root):
+    film, other = key(17, 3, 2, "film"), key(12345, 0, 1, "picture", "jpeg")
+    for name in (PICTURE, film, other, "uploads/ab/17-0003-2.png", "jobs/000/17/readme.png"):
+        storage.put(name, b"data")
+    half = f"{job_prefix(17)}/.17-0003-1.png.0a.tmp"
+    (root / half).touch()
+    shelves = list(storage.left())
+    assert [[(left.name, left.job_id, left.index, left.attempt) for left in shelf] for shelf in shelves] == [
+        [(half, 17, 3, 1), (film, 17, 3, 2), (PICTURE, 17, 3, 2)],
+        [(other, 12345, 0, 1)],
+    ]
+    for left in shelves[0][:2] * 2:
+        storage.discard(left)
+    assert files(root) == {PICTURE, other, "uploads/ab/17-0003-2.png", "jobs/000/17/readme.png"}

@@ -1,0 +1,109 @@
+"""What a farm does not keep for ever: old jobs, where it is asked to forget them, and old lines of history."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from shared.database import Sessions, transact
+from shared.errors import StorageError
+from shared.queue import moves
+from shared.queue.history import Event
+from shared.storage import Storage, job_prefix
+
+log = structlog.get_logger(__name__)
+
+_BATCH: Final = 1000
+
+_OLD = """
+    ended_at < clock_timestamp() - make_interval(days => :days)
+"""
+_OLD_JOBS = text(f"""
+    SELECT id
+    FROM jobs
+    WHERE id > :after
+      AND {_OLD}
+    ORDER BY id
+    LIMIT :batch
+""")  # noqa: S608 - a constant
+
+# A retry locks the images first, too: it comes before, and the job is open again, or after, and finds no job.
+_LOCK = text("SELECT id FROM images WHERE job_id = :job_id ORDER BY id FOR UPDATE")
+_IS_OLD = text(f"SELECT EXISTS (SELECT FROM jobs WHERE id = :job_id AND {_OLD})")  # noqa: S608 - a constant
+
+_FORGET = text("""
+    WITH looked AS (
+        SELECT id, job_id, event, at < clock_timestamp() - make_interval(days => :days) AS is_old
+        FROM history
+        WHERE id > :after
+        ORDER BY id
+        LIMIT :batch
+    ),
+    forgotten AS (
+        DELETE FROM history
+        USING looked
+        WHERE history.id = looked.id
+          AND looked.is_old
+          -- The sweep knows deleted jobs by this line, however late a picture of one comes.
+          AND looked.event <> :deleted
+          -- How often its images stumbled decides about their next try.
+          AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = looked.job_id AND jobs.state = 'open')
+        RETURNING history.id
+    )
+    SELECT max(id) AS last, coalesce(bool_and(is_old), false) AS is_old, (SELECT count(*) FROM forgotten) AS forgotten
+    FROM looked
+""")
+
+
+def delete_jobs(sessions: Sessions, storage: Storage, days: int) -> int:
+    """Delete the jobs that ended more than `days` ago, with their pictures; return how many. Raises Unavailable.
+
+    A job that somebody retries meanwhile stays. Pictures that cannot be deleted now are left to the sweep.
+    """
+    deleted, after = 0, 0
+    while ended := transact(sessions, lambda session, after=after: _old_jobs(session, days, after)):  # type: ignore[misc]
+        for job_id in ended:
+            if transact(sessions, lambda session, job_id=job_id: _delete(session, job_id, days)):  # type: ignore[misc]
+                deleted += 1
+                _delete_pictures(storage, job_id)
+        after = ended[-1]
+    return deleted
+
+
+def forget_history(sessions: Sessions, days: int) -> int:
+    """Delete the lines of history that are older than `days`, and return how many. Raises Unavailable.
+
+    Those of jobs that are still open stay, and of deleted jobs the line that says so.
+    """
+    forgotten, after, is_old = 0, 0, True
+    while is_old:
+        some = transact(sessions, lambda session, after=after: _forget(session, days, after))  # type: ignore[misc]
+        forgotten, after, is_old = forgotten + some.forgotten, some.last, some.is_old
+    return forgotten
+
+
+def _forget(session: Session, days: int, after: int) -> Row[tuple[int, bool, int]]:
+    return session.execute(_FORGET, {"days": days, "after": after, "batch": _BATCH, "deleted": Event.DELETED}).one()
+
+
+def _old_jobs(session: Session, days: int, after: int) -> list[int]:
+    return list(session.scalars(_OLD_JOBS, {"days": days, "after": after, "batch": _BATCH}))
+
+
+def _delete(session: Session, job_id: int, days: int) -> bool:
+    """Delete a job if it is still there and has still ended: looked at anew, with its images locked."""
+    session.execute(_LOCK, {"job_id": job_id})
+    if not session.scalar(_IS_OLD, {"job_id": job_id, "days": days}):
+        return False
+    moves.delete(session, job_id)
+    return True
+
+
+def _delete_pictures(storage: Storage, job_id: int) -> None:
+    try:
+        storage.delete(job_prefix(job_id))
+    except StorageError as error:
+        log.warning("pictures of a deleted job remain", job=job_id, reason=str(error))

@@ -1,0 +1,114 @@
+"""What is not kept for ever: old jobs where that is asked for, and old lines of history."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, update
+
+from shared.database import transact
+from shared.errors import StorageError
+from shared.queue import moves
+from shared.retention import delete_jobs, forget_history
+from shared.storage import Storage, key
+from shared.sweep import sweep
+from shared.tables import History, Image, Job
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return Storage(str(tmp_path / "pictures"))
+
+
+@pytest.fixture
+def old_job(sessions, storage, job_factory):
+    """A cancelled job that ended so many days ago, with a picture."""
+
+    def make(days: int) -> Job:
+        job = job_factory()
+        storage.put(picture(job), b"picture")
+        aged = update(Job).where(Job.id == job.id).values(ended_at=func.now() - timedelta(days=days))
+        transact(sessions, lambda session: (moves.cancel(session, job.id), session.execute(aged)))
+        return job
+
+    return make
+
+
+def picture(job):
+    return key(job.id, 0, 1, "picture")
+
+
+def jobs(sessions):
+    return transact(sessions, lambda session: session.scalars(select(Job.id).order_by(Job.id)).all())
+
+
+def lines(sessions):
+    return transact(sessions, lambda session: session.scalars(select(History.event).order_by(History.id)).all())
+
+
+def age_history(sessions, days):
+    aged = update(History).values(at=func.now() - timedelta(days=days))
+    transact(sessions, lambda session: session.execute(aged))
+
+
+def test_jobs_that_ended_long_ago_go_with_their_pictures(sessions, storage, old_job, job_factory, monkeypatch):
+    monkeypatch.setattr("shared.retention._BATCH", 2)
+    old = [old_job(11) for _ in range(5)]
+    young, is_open = old_job(9), job_factory()
+    assert delete_jobs(sessions, storage, 10) == 5
+    assert jobs(sessions) == [young.id, is_open.id]
+    assert [storage.exists(picture(job)) for job in (*old, young)] == [False] * 5 + [True]
+    assert delete_jobs(sessions, storage, 10) == 0
+
+
+def test_a_job_that_is_retried_after_it_was_found_stays(sessions, storage, old_job, monkeypatch):
+    job = old_job(11)
+
+    def retried_first(factory, work):
+        found = transact(factory, work)
+        if found == [job.id]:
+            transact(sessions, lambda session: moves.retry(session, job.id))
+        return found
+
+    monkeypatch.setattr("shared.retention.transact", retried_first)
+    assert delete_jobs(sessions, storage, 10) == 0
+    assert jobs(sessions) == [job.id]
+    assert storage.exists(picture(job))
+
+
+def test_pictures_that_cannot_be_deleted_now_are_left_to_the_sweep(sessions, storage, old_job, monkeypatch):
+    def away(prefix):
+        raise StorageError("no route")
+
+    job = old_job(11)
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "delete", away)
+        assert delete_jobs(sessions, storage, 10) == 1
+    assert storage.exists(picture(job))
+    assert sweep(sessions, storage) == [job.id]
+
+
+def test_old_history_goes_but_not_of_open_jobs_nor_what_the_sweep_needs(
+    sessions, storage, old_job, job_factory, monkeypatch
+):
+    monkeypatch.setattr("shared.retention._BATCH", 2)
+    old_job(11)
+    gone = old_job(11)
+    transact(sessions, lambda session: moves.delete(session, gone.id))
+    job_factory()
+    assert lines(sessions) == ["submitted", "cancelled"] * 2 + ["deleted", "submitted"]
+    age_history(sessions, 91)
+    job_factory()
+    assert forget_history(sessions, 90) == 4
+    assert lines(sessions) == ["deleted", "submitted", "submitted"]
+    assert sweep(sessions, storage) == [gone.id]
+
+
+def test_history_of_an_empty_farm_and_a_young_one_stays(sessions, job_factory):
+    assert forget_history(sessions, 90) == 0
+    job_factory()
+    age_history(sessions, 89)
+    assert forget_history(sessions, 90) == 0
+    assert lines(sessions) == ["submitted"]
+    assert transact(sessions, lambda session: session.scalars(select(Image.state)).all()) == ["queued"]
