@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Event
 
 import pytest
 from sqlalchemy import func, select, update
@@ -31,10 +33,11 @@ def keep(sessions, storage):
 
 @pytest.fixture
 def age(sessions):
-    """Make every upload look as if it had not been used for so many days."""
+    """Make every upload, or those of one picture, look as if it had not been used for so many days."""
 
-    def make(days: int) -> None:
+    def make(days: int, picture: Picture | None = None) -> None:
         old = update(Upload).values(used_at=func.now() - timedelta(days=days))
+        old = old if picture is None else old.where(Upload.sha256 == picture.sha256)
         transact(sessions, lambda session: session.execute(old))
 
     return make
@@ -152,3 +155,40 @@ def test_sweep_spares_what_was_recorded_after_it_looked(sessions, storage, keep,
     monkeypatch.setattr(uploads, "_delete", recorded_first)
     assert uploads.sweep(sessions, storage) == 0
     assert lies(storage, PICTURE)
+
+
+def test_picture_that_is_submitted_with_while_sweeps_run_is_never_lost(sessions, storage, keep, age):
+    """Old uploads, some submitted with just before they are swept, some just after, some forgotten by everybody."""
+    pictures = [Picture(f"PNG {number}".encode(), 8, 8) for number in range(60)]
+    wanted, forgotten = pictures[:40], pictures[40:]
+    for picture in forgotten:
+        keep(picture)
+    age(8)
+    is_done = Event()
+
+    def sweep_on():
+        swept = uploads.sweep(sessions, storage)
+        while not is_done.is_set():
+            swept += uploads.sweep(sessions, storage)
+        return swept
+
+    def submit_with(picture):
+        """As a person does: what is no longer there is uploaded again."""
+        keep(picture)
+        age(8, picture)
+        while not is_kept(sessions, picture):
+            keep(picture)
+        submit(sessions, started_from(picture))
+
+    with ThreadPoolExecutor(6) as pool:
+        sweeps = [pool.submit(sweep_on) for _ in range(2)]
+        try:
+            list(pool.map(submit_with, wanted))
+        finally:
+            is_done.set()
+        swept = sum(sweep.result(20) for sweep in sweeps)
+
+    assert [lies(storage, picture) for picture in wanted] == [True] * len(wanted)
+    assert [lies(storage, picture) for picture in forgotten] == [False] * len(forgotten)
+    assert {row.sha256 for row in rows(sessions)} == {picture.sha256 for picture in wanted}
+    assert swept >= len(forgotten)
