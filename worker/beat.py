@@ -9,7 +9,7 @@ import structlog
 
 from shared.database import transact
 from shared.errors import Unavailable
-from shared.queue import moves, reap, workers
+from shared.queue import due, moves, reap, workers
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -70,6 +70,7 @@ class Beat:
             self._worker.carried.drop({image: held[image] for image in answer.drop if image in held})
             self._hand_back(answer.missing)
             self._reap()
+            due.settle(self._worker.sessions, self._worker.tickets, self._worker.events)
         except Unavailable:
             # What runs goes on: if the lease ends meanwhile, the fence decides whose picture counts.
             self._note_database(is_away=True)

@@ -53,6 +53,8 @@ _PROBE = noted(
               strikes = 0
               OR NOT EXISTS (SELECT FROM images AS mine WHERE mine.worker_id = :worker_id AND mine.strikes > 0)
           )
+          -- Not past its deadline, whether or not it was cancelled yet; what started in time may start again.
+          AND (expires_at IS NULL OR expires_at > clock_timestamp() OR started_at >= queued_at)
         ORDER BY urgent DESC, priority DESC, id
         LIMIT 1
         FOR UPDATE SKIP LOCKED

@@ -17,6 +17,8 @@ class Event(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     RETRIED = "retried"
+    HELD = "held"  # by hand; what was submitted so says it itself
+    RELEASED = "released"  # by hand, or because it was due
     HANDED_BACK = "handed back"  # by a worker that lives on
     GIVEN_BACK = "given back"  # by the burial of its worker, or when it left
     DELETED = "deleted"

@@ -1,5 +1,5 @@
-"""The moves of images between their states, one function each: submit, finish, fail, cancel, retry, delete, hand back.
-The others are `claim` and `reap`; nobody else writes a state.
+"""The moves of images between their states, one function each: submit, finish, fail, cancel, retry, delete, hand back,
+hold, release. The others are `claim`, `reap` and `due`; nobody else writes a state.
 
 Every function takes a Session and never commits: run it with `shared.database.transact`.
 
@@ -17,10 +17,12 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict
 from shared.queue.claim import Claim
 from shared.queue.endings import take_down
 from shared.queue.history import Event, noted
+from shared.queue.holds import hold, release
+from shared.queue.obstacles import in_the_way, no_job
 from shared.queue.submit import Submission, submit
 from shared.states import ImageState
 from shared.tables import Job
@@ -34,6 +36,8 @@ __all__ = [
     "fail",
     "finish",
     "hand_back",
+    "hold",
+    "release",
     "retry",
     "submit",
 ]
@@ -128,7 +132,9 @@ _CANCEL = noted(
         SET state = 'cancelled',
             worker_id = NULL,
             ended_at = clock_timestamp(),
-            reason = NULL
+            reason = NULL,
+            held_until = NULL,
+            held_behind = NULL
         FROM taken
         WHERE images.id = taken.id
         RETURNING images.id, job_id, attempt, worker, was
@@ -142,7 +148,7 @@ def cancel(session: Session, job_id: int, index: int | None = None) -> Cancelled
     """End what has not ended of a job, or its image `index`. Raises NotFound, and Conflict when all of it has ended."""
     rows = session.execute(_CANCEL, {"job_id": job_id, "index": index, "event": Event.CANCELLED, "detail": None}).all()
     if not rows:
-        raise _in_the_way(session, job_id, index, "cancelled")
+        raise in_the_way(session, job_id, index, "cancelled")
     take_down(session, [job_id] * len(rows))
     return Cancelled(len(rows), {row.id: row.attempt for row in rows if row.was == ImageState.RUNNING})
 
@@ -165,7 +171,9 @@ _RETRY = noted(
             worker = NULL,
             reason = NULL,
             queued_at = clock_timestamp(),
-            ended_at = NULL
+            ended_at = NULL,
+            -- Who asks again wants it now: a deadline that has passed is over, one to come counts anew.
+            expires_at = CASE WHEN expires_at > clock_timestamp() THEN expires_at END
         FROM taken
         WHERE images.id = taken.id
         RETURNING images.id, job_id, attempt, worker
@@ -186,13 +194,14 @@ _REOPEN = text("""
 def retry(session: Session, job_id: int, index: int | None = None) -> int:
     """Put failed and cancelled images of a job, or its image `index`, back with their seeds; return how many.
 
-    Strikes are cleared, the attempt goes on rising. Raises NotFound, and Conflict when there is nothing to retry.
+    Strikes and deadlines that have passed are cleared, the attempt goes on rising. Raises NotFound, and Conflict when
+    there is nothing to retry.
     """
     images: int = session.execute(
         _RETRY, {"job_id": job_id, "index": index, "event": Event.RETRIED, "detail": None}
     ).scalar_one()
     if not images:
-        raise _in_the_way(session, job_id, index, "retried")
+        raise in_the_way(session, job_id, index, "retried")
     session.execute(_REOPEN, {"job_id": job_id, "images": images})
     return images
 
@@ -213,7 +222,7 @@ def delete(session: Session, job_id: int) -> None:
         )
     session.execute(_NOTE_DELETED, {"job_id": job_id, "event": Event.DELETED})
     if not session.execute(delete_rows(Job).where(Job.id == job_id).returning(Job.id)).scalars().all():
-        raise _no_job(job_id)
+        raise no_job(job_id)
 
 
 _HAND_BACK = noted(
@@ -257,27 +266,3 @@ def hand_back(session: Session, worker_id: int, images: Mapping[int, int], *, re
         },
     ).scalar_one()
     return handed
-
-
-_STATES = text("""
-    SELECT DISTINCT state
-    FROM images
-    WHERE job_id = :job_id
-      AND (index = :index OR CAST(:index AS bigint) IS NULL)
-    ORDER BY state
-""")
-
-
-def _in_the_way(session: Session, job_id: int, index: int | None, moved: str) -> Conflict | NotFound:
-    """Return why nothing could be `moved`: no such thing, or the state it is in."""
-    states = session.execute(_STATES, {"job_id": job_id, "index": index}).scalars().all()
-    if states:
-        what = f"Job {job_id}" if index is None else f"Image {index} of job {job_id}"
-        return Conflict(f"{what} is {' and '.join(states)}: nothing of it can be {moved}.")
-    if index is None or not session.get(Job, job_id):
-        return _no_job(job_id)
-    return NotFound(f"Job {job_id} has no image {index}.")
-
-
-def _no_job(job_id: int) -> NotFound:
-    return NotFound(f"There is no job {job_id}.")

@@ -17,9 +17,12 @@ from shared.measures import CELL, hires_size, hires_steps, img2img_steps
 from shared.params import RenderParams
 from shared.prompts import language
 from shared.queue.history import Event
+from shared.queue.holds import held_by
 from shared.queue.policy import DEFAULT_POOL
 from shared.samplers import SAMPLERS
+from shared.states import ImageState
 from shared.tables import Job
+from shared.terms import NO_TERMS, Terms, told
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,11 @@ class Submission:
 
 _IMAGES = text("""
     INSERT INTO images (
-        job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes
+        job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
+        reason, expires_at, held_until, held_behind
     )
-    SELECT :job_id, index, 'queued', :owner, :checkpoint, :pool, :memory_class, :urgent, :priority, :cost, 0, 0
+    SELECT :job_id, index, :state, :owner, :checkpoint, :pool, :memory_class, :urgent, :priority, :cost, 0, 0,
+           :reason, :expires_at, :held_until, :held_behind
     FROM generate_series(0, :count - 1) AS index
 """)
 
@@ -54,8 +59,9 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
     urgent: bool = False,
     idempotency_key: str | None = None,
     asked: RenderParams | None = None,
+    terms: Terms = NO_TERMS,
 ) -> Submission:
-    """Record a job of the resolved `params` and queue its images.
+    """Record a job of the resolved `params` and queue its images, or hold them by its `terms`.
 
     `checkpoint` is the SHA-256 that `params.checkpoint` names. With an idempotency key the same request brings the same
     job, however often and from wherever it comes; another request under that key raises Conflict. Requests are compared
@@ -70,10 +76,10 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
         count=params.count,
         unfinished=params.count,
         idempotency_key=idempotency_key or None,
-        idempotency_digest=_digest(asked) if idempotency_key else None,
+        idempotency_digest=_digest(asked, terms) if idempotency_key else None,
     )
     if job is None:
-        return _earlier(session, owner, idempotency_key, asked)
+        return _earlier(session, owner, idempotency_key, asked, terms)
     session.execute(
         _IMAGES,
         {
@@ -86,20 +92,24 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
             "priority": priority,
             "cost": cost(params),
             "count": params.count,
-        },
+            "expires_at": terms.expires_at,
+        }
+        | _held(owner, terms),
     )
     uploads.use(session, job.id, params.pictures)
     session.execute(_NOTE, {"event": Event.SUBMITTED, "job_id": job.id, "owner": owner})
     return Submission(job, is_new=True)
 
 
-def repeated(session: Session, owner: str, idempotency_key: str, asked: RenderParams) -> Submission | None:
+def repeated(
+    session: Session, owner: str, idempotency_key: str, asked: RenderParams, terms: Terms = NO_TERMS
+) -> Submission | None:
     """Return the job that the key has brought before; None where it is new. Raises Conflict for another request.
 
     Asked before the door is, so that a request which comes again is not refused for what has changed since.
     """
     job = session.scalar(select(Job).where(Job.owner == owner, Job.idempotency_key == idempotency_key))
-    if job is not None and job.idempotency_digest != _digest(asked):
+    if job is not None and job.idempotency_digest != _digest(asked, terms):
         raise Conflict(f"The idempotency key {idempotency_key!r} came with another request before, as job {job.id}.")
     return None if job is None else Submission(job, is_new=False)
 
@@ -146,8 +156,27 @@ def _cells(width: int, height: int) -> int:
     return (width // CELL) * (height // CELL)
 
 
-def _digest(asked: RenderParams) -> str:
-    return hashlib.sha256(asked.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+def _held(owner: str, terms: Terms) -> dict[str, object]:
+    """Return what the rows of a job say of its being held, or not."""
+    reason = None
+    if terms.hold:
+        reason = held_by(owner)
+    elif terms.hold_until:
+        reason = f"held until {told(terms.hold_until)}"
+    elif terms.hold_behind:
+        reason = f"held behind job {terms.hold_behind}"
+    return {
+        "state": ImageState.HELD if reason else ImageState.QUEUED,
+        "reason": reason,
+        "held_until": terms.hold_until,
+        "held_behind": terms.hold_behind,
+    }
+
+
+def _digest(asked: RenderParams, terms: Terms) -> str:
+    parts = [part.model_dump_json(exclude_defaults=True) for part in (asked, terms)]
+    # Without terms as it was before there were any: what came with a key then is still known.
+    return hashlib.sha256("".join(parts if terms != NO_TERMS else parts[:1]).encode()).hexdigest()
 
 
 def _insert_job(session: Session, **columns: object) -> Job | None:
@@ -156,8 +185,8 @@ def _insert_job(session: Session, **columns: object) -> Job | None:
     return session.scalars(statement.returning(Job)).one_or_none()
 
 
-def _earlier(session: Session, owner: str, key: str | None, asked: RenderParams) -> Submission:
-    found = repeated(session, owner, key, asked) if key else None
+def _earlier(session: Session, owner: str, key: str | None, asked: RenderParams, terms: Terms) -> Submission:
+    found = repeated(session, owner, key, asked, terms) if key else None
     if found is None:
         raise Conflict(f"The job of the idempotency key {key!r} was deleted just now: ask again.")
     return found

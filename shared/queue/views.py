@@ -30,8 +30,9 @@ class ImageView:
     attempt: int
     strikes: int
     worker: str | None  # name of the worker that runs or ended it
-    reason: str | None  # why it failed or is held
+    reason: str | None  # why it failed, is held or was not started in time
     queued_at: datetime
+    expires_at: datetime | None  # cancelled if it has not started by then
     started_at: datetime | None  # of the latest attempt; None while it waits
     ended_at: datetime | None
     bytes: int | None  # size of the picture
@@ -99,12 +100,22 @@ def check_owner(session: Session, job_id: int, owner: str) -> None:
 
 def state(session: Session, job_id: int, owner: str) -> ImageState:
     """Return the displayed state of a job; none of its images is read. Raises NotFound."""
-    shown = select(Job.state, _has(ImageState.RUNNING), _has(ImageState.QUEUED))
-    row = session.execute(shown.where(Job.id == job_id, Job.owner == owner)).one_or_none()
-    if row is None:
+    check_owner(session, job_id, owner)
+    found = states(session, [job_id]).get(job_id)
+    if found is None:  # deleted in between
         raise NotFound(f"There is no job {job_id}.")
-    stored, is_running, is_queued = row
-    return _displayed(JobState(stored), {ImageState.RUNNING: is_running, ImageState.QUEUED: is_queued})
+    return found
+
+
+def states(session: Session, job_ids: Collection[int]) -> dict[int, ImageState]:
+    """Return the displayed state of each of these jobs that is there; none of their images is read."""
+    if not job_ids:
+        return {}
+    shown = select(Job.id, Job.state, _has(ImageState.RUNNING), _has(ImageState.QUEUED)).where(Job.id.in_(job_ids))
+    return {
+        job_id: _displayed(JobState(stored), {ImageState.RUNNING: is_running, ImageState.QUEUED: is_queued})
+        for job_id, stored, is_running, is_queued in session.execute(shown)
+    }
 
 
 def jobs(
@@ -193,6 +204,7 @@ def _image_view(image: Image, params: RenderParams) -> ImageView:
         worker=image.worker,
         reason=image.reason,
         queued_at=image.queued_at,
+        expires_at=image.expires_at,
         started_at=None if waits else image.started_at,
         ended_at=image.ended_at,
         bytes=image.bytes,

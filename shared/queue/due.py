@@ -1,0 +1,173 @@
+"""What is due: images past their deadline are cancelled, held ones whose time has come are queued.
+
+Any number of processes may call this at once. Each takes what no other has (SKIP LOCKED), so none waits for an image;
+jobs follow by id, last. Times are the database's own. A claim looks at the deadline itself: nothing starts late because
+nobody was here in time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import RowMapping, TextClause
+from sqlalchemy.orm import Session
+
+from shared.database import Sessions, transact
+from shared.events import Events, JobChanged
+from shared.queue import views
+from shared.queue.endings import take_down
+from shared.queue.history import Event, noted
+from shared.states import ImageState
+from shared.tickets import Tickets
+
+MOST: Final = 500  # images that one turn moves for each of its reasons: it holds their locks
+_MOST_TURNS: Final = 20  # in a row: who calls has other things to do as well
+
+
+@dataclass(frozen=True)
+class Due:
+    """What one turn did. Its news go out after the commit."""
+
+    cancelled: int
+    queued: Mapping[str, int]  # pool -> images that can be claimed now: as many tickets
+    jobs: Mapping[int, ImageState]  # those whose images moved, and what they do now
+    is_all: bool  # False: there may be more
+
+
+# Indexes: ix_images_expires_at; the rows in it that are due are cancelled here, or were started in time and are few.
+_EXPIRE = noted(
+    """
+    taken AS (
+        SELECT id
+        FROM images
+        WHERE state IN ('held', 'queued')
+          AND expires_at <= statement_timestamp()
+          -- What started in time and came back keeps its right, as in the claim.
+          AND (started_at IS NULL OR started_at < queued_at)
+        ORDER BY expires_at
+        LIMIT :most
+        FOR UPDATE SKIP LOCKED
+    ),
+    moved AS (
+        UPDATE images
+        SET state = 'cancelled',
+            ended_at = clock_timestamp(),
+            reason = 'not started by its deadline, '
+                || to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC',
+            held_until = NULL,
+            held_behind = NULL
+        FROM taken
+        WHERE images.id = taken.id
+        RETURNING images.id, job_id, attempt, worker, pool
+    )
+    """,
+    "SELECT job_id, pool FROM moved",
+)
+
+# Index: ix_images_held, from its first entry.
+_AFTER_TIME = """
+    SELECT id
+    FROM images
+    WHERE state = 'held'
+      AND held_until <= statement_timestamp()
+    ORDER BY held_until
+    LIMIT :most
+    FOR UPDATE SKIP LOCKED
+"""
+
+# A loose index scan: one probe a job that something is held behind, however much is held. Index: ix_images_held.
+_AFTER_JOB = """
+    SELECT images.id
+    FROM images
+    WHERE state = 'held'
+      AND held_until IS NULL
+      AND held_behind = ANY(ARRAY(
+          WITH RECURSIVE behind AS (
+              (
+                  SELECT held_behind AS job_id
+                  FROM images
+                  WHERE state = 'held'
+                    AND held_until IS NULL
+                    AND held_behind IS NOT NULL
+                  ORDER BY held_until, held_behind
+                  LIMIT 1
+              )
+              UNION ALL
+              SELECT next.held_behind
+              FROM behind
+              CROSS JOIN LATERAL (
+                  SELECT held_behind
+                  FROM images
+                  WHERE state = 'held'
+                    AND held_until IS NULL
+                    AND held_behind > behind.job_id
+                  ORDER BY held_until, held_behind
+                  LIMIT 1
+              ) AS next
+          )
+          SELECT job_id
+          FROM behind
+          -- Ended, however that was, or deleted.
+          WHERE (SELECT state FROM jobs WHERE jobs.id = behind.job_id) IS DISTINCT FROM 'open'
+      ))
+    ORDER BY held_until, held_behind
+    LIMIT :most
+    FOR UPDATE OF images SKIP LOCKED
+"""
+
+
+def _let_go(due: str) -> TextClause:
+    """Return the move that queues the held images that `due` selects."""
+    return noted(
+        f"""
+        taken AS ({due}),
+        moved AS (
+            UPDATE images
+            SET state = 'queued',
+                reason = NULL,
+                held_until = NULL,
+                held_behind = NULL,
+                queued_at = clock_timestamp()
+            FROM taken
+            WHERE images.id = taken.id
+            RETURNING images.id, job_id, attempt, worker, pool
+        )
+        """,  # noqa: S608 - a constant of this module
+        "SELECT job_id, pool FROM moved",
+    )
+
+
+_LET_GO: Final = {"its time has come": _let_go(_AFTER_TIME), "what it was held behind has ended": _let_go(_AFTER_JOB)}
+
+
+def turn(session: Session) -> Due:
+    """Cancel what has not started by its deadline and queue what was held until now, up to `MOST` images each."""
+    cancelled = _moved(session, _EXPIRE, Event.CANCELLED, "not started by its deadline")
+    parts = [_moved(session, move, Event.RELEASED, why) for why, move in _LET_GO.items()]
+    queued = [row for part in parts for row in part]
+    take_down(session, [row["job_id"] for row in cancelled])
+    return Due(
+        cancelled=len(cancelled),
+        queued=Counter(row["pool"] for row in queued),
+        jobs=views.states(session, {row["job_id"] for row in [*cancelled, *queued]}),
+        is_all=all(len(part) < MOST for part in (cancelled, *parts)),
+    )
+
+
+def _moved(session: Session, move: TextClause, event: Event, why: str) -> list[RowMapping]:
+    return list(session.execute(move, {"most": MOST, "event": event, "detail": why}).mappings())
+
+
+def settle(sessions: Sessions, tickets: Tickets, events: Events) -> None:
+    """Take turns until nothing is due, and tell workers and pages of each. Raises Unavailable."""
+    for _ in range(_MOST_TURNS):
+        due = transact(sessions, turn)
+        for pool, images in due.queued.items():
+            tickets.publish(pool, images)
+        for job_id, state in due.jobs.items():
+            events.publish(JobChanged(job_id, state))
+        if due.is_all:
+            return

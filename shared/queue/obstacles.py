@@ -1,0 +1,33 @@
+"""Why a move cannot be made: no such thing, or the state that it is in."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from shared.errors import Conflict, NotFound
+from shared.tables import Job
+
+_STATES = text("""
+    SELECT DISTINCT state
+    FROM images
+    WHERE job_id = :job_id
+      AND (index = :index OR CAST(:index AS bigint) IS NULL)
+    ORDER BY state
+""")
+
+
+def in_the_way(session: Session, job_id: int, index: int | None, moved: str) -> Conflict | NotFound:
+    """Return why nothing of a job, or of its image `index`, could be `moved`."""
+    states = session.execute(_STATES, {"job_id": job_id, "index": index}).scalars().all()
+    if states:
+        what = f"Job {job_id}" if index is None else f"Image {index} of job {job_id}"
+        return Conflict(f"{what} is {' and '.join(states)}: nothing of it can be {moved}.")
+    if index is None or not session.get(Job, job_id):
+        return no_job(job_id)
+    return NotFound(f"Job {job_id} has no image {index}.")
+
+
+def no_job(job_id: int) -> NotFound:
+    """Return that there is no such job."""
+    return NotFound(f"There is no job {job_id}.")
