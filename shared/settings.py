@@ -146,6 +146,9 @@ class Settings(BaseModel):
     )
     beat_seconds: float = Field(5, gt=0, description="How often a worker renews its lease.")
     look_seconds: float = Field(1, gt=0, description="How often an idle worker looks for images without a ticket.")
+    hang_factor: float = Field(
+        1, gt=0, description="Multiplies how long a load or a call of a network may take before its worker is ended."
+    )
     grace_seconds: float = Field(60, ge=0, description="How long a stopping worker may finish what it has.")
     rescan_seconds: float = Field(10, gt=0, description="How often a worker rescans the models folder.")
     log_format: Literal["console", "json"] = Field("console", description="How logs are written: console or json.")

@@ -1,12 +1,15 @@
 """A card that paints plain pictures in milliseconds, for tests whose subject is not rendering.
 
 The prompt directs it:  "wait for PATH" renders until the file is there;  "fail: TEXT" raises RenderError(TEXT);
-"break: TEXT" raises an error that nobody expects.
+"break: TEXT" raises an error that nobody expects;  "hang unless PATH" never ends a decode while the file is not there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -20,9 +23,11 @@ from worker.cards import Address
 from worker.carried import Cancellation
 from worker.pictures import Frame, Pixels, Rendered
 from worker.progress import Watch
+from worker.pulse import Pulse
 from worker.residency import Model, Residency
 
 STEP_SECONDS = 0.002
+CALL_SECONDS = 60  # that a step may take before it hangs
 
 
 class StubCard:
@@ -37,7 +42,9 @@ class StubCard:
         settings: Settings | None = None,
         sessions: Sessions | None = None,
         on_change: Callable[[], object] | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
+        self._pulse = pulse or Pulse()
         self._residency: Residency[str] = Residency(lambda model: model.sha256, capacity=2, on_change=on_change)
 
     @property
@@ -56,20 +63,34 @@ class StubCard:
         closed = Event()
         cancel.then(closed.set)
         order, _, detail = claim.params.prompt.partition(" ")
-        with self._residency.use({Model("checkpoint", claim.checkpoint)}, cancel):
+        with self._residency.use({Model("checkpoint", claim.checkpoint)}, cancel), self._busy(claim) as beat:
             _obey(order, detail)
             for step in range(1, claim.params.steps + 1):
                 if closed.wait(STEP_SECONDS):
                     raise Cancelled("the image was cancelled")
+                beat()
                 watch.step(step, claim.params.steps)
                 watch.preview(lambda: paint(8, 8, claim.params.seed))
+            while order == "hang" and not Path(detail.removeprefix("unless ")).exists():
+                time.sleep(STEP_SECONDS)
             while order == "wait" and not Path(detail.removeprefix("for ")).exists():
+                beat()
                 if closed.wait(STEP_SECONDS):
                     raise Cancelled("the image was cancelled")
         pixels = paint(claim.params.height, claim.params.width, claim.params.seed)
         steps = range(1, claim.params.steps) if claim.params.film else ()
         frames = tuple(Frame(step, claim.params.steps, paint(8, 8, 50 * step)) for step in steps)
         return Rendered(pixels, frames, claim.params.steps)
+
+
+    @contextmanager
+    def _busy(self, claim: Claim) -> Iterator[Callable[[], None]]:
+        """Give what the engine's thread does before each call: it says that it lives."""
+        what = f"image {claim.image_id}"
+        try:
+            yield partial(self._pulse.busy, what, "decode", CALL_SECONDS)
+        finally:
+            self._pulse.idle(what)
 
 
 def _obey(order: str, detail: str) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final, NoReturn
 
 import structlog
@@ -18,6 +16,7 @@ from shared.errors import Conflict, FarmError
 from shared.settings import Settings
 from worker import cards, child, locks
 from worker.orders import Orders
+from worker.report import Report
 from worker.signals import die_with
 from worker.supervisor import Supervisor
 
@@ -74,7 +73,7 @@ def _work(farm: Settings, options: argparse.Namespace, work: Work | None) -> int
         die_with(options.parent)
     card = cards.find(options.card, cards.present(os.environ) if options.card.startswith("cuda:") else ())
     cards.pin(card)
-    orders = Orders(card, farm, partial(_report, options.report))
+    orders = Orders(card, farm, Report(options.report))
     with locks.hold(locks.path(card, farm.home)):
         return (work or _be_worker)(orders)
 
@@ -83,14 +82,6 @@ def _be_worker(orders: Orders) -> int:
     from worker import process  # noqa: PLC0415 - Celery: the supervisor does without
 
     return process.work(orders)
-
-
-def _report(pipe: int | None, worker_id: int) -> None:
-    """Tell the supervisor, if there is one, whose row to bury should this process die."""
-    if pipe is None:
-        return
-    os.set_inheritable(pipe, False)
-    os.write(pipe, json.dumps({"worker": worker_id}).encode() + b"\n")
 
 
 def end(status: int) -> NoReturn:

@@ -10,6 +10,7 @@ import structlog
 from shared.database import transact
 from shared.errors import Unavailable
 from shared.queue import due, moves, reap, workers
+from worker.punctuality import Punctuality
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -22,28 +23,6 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class Punctuality:
-    """Since when every beat of this worker reached the database in time: only who was on time may judge others."""
-
-    def __init__(self, beat_seconds: float, clock: Callable[[], float] = boot_clock) -> None:
-        self._longest_gap = 2 * beat_seconds
-        self._clock = clock
-        self._since: float | None = None
-        self._latest = 0.0
-
-    def note(self) -> None:
-        """Record a beat that was answered."""
-        now = self._clock()
-        if self._since is None or now - self._latest > self._longest_gap:
-            self._since = now
-        self._latest = now
-
-    def seconds(self) -> float:
-        """Return how long the beats have been on time."""
-        is_late = self._since is None or self._clock() - self._latest > self._longest_gap
-        return 0.0 if is_late or self._since is None else self._latest - self._since
-
-
 class Beat:
     """One turn every `beat_seconds`; `on_buried` ends the process."""
 
@@ -53,7 +32,7 @@ class Beat:
         self._worker = worker
         self._on_buried = on_buried
         self._clock = clock
-        self._punctuality = Punctuality(worker.settings.beat_seconds, clock)
+        self._punctuality = Punctuality(worker.settings.beat_seconds, clock)  # of beats that were answered
         self._is_database_away = False
         self._missing: dict[int, int] = {}  # in SQL but not here, as of the last beat
         self._reap_at = clock() + worker.settings.lease_seconds

@@ -17,8 +17,8 @@ from shared.storage import Storage
 from worker import inputs
 from worker.cards import Address
 from worker.carried import Cancellation
-from worker.engine import checkpoints, devices, previews
-from worker.engine.engine import Engine
+from worker.engine import checkpoints, devices, limits, previews
+from worker.engine.engine import Engine, Phase
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
 from worker.engine.pipelines import render
@@ -27,6 +27,7 @@ from worker.engine.weights import Weights
 from worker.model_files import Found, ModelFiles
 from worker.pictures import Frame, Pixels, Rendered
 from worker.progress import Watch
+from worker.pulse import Pulse
 from worker.residency import Model, Residency
 
 if TYPE_CHECKING:
@@ -52,7 +53,12 @@ class EngineCard:
     """An engine with the checkpoints and VAEs that are resident on its card."""
 
     def __init__(
-        self, address: Address, settings: Settings, sessions: Sessions, on_change: Callable[[], object]
+        self,
+        address: Address,
+        settings: Settings,
+        sessions: Sessions,
+        on_change: Callable[[], object],
+        pulse: Pulse | None = None,
     ) -> None:
         self._device = devices.device("cuda:0" if address.uuid else address.name)  # pinned: a card sees itself as 0
         self._dtype = devices.default_dtype(self._device, settings.precision)
@@ -61,6 +67,7 @@ class EngineCard:
         self._storage = Storage(settings.storage)
         self._residency: Residency[Loaded] = Residency(self._load, settings.resident_checkpoints, on_change)
         self._on_change = on_change
+        self._pulse = pulse or Pulse()
         self._loading: dict[str, str] = {}  # SHA-256 -> phase; two may load at a time
         self._engine_phase = ""
         self._engine = Engine(self._device, on_phase=self._note_phase)
@@ -138,8 +145,12 @@ class EngineCard:
             return ()
         return tuple(Frame(shot.step, shot.steps, pixels) for shot, pixels in zip(shots, pictures, strict=True))
 
-    def _note_phase(self, phase: str) -> None:
+    def _note_phase(self, phase: Phase, limit_seconds: float) -> None:
         self._engine_phase = phase
+        if phase == "idle":
+            self._pulse.idle("engine")
+        else:
+            self._pulse.busy("engine", phase, limit_seconds)
 
     def _on_step(self, watch: Watch, kit: Kit, reel: Reel | None, step: Step) -> None:
         if reel is not None:
@@ -153,12 +164,14 @@ class EngineCard:
         """Load a checkpoint or a VAE off the engine's thread: the steps of others go on meanwhile."""
         found = self._files.find(model.sha256)
         self._loading[model.sha256] = self._load_phase(found)
+        self._pulse.busy(model.sha256, "load", limits.load_seconds(found.bytes))
         self._on_change()
         load = checkpoints.load if model.kind == "checkpoint" else checkpoints.load_vae
         try:
             loaded: Loaded = load(found.path, self._device, self._dtype)
         finally:
             del self._loading[model.sha256]
+            self._pulse.idle(model.sha256)
         log.info("model loaded", kind=model.kind, name=found.name, sha256=model.sha256)
         return loaded
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,12 +13,15 @@ from typing import Final
 import structlog
 
 from worker.cards import Address
+from worker.pulse import longest_due
+from worker.report import Hearing
 
 log = structlog.get_logger(__name__)
 
 CLEAN: Final = 0
 BURIED: Final = 70  # others declared this worker dead while it lived; its row and its images are gone
 LOST: Final = 71  # the card answers nothing any more
+HUNG: Final = 72  # a load or a call took far too long; without a supervisor the process ends itself
 BUSY: Final = 75  # another process serves the card
 
 _BUSY_SECONDS: Final = 2.0  # until a card that another process serves is tried again
@@ -34,6 +36,7 @@ class Death:
 
     worker_id: int | None
     status: int
+    hang: str = ""  # what hung, where that is why we killed it
 
     @property
     def is_crash(self) -> bool:
@@ -42,6 +45,8 @@ class Death:
     @property
     def reason(self) -> str:
         """What ended the process, for people."""
+        if self.hang:
+            return f"its process {self.hang} and was killed"
         if self.status < 0:
             return f"its process was ended by {signal.Signals(-self.status).name}"
         return f"its process ended with status {self.status}"
@@ -55,7 +60,8 @@ class Child:
         self._card = card
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipe = -1
+        self._hearing: Hearing | None = None
+        self._hang = ""
         self._started_at = 0.0
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
@@ -72,7 +78,7 @@ class Child:
             self._schedule(0.0, is_crash=True)
             log.warning("worker not started", card=self._card.name, reason=str(error))
             return
-        self._started_at, self.due_at = time.monotonic(), None
+        self._started_at, self.due_at, self._hang = time.monotonic(), None, ""
         log.info("worker started", card=self._card.name, pid=self._process.pid)
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -86,14 +92,28 @@ class Child:
             raise
         finally:
             os.close(theirs)
-        self._pipe = ours
+        self._hearing = Hearing(ours)
         return process
+
+    def end_if_hung(self, awake_since: float) -> None:
+        """Kill the process, once, if it has been silent about what it is busy with for longer than that may take.
+
+        The watcher has been awake from `awake_since` on, on the monotonic clock: nobody is blamed for what was before.
+        """
+        if self._process is None or self._hearing is None or self._hang:
+            return
+        self._hearing.hear()
+        now = time.monotonic()
+        if hung := longest_due(self._hearing.stages, now, awake_since):
+            self._hang = hung.words(now)
+            log.error("worker hung: killed", card=self._card.name, worker=self._hearing.worker_id, reason=self._hang)
+            self._process.kill()
 
     def reap(self) -> Death | None:
         """Return how the process ended if it has, and set the time of the next start."""
         if self._process is None or self._process.poll() is None:
             return None
-        death = Death(self._worker_id(), self._process.returncode)
+        death = Death(self._last_words(), self._process.returncode, self._hang)
         seconds = time.monotonic() - self._started_at
         self._process = None
         self._schedule(seconds, is_crash=death.is_crash, shortest=_BUSY_SECONDS if death.status == BUSY else 0.0)
@@ -112,12 +132,11 @@ class Child:
         self.due_at = time.monotonic() + max(shortest, self._pause_seconds)
         self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * 2)
 
-    def _worker_id(self) -> int | None:
-        """Read what the process reported of itself: lines of JSON, here the one with its row's id."""
-        os.set_blocking(self._pipe, False)  # a stray grandchild may still hold the other end
-        try:
-            lines = os.read(self._pipe, 65536).splitlines()
-        except BlockingIOError:
-            lines = []
-        os.close(self._pipe)
-        return next((int(json.loads(line)["worker"]) for line in lines), None)
+    def _last_words(self) -> int | None:
+        """Return the id of the process's row, if it had come so far."""
+        if self._hearing is None:
+            return None
+        self._hearing.hear()
+        self._hearing.close()
+        worker_id, self._hearing = self._hearing.worker_id, None
+        return worker_id

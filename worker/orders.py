@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.settings import Settings
 from worker.cards import Address
+from worker.report import Report
 
 
 @dataclass(frozen=True)
@@ -15,4 +15,4 @@ class Orders:
 
     card: Address
     settings: Settings
-    report: Callable[[int], object]  # told the id of the worker's row
+    report: Report

@@ -19,13 +19,13 @@ from shared import database
 from shared.database import Sessions, transact
 from shared.errors import Unavailable
 from shared.events import Events
-from shared.queue import workers
+from shared.queue import reap, workers
 from shared.queue.policy import DEFAULT_POOL
 from shared.settings import Settings
 from shared.states import WorkerState
 from shared.storage import Storage
 from shared.tickets import Tickets, celery_app, forget
-from worker import app, child, sweep
+from worker import app, child, hang, sweep
 from worker.beat import Beat
 from worker.cards import Address
 from worker.claims import Claims
@@ -33,6 +33,8 @@ from worker.look import Look
 from worker.orders import Orders
 from worker.periodic import Periodic
 from worker.progress import Reporter
+from worker.pulse import Pulse
+from worker.report import Report
 from worker.scan import Scan
 from worker.signals import Shutdown
 from worker.slots import Slots
@@ -41,12 +43,15 @@ from worker.worker import Card, MakeCard, Worker
 log = structlog.get_logger(__name__)
 
 _AGAIN_SECONDS = 1.0
+_START_SECONDS = 900.0  # the libraries' import from a cold disk, then the driver: past it the start hangs
 
 
-def _engine_card(card: Address, settings: Settings, sessions: Sessions, on_change: Callable[[], object]) -> Card:
+def _engine_card(
+    card: Address, settings: Settings, sessions: Sessions, on_change: Callable[[], object], pulse: Pulse
+) -> Card:
     from worker.card import EngineCard  # noqa: PLC0415 - torch: the worker has registered and beats by now
 
-    return EngineCard(card, settings, sessions, on_change)
+    return EngineCard(card, settings, sessions, on_change, pulse)
 
 
 def work(orders: Orders, make_card: MakeCard = _engine_card) -> int:
@@ -54,11 +59,12 @@ def work(orders: Orders, make_card: MakeCard = _engine_card) -> int:
     engine = database.connect(orders.settings.database, pool_size=16, application=f"farm worker {orders.card.name}")
     sessions = database.sessions(engine)
     worker_id = _register(orders, sessions)
-    orders.report(worker_id)
+    orders.report.registered(worker_id)
     tickets = Tickets(celery_app(orders.settings.redis))
-    process = _Process(_worker(orders, sessions, worker_id, tickets))
+    pulse = Pulse(orders.report.busy, orders.settings.hang_factor)
+    process = _Process(_worker(orders, sessions, worker_id, tickets), pulse, orders.report)
     try:
-        return process.run(lambda: make_card(orders.card, orders.settings, sessions, process.beat_now))
+        return process.run(lambda: make_card(orders.card, orders.settings, sessions, process.beat_now, pulse))
     finally:
         engine.dispose()
 
@@ -113,15 +119,17 @@ def _worker(orders: Orders, sessions: Sessions, worker_id: int, tickets: Tickets
 class _Process:
     """The threads of one worker, from the first beat to the last."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, pulse: Pulse, report: Report) -> None:
         settings, claims = worker.settings, Claims(worker)
         self._worker = worker
+        self._pulse = pulse
         self._reporter = Reporter(worker.events)
         self._beat = Periodic("beat", settings.beat_seconds, Beat(worker, self._end_buried).turn)
         self._look = Periodic("look", settings.look_seconds, Look(worker, claims).turn)
         self._slots = Slots(worker, claims, self._reporter, on_free=self._look.wake, on_lost=self._end_lost)
         self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).turn)
         self._sweep = Periodic("sweep", sweep.SECONDS, sweep.Sweep(worker).turn)
+        self._watch = Periodic("watch", hang.SECONDS, hang.SelfWatch(pulse, report, self._end_hung).turn)
         self._shutdown = Shutdown(settings.grace_seconds)
 
     def beat_now(self) -> None:
@@ -133,7 +141,10 @@ class _Process:
         worker = self._worker
         self._shutdown.install(self._drain, self._hand_back)
         self._beat.start()
+        self._watch.start()
+        self._pulse.busy("start", "start", _START_SECONDS)
         worker.card = make_card()
+        self._pulse.idle("start")
         worker.slots = worker.slots or worker.card.slots
         for thread in (self._scan, self._reporter, self._look, self._sweep):
             thread.start()
@@ -169,6 +180,7 @@ class _Process:
         self._sweep.stop(wait=False)
         self._reporter.stop()
         self._worker.card.stop()
+        self._watch.stop(wait=False)
         self._beat.stop()
         self._give_up_row()
         self._worker.tickets.close()
@@ -191,6 +203,16 @@ class _Process:
         """End at once, as a crash: only a new process gets the card back."""
         log.error("the card is lost", worker=self._worker.id)
         os._exit(child.LOST)
+
+    def _end_hung(self, words: str) -> None:
+        """End at once, as a crash. Nobody else would strike what hung here."""
+        log.error("hung", worker=self._worker.id, reason=words)
+        reason = f"its process {words} and ended itself"
+        with suppress(Unavailable):
+            transact(
+                self._worker.sessions, lambda session: reap.bury(session, self._worker.id, reason=reason, strike=True)
+            )
+        os._exit(child.HUNG)
 
     def _give_up_row(self) -> None:
         try:

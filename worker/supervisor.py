@@ -17,10 +17,12 @@ from shared.errors import Unavailable
 from shared.queue import reap
 from worker.cards import Address
 from worker.child import Child, Death
+from worker.punctuality import Punctuality
 
 log = structlog.get_logger(__name__)
 
 _STOP: Final = (signal.SIGTERM, signal.SIGINT)
+_LOOK_SECONDS: Final = 1.0  # at most, between two looks at what the workers say that they are busy with
 _MARGIN_SECONDS: Final = 5.0  # after its grace time a child hands back by itself; KILL is for one that cannot
 _KILL_AGAIN_SECONDS: Final = 10.0  # what the kernel cannot end yet, as a driver hangs, is waited for
 _BURY_AGAIN_SECONDS: Final = 2.0  # while the database is away; the lease ends the wait in any case
@@ -40,6 +42,7 @@ class Supervisor:
         self._asked = 0
         self._kill_at: float | None = None
         self._wake = -1
+        self._punctuality = Punctuality(2 * _LOOK_SECONDS, time.monotonic)
 
     def run(self) -> int:
         """Keep the workers alive until a signal stops them; return the exit status."""
@@ -51,7 +54,10 @@ class Supervisor:
         return 0
 
     def _turn(self) -> None:
+        self._punctuality.note()
+        awake_since = time.monotonic() - self._punctuality.seconds()
         for child in self._children:
+            child.end_if_hung(awake_since)
             death = child.reap()
             if death is not None and death.worker_id is not None:
                 self._to_bury.append((death.worker_id, death))
@@ -63,7 +69,7 @@ class Supervisor:
             self._kill_at = time.monotonic() + _KILL_AGAIN_SECONDS
 
     def _bury(self) -> None:
-        """Give the images of the dead back; a death that we did not ask for is a strike against what ran."""
+        """Give the images of the dead back; a hang, or a death that we did not ask for, strikes what ran."""
         if not self._to_bury or time.monotonic() < self._bury_at:
             return
         try:
@@ -75,7 +81,7 @@ class Supervisor:
             log.warning("database away: a dead worker waits for its burial")
 
     def _bury_one(self, worker_id: int, death: Death) -> None:
-        strike = death.is_crash and self._asked == 0
+        strike = death.is_crash and (self._asked == 0 or bool(death.hang))
         images = transact(
             self._sessions, lambda session: reap.bury(session, worker_id, reason=death.reason, strike=strike)
         )
@@ -99,6 +105,7 @@ class Supervisor:
         """Wait for a signal (a child's death is one) or for the next thing that is due."""
         times = [child.due_at for child in self._children] if self._asked == 0 else [self._kill_at]
         times += [self._bury_at] if self._to_bury else []
+        times += [time.monotonic() + _LOOK_SECONDS] if any(child.is_alive for child in self._children) else []
         due = min((at for at in times if at is not None), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
         if select.select([self._wake], [], [], timeout)[0]:

@@ -21,6 +21,7 @@ from worker.cards import Address
 from worker.carried import Cancellation, Carried
 from worker.pictures import Rendered
 from worker.progress import Watch
+from worker.pulse import Pulse
 
 
 class Card(Protocol):
@@ -54,8 +55,9 @@ class Card(Protocol):
         """Let go of the card; nothing is rendered now."""
 
 
-MakeCard = Callable[[Address, Settings, Sessions, Callable[[], object]], Card]
-"""Brings a card up and returns it; the last argument is to be called when its phase or what is resident changes."""
+MakeCard = Callable[[Address, Settings, Sessions, Callable[[], object], Pulse], Card]
+"""Brings a card up and returns it. The callable is to be called when its phase or what is resident changes; the pulse
+is told whenever the card begins something that could hang."""
 
 
 class NoCard:

@@ -16,7 +16,7 @@ from shared.queue.history import Event, noted
 from shared.states import ImageState
 
 POISON_STRIKES = 3
-POISON_REASON = "Its worker crashed three times while rendering it."
+POISON_REASON = "Its worker crashed three times while rendering it"
 
 _LOCK = text("""
     SELECT id
@@ -103,7 +103,8 @@ def _remove(session: Session, worker_ids: Sequence[int], event: Event, reason: s
     if not worker_ids:
         return 0
     gone = {"worker_ids": list(worker_ids), "detail": reason}
-    verdict = {"strike": int(strike), "poison_strikes": POISON_STRIKES, "poison_reason": POISON_REASON}
+    diagnosis = f"{POISON_REASON}; the last time {reason}."
+    verdict = {"strike": int(strike), "poison_strikes": POISON_STRIKES, "poison_reason": diagnosis}
     given = session.execute(_GIVE_BACK, gone | verdict | {"event": Event.GIVEN_BACK}).all()
     session.execute(_REMOVE, gone | {"event": event})
     poisoned = [job_id for job_id, state in given if state == ImageState.FAILED]

@@ -7,8 +7,9 @@ from shared.database import transact
 from shared.queue import moves, reap, workers
 from shared.tables import Worker
 from tests.workers import images, made, states
-from worker.beat import Beat, Punctuality
+from worker.beat import Beat
 from worker.claims import Claims
+from worker.punctuality import Punctuality
 
 
 @pytest.fixture

@@ -93,6 +93,8 @@ class Immortal:
     def __init__(self):
         self.heard = []
 
+    def end_if_hung(self, awake_since): ...
+
     def reap(self):
         return None
 

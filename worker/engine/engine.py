@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -20,8 +21,9 @@ import torch
 
 from shared.errors import Cancelled, RenderError
 from worker.engine.answers import answer
-from worker.engine.devices import Device, Pace, is_fatal
+from worker.engine.devices import TURNS_AHEAD, Device, Pace, is_fatal
 from worker.engine.grouping import Call, plan
+from worker.engine.limits import call_seconds, work_seconds
 from worker.engine.requests import Asks, Denoise, Embed, Work
 from worker.engine.runs import Ask, Run, Step
 
@@ -36,16 +38,21 @@ class Engine:
     """Serves the steps of all runs on one card. `start` it, `render` from any thread, `stop` it."""
 
     def __init__(
-        self, device: Device, *, row_budget: int | None = None, on_phase: Callable[[Phase], None] | None = None
+        self,
+        device: Device,
+        *,
+        row_budget: int | None = None,
+        on_phase: Callable[[Phase, float], None] | None = None,
     ) -> None:
-        """`on_phase` is told, on the engine's thread, what comes next before every call of a network and every wait.
+        """`on_phase` is told, on the engine's thread, what comes next before every call of a network and every wait,
+        and within how many seconds it is told again unless the call hangs.
 
         `longest_hold_seconds` is the most of the thread's time that a run took between two of its requests, where
         it holds up all others: what is slow there belongs into `Work`.
         """
         self.device = device
         self._row_budget = row_budget or device.row_budget
-        self._on_phase = on_phase or (lambda _: None)
+        self._on_phase = on_phase or (lambda *_: None)
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._gate = Lock()
         self._is_open = False
@@ -54,6 +61,7 @@ class Engine:
         self._runs: set[Run] = set()
         self._waiting: list[Ask] = []
         self._pace = Pace(device)
+        self._outstanding: deque[float] = deque(maxlen=TURNS_AHEAD + 1)  # seconds that each turn's calls may take
         self.longest_hold_seconds = 0.0
 
     # From any thread.
@@ -123,6 +131,8 @@ class Engine:
     def _turn(self) -> None:
         self._hear()
         calls, self._waiting = plan(self._waiting, self._row_budget)
+        asked = (ask.request for call in calls for ask in call)
+        self._outstanding.append(work_seconds(asked, self.device.kind))
         for call in calls:
             self._make(call)
         self._pace.turn()
@@ -130,14 +140,14 @@ class Engine:
     def _hear(self) -> None:
         """Take in all messages; where nothing is to be done, wait for one."""
         if not self._waiting and self._inbox.empty():
-            self._on_phase("idle")
+            self._on_phase("idle", 0.0)
             self._inbox.get()()
         while not self._inbox.empty():
             self._inbox.get()()
 
     def _make(self, call: Call) -> None:
         """Make one call of a network and send its answers back."""
-        self._on_phase(_phase(call))
+        self._on_phase(_phase(call), call_seconds(sum(self._outstanding)))
         for ask, known in zip(call, _answers(call), strict=True):
             self._send(ask, _told(ask, known))
 

@@ -334,7 +334,7 @@ def test_a_lost_card_ends_all_runs_and_the_engine(
 
 
 def test_whatever_ends_the_engine_nobody_waits_for_ever(cpu: Device, tiny: Weights, params: RenderParams) -> None:
-    def leave(phase: str) -> None:
+    def leave(phase: str, _: float) -> None:
         if phase == "steps":
             raise SystemExit("told to go")
 
@@ -414,7 +414,7 @@ def test_work_is_done_off_the_engines_thread(engine: Engine) -> None:
 
 def test_phases_are_told_as_they_come(cpu: Device, tiny: Weights, params: RenderParams) -> None:
     phases: list[str] = []
-    engine = Engine(cpu, on_phase=phases.append)
+    engine = Engine(cpu, on_phase=lambda phase, _: phases.append(phase))
     engine.start()
     engine.render(text_to_image(params, Kit(tiny))).result(SECONDS)
     engine.stop()

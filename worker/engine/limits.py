@@ -1,0 +1,63 @@
+"""How long one thing may take before it counts as a hang: the more there is to do, the longer. All limits stand here.
+
+They are generous on purpose, ten times what slow hardware was seen to take: a worker that is ended for nothing loses
+what it renders, while one that hangs costs a few minutes. `FARM_HANG_FACTOR` multiplies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from worker.engine.noise import CELL
+from worker.engine.requests import Apply, Denoise, Embed, Request, ToLatent, ToPixels
+
+Kind = Literal["cpu", "cuda"]
+
+_LOAD_SECONDS: Final = 300.0  # a disk that spins up, and the libraries' import
+_LOAD_BYTES_A_SECOND: Final = 5e6  # a busy network's disk
+_CALL_SECONDS: Final = 60.0  # the first call of a kind prepares kernels
+_NATIVE_CELLS: Final = 64 * 64  # from here on attention, which grows with the square, outweighs the rest
+_CELLS_A_SECOND: Final[dict[Kind, dict[str, float]]] = {
+    "cpu": {"denoise": 50.0, "pixels": 20.0},
+    "cuda": {"denoise": 5_000.0, "pixels": 2_000.0},
+}
+_CHUNK_SECONDS: Final[dict[Kind, float]] = {"cpu": 5.0, "cuda": 0.5}
+
+
+def load_seconds(size_bytes: int) -> float:
+    """Return the limit for loading a model file of this size."""
+    return _LOAD_SECONDS + size_bytes / _LOAD_BYTES_A_SECOND
+
+
+def call_seconds(work_seconds: float) -> float:
+    """Return the limit for a call, given what it and the calls that the card still has before it may take."""
+    return _CALL_SECONDS + work_seconds
+
+
+def work_seconds(requests: Iterable[Request], on: Kind) -> float:
+    """Return what the answers to `requests` may take, by rows and cells."""
+    return sum(_seconds(request, on) for request in requests)
+
+
+def _seconds(request: Request, on: Kind) -> float:
+    rates = _CELLS_A_SECOND[on]
+    match request:
+        case Embed():
+            return len(request.text) * _CHUNK_SECONDS[on]
+        case Denoise():
+            return len(request.terms) * _weighed(_area(request.x.shape)) / rates["denoise"]
+        case ToPixels():
+            return _weighed(_area(request.latent.shape)) / rates["pixels"]
+        case ToLatent() | Apply():
+            return _weighed(_area(request.pixels.shape) / CELL**2) / rates["pixels"]
+        case _:  # work on the host, or nothing that can be answered
+            return 0.0
+
+
+def _area(shape: tuple[int, ...]) -> int:
+    return shape[-2] * shape[-1]
+
+
+def _weighed(cells: float) -> float:
+    return cells * (1 + cells / _NATIVE_CELLS)
