@@ -82,7 +82,6 @@ class StubCard:
         frames = tuple(Frame(step, claim.params.steps, paint(8, 8, 50 * step)) for step in steps)
         return Rendered(pixels, frames, claim.params.steps)
 
-
     @contextmanager
     def _busy(self, claim: Claim) -> Iterator[Callable[[], None]]:
         """Give what the engine's thread does before each call: it says that it lives."""

@@ -138,7 +138,7 @@ def test_an_image_that_crashes_three_workers_fails_and_says_so(hand, job_factory
 
     image = hand.images(job.id)[0]
     assert image.state == "failed"
-    assert image.reason == "Its worker crashed three times while rendering it; the last time test."
+    assert image.reason == "Its worker crashed three times while rendering it; the last time gone."
     assert image.worker == worker.name
     assert hand.job(job.id).state == "failed"
     assert hand.worker().claim() is None
