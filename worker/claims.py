@@ -48,16 +48,23 @@ class Claims:
         """Return a worker with room to which the policy leaves a lane that is not for this one now."""
         seen = self._snapshots.current()
         me = self._worker.as_policy_sees_it()
-        left = {
-            lane.checkpoint
+        left = [
+            lane
             for lane in seen.lanes
             if lane.pool == me.pool and (self._is_avoided(lane) or policy.is_left_alone(lane, seen.farm, me))
-        }
+        ]
         others = [
             other
-            for other in seen.farm.workers
-            if other.id != me.id and other.pool == me.pool and other.has_room and left & other.resident
+            for place, least in _least(left).items()
+            for other in seen.farm.with_room.get(place, ())
+            if other.id != me.id and policy.fits(least, other)
         ]
+        return max(others, key=lambda other: other.free_slots).id if others else None
+
+    def other_worker(self) -> int | None:
+        """Return the worker of the same pool with the most room, not this one: a drained one has tickets to pass on."""
+        me, workers = self._worker, self._snapshots.current().farm.workers
+        others = [other for other in workers if other.id != me.id and other.pool == me.pool and other.has_room]
         return max(others, key=lambda other: other.free_slots).id if others else None
 
     def _claim(self, max_age: float) -> Claim | None:
@@ -107,5 +114,10 @@ class _Tried:
             yield self.last
 
 
+def _least(lanes: Iterable[Lane]) -> dict[tuple[str, str], Lane]:
+    """Return for each (pool, checkpoint) the lane that needs the least memory."""
+    return {(lane.pool, lane.checkpoint): lane for lane in sorted(lanes, key=lambda lane: -(lane.needs or 0))}
+
+
 def _whatever_its_head(lane: Lane) -> Lane:
-    return replace(lane, head=0, queued_at=0.0, priority=0, cost=0, queued=0)
+    return replace(lane, head=0, queued_at=0.0, priority=0, cost=0, queued=0, needs=None)

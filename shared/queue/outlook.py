@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from shared.catalogue import GONE
 from shared.database import Sessions, transact
-from shared.queue import estimates
+from shared.queue import estimates, memory
 from shared.queue.estimates import Rendered
 from shared.queue.history import Event
 from shared.queue.policy import Lane
@@ -108,11 +108,11 @@ class Outlook:
 
     def of(self, job_id: int) -> Waiting | None:
         """Return why the first image of a job that waits does so; None: none waits. Raises Unavailable."""
-        row = transact(self._sessions, lambda session: _waiting_row(session, job_id))
+        row, needs = transact(self._sessions, lambda session: _waiting_row(session, job_id))
         if row is None:
             return None
         snapshot = self._snapshots.current()
-        told = explain(_waiter(row), snapshot, self._look_back())
+        told = explain(_waiter(row, needs), snapshot, self._look_back())
         if told.estimate_seconds:
             self._remember(row.id, _Told(snapshot.taken_at, told.estimate_seconds))
         return told
@@ -159,8 +159,11 @@ class Outlook:
         return list(self._errors)
 
 
-def _waiting_row(session: Session, job_id: int) -> Row[tuple[object, ...]] | None:
-    return session.execute(_WAITER, {"job_id": job_id, "farthest": FARTHEST}).one_or_none()
+def _waiting_row(session: Session, job_id: int) -> tuple[Row[tuple[object, ...]] | None, int | None]:
+    """Return the image that waits, and the memory that it needs where that is known."""
+    row = session.execute(_WAITER, {"job_id": job_id, "farthest": FARTHEST}).one_or_none()
+    place = (row.checkpoint, row.memory_class) if row else None
+    return row, memory.needs(session, [place]).get(place) if place else None
 
 
 def _recent(session: Session) -> tuple[Sequence[Row[tuple[object, ...]]], dict[str, str]]:
@@ -168,12 +171,12 @@ def _recent(session: Session) -> tuple[Sequence[Row[tuple[object, ...]]], dict[s
     return rows, {drain.worker: drain.reason for drain in session.scalars(select(Drain))}
 
 
-def _waiter(row: Row[tuple[object, ...]]) -> Waiter:
+def _waiter(row: Row[tuple[object, ...]], needs: int | None) -> Waiter:
     image = row._mapping  # noqa: SLF001 - how rows are read by name
     names = ("owner", "checkpoint", "pool", "memory_class", "urgent", "priority", "queued_at", "cost")
     return Waiter(
         index=image["index"],
-        lane=Lane(head=image["id"], **{name: image[name] for name in names}),
+        lane=Lane(head=image["id"], needs=needs, **{name: image[name] for name in names}),
         held=(image["reason"] or "held") if image["state"] == ImageState.HELD else None,
         ahead=image["ahead"],
         ahead_cost=image["ahead_cost"],

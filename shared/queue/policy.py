@@ -2,7 +2,7 @@
 
 The rules, in their order:
 
-1. A worker sees the lanes of its own pool.
+1. A worker sees the lanes of its own pool whose images find room in its memory.
 2. A lane whose checkpoint is resident on another ready worker with room is left alone, until its head has waited for as
    long as loading the checkpoint here would take, and `AFFINITY_SECONDS` at most.
 3. Urgent lanes go first.
@@ -51,6 +51,7 @@ class Lane:
     queued_at: float  # of the head; seconds on the database's clock
     cost: int = 1  # of the head
     queued: int = 1  # images in the lane, counted up to the snapshot's bound
+    needs: int | None = None  # bytes of a card's memory, of each image; None: not known
 
     @property
     def place(self) -> tuple[str, str, str, int]:
@@ -80,6 +81,7 @@ class Worker:
     free_slots: int = 1
     load_seconds: float | None = None  # what its latest checkpoint took to load
     name: str = ""  # for people
+    memory_bytes: int | None = None  # what its card offers; None: no limit that is known
 
     @property
     def has_room(self) -> bool:
@@ -119,13 +121,13 @@ class Farm:
         return Counter(worker.pool for worker in self.workers)
 
     @cached_property
-    def with_room(self) -> Mapping[tuple[str, str], frozenset[int]]:
-        """(pool, checkpoint) -> ids of the workers that could render it at once."""
-        found: dict[tuple[str, str], set[int]] = {}
+    def with_room(self) -> Mapping[tuple[str, str], Sequence[Worker]]:
+        """(pool, checkpoint) -> the workers that could render it at once."""
+        found: dict[tuple[str, str], list[Worker]] = {}
         for worker in self.workers:
             for checkpoint in worker.resident if worker.has_room else ():
-                found.setdefault((worker.pool, checkpoint), set()).add(worker.id)
-        return {place: frozenset(ids) for place, ids in found.items()}
+                found.setdefault((worker.pool, checkpoint), []).append(worker)
+        return found
 
 
 class Line:
@@ -137,6 +139,12 @@ class Line:
         self.by_checkpoint: dict[str, list[Lane]] = {}
         for lane in self.priorities[0]:
             self.by_checkpoint.setdefault(lane.checkpoint, []).append(lane)
+
+    def fitting(self, me: Worker) -> Iterator[Sequence[Lane]]:
+        """Yield the lanes of each priority that `me` has memory for, the highest priority first."""
+        for lanes in self.priorities:
+            if found := lanes if me.memory_bytes is None else [lane for lane in lanes if fits(lane, me)]:
+                yield found
 
     def next_of(self, checkpoints: Iterable[str], seconds: float) -> Iterator[Lane]:
         """Yield the lanes of these checkpoints that were queued within `seconds` of the line's oldest."""
@@ -173,16 +181,22 @@ def rank(lanes: Lanes | Iterable[Lane], farm: Farm, me: Worker) -> Iterator[Lane
     seen: set[Lane] = set()
     for urgent in (True, False):
         for lane in _ranked(ordered.of(me.pool, urgent=urgent), farm, me):
-            if lane not in seen:
+            if lane not in seen and fits(lane, me):
                 seen.add(lane)
                 yield lane
+
+
+def fits(lane: Lane, worker: Worker) -> bool:
+    """Return whether the images of this lane find room in the memory that `worker` offers."""
+    return lane.needs is None or worker.memory_bytes is None or lane.needs <= worker.memory_bytes
 
 
 def is_left_alone(lane: Lane, farm: Farm, me: Worker) -> bool:
     """Return whether `me` leaves this lane to a worker that has its checkpoint, and room for it."""
     if lane.checkpoint in me.resident or farm.now - lane.queued_at >= me.affinity_seconds:
         return False
-    return bool(farm.with_room.get((lane.pool, lane.checkpoint), frozenset()) - {me.id})
+    others = farm.with_room.get((lane.pool, lane.checkpoint), ())
+    return any(other.id != me.id and fits(lane, other) for other in others)
 
 
 def _ranked(lines: Mapping[str, Line], farm: Farm, me: Worker) -> Iterator[Lane]:
@@ -206,7 +220,7 @@ def _turn(name: str, owner: Owner) -> tuple[float, float, str]:
 
 def _of_owner(line: Line, farm: Farm, me: Worker) -> Iterator[Lane]:
     """Yield what rule 6 gives."""
-    for lanes in line.priorities:
+    for lanes in line.fitting(me):
         latest = lanes[0].queued_at + me.affinity_seconds
         of_one_age = bisect_right(lanes, latest, key=lambda lane: lane.queued_at)
         yield from (lane for lane in lanes[:of_one_age] if lane.checkpoint in me.resident)

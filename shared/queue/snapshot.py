@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from threading import Lock
 from typing import Any, Final
@@ -20,6 +21,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from shared.database import Sessions, transact
+from shared.queue import memory
 from shared.queue.policy import Farm, Lane, Lanes, Owner, Worker
 from shared.states import WorkerState
 
@@ -137,7 +139,7 @@ _OWNERS = text("""
 """)
 
 _WORKERS = text("""
-    SELECT id, name, pool, state, resident, load_seconds,
+    SELECT id, name, pool, state, resident, load_seconds, memory_bytes,
            slots - (SELECT count(*) FROM images WHERE worker_id = workers.id) AS free_slots
     FROM workers
     WHERE lease_until > clock_timestamp()
@@ -158,7 +160,15 @@ def take(session: Session) -> Snapshot:
         owners={owner: Owner(running, served_at) for owner, running, served_at in rows},
         workers=tuple(_worker(row) for row in session.execute(_WORKERS).mappings()),
     )
-    return Snapshot(lanes, farm)
+    return Snapshot(_with_needs(session, lanes, farm), farm)
+
+
+def _with_needs(session: Session, lanes: tuple[Lane, ...], farm: Farm) -> tuple[Lane, ...]:
+    """Return the lanes with the memory that they need, if any worker's has an end."""
+    if all(worker.memory_bytes is None for worker in farm.workers):
+        return lanes
+    known = memory.needs(session, {(lane.checkpoint, lane.memory_class) for lane in lanes})
+    return tuple(replace(lane, needs=known.get((lane.checkpoint, lane.memory_class))) for lane in lanes)
 
 
 def _worker(row: RowMapping) -> Worker:

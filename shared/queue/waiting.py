@@ -24,6 +24,7 @@ class Cause(StrEnum):
 
     HELD = "held"  # until its reason is over
     NO_WORKER = "no_worker"  # none of its pool is alive
+    MEMORY = "memory"  # more than any worker alive has
     NO_CHECKPOINT = "no_checkpoint"  # its file lies on no machine, or cannot be used
     STARTING = "starting"  # every worker that could render it is coming up
     DRAINED = "drained"  # every worker that could render it takes nothing new
@@ -96,26 +97,31 @@ def _held(waiter: Waiter) -> _Reason | None:
 def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
     """Return why no worker could take it even if it had nothing else to do; None: one could."""
     pool = waiter.lane.pool
-    alive = _workers(waiter.lane, farm)
+    of_pool = "" if pool == policy.DEFAULT_POOL else f" of the pool {pool}"
+    alive = [worker for worker in farm.workers if worker.pool == pool]
     if not alive:
-        of_pool = "" if pool == policy.DEFAULT_POOL else f" of the pool {pool}"
         return _Reason(Cause.NO_WORKER, f"No worker{of_pool} is alive.")
     if waiter.missing is not None:
         return _Reason(Cause.NO_CHECKPOINT, f"Its checkpoint cannot be loaded: {waiter.missing}.")
-    states = {worker.state for worker in alive}
+    able = [worker for worker in alive if policy.fits(waiter.lane, worker)]
+    if not able:
+        needs = f"It needs a card with about {_gigabytes(waiter.lane.needs)} of memory"
+        largest = _gigabytes(max(worker.memory_bytes or 0 for worker in alive))
+        return _Reason(Cause.MEMORY, f"{needs}, and the largest of a living worker{of_pool} has {largest}.")
+    states = {worker.state for worker in able}
     if WorkerState.READY in states:
         return None
     if WorkerState.STARTING in states:
-        starting = [worker for worker in alive if worker.state == WorkerState.STARTING]
+        starting = [worker for worker in able if worker.state == WorkerState.STARTING]
         return _Reason(Cause.STARTING, f"{_names(starting)} {_are(starting)} still starting.")
-    why = next((f": {lately.drains[worker.name]}" for worker in alive if worker.name in lately.drains), "")
-    return _Reason(Cause.DRAINED, f"{_names(alive)} {'takes' if len(alive) == 1 else 'take'} nothing new{why}.")
+    why = next((f": {lately.drains[worker.name]}" for worker in able if worker.name in lately.drains), "")
+    return _Reason(Cause.DRAINED, f"{_names(able)} {'takes' if len(able) == 1 else 'take'} nothing new{why}.")
 
 
 def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:
     """Return why none of the workers that can take it has done so."""
     lane, farm = waiter.lane, snapshot.farm
-    ready = [worker for worker in _workers(lane, farm) if worker.state == WorkerState.READY]
+    ready = _able(lane, farm)
     with_room = [worker for worker in ready if worker.has_room]
     if elsewhere := _left_alone(lane, farm, with_room):
         return elsewhere
@@ -138,7 +144,7 @@ def _left_alone(lane: Lane, farm: Farm, with_room: Sequence[Worker]) -> _Reason 
     leaving = [worker for worker in with_room if policy.is_left_alone(lane, farm, worker)]
     if not leaving:
         return None
-    homes = [worker for worker in with_room if lane.checkpoint in worker.resident]
+    homes = [worker for worker in with_room if lane.checkpoint in worker.resident]  # with the memory for it
     left = max(0.0, min(worker.affinity_seconds for worker in leaving) - (farm.now - lane.queued_at))
     text = f"Its checkpoint is loaded on {_names(homes)}: others leave it alone for at most {left:.0f} s more."
     return _Reason(Cause.LEFT_ALONE, text, left)
@@ -164,8 +170,13 @@ def _with(lane: Lane, snapshot: Snapshot) -> Lanes:
     return known if is_known else Lanes([*snapshot.lanes, lane])
 
 
-def _workers(lane: Lane, farm: Farm) -> list[Worker]:
-    return [worker for worker in farm.workers if worker.pool == lane.pool]
+def _able(lane: Lane, farm: Farm) -> list[Worker]:
+    """Return the ready workers that could render it."""
+    return [
+        worker
+        for worker in farm.workers
+        if worker.pool == lane.pool and worker.state == WorkerState.READY and policy.fits(lane, worker)
+    ]
 
 
 def _estimate(waiter: Waiter, snapshot: Snapshot, lately: Lately, reason: _Reason) -> float | None:
@@ -174,7 +185,7 @@ def _estimate(waiter: Waiter, snapshot: Snapshot, lately: Lately, reason: _Reaso
         return 0.0
     if waiter.is_far or reason.cause not in {Cause.LEFT_ALONE, Cause.OWN_IMAGES, Cause.OTHER_OWNERS, Cause.SLOT}:
         return None
-    ready = [worker for worker in _workers(waiter.lane, snapshot.farm) if worker.state == WorkerState.READY]
+    ready = _able(waiter.lane, snapshot.farm)
     seconds = seconds_until_start(Estimate(waiter.lane, waiter.ahead_cost), snapshot, ready, lately.rates)
     if reason.at_most is None or waiter.ahead:
         return seconds
@@ -195,6 +206,10 @@ def _names(workers: Sequence[Worker]) -> str:
     if len(names) > _NAMED:
         names = [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} more"]
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _gigabytes(size: int | None) -> str:
+    return f"{(size or 0) / 1e9:.1f} GB"
 
 
 def _are(workers: Sequence[Worker]) -> str:

@@ -22,6 +22,7 @@ class Beat:
 
     drop: tuple[int, ...]  # image ids that run here but are not (any more) this worker's: close these runs
     missing: dict[int, int]  # image id -> attempt of what is this worker's but does not run here
+    drained: str | None = None  # why it is to take nothing new, for people; None: it may
 
 
 _REGISTER = text("""
@@ -78,18 +79,27 @@ _BEAT = text("""
         UPDATE workers
         SET beat_at = clock_timestamp(),
             lease_until = clock_timestamp() + make_interval(secs => :lease_seconds),
-            state = :state,
+            state = CASE
+                WHEN :state = 'ready' AND EXISTS (SELECT FROM drains WHERE drains.worker = workers.name) THEN 'drained'
+                ELSE :state
+            END,
             phase = :phase,
             resident = :resident,
             load_seconds = :load_seconds,
-            slots = coalesce(:slots, slots)
+            slots = coalesce(:slots, slots),
+            memory_bytes = coalesce(:memory_bytes, memory_bytes)
         WHERE id = :worker_id
-        RETURNING id
+        RETURNING id, name
     )
-    SELECT images.id, images.attempt
+    SELECT images.id, images.attempt, drains.reason
     FROM renewed
+    LEFT JOIN drains ON drains.worker = renewed.name
     LEFT JOIN images ON images.worker_id = renewed.id
-""").bindparams(bindparam("resident", type_=JSONB), bindparam("slots", type_=BigInteger))
+""").bindparams(
+    bindparam("resident", type_=JSONB),
+    bindparam("slots", type_=BigInteger),
+    bindparam("memory_bytes", type_=BigInteger),
+)
 
 
 def beat(  # noqa: PLR0913 - what a worker says of itself
@@ -103,10 +113,11 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
     load_seconds: float | None,
     lease_seconds: float,
     slots: int | None = None,
+    memory_bytes: int | None = None,
 ) -> Beat | None:
     """Renew the lease, say how the worker is, and compare what it runs (image id -> attempt) with SQL.
 
-    `slots` is told once the card is up and known; None: as before.
+    `slots` and `memory_bytes` are told once the card is up and known; None: as before.
 
     None: the worker was buried; all that it runs belongs to others now. What is `missing` in one beat may be a claim
     that is on its way; in two beats running it is lost here, and the worker hands it back.
@@ -121,12 +132,14 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
             "load_seconds": load_seconds,
             "lease_seconds": lease_seconds,
             "slots": slots,
+            "memory_bytes": memory_bytes,
         },
     ).all()
     if not rows:
         return None
-    recorded = {image_id: attempt for image_id, attempt in rows if image_id is not None}
+    recorded = {image_id: attempt for image_id, attempt, _ in rows if image_id is not None}
     return Beat(
         drop=tuple(image_id for image_id, attempt in running.items() if recorded.get(image_id) != attempt),
         missing={image_id: attempt for image_id, attempt in recorded.items() if running.get(image_id) != attempt},
+        drained=rows[0].reason,
     )

@@ -95,6 +95,24 @@ def test_rank_sees_the_lanes_of_its_own_pool_only():
     assert rank([], Farm(NOW), ME) == []
 
 
+def test_rank_leaves_out_what_has_no_room_in_this_workers_memory():
+    large, small, unknown = (
+        replace(lane(head=head, checkpoint=B), needs=needs) for head, needs in enumerate([9, 8, None])
+    )
+    assert rank([large, small, unknown], Farm(NOW), replace(ME, memory_bytes=8)) == [small, unknown]
+    assert rank([large, small, unknown], Farm(NOW), ME) == [large, small, unknown], "a worker without a limit"
+    assert not rank([large], Farm(NOW), replace(ME, memory_bytes=8))
+
+
+def test_what_is_left_out_for_its_memory_holds_up_nothing_behind_it():
+    """Neither a higher priority nor a greater age of what cannot run here counts here."""
+    huge = replace(lane(waited=9000, priority=9), needs=9)
+    old = replace(lane(waited=8000, head=2), needs=9)
+    older, resident = lane(waited=30, head=3, checkpoint=B), lane(waited=20, head=4)
+    me = replace(ME, memory_bytes=8, resident=frozenset([A]))
+    assert rank([huge, old, older, resident], Farm(NOW), me) == [resident, older]
+
+
 def test_rank_prefers_what_is_resident_here_among_an_owner_s_fresh_lanes():
     older, resident = lane(waited=3, checkpoint=B), lane(waited=2)
     me = replace(ME, resident=frozenset([A]))
@@ -170,6 +188,8 @@ AFFINITY = [
     ("but it serves another pool", replace(OTHER, pool="large"), ME, 1, False),
     ("but it is draining", replace(OTHER, state=WorkerState.DRAINING), ME, 1, False),
     ("but it is only starting", replace(OTHER, state=WorkerState.STARTING), ME, 1, False),
+    ("but it has not the memory", replace(OTHER, memory_bytes=7), ME, 1, False),
+    ("and it has the memory", replace(OTHER, memory_bytes=8), ME, 1, True),
     ("but it is this worker itself", replace(OTHER, id=ME.id), ME, 1, False),
     ("for at most fifteen seconds", OTHER, replace(ME, load_seconds=60), AFFINITY_SECONDS, False),
     ("until then", OTHER, replace(ME, load_seconds=60), AFFINITY_SECONDS - 0.1, True),
@@ -182,7 +202,7 @@ AFFINITY = [
     ("other", "me", "waited", "left"), [case[1:] for case in AFFINITY], ids=[case[0] for case in AFFINITY]
 )
 def test_a_lane_is_left_to_the_worker_that_has_its_checkpoint(other, me, waited, left):
-    waiting = lane(waited=waited)
+    waiting = replace(lane(waited=waited), needs=8)
     farm = Farm(NOW, workers=(me, other))
 
     assert rank([waiting], farm, me) == ([] if left else [waiting])

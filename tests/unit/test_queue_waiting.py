@@ -15,12 +15,15 @@ NOW = 1_000_000.0
 A, B = "a" * 64, "b" * 64
 
 
-def lane(owner="ann", *, head=1, waited=100.0, checkpoint=A, pool="default", urgent=False, cost=100, queued=1):
-    return Lane(owner, checkpoint, pool, 6, urgent, 0, head, NOW - waited, cost, queued)
+def lane(
+    owner="ann", *, head=1, waited=100.0, checkpoint=A, pool="default", urgent=False, cost=100, queued=1, needs=None
+):
+    return Lane(owner, checkpoint, pool, 6, urgent, 0, head, NOW - waited, cost, queued, needs)
 
 
-def worker(number=1, state="ready", *, free=0, resident=(), pool="default", load=None):
-    return Worker(number, pool, WorkerState(state), frozenset(resident), free, load, name=f"host/cuda:{number}")
+def worker(number=1, state="ready", *, free=0, resident=(), pool="default", load=None, memory=None):
+    name = f"host/cuda:{number}"
+    return Worker(number, pool, WorkerState(state), frozenset(resident), free, load, name, memory)
 
 
 def explained(waiter=None, *workers, lanes=(), owners=None, **lately):
@@ -45,6 +48,27 @@ CASES = [
         [worker(free=1)],
         "no_checkpoint",
         "Its checkpoint cannot be loaded: demo is on no machine any more.",
+    ),
+    (
+        "no worker has the memory",
+        Waiter(0, lane(needs=9_100_000_000)),
+        [worker(1, memory=4 * 10**9), worker(2, free=1, memory=8 * 10**9)],
+        "memory",
+        "It needs a card with about 9.1 GB of memory, and the largest of a living worker has 8.0 GB.",
+    ),
+    (
+        "only a worker that takes nothing has the memory",
+        Waiter(0, lane(needs=9_100_000_000)),
+        [worker(1, free=1, memory=4 * 10**9), worker(2, "drained", memory=24 * 10**9)],
+        "drained",
+        "host/cuda:2 takes nothing new: black pictures.",
+    ),
+    (
+        "the one with the memory is full",
+        Waiter(0, lane(needs=9_100_000_000)),
+        [worker(1, free=1, memory=4 * 10**9), worker(2, memory=24 * 10**9), worker(3, free=1, memory=1)],
+        "slot",
+        "It is next, and waits for a slot: host/cuda:2 is full.",
     ),
     (
         "all are coming up",
