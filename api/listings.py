@@ -1,4 +1,4 @@
-"""The shapes of what the farm has: checkpoints, VAEs, samplers, schedules, workers."""
+"""The shapes of what the farm has: checkpoints, VAEs, decoders, samplers, schedules, workers."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ class VaeBody(BaseModel):
         return cls(title=catalogue.title(file), **{name: getattr(file, name) for name in columns})
 
 
+class DecoderBody(VaeBody):
+    """One tiny decoder of the models folder, for previews, as the last scan saw it."""
+
+
 class CheckpointBody(VaeBody):
     """One checkpoint of the models folder, as the last scan saw it."""
 
@@ -62,6 +66,17 @@ class VaesBody(BaseModel):
     def of(cls, files: Iterable[ModelFile]) -> Self:
         """Return what the catalogue has of them."""
         return cls(vaes=[VaeBody.of(file) for file in files])
+
+
+class DecodersBody(BaseModel):
+    """The tiny decoders of the catalogue."""
+
+    decoders: list[DecoderBody]
+
+    @classmethod
+    def of(cls, files: Iterable[ModelFile]) -> Self:
+        """Return what the catalogue has of them."""
+        return cls(decoders=[DecoderBody.of(file) for file in files])
 
 
 class SamplerBody(BaseModel):

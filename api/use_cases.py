@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from api.listings import CheckpointsBody, StylesBody, TokensBody, VaesBody, WorkersBody
+from api.listings import CheckpointsBody, DecodersBody, StylesBody, TokensBody, VaesBody, WorkersBody
 from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody
 from api.services import Services
 from shared import catalogue, door, uploads
@@ -177,6 +177,11 @@ def checkpoints(services: Services) -> CheckpointsBody:
 def vaes(services: Services) -> VaesBody:
     """Return the VAEs of the catalogue."""
     return VaesBody.of(transact(services.sessions, lambda session: catalogue.entries(session, "vae")))
+
+
+def decoders(services: Services) -> DecodersBody:
+    """Return the tiny decoders of the catalogue."""
+    return DecodersBody.of(transact(services.sessions, lambda session: catalogue.entries(session, "decoder")))
 
 
 def styles(services: Services) -> StylesBody:

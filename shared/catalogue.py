@@ -1,10 +1,10 @@
-"""The catalogue: which checkpoints and VAEs lie in the models folder. A worker scans and records, the API reads.
+"""The catalogue: which model files lie in the models folder. A worker scans and records, the API reads.
 
 A checkpoint is a `.safetensors` or `.ckpt` file (a `.yaml` of the same name belongs to it), or a diffusers folder,
 which holds a `model_index.json`. A VAE is a file with nothing else in it, wherever it lies; `name.vae.*` beside the
-checkpoint `name` belongs to that. Subfolders are searched, and links are followed, also out of the models folder:
-people keep large files elsewhere, and who may write into that folder may choose its checkpoints. Hidden files are none
-of ours.
+checkpoint `name` belongs to that. A tiny decoder, for previews, is such a file too. Subfolders are searched, and links
+are followed, also out of the models folder: people keep large files elsewhere, and who may write into that folder may
+choose its checkpoints. Hidden files are none of ours.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from shared.nearest import nearest
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
 from shared.tables import NOW, ModelFile, Worker
 
-Kind = Literal["checkpoint", "vae"]
+Kind = Literal["checkpoint", "vae", "decoder"]
 
 VAE_SUFFIXES: Final = (".safetensors", ".ckpt", ".pt")  # of a VAE's file; beside a checkpoint the first one counts
+DECODER_SUFFIXES: Final = (".safetensors", ".pth", ".pt")  # of a tiny decoder's
 GONE: Final = "The file is gone."
 _PATIENCE: Final = timedelta(minutes=5)  # in which a disk that is away on one machine may come back
 _REFRESHED: Final = timedelta(minutes=1)
@@ -39,8 +40,9 @@ _ANY: Final[dict[Kind, str]] = {
         "a Stable Diffusion 1.x checkpoint in the models folder (FARM_MODELS), where workers look every few seconds"
     ),
     "vae": f"{AUTOMATIC_VAE}, {BUILT_IN_VAE}, or a VAE's file in the models folder (FARM_MODELS)",
+    "decoder": "a tiny decoder in the models folder (FARM_MODELS)",
 }
-_NAMES: Final[dict[Kind, str]] = {"checkpoint": "checkpoint", "vae": "VAE"}
+_NAMES: Final[dict[Kind, str]] = {"checkpoint": "checkpoint", "vae": "VAE", "decoder": "tiny decoder"}
 _SHOWN: Final = 5  # names that a refusal offers when nothing is alike
 
 

@@ -15,13 +15,17 @@ from typing import Final
 
 import structlog
 
-from shared.catalogue import VAE_SUFFIXES, Inspection, Scanned
+from shared.catalogue import DECODER_SUFFIXES, VAE_SUFFIXES, Inspection, Kind, Scanned
 
 Inspect = Callable[[Path], Inspection]
 log = structlog.get_logger()
 
 _FILES: Final = frozenset({".safetensors", ".ckpt"})
 _VAE_FOLDER: Final = "vae"  # in any case
+_DECODER_FOLDERS: Final = frozenset({"vae-approx", "vae_approx", "vae-taesd"})  # in any case
+_SUFFIXES: Final[dict[Kind, tuple[str, ...]]] = {"vae": VAE_SUFFIXES, "decoder": DECODER_SUFFIXES}
+_SHOULD: Final[dict[Kind, str]] = {"vae": "a VAE alone", "decoder": "a tiny decoder"}
+_WHAT: Final[dict[Kind, str]] = {"checkpoint": "a whole checkpoint", "vae": "a VAE", "decoder": "a tiny decoder"}
 _PARTS: Final = frozenset({".safetensors", ".bin", ".json", ".txt"})  # of a diffusers folder
 _INDEX: Final = "model_index.json"
 
@@ -80,16 +84,23 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, *, ma
 
 
 def _placed(inspection: Inspection, name: str) -> Inspection:
-    """Return what was found where a VAE should lie as what people laid there: a VAE, or why it is none."""
-    if inspection.kind == "vae" or not _is_for_vaes(name):
+    """Return what was found where one kind should lie as what people laid there: one of these, or why it is none."""
+    kind = _meant_by(name)
+    if kind is None or kind == inspection.kind:
         return inspection
-    return Inspection("vae", reason=inspection.reason or "is a whole checkpoint, where a VAE alone should lie")
+    reason = inspection.reason or f"is {_WHAT[inspection.kind]}, where {_SHOULD[kind]} should lie"
+    return Inspection(kind, reason=reason)
 
 
-def _is_for_vaes(name: str) -> bool:
-    """True of what lies in a folder VAE, and of `name.vae.*` beside a checkpoint; `name` is relative to the models."""
+def _meant_by(name: str) -> Kind | None:
+    """Return what should lie there; `name` is relative to the models folder. None: anything.
+
+    A VAE in a folder VAE, and as `name.vae.*` beside a checkpoint; a tiny decoder where people keep these.
+    """
     *folders, file = name.casefold().split("/")
-    return _VAE_FOLDER in folders or Path(file).stem.endswith(f".{_VAE_FOLDER}")
+    if _DECODER_FOLDERS.intersection(folders):
+        return "decoder"
+    return "vae" if _VAE_FOLDER in folders or Path(file).stem.endswith(f".{_VAE_FOLDER}") else None
 
 
 def _lock(descriptor: int) -> bool:
@@ -103,7 +114,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def model_files(models: Path) -> Iterator[Path]:
-    """Yield the files and diffusers folders in `models` that look like checkpoints or VAEs, in no order.
+    """Yield the files and diffusers folders in `models` that look like checkpoints, VAEs or tiny decoders, in no order.
 
     Raises OSError if the folder itself cannot be read.
     """
@@ -124,9 +135,9 @@ def model_files(models: Path) -> Iterator[Path]:
 
 
 def _is_model(path: Path, models: Path) -> bool:
-    """True by the suffix; `.pt` files are many things, and VAEs where these lie."""
-    suffix = path.suffix.lower()
-    return suffix in _FILES or (suffix in VAE_SUFFIXES and _is_for_vaes(path.relative_to(models).as_posix()))
+    """True by the suffix; `.pt` files are many things, and VAEs or tiny decoders where these lie."""
+    suffix, kind = path.suffix.lower(), _meant_by(path.relative_to(models).as_posix())
+    return suffix in _FILES or (kind is not None and suffix in _SUFFIXES[kind])
 
 
 def _raise_if(models: Path) -> Callable[[OSError], None]:

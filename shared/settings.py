@@ -139,6 +139,10 @@ class Settings(BaseModel):
         "auto",
         description="Format of the weights: float32, bfloat16, float16; auto: float16 on a card, float32 on the CPU.",
     )
+    preview: Literal["auto", "linear", "off"] = Field(
+        "auto",
+        description="How previews are made: auto (by a tiny decoder where one fits), linear (a colour a cell), off.",
+    )
     preview_steps: int = Field(4, ge=0, description="A preview every so many steps; 0: none.")
     resident_checkpoints: int = Field(2, ge=1, description="Checkpoints that one worker keeps in memory.")
     lease_seconds: float = Field(

@@ -10,6 +10,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from diffusers.models.autoencoders.vae import DecoderTiny
+from torch import Tensor, nn
+
+from worker.engine import previews, tiny
 
 LAYOUT = Path(__file__).parents[1] / "models" / "demo" / "layout.py"
 NATIVE_SIZE = 64
@@ -53,3 +57,39 @@ def write_tiny(path: Path, seed: int = 0) -> Path:
         checkpoint.vae.decoder.conv_out.weight.mul_(3)
     layout().save(checkpoint, tiny_shape(), path)
     return path
+
+
+def tiny_decoder(seed: int = 0) -> dict[str, Tensor]:
+    """Return the weights of a tiny decoder, drawn from `seed`, as madebyollin's TAESD names them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _in_original_form(DecoderTiny(**tiny.CONFIG).state_dict())
+
+
+def plain_sample() -> Tensor:
+    """Return the latent [4, 8, 8] of the known picture where latents are the colours themselves."""
+    return torch.cat([nn.functional.avg_pool2d(previews.known_picture(), 8), torch.zeros(1, 8, 8)])
+
+
+def fitting_decoder(sample: Tensor) -> dict[str, Tensor]:
+    """Return the weights of a tiny decoder that reads latents as `sample` is one: linear, and closest to it."""
+    known = plain_sample()[:3].flatten(1).T  # [cells, 3]
+    cells = sample.cpu().flatten(1).T  # [cells, 4]
+    solution = torch.linalg.lstsq(torch.cat([cells, torch.ones(len(cells), 1)], dim=1), known).solution  # [5, 3]
+    weights = {name: torch.zeros_like(weight) for name, weight in DecoderTiny(**tiny.CONFIG).state_dict().items()}
+    for name, weight in weights.items():
+        if name.count(".") == 2 and weight.dim() == 4:  # no block: it passes on what it gets, as blocks of zeros do
+            nn.init.dirac_(weight)
+    first, last = weights["layers.0.weight"], weights["layers.18.weight"]
+    first[4:8, :, 1, 1] = -torch.eye(4)  # a value and its negative: one of them outlives every ReLU
+    last.zero_()
+    last[:, :4, 1, 1] = solution[:4].T / 2  # from -1..1 to 0..1
+    last[:, 4:8, 1, 1] = -solution[:4].T / 2
+    weights["layers.18.bias"] = (solution[4] + 1) / 2
+    return _in_original_form(weights)
+
+
+def _in_original_form(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Layer 0 clamps there: every other is one further."""
+    split = {name: name.split(".", 2)[1:] for name in weights}
+    return {f"{int(number) + 1}.{rest}": weights[name] for name, (number, rest) in split.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import structlog
@@ -17,7 +18,7 @@ from shared.storage import Storage
 from worker import inputs
 from worker.cards import Address
 from worker.carried import Cancellation
-from worker.engine import checkpoints, devices, limits, previews
+from worker.engine import checkpoints, devices, limits
 from worker.engine.engine import Engine, Phase
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
@@ -26,12 +27,14 @@ from worker.engine.runs import Step
 from worker.engine.weights import Weights
 from worker.model_files import Found, ModelFiles
 from worker.pictures import Frame, Pixels, Rendered
+from worker.previewer import Previewer
 from worker.progress import Watch
 from worker.pulse import Pulse
 from worker.residency import Model, Residency
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.vae import DecoderTiny
 
     Loaded = Weights | AutoencoderKL
 
@@ -62,8 +65,11 @@ class EngineCard:
     ) -> None:
         self._device = devices.device("cuda:0" if address.uuid else address.name)  # pinned: a card sees itself as 0
         self._dtype = devices.default_dtype(self._device, settings.precision)
-        self._preview_steps = settings.preview_steps
+        self._preview_steps = 0 if settings.preview == "off" else settings.preview_steps
         self._files = ModelFiles(sessions, settings.models)
+        self._previewer = Previewer(
+            self._files if settings.preview == "auto" else None, self._load_decoder, settings.rescan_seconds
+        )
         self._storage = Storage(settings.storage)
         self._residency: Residency[Loaded] = Residency(self._load, settings.resident_checkpoints, on_change)
         self._on_change = on_change
@@ -158,7 +164,7 @@ class EngineCard:
         watch.step(step.index, step.steps)
         if self._preview_steps and step.index % self._preview_steps == 0 and step.index < step.steps:
             weights = kit.of_pass(is_second=step.is_second_pass)
-            watch.preview(partial(previews.preview, step.denoised, weights.latent_rgb))
+            watch.preview(partial(self._previewer.picture, step.denoised, weights))
 
     def _load(self, model: Model) -> Loaded:
         """Load a checkpoint or a VAE off the engine's thread: the steps of others go on meanwhile."""
@@ -174,6 +180,9 @@ class EngineCard:
             self._pulse.idle(model.sha256)
         log.info("model loaded", kind=model.kind, name=found.name, sha256=model.sha256)
         return loaded
+
+    def _load_decoder(self, path: Path) -> DecoderTiny:
+        return checkpoints.load_decoder(path, self._device, self._dtype)
 
     def _load_phase(self, found: Found) -> str:
         seconds = self.load_seconds or _FIRST_LOAD_SECONDS + found.bytes / _LOAD_BYTES_A_SECOND

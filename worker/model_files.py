@@ -73,6 +73,11 @@ class ModelFiles:
         except Refused as refused:
             raise ModelFileError(str(refused)) from refused
 
+    def decoders(self) -> list[str]:
+        """Return the SHA-256 of every tiny decoder that can be used, by name."""
+        rows = transact(self._sessions, lambda session: catalogue.entries(session, "decoder"))
+        return list(dict.fromkeys(row.sha256 for row in rows if row.usable and row.sha256))
+
     def _found(self, row: ModelFile) -> Found:
         return Found(row.name, self._models / row.path, row.size)
 

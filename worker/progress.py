@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
@@ -12,41 +11,42 @@ from typing import Final
 from shared.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue.claim import Claim
 from shared.states import ImageState, JobState
-from worker import pictures
 from worker.periodic import Periodic
-from worker.pictures import Pixels
+from worker.showing import Make, Showing
 
 _SECONDS: Final = 0.25
 
 
 class Reporter:
-    """Publishes progress four times a second, previews as they are encoded, and changes of state at once."""
+    """Publishes progress four times a second, previews as often at most, and changes of state at once."""
 
     def __init__(self, events: Events) -> None:
         self._events = events
         self._lock = Lock()
         self._latest: dict[tuple[int, int], Progress] = {}  # (job, index), not published yet
         self._publishing = Periodic("progress", _SECONDS, self._publish)
-        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="preview")
+        self._showing = Showing(events.put_preview)
 
     def start(self) -> None:
         self._publishing.start()
+        self._showing.start()
 
     def stop(self) -> None:
         """Publish what is left and end the threads."""
         self._publishing.stop()
-        self._encoding.shutdown()
+        self._showing.stop()
         self._publish()
         self._events.close()
 
     @contextmanager
     def watch(self, claim: Claim) -> Iterator[Watch]:
         """Report on `claim` within the block; nothing of it is published afterwards."""
-        watch = Watch(claim, self._tell, self._show)
+        watch = Watch(claim, self._tell, self._showing.show)
         try:
             yield watch
         finally:
             watch.close()
+            self._showing.drop(claim)
             with self._lock:
                 self._latest.pop((claim.job_id, claim.index), None)
 
@@ -60,15 +60,6 @@ class Reporter:
         with self._lock:
             self._latest[progress.job, progress.index] = progress
 
-    def _show(self, claim: Claim, make: Callable[[], Pixels], done: Callable[[], None]) -> None:
-        def encode() -> None:
-            try:
-                self._events.put_preview(claim.job_id, claim.index, pictures.preview(make()))
-            finally:
-                done()
-
-        self._encoding.submit(encode)
-
     def _publish(self) -> None:
         with self._lock:
             latest, self._latest = self._latest, {}
@@ -79,17 +70,11 @@ class Reporter:
 class Watch:
     """How one image gets on. Every call returns at once: some come from the engine's thread."""
 
-    def __init__(
-        self,
-        claim: Claim,
-        tell: Callable[[Progress], None],
-        show: Callable[[Claim, Callable[[], Pixels], Callable[[], None]], None],
-    ) -> None:
+    def __init__(self, claim: Claim, tell: Callable[[Progress], None], show: Callable[[Claim, Make], None]) -> None:
         self._claim = claim
         self._tell = tell
         self._show = show
         self._is_closed = False
-        self._is_encoding = False
         self._progress = Progress(claim.job_id, claim.index, claim.attempt, 0, claim.params.steps, "waiting")
 
     def phase(self, phase: str) -> None:
@@ -100,11 +85,10 @@ class Watch:
         """Say that `step` of `steps` are done."""
         self._change(replace(self._progress, step=step, steps=steps, phase="steps"))
 
-    def preview(self, make: Callable[[], Pixels]) -> None:
-        """Show what `make` returns, on another thread; let it go while the one before is not shown yet."""
-        if not (self._is_encoding or self._is_closed):
-            self._is_encoding = True
-            self._show(self._claim, make, self._encoded)
+    def preview(self, make: Make) -> None:
+        """Show what `make` returns, on another thread, unless a later step comes before its turn."""
+        if not self._is_closed:
+            self._show(self._claim, make)
 
     def close(self) -> None:
         """Say nothing more."""
@@ -114,6 +98,3 @@ class Watch:
         self._progress = progress
         if not self._is_closed:
             self._tell(progress)
-
-    def _encoded(self) -> None:
-        self._is_encoding = False

@@ -14,10 +14,11 @@ from shared.settings import Settings
 
 _SCAN_SECONDS: Final = 120.0  # importing PyTorch on a busy machine, then hashing the first files
 _PAUSE_SECONDS: Final = 0.25
+_KINDS: Final = ("checkpoints", "vaes", "decoders")
 
 
 def files(folder: Path) -> list[Path]:
-    """Return what in a models folder looks like a checkpoint or a VAE; a folder that is not there holds nothing."""
+    """Return what in a models folder looks like one of its files; a folder that is not there holds nothing."""
     found: list[Path] = []
     with suppress(OSError):
         found.extend(scan.model_files(folder))
@@ -31,7 +32,7 @@ def await_first(client: Client, settings: Settings) -> None:
     """
     deadline = time.monotonic() + _SCAN_SECONDS
     while (there := _readable(settings.models)) and time.monotonic() < deadline:
-        if there <= {one["path"] for kind in ("checkpoints", "vaes") for one in client.catalogue(kind)[kind]}:
+        if there <= {one["path"] for kind in _KINDS for one in client.catalogue(kind)[kind]}:
             return
         time.sleep(_PAUSE_SECONDS)
 

@@ -101,7 +101,7 @@ class Client:
         return self._json("POST", f"{_image_path(job_id, index)}/retry")
 
     def catalogue(self, kind: str) -> Json:
-        """Return what the farm knows of `kind`: checkpoints, vaes, samplers, schedules or workers."""
+        """Return what the farm knows of `kind`: checkpoints, vaes, decoders, samplers, schedules or workers."""
         return self._json("GET", f"{API}/{kind}")
 
     def rescan(self) -> None:

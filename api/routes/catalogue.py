@@ -1,4 +1,4 @@
-"""What the farm has: checkpoints, VAEs, samplers, schedules, workers."""
+"""What the farm has: checkpoints, VAEs, decoders, samplers, schedules, workers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Response
 
 from api import use_cases
 from api.documents import answers, section
-from api.listings import CheckpointsBody, SamplersBody, SchedulesBody, VaesBody, WorkersBody
+from api.listings import CheckpointsBody, DecodersBody, SamplersBody, SchedulesBody, VaesBody, WorkersBody
 from api.replies import reply
 from api.representations import API
 from api.services import services
@@ -24,6 +24,12 @@ def checkpoints() -> Response:
 def vaes() -> Response:
     """List the files that hold a VAE, those that cannot be used with the reason."""
     return reply(use_cases.vaes(services()))
+
+
+@blueprint.get("/decoders", responses=answers(DecodersBody, 200))
+def decoders() -> Response:
+    """List the tiny decoders for previews, those that cannot be used with the reason."""
+    return reply(use_cases.decoders(services()))
 
 
 @blueprint.post("/checkpoints/rescan", responses={202: None})

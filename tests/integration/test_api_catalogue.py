@@ -18,6 +18,18 @@ def test_checkpoints_are_listed_with_why_some_cannot_be_used(client, checkpoint_
     assert (torn["title"], torn["usable"], torn["reason"]) == ("torn", False, "The file is cut off.")
 
 
+def test_decoders_are_listed_apart_with_what_is_wrong_with_them(client, sessions):
+    found = [
+        Scanned("VAE-approx/taesd_decoder.pth", "taesd_decoder", 7, 1, "ab" * 32, Inspection("decoder")),
+        Scanned("VAE-approx/torn.pth", "torn", 7, 1, None, Inspection("decoder", reason="is damaged")),
+    ]
+    transact(sessions, lambda session: catalogue.record(session, found))
+    fine, torn = client.get("/api/v1/decoders").get_json()["decoders"]
+    assert (fine["name"], fine["usable"], fine["reason"]) == ("taesd_decoder", True, None)
+    assert (torn["usable"], torn["reason"]) == (False, "is damaged")
+    assert client.get("/api/v1/vaes").get_json() == {"vaes": []}
+
+
 def test_vaes_are_listed_apart_from_checkpoints(client, sessions):
     files = [
         Scanned("VAE/fine.pt", "fine", 7, 1, "ab" * 32, Inspection("vae", "sd1")),

@@ -21,12 +21,13 @@ from shared.events import Progress
 from shared.params import Hires, Refiner, RenderParams
 from shared.queue.claim import Claim
 from shared.scan import scan
-from tests.checkpoints import NATIVE_SIZE, write_tiny
+from tests.checkpoints import NATIVE_SIZE, tiny_decoder, write_tiny
 from tests.waiting import until
+from worker import showing
 from worker.card import EngineCard
 from worker.cards import Address
 from worker.carried import Cancellation
-from worker.engine import checkpoints
+from worker.engine import checkpoints, previews
 from worker.engine.requests import Work
 from worker.pictures import Pixels
 from worker.progress import Watch
@@ -58,9 +59,8 @@ class Seen:
     def watch(self, claim: Claim) -> Watch:
         return Watch(claim, self.told.append, self._show)
 
-    def _show(self, _: Claim, make: Callable[[], Pixels], done: Callable[[], None]) -> None:
+    def _show(self, _: Claim, make: Callable[[], Pixels]) -> None:
         self.previews.append(make)
-        done()
 
 
 @pytest.fixture
@@ -158,6 +158,83 @@ def test_a_cancel_reaches_the_film(card, claim, monkeypatch):
     monkeypatch.setattr("worker.card.developed", endless)
     with pytest.raises(Cancelled):
         card.render(film_of(claim), Seen().watch(claim), cancel)
+
+
+# Previews by a tiny decoder.
+
+
+@pytest.fixture
+def decoder(settings, sessions, claim, monkeypatch) -> None:
+    """A tiny decoder in the models folder that any checkpoint may use."""
+    (settings.models / "VAE-approx").mkdir()
+    torch.save(tiny_decoder(), settings.models / "VAE-approx" / "taesd_decoder.pth")
+    transact(sessions, lambda session: catalogue.record(session, scan(settings.models, [], _inspect)))
+    monkeypatch.setattr("worker.previewer.LEAST_FIT", -100.0)
+
+
+@pytest.mark.usefixtures("decoder")
+def test_previews_are_decoded_where_there_is_a_decoder(card, claim):
+    seen = Seen()
+    card.render(claim, seen.watch(claim), Cancellation())
+    assert [make().shape for make in seen.previews] == [(64, 64, 3)] * 2
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize(("way", "shapes"), [("linear", [(8, 8, 3)] * 2), ("off", [])])
+def test_previews_are_as_the_farm_was_told(settings, sessions, claim, way, shapes):
+    card = EngineCard(
+        Address("cpu:0"), settings.model_copy(update={"preview": way, "preview_steps": 2}), sessions, lambda: None
+    )
+    seen = Seen()
+    card.render(claim, seen.watch(claim), Cancellation())
+    card.stop()
+    assert [make().shape for make in seen.previews] == shapes
+
+
+@pytest.fixture
+def paint_some(settings, sessions, claim):
+    """Renders four images at a time, with a preview of every step that `show` is given."""
+
+    def paint_some(way, show):
+        changed = settings.model_copy(update={"preview": way, "preview_steps": 1})
+        card = EngineCard(Address("cpu:0"), changed, sessions, lambda: None)
+        params = [claim.params.model_copy(update={"seed": seed, "exact": True}) for seed in range(4)]
+        claims = [replace(claim, index=index, params=one) for index, one in enumerate(params)]
+        with ThreadPoolExecutor(4) as slots:
+            runs = [slots.submit(card.render, one, Watch(one, print, show), Cancellation()) for one in claims]
+        card.stop()
+        return [run.result().pixels.tobytes() for run in runs]
+
+    return paint_some
+
+
+@pytest.fixture
+def stage(monkeypatch):
+    """Shows previews on a thread of its own, without a pause."""
+    monkeypatch.setattr(showing, "SECONDS", 0.0)
+    monkeypatch.setattr(showing, "SHARE", 1000.0)
+    stage = showing.Showing(lambda *_: None)
+    stage.start()
+    yield stage
+    stage.stop()
+
+
+@pytest.mark.usefixtures("decoder")
+def test_previews_change_no_byte_of_a_picture(paint_some, stage, monkeypatch):
+    decoded, plainly = [], previews.decoded
+    monkeypatch.setattr(previews, "decoded", lambda *given: decoded.append(given) or plainly(*given))
+    assert paint_some("auto", stage.show) == paint_some("off", stage.show)
+    assert decoded
+
+
+@pytest.mark.usefixtures("decoder")
+def test_a_preview_that_takes_for_ever_holds_up_no_picture(paint_some, stage, monkeypatch):
+    begun, gate = Event(), Event()
+    monkeypatch.setattr(previews, "decoded", lambda *_: begun.set() or gate.wait(60))
+    assert len(paint_some("auto", stage.show)) == 4
+    assert begun.is_set()
+    assert not gate.is_set()
+    gate.set()
 
 
 def test_a_resident_checkpoint_is_not_loaded_again(card, claim):

@@ -175,21 +175,23 @@ def test_address_that_no_host_can_have_is_told_by_its_variable():
 
 
 def catalogue(*paths: str) -> list[httpx.Response]:
-    """What a farm answers when it is asked for its checkpoints, then for its VAEs."""
+    """What a farm answers when it is asked for its checkpoints, then for its VAEs and its tiny decoders."""
     found = [{"path": path} for path in paths]
     vaes = [one for one in found if ".vae." in one["path"]]
-    checkpoints = [one for one in found if one not in vaes]
-    return [httpx.Response(200, json={"checkpoints": checkpoints}), httpx.Response(200, json={"vaes": vaes})]
+    decoders = [one for one in found if "taesd" in one["path"]]
+    checkpoints = [one for one in found if one not in vaes + decoders]
+    kinds = {"checkpoints": checkpoints, "vaes": vaes, "decoders": decoders}
+    return [httpx.Response(200, json={kind: files}) for kind, files in kinds.items()]
 
 
 def test_first_scan_is_waited_for(tmp_path: Path):
     (tmp_path / "demo.safetensors").touch()
     (tmp_path / "demo.vae.pt").touch()
-    client, asked = answering(
-        *catalogue(), *catalogue("demo.safetensors"), *catalogue("demo.safetensors", "demo.vae.pt")
-    )
+    (tmp_path / "taesd_decoder.safetensors").touch()
+    all_three = ("demo.safetensors", "demo.vae.pt", "taesd_decoder.safetensors")
+    client, asked = answering(*(answer for known in range(4) for answer in catalogue(*all_three[:known])))
     checkpoints.await_first(client, Settings(models=tmp_path))
-    assert len(asked) == 6
+    assert len(asked) == 12
 
 
 def test_checkpoint_that_is_new_is_waited_for_beside_those_of_earlier_runs(tmp_path: Path):
@@ -201,7 +203,7 @@ def test_checkpoint_that_is_new_is_waited_for_beside_those_of_earlier_runs(tmp_p
     (models / "linked").symlink_to(elsewhere)
     client, asked = answering(*catalogue("demo.safetensors"), *catalogue("linked/MINE.CKPT", "demo.safetensors"))
     checkpoints.await_first(client, Settings(models=models))
-    assert len(asked) == 4
+    assert len(asked) == 6
 
 
 def test_what_cannot_be_read_is_not_waited_for(tmp_path: Path):
@@ -219,3 +221,15 @@ def test_nothing_is_waited_for_in_an_empty_models_folder(tmp_path: Path):
     client, asked = answering()
     checkpoints.await_first(client, Settings(models=tmp_path))
     assert asked == []
+
+
+def test_workers_are_drained_by_their_names_and_patterns():
+    client, asked = answering(*[httpx.Response(200, json={"workers": []})] * 3)
+    client.drain("host/cuda:0", "new fan")
+    client.drain("host/*", "")
+    client.resume("*")
+    assert [request.url.raw_path for request in asked] == [
+        b"/api/v1/workers/host/cuda%3A0/drain?reason=new+fan",
+        b"/api/v1/workers/host/%2A/drain",
+        b"/api/v1/workers/%2A/resume",
+    ]

@@ -81,6 +81,21 @@ def test_what_lies_where_vaes_do_is_a_vae_or_says_why_it_is_none(models, name):
         assert (seen.sha256 is None) is bool(reason)
 
 
+@pytest.mark.parametrize("folder", ["VAE-approx", "vae_approx", "deep/VAE-taesd"])
+def test_what_lies_where_tiny_decoders_do_is_one_or_says_why_it_is_none(models, folder):
+    for suffix in (".pth", ".pt", ".safetensors"):
+        write(models / folder / f"taesd_decoder{suffix}")
+    write(models / "VAE" / "elsewhere.pth")
+    for found, reason in (
+        (Inspection("decoder"), None),
+        (Inspection("checkpoint", reason="It is truncated."), "It is truncated."),
+        (Inspection("vae", "sd1"), "is a VAE, where a tiny decoder should lie"),
+    ):
+        seen = scan(models, [], Inspector(found))
+        assert len(seen) == 3
+        assert {(one.inspection.kind, one.inspection.reason) for one in seen} == {("decoder", reason)}
+
+
 def test_a_vae_is_known_wherever_it_lies_and_a_pt_file_elsewhere_is_none_of_ours(models):
     write(models / "fine.safetensors")
     write(models / "embeddings" / "cat.pt")

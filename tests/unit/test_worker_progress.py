@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from threading import Event
+from dataclasses import replace
 
 import numpy as np
 
@@ -56,19 +56,26 @@ def test_nothing_is_said_of_an_image_that_has_ended():
     assert (heard.published, heard.previews) == ([], [])
 
 
-def test_previews_that_come_too_fast_are_let_go():
-    heard, gate = Heard(), Event()
+def test_previews_are_shown_of_an_image_that_runs():
+    heard = Heard()
     reporter = Reporter(heard)
-
-    def slow():
-        gate.wait(10)
-        return np.zeros((8, 8, 3), np.uint8)
-
+    reporter.start()
     with reporter.watch(CLAIM) as watch:
-        for _ in range(5):
-            watch.preview(slow)
-        gate.set()
+        watch.preview(lambda: np.zeros((8, 8, 3), np.uint8))
         until(lambda: heard.previews)
-        until(lambda: watch.preview(slow) or len(heard.previews) > 1)
     reporter.stop()
-    assert all((job, index, webp[:4]) == (17, 2, b"RIFF") for job, index, webp in heard.previews)
+    ((job, index, webp),) = heard.previews
+    assert (job, index, webp[:4]) == (17, 2, b"RIFF")
+
+
+def test_a_preview_that_waits_goes_with_its_image():
+    heard = Heard()
+    reporter = Reporter(heard)
+    with reporter.watch(CLAIM) as watch:
+        watch.preview(lambda: np.zeros((8, 8, 3), np.uint8))
+    with reporter.watch(replace(CLAIM, index=3)) as other:
+        other.preview(lambda: np.zeros((8, 8, 3), np.uint8))
+        reporter.start()
+        until(lambda: heard.previews)
+    reporter.stop()
+    assert [index for _, index, _ in heard.previews] == [3]

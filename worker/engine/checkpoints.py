@@ -13,11 +13,12 @@ from torch import Tensor
 from shared.errors import ModelFileError, OutOfMemory, RenderError
 from shared.tokens import Tokenizer
 from worker.engine.devices import Device, decoder_dtype, is_fatal, is_out_of_memory
-from worker.engine.previews import latent_rgb
+from worker.engine.previews import latent_rgb, sample
 from worker.engine.weights import Weights
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.vae import DecoderTiny
 
 T = TypeVar("T")
 
@@ -38,6 +39,11 @@ def load_vae(path: Path, device: Device, dtype: torch.dtype) -> AutoencoderKL:
     `dtype` is that of the U-Net beside it.
     """
     return _explaining(path, partial(_load_vae, path, device, dtype))
+
+
+def load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny:
+    """Return the tiny decoder in the file at `path`, resident on `device`; strict, and raising, as `load`."""
+    return _explaining(path, partial(_load_decoder, path, device, dtype))
 
 
 def _explaining(path: Path, load: Callable[[], T]) -> T:
@@ -72,6 +78,7 @@ def _load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
         latent_scale=parts.figures.latent_scale,
         native_size=parts.figures.native_size,
         latent_rgb=latent_rgb(built.vae, parts.figures.latent_scale),
+        sample=sample(built.vae, parts.figures.latent_scale),
         device=device,
     )
 
@@ -83,6 +90,15 @@ def _load_vae(path: Path, device: Device, dtype: torch.dtype) -> AutoencoderKL:
     vae = networks.build_vae(part)
     networks.fill(vae, part, partial(_placed, device, decoder_dtype(device, dtype)))
     return vae
+
+
+def _load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny:
+    from worker.engine import networks, tensors, tiny  # noqa: PLC0415 - as above
+
+    part = tiny.part(tensors.read(path))
+    decoder = networks.build_decoder(part)
+    networks.fill(decoder, part, partial(_placed, device, decoder_dtype(device, dtype)))
+    return decoder
 
 
 def _explained(path: Path, error: Exception) -> RenderError:

@@ -83,6 +83,14 @@ def sent(tensor: Tensor, to: Device) -> Tensor:
     return tensor.to(to.torch, non_blocking=True)
 
 
+def wait_for(tensor: Tensor) -> None:
+    """Return when the card has computed `tensor`; whoever waits sleeps, where reading at once would spin."""
+    if tensor.is_cuda:
+        mark = torch.cuda.Event(blocking=True)
+        mark.record()
+        mark.synchronize()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` says that memory ran out, on the card or on the host."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

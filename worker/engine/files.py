@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from shared.errors import ModelFileError
 
-Kind = Literal["checkpoint", "vae"]
+Kind = Literal["checkpoint", "vae", "decoder"]
 _LONGEST: Final = 500
 
 
@@ -27,11 +27,15 @@ def inspect(path: Path) -> Inspection:
 
     It goes the loader's way on the meta device: a broken file is found now, not when a picture needs it.
     """
-    from worker.engine import layouts, networks, tensors, vaes  # noqa: PLC0415 - torch and the like take seconds
+    from worker.engine import layouts, networks, tensors, tiny, vaes  # noqa: PLC0415 - torch and the like take seconds
 
     kind: Kind = "checkpoint"
     try:
         weights = None if path.is_dir() else tensors.read(path, "meta")
+        if weights is not None and tiny.holds_one(weights):
+            kind = "decoder"
+            networks.build_decoder(tiny.part(weights))
+            return Inspection(kind, None, None, None)
         if weights is not None and vaes.holds_one(weights):
             kind = "vae"
             networks.build_vae(vaes.part(weights))

@@ -9,7 +9,6 @@ from typing import Final
 
 from torch import Tensor
 
-from shared.measures import CELL
 from shared.params import Tiling
 from worker.engine import latents
 from worker.engine.decoding import decoded
@@ -68,14 +67,6 @@ def developed(kit: Kit, tiling: Tiling, shots: Sequence[Shot]) -> Asks[list[Pict
     pictures = []
     for shot in shots:
         weights = kit.of_pass(is_second=shot.is_second_pass).tiled(tiling)
-        pixels = yield from decoded(weights, _small(shot.latent))
+        pixels = yield from decoded(weights, latents.within(shot.latent, LARGEST_SIDE))
         pictures.append((yield Work(partial(picture, pixels))))
     return pictures
-
-
-def _small(latent: Tensor) -> Tensor:
-    """Return `latent`, shrunk where its longer side passes LARGEST_SIDE: the VAE's work grows with every cell."""
-    height, width = latent.shape[1:]
-    scale = min(1.0, LARGEST_SIDE / max(height, width))
-    cells_x, cells_y = (max(1, round(side * scale)) for side in (width, height))
-    return latents.resized(latent, cells_x * CELL, cells_y * CELL, "Latent (antialiased)")

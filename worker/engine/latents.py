@@ -29,6 +29,14 @@ def resized(latent: Tensor, width: int, height: int, upscaler: str = "Latent") -
     return larger
 
 
+def within(latent: Tensor, cells: int) -> Tensor:
+    """Return `latent`, shrunk where its longer side passes `cells`: a decoder's work grows with every cell."""
+    height, width = latent.shape[1:]
+    scale = min(1.0, cells / max(height, width))
+    cells_x, cells_y = (max(1, round(side * scale)) for side in (width, height))
+    return resized(latent, cells_x * CELL, cells_y * CELL, "Latent (antialiased)")
+
+
 def cut(latent: Tensor, cells_x: int, cells_y: int) -> Tensor:
     """Return the middle of `latent`, with so many cells less across and down."""
     top, left = cells_y // 2, cells_x // 2

@@ -11,6 +11,7 @@ from typing import Final
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vae import DecoderTiny
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers.models.clip.configuration_clip import CLIPTextConfig
@@ -67,6 +68,14 @@ def build_vae(part: Part) -> AutoencoderKL:
         raise ModelFileError("its VAE does not make pictures of the U-Net's latents: 4 channels, 8 pixels a cell")
     _require("VAE", vae, part)
     return vae
+
+
+def build_decoder(part: Part) -> DecoderTiny:
+    """Return the tiny decoder that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
+    with torch.device("meta"):
+        decoder = DecoderTiny(**part.config)
+    _require("decoder", decoder, part)
+    return decoder
 
 
 def fill(network: nn.Module, part: Part, place: Place) -> None:

@@ -1,4 +1,7 @@
-"""Previews: a small picture straight from a latent, by a linear map, without the VAE."""
+"""Previews: a small picture from a latent without the VAE, by a linear map or by a tiny decoder.
+
+Both read from the card, so they wait for it: not for the engine's thread.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,63 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+
+from shared.measures import CELL
+from worker.engine import devices, latents
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+LARGEST_SIDE: Final = 256  # pixels of a preview by a decoder; its work grows with every one of them
 SIDE: Final = 4  # cells of a latent that the map is fitted on
 SAMPLES: Final = 8
+_KNOWN_SIDE: Final = 64  # pixels
+
+Pixels = NDArray[np.uint8]  # [height, width, 3]
 
 
-def preview(denoised: Tensor, latent_rgb: Tensor) -> NDArray[np.uint8]:
-    """Return a denoised latent [4, h/8, w/8] as bytes [h/8, w/8, 3], a pixel for each latent cell.
-
-    Reads from the card, so it waits for it: not for the engine's thread.
-    """
+def mapped(denoised: Tensor, latent_rgb: Tensor) -> Pixels:
+    """Return a denoised latent [4, h/8, w/8] as bytes [h/8, w/8, 3], a pixel for each latent cell."""
+    devices.wait_for(denoised)
     latent = denoised.float().cpu().permute(1, 2, 0)  # [h/8, w/8, 4]
-    pixels = torch.nan_to_num(latent @ latent_rgb[:4] + latent_rgb[4])
-    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+    return _bytes(latent @ latent_rgb[:4] + latent_rgb[4])
+
+
+@torch.inference_mode()
+def decoded(denoised: Tensor, decoder: nn.Module) -> Pixels:
+    """Return a denoised latent [4, h/8, w/8] as bytes [h, w, 3], shrunk where its longer side passes LARGEST_SIDE."""
+    devices.wait_for(denoised)
+    small = latents.within(denoised, LARGEST_SIDE // CELL)
+    return _bytes(_decoded(small, decoder).permute(1, 2, 0).cpu())
+
+
+@torch.inference_mode()
+def fit(decoder: nn.Module, sample: Tensor) -> float:
+    """Return how well `decoder` reads the latents that `sample` is of: 1 wholly, 0 or less not at all.
+
+    The share of the known picture's colours (coefficient of determination) that it finds in that picture's latent.
+    """
+    pixels = _decoded(sample, decoder).cpu()
+    seen, known = (nn.functional.avg_pool2d(one.clamp(-1, 1), CELL) for one in (pixels, known_picture()))
+    missed = (seen - known).square().sum() / (known - known.mean()).square().sum()
+    return 1 - float(torch.nan_to_num(missed, nan=torch.inf))
+
+
+def known_picture() -> Tensor:
+    """Return pixels [3, 64, 64] in -1..1: red grows to the right, green downwards, blue against both."""
+    ramp = torch.linspace(-1, 1, _KNOWN_SIDE)
+    red, green = ramp.expand(_KNOWN_SIDE, -1), ramp[:, None].expand(-1, _KNOWN_SIDE)
+    return torch.stack([red, green, -(red + green) / 2])
+
+
+@torch.inference_mode()
+def sample(vae: AutoencoderKL, latent_scale: float) -> Tensor:
+    """Return the latent [4, 8, 8] that `vae` encodes the known picture to."""
+    weight = next(vae.parameters())
+    pixels = known_picture()[None].to(weight.device, weight.dtype)
+    encoded: Tensor = vae.encode(pixels).latent_dist.mode()
+    return encoded[0].float() * latent_scale
 
 
 @torch.inference_mode()
@@ -45,3 +88,17 @@ def latent_rgb(vae: AutoencoderKL, latent_scale: float) -> Tensor:
 def _flat_latents() -> Tensor:
     """Latents [samples, 4] of unit deviation, always the same ones."""
     return torch.randn((SAMPLES, 4), generator=torch.Generator().manual_seed(0))
+
+
+@torch.inference_mode()
+def _decoded(latent: Tensor, decoder: nn.Module) -> Tensor:
+    """What `decoder` makes of a latent [4, h/8, w/8]: pixels [3, h, w], float32, about -1..1."""
+    weight = next(decoder.parameters())
+    rows = latent[None].to(weight.device, weight.dtype, memory_format=torch.channels_last)
+    pixels: Tensor = decoder(rows)[0]
+    return pixels.float()
+
+
+def _bytes(pixels: Tensor) -> Pixels:
+    """What -1..1 [h, w, 3] is as bytes, whatever the numbers are."""
+    return ((torch.nan_to_num(pixels).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()

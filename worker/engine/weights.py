@@ -40,6 +40,7 @@ class Weights:
     latent_scale: float  # what the VAE's latents are multiplied with to have about unit variance
     native_size: int  # pixels of a side
     latent_rgb: Tensor  # [5, 3]: a latent's four channels and 1 -> red, green, blue in -1..1, for previews
+    sample: Tensor  # [4, 8, 8]: the latent of `previews.known_picture`; tells which tiny decoder reads these latents
     device: Device
     embeddings: Embeddings = field(default_factory=lambda: Embeddings(KEPT_EMBEDDINGS))
     tiling: Tiling = "none"  # edges over which the networks' convolutions go on at the other side

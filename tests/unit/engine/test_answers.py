@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from shared.errors import RenderError
 from shared.tokens import BOS, EOS
 from worker.engine import answers
-from worker.engine.previews import preview
+from worker.engine.previews import mapped
 from worker.engine.requests import Apply, Denoise, Embed, Term, ToLatent, ToPixels
 from worker.engine.schedules import SigmaTable
 from worker.engine.weights import Embeddings, Weights
@@ -232,7 +232,7 @@ def test_a_network_of_its_own_is_applied_to_pixels() -> None:
 def test_a_preview_has_the_colours_that_the_vae_gives_a_flat_latent(tiny: Weights) -> None:
     flat = torch.tensor([0.5, -0.3, 0.1, 0.2])[:, None, None].expand(4, 8, 8)
     pixels = only(answers.to_pixels([ToPixels(tiny, flat)])).mean(dim=(1, 2))
-    seen = preview(flat, tiny.latent_rgb)
+    seen = mapped(flat, tiny.latent_rgb)
     assert seen.shape == (8, 8, 3)
     assert seen.dtype == np.uint8
     expected = ((pixels.clamp(-1, 1) + 1) * 127.5).numpy()
@@ -240,7 +240,7 @@ def test_a_preview_has_the_colours_that_the_vae_gives_a_flat_latent(tiny: Weight
 
 
 def test_a_preview_of_numbers_that_are_not_finite_is_a_picture_too(tiny: Weights) -> None:
-    assert preview(torch.full((4, 8, 8), torch.nan), tiny.latent_rgb).shape == (8, 8, 3)
+    assert mapped(torch.full((4, 8, 8), torch.nan), tiny.latent_rgb).shape == (8, 8, 3)
 
 
 def test_scaled_linear_betas_give_the_papers_ends() -> None:
