@@ -183,6 +183,7 @@ class WorkerBody(BaseModel):
     started_at: datetime
     beat_at: datetime
     is_late: bool = Field(description="Silent past its lease: its images will be given back.")
+    drained: str | None = Field(description="Why it takes nothing new until it is resumed; null: it does.")
 
 
 class WorkersBody(BaseModel):

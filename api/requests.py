@@ -67,6 +67,20 @@ class JobsQuery(BaseModel):
     limit: int = Field(default=50, ge=1, le=200, description="Jobs of a page.")
 
 
+class WorkerPath(BaseModel):
+    """A path that names workers."""
+
+    name: str = Field(description="A worker's name, host/card, or a pattern such as `host/*`.", max_length=300)
+
+
+class DrainQuery(BaseModel):
+    """Why workers are drained."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="", max_length=500, description="For people; shown beside the worker.")
+
+
 def idempotency_key() -> str | None:
     """Return the request's Idempotency-Key, if it has one. Raises Refused."""
     key = request.headers.get("Idempotency-Key")

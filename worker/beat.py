@@ -46,6 +46,7 @@ class Beat:
                 return None
             self._note_database(is_away=False)
             self._punctuality.note()
+            self._note_drain(answer.drained)
             self._worker.carried.drop({image: held[image] for image in answer.drop if image in held})
             self._hand_back(answer.missing)
             self._reap()
@@ -77,6 +78,11 @@ class Beat:
         if is_away != self._is_database_away:
             log.warning("database away" if is_away else "database back", worker=self._worker.id)
         self._is_database_away = is_away
+
+    def _note_drain(self, drained: str | None) -> None:
+        if drained != self._worker.drained:
+            log.warning("drained" if drained else "resumed", worker=self._worker.id, reason=drained)
+        self._worker.drained = drained
 
     def _hand_back(self, missing: dict[int, int]) -> None:
         """Give back what SQL has had here for two beats and nobody carries; once could be a claim just made."""

@@ -6,7 +6,6 @@ import structlog
 from redis import RedisError
 
 from shared.errors import Unavailable
-from shared.states import WorkerState
 from shared.tickets import pool_queue, worker_queue
 from worker.claims import Claims
 from worker.worker import Worker
@@ -27,7 +26,7 @@ class Look:
     def turn(self) -> None:
         """Issue a ticket for each free slot if any image could be claimed and nothing else will bring one."""
         worker = self._worker
-        if worker.state != WorkerState.READY or worker.free_slots <= 0:
+        if not worker.takes_images or worker.free_slots <= 0:
             return
         try:
             if self._tickets() == 0 and self._claims.has_some():

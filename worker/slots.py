@@ -58,8 +58,8 @@ class Slots:
         if self._worker.state != WorkerState.READY:
             return
         try:
-            claim = self._claims.next()
-            other = None if claim or was_passed else self._claims.better_worker()
+            claim = self._claims.next() if self._worker.takes_images else None
+            other = None if claim or was_passed else self._other_worker()
         except Unavailable:
             log.warning("ticket spent: the database is away", worker=self._worker.id)
             return
@@ -67,6 +67,9 @@ class Slots:
             self.carry(claim)
         elif other is not None:
             self._worker.tickets.pass_on(other)
+
+    def _other_worker(self) -> int | None:
+        return self._claims.better_worker() if self._worker.takes_images else self._claims.other_worker()
 
     def carry(self, claim: Claim) -> None:
         """Render, store and commit `claim`. Whatever goes wrong ends this image at most, never the worker."""

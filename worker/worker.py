@@ -96,6 +96,11 @@ class Worker:
     card: Card = field(default_factory=NoCard)
     carried: Carried = field(default_factory=Carried)
     state: WorkerState = WorkerState.STARTING
+    drained: str | None = None  # why it is to take nothing new until it is resumed
+
+    @property
+    def takes_images(self) -> bool:
+        return self.state == WorkerState.READY and self.drained is None
 
     @property
     def free_slots(self) -> int:
@@ -106,7 +111,7 @@ class Worker:
         return policy.Worker(
             id=self.id,
             pool=self.pool,
-            state=self.state,
+            state=WorkerState.DRAINED if self.state == WorkerState.READY and self.drained else self.state,
             resident=frozenset(self.card.resident()),
             free_slots=self.free_slots,
             load_seconds=self.card.load_seconds,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -103,6 +103,14 @@ class Client:
     def catalogue(self, kind: str) -> Json:
         """Return what the farm knows of `kind`: checkpoints, vaes, decoders, samplers, schedules or workers."""
         return self._json("GET", f"{API}/{kind}")
+
+    def drain(self, wanted: str, reason: str) -> Json:
+        """Have the workers of a name or pattern take nothing new; an empty reason says nothing."""
+        return self._json("POST", f"{API}/workers/{quote(wanted)}/drain", params={"reason": reason} if reason else {})
+
+    def resume(self, wanted: str) -> Json:
+        """Let the workers of a name or pattern take images again."""
+        return self._json("POST", f"{API}/workers/{quote(wanted)}/resume")
 
     def rescan(self) -> None:
         """Have the workers look into the models folder now; the catalogue follows within seconds."""

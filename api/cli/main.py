@@ -32,6 +32,8 @@ app.add_typer(styles, name="styles")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 JobId = Annotated[int, typer.Argument(metavar="JOB", min=1, help="Number of the job.")]
+WorkerName = Annotated[str | None, typer.Argument(metavar="[WORKER]", help="Name, or a pattern like 'host/*'.")]
+AllWorkers = Annotated[bool, typer.Option("--all", help="Every worker.")]
 Image = Annotated[int | None, typer.Option(min=0, help="Only this image of the job, counted from 0.")]
 
 
@@ -113,6 +115,32 @@ def retry(job: JobId, *, image: Image = None, as_json: AsJson = False) -> None:
 
     with Client.connect(_settings()) as client:
         jobs.retry(client, job, image, as_json=as_json)
+
+
+@app.command()
+def drain(
+    name: WorkerName = None,
+    *,
+    reason: Annotated[str, typer.Option(help="Shown beside the worker.")] = "",
+    everything: AllWorkers = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have a worker finish its pictures and take no new ones. That holds, also over restarts, until `farm resume`."""
+    from api.cli import workers
+    from api.cli.client import Client
+
+    with Client.connect(_settings()) as client:
+        workers.drain(client, name, reason, everything=everything, as_json=as_json)
+
+
+@app.command()
+def resume(name: WorkerName = None, *, everything: AllWorkers = False, as_json: AsJson = False) -> None:
+    """Let a drained worker take pictures again."""
+    from api.cli import workers
+    from api.cli.client import Client
+
+    with Client.connect(_settings()) as client:
+        workers.resume(client, name, everything=everything, as_json=as_json)
 
 
 @app.command()

@@ -109,6 +109,8 @@ def worker_words(worker: WorkerBody) -> str:
     """What one worker does now."""
     if worker.is_late:
         return "silent for too long: its images go to others"
+    if worker.drained is not None:
+        return f"takes nothing new: {worker.drained}"
     return WORKER_PHASES.get(worker.phase, worker.phase) or (
         "waiting for work" if worker.state == "ready" else worker.state
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from flask import Blueprint, render_template
+from flask import Blueprint, flash, redirect, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
 
-from api import use_cases
+from api import auth, drains, use_cases
 from api.listings import WorkerBody
 from api.pages import farm
 from api.pages.words import worker_words
-from api.services import services
+from api.services import Services, services
+from shared.errors import NotFound
 
 blueprint = Blueprint("workers_page", __name__)
 
@@ -41,6 +43,28 @@ def workers() -> str:
         used=services().picture_bytes.get(),
         free=services().storage.free_bytes(),
     )
+
+
+@blueprint.post("/workers/drain")
+def drain() -> AnyResponse:
+    """Have one worker take nothing new."""
+    return _turn(drains.drain, "takes nothing new; what it renders now it finishes")
+
+
+@blueprint.post("/workers/resume")
+def resume() -> AnyResponse:
+    """Let one worker take images again."""
+    return _turn(drains.resume, "takes images again")
+
+
+def _turn(turn: Callable[[Services, str, str], object], words: str) -> AnyResponse:
+    name = request.form.get("worker", "")
+    try:
+        turn(services(), auth.owner(), name)
+        flash(f"{name} {words}.")
+    except NotFound as missing:
+        flash(str(missing))
+    return redirect("/workers", 303)
 
 
 def show(worker: WorkerBody, names: Mapping[str, str], now: datetime) -> Shown:

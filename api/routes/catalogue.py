@@ -1,4 +1,4 @@
-"""What the farm has: checkpoints, VAEs, decoders, samplers, schedules, workers."""
+"""What the farm has: checkpoints, VAEs, decoders, samplers, schedules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Response
 
 from api import use_cases
 from api.documents import answers, section
-from api.listings import CheckpointsBody, DecodersBody, SamplersBody, SchedulesBody, VaesBody, WorkersBody
+from api.listings import CheckpointsBody, DecodersBody, SamplersBody, SchedulesBody, VaesBody
 from api.replies import reply
 from api.representations import API
 from api.services import services
@@ -49,9 +49,3 @@ def samplers() -> Response:
 def schedules() -> Response:
     """List the schedules."""
     return reply(SchedulesBody.all())
-
-
-@blueprint.get("/workers", responses=answers(WorkersBody, 200))
-def workers() -> Response:
-    """List the workers that are alive: what each does, and which checkpoints it holds."""
-    return reply(use_cases.workers(services()))

@@ -34,6 +34,9 @@ _ME = text("""
     SELECT name
     FROM workers
     WHERE id = :worker_id
+      AND state <> 'drained'
+      -- Also before its first beat: a drain outlives restarts.
+      AND NOT EXISTS (SELECT FROM drains WHERE drains.worker = workers.name)
     FOR NO KEY UPDATE
 """)
 
@@ -76,7 +79,8 @@ _PROBE = noted(
 
 
 def claim(session: Session, me: Worker, lanes: Iterable[Lane]) -> Claim | None:
-    """Take the first image of the first of `lanes` that has one. None: they are empty by now, or `me` is buried.
+    """Take the first image of the first of `lanes` that has one. None: they are empty by now, or `me` is buried
+    or drained.
 
     Raises pydantic's ValidationError for a job of a younger version of the farm: roll back, others can read it.
     """

@@ -25,6 +25,8 @@ class Event(StrEnum):
     REGISTERED = "registered"
     LEFT = "left"
     BURIED = "buried"
+    DRAINED = "drained"  # by hand, or by itself: sick
+    RESUMED = "resumed"
 
 
 def noted(move: str, answer: str) -> TextClause:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from shared.errors import NotFound
 from shared.params import RenderParams
 from shared.states import ImageState, JobState, WorkerState
-from shared.tables import Image, Job, Worker
+from shared.tables import Drain, Image, Job, Worker
 
 SHOWN = 8  # images of each job on a page of jobs
 FARTHEST = 1000  # positions are counted up to here
@@ -82,6 +82,7 @@ class WorkerView:
     started_at: datetime
     beat_at: datetime
     is_late: bool  # past its lease: it will be buried if it stays silent
+    drained: str | None = None  # why it takes nothing new, for people
 
 
 def job(session: Session, job_id: int, owner: str | None = None) -> JobView:
@@ -266,11 +267,15 @@ def picture_bytes(session: Session) -> int:
 def workers(session: Session) -> list[WorkerView]:
     """Return the workers that have registered and were not buried, by name."""
     running = select(func.count()).where(Image.worker_id == Worker.id).scalar_subquery()
-    query = select(Worker, running, Worker.lease_until < func.clock_timestamp()).order_by(Worker.name, Worker.id)
-    return [_worker_view(row, images, is_late=is_late) for row, images, is_late in session.execute(query)]
+    query = (
+        select(Worker, running, Worker.lease_until < func.clock_timestamp(), Drain.reason)
+        .outerjoin(Drain, Drain.worker == Worker.name)
+        .order_by(Worker.name, Worker.id)
+    )
+    return [_worker_view(row, images, drained, is_late=late) for row, images, late, drained in session.execute(query)]
 
 
-def _worker_view(row: Worker, running: int, *, is_late: bool) -> WorkerView:
+def _worker_view(row: Worker, running: int, drained: str | None, *, is_late: bool) -> WorkerView:
     return WorkerView(
         id=row.id,
         name=row.name,
@@ -288,4 +293,5 @@ def _worker_view(row: Worker, running: int, *, is_late: bool) -> WorkerView:
         started_at=row.started_at,
         beat_at=row.beat_at,
         is_late=is_late,
+        drained=drained,
     )

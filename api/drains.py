@@ -1,0 +1,47 @@
+"""Taking workers out of the farm for a while, and putting them back: what JSON routes and pages call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from sqlalchemy.orm import Session
+
+from api.listings import WorkersBody
+from api.services import Services
+from shared.database import transact
+from shared.queue import drains, views
+
+log = structlog.get_logger(__name__)
+
+BY_HAND: Final = "by hand"
+Work = Callable[[Session], tuple[list[str], list[views.WorkerView]]]
+
+
+def drain(services: Services, owner: str, wanted: str, reason: str = "") -> WorkersBody:
+    """Have the workers that `wanted` means, a name or a pattern, take nothing new. Raises NotFound."""
+
+    def work(session: Session) -> tuple[list[str], list[views.WorkerView]]:
+        names = drains.matching(session, wanted)
+        drains.drain(session, names, reason or BY_HAND)
+        return names, views.workers(session)
+
+    return _told(services, owner, "workers drained", work)
+
+
+def resume(services: Services, owner: str, wanted: str) -> WorkersBody:
+    """Let the workers that `wanted` means take images again. Raises NotFound."""
+
+    def work(session: Session) -> tuple[list[str], list[views.WorkerView]]:
+        names = drains.matching(session, wanted)
+        drains.resume(session, names)
+        return names, views.workers(session)
+
+    return _told(services, owner, "workers resumed", work)
+
+
+def _told(services: Services, owner: str, event: str, work: Work) -> WorkersBody:
+    names, seen = transact(services.sessions, work)
+    log.info(event, owner=owner, workers=names)
+    return WorkersBody.of(view for view in seen if view.name in names)

@@ -1,0 +1,36 @@
+"""The workers over HTTP: which are alive, and taking one out of the farm for a while."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from api import auth, drains, use_cases
+from api.documents import NOT_FOUND, answers, section
+from api.listings import WorkersBody
+from api.replies import reply
+from api.representations import API
+from api.requests import DrainQuery, WorkerPath
+from api.services import services
+
+blueprint = section("workers", __name__, f"{API}/workers")
+
+
+@blueprint.get("", responses=answers(WorkersBody, 200))
+def workers() -> Response:
+    """List the workers that are alive: what each does, and which checkpoints it holds."""
+    return reply(use_cases.workers(services()))
+
+
+@blueprint.post("/<path:name>/drain", responses=answers(WorkersBody, 200) | NOT_FOUND)
+def drain(path: WorkerPath, query: DrainQuery) -> Response:
+    """Have workers finish what they have and take nothing new, also after a restart, until they are resumed.
+
+    A name, or a pattern such as `host/*`; `*` is all of them. The answer holds those that are up.
+    """
+    return reply(drains.drain(services(), auth.owner(), path.name, query.reason))
+
+
+@blueprint.post("/<path:name>/resume", responses=answers(WorkersBody, 200) | NOT_FOUND)
+def resume(path: WorkerPath) -> Response:
+    """Let drained workers take images again; they do within a beat."""
+    return reply(drains.resume(services(), auth.owner(), path.name))
