@@ -16,6 +16,9 @@ from sqlalchemy.orm import Session
 
 from shared.database import Sessions, answered
 
+APPLICATION: Final = "farm chores"
+"""What PostgreSQL knows the connections of a process by that does chores; `farm doctor` looks for it."""
+
 _LOCKS: Final = 0x57E9FA25  # the advisory locks of chores; PostgreSQL has room for one more number beside it
 
 # Of the session, not of a transaction: a chore may take an hour, and an open transaction would keep vacuum away.

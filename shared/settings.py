@@ -155,6 +155,10 @@ class Settings(BaseModel):
     )
     grace_seconds: float = Field(60, ge=0, description="How long a stopping worker may finish what it has.")
     rescan_seconds: float = Field(10, gt=0, description="How often a worker rescans the models folder.")
+    keep_days: int = Field(
+        0, ge=0, le=36_500, description="Days after which a job that has ended is deleted; 0: never."
+    )
+    history_days: int = Field(90, ge=0, le=36_500, description="Days that history is kept; 0: for ever.")
     log_format: Literal["console", "json"] = Field("console", description="How logs are written: console or json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least that is logged: debug, info, warning or error."

@@ -16,6 +16,10 @@ from shared.outbox import Outbox
 from shared.queue.policy import DEFAULT_POOL
 
 TASK: Final = "render"
+CHORE: Final = "chore"
+CHORES_QUEUE: Final = "chores"
+"""Where messages go that name a chore to be done now; a lost one costs the time until it is due by the clock."""
+
 WORKER_OPTIONS: Final = {
     "pool_cls": "threads",  # CUDA survives no fork, and control stays live while a slot renders
     "without_gossip": True,  # chatter that grows with the square of the farm
@@ -70,6 +74,13 @@ def forget(redis: Redis, worker_id: int) -> None:
     """Remove the direct queue of a worker that leaves, with what kombu keeps of it."""
     queue = worker_queue(worker_id)
     redis.delete(queue, f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")
+
+
+def queues_of_workers(redis: Redis) -> set[int]:
+    """Return the ids of the workers of which Redis knows a direct queue."""
+    keys = {key.decode() for pattern in ("worker.*", "_kombu.binding*.worker.*") for key in redis.scan_iter(pattern)}
+    ids = {key.rpartition("worker.")[2] for key in keys}
+    return {int(worker_id) for worker_id in ids if worker_id.isdecimal()}
 
 
 class Tickets:

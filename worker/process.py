@@ -25,7 +25,7 @@ from shared.settings import Settings
 from shared.states import WorkerState
 from shared.storage import Storage
 from shared.tickets import Tickets, celery_app, forget
-from worker import app, child, hang, sweep
+from worker import app, child, hang
 from worker.beat import Beat
 from worker.cards import Address
 from worker.claims import Claims
@@ -128,7 +128,6 @@ class _Process:
         self._look = Periodic("look", settings.look_seconds, Look(worker, claims).turn)
         self._slots = Slots(worker, claims, self._reporter, on_free=self._look.wake, on_lost=self._end_lost)
         self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).turn)
-        self._sweep = Periodic("sweep", sweep.SECONDS, sweep.Sweep(worker).turn)
         self._watch = Periodic("watch", hang.SECONDS, hang.SelfWatch(pulse, report, self._end_hung).turn)
         self._shutdown = Shutdown(settings.grace_seconds)
 
@@ -146,7 +145,7 @@ class _Process:
         worker.card = make_card()
         self._pulse.idle("start")
         worker.slots = worker.slots or worker.card.slots
-        for thread in (self._scan, self._reporter, self._look, self._sweep):
+        for thread in (self._scan, self._reporter, self._look):
             thread.start()
         worker.events.listen_cancels(worker.carried.drop)
         worker.events.listen_rescans(self._scan.wake)
@@ -177,7 +176,6 @@ class _Process:
         """End in order: nothing is carried any more."""
         self._look.stop(wait=False)
         self._scan.stop(wait=False)  # it may be reading a large file
-        self._sweep.stop(wait=False)
         self._reporter.stop()
         self._worker.card.stop()
         self._watch.stop(wait=False)

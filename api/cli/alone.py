@@ -1,4 +1,4 @@
-"""`farm api`, `farm worker` and `farm db upgrade`: parts alone, for a farm of several machines."""
+"""`farm api`, `farm worker`, `farm chores` and `farm db upgrade`: parts alone, for a farm of several machines."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def serve_api(settings: Settings, *, as_json: bool) -> None:
     serve.run(settings, listen(settings))
 
 
-def become_worker(settings: Settings, arguments: list[str], *, as_json: bool) -> NoReturn:
-    """Replace this process by the supervisor of this machine's workers, so that signals reach it directly."""
+def become(settings: Settings, module: str, arguments: list[str], *, as_json: bool) -> NoReturn:
+    """Replace this process by one that runs a `module` of the worker's side, so that signals reach it directly."""
     _require(settings, FARM_DATABASE_URL=settings.database_url, FARM_REDIS_URL=settings.redis_url)
     given = environment() | ({"FARM_LOG_FORMAT": "json"} if as_json else {})
-    os.execve(sys.executable, [sys.executable, "-m", "worker", *arguments], given)  # noqa: S606 - our own, no shell
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], given)  # noqa: S606 - our own, no shell
 
 
 def _require(settings: Settings, **servers: str) -> None:

@@ -30,6 +30,7 @@ CHECKS: Final[dict[str, Check]] = {
     "storage": farm_checks.storage,
     "api": farm_checks.api,
     "workers": farm_checks.workers,
+    "chores": farm_checks.chores,
     "models": farm_checks.models,
 }
 _MARKS: Final = {"fine": "[green]✓[/]", "note": "[yellow]•[/]", "bad": "[red]✗[/]"}

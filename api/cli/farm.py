@@ -1,4 +1,4 @@
-"""The parts of a farm on one machine, as children of this process: embedded servers, the API, the workers."""
+"""The parts of a farm on one machine, as children of this process: embedded servers, API, workers, chores."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ from shared.settings import Settings
 Tell = Callable[[str], None]
 
 _TEND_SECONDS: Final = 1.0
+_CHORES_SIGNALS: Final = ((signal.SIGTERM, 15.0),)  # chores may be ended anywhere: it ends by itself much sooner
 _API_SIGNALS: Final = ((signal.SIGTERM, GRACE_SECONDS + 5.0), (signal.SIGINT, 5.0))
 _MARGIN_SECONDS: Final = 15.0  # past its grace time the supervisor kills by itself; this is for one that cannot
 
 
 class Farm:
-    """A farm that lives as long as this context; stopped in the order workers, API, Redis, PostgreSQL.
+    """A farm that lives as long as this context; stopped in the order chores, workers, API, Redis, PostgreSQL.
 
     `tell` is given one line for each thing that a person waits for.
     """
@@ -78,7 +79,8 @@ class Farm:
         self._tell("Starting the API and the workers.")
         api = self._part("API", command(listener), _API_SIGNALS, [listener.fileno()])
         workers = self._part("workers", [sys.executable, "-m", "worker"], _worker_signals(settings))
-        self._parts = (api, workers)
+        chores = self._part("chores", [sys.executable, "-m", "worker.caretaker"], _CHORES_SIGNALS)
+        self._parts = (api, workers, chores)
         for part in self._parts:
             part.start()
             context.callback(part.server.stop)

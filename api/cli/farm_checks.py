@@ -14,6 +14,7 @@ from api.cli.checkpoints import files
 from api.cli.client import Client
 from api.cli.findings import Finding, bad, fine, note
 from shared import home, migrate
+from shared.chores import APPLICATION
 from shared.errors import StorageError
 from shared.settings import Settings
 from shared.storage import Storage
@@ -25,6 +26,11 @@ SELECT current_setting('server_version') AS version,
        extract(epoch FROM coalesce(max(clock_timestamp() - xact_start), '0'))::int AS oldest_seconds
 FROM pg_stat_activity
 WHERE backend_xmin IS NOT NULL
+"""
+_DOING_CHORES: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = :application
+) AS is_connected
 """
 _ALIVE_HERE: Final = "SELECT count(*) FROM workers WHERE host = :host AND lease_until > clock_timestamp()"
 
@@ -96,6 +102,20 @@ def workers(settings: Settings) -> Finding:
     if alive:
         return fine(f"{alive} on this machine")
     return bad("None on this machine.", "`farm logs workers` may say why; `farm worker --gpus all` starts them.")
+
+
+def chores(settings: Settings) -> Finding:
+    """Does anybody of the farm do its chores?"""
+    if _is_down(settings, settings.database_url):
+        return _NOT_UP
+    try:
+        is_connected = _ask(settings, _DOING_CHORES, application=APPLICATION).is_connected
+    except SQLAlchemyError as error:
+        return bad(f"No answer: {_first_line(error)}", "See the check of the database.")
+    if is_connected:
+        return fine("They are done.")
+    advice = "`farm logs chores` may say why; `farm chores` starts it. Until then nothing is tidied up."
+    return bad("Nobody does them.", advice)
 
 
 def models(settings: Settings) -> Finding:

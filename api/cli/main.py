@@ -39,7 +39,7 @@ Image = Annotated[int | None, typer.Option(min=0, help="Only this image of the j
 
 @app.command()
 def up(*, as_json: AsJson = False) -> None:
-    """Start a farm on this machine. It stays up until Ctrl-C: PostgreSQL, Redis, the API and one worker per card."""
+    """Start a farm on this machine. It stays up until Ctrl-C: PostgreSQL, Redis, the API, a worker per card, chores."""
     from api.cli.up import up as run
 
     run(_settings(), as_json=as_json)
@@ -61,11 +61,24 @@ def worker(
     as_json: AsJson = False,
 ) -> None:
     """Start this machine's workers alone. For a farm of several machines; --json: logs in JSON."""
-    from api.cli.alone import become_worker
+    from api.cli.alone import become
 
     given = {"--gpus": gpus, "--slots": slots}
     arguments = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    become_worker(_settings(), arguments, as_json=as_json)
+    become(_settings(), "worker", arguments, as_json=as_json)
+
+
+@app.command()
+def chores(
+    *,
+    now: Annotated[list[str] | None, typer.Option(metavar="CHORE", help="Have it done now by those that run.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start what does the farm's chores alone. For a farm of several machines, one or two; --json: logs in JSON."""
+    from api.cli.alone import become
+
+    arguments = [word for name in now or () for word in ("--now", name)]
+    become(_settings(), "worker.caretaker", arguments, as_json=as_json)
 
 
 app.command(cls=Sectioned)(render)
@@ -197,7 +210,7 @@ def remove_style(
 
 @app.command()
 def logs(
-    parts: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help="api, workers; else all.")] = None,
+    parts: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help="api, workers…; else all.")] = None,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines of each part.")] = 20,

@@ -222,7 +222,7 @@ def test_doctor_finds_a_farm_that_is_up_well(farm: farms.Up, environ: dict[str, 
     answer = farms.run(environ, "doctor", "--json")
     found = json.loads(answer.stdout)
     assert answer.returncode == 0, [finding for finding in found.values() if finding["level"] == "bad"]
-    assert {"database", "migrations", "redis", "storage", "api", "workers", "models"} <= found.keys()
+    assert {"database", "migrations", "redis", "storage", "api", "workers", "chores", "models"} <= found.keys()
 
 
 def test_api_that_is_killed_starts_again(farm: farms.Up):

@@ -258,7 +258,7 @@ def test_doctor_names_a_setting_that_cannot_be_used(capsys: pytest.CaptureFixtur
 
 def test_doctor_leaves_no_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     home = tmp_path / "home"
-    checks = ["home", "disk", "database", "migrations", "redis", "storage", "api", "workers"]
+    checks = ["home", "disk", "database", "migrations", "redis", "storage", "api", "workers", "chores"]
     assert doctor.examine({"FARM_HOME": str(home)}, checks, as_json=True) == 0
     assert not home.exists()
 

@@ -74,6 +74,14 @@ def test_everything_waits_for_the_migration():
         assert farm[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully", name
 
 
+def test_chores_need_no_card_and_no_models():
+    chores = services(COMPOSE[0])["chores"]
+    assert chores["command"] == ["farm", "chores"]
+    assert chores["build"]["target"] == "api"
+    assert chores["volumes"] == ["pictures:/pictures"]
+    assert chores["healthcheck"]["test"] == ["CMD", "farm", "doctor", "chores"]  # not the API's, of the same image
+
+
 def test_servers_are_healthy_before_they_are_used():
     assert all("healthcheck" in services(COMPOSE[0])[name] for name in ("postgres", "redis"))
 

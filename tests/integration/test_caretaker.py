@@ -1,0 +1,160 @@
+"""The process that does chores: ended anywhere, several at once, with servers that go away and come back."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, text, update
+
+from shared import addresses, migrate
+from shared.database import transact
+from shared.launcher.servers import Servers
+from shared.queue import moves
+from shared.storage import Storage, key
+from shared.tables import ChoreDone, History, Image, Job
+from tests.servers import clean_environment
+from tests.waiting import until
+from tests.workers import ROOT, kill, started, states
+
+MODULE = "worker.caretaker"
+WAITING = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'farm chores' AND wait_event_type = 'Lock'"
+)
+
+
+@pytest.fixture
+def storage(settings):
+    return Storage(settings.storage)
+
+
+@pytest.fixture
+def environ(environ):
+    return environ | {"FARM_KEEP_DAYS": "10"}
+
+
+@pytest.fixture
+def old_job(sessions, job_factory, storage):
+    """A cancelled job that is old enough to be deleted, with a picture."""
+
+    def make() -> Job:
+        job = job_factory()
+        storage.put(picture(job), b"picture")
+        aged = update(Job).where(Job.id == job.id).values(ended_at=func.now() - timedelta(days=11))
+        transact(sessions, lambda session: (moves.cancel(session, job.id), session.execute(aged)))
+        return job
+
+    return make
+
+
+def picture(job):
+    return key(job.id, 0, 1, "picture")
+
+
+def jobs(sessions):
+    return transact(sessions, lambda session: session.scalars(select(Job.id).order_by(Job.id)).all())
+
+
+def count(sessions, query):
+    return transact(sessions, lambda session: session.scalar(query))
+
+
+def chores(environ, **options):
+    return started(environ, module=MODULE, **options)
+
+
+def is_noted(sessions, name):
+    return count(sessions, select(func.count()).select_from(ChoreDone).filter_by(name=name)) == 1
+
+
+def test_kill_in_mid_chore_leaves_whole_jobs_and_the_next_process_goes_on(environ, sessions, old_job, storage):
+    first, second, third = (old_job() for _ in range(3))
+    with sessions() as holder:
+        holder.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        holder.execute(select(Image.id).where(Image.job_id == second.id).with_for_update())
+        with chores(environ) as process:
+            until(lambda: jobs(sessions) == [second.id, third.id] and count(sessions, WAITING), what="half of a chore")
+            kill(process.pid)
+            process.wait()
+        assert jobs(sessions) == [second.id, third.id]
+        holder.rollback()
+    assert not is_noted(sessions, "jobs")
+    with chores(environ):
+        until(lambda: is_noted(sessions, "jobs"))
+    assert jobs(sessions) == []
+    assert not any(storage.exists(picture(job)) for job in (first, second, third))
+
+
+def test_two_at_once_do_each_thing_once(environ, sessions, old_job, tmp_path):
+    many = [old_job().id for _ in range(20)]
+    logs = [tmp_path / "one", tmp_path / "other"]
+    with chores(environ, log=logs[0]), chores(environ, log=logs[1]):
+        until(lambda: all("chores ready" in log.read_text() for log in logs))
+        until(lambda: is_noted(sessions, "jobs") and is_noted(sessions, "attempts"))
+    deleted = select(History.job_id).where(History.event == "deleted").order_by(History.job_id)
+    assert transact(sessions, lambda session: session.scalars(deleted).all()) == many
+    assert sum(log.read_text().count("chore done") for log in logs) == 1
+
+
+def test_chore_that_is_asked_for_is_done_at_once(environ, sessions, old_job):
+    with chores(environ):
+        until(lambda: is_noted(sessions, "jobs"))
+        old_job()
+        command = [sys.executable, "-m", MODULE, "--now", "jobs"]
+        assert subprocess.run(command, env=environ, cwd=ROOT, check=False, timeout=30).returncode == 0
+        until(lambda: jobs(sessions) == [])
+
+
+def test_unknown_chore_is_refused_with_those_there_are(environ):
+    command = [sys.executable, "-m", MODULE, "--now", "dishes"]
+    refused = subprocess.run(command, env=environ, cwd=ROOT, check=False, timeout=30, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "'objects'" in refused.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_in_order(environ, tmp_path, number):
+    log = tmp_path / "log"
+    with chores(environ, log=log) as process:
+        until(lambda: "chores ready" in log.read_text())
+        process.send_signal(number)
+        assert process.wait(10) == 0
+
+
+class TestOutages:
+    @pytest.fixture
+    def own_home(self, tmp_path):
+        """A home whose servers this test may stop, with a migrated database in it; none of them runs."""
+        home = tmp_path / "farm"
+        with Servers(home, durable=False):
+            migrate.upgrade(addresses.database_url(home))
+        return home
+
+    @pytest.fixture
+    def database_url(self, own_home):
+        return addresses.database_url(own_home)
+
+    def test_it_goes_on_when_the_servers_are_back(self, own_home, tmp_path, sessions, job_factory):
+        def overdue():
+            job = job_factory()
+            past = update(Image).where(Image.job_id == job.id).values(expires_at=func.now() - timedelta(seconds=1))
+            transact(sessions, lambda session: session.execute(past))
+
+        log = tmp_path / "log"
+        environ = clean_environment() | {"FARM_HOME": str(own_home), "FARM_MODELS": str(tmp_path)}
+        with chores(environ, log=log) as process:
+            until(lambda: "chore put off" in log.read_text(), what="no server at its start")
+            with Servers(own_home, redis=False, durable=False):
+                overdue()
+                until(lambda: states(sessions) == ["cancelled"], what="a chore without Redis")
+            told = log.read_text().count("chore put off")
+            with Servers(own_home, durable=False):
+                overdue()
+                until(lambda: states(sessions) == ["cancelled"] * 2, what="both back")
+                until(lambda: "chore goes on" in log.read_text())
+            assert process.poll() is None
+        assert "Traceback" not in log.read_text()
+        assert log.read_text().count("chore put off") <= told + 10  # once a chore, not once a turn

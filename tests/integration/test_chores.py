@@ -1,0 +1,244 @@
+"""Chores over real servers: who does one, when it is due, and what each of them does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from threading import Event, Thread
+
+import pytest
+from sqlalchemy import func, select, text, update
+
+from shared import chores
+from shared.database import transact
+from shared.errors import StorageError
+from shared.queue import moves
+from shared.storage import key
+from shared.tables import ChoreDone, Image, Job, Worker
+from shared.tickets import worker_queue
+from tests.integration.queueing import Farmhand
+from worker import caretaker
+from worker.chores import Chore, table
+from worker.rounds import Round, rounds
+
+ALL = ("due", "reap", "queues", "jobs", "objects", "uploads", "attempts", "history")
+
+
+@pytest.fixture
+def desk(settings):
+    with caretaker.desk(settings) as desk:
+        yield desk
+
+
+@pytest.fixture
+def farm(sessions):
+    return Farmhand(sessions)
+
+
+def round_of(name, desk):
+    return rounds(table(desk.settings), desk)[name]
+
+
+def done_at(sessions, name):
+    return transact(sessions, lambda session: session.scalar(select(ChoreDone.done_at).filter_by(name=name)))
+
+
+def count_of(done):
+    """A chore of a test that counts how often it was done."""
+    return Chore("test", 3600, lambda _: done.append(1) or {})
+
+
+def test_lock_is_one_processs_and_free_again_after_it(sessions):
+    with chores.taken(sessions, "one") as first, chores.taken(sessions, "one") as second:
+        assert (first, second) == (True, False)
+        with chores.taken(sessions, "other") as other:
+            assert other
+    with chores.taken(sessions, "one") as again:
+        assert again
+
+
+def test_lock_holds_no_transaction_open(sessions):
+    with chores.taken(sessions, "one"):
+        idle = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+        )
+        assert transact(sessions, lambda session: session.scalar(idle)) == 0
+
+
+def test_lock_whose_connection_broke_is_free_and_the_chore_may_end(sessions):
+    others = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+    )
+    with chores.taken(sessions, "one") as first:
+        assert first
+        transact(sessions, lambda session: session.execute(others))
+        with chores.taken(sessions, "one") as second:
+            assert second
+    with chores.taken(sessions, "one") as third:
+        assert third
+
+
+def test_seldom_chore_is_done_once_for_all_until_it_is_due_again(desk, sessions):
+    done = []
+    for _ in range(3):  # processes
+        Round(count_of(done), desk).turn()
+    assert len(done) == 1
+    earlier = update(ChoreDone).values(done_at=func.now() - timedelta(seconds=3601))
+    transact(sessions, lambda session: session.execute(earlier))
+    Round(count_of(done), desk).turn()
+    assert len(done) == 2
+
+
+def test_chore_that_another_process_is_at_is_left_to_it(desk, settings):
+    began, go_on, done = Event(), Event(), []
+
+    def slow(_):
+        began.set()
+        go_on.wait(20)
+        done.append("slow")
+        return {}
+
+    first = Thread(target=Round(Chore("test", 3600, slow), desk).turn)
+    first.start()
+    assert began.wait(20)
+    with caretaker.desk(settings) as other:
+        second = Round(count_of(done), other)
+        second.ask()
+        second.turn()
+        assert done == []
+        go_on.set()
+        first.join()
+        second.turn()  # it had been asked: what that was about may have been too late for the first
+    assert done == ["slow", 1]
+
+
+def test_chore_that_is_asked_for_is_done_before_it_is_due(desk):
+    done = []
+    ours = Round(count_of(done), desk)
+    ours.turn()
+    ours.turn()
+    assert len(done) == 1
+    ours.ask()
+    ours.turn()
+    assert len(done) == 2
+    ours.turn()
+    assert len(done) == 2
+
+
+def test_chore_that_failed_is_tried_again_though_it_is_not_due(desk, sessions):
+    answers = [StorageError("no route"), {}]
+
+    def work(_):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    ours = Round(Chore("test", 3600, work), desk)
+    ours.turn()
+    assert done_at(sessions, "test") is None
+    ours.turn()
+    assert answers == []
+    assert done_at(sessions, "test") is not None
+
+
+def test_every_chore_works_on_an_empty_farm(desk, sessions):
+    asked = rounds(table(desk.settings), desk)
+    assert tuple(asked) == ALL
+    for one in asked.values():
+        one._turn()  # what is away would be told of, not passed over
+    noted = transact(sessions, lambda session: session.scalars(select(ChoreDone.name)).all())
+    assert set(noted) == set(ALL) - {"due", "reap"}
+
+
+def test_deadlines_and_holds_are_kept_though_no_worker_lives(desk, sessions, job_factory):
+    late, held = job_factory(), job_factory()
+    past = func.now() - timedelta(seconds=1)
+    changes = (
+        update(Image).where(Image.job_id == late.id).values(expires_at=past),
+        update(Image).where(Image.job_id == held.id).values(state="held", held_until=past),
+    )
+    transact(sessions, lambda session: [session.execute(change) for change in changes])
+    round_of("due", desk).turn()
+    states = select(Image.state).order_by(Image.id)
+    assert transact(sessions, lambda session: session.scalars(states).all()) == ["cancelled", "queued"]
+    assert desk.tickets.flush(10)
+    assert desk.redis.llen("pool.default") == 1
+
+
+def test_silent_worker_is_buried_though_no_other_lives(settings, sessions, farm, job_factory):
+    class OnTime:
+        def note(self): ...
+
+        def seconds(self):
+            return self.answer
+
+    on_time = OnTime()
+    job = job_factory()
+    farm.worker(lease_seconds=-60).claim()
+    # The test's servers may be younger than a usual lease.
+    with caretaker.desk(settings.model_copy(update={"lease_seconds": 0.01})) as desk:
+        ours = round_of("reap", replace(desk, punctuality=on_time))
+        for answer, state in ((0.0, "running"), (1.0, "queued")):
+            on_time.answer = answer
+            ours.turn()
+            assert [image.state for image in farm.images(job.id)] == [state]
+    assert transact(sessions, lambda session: session.scalars(select(Worker.id)).all()) == []
+
+
+def test_queues_of_workers_that_are_gone_are_forgotten_and_no_others(desk, farm):
+    gone, here = farm.worker(), farm.worker()
+    for hand in (gone, here):
+        desk.redis.sadd(f"_kombu.binding.{worker_queue(hand.id)}", "x")
+        desk.redis.rpush(worker_queue(hand.id), "ticket")
+    desk.redis.rpush("pool.default", "ticket")
+    gone.bury()
+    round_of("queues", desk).turn()
+    left = sorted(key.decode() for key in desk.redis.scan_iter())
+    assert left == [f"_kombu.binding.{worker_queue(here.id)}", "pool.default", worker_queue(here.id)]
+
+
+def test_jobs_and_history_are_kept_as_long_as_the_settings_say(settings, sessions, job_factory):
+    job = job_factory()
+    aged = update(Job).values(ended_at=func.now() - timedelta(days=3))
+    transact(sessions, lambda session: (moves.cancel(session, job.id), session.execute(aged)))
+    for days, jobs in ((0, 1), (4, 1), (2, 0)):
+        with caretaker.desk(settings.model_copy(update={"keep_days": days})) as desk:
+            ours = round_of("jobs", desk)
+            ours.ask()
+            ours.turn()
+        assert transact(sessions, lambda session: len(session.scalars(select(Job.id)).all())) == jobs
+    for days, lines in ((0, 3), (1, 1)):
+        transact(sessions, lambda session: session.execute(text("UPDATE history SET at = at - interval '2 days'")))
+        with caretaker.desk(settings.model_copy(update={"history_days": days})) as desk:
+            ours = round_of("history", desk)
+            ours.ask()
+            ours.turn()
+        assert transact(sessions, lambda session: session.scalar(text("SELECT count(*) FROM history"))) == lines
+
+
+def test_sweeps_are_chores(desk, sessions, job_factory):
+    gone, here = job_factory(), job_factory()
+    transact(sessions, lambda session: moves.delete(session, gone.id))
+    transact(sessions, lambda session: session.execute(update(Image).values(attempt=2)))
+    late, lost = key(gone.id, 0, 1, "picture"), key(here.id, 0, 1, "picture")
+    upload = f"uploads/ab/{'ab' * 32}.png"
+    for name, swept in (("objects", late), ("attempts", lost), ("uploads", upload)):
+        for one in (late, lost, upload):
+            if not desk.storage.exists(one):
+                desk.storage.put(one, b"picture")
+        round_of(name, desk).turn()
+        assert [one for one in (late, lost, upload) if not desk.storage.exists(one)] == [swept]
+
+
+def test_what_needs_no_redis_goes_on_without_it(settings, sessions, job_factory, tmp_path):
+    late = job_factory()
+    past = update(Image).where(Image.job_id == late.id).values(expires_at=func.now() - timedelta(seconds=1))
+    transact(sessions, lambda session: session.execute(past))
+    nobody = f"unix://{tmp_path}/nobody.sock"
+    with caretaker.desk(settings.model_copy(update={"redis_url": nobody})) as desk:
+        for name in ALL:
+            round_of(name, desk).turn()
+    assert transact(sessions, lambda session: session.scalars(select(Image.state)).all()) == ["cancelled"]
+    noted = transact(sessions, lambda session: session.scalars(select(ChoreDone.name)).all())
+    assert set(noted) == set(ALL) - {"due", "reap", "queues"}

@@ -1,0 +1,121 @@
+"""The chores of a farm: what has to be done now and then, by nobody in particular.
+
+A new one is one more entry of the table. Any number of processes may do one at a time, and each may be ended anywhere:
+the lock (`shared.chores`) only saves work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from redis import Redis
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shared import retention, sweep, uploads
+from shared.database import Sessions, transact
+from shared.events import Events
+from shared.queue import due, reap
+from shared.settings import Settings
+from shared.storage import Storage
+from shared.tables import Worker
+from shared.tickets import Tickets, forget, queues_of_workers
+from worker.punctuality import Punctuality
+
+_HOUR: Final = 3600.0
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What chores are done with."""
+
+    settings: Settings
+    sessions: Sessions
+    redis: Redis
+    storage: Storage
+    tickets: Tickets
+    events: Events
+    punctuality: Punctuality  # of this process's way to the database
+
+
+Work = Callable[[Desk], Mapping[str, object]]
+"""Does a chore and returns what it did, for the log; nothing worth a line: all of it false. Raises StorageError,
+Unavailable, RedisError when something is away: it is tried again."""
+
+
+@dataclass(frozen=True)
+class Chore:
+    """One chore, due every so many seconds."""
+
+    name: str
+    seconds: float
+    work: Work
+
+
+def table(settings: Settings) -> tuple[Chore, ...]:
+    """Return the chores of a farm."""
+    at_once = min(settings.look_seconds, settings.beat_seconds)
+    return (
+        Chore("due", at_once, _settle_due),
+        Chore("reap", at_once, _reap),
+        Chore("queues", 60.0, _forget_queues),
+        Chore("jobs", _HOUR, _delete_jobs),
+        Chore("objects", _HOUR, _sweep_objects),
+        Chore("uploads", _HOUR, _sweep_uploads),
+        Chore("attempts", 6 * _HOUR, _sweep_attempts),
+        Chore("history", 24 * _HOUR, _forget_history),
+    )
+
+
+def _settle_due(desk: Desk) -> Mapping[str, object]:
+    """Cancel what has not started in time, and queue what was held until now."""
+    due.settle(desk.sessions, desk.tickets, desk.events)
+    return {}
+
+
+def _reap(desk: Desk) -> Mapping[str, object]:
+    """Bury workers past their lease, as each worker does: here also when none is left."""
+    lease_seconds = desk.settings.lease_seconds
+    is_on_time = desk.punctuality.seconds() >= lease_seconds
+    return {
+        "buried": transact(
+            desk.sessions, lambda session: reap.reap(session, me_on_time=is_on_time, lease_seconds=lease_seconds)
+        )
+    }
+
+
+def _forget_queues(desk: Desk) -> Mapping[str, object]:
+    """Remove the direct queues of workers that are gone: those that leave in order do it themselves."""
+    with_queue = queues_of_workers(desk.redis)  # read first: a worker has a row before it has a queue
+    gone = with_queue - transact(desk.sessions, _workers)
+    for worker_id in gone:
+        forget(desk.redis, worker_id)
+    return {"workers": sorted(gone)}
+
+
+def _workers(session: Session) -> set[int]:
+    return set(session.scalars(select(Worker.id)))
+
+
+def _delete_jobs(desk: Desk) -> Mapping[str, object]:
+    days = desk.settings.keep_days
+    return {"jobs": retention.delete_jobs(desk.sessions, desk.storage, days)} if days else {}
+
+
+def _sweep_objects(desk: Desk) -> Mapping[str, object]:
+    return {"jobs": sweep.sweep(desk.sessions, desk.storage)}
+
+
+def _sweep_uploads(desk: Desk) -> Mapping[str, object]:
+    return {"pictures": uploads.sweep(desk.sessions, desk.storage)}
+
+
+def _sweep_attempts(desk: Desk) -> Mapping[str, object]:
+    return {"objects": sweep.sweep_attempts(desk.sessions, desk.storage)}
+
+
+def _forget_history(desk: Desk) -> Mapping[str, object]:
+    days = desk.settings.history_days
+    return {"lines": retention.forget_history(desk.sessions, days)} if days else {}
