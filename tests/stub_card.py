@@ -34,6 +34,7 @@ class StubCard:
     """Paints each picture in one colour, that of its seed."""
 
     slots = 8
+    memory_bytes: int | None = None
     is_lost = False
 
     def __init__(

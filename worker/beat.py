@@ -71,6 +71,7 @@ class Beat:
                 load_seconds=worker.card.load_seconds,
                 lease_seconds=worker.settings.lease_seconds,
                 slots=worker.slots,
+                memory_bytes=worker.card.memory_bytes,
             ),
         )
 

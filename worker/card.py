@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -13,6 +13,7 @@ import structlog
 from shared.database import Sessions
 from shared.errors import Cancelled, RenderError
 from shared.queue.claim import Claim
+from shared.queue.submit import memory_class
 from shared.settings import Settings
 from shared.storage import Storage
 from worker import inputs
@@ -25,6 +26,7 @@ from worker.engine.kit import Kit
 from worker.engine.pipelines import render
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
+from worker.meter import Meter
 from worker.model_files import Found, ModelFiles
 from worker.pictures import Frame, Pixels, Rendered
 from worker.previewer import Previewer
@@ -43,6 +45,7 @@ log = structlog.get_logger(__name__)
 # What a load is told to take until one was measured: the libraries' import, then a disk as most have it.
 _FIRST_LOAD_SECONDS: Final = 5.0
 _LOAD_BYTES_A_SECOND: Final = 500e6
+_DRIVER_BYTES: Final = 512 * 2**20  # of a card's memory that its driver and libraries take
 
 
 class Choice(NamedTuple):
@@ -76,6 +79,7 @@ class EngineCard:
         self._pulse = pulse or Pulse()
         self._loading: dict[str, str] = {}  # SHA-256 -> phase; two may load at a time
         self._engine_phase = ""
+        self._meter = Meter(self._device, sessions)
         self._engine = Engine(self._device, on_phase=self._note_phase)
         self._engine.start()
 
@@ -86,6 +90,10 @@ class EngineCard:
     @property
     def load_seconds(self) -> float | None:
         return self._residency.load_seconds
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return max(0, self._device.memory_bytes - _DRIVER_BYTES) if self._device.memory_bytes else None
 
     @property
     def is_lost(self) -> bool:
@@ -112,13 +120,14 @@ class EngineCard:
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
             kit = Kit(**weights, source=source, mask=mask)
             watch.phase("steps")
-            run = self._engine.render(
-                render(claim.params, kit),
-                exact=claim.params.exact,
-                on_step=partial(self._on_step, watch, kit, reel),
-            )
-            cancel.then(run.cancel)
-            picture: Pixels = run.result()
+            with self._meter.image((claim.checkpoint, memory_class(claim.params)), _bytes(weights.values())):
+                run = self._engine.render(
+                    render(claim.params, kit),
+                    exact=claim.params.exact,
+                    on_step=partial(self._on_step, watch, kit, reel),
+                )
+                cancel.then(run.cancel)
+                picture: Pixels = run.result()
             return Rendered(picture, self._film(claim, kit, reel, watch, cancel), reel.steps if reel else 0)
 
     def _choices(self, claim: Claim) -> dict[str, Choice]:
@@ -143,7 +152,8 @@ class EngineCard:
         run = self._engine.render(developed(kit, claim.params.tiling, shots), exact=claim.params.exact)
         cancel.then(run.cancel)
         try:
-            pictures = run.result()
+            with self._meter.other():
+                pictures = run.result()
         except Cancelled:
             raise
         except RenderError as error:
@@ -174,7 +184,8 @@ class EngineCard:
         self._on_change()
         load = checkpoints.load if model.kind == "checkpoint" else checkpoints.load_vae
         try:
-            loaded: Loaded = load(found.path, self._device, self._dtype)
+            with self._meter.other():
+                loaded: Loaded = load(found.path, self._device, self._dtype)
         finally:
             del self._loading[model.sha256]
             self._pulse.idle(model.sha256)
@@ -187,6 +198,11 @@ class EngineCard:
     def _load_phase(self, found: Found) -> str:
         seconds = self.load_seconds or _FIRST_LOAD_SECONDS + found.bytes / _LOAD_BYTES_A_SECOND
         return f"loading checkpoint {found.name}, about {math.ceil(seconds)} s"
+
+
+def _bytes(weights: Iterable[Weights]) -> int:
+    """Return the size of all these weights together."""
+    return sum({network: size for one in weights for network, size in one.module_bytes().items()}.values())
 
 
 def _weights(choice: Choice, loaded: Mapping[Model, Loaded]) -> Weights:

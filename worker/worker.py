@@ -36,6 +36,10 @@ class Card(Protocol):
         """What the latest checkpoint took to load, measured."""
 
     @property
+    def memory_bytes(self) -> int | None:
+        """What its memory holds; None where it has none of its own."""
+
+    @property
     def is_lost(self) -> bool:
         """True when nothing can be rendered here any more and only a new process helps."""
 
@@ -65,6 +69,7 @@ class NoCard:
 
     slots = 0
     load_seconds = None
+    memory_bytes = None
     is_lost = False
 
     def resident(self) -> list[str]:
@@ -115,4 +120,6 @@ class Worker:
             resident=frozenset(self.card.resident()),
             free_slots=self.free_slots,
             load_seconds=self.card.load_seconds,
+            name=self.name,
+            memory_bytes=self.card.memory_bytes,
         )

@@ -90,3 +90,16 @@ def test_nothing_waits_for_the_card_on_the_engines_thread(tiny_path: Path, words
 def test_an_exact_picture_is_the_same_to_the_bit(card: Engine, tiny_path: Path) -> None:
     half = weights(tiny_path, "cuda:0", torch.float16)
     assert np.array_equal(render(card, half, 1, exact=True), render(card, half, 1, exact=True))
+
+
+def test_memory_of_a_picture_is_measured_and_grows_with_it(card: Engine, tiny_path: Path) -> None:
+    half = weights(tiny_path, "cuda:0", torch.float16)
+    taken = []
+    for size in (NATIVE_SIZE, 4 * NATIVE_SIZE):
+        params = RenderParams(prompt="sea", checkpoint="tiny", width=size, height=size, steps=2, seed=1)
+        peak = devices.MemoryPeak.since_now(half.device)
+        assert peak is not None
+        card.render(text_to_image(params, Kit(half))).result(60)
+        taken.append(peak.bytes())
+    assert 0 < taken[0] < taken[1] < half.device.memory_bytes
+    assert sum(half.module_bytes().values()) < half.device.memory_bytes

@@ -102,6 +102,24 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+class MemoryPeak:
+    """The most memory that this process has taken of a card since a moment, above what it had then."""
+
+    def __init__(self, device: torch.device) -> None:
+        torch.cuda.reset_peak_memory_stats(device)
+        self._device = device
+        self._before = torch.cuda.memory_allocated(device)
+
+    @classmethod
+    def since_now(cls, on: Device) -> MemoryPeak | None:
+        """Return the peak from now on; None where the device cannot tell."""
+        return cls(on.torch) if on.kind == "cuda" else None
+
+    def bytes(self) -> int:
+        """Return how much more it was at most than at the beginning."""
+        return torch.cuda.max_memory_allocated(self._device) - self._before
+
+
 def is_fatal(error: BaseException) -> bool:
     """Return whether after `error` the card answers nothing any more, so that only a new process helps."""
     return isinstance(error, torch.AcceleratorError)

@@ -58,6 +58,11 @@ class Weights:
         """Whether the U-Net was trained to inpaint: it sees a mask and the masked picture's latent too."""
         return bool(self.unet.config["in_channels"] == CHANNELS + MASK_CHANNELS)
 
+    def module_bytes(self) -> dict[int, int]:
+        """Return the size of each network; those that weights share have one key."""
+        networks = (self.unet, self.vae, self.text_encoder)
+        return {id(network): sum(one.nbytes for one in network.parameters()) for network in networks}
+
     @property
     def dtype(self) -> torch.dtype:
         """The number format that the U-Net computes in."""

@@ -1,0 +1,105 @@
+"""What a worker tells the farm of its card's memory, on a card whose figures the test sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.database import connect, transact
+from shared.database import sessions as sessions_of
+from shared.queue import memory
+from shared.tables import Worker
+from tests.workers import made
+from worker.beat import Beat
+from worker.claims import Claims
+from worker.engine import devices
+from worker.meter import Meter
+
+PLACE = ("c" * 64, 12)
+WEIGHTS = 2000
+
+
+class Peak:
+    """A peak of what the test says."""
+
+    taken = 0
+
+    @classmethod
+    def since_now(cls, on: devices.Device) -> Peak | None:
+        return cls() if on.kind == "cuda" else None
+
+    def bytes(self) -> int:
+        return self.taken
+
+
+@pytest.fixture
+def meter(sessions, monkeypatch):
+    monkeypatch.setattr("worker.meter.MemoryPeak", Peak)
+    return Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions)
+
+
+@pytest.fixture
+def noted(sessions):
+    return lambda: transact(sessions, lambda session: memory.needs(session, [PLACE])).get(PLACE)
+
+
+def measure(meter: Meter, taken: int) -> None:
+    Peak.taken = taken
+    with meter.image(PLACE, WEIGHTS):
+        pass
+
+
+def test_the_most_that_an_image_took_is_noted_with_its_weights(meter, noted):
+    measure(meter, 500)
+    assert noted() == 2500
+    measure(meter, 300)
+    assert noted() == 2500
+    measure(meter, 900)
+    assert noted() == 2900
+
+
+def test_what_had_company_is_not_noted(meter, noted):
+    Peak.taken = 700
+    with meter.image(PLACE, WEIGHTS), meter.other():
+        pass
+    with meter.other(), meter.image(PLACE, WEIGHTS):
+        pass
+    with meter.image(PLACE, WEIGHTS), meter.image(PLACE, WEIGHTS):
+        pass
+    assert noted() is None
+    measure(meter, 700)
+    assert noted() == 2700, "the company is gone"
+
+
+def test_what_failed_is_not_noted_and_disturbs_nobody_after_it(meter, noted):
+    Peak.taken = 700
+    with pytest.raises(ZeroDivisionError), meter.image(PLACE, WEIGHTS):
+        raise ZeroDivisionError
+    assert noted() is None
+    measure(meter, 500)
+    assert noted() == 2500
+
+
+def test_cpu_notes_nothing(sessions, noted):
+    with Meter(devices.device("cpu"), sessions).image(PLACE, WEIGHTS):
+        pass
+    assert noted() is None
+
+
+def test_a_database_that_is_away_costs_a_measurement_and_no_image(monkeypatch):
+    monkeypatch.setattr("worker.meter.MemoryPeak", Peak)
+    engine = connect("postgresql+psycopg://nobody@/nothing?host=/nowhere")
+    measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions_of(engine)), 500)
+    engine.dispose()
+
+
+def test_worker_offers_its_memory_and_claims_only_what_it_holds(settings, sessions, job_factory):
+    with made(settings, sessions) as worker:
+        worker.card.memory_bytes = 4000
+        Beat(worker, on_buried=lambda: pytest.fail("was buried")).turn()
+        with sessions() as session:
+            assert session.get_one(Worker, worker.id).memory_bytes == 4000
+        job_factory()
+        transact(sessions, lambda session: memory.note(session, ("c" * 64, 6), 4001))
+        assert Claims(worker).next() is None
+        worker.card.memory_bytes = 4001
+        assert Claims(worker).next() is not None
