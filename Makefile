@@ -6,13 +6,13 @@ INSTALLED := $(VENV)/.installed
 
 # What a person types reaches `farm` as it was typed: $(value) keeps make from expanding it, the environment keeps the
 # shell from reading it, and a recipe names it only inside double quotes.
-TYPED := PROMPT NEGATIVE CHECKPOINT SIZE STEPS CFG SAMPLER SCHEDULE SEED COUNT OUT
+TYPED := PROMPT NEGATIVE CHECKPOINT SIZE STEPS CFG SAMPLER SCHEDULE SEED COUNT OUT PLANS
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
 
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help render up doctor venv test lint judge lessons format clean
+.PHONY: help render up doctor venv test chaos lint judge lessons format clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ venv: $(INSTALLED) ## Make .venv with everything that constraints.txt pins
 
 test: $(INSTALLED) ## Run every test
 	$(VENV)/bin/python -m pytest
+
+chaos: $(INSTALLED) ## Kill, stop and cut off farms by PLANS=500 plans, the first of SEED=n; a fresh seed by default
+	@$(VENV)/bin/python -m tests.chaos $${PLANS:+--plans="$$PLANS"} $${SEED:+--seed="$$SEED"}
 
 lint: $(INSTALLED) ## Check style, types and import contracts
 	$(VENV)/bin/ruff check .

@@ -102,7 +102,20 @@ def test_status_of_farm_is_status_of_make(installed: Path):
 
 def test_help_lists_every_target(clone: Path):
     answer = make(clone).stdout
-    for target in ("help", "render", "up", "doctor", "venv", "test", "lint", "judge", "lessons", "format", "clean"):
+    for target in (
+        "help",
+        "render",
+        "up",
+        "doctor",
+        "venv",
+        "test",
+        "chaos",
+        "lint",
+        "judge",
+        "lessons",
+        "format",
+        "clean",
+    ):
         assert f"make {target} " in answer
 
 

@@ -1,0 +1,267 @@
+"""One farm in trouble: its workers as processes, and one method for each kind of trouble and for its end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import redis
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from shared import addresses, database
+from shared.errors import Unavailable
+from shared.tables import ModelFile, Worker
+from tests.chaos import plans, points, worker
+from tests.chaos.ground import DATABASE, Ground, Kept, send
+from tests.chaos.people import People
+from tests.chaos.plans import API, EVERYBODY, SUPERVISOR, Action, Kind, Plan
+
+CHECKPOINTS = ("sea", "sky", "sun")
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A worker that was killed by us, when, and whether a supervisor saw it."""
+
+    name: str
+    at: datetime
+    is_supervised: bool
+
+
+class Farm:
+    """The processes of one plan, what was done to them and what they were asked for."""
+
+    def __init__(self, plan: Plan, ground: Ground, folder: Path) -> None:
+        self.plan, self.ground, self.folder = plan, ground, folder
+        self.points = points.Folder(folder / "points")
+        self.points.make()
+        self.people = People(ground.url)
+        self.killed: list[Killed] = []
+        self.engine = database.connect(ground.database_url)
+        self.sessions = database.sessions(self.engine)
+        self._log_start = ground.postgres_log.stat().st_size
+        self._away: set[str] = set()  # servers that are not to be started yet
+        self._stopped: set[int] = set()
+        cards = plans.alone(plan.alone)
+        gpus = ["--gpus", f"cpu:{plan.supervised}", "--slots", "3"]
+        self.processes = [self._kept(SUPERVISOR, gpus), *(self._kept(card, ["--card", card]) for card in cards)]
+        self.processes.append(ground.api)
+
+    def _kept(self, name: str, arguments: list[str]) -> Kept:
+        environ = self.ground.environ(name) | {worker.FOLDER: str(self.folder / "points")}
+        log = self.folder / f"{name.replace(':', '-')}.log"
+        return Kept(name, [sys.executable, "-m", worker.MODULE, *arguments], environ, log)
+
+    def tend(self) -> None:
+        """Start what has ended, as whoever runs a farm would."""
+        for process in self.processes:
+            process.tend()
+        if not self._away:
+            self.ground.servers.tend()
+
+    def live_pids(self) -> set[int]:
+        return {pid for process in self.processes for pid in process.family()}
+
+    def ready(self) -> bool:
+        """True when all workers are ready."""
+        self.tend()
+        with self.sessions() as session:
+            ready = session.scalars(select(Worker.pid).where(Worker.state == "ready")).all()
+        return len(set(ready) & self.live_pids()) == self.plan.supervised + self.plan.alone
+
+    def do(self, action: Action) -> Callable[[], object] | None:
+        """Do `action`; return what ends it after its seconds."""
+        match action.kind:
+            case Kind.SUBMIT:
+                self._submit(action)
+            case Kind.CANCEL | Kind.RETRY:
+                self.people.move(action.kind, action.number)
+            case Kind.KILL:
+                self._kill(action.target)
+            case Kind.STOP:
+                return self._stop(action.target)
+            case Kind.CRASH:
+                self.points.arm(action.target)
+            case Kind.CUT | Kind.HUSH:
+                return self._disturb(action)
+            case Kind.FILL:
+                self.points.arm(points.FULL)
+                return lambda: self.points.disarm(points.FULL)
+            case _:
+                return self._trouble_servers(action.kind)
+        return None
+
+    def mend(self) -> None:
+        """End all trouble; points that still have to be hit stay armed."""
+        for name in (*points.POINTS, points.FULL):
+            if name != self.plan.point:
+                self.points.disarm(name)
+        for way in self.ground.ways.values():
+            way.mend()
+        self.ground.stop(signal.SIGCONT)
+        for pid in self._stopped:
+            send(pid, signal.SIGCONT)
+        self._away.clear()
+        self.tend()
+
+    def end(self) -> None:
+        """Kill what is left of the farm; the ground stays."""
+        for process in self.processes:
+            if process is not self.ground.api:
+                process.end()
+        for pid in self._orphans():
+            send(pid, signal.SIGKILL)
+        self.people.close()
+        self.engine.dispose()
+
+    def postgres_log(self) -> str:
+        """Return what PostgreSQL logged since the farm was made."""
+        with self.ground.postgres_log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
+
+    def catalogue(self) -> None:
+        """Make some checkpoints known; the stub card needs no file."""
+        known = {"kind": "checkpoint", "architecture": "sd1", "native_size": 64, "size": 1, "mtime_ns": 1}
+        with self.sessions.begin() as session:
+            for name in CHECKPOINTS:
+                sha256 = name.encode().hex().zfill(64)
+                session.add(ModelFile(path=f"{name}.safetensors", name=name, sha256=sha256, usable=True, **known))
+
+    def _submit(self, action: Action) -> None:
+        """Submit a job whose picture depends on the plan alone: some of them fail, some are films."""
+        number = len(self.people.jobs)
+        prompt = f"fail: as job {number} was told to" if number % 5 == 4 else f"picture {number}"
+        body = {
+            "prompt": prompt,
+            "checkpoint": CHECKPOINTS[number % len(CHECKPOINTS)],
+            "width": 64,
+            "height": 64,
+            "steps": 20 + 13 * (number % 9),
+            "count": action.number,
+            "seed": number,
+            "film": number % 4 == 3,
+        }
+        self.people.submit(action.target, body)
+
+    def _pids(self, target: str) -> list[int]:
+        """Return the processes that `target` names: a card's worker, the supervisor or the API with its server."""
+        for process in self.processes:
+            if process.name == target:
+                return list(process.family()) if target == API else [pid for pid in [process.pid] if pid]
+            for pid, arguments in process.family().items():
+                if "--card" in arguments and arguments[arguments.index("--card") + 1] == target:
+                    return [pid]
+        return []
+
+    def _kill(self, target: str) -> None:
+        pids = self._pids(target)
+        if target not in {SUPERVISOR, API} and pids:
+            is_supervised = target in plans.supervised(self.plan.supervised)
+            name = f"{socket.gethostname()}/{target}"
+            self.killed.append(Killed(name, datetime.now(UTC), is_supervised))
+        for pid in pids:
+            send(pid, signal.SIGKILL)
+
+    def _stop(self, target: str) -> Callable[[], object]:
+        pids = self._pids(target)
+        self._stopped |= set(pids)
+        for pid in pids:
+            send(pid, signal.SIGSTOP)
+        return lambda: [send(pid, signal.SIGCONT) for pid in pids]
+
+    def _disturb(self, action: Action) -> Callable[[], object]:
+        party, _, server = action.target.partition(" from ")
+        parties = [process.name for process in self.processes] if party == EVERYBODY else [party]
+        ways = [self.ground.ways[name, server] for name in parties]
+        for way in ways:
+            way.cut() if action.kind == Kind.CUT else way.hush()
+        return lambda: [way.mend() for way in ways]
+
+    def _trouble_servers(self, kind: Kind) -> Callable[[], object] | None:
+        match kind:
+            case Kind.FREEZE_REDIS:
+                self.ground.stop(signal.SIGSTOP)
+                return lambda: self.ground.stop(signal.SIGCONT)
+            case Kind.KILL_POSTGRES:
+                return self._take_away("postgres")
+            case Kind.KILL_BACKEND:
+                self._kill_backend()
+                return None
+            case Kind.EMPTY_REDIS:
+                self.ground.redis_dump.unlink(missing_ok=True)
+            case Kind.KEEP_REDIS:
+                with suppress(redis.RedisError), self.ground.redis() as client:
+                    client.save()
+        return self._take_away("redis")
+
+    def _take_away(self, server: str) -> Callable[[], object]:
+        self._away.add(server)
+        self.ground.kill_server(server)
+        return lambda: self._bring_back(server)
+
+    def _bring_back(self, server: str) -> None:
+        self._away.discard(server)
+        self.ground.servers.tend()
+
+    def _kill_backend(self) -> None:
+        """Kill -9 whichever process of PostgreSQL serves this farm and was busy last."""
+        folder = str(addresses.socket_folder(self.ground.home))
+        query = """
+            SELECT pid FROM pg_stat_activity
+            WHERE datname = %s AND pid != pg_backend_pid()
+            ORDER BY state_change DESC LIMIT 1
+        """
+        with (
+            suppress(psycopg.OperationalError),
+            psycopg.connect(
+                host=folder, port=addresses.PORT, user=addresses.DATABASE, dbname="postgres", connect_timeout=2
+            ) as connection,
+        ):
+            for (pid,) in connection.execute(query, [DATABASE]):
+                send(pid, signal.SIGKILL)
+
+    def _orphans(self) -> list[int]:
+        """Return workers of this farm whose supervisor was killed."""
+        ours = f"{worker.FOLDER}={self.folder / 'points'}".encode()
+        found = []
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if ours in environ.read_bytes():
+                    found.append(int(environ.parent.name))
+        return found
+
+
+@contextmanager
+def farm(plan: Plan, ground: Ground, folder: Path) -> Iterator[Farm]:
+    """Yield a farm whose workers are ready, and whose processes are gone at the end of the block."""
+    ground.renew()
+    made = Farm(plan, ground, folder)
+    try:
+        made.catalogue()
+        made.tend()
+        assert wait(made.ready, 120), f"the workers of seed {plan.seed} were not ready in 120 s"
+        yield made
+    finally:
+        made.mend()
+        made.end()
+
+
+def wait(condition: Callable[[], object], seconds: float, every: float = 0.1) -> bool:
+    """Wait for `condition`; False if it does not come true in time, whatever the servers do meanwhile."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(Unavailable, OperationalError):
+            if condition():
+                return True
+        time.sleep(every)
+    return False

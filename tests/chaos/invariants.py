@@ -1,0 +1,147 @@
+"""What has to be true of a farm after any trouble: read from SQL, from the storage and from logs."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shared.queue.history import Event
+from shared.queue.reap import POISON_STRIKES
+from shared.states import FINAL, ImageState, JobState
+from shared.storage import Storage, key
+from shared.sweep import sweep, sweep_attempts
+from shared.tables import History, Image, Job, Worker
+from tests.chaos.farm import Farm
+from tests.chaos.people import Asked
+
+STORAGE_REASON = "the disk is full"
+
+
+def unsettled(farm: Farm) -> list[str]:
+    """Return what has not ended yet: images, jobs, rows of workers that are dead."""
+    with farm.sessions() as session:
+        images = session.scalars(select(Image).where(Image.state.not_in(FINAL)).order_by(Image.id)).all()
+        jobs = session.scalars(select(Job.id).where(Job.state == JobState.OPEN)).all()
+        workers = session.scalars(select(Worker)).all()
+    live = farm.live_pids()
+    told = [f"image {image.id} of job {image.job_id} is {image.state}, attempt {image.attempt}" for image in images]
+    told += [f"job {job} is open" for job in jobs]
+    told += [f"worker {row.id} ({row.name}) is dead, its row is there" for row in workers if row.pid not in live]
+    pending = sum(asked.id is None for asked in farm.people.jobs)
+    return told + ([f"{pending} submissions have no answer"] if pending else [])
+
+
+def problems(farm: Farm) -> list[str]:
+    """Return everything that is wrong with a farm that has settled."""
+    storage = Storage(str(farm.ground.storage))
+    sweep(farm.sessions, storage)
+    sweep_attempts(farm.sessions, storage)
+    with farm.sessions() as session:
+        found = [
+            *_of_jobs(session, farm.people.jobs),
+            *_of_images(session, farm.people.jobs),
+            *_of_history(session),
+            *_of_files(session, farm, storage),
+        ]
+    return found + list(_of_logs(farm))
+
+
+def _of_jobs(session: Session, asked: Sequence[Asked]) -> Iterator[str]:
+    jobs = {job.id: job for job in session.scalars(select(Job))}
+    known = Counter(one.id for one in asked)
+    yield from (f"job {job} was recorded, but nobody asked for it" for job in jobs.keys() - known.keys())
+    yield from (f"job {job} is there for {times} submissions" for job, times in known.items() if times > 1)
+    for job_id in known.keys() & jobs.keys():
+        states = session.scalars(select(Image.state).where(Image.job_id == job_id)).all()
+        yield from _of_job(jobs[job_id], states)
+    yield from (f"job {job} was accepted, and is lost" for job in known.keys() - jobs.keys())
+
+
+def _of_job(job: Job, states: Sequence[str]) -> Iterator[str]:
+    open_images = sum(state not in FINAL for state in states)
+    if len(states) != job.count:
+        yield f"job {job.id} has {len(states)} images of {job.count}"
+    if job.unfinished != open_images:
+        yield f"job {job.id} counts {job.unfinished} unfinished images, it has {open_images}"
+    if job.state != _state(states):
+        yield f"job {job.id} is {job.state}, its images are {dict(Counter(states))}"
+    if (job.ended_at is None) != (job.state == JobState.OPEN):
+        yield f"job {job.id} is {job.state} and ended at {job.ended_at}"
+
+
+def _state(states: Sequence[str]) -> JobState:
+    if not FINAL.issuperset(states):
+        return JobState.OPEN
+    if ImageState.FAILED in states:
+        return JobState.FAILED
+    return JobState.CANCELLED if ImageState.CANCELLED in states else JobState.SUCCEEDED
+
+
+def _of_images(session: Session, asked: Sequence[Asked]) -> Iterator[str]:
+    by_id = {one.id: one for one in asked}
+    for image in session.scalars(select(Image).order_by(Image.id)):
+        one = by_id.get(image.job_id)
+        told = f"image {image.id} of job {image.job_id} {image.state}"
+        if image.state == ImageState.CANCELLED and not (one and one.cancels):
+            yield f"{told}, but nobody asked for that"
+        if image.state == ImageState.FAILED and not _is_real(image, one):
+            yield f"{told} without a real reason: {image.reason}"
+        if image.state == ImageState.SUCCEEDED and one and str(one.body["prompt"]).startswith("fail:"):
+            yield f"{told}, but it was to fail"
+        if image.worker_id is not None or (image.state in FINAL and image.ended_at is None):
+            yield f"{told}, worker {image.worker_id}, ended at {image.ended_at}"
+
+
+def _is_real(image: Image, asked: Asked | None) -> bool:
+    """True where somebody ordered the failure, the storage was full, or three workers died of the image."""
+    reason = image.reason or ""
+    is_ordered = asked is not None and str(asked.body["prompt"]) == f"fail: {reason}"
+    return is_ordered or STORAGE_REASON in reason or image.strikes >= POISON_STRIKES
+
+
+def _of_history(session: Session) -> Iterator[str]:
+    """Yield what history tells of doubled work: one committed result for each image that succeeded, else none."""
+    finished: dict[int, list[int]] = defaultdict(list)
+    claimed: dict[int, list[int]] = defaultdict(list)
+    lines = {Event.FINISHED: finished, Event.CLAIMED: claimed}
+    for line in session.scalars(select(History).where(History.event.in_(lines)).order_by(History.id)):
+        lines[Event(line.event)][line.image_id or 0].append(line.attempt or 0)
+    for image in session.scalars(select(Image)):
+        committed = finished.pop(image.id, [])
+        if committed != ([image.attempt] if image.state == ImageState.SUCCEEDED else []):
+            yield f"image {image.id} {image.state} in attempt {image.attempt}; committed were attempts {committed}"
+        attempts = claimed.pop(image.id, [])
+        if attempts != list(range(1, image.attempt + 1)):
+            yield f"image {image.id} is in attempt {image.attempt}; claimed were {attempts}"
+    yield from (f"image {image} is not there, and was claimed or committed" for image in finished | claimed)
+
+
+def _of_files(session: Session, farm: Farm, storage: Storage) -> Iterator[str]:
+    """Yield what is missing in the storage, and what lies there though no image's committed attempt has it."""
+    expected = set()
+    films = {one.id for one in farm.people.jobs if one.body["film"]}
+    for image in session.scalars(select(Image).where(Image.state == ImageState.SUCCEEDED)):
+        kinds = ["picture", "thumbnail", *(["film", "strip"] if image.job_id in films else [])]
+        keys = {kind: key(image.job_id, image.index, image.attempt, kind) for kind in kinds}
+        expected |= set(keys.values())
+        # A film is stored as well as can be: a full storage may have it missing.
+        missing = [kind for kind, name in keys.items() if kind not in {"film", "strip"} and not storage.exists(name)]
+        yield from (f"the {kind} of image {image.id} is missing" for kind in missing)
+        if not missing and len(storage.get(keys["picture"])) != image.bytes:
+            yield f"the picture of image {image.id} has not the {image.bytes} bytes that were committed"
+    root = farm.ground.storage
+    stored = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    yield from (f"{name} lies in the storage, of no committed image" for name in sorted(stored - expected))
+
+
+def _of_logs(farm: Farm) -> Iterator[str]:
+    for line in farm.postgres_log().splitlines():
+        if any(word in line for word in ("deadlock", "violates", "PANIC")):
+            yield f"PostgreSQL logged: {line}"
+    for log in farm.folder.glob("*.log"):
+        for line in log.read_text(errors="replace").splitlines():
+            if "Traceback" in line or ('"level": "error"' in line and "buried by others" not in line):
+                yield f"{log.name}: {line[:2000]}"

@@ -1,0 +1,106 @@
+"""The people of a farm in trouble: they submit, cancel and retry over HTTP, and ask again until they are answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import httpx
+
+from tests.chaos.ground import key_of
+
+PATIENCE_SECONDS = 240  # on a machine that does much else
+_AGAIN_SECONDS = 0.1
+_AGAIN = {500, 502, 503, 504}
+
+
+@dataclass
+class Asked:
+    """A job as it was asked for, and what its owner did with it later."""
+
+    key: str
+    owner: str
+    body: dict[str, object]
+    id: int | None = None
+    cancels: int = 0
+    answers: list[str] = field(default_factory=list)
+
+
+class People:
+    """Everybody who uses the farm; each does one thing at a time, all of them at once."""
+
+    def __init__(self, url: str) -> None:
+        self.jobs: list[Asked] = []
+        self.troubles: list[str] = []
+        self._url = url
+        self._pool = ThreadPoolExecutor(12, "people")
+        self._doing: list[Future[None]] = []
+        self._lock = threading.Lock()
+
+    def submit(self, owner: str, body: dict[str, object]) -> None:
+        with self._lock:
+            asked = Asked(f"key-{len(self.jobs)}", owner, body)
+            self.jobs.append(asked)
+        self._do(self._submit, asked)
+
+    def move(self, verb: str, number: int) -> None:
+        """Cancel or retry the job that came as `number`, or one image of it, once it is known."""
+        if not self.jobs:
+            return
+        asked = self.jobs[number % len(self.jobs)]
+        index = number % 3 if number % 2 else None
+        if verb == "cancel":
+            asked.cancels += 1
+        self._do(self._move, asked, verb, index)
+
+    def wait(self) -> None:
+        """Wait until everybody was answered; what anybody was told that nobody expects is a trouble."""
+        for doing in self._doing:
+            doing.result(2 * PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _do(self, what, *arguments) -> None:
+        self._doing.append(self._pool.submit(what, *arguments))
+
+    def _submit(self, asked: Asked) -> None:
+        answer = self._ask(asked, "/api/v1/jobs", asked.body, {"Idempotency-Key": asked.key})
+        if answer is None:
+            return
+        if answer.status_code in {200, 202}:
+            asked.id = answer.json()["id"]
+        else:
+            self.troubles.append(f"submission {asked.key}: {answer.status_code} {answer.text}")
+
+    def _move(self, asked: Asked, verb: str, index: int | None) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while asked.id is None and time.monotonic() < end:
+            time.sleep(_AGAIN_SECONDS)
+        path = f"/api/v1/jobs/{asked.id}" + ("" if index is None else f"/images/{index}")
+        answer = self._ask(asked, f"{path}/{verb}")
+        if answer is not None and answer.status_code not in {200, 404, 409}:
+            self.troubles.append(f"{verb} of {path}: {answer.status_code} {answer.text}")
+
+    def _ask(self, asked: Asked, path: str, body: object = None, headers: dict[str, str] | None = None):
+        """Return the farm's answer, asked for again while it is away."""
+        headers = {"Authorization": f"Bearer {key_of(asked.owner)}", **(headers or {})}
+        end = time.monotonic() + PATIENCE_SECONDS
+        told = "nothing"
+        while time.monotonic() < end:
+            try:
+                answer = httpx.post(f"{self._url}{path}", json=body, headers=headers, timeout=60, trust_env=False)
+            except httpx.TransportError as error:
+                told = repr(error)
+            else:
+                told = f"{answer.status_code} {answer.text}"
+                if answer.status_code == 500:
+                    self.troubles.append(f"POST {path}: {told}")
+                if answer.status_code not in _AGAIN:
+                    asked.answers.append(told[:200])
+                    return answer
+            time.sleep(_AGAIN_SECONDS)
+        self.troubles.append(f"POST {path}: no answer in {PATIENCE_SECONDS} s; the last: {told}")
+        return None

@@ -1,0 +1,150 @@
+"""Crash points: named places between two effects, where a process of the harness can be killed as by kill -9.
+
+The product knows nothing of them: in the harness's own processes functions of the product are wrapped. A point is armed
+by a file of its name; whoever passes it first takes the file away and dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+POINTS = (
+    "claim.inside",  # claimed, not committed
+    "claim.committed",  # committed, the slot does not know yet
+    "run.begun",
+    "run.step",  # between two steps
+    "run.ended",  # rendered, nothing stored
+    "put.half",  # a file is written, but not yet under its name
+    "put.stored",  # one of the image's files is stored
+    "finish.inside",
+    "finish.committed",  # committed, nobody was told
+    "beat.inside",
+    "beat.committed",
+    "bury.inside",  # the supervisor, which gives a dead child's images back
+    "bury.committed",
+    "reap.inside",  # a worker, which gives a silent one's images back
+    "reap.committed",
+)
+
+FULL = "the storage is full"
+"""The file that fills the storage for as long as it is there."""
+
+
+class Folder:
+    """What the harness and its processes tell each other: what is armed, and what was hit."""
+
+    def __init__(self, folder: Path) -> None:
+        self._armed, self._hit = folder / "armed", folder / "hit"
+
+    def make(self) -> None:
+        self._armed.mkdir(parents=True)
+        self._hit.mkdir()
+
+    def arm(self, name: str) -> None:
+        (self._armed / name).touch()
+
+    def disarm(self, name: str) -> None:
+        (self._armed / name).unlink(missing_ok=True)
+
+    def is_armed(self, name: str) -> bool:
+        return (self._armed / name).exists()
+
+    def hits(self) -> dict[str, int]:
+        """Return the points where a process died, each with the process."""
+        found = [path.name.rpartition("@") for path in self._hit.iterdir()]
+        return {point: int(pid) for point, _, pid in found}
+
+    def passed(self, point: str) -> None:
+        """Die if `point` is armed and nobody else has died of it."""
+        try:
+            (self._armed / point).rename(self._hit / f"{point}@{os.getpid()}")
+        except FileNotFoundError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+
+
+class _Move(threading.local):
+    """The move that this thread's transaction has made, to be committed."""
+
+    name = ""
+
+
+def install(folder: Folder) -> None:
+    """Wrap what this process has imported of the product."""
+    from shared import database  # noqa: PLC0415 - where a wrapped function was imported from matters here
+    from shared.queue import claim, moves, reap, workers  # noqa: PLC0415
+
+    move = _Move()
+    _replace(database.transact, partial(_transact, folder, move))
+    for original, name in (
+        (claim.claim, "claim"),
+        (moves.finish, "finish"),
+        (workers.beat, "beat"),
+        (reap.bury, "bury"),
+        (reap.reap, "reap"),
+    ):
+        _replace(original, partial(_move, folder, move, name))
+    if "worker.process" in sys.modules:
+        _install_in_worker(folder)
+
+
+def _install_in_worker(folder: Folder) -> None:
+    from shared.storage import Storage  # noqa: PLC0415
+    from worker.progress import Watch  # noqa: PLC0415
+
+    put, step, fsync = Storage.put, Watch.step, os.fsync
+
+    def put_and_pass(storage: Storage, key: str, data: bytes) -> None:
+        put(storage, key, data)
+        folder.passed("put.stored")
+
+    def step_and_pass(watch: Watch, *arguments: Any) -> None:
+        step(watch, *arguments)
+        folder.passed("run.step")
+
+    def pass_and_sync(descriptor: int) -> None:
+        folder.passed("put.half")
+        if folder.is_armed(FULL):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    Storage.put, Watch.step, os.fsync = put_and_pass, step_and_pass, pass_and_sync
+
+
+def _transact(folder: Folder, move: _Move, original: Callable[..., Any], *arguments: Any) -> Any:
+    move.name = ""
+    answer = original(*arguments)
+    if move.name:
+        folder.passed(f"{move.name}.committed")
+    return answer
+
+
+def _move(folder: Folder, move: _Move, name: str, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    answer = original(*arguments, **named)
+    if answer:  # something was claimed, ended, buried
+        folder.passed(f"{name}.inside")
+        move.name = name
+    return answer
+
+
+def _replace(original: Callable[..., Any], wrapper: Callable[..., Any]) -> None:
+    """Put `wrapper` in the place of `original` in every module of ours that has it by any name."""
+    wrapped = wraps(original)(partial(wrapper, original))
+    for module in [module for name, module in sys.modules.items() if name.startswith(("shared.", "worker."))]:
+        _replace_in(module, original, wrapped)
+
+
+def _replace_in(module: ModuleType, original: object, wrapped: object) -> None:
+    for name in [name for name, value in vars(module).items() if value is original]:
+        setattr(module, name, wrapped)

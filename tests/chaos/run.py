@@ -1,0 +1,123 @@
+"""Running one plan: the farm starts, trouble comes as planned, all is mended, the farm settles, and is looked at."""
+
+from __future__ import annotations
+
+import heapq
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from shared.queue.history import Event
+from shared.states import ImageState
+from shared.tables import History, Image
+from tests.chaos import invariants
+from tests.chaos.farm import Farm, farm, wait
+from tests.chaos.ground import Ground
+from tests.chaos.plans import OWNERS, Action, Plan
+
+SETTLE_SECONDS = 240  # on a machine that does much else
+_TURN_SECONDS = 0.05
+
+
+@dataclass
+class Report:
+    """What a plan did to a farm, and what was wrong afterwards."""
+
+    plan: Plan
+    problems: list[str] = field(default_factory=list)
+    hits: dict[str, int] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)  # of images
+    restarts: dict[bool, list[float]] = field(default_factory=dict)  # supervised -> seconds without a worker
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.plan), *(f"  PROBLEM: {problem}" for problem in self.problems)])
+
+
+def run(plan: Plan, ground: Ground) -> Report:
+    """Run `plan` and return what came of it."""
+    started = time.monotonic()
+    report = Report(plan)
+    folder = Path(tempfile.mkdtemp(prefix=f"plan-{plan.seed}-", dir=ground.folder))
+    with farm(plan, ground, folder) as troubled:
+        _act(troubled, plan.actions)
+        troubled.mend()
+        troubled.people.submit(OWNERS[0], _last())
+        settled = wait(lambda: _settled(troubled), SETTLE_SECONDS, every=0.2)
+        if not settled:
+            report.problems += [f"not settled in {SETTLE_SECONDS} s: {what}" for what in invariants.unsettled(troubled)]
+        troubled.people.wait()
+        report.problems += troubled.people.troubles + (invariants.problems(troubled) if settled else [])
+        report.hits = troubled.points.hits()
+        report.restarts, report.states = _restarts(troubled), _states(troubled)
+    if plan.point not in report.hits:
+        report.problems.append(f"nobody passed the crash point {plan.point}")
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _last() -> dict[str, object]:
+    """Return a job for a farm in which all is well again."""
+    size = {"width": 64, "height": 64, "steps": 20}
+    return {"prompt": "all is well", "checkpoint": "sea", "seed": 1, "count": 6, "film": False, **size}
+
+
+def _act(troubled: Farm, actions: Sequence[Action]) -> None:
+    """Do all actions at their times, and end each after its own."""
+    start, order = time.monotonic(), count()
+    due: list[tuple[float, int, Callable[[], object]]] = []
+
+    def begin(action: Action) -> None:
+        end = troubled.do(action)
+        if end is not None:
+            heapq.heappush(due, (time.monotonic() - start + action.seconds, next(order), end))
+
+    for action in actions:
+        heapq.heappush(due, (action.at, next(order), lambda action=action: begin(action)))
+    while due:
+        while due and due[0][0] <= time.monotonic() - start:
+            heapq.heappop(due)[2]()
+        troubled.tend()
+        time.sleep(_TURN_SECONDS)
+
+
+def _settled(troubled: Farm) -> bool:
+    troubled.tend()
+    return not invariants.unsettled(troubled)
+
+
+def _restarts(troubled: Farm) -> dict[bool, list[float]]:
+    """Return for each image of a worker that we killed how long it was until another claim had it."""
+    found: dict[bool, list[float]] = {True: [], False: []}
+    with troubled.sessions() as session:
+        lines = list(session.scalars(select(History).where(History.image_id.is_not(None)).order_by(History.id)))
+    for killed in troubled.killed:
+        given = [line for line in lines if line.event == Event.GIVEN_BACK and line.worker == killed.name]
+        for line in given:
+            claims = [other for other in lines if other.image_id == line.image_id and other.event == Event.CLAIMED]
+            held = [claim for claim in claims if claim.attempt == line.attempt]
+            again = [claim for claim in claims if claim.attempt == (line.attempt or 0) + 1]
+            if again and held and held[0].at < killed.at <= line.at and not _killed_between(troubled, killed, line.at):
+                found[killed.is_supervised].append((again[0].at - killed.at).total_seconds())
+    return found
+
+
+def _killed_between(troubled: Farm, killed: object, until: datetime) -> bool:
+    """True if the same worker was killed once more before `until`: that kill is the one to count."""
+    return any(other.name == killed.name and killed.at < other.at < until for other in troubled.killed)
+
+
+def _states(troubled: Farm) -> dict[str, int]:
+    with troubled.sessions() as session, suppress(ValueError):
+        return {
+            str(ImageState(state)): number
+            for state, number in session.execute(select(Image.state, func.count()).group_by(Image.state))
+        }
+    return {}

@@ -1,0 +1,37 @@
+"""Whatever dies, and whenever: no image is lost, doubled or stuck. Twenty plans of trouble; `make chaos` runs more."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.lanes import running
+from tests.chaos.plans import Kind, make
+from tests.chaos.points import POINTS
+
+SEEDS = range(20)
+
+
+@pytest.fixture(scope="module")
+def reports(request, tmp_path_factory):
+    """The report of each plan whose test was selected, to come."""
+    seeds = [item.callspec.params["seed"] for item in request.session.items if "reports" in item.fixturenames]
+    with running(seeds, tmp_path_factory.mktemp("chaos")) as reports:
+        yield reports
+
+
+@pytest.mark.timeout(900)  # seconds, where the machine has nothing else to do
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost_doubled_or_stuck(seed, reports):
+    report = reports[seed].result()
+    assert not report.problems, f"{report}\nreplay: make chaos PLANS=1 SEED={seed}"
+
+
+def test_the_plans_have_every_trouble_and_every_crash_point():
+    plans = [make(seed) for seed in SEEDS]
+    assert {plan.point for plan in plans} == set(POINTS)  # a plan fails that does not hit its own
+    assert {action.kind for plan in plans for action in plan.actions} == set(Kind)
+
+
+def test_a_plan_is_the_same_each_time():
+    assert str(make(7)) == str(make(7))
+    assert str(make(7)) != str(make(8))
