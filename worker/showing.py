@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 Make = Callable[[], Pixels]
 
 SECONDS: Final = 0.25  # between two previews of a worker
-SHARE: Final = 1 / 20  # of a processor's time: where renders have no card of their own, they lose no more than that
+SHARE: Final = 1 / 20  # of this process's time: where renders have no card of their own, they lose no more than that
 
 
 class Showing:
@@ -65,9 +65,12 @@ class Showing:
                 if not self._waiting:
                     return
                 (job, index), make = self._waiting.popitem(last=False)
-            started, used = time.monotonic(), time.thread_time()
+            began, own, whole = time.monotonic(), time.thread_time(), time.process_time()
             self._make(job, index, make)
-            self._is_stopped.wait(pause(time.monotonic() - started, time.thread_time() - used))
+            used = time.thread_time() - own
+            while rest := pause(used, time.monotonic() - began, time.process_time() - whole):
+                if self._is_stopped.wait(rest):
+                    break
 
     def _make(self, job: int, index: int, make: Make) -> None:
         try:
@@ -76,6 +79,11 @@ class Showing:
             log.exception("preview failed", job=job, index=index)
 
 
-def pause(seconds: float, processor_seconds: float) -> float:
-    """Return how long to make no preview after one that took `seconds`, so many of them of a processor."""
-    return max(0.0, SECONDS - seconds, processor_seconds / SHARE - seconds)
+def pause(used: float, since: float, process_used: float) -> float:
+    """Return for how many seconds to make no preview, and then to ask again; 0: the next one may be made.
+
+    The last one used so many seconds of a processor. It began `since` seconds ago, in which the whole process used
+    `process_used`: far less than a processor's where others use the machine too, or more on many processors.
+    """
+    rest = max(SECONDS - since, used / SHARE - since)
+    return max(0.0, rest, SECONDS if process_used < used / SHARE else 0.0)
