@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from sqlalchemy.orm import Session
 
@@ -19,6 +20,8 @@ from shared.queue import moves
 from shared.settings import Settings
 from shared.tables import Job, ModelFile
 from tests.servers import clean_environment, fresh_database, make_template
+
+hypothesis_settings.register_profile("night", max_examples=2000, deadline=None, print_blob=True)
 
 CheckpointFactory = Callable[..., ModelFile]
 JobFactory = Callable[..., Job]
