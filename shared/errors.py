@@ -16,6 +16,8 @@
         ├── ModelFileError         a checkpoint that cannot be used; the message is the reason people read
         │   └── ModelFileAway      the farm has the checkpoint, this machine does not
         ├── Cancelled              the run was closed on request
+        ├── RenderFailed           the engine failed in a way that nobody expected
+        ├── Spoilt                 the picture came out black or without numbers: another worker may do better
         ├── OutOfMemory            the card cannot hold even one row
         └── StorageError           the result could not be written
 
@@ -124,6 +126,14 @@ class ModelFileAway(ModelFileError):
 
 class Cancelled(RenderError):
     """The run was closed because its image was cancelled or taken away."""
+
+
+class RenderFailed(RenderError):
+    """The engine failed in a way that nobody expected, so it may be the worker's fault."""
+
+
+class Spoilt(RenderError):
+    """The picture came out black or without numbers: by its checkpoint's fault, or the card's."""
 
 
 class OutOfMemory(RenderError):

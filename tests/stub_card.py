@@ -1,7 +1,8 @@
 """A card that paints plain pictures in milliseconds, for tests whose subject is not rendering.
 
 The prompt directs it:  "wait for PATH" renders until the file is there;  "fail: TEXT" raises RenderError(TEXT);
-"break: TEXT" raises an error that nobody expects;  "hang unless PATH" never ends a decode while the file is not there.
+"break: TEXT" raises an error that nobody expects;  "black" gives no picture;  "hang unless PATH" never ends a decode
+while the file is not there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from threading import Event
 import numpy as np
 
 from shared.database import Sessions
-from shared.errors import Cancelled, RenderError
+from shared.errors import Cancelled, RenderError, Spoilt
 from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.cards import Address
@@ -96,6 +97,8 @@ class StubCard:
 def _obey(order: str, detail: str) -> None:
     if order == "fail:":
         raise RenderError(detail)
+    if order == "black":
+        raise Spoilt("the picture came out black")
     if order == "break:":
         raise ZeroDivisionError(detail)
 

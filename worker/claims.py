@@ -16,6 +16,7 @@ from shared.queue import policy, snapshot
 from shared.queue.claim import Claim, claim
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
+from shared.states import WorkerState
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -66,6 +67,17 @@ class Claims:
         me, workers = self._worker, self._snapshots.current().farm.workers
         others = [other for other in workers if other.id != me.id and other.pool == me.pool and other.has_room]
         return max(others, key=lambda other: other.free_slots).id if others else None
+
+    def other_worker(self) -> int | None:
+        """Return the worker of the same pool with the most room, not this one: a drained one has tickets to pass on."""
+        me, workers = self._worker, self._snapshots.current().farm.workers
+        others = [other for other in workers if other.id != me.id and other.pool == me.pool and other.has_room]
+        return max(others, key=lambda other: other.free_slots).id if others else None
+
+    def has_company(self) -> bool:
+        """Return whether another worker of the same pool takes images. Raises Unavailable."""
+        me, workers = self._worker, self._snapshots.current().farm.workers
+        return any(it.id != me.id and it.pool == me.pool and it.state == WorkerState.READY for it in workers)
 
     def _claim(self, max_age: float) -> Claim | None:
         seen = self._snapshots.current(max_age)

@@ -128,6 +128,7 @@ class _Process:
         self._look = Periodic("look", settings.look_seconds, Look(worker, claims).turn)
         self._slots = Slots(worker, claims, self._reporter, on_free=self._look.wake, on_lost=self._end_lost)
         self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).turn)
+        self._health = Periodic("health", settings.beat_seconds, self._slots.health.turn)
         self._watch = Periodic("watch", hang.SECONDS, hang.SelfWatch(pulse, report, self._end_hung).turn)
         self._shutdown = Shutdown(settings.grace_seconds)
 
@@ -141,6 +142,7 @@ class _Process:
         self._shutdown.install(self._drain, self._hand_back)
         self._beat.start()
         self._watch.start()
+        self._health.start()
         self._pulse.busy("start", "start", _START_SECONDS)
         worker.card = make_card()
         self._pulse.idle("start")
@@ -179,6 +181,7 @@ class _Process:
         self._reporter.stop()
         self._worker.card.stop()
         self._watch.stop(wait=False)
+        self._health.stop(wait=False)
         self._beat.stop()
         self._give_up_row()
         self._worker.tickets.close()

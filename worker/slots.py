@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.database import transact
-from shared.errors import Cancelled, ModelFileAway, RenderError, Unavailable
+from shared.errors import Cancelled, ModelFileAway, RenderError, RenderFailed, Spoilt, Unavailable
 from shared.queue import moves
 from shared.queue.claim import Claim
 from shared.queue.history import stumbles
@@ -20,6 +20,7 @@ from shared.states import ImageState, JobState, WorkerState
 from shared.tables import Job
 from worker.carried import Cancellation
 from worker.claims import Claims
+from worker.health import Health
 from worker.progress import Reporter
 from worker.results import store
 from worker.worker import Worker
@@ -50,6 +51,7 @@ class Slots:
         self._worker = worker
         self._claims = claims
         self._reporter = reporter
+        self.health = Health(worker)
         self._on_free = on_free
         self._on_lost = on_lost
 
@@ -91,11 +93,16 @@ class Slots:
             picture_bytes = self._render(claim, cancel)
         except Cancelled:
             raise
+        except Spoilt as error:
+            return self._doubt(claim, cancel, error)
         except (RenderError, Unavailable) as error:
             return self._give_up(claim, cancel, error)
         except Exception as error:  # the slot's edge: one image must not take the worker along
             log.exception("image failed unexpectedly", job=claim.job_id, image=claim.image_id)
-            return self._fail(claim, cancel, f"an error of the farm itself: {type(error).__name__}: {error}")
+            reason = f"an error of the farm itself: {type(error).__name__}: {error}"
+            self.health.failed(claim, reason)
+            return self._fail(claim, cancel, reason)
+        self.health.rendered()
         return self._end(
             claim, cancel, ImageState.SUCCEEDED, lambda session: moves.finish(session, claim, picture_bytes)
         )
@@ -116,17 +123,38 @@ class Slots:
             self._on_lost()
         if isinstance(error, ModelFileAway):
             self._claims.avoid(claim.checkpoint)
+        if isinstance(error, RenderFailed):
+            self.health.failed(claim, str(error))
         reason = None if isinstance(error, (Unavailable, ModelFileAway)) else str(error)
         if not error.retryable or (reason and self._is_last_try(claim, cancel)):
             return self._fail(claim, cancel, str(error))
+        return self._hand_back(claim, cancel, reason, f"handed back: {error}")
+
+    def _doubt(self, claim: Claim, cancel: Cancellation, error: Spoilt) -> str:
+        """Let another worker, where there is one, show once whether the picture or this worker is to blame."""
+        if self._stumbles(claim, cancel) or not self._has_company():
+            return self._fail(claim, cancel, str(error))
+        self._claims.avoid(claim.checkpoint)
+        self.health.spoilt(claim)
+        return self._hand_back(claim, cancel, str(error), f"left to another worker: {error}")
+
+    def _has_company(self) -> bool:
+        try:
+            return self._claims.has_company()
+        except Unavailable:
+            return False
+
+    def _hand_back(self, claim: Claim, cancel: Cancellation, reason: str | None, outcome: str) -> str:
         mine = {claim.image_id: claim.attempt}
         self._commit(claim, cancel, lambda session: moves.hand_back(session, claim.worker_id, mine, reason=reason))
         self._reporter.image_changed(claim, ImageState.QUEUED)
-        return f"handed back: {error}"
+        return outcome
 
     def _is_last_try(self, claim: Claim, cancel: Cancellation) -> bool:
-        before = self._commit(claim, cancel, lambda session: stumbles(session, claim.job_id, claim.image_id))
-        return before + 1 >= _TRIES
+        return self._stumbles(claim, cancel) + 1 >= _TRIES
+
+    def _stumbles(self, claim: Claim, cancel: Cancellation) -> int:
+        return self._commit(claim, cancel, lambda session: stumbles(session, claim.job_id, claim.image_id))
 
     def _fail(self, claim: Claim, cancel: Cancellation, reason: str) -> str:
         self._end(claim, cancel, ImageState.FAILED, lambda session: moves.fail(session, claim, reason))

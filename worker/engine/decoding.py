@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
-from shared.errors import RenderError
+from shared.errors import Spoilt
 from worker.engine.noise import CELL
 from worker.engine.requests import Asks, ToLatent, ToPixels, Work
 from worker.engine.seamless import along, wrapped
@@ -47,14 +47,14 @@ _ENCODE: Final = _Way(ToLatent, CELL, 1)
 def decoded(weights: Weights, latent: Tensor) -> Asks[Tensor]:
     """Return the pixels [3, h, w] of a latent [4, h/8, w/8], finite, about -1..1.
 
-    Raises RenderError that says which network failed, and where the picture is black to the last value: a dark one
+    Raises Spoilt that says which network failed, and where the picture is black to the last value: a dark one
     never is.
     """
     return (yield from _sound(_DECODE, weights, latent, _flaw_of_pixels))
 
 
 def encoded(weights: Weights, pixels: Tensor) -> Asks[Tensor]:
-    """Return the latent [4, h/8, w/8] of pixels [3, h, w] in -1..1, finite. Raises RenderError."""
+    """Return the latent [4, h/8, w/8] of pixels [3, h, w] in -1..1, finite. Raises Spoilt."""
     return (yield from _sound(_ENCODE, weights, pixels, _flaw_of_latent))
 
 
@@ -66,7 +66,7 @@ def _sound(way: _Way, weights: Weights, given: Tensor, flaw: Callable[[Tensor, T
         made = yield from _through(way, weights, given, is_precise=True)
         found = yield Work(partial(flaw, given, made))
     if found:
-        raise RenderError(found)
+        raise Spoilt(found)
     return made
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from shared.errors import OutOfMemory, RenderError
+from shared.errors import OutOfMemory, RenderError, RenderFailed
 from worker.engine.devices import is_out_of_memory
 from worker.engine.requests import Asks, Request
 
@@ -119,6 +119,6 @@ def _for_people(error: BaseException) -> RenderError:
         return error
     if is_out_of_memory(error):
         return OutOfMemory("there was not enough memory for this picture")
-    failure = RenderError(f"the render failed: {type(error).__name__}: {error}")
+    failure = RenderFailed(f"the render failed: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from shared.queue import moves
+from shared.tables import Drain, History
+from tests.integration.queueing import Farmhand
+from tests.workers import images, made, states
+from worker.claims import Claims
+from worker.progress import Reporter
+from worker.slots import Slots
+
+
+@pytest.fixture
+def worker(settings, sessions):
+    with made(settings, sessions) as worker:
+        yield worker
+
+
+@pytest.fixture
+def slots(worker):
+    return Slots(
+        worker, Claims(worker), Reporter(worker.events), on_free=lambda: None, on_lost=lambda: pytest.fail("lost")
+    )
+
+
+@pytest.fixture
+def company(sessions):
+    """Another worker that takes images."""
+    other = Farmhand(sessions).worker()
+    other.beat()
+    return other
+
+
+@pytest.fixture
+def spoil(slots, checkpoint_factory, job_factory):
+    """Spoil a picture of the checkpoint of this name, and ask what became of those before."""
+
+    def spoil(name):
+        job_factory(prompt="black", checkpoint=checkpoint_factory(name).sha256)
+        slots.spend(was_passed=False)
+        slots.health.turn()
+
+    return spoil
+
+
+def spend(slots, times=1):
+    for _ in range(times):
+        slots.spend(was_passed=False)
+
+
+def reason(sessions, worker):
+    with sessions() as session:
+        return session.scalar(select(Drain.reason).filter_by(worker=worker.name))
+
+
+def test_failures_of_several_owners_in_a_row_drain_the_worker(worker, slots, sessions, job_factory):
+    for owner in ("ann", "bob", "ann"):
+        assert worker.drained is None
+        job_factory(owner=owner, prompt="break: cuBLAS")
+        spend(slots)
+    assert "failed here in a row, the last because an error of the farm itself" in worker.drained
+    assert f"`farm resume {worker.name}`" in worker.drained
+    assert reason(sessions, worker) == worker.drained
+    job_factory()
+    spend(slots)
+    assert states(sessions) == ["failed"] * 3 + ["queued"]
+
+
+def test_failures_of_one_owner_or_with_a_picture_between_them_do_not(worker, slots, job_factory):
+    for owner, prompt in (("ann", "break: x"), ("ann", "break: x"), ("ann", "break: x"), ("ann", "sea")):
+        job_factory(owner=owner, prompt=prompt)
+        spend(slots)
+    for owner, prompt in (("bob", "break: x"), ("ann", "break: x"), ("bob", "sea"), ("ann", "break: x")):
+        job_factory(owner=owner, prompt=prompt)
+        spend(slots)
+    assert worker.drained is None
+
+
+def test_what_images_are_to_blame_for_says_nothing_of_the_worker(worker, slots, job_factory):
+    for owner in ("ann", "bob", "cid", "dan"):
+        job_factory(owner=owner, prompt="fail: clip skip 12 is too deep")
+        spend(slots)
+    assert worker.drained is None
+
+
+def test_a_black_picture_is_left_to_another_worker_once(worker, slots, sessions, company, job_factory):
+    job = job_factory(prompt="black")
+    spend(slots, 2)  # the second ticket leaves it alone
+    [image] = images(sessions)
+    assert (image.state, image.attempt, image.strikes) == ("queued", 1, 0)
+    with sessions() as session:
+        told = session.scalars(select(History.detail).filter_by(job_id=job.id, event="handed back")).all()
+    assert told == ["the picture came out black"]
+
+
+def test_a_black_picture_fails_where_there_is_no_other_worker(worker, slots, sessions, job_factory):
+    job_factory(prompt="black")
+    spend(slots)
+    [image] = images(sessions)
+    assert (image.state, image.reason) == ("failed", "the picture came out black")
+
+
+def test_a_black_picture_fails_where_another_worker_gave_one_too(worker, slots, sessions, company, job_factory):
+    job_factory(prompt="black")
+    first = company.claim()
+    Farmhand(sessions).run(_hand_back, first)
+    spend(slots)
+    assert [image.reason for image in images(sessions)] == ["the picture came out black"]
+
+
+def test_black_pictures_that_come_out_right_elsewhere_drain_the_worker(worker, slots, sessions, company, spoil):
+    hand = Farmhand(sessions)
+    for name in ("first", "second"):
+        spoil(name)
+        assert worker.drained is None  # it is not known yet
+        hand.finish(company.claim())
+    slots.health.turn()
+    assert "came out black or without numbers here and right on other workers" in worker.drained
+    assert reason(sessions, worker) == worker.drained
+
+
+def test_black_pictures_that_are_black_everywhere_do_not(worker, slots, sessions, company, spoil):
+    hand = Farmhand(sessions)
+    for name in ("first", "second", "third"):
+        spoil(name)
+        hand.run(_fail, company.claim())
+    slots.health.turn()
+    assert worker.drained is None
+
+
+def _hand_back(session, claim):
+    moves.hand_back(session, claim.worker_id, {claim.image_id: claim.attempt}, reason="the picture came out black")
+
+
+def _fail(session, claim):
+    moves.fail(session, claim, "the picture came out black")
