@@ -68,12 +68,6 @@ class Claims:
         others = [other for other in workers if other.id != me.id and other.pool == me.pool and other.has_room]
         return max(others, key=lambda other: other.free_slots).id if others else None
 
-    def other_worker(self) -> int | None:
-        """Return the worker of the same pool with the most room, not this one: a drained one has tickets to pass on."""
-        me, workers = self._worker, self._snapshots.current().farm.workers
-        others = [other for other in workers if other.id != me.id and other.pool == me.pool and other.has_room]
-        return max(others, key=lambda other: other.free_slots).id if others else None
-
     def has_company(self) -> bool:
         """Return whether another worker of the same pool takes images. Raises Unavailable."""
         me, workers = self._worker, self._snapshots.current().farm.workers
