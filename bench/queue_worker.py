@@ -1,0 +1,149 @@
+"""`python -m bench.queue_worker --card cpu:0`: the farm's worker as it is, with a card that renders nothing.
+
+It wraps the seams of one lifecycle in clocks from outside, and leaves what it measured in BENCH_TIMINGS when it ends;
+BENCH_STARTS is a file that gets a line (job, seconds since the epoch) whenever the card is asked for an image; with
+BENCH_PUT=0 nothing is stored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from shared.queue.claim import Claim
+from shared.queue.snapshot import Snapshots
+from shared.storage import Storage
+from tests.stub_card import StubCard
+from worker import claims, results, slots
+from worker.__main__ import end, main
+from worker.carried import Cancellation
+from worker.orders import Orders
+from worker.pictures import Rendered
+from worker.process import work
+from worker.progress import Reporter, Watch
+from worker.residency import Model
+
+SIDE: Final = 8  # pixels
+BETWEEN: Final = "ticket"  # from a slot's end to its next beginning: acknowledged, fetched, handed to a thread
+_IDLE_SECONDS: Final = 0.5  # a slot that waited for longer had nothing to do
+
+
+class EmptyCard(StubCard):
+    """Renders nothing, at once."""
+
+    def __init__(self, *given: Any) -> None:  # noqa: ANN401 - as every card
+        super().__init__(*given)
+        self._pixels = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
+        starts = os.environ.get("BENCH_STARTS")
+        self._starts = Path(starts).open("a", buffering=1) if starts else None  # noqa: SIM115 - as long as the card
+
+    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
+        """Return a picture as small as can be."""
+        del watch
+        with self._residency.use({Model("checkpoint", claim.checkpoint)}, cancel):
+            if self._starts:
+                self._starts.write(f"{claim.job_id} {time.time()}\n")
+        return Rendered(self._pixels)
+
+
+class Clocks:
+    """Wall and processor seconds by seam, without what is spent in the seams inside of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spent: dict[str, list[float]] = {}  # seam -> times, wall seconds, processor seconds
+        self._mine = threading.local()
+        self._first: tuple[float, float] | None = None
+        self._last = (0.0, 0.0)
+
+    def timed(self, seam: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `work` with a clock around it."""
+
+        @wraps(work)
+        def clocked(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - as `work`
+            inside, self._mine.inside = getattr(self._mine, "inside", (0.0, 0.0)), (0.0, 0.0)
+            wall, processor = time.perf_counter(), time.thread_time()
+            try:
+                return work(*args, **options)
+            finally:
+                spent = time.perf_counter() - wall, time.thread_time() - processor
+                within = self._mine.inside
+                self._mine.inside = inside[0] + spent[0], inside[1] + spent[1]
+                self._add(seam, spent[0] - within[0], spent[1] - within[1])
+
+        return clocked
+
+    def slot(self, spend: Callable[..., None]) -> Callable[..., None]:
+        """Return what a slot does with a ticket, with a clock around it and one between it and the one before."""
+        clocked = self.timed("rest of the slot", spend)
+
+        @wraps(spend)
+        def spent(*args: Any, **options: Any) -> None:  # noqa: ANN401 - as `spend`
+            self._note_time()
+            ended = getattr(self._mine, "ended", None)
+            if ended and time.perf_counter() - ended[0] < _IDLE_SECONDS:
+                self._add(BETWEEN, time.perf_counter() - ended[0], time.thread_time() - ended[1])
+            clocked(*args, **options)
+            self._mine.ended = time.perf_counter(), time.thread_time()
+
+        return spent
+
+    def write(self, path: Path) -> None:
+        """Leave what was measured, with what the whole process took between the first ticket and the last."""
+        first = self._first or self._last
+        spent = {"spent": self._spent, "process": self._last[1] - first[1]}
+        path.write_text(json.dumps(spent))
+
+    def _note_time(self) -> None:
+        self._last = time.perf_counter(), time.process_time()
+        self._first = self._first or self._last
+
+    def _add(self, seam: str, wall: float, processor: float) -> None:
+        with self._lock:
+            known = self._spent.setdefault(seam, [0, 0.0, 0.0])
+            known[0] += 1
+            known[1] += wall
+            known[2] += processor
+
+
+def wrap(clocks: Clocks) -> None:
+    """Put clocks around the seams of a lifecycle."""
+    seams: list[tuple[Any, str, str]] = [
+        (claims.Claims, "next", "snapshot, rank"),
+        (Snapshots, "note", "note the claim"),
+        (claims, "transact", "claim"),
+        (Reporter, "image_changed", "events"),
+        (Reporter, "job_changed", "events"),
+        (EmptyCard, "render", "render"),
+        (slots, "store", "encode"),
+        (Storage, "put", "put"),
+        (slots, "transact", "finish"),
+    ]
+    for home, name, seam in seams:
+        setattr(home, name, clocks.timed(seam, getattr(home, name)))
+    slots.Slots.spend = clocks.slot(slots.Slots.spend)  # type: ignore[method-assign]
+
+
+def measured(orders: Orders) -> int:
+    """Be one worker with clocks; return the exit status."""
+    clocks, timings = Clocks(), os.environ.get("BENCH_TIMINGS")
+    if os.environ.get("BENCH_PUT") == "0":
+        results._put = lambda storage, key, data: None  # noqa: ARG005, SLF001 - so that the rest is seen alone
+    if timings:
+        wrap(clocks)
+    status = work(orders, EmptyCard)
+    if timings:
+        clocks.write(Path(f"{timings}.{orders.card.name}"))
+    return status
+
+
+if __name__ == "__main__":
+    end(main(module="bench.queue_worker", work=measured))
