@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -29,6 +30,7 @@ _SUFFIX: Final = {"thumbnail": "webp", "film": "film.webp", "strip": "strip.webp
 _PICTURE_SUFFIX: Final[dict[FileFormat, str]] = {"png": "png", "jpeg": "jpg", "webp": "picture.webp"}
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _OF_ATTEMPT: Final = re.compile(r"\.?(\d{1,18})-(\d{1,18})-(\d{1,18})\.[a-z0-9.]+")  # a dot first: half-written
+_LITTER: Final = re.compile(r"check-[0-9a-f]{32}|\..+\.tmp")
 _JOBS_A_FOLDER: Final = 1000
 _S3_OPTIONS: Final = frozenset({"endpoint_url", "region_name"})
 _S3_PATIENCE: Final = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 2}}
@@ -144,6 +146,25 @@ class Storage:
         self.put(name, b"")
         self.delete(name)
 
+    def tidy(self, seconds: float) -> int:
+        """Delete checks and half-written uploads that killed processes left `seconds` ago or more; return how many.
+
+        What attempts left half-written is `left`. Raises StorageError.
+        """
+        tidied = 0
+        for folder in ("", *(f"uploads/{shelf}" for shelf in self._names("uploads"))):
+            for name in self._names(folder):
+                if _LITTER.fullmatch(name):
+                    tidied += self._tidy(f"{self._root}/{folder}/{name}" if folder else f"{self._root}/{name}", seconds)
+        return tidied
+
+    def _tidy(self, path: str, seconds: float) -> int:
+        with _reported(f"deleting {path}"), suppress(FileNotFoundError):
+            if (datetime.now(UTC) - self._files.modified(path)).total_seconds() >= seconds:
+                self._files.rm_file(path)
+                return 1
+        return 0
+
     def free_bytes(self) -> int | None:
         """Return what the disk of a folder still takes; None for a bucket, which has no end."""
         if self._folder is None:
@@ -152,10 +173,10 @@ class Storage:
         return shutil.disk_usage(existing).free
 
     def _names(self, prefix: str) -> list[str]:
-        """Return the names right under `prefix`, in their order."""
+        """Return the names right under `prefix`, in their order; under "" all at the top."""
         with _reported(f"listing {prefix}"):
             try:
-                paths = self._files.ls(self._path(prefix), detail=False)
+                paths = self._files.ls(self._path(prefix) if prefix else self._root, detail=False)
             except FileNotFoundError:
                 return []
             return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)

@@ -25,6 +25,7 @@ from shared.tickets import Tickets, forget, queues_of_workers
 from worker.punctuality import Punctuality
 
 _HOUR: Final = 3600.0
+_LITTER_SECONDS: Final = 24 * _HOUR  # nothing is written for so long, and no two clocks are so far apart
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def table(settings: Settings) -> tuple[Chore, ...]:
         Chore("objects", _HOUR, _sweep_objects),
         Chore("uploads", _HOUR, _sweep_uploads),
         Chore("attempts", 6 * _HOUR, _sweep_attempts),
+        Chore("litter", 24 * _HOUR, _tidy_storage),
         Chore("history", 24 * _HOUR, _forget_history),
     )
 
@@ -114,6 +116,10 @@ def _sweep_uploads(desk: Desk) -> Mapping[str, object]:
 
 def _sweep_attempts(desk: Desk) -> Mapping[str, object]:
     return {"objects": sweep.sweep_attempts(desk.sessions, desk.storage)}
+
+
+def _tidy_storage(desk: Desk) -> Mapping[str, object]:
+    return {"objects": desk.storage.tidy(_LITTER_SECONDS)}
 
 
 def _forget_history(desk: Desk) -> Mapping[str, object]:

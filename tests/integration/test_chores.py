@@ -21,7 +21,7 @@ from worker import caretaker
 from worker.chores import Chore, table
 from worker.rounds import Round, rounds
 
-ALL = ("due", "reap", "queues", "jobs", "objects", "uploads", "attempts", "history")
+ALL = ("due", "reap", "queues", "jobs", "objects", "uploads", "attempts", "litter", "history")
 
 
 @pytest.fixture

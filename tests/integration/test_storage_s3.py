@@ -61,6 +61,15 @@ def test_what_attempts_left_is_found_and_discarded(storage):
     assert [[left.name for left in shelf] for shelf in storage.left()] == [[kept]]
 
 
+def test_what_killed_processes_left_is_tidied_up_when_it_is_old(storage):
+    check = f"check-{'0' * 32}"
+    for name in (check, PICTURE):
+        storage.put(name, b"")
+    assert storage.tidy(60) == 0
+    assert storage.tidy(0) == 1
+    assert [storage.exists(name) for name in (check, PICTURE)] == [False, True]
+
+
 def test_many_threads_use_it_at_once(storage):
     keys = [key(1, index, 1, "thumbnail") for index in range(24)]
     with ThreadPoolExecutor(8) as pool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from shared.errors import NotFound, SettingsError, StorageError
-from shared.storage import Storage, job_prefix, key
+from shared.storage import Storage, job_prefix, key, upload_key
 
 PICTURE = key(17, 3, 2, "picture")
 
@@ -138,3 +139,19 @@ def test_what_attempts_left_is_told_with_its_attempt_and_discarded_one_by_one(st
     for left in shelves[0][:2] * 2:
         storage.discard(left)
     assert files(root) == {PICTURE, other, "uploads/ab/17-0003-2.png", "jobs/000/17/readme.png"}
+
+
+def test_what_killed_processes_left_is_tidied_up_when_it_is_old(storage, root):
+    upload = upload_key("ab" * 32)
+    storage.put(upload, b"png")
+    storage.put(PICTURE, b"png")
+    folder = (root / upload).parent
+    old = [root / f"check-{'0' * 32}", root / ".check-1.0a.tmp", folder / ".1.png.0a.tmp"]
+    young = [root / f"check-{'1' * 32}", folder / ".2.png.0a.tmp"]
+    for path in (*old, *young):
+        path.touch()
+    for path in (*old, root / upload, root / PICTURE):
+        os.utime(path, (time.time() - 100, time.time() - 100))
+    assert storage.tidy(99) == 3
+    assert files(root) == {upload, PICTURE, *(str(path.relative_to(root)) for path in young)}
+    assert storage.tidy(99) == 0
