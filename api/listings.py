@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 from typing import Self
 
 from pydantic import BaseModel, Field
 
 from shared import catalogue
+from shared.queue.ended import Ended
 from shared.queue.views import WorkerView
 from shared.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.states import WorkerState
@@ -186,13 +188,26 @@ class WorkerBody(BaseModel):
     drained: str | None = Field(description="Why it takes nothing new until it is resumed; null: it does.")
 
 
+class EndedBody(BaseModel):
+    """A worker that has died in the last hour; it may be up again."""
+
+    name: str
+    times: int = Field(description="How often.")
+    reason: str = Field(description="Of what, the last time, and when it was to be tried again.")
+    at: datetime = Field(description="The last time.")
+
+
 class WorkersBody(BaseModel):
-    """The workers that are alive."""
+    """The workers that are alive, and those that have died lately."""
 
     workers: list[WorkerBody]
+    ended: list[EndedBody] = Field(default=[], description="Died in the last hour, the latest first.")
 
     @classmethod
-    def of(cls, views: Iterable[WorkerView]) -> Self:
+    def of(cls, views: Iterable[WorkerView], ended: Iterable[Ended] = ()) -> Self:
         """Return what the workers look like."""
         shown = WorkerBody.model_fields
-        return cls(workers=[WorkerBody(**{name: getattr(view, name) for name in shown}) for view in views])
+        return cls(
+            workers=[WorkerBody(**{name: getattr(view, name) for name in shown}) for view in views],
+            ended=[EndedBody(**asdict(one)) for one in ended],
+        )

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -37,6 +37,7 @@ class Death:
     worker_id: int | None
     status: int
     hang: str = ""  # what hung, where that is why we killed it
+    pause_seconds: float = 0.0  # until the next start
 
     @property
     def is_crash(self) -> bool:
@@ -116,21 +117,24 @@ class Child:
         death = Death(self._last_words(), self._process.returncode, self._hang)
         seconds = time.monotonic() - self._started_at
         self._process = None
-        self._schedule(seconds, is_crash=death.is_crash, shortest=_BUSY_SECONDS if death.status == BUSY else 0.0)
-        tell = log.warning if death.is_crash else log.info
-        tell("worker ended", card=self._card.name, worker=death.worker_id, reason=death.reason, seconds=seconds)
-        return death
+        shortest = _BUSY_SECONDS if death.status == BUSY else 0.0
+        pause = self._schedule(seconds, is_crash=death.is_crash, shortest=shortest)
+        told = log.bind(card=self._card.name, worker=death.worker_id, reason=death.reason, seconds=seconds)
+        (told.warning if death.is_crash else told.info)("worker ended", next_try_seconds=pause)
+        return replace(death, pause_seconds=pause)
 
     def send(self, number: int) -> None:
         if self._process is not None:
             self._process.send_signal(number)
 
-    def _schedule(self, lived_seconds: float, *, is_crash: bool, shortest: float = 0.0) -> None:
-        """A clean end starts anew at once; a young death waits longer each time."""
+    def _schedule(self, lived_seconds: float, *, is_crash: bool, shortest: float = 0.0) -> float:
+        """Set the next start and return in how many seconds it is: a young death waits longer each time."""
         if lived_seconds >= _HEALTHY_SECONDS or not is_crash:
             self._pause_seconds = _FIRST_PAUSE_SECONDS
-        self.due_at = time.monotonic() + max(shortest, self._pause_seconds)
+        pause = max(shortest, self._pause_seconds)
+        self.due_at = time.monotonic() + pause
         self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * 2)
+        return pause
 
     def _last_words(self) -> int | None:
         """Return the id of the process's row, if it had come so far."""

@@ -82,8 +82,9 @@ class Supervisor:
 
     def _bury_one(self, worker_id: int, death: Death) -> None:
         strike = death.is_crash and (self._asked == 0 or bool(death.hang))
+        note = f"started again after {death.pause_seconds:g} s" if self._asked == 0 else ""
         images = transact(
-            self._sessions, lambda session: reap.bury(session, worker_id, reason=death.reason, strike=strike)
+            self._sessions, lambda session: reap.bury(session, worker_id, reason=death.reason, note=note, strike=strike)
         )
         if images or death.is_crash:
             log.warning("buried", worker=worker_id, images=images, reason=death.reason)

@@ -35,10 +35,12 @@ def workers() -> str:
     """Show what each worker is, does and holds, and how full the storage is."""
     names = {one.sha256: one.name for one in use_cases.checkpoints(services()).checkpoints if one.sha256}
     now = datetime.now(UTC)
+    seen = use_cases.workers(services())
     return render_template(
         "workers.html",
         farm=farm.line(services()),
-        workers=[show(worker, names, now) for worker in use_cases.workers(services()).workers],
+        workers=[show(worker, names, now) for worker in seen.workers],
+        ended=seen.ended,
         place=services().storage.url.removeprefix("file://"),
         used=services().picture_bytes.get(),
         free=services().storage.free_bytes(),

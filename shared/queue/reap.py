@@ -73,12 +73,14 @@ _REMOVE = text("""
 """)
 
 
-def bury(session: Session, worker_id: int, *, reason: str, strike: bool) -> int:
+def bury(session: Session, worker_id: int, *, reason: str, strike: bool, note: str = "") -> int:
     """Remove the worker and give its images back; return how many were queued again. 0: it was gone already.
 
-    `strike` counts against each image that it ran: for the crash or hang of a process only, never for a lost lease.
+    The `note` says what comes next, beside the reason. `strike` counts against each image that it ran: for the crash
+    or hang of a process only, never for a lost lease.
     """
-    return _remove(session, session.scalars(_LOCK, {"worker_id": worker_id}).all(), Event.BURIED, reason, strike=strike)
+    mine = session.scalars(_LOCK, {"worker_id": worker_id}).all()
+    return _remove(session, mine, Event.BURIED, reason, strike=strike, note=note)
 
 
 def leave(session: Session, worker_id: int) -> int:
@@ -99,10 +101,12 @@ def reap(session: Session, *, me_on_time: bool, lease_seconds: float) -> list[in
     return list(silent)
 
 
-def _remove(session: Session, worker_ids: Sequence[int], event: Event, reason: str | None, *, strike: bool) -> int:
+def _remove(  # noqa: PLR0913 - what is known of an end
+    session: Session, worker_ids: Sequence[int], event: Event, reason: str | None, *, strike: bool, note: str = ""
+) -> int:
     if not worker_ids:
         return 0
-    gone = {"worker_ids": list(worker_ids), "detail": reason}
+    gone = {"worker_ids": list(worker_ids), "detail": f"{reason}; {note}" if note else reason}
     diagnosis = f"{POISON_REASON}; the last time {reason}."
     verdict = {"strike": int(strike), "poison_strikes": POISON_STRIKES, "poison_reason": diagnosis}
     given = session.execute(_GIVE_BACK, gone | verdict | {"event": Event.GIVEN_BACK}).all()

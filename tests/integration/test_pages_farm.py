@@ -8,6 +8,7 @@ import pytest
 
 from api.app import create_app
 from api.services import EXTENSION
+from shared.queue import reap
 from tests.integration.browsing import look
 from tests.integration.queueing import Farmhand
 
@@ -29,6 +30,19 @@ def test_worker_is_shown_with_its_phase_and_checkpoints_by_name(client, sessions
     assert "0 of 8 slots in use" in shown.text
     assert "demo" in shown.text
     assert "ffffffffff" in shown.text
+
+
+def test_workers_that_died_lately_are_told_with_how_often_of_what_and_the_next_try(client, sessions):
+    hand = Farmhand(sessions)
+    assert "Died in the last hour" not in look(client, "/workers").text
+    for reason in ("its process was ended by SIGSEGV", "its process hung for 93 s in decode and was killed"):
+        worker = Farmhand(sessions).worker()
+        hand.run(reap.bury, worker.id, reason=reason, strike=True, note="started again after 2 s")
+    shown = look(client, "/workers").text
+    assert f"{worker.name}, 2 times," in shown
+    assert "its process hung for 93 s in decode and was killed; started again after 2 s" in shown
+    [told] = client.get("/api/v1/workers").get_json()["ended"]
+    assert (told["name"], told["times"]) == (worker.name, 2)
 
 
 def test_storage_tells_its_size_and_room(client, services):

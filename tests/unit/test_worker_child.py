@@ -60,8 +60,9 @@ def test_a_signal_is_named():
 def test_whoever_dies_young_waits_longer_each_time():
     made, pauses = exiting(3), []
     for _ in range(8):
-        end_of(made)
+        death = end_of(made)
         pauses.append(made.due_at - time.monotonic())
+        assert death.pause_seconds == pytest.approx(pauses[-1], abs=0.3)
         made.due_at = 0.0
         made.start_when_due()
     end_of(made)
