@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from api.problems import PROBLEM_JSON, Problem
 from shared.params import RenderParams
+from shared.terms import Terms
 
 Document = dict[str, Any]
 
@@ -114,7 +115,8 @@ def describe(app: OpenAPI) -> Document:
         schema = RenderParams.model_json_schema(ref_template="#/components/schemas/{model}")
         for name, group in schema.pop("$defs").items():
             app.components_schemas[name] = Schema(**group)
-        app.components_schemas[_NEW_JOB] = Schema(**schema | {"title": _NEW_JOB})
+        properties = schema["properties"] | Terms.model_json_schema()["properties"]
+        app.components_schemas[_NEW_JOB] = Schema(**schema | {"title": _NEW_JOB, "properties": properties})
         for path in app.api_doc["paths"].values():
             for operation in path.values():
                 _unwrap(operation)

@@ -63,9 +63,10 @@ class ImageBody(BaseModel):
     steps: int = Field(description="Those asked for; while it runs, the model calls that they take.")
     phase: str | None = Field(description="What its worker does with it now.")
     progress: float = Field(description="0 to 1.")
-    reason: str | None = Field(description="Why it failed or is held.")
+    reason: str | None = Field(description="Why it failed, is held, or was not started in time.")
     worker: str | None
     queued_at: datetime
+    expires_at: datetime | None = Field(description="Cancelled if it has not started by then.")
     started_at: datetime | None
     ended_at: datetime | None
     seconds: float | None = Field(description="From its start to its end.")
@@ -91,6 +92,7 @@ class ImageBody(BaseModel):
             reason=image.reason,
             worker=image.worker,
             queued_at=image.queued_at,
+            expires_at=image.expires_at,
             started_at=image.started_at,
             ended_at=image.ended_at,
             seconds=_seconds(image.started_at, image.ended_at),
@@ -114,6 +116,8 @@ class JobLinks(BaseModel):
     events: str
     cancel: str
     retry: str
+    hold: str
+    release: str
     zip: str
     source: str | None = Field(description="The picture that it starts from.")
     mask: str | None = Field(description="The mask of what is painted anew.")
@@ -129,6 +133,8 @@ class JobLinks(BaseModel):
             events=f"{here}/events",
             cancel=f"{here}/cancel",
             retry=f"{here}/retry",
+            hold=f"{here}/hold",
+            release=f"{here}/release",
             zip=f"{here}/zip",
             source=source,
             mask=mask,
@@ -168,6 +174,7 @@ class JobBody(BaseModel):
     state: DisplayState
     params: RenderParams
     created_at: datetime
+    expires_at: datetime | None = Field(description="Its deadline: images that have not started by then are cancelled.")
     ended_at: datetime | None
     counts: dict[str, int] = Field(description="Images by state.")
     progress: float = Field(description="0 to 1.")
@@ -194,6 +201,7 @@ class JobBody(BaseModel):
             state=job.state.value,
             params=job.params,
             created_at=job.created_at,
+            expires_at=next((image.expires_at for image in job.images if image.expires_at), None),
             ended_at=job.ended_at,
             counts={state.value: job.counts[state] for state in ImageState},
             progress=_progress(job, images),
@@ -251,7 +259,7 @@ class JobPageBody(BaseModel):
 
 
 class ChangeBody(BaseModel):
-    """What a cancel or a retry changed."""
+    """What a cancel, a retry, a hold or a release changed."""
 
     images: int = Field(description="How many images it changed.")
     job: JobBody

@@ -25,9 +25,8 @@ from shared.database import transact
 from shared.errors import FieldError, Refused, StorageError
 from shared.events import JobChanged
 from shared.fields import accepted
-from shared.params import RenderParams
 from shared.prompts.chunks import CHUNK
-from shared.queue import ended, moves, views
+from shared.queue import moves, views
 from shared.queue.policy import DEFAULT_POOL
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
@@ -58,7 +57,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     """
     asked = door.read(given, services.settings.limits)
     if idempotency_key and not asked.problems:  # one that comes again is not refused for what has changed since
-        again = transact(services.sessions, lambda session: _again(session, owner, idempotency_key, asked.params))
+        again = transact(services.sessions, lambda session: _again(session, owner, idempotency_key, asked))
         if again is not None:
             return again
     came = sent(asked.params, services.intake)
@@ -71,12 +70,18 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     def work(session: Session) -> tuple[views.JobView, bool]:
         params, checkpoint = admitted
         submission = record(
-            session, owner, params, checkpoint=checkpoint, idempotency_key=idempotency_key, asked=asked.params
+            session,
+            owner,
+            params,
+            checkpoint=checkpoint,
+            idempotency_key=idempotency_key,
+            asked=asked.params,
+            terms=asked.terms,
         )
         return views.job(session, submission.job.id, owner), submission.is_new
 
     view, is_new = transact(services.sessions, work)
-    if is_new:
+    if is_new and not asked.terms.holds:
         services.tickets.publish(DEFAULT_POOL, view.params.count)
     return Submitted(JobBody.of(view, {}), is_new)  # Redis is not asked: it never slows the door down
 
@@ -151,6 +156,29 @@ def retry(services: Services, owner: str, job_id: int, index: int | None = None)
     return _changed(services, view, images)
 
 
+def hold(services: Services, owner: str, job_id: int) -> ChangeBody:
+    """Keep a job's queued images from starting until it is released. Raises NotFound, Conflict."""
+
+    def work(session: Session) -> tuple[int, views.JobView]:
+        views.check_owner(session, job_id, owner)
+        return moves.hold(session, job_id, by=owner), views.job(session, job_id, owner)
+
+    images, view = transact(services.sessions, work)
+    return _changed(services, view, images)
+
+
+def release(services: Services, owner: str, job_id: int) -> ChangeBody:
+    """Queue a job's held images, with tickets. Raises NotFound, Conflict."""
+
+    def work(session: Session) -> tuple[int, views.JobView]:
+        views.check_owner(session, job_id, owner)
+        return moves.release(session, job_id, by=owner), views.job(session, job_id, owner)
+
+    images, view = transact(services.sessions, work)
+    services.tickets.publish(DEFAULT_POOL, images)
+    return _changed(services, view, images)
+
+
 def delete(services: Services, owner: str, job_id: int) -> None:
     """Remove a job, and then its pictures. Raises NotFound, Conflict while an image runs.
 
@@ -208,13 +236,13 @@ def rescan(services: Services) -> None:
 
 
 def workers(services: Services) -> WorkersBody:
-    """Return the workers that are alive, and those that have died lately."""
-    return transact(services.sessions, lambda session: WorkersBody.of(views.workers(session), ended.lately(session)))
+    """Return the workers that are alive."""
+    return WorkersBody.of(transact(services.sessions, views.workers))
 
 
-def _again(session: Session, owner: str, key: str, asked: RenderParams) -> Submitted | None:
+def _again(session: Session, owner: str, key: str, asked: door.Asked) -> Submitted | None:
     """Return the job that the same request has led to before, or None. Raises Conflict."""
-    submission = repeated(session, owner, key, asked)
+    submission = repeated(session, owner, key, asked.params, asked.terms)
     if submission is None:
         return None
     return Submitted(JobBody.of(views.job(session, submission.job.id, owner), {}), is_new=False)

@@ -1,7 +1,7 @@
 """The door: the one place where what somebody asked for becomes parameters that can be stored and rendered.
 
 A refusal names every bad field at once: what was wrong with it, and what would be accepted. What the parts of
-`shared/admission` look after: forms, names, amounts, texts, pictures.
+`shared/admission` look after: forms, names, amounts, texts, pictures, terms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Self
 from sqlalchemy.orm import Session
 
 from shared import catalogue
-from shared.admission import amounts, forms, names, pictures, texts
+from shared.admission import amounts, forms, names, pictures, terms, texts
 from shared.admission.pictures import Sent
 from shared.errors import FieldError, Refused
 from shared.fields import accepted
@@ -22,6 +22,7 @@ from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE, RANDOM_SEED, RenderParams
 from shared.settings import Limits
 from shared.styles import Style
 from shared.tables import ModelFile
+from shared.terms import NO_TERMS, Terms
 
 _USUAL_SIZE: Final = 512  # of a checkpoint that does not say
 _RANDOM_SEEDS: Final = 2**32  # few enough digits to read out; any seed up to MAX_SEED can be given
@@ -42,6 +43,7 @@ class Asked(NamedTuple):
 
     params: RenderParams
     problems: tuple[FieldError, ...]
+    terms: Terms = NO_TERMS  # of the job, which came beside the parameters
 
 
 class Admitted(NamedTuple):
@@ -64,8 +66,9 @@ def parse(given: object) -> RenderParams:
 
 def read(given: object, limits: Limits) -> Asked:
     """Return what was given as far as it has the right form. Raises Refused for what is no object at all."""
-    params, problems = forms.read(given, limits)
-    return Asked(names.spelled(params), tuple(problems))
+    parted = terms.part(given)
+    params, problems = forms.read(parted.rest, limits)
+    return Asked(names.spelled(params), (*problems, *parted.problems), parted.terms)
 
 
 def admit(session: Session, given: object, asker: Asker) -> Admitted:
@@ -85,6 +88,7 @@ def admit(session: Session, given: object, asker: Asker) -> Admitted:
         *texts.unknown_styles(asked.params, asker.styles),
         *texts.unreadable(resolved, asker.limits),
         *pictures.missing(session, asker.owner, asked.params, asker.sent),
+        *terms.impossible(session, asker.owner, asked.terms),
     ]
     if problems or files.checkpoint is None or files.checkpoint.sha256 is None:
         raise forms.refused(problems)

@@ -100,6 +100,14 @@ class Client:
         """Put a job's failed and cancelled images, or one of them, back into the queue."""
         return self._json("POST", f"{_image_path(job_id, index)}/retry")
 
+    def hold(self, job_id: int) -> Json:
+        """Keep a job's queued images from starting."""
+        return self._json("POST", f"{API}/jobs/{job_id}/hold")
+
+    def release(self, job_id: int) -> Json:
+        """Queue a job's held images."""
+        return self._json("POST", f"{API}/jobs/{job_id}/release")
+
     def catalogue(self, kind: str) -> Json:
         """Return what the farm knows of `kind`: checkpoints, vaes, decoders, samplers, schedules or workers."""
         return self._json("GET", f"{API}/{kind}")

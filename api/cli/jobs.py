@@ -1,4 +1,4 @@
-"""`farm status`, `cancel`, `retry` and `models`: what the API knows, as tables."""
+"""`farm status`, `cancel`, `retry`, `hold`, `release` and `models`: what the API knows, as tables."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def cancel(client: Client, job_id: int, index: int | None, *, as_json: bool) -> 
 def retry(client: Client, job_id: int, index: int | None, *, as_json: bool) -> None:
     """Put failed and cancelled images back into the queue."""
     _print(client.retry(job_id, index), lambda change: _changed(change, "put back"), as_json=as_json)
+
+
+def hold(client: Client, job_id: int, *, as_json: bool) -> None:
+    """Keep a job's queued images from starting."""
+    _print(client.hold(job_id), lambda change: _changed(change, "held"), as_json=as_json)
+
+
+def release(client: Client, job_id: int, *, as_json: bool) -> None:
+    """Queue a job's held images."""
+    _print(client.release(job_id), lambda change: _changed(change, "released"), as_json=as_json)
 
 
 def models(client: Client, *, rescan: bool, as_json: bool) -> None:
@@ -93,6 +103,8 @@ def _job(job: Json) -> None:
         f"  {params['width']}×{params['height']}, {params['steps']} steps, {params['sampler']}, "
         f"{params['schedule']} schedule, CFG {params['cfg_scale']:g}, {params['checkpoint']}"
     )
+    if job.get("expires_at") and job["state"] in {"held", "queued"}:
+        terminal.answer(f"  cancelled if it has not started by {job['expires_at']}")
     if waiting := job.get("waiting"):
         terminal.answer(f"  {waiting['text']}")
     if timings["render_seconds"] is not None:

@@ -157,6 +157,26 @@ def resume(name: WorkerName = None, *, everything: AllWorkers = False, as_json: 
 
 
 @app.command()
+def hold(job: JobId, *, as_json: AsJson = False) -> None:
+    """Hold a job. What waits does not start until it is released; what runs goes on."""
+    from api.cli import jobs
+    from api.cli.client import Client
+
+    with Client.connect(_settings()) as client:
+        jobs.hold(client, job, as_json=as_json)
+
+
+@app.command()
+def release(job: JobId, *, as_json: AsJson = False) -> None:
+    """Queue what is held of a job, whatever it was held for."""
+    from api.cli import jobs
+    from api.cli.client import Client
+
+    with Client.connect(_settings()) as client:
+        jobs.release(client, job, as_json=as_json)
+
+
+@app.command()
 def models(
     *,
     rescan: Annotated[bool, typer.Option("--rescan", help="Have the models folder scanned first.")] = False,

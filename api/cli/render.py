@@ -34,6 +34,8 @@ def render(
     with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
         uploaded = {name: _uploaded(client, pictures[name], data) for name, data in files.items()}
         job = client.submit(wishes.nested(uploaded, into=params), idempotency_key=str(uuid.uuid4()))
+        if job["state"] == "held" and params.get("hold"):  # by hand: until nobody knows when
+            return _held(client, job, as_json=as_json)
         job = follow(client, job["id"], quiet=as_json)
         saved = [save(client, job, image, folder) for image in job["images"] if image["state"] == "succeeded"]
         _report(client, job, saved, as_json=as_json)
@@ -117,6 +119,16 @@ def save(client: Client, job: Json, image: Json, folder: Path) -> Path:
             f"{path} cannot be written ({error.strerror}); it is kept: {client.page(job)}. Choose another --out."
         ) from error
     return path
+
+
+def _held(client: Client, job: Json, *, as_json: bool) -> int:
+    """Say how a job that is held by hand goes on."""
+    if as_json:
+        terminal.answer_json({"job": job, "page": client.page(job), "files": []})
+    else:
+        terminal.answer(f"page  {client.page(job)}")
+        terminal.answer(f"held  `farm release {job['id']}` queues it")
+    return 0
 
 
 def _report(client: Client, job: Json, files: list[Path], *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,6 +17,7 @@ _HOW: Final = "How it is made"
 _LARGER: Final = "A second pass at a larger size"
 _FROM: Final = "From a picture"
 _MORE: Final = "Variations and the rest"
+_WHEN: Final = "When"
 _OUT: Final = "Where it goes"
 
 
@@ -25,6 +27,14 @@ def _option(section: str, text: str, *names: str, **more: Any) -> Any:  # noqa: 
 
 def _file(text: str) -> Any:  # noqa: ANN401 - as above
     return _option(_FROM, text, metavar="FILE", exists=True, dir_okay=False, readable=True)
+
+
+def instant(text: str | None) -> str | None:
+    """Return the instant that an option names with its zone; without one it is meant in this machine's."""
+    try:
+        return text and datetime.fromisoformat(text).astimezone().isoformat()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is no instant, such as 2030-01-31T03:00 or 2030-01-31T03:00Z.") from None
 
 
 def render(
@@ -69,6 +79,14 @@ def render(
             _MORE, "Any other parameter, such as sampling.eta=0.5; docs/parameters.md lists them.", metavar="NAME=VALUE"
         ),
     ] = None,
+    expires: Annotated[
+        Text, _option(_WHEN, "Cancel what has not started by then.", metavar="INSTANT", callback=instant)
+    ] = None,
+    hold: Annotated[
+        bool | None, _option(_WHEN, "Hold it until `farm release JOB`; nothing is waited for.", "--hold")
+    ] = None,
+    hold_until: Annotated[Text, _option(_WHEN, "Hold it until then.", metavar="INSTANT", callback=instant)] = None,
+    hold_behind: Annotated[Number, _option(_WHEN, "Hold it until that job has ended.", metavar="JOB")] = None,
     file_format: Annotated[Text, _option(_OUT, "png, jpeg or webp.", "--format")] = None,
     out: Annotated[Path, _option(_OUT, "Folder to write to.")] = Path("pictures"),
     as_json: Annotated[bool, _option(_OUT, "Answer in JSON, for programs.", "--json")] = False,
@@ -88,6 +106,7 @@ def render(
         "img2img.mask.blur": mask_blur, "img2img.mask.content": mask_content, "img2img.mask.invert": mask_invert,
         "img2img.mask.area": "only masked" if only_masked else None, "noise.variation_strength": variation,
         "noise.variation_seed": variation_seed, "refiner.checkpoint": refiner, "refiner.switch_at": refiner_at,
+        "expires_at": expires, "hold": hold, "hold_until": hold_until, "hold_behind": hold_behind,
     }  # fmt: skip
     pictures = _given({"img2img.picture": init, "img2img.mask.picture": mask})
     params = wishes.nested(_given(asked) | wishes.read(param or ()))

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from api.pages import when
 from api.pages.fields import FIELDS, Field
-from api.pages.layout import CHOICE_LABELS, GROUPS, LABELS, PLACEHOLDERS, RESOLVED, SLIDERS, SWITCH, Group
+from api.pages.layout import CHOICE_LABELS, GROUPS, LABELS, PLACEHOLDERS, RESOLVED, SLIDERS, SWITCH, WHEN, Group
 from api.pages.offers import Option
 from api.pages.typed import Given, default
 from shared.errors import FieldError
 
-Widget = Literal["words", "text", "number", "choice", "flag", "list"]
+Widget = Literal["words", "text", "number", "choice", "flag", "list", "instant"]
 _SHORT: Final = 24  # letters of a text that stand in a group's title
 
 
@@ -67,16 +68,22 @@ class Section:
 def controls(
     given: Given, errors: Mapping[str, FieldError], offers: Mapping[str, Sequence[Option]]
 ) -> dict[str, Control]:
-    """Return every field's control, and the switch of the second pass, by name; `offers` are what selects hold."""
+    """Return every control by name: of each field, of the terms, the switch of the second pass.
+
+    `offers` are what selects hold.
+    """
     made = {name: _control(one, given, errors.get(name), offers.get(name, ())) for name, one in FIELDS.items()}
     switch = Control(SWITCH, "flag", LABELS[SWITCH], "", given.get(SWITCH, ""), "", error=errors.get(SWITCH))
-    return made | {SWITCH: switch}
+    return made | {name: _term(name, given, errors.get(name)) for name in when.HELP} | {SWITCH: switch}
 
 
 def sections(made: Mapping[str, Control]) -> list[Section]:
     """Return the folding groups of these controls."""
     asked = {group.name: bool(made[group.name].value) if group.name == SWITCH else False for group in GROUPS}
-    return [Section(group, tuple(made[name] for name in group.fields), is_asked=asked[group.name]) for group in GROUPS]
+    return [
+        Section(group, tuple(made[name] for name in group.fields), is_asked=asked.get(group.name, False))
+        for group in (*GROUPS, WHEN)
+    ]
 
 
 def _control(one: Field, given: Given, error: FieldError | None, offered: Sequence[Option]) -> Control:
@@ -94,6 +101,10 @@ def _control(one: Field, given: Given, error: FieldError | None, offered: Sequen
         options=_options(one, value, offered),
         chosen=tuple(given.getlist(one.name)) if one.kind == "list" else (),
     )
+
+
+def _term(name: str, given: Given, error: FieldError | None) -> Control:
+    return Control(name, when.widget(name), LABELS[name], when.HELP[name], when.shown(name, given), "", error=error)
 
 
 def _widget(one: Field, offered: Sequence[Option]) -> Widget:

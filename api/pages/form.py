@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from api import auth, pictures, use_cases
 from api.bodies import read_file
 from api.listings import CheckpointBody, StyleBody
-from api.pages import controls, farm, origins
+from api.pages import controls, farm, origins, when
 from api.pages.fields import FIELDS
 from api.pages.layout import SWITCH, full_label
 from api.pages.offers import offers
@@ -89,7 +89,7 @@ def from_nothing() -> AnyResponse:
 def _given() -> Given:
     """Return what the request's form holds of the parameters; a field that it has not at all has its default."""
     given = origins.fresh().given
-    for name in request.form.keys() & {*FIELDS, SWITCH}:
+    for name in request.form.keys() & {*FIELDS, *when.HELP, SWITCH}:
         given.setlist(name, request.form.getlist(name))
     return given
 

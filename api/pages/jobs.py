@@ -85,6 +85,18 @@ def retry_image(job_id: int, index: int) -> AnyResponse:
     return _change(job_id, use_cases.retry, "back in the queue, with the same seed as before", index)
 
 
+@blueprint.post("/<id:job_id>/hold")
+def hold(job_id: int) -> AnyResponse:
+    """Keep what is queued from starting."""
+    return _change(job_id, use_cases.hold, "held; Release queues what is held")
+
+
+@blueprint.post("/<id:job_id>/release")
+def release(job_id: int) -> AnyResponse:
+    """Queue what is held."""
+    return _change(job_id, use_cases.release, "in the queue now")
+
+
 @blueprint.get("/<id:job_id>/delete")
 def ask_delete(job_id: int) -> str:
     """Ask before what cannot be undone."""
@@ -112,7 +124,7 @@ def _pages(images: int, wanted: int) -> Pages:
 def _change(job_id: int, change: Callable[..., ChangeBody], words: str, index: int | None = None) -> AnyResponse:
     """Make a change and say what it did, or why it could not be done, on the page that it was asked from."""
     try:
-        changed = change(services(), auth.owner(), job_id, index)
+        changed = change(services(), auth.owner(), job_id, *(() if index is None else (index,)))
         flash(f"{counted(changed.images, 'image')} {words}.")
     except Conflict as conflict:
         flash(str(conflict))

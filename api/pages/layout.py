@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from api.pages import when
 from api.pages.fields import FIELDS
 from shared.params import BUILT_IN_VAE
 
@@ -64,11 +65,18 @@ GROUPS: Final = (
     ),
     Group("output", "Output", "file format, film, seamless tiles, exactness", ("format", "film", "tiling", "exact")),
 )
+WHEN: Final = Group("when", "When", "a deadline, or a reason to wait", tuple(when.HELP))
+"""The job's terms, which are no parameters of its pictures."""
+
 SWITCH: Final = "hires"
 """The box that asks for the second pass: its fields alone do not tell, as each has a default."""
 
 LABELS: Final = {name: name.rpartition(".")[2].replace("_", " ").capitalize() for name in FIELDS} | {
     SWITCH: "Render a second pass",
+    "expires_at": "Start by",
+    "hold": "Hold until released",
+    "hold_until": "Hold until",
+    "hold_behind": "Hold behind job",
     "cfg_scale": "CFG scale",
     "count": "Images",
     "vae": "VAE",
@@ -168,6 +176,6 @@ CHOICE_LABELS: Final = {
 
 def full_label(name: str) -> str:
     """Return a field's label with its group's title, for a list of fields: `Hires: Scale`."""
-    group = next((group for group in GROUPS if name in group.fields), None)
+    group = next((group for group in (*GROUPS, WHEN) if name in group.fields), None)
     label = LABELS.get(name, name)
     return f"{group.title}: {label}" if group else label

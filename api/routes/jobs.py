@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submit, look, list, cancel, retry, delete."""
+"""Jobs over HTTP: submit, look, list, cancel, retry, hold, release, delete."""
 
 from __future__ import annotations
 
@@ -84,3 +84,15 @@ def retry(path: JobPath) -> Response:
 def retry_image(path: ImagePath) -> Response:
     """Put one failed or cancelled image back into the queue."""
     return reply(use_cases.retry(services(), auth.owner(), path.job_id, path.index))
+
+
+@blueprint.post("/<id:job_id>/hold", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
+def hold(path: JobPath) -> Response:
+    """Hold a job: its queued images wait until it is released; what runs goes on."""
+    return reply(use_cases.hold(services(), auth.owner(), path.job_id))
+
+
+@blueprint.post("/<id:job_id>/release", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
+def release(path: JobPath) -> Response:
+    """Queue the held images of a job, whatever held them."""
+    return reply(use_cases.release(services(), auth.owner(), path.job_id))

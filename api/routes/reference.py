@@ -9,7 +9,9 @@ from flask_openapi3 import OpenAPI
 
 from api.documents import describe
 from api.services import services
+from shared.admission.terms import ACCEPTED
 from shared.fields import accepted, parameters
+from shared.terms import Terms
 
 blueprint = Blueprint("reference", __name__)
 
@@ -25,4 +27,6 @@ def page() -> str:
     """Return the document as a page, made here: it loads nothing from elsewhere and needs no script."""
     limits = services().settings.limits
     fields = [(parameter, accepted(name, limits)) for name, parameter in parameters().items()]
-    return render_template("reference.html", document=describe(cast("OpenAPI", current_app)), fields=fields)
+    terms = [(name, field.description, ACCEPTED[name]) for name, field in Terms.model_fields.items()]
+    document = describe(cast("OpenAPI", current_app))
+    return render_template("reference.html", document=document, fields=fields, terms=terms)

@@ -5,6 +5,7 @@ import { startGroups } from "./groups.js";
 import { followSamplers } from "./samplers.js";
 import { startSource } from "./source.js";
 import { startCounting } from "./tokens.js";
+import { startInstants } from "./when.js";
 
 const form = document.querySelector(".composer");
 const { checkpoint, width, height, seed } = form.elements;
@@ -55,5 +56,6 @@ if (!form.elements.prompt.value && !location.hash) form.elements.prompt.focus();
 followSamplers(form);
 startGroups(form);
 startCounting(form);
+startInstants(form);
 const source = startSource(form);
 startDropping(form, source);

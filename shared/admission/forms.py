@@ -74,14 +74,18 @@ def told(value: object) -> str:
     return json.dumps(value)
 
 
+def message(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    """Return what is wrong with a value, in the farm's words where it has some."""
+    in_its_words: str = problem["msg"].removeprefix("Value error, ")
+    return _MESSAGES.get(problem["type"], in_its_words).format(given=told(problem["input"]))
+
+
 def _explain(problem: Any, limits: Limits) -> FieldError:  # noqa: ANN401 - pydantic's ErrorDetails
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         known = siblings(name)
         return FieldError(name[:LONGEST], "is no parameter", choices(nearest(name, known) or known))
-    in_its_words = problem["msg"].removeprefix("Value error, ")
-    message = _MESSAGES.get(problem["type"], in_its_words).format(given=told(problem["input"]))
-    return FieldError(name, message, accepted(name, limits))
+    return FieldError(name, message(problem), accepted(name, limits))
 
 
 def _rest(given: Mapping[str, Any], bad: Iterable[Place]) -> RenderParams:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.cli import checkpoints
+from api.cli import checkpoints, jobs
 from api.cli import client as client_module
 from api.cli.client import Client
 from shared import errors, home
@@ -69,6 +69,14 @@ def test_submit_shows_the_key_and_can_be_repeated():
     assert asked[0].url.path == "/api/v1/jobs"
     assert asked[0].headers["Authorization"] == "Bearer secret-key"
     assert asked[0].headers["Idempotency-Key"] == "key-1"
+
+
+@pytest.mark.parametrize("move", ["hold", "release"])
+def test_job_is_held_and_released_by_its_number(move: str, capsys: pytest.CaptureFixture[str]):
+    client, asked = answering(httpx.Response(200, json={"images": 2, "job": {"id": 17}}))
+    getattr(jobs, move)(client, 17, as_json=False)
+    assert (asked[0].method, asked[0].url.path) == ("POST", f"/api/v1/jobs/17/{move}")
+    assert capsys.readouterr().out == f"job 17: 2 pictures {'held' if move == 'hold' else 'released'}\n"
 
 
 @pytest.mark.parametrize(

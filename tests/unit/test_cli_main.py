@@ -41,7 +41,7 @@ def test_help_imports_nothing_heavy():
     assert not {"flask", "sqlalchemy", "httpx", "pydantic", "torch"} & set(loaded)
 
 
-@pytest.mark.parametrize("command", [["status"], ["cancel", "17"], ["retry", "17"], ["models"]])
+@pytest.mark.parametrize("command", [["status"], ["cancel", "17"], ["retry", "17"], ["hold", "17"], ["models"]])
 def test_command_without_a_farm_says_how_to_start_one(command: list[str], tmp_path: Path):
     answer = farm(*command, FARM_HOME=str(tmp_path))
     assert answer.returncode == 1
@@ -100,7 +100,8 @@ def test_option_that_cannot_be_read_is_named(arguments: list[str], complaint: st
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "api", "worker", "render", "status", "cancel", "retry", "models", "logs", "doctor"]
+    "command",
+    ["up", "api", "worker", "render", "status", "cancel", "retry", "hold", "release", "models", "logs", "doctor"],
 )
 def test_every_command_speaks_json(command: str):
     assert "--json" in CliRunner().invoke(cli.app, [command, "--help"]).output

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -22,6 +24,7 @@ class Farm:
     def __init__(self) -> None:
         self.uploaded: list[bytes] = []
         self.asked: list[dict[str, object]] = []
+        self.state = "succeeded"
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.content == b"no picture":
@@ -36,7 +39,7 @@ class Farm:
             return httpx.Response(200, content=b"a picture")
         links = {"picture": f"{JOBS}/17/images/0/picture.webp"}
         image = {"index": 0, "seed": 5, "state": "succeeded", "links": links, "reason": None}
-        job = {"id": 17, "state": "succeeded", "progress": 1.0, "images": [image], "links": {"page": "/jobs/17"}}
+        job = {"id": 17, "state": self.state, "progress": 1.0, "images": [image], "links": {"page": "/jobs/17"}}
         job |= {"position": None, "counts": {"succeeded": 1}}
         return httpx.Response(200, json=job)
 
@@ -85,6 +88,34 @@ def test_every_option_sets_its_parameter(farm, tmp_path):
             "refiner": {"checkpoint": "other", "switch_at": 0.7},
         }
     ]  # fmt: skip
+
+
+def test_terms_are_sent_beside_the_parameters_with_their_zone(farm, tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    instants = ("--expires", "2030-01-31T03:00", "--hold-until", "2030-01-31T03:00Z")
+    run("a lake", *instants, "--hold-behind", "12", "--out", str(tmp_path))
+    monkeypatch.undo()
+    time.tzset()
+
+    [asked] = farm.asked
+    assert asked["expires_at"] == "2030-01-31T03:00:00+09:00"
+    assert datetime.fromisoformat(asked["hold_until"]) == datetime(2030, 1, 31, 3, tzinfo=UTC)
+    assert asked["hold_behind"] == 12
+
+
+def test_job_that_is_held_by_hand_is_not_waited_for(farm, tmp_path):
+    farm.state = "held"
+    output = run("a lake", "--hold", "--out", str(tmp_path))
+    assert farm.asked == [{"prompt": "a lake", "hold": True}]
+    assert "farm release 17" in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_instant_that_is_none_is_refused_before_anything_is_asked(farm):
+    output = run("a lake", "--expires", "tomorrow", status=2)
+    assert "is no instant" in output
+    assert farm.asked == []
 
 
 def test_pictures_are_uploaded_and_named_by_their_ids(farm, tmp_path):
@@ -145,5 +176,5 @@ def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():
     headings = [line for line in output.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == [
         "Arguments:", "How it is made:", "A second pass at a larger size:", "From a picture:",
-        "Variations and the rest:", "Where it goes:", "Options:",
+        "Variations and the rest:", "When:", "Where it goes:", "Options:",
     ]  # fmt: skip

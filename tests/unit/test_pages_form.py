@@ -108,7 +108,8 @@ def test_labels_tell_fields_apart():
 
 
 def test_words_of_the_layout_are_of_fields_and_choices_that_there_are():
-    assert {*layout.LABELS, *layout.PLACEHOLDERS, *layout.SLIDERS, *layout.CHOICE_LABELS} <= {*FIELDS, layout.SWITCH}
+    told = {*layout.LABELS, *layout.PLACEHOLDERS, *layout.SLIDERS, *layout.CHOICE_LABELS}
+    assert told <= {*FIELDS, *layout.WHEN.fields, layout.SWITCH}
     for name, labels in layout.CHOICE_LABELS.items():
         assert set(labels) == set(FIELDS[name].choices)
 

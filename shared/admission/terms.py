@@ -1,0 +1,79 @@
+"""A job's terms at the door: what of them has the right form, and what cannot be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from pydantic import ValidationError
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from shared.admission.forms import message
+from shared.errors import FieldError
+from shared.tables import Job
+from shared.terms import NO_TERMS, Terms, told
+
+_INSTANT: Final = "an instant to come with its zone, such as 2030-01-31T03:00:00Z, or null"
+ACCEPTED: Final = {
+    "expires_at": _INSTANT,
+    "hold": "true or false",
+    "hold_until": _INSTANT,
+    "hold_behind": "the id of a job of yours, or null",
+}
+"""What each field of the terms accepts, in words."""
+
+
+class Parted(NamedTuple):
+    """What was given, parted into the terms and the rest, and what is wrong with the form of the terms."""
+
+    terms: Terms
+    rest: object
+    problems: tuple[FieldError, ...]
+
+
+def part(given: object) -> Parted:
+    """Return the terms of what was given, a JSON object or whatever else came, without those of a wrong form."""
+    if not isinstance(given, Mapping):
+        return Parted(NO_TERMS, given, ())
+    asked = {name: given[name] for name in ACCEPTED if name in given}
+    rest = {name: value for name, value in given.items() if name not in ACCEPTED}
+    try:
+        return Parted(Terms.model_validate(asked), rest, ())
+    except ValidationError as error:
+        wrong = {str(problem["loc"][0]): problem for problem in error.errors(include_url=False)}
+    problems = tuple(FieldError(name, message(problem), ACCEPTED[name]) for name, problem in wrong.items())
+    right = {name: value for name, value in asked.items() if name not in wrong}
+    return Parted(Terms.model_validate(right), rest, problems)
+
+
+def impossible(session: Session, owner: str, terms: Terms) -> list[FieldError]:
+    """Return what is wrong with terms now, on the database's clock and among the owner's jobs."""
+    if terms == NO_TERMS:
+        return []
+    return [*_contradictions(terms), *_past(session, terms), *_unknown(session, owner, terms)]
+
+
+def _contradictions(terms: Terms) -> list[FieldError]:
+    first, *others = terms.holds or [""]
+    problems = [FieldError(name, f"comes beside {first}", "one of hold, hold_until and hold_behind") for name in others]
+    if terms.expires_at and terms.hold_until and terms.expires_at <= terms.hold_until:
+        problems.append(FieldError("expires_at", "is not after hold_until: nothing could start", "a later instant"))
+    return problems
+
+
+def _past(session: Session, terms: Terms) -> list[FieldError]:
+    now = session.scalars(select(func.clock_timestamp())).one()
+    instants = {"expires_at": terms.expires_at, "hold_until": terms.hold_until}
+    return [
+        FieldError(name, f"{told(instant)} has passed", ACCEPTED[name])
+        for name, instant in instants.items()
+        if instant is not None and instant <= now
+    ]
+
+
+def _unknown(session: Session, owner: str, terms: Terms) -> list[FieldError]:
+    found = select(Job.id).where(Job.id == terms.hold_behind, Job.owner == owner)
+    if terms.hold_behind is None or session.scalar(found) is not None:
+        return []
+    return [FieldError("hold_behind", f"there is no job {terms.hold_behind}", ACCEPTED["hold_behind"])]

@@ -1,0 +1,152 @@
+"""Deadlines and holding over HTTP: what a submission takes beside its parameters, and the moves of a held job."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis import Redis
+
+from shared.terms import Terms
+
+SOON = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+LATER = SOON + timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def checkpoint(checkpoint_factory):
+    return checkpoint_factory("demo", native_size=64)
+
+
+@pytest.fixture
+def submit(client):
+    def ask(status: int = 202, key: str | None = None, **body):
+        headers = {"Idempotency-Key": key} if key else {}
+        answer = client.post("/api/v1/jobs", json={"prompt": "sea", "steps": 4} | body, headers=headers)
+        assert answer.status_code == status, answer.text
+        return answer.get_json()
+
+    return ask
+
+
+def test_a_job_takes_its_deadline_beside_its_parameters_and_tells_it(submit):
+    job = submit(expires_at=SOON.isoformat(), count=2)
+
+    assert datetime.fromisoformat(job["expires_at"]) == SOON
+    assert [datetime.fromisoformat(image["expires_at"]) for image in job["images"]] == [SOON, SOON]
+    assert "expires_at" not in job["params"]
+    assert submit()["expires_at"] is None
+
+
+@pytest.mark.parametrize(
+    ("terms", "reason"),
+    [
+        ({"hold": True}, "held by local"),
+        ({"hold_until": "2100-01-31T06:00:00+03:00"}, "held until 2100-01-31 03:00 UTC"),
+        ({"hold_behind": 1}, "held behind job 1"),
+    ],
+)
+def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, terms, reason):
+    assert submit(hold=True)["id"] == 1
+
+    job = submit(count=2, **terms)
+
+    assert job["state"] == "held"
+    assert job["counts"]["held"] == 2
+    assert {image["reason"] for image in job["images"]} == {reason}
+    assert services.tickets.flush()
+    with Redis.from_url(redis_url) as redis:
+        assert redis.llen("pool.default") == 0
+
+
+@pytest.mark.parametrize(
+    ("terms", "problems"),
+    [
+        ({"expires_at": "2020-01-01T00:00:00Z"}, {"expires_at": "2020-01-01 00:00 UTC has passed"}),
+        ({"hold_until": "2020-01-01T00:00:00Z"}, {"hold_until": "2020-01-01 00:00 UTC has passed"}),
+        ({"expires_at": "2100-01-01T00:00:00"}, {"expires_at": "has no time zone"}),
+        ({"expires_at": "tomorrow"}, {"expires_at": "is no instant in ISO 8601"}),
+        ({"expires_at": 4102444800}, {"expires_at": "must be an instant, written as text"}),
+        ({"hold": "yes"}, {"hold": "must be true or false, not the text 'yes'"}),
+        ({"hold_behind": 4711}, {"hold_behind": "there is no job 4711"}),
+        ({"hold_behind": 2**70}, {"hold_behind": "a number of many digits is too large"}),
+        ({"hold_behind": "3"}, {"hold_behind": "must be a whole number, not the text '3'"}),
+        ({"hold": True, "hold_until": SOON.isoformat()}, {"hold_until": "comes beside hold"}),
+        (
+            {"expires_at": SOON.isoformat(), "hold_until": LATER.isoformat()},
+            {"expires_at": "is not after hold_until: nothing could start"},
+        ),
+        (
+            {"expires_at": "soon", "hold_behind": 0, "steps": 0, "cfg": 7},
+            {
+                "steps": "0 is too small",
+                "cfg": "is no parameter",
+                "expires_at": "is no instant in ISO 8601",
+                "hold_behind": "0 is too small",
+            },
+        ),
+    ],
+)
+def test_terms_that_cannot_be_kept_are_refused_field_by_field(submit, terms, problems):
+    errors = submit(422, **terms)["errors"]
+
+    assert {error["field"]: error["message"] for error in errors} == problems
+    assert all(error["accepted"] for error in errors)
+
+
+def test_a_job_cannot_be_held_behind_somebody_else_s(submit, job_factory):
+    theirs = job_factory(owner="eve")
+
+    [error] = submit(422, hold_behind=theirs.id)["errors"]
+
+    assert (error["field"], error["message"]) == ("hold_behind", f"there is no job {theirs.id}")
+
+
+def test_an_idempotency_key_covers_the_terms(submit):
+    job = submit(key="once", expires_at=SOON.isoformat())
+
+    assert submit(key="once", expires_at=SOON.isoformat())["id"] == job["id"]
+    assert "came with another request" in submit(409, key="once")["detail"]
+    assert "came with another request" in submit(409, key="once", expires_at=LATER.isoformat())["detail"]
+
+
+def test_hold_and_release_move_a_job_and_bring_its_tickets(client, submit, services, redis_url):
+    job = submit(count=2)
+    assert services.tickets.flush()
+
+    held = client.post(job["links"]["hold"]).get_json()
+    assert (held["images"], held["job"]["state"]) == (2, "held")
+    assert held["job"]["images"][0]["reason"] == "held by local"
+    with Redis.from_url(redis_url) as redis:
+        redis.delete("pool.default")
+        released = client.post(job["links"]["release"]).get_json()
+        assert services.tickets.flush()
+        assert redis.llen("pool.default") == 2
+    assert (released["images"], released["job"]["state"]) == (2, "queued")
+    assert released["job"]["images"][0]["reason"] is None
+
+
+def test_hold_and_release_answer_409_in_another_state_and_404_for_nobody_s_job(client, submit, job_factory):
+    job = submit()
+    theirs = job_factory(owner="eve")
+
+    again = client.post(job["links"]["release"])
+
+    assert again.status_code == 409
+    assert again.get_json()["detail"] == f"Job {job['id']} is queued: nothing of it can be released."
+    client.post(job["links"]["hold"])
+    assert client.post(job["links"]["hold"]).status_code == 409
+    for move in ("hold", "release"):
+        assert client.post(f"/api/v1/jobs/{theirs.id}/{move}").status_code == 404
+        assert client.post(f"/api/v1/jobs/4711/{move}").status_code == 404
+
+
+def test_the_description_tells_of_the_terms(client):
+    document = client.get("/openapi.json").get_json()
+
+    told = document["components"]["schemas"]["NewJob"]["properties"]
+    assert {name: told[name]["description"] for name in Terms.model_fields} == {
+        name: field.description for name, field in Terms.model_fields.items()
+    }
+    page = client.get("/reference").text
+    assert all(f"<code>{name}</code>" in page for name in Terms.model_fields)

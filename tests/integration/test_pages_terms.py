@@ -1,0 +1,102 @@
+"""Deadlines and holding on the pages: the form's group, the job's buttons and reasons."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from api.pages import when
+from shared.queue import due
+from tests.integration.browsing import look, page, send
+from tests.integration.queueing import Farmhand
+
+
+@pytest.fixture(autouse=True)
+def _checkpoint(checkpoint_factory):
+    checkpoint_factory("demo", native_size=64)
+
+
+def submitted(client, **fields: str) -> str:
+    answer = send(client, "/jobs", prompt="the sea", steps="4", **fields)
+    assert answer.status_code == 303, page(answer).text
+    return answer.location
+
+
+def offered(shown) -> set[str]:
+    """The last words of the addresses that the page's forms lead to."""
+    return {form.attributes["action"].rpartition("/")[2] for form in shown.all("form", method="post")}
+
+
+def test_a_job_held_by_hand_is_released_and_held_again_by_its_buttons(client):
+    address = submitted(client, hold="on")
+    held = look(client, address)
+    assert "held by local" in held.text
+    assert "release" in offered(held)
+    assert "hold" not in offered(held)
+
+    assert send(client, f"{address}/release").location == address
+    queued = look(client, address)
+    assert "1 image in the queue now." in queued.text
+    assert "hold" in offered(queued)
+    assert "release" not in offered(queued)
+
+    send(client, f"{address}/hold")
+    assert "1 image held; Release queues what is held." in look(client, address).text
+    send(client, f"{address}/hold")
+    assert "is held: nothing of it can be held." in look(client, address).text
+
+
+def test_a_deadline_stands_on_the_page_and_then_the_reason(client, sessions):
+    address = submitted(client, expires_at="2100-01-31T03:00")
+    shown = look(client, address)
+    assert "Cancelled if it has not started by 31 Jan 2100, 03:00 UTC." in shown.text
+
+    hand = Farmhand(sessions)
+    with sessions.begin() as session:
+        for image in hand.images(1):
+            image.expires_at = datetime(2020, 1, 2, 3, 4, tzinfo=UTC)
+            session.merge(image)
+    hand.run(due.turn)
+
+    ended = look(client, address)
+    assert "not started by its deadline, 2020-01-02 03:04 UTC" in ended.text
+    assert "Cancelled if it has not" not in ended.text
+
+
+def test_the_form_says_what_is_wrong_with_the_terms_and_keeps_what_was_typed(client):
+    fields = {"expires_at": "2020-01-01T00:00", "hold_until": "2100-01-01T00:00:00.000Z", "hold_behind": "4711"}
+    answer = send(client, "/jobs", prompt="the sea", **fields)
+
+    assert answer.status_code == 422
+    form = page(answer)
+    assert "When: Start by: 2020-01-01 00:00 UTC has passed" in form.text
+    assert "When: Hold behind job" in form.text
+    assert form.value("expires_at") == "2020-01-01T00:00"
+    assert form.value("hold_until") == "2100-01-01T00:00"
+    assert form.value("hold_behind") == "4711"
+    assert form.all("details", id="group-when", open=None)
+
+
+def test_the_form_s_terms_are_folded_away_and_empty_at_first(client):
+    form = look(client, "/")
+
+    assert form.all("details", id="group-when")
+    assert "open" not in form.all("details", id="group-when")[0].attributes
+    assert [form.value(name) for name in when.INSTANTS] == ["", ""]
+    assert {one.attributes["type"] for one in form.elements if "data-instant" in one.attributes} == {"datetime-local"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ({}, {}),
+        ({"hold": "on", "hold_behind": " 12 "}, {"hold": True, "hold_behind": 12}),
+        ({"expires_at": "2100-01-31T03:00"}, {"expires_at": "2100-01-31T03:00:00+00:00"}),
+        ({"expires_at": "2100-01-31T03:00:00.000Z"}, {"expires_at": "2100-01-31T03:00:00+00:00"}),
+        ({"expires_at": "soon", "hold_behind": "²"}, {"expires_at": "soon", "hold_behind": "²"}),
+        ({"hold_until": "0001-01-01T00:00+12:00"}, {"hold_until": "0001-01-01T00:00+12:00"}),
+    ],
+)
+def test_what_was_typed_is_read_in_utc_and_what_cannot_be_is_left_to_the_door(typed, read):
+    assert when.read(typed) == read
