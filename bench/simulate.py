@@ -53,14 +53,14 @@ def _life(draw: random.Random, span: float) -> tuple[float, float]:
 def first_come(lanes: Lanes, farm: Farm, me: Worker) -> Iterator[Lane]:
     """Yield what was submitted first, whoever asked and whatever is in memory."""
     del farm
-    yield from _by_age(lanes, me.pool)
+    yield from _by_age(lanes, me.pools[0])
 
 
 def affinity_alone(lanes: Lanes, farm: Farm, me: Worker) -> Iterator[Lane]:
     """Yield what is resident, then what was submitted first, whoever asked."""
     del farm
-    yield from (lane for checkpoint in me.resident for lane in _by_checkpoint(lanes, me.pool).get(checkpoint, ()))
-    yield from _by_age(lanes, me.pool)
+    yield from (lane for checkpoint in me.resident for lane in _by_checkpoint(lanes, me.pools[0]).get(checkpoint, ()))
+    yield from _by_age(lanes, me.pools[0])
 
 
 @lru_cache(maxsize=1)

@@ -83,7 +83,7 @@ class _Card:
 
     def as_policy_sees_it(self, load_seconds: float) -> Worker:
         free = int(self.image is None)
-        return Worker(self.id, DEFAULT_POOL, WorkerState.READY, frozenset(self.resident), free, load_seconds)
+        return Worker(self.id, (DEFAULT_POOL,), WorkerState.READY, frozenset(self.resident), free, load_seconds)
 
 
 class Simulation:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from shared import addresses
 from shared.errors import SettingsError
 from shared.nearest import nearest
+from shared.queue.policy import POOL, POOL_NAMES
 
 PREFIX = "FARM_"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -57,6 +58,15 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
         return False
     has_host = bool(parts.hostname) or parts.scheme not in _OF_HTTP
     return is_whole and has_host and parts.scheme in schemes
+
+
+def _pools(given: str) -> str:
+    """Return a list of pools by commas, each once."""
+    names = [name.strip() for name in given.split(",")]
+    wrong = [name for name in names if not POOL.fullmatch(name)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is no name of a pool: {POOL_NAMES}")
+    return ",".join(dict.fromkeys(names))
 
 
 def _folder(value: object) -> object:
@@ -134,6 +144,9 @@ class Settings(BaseModel):
     max_upload_mb: int = Field(32, ge=1, le=1024, description="Largest file of a picture to start from, MiB.")
     max_upload_megapixels: int = Field(32, ge=1, le=80, description="Most pixels of such a picture, in millions.")
     gpus: str = Field("all", description="What this machine's workers use: all, 0,2, cpu, or cpu:2 for two on the CPU.")
+    pools: Annotated[str, AfterValidator(_pools)] = Field(
+        "default", description="Pools that this machine's workers serve, by commas."
+    )
     slots: int = Field(0, ge=0, description="Images that a worker carries at once; 0: as many as suit its card.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -175,6 +188,11 @@ class Settings(BaseModel):
     @property
     def limits(self) -> Limits:
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
+
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        """The pools of this machine's workers."""
+        return tuple(self.pools.split(","))
 
     @property
     def is_loopback(self) -> bool:

@@ -74,7 +74,7 @@ def made(settings: Settings, sessions: Sessions, slots: int = 8) -> Iterator[Wor
         yield Worker(
             id=transact(sessions, lambda session: workers.register(session, **known, **terms)),
             name=known["name"],
-            pool=DEFAULT_POOL,
+            pools=(DEFAULT_POOL,),
             slots=slots,
             settings=settings,
             sessions=sessions,

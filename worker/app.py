@@ -47,7 +47,7 @@ def consume(worker: Worker, slots: Slots) -> None:
         app=app,
         hostname=f"{worker.id}@{worker.name}",
         concurrency=worker.slots,
-        queues=[pool_queue(worker.pool), mine],
+        queues=[*map(pool_queue, worker.pools), mine],
         quiet=True,
         **WORKER_OPTIONS,
     ).start()

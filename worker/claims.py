@@ -52,7 +52,7 @@ class Claims:
         left = [
             lane
             for lane in seen.lanes
-            if lane.pool == me.pool and (self._is_avoided(lane) or policy.is_left_alone(lane, seen.farm, me))
+            if lane.pool in me.pools and (self._is_avoided(lane) or policy.is_left_alone(lane, seen.farm, me))
         ]
         others = [
             other
@@ -65,13 +65,13 @@ class Claims:
     def other_worker(self) -> int | None:
         """Return the worker of the same pool with the most room, not this one: a drained one has tickets to pass on."""
         me, workers = self._worker, self._snapshots.current().farm.workers
-        others = [other for other in workers if other.id != me.id and other.pool == me.pool and other.has_room]
+        others = [other for other in workers if other.id != me.id and policy.share_a_pool(me, other) and other.has_room]
         return max(others, key=lambda other: other.free_slots).id if others else None
 
     def has_company(self) -> bool:
         """Return whether another worker of the same pool takes images. Raises Unavailable."""
         me, workers = self._worker, self._snapshots.current().farm.workers
-        return any(it.id != me.id and it.pool == me.pool and it.state == WorkerState.READY for it in workers)
+        return any(it.id != me.id and policy.share_a_pool(me, it) and it.state == WorkerState.READY for it in workers)
 
     def _claim(self, max_age: float) -> Claim | None:
         seen = self._snapshots.current(max_age)

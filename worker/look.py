@@ -36,5 +36,5 @@ class Look:
             log.debug("look put off", worker=worker.id, reason=str(error))
 
     def _tickets(self) -> int:
-        queues = (pool_queue(self._worker.pool), worker_queue(self._worker.id))
+        queues = (*map(pool_queue, self._worker.pools), worker_queue(self._worker.id))
         return sum(int(self._worker.redis.llen(queue)) for queue in queues)

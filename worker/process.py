@@ -20,7 +20,6 @@ from shared.database import Sessions, transact
 from shared.errors import Unavailable
 from shared.events import Events
 from shared.queue import reap, workers
-from shared.queue.policy import DEFAULT_POOL
 from shared.settings import Settings
 from shared.states import WorkerState
 from shared.storage import Storage
@@ -90,7 +89,7 @@ def _registered(session: Session, orders: Orders) -> int:
         pid=os.getpid(),
         card=card.name,
         card_name=card.label,
-        pool=DEFAULT_POOL,
+        pool=",".join(settings.pool_names),
         slots=settings.slots,
         lease_seconds=settings.lease_seconds,
     )
@@ -105,7 +104,7 @@ def _worker(orders: Orders, sessions: Sessions, worker_id: int, tickets: Tickets
     return Worker(
         id=worker_id,
         name=_name(orders.card),
-        pool=DEFAULT_POOL,
+        pools=settings.pool_names,
         slots=settings.slots,
         settings=settings,
         sessions=sessions,

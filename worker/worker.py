@@ -90,7 +90,7 @@ class Worker:
 
     id: int
     name: str
-    pool: str
+    pools: tuple[str, ...]
     slots: int
     settings: Settings
     sessions: Sessions
@@ -115,7 +115,7 @@ class Worker:
         """Return this worker as it is now: a shared snapshot is half a second old."""
         return policy.Worker(
             id=self.id,
-            pool=self.pool,
+            pools=self.pools,
             state=WorkerState.DRAINED if self.state == WorkerState.READY and self.drained else self.state,
             resident=frozenset(self.card.resident()),
             free_slots=self.free_slots,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from shared.queue.policy import Lane, Worker
@@ -70,14 +70,15 @@ def seconds_until_start(
         return None
     # Of one that has rendered nothing yet as much is expected as of the others.
     rate = statistics.fmean(rates_here) * len(ready)
-    return (_work_before(asked, snapshot) + asked.lane.cost) / rate
+    pools = {pool for worker in ready for pool in worker.pools}
+    return (_work_before(asked, snapshot, pools) + asked.lane.cost) / rate
 
 
-def _work_before(asked: Estimate, snapshot: Snapshot) -> float:
+def _work_before(asked: Estimate, snapshot: Snapshot, pools: Collection[str]) -> float:
     mine, farm = asked.lane, snapshot.farm
     urgent, waiting = 0.0, defaultdict[str, float](float)
     for lane in snapshot.lanes:
-        if lane.owner == mine.owner or lane.pool != mine.pool:
+        if lane.owner == mine.owner or lane.pool not in pools:
             continue
         work = lane.cost * lane.queued
         if lane.urgent and not mine.urgent:

@@ -2,7 +2,7 @@
 
 The rules, in their order:
 
-1. A worker sees the lanes of its own pool whose images find room in its memory.
+1. A worker sees the lanes of its own pools whose images find room in its memory.
 2. A lane whose checkpoint is resident on another ready worker with room is left alone, until its head has waited for as
    long as loading the checkpoint here would take, and `AFFINITY_SECONDS` at most.
 3. Urgent lanes go first.
@@ -21,18 +21,21 @@ Schindelhauer and Schomaker 2005): workers that see the same snapshot choose dif
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
-from itertools import groupby, takewhile
-from typing import Final
+from itertools import groupby, product, takewhile
+from typing import Final, Protocol
 
 from shared.states import WorkerState
 
-DEFAULT_POOL: Final = "default"  # that every job is queued for and every worker serves
+DEFAULT_POOL: Final = "default"  # of jobs that name none, and of workers that are told none
+POOL: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+POOL_NAMES: Final = "up to 32 small letters, digits, - and _, such as large-cards"
 AFFINITY_SECONDS: Final = 15.0  # nobody waits longer than this for affinity's sake
 SLACK: Final = 0.3  # share of the least running work by which an owner may be ahead for affinity's sake
 
@@ -70,12 +73,19 @@ class Owner:
 _NEW: Final = Owner()
 
 
+class Served(Protocol):
+    """Whoever serves pools."""
+
+    @property
+    def pools(self) -> tuple[str, ...]: ...
+
+
 @dataclass(frozen=True)
 class Worker:
     """A living worker, as far as the policy cares."""
 
     id: int
-    pool: str
+    pools: tuple[str, ...]
     state: WorkerState = WorkerState.READY
     resident: frozenset[str] = frozenset()
     free_slots: int = 1
@@ -118,15 +128,15 @@ class Farm:
     @cached_property
     def sizes(self) -> Mapping[str, int]:
         """Pool -> how many workers it has."""
-        return Counter(worker.pool for worker in self.workers)
+        return Counter(pool for worker in self.workers for pool in worker.pools)
 
     @cached_property
     def with_room(self) -> Mapping[tuple[str, str], Sequence[Worker]]:
         """(pool, checkpoint) -> the workers that could render it at once."""
         found: dict[tuple[str, str], list[Worker]] = {}
         for worker in self.workers:
-            for checkpoint in worker.resident if worker.has_room else ():
-                found.setdefault((worker.pool, checkpoint), []).append(worker)
+            for place in product(worker.pools, worker.resident) if worker.has_room else ():
+                found.setdefault(place, []).append(worker)
         return found
 
 
@@ -157,22 +167,32 @@ class Lanes:
     """The lanes of a snapshot, put in order once for the many decisions that are made on it."""
 
     def __init__(self, lanes: Iterable[Lane]) -> None:
-        grouped: dict[tuple[str, bool], dict[str, list[Lane]]] = {}
         self._pools: dict[str, list[Lane]] = {}
         for lane in lanes:
             self._pools.setdefault(lane.pool, []).append(lane)
-            grouped.setdefault((lane.pool, lane.urgent), {}).setdefault(lane.owner, []).append(lane)
-        self._lines = {
-            place: {owner: Line(waiting) for owner, waiting in by_owner.items()} for place, by_owner in grouped.items()
-        }
+        self._lines: dict[tuple[str, ...], tuple[Mapping[str, Line], Mapping[str, Line]]] = {}
 
     def all_of(self, pool: str) -> Sequence[Lane]:
         """Return the lanes of one pool, in no order."""
         return self._pools.get(pool, ())
 
-    def of(self, pool: str, *, urgent: bool) -> Mapping[str, Line]:
-        """Return the lines of one pool by owner."""
-        return self._lines.get((pool, urgent), {})
+    def of(self, pools: tuple[str, ...], *, urgent: bool) -> Mapping[str, Line]:
+        """Return what waits for the workers of these pools, by owner; put in order for the first who asks."""
+        if pools not in self._lines:
+            lanes = [lane for pool in pools for lane in self.all_of(pool)]
+            self._lines[pools] = _lines(lane for lane in lanes if not lane.urgent), _lines(filter(_is_urgent, lanes))
+        return self._lines[pools][urgent]
+
+
+def _is_urgent(lane: Lane) -> bool:
+    return lane.urgent
+
+
+def _lines(lanes: Iterable[Lane]) -> dict[str, Line]:
+    by_owner: dict[str, list[Lane]] = {}
+    for lane in lanes:
+        by_owner.setdefault(lane.owner, []).append(lane)
+    return {owner: Line(waiting) for owner, waiting in by_owner.items()}
 
 
 def rank(lanes: Lanes | Iterable[Lane], farm: Farm, me: Worker) -> Iterator[Lane]:
@@ -180,7 +200,7 @@ def rank(lanes: Lanes | Iterable[Lane], farm: Farm, me: Worker) -> Iterator[Lane
     ordered = lanes if isinstance(lanes, Lanes) else Lanes(lanes)
     seen: set[Lane] = set()
     for urgent in (True, False):
-        for lane in _ranked(ordered.of(me.pool, urgent=urgent), farm, me):
+        for lane in _ranked(ordered.of(me.pools, urgent=urgent), farm, me):
             if lane not in seen and fits(lane, me):
                 seen.add(lane)
                 yield lane
@@ -189,6 +209,11 @@ def rank(lanes: Lanes | Iterable[Lane], farm: Farm, me: Worker) -> Iterator[Lane
 def fits(lane: Lane, worker: Worker) -> bool:
     """Return whether the images of this lane find room in the memory that `worker` offers."""
     return lane.needs is None or worker.memory_bytes is None or lane.needs <= worker.memory_bytes
+
+
+def share_a_pool(one: Served, other: Served) -> bool:
+    """Return whether both serve a pool that the other does too."""
+    return not set(one.pools).isdisjoint(other.pools)
 
 
 def is_left_alone(lane: Lane, farm: Farm, me: Worker) -> bool:
@@ -226,7 +251,8 @@ def _of_owner(line: Line, farm: Farm, me: Worker) -> Iterator[Lane]:
         yield from (lane for lane in lanes[:of_one_age] if lane.checkpoint in me.resident)
         others = [lane for lane in lanes if not is_left_alone(lane, farm, me)]
         # As many as there are workers to choose differently: a lone worker takes the oldest.
-        choice = min(of_one_age, farm.sizes.get(me.pool, 1), len(others))
+        choosing = max((farm.sizes.get(pool, 1) for pool in me.pools), default=1)
+        choice = min(of_one_age, choosing, len(others))
         yield from sorted(others[:choice], key=lambda lane: _distance(me.id, lane.checkpoint) / math.sqrt(lane.queued))
         yield from others[choice:]
 

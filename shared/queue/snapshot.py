@@ -173,7 +173,9 @@ def _with_needs(session: Session, lanes: tuple[Lane, ...], farm: Farm) -> tuple[
 
 def _worker(row: RowMapping) -> Worker:
     said: dict[str, Any] = dict(row)
-    return Worker(**said | {"state": WorkerState(said["state"]), "resident": frozenset(said["resident"])})
+    pools = tuple(said.pop("pool").split(","))
+    read = {"pools": pools, "state": WorkerState(said["state"]), "resident": frozenset(said["resident"])}
+    return Worker(**said | read)
 
 
 class Snapshots:

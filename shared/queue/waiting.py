@@ -98,7 +98,7 @@ def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
     """Return why no worker could take it even if it had nothing else to do; None: one could."""
     pool = waiter.lane.pool
     of_pool = "" if pool == policy.DEFAULT_POOL else f" of the pool {pool}"
-    alive = [worker for worker in farm.workers if worker.pool == pool]
+    alive = [worker for worker in farm.workers if pool in worker.pools]
     if not alive:
         return _Reason(Cause.NO_WORKER, f"No worker{of_pool} is alive.")
     if waiter.missing is not None:
@@ -175,7 +175,7 @@ def _able(lane: Lane, farm: Farm) -> list[Worker]:
     return [
         worker
         for worker in farm.workers
-        if worker.pool == lane.pool and worker.state == WorkerState.READY and policy.fits(lane, worker)
+        if lane.pool in worker.pools and worker.state == WorkerState.READY and policy.fits(lane, worker)
     ]
 
 

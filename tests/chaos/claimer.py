@@ -43,7 +43,7 @@ class Claimer:
         return taken is not None
 
     def _claim_one(self, session: Session) -> Claim | None:
-        me = policy.Worker(self.id, "default")
+        me = policy.Worker(self.id, ("default",))
         seen = snapshot.take(session)
         return claim(session, me, policy.rank(seen.lanes, seen.farm, me))
 

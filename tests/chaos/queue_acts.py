@@ -53,7 +53,7 @@ class Take(Act):
     lane: policy.Lane
 
     def run(self, session: Session) -> Claim | None:
-        return claims.claim(session, policy.Worker(self.worker, self.lane.pool), [self.lane])
+        return claims.claim(session, policy.Worker(self.worker, (self.lane.pool,)), [self.lane])
 
     def play(self, model: Model, seen: Seen) -> Claim | str | None:
         able = model.claimable(self.lane.owner, self.worker)

@@ -66,7 +66,7 @@ class Workhand:
     def claim(self) -> Claim | None:
         now = self.hand.run(snapshot.take)
         offers = next((worker.memory_bytes for worker in now.farm.workers if worker.id == self.id), None)
-        me = policy.Worker(self.id, self.pool, memory_bytes=offers)
+        me = policy.Worker(self.id, tuple(self.pool.split(",")), memory_bytes=offers)
         return self.hand.run(claim, me, policy.rank(now.lanes, now.farm, me))
 
     def beat(self, running: dict[int, int] | None = None, **said: Any) -> workers.Beat | None:

@@ -380,7 +380,7 @@ def test_a_claim_before_the_deadline_wins_over_a_turn_after_it(hand, submit, put
     lanes = hand.run(snapshot.take).lanes
 
     with sessions.begin() as session:
-        ours = claim(session, policy.Worker(worker.id, "default"), lanes)
+        ours = claim(session, policy.Worker(worker.id, ("default",)), lanes)
         assert turn(hand).cancelled == 0
     put(job.id, expires_at=later(-1))
 
@@ -423,7 +423,7 @@ def test_a_hold_waits_for_a_claim_and_leaves_its_image(hand, submit, pool, sessi
     lanes = hand.run(snapshot.take).lanes
 
     with sessions.begin() as session:
-        claim(session, policy.Worker(worker.id, "default"), lanes)
+        claim(session, policy.Worker(worker.id, ("default",)), lanes)
         waiting = pool.submit(hand.run, moves.hold, job.id, by="ann")
         wait_for_a_lock(sessions, waiting)
 

@@ -44,7 +44,7 @@ class Crowd:
 
     @property
     def me(self) -> policy.Worker:
-        return policy.Worker(self.worker.id, "default")
+        return policy.Worker(self.worker.id, ("default",))
 
     def lanes_here(self) -> list[Lane]:
         """The lanes that are not blocked, the longest first."""
@@ -96,7 +96,7 @@ def heads_claimed(crowd: Crowd, lane: Lane) -> Iterator[None]:
     opened = [crowd.sessions() for _ in others]
     try:
         for session, other in zip(opened, others, strict=True):
-            assert claim(session, policy.Worker(other.id, "default"), [lane]) is not None
+            assert claim(session, policy.Worker(other.id, ("default",)), [lane]) is not None
         yield
     finally:
         for session in opened:

@@ -104,7 +104,7 @@ def test_claimers_at_once_take_each_image_once(hand, job_factory, pool):
 def test_claim_skips_the_head_that_another_is_claiming(hand, job_factory, sessions):
     job_factory(count=2)
     first, second = hand.worker(), hand.worker()
-    me = policy.Worker(first.id, "default")
+    me = policy.Worker(first.id, ("default",))
     lanes = hand.run(snapshot.take).lanes
 
     with sessions.begin() as session:
@@ -128,7 +128,7 @@ def test_claim_waits_for_the_burial_of_its_worker_and_finds_nothing(hand, job_fa
 def test_burial_waits_for_a_claim_and_gives_its_image_back(hand, job_factory, pool, sessions):
     job = job_factory()
     worker = hand.worker()
-    me = policy.Worker(worker.id, "default")
+    me = policy.Worker(worker.id, ("default",))
     lanes = hand.run(snapshot.take).lanes
 
     with sessions.begin() as session:
@@ -147,7 +147,7 @@ def test_two_slots_of_a_worker_do_not_take_two_struck_images(hand, job_factory, 
     dead.claim()
     dead.bury(strike=True)
     worker = hand.worker()
-    me = policy.Worker(worker.id, "default")
+    me = policy.Worker(worker.id, ("default",))
     lanes = hand.run(snapshot.take).lanes
 
     with sessions.begin() as session:

@@ -85,7 +85,7 @@ def test_take_shows_living_workers_with_their_free_slots_and_residents(hand, job
         session.execute(text("UPDATE workers SET lease_until = now() WHERE id = :id"), {"id": silent.id})
 
     assert hand.run(snapshot.take).farm.workers == (
-        policy.Worker(worker.id, "default", WorkerState.READY, frozenset(["c" * 64]), 2, 2.5, name=worker.name),
+        policy.Worker(worker.id, ("default",), WorkerState.READY, frozenset(["c" * 64]), 2, 2.5, name=worker.name),
     )
 
 
@@ -181,7 +181,7 @@ def test_every_lane_is_claimable_with_what_the_snapshot_says_of_it(hand, job_fac
     job_factory(owner="ann")
     job_factory(owner="bob", queue={"urgent": True, "priority": 3})
     worker = hand.worker()
-    me = policy.Worker(worker.id, "default")
+    me = policy.Worker(worker.id, ("default",))
 
     for lane in hand.run(snapshot.take).lanes:
         found = hand.run(claims.claim, me, [lane])

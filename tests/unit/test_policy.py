@@ -33,7 +33,7 @@ def served(seconds_ago, running=0):
     return Owner(running=running, served_at=NOW - seconds_ago)
 
 
-ME = Worker(1, "default")
+ME = Worker(1, ("default",))
 
 
 def rank(lanes, farm, me):
@@ -113,6 +113,24 @@ def test_what_is_left_out_for_its_memory_holds_up_nothing_behind_it():
     assert rank([huge, old, older, resident], Farm(NOW), me) == [resident, older]
 
 
+def test_a_worker_serves_all_of_its_pools_by_one_order():
+    """Owners share it across its pools; within an owner age decides, whichever the pool."""
+    large = [lane("ann", waited=30, head=1, pool="large"), lane("ann", waited=10, head=2, pool="large", checkpoint=B)]
+    usual = [lane("ann", waited=20, head=3), lane("bob", waited=5, head=4)]
+    farm = Farm(NOW, {"ann": served(1)})
+    me = replace(ME, pools=("default", "large"))
+    assert rank([*large, *usual, lane(pool="other")], farm, me) == [usual[1], large[0], usual[0], large[1]]
+    assert rank([*large, *usual], farm, replace(ME, pools=("large",))) == large
+
+
+@pytest.mark.parametrize(("pools", "left"), [(("large", "default"), True), (("large",), False)])
+def test_a_lane_is_left_to_whoever_serves_its_pool_too(pools, left):
+    other = Worker(2, pools, resident=frozenset([A]))
+    farm = Farm(NOW, workers=(ME, other))
+    assert policy.is_left_alone(lane(waited=1), farm, ME) == left
+    assert policy.share_a_pool(ME, other) == left
+
+
 def test_rank_prefers_what_is_resident_here_among_an_owner_s_fresh_lanes():
     older, resident = lane(waited=3, checkpoint=B), lane(waited=2)
     me = replace(ME, resident=frozenset([A]))
@@ -147,7 +165,7 @@ def test_an_owner_with_nothing_running_goes_before_all_affinity():
 
 def test_workers_that_see_the_same_choose_different_checkpoints_to_load():
     waiting = [lane(checkpoint=f"{number:064}", head=number) for number in range(40)]
-    farm = Farm(NOW, workers=tuple(Worker(number, "default") for number in range(40)))
+    farm = Farm(NOW, workers=tuple(Worker(number, ("default",)) for number in range(40)))
 
     firsts = [rank(waiting, farm, worker)[0].checkpoint for worker in farm.workers]
 
@@ -163,7 +181,7 @@ def test_a_lone_worker_loads_what_was_queued_first():
 
 def test_much_that_waits_draws_more_workers_than_little():
     much, little = replace(lane(), queued=100), lane(checkpoint=B, head=2)
-    farm = Farm(NOW, workers=tuple(Worker(number, "default") for number in range(1000)))
+    farm = Farm(NOW, workers=tuple(Worker(number, ("default",)) for number in range(1000)))
 
     firsts = [rank([much, little], farm, worker)[0] for worker in farm.workers]
 
@@ -178,14 +196,14 @@ def test_residency_does_not_cross_owners():
     assert rank([mine, fresh], Farm(NOW, {"ann": served(1)}), me) == [fresh, mine]
 
 
-OTHER = Worker(2, "default", resident=frozenset([A]), free_slots=1)
+OTHER = Worker(2, ("default",), resident=frozenset([A]), free_slots=1)
 
 # name, the other worker, me, seconds waited, left alone
 AFFINITY = [
     ("resident there with room", OTHER, ME, 1, True),
     ("but resident here too", OTHER, replace(ME, resident=frozenset([A])), 1, False),
     ("but there is no room there", replace(OTHER, free_slots=0), ME, 1, False),
-    ("but it serves another pool", replace(OTHER, pool="large"), ME, 1, False),
+    ("but it serves another pool", replace(OTHER, pools=("large",)), ME, 1, False),
     ("but it is draining", replace(OTHER, state=WorkerState.DRAINING), ME, 1, False),
     ("but it is only starting", replace(OTHER, state=WorkerState.STARTING), ME, 1, False),
     ("but it has not the memory", replace(OTHER, memory_bytes=7), ME, 1, False),

@@ -23,7 +23,7 @@ def lane(
 
 def worker(number=1, state="ready", *, free=0, resident=(), pool="default", load=None, memory=None):
     name = f"host/cuda:{number}"
-    return Worker(number, pool, WorkerState(state), frozenset(resident), free, load, name, memory)
+    return Worker(number, (pool,), WorkerState(state), frozenset(resident), free, load, name, memory)
 
 
 def explained(waiter=None, *workers, lanes=(), owners=None, **lately):
@@ -41,6 +41,13 @@ CASES = [
         [worker(free=1)],
         "no_worker",
         "No worker of the pool big is alive.",
+    ),
+    (
+        "one of its pool, which serves others too",
+        Waiter(0, lane(pool="big")),
+        [replace(worker(free=1), pools=("default", "big"))],
+        "next",
+        "It is next: host/cuda:1 has room for it.",
     ),
     (
         "its checkpoint is gone",
