@@ -113,6 +113,14 @@ class Farm:
         self._away.clear()
         self.tend()
 
+    def provoke(self) -> None:
+        """Bring somebody to the plan's crash point, where nobody came by: what buries needs somebody who died."""
+        if self.plan.point.startswith("bury"):
+            self._kill(plans.supervised(self.plan.supervised)[0])
+        if self.plan.point.startswith("reap"):
+            self._kill(plans.alone(self.plan.alone)[0])
+        self.people.submit(plans.OWNERS[0], calm_job())
+
     def end(self) -> None:
         """Kill what is left of the farm; the ground stays."""
         for process in self.processes:
@@ -205,6 +213,8 @@ class Farm:
         return self._take_away("redis")
 
     def _take_away(self, server: str) -> Callable[[], object]:
+        if server in self._away:
+            return lambda: None
         self._away.add(server)
         self.ground.kill_server(server)
         return lambda: self._bring_back(server)
@@ -241,6 +251,12 @@ class Farm:
         return found
 
 
+def calm_job() -> dict[str, object]:
+    """Return a job for a farm in which all is well again."""
+    size = {"width": 64, "height": 64, "steps": 20}
+    return {"prompt": "all is well", "checkpoint": CHECKPOINTS[0], "seed": 1, "count": 6, "film": False, **size}
+
+
 @contextmanager
 def farm(plan: Plan, ground: Ground, folder: Path) -> Iterator[Farm]:
     """Yield a farm whose workers are ready, and whose processes are gone at the end of the block."""
@@ -249,7 +265,7 @@ def farm(plan: Plan, ground: Ground, folder: Path) -> Iterator[Farm]:
     try:
         made.catalogue()
         made.tend()
-        assert wait(made.ready, 120), f"the workers of seed {plan.seed} were not ready in 120 s"
+        assert wait(made.ready, 240), f"the workers of seed {plan.seed} were not ready in 240 s"
         yield made
     finally:
         made.mend()

@@ -142,6 +142,12 @@ def _of_logs(farm: Farm) -> Iterator[str]:
         if any(word in line for word in ("deadlock", "violates", "PANIC")):
             yield f"PostgreSQL logged: {line}"
     for log in farm.folder.glob("*.log"):
-        for line in log.read_text(errors="replace").splitlines():
-            if "Traceback" in line or ('"level": "error"' in line and "buried by others" not in line):
-                yield f"{log.name}: {line[:2000]}"
+        yield from (
+            f"{log.name}: {line[:2000]}" for line in log.read_text("utf-8", "replace").splitlines() if _is_bad(line)
+        )
+
+
+def _is_bad(line: str) -> bool:
+    """True for an error that nobody expected; Celery tells of each lost connection, the buried of their burial."""
+    is_ours = '"level": "error"' in line and '"logger": "celery' not in line and "buried by others" not in line
+    return is_ours or line.startswith("Traceback")

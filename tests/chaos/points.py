@@ -132,7 +132,7 @@ def _transact(folder: Folder, move: _Move, original: Callable[..., Any], *argume
 
 def _move(folder: Folder, move: _Move, name: str, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     answer = original(*arguments, **named)
-    if answer:  # something was claimed, ended, buried
+    if answer is not None and answer != []:  # something was claimed, ended, beaten, buried
         folder.passed(f"{name}.inside")
         move.name = name
     return answer

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from shared.settings import Settings
 from tests.waiting import until
 from tests.workers import images, kill, ready, started, states
@@ -15,10 +17,11 @@ DEFAULTS = {
 }
 
 
+@pytest.mark.timeout(600)  # seconds, where the machine has nothing else to do
 def test_a_supervised_workers_image_runs_again_long_before_its_lease_ends(environ, sessions, job_factory, tmp_path):
     gate = tmp_path / "gate"
     with started({**environ, **DEFAULTS}, "--gpus", "cpu:2", "--slots", "1"):
-        pids = {worker.id: worker.pid for worker in until(lambda: ready(sessions, 2), seconds=60)}
+        pids = {worker.id: worker.pid for worker in until(lambda: ready(sessions, 2), seconds=150)}
         job_factory(prompt=f"wait for {gate}")
         until(lambda: states(sessions) == ["running"])
         began = time.monotonic()
