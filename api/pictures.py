@@ -53,7 +53,7 @@ def upload(services: Services, owner: str, data: bytes) -> UploadBody:
     """Store a picture to start from, as it came in a file. Raises Refused, StorageError."""
     with _logged(owner, data):
         picture = services.intake.read(data, "file")
-    uploads.keep(services.sessions, services.storage, owner, picture)
+        uploads.keep(services.sessions, services.storage, owner, {"file": picture}, services.settings.limits)
     return UploadBody(id=picture.sha256, width=picture.width, height=picture.height, bytes=len(picture.png))
 
 

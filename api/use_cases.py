@@ -64,8 +64,8 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     for problem in came.problems:
         log.info("picture refused", owner=owner, field=problem.field, reason=problem.message)
     admitted = _admitted(services, owner, asked, came)
-    for picture in came.pictures.values():
-        uploads.keep(services.sessions, services.storage, owner, picture)
+    if came.pictures:
+        uploads.keep(services.sessions, services.storage, owner, came.pictures, services.settings.limits)
 
     def work(session: Session) -> tuple[views.JobView, bool]:
         params, checkpoint = admitted

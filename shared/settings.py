@@ -78,7 +78,7 @@ ApiKeys = Annotated[dict[str, str], BeforeValidator(_split_keys)]
 
 
 class Limits(BaseModel):
-    """What the door accepts of one job."""
+    """What the door accepts of one job, and keeps of one owner's pictures to start from."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -91,10 +91,16 @@ class Limits(BaseModel):
     first_checkpoint: str = "scenes-v1"
     max_upload_mb: int = 32
     max_upload_megapixels: int = 32
+    max_uploads_mb_per_owner: int = 4096
+    upload_days: int = 7
 
     @property
     def max_upload_bytes(self) -> int:
         return self.max_upload_mb * 2**20
+
+    @property
+    def max_uploads_bytes_per_owner(self) -> int:
+        return self.max_uploads_mb_per_owner * 2**20
 
     @property
     def max_upload_pixels(self) -> int:
@@ -143,6 +149,10 @@ class Settings(BaseModel):
     )
     max_upload_mb: int = Field(32, ge=1, le=1024, description="Largest file of a picture to start from, MiB.")
     max_upload_megapixels: int = Field(32, ge=1, le=80, description="Most pixels of such a picture, in millions.")
+    max_uploads_mb_per_owner: int = Field(4096, ge=1, description="Room for one owner's pictures to start from, MiB.")
+    upload_days: int = Field(
+        7, ge=1, le=36_500, description="Days that such a picture is kept after its last use, if no job needs it."
+    )
     gpus: str = Field("all", description="What this machine's workers use: all, 0,2, cpu, or cpu:2 for two on the CPU.")
     pools: Annotated[str, AfterValidator(_pools)] = Field(
         "default", description="Pools that this machine's workers serve, by commas."

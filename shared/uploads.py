@@ -1,11 +1,11 @@
 """Uploads: the pictures that renders start from, each stored once under the SHA-256 of its bytes.
 
-An owner sees their own alone. One that no job has started from for a week is swept.
+An owner sees their own alone, and has room for so many bytes. One that no job has started from for some days is swept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -14,27 +14,36 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared.database import Sessions, transact
+from shared.errors import FieldError, Refused
 from shared.intake import Picture
+from shared.settings import Limits
 from shared.storage import Storage, upload_key
 from shared.tables import NOW, JobUpload, Upload
 
-_KEPT: Final = timedelta(days=7)
-_LOCKS: Final = 0x57E9FA24  # the advisory locks of uploads; PostgreSQL has room for one more number beside it
+# The advisory locks of owners and of pictures, taken in this order; PostgreSQL has room for one number beside each.
+_OWNERS: Final = 0x57E9FA23
+_PICTURES: Final = 0x57E9FA24
+_MB: Final = 2**20
 
-_LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:sha256))")
+_LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:name))")
 
 
-def keep(sessions: Sessions, storage: Storage, owner: str, picture: Picture) -> None:
-    """Store a picture as `owner`'s upload; the same again changes nothing. Raises StorageError, Unavailable."""
-    key = upload_key(picture.sha256)
-    storage.put(key, picture.png)
-    transact(sessions, lambda session: _record(session, owner, picture))
-    if not storage.exists(key):  # it was swept as nobody's just before it was recorded
-        storage.put(key, picture.png)
+def keep(sessions: Sessions, storage: Storage, owner: str, pictures: Mapping[str, Picture], limits: Limits) -> None:
+    """Store pictures, by the fields that they came as, as `owner`'s uploads; the same again changes nothing.
+
+    Raises Refused, with nothing recorded, that names the field for which there is no room; StorageError, Unavailable.
+    """
+    transact(sessions, lambda session: _check_room(session, owner, pictures, limits))  # before anything is stored
+    for picture in pictures.values():
+        storage.put(upload_key(picture.sha256), picture.png)
+    transact(sessions, lambda session: _record(session, owner, pictures, limits))
+    for picture in pictures.values():
+        if not storage.exists(upload_key(picture.sha256)):  # it was swept as nobody's just before it was recorded
+            storage.put(upload_key(picture.sha256), picture.png)
 
 
 def is_kept(session: Session, owner: str, sha256: str) -> bool:
-    """True if `owner` has uploaded this picture; it is then kept for another week at least."""
+    """True if `owner` has uploaded this picture; its days then begin anew."""
     used = update(Upload).where(Upload.owner == owner, Upload.sha256 == sha256).values(used_at=NOW)
     return session.scalar(used.returning(Upload.sha256)) is not None
 
@@ -46,13 +55,13 @@ def use(session: Session, job_id: int, pictures: Iterable[str]) -> None:
         session.execute(insert(JobUpload).values(rows))
 
 
-def sweep(sessions: Sessions, storage: Storage) -> int:
-    """Forget the uploads that nobody needs, delete their pictures and return how many.
+def sweep(sessions: Sessions, storage: Storage, days: int) -> int:
+    """Forget the uploads that nobody has needed for `days`, delete their pictures and return how many.
 
     Goes by what is stored, so that what an interrupted sweep or upload left behind is found as well. Raises
     StorageError, Unavailable.
     """
-    transact(sessions, _forget)
+    transact(sessions, lambda session: _forget(session, days))
     swept = 0
     for stored in storage.uploads():
         for sha256 in transact(sessions, lambda session, stored=stored: _unknown(session, stored)):  # type: ignore[misc]
@@ -60,18 +69,46 @@ def sweep(sessions: Sessions, storage: Storage) -> int:
     return swept
 
 
-def _record(session: Session, owner: str, picture: Picture) -> None:
-    session.execute(_LOCK, {"locks": _LOCKS, "sha256": picture.sha256})
-    columns = {"owner": owner, "sha256": picture.sha256, "width": picture.width, "height": picture.height}
-    fresh = insert(Upload).values(columns | {"bytes": len(picture.png)})
-    session.execute(
-        fresh.on_conflict_do_update(index_elements=[Upload.owner, Upload.sha256], set_={Upload.used_at: NOW})
+def _record(session: Session, owner: str, pictures: Mapping[str, Picture], limits: Limits) -> None:
+    session.execute(_LOCK, {"locks": _OWNERS, "name": owner})  # else two at once would both find the last room
+    _check_room(session, owner, pictures, limits)
+    for sha256, picture in sorted({picture.sha256: picture for picture in pictures.values()}.items()):
+        session.execute(_LOCK, {"locks": _PICTURES, "name": sha256})
+        columns = {"owner": owner, "sha256": sha256, "width": picture.width, "height": picture.height}
+        fresh = insert(Upload).values(columns | {"bytes": len(picture.png)})
+        session.execute(
+            fresh.on_conflict_do_update(index_elements=[Upload.owner, Upload.sha256], set_={Upload.used_at: NOW})
+        )
+
+
+def _check_room(session: Session, owner: str, pictures: Mapping[str, Picture], limits: Limits) -> None:
+    """Raise Refused that names the first of `pictures` for which `owner` has no room; what is there takes none."""
+    hashes = [picture.sha256 for picture in pictures.values()]
+    known = set(session.scalars(select(Upload.sha256).where(Upload.owner == owner, Upload.sha256.in_(hashes))))
+    taken = int(session.scalar(select(func.coalesce(func.sum(Upload.bytes), 0)).where(Upload.owner == owner)) or 0)
+    for field, picture in pictures.items():
+        if picture.sha256 in known:
+            continue
+        if taken + len(picture.png) > limits.max_uploads_bytes_per_owner:
+            raise Refused("There is no room for another picture of yours.", (_no_room(field, picture, taken, limits),))
+        known.add(picture.sha256)
+        taken += len(picture.png)
+
+
+def _no_room(field: str, picture: Picture, taken: int, limits: Limits) -> FieldError:
+    left = f"{max(0, limits.max_uploads_bytes_per_owner - taken) / _MB:,.1f} MB"
+    return FieldError(
+        field,
+        f"takes {len(picture.png) / _MB:,.1f} MB; you have {limits.max_uploads_mb_per_owner:,} MB for pictures to start"
+        f" from, of which {left} are left",
+        f"a picture that is there already, or one of at most {left}; for more room delete jobs that start from"
+        f" pictures: what no job needs goes {limits.upload_days} days after its last use",
     )
 
 
-def _forget(session: Session) -> None:
+def _forget(session: Session, days: int) -> None:
     in_use = select(JobUpload.job_id).where(JobUpload.sha256 == Upload.sha256).exists()
-    session.execute(delete(Upload).where(Upload.used_at < func.now() - _KEPT, ~in_use))
+    session.execute(delete(Upload).where(Upload.used_at < func.now() - timedelta(days=days), ~in_use))
 
 
 def _unknown(session: Session, stored: Sequence[str]) -> list[str]:
@@ -85,7 +122,7 @@ def _unknown(session: Session, stored: Sequence[str]) -> list[str]:
 
 def _delete(session: Session, storage: Storage, sha256: str) -> int:
     """Delete a picture that is nobody's still, while nobody can record it; return 1 if it was deleted."""
-    session.execute(_LOCK, {"locks": _LOCKS, "sha256": sha256})
+    session.execute(_LOCK, {"locks": _PICTURES, "name": sha256})
     if not _unknown(session, [sha256]):
         return 0
     storage.delete(upload_key(sha256))

@@ -111,7 +111,7 @@ def _sweep_objects(desk: Desk) -> Mapping[str, object]:
 
 
 def _sweep_uploads(desk: Desk) -> Mapping[str, object]:
-    return {"pictures": uploads.sweep(desk.sessions, desk.storage)}
+    return {"pictures": uploads.sweep(desk.sessions, desk.storage, desk.settings.upload_days)}
 
 
 def _sweep_attempts(desk: Desk) -> Mapping[str, object]:

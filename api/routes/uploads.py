@@ -22,7 +22,7 @@ def upload() -> Response:
     """Upload a picture to start from, or a mask.
 
     PNG, JPEG, WebP, BMP or the first frame of a GIF; it is turned upright and kept as a PNG, transparency too. The same
-    picture has the same id. One that no job names is forgotten after a week.
+    picture has the same id. One that no job names is forgotten some days after its last use.
     """
     body = pictures.upload(services(), auth.owner(), read_file())
     answer = reply(body, 201)

@@ -11,14 +11,17 @@ from sqlalchemy import func, select, update
 
 from shared import uploads
 from shared.database import transact
+from shared.errors import Refused
 from shared.intake import Picture
 from shared.params import Img2Img, Mask, RenderParams
 from shared.queue import moves
+from shared.settings import Limits
 from shared.storage import Storage, upload_key
 from shared.tables import JobUpload, Upload
 
 PICTURE = Picture(b"a PNG", 8, 8)
 OTHER = Picture(b"another PNG", 8, 8)
+DAYS = 7
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def storage(tmp_path):
 
 @pytest.fixture
 def keep(sessions, storage):
-    return lambda picture, owner="ann": uploads.keep(sessions, storage, owner, picture)
+    return lambda picture, owner="ann": uploads.keep(sessions, storage, owner, {"file": picture}, Limits())
 
 
 @pytest.fixture
@@ -81,22 +84,22 @@ def test_upload_is_its_owners_alone(sessions, keep):
     assert not is_kept(sessions, OTHER)
 
 
-def test_upload_that_no_job_names_is_swept_after_a_week(sessions, storage, keep, age):
+def test_upload_that_no_job_names_is_swept_after_its_days(sessions, storage, keep, age):
     keep(PICTURE)
     age(6)
-    assert uploads.sweep(sessions, storage) == 0
+    assert uploads.sweep(sessions, storage, DAYS) == 0
     age(8)
-    assert uploads.sweep(sessions, storage) == 1
+    assert uploads.sweep(sessions, storage, DAYS) == 1
     assert rows(sessions) == []
     assert not lies(storage, PICTURE)
-    assert uploads.sweep(sessions, storage) == 0
+    assert uploads.sweep(sessions, storage, DAYS) == 0
 
 
-def test_use_begins_the_week_anew(sessions, storage, keep, age):
+def test_use_begins_the_days_anew(sessions, storage, keep, age):
     keep(PICTURE)
     age(8)
     assert is_kept(sessions, PICTURE)
-    assert uploads.sweep(sessions, storage) == 0
+    assert uploads.sweep(sessions, storage, DAYS) == 0
 
 
 def test_source_and_mask_stay_as_long_as_their_job(sessions, storage, keep, age):
@@ -104,9 +107,9 @@ def test_source_and_mask_stay_as_long_as_their_job(sessions, storage, keep, age)
     keep(OTHER)
     job = submit(sessions, started_from(PICTURE, OTHER))
     age(100)
-    assert uploads.sweep(sessions, storage) == 0
+    assert uploads.sweep(sessions, storage, DAYS) == 0
     transact(sessions, lambda session: moves.delete(session, job.id))
-    assert uploads.sweep(sessions, storage) == 2
+    assert uploads.sweep(sessions, storage, DAYS) == 2
 
 
 def test_source_that_is_its_own_mask_is_noted_once(sessions):
@@ -115,18 +118,70 @@ def test_source_that_is_its_own_mask_is_noted_once(sessions):
     assert transact(sessions, lambda session: session.scalars(noted).all()) == [PICTURE.sha256]
 
 
+def test_days_are_a_setting(sessions, storage, keep, age):
+    keep(PICTURE)
+    age(2)
+    assert uploads.sweep(sessions, storage, 3) == 0
+    assert uploads.sweep(sessions, storage, 1) == 1
+
+
+def large(number, megabytes=0.4):
+    return Picture(bytes([number]) * int(megabytes * 2**20), 8, 8)
+
+
+def test_owner_without_room_is_told_which_picture_and_what_would_fit(sessions, storage):
+    small = Limits(max_uploads_mb_per_owner=1, upload_days=3)
+    uploads.keep(sessions, storage, "ann", {"file": large(1)}, small)
+    came = {"img2img.picture": large(2), "img2img.mask.picture": large(3)}
+
+    with pytest.raises(Refused) as refused:
+        uploads.keep(sessions, storage, "ann", came, small)
+
+    [error] = refused.value.fields
+    assert error.field == "img2img.mask.picture"
+    assert error.message == "takes 0.4 MB; you have 1 MB for pictures to start from, of which 0.2 MB are left"
+    assert "at most 0.2 MB" in error.accepted
+    assert "3 days after its last use" in error.accepted
+    assert rows(sessions) == [("ann", large(1).sha256)]
+    assert not lies(storage, large(2))
+
+
+def test_what_is_there_already_and_what_others_have_takes_no_room(sessions, storage):
+    small = Limits(max_uploads_mb_per_owner=1)
+    for owner in ("ann", "bob", "ann"):
+        uploads.keep(sessions, storage, owner, {"file": large(1, 1)}, small)
+    both = {"img2img.picture": large(1, 1), "img2img.mask.picture": large(1, 1)}
+    uploads.keep(sessions, storage, "ann", both, small)
+    assert len(rows(sessions)) == 2
+
+
+def test_two_at_once_do_not_both_get_the_last_room(sessions, storage):
+    small = Limits(max_uploads_mb_per_owner=1)
+
+    def keep_one(number):
+        try:
+            uploads.keep(sessions, storage, "ann", {"file": large(number)}, small)
+        except Refused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        kept = list(pool.map(keep_one, range(6)))
+    assert kept.count(True) == len(rows(sessions)) == 2
+
+
 def test_picture_of_two_owners_stays_until_neither_needs_it(sessions, storage, keep, age):
     keep(PICTURE)
     age(8)
     keep(PICTURE, "bob")
-    assert uploads.sweep(sessions, storage) == 0
+    assert uploads.sweep(sessions, storage, DAYS) == 0
     assert rows(sessions) == [("bob", PICTURE.sha256)]
     assert lies(storage, PICTURE)
 
 
 def test_what_an_interrupted_upload_left_is_swept(sessions, storage):
     storage.put(upload_key(PICTURE.sha256), PICTURE.png)
-    assert uploads.sweep(sessions, storage) == 1
+    assert uploads.sweep(sessions, storage, DAYS) == 1
     assert not lies(storage, PICTURE)
 
 
@@ -134,9 +189,9 @@ def test_picture_that_is_swept_while_it_is_uploaded_again_is_there_at_the_end(se
     """The sweep takes the object between its storing and its recording."""
     record = uploads._record
 
-    def swept_first(session, owner, picture):
-        assert uploads.sweep(sessions, storage) == 1
-        record(session, owner, picture)
+    def swept_first(*given):
+        assert uploads.sweep(sessions, storage, DAYS) == 1
+        record(*given)
 
     monkeypatch.setattr(uploads, "_record", swept_first)
     keep(PICTURE)
@@ -153,7 +208,7 @@ def test_sweep_spares_what_was_recorded_after_it_looked(sessions, storage, keep,
 
     storage.put(upload_key(PICTURE.sha256), PICTURE.png)
     monkeypatch.setattr(uploads, "_delete", recorded_first)
-    assert uploads.sweep(sessions, storage) == 0
+    assert uploads.sweep(sessions, storage, DAYS) == 0
     assert lies(storage, PICTURE)
 
 
@@ -167,9 +222,9 @@ def test_picture_that_is_submitted_with_while_sweeps_run_is_never_lost(sessions,
     is_done = Event()
 
     def sweep_on():
-        swept = uploads.sweep(sessions, storage)
+        swept = uploads.sweep(sessions, storage, DAYS)
         while not is_done.is_set():
-            swept += uploads.sweep(sessions, storage)
+            swept += uploads.sweep(sessions, storage, DAYS)
         return swept
 
     def submit_with(picture):
