@@ -15,6 +15,7 @@ from shared.queue import views
 from shared.states import ImageState, WorkerState
 
 START_WORKER: Final = "farm worker --gpus all"
+RESUME_ALL: Final = "farm resume --all"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ def tell(workers: Sequence[WorkerBody], queued: int, running: int, *, has_redis:
     words = f"{_workers(workers)} · {', '.join(load) or 'nothing waits'}"
     if not workers:
         return Line("down", f"{words}.", "Jobs can be submitted; they start with the first worker:", START_WORKER)
+    if all(worker.drained is not None for worker in workers):
+        return Line(
+            "warn", f"{words}.", "Every worker is drained; nothing new starts until one is resumed:", RESUME_ALL
+        )
     if not has_redis:
         return Line("warn", f"{words}.", "Redis is away: what runs is finished, what waits starts when it is back.")
     return Line("ok", words)

@@ -102,6 +102,7 @@ def test_the_page_drains_and_resumes_by_a_button(client, hand):
     shown = look(client, "/workers").text
     assert "takes nothing new: by hand" in shown
     assert f"Resume {worker.name}" in shown
+    assert "Every worker is drained; nothing new starts until one is resumed: farm resume --all" in shown
     send(client, "/workers/resume", worker=worker.name)
     assert f"Drain {worker.name}" in look(client, "/workers").text
     send(client, "/workers/drain", worker="nobody")
