@@ -75,7 +75,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def until(is_so: Callable[[], bool], what: str, processes: list[subprocess.Popen[bytes]], seconds: float = 60) -> None:
+def until(is_so: Callable[[], bool], what: str, processes: list[subprocess.Popen[bytes]], seconds: float = 180) -> None:
     """Wait until it is so. Ends the benchmark when it takes too long, or when a worker has died."""
     deadline = time.monotonic() + seconds
     while not is_so():

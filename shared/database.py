@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -26,16 +27,16 @@ _KEEPALIVES = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,  # milliseconds
 }
+_TRUSTED_SECONDS = 1.0  # a connection that was used this recently is used again unasked: asking is a round trip
 _AWAY = "The database does not answer; the farm goes on when it is back."
 
 
 def connect(url: str, *, pool_size: int = 10, application: str = "stepfarm") -> Engine:
-    """Return an engine whose connections are checked before use and give up on a silent server in seconds."""
-    return create_engine(
+    """Return an engine whose connections are checked after a pause and give up on a silent server in seconds."""
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_pre_ping=True,
         pool_timeout=5,
         connect_args={
             "application_name": application,
@@ -44,6 +45,26 @@ def connect(url: str, *, pool_size: int = 10, application: str = "stepfarm") -> 
             "options": "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000",
         },
     )
+    _check_after_a_pause(engine)
+    return engine
+
+
+def _check_after_a_pause(engine: Engine) -> None:
+    """Have connections that rested asked whether they still are before they are used; if not, all are made anew."""
+
+    @event.listens_for(engine, "checkin")
+    def rests(_: object, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
+        record.info["rests_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def is_used(connection: Any, record: Any, _: object) -> None:  # noqa: ANN401 - SQLAlchemy's
+        rests_since = record.info.pop("rests_since", None)
+        if rests_since is None or time.monotonic() - rests_since < _TRUSTED_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
 
 
 def sessions(engine: Engine) -> Sessions:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 import structlog
 from redis import RedisError
 
@@ -11,6 +14,8 @@ from worker.claims import Claims
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
+
+_TICKETS_SECONDS: Final = 0.05  # after tickets were seen: small images end faster than it pays to look each time
 
 
 class Look:
@@ -22,19 +27,28 @@ class Look:
     def __init__(self, worker: Worker, claims: Claims) -> None:
         self._worker = worker
         self._claims = claims
+        self._tickets_until = 0.0  # monotonic; there were tickets a moment ago
 
-    def turn(self) -> None:
+    def turn(self) -> float | None:
         """Issue a ticket for each free slot if any image could be claimed and nothing else will bring one."""
+        now = time.monotonic()
+        if now < self._tickets_until:
+            return self._tickets_until - now
         worker = self._worker
         if not worker.takes_images or worker.free_slots <= 0:
-            return
+            return None
         try:
-            if self._tickets() == 0 and self._claims.has_some():
+            if self._tickets() > 0:
+                self._tickets_until = now + _TICKETS_SECONDS
+            elif self._claims.has_some():
                 worker.tickets.pass_on(worker.id, worker.free_slots)
                 log.info("tickets issued to itself", worker=worker.id, tickets=worker.free_slots)
         except (RedisError, Unavailable) as error:
             log.debug("look put off", worker=worker.id, reason=str(error))
+        return None
 
     def _tickets(self) -> int:
-        queues = (*map(pool_queue, self._worker.pools), worker_queue(self._worker.id))
-        return sum(int(self._worker.redis.llen(queue)) for queue in queues)
+        asked = self._worker.redis.pipeline(transaction=False)
+        for queue in (*map(pool_queue, self._worker.pools), worker_queue(self._worker.id)):
+            asked.llen(queue)
+        return sum(map(int, asked.execute()))

@@ -35,4 +35,9 @@ def take_down(session: Session, job_ids: Iterable[int]) -> None:
     """
     for job_id, images in sorted(Counter(job_ids).items()):
         if session.execute(_TAKE_DOWN, {"job_id": job_id, "images": images}).scalar_one() == 0:
-            session.execute(_END, {"job_id": job_id})
+            end(session, job_id)
+
+
+def end(session: Session, job_id: int) -> None:
+    """End a job that has no unfinished image left: only who took the last one down calls this."""
+    session.execute(_END, {"job_id": job_id})

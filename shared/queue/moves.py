@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from shared.errors import Conflict
 from shared.queue.claim import Claim
-from shared.queue.endings import take_down
+from shared.queue.endings import end, take_down
 from shared.queue.history import Event, noted
 from shared.queue.holds import hold, release
 from shared.queue.obstacles import in_the_way, no_job
@@ -76,9 +76,16 @@ _END = noted(
           AND attempt = :attempt
           AND worker_id = :worker_id
         RETURNING id, job_id, attempt, worker
+    ),
+    counted AS (
+        UPDATE jobs
+        SET unfinished = unfinished - 1
+        FROM moved
+        WHERE jobs.id = moved.job_id
+        RETURNING jobs.id, unfinished
     )
     """,
-    "SELECT job_id FROM moved",
+    "SELECT id, unfinished FROM counted",
 )
 
 _IS_MINE = text("""
@@ -104,9 +111,10 @@ def _end(
 ) -> Finish:
     fence = {"image_id": claim.image_id, "attempt": claim.attempt, "worker_id": claim.worker_id, "state": state}
     change = {"event": _EVENTS[state], "detail": reason, "bytes": picture_bytes}
-    job_ids = session.scalars(_END, fence | change).all()
-    if job_ids:
-        take_down(session, job_ids)
+    counted = session.execute(_END, fence | change).one_or_none()
+    if counted is not None:
+        if counted.unfinished == 0:
+            end(session, counted.id)
         return Finish.COMMITTED
     return Finish.ALREADY_MINE if session.scalar(_IS_MINE, fence) else Finish.REFUSED
 

@@ -63,6 +63,23 @@ def test_a_connection_cut_in_the_middle_is_unavailable(sessions):
     assert database.transact(sessions, lambda session: session.scalar(text("SELECT 1"))) == 1
 
 
+def test_connections_that_were_cut_while_they_rested_are_replaced(database_url, sessions, monkeypatch):
+    monkeypatch.setattr(database, "_TRUSTED_SECONDS", 0.0)
+    rested = [database.transact(sessions, backend)]
+    other = database.connect(database_url)
+    cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = :pid"
+
+    with other.begin() as connection:
+        assert connection.execute(text(cut), {"pid": rested[0]}).scalar()
+    other.dispose()
+
+    assert database.transact(sessions, backend) not in rested
+
+
+def backend(session):
+    return session.scalar(text("SELECT pg_backend_pid()"))
+
+
 def test_a_server_that_is_away_is_unavailable(tmp_path):
     engine = database.connect(f"postgresql+psycopg:///farm?host={tmp_path}")
 
