@@ -178,6 +178,7 @@ class JobBody(BaseModel):
     ended_at: datetime | None
     counts: dict[str, int] = Field(description="Images by state.")
     progress: float = Field(description="0 to 1.")
+    pool: str = Field(description="Whose workers render it.")
     position: int | None = Field(description="Queued images ahead of its first queued one.")
     waiting: WaitingBody | None = Field(
         description="Why its first image that waits does so: where one job is asked for, and something of it waits."
@@ -205,6 +206,7 @@ class JobBody(BaseModel):
             ended_at=job.ended_at,
             counts={state.value: job.counts[state] for state in ImageState},
             progress=_progress(job, images),
+            pool=job.pool,
             position=job.position,
             waiting=WaitingBody.of(waiting) if waiting else None,
             images=images,

@@ -27,7 +27,6 @@ from shared.events import JobChanged
 from shared.fields import accepted
 from shared.prompts.chunks import CHUNK
 from shared.queue import moves, views
-from shared.queue.policy import DEFAULT_POOL
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
 from shared.samplers import SAMPLERS
@@ -74,6 +73,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
             owner,
             params,
             checkpoint=checkpoint,
+            pool=asked.terms.pool,
             idempotency_key=idempotency_key,
             asked=asked.params,
             terms=asked.terms,
@@ -82,7 +82,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
 
     view, is_new = transact(services.sessions, work)
     if is_new and not asked.terms.holds:
-        services.tickets.publish(DEFAULT_POOL, view.params.count)
+        services.tickets.publish(view.pool, view.params.count)
     return Submitted(JobBody.of(view, {}), is_new)  # Redis is not asked: it never slows the door down
 
 
@@ -152,7 +152,7 @@ def retry(services: Services, owner: str, job_id: int, index: int | None = None)
         return moves.retry(session, job_id, index), views.job(session, job_id, owner)
 
     images, view = transact(services.sessions, work)
-    services.tickets.publish(DEFAULT_POOL, images)
+    services.tickets.publish(view.pool, images)
     return _changed(services, view, images)
 
 
@@ -175,7 +175,7 @@ def release(services: Services, owner: str, job_id: int) -> ChangeBody:
         return moves.release(session, job_id, by=owner), views.job(session, job_id, owner)
 
     images, view = transact(services.sessions, work)
-    services.tickets.publish(DEFAULT_POOL, images)
+    services.tickets.publish(view.pool, images)
     return _changed(services, view, images)
 
 

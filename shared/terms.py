@@ -1,4 +1,7 @@
-"""`Terms`: when a job may start, and by when it must. They are the job's, not the picture's: the engine knows none."""
+"""`Terms`: who may render a job, when it may start, and by when it must.
+
+They are the job's, not the picture's: the engine knows none.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from shared.queue.policy import DEFAULT_POOL, POOL
 
 _MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
 _FIRST_YEAR_BEYOND: Final = 9999  # which some zones are in already when it is not 9999 in others
@@ -35,14 +40,23 @@ def _in_utc(instant: datetime) -> datetime:
     return instant
 
 
+def _pool(name: str) -> str:
+    if not POOL.fullmatch(name):
+        raise ValueError("is no name of a pool")
+    return name
+
+
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc)]
 
 
 class Terms(BaseModel):
-    """When the images of a job may start, and by when they must."""
+    """Who may render the images of a job, when they may start, and by when they must."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    pool: Annotated[str, AfterValidator(_pool)] = Field(
+        DEFAULT_POOL, description="Only workers of this pool render it."
+    )
     expires_at: Instant | None = Field(
         None, description="What has not started by then is cancelled: an instant of ISO 8601 with its zone."
     )

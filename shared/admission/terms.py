@@ -11,11 +11,13 @@ from sqlalchemy.orm import Session
 
 from shared.admission.forms import message
 from shared.errors import FieldError
+from shared.queue.policy import POOL_NAMES
 from shared.tables import Job
 from shared.terms import NO_TERMS, Terms, told
 
 _INSTANT: Final = "an instant to come with its zone, such as 2030-01-31T03:00:00Z, or null"
 ACCEPTED: Final = {
+    "pool": POOL_NAMES,
     "expires_at": _INSTANT,
     "hold": "true or false",
     "hold_until": _INSTANT,

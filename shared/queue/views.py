@@ -52,6 +52,7 @@ class JobView:
     counts: dict[ImageState, int]  # of all its images, every state
     images: tuple[ImageView, ...]  # by index; on a page of jobs the first `SHOWN`
     position: int | None  # images of its owner that stand before its first queued one; at most `FARTHEST`
+    pool: str
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], posi
         counts=counts,
         images=tuple(_image_view(image, params) for image in images),
         position=position,
+        pool=images[0].pool,
     )
 
 

@@ -1,0 +1,101 @@
+"""Pools from end to end: what a job names, what a worker serves."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared import tickets
+from shared.errors import SettingsError
+from shared.queue import snapshot
+from shared.settings import load
+from shared.tables import Worker
+from tests.conftest import CheckpointFactory
+from tests.integration.queueing import Farmhand
+from tests.waiting import until
+from tests.workers import images, ready, started
+
+
+@pytest.fixture(autouse=True)
+def _checkpoint(checkpoint_factory: CheckpointFactory) -> None:
+    checkpoint_factory("demo", native_size=64)
+
+
+def submit(client, **asked):
+    return client.post("/api/v1/jobs", json={"prompt": "sea", "steps": 1} | asked)
+
+
+def test_job_of_a_pool_is_recorded_and_ticketed_there(client, services, sessions):
+    job = submit(client, pool="large", count=2).get_json()
+    assert job["pool"] == "large"
+    assert {image.pool for image in images(sessions, job["id"])} == {"large"}
+    services.tickets.flush()
+    waiting = [services.events._redis.llen(tickets.pool_queue(pool)) for pool in ("large", "default")]
+    assert waiting == [2, 0]
+    assert client.get(job["links"]["self"]).get_json()["waiting"]["text"] == "No worker of the pool large is alive."
+
+
+def test_retry_brings_tickets_to_the_jobs_own_pool(client, services):
+    job = submit(client, pool="large").get_json()
+    client.post(job["links"]["cancel"])
+    client.post(job["links"]["retry"])
+    services.tickets.flush()
+    assert services.events._redis.llen(tickets.pool_queue("large")) == 2
+
+
+def test_job_that_names_no_pool_is_of_the_default_one(client):
+    assert submit(client).get_json()["pool"] == "default"
+
+
+@pytest.mark.parametrize("pool", ["", "Large", "a b", "x" * 33, "pool,other", None, 7])
+def test_name_that_no_pool_can_have_is_refused(client, pool):
+    answer = submit(client, pool=pool)
+    assert answer.status_code == 422
+    [error] = answer.get_json()["errors"]
+    assert error["field"] == "pool"
+    assert "small letters" in error["accepted"]
+
+
+def test_the_same_key_with_another_pool_is_a_conflict(client):
+    asked = {"prompt": "sea"}
+    key = {"Idempotency-Key": "k"}
+    answers = [client.post("/api/v1/jobs", json=asked | more, headers=key) for more in ({}, {"pool": "large"})]
+    assert [answer.status_code for answer in answers] == [202, 409]
+
+
+@pytest.mark.parametrize(("given", "names"), [("", ("default",)), ("large", ("large",)), (" b, a ,b", ("b", "a"))])
+def test_setting_names_the_pools(given, names):
+    assert load({"FARM_POOLS": given}).pool_names == names
+
+
+@pytest.mark.parametrize("given", ["Large", "a,,b", "a b"])
+def test_setting_of_no_pool_is_refused(given):
+    with pytest.raises(SettingsError, match="FARM_POOLS"):
+        load({"FARM_POOLS": given})
+
+
+def test_snapshot_reads_the_pools_of_a_worker(sessions, job_factory):
+    hand = Farmhand(sessions)
+    worker = hand.worker(pool="default,large")
+    worker.beat()
+    job_factory(queue={"pool": "large"})
+    job_factory(queue={"pool": "other"})
+    [seen] = hand.run(snapshot.take).farm.workers
+    assert seen.pools == ("default", "large")
+    assert worker.claim() is not None
+    assert worker.claim() is None, "the other pool is not its own"
+
+
+def test_worker_takes_the_tickets_of_all_its_pools_and_of_no_other(environ, sessions, client, tmp_path):
+    jobs = {pool: submit(client, pool=pool).get_json() for pool in ("default", "large", "other")}
+    # It looks but once a minute: what it renders before, tickets have brought.
+    settings = environ | {"FARM_POOLS": "default,large", "FARM_LOOK_SECONDS": "60"}
+    with started(settings, "--card", "cpu:0", log=tmp_path / "log"):
+        until(lambda: ready(sessions), 60)
+        later = {pool: submit(client, pool=pool).get_json() for pool in ("large", "default", "other")}
+        wanted = [made[pool]["id"] for made in (jobs, later) for pool in ("default", "large")]
+        until(lambda: all(image.state == "succeeded" for job in wanted for image in images(sessions, job)), 60)
+        assert [image.state for made in (jobs, later) for image in images(sessions, made["other"]["id"])] == [
+            "queued"
+        ] * 2
+        with sessions() as session:
+            assert [row.pool for row in session.query(Worker)] == ["default,large"]
