@@ -7,7 +7,8 @@ async function answered(request) {
   const body = await answer.json().catch(() => ({}));
   if (answer.ok) return body;
   const [wrong] = body.errors ?? [];
-  throw new Error(wrong ? [wrong.message, wrong.accepted && `accepted: ${wrong.accepted}`].filter(Boolean).join("; ") : body.detail ?? answer.statusText);
+  const message = wrong ? [wrong.message, wrong.accepted && `accepted: ${wrong.accepted}`].filter(Boolean).join("; ") : body.detail ?? answer.statusText;
+  throw Object.assign(new Error(message), { field: wrong?.field });
 }
 
 export const postJson = (path, value, signal) =>

@@ -20,7 +20,9 @@ function counts(form, box, shown) {
       shown.title = `${tokens} of ${limit} tokens; 75 are read together`;
       shown.hidden = box.value.trim() === "";
     } catch (error) {
-      if (error.name !== "AbortError") shown.hidden = true; // without an answer there is no number
+      if (error.name === "AbortError") return;
+      [shown.textContent, shown.title] = ["too long", error.message];
+      shown.hidden = error.field !== box.name; // without an answer there is no number
     }
   }
 

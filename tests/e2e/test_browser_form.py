@@ -89,6 +89,11 @@ def test_tokens_are_counted_while_one_writes(visit):
     expect(counted).to_have_text("3 / 75")
     page.get_by_label("Negative prompt", exact=True).fill("word " * 80)
     expect(page.locator('[data-counts="negative_prompt"]')).to_have_text("80 / 150")
+    page.get_by_label("Prompt", exact=True).fill("word " * 2001)
+    expect(counted).to_have_text("too long")
+    expect(counted).to_have_attribute("title", re.compile("10,005 characters"))
+    page.get_by_label("Prompt", exact=True).fill("a red boat")
+    expect(counted).to_have_text("3 / 75")
 
 
 def test_sampler_narrows_schedules_and_quiets_options_that_it_has_no_use_for(visit):
