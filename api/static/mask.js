@@ -1,5 +1,6 @@
 // A mask as a list of deeds on a canvas (strokes, a file, an inversion), so that each can be taken back and done again.
 
+const MOST = 100; // deeds that can be taken back; older ones stay as they are
 const TINT = "#ff2f7d"; // seen on any picture; the mask that leaves the page is white on black
 
 export class Mask {
@@ -7,6 +8,8 @@ export class Mask {
   #deeds = [];
   #undone = [];
   #known; // the last deed of what the farm knows already
+  #base; // the picture of the deeds that cannot be taken back any more, and the last of these
+  #settled;
   onchange = () => {};
 
   constructor(canvas) {
@@ -19,7 +22,7 @@ export class Mask {
     [this.canvas.width, this.canvas.height] = [width, height];
     this.#deeds = [];
     this.#undone = [];
-    this.#known = undefined;
+    this.#known = this.#base = this.#settled = undefined;
   }
 
   get isEmpty() {
@@ -28,7 +31,7 @@ export class Mask {
     return true;
   }
 
-  get isChanged() { return this.#deeds.at(-1) !== this.#known; }
+  get isChanged() { return (this.#deeds.at(-1) ?? this.#settled) !== this.#known; }
   get canUndo() { return this.#deeds.length > 0; }
   get canRedo() { return this.#undone.length > 0; }
 
@@ -89,11 +92,19 @@ export class Mask {
   #keep(deed) {
     this.#deeds.push(deed);
     this.#undone = [];
+    if (this.#deeds.length > MOST) this.#settle();
     this.onchange();
+  }
+
+  #settle() {
+    this.#base ??= blank(this.canvas.width, this.canvas.height)[1];
+    this.#settled = this.#deeds.shift();
+    apart(this.#base, this.#settled);
   }
 
   #again() {
     this.#paper.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    if (this.#base) this.#paper.drawImage(this.#base.canvas, 0, 0);
     for (const deed of this.#deeds) apart(this.#paper, deed);
     this.onchange();
   }

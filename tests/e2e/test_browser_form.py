@@ -163,6 +163,26 @@ def test_mask_is_drawn_with_keys_and_kept_for_again(visit):
     assert submit(page)["img2img"] == first
 
 
+def test_mask_takes_back_its_last_hundred_deeds(visit):
+    page = visit()
+    start_from(page, png())
+    page.get_by_role("button", name="Draw a mask").click()
+    undo, is_masked = page.get_by_role("button", name="Undo"), page.get_by_label("Paint anew only")
+    press = "(button, times) => { for (let i = 0; i < times; i += 1) button.click(); }"
+    page.get_by_role("button", name="Invert").evaluate(press, 103)
+    expect(is_masked).to_be_checked()
+    undo.evaluate(press, 99)
+    expect(is_masked).not_to_be_checked()
+    expect(undo).to_be_enabled()
+    undo.click()
+    expect(undo).to_be_disabled()
+    expect(is_masked).to_be_checked()
+    fill(page, "a boat")
+    picture = submit(page)["img2img"]["mask"]["picture"]
+    mask = Image.open(BytesIO(page.request.get(f"/api/v1/uploads/{picture}").body())).convert("L")
+    assert mask.getextrema() == (255, 255)
+
+
 def test_picture_that_is_not_one_is_told_at_once(visit):
     page = visit()
     unfold(page, "img2img")
