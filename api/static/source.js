@@ -18,6 +18,7 @@ export function startSource(form) {
   const draw = group.querySelector('[data-masks="draw"]');
   const render = form.querySelector(".primary");
   const easel = setUp(group, picture);
+  let taken = 0; // pictures so far: an answer to an earlier one that comes late is let go
   const loaded = (image) => (image.complete && image.naturalWidth ? Promise.resolve() : image.decode());
 
   function show() {
@@ -40,18 +41,23 @@ export function startSource(form) {
 
   // Sends a picture and shows it as the one to start from. Until it is there no job goes off, as it would go without.
   async function take(given) {
+    const turn = (taken += 1);
+    const isLate = () => turn !== taken;
     group.open = true;
     source.closest(".group").scrollIntoView({ block: "nearest" });
     says.textContent = "Sending the picture…";
     render.disabled = true;
     try {
       const { id, width, height } = await postFile(UPLOADS, given);
+      if (isLate()) return;
       dropMask();
       picture.src = `${UPLOADS}/${id}`;
       await loaded(picture);
+      if (isLate()) return;
       tick(kept, id);
       says.textContent = `${width} × ${height} pixels`;
     } catch (error) {
+      if (isLate()) return;
       says.textContent = `That picture was not taken: ${error.message}`;
     }
     render.disabled = false;

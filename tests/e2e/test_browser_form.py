@@ -163,6 +163,26 @@ def test_mask_is_drawn_with_keys_and_kept_for_again(visit):
     assert submit(page)["img2img"] == first
 
 
+def test_picture_chosen_last_is_the_one_to_start_from_whichever_arrives_first(visit):
+    page = visit()
+    unfold(page, "img2img")
+    held = []
+    page.route("**/api/v1/uploads", lambda route: route.continue_() if held else held.append(route))
+    chosen = page.get_by_label("Source picture")
+    chosen.set_input_files(file(png("red")))
+    expect(page.locator('[data-shows="sending"]')).to_have_text("Sending the picture…")
+    chosen.set_input_files(file(png("navy", (48, 64))))
+    expect(page.locator('[data-shows="sending"]')).to_have_text("48 × 64 pixels")
+    with page.expect_response(re.compile("/api/v1/uploads$")) as answer:
+        held[0].continue_()
+    first = answer.value.json()["id"]
+    page.evaluate("async (src) => Object.assign(new Image(), { src }).decode()", f"/api/v1/uploads/{first}")
+    expect(page.get_by_alt_text("The source picture")).to_have_js_property("naturalWidth", 48)
+    expect(page.get_by_label("Start from this picture")).not_to_have_value(first)
+    fill(page, "a boat")
+    assert submit(page)["img2img"]["picture"] != first
+
+
 def test_mask_takes_back_its_last_hundred_deeds(visit):
     page = visit()
     start_from(page, png())
