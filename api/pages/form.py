@@ -27,6 +27,8 @@ RECENT_JOBS: Final = 6
 FILES: Final = {"img2img.file": PICTURE, "img2img.mask.file": MASK}
 """The form's file inputs, and the fields that hold what becomes of their files."""
 _INPUTS: Final = {field: name for name, field in FILES.items()}
+_TYPED: Final = "typed."
+"""Comes before the names of what was typed, where it is sent along with a picture that fills the form in."""
 _USUAL_SIZE: Final = 512  # of a checkpoint that does not say
 
 blueprint = Blueprint("form", __name__)
@@ -72,26 +74,41 @@ def send(job_id: int, index: int) -> AnyResponse:
 @blueprint.post("/from-picture")
 def from_picture() -> AnyResponse:
     """Show the form filled in with what a picture's file says, or what was wrong with the file."""
+    before = _before()
     try:
         papers = pictures.papers(services(), auth.owner(), read_file())
     except Refused as refused:
-        return Response(_page(origins.fresh(), refused), refused.status)
+        return Response(_page(Origin(before) if before else origins.fresh(), refused), refused.status)
     file = request.files.get("file")
-    return Response(_page(origins.of_file(papers, (file and file.filename) or "the picture")))
+    filled = origins.of_file(papers, (file and file.filename) or "the picture")
+    return Response(_page(replace(filled, before=before)))
 
 
+@blueprint.post("/typed")
+def typed() -> str:
+    """Show the form as it was typed, before a picture filled it in."""
+    return _page(Origin(_given()))
+
+
+@blueprint.get("/typed")
 @blueprint.get("/from-picture")
 def from_nothing() -> AnyResponse:
     """Lead who asks for the address alone to the form."""
     return redirect("/", 303)
 
 
-def _given() -> Given:
+def _given(prefix: str = "") -> Given:
     """Return what the request's form holds of the parameters; a field that it has not at all has its default."""
     given = origins.fresh().given
-    for name in request.form.keys() & {*FIELDS, *when.HELP, SWITCH}:
-        given.setlist(name, request.form.getlist(name))
+    for name in {*FIELDS, *when.HELP, SWITCH}:
+        if texts := request.form.getlist(prefix + name):
+            given.setlist(name, texts)
     return given
+
+
+def _before() -> Given | None:
+    """Return what was typed before a picture is to fill the form in, where the page sent that along."""
+    return _given(_TYPED) if any(name.startswith(_TYPED) for name in request.form) else None
 
 
 def _keep_files(given: Given) -> None:

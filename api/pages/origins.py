@@ -25,6 +25,7 @@ class Origin:
     file: str | None = None
     left_out: tuple[str, ...] = ()  # what of a file cannot be honoured here
     is_silent: bool = False  # a file that says nothing of how it was made
+    before: Given | None = None  # what was typed in the form that a file filled in
 
 
 def fresh() -> Origin:

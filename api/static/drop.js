@@ -34,6 +34,13 @@ export function startDropping(form, source) {
     const [file] = event.dataTransfer.files;
     if (file) (does[zoneAt(event)] ?? does.fill)(file);
   });
+  // What was typed goes along, so that it can be put back.
+  let isTyped = false;
+  for (const kind of ["input", "change"]) form.addEventListener(kind, () => { isTyped = true; });
+  filling.addEventListener("formdata", ({ formData }) => {
+    if (!isTyped) return;
+    for (const [name, value] of new FormData(form)) if (typeof value === "string" && name !== "csrf_token") formData.append(`typed.${name}`, value);
+  });
   filling.elements.file.addEventListener("change", () => filling.requestSubmit());
   filling.querySelector("button").hidden = true;
 }

@@ -227,6 +227,20 @@ def test_dropped_picture_fills_the_form_and_tells_what_cannot_be_honoured(visit)
     }.items():
         expect(page.get_by_label(label, exact=True)).to_have_value(value)
     expect(page.get_by_label("Render a second pass")).to_be_checked()
+    expect(page.get_by_role("button", name="Put back what was typed")).to_have_count(0)
+
+
+def test_what_was_typed_is_put_back_after_a_picture_filled_the_form_in(visit):
+    page = visit()
+    prompt, steps = page.get_by_label("Prompt", exact=True), page.get_by_label("Steps", exact=True)
+    prompt.fill("a hill\nat dawn")
+    steps.fill("33")
+    drop(page, "#prompt", png(text=OTHERS))
+    expect(prompt).to_have_value("a castle")
+    page.get_by_role("button", name="Put back what was typed").click()
+    expect(prompt).to_have_value("a hill\nat dawn")
+    expect(steps).to_have_value("33")
+    expect(page.get_by_label("Render a second pass")).not_to_be_checked()
 
 
 def test_dropped_picture_becomes_the_one_to_start_from(visit):

@@ -272,6 +272,31 @@ def test_picture_fills_the_form_in_and_tells_what_cannot_be_honoured(client):
     assert "checked" in form.all("input", name="hires")[0].attributes
 
 
+def test_what_was_typed_can_be_put_back_after_a_picture_filled_the_form_in(client):
+    typed = {"prompt": 'a "hill"\nat dawn', "steps": "33", "hires": "on", "hires.scale": "1.7", "film": "on"}
+    sent = {f"typed.{name}": text for name, text in typed.items()}
+    form = page(send(client, "/from-picture", file=file(text="a castle\nSteps: 12, Sampler: Euler, Seed: 42"), **sent))
+    assert form.value("steps") == "12"
+    assert form.all("button", form="typed-before")
+    kept = MultiDict((one.attributes["name"], one.attributes["value"]) for one in form.all("input", type="hidden"))
+    assert {name: kept[name] for name in typed} == typed
+    back = page(client.post("/typed", data=kept))
+    assert [back.value(name) for name in ("steps", "hires.scale", "seed")] == ["33", "1.7", "-1"]
+    assert "a &#34;hill&#34;\nat dawn</textarea>" in back.markup
+    assert all("checked" in back.all("input", name=name)[0].attributes for name in ("hires", "film"))
+    assert client.get("/typed").location == "/"
+
+
+def test_what_was_typed_stays_where_a_file_is_refused(client):
+    answer = send(client, "/from-picture", file=(BytesIO(b"GIF89a"), "a.gif"), **{"typed.steps": "33"})
+    assert answer.status_code == 422
+    assert page(answer).value("steps") == "33"
+
+
+def test_nothing_is_put_back_where_nothing_was_typed(client):
+    assert not page(send(client, "/from-picture", file=file(text="a castle"))).all("button", form="typed-before")
+
+
 def test_picture_that_says_nothing_leaves_the_defaults(client):
     form = page(send(client, "/from-picture", file=file()))
     assert "picture.png carries no parameters" in form.text
