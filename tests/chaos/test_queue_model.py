@@ -40,11 +40,11 @@ QUICK = settings(
 )
 NIGHT = settings(QUICK, max_examples=3000, stateful_step_count=80)
 
-numbers = st.integers(0, 11)
+numbers = st.integers(0, 3)
 acts = st.tuples(
     st.sampled_from(
-        ["take"] * 4 + ["finish"] * 2 + ["fail", "hand back", "cancel", "cancel one", "retry", "retry one", "hold"]
-        + ["release", "delete", "bury", "crash", "leave", "reap", "pulse", "turn", "turn"]
+        ["take"] * 5 + ["finish", "cancel", "retry", "crash", "turn"] * 2 + ["fail", "hand back", "cancel one"]
+        + ["retry one", "hold", "release", "delete", "bury", "leave", "reap", "pulse"]
     ),
     numbers,
     numbers,
@@ -81,7 +81,7 @@ class Queue(RuleBasedStateMachine):
         self.attempts: Counter[int] = Counter()
         self.known_jobs: list[int] = []
         self.known_workers: list[int] = []
-        self.register()
+        self._register()
 
     @rule(
         owner=st.sampled_from(OWNERS),
@@ -106,30 +106,14 @@ class Queue(RuleBasedStateMachine):
             picture.expires, picture.held_until, picture.held_behind = expires, until, first
             self.model.pictures[image.id] = picture
 
-    @rule()
-    def register(self):
-        worker = self.hand.worker(lease_seconds=3600)
-        self.known_workers.append(worker.id)
-        self.model.workers[worker.id] = False
-
-    @rule(worker=numbers)
-    def lease_runs_out(self, worker):
-        late = pick(self.known_workers, worker)
-        self._say("UPDATE workers SET lease_until = now() - interval '1 second' WHERE id = :id", late)
-        if late in self.model.workers:
-            self.model.workers[late] = True
-
-    @rule(job=numbers)
-    def hours_pass(self, job):
-        late = pick(self.known_jobs, job)
-        self._say(
-            "UPDATE images SET expires_at = expires_at - interval '2 h', held_until = held_until - interval '2 h'"
-            " WHERE job_id = :id",
-            late,
-        )
-        for picture in self.model.of_job(late or 0).values():
-            picture.expires = picture.expires and "past"
-            picture.held_until = picture.held_until and "past"
+    @rule(what=st.sampled_from(["register", "lease", "hours"]), one=numbers)
+    def meanwhile(self, what, one):
+        if what == "register":
+            self._register()
+        elif what == "lease":
+            self._lease_runs_out(pick(self.known_workers, one))
+        else:
+            self._hours_pass(pick(self.known_jobs, one))
 
     @rule(act=acts)
     def alone(self, act):
@@ -162,6 +146,11 @@ class Queue(RuleBasedStateMachine):
         for answer in answers:
             self._remember(answer)
 
+    @rule(first=acts, second=acts)
+    def two_more_at_once(self, first, second):
+        """So that half of what happens is this."""
+        self.two_at_once(first, second)
+
     @invariant()
     def rows_are_the_models_and_keep_the_rules(self):
         found = self._rows()
@@ -171,9 +160,32 @@ class Queue(RuleBasedStateMachine):
             assert found["finished"][number] == (picture.state == SUCCEEDED), "not one result for each success"
             self.attempts[number] = picture.attempt
 
+    def _register(self) -> None:
+        worker = self.hand.worker(lease_seconds=3600)
+        self.known_workers.append(worker.id)
+        self.model.workers[worker.id] = False
+
+    def _lease_runs_out(self, worker: int) -> None:
+        self._say("UPDATE workers SET lease_until = now() - interval '1 second' WHERE id = :id", worker)
+        if worker in self.model.workers:
+            self.model.workers[worker] = True
+
+    def _hours_pass(self, job: int | None) -> None:
+        self._say(
+            "UPDATE images SET expires_at = expires_at - interval '2 h', held_until = held_until - interval '2 h'"
+            " WHERE job_id = :id",
+            job,
+        )
+        for picture in self.model.of_job(job or 0).values():
+            picture.expires = picture.expires and "past"
+            picture.held_until = picture.held_until and "past"
+
     def _made(self, kind: str, first: int, second: int) -> Act | None:
         """Return the act that is meant; None where there is nothing yet to do it to."""
-        worker, job, claim = (pick(known, first) for known in (self.known_workers, self.known_jobs, self.claims))
+        if not self.model.workers:
+            self._register()
+        hands = self.known_workers if second == 0 else list(self.model.workers)  # the dead have less to do
+        worker, job, claim = (pick(known, first) for known in (hands, self.known_jobs, self.claims))
         given = [one for one in self.claims if one.worker_id == worker][-second:]
         move, _, one = kind.partition(" ")
         makers = {
@@ -232,8 +244,8 @@ class Queue(RuleBasedStateMachine):
 
 
 def pick(known: list[Any], number: int) -> Any:
-    """Return one of the latest, None where there is none."""
-    return known[-1 - number % min(len(known), 4)] if known else None
+    """Return one of the latest two: what is done there meets what was done before. None where there is none."""
+    return known[-1 - number % min(len(known), 2)] if known else None
 
 
 def is_refusal(answer: Any) -> bool:
