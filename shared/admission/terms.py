@@ -53,7 +53,7 @@ def impossible(session: Session, owner: str, terms: Terms) -> list[FieldError]:
     """Return what is wrong with terms now, on the database's clock and among the owner's jobs."""
     if terms == NO_TERMS:
         return []
-    return [*_contradictions(terms), *_past(session, terms), *_unknown(session, owner, terms)]
+    return [*_past(session, terms), *_contradictions(terms), *_unknown(session, owner, terms)]
 
 
 def _contradictions(terms: Terms) -> list[FieldError]:
