@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import func, select, text, update
@@ -21,6 +22,7 @@ from tests.waiting import until
 from tests.workers import ROOT, kill, started, states
 
 MODULE = "worker.caretaker"
+eventually = partial(until, seconds=60)  # a process starts first, maybe on a busy machine
 WAITING = text(
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'farm chores' AND wait_event_type = 'Lock'"
 )
@@ -76,14 +78,16 @@ def test_kill_in_mid_chore_leaves_whole_jobs_and_the_next_process_goes_on(enviro
         holder.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         holder.execute(select(Image.id).where(Image.job_id == second.id).with_for_update())
         with chores(environ) as process:
-            until(lambda: jobs(sessions) == [second.id, third.id] and count(sessions, WAITING), what="half of a chore")
+            eventually(
+                lambda: jobs(sessions) == [second.id, third.id] and count(sessions, WAITING), what="half of a chore"
+            )
             kill(process.pid)
             process.wait()
         assert jobs(sessions) == [second.id, third.id]
         holder.rollback()
     assert not is_noted(sessions, "jobs")
     with chores(environ):
-        until(lambda: is_noted(sessions, "jobs"))
+        eventually(lambda: is_noted(sessions, "jobs"))
     assert jobs(sessions) == []
     assert not any(storage.exists(picture(job)) for job in (first, second, third))
 
@@ -92,8 +96,8 @@ def test_two_at_once_do_each_thing_once(environ, sessions, old_job, tmp_path):
     many = [old_job().id for _ in range(20)]
     logs = [tmp_path / "one", tmp_path / "other"]
     with chores(environ, log=logs[0]), chores(environ, log=logs[1]):
-        until(lambda: all("chores ready" in log.read_text() for log in logs))
-        until(lambda: is_noted(sessions, "jobs") and is_noted(sessions, "attempts"))
+        eventually(lambda: all("chores ready" in log.read_text() for log in logs))
+        eventually(lambda: is_noted(sessions, "jobs") and is_noted(sessions, "attempts"))
     deleted = select(History.job_id).where(History.event == "deleted").order_by(History.job_id)
     assert transact(sessions, lambda session: session.scalars(deleted).all()) == many
     assert sum(log.read_text().count("chore done") for log in logs) == 1
@@ -101,11 +105,11 @@ def test_two_at_once_do_each_thing_once(environ, sessions, old_job, tmp_path):
 
 def test_chore_that_is_asked_for_is_done_at_once(environ, sessions, old_job):
     with chores(environ):
-        until(lambda: is_noted(sessions, "jobs"))
+        eventually(lambda: is_noted(sessions, "jobs"))
         old_job()
         command = [sys.executable, "-m", MODULE, "--now", "jobs"]
         assert subprocess.run(command, env=environ, cwd=ROOT, check=False, timeout=30).returncode == 0
-        until(lambda: jobs(sessions) == [])
+        eventually(lambda: jobs(sessions) == [])
 
 
 def test_unknown_chore_is_refused_with_those_there_are(environ):
@@ -119,7 +123,7 @@ def test_unknown_chore_is_refused_with_those_there_are(environ):
 def test_signal_ends_it_in_order(environ, tmp_path, number):
     log = tmp_path / "log"
     with chores(environ, log=log) as process:
-        until(lambda: "chores ready" in log.read_text())
+        eventually(lambda: "chores ready" in log.read_text())
         process.send_signal(number)
         assert process.wait(10) == 0
 
@@ -139,6 +143,7 @@ class TestOutages:
 
     def test_it_goes_on_when_the_servers_are_back(self, own_home, tmp_path, sessions, job_factory):
         def overdue():
+            sessions.kw["bind"].dispose()  # connections to servers that have stopped since
             job = job_factory()
             past = update(Image).where(Image.job_id == job.id).values(expires_at=func.now() - timedelta(seconds=1))
             transact(sessions, lambda session: session.execute(past))
@@ -146,15 +151,15 @@ class TestOutages:
         log = tmp_path / "log"
         environ = clean_environment() | {"FARM_HOME": str(own_home), "FARM_MODELS": str(tmp_path)}
         with chores(environ, log=log) as process:
-            until(lambda: "chore put off" in log.read_text(), what="no server at its start")
+            eventually(lambda: "chore put off" in log.read_text(), what="no server at its start")
             with Servers(own_home, redis=False, durable=False):
                 overdue()
-                until(lambda: states(sessions) == ["cancelled"], what="a chore without Redis")
+                eventually(lambda: states(sessions) == ["cancelled"], what="a chore without Redis")
             told = log.read_text().count("chore put off")
             with Servers(own_home, durable=False):
                 overdue()
-                until(lambda: states(sessions) == ["cancelled"] * 2, what="both back")
-                until(lambda: "chore goes on" in log.read_text())
+                eventually(lambda: states(sessions) == ["cancelled"] * 2, what="both back")
+                eventually(lambda: "chore goes on" in log.read_text())
             assert process.poll() is None
         assert "Traceback" not in log.read_text()
         assert log.read_text().count("chore put off") <= told + 10  # once a chore, not once a turn
