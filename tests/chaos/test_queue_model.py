@@ -31,7 +31,7 @@ from tests.integration.queueing import Farmhand
 OWNERS = ("ann", "bob")
 HOUR = timedelta(hours=1)
 QUICK = settings(
-    max_examples=12,
+    max_examples=40,
     stateful_step_count=40,
     deadline=None,
     derandomize=False,
