@@ -140,9 +140,7 @@ class Worker(Base):
     phase: Mapped[str] = mapped_column(default="")  # what it does now, for people: "loading checkpoint, about 8 s"
     resident: Mapped[list[str]] = mapped_column(default=list)  # SHA-256 of the checkpoints in its memory
     load_seconds: Mapped[float | None]  # of its latest checkpoint, measured
-    memory_bytes: Mapped[
-        int | None
-    ]  # what its card offers; None: not known
+    memory_bytes: Mapped[int | None]  # what its card offers; None: not known
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     beat_at: Mapped[datetime] = mapped_column(server_default=NOW)
     lease_until: Mapped[datetime]

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], seconds: float = 20, what: str = "") -> T:
+def until(condition: Callable[[], T], seconds: float = 60, what: str = "") -> T:
     """Return the first true answer of `condition`, asked again and again. Fails after `seconds`, saying for `what`."""
     end = time.monotonic() + seconds
     while True:
