@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.errors import NotFound
-from shared.queue.history import Event
+from shared.queue.history import Event, storable
 from shared.states import WorkerState
 
 _NAMES = text("SELECT name FROM workers UNION SELECT worker FROM drains ORDER BY 1")
@@ -61,7 +61,7 @@ def matching(session: Session, wanted: str) -> list[str]:
 
 def drain(session: Session, names: Sequence[str], reason: str) -> None:
     """Have these workers take nothing new; `reason` is for people."""
-    session.execute(_DRAIN, {"names": list(names), "reason": reason, "event": Event.DRAINED})
+    session.execute(_DRAIN, {"names": list(names), "reason": storable(reason), "event": Event.DRAINED})
     _turn(session, names, WorkerState.READY, WorkerState.DRAINED)
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from shared.errors import Conflict
 from shared.queue.claim import Claim
 from shared.queue.endings import end, take_down
-from shared.queue.history import Event, noted
+from shared.queue.history import Event, noted, storable
 from shared.queue.holds import hold, release
 from shared.queue.obstacles import in_the_way, no_job
 from shared.queue.submit import Submission, submit
@@ -41,9 +41,6 @@ __all__ = [
     "retry",
     "submit",
 ]
-
-
-REASON_CHARS = 2000
 
 
 class Finish(StrEnum):
@@ -100,7 +97,7 @@ def finish(session: Session, claim: Claim, picture_bytes: int) -> Finish:
 
 def fail(session: Session, claim: Claim, reason: str) -> Finish:
     """End `claim`'s image with the reason that people read."""
-    return _end(session, claim, ImageState.FAILED, reason=_storable(reason))
+    return _end(session, claim, ImageState.FAILED, reason=storable(reason))
 
 
 _EVENTS = {ImageState.SUCCEEDED: Event.FINISHED, ImageState.FAILED: Event.FAILED}
@@ -117,11 +114,6 @@ def _end(
             end(session, counted.id)
         return Finish.COMMITTED
     return Finish.ALREADY_MINE if session.scalar(_IS_MINE, fence) else Finish.REFUSED
-
-
-def _storable(reason: str) -> str:
-    """Return `reason` without what PostgreSQL cannot store: messages quote file names and file contents."""
-    return reason.encode(errors="replace").decode().replace("\x00", "?")[:REASON_CHARS]
 
 
 _CANCEL = noted(
@@ -270,7 +262,7 @@ def hand_back(session: Session, worker_id: int, images: Mapping[int, int], *, re
             "ids": list(images),
             "attempts": list(images.values()),
             "event": Event.HANDED_BACK,
-            "detail": reason and _storable(reason),
+            "detail": reason and storable(reason),
         },
     ).scalar_one()
     return handed

@@ -82,6 +82,14 @@ def test_a_worker_that_is_not_there_is_told_with_those_that_are(hand, sessions):
 # The API and the page.
 
 
+def test_a_drain_takes_any_text_as_its_reason(client, hand, sessions):
+    worker = hand.worker()
+    drain(sessions, worker.name, "cannot read \udcff\x00.safetensors" + "x" * 5000)
+    assert worker.beat().drained.startswith("cannot read ??.safetensors")
+    [told] = client.post(f"/api/v1/workers/{worker.name}/drain?reason=dust%00").get_json()["workers"]
+    assert told["drained"] == "dust?"
+
+
 def test_workers_are_drained_and_resumed_over_http(client, hand):
     worker = hand.worker()
     worker.beat()

@@ -7,7 +7,7 @@ from sqlalchemy import select, text
 
 from shared import database
 from shared.errors import Conflict, NotFound
-from shared.queue import moves
+from shared.queue import history, moves
 from shared.queue.moves import Finish
 from shared.tables import History, Image, Job
 from tests.integration.queueing import Farmhand
@@ -163,7 +163,7 @@ def test_fail_takes_any_text_as_its_reason(hand, job_factory):
 
     reason = hand.images(job.id)[0].reason
     assert reason.startswith("cannot read ??.safetensors")
-    assert len(reason) == moves.REASON_CHARS
+    assert len(reason) == history.REASON_CHARS
 
 
 def test_a_newcomer_is_served_within_as_many_claims_as_owners_wait(hand, job_factory):
