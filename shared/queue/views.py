@@ -89,9 +89,10 @@ class WorkerView:
 def job(session: Session, job_id: int, owner: str | None = None) -> JobView:
     """Return a job with all its images. Raises NotFound, also for a job of another owner; None: of any owner."""
     row = session.get(Job, job_id)
-    if row is None or owner not in {None, row.owner}:
+    seen = _views(session, [row], shown=row.count) if row and owner in {None, row.owner} else []
+    if not seen:
         raise NotFound(f"There is no job {job_id}.")
-    return _views(session, [row], shown=row.count)[0]
+    return seen[0]
 
 
 def check_owner(session: Session, job_id: int, owner: str) -> None:
@@ -158,6 +159,7 @@ def _has(state: ImageState) -> ColumnElement[bool]:
 
 
 def _views(session: Session, rows: Sequence[Job], shown: int) -> list[JobView]:
+    """Return what jobs look like, without those that were deleted since `rows` were read: they have no images."""
     ids = [row.id for row in rows]
     counts: dict[int, dict[ImageState, int]] = defaultdict(lambda: dict.fromkeys(ImageState, 0))
     counted = select(Image.job_id, Image.state, func.count()).where(Image.job_id.in_(ids))
@@ -168,7 +170,7 @@ def _views(session: Session, rows: Sequence[Job], shown: int) -> list[JobView]:
     for image in session.scalars(first):
         images_of[image.job_id].append(image)
     ahead = positions(session, ids)
-    return [_view(row, counts[row.id], images_of[row.id], ahead.get(row.id)) for row in rows]
+    return [_view(row, counts[row.id], images_of[row.id], ahead.get(row.id)) for row in rows if images_of[row.id]]
 
 
 def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], position: int | None) -> JobView:

@@ -9,6 +9,7 @@ from shared import database
 from shared.errors import NotFound
 from shared.queue import moves, views
 from shared.states import ImageState, WorkerState
+from shared.tables import Job
 from tests.integration.queueing import Farmhand
 
 
@@ -90,6 +91,15 @@ def test_a_job_of_another_owner_is_not_there(job_factory, shown):
     assert shown(job, "ann").id == shown(job).id
     with pytest.raises(NotFound, match=f"There is no job {job.id}"):
         shown(job, "bob")
+
+
+def test_a_job_that_is_deleted_while_it_is_looked_at_is_not_there(job_factory, sessions):
+    job = job_factory()
+    with sessions() as session:
+        looked_at = session.get_one(Job, job.id)
+        database.transact(sessions, lambda other: moves.delete(other, job.id))
+        with pytest.raises(NotFound):
+            views.job(session, looked_at.id)
 
 
 def test_position_counts_the_owner_s_images_that_stand_before(hand, job_factory, shown):
