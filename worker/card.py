@@ -79,7 +79,7 @@ class EngineCard:
         self._pulse = pulse or Pulse()
         self._loading: dict[str, str] = {}  # SHA-256 -> phase; two may load at a time
         self._engine_phase = ""
-        self._meter = Meter(self._device, sessions)
+        self._meter = Meter(self._device, sessions, self.memory_bytes)
         self._engine = Engine(self._device, on_phase=self._note_phase)
         self._engine.start()
 

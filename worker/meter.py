@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -20,11 +21,15 @@ _MORE: Final = 1.02  # by less than this a new most is not worth a write
 
 
 class Meter:
-    """Notes the peak of the card's memory over each image that nothing else disturbed. Threads may share it."""
+    """Notes the peak of the card's memory over each image that nothing else disturbed. Threads may share it.
 
-    def __init__(self, device: Device, sessions: Sessions) -> None:
+    What the card `offers` is the most that is noted: a peak may go past it, yet the card could do the image.
+    """
+
+    def __init__(self, device: Device, sessions: Sessions, offers: int | None = None) -> None:
         self._device = device
         self._sessions = sessions
+        self._most = math.inf if offers is None else offers
         self._lock = Lock()
         self._busy = 0
         self._is_disturbed = False
@@ -40,7 +45,7 @@ class Meter:
             self._end()
             raise
         if self._end() and peak is not None:
-            self._note(place, weights_bytes + peak.bytes())
+            self._note(place, int(min(weights_bytes + peak.bytes(), self._most)))
 
     @contextmanager
     def other(self) -> Iterator[None]:

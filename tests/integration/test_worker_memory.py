@@ -57,6 +57,12 @@ def test_the_most_that_an_image_took_is_noted_with_its_weights(meter, noted):
     assert noted() == 2900
 
 
+def test_a_card_that_could_do_an_image_is_asked_for_the_next_of_its_kind(sessions, noted, monkeypatch):
+    monkeypatch.setattr("worker.meter.MemoryPeak", Peak)
+    measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions, offers=9_000), 7_500)
+    assert noted() == 9_000
+
+
 def test_what_had_company_is_not_noted(meter, noted):
     Peak.taken = 700
     with meter.image(PLACE, WEIGHTS), meter.other():
