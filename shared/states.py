@@ -13,7 +13,7 @@ class ImageState(StrEnum):
     RUNNING = "running"  # a worker carries it
     SUCCEEDED = "succeeded"  # its picture is committed
     FAILED = "failed"  # ended with a reason
-    CANCELLED = "cancelled"  # ended on request
+    CANCELLED = "cancelled"  # ended on request, or not started by its deadline
 
     @property
     def is_final(self) -> bool:
