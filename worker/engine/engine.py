@@ -23,11 +23,11 @@ from shared.errors import Cancelled, RenderError
 from worker.engine.answers import answer
 from worker.engine.devices import TURNS_AHEAD, Device, Pace, is_fatal
 from worker.engine.grouping import Call, plan
-from worker.engine.limits import call_seconds, work_seconds
+from worker.engine.limits import call_seconds, host_seconds, work_seconds
 from worker.engine.requests import Asks, Denoise, Embed, Work
 from worker.engine.runs import Ask, Run, Step
 
-Phase = Literal["embed", "steps", "decode", "idle"]
+Phase = Literal["embed", "steps", "decode", "work", "idle"]
 Message = Callable[[], None]
 
 HOST_THREADS: Final = 2
@@ -60,6 +60,7 @@ class Engine:
         self._host = ThreadPoolExecutor(HOST_THREADS, thread_name_prefix="engine work")
         self._runs: set[Run] = set()
         self._waiting: list[Ask] = []
+        self._at_work = 0  # how many `Work`s are on the host's threads
         self._pace = Pace(device)
         self._outstanding: deque[float] = deque(maxlen=TURNS_AHEAD + 1)  # seconds that each turn's calls may take
         self.longest_hold_seconds = 0.0
@@ -140,10 +141,17 @@ class Engine:
     def _hear(self) -> None:
         """Take in all messages; where nothing is to be done, wait for one."""
         if not self._waiting and self._inbox.empty():
-            self._on_phase("idle", 0.0)
+            self._tell_wait()
             self._inbox.get()()
         while not self._inbox.empty():
             self._inbox.get()()
+
+    def _tell_wait(self) -> None:
+        """Say what is waited for: where host threads read what the card still computes, a hang shows only there."""
+        if self._at_work:
+            self._on_phase("work", host_seconds(sum(self._outstanding)))
+        else:
+            self._on_phase("idle", 0.0)
 
     def _make(self, call: Call) -> None:
         """Make one call of a network and send its answers back."""
@@ -163,6 +171,7 @@ class Engine:
             self._runs.discard(run)
         for ask in asks:
             if isinstance(ask.request, Work):
+                self._at_work += 1
                 self._host.submit(_work, ask.request).add_done_callback(partial(self._worked, ask))
             else:
                 self._waiting.append(ask)
@@ -170,7 +179,11 @@ class Engine:
     def _worked(self, ask: Ask, outcome: Future[Any]) -> None:
         """On a host thread: bring what some work came to."""
         if not outcome.cancelled():
-            self._post(partial(self._send, ask, outcome.exception() or outcome.result()))
+            self._post(partial(self._end_work, ask, outcome.exception() or outcome.result()))
+
+    def _end_work(self, ask: Ask, known: object) -> None:
+        self._at_work -= 1
+        self._send(ask, known)
 
     def _admit(self, run: Run) -> None:
         self._take(run, run.begin)

@@ -17,6 +17,7 @@ Kind = Literal["cpu", "cuda"]
 _LOAD_SECONDS: Final = 300.0  # a disk that spins up, and the libraries' import
 _LOAD_BYTES_A_SECOND: Final = 5e6  # a busy network's disk
 _CALL_SECONDS: Final = 60.0  # the first call of a kind prepares kernels
+_HOST_SECONDS: Final = 600.0  # the largest pictures, on a host that has much else to do
 _NATIVE_CELLS: Final = 64 * 64  # from here on attention, which grows with the square, outweighs the rest
 _CELLS_A_SECOND: Final[dict[Kind, dict[str, float]]] = {
     "cpu": {"denoise": 50.0, "pixels": 20.0},
@@ -33,6 +34,11 @@ def load_seconds(size_bytes: int) -> float:
 def call_seconds(work_seconds: float) -> float:
     """Return the limit for a call, given what it and the calls that the card still has before it may take."""
     return _CALL_SECONDS + work_seconds
+
+
+def host_seconds(work_seconds: float) -> float:
+    """Return the limit for work on the host, given what the calls that the card still has before it may take."""
+    return _HOST_SECONDS + work_seconds
 
 
 def work_seconds(requests: Iterable[Request], on: Kind) -> float:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from queue import SimpleQueue
 from threading import Event, current_thread
 from typing import Any
 
@@ -418,10 +419,29 @@ def test_phases_are_told_as_they_come(cpu: Device, tiny: Weights, params: Render
     engine.start()
     engine.render(text_to_image(params, Kit(tiny))).result(SECONDS)
     engine.stop()
-    assert [phase for phase, _ in itertools.groupby(phase for phase in phases if phase != "idle")] == [
+    assert [phase for phase, _ in itertools.groupby(phase for phase in phases if phase not in {"idle", "work"})] == [
         "embed", "steps", "decode",
     ]  # fmt: skip
     assert phases.count("steps") == params.steps
+
+
+def test_work_that_is_waited_for_is_not_told_as_idle(cpu: Device) -> None:
+    told: SimpleQueue[tuple[str, float]] = SimpleQueue()
+
+    def pipeline() -> Iterator[Any]:
+        return (yield Work(lambda: done.wait(SECONDS)))
+
+    done = Event()
+    engine = Engine(cpu, on_phase=lambda *phase: told.put(phase))
+    engine.start()
+    assert told.get(timeout=SECONDS)[0] == "idle"
+    run = engine.render(pipeline())
+    phase, limit_seconds = told.get(timeout=SECONDS)  # a card that hangs under the last call hangs here
+    done.set()
+    run.result(SECONDS)
+    assert (phase, told.get(timeout=SECONDS)[0]) == ("work", "idle")
+    assert limit_seconds > SECONDS
+    engine.stop()
 
 
 def test_an_urgent_run_passes_those_that_fill_the_budget(cpu: Device, tiny: Weights, params: RenderParams) -> None:
