@@ -89,6 +89,15 @@ def test_seldom_chore_is_done_once_for_all_until_it_is_due_again(desk, sessions)
     assert len(done) == 2
 
 
+def test_chore_that_was_noted_before_the_clock_was_put_back_is_due(desk, sessions):
+    done = []
+    Round(count_of(done), desk).turn()
+    later = update(ChoreDone).values(done_at=func.now() + timedelta(days=1))
+    transact(sessions, lambda session: session.execute(later))
+    Round(count_of(done), desk).turn()
+    assert len(done) == 2
+
+
 def test_chore_that_another_process_is_at_is_left_to_it(desk, settings):
     began, go_on, done = Event(), Event(), []
 
