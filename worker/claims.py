@@ -22,6 +22,8 @@ from worker.worker import Worker
 log = structlog.get_logger(__name__)
 
 _AVOIDED_SECONDS: Final = 30.0
+_Avoided = tuple[str, str | None] | Lane
+"""A checkpoint with an owner, or with None for all owners; or a lane."""
 
 
 class Claims:
@@ -31,7 +33,7 @@ class Claims:
         self._worker = worker
         self._snapshots = Snapshots(worker.sessions, worker.redis)
         self._lock = Lock()
-        self._avoided: dict[str | Lane, float] = {}  # checkpoint or lane -> monotonic time until which others have it
+        self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
 
     def next(self) -> Claim | None:
         """Claim an image; asks for a snapshot taken now before it says that there is none. Raises Unavailable."""
@@ -41,9 +43,9 @@ class Claims:
         """True if something waits that the policy gives to this worker now. Raises Unavailable."""
         return next(self._ranked(self._snapshots.current()), None) is not None
 
-    def avoid(self, checkpoint: str) -> None:
-        """Leave images of `checkpoint` to others for a while: it is not on this machine."""
-        self._avoid(checkpoint)
+    def avoid(self, checkpoint: str, owner: str | None = None) -> None:
+        """Leave images of `checkpoint`, of all owners or of one, to other workers for a while."""
+        self._avoid((checkpoint, owner))
 
     def better_worker(self) -> int | None:
         """Return a worker with room to which the policy leaves a lane that is not for this one now."""
@@ -93,7 +95,7 @@ class Claims:
                 log.warning("job not understood: left to others", worker=me.id, lane=tried.last, reason=str(error))
                 self._avoid(_whatever_its_head(tried.last))
 
-    def _avoid(self, what: str | Lane) -> None:
+    def _avoid(self, what: _Avoided) -> None:
         now = time.monotonic()
         with self._lock:
             still = {avoided: until for avoided, until in self._avoided.items() if until > now}
@@ -105,9 +107,8 @@ class Claims:
 
     def _is_avoided(self, lane: Lane) -> bool:
         now, avoided = time.monotonic(), self._avoided
-        return bool(avoided) and any(
-            avoided.get(what, now) > now for what in (lane.checkpoint, _whatever_its_head(lane))
-        )
+        of_lane = ((lane.checkpoint, None), (lane.checkpoint, lane.owner), _whatever_its_head(lane))
+        return bool(avoided) and any(avoided.get(what, now) > now for what in of_lane)
 
 
 class _Tried:

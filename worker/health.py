@@ -64,11 +64,11 @@ class Health:
             suspects = set(self._suspects)
         if not suspects:
             return
-        ended = select(Image.id, Image.state, Image.worker).where(Image.id.in_(suspects), Image.state.in_(FINAL))
+        tried = select(Image.id, Image.state, Image.worker).where(Image.id.in_(suspects))
         with suppress(Unavailable):
-            rows = transact(self._worker.sessions, lambda session: session.execute(ended).all())
+            rows = transact(self._worker.sessions, lambda session: session.execute(tried).all())
             with self._lock:
-                self._suspects -= {image_id for image_id, _, _ in rows}
+                self._suspects -= suspects - {image_id for image_id, state, _ in rows if state not in FINAL}
             for _, state, worker in rows:
                 if state == ImageState.SUCCEEDED and worker != self._worker.name:
                     self._count_spoilt()

@@ -134,7 +134,7 @@ class Slots:
         """Let another worker, where there is one, show once whether the picture or this worker is to blame."""
         if self._stumbles(claim, cancel) or not self._has_company():
             return self._fail(claim, cancel, str(error))
-        self._claims.avoid(claim.checkpoint)
+        self._claims.avoid(claim.checkpoint, claim.owner)  # what others ask of it goes on
         self.health.spoilt(claim)
         return self._hand_back(claim, cancel, str(error), f"left to another worker: {error}")
 

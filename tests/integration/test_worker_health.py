@@ -95,6 +95,14 @@ def test_a_black_picture_is_left_to_another_worker_once(worker, slots, sessions,
     assert told == ["the picture came out black"]
 
 
+def test_a_black_picture_keeps_no_other_owner_waiting(worker, slots, sessions, company, job_factory):
+    job_factory(owner="ann", prompt="black")
+    spend(slots)
+    job_factory(owner="bob", prompt="sea")
+    spend(slots)
+    assert [(image.owner, image.state) for image in images(sessions)] == [("ann", "queued"), ("bob", "succeeded")]
+
+
 def test_a_black_picture_fails_where_there_is_no_other_worker(worker, slots, sessions, job_factory):
     job_factory(prompt="black")
     spend(slots)
@@ -119,6 +127,15 @@ def test_black_pictures_that_come_out_right_elsewhere_drain_the_worker(worker, s
     slots.health.turn()
     assert "came out black or without numbers here and right on other workers" in worker.drained
     assert reason(sessions, worker) == worker.drained
+
+
+def test_a_black_picture_whose_job_is_deleted_is_asked_about_no_more(worker, slots, sessions, company, spoil):
+    spoil("first")
+    [image] = images(sessions)
+    Farmhand(sessions).run(moves.cancel, image.job_id)
+    Farmhand(sessions).run(moves.delete, image.job_id)
+    slots.health.turn()
+    assert slots.health._suspects == set()
 
 
 def test_black_pictures_that_are_black_everywhere_do_not(worker, slots, sessions, company, spoil):
