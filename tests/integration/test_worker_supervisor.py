@@ -35,7 +35,7 @@ def test_term_drains_all_workers(environ, sessions, job_factory, tmp_path):
         supervisor.send_signal(signal.SIGTERM)
         until(lambda: not _workers(sessions, state="ready"), what="draining")
         gate.touch()
-        assert supervisor.wait(20) == 0
+        assert supervisor.wait(60) == 0
     assert states(sessions) == ["succeeded"] * 2
     assert _workers(sessions) == []
 
