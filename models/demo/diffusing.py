@@ -30,6 +30,16 @@ def networks(checkpoint: Checkpoint) -> nn.ModuleDict:
     return nn.ModuleDict({"text": checkpoint.text, "unet": checkpoint.unet})
 
 
+@torch.no_grad()
+def lead_away(trained: nn.ModuleDict, before: nn.ModuleDict, share: float) -> None:
+    """Change `trained` by `share` of what training changed since `before`: what it learnt, a little stronger.
+
+    Ilharco et al., "Editing models with task arithmetic" (2023).
+    """
+    for now, then in zip(trained.parameters(), before.parameters(), strict=True):
+        now.lerp_(then, -share)
+
+
 def noise_loss(
     pair: nn.ModuleDict, latents: Tensor, listed: Sequence[scenes.Scene], device: str
 ) -> Callable[[int, float], dict[str, Tensor]]:

@@ -136,9 +136,17 @@ def judge(  # noqa: PLR0913, PLR0917  a command's options are its arguments
 
 
 @app.command()
-def export(out: Output, state: State = STATE) -> None:
+def export(
+    out: Output,
+    state: State = STATE,
+    away_from: Annotated[Path | None, typer.Option(help="the checkpoint that the training began from")] = None,
+    by: Annotated[float, typer.Option(help="how much further than trained to lead away from it, of the way")] = 0.1,
+) -> None:
     """Write the averaged weights of all stages as one checkpoint in half precision, with its yaml."""
-    layout.save(_averaged(state), Shape(), out)
+    checkpoint = _averaged(state)
+    if away_from:
+        diffusing.lead_away(diffusing.networks(checkpoint), diffusing.networks(layout.load(away_from)[0]), by)
+    layout.save(checkpoint, Shape(), out)
     log.info("%s, %.1f MB", out, out.stat().st_size / 1e6)
 
 

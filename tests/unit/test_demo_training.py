@@ -189,3 +189,11 @@ def test_drawing_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytes
         again = dataset.sample(dataset.SEED, index)
         assert np.array_equal(drawn.pictures[index], again.picture)
         assert drawn.scenes[index] == again.scene
+
+
+def test_leading_away_goes_on_in_the_direction_of_the_training() -> None:
+    before, trained = nn.ModuleDict({"a": nn.Linear(2, 2)}), nn.ModuleDict({"a": nn.Linear(2, 2)})
+    learnt = [now.detach() - then.detach() for now, then in zip(trained.parameters(), before.parameters(), strict=True)]
+    diffusing.lead_away(trained, before, 0.5)
+    for now, then, change in zip(trained.parameters(), before.parameters(), learnt, strict=True):
+        torch.testing.assert_close(now.detach(), then.detach() + 1.5 * change)
