@@ -75,7 +75,8 @@ def sessions(engine: Engine) -> Sessions:
 def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
     """Run `work` in one transaction and return what it returns.
 
-    Runs it again after a deadlock or a serialization failure. Raises Unavailable when the database is away: what the
+    Runs it again after a deadlock, a serialization failure, and once where the connection had broken before the commit:
+    it may have rested while the database was started anew. Raises Unavailable when the database is away: what the
     transaction did is then unknown if the connection broke during the commit, so `work` must be one to repeat safely.
     """
     with answered():
@@ -96,13 +97,20 @@ def answered() -> Iterator[None]:
 
 
 def _transact(factory: Sessions, work: Callable[[Session], T]) -> T:
+    has_broken = False
     for attempt in range(1, _TRIES + 1):
+        is_commit = False
         try:
             with factory.begin() as session:
-                return work(session)
+                answer = work(session)
+                is_commit = True
         except DBAPIError as error:
-            if attempt == _TRIES or getattr(error.orig, "sqlstate", None) not in _RETRY:
+            is_stale = error.connection_invalidated and not has_broken and not is_commit
+            has_broken |= is_stale
+            if attempt == _TRIES or not (is_stale or getattr(error.orig, "sqlstate", None) in _RETRY):
                 raise
+        else:
+            return answer
     raise AssertionError("unreachable")
 
 

@@ -91,9 +91,9 @@ def made(settings: Settings, sessions: Sessions, slots: int = 8) -> Iterator[Wor
 
 def images(sessions: Sessions, job_id: int | None = None) -> list[Image]:
     """Return the images of a job, or all, in the order of their ids."""
-    with sessions() as session:
-        query = select(Image).order_by(Image.id)
-        return list(session.scalars(query if job_id is None else query.where(Image.job_id == job_id)))
+    query = select(Image).order_by(Image.id)
+    query = query if job_id is None else query.where(Image.job_id == job_id)
+    return transact(sessions, lambda session: list(session.scalars(query)))
 
 
 def states(sessions: Sessions, job_id: int | None = None) -> list[str]:
@@ -102,10 +102,8 @@ def states(sessions: Sessions, job_id: int | None = None) -> list[str]:
 
 def ready(sessions: Sessions, count: int = 1) -> list[tables.Worker]:
     """Return the ready workers if there are `count` of them."""
-    with sessions() as session:
-        found = list(
-            session.scalars(select(tables.Worker).where(tables.Worker.state == "ready").order_by(tables.Worker.id))
-        )
+    query = select(tables.Worker).where(tables.Worker.state == "ready").order_by(tables.Worker.id)
+    found = transact(sessions, lambda session: list(session.scalars(query)))
     return found if len(found) == count else []
 
 

@@ -1,4 +1,7 @@
-"""Several plans at a time: each lane has a ground of its own, where one plan follows the other."""
+"""Several plans at a time: each lane is a process with a ground of its own, where one plan follows the other.
+
+A process, since the ways to the servers carry every byte through it: lanes would slow each other down, and pytest.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,29 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from tests.chaos.ground import Ground, ground
+from tests.chaos.ground import ground
 from tests.chaos.plans import make
 from tests.chaos.run import Report, run
 
 LANES = 2  # a plan waits for leases and restarts most of its time
+_ENOUGH = None  # sent in place of a seed
+
+
+def _serve(folder: Path, orders: Connection) -> None:
+    """Be a lane: run the plan of each seed that comes, and send its report back."""
+    with ground(folder) as here:
+        while (seed := orders.recv()) is not _ENOUGH:
+            plan = make(seed)
+            try:
+                report = run(plan, here)
+            except Exception:  # noqa: BLE001 - the night goes on
+                report = Report(plan, [f"the harness failed: {traceback.format_exc()}"])
+            orders.send(report)
 
 
 class _Lanes:
@@ -25,27 +43,35 @@ class _Lanes:
             self._todo.put(seed)
 
     def run(self, folder: Path) -> None:
-        """Run plans until none is left."""
-        try:
-            with ground(folder) as here:
-                while self._run_next(here):
-                    pass
-        except Exception as error:  # noqa: BLE001 - without a ground there is nothing to wait for
-            for report in self.reports.values():
-                if not report.done():
-                    report.set_exception(error)
+        """Have a lane run plans until none is left."""
+        context = get_context("spawn")
+        orders, theirs = context.Pipe()
+        lane = context.Process(target=_serve, args=(folder, theirs))
+        lane.start()
+        theirs.close()
+        with orders:
+            while self._run_next(orders):
+                pass
+        lane.join()
+        status = lane.exitcode
+        lane.close()
+        if status:
+            self.stop()
 
-    def _run_next(self, here: Ground) -> bool:
+    def _run_next(self, orders: Connection) -> bool:
         try:
             seed = self._todo.get_nowait()
         except Empty:
-            return False
-        plan = make(seed)
+            seed = _ENOUGH
         try:
-            report = run(plan, here)
-        except Exception:  # noqa: BLE001 - the night goes on
-            report = Report(plan, [f"the harness failed: {traceback.format_exc()}"])
-        self.reports[seed].set_result(report)
+            orders.send(seed)
+            if seed is _ENOUGH:
+                return False
+            self.reports[seed].set_result(orders.recv())
+        except (OSError, EOFError) as error:  # the lane has died: others may go on
+            if seed is not _ENOUGH:
+                self.reports[seed].set_exception(error)
+            return False
         return True
 
     def stop(self) -> None:

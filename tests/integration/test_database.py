@@ -63,8 +63,9 @@ def test_a_connection_cut_in_the_middle_is_unavailable(sessions):
     assert database.transact(sessions, lambda session: session.scalar(text("SELECT 1"))) == 1
 
 
-def test_connections_that_were_cut_while_they_rested_are_replaced(database_url, sessions, monkeypatch):
-    monkeypatch.setattr(database, "_TRUSTED_SECONDS", 0.0)
+@pytest.mark.parametrize("trusted_seconds", [0.0, 60.0])
+def test_connections_that_were_cut_while_they_rested_are_replaced(database_url, sessions, monkeypatch, trusted_seconds):
+    monkeypatch.setattr(database, "_TRUSTED_SECONDS", trusted_seconds)
     rested = [database.transact(sessions, backend)]
     other = database.connect(database_url)
     cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = :pid"

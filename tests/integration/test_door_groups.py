@@ -42,7 +42,7 @@ def sessions(home, tmp_path_factory):
         make("beside", sha256="c" * 64)
         make("beside.vae", sha256="b" * 64, kind="vae")
         make("fine", sha256="a" * 64, kind="vae")
-        uploads.keep(factory, Storage(str(tmp_path_factory.mktemp("pictures"))), "ann", UPLOAD)
+        uploads.keep(factory, Storage(str(tmp_path_factory.mktemp("pictures"))), "ann", {"file": UPLOAD}, Limits())
         yield factory
         engine.dispose()
 

@@ -75,6 +75,8 @@ def test_each_reason_is_read_from_the_tables(hand, job_factory, why, sessions):
         session.execute(text("INSERT INTO drains (worker, reason) VALUES (:name, 'new cables')"), {"name": worker.name})
     assert why(job).text == f"{worker.name} takes nothing new: new cables."
 
+    with sessions.begin() as session:
+        session.execute(text("DELETE FROM drains"))
     worker.beat()
     assert (why(job).cause, why(job).position) == (Cause.NEXT, 0)
 
