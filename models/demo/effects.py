@@ -127,7 +127,7 @@ def image_to_image(trials: Trials) -> Row:
         "a pyramid in the desert as palm trees, strengths 0.2, 0.5, 0.8, 1",
         "the source fades",
         value,
-        left == sorted(left, reverse=True) and left[-1] < left[0] and all(b > a - LEVEL for a, b in pairwise(apart)),
+        left[-1] < left[0] and all(later > sooner - LEVEL for sooner, later in pairwise(apart)),
     )
 
 
