@@ -25,7 +25,7 @@ _numbers = count(1)
 
 def make_template(home: Path) -> None:
     """Make the migrated database that every test's own is a copy of."""
-    with _administrator(home) as connection:
+    with administrator(home) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     migrate.upgrade(addresses.database_url(home, TEMPLATE))
 
@@ -34,7 +34,7 @@ def make_template(home: Path) -> None:
 def fresh_database(home: Path, *, template: str = TEMPLATE) -> Iterator[str]:
     """Yield the SQLAlchemy URL of a database of its own, gone afterwards whoever still holds it."""
     name = f"test_{next(_numbers)}"
-    with _administrator(home) as connection:
+    with administrator(home) as connection:
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         )
@@ -47,7 +47,8 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("FARM_")}
 
 
-def _administrator(home: Path) -> psycopg.Connection:
+def administrator(home: Path) -> psycopg.Connection:
+    """Return a connection that may do anything on the servers of a home."""
     return psycopg.connect(
         host=str(addresses.socket_folder(home)),
         port=addresses.PORT,

@@ -20,6 +20,7 @@ from shared.events import Events, JobChanged
 from shared.queue import views
 from shared.queue.endings import take_down
 from shared.queue.history import Event, noted
+from shared.queue.holds import let_go
 from shared.states import ImageState
 from shared.tickets import Tickets
 
@@ -119,28 +120,11 @@ _AFTER_JOB = """
 """
 
 
-def _let_go(due: str) -> TextClause:
-    """Return the move that queues the held images that `due` selects."""
-    return noted(
-        f"""
-        taken AS ({due}),
-        moved AS (
-            UPDATE images
-            SET state = 'queued',
-                reason = NULL,
-                held_until = NULL,
-                held_behind = NULL,
-                queued_at = clock_timestamp()
-            FROM taken
-            WHERE images.id = taken.id
-            RETURNING images.id, job_id, attempt, worker, pool
-        )
-        """,  # noqa: S608 - a constant of this module
-        "SELECT job_id, pool FROM moved",
-    )
-
-
-_LET_GO: Final = {"its time has come": _let_go(_AFTER_TIME), "what it was held behind has ended": _let_go(_AFTER_JOB)}
+_PLACES: Final = "SELECT job_id, pool FROM moved"
+_LET_GO: Final = {
+    "its time has come": let_go(_AFTER_TIME, _PLACES),
+    "what it was held behind has ended": let_go(_AFTER_JOB, _PLACES),
+}
 
 
 def turn(session: Session) -> Due:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlalchemy import TextClause
 from sqlalchemy.orm import Session
 
 from shared.queue.history import Event, noted
@@ -42,28 +43,36 @@ def hold(session: Session, job_id: int, *, by: str) -> int:
     return images
 
 
-# What is let go has not waited yet: affinity and stumbles count from now on.
-_RELEASE = noted(
+def let_go(held: str, answer: str) -> TextClause:
+    """Return the move that queues the held images that `held` selects and locks; `answer` reads it as `moved`."""
+    return noted(
+        f"""
+        taken AS ({held}),
+        moved AS (
+            UPDATE images
+            SET state = 'queued',
+                reason = NULL,
+                held_until = NULL,
+                held_behind = NULL,
+                -- It has not waited yet: affinity and stumbles count from now on.
+                queued_at = clock_timestamp()
+            FROM taken
+            WHERE images.id = taken.id
+            RETURNING images.id, job_id, attempt, worker, pool
+        )
+        """,  # noqa: S608 - constants of this package
+        answer,
+    )
+
+
+_RELEASE = let_go(
     """
-    taken AS (
         SELECT id
         FROM images
         WHERE job_id = :job_id
           AND state = 'held'
         ORDER BY id
         FOR UPDATE
-    ),
-    moved AS (
-        UPDATE images
-        SET state = 'queued',
-            reason = NULL,
-            held_until = NULL,
-            held_behind = NULL,
-            queued_at = clock_timestamp()
-        FROM taken
-        WHERE images.id = taken.id
-        RETURNING images.id, job_id, attempt, worker
-    )
     """,
     "SELECT count(*) FROM moved",
 )

@@ -26,7 +26,7 @@ from shared.queue.estimates import Rendered
 from shared.queue.history import Event
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshots
-from shared.queue.views import FARTHEST
+from shared.queue.views import BEFORE, FARTHEST
 from shared.queue.waiting import Lately, Waiter, Waiting, explain
 from shared.states import ImageState
 from shared.tables import Drain
@@ -39,7 +39,7 @@ _TOLD: Final = 5000  # estimates that are remembered until their images have run
 
 # The first queued image of a job, else its first held one; what stands before it; the files of its checkpoint.
 # Indexes: images (job_id, index), ix_images_lane, ix_model_files_sha256.
-_WAITER = text("""
+_WAITER = text(f"""
     SELECT head.*, ahead.images AS ahead, ahead.cost AS ahead_cost, file.name, file.usable, file.unusable
     FROM (
         SELECT id, index, state, reason, owner, checkpoint, pool, memory_class, urgent, priority, cost,
@@ -54,12 +54,7 @@ _WAITER = text("""
         SELECT count(*) AS images, coalesce(sum(cost), 0)::bigint AS cost
         FROM (
             SELECT cost
-            FROM images AS before
-            WHERE state = 'queued'
-              AND before.owner = head.owner
-              AND before.pool = head.pool
-              AND (NOT before.urgent, -before.priority, before.id) < (NOT head.urgent, -head.priority, head.id)
-            LIMIT :farthest
+            {BEFORE}
         ) AS counted
     ) AS ahead
     LEFT JOIN LATERAL (
@@ -69,7 +64,7 @@ _WAITER = text("""
         ORDER BY usable DESC
         LIMIT 1
     ) AS file ON true
-""")
+""")  # noqa: S608 - a constant
 
 # The end of the history, so its cost does not grow with it. Images that ran once: their wait is told by their start.
 _RENDERED = text("""

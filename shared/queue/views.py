@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, text
 from sqlalchemy.orm import Session
@@ -218,7 +219,15 @@ def _image_view(image: Image, params: RenderParams) -> ImageView:
 
 # An owner's share does not depend on the others' backlogs, so what stands before an image is its owner's own queue.
 # Index: ix_images_lane, by its first column.
-_POSITIONS = text("""
+BEFORE: Final = """
+            FROM images AS before
+            WHERE state = 'queued'
+              AND before.owner = head.owner
+              AND before.pool = head.pool
+              AND (NOT before.urgent, -before.priority, before.id) < (NOT head.urgent, -head.priority, head.id)
+            LIMIT :farthest
+"""
+_POSITIONS = text(f"""
     SELECT head.job_id, ahead.images
     FROM (
         SELECT DISTINCT ON (job_id) job_id, id, owner, pool, urgent, priority
@@ -231,15 +240,10 @@ _POSITIONS = text("""
         SELECT count(*) AS images
         FROM (
             SELECT
-            FROM images AS before
-            WHERE state = 'queued'
-              AND before.owner = head.owner
-              AND before.pool = head.pool
-              AND (NOT before.urgent, -before.priority, before.id) < (NOT head.urgent, -head.priority, head.id)
-            LIMIT :farthest
+            {BEFORE}
         ) AS counted
     ) AS ahead
-""")
+""")  # noqa: S608 - a constant
 
 
 def positions(session: Session, job_ids: Sequence[int]) -> dict[int, int]:

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
 from redis import Redis
 
 from api.listener import address, command, listen
@@ -23,7 +22,7 @@ from shared.launcher.servers import Servers
 from shared.settings import load
 from tests.chaos.plans import API, OWNERS
 from tests.chaos.proxy import Way, running_loop
-from tests.servers import TEMPLATE, clean_environment, make_template
+from tests.servers import TEMPLATE, administrator, clean_environment, make_template
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "chaos"
@@ -191,16 +190,6 @@ class Ground:
 def key_of(owner: str) -> str:
     """Return an owner's API key."""
     return f"{owner}-long-secret"
-
-
-def administrator(home: Path) -> psycopg.Connection:
-    return psycopg.connect(
-        host=str(addresses.socket_folder(home)),
-        port=addresses.PORT,
-        user=addresses.DATABASE,
-        dbname="postgres",
-        autocommit=True,
-    )
 
 
 @contextmanager
