@@ -23,7 +23,7 @@ from rich.table import Table
 
 from bench import queue_claims, queue_start
 from bench.queue_ways import Round, Way, bare_celery, farm, peers, procrastinate, rate, rq, working
-from bench.queue_worker import BETWEEN
+from bench.queue_worker import BETWEEN, WAITING
 from shared import addresses, database, migrate
 from shared.database import Sessions
 from shared.launcher.servers import Servers
@@ -37,7 +37,7 @@ FEWEST: Final = 100  # lifecycles of a round
 MOST: Final = 9_000  # a queue of Redis holds no more tickets
 LAB_CLAIM_MILLISECONDS: Final = (3.8, 13.0)  # p50, p99 of the prototype, on two other processors
 ORDER: Final = (
-    BETWEEN, "snapshot, rank", "claim", "note the claim", "events", "render", "encode", "put", "finish",
+    BETWEEN, WAITING, "snapshot, rank", "claim", "note the claim", "events", "render", "encode", "put", "finish",
     "rest of the slot",
 )  # fmt: skip
 
@@ -112,7 +112,7 @@ def breakdown(home: Path, sessions: Sessions, seconds: float) -> Table:
         known = rate(way, processes, 0, WARM_UP)
         rate(way, processes, WARM_UP, round(known.a_second * seconds))
     told = [json.loads(file.read_text()) for file in home.glob("timings.*")]
-    lifecycles = sum(one["spent"]["finish"][0] for one in told)
+    lifecycles = sum(one["spent"]["render"][0] for one in told)
     table = Table("", "times", "ms", "ms of its processor", title=f"Where the time goes, of {lifecycles} lifecycles")
     spent = {seam: [sum(one["spent"].get(seam, [0, 0, 0])[k] for one in told) for k in range(3)] for seam in ORDER}
     for seam, (times, wall, processor) in spent.items():

@@ -68,7 +68,7 @@ def measure(database_url: str, redis_url: str, claimers: int, seconds: float) ->
 
 
 def _claimer(database_url: str, redis_url: str, seconds: float, seed: int) -> tuple[Seconds, Seconds]:
-    engine = database.connect(database_url, pool_size=2)
+    engine = database.connect(database_url, pool_size=2, plans_once=True)
     sessions, redis = database.sessions(engine), Redis.from_url(redis_url)
     snapshots, me = Snapshots(sessions, redis), transact(sessions, lambda session: _registered(session, seed))
     redis.incr(CLAIMING)
@@ -91,9 +91,9 @@ def _claimed(
         decision = time.perf_counter()
         taken = transact(sessions, lambda session: claim(session, me, ranked))  # noqa: B023 - called at once
         last = time.perf_counter()
-        if taken is None:
+        if not taken:
             raise SystemExit("The queue ran dry.")
-        snapshots.note(taken.owner, taken.cost)
+        snapshots.note({ours.owner: ours.cost for ours in taken})
         yield first, decision, last
 
 

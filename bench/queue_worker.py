@@ -2,13 +2,14 @@
 
 It wraps the seams of one lifecycle in clocks from outside, and leaves what it measured in BENCH_TIMINGS when it ends;
 BENCH_STARTS is a file that gets a line (job, seconds since the epoch) whenever the card is asked for an image; with
-BENCH_PUT=0 nothing is stored.
+BENCH_PUT=0 nothing is encoded or stored.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from shared.queue.claim import Claim
 from shared.queue.snapshot import Snapshots
 from shared.storage import Storage
 from tests.stub_card import StubCard
-from worker import claims, results, slots
+from worker import claims, slots
 from worker.__main__ import end, main
 from worker.carried import Cancellation
 from worker.orders import Orders
@@ -30,9 +31,12 @@ from worker.pictures import Rendered
 from worker.process import work
 from worker.progress import Reporter, Watch
 from worker.residency import Model
+from worker.together import Together
 
 SIDE: Final = 8  # pixels
+SWITCH_SECONDS: Final = 0.0005  # as the engine has it, which would bring torch along
 BETWEEN: Final = "ticket"  # from a slot's end to its next beginning: acknowledged, fetched, handed to a thread
+WAITING: Final = "wait for other slots"  # whose claims or finishes are in the transaction before its own
 _IDLE_SECONDS: Final = 0.5  # a slot that waited for longer had nothing to do
 
 
@@ -41,6 +45,7 @@ class EmptyCard(StubCard):
 
     def __init__(self, *given: Any) -> None:  # noqa: ANN401 - as every card
         super().__init__(*given)
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._pixels = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
         starts = os.environ.get("BENCH_STARTS")
         self._starts = Path(starts).open("a", buffering=1) if starts else None  # noqa: SIM115 - as long as the card
@@ -117,7 +122,8 @@ class Clocks:
 def wrap(clocks: Clocks) -> None:
     """Put clocks around the seams of a lifecycle."""
     seams: list[tuple[Any, str, str]] = [
-        (claims.Claims, "next", "snapshot, rank"),
+        (Together, "__call__", WAITING),
+        (claims.Claims, "_for_slots", "snapshot, rank"),
         (Snapshots, "note", "note the claim"),
         (claims, "transact", "claim"),
         (Reporter, "image_changed", "events"),
@@ -136,7 +142,7 @@ def measured(orders: Orders) -> int:
     """Be one worker with clocks; return the exit status."""
     clocks, timings = Clocks(), os.environ.get("BENCH_TIMINGS")
     if os.environ.get("BENCH_PUT") == "0":
-        results._put = lambda storage, key, data: None  # noqa: ARG005, SLF001 - so that the rest is seen alone
+        slots.store = lambda *_: 0  # neither encoded nor put, so that the rest is seen alone
     if timings:
         wrap(clocks)
     status = work(orders, EmptyCard)

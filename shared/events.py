@@ -38,6 +38,7 @@ _KEPT_SECONDS: Final = 3600
 _PREVIEW_SECONDS: Final = 600
 _AWAY_SECONDS: Final = 1.0  # after a failure readers get nothing for so long, at once
 _TIMEOUT_SECONDS: Final = 1.0
+_GATHER_SECONDS: Final = 0.02  # between two batches that leave; nobody sees more than fifty changes a second
 _BACKLOG: Final = 500  # events that one slow subscriber may be behind
 
 
@@ -149,7 +150,7 @@ class Events:
             socket_connect_timeout=_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 1),  # once: a connection from before a restart of Redis is found broken by its use
         )
-        self._outbox: Outbox[_Message] = Outbox("events", self._deliver)
+        self._outbox: Outbox[_Message] = Outbox("events", self._deliver, gather_seconds=_GATHER_SECONDS)
         self._events = Fanout(self._redis, _EVENTS)
         self._orders = Fanout(self._redis, _ORDERS)
         self._away_until = 0.0
@@ -262,7 +263,7 @@ def _send(pipeline: Pipeline, message: _Message) -> None:
         case _Order():
             pipeline.publish(_ORDERS, json.dumps(asdict(message)))
         case _:
-            text = json.dumps({"kind": message.kind} | asdict(message))
+            text = json.dumps({"kind": message.kind} | vars(message))
             index, state = getattr(message, "index", ""), getattr(message, "state", "")
             keys = (_events_key(message.job), _progress_key(message.job))
             pipeline.eval(_PUBLISH, 2, *keys, text, message.kind, index, state)

@@ -17,8 +17,9 @@ _PAUSE_SECONDS: Final = 1.0  # after a failure, before the next try
 class Outbox(Generic[T]):
     """A bounded queue of messages by key, and the thread that delivers them.
 
-    Messages of one key that have not left yet become one (`merge`; by default the newer one wins). What comes while the
-    queue is full, and what could not be delivered, is dropped and counted: these are hints, and the truth is elsewhere.
+    Messages of one key that have not left yet become one (`merge`; by default the newer one wins). Between two batches
+    `gather_seconds` go by, so that many messages leave in few. What comes while the queue is full, and what could not
+    be delivered, is dropped and counted: these are hints, and the truth is elsewhere.
     The thread starts with the first message, so after a fork.
     """
 
@@ -29,11 +30,13 @@ class Outbox(Generic[T]):
         *,
         merge: Callable[[T, T], T] = lambda _, new: new,
         capacity: int = 10_000,
+        gather_seconds: float = 0.0,
     ) -> None:
         self._name = name
         self._deliver = deliver
         self._merge = merge
         self._capacity = capacity
+        self._gather_seconds = gather_seconds
         self._waiting: dict[object, T] = {}  # in the order of their arrival
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -77,6 +80,7 @@ class Outbox(Generic[T]):
             with self._change:
                 self._is_busy = False
                 self._change.notify_all()
+                self._change.wait_for(lambda: self._is_closing, self._gather_seconds)
 
     def _next_batch(self) -> dict[object, T]:
         with self._change:

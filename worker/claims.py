@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from threading import Lock
 from typing import Final
 
 import structlog
-from pydantic import ValidationError
 
 from shared.database import transact
+from shared.errors import Unavailable
 from shared.queue import policy, snapshot
-from shared.queue.claim import Claim, claim
-from shared.queue.policy import Lane
+from shared.queue.claim import Claim, NotUnderstood, claim
+from shared.queue.policy import Lane, Place
 from shared.queue.snapshot import Snapshot, Snapshots
 from shared.states import WorkerState
+from worker.together import Together
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 
 _AVOIDED_SECONDS: Final = 30.0
-_Avoided = tuple[str, str | None] | Lane
+_Avoided = tuple[str, str | None] | Place
 """A checkpoint with an owner, or with None for all owners; or a lane."""
 
 
@@ -32,12 +33,16 @@ class Claims:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._snapshots = Snapshots(worker.sessions, worker.redis)
+        self._together = Together(self._for_slots)
         self._lock = Lock()
         self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
 
     def next(self) -> Claim | None:
-        """Claim an image; asks for a snapshot taken now before it says that there is none. Raises Unavailable."""
-        return self._claim(snapshot.MAX_AGE_SECONDS) or self._claim(0.0)
+        """Claim an image; asks for a snapshot taken now before it says that there is none. Raises Unavailable.
+
+        Slots that ask at the same time get theirs in one transaction.
+        """
+        return self._together(None)
 
     def has_some(self) -> bool:
         """True if something waits that the policy gives to this worker now. Raises Unavailable."""
@@ -75,25 +80,51 @@ class Claims:
         me, workers = self._worker, self._snapshots.current().farm.workers
         return any(it.id != me.id and policy.share_a_pool(me, it) and it.state == WorkerState.READY for it in workers)
 
-    def _claim(self, max_age: float) -> Claim | None:
-        seen = self._snapshots.current(max_age)
-        if next(self._ranked(seen), None) is None:
-            return None
-        taken = self._take(seen)
-        if taken is not None:
-            self._snapshots.note(taken.owner, taken.cost)
+    def _for_slots(self, slots: Sequence[None]) -> list[Claim | None]:
+        """Return a claim for each of `slots`, None for those that go without."""
+        count = len(slots)
+        taken = self._claim(count, snapshot.MAX_AGE_SECONDS)
+        if len(taken) < count:
+            try:
+                taken += self._claim(count - len(taken), 0.0)
+            except Unavailable:
+                if not taken:
+                    raise
+        return [*taken, *[None] * (count - len(taken))]
+
+    def _claim(self, count: int, max_age: float) -> list[Claim]:
+        taken = self._take(self._snapshots.current(max_age), count)
+        if taken:
+            given = Counter[str]()
+            for ours in taken:
+                given[ours.owner] += ours.cost
+            self._snapshots.note(given)
         return taken
 
-    def _take(self, seen: Snapshot) -> Claim | None:
-        """Claim from the first lane that has an image which this version of the farm understands."""
-        me, tried = self._worker.as_policy_sees_it(), _Tried()
+    def _take(self, seen: Snapshot, count: int) -> list[Claim]:
+        """Claim from the first lanes that have images which this version of the farm understands."""
+        me = self._worker.as_policy_sees_it()
         while True:
             try:
                 # Ranked anew for each try of the transaction.
-                return transact(self._worker.sessions, lambda session: claim(session, me, tried.of(self._ranked(seen))))
-            except ValidationError as error:
-                log.warning("job not understood: left to others", worker=me.id, lane=tried.last, reason=str(error))
-                self._avoid(_whatever_its_head(tried.last))
+                return transact(
+                    self._worker.sessions, lambda session: claim(session, me, self._turns(seen, count), count)
+                )
+            except NotUnderstood as error:
+                log.warning("job not understood: left to others", worker=me.id, lane=error.place, reason=str(error))
+                self._avoid(error.place)
+
+    def _turns(self, seen: Snapshot, count: int) -> Iterator[Lane]:
+        """Yield the lane of one image after the other as the policy gives them, of a lane up to `count`."""
+        given, asked = Counter[str](), Counter[Lane]()
+        while True:
+            ranked = self._ranked(seen.after(given))
+            lane = next((lane for lane in ranked if asked[lane] < min(count, lane.queued)), None)
+            if lane is None:
+                return
+            yield lane
+            asked[lane] += 1
+            given[lane.owner] += lane.cost
 
     def _avoid(self, what: _Avoided) -> None:
         now = time.monotonic()
@@ -107,24 +138,10 @@ class Claims:
 
     def _is_avoided(self, lane: Lane) -> bool:
         now, avoided = time.monotonic(), self._avoided
-        of_lane = ((lane.checkpoint, None), (lane.checkpoint, lane.owner), _whatever_its_head(lane))
+        of_lane = ((lane.checkpoint, None), (lane.checkpoint, lane.owner), lane.place)
         return bool(avoided) and any(avoided.get(what, now) > now for what in of_lane)
-
-
-class _Tried:
-    """Remembers the lane that was tried last."""
-
-    last: Lane
-
-    def of(self, lanes: Iterable[Lane]) -> Iterator[Lane]:
-        for self.last in lanes:
-            yield self.last
 
 
 def _least(lanes: Iterable[Lane]) -> dict[tuple[str, str], Lane]:
     """Return for each (pool, checkpoint) the lane that needs the least memory."""
     return {(lane.pool, lane.checkpoint): lane for lane in sorted(lanes, key=lambda lane: -(lane.needs or 0))}
-
-
-def _whatever_its_head(lane: Lane) -> Lane:
-    return replace(lane, head=0, queued_at=0.0, priority=0, cost=0, queued=0, needs=None)

@@ -55,7 +55,8 @@ def _engine_card(
 
 def work(orders: Orders, make_card: MakeCard = _engine_card) -> int:
     """Be one worker until a signal ends it; return the exit status."""
-    engine = database.connect(orders.settings.database, pool_size=16, application=f"farm worker {orders.card.name}")
+    application = f"farm worker {orders.card.name}"
+    engine = database.connect(orders.settings.database, pool_size=16, application=application, plans_once=True)
     sessions = database.sessions(engine)
     worker_id = _register(orders, sessions)
     orders.report.registered(worker_id)

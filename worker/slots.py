@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import structlog
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.database import transact
@@ -15,14 +15,14 @@ from shared.errors import Cancelled, ModelFileAway, RenderError, RenderFailed, S
 from shared.queue import moves
 from shared.queue.claim import Claim
 from shared.queue.history import stumbles
-from shared.queue.moves import Finish
-from shared.states import ImageState, JobState, WorkerState
-from shared.tables import Job
+from shared.queue.moves import Ended, Finish
+from shared.states import ImageState, WorkerState
 from worker.carried import Cancellation
 from worker.claims import Claims
 from worker.health import Health
 from worker.progress import Reporter
 from worker.results import store
+from worker.together import Together
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -51,6 +51,7 @@ class Slots:
         self._worker = worker
         self._claims = claims
         self._reporter = reporter
+        self._finish = Together(self._finish_all)
         self.health = Health(worker)
         self._on_free = on_free
         self._on_lost = on_lost
@@ -103,9 +104,14 @@ class Slots:
             self.health.failed(claim, reason)
             return self._fail(claim, cancel, reason)
         self.health.rendered()
-        return self._end(
-            claim, cancel, ImageState.SUCCEEDED, lambda session: moves.finish(session, claim, picture_bytes)
-        )
+        return self._end(claim, cancel, ImageState.SUCCEEDED, lambda: self._finish((claim, picture_bytes)))
+
+    def _finish_all(self, pictures: Sequence[tuple[Claim, int]]) -> list[Ended]:
+        """Commit the pictures of several slots at once: what syncs the disk, and what SQL costs, is theirs together."""
+        return self._transact(lambda session: moves.finish_all(session, pictures))
+
+    def _transact(self, move: Callable[[Session], T]) -> T:
+        return transact(self._worker.sessions, move)
 
     def _render(self, claim: Claim, cancel: Cancellation) -> int:
         self._reporter.image_changed(claim, ImageState.RUNNING)
@@ -146,7 +152,8 @@ class Slots:
 
     def _hand_back(self, claim: Claim, cancel: Cancellation, reason: str | None, outcome: str) -> str:
         mine = {claim.image_id: claim.attempt}
-        self._commit(claim, cancel, lambda session: moves.hand_back(session, claim.worker_id, mine, reason=reason))
+        move = partial(moves.hand_back, worker_id=claim.worker_id, images=mine, reason=reason)
+        self._commit(claim, cancel, lambda: self._transact(move))
         self._reporter.image_changed(claim, ImageState.QUEUED)
         return outcome
 
@@ -154,22 +161,24 @@ class Slots:
         return self._stumbles(claim, cancel) + 1 >= _TRIES
 
     def _stumbles(self, claim: Claim, cancel: Cancellation) -> int:
-        return self._commit(claim, cancel, lambda session: stumbles(session, claim.job_id, claim.image_id))
+        move = partial(stumbles, job_id=claim.job_id, image_id=claim.image_id)
+        return self._commit(claim, cancel, lambda: self._transact(move))
 
     def _fail(self, claim: Claim, cancel: Cancellation, reason: str) -> str:
-        self._end(claim, cancel, ImageState.FAILED, lambda session: moves.fail(session, claim, reason))
+        move = partial(moves.fail, claim=claim, reason=reason)
+        self._end(claim, cancel, ImageState.FAILED, lambda: self._transact(move))
         return f"failed: {reason}"
 
-    def _end(self, claim: Claim, cancel: Cancellation, state: ImageState, move: Callable[[Session], Finish]) -> str:
+    def _end(self, claim: Claim, cancel: Cancellation, state: ImageState, move: Callable[[], Ended]) -> str:
         """Commit the image's end and tell those who watch."""
-        finish, job_state = self._commit(claim, cancel, lambda session: (move(session), _job_state(session, claim)))
-        if finish != Finish.REFUSED:
+        ended = self._commit(claim, cancel, move)
+        if ended.finish != Finish.REFUSED:
             self._reporter.image_changed(claim, state)
-            if job_state not in {None, JobState.OPEN}:
-                self._reporter.job_changed(claim, JobState(job_state))
-        return finish
+            if ended.job is not None:
+                self._reporter.job_changed(claim, ended.job)
+        return ended.finish
 
-    def _commit(self, claim: Claim, cancel: Cancellation, move: Callable[[Session], T]) -> T:
+    def _commit(self, claim: Claim, cancel: Cancellation, move: Callable[[], T]) -> T:
         """Make `move`, again and again while the database is away: a move that got through unheard is understood.
 
         Raises Cancelled when the image was taken away meanwhile.
@@ -177,14 +186,10 @@ class Slots:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return transact(self._worker.sessions, move)
+                return move()
             except Unavailable:
                 log.debug("commit waits: the database is away", image=claim.image_id, attempt=claim.attempt)
             if cancel.is_set:
                 raise Cancelled("it was taken away while the database was")
             time.sleep(pause)
             pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
-
-
-def _job_state(session: Session, claim: Claim) -> str | None:
-    return session.scalar(select(Job.state).where(Job.id == claim.job_id))

@@ -1,17 +1,19 @@
-"""The claim: one index probe on the lane that the policy chose. It never touches the job."""
+"""The claim: one index probe on each lane that the policy chose. It never touches the job."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from itertools import islice
 
-from sqlalchemy import text
+from pydantic import ValidationError
+from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from shared.params import RenderParams
 from shared.queue.history import Event, noted
-from shared.queue.policy import Lane, Worker
+from shared.queue.policy import Lane, Place, Worker
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,14 @@ class Claim:
     worker_id: int
 
 
+class NotUnderstood(Exception):
+    """The image at the head of a lane is of a younger version of the farm."""
+
+    def __init__(self, place: Place, reason: str) -> None:
+        super().__init__(reason)
+        self.place = place
+
+
 # The worker's row comes before its images: its claims go one at a time, and never past its burial.
 _ME = text("""
     SELECT name
@@ -40,27 +50,37 @@ _ME = text("""
     FOR NO KEY UPDATE
 """)
 
-# Index: ix_images_lane, in its own order, so the head is the first row that nobody else is claiming.
+# Index: ix_images_lane, in its own order, so the heads are the first rows that nobody else is claiming.
 _PROBE = noted(
     """
-    head AS (
-        SELECT id
-        FROM images
-        WHERE state = 'queued'
-          AND owner = :owner
-          AND checkpoint = :checkpoint
-          AND pool = :pool
-          AND memory_class = :memory_class
-          -- One struck image at a time, so that the next crash names the culprit and its card-mates live.
-          AND (
-              strikes = 0
-              OR NOT EXISTS (SELECT FROM images AS mine WHERE mine.worker_id = :worker_id AND mine.strikes > 0)
-          )
-          -- Not past its deadline, whether or not it was cancelled yet; what started in time may start again.
-          AND (expires_at IS NULL OR expires_at > clock_timestamp() OR started_at >= queued_at)
-        ORDER BY urgent DESC, priority DESC, id
-        LIMIT 1
-        FOR UPDATE SKIP LOCKED
+    lane AS (
+        SELECT *
+        FROM unnest(
+            CAST(:owners AS text[]), CAST(:checkpoints AS text[]), CAST(:pools AS text[]),
+            CAST(:memory_classes AS integer[]), CAST(:counts AS bigint[])
+        ) AS lane (owner, checkpoint, pool, memory_class, images)
+    ),
+    heads AS (
+        SELECT head.id, head.strikes
+        FROM lane
+        CROSS JOIN LATERAL (
+            SELECT id, strikes
+            FROM images
+            WHERE state = 'queued'
+              AND images.owner = lane.owner
+              AND images.checkpoint = lane.checkpoint
+              AND images.pool = lane.pool
+              AND images.memory_class = lane.memory_class
+              AND (
+                  strikes = 0
+                  OR NOT EXISTS (SELECT FROM images AS mine WHERE mine.worker_id = :worker_id AND mine.strikes > 0)
+              )
+              -- Not past its deadline, whether or not it was cancelled yet; what started in time may start again.
+              AND (expires_at IS NULL OR expires_at > clock_timestamp() OR started_at >= queued_at)
+            ORDER BY urgent DESC, priority DESC, id
+            LIMIT lane.images
+            FOR UPDATE SKIP LOCKED
+        ) AS head
     ),
     moved AS (
         UPDATE images
@@ -69,33 +89,43 @@ _PROBE = noted(
             worker_id = :worker_id,
             worker = :worker,
             started_at = clock_timestamp()
-        FROM head
-        WHERE images.id = head.id
-        RETURNING images.id, job_id, index, attempt, owner, checkpoint, cost, worker
+        -- One struck image at a time, so that the next crash names the culprit and its card-mates live. An array, not a
+        -- join: no plan comes to read the table whole.
+        WHERE id = ANY (ARRAY(
+            SELECT id FROM heads WHERE strikes = 0 OR id = (SELECT min(id) FROM heads WHERE strikes > 0)
+        ))
+        RETURNING id, job_id, index, attempt, owner, checkpoint, pool, memory_class, cost, worker
     )
     """,
-    "SELECT moved.*, jobs.params FROM moved JOIN jobs ON jobs.id = moved.job_id",
+    "SELECT moved.*, (SELECT params FROM jobs WHERE jobs.id = moved.job_id) AS params FROM moved",
 )
 
 
-def claim(session: Session, me: Worker, lanes: Iterable[Lane]) -> Claim | None:
-    """Take the first image of the first of `lanes` that has one. None: they are empty by now, or `me` is buried
-    or drained.
+def claim(session: Session, me: Worker, lanes: Iterable[Lane], count: int = 1) -> list[Claim]:
+    """Take `count` images, or as many as there are, of `lanes` in their order: each time that a lane comes it is asked
+    for one image. None come if `me` is buried or drained.
 
-    Raises pydantic's ValidationError for a job of a younger version of the farm: roll back, others can read it.
+    Raises NotUnderstood for a job of a younger version of the farm: roll back, others can read it.
     """
-    name = session.execute(_ME, {"worker_id": me.id}).scalar_one_or_none()
-    if name is None:
-        return None
-    mine = {"worker_id": me.id, "worker": name, "event": Event.CLAIMED, "detail": None}
-    for lane in lanes:
-        row = session.execute(_PROBE, asdict(lane) | mine).mappings().one_or_none()
-        if row is not None:
-            return _claim(dict(row), me.id)
-    return None
+    rest, taken, name = iter(lanes), list[Claim](), None
+    while asked := Counter(lane.place for lane in islice(rest, count - len(taken))):
+        name = name or session.execute(_ME, {"worker_id": me.id}).scalar_one_or_none()
+        if name is None:
+            return []
+        owners, checkpoints, pools, memory_classes = map(list, zip(*asked, strict=True))
+        places = {"owners": owners, "checkpoints": checkpoints, "pools": pools, "memory_classes": memory_classes}
+        mine = {"worker_id": me.id, "worker": name, "event": Event.CLAIMED, "detail": None}
+        rows = session.execute(_PROBE, places | {"counts": list(asked.values())} | mine).mappings()
+        taken += [_claim(row, me.id) for row in rows]
+    return taken
 
 
-def _claim(row: dict[str, Any], worker_id: int) -> Claim:
+def _claim(row: RowMapping, worker_id: int) -> Claim:
+    try:
+        params = RenderParams.from_stored(row["params"]).image(row["index"])
+    except ValidationError as error:
+        place = row["owner"], row["checkpoint"], row["pool"], row["memory_class"]
+        raise NotUnderstood(place, str(error)) from error
     return Claim(
         image_id=row["id"],
         job_id=row["job_id"],
@@ -104,6 +134,6 @@ def _claim(row: dict[str, Any], worker_id: int) -> Claim:
         owner=row["owner"],
         checkpoint=row["checkpoint"],
         cost=row["cost"],
-        params=RenderParams.from_stored(row["params"]).image(row["index"]),
+        params=params,
         worker_id=worker_id,
     )

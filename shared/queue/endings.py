@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.states import JobState
+
 _TAKE_DOWN = text("""
     UPDATE jobs
     SET unfinished = unfinished - :images
@@ -25,6 +27,7 @@ _END = text("""
             ELSE 'succeeded'
         END
     WHERE id = :job_id
+    RETURNING state
 """)
 
 
@@ -38,6 +41,6 @@ def take_down(session: Session, job_ids: Iterable[int]) -> None:
             end(session, job_id)
 
 
-def end(session: Session, job_id: int) -> None:
-    """End a job that has no unfinished image left: only who took the last one down calls this."""
-    session.execute(_END, {"job_id": job_id})
+def end(session: Session, job_id: int) -> JobState:
+    """End a job that has no unfinished image left, and return how: only who took the last one down calls this."""
+    return JobState(session.execute(_END, {"job_id": job_id}).scalar_one())

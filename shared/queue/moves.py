@@ -9,7 +9,7 @@ then images by id, then jobs by id, nothing else. A move of several images locks
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,17 +24,19 @@ from shared.queue.history import Event, noted, storable
 from shared.queue.holds import hold, release
 from shared.queue.obstacles import in_the_way, no_job
 from shared.queue.submit import Submission, submit
-from shared.states import ImageState
+from shared.states import ImageState, JobState
 from shared.tables import Job
 
 __all__ = [
     "Cancelled",
+    "Ended",
     "Finish",
     "Submission",
     "cancel",
     "delete",
     "fail",
     "finish",
+    "finish_all",
     "hand_back",
     "hold",
     "release",
@@ -52,6 +54,14 @@ class Finish(StrEnum):
 
 
 @dataclass(frozen=True)
+class Ended:
+    """What became of a claim's end, and of its job: None where that has images to come, or was not ended by this."""
+
+    finish: Finish
+    job: JobState | None = None
+
+
+@dataclass(frozen=True)
 class Cancelled:
     """How many images a cancel ended, and of which attempts of them (by image id) a worker has to be told."""
 
@@ -62,58 +72,108 @@ class Cancelled:
 # The fence: the attempt is still the row's, and it runs on the worker that claimed it.
 _END = noted(
     """
+    given AS (
+        SELECT *
+        FROM unnest(
+            CAST(:ids AS bigint[]), CAST(:attempts AS bigint[]), CAST(:workers AS bigint[]), CAST(:bytes AS bigint[])
+        ) AS given (id, attempt, worker_id, bytes)
+    ),
+    taken AS (
+        SELECT images.id, given.bytes
+        FROM given
+        JOIN images ON images.id = given.id
+        -- No index has a comparison of this kind: by id, not among all that the worker runs.
+        WHERE (images.attempt, images.worker_id) IS NOT DISTINCT FROM (given.attempt, given.worker_id)
+        ORDER BY images.id
+        FOR UPDATE OF images
+    ),
     moved AS (
         UPDATE images
         SET state = :state,
             worker_id = NULL,
             ended_at = clock_timestamp(),
             reason = :detail,
-            bytes = :bytes
-        WHERE id = :image_id
-          AND attempt = :attempt
-          AND worker_id = :worker_id
-        RETURNING id, job_id, attempt, worker
+            bytes = taken.bytes
+        FROM taken
+        WHERE images.id = taken.id
+        RETURNING images.id, job_id, attempt, worker
+    ),
+    locked AS (
+        SELECT jobs.id, ended.images
+        FROM (SELECT job_id, count(*) AS images FROM moved GROUP BY job_id) AS ended
+        JOIN jobs ON jobs.id = ended.job_id
+        ORDER BY jobs.id
+        FOR UPDATE OF jobs
     ),
     counted AS (
         UPDATE jobs
-        SET unfinished = unfinished - 1
-        FROM moved
-        WHERE jobs.id = moved.job_id
+        SET unfinished = unfinished - locked.images
+        FROM locked
+        WHERE jobs.id = locked.id
         RETURNING jobs.id, unfinished
     )
     """,
-    "SELECT id, unfinished FROM counted",
+    "SELECT moved.id, job_id, unfinished FROM moved JOIN counted ON counted.id = moved.job_id",
 )
 
-_IS_MINE = text("""
-    SELECT EXISTS (SELECT FROM images WHERE id = :image_id AND attempt = :attempt AND state = :state)
+_MINE = text("""
+    SELECT jobs.state
+    FROM images
+    JOIN jobs ON jobs.id = images.job_id
+    WHERE images.id = :image_id
+      AND attempt = :attempt
+      AND images.state = :state
 """)
 
 
-def finish(session: Session, claim: Claim, picture_bytes: int) -> Finish:
+def finish(session: Session, claim: Claim, picture_bytes: int) -> Ended:
     """End `claim`'s image with its picture, which is stored by now under this attempt's key."""
-    return _end(session, claim, ImageState.SUCCEEDED, picture_bytes=picture_bytes)
+    [ended] = finish_all(session, [(claim, picture_bytes)])
+    return ended
 
 
-def fail(session: Session, claim: Claim, reason: str) -> Finish:
+def finish_all(session: Session, pictures: Sequence[tuple[Claim, int]]) -> list[Ended]:
+    """End the images of claims with their pictures, of so many bytes; return in their order what became of each."""
+    return _end(session, pictures, ImageState.SUCCEEDED)
+
+
+def fail(session: Session, claim: Claim, reason: str) -> Ended:
     """End `claim`'s image with the reason that people read."""
-    return _end(session, claim, ImageState.FAILED, reason=storable(reason))
+    [ended] = _end(session, [(claim, None)], ImageState.FAILED, reason=storable(reason))
+    return ended
 
 
 _EVENTS = {ImageState.SUCCEEDED: Event.FINISHED, ImageState.FAILED: Event.FAILED}
 
 
 def _end(
-    session: Session, claim: Claim, state: ImageState, *, reason: str | None = None, picture_bytes: int | None = None
-) -> Finish:
-    fence = {"image_id": claim.image_id, "attempt": claim.attempt, "worker_id": claim.worker_id, "state": state}
-    change = {"event": _EVENTS[state], "detail": reason, "bytes": picture_bytes}
-    counted = session.execute(_END, fence | change).one_or_none()
-    if counted is not None:
-        if counted.unfinished == 0:
-            end(session, counted.id)
-        return Finish.COMMITTED
-    return Finish.ALREADY_MINE if session.scalar(_IS_MINE, fence) else Finish.REFUSED
+    session: Session, claims: Sequence[tuple[Claim, int | None]], state: ImageState, *, reason: str | None = None
+) -> list[Ended]:
+    fences = {
+        "ids": [claim.image_id for claim, _ in claims],
+        "attempts": [claim.attempt for claim, _ in claims],
+        "workers": [claim.worker_id for claim, _ in claims],
+        "bytes": [picture_bytes for _, picture_bytes in claims],
+    }
+    change = {"state": state, "event": _EVENTS[state], "detail": reason}
+    moved = {row.id: row for row in session.execute(_END, fences | change)}
+    done = sorted({row.job_id for row in moved.values() if row.unfinished == 0})
+    jobs = {job_id: end(session, job_id) for job_id in done}
+    return [
+        Ended(Finish.COMMITTED, jobs.get(moved[claim.image_id].job_id))
+        if claim.image_id in moved
+        else _ended_before(session, claim, state)
+        for claim, _ in claims
+    ]
+
+
+def _ended_before(session: Session, claim: Claim, state: ImageState) -> Ended:
+    """Return how a claim stands that is no longer to be ended."""
+    mine = {"image_id": claim.image_id, "attempt": claim.attempt, "state": state}
+    job = session.execute(_MINE, mine).scalar_one_or_none()
+    if job is None:
+        return Ended(Finish.REFUSED)
+    return Ended(Finish.ALREADY_MINE, None if job == JobState.OPEN else JobState(job))
 
 
 _CANCEL = noted(

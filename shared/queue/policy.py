@@ -40,6 +40,10 @@ AFFINITY_SECONDS: Final = 15.0  # nobody waits longer than this for affinity's s
 SLACK: Final = 0.3  # share of the least running work by which an owner may be ahead for affinity's sake
 
 
+Place = tuple[str, str, str, int]
+"""What makes a lane: owner, checkpoint (SHA-256), pool, memory class."""
+
+
 @dataclass(frozen=True)
 class Lane:
     """The queued images that the same workers may render for the same owner, told by the one at their head."""
@@ -57,7 +61,7 @@ class Lane:
     needs: int | None = None  # bytes of a card's memory, of each image; None: not known
 
     @property
-    def place(self) -> tuple[str, str, str, int]:
+    def place(self) -> Place:
         """What makes it this lane, whichever image is at its head."""
         return self.owner, self.checkpoint, self.pool, self.memory_class
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from math import inf
 from threading import Lock
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ KEY: Final = "farm:snapshot"
 STAMP: Final = "farm:snapshot:stamp"  # when it was taken: who has parsed it already does not fetch it again
 SINCE: Final = "farm:snapshot:since"  # owner -> cost of what was claimed after it was taken
 TURN: Final = "farm:snapshot:turn"
+HEARD_SECONDS: Final = 0.02  # how long a process goes on with what Redis said: a busy one claims far more often
 ALONE_SECONDS: Final = 2.0  # how long a process without Redis goes on with one snapshot
 COUNTED: Final = 100  # images of a lane: more say nothing new to the policy
 
@@ -186,8 +188,8 @@ class Snapshots:
         self._redis = redis
         self._lock = Lock()
         self._latest: Snapshot | None = None
-        self._latest_at = 0.0  # monotonic
-        self._own: dict[str, int] = {}  # owner -> cost of what was claimed here after the latest
+        self._latest_at = self._heard_at = -inf  # monotonic: when it came here, and when Redis was asked last
+        self._since: dict[str, int] = {}  # owner -> cost of what was claimed after it, as far as is known here
 
     def current(self, max_age: float = MAX_AGE_SECONDS) -> Snapshot:
         """Return a snapshot at most about twice `max_age` seconds old; 0: one taken now.
@@ -198,26 +200,28 @@ class Snapshots:
         known = None
         if max_age > 0:
             try:
-                known = self._shared(max_age)
+                known = self._known(self._heard_at, HEARD_SECONDS) or self._shared(max_age)
             except (RedisError, ValueError):  # away, or written by another version
-                known = self._of_my_own()
+                known = self._known(self._latest_at, ALONE_SECONDS)
         return known or self._take(max_age or MAX_AGE_SECONDS)
 
-    def note(self, owner: str, cost: int) -> None:
-        """Let all who decide on the same snapshot know what was claimed after it was taken."""
+    def note(self, given: Mapping[str, int]) -> None:
+        """Let all who decide on the same snapshot know what was claimed after it was taken: owner -> its cost."""
         with self._lock:
-            self._own[owner] = self._own.get(owner, 0) + cost
+            for owner, cost in given.items():
+                self._since[owner] = self._since.get(owner, 0) + cost
         if self._redis is not None:
             with suppress(RedisError):
                 noted = self._redis.pipeline(transaction=False)
-                noted.hincrby(SINCE, owner, cost)
+                for owner, cost in given.items():
+                    noted.hincrby(SINCE, owner, cost)
                 noted.pexpire(SINCE, _milliseconds(ALONE_SECONDS))
                 noted.execute()
 
     def _shared(self, max_age: float) -> Snapshot | None:
         """Return the shared snapshot; None when it is our turn to take the next, or nobody has shared one."""
         if self._redis is None:
-            return self._of_my_own()
+            return self._known(self._latest_at, ALONE_SECONDS)
         asked = self._redis.pipeline(transaction=False)
         asked.set(TURN, b"1", nx=True, px=_milliseconds(max_age))
         asked.get(STAMP)
@@ -228,18 +232,19 @@ class Snapshots:
         known = self._latest
         if known is None or _stamp(known) != stamp:
             known = Snapshot.from_json(self._redis.get(KEY) or b"")
-            self._keep(known)
-        return known.after({owner.decode(): int(cost) for owner, cost in since.items()})
+        claimed = {owner.decode(): int(cost) for owner, cost in since.items()}
+        self._keep(known, dict(claimed))
+        return known.after(claimed)
 
-    def _of_my_own(self) -> Snapshot | None:
-        """Return the latest seen here, if it is young enough for one who asks for himself alone."""
+    def _known(self, since: float, seconds: float) -> Snapshot | None:
+        """Return the latest as it is known here to stand, if less than `seconds` have gone by `since`."""
         with self._lock:
-            is_young = time.monotonic() - self._latest_at < ALONE_SECONDS
-            return self._latest.after(self._own) if self._latest and is_young else None
+            is_young = time.monotonic() - since < seconds
+            return self._latest.after(self._since) if self._latest and is_young else None
 
     def _take(self, lifetime: float) -> Snapshot:
         taken = transact(self._sessions, take)
-        self._keep(taken)
+        self._keep(taken, {})
         if self._redis is not None:
             with suppress(RedisError):
                 shared = self._redis.pipeline()
@@ -249,9 +254,12 @@ class Snapshots:
                 shared.execute()
         return taken
 
-    def _keep(self, snapshot: Snapshot) -> None:
+    def _keep(self, snapshot: Snapshot, since: dict[str, int]) -> None:
         with self._lock:
-            self._latest, self._latest_at, self._own = snapshot, time.monotonic(), {}
+            self._heard_at = time.monotonic()
+            if snapshot is not self._latest:
+                self._latest, self._latest_at = snapshot, self._heard_at
+            self._since = since
 
 
 def _stamp(snapshot: Snapshot) -> bytes:

@@ -45,7 +45,7 @@ class Claimer:
     def _claim_one(self, session: Session) -> Claim | None:
         me = policy.Worker(self.id, ("default",))
         seen = snapshot.take(session)
-        return claim(session, me, policy.rank(seen.lanes, seen.farm, me))
+        return next(iter(claim(session, me, policy.rank(seen.lanes, seen.farm, me))), None)
 
     def _finish(self) -> bool:
         if not self._held:

@@ -89,7 +89,7 @@ def install(folder: Folder) -> None:
     _replace(database.transact, partial(_transact, folder, move))
     for original, name in (
         (claim.claim, "claim"),
-        (moves.finish, "finish"),
+        (moves.finish_all, "finish"),
         (workers.beat, "beat"),
         (reap.bury, "bury"),
         (reap.reap, "reap"),

@@ -53,7 +53,7 @@ class Take(Act):
     lane: policy.Lane
 
     def run(self, session: Session) -> Claim | None:
-        return claims.claim(session, policy.Worker(self.worker, (self.lane.pool,)), [self.lane])
+        return next(iter(claims.claim(session, policy.Worker(self.worker, (self.lane.pool,)), [self.lane])), None)
 
     def play(self, model: Model, seen: Seen) -> Claim | str | None:
         able = model.claimable(self.lane.owner, self.worker)
@@ -81,8 +81,8 @@ class End(Act):
 
     def run(self, session: Session) -> Finish:
         if self.fails:
-            return moves.fail(session, self.claim, "broken")
-        return moves.finish(session, self.claim, 1)
+            return moves.fail(session, self.claim, "broken").finish
+        return moves.finish(session, self.claim, 1).finish
 
     def play(self, model: Model, seen: Seen) -> Finish:
         state = FAILED if self.fails else SUCCEEDED

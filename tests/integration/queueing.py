@@ -36,7 +36,7 @@ class Farmhand:
             return list(session.scalars(select(Image).where(Image.job_id == job_id).order_by(Image.index)))
 
     def finish(self, ours: Claim) -> Finish:
-        return self.run(moves.finish, ours, 1000)
+        return self.run(moves.finish, ours, 1000).finish
 
     def worker(self, *, pool: str = "default", lease_seconds: float = 20, slots: int = 8) -> Workhand:
         name = f"host/cpu:{next(iter(self.numbers))}"
@@ -67,7 +67,7 @@ class Workhand:
         now = self.hand.run(snapshot.take)
         offers = next((worker.memory_bytes for worker in now.farm.workers if worker.id == self.id), None)
         me = policy.Worker(self.id, tuple(self.pool.split(",")), memory_bytes=offers)
-        return self.hand.run(claim, me, policy.rank(now.lanes, now.farm, me))
+        return next(iter(self.hand.run(claim, me, policy.rank(now.lanes, now.farm, me))), None)
 
     def beat(self, running: dict[int, int] | None = None, **said: Any) -> workers.Beat | None:
         usual = {

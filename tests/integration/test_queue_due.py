@@ -308,8 +308,9 @@ _MANY = text("""
 
 def test_what_is_due_or_claimable_is_found_by_index_among_many(hand, submit, sessions):
     job = submit()
-    asked = {"most": 500, "event": "x", "detail": "", "worker_id": hand.worker().id, "worker": "", "pool": "default"}
-    asked |= {"owner": "eve", "checkpoint": "c" * 64, "memory_class": 6}
+    asked = {"most": 500, "event": "x", "detail": "", "worker_id": hand.worker().id, "worker": ""}
+    asked |= {"checkpoint": "c" * 64, "checkpoints": ["c" * 64]}
+    asked |= {"owners": ["eve"], "pools": ["default"], "memory_classes": [6], "counts": [1]}
     found = []
     with sessions() as session:
         session.execute(_MANY, asked | {"job_id": job.id})
@@ -380,7 +381,7 @@ def test_a_claim_before_the_deadline_wins_over_a_turn_after_it(hand, submit, put
     lanes = hand.run(snapshot.take).lanes
 
     with sessions.begin() as session:
-        ours = claim(session, policy.Worker(worker.id, ("default",)), lanes)
+        [ours] = claim(session, policy.Worker(worker.id, ("default",)), lanes)
         assert turn(hand).cancelled == 0
     put(job.id, expires_at=later(-1))
 

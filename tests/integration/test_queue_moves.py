@@ -8,7 +8,8 @@ from sqlalchemy import select, text
 from shared import database
 from shared.errors import Conflict, NotFound
 from shared.queue import history, moves
-from shared.queue.moves import Finish
+from shared.queue.moves import Ended, Finish
+from shared.states import JobState
 from shared.tables import History, Image, Job
 from tests.integration.queueing import Farmhand
 
@@ -104,6 +105,17 @@ def test_finish_repeated_after_a_lost_answer_is_already_mine(hand, job_factory):
     assert hand.finish(claim) == Finish.ALREADY_MINE
 
 
+def test_the_end_of_a_jobs_last_image_tells_how_the_job_ended(hand, job_factory):
+    job_factory(count=2)
+    worker = hand.worker()
+    first, last = worker.claim(), worker.claim()
+
+    assert hand.run(moves.fail, first, "broken") == Ended(Finish.COMMITTED)
+    assert hand.run(moves.finish, last, 1) == Ended(Finish.COMMITTED, JobState.FAILED)
+    assert hand.run(moves.finish, last, 1) == Ended(Finish.ALREADY_MINE, JobState.FAILED)  # its answer was lost
+    assert hand.run(moves.fail, last, "broken") == Ended(Finish.REFUSED)
+
+
 def test_finish_of_an_image_that_another_worker_has_now_is_refused(hand, job_factory):
     job = job_factory()
     lost = hand.worker()
@@ -152,8 +164,8 @@ def test_fail_keeps_the_reason_and_fails_the_job_even_beside_cancelled_images(ha
     assert images[1].reason == "The card is on fire."
     assert images[1].worker == worker.name
     assert hand.job(job.id).state == "failed"
-    assert hand.run(moves.fail, claims[1], "again") == Finish.ALREADY_MINE
-    assert hand.run(moves.fail, claims[0], "too late") == Finish.REFUSED
+    assert hand.run(moves.fail, claims[1], "again").finish == Finish.ALREADY_MINE
+    assert hand.run(moves.fail, claims[0], "too late").finish == Finish.REFUSED
 
 
 def test_fail_takes_any_text_as_its_reason(hand, job_factory):

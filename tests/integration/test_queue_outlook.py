@@ -31,6 +31,7 @@ def hand(sessions: database.Sessions) -> Farmhand:
 def why(sessions, redis_url, monkeypatch):
     """Explains a job as of now, whatever was known a second ago."""
     monkeypatch.setattr("shared.queue.snapshot.ALONE_SECONDS", 0)
+    monkeypatch.setattr("shared.queue.snapshot.HEARD_SECONDS", 0)
     monkeypatch.setattr(outlook, "_LATELY_SECONDS", 0)
     made = Outlook(sessions, redis_url)
     yield lambda job: made.of(job.id)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from shared import database
 from shared.params import RenderParams
-from shared.queue import policy, snapshot
+from shared.queue import moves, policy, snapshot
 from shared.queue.claim import claim
 from shared.queue.policy import Lane
 from tests.integration.queueing import Farmhand, Workhand
@@ -96,7 +96,7 @@ def heads_claimed(crowd: Crowd, lane: Lane) -> Iterator[None]:
     opened = [crowd.sessions() for _ in others]
     try:
         for session, other in zip(opened, others, strict=True):
-            assert claim(session, policy.Worker(other.id, ("default",)), [lane]) is not None
+            assert len(claim(session, policy.Worker(other.id, ("default",)), [lane])) == 1
         yield
     finally:
         for session in opened:
@@ -219,3 +219,30 @@ def test_snapshot_hops_from_lane_to_lane_and_reads_a_bounded_part_of_each(crowd,
     assert pages(lanes.plan) <= read + 12 * count
     assert all("Index" in scan["Node Type"] for plan in plans for scan in plan.scans())
     assert len(plans) <= 6  # however many lanes
+
+
+@modes
+def test_claims_of_several_lanes_are_one_statement_and_a_probe_each(crowd, mode):
+    lanes = crowd.lanes_here()[:3]
+
+    plans = explain(crowd, lambda session: claim(session, crowd.me, lanes * 2, 2 * len(lanes)), mode)
+
+    [probe] = [plan for plan in plans if PROBE in plan.statement]
+    [head] = [scan for scan in probe.scans() if scan["Index Name"] == "ix_images_lane"]
+    assert head["Actual Loops"] == len(lanes)
+    assert round(rows_read(head)) == sum(min(2, lane.queued) for lane in lanes)
+    assert not {"Seq Scan", "Sort", "Bitmap Heap Scan"} & {node["Node Type"] for node in probe.nodes()}
+
+
+@modes
+def test_the_ends_of_several_images_are_found_by_their_ids(crowd, mode):
+    lanes = crowd.lanes_here()[:3]
+
+    def claim_and_finish(session: Session) -> None:
+        moves.finish_all(session, [(ours, 1) for ours in claim(session, crowd.me, lanes * 2, 2 * len(lanes))])
+
+    [ends] = [plan for plan in explain(crowd, claim_and_finish, mode) if "counted" in plan.statement]
+    ended = sum(min(2, lane.queued) for lane in lanes)
+    assert round(ends.plan["Actual Rows"]) == ended
+    assert {scan["Index Name"] for scan in ends.scans()} == {"pk_images"}
+    assert round(sum(rows_read(scan) for scan in ends.scans())) == 2 * ended  # to be locked, to be changed

@@ -108,7 +108,7 @@ def test_claim_skips_the_head_that_another_is_claiming(hand, job_factory, sessio
     lanes = hand.run(snapshot.take).lanes
 
     with sessions.begin() as session:
-        taken = claim(session, me, lanes)
+        [taken] = claim(session, me, lanes)
         assert second.claim().image_id != taken.image_id
 
 
@@ -132,7 +132,7 @@ def test_burial_waits_for_a_claim_and_gives_its_image_back(hand, job_factory, po
     lanes = hand.run(snapshot.take).lanes
 
     with sessions.begin() as session:
-        assert claim(session, me, lanes) is not None
+        assert len(claim(session, me, lanes)) == 1
         waiting = pool.submit(worker.bury)
         wait_for_a_lock(sessions, waiting)
 
@@ -155,7 +155,7 @@ def test_two_slots_of_a_worker_do_not_take_two_struck_images(hand, job_factory, 
         waiting = pool.submit(worker.claim)
         wait_for_a_lock(sessions, waiting)
 
-    assert first is not None
+    assert len(first) == 1
     assert waiting.result(10) is None
     assert hand.worker().claim() is not None
 

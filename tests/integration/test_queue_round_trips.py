@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
-from sqlalchemy import event
 
 from shared import database
 from tests.integration.queueing import Farmhand
-
-
-@contextmanager
-def statements(sessions):
-    """The statements that are sent within the block."""
-    sent = []
-    engine = sessions.kw["bind"]
-
-    def note(connection, cursor, statement, *_):
-        sent.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield sent
-    event.remove(engine, "before_cursor_execute", note)
+from tests.integration.statements import statements
 
 
 @pytest.fixture

@@ -110,24 +110,38 @@ def test_take_counts_what_waits_in_a_lane_up_to_a_bound(hand, job_factory):
     assert lanes[0].cost == hand.images(short.id)[0].cost
 
 
-def test_all_who_share_a_snapshot_know_what_was_claimed_after_it(hand, job_factory, sessions, redis):
+def test_all_who_share_a_snapshot_know_what_was_claimed_after_it(hand, job_factory, sessions, redis, monkeypatch):
+    monkeypatch.setattr(snapshot, "HEARD_SECONDS", 0)
     job_factory(owner="ann")
     mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
     assert mine.current(60).farm.owner("ann").running == 0
 
-    mine.note("ann", 40)
-    others.note("ann", 2)
+    mine.note({"ann": 40})
+    others.note({"ann": 2})
 
     assert mine.current(60).farm.owner("ann").running == 42
     assert others.current(60).farm.owner("ann").running == 42
     assert others.current(0).farm.owner("ann").running == 0  # a new one knows by itself
 
 
+def test_what_redis_said_a_moment_ago_is_not_asked_again(hand, job_factory, sessions, redis, monkeypatch):
+    monkeypatch.setattr(snapshot, "HEARD_SECONDS", 60)
+    job_factory(owner="ann")
+    mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
+    mine.current(60)
+    others.note({"ann": 2})
+
+    mine.note({"ann": 40})
+    assert mine.current(60).farm.owner("ann").running == 40
+    monkeypatch.setattr(snapshot, "HEARD_SECONDS", 0)
+    assert mine.current(60).farm.owner("ann").running == 42
+
+
 def test_a_process_without_redis_goes_on_with_its_own_for_a_while(hand, job_factory, sessions):
     alone = Snapshots(sessions, None)
     first = alone.current()
     job_factory(owner="ann")
-    alone.note("ann", 40)
+    alone.note({"ann": 40})
 
     again = alone.current()
 
@@ -184,5 +198,5 @@ def test_every_lane_is_claimable_with_what_the_snapshot_says_of_it(hand, job_fac
     me = policy.Worker(worker.id, ("default",))
 
     for lane in hand.run(snapshot.take).lanes:
-        found = hand.run(claims.claim, me, [lane])
+        [found] = hand.run(claims.claim, me, [lane])
         assert found.image_id == asdict(lane)["head"]

@@ -1,0 +1,156 @@
+"""Many images in one transaction: claims of several lanes, and the ends of what several slots have rendered."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event
+
+import pytest
+
+from shared import database
+from shared.queue import moves, policy, snapshot
+from shared.queue.claim import claim
+from shared.queue.moves import Ended, Finish
+from shared.states import JobState
+from tests.integration.queueing import Farmhand
+from tests.integration.statements import statements
+from tests.waiting import until
+from tests.workers import made
+from worker.claims import Claims
+
+
+@pytest.fixture
+def hand(sessions: database.Sessions) -> Farmhand:
+    return Farmhand(sessions)
+
+
+def policy_of(worker) -> policy.Worker:
+    return policy.Worker(worker.id, ("default",))
+
+
+def lanes_of(hand: Farmhand) -> dict[str, policy.Lane]:
+    """The lanes by their owners."""
+    return {lane.owner: lane for lane in hand.run(snapshot.take).lanes}
+
+
+def owners(claims) -> Counter[str]:
+    return Counter(ours.owner for ours in claims)
+
+
+def test_each_lane_gives_as_many_as_it_is_asked_for_the_oldest_first(hand, job_factory, sessions):
+    of_ann, of_bob = job_factory(owner="ann", count=5), job_factory(owner="bob", count=5)
+    lane = lanes_of(hand)
+    me = policy_of(hand.worker())
+
+    with statements(sessions) as sent:
+        taken = hand.run(claim, me, [lane["ann"], lane["bob"], lane["ann"], lane["bob"], lane["ann"]], 4)
+
+    assert len(sent) == 2  # the worker's row, and one for all lanes
+    assert {(ours.owner, ours.index) for ours in taken} == {("ann", 0), ("ann", 1), ("bob", 0), ("bob", 1)}
+    assert [image.state for image in hand.images(of_ann.id)] == ["running"] * 2 + ["queued"] * 3
+    assert [image.attempt for image in hand.images(of_bob.id)] == [1, 1, 0, 0, 0]
+
+
+def test_what_a_lane_is_short_of_the_following_give(hand, job_factory):
+    job_factory(owner="ann")
+    job_factory(owner="bob", count=3)
+    lane = lanes_of(hand)
+    hand.run(claim, policy_of(hand.worker()), [lane["ann"]])
+
+    taken = hand.run(claim, policy_of(hand.worker()), [lane["ann"], lane["bob"], lane["ann"], lane["bob"]], 2)
+
+    assert owners(taken) == {"bob": 2}
+
+
+def test_a_group_has_one_struck_image_at_most(hand, job_factory):
+    job_factory(owner="ann", count=3)
+    job_factory(owner="bob", count=3)
+    dead = hand.worker()
+    struck = {dead.claim().image_id for _ in range(4)}
+    dead.bury(strike=True)
+    lane = lanes_of(hand)
+    worker = hand.worker()
+
+    taken = hand.run(claim, policy_of(worker), [lane["ann"], lane["bob"]] * 3, 6)
+    more = hand.run(claim, policy_of(worker), [lane["ann"], lane["bob"]] * 3, 6)
+
+    assert len([ours for ours in taken if ours.image_id in struck]) == 1
+    assert not [ours for ours in more if ours.image_id in struck]
+    assert len(taken) + len(more) == 3  # that one, and the two that have no strike
+
+
+def test_two_workers_groups_never_meet(hand, job_factory, sessions):
+    job_factory(owner="ann", count=6)
+    lane = lanes_of(hand)["ann"]
+    first, second = policy_of(hand.worker()), policy_of(hand.worker())
+
+    with sessions.begin() as session:
+        taken = claim(session, first, [lane] * 4, 4)
+        rest = hand.run(claim, second, [lane] * 4, 4)
+
+    assert (len(taken), len(rest)) == (4, 2)
+    assert not {ours.image_id for ours in taken} & {ours.image_id for ours in rest}
+
+
+def test_slots_that_ask_at_once_share_a_transaction_and_the_owners_share_the_slots(
+    settings, sessions, job_factory, monkeypatch
+):
+    for owner in ("ann", "bob", "cid"):
+        job_factory(owner=owner, count=9)
+    with made(settings, sessions) as worker, ThreadPoolExecutor(8) as pool:
+        claims = Claims(worker)
+        claims._snapshots.current()
+        asked, go, take = Event(), Event(), claims._take
+        monkeypatch.setattr(claims, "_take", lambda *wanted: (asked.set(), go.wait(10), take(*wanted))[-1])
+        slots = [pool.submit(claims.next)]
+        until(asked.is_set)
+        slots += [pool.submit(claims.next) for _ in range(6)]
+        until(lambda: len(claims._together._waiting) == 6)
+        with statements(sessions) as sent:
+            go.set()
+            taken = [slot.result(10) for slot in slots]
+    assert len({ours.image_id for ours in taken}) == 7
+    assert max(owners(taken).values()) - min(owners(taken).values()) == 1
+    assert len([one for one in sent if "SKIP LOCKED" in one]) == 2  # the first alone, then the six
+
+
+def test_the_ends_of_a_group_end_their_jobs(hand, job_factory, sessions):
+    whole, half = job_factory(count=2), job_factory(count=2)
+    worker = hand.worker()
+    mine = [worker.claim() for _ in range(4)]
+    of_whole = [ours for ours in mine if ours.job_id == whole.id]
+    one, other = (ours for ours in mine if ours.job_id == half.id)
+    hand.run(moves.cancel, half.id, other.index)
+
+    with statements(sessions) as sent:
+        ended = hand.run(moves.finish_all, [(other, 7), (of_whole[0], 8), (of_whole[1], 9)])
+
+    assert ended == [Ended(Finish.REFUSED), *[Ended(Finish.COMMITTED, JobState.SUCCEEDED)] * 2]
+    assert len(sent) == 3  # all at once, the end of a job, how the refused one stands
+    assert [image.bytes for image in hand.images(whole.id)] == [8, 9]
+    assert (hand.job(half.id).unfinished, hand.job(half.id).state) == (1, "open")
+    assert hand.run(moves.finish_all, [(one, 1), (of_whole[0], 8)]) == [
+        Ended(Finish.COMMITTED, JobState.CANCELLED),
+        Ended(Finish.ALREADY_MINE, JobState.SUCCEEDED),
+    ]
+
+
+def test_groups_that_end_the_same_jobs_at_once_count_right_and_do_not_deadlock(hand, job_factory):
+    jobs = [job_factory(count=30) for _ in range(4)]
+    workers = [hand.worker() for _ in range(4)]
+    held = [[worker.claim() for _ in range(30)] for worker in workers]
+    barrier = Barrier(len(workers))
+
+    def end(mine) -> list[Ended]:
+        random.Random(7).shuffle(mine)
+        barrier.wait(10)
+        groups = [mine[at : at + 6] for at in range(0, len(mine), 6)]
+        return [ended for group in groups for ended in hand.run(moves.finish_all, [(ours, 1) for ours in group])]
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        ended = [one for group in pool.map(end, held) for one in group]
+
+    assert Counter(one.finish for one in ended) == {Finish.COMMITTED: 120}
+    assert [(hand.job(job.id).unfinished, hand.job(job.id).state) for job in jobs] == [(0, "succeeded")] * 4
