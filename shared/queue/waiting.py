@@ -30,7 +30,7 @@ class Cause(StrEnum):
     DRAINED = "drained"  # every worker that could render it takes nothing new
     LEFT_ALONE = "left_alone"  # those with room leave it, for a while, to one that has its checkpoint
     OWN_IMAGES = "own_images"  # others of its owner go first
-    OTHER_OWNERS = "other_owners"  # it is their turn
+    OTHER_OWNERS = "other_owners"  # it is their turn, or what they have is urgent
     SLOT = "slot"  # it is next, and no slot is free
     NEXT = "next"  # a worker has room and takes it with its next ticket
 
@@ -132,8 +132,7 @@ def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:
             Cause.OWN_IMAGES, f"{more}{images} of the same owner {'go' if waiter.ahead > 1 else 'goes'} first."
         )
     if others := _owners_before(lane, snapshot, ready):
-        owners = "another owner" if others == 1 else f"{others} other owners"
-        return _Reason(Cause.OTHER_OWNERS, f"It is the turn of {owners} first: all have their share.")
+        return _Reason(Cause.OTHER_OWNERS, _turn_words(others, is_urgent=lane.urgent))
     if with_room:
         return _Reason(Cause.NEXT, f"It is next: {_names(with_room)} {_have(with_room)} room for it.")
     who = f"{_names(ready)} {_are(ready)} full" if len(ready) <= _NAMED else f"all {len(ready)} workers are full"
@@ -150,24 +149,47 @@ def _left_alone(lane: Lane, farm: Farm, with_room: Sequence[Worker]) -> _Reason 
     return _Reason(Cause.LEFT_ALONE, text, left)
 
 
-def _owners_before(lane: Lane, snapshot: Snapshot, ready: Sequence[Worker]) -> int:
-    """Return how many other owners the worker that is nearest to this lane would serve first."""
+def _turn_words(others: Mapping[str, bool], *, is_urgent: bool) -> str:
+    """Return why these owners are served first; True: what they have is urgent."""
+    urgent = 0 if is_urgent else sum(others.values())
+    if urgent:
+        also = f", and it is the turn of {_owners(len(others) - urgent)}" if len(others) > urgent else ""
+        return f"Urgent images of {_owners(urgent)} go first{also}."
+    among = " of those with urgent images" if is_urgent else ""
+    return f"It is the turn of {_owners(len(others))} first: all{among} have their share."
+
+
+def _owners(number: int) -> str:
+    return "another owner" if number == 1 else f"{number} other owners"
+
+
+def _owners_before(lane: Lane, snapshot: Snapshot, ready: Sequence[Worker]) -> dict[str, bool]:
+    """Return the other owners whom the worker that is nearest to this lane would serve first: True for urgent."""
     lanes = _with(lane, snapshot)
     likeliest = sorted(ready, key=lambda one: (lane.checkpoint not in one.resident, not one.has_room, one.id))
-    return min(len(_owners_ranked_before(lane, lanes, snapshot.farm, worker)) for worker in likeliest[:_ASKED])
+    return min((_owners_ranked_before(lane, lanes, snapshot.farm, worker) for worker in likeliest[:_ASKED]), key=len)
 
 
-def _owners_ranked_before(lane: Lane, lanes: Lanes, farm: Farm, worker: Worker) -> set[str]:
+def _owners_ranked_before(lane: Lane, lanes: Lanes, farm: Farm, worker: Worker) -> dict[str, bool]:
     ranked = islice(policy.rank(lanes, farm, worker), _LOOKED_AT)
-    before = takewhile(lambda other: other.place != lane.place, ranked)
-    return {other.owner for other in before} - {lane.owner}
+    before = takewhile(lambda other: not _is_of(lane, other), ranked)
+    owners: dict[str, bool] = {}
+    for other in before:  # urgent lanes come first
+        if other.owner != lane.owner:
+            owners.setdefault(other.owner, other.urgent)
+    return owners
 
 
 def _with(lane: Lane, snapshot: Snapshot) -> Lanes:
     """Return the lanes of the snapshot, with one that is younger than it."""
     known = snapshot.ordered
-    is_known = any(other.place == lane.place for other in known.all_of(lane.pool))
+    is_known = any(_is_of(lane, other) for other in known.all_of(lane.pool))
     return known if is_known else Lanes([*snapshot.lanes, lane])
+
+
+def _is_of(lane: Lane, other: Lane) -> bool:
+    """Return whether both are told of one lane: by an urgent head both, or neither."""
+    return (other.place, other.urgent) == (lane.place, lane.urgent)
 
 
 def _able(lane: Lane, farm: Farm) -> list[Worker]:

@@ -156,6 +156,40 @@ def test_it_is_the_turn_of_owners_with_less_running_work():
     assert told.text.startswith("It is the turn of 2 other owners first")
 
 
+@pytest.mark.parametrize(
+    ("urgent", "others", "text"),
+    [
+        (False, [lane("bob", head=2, urgent=True)], "Urgent images of another owner go first."),
+        (
+            False,
+            [lane("bob", head=2, urgent=True), lane("cem", head=3, urgent=True)],
+            "Urgent images of 2 other owners go first.",
+        ),
+        (
+            False,
+            [lane("bob", head=2, urgent=True), lane("cem", head=3)],
+            "Urgent images of another owner go first, and it is the turn of another owner.",
+        ),
+        (
+            True,
+            [lane("bob", head=2, urgent=True), lane("cem", head=3)],
+            "It is the turn of another owner first: all of those with urgent images have their share.",
+        ),
+        (True, [lane("bob", head=2)], "It is next"),
+    ],
+)
+def test_urgent_images_of_others_are_told_apart_from_their_turn(urgent, others, text):
+    busy = {"ann": Owner(500, NOW), "bob": Owner(100, NOW), "cem": Owner(100, NOW)}
+    assert explained(Waiter(0, lane(urgent=urgent)), worker(), lanes=others, owners=busy).text.startswith(text)
+
+
+def test_an_urgent_image_that_is_younger_than_the_snapshot_does_not_wait_for_its_owner_s_turn():
+    waiter = Waiter(0, lane(head=7, urgent=True))
+    lanes = (lane(head=1), lane("bob", head=2))
+    snapshot = Snapshot(lanes, Farm(NOW, {"ann": Owner(500, NOW), "bob": Owner(1, NOW)}, (worker(),)))
+    assert explain(waiter, snapshot, Lately()).cause == Cause.SLOT
+
+
 def test_the_worker_that_would_take_it_first_is_asked():
     """A worker that has its checkpoint lets it pass before an owner that is ahead by little."""
     busy = {"ann": Owner(110, NOW), "bob": Owner(100, NOW)}
