@@ -11,18 +11,24 @@ import sys
 from typing import Final
 
 from shared.errors import SettingsError
-from shared.settings import Settings
+from shared.settings import EVERYBODY, Settings
 
 GRACE_SECONDS: Final = 20  # for requests in flight when the API is told to stop; streams and waits end at once
 _BACKLOG: Final = 512
 
 
 def require_keys(settings: Settings) -> None:
-    """Raise SettingsError if anybody on the network could use the farm without a key."""
+    """Raise SettingsError if anybody on the network could use the farm without a key, or one who may more has none."""
     if not settings.is_loopback and not settings.api_keys:
         raise SettingsError(
             f"FARM_HOST={settings.host!r} can be reached from other machines, so FARM_API_KEYS must be set "
             "(owner:key pairs, such as ann:a-long-secret); or listen on 127.0.0.1."
+        )
+    owners = {EVERYBODY, *settings.api_keys.values()}
+    if strangers := [name for name in filter(None, settings.urgent_owners.split(",")) if name not in owners]:
+        raise SettingsError(
+            f"FARM_URGENT_OWNERS={settings.urgent_owners!r} must name owners that have a key in FARM_API_KEYS, "
+            f"or * for all; without one: {', '.join(strangers)}."
         )
 
 

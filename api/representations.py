@@ -179,6 +179,8 @@ class JobBody(BaseModel):
     counts: dict[str, int] = Field(description="Images by state.")
     progress: float = Field(description="0 to 1.")
     pool: str = Field(description="Whose workers render it.")
+    priority: int = Field(description="Higher goes first among its owner's images.")
+    urgent: bool = Field(description="Goes before all that is not, whoever that belongs to.")
     position: int | None = Field(description="Queued images ahead of its first queued one.")
     waiting: WaitingBody | None = Field(
         description="Why its first image that waits does so: where one job is asked for, and something of it waits."
@@ -207,6 +209,8 @@ class JobBody(BaseModel):
             counts={state.value: job.counts[state] for state in ImageState},
             progress=_progress(job, images),
             pool=job.pool,
+            priority=job.priority,
+            urgent=job.urgent,
             position=job.position,
             waiting=WaitingBody.of(waiting) if waiting else None,
             images=images,

@@ -74,6 +74,8 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
             params,
             checkpoint=checkpoint,
             pool=asked.terms.pool,
+            priority=asked.terms.priority,
+            urgent=asked.terms.urgent,
             idempotency_key=idempotency_key,
             asked=asked.params,
             terms=asked.terms,

@@ -88,7 +88,7 @@ def admit(session: Session, given: object, asker: Asker) -> Admitted:
         *texts.unknown_styles(asked.params, asker.styles),
         *texts.unreadable(resolved, asker.limits),
         *pictures.missing(session, asker.owner, asked.params, asker.sent),
-        *terms.impossible(session, asker.owner, asked.terms),
+        *terms.impossible(session, asker.owner, asked.terms, asker.limits),
     ]
     if problems or files.checkpoint is None or files.checkpoint.sha256 is None:
         raise forms.refused(problems)

@@ -17,6 +17,7 @@ from shared.nearest import nearest
 from shared.queue.policy import POOL, POOL_NAMES
 
 PREFIX = "FARM_"
+EVERYBODY = "*"  # in a list of owners
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _OF_TESTS = "FARM_TEST_"
 _OF_HTTP = ("http", "https")  # the other servers may be reached over a socket, without a host
@@ -69,6 +70,11 @@ def _pools(given: str) -> str:
     return ",".join(dict.fromkeys(names))
 
 
+def _owners(given: str) -> str:
+    """Return a list of owners by commas, each once."""
+    return ",".join(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
+
+
 def _folder(value: object) -> object:
     return Path(value).expanduser().absolute() if isinstance(value, str) and value else value
 
@@ -93,6 +99,10 @@ class Limits(BaseModel):
     max_upload_megapixels: int = 32
     max_uploads_mb_per_owner: int = 4096
     upload_days: int = 7
+    urgent_owners: tuple[str, ...] | None = None  # whose jobs may be urgent; None: everybody's
+
+    def may_be_urgent(self, owner: str) -> bool:
+        return self.urgent_owners is None or owner in self.urgent_owners
 
     @property
     def max_upload_bytes(self) -> int:
@@ -126,6 +136,9 @@ class Settings(BaseModel):
     port: int = Field(8321, ge=0, le=65535, description="Port that the API listens on; 0: any free one.")
     api_keys: ApiKeys = Field(
         default_factory=dict, repr=False, description="owner:key pairs; needed on any address but loopback."
+    )
+    urgent_owners: Annotated[str, AfterValidator(_owners)] = Field(
+        "", description="Owners whose jobs may be urgent, by commas; *: all. Without keys everybody's may."
     )
     allowed_hosts: str = Field("", description="Further Host names that pages may be asked under, by commas.")
     secret_key: str = Field("", repr=False, description="Signs cookies; unset: made once and kept in FARM_HOME.")
@@ -197,7 +210,14 @@ class Settings(BaseModel):
 
     @property
     def limits(self) -> Limits:
-        return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
+        amounts = {name: getattr(self, name) for name in Limits.model_fields if name != "urgent_owners"}
+        return Limits(**amounts, urgent_owners=self.urgent_names)
+
+    @property
+    def urgent_names(self) -> tuple[str, ...] | None:
+        """The owners whose jobs may be urgent; None: everybody's."""
+        names = tuple(filter(None, self.urgent_owners.split(",")))
+        return None if not self.api_keys or EVERYBODY in names else names
 
     @property
     def pool_names(self) -> tuple[str, ...]:

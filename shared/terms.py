@@ -1,4 +1,4 @@
-"""`Terms`: who may render a job, when it may start, and by when it must.
+"""`Terms`: who may render a job, what it goes before, when it may start, and by when it must.
 
 They are the job's, not the picture's: the engine knows none.
 """
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from shared.queue.policy import DEFAULT_POOL, POOL
 
 _MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
+HIGHEST_PRIORITY: Final = 100  # and the lowest is as far below 0
 _FIRST_YEAR_BEYOND: Final = 9999  # which some zones are in already when it is not 9999 in others
 
 
@@ -50,12 +51,22 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in
 
 
 class Terms(BaseModel):
-    """Who may render the images of a job, when they may start, and by when they must."""
+    """Who may render the images of a job, what they go before, when they may start, and by when they must."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     pool: Annotated[str, AfterValidator(_pool)] = Field(
         DEFAULT_POOL, description="Only workers of this pool render it."
+    )
+    priority: int = Field(
+        0,
+        ge=-HIGHEST_PRIORITY,
+        le=HIGHEST_PRIORITY,
+        description="Higher goes first among the images of the same owner; other owners' shares stay as they are.",
+    )
+    urgent: bool = Field(
+        False,
+        description="Goes before all that is not urgent, whoever that belongs to; a farm with keys says whose may.",
     )
     expires_at: Instant | None = Field(
         None, description="What has not started by then is cancelled: an instant of ISO 8601 with its zone."

@@ -80,6 +80,8 @@ def render(
         ),
     ] = None,
     pool: Annotated[Text, _option(_WHEN, "Only workers of this pool render it.")] = None,
+    priority: Annotated[Number, _option(_WHEN, "Higher goes first among your own, -100 to 100.")] = None,
+    urgent: Annotated[bool | None, _option(_WHEN, "Before all that is not urgent.", "--urgent")] = None,
     expires: Annotated[
         Text, _option(_WHEN, "Cancel what has not started by then.", metavar="INSTANT", callback=instant)
     ] = None,
@@ -107,7 +109,8 @@ def render(
         "img2img.mask.blur": mask_blur, "img2img.mask.content": mask_content, "img2img.mask.invert": mask_invert,
         "img2img.mask.area": "only masked" if only_masked else None, "noise.variation_strength": variation,
         "noise.variation_seed": variation_seed, "refiner.checkpoint": refiner, "refiner.switch_at": refiner_at,
-        "pool": pool, "expires_at": expires, "hold": hold, "hold_until": hold_until, "hold_behind": hold_behind,
+        "pool": pool, "priority": priority, "urgent": urgent, "expires_at": expires, "hold": hold,
+        "hold_until": hold_until, "hold_behind": hold_behind,
     }  # fmt: skip
     pictures = _given({"img2img.picture": init, "img2img.mask.picture": mask})
     params = wishes.nested(_given(asked) | wishes.read(param or ()))

@@ -12,12 +12,15 @@ from sqlalchemy.orm import Session
 from shared.admission.forms import message
 from shared.errors import FieldError
 from shared.queue.policy import POOL_NAMES
+from shared.settings import Limits
 from shared.tables import Job
-from shared.terms import NO_TERMS, Terms, told
+from shared.terms import HIGHEST_PRIORITY, NO_TERMS, Terms, told
 
 _INSTANT: Final = "an instant to come with its zone, such as 2030-01-31T03:00:00Z, or null"
 ACCEPTED: Final = {
     "pool": POOL_NAMES,
+    "priority": f"a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}",
+    "urgent": "true or false",
     "expires_at": _INSTANT,
     "hold": "true or false",
     "hold_until": _INSTANT,
@@ -49,11 +52,24 @@ def part(given: object) -> Parted:
     return Parted(Terms.model_validate(right), rest, problems)
 
 
-def impossible(session: Session, owner: str, terms: Terms) -> list[FieldError]:
-    """Return what is wrong with terms now, on the database's clock and among the owner's jobs."""
+def impossible(session: Session, owner: str, terms: Terms, limits: Limits) -> list[FieldError]:
+    """Return what is wrong with terms now, on the database's clock, among the owner's jobs and by what it may."""
     if terms == NO_TERMS:
         return []
-    return [*_past(session, terms), *_contradictions(terms), *_unknown(session, owner, terms)]
+    return [
+        *_forbidden(owner, terms, limits),
+        *_past(session, terms),
+        *_contradictions(terms),
+        *_unknown(session, owner, terms),
+    ]
+
+
+def _forbidden(owner: str, terms: Terms, limits: Limits) -> list[FieldError]:
+    if not terms.urgent or limits.may_be_urgent(owner):
+        return []
+    who = f"only jobs of {' and '.join(limits.urgent_owners or ())}" if limits.urgent_owners else "no jobs"
+    instead = "false, with a priority to order your own; whoever runs this farm can name you in FARM_URGENT_OWNERS"
+    return [FieldError("urgent", f"{who} may be urgent here", instead)]
 
 
 def _contradictions(terms: Terms) -> list[FieldError]:

@@ -54,6 +54,8 @@ class JobView:
     images: tuple[ImageView, ...]  # by index; on a page of jobs the first `SHOWN`
     position: int | None  # images of its owner that stand before its first queued one; at most `FARTHEST`
     pool: str
+    priority: int
+    urgent: bool
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,8 @@ def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], posi
         images=tuple(_image_view(image, params) for image in images),
         position=position,
         pool=images[0].pool,
+        priority=images[0].priority,
+        urgent=images[0].urgent,
     )
 
 

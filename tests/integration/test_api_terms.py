@@ -7,7 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis import Redis
 
+from api.app import create_app
+from api.services import EXTENSION
+from shared.errors import SettingsError
+from shared.settings import load
 from shared.terms import Terms
+from tests.workers import images
 
 SOON = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
 LATER = SOON + timedelta(hours=1)
@@ -27,6 +32,21 @@ def submit(client):
         return answer.get_json()
 
     return ask
+
+
+@pytest.fixture
+def keyed(settings):
+    """Makes a client of the same farm with keys, who submits as `ann`; its urgent owners are given."""
+    apps = []
+
+    def make(urgent_owners: str):
+        keys = {"ann-long-key": "ann", "bob-long-key": "bob", "cem-long-key": "cem"}
+        apps.append(create_app(settings.model_copy(update={"api_keys": keys, "urgent_owners": urgent_owners})))
+        return apps[-1].test_client()
+
+    yield make
+    for app in apps:
+        app.extensions[EXTENSION].close()
 
 
 def test_a_job_takes_its_deadline_beside_its_parameters_and_tells_it(submit):
@@ -67,6 +87,11 @@ def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, ter
         ({"expires_at": "2100-01-01T00:00:00"}, {"expires_at": "has no time zone"}),
         ({"expires_at": "tomorrow"}, {"expires_at": "is no instant in ISO 8601"}),
         ({"expires_at": 4102444800}, {"expires_at": "must be an instant, written as text"}),
+        ({"priority": 101}, {"priority": "101 is too large"}),
+        ({"priority": -101}, {"priority": "-101 is too small"}),
+        ({"priority": "high"}, {"priority": "must be a whole number, not the text 'high'"}),
+        ({"priority": True}, {"priority": "must be a whole number, not true"}),
+        ({"urgent": 1}, {"urgent": "must be true or false, not 1"}),
         ({"hold": "yes"}, {"hold": "must be true or false, not the text 'yes'"}),
         ({"hold_behind": 4711}, {"hold_behind": "there is no job 4711"}),
         ({"hold_behind": 2**70}, {"hold_behind": "a number of many digits is too large"}),
@@ -108,6 +133,75 @@ def test_an_idempotency_key_covers_the_terms(submit):
     assert submit(key="once", expires_at=SOON.isoformat())["id"] == job["id"]
     assert "came with another request" in submit(409, key="once")["detail"]
     assert "came with another request" in submit(409, key="once", expires_at=LATER.isoformat())["detail"]
+    for more in ({"priority": 1}, {"urgent": True}):
+        assert "came with another request" in submit(409, key="once", expires_at=SOON.isoformat(), **more)["detail"]
+
+
+def test_priority_and_urgency_reach_the_queue_and_are_told(client, submit, sessions):
+    usual, asked = submit(), submit(priority=-7, urgent=True, count=2)
+
+    assert [(job["priority"], job["urgent"]) for job in (usual, asked)] == [(0, False), (-7, True)]
+    assert [(image.priority, image.urgent) for image in images(sessions, asked["id"])] == [(-7, True)] * 2
+    again = client.get(asked["links"]["self"]).get_json()
+    assert (again["priority"], again["urgent"]) == (-7, True)
+    assert {"priority", "urgent"}.isdisjoint(again["params"])
+    assert (usual["position"], client.get(usual["links"]["self"]).get_json()["position"]) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("urgent_owners", "refusals"),
+    [
+        ("", dict.fromkeys(("ann", "bob", "cem"), "no jobs may be urgent here")),
+        ("ann", dict.fromkeys(("bob", "cem"), "only jobs of ann may be urgent here")),
+        ("bob, ann", {"cem": "only jobs of bob and ann may be urgent here"}),
+        ("*", {}),
+    ],
+)
+def test_with_keys_only_jobs_of_the_owners_that_the_setting_names_may_be_urgent(keyed, urgent_owners, refusals):
+    client = keyed(load({"FARM_URGENT_OWNERS": urgent_owners}).urgent_owners)
+    for owner in ("ann", "bob", "cem"):
+        answer = client.post(
+            "/api/v1/jobs",
+            json={"prompt": "sea", "urgent": True, "priority": 5},
+            headers={"X-API-Key": f"{owner}-long-key"},
+        )
+        if owner not in refusals:
+            assert answer.status_code == 202, answer.text
+            continue
+        assert (answer.status_code, answer.mimetype) == (422, "application/problem+json")
+        [error] = answer.get_json()["errors"]
+        assert (error["field"], error["message"]) == ("urgent", refusals[owner])
+        assert "FARM_URGENT_OWNERS" in error["accepted"]
+
+
+def test_who_may_not_be_urgent_may_have_a_priority(keyed):
+    body = {"prompt": "sea", "urgent": False, "priority": 5}
+    answer = keyed("ann").post("/api/v1/jobs", json=body, headers={"X-API-Key": "bob-long-key"})
+    assert (answer.status_code, answer.get_json()["priority"]) == (202, 5)
+
+
+def test_an_urgent_job_that_comes_again_under_its_key_is_not_refused_for_what_has_changed_since(keyed):
+    headers = {"X-API-Key": "bob-long-key", "Idempotency-Key": "once"}
+    answers = [
+        keyed(named).post("/api/v1/jobs", json={"prompt": "sea", "urgent": True}, headers=headers)
+        for named in ("bob", "ann")
+    ]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].get_json()["id"] == answers[1].get_json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("given", "keys", "message"),
+    [
+        ("ann, dan", {"ann-long-key": "ann"}, r"'ann,dan' must .* FARM_API_KEYS.*: dan\."),
+        ("dan,eve,*", {"ann-long-key": "ann"}, r": dan, eve\."),
+        ("ann", {}, r": ann\."),
+    ],
+)
+def test_an_urgent_owner_without_a_key_ends_the_start(settings, given, keys, message):
+    named = load({"FARM_URGENT_OWNERS": given}).urgent_owners
+    with pytest.raises(SettingsError, match=f"FARM_URGENT_OWNERS=.*{message}"):
+        create_app(settings.model_copy(update={"api_keys": keys, "urgent_owners": named}))
 
 
 def test_hold_and_release_move_a_job_and_bring_its_tickets(client, submit, services, redis_url):

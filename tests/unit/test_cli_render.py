@@ -94,14 +94,15 @@ def test_terms_are_sent_beside_the_parameters_with_their_zone(farm, tmp_path, mo
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     instants = ("--expires", "2030-01-31T03:00", "--hold-until", "2030-01-31T03:00Z")
-    run("a lake", *instants, "--hold-behind", "12", "--pool", "large", "--out", str(tmp_path))
+    queue = ("--pool", "large", "--priority", "-3", "--urgent")
+    run("a lake", *instants, "--hold-behind", "12", *queue, "--out", str(tmp_path))
     monkeypatch.undo()
     time.tzset()
 
     [asked] = farm.asked
     assert asked["expires_at"] == "2030-01-31T03:00:00+09:00"
     assert datetime.fromisoformat(asked["hold_until"]) == datetime(2030, 1, 31, 3, tzinfo=UTC)
-    assert (asked["hold_behind"], asked["pool"]) == (12, "large")
+    assert (asked["hold_behind"], asked["pool"], asked["priority"], asked["urgent"]) == (12, "large", -3, True)
 
 
 def test_job_that_is_held_by_hand_is_not_waited_for(farm, tmp_path):
