@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from api.pages import when
+from api.pages import terms
 from api.pages.fields import FIELDS, Field
-from api.pages.layout import CHOICE_LABELS, GROUPS, LABELS, PLACEHOLDERS, RESOLVED, SLIDERS, SWITCH, WHEN, Group
+from api.pages.layout import CHOICE_LABELS, GROUPS, LABELS, PLACEHOLDERS, RESOLVED, SLIDERS, SWITCH, TERMS, Group
 from api.pages.offers import Option
 from api.pages.typed import Given, default
 from shared.errors import FieldError
@@ -70,19 +70,22 @@ def controls(
 ) -> dict[str, Control]:
     """Return every control by name: of each field, of the terms, the switch of the second pass.
 
-    `offers` are what selects hold.
+    `offers` are what selects hold, and what boxes propose.
     """
     made = {name: _control(one, given, errors.get(name), offers.get(name, ())) for name, one in FIELDS.items()}
     switch = Control(SWITCH, "flag", LABELS[SWITCH], "", given.get(SWITCH, ""), "", error=errors.get(SWITCH))
-    return made | {name: _term(name, given, errors.get(name)) for name in when.HELP} | {SWITCH: switch}
+    asked = {name: _term(name, given, errors.get(name), offers.get(name, ())) for name in terms.HELP}
+    return made | asked | {SWITCH: switch}
 
 
 def sections(made: Mapping[str, Control]) -> list[Section]:
     """Return the folding groups of these controls."""
     asked = {group.name: bool(made[group.name].value) if group.name == SWITCH else False for group in GROUPS}
     return [
-        Section(group, tuple(made[name] for name in group.fields), is_asked=asked.get(group.name, False))
-        for group in (*GROUPS, WHEN)
+        Section(
+            group, tuple(made[name] for name in group.fields if name in made), is_asked=asked.get(group.name, False)
+        )
+        for group in (*GROUPS, *TERMS)
     ]
 
 
@@ -103,8 +106,19 @@ def _control(one: Field, given: Given, error: FieldError | None, offered: Sequen
     )
 
 
-def _term(name: str, given: Given, error: FieldError | None) -> Control:
-    return Control(name, when.widget(name), LABELS[name], when.HELP[name], when.shown(name, given), "", error=error)
+def _term(name: str, given: Given, error: FieldError | None, offered: Sequence[Option]) -> Control:
+    empty = terms.default(name)
+    return Control(
+        name=name,
+        widget=terms.widget(name),
+        label=LABELS[name],
+        help=terms.HELP[name],
+        value=terms.shown(name, given),
+        default=empty,
+        placeholder=empty,
+        error=error,
+        options=tuple(offered),
+    )
 
 
 def _widget(one: Field, offered: Sequence[Option]) -> Widget:

@@ -48,7 +48,7 @@ class Field:
             case "maybe":
                 return MAYBE.get(text, text)
             case "number":
-                return _number(text.strip())
+                return number(text.strip())
         return text.replace("\r\n", "\n")
 
 
@@ -63,7 +63,8 @@ def inside(nested: Mapping[str, Any] | None, path: str) -> Any:  # noqa: ANN401 
     return reduce(lambda found, name: None if found is None else found.get(name), path.split("."), nested)
 
 
-def _number(text: str) -> object:
+def number(text: str) -> object:
+    """Return the number that was typed; what is none as it is, for the door to refuse."""
     if _WHOLE.fullmatch(text):
         return int(text)
     return float(text.replace(",", ".")) if _DECIMAL.fullmatch(text) else text

@@ -12,10 +12,10 @@ from werkzeug.wrappers import Response as AnyResponse
 from api import auth, pictures, use_cases
 from api.bodies import read_file
 from api.listings import CheckpointBody, StyleBody
-from api.pages import controls, farm, origins, when
+from api.pages import controls, farm, origins, terms
 from api.pages.fields import FIELDS
 from api.pages.layout import SWITCH, full_label
-from api.pages.offers import offers
+from api.pages.offers import Option, offers
 from api.pages.origins import Origin
 from api.pages.queries import number, upload
 from api.pages.typed import MASK, PICTURE, Given, read
@@ -100,7 +100,7 @@ def from_nothing() -> AnyResponse:
 def _given(prefix: str = "") -> Given:
     """Return what the request's form holds of the parameters; a field that it has not at all has its default."""
     given = origins.fresh().given
-    for name in {*FIELDS, *when.HELP, SWITCH}:
+    for name in {*FIELDS, *terms.HELP, SWITCH}:
         if texts := request.form.getlist(prefix + name):
             given.setlist(name, texts)
     return given
@@ -145,7 +145,10 @@ def _page(origin: Origin, refused: Refused | None = None) -> str:
     recent = use_cases.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
     checkpoints = use_cases.checkpoints(services()).checkpoints
     errors = _by_field(refused)
-    made = controls.controls(origin.given, errors, offers(checkpoints, use_cases.vaes(services()).vaes, _styles()))
+    made = controls.controls(origin.given, errors, _offers(checkpoints))
+    limits = services().settings.limits
+    if not limits.may_be_urgent(auth.owner()):
+        del made["urgent"]
     return render_template(
         "form.html",
         of=made,
@@ -156,11 +159,17 @@ def _page(origin: Origin, refused: Refused | None = None) -> str:
         origin=origin,
         unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
         native_size=_native_size(checkpoints, origin.given["checkpoint"]),
-        limits=services().settings.limits,
+        limits=limits,
         recent=recent,
         last_seed=recent[0].params.seed if recent else None,
         farm=farm.line(services()),
     )
+
+
+def _offers(checkpoints: list[CheckpointBody]) -> dict[str, list[Option]]:
+    """Return what can be chosen, by the name of the field."""
+    workers = use_cases.workers(services()).workers
+    return offers(checkpoints, use_cases.vaes(services()).vaes, _styles(), workers)
 
 
 def _styles() -> list[StyleBody]:

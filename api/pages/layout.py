@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from api.pages import when
+from api.pages import terms
 from api.pages.fields import FIELDS
 from shared.params import BUILT_IN_VAE
 
@@ -65,7 +65,10 @@ GROUPS: Final = (
     ),
     Group("output", "Output", "file format, film, seamless tiles, exactness", ("format", "film", "tiling", "exact")),
 )
-WHEN: Final = Group("when", "When", "a deadline, or a reason to wait", tuple(when.HELP))
+TERMS: Final = (
+    Group("queue", "Queue", "which workers, and what goes first", tuple(terms.QUEUE)),
+    Group("when", "When", "a deadline, or a reason to wait", tuple(terms.WHEN)),
+)
 """The job's terms, which are no parameters of its pictures."""
 
 SWITCH: Final = "hires"
@@ -73,6 +76,9 @@ SWITCH: Final = "hires"
 
 LABELS: Final = {name: name.rpartition(".")[2].replace("_", " ").capitalize() for name in FIELDS} | {
     SWITCH: "Render a second pass",
+    "pool": "Pool",
+    "priority": "Priority",
+    "urgent": "Urgent",
     "expires_at": "Start by",
     "hold": "Hold until released",
     "hold_until": "Hold until",
@@ -176,6 +182,6 @@ CHOICE_LABELS: Final = {
 
 def full_label(name: str) -> str:
     """Return a field's label with its group's title, for a list of fields: `Hires: Scale`."""
-    group = next((group for group in (*GROUPS, WHEN) if name in group.fields), None)
+    group = next((group for group in (*GROUPS, *TERMS) if name in group.fields), None)
     label = LABELS.get(name, name)
     return f"{group.title}: {label}" if group else label

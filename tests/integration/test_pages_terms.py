@@ -1,4 +1,4 @@
-"""Deadlines and holding on the pages: the form's group, the job's buttons and reasons."""
+"""A job's terms on the pages: the form's groups, what the job tells of them, its buttons and reasons."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from api.pages import when
+from api.app import create_app
+from api.pages import terms
+from api.services import EXTENSION
 from shared.queue import due
 from tests.integration.browsing import look, page, send
 from tests.integration.queueing import Farmhand
@@ -83,8 +85,61 @@ def test_the_form_s_terms_are_folded_away_and_empty_at_first(client):
 
     assert form.all("details", id="group-when")
     assert "open" not in form.all("details", id="group-when")[0].attributes
-    assert [form.value(name) for name in when.INSTANTS] == ["", ""]
+    assert [form.value(name) for name in terms.INSTANTS] == ["", ""]
     assert {one.attributes["type"] for one in form.elements if "data-instant" in one.attributes} == {"datetime-local"}
+
+
+def test_the_form_s_queue_reaches_the_job_and_its_page(client):
+    address = submitted(client, pool="large", priority="-5", urgent="on")
+
+    job = client.get(f"/api/v1{address}").get_json()
+    assert (job["pool"], job["priority"], job["urgent"]) == ("large", -5, True)
+    assert "Queue Pool large Priority -5 Urgent yes" in look(client, address).text
+    assert "Queue" not in look(client, submitted(client)).text
+
+
+def test_a_refused_form_shows_the_queue_s_errors_and_keeps_what_was_typed(client):
+    answer = send(client, "/jobs", prompt="the sea", pool="Large Cards", priority="1000", urgent="on")
+
+    assert answer.status_code == 422
+    form = page(answer)
+    assert "Queue: Pool: is no name of a pool" in form.text
+    assert "1000 is too large Accepted: a whole number from -100 to 100" in form.text
+    assert (form.value("pool"), form.value("priority")) == ("Large Cards", "1000")
+    assert "checked" in form.all("input", name="urgent")[0].attributes
+    assert form.all("details", id="group-queue", open=None)
+
+
+def test_the_form_proposes_the_pools_of_living_workers(client, sessions):
+    form = look(client, "/")
+    assert not form.all("datalist")
+    assert "open" not in form.all("details", id="group-queue")[0].attributes
+
+    hand = Farmhand(sessions)
+    hand.worker(pool="default,large")
+    hand.worker(pool="large,small")
+
+    form = look(client, "/")
+    [offered_pools] = form.all("datalist")
+    assert form.all("input", name="pool", list=offered_pools.attributes["id"])
+    options = form.elements[form.elements.index(offered_pools) + 1 :][:3]
+    assert [one.attributes["value"] for one in options] == ["default", "large", "small"]
+
+
+def test_only_who_may_be_urgent_is_asked_for_it(settings):
+    keys = {"ann-long-key": "ann", "bob-long-key": "bob"}
+    app = create_app(settings.model_copy(update={"api_keys": keys, "urgent_owners": "ann"}))
+    ann, bob = app.test_client(), app.test_client()
+    for client, key in ((ann, "ann-long-key"), (bob, "bob-long-key")):
+        send(client, "/sign-in", "/sign-in", key=key)
+
+    assert look(ann, "/").all("input", name="urgent")
+    assert not look(bob, "/").all("input", name="urgent")
+    assert submitted(ann, urgent="on")
+    answer = send(bob, "/jobs", prompt="the sea", urgent="on")
+    assert answer.status_code == 422
+    assert "Queue: Urgent: only jobs of ann may be urgent here" in page(answer).text
+    app.extensions[EXTENSION].close()
 
 
 @pytest.mark.parametrize(
@@ -92,6 +147,12 @@ def test_the_form_s_terms_are_folded_away_and_empty_at_first(client):
     [
         ({}, {}),
         ({"hold": "on", "hold_behind": " 12 "}, {"hold": True, "hold_behind": 12}),
+        (
+            {"pool": " large ", "priority": " -5 ", "urgent": "on"},
+            {"pool": "large", "priority": -5, "urgent": True},
+        ),
+        ({"pool": " ", "priority": "", "urgent": ""}, {}),
+        ({"priority": "high"}, {"priority": "high"}),
         ({"expires_at": "2100-01-31T03:00"}, {"expires_at": "2100-01-31T03:00:00+00:00"}),
         ({"expires_at": "2100-01-31T03:00:00.000Z"}, {"expires_at": "2100-01-31T03:00:00+00:00"}),
         ({"expires_at": "soon", "hold_behind": "²"}, {"expires_at": "soon", "hold_behind": "²"}),
@@ -99,4 +160,4 @@ def test_the_form_s_terms_are_folded_away_and_empty_at_first(client):
     ],
 )
 def test_what_was_typed_is_read_in_utc_and_what_cannot_be_is_left_to_the_door(typed, read):
-    assert when.read(typed) == read
+    assert terms.read(typed) == read

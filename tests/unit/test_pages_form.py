@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from api.pages import layout
+from api.pages import layout, terms
 from api.pages.facts import facts, sides
 from api.pages.fields import FIELDS, plain
 from api.pages.typed import read, typed
@@ -109,7 +109,7 @@ def test_labels_tell_fields_apart():
 
 def test_words_of_the_layout_are_of_fields_and_choices_that_there_are():
     told = {*layout.LABELS, *layout.PLACEHOLDERS, *layout.SLIDERS, *layout.CHOICE_LABELS}
-    assert told <= {*FIELDS, *layout.WHEN.fields, layout.SWITCH}
+    assert told <= {*FIELDS, *terms.HELP, layout.SWITCH}
     for name, labels in layout.CHOICE_LABELS.items():
         assert set(labels) == set(FIELDS[name].choices)
 
