@@ -66,7 +66,7 @@ class Beat:
                 worker.id,
                 running=held,
                 state=worker.state,
-                phase=worker.card.phase(),
+                phase=worker.phase,
                 resident=worker.card.resident(),
                 load_seconds=worker.card.load_seconds,
                 lease_seconds=worker.settings.lease_seconds,

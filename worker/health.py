@@ -2,6 +2,8 @@
 
 Two things tell of it: images of several owners that fail here one after the other in ways that nobody expected, and
 pictures that came out black or without numbers here and right on another worker.
+
+What makes one worker look sick may be at fault everywhere, so a pool's last workers stay, and say so.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Health:
         self._failed: list[str] = []  # owners, since the latest picture that came out right
         self._suspects: set[int] = set()  # ids of images that were spoilt here and are tried elsewhere
         self._spoilt_at: deque[float] = deque(maxlen=SPOILT)  # when one of them came out right elsewhere
+        self._stayed_at = 0.0  # when it was found sick and stayed
 
     def rendered(self) -> None:
         """A picture came out right."""
@@ -60,6 +63,8 @@ class Health:
 
     def turn(self) -> None:
         """Count what came out right elsewhere. What failed there as well, or was cancelled, says nothing."""
+        if self._worker.trouble and time.monotonic() - self._stayed_at > _HOUR_SECONDS:
+            self._worker.trouble = None
         with self._lock:
             suspects = set(self._suspects)
         if not suspects:
@@ -81,15 +86,25 @@ class Health:
             self._drain(f"{SPOILT} pictures came out black or without numbers here and right on other workers")
 
     def _drain(self, what: str) -> None:
-        name = self._worker.name
-        advice = f"see `farm logs workers`, try another card or restart the machine, then `farm resume {name}`"
+        worker = self._worker
+        advice = f"see `farm logs workers`, try another card or restart the machine, then `farm resume {worker.name}`"
         reason = f"sick: {what}; {advice}"
         with self._lock:
             self._failed.clear()
-        log.error("sick: drains itself", worker=self._worker.id, reason=reason)
         try:
-            transact(self._worker.sessions, lambda session: drains.drain(session, [name], reason))
+            pool = transact(worker.sessions, lambda session: drains.drain_sick(session, worker.id, reason))
         except Unavailable:
-            log.warning("the database is away: not drained", worker=self._worker.id)
+            log.warning("sick, but the database is away: not drained", worker=worker.id, reason=reason)
+            return
+        if pool is None:
+            log.error("sick: drained", worker=worker.id, reason=reason)
+            worker.drained, worker.trouble = worker.drained or reason, None
         else:
-            self._worker.drained = reason
+            self._stay(what, pool)
+
+    def _stay(self, what: str, pool: str) -> None:
+        """Go on, and say for an hour why."""
+        if not self._worker.trouble:
+            log.error("sick, but too few others take images of a pool", worker=self._worker.id, pool=pool, reason=what)
+        self._stayed_at = time.monotonic()
+        self._worker.trouble = f"sick, but goes on: too few others take pictures of the pool {pool}"

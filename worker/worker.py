@@ -102,6 +102,12 @@ class Worker:
     carried: Carried = field(default_factory=Carried)
     state: WorkerState = WorkerState.STARTING
     drained: str | None = None  # why it is to take nothing new until it is resumed
+    trouble: str | None = None  # why it should take nothing new and does, for people
+
+    @property
+    def phase(self) -> str:
+        """What it does now, for people."""
+        return self.trouble or self.card.phase()
 
     @property
     def takes_images(self) -> bool:

@@ -37,12 +37,67 @@ _RESUME = text("""
     SELECT :event, worker, reason FROM changed
 """)
 
-# So that claims and the policy know before the worker's next beat. Workers are locked by id, as `reap` does.
+# Workers come before their drains, by id: `drain_sick` looks at those beside it before it drains one.
+_LOCK = text("SELECT id FROM workers WHERE name = ANY(:names) ORDER BY id FOR NO KEY UPDATE")
+
+# So that claims and the policy know before the worker's next beat.
 _TURN = text("""
     WITH affected AS (
         SELECT id FROM workers WHERE name = ANY(:names) ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE workers SET state = :becomes FROM affected WHERE workers.id = affected.id AND state = :was
+""")
+
+
+# All that serve a pool with it: of two that are sick at once the second waits, and then counts the first as drained.
+_LOCK_COMPANY = text("""
+    SELECT workers.id
+    FROM workers AS me
+    JOIN workers ON string_to_array(workers.pool, ',') && string_to_array(me.pool, ',')
+    WHERE me.id = :worker_id
+    ORDER BY workers.id
+    FOR NO KEY UPDATE OF workers
+""")
+
+_TOO_FEW = text("""
+    SELECT served.pool
+    FROM workers AS me
+    CROSS JOIN LATERAL unnest(string_to_array(me.pool, ',')) AS served (pool)
+    JOIN workers ON served.pool = ANY(string_to_array(workers.pool, ','))
+    LEFT JOIN drains ON drains.worker = workers.name
+    WHERE me.id = :worker_id
+      -- Drained already: it takes nothing from its pools.
+      AND NOT EXISTS (SELECT FROM drains WHERE drains.worker = me.name)
+      -- Those that live and are up, drained or not; an earlier start of this worker is no company.
+      AND (
+          workers.id = me.id
+          OR (
+              workers.name <> me.name
+              AND workers.state IN ('ready', 'drained')
+              AND workers.lease_until > clock_timestamp()
+          )
+      )
+    GROUP BY served.pool
+    -- Without it there must be one that takes images, and half of all.
+    HAVING count(*) FILTER (WHERE workers.id <> me.id AND workers.state = 'ready' AND drains.worker IS NULL)
+           < greatest(1, count(*) / 2.0)
+    ORDER BY served.pool
+    LIMIT 1
+""")
+
+# What a person drained stays drained for the person's reason.
+_DRAIN_SICK = text("""
+    WITH changed AS (
+        INSERT INTO drains (worker, reason)
+        SELECT name, :reason FROM workers WHERE id = :worker_id
+        ON CONFLICT (worker) DO NOTHING
+        RETURNING worker, reason
+    ),
+    noted AS (
+        INSERT INTO history (event, worker, detail)
+        SELECT :event, worker, reason FROM changed
+    )
+    UPDATE workers SET state = 'drained' WHERE id = :worker_id AND state = 'ready'
 """)
 
 
@@ -60,13 +115,28 @@ def matching(session: Session, wanted: str) -> list[str]:
 
 
 def drain(session: Session, names: Sequence[str], reason: str) -> None:
-    """Have these workers take nothing new; `reason` is for people."""
+    """Have these workers take nothing new, for a person; `reason` is for people."""
+    session.execute(_LOCK, {"names": list(names)})
     session.execute(_DRAIN, {"names": list(names), "reason": storable(reason), "event": Event.DRAINED})
     _turn(session, names, WorkerState.READY, WorkerState.DRAINED)
 
 
+def drain_sick(session: Session, worker_id: int, reason: str) -> str | None:
+    """Have a worker that found itself sick take nothing new, unless one of its pools would lose too much.
+
+    Returns that pool: fewer than half of its workers, or none, would still take images, and nothing has changed. None:
+    the worker is drained, for `reason` or for that of a person who drained it before.
+    """
+    session.execute(_LOCK_COMPANY, {"worker_id": worker_id})
+    pool: str | None = session.scalar(_TOO_FEW, {"worker_id": worker_id})
+    if pool is None:
+        session.execute(_DRAIN_SICK, {"worker_id": worker_id, "reason": storable(reason), "event": Event.DRAINED})
+    return pool
+
+
 def resume(session: Session, names: Sequence[str]) -> None:
-    """Let these workers take images again."""
+    """Let these workers take images again, whoever drained them."""
+    session.execute(_LOCK, {"names": list(names)})
     session.execute(_RESUME, {"names": list(names), "event": Event.RESUMED})
     _turn(session, names, WorkerState.DRAINED, WorkerState.READY)
 

@@ -8,7 +8,8 @@ from sqlalchemy import select
 from shared.database import transact
 from shared.errors import NotFound
 from shared.queue import drains, snapshot
-from shared.tables import History, Worker
+from shared.states import WorkerState
+from shared.tables import Drain, History, Worker
 from tests.integration.browsing import look, send
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
@@ -26,6 +27,23 @@ def drain(sessions, wanted, reason="new fan"):
 
 def resume(sessions, wanted):
     transact(sessions, lambda session: drains.resume(session, drains.matching(session, wanted)))
+
+
+def drain_sick(sessions, worker):
+    return transact(sessions, lambda session: drains.drain_sick(session, worker.id, "sick: broken"))
+
+
+def up(hand, count, **terms):
+    """That many workers that take images."""
+    workers = [hand.worker(**terms) for _ in range(count)]
+    for worker in workers:
+        worker.beat()
+    return workers
+
+
+def reasons(sessions):
+    with sessions() as session:
+        return dict(session.execute(select(Drain.worker, Drain.reason)).all())
 
 
 def drained(sessions):
@@ -77,6 +95,58 @@ def test_a_worker_that_is_not_there_is_told_with_those_that_are(hand, sessions):
     worker = hand.worker()
     with pytest.raises(NotFound, match=f"There is no worker 'nobody'. There are {worker.name}"):
         drain(sessions, "nobody")
+
+
+# A worker that finds itself sick.
+
+
+@pytest.mark.parametrize(("workers", "drained"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2)])
+def test_sick_workers_drain_themselves_while_half_of_their_pool_stays(hand, sessions, workers, drained):
+    pools = [drain_sick(sessions, worker) for worker in up(hand, workers)]
+    assert pools == [None] * drained + ["default"] * (workers - drained)
+    assert len(reasons(sessions)) == drained
+
+
+def test_a_sick_worker_stays_for_the_sake_of_any_of_its_pools(hand, sessions):
+    both, *_ = up(hand, 1, pool="default,large"), up(hand, 3)
+    assert drain_sick(sessions, both[0]) == "large"
+    up(hand, 1, pool="large")
+    assert drain_sick(sessions, both[0]) is None
+
+
+def test_workers_that_take_nothing_are_no_company_for_a_sick_one(hand, sessions):
+    [worker] = up(hand, 1)
+    hand.worker()  # still starts
+    hand.worker(lease_seconds=-60).beat(lease_seconds=-60)
+    hand.worker().beat(state=WorkerState.DRAINING)
+    [by_hand] = up(hand, 1)
+    drain(sessions, by_hand.name)
+    assert drain_sick(sessions, worker) == "default"
+
+
+def test_a_sick_worker_claims_nothing_and_is_resumed_like_any(hand, sessions, job_factory):
+    job_factory()
+    worker, _ = up(hand, 2)
+    assert drain_sick(sessions, worker) is None
+    assert worker.claim() is None
+    assert [row.id for row in drained(sessions)] == [worker.id]
+    assert worker.beat().drained == "sick: broken"
+    resume(sessions, worker.name)
+    assert worker.claim() is not None
+    with sessions() as session:
+        told = session.scalars(select(History.event).where(History.worker == worker.name).order_by(History.id)).all()
+    assert told == ["registered", "drained", "resumed", "claimed"]
+
+
+def test_a_drain_by_a_person_keeps_its_reason_and_replaces_a_sick_ones(hand, sessions):
+    first, second, *_ = up(hand, 4)
+    drain(sessions, first.name)
+    assert [drain_sick(sessions, worker) for worker in (first, second)] == [None, None]
+    assert reasons(sessions) == {first.name: "new fan", second.name: "sick: broken"}
+    drain(sessions, second.name, "card goes back")
+    assert reasons(sessions) == {first.name: "new fan", second.name: "card goes back"}
+    resume(sessions, "*")
+    assert reasons(sessions) == {}
 
 
 # The API and the page.

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from shared import database
 from shared.errors import Conflict
 from shared.params import RenderParams
-from shared.queue import moves, policy, reap, snapshot
+from shared.queue import drains, moves, policy, reap, snapshot
 from shared.queue.claim import claim
 from shared.queue.moves import Finish
 from tests.integration.queueing import Farmhand
@@ -274,3 +274,42 @@ def test_finishes_cancels_retries_and_burials_at_once_leave_a_job_that_adds_up(h
     ended = hand.job(job.id)
     assert ended.unfinished == len(unfinished)
     assert (ended.state == "open") == bool(unfinished)
+
+
+def test_of_two_workers_that_are_sick_at_once_one_stays(hand, pool, sessions):
+    first, second = hand.worker(), hand.worker()
+    for worker in (first, second):
+        worker.beat()
+
+    with sessions.begin() as session:
+        assert drains.drain_sick(session, first.id, "sick") is None
+        waiting = pool.submit(hand.run, drains.drain_sick, second.id, "sick")
+        wait_for_a_lock(sessions, waiting)
+
+    assert waiting.result(10) == "default"
+
+
+@pytest.mark.parametrize("move", [partial(drains.drain, reason="new fan"), drains.resume])
+def test_a_person_and_a_sick_worker_take_the_worker_before_its_drain(hand, pool, sessions, move, monkeypatch):
+    sick, other = hand.worker(), hand.worker()
+    for worker in (sick, other):
+        worker.beat()
+    hand.run(drains.drain, [sick.name], "dust")
+    turn, waiting = drains._turn, []
+
+    def half_done(*given):
+        waiting.append(pool.submit(_drain_sick_once, sessions, sick.id))
+        wait_for_a_lock(sessions, waiting[0])
+        turn(*given)
+
+    monkeypatch.setattr(drains, "_turn", half_done)
+    with sessions.begin() as session:
+        move(session, [sick.name])
+
+    assert waiting[0].result(10) is None
+
+
+def _drain_sick_once(sessions, worker_id):
+    """Not `transact`, which would try again after a deadlock."""
+    with sessions.begin() as session:
+        return drains.drain_sick(session, worker_id, "sick")

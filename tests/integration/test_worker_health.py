@@ -5,8 +5,10 @@ from sqlalchemy import select
 
 from shared.queue import moves
 from shared.tables import Drain, History
+from tests.integration.browsing import look
 from tests.integration.queueing import Farmhand
 from tests.workers import images, made, states
+from worker.beat import Beat
 from worker.claims import Claims
 from worker.progress import Reporter
 from worker.slots import Slots
@@ -55,7 +57,7 @@ def reason(sessions, worker):
         return session.scalar(select(Drain.reason).filter_by(worker=worker.name))
 
 
-def test_failures_of_several_owners_in_a_row_drain_the_worker(worker, slots, sessions, job_factory):
+def test_failures_of_several_owners_in_a_row_drain_the_worker(worker, slots, sessions, company, job_factory):
     for owner in ("ann", "bob", "ann"):
         assert worker.drained is None
         job_factory(owner=owner, prompt="break: cuBLAS")
@@ -66,6 +68,46 @@ def test_failures_of_several_owners_in_a_row_drain_the_worker(worker, slots, ses
     job_factory()
     spend(slots)
     assert states(sessions) == ["failed"] * 3 + ["queued"]
+
+
+def test_the_last_worker_of_a_pool_stays_and_says_so(worker, slots, sessions, job_factory, client):
+    beat = Beat(worker, on_buried=lambda: pytest.fail("buried"))
+    for owner in ("ann", "bob", "ann"):
+        job_factory(owner=owner, prompt="break: cuBLAS")
+        spend(slots)
+    beat.turn()
+    assert (worker.drained, reason(sessions, worker)) == (None, None)
+    told = "sick, but goes on: too few others take pictures of the pool default"
+    assert told in look(client, "/workers").text
+    job_factory()
+    spend(slots)
+    assert states(sessions) == ["failed"] * 3 + ["succeeded"]
+
+
+def test_a_worker_that_stayed_says_so_for_an_hour_and_logs_it_once(worker, slots, job_factory, monkeypatch, capsys):
+    for owner in ("ann", "bob") * 3:
+        job_factory(owner=owner, prompt="break: cuBLAS")
+        spend(slots)
+    assert capsys.readouterr().out.count("too few others take images") == 1
+    slots.health.turn()
+    assert worker.phase == worker.trouble is not None
+    monkeypatch.setattr("worker.health._HOUR_SECONDS", -1.0)
+    slots.health.turn()
+    assert worker.trouble is None
+
+
+def test_a_worker_that_stayed_drains_itself_when_others_are_back(worker, slots, sessions, job_factory):
+    def fail():
+        for owner in ("ann", "bob", "ann"):
+            job_factory(owner=owner, prompt="break: cuBLAS")
+            spend(slots)
+
+    fail()
+    assert worker.drained is None
+    Farmhand(sessions).worker().beat()
+    fail()
+    assert worker.drained == reason(sessions, worker) is not None
+    assert worker.trouble is None
 
 
 def test_failures_of_one_owner_or_with_a_picture_between_them_do_not(worker, slots, job_factory):
