@@ -9,7 +9,7 @@ from api.documents import INFO, SECURITY
 from api.listener import require_keys
 from api.pages import site
 from api.requests import HashConverter, IdConverter
-from api.routes import catalogue, events, health, images, jobs, png_info, prompts, reference, uploads, workers
+from api.routes import catalogue, chores, events, health, images, jobs, png_info, prompts, reference, uploads, workers
 from api.routes import metrics as metrics_routes
 from api.services import EXTENSION, join
 from shared.settings import Settings
@@ -34,7 +34,7 @@ def create_app(settings: Settings) -> OpenAPI:
     guard.init_app(app, settings)
     auth.init_app(app, settings)
     problems.init_app(app)
-    for api in (jobs, images, events, uploads, png_info, catalogue, workers, prompts, health):
+    for api in (jobs, images, events, uploads, png_info, catalogue, workers, chores, prompts, health):
         app.register_api(api.blueprint)
     for plain in (reference, metrics_routes):
         app.register_blueprint(plain.blueprint)

@@ -1,4 +1,4 @@
-"""The shapes of what the farm has: checkpoints, VAEs, decoders, samplers, schedules, workers."""
+"""The shapes of what the farm has: checkpoints, VAEs, decoders, samplers, schedules, workers, chores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from shared import catalogue
+from shared.chores import Standing
 from shared.queue.ended import Ended
 from shared.queue.views import WorkerView
 from shared.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
@@ -211,3 +212,22 @@ class WorkersBody(BaseModel):
             workers=[WorkerBody(**{name: getattr(view, name) for name in shown}) for view in views],
             ended=[EndedBody(**asdict(one)) for one in ended],
         )
+
+
+class OverdueBody(BaseModel):
+    """A chore that should have been done by now."""
+
+    name: str
+    done_at: datetime | None = Field(description="The last time; null: never.")
+
+
+class ChoresBody(BaseModel):
+    """How what has to be done now and then stands."""
+
+    is_anybody: bool = Field(description="A process that does them (`farm chores`) lives.")
+    overdue: list[OverdueBody] = Field(description="Those that nobody does, that fail, or that take very long.")
+
+    @classmethod
+    def of(cls, standing: Standing) -> Self:
+        """Return what the chores look like."""
+        return cls(is_anybody=standing.is_anybody, overdue=[OverdueBody(**asdict(chore)) for chore in standing.overdue])

@@ -16,10 +16,10 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from api.listings import CheckpointsBody, DecodersBody, StylesBody, TokensBody, VaesBody, WorkersBody
+from api.listings import CheckpointsBody, ChoresBody, DecodersBody, StylesBody, TokensBody, VaesBody, WorkersBody
 from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody
 from api.services import Services
-from shared import catalogue, door, uploads
+from shared import catalogue, chores, door, uploads
 from shared.admission.pictures import Sent, sent
 from shared.database import transact
 from shared.errors import FieldError, Refused, StorageError
@@ -240,6 +240,11 @@ def rescan(services: Services) -> None:
 def workers(services: Services) -> WorkersBody:
     """Return the workers that are alive, and those that have died lately."""
     return transact(services.sessions, lambda session: WorkersBody.of(views.workers(session), ended.lately(session)))
+
+
+def standing_of_chores(services: Services) -> ChoresBody:
+    """Return whether anybody does the farm's chores, and which are overdue."""
+    return ChoresBody.of(transact(services.sessions, chores.standing))
 
 
 def _again(session: Session, owner: str, key: str, asked: door.Asked) -> Submitted | None:

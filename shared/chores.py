@@ -1,4 +1,4 @@
-"""Chores in the database: who is at one now, and when it was done last.
+"""Chores in the database: who is at one now, when it was done last, and which is overdue.
 
 The lock saves work, it guards nothing: a connection that breaks ends it while its holder goes on. So every chore is
 one that any number may do at a time, and that may be ended anywhere.
@@ -6,8 +6,10 @@ one that any number may do at a time, and that may be ended anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -18,6 +20,20 @@ from shared.database import Sessions, answered
 
 APPLICATION: Final = "farm chores"
 """What PostgreSQL knows the connections of a process by that does chores; `farm doctor` looks for it."""
+
+_HOUR: Final = 3600.0
+SECONDS: Final[Mapping[str, float]] = {
+    "queues": 60.0,
+    "jobs": _HOUR,
+    "objects": _HOUR,
+    "uploads": _HOUR,
+    "attempts": 6 * _HOUR,
+    "litter": 24 * _HOUR,
+    "history": 24 * _HOUR,
+}
+"""How often each seldom chore is due; what each is, `worker/chores.py` says."""
+
+_LATE_SECONDS: Final = 600.0  # a chore takes its time, and one that fails is tried again each minute
 
 _LOCKS: Final = 0x57E9FA25  # the advisory locks of chores; PostgreSQL has room for one more number beside it
 
@@ -40,6 +56,48 @@ _NOTE = text("""
     VALUES (:name, clock_timestamp())
     ON CONFLICT (name) DO UPDATE SET done_at = excluded.done_at
 """)
+
+IS_ANYBODY: Final = """EXISTS (
+        SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = :application
+    )"""
+"""The condition that a process which does chores is connected to the database."""
+
+_STANDING: Final = text(f"SELECT {IS_ANYBODY}")
+
+_OVERDUE = text("""
+    SELECT known.name, chores.done_at
+    FROM unnest(CAST(:names AS text[]), CAST(:seconds AS float8[])) AS known (name, seconds)
+    LEFT JOIN chores ON chores.name = known.name
+    WHERE chores.done_at < clock_timestamp() - make_interval(secs => known.seconds + :late_seconds)
+       -- Never done, though there has long been somebody to do it.
+       OR (
+           chores.done_at IS NULL
+           AND EXISTS (
+               SELECT
+               FROM pg_stat_activity
+               WHERE datname = current_database()
+                 AND application_name = :application
+                 AND backend_start < clock_timestamp() - make_interval(secs => :late_seconds)
+           )
+       )
+    ORDER BY known.name
+""")
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """A chore that should have been done by now: nobody does chores, or it fails, or takes very long."""
+
+    name: str
+    done_at: datetime | None  # the last time; None: never
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the farm's chores stand."""
+
+    is_anybody: bool  # a process that does them lives
+    overdue: tuple[Overdue, ...]
 
 
 @contextmanager
@@ -65,6 +123,16 @@ def is_due(session: Session, name: str, seconds: float) -> bool:
 def note(session: Session, name: str) -> None:
     """Record that a chore has been done now."""
     session.execute(_NOTE, {"name": name})
+
+
+def standing(session: Session) -> Standing:
+    """Return whether anybody does the farm's chores, and which of the seldom ones are overdue."""
+    late = {"names": list(SECONDS), "seconds": list(SECONDS.values()), "late_seconds": _LATE_SECONDS}
+    overdue = session.execute(_OVERDUE, late | {"application": APPLICATION})
+    return Standing(
+        is_anybody=bool(session.scalar(_STANDING, {"application": APPLICATION})),
+        overdue=tuple(Overdue(name, done_at) for name, done_at in overdue),
+    )
 
 
 def _leave(connection: Connection, which: dict[str, object]) -> None:

@@ -1,7 +1,7 @@
 """The chores of a farm: what has to be done now and then, by nobody in particular.
 
-A new one is one more entry of the table. Any number of processes may do one at a time, and each may be ended anywhere:
-the lock (`shared.chores`) only saves work.
+A new one is one more entry of the table; how often a seldom one is due stands in `shared.chores`. Any number of
+processes may do one at a time, and each may be ended anywhere: the lock (`shared.chores`) only saves work.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared import retention, sweep, uploads
+from shared.chores import SECONDS
 from shared.database import Sessions, transact
 from shared.events import Events
 from shared.queue import due, reap
@@ -24,8 +25,7 @@ from shared.tables import Worker
 from shared.tickets import Tickets, forget, queues_of_workers
 from worker.punctuality import Punctuality
 
-_HOUR: Final = 3600.0
-_LITTER_SECONDS: Final = 24 * _HOUR  # nothing is written for so long, and no two clocks are so far apart
+_LITTER_SECONDS: Final = 24 * 3600.0  # nothing is written for so long, and no two clocks are so far apart
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,7 @@ def table(settings: Settings) -> tuple[Chore, ...]:
     return (
         Chore("due", at_once, _settle_due),
         Chore("reap", at_once, _reap),
-        Chore("queues", 60.0, _forget_queues),
-        Chore("jobs", _HOUR, _delete_jobs),
-        Chore("objects", _HOUR, _sweep_objects),
-        Chore("uploads", _HOUR, _sweep_uploads),
-        Chore("attempts", 6 * _HOUR, _sweep_attempts),
-        Chore("litter", 24 * _HOUR, _tidy_storage),
-        Chore("history", 24 * _HOUR, _forget_history),
+        *(Chore(name, seconds, _SELDOM[name]) for name, seconds in SECONDS.items()),
     )
 
 
@@ -125,3 +119,14 @@ def _tidy_storage(desk: Desk) -> Mapping[str, object]:
 def _forget_history(desk: Desk) -> Mapping[str, object]:
     days = desk.settings.history_days
     return {"lines": retention.forget_history(desk.sessions, days)} if days else {}
+
+
+_SELDOM: Final[Mapping[str, Work]] = {
+    "queues": _forget_queues,
+    "jobs": _delete_jobs,
+    "objects": _sweep_objects,
+    "uploads": _sweep_uploads,
+    "attempts": _sweep_attempts,
+    "litter": _tidy_storage,
+    "history": _forget_history,
+}

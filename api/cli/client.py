@@ -109,7 +109,7 @@ class Client:
         return self._json("POST", f"{API}/jobs/{job_id}/release")
 
     def catalogue(self, kind: str) -> Json:
-        """Return what the farm knows of `kind`: checkpoints, vaes, decoders, samplers, schedules or workers."""
+        """Return what the farm knows of `kind`: checkpoints, vaes, decoders, samplers, schedules, workers or chores."""
         return self._json("GET", f"{API}/{kind}")
 
     def drain(self, wanted: str, reason: str) -> Json:

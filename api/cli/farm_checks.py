@@ -14,7 +14,7 @@ from api.cli.checkpoints import files
 from api.cli.client import Client
 from api.cli.findings import Finding, bad, fine, note
 from shared import home, migrate
-from shared.chores import APPLICATION
+from shared.chores import APPLICATION, IS_ANYBODY
 from shared.errors import StorageError
 from shared.settings import Settings
 from shared.storage import Storage
@@ -27,11 +27,7 @@ SELECT current_setting('server_version') AS version,
 FROM pg_stat_activity
 WHERE backend_xmin IS NOT NULL
 """
-_DOING_CHORES: Final = """
-SELECT EXISTS (
-    SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = :application
-) AS is_connected
-"""
+_DOING_CHORES: Final = f"SELECT {IS_ANYBODY} AS is_connected"
 _ALIVE_HERE: Final = "SELECT count(*) FROM workers WHERE host = :host AND lease_until > clock_timestamp()"
 
 

@@ -16,12 +16,14 @@ _JOB: Final = ("job", "state", "pictures", "age", "prompt")
 _IMAGE: Final = ("image", "state", "seed", "step", "attempt", "worker", "reason")
 _MODEL: Final = ("checkpoint", "hash", "kind", "size", "native", "can be used")
 
+_NOBODY: Final = "Nobody does the farm's chores: nothing is tidied up until `farm chores` runs."
+
 
 def status(client: Client, job_id: int | None, *, as_json: bool) -> None:
-    """Print one job, or the farm: its workers and its latest jobs."""
+    """Print one job, or the farm: its workers, its latest jobs, and which chores are not done."""
     if job_id is not None:
         return _print(client.job(job_id), _job, as_json=as_json)
-    farm = {"url": client.url} | client.catalogue("workers") | client.jobs()
+    farm = {"url": client.url} | client.catalogue("workers") | client.jobs() | {"chores": client.catalogue("chores")}
     return _print(farm, _farm, as_json=as_json)
 
 
@@ -76,6 +78,21 @@ def _farm(farm: Json) -> None:
     table(_WORKER, map(_worker_row, farm["workers"]), "No worker is up; `farm worker` starts those of a machine.")
     terminal.answer("")
     table(_JOB, map(_job_row, farm["jobs"]), 'No job yet. `farm render "a red sailboat at sea"` makes one.')
+    for line in undone(farm["chores"]):
+        terminal.answer(f"\n{line}")
+
+
+def undone(chores: Json) -> list[str]:
+    """Return what is wrong with the farm's chores, in words; nothing where they are done."""
+    lines = [] if chores["is_anybody"] else [_NOBODY]
+    if chores["overdue"]:
+        late = ", ".join(f"{chore['name']} ({_last(chore['done_at'])})" for chore in chores["overdue"])
+        lines.append(f"Chores overdue: {late}. `farm logs chores` may say why.")
+    return lines
+
+
+def _last(done_at: str | None) -> str:
+    return f"last done {age(done_at)} ago" if done_at else "never done"
 
 
 def _worker_row(worker: Json) -> Row:

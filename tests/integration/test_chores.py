@@ -98,6 +98,44 @@ def test_chore_that_was_noted_before_the_clock_was_put_back_is_due(desk, session
     assert len(done) == 2
 
 
+def standing(sessions):
+    return transact(sessions, chores.standing)
+
+
+def test_standing_tells_whether_a_process_does_chores(sessions, settings):
+    assert standing(sessions) == chores.Standing(is_anybody=False, overdue=())
+    with caretaker.desk(settings) as desk:
+        round_of("queues", desk).turn()
+        assert standing(sessions) == chores.Standing(is_anybody=True, overdue=())
+
+
+def test_chore_is_overdue_a_while_after_it_was_due(desk, sessions):
+    round_of("jobs", desk).turn()
+    for seconds, overdue in ((3600 + 590, []), (3600 + 610, ["jobs"])):
+        earlier = update(ChoreDone).values(done_at=func.now() - timedelta(seconds=seconds))
+        transact(sessions, lambda session, earlier=earlier: session.execute(earlier))
+        assert [chore.name for chore in standing(sessions).overdue] == overdue
+    assert standing(sessions).overdue[0].done_at == done_at(sessions, "jobs")
+
+
+def test_chore_that_fails_from_the_first_time_on_is_overdue(desk, sessions, monkeypatch):
+    for name in chores.SECONDS.keys() - {"litter"}:
+        round_of(name, desk).turn()
+    assert standing(sessions).overdue == ()
+    monkeypatch.setattr(chores, "_LATE_SECONDS", -1.0)
+    assert standing(sessions).overdue == (chores.Overdue("litter", None),)
+
+
+def test_standing_is_told_over_http(client, desk, sessions):
+    assert client.get("/api/v1/chores").get_json() == {"is_anybody": False, "overdue": []}
+    round_of("jobs", desk).turn()
+    transact(
+        sessions, lambda session: session.execute(update(ChoreDone).values(done_at=func.now() - timedelta(days=1)))
+    )
+    told = client.get("/api/v1/chores").get_json()
+    assert (told["is_anybody"], [chore["name"] for chore in told["overdue"]]) == (True, ["jobs"])
+
+
 def test_chore_that_another_process_is_at_is_left_to_it(desk, settings):
     began, go_on, done = Event(), Event(), []
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import create_server
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 from api.cli import doctor, farm, logs, parts, render, terminal
 from api.cli.client import Client
 from api.cli.interrupts import StopRequest, caught
-from api.cli.jobs import describe
+from api.cli.jobs import describe, status, undone
 from api.cli.parts import Part
 from shared.errors import FarmError, LauncherError, NotFound, Refused, SettingsError
 from shared.launcher.process import Server
@@ -58,6 +60,32 @@ def image(state: str = "running", step: int = 0, phase: str = "", index: int = 0
 )
 def test_progress_in_words(told: dict[str, Any], words: str):
     assert describe(told) == words
+
+
+def test_status_is_silent_about_chores_that_are_done():
+    assert undone({"is_anybody": True, "overdue": []}) == []
+
+
+def test_status_tells_of_chores_that_are_not_done():
+    earlier = (datetime.now(UTC) - timedelta(days=3)).isoformat()
+    overdue = [{"name": "history", "done_at": earlier}, {"name": "litter", "done_at": None}]
+    assert undone({"is_anybody": False, "overdue": overdue}) == [
+        "Nobody does the farm's chores: nothing is tidied up until `farm chores` runs.",
+        "Chores overdue: history (last done 3 d ago), litter (never done). `farm logs chores` may say why.",
+    ]
+
+
+def test_status_of_the_farm_holds_its_chores(capsys):
+    bodies = {"workers": {"workers": []}, "jobs": {"jobs": []}, "chores": {"is_anybody": False, "overdue": []}}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=bodies[request.url.path.rpartition("/")[2]])
+
+    client = Client("http://127.0.0.1:9", transport=httpx.MockTransport(answer))
+    status(client, None, as_json=False)
+    assert "Nobody does the farm's chores" in capsys.readouterr().out
+    status(client, None, as_json=True)
+    assert json.loads(capsys.readouterr().out)["chores"] == bodies["chores"]
 
 
 def test_progress_in_a_log_is_a_line_at_each_quarter(capsys: pytest.CaptureFixture[str]):
