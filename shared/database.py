@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, Oper
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from shared.errors import Unavailable
+from shared.errors import TooSlow, Unavailable
 
 T = TypeVar("T")
 Sessions = sessionmaker[Session]
@@ -20,6 +20,8 @@ Sessions = sessionmaker[Session]
 # Deadlock detected, serialization failure: the same transaction goes through the next time.
 _RETRY = frozenset({"40P01", "40001"})
 _TRIES = 5
+# Given up for a statement's time, or for a lock's: the server is well.
+_TIMEOUTS = frozenset({"57014", "55P03"})
 # Over TCP a silent server is given up after 5 + 3 * 2 s of waiting, and after 10 s if it takes nothing we send.
 _KEEPALIVES = {
     "keepalives_idle": 5,
@@ -90,10 +92,12 @@ def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """Turn what a database raises that is away into Unavailable."""
+    """Turn what a database raises that is away into Unavailable; that took too long, into TooSlow."""
     try:
         yield
     except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) in _TIMEOUTS:
+            raise TooSlow("The database took too long for this; the farm goes on.") from error
         if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
             raise Unavailable(_AWAY) from error
         raise

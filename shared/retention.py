@@ -9,7 +9,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from shared.database import Sessions, transact
-from shared.errors import StorageError
+from shared.errors import StorageError, TooSlow
 from shared.queue import moves
 from shared.queue.history import Event
 from shared.storage import Storage, job_prefix
@@ -61,12 +61,13 @@ _FORGET = text("""
 def delete_jobs(sessions: Sessions, storage: Storage, days: int) -> int:
     """Delete the jobs that ended more than `days` ago, with their pictures; return how many. Raises Unavailable.
 
-    A job that somebody retries meanwhile stays. Pictures that cannot be deleted now are left to the sweep.
+    A job that somebody retries meanwhile stays, and one that takes too long is left to the next time. Pictures that
+    cannot be deleted now are left to the sweep.
     """
     deleted, after = 0, 0
     while ended := transact(sessions, lambda session, after=after: _old_jobs(session, days, after)):  # type: ignore[misc]
         for job_id in ended:
-            if transact(sessions, lambda session, job_id=job_id: _delete(session, job_id, days)):  # type: ignore[misc]
+            if _delete_job(sessions, job_id, days):
                 deleted += 1
                 _delete_pictures(storage, job_id)
         after = ended[-1]
@@ -91,6 +92,14 @@ def _forget(session: Session, days: int, after: int) -> Row[tuple[int, bool, int
 
 def _old_jobs(session: Session, days: int, after: int) -> list[int]:
     return list(session.scalars(_OLD_JOBS, {"days": days, "after": after, "batch": _BATCH}))
+
+
+def _delete_job(sessions: Sessions, job_id: int, days: int) -> bool:
+    try:
+        return transact(sessions, lambda session: _delete(session, job_id, days))
+    except TooSlow as error:  # somebody holds one of its images, or the disk is busy: no reason to keep the others
+        log.warning("old job not deleted: left to the next time", job=job_id, reason=str(error.__cause__))
+        return False
 
 
 def _delete(session: Session, job_id: int, days: int) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from shared import database
-from shared.errors import Conflict, Unavailable
+from shared.errors import Conflict, TooSlow, Unavailable
 from shared.tables import Job
 
 
@@ -115,3 +115,16 @@ def test_a_mistake_is_no_outage(sessions, job_factory):
             sessions,
             lambda session: session.execute(text("UPDATE jobs SET unfinished = -1 WHERE id = :id"), {"id": job.id}),
         )
+
+
+def test_what_takes_longer_than_it_may_is_told_from_a_database_that_is_away(sessions, job_factory):
+    job_factory()
+    with pytest.raises(TooSlow):
+        database.transact(
+            sessions, lambda session: session.execute(text("SET LOCAL statement_timeout = 20; SELECT pg_sleep(5)"))
+        )
+    held = "SELECT id FROM jobs FOR UPDATE"
+    with sessions.begin() as session:
+        session.execute(text(held))
+        with pytest.raises(TooSlow):
+            database.transact(sessions, lambda other: other.execute(text(f"SET LOCAL lock_timeout = 20; {held}")))

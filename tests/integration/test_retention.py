@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from shared.database import transact
-from shared.errors import StorageError
+from shared.errors import StorageError, Unavailable
 from shared.queue import moves
-from shared.retention import delete_jobs, forget_history
+from shared.retention import _delete, delete_jobs, forget_history
 from shared.storage import Storage, key
 from shared.sweep import sweep
 from shared.tables import History, Image, Job
@@ -75,6 +75,35 @@ def test_a_job_that_is_retried_after_it_was_found_stays(sessions, storage, old_j
     assert delete_jobs(sessions, storage, 10) == 0
     assert jobs(sessions) == [job.id]
     assert storage.exists(picture(job))
+
+
+def test_a_job_that_takes_too_long_is_left_to_the_next_time(sessions, storage, old_job, monkeypatch, capsys):
+    first, held, last = (old_job(11) for _ in range(3))
+
+    def impatient(session, *given):
+        session.execute(text("SET LOCAL lock_timeout = 50"))
+        return _delete(session, *given)
+
+    monkeypatch.setattr("shared.retention._delete", impatient)
+    with sessions() as session:
+        session.execute(select(Image.id).where(Image.job_id == held.id).with_for_update())
+        assert delete_jobs(sessions, storage, 10) == 2
+        session.rollback()
+    assert jobs(sessions) == [held.id]
+    assert [storage.exists(picture(job)) for job in (first, held, last)] == [False, True, False]
+    assert f"job={held.id}" in capsys.readouterr().out
+    assert delete_jobs(sessions, storage, 10) == 1
+
+
+def test_a_database_that_is_away_ends_it(sessions, storage, old_job, monkeypatch):
+    old_job(11)
+
+    def away(*_):
+        raise Unavailable("away")
+
+    monkeypatch.setattr("shared.retention._delete", away)
+    with pytest.raises(Unavailable):
+        delete_jobs(sessions, storage, 10)
 
 
 def test_pictures_that_cannot_be_deleted_now_are_left_to_the_sweep(sessions, storage, old_job, monkeypatch):
