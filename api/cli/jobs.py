@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from rich.markup import escape
@@ -10,6 +11,7 @@ from rich.markup import escape
 from api.cli import terminal
 from api.cli.client import FINAL, Client, Json
 from api.cli.terminal import Row, age, shorten, state, table
+from shared.errors import NotFound
 
 _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")
@@ -23,7 +25,7 @@ def status(client: Client, job_id: int | None, *, as_json: bool) -> None:
     """Print one job, or the farm: its workers, its latest jobs, and which chores are not done."""
     if job_id is not None:
         return _print(client.job(job_id), _job, as_json=as_json)
-    farm = {"url": client.url} | client.catalogue("workers") | client.jobs() | {"chores": client.catalogue("chores")}
+    farm = {"url": client.url} | client.catalogue("workers") | client.jobs() | {"chores": _chores(client)}
     return _print(farm, _farm, as_json=as_json)
 
 
@@ -78,8 +80,15 @@ def _farm(farm: Json) -> None:
     table(_WORKER, map(_worker_row, farm["workers"]), "No worker is up; `farm worker` starts those of a machine.")
     terminal.answer("")
     table(_JOB, map(_job_row, farm["jobs"]), 'No job yet. `farm render "a red sailboat at sea"` makes one.')
-    for line in undone(farm["chores"]):
+    for line in undone(farm["chores"]) if farm["chores"] else ():
         terminal.answer(f"\n{line}")
+
+
+def _chores(client: Client) -> Json | None:
+    """Return how the chores stand; None: the API is of an older version, as it is while a farm is upgraded."""
+    with suppress(NotFound):
+        return client.catalogue("chores")
+    return None
 
 
 def undone(chores: Json) -> list[str]:

@@ -75,17 +75,35 @@ def test_status_tells_of_chores_that_are_not_done():
     ]
 
 
-def test_status_of_the_farm_holds_its_chores(capsys):
-    bodies = {"workers": {"workers": []}, "jobs": {"jobs": []}, "chores": {"is_anybody": False, "overdue": []}}
+def farm_of(bodies: dict[str, Any]) -> Client:
+    """A client of a farm that answers with `bodies`, by the last word of their paths."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json=bodies[request.url.path.rpartition("/")[2]])
+        body = bodies.get(request.url.path.rpartition("/")[2])
+        return (
+            httpx.Response(404, json={"detail": "There is nothing here."})
+            if body is None
+            else httpx.Response(200, json=body)
+        )
 
-    client = Client("http://127.0.0.1:9", transport=httpx.MockTransport(answer))
+    return Client("http://127.0.0.1:9", transport=httpx.MockTransport(answer))
+
+
+def test_status_of_the_farm_holds_its_chores(capsys):
+    undone_ones = {"is_anybody": False, "overdue": []}
+    client = farm_of({"workers": {"workers": []}, "jobs": {"jobs": []}, "chores": undone_ones})
     status(client, None, as_json=False)
     assert "Nobody does the farm's chores" in capsys.readouterr().out
     status(client, None, as_json=True)
-    assert json.loads(capsys.readouterr().out)["chores"] == bodies["chores"]
+    assert json.loads(capsys.readouterr().out)["chores"] == undone_ones
+
+
+def test_status_works_with_an_api_that_tells_nothing_of_chores(capsys):
+    client = farm_of({"workers": {"workers": []}, "jobs": {"jobs": []}})
+    status(client, None, as_json=False)
+    assert "chores" not in capsys.readouterr().out
+    status(client, None, as_json=True)
+    assert json.loads(capsys.readouterr().out)["chores"] is None
 
 
 def test_progress_in_a_log_is_a_line_at_each_quarter(capsys: pytest.CaptureFixture[str]):
