@@ -28,8 +28,8 @@ class _Asked(Generic[Q, A]):
 
 
 class Together(Generic[Q, A]):
-    """Calls `answer` for many threads, one call at a time: who asks while it runs waits, and is answered with all others
-    who do. One of those who ask makes the call for all; nobody waits for company.
+    """Calls `answer` for many threads, one call at a time: who asks while it runs waits, and is answered together with
+    all others who do. One of those who ask makes the call for all; nobody waits for company.
 
     `answer` gets the questions in their order and returns an answer to each. An error of the farm is everybody's
     answer; after any other, each question of the call is asked again by itself, so that nobody fails for another's.

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from shared.admission.forms import message
 from shared.errors import FieldError
-from shared.queue.policy import POOL_NAMES
+from shared.queue import pools
+from shared.queue.policy import DEFAULT_POOL, POOL_NAMES
 from shared.settings import Limits
 from shared.tables import Job
 from shared.terms import HIGHEST_PRIORITY, NO_TERMS, Terms, told
@@ -27,6 +28,9 @@ ACCEPTED: Final = {
     "hold_behind": "the id of a job of yours, or null",
 }
 """What each field of the terms accepts, in words."""
+
+UNSERVED_POOLS: Final = 20
+"""So many pools that no living worker serves one owner's open jobs may name; the usual one is not refused."""
 
 
 class Parted(NamedTuple):
@@ -61,6 +65,7 @@ def impossible(session: Session, owner: str, terms: Terms, limits: Limits) -> li
         *_past(session, terms),
         *_contradictions(terms),
         *_unknown(session, owner, terms),
+        *_one_pool_too_many(session, owner, terms.pool),
     ]
 
 
@@ -95,3 +100,20 @@ def _unknown(session: Session, owner: str, terms: Terms) -> list[FieldError]:
     if terms.hold_behind is None or session.scalar(found) is not None:
         return []
     return [FieldError("hold_behind", f"there is no job {terms.hold_behind}", ACCEPTED["hold_behind"])]
+
+
+def _one_pool_too_many(session: Session, owner: str, pool: str) -> list[FieldError]:
+    """Return what is wrong with a pool that nobody serves where the owner waits for as many such as anybody may.
+
+    Each is a queue in Redis, and lanes that every snapshot looks through. Submissions at once, and retries, may bring a
+    few more.
+    """
+    if pool == DEFAULT_POOL or pool in (served := pools.served(session)):
+        return []
+    waited_for = pools.unserved(session, owner, but=[DEFAULT_POOL, *served])
+    if pool in waited_for or len(waited_for) < UNSERVED_POOLS:
+        return []
+    problem = f"no living worker serves it, and your jobs wait for {len(waited_for)} such pools already"
+    return [
+        FieldError("pool", problem, f"a pool that living workers serve: {', '.join(served) or 'there is none now'}")
+    ]

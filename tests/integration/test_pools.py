@@ -62,6 +62,45 @@ def test_the_same_key_with_another_pool_is_a_conflict(client):
     assert [answer.status_code for answer in answers] == [202, 409]
 
 
+def test_one_owner_waits_for_so_many_pools_that_nobody_serves(client, sessions, monkeypatch):
+    monkeypatch.setattr("shared.admission.terms.UNSERVED_POOLS", 2)
+    hand = Farmhand(sessions)
+    hand.worker(pool="default,large")
+    hand.worker(pool="gone", lease_seconds=-60)
+    assert [submit(client, pool=pool).status_code for pool in ("one", "large", "gone")] == [202] * 3
+    answer = submit(client, pool="two")
+    assert answer.status_code == 422
+    [error] = answer.get_json()["errors"]
+    assert error == {
+        "field": "pool",
+        "message": "no living worker serves it, and your jobs wait for 2 such pools already",
+        "accepted": "a pool that living workers serve: default, large",
+    }
+    assert [submit(client, pool=pool).status_code for pool in ("one", "gone", "large", "default")] == [202] * 4
+    hand.worker(pool="gone")
+    assert submit(client, pool="two").status_code == 202
+    assert submit(client, pool="three").status_code == 422
+
+
+def test_pools_of_held_jobs_count_and_those_of_others_and_of_ended_ones_do_not(
+    client, sessions, job_factory, monkeypatch
+):
+    monkeypatch.setattr("shared.admission.terms.UNSERVED_POOLS", 1)
+    job_factory(owner="somebody else", queue={"pool": "other"})
+    job = submit(client, pool="one", hold=True).get_json()
+    assert submit(client, pool="two", hold=True).status_code == 422
+    client.post(job["links"]["cancel"])
+    assert submit(client, pool="two").status_code == 202
+
+
+def test_a_farm_without_workers_takes_jobs_of_the_usual_pool(client, monkeypatch):
+    monkeypatch.setattr("shared.admission.terms.UNSERVED_POOLS", 1)
+    assert [submit(client, pool=pool).status_code for pool in ("default", "one")] == [202, 202]
+    refused = submit(client, pool="two").get_json()["errors"]
+    assert [error["accepted"] for error in refused] == ["a pool that living workers serve: there is none now"]
+    assert submit(client, expires_at="2100-01-01T00:00:00Z").status_code == 202
+
+
 @pytest.mark.parametrize(("given", "names"), [("", ("default",)), ("large", ("large",)), (" b, a ,b", ("b", "a"))])
 def test_setting_names_the_pools(given, names):
     assert load({"FARM_POOLS": given}).pool_names == names
