@@ -9,6 +9,7 @@ from threading import Event, Thread
 import pytest
 from sqlalchemy import func, select, text, update
 
+from api.cli import farm_checks
 from shared import chores
 from shared.database import transact
 from shared.errors import StorageError
@@ -289,3 +290,10 @@ def test_what_needs_no_redis_goes_on_without_it(settings, sessions, job_factory,
     assert transact(sessions, lambda session: session.scalars(select(Image.state)).all()) == ["cancelled"]
     noted = transact(sessions, lambda session: session.scalars(select(ChoreDone.name)).all())
     assert set(noted) == set(ALL) - {"due", "reap", "queues"}
+
+
+def test_doctor_tells_whether_a_process_does_chores(settings):
+    assert farm_checks.chores(settings).text == "Nobody does them."
+    with caretaker.desk(settings) as desk:
+        round_of("queues", desk).turn()
+        assert farm_checks.chores(settings).text == "They are done."
