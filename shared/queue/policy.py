@@ -13,6 +13,7 @@ The rules, in their order:
 6. Within an owner the priority; then age, where all that was queued within affinity's time counts as of one age: of it
    first what is resident here, then what this worker of all should load. So nobody is passed over for affinity's sake
    by an image that was queued more than `AFFINITY_SECONDS` later.
+7. Of what is resident here the shorter lane: the longer one gives this worker work for longer, so its checkpoint stays.
 
 What this worker should load is its own choice by weighted rendezvous hashing (Thaler and Ravishankar 1998;
 Schindelhauer and Schomaker 2005): workers that see the same snapshot choose differently, and each the same again.
@@ -161,10 +162,10 @@ class Line:
                 yield found
 
     def next_of(self, checkpoints: Iterable[str], seconds: float) -> Iterator[Lane]:
-        """Yield the lanes of these checkpoints that were queued within `seconds` of the line's oldest."""
+        """Yield the lanes of these checkpoints that were queued within `seconds` of the line's oldest, by rule 7."""
         latest = self.priorities[0][0].queued_at + seconds
-        for checkpoint in checkpoints:
-            yield from (lane for lane in self.by_checkpoint.get(checkpoint, ()) if lane.queued_at <= latest)
+        lanes = [lane for checkpoint in checkpoints for lane in self.by_checkpoint.get(checkpoint, ())]
+        yield from sorted((lane for lane in lanes if lane.queued_at <= latest), key=_shortest_first)
 
 
 class Lanes:
@@ -186,6 +187,10 @@ class Lanes:
             lanes = [lane for pool in pools for lane in self.all_of(pool)]
             self._lines[pools] = _lines(lane for lane in lanes if not lane.urgent), _lines(filter(_is_urgent, lanes))
         return self._lines[pools][urgent]
+
+
+def _shortest_first(lane: Lane) -> tuple[int, int]:
+    return lane.queued, lane.head
 
 
 def _is_urgent(lane: Lane) -> bool:
@@ -252,7 +257,8 @@ def _of_owner(line: Line, farm: Farm, me: Worker) -> Iterator[Lane]:
     for lanes in line.fitting(me):
         latest = lanes[0].queued_at + me.affinity_seconds
         of_one_age = bisect_right(lanes, latest, key=lambda lane: lane.queued_at)
-        yield from (lane for lane in lanes[:of_one_age] if lane.checkpoint in me.resident)
+        here = (lane for lane in lanes[:of_one_age] if lane.checkpoint in me.resident)
+        yield from sorted(here, key=_shortest_first)
         others = [lane for lane in lanes if not is_left_alone(lane, farm, me)]
         # As many as there are workers to choose differently: a lone worker takes the oldest.
         choosing = max((farm.sizes.get(pool, 1) for pool in me.pools), default=1)

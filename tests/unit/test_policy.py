@@ -145,6 +145,14 @@ def test_no_image_is_passed_over_by_one_that_was_queued_much_later():
     assert rank([older, soon_after, later], Farm(NOW), me) == [soon_after, older, later]
 
 
+@pytest.mark.parametrize("running", [0, 10])
+def test_of_what_is_resident_here_the_shorter_lane_goes_first(running):
+    long, short = replace(lane(waited=3), queued=100), replace(lane(waited=2, checkpoint=B), queued=2)
+    for resident in ([A, B], [B, A]):
+        me = replace(ME, resident=frozenset(resident))
+        assert rank([long, short], Farm(NOW, {"ann": served(1, running=running)}), me) == [short, long]
+
+
 def test_an_owner_ahead_by_one_image_goes_first_with_what_is_resident_here():
     behind, ahead = lane("ann", checkpoint=B), replace(lane("bob"), cost=50)
     me = replace(ME, resident=frozenset([A]))
