@@ -124,6 +124,7 @@ class EngineCard:
                 run = self._engine.render(
                     render(claim.params, kit),
                     exact=claim.params.exact,
+                    urgent=claim.is_urgent,
                     on_step=partial(self._on_step, watch, kit, reel),
                 )
                 cancel.then(run.cancel)
@@ -149,7 +150,8 @@ class EngineCard:
             return ()
         watch.phase("film")
         shots = reel.shots()
-        run = self._engine.render(developed(kit, claim.params.tiling, shots), exact=claim.params.exact)
+        told = developed(kit, claim.params.tiling, shots)
+        run = self._engine.render(told, exact=claim.params.exact, urgent=claim.is_urgent)
         cancel.then(run.cancel)
         try:
             with self._meter.other():

@@ -29,6 +29,7 @@ class Claim:
     cost: int
     params: RenderParams  # of this image alone
     worker_id: int
+    is_urgent: bool = False
 
 
 class NotUnderstood(Exception):
@@ -94,7 +95,7 @@ _PROBE = noted(
         WHERE id = ANY (ARRAY(
             SELECT id FROM heads WHERE strikes = 0 OR id = (SELECT min(id) FROM heads WHERE strikes > 0)
         ))
-        RETURNING id, job_id, index, attempt, owner, checkpoint, pool, memory_class, cost, worker
+        RETURNING id, job_id, index, attempt, owner, checkpoint, pool, memory_class, urgent, cost, worker
     )
     """,
     "SELECT moved.*, (SELECT params FROM jobs WHERE jobs.id = moved.job_id) AS params FROM moved",
@@ -136,4 +137,5 @@ def _claim(row: RowMapping, worker_id: int) -> Claim:
         cost=row["cost"],
         params=params,
         worker_id=worker_id,
+        is_urgent=row["urgent"],
     )

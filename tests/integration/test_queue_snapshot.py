@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -199,4 +197,4 @@ def test_every_lane_is_claimable_with_what_the_snapshot_says_of_it(hand, job_fac
 
     for lane in hand.run(snapshot.take).lanes:
         [found] = hand.run(claims.claim, me, [lane])
-        assert found.image_id == asdict(lane)["head"]
+        assert (found.image_id, found.is_urgent) == (lane.head, lane.urgent)

@@ -122,6 +122,14 @@ def film_of(claim):
     return replace(claim, params=claim.params.model_copy(update={"film": True}))
 
 
+def test_an_urgent_claim_is_urgent_to_the_engine(card, claim, monkeypatch):
+    render, runs = card._engine.render, []
+    monkeypatch.setattr(card._engine, "render", lambda *told, **how: runs.append(render(*told, **how)) or runs[-1])
+    for is_urgent in (False, True):
+        paint(card, replace(claim, is_urgent=is_urgent))
+    assert [run.is_urgent for run in runs] == [False, True]
+
+
 def test_a_film_shows_the_steps_to_the_picture(card, claim):
     seen = Seen()
     rendered = card.render(film_of(claim), seen.watch(claim), Cancellation())
