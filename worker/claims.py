@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import repeat
 from threading import Lock
 from typing import Final
 
 import structlog
+from sqlalchemy.orm import Session
 
 from shared.database import transact
-from shared.errors import Unavailable
 from shared.queue import policy, snapshot
 from shared.queue.claim import Claim, NotUnderstood, claim
 from shared.queue.policy import Lane, Place
@@ -33,7 +35,8 @@ class Claims:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._snapshots = Snapshots(worker.sessions, worker.redis)
-        self._together = Together(self._for_slots)
+        self._soon = Together(partial(self._for_slots, snapshot.MAX_AGE_SECONDS))
+        self._fresh = Together(partial(self._for_slots, 0.0))
         self._lock = Lock()
         self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
 
@@ -42,7 +45,7 @@ class Claims:
 
         Slots that ask at the same time get theirs in one transaction.
         """
-        return self._together(None)
+        return self._soon(None) or self._fresh(None)
 
     def has_some(self) -> bool:
         """True if something waits that the policy gives to this worker now. Raises Unavailable."""
@@ -80,51 +83,47 @@ class Claims:
         me, workers = self._worker, self._snapshots.current().farm.workers
         return any(it.id != me.id and policy.share_a_pool(me, it) and it.state == WorkerState.READY for it in workers)
 
-    def _for_slots(self, slots: Sequence[None]) -> list[Claim | None]:
+    def _for_slots(self, max_age: float, slots: Sequence[None]) -> list[Claim | None]:
         """Return a claim for each of `slots`, None for those that go without."""
-        count = len(slots)
-        taken = self._claim(count, snapshot.MAX_AGE_SECONDS)
-        if len(taken) < count:
-            try:
-                taken += self._claim(count - len(taken), 0.0)
-            except Unavailable:
-                if not taken:
-                    raise
-        return [*taken, *[None] * (count - len(taken))]
-
-    def _claim(self, count: int, max_age: float) -> list[Claim]:
-        taken = self._take(self._snapshots.current(max_age), count)
+        taken = self._take(self._snapshots.current(max_age), len(slots))
         if taken:
             given = Counter[str]()
             for ours in taken:
                 given[ours.owner] += ours.cost
             self._snapshots.note(given)
-        return taken
+        return [*taken, *[None] * (len(slots) - len(taken))]
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:
         """Claim from the first lanes that have images which this version of the farm understands."""
         me = self._worker.as_policy_sees_it()
         while True:
             try:
-                # Ranked anew for each try of the transaction.
-                return transact(
-                    self._worker.sessions, lambda session: claim(session, me, self._turns(seen, count), count)
-                )
+                return transact(self._worker.sessions, partial(self._taken, me=me, seen=seen, count=count))
             except NotUnderstood as error:
-                log.warning("job not understood: left to others", worker=me.id, lane=error.place, reason=str(error))
-                self._avoid(error.place)
+                if count == 1:
+                    log.warning("job not understood: left to others", worker=me.id, lane=error.place, reason=str(error))
+                    self._avoid(error.place)
+                count = 1  # what is before it in its lane may be understood
+
+    def _taken(self, session: Session, me: policy.Worker, seen: Snapshot, count: int) -> list[Claim]:
+        return claim(session, me, self._turns(seen, count), count)  # ranked anew for each try of the transaction
 
     def _turns(self, seen: Snapshot, count: int) -> Iterator[Lane]:
-        """Yield the lane of one image after the other as the policy gives them, of a lane up to `count`."""
+        """Yield the lanes of `count` images as the policy gives them one after the other; then all others in their
+        order, so often each, for what those are short of.
+        """
         given, asked = Counter[str](), Counter[Lane]()
-        while True:
+        for _ in range(count):
             ranked = self._ranked(seen.after(given))
-            lane = next((lane for lane in ranked if asked[lane] < min(count, lane.queued)), None)
+            lane = next((lane for lane in ranked if asked[lane] < lane.queued), None)
             if lane is None:
-                return
+                break
             yield lane
             asked[lane] += 1
             given[lane.owner] += lane.cost
+        for lane in self._ranked(seen):
+            if lane not in asked:
+                yield from repeat(lane, count)
 
     def _avoid(self, what: _Avoided) -> None:
         now = time.monotonic()

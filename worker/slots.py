@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from shared.database import transact
-from shared.errors import Cancelled, ModelFileAway, RenderError, RenderFailed, Spoilt, Unavailable
+from shared.errors import Cancelled, ModelFileAway, RenderError, RenderFailed, Spoilt, TooSlow, Unavailable
 from shared.queue import moves
 from shared.queue.claim import Claim
 from shared.queue.history import stumbles
@@ -51,7 +51,7 @@ class Slots:
         self._worker = worker
         self._claims = claims
         self._reporter = reporter
-        self._finish = Together(self._finish_all)
+        self._finish = Together(self._finish_all, is_of_one=_may_be_of_one)
         self.health = Health(worker)
         self._on_free = on_free
         self._on_lost = on_lost
@@ -193,3 +193,8 @@ class Slots:
                 raise Cancelled("it was taken away while the database was")
             time.sleep(pause)
             pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+
+
+def _may_be_of_one(error: BaseException) -> bool:
+    """Return whether one image of several may be to blame: a row that others lock, or what nobody thought of."""
+    return isinstance(error, TooSlow) or not isinstance(error, Unavailable)

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Generic, TypeVar
 
-from shared.errors import FarmError
-
 Q = TypeVar("Q")
 A = TypeVar("A")
 
@@ -31,12 +29,18 @@ class Together(Generic[Q, A]):
     """Calls `answer` for many threads, one call at a time: who asks while it runs waits, and is answered together with
     all others who do. One of those who ask makes the call for all; nobody waits for company.
 
-    `answer` gets the questions in their order and returns an answer to each. An error of the farm is everybody's
-    answer; after any other, each question of the call is asked again by itself, so that nobody fails for another's.
+    `answer` gets the questions in their order and returns an answer to each. What it raises is everybody's answer,
+    unless `is_of_one` says that a single question may be to blame: then each is asked again by itself.
     """
 
-    def __init__(self, answer: Callable[[Sequence[Q]], Sequence[A]]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Q]], Sequence[A]],
+        *,
+        is_of_one: Callable[[BaseException], bool] = lambda _: False,
+    ) -> None:
         self._answer = answer
+        self._is_of_one = is_of_one
         self._lock = Lock()
         self._waiting: list[_Asked[Q, A]] = []
         self._is_led = False
@@ -72,7 +76,7 @@ class Together(Generic[Q, A]):
             for one, answer in zip(asked, answers, strict=True):
                 one.answers.append(answer)
         except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
-            if len(asked) > 1 and not isinstance(error, FarmError):
+            if len(asked) > 1 and self._is_of_one(error):
                 for one in asked:
                     self._settle([one])
             for one in asked:

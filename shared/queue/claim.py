@@ -58,8 +58,8 @@ _PROBE = noted(
         SELECT *
         FROM unnest(
             CAST(:owners AS text[]), CAST(:checkpoints AS text[]), CAST(:pools AS text[]),
-            CAST(:memory_classes AS integer[]), CAST(:counts AS bigint[])
-        ) AS lane (owner, checkpoint, pool, memory_class, images)
+            CAST(:memory_classes AS integer[]), CAST(:urgents AS boolean[]), CAST(:counts AS bigint[])
+        ) AS lane (owner, checkpoint, pool, memory_class, urgent, images)
     ),
     heads AS (
         SELECT head.id, head.strikes
@@ -72,6 +72,8 @@ _PROBE = noted(
               AND images.checkpoint = lane.checkpoint
               AND images.pool = lane.pool
               AND images.memory_class = lane.memory_class
+              -- A lane that goes first for its urgent head gives what is urgent, and no more.
+              AND images.urgent >= lane.urgent
               AND (
                   strikes = 0
                   OR NOT EXISTS (SELECT FROM images AS mine WHERE mine.worker_id = :worker_id AND mine.strikes > 0)
@@ -109,12 +111,14 @@ def claim(session: Session, me: Worker, lanes: Iterable[Lane], count: int = 1) -
     Raises NotUnderstood for a job of a younger version of the farm: roll back, others can read it.
     """
     rest, taken, name = iter(lanes), list[Claim](), None
-    while asked := Counter(lane.place for lane in islice(rest, count - len(taken))):
+    while asked := Counter((*lane.place, lane.urgent) for lane in islice(rest, count - len(taken))):
         name = name or session.execute(_ME, {"worker_id": me.id}).scalar_one_or_none()
         if name is None:
             return []
-        owners, checkpoints, pools, memory_classes = map(list, zip(*asked, strict=True))
-        places = {"owners": owners, "checkpoints": checkpoints, "pools": pools, "memory_classes": memory_classes}
+        columns = zip(
+            ("owners", "checkpoints", "pools", "memory_classes", "urgents"), zip(*asked, strict=True), strict=True
+        )
+        places = {name: list(column) for name, column in columns}
         mine = {"worker_id": me.id, "worker": name, "event": Event.CLAIMED, "detail": None}
         rows = session.execute(_PROBE, places | {"counts": list(asked.values())} | mine).mappings()
         taken += [_claim(row, me.id) for row in rows]

@@ -55,7 +55,7 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a claim's end, and of its job: None where that has images to come, or was not ended by this."""
+    """What became of a claim's end, and how its job has ended: None where that has images to come, or is refused."""
 
     finish: Finish
     job: JobState | None = None
@@ -113,7 +113,7 @@ _END = noted(
         RETURNING jobs.id, unfinished
     )
     """,
-    "SELECT moved.id, job_id, unfinished FROM moved JOIN counted ON counted.id = moved.job_id",
+    "SELECT moved.id, attempt, job_id, unfinished FROM moved JOIN counted ON counted.id = moved.job_id",
 )
 
 _MINE = text("""
@@ -156,12 +156,12 @@ def _end(
         "bytes": [picture_bytes for _, picture_bytes in claims],
     }
     change = {"state": state, "event": _EVENTS[state], "detail": reason}
-    moved = {row.id: row for row in session.execute(_END, fences | change)}
-    done = sorted({row.job_id for row in moved.values() if row.unfinished == 0})
-    jobs = {job_id: end(session, job_id) for job_id in done}
+    rows = session.execute(_END, fences | change).all()
+    moved = {(row.id, row.attempt) for row in rows}
+    jobs = {job_id: end(session, job_id) for job_id in sorted({row.job_id for row in rows if row.unfinished == 0})}
     return [
-        Ended(Finish.COMMITTED, jobs.get(moved[claim.image_id].job_id))
-        if claim.image_id in moved
+        Ended(Finish.COMMITTED, jobs.get(claim.job_id))
+        if (claim.image_id, claim.attempt) in moved
         else _ended_before(session, claim, state)
         for claim, _ in claims
     ]

@@ -58,7 +58,7 @@ class Lane:
     head: int  # id of the image
     queued_at: float  # of the head; seconds on the database's clock
     cost: int = 1  # of the head
-    queued: int = 1  # images in the lane, counted up to the snapshot's bound
+    queued: int = 1  # images in the lane that are as urgent as its head, counted up to the snapshot's bound
     needs: int | None = None  # bytes of a card's memory, of each image; None: not known
 
     @property

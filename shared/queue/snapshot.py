@@ -111,6 +111,7 @@ _LANES = text("""
                      AND images.checkpoint = lane.checkpoint
                      AND images.pool = lane.pool
                      AND images.memory_class = lane.memory_class
+                     AND images.urgent = lane.urgent
                    ORDER BY urgent DESC, priority DESC, id
                    LIMIT :counted
                ) AS first_ones

@@ -140,11 +140,19 @@ class Queue(RuleBasedStateMachine):
         fitting = [after for after, fits in orders if fits]
         if not fitting and all(act.is_bulk for act in pair):
             event("images moved in either order")
-            fitting = [mixed([after for after, _ in orders], shown)]
+            fitting = [mixed([*(after for after, _ in orders), *self._once(before, pair, answers)], shown)]
         assert fitting, f"{pair} answered {answers} and left {shown}, which neither order does"
         self.model = fitting[0]
         for answer in answers:
             self._remember(answer)
+
+    def _once(self, before: Model, pair: list[Act], answers: list[Any]) -> list[Model]:
+        """Return what one turn leaves, where both acts are: neither sees what the other ends, the next one does."""
+        if not all(isinstance(act, Turn) for act in pair):
+            return []
+        after = before.copy()
+        pair[0].play(after, Seen(answers[0], *pair[1].touches(before)))
+        return [after]
 
     @rule(first=acts, second=acts)
     def two_more_at_once(self, first, second):

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
 
 import pytest
+from sqlalchemy import update
 
 from shared import database
 from shared.queue import moves, policy, snapshot
 from shared.queue.claim import claim
 from shared.queue.moves import Ended, Finish
 from shared.states import JobState
+from shared.tables import Job
 from tests.integration.queueing import Farmhand
 from tests.integration.statements import statements
 from tests.waiting import until
@@ -81,6 +83,38 @@ def test_a_group_has_one_struck_image_at_most(hand, job_factory):
     assert len(taken) + len(more) == 3  # that one, and the two that have no strike
 
 
+def test_an_urgent_head_takes_no_ordinary_image_along(hand, job_factory, settings, sessions):
+    job_factory(owner="ann", count=9)
+    urgent = job_factory(owner="ann", queue={"urgent": True})
+    job_factory(owner="bob", count=9)
+    lane = lanes_of(hand)
+    assert (lane["ann"].urgent, lane["ann"].queued) == (True, 1)
+
+    with made(settings, sessions) as worker:
+        taken = [ours for ours in Claims(worker)._for_slots(0, [None] * 4) if ours]
+
+    assert [ours.job_id for ours in taken if ours.owner == "ann"] == [urgent.id]
+    assert owners(taken) == {"ann": 1, "bob": 3}
+
+
+def test_a_job_of_a_younger_farm_keeps_nobody_from_what_is_before_it(hand, job_factory, settings, sessions):
+    job_factory(owner="ann", count=2)
+    younger = job_factory(owner="ann")
+    change = update(Job).values(params=Job.params.concat({"mood": "blue"})).where(Job.id == younger.id)
+    hand.run(lambda session: session.execute(change))
+
+    with made(settings, sessions) as worker:
+        claims = Claims(worker)
+        taken = [claims._for_slots(0, [None] * 3) for _ in range(3)]
+
+    assert [[ours and ours.index for ours in group] for group in taken] == [
+        [0, None, None],
+        [1, None, None],
+        [None] * 3,
+    ]
+    assert hand.images(younger.id)[0].attempt == 0
+
+
 def test_two_workers_groups_never_meet(hand, job_factory, sessions):
     job_factory(owner="ann", count=6)
     lane = lanes_of(hand)["ann"]
@@ -107,7 +141,7 @@ def test_slots_that_ask_at_once_share_a_transaction_and_the_owners_share_the_slo
         slots = [pool.submit(claims.next)]
         until(asked.is_set)
         slots += [pool.submit(claims.next) for _ in range(6)]
-        until(lambda: len(claims._together._waiting) == 6)
+        until(lambda: len(claims._soon._waiting) == 6)
         with statements(sessions) as sent:
             go.set()
             taken = [slot.result(10) for slot in slots]
@@ -137,20 +171,42 @@ def test_the_ends_of_a_group_end_their_jobs(hand, job_factory, sessions):
     ]
 
 
-def test_groups_that_end_the_same_jobs_at_once_count_right_and_do_not_deadlock(hand, job_factory):
+def test_two_attempts_at_an_image_in_one_group_are_told_apart(hand, job_factory):
+    job_factory()
+    worker = hand.worker()
+    earlier = worker.claim()
+    hand.run(moves.hand_back, worker.id, {earlier.image_id: 1})
+    later = worker.claim()
+
+    ended = hand.run(moves.finish_all, [(earlier, 1), (later, 2)])
+
+    assert [one.finish for one in ended] == [Finish.REFUSED, Finish.COMMITTED]
+
+
+def test_groups_that_end_the_same_jobs_at_once_count_right_and_do_not_deadlock(hand, job_factory, sessions):
     jobs = [job_factory(count=30) for _ in range(4)]
     workers = [hand.worker() for _ in range(4)]
-    held = [[worker.claim() for _ in range(30)] for worker in workers]
+    held = {worker.id: [] for worker in workers}
+    for _ in range(30):
+        for worker in workers:
+            held[worker.id].append(worker.claim())
+    for seed, mine in held.items():
+        random.Random(seed).shuffle(mine)
+    groups = {worker: [mine[at : at + 6] for at in range(0, len(mine), 6)] for worker, mine in held.items()}
+    assert all(len({ours.job_id for ours in group}) > 1 for mine in groups.values() for group in mine)
     barrier = Barrier(len(workers))
 
     def end(mine) -> list[Ended]:
-        random.Random(7).shuffle(mine)
-        barrier.wait(10)
-        groups = [mine[at : at + 6] for at in range(0, len(mine), 6)]
-        return [ended for group in groups for ended in hand.run(moves.finish_all, [(ours, 1) for ours in group])]
+        ended: list[Ended] = []
+        for group in mine:
+            barrier.wait(10)
+            with sessions.begin() as session:  # a deadlock is raised, not tried again
+                ended += moves.finish_all(session, [(ours, 1) for ours in group])
+        return ended
 
     with ThreadPoolExecutor(len(workers)) as pool:
-        ended = [one for group in pool.map(end, held) for one in group]
+        ended = [one for group in pool.map(end, groups.values()) for one in group]
 
     assert Counter(one.finish for one in ended) == {Finish.COMMITTED: 120}
     assert [(hand.job(job.id).unfinished, hand.job(job.id).state) for job in jobs] == [(0, "succeeded")] * 4
+    assert len([one for one in ended if one.job == JobState.SUCCEEDED]) >= 4

@@ -246,3 +246,20 @@ def test_the_ends_of_several_images_are_found_by_their_ids(crowd, mode):
     assert round(ends.plan["Actual Rows"]) == ended
     assert {scan["Index Name"] for scan in ends.scans()} == {"pk_images"}
     assert round(sum(rows_read(scan) for scan in ends.scans())) == 2 * ended  # to be locked, to be changed
+
+
+def test_a_worker_that_planned_on_an_empty_farm_reads_no_table_whole(home):
+    with fresh_database(home) as url:
+        engine = database.connect(url, plans_once=True)
+        nobody = Crowd(0, database.sessions(engine), Farmhand(database.sessions(engine)).worker())
+        lane = Lane("ann", "c", "default", 6, urgent=False, priority=0, head=1, queued_at=0.0)
+
+        def claim_and_finish(session: Session) -> None:
+            claim(session, nobody.me, [lane])
+            moves.finish_all(session, [])
+
+        plans = explain(nobody, claim_and_finish, "force_generic_plan")
+        engine.dispose()
+    assert len(plans) == 3
+    assert {scan["Node Type"] for plan in plans for scan in plan.scans()} == {"Index Scan"}
+    assert "Sort" not in {node["Node Type"] for node in plans[1].nodes()}  # the probe: not the lane, then its first

@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from shared import storage
 from shared.database import transact
-from shared.errors import ModelFileAway, StorageError, Unavailable
+from shared.errors import ModelFileAway, StorageError, TooSlow, Unavailable
 from shared.papers import text as infotext
 from shared.queue import moves, reap
 from shared.storage import key
@@ -20,10 +20,12 @@ from shared.tables import Job
 from tests.waiting import until
 from tests.workers import images, made, states
 from worker import claims, results
+from worker import slots as slots_module
 from worker.claims import Claims
 from worker.pictures import Frame, Rendered
 from worker.progress import Reporter
 from worker.slots import Slots
+from worker.together import _Asked
 
 
 @pytest.fixture
@@ -249,3 +251,26 @@ def test_those_who_watch_hear_of_each_state(worker, slots, job_factory):
         slots.spend(was_passed=False)
         states = [until(lambda: told.get(5)).event.state for _ in range(3)]
     assert states == ["running", "succeeded", "succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_one"), [(Unavailable("away"), False), (TooSlow("locked"), True), (ZeroDivisionError(), True)]
+)
+def test_a_group_of_finishes_falls_apart_where_one_image_may_be_to_blame(
+    worker, slots, sessions, job_factory, monkeypatch, *, error, is_of_one
+):
+    job_factory(count=2)
+    mine, asked, finish = [Claims(worker).next() for _ in range(2)], [], slots_module.moves.finish_all
+
+    def finish_all(session, pictures):
+        asked.append(len(pictures))
+        if len(asked) == 1:
+            raise error
+        return finish(session, pictures)
+
+    monkeypatch.setattr(slots_module.moves, "finish_all", finish_all)
+    questions = [_Asked((ours, 1)) for ours in mine]
+    slots._finish._settle(questions)
+    assert asked == ([2, 1, 1] if is_of_one else [2])
+    assert states(sessions) == (["succeeded"] * 2 if is_of_one else ["running"] * 2)
+    assert [one.error for one in questions] == [None if is_of_one else error] * 2
