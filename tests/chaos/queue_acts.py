@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -73,6 +75,43 @@ class Take(Act):
 
 
 @dataclass(frozen=True)
+class TakeSome(Act):
+    """A worker claims for several slots at once, of each lane in turn."""
+
+    worker: int
+    lanes: tuple[policy.Lane, ...]
+    count: int
+
+    def run(self, session: Session) -> list[Claim]:
+        me = policy.Worker(self.worker, (self.lanes[0].pool,))
+        return claims.claim(session, me, self._turns(), self.count)
+
+    def play(self, model: Model, seen: Seen) -> list[Claim] | str:
+        taken = {ours.image_id: ours.attempt for ours in seen.answer}
+        heads: list[int] = []
+        for owner, count in Counter(lane.owner for lane in self._turns()).items():
+            able = model.claimable(owner, self.worker)
+            heads += [number for number in able if number in taken or number not in seen.images][:count]
+        struck = sorted(number for number in heads if model.pictures[number].strikes)
+        if set(taken) != set(heads) - set(struck[1:]):
+            return f"{heads} without {struck[1:]}"
+        for number in taken:
+            picture = model.pictures[number]
+            picture.state, picture.worker, picture.has_started = RUNNING, self.worker, True
+            picture.attempt += 1
+        attempts = {number: model.pictures[number].attempt for number in taken}
+        return seen.answer if taken == attempts else f"attempts {attempts}"
+
+    def touches(self, model: Model) -> tuple[frozenset[int], frozenset[int]]:
+        owners = {lane.owner for lane in self._turns()}
+        images = {number for owner in owners for number in model.claimable(owner, self.worker)[: self.count]}
+        return frozenset(images), frozenset({self.worker})
+
+    def _turns(self) -> list[policy.Lane]:
+        return list(islice(cycle(self.lanes), self.count))
+
+
+@dataclass(frozen=True)
 class End(Act):
     """A slot commits what it carried, perhaps for the second time, perhaps when it is no longer its own."""
 
@@ -96,6 +135,22 @@ class End(Act):
 
     def touches(self, model: Model) -> tuple[frozenset[int], frozenset[int]]:
         return frozenset({self.claim.image_id}), frozenset()
+
+
+@dataclass(frozen=True)
+class EndSome(Act):
+    """Several slots of a worker commit their pictures at once, some of them perhaps no longer their own."""
+
+    claims: tuple[Claim, ...]
+
+    def run(self, session: Session) -> list[Finish]:
+        return [ended.finish for ended in moves.finish_all(session, [(ours, 1) for ours in self.claims])]
+
+    def play(self, model: Model, seen: Seen) -> list[Finish]:
+        return [End(ours, fails=False).play(model, seen) for ours in self.claims]
+
+    def touches(self, model: Model) -> tuple[frozenset[int], frozenset[int]]:
+        return frozenset(ours.image_id for ours in self.claims), frozenset()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,21 @@ from shared.params import RenderParams
 from shared.queue import moves, policy, snapshot
 from shared.queue.claim import Claim
 from shared.terms import Terms
-from tests.chaos.queue_acts import Act, Delete, End, HandBack, OfJob, Pulse, Reap, Remove, Seen, Take, Turn
+from tests.chaos.queue_acts import (
+    Act,
+    Delete,
+    End,
+    EndSome,
+    HandBack,
+    OfJob,
+    Pulse,
+    Reap,
+    Remove,
+    Seen,
+    Take,
+    TakeSome,
+    Turn,
+)
 from tests.chaos.queue_model import HELD, QUEUED, SUCCEEDED, Model, Picture
 from tests.integration.queueing import Farmhand
 
@@ -43,8 +57,10 @@ NIGHT = settings(QUICK, max_examples=3000, stateful_step_count=80)
 numbers = st.integers(0, 3)
 acts = st.tuples(
     st.sampled_from(
-        ["take"] * 5 + ["finish", "cancel", "retry", "crash", "turn"] * 2 + ["fail", "hand back", "cancel one"]
-        + ["retry one", "hold", "release", "delete", "bury", "leave", "reap", "pulse"]
+        ["take", "take some"] * 3
+        + ["finish", "finish some", "cancel", "retry", "crash", "turn"] * 2
+        + ["fail", "hand back", "cancel one", "retry one", "hold", "release", "delete", "bury", "leave"]
+        + ["reap", "pulse"]
     ),
     numbers,
     numbers,
@@ -198,6 +214,8 @@ class Queue(RuleBasedStateMachine):
         move, _, one = kind.partition(" ")
         makers = {
             "take": lambda: Take(worker, self.lanes[second % len(self.lanes)]),
+            "take some": lambda: TakeSome(worker, tuple(self.lanes), 1 + first + second),
+            "finish some": lambda: claim and EndSome(tuple(self.claims[-1 - second :])),
             "finish": lambda: claim and End(claim, fails=False),
             "fail": lambda: claim and End(claim, fails=True),
             "hand back": lambda: claim and HandBack(claim),
@@ -230,7 +248,8 @@ class Queue(RuleBasedStateMachine):
         event("waited for the other" if not other.done() else "went past the other")
 
     def _remember(self, answer: Any) -> None:
-        self.claims += [answer] if isinstance(answer, Claim) else []
+        answers = answer if isinstance(answer, list) else [answer]
+        self.claims += [one for one in answers if isinstance(one, Claim)]
 
     def _shown(self) -> dict[str, Any]:
         """What the model knows as well."""
