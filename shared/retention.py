@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import structlog
@@ -17,6 +18,7 @@ from shared.storage import Storage, job_prefix
 log = structlog.get_logger(__name__)
 
 _BATCH: Final = 1000
+_SLOW: Final = 3  # jobs in a row: then it is the database that is slow, and each would cost its statement's time
 
 _OLD = """
     ended_at < clock_timestamp() - make_interval(days => :days)
@@ -61,16 +63,24 @@ _FORGET = text("""
 def delete_jobs(sessions: Sessions, storage: Storage, days: int) -> int:
     """Delete the jobs that ended more than `days` ago, with their pictures; return how many. Raises Unavailable.
 
-    A job that somebody retries meanwhile stays, and one that takes too long is left to the next time. Pictures that
-    cannot be deleted now are left to the sweep.
+    A job that somebody retries meanwhile stays, and one that takes too long is left to the next time; after some such
+    in a row all others are, too. Pictures that cannot be deleted now are left to the sweep.
     """
-    deleted, after = 0, 0
-    while ended := transact(sessions, lambda session, after=after: _old_jobs(session, days, after)):  # type: ignore[misc]
-        for job_id in ended:
-            if _delete_job(sessions, job_id, days):
-                deleted += 1
-                _delete_pictures(storage, job_id)
-        after = ended[-1]
+    deleted, slow = 0, 0
+    for job_id in _all_old_jobs(sessions, days):
+        try:
+            is_deleted = transact(sessions, lambda session, job_id=job_id: _delete(session, job_id, days))  # type: ignore[misc]
+        except TooSlow as error:  # somebody holds one of its images, or the disk is busy: no reason to keep the others
+            log.warning("old job not deleted: left to the next time", job=job_id, reason=str(error.__cause__))
+            slow += 1
+            if slow == _SLOW:
+                log.warning("old jobs not deleted: the database is slow", in_a_row=slow, deleted=deleted)
+                break
+            continue
+        slow = 0
+        if is_deleted:
+            deleted += 1
+            _delete_pictures(storage, job_id)
     return deleted
 
 
@@ -90,16 +100,15 @@ def _forget(session: Session, days: int, after: int) -> Row[tuple[int, bool, int
     return session.execute(_FORGET, {"days": days, "after": after, "batch": _BATCH, "deleted": Event.DELETED}).one()
 
 
+def _all_old_jobs(sessions: Sessions, days: int) -> Iterator[int]:
+    after = 0
+    while ended := transact(sessions, lambda session, after=after: _old_jobs(session, days, after)):  # type: ignore[misc]
+        yield from ended
+        after = ended[-1]
+
+
 def _old_jobs(session: Session, days: int, after: int) -> list[int]:
     return list(session.scalars(_OLD_JOBS, {"days": days, "after": after, "batch": _BATCH}))
-
-
-def _delete_job(sessions: Sessions, job_id: int, days: int) -> bool:
-    try:
-        return transact(sessions, lambda session: _delete(session, job_id, days))
-    except TooSlow as error:  # somebody holds one of its images, or the disk is busy: no reason to keep the others
-        log.warning("old job not deleted: left to the next time", job=job_id, reason=str(error.__cause__))
-        return False
 
 
 def _delete(session: Session, job_id: int, days: int) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from shared.database import transact
-from shared.errors import StorageError, Unavailable
+from shared.errors import StorageError, TooSlow, Unavailable
 from shared.queue import moves
 from shared.retention import _delete, delete_jobs, forget_history
 from shared.storage import Storage, key
@@ -93,6 +93,26 @@ def test_a_job_that_takes_too_long_is_left_to_the_next_time(sessions, storage, o
     assert [storage.exists(picture(job)) for job in (first, held, last)] == [False, True, False]
     assert f"job={held.id}" in capsys.readouterr().out
     assert delete_jobs(sessions, storage, 10) == 1
+
+
+def test_jobs_that_take_too_long_one_after_the_other_end_it(sessions, storage, old_job, monkeypatch, capsys):
+    first, *others = (old_job(11) for _ in range(7))
+    quick, asked = {first.id, others[2].id}, []
+
+    def slow(session, job_id, days):
+        asked.append(job_id)
+        if job_id not in quick:
+            raise TooSlow("slow")
+        return _delete(session, job_id, days)
+
+    monkeypatch.setattr("shared.retention._delete", slow)
+    assert delete_jobs(sessions, storage, 10) == 2
+    assert asked == [first.id, *(job.id for job in others)]
+    quick.clear()
+    asked.clear()
+    assert delete_jobs(sessions, storage, 10) == 0
+    assert asked == [others[0].id, others[1].id, others[3].id]
+    assert capsys.readouterr().out.count("old jobs not deleted: the database is slow") == 2
 
 
 def test_a_database_that_is_away_ends_it(sessions, storage, old_job, monkeypatch):
