@@ -2,12 +2,16 @@
 
 A drain is kept under the worker's name, so it outlives the worker's restarts. The worker hears of it with its next
 beat; its claims find nothing from the commit on.
+
+Drains are changed by one transaction at a time, so that none is judged by a company that another is taking away. That
+lock comes before all others, and a worker's row last: beats and claims of other workers are not waited for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Final
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -15,6 +19,10 @@ from sqlalchemy.orm import Session
 from shared.errors import NotFound
 from shared.queue.history import Event, storable
 from shared.states import WorkerState
+
+_LOCK: Final = 0x57E9FA26  # key of the advisory lock; keys of two numbers, as of `chores` and `uploads`, are apart
+
+_TAKE = text("SELECT pg_advisory_xact_lock(:lock)")
 
 _NAMES = text("SELECT name FROM workers UNION SELECT worker FROM drains ORDER BY 1")
 
@@ -37,26 +45,12 @@ _RESUME = text("""
     SELECT :event, worker, reason FROM changed
 """)
 
-# Workers come before their drains, by id: `drain_sick` looks at those beside it before it drains one.
-_LOCK = text("SELECT id FROM workers WHERE name = ANY(:names) ORDER BY id FOR NO KEY UPDATE")
-
 # So that claims and the policy know before the worker's next beat.
 _TURN = text("""
     WITH affected AS (
         SELECT id FROM workers WHERE name = ANY(:names) ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE workers SET state = :becomes FROM affected WHERE workers.id = affected.id AND state = :was
-""")
-
-
-# All that serve a pool with it: of two that are sick at once the second waits, and then counts the first as drained.
-_LOCK_COMPANY = text("""
-    SELECT workers.id
-    FROM workers AS me
-    JOIN workers ON string_to_array(workers.pool, ',') && string_to_array(me.pool, ',')
-    WHERE me.id = :worker_id
-    ORDER BY workers.id
-    FOR NO KEY UPDATE OF workers
 """)
 
 _TOO_FEW = text("""
@@ -116,7 +110,7 @@ def matching(session: Session, wanted: str) -> list[str]:
 
 def drain(session: Session, names: Sequence[str], reason: str) -> None:
     """Have these workers take nothing new, for a person; `reason` is for people."""
-    session.execute(_LOCK, {"names": list(names)})
+    session.execute(_TAKE, {"lock": _LOCK})
     session.execute(_DRAIN, {"names": list(names), "reason": storable(reason), "event": Event.DRAINED})
     _turn(session, names, WorkerState.READY, WorkerState.DRAINED)
 
@@ -127,7 +121,7 @@ def drain_sick(session: Session, worker_id: int, reason: str) -> str | None:
     Returns that pool: fewer than half of its workers, or none, would still take images, and nothing has changed. None:
     the worker is drained, for `reason` or for that of a person who drained it before.
     """
-    session.execute(_LOCK_COMPANY, {"worker_id": worker_id})
+    session.execute(_TAKE, {"lock": _LOCK})  # of two at once the second waits, and then counts the first as drained
     pool: str | None = session.scalar(_TOO_FEW, {"worker_id": worker_id})
     if pool is None:
         session.execute(_DRAIN_SICK, {"worker_id": worker_id, "reason": storable(reason), "event": Event.DRAINED})
@@ -136,7 +130,7 @@ def drain_sick(session: Session, worker_id: int, reason: str) -> str | None:
 
 def resume(session: Session, names: Sequence[str]) -> None:
     """Let these workers take images again, whoever drained them."""
-    session.execute(_LOCK, {"names": list(names)})
+    session.execute(_TAKE, {"lock": _LOCK})
     session.execute(_RESUME, {"names": list(names), "event": Event.RESUMED})
     _turn(session, names, WorkerState.DRAINED, WorkerState.READY)
 

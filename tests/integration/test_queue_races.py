@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from shared import database
 from shared.errors import Conflict
 from shared.params import RenderParams
-from shared.queue import drains, moves, policy, reap, snapshot
+from shared.queue import drains, moves, policy, reap, snapshot, views
 from shared.queue.claim import claim
 from shared.queue.moves import Finish
 from tests.integration.queueing import Farmhand
@@ -276,24 +276,44 @@ def test_finishes_cancels_retries_and_burials_at_once_leave_a_job_that_adds_up(h
     assert (ended.state == "open") == bool(unfinished)
 
 
-def test_of_two_workers_that_are_sick_at_once_one_stays(hand, pool, sessions):
+@pytest.mark.parametrize(
+    "drain",
+    [
+        lambda session, worker: drains.drain_sick(session, worker.id, "sick"),
+        lambda session, worker: drains.drain(session, [worker.name], "new fan"),
+    ],
+    ids=["sick, too", "drained by a person"],
+)
+def test_a_worker_that_is_sick_while_its_only_company_goes_stays(hand, pool, sessions, drain):
     first, second = hand.worker(), hand.worker()
     for worker in (first, second):
         worker.beat()
 
     with sessions.begin() as session:
-        assert drains.drain_sick(session, first.id, "sick") is None
+        drain(session, first)
         waiting = pool.submit(hand.run, drains.drain_sick, second.id, "sick")
         wait_for_a_lock(sessions, waiting)
 
     assert waiting.result(10) == "default"
+    assert [row.state for row in hand.run(views.workers)] == ["drained", "ready"]
 
 
-@pytest.mark.parametrize("move", [partial(drains.drain, reason="new fan"), drains.resume])
-def test_a_person_and_a_sick_worker_take_the_worker_before_its_drain(hand, pool, sessions, move, monkeypatch):
+def test_a_sick_worker_waits_for_no_claim_of_another(hand, sessions, job_factory):
+    job_factory()
     sick, other = hand.worker(), hand.worker()
     for worker in (sick, other):
         worker.beat()
+    lanes = hand.run(snapshot.take).lanes
+
+    with sessions.begin() as session:
+        assert len(claim(session, policy.Worker(other.id, ("default",)), lanes)) == 1
+        assert hand.run(drains.drain_sick, sick.id, "sick") is None
+
+
+@pytest.mark.parametrize("move", [partial(drains.drain, reason="new fan"), drains.resume])
+def test_a_person_and_a_sick_worker_change_a_drain_one_after_the_other(hand, pool, sessions, move, monkeypatch):
+    sick = hand.worker()
+    sick.beat()
     hand.run(drains.drain, [sick.name], "dust")
     turn, waiting = drains._turn, []
 
@@ -306,7 +326,7 @@ def test_a_person_and_a_sick_worker_take_the_worker_before_its_drain(hand, pool,
     with sessions.begin() as session:
         move(session, [sick.name])
 
-    assert waiting[0].result(10) is None
+    assert waiting[0].result(10) == ("default" if move is drains.resume else None), "the last of its pool stays"
 
 
 def _drain_sick_once(sessions, worker_id):
