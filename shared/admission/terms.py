@@ -108,10 +108,10 @@ def _one_pool_too_many(session: Session, owner: str, pool: str) -> list[FieldErr
     Each is a queue in Redis, and lanes that every snapshot looks through. Submissions at once, and retries, may bring a
     few more.
     """
-    if pool == DEFAULT_POOL or pool in (served := pools.served(session)):
+    if pool == DEFAULT_POOL or pool in (served := pools.served(session)) or pools.is_awaited(session, owner, pool):
         return []
     waited_for = pools.unserved(session, owner, but=[DEFAULT_POOL, *served])
-    if pool in waited_for or len(waited_for) < UNSERVED_POOLS:
+    if len(waited_for) < UNSERVED_POOLS:
         return []
     problem = f"no living worker serves it, and your jobs wait for {len(waited_for)} such pools already"
     return [

@@ -15,7 +15,25 @@ _SERVED = text("""
     ORDER BY served.pool
 """)
 
-# All images of a job are of one pool. Indexes: ix_jobs_owner_state_id, uq_images_job_id_index.
+# All images of a job are of one pool. Indexes of both: ix_jobs_owner_state_id, uq_images_job_id_index.
+
+# From the latest job back to one of the pool: who submits thousands to one pool looks at one, to several in turn at as
+# many; only a pool that the owner has not named lately is looked for among all. A subquery, not a join: no plan comes
+# to read the images first.
+_IS_AWAITED = text("""
+    SELECT EXISTS (
+        SELECT
+        FROM (
+            SELECT (SELECT pool FROM images WHERE images.job_id = jobs.id AND images.index = 0) AS pool
+            FROM jobs
+            WHERE owner = :owner
+              AND state = 'open'
+            ORDER BY id DESC
+        ) AS latest
+        WHERE latest.pool = :pool
+    )
+""")
+
 _UNSERVED = text("""
     SELECT DISTINCT first.pool
     FROM jobs
@@ -31,6 +49,11 @@ def served(session: Session) -> list[str]:
     return list(session.scalars(_SERVED))
 
 
+def is_awaited(session: Session, owner: str, pool: str) -> bool:
+    """True if an open job of the owner is of this pool."""
+    return bool(session.scalar(_IS_AWAITED, {"owner": owner, "pool": pool}))
+
+
 def unserved(session: Session, owner: str, but: Collection[str]) -> set[str]:
-    """Return the pools of the owner's open jobs, without those that are served."""
+    """Return the pools of the owner's open jobs, without those that are served. Reads all those jobs."""
     return set(session.scalars(_UNSERVED, {"owner": owner, "served": list(but)}))

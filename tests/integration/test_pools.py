@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 
 from shared import tickets
+from shared.admission.terms import impossible
 from shared.errors import SettingsError
-from shared.queue import snapshot
-from shared.settings import load
+from shared.queue import pools, snapshot
+from shared.settings import Limits, load
 from shared.tables import Worker
+from shared.terms import Terms
 from tests.conftest import CheckpointFactory
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
@@ -80,6 +83,33 @@ def test_one_owner_waits_for_so_many_pools_that_nobody_serves(client, sessions, 
     hand.worker(pool="gone")
     assert submit(client, pool="two").status_code == 202
     assert submit(client, pool="three").status_code == 422
+
+
+def test_a_submission_to_a_pool_that_is_away_looks_at_the_latest_of_its_owners_jobs(sessions):
+    many = """
+        WITH made AS (
+            INSERT INTO jobs (owner, params, state, checkpoint, count, unfinished)
+            SELECT 'ann', '{}', 'open', 'c', 1, 1 FROM generate_series(1, 3000)
+            RETURNING id
+        )
+        INSERT INTO images (job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost,
+                            attempt, strikes)
+        SELECT id, 0, 'queued', 'ann', 'c', 'away', 6, false, 0, 1, 0, 0 FROM made
+    """
+    read = """
+        SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))
+        FROM pg_stat_xact_user_tables
+        WHERE relname IN ('jobs', 'images')
+    """
+    with sessions.begin() as session:
+        session.execute(text(many))
+        session.execute(text("ANALYZE jobs, images"))
+    with sessions.begin() as session:
+        before = session.scalar(text(read))
+        assert impossible(session, "ann", Terms(pool="away"), Limits()) == []
+        assert session.scalar(text(read)) - before <= 2
+        assert not pools.is_awaited(session, "ann", "other")
+        assert not pools.is_awaited(session, "bob", "away")
 
 
 def test_pools_of_held_jobs_count_and_those_of_others_and_of_ended_ones_do_not(
