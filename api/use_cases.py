@@ -26,7 +26,7 @@ from shared.errors import FieldError, Refused, StorageError
 from shared.events import JobChanged
 from shared.fields import accepted
 from shared.prompts.chunks import CHUNK
-from shared.queue import ended, moves, views
+from shared.queue import ended, moves, pools, views
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
 from shared.samplers import SAMPLERS
@@ -240,6 +240,11 @@ def rescan(services: Services) -> None:
 def workers(services: Services) -> WorkersBody:
     """Return the workers that are alive, and those that have died lately."""
     return transact(services.sessions, lambda session: WorkersBody.of(views.workers(session), ended.lately(session)))
+
+
+def served_pools(services: Services) -> list[str]:
+    """Return the pools that living workers serve, by name."""
+    return transact(services.sessions, pools.served)
 
 
 def standing_of_chores(services: Services) -> ChoresBody:

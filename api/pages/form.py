@@ -168,8 +168,8 @@ def _page(origin: Origin, refused: Refused | None = None) -> str:
 
 def _offers(checkpoints: list[CheckpointBody]) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the field."""
-    workers = use_cases.workers(services()).workers
-    return offers(checkpoints, use_cases.vaes(services()).vaes, _styles(), workers)
+    vaes, pools = use_cases.vaes(services()).vaes, use_cases.served_pools(services())
+    return offers(checkpoints, vaes, _styles(), pools)
 
 
 def _styles() -> list[StyleBody]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.listings import CheckpointBody, StyleBody, VaeBody, WorkerBody
+from api.listings import CheckpointBody, StyleBody, VaeBody
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
 from shared.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.upscalers import UPSCALERS
@@ -30,11 +30,10 @@ def offers(
     checkpoints: Iterable[CheckpointBody],
     vaes: Iterable[VaeBody],
     styles: Iterable[StyleBody],
-    workers: Iterable[WorkerBody],
+    pools: Iterable[str],
 ) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the field."""
     files = [_checkpoint(one) for one in checkpoints if one.usable]
-    pools = {pool for worker in workers for pool in worker.pool.split(",")}
     schedules = [_schedule(name, label) for name, label in SCHEDULES.items()]
     return {
         "styles": [_style(style) for style in styles],
@@ -43,7 +42,7 @@ def offers(
         "schedule": schedules,
         "vae": [*_OWN_VAES, *(Option(vae.title, vae.title) for vae in vaes if vae.usable)],
         "refiner.checkpoint": [_NONE, *files],
-        "pool": [Option(pool, pool) for pool in sorted(pools)],
+        "pool": [Option(pool, pool) for pool in pools],
         "hires.upscaler": [Option(name, name) for name in UPSCALERS],
         "hires.sampler": [_AS_THE_FIRST, *_samplers()],
         "hires.schedule": [_AS_THE_FIRST, *schedules],

@@ -118,6 +118,7 @@ def test_the_form_proposes_the_pools_of_living_workers(client, sessions):
     hand = Farmhand(sessions)
     hand.worker(pool="default,large")
     hand.worker(pool="large,small")
+    hand.worker(pool="gone", lease_seconds=-60)
 
     form = look(client, "/")
     [offered_pools] = form.all("datalist")
