@@ -14,6 +14,7 @@ from shared.errors import ModelFileError, OutOfMemory, RenderError
 from shared.tokens import Tokenizer
 from worker.engine.devices import Device, decoder_dtype, is_fatal, is_out_of_memory
 from worker.engine.previews import latent_rgb, sample
+from worker.engine.steady import steady
 from worker.engine.weights import Weights
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def _load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
     parts = layouts.read(path)
     built = networks.build(parts)
     networks.fill(built.unet, parts.unet, partial(_placed, device, dtype))
+    if device.kind == "cpu":
+        steady(built.unet)
     networks.fill(built.vae, parts.vae, partial(_placed, device, decoder_dtype(device, dtype)))
     networks.fill(built.text_encoder, parts.text_encoder, partial(_placed, device, dtype))
     _number_positions(built.text_encoder, device)
