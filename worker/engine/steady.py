@@ -1,19 +1,23 @@
 """Layers on a CPU that give a row the same to the last bit, in company or alone.
 
-For few rows MKL and oneDNN choose kernels that add in another order than for many: a millionth, which two dozen steps
-at strong guidance can make a visible difference of. So few rows are filled up with zeros to as many as make a choice
-that no longer changes. Which layers have so few: those of the time step, and the deepest of small pictures.
+For few rows of a matrix product, and for many small pictures of a convolution, MKL and oneDNN choose kernels that add
+in another order than for others: a millionth, which two dozen steps at strong guidance can make a visible difference
+of. So few rows are filled up with zeros to as many as make a choice that no longer changes, and small pictures go in
+portions. What has so few rows are the layers of the time step; what is so small, the deepest levels of small pictures.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FEWEST_ROWS: Final = 32  # of a matrix product; measured: 18 and more are all alike
-FEWEST_PICTURES: Final = 16  # of a convolution over `SMALL` positions or fewer
+FEWEST_ROWS: Final = 32  # of a matrix product; measured: 16 and more are all alike
+MOST_PICTURES: Final = 8  # of a convolution over `SMALL` positions or fewer; measured: 2 to 15 are all alike
 SMALL: Final = 16
 
 
@@ -22,19 +26,23 @@ class SteadyLinear(nn.Linear):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the product for `rows` [..., in_features]: [..., out_features]."""
+        if rows.numel() >= FEWEST_ROWS * self.in_features:
+            return functional.linear(rows, self.weight, self.bias)
         flat = rows.reshape(-1, self.in_features)
-        product: Tensor = super().forward(_filled(flat, FEWEST_ROWS))
+        filled = functional.pad(flat, (0, 0, 0, FEWEST_ROWS - len(flat)))
+        product = functional.linear(filled, self.weight, self.bias)
         return product[: len(flat)].reshape(*rows.shape[:-1], self.out_features)
 
 
 class SteadyConv(nn.Conv2d):
-    """A convolution of at least `FEWEST_PICTURES` small pictures."""
+    """A convolution of at most `MOST_PICTURES` small pictures at a time."""
 
     def _conv_forward(self, pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        is_small = pictures.shape[-2] * pictures.shape[-1] <= SMALL
-        filled = _filled(pictures, FEWEST_PICTURES) if is_small else pictures
-        convolved: Tensor = super()._conv_forward(filled, weight, bias)
-        return convolved[: len(pictures)]
+        convolve: Callable[[Tensor, Tensor, Tensor | None], Tensor] = super()._conv_forward
+        portions = math.ceil(len(pictures) / MOST_PICTURES)
+        if portions == 1 or pictures.shape[-2] * pictures.shape[-1] > SMALL:
+            return convolve(pictures, weight, bias)
+        return torch.cat([convolve(one, weight, bias) for one in torch.tensor_split(pictures, portions)])
 
 
 def steady(network: nn.Module) -> None:
@@ -44,9 +52,3 @@ def steady(network: nn.Module) -> None:
             layer.__class__ = SteadyLinear
         elif type(layer) is nn.Conv2d:
             layer.__class__ = SteadyConv
-
-
-def _filled(rows: Tensor, fewest: int) -> Tensor:
-    """Return `rows` with zeros behind them, if they are fewer."""
-    missing = fewest - len(rows)
-    return functional.pad(rows, (0, 0) * (rows.dim() - 1) + (0, missing)) if missing > 0 else rows
