@@ -23,7 +23,7 @@ from rich.table import Table
 
 from bench import queue_claims, queue_start
 from bench.queue_ways import Round, Way, bare_celery, farm, peers, procrastinate, rate, rq, working
-from bench.queue_worker import BETWEEN, WAITING
+from bench.queue_worker import WAITING
 from shared import addresses, database, migrate
 from shared.database import Sessions
 from shared.launcher.servers import Servers
@@ -37,7 +37,7 @@ FEWEST: Final = 100  # lifecycles of a round
 MOST: Final = 9_000  # a queue of Redis holds no more tickets
 LAB_CLAIM_MILLISECONDS: Final = (3.8, 13.0)  # p50, p99 of the prototype, on two other processors
 ORDER: Final = (
-    BETWEEN, WAITING, "snapshot, rank", "claim", "note the claim", "events", "render", "encode", "put", "finish",
+    WAITING, "tickets", "snapshot, rank", "claim", "note the claim", "events", "render", "encode", "put", "finish",
     "rest of the slot",
 )  # fmt: skip
 

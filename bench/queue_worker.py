@@ -35,9 +35,7 @@ from worker.together import Together
 
 SIDE: Final = 8  # pixels
 SWITCH_SECONDS: Final = 0.0005  # as the engine has it, which would bring torch along
-BETWEEN: Final = "ticket"  # from a slot's end to its next beginning: acknowledged, fetched, handed to a thread
 WAITING: Final = "wait for other slots"  # whose claims or finishes are in the transaction before its own
-_IDLE_SECONDS: Final = 0.5  # a slot that waited for longer had nothing to do
 
 
 class EmptyCard(StubCard):
@@ -86,20 +84,16 @@ class Clocks:
 
         return clocked
 
-    def slot(self, spend: Callable[..., None]) -> Callable[..., None]:
-        """Return what a slot does with a ticket, with a clock around it and one between it and the one before."""
-        clocked = self.timed("rest of the slot", spend)
+    def slot(self, carry: Callable[..., None]) -> Callable[..., None]:
+        """Return what a slot does with an image, with a clock around it."""
+        clocked = self.timed("rest of the slot", carry)
 
-        @wraps(spend)
-        def spent(*args: Any, **options: Any) -> None:  # noqa: ANN401 - as `spend`
+        @wraps(carry)
+        def carried(*args: Any, **options: Any) -> None:  # noqa: ANN401 - as `carry`
             self._note_time()
-            ended = getattr(self._mine, "ended", None)
-            if ended and time.perf_counter() - ended[0] < _IDLE_SECONDS:
-                self._add(BETWEEN, time.perf_counter() - ended[0], time.thread_time() - ended[1])
             clocked(*args, **options)
-            self._mine.ended = time.perf_counter(), time.thread_time()
 
-        return spent
+        return carried
 
     def write(self, path: Path) -> None:
         """Leave what was measured, with what the whole process took between the first ticket and the last."""
@@ -124,6 +118,7 @@ def wrap(clocks: Clocks) -> None:
     seams: list[tuple[Any, str, str]] = [
         (Together, "__call__", WAITING),
         (claims.Claims, "_for_slots", "snapshot, rank"),
+        (claims.Claims, "_tickets", "tickets"),
         (Snapshots, "note", "note the claim"),
         (claims, "transact", "claim"),
         (Reporter, "image_changed", "events"),
@@ -135,7 +130,7 @@ def wrap(clocks: Clocks) -> None:
     ]
     for home, name, seam in seams:
         setattr(home, name, clocks.timed(seam, getattr(home, name)))
-    slots.Slots.spend = clocks.slot(slots.Slots.spend)  # type: ignore[method-assign]
+    slots.Slots.carry = clocks.slot(slots.Slots.carry)  # type: ignore[method-assign]
 
 
 def measured(orders: Orders) -> int:

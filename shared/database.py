@@ -17,8 +17,9 @@ from shared.errors import TooSlow, Unavailable
 T = TypeVar("T")
 Sessions = sessionmaker[Session]
 
-# Deadlock detected, serialization failure: the same transaction goes through the next time.
-_RETRY = frozenset({"40P01", "40001"})
+# Deadlock detected, serialization failure, a unique row that another made first: the same transaction goes through the
+# next time, or sees why not.
+_RETRY = frozenset({"40P01", "40001", "23505"})
 _TRIES = 5
 # Given up for a statement's time, or for a lock's: the server is well.
 _TIMEOUTS = frozenset({"57014", "55P03"})
@@ -82,12 +83,21 @@ def sessions(engine: Engine) -> Sessions:
     return sessionmaker(engine, expire_on_commit=False)
 
 
+def autocommit(factory: Sessions) -> Sessions:
+    """Return the factory of sessions on the same connections in which each statement is a transaction of its own.
+
+    It goes to the server and back once, where BEGIN and COMMIT make it three times.
+    """
+    return sessions(factory.kw["bind"].execution_options(isolation_level="AUTOCOMMIT"))
+
+
 def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
     """Run `work` in one transaction and return what it returns.
 
-    Runs it again after a deadlock, a serialization failure, and once where the connection had broken before the commit:
-    it may have rested while the database was started anew. Raises Unavailable when the database is away: what the
-    transaction did is then unknown if the connection broke during the commit, so `work` must be one to repeat safely.
+    Runs it again after a deadlock, a serialization failure, a lost race for a unique row, and once where the connection
+    had broken before the commit: it may have rested while the database was started anew. Raises Unavailable when the
+    database is away: what the transaction did is then unknown if the connection broke during the commit, or during any
+    statement of an `autocommit` session, so `work` must be one to repeat safely.
     """
     with answered():
         return _transact(factory, work)

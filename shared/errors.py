@@ -16,6 +16,7 @@
     └── RenderError                ends one image, never the worker
         ├── ModelFileError         a checkpoint that cannot be used; the message is the reason people read
         │   └── ModelFileAway      the farm has the checkpoint, this machine does not
+        ├── NotUnderstood          its job is of a younger version of the farm: other workers can read it
         ├── Cancelled              the run was closed on request
         ├── RenderFailed           the engine failed in a way that nobody expected
         ├── Spoilt                 the picture came out black or without numbers: another worker may do better
@@ -125,6 +126,12 @@ class ModelFileError(RenderError):
 
 class ModelFileAway(ModelFileError):
     """The catalogue names a model file that is not on this machine (now): another worker may have it."""
+
+    retryable = True
+
+
+class NotUnderstood(RenderError):
+    """The image's job is of a younger version of the farm: a worker that was upgraded already can read it."""
 
     retryable = True
 

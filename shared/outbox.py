@@ -38,7 +38,9 @@ class Outbox(Generic[T]):
         self._capacity = capacity
         self._gather_seconds = gather_seconds
         self._waiting: dict[object, T] = {}  # in the order of their arrival
-        self._change = threading.Condition()
+        self._lock = threading.Lock()
+        # Apart, so that a message wakes the thread only while that waits for one.
+        self._has_some, self._has_left, self._closes = (threading.Condition(self._lock) for _ in range(3))
         self._thread: threading.Thread | None = None
         self._is_closing = False
         self._is_busy = False
@@ -46,7 +48,7 @@ class Outbox(Generic[T]):
 
     def put(self, key: object, message: T) -> None:
         """Send `message` soon. Never waits, never raises."""
-        with self._change:
+        with self._lock:
             if key in self._waiting:
                 self._waiting[key] = self._merge(self._waiting[key], message)
             elif len(self._waiting) < self._capacity and not self._is_closing:
@@ -56,18 +58,19 @@ class Outbox(Generic[T]):
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            self._change.notify_all()
+            self._has_some.notify()
 
     def flush(self, seconds: float) -> bool:
         """Wait until all that was put has left or was dropped; False if that takes longer."""
-        with self._change:
-            return self._change.wait_for(lambda: not (self._waiting or self._is_busy), seconds)
+        with self._lock:
+            return self._has_left.wait_for(lambda: not (self._waiting or self._is_busy), seconds)
 
     def close(self, seconds: float = 2.0) -> None:
         """Deliver what waits, for so long at most, and end the thread."""
-        with self._change:
+        with self._lock:
             self._is_closing = True
-            self._change.notify_all()
+            self._has_some.notify()
+            self._closes.notify()
         if self._thread:
             self._thread.join(seconds)
 
@@ -77,22 +80,22 @@ class Outbox(Generic[T]):
                 self._deliver(batch)
             except Exception as error:  # noqa: BLE001 - the edge of the thread: whatever it was, the next batch may go
                 self._failed(batch, error)
-            with self._change:
+            with self._lock:
                 self._is_busy = False
-                self._change.notify_all()
-                self._change.wait_for(lambda: self._is_closing, self._gather_seconds)
+                self._has_left.notify_all()
+                self._closes.wait_for(lambda: self._is_closing, self._gather_seconds)
 
     def _next_batch(self) -> dict[object, T]:
-        with self._change:
-            self._change.wait_for(lambda: self._waiting or self._is_closing)
+        with self._lock:
+            self._has_some.wait_for(lambda: self._waiting or self._is_closing)
             batch, self._waiting = self._waiting, {}
             self._is_busy = bool(batch)
             return batch
 
     def _failed(self, batch: Mapping[object, T], error: Exception) -> None:
-        with self._change:
+        with self._lock:
             self.dropped += len(batch)
             log.warning("messages dropped", outbox=self._name, count=len(batch), reason=str(error) or repr(error))
             self._is_busy = False
-            self._change.notify_all()
-            self._change.wait_for(lambda: self._is_closing, _PAUSE_SECONDS)
+            self._has_left.notify_all()
+            self._closes.wait_for(lambda: self._is_closing, _PAUSE_SECONDS)

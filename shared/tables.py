@@ -54,6 +54,7 @@ class Job(Base):
     __table_args__ = (
         UniqueConstraint("owner", "idempotency_key"),
         CheckConstraint("unfinished BETWEEN 0 AND count", name="unfinished"),
+        CheckConstraint("failed >= 0 AND cancelled >= 0 AND unfinished + failed + cancelled <= count", name="ended"),
         Index(None, "owner", "id"),
         Index(None, "owner", "state", "id"),
     )
@@ -65,6 +66,8 @@ class Job(Base):
     checkpoint: Mapped[str]  # SHA-256
     count: Mapped[int]
     unfinished: Mapped[int]  # images that have not ended; taken down last, by the move that ends them
+    failed: Mapped[int] = mapped_column(server_default=text("0"))  # images that ended so, counted with them
+    cancelled: Mapped[int] = mapped_column(server_default=text("0"))
     idempotency_key: Mapped[str | None]
     idempotency_digest: Mapped[str | None]  # SHA-256 of what came with the key: another body under it is refused
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
@@ -85,6 +88,13 @@ class Image(Base):
         ),
         # What a worker runs (beat, bury), and the running work of each owner (policy).
         Index("ix_images_running", "worker_id", "owner", postgresql_where=text("worker_id IS NOT NULL")),
+        # A worker runs one struck image at a time, whatever races: the next crash names the culprit.
+        Index(
+            "ix_images_struck",
+            "worker_id",
+            unique=True,
+            postgresql_where=text("worker_id IS NOT NULL AND strikes > 0"),
+        ),
         # When an owner was served last (policy).
         Index("ix_images_served", "owner", text("started_at DESC"), postgresql_where=text("started_at IS NOT NULL")),
         # What is due: to be cancelled, or to be let go.

@@ -5,7 +5,8 @@ A ticket names no image. Lost, doubled or late, it costs only time: each worker 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -68,6 +69,26 @@ def celery_app(redis_url: str) -> Celery:
         worker_redirect_stdouts=False,
     )
     return app
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What is known of a ticket: whether another worker has passed it on."""
+
+    was_passed: bool
+
+
+def take(redis: Redis, worker_id: int, pools: Iterable[str], count: int) -> list[Ticket]:
+    """Take up to `count` tickets for a worker, those passed on to it last: in a backlog the first queue has enough.
+
+    They are neither read nor acknowledged: a ticket says only that it is there, and a lost one costs a second.
+    """
+    taken = list[Ticket]()
+    for queue in (*map(pool_queue, pools), worker_queue(worker_id)):
+        if short := count - len(taken):
+            found = redis.rpop(queue, short) or []
+            taken += [Ticket(was_passed=queue == worker_queue(worker_id))] * len(found)
+    return taken
 
 
 def forget(redis: Redis, worker_id: int) -> None:

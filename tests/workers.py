@@ -22,7 +22,7 @@ from shared.settings import Settings
 from shared.states import WorkerState
 from shared.storage import Storage
 from shared.tables import Image
-from shared.tickets import Tickets, celery_app
+from shared.tickets import Ticket, Tickets, celery_app
 from tests.stub_card import StubCard
 from worker.worker import Worker
 
@@ -37,6 +37,7 @@ QUICK = {
 """Settings under which what takes seconds in a farm takes a fraction of one."""
 
 STUB = "tests.stub_worker"
+TICKET = Ticket(was_passed=False)
 
 
 @contextmanager

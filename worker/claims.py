@@ -5,28 +5,41 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from contextlib import suppress
 from itertools import repeat
 from threading import Lock
-from typing import Final
+from typing import Final, NamedTuple
 
-import structlog
-from sqlalchemy.orm import Session
+from redis import RedisError
 
-from shared.database import transact
+from shared.database import autocommit, transact
 from shared.queue import policy, snapshot
-from shared.queue.claim import Claim, NotUnderstood, claim
-from shared.queue.policy import Lane, Place
+from shared.queue.claim import Claim, claim
+from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
 from shared.states import WorkerState
+from shared.tickets import Ticket, take
 from worker.together import Together
 from worker.worker import Worker
 
-log = structlog.get_logger(__name__)
-
 _AVOIDED_SECONDS: Final = 30.0
-_Avoided = tuple[str, str | None] | Place
-"""A checkpoint with an owner, or with None for all owners; or a lane."""
+_Avoided = tuple[str, str | None]
+"""A checkpoint with an owner, or with None for all owners."""
+
+
+class Turn(NamedTuple):
+    """A ticket that a slot has to spend, and what it brought."""
+
+    ticket: Ticket | None
+    claim: Claim | None
+
+
+NO_TURN: Final = Turn(None, None)
+
+
+class _Wish(NamedTuple):
+    max_age: float  # seconds, of the snapshot
+    ticket: Ticket | None  # that the slot has already
 
 
 class Claims:
@@ -35,17 +48,19 @@ class Claims:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._snapshots = Snapshots(worker.sessions, worker.redis)
-        self._soon = Together(partial(self._for_slots, snapshot.MAX_AGE_SECONDS))
-        self._fresh = Together(partial(self._for_slots, 0.0))
+        self._sessions = autocommit(worker.sessions)
+        self._turn = Together(self._for_slots)
         self._lock = Lock()
         self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
 
-    def next(self) -> Claim | None:
-        """Claim an image; asks for a snapshot taken now before it says that there is none. Raises Unavailable.
+    def next(self, ticket: Ticket | None = None) -> Turn:
+        """Claim an image for `ticket`; None: for one that waits, which is taken now. Raises Unavailable.
 
-        Slots that ask at the same time get theirs in one transaction.
+        Asks for a snapshot taken now before it says that there is no image. Slots that ask at the same time get theirs
+        in one transaction.
         """
-        return self._soon(None) or self._fresh(None)
+        turn = self._turn(_Wish(snapshot.MAX_AGE_SECONDS, ticket))
+        return self._turn(_Wish(0.0, turn.ticket)) if turn.ticket and not turn.claim else turn
 
     def has_some(self) -> bool:
         """True if something waits that the policy gives to this worker now. Raises Unavailable."""
@@ -53,7 +68,10 @@ class Claims:
 
     def avoid(self, checkpoint: str, owner: str | None = None) -> None:
         """Leave images of `checkpoint`, of all owners or of one, to other workers for a while."""
-        self._avoid((checkpoint, owner))
+        now = time.monotonic()
+        with self._lock:
+            still = {avoided: until for avoided, until in self._avoided.items() if until > now}
+            self._avoided = still | {(checkpoint, owner): now + _AVOIDED_SECONDS}
 
     def better_worker(self) -> int | None:
         """Return a worker with room to which the policy leaves a lane that is not for this one now."""
@@ -83,30 +101,34 @@ class Claims:
         me, workers = self._worker, self._snapshots.current().farm.workers
         return any(it.id != me.id and policy.share_a_pool(me, it) and it.state == WorkerState.READY for it in workers)
 
-    def _for_slots(self, max_age: float, slots: Sequence[None]) -> list[Claim | None]:
-        """Return a claim for each of `slots`, None for those that go without."""
-        taken = self._take(self._snapshots.current(max_age), len(slots))
+    def _for_slots(self, wishes: Sequence[_Wish]) -> list[Turn]:
+        """Give a ticket to each slot that has none, and a claim to each that has one then, as far as there are any."""
+        taken = iter(self._tickets(sum(wish.ticket is None for wish in wishes)))
+        tickets = [wish.ticket or next(taken, None) for wish in wishes]
+        claims = iter(self._claims(len(wishes) - tickets.count(None), min(wish.max_age for wish in wishes)))
+        return [Turn(ticket, next(claims, None)) if ticket else NO_TURN for ticket in tickets]
+
+    def _tickets(self, count: int) -> list[Ticket]:
+        worker = self._worker
+        if count and worker.takes_images:
+            with suppress(RedisError):
+                return take(worker.redis, worker.id, worker.pools, count)
+        return []
+
+    def _claims(self, count: int, max_age: float) -> list[Claim]:
+        """Return so many claims, or as many as there are, decided on a snapshot that is young enough."""
+        taken = self._take(self._snapshots.current(max_age), count) if count else []
         if taken:
             given = Counter[str]()
             for ours in taken:
                 given[ours.owner] += ours.cost
             self._snapshots.note(given)
-        return [*taken, *[None] * (len(slots) - len(taken))]
+        return taken
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:
-        """Claim from the first lanes that have images which this version of the farm understands."""
         me = self._worker.as_policy_sees_it()
-        while True:
-            try:
-                return transact(self._worker.sessions, partial(self._taken, me=me, seen=seen, count=count))
-            except NotUnderstood as error:
-                if count == 1:
-                    log.warning("job not understood: left to others", worker=me.id, lane=error.place, reason=str(error))
-                    self._avoid(error.place)
-                count = 1  # what is before it in its lane may be understood
-
-    def _taken(self, session: Session, me: policy.Worker, seen: Snapshot, count: int) -> list[Claim]:
-        return claim(session, me, self._turns(seen, count), count)  # ranked anew for each try of the transaction
+        # Ranked anew for each try of the transaction.
+        return transact(self._sessions, lambda session: claim(session, me, self._turns(seen, count), count))
 
     def _turns(self, seen: Snapshot, count: int) -> Iterator[Lane]:
         """Yield the lanes of `count` images as the policy gives them one after the other; then all others in their
@@ -125,19 +147,13 @@ class Claims:
             if lane not in asked:
                 yield from repeat(lane, count)
 
-    def _avoid(self, what: _Avoided) -> None:
-        now = time.monotonic()
-        with self._lock:
-            still = {avoided: until for avoided, until in self._avoided.items() if until > now}
-            self._avoided = still | {what: now + _AVOIDED_SECONDS}
-
     def _ranked(self, seen: Snapshot) -> Iterator[Lane]:
         ranked = policy.rank(seen.ordered, seen.farm, self._worker.as_policy_sees_it())
         return (lane for lane in ranked if not self._is_avoided(lane))
 
     def _is_avoided(self, lane: Lane) -> bool:
         now, avoided = time.monotonic(), self._avoided
-        of_lane = ((lane.checkpoint, None), (lane.checkpoint, lane.owner), lane.place)
+        of_lane = ((lane.checkpoint, None), (lane.checkpoint, lane.owner))
         return bool(avoided) and any(avoided.get(what, now) > now for what in of_lane)
 
 

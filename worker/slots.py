@@ -10,15 +10,25 @@ from typing import Final, TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
-from shared.database import transact
-from shared.errors import Cancelled, ModelFileAway, RenderError, RenderFailed, Spoilt, TooSlow, Unavailable
+from shared.database import autocommit, transact
+from shared.errors import (
+    Cancelled,
+    ModelFileAway,
+    NotUnderstood,
+    RenderError,
+    RenderFailed,
+    Spoilt,
+    TooSlow,
+    Unavailable,
+)
 from shared.queue import moves
 from shared.queue.claim import Claim
 from shared.queue.history import stumbles
 from shared.queue.moves import Ended, Finish
 from shared.states import ImageState, WorkerState
+from shared.tickets import Ticket
 from worker.carried import Cancellation
-from worker.claims import Claims
+from worker.claims import NO_TURN, Claims, Turn
 from worker.health import Health
 from worker.progress import Reporter
 from worker.results import store
@@ -29,6 +39,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _TRIES: Final = 3  # an image that fails in a way that may pass (a full disk, a full card) is rendered so often
+_OWN_TICKETS_SECONDS: Final = 1.0  # so long a slot takes tickets by itself; Celery waits as long to stop or begin anew
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
@@ -36,7 +47,8 @@ _LONGEST_PAUSE_SECONDS: Final = 2.0
 class Slots:
     """What the threads of the pool do, one ticket at a time each.
 
-    `on_free` is called whenever a slot is free again; `on_lost` ends the process when the card is lost.
+    `on_free` is called whenever a slot is free again that had an image; `on_lost` ends the process when the card is
+    lost.
     """
 
     def __init__(
@@ -51,25 +63,44 @@ class Slots:
         self._worker = worker
         self._claims = claims
         self._reporter = reporter
+        self._autocommit = autocommit(worker.sessions)
         self._finish = Together(self._finish_all, is_of_one=_may_be_of_one)
         self.health = Health(worker)
         self._on_free = on_free
         self._on_lost = on_lost
 
     def spend(self, *, was_passed: bool) -> None:
-        """Spend one ticket: carry an image, pass the ticket on once to a worker that should have it, or let it go."""
+        """Spend one ticket: carry an image, pass the ticket on once to a worker that should have it, or let it go.
+
+        After an image the slot takes the next ticket by itself, as long as images are so small that it would cost more
+        to have Celery bring each.
+        """
         if self._worker.state != WorkerState.READY:
             return
         try:
-            claim = self._claims.next() if self._worker.takes_images else None
-            other = None if claim or was_passed else self._other_worker()
+            ticket = self._carry_all(Ticket(was_passed))
+            other = None if ticket is None or ticket.was_passed else self._other_worker()
         except Unavailable:
             log.warning("ticket spent: the database is away", worker=self._worker.id)
             return
-        if claim is not None:
-            self.carry(claim)
-        elif other is not None:
+        if other is not None:
             self._worker.tickets.pass_on(other)
+
+    def _carry_all(self, ticket: Ticket) -> Ticket | None:
+        """Carry the image that `ticket` brings, and those of the tickets that this slot takes then; return the ticket
+        that brought none.
+        """
+        until = time.monotonic() + _OWN_TICKETS_SECONDS
+        turn = self._claims.next(ticket) if self._worker.takes_images else Turn(ticket, None)
+        if turn.claim is None:
+            return turn.ticket
+        try:
+            while turn.claim:
+                self.carry(turn.claim)
+                turn = self._claims.next() if time.monotonic() < until else NO_TURN
+        finally:
+            self._on_free()
+        return turn.ticket
 
     def _other_worker(self) -> int | None:
         return self._claims.better_worker() if self._worker.takes_images else self._claims.other_worker()
@@ -86,7 +117,6 @@ class Slots:
             outcome = f"closed: {cancelled}"
         finally:
             self._worker.carried.close(claim)
-            self._on_free()
         told.info("image ended", outcome=outcome, seconds=round(time.monotonic() - started, 3))
 
     def _try(self, claim: Claim, cancel: Cancellation) -> str:
@@ -108,7 +138,7 @@ class Slots:
 
     def _finish_all(self, pictures: Sequence[tuple[Claim, int]]) -> list[Ended]:
         """Commit the pictures of several slots at once: what syncs the disk, and what SQL costs, is theirs together."""
-        return self._transact(lambda session: moves.finish_all(session, pictures))
+        return transact(self._autocommit, lambda session: moves.finish_all(session, pictures))
 
     def _transact(self, move: Callable[[Session], T]) -> T:
         return transact(self._worker.sessions, move)
@@ -123,15 +153,19 @@ class Slots:
     def _give_up(self, claim: Claim, cancel: Cancellation, error: RenderError | Unavailable) -> str:
         """Hand the image back where another attempt may help, else fail it with its reason.
 
-        What is away, be it the database or a file, says nothing against the image: it never runs out of tries for that.
+        What is away, be it the database or a file, says nothing against the image, nor does it that this version cannot
+        read its job: it never runs out of tries for that.
         """
         if self._worker.card.is_lost:
             self._on_lost()
         if isinstance(error, ModelFileAway):
             self._claims.avoid(claim.checkpoint)
+        if isinstance(error, NotUnderstood):
+            log.warning("job not understood: left to others", image=claim.image_id, reason=str(error))
+            self._claims.avoid(claim.checkpoint, claim.owner)
         if isinstance(error, RenderFailed):
             self.health.failed(claim, str(error))
-        reason = None if isinstance(error, (Unavailable, ModelFileAway)) else str(error)
+        reason = None if isinstance(error, (Unavailable, ModelFileAway, NotUnderstood)) else str(error)
         if not error.retryable or (reason and self._is_last_try(claim, cancel)):
             return self._fail(claim, cancel, str(error))
         return self._hand_back(claim, cancel, reason, f"handed back: {error}")

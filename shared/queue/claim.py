@@ -1,19 +1,22 @@
-"""The claim: one index probe on each lane that the policy chose. It never touches the job."""
+"""The claim: one statement with an index probe on each lane that the policy chose. It never touches the job."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
+from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
+from shared.errors import NotUnderstood
 from shared.params import RenderParams
 from shared.queue.history import Event, noted
-from shared.queue.policy import Lane, Place, Worker
+from shared.queue.policy import Lane, Worker
 
 
 @dataclass(frozen=True)
@@ -27,33 +30,35 @@ class Claim:
     owner: str
     checkpoint: str  # SHA-256
     cost: int
-    params: RenderParams  # of this image alone
+    stored: dict[str, Any] = field(repr=False, hash=False)  # the parameters of the job, as its row has them
     worker_id: int
     is_urgent: bool = False
 
+    @cached_property
+    def params(self) -> RenderParams:
+        """The parameters of this image alone. Raises NotUnderstood."""
+        try:
+            return RenderParams.from_stored(self.stored).image(self.index)
+        except ValidationError as error:
+            fields = ", ".join(".".join(map(str, one["loc"])) for one in error.errors())
+            raise NotUnderstood(f"job {self.job_id} is of a younger version of the farm: {fields}") from error
 
-class NotUnderstood(Exception):
-    """The image at the head of a lane is of a younger version of the farm."""
 
-    def __init__(self, place: Place, reason: str) -> None:
-        super().__init__(reason)
-        self.place = place
-
-
-# The worker's row comes before its images: its claims go one at a time, and never past its burial.
-_ME = text("""
-    SELECT name
-    FROM workers
-    WHERE id = :worker_id
-      AND state <> 'drained'
-      -- Also before its first beat: a drain outlives restarts.
-      AND NOT EXISTS (SELECT FROM drains WHERE drains.worker = workers.name)
-    FOR NO KEY UPDATE
-""")
-
+# The worker's row comes before its images: its claims go one at a time, and never past its burial. Both claims may have
+# looked for struck images before they waited; then ix_images_struck ends the second, which is run again.
+#
 # Index: ix_images_lane, in its own order, so the heads are the first rows that nobody else is claiming.
-_PROBE = noted(
+_CLAIM = noted(
     """
+    me AS MATERIALIZED (
+        SELECT id, name
+        FROM workers
+        WHERE id = :worker_id
+          AND state <> 'drained'
+          -- Also before its first beat: a drain outlives restarts.
+          AND NOT EXISTS (SELECT FROM drains WHERE drains.worker = workers.name)
+        FOR NO KEY UPDATE
+    ),
     lane AS (
         SELECT *
         FROM unnest(
@@ -63,7 +68,8 @@ _PROBE = noted(
     ),
     heads AS (
         SELECT head.id, head.strikes
-        FROM lane
+        FROM me
+        CROSS JOIN lane
         CROSS JOIN LATERAL (
             SELECT id, strikes
             FROM images
@@ -76,7 +82,7 @@ _PROBE = noted(
               AND images.urgent >= lane.urgent
               AND (
                   strikes = 0
-                  OR NOT EXISTS (SELECT FROM images AS mine WHERE mine.worker_id = :worker_id AND mine.strikes > 0)
+                  OR NOT EXISTS (SELECT FROM images AS mine WHERE mine.worker_id = me.id AND mine.strikes > 0)
               )
               -- Not past its deadline, whether or not it was cancelled yet; what started in time may start again.
               AND (expires_at IS NULL OR expires_at > clock_timestamp() OR started_at >= queued_at)
@@ -90,14 +96,14 @@ _PROBE = noted(
         SET state = 'running',
             attempt = attempt + 1,
             worker_id = :worker_id,
-            worker = :worker,
+            worker = (SELECT name FROM me),
             started_at = clock_timestamp()
         -- One struck image at a time, so that the next crash names the culprit and its card-mates live. An array, not a
         -- join: no plan comes to read the table whole.
         WHERE id = ANY (ARRAY(
             SELECT id FROM heads WHERE strikes = 0 OR id = (SELECT min(id) FROM heads WHERE strikes > 0)
         ))
-        RETURNING id, job_id, index, attempt, owner, checkpoint, pool, memory_class, urgent, cost, worker
+        RETURNING id, job_id, index, attempt, owner, checkpoint, urgent, cost, worker
     )
     """,
     "SELECT moved.*, (SELECT params FROM jobs WHERE jobs.id = moved.job_id) AS params FROM moved",
@@ -108,29 +114,21 @@ def claim(session: Session, me: Worker, lanes: Iterable[Lane], count: int = 1) -
     """Take `count` images, or as many as there are, of `lanes` in their order: each time that a lane comes it is asked
     for one image. None come if `me` is buried or drained.
 
-    Raises NotUnderstood for a job of a younger version of the farm: roll back, others can read it.
+    Each statement stands for itself, so the session may be one of `database.autocommit`.
     """
-    rest, taken, name = iter(lanes), list[Claim](), None
+    rest, taken = iter(lanes), list[Claim]()
     while asked := Counter((*lane.place, lane.urgent) for lane in islice(rest, count - len(taken))):
-        name = name or session.execute(_ME, {"worker_id": me.id}).scalar_one_or_none()
-        if name is None:
-            return []
         columns = zip(
             ("owners", "checkpoints", "pools", "memory_classes", "urgents"), zip(*asked, strict=True), strict=True
         )
         places = {name: list(column) for name, column in columns}
-        mine = {"worker_id": me.id, "worker": name, "event": Event.CLAIMED, "detail": None}
-        rows = session.execute(_PROBE, places | {"counts": list(asked.values())} | mine).mappings()
+        mine = {"worker_id": me.id, "event": Event.CLAIMED, "detail": None}
+        rows = session.execute(_CLAIM, places | {"counts": list(asked.values())} | mine).mappings()
         taken += [_claim(row, me.id) for row in rows]
     return taken
 
 
 def _claim(row: RowMapping, worker_id: int) -> Claim:
-    try:
-        params = RenderParams.from_stored(row["params"]).image(row["index"])
-    except ValidationError as error:
-        place = row["owner"], row["checkpoint"], row["pool"], row["memory_class"]
-        raise NotUnderstood(place, str(error)) from error
     return Claim(
         image_id=row["id"],
         job_id=row["job_id"],
@@ -139,7 +137,7 @@ def _claim(row: RowMapping, worker_id: int) -> Claim:
         owner=row["owner"],
         checkpoint=row["checkpoint"],
         cost=row["cost"],
-        params=params,
+        stored=row["params"],
         worker_id=worker_id,
         is_urgent=row["urgent"],
     )

@@ -132,7 +132,7 @@ def turn(session: Session) -> Due:
     cancelled = _moved(session, _EXPIRE, Event.CANCELLED, "not started by its deadline")
     parts = [_moved(session, move, Event.RELEASED, why) for why, move in _LET_GO.items()]
     queued = [row for part in parts for row in part]
-    take_down(session, [row["job_id"] for row in cancelled])
+    take_down(session, [row["job_id"] for row in cancelled], ImageState.CANCELLED)
     return Due(
         cancelled=len(cancelled),
         queued=Counter(row["pool"] for row in queued),

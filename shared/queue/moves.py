@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from shared.errors import Conflict
 from shared.queue.claim import Claim
-from shared.queue.endings import end, take_down
+from shared.queue.endings import TAKE_DOWN, take_down
 from shared.queue.history import Event, noted, storable
 from shared.queue.holds import hold, release
 from shared.queue.obstacles import in_the_way, no_job
@@ -71,7 +71,7 @@ class Cancelled:
 
 # The fence: the attempt is still the row's, and it runs on the worker that claimed it.
 _END = noted(
-    """
+    f"""
     given AS (
         SELECT *
         FROM unnest(
@@ -106,14 +106,13 @@ _END = noted(
         FOR UPDATE OF jobs
     ),
     counted AS (
-        UPDATE jobs
-        SET unfinished = unfinished - locked.images
-        FROM locked
-        WHERE jobs.id = locked.id
-        RETURNING jobs.id, unfinished
+        {TAKE_DOWN.strip()}
+        FROM locked AS ended
+        WHERE jobs.id = ended.id
+        RETURNING jobs.id, jobs.state
     )
-    """,
-    "SELECT moved.id, attempt, job_id, unfinished FROM moved JOIN counted ON counted.id = moved.job_id",
+    """,  # noqa: S608 - a constant
+    "SELECT moved.id, attempt, counted.state AS job FROM moved JOIN counted ON counted.id = moved.job_id",
 )
 
 _MINE = text("""
@@ -133,7 +132,10 @@ def finish(session: Session, claim: Claim, picture_bytes: int) -> Ended:
 
 
 def finish_all(session: Session, pictures: Sequence[tuple[Claim, int]]) -> list[Ended]:
-    """End the images of claims with their pictures, of so many bytes; return in their order what became of each."""
+    """End the images of claims with their pictures, of so many bytes; return in their order what became of each.
+
+    It is one statement, so the session may be one of `database.autocommit`.
+    """
     return _end(session, pictures, ImageState.SUCCEEDED)
 
 
@@ -156,24 +158,24 @@ def _end(
         "bytes": [picture_bytes for _, picture_bytes in claims],
     }
     change = {"state": state, "event": _EVENTS[state], "detail": reason}
-    rows = session.execute(_END, fences | change).all()
-    moved = {(row.id, row.attempt) for row in rows}
-    jobs = {job_id: end(session, job_id) for job_id in sorted({row.job_id for row in rows if row.unfinished == 0})}
+    moved = {(row.id, row.attempt): JobState(row.job) for row in session.execute(_END, fences | change)}
     return [
-        Ended(Finish.COMMITTED, jobs.get(claim.job_id))
-        if (claim.image_id, claim.attempt) in moved
+        Ended(Finish.COMMITTED, _if_ended(job))
+        if (job := moved.get((claim.image_id, claim.attempt)))
         else _ended_before(session, claim, state)
         for claim, _ in claims
     ]
+
+
+def _if_ended(job: JobState) -> JobState | None:
+    return None if job == JobState.OPEN else job
 
 
 def _ended_before(session: Session, claim: Claim, state: ImageState) -> Ended:
     """Return how a claim stands that is no longer to be ended."""
     mine = {"image_id": claim.image_id, "attempt": claim.attempt, "state": state}
     job = session.execute(_MINE, mine).scalar_one_or_none()
-    if job is None:
-        return Ended(Finish.REFUSED)
-    return Ended(Finish.ALREADY_MINE, None if job == JobState.OPEN else JobState(job))
+    return Ended(Finish.REFUSED) if job is None else Ended(Finish.ALREADY_MINE, _if_ended(JobState(job)))
 
 
 _CANCEL = noted(
@@ -209,14 +211,14 @@ def cancel(session: Session, job_id: int, index: int | None = None) -> Cancelled
     rows = session.execute(_CANCEL, {"job_id": job_id, "index": index, "event": Event.CANCELLED, "detail": None}).all()
     if not rows:
         raise in_the_way(session, job_id, index, "cancelled")
-    take_down(session, [job_id] * len(rows))
+    take_down(session, [job_id] * len(rows), ImageState.CANCELLED)
     return Cancelled(len(rows), {row.id: row.attempt for row in rows if row.was == ImageState.RUNNING})
 
 
 _RETRY = noted(
     """
     taken AS (
-        SELECT id
+        SELECT id, state AS was
         FROM images
         WHERE job_id = :job_id
           AND (index = :index OR CAST(:index AS bigint) IS NULL)
@@ -236,15 +238,17 @@ _RETRY = noted(
             expires_at = CASE WHEN expires_at > clock_timestamp() THEN expires_at END
         FROM taken
         WHERE images.id = taken.id
-        RETURNING images.id, job_id, attempt, worker
+        RETURNING images.id, job_id, attempt, worker, was
     )
     """,
-    "SELECT count(*) FROM moved",
+    "SELECT count(*) AS images, count(*) FILTER (WHERE was = 'failed') AS failed FROM moved",
 )
 
 _REOPEN = text("""
     UPDATE jobs
     SET unfinished = unfinished + :images,
+        failed = failed - :failed,
+        cancelled = cancelled - (:images - :failed),
         state = 'open',
         ended_at = NULL
     WHERE id = :job_id
@@ -257,13 +261,13 @@ def retry(session: Session, job_id: int, index: int | None = None) -> int:
     Strikes and deadlines that have passed are cleared, the attempt goes on rising. Raises NotFound, and Conflict when
     there is nothing to retry.
     """
-    images: int = session.execute(
+    images, failed = session.execute(
         _RETRY, {"job_id": job_id, "index": index, "event": Event.RETRIED, "detail": None}
-    ).scalar_one()
+    ).one()
     if not images:
         raise in_the_way(session, job_id, index, "retried")
-    session.execute(_REOPEN, {"job_id": job_id, "images": images})
-    return images
+    session.execute(_REOPEN, {"job_id": job_id, "images": images, "failed": failed})
+    return int(images)
 
 
 _ALL = text("SELECT state FROM images WHERE job_id = :job_id ORDER BY id FOR UPDATE")

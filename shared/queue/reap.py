@@ -112,5 +112,5 @@ def _remove(  # noqa: PLR0913 - what is known of an end
     given = session.execute(_GIVE_BACK, gone | verdict | {"event": Event.GIVEN_BACK}).all()
     session.execute(_REMOVE, gone | {"event": event})
     poisoned = [job_id for job_id, state in given if state == ImageState.FAILED]
-    take_down(session, poisoned)
+    take_down(session, poisoned, ImageState.FAILED)
     return len(given) - len(poisoned)

@@ -64,8 +64,9 @@ def _of_job(job: Job, states: Sequence[str]) -> Iterator[str]:
     open_images = sum(state not in FINAL for state in states)
     if len(states) != job.count:
         yield f"job {job.id} has {len(states)} images of {job.count}"
-    if job.unfinished != open_images:
-        yield f"job {job.id} counts {job.unfinished} unfinished images, it has {open_images}"
+    counted = job.unfinished, job.failed, job.cancelled
+    if counted != (open_images, states.count(ImageState.FAILED), states.count(ImageState.CANCELLED)):
+        yield f"job {job.id} counts {counted} unfinished, failed and cancelled; its images are {dict(Counter(states))}"
     if job.state != _state(states):
         yield f"job {job.id} is {job.state}, its images are {dict(Counter(states))}"
     if (job.ended_at is None) != (job.state == JobState.OPEN):

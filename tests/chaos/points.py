@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import signal
 import sys
 import threading
@@ -18,15 +19,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sqlalchemy import Engine, event
+
 POINTS = (
-    "claim.inside",  # claimed, not committed
+    "claim.inside",  # the statement is on its way: whether it is committed nobody here will know
     "claim.committed",  # committed, the slot does not know yet
     "run.begun",
     "run.step",  # between two steps
     "run.ended",  # rendered, nothing stored
     "put.half",  # a file is written, but not yet under its name
     "put.stored",  # one of the image's files is stored
-    "finish.inside",
+    "finish.inside",  # as the claim's
     "finish.committed",  # committed, nobody was told
     "beat.inside",
     "beat.committed",
@@ -35,6 +38,8 @@ POINTS = (
     "reap.inside",  # a worker, which gives a silent one's images back
     "reap.committed",
 )
+
+_ON_ITS_WAY_SECONDS = 0.002
 
 FULL = "the storage is full"
 """The file that fills the storage for as long as it is there."""
@@ -75,9 +80,10 @@ class Folder:
 
 
 class _Move(threading.local):
-    """The move that this thread's transaction has made, to be committed."""
+    """The move that this thread's transaction has made, to be committed, and the one whose statement it sends."""
 
     name = ""
+    sends = ""
 
 
 def install(folder: Folder) -> None:
@@ -87,9 +93,10 @@ def install(folder: Folder) -> None:
 
     move = _Move()
     _replace(database.transact, partial(_transact, folder, move))
+    for original, name in ((claim.claim, "claim"), (moves.finish_all, "finish")):
+        _replace(original, partial(_statement, move, name))
+    event.listen(Engine, "before_cursor_execute", lambda *_: _send(folder, move))
     for original, name in (
-        (claim.claim, "claim"),
-        (moves.finish_all, "finish"),
         (workers.beat, "beat"),
         (reap.bury, "bury"),
         (reap.reap, "reap"),
@@ -128,6 +135,23 @@ def _transact(folder: Folder, move: _Move, original: Callable[..., Any], *argume
     if move.name:
         folder.passed(f"{move.name}.committed")
     return answer
+
+
+def _statement(move: _Move, name: str, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Make a move that is one statement, which commits itself."""
+    move.sends = name
+    try:
+        answer = original(*arguments, **named)
+    finally:
+        move.sends = ""
+    move.name = name if answer else ""
+    return answer
+
+
+def _send(folder: Folder, move: _Move) -> None:
+    """Die a moment after the statement has left, if that is meant."""
+    if move.sends and folder.is_armed(point := f"{move.sends}.inside"):
+        threading.Timer(random.uniform(0, _ON_ITS_WAY_SECONDS), folder.passed, [point]).start()
 
 
 def _move(folder: Folder, move: _Move, name: str, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -71,6 +72,11 @@ class Model:
 
     def unfinished(self, job: int) -> int:
         return sum(not picture.state.is_final for picture in self.of_job(job).values())
+
+    def counts(self, job: int) -> tuple[int, int, int]:
+        """Return how many images of a job have not ended, how many have failed and how many were cancelled."""
+        ended = Counter(picture.state for picture in self.of_job(job).values())
+        return self.unfinished(job), ended[FAILED], ended[CANCELLED]
 
     def state(self, job: int) -> JobState:
         states = {picture.state for picture in self.of_job(job).values()}

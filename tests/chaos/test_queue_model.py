@@ -80,7 +80,7 @@ IMAGES = text("""
     FROM images
     ORDER BY id
 """)
-JOBS = text("SELECT id, state, unfinished, ended_at IS NOT NULL AS has_ended FROM jobs")
+JOBS = text("SELECT id, state, unfinished, failed, cancelled, ended_at IS NOT NULL AS has_ended FROM jobs")
 WORKERS = text("SELECT id, lease_until < now() AS is_late FROM workers")
 BLOCKED = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 
@@ -292,7 +292,7 @@ def rows(model: Model) -> dict[str, Any]:
     """Return what the database should hold."""
     return {
         "images": {number: as_row(picture) for number, picture in model.pictures.items()},
-        "jobs": {job: (model.state(job), model.unfinished(job), not model.unfinished(job)) for job in model.jobs},
+        "jobs": {job: (model.state(job), *model.counts(job), not model.unfinished(job)) for job in model.jobs},
         "workers": model.workers,
     }
 

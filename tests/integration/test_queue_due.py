@@ -15,7 +15,7 @@ from shared import database
 from shared.errors import Conflict, NotFound
 from shared.params import RenderParams
 from shared.queue import due, moves, policy, snapshot
-from shared.queue.claim import _PROBE, claim
+from shared.queue.claim import _CLAIM, claim
 from shared.queue.due import Due
 from shared.states import ImageState
 from shared.tables import History, Image
@@ -315,14 +315,14 @@ def test_what_is_due_or_claimable_is_found_by_index_among_many(hand, submit, ses
     with sessions() as session:
         session.execute(_MANY, asked | {"job_id": job.id})
         session.execute(text("ANALYZE images, jobs"))
-        for statement in (due._EXPIRE, due._AFTER_TIME, due._AFTER_JOB, _PROBE):
+        for statement in (due._EXPIRE, due._AFTER_TIME, due._AFTER_JOB, _CLAIM):
             plan = "\n".join(session.scalars(text(f"EXPLAIN (ANALYZE) {statement}"), asked))
             assert "Seq Scan on images" not in plan
             assert "Bitmap" not in plan
             found.append(set(re.findall(r"using (ix_images_\w+)", plan)))
         session.rollback()
 
-    lane = {"ix_images_lane", "ix_images_running"}  # the second to look for struck ones
+    lane = {"ix_images_lane", "ix_images_struck"}
     assert found == [{"ix_images_expires_at"}, {"ix_images_held"}, {"ix_images_held"}, lane]
 
 

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from shared import database
+from shared.errors import NotUnderstood
 from shared.queue import moves, policy, snapshot
 from shared.queue.claim import claim
 from shared.queue.moves import Ended, Finish
@@ -19,7 +20,7 @@ from shared.tables import Job
 from tests.integration.queueing import Farmhand
 from tests.integration.statements import statements
 from tests.waiting import until
-from tests.workers import made
+from tests.workers import TICKET, made
 from worker.claims import Claims
 
 
@@ -49,7 +50,7 @@ def test_each_lane_gives_as_many_as_it_is_asked_for_the_oldest_first(hand, job_f
     with statements(sessions) as sent:
         taken = hand.run(claim, me, [lane["ann"], lane["bob"], lane["ann"], lane["bob"], lane["ann"]], 4)
 
-    assert len(sent) == 2  # the worker's row, and one for all lanes
+    assert len(sent) == 1
     assert {(ours.owner, ours.index) for ours in taken} == {("ann", 0), ("ann", 1), ("bob", 0), ("bob", 1)}
     assert [image.state for image in hand.images(of_ann.id)] == ["running"] * 2 + ["queued"] * 3
     assert [image.attempt for image in hand.images(of_bob.id)] == [1, 1, 0, 0, 0]
@@ -91,28 +92,24 @@ def test_an_urgent_head_takes_no_ordinary_image_along(hand, job_factory, setting
     assert (lane["ann"].urgent, lane["ann"].queued) == (True, 1)
 
     with made(settings, sessions) as worker:
-        taken = [ours for ours in Claims(worker)._for_slots(0, [None] * 4) if ours]
+        taken = Claims(worker)._claims(4, 0.0)
 
     assert [ours.job_id for ours in taken if ours.owner == "ann"] == [urgent.id]
     assert owners(taken) == {"ann": 1, "bob": 3}
 
 
-def test_a_job_of_a_younger_farm_keeps_nobody_from_what_is_before_it(hand, job_factory, settings, sessions):
-    job_factory(owner="ann", count=2)
+def test_a_job_of_a_younger_farm_says_so_when_it_is_read(hand, job_factory):
+    job_factory(owner="ann")
     younger = job_factory(owner="ann")
     change = update(Job).values(params=Job.params.concat({"mood": "blue"})).where(Job.id == younger.id)
     hand.run(lambda session: session.execute(change))
+    [lane] = hand.run(snapshot.take).lanes
 
-    with made(settings, sessions) as worker:
-        claims = Claims(worker)
-        taken = [claims._for_slots(0, [None] * 3) for _ in range(3)]
+    ours, strange = hand.run(claim, policy_of(hand.worker()), [lane] * 2, 2)
 
-    assert [[ours and ours.index for ours in group] for group in taken] == [
-        [0, None, None],
-        [1, None, None],
-        [None] * 3,
-    ]
-    assert hand.images(younger.id)[0].attempt == 0
+    assert ours.params.prompt
+    with pytest.raises(NotUnderstood, match=f"job {younger.id} is of a younger version of the farm: mood"):
+        _ = strange.params
 
 
 def test_two_workers_groups_never_meet(hand, job_factory, sessions):
@@ -138,13 +135,13 @@ def test_slots_that_ask_at_once_share_a_transaction_and_the_owners_share_the_slo
         claims._snapshots.current()
         asked, go, take = Event(), Event(), claims._take
         monkeypatch.setattr(claims, "_take", lambda *wanted: (asked.set(), go.wait(10), take(*wanted))[-1])
-        slots = [pool.submit(claims.next)]
+        slots = [pool.submit(claims.next, TICKET)]
         until(asked.is_set)
-        slots += [pool.submit(claims.next) for _ in range(6)]
-        until(lambda: len(claims._soon._waiting) == 6)
+        slots += [pool.submit(claims.next, TICKET) for _ in range(6)]
+        until(lambda: len(claims._turn._waiting) == 6)
         with statements(sessions) as sent:
             go.set()
-            taken = [slot.result(10) for slot in slots]
+            taken = [slot.result(10).claim for slot in slots]
     assert len({ours.image_id for ours in taken}) == 7
     assert max(owners(taken).values()) - min(owners(taken).values()) == 1
     assert len([one for one in sent if "SKIP LOCKED" in one]) == 2  # the first alone, then the six
@@ -162,7 +159,7 @@ def test_the_ends_of_a_group_end_their_jobs(hand, job_factory, sessions):
         ended = hand.run(moves.finish_all, [(other, 7), (of_whole[0], 8), (of_whole[1], 9)])
 
     assert ended == [Ended(Finish.REFUSED), *[Ended(Finish.COMMITTED, JobState.SUCCEEDED)] * 2]
-    assert len(sent) == 3  # all at once, the end of a job, how the refused one stands
+    assert len(sent) == 2  # all at once, how the refused one stands
     assert [image.bytes for image in hand.images(whole.id)] == [8, 9]
     assert (hand.job(half.id).unfinished, hand.job(half.id).state) == (1, "open")
     assert hand.run(moves.finish_all, [(one, 1), (of_whole[0], 8)]) == [

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from shared.database import transact
 from shared.queue import moves, reap, workers
 from shared.tables import Worker
-from tests.workers import images, made, states
+from tests.workers import TICKET, images, made, states
 from worker.beat import Beat
 from worker.claims import Claims
 from worker.punctuality import Punctuality
@@ -26,7 +26,7 @@ def beat(worker):
 
 def claim(worker, job_factory, **params):
     job_factory(**params)
-    return Claims(worker).next()
+    return Claims(worker).next(TICKET).claim
 
 
 def test_an_image_cancelled_in_sql_is_closed_here_by_the_next_beat(worker, beat, sessions, job_factory):
@@ -59,7 +59,7 @@ def test_a_younger_attempt_is_not_closed_for_an_older_one(worker, sessions, job_
     old = claim(worker, job_factory)
     worker.carried.open(old)
     transact(sessions, lambda session: moves.hand_back(session, worker.id, {old.image_id: old.attempt}))
-    young = worker.carried.open(Claims(worker).next())
+    young = worker.carried.open(Claims(worker).next(TICKET).claim)
     worker.carried.drop({old.image_id: old.attempt})
     assert not young.is_set
 

@@ -44,8 +44,8 @@ def claim(settings, sessions) -> Claim:
     transact(sessions, lambda session: catalogue.record(session, seen))
     params = RenderParams(prompt="sea", checkpoint="tiny", width=NATIVE_SIZE, height=NATIVE_SIZE, steps=5, seed=7)
     return Claim(
-        image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=seen[0].sha256, cost=1, params=params,
-        worker_id=3,
+        image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=seen[0].sha256, cost=1,
+        stored=params.model_dump(mode="json"), worker_id=3,
     )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_a_card_that_loads_two_checkpoints_tells_of_the_other_when_one_is_there(
 
 
 def film_of(claim):
-    return replace(claim, params=claim.params.model_copy(update={"film": True}))
+    return replace(claim, stored={**claim.stored, "film": True})
 
 
 def test_an_urgent_claim_is_urgent_to_the_engine(card, claim, monkeypatch):
@@ -207,7 +207,7 @@ def paint_some(settings, sessions, claim):
         changed = settings.model_copy(update={"preview": way, "preview_steps": 1})
         card = EngineCard(Address("cpu:0"), changed, sessions, lambda: None)
         params = [claim.params.model_copy(update={"seed": seed, "exact": True}) for seed in range(4)]
-        claims = [replace(claim, index=index, params=one) for index, one in enumerate(params)]
+        claims = [replace(claim, index=index, stored=one.model_dump(mode="json")) for index, one in enumerate(params)]
         with ThreadPoolExecutor(4) as slots:
             runs = [slots.submit(card.render, one, Watch(one, print, show), Cancellation()) for one in claims]
         card.stop()
@@ -290,7 +290,7 @@ class Farm:
         )
         return Claim(
             image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=seen["base"].sha256, cost=1,
-            params=params, worker_id=3,
+            stored=params.model_dump(mode="json"), worker_id=3,
         )  # fmt: skip
 
 
@@ -355,4 +355,4 @@ def test_a_vae_or_refiner_that_is_gone_is_named(card, farm, settings):
         paint(card, gone)
     params = gone.params.model_copy(update={"vae": "none", "refiner": Refiner(checkpoint="other [0123456789]")})
     with pytest.raises(ModelFileError, match=r"other \[0123456789\] names no checkpoint"):
-        paint(card, replace(gone, params=params))
+        paint(card, replace(gone, stored=params.model_dump(mode="json")))

@@ -8,7 +8,7 @@ from shared.database import connect, transact
 from shared.database import sessions as sessions_of
 from shared.queue import memory
 from shared.tables import Worker
-from tests.workers import made
+from tests.workers import TICKET, made
 from worker.beat import Beat
 from worker.claims import Claims
 from worker.engine import devices
@@ -106,6 +106,6 @@ def test_worker_offers_its_memory_and_claims_only_what_it_holds(settings, sessio
             assert session.get_one(Worker, worker.id).memory_bytes == 4000
         job_factory()
         transact(sessions, lambda session: memory.note(session, ("c" * 64, 6), 4001))
-        assert Claims(worker).next() is None
+        assert Claims(worker).next(TICKET).claim is None
         worker.card.memory_bytes = 4001
-        assert Claims(worker).next() is not None
+        assert Claims(worker).next(TICKET).claim is not None

@@ -18,7 +18,7 @@ from shared.queue import moves, reap
 from shared.storage import key
 from shared.tables import Job
 from tests.waiting import until
-from tests.workers import images, made, states
+from tests.workers import TICKET, images, made, states
 from worker import claims, results
 from worker import slots as slots_module
 from worker.claims import Claims
@@ -139,7 +139,7 @@ def test_a_full_disk_fails_the_image_after_three_tries_without_a_strike(
 ):
     job_factory()
     for attempt in (1, 2):  # hand-backs that are no fault of the image's do not count
-        taken = Claims(worker).next()
+        taken = Claims(worker).next(TICKET).claim
         mine = {taken.image_id: attempt}
         transact(sessions, lambda session, mine=mine: moves.hand_back(session, worker.id, mine))
     for state in ("queued", "queued", "failed"):
@@ -183,28 +183,20 @@ def test_what_is_away_never_uses_up_the_tries(worker, slots, sessions, job_facto
             assert [(image.state, image.attempt) for image in images(sessions)] == [("queued", attempt)]
 
 
-def test_a_job_of_a_younger_farm_is_left_to_others(slots, sessions, job_factory):
-    younger = job_factory(owner="ann")
+def test_a_job_of_a_younger_farm_is_left_to_others_for_a_while(slots, sessions, job_factory, monkeypatch, capsys):
+    younger = job_factory(owner="ann", count=2)
     transact(sessions, lambda session: session.execute(update(Job).values(params=Job.params.concat({"mood": "blue"}))))
     job_factory(owner="bob")
-    slots.spend(was_passed=False)
-    assert states(sessions) == ["queued", "succeeded"]
-    assert images(sessions, younger.id)[0].attempt == 0
-
-
-def test_a_lane_that_was_not_understood_is_tried_again_only_after_a_while(
-    worker, sessions, job_factory, monkeypatch, capsys
-):
-    job_factory(count=2)
-    transact(sessions, lambda session: session.execute(update(Job).values(params=Job.params.concat({"mood": "blue"}))))
-    mine, clock = Claims(worker), [1000.0]
+    clock = [1000.0]
     monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    assert mine.has_some()
-    assert [mine.next(), mine.next()] == [None, None]
-    assert not mine.has_some()
+    for _ in range(3):
+        slots.spend(was_passed=False)
+    assert states(sessions) == ["queued", "queued", "succeeded"]
+    assert [(image.attempt, image.strikes) for image in images(sessions, younger.id)] == [(1, 0), (0, 0)]
     assert capsys.readouterr().out.count("not understood") == 1
     clock[0] += 31
-    assert mine.has_some()
+    slots.spend(was_passed=False)
+    assert capsys.readouterr().out.count("not understood") == 1
 
 
 def test_a_checkpoint_that_is_not_here_is_left_to_others_for_a_while(worker, slots, sessions, job_factory, monkeypatch):
@@ -260,7 +252,7 @@ def test_a_group_of_finishes_falls_apart_where_one_image_may_be_to_blame(
     worker, slots, sessions, job_factory, monkeypatch, *, error, is_of_one
 ):
     job_factory(count=2)
-    mine, asked, finish = [Claims(worker).next() for _ in range(2)], [], slots_module.moves.finish_all
+    mine, asked, finish = [Claims(worker).next(TICKET).claim for _ in range(2)], [], slots_module.moves.finish_all
 
     def finish_all(session, pictures):
         asked.append(len(pictures))

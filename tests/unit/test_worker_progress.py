@@ -28,7 +28,8 @@ class Heard:
 
 CLAIM = Claim(
     image_id=5, job_id=17, index=2, attempt=1, owner="local", checkpoint="c" * 64, cost=1,
-    params=RenderParams(steps=20, seed=7, width=64, height=64, checkpoint="demo [cccccccccc]"), worker_id=3,
+    stored=RenderParams(steps=20, seed=7, width=64, height=64, checkpoint="demo [cccccccccc]").model_dump(mode="json"),
+    worker_id=3,
 )  # fmt: skip
 
 
