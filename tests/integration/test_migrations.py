@@ -75,6 +75,34 @@ def test_every_revision_goes_down_to_nothing_and_up_again(url, engine):
     assert migrate.current(url) == migrate.head()
 
 
+def test_the_ends_of_images_that_are_there_are_counted(url, engine):
+    config = migrate.config(url)
+    command.upgrade(config, "0004")
+    with engine.begin() as connection:
+        connection.execute(
+            text("""
+            INSERT INTO jobs (owner, state, params, checkpoint, count, unfinished)
+            VALUES ('ann', 'failed', '{}', 'c', 5, 0), ('ann', 'open', '{}', 'c', 1, 1)
+        """)
+        )
+        connection.execute(
+            text("""
+            INSERT INTO images (
+                job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes
+            )
+            SELECT 1 + n / 5, n % 5, states[n + 1], 'ann', 'c', 'default', 6, false, 0, 1, 1, 0
+            FROM (SELECT '{failed,cancelled,failed,succeeded,succeeded,queued}'::text[] AS states) AS given,
+                 generate_series(0, 5) AS n
+        """)
+        )
+
+    migrate.upgrade(url)
+
+    with engine.connect() as connection:
+        counts = connection.execute(text("SELECT unfinished, failed, cancelled FROM jobs ORDER BY id")).all()
+    assert counts == [(0, 2, 1), (1, 0, 0)]
+
+
 def test_upgrade_of_what_stands_there_changes_nothing(url):
     migrate.upgrade(url)
     migrate.upgrade(url)
