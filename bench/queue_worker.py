@@ -35,7 +35,7 @@ from worker.together import Together
 
 SIDE: Final = 8  # pixels
 SWITCH_SECONDS: Final = 0.0005  # as the engine has it, which would bring torch along
-WAITING: Final = "wait for other slots"  # whose claims or finishes are in the transaction before its own
+WAITING: Final = "wait for other slots"  # whose claims or finishes are in the statement before its own
 
 
 class EmptyCard(StubCard):

@@ -1,4 +1,4 @@
-"""The Celery side: one task, `render`; one ticket, one image."""
+"""The Celery side: one task, `render`; it brings a slot one ticket, and one ticket is one image."""
 
 from __future__ import annotations
 

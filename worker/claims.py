@@ -6,13 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import repeat
+from functools import partial
+from itertools import islice, repeat
 from threading import Lock
 from typing import Final, NamedTuple
 
 from redis import RedisError
 
 from shared.database import autocommit, transact
+from shared.errors import Unavailable
 from shared.queue import policy, snapshot
 from shared.queue.claim import Claim, claim
 from shared.queue.policy import Lane
@@ -37,19 +39,15 @@ class Turn(NamedTuple):
 NO_TURN: Final = Turn(None, None)
 
 
-class _Wish(NamedTuple):
-    max_age: float  # seconds, of the snapshot
-    ticket: Ticket | None  # that the slot has already
-
-
 class Claims:
     """The claims of one worker."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._snapshots = Snapshots(worker.sessions, worker.redis)
-        self._sessions = autocommit(worker.sessions)
-        self._turn = Together(self._for_slots)
+        self._autocommit = autocommit(worker.sessions)
+        self._soon = Together(partial(self._for_slots, snapshot.MAX_AGE_SECONDS))
+        self._fresh = Together(partial(self._for_slots, 0.0))
         self._lock = Lock()
         self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
 
@@ -57,10 +55,10 @@ class Claims:
         """Claim an image for `ticket`; None: for one that waits, which is taken now. Raises Unavailable.
 
         Asks for a snapshot taken now before it says that there is no image. Slots that ask at the same time get theirs
-        in one transaction.
+        together.
         """
-        turn = self._turn(_Wish(snapshot.MAX_AGE_SECONDS, ticket))
-        return self._turn(_Wish(0.0, turn.ticket)) if turn.ticket and not turn.claim else turn
+        turn = self._soon(ticket)
+        return self._fresh(turn.ticket) if turn.ticket and not turn.claim else turn
 
     def has_some(self) -> bool:
         """True if something waits that the policy gives to this worker now. Raises Unavailable."""
@@ -101,11 +99,11 @@ class Claims:
         me, workers = self._worker, self._snapshots.current().farm.workers
         return any(it.id != me.id and policy.share_a_pool(me, it) and it.state == WorkerState.READY for it in workers)
 
-    def _for_slots(self, wishes: Sequence[_Wish]) -> list[Turn]:
+    def _for_slots(self, max_age: float, slots: Sequence[Ticket | None]) -> list[Turn]:
         """Give a ticket to each slot that has none, and a claim to each that has one then, as far as there are any."""
-        taken = iter(self._tickets(sum(wish.ticket is None for wish in wishes)))
-        tickets = [wish.ticket or next(taken, None) for wish in wishes]
-        claims = iter(self._claims(len(wishes) - tickets.count(None), min(wish.max_age for wish in wishes)))
+        taken = iter(self._tickets(slots.count(None)))
+        tickets = [ticket or next(taken, None) for ticket in slots]
+        claims = iter(self._claims(len(tickets) - tickets.count(None), max_age))
         return [Turn(ticket, next(claims, None)) if ticket else NO_TURN for ticket in tickets]
 
     def _tickets(self, count: int) -> list[Ticket]:
@@ -117,7 +115,8 @@ class Claims:
 
     def _claims(self, count: int, max_age: float) -> list[Claim]:
         """Return so many claims, or as many as there are, decided on a snapshot that is young enough."""
-        taken = self._take(self._snapshots.current(max_age), count) if count else []
+        is_wanted = count and self._worker.takes_images  # it may have waited for others until it is no more
+        taken = self._take(self._snapshots.current(max_age), count) if is_wanted else []
         if taken:
             given = Counter[str]()
             for ours in taken:
@@ -126,9 +125,16 @@ class Claims:
         return taken
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:
-        me = self._worker.as_policy_sees_it()
-        # Ranked anew for each try of the transaction.
-        return transact(self._sessions, lambda session: claim(session, me, self._turns(seen, count), count))
+        """Claim from lane after lane. What one statement has taken stays, whatever becomes of the next."""
+        me, lanes, taken = self._worker.as_policy_sees_it(), self._turns(seen, count), list[Claim]()
+        while asked := list(islice(lanes, count - len(taken))):
+            try:
+                taken += transact(self._autocommit, partial(claim, me=me, lanes=asked))
+            except Unavailable:
+                if not taken:
+                    raise
+                break
+        return taken
 
     def _turns(self, seen: Snapshot, count: int) -> Iterator[Lane]:
         """Yield the lanes of `count` images as the policy gives them one after the other; then all others in their

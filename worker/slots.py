@@ -1,4 +1,4 @@
-"""A slot takes a ticket and carries one image from its claim to its commit."""
+"""A slot takes a ticket and carries its image from the claim to the commit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _TRIES: Final = 3  # an image that fails in a way that may pass (a full disk, a full card) is rendered so often
-_OWN_TICKETS_SECONDS: Final = 1.0  # so long a slot takes tickets by itself; Celery waits as long to stop or begin anew
+_OWN_TICKETS_SECONDS: Final = 1.0  # for so long after Celery's a slot takes tickets by itself
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
@@ -72,8 +72,8 @@ class Slots:
     def spend(self, *, was_passed: bool) -> None:
         """Spend one ticket: carry an image, pass the ticket on once to a worker that should have it, or let it go.
 
-        After an image the slot takes the next ticket by itself, as long as images are so small that it would cost more
-        to have Celery bring each.
+        If its image was soon done the slot takes the next ticket by itself, and so on for a second: to have Celery
+        bring each would cost more than small images do.
         """
         if self._worker.state != WorkerState.READY:
             return
@@ -81,7 +81,7 @@ class Slots:
             ticket = self._carry_all(Ticket(was_passed))
             other = None if ticket is None or ticket.was_passed else self._other_worker()
         except Unavailable:
-            log.warning("ticket spent: the database is away", worker=self._worker.id)
+            log.warning("no claim: the database is away", worker=self._worker.id)
             return
         if other is not None:
             self._worker.tickets.pass_on(other)
@@ -165,10 +165,11 @@ class Slots:
             self._claims.avoid(claim.checkpoint, claim.owner)
         if isinstance(error, RenderFailed):
             self.health.failed(claim, str(error))
-        reason = None if isinstance(error, (Unavailable, ModelFileAway, NotUnderstood)) else str(error)
+        began = not isinstance(error, (ModelFileAway, NotUnderstood))
+        reason = str(error) if began and not isinstance(error, Unavailable) else None
         if not error.retryable or (reason and self._is_last_try(claim, cancel)):
             return self._fail(claim, cancel, str(error))
-        return self._hand_back(claim, cancel, reason, f"handed back: {error}")
+        return self._hand_back(claim, cancel, reason, f"handed back: {error}", began=began)
 
     def _doubt(self, claim: Claim, cancel: Cancellation, error: Spoilt) -> str:
         """Let another worker, where there is one, show once whether the picture or this worker is to blame."""
@@ -184,9 +185,11 @@ class Slots:
         except Unavailable:
             return False
 
-    def _hand_back(self, claim: Claim, cancel: Cancellation, reason: str | None, outcome: str) -> str:
+    def _hand_back(
+        self, claim: Claim, cancel: Cancellation, reason: str | None, outcome: str, *, began: bool = True
+    ) -> str:
         mine = {claim.image_id: claim.attempt}
-        move = partial(moves.hand_back, worker_id=claim.worker_id, images=mine, reason=reason)
+        move = partial(moves.hand_back, worker_id=claim.worker_id, images=mine, reason=reason, began=began)
         self._commit(claim, cancel, lambda: self._transact(move))
         self._reporter.image_changed(claim, ImageState.QUEUED)
         return outcome

@@ -21,6 +21,7 @@ from shared.storage import Storage
 
 _NOT_UP: Final = note("Not up; `farm up` starts it.")
 _OLDEST_TRANSACTION_SECONDS: Final = 300
+_OLDEST_REDIS: Final = (6, 2)  # takes several entries of a list at once
 _SERVER: Final = """
 SELECT current_setting('server_version') AS version,
        extract(epoch FROM coalesce(max(clock_timestamp() - xact_start), '0'))::int AS oldest_seconds
@@ -64,6 +65,8 @@ def redis(settings: Settings) -> Finding:
             version = client.info("server")["redis_version"]
     except (RedisError, OSError) as error:
         return bad(f"No answer: {_first_line(error)}", "Start Redis, or mend FARM_REDIS_URL; until then jobs wait.")
+    if tuple(map(int, version.split(".")[:2])) < _OLDEST_REDIS:
+        return bad(f"Redis {version} is too old.", "The farm needs Redis {}.{} or later.".format(*_OLDEST_REDIS))
     return fine(f"Redis {version}")
 
 

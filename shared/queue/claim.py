@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -44,8 +43,9 @@ class Claim:
             raise NotUnderstood(f"job {self.job_id} is of a younger version of the farm: {fields}") from error
 
 
-# The worker's row comes before its images: its claims go one at a time, and never past its burial. Both claims may have
-# looked for struck images before they waited; then ix_images_struck ends the second, which is run again.
+# The worker's row comes before its images: its claims go one at a time, and never past its burial. What a claim read
+# before it waited for that row may be old: if that would give it a second struck image ix_images_struck ends it, and it
+# is run again.
 #
 # Index: ix_images_lane, in its own order, so the heads are the first rows that nobody else is claiming.
 _CLAIM = noted(
@@ -110,22 +110,18 @@ _CLAIM = noted(
 )
 
 
-def claim(session: Session, me: Worker, lanes: Iterable[Lane], count: int = 1) -> list[Claim]:
-    """Take `count` images, or as many as there are, of `lanes` in their order: each time that a lane comes it is asked
-    for one image. None come if `me` is buried or drained.
+def claim(session: Session, me: Worker, lanes: Iterable[Lane]) -> list[Claim]:
+    """Take an image of each of `lanes`, of one that comes several times as many, as far as they have any. None come if
+    `me` is buried or drained.
 
-    Each statement stands for itself, so the session may be one of `database.autocommit`.
+    It is one statement, so the session may be one of `database.autocommit`.
     """
-    rest, taken = iter(lanes), list[Claim]()
-    while asked := Counter((*lane.place, lane.urgent) for lane in islice(rest, count - len(taken))):
-        columns = zip(
-            ("owners", "checkpoints", "pools", "memory_classes", "urgents"), zip(*asked, strict=True), strict=True
-        )
-        places = {name: list(column) for name, column in columns}
-        mine = {"worker_id": me.id, "event": Event.CLAIMED, "detail": None}
-        rows = session.execute(_CLAIM, places | {"counts": list(asked.values())} | mine).mappings()
-        taken += [_claim(row, me.id) for row in rows]
-    return taken
+    asked = Counter((*lane.place, lane.urgent) for lane in lanes)
+    names = ("owners", "checkpoints", "pools", "memory_classes", "urgents")
+    places = {name: list(column) for name, column in zip(names, zip(*asked, strict=True), strict=True)}
+    mine = {"worker_id": me.id, "event": Event.CLAIMED, "detail": None}
+    rows = session.execute(_CLAIM, places | {"counts": list(asked.values())} | mine).mappings()
+    return [_claim(row, me.id) for row in rows]
 
 
 def _claim(row: RowMapping, worker_id: int) -> Claim:

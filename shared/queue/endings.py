@@ -21,10 +21,15 @@ TAKE_DOWN: Final = """
         failed = failed + CASE WHEN :state = 'failed' THEN ended.images ELSE 0 END,
         cancelled = cancelled + CASE WHEN :state = 'cancelled' THEN ended.images ELSE 0 END,
         ended_at = CASE WHEN unfinished = ended.images THEN clock_timestamp() END,
+        -- The images are asked too, for what processes of before revision 0005 end without counting it. Not by EXISTS:
+        -- no plan comes to read all images that ever failed.
         state = CASE
             WHEN unfinished > ended.images THEN jobs.state
             WHEN failed > 0 OR :state = 'failed' THEN 'failed'
+            WHEN (SELECT true FROM images WHERE job_id = jobs.id AND images.state = 'failed' LIMIT 1) THEN 'failed'
             WHEN cancelled > 0 OR :state = 'cancelled' THEN 'cancelled'
+            WHEN (SELECT true FROM images WHERE job_id = jobs.id AND images.state = 'cancelled' LIMIT 1)
+            THEN 'cancelled'
             ELSE 'succeeded'
         END
 """

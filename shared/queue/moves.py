@@ -247,8 +247,8 @@ _RETRY = noted(
 _REOPEN = text("""
     UPDATE jobs
     SET unfinished = unfinished + :images,
-        failed = failed - :failed,
-        cancelled = cancelled - (:images - :failed),
+        failed = greatest(0, failed - :failed),
+        cancelled = greatest(0, cancelled - (:images - :failed)),
         state = 'open',
         ended_at = NULL
     WHERE id = :job_id
@@ -304,7 +304,8 @@ _HAND_BACK = noted(
         UPDATE images
         SET state = 'queued',
             worker_id = NULL,
-            worker = NULL
+            worker = NULL,
+            started_at = CASE WHEN :began THEN started_at END
         FROM taken
         WHERE images.id = taken.id
         RETURNING images.id, job_id, attempt, taken.worker
@@ -314,10 +315,13 @@ _HAND_BACK = noted(
 )
 
 
-def hand_back(session: Session, worker_id: int, images: Mapping[int, int], *, reason: str | None = None) -> int:
+def hand_back(
+    session: Session, worker_id: int, images: Mapping[int, int], *, reason: str | None = None, began: bool = True
+) -> int:
     """Queue images (id -> attempt) that the worker will not finish, without a strike; return how many it still had.
 
-    A `reason` says that the images themselves failed in a way that may pass: `history.stumbles` counts those.
+    A `reason` says that the images themselves failed in a way that may pass: `history.stumbles` counts those. What
+    never `began`, as the worker lacks what it takes, keeps its deadline and was not its owner's turn.
     """
     handed: int = session.execute(
         _HAND_BACK,
@@ -327,6 +331,7 @@ def hand_back(session: Session, worker_id: int, images: Mapping[int, int], *, re
             "attempts": list(images.values()),
             "event": Event.HANDED_BACK,
             "detail": reason and storable(reason),
+            "began": began,
         },
     ).scalar_one()
     return handed

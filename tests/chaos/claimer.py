@@ -45,7 +45,8 @@ class Claimer:
     def _claim_one(self, session: Session) -> Claim | None:
         me = policy.Worker(self.id, ("default",))
         seen = snapshot.take(session)
-        return next(iter(claim(session, me, policy.rank(seen.lanes, seen.farm, me))), None)
+        ranked = policy.rank(seen.lanes, seen.farm, me)
+        return next((ours for lane in ranked for ours in claim(session, me, [lane])), None)
 
     def _finish(self) -> bool:
         if not self._held:

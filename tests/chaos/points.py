@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 POINTS = (
-    "claim.inside",  # the statement is on its way: whether it is committed nobody here will know
+    "claim.inside",  # the statement is on its way, or has just come back
     "claim.committed",  # committed, the slot does not know yet
     "run.begun",
     "run.step",  # between two steps

@@ -84,7 +84,7 @@ class TakeSome(Act):
 
     def run(self, session: Session) -> list[Claim]:
         me = policy.Worker(self.worker, (self.lanes[0].pool,))
-        return claims.claim(session, me, self._turns(), self.count)
+        return claims.claim(session, me, self._turns())
 
     def play(self, model: Model, seen: Seen) -> list[Claim] | str:
         taken = {ours.image_id: ours.attempt for ours in seen.answer}

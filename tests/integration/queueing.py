@@ -67,7 +67,8 @@ class Workhand:
         now = self.hand.run(snapshot.take)
         offers = next((worker.memory_bytes for worker in now.farm.workers if worker.id == self.id), None)
         me = policy.Worker(self.id, tuple(self.pool.split(",")), memory_bytes=offers)
-        return next(iter(self.hand.run(claim, me, policy.rank(now.lanes, now.farm, me))), None)
+        ranked = policy.rank(now.lanes, now.farm, me)
+        return next((ours for lane in ranked for ours in self.hand.run(claim, me, [lane])), None)
 
     def beat(self, running: dict[int, int] | None = None, **said: Any) -> workers.Beat | None:
         usual = {

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from shared import database
-from shared.errors import NotUnderstood
+from shared.errors import NotUnderstood, Unavailable
 from shared.queue import moves, policy, snapshot
 from shared.queue.claim import claim
 from shared.queue.moves import Ended, Finish
@@ -21,6 +21,7 @@ from tests.integration.queueing import Farmhand
 from tests.integration.statements import statements
 from tests.waiting import until
 from tests.workers import TICKET, made
+from worker import claims as claims_module
 from worker.claims import Claims
 
 
@@ -48,7 +49,7 @@ def test_each_lane_gives_as_many_as_it_is_asked_for_the_oldest_first(hand, job_f
     me = policy_of(hand.worker())
 
     with statements(sessions) as sent:
-        taken = hand.run(claim, me, [lane["ann"], lane["bob"], lane["ann"], lane["bob"], lane["ann"]], 4)
+        taken = hand.run(claim, me, [lane["ann"], lane["bob"], lane["ann"], lane["bob"]])
 
     assert len(sent) == 1
     assert {(ours.owner, ours.index) for ours in taken} == {("ann", 0), ("ann", 1), ("bob", 0), ("bob", 1)}
@@ -56,15 +57,39 @@ def test_each_lane_gives_as_many_as_it_is_asked_for_the_oldest_first(hand, job_f
     assert [image.attempt for image in hand.images(of_bob.id)] == [1, 1, 0, 0, 0]
 
 
-def test_what_a_lane_is_short_of_the_following_give(hand, job_factory):
-    job_factory(owner="ann")
-    job_factory(owner="bob", count=3)
-    lane = lanes_of(hand)
-    hand.run(claim, policy_of(hand.worker()), [lane["ann"]])
+def test_what_a_lane_is_short_of_the_following_give(hand, job_factory, settings, sessions):
+    for owner in ("ann", "bob", "cid"):
+        job_factory(owner=owner)
+    seen = hand.run(snapshot.take)
+    hand.run(claim, policy_of(hand.worker()), [lanes_of(hand)["ann"]])
 
-    taken = hand.run(claim, policy_of(hand.worker()), [lane["ann"], lane["bob"], lane["ann"], lane["bob"]], 2)
+    with made(settings, sessions) as worker, statements(sessions) as sent:
+        taken = Claims(worker)._take(seen, 2)
 
-    assert owners(taken) == {"bob": 2}
+    assert owners(taken) == {"bob": 1, "cid": 1}
+    assert len([one for one in sent if "SKIP LOCKED" in one]) == 2
+
+
+def test_what_was_claimed_is_kept_when_the_database_goes_away_before_the_rest(
+    hand, job_factory, settings, sessions, monkeypatch
+):
+    job_factory(owner="ann", count=2)
+    job_factory(owner="bob", count=2)
+    seen = hand.run(snapshot.take)
+    hand.run(claim, policy_of(hand.worker()), [lanes_of(hand)["ann"]] * 2)
+    statements, transact = [], database.transact
+
+    def once(*given):
+        statements.append(given)
+        if len(statements) > 1:
+            raise Unavailable("away")
+        return transact(*given)
+
+    monkeypatch.setattr(claims_module, "transact", once)
+    with made(settings, sessions) as worker:
+        assert owners(Claims(worker)._take(seen, 3)) == {"bob": 1}
+        with pytest.raises(Unavailable):
+            Claims(worker)._take(seen, 3)
 
 
 def test_a_group_has_one_struck_image_at_most(hand, job_factory):
@@ -76,8 +101,8 @@ def test_a_group_has_one_struck_image_at_most(hand, job_factory):
     lane = lanes_of(hand)
     worker = hand.worker()
 
-    taken = hand.run(claim, policy_of(worker), [lane["ann"], lane["bob"]] * 3, 6)
-    more = hand.run(claim, policy_of(worker), [lane["ann"], lane["bob"]] * 3, 6)
+    taken = hand.run(claim, policy_of(worker), [lane["ann"], lane["bob"]] * 3)
+    more = hand.run(claim, policy_of(worker), [lane["ann"], lane["bob"]] * 3)
 
     assert len([ours for ours in taken if ours.image_id in struck]) == 1
     assert not [ours for ours in more if ours.image_id in struck]
@@ -105,7 +130,7 @@ def test_a_job_of_a_younger_farm_says_so_when_it_is_read(hand, job_factory):
     hand.run(lambda session: session.execute(change))
     [lane] = hand.run(snapshot.take).lanes
 
-    ours, strange = hand.run(claim, policy_of(hand.worker()), [lane] * 2, 2)
+    ours, strange = hand.run(claim, policy_of(hand.worker()), [lane] * 2)
 
     assert ours.params.prompt
     with pytest.raises(NotUnderstood, match=f"job {younger.id} is of a younger version of the farm: mood"):
@@ -118,14 +143,14 @@ def test_two_workers_groups_never_meet(hand, job_factory, sessions):
     first, second = policy_of(hand.worker()), policy_of(hand.worker())
 
     with sessions.begin() as session:
-        taken = claim(session, first, [lane] * 4, 4)
-        rest = hand.run(claim, second, [lane] * 4, 4)
+        taken = claim(session, first, [lane] * 4)
+        rest = hand.run(claim, second, [lane] * 4)
 
     assert (len(taken), len(rest)) == (4, 2)
     assert not {ours.image_id for ours in taken} & {ours.image_id for ours in rest}
 
 
-def test_slots_that_ask_at_once_share_a_transaction_and_the_owners_share_the_slots(
+def test_slots_that_ask_at_once_share_a_statement_and_the_owners_share_the_slots(
     settings, sessions, job_factory, monkeypatch
 ):
     for owner in ("ann", "bob", "cid"):
@@ -138,7 +163,7 @@ def test_slots_that_ask_at_once_share_a_transaction_and_the_owners_share_the_slo
         slots = [pool.submit(claims.next, TICKET)]
         until(asked.is_set)
         slots += [pool.submit(claims.next, TICKET) for _ in range(6)]
-        until(lambda: len(claims._turn._waiting) == 6)
+        until(lambda: len(claims._soon._waiting) == 6)
         with statements(sessions) as sent:
             go.set()
             taken = [slot.result(10).claim for slot in slots]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from threading import Thread
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from shared.papers import text as infotext
 from shared.queue import moves, reap
 from shared.storage import key
 from shared.tables import Job
+from shared.terms import Terms
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
 from worker import claims, results
@@ -184,7 +186,9 @@ def test_what_is_away_never_uses_up_the_tries(worker, slots, sessions, job_facto
 
 
 def test_a_job_of_a_younger_farm_is_left_to_others_for_a_while(slots, sessions, job_factory, monkeypatch, capsys):
-    younger = job_factory(owner="ann", count=2)
+    younger = job_factory(
+        owner="ann", count=2, queue={"terms": Terms(expires_at=datetime.now(UTC) + timedelta(hours=1))}
+    )
     transact(sessions, lambda session: session.execute(update(Job).values(params=Job.params.concat({"mood": "blue"}))))
     job_factory(owner="bob")
     clock = [1000.0]
@@ -192,7 +196,10 @@ def test_a_job_of_a_younger_farm_is_left_to_others_for_a_while(slots, sessions, 
     for _ in range(3):
         slots.spend(was_passed=False)
     assert states(sessions) == ["queued", "queued", "succeeded"]
-    assert [(image.attempt, image.strikes) for image in images(sessions, younger.id)] == [(1, 0), (0, 0)]
+    assert [(one.attempt, one.strikes, one.started_at) for one in images(sessions, younger.id)] == [
+        (1, 0, None),  # so its deadline stands
+        (0, 0, None),
+    ]
     assert capsys.readouterr().out.count("not understood") == 1
     clock[0] += 31
     slots.spend(was_passed=False)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from redis import Redis
 
+from shared.errors import Unavailable
+from shared.states import WorkerState
 from shared.tickets import Ticket, pool_queue, take, worker_queue
-from tests.workers import made, states
+from tests.workers import TICKET, made, states
+from worker import claims as claims_module
 from worker import slots as slots_module
 from worker.claims import Claims
 from worker.progress import Reporter
@@ -20,8 +25,16 @@ def worker(settings, sessions):
 
 
 @pytest.fixture
-def slots(worker):
-    return Slots(worker, Claims(worker), Reporter(worker.events), on_free=lambda: None, on_lost=lambda: None)
+def freed():
+    """A line each time that a slot is free again."""
+    return []
+
+
+@pytest.fixture
+def slots(worker, freed, monkeypatch):
+    monkeypatch.setattr(slots_module, "_OWN_TICKETS_SECONDS", 60.0)
+    on_free = partial(freed.append, "free")
+    return Slots(worker, Claims(worker), Reporter(worker.events), on_free=on_free, on_lost=lambda: None)
 
 
 def publish(worker, pool="default", count=1):
@@ -33,12 +46,19 @@ def waiting(worker, pool="default"):
     return worker.redis.llen(pool_queue(pool))
 
 
-def test_a_slot_that_had_an_image_takes_the_next_ticket(worker, slots, sessions, job_factory):
+def after_carrying(slots, monkeypatch, change):
+    """Have something change when the next image has ended."""
+    carry = slots.carry
+    monkeypatch.setattr(slots, "carry", lambda claim: (carry(claim), change()))
+
+
+def test_a_slot_that_had_an_image_takes_the_next_ticket(worker, slots, freed, sessions, job_factory):
     job_factory(count=4)
     publish(worker, count=2)
     slots.spend(was_passed=False)
     assert states(sessions) == ["succeeded"] * 3 + ["queued"]
     assert waiting(worker) == 0
+    assert freed == ["free"]
 
 
 def test_a_ticket_that_brought_nothing_takes_no_other(worker, slots):
@@ -56,21 +76,58 @@ def test_celery_is_asked_again_after_a_while(worker, slots, sessions, job_factor
     assert waiting(worker) == 1
 
 
-def test_a_drained_worker_leaves_the_tickets_to_others(worker, slots, sessions, job_factory, monkeypatch):
+@pytest.mark.parametrize("end", [{"drained": "by hand"}, {"state": WorkerState.DRAINING}], ids=["drained", "SIGTERM"])
+def test_a_worker_that_is_to_end_leaves_the_tickets_to_others(
+    worker, slots, sessions, job_factory, monkeypatch, *, end
+):
     job_factory(count=2)
     publish(worker)
-    carry = slots.carry
-    monkeypatch.setattr(slots, "carry", lambda claim: (carry(claim), setattr(worker, "drained", "by hand")))
+    after_carrying(slots, monkeypatch, lambda: [setattr(worker, name, value) for name, value in end.items()])
     slots.spend(was_passed=False)
     assert states(sessions) == ["succeeded", "queued"]
     assert waiting(worker) == 1
 
 
 def test_without_redis_what_runs_is_finished_and_nothing_new_begins(worker, slots, sessions, job_factory, monkeypatch):
-    monkeypatch.setattr(worker, "redis", Redis(host="127.0.0.1", port=1, retry=None))
     job_factory(count=2)
+    publish(worker)
+    away = Redis(host="127.0.0.1", port=1, retry=None)
+    after_carrying(slots, monkeypatch, lambda: monkeypatch.setattr(worker, "redis", away))
     slots.spend(was_passed=False)
     assert states(sessions) == ["succeeded", "queued"]
+
+
+def test_without_the_database_the_slot_is_free_again(worker, slots, freed, job_factory, monkeypatch):
+    def away(*_):
+        raise Unavailable("the database does not answer")
+
+    job_factory(count=2)
+    publish(worker)
+    after_carrying(slots, monkeypatch, lambda: monkeypatch.setattr(claims_module, "transact", away))
+    slots.spend(was_passed=False)
+    assert freed == ["free"]
+
+
+@pytest.mark.parametrize("was_passed", [False, True])
+def test_a_ticket_of_its_own_that_brought_nothing_is_passed_on_once(
+    worker, slots, job_factory, monkeypatch, was_passed
+):
+    job_factory()
+    worker.tickets.pass_on(worker.id) if was_passed else worker.tickets.publish("default", 1)
+    assert worker.tickets.flush()
+    passed = []
+    monkeypatch.setattr(slots, "_other_worker", lambda: 99)
+    monkeypatch.setattr(worker.tickets, "pass_on", passed.append)
+    slots.spend(was_passed=False)
+    assert passed == ([] if was_passed else [99])
+
+
+def test_a_group_with_more_tickets_than_images_gives_what_there_is(worker, slots, job_factory):
+    job_factory(count=2)
+    publish(worker)
+    turns = slots._claims._for_slots(0.0, [TICKET, None, TICKET, None])
+    assert [turn.ticket is not None for turn in turns] == [True, True, True, False]
+    assert [turn.claim is not None for turn in turns] == [True, True, False, False]
 
 
 def test_tickets_come_from_all_pools_and_those_that_were_passed_on_say_so(worker):
