@@ -12,6 +12,7 @@ from api.cli import terminal
 from api.cli.client import FINAL, Client, Json
 from api.cli.terminal import Row, age, shorten, state, table
 from shared.errors import NotFound
+from shared.queue.policy import DEFAULT_POOL
 
 _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")
@@ -129,6 +130,8 @@ def _job(job: Json) -> None:
         f"  {params['width']}×{params['height']}, {params['steps']} steps, {params['sampler']}, "
         f"{params['schedule']} schedule, CFG {params['cfg_scale']:g}, {params['checkpoint']}"
     )
+    if place := in_the_queue(job):
+        terminal.answer(f"  {place}")
     if job.get("expires_at") and job["state"] in {"held", "queued"}:
         terminal.answer(f"  cancelled if it has not started by {job['expires_at']}")
     if waiting := job.get("waiting"):
@@ -136,6 +139,13 @@ def _job(job: Json) -> None:
     if timings["render_seconds"] is not None:
         terminal.answer(f"  waited {timings['waited_seconds']:.1f} s, rendered {timings['render_seconds']:.1f} s")
     table(_IMAGE, map(_image_row, job["images"]), "")
+
+
+def in_the_queue(job: Json) -> str:
+    """Return whose workers a job is for and what goes before it, as far as that is not as usual."""
+    pool, priority = job.get("pool", DEFAULT_POOL), job.get("priority", 0)
+    told = [f"pool {pool}"] * (pool != DEFAULT_POOL) + [f"priority {priority}"] * (priority != 0)
+    return ", ".join(["urgent"] * bool(job.get("urgent")) + told)
 
 
 def _image_row(image: Json) -> Row:

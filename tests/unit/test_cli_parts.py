@@ -19,7 +19,7 @@ import pytest
 from api.cli import doctor, farm, logs, parts, render, terminal
 from api.cli.client import Client
 from api.cli.interrupts import StopRequest, caught
-from api.cli.jobs import describe, status, undone
+from api.cli.jobs import describe, in_the_queue, status, undone
 from api.cli.parts import Part
 from shared.errors import FarmError, LauncherError, NotFound, Refused, SettingsError
 from shared.launcher.process import Server
@@ -60,6 +60,18 @@ def image(state: str = "running", step: int = 0, phase: str = "", index: int = 0
 )
 def test_progress_in_words(told: dict[str, Any], words: str):
     assert describe(told) == words
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, ""),
+        ({"pool": "default", "priority": 0, "urgent": False}, ""),
+        ({"pool": "large", "priority": -5, "urgent": True}, "urgent, pool large, priority -5"),
+    ],
+)
+def test_status_tells_of_a_place_in_the_queue_that_is_not_as_usual(said: dict[str, Any], words: str):
+    assert in_the_queue(said) == words
 
 
 def test_status_is_silent_about_chores_that_are_done():
