@@ -43,6 +43,11 @@ def worker_queue(worker_id: int) -> str:
     return f"worker.{worker_id}"
 
 
+def queues(worker_id: int, pools: Iterable[str]) -> list[str]:
+    """Return all queues that a worker takes tickets from: those of its pools, then its own."""
+    return [*map(pool_queue, pools), worker_queue(worker_id)]
+
+
 def celery_app(redis_url: str) -> Celery:
     """Return the Celery application that sends and takes tickets at `redis_url` (in the form of redis-py)."""
     app = Celery("stepfarm", set_as_current=False)
@@ -84,7 +89,7 @@ def take(redis: Redis, worker_id: int, pools: Iterable[str], count: int) -> list
     They are neither read nor acknowledged: a ticket says only that it is there, and a lost one costs a second.
     """
     taken = list[Ticket]()
-    for queue in (*map(pool_queue, pools), worker_queue(worker_id)):
+    for queue in queues(worker_id, pools):
         if short := count - len(taken):
             found = redis.rpop(queue, short) or []
             taken += [Ticket(was_passed=queue == worker_queue(worker_id))] * len(found)

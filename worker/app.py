@@ -10,7 +10,7 @@ from celery.apps.worker import Worker as CeleryWorker
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state as celery_state
 
-from shared.tickets import TASK, WORKER_OPTIONS, celery_app, pool_queue, worker_queue
+from shared.tickets import TASK, WORKER_OPTIONS, celery_app, queues, worker_queue
 from worker.slots import Slots
 from worker.worker import Worker
 
@@ -47,7 +47,7 @@ def consume(worker: Worker, slots: Slots) -> None:
         app=app,
         hostname=f"{worker.id}@{worker.name}",
         concurrency=worker.slots,
-        queues=[*map(pool_queue, worker.pools), mine],
+        queues=queues(worker.id, worker.pools),
         quiet=True,
         **WORKER_OPTIONS,
     ).start()

@@ -9,7 +9,7 @@ import structlog
 from redis import RedisError
 
 from shared.errors import Unavailable
-from shared.tickets import pool_queue, worker_queue
+from shared.tickets import queues
 from worker.claims import Claims
 from worker.worker import Worker
 
@@ -49,6 +49,6 @@ class Look:
 
     def _tickets(self) -> int:
         asked = self._worker.redis.pipeline(transaction=False)
-        for queue in (*map(pool_queue, self._worker.pools), worker_queue(self._worker.id)):
+        for queue in queues(self._worker.id, self._worker.pools):
             asked.llen(queue)
         return sum(map(int, asked.execute()))

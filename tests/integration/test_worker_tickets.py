@@ -9,7 +9,7 @@ from redis import Redis
 
 from shared.errors import Unavailable
 from shared.states import WorkerState
-from shared.tickets import Ticket, pool_queue, take, worker_queue
+from shared.tickets import Ticket, pool_queue, queues, take
 from tests.workers import TICKET, made, states
 from worker import claims as claims_module
 from worker import slots as slots_module
@@ -105,6 +105,7 @@ def test_without_the_database_the_slot_is_free_again(worker, slots, freed, job_f
     publish(worker)
     after_carrying(slots, monkeypatch, lambda: monkeypatch.setattr(claims_module, "transact", away))
     slots.spend(was_passed=False)
+    assert states(worker.sessions) == ["succeeded", "queued"]
     assert freed == ["free"]
 
 
@@ -136,6 +137,4 @@ def test_tickets_come_from_all_pools_and_those_that_were_passed_on_say_so(worker
     publish(worker, count=2)
     taken = [take(worker.redis, worker.id, ("large", "default"), 3) for _ in range(2)]
     assert taken == [[Ticket(was_passed=False)] * 3, [Ticket(was_passed=False), Ticket(was_passed=True)]]
-    assert not any(
-        worker.redis.llen(queue) for queue in (*map(pool_queue, ("large", "default")), worker_queue(worker.id))
-    )
+    assert not any(map(worker.redis.llen, queues(worker.id, ("large", "default"))))
