@@ -49,7 +49,7 @@ def test_a_deadlock_is_run_again(sessions, job_factory):
         for future in [pool.submit(work, jobs), pool.submit(work, jobs[::-1])]:
             future.result(30)
 
-    assert len(tries) >= 3  # a victim that is quick may meet the same fate again
+    assert len(tries) in {3, 4}  # a victim that is quick may meet the same fate once more
     with sessions() as session:
         assert [name.count("x") for name in session.scalars(select(Job.checkpoint))] == [2, 2]
 
