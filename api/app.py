@@ -29,9 +29,9 @@ def create_app(settings: Settings) -> OpenAPI:
     services = join(settings)
     app.extensions[EXTENSION] = services
     app.url_map.converters.update(id=IdConverter, hash=HashConverter)
-    bodies.init_app(app, settings)
     metrics.init_app(app, services)
     guard.init_app(app, settings)
+    bodies.init_app(app, settings)  # before anything reads one
     auth.init_app(app, settings)
     problems.init_app(app)
     for api in (jobs, images, events, uploads, png_info, catalogue, workers, chores, prompts, health):

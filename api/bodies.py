@@ -15,18 +15,32 @@ from shared.settings import Settings
 _PICTURES: Final = {"/jobs": 2, "/from-picture": 1, "/api/v1/jobs": 1, "/api/v1/uploads": 1, "/api/v1/png-info": 1}
 """How many pictures the requests of a path may bring; the form brings a source and its mask."""
 
-_DATA_URL: Final = re.compile(rb'"data:[^"]*"')
+_PICTURE: Final = re.compile(rb'"picture"\s*:\s*"data:[^"]*"')
+_TEXT: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_SEPARATORS: Final = (b",", b"[", b"{")  # each value of a list or an object has one before it
+
+_URLENCODED: Final = "application/x-www-form-urlencoded"
+_MOST_FIELDS: Final = 1000
+"""Of a form; werkzeug bounds the parts of the other kind by as many."""
+
+_MOST_VALUES: Final = 10_000
+"""Of one body: a job has some dozens. A million small ones, each wrong, would take a gigabyte to be told of."""
 
 _ACCEPTED: Final = 'a JSON object such as {"prompt": "a lake at dawn"}'
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Bound what a request may bring: a little JSON, and on the paths that take pictures their files more."""
+    """Bound what a request may bring: a little JSON or form, and on the paths that take pictures their files more."""
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, MAX_FORM_MEMORY_SIZE=settings.max_body_bytes)
 
     def allow() -> None:
         if pictures := _PICTURES.get(request.path):
             request.max_content_length = settings.max_body_bytes + pictures * settings.limits.max_upload_bytes
+
+        if (
+            request.mimetype == _URLENCODED and request.get_data().count(b"&") > _MOST_FIELDS
+        ):  # parsed from what is kept
+            raise Malformed(f"The form has more than {_MOST_FIELDS:,} fields.")
 
     app.before_request(allow)
 
@@ -51,7 +65,7 @@ def read_json() -> object:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
     data = _read()
-    _check_values(data)
+    _check_amount(data)
     try:
         return _nameable(json.loads(data))
     except json.JSONDecodeError as error:
@@ -64,11 +78,26 @@ def read_json() -> object:
         raise _malformed("holds a number that is too long") from None
 
 
-def _check_values(data: bytes) -> None:
-    """Raise RequestEntityTooLarge where a body is large by more than pictures: many small values take much memory."""
+def _check_amount(data: bytes) -> None:
+    """Refuse, before anything is made of it, a body that is large by more than its pictures, or of too many values."""
     most: int = current_app.config["MAX_CONTENT_LENGTH"]
-    if len(data) > most and len(_DATA_URL.sub(b"", data)) > most:
+    if len(data) > most:
+        data = _PICTURE.sub(b"", data, count=_PICTURES.get(request.path, 0))
+    if len(data) > most:
         raise RequestEntityTooLarge
+    if _holds_more_than(_MOST_VALUES, data):
+        raise _malformed("holds far more values than a job has")
+
+
+def _holds_more_than(most: int, data: bytes) -> bool:
+    """True if JSON holds more texts and values than that, however much more: it is looked at only so far."""
+    seen = place = 0
+    for text in _TEXT.finditer(data):
+        seen += 1 + sum(data.count(one, place, text.start()) for one in _SEPARATORS)
+        place = text.end()
+        if seen > most:
+            return True
+    return seen + sum(data.count(one, place) for one in _SEPARATORS) > most
 
 
 def _malformed(message: str) -> Malformed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from flask import Flask
@@ -162,17 +163,63 @@ def test_body_over_the_limit_is_refused(client):
     errors(answer)
 
 
-def test_body_that_is_large_without_pictures_is_refused(client):
-    answer = post(client, b'{"styles": [' + b"[],[]," * 500_000 + b"[]]}")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"styles": [' + b"[],[]," * 500_000 + b"[]]}",
+        b"{" + b",".join(b'"data:%d":0' % number for number in range(500_000)) + b"}",
+        b'{"img2img": {"picture": "data:x"}, "styles": [' + b'"data:,",' * 400_000 + b'"data:,"]}',
+        b'{"a": [' + b'{"picture": "data:%s"},' % (b"x" * 100) * 40_000 + b"{}]}",
+    ],
+    ids=["lists", "fields like data URLs", "items like data URLs", "more pictures than a job has"],
+)
+def test_body_that_is_large_without_its_pictures_is_refused(client, body):
+    answer = post(client, body)
     assert answer.status_code == 413
     errors(answer)
 
 
-def test_hundred_thousand_unknown_fields_are_refused_as_soon_as_told(client):
-    """In linear time: comparing each with each would take hours."""
-    answer = client.post(JOBS, json={f"a{number}": number for number in range(100_000)})
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"styles": [' + b"1," * 900_000 + b"1]}",
+        b'{"styles": [' + b'"",' * 600_000 + b'""]}',
+        b"{" + b",".join(b'"a%d":0' % number for number in range(100_000)) + b"}",
+        b'{"a": [' + b"{}," * 600_000 + b"{}]}",
+        b'{"a": ' + b"[" * 1000 + b"]" * 1000 + b', "b": [' + b"[[]]," * 10_000 + b"[]]}",
+    ],
+    ids=["numbers", "texts", "fields", "objects", "lists"],
+)
+def test_body_of_many_values_is_refused_before_anything_is_made_of_them(client, body):
+    """Each would be an object here, and one more that says what is wrong with it: a gigabyte for two megabytes."""
+    tracemalloc.start()
+    try:
+        answer = post(client, body)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.status_code == 400
+    assert "far more values" in errors(answer)["body"]["message"]
+    assert most < 5 * len(body) + 2**20
+
+
+def test_commas_and_brackets_in_texts_are_no_values(client, checkpoint_factory):
+    checkpoint_factory()
+    answer = post(client, b'{"prompt": "' + b'\\", [b], {c}, ' * 100_000 + b'"}')
+    assert answer.status_code == 422
+    assert [*errors(answer)] == ["prompt"]
+
+
+def test_many_wrong_values_are_told_of_as_soon_as_the_first_fifty(client):
+    answer = client.post(JOBS, json={f"a{number}": number for number in range(4_000)})
     assert answer.status_code == 422
     assert len(errors(answer)) == 50
+
+
+def test_form_of_many_fields_is_refused(client):
+    answer = client.post("/sign-in", data=b"a&" * 1_000_000, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 400
+    assert "1,000 fields" in answer.text
 
 
 @pytest.mark.parametrize(
