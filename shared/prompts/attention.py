@@ -2,7 +2,8 @@
 
 `(x)` times 1.1, `[x]` divided by 1.1, `(x:1.3)` times 1.3; nested ones multiply. A backslash makes a bracket plain.
 A bracket that is never closed reaches to the end of the text, one that was never opened is text, and so is a weight
-that is no number. `BREAK` ends a chunk.
+that is no number. `BREAK` ends a chunk, but only at weight 1: inside a weight it is a word, whose own weight is
+negative. That is an accident of the program that most prompts were written for; their pictures have it.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ _BREAK: Final = re.compile(r"\bBREAK\b")
 
 
 class Fragment(NamedTuple):
-    """A piece of text that weighs the same all over, or the end of a chunk, whose weight means nothing."""
+    """A piece of text that weighs the same all over, or the end of a chunk: BREAK at a weight of -1."""
 
     text: str
     weight: float = 1.0
-    is_break: bool = False
+
+    @property
+    def is_break(self) -> bool:
+        return self == (BREAK, -1.0)
 
 
 def weighed(text: str, emphasis: Emphasis = "Original") -> list[list[Fragment]]:
@@ -59,8 +63,8 @@ def weighed(text: str, emphasis: Emphasis = "Original") -> list[list[Fragment]]:
 def fragments(text: str) -> tuple[Fragment, ...]:
     """Return `text` as fragments, neighbours of the same weight as one; in time that is linear in its length."""
     merged = tuple(
-        Fragment("".join(piece.text for piece in pieces), weight, is_break)
-        for (weight, is_break), pieces in groupby(_pieces(text), key=lambda piece: piece[1:])
+        Fragment("".join(piece.text for piece in pieces), weight)
+        for weight, pieces in groupby(_pieces(text), key=lambda piece: piece.weight)
     )
     return merged or (Fragment(""),)
 
@@ -101,7 +105,7 @@ def _split(text: str, weight: float) -> Iterator[Fragment]:
     first, *rest = _BREAK.split(text)
     yield Fragment(first.rstrip() if rest else first, weight)
     for number, part in enumerate(rest, start=1):
-        yield Fragment(BREAK, -weight, is_break=True)
+        yield Fragment(BREAK, -weight)
         yield Fragment(part.lstrip() if number == len(rest) else part.strip(), weight)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.prompts import attention, editing, language, networks
 from shared.prompts.attention import Fragment, fragments
-from shared.prompts.chunks import CHUNK, COMMA, Word, chunked, counted
+from shared.prompts.chunks import CHUNK, COMMA, EMPTY, Word, chunked, counted
 from shared.tokens import Tokenizer
 
 SIGNS = [
@@ -65,8 +65,30 @@ def test_brackets_weigh_what_they_hold(text: str, expected: list[tuple[str, floa
     assert [fragment.weight for fragment in fragments(text)] == pytest.approx([weight for _, weight in expected])
 
 
-def test_break_ends_a_section_also_inside_brackets() -> None:
-    assert attention.weighed("(a BREAK b:1.2), c") == [[Fragment("a", 1.2)], [Fragment("b", 1.2), Fragment(", c", 1.0)]]
+def test_break_ends_a_section() -> None:
+    assert attention.weighed("(a:1.2) BREAK (b) c") == [
+        [Fragment("a", 1.2)],
+        [Fragment("b", 1.1), Fragment(" c", 1.0)],
+    ]
+
+
+@pytest.mark.parametrize("text", ["(a BREAK b:1.2)", "(a BREAK b)", "[a BREAK b]", "(a BREAK b", "((a BREAK b:0.5))"])
+def test_break_inside_a_weight_is_a_word(text: str) -> None:
+    [chunk] = Tokenizer().chunks(text)
+    assert len(chunk.tokens) == 3
+    first, word, last = chunk.weights
+    assert (word, first) == (-last, last)
+
+
+def test_break_inside_a_weight_of_one_ends_a_section() -> None:
+    assert len(Tokenizer().chunks("(a BREAK b:1)")) == 2
+    assert len(Tokenizer().chunks("(a BREAK b:1.2)", "Ignore")) == 1
+
+
+@pytest.mark.parametrize("text", ["BREAK", " BREAK ", "\nBREAK", "AND BREAK"])
+def test_break_alone_is_one_empty_chunk(text: str) -> None:
+    for part in language.read(text):
+        assert Tokenizer().chunks(part.text) == (EMPTY,)
 
 
 def test_emphasis_may_be_left_out_or_left_alone() -> None:
