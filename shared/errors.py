@@ -13,6 +13,8 @@
     ├── SettingsError              a FARM_* variable that cannot be used; ends the start
     ├── LauncherError              an embedded server that cannot be started
     ├── NotRunning                 no farm answers; the message says how to start one
+    ├── Unreadable                 foreign bytes ended the process that read them, or took more than they may
+    ├── NotConfined                the machine could not start such a process
     └── RenderError                ends one image, never the worker
         ├── ModelFileError         a checkpoint that cannot be used; the message is the reason people read
         │   └── ModelFileAway      the farm has the checkpoint, this machine does not
@@ -114,6 +116,20 @@ class LauncherError(FarmError):
 
 class NotRunning(FarmError):
     """No farm answers."""
+
+
+class Unreadable(FarmError):
+    """Foreign bytes ended the process that read them, or took more than they may; the message says what of."""
+
+    def __init__(self, message: str, limit: str | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit  # memory, processor, time or answer; None: it ended in another way
+
+
+class NotConfined(FarmError):
+    """The machine could not start a process to read foreign bytes in."""
+
+    retryable = True
 
 
 class RenderError(FarmError):
