@@ -12,7 +12,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name)))$(eval expo
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help render up doctor venv test chaos lint judge lessons format clean
+.PHONY: help render up doctor venv test nightly chaos lint judge lessons format clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,8 +36,11 @@ doctor: $(INSTALLED) ## Check this machine and this farm, and say what to do abo
 
 venv: $(INSTALLED) ## Make .venv with everything that constraints.txt pins
 
-test: $(INSTALLED) ## Run every test
-	$(VENV)/bin/python -m pytest
+test: $(INSTALLED) ## Run every test, by two processes; the expensive proofs are left to `make nightly`
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 20
+
+nightly: $(INSTALLED) ## Run the expensive proofs
+	$(VENV)/bin/python -m pytest -m nightly --timeout 3600 --durations 20
 
 chaos: $(INSTALLED) ## Kill, stop and cut off farms by PLANS=500 plans, the first of SEED=n; a fresh seed by default
 	@$(VENV)/bin/python -m tests.chaos $${PLANS:+--plans="$$PLANS"} $${SEED:+--seed="$$SEED"}

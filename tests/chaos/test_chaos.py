@@ -8,6 +8,7 @@ from tests.chaos.lanes import running
 from tests.chaos.plans import Kind, make
 from tests.chaos.points import POINTS
 
+pytestmark = pytest.mark.alone
 SEEDS = range(20)
 
 

@@ -10,6 +10,7 @@ from shared.settings import Settings
 from tests.waiting import until
 from tests.workers import images, kill, ready, started, states
 
+pytestmark = pytest.mark.alone
 LEASE_SECONDS = Settings.model_fields["lease_seconds"].default
 DEFAULTS = {
     f"FARM_{name.upper()}": str(Settings.model_fields[name].default)

@@ -25,7 +25,7 @@ Night,moonlight,
 """
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     executable = browsers.find_chromium()
     if executable is None:
@@ -36,7 +36,7 @@ def chromium() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a farm with one key, one checkpoint and one ready worker; the tests share it.
 

@@ -109,6 +109,7 @@ def test_help_lists_every_target(clone: Path):
         "doctor",
         "venv",
         "test",
+        "nightly",
         "chaos",
         "lint",
         "judge",

@@ -559,7 +559,7 @@ def full_size(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_checkpoint_of_full_size_is_loaded(full_size: Path, cpu: Device) -> None:
     weights = checkpoints.load(full_size, cpu, torch.bfloat16)
     assert weights.bytes == 2 * (859_520_964 + 123_060_480) + 4 * 83_653_863

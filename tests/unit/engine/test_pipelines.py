@@ -64,7 +64,7 @@ def test_at_scale_zero_the_negative_prompt_alone_guides(start: Start) -> None:
     assert np.array_equal(one, other)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_largest_picture_is_one(start: Start) -> None:
     result = start(width=2048, height=2048, steps=1, cfg_scale=1.0, sampler="Euler").result(20 * SECONDS)
     assert result.shape == (2048, 2048, 3)
