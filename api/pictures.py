@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 from api.representations import EXTENSIONS, PapersBody, UploadBody
 from api.services import Services
 from shared import door, uploads
-from shared import papers as picture_papers
 from shared.admission import fitting
 from shared.database import transact
 from shared.errors import Conflict, NotFound, Refused
@@ -52,7 +51,7 @@ class Stored:
 def upload(services: Services, owner: str, data: bytes) -> UploadBody:
     """Store a picture to start from, as it came in a file. Raises Refused, StorageError."""
     with _logged(owner, data):
-        picture = services.intake.read(data, "file")
+        picture = services.intake.read(data, "file", owner)
         uploads.keep(services.sessions, services.storage, owner, {"file": picture}, services.settings.limits)
     return UploadBody(id=picture.sha256, width=picture.width, height=picture.height, bytes=len(picture.png))
 
@@ -105,7 +104,7 @@ def papers(services: Services, owner: str, data: bytes) -> PapersBody:
     Raises Refused that names `file`.
     """
     with _logged(owner, data):
-        text = services.intake.look(data, "file", picture_papers.text)
+        text = services.intake.text(data, "file", owner)
     said = reader.read(text)
     asker = door.Asker(owner, services.settings.limits)
     fit = transact(services.sessions, lambda session: fitting.fit(session, said.params, asker))

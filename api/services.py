@@ -49,6 +49,7 @@ class Services:
         self.tickets.close()
         self.events.close()
         self.outlook.close()
+        self.intake.close()
         self.engine.dispose()
 
 

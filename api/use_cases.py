@@ -59,7 +59,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
         again = transact(services.sessions, lambda session: _again(session, owner, idempotency_key, asked))
         if again is not None:
             return again
-    came = sent(asked.params, services.intake)
+    came = sent(asked.params, services.intake, owner)
     for problem in came.problems:
         log.info("picture refused", owner=owner, field=problem.field, reason=problem.message)
     admitted = _admitted(services, owner, asked, came)
@@ -92,7 +92,7 @@ def problems(services: Services, owner: str, given: object) -> tuple[FieldError,
     """Return what `submit` would refuse of what was given, and record nothing. Raises Unavailable."""
     try:
         asked = door.read(given, services.settings.limits)
-        _admitted(services, owner, asked, sent(asked.params, services.intake))
+        _admitted(services, owner, asked, sent(asked.params, services.intake, owner))
     except Refused as refused:
         return refused.fields
     return ()

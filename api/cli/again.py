@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,13 +17,13 @@ from PIL import Image
 from api.cli import terminal
 from api.cli.client import Client, Json
 from api.cli.render import follow, joined
-from shared import papers
 from shared.errors import FarmError
 from shared.infotext.reader import Read, read
 from shared.intake import Intake
 from shared.settings import Limits, Settings
 
 _LIMITS: Final = Limits(max_upload_mb=1024, max_upload_megapixels=80)  # of files on one's own disk
+_ONESELF: Final = "local"  # whose turn it is: there is nobody else
 _SHARE: Final = 0.999  # of the values that may be off by no more than one
 _LARGEST: Final = 8
 
@@ -108,11 +109,13 @@ def _bytes(file: Path) -> bytes:
 
 def opened(data: bytes, name: str) -> Opened:
     """Return what is in a picture file. Raises Refused that names it."""
-
-    def take(picture: Image.Image) -> Opened:
-        return Opened(text=papers.text(picture), pixels=np.asarray(picture.convert("RGB")))
-
-    return Intake(_LIMITS).look(data, name, take)
+    intake = Intake(_LIMITS)
+    try:
+        picture = intake.read(data, name, _ONESELF)
+        text = intake.text(data, name, _ONESELF)
+    finally:
+        intake.close()
+    return Opened(text=text, pixels=np.asarray(Image.open(BytesIO(picture.png)).convert("RGB")))
 
 
 def _report(file: Path, said: Read, page: str, difference: Difference, *, as_json: bool) -> None:

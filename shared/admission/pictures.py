@@ -29,14 +29,14 @@ class Sent:
     problems: tuple[FieldError, ...] = ()
 
 
-def sent(params: RenderParams, intake: Intake) -> Sent:
+def sent(params: RenderParams, intake: Intake, owner: str) -> Sent:
     """Return what came as data URLs, read but not stored yet. Raises Unavailable."""
     pictures: dict[str, Picture] = {}
     problems: list[FieldError] = []
     for name, given in named(params).items():
-        if given[: len(_DATA)].casefold() == _DATA:
+        if _is_data(given):
             try:
-                pictures[name] = intake.read_url(given, name)
+                pictures[name] = intake.read_url(given, name, owner)
             except Refused as refused:
                 problems += refused.fields
     return Sent(pictures, tuple(problems))
@@ -75,6 +75,10 @@ def missing(session: Session, owner: str, params: RenderParams, came: Sent) -> I
 def _unlike(given: str) -> str:
     if _SHA256.fullmatch(given):
         return f"There is no upload {given[:10]}… of yours (any more)"
-    if _URL.match(given) and given[: len(_DATA)].casefold() != _DATA:
+    if _URL.match(given) and not _is_data(given):
         return "is an address: the farm fetches nothing from elsewhere"
     return f"is neither an upload nor a data URL: {given[:LONGEST]!r}"
+
+
+def _is_data(given: str) -> bool:
+    return given.lstrip()[: len(_DATA)].casefold() == _DATA

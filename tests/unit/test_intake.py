@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
-from threading import Event, Thread
 
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from shared import intake as module
-from shared.errors import Refused, TooLarge, Unavailable
-from shared.intake import Intake
+from shared.errors import Refused, TooLarge
+from shared.intake import Intake, Picture
 from shared.settings import Limits
 
 SMALL = Limits(max_upload_mb=1, max_upload_megapixels=1)
+INTAKE = Intake(SMALL)  # its children start with the first question
 
 
 def drawn(mode: str = "RGB", size: tuple[int, int] = (24, 16)) -> Image.Image:
@@ -32,9 +33,19 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes
     return out.getvalue()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    INTAKE.close()
+
+
+def taken(data: bytes, field: str = "file") -> Picture:
+    return INTAKE.read(data, field, "ann")
+
+
 def read(data: bytes) -> Image.Image:
     """The stored form, decoded."""
-    stored = Intake(SMALL).read(data, "file")
+    stored = taken(data)
     picture = Image.open(BytesIO(stored.png))
     assert picture.format == "PNG"
     assert picture.size == (stored.width, stored.height)
@@ -102,12 +113,12 @@ def test_metadata_is_dropped():
     exif = Image.Exif()
     exif[0x010E] = "my name"
     data = encoded(drawn(), pnginfo=info, exif=exif, icc_profile=b"a profile", dpi=(72, 72))
-    stored = Intake(SMALL).read(data, "file").png
+    stored = taken(data).png
     assert [kind for kind in (b"tEXt", b"iTXt", b"eXIf", b"iCCP", b"pHYs", b"zTXt") if kind in stored] == []
 
 
 def test_same_pixels_are_the_same_upload_whatever_the_file():
-    one, other = (Intake(SMALL).read(encoded(drawn(), kind), "file") for kind in ("PNG", "BMP"))
+    one, other = (taken(encoded(drawn(), kind)) for kind in ("PNG", "BMP"))
     assert one.sha256 == other.sha256
     assert len(one.sha256) == 64
 
@@ -137,6 +148,15 @@ def scanned(times: int) -> bytes:
     return whole[:-2] + whole[whole.rindex(b"\xff\xda") : -2] * times + b"\xff\xd9"
 
 
+def bmp_of_runs() -> bytes:
+    """A BMP of few bytes that says it has a million pixels, in runs of none."""
+    rows = b"\x01\0\0\0" * 1000
+    palette = bytes(1024)
+    info = struct.pack("<IiiHHIIiiII", 40, 1000, 1000, 1, 8, 1, len(rows), 0, 0, 256, 0)
+    start = 14 + len(info) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + info + palette + rows
+
+
 HOSTILE = {
     "empty": (b"", "is empty"),
     "text": (b"hello there", "is no picture"),
@@ -153,11 +173,16 @@ HOSTILE = {
     "magic alone": (b"\x89PNG\r\n\x1a\n", "no picture"),
     "png of no pixels": (png_of(0, 8, zlib.compress(b"")), ""),
     "png cut": (encoded(drawn())[:60], "is damaged or cut off"),
-    "jpeg cut": (encoded(drawn(), "JPEG")[:-80], "is damaged or cut off"),
+    "jpeg cut in its head": (encoded(drawn(), "JPEG")[:300], "is damaged or cut off"),
     "jpeg of noise": (encoded(drawn(), "JPEG")[:200] + bytes(range(256)), ""),
     "webp cut": (encoded(drawn(), "WEBP")[:40], ""),
-    "jpeg of endless scans": (scanned(1000), "more passes or parts"),
-    "jpeg of endless segments": (b"\xff\xd8" + b"\xff\xe5\x00\x02" * 20_000, "more passes or parts"),
+    "jpeg of endless scans": (scanned(1000), "more parts"),
+    "jpeg of endless segments": (b"\xff\xd8" + b"\xff\xe5\x00\x02" * 20_000, "more parts"),
+    "jpeg of endless padding": (encoded(drawn(), "JPEG")[:2] + b"\xff" * 500_000, "more padding"),
+    "png of endless chunks": (png_of(8, 8, zlib.compress(b"\0" * 200), chunk(b"prVt", b"") * 20_000), "more parts"),
+    "gif of endless comments": (b"GIF89a\x08\0\x08\0\0\0\0" + b"!\xfe\x01a\0" * 20_000, "more parts"),
+    "gif of a comment in endless blocks": (b"GIF89a\x08\0\x08\0\0\0\0!\xfe" + b"\x01a" * 20_000, "more parts"),
+    "bmp in runs": (bmp_of_runs(), "run-length encoded BMP"),
     "gif cut": (encoded(drawn(), "GIF")[:30], ""),
     "bmp cut": (encoded(drawn(), "BMP")[:60], "is damaged or cut off"),
     "wrong checksum": (encoded(drawn())[:41] + b"zzzz" + encoded(drawn())[45:], "is damaged or cut off"),
@@ -175,7 +200,7 @@ HOSTILE = {
 def test_what_is_no_whole_picture_is_refused_with_the_reason(name):
     data, reason = HOSTILE[name]
     with pytest.raises(Refused) as caught:
-        Intake(SMALL).read(data, "img2img.picture")
+        taken(data, "img2img.picture")
     (field,) = caught.value.fields
     assert field.field == "img2img.picture"
     assert reason in field.message
@@ -207,20 +232,39 @@ def test_every_cut_of_a_file_is_refused_or_read_never_a_failure():
         data = encoded(drawn(), kind)
         for end in range(0, len(data), 7):
             try:
-                Intake(SMALL).read(data[:end], "file")
+                taken(data[:end])
             except Refused:
                 continue
 
 
 def test_file_over_the_limit_is_too_large_before_it_is_opened():
     with pytest.raises(TooLarge) as caught:
-        Intake(SMALL).read(b"\x89PNG" + b"\0" * 2**20, "file")
+        taken(b"\x89PNG" + b"\0" * 2**20)
     assert caught.value.fields[0].message == "is 1,048,580 bytes large"
 
 
 def test_data_url_is_read():
     url = f"data:image/png;base64,{base64.b64encode(encoded(drawn())).decode()}"
-    assert Intake(SMALL).read_url(url, "img2img.picture").width == 24
+    assert INTAKE.read_url(url, "img2img.picture", "ann").width == 24
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        str,
+        lambda url: url.replace("data:image/png;base64", "DATA:Image/PNG;BASE64"),
+        lambda url: "\n ".join(url[start : start + 76] for start in range(0, len(url), 76)),
+        lambda url: f"  {url}\r\n",
+        lambda url: url.replace(";base64,", ';charset=utf-8;name="a b (1).png"; base64 ,'),
+        lambda url: url.rstrip("="),
+        lambda url: url.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D").replace("image%2F", "image/"),
+        lambda url: url.replace("image/png", ""),
+    ],
+    ids=["as it is", "capitals", "lines", "blanks around", "a name", "no padding", "percents", "no kind"],
+)
+def test_data_url_is_read_as_browsers_read_it(change):
+    url = f"data:image/png;base64,{base64.b64encode(encoded(drawn(size=(25, 17)))).decode()}"
+    assert INTAKE.read_url(change(url), "img2img.picture", "ann").width == 25
 
 
 @pytest.mark.parametrize(
@@ -231,7 +275,7 @@ def test_data_url_is_read():
         ("data:image/svg+xml;utf8,<svg/>", "without base64"),
         ("data:image/png;base64,", "is empty"),
         ("data:image/png;base64,!!!!", "base64 is damaged"),
-        ("data:image/png;base64,abc", "base64 is damaged"),
+        ("data:image/png;base64,abcde", "base64 is damaged"),
         ("data:image/png;base64,\ud83d\ude00", "base64 is damaged"),
         ("data:text/html;base64,PGh0bWw+", "is SVG, HTML or XML"),
         ("data:" + "x" * 10_000 + ";base64,", "without base64"),
@@ -239,33 +283,40 @@ def test_data_url_is_read():
 )
 def test_damaged_data_url_is_refused(url, reason):
     with pytest.raises(Refused) as caught:
-        Intake(SMALL).read_url(url, "img2img.mask.picture")
+        INTAKE.read_url(url, "img2img.mask.picture", "ann")
     assert reason in caught.value.fields[0].message
 
 
-@pytest.mark.parametrize(("most_at_once", "patience_seconds"), [(4, 0.01), (1, 60)], ids=["waits", "no place"])
-def test_one_picture_is_read_at_a_time_and_who_finds_no_turn_may_come_again(
-    monkeypatch, most_at_once, patience_seconds
-):
-    inside, go_on = Event(), Event()
-    stored = module._stored
+@pytest.mark.parametrize("missing", [1, 2, 3, 10, 60])
+def test_jpeg_that_lacks_its_last_bytes_is_taken_as_browsers_do(missing):
+    whole = encoded(drawn(size=(128, 96)), "JPEG", quality=95)
+    stored = read(whole[:-missing]).convert("L")
+    assert stored.size == (128, 96)
+    assert stored.getpixel((2, 2)) == pytest.approx(20, abs=6)
 
-    def slow(picture: Image.Image) -> module.Picture:
-        inside.set()
-        go_on.wait(10)
-        return stored(picture)
 
-    monkeypatch.setattr(module, "_stored", slow)
-    monkeypatch.setattr(module, "_MOST_AT_ONCE", most_at_once)
-    monkeypatch.setattr(module, "_PATIENCE_SECONDS", patience_seconds)
-    intake = Intake(SMALL)
-    first = Thread(target=intake.read, args=(encoded(drawn()), "file"))
-    first.start()
-    assert inside.wait(10)
-    with pytest.raises(Unavailable):
-        intake.read(encoded(drawn()), "file")
-    assert first.is_alive()
-    go_on.set()
-    first.join(10)
-    monkeypatch.setattr(module, "_stored", stored)
-    assert intake.read(encoded(drawn()), "file").width == 24
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"pHYs", b"prVt"])
+def test_png_whose_checksum_is_wrong_where_no_pixels_are_is_taken(kind):
+    wrong = struct.pack(">I", 9) + kind + b"a\0\0\0\0\0\0\0\0" + b"zzzz"
+    whole = encoded(drawn())
+    assert read(whole[:33] + wrong + whole[33:]).size == (24, 16)
+
+
+def test_text_of_a_png_whose_checksum_is_wrong_is_read():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", "a lake\nSteps: 4")
+    whole = encoded(drawn(), pnginfo=info)
+    end = whole.index(b"a lake") + len(b"a lake\nSteps: 4")
+    assert INTAKE.text(whole[:end] + b"zzzz" + whole[end + 4 :], "file", "ann") == "a lake\nSteps: 4"
+
+
+def test_file_that_takes_too_long_is_refused_and_the_next_one_read(monkeypatch):
+    monkeypatch.setattr(module, "_SECONDS", 0.05)
+    intake = Intake(Limits())
+    try:
+        with pytest.raises(Refused, match=r"longer than 0\.05 s"):
+            intake.read(encoded(Image.new("RGB", (5000, 5000)), compress_level=1), "file", "ann")
+        monkeypatch.undo()
+        assert intake.read(encoded(drawn(size=(2, 2))), "file", "ann").width == 2
+    finally:
+        intake.close()

@@ -26,10 +26,13 @@ def flattened(picture: Image.Image) -> Pixels:
 
 
 def mask(picture: Image.Image) -> Mask:
-    """Return 255 where `picture` is set, else 0 [h, w]: by its alpha where it has some, else by its brightness."""
+    """Return 255 where `picture` is set, else 0 [h, w]: by its alpha where that tells parts apart, else by brightness.
+
+    An alpha that is set everywhere, as programs leave it that only mean to be opaque, masks nothing.
+    """
     picture = _of_bytes(picture)
     alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-    strength = alpha if alpha.min() < OPAQUE else np.asarray(picture.convert("L"))
+    strength = alpha if alpha.min() <= THRESHOLD else np.asarray(picture.convert("L"))
     return rounded(strength)
 
 

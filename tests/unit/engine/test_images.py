@@ -40,6 +40,14 @@ def test_a_mask_is_set_above_the_threshold() -> None:
     assert images.mask(grey).tolist() == [[0, 0, 255, 255]]
 
 
+@pytest.mark.parametrize("least", [129, 250, 254, 255])
+def test_a_mask_that_is_nearly_opaque_everywhere_is_read_by_its_brightness(least: int) -> None:
+    drawn = np.zeros((1, 3, 4), np.uint8)
+    drawn[..., 3] = [255, least, 255]
+    drawn[0, 2, :3] = 255
+    assert images.mask(Image.fromarray(drawn)).tolist() == [[0, 0, 255]]
+
+
 def test_a_mask_that_shows_through_is_read_by_its_alpha_whatever_its_colour() -> None:
     strokes = Image.new("RGBA", (3, 1), (0, 0, 0, 0))
     strokes.putpixel((1, 0), (0, 0, 0, 255))

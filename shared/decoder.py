@@ -1,0 +1,175 @@
+"""Decodes the pictures that people send, in a process of its own (`shared.confined`): bytes in, a plain PNG out.
+
+The answer to a question says either what came of the file or, in `refused`, why nothing did.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from typing import Any, Final, Literal
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from shared import papers, picture_parts
+from shared.errors import Unreadable
+
+Wish = Literal["picture", "text"]
+
+_FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # no other decoder is let near the bytes
+_MOST_ASPECT: Final = 16  # what is longer would be enlarged beyond measure to cover a picture
+_COMPRESSION: Final = 3  # of zlib's 9: half the time of its default for a tenth more bytes
+_LONGEST: Final = 200  # characters of a decoder's complaint
+_OTHERS: Final = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"%PDF", "a PDF"),
+    (b"II*\x00", "a TIFF"),
+    (b"MM\x00*", "a TIFF"),
+    (b"8BPS", "a Photoshop file"),
+    (b"<", "SVG, HTML or XML"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+)
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by its EXIF orientation; 1 is upright."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is wanted of a picture's file: the picture, or the text that it carries."""
+
+    wish: Wish
+    most_pixels: int
+    data: bytes
+
+    def packed(self) -> bytes:
+        return _packed({"wish": self.wish, "most_pixels": self.most_pixels}, self.data)
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> Question:
+        head, data = _unpacked(packed)
+        return cls(**head, data=data)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of it: a PNG and its size, or a text; or why nothing did."""
+
+    refused: str = ""
+    width: int = 0
+    height: int = 0
+    data: bytes = b""
+
+    def packed(self) -> bytes:
+        return _packed({name: value for name, value in asdict(self).items() if name != "data"}, self.data)
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> Answer:
+        head, data = _unpacked(packed)
+        return cls(**head, data=data)
+
+
+def answer(packed: bytes) -> bytes:
+    """Answer a packed question: what `Confined` asks this module in the other process."""
+    question = Question.unpacked(packed)
+    take: Callable[[Image.Image], Answer] = _picture if question.wish == "picture" else _text
+    try:
+        return _taken(question, take).packed()
+    except Unreadable as error:
+        return Answer(refused=str(error)).packed()
+
+
+def _taken(question: Question, take: Callable[[Image.Image], Answer]) -> Answer:
+    data = picture_parts.looked_at(question.data)
+    try:
+        return _opened(data, question.most_pixels, take)
+    except Unreadable:
+        if not picture_parts.is_jpeg_without_end(data):
+            raise
+        return _opened(picture_parts.ended(data), question.most_pixels, take)
+
+
+def _opened(data: bytes, most_pixels: int, take: Callable[[Image.Image], Answer]) -> Answer:
+    """Return what `take` makes of the picture in a file, opened but not decoded yet. Raises Unreadable."""
+    try:
+        with Image.open(BytesIO(data), formats=_FORMATS) as opened:
+            _check_size(opened, most_pixels)
+            return take(opened)
+    except UnidentifiedImageError:
+        raise Unreadable(_unlike(data)) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Unreadable("would unpack to more pixels than any picture has") from None
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:  # a decoder of damaged bytes raises whatever comes
+        raise Unreadable(f"is damaged or cut off: {error or type(error).__name__}"[:_LONGEST]) from error
+
+
+def _check_size(opened: Image.Image, most_pixels: int) -> None:
+    """Go by the header alone: nothing is decoded yet."""
+    if opened.width * opened.height > most_pixels:
+        raise Unreadable(f"has {opened.width}x{opened.height} pixels")
+
+
+def _picture(opened: Image.Image) -> Answer:
+    if max(opened.size) > _MOST_ASPECT * min(opened.size):
+        raise Unreadable(f"is {opened.width}x{opened.height}, more than {_MOST_ASPECT} times as long as wide")
+    plain = _plain(_upright(opened))
+    plain.info = {}  # colour profiles, texts, thumbnails: none of it is the picture
+    out = BytesIO()
+    plain.save(out, "PNG", compress_level=_COMPRESSION)
+    return Answer(width=plain.width, height=plain.height, data=out.getvalue())
+
+
+def _text(opened: Image.Image) -> Answer:
+    return Answer(data=papers.text(opened).encode(errors="replace"))
+
+
+def _unlike(data: bytes) -> str:
+    """Return what bytes are that are no picture which is read here."""
+    if not data:
+        return "is empty"
+    if data[4:8] == b"ftyp":
+        return "is HEIC, AVIF or a video, which are not read here"
+    kind = next((kind for magic, kind in _OTHERS if data.lstrip().startswith(magic)), "no picture that is read here")
+    return f"is {kind}"
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Return a picture decoded, and turned as its EXIF says; EXIF that cannot be read says nothing."""
+    picture.load()
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # noqa: BLE001 - as above: the pixels are whole, so it is no reason to refuse them
+        return picture
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Return a picture as 8 bits of grey, RGB or RGBA."""
+    if picture.mode.startswith("I"):  # 16 bits of grey
+        return picture.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    if picture.has_transparency_data:
+        return picture.convert("RGBA")
+    return picture if picture.mode in {"L", "RGB"} else picture.convert("L" if picture.mode == "1" else "RGB")
+
+
+def _packed(head: dict[str, Any], data: bytes) -> bytes:
+    return json.dumps(head).encode() + b"\n" + data
+
+
+def _unpacked(packed: bytes) -> tuple[dict[str, Any], bytes]:
+    head, _, data = packed.partition(b"\n")
+    return json.loads(head), data

@@ -1,0 +1,81 @@
+"""Turns shared by owners: one of each at a time, and nobody keeps the others waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Event, Thread
+
+import pytest
+
+from shared.errors import Unavailable
+from shared.turns import Turns
+from tests.waiting import until
+
+
+def turns(patience_seconds: float = 10, **amounts: int) -> Turns:
+    return Turns(
+        **({"at_once": 2, "most": 4, "most_of_one": 2} | amounts), patience_seconds=patience_seconds, refusal="no"
+    )
+
+
+@contextmanager
+def waiting(turns: Turns, owner: str, then: Callable[[], object] = lambda: None) -> Iterator[Thread]:
+    """Another thread that wants a turn within the block, and has one after it."""
+    wants = Event()
+
+    def want() -> None:
+        wants.set()
+        with turns.turn(owner):
+            then()
+
+    thread = Thread(target=want)
+    thread.start()
+    assert wants.wait(10)
+    yield thread
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_owners_have_turns_side_by_side_as_many_as_there_are():
+    few = turns(patience_seconds=0.01)
+    with few.turn("ann"), few.turn("bob"), pytest.raises(Unavailable), few.turn("eve"):
+        pass
+    with few.turn("eve"):
+        pass
+
+
+def test_an_owner_has_one_turn_at_a_time_and_the_next_one_after_it():
+    few, order = turns(), []
+    with ExitStack() as after, few.turn("ann"):
+        after.enter_context(waiting(few, "ann", lambda: order.append("second")))
+        with few.turn("bob"):
+            order.append("another's")
+        order.append("first")
+    assert order == ["another's", "first", "second"]
+
+
+def test_more_of_one_owner_are_refused_at_once_while_others_may_still_wait():
+    few, order = turns(at_once=1), []
+    with ExitStack() as after, few.turn("ann"):
+        after.enter_context(waiting(few, "ann", lambda: order.append("ann")))
+        until(lambda: few._inside["ann"] == 2)
+        with pytest.raises(Unavailable), few.turn("ann"):
+            pass
+        after.enter_context(waiting(few, "bob", lambda: order.append("bob")))
+        until(lambda: few._inside["bob"] == 1)
+    assert sorted(order) == ["ann", "bob"]
+
+
+def test_nobody_waits_where_too_many_do():
+    few = turns(at_once=1, most=1)
+    with few.turn("ann"), pytest.raises(Unavailable), few.turn("bob"):
+        pass
+
+
+def test_a_turn_that_fails_is_over():
+    few = turns(patience_seconds=0.01, at_once=1, most=1, most_of_one=1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError), few.turn("ann"):
+            raise RuntimeError
+    assert not few._inside
