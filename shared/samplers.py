@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 AUTOMATIC: Final = "automatic"
 SCHEDULES: Final = {
@@ -37,8 +37,6 @@ TIMESTEPS: Final = 1000  # that a checkpoint was trained on
 ADAPTIVE_CALLS: Final = 100  # more than DPM adaptive takes for an ordinary picture; it has no count of its own
 
 _CHURN: Final = ("s_churn", "s_tmin", "s_tmax", "s_noise")
-_LONGEST: Final = 60  # characters of a name that is worth looking at
-_SUFFIXES: Final = {"ka": "karras", "exp": "exponential"}  # k_dpmpp_2m_ka
 
 
 @dataclass(frozen=True)
@@ -92,9 +90,9 @@ def timesteps(steps: int, count: int = TIMESTEPS) -> list[int]:
 
 
 _SAMPLERS: Final = (
-    Sampler("DPM++ 2M", ("k_dpmpp_2m",), "karras"),
+    Sampler("DPM++ 2M", ("k_dpmpp_2m", "DPMSolverMultistepScheduler"), "karras"),
     Sampler(
-        "DPM++ SDE", ("k_dpmpp_sde",), "karras",
+        "DPM++ SDE", ("k_dpmpp_sde", "DPMSolverSDEScheduler"), "karras",
         options=("eta", "s_noise"), order=2, is_ancestral=True, uses_brownian=True,
     ),
     Sampler(
@@ -105,25 +103,37 @@ _SAMPLERS: Final = (
         "DPM++ 2M SDE Heun", ("k_dpmpp_2m_sde_heun",), "exponential",
         options=("eta", "s_noise"), is_ancestral=True, uses_brownian=True,
     ),
-    Sampler("DPM++ 2S a", ("k_dpmpp_2s_a",), "karras", options=("eta", "s_noise"), order=2, is_ancestral=True),
+    Sampler(
+        "DPM++ 2S a", ("k_dpmpp_2s_a", "dpmpp_2s_ancestral"), "karras",
+        options=("eta", "s_noise"), order=2, is_ancestral=True,
+    ),
     Sampler(
         "DPM++ 3M SDE", ("k_dpmpp_3m_sde",), "exponential",
         options=("eta", "s_noise"), discards_next_to_last_sigma=True, is_ancestral=True, uses_brownian=True,
     ),
-    Sampler("Euler a", ("k_euler_a", "k_euler_ancestral"), options=("eta",), is_ancestral=True),
-    Sampler("Euler", ("k_euler",), options=_CHURN),
-    Sampler("LMS", ("k_lms",)),
-    Sampler("Heun", ("k_heun",), options=_CHURN, order=2),
-    Sampler("DPM2", ("k_dpm_2",), "karras", options=_CHURN, order=2, discards_next_to_last_sigma=True),
     Sampler(
-        "DPM2 a", ("k_dpm_2_a",), "karras",
+        "Euler a", ("k_euler_a", "euler_ancestral", "EulerAncestralDiscreteScheduler"),
+        options=("eta",), is_ancestral=True,
+    ),
+    Sampler("Euler", ("k_euler", "EulerDiscreteScheduler"), options=_CHURN),
+    Sampler("LMS", ("k_lms", "LMSDiscreteScheduler")),
+    Sampler("Heun", ("k_heun", "HeunDiscreteScheduler"), options=_CHURN, order=2),
+    Sampler(
+        "DPM2", ("k_dpm_2", "kdpm_2", "KDPM2DiscreteScheduler"), "karras",
+        options=_CHURN, order=2, discards_next_to_last_sigma=True,
+    ),
+    Sampler(
+        "DPM2 a", ("k_dpm_2_a", "dpm_2_ancestral", "kdpm_2_a", "KDPM2AncestralDiscreteScheduler"), "karras",
         options=("eta", "s_noise"), order=2, discards_next_to_last_sigma=True, is_ancestral=True,
     ),
     Sampler("DPM fast", ("k_dpm_fast",), "ends", (AUTOMATIC,), options=("eta", "s_noise"), is_ancestral=True),
-    Sampler("DPM adaptive", ("k_dpm_ad",), "ends", (AUTOMATIC,), options=("eta",), is_ancestral=True, is_adaptive=True),
+    Sampler(
+        "DPM adaptive", ("k_dpm_ad", "dpm_adaptive"), "ends", (AUTOMATIC,),
+        options=("eta",), is_ancestral=True, is_adaptive=True,
+    ),
     Sampler("Restart", ("restart",), "karras", order=2, is_ancestral=True),
     Sampler(
-        "DDIM", ("ddim",), "timesteps", (AUTOMATIC,),
+        "DDIM", ("ddim", "ddim_v3", "DDIMScheduler"), "timesteps", (AUTOMATIC,),
         options=("eta",), default_eta=0.0, spaces_timesteps=True, call_offset=-1, starts_at_unit_variance=True,
     ),
     Sampler(
@@ -131,49 +141,15 @@ _SAMPLERS: Final = (
         options=("eta",), default_eta=0.0, spaces_timesteps=True, call_offset=-1, starts_at_unit_variance=True,
         needs_unconditional=True, scale_divisor=12.5,
     ),
-    Sampler("PLMS", ("plms",), "timesteps", (AUTOMATIC,), spaces_timesteps=True, starts_at_unit_variance=True),
     Sampler(
-        "UniPC", ("unipc",), "even_timesteps", (AUTOMATIC,), spaces_timesteps=True, starts_at_unit_variance=True
+        "PLMS", ("plms", "pndm", "PNDMScheduler"), "timesteps", (AUTOMATIC,),
+        spaces_timesteps=True, starts_at_unit_variance=True,
     ),
-    Sampler("LCM", ("k_lcm",), "consistency", is_ancestral=True),
+    Sampler(
+        "UniPC", ("unipc", "uni_pc", "uni_pc_bh2", "UniPCMultistepScheduler"), "even_timesteps", (AUTOMATIC,),
+        spaces_timesteps=True, starts_at_unit_variance=True,
+    ),
+    Sampler("LCM", ("k_lcm", "LCMScheduler"), "consistency", is_ancestral=True),
 )  # fmt: skip
 SAMPLERS: Final[Mapping[str, Sampler]] = {sampler.name: sampler for sampler in _SAMPLERS}
 """The samplers by name, in the order that people see them."""
-
-
-class Named(NamedTuple):
-    """What a text names: a sampler, and the schedule that an old combined name carries with it."""
-
-    sampler: str
-    schedule: str | None
-
-
-def named(text: str) -> Named | None:
-    """Return what `text` means: a name or alias in any case, or an old name with its schedule behind it: "DPM++ 2M
-    Karras", "k_dpmpp_2m_ka". None where there is no such sampler.
-    """
-    words = text.strip().casefold()
-    if len(words) > _LONGEST:
-        return None
-    if sampler := _names().get(words):
-        return Named(sampler, None)
-    alias, _, suffix = words.rpartition("_")
-    splits = [(alias, _SUFFIXES.get(suffix))]
-    splits += [(words[:at].strip(), schedule_named(words[at:])) for at, letter in enumerate(words) if letter == " "]
-    known = (Named(_names()[name], schedule) for name, schedule in splits if schedule and name in _names())
-    return next(known, None)
-
-
-def schedule_named(text: str) -> str | None:
-    """Return the schedule whose name or label `text` is, in any case and with or without blanks, or None."""
-    if len(text) > _LONGEST:
-        return None
-    return {_bare(spelling): name for name, label in SCHEDULES.items() for spelling in (name, label)}.get(_bare(text))
-
-
-def _names() -> dict[str, str]:
-    return {spelling.casefold(): sampler.name for sampler in _SAMPLERS for spelling in (sampler.name, *sampler.aliases)}
-
-
-def _bare(text: str) -> str:
-    return "".join(letter for letter in text.casefold() if letter.isalnum())

@@ -267,11 +267,13 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 
 def unknown(environ: Mapping[str, str] = os.environ) -> dict[str, list[str]]:
     """Return the FARM_* variables that nobody reads, each with the names that may have been meant."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = {name.upper() for name in Settings.model_fields}
     return {
-        name: nearest(name, known, most=1)
+        name: [f"{PREFIX}{close}" for close in nearest(bare, known, most=1)]
         for name in sorted(environ)
-        if name.startswith(PREFIX) and name not in known and not name.startswith(_OF_TESTS)
+        if name.startswith(PREFIX)
+        and not name.startswith(_OF_TESTS)
+        and (bare := name.removeprefix(PREFIX)) not in known
     }
 
 

@@ -10,7 +10,8 @@ from shared.errors import FieldError
 from shared.fields import choices
 from shared.nearest import nearest
 from shared.params import RenderParams
-from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, named, schedule_named
+from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
+from shared.spellings import home, named, schedule_named
 from shared.upscalers import UPSCALERS
 
 
@@ -97,6 +98,8 @@ def _upscaler(text: str) -> str | None:
 
 
 def _unknown(field: str, text: str, names: Iterable[str]) -> FieldError:
-    known = [*names]
-    message = f"There is no {field.rpartition('.')[2]} {text[:LONGEST]!r}"
+    known, kind = [*names], field.rpartition(".")[2]
+    message = f"There is no {kind} {text[:LONGEST]!r}"
+    if kind == "sampler" and (program := home(text)):  # what is alike by its letters would be another one
+        return FieldError(field, f"{message} here: it is {program}'s", choices(known))
     return FieldError(field, message, choices(nearest(text, known) or known))

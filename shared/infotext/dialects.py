@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from shared.prompts.networks import networks, without
-from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, named, schedule_named
+from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
+from shared.spellings import caveat, named, schedule_named
 from shared.upscalers import UPSCALERS
 
 Values = dict[str, str]
@@ -93,11 +94,13 @@ def _sampler(values: Values, name: str, schedule_name: str, text: str) -> list[s
         values.pop(schedule_name, None)
         return [f"{name}: {values.pop(name)[:_LONGEST_NAME]}: there is no such sampler here"] if name in values else []
     sampler, schedule = known
+    notes = []
     if name in values:
+        notes = [f"{name}: {text}: {other}"] if (other := caveat(text)) else []
         values[name] = sampler
     if schedule:
         values.setdefault(schedule_name, SCHEDULES[schedule])
-    return _schedule(values, schedule_name, sampler)
+    return [*notes, *_schedule(values, schedule_name, sampler)]
 
 
 def _schedule(values: Values, name: str, sampler: str) -> list[str]:

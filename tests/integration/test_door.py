@@ -92,7 +92,7 @@ def test_every_bad_field_is_named_at_once(refusals):
         "seed": ("must be a whole number, not 1.5", f"a whole number from 0 to {MAX_SEED}, or -1 for a random one"),
         "count": ("0 is too small", "a whole number from 1 to 1000"),
         "exact": ("must be true or false, not the text 'yes'", "true or false"),
-        "promt": ("is no parameter", "prompt, format or negative_prompt"),
+        "promt": ("is no parameter", "prompt"),
     }
 
 
@@ -172,3 +172,17 @@ def test_parse_alone_refuses_what_is_wrong_on_any_farm():
         door.parse({"sampler": "none", "steps": "x", "checkpoint": "unknown", "width": 4096})
     assert [field.field for field in caught.value.fields] == ["steps", "sampler"]
     assert door.parse({"width": 4096}) == RenderParams(width=4096)
+
+
+def test_a_sampler_of_another_program_is_refused_by_its_name_without_a_wrong_suggestion(refusals):
+    message, offered = refusals({"sampler": "heunpp2"})["sampler"]
+    assert message == "There is no sampler 'heunpp2' here: it is ComfyUI's"
+    assert offered.startswith("DPM++ 2M, ")
+
+
+def test_names_of_other_programs_are_understood(admit):
+    params = admit({"sampler": "dpmpp_2m_karras", "hires": {"sampler": "euler_ancestral", "schedule": "ddim_uniform"}})[
+        0
+    ]
+    assert (params.sampler, params.schedule) == ("DPM++ 2M", "karras")
+    assert (params.hires.sampler, params.hires.schedule) == ("Euler a", "ddim")

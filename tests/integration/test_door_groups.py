@@ -107,7 +107,7 @@ def test_every_bad_field_of_every_group_is_named_at_once(refusals):
         "hires.scale": ("0.5 is too small", "a number from 1 to 8"),
         "hires.upscaler": ("There is no upscaler 'Lanczoz'", "Lanczos"),
         "hires.steps": ("151 is too large", "a whole number from 0 to 150"),
-        "hires.sampler": ("There is no sampler 'Eular'", "Euler, Euler a or Restart"),
+        "hires.sampler": ("There is no sampler 'Eular'", "Euler or Euler a"),
         "hires.checkpoint": ("There is no checkpoint 'othr'", "other [eeeeeeeeee]"),
         "img2img.picture": ("is missing", accepted("img2img.picture", Limits())),
         "img2img.denoising": ("2 is too large", "a number from 0 to 1"),
