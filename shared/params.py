@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from shared.samplers import AUTOMATIC, SAMPLERS
 
 RANDOM_SEED: Final = -1
-MAX_SEED: Final = 2**53 - 1  # the largest integer that every JSON reader keeps
+MAX_SEED: Final = 2**64 - 1  # the largest that programs give; JSON keeps it exactly, though JavaScript does not
 NATIVE_SIZE: Final = 0
 AUTOMATIC_VAE: Final = "automatic"
 BUILT_IN_VAE: Final = "none"

@@ -107,6 +107,19 @@ def test_every_group_reaches_the_job_and_fills_the_form_again(client):
     assert opened == {"group-hires", "group-sampling", "group-guidance", "group-noise", "group-output"}
 
 
+def test_the_largest_seed_keeps_its_digits_from_a_file_through_form_and_api(client):
+    seed = 2**64 - 2
+    text = f"a castle\nSteps: 12, Seed: {seed}, Size: 64x64, Variation seed: {seed}, Variation seed strength: 0.5"
+    typed = shown(page(send(client, "/from-picture", file=file(text=text))))
+    assert (typed["seed"], typed["noise.variation_seed"]) == (str(seed), str(seed))
+    job = submitted(client, seed=typed["seed"], count="2")
+    answer = client.get(f"/api/v1/jobs/{job}")
+    assert [image["seed"] for image in answer.get_json()["images"]] == [seed, seed + 1]
+    assert f'"seed":{seed}'.encode() in answer.data.replace(b": ", b":")
+    assert look(client, f"/?from={job}").value("seed") == str(seed)
+    assert f"Last: {seed}" in look(client, "/").text
+
+
 def test_refusal_of_a_nested_field_stands_beside_its_input_in_an_open_group(client):
     wrong = {"hires": "on", "hires.scale": "wide", "sampling.s_noise": "-1", "noise.variation_strength": "7"}
     answer = send(client, "/jobs", **wrong)

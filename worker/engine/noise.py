@@ -23,6 +23,7 @@ Draw = Callable[[Shape], Tensor]
 
 _ALIKE: Final = 0.9995  # mean cosine from which a way round the sphere has no direction
 _SMALLEST_SINE: Final = 1e-6
+_SEEDS: Final = 2**64
 
 
 class ImageNoise:
@@ -100,7 +101,8 @@ def _middle(of: Tensor, height: int, width: int) -> Tensor:
 
 
 def _source(kind: NoiseSource, seed: int) -> Draw:
-    """Return what draws from `seed`, from its beginning."""
+    """Return what draws from `seed`, from its beginning. Of its 64 bits torch's generator takes the low 32."""
+    seed %= _SEEDS  # with a delta it may leave their range
     if kind == "NV":
         calls = itertools.count()
         return lambda shape: torch.from_numpy(normals(seed, next(calls), shape))

@@ -75,7 +75,7 @@ def test_a_span_of_one_sigma_has_no_noise() -> None:
 
 
 @given(
-    seed=st.integers(0, 2**53 - 1),
+    seed=st.integers(0, 2**64 - 1),
     sigmas=st.lists(st.floats(1e-4, 10_000), min_size=2, max_size=5, unique=True),
 )
 @settings(max_examples=30, deadline=None)

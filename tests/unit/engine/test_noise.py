@@ -54,6 +54,21 @@ def test_the_hosts_source_is_torchs_generator_draw_by_draw() -> None:
     assert torch.equal(image_noise(2**53 - 1).draws(3), torch.stack(expected))
 
 
+@pytest.mark.parametrize("seed", [2**53 + 1, 5441180189181032878, 2**63 + 7, 2**64 - 1])
+def test_a_seed_counts_to_its_last_digit(seed: int) -> None:
+    assert torch.equal(first(seed), first(seed % 2**32))  # torch's generator takes the low 32 bits
+    assert not torch.equal(first(seed), first(seed - 1))
+    assert not torch.equal(first(seed, source="NV"), first(seed % 2**32, source="NV"))  # a card's takes all 64
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(("seed", "delta"), [(2**64 - 1, 31337), (5, -31337), (0, -(2**64 - 1))])
+def test_a_delta_may_leave_the_range_of_seeds(source: str, seed: int, delta: int) -> None:
+    noise = image_noise(seed, source=source, eta_seed_delta=delta)
+    noise.first()
+    assert torch.equal(noise.next(), first((seed + delta) % 2**64, source=source))
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_draws_of_one_picture_differ_and_come_again(source: str) -> None:
     draws = image_noise(source=source).draws(3)
