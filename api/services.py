@@ -13,12 +13,13 @@ from api.kept import Kept
 from api.readiness import Readiness
 from shared.database import Sessions, connect, sessions, transact
 from shared.events import Events
+from shared.farm import farm_id
 from shared.intake import Intake
 from shared.queue import views
 from shared.queue.outlook import Outlook
 from shared.settings import Settings
 from shared.storage import Storage
-from shared.tickets import Tickets, celery_app
+from shared.tickets import Tickets
 
 EXTENSION: Final = "stepfarm"
 READINESS_SECONDS: Final = 1
@@ -56,14 +57,16 @@ class Services:
 def join(settings: Settings) -> Services:
     """Return the services of `settings`. Nothing is asked of a server yet: the API starts while they are away."""
     engine = connect(settings.database, pool_size=settings.api_threads, application="stepfarm-api")
-    factory, storage, events = sessions(engine), Storage(settings.storage), Events(settings.redis)
+    factory, storage = sessions(engine), Storage(settings.storage)
+    ours = farm_id(factory)
+    events = Events(settings.redis, ours)
     return Services(
         settings=settings,
         engine=engine,
         sessions=factory,
         storage=storage,
         events=events,
-        tickets=Tickets(celery_app(settings.redis)),
+        tickets=Tickets(settings.redis, ours),
         outlook=Outlook(factory, settings.redis),
         intake=Intake(settings.limits),
         streams=BoundedSemaphore(min(settings.max_streams, settings.api_threads // 2)),

@@ -7,16 +7,18 @@ import sys
 from celery.signals import worker_ready
 from redis import Redis
 
+from shared.farm import FarmId
 from shared.tickets import TASK, WORKER_OPTIONS, celery_app, pool_queue
 from worker.app import Consumer
 
 READY = "bench:ready"
 QUEUE = pool_queue("bare")
+BENCH = FarmId(lambda: "bench")
 
 
 def main(url: str, slots: int) -> None:
     """Take tasks until told to stop."""
-    app = celery_app(url)
+    app = celery_app(url, BENCH)
 
     @app.task(name=TASK, shared=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def empty() -> None: ...

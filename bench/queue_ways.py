@@ -21,9 +21,10 @@ from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from bench.queue_celery import QUEUE, READY
+from bench.queue_celery import BENCH, QUEUE, READY
 from shared import addresses
 from shared.database import Sessions, transact
+from shared.farm import farm_id
 from shared.params import RenderParams
 from shared.queue import moves
 from shared.queue.policy import DEFAULT_POOL
@@ -134,7 +135,7 @@ def _processor(pids: Iterable[int]) -> float:
 
 def farm(name: str, sessions: Sessions, home: Path, environ: Mapping[str, str]) -> Way:
     """Return this farm, with workers that render nothing."""
-    redis, tickets = Redis.from_url(addresses.redis_url(home)), Tickets(celery_app(addresses.redis_url(home)))
+    redis, tickets = Redis.from_url(addresses.redis_url(home)), Tickets(addresses.redis_url(home), farm_id(sessions))
     seeds = count()
 
     def fill(number: int) -> None:
@@ -177,7 +178,7 @@ def _number(sessions: Sessions, query: str) -> int:
 def bare_celery(home: Path) -> Way:
     """Return Celery with the farm's own settings and an empty task: it keeps no record."""
     url = addresses.redis_url(home)
-    redis, app = Redis.from_url(url), celery_app(url)
+    redis, app = Redis.from_url(url), celery_app(url, BENCH)
 
     def fill(number: int) -> None:
         with app.producer_or_acquire() as producer:
@@ -188,7 +189,7 @@ def bare_celery(home: Path) -> Way:
         "bare Celery",
         tuple([sys.executable, "-m", "bench.queue_celery", url, str(SLOTS)] for _ in range(2)),
         fill,
-        lambda _: _int(redis.llen(QUEUE)) + _int(redis.hlen("unacked")),
+        lambda _: _int(redis.llen(BENCH.key(QUEUE))) + _int(redis.hlen(BENCH.key("unacked"))),
         redis.flushdb,
         lambda: _int(redis.get(READY) or 0),
     )

@@ -3,10 +3,12 @@
 No call here waits for Redis or fails without it: what is sent is then lost, and what is read is empty. Who needs the
 truth asks PostgreSQL.
 
-    farm:job:{id}:progress   hash   image index -> its latest progress
-    farm:job:{id}:events     stream the latest events, for a reader that comes back with the id of its last one
-    farm:preview:{id}:{i}    string WebP
-    farm:events, farm:orders channels
+    job:{id}:progress   hash   image index -> its latest progress
+    job:{id}:events     stream the latest events, for a reader that comes back with the id of its last one
+    preview:{id}:{i}    string WebP
+    events, orders      channels
+
+Each name stands behind the farm's own prefix (`shared.farm`): channels know no database number.
 """
 
 from __future__ import annotations
@@ -25,14 +27,16 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from shared.errors import Unavailable
 from shared.fanout import Fanout
+from shared.farm import FarmId
 from shared.outbox import Outbox
 from shared.states import ImageState
 
 T = TypeVar("T")
 
-_EVENTS: Final = "farm:events"
-_ORDERS: Final = "farm:orders"
+_EVENTS: Final = "events"
+_ORDERS: Final = "orders"
 _KEPT_EVENTS: Final = 200  # of a job
 _KEPT_SECONDS: Final = 3600
 _PREVIEW_SECONDS: Final = 600
@@ -102,7 +106,7 @@ class _Order:
 _Message = Event | _Preview | _Order
 
 # One round trip an event: keep it, give it its id, tell those who listen.
-# KEYS: stream, hash. ARGV: event, kind, index, state.
+# KEYS: stream, hash. ARGV: event, kind, index, state, channel.
 _PUBLISH: Final = f"""
     local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', {_KEPT_EVENTS}, '*', 'event', ARGV[1])
     redis.call('EXPIRE', KEYS[1], {_KEPT_SECONDS})
@@ -112,7 +116,7 @@ _PUBLISH: Final = f"""
     elseif ARGV[2] == 'image' and ARGV[4] ~= '{ImageState.RUNNING}' then
         redis.call('HDEL', KEYS[2], ARGV[3])
     end
-    redis.call('PUBLISH', '{_EVENTS}', id .. ' ' .. ARGV[1])
+    redis.call('PUBLISH', ARGV[5], id .. ' ' .. ARGV[1])
 """
 
 
@@ -143,7 +147,8 @@ class Subscription:
 class Events:
     """The farm's events, for one process. Safe for many threads; connections and threads start at the first use."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, farm_id: FarmId) -> None:
+        self._farm_id = farm_id
         self._redis = Redis.from_url(
             redis_url,
             socket_timeout=_TIMEOUT_SECONDS,
@@ -151,8 +156,8 @@ class Events:
             retry=Retry(NoBackoff(), 1),  # once: a connection from before a restart of Redis is found broken by its use
         )
         self._outbox: Outbox[_Message] = Outbox("events", self._deliver, gather_seconds=_GATHER_SECONDS)
-        self._events = Fanout(self._redis, _EVENTS)
-        self._orders = Fanout(self._redis, _ORDERS)
+        self._events = Fanout(self._redis, lambda: farm_id.key(_EVENTS))
+        self._orders = Fanout(self._redis, lambda: farm_id.key(_ORDERS))
         self._away_until = 0.0
 
     @property
@@ -207,13 +212,15 @@ class Events:
 
     def progress(self, job: int) -> dict[int, Progress]:
         """Return the latest progress of each running image of a job, by index; compare its attempt with the image's."""
-        found: dict[bytes, bytes] = self._read(lambda redis: redis.hgetall(_progress_key(job)), {})
+        found: dict[bytes, bytes] = self._read(lambda redis: redis.hgetall(self._farm_id.key(_progress_key(job))), {})
         parsed = [event for text in found.values() for event in _parsed(text)]
         return {event.index: event for event in parsed if isinstance(event, Progress)}
 
     def replay(self, job: int, after: str) -> list[Received]:
         """Return the kept events of a job that came after the one with the id `after`."""
-        found: list[Any] = self._read(lambda redis: redis.xrange(_events_key(job), min=f"({after}"), [])
+        found: list[Any] = self._read(
+            lambda redis: redis.xrange(self._farm_id.key(_events_key(job)), min=f"({after}"), []
+        )
         return [
             Received(identifier.decode(), event)
             for identifier, fields in found
@@ -222,7 +229,7 @@ class Events:
 
     def preview(self, job: int, index: int) -> bytes | None:
         """Return the latest preview of an image (WebP), or None."""
-        return self._read(lambda redis: redis.get(_preview_key(job, index)), None)
+        return self._read(lambda redis: redis.get(self._farm_id.key(_preview_key(job, index))), None)
 
     def alive(self) -> bool:
         """True if Redis answers now."""
@@ -242,7 +249,7 @@ class Events:
     def _deliver(self, batch: Mapping[object, _Message]) -> None:
         with self._redis.pipeline(transaction=False) as pipeline:
             for message in batch.values():
-                _send(pipeline, message)
+                _send(pipeline, self._farm_id, message)
             pipeline.execute()
 
     def _read(self, ask: Callable[[Redis], Any], otherwise: T) -> T:
@@ -250,23 +257,23 @@ class Events:
             return otherwise
         try:
             answer: T = ask(self._redis)
-        except RedisError:
+        except (RedisError, Unavailable):
             self._away_until = time.monotonic() + _AWAY_SECONDS
             return otherwise
         return answer
 
 
-def _send(pipeline: Pipeline, message: _Message) -> None:
+def _send(pipeline: Pipeline, farm_id: FarmId, message: _Message) -> None:
     match message:
         case _Preview():
-            pipeline.set(_preview_key(message.job, message.index), message.webp, ex=_PREVIEW_SECONDS)
+            pipeline.set(farm_id.key(_preview_key(message.job, message.index)), message.webp, ex=_PREVIEW_SECONDS)
         case _Order():
-            pipeline.publish(_ORDERS, json.dumps(asdict(message)))
+            pipeline.publish(farm_id.key(_ORDERS), json.dumps(asdict(message)))
         case _:
             text = json.dumps({"kind": message.kind} | vars(message))
             index, state = getattr(message, "index", ""), getattr(message, "state", "")
-            keys = (_events_key(message.job), _progress_key(message.job))
-            pipeline.eval(_PUBLISH, 2, *keys, text, message.kind, index, state)
+            keys = map(farm_id.key, (_events_key(message.job), _progress_key(message.job)))
+            pipeline.eval(_PUBLISH, 2, *keys, text, message.kind, index, state, farm_id.key(_EVENTS))
 
 
 def _parsed(text: str | bytes) -> list[Event]:
@@ -294,12 +301,12 @@ def _if_any(callback: Callable[[Mapping[int, int]], None], attempts: Mapping[int
 
 
 def _progress_key(job: int) -> str:
-    return f"farm:job:{job}:progress"
+    return f"job:{job}:progress"
 
 
 def _events_key(job: int) -> str:
-    return f"farm:job:{job}:events"
+    return f"job:{job}:events"
 
 
 def _preview_key(job: int, index: int) -> str:
-    return f"farm:preview:{job}:{index}"
+    return f"preview:{job}:{index}"

@@ -10,6 +10,8 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.errors import Unavailable
+
 Handler = Callable[[bytes], None]
 log = structlog.get_logger()
 
@@ -21,10 +23,11 @@ _READY_SECONDS: Final = 0.5
 class Fanout:
     """Listens on one channel, in a thread that starts with the first handler (so after a fork) and reconnects.
 
+    `channel` tells its name whenever a subscription begins; it may raise Unavailable, which is as if Redis were away.
     Messages of the time while Redis was away are lost: they are hints, and who needs more reads the truth now and then.
     """
 
-    def __init__(self, client: Redis, channel: str) -> None:
+    def __init__(self, client: Redis, channel: Callable[[], str]) -> None:
         self._client = client
         self._channel = channel
         self._handlers: list[Handler] = []
@@ -41,7 +44,7 @@ class Fanout:
         with self._lock:
             self._handlers.append(handler)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"fanout {self._channel}", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="fanout", daemon=True)
                 self._thread.start()
         self._is_subscribed.wait(_READY_SECONDS)
 
@@ -60,18 +63,18 @@ class Fanout:
         while not self._is_closing.is_set():
             try:
                 self._listen()
-            except RedisError as error:
-                log.debug("subscription lost", channel=self._channel, reason=str(error))
+            except (RedisError, Unavailable) as error:
+                log.debug("subscription lost", reason=str(error))
                 self._is_closing.wait(_PAUSE_SECONDS)
             except Exception:  # the edge of the thread: whatever it was, the next subscription may stand
-                log.exception("subscription failed", channel=self._channel)
+                log.exception("subscription failed")
                 self._is_closing.wait(_PAUSE_SECONDS)
             finally:
                 self._is_subscribed.clear()
 
     def _listen(self) -> None:
         with self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]
-            pubsub.subscribe(self._channel)
+            pubsub.subscribe(self._channel())
             while not self._is_closing.is_set():
                 message = pubsub.get_message(timeout=_POLL_SECONDS)
                 if message and message["type"] == "subscribe":
@@ -86,4 +89,4 @@ class Fanout:
             try:
                 handler(data)
             except Exception:
-                log.exception("handler failed", channel=self._channel)
+                log.exception("handler failed")

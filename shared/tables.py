@@ -243,3 +243,13 @@ class ChoreDone(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     done_at: Mapped[datetime]
+
+
+class Farm(Base):
+    """The farm itself, in one row: the id that tells it from others on servers that they share (`shared.farm`)."""
+
+    __tablename__ = "farm"
+    __table_args__ = (CheckConstraint("is_only", name="only"),)
+
+    is_only: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    id: Mapped[str] = mapped_column(server_default=text("gen_random_uuid()"))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from celery import Celery
 from redis import Redis
 
+from shared.farm import FarmId
 from shared.outbox import Outbox
 from shared.queue.policy import DEFAULT_POOL
 
@@ -34,7 +36,7 @@ _MOST_WAITING: Final = 10_000  # tickets in one queue: Redis holds no more, and 
 
 
 def pool_queue(pool: str) -> str:
-    """Return the queue of the tickets that any worker of `pool` may take."""
+    """Return the queue (by Celery's name) of the tickets that any worker of `pool` may take."""
     return f"pool.{pool}"
 
 
@@ -48,8 +50,11 @@ def queues(worker_id: int, pools: Iterable[str]) -> list[str]:
     return [*map(pool_queue, pools), worker_queue(worker_id)]
 
 
-def celery_app(redis_url: str) -> Celery:
-    """Return the Celery application that sends and takes tickets at `redis_url` (in the form of redis-py)."""
+def celery_app(redis_url: str, farm_id: FarmId) -> Celery:
+    """Return the Celery application that sends and takes a farm's tickets at `redis_url` (in the form of redis-py).
+
+    Raises Unavailable while the farm's id is not known.
+    """
     app = Celery("stepfarm", set_as_current=False)
     app.conf.update(
         broker_url=_broker_url(redis_url),
@@ -57,6 +62,7 @@ def celery_app(redis_url: str) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker waits for Redis for ever; what it has goes on meanwhile
         broker_transport_options={
+            "global_keyprefix": farm_id.prefix,  # before queues, control, events: another farm may use the same Redis
             "visibility_timeout": 12 * 3600,  # longer than any render: nothing is delivered twice while it is worked on
             "socket_connect_timeout": 4,
             "socket_timeout": 15,
@@ -83,7 +89,7 @@ class Ticket:
     was_passed: bool
 
 
-def take(redis: Redis, worker_id: int, pools: Iterable[str], count: int) -> list[Ticket]:
+def take(redis: Redis, farm_id: FarmId, worker_id: int, pools: Iterable[str], count: int) -> list[Ticket]:
     """Take up to `count` tickets for a worker, those passed on to it last: in a backlog the first queue has enough.
 
     They are neither read nor acknowledged: a ticket says only that it is there, and a lost one costs a second.
@@ -91,29 +97,31 @@ def take(redis: Redis, worker_id: int, pools: Iterable[str], count: int) -> list
     taken = list[Ticket]()
     for queue in queues(worker_id, pools):
         if short := count - len(taken):
-            found = redis.rpop(queue, short) or []
+            found = redis.rpop(farm_id.key(queue), short) or []
             taken += [Ticket(was_passed=queue == worker_queue(worker_id))] * len(found)
     return taken
 
 
-def forget(redis: Redis, worker_id: int) -> None:
+def forget(redis: Redis, farm_id: FarmId, worker_id: int) -> None:
     """Remove the direct queue of a worker that leaves, with what kombu keeps of it."""
     queue = worker_queue(worker_id)
-    redis.delete(queue, f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")
+    redis.delete(*map(farm_id.key, (queue, f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}")))
 
 
-def queues_of_workers(redis: Redis) -> set[int]:
+def queues_of_workers(redis: Redis, farm_id: FarmId) -> set[int]:
     """Return the ids of the workers of which Redis knows a direct queue."""
-    keys = {key.decode() for pattern in ("worker.*", "_kombu.binding*.worker.*") for key in redis.scan_iter(pattern)}
+    patterns = map(farm_id.key, ("worker.*", "_kombu.binding*.worker.*"))
+    keys = {key.decode() for pattern in patterns for key in redis.scan_iter(pattern)}
     ids = {key.rpartition("worker.")[2] for key in keys}
     return {int(worker_id) for worker_id in ids if worker_id.isdecimal()}
 
 
 class Tickets:
-    """Sends tickets in the background: a call neither waits nor fails when Redis is away."""
+    """Sends tickets in the background: a call neither waits nor fails when Redis or the database is away."""
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    def __init__(self, redis_url: str, farm_id: FarmId) -> None:
+        self._redis_url = redis_url
+        self._farm_id = farm_id
         self._outbox: Outbox[int] = Outbox("tickets", self._deliver, merge=lambda old, new: old + new)
 
     @property
@@ -137,6 +145,10 @@ class Tickets:
     def close(self) -> None:
         """Send what waits, and end the thread."""
         self._outbox.close()
+
+    @cached_property
+    def _app(self) -> Celery:
+        return celery_app(self._redis_url, self._farm_id)
 
     def _deliver(self, batch: Mapping[object, int]) -> None:
         with self._app.producer_or_acquire() as producer:

@@ -15,7 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from sqlalchemy.orm import Session
 
-from shared import addresses, database
+from shared import addresses, database, farm
+from shared.farm import FarmId
 from shared.launcher.servers import Servers
 from shared.params import RenderParams
 from shared.queue import moves
@@ -135,6 +136,12 @@ def sessions(database_url: str) -> Iterator[database.Sessions]:
     engine = database.connect(database_url)
     yield database.sessions(engine)
     engine.dispose()
+
+
+@pytest.fixture
+def farm_id(sessions: database.Sessions) -> FarmId:
+    """The id of the farm of this test's database; all databases of a run are copies of one, and so is the id."""
+    return farm.farm_id(sessions)
 
 
 @pytest.fixture

@@ -16,13 +16,14 @@ from sqlalchemy import select
 from shared import tables
 from shared.database import Sessions, transact
 from shared.events import Events
+from shared.farm import farm_id
 from shared.queue import workers
 from shared.queue.policy import DEFAULT_POOL
 from shared.settings import Settings
 from shared.states import WorkerState
 from shared.storage import Storage
 from shared.tables import Image
-from shared.tickets import Ticket, Tickets, celery_app
+from shared.tickets import Ticket, Tickets
 from tests.stub_card import StubCard
 from worker.worker import Worker
 
@@ -70,7 +71,8 @@ def made(settings: Settings, sessions: Sessions, slots: int = 8) -> Iterator[Wor
     """A registered, ready worker of this process: nothing of it beats or takes tickets by itself."""
     known = {"name": "host/cpu:0", "host": "host", "pid": os.getpid(), "card": "cpu:0", "card_name": "CPU"}
     terms = {"pool": DEFAULT_POOL, "slots": slots, "lease_seconds": settings.lease_seconds}
-    events, tickets = Events(settings.redis), Tickets(celery_app(settings.redis))
+    ours = farm_id(sessions)
+    events, tickets = Events(settings.redis, ours), Tickets(settings.redis, ours)
     with Redis.from_url(settings.redis) as redis:
         yield Worker(
             id=transact(sessions, lambda session: workers.register(session, **known, **terms)),
@@ -79,6 +81,7 @@ def made(settings: Settings, sessions: Sessions, slots: int = 8) -> Iterator[Wor
             slots=slots,
             settings=settings,
             sessions=sessions,
+            farm_id=ours,
             redis=redis,
             events=events,
             tickets=tickets,

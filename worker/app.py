@@ -35,7 +35,7 @@ def consume(worker: Worker, slots: Slots) -> None:
     Returns when the slots have ended what they carry. Celery 5.7 gives up when a ticket whose connection was lost is
     acknowledged, or put back, at the wrong moment of a reconnect: call this again then.
     """
-    app, mine = celery_app(worker.settings.redis), worker_queue(worker.id)
+    app, mine = celery_app(worker.settings.redis, worker.farm_id), worker_queue(worker.id)
 
     @app.task(name=TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def render(task: Task) -> None:

@@ -24,8 +24,9 @@ from redis.retry import Retry
 
 from shared import database, logs, settings
 from shared.chores import APPLICATION
-from shared.errors import FarmError
+from shared.errors import FarmError, Unavailable
 from shared.events import Events
+from shared.farm import farm_id
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app
@@ -77,7 +78,7 @@ def work(farm: Settings, table: Table = chores.table) -> int:
             one.start()
         log.info("chores ready", chores=list(asked))
         while not shutdown.is_asked.is_set():
-            _consume(farm, asked)
+            _consume(ours, asked)
             shutdown.is_asked.wait(_AGAIN_SECONDS)
         for one in asked.values():
             one.stop()
@@ -87,13 +88,16 @@ def work(farm: Settings, table: Table = chores.table) -> int:
 
 def ask(farm: Settings, names: Sequence[str]) -> int:
     """Have these chores done now, by whichever process of the farm does chores; return the exit status."""
+    engine = database.connect(farm.database, application=APPLICATION)
     try:
-        with celery_app(farm.redis) as app:
+        with celery_app(farm.redis, farm_id(database.sessions(engine))) as app:
             for name in names:
                 app.send_task(CHORE, [name], queue=CHORES_QUEUE, retry=False)
     except OperationalError as error:
         sys.stderr.write(f"Redis does not answer: {error}\n")
         return 1
+    finally:
+        engine.dispose()
     return 0
 
 
@@ -101,10 +105,13 @@ def ask(farm: Settings, names: Sequence[str]) -> int:
 def desk(farm: Settings) -> Iterator[Desk]:
     """Lay out what chores are done with; all of it is let go at the end of the block."""
     engine = database.connect(farm.database, pool_size=8, application=APPLICATION)
-    events, tickets = Events(farm.redis), Tickets(celery_app(farm.redis))
+    sessions = database.sessions(engine)
+    ours = farm_id(sessions)
+    events, tickets = Events(farm.redis, ours), Tickets(farm.redis, ours)
     yield Desk(
         settings=farm,
-        sessions=database.sessions(engine),
+        sessions=sessions,
+        farm_id=ours,
         redis=Redis.from_url(farm.redis, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 1)),
         storage=Storage(farm.storage),
         tickets=tickets,
@@ -117,9 +124,13 @@ def desk(farm: Settings) -> Iterator[Desk]:
     engine.dispose()
 
 
-def _consume(farm: Settings, ours: Mapping[str, Round]) -> None:
+def _consume(desk: Desk, ours: Mapping[str, Round]) -> None:
     """Hear what is asked for, until `stop_consuming` or until Celery gives up by itself; on the main thread."""
-    app = celery_app(farm.redis)
+    try:
+        app = celery_app(desk.settings.redis, desk.farm_id)
+    except Unavailable as error:
+        log.debug("hears of no chores yet", reason=str(error))
+        return
 
     @app.task(name=CHORE, shared=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def chore(name: str) -> None:

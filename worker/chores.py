@@ -18,6 +18,7 @@ from shared import retention, sweep, uploads
 from shared.chores import SECONDS
 from shared.database import Sessions, transact
 from shared.events import Events
+from shared.farm import FarmId
 from shared.queue import due, reap
 from shared.settings import Settings
 from shared.storage import Storage
@@ -34,6 +35,7 @@ class Desk:
 
     settings: Settings
     sessions: Sessions
+    farm_id: FarmId
     redis: Redis
     storage: Storage
     tickets: Tickets
@@ -84,10 +86,10 @@ def _reap(desk: Desk) -> Mapping[str, object]:
 
 def _forget_queues(desk: Desk) -> Mapping[str, object]:
     """Remove the direct queues of workers that are gone: those that leave in order do it themselves."""
-    with_queue = queues_of_workers(desk.redis)  # read first: a worker has a row before it has a queue
+    with_queue = queues_of_workers(desk.redis, desk.farm_id)  # read first: a worker has a row before it has a queue
     gone = with_queue - transact(desk.sessions, _workers)
     for worker_id in gone:
-        forget(desk.redis, worker_id)
+        forget(desk.redis, desk.farm_id, worker_id)
     return {"workers": sorted(gone)}
 
 

@@ -110,7 +110,7 @@ class Claims:
         worker = self._worker
         if count and worker.takes_images:
             with suppress(RedisError):
-                return take(worker.redis, worker.id, worker.pools, count)
+                return take(worker.redis, worker.farm_id, worker.id, worker.pools, count)
         return []
 
     def _claims(self, count: int, max_age: float) -> list[Claim]:

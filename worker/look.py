@@ -50,5 +50,5 @@ class Look:
     def _tickets(self) -> int:
         asked = self._worker.redis.pipeline(transaction=False)
         for queue in queues(self._worker.id, self._worker.pools):
-            asked.llen(queue)
+            asked.llen(self._worker.farm_id.key(queue))
         return sum(map(int, asked.execute()))

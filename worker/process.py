@@ -19,11 +19,12 @@ from shared import database
 from shared.database import Sessions, transact
 from shared.errors import Unavailable
 from shared.events import Events
+from shared.farm import FarmId, farm_id
 from shared.queue import reap, workers
 from shared.settings import Settings
 from shared.states import WorkerState
 from shared.storage import Storage
-from shared.tickets import Tickets, celery_app, forget
+from shared.tickets import Tickets, forget
 from worker import app, child, hang
 from worker.beat import Beat
 from worker.cards import Address
@@ -58,24 +59,25 @@ def work(orders: Orders, make_card: MakeCard = _engine_card) -> int:
     application = f"farm worker {orders.card.name}"
     engine = database.connect(orders.settings.database, pool_size=16, application=application, plans_once=True)
     sessions = database.sessions(engine)
-    worker_id = _register(orders, sessions)
+    ours = farm_id(sessions)
+    worker_id = _register(orders, sessions, ours)
     orders.report.registered(worker_id)
-    tickets = Tickets(celery_app(orders.settings.redis))
     pulse = Pulse(orders.report.busy, orders.settings.hang_factor)
-    process = _Process(_worker(orders, sessions, worker_id, tickets), pulse, orders.report)
+    process = _Process(_worker(orders, sessions, worker_id, ours), pulse, orders.report)
     try:
         return process.run(lambda: make_card(orders.card, orders.settings, sessions, process.beat_now, pulse))
     finally:
         engine.dispose()
 
 
-def _register(orders: Orders, sessions: Sessions) -> int:
-    """Return the id of this worker's row; waits for a database that is away or not upgraded."""
+def _register(orders: Orders, sessions: Sessions, ours: FarmId) -> int:
+    """Return the id of this worker's row, when the farm's id is known; waits for a database that is away or too old."""
     while True:
         try:
+            log.debug("registering", farm=ours.value)
             return transact(sessions, lambda session: _registered(session, orders))
-        except Unavailable:
-            log.warning("waiting for the database", card=orders.card.name)
+        except Unavailable as error:
+            log.warning("waiting for the database", card=orders.card.name, reason=str(error))
         except ProgrammingError as error:  # its tables are not there, or older than this code
             log.warning("waiting for `farm db upgrade`", card=orders.card.name, reason=str(error.orig))
         time.sleep(_AGAIN_SECONDS)
@@ -100,7 +102,7 @@ def _name(card: Address) -> str:
     return f"{socket.gethostname()}/{card.name}"
 
 
-def _worker(orders: Orders, sessions: Sessions, worker_id: int, tickets: Tickets) -> Worker:
+def _worker(orders: Orders, sessions: Sessions, worker_id: int, ours: FarmId) -> Worker:
     settings = orders.settings
     return Worker(
         id=worker_id,
@@ -109,9 +111,10 @@ def _worker(orders: Orders, sessions: Sessions, worker_id: int, tickets: Tickets
         slots=settings.slots,
         settings=settings,
         sessions=sessions,
+        farm_id=ours,
         redis=Redis.from_url(settings.redis, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1)),
-        events=Events(settings.redis),
-        tickets=tickets,
+        events=Events(settings.redis, ours),
+        tickets=Tickets(settings.redis, ours),
         storage=Storage(settings.storage),
     )
 
@@ -186,7 +189,7 @@ class _Process:
         self._give_up_row()
         self._worker.tickets.close()
         with suppress(RedisError):
-            forget(self._worker.redis, self._worker.id)
+            forget(self._worker.redis, self._worker.farm_id, self._worker.id)
         log.info("worker left", worker=self._worker.id)
 
     def _hand_back(self) -> None:

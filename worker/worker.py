@@ -11,6 +11,7 @@ from redis import Redis
 from shared.database import Sessions
 from shared.errors import RenderError
 from shared.events import Events
+from shared.farm import FarmId
 from shared.queue import policy
 from shared.queue.claim import Claim
 from shared.settings import Settings
@@ -94,6 +95,7 @@ class Worker:
     slots: int
     settings: Settings
     sessions: Sessions
+    farm_id: FarmId
     redis: Redis
     events: Events
     tickets: Tickets

@@ -21,6 +21,8 @@ from sqlalchemy.orm import Session
 
 from shared.catalogue import GONE
 from shared.database import Sessions, transact
+from shared.errors import Unavailable
+from shared.farm import farm_id
 from shared.queue import estimates, memory
 from shared.queue.estimates import Rendered
 from shared.queue.history import Event
@@ -31,7 +33,7 @@ from shared.queue.waiting import Lately, Waiter, Waiting, explain
 from shared.states import ImageState
 from shared.tables import Drain
 
-ERRORS: Final = "farm:estimates:errors"  # the latest first
+ERRORS: Final = "estimates:errors"  # the latest first
 _LATELY_SECONDS: Final = 5.0  # how long what was rendered lately is not asked again
 _LINES: Final = 1000  # of the history that are looked through
 _ERRORS: Final = 50
@@ -92,6 +94,7 @@ class Outlook:
 
     def __init__(self, sessions: Sessions, redis_url: str) -> None:
         self._sessions = sessions
+        self._farm_id = farm_id(sessions)
         # Its own snapshots, seldom: a person who looks takes no turn from the workers.
         self._snapshots = Snapshots(sessions, redis=None)
         self._redis = Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
@@ -144,12 +147,12 @@ class Outlook:
         found = [estimates.error(told.seconds, row.started_at - told.at) for told, row in came if row.attempt == 1]
         fresh = [error for error in found if error is not None]
         self._errors.extendleft(fresh)
-        with suppress(RedisError, ValueError):
-            shared = self._redis.pipeline()
+        with suppress(RedisError, Unavailable, ValueError):
+            shared, key = self._redis.pipeline(), self._farm_id.key(ERRORS)
             if fresh:
-                shared.lpush(ERRORS, *fresh)
-            shared.ltrim(ERRORS, 0, _ERRORS - 1)
-            shared.lrange(ERRORS, 0, -1)
+                shared.lpush(key, *fresh)
+            shared.ltrim(key, 0, _ERRORS - 1)
+            shared.lrange(key, 0, -1)
             return [float(error) for error in shared.execute()[-1]]
         return list(self._errors)
 

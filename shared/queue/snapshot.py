@@ -22,15 +22,17 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from shared.database import Sessions, transact
+from shared.errors import Unavailable
+from shared.farm import farm_id
 from shared.queue import memory
 from shared.queue.policy import Farm, Lane, Lanes, Owner, Worker
 from shared.states import WorkerState
 
 MAX_AGE_SECONDS: Final = 0.5
-KEY: Final = "farm:snapshot"
-STAMP: Final = "farm:snapshot:stamp"  # when it was taken: who has parsed it already does not fetch it again
-SINCE: Final = "farm:snapshot:since"  # owner -> cost of what was claimed after it was taken
-TURN: Final = "farm:snapshot:turn"
+KEY: Final = "snapshot"
+STAMP: Final = "snapshot:stamp"  # when it was taken: who has parsed it already does not fetch it again
+SINCE: Final = "snapshot:since"  # owner -> cost of what was claimed after it was taken
+TURN: Final = "snapshot:turn"
 HEARD_SECONDS: Final = 0.02  # how long a process goes on with what Redis said: a busy one claims far more often
 ALONE_SECONDS: Final = 2.0  # how long a process without Redis goes on with one snapshot
 COUNTED: Final = 100  # images of a lane: more say nothing new to the policy
@@ -187,6 +189,7 @@ class Snapshots:
     def __init__(self, sessions: Sessions, redis: Redis | None) -> None:
         self._sessions = sessions
         self._redis = redis
+        self._farm_id = farm_id(sessions)
         self._lock = Lock()
         self._latest: Snapshot | None = None
         self._latest_at = self._heard_at = -inf  # monotonic: when it came here, and when Redis was asked last
@@ -202,7 +205,7 @@ class Snapshots:
         if max_age > 0:
             try:
                 known = self._known(self._heard_at, HEARD_SECONDS) or self._shared(max_age)
-            except (RedisError, ValueError):  # away, or written by another version
+            except (RedisError, Unavailable, ValueError):  # away, or written by another version
                 known = self._known(self._latest_at, ALONE_SECONDS)
         return known or self._take(max_age or MAX_AGE_SECONDS)
 
@@ -212,11 +215,11 @@ class Snapshots:
             for owner, cost in given.items():
                 self._since[owner] = self._since.get(owner, 0) + cost
         if self._redis is not None:
-            with suppress(RedisError):
-                noted = self._redis.pipeline(transaction=False)
+            with suppress(RedisError, Unavailable):
+                noted, since = self._redis.pipeline(transaction=False), self._farm_id.key(SINCE)
                 for owner, cost in given.items():
-                    noted.hincrby(SINCE, owner, cost)
-                noted.pexpire(SINCE, _milliseconds(ALONE_SECONDS))
+                    noted.hincrby(since, owner, cost)
+                noted.pexpire(since, _milliseconds(ALONE_SECONDS))
                 noted.execute()
 
     def _shared(self, max_age: float) -> Snapshot | None:
@@ -224,15 +227,15 @@ class Snapshots:
         if self._redis is None:
             return self._known(self._latest_at, ALONE_SECONDS)
         asked = self._redis.pipeline(transaction=False)
-        asked.set(TURN, b"1", nx=True, px=_milliseconds(max_age))
-        asked.get(STAMP)
-        asked.hgetall(SINCE)
+        asked.set(self._farm_id.key(TURN), b"1", nx=True, px=_milliseconds(max_age))
+        asked.get(self._farm_id.key(STAMP))
+        asked.hgetall(self._farm_id.key(SINCE))
         is_ours, stamp, since = asked.execute()
         if is_ours or not stamp:
             return None
         known = self._latest
         if known is None or _stamp(known) != stamp:
-            known = Snapshot.from_json(self._redis.get(KEY) or b"")
+            known = Snapshot.from_json(self._redis.get(self._farm_id.key(KEY)) or b"")
         claimed = {owner.decode(): int(cost) for owner, cost in since.items()}
         self._keep(known, dict(claimed))
         return known.after(claimed)
@@ -247,11 +250,11 @@ class Snapshots:
         taken = transact(self._sessions, take)
         self._keep(taken, {})
         if self._redis is not None:
-            with suppress(RedisError):
+            with suppress(RedisError, Unavailable):
                 shared = self._redis.pipeline()
-                shared.set(KEY, taken.to_json(), px=_milliseconds(2 * lifetime))
-                shared.set(STAMP, _stamp(taken), px=_milliseconds(2 * lifetime))
-                shared.delete(SINCE)
+                shared.set(self._farm_id.key(KEY), taken.to_json(), px=_milliseconds(2 * lifetime))
+                shared.set(self._farm_id.key(STAMP), _stamp(taken), px=_milliseconds(2 * lifetime))
+                shared.delete(self._farm_id.key(SINCE))
                 shared.execute()
         return taken
 

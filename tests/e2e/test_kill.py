@@ -18,10 +18,10 @@ from tests.workers import images, kill, ready, started, states
 
 
 @pytest.mark.timeout(600)  # two engines start, on whatever machine this is
-def test_a_picture_survives_the_death_of_its_worker(environ, settings, sessions, job_factory):
+def test_a_picture_survives_the_death_of_its_worker(environ, settings, sessions, job_factory, farm_id):
     write_tiny(settings.models / "tiny.safetensors")
     slow_to_bury = {**environ, "FARM_LEASE_SECONDS": "600", "FARM_GPUS": "cpu:2", "FARM_SLOTS": "1"}
-    events = Events(settings.redis)
+    events = Events(settings.redis, farm_id)
     with started(slow_to_bury, module="worker"):
         workers = {worker.id: worker for worker in until(lambda: ready(sessions, 2), seconds=150)}
         [file] = until(lambda: _usable(sessions), seconds=150)

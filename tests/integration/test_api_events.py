@@ -22,9 +22,9 @@ def job(job_factory):
 
 
 @pytest.fixture
-def events(redis_url):
+def events(redis_url, farm_id):
     """The events of another process."""
-    made = Events(redis_url)
+    made = Events(redis_url, farm_id)
     yield made
     made.close()
 
@@ -185,12 +185,12 @@ def test_stopping_server_lets_go_of_its_streams(follow, services):
     until(lambda: not ended.is_alive(), 5, "the stream to end")
 
 
-def test_many_streams_are_one_subscription_of_redis(follow, redis_url):
+def test_many_streams_are_one_subscription_of_redis(follow, redis_url, farm_id):
     streams = [follow() for _ in range(4)]
     for stream in streams:
         next(stream)
     with Redis.from_url(redis_url) as client:
-        assert dict(client.pubsub_numsub("farm:events")) == {b"farm:events": 1}
+        assert dict(client.pubsub_numsub(farm_id.key("events"))) == {farm_id.key("events").encode(): 1}
 
 
 def test_running_image_shows_its_progress_in_the_job(client, events, job, sessions):

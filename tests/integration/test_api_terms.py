@@ -76,7 +76,7 @@ def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, ter
     assert {image["reason"] for image in job["images"]} == {reason}
     assert services.tickets.flush()
     with Redis.from_url(redis_url) as redis:
-        assert redis.llen("pool.default") == 0
+        assert list(redis.scan_iter("*pool.default")) == []
 
 
 @pytest.mark.parametrize(
@@ -212,10 +212,11 @@ def test_hold_and_release_move_a_job_and_bring_its_tickets(client, submit, servi
     assert (held["images"], held["job"]["state"]) == (2, "held")
     assert held["job"]["images"][0]["reason"] == "held by local"
     with Redis.from_url(redis_url) as redis:
-        redis.delete("pool.default")
+        (queue,) = redis.scan_iter("*:pool.default")
+        redis.delete(queue)
         released = client.post(job["links"]["release"]).get_json()
         assert services.tickets.flush()
-        assert redis.llen("pool.default") == 2
+        assert redis.llen(queue) == 2
     assert (released["images"], released["job"]["state"]) == (2, "queued")
     assert released["job"]["images"][0]["reason"] is None
 

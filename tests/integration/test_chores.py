@@ -211,7 +211,7 @@ def test_deadlines_and_holds_are_kept_though_no_worker_lives(desk, sessions, job
     states = select(Image.state).order_by(Image.id)
     assert transact(sessions, lambda session: session.scalars(states).all()) == ["cancelled", "queued"]
     assert desk.tickets.flush(10)
-    assert desk.redis.llen("pool.default") == 1
+    assert desk.redis.llen(desk.farm_id.key("pool.default")) == 1
 
 
 def test_silent_worker_is_buried_though_no_other_lives(settings, sessions, farm, job_factory):
@@ -237,13 +237,14 @@ def test_silent_worker_is_buried_though_no_other_lives(settings, sessions, farm,
 def test_queues_of_workers_that_are_gone_are_forgotten_and_no_others(desk, farm):
     gone, here = farm.worker(), farm.worker()
     for hand in (gone, here):
-        desk.redis.sadd(f"_kombu.binding.{worker_queue(hand.id)}", "x")
-        desk.redis.rpush(worker_queue(hand.id), "ticket")
-    desk.redis.rpush("pool.default", "ticket")
+        desk.redis.sadd(desk.farm_id.key(f"_kombu.binding.{worker_queue(hand.id)}"), "x")
+        desk.redis.rpush(desk.farm_id.key(worker_queue(hand.id)), "ticket")
+    desk.redis.rpush(desk.farm_id.key("pool.default"), "ticket")
     gone.bury()
     round_of("queues", desk).turn()
     left = sorted(key.decode() for key in desk.redis.scan_iter())
-    assert left == [f"_kombu.binding.{worker_queue(here.id)}", "pool.default", worker_queue(here.id)]
+    kept = (f"_kombu.binding.{worker_queue(here.id)}", "pool.default", worker_queue(here.id))
+    assert left == [desk.farm_id.key(name) for name in kept]
 
 
 def test_jobs_and_history_are_kept_as_long_as_the_settings_say(settings, sessions, job_factory):

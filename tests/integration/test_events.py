@@ -14,8 +14,11 @@ from redis.client import PubSub
 
 from shared import addresses
 from shared.events import Events, ImageChanged, JobChanged, Progress
+from shared.farm import FarmId
 from shared.launcher.servers import Servers
 from tests.waiting import until
+
+OURS = FarmId(lambda: "ours")
 
 
 def progress(step: int, *, job: int = 1, index: int = 0) -> Progress:
@@ -24,7 +27,7 @@ def progress(step: int, *, job: int = 1, index: int = 0) -> Progress:
 
 @pytest.fixture
 def events(redis_url: str) -> Iterator[Events]:
-    made = Events(redis_url)
+    made = Events(redis_url, OURS)
     yield made
     made.close()
 
@@ -32,7 +35,7 @@ def events(redis_url: str) -> Iterator[Events]:
 @pytest.fixture
 def others(redis_url: str) -> Iterator[Events]:
     """The events as another process has them."""
-    made = Events(redis_url)
+    made = Events(redis_url, OURS)
     yield made
     made.close()
 
@@ -63,7 +66,7 @@ def test_a_subscriber_receives_the_events_of_its_job_in_their_order(events, othe
 def test_many_subscribers_are_one_subscription_of_redis(events, redis_url):
     with ExitStack() as stack, Redis.from_url(redis_url) as redis:
         subscriptions = [stack.enter_context(events.subscribe()) for _ in range(5)]
-        assert redis.pubsub_numsub("farm:events") == [(b"farm:events", 1)]
+        assert redis.pubsub_numsub(OURS.key("events")) == [(OURS.key("events").encode(), 1)]
         events.publish(progress(1))
         assert [subscription.get(5).event for subscription in subscriptions] == [progress(1)] * 5
 
@@ -93,10 +96,10 @@ def test_one_who_comes_back_gets_what_it_missed(events, others):
 @pytest.mark.parametrize("foreign", ['{"kind": "weather"}', '{"kind": "job", "mood": 1}', "[]", "x"])
 def test_what_another_version_of_the_farm_tells_is_skipped(events, others, redis_url, foreign):
     with others.subscribe(1) as subscription, Redis.from_url(redis_url) as redis:
-        redis.publish("farm:events", f"1-1 {foreign}")
-        redis.publish("farm:orders", foreign)
-        redis.xadd("farm:job:1:events", {"event": foreign})
-        redis.hset("farm:job:1:progress", "0", foreign)
+        redis.publish(OURS.key("events"), f"1-1 {foreign}")
+        redis.publish(OURS.key("orders"), foreign)
+        redis.xadd(OURS.key("job:1:events"), {"event": foreign})
+        redis.hset(OURS.key("job:1:progress"), "0", foreign)
         events.publish(JobChanged(job=1, state="succeeded"))
         assert subscription.get(5).event.kind == "job"
     assert [one.event.kind for one in others.replay(1, "0")] == ["job"]
@@ -164,7 +167,7 @@ def test_workers_hear_orders(events, others):
 
 
 def test_without_redis_nothing_waits_and_nothing_fails(tmp_path):
-    events = Events(f"unix://{tmp_path}/nobody.sock")
+    events = Events(f"unix://{tmp_path}/nobody.sock", OURS)
     start = time.monotonic()
     for step in range(1000):
         events.publish(progress(step))
@@ -181,7 +184,7 @@ def test_without_redis_nothing_waits_and_nothing_fails(tmp_path):
 def test_after_a_restart_of_redis_events_flow_again(tmp_path: Path):
     home = tmp_path / "farm"
     with Servers(home, postgres=False) as servers:
-        events, others = Events(addresses.redis_url(home)), Events(addresses.redis_url(home))
+        events, others = (Events(addresses.redis_url(home), OURS) for _ in range(2))
         with others.subscribe() as subscription:
             events.publish(progress(1))
             assert subscription.get(5).event == progress(1)

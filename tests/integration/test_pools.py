@@ -27,22 +27,22 @@ def submit(client, **asked):
     return client.post("/api/v1/jobs", json={"prompt": "sea", "steps": 1} | asked)
 
 
-def test_job_of_a_pool_is_recorded_and_ticketed_there(client, services, sessions):
+def test_job_of_a_pool_is_recorded_and_ticketed_there(client, services, sessions, farm_id):
     job = submit(client, pool="large", count=2).get_json()
     assert job["pool"] == "large"
     assert {image.pool for image in images(sessions, job["id"])} == {"large"}
     services.tickets.flush()
-    waiting = [services.events._redis.llen(tickets.pool_queue(pool)) for pool in ("large", "default")]
+    waiting = [services.events._redis.llen(farm_id.key(tickets.pool_queue(pool))) for pool in ("large", "default")]
     assert waiting == [2, 0]
     assert client.get(job["links"]["self"]).get_json()["waiting"]["text"] == "No worker of the pool large is alive."
 
 
-def test_retry_brings_tickets_to_the_jobs_own_pool(client, services):
+def test_retry_brings_tickets_to_the_jobs_own_pool(client, services, farm_id):
     job = submit(client, pool="large").get_json()
     client.post(job["links"]["cancel"])
     client.post(job["links"]["retry"])
     services.tickets.flush()
-    assert services.events._redis.llen(tickets.pool_queue("large")) == 2
+    assert services.events._redis.llen(farm_id.key(tickets.pool_queue("large"))) == 2
 
 
 def test_job_that_names_no_pool_is_of_the_default_one(client):

@@ -484,7 +484,7 @@ def test_a_beat_cancels_what_expired_and_tickets_what_is_due(hand, submit, put, 
         beat = Beat(worker, on_buried=lambda: pytest.fail("was buried"))
         beat.turn()
         assert worker.tickets.flush()
-        assert worker.redis.llen("pool.default") == 3
+        assert worker.redis.llen(worker.farm_id.key("pool.default")) == 3
         heard = {told_of.get(5).event for _ in range(2)}
 
     assert states(hand, late.id) + states(hand, held.id) == ["cancelled", "queued", "queued", "queued"]

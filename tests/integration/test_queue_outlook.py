@@ -7,6 +7,7 @@ from redis import Redis
 from sqlalchemy import text
 
 from shared import database
+from shared.farm import farm_id
 from shared.queue import outlook, views
 from shared.queue.outlook import ERRORS, Outlook
 from shared.queue.waiting import Cause
@@ -170,7 +171,7 @@ def test_error_of_past_estimates_is_told_by_all(hand, job_factory, why, sessions
     assert elsewhere.of(waiting.id).estimate_error == pytest.approx(0.5, abs=0.05)
     elsewhere.close()
     with Redis.from_url(redis_url) as redis:
-        assert redis.llen(ERRORS) == 3
+        assert redis.llen(farm_id(sessions).key(ERRORS)) == 3
 
 
 def test_without_redis_each_process_knows_its_own_errors(hand, job_factory, sessions):

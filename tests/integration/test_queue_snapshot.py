@@ -165,18 +165,18 @@ def test_current_of_age_zero_is_taken_now_and_shared(hand, job_factory, sessions
     assert Snapshots(sessions, redis).current(60) == fresh
 
 
-def test_current_goes_to_the_next_in_turn_when_it_is_stale(sessions, redis):
+def test_current_goes_to_the_next_in_turn_when_it_is_stale(sessions, redis, farm_id):
     first = Snapshots(sessions, redis).current(60)
-    redis.delete(snapshot.TURN)
+    redis.delete(farm_id.key(snapshot.TURN))
 
     assert Snapshots(sessions, redis).current(60).taken_at > first.taken_at
 
 
 @pytest.mark.parametrize("stored", [None, b"{}", b"\x80"])
-def test_current_is_taken_for_oneself_when_the_shared_one_is_missing_or_unreadable(sessions, redis, stored):
-    redis.set(snapshot.TURN, b"1")
+def test_current_is_taken_for_oneself_when_the_shared_one_is_missing_or_unreadable(sessions, redis, stored, farm_id):
+    redis.set(farm_id.key(snapshot.TURN), b"1")
     if stored is not None:
-        redis.set(snapshot.KEY, stored)
+        redis.set(farm_id.key(snapshot.KEY), stored)
 
     assert Snapshots(sessions, redis).current().lanes == ()
 

@@ -7,29 +7,24 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from celery import Celery
 from redis import Redis
 
+from shared.farm import FarmId
 from shared.tickets import Tickets, celery_app, pool_queue, worker_queue
 
-
-@pytest.fixture
-def app(redis_url: str) -> Iterator[Celery]:
-    made = celery_app(redis_url)
-    yield made
-    made.close()
+OURS = FarmId(lambda: "ours")
 
 
 @pytest.fixture
-def tickets(app: Celery) -> Iterator[Tickets]:
-    made = Tickets(app)
+def tickets(redis_url: str) -> Iterator[Tickets]:
+    made = Tickets(redis_url, OURS)
     yield made
     made.close()
 
 
 def waiting(redis_url: str, name: str) -> int:
     with Redis.from_url(redis_url) as redis:
-        return redis.llen(name)
+        return redis.llen(OURS.key(name))
 
 
 def test_one_ticket_an_image_waits_in_the_pools_queue(tickets, redis_url):
@@ -57,18 +52,16 @@ def test_a_user_and_password_reach_redis_through_a_socket_too(redis_url):
     with Redis.from_url(redis_url) as redis:
         redis.execute_command("ACL", "SETUSER", "ann", "on", ">secret", "~*", "&*", "+@all")
         for password, count in (("wrong", 0), ("secret", 1)):
-            app = celery_app(f"unix://ann:{password}@{path}")
-            tickets = Tickets(app)
+            tickets = Tickets(f"unix://ann:{password}@{path}", OURS)
             tickets.publish("default", 1)
             assert tickets.flush(10)
-            assert redis.llen(pool_queue("default")) == count
+            assert redis.llen(OURS.key(pool_queue("default"))) == count
             tickets.close()
-            app.close()
         redis.execute_command("ACL", "DELUSER", "ann")
 
 
 def test_without_redis_the_door_neither_waits_nor_fails(tmp_path):
-    tickets = Tickets(celery_app(f"unix://{tmp_path}/nobody.sock"))
+    tickets = Tickets(f"unix://{tmp_path}/nobody.sock", OURS)
     start = time.monotonic()
     for _ in range(1000):
         tickets.publish("default", 1)
@@ -89,4 +82,4 @@ def test_without_redis_the_door_neither_waits_nor_fails(tmp_path):
     ],
 )
 def test_celery_gets_the_url_in_its_own_form(url, broker):
-    assert celery_app(url).conf.broker_url == broker
+    assert celery_app(url, OURS).conf.broker_url == broker

@@ -17,7 +17,7 @@ from shared.queue import snapshot, views
 from shared.queue.history import Event
 from shared.states import ImageState
 from shared.tables import History, Image
-from shared.tickets import Tickets, celery_app
+from shared.tickets import Tickets
 from tests.waiting import until
 from tests.workers import ready, started, states
 
@@ -32,8 +32,8 @@ def redis(settings):
 
 
 @pytest.fixture
-def tickets(settings):
-    tickets = Tickets(celery_app(settings.redis))
+def tickets(settings, farm_id):
+    tickets = Tickets(settings.redis, farm_id)
     yield tickets
     tickets.close()
 
@@ -66,11 +66,11 @@ def claims_between(sessions, job) -> list[str]:
 
 
 @pytest.fixture
-def started_among(sessions, tickets, job_factory, redis):
+def started_among(sessions, tickets, job_factory, redis, farm_id):
     """Submits one picture of a newcomer, frees some slots; returns who was claimed for before the newcomer was."""
 
     def among(owner, freed):
-        until(lambda: not redis.exists(snapshot.TURN), what="a moment in which nobody looked at the queue")
+        until(lambda: not redis.exists(farm_id.key(snapshot.TURN)), what="a moment in which nobody looked at the queue")
         single = job_factory(owner=owner)
         tickets.publish("default", 1)
         for gate in freed:

@@ -6,6 +6,7 @@ import signal
 from sqlalchemy import select
 
 from shared.events import Events
+from shared.farm import farm_id
 from shared.tables import History
 from tests.waiting import until
 from tests.workers import images, ready, started, states
@@ -39,7 +40,7 @@ def test_a_worker_that_hangs_is_killed_buried_with_the_phase_and_started_again(
 
 def test_a_worker_that_is_stopped_while_it_renders_is_seen(environ, settings, sessions, job_factory, tmp_path):
     gate = tmp_path / "gate"
-    events = Events(settings.redis)
+    events = Events(settings.redis, farm_id(sessions))
     with started({**environ, **QUICK}, "--gpus", "cpu", "--slots", "1"):
         [worker] = until(lambda: ready(sessions))
         job = job_factory(prompt=f"wait for {gate}")

@@ -18,7 +18,7 @@ def worker(settings, sessions):
 
 def tickets(worker):
     worker.tickets.flush()
-    return worker.redis.llen(worker_queue(worker.id))
+    return worker.redis.llen(worker.farm_id.key(worker_queue(worker.id)))
 
 
 def test_images_without_tickets_get_one_for_each_free_slot(worker, job_factory):
@@ -37,11 +37,11 @@ def test_nothing_is_issued_where_nothing_waits(worker):
 
 def test_where_there_are_tickets_none_are_issued_and_the_next_look_comes_soon_not_at_once(worker, job_factory):
     job_factory(count=5)
-    worker.redis.rpush(pool_queue("default"), "a ticket")
+    worker.redis.rpush(worker.farm_id.key(pool_queue("default")), "a ticket")
     look = Look(worker, Claims(worker))
 
     look.turn()
-    worker.redis.delete(pool_queue("default"))
+    worker.redis.delete(worker.farm_id.key(pool_queue("default")))
     pause = look.turn()
 
     assert tickets(worker) == 0

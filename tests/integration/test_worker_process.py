@@ -7,16 +7,17 @@ from redis import Redis
 
 from shared.database import transact
 from shared.events import Events
+from shared.farm import farm_id
 from shared.queue import moves, reap
-from shared.tickets import Tickets, celery_app, pool_queue
+from shared.tickets import Tickets, pool_queue
 from tests.waiting import until
 from tests.workers import images, ready, started, states
 from worker import child
 
 
 @pytest.fixture
-def tickets(settings):
-    tickets = Tickets(celery_app(settings.redis))
+def tickets(settings, sessions):
+    tickets = Tickets(settings.redis, farm_id(sessions))
     yield tickets
     tickets.close()
 
@@ -32,13 +33,14 @@ def test_a_full_worker_takes_no_ticket_and_an_idle_one_takes_all(environ, sessio
         assert (shares.count(first.id), shares.count(second.id)) == (8, 8)
         with Redis.from_url(environ["FARM_REDIS_URL"]) as redis:
             # Usually none is left: but a look may have found the images before their tickets were out.
-            left = redis.llen(pool_queue("default"))
+            queue = farm_id(sessions).key(pool_queue("default"))
+            left = redis.llen(queue)
             job_factory()
             tickets.publish("default", 1)
-            until(lambda: redis.llen(pool_queue("default")) == left + 1, what="the ticket that nobody takes")
+            until(lambda: redis.llen(queue) == left + 1, what="the ticket that nobody takes")
             gate.touch()
             until(lambda: states(sessions) == ["succeeded"] * 17, what="all pictures")
-            until(lambda: redis.llen(pool_queue("default")) == 0)
+            until(lambda: redis.llen(queue) == 0)
 
 
 def test_images_are_found_when_redis_was_emptied(environ, settings, sessions, job_factory):
@@ -64,7 +66,7 @@ def test_a_cancel_is_heard_at_once_over_redis(environ, settings, sessions, job_f
         job = job_factory(prompt=f"wait for {tmp_path / 'never'}")
         until(lambda: states(sessions) == ["running"])
         cancelled = transact(sessions, lambda session: moves.cancel(session, job.id))
-        events = Events(settings.redis)
+        events = Events(settings.redis, farm_id(sessions))
         events.announce_cancel(cancelled.running)
         next_job = job_factory()
         until(lambda: states(sessions, next_job.id) == ["succeeded"], what="the freed slot")

@@ -43,7 +43,7 @@ def publish(worker, pool="default", count=1):
 
 
 def waiting(worker, pool="default"):
-    return worker.redis.llen(pool_queue(pool))
+    return worker.redis.llen(worker.farm_id.key(pool_queue(pool)))
 
 
 def after_carrying(slots, monkeypatch, change):
@@ -135,6 +135,6 @@ def test_tickets_come_from_all_pools_and_those_that_were_passed_on_say_so(worker
     worker.tickets.pass_on(worker.id, 1)
     publish(worker, "large", 2)
     publish(worker, count=2)
-    taken = [take(worker.redis, worker.id, ("large", "default"), 3) for _ in range(2)]
+    taken = [take(worker.redis, worker.farm_id, worker.id, ("large", "default"), 3) for _ in range(2)]
     assert taken == [[Ticket(was_passed=False)] * 3, [Ticket(was_passed=False), Ticket(was_passed=True)]]
     assert not any(map(worker.redis.llen, queues(worker.id, ("large", "default"))))
