@@ -82,7 +82,7 @@ def _gauges(session: Session) -> list[Metric]:
         images.add_metric([state], number)
     workers = GaugeMetricFamily("farm_workers", "Workers by state.", labels=["state"])
     alive = Tally(session.scalars(select(Worker.state)))
-    for standing in WorkerState:
+    for standing in dict.fromkeys([*WorkerState, *alive]):  # and those of a newer version
         workers.add_metric([standing], alive[standing])
     waits = func.extract("epoch", func.now() - func.min(Image.queued_at))
     oldest = session.scalar(select(waits).where(Image.state == ImageState.QUEUED))

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import ColumnElement, Row, and_, select
 from sqlalchemy.orm import Session
 
 from api.representations import EXTENSIONS, PapersBody, UploadBody
@@ -25,7 +24,8 @@ from shared.params import FileFormat
 from shared.queue import views
 from shared.states import ImageState
 from shared.storage import Kind, key, upload_key
-from shared.tables import Image, Job
+from shared.stored import Understood, told
+from shared.tables import Image
 
 log = structlog.get_logger(__name__)
 
@@ -66,35 +66,39 @@ def uploaded(services: Services, owner: str, sha256: str) -> Stored:
 def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) -> Stored:
     """Return what belongs to an image's committed picture: itself, its thumbnail, its film. Raises NotFound."""
 
-    def work(session: Session) -> Row[int, FileFormat, bool | None] | None:
-        views.check_owner(session, job_id, owner)
-        done = _done(job_id).add_columns(Job.params["film"].as_boolean().label("film"))
-        return session.execute(done.where(Image.index == index)).one_or_none()
+    def work(session: Session) -> tuple[Understood, int | None]:
+        params = views.params(session, job_id, owner)
+        return params, session.scalar(select(Image.attempt).where(_done(job_id), Image.index == index))
 
-    done = transact(services.sessions, work)
-    if done is None:
+    (params, unknown), attempt = transact(services.sessions, work)
+    if attempt is None:
         raise NotFound(f"Job {job_id} has no picture {index}, or not yet.")
-    if kind in {"film", "strip"} and not done.film:
+    if kind == "picture" and "format" in unknown:
+        raise NotFound(_strange_format(job_id, unknown["format"]))
+    if kind in {"film", "strip"} and not params.film:
         raise NotFound(f"Job {job_id} was rendered without a film.")
-    return Stored(services, key(job_id, index, done.attempt, kind, done.form), done.form)
+    return Stored(services, key(job_id, index, attempt, kind, params.format), params.format)
 
 
 def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, bytes]]:
     """Return the names and bytes of a job's pictures, each read when its turn comes. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> Sequence[Row[int, int, FileFormat]]:
-        views.check_owner(session, job_id, owner)
-        return session.execute(_done(job_id).order_by(Image.index)).all()
+    def work(session: Session) -> tuple[Understood, Sequence[Row[int, int]]]:
+        params = views.params(session, job_id, owner)
+        done = select(Image.index, Image.attempt).where(_done(job_id)).order_by(Image.index)
+        return params, session.execute(done).all()
 
-    done = transact(services.sessions, work)
+    (params, unknown), done = transact(services.sessions, work)
     if not done:
         raise Conflict(f"Job {job_id} has no finished picture yet.")
+    if "format" in unknown:
+        raise Conflict(_strange_format(job_id, unknown["format"]))
     return (
         (
-            f"{job_id}-{index:04}.{EXTENSIONS[form]}",
-            services.storage.get(key(job_id, index, attempt, "picture", form)),
+            f"{job_id}-{index:04}.{EXTENSIONS[params.format]}",
+            services.storage.get(key(job_id, index, attempt, "picture", params.format)),
         )
-        for index, attempt, form in done
+        for index, attempt in done
     )
 
 
@@ -120,11 +124,13 @@ def preview(services: Services, owner: str, job_id: int, index: int) -> bytes:
     return data
 
 
-def _done(job_id: int) -> Select[Any]:
-    """Select index, attempt and picture format of a job's finished images; a job older than formats has PNGs."""
-    form = func.coalesce(Job.params["format"].astext, "png").label("form")
-    done = select(Image.index, Image.attempt, form).join(Job, Job.id == Image.job_id)
-    return done.where(Image.job_id == job_id, Image.state == ImageState.SUCCEEDED)
+def _done(job_id: int) -> ColumnElement[bool]:
+    """The condition that an image of this job is finished."""
+    return and_(Image.job_id == job_id, Image.state == ImageState.SUCCEEDED)
+
+
+def _strange_format(job_id: int, form: object) -> str:
+    return f"The pictures of job {job_id} have a format that only a newer version of the farm knows: {told(form)}."
 
 
 @contextmanager

@@ -18,6 +18,7 @@ API = "/api/v1"
 EXTENSIONS: Final[dict[FileFormat, str]] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 """How the names of picture files end, by their format."""
 DisplayState = Literal["held", "queued", "running", "succeeded", "failed", "cancelled"]
+ShownState = DisplayState | Literal["unknown"]  # where a newer version wrote another one
 
 
 def upload_link(sha256: str) -> str:
@@ -56,7 +57,7 @@ class ImageBody(BaseModel):
     """One image of a job."""
 
     index: int
-    state: DisplayState
+    state: ShownState
     seed: int
     attempt: int = Field(description="How often a worker has taken it.")
     step: int
@@ -74,11 +75,11 @@ class ImageBody(BaseModel):
     links: ImageLinks
 
     @classmethod
-    def of(cls, image: ImageView, live: Progress | None, job_id: int, params: RenderParams) -> Self:
+    def of(cls, image: ImageView, live: Progress | None, job: JobView) -> Self:
         """Return what `image` looks like; `live` counts only for the attempt that runs now."""
         running = image.state == ImageState.RUNNING
         now = live if live is not None and running and live.attempt == image.attempt else None
-        steps = now.steps if now else params.steps
+        steps = now.steps if now else job.params.steps
         step = steps if image.state == ImageState.SUCCEEDED else now.step if now else 0
         return cls(
             index=image.index,
@@ -97,7 +98,7 @@ class ImageBody(BaseModel):
             ended_at=image.ended_at,
             seconds=_seconds(image.started_at, image.ended_at),
             bytes=image.bytes,
-            links=_image_links(job_id, image.index, image.state, params),
+            links=_image_links(job, image),
         )
 
 
@@ -171,8 +172,11 @@ class JobBody(BaseModel):
 
     id: int
     owner: str
-    state: DisplayState
+    state: ShownState
     params: RenderParams
+    not_understood: dict[str, Any] = Field(
+        description="Parameters that a newer version of the farm wrote, by dotted name: `params` has defaults there."
+    )
     created_at: datetime
     expires_at: datetime | None = Field(description="Its deadline: images that have not started by then are cancelled.")
     ended_at: datetime | None
@@ -197,16 +201,17 @@ class JobBody(BaseModel):
     @classmethod
     def of(cls, job: JobView, live: Mapping[int, Progress], waiting: Waiting | None = None) -> Self:
         """Return what `job` looks like with the latest progress of its images, by index, and why it waits."""
-        images = [ImageBody.of(image, live.get(image.index), job.id, job.params) for image in job.images]
+        images = [ImageBody.of(image, live.get(image.index), job) for image in job.images]
         return cls(
             id=job.id,
             owner=job.owner,
             state=job.state.value,
             params=job.params,
+            not_understood=dict(job.unknown),
             created_at=job.created_at,
             expires_at=next((image.expires_at for image in job.images if image.expires_at), None),
             ended_at=job.ended_at,
-            counts={state.value: job.counts[state] for state in ImageState},
+            counts={state.value: images for state, images in job.counts.items()},
             progress=_progress(job, images),
             pool=job.pool,
             priority=job.priority,
@@ -223,7 +228,7 @@ def _progress(job: JobView, images: list[ImageBody]) -> float:
     """Return how much of the job is done; of images that are not shown only those that have ended count."""
     ended = sum(job.counts[state] for state in FINAL)
     running = sum(image.progress for image in images if image.state == ImageState.RUNNING.value)
-    return round((ended + running) / job.params.count, 4)
+    return round((ended + running) / max(1, sum(job.counts.values())), 4)
 
 
 def _timings(job: JobView) -> Timings:
@@ -235,12 +240,12 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return round((end - start).total_seconds(), 3) if start and end else None
 
 
-def _image_links(job_id: int, index: int, state: ImageState, params: RenderParams) -> ImageLinks:
-    here = f"{API}/jobs/{job_id}/images/{index}"
-    done = state == ImageState.SUCCEEDED
-    filmed = done and params.film
+def _image_links(job: JobView, image: ImageView) -> ImageLinks:
+    here = f"{API}/jobs/{job.id}/images/{image.index}"
+    state, done = image.state, image.state == ImageState.SUCCEEDED
+    filmed = done and job.params.film
     return ImageLinks(
-        picture=f"{here}/picture.{EXTENSIONS[params.format]}" if done else None,
+        picture=f"{here}/picture.{EXTENSIONS[job.params.format]}" if done and "format" not in job.unknown else None,
         thumbnail=f"{here}/thumbnail.webp" if done else None,
         preview=f"{here}/preview.webp" if state == ImageState.RUNNING else None,
         film=f"{here}/film.webp" if filmed else None,

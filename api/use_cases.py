@@ -84,7 +84,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
 
     view, is_new = transact(services.sessions, work)
     if is_new and not asked.terms.holds:
-        services.tickets.publish(view.pool, view.params.count)
+        services.tickets.publish(view.pool, len(view.images))
     return Submitted(JobBody.of(view, {}), is_new)  # Redis is not asked: it never slows the door down
 
 

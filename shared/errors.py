@@ -147,9 +147,16 @@ class ModelFileAway(ModelFileError):
 
 
 class NotUnderstood(RenderError):
-    """The image's job is of a younger version of the farm: a worker that was upgraded already can read it."""
+    """The image's job is of a younger version of the farm: a worker that was upgraded already can read it.
+
+    `what` names the parts that are not understood.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class Cancelled(RenderError):

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final, TypeVar
 
+from pydantic import TypeAdapter
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
@@ -79,7 +80,9 @@ class JobChanged:
 
 
 Event = Progress | ImageChanged | JobChanged
-_KINDS: Final[dict[str, type[Event]]] = {event.kind: event for event in (Progress, ImageChanged, JobChanged)}
+_KINDS: Final[dict[str, TypeAdapter[Event]]] = {
+    event.kind: TypeAdapter(event) for event in (Progress, ImageChanged, JobChanged)
+}
 
 
 @dataclass(frozen=True)
@@ -277,10 +280,12 @@ def _send(pipeline: Pipeline, farm_id: FarmId, message: _Message) -> None:
 
 
 def _parsed(text: str | bytes) -> list[Event]:
-    """Return the event that `text` holds; none if it comes from another version of the farm: it is a hint."""
+    """Return the event that `text` holds, without what a newer version says besides; none if it is of no kind that is
+    known here: it is a hint.
+    """
     try:
         fields = json.loads(text)
-        return [_KINDS[fields.pop("kind")](**fields)]
+        return [_KINDS[fields.pop("kind")].validate_python(fields)]
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
 

@@ -211,8 +211,8 @@ class RenderParams(_Frozen):
 
     @classmethod
     def from_stored(cls, stored: dict[str, Any]) -> Self:
-        """Return parameters as a job row holds them; a field that is younger than the row takes its default.
+        """Return parameters as a job row holds them: what is not there has its default. Raises ValidationError.
 
-        A default therefore never changes: a new meaning gets a new field.
+        Only what differs from the defaults is stored, so a default never changes: a new meaning gets a new field.
         """
         return cls.model_validate(stored)

@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final, Self
+
+UNKNOWN: Final = "unknown"
 
 
-class ImageState(StrEnum):
+class _State(StrEnum):
+    """What a row says. What this version has no word for, as a newer one wrote it, reads as `UNKNOWN`: that is no
+    member, so it is never stored, counted by name or offered.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        strange = str.__new__(cls, UNKNOWN)
+        strange._name_, strange._value_ = "UNKNOWN", UNKNOWN
+        return strange
+
+
+class ImageState(_State):
     """Where one image is on its way."""
 
     HELD = "held"  # not to be claimed yet: by hand, until a time, behind another job
@@ -23,7 +40,7 @@ class ImageState(StrEnum):
 FINAL = frozenset({ImageState.SUCCEEDED, ImageState.FAILED, ImageState.CANCELLED})
 
 
-class JobState(StrEnum):
+class JobState(_State):
     """What a job stores: open until its last image ends."""
 
     OPEN = "open"
@@ -32,7 +49,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"  # none failed, at least one was cancelled
 
 
-class WorkerState(StrEnum):
+class WorkerState(_State):
     """What a worker says of itself with each beat."""
 
     STARTING = "starting"  # registered; torch and the card are not up yet

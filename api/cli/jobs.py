@@ -13,6 +13,7 @@ from api.cli.client import FINAL, Client, Json
 from api.cli.terminal import Row, age, shorten, state, table
 from shared.errors import NotFound
 from shared.queue.policy import DEFAULT_POOL
+from shared.stored import names
 
 _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")
@@ -130,6 +131,8 @@ def _job(job: Json) -> None:
         f"  {params['width']}×{params['height']}, {params['steps']} steps, {params['sampler']}, "
         f"{params['schedule']} schedule, CFG {params['cfg_scale']:g}, {params['checkpoint']}"
     )
+    if strange := job.get("not_understood"):
+        terminal.answer(f"  written by a newer version: {escape(names(strange))}")
     if place := in_the_queue(job):
         terminal.answer(f"  {place}")
     if job.get("expires_at") and job["state"] in {"held", "queued"}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from api.pages.fields import FIELDS, inside, plain
@@ -11,6 +12,7 @@ from api.pages.layout import CHOICE_LABELS, GROUPS, LABELS, RESOLVED, Group
 from shared.measures import hires_size
 from shared.params import RenderParams
 from shared.samplers import SCHEDULES
+from shared.stored import told
 
 _ALWAYS: Final = {
     "hires.scale": "hires",
@@ -23,6 +25,8 @@ _ALWAYS: Final = {
 }
 """Fields that are told at their default too, where the part of the parameters is there that they belong to."""
 
+NEWER: Final = "Written by a newer version of the farm"
+
 _APART: Final = frozenset({"img2img.picture", "img2img.mask.picture"})  # shown as pictures
 
 
@@ -34,11 +38,12 @@ class Facts:
     rows: list[tuple[str, str]]
 
 
-def facts(params: RenderParams) -> list[Facts]:
-    """Return the parameters as people read them, the prompts apart."""
+def facts(params: RenderParams, unknown: Mapping[str, Any] = MappingProxyType({})) -> list[Facts]:
+    """Return the parameters as people read them, the prompts apart; what is unknown to this version as it is stored."""
     stored = params.model_dump()
-    told = [Facts(group.title, _rows(group, stored, params)) for group in GROUPS]
-    return [Facts("", _everyday(params)), *(one for one in told if one.rows)]
+    groups = [Facts(group.title, _rows(group, stored, params, unknown)) for group in GROUPS]
+    strange = Facts(NEWER, [(name, told(value)) for name, value in unknown.items()])
+    return [Facts("", _everyday(params, unknown)), *(one for one in (*groups, strange) if one.rows)]
 
 
 def sides(params: RenderParams) -> tuple[int, int]:
@@ -48,24 +53,28 @@ def sides(params: RenderParams) -> tuple[int, int]:
     return hires_size(params.width, params.height, params.hires).final
 
 
-def _everyday(params: RenderParams) -> list[tuple[str, str]]:
+def _everyday(params: RenderParams, unknown: Mapping[str, Any]) -> list[tuple[str, str]]:
     size = f"{params.width} × {params.height}"
     if params.hires:
         size += " → {} × {}".format(*sides(params))
-    return [
-        ("Checkpoint", params.checkpoint),
-        ("Size", size),
-        ("Steps", str(params.steps)),
-        ("Sampler", params.sampler),
-        ("Schedule", SCHEDULES.get(params.schedule, params.schedule)),
-        ("CFG scale", plain(params.cfg_scale)),
-        ("Seed", str(params.seed)),
-        ("Images", str(params.count)),
-    ]
+    rows = {
+        ("checkpoint",): ("Checkpoint", params.checkpoint),
+        ("width", "height"): ("Size", size),
+        ("steps",): ("Steps", str(params.steps)),
+        ("sampler",): ("Sampler", params.sampler),
+        ("schedule",): ("Schedule", SCHEDULES.get(params.schedule, params.schedule)),
+        ("cfg_scale",): ("CFG scale", plain(params.cfg_scale)),
+        ("seed",): ("Seed", str(params.seed)),
+        ("count",): ("Images", str(params.count)),
+    }
+    return [row for names, row in rows.items() if unknown.keys().isdisjoint(names)]
 
 
-def _rows(group: Group, stored: Mapping[str, Any], params: RenderParams) -> list[tuple[str, str]]:
-    names = [name for name in group.fields if name not in _APART and _is_told(name, stored)]
+def _rows(
+    group: Group, stored: Mapping[str, Any], params: RenderParams, unknown: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    left_out = _APART | unknown.keys()
+    names = [name for name in group.fields if name not in left_out and _is_told(name, stored)]
     if params.hires and (params.hires.width or params.hires.height):
         names = [name for name in names if name != "hires.scale"]
     return [(LABELS[name], _words(name, inside(stored, name))) for name in names]

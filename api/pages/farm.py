@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -12,7 +13,7 @@ from api.pages.words import counted
 from api.services import Services
 from shared.database import transact
 from shared.queue import views
-from shared.states import ImageState, WorkerState
+from shared.states import UNKNOWN, ImageState, WorkerState
 
 START_WORKER: Final = "farm worker --gpus all"
 RESUME_ALL: Final = "farm resume --all"
@@ -55,7 +56,8 @@ def tell(workers: Sequence[WorkerBody], queued: int, running: int, *, has_redis:
 def _workers(workers: Sequence[WorkerBody]) -> str:
     if not workers:
         return "No worker is alive"
-    by_state = [(sum(worker.state == state for worker in workers), state) for state in WorkerState]
-    parts = [(number, state) for number, state in by_state if number]
+    by_state = Counter[str](worker.state for worker in workers)
+    known = [(by_state[state], state.value) for state in WorkerState]
+    parts = [(number, state) for number, state in (*known, (by_state[UNKNOWN], "of a newer version")) if number]
     first = f"{counted(parts[0][0], 'worker')} {parts[0][1]}"
     return ", ".join([first, *(f"{number} {state}" for number, state in parts[1:])])

@@ -41,7 +41,7 @@ def new() -> str:
     if job_id is None:
         return _page(origins.fresh())
     job = use_cases.job(services(), auth.owner(), job_id)
-    if image is None or image >= job.params.count:
+    if image is None or image >= len(job.images):
         return _page(origins.of_job(job))
     return _page(origins.of_image(job, image, request.args.get("to", ""), upload("source")))
 

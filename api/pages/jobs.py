@@ -58,7 +58,8 @@ def job(job_id: int) -> str:
     first = (pages.number - 1) * IMAGES_OF_A_PAGE
     images = body.images[first : first + IMAGES_OF_A_PAGE]
     papers = writer.text(body.params.image(0), version=version())
-    return render_template("job.html", job=body, images=images, pages=pages, facts=facts(body.params), papers=papers)
+    told = facts(body.params, body.not_understood)
+    return render_template("job.html", job=body, images=images, pages=pages, facts=told, papers=papers)
 
 
 @blueprint.post("/<id:job_id>/cancel")

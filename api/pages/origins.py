@@ -9,6 +9,7 @@ from api.pages.facts import sides
 from api.pages.typed import PICTURE, Given, typed
 from api.representations import JobBody, PapersBody
 from shared.params import RANDOM_SEED, Hires, RenderParams
+from shared.stored import told
 
 ENLARGE: Final = "hires"
 START_FROM: Final = ("img2img", "inpaint")
@@ -23,7 +24,7 @@ class Origin:
     job: int | None = None
     image: int | None = None
     file: str | None = None
-    left_out: tuple[str, ...] = ()  # what of a file cannot be honoured here
+    left_out: tuple[str, ...] = ()  # what of a file, or of a newer version's job, cannot be honoured here
     is_silent: bool = False  # a file that says nothing of how it was made
     before: Given | None = None  # what was typed in the form that a file filled in
 
@@ -35,7 +36,7 @@ def fresh() -> Origin:
 
 def of_job(job: JobBody) -> Origin:
     """Return a job's parameters."""
-    return Origin(typed(job.params.model_dump()), job=job.id)
+    return Origin(typed(job.params.model_dump()), job=job.id, left_out=_strange(job))
 
 
 def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
@@ -46,7 +47,7 @@ def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
         given[PICTURE] = source
     else:
         given = typed((_enlarged(params) if to == ENLARGE else params).model_dump())
-    return Origin(given, job=job.id, image=index)
+    return Origin(given, job=job.id, image=index, left_out=_strange(job))
 
 
 def of_file(papers: PapersBody, name: str) -> Origin:
@@ -54,6 +55,11 @@ def of_file(papers: PapersBody, name: str) -> Origin:
     return Origin(
         typed(papers.params), file=name or "the picture", left_out=tuple(papers.left_out), is_silent=not papers.text
     )
+
+
+def _strange(job: JobBody) -> tuple[str, ...]:
+    """Return what a newer version of the farm wrote and this one cannot ask for."""
+    return tuple(f"{name}: {told(value)}" for name, value in job.not_understood.items())
 
 
 def _enlarged(params: RenderParams) -> RenderParams:

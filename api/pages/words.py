@@ -93,6 +93,8 @@ def image_words(image: ImageBody) -> str:
             return image.reason or "held"
         case "queued":
             return "waiting for a worker"
+        case "unknown":
+            return "in a state of a newer version"
     return ""
 
 
@@ -122,8 +124,8 @@ def job_words(job: JobBody) -> str:
     if total == 1:
         return _single(job)
     parts = [f"{job.counts['succeeded']:,} of {total:,} done"]
-    others = ("running", "failed", "cancelled", "held")
-    parts += [f"{job.counts[state]:,} {state}" for state in others if job.counts[state]]
+    others = ("running", "failed", "cancelled", "held", "unknown")
+    parts += [f"{job.counts[state]:,} {state}" for state in others if job.counts.get(state)]
     return ", ".join([*parts, *_place(job)])
 
 

@@ -52,7 +52,7 @@ def read(given: object, limits: Limits) -> tuple[RenderParams, list[FieldError]]
     except ValidationError as error:
         problems = error.errors(include_url=False)
         explained = [_explain(problem, limits) for problem in problems[:_MOST_ERRORS]]
-        return _rest(given, [problem["loc"] for problem in problems]), explained
+        return rest(given, [problem["loc"] for problem in problems]), explained
 
 
 def refused(problems: Iterable[FieldError]) -> Refused:
@@ -88,13 +88,13 @@ def _explain(problem: Any, limits: Limits) -> FieldError:  # noqa: ANN401 - pyda
     return FieldError(name, message(problem), accepted(name, limits))
 
 
-def _rest(given: Mapping[str, Any], bad: Iterable[Place]) -> RenderParams:
+def rest(given: Mapping[str, Any], bad: Iterable[Place]) -> RenderParams:
     """Return what is left of `given` without the values at `bad`; a group that cannot stand without one goes whole."""
-    rest = _without(given, bad)
+    left = _without(given, bad)
     try:
-        return RenderParams.model_validate(rest)
+        return RenderParams.model_validate(left)
     except ValidationError as error:
-        return RenderParams.model_validate(_without(rest, [problem["loc"][:1] for problem in error.errors()]))
+        return RenderParams.model_validate(_without(left, [problem["loc"][:1] for problem in error.errors()]))
 
 
 def _without(given: Mapping[str, Any], bad: Iterable[Place]) -> dict[str, Any]:

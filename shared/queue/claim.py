@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import RowMapping
 from sqlalchemy.orm import Session
 
+from shared import stored
 from shared.errors import NotUnderstood
 from shared.params import RenderParams
 from shared.queue.history import Event, noted
@@ -36,11 +36,11 @@ class Claim:
     @cached_property
     def params(self) -> RenderParams:
         """The parameters of this image alone. Raises NotUnderstood."""
-        try:
-            return RenderParams.from_stored(self.stored).image(self.index)
-        except ValidationError as error:
-            fields = ", ".join(".".join(map(str, one["loc"])) for one in error.errors())
-            raise NotUnderstood(f"job {self.job_id} is of a younger version of the farm: {fields}") from error
+        params, unknown = stored.understood(self.stored)
+        if unknown:
+            names = stored.names(unknown)
+            raise NotUnderstood(f"job {self.job_id} is of a younger version of the farm: {names}", names)
+        return params.image(self.index)
 
 
 # The worker's row comes before its images: its claims go one at a time, and never past its burial. What a claim read

@@ -24,12 +24,13 @@ class Ended:
 _ENDED = text("""
     SELECT worker AS name,
            count(*) AS times,
-           (array_agg(detail ORDER BY id DESC))[1] AS reason,
+           (array_agg(coalesce(detail, '') ORDER BY id DESC))[1] AS reason,
            max(at) AS at
     FROM history
     -- Bounded, however long the history is. Index: the primary key.
     WHERE id > (SELECT max(id) FROM history) - :latest
       AND event = :event
+      AND worker IS NOT NULL
       AND at > clock_timestamp() - interval '1 hour'
     GROUP BY worker
     ORDER BY at DESC

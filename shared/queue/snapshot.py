@@ -26,6 +26,7 @@ from shared.errors import Unavailable
 from shared.farm import farm_id
 from shared.queue import memory
 from shared.queue.policy import Farm, Lane, Lanes, Owner, Worker
+from shared.queue.views import residents
 from shared.states import WorkerState
 
 MAX_AGE_SECONDS: Final = 0.5
@@ -179,7 +180,7 @@ def _with_needs(session: Session, lanes: tuple[Lane, ...], farm: Farm) -> tuple[
 def _worker(row: RowMapping) -> Worker:
     said: dict[str, Any] = dict(row)
     pools = tuple(said.pop("pool").split(","))
-    read = {"pools": pools, "state": WorkerState(said["state"]), "resident": frozenset(said["resident"])}
+    read = {"pools": pools, "state": WorkerState(said["state"]), "resident": frozenset(residents(said["resident"]))}
     return Worker(**said | read)
 
 

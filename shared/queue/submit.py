@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared import uploads
+from shared import stored, uploads
 from shared.errors import Conflict
 from shared.measures import CELL, hires_size, hires_steps, img2img_steps
 from shared.params import RenderParams
@@ -71,7 +71,7 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
     job = _insert_job(
         session,
         owner=owner,
-        params=params.model_dump(mode="json"),
+        params=stored.written(params),
         checkpoint=checkpoint,
         count=params.count,
         unfinished=params.count,

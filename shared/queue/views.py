@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, text
 from sqlalchemy.orm import Session
 
+from shared import stored
 from shared.errors import NotFound
 from shared.params import RenderParams
-from shared.states import ImageState, JobState, WorkerState
+from shared.states import UNKNOWN, ImageState, JobState, WorkerState
 from shared.tables import Drain, Image, Job, Worker
 
 SHOWN = 8  # images of each job on a page of jobs
@@ -50,12 +51,13 @@ class JobView:
     checkpoint: str  # SHA-256
     created_at: datetime
     ended_at: datetime | None
-    counts: dict[ImageState, int]  # of all its images, every state
+    counts: dict[ImageState, int]  # of all its images, every state that this version knows and those it met
     images: tuple[ImageView, ...]  # by index; on a page of jobs the first `SHOWN`
     position: int | None  # images of its owner that stand before its first queued one; at most `FARTHEST`
     pool: str
     priority: int
     urgent: bool
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # parameters of a newer version, by dotted name
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,14 @@ def check_owner(session: Session, job_id: int, owner: str) -> None:
         raise NotFound(f"There is no job {job_id}.")
 
 
+def params(session: Session, job_id: int, owner: str) -> stored.Understood:
+    """Return what this version understands of a job's parameters. Raises NotFound, also for a job of another owner."""
+    found = session.scalar(select(Job.params).where(Job.id == job_id, Job.owner == owner))
+    if found is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return stored.understood(found)
+
+
 def state(session: Session, job_id: int, owner: str) -> ImageState:
     """Return the displayed state of a job; none of its images is read. Raises NotFound."""
     check_owner(session, job_id, owner)
@@ -119,8 +129,8 @@ def states(session: Session, job_ids: Collection[int]) -> dict[int, ImageState]:
         return {}
     shown = select(Job.id, Job.state, _has(ImageState.RUNNING), _has(ImageState.QUEUED)).where(Job.id.in_(job_ids))
     return {
-        job_id: _displayed(JobState(stored), {ImageState.RUNNING: is_running, ImageState.QUEUED: is_queued})
-        for job_id, stored, is_running, is_queued in session.execute(shown)
+        job_id: _displayed(JobState(found), {ImageState.RUNNING: is_running, ImageState.QUEUED: is_queued})
+        for job_id, found, is_running, is_queued in session.execute(shown)
     }
 
 
@@ -167,7 +177,8 @@ def _views(session: Session, rows: Sequence[Job], shown: int) -> list[JobView]:
     counts: dict[int, dict[ImageState, int]] = defaultdict(lambda: dict.fromkeys(ImageState, 0))
     counted = select(Image.job_id, Image.state, func.count()).where(Image.job_id.in_(ids))
     for job_id, state, images in session.execute(counted.group_by(Image.job_id, Image.state)):
-        counts[job_id][ImageState(state)] = images
+        of_job, known = counts[job_id], ImageState(state)
+        of_job[known] = of_job.get(known, 0) + images
     images_of: dict[int, list[Image]] = defaultdict(list)
     first = select(Image).where(Image.job_id.in_(ids), Image.index < shown).order_by(Image.job_id, Image.index)
     for image in session.scalars(first):
@@ -177,7 +188,7 @@ def _views(session: Session, rows: Sequence[Job], shown: int) -> list[JobView]:
 
 
 def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], position: int | None) -> JobView:
-    params = RenderParams.from_stored(row.params)
+    params, unknown = stored.understood(row.params)
     return JobView(
         id=row.id,
         owner=row.owner,
@@ -192,6 +203,7 @@ def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], posi
         pool=images[0].pool,
         priority=images[0].priority,
         urgent=images[0].urgent,
+        unknown=unknown,
     )
 
 
@@ -212,13 +224,17 @@ def _image_view(image: Image, params: RenderParams) -> ImageView:
         attempt=image.attempt,
         strikes=image.strikes,
         worker=image.worker,
-        reason=image.reason,
+        reason=image.reason or (_strange(image.state) if state == UNKNOWN else None),
         queued_at=image.queued_at,
         expires_at=image.expires_at,
         started_at=None if waits else image.started_at,
         ended_at=image.ended_at,
         bytes=image.bytes,
     )
+
+
+def _strange(state: str) -> str:
+    return f"a newer version of the farm says that it is {state}"
 
 
 # An owner's share does not depend on the others' backlogs, so what stands before an image is its owner's own queue.
@@ -287,6 +303,11 @@ def workers(session: Session) -> list[WorkerView]:
     return [_worker_view(row, images, drained, is_late=late) for row, images, late, drained in session.execute(query)]
 
 
+def residents(stored: object) -> Iterator[str]:
+    """Yield the checkpoints that a worker's row names; what else a newer version says there is left out."""
+    yield from (one for one in stored if isinstance(one, str)) if isinstance(stored, list) else ()
+
+
 def _worker_view(row: Worker, running: int, drained: str | None, *, is_late: bool) -> WorkerView:
     return WorkerView(
         id=row.id,
@@ -300,7 +321,7 @@ def _worker_view(row: Worker, running: int, drained: str | None, *, is_late: boo
         running=running,
         state=WorkerState(row.state),
         phase=row.phase,
-        resident=tuple(row.resident),
+        resident=tuple(residents(row.resident)),
         load_seconds=row.load_seconds,
         started_at=row.started_at,
         beat_at=row.beat_at,

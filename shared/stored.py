@@ -1,0 +1,121 @@
+"""Parameters as the row of a job holds them, whichever version of the farm wrote it.
+
+Only what differs from the defaults is stored. So an older version reads all that a newer one wrote, but for what the
+job really uses and the older one does not know: that is told by its name, and never an error for those who look.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from pydantic import ValidationError
+
+from shared.admission.forms import Place, rest
+from shared.params import Hires, RenderParams
+from shared.prompts.networks import networks
+from shared.samplers import SAMPLERS, SCHEDULES
+from shared.upscalers import UPSCALERS
+
+_MOST_TOLD: Final = 5  # names in a sentence
+_LONGEST: Final = 60  # characters of a value in a sentence
+
+
+class Understood(NamedTuple):
+    """What this version makes of a job's parameters: `unknown` holds the rest by dotted name, as it is stored.
+
+    Where something is unknown `params` has a default in its place, so that all that reads parameters can read these;
+    but they are not what is to be rendered.
+    """
+
+    params: RenderParams
+    unknown: Mapping[str, Any]
+
+
+def written(params: RenderParams) -> dict[str, Any]:
+    """Return what a row holds of `params`: what differs from the defaults."""
+    return params.model_dump(mode="json", exclude_defaults=True)
+
+
+def understood(stored: object) -> Understood:
+    """Return what this version understands of what a row holds."""
+    if not isinstance(stored, Mapping):
+        return Understood(RenderParams(), {"params": stored})
+    try:
+        params, unknown = RenderParams.model_validate(stored), {}
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+        places = [problem["loc"][:-1] if problem["type"] == "missing" else problem["loc"] for problem in problems]
+        params, unknown = rest(stored, places), dict(_values(stored, places))
+        unknown |= _lost_groups(stored, params)
+    names = _unknown_names(params)
+    return Understood(_without(params, names), unknown | names | _tags(params))
+
+
+def names(unknown: Mapping[str, Any]) -> str:
+    """`hires.foo, mood and 3 more`: what is not understood, for a sentence."""
+    told = [*unknown][:_MOST_TOLD]
+    more = f" and {len(unknown) - _MOST_TOLD} more" if len(unknown) > _MOST_TOLD else ""
+    return ", ".join(name[:_LONGEST] for name in told) + more
+
+
+def told(value: object) -> str:
+    """Return a value that is not understood, for people: as JSON has it, cut to what a line can hold."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _values(stored: Mapping[str, Any], places: Iterable[Place]) -> Iterator[tuple[str, Any]]:
+    for place in places:
+        value: Any = stored
+        for name in place:
+            value = value[name]
+        yield ".".join(map(str, place)), value
+
+
+def _lost_groups(stored: Mapping[str, Any], params: RenderParams) -> dict[str, Any]:
+    """Return the groups that could not stand without what is not understood in them."""
+    known = [name for name in stored if name in RenderParams.model_fields]
+    return {name: stored[name] for name in known if stored[name] is not None and getattr(params, name) is None}
+
+
+def _unknown_names(params: RenderParams) -> dict[str, str]:
+    """Return the samplers, schedules and upscalers that this version does not have, by dotted name."""
+    found = _of_pass("", params.sampler, params.schedule)
+    if (hires := params.hires) is None:
+        return found
+    if hires.sampler or hires.schedule:
+        second = _of_pass("hires.", hires.sampler or params.sampler, hires.schedule or params.schedule)
+        own = {"hires.sampler": hires.sampler, "hires.schedule": hires.schedule}
+        found |= {name: value for name, value in second.items() if own[name]}
+        if second and not found:  # the sampler of the second pass with the schedule of the first
+            found["hires.sampler"] = hires.sampler
+    return found if hires.upscaler in UPSCALERS else found | {"hires.upscaler": hires.upscaler}
+
+
+def _of_pass(group: str, sampler: str, schedule: str) -> dict[str, str]:
+    """Return what is unknown of the names that one pass goes by: a sampler, a schedule, or that the two go together."""
+    if sampler not in SAMPLERS:
+        return {f"{group}sampler": sampler} | ({} if schedule in SCHEDULES else {f"{group}schedule": schedule})
+    return {} if schedule in SAMPLERS[sampler].schedules else {f"{group}schedule": schedule}
+
+
+def _tags(params: RenderParams) -> dict[str, str]:
+    """Return the prompts that ask for networks, which this version admits none of."""
+    prompts = {"prompt": params.prompt, "negative_prompt": params.negative_prompt}
+    if params.hires is not None:
+        prompts |= {"hires.prompt": params.hires.prompt, "hires.negative_prompt": params.hires.negative_prompt}
+    return {name: f"<{tag.kind}:{tag.name}>" for name, prompt in prompts.items() for tag in networks(prompt)}
+
+
+def _without(params: RenderParams, unknown: Mapping[str, str]) -> RenderParams:
+    """Return the parameters with defaults in the place of names that are not known."""
+    if not unknown:
+        return params
+    own = {name: RenderParams.model_fields[name].default for name in unknown if "." not in name}
+    inner = {name.removeprefix("hires."): name for name in unknown if "." in name}
+    if inner and params.hires is not None:
+        of_hires = {name: Hires.model_fields[name].default for name in inner}
+        own["hires"] = params.hires.model_copy(update=of_hires)
+    return params.model_copy(update=own)

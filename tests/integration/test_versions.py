@@ -1,0 +1,182 @@
+"""Versions side by side: whatever a newer one has written, this one answers every request about it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+
+from api.app import create_app
+from api.services import EXTENSION, Services
+from shared.database import transact
+from shared.events import Progress
+from shared.params import Hires, Img2Img, RenderParams
+from shared.queue import moves
+from shared.queue.submit import submit
+from shared.settings import Settings
+from shared.storage import key, upload_key
+from tests.conftest import checkpoints_of
+from tests.integration.queueing import Farmhand
+
+SHA256 = "a" * 64
+PLAIN = RenderParams(prompt="the sea", checkpoint="demo [abcdef0123]", vae="none", width=64, height=64, seed=7)
+TOMORROW = {
+    "mood": "blue",
+    "film": {"frames": 5},
+    "tiling": "hexagons",
+    "sampler": "Euler 5",
+    "schedule": "spiral",
+    "steps": "as many as it takes",
+    "count": [1, 2],
+    "noise": {"source": "AMD", "colour": 1},
+    "video": {"frames": 24},
+    "hires": {"scale": 1.5, "foo": {"bar": 1}, "upscaler": "Sharp"},
+    "img2img": {"pictures": [SHA256]},
+    "prompt": "<lora:ink:0.8> the sea",
+}
+
+
+@dataclass(frozen=True)
+class Farm:
+    """What stands in the rows: a job whose images have ended, one in every state, one in a strange file format."""
+
+    ended: int
+    running: int
+    strange: int
+
+
+def rules() -> list[str]:
+    """Return every GET route of the application, so that a new one is asked as well."""
+    app = create_app(Settings())
+    services: Services = app.extensions[EXTENSION]
+    services.close()
+    return sorted({rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ())})
+
+
+@pytest.fixture(scope="module")
+def app(standing_app: Flask) -> Flask:
+    return standing_app
+
+
+@pytest.fixture(scope="module")
+def farm(app: Flask) -> Farm:
+    services: Services = app.extensions[EXTENSION]
+    hand = Farmhand(services.sessions)
+    worker = hand.worker()
+
+    def job(**params: object) -> int:
+        complete = PLAIN.model_copy(update=params)
+        return hand.run(submit, "local", complete, checkpoint="c" * 64).job.id
+
+    def rendered(job_id: int) -> None:
+        claim = worker.claim()
+        assert claim.job_id == job_id
+        for kind in ("picture", "thumbnail", "film", "strip"):
+            services.storage.put(key(job_id, claim.index, claim.attempt, kind), b"bytes")
+        hand.run(moves.finish, claim, 5)
+
+    def change(statement: str, **values: object) -> None:
+        hand.run(lambda session: session.execute(text(statement), values))
+
+    ended = job(film=True, img2img=Img2Img(picture=SHA256))
+    rendered(ended)
+    services.storage.put(upload_key(SHA256), b"bytes")
+    change("INSERT INTO uploads (owner, sha256, width, height, bytes) VALUES ('local', :id, 8, 8, 5)", id=SHA256)
+    strange = job()
+    rendered(strange)
+    running = job(count=4, hires=Hires())
+    claim = worker.claim()
+    services.events.put_preview(running, 0, b"bytes")
+    services.events.publish(Progress(running, 0, claim.attempt, 1, 20, "steps"))
+    services.events.flush()
+    redis = services.events._redis
+    redis.hset(f"farm:job:{running}:progress", "0", json.dumps({"kind": "progress", "job": running, "mood": 1}))
+    redis.xadd(f"farm:job:{ended}:events", {"event": json.dumps({"kind": "mood", "job": ended})})
+
+    newer = "UPDATE jobs SET params = params || CAST(:new AS jsonb) WHERE id = :id"
+    change(newer, id=ended, new=json.dumps({"mood": "blue", "hires": {"foo": 1}, "video": {"frames": 24}}))
+    change(newer, id=running, new=json.dumps(TOMORROW))
+    change(newer, id=strange, new=json.dumps({"format": "avif", "styles": 7}))
+    change("UPDATE images SET state = 'paused' WHERE job_id = :id AND index = 1", id=running)
+    change("UPDATE images SET state = 'archived' WHERE job_id = :id", id=strange)
+    change("UPDATE jobs SET state = 'archived' WHERE id = :id", id=strange)
+    change(
+        "UPDATE workers SET state = 'upgrading', phase = 'dreaming', pool = 'default,dreams', resident = :resident",
+        resident=json.dumps([{"sha256": SHA256, "role": "unet"}, SHA256]),
+    )
+    for event, worker_name in (("dreamt", "host/cpu:1"), ("buried", "host/cpu:1"), ("buried", None)):
+        change("INSERT INTO history (event, worker, job_id) VALUES (:e, :w, :j)", e=event, w=worker_name, j=running)
+    change("INSERT INTO chores (name, done_at) VALUES ('dream', now())")
+    change("INSERT INTO drains (worker, reason) VALUES ('host/tpu:0', '')")
+    catalogue = checkpoints_of(services.sessions)
+    for kind in ("checkpoint", "vae", "decoder", "dream"):
+        catalogue(f"{kind} of tomorrow", kind=kind, architecture="sd9", native_size=None)
+    return Farm(ended, running, strange)
+
+
+def address(rule: str, job_id: int, app: Flask) -> str:
+    """Return an address of this route. A new kind of argument is to be added here."""
+    arguments = {"job_id": job_id, "index": 0, "extension": "png", "upload_id": SHA256}
+    arguments |= {"version": "0", "name": "live.js", "filename": "live.js"}
+    [known, *_] = [one for one in app.url_map.iter_rules() if one.rule == rule and "GET" in (one.methods or ())]
+    adapter = app.url_map.bind("localhost")
+    return adapter.build(known.endpoint, {name: arguments[name] for name in known.arguments})
+
+
+@pytest.mark.parametrize("rule", rules())
+def test_every_page_and_route_answers_for_jobs_of_a_newer_version(app, farm, rule):
+    client = app.test_client()
+    job_id = farm.running if "preview" in rule else farm.ended
+    with client.get(address(rule, job_id, app)) as answer:
+        assert answer.status_code == (303 if rule in {"/typed", "/from-picture", "/sign-in"} else 200)
+    for other in {farm.running, farm.strange} if "job_id" in rule and not rule.endswith("events") else ():
+        assert client.get(address(rule, other, app)).status_code in {200, 404, 409}
+
+
+@pytest.mark.parametrize("query", ["", "&image=0", "&image=0&to=hires", f"&image=0&to=img2img&source={SHA256}"])
+def test_the_form_takes_over_what_it_understands_and_says_what_not(app, farm, query):
+    page = app.test_client().get(f"/?from={farm.ended}{query}").get_data(as_text=True)
+    assert "hires.foo: 1" in page
+    assert "mood: blue" in page
+    assert "only a newer version of the farm understands" in page
+
+
+def test_a_job_says_what_is_not_understood(app, farm):
+    client = app.test_client()
+    body = client.get(f"/api/v1/jobs/{farm.ended}").get_json()
+    assert body["not_understood"] == {"mood": "blue", "hires.foo": 1, "video": {"frames": 24}}
+    assert body["params"]["prompt"] == "the sea"
+    page = client.get(f"/jobs/{farm.ended}").get_data(as_text=True)
+    assert "Written by a newer version of the farm" in page
+    assert "<dt>hires.foo</dt><dd>1</dd>" in page
+    running = client.get(f"/jobs/{farm.running}").get_data(as_text=True)
+    assert "<dt>sampler</dt><dd>Euler 5</dd>" in running
+    assert "<dd>Euler a</dd>" not in running, "a default is not what was asked for"
+
+
+def test_states_of_a_newer_version_are_shown_as_such(app, farm):
+    client = app.test_client()
+    running = client.get(f"/api/v1/jobs/{farm.running}").get_json()
+    assert running["images"][1]["state"] == "unknown"
+    assert running["images"][1]["reason"] == "a newer version of the farm says that it is paused"
+    assert running["counts"]["unknown"] == 1
+    strange = client.get(f"/api/v1/jobs/{farm.strange}").get_json()
+    assert strange["state"] == strange["images"][0]["state"] == "unknown"
+    [worker] = client.get("/api/v1/workers").get_json()["workers"]
+    assert (worker["state"], worker["resident"]) == ("unknown", [SHA256])
+
+
+def test_pictures_in_a_strange_format_are_told_of(app, farm):
+    client, services = app.test_client(), app.extensions[EXTENSION]
+    finished = text("UPDATE images SET state = 'succeeded' WHERE job_id = :id")
+    transact(services.sessions, lambda session: session.execute(finished, {"id": farm.strange}))
+    [image] = client.get(f"/api/v1/jobs/{farm.strange}").get_json()["images"]
+    assert image["links"]["picture"] is None
+    assert client.get(image["links"]["thumbnail"]).status_code == 200
+    assert 'href="None"' not in client.get(f"/jobs/{farm.strange}").get_data(as_text=True)
+    for path, status in (("images/0/picture.png", 404), ("zip", 409)):
+        answer = client.get(f"/api/v1/jobs/{farm.strange}/{path}")
+        assert (answer.status_code, "avif" in answer.get_json()["detail"]) == (status, True)
