@@ -10,13 +10,22 @@ from flask_openapi3.types import ResponseDict, SecuritySchemesDict
 from pydantic import BaseModel
 
 from api.problems import PROBLEM_JSON, Problem
-from shared.params import RenderParams
+from api.requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
+from shared.fields import bounds, parameters
+from shared.params import NATIVE_SIZE, RenderParams
+from shared.samplers import SAMPLERS, SCHEDULES
+from shared.settings import Limits
 from shared.terms import Terms
+from shared.upscalers import UPSCALERS
 
 Document = dict[str, Any]
 
 _PROBLEM: Final = {"$ref": f"#/components/schemas/{Problem.__name__}"}
 _NEW_JOB: Final = "NewJob"
+_PROMPT: Final = "Prompt"
+_OF_PROMPT: Final = ("prompt", "negative_prompt", "emphasis", "steps", "sampler")
+_CHOICES: Final = {"sampler": SAMPLERS, "schedule": SCHEDULES, "upscaler": UPSCALERS}
+"""What a field of this name chooses from; spellings of other programs are understood as well."""
 
 INFO: Final = Info(
     title="Stepfarm",
@@ -57,13 +66,18 @@ def answers(model: type[BaseModel], *statuses: int) -> ResponseDict:
 
 def content(mimetype: str, description: str) -> ResponseDict:
     """Return the description of a 200 whose body is bytes or a stream."""
-    schema = {"type": "string"} if mimetype.startswith("text/") else {"type": "string", "format": "binary"}
-    return {"200": {"description": description, "content": {mimetype: {"schema": schema}}}}
+    schema = {} if mimetype.startswith("text/") else {"schema": {"type": "string", "format": "binary"}}
+    return {"200": {"description": description, "content": {mimetype: schema}}}
 
 
 NOT_FOUND: Final[ResponseDict] = {"404": problem("There is no such thing, or it is somebody else's.")}
 CONFLICT: Final[ResponseDict] = {"409": problem("Its state does not allow this; the detail says which.")}
-TOO_LARGE: Final[ResponseDict] = {"413": problem("The file is larger than this farm accepts.")}
+UNCHANGED: Final[ResponseDict] = {"304": {"description": "What If-None-Match names is what there is still."}}
+TOO_LARGE: Final[ResponseDict] = {"413": problem("The body is larger than this farm accepts.")}
+BODY: Final[ResponseDict] = TOO_LARGE | {
+    "400": problem("The body is no JSON, or holds far more than a job has."),
+    "415": problem("The body is sent as another type than application/json."),
+}
 EVERYWHERE: Final[ResponseDict] = {
     "401": problem("A key is needed."),
     "403": problem("The request came from a page of another site, or for a foreign host."),
@@ -72,21 +86,30 @@ EVERYWHERE: Final[ResponseDict] = {
 }
 
 
-def _header(name: str, description: str) -> Document:
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": {"type": "string"}}
+def _header(name: str, description: str, **schema: str) -> Document:
+    schema = {"type": "string"} | schema
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+def _json(schema: str) -> Document:
+    return {"required": True, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}
 
 
 SUBMIT: Final[Document] = {
     "parameters": [
-        _header("Idempotency-Key", "1 to 200 visible ASCII characters: same key and body, same job."),
-        _header("Prefer", "wait=N: hold the answer back until the job has ended, for N seconds at most (up to 60)."),
+        _header(
+            "Idempotency-Key",
+            "1 to 200 visible ASCII characters: same key and body, same job.",
+            pattern=f"^{IDEMPOTENCY_KEY.pattern}$",
+        ),
+        _header(
+            "Prefer",
+            f"wait=N: hold the answer back until the job has ended, for N seconds, at most {MAX_WAIT_SECONDS}.",
+        ),
     ],
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{_NEW_JOB}"}}},
-    },
+    "requestBody": _json(_NEW_JOB),
 }
-TOKENS: Final[Document] = {"requestBody": SUBMIT["requestBody"]}
+TOKENS: Final[Document] = {"requestBody": _json(_PROMPT)}
 UPLOAD: Final[Document] = {
     "requestBody": {
         "required": True,
@@ -107,21 +130,55 @@ EVENTS: Final[Document] = {
         _header("Last-Event-ID", "The id of the last event that was seen: what came after it is sent again.")
     ]
 }
+LOOK: Final[Document] = {"parameters": [_header("If-None-Match", "The ETag of an earlier answer: 304 while it holds.")]}
 
 
-def describe(app: OpenAPI) -> Document:
-    """Return the OpenAPI document of `app`: made once, from the routes' types and docstrings."""
+def describe(app: OpenAPI, limits: Limits) -> Document:
+    """Return the OpenAPI document of `app`: made once, from the routes' types and docstrings and the farm's limits."""
     if not app.spec_json:
         schema = RenderParams.model_json_schema(ref_template="#/components/schemas/{model}")
+        _bound(schema, limits)
         for name, group in schema.pop("$defs").items():
             app.components_schemas[name] = Schema(**group)
         properties = schema["properties"] | Terms.model_json_schema()["properties"]
+        of_prompt = {name: properties[name] for name in _OF_PROMPT}
+        app.components_schemas[_PROMPT] = Schema(type="object", title=_PROMPT, properties=of_prompt)
         app.components_schemas[_NEW_JOB] = Schema(**schema | {"title": _NEW_JOB, "properties": properties})
         for path in app.api_doc["paths"].values():
             for operation in path.values():
                 _unwrap(operation)
     document: Document = app.api_doc
     return document
+
+
+def _bound(schema: Document, limits: Limits) -> None:
+    """Write into the schema of parameters what this farm accepts of each, beyond what their types say."""
+    for name in parameters():
+        field = _field(schema, name)
+        last = name.rpartition(".")[2]
+        if last in _CHOICES:
+            none = ("",) if "." in name else ()  # of the second pass: as the first
+            field["enum"] = [*none, *_CHOICES[last]]
+        elif last.endswith("prompt"):
+            field["maxLength"] = limits.max_prompt_chars
+        elif name in bounds(limits):
+            least, most = bounds(limits)[name]
+            if field.pop("multipleOf", None):  # a side
+                field |= {"anyOf": [{"const": NATIVE_SIZE}, {"minimum": least, "maximum": most, "multipleOf": 8}]}
+                del field["minimum"]
+            else:
+                field |= {"minimum": least, "maximum": most}
+
+
+def _field(schema: Document, name: str) -> Document:
+    """Return the schema of the parameter of this dotted name."""
+    *groups, last = name.split(".")
+    for group in groups:
+        inner = schema["properties"][group]
+        reference = next(kind["$ref"] for kind in inner.get("anyOf", [inner]) if "$ref" in kind)
+        schema = {**schema["$defs"][reference.rpartition("/")[2]], "$defs": schema["$defs"]}
+    field: Document = schema["properties"][last]
+    return field
 
 
 def _unwrap(operation: Document) -> None:

@@ -14,7 +14,7 @@ from shared.errors import FieldError, Refused
 
 MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
 MAX_WAIT_SECONDS: Final = 60
-_IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
+IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*(\d{1,9})\s*(?:,|$)", re.IGNORECASE)
 
 
@@ -84,7 +84,7 @@ class DrainQuery(BaseModel):
 def idempotency_key() -> str | None:
     """Return the request's Idempotency-Key, if it has one. Raises Refused."""
     key = request.headers.get("Idempotency-Key")
-    if key is None or _IDEMPOTENCY_KEY.fullmatch(key):
+    if key is None or IDEMPOTENCY_KEY.fullmatch(key):
         return key
     message = "is empty, longer than 200 characters, or holds blanks or other than ASCII characters"
     error = FieldError("Idempotency-Key", message, "1 to 200 visible ASCII characters, such as a UUID")

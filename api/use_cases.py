@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,16 +20,19 @@ from api.listings import CheckpointsBody, ChoresBody, DecodersBody, StylesBody, 
 from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody
 from api.services import Services
 from shared import catalogue, chores, door, uploads
+from shared.admission import forms
 from shared.admission.pictures import Sent, sent
 from shared.database import transact
 from shared.errors import FieldError, Refused, StorageError
 from shared.events import JobChanged
 from shared.fields import accepted
+from shared.params import RenderParams
 from shared.prompts.chunks import CHUNK
 from shared.queue import ended, moves, pools, views
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
 from shared.samplers import SAMPLERS
+from shared.settings import Limits
 from shared.states import ImageState
 from shared.storage import job_prefix
 from shared.styles import load
@@ -222,14 +225,22 @@ def styles(services: Services) -> StylesBody:
 def tokens(services: Services, given: object) -> TokensBody:
     """Return how long the prompt of a job is, or its negative prompt where it has that alone. Raises Refused."""
     params, limits = door.parse(given), services.settings.limits
+    if problems := [*_too_much(params, limits)]:
+        raise forms.refused(problems)
     is_negative = params.model_fields_set & {"prompt", "negative_prompt"} == {"negative_prompt"}
-    field, prompt = ("negative_prompt", params.negative_prompt) if is_negative else ("prompt", params.prompt)
-    if len(prompt) > limits.max_prompt_chars:
-        problem = FieldError(field, f"is {len(prompt):,} characters long", accepted(field, limits))
-        raise Refused("The prompt is too long.", (problem,))
-    calls = min(params.steps, limits.max_steps) * SAMPLERS[params.sampler].order
+    prompt = params.negative_prompt if is_negative else params.prompt
+    calls = params.steps * SAMPLERS[params.sampler].order
     tokens = Tokenizer().measure(prompt, calls, params.emphasis, is_negative=is_negative).tokens
     return TokensBody(tokens=tokens, limit=CHUNK * max(1, math.ceil(tokens / CHUNK)))
+
+
+def _too_much(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
+    """Yield what makes a prompt too long to be measured."""
+    for field, prompt in {"prompt": params.prompt, "negative_prompt": params.negative_prompt}.items():
+        if len(prompt) > limits.max_prompt_chars:
+            yield FieldError(field, f"is {len(prompt):,} characters long", accepted(field, limits))
+    if params.steps > limits.max_steps:
+        yield FieldError("steps", f"{params.steps} is too large", accepted("steps", limits))
 
 
 def rescan(services: Services) -> None:

@@ -32,6 +32,7 @@ MAY_TAKE_LONGER = (
     "tests/chaos/test_recovery.py",  # a farm with the settings that it has in earnest
     "tests/e2e/test_farm_up.py",  # a farm with nothing of it left out
     "tests/e2e/test_kill.py",
+    "tests/integration/test_api_fuzzed.py",  # some 1,500 requests
 )
 
 CheckpointFactory = Callable[..., ModelFile]

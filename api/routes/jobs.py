@@ -8,7 +8,7 @@ from flask import Response, request
 
 from api import auth, use_cases
 from api.bodies import read_json
-from api.documents import CONFLICT, NOT_FOUND, SUBMIT, answers, section
+from api.documents import BODY, CONFLICT, LOOK, NOT_FOUND, SUBMIT, UNCHANGED, answers, section
 from api.replies import reply
 from api.representations import API, ChangeBody, JobBody, JobPageBody
 from api.requests import ImagePath, JobPath, JobsQuery, idempotency_key, wait_seconds
@@ -17,7 +17,7 @@ from api.services import services
 blueprint = section("jobs", __name__, f"{API}/jobs")
 
 
-@blueprint.post("", responses=answers(JobBody, 200, 202) | CONFLICT, openapi_extensions=SUBMIT)
+@blueprint.post("", responses=answers(JobBody, 200, 202) | CONFLICT | BODY, openapi_extensions=SUBMIT)
 def submit() -> Response:
     """Submit a job.
 
@@ -42,7 +42,7 @@ def jobs(query: JobsQuery) -> Response:
     return reply(use_cases.jobs(services(), auth.owner(), query.state, query.cursor, query.limit))
 
 
-@blueprint.get("/<id:job_id>", responses=answers(JobBody, 200) | NOT_FOUND)
+@blueprint.get("/<id:job_id>", responses=answers(JobBody, 200) | UNCHANGED | NOT_FOUND, openapi_extensions=LOOK)
 def job(path: JobPath) -> Response:
     """Look at a job: its state, its images and how far they are.
 

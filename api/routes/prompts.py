@@ -6,7 +6,7 @@ from flask import Response
 
 from api import use_cases
 from api.bodies import read_json
-from api.documents import TOKENS, answers, section
+from api.documents import BODY, TOKENS, answers, section
 from api.listings import StylesBody, TokensBody
 from api.replies import reply
 from api.representations import API
@@ -15,7 +15,7 @@ from api.services import services
 blueprint = section("prompts", __name__, API)
 
 
-@blueprint.post("/tokens", responses=answers(TokensBody, 200), openapi_extensions=TOKENS)
+@blueprint.post("/tokens", responses=answers(TokensBody, 200) | BODY, openapi_extensions=TOKENS)
 def tokens() -> Response:
     """Count the tokens of a prompt: the most that any of its AND parts takes at any time.
 

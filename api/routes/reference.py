@@ -19,7 +19,7 @@ blueprint = Blueprint("reference", __name__)
 @blueprint.get("/openapi.json")
 def document() -> Response:
     """Return the OpenAPI 3.1 document."""
-    return jsonify(describe(cast("OpenAPI", current_app)))
+    return jsonify(describe(cast("OpenAPI", current_app), services().settings.limits))
 
 
 @blueprint.get("/reference")
@@ -28,5 +28,5 @@ def page() -> str:
     limits = services().settings.limits
     fields = [(parameter, accepted(name, limits)) for name, parameter in parameters().items()]
     terms = [(name, field.description, ACCEPTED[name]) for name, field in Terms.model_fields.items()]
-    document = describe(cast("OpenAPI", current_app))
+    document = describe(cast("OpenAPI", current_app), services().settings.limits)
     return render_template("reference.html", document=document, fields=fields, terms=terms)

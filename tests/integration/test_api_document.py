@@ -103,3 +103,26 @@ def test_page_tells_of_every_parameter_with_what_it_accepts(client):
     page = client.get("/reference").text
     assert all(f"<code>{name}</code>" in page for name in parameters())
     assert "a number from 1 to 8" in page
+
+
+def test_limits_and_choices_of_this_farm_are_told_where_a_program_looks_for_them(document):
+    schemas = document["components"]["schemas"]
+    job, hires = schemas["NewJob"]["properties"], schemas["Hires"]["properties"]
+    assert job["width"]["anyOf"] == [{"const": 0}, {"minimum": 64, "maximum": 2048, "multipleOf": 8}]
+    assert (job["steps"]["minimum"], job["steps"]["maximum"]) == (1, 150)
+    assert (job["count"]["maximum"], job["cfg_scale"]["maximum"], job["prompt"]["maxLength"]) == (1000, 30, 10_000)
+    assert "DPM++ 2M" in job["sampler"]["enum"]
+    assert "karras" in job["schedule"]["enum"]
+    assert hires["sampler"]["enum"][0] == ""
+    assert hires["steps"]["maximum"] == 150
+    assert "Latent" in hires["upscaler"]["enum"]
+
+
+def test_what_a_body_and_a_header_are_refused_for_is_told(document):
+    submit = document["paths"]["/api/v1/jobs"]["post"]
+    assert {"400", "409", "413", "415", "422"} <= submit["responses"].keys()
+    (key,) = (one for one in submit["parameters"] if one["name"] == "Idempotency-Key")
+    assert re.fullmatch(key["schema"]["pattern"], "a" * 200)
+    assert not re.fullmatch(key["schema"]["pattern"], "a b")
+    assert {"400", "413", "415"} <= document["paths"]["/api/v1/tokens"]["post"]["responses"].keys()
+    assert "304" in document["paths"]["/api/v1/jobs/{job_id}"]["get"]["responses"]

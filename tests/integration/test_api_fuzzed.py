@@ -1,0 +1,35 @@
+"""What the API says of itself against what it does: schemathesis makes right and wrong requests of the document."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from flask import Flask
+from werkzeug.serving import make_server
+
+CONFIG = Path(__file__).parents[1] / "data" / "schemathesis.toml"
+
+
+@pytest.fixture
+def url(standing_app: Flask) -> Iterator[str]:
+    """A socket of the application's: schemathesis is another process, whose pytest plugin no other test has to bear."""
+    server = make_server("127.0.0.1", 0, standing_app, threaded=True)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+def test_nothing_that_the_document_allows_or_forbids_is_answered_otherwise_than_it_says(url, tmp_path):
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/openapi.json"]
+    ran = subprocess.run(
+        [*command, "--no-color"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stdout[-20_000:] + ran.stderr[-2_000:]
