@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
@@ -63,6 +63,12 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.extensions[_EXTENSION] = Keyring.of(settings.api_keys)
     app.before_request(lambda: _identify(app))
     app.before_request(lambda: _check_token(app))
+
+
+def is_known(app: Flask, environ: dict[str, Any]) -> bool:
+    """True where the request of `environ` says who asks."""
+    with app.request_context(environ):
+        return _who(_ring(app))[0] is not None
 
 
 def owner() -> str:

@@ -34,8 +34,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, MAX_FORM_MEMORY_SIZE=settings.max_body_bytes)
 
     def allow() -> None:
-        if pictures := _PICTURES.get(request.path):
-            request.max_content_length = settings.max_body_bytes + pictures * settings.limits.max_upload_bytes
+        request.max_content_length = most(settings, request.path)
 
         if (
             request.mimetype == _URLENCODED and request.get_data().count(b"&") > _MOST_FIELDS
@@ -43,6 +42,11 @@ def init_app(app: Flask, settings: Settings) -> None:
             raise Malformed(f"The form has more than {_MOST_FIELDS:,} fields.")
 
     app.before_request(allow)
+
+
+def most(settings: Settings, path: str) -> int:
+    """Return how many bytes a request to `path` may bring."""
+    return settings.max_body_bytes + _PICTURES.get(path, 0) * settings.limits.max_upload_bytes
 
 
 def read_file() -> bytes:

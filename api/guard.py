@@ -13,7 +13,7 @@ from shared.settings import LOOPBACK, Settings
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _PROBES: Final = frozenset({"/livez", "/readyz"})  # an orchestrator asks under whatever address it knows
 _ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not bound to
-_HEADERS: Final = {
+SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
         "frame-ancestors 'none'"
@@ -80,6 +80,6 @@ def _netloc(origin: str) -> str | None:
 
 
 def _add_headers(answer: Response) -> Response:
-    for name, value in _HEADERS.items():
+    for name, value in SECURITY_HEADERS.items():
         answer.headers.setdefault(name, value)
     return answer

@@ -1,4 +1,4 @@
-"""The API's listening socket, for whoever serves it and whoever starts that: neither Flask nor gunicorn here.
+"""The API's listening socket, for whoever serves it and whoever starts that: neither Flask nor a server here.
 
 Whoever starts the API opens the socket and hands it down: it knows the address whatever the port was, and while a dead
 API is started again, clients wait in the socket's queue instead of being refused.
@@ -14,7 +14,7 @@ from shared.errors import SettingsError
 from shared.settings import EVERYBODY, Settings
 
 GRACE_SECONDS: Final = 20  # for requests in flight when the API is told to stop; streams and waits end at once
-_BACKLOG: Final = 512
+BACKLOG: Final = 512
 
 
 def require_keys(settings: Settings) -> None:
@@ -37,7 +37,7 @@ def listen(settings: Settings) -> socket.socket:
     require_keys(settings)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingsError(
             f"FARM_HOST={settings.host!r}, FARM_PORT={settings.port}: cannot listen there: {error.strerror}."

@@ -29,6 +29,7 @@ from shared.tables import Image, Worker
 log = structlog.get_logger(__name__)
 
 EXTENSION: Final = "stepfarm-metrics"
+COUNTING: Final = "stepfarm-counting"
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -62,18 +63,26 @@ def init_app(app: Flask, services: Services) -> None:
     def begin() -> None:
         g.began = time.perf_counter()
 
+    def counted(route: str, method: str, status: int, took: float) -> None:
+        requests.labels(route, method if method in _METHODS else "other", status).inc()
+        seconds.labels(route).observe(took)
+
     def count(answer: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "none"
         took = time.perf_counter() - g.began
-        method = request.method if request.method in _METHODS else "other"
-        requests.labels(route, method, answer.status_code).inc()
-        seconds.labels(route).observe(took)
+        counted(route, request.method, answer.status_code, took)
         log.debug("answered", method=request.method, path=request.path, status=answer.status_code, seconds=took)
         return answer
 
     app.before_request(begin)
     app.after_request(count)
     app.extensions[EXTENSION] = registry
+    app.extensions[COUNTING] = counted
+
+
+def counted(app: Flask, route: str, method: str, status: int, seconds: float) -> None:
+    """Count a request that the application was not asked for."""
+    app.extensions[COUNTING](route, method, status, seconds)
 
 
 def _gauges(session: Session) -> list[Metric]:

@@ -1,4 +1,4 @@
-"""Serving the API with gunicorn: one process of `FARM_API_THREADS` threads.
+"""Serving the API: one process, an event loop that talks to clients and `FARM_API_THREADS` threads that answer them.
 
 One process is enough for many machines: the API waits, for PostgreSQL and sockets, far more than it computes. To grow,
 start more of them behind a load balancer, each on an address of its own; they share PostgreSQL, Redis, the storage
@@ -10,87 +10,88 @@ and `FARM_SECRET_KEY`, and each is scraped for its own `/metrics`.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import resource
+import signal
 import socket
+import sys
 from types import FrameType
-from typing import Any
+from typing import Any, Final, cast
 
 import structlog
-from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
-from gunicorn.config import Config
-from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import ThreadWorker
+import uvicorn
 
 from api.app import create_app
-from api.listener import GRACE_SECONDS, address
-from api.services import EXTENSION
+from api.listener import BACKLOG, GRACE_SECONDS, address
+from api.server.application import Application
+from api.server.connection import Deadlines
+from api.server.connections import Connections
+from api.services import EXTENSION, Services
 from shared import logs
 from shared.settings import Settings, load
 
 log = structlog.get_logger(__name__)
 
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_FURTHER_FILES: Final = 512  # beside those of connections: databases, files, pipes
+
 
 def run(settings: Settings, listener: socket.socket) -> None:
     """Serve the API on `listener` until this process is told to stop."""
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: sys.exit(0))  # until there is something to stop
+    app = create_app(settings)
+    services: Services = app.extensions[EXTENSION]
+    deadlines = Deadlines(settings.header_seconds, settings.stall_seconds, settings.body_seconds)
+    application = Application(app, settings, deadlines)
+    connections = Connections(deadlines, settings.max_connections)
+    config = uvicorn.Config(
+        cast("Any", application),
+        http=cast("Any", connections.make),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=settings.idle_seconds,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    _allow_files(settings.max_connections + _FURTHER_FILES)
     log.info("the API listens", url=address(listener))
-    _Server(settings, listener).run()
+    try:
+        _Server(config, connections, services).run([listener])
+    finally:
+        application.close()
+        services.close()
 
 
-class _Worker(ThreadWorker):
-    """gunicorn's threads; told to stop, it lets go of who would wait for long, and finishes the others."""
+class _Server(uvicorn.Server):
+    """uvicorn's server; told to stop, it lets go of who would wait for long, finishes the others and ends with 0."""
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        app: Any = getattr(self, "wsgi", None)
-        if app:  # else it is still being made
-            app.extensions[EXTENSION].stopping.set()
-        super().handle_exit(sig, frame)
+    def __init__(self, config: uvicorn.Config, connections: Connections, services: Services) -> None:
+        super().__init__(config)
+        self._connections = connections
+        self._services = services
 
-    handle_quit = handle_exit  # gunicorn's own would leave the threads to themselves, and then wait for them
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._sweeping = asyncio.create_task(self._connections.sweep(self.server_state))
 
-
-class _Arbiter(Arbiter):
-    """gunicorn's parent of the worker; Ctrl-C, which reaches both at a terminal, is the same as being told to stop."""
-
-    def handle_int(self) -> None:
-        self.handle_term()
-
-
-class _Logger(Logger):
-    """gunicorn's few words, in the form of the farm's own logs."""
-
-    def setup(self, cfg: Config) -> None:
-        super().setup(cfg)
-        self.error_log.handlers.clear()
-        self.error_log.propagate = True
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as uvicorn calls it
+        """Stop. Ctrl-C at a terminal reaches this process and its parent, which then asks once more: it is one wish."""
+        self._services.stopping.set()
+        self.should_exit = True
 
 
-class _Server(BaseApplication):
-    """gunicorn, configured by the farm's settings alone: it reads no file of its own."""
-
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
-        self._settings = settings
-        self._listener = listener
-        super().__init__()
-
-    def load_config(self) -> None:
-        options: dict[str, Any] = {
-            "bind": f"fd://{self._listener.fileno()}",
-            "worker_class": _Worker,
-            "workers": 1,
-            "threads": self._settings.api_threads,
-            "graceful_timeout": GRACE_SECONDS,
-            "logger_class": _Logger,
-            "loglevel": "warning",
-            "control_socket_disable": True,  # it would listen in the person's home folder
-        }
-        for name, value in options.items():
-            self.cfg.set(name, value)
-
-    def run(self) -> None:
-        _Arbiter(self).run()
-
-    def load(self) -> Any:  # noqa: ANN401 - gunicorn's word for either kind of application
-        return create_app(self._settings)
+def _allow_files(wanted: int) -> None:
+    """Let this process open as many files, if the system's bound is not below it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def main() -> None:

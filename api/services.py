@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from threading import BoundedSemaphore, Event
+from threading import Event
 from typing import Final, cast
 
 from flask import current_app
 from sqlalchemy import Engine
 
 from api.kept import Kept
+from api.looks import Looks
+from api.places import Places
 from api.readiness import Readiness
 from shared.database import Sessions, connect, sessions, transact
 from shared.events import Events
@@ -38,8 +40,9 @@ class Services:
     tickets: Tickets
     outlook: Outlook  # why jobs wait
     intake: Intake
-    streams: BoundedSemaphore  # event streams that may be open at once: each keeps a thread
-    waits: BoundedSemaphore  # requests that may wait for a job's end at once
+    looks: Looks  # at jobs that are followed
+    streams: Places  # for event streams
+    waits: Places  # for requests that wait for a job's end: each keeps a thread
     readiness: Kept[dict[str, str]]  # what each part of the farm says
     picture_bytes: Kept[int]  # size of all committed pictures: a sum over every image
     stopping: Event = field(default_factory=Event)  # set when the server stops: who waits for long lets go
@@ -47,6 +50,7 @@ class Services:
     def close(self) -> None:
         """Let go of every connection; streams and waits end at once."""
         self.stopping.set()
+        self.looks.close()
         self.tickets.close()
         self.events.close()
         self.outlook.close()
@@ -69,11 +73,18 @@ def join(settings: Settings) -> Services:
         tickets=Tickets(settings.redis, ours),
         outlook=Outlook(factory, settings.redis),
         intake=Intake(settings.limits),
-        streams=BoundedSemaphore(min(settings.max_streams, settings.api_threads // 2)),
-        waits=BoundedSemaphore(max(settings.api_threads // 4, 1)),
+        looks=Looks(lambda jobs: transact(factory, lambda session: views.states(session, jobs))),
+        streams=_places(settings, settings.max_streams),
+        waits=_places(settings, max(settings.api_threads // 4, 1)),
         readiness=Kept(Readiness(factory, storage, events).look, READINESS_SECONDS),
         picture_bytes=Kept(lambda: transact(factory, views.picture_bytes), PICTURE_BYTES_SECONDS),
     )
+
+
+def _places(settings: Settings, whole: int) -> Places:
+    """Return places of which one owner gets half at most, unless there is but one."""
+    others = len(set(settings.api_keys.values())) > 1
+    return Places(whole, max(whole // 2, 1) if others else whole)
 
 
 def services() -> Services:

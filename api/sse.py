@@ -1,26 +1,27 @@
 """A job's events as a stream (server-sent events): changes as they happen, and its end.
 
 What is sent are hints: Redis may lose some, so the stream looks into PostgreSQL by itself now and then, and without
-Redis it lives off that. However many streams are open, Redis sees one subscription a process.
+Redis it lives off that. However many streams are open, Redis sees one subscription a process, and none keeps a thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import Final
 
 from api import use_cases
 from api.services import Services
-from shared.errors import NotFound, Unavailable
+from shared.errors import Unavailable
 from shared.events import JobChanged, Progress, Received, Subscription
 from shared.states import FINAL
 
-HEARTBEAT_SECONDS: Final = 5  # who has gone is found by writing, and holds a thread until then
+HEARTBEAT_SECONDS: Final = 5  # who has gone without a word is found by writing
 LOOK_SECONDS: Final = 3
 _TURN_SECONDS: Final = 0.5  # how soon a stopping server's streams end
 _FIRST_ID: Final = "0-0"
@@ -32,45 +33,99 @@ def event_id(header: str | None) -> str | None:
     return header if header and _ID.fullmatch(header) else None
 
 
-def stream(services: Services, owner: str, job_id: int, after: str | None) -> Iterator[str]:
-    """Yield the job's state, then its events, those after the id `after` first, until it ends or the server stops."""
-    last_id = after or _FIRST_ID
-    with suppress(NotFound, Unavailable), services.events.subscribe(job_id) as subscription:  # deleted; no database
-        job = _look(services, owner, job_id)  # after subscribing: nothing falls between the two
-        yield _written("job", last_id, asdict(job))
-        for received in services.events.replay(job_id, after) if after else ():
-            last_id = received.id
-            yield _sent(received)
-        yield from _follow(services, owner, job, subscription, last_id)
+class Stream:
+    """A job's state, then its events, those after the id `after` first, until it ends or the server stops.
+
+    It holds one of the owner's places until it is closed. Made in a thread, since it asks servers; sent from an event
+    loop. Raises NotFound, Unavailable.
+    """
+
+    def __init__(self, services: Services, owner: str, job_id: int, after: str | None) -> None:
+        self._services = services
+        self._held = ExitStack()
+        with ExitStack() as held:
+            if not services.streams.take(owner):
+                raise Unavailable("Too many event streams are open: poll the job instead, or try again.")
+            held.callback(services.streams.give, owner)
+            self._subscription = held.enter_context(services.events.subscribe(job_id))
+            # after subscribing: nothing falls between the two
+            self._job = JobChanged(job_id, use_cases.state(services, owner, job_id))
+            self._missed = services.events.replay(job_id, after) if after else []
+            self._last_id = after or _FIRST_ID
+            self._held = held.pop_all()
+
+    def close(self) -> None:
+        """Give the place back. May be called again."""
+        self._held.close()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._written("job")
+        for received in self._missed:
+            yield self._sent(received)
+        with suppress(Unavailable, _Deleted):  # the client comes back, and is told then
+            async for part in self._follow():
+                yield part
+        if self._job.state in FINAL:
+            yield self._written("end")
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the same to a server of threads, such as a test's."""
+        with asyncio.Runner() as runner:
+            parts = aiter(self)
+            while part := runner.run(_next(parts)):
+                yield part
+
+    async def _follow(self) -> AsyncIterator[bytes]:
+        looked = wrote = time.monotonic()
+        while self._job.state not in FINAL and not self._services.stopping.is_set():
+            received = await _get(self._subscription, _TURN_SECONDS)
+            now = time.monotonic()
+            if received:
+                wrote = now
+                yield self._sent(received)
+            is_news = received is not None and not isinstance(received.event, Progress)
+            if is_news or now - looked > LOOK_SECONDS:
+                before, looked = self._job, now
+                await self._look()
+                if self._job != before:
+                    yield self._written("job")
+            if now - wrote > HEARTBEAT_SECONDS:
+                wrote = now
+                yield b": still here\n\n"
+
+    async def _look(self) -> None:
+        state = await asyncio.wrap_future(self._services.looks.state(self._job.job))
+        if state is None:
+            raise _Deleted
+        self._job = JobChanged(self._job.job, state)
+
+    def _sent(self, received: Received) -> bytes:
+        self._last_id = received.id
+        return _written(received.event.kind, received.id, asdict(received.event))
+
+    def _written(self, kind: str) -> bytes:
+        return _written(kind, self._last_id, asdict(self._job))
 
 
-def _follow(services: Services, owner: str, job: JobChanged, subscription: Subscription, last_id: str) -> Iterator[str]:
-    looked = wrote = time.monotonic()
-    while job.state not in FINAL and not services.stopping.is_set():
-        received = subscription.get(_TURN_SECONDS)
-        now = time.monotonic()
-        if received:
-            last_id, wrote = received.id, now
-            yield _sent(received)
-        is_news = received is not None and not isinstance(received.event, Progress)
-        if is_news or now - looked > LOOK_SECONDS:
-            before, job, looked = job, _look(services, owner, job.job), now
-            if job != before:
-                yield _written("job", last_id, asdict(job))
-        if now - wrote > HEARTBEAT_SECONDS:
-            wrote = now
-            yield ": still here\n\n"
-    if job.state in FINAL:
-        yield _written("end", last_id, asdict(job))
+class _Deleted(Exception):
+    """The job is there no more."""
 
 
-def _look(services: Services, owner: str, job_id: int) -> JobChanged:
-    return JobChanged(job_id, use_cases.state(services, owner, job_id))
+async def _get(subscription: Subscription, seconds: float) -> Received | None:
+    """Return the next event; None when none comes in `seconds`."""
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    with subscription.telling(lambda: loop.call_soon_threadsafe(came.set)):
+        if received := subscription.get(0):
+            return received
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await came.wait()
+    return subscription.get(0)
 
 
-def _sent(received: Received) -> str:
-    return _written(received.event.kind, received.id, asdict(received.event))
+async def _next(parts: AsyncIterator[bytes]) -> bytes:
+    return await anext(parts, b"")
 
 
-def _written(kind: str, identifier: str, data: dict[str, object]) -> str:
-    return f"event: {kind}\nid: {identifier}\ndata: {json.dumps(data)}\n\n"
+def _written(kind: str, identifier: str, data: dict[str, object]) -> bytes:
+    return f"event: {kind}\nid: {identifier}\ndata: {json.dumps(data)}\n\n".encode()

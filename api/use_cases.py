@@ -118,7 +118,7 @@ def wait(services: Services, owner: str, job_id: int, seconds: float) -> tuple[J
 
     Waiting takes a thread, so only some may wait at a time; the others look again on their own.
     """
-    if not services.waits.acquire(blocking=False):
+    if not services.waits.take(owner):
         return job(services, owner, job_id), False
     try:
         end = time.monotonic() + seconds
@@ -127,7 +127,7 @@ def wait(services: Services, owner: str, job_id: int, seconds: float) -> tuple[J
                 break
         return job(services, owner, job_id), True
     finally:
-        services.waits.release()
+        services.waits.give(owner)
 
 
 def jobs(services: Services, owner: str, states: Sequence[DisplayState], cursor: int | None, limit: int) -> JobPageBody:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -124,27 +125,36 @@ _PUBLISH: Final = f"""
 
 
 class Subscription:
-    """The events of one job, or of all, as they come: a bounded queue; when its reader is slow, the oldest go."""
+    """Events as they come: a bounded queue; when its reader is slow, the oldest go."""
 
-    def __init__(self, job: int | None) -> None:
-        self._job = job
+    def __init__(self) -> None:
         self._waiting: queue.Queue[Received] = queue.Queue(_BACKLOG)
+        self._tell: Callable[[], object] | None = None
+
+    @contextmanager
+    def telling(self, tell: Callable[[], object]) -> Iterator[None]:
+        """Call `tell`, on another thread, when events come meanwhile: for readers that have no thread to wait with."""
+        self._tell = tell
+        try:
+            yield
+        finally:
+            self._tell = None
 
     def get(self, timeout: float) -> Received | None:
         """Return the next event; None when none comes in `timeout` seconds."""
         try:
-            return self._waiting.get(timeout=timeout)
+            return self._waiting.get(block=timeout > 0, timeout=timeout)
         except queue.Empty:
             return None
 
     def put(self, received: Received) -> None:
-        """Take an event in, if it is of this subscription's job."""
-        if self._job not in {None, received.event.job}:
-            return
+        """Take an event in."""
         if self._waiting.full():
             with suppress(queue.Empty):
                 self._waiting.get_nowait()
         self._waiting.put_nowait(received)
+        if tell := self._tell:
+            tell()
 
 
 class Events:
@@ -159,6 +169,8 @@ class Events:
             retry=Retry(NoBackoff(), 1),  # once: a connection from before a restart of Redis is found broken by its use
         )
         self._outbox: Outbox[_Message] = Outbox("events", self._deliver, gather_seconds=_GATHER_SECONDS)
+        self._subscriptions: dict[int | None, set[Subscription]] = {}
+        self._lock = threading.Lock()
         self._events = Fanout(self._redis, lambda: farm_id.key(_EVENTS))
         self._orders = Fanout(self._redis, lambda: farm_id.key(_ORDERS))
         self._away_until = 0.0
@@ -200,18 +212,17 @@ class Events:
 
         Subscribe first and read the state then: so nothing falls between the two.
         """
-        subscription = Subscription(job)
-
-        def hand_on(data: bytes) -> None:
-            identifier, _, text = data.decode().partition(" ")
-            for event in _parsed(text):
-                subscription.put(Received(identifier, event))
-
-        self._events.add(hand_on)
+        subscription = Subscription()
+        with self._lock:
+            self._subscriptions.setdefault(job, set()).add(subscription)
+        self._events.add(self._hand_on)
         try:
             yield subscription
         finally:
-            self._events.remove(hand_on)
+            with self._lock:
+                self._subscriptions[job].discard(subscription)
+                if not self._subscriptions[job]:
+                    del self._subscriptions[job]
 
     def progress(self, job: int) -> dict[int, Progress]:
         """Return the latest progress of each running image of a job, by index; compare its attempt with the image's."""
@@ -248,6 +259,16 @@ class Events:
         self._events.close()
         self._orders.close()
         self._redis.close()
+
+    def _hand_on(self, data: bytes) -> None:
+        """Give an event to those who listen to its job, or to all; it is read once, however many they are."""
+        identifier, _, text = data.decode().partition(" ")
+        for event in _parsed(text):
+            received = Received(identifier, event)
+            with self._lock:
+                told = [one for job in (event.job, None) for one in self._subscriptions.get(job, ())]
+            for subscription in told:
+                subscription.put(received)
 
     def _deliver(self, batch: Mapping[object, _Message]) -> None:
         with self._redis.pipeline(transaction=False) as pipeline:

@@ -37,21 +37,17 @@ class Fanout:
         self._thread: threading.Thread | None = None
 
     def add(self, handler: Handler) -> None:
-        """Call `handler` with each message from now on, on the fan-out's thread: it must be quick.
+        """Call `handler` once with each message from now on, on the fan-out's thread: it must be quick.
 
         Waits a moment until the subscription stands, so that state read after this misses no message.
         """
         with self._lock:
-            self._handlers.append(handler)
+            if handler not in self._handlers:
+                self._handlers.append(handler)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="fanout", daemon=True)
                 self._thread.start()
         self._is_subscribed.wait(_READY_SECONDS)
-
-    def remove(self, handler: Handler) -> None:
-        """Call `handler` no more."""
-        with self._lock:
-            self._handlers.remove(handler)
 
     def close(self) -> None:
         """End the subscription and its thread."""

@@ -26,8 +26,9 @@ _QUIET: Final = (  # what they say below a warning is of no use to an operator
     "s3fs",
     "sqlalchemy",
     "urllib3",
+    "uvicorn",
 )
-_OWN_HANDLERS: Final = ("gunicorn.error", "gunicorn.access", "celery", "celery.task")  # they bring some: one is enough
+_OWN_HANDLERS: Final = ("celery", "celery.task")  # they bring some: one is enough
 
 _PROCESSORS: Final[list[Processor]] = [
     structlog.contextvars.merge_contextvars,

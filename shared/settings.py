@@ -147,7 +147,21 @@ class Settings(BaseModel):
     )
     api_key: str = Field("", repr=False, description="The client's key.")
     api_threads: int = Field(16, ge=2, le=256, description="Requests that one API process answers at once.")
-    max_streams: int = Field(8, ge=0, description="Event streams of one API process; past them pages poll.")
+    max_streams: int = Field(500, ge=0, description="Event streams of one API process; past them pages poll.")
+    max_connections: int = Field(
+        2000, ge=16, description="Clients connected to one API process; past them silent ones give way."
+    )
+    max_spool_mb: int = Field(
+        1024, ge=1, description="Disk for bodies and answers on their way, MiB, in the folder of TMPDIR."
+    )
+    header_seconds: float = Field(10, gt=0, description="How long a client may take for the headers of a request.")
+    stall_seconds: float = Field(
+        30, gt=0, description="How long a client may take for each 16 KiB of a body, and each 48 KiB of an answer."
+    )
+    body_seconds: float = Field(600, gt=0, description="How long a client may take for a whole body.")
+    idle_seconds: int = Field(
+        75, ge=1, description="How long a connection is kept for a client's next request; above a load balancer's own."
+    )
     max_body_bytes: int = Field(
         2 * 2**20, ge=1024, description="Largest request body; where pictures are taken, a file more."
     )

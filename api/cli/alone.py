@@ -32,7 +32,7 @@ def upgrade(settings: Settings, *, as_json: bool) -> None:
 def serve_api(settings: Settings, *, as_json: bool) -> None:
     """Serve the API alone, in this process."""
     _require(settings, FARM_DATABASE_URL=settings.database_url, FARM_REDIS_URL=settings.redis_url)
-    from api import serve  # noqa: PLC0415 - Flask and gunicorn, which the other commands do without
+    from api import serve  # noqa: PLC0415 - Flask and the server, which the other commands do without
 
     if as_json:
         settings = settings.model_copy(update={"log_format": "json"})

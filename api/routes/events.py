@@ -9,7 +9,6 @@ from api.documents import EVENTS, NOT_FOUND, content, section
 from api.representations import API
 from api.requests import JobPath
 from api.services import services
-from shared.errors import Unavailable
 
 STREAM = content("text/event-stream", "progress, image and job events with ids; the last one is `end`.")
 
@@ -20,17 +19,15 @@ blueprint = section("jobs", __name__, f"{API}/jobs", name="events")
 def events(path: JobPath) -> Response:
     """Follow a job until it has ended.
 
-    Each process keeps a few streams; past them the answer is 503, and a page polls the job instead. Who comes back to a
-    job that has ended gets 204, on which browsers stop asking.
+    Each process keeps some hundred streams, of one owner at most half; past them the answer is 503, and a page polls
+    the job instead. Who comes back to a job that has ended gets 204, on which browsers stop asking.
     """
     farm, owner = services(), auth.owner()
     after = sse.event_id(request.headers.get("Last-Event-ID"))
     if use_cases.state(farm, owner, path.job_id).is_final and after:
         return Response(status=204)
-    if not farm.streams.acquire(blocking=False):
-        raise Unavailable("Too many event streams are open: poll the job instead, or try again.")
-    answer = Response(sse.stream(farm, owner, path.job_id, after), mimetype="text/event-stream")
-    answer.call_on_close(farm.streams.release)
+    stream = sse.Stream(farm, owner, path.job_id, after)
+    answer = Response(stream, mimetype="text/event-stream", direct_passthrough=True)  # the server takes it as it is
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["X-Accel-Buffering"] = "no"  # nginx would keep events back until it has a buffer full
     return answer

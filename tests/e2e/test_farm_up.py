@@ -1,4 +1,4 @@
-"""The whole way from an HTTP POST to a PNG: `farm up` with real PostgreSQL, Redis, gunicorn, Celery and engine."""
+"""The whole way from an HTTP POST to a PNG: `farm up` with real PostgreSQL, Redis, server, Celery and engine."""
 
 from __future__ import annotations
 

@@ -1,24 +1,20 @@
-"""The API as gunicorn serves it: a real process, a real socket."""
+"""The API as the server serves it: a real process, a real socket."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from api.listener import GRACE_SECONDS, address, command, listen
+from api.listener import GRACE_SECONDS, address, listen
 from shared.errors import SettingsError
 from shared.settings import Settings
+from tests.integration.serving import Served, serving
 from tests.servers import clean_environment
 
 LOADING_WHILE_STOPPED = """
@@ -28,57 +24,12 @@ from api import serve
 make = serve.create_app
 
 def create_app(settings):
-    for process in (os.getppid(), os.getpid()):
-        os.kill(process, signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
     return make(settings)
 
 serve.create_app = create_app
 serve.main()
 """
-
-
-@dataclass
-class Served:
-    process: subprocess.Popen[str]
-    url: str
-
-    def interrupt(self) -> float:
-        """Press Ctrl-C, which reaches every process at the terminal, and return the seconds until the end."""
-        return self._ended(lambda: os.killpg(self.process.pid, signal.SIGINT))
-
-    def stop(self) -> float:
-        return self._ended(self.process.terminate)
-
-    def _ended(self, tell: Callable[[], None]) -> float:
-        began = time.monotonic()
-        tell()
-        self.process.wait(30)
-        return time.monotonic() - began
-
-
-def scripted(listener: socket.socket, script: str) -> list[str]:
-    return [sys.executable, "-c", script, *command(listener)[3:]]
-
-
-@contextmanager
-def serving(settings: Settings, environ: Mapping[str, str], script: str | None = None) -> Iterator[Served]:
-    """Serve the API in a process group of its own, which ends with these tests however they end."""
-    with listen(settings) as listener:
-        process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *(command(listener) if script is None else scripted(listener, script))],
-            env=environ,
-            pass_fds=[listener.fileno()],
-            stderr=subprocess.PIPE if script else None,
-            text=True,
-            start_new_session=True,
-        )
-        url = address(listener)
-    try:
-        yield Served(process, url)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @pytest.fixture

@@ -1,0 +1,52 @@
+"""The states of jobs that are followed, looked up together: many streams are few questions to PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+
+from shared.states import ImageState
+
+States = Mapping[int, ImageState]
+
+
+class Looks:
+    """Asks for the states of jobs in a thread of its own; what is asked for while it looks is looked up next."""
+
+    def __init__(self, look: Callable[[Collection[int]], States]) -> None:
+        self._look = look
+        self._waiting: dict[int, Future[ImageState | None]] = {}
+        self._is_looking = False
+        self._lock = Lock()
+        self._thread = ThreadPoolExecutor(1, "looks")
+
+    def state(self, job: int) -> Future[ImageState | None]:
+        """Return a job's state to come: None if there is no such job. It may raise Unavailable."""
+        with self._lock:
+            future = self._waiting.setdefault(job, Future())
+            if not self._is_looking:
+                self._is_looking = True
+                self._thread.submit(self._run)
+            return future
+
+    def close(self) -> None:
+        """End the thread; what waits is not looked up."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self) -> None:
+        while waiting := self._next():
+            try:
+                states = self._look(waiting.keys())
+            except Exception as error:  # noqa: BLE001 - the edge of the thread: who asked is told
+                for future in waiting.values():
+                    future.set_exception(error)
+            else:
+                for job, future in waiting.items():
+                    future.set_result(states.get(job))
+
+    def _next(self) -> dict[int, Future[ImageState | None]]:
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+            self._is_looking = bool(waiting)
+            return waiting

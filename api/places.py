@@ -1,0 +1,33 @@
+"""Places for what may be done by few at once, shared among owners."""
+
+from __future__ import annotations
+
+from collections import Counter
+from threading import Lock
+
+
+class Places:
+    """At most `whole` at a time, of one owner at most `share`. Safe for many threads."""
+
+    def __init__(self, whole: int, share: int) -> None:
+        self.share = share
+        self._free = whole
+        self._taken: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def take(self, owner: str) -> bool:
+        """Take a place for `owner`; False where there is none for it."""
+        with self._lock:
+            if self._free < 1 or self._taken[owner] >= self.share:
+                return False
+            self._free -= 1
+            self._taken[owner] += 1
+            return True
+
+    def give(self, owner: str) -> None:
+        """Give a place of `owner` back."""
+        with self._lock:
+            self._free += 1
+            self._taken[owner] -= 1
+            if not self._taken[owner]:
+                del self._taken[owner]

@@ -1,0 +1,107 @@
+"""A request's body, received whole before anything works on it: bounded, paced, on disk where it is large."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import IO, Any
+
+from uvicorn._types import ASGIReceiveCallable, HTTPScope
+
+from api.server.connection import Deadlines
+from api.server.pace import Pace
+from api.server.room import MEMORY_BYTES, Room, Spool
+from shared.errors import FarmError
+
+
+class Gone(Exception):
+    """The client has left, or its body cannot be read."""
+
+
+class TooSlow(FarmError):
+    """The body came too slowly."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
+@dataclass
+class Body:
+    """A request's body. One that is refused has no bytes, and a size for which the application refuses it by itself."""
+
+    spool: Spool
+    size: int
+    is_refused: bool = False
+
+    @property
+    def file(self) -> IO[Any]:
+        """The bytes, to be read from the start."""
+        self.spool.file.seek(0)
+        return self.spool.file
+
+    def close(self) -> None:
+        self.spool.close()
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a request may bring."""
+
+    most: int
+    is_known: Callable[[], Awaitable[bool]]  # whether it comes from somebody whom large bodies are taken of
+
+
+async def receive_body(
+    scope: HTTPScope, receive: ASGIReceiveCallable, room: Room, bounds: Bounds, deadlines: Deadlines
+) -> Body:
+    """Return the body of a request. Raises Gone, TooSlow, Unavailable."""
+    told = next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
+    has_body = bool(told) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
+    spool = Spool(room)
+    if not has_body:
+        return Body(spool, 0)
+    if told and told > bounds.most:
+        return Body(spool, told, is_refused=True)
+    if told and told > MEMORY_BYTES and not await bounds.is_known():
+        return Body(spool, 0, is_refused=True)
+    try:
+        return await _receive(receive, spool, bounds, deadlines, is_known=bool(told))
+    except BaseException:
+        spool.close()
+        raise
+
+
+async def _receive(
+    receive: ASGIReceiveCallable, spool: Spool, bounds: Bounds, deadlines: Deadlines, *, is_known: bool
+) -> Body:
+    loop = asyncio.get_running_loop()
+    pace = Pace(loop.time(), deadlines.stall, deadlines.body)
+    has_more = True
+    while has_more:
+        data, has_more = await _next(receive, pace)
+        pace.moved(len(data), loop.time())
+        if spool.size + len(data) > bounds.most:
+            return _refused(spool, bounds.most + 1)
+        if not is_known and spool.size + len(data) > MEMORY_BYTES:
+            if not await bounds.is_known():
+                return _refused(spool, 0)
+            is_known = True
+        spool.write(data)
+    return Body(spool, spool.size)
+
+
+async def _next(receive: ASGIReceiveCallable, pace: Pace) -> tuple[bytes, bool]:
+    try:
+        async with asyncio.timeout_at(pace.due):
+            message = await receive()
+    except TimeoutError:
+        raise TooSlow("The body of the request came too slowly.") from None
+    if message["type"] != "http.request":
+        raise Gone
+    return message["body"], message["more_body"]
+
+
+def _refused(spool: Spool, size: int) -> Body:
+    spool.close()
+    return Body(Spool(spool.room), size, is_refused=True)
