@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
+from api.auth import LOCAL_OWNER
 from api.listings import WorkersBody
 from api.services import Services
 from shared.database import transact
@@ -24,7 +25,7 @@ def drain(services: Services, owner: str, wanted: str, reason: str = "") -> Work
 
     def work(session: Session) -> tuple[list[str], list[views.WorkerView]]:
         names = drains.matching(session, wanted)
-        drains.drain(session, names, reason or BY_HAND)
+        drains.drain(session, names, reason or _by(owner))
         return names, views.workers(session)
 
     return _told(services, owner, "workers drained", work)
@@ -39,6 +40,11 @@ def resume(services: Services, owner: str, wanted: str) -> WorkersBody:
         return names, views.workers(session)
 
     return _told(services, owner, "workers resumed", work)
+
+
+def _by(owner: str) -> str:
+    """Return who did it, for people; on a farm without keys there is nobody to name."""
+    return BY_HAND if owner == LOCAL_OWNER else f"by {owner}"
 
 
 def _told(services: Services, owner: str, event: str, work: Work) -> WorkersBody:

@@ -53,11 +53,14 @@ class CheckpointsBody(BaseModel):
     """The catalogue."""
 
     checkpoints: list[CheckpointBody]
+    is_complete: bool = Field(
+        default=True, description="False until a worker has looked at the whole models folder: there may be more."
+    )
 
     @classmethod
-    def of(cls, files: Iterable[ModelFile]) -> Self:
+    def of(cls, files: Iterable[ModelFile], *, is_complete: bool) -> Self:
         """Return what the catalogue looks like."""
-        return cls(checkpoints=[CheckpointBody.of(file) for file in files])
+        return cls(checkpoints=[CheckpointBody.of(file) for file in files], is_complete=is_complete)
 
 
 class VaesBody(BaseModel):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import ColumnElement, Row, and_, select
@@ -16,7 +17,8 @@ from sqlalchemy.orm import Session
 from api.representations import EXTENSIONS, PapersBody, UploadBody
 from api.services import Services
 from shared import door, uploads
-from shared.admission import fitting
+from shared.admission import fitting as file_fitting
+from shared.admission import sizes
 from shared.database import transact
 from shared.errors import Conflict, NotFound, Refused
 from shared.infotext import reader
@@ -54,6 +56,24 @@ def upload(services: Services, owner: str, data: bytes) -> UploadBody:
         picture = services.intake.read(data, "file", owner)
         uploads.keep(services.sessions, services.storage, owner, {"file": picture}, services.settings.limits)
     return UploadBody(id=picture.sha256, width=picture.width, height=picture.height, bytes=len(picture.png))
+
+
+class Fitting(NamedTuple):
+    """The size of a render that starts from a picture and names none, and the nearest one to the picture's own."""
+
+    width: int
+    height: int
+    own_width: int
+    own_height: int
+
+
+def fitting(services: Services, owner: str, sha256: str, native: int) -> Fitting | None:
+    """Return what sizes fit an upload, for a checkpoint of this native size; None: there is no such upload."""
+    source = transact(services.sessions, lambda session: uploads.size(session, owner, sha256))
+    if source is None:
+        return None
+    limits = services.settings.limits
+    return Fitting(*sizes.in_proportion_to(source, native, limits), *sizes.nearest(source, limits))
 
 
 def uploaded(services: Services, owner: str, sha256: str) -> Stored:
@@ -111,7 +131,7 @@ def papers(services: Services, owner: str, data: bytes) -> PapersBody:
         text = services.intake.text(data, "file", owner)
     said = reader.read(text)
     asker = door.Asker(owner, services.settings.limits)
-    fit = transact(services.sessions, lambda session: fitting.fit(session, said.params, asker))
+    fit = transact(services.sessions, lambda session: file_fitting.fit(session, said.params, asker))
     return PapersBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])
 
 

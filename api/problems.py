@@ -94,6 +94,8 @@ def _on_http_exception(error: HTTPException) -> AnyResponse:
     detail = error.description or ""
     if isinstance(error, RequestEntityTooLarge):
         detail = "The body is larger than this farm accepts."
+    elif type(error).description == detail:  # the library's own sentence, which says no more than ours
+        detail = "" if not is_program() else detail
     answer = _answer(HTTPStatus(error.code), detail)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):

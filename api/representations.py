@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Self
 
@@ -19,6 +20,17 @@ EXTENSIONS: Final[dict[FileFormat, str]] = {"png": "png", "jpeg": "jpg", "webp":
 """How the names of picture files end, by their format."""
 DisplayState = Literal["held", "queued", "running", "succeeded", "failed", "cancelled"]
 ShownState = DisplayState | Literal["unknown"]  # where a newer version wrote another one
+
+
+@dataclass(frozen=True)
+class Live:
+    """What Redis tells of a job's images, by index: the latest progress, and which of them can be seen so far."""
+
+    progress: Mapping[int, Progress] = field(default_factory=dict)
+    previews: Collection[int] = ()
+
+
+NOTHING_LIVE: Final = Live()
 
 
 def upload_link(sha256: str) -> str:
@@ -48,7 +60,7 @@ class ImageLinks(BaseModel):
 
     picture: str | None
     thumbnail: str | None
-    preview: str | None
+    preview: str | None = Field(description="What it looks like so far, once `has_preview` is true.")
     film: str | None = Field(description="Its steps as an animation, where `film` was asked for.")
     strip: str | None = Field(description="Its steps side by side.")
 
@@ -72,13 +84,15 @@ class ImageBody(BaseModel):
     ended_at: datetime | None
     seconds: float | None = Field(description="From its start to its end.")
     bytes: int | None = Field(description="Size of the picture.")
+    has_preview: bool = Field(default=False, description="It runs, and what it looks like so far can be seen.")
     links: ImageLinks
 
     @classmethod
-    def of(cls, image: ImageView, live: Progress | None, job: JobView) -> Self:
+    def of(cls, image: ImageView, live: Live, job: JobView) -> Self:
         """Return what `image` looks like; `live` counts only for the attempt that runs now."""
         running = image.state == ImageState.RUNNING
-        now = live if live is not None and running and live.attempt == image.attempt else None
+        told = live.progress.get(image.index)
+        now = told if told is not None and running and told.attempt == image.attempt else None
         steps = now.steps if now else job.params.steps
         step = steps if image.state == ImageState.SUCCEEDED else now.step if now else 0
         return cls(
@@ -98,6 +112,7 @@ class ImageBody(BaseModel):
             ended_at=image.ended_at,
             seconds=_seconds(image.started_at, image.ended_at),
             bytes=image.bytes,
+            has_preview=running and image.index in live.previews,
             links=_image_links(job, image),
         )
 
@@ -190,6 +205,9 @@ class JobBody(BaseModel):
         description="Why its first image that waits does so: where one job is asked for, and something of it waits."
     )
     images: list[ImageBody] = Field(description="By index; in a list of jobs the first ones.")
+    notes: list[str] = Field(
+        default=[], description="What was chosen for it that may not be expected; in the answer to its submission."
+    )
     timings: Timings
     links: JobLinks
 
@@ -199,9 +217,11 @@ class JobBody(BaseModel):
         return self.state in FINAL
 
     @classmethod
-    def of(cls, job: JobView, live: Mapping[int, Progress], waiting: Waiting | None = None) -> Self:
-        """Return what `job` looks like with the latest progress of its images, by index, and why it waits."""
-        images = [ImageBody.of(image, live.get(image.index), job) for image in job.images]
+    def of(
+        cls, job: JobView, live: Live = NOTHING_LIVE, waiting: Waiting | None = None, notes: Iterable[str] = ()
+    ) -> Self:
+        """Return what `job` looks like with what happens to its images now, and why it waits."""
+        images = [ImageBody.of(image, live, job) for image in job.images]
         return cls(
             id=job.id,
             owner=job.owner,
@@ -219,6 +239,7 @@ class JobBody(BaseModel):
             position=job.position,
             waiting=WaitingBody.of(waiting) if waiting else None,
             images=images,
+            notes=list(notes),
             timings=_timings(job),
             links=JobLinks.of(job.id, job.params),
         )
@@ -260,11 +281,11 @@ class JobPageBody(BaseModel):
     next: int | None = Field(description="`cursor` of the next page; null on the last one.")
 
     @classmethod
-    def of(cls, page: Page, progress: Callable[[int], Mapping[int, Progress]]) -> Self:
-        """Return what `page` looks like; `progress` is asked for those jobs alone that run."""
+    def of(cls, page: Page, live: Callable[[JobView], Live]) -> Self:
+        """Return what `page` looks like; `live` is asked of those jobs alone that run."""
         running = ImageState.RUNNING
         return cls(
-            jobs=[JobBody.of(job, progress(job.id) if job.state == running else {}) for job in page.jobs],
+            jobs=[JobBody.of(job, live(job) if job.state == running else NOTHING_LIVE) for job in page.jobs],
             next=page.next,
         )
 

@@ -18,7 +18,7 @@ from typing import Final
 from api import use_cases
 from api.services import Services
 from shared.errors import Unavailable
-from shared.events import JobChanged, Progress, Received, Subscription
+from shared.events import JobChanged, PreviewChanged, Progress, Received, Subscription
 from shared.states import FINAL
 
 HEARTBEAT_SECONDS: Final = 5  # who has gone without a word is found by writing
@@ -83,7 +83,7 @@ class Stream:
             if received:
                 wrote = now
                 yield self._sent(received)
-            is_news = received is not None and not isinstance(received.event, Progress)
+            is_news = received is not None and not isinstance(received.event, (Progress, PreviewChanged))
             if is_news or now - looked > LOOK_SECONDS:
                 before, looked = self._job, now
                 await self._look()
@@ -100,7 +100,7 @@ class Stream:
         self._job = JobChanged(self._job.job, state)
 
     def _sent(self, received: Received) -> bytes:
-        self._last_id = received.id
+        self._last_id = received.id or self._last_id
         return _written(received.event.kind, received.id, asdict(received.event))
 
     def _written(self, kind: str) -> bytes:
@@ -128,4 +128,5 @@ async def _next(parts: AsyncIterator[bytes]) -> bytes:
 
 
 def _written(kind: str, identifier: str, data: dict[str, object]) -> bytes:
-    return f"event: {kind}\nid: {identifier}\ndata: {json.dumps(data)}\n\n".encode()
+    kept = f"id: {identifier}\n" if identifier else ""
+    return f"event: {kind}\n{kept}data: {json.dumps(data)}\n\n".encode()

@@ -17,9 +17,9 @@ import structlog
 from sqlalchemy.orm import Session
 
 from api.listings import CheckpointsBody, ChoresBody, DecodersBody, StylesBody, TokensBody, VaesBody, WorkersBody
-from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody
+from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody, Live
 from api.services import Services
-from shared import catalogue, chores, door, uploads
+from shared import catalogue, chores, door, first_look, uploads
 from shared.admission import forms
 from shared.admission.pictures import Sent, sent
 from shared.database import transact
@@ -65,7 +65,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     came = sent(asked.params, services.intake, owner)
     for problem in came.problems:
         log.info("picture refused", owner=owner, field=problem.field, reason=problem.message)
-    admitted = _admitted(services, owner, asked, came)
+    admitted, notes = _admitted(services, owner, asked, came)
     if came.pictures:
         uploads.keep(services.sessions, services.storage, owner, came.pictures, services.settings.limits)
 
@@ -88,7 +88,8 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     view, is_new = transact(services.sessions, work)
     if is_new and not asked.terms.holds:
         services.tickets.publish(view.pool, len(view.images))
-    return Submitted(JobBody.of(view, {}), is_new)  # Redis is not asked: it never slows the door down
+    body = JobBody.of(view, notes=notes)  # Redis is not asked: it never slows the door down
+    return Submitted(body, is_new)
 
 
 def problems(services: Services, owner: str, given: object) -> tuple[FieldError, ...]:
@@ -105,7 +106,7 @@ def job(services: Services, owner: str, job_id: int) -> JobBody:
     """Return a job with the latest progress of its images, and why it waits. Raises NotFound."""
     view = transact(services.sessions, lambda session: views.job(session, job_id, owner))
     waits = view.counts[ImageState.QUEUED] or view.counts[ImageState.HELD]
-    return JobBody.of(view, services.events.progress(job_id), services.outlook.of(job_id) if waits else None)
+    return JobBody.of(view, _live(services, view), services.outlook.of(job_id) if waits else None)
 
 
 def state(services: Services, owner: str, job_id: int) -> ImageState:
@@ -134,7 +135,7 @@ def jobs(services: Services, owner: str, states: Sequence[DisplayState], cursor:
     """Return a page of the owner's jobs, the latest first."""
     shown = [ImageState(state) for state in states]
     page = transact(services.sessions, lambda session: views.jobs(session, owner, shown, cursor, limit))
-    return JobPageBody.of(page, services.events.progress)
+    return JobPageBody.of(page, lambda job: _live(services, job))
 
 
 def cancel(services: Services, owner: str, job_id: int, index: int | None = None) -> ChangeBody:
@@ -204,7 +205,12 @@ def delete(services: Services, owner: str, job_id: int) -> None:
 def checkpoints(services: Services) -> CheckpointsBody:
     """Return the catalogue."""
     first = services.settings.first_checkpoint
-    return CheckpointsBody.of(transact(services.sessions, lambda session: catalogue.entries(session, first=first)))
+
+    def work(session: Session) -> CheckpointsBody:
+        is_complete = not first_look.is_awaited(session)
+        return CheckpointsBody.of(catalogue.entries(session, first=first), is_complete=is_complete)
+
+    return transact(services.sessions, work)
 
 
 def vaes(services: Services) -> VaesBody:
@@ -268,16 +274,28 @@ def _again(session: Session, owner: str, key: str, asked: door.Asked) -> Submitt
     submission = repeated(session, owner, key, asked.params, asked.terms)
     if submission is None:
         return None
-    return Submitted(JobBody.of(views.job(session, submission.job.id, owner), {}), is_new=False)
+    return Submitted(JobBody.of(views.job(session, submission.job.id, owner)), is_new=False)
 
 
-def _admitted(services: Services, owner: str, asked: door.Asked, came: Sent) -> door.Admitted:
+def _admitted(services: Services, owner: str, asked: door.Asked, came: Sent) -> tuple[door.Admitted, tuple[str, ...]]:
+    """Return what may be submitted, and notes of what was chosen for it. Raises Refused."""
     known = load(services.settings.styles_path) if asked.params.styles else {}
     asker = door.Asker(owner, services.settings.limits, came, known)
-    return transact(services.sessions, lambda session: door.admit(session, asked, asker))
+
+    def work(session: Session) -> tuple[door.Admitted, tuple[str, ...]]:
+        admitted = door.admit(session, asked, asker)
+        return admitted, door.notes(session, asked, admitted, asker)
+
+    return transact(services.sessions, work)
+
+
+def _live(services: Services, job: views.JobView) -> Live:
+    """Return what happens to the images of a job now."""
+    running = [image.index for image in job.images if image.state == ImageState.RUNNING]
+    return Live(services.events.progress(job.id), services.events.previews(job.id, running))
 
 
 def _changed(services: Services, view: views.JobView, images: int) -> ChangeBody:
     """Tell those who follow a job that it has changed, and return what it is now."""
     services.events.publish(JobChanged(view.id, view.state))
-    return ChangeBody(images=images, job=JobBody.of(view, services.events.progress(view.id)))
+    return ChangeBody(images=images, job=JobBody.of(view, _live(services, view)))

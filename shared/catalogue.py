@@ -21,7 +21,8 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared.errors import FieldError, Refused
+from shared import first_look
+from shared.errors import FieldError, NotLooked, Refused
 from shared.nearest import nearest
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
 from shared.tables import NOW, ModelFile, Worker
@@ -138,7 +139,7 @@ def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: st
     """Return the usable file of `kind` that `text` means: its name, file, path, hash or title, whatever the case.
 
     Empty means the one that is called `first`, else the first by name. Raises Refused that names those most alike, or
-    says why it cannot be used.
+    says why it cannot be used; NotLooked before anybody knows what there is.
     """
     refused = partial(_refused, kind)
     files = entries(session, kind, first=first)
@@ -151,6 +152,8 @@ def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: st
         return fit[0]
     if fit:
         raise refused(f"{text!r} names {len(fit)} {_NAMES[kind]}s", fit)
+    if all(file.reason == GONE for file in found) and first_look.is_awaited(session):
+        raise NotLooked("The farm is still reading its models. Try again in a few seconds.")
     if found:
         raise refused(f"{found[0].name} cannot be used: {found[0].reason}", usable)
     if not usable and kind == "checkpoint":
@@ -161,6 +164,12 @@ def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: st
         f"There is no {_NAMES[kind]} {text[:80]!r}",
         [file for file in usable if {file.name, title(file)} & {*close}] or usable,
     )
+
+
+def of_hash(session: Session, sha256: str) -> ModelFile | None:
+    """Return a file of this SHA-256, a usable one if there is any."""
+    files = select(ModelFile).where(ModelFile.sha256 == sha256).order_by(ModelFile.usable.desc(), ModelFile.path)
+    return session.scalars(files.limit(1)).one_or_none()
 
 
 def vae_for(session: Session, text: str, checkpoint: ModelFile) -> ModelFile | None:
@@ -214,7 +223,7 @@ def _nothing_usable(session: Session, files: Sequence[ModelFile]) -> str:
     elif session.scalar(select(Worker.id).limit(1)) is None:
         what = "no worker is alive to look for one; start one with `farm worker`"
     else:
-        what = "none lies in the models folder, or the first look at it is not done"
+        what = "none lies in the models folder"
     return f"The farm has no usable checkpoint yet: {what.removesuffix('.')}"
 
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Self
 from sqlalchemy.orm import Session
 
 from shared import catalogue
-from shared.admission import amounts, forms, names, pictures, terms, texts
+from shared.admission import amounts, forms, names, pictures, sizes, terms, texts
 from shared.admission.pictures import Sent
 from shared.errors import FieldError, Refused
 from shared.fields import accepted
@@ -74,12 +74,15 @@ def read(given: object, limits: Limits) -> Asked:
 def admit(session: Session, given: object, asker: Asker) -> Admitted:
     """Return what a JSON object, or what was read of one before, asks for, ready to be submitted.
 
-    Resolved: seeds are drawn, the size is the checkpoint's own, model files have their hashes, styles stand in the
-    prompts, pictures are uploads (those that came have still to be stored). Raises Refused.
+    Resolved: seeds are drawn, the size is the checkpoint's own (in a source's proportions), model files have their
+    hashes, styles stand in the prompts, pictures are uploads (those that came have still to be stored). Raises Refused.
     """
     asked = given if isinstance(given, Asked) else read(given, asker.limits)
     files = _Files.found(session, asked.params, asker.limits.first_checkpoint)
-    resolved = texts.styled(_resolved(pictures.stored(asked.params, asker.sent), files), asker.styles, asker.limits)
+    source = sizes.of_source(session, asker.owner, asked.params, asker.sent)
+    size = sizes.resolved(asked.params, source, _native_size(files.checkpoint), asker.limits)
+    started = pictures.stored(asked.params, asker.sent)
+    resolved = texts.styled(_resolved(started, files, size), asker.styles, asker.limits)
     problems = [
         *asked.problems,
         *files.problems,
@@ -93,6 +96,15 @@ def admit(session: Session, given: object, asker: Asker) -> Admitted:
     if problems or files.checkpoint is None or files.checkpoint.sha256 is None:
         raise forms.refused(problems)
     return Admitted(resolved, files.checkpoint.sha256)
+
+
+def notes(session: Session, asked: Asked, admitted: Admitted, asker: Asker) -> tuple[str, ...]:
+    """Return in sentences what was chosen for `admitted` that may not be expected."""
+    source = sizes.of_source(session, asker.owner, asked.params, asker.sent)
+    native = _native_size(catalogue.of_hash(session, admitted.checkpoint))
+    size = (admitted.params.width, admitted.params.height)
+    said = sizes.told(asked.params, size, source, native, asker.limits)
+    return (said,) if said else ()
 
 
 @dataclass(frozen=True)
@@ -145,9 +157,12 @@ def _vae(session: Session, given: str, checkpoint: ModelFile | None) -> str:
     return catalogue.title(file) if file else BUILT_IN_VAE
 
 
-def _resolved(params: RenderParams, files: _Files) -> RenderParams:
+def _native_size(checkpoint: ModelFile | None) -> int:
+    return (checkpoint and checkpoint.native_size) or _USUAL_SIZE
+
+
+def _resolved(params: RenderParams, files: _Files, size: sizes.Size) -> RenderParams:
     """Return the parameters with all filled in; without a checkpoint of its own, as for any."""
-    native_size = (files.checkpoint and files.checkpoint.native_size) or _USUAL_SIZE
     noise, hires, refiner = params.noise, params.hires, params.refiner
     if noise.variation_strength > 0:
         noise = noise.model_copy(update={"variation_seed": _drawn(noise.variation_seed)})
@@ -161,8 +176,8 @@ def _resolved(params: RenderParams, files: _Files) -> RenderParams:
         update={
             "checkpoint": files.titles.get("checkpoint", params.checkpoint),
             "vae": files.titles.get("vae", params.vae),
-            "width": params.width or native_size,
-            "height": params.height or native_size,
+            "width": size[0],
+            "height": size[1],
             "seed": _drawn(params.seed),
             "noise": noise,
             "hires": hires,

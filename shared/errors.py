@@ -9,7 +9,8 @@
     ├── NotFound              404  no such job, image, page or file
     ├── Conflict              409  the thing is there, but not in a state that allows this
     ├── Unavailable           503  PostgreSQL or the storage is away; the same call may go through later
-    │   └── TooSlow                PostgreSQL is there, but a statement or a lock took longer than it may
+    │   ├── TooSlow                PostgreSQL is there, but a statement or a lock took longer than it may
+    │   └── NotLooked              no worker has looked into the models folder yet
     ├── SettingsError              a FARM_* variable that cannot be used; ends the start
     ├── LauncherError              an embedded server that cannot be started
     ├── NotRunning                 no farm answers; the message says how to start one
@@ -104,6 +105,10 @@ class Unavailable(FarmError):
 
 class TooSlow(Unavailable):
     """The database gave a statement up: it, or the lock that it waited for, took longer than it may."""
+
+
+class NotLooked(Unavailable):
+    """No worker has looked at all of the models folder yet, and nothing that it has found so far can be used."""
 
 
 class SettingsError(FarmError):

@@ -17,7 +17,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final, TypeVar
@@ -62,6 +62,15 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class PreviewChanged:
+    """What a running image looks like so far can be seen, or has changed. Never kept: the next one is soon there."""
+
+    kind: ClassVar = "preview"
+    job: int
+    index: int
+
+
+@dataclass(frozen=True)
 class ImageChanged:
     """An image moved to another state."""
 
@@ -80,15 +89,15 @@ class JobChanged:
     state: str
 
 
-Event = Progress | ImageChanged | JobChanged
+Event = Progress | PreviewChanged | ImageChanged | JobChanged
 _KINDS: Final[dict[str, TypeAdapter[Event]]] = {
-    event.kind: TypeAdapter(event) for event in (Progress, ImageChanged, JobChanged)
+    event.kind: TypeAdapter(event) for event in (Progress, PreviewChanged, ImageChanged, JobChanged)
 }
 
 
 @dataclass(frozen=True)
 class Received:
-    """An event with the id under which its job keeps it: ids of a job only rise (`milliseconds-number`)."""
+    """An event with the id under which its job keeps it, empty where it does not: ids of a job only rise."""
 
     id: str
     event: Event
@@ -245,6 +254,20 @@ class Events:
         """Return the latest preview of an image (WebP), or None."""
         return self._read(lambda redis: redis.get(self._farm_id.key(_preview_key(job, index))), None)
 
+    def previews(self, job: int, indexes: Sequence[int]) -> frozenset[int]:
+        """Return which images of a job have a preview now."""
+        if not indexes:
+            return frozenset()
+
+        def ask(redis: Redis) -> list[int]:
+            with redis.pipeline(transaction=False) as pipeline:
+                for index in indexes:
+                    pipeline.exists(self._farm_id.key(_preview_key(job, index)))
+                return pipeline.execute()
+
+        found: list[int] = self._read(ask, [])
+        return frozenset(index for index, is_there in zip(indexes, found, strict=False) if is_there)
+
     def alive(self) -> bool:
         """True if Redis answers now."""
         return self._read(lambda redis: bool(redis.ping()), False)
@@ -291,6 +314,8 @@ def _send(pipeline: Pipeline, farm_id: FarmId, message: _Message) -> None:
     match message:
         case _Preview():
             pipeline.set(farm_id.key(_preview_key(message.job, message.index)), message.webp, ex=_PREVIEW_SECONDS)
+            changed = PreviewChanged(message.job, message.index)
+            pipeline.publish(farm_id.key(_EVENTS), f" {json.dumps({'kind': changed.kind} | vars(changed))}")
         case _Order():
             pipeline.publish(farm_id.key(_ORDERS), json.dumps(asdict(message)))
         case _:

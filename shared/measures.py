@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 from shared.params import Hires, RenderParams
@@ -30,6 +31,18 @@ class Target(NamedTuple):
     def final(self) -> tuple[int, int]:
         """Width and height of the picture that comes out."""
         return (self.width // CELL - self.cut_x) * CELL, (self.height // CELL - self.cut_y) * CELL
+
+
+def in_proportion(source: tuple[int, int], area: int, least: int, most: int) -> tuple[int, int]:
+    """Return the size in whole latent cells that has the proportions of `source` at about `area` pixels.
+
+    Where a side would pass its bounds both change with it: the proportions are given up last.
+    """
+    factor = math.sqrt(area / (source[0] * source[1]))
+    factor *= max(1.0, least / (min(source) * factor))
+    factor *= min(1.0, most / (max(source) * factor))
+    width, height = (min(max(round(side * factor / CELL) * CELL, least), most) for side in source)
+    return width, height
 
 
 def img2img_steps(steps: int, denoising: float, *, exact: bool) -> Steps:

@@ -48,6 +48,13 @@ def is_kept(session: Session, owner: str, sha256: str) -> bool:
     return session.scalar(used.returning(Upload.sha256)) is not None
 
 
+def size(session: Session, owner: str, sha256: str) -> tuple[int, int] | None:
+    """Return width and height of a picture that `owner` has uploaded; None: there is none."""
+    found = session.execute(select(Upload.width, Upload.height).where(Upload.owner == owner, Upload.sha256 == sha256))
+    row = found.one_or_none()
+    return (row.width, row.height) if row else None
+
+
 def use(session: Session, job_id: int, pictures: Iterable[str]) -> None:
     """Note that a job starts from these pictures: they stay as long as it does."""
     rows = [{"job_id": job_id, "sha256": sha256} for sha256 in sorted(set(pictures))]

@@ -7,12 +7,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import structlog
 
-from shared import database, logs, settings
-from shared.errors import Conflict, FarmError
+from shared import database, first_look, logs, settings
+from shared.errors import Conflict, FarmError, Unavailable
 from shared.settings import Settings
 from worker import cards, child, locks
 from worker.orders import Orders
@@ -62,8 +63,11 @@ def _supervise(farm: Settings, module: str) -> int:
         log.warning("no card found: one worker on the CPU")
     command = [sys.executable, "-m", module, "--slots", str(farm.slots)]
     engine = database.connect(farm.database, pool_size=1, application="farm supervisor")
+    sessions = database.sessions(engine)
     try:
-        return Supervisor(served, command, database.sessions(engine), farm.grace_seconds).run()
+        with suppress(Unavailable):  # only said for people: the workers themselves wait for the database
+            database.transact(sessions, first_look.note_start)
+        return Supervisor(served, command, sessions, farm.grace_seconds).run()
     finally:
         engine.dispose()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
+from sqlalchemy.orm import Session
 
-from shared import catalogue
+from shared import catalogue, first_look
 from shared.catalogue import Inspection, Scanned
 from shared.database import transact
 from shared.errors import Unavailable
@@ -33,16 +36,27 @@ class Scan:
                 if not is_sole:  # another worker of this machine scans and records for all
                     return
                 known = [*transact(sessions, catalogue.remembered), *self._known]
+                began = time.monotonic()
                 seen = scan(models, known, _inspect, hash_seconds=self._worker.settings.rescan_seconds)
-                changed = transact(sessions, lambda session: catalogue.record(session, seen))
+                is_whole = time.monotonic() - began < self._worker.settings.rescan_seconds
+                changed = transact(sessions, lambda session: _record(session, seen, is_whole=is_whole))
         except OSError as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
+            with suppress(Unavailable):
+                transact(sessions, first_look.note_look)  # there is nothing to be found
             return
         except Unavailable:  # the beat says so; the next turn may do
             return
         self._known = seen
         if changed:
             log.info("catalogue changed", worker=self._worker.id, files=changed, checkpoints=len(seen))
+
+
+def _record(session: Session, seen: Sequence[Scanned], *, is_whole: bool) -> int:
+    """Record what a scan saw, and that it saw all there is; return how many rows of the catalogue that changed."""
+    if is_whole:
+        first_look.note_look(session)
+    return catalogue.record(session, seen)
 
 
 def _inspect(path: Path) -> Inspection:

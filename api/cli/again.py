@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from PIL import Image
 
 from api.cli import terminal
 from api.cli.client import Client, Json
-from api.cli.render import follow, joined
+from api.cli.render import follow, joined, submitted
 from shared.errors import FarmError
 from shared.infotext.reader import Read, read
 from shared.intake import Intake
@@ -87,7 +86,7 @@ def again(settings: Settings, file: Path, *, as_json: bool) -> int:
 
 def rendered(client: Client, params: Mapping[str, Any], *, quiet: bool) -> tuple[Json, Opened]:
     """Return the job that rendered one picture from `params`, without a film, and its file, opened."""
-    job = client.submit({**params, "film": False}, idempotency_key=str(uuid.uuid4()))
+    job = submitted(client, {**params, "film": False}, quiet=quiet)
     job = follow(client, job["id"], quiet=quiet)
     return job, opened(_file(client, job), "the new picture")
 

@@ -22,6 +22,7 @@ FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 POLL_SECONDS: Final = 0.5
 LIVE_SECONDS: Final = 0.2  # progress comes more often than anybody can read
 PATIENCE_SECONDS: Final = 30.0  # an API that was killed is back by then
+_OFTEN: Final = frozenset({"progress", "preview"})  # events that come several times a second
 _UPLOAD_SECONDS: Final = 300.0  # a large file over a slow line
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 _ERRORS: Final = {
@@ -204,7 +205,7 @@ def _spaced(lines: Iterator[str]) -> Iterator[None]:
             kind = line.removeprefix("event:").strip()
         if line:
             continue
-        if kind != "progress" or time.monotonic() - looked_at >= LIVE_SECONDS:
+        if kind not in _OFTEN or time.monotonic() - looked_at >= LIVE_SECONDS:
             yield
             looked_at = time.monotonic()
         kind = ""

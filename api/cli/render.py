@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from api.cli import terminal, wishes
 from api.cli.client import Client, Json, own_key
 from api.cli.jobs import describe
-from shared.errors import Conflict, FarmError, NotRunning, Refused
+from shared.errors import Conflict, FarmError, NotRunning, Refused, Unavailable
 from shared.home import running
 from shared.settings import Settings
 
 Show = Callable[[Json], None]
+
+_PATIENCE_SECONDS: Final = 120.0  # for a first look at the models folder: PyTorch is imported before it
+_PAUSE_SECONDS: Final = 1.0
 
 
 def render(
@@ -33,13 +37,32 @@ def render(
     files = {name: _bytes(path) for name, path in pictures.items()}
     with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
         uploaded = {name: _uploaded(client, pictures[name], data) for name, data in files.items()}
-        job = client.submit(wishes.nested(uploaded, into=params), idempotency_key=str(uuid.uuid4()))
+        job = submitted(client, wishes.nested(uploaded, into=params), quiet=as_json)
         if job["state"] == "held" and params.get("hold"):  # by hand: until nobody knows when
             return _held(client, job, as_json=as_json)
         job = follow(client, job["id"], quiet=as_json)
         saved = [save(client, job, image, folder) for image in job["images"] if image["state"] == "succeeded"]
         _report(client, job, saved, as_json=as_json)
     return 0 if job["state"] == "succeeded" else 1
+
+
+def submitted(client: Client, params: Mapping[str, Any], *, quiet: bool) -> Json:
+    """Submit a job and return it; wait for a farm that does not know its models yet, or whose database is away."""
+    key, deadline, has_told = str(uuid.uuid4()), time.monotonic() + _PATIENCE_SECONDS, quiet
+    while True:
+        try:
+            job = client.submit(params, idempotency_key=key)
+            break
+        except Unavailable as away:
+            if time.monotonic() > deadline:
+                raise
+            if not has_told:
+                terminal.tell(f"{away} Waiting.")
+            has_told = True
+        time.sleep(_PAUSE_SECONDS)
+    for note in [] if quiet else job.get("notes", []):  # none from an API of an older version
+        terminal.tell(note)
+    return job
 
 
 @contextmanager

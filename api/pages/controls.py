@@ -8,7 +8,19 @@ from typing import Final, Literal
 
 from api.pages import terms
 from api.pages.fields import FIELDS, Field
-from api.pages.layout import CHOICE_LABELS, GROUPS, LABELS, PLACEHOLDERS, RESOLVED, SLIDERS, SWITCH, TERMS, Group
+from api.pages.layout import (
+    CHOICE_LABELS,
+    GROUPS,
+    HINTS,
+    LABELS,
+    LIVE,
+    PLACEHOLDERS,
+    RESOLVED,
+    SLIDERS,
+    SWITCH,
+    TERMS,
+    Group,
+)
 from api.pages.offers import Option
 from api.pages.typed import Given, default
 from shared.errors import FieldError
@@ -32,6 +44,11 @@ class Control:
     error: FieldError | None = None
     options: tuple[Option, ...] = ()
     chosen: tuple[str, ...] = ()  # of a list
+
+    @property
+    def is_live(self) -> bool:
+        """True where what can be chosen changes while the form is open."""
+        return self.name in LIVE
 
     @property
     def is_set(self) -> bool:
@@ -95,7 +112,7 @@ def _control(one: Field, given: Given, error: FieldError | None, offered: Sequen
         name=one.name,
         widget=_widget(one, offered),
         label=LABELS[one.name],
-        help=one.help,
+        help=HINTS.get(one.name, one.help),
         value=value,
         default=value if value == RESOLVED.get(one.name) else default(one),
         placeholder=PLACEHOLDERS.get(one.name, ""),

@@ -28,7 +28,7 @@ def trade() -> AnyResponse:
     try:
         auth.sign_in(current_app, request.form.get("key", "").strip())
     except Unauthorized as error:
-        wrong = FieldError("key", str(error), "a key as it stands in the farm’s FARM_API_KEYS, without its owner")
+        wrong = FieldError("key", f"{error} Check for missing letters, or ask whoever gave it to you.", "")
         return Response(render_template("sign_in.html", next=wanted, error=wrong), 401)
     return redirect(wanted, 303)
 

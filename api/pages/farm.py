@@ -11,43 +11,52 @@ from api import use_cases
 from api.listings import WorkerBody
 from api.pages.words import counted
 from api.services import Services
+from shared import first_look
 from shared.database import transact
 from shared.queue import views
 from shared.states import UNKNOWN, ImageState, WorkerState
 
 START_WORKER: Final = "farm worker --gpus all"
-RESUME_ALL: Final = "farm resume --all"
+
+
+_NOBODY: Final = "No worker is alive"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line: how it is, what to do about it, the command that does it."""
+    """One line: how it is, what to do about it, the command that does it, or words for a link to the workers."""
 
     level: Literal["ok", "warn", "down"]
     words: str
     advice: str = ""
     command: str = ""
+    link: str = ""
 
 
 def line(services: Services) -> Line:
     """Return how the farm is now."""
     counts = transact(services.sessions, views.counts)
     workers = use_cases.workers(services).workers
-    return tell(workers, counts[ImageState.QUEUED], counts[ImageState.RUNNING], has_redis=services.events.alive())
+    are_coming = not workers and transact(services.sessions, first_look.are_coming)
+    load = (counts[ImageState.QUEUED], counts[ImageState.RUNNING])
+    return tell(workers, *load, has_redis=services.events.alive(), are_coming=are_coming)
 
 
-def tell(workers: Sequence[WorkerBody], queued: int, running: int, *, has_redis: bool) -> Line:
-    """Return the line for what is alive, waits and runs."""
+def tell(
+    workers: Sequence[WorkerBody], queued: int, running: int, *, has_redis: bool, are_coming: bool = False
+) -> Line:
+    """Return the line for what is alive, waits and runs; `are_coming`: of workers that are not there yet."""
     load = [
         f"{counted(number, 'image')} {word}" for number, word in ((running, "running"), (queued, "waiting")) if number
     ]
     words = f"{_workers(workers)} · {', '.join(load) or 'nothing waits'}"
+    if are_coming:
+        words = words.replace(_NOBODY, "The workers are starting")
+        return Line("warn", f"{words}.", "Jobs can be submitted; they begin as soon as one is ready.")
     if not workers:
         return Line("down", f"{words}.", "Jobs can be submitted; they start with the first worker:", START_WORKER)
     if all(worker.drained is not None for worker in workers):
-        return Line(
-            "warn", f"{words}.", "Every worker is drained; nothing new starts until one is resumed:", RESUME_ALL
-        )
+        return Line("warn", f"{words}.", "All workers are paused.", link="Resume one")
     if not has_redis:
         return Line("warn", f"{words}.", "Redis is away: what runs is finished, what waits starts when it is back.")
     return Line("ok", words)
@@ -55,7 +64,7 @@ def tell(workers: Sequence[WorkerBody], queued: int, running: int, *, has_redis:
 
 def _workers(workers: Sequence[WorkerBody]) -> str:
     if not workers:
-        return "No worker is alive"
+        return _NOBODY
     by_state = Counter[str](worker.state for worker in workers)
     known = [(by_state[state], state.value) for state in WorkerState]
     parts = [(number, state) for number, state in (*known, (by_state[UNKNOWN], "of a newer version")) if number]

@@ -6,27 +6,33 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from flask import Blueprint, Response, flash, redirect, render_template, request
+from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from api import auth, pictures, use_cases
 from api.bodies import read_file
-from api.listings import CheckpointBody, StyleBody
+from api.listings import CheckpointBody, CheckpointsBody, StyleBody
 from api.pages import controls, farm, origins, terms
 from api.pages.fields import FIELDS
-from api.pages.layout import SWITCH, full_label
+from api.pages.layout import SWITCH, full_label, place
 from api.pages.offers import Option, offers
 from api.pages.origins import Origin
 from api.pages.queries import number, upload
 from api.pages.typed import MASK, PICTURE, Given, read
+from api.problems import RETRY_AFTER_SECONDS
 from api.services import services
 from shared.admission.forms import refused as refused_for
-from shared.errors import FieldError, Refused, TooLarge, Unavailable
+from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
 
 RECENT_JOBS: Final = 6
 FILES: Final = {"img2img.file": PICTURE, "img2img.mask.file": MASK}
 """The form's file inputs, and the fields that hold what becomes of their files."""
 _INPUTS: Final = {field: name for name, field in FILES.items()}
+_GONE: Final = {
+    PICTURE: ("The picture is gone from this page: choose it again", "a picture, or the box unticked"),
+    MASK: ("The mask is gone from this page: draw it again", "a mask, or the box unticked"),
+}
+"""What to say where a box is ticked that stands for a picture, and none came with it."""
 _TYPED: Final = "typed."
 """Comes before the names of what was typed, where it is sent along with a picture that fills the form in."""
 _USUAL_SIZE: Final = 512  # of a checkpoint that does not say
@@ -55,7 +61,25 @@ def submit() -> AnyResponse:
         submitted = use_cases.submit(services(), auth.owner(), read(given))
     except Refused as refused:
         return Response(_page(Origin(given), refused), refused.status)
+    except NotLooked as early:
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return Response(_page(Origin(given), early=early), 503, headers)
+    for note in submitted.job.notes:
+        flash(note)
     return redirect(submitted.job.links.page, 303)
+
+
+@blueprint.get("/size")
+def size() -> Response:
+    """Tell scripts what size a picture that starts from `source` is rendered at, and what its own is."""
+    listed = use_cases.checkpoints(services())
+    source = upload("source")
+    fitting = pictures.fitting(
+        services(), auth.owner(), source or "", _native_size(listed.checkpoints, request.args.get("checkpoint", ""))
+    )
+    if fitting is None:
+        raise NotFound("There is no such upload.")
+    return jsonify(fitting._asdict())
 
 
 @blueprint.post("/jobs/<id:job_id>/images/<id:index>/send")
@@ -120,6 +144,8 @@ def _keep_files(given: Given) -> None:
     for name, field in FILES.items():
         file = request.files.get(name)
         if file is None or not file.filename:
+            if not request.form.get(field, "unticked").strip():
+                refusals[field] = Refused("", (FieldError(field, *_GONE[field]),))
             continue
         try:
             given[field] = pictures.upload(services(), auth.owner(), file.read()).id
@@ -141,9 +167,10 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
     return kind(str(everything), everything.fields)
 
 
-def _page(origin: Origin, refused: Refused | None = None) -> str:
+def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
     recent = use_cases.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
-    checkpoints = use_cases.checkpoints(services()).checkpoints
+    listed = use_cases.checkpoints(services())
+    checkpoints = listed.checkpoints
     errors = _by_field(refused)
     made = controls.controls(origin.given, errors, _offers(checkpoints))
     limits = services().settings.limits
@@ -155,11 +182,15 @@ def _page(origin: Origin, refused: Refused | None = None) -> str:
         places={*made, *FILES},
         sections=controls.sections(made),
         errors=[(_INPUTS.get(name, name), full_label(name), error) for name, error in errors.items()],
-        summary=str(refused) if refused else "",
+        refused=refused,
+        early=early,
         origin=origin,
+        no_checkpoint=_no_checkpoint(listed),
+        is_looking=not listed.is_complete,
         unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
-        native_size=_native_size(checkpoints, origin.given["checkpoint"]),
+        own_size=_own_size(checkpoints, origin.given),
         limits=limits,
+        here="/",
         recent=recent,
         last_seed=recent[0].params.seed if recent else None,
         farm=farm.line(services()),
@@ -181,10 +212,29 @@ def _styles() -> list[StyleBody]:
 
 
 def _by_field(refused: Refused | None) -> dict[str, FieldError]:
-    """Return the first thing wrong with each field; of a list's item as wrong with the list."""
+    """Return the first thing wrong with each field, as the form has them; of a list's item as wrong with the list."""
     if refused is None:
         return {}
-    return {error.field.rstrip(".0123456789"): error for error in reversed(refused.fields)}
+    first = {error.field.rstrip(".0123456789"): error for error in reversed(refused.fields)}
+    return dict(sorted(first.items(), key=lambda one: place(one[0])))
+
+
+def _no_checkpoint(listed: CheckpointsBody) -> str:
+    """Return what stands where checkpoints are chosen while there is none."""
+    if not listed.is_complete:
+        return "Looking at the models folder…"
+    if listed.checkpoints:
+        return "No checkpoint can be used: the reasons stand below."
+    if not use_cases.workers(services()).workers:
+        return "No worker has looked for checkpoints yet."
+    return f"No checkpoint found. Put one into {services().settings.models}."
+
+
+def _own_size(checkpoints: list[CheckpointBody], given: Given) -> tuple[int, int]:
+    """Return the size that empty boxes stand for: the checkpoint's own, in the proportions of the source picture."""
+    native = _native_size(checkpoints, given["checkpoint"])
+    fitting = pictures.fitting(services(), auth.owner(), given[PICTURE], native) if given[PICTURE] else None
+    return (fitting.width, fitting.height) if fitting else (native, native)
 
 
 def _native_size(checkpoints: list[CheckpointBody], wanted: str) -> int:

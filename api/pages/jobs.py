@@ -10,6 +10,7 @@ from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from api import auth, use_cases
+from api.pages.entry import inside
 from api.pages.facts import facts
 from api.pages.queries import number
 from api.pages.words import counted
@@ -129,4 +130,15 @@ def _change(job_id: int, change: Callable[..., ChangeBody], words: str, index: i
         flash(f"{counted(changed.images, 'image')} {words}.")
     except Conflict as conflict:
         flash(str(conflict))
-    return redirect("/jobs" if request.form.get("back") == "jobs" else f"/jobs/{job_id}", 303)
+    return redirect(_back(job_id, index), 303)
+
+
+def _back(job_id: int, index: int | None) -> str:
+    """Return the address of what was changed: the list as it was looked at, the job, or the place of its image."""
+    back = request.form.get("back", "")
+    if back.startswith("/jobs?") or back == "/jobs":
+        return inside(back)
+    if index is None:
+        return f"/jobs/{job_id}"
+    page = index // IMAGES_OF_A_PAGE + 1
+    return f"/jobs/{job_id}{f'?page={page}' if page > 1 else ''}#image-{index}"

@@ -28,13 +28,31 @@ SOURCE: Final = Group(
     "img2img",
     "img2img & inpainting",
     "start from a picture, or paint a part of one anew",
-    tuple(name for name in FIELDS if name.startswith("img2img.")),
+    (
+        *(
+            f"img2img.{name}"
+            for name in (
+                *("picture", "denoising", "resize_mode", "extra_noise", "noise_multiplier", "exact_steps"),
+                "color_correction",
+            )
+        ),
+        *(
+            f"img2img.mask.{name}"
+            for name in ("picture", "content", "area", "padding", "blur", "weight", "soft", "invert")
+        ),
+    ),
 )
 HIRES: Final = Group(
     "hires",
     "Hires",
     "a second pass at a larger size",
-    tuple(name for name in FIELDS if name.startswith("hires.")),
+    tuple(
+        f"hires.{name}"
+        for name in (
+            *("scale", "width", "height", "upscaler", "denoising", "steps", "sampler", "schedule", "checkpoint"),
+            *("prompt", "negative_prompt"),
+        )
+    ),
 )
 GROUPS: Final = (
     SOURCE,
@@ -147,6 +165,21 @@ PLACEHOLDERS: Final = {
 }
 """What stands in an empty box; a field of these is shown empty where it has its default."""
 
+HINTS: Final = {
+    "hires.width": "Leave empty to use Scale.",
+    "hires.height": "Leave empty to use Scale.",
+    "hires.upscaler": "How it is enlarged before the second pass.",
+    "hires.steps": "Leave empty for as many as the first pass takes.",
+    "img2img.noise_multiplier": "Below 1 smoother, above 1 busier.",
+    "img2img.mask.blur": "How far the mask’s edge is softened, in pixels.",
+    "noise.resize_width": "Keep the picture of this seed at another size; empty: no.",
+    "noise.resize_height": "Keep the picture of this seed at another size; empty: no.",
+    "sampling.s_tmax": "Churn only below this sigma; empty: no bound.",
+    "sampling.sigma_min": "Lowest sigma of the schedule; empty: the checkpoint’s.",
+    "sampling.sigma_max": "Highest sigma of the schedule; empty: the checkpoint’s.",
+}
+"""What a field is for, where people fill a box in and programs write a number that stands for nothing."""
+
 RESOLVED: Final = {"vae": BUILT_IN_VAE}
 """What the door writes for a default where nothing else is there: as unremarkable as the default itself."""
 
@@ -180,8 +213,33 @@ CHOICE_LABELS: Final = {
 }
 
 
+LIVE: Final = frozenset({"checkpoint", "vae", "refiner.checkpoint", "hires.checkpoint", "pool"})
+"""Fields whose choices change while the form is open: files come, workers go."""
+
+
 def full_label(name: str) -> str:
-    """Return a field's label with its group's title, for a list of fields: `Hires: Scale`."""
+    """Return a field's label with its group's title, unless it says that itself: `Hires: Scale`, `Hires steps`."""
     group = next((group for group in (*GROUPS, *TERMS) if name in group.fields), None)
     label = LABELS.get(name, name)
-    return f"{group.title}: {label}" if group else label
+    return f"{group.title}: {label}" if group and not label.startswith(group.title) else label
+
+
+def place(name: str) -> int:
+    """Return where a field stands on the form, from its top; what has no place there comes last."""
+    return _PLACES.get(name, len(_PLACES))
+
+
+def _visual(group: Group) -> list[str]:
+    """Return a group's fields as they are drawn: what is ticked comes last where a group has no order of its own."""
+    if group in (SOURCE, HIRES):
+        return [SWITCH, *group.fields] if group is HIRES else [*group.fields]
+    return sorted(group.fields, key=_is_ticked)
+
+
+def _is_ticked(name: str) -> bool:
+    return (FIELDS[name].kind if name in FIELDS else terms.widget(name)) == "flag"
+
+
+_PLACES: Final = {
+    name: at for at, name in enumerate((*EVERYDAY, *(name for group in (*GROUPS, *TERMS) for name in _visual(group))))
+}

@@ -16,6 +16,10 @@ START_FROM: Final = ("img2img", "inpaint")
 """What a picture can be sent on to."""
 
 
+_SAME: Final = Hires(upscaler="Lanczos", denoising=0.35)
+"""A second pass that keeps what the picture shows; one over an enlarged latent has to paint most of it anew."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """What a form is filled in with, and where that comes from, for people."""
@@ -23,6 +27,7 @@ class Origin:
     given: Given
     job: int | None = None
     image: int | None = None
+    to: str = ""  # what the image is sent on to
     file: str | None = None
     left_out: tuple[str, ...] = ()  # what of a file, or of a newer version's job, cannot be honoured here
     is_silent: bool = False  # a file that says nothing of how it was made
@@ -45,9 +50,10 @@ def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
     if to in START_FROM and source:
         given = typed(_anew(params).model_dump())
         given[PICTURE] = source
-    else:
-        given = typed((_enlarged(params) if to == ENLARGE else params).model_dump())
-    return Origin(given, job=job.id, image=index, left_out=_strange(job))
+        return Origin(given, job=job.id, image=index, to=to, left_out=_strange(job))
+    if to == ENLARGE:
+        return Origin(typed(_enlarged(params).model_dump()), job=job.id, image=index, to=to, left_out=_strange(job))
+    return Origin(typed(params.model_dump()), job=job.id, image=index, left_out=_strange(job))
 
 
 def of_file(papers: PapersBody, name: str) -> Origin:
@@ -64,7 +70,7 @@ def _strange(job: JobBody) -> tuple[str, ...]:
 
 def _enlarged(params: RenderParams) -> RenderParams:
     """Return parameters with a second pass; the seed stays, as the first pass must come out the same."""
-    return params.model_copy(update={"hires": params.hires or Hires(), "img2img": None})
+    return params.model_copy(update={"hires": params.hires or _SAME, "img2img": None})
 
 
 def _anew(params: RenderParams) -> RenderParams:

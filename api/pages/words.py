@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -12,12 +12,14 @@ from markupsafe import Markup, escape
 from api.listings import WorkerBody
 from api.pages.facts import sides
 from api.representations import ImageBody, JobBody
+from shared.queue.waiting import Cause
 
 _CODE: Final = re.compile(r"`([^`]+)`")
+_LOADING: Final = re.compile(r"(?P<what>loading .+?)(?:, about (?P<usual>.+))?")
 _UNITS: Final = ("bytes", "KB", "MB", "GB", "TB", "PB")
 PHASES: Final = {
     "embed": "reading the prompt",
-    "decode": "developing the picture",
+    "decode": "decoding",
     "idle": "waiting for the card",
     "saving": "saving the picture",
 }
@@ -26,10 +28,13 @@ PHASES: Final = {
 WORKER_PHASES: Final = {
     "embed": "reading prompts",
     "steps": "rendering",
-    "decode": "developing pictures",
+    "decode": "decoding pictures",
     "idle": "waiting for work",
 }
 """What a worker does; any other phase is in words already."""
+
+_NEXT: Final = frozenset({Cause.NEXT, Cause.SLOT})
+"""Why a job waits where it is next, in words that say so."""
 
 _SORRY: Final = {
     400: ("That request makes no sense here", "Go back, look at what was sent, and try again."),
@@ -83,7 +88,7 @@ def image_origin(image: ImageBody) -> str:
 
 
 def image_words(image: ImageBody) -> str:
-    """How one image stands: `step 8 of 20`."""
+    """How one image stands: `step 8 of 20`; markup where it goes on by itself."""
     match image.state:
         case "running":
             return _running(image)
@@ -100,11 +105,19 @@ def image_words(image: ImageBody) -> str:
 
 def _running(image: ImageBody) -> str:
     """What its worker does with it; after the last step it waits until the card develops it."""
-    if image.phase != "steps":
-        return PHASES.get(image.phase, image.phase) if image.phase else "starting"
-    return (
-        f"step {image.step} of {image.steps}" if image.step < image.steps else "all steps done, waiting to be developed"
-    )
+    if image.phase == "steps":
+        return f"step {image.step} of {image.steps}" if image.step < image.steps else PHASES["decode"]
+    if image.phase and (loading := _LOADING.fullmatch(image.phase)):
+        return _so_far(loading["what"], loading["usual"], image.started_at)
+    return PHASES.get(image.phase, image.phase) if image.phase else "starting"
+
+
+def _so_far(what: str, usual: str | None, since: datetime | None) -> Markup:
+    """What is being loaded, how long that usually takes, and how long it has taken; scripts count on."""
+    seconds = max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0
+    usually = f"usually {usual}, " if usual else ""
+    counted = Markup('<span data-so-far="{:.0f}">{}</span>').format(seconds, duration(round(seconds)))
+    return Markup("{} ({}{} so far)").format(what, usually, counted)
 
 
 def worker_words(worker: WorkerBody) -> str:
@@ -112,7 +125,7 @@ def worker_words(worker: WorkerBody) -> str:
     if worker.is_late:
         return "silent for too long: its images go to others"
     if worker.drained is not None:
-        return f"takes nothing new: {worker.drained}"
+        return f"paused {worker.drained}" if worker.drained.startswith("by ") else f"paused: {worker.drained}"
     return WORKER_PHASES.get(worker.phase, worker.phase) or (
         "waiting for work" if worker.state == "ready" else worker.state
     )
@@ -132,12 +145,15 @@ def job_words(job: JobBody) -> str:
 def _single(job: JobBody) -> str:
     if job.state == "queued":
         return ", ".join(_place(job)) or "waiting for a worker"
+    if job.state == "running" and job.images:
+        return image_words(job.images[0])
     seconds = job.timings.render_seconds
     return f"1 image in {duration(seconds)}" if job.state == "succeeded" and seconds is not None else "1 image"
 
 
 def _place(job: JobBody) -> list[str]:
-    if job.position is None or not job.counts["queued"]:
+    """Return how many stand before it, unless why it waits says the same."""
+    if job.position is None or not job.counts["queued"] or (job.waiting and job.waiting.code in _NEXT):
         return []
     return [f"{counted(job.position, 'image')} ahead" if job.position else "next in line"]
 

@@ -50,7 +50,7 @@ def workers() -> str:
 @blueprint.post("/workers/drain")
 def drain() -> AnyResponse:
     """Have one worker take nothing new."""
-    return _turn(drains.drain, "takes nothing new; what it renders now it finishes")
+    return _turn(drains.drain, "is paused; what it renders now it finishes")
 
 
 @blueprint.post("/workers/resume")

@@ -10,7 +10,9 @@ from api.representations import API
 from api.requests import JobPath
 from api.services import services
 
-STREAM = content("text/event-stream", "progress, image and job events with ids; the last one is `end`.")
+STREAM = content(
+    "text/event-stream", "progress, image and job events with ids, preview events without; the last one is `end`."
+)
 
 blueprint = section("jobs", __name__, f"{API}/jobs", name="events")
 

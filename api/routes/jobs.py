@@ -29,6 +29,7 @@ def submit() -> Response:
     job, waited = submitted.job, False
     if seconds:
         job, waited = use_cases.wait(services(), auth.owner(), job.id, seconds)
+        job.notes = submitted.job.notes
     answer = reply(job, 200 if job.is_final else 202)
     answer.headers["Location"] = job.links.self
     if waited:

@@ -3,42 +3,62 @@
 import { startDropping } from "./drop.js";
 import { startGroups } from "./groups.js";
 import { followSamplers } from "./samplers.js";
+import { startSizes } from "./sizes.js";
 import { startSource } from "./source.js";
 import { startCounting } from "./tokens.js";
 import { startInstants } from "./when.js";
 
 const form = document.querySelector(".composer");
+const render = form.querySelector(".primary");
 const { checkpoint, width, height, seed } = form.elements;
 
 // Ctrl+Enter (or Cmd+Enter) submits from any field.
 form.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.querySelector(".primary").click();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) render.click();
 });
 
 // One press, one job. A page that comes back from the history can be used again.
-form.addEventListener("submit", () => setTimeout(() => { form.querySelector(".primary").disabled = true; }));
-addEventListener("pageshow", () => { form.querySelector(".primary").disabled = false; });
+form.addEventListener("submit", () => setTimeout(() => { render.disabled = true; }));
+addEventListener("pageshow", () => { render.disabled = false; });
 
-// An empty size shows the chosen checkpoint's own.
-function showNative() {
-  const native = checkpoint.selectedOptions[0]?.dataset.native;
-  if (!native) return;
-  width.placeholder = height.placeholder = native;
-  form.querySelector('[data-shows="native"]').textContent = `${native} × ${native}`;
+// Before anybody has looked at the models folder a job goes off as soon as somebody has.
+const isLooking = () => checkpoint.selectedOptions[0]?.dataset.isLooking === "yes";
+let waits = form.querySelector("[data-early]") !== null;
+
+function tellWaiting() {
+  form.querySelector('[data-shows="waits"]').textContent = waits ? "Looking at the models folder: your job goes off when that is done." : "";
 }
-checkpoint.addEventListener("change", showNative);
-showNative();
 
-// Numbers that people try out get a slider beside the box.
+function goOff() {
+  if (!waits || isLooking()) return;
+  waits = false;
+  tellWaiting();
+  render.disabled = false;
+  form.requestSubmit(render);
+}
+
+form.addEventListener("submit", (event) => {
+  if (!isLooking()) return;
+  event.preventDefault();
+  waits = true;
+  tellWaiting();
+});
+
+// Numbers that people try out get a slider beside the box; it reaches as far as what is typed.
 for (const box of form.querySelectorAll("[data-slides]")) {
   const slider = document.createElement("input");
-  [slider.min, slider.max, slider.step] = box.dataset.slides.split(" ");
-  slider.type = "range";
-  slider.tabIndex = -1;
+  const [least, most, stride] = box.dataset.slides.split(" ").map(Number);
+  const follow = () => {
+    const value = Number((box.value.trim() || box.dataset.default).replace(",", "."));
+    if (Number.isNaN(value)) return;
+    Object.assign(slider, { min: Math.min(least, value), max: Math.max(most, value), value });
+  };
+  Object.assign(slider, { type: "range", tabIndex: -1, step: stride });
   slider.setAttribute("aria-hidden", "true");
-  slider.value = box.value;
+  follow();
   slider.addEventListener("input", () => { box.value = slider.value; });
-  box.addEventListener("input", () => { slider.value = box.value; });
+  box.addEventListener("input", follow);
+  addEventListener("pageshow", follow); // what a browser has put back itself
   box.after(slider);
 }
 
@@ -47,15 +67,23 @@ const does = {
   seed: (button) => { seed.value = button.dataset.seed; },
 };
 for (const button of form.querySelectorAll("[data-does]")) {
+  if (!(button.dataset.does in does)) continue;
   button.hidden = false;
   button.addEventListener("click", () => does[button.dataset.does](button));
 }
 form.querySelector('[data-shows="shortcut"]').hidden = false;
-if (!form.elements.prompt.value && !location.hash) form.elements.prompt.focus();
+const told = document.getElementById("told");
+if (told?.matches("[role=alert]")) told.focus();
+else if (!form.elements.prompt.value && !location.hash) form.elements.prompt.focus();
 
 followSamplers(form);
 startGroups(form);
 startCounting(form);
 startInstants(form);
-const source = startSource(form);
+const sizes = startSizes(form);
+const source = startSource(form, () => sizes.follow({ isNew: true }));
 startDropping(form, source);
+
+document.querySelector("main").addEventListener("drawn", () => { sizes.follow(); goOff(); });
+tellWaiting();
+goOff();

@@ -31,6 +31,16 @@ viewer.addEventListener("keydown", (event) => {
   if (step) show(step);
 });
 
+// The rest of a long prompt is asked for where there is any.
+function fold() {
+  const prompt = document.querySelector(".prompt");
+  const whole = document.querySelector(".whole");
+  if (whole && !whole.open) whole.hidden = prompt.scrollHeight <= prompt.clientHeight + 1;
+}
+addEventListener("resize", fold);
+document.querySelector("main").addEventListener("drawn", fold);
+fold();
+
 // Without a secure connection browsers keep the clipboard from pages: the text is then marked, ready to be copied.
 for (const button of document.querySelectorAll("[data-copies]")) {
   const text = document.getElementById(button.dataset.copies);

@@ -72,6 +72,12 @@ export class Mask {
 
   // The mask as a PNG file, white on black; at once, so that a form that is being sent can take it along.
   file() {
+    const bytes = Uint8Array.from(atob(this.url().split(",")[1]), (letter) => letter.charCodeAt(0));
+    return new File([bytes], "mask.png", { type: "image/png" });
+  }
+
+  // The same as a data URL.
+  url() {
     const [sheet, paper] = blank(this.canvas.width, this.canvas.height);
     paper.drawImage(this.canvas, 0, 0);
     paper.globalCompositeOperation = "source-in";
@@ -80,8 +86,7 @@ export class Mask {
     paper.globalCompositeOperation = "destination-over";
     paper.fillStyle = "#000";
     paper.fillRect(0, 0, sheet.width, sheet.height);
-    const bytes = Uint8Array.from(atob(sheet.toDataURL("image/png").split(",")[1]), (letter) => letter.charCodeAt(0));
-    return new File([bytes], "mask.png", { type: "image/png" });
+    return sheet.toDataURL("image/png");
   }
 
   #do(deed) {

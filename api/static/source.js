@@ -5,9 +5,11 @@ import { postFile } from "./api.js";
 import { setUp } from "./easel.js";
 
 const UPLOADS = "/api/v1/uploads";
+const PAUSE = 400; // milliseconds after a stroke until it is kept
+const LARGEST = 1_500_000; // characters of a mask that the history can hold
 const DRAWN = "drawn"; // stands for the id of a mask that the farm has not got yet
 
-export function startSource(form) {
+export function startSource(form, onPicture) {
   const source = form.querySelector("[data-source]");
   const group = source.closest("details");
   const part = (name) => group.querySelector(`[data-shows="${name}"]`);
@@ -18,6 +20,7 @@ export function startSource(form) {
   const draw = group.querySelector('[data-masks="draw"]');
   const render = form.querySelector(".primary");
   const easel = setUp(group, picture);
+  let noting = 0;
   let taken = 0; // pictures so far: an answer to an earlier one that comes late is let go
   const loaded = (image) => (image.complete && image.naturalWidth ? Promise.resolve() : image.decode());
 
@@ -56,13 +59,39 @@ export function startSource(form) {
       if (isLate()) return;
       tick(kept, id);
       says.textContent = `${width} × ${height} pixels`;
+      onPicture();
     } catch (error) {
       if (isLate()) return;
-      says.textContent = `That picture was not taken: ${error.message}`;
+      says.textContent = `${given.name || "That"} was not taken: ${error.message}`;
     }
     render.disabled = false;
     file.value = "";
     show();
+  }
+
+  // The history keeps picture and mask with this page, for coming back to it: browsers keep no more than the ticks.
+  function note() {
+    clearTimeout(noting);
+    noting = 0;
+    const isDrawn = easel.isOpen && easel.mask.isChanged && !easel.mask.isEmpty;
+    const mask = isDrawn ? easel.mask.url() : masked.value === DRAWN ? "" : masked.value;
+    const kept_ = { picture: kept.value, isKept: kept.checked, mask: mask.length > LARGEST ? "" : mask, isMasked: masked.checked };
+    history.replaceState({ ...history.state, source: kept_ }, "");
+  }
+
+  function noteSoon() { noting ||= setTimeout(note, PAUSE); }
+
+  async function recall({ picture: id, isKept, mask, isMasked }) {
+    if (!id) return;
+    [kept.value, kept.checked] = [id, isKept];
+    masked.value = mask;
+    masked.checked = isMasked && mask !== "";
+    picture.src = `${UPLOADS}/${id}`;
+    kept.dispatchEvent(new Event("change", { bubbles: true }));
+    if (!mask) return;
+    await drawKnown(mask.startsWith("data:") ? mask : `${UPLOADS}/${mask}`, !mask.startsWith("data:"));
+    masked.checked = isMasked;
+    if (mask.startsWith("data:")) masked.value = DRAWN;
   }
 
   function dropMask() {
@@ -88,28 +117,32 @@ export function startSource(form) {
     maskFile.value = "";
   }
 
-  async function loadKeptMask() {
+  async function drawKnown(address, isKnown) {
     const known = new Image();
-    known.src = `${UPLOADS}/${masked.value}`;
+    known.src = address;
     await known.decode();
     await openMask();
-    easel.mask.take(known, { isKnown: true });
+    easel.mask.take(known, { isKnown });
   }
 
   easel.onchange(() => {
     masked.checked = !easel.mask.isEmpty;
     masked.value ||= DRAWN;
     show();
+    noteSoon();
   });
-  // What was drawn goes along as a file, in the place of what the farm knew before.
+  // What was drawn goes along as a file, in the place of what the farm knew before; a ticked box without a mask is told.
   form.addEventListener("formdata", ({ formData }) => {
     if (masked.value !== DRAWN && !(easel.isOpen && easel.mask.isChanged)) return;
-    formData.delete("img2img.mask.picture");
+    if (masked.checked) formData.set("img2img.mask.picture", "");
     if (masked.checked && !easel.mask.isEmpty) formData.set("img2img.mask.file", easel.mask.file());
   });
   file.addEventListener("change", () => { if (file.files[0]) take(file.files[0]); });
   maskFile.addEventListener("change", () => { if (maskFile.files[0]) takeMask(maskFile.files[0]); });
   kept.addEventListener("change", show);
+  form.addEventListener("change", noteSoon);
+  form.addEventListener("submit", note);
+  addEventListener("pagehide", () => { if (noting) note(); });
   draw.addEventListener("click", async () => { await openMask(); easel.mask.canvas.focus(); });
   document.addEventListener("paste", (event) => {
     const [pasted] = [...(event.clipboardData?.files ?? [])].filter((one) => one.type.startsWith("image/"));
@@ -118,8 +151,12 @@ export function startSource(form) {
     take(pasted);
   });
 
+  const was = history.state?.source;
+  // Ticked by the browser, for what it has not kept.
+  for (const check of [kept, masked]) check.checked &&= check.value !== "";
   show();
-  if (masked.value) loadKeptMask().catch(() => {}); // shown again when it is there again
-  else if (kept.value && location.hash === "#inpaint") openMask().then(() => group.scrollIntoView());
+  if (was) recall(was).then(show, show);
+  else if (masked.value) drawKnown(`${UPLOADS}/${masked.value}`, true).catch(() => {}); // shown again when it is there again
+  else if (kept.value && "begins" in source.dataset) openMask().then(() => group.scrollIntoView());
   return { take };
 }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from shared import door
-from shared.errors import FieldError, Refused
+from shared.errors import FieldError, NotLooked, Refused
 from shared.infotext import places
 
 
@@ -36,4 +36,6 @@ def _refused(session: Session, params: Mapping[str, Any], asker: door.Asker) -> 
         door.admit(session, params, asker)
     except Refused as refused:
         return refused.fields
+    except NotLooked:  # nothing is known to be wrong
+        return ()
     return ()

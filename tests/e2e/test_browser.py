@@ -20,8 +20,8 @@ def test_person_signs_in_fills_submits_watches_and_sees_the_picture(visit, tmp_p
     page.keyboard.press("Control+Enter")
 
     expect(page).to_have_url(re.compile(r"/jobs/\d+$"))
-    card = page.get_by_role("article", name="Image 0")
-    expect(card.get_by_text("all steps done")).to_be_visible()
+    card = page.get_by_role("article", name="Image 1")
+    expect(card.get_by_text("decoding")).to_be_visible()
     expect(card.get_by_role("progressbar")).to_have_js_property("value", 1)
     expect(page.get_by_role("heading", name="wait for")).to_be_visible()
 
@@ -56,7 +56,7 @@ def test_images_are_cancelled_and_retried_while_one_watches(visit, tmp_path: Pat
     page.route("**/events", lambda route: route.abort())  # past the most streams, or behind a proxy: the page polls
     fill(page, f"wait for {gate}", Images="2")
     page.get_by_role("button", name="Render").click()
-    first = page.get_by_role("article", name="Image 0")
+    first = page.get_by_role("article", name="Image 1")
     first.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("1 image cancelled")).to_be_visible()
     first.get_by_role("button", name="Retry").click()
@@ -80,7 +80,7 @@ def test_pages_work_without_scripts(visit):
     page = visit(java_script_enabled=False)
     fill(page, "a plain page", Seed="9")
     page.get_by_role("button", name="Render").click()
-    picture = page.get_by_role("article", name="Image 0").get_by_role("img")
+    picture = page.get_by_role("article", name="Image 1").get_by_role("img")
     expect(picture).to_have_attribute(
         "src", re.compile(r"picture\.png$"), timeout=WITHIN
     )  # the page comes again by itself

@@ -158,7 +158,7 @@ def test_mask_is_drawn_with_keys_and_kept_for_again(visit):
     expect(page.get_by_label("Paint anew only")).to_be_checked()
     fill(page, "a boat")
     first = submit(page)["img2img"]
-    page.get_by_role("link", name="Again with these parameters").click()
+    page.get_by_role("link", name="Edit and render again").click()
     expect(canvas).to_be_visible()
     assert submit(page)["img2img"] == first
 
@@ -255,7 +255,7 @@ def test_finished_picture_is_looked_at_and_sent_on_to_be_inpainted(visit):
     page = visit()
     fill(page, "plain", Images="2", Seed="7")
     submit(page)
-    first = page.get_by_role("article", name="Image 0")
+    first = page.get_by_role("article", name="Image 1")
     first.get_by_role("link", name="plain").click()
     viewer = page.get_by_role("dialog")
     expect(viewer).to_contain_text("1 of 2 · seed 7")

@@ -8,9 +8,11 @@ import zipfile
 import pytest
 
 from shared.database import transact
+from shared.events import PreviewChanged, Received
 from shared.queue import moves
 from shared.storage import Storage, key
 from tests.integration.queueing import Farmhand
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -124,10 +126,23 @@ def test_storage_that_is_away_is_unavailable_for_now(client, services, job, fini
 
 def test_preview_is_shown_and_not_kept(client, services, job, sessions):
     Farmhand(sessions).worker().claim()
-    link = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"][0]["links"]["preview"]
+
+    def image() -> dict[str, object]:
+        return client.get(f"/api/v1/jobs/{job.id}").get_json()["images"][0]
+
+    link = image()["links"]["preview"]
     assert client.get(link).status_code == 404
-    services.events.put_preview(job.id, 0, b"webp")
-    assert services.events.flush()
+    assert not image()["has_preview"]
+    with services.events.subscribe(job.id) as subscription:
+
+        def shown() -> Received | None:
+            services.events.put_preview(job.id, 0, b"webp")
+            assert services.events.flush()
+            return subscription.get(0.1)
+
+        assert until(shown) == Received("", PreviewChanged(job.id, 0))
+    assert image()["has_preview"]
+    assert client.get("/api/v1/jobs").get_json()["jobs"][0]["images"][0]["has_preview"]
     answer = client.get(link)
     assert answer.data == b"webp"
     assert answer.headers["Cache-Control"] == "no-store"

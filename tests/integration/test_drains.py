@@ -175,14 +175,14 @@ def test_workers_are_drained_and_resumed_over_http(client, hand):
 def test_the_page_drains_and_resumes_by_a_button(client, hand):
     worker = hand.worker()
     worker.beat()
-    assert "Drain " + worker.name in look(client, "/workers").text
+    assert "Pause " + worker.name in look(client, "/workers").text
     assert send(client, "/workers/drain", worker=worker.name).status_code == 303
     shown = look(client, "/workers").text
-    assert "takes nothing new: by hand" in shown
+    assert "paused by hand" in shown
     assert f"Resume {worker.name}" in shown
-    assert "Every worker is drained; nothing new starts until one is resumed: farm resume --all" in shown
+    assert "All workers are paused. Resume one" in shown
     send(client, "/workers/resume", worker=worker.name)
-    assert f"Drain {worker.name}" in look(client, "/workers").text
+    assert f"Pause {worker.name}" in look(client, "/workers").text
     send(client, "/workers/drain", worker="nobody")
     assert "There is no worker 'nobody'." in look(client, "/workers").text
 

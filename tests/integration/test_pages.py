@@ -109,14 +109,16 @@ def test_no_page_lets_a_prompt_become_markup(client, path):
 
 def test_cancel_retry_and_delete_without_scripts(client):
     job = submitted(client)
-    assert send(client, f"{job}/images/1/cancel").location == job
-    assert "1 image cancelled" in look(client, job).text
+    assert send(client, f"{job}/images/1/cancel").location == f"{job}#image-1"
+    shown = look(client, job)
+    assert "1 image cancelled" in shown.text
+    assert shown.all("article", id="image-1")
     send(client, f"{job}/cancel")
     send(client, f"{job}/cancel")
     assert "cancelled" in look(client, job).text
     send(client, f"{job}/images/0/retry")
     assert "1 image back in the queue" in look(client, job).text
-    send(client, f"{job}/cancel", back="jobs")
+    send(client, f"{job}/cancel", back="/jobs?state=queued")
     assert "This cannot be undone." in look(client, f"{job}/delete").text
     assert send(client, f"{job}/delete").location == "/jobs"
     assert "is deleted" in look(client, "/jobs").text
@@ -144,10 +146,10 @@ def test_finished_image_is_shown_with_its_picture_and_a_failed_one_with_the_reas
     assert not shown.all("meta", **{"http-equiv": "refresh"})
 
 
-def test_image_whose_steps_are_done_waits_to_be_developed(client, services, sessions):
+def test_image_whose_steps_are_done_is_decoded(client, services, sessions):
     job = submitted(client)
     claim = Farmhand(sessions).worker().claim()
-    for step, words in ((3, "step 3 of 4"), (4, "waiting to be developed")):
+    for step, words in ((3, "step 3 of 4"), (4, "decoding")):
         services.events.publish(Progress(claim.job_id, claim.index, claim.attempt, step, 4, "steps"))
         assert services.events.flush()
         assert words in look(client, job).text

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from werkzeug.datastructures import MultiDict
 
-from api.pages import layout
+from api.pages import layout, terms
 from api.pages.fields import FIELDS
 from shared.database import transact
 from shared.queue import moves
@@ -211,6 +211,44 @@ def test_mask_without_a_picture_is_refused_beside_the_picture(client):
     assert page(answer).all("p", id="img2img.picture-error")
 
 
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [("img2img.picture", {}), ("img2img.mask.picture", {"img2img.file": file()})],
+    ids=["source", "mask"],
+)
+def test_ticked_box_without_its_picture_is_refused_with_what_to_do(client, name, beside):
+    answer = send(client, "/jobs", prompt="a", **{name: ""}, **beside)
+    assert answer.status_code == 422
+    assert page(answer).all("p", id=f"{name}-error")
+    assert "is gone from this page" in page(answer).text
+    assert "No jobs yet" in look(client, "/jobs").text
+
+
+def test_refusals_are_listed_in_the_order_of_the_form_with_labels_as_links(client):
+    wrong = {"count": "0", "width": "99999", "hires": "on", "hires.denoising": "3", "seed": "x", "prompt": "<lora:x:1>"}
+    form = page(send(client, "/jobs", priority="1000", **wrong))
+    listed = [one.attributes["href"] for one in form.all("a") if one.attributes["href"].startswith("#")]
+    assert listed == ["#main", "#prompt", "#width", "#seed", "#count", "#hires.denoising", "#priority"]
+    assert "6 settings need a look." in form.text
+    assert "Hires denoising:" in form.text
+    assert "Hires: Hires" not in form.text
+    (summary,) = form.all("div", id="told")
+    assert {"tabindex", "autofocus", "role"} <= summary.attributes.keys()
+
+
+def test_every_field_has_its_place_on_the_form():
+    places = [layout.place(name) for name in (*FIELDS, layout.SWITCH, *terms.HELP)]
+    assert len({*places}) == len(places)
+    assert max(places) < layout.place("body")
+
+
+def test_refused_form_is_still_the_form_and_looks_again_at_itself(client):
+    form = page(send(client, "/jobs", prompt="a", steps="none"))
+    (current,) = [one for one in form.all("a") if "aria-current" in one.attributes]
+    assert current.attributes["href"] == "/"
+    assert form.all("main", **{"data-live": "/"})
+
+
 def test_picture_of_nobody_is_refused_beside_its_field(client):
     answer = send(client, "/jobs", prompt="a", **{"img2img.picture": "0" * 64})
     assert answer.status_code == 422
@@ -240,13 +278,17 @@ def test_finished_picture_is_sent_on_as_the_one_to_start_from(client, finished, 
     assert client.get(f"/api/v1/uploads/{kept.attributes['value']}").status_code == 200
     assert form.value("seed") == "-1"
     assert form.value("count") == "1"
-    assert f"image 1 of job {finished}" in form.text
+    assert f"Starts from picture 2 of job {finished}, with a new seed" in form.text
+    assert [one for one in form.elements if one.attributes.get("id") == to]
 
 
 def test_finished_picture_is_sent_on_to_a_second_pass_with_its_own_seed(client, finished):
     form = look(client, f"/?from={finished}&image=1&to=hires")
     assert form.value("seed") == "8"
     assert "checked" in form.all("input", name="hires")[0].attributes
+    assert form.value("hires.denoising") == "0.35"  # the defaults would paint another picture
+    assert "Lanczos" in {one.attributes["value"] for one in form.all("option", selected=None)}
+    assert f"Enlarges picture 2 of job {finished}" in form.text
 
 
 def test_picture_that_is_not_there_is_not_sent_on(client, finished):

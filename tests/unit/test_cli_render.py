@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from api.cli import main as cli
 from api.cli import render, wishes
 from api.cli.client import Client
-from shared.errors import FarmError, Refused
+from shared.errors import FarmError, Refused, Unavailable
 
 UPLOADS, JOBS = "/api/v1/uploads", "/api/v1/jobs"
 
@@ -25,6 +25,8 @@ class Farm:
         self.uploaded: list[bytes] = []
         self.asked: list[dict[str, object]] = []
         self.state = "succeeded"
+        self.early = 0  # submissions before it knows its models
+        self.notes: list[str] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.content == b"no picture":
@@ -33,6 +35,9 @@ class Farm:
         if request.url.path == UPLOADS:
             self.uploaded.append(request.content)
             return httpx.Response(201, json={"id": f"{len(self.uploaded)}" * 64, "width": 8, "height": 8, "bytes": 1})
+        if request.method == "POST" and self.early:
+            self.early -= 1
+            return httpx.Response(503, json={"detail": "The farm is still reading its models."})
         if request.method == "POST":
             self.asked.append(json.loads(request.content))
         if request.url.path.endswith("picture.webp"):
@@ -40,7 +45,7 @@ class Farm:
         links = {"picture": f"{JOBS}/17/images/0/picture.webp"}
         image = {"index": 0, "seed": 5, "state": "succeeded", "links": links, "reason": None}
         job = {"id": 17, "state": self.state, "progress": 1.0, "images": [image], "links": {"page": "/jobs/17"}}
-        job |= {"position": None, "counts": {"succeeded": 1}}
+        job |= {"notes": self.notes, "position": None, "counts": {"succeeded": 1}}
         return httpx.Response(200, json=job)
 
 
@@ -179,3 +184,23 @@ def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():
         "Arguments:", "How it is made:", "A second pass at a larger size:", "From a picture:",
         "Variations and the rest:", "When:", "Where it goes:", "Options:",
     ]  # fmt: skip
+
+
+def test_farm_that_does_not_know_its_models_yet_is_waited_for(farm, monkeypatch, tmp_path):
+    monkeypatch.setattr(render, "_PAUSE_SECONDS", 0.0)
+    farm.early = 2
+    told = run("a hill", "--out", str(tmp_path))
+    assert told.count("The farm is still reading its models. Waiting.") == 1
+    assert len(farm.asked) == 1
+    farm.early = 1
+    assert "Waiting" not in run("a hill", "--out", str(tmp_path), "--json")
+    monkeypatch.setattr(render, "_PATIENCE_SECONDS", -1.0)
+    farm.early = 1
+    with pytest.raises(Unavailable):  # told by the command as any error of the farm
+        run("a hill", "--out", str(tmp_path))
+
+
+def test_size_that_was_chosen_is_told(farm, tmp_path):
+    farm.notes = ["Rendered at 624 × 416: the proportions of the source picture."]
+    assert "Rendered at 624 × 416" in run("a hill", "--out", str(tmp_path))
+    assert json.loads(run("a hill", "--out", str(tmp_path), "--json"))["job"]["notes"] == farm.notes

@@ -1,0 +1,55 @@
+// The size: what empty boxes stand for, and what fits the picture to start from, so that it is not squashed.
+
+export function startSizes(form) {
+  const { checkpoint, width, height } = form.elements;
+  const part = (name) => form.querySelector(`[data-shows="${name}"]`);
+  const own = form.querySelector('[data-does="own"]');
+  const source = () => (form.elements["img2img.picture"].checked ? form.elements["img2img.picture"].value : "");
+  let fitted = ""; // the size that was filled in here
+  let turn = 0;
+
+  const typed = () => `${width.value} × ${height.value}`;
+  function fill(wide, high) {
+    [width.value, height.value] = [wide, high];
+    fitted = typed();
+  }
+
+  function stand(wide, high, what) {
+    [width.placeholder, height.placeholder] = [wide, high];
+    part("own").textContent = `${what}, ${wide} × ${high}`;
+  }
+
+  const sizes = async (id) => {
+    const answer = await fetch(`/size?${new URLSearchParams({ source: id, checkpoint: checkpoint.value })}`);
+    return answer.ok ? answer.json() : undefined;
+  };
+
+  // A picture that was just chosen brings its proportions, also in the place of a size that was typed before.
+  async function follow({ isNew = false } = {}) {
+    const mine = (turn += 1);
+    const id = source();
+    const native = checkpoint.selectedOptions[0]?.dataset.native;
+    if (!id) {
+      if (native) stand(native, native, "the checkpoint’s own");
+      if (fitted && fitted === typed()) [width.value, height.value] = ["", ""];
+      part("fitted").textContent = "";
+      own.hidden = true;
+      return;
+    }
+    const fit = await sizes(id).catch(() => undefined);
+    if (!fit || mine !== turn) return;
+    stand(fit.width, fit.height, "the picture’s proportions");
+    own.textContent = `Its own size, ${fit.own_width} × ${fit.own_height}`;
+    own.hidden = false;
+    own.onclick = () => { fill(fit.own_width, fit.own_height); part("fitted").textContent = "The picture’s own size."; };
+    if (!isNew && !(fitted && fitted === typed())) return;
+    const before = width.value || height.value ? ` in the place of ${typed()}` : "";
+    fill(fit.width, fit.height);
+    part("fitted").textContent = `The picture’s proportions${before}.`;
+  }
+
+  form.addEventListener("change", (event) => { if ([checkpoint, form.elements["img2img.picture"]].includes(event.target)) follow(); });
+  for (const box of [width, height]) box.addEventListener("input", () => { part("fitted").textContent = ""; });
+  follow();
+  return { follow };
+}

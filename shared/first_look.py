@@ -1,0 +1,66 @@
+"""The first look at the models folder: whether it is still to come, so that nobody is told that nothing lies there.
+
+Workers look as soon as they have started; until one has looked at all of it, what the catalogue lacks may be there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from shared import chores
+
+LOOKED: Final = "models"
+STARTED: Final = "workers"
+"""What the table of chores calls the latest whole look, and the latest start of a machine's workers."""
+
+_COMING_SECONDS: Final = 120  # in which workers that were started are there; PyTorch takes its time on a busy machine
+
+_WORKERS = """workers AS (
+        SELECT min(started_at) AS since FROM workers WHERE lease_until > clock_timestamp()
+    ),
+    coming AS (
+        SELECT max(done_at) AS since
+        FROM chores
+        WHERE name = :started
+          AND done_at > clock_timestamp() - make_interval(secs => :coming_seconds)
+    )"""
+
+_IS_AWAITED = text(f"""
+    WITH {_WORKERS}
+    SELECT coalesce(workers.since, coming.since) IS NOT NULL
+       AND NOT EXISTS (
+           SELECT FROM chores WHERE name = :looked AND done_at >= coalesce(workers.since, coming.since)
+       )
+    FROM workers, coming
+""")  # noqa: S608 - a constant
+
+_ARE_COMING = text(f"""
+    WITH {_WORKERS}
+    SELECT workers.since IS NULL AND coming.since IS NOT NULL FROM workers, coming
+""")  # noqa: S608 - a constant
+
+
+def note_look(session: Session) -> None:
+    """Record that a worker has looked at the whole models folder now."""
+    chores.note(session, LOOKED)
+
+
+def note_start(session: Session) -> None:
+    """Record that the workers of a machine are being started now."""
+    chores.note(session, STARTED)
+
+
+def is_awaited(session: Session) -> bool:
+    """True while workers live or are on their way, and none has looked at the whole models folder since they began."""
+    return bool(session.scalar(_IS_AWAITED, _NAMES | {"looked": LOOKED}))
+
+
+def are_coming(session: Session) -> bool:
+    """True while no worker is alive, but some were started a moment ago."""
+    return bool(session.scalar(_ARE_COMING, _NAMES))
+
+
+_NAMES: Final = {"started": STARTED, "coming_seconds": _COMING_SECONDS}
