@@ -62,12 +62,13 @@ def redis(settings: Settings) -> Finding:
         return _NOT_UP
     try:
         with Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5) as client:
-            version = client.info("server")["redis_version"]
+            server = client.info("server")
     except (RedisError, OSError) as error:
         return bad(f"No answer: {_first_line(error)}", "Start Redis, or mend FARM_REDIS_URL; until then jobs wait.")
+    version = server["redis_version"]  # of a Valkey: the Redis that it stands in for
     if tuple(map(int, version.split(".")[:2])) < _OLDEST_REDIS:
         return bad(f"Redis {version} is too old.", "The farm needs Redis {}.{} or later.".format(*_OLDEST_REDIS))
-    return fine(f"Redis {version}")
+    return fine(f"Valkey {server['valkey_version']}" if "valkey_version" in server else f"Redis {version}")
 
 
 def storage(settings: Settings) -> Finding:

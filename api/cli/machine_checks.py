@@ -30,9 +30,9 @@ print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "car
 def python(_: Settings) -> Finding:
     """Is it a Python that the farm is tested on?"""
     text = f"{platform.python_version()} ({sys.executable})"
-    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+    if (3, 11) <= sys.version_info[:2] <= (3, 14):
         return fine(text)
-    return bad(text, "Take Python 3.11 or 3.12: `make clean`, then `make venv PYTHON=/path/to/python3.12`.")
+    return bad(text, "Take Python 3.11 to 3.14: `make clean`, then `make venv PYTHON=/path/to/python3.14`.")
 
 
 def torch(_: Settings) -> Finding:

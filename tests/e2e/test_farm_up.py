@@ -78,7 +78,7 @@ def ended(url: str, job_id: int) -> dict:
 def whole_family(pid: int) -> dict[int, str]:
     """Return the farm's processes once both servers and the worker's are among them."""
     found = farms.family(pid)
-    parts = {"postgres", "redis-server"} <= set(found.values()) and any(is_worker(child) for child in found)
+    parts = {"postgres", "valkey-server"} <= set(found.values()) and any(is_worker(child) for child in found)
     return found if parts else {}
 
 
@@ -239,7 +239,7 @@ def test_farm_that_stops_leaves_nothing_and_the_next_start_finds_everything(farm
     done = ended(farm.url, submit(farm.url, prompt="yesterday's")["id"])
     yesterday = picture(farm.url, done["id"])
     processes = farms.family(farm.process.pid)
-    assert {"postgres", "redis-server"} <= set(processes.values())
+    assert {"postgres", "valkey-server"} <= set(processes.values())
     assert farm.stop() == 0
     assert farms.gone(processes), processes
     with farms.up(environ) as killed:

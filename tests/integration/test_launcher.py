@@ -23,6 +23,7 @@ from shared.home import Record, claim_home, read_record, running, write_record
 from shared.launcher import namespace
 from shared.launcher.servers import Servers
 from shared.settings import Settings
+from tests.waiting import until
 
 IS_ROOT = os.geteuid() == 0
 AS_NOBODY = ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
@@ -262,7 +263,7 @@ def test_an_interrupted_start_leaves_nothing_behind(own_home, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Servers(own_home).__enter__()
     assert not running(own_home)
-    assert not [folder for folder in Path("/proc").glob("[0-9]*/cwd") if works_in(folder, own_home)]
+    until(lambda: not [folder for folder in Path("/proc").glob("[0-9]*/cwd") if works_in(folder, own_home)])
 
 
 def works_in(working_folder: Path, home: Path) -> bool:

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 COMPOSE = ("docker-compose.yml", "deploy/compose.gpu.yml")
 
 
@@ -134,15 +136,28 @@ def test_what_is_installed_is_what_is_pinned():
     assert {name: installed[name] for name in both} == {name: pinned[name] for name in both}
 
 
-def test_what_the_pinned_packages_need_is_pinned():
-    """Catches a transitive package that nobody pinned."""
+@pytest.mark.parametrize("python", PYTHONS)
+def test_what_the_pinned_packages_need_is_pinned(python: str):
+    """Catches a transitive package that nobody pinned, on each Python: some need more on the first ones of a series."""
     pinned = constraints()
-    for name in pinned:
-        with suppress(PackageNotFoundError):
-            for line in requires(name) or ():
-                requirement = Requirement(line)
-                if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                    assert normal(requirement.name) in pinned, f"{name} needs {line}"
+    for full in (f"{python}.0", f"{python}.99"):
+        environment = {"python_version": python, "python_full_version": full, "extra": ""}
+        for name in pinned:
+            with suppress(PackageNotFoundError):
+                for line in requires(name) or ():
+                    needed = Requirement(line)
+                    if needed.marker is None or needed.marker.evaluate(environment):
+                        version = pinned.get(normal(needed.name))
+                        assert version, f"{name} needs {line} on Python {full}"
+                        assert needed.specifier.contains(version), f"{name} needs {line}, and {version} is pinned"
+
+
+def test_every_python_of_the_project_is_told_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    accepted = SpecifierSet(project["requires-python"])
+    assert [minor for minor in range(8, 30) if f"3.{minor}" in accepted] == [int(one[2:]) for one in PYTHONS]
+    told = {one.rpartition(" ")[2] for one in project["classifiers"] if "Python :: 3." in one}
+    assert told == set(PYTHONS)
 
 
 def test_torchvision_peft_and_accelerate_are_not_needed():
