@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
-from shared.errors import FarmError, FieldError, Refused, Unauthorized
+from shared.errors import FarmError, FieldError, Refused, Unauthorized, explain
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ def _on_farm_error(error: FarmError) -> AnyResponse:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _on_unexpected(error)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        log.info("unavailable", method=request.method, path=request.path, reason=str(error))
+        log.info("unavailable", method=request.method, path=request.path, reason=explain(error))
     if isinstance(error, Unauthorized) and not is_program():
         return redirect(f"/sign-in?{urlencode({'next': request.full_path if request.method == 'GET' else '/'})}", 303)
     fields = error.fields if isinstance(error, Refused) else ()

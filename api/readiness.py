@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared import migrate
 from shared.database import Sessions, probe
-from shared.errors import FarmError, Unavailable
+from shared.errors import FarmError, Unavailable, explain
 from shared.events import Events
 from shared.storage import Storage
 
@@ -47,7 +47,7 @@ class Readiness:
         except (FarmError, SQLAlchemyError, OSError) as error:
             if part not in self._missing:
                 self._missing.add(part)
-                log.warning("a part is not ready", part=part, reason=str(error))
+                log.warning("a part is not ready", part=part, reason=explain(error))
             return _OTHERWISE[part]
         if part in self._missing:
             self._missing.remove(part)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from alembic import context
-from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy import Connection, text
 
 from shared import settings
+from shared.database import connect_once
 from shared.tables import Base
 
 ONE_AT_A_TIME = 0x57E9FA23  # key of the advisory lock
@@ -26,5 +27,5 @@ def migrate(connection: Connection) -> None:
         context.run_migrations()
 
 
-with create_engine(url(), poolclass=NullPool).connect() as connection:
+with connect_once(url()).connect() as connection:
     migrate(connection)

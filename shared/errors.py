@@ -11,6 +11,7 @@
     ├── Unavailable           503  PostgreSQL or the storage is away; the same call may go through later
     │   ├── TooSlow                PostgreSQL is there, but a statement or a lock took longer than it may
     │   └── NotLooked              no worker has looked into the models folder yet
+    ├── SchemaError                the database's tables cannot be brought to this version
     ├── SettingsError              a FARM_* variable that cannot be used; ends the start
     ├── LauncherError              an embedded server that cannot be started
     ├── NotRunning                 no farm answers; the message says how to start one
@@ -97,10 +98,17 @@ class Conflict(FarmError):
 
 
 class Unavailable(FarmError):
-    """A server that the farm needs is away."""
+    """A server that the farm needs is away.
+
+    `reason` is what the server said. It names hosts and users: for logs and for who runs the farm, never for clients.
+    """
 
     status = 503
     retryable = True
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class TooSlow(Unavailable):
@@ -109,6 +117,10 @@ class TooSlow(Unavailable):
 
 class NotLooked(Unavailable):
     """No worker has looked at all of the models folder yet, and nothing that it has found so far can be used."""
+
+
+class SchemaError(FarmError):
+    """The database's tables cannot be brought to this version; the message says why, and what to do."""
 
 
 class SettingsError(FarmError):
@@ -186,3 +198,9 @@ class StorageError(RenderError):
     """The storage did not take or give an object."""
 
     retryable = True
+
+
+def explain(error: BaseException) -> str:
+    """Return what logs and commands tell of an error: the server's own reason too, where it gave one."""
+    told, reason = str(error) or repr(error), getattr(error, "reason", "")
+    return f"{told} ({reason})" if isinstance(error, FarmError) and reason else told

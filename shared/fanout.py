@@ -10,7 +10,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.errors import Unavailable
+from shared.errors import Unavailable, explain
 
 Handler = Callable[[bytes], None]
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ class Fanout:
             try:
                 self._listen()
             except (RedisError, Unavailable) as error:
-                log.debug("subscription lost", reason=str(error))
+                log.debug("subscription lost", reason=explain(error))
                 self._is_closing.wait(_PAUSE_SECONDS)
             except Exception:  # the edge of the thread: whatever it was, the next subscription may stand
                 log.exception("subscription failed")

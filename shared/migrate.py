@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -9,11 +12,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import NullPool, create_engine
-from sqlalchemy.exc import OperationalError
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
-from shared.errors import Unavailable
+from shared.database import answered, connect_once, said
+from shared.errors import SchemaError
 
+_EXISTS = frozenset({"42P07", "42710"})  # a table, or another thing, of that name
+_REVISION = re.compile(r"\d{4}")  # as the farm's own are called
+_OWN_PLACE = "Give the farm a database of its own, or a schema of its own by ?options=-csearch_path%3DNAME."
 SCRIPTS = Path(__file__).parents[1] / "migrations"
 
 
@@ -26,21 +33,58 @@ def config(url: str) -> Config:
 
 
 def upgrade(url: str) -> None:
-    """Bring the database at `url` to the newest revision; does nothing where it stands there already."""
-    try:
+    """Bring the database at `url` to the newest revision; does nothing where it stands there already.
+
+    Raises Unavailable; SchemaError where the tables are another program's, or a newer version's, or cannot be made.
+    """
+    _refuse_unknown(current(url))
+    with _explained():
         command.upgrade(config(url), "head")
-    except OperationalError as error:
-        raise Unavailable("The database does not answer, so it cannot be upgraded.") from error
 
 
 def current(url: str) -> str | None:
-    """Return the revision that the database at `url` stands at; None: it has no tables of ours."""
-    engine = create_engine(url, poolclass=NullPool)
+    """Return the revision that the database at `url` stands at; None: none of anybody's. Raises Unavailable."""
+    with _explained(), connect_once(url).connect() as connection:
+        return ", ".join(MigrationContext.configure(connection).get_current_heads()) or None
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what Alembic and the database raise into SchemaError and Unavailable."""
     try:
-        with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
-    except OperationalError as error:
-        raise Unavailable("The database does not answer.") from error
+        with answered():
+            yield
+    except CommandError as error:
+        raise SchemaError(f"The tables cannot be upgraded: {error}") from error
+    except DBAPIError as error:
+        raise SchemaError(_words(error)) from error
+
+
+def _refuse_unknown(revision: str | None) -> None:
+    """Raise SchemaError for a revision that this version does not know."""
+    if revision is None or revision in _revisions():
+        return
+    if _REVISION.fullmatch(revision) and revision > head():
+        raise SchemaError(
+            f"The database stands at {revision}, and this version of the farm knows {head()} at most: a newer one has "
+            "upgraded it. Start that version, or go back to a backup of the database from before."
+        )
+    raise SchemaError(
+        f"The database holds another program's tables: its alembic_version says {revision}, which is no revision "
+        f"of the farm's. {_OWN_PLACE}"
+    )
+
+
+def _words(error: DBAPIError) -> str:
+    state, reason = getattr(error.orig, "sqlstate", None), said(error)
+    if state in _EXISTS:
+        return f"The database holds something of another program by a name of the farm's: {reason}. {_OWN_PLACE}"
+    return f"The tables cannot be made: {reason}."
+
+
+@cache
+def _revisions() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(config("")).walk_revisions())
 
 
 @cache

@@ -8,6 +8,8 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
+from shared.errors import explain
+
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -95,7 +97,7 @@ class Outbox(Generic[T]):
     def _failed(self, batch: Mapping[object, T], error: Exception) -> None:
         with self._lock:
             self.dropped += len(batch)
-            log.warning("messages dropped", outbox=self._name, count=len(batch), reason=str(error) or repr(error))
+            log.warning("messages dropped", outbox=self._name, count=len(batch), reason=explain(error))
             self._is_busy = False
             self._has_left.notify_all()
             self._closes.wait_for(lambda: self._is_closing, _PAUSE_SECONDS)

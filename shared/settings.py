@@ -15,6 +15,8 @@ from shared import addresses
 from shared.errors import SettingsError
 from shared.nearest import nearest
 from shared.queue.policy import POOL, POOL_NAMES
+from shared.redis_url import SCHEMES as REDIS_SCHEMES
+from shared.redis_url import read as read_redis_url
 
 PREFIX = "FARM_"
 EVERYBODY = "*"  # in a list of owners
@@ -23,7 +25,14 @@ _OF_TESTS = "FARM_TEST_"
 _OF_HTTP = ("http", "https")  # the other servers may be reached over a socket, without a host
 _SECRETS = frozenset({"api_keys", "api_key", "secret_key"})
 _VISIBLE = re.compile(r"[!-~]+")
-_PASSWORD = re.compile(r"://[^/]*@")  # and the user before it
+_WITH_PASSWORDS = frozenset({"database_url", "redis_url"})
+_PASSWORD = re.compile(r"://.*@|\?.*")  # and the user before it; or what follows the address
+_PLAIN = re.compile(r"(\w+://)?[\w.-]*(:\d{1,5})?(/[\w./-]*)?")  # an address that has room for no password
+_ADDRESS = re.compile(r"[\w+]+://([^/?#]*)([/?#]?)(.*)", re.DOTALL)
+_ENCODE = (
+    "has a character in its user or password that a URL must have encoded: %2F for /, %40 for @, %3A for :, %3F for ?, "
+    "%23 for #, %25 for %"
+)
 
 
 def _split_keys(value: object) -> object:
@@ -45,10 +54,28 @@ def _split_keys(value: object) -> object:
 def _url_of(*schemes: str) -> BeforeValidator:
     def check(value: object) -> object:
         if isinstance(value, str) and value and not _is_url(value, schemes):
+            if value.startswith(tuple(f"{scheme}://" for scheme in schemes)) and _is_torn(value):
+                raise ValueError(_ENCODE)
             raise ValueError(f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         return value
 
     return BeforeValidator(check)
+
+
+def _is_torn(text: str) -> bool:
+    """Return whether a character of the user or password ends the address too soon, or begins it too soon."""
+    found = _ADDRESS.match(text)
+    if not found:
+        return False
+    address, mark, rest = found.groups()
+    before, at, _ = rest.partition("@")
+    is_option = "=" in before and "?" in mark + before
+    return address.count("@") > 1 or bool(at and address and "@" not in address and not is_option)
+
+
+def _redis_url(value: str) -> str:
+    """Return the URL of a Redis, in the form of redis-py."""
+    return read_redis_url(value).text if value else value
 
 
 def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
@@ -58,7 +85,7 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
     except ValueError:  # a port that is no number, half an IPv6 address
         return False
     has_host = bool(parts.hostname) or parts.scheme not in _OF_HTTP
-    return is_whole and has_host and parts.scheme in schemes
+    return is_whole and has_host and parts.scheme in schemes and not _is_torn(text)
 
 
 def _pools(given: str) -> str:
@@ -127,7 +154,7 @@ class Settings(BaseModel):
     database_url: Annotated[str, _url_of("postgresql")] = Field(
         "", repr=False, description="PostgreSQL; unset: embedded."
     )
-    redis_url: Annotated[str, _url_of("redis", "rediss", "redis+socket", "unix")] = Field(
+    redis_url: Annotated[str, _url_of(*REDIS_SCHEMES), AfterValidator(_redis_url)] = Field(
         "", repr=False, description="Redis; unset: embedded."
     )
     styles: str = Field("", description="CSV file of styles; unset: styles.csv in FARM_HOME.")
@@ -252,9 +279,7 @@ class Settings(BaseModel):
     @property
     def redis(self) -> str:
         """The URL of Redis in the form of redis-py, embedded or not."""
-        if self.redis_url:
-            return self.redis_url.replace("redis+socket://", "unix://", 1)
-        return addresses.redis_url(self.home)
+        return self.redis_url or addresses.redis_url(self.home)
 
     @property
     def styles_path(self) -> Path:
@@ -302,6 +327,7 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
 
 def _shown(name: str, value: str) -> str:
     """Return a value as a message may show it: a screen, a log and a bug report keep no secret."""
-    if name in _SECRETS:
+    may_be_shown = name not in _WITH_PASSWORDS or _PLAIN.fullmatch(value) or re.search("://.*@", value)
+    if name in _SECRETS or not may_be_shown:
         return "(hidden)"
-    return repr(_PASSWORD.sub("://(hidden)@", value))
+    return repr(_PASSWORD.sub(lambda found: "://(hidden)@" if found[0].startswith(":") else "?(hidden)", value))

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from typing import Final
 
 from celery import Celery
 from redis import Redis
 
+from shared import redis_url
 from shared.farm import FarmId
 from shared.outbox import Outbox
 from shared.queue.policy import DEFAULT_POOL
@@ -50,14 +50,15 @@ def queues(worker_id: int, pools: Iterable[str]) -> list[str]:
     return [*map(pool_queue, pools), worker_queue(worker_id)]
 
 
-def celery_app(redis_url: str, farm_id: FarmId) -> Celery:
-    """Return the Celery application that sends and takes a farm's tickets at `redis_url` (in the form of redis-py).
+def celery_app(url: str, farm_id: FarmId) -> Celery:
+    """Return the Celery application that sends and takes a farm's tickets at `url` (in the form of redis-py).
 
     Raises Unavailable while the farm's id is not known.
     """
-    app = Celery("stepfarm", set_as_current=False)
+    app, place = Celery("stepfarm", set_as_current=False), redis_url.read(url)
     app.conf.update(
-        broker_url=_broker_url(redis_url),
+        broker_url=place.broker,
+        broker_use_ssl=place.broker_tls,
         broker_connection_timeout=4,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker waits for Redis for ever; what it has goes on meanwhile
@@ -119,8 +120,8 @@ def queues_of_workers(redis: Redis, farm_id: FarmId) -> set[int]:
 class Tickets:
     """Sends tickets in the background: a call neither waits nor fails when Redis or the database is away."""
 
-    def __init__(self, redis_url: str, farm_id: FarmId) -> None:
-        self._redis_url = redis_url
+    def __init__(self, url: str, farm_id: FarmId) -> None:
+        self._url = url
         self._farm_id = farm_id
         self._outbox: Outbox[int] = Outbox("tickets", self._deliver, merge=lambda old, new: old + new)
 
@@ -148,7 +149,7 @@ class Tickets:
 
     @cached_property
     def _app(self) -> Celery:
-        return celery_app(self._redis_url, self._farm_id)
+        return celery_app(self._url, self._farm_id)
 
     def _deliver(self, batch: Mapping[object, int]) -> None:
         with self._app.producer_or_acquire() as producer:
@@ -156,16 +157,3 @@ class Tickets:
                 room = _MOST_WAITING - int(producer.channel.client.llen(queue))
                 for _ in range(min(count, _MOST_AT_ONCE, room)):
                     self._app.send_task(TASK, queue=str(queue), producer=producer, retry=False)
-
-
-def _broker_url(redis_url: str) -> str:
-    """Return the URL in Celery's form, which spells sockets another way."""
-    parts = urlsplit(redis_url)
-    if parts.scheme != "unix":
-        return redis_url
-    query: dict[str, Any] = dict(parse_qsl(parts.query))
-    user = parts.username or quote(query.get("username", ""), safe="")
-    password = parts.password or quote(query.get("password", ""), safe="")
-    login = f"{user}:{password}@" if user or password else ""
-    options = {"virtual_host": query["db"]} if "db" in query else {}
-    return f"redis+socket://{login}{parts.path}{'?' if options else ''}{urlencode(options)}"

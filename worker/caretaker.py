@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 from shared import database, logs, settings
 from shared.chores import APPLICATION
-from shared.errors import FarmError, Unavailable
+from shared.errors import FarmError, Unavailable, explain
 from shared.events import Events
 from shared.farm import farm_id
 from shared.settings import Settings
@@ -129,7 +129,7 @@ def _consume(desk: Desk, ours: Mapping[str, Round]) -> None:
     try:
         app = celery_app(desk.settings.redis, desk.farm_id)
     except Unavailable as error:
-        log.debug("hears of no chores yet", reason=str(error))
+        log.debug("hears of no chores yet", reason=explain(error))
         return
 
     @app.task(name=CHORE, shared=False)  # type: ignore[untyped-decorator]  # Celery has no types

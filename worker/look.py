@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from redis import RedisError
 
-from shared.errors import Unavailable
+from shared.errors import Unavailable, explain
 from shared.tickets import queues
 from worker.claims import Claims
 from worker.worker import Worker
@@ -44,7 +44,7 @@ class Look:
                 worker.tickets.pass_on(worker.id, worker.free_slots)
                 log.info("tickets issued to itself", worker=worker.id, tickets=worker.free_slots)
         except (RedisError, Unavailable) as error:
-            log.debug("look put off", worker=worker.id, reason=str(error))
+            log.debug("look put off", worker=worker.id, reason=explain(error))
         return None
 
     def _tickets(self) -> int:

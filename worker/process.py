@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from shared import database
 from shared.database import Sessions, transact
-from shared.errors import Unavailable
+from shared.errors import Unavailable, explain
 from shared.events import Events
 from shared.farm import FarmId, farm_id
 from shared.queue import reap, workers
@@ -77,7 +77,7 @@ def _register(orders: Orders, sessions: Sessions, ours: FarmId) -> int:
             log.debug("registering", farm=ours.value)
             return transact(sessions, lambda session: _registered(session, orders))
         except Unavailable as error:
-            log.warning("waiting for the database", card=orders.card.name, reason=str(error))
+            log.warning("waiting for the database", card=orders.card.name, reason=explain(error))
         except ProgrammingError as error:  # its tables are not there, or older than this code
             log.warning("waiting for `farm db upgrade`", card=orders.card.name, reason=str(error.orig))
         time.sleep(_AGAIN_SECONDS)

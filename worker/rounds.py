@@ -12,7 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from shared import chores
 from shared.database import transact
-from shared.errors import StorageError, Unavailable
+from shared.errors import StorageError, Unavailable, explain
 from worker.chores import Chore, Desk
 from worker.periodic import Periodic
 
@@ -51,7 +51,7 @@ class Round:
         try:
             self._turn()
         except (RedisError, StorageError, Unavailable) as error:
-            self._note_trouble(str(error))
+            self._note_trouble(explain(error))
         except ProgrammingError as error:  # the tables are not there, or older than this code
             self._note_trouble(f"waiting for `farm db upgrade`: {error.orig}")
         else:

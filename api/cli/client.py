@@ -25,7 +25,7 @@ PATIENCE_SECONDS: Final = 30.0  # an API that was killed is back by then
 _OFTEN: Final = frozenset({"progress", "preview"})  # events that come several times a second
 _UPLOAD_SECONDS: Final = 300.0  # a large file over a slow line
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
-_ERRORS: Final = {
+_ERRORS: Final[dict[int, type[FarmError]]] = {
     kind.status: kind
     for kind in (
         errors.Malformed, errors.TooLarge, errors.Unauthorized, errors.Forbidden, errors.NotFound,

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from api.cli import farm_checks, machine_checks, terminal
 from api.cli.findings import Finding, bad, fine, note
-from shared.errors import FarmError, FieldError, Refused, SettingsError
+from shared.errors import FarmError, FieldError, Refused, SettingsError, explain
 from shared.settings import PREFIX, Settings, load, unknown
 
 Check = Callable[[Settings], Finding]
@@ -78,7 +78,7 @@ def _run(check: Check, settings: Settings) -> Finding:
     try:
         return check(settings)
     except FarmError as error:
-        return bad(str(error), "")
+        return bad(explain(error), "")
 
 
 def _refuse_unknown(only: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.cli.checkpoints import files
@@ -15,7 +15,8 @@ from api.cli.client import Client
 from api.cli.findings import Finding, bad, fine, note
 from shared import home, migrate
 from shared.chores import APPLICATION, IS_ANYBODY
-from shared.errors import StorageError
+from shared.database import answered, connect_once
+from shared.errors import StorageError, Unavailable
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -24,6 +25,7 @@ _OLDEST_TRANSACTION_SECONDS: Final = 300
 _OLDEST_REDIS: Final = (6, 2)  # takes several entries of a list at once
 _SERVER: Final = """
 SELECT current_setting('server_version') AS version,
+       current_setting('transaction_read_only') = 'on' AS only_reads,
        extract(epoch FROM coalesce(max(clock_timestamp() - xact_start), '0'))::int AS oldest_seconds
 FROM pg_stat_activity
 WHERE backend_xmin IS NOT NULL
@@ -38,8 +40,11 @@ def database(settings: Settings) -> Finding:
         return _NOT_UP
     try:
         server = _ask(settings, _SERVER)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, Unavailable) as error:
         return bad(f"No answer: {_first_line(error)}", "Start PostgreSQL, or mend FARM_DATABASE_URL.")
+    if server.only_reads:
+        advice = "Name the server that writes in FARM_DATABASE_URL; until then no job is taken and none starts."
+        return bad(f"PostgreSQL {server.version} only reads, as a standby does.", advice)
     if server.oldest_seconds > _OLDEST_TRANSACTION_SECONDS:
         advice = "It slows every claim. End it; take backups with pg_basebackup or from a standby (docs/operations.md)."
         return bad(f"A transaction has been open for {server.oldest_seconds} s.", advice)
@@ -97,7 +102,7 @@ def workers(settings: Settings) -> Finding:
         return _NOT_UP
     try:
         alive = _ask(settings, _ALIVE_HERE, host=socket.gethostname()).count
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, Unavailable) as error:
         return bad(f"No answer: {_first_line(error)}", "See the check of the database.")
     if alive:
         return fine(f"{alive} on this machine")
@@ -110,7 +115,7 @@ def chores(settings: Settings) -> Finding:
         return _NOT_UP
     try:
         is_connected = _ask(settings, _DOING_CHORES, application=APPLICATION).is_connected
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, Unavailable) as error:
         return bad(f"No answer: {_first_line(error)}", "See the check of the database.")
     if is_connected:
         return fine("They are done.")
@@ -139,10 +144,11 @@ def _is_down(settings: Settings, url: str) -> bool:
 
 
 def _ask(settings: Settings, question: str, **values: object) -> Any:  # noqa: ANN401 - a row
-    engine = create_engine(settings.database, poolclass=NullPool, connect_args={"connect_timeout": 5})
-    with engine.connect() as connection:
+    with answered(), connect_once(settings.database).connect() as connection:
         return connection.execute(text(question), values).one()
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, Unavailable):
+        return error.reason or str(error)
     return (str(error).splitlines() or [type(error).__name__])[0]

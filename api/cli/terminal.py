@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from shared.errors import FarmError, Refused
+from shared.errors import FarmError, Refused, explain
 
 Row = Sequence[object]
 
@@ -83,9 +83,11 @@ def complain(error: FarmError, *, as_json: bool) -> None:
     fields = error.fields if isinstance(error, Refused) else ()
     if as_json:
         problems = [vars(one) for one in fields]
-        sys.stderr.write(json.dumps({"error": type(error).__name__, "detail": str(error), "errors": problems}) + "\n")
+        sys.stderr.write(
+            json.dumps({"error": type(error).__name__, "detail": explain(error), "errors": problems}) + "\n"
+        )
         return
-    err.print(f"[red]{escape(str(error))}[/]")
+    err.print(f"[red]{escape(explain(error))}[/]")
     for one in fields:
         colon = ":" if one.message[:1].isupper() else ""  # a sentence of its own, or the rest of one
         err.print(f"  [bold]{escape(one.field)}[/]{colon} {escape(one.message)}. Accepted: {escape(one.accepted)}")

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from shared.farm import FarmId
-from shared.tickets import Tickets, celery_app, pool_queue, worker_queue
+from shared.tickets import Tickets, pool_queue, worker_queue
 
 OURS = FarmId(lambda: "ours")
 
@@ -69,17 +69,3 @@ def test_without_redis_the_door_neither_waits_nor_fails(tmp_path):
     assert tickets.flush(20)
     assert tickets.dropped >= 1
     tickets.close()
-
-
-@pytest.mark.parametrize(
-    ("url", "broker"),
-    [
-        ("redis://host:6379/2", "redis://host:6379/2"),
-        ("unix:///a%20b/redis.sock", "redis+socket:///a%20b/redis.sock"),
-        ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
-        ("unix://ann:a%2Fb@/run/redis.sock?db=3", "redis+socket://ann:a%2Fb@/run/redis.sock?virtual_host=3"),
-        ("unix:///run/redis.sock?password=a%2Fb", "redis+socket://:a%2Fb@/run/redis.sock"),
-    ],
-)
-def test_celery_gets_the_url_in_its_own_form(url, broker):
-    assert celery_app(url, OURS).conf.broker_url == broker

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from shared import redis_url
 from shared.errors import SettingsError
+from shared.farm import FarmId
 from shared.settings import Settings, load, unknown
+from shared.tickets import celery_app
 
 
 def refusal(**environ: str) -> str:
@@ -84,12 +87,116 @@ def test_all_of_them_are_named_at_once():
         ("DATABASE_URL", "mysql://ann:s3cret@db/farm"),
         ("DATABASE_URL", "postgresql://ann:s3cret@db:port/farm"),
         ("REDIS_URL", "http://:s3cret@redis"),
+        ("DATABASE_URL", "postgresql://farm:s3cret/word@127.0.0.1/x"),
+        ("DATABASE_URL", "postgresql://farm:word/s3cret@127.0.0.1/x"),
+        ("DATABASE_URL", "postgresql://farm:s3cret@word@127.0.0.1/x"),
+        ("DATABASE_URL", "postgresql://farm:word@s3cret@127.0.0.1/x"),
+        ("DATABASE_URL", "postgresql://farm:s3cret?word@127.0.0.1/x"),
+        ("DATABASE_URL", "postgresql://farm:word#s3cret@127.0.0.1/x"),
+        ("DATABASE_URL", "postgres://farm:s3cret/farm"),
+        ("DATABASE_URL", "farm:s3cret@127.0.0.1/x"),
+        ("DATABASE_URL", "mysql://db/x?password=s3cret"),
+        ("REDIS_URL", "redis://:s3cret/word@redis"),
+        ("REDIS_URL", "redis://redis/0?password=s3cret&colour=red"),
+        ("REDIS_URL", "redis://ann:s3cret@redis/zero"),
+        ("REDIS_URL", "ann:s3cret@redis"),
     ],
 )
 def test_no_message_holds_a_secret(name, value):
     told = refusal(**{f"FARM_{name}": value})
     assert f"FARM_{name}=" in told
     assert "s3cret" not in told
+
+
+@pytest.mark.parametrize(
+    "url", ["farm:s3/cret@h/x", "farm:s3#cret@h/x", "farm:s3?cret@h/x", "farm:s3@cret@h/x", "farm:12/cret@h/x"]
+)
+def test_a_password_that_is_not_encoded_is_told_as_such(url):
+    assert "%2F for /" in refusal(FARM_DATABASE_URL=f"postgresql://{url}")
+    assert "%2F for /" in refusal(FARM_REDIS_URL=f"redis://{url}")
+
+
+@pytest.mark.parametrize(
+    "url", ["farm:s3%2F%40%23%3Fcret@h/x", "/farm?host=/tmp/a@b", "h/farm?user=a@b", "[::1]:5432/farm", "farm@h/x?a=b"]
+)
+def test_a_whole_url_is_taken_as_it_is(url):
+    assert load({"FARM_DATABASE_URL": f"postgresql://{url}"}).database_url == f"postgresql://{url}"
+
+
+@pytest.mark.parametrize(
+    ("given", "url", "broker"),
+    [
+        ("redis://host:6379/2", "redis://host:6379/2", "redis://host:6379/2"),
+        ("redis://host:6379/?db=4", "redis://host:6379/4", "redis://host:6379/4"),
+        ("redis://host?db=4", "redis://host/4", "redis://host/4"),
+        ("redis://[::1]:6380/0", "redis://[::1]:6380", "redis://[::1]:6380"),
+        ("redis://host/1?password=p%2F%40", "redis://:p%2F%40@host/1", "redis://:p%2F%40@host/1"),
+        ("redis://ann:p%2F%40@host", "redis://ann:p%2F%40@host", "redis://ann:p%2F%40@host"),
+        (
+            "rediss://host/3?ssl_ca_certs=%2Fetc%2Fca.pem",
+            "rediss://host/3?ssl_ca_certs=%2Fetc%2Fca.pem",
+            "redis://host/3",
+        ),
+        ("unix:///a%20b/redis.sock", "unix:///a%20b/redis.sock", "redis+socket:///a%20b/redis.sock"),
+        (
+            "unix://ann:a%2Fb@/run/redis.sock?db=3",
+            "unix://ann:a%2Fb@/run/redis.sock?db=3",
+            "redis+socket://ann:a%2Fb@/run/redis.sock?virtual_host=3",
+        ),
+        (
+            "redis+socket:///run/redis.sock?virtual_host=3",
+            "unix:///run/redis.sock?db=3",
+            "redis+socket:///run/redis.sock?virtual_host=3",
+        ),
+        (
+            "unix:///run/redis.sock?password=a%2Fb",
+            "unix://:a%2Fb@/run/redis.sock",
+            "redis+socket://:a%2Fb@/run/redis.sock",
+        ),
+    ],
+)
+def test_redis_is_told_to_each_in_its_own_form(given, url, broker):
+    assert load({"FARM_REDIS_URL": given}).redis == url
+    assert redis_url.read(url).broker == broker
+    assert redis_url.read(given) == redis_url.read(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("redis://host/?colour=red", "'colour'"),
+        ("redis://host/?socket_timeout=3", "'socket_timeout'"),
+        ("redis://host/zero", "'zero' for the database"),
+        ("redis://host/0/1", "'0/1' for the database"),
+        ("redis://host/?db=-1", "'-1' for the database"),
+        ("redis://host/1?db=2", "more than one database"),
+        ("redis://host/?ssl_ca_certs=ca.pem", "rediss://"),
+        ("rediss://host/?ssl_cert_reqs=maybe", "required, optional, none"),
+        ("rediss://host/?ssl_check_hostname=1", "neither true nor false"),
+        ("unix://run/redis.sock", "whole path"),
+        ("unix://", "whole path"),
+    ],
+)
+def test_a_redis_that_not_all_would_find_is_refused(url, message):
+    assert message in refusal(FARM_REDIS_URL=url)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("", {"ssl_cert_reqs": "required"}),
+        ("?ssl_ca_certs=/etc/ca.pem", {"ssl_cert_reqs": "required", "ssl_ca_certs": "/etc/ca.pem"}),
+        (
+            "?ssl_cert_reqs=none&ssl_check_hostname=false",
+            {"ssl_cert_reqs": "none", "ssl_check_hostname": False},
+        ),
+    ],
+)
+def test_celery_verifies_certificates_as_redis_py_does(options, told):
+    app = celery_app(f"rediss://host:6380/2{options}", FarmId(lambda: "ours"))
+    with app.connection_for_write() as connection:
+        assert connection.ssl == told
+    assert redis_url.read("redis://host").broker_tls is None
 
 
 def test_settings_that_are_shown_hold_no_secret():
