@@ -5,10 +5,11 @@ As in `api.use_cases` each function opens its own transaction, and what is someb
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple
 
 import structlog
 from sqlalchemy import ColumnElement, Row, and_, select
@@ -20,16 +21,19 @@ from shared import door, uploads
 from shared.admission import fitting as file_fitting
 from shared.admission import sizes
 from shared.database import transact
-from shared.errors import Conflict, NotFound, Refused
+from shared.errors import Conflict, NotFound, Refused, StorageAway
 from shared.infotext import reader
 from shared.params import FileFormat
 from shared.queue import views
 from shared.states import ImageState
-from shared.storage import Kind, key, upload_key
+from shared.storage import Kind, Storage, key, upload_key
 from shared.stored import Understood, told
 from shared.tables import Image
 
 log = structlog.get_logger(__name__)
+
+MISSING: Final = "missing.txt"
+"""The file of a zip that names the pictures which could not be read."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,11 @@ def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) 
 
 
 def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, bytes]]:
-    """Return the names and bytes of a job's pictures, each read when its turn comes. Raises NotFound, Conflict."""
+    """Return the names and bytes of a job's pictures, each read when its turn comes.
+
+    What cannot be read is named in a text file at the end. Raises NotFound, Conflict; StorageAway where the storage
+    does not give even the first one.
+    """
 
     def work(session: Session) -> tuple[Understood, Sequence[Row[int, int]]]:
         params = views.params(session, job_id, owner)
@@ -113,13 +121,40 @@ def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, 
         raise Conflict(f"Job {job_id} has no finished picture yet.")
     if "format" in unknown:
         raise Conflict(_strange_format(job_id, unknown["format"]))
-    return (
-        (
-            f"{job_id}-{index:04}.{EXTENSIONS[params.format]}",
-            services.storage.get(key(job_id, index, attempt, "picture", params.format)),
-        )
+    keys = {
+        f"{job_id}-{index:04}.{EXTENSIONS[params.format]}": key(job_id, index, attempt, "picture", params.format)
         for index, attempt in done
-    )
+    }
+    files = _read(services.storage, keys)
+    return chain([next(files)], files)  # what is wrong with all of them is told before the first byte is sent
+
+
+def _read(storage: Storage, keys: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of these names and keys, and then a text that names those which could not be read.
+
+    Raises NotFound where none is stored any more, StorageAway where the storage gives not even the first.
+    """
+    missing: dict[str, str] = {}
+    rest = iter(keys.items())
+    for read, (name, stored_as) in enumerate(rest):
+        try:
+            yield name, storage.get(stored_as)
+        except NotFound:
+            missing[name] = "it is no longer in the storage"
+        except StorageAway as error:
+            if read == len(missing):
+                raise
+            reason = f"the storage does not give it now: {error.why}"
+            missing |= dict.fromkeys([name, *(name for name, _ in rest)], reason)  # asked for, each might take as long
+    if len(missing) == len(keys):
+        raise NotFound("None of the job's pictures is in the storage any more.")
+    if missing:
+        yield MISSING, _missing_text(missing, len(keys)).encode()
+
+
+def _missing_text(missing: Mapping[str, str], of: int) -> str:
+    lines = (f"{name}: {reason}" for name, reason in missing.items())
+    return "\n".join([f"{len(missing)} of the {of} pictures of this job are not in this file:", "", *lines, ""])
 
 
 def papers(services: Services, owner: str, data: bytes) -> PapersBody:

@@ -25,7 +25,8 @@
         ├── RenderFailed           the engine failed in a way that nobody expected
         ├── Spoilt                 the picture came out black or without numbers: another worker may do better
         ├── OutOfMemory            the card cannot hold even one row
-        └── StorageError           the result could not be written
+        └── StorageError           the storage refused an object: another one has its name
+            └── StorageAway        the storage takes and gives nothing now; nothing that was rendered is lost
 
 `status` is the HTTP status that an error becomes; `retryable` says whether the same call may go through later.
 """
@@ -33,6 +34,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+STORAGE_AWAY: Final = "the storage takes no pictures"
+"""How it is told, everywhere, that nothing can be stored; the reason follows."""
 
 
 class FarmError(Exception):
@@ -195,9 +200,28 @@ class OutOfMemory(RenderError):
 
 
 class StorageError(RenderError):
-    """The storage did not take or give an object."""
+    """The storage refused an object."""
 
     retryable = True
+
+
+class StorageAway(StorageError):
+    """The storage takes and gives nothing now: it is full, read-only, silent, not mounted or another farm's.
+
+    `why` names no path and no address: it may be shown to everybody. What was being done, and `detail`, may not.
+    """
+
+    def __init__(self, what: str, why: str, *, detail: str = "", advice: str = "", is_certain: bool = False) -> None:
+        """`is_certain`: it cannot be the fault of one object, as it could where a folder is another user's."""
+        super().__init__(f"{what}: {detail or why}{f'; {advice}' if advice else ''}")
+        self.why = why
+        self.advice = advice
+        self.is_certain = is_certain
+
+    @property
+    def words(self) -> str:
+        """What people are told who need not know what was being done."""
+        return f"{STORAGE_AWAY}: {self.why}"
 
 
 def explain(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Where pictures lie: a folder or an S3 bucket, each object written whole and synced, and never overwritten.
 
-Only this module knows a path. A key holds job, index and attempt, so that two workers never write the same one.
+Only this module knows a path. A key holds job, index and attempt, so that two workers never write the same one. A
+marker names the farm whose storage it is: without one a disk that is not mounted looks like an empty storage.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import errno
 import os
 import re
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,9 +22,10 @@ from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.errors import NotFound, SettingsError, StorageError
+from shared import synced
+from shared.errors import NotFound, SettingsError, StorageAway, StorageError
 from shared.params import FileFormat
 
 Kind = Literal["picture", "thumbnail", "film", "strip"]
@@ -34,6 +37,17 @@ _LITTER: Final = re.compile(r"check-[0-9a-f]{32}|\..+\.tmp")
 _JOBS_A_FOLDER: Final = 1000
 _S3_OPTIONS: Final = frozenset({"endpoint_url", "region_name"})
 _S3_PATIENCE: Final = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 2}}
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_OF_ONE_OBJECT: Final = frozenset({errno.EFBIG, errno.ENAMETOOLONG})  # they say nothing of the storage
+_MARKER_SECONDS: Final = 60.0  # a bucket is not unmounted: for so long its marker is not read again
+_PLAIN: Final = {errno.EROFS: "it is read-only", errno.ENOENT: "its folder is not there"}
+CHECK_BYTES: Final = 8192  # a full disk still takes what is small enough to lie beside a file's name
+
+MARKER: Final = "stepfarm-id"
+_MARKER_TEXT: Final = """{farm_id}
+The farm of this id keeps its pictures here. Leave this file where it is: where it is missing, the farm takes it that
+the right disk is not mounted, and stores nothing.
+"""
 
 
 def job_prefix(job_id: int) -> str:
@@ -67,55 +81,122 @@ class Storage:
 
     `?endpoint_url=…&region_name=…` behind an S3 URL names another service than Amazon's. Safe for many threads; the
     connection is made at the first use, so after a fork.
+
+    `guard` is told what the marker names (None: there is none) before anything is written, deleted or missed, and
+    raises StorageAway where that is not the farm; it may make the marker. Without a guard every storage will do.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, guard: Guard | None = None) -> None:
         self.url = url
         parts = urlsplit(url)
         if parts.scheme not in {"", "file", "s3"}:
             raise SettingsError(f"FARM_STORAGE_URL={url!r}: must be a folder or s3://bucket/prefix.")
+        self._guard = guard
+        self._guarded_until = 0.0  # monotonic
         self._folder = None if parts.scheme == "s3" else Path(url.removeprefix("file://")).absolute()
         self._root = str(self._folder or f"{parts.netloc}{parts.path}".rstrip("/"))
         self._options = dict(parse_qsl(parts.query)) if parts.scheme == "s3" else {}
         if unknown := self._options.keys() - _S3_OPTIONS:
             raise SettingsError(f"FARM_STORAGE_URL: {sorted(unknown)} is unknown; S3 takes {sorted(_S3_OPTIONS)}.")
 
+    @property
+    def is_bucket(self) -> bool:
+        """True where each request costs something: objects lie with a server."""
+        return self._folder is None
+
     def put(self, key: str, data: bytes) -> None:
         """Store `data` under `key`, whole and durable when this returns; storing the same again does nothing.
 
-        Raises StorageError if it cannot, or if other data lies there already; nothing half-written stays.
+        Raises StorageAway while the storage takes nothing, StorageError if other data lies there already; nothing
+        half-written stays.
         """
         path = self._path(key)
         with _reported(f"storing {key}"):
-            if self._files.exists(path):
-                if self._files.cat_file(path) != data:
-                    raise StorageError(f"storing {key}: there is another object of that name; nothing is overwritten")
-            elif self._folder:
-                _write_synced(Path(path), data)
+            if self._folder:
+                with self._held(self._folder) as root:
+                    if _is_free(key, synced.read(root, key), data):
+                        synced.write(root, key, data)
             else:
-                self._files.pipe_file(path, data)  # one PUT: S3 shows it whole or not at all
+                self._look_at_marker()
+                there = self._files.cat_file(path) if self._files.exists(path) else None
+                if _is_free(key, there, data):
+                    self._files.pipe_file(path, data)  # one PUT: S3 shows it whole or not at all
 
     def get(self, key: str) -> bytes:
-        """Return the object under `key`. Raises NotFound, or StorageError."""
+        """Return the object under `key`. Raises NotFound, or StorageAway."""
         with _reported(f"reading {key}"):
             try:
                 return bytes(self._files.cat_file(self._path(key)))
             except (FileNotFoundError, IsADirectoryError):
+                self._look_at_marker()  # in another storage everything is missing
                 raise NotFound(f"There is no stored object {key}.") from None
 
     def exists(self, key: str) -> bool:
-        """True if an object lies under `key`. Raises StorageError."""
+        """True if an object lies under `key`. Raises StorageAway."""
         with _reported(f"looking for {key}"):
-            return bool(self._files.isfile(self._path(key)))
+            is_there = bool(self._files.isfile(self._path(key)))
+            if not is_there:
+                self._look_at_marker()
+            return is_there
+
+    def size(self, key: str) -> int | None:
+        """Return the bytes of the object under `key`, whose storage this may be; None: there is none.
+
+        Raises StorageAway.
+        """
+        with _reported(f"looking for {key}"):
+            try:
+                return int(self._files.info(self._path(key))["size"])
+            except FileNotFoundError:
+                return None
 
     def delete(self, prefix: str) -> None:
-        """Delete the object `prefix` and all objects `prefix/…`, if there are any. Raises StorageError."""
+        """Delete the object `prefix` and all objects `prefix/…`, if there are any. Raises StorageAway."""
         path = self._path(prefix)
         with _reported(f"deleting {prefix}"):
+            self._look_at_marker()
             try:
                 self._files.rm(path, recursive=True)
             except FileNotFoundError:
                 return
+
+    def marker(self) -> str | None:
+        """Return the id of the farm whose storage this is; None where nothing says so. Raises StorageAway."""
+        with _reported(f"reading {MARKER}"):
+            try:
+                return _named(self._files.cat_file(self._path(MARKER)))
+            except FileNotFoundError:
+                return None
+
+    def mark(self, farm_id: str) -> None:
+        """Make this the storage of the farm of this id, whosever it was. Raises StorageAway."""
+        data = _MARKER_TEXT.format(farm_id=farm_id).encode()
+        with _reported(f"storing {MARKER}"):
+            if self._folder:
+                synced.make_root(self._folder)
+                with synced.held(self._folder) as root:
+                    synced.write(root, MARKER, data)
+            else:
+                self._files.pipe_file(self._path(MARKER), data)
+
+    def is_empty(self) -> bool:
+        """True if neither jobs nor uploads have anything here, whosever storage it is. Raises StorageAway."""
+        return not self._names("jobs") and not self._names("uploads")
+
+    def last_job(self) -> int:
+        """Return the greatest id of a job under which anything lies; 0: none does. Raises StorageAway."""
+        shelves = sorted((int(name) for name in self._names("jobs") if name.isdecimal()), reverse=True)
+        for shelf in shelves:
+            ids = [int(name) for name in self._names(f"jobs/{shelf:03}") if name.isdecimal()]
+            if ids:
+                return max(ids)
+        return 0
+
+    def last_attempt(self, job_id: int, index: int) -> int:
+        """Return the latest attempt at an image that left anything here; 0: none did. Raises StorageAway."""
+        prefix = job_prefix(job_id)
+        left = [_left(f"{prefix}/{name}") for name in self._names(prefix)]
+        return max((one.attempt for one in left if one and one.index == index), default=0)
 
     def jobs(self) -> Iterator[list[int]]:
         """Yield the ids of the jobs under which anything lies, some at a time. Raises StorageError."""
@@ -133,6 +214,7 @@ class Storage:
     def discard(self, left: Left) -> None:
         """Delete what an attempt left, if it is still there. Raises StorageError."""
         with _reported(f"deleting {left.name}"), suppress(FileNotFoundError):
+            self._look_at_marker()
             self._files.rm_file(f"{self._root}/{left.name}")
 
     def uploads(self) -> Iterator[list[str]]:
@@ -140,10 +222,10 @@ class Storage:
         for shelf in self._names("uploads"):
             yield [name.removesuffix(".png") for name in self._names(f"uploads/{shelf}") if name.endswith(".png")]
 
-    def check(self) -> None:
-        """Raise StorageError unless objects can be stored and deleted now."""
+    def check(self, size: int = CHECK_BYTES) -> None:
+        """Raise StorageAway unless an object of `size` bytes can be stored and deleted now."""
         name = f"check-{uuid.uuid4().hex}"
-        self.put(name, b"")
+        self.put(name, os.urandom(size))  # nothing that a disk could make smaller
         self.delete(name)
 
     def tidy(self, seconds: float) -> int:
@@ -151,6 +233,7 @@ class Storage:
 
         What attempts left half-written is `left`. Raises StorageError.
         """
+        self._look_at_marker()
         tidied = 0
         for folder in ("", *(f"uploads/{shelf}" for shelf in self._names("uploads"))):
             for name in self._names(folder):
@@ -166,11 +249,32 @@ class Storage:
         return 0
 
     def free_bytes(self) -> int | None:
-        """Return what the disk of a folder still takes; None for a bucket, which has no end."""
+        """Return what the disk of a folder still takes; None for a bucket, which has no end. Raises StorageAway."""
         if self._folder is None:
             return None
-        existing = next(folder for folder in (self._folder, *self._folder.parents) if folder.exists())
-        return shutil.disk_usage(existing).free
+        with _reported(f"looking at {self._folder}"):
+            existing = next(folder for folder in (self._folder, *self._folder.parents) if folder.exists())
+            return shutil.disk_usage(existing).free
+
+    @contextmanager
+    def _held(self, folder: Path) -> Iterator[int]:
+        """Yield the descriptor of the storage's folder, which carries the marker that the guard asks for."""
+        if self._guard is None:
+            synced.make_root(folder)
+        elif self.marker() is None:
+            self._guard(self, None)
+        with synced.held(folder) as root:
+            if self._guard:
+                self._guard(self, _named(synced.read(root, MARKER)))
+            yield root
+
+    def _look_at_marker(self) -> None:
+        """Raise StorageAway unless this is the farm's own storage."""
+        if self._guard is None or time.monotonic() < self._guarded_until:
+            return
+        self._guard(self, self.marker())
+        if self.is_bucket:
+            self._guarded_until = time.monotonic() + _MARKER_SECONDS
 
     def _names(self, prefix: str) -> list[str]:
         """Return the names right under `prefix`, in their order; under "" all at the top."""
@@ -199,6 +303,21 @@ class Storage:
         return f"{self._root}/{key}"
 
 
+Guard = Callable[[Storage, str | None], None]
+
+
+def _is_free(key: str, there: bytes | None, data: bytes) -> bool:
+    """Return whether `data` is still to be stored where `there` lies. Raises StorageError if that is something else."""
+    if there is not None and there != data:
+        raise StorageError(f"storing {key}: there is another object of that name; nothing is overwritten")
+    return there is None
+
+
+def _named(marker: bytes | None) -> str | None:
+    """Return the farm's id that a marker names; one of another program names none that exists."""
+    return marker.decode("utf-8", "replace").partition("\n")[0].strip()[:100] if marker is not None else None
+
+
 def _left(name: str) -> Left | None:
     """Return whose the object `name` is; None for what lies where no attempt puts anything."""
     folder, _, base = name.rpartition("/")
@@ -210,44 +329,16 @@ def _left(name: str) -> Left | None:
 
 @contextmanager
 def _reported(what: str) -> Iterator[None]:
-    """Turn what a storage raises into StorageError, with a reason for people."""
+    """Turn what a storage raises into StorageAway, or StorageError where it is of this object alone."""
     try:
         yield
     except OSError as error:  # S3's answers too, as s3fs translates them
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StorageError(f"{what}: the disk is full; delete jobs or free space, then retry") from error
-        raise StorageError(f"{what}: {error.strerror or error or type(error).__name__}") from error
-    except BotoCoreError as error:  # no answer, no credentials
-        raise StorageError(f"{what}: {error}") from error
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    """Write a file whole under its name, on the disk before this returns: a power cut leaves all of it or nothing."""
-    _make_folders(path.parent)
-    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with fresh.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _make_folders(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _make_folders(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if error.errno in _NO_ROOM:
+            raise StorageAway(what, "the disk is full", advice="delete jobs or free space", is_certain=True) from error
+        reason = error.strerror or str(error) or type(error).__name__
+        if error.errno in _OF_ONE_OBJECT:
+            raise StorageError(f"{what}: {reason}") from error
+        plain = _PLAIN.get(error.errno or 0)
+        raise StorageAway(what, plain or reason, detail=reason, is_certain=error.errno == errno.EROFS) from error
+    except (BotoCoreError, ClientError) as error:  # no answer, no credentials
+        raise StorageAway(what, "the object store does not answer", detail=str(error), is_certain=True) from error

@@ -65,7 +65,7 @@ class Beat:
                 session,
                 worker.id,
                 running=held,
-                state=worker.state,
+                state=worker.told_state,
                 phase=worker.phase,
                 resident=worker.card.resident(),
                 load_seconds=worker.card.load_seconds,

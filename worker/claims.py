@@ -19,14 +19,15 @@ from shared.queue import policy, snapshot
 from shared.queue.claim import Claim, claim
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
+from shared.queue.submit import memory_class
 from shared.states import WorkerState
 from shared.tickets import Ticket, take
 from worker.together import Together
 from worker.worker import Worker
 
 _AVOIDED_SECONDS: Final = 30.0
-_Avoided = tuple[str, str | None]
-"""A checkpoint with an owner, or with None for all owners."""
+_Avoided = tuple[str, str | None, int | None]
+"""A checkpoint with an owner and a memory class, or with None for all of them."""
 
 
 class Turn(NamedTuple):
@@ -66,10 +67,17 @@ class Claims:
 
     def avoid(self, checkpoint: str, owner: str | None = None) -> None:
         """Leave images of `checkpoint`, of all owners or of one, to other workers for a while."""
+        self._avoid((checkpoint, owner, None))
+
+    def avoid_like(self, claim: Claim) -> None:
+        """Leave `claim`'s image, and those of its lane, to other workers for a while."""
+        self._avoid((claim.checkpoint, claim.owner, memory_class(claim.params)))
+
+    def _avoid(self, what: _Avoided) -> None:
         now = time.monotonic()
         with self._lock:
             still = {avoided: until for avoided, until in self._avoided.items() if until > now}
-            self._avoided = still | {(checkpoint, owner): now + _AVOIDED_SECONDS}
+            self._avoided = still | {what: now + _AVOIDED_SECONDS}
 
     def better_worker(self) -> int | None:
         """Return a worker with room to which the policy leaves a lane that is not for this one now."""
@@ -159,7 +167,8 @@ class Claims:
 
     def _is_avoided(self, lane: Lane) -> bool:
         now, avoided = time.monotonic(), self._avoided
-        of_lane = ((lane.checkpoint, None), (lane.checkpoint, lane.owner))
+        of_owner = (lane.checkpoint, lane.owner)
+        of_lane = ((lane.checkpoint, None, None), (*of_owner, None), (*of_owner, lane.memory_class))
         return bool(avoided) and any(avoided.get(what, now) > now for what in of_lane)
 
 

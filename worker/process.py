@@ -25,7 +25,7 @@ from shared.settings import Settings
 from shared.states import WorkerState
 from shared.storage import Storage
 from shared.tickets import Tickets, forget
-from worker import app, child, hang
+from worker import app, child, hang, storing
 from worker.beat import Beat
 from worker.cards import Address
 from worker.claims import Claims
@@ -129,7 +129,15 @@ class _Process:
         self._reporter = Reporter(worker.events)
         self._beat = Periodic("beat", settings.beat_seconds, Beat(worker, self._end_buried).turn)
         self._look = Periodic("look", settings.look_seconds, Look(worker, claims).turn)
-        self._slots = Slots(worker, claims, self._reporter, on_free=self._look.wake, on_lost=self._end_lost)
+        self._slots = Slots(
+            worker,
+            claims,
+            self._reporter,
+            on_free=self._look.wake,
+            on_lost=self._end_lost,
+            on_storage=self._storage_changed,
+        )
+        self._storing = Periodic("storage", storing.SECONDS, self._slots.storing.turn)
         self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).turn)
         self._health = Periodic("health", settings.beat_seconds, self._slots.health.turn)
         self._watch = Periodic("watch", hang.SECONDS, hang.SelfWatch(pulse, report, self._end_hung).turn)
@@ -146,6 +154,8 @@ class _Process:
         self._beat.start()
         self._watch.start()
         self._health.start()
+        self._storing.start()
+        self._storing.wake()
         self._pulse.busy("start", "start", _START_SECONDS)
         worker.card = make_card()
         self._pulse.idle("start")
@@ -185,12 +195,18 @@ class _Process:
         self._worker.card.stop()
         self._watch.stop(wait=False)
         self._health.stop(wait=False)
+        self._storing.stop(wait=False)  # it may wait for a storage that is silent
         self._beat.stop()
         self._give_up_row()
         self._worker.tickets.close()
         with suppress(RedisError):
             forget(self._worker.redis, self._worker.farm_id, self._worker.id)
         log.info("worker left", worker=self._worker.id)
+
+    def _storage_changed(self) -> None:
+        """Tell the farm at once that nothing is taken, or that images are taken again, and take them."""
+        self._beat.wake()
+        self._look.wake()
 
     def _hand_back(self) -> None:
         """Give back what is still carried and end at once: a stuck thread cannot be waited for."""

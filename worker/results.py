@@ -1,59 +1,57 @@
-"""What a finished image leaves in the storage."""
+"""What a finished image leaves in the storage, as bytes: all that is kept of it until they are stored."""
 
 from __future__ import annotations
 
-import time
-from typing import Final
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import structlog
 
-from shared.errors import StorageError
 from shared.infotext.writer import text
 from shared.queue.claim import Claim
-from shared.storage import Kind, Storage, key
+from shared.storage import Kind, key
 from shared.version import version
 from worker import film, pictures
 from worker.pictures import Frame, Rendered
 
 log = structlog.get_logger(__name__)
 
-_PAUSES_SECONDS: Final = (0.5, 2.0)  # before the second and the third try: shorter than rendering it all again
+
+class Result(NamedTuple):
+    """One object that an image leaves."""
+
+    kind: Kind
+    key: str
+    data: bytes
+
+    @property
+    def is_film(self) -> bool:
+        """True for what the picture never fails for."""
+        return self.kind in {"film", "strip"}
 
 
-def store(storage: Storage, claim: Claim, rendered: Rendered) -> int:
-    """Store picture, thumbnail and film under this attempt's keys; return the picture's bytes. Raises StorageError."""
+def results(claim: Claim, rendered: Rendered) -> list[Result]:
+    """Return picture, thumbnail and film, in this order, under this attempt's keys."""
     params = claim.params
-    picture = pictures.picture(rendered.pixels, text(params, version=version()), params.format)
-    _put(storage, _key(claim, "picture"), picture)
-    _put(storage, _key(claim, "thumbnail"), pictures.thumbnail(rendered.pixels))
-    if params.film:
-        _store_film(storage, claim, _frames(rendered))
-    return len(picture)
+    made: list[tuple[Kind, bytes]] = [
+        ("picture", pictures.picture(rendered.pixels, text(params, version=version()), params.format)),
+        ("thumbnail", pictures.thumbnail(rendered.pixels)),
+        *(_film(claim, rendered) if params.film else ()),
+    ]
+    place = (claim.job_id, claim.index, claim.attempt)
+    return [Result(kind, key(*place, kind, params.format), data) for kind, data in made]
+
+
+def _film(claim: Claim, rendered: Rendered) -> Iterator[tuple[Kind, bytes]]:
+    """Yield the film as well as can be: the picture never waits or fails for it."""
+    try:
+        frames = _frames(rendered)
+        yield "film", film.animation(frames)
+        yield "strip", film.strip(frames)
+    except (OSError, ValueError) as error:  # Pillow's
+        log.warning("film not made", job=claim.job_id, image=claim.image_id, reason=str(error))
 
 
 def _frames(rendered: Rendered) -> tuple[Frame, ...]:
     """Return the frames of the film: the steps that were kept, of all passes, and the picture."""
     return (*rendered.frames, Frame(rendered.steps, rendered.steps, rendered.pixels))
-
-
-def _store_film(storage: Storage, claim: Claim, frames: tuple[Frame, ...]) -> None:
-    """Store the film as well as can be: the picture never waits or fails for it."""
-    try:
-        storage.put(_key(claim, "film"), film.animation(frames))
-        storage.put(_key(claim, "strip"), film.strip(frames))
-    except (StorageError, OSError, ValueError) as error:  # the last two: Pillow's
-        log.warning("film not stored", job=claim.job_id, image=claim.image_id, reason=str(error))
-
-
-def _put(storage: Storage, key: str, data: bytes) -> None:
-    """Store `data`; a storage that stumbles is tried again while the picture is at hand."""
-    for pause in _PAUSES_SECONDS:
-        try:
-            return storage.put(key, data)
-        except StorageError:
-            time.sleep(pause)
-    return storage.put(key, data)
-
-
-def _key(claim: Claim, kind: Kind) -> str:
-    return key(claim.job_id, claim.index, claim.attempt, kind, claim.params.format)

@@ -18,6 +18,8 @@ from shared.errors import (
     RenderError,
     RenderFailed,
     Spoilt,
+    StorageAway,
+    StorageError,
     TooSlow,
     Unavailable,
 )
@@ -30,15 +32,16 @@ from shared.tickets import Ticket
 from worker.carried import Cancellation
 from worker.claims import NO_TURN, Claims, Turn
 from worker.health import Health
-from worker.progress import Reporter
-from worker.results import store
+from worker.progress import Reporter, Watch
+from worker.results import Result, results
+from worker.storing import Storing
 from worker.together import Together
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-_TRIES: Final = 3  # an image that fails in a way that may pass (a full disk, a full card) is rendered so often
+_TRIES: Final = 3  # an image that fails in a way that may pass (a full card) is rendered so often
 _OWN_TICKETS_SECONDS: Final = 1.0  # for so long after Celery's a slot takes tickets by itself
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
@@ -48,10 +51,10 @@ class Slots:
     """What the threads of the pool do, one ticket at a time each.
 
     `on_free` is called whenever a slot is free again that had an image; `on_lost` ends the process when the card is
-    lost.
+    lost; `on_storage` is called when the storage goes or comes back.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is shared, and what is to be called
         self,
         worker: Worker,
         claims: Claims,
@@ -59,6 +62,7 @@ class Slots:
         *,
         on_free: Callable[[], object],
         on_lost: Callable[[], object],
+        on_storage: Callable[[], object] = lambda: None,
     ) -> None:
         self._worker = worker
         self._claims = claims
@@ -66,6 +70,7 @@ class Slots:
         self._autocommit = autocommit(worker.sessions)
         self._finish = Together(self._finish_all, is_of_one=_may_be_of_one)
         self.health = Health(worker)
+        self.storing = Storing(worker, on_storage)
         self._on_free = on_free
         self._on_lost = on_lost
 
@@ -146,15 +151,21 @@ class Slots:
     def _render(self, claim: Claim, cancel: Cancellation) -> int:
         self._reporter.image_changed(claim, ImageState.RUNNING)
         with self._reporter.watch(claim) as watch:
-            rendered = self._worker.card.render(claim, watch, cancel)
-            watch.phase("saving")
-            return store(self._worker.storage, claim, rendered)
+            left = self._results(claim, watch, cancel)
+            self.storing.put(left, cancel, watch.phase)
+        return len(left[0].data)
+
+    def _results(self, claim: Claim, watch: Watch, cancel: Cancellation) -> list[Result]:
+        """Return what the image leaves; its pixels are let go."""
+        rendered = self._worker.card.render(claim, watch, cancel)
+        watch.phase("saving")
+        return results(claim, rendered)
 
     def _give_up(self, claim: Claim, cancel: Cancellation, error: RenderError | Unavailable) -> str:
         """Hand the image back where another attempt may help, else fail it with its reason.
 
-        What is away, be it the database or a file, says nothing against the image, nor does it that this version cannot
-        read its job: it never runs out of tries for that.
+        What is away, the database, the storage or a file, says nothing against the image, nor does it that this version
+        cannot read its job: it never runs out of tries for that.
         """
         if self._worker.card.is_lost:
             self._on_lost()
@@ -165,11 +176,15 @@ class Slots:
             self._claims.avoid(claim.checkpoint, claim.owner)
         if isinstance(error, RenderFailed):
             self.health.failed(claim, str(error))
-        began = not isinstance(error, (ModelFileAway, NotUnderstood))
+        is_storage_away = isinstance(error, StorageAway) and self.storing.is_away(error)  # no source picture came
+        began = not (is_storage_away or isinstance(error, (ModelFileAway, NotUnderstood)))
         reason = str(error) if began and not isinstance(error, Unavailable) else None
         if not error.retryable or (reason and self._is_last_try(claim, cancel)):
             return self._fail(claim, cancel, str(error))
-        return self._hand_back(claim, cancel, reason, f"handed back: {error}", began=began)
+        if reason and self._has_company():
+            self._claims.avoid_like(claim)  # else it would come straight back to where it failed
+        past = self.storing.last_attempt(claim) if isinstance(error, StorageError) else 0
+        return self._hand_back(claim, cancel, reason, f"handed back: {error}", began=began, past=past)
 
     def _doubt(self, claim: Claim, cancel: Cancellation, error: Spoilt) -> str:
         """Let another worker, where there is one, show once whether the picture or this worker is to blame."""
@@ -185,11 +200,18 @@ class Slots:
         except Unavailable:
             return False
 
-    def _hand_back(
-        self, claim: Claim, cancel: Cancellation, reason: str | None, outcome: str, *, began: bool = True
+    def _hand_back(  # noqa: PLR0913 - what is to be noted beside it
+        self,
+        claim: Claim,
+        cancel: Cancellation,
+        reason: str | None,
+        outcome: str,
+        *,
+        began: bool = True,
+        past: int = 0,
     ) -> str:
         mine = {claim.image_id: claim.attempt}
-        move = partial(moves.hand_back, worker_id=claim.worker_id, images=mine, reason=reason, began=began)
+        move = partial(moves.hand_back, worker_id=claim.worker_id, images=mine, reason=reason, began=began, past=past)
         self._commit(claim, cancel, lambda: self._transact(move))
         self._reporter.image_changed(claim, ImageState.QUEUED)
         return outcome

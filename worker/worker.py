@@ -104,16 +104,23 @@ class Worker:
     carried: Carried = field(default_factory=Carried)
     state: WorkerState = WorkerState.STARTING
     drained: str | None = None  # why it is to take nothing new until it is resumed
+    storage_away: str | None = None  # why the storage takes no pictures, and this worker so nothing new, for people
     trouble: str | None = None  # why it should take nothing new and does, for people
 
     @property
     def phase(self) -> str:
         """What it does now, for people."""
-        return self.trouble or self.card.phase()
+        return self.storage_away or self.trouble or self.card.phase()
 
     @property
     def takes_images(self) -> bool:
-        return self.state == WorkerState.READY and self.drained is None
+        return self.told_state == WorkerState.READY and self.drained is None
+
+    @property
+    def told_state(self) -> WorkerState:
+        """What others are told: while the storage is away it takes nothing new, and its phase says why."""
+        is_waiting = self.state == WorkerState.READY and self.storage_away
+        return WorkerState.DRAINED if is_waiting else self.state
 
     @property
     def free_slots(self) -> int:
@@ -124,7 +131,7 @@ class Worker:
         return policy.Worker(
             id=self.id,
             pools=self.pools,
-            state=WorkerState.DRAINED if self.state == WorkerState.READY and self.drained else self.state,
+            state=WorkerState.DRAINED if self.told_state == WorkerState.READY and self.drained else self.told_state,
             resident=frozenset(self.card.resident()),
             free_slots=self.free_slots,
             load_seconds=self.card.load_seconds,

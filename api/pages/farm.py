@@ -13,6 +13,7 @@ from api.pages.words import counted
 from api.services import Services
 from shared import first_look
 from shared.database import transact
+from shared.errors import STORAGE_AWAY
 from shared.queue import views
 from shared.states import UNKNOWN, ImageState, WorkerState
 
@@ -57,9 +58,18 @@ def tell(
         return Line("down", f"{words}.", "Jobs can be submitted; they start with the first worker:", START_WORKER)
     if all(worker.drained is not None for worker in workers):
         return Line("warn", f"{words}.", "All workers are paused.", link="Resume one")
+    if waiting := _waiting_for_storage(workers):
+        return Line("warn", f"{words}.", f"{waiting[0].upper()}{waiting[1:]}. Finished pictures wait; nothing is lost.")
     if not has_redis:
         return Line("warn", f"{words}.", "Redis is away: what runs is finished, what waits starts when it is back.")
     return Line("ok", words)
+
+
+def _waiting_for_storage(workers: Sequence[WorkerBody]) -> str | None:
+    """Return why no worker takes anything, where it is by no drain of a person's or of its own."""
+    if any(worker.state != WorkerState.DRAINED for worker in workers):
+        return None
+    return next((worker.phase for worker in workers if worker.phase.startswith(STORAGE_AWAY)), None)
 
 
 def _workers(workers: Sequence[WorkerBody]) -> str:

@@ -303,6 +303,7 @@ _HAND_BACK = noted(
     moved AS (
         UPDATE images
         SET state = 'queued',
+            attempt = greatest(attempt, :past),
             worker_id = NULL,
             worker = NULL,
             started_at = CASE WHEN :began THEN started_at END
@@ -315,13 +316,20 @@ _HAND_BACK = noted(
 )
 
 
-def hand_back(
-    session: Session, worker_id: int, images: Mapping[int, int], *, reason: str | None = None, began: bool = True
+def hand_back(  # noqa: PLR0913 - what is to be noted beside it
+    session: Session,
+    worker_id: int,
+    images: Mapping[int, int],
+    *,
+    reason: str | None = None,
+    began: bool = True,
+    past: int = 0,
 ) -> int:
     """Queue images (id -> attempt) that the worker will not finish, without a strike; return how many it still had.
 
     A `reason` says that the images themselves failed in a way that may pass: `history.stumbles` counts those. What
-    never `began`, as the worker lacks what it takes, keeps its deadline and was not its owner's turn.
+    never `began`, as the worker lacks what it takes, keeps its deadline and was not its owner's turn. Attempts up to
+    `past` are passed over: the storage has objects of theirs, which this database knows nothing of.
     """
     handed: int = session.execute(
         _HAND_BACK,
@@ -332,6 +340,7 @@ def hand_back(
             "event": Event.HANDED_BACK,
             "detail": reason and storable(reason),
             "began": began,
+            "past": past,
         },
     ).scalar_one()
     return handed

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from shared.catalogue import GONE
 from shared.database import Sessions, transact
-from shared.errors import Unavailable
+from shared.errors import STORAGE_AWAY, Unavailable
 from shared.farm import farm_id
 from shared.queue import estimates, memory
 from shared.queue.estimates import Rendered
@@ -30,8 +30,8 @@ from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshots
 from shared.queue.views import BEFORE, FARTHEST
 from shared.queue.waiting import Lately, Waiter, Waiting, explain
-from shared.states import ImageState
-from shared.tables import Drain
+from shared.states import ImageState, WorkerState
+from shared.tables import Drain, Worker
 
 ERRORS: Final = "estimates:errors"  # the latest first
 _LATELY_SECONDS: Final = 5.0  # how long what was rendered lately is not asked again
@@ -166,7 +166,9 @@ def _waiting_row(session: Session, job_id: int) -> tuple[Row[tuple[object, ...]]
 
 def _recent(session: Session) -> tuple[Sequence[Row[tuple[object, ...]]], dict[str, str]]:
     rows = session.execute(_RENDERED, {"lines": _LINES, "finished": Event.FINISHED}).all()
-    return rows, {drain.worker: drain.reason for drain in session.scalars(select(Drain))}
+    takes_nothing = select(Worker.name, Worker.phase).where(Worker.state == WorkerState.DRAINED)
+    waiting = {name: phase for name, phase in session.execute(takes_nothing) if phase.startswith(STORAGE_AWAY)}
+    return rows, waiting | {drain.worker: drain.reason for drain in session.scalars(select(Drain))}
 
 
 def _waiter(row: Row[tuple[object, ...]], needs: int | None) -> Waiter:

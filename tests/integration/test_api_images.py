@@ -8,9 +8,10 @@ import zipfile
 import pytest
 
 from shared.database import transact
+from shared.errors import StorageAway
 from shared.events import PreviewChanged, Received
 from shared.queue import moves
-from shared.storage import Storage, key
+from shared.storage import Storage, job_prefix, key
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
 
@@ -160,6 +161,50 @@ def test_zip_holds_the_finished_pictures(client, job, finish):
             f"{job.id}-0000.png": b"picture 0",
             f"{job.id}-0001.png": b"picture 1",
         }
+
+
+@pytest.mark.parametrize("lost", [(0,), (1,), (2,), (0, 2)])
+def test_zip_of_a_job_that_has_lost_pictures_holds_the_others_and_names_the_lost(client, services, job, finish, lost):
+    finish(3)
+    for index in lost:
+        services.storage.delete(key(job.id, index, 1, "picture"))
+    answer = client.get(f"/api/v1/jobs/{job.id}/zip")
+    assert answer.status_code == 200
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+        assert archive.testzip() is None
+        files = {name: archive.read(name).decode() for name in archive.namelist()}
+    told = files.pop("missing.txt").splitlines()
+    assert files == {f"{job.id}-{index:04}.png": f"picture {index}" for index in {0, 1, 2} - set(lost)}
+    assert told[0] == f"{len(lost)} of the 3 pictures of this job are not in this file:"
+    assert told[2:] == [f"{job.id}-{index:04}.png: it is no longer in the storage" for index in lost]
+
+
+def test_zip_of_a_job_that_has_lost_all_pictures_is_a_problem(client, services, job, finish):
+    finish(2)
+    services.storage.delete(job_prefix(job.id))
+    answer = client.get(f"/api/v1/jobs/{job.id}/zip")
+    assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+
+
+def test_zip_while_the_storage_is_away_is_a_problem_or_names_what_it_did_not_give(
+    client, services, job, finish, monkeypatch
+):
+    def give(name):
+        asked.append(name)
+        if len(asked) >= away_from:
+            raise StorageAway(f"reading {name}", "Input/output error")
+        return b"picture"
+
+    finish(3)
+    monkeypatch.setattr(services.storage, "get", give)
+    asked, away_from = [], 1
+    answer = client.get(f"/api/v1/jobs/{job.id}/zip")
+    assert (answer.status_code, answer.mimetype) == (503, "application/problem+json")
+    asked, away_from = [], 2
+    with zipfile.ZipFile(io.BytesIO(client.get(f"/api/v1/jobs/{job.id}/zip").data)) as archive:
+        assert archive.namelist() == [f"{job.id}-0000.png", "missing.txt"]
+        assert archive.read("missing.txt").count(b"Input/output error") == 2
+    assert len(asked) == 2  # a storage that hangs is not asked for each
 
 
 def test_zip_without_a_picture_is_a_conflict(client, job):

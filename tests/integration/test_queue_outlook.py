@@ -79,6 +79,9 @@ def test_each_reason_is_read_from_the_tables(hand, job_factory, why, sessions):
 
     with sessions.begin() as session:
         session.execute(text("DELETE FROM drains"))
+    worker.beat(state=WorkerState.DRAINED, phase="the storage takes no pictures: the disk is full")
+    assert why(job).text == f"{worker.name} takes nothing new: the storage takes no pictures: the disk is full."
+
     worker.beat()
     assert (why(job).cause, why(job).position) == (Cause.NEXT, 0)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from threading import Thread
@@ -11,9 +10,8 @@ import pytest
 from PIL import Image as Picture
 from sqlalchemy import update
 
-from shared import storage
 from shared.database import transact
-from shared.errors import ModelFileAway, StorageError, TooSlow, Unavailable
+from shared.errors import ModelFileAway, TooSlow, Unavailable
 from shared.papers import text as infotext
 from shared.queue import moves, reap
 from shared.storage import key
@@ -21,7 +19,7 @@ from shared.tables import Job
 from shared.terms import Terms
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
-from worker import claims, results
+from worker import claims, film, results
 from worker import slots as slots_module
 from worker.claims import Claims
 from worker.pictures import Frame, Rendered
@@ -98,7 +96,7 @@ def test_a_film_that_cannot_be_made_costs_no_picture(worker, slots, sessions, jo
     def fail(*_):
         raise ValueError("too wide")
 
-    monkeypatch.setattr(results.film, "strip", fail)
+    monkeypatch.setattr(film, "strip", fail)
     job = job_factory(film=True)
     slots.spend(was_passed=False)
     assert states(sessions) == ["succeeded"]
@@ -123,54 +121,6 @@ def test_an_unexpected_error_fails_the_image_and_names_its_kind(slots, sessions,
     [image] = images(sessions)
     assert image.state == "failed"
     assert "ZeroDivisionError: by zero" in image.reason
-
-
-@pytest.fixture
-def full_disk(monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(results, "_PAUSES_SECONDS", (0, 0))
-    with monkeypatch.context() as disk:
-        disk.setattr(storage, "_write_synced", full)
-        yield disk
-
-
-def test_a_full_disk_fails_the_image_after_three_tries_without_a_strike(
-    worker, slots, sessions, job_factory, full_disk
-):
-    job_factory()
-    for attempt in (1, 2):  # hand-backs that are no fault of the image's do not count
-        taken = Claims(worker).next(TICKET).claim
-        mine = {taken.image_id: attempt}
-        transact(sessions, lambda session, mine=mine: moves.hand_back(session, worker.id, mine))
-    for state in ("queued", "queued", "failed"):
-        slots.spend(was_passed=False)
-        assert states(sessions) == [state]
-    full_disk.undo()
-    [image] = images(sessions)
-    assert (image.state, image.strikes) == ("failed", 0)
-    assert "disk is full" in image.reason
-    transact(sessions, lambda session: moves.retry(session, image.job_id))
-    slots.spend(was_passed=False)
-    assert states(sessions) == ["succeeded"]
-
-
-def test_a_storage_that_stumbles_is_tried_again_with_the_picture_at_hand(
-    worker, slots, sessions, job_factory, monkeypatch
-):
-    put, stumbles = worker.storage.put, iter([StorageError("no route")])
-
-    def once(key, data):
-        for error in stumbles:
-            raise error
-        put(key, data)
-
-    monkeypatch.setattr(results, "_PAUSES_SECONDS", (0, 0))
-    monkeypatch.setattr(worker.storage, "put", once)
-    job_factory()
-    slots.spend(was_passed=False)
-    assert [(image.state, image.attempt) for image in images(sessions)] == [("succeeded", 1)]
 
 
 def test_what_is_away_never_uses_up_the_tries(worker, slots, sessions, job_factory, monkeypatch):

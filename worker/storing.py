@@ -1,0 +1,128 @@
+"""How pictures get into the storage, and whether it takes any: while it does not, this worker takes no new images.
+
+A finished picture waits in its slot, as bytes, until the storage takes it; so a worker holds at most one for each slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Lock
+from typing import Final
+
+import structlog
+
+from shared.errors import Cancelled, StorageAway, StorageError
+from shared.queue.claim import Claim
+from shared.storage import CHECK_BYTES
+from worker.carried import Cancellation
+from worker.results import Result
+from worker.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+SECONDS: Final = 1.0  # between two looks at a storage that is away, where no picture waits that would tell
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 2.0
+_TRIES: Final = 3  # of an object that is not taken by a storage which takes others
+
+
+class Storing:
+    """The way into the storage that the slots of one worker share; `on_change` is called when it closes or opens."""
+
+    def __init__(self, worker: Worker, on_change: Callable[[], object]) -> None:
+        self._worker = worker
+        self._on_change = on_change
+        self._lock = Lock()
+        self._waiting = 0  # slots whose picture the storage does not take
+        self._was_looked_at = False
+
+    def put(self, results: list[Result], cancel: Cancellation, tell: Callable[[str], object]) -> None:
+        """Store what an image leaves; wait while the storage is away, and `tell` what for.
+
+        Raises Cancelled when the image was taken away meanwhile; StorageError where one object alone is refused.
+        """
+        for result in results:
+            try:
+                self._put(result, cancel, tell)
+            except StorageError as error:
+                if not result.is_film:
+                    raise
+                log.warning("film not stored", key=result.key, reason=str(error))
+
+    def last_attempt(self, claim: Claim) -> int:
+        """Return the latest attempt at an image that left anything in the storage, as far as that can be told."""
+        try:
+            return self._worker.storage.last_attempt(claim.job_id, claim.index)
+        except StorageError:
+            return claim.attempt
+
+    def is_away(self, error: StorageAway, size: int = CHECK_BYTES) -> bool:
+        """Return whether the storage itself is away, now that it did not take, or give, one object for `error`.
+
+        Where that is not certain it is tried with another object of `size` bytes.
+        """
+        try:
+            if error.is_certain:
+                raise error
+            self._worker.storage.check(size)
+        except StorageAway as away:
+            self._note(away.words)
+            return True
+        log.warning("the storage works, but not for one object", reason=str(error))
+        return False
+
+    def turn(self) -> None:
+        """Look, once at the start and while the storage is away, whether it takes anything now."""
+        if self._was_looked_at and (self._worker.storage_away is None or self._waiting):
+            return
+        try:
+            self._worker.storage.check()
+        except StorageAway as away:
+            self._note(away.words)
+        else:
+            self._note(None)
+        self._was_looked_at = True
+
+    def _put(self, result: Result, cancel: Cancellation, tell: Callable[[str], object]) -> None:
+        closed, pause, refusals = Event(), _FIRST_PAUSE_SECONDS, 0
+        cancel.then(closed.set)
+        with self._counted():
+            while (error := self._try(result)) is not None:
+                refusals = 0 if self.is_away(error, len(result.data)) else refusals + 1
+                if refusals == _TRIES:
+                    raise StorageError(str(error)) from error
+                tell(self._worker.storage_away or error.words)
+                if closed.wait(pause):
+                    raise Cancelled("it was taken away while the storage was")
+                pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+        self._note(None)
+
+    def _try(self, result: Result) -> StorageAway | None:
+        try:
+            self._worker.storage.put(result.key, result.data)
+        except StorageAway as error:
+            return error
+        return None
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a slot as waiting: while one does, its picture tells whether the storage is back."""
+        with self._lock:
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _note(self, words: str | None) -> None:
+        """Keep what is known of the storage; what has changed is told."""
+        with self._lock:
+            was, self._worker.storage_away = self._worker.storage_away, words
+        if was is None and words is not None:
+            log.warning("no new images: the storage takes none", worker=self._worker.id, reason=words)
+        elif was is not None and words is None:
+            log.warning("the storage takes pictures again", worker=self._worker.id)
+        if (was is None) != (words is None):
+            self._on_change()
