@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared import migrate
 from shared.database import Sessions, probe
-from shared.errors import FarmError, Unavailable, explain
+from shared.errors import FarmError, StorageAway, Unavailable, explain
 from shared.events import Events
 from shared.storage import Storage
 
@@ -32,7 +32,7 @@ class Readiness:
         self._checks: dict[str, Callable[[], object]] = {
             "database": lambda: probe(factory),
             "migrations": lambda: _check_tables(factory),
-            "storage": storage.check,
+            "storage": lambda: _check_storage(storage),
             "redis": lambda: _check_redis(events),
         }
         self._missing: set[str] = set()
@@ -59,6 +59,15 @@ def _check_tables(factory: Sessions) -> None:
     current, head = probe(factory), migrate.head()
     if current != head:
         raise Unavailable(f"The tables stand at {current or 'nothing'}, this version needs {head}.")
+
+
+def _check_storage(storage: Storage) -> None:
+    """Store and delete an object. That the database has not told yet whose storage it is, is the database's trouble."""
+    try:
+        storage.check()
+    except StorageAway as error:
+        if not isinstance(error.__cause__, Unavailable):
+            raise
 
 
 def _check_redis(events: Events) -> None:

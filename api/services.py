@@ -17,6 +17,7 @@ from shared.database import Sessions, connect, sessions, transact
 from shared.events import Events
 from shared.farm import farm_id
 from shared.intake import Intake
+from shared.ownership import guarded
 from shared.queue import views
 from shared.queue.outlook import Outlook
 from shared.settings import Settings
@@ -61,9 +62,9 @@ class Services:
 def join(settings: Settings) -> Services:
     """Return the services of `settings`. Nothing is asked of a server yet: the API starts while they are away."""
     engine = connect(settings.database, pool_size=settings.api_threads, application="stepfarm-api")
-    factory, storage = sessions(engine), Storage(settings.storage)
+    factory = sessions(engine)
     ours = farm_id(factory)
-    events = Events(settings.redis, ours)
+    storage, events = guarded(settings.storage, factory, ours), Events(settings.redis, ours)
     return Services(
         settings=settings,
         engine=engine,

@@ -163,10 +163,7 @@ class Storage:
     def marker(self) -> str | None:
         """Return the id of the farm whose storage this is; None where nothing says so. Raises StorageAway."""
         with _reported(f"reading {MARKER}"):
-            try:
-                return _named(self._files.cat_file(self._path(MARKER)))
-            except FileNotFoundError:
-                return None
+            return self._marker()
 
     def mark(self, farm_id: str) -> None:
         """Make this the storage of the farm of this id, whosever it was. Raises StorageAway."""
@@ -261,18 +258,24 @@ class Storage:
         """Yield the descriptor of the storage's folder, which carries the marker that the guard asks for."""
         if self._guard is None:
             synced.make_root(folder)
-        elif self.marker() is None:
+        elif self._marker() is None:
             self._guard(self, None)
         with synced.held(folder) as root:
             if self._guard:
                 self._guard(self, _named(synced.read(root, MARKER)))
             yield root
 
+    def _marker(self) -> str | None:
+        try:
+            return _named(self._files.cat_file(self._path(MARKER)))
+        except FileNotFoundError:
+            return None
+
     def _look_at_marker(self) -> None:
         """Raise StorageAway unless this is the farm's own storage."""
         if self._guard is None or time.monotonic() < self._guarded_until:
             return
-        self._guard(self, self.marker())
+        self._guard(self, self._marker())
         if self.is_bucket:
             self._guarded_until = time.monotonic() + _MARKER_SECONDS
 

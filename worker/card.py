@@ -12,10 +12,11 @@ import structlog
 
 from shared.database import Sessions
 from shared.errors import Cancelled, RenderError
+from shared.farm import farm_id
+from shared.ownership import guarded
 from shared.queue.claim import Claim
 from shared.queue.submit import memory_class
 from shared.settings import Settings
-from shared.storage import Storage
 from worker import inputs
 from worker.cards import Address
 from worker.carried import Cancellation
@@ -73,7 +74,7 @@ class EngineCard:
         self._previewer = Previewer(
             self._files if settings.preview == "auto" else None, self._load_decoder, settings.rescan_seconds
         )
-        self._storage = Storage(settings.storage)
+        self._storage = guarded(settings.storage, sessions, farm_id(sessions))
         self._residency: Residency[Loaded] = Residency(self._load, settings.resident_checkpoints, on_change)
         self._on_change = on_change
         self._pulse = pulse or Pulse()

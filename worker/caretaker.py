@@ -27,8 +27,8 @@ from shared.chores import APPLICATION
 from shared.errors import FarmError, Unavailable, explain
 from shared.events import Events
 from shared.farm import farm_id
+from shared.ownership import guarded
 from shared.settings import Settings
-from shared.storage import Storage
 from shared.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app
 from worker import child, chores
 from worker.app import Consumer, stop_consuming
@@ -113,7 +113,7 @@ def desk(farm: Settings) -> Iterator[Desk]:
         sessions=sessions,
         farm_id=ours,
         redis=Redis.from_url(farm.redis, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 1)),
-        storage=Storage(farm.storage),
+        storage=guarded(farm.storage, sessions, ours),
         tickets=tickets,
         events=events,
         # Looked at several times a lease; half a lease of silence is too long to judge others by.

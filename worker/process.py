@@ -20,10 +20,10 @@ from shared.database import Sessions, transact
 from shared.errors import Unavailable, explain
 from shared.events import Events
 from shared.farm import FarmId, farm_id
+from shared.ownership import guarded
 from shared.queue import reap, workers
 from shared.settings import Settings
 from shared.states import WorkerState
-from shared.storage import Storage
 from shared.tickets import Tickets, forget
 from worker import app, child, hang, storing
 from worker.beat import Beat
@@ -115,7 +115,7 @@ def _worker(orders: Orders, sessions: Sessions, worker_id: int, ours: FarmId) ->
         redis=Redis.from_url(settings.redis, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1)),
         events=Events(settings.redis, ours),
         tickets=Tickets(settings.redis, ours),
-        storage=Storage(settings.storage),
+        storage=guarded(settings.storage, sessions, ours),
     )
 
 

@@ -1,0 +1,114 @@
+"""Whose storage it is: a farm stores nothing where another disk or another farm's pictures lie in its storage's place.
+
+The storage carries a marker with the farm's id. An empty storage is marked by a farm that has no pictures yet, and one
+without a marker, from before there were any, by the farm whose latest pictures lie in it. All else is left to a person:
+`farm storage adopt`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final, get_args
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from shared.database import Sessions, transact
+from shared.errors import StorageAway, Unavailable
+from shared.farm import FarmId
+from shared.params import FileFormat
+from shared.storage import MARKER, Storage, key, upload_key
+
+log = structlog.get_logger(__name__)
+
+_ASKED: Final = "looking whose storage it is"
+_ADVICE: Final = "mount the right disk; where this is to be the farm's storage all the same, run `farm storage adopt`"
+_REFUSED_SECONDS: Final = 2.0  # for so long a refusal is not thought over again: every slot asks
+_LATEST: Final = 20
+_FORMATS: Final = frozenset(get_args(FileFormat))  # a younger farm may have others
+
+# Index: the primary key, from its end.
+_PICTURES = text("""
+    SELECT images.job_id, images.index, images.attempt, images.bytes, coalesce(jobs.params ->> 'format', 'png') AS form
+    FROM images
+    JOIN jobs ON jobs.id = images.job_id
+    WHERE images.state = 'succeeded'
+    ORDER BY images.id DESC
+    LIMIT :latest
+""")
+_KNOWN = text("""
+    SELECT EXISTS (SELECT FROM jobs WHERE id = :job_id) OR EXISTS (SELECT FROM history WHERE job_id = :job_id)
+""")
+_UPLOADS = text("SELECT sha256, bytes FROM uploads ORDER BY used_at DESC LIMIT :latest")
+
+
+class Ownership:
+    """Guards the storage of one farm. Threads may share it."""
+
+    def __init__(self, sessions: Sessions, farm_id: FarmId) -> None:
+        self._sessions = sessions
+        self._farm_id = farm_id
+        self._refusal = ""
+        self._refused_until = 0.0  # monotonic
+
+    def __call__(self, storage: Storage, named: str | None) -> None:
+        """Raise StorageAway unless `named`, the id in the marker, is the farm's; mark it where that is safe."""
+        try:
+            mine = self._farm_id.value
+            if named is None:
+                self._mark(storage, mine)
+        except Unavailable as error:
+            reason = "the database does not tell whose storage it is"
+            raise StorageAway(_ASKED, reason, is_certain=True) from error
+        if named not in {None, mine}:
+            detail = f"its file {MARKER} names {named}, this farm is {mine}"
+            raise _not_ours("it belongs to another farm", detail)
+
+    def _mark(self, storage: Storage, mine: str) -> None:
+        if time.monotonic() < self._refused_until:
+            raise _not_ours(self._refusal)
+        if refusal := self._objection(storage):
+            self._refusal, self._refused_until = refusal, time.monotonic() + _REFUSED_SECONDS
+            raise _not_ours(refusal)
+        storage.mark(mine)
+        log.info("storage marked as this farm's", farm=mine, file=MARKER)
+
+    def _objection(self, storage: Storage) -> str | None:
+        """Return why a storage without a marker may be the wrong one; None: it is this farm's."""
+        sizes = transact(self._sessions, _latest)
+        if not sizes:
+            return None if self._has_nothing_strange(storage) else "it holds pictures that this farm does not know"
+        there = [(storage.size(name), size) for name, size in sizes.items()]
+        found = [stored == size for stored, size in there if stored is not None]
+        if not found:
+            return "none of this farm's pictures lie there: its disk may not be mounted"
+        return None if 2 * sum(found) > len(found) else "it holds other pictures than this farm's"
+
+    def _has_nothing_strange(self, storage: Storage) -> bool:
+        """Return whether a storage may be that of a farm which has committed nothing so far."""
+        if storage.is_empty():
+            return True
+        last = storage.last_job()  # attempts that were lost, of jobs that have no picture
+        return bool(last) and transact(self._sessions, lambda session: bool(session.scalar(_KNOWN, {"job_id": last})))
+
+
+def guarded(url: str, sessions: Sessions, farm_id: FarmId) -> Storage:
+    """Return the storage of a farm, guarded. Nothing is asked yet. Raises SettingsError."""
+    return Storage(url, Ownership(sessions, farm_id))
+
+
+def _not_ours(reason: str, detail: str = "") -> StorageAway:
+    return StorageAway(_ASKED, reason, detail=f"{reason}: {detail}" if detail else "", advice=_ADVICE, is_certain=True)
+
+
+def _latest(session: Session) -> dict[str, int]:
+    """Return the keys and sizes of the pictures that came last, committed and uploaded."""
+    limit = {"latest": _LATEST}
+    uploads = {upload_key(row.sha256): row.bytes for row in session.execute(_UPLOADS, limit)}
+    pictures = session.execute(_PICTURES, limit).all()
+    return uploads | {
+        key(job_id, index, attempt, "picture", form): size
+        for job_id, index, attempt, size, form in pictures
+        if form in _FORMATS
+    }
