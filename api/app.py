@@ -8,6 +8,7 @@ from api import auth, bodies, guard, metrics, problems
 from api.documents import INFO, SECURITY
 from api.listener import require_keys
 from api.pages import site
+from api.proxies import Proxied
 from api.requests import HashConverter, IdConverter
 from api.routes import catalogue, chores, events, health, images, jobs, png_info, prompts, reference, uploads, workers
 from api.routes import metrics as metrics_routes
@@ -31,8 +32,9 @@ def create_app(settings: Settings) -> OpenAPI:
     app.url_map.converters.update(id=IdConverter, hash=HashConverter)
     metrics.init_app(app, services)
     guard.init_app(app, settings)
+    app.wsgi_app = Proxied(app.wsgi_app, settings.proxies)  # type: ignore[method-assign]
     bodies.init_app(app, settings)  # before anything reads one
-    auth.init_app(app, settings)
+    auth.init_app(app, services)
     problems.init_app(app)
     for api in (jobs, images, events, uploads, png_info, catalogue, workers, chores, prompts, health):
         app.register_api(api.blueprint)

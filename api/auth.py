@@ -7,23 +7,32 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Self
 
+import structlog
 from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
 
+from api import sessions
 from api.guard import SAFE_METHODS
-from shared.errors import Forbidden, SettingsError, Unauthorized
-from shared.settings import Settings
+from api.guesses import Guesses
+from api.services import Services, services
+from shared.database import transact
+from shared.errors import Forbidden, SettingsError, TooManyTries, Unauthorized
+
+log = structlog.get_logger(__name__)
 
 LOCAL_OWNER: Final = "local"
 CSRF_FIELD: Final = "csrf_token"
 CSRF_HEADER: Final = "X-CSRF-Token"
 _EXTENSION: Final = "stepfarm-keys"
+_GUESSES: Final = "stepfarm-guesses"
 _OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/sign-in", "/openapi.json"})
+_SESSION: Final = "id"
 
 
 @dataclass(frozen=True)
@@ -31,16 +40,26 @@ class Keyring:
     """The farm's keys, as digests: what a key opens is looked up in the same time whichever it is."""
 
     owners: Mapping[str, str]  # SHA-256 of a key -> its owner
+    secret: bytes = field(repr=False)
 
     @classmethod
-    def of(cls, api_keys: Mapping[str, str]) -> Self:
+    def of(cls, api_keys: Mapping[str, str], secret: str) -> Self:
         """Return the ring of `api_keys` (key -> owner)."""
-        return cls({_digest(key): owner for key, owner in api_keys.items()})
+        return cls({_digest(key): owner for key, owner in api_keys.items()}, secret.encode())
 
     def find(self, digest: str) -> str | None:
         """Return the owner of the key with this digest; every key is compared, however early one fits."""
         found = [owner for known, owner in self.owners.items() if hmac.compare_digest(known, digest)]
         return found[0] if found else None
+
+    def mark(self, digest: str) -> str:
+        """Return what stands for a key in a session: nobody without the farm's secret can try keys against it."""
+        return hmac.new(self.secret, f"session {digest}".encode(), sha256).hexdigest()
+
+    @cached_property
+    def owners_by_mark(self) -> Mapping[str, str]:
+        """The owners of the keys, by the keys' marks."""
+        return {self.mark(digest): owner for digest, owner in self.owners.items()}
 
 
 class _Cookies(SecureCookieSessionInterface):
@@ -50,8 +69,9 @@ class _Cookies(SecureCookieSessionInterface):
         return request.is_secure
 
 
-def init_app(app: Flask, settings: Settings) -> None:
+def init_app(app: Flask, joined: Services) -> None:
     """Find out who asks before every view, and check the token of forms."""
+    settings = joined.settings
     secret = settings.secret_key or kept_secret(settings.home)
     app.secret_key = secret
     app.session_interface = _Cookies()
@@ -60,15 +80,19 @@ def init_app(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
     )
-    app.extensions[_EXTENSION] = Keyring.of(settings.api_keys)
+    app.extensions[_EXTENSION] = Keyring.of(settings.api_keys, secret)
+    app.extensions[_GUESSES] = Guesses()
     app.before_request(lambda: _identify(app))
     app.before_request(lambda: _check_token(app))
 
 
 def is_known(app: Flask, environ: dict[str, Any]) -> bool:
-    """True where the request of `environ` says who asks."""
+    """True where the request of `environ` says who asks; a wrong key is counted when it is answered."""
     with app.request_context(environ):
-        return _who(_ring(app))[0] is not None
+        ring, key = _ring(app), _sent_key()
+        if not ring.owners:
+            return True
+        return (ring.find(_digest(key)) if key is not None else _cookie_owner(ring)) is not None
 
 
 def owner() -> str:
@@ -81,7 +105,7 @@ def owner() -> str:
 
 def is_signed_in() -> bool:
     """True where a cookie says who asks, so that signing out makes sense."""
-    return "key" in session
+    return _SESSION in session
 
 
 def has_keys(app: Flask) -> bool:
@@ -90,17 +114,22 @@ def has_keys(app: Flask) -> bool:
 
 
 def sign_in(app: Flask, key: str) -> str:
-    """Trade a key for a cookie and return its owner. Raises Unauthorized."""
-    name = _ring(app).find(_digest(key))
+    """Trade a key for a cookie and return its owner. Raises Unauthorized, TooManyTries, Unavailable."""
+    ring, digest = _ring(app), _digest(key)
+    name = _tried(app, digest, "sign-in")
     if name is None:
         raise Unauthorized("This farm does not know that key.")
+    begun = transact(services().sessions, lambda rows: sessions.begin(rows, name, ring.mark(digest)))
     session.clear()
-    session["owner"], session["key"] = name, _fingerprint(_digest(key))
+    session[_SESSION] = begun
     return name
 
 
 def sign_out() -> None:
-    """Forget who asked."""
+    """Forget who asked, here and in the browser. Raises Unavailable."""
+    identifier = session.get(_SESSION)
+    if isinstance(identifier, str):
+        transact(services().sessions, lambda rows: sessions.end(rows, identifier))
     session.clear()
 
 
@@ -112,20 +141,37 @@ def csrf_token() -> str:
 
 
 def _identify(app: Flask) -> None:
-    g.owner, g.is_keyed = _who(_ring(app))
     is_open = request.path in _OPEN_PATHS or request.path.startswith("/static/")
+    g.owner, g.is_keyed = (None, False) if is_open and has_keys(app) else _who(app)
     if g.owner is None and not is_open:
         raise Unauthorized("A key is needed: send Authorization: Bearer KEY, or sign in with one.")
 
 
-def _who(ring: Keyring) -> tuple[str | None, bool]:
+def _who(app: Flask) -> tuple[str | None, bool]:
     """Return who asks, if anybody, and whether a key in a header says so (no page can make a browser add one)."""
+    ring = _ring(app)
     if not ring.owners:
         return LOCAL_OWNER, False
     key = _sent_key()
     if key is not None:
-        return ring.find(_digest(key)), True
+        return _tried(app, _digest(key), "header"), True
     return _cookie_owner(ring), False
+
+
+def _tried(app: Flask, digest: str, way: str) -> str | None:
+    """Return whose key it is that was sent; a wrong one is counted and logged. Raises TooManyTries."""
+    guesses: Guesses = app.extensions[_GUESSES]
+    address = request.remote_addr or ""
+    if seconds := guesses.wait(address, digest):
+        log.warning("keys are tried too fast", address=address, way=way)
+        raise TooManyTries(seconds)
+    name = _ring(app).find(digest)
+    if name is None:
+        guesses.wrong(address)
+        log.warning("a key was wrong", address=address, way=way)
+    else:
+        guesses.right(address, digest)
+    return name
 
 
 def _sent_key() -> str | None:
@@ -134,11 +180,11 @@ def _sent_key() -> str | None:
 
 
 def _cookie_owner(ring: Keyring) -> str | None:
-    """Return whom the cookie names, if the key it was traded for is still one of the farm's."""
-    for digest, name in ring.owners.items():
-        if session.get("key") == _fingerprint(digest) and session.get("owner") == name:
-            return name
-    return None
+    """Return whose session the cookie names, if it lasts. Raises Unavailable."""
+    identifier = session.get(_SESSION)
+    if not isinstance(identifier, str):
+        return None
+    return transact(services().sessions, lambda rows: sessions.owner(rows, identifier, ring.owners_by_mark))
 
 
 def _check_token(app: Flask) -> None:
@@ -161,10 +207,6 @@ def _ring(app: Flask) -> Keyring:
 
 def _digest(key: str) -> str:
     return sha256(key.encode(errors="surrogateescape")).hexdigest()
-
-
-def _fingerprint(digest: str) -> str:
-    return sha256(f"cookie {digest}".encode()).hexdigest()[:16]
 
 
 def kept_secret(home: Path) -> str:

@@ -82,6 +82,7 @@ EVERYWHERE: Final[ResponseDict] = {
     "401": problem("A key is needed."),
     "403": problem("The request came from a page of another site, or for a foreign host."),
     "422": problem("A field cannot be accepted."),
+    "429": problem("Too many wrong keys came from this address; Retry-After says when the next one is looked at."),
     "503": problem("The database or the storage is away; Retry-After says when to ask again."),
 }
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
-from shared.errors import FarmError, FieldError, Refused, Unauthorized, explain
+from shared.errors import FarmError, FieldError, Refused, TooManyTries, Unauthorized, explain
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,10 @@ def _on_farm_error(error: FarmError) -> AnyResponse:
     if isinstance(error, Unauthorized) and not is_program():
         return redirect(f"/sign-in?{urlencode({'next': request.full_path if request.method == 'GET' else '/'})}", 303)
     fields = error.fields if isinstance(error, Refused) else ()
-    return _answer(status, str(error), fields=fields)
+    answer = _answer(status, str(error), fields=fields)
+    if isinstance(error, TooManyTries):
+        answer.headers["Retry-After"] = str(error.seconds)
+    return answer
 
 
 def _on_http_exception(error: HTTPException) -> AnyResponse:

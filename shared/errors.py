@@ -7,6 +7,7 @@
     ├── Unauthorized          401  no key, or a wrong one
     ├── Forbidden             403  a foreign Host, Origin or form
     ├── NotFound              404  no such job, image, page or file
+    ├── TooManyTries          429  too many wrong keys came from where this one comes from
     ├── Conflict              409  the thing is there, but not in a state that allows this
     ├── Unavailable           503  PostgreSQL or the storage is away; the same call may go through later
     │   ├── TooSlow                PostgreSQL is there, but a statement or a lock took longer than it may
@@ -100,6 +101,16 @@ class Conflict(FarmError):
     """The thing is not in a state that allows this."""
 
     status = 409
+
+
+class TooManyTries(FarmError):
+    """Too many wrong keys were sent; `seconds` says when the next one is looked at."""
+
+    status = 429
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"Too many wrong keys came from this address: try again in {seconds} s.")
+        self.seconds = seconds
 
 
 class Unavailable(FarmError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -97,6 +98,16 @@ def _pools(given: str) -> str:
     return ",".join(dict.fromkeys(names))
 
 
+def _proxies(given: str) -> str:
+    """Return a list of addresses and networks by commas."""
+    for address in filter(None, map(str.strip, given.split(","))):
+        try:
+            ip_network(address)
+        except ValueError:
+            raise ValueError(f"{address!r} is no address such as 10.0.0.7, and no network such as 10.0.0.0/8") from None
+    return given
+
+
 def _owners(given: str) -> str:
     """Return a list of owners by commas, each once."""
     return ",".join(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
@@ -168,6 +179,10 @@ class Settings(BaseModel):
         "", description="Owners whose jobs may be urgent, by commas; *: all. Without keys everybody's may."
     )
     allowed_hosts: str = Field("", description="Further Host names that pages may be asked under, by commas.")
+    trusted_proxies: Annotated[str, AfterValidator(_proxies)] = Field(
+        "127.0.0.0/8,::1",
+        description="Proxies whose X-Forwarded-For and -Proto are believed: addresses and networks, by commas.",
+    )
     secret_key: str = Field("", repr=False, description="Signs cookies; unset: made once and kept in FARM_HOME.")
     url: Annotated[str, _url_of(*_OF_HTTP)] = Field(
         "", description="Where the client finds the API; unset: the farm of FARM_HOME."
@@ -264,6 +279,11 @@ class Settings(BaseModel):
     def pool_names(self) -> tuple[str, ...]:
         """The pools of this machine's workers."""
         return tuple(self.pools.split(","))
+
+    @property
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The proxies that are believed."""
+        return tuple(ip_network(address) for address in filter(None, map(str.strip, self.trusted_proxies.split(","))))
 
     @property
     def is_loopback(self) -> bool:

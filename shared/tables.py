@@ -236,6 +236,19 @@ class History(Base):
     detail: Mapped[str | None]
 
 
+class BrowserSession(Base):
+    """Somebody who has signed in with a browser, which holds a random id; here is its digest."""
+
+    __tablename__ = "browser_sessions"
+    __table_args__ = (Index(None, "owner", "used_at"), Index(None, "used_at"))
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    key_mark: Mapped[str]  # of the key that it was opened with: it ends with that
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    used_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
 class ChoreDone(Base):
     """When a seldom chore was done last, by whichever process."""
 

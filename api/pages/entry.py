@@ -8,7 +8,7 @@ from flask import Blueprint, Response, current_app, redirect, render_template, r
 from werkzeug.wrappers import Response as AnyResponse
 
 from api import auth
-from shared.errors import FieldError, Unauthorized
+from shared.errors import FieldError, TooManyTries, Unauthorized
 
 blueprint = Blueprint("entry", __name__)
 
@@ -28,9 +28,17 @@ def trade() -> AnyResponse:
     try:
         auth.sign_in(current_app, request.form.get("key", "").strip())
     except Unauthorized as error:
-        wrong = FieldError("key", f"{error} Check for missing letters, or ask whoever gave it to you.", "")
-        return Response(render_template("sign_in.html", next=wanted, error=wrong), 401)
+        return _again(wanted, f"{error} Check for missing letters, or ask whoever gave it to you.", error.status)
+    except TooManyTries as error:
+        answer = _again(wanted, str(error), error.status)
+        answer.headers["Retry-After"] = str(error.seconds)
+        return answer
     return redirect(wanted, 303)
+
+
+def _again(wanted: str, message: str, status: int) -> Response:
+    """Return the page with what was wrong beside the key."""
+    return Response(render_template("sign_in.html", next=wanted, error=FieldError("key", message, "")), status)
 
 
 @blueprint.post("/sign-out")

@@ -14,7 +14,7 @@ from api import auth, bodies
 from api.metrics import counted
 from api.routes.health import AliveBody
 from api.server import plain
-from api.server.bodies import Body, Bounds, Gone, TooSlow, receive_body
+from api.server.bodies import Body, Bounds, Gone, Late, receive_body
 from api.server.bridge import Bridge, environ, refuse
 from api.server.connection import Deadlines
 from api.server.room import Room, Spool
@@ -46,7 +46,7 @@ class Application:
             body = await receive_body(scope, receive, self._room, self._bounds(scope), self._deadlines)
         except Gone:
             return
-        except TooSlow as error:
+        except Late as error:
             await refuse(send, HTTPStatus.REQUEST_TIMEOUT, str(error))
             return
         except FarmError as error:

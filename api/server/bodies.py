@@ -20,7 +20,7 @@ class Gone(Exception):
     """The client has left, or its body cannot be read."""
 
 
-class TooSlow(FarmError):
+class Late(FarmError):
     """The body came too slowly."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
@@ -55,7 +55,7 @@ class Bounds:
 async def receive_body(
     scope: HTTPScope, receive: ASGIReceiveCallable, room: Room, bounds: Bounds, deadlines: Deadlines
 ) -> Body:
-    """Return the body of a request. Raises Gone, TooSlow, Unavailable."""
+    """Return the body of a request. Raises Gone, Late, Unavailable."""
     told = next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
     has_body = bool(told) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
     spool = Spool(room)
@@ -96,7 +96,7 @@ async def _next(receive: ASGIReceiveCallable, pace: Pace) -> tuple[bytes, bool]:
         async with asyncio.timeout_at(pace.due):
             message = await receive()
     except TimeoutError:
-        raise TooSlow("The body of the request came too slowly.") from None
+        raise Late("The body of the request came too slowly.") from None
     if message["type"] != "http.request":
         raise Gone
     return message["body"], message["more_body"]

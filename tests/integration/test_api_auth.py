@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
+from sqlalchemy import func, select, text
 
 from api import auth
+from api import sessions as browser_sessions
 from api.app import create_app
+from api.guesses import FREE_GUESSES
 from api.services import EXTENSION
 from shared.errors import SettingsError
+from shared.tables import BrowserSession
 
 ANNS, ANNS_OTHER, BOBS = "anns-first-key", "anns-other-key", "bobs-only-key"
 JOBS = "/api/v1/jobs"
@@ -121,6 +127,121 @@ def test_cookie_is_for_tls_alone_where_it_was_given_over_tls(client):
         token = session["csrf"]
     answer = client.post("/sign-in", data={"key": ANNS, "csrf_token": token}, base_url="https://localhost")
     assert "Secure" in answer.headers["Set-Cookie"].split("; ")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "is_secure"),
+    [
+        ("127.0.0.1", "https", True),
+        ("127.0.0.1", "https,http", True),
+        ("10.0.0.7", "https", False),
+        ("172.18.0.1", "https", True),
+        ("127.0.0.1", "http", False),
+    ],
+)
+def test_cookie_is_for_tls_alone_behind_a_trusted_proxy_that_speaks_it(settings, peer, forwarded, is_secure):
+    trusted = {"api_keys": {ANNS: "ann"}, "trusted_proxies": "127.0.0.1,172.16.0.0/12"}
+    app = create_app(settings.model_copy(update=trusted))
+    answer = app.test_client().get(
+        "/sign-in", headers={"X-Forwarded-Proto": forwarded}, environ_overrides={"REMOTE_ADDR": peer}
+    )
+    assert ("Secure" in answer.headers["Set-Cookie"].split("; ")) is is_secure
+    app.extensions[EXTENSION].close()
+
+
+def test_cookie_holds_nothing_of_the_key(client):
+    sign_in(client, ANNS)
+    cookie = client.get_cookie(client.application.config["SESSION_COOKIE_NAME"])
+    with client.session_transaction() as session:
+        held = dict(session)
+    assert set(held) <= {"id", "csrf"}
+    sign_in(client, ANNS)
+    with client.session_transaction() as session:
+        assert session["id"] != held["id"]
+    digest = sha256(ANNS.encode()).hexdigest()
+    assert digest[:8] not in cookie.value + str(held)
+
+
+def test_table_of_sessions_holds_neither_ids_nor_what_a_key_can_be_tried_against(client, sessions):
+    sign_in(client, ANNS)
+    with client.session_transaction() as session:
+        identifier = session["id"]
+    with sessions() as rows:
+        (row,) = rows.scalars(select(BrowserSession)).all()
+    assert identifier not in str(vars(row))
+    assert sha256(ANNS.encode()).hexdigest() not in str(vars(row))
+    assert row.owner == "ann"
+
+
+def test_copied_cookie_ends_with_the_sign_out_in_every_process(keyed, client):
+    sign_in(client, ANNS)
+    cookie = client.get_cookie(client.application.config["SESSION_COOKIE_NAME"])
+    thief = keyed().test_client()
+    thief.set_cookie(cookie.key, cookie.value)
+    assert thief.get(JOBS).status_code == 200
+    client.get("/jobs")
+    with client.session_transaction() as session:
+        token = session["csrf"]
+    assert client.post("/sign-out", data={"csrf_token": token}).status_code == 303
+    assert thief.get(JOBS).status_code == 401
+
+
+@pytest.mark.parametrize("age", ["used_at = now() - interval '8 days'", "created_at = now() - interval '31 days'"])
+def test_session_that_is_old_has_ended(client, sessions, age):
+    sign_in(client, ANNS)
+    with sessions.begin() as rows:
+        rows.execute(text(f"UPDATE browser_sessions SET {age}"))
+    assert client.get(JOBS).status_code == 401
+    sign_in(client, ANNS)
+    with sessions() as rows:
+        assert rows.scalar(select(func.count()).select_from(BrowserSession)) == 1
+
+
+def test_session_that_is_used_lasts(client, sessions):
+    sign_in(client, ANNS)
+    with sessions.begin() as rows:
+        rows.execute(text("UPDATE browser_sessions SET used_at = now() - interval '6 days'"))
+    assert client.get(JOBS).status_code == 200
+    with sessions() as rows:
+        assert rows.scalar(text("SELECT now() - used_at < interval '1 minute' FROM browser_sessions"))
+
+
+def test_sessions_of_an_owner_are_bounded(client, sessions, monkeypatch):
+    monkeypatch.setattr(browser_sessions, "MOST_OF_AN_OWNER", 3)
+    sign_in(client, BOBS)
+    for _ in range(5):
+        sign_in(client, ANNS)
+    with sessions() as rows:
+        owners = rows.scalars(select(BrowserSession.owner)).all()
+    assert sorted(owners) == ["ann"] * 3 + ["bob"]
+    assert client.get(JOBS).status_code == 200
+
+
+def test_guessing_at_the_sign_in_page_is_slowed_and_told(client):
+    with client.session_transaction() as session:
+        session["csrf"] = "token"
+    answers = [client.post("/sign-in", data={"key": f"guess-{n}", "csrf_token": "token"}) for n in range(30)]
+    statuses = [answer.status_code for answer in answers]
+    assert statuses[:FREE_GUESSES] == [401] * FREE_GUESSES
+    assert set(statuses[FREE_GUESSES + 1 :]) == {429}
+    assert int(answers[-1].headers["Retry-After"]) > 0
+    assert "Too many wrong keys" in answers[-1].text
+
+
+def test_guessing_by_header_is_slowed_and_a_key_in_use_goes_on(client, caplog):
+    assert client.get(JOBS, headers=bearer(BOBS)).status_code == 200
+    answers = [client.get(JOBS, headers=bearer(f"guess-{n}")) for n in range(30)]
+    assert answers[-1].status_code == 429
+    assert answers[-1].mimetype == "application/problem+json"
+    assert client.get(JOBS, headers=bearer(ANNS)).status_code == 429  # it might be a guess
+    assert client.get(JOBS, headers=bearer(BOBS)).status_code == 200
+    other = client.get(JOBS, headers=bearer(ANNS), environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
+    assert other.status_code == 200
+
+
+def test_health_is_told_whatever_key_comes_with_it(client):
+    for path in ("/livez", "/readyz", "/openapi.json", "/sign-in"):
+        assert [client.get(path, headers=bearer("wrong-key")).status_code for _ in range(15)] == [200] * 15, path
 
 
 def test_key_that_is_taken_away_signs_out(keyed, client):

@@ -138,7 +138,7 @@ def test_waiting_for_a_job_that_has_ended_answers_at_once(client):
 
 
 def test_waiting_is_passed_over_when_all_places_are_taken(client, services):
-    while services.waits.acquire(blocking=False):
+    while services.waits.take("local"):
         pass
     answer = submit(client, {"Prefer": "wait=60"})
     assert answer.status_code == 202

@@ -1,0 +1,57 @@
+"""Who asks, and how, where a proxy passes the request on: told by proxies that are trusted, and by nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+from api.server.bridge import WSGI
+
+Networks = Sequence[IPv4Network | IPv6Network]
+
+
+class Proxied:
+    """A WSGI application that is told the client's own address and scheme instead of its proxy's."""
+
+    def __init__(self, wsgi: WSGI, trusted: Networks) -> None:
+        self._wsgi = wsgi
+        self._trusted = trusted
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's own
+        peer = environ.get("REMOTE_ADDR", "")
+        if is_trusted(peer, self._trusted):
+            environ["REMOTE_ADDR"] = client(peer, environ.get("HTTP_X_FORWARDED_FOR", ""), self._trusted)
+            environ["wsgi.url_scheme"] = scheme(environ.get("HTTP_X_FORWARDED_PROTO", ""), environ["wsgi.url_scheme"])
+        return self._wsgi(environ, start_response)
+
+
+def client(peer: str, forwarded_for: str, trusted: Networks) -> str:
+    """Return the address nearest to this farm that is no trusted proxy's: what stands before it may be made up."""
+    nearest = peer
+    for address in reversed(_values(forwarded_for)):
+        if not is_trusted(nearest, trusted):
+            break
+        nearest = address
+    return nearest
+
+
+def scheme(forwarded_proto: str, otherwise: str) -> str:
+    """Return how the browser reached the first of the proxies, which each add a value behind the ones before."""
+    first = (_values(forwarded_proto) or [otherwise])[0].lower()
+    return first if first in ("http", "https") else otherwise
+
+
+def is_trusted(address: str, trusted: Networks) -> bool:
+    """True where `address` is one of the proxies."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in trusted)
+
+
+def _values(header: str) -> list[str]:
+    return [value.strip() for value in header.split(",") if value.strip()]

@@ -1,0 +1,56 @@
+"""Who has signed in with a browser: kept in SQL, so that signing out, or a key that is taken away, ends it everywhere.
+
+The browser holds a random id; the table its digest, and of the key only a mark that the farm's secret makes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+from hashlib import sha256
+from typing import Final
+
+from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from shared.tables import BrowserSession
+
+IDLE: Final = timedelta(days=7)
+LONGEST: Final = timedelta(days=30)
+MOST_OF_AN_OWNER: Final = 100
+_NOTED: Final = timedelta(minutes=5)  # a use is written down so often at most
+
+_ENDED: Final = or_(BrowserSession.used_at < func.now() - IDLE, BrowserSession.created_at < func.now() - LONGEST)
+
+
+def begin(session: Session, owner: str, key_mark: str) -> str:
+    """Return the id of a new session of `owner`; what has ended goes, and of too many those used longest ago."""
+    identifier = secrets.token_urlsafe(32)
+    session.execute(delete(BrowserSession).where(_ENDED))
+    kept = select(BrowserSession.digest).where(BrowserSession.owner == owner)
+    old = kept.order_by(BrowserSession.used_at.desc(), BrowserSession.digest).offset(MOST_OF_AN_OWNER - 1)
+    session.execute(delete(BrowserSession).where(BrowserSession.digest.in_(old)))
+    session.add(BrowserSession(digest=_digest(identifier), owner=owner, key_mark=key_mark))
+    return identifier
+
+
+def owner(session: Session, identifier: str, owners: Mapping[str, str]) -> str | None:
+    """Return whose session it is, if it lasts; `owners` are those of the farm's keys, by the keys' marks."""
+    digest = _digest(identifier)
+    looked = select(BrowserSession, (BrowserSession.used_at < func.now() - _NOTED).label("is_old"))
+    found = session.execute(looked.where(BrowserSession.digest == digest, ~_ENDED)).one_or_none()
+    if found is None or owners.get(found[0].key_mark) != found[0].owner:
+        return None
+    if found.is_old:
+        session.execute(update(BrowserSession).where(BrowserSession.digest == digest).values(used_at=func.now()))
+    return str(found[0].owner)
+
+
+def end(session: Session, identifier: str) -> None:
+    """Forget a session."""
+    session.execute(delete(BrowserSession).where(BrowserSession.digest == _digest(identifier)))
+
+
+def _digest(identifier: str) -> str:
+    return sha256(identifier.encode()).hexdigest()
