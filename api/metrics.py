@@ -50,6 +50,8 @@ class _Farm(Collector):
         except Unavailable:
             gauges = []
         yield GaugeMetricFamily("farm_up", "1 while the database answers.", value=float(bool(gauges)))
+        taken = float(self._services.events.trouble() is None)
+        yield GaugeMetricFamily("farm_redis_up", "1 while Redis takes tickets: else nothing new starts.", value=taken)
         yield from gauges
 
 

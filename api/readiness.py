@@ -21,7 +21,6 @@ _OTHERWISE: Final = {
     "database": "does not answer",
     "migrations": "the tables are not seen to be this version's: run `farm db upgrade` while the database answers",
     "storage": "takes no pictures; the log says why",
-    "redis": "Redis does not answer: what runs is finished, what waits starts when it is back",
 }
 
 
@@ -48,7 +47,7 @@ class Readiness:
             if part not in self._missing:
                 self._missing.add(part)
                 log.warning("a part is not ready", part=part, reason=explain(error))
-            return _OTHERWISE[part]
+            return _OTHERWISE.get(part, str(error))
         if part in self._missing:
             self._missing.remove(part)
             log.info("a part is ready again", part=part)
@@ -71,5 +70,5 @@ def _check_storage(storage: Storage) -> None:
 
 
 def _check_redis(events: Events) -> None:
-    if not events.alive():
-        raise Unavailable("Redis does not answer.")
+    if trouble := events.trouble():
+        raise Unavailable(trouble)

@@ -33,6 +33,7 @@ from shared.errors import Unavailable
 from shared.fanout import Fanout
 from shared.farm import FarmId
 from shared.outbox import Outbox
+from shared.redis_health import RedisHealth
 from shared.states import ImageState
 
 T = TypeVar("T")
@@ -177,6 +178,7 @@ class Events:
             socket_connect_timeout=_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 1),  # once: a connection from before a restart of Redis is found broken by its use
         )
+        self._health = RedisHealth(self._redis, farm_id)
         self._outbox: Outbox[_Message] = Outbox("events", self._deliver, gather_seconds=_GATHER_SECONDS)
         self._subscriptions: dict[int | None, set[Subscription]] = {}
         self._lock = threading.Lock()
@@ -268,9 +270,9 @@ class Events:
         found: list[int] = self._read(ask, [])
         return frozenset(index for index, is_there in zip(indexes, found, strict=False) if is_there)
 
-    def alive(self) -> bool:
-        """True if Redis answers now."""
-        return self._read(lambda redis: bool(redis.ping()), False)
+    def trouble(self) -> str | None:
+        """Return why Redis takes nothing, and what would help; None: it works."""
+        return self._health.trouble()
 
     def flush(self, seconds: float = 2.0) -> bool:
         """Wait until all that was published has left or was lost; False if that takes longer."""

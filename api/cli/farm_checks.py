@@ -15,14 +15,17 @@ from api.cli.client import Client
 from api.cli.findings import Finding, bad, fine, note
 from shared import home, migrate
 from shared.chores import APPLICATION, IS_ANYBODY
-from shared.database import answered, connect_once
+from shared.database import answered, connect_once, sessions
 from shared.errors import StorageError, Unavailable
+from shared.farm import farm_id
+from shared.redis_health import RedisHealth
 from shared.settings import Settings
 from shared.storage import Storage
 
 _NOT_UP: Final = note("Not up; `farm up` starts it.")
 _OLDEST_TRANSACTION_SECONDS: Final = 300
 _OLDEST_REDIS: Final = (6, 2)  # takes several entries of a list at once
+_EVICTS: Final = "allkeys-"  # what other policies throw away expires by itself, and tickets do not
 _SERVER: Final = """
 SELECT current_setting('server_version') AS version,
        current_setting('transaction_read_only') = 'on' AS only_reads,
@@ -62,18 +65,33 @@ def migrations(settings: Settings) -> Finding:
 
 
 def redis(settings: Settings) -> Finding:
-    """Does Redis answer? Without it jobs are taken, and wait."""
+    """Does Redis answer, and take what the farm writes? Without it jobs are taken, and wait."""
     if _is_down(settings, settings.redis_url):
         return _NOT_UP
     try:
         with Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5) as client:
-            server = client.info("server")
+            server, trouble = client.info(), _trouble(client, settings)
     except (RedisError, OSError) as error:
         return bad(f"No answer: {_first_line(error)}", "Start Redis, or mend FARM_REDIS_URL; until then jobs wait.")
     version = server["redis_version"]  # of a Valkey: the Redis that it stands in for
     if tuple(map(int, version.split(".")[:2])) < _OLDEST_REDIS:
         return bad(f"Redis {version} is too old.", "The farm needs Redis {}.{} or later.".format(*_OLDEST_REDIS))
-    return fine(f"Valkey {server['valkey_version']}" if "valkey_version" in server else f"Redis {version}")
+    name = f"Valkey {server['valkey_version']}" if "valkey_version" in server else f"Redis {version}"
+    policy = server.get("maxmemory_policy", "")
+    if trouble:
+        return bad(f"{name}: {trouble}.", "Until then jobs are taken, and wait.")
+    if policy.startswith(_EVICTS):
+        advice = "A ticket that goes costs its image a second; `CONFIG SET maxmemory-policy noeviction` keeps them."
+        return note(f"{name} throws keys away where its memory ends ({policy}).", advice)
+    return fine(name)
+
+
+def _trouble(client: Redis, settings: Settings) -> str | None:
+    engine = connect_once(settings.database)
+    try:
+        return RedisHealth(client, farm_id(sessions(engine))).trouble()
+    finally:
+        engine.dispose()
 
 
 def storage(settings: Settings) -> Finding:

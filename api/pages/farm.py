@@ -40,13 +40,16 @@ def line(services: Services) -> Line:
     workers = use_cases.workers(services).workers
     are_coming = not workers and transact(services.sessions, first_look.are_coming)
     load = (counts[ImageState.QUEUED], counts[ImageState.RUNNING])
-    return tell(workers, *load, has_redis=services.events.alive(), are_coming=are_coming)
+    return tell(workers, *load, redis=services.events.trouble(), are_coming=are_coming)
 
 
 def tell(
-    workers: Sequence[WorkerBody], queued: int, running: int, *, has_redis: bool, are_coming: bool = False
+    workers: Sequence[WorkerBody], queued: int, running: int, *, redis: str | None = None, are_coming: bool = False
 ) -> Line:
-    """Return the line for what is alive, waits and runs; `are_coming`: of workers that are not there yet."""
+    """Return the line for what is alive, waits and runs.
+
+    `redis`: why it takes nothing; `are_coming`: of workers that are not there yet.
+    """
     load = [
         f"{counted(number, 'image')} {word}" for number, word in ((running, "running"), (queued, "waiting")) if number
     ]
@@ -60,8 +63,8 @@ def tell(
         return Line("warn", f"{words}.", "All workers are paused.", link="Resume one")
     if waiting := _waiting_for_storage(workers):
         return Line("warn", f"{words}.", f"{waiting[0].upper()}{waiting[1:]}. Finished pictures wait; nothing is lost.")
-    if not has_redis:
-        return Line("warn", f"{words}.", "Redis is away: what runs is finished, what waits starts when it is back.")
+    if redis:
+        return Line("warn", f"{words}.", f"{redis}.")
     return Line("ok", words)
 
 

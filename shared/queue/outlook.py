@@ -30,6 +30,7 @@ from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshots
 from shared.queue.views import BEFORE, FARTHEST
 from shared.queue.waiting import Lately, Waiter, Waiting, explain
+from shared.redis_health import RedisHealth
 from shared.states import ImageState, WorkerState
 from shared.tables import Drain, Worker
 
@@ -98,6 +99,7 @@ class Outlook:
         # Its own snapshots, seldom: a person who looks takes no turn from the workers.
         self._snapshots = Snapshots(sessions, redis=None)
         self._redis = Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
+        self._health = RedisHealth(self._redis, self._farm_id)
         self._lock = Lock()
         self._lately = Lately()
         self._lately_until = 0.0  # monotonic
@@ -110,7 +112,7 @@ class Outlook:
         if row is None:
             return None
         snapshot = self._snapshots.current()
-        told = explain(_waiter(row, needs), snapshot, self._look_back())
+        told = explain(_waiter(row, needs), snapshot, self._look_back(), self._health.trouble())
         if told.estimate_seconds:
             self._remember(row.id, _Told(snapshot.taken_at, told.estimate_seconds))
         return told

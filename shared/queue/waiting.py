@@ -26,6 +26,7 @@ class Cause(StrEnum):
     NO_WORKER = "no_worker"  # none of its pool is alive
     MEMORY = "memory"  # more than any worker alive has
     NO_CHECKPOINT = "no_checkpoint"  # its file lies on no machine, or cannot be used
+    REDIS = "redis"  # it takes nothing: no ticket brings an image to a worker
     STARTING = "starting"  # every worker that could render it is coming up
     DRAINED = "drained"  # every worker that could render it takes nothing new
     LEFT_ALONE = "left_alone"  # those with room leave it, for a while, to one that has its checkpoint
@@ -75,9 +76,13 @@ class _Reason(NamedTuple):
     at_most: float | None = None  # seconds after which it starts at the latest
 
 
-def explain(waiter: Waiter, snapshot: Snapshot, lately: Lately) -> Waiting:
-    """Return why `waiter` waits: from the same functions that decide what the workers take."""
-    reason = _held(waiter) or _nobody(waiter, snapshot.farm, lately) or _not_yet(waiter, snapshot)
+def explain(waiter: Waiter, snapshot: Snapshot, lately: Lately, redis: str | None = None) -> Waiting:
+    """Return why `waiter` waits: from the same functions that decide what the workers take.
+
+    `redis` is why Redis takes nothing, where it does not.
+    """
+    reason = _held(waiter) or _nobody(waiter, snapshot.farm, lately) or _without_redis(redis)
+    reason = reason or _not_yet(waiter, snapshot)
     seconds = _estimate(waiter, snapshot, lately, reason)
     error = None if seconds is None else lately.error
     return Waiting(
@@ -116,6 +121,10 @@ def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
         return _Reason(Cause.STARTING, f"{_names(starting)} {_are(starting)} still starting.")
     why = next((f": {lately.drains[worker.name]}" for worker in able if worker.name in lately.drains), "")
     return _Reason(Cause.DRAINED, f"{_names(able)} {'takes' if len(able) == 1 else 'take'} nothing new{why}.")
+
+
+def _without_redis(trouble: str | None) -> _Reason | None:
+    return _Reason(Cause.REDIS, f"{trouble}.") if trouble else None
 
 
 def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:

@@ -16,6 +16,7 @@ from shared import addresses
 from shared.events import Events, ImageChanged, JobChanged, Progress
 from shared.farm import FarmId
 from shared.launcher.servers import Servers
+from shared.redis_health import AWAY
 from tests.waiting import until
 
 OURS = FarmId(lambda: "ours")
@@ -173,7 +174,7 @@ def test_without_redis_nothing_waits_and_nothing_fails(tmp_path):
         events.publish(progress(step))
     events.put_preview(1, 0, b"webp")
     assert time.monotonic() - start < 0.5
-    assert (events.progress(1), events.preview(1, 0), events.replay(1, "0"), events.alive()) == ({}, None, [], False)
+    assert (events.progress(1), events.preview(1, 0), events.replay(1, "0"), events.trouble()) == ({}, None, [], AWAY)
     assert events.flush(5)
     assert events.dropped >= 2
     with events.subscribe() as subscription:

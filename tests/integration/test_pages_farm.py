@@ -61,7 +61,7 @@ def without_redis(settings) -> Iterator[object]:
 
 def test_redis_away_is_told_and_jobs_are_still_taken(without_redis, sessions):
     Farmhand(sessions).worker()
-    assert "Redis is away" in look(without_redis, "/").text
+    assert "Redis does not answer: what runs is finished" in look(without_redis, "/").text
 
 
 def test_workers_that_wait_for_the_storage_say_so_on_the_form_and_on_their_page(client, sessions):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from redis import Redis
 from sqlalchemy import text
@@ -177,9 +179,10 @@ def test_error_of_past_estimates_is_told_by_all(hand, job_factory, why, sessions
         assert redis.llen(farm_id(sessions).key(ERRORS)) == 3
 
 
-def test_without_redis_each_process_knows_its_own_errors(hand, job_factory, sessions):
+def test_without_redis_each_process_knows_its_own_errors(hand, job_factory, sessions, monkeypatch):
     worker = ready(hand)
     alone = Outlook(sessions, "unix:///nowhere/redis.sock")
+    monkeypatch.setattr(alone, "_health", SimpleNamespace(trouble=lambda: None))
     assert alone.of(job_factory().id).cause == Cause.NEXT
     assert worker.claim() is not None
     alone.close()

@@ -301,8 +301,16 @@ def test_what_is_left_alone_starts_when_it_is_not_any_more():
     assert quick.estimate_seconds == pytest.approx(0.5)
 
 
+def test_a_redis_that_takes_nothing_is_told_unless_nobody_could_take_it_anyway():
+    snapshot = Snapshot((lane(),), Farm(NOW, {}, (worker(free=1),)))
+    told = explain(Waiter(0, lane()), snapshot, Lately(), "Redis is full")
+    assert (told.cause, told.text, told.estimate_seconds) == (Cause.REDIS, "Redis is full.", None)
+    empty = Snapshot((lane(),), Farm(NOW, {}, ()))
+    assert explain(Waiter(0, lane()), empty, Lately(), "Redis is full").cause == Cause.NO_WORKER
+
+
 def test_every_cause_has_a_case():
-    shown = {case[3] for case in CASES} | {Cause.OTHER_OWNERS}
+    shown = {case[3] for case in CASES} | {Cause.OTHER_OWNERS, Cause.REDIS}
     assert shown == set(Cause)
 
 

@@ -1,0 +1,64 @@
+"""Whether Redis takes what the farm writes: one that answers may take nothing all the same, as a replica does."""
+
+from __future__ import annotations
+
+import time
+from threading import Lock
+from typing import Final
+
+from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
+
+from shared.errors import Unavailable
+from shared.farm import FarmId
+
+_TRUSTED_SECONDS: Final = 2.0  # how long an answer holds, however many ask
+_KEPT_SECONDS: Final = 60  # by Redis
+_THEN: Final = "what runs is finished, what waits starts when"
+AWAY: Final = f"Redis does not answer: {_THEN} it is back"
+
+
+class RedisHealth:
+    """Knows what keeps Redis from its work. Threads may share it: one looks, the others get what is known."""
+
+    def __init__(self, redis: Redis, farm_id: FarmId) -> None:
+        self._redis = redis
+        self._farm_id = farm_id
+        self._lock = Lock()
+        self._known: str | None = None
+        self._until = 0.0  # monotonic
+
+    def trouble(self) -> str | None:
+        """Return why nothing new starts, and what would help; None: Redis works. Writes one small key that expires."""
+        if time.monotonic() < self._until:
+            return self._known
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._known = _trouble(self._redis, self._farm_id)
+                self._until = time.monotonic() + _TRUSTED_SECONDS
+            return self._known
+
+
+def _trouble(redis: Redis, farm_id: FarmId) -> str | None:
+    try:
+        _write(redis, farm_id)
+    except ReadOnlyError:
+        return f"Redis only reads, as a replica does: {_THEN} FARM_REDIS_URL names the one that writes"
+    except OutOfMemoryError:
+        return f"Redis is full: {_THEN} it has room (its maxmemory)"
+    except (AuthenticationError, NoPermissionError):
+        return f"Redis refuses the farm's user or password: {_THEN} FARM_REDIS_URL has those that may write"
+    except (RedisError, OSError) as error:
+        if str(error).startswith("MISCONF"):
+            return f"Redis cannot save to its disk and takes nothing: {_THEN} it can"
+        return AWAY
+    return None
+
+
+def _write(redis: Redis, farm_id: FarmId) -> None:
+    try:
+        key = farm_id.key("health")
+    except Unavailable:  # the database tells its own trouble
+        redis.ping()
+    else:
+        redis.set(key, b"", ex=_KEPT_SECONDS)
