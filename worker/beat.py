@@ -72,6 +72,7 @@ class Beat:
                 lease_seconds=worker.settings.lease_seconds,
                 slots=worker.slots,
                 memory_bytes=worker.card.memory_bytes,
+                unread=worker.unread.jobs(),
             ),
         )
 

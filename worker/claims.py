@@ -16,7 +16,7 @@ from redis import RedisError
 from shared.database import autocommit, transact
 from shared.errors import Unavailable
 from shared.queue import policy, snapshot
-from shared.queue.claim import Claim, claim
+from shared.queue.claim import Claim, claim, is_any
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
 from shared.queue.submit import memory_class
@@ -26,6 +26,7 @@ from worker.together import Together
 from worker.worker import Worker
 
 _AVOIDED_SECONDS: Final = 30.0
+_LOOKED_AT: Final = 1000  # lanes, where some of what waits is not for this worker
 _Avoided = tuple[str, str | None, int | None]
 """A checkpoint with an owner and a memory class, or with None for all of them."""
 
@@ -63,7 +64,11 @@ class Claims:
 
     def has_some(self) -> bool:
         """True if something waits that the policy gives to this worker now. Raises Unavailable."""
-        return next(self._ranked(self._snapshots.current()), None) is not None
+        ranked, unread = self._ranked(self._snapshots.current()), self._worker.unread.jobs()
+        if not unread:
+            return next(ranked, None) is not None
+        lanes = list(islice(ranked, _LOOKED_AT))
+        return bool(lanes) and transact(self._worker.sessions, partial(is_any, lanes=lanes, but=unread))
 
     def avoid(self, checkpoint: str, owner: str | None = None) -> None:
         """Leave images of `checkpoint`, of all owners or of one, to other workers for a while."""
@@ -86,7 +91,7 @@ class Claims:
         left = [
             lane
             for lane in seen.lanes
-            if lane.pool in me.pools and (self._is_avoided(lane) or policy.is_left_alone(lane, seen.farm, me))
+            if lane.pool in me.pools and (self._is_for_others(lane) or policy.is_left_alone(lane, seen.farm, me))
         ]
         others = [
             other
@@ -134,10 +139,11 @@ class Claims:
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:
         """Claim from lane after lane. What one statement has taken stays, whatever becomes of the next."""
-        me, lanes, taken = self._worker.as_policy_sees_it(), self._turns(seen, count), list[Claim]()
+        me, unread = self._worker.as_policy_sees_it(), self._worker.unread.jobs()
+        lanes, taken = self._turns(seen, count), list[Claim]()
         while asked := list(islice(lanes, count - len(taken))):
             try:
-                taken += transact(self._autocommit, partial(claim, me=me, lanes=asked))
+                taken += transact(self._autocommit, partial(claim, me=me, lanes=asked, but=unread))
             except Unavailable:
                 if not taken:
                     raise
@@ -164,6 +170,9 @@ class Claims:
     def _ranked(self, seen: Snapshot) -> Iterator[Lane]:
         ranked = policy.rank(seen.ordered, seen.farm, self._worker.as_policy_sees_it())
         return (lane for lane in ranked if not self._is_avoided(lane))
+
+    def _is_for_others(self, lane: Lane) -> bool:
+        return self._is_avoided(lane) or self._worker.unread.has_some_of(lane)
 
     def _is_avoided(self, lane: Lane) -> bool:
         now, avoided = time.monotonic(), self._avoided

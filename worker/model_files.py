@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,9 +15,11 @@ from sqlalchemy.orm import Session
 from shared import catalogue, scan
 from shared.catalogue import Kind
 from shared.database import Sessions, transact
-from shared.errors import ModelFileAway, ModelFileError, Refused
+from shared.errors import ModelFileAway, ModelFileError, NotUnderstood, Refused
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
 from shared.tables import ModelFile
+
+_ARCHITECTURES: Final = frozenset({"sd1", None})
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,10 @@ class ModelFiles:
         """Return the file with this hash; one that was only touched since the scan is hashed here.
 
         Raises ModelFileAway when the catalogue has it and this machine does not, or when it was found gone only lately:
-        another machine may find it again. Else ModelFileError.
+        another machine may find it again; NotUnderstood when a newer version found it usable. Else ModelFileError.
         """
         rows, may_return = transact(self._sessions, lambda session: _rows(session, sha256))
+        _check_architecture(rows)
         for row in rows:
             if _fingerprint(self._models / row.path) == (row.size, row.mtime_ns):
                 return self._found(row)
@@ -92,6 +97,14 @@ class ModelFiles:
                 return self._hashed.get(key) or self._hashed.setdefault(key, scan.sha256(path))
         except OSError:
             return None
+
+
+def _check_architecture(rows: Sequence[ModelFile]) -> None:
+    """Raise NotUnderstood for a file that only a newer version can load."""
+    for row in rows:
+        if row.usable and row.architecture not in _ARCHITECTURES:
+            what = f"the architecture {row.architecture} of {row.name}"
+            raise NotUnderstood(f"{row.name} is of a younger version of the farm: {what}", what)
 
 
 def _vae_for(session: Session, text: str, checkpoint: str) -> str | None:

@@ -173,7 +173,7 @@ class Slots:
             self._claims.avoid(claim.checkpoint)
         if isinstance(error, NotUnderstood):
             log.warning("job not understood: left to others", image=claim.image_id, reason=str(error))
-            self._claims.avoid(claim.checkpoint, claim.owner)
+            self._worker.unread.note(claim, error.what)
         if isinstance(error, RenderFailed):
             self.health.failed(claim, str(error))
         is_storage_away = isinstance(error, StorageAway) and self.storing.is_away(error)  # no source picture came

@@ -23,6 +23,7 @@ from worker.carried import Cancellation, Carried
 from worker.pictures import Rendered
 from worker.progress import Watch
 from worker.pulse import Pulse
+from worker.unread import Unread
 
 
 class Card(Protocol):
@@ -102,6 +103,7 @@ class Worker:
     storage: Storage
     card: Card = field(default_factory=NoCard)
     carried: Carried = field(default_factory=Carried)
+    unread: Unread = field(default_factory=Unread)
     state: WorkerState = WorkerState.STARTING
     drained: str | None = None  # why it is to take nothing new until it is resumed
     storage_away: str | None = None  # why the storage takes no pictures, and this worker so nothing new, for people

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from shared import stored
@@ -80,6 +80,7 @@ _CLAIM = noted(
               AND images.memory_class = lane.memory_class
               -- A lane that goes first for its urgent head gives what is urgent, and no more.
               AND images.urgent >= lane.urgent
+              AND images.job_id <> ALL(CAST(:but AS bigint[]))
               AND (
                   strikes = 0
                   OR NOT EXISTS (SELECT FROM images AS mine WHERE mine.worker_id = me.id AND mine.strikes > 0)
@@ -110,18 +111,50 @@ _CLAIM = noted(
 )
 
 
-def claim(session: Session, me: Worker, lanes: Iterable[Lane]) -> list[Claim]:
+# Index: ix_images_lane.
+_IS_ANY = text("""
+    SELECT EXISTS (
+        SELECT
+        FROM unnest(
+            CAST(:owners AS text[]), CAST(:checkpoints AS text[]), CAST(:pools AS text[]),
+            CAST(:memory_classes AS integer[])
+        ) AS lane (owner, checkpoint, pool, memory_class)
+        CROSS JOIN LATERAL (
+            SELECT
+            FROM images
+            WHERE state = 'queued'
+              AND images.owner = lane.owner
+              AND images.checkpoint = lane.checkpoint
+              AND images.pool = lane.pool
+              AND images.memory_class = lane.memory_class
+              AND images.job_id <> ALL(CAST(:but AS bigint[]))
+            LIMIT 1
+        ) AS head
+    )
+""")
+
+
+def is_any(session: Session, lanes: Iterable[Lane], but: Collection[int]) -> bool:
+    """Return whether an image waits in any of these lanes, apart from those of the jobs `but`."""
+    return bool(session.scalar(_IS_ANY, _columns([lane.place for lane in lanes]) | {"but": list(but)}))
+
+
+def claim(session: Session, me: Worker, lanes: Iterable[Lane], but: Collection[int] = ()) -> list[Claim]:
     """Take an image of each of `lanes`, of one that comes several times as many, as far as they have any. None come if
-    `me` is buried or drained.
+    `me` is buried or drained, and none of the jobs `but`.
 
     It is one statement, so the session may be one of `database.autocommit`.
     """
     asked = Counter((*lane.place, lane.urgent) for lane in lanes)
-    names = ("owners", "checkpoints", "pools", "memory_classes", "urgents")
-    places = {name: list(column) for name, column in zip(names, zip(*asked, strict=True), strict=True)}
-    mine = {"worker_id": me.id, "event": Event.CLAIMED, "detail": None}
-    rows = session.execute(_CLAIM, places | {"counts": list(asked.values())} | mine).mappings()
+    mine = {"worker_id": me.id, "but": list(but), "event": Event.CLAIMED, "detail": None}
+    rows = session.execute(_CLAIM, _columns(asked) | {"counts": list(asked.values())} | mine).mappings()
     return [_claim(row, me.id) for row in rows]
+
+
+def _columns(lanes: Iterable[tuple[object, ...]]) -> dict[str, list[object]]:
+    """Return what the statements take of lanes, each a place and perhaps its urgency: a list a column."""
+    names = ("owners", "checkpoints", "pools", "memory_classes", "urgents")
+    return {name: list(column) for name, column in zip(names, zip(*lanes, strict=True), strict=False)}
 
 
 def _claim(row: RowMapping, worker_id: int) -> Claim:

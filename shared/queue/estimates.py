@@ -6,10 +6,12 @@ other owner at most as much; what is urgent goes before all that is not.
 
 from __future__ import annotations
 
+import heapq
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from shared.queue.policy import Lane, Worker
@@ -35,6 +37,14 @@ class Estimate(NamedTuple):
     ahead_cost: int
 
 
+class Struck(NamedTuple):
+    """Images that a worker died of: each worker runs one of them at a time."""
+
+    ahead: int = 0  # those of the same owner that stand before the one that is asked about
+    ahead_cost: int = 0
+    running: Mapping[str, float] = MappingProxyType({})  # worker -> for how many seconds it has run one
+
+
 class Rendered(NamedTuple):
     """An image that a worker has rendered; times in seconds on the database's clock."""
 
@@ -50,6 +60,31 @@ def rates(rendered: Iterable[Rendered]) -> dict[str, float]:
     for image in rendered:
         by_worker[image.worker].append(image)
     return {name: sum(image.cost for image in images) / _busy_seconds(images) for name, images in by_worker.items()}
+
+
+def paces(rendered: Iterable[Rendered]) -> dict[str, float]:
+    """Return the seconds that each worker takes for a unit of one image's work, the median: company slows it down."""
+    by_worker: dict[str, list[float]] = defaultdict(list)
+    for image in rendered:
+        by_worker[image.worker].append((image.ended_at - image.started_at) / max(1, image.cost))
+    return {name: statistics.median(found) for name, found in by_worker.items()}
+
+
+def seconds_one_by_one(struck: Struck, ready: Sequence[Worker], cost: int, known: Mapping[str, float]) -> float | None:
+    """Return when one of `ready` comes to a struck image that costs `cost`, in seconds from now; None where no pace is
+    known.
+    """
+    paces_here = [known[worker.name] for worker in ready if worker.name in known]
+    if not paces_here:
+        return None
+    pace = statistics.fmean(paces_here)
+    # What runs now is taken to be like what waits.
+    whole = pace * (struck.ahead_cost / struck.ahead if struck.ahead else cost)
+    free_at = [max(0.0, whole - struck.running[one.name]) if one.name in struck.running else 0.0 for one in ready]
+    heapq.heapify(free_at)
+    for _ in range(struck.ahead):
+        heapq.heapreplace(free_at, free_at[0] + whole)
+    return free_at[0]
 
 
 def _busy_seconds(images: Sequence[Rendered]) -> float:

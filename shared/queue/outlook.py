@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from threading import Lock
 from typing import Final, NamedTuple
 
@@ -24,7 +25,7 @@ from shared.database import Sessions, transact
 from shared.errors import STORAGE_AWAY, Unavailable
 from shared.farm import farm_id
 from shared.queue import estimates, memory
-from shared.queue.estimates import Rendered
+from shared.queue.estimates import Rendered, Struck
 from shared.queue.history import Event
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshots
@@ -43,9 +44,10 @@ _TOLD: Final = 5000  # estimates that are remembered until their images have run
 # The first queued image of a job, else its first held one; what stands before it; the files of its checkpoint.
 # Indexes: images (job_id, index), ix_images_lane, ix_model_files_sha256.
 _WAITER = text(f"""
-    SELECT head.*, ahead.images AS ahead, ahead.cost AS ahead_cost, file.name, file.usable, file.unusable
+    SELECT head.*, ahead.images AS ahead, ahead.cost AS ahead_cost, ahead.struck AS struck_ahead,
+           ahead.struck_cost AS struck_ahead_cost, file.name, file.usable, file.unusable
     FROM (
-        SELECT id, index, state, reason, owner, checkpoint, pool, memory_class, urgent, priority, cost,
+        SELECT id, index, state, reason, owner, checkpoint, pool, memory_class, urgent, priority, cost, strikes,
                extract(epoch FROM queued_at)::float8 AS queued_at
         FROM images
         WHERE job_id = :job_id
@@ -54,9 +56,12 @@ _WAITER = text(f"""
         LIMIT 1
     ) AS head
     CROSS JOIN LATERAL (
-        SELECT count(*) AS images, coalesce(sum(cost), 0)::bigint AS cost
+        SELECT count(*) AS images,
+               coalesce(sum(cost), 0)::bigint AS cost,
+               count(*) FILTER (WHERE strikes > 0) AS struck,
+               coalesce(sum(cost) FILTER (WHERE strikes > 0), 0)::bigint AS struck_cost
         FROM (
-            SELECT cost
+            SELECT cost, strikes
             {BEFORE}
         ) AS counted
     ) AS ahead
@@ -68,6 +73,20 @@ _WAITER = text(f"""
         LIMIT 1
     ) AS file ON true
 """)  # noqa: S608 - a constant
+
+# Index: ix_images_struck.
+_STRUCK_RUNNING = text("""
+    SELECT worker, extract(epoch FROM clock_timestamp() - started_at)::float8 AS seconds
+    FROM images
+    WHERE worker_id IS NOT NULL
+      AND strikes > 0
+""")
+
+_UNREAD = text("""
+    SELECT name, unread ->> CAST(:job_id AS text) AS what
+    FROM workers
+    WHERE unread ->> CAST(:job_id AS text) IS NOT NULL
+""")
 
 # The end of the history, so its cost does not grow with it. Images that ran once: their wait is told by their start.
 _RENDERED = text("""
@@ -108,13 +127,13 @@ class Outlook:
 
     def of(self, job_id: int) -> Waiting | None:
         """Return why the first image of a job that waits does so; None: none waits. Raises Unavailable."""
-        row, needs = transact(self._sessions, lambda session: _waiting_row(session, job_id))
-        if row is None:
+        waiter = transact(self._sessions, lambda session: _waiter_of(session, job_id))
+        if waiter is None:
             return None
         snapshot = self._snapshots.current()
-        told = explain(_waiter(row, needs), snapshot, self._look_back(), self._health.trouble())
+        told = explain(waiter, snapshot, self._look_back(), self._health.trouble())
         if told.estimate_seconds:
-            self._remember(row.id, _Told(snapshot.taken_at, told.estimate_seconds))
+            self._remember(waiter.lane.head, _Told(snapshot.taken_at, told.estimate_seconds))
         return told
 
     def close(self) -> None:
@@ -138,7 +157,10 @@ class Outlook:
         errors = self._errors_of(rows)
         with self._lock:
             self._lately = Lately(
-                {**self._lately.rates, **estimates.rates(rendered)}, estimates.typical(errors), drains
+                rates={**self._lately.rates, **estimates.rates(rendered)},
+                paces={**self._lately.paces, **estimates.paces(rendered)},
+                error=estimates.typical(errors),
+                drains=drains,
             )
             return self._lately
 
@@ -159,11 +181,21 @@ class Outlook:
         return list(self._errors)
 
 
-def _waiting_row(session: Session, job_id: int) -> tuple[Row[tuple[object, ...]] | None, int | None]:
-    """Return the image that waits, and the memory that it needs where that is known."""
+def _waiter_of(session: Session, job_id: int) -> Waiter | None:
+    """Return the image of a job that waits, or None."""
     row = session.execute(_WAITER, {"job_id": job_id, "farthest": FARTHEST}).one_or_none()
-    place = (row.checkpoint, row.memory_class) if row else None
-    return row, memory.needs(session, [place]).get(place) if place else None
+    if row is None:
+        return None
+    place = (row.checkpoint, row.memory_class)
+    unread = {name: what for name, what in session.execute(_UNREAD, {"job_id": job_id})}  # noqa: C416 - as in `views`
+    waiter = _waiter(row, memory.needs(session, [place]).get(place))
+    return replace(waiter, unread=unread, struck=_struck(session, row) if row.strikes else None)
+
+
+def _struck(session: Session, row: Row[tuple[object, ...]]) -> Struck:
+    """Return what an image that a worker died of meets of its kind."""
+    running = {worker: seconds for worker, seconds in session.execute(_STRUCK_RUNNING)}  # noqa: C416 - as in `views`
+    return Struck(row.struck_ahead, row.struck_ahead_cost, running)
 
 
 def _recent(session: Session) -> tuple[Sequence[Row[tuple[object, ...]]], dict[str, str]]:

@@ -244,13 +244,15 @@ BEFORE: Final = """
             WHERE state = 'queued'
               AND before.owner = head.owner
               AND before.pool = head.pool
+              -- What a worker died of holds up its like alone: each worker runs one such image, and the rest go past.
+              AND (before.strikes = 0 OR head.strikes > 0)
               AND (NOT before.urgent, -before.priority, before.id) < (NOT head.urgent, -head.priority, head.id)
             LIMIT :farthest
 """
 _POSITIONS = text(f"""
     SELECT head.job_id, ahead.images
     FROM (
-        SELECT DISTINCT ON (job_id) job_id, id, owner, pool, urgent, priority
+        SELECT DISTINCT ON (job_id) job_id, id, owner, pool, urgent, priority, strikes
         FROM images
         WHERE job_id = ANY(:job_ids)
           AND state = 'queued'

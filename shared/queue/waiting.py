@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
 from shared.queue import policy
-from shared.queue.estimates import Estimate, about, off_by, seconds_until_start
+from shared.queue.estimates import Estimate, Struck, about, off_by, seconds_one_by_one, seconds_until_start
 from shared.queue.policy import Farm, Lane, Lanes, Worker
 from shared.queue.snapshot import Snapshot
 from shared.states import WorkerState
@@ -25,15 +25,21 @@ class Cause(StrEnum):
     HELD = "held"  # until its reason is over
     NO_WORKER = "no_worker"  # none of its pool is alive
     MEMORY = "memory"  # more than any worker alive has
+    NEWER_VERSION = "newer_version"  # no worker alive understands all that its job asks for
     NO_CHECKPOINT = "no_checkpoint"  # its file lies on no machine, or cannot be used
     REDIS = "redis"  # it takes nothing: no ticket brings an image to a worker
     STARTING = "starting"  # every worker that could render it is coming up
     DRAINED = "drained"  # every worker that could render it takes nothing new
     LEFT_ALONE = "left_alone"  # those with room leave it, for a while, to one that has its checkpoint
+    STRUCK = "struck"  # a worker died of it: each worker runs one such image at a time
     OWN_IMAGES = "own_images"  # others of its owner go first
     OTHER_OWNERS = "other_owners"  # it is their turn, or what they have is urgent
     SLOT = "slot"  # it is next, and no slot is free
     NEXT = "next"  # a worker has room and takes it with its next ticket
+
+
+_ESTIMATED: Final = frozenset({Cause.LEFT_ALONE, Cause.STRUCK, Cause.OWN_IMAGES, Cause.OTHER_OWNERS, Cause.SLOT})
+"""What an image waits for that is over by itself, in a time that can be estimated."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Waiter:
     ahead_cost: int = 0  # and their work; not known of more than are counted
     is_far: bool = False  # more stand before it than were counted
     missing: str | None = None  # why its checkpoint cannot be loaded anywhere
+    unread: Mapping[str, str] = field(default_factory=dict)  # worker -> what of its job that does not know
+    struck: Struck | None = None  # where a worker died of it
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Lately:
     """What the farm did lately, as far as it tells what it will do."""
 
     rates: Mapping[str, float] = field(default_factory=dict)  # worker -> work a second while it renders
+    paces: Mapping[str, float] = field(default_factory=dict)  # worker -> seconds for a unit of one image's work
     error: float | None = None  # share by which estimates were off, the median
     drains: Mapping[str, str] = field(default_factory=dict)  # worker -> why it takes nothing new
 
@@ -113,6 +122,12 @@ def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
         needs = f"It needs a card with about {_gigabytes(waiter.lane.needs)} of memory"
         largest = _gigabytes(max(worker.memory_bytes or 0 for worker in alive))
         return _Reason(Cause.MEMORY, f"{needs}, and the largest of a living worker{of_pool} has {largest}.")
+    readers = [worker for worker in able if worker.name not in waiter.unread]
+    return _none_ready(readers, lately) if readers else _Reason(Cause.NEWER_VERSION, _unread_words(able, waiter.unread))
+
+
+def _none_ready(able: Sequence[Worker], lately: Lately) -> _Reason | None:
+    """Return why none of these workers takes images; None: one does."""
     states = {worker.state for worker in able}
     if WorkerState.READY in states:
         return None
@@ -130,10 +145,12 @@ def _without_redis(trouble: str | None) -> _Reason | None:
 def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:
     """Return why none of the workers that can take it has done so."""
     lane, farm = waiter.lane, snapshot.farm
-    ready = _able(lane, farm)
-    with_room = [worker for worker in ready if worker.has_room]
+    ready = _able(waiter, farm)
+    with_room = [worker for worker in ready if worker.has_room and not _is_at_its_like(worker, waiter)]
     if elsewhere := _left_alone(lane, farm, with_room):
         return elsewhere
+    if alone := _one_by_one(waiter, ready):
+        return alone
     if waiter.ahead:
         more = "More than " if waiter.is_far else ""
         images = f"{waiter.ahead:,} image{'s' * (waiter.ahead > 1)}"
@@ -146,6 +163,31 @@ def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:
         return _Reason(Cause.NEXT, f"It is next: {_names(with_room)} {_have(with_room)} room for it.")
     who = f"{_names(ready)} {_are(ready)} full" if len(ready) <= _NAMED else f"all {len(ready)} workers are full"
     return _Reason(Cause.SLOT, f"It is next, and waits for a slot: {who}.")
+
+
+def _one_by_one(waiter: Waiter, ready: Sequence[Worker]) -> _Reason | None:
+    """Return why what a worker died of waits for others of its kind; None: it does not, or never had a worker die."""
+    if waiter.struck is None:
+        return None
+    why = "A worker died while it rendered this image, and each worker renders one such image at a time"
+    if ahead := waiter.struck.ahead:
+        return _Reason(Cause.STRUCK, f"{why}: {ahead:,} of the same owner {'goes' if ahead == 1 else 'go'} first.")
+    busy = [worker for worker in ready if _is_at_its_like(worker, waiter)]
+    if len(busy) < len(ready):
+        return None
+    return _Reason(Cause.STRUCK, f"{why}: {_names(busy)} {_are(busy)} at another one.")
+
+
+def _is_at_its_like(worker: Worker, waiter: Waiter) -> bool:
+    """Return whether a worker renders an image that one died of, and this is another."""
+    return waiter.struck is not None and worker.name in waiter.struck.running
+
+
+def _unread_words(workers: Sequence[Worker], unread: Mapping[str, str]) -> str:
+    """Return that these workers are too old, and what they do not know."""
+    what = dict.fromkeys(unread[worker.name] for worker in workers)
+    does = "does" if len(workers) == 1 else "do"
+    return f"It needs a worker of a newer version: {_names(workers)} {does} not know {'; '.join(what)}."
 
 
 def _left_alone(lane: Lane, farm: Farm, with_room: Sequence[Worker]) -> _Reason | None:
@@ -201,23 +243,23 @@ def _is_of(lane: Lane, other: Lane) -> bool:
     return (other.place, other.urgent) == (lane.place, lane.urgent)
 
 
-def _able(lane: Lane, farm: Farm) -> list[Worker]:
+def _able(waiter: Waiter, farm: Farm) -> list[Worker]:
     """Return the ready workers that could render it."""
-    return [
-        worker
-        for worker in farm.workers
-        if lane.pool in worker.pools and worker.state == WorkerState.READY and policy.fits(lane, worker)
-    ]
+    lane = waiter.lane
+    in_pool = [one for one in farm.workers if lane.pool in one.pools and one.state == WorkerState.READY]
+    return [one for one in in_pool if policy.fits(lane, one) and one.name not in waiter.unread]
 
 
 def _estimate(waiter: Waiter, snapshot: Snapshot, lately: Lately, reason: _Reason) -> float | None:
     """Return the seconds until it starts, or None."""
     if reason.cause == Cause.NEXT:
         return 0.0
-    if waiter.is_far or reason.cause not in {Cause.LEFT_ALONE, Cause.OWN_IMAGES, Cause.OTHER_OWNERS, Cause.SLOT}:
+    if waiter.is_far or reason.cause not in _ESTIMATED:
         return None
-    ready = _able(waiter.lane, snapshot.farm)
+    ready = _able(waiter, snapshot.farm)
     seconds = seconds_until_start(Estimate(waiter.lane, waiter.ahead_cost), snapshot, ready, lately.rates)
+    if waiter.struck is not None and seconds is not None:
+        seconds = max(seconds, seconds_one_by_one(waiter.struck, ready, waiter.lane.cost, lately.paces) or 0.0)
     if reason.at_most is None or waiter.ahead:
         return seconds
     return reason.at_most if seconds is None else min(seconds, reason.at_most)
@@ -225,7 +267,7 @@ def _estimate(waiter: Waiter, snapshot: Snapshot, lately: Lately, reason: _Reaso
 
 def _estimate_words(waiter: Waiter, cause: Cause, seconds: float | None, error: float | None) -> str:
     if seconds is None:
-        tells = cause in {Cause.OWN_IMAGES, Cause.OTHER_OWNERS, Cause.SLOT} and not waiter.is_far
+        tells = cause in _ESTIMATED - {Cause.LEFT_ALONE} and not waiter.is_far
         return " Nothing was rendered lately that an estimate could come from." if tells else ""
     if cause == Cause.NEXT:
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sqlalchemy import BigInteger, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -27,9 +28,9 @@ class Beat:
 
 _REGISTER = text("""
     WITH made AS (
-        INSERT INTO workers (name, host, pid, card, card_name, pool, slots, state, phase, resident, lease_until)
+        INSERT INTO workers (name, host, pid, card, card_name, pool, slots, state, phase, resident, unread, lease_until)
         VALUES (
-            :name, :host, :pid, :card, :card_name, :pool, :slots, :state, '', '[]',
+            :name, :host, :pid, :card, :card_name, :pool, :slots, :state, '', '[]', '{}',
             clock_timestamp() + make_interval(secs => :lease_seconds)
         )
         RETURNING id, name
@@ -87,7 +88,8 @@ _BEAT = text("""
             resident = :resident,
             load_seconds = :load_seconds,
             slots = coalesce(:slots, slots),
-            memory_bytes = coalesce(:memory_bytes, memory_bytes)
+            memory_bytes = coalesce(:memory_bytes, memory_bytes),
+            unread = :unread
         WHERE id = :worker_id
         RETURNING id, name
     )
@@ -97,6 +99,7 @@ _BEAT = text("""
     LEFT JOIN images ON images.worker_id = renewed.id
 """).bindparams(
     bindparam("resident", type_=JSONB),
+    bindparam("unread", type_=JSONB),
     bindparam("slots", type_=BigInteger),
     bindparam("memory_bytes", type_=BigInteger),
 )
@@ -114,10 +117,12 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
     lease_seconds: float,
     slots: int | None = None,
     memory_bytes: int | None = None,
+    unread: Mapping[int, str] = MappingProxyType({}),
 ) -> Beat | None:
     """Renew the lease, say how the worker is, and compare what it runs (image id -> attempt) with SQL.
 
-    `slots` and `memory_bytes` are told once the card is up and known; None: as before.
+    `slots` and `memory_bytes` are told once the card is up and known; None: as before. `unread` are the jobs that it
+    leaves to workers of a newer version, with what of each it does not know.
 
     None: the worker was buried; all that it runs belongs to others now. What is `missing` in one beat may be a claim
     that is on its way; in two beats running it is lost here, and the worker hands it back.
@@ -133,6 +138,7 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
             "lease_seconds": lease_seconds,
             "slots": slots,
             "memory_bytes": memory_bytes,
+            "unread": {str(job_id): what for job_id, what in unread.items()},
         },
     ).all()
     if not rows:

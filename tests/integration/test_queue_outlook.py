@@ -208,3 +208,52 @@ def test_many_who_look_take_one_snapshot(hand, job_factory, sessions, redis_url,
     assert {made.of(job.id).cause for job in jobs} == {Cause.NEXT, Cause.OWN_IMAGES}
     assert len(taken) == 1
     made.close()
+
+
+def test_after_a_worker_s_death_its_images_are_told_to_run_one_by_one(hand, job_factory, why):
+    struck = job_factory(count=4)
+    dying = ready(hand)
+    for _ in range(4):
+        dying.claim()
+    dying.bury(strike=True)
+    worker = ready(hand, slots=8)
+    behind = job_factory()
+    assert why(struck).cause == Cause.NEXT
+
+    first = worker.claim()
+    assert worker.claim().job_id == behind.id, "what no worker died of goes past"
+    told = why(struck)
+    assert (told.cause, told.position) == (Cause.STRUCK, 0)
+    assert told.text.startswith("A worker died while it rendered this image, and each worker renders one such image")
+
+    other = ready(hand)
+    assert why(struck).text == f"It is next: {other.name} has room for it."
+    hand.finish(first)
+    last = hand.images(struck.id)[-1]
+    assert (last.state, last.strikes) == ("queued", 1)
+
+
+def test_what_waits_behind_images_that_a_worker_died_of_is_not_held_up_by_them(hand, job_factory, why):
+    job_factory(count=4)
+    dying = ready(hand)
+    for _ in range(4):
+        dying.claim()
+    dying.bury(strike=True)
+    worker = ready(hand, slots=8)
+    worker.claim()
+    behind = job_factory()
+    told = why(behind)
+    assert (told.cause, told.position) == (Cause.NEXT, 0)
+    assert hand.run(views.job, behind.id).position == 0
+
+
+def test_a_job_that_every_worker_has_left_to_newer_ones_says_so(hand, job_factory, why):
+    job, worker = job_factory(), ready(hand)
+    worker.beat(unread={job.id: "hires.foo", job.id + 1: "mood"})
+    told = why(job)
+    assert (told.cause, told.text) == (
+        Cause.NEWER_VERSION,
+        f"It needs a worker of a newer version: {worker.name} does not know hires.foo.",
+    )
+    newer = ready(hand)
+    assert why(job).text == f"It is next: {newer.name} has room for it."

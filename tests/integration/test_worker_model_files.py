@@ -12,7 +12,7 @@ from shared import catalogue
 from shared import scan as scans
 from shared.catalogue import Inspection
 from shared.database import transact
-from shared.errors import ModelFileAway, ModelFileError
+from shared.errors import ModelFileAway, ModelFileError, NotUnderstood
 from shared.scan import scan
 from shared.tables import ModelFile
 from worker.model_files import ModelFiles
@@ -83,3 +83,10 @@ def test_slots_that_meet_a_touched_checkpoint_hash_it_once(settings, sessions, f
 def test_an_unknown_hash_is_named(settings, sessions):
     with pytest.raises(ModelFileError, match="the checkpoint aaaaaaaaaa is not in"):
         ModelFiles(sessions, settings.models).find("a" * 64)
+
+
+def test_a_file_that_only_a_newer_version_can_load_is_left_to_it(sessions, tmp_path, checkpoint_factory):
+    newer = checkpoint_factory("large", architecture="sd9")
+    with pytest.raises(NotUnderstood, match="sd9") as raised:
+        ModelFiles(sessions, tmp_path).find(newer.sha256)
+    assert raised.value.what == "the architecture sd9 of large"

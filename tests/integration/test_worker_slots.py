@@ -8,14 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from shared import tables
 from shared.database import transact
 from shared.errors import ModelFileAway, TooSlow, Unavailable
 from shared.papers import text as infotext
 from shared.queue import moves, reap
 from shared.storage import key
-from shared.tables import Job
+from shared.tables import History, Job
 from shared.terms import Terms
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
@@ -135,7 +136,7 @@ def test_what_is_away_never_uses_up_the_tries(worker, slots, sessions, job_facto
             assert [(image.state, image.attempt) for image in images(sessions)] == [("queued", attempt)]
 
 
-def test_a_job_of_a_younger_farm_is_left_to_others_for_a_while(slots, sessions, job_factory, monkeypatch, capsys):
+def test_a_job_of_a_younger_farm_is_left_to_others_for_good(slots, sessions, job_factory, monkeypatch, capsys):
     younger = job_factory(
         owner="ann", count=2, queue={"terms": Terms(expires_at=datetime.now(UTC) + timedelta(hours=1))}
     )
@@ -151,9 +152,37 @@ def test_a_job_of_a_younger_farm_is_left_to_others_for_a_while(slots, sessions, 
         (0, 0, None),
     ]
     assert capsys.readouterr().out.count("not understood") == 1
-    clock[0] += 31
+    clock[0] += 3600
     slots.spend(was_passed=False)
-    assert capsys.readouterr().out.count("not understood") == 1
+    assert "not understood" not in capsys.readouterr().out
+    assert slots._worker.unread.jobs() == {younger.id: "mood"}
+    lines = select(History.event).where(History.job_id == younger.id).order_by(History.id)
+    assert transact(sessions, lambda session: session.scalars(lines).all()) == ["submitted", "claimed", "handed back"]
+
+
+def test_what_is_left_to_newer_workers_does_not_keep_an_older_one_busy(worker, slots, sessions, job_factory):
+    """Neither has it tickets to issue to itself, nor does it hide what it can render, of the same owner and model."""
+    job = job_factory(count=3)
+    strange = update(Job).where(Job.id == job.id).values(params=Job.params.concat({"mood": "blue"}))
+    transact(sessions, lambda session: session.execute(strange))
+    slots.spend(was_passed=False)
+    assert not slots._claims.has_some()
+    plain = job_factory(count=2)
+    until(slots._claims.has_some)
+    slots.spend(was_passed=False)
+    slots.spend(was_passed=False)
+    assert states(sessions, plain.id) == ["succeeded", "succeeded"]
+    assert states(sessions, job.id) == ["queued"] * 3
+
+
+def test_a_ticket_for_what_only_a_newer_worker_reads_is_passed_on(worker, slots, settings, sessions, job_factory):
+    job_factory()
+    transact(sessions, lambda session: session.execute(update(Job).values(params=Job.params.concat({"mood": "blue"}))))
+    slots.spend(was_passed=False)
+    with made(settings, sessions) as newer:
+        ready_now = update(tables.Worker).where(tables.Worker.id == newer.id).values(state="ready", resident=["c" * 64])
+        transact(sessions, lambda session: session.execute(ready_now))
+        until(lambda: slots._claims.better_worker() == newer.id)
 
 
 def test_a_checkpoint_that_is_not_here_is_left_to_others_for_a_while(worker, slots, sessions, job_factory, monkeypatch):

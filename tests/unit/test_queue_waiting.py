@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from shared.queue.estimates import Struck
 from shared.queue.policy import AFFINITY_SECONDS, Farm, Lane, Owner, Worker
 from shared.queue.snapshot import COUNTED, Snapshot
 from shared.queue.waiting import Cause, Lately, Waiter, explain
@@ -13,6 +14,7 @@ from shared.states import WorkerState
 
 NOW = 1_000_000.0
 A, B = "a" * 64, "b" * 64
+DIED = "A worker died while it rendered this image, and each worker renders one such image at a time"
 
 
 def lane(
@@ -112,6 +114,48 @@ CASES = [
         [worker(number) for number in range(1, 40)],
         "slot",
         "It is next, and waits for a slot: all 39 workers are full.",
+    ),
+    (
+        "every worker is too old",
+        Waiter(0, lane(), unread={"host/cuda:1": "hires.foo", "host/cuda:2": "hires.foo"}),
+        [worker(1, free=1), worker(2)],
+        "newer_version",
+        "It needs a worker of a newer version: host/cuda:1 and host/cuda:2 do not know hires.foo.",
+    ),
+    (
+        "one is too old, and the other full",
+        Waiter(0, lane(), unread={"host/cuda:1": "hires.foo"}),
+        [worker(1, free=1), worker(2)],
+        "slot",
+        "It is next, and waits for a slot: host/cuda:2 is full.",
+    ),
+    (
+        "one that a worker died of, and each is at another such",
+        Waiter(0, lane(), struck=Struck(running={"host/cuda:1": 3.0, "host/cuda:2": 3.0})),
+        [worker(1, free=1), worker(2, free=5)],
+        "struck",
+        f"{DIED}: host/cuda:1 and host/cuda:2 are at another one.",
+    ),
+    (
+        "one that a worker died of, and others stand before it",
+        Waiter(7, lane(), ahead=7, struck=Struck(7, 700, {"host/cuda:1": 3.0})),
+        [worker(1, free=1)],
+        "struck",
+        f"{DIED}: 7 of the same owner go first.",
+    ),
+    (
+        "one that a worker died of, and another worker is free of such",
+        Waiter(0, lane(), struck=Struck(running={"host/cuda:1": 3.0})),
+        [worker(1, free=1), worker(2, free=1)],
+        "next",
+        "It is next: host/cuda:2 has room for it.",
+    ),
+    (
+        "one that a worker died of, and the free one is full",
+        Waiter(0, lane(), struck=Struck(running={"host/cuda:1": 3.0})),
+        [worker(1, free=1), worker(2)],
+        "slot",
+        "It is next, and waits for a slot",
     ),
     (
         "its owner's others go first",
@@ -319,3 +363,24 @@ def test_explaining_changes_nothing():
     snapshot = Snapshot((waiter.lane,), farm)
     explain(waiter, snapshot, Lately())
     assert snapshot == Snapshot((replace(waiter.lane),), farm)
+
+
+PACES = {"host/cuda:1": 0.1, "host/cuda:2": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("struck", "workers", "seconds"),
+    [
+        pytest.param(Struck(5, 500), 1, 50, id="one after the other"),
+        pytest.param(Struck(5, 500), 2, 20, id="two at a time"),
+        pytest.param(Struck(running={"host/cuda:1": 4.0}), 1, 6, id="behind one that has run for a while"),
+        pytest.param(Struck(running={"host/cuda:1": 60.0}), 1, 2.5, id="behind one that takes longer than usual"),
+        pytest.param(Struck(1, 100, {"host/cuda:1": 4.0, "host/cuda:2": 9.0}), 2, 6, id="as soon as one is free"),
+    ],
+)
+def test_what_a_worker_died_of_is_estimated_one_by_one(struck, workers, seconds):
+    waiter = Waiter(0, lane(cost=100), ahead=struck.ahead, ahead_cost=0, struck=struck)
+    rates = dict.fromkeys(PACES, 40.0 / workers)
+    told = explained(waiter, *(worker(number, free=3) for number in range(1, workers + 1)), rates=rates, paces=PACES)
+    assert told.cause == Cause.STRUCK
+    assert told.estimate_seconds == pytest.approx(seconds)
