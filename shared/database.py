@@ -156,6 +156,11 @@ def autocommit(factory: Sessions) -> Sessions:
     return sessions(factory.kw["bind"].execution_options(isolation_level="AUTOCOMMIT"))
 
 
+def repeatable(factory: Sessions) -> Sessions:
+    """Return the factory of sessions on the same connections in which all statements see the same moment."""
+    return sessions(factory.kw["bind"].execution_options(isolation_level="REPEATABLE READ"))
+
+
 def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
     """Run `work` in one transaction and return what it returns.
 

@@ -34,11 +34,11 @@ class Beat:
         self._clock = clock
         self._punctuality = Punctuality(worker.settings.beat_seconds, clock)  # of beats that were answered
         self._is_database_away = False
-        self._missing: dict[int, int] = {}  # in SQL but not here, as of the last beat
+        self._missing: dict[tuple[int, int], float] = {}  # (image, attempt) in SQL but not here -> since when
         self._reap_at = clock() + worker.settings.lease_seconds
 
     def turn(self) -> float | None:
-        held = self._worker.carried.attempts()
+        held, drained = self._worker.carried.attempts(), self._worker.drained
         try:
             answer = self._send(held)
             if answer is None:
@@ -46,7 +46,7 @@ class Beat:
                 return None
             self._note_database(is_away=False)
             self._punctuality.note()
-            self._note_drain(answer.drained)
+            self._note_drain(drained, answer.drained)
             self._worker.carried.drop({image: held[image] for image in answer.drop if image in held})
             self._hand_back(answer.missing)
             self._reap()
@@ -81,20 +81,23 @@ class Beat:
             log.warning("database away" if is_away else "database back", worker=self._worker.id)
         self._is_database_away = is_away
 
-    def _note_drain(self, drained: str | None) -> None:
-        if drained != self._worker.drained:
+    def _note_drain(self, before: str | None, drained: str | None) -> None:
+        """Do as SQL says, unless this worker, which was `before` so, has drained itself since: the next beat knows."""
+        if self._worker.replace_drained(before, drained) and drained != before:
             log.warning("drained" if drained else "resumed", worker=self._worker.id, reason=drained)
-        self._worker.drained = drained
 
     def _hand_back(self, missing: dict[int, int]) -> None:
-        """Give back what SQL has had here for two beats and nobody carries; once could be a claim just made."""
-        carried = self._worker.carried.attempts()
+        """Give back what SQL has had here for a beat's time and nobody carries: before it may be a claim on its way.
+
+        Beats may follow one another at once: their number says nothing.
+        """
+        now, carried = self._clock(), self._worker.carried.attempts()
+        self._missing = {one: self._missing.get(one, now) for one in missing.items()}
         lost = {
             image: attempt
-            for image, attempt in missing.items()
-            if self._missing.get(image) == attempt and carried.get(image) != attempt
+            for (image, attempt), since in self._missing.items()
+            if now - since >= self._worker.settings.beat_seconds and carried.get(image) != attempt
         }
-        self._missing = missing
         if lost:
             transact(self._worker.sessions, lambda session: moves.hand_back(session, self._worker.id, lost))
             log.warning("handed back what no slot carries", worker=self._worker.id, images=sorted(lost))

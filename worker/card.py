@@ -46,6 +46,7 @@ log = structlog.get_logger(__name__)
 # What a load is told to take until one was measured: the libraries' import, then a disk as most have it.
 _FIRST_LOAD_SECONDS: Final = 5.0
 _LOAD_BYTES_A_SECOND: Final = 500e6
+_LABELS: Final = {"vae": "VAE"}
 _DRIVER_BYTES: Final = 512 * 2**20  # of a card's memory that its driver and libraries take
 
 
@@ -112,12 +113,16 @@ class EngineCard:
     def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
         """Return the picture of `claim`, what it is rendered with loaded first if it is not resident."""
         choices = self._choices(claim)
-        checkpoints_needed = {choice.checkpoint.sha256 for choice in choices.values()}
-        if missing := sorted(checkpoints_needed.difference(self.resident())):
-            watch.phase(self._load_phase(self._files.find(missing[0])))
+        needed = {model for choice in choices.values() for model in choice if model}
+
+        def tell(model: Model) -> None:
+            watch.phase(self._load_phase(model, self._files.find(model.sha256)))
+
+        if missing := self._residency.missing(needed):
+            tell(missing[0])
         source, mask = inputs.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
-        with self._residency.use({model for choice in choices.values() for model in choice if model}, cancel) as loaded:
+        with self._residency.use(needed, cancel, tell) as loaded:
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
             kit = Kit(**weights, source=source, mask=mask)
             watch.phase("steps")
@@ -182,7 +187,7 @@ class EngineCard:
     def _load(self, model: Model) -> Loaded:
         """Load a checkpoint or a VAE off the engine's thread: the steps of others go on meanwhile."""
         found = self._files.find(model.sha256)
-        self._loading[model.sha256] = self._load_phase(found)
+        self._loading[model.sha256] = self._load_phase(model, found)
         self._pulse.busy(model.sha256, "load", limits.load_seconds(found.bytes))
         self._on_change()
         load = checkpoints.load if model.kind == "checkpoint" else checkpoints.load_vae
@@ -198,9 +203,11 @@ class EngineCard:
     def _load_decoder(self, path: Path) -> DecoderTiny:
         return checkpoints.load_decoder(path, self._device, self._dtype)
 
-    def _load_phase(self, found: Found) -> str:
-        seconds = self.load_seconds or _FIRST_LOAD_SECONDS + found.bytes / _LOAD_BYTES_A_SECOND
-        return f"loading checkpoint {found.name}, about {math.ceil(seconds)} s"
+    def _load_phase(self, model: Model, found: Found) -> str:
+        seconds = found.bytes / _LOAD_BYTES_A_SECOND
+        if model.kind == "checkpoint":  # what was measured is a checkpoint's, and the first brings the libraries
+            seconds = self.load_seconds or _FIRST_LOAD_SECONDS + seconds
+        return f"loading {_LABELS.get(model.kind, model.kind)} {found.name}, about {math.ceil(seconds)} s"
 
 
 def _bytes(weights: Iterable[Weights]) -> int:

@@ -12,7 +12,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import structlog
@@ -104,24 +104,26 @@ def ask(farm: Settings, names: Sequence[str]) -> int:
 @contextmanager
 def desk(farm: Settings) -> Iterator[Desk]:
     """Lay out what chores are done with; all of it is let go at the end of the block."""
-    engine = database.connect(farm.database, pool_size=8, application=APPLICATION)
-    sessions = database.sessions(engine)
-    ours = farm_id(sessions)
-    events, tickets = Events(farm.redis, ours), Tickets(farm.redis, ours)
-    yield Desk(
-        settings=farm,
-        sessions=sessions,
-        farm_id=ours,
-        redis=Redis.from_url(farm.redis, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 1)),
-        storage=guarded(farm.storage, sessions, ours),
-        tickets=tickets,
-        events=events,
-        # Looked at several times a lease; half a lease of silence is too long to judge others by.
-        punctuality=Punctuality(farm.lease_seconds / 4, boot_clock),
-    )
-    tickets.close()
-    events.close()
-    engine.dispose()
+    with ExitStack() as at_the_end:  # what was laid out last is let go first, whatever happens
+        engine = database.connect(farm.database, pool_size=8, application=APPLICATION)
+        at_the_end.callback(engine.dispose)
+        sessions = database.sessions(engine)
+        ours = farm_id(sessions)
+        redis = Redis.from_url(farm.redis, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 1))
+        events, tickets = Events(farm.redis, ours), Tickets(farm.redis, ours)
+        for one in (redis, events, tickets):
+            at_the_end.callback(one.close)
+        yield Desk(
+            settings=farm,
+            sessions=sessions,
+            farm_id=ours,
+            redis=redis,
+            storage=guarded(farm.storage, sessions, ours),
+            tickets=tickets,
+            events=events,
+            # Looked at several times a lease; half a lease of silence is too long to judge others by.
+            punctuality=Punctuality(farm.lease_seconds / 4, boot_clock),
+        )
 
 
 def _consume(desk: Desk, ours: Mapping[str, Round]) -> None:

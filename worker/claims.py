@@ -131,10 +131,11 @@ class Claims:
         is_wanted = count and self._worker.takes_images  # it may have waited for others until it is no more
         taken = self._take(self._snapshots.current(max_age), count) if is_wanted else []
         if taken:
-            given = Counter[str]()
+            given: dict[int, Counter[str]] = {}
             for ours in taken:
-                given[ours.owner] += ours.cost
-            self._snapshots.note(given)
+                given.setdefault(ours.transaction, Counter())[ours.owner] += ours.cost
+            for transaction, costs in given.items():
+                self._snapshots.note(costs, transaction)
         return taken
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:

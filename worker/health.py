@@ -98,7 +98,8 @@ class Health:
             return
         if pool is None:
             log.error("sick: drained", worker=worker.id, reason=reason)
-            worker.drained, worker.trouble = worker.drained or reason, None
+            worker.replace_drained(None, reason)  # a person's reason stays
+            worker.trouble = None
         else:
             self._stay(what, pool)
 

@@ -95,6 +95,6 @@ class Watch:
         self._is_closed = True
 
     def _change(self, progress: Progress) -> None:
-        self._progress = progress
-        if not self._is_closed:
+        is_news, self._progress = progress != self._progress, progress
+        if is_news and not self._is_closed:
             self._tell(progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
@@ -56,9 +56,16 @@ class Residency(Generic[W]):
             loaded = [model for model, resident in self._residents.items() if resident.weights is not None]
             return [model.sha256 for model in loaded if model.kind == "checkpoint"]
 
+    def missing(self, models: Iterable[Model]) -> list[Model]:
+        """Return which of `models` are not loaded, checkpoints first."""
+        with self._changed:
+            return sorted(one for one in models if one not in self._residents or self._residents[one].weights is None)
+
     @contextmanager
-    def use(self, models: Collection[Model], cancel: Cancellation) -> Iterator[Mapping[Model, W]]:
-        """Hold the weights of `models` within the block, loading them if need be.
+    def use(
+        self, models: Collection[Model], cancel: Cancellation, tell: Callable[[Model], object] = lambda _: None
+    ) -> Iterator[Mapping[Model, W]]:
+        """Hold the weights of `models` within the block, loading them if need be; `tell` hears of each before.
 
         Waits while others load one of them, and for room while all residents are in use. Raises Cancelled when `cancel`
         is set meanwhile, and what `load` raises; OutOfMemory only where dropping what is unused did not help.
@@ -66,7 +73,7 @@ class Residency(Generic[W]):
         cancel.then(self._wake)
         residents, missing = self._enter(models, cancel)
         try:
-            self._fill({model: residents[model] for model in sorted(missing)})
+            self._fill({model: residents[model] for model in sorted(missing)}, tell)
             yield {model: self._weights(resident) for model, resident in residents.items()}
         finally:
             with self._changed:
@@ -109,10 +116,11 @@ class Residency(Generic[W]):
             del self._residents[model]
         return len(unused) >= surplus
 
-    def _fill(self, missing: Mapping[Model, _Resident[W]]) -> None:
+    def _fill(self, missing: Mapping[Model, _Resident[W]], tell: Callable[[Model], object]) -> None:
         """Load what is missing, one after the other; where one fails, those who wait for it try for themselves."""
         try:
             for model, resident in missing.items():
+                tell(model)
                 self._fill_one(model, resident)
         except BaseException:
             with self._changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Protocol
 
 from redis import Redis
@@ -108,6 +109,15 @@ class Worker:
     drained: str | None = None  # why it is to take nothing new until it is resumed
     storage_away: str | None = None  # why the storage takes no pictures, and this worker so nothing new, for people
     trouble: str | None = None  # why it should take nothing new and does, for people
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def replace_drained(self, before: str | None, drained: str | None) -> bool:
+        """Set why it takes nothing new if that is still what it was `before`; False where somebody else was faster."""
+        with self._lock:
+            is_as_before = self.drained == before
+            if is_as_before:
+                self.drained = drained
+        return is_as_before
 
     @property
     def phase(self) -> str:

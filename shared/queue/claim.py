@@ -32,6 +32,7 @@ class Claim:
     stored: dict[str, Any] = field(repr=False, hash=False)  # the parameters of the job, as its row has them
     worker_id: int
     is_urgent: bool = False
+    transaction: int = 0  # that made it, by PostgreSQL's number: so it is told whether a snapshot saw it
 
     @cached_property
     def params(self) -> RenderParams:
@@ -107,7 +108,12 @@ _CLAIM = noted(
         RETURNING id, job_id, index, attempt, owner, checkpoint, urgent, cost, worker
     )
     """,
-    "SELECT moved.*, (SELECT params FROM jobs WHERE jobs.id = moved.job_id) AS params FROM moved",
+    """
+    SELECT moved.*,
+           (SELECT params FROM jobs WHERE jobs.id = moved.job_id) AS params,
+           pg_current_xact_id()::text::bigint AS transaction
+    FROM moved
+    """,
 )
 
 
@@ -169,4 +175,5 @@ def _claim(row: RowMapping, worker_id: int) -> Claim:
         stored=row["params"],
         worker_id=worker_id,
         is_urgent=row["urgent"],
+        transaction=row["transaction"],
     )

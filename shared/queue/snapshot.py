@@ -6,14 +6,17 @@ others', all would serve the owner that had the least; so each claim is noted be
 
 from __future__ import annotations
 
+import json
+import secrets
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from math import inf
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -21,7 +24,7 @@ from redis import Redis, RedisError
 from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
-from shared.database import Sessions, transact
+from shared.database import Sessions, repeatable, transact
 from shared.errors import Unavailable
 from shared.farm import farm_id
 from shared.queue import memory
@@ -32,11 +35,36 @@ from shared.states import WorkerState
 MAX_AGE_SECONDS: Final = 0.5
 KEY: Final = "snapshot"
 STAMP: Final = "snapshot:stamp"  # when it was taken: who has parsed it already does not fetch it again
-SINCE: Final = "snapshot:since"  # owner -> cost of what was claimed after it was taken
+CLAIMS: Final = "snapshot:claims"  # by the transaction that made them; those that every snapshot to come sees are gone
 TURN: Final = "snapshot:turn"
 HEARD_SECONDS: Final = 0.02  # how long a process goes on with what Redis said: a busy one claims far more often
 ALONE_SECONDS: Final = 2.0  # how long a process without Redis goes on with one snapshot
 COUNTED: Final = 100  # images of a lane: more say nothing new to the policy
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Which transactions a snapshot sees, by PostgreSQL's numbers: those before `following` that were not running."""
+
+    oldest_running: int
+    following: int
+    running: frozenset[int] = frozenset()
+
+    def sees(self, transaction: int) -> bool:
+        return transaction < self.following and transaction not in self.running
+
+    @classmethod
+    def parse(cls, text: str) -> Seen:
+        """Read PostgreSQL's own form, `10:20:10,14,15`."""
+        oldest, following, running = text.split(":")
+        return cls(int(oldest), int(following), frozenset(int(number) for number in running.split(",") if number))
+
+
+class Claimed(NamedTuple):
+    """What one transaction claimed: owner -> its cost. Transaction 0 is one that every later snapshot sees."""
+
+    transaction: int
+    given: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -45,6 +73,7 @@ class Snapshot:
 
     lanes: tuple[Lane, ...]
     farm: Farm
+    seen: Seen | None = None
 
     @property
     def taken_at(self) -> float:
@@ -56,13 +85,25 @@ class Snapshot:
         """The lanes, made ready for the policy."""
         return Lanes(self.lanes)
 
+    def sees(self, transaction: int) -> bool:
+        """Return whether what this transaction did is in the snapshot."""
+        return self.seen is not None and self.seen.sees(transaction)
+
     def after(self, given: Mapping[str, int]) -> Snapshot:
         """Return the snapshot as it is once these owners were given images of these costs."""
         if not given:
             return self
-        later = Snapshot(self.lanes, self.farm.after(given))
+        later = Snapshot(self.lanes, self.farm.after(given), self.seen)
         later.__dict__["ordered"] = self.ordered
         return later
+
+    def after_claims(self, claims: Iterable[Claimed]) -> Snapshot:
+        """Return the snapshot as it is once those of these claims were made that it has not seen itself."""
+        given = Counter[str]()
+        for claimed in claims:
+            if not claimed.transaction or not self.sees(claimed.transaction):
+                given.update(claimed.given)
+        return self.after(given)
 
     def to_json(self) -> bytes:
         return _JSON.dump_json(self)
@@ -152,21 +193,22 @@ _WORKERS = text("""
     ORDER BY id
 """)
 
-_NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
+_NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8 AS now, pg_current_snapshot()::text AS seen")
 
 
 def take(session: Session) -> Snapshot:
-    """Return the lanes and the farm as the database has them now."""
+    """Return the lanes and the farm as the database has them now; of one moment in a `database.repeatable` session."""
     session.execute(_BY_INDEX)
     lanes = tuple(Lane(**row) for row in session.execute(_LANES, {"counted": COUNTED}).mappings())
     owners = {lane.owner for lane in lanes}
     rows = session.execute(_OWNERS, {"owners": sorted(owners)}).all() if owners else []
+    moment = session.execute(_NOW).one()
     farm = Farm(
-        now=session.scalar(_NOW) or 0.0,
+        now=moment.now,
         owners={owner: Owner(running, served_at) for owner, running, served_at in rows},
         workers=tuple(_worker(row) for row in session.execute(_WORKERS).mappings()),
     )
-    return Snapshot(_with_needs(session, lanes, farm), farm)
+    return Snapshot(_with_needs(session, lanes, farm), farm, Seen.parse(moment.seen))
 
 
 def _with_needs(session: Session, lanes: tuple[Lane, ...], farm: Farm) -> tuple[Lane, ...]:
@@ -188,13 +230,13 @@ class Snapshots:
     """The snapshots of one process, shared with all others through Redis. Threads may share it."""
 
     def __init__(self, sessions: Sessions, redis: Redis | None) -> None:
-        self._sessions = sessions
+        self._repeatable = repeatable(sessions)
         self._redis = redis
         self._farm_id = farm_id(sessions)
         self._lock = Lock()
         self._latest: Snapshot | None = None
         self._latest_at = self._heard_at = -inf  # monotonic: when it came here, and when Redis was asked last
-        self._since: dict[str, int] = {}  # owner -> cost of what was claimed after it, as far as is known here
+        self._claimed: list[Claimed] = []  # after it, as far as is known here
 
     def current(self, max_age: float = MAX_AGE_SECONDS) -> Snapshot:
         """Return a snapshot at most about twice `max_age` seconds old; 0: one taken now.
@@ -210,17 +252,20 @@ class Snapshots:
                 known = self._known(self._latest_at, ALONE_SECONDS)
         return known or self._take(max_age or MAX_AGE_SECONDS)
 
-    def note(self, given: Mapping[str, int]) -> None:
-        """Let all who decide on the same snapshot know what was claimed after it was taken: owner -> its cost."""
+    def note(self, given: Mapping[str, int], transaction: int = 0) -> None:
+        """Let all who decide on the same snapshot know what `transaction` claimed: owner -> its cost.
+
+        Each claim is counted once: by the snapshots that see its transaction, or beside those that do not, however late
+        this comes. Where no transaction is named it is counted until the next snapshot.
+        """
+        claimed = Claimed(transaction, dict(given))
         with self._lock:
-            for owner, cost in given.items():
-                self._since[owner] = self._since.get(owner, 0) + cost
+            self._claimed.append(claimed)
         if self._redis is not None:
             with suppress(RedisError, Unavailable):
-                noted, since = self._redis.pipeline(transaction=False), self._farm_id.key(SINCE)
-                for owner, cost in given.items():
-                    noted.hincrby(since, owner, cost)
-                noted.pexpire(since, _milliseconds(ALONE_SECONDS))
+                noted, claims = self._redis.pipeline(transaction=False), self._farm_id.key(CLAIMS)
+                noted.zadd(claims, {json.dumps([*claimed, secrets.token_hex(4)]): transaction})
+                noted.pexpire(claims, _milliseconds(ALONE_SECONDS))
                 noted.execute()
 
     def _shared(self, max_age: float) -> Snapshot | None:
@@ -230,41 +275,45 @@ class Snapshots:
         asked = self._redis.pipeline(transaction=False)
         asked.set(self._farm_id.key(TURN), b"1", nx=True, px=_milliseconds(max_age))
         asked.get(self._farm_id.key(STAMP))
-        asked.hgetall(self._farm_id.key(SINCE))
-        is_ours, stamp, since = asked.execute()
+        asked.zrange(self._farm_id.key(CLAIMS), 0, -1)
+        is_ours, stamp, noted = asked.execute()
         if is_ours or not stamp:
             return None
         known = self._latest
         if known is None or _stamp(known) != stamp:
             known = Snapshot.from_json(self._redis.get(self._farm_id.key(KEY)) or b"")
-        claimed = {owner.decode(): int(cost) for owner, cost in since.items()}
-        self._keep(known, dict(claimed))
-        return known.after(claimed)
+        claims = [Claimed(*json.loads(one)[:2]) for one in noted]
+        return self._keep(known, claims)
 
     def _known(self, since: float, seconds: float) -> Snapshot | None:
         """Return the latest as it is known here to stand, if less than `seconds` have gone by `since`."""
         with self._lock:
             is_young = time.monotonic() - since < seconds
-            return self._latest.after(self._since) if self._latest and is_young else None
+            return self._latest.after_claims(self._claimed) if self._latest and is_young else None
 
     def _take(self, lifetime: float) -> Snapshot:
-        taken = transact(self._sessions, take)
-        self._keep(taken, {})
+        taken = transact(self._repeatable, take)
+        as_it_stands = self._keep(taken, [])
         if self._redis is not None:
             with suppress(RedisError, Unavailable):
                 shared = self._redis.pipeline()
                 shared.set(self._farm_id.key(KEY), taken.to_json(), px=_milliseconds(2 * lifetime))
                 shared.set(self._farm_id.key(STAMP), _stamp(taken), px=_milliseconds(2 * lifetime))
-                shared.delete(self._farm_id.key(SINCE))
+                if taken.seen:
+                    shared.zremrangebyscore(self._farm_id.key(CLAIMS), "-inf", f"({taken.seen.oldest_running}")
                 shared.execute()
-        return taken
+        return as_it_stands
 
-    def _keep(self, snapshot: Snapshot, since: dict[str, int]) -> None:
+    def _keep(self, snapshot: Snapshot, heard: Sequence[Claimed]) -> Snapshot:
+        """Go on with `snapshot` and what was `heard` of claims; what was claimed here meanwhile may be news to both."""
+        known = {one.transaction for one in heard} | {0}
         with self._lock:
             self._heard_at = time.monotonic()
             if snapshot is not self._latest:
                 self._latest, self._latest_at = snapshot, self._heard_at
-            self._since = since
+            own = (one for one in self._claimed if one.transaction not in known and not snapshot.sees(one.transaction))
+            self._claimed = [*heard, *own]
+            return snapshot.after_claims(self._claimed)
 
 
 def _stamp(snapshot: Snapshot) -> bytes:

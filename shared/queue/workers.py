@@ -125,7 +125,8 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
     leaves to workers of a newer version, with what of each it does not know.
 
     None: the worker was buried; all that it runs belongs to others now. What is `missing` in one beat may be a claim
-    that is on its way; in two beats running it is lost here, and the worker hands it back.
+    that is on its way; what stays so for a beat's time is lost here,
+    and the worker hands it back.
     """
     rows = session.execute(
         _BEAT,

@@ -22,6 +22,7 @@ from shared.tables import ChoreDone, History, Image, Job
 from tests.servers import clean_environment
 from tests.waiting import until
 from tests.workers import ROOT, kill, started, states
+from worker import caretaker
 
 MODULE = "worker.caretaker"
 eventually = partial(until, seconds=60)  # a process starts first, maybe on a busy machine
@@ -178,3 +179,16 @@ class TestOutages:
         said = [line["event"] for line in told(log, "due")]
         assert said[0] == "chore put off"
         assert all(one != other for one, other in pairwise(said)), "it is put off once, not once a turn"
+
+
+def test_the_desk_is_cleared_whatever_happens_at_it(settings, sessions):
+    """Its connection tells others that somebody does the chores."""
+    connected = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'farm chores'")
+
+    def work(session):
+        session.execute(text("SELECT 1"))
+        raise RuntimeError("no room")
+
+    with pytest.raises(RuntimeError, match="no room"), caretaker.desk(settings) as desk:
+        transact(desk.sessions, work)
+    until(lambda: transact(sessions, lambda session: session.scalar(connected)) == 0)

@@ -198,3 +198,62 @@ def test_every_lane_is_claimable_with_what_the_snapshot_says_of_it(hand, job_fac
     for lane in hand.run(snapshot.take).lanes:
         [found] = hand.run(claims.claim, me, [lane])
         assert (found.image_id, found.is_urgent) == (lane.head, lane.urgent)
+
+
+def test_a_claim_made_while_a_snapshot_is_taken_is_counted_once(hand, job_factory, sessions, redis, monkeypatch):
+    """Whether it was noted before the snapshot is shared or after, and whether the snapshot saw it or not."""
+    monkeypatch.setattr(snapshot, "HEARD_SECONDS", 0)
+    job_factory(owner="ann", count=4)
+    me, take = policy.Worker(hand.worker().id, ("default",)), snapshot.take
+    mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
+    [lane] = hand.run(take).lanes
+    cost = lane.cost
+
+    def claimed() -> claims.Claim:
+        [ours] = hand.run(claims.claim, me, [lane])
+        return ours
+
+    def noted(ours: claims.Claim) -> None:
+        others.note({ours.owner: ours.cost}, ours.transaction)
+
+    early = claimed()  # the snapshot sees it; it is noted late
+
+    def slow(session):
+        taken = take(session)
+        noted(claimed())  # the snapshot does not see it, and it is noted before that is shared
+        return taken
+
+    monkeypatch.setattr(snapshot, "take", slow)
+    assert mine.current(60).farm.owner("ann").running == cost
+    noted(early)
+    monkeypatch.setattr(snapshot, "take", take)
+    for one in (mine, others, Snapshots(sessions, redis)):
+        assert one.current(60).farm.owner("ann").running == 2 * cost
+    noted(claimed())
+    for one in (mine, others, Snapshots(sessions, redis)):
+        assert one.current(60).farm.owner("ann").running == 3 * cost
+    assert others.current(0).farm.owner("ann").running == 3 * cost
+
+
+def test_without_redis_a_claim_made_while_a_snapshot_is_taken_is_counted_too(hand, job_factory, sessions, monkeypatch):
+    job_factory(owner="ann", count=2)
+    me, take, alone = policy.Worker(hand.worker().id, ("default",)), snapshot.take, Snapshots(sessions, None)
+    [lane] = hand.run(take).lanes
+
+    def slow(session):
+        taken = take(session)
+        [ours] = hand.run(claims.claim, me, [lane])
+        alone.note({ours.owner: ours.cost}, ours.transaction)
+        return taken
+
+    monkeypatch.setattr(snapshot, "take", slow)
+    assert alone.current(0).farm.owner("ann").running == lane.cost
+
+
+def test_what_every_snapshot_to_come_sees_is_not_kept(hand, job_factory, sessions, redis, farm_id):
+    job_factory(owner="ann")
+    ours = hand.worker().claim()
+    shared = Snapshots(sessions, redis)
+    shared.note({"ann": 1}, ours.transaction)
+    shared.current(0)
+    assert redis.zcard(farm_id.key(snapshot.CLAIMS)) == 0

@@ -37,13 +37,47 @@ def test_an_image_cancelled_in_sql_is_closed_here_by_the_next_beat(worker, beat,
     assert [flag.is_set for flag in flags] == [True, False]
 
 
-def test_an_image_that_no_slot_carries_is_handed_back_by_the_second_beat(worker, beat, sessions, job_factory):
+def test_an_image_that_no_slot_carries_is_handed_back_after_the_time_of_a_beat(worker, sessions, job_factory):
+    now = [1000.0]
+    beat = Beat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
     claim(worker, job_factory)
-    beat.turn()
+    for _ in range(5):  # a beat that somebody woke comes at once after the one before
+        beat.turn()
+        now[0] += worker.settings.beat_seconds / 10
     assert states(sessions) == ["running"]
+    now[0] += worker.settings.beat_seconds
     beat.turn()
     [image] = images(sessions)
     assert (image.state, image.attempt, image.strikes) == ("queued", 1, 0)
+
+
+def test_another_attempt_that_is_missing_has_a_beat_s_time_of_its_own(worker, sessions, job_factory):
+    now = [1000.0]
+    beat = Beat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
+    first = claim(worker, job_factory)
+    beat.turn()
+    transact(sessions, lambda session: moves.hand_back(session, worker.id, {first.image_id: first.attempt}))
+    Claims(worker).next(TICKET)
+    now[0] += worker.settings.beat_seconds
+    beat.turn()
+    assert states(sessions) == ["running"]
+
+
+def test_a_beat_that_asked_before_the_worker_drained_itself_resumes_nothing(worker, beat, monkeypatch, capsys):
+    send = beat._send
+
+    def slow(held):
+        answer = send(held)
+        worker.replace_drained(None, "sick")
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(beat, "_send", slow)
+        beat.turn()
+    assert worker.drained == "sick"
+    assert "resumed" not in capsys.readouterr().out
+    beat.turn()
+    assert worker.drained is None, "SQL, asked since, says so"
 
 
 def test_a_claim_on_its_way_is_not_handed_back(worker, beat, sessions, job_factory):

@@ -356,3 +356,13 @@ def test_a_vae_or_refiner_that_is_gone_is_named(card, farm, settings):
     params = gone.params.model_copy(update={"vae": "none", "refiner": Refiner(checkpoint="other [0123456789]")})
     with pytest.raises(ModelFileError, match=r"other \[0123456789\] names no checkpoint"):
         paint(card, replace(gone, stored=params.model_dump(mode="json")))
+
+
+def test_what_is_loaded_is_called_by_its_name(card, farm, phases):
+    farm.vae("VAE/white", 1.0)
+    claim, seen = farm.claim(vae="white", refiner=0.5), Seen()
+    card.render(claim, seen.watch(claim), Cancellation())
+    told = [one.phase for one in seen.told if one.phase.startswith("loading")]
+    words = ("loading checkpoint base", "loading checkpoint refiner", "loading VAE white")
+    for said in (told, [one for one in dict.fromkeys(phases) if one.startswith("loading")]):
+        assert sorted(phase.partition(", about")[0] for phase in said) == sorted(words)
