@@ -1,57 +1,102 @@
-"""Whether the farm can take jobs, part by part. The answer is open to everybody, so reasons go to the log alone."""
+"""Whether the farm can take jobs, part by part. The answer is open to everybody, so addresses go to the log alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.watched import Known, Watched
 from shared import migrate
 from shared.database import Sessions, probe
 from shared.errors import FarmError, StorageAway, Unavailable, explain
 from shared.events import Events
+from shared.restored import keep_ids_ahead
 from shared.storage import Storage
 
 log = structlog.get_logger(__name__)
 
 OK: Final = "ok"
+STORAGE: Final = "storage"
 _OTHERWISE: Final = {
     "database": "does not answer",
     "migrations": "the tables are not seen to be this version's: run `farm db upgrade` while the database answers",
-    "storage": "takes no pictures; the log says why",
+    STORAGE: "the storage takes no pictures; the log says why",
 }
+_SECONDS: Final = 1.0  # between two looks
+_FOLDER_SECONDS: Final = 5.0  # between two that write
+_BUCKET_SECONDS: Final = 60.0  # and between two for which somebody is paid
+_SILENT_SECONDS: Final = 5.0  # after which a look that has not come back is told
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one part says: `ok`, or what is wrong with it, and how old that is."""
+
+    words: str
+    age_seconds: float | None = None
 
 
 class Readiness:
-    """Looks at each part; the log hears of one when it goes and when it is back. One thread at a time."""
+    """Looks at each part on a thread of its own; the log hears of one when it goes and when it is back."""
 
     def __init__(self, factory: Sessions, storage: Storage, events: Events) -> None:
         self._checks: dict[str, Callable[[], object]] = {
             "database": lambda: probe(factory),
             "migrations": lambda: _check_tables(factory),
-            "storage": lambda: _check_storage(storage),
+            STORAGE: lambda: _check_storage(factory, storage),
             "redis": lambda: _check_redis(events),
+        }
+        seconds = _BUCKET_SECONDS if storage.is_bucket else _FOLDER_SECONDS
+        self._parts = {
+            part: Watched(partial(self.look, part), partial(_pace, seconds if part == STORAGE else _SECONDS))
+            for part in self._checks
         }
         self._missing: set[str] = set()
 
-    def look(self) -> dict[str, str]:
-        """Return `ok` for each part, or what is wrong with it. Stores and deletes an object."""
-        return {part: self._tell(part, check) for part, check in self._checks.items()}
+    def known(self) -> dict[str, Said]:
+        """Return what is known of each part; at once, unless nothing is known yet."""
+        for watched in self._parts.values():
+            watched.ask()
+        return {part: _said(watched.get()) for part, watched in self._parts.items()}
 
-    def _tell(self, part: str, check: Callable[[], object]) -> str:
+    def storage(self) -> Said:
+        """Return what is known of the storage alone."""
+        return _said(self._parts[STORAGE].get())
+
+    def look(self, part: str) -> str:
+        """Look at one part now; return `ok`, or what is wrong with it."""
         try:
-            check()
+            self._checks[part]()
         except (FarmError, SQLAlchemyError, OSError) as error:
             if part not in self._missing:
                 self._missing.add(part)
                 log.warning("a part is not ready", part=part, reason=explain(error))
-            return _OTHERWISE.get(part, str(error))
+            return error.words if isinstance(error, StorageAway) else _OTHERWISE.get(part, str(error))
         if part in self._missing:
             self._missing.remove(part)
             log.info("a part is ready again", part=part)
         return OK
+
+    def close(self) -> None:
+        """Look no more."""
+        for watched in self._parts.values():
+            watched.close()
+
+
+def _pace(seconds: float, words: str | None) -> float:
+    """Return the seconds until the next look: what is away is looked for more often."""
+    return seconds if words == OK else min(seconds, _FOLDER_SECONDS)
+
+
+def _said(known: Known[str]) -> Said:
+    if known.silent_seconds >= _SILENT_SECONDS or known.value is None:
+        return Said(f"has not answered for {known.silent_seconds:.0f} s", known.age_seconds)
+    return Said(known.value, known.age_seconds)
 
 
 def _check_tables(factory: Sessions) -> None:
@@ -60,10 +105,16 @@ def _check_tables(factory: Sessions) -> None:
         raise Unavailable(f"The tables stand at {current or 'nothing'}, this version needs {head}.")
 
 
-def _check_storage(storage: Storage) -> None:
-    """Store and delete an object. That the database has not told yet whose storage it is, is the database's trouble."""
+def _check_storage(factory: Sessions, storage: Storage) -> None:
+    """Store and delete an object, and see that no job gets an id which the storage has seen.
+
+    That the database has not told yet whose storage it is, is the database's trouble.
+    """
     try:
         storage.check()
+        keep_ids_ahead(factory, storage)
+    except Unavailable:
+        return
     except StorageAway as error:
         if not isinstance(error.__cause__, Unavailable):
             raise

@@ -9,10 +9,10 @@ from typing import Final, cast
 from flask import current_app
 from sqlalchemy import Engine
 
-from api.kept import Kept
 from api.looks import Looks
 from api.places import Places
 from api.readiness import Readiness
+from api.watched import Watched
 from shared.database import Sessions, connect, sessions, transact
 from shared.events import Events
 from shared.farm import farm_id
@@ -25,8 +25,7 @@ from shared.storage import Storage
 from shared.tickets import Tickets
 
 EXTENSION: Final = "stepfarm"
-READINESS_SECONDS: Final = 1
-PICTURE_BYTES_SECONDS: Final = 10
+_ROOM_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,16 @@ class Services:
     looks: Looks  # at jobs that are followed
     streams: Places  # for event streams
     waits: Places  # for requests that wait for a job's end: each keeps a thread
-    readiness: Kept[dict[str, str]]  # what each part of the farm says
-    picture_bytes: Kept[int]  # size of all committed pictures: a sum over every image
+    readiness: Readiness  # what each part of the farm says
+    picture_bytes: Watched[int]  # size of all committed pictures: a sum over every image
+    free_bytes: Watched[int | None]  # what the storage's disk still takes
     stopping: Event = field(default_factory=Event)  # set when the server stops: who waits for long lets go
 
     def close(self) -> None:
         """Let go of every connection; streams and waits end at once."""
         self.stopping.set()
+        for watched in (self.readiness, self.picture_bytes, self.free_bytes):
+            watched.close()
         self.looks.close()
         self.tickets.close()
         self.events.close()
@@ -77,8 +79,9 @@ def join(settings: Settings) -> Services:
         looks=Looks(lambda jobs: transact(factory, lambda session: views.states(session, jobs))),
         streams=_places(settings, settings.max_streams),
         waits=_places(settings, max(settings.api_threads // 4, 1)),
-        readiness=Kept(Readiness(factory, storage, events).look, READINESS_SECONDS),
-        picture_bytes=Kept(lambda: transact(factory, views.picture_bytes), PICTURE_BYTES_SECONDS),
+        readiness=Readiness(factory, storage, events),
+        picture_bytes=Watched(lambda: transact(factory, views.picture_bytes), lambda _: _ROOM_SECONDS),
+        free_bytes=Watched(storage.free_bytes, lambda _: _ROOM_SECONDS),
     )
 
 

@@ -85,6 +85,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
         )
         return views.job(session, submission.job.id, owner), submission.is_new
 
+    services.readiness.storage()  # its first look sees to it that the storage knows no job of the id that comes now
     view, is_new = transact(services.sessions, work)
     if is_new and not asked.terms.holds:
         services.tickets.publish(view.pool, len(view.images))

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from api import use_cases
 from api.listings import WorkerBody
 from api.pages.words import counted
+from api.readiness import OK
 from api.services import Services
 from shared import first_look
 from shared.database import transact
@@ -40,15 +41,22 @@ def line(services: Services) -> Line:
     workers = use_cases.workers(services).workers
     are_coming = not workers and transact(services.sessions, first_look.are_coming)
     load = (counts[ImageState.QUEUED], counts[ImageState.RUNNING])
-    return tell(workers, *load, redis=services.events.trouble(), are_coming=are_coming)
+    storage = _away(services.readiness.storage().words)
+    return tell(workers, *load, redis=services.events.trouble(), are_coming=are_coming, storage=storage)
 
 
-def tell(
-    workers: Sequence[WorkerBody], queued: int, running: int, *, redis: str | None = None, are_coming: bool = False
+def tell(  # noqa: PLR0913 - all that may be told
+    workers: Sequence[WorkerBody],
+    queued: int,
+    running: int,
+    *,
+    redis: str | None = None,
+    are_coming: bool = False,
+    storage: str | None = None,
 ) -> Line:
     """Return the line for what is alive, waits and runs.
 
-    `redis`: why it takes nothing; `are_coming`: of workers that are not there yet.
+    `redis`, `storage`: why they take nothing; `are_coming`: of workers that are not there yet.
     """
     load = [
         f"{counted(number, 'image')} {word}" for number, word in ((running, "running"), (queued, "waiting")) if number
@@ -61,11 +69,19 @@ def tell(
         return Line("down", f"{words}.", "Jobs can be submitted; they start with the first worker:", START_WORKER)
     if all(worker.drained is not None for worker in workers):
         return Line("warn", f"{words}.", "All workers are paused.", link="Resume one")
-    if waiting := _waiting_for_storage(workers):
-        return Line("warn", f"{words}.", f"{waiting[0].upper()}{waiting[1:]}. Finished pictures wait; nothing is lost.")
+    if away := storage or _waiting_for_storage(workers):
+        advice = f"{away[0].upper()}{away[1:]}. Finished pictures wait, nothing is lost; what to do:"
+        return Line("warn", f"{words}.", advice, "farm doctor storage")
     if redis:
         return Line("warn", f"{words}.", f"{redis}.")
     return Line("ok", words)
+
+
+def _away(storage: str) -> str | None:
+    """Return why the storage takes no pictures, of what it says; None: it does."""
+    if storage == OK:
+        return None
+    return storage if storage.startswith(STORAGE_AWAY) else f"{STORAGE_AWAY}: it {storage}"
 
 
 def _waiting_for_storage(workers: Sequence[WorkerBody]) -> str | None:

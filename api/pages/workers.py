@@ -42,8 +42,8 @@ def workers() -> str:
         workers=[show(worker, names, now) for worker in seen.workers],
         ended=seen.ended,
         place=services().storage.url.removeprefix("file://"),
-        used=services().picture_bytes.get(),
-        free=services().storage.free_bytes(),
+        used=services().picture_bytes.get().value,
+        free=services().free_bytes.get().value,
     )
 
 

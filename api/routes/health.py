@@ -28,6 +28,7 @@ class ReadyBody(BaseModel):
         description="degraded: jobs are taken, and wait until Redis is back."
     )
     checks: dict[str, str] = Field(description="ok, or what is wrong.")
+    ages: dict[str, float | None] = Field(description="Seconds since each was looked at; null: not yet.")
 
 
 @blueprint.get("/livez", responses=answers(AliveBody, 200))
@@ -40,10 +41,13 @@ def livez() -> Response:
 def readyz() -> Response:
     """Tell whether jobs can be taken: database there and migrated, storage writable. Redis gates nothing.
 
-    Told anew once a second at most, however many ask.
+    Answered at once with what is known: each part is looked at in the background, every second, a folder of pictures
+    every 5 s and a bucket every minute.
     """
-    checks = services().readiness.get()
+    known = services().readiness.known()
+    checks = {part: said.words for part, said in known.items()}
+    ages = {part: None if said.age_seconds is None else round(said.age_seconds, 1) for part, said in known.items()}
     missing = {part for part, says in checks.items() if says != OK}
     if missing - {"redis"}:
-        return reply(ReadyBody(status="unavailable", checks=checks), 503)
-    return reply(ReadyBody(status="degraded" if missing else "ready", checks=checks))
+        return reply(ReadyBody(status="unavailable", checks=checks, ages=ages), 503)
+    return reply(ReadyBody(status="degraded" if missing else "ready", checks=checks, ages=ages))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import time
+from threading import Event
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from api import readiness, watched
 from api.app import create_app
 from api.readiness import OK, Readiness
 from api.services import EXTENSION
-from shared.errors import StorageError
+from shared.errors import StorageAway, StorageError
+from shared.restored import keep_ids_ahead
+from shared.storage import Storage, key
 from tests.integration.queueing import Farmhand
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -37,7 +45,9 @@ def test_farm_with_all_its_parts_is_ready(client):
     answer = client.get("/readyz")
     assert answer.status_code == 200
     ok = dict.fromkeys(("database", "migrations", "storage", "redis"), "ok")
-    assert answer.get_json() == {"status": "ready", "checks": ok}
+    told = answer.get_json()
+    assert (told["status"], told["checks"], told["ages"].keys()) == ("ready", ok, ok.keys())
+    assert all(0 <= age < 10 for age in told["ages"].values())
 
 
 def test_farm_without_redis_is_degraded_and_takes_jobs(elsewhere, tmp_path, checkpoint_factory):
@@ -93,10 +103,61 @@ def test_a_part_that_stays_away_is_logged_when_it_goes_and_when_it_is_back(servi
             raise answer
 
     monkeypatch.setattr(type(services.storage), "check", check)
-    readiness = Readiness(services.sessions, services.storage, services.events)
-    assert [readiness.look()["storage"] == OK for _ in range(5)] == [False, False, False, True, True]
+    looked = Readiness(services.sessions, services.storage, services.events)
+    assert [looked.look("storage") == OK for _ in range(5)] == [False, False, False, True, True]
     logged = capsys.readouterr().out
     assert [logged.count(line) for line in ("not ready", "no route", "ready again")] == [1, 1, 1]
+
+
+def test_a_storage_that_hangs_is_told_with_its_seconds_and_holds_nobody_up(client, services, monkeypatch):
+    gate = Event()
+    monkeypatch.setattr(watched, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(readiness, "_SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(type(services.storage), "check", lambda *_: gate.wait(30))
+    for _ in range(3):
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+    told = answer.get_json()
+    assert re.fullmatch(r"has not answered for \d+ s", told["checks"].pop("storage"))
+    assert told["ages"].pop("storage") is None
+    assert set(told["checks"].values()) == {"ok"}  # all parts are looked at side by side
+    started = time.monotonic()
+    for _ in range(40):
+        client.get("/readyz")
+    assert time.monotonic() - started < 5
+    gate.set()
+    until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_why_the_storage_takes_nothing_is_told_without_its_address(client, services, monkeypatch):
+    def away(*_):
+        raise StorageAway("storing check-1", "the object store does not answer", detail="http://10.0.0.7:9000/secret")
+
+    monkeypatch.setattr(type(services.storage), "check", away)
+    answer = client.get("/readyz")
+    assert answer.get_json()["checks"]["storage"] == "the storage takes no pictures: the object store does not answer"
+    shown = client.get("/workers").text
+    assert "10.0.0.7" not in answer.text + shown
+
+
+def test_a_database_that_is_older_than_the_pictures_gives_no_id_again(client, services, sessions, checkpoint_factory):
+    checkpoint_factory()
+    services.storage.check()  # marks it
+    for job_id in (3, 4711):
+        services.storage.put(key(job_id, 0, 1, "picture"), b"of a job that this database has forgotten")
+    assert client.post("/api/v1/jobs", json={}).get_json()["id"] > 4711
+    first = keep_ids_ahead(sessions, services.storage)
+    assert first is None  # they are ahead
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 1000, 1001])
+def test_ids_go_on_behind_what_the_storage_holds(services, sessions, job_factory, last):
+    jobs = [job_factory().id for _ in range(2)] if last == 2 else []
+    if last:
+        Storage(services.storage.url).put(key(last, 0, 1, "picture"), b"picture")
+    moved = keep_ids_ahead(sessions, services.storage)
+    assert (moved is None) is (last in {0, *jobs})
+    assert job_factory().id > last
 
 
 def test_numbers_tell_what_waits_and_runs(client, job_factory, sessions):

@@ -69,6 +69,6 @@ def test_workers_that_wait_for_the_storage_say_so_on_the_form_and_on_their_page(
     worker.beat(state="drained", phase="the storage takes no pictures: the disk is full")
     for path in ("/", "/workers"):
         shown = look(client, path).text
-        assert "The storage takes no pictures: the disk is full. Finished pictures wait; nothing is lost." in shown
+        assert "The storage takes no pictures: the disk is full. Finished pictures wait, nothing is lost" in shown
     assert "host/cpu:1 the storage takes no pictures: the disk is full" in shown
     assert "farm resume" not in shown
