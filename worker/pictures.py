@@ -51,7 +51,8 @@ def picture(pixels: Pixels, parameters: str, form: FileFormat) -> bytes:
     if form == "webp":
         return encoded(image, "WEBP", quality=WEBP_QUALITY, method=4, exif=papers.exif(parameters))
     info = PngInfo()
-    info.add_text(papers.CHUNK, parameters)  # as iTXt where it is more than Latin-1
+    add = info.add_text if parameters.isascii() else info.add_itxt  # tEXt is Latin-1, but often read as UTF-8
+    add(papers.CHUNK, parameters)
     return encoded(image, "PNG", compress_level=_PNG_LEVEL, pnginfo=info)
 
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from shared import door
+from shared import catalogue, door
+from shared.catalogue import Kind
 from shared.errors import FieldError, NotLooked, Refused
 from shared.infotext import places
+from shared.infotext.keys import split_title
+from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
+from shared.tables import ModelFile
+
+_FILES: Final[dict[str, Kind]] = {
+    "checkpoint": "checkpoint",
+    "refiner.checkpoint": "checkpoint",
+    "hires.checkpoint": "checkpoint",
+    "vae": "vae",
+}
+"""The fields that name model files, and the kind of each."""
+_SUFFIX: Final = re.compile(r"\.(?:safetensors|ckpt|pth?|bin|gguf)$", re.IGNORECASE)
 
 
 class Fit(NamedTuple):
@@ -21,14 +35,45 @@ class Fit(NamedTuple):
 
 
 def fit(session: Session, given: Mapping[str, Any], asker: door.Asker) -> Fit:
-    """Return `given` without the fields that the door refuses: what this farm has not, or will not do."""
-    params, notes = deepcopy(dict(given)), []
+    """Return `given` without the fields that the door refuses: what this farm has not, or will not do.
+
+    Model files go by their titles here. One whose hash is not known is looked for by its name: some write wrong ones.
+    """
+    params = deepcopy(dict(given))
+    notes = [*_entitled(session, params)]
     while refused := _refused(session, params, asker):
         removed = [one for one in refused if places.remove(params, one.field.split("."))]
         if not removed:  # it is not what was given that is wrong: a farm without checkpoints refuses everything
             break
         notes += [f"{one.field}: {one.message}" for one in removed]
     return Fit(params, tuple(notes))
+
+
+def _entitled(session: Session, params: dict[str, Any]) -> Iterator[str]:
+    """Put the titles of model files in the places of what names them; yield notes of hashes that are no file's."""
+    for field, kind in _FILES.items():
+        asked = places.get(params, field.split("."))
+        if not isinstance(asked, str) or not asked or (kind == "vae" and asked in {AUTOMATIC_VAE, BUILT_IN_VAE}):
+            continue
+        name, short_hash = split_title(asked)
+        file = _only(session, asked, kind)
+        if file is None and (file := _by_name(session, name, kind)) is not None and short_hash:
+            yield f"{field}: no file here has the hash {short_hash}; {catalogue.title(file)} is taken by its name"
+        if file is not None:
+            places.put(params, field.split("."), catalogue.title(file))
+
+
+def _by_name(session: Session, name: str, kind: Kind) -> ModelFile | None:
+    """Return the file of that name, or of what is left of it without folders and the file's ending."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    found = (_only(session, one, kind) for one in (name, last, _SUFFIX.sub("", last)) if one)
+    return next((file for file in found if file is not None), None)
+
+
+def _only(session: Session, text: str, kind: Kind) -> ModelFile | None:
+    """Return the one usable file that a text means, if there is one alone."""
+    usable = {file.sha256: file for file in catalogue.meant(session, text, kind) if file.usable}
+    return next(iter(usable.values())) if len(usable) == 1 else None
 
 
 def _refused(session: Session, params: Mapping[str, Any], asker: door.Asker) -> tuple[FieldError, ...]:

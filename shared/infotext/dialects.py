@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Final
 
+from shared.infotext.keys import SIZE
 from shared.prompts.networks import networks, without
 from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
 from shared.spellings import caveat, named, schedule_named
@@ -13,15 +15,25 @@ from shared.upscalers import UPSCALERS
 
 Values = dict[str, str]
 
-_HASH: Final = re.compile(r"[0-9a-f]{10}")
+_HASH: Final = re.compile(r"(?:0x)?([0-9a-f]{10})[0-9a-f]{0,54}", re.IGNORECASE)  # of a SHA-256, or its beginning
 _SAME: Final = re.compile(r"Use same (sampler|scheduler|checkpoint)", re.IGNORECASE)
 _LONGEST_NAME: Final = 80
 _STAND_IN: Final = "Lanczos"  # for an upscaler that is a network of its own
+_CELL: Final = 8  # pixels that a side is cut to a multiple of
+_SIZES: Final = ("Size", "Seed resize from", "Hires resize")
+_DRAWN_ON_CPU: Final = ("comfyui", "fooocus", "swarmui")  # beginnings of versions whose noise is torch's on the host
 
 _ANY: Final = frozenset({"*"})
 _HARMLESS: Final = {
     "Version": _ANY,
     "User": _ANY,
+    "App": _ANY,
+    "Operations": _ANY,
+    "Civitai metadata": _ANY,
+    "Created Date": _ANY,
+    "Batch size": _ANY,  # each picture has its own seed
+    "Batch pos": _ANY,
+    "Hires size": _ANY,  # beside the scale that it follows from
     "Lora hashes": _ANY,  # the tags in the prompt name them
     "Hashes": _ANY,
     "Init image hash": _ANY,
@@ -62,11 +74,43 @@ def _titles(values: Values) -> list[str]:
     """Join names with their hashes: `name [short hash]` is what a checkpoint and a VAE are asked for by."""
     notes = []
     for name in ("Model", "VAE"):
-        known, short_hash = values.get(name, ""), values.pop(f"{name} hash", "")
-        if short_hash and not _HASH.fullmatch(short_hash):
-            notes.append(f"{name} hash: {short_hash[:_LONGEST_NAME]}: not the first ten digits of a SHA-256")
+        known, given = values.get(name, ""), values.pop(f"{name} hash", "")
+        short_hash = _HASH.fullmatch(given)
+        if given and not short_hash:
+            notes.append(f"{name} hash: {given[:_LONGEST_NAME]}: not the first ten digits of a SHA-256")
         elif short_hash and known != "None":
-            values[name] = f"{known} [{short_hash}]" if known else short_hash
+            values[name] = f"{known} [{short_hash[1].lower()}]" if known else short_hash[1].lower()
+    if values.get("VAE", "").casefold() in {"automatic", "default", "default (model)"}:
+        del values["VAE"]
+    return notes
+
+
+def _resources(values: Values) -> list[str]:
+    """Note the networks in Civitai's list of what a picture was made with; its prompt does not name them."""
+    try:
+        listed = json.loads(values.pop("Civitai resources", "[]"))
+    except (ValueError, RecursionError):
+        return ["Civitai resources cannot be understood"]
+    resources = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    others = [one for one in resources if str(one.get("type")).casefold() != "checkpoint"]
+    names = [(one.get("type"), one.get("modelName") or one.get("modelVersionName")) for one in others]
+    return [f"{kind} {name}"[:_LONGEST_NAME] + ": the farm has no such networks yet" for kind, name in names]
+
+
+def _sizes(values: Values) -> list[str]:
+    """Cut sides to whole cells, as the program does that most of these texts come from."""
+    notes = []
+    if "Hires upscale" not in values and (size := values.pop("Hires size", "")):
+        values.setdefault("Hires resize", size)
+    for name in _SIZES:
+        try:
+            asked = SIZE.read(values.get(name, ""))
+        except ValueError:
+            continue
+        cut = tuple(side - side % _CELL for side in asked)
+        if cut != asked:
+            values[name] = SIZE.write(*cut)
+            notes.append(f"{name}: {SIZE.write(*asked)}: cut to {values[name]}, whole cells of {_CELL} pixels")
     return notes
 
 
@@ -117,6 +161,8 @@ def _schedule(values: Values, name: str, sampler: str) -> list[str]:
 
 def _noise(values: Values) -> list[str]:
     """Take the imitation of a card's noise where a card's own was used: the same in pictures of usual size."""
+    if values.get("Version", "").casefold().startswith(_DRAWN_ON_CPU):
+        values.setdefault("RNG", "CPU")
     if values.get("RNG", "GPU") != "GPU":
         return []
     values["RNG"] = "NV"
@@ -131,4 +177,6 @@ def _upscaler(values: Values) -> list[str]:
     return [f"Hires upscaler: {text[:_LONGEST_NAME]}: not available; {_STAND_IN} takes its place"]
 
 
-_CHANGES: Final[tuple[Callable[[Values], list[str]], ...]] = (_same, _titles, _samplers, _noise, _upscaler)
+_CHANGES: Final[tuple[Callable[[Values], list[str]], ...]] = (
+    *(_same, _titles, _resources, _sizes, _samplers, _noise, _upscaler),
+)

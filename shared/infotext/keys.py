@@ -228,3 +228,37 @@ KEYS: Final = (*_FIRST, *_FURTHER, *OWN)
 PROMPT: Final = "Verbatim prompt"
 NEGATIVE_PROMPT: Final = "Verbatim negative prompt"
 """Our own too: a prompt whose lines in the text would be read as something else."""
+
+_ALIASES: Final = {
+    "Hires scale": "Hires upscale",
+    "Scheduler": "Schedule type",
+    "Schedule": "Schedule type",
+    "Sampler name": "Sampler",
+    "Sampling method": "Sampler",
+    "Sampling steps": "Steps",
+    "CFG": "CFG scale",
+    "Guidance scale": "CFG scale",
+    "Denoise": "Denoising strength",
+    "Checkpoint": "Model",
+    "Noise schedule type": "Schedule type",
+}
+"""Names that other programs have for the same values."""
+_FURTHER_NAMES: Final = (
+    *("Version", "App", "Hashes", "Lora hashes", "TI hashes", "Face restoration", "Civitai resources"),
+    *("Civitai metadata", "Batch size", "Batch pos", "Token merging ratio", "Hires size", "Operations"),
+)
+"""Names that show that a line holds values, although nothing is read from them."""
+_NAMES: Final = {
+    **{name.casefold(): name for name in (*_FURTHER_NAMES, PROMPT, NEGATIVE_PROMPT, *(key.name for key in KEYS))},
+    **{alias.casefold(): name for alias, name in _ALIASES.items()},
+}
+
+
+def canonical(name: str) -> str:
+    """Return the name that the farm has for a value, whatever its case; one that is not known as it is."""
+    return _NAMES.get(name.casefold(), name)
+
+
+def is_known(name: str) -> bool:
+    """Tell whether a name is one of these texts'."""
+    return name.casefold() in _NAMES

@@ -6,6 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 
+def get(params: dict[str, Any], place: Sequence[str]) -> object:
+    """Return the field at `place`; None where there is none."""
+    found: Any = params
+    for name in place:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
 def put(params: dict[str, Any], place: Sequence[str], value: object) -> None:
     """Set the field at `place`, in parts that are made where there are none."""
     *parts, name = place

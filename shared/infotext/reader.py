@@ -7,11 +7,12 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from shared.infotext import dialects, places
+from shared.infotext import dialects, places, programs
 from shared.infotext.grammar import Parts, taken_apart
 from shared.infotext.keys import KEYS, NEGATIVE_PROMPT, PROMPT, Key
 from shared.params import RenderParams
 
+MOST_CHARACTERS: Final = 2**18  # of a text: several times what the longest prompts of the farm amount to
 _LONGEST: Final = 80  # characters of a value that a note repeats
 _MOST_NOTES: Final = 50
 _SIGNS: Final = {
@@ -32,14 +33,35 @@ class Read(NamedTuple):
 
 def read(text: str) -> Read:
     """Return what a text says. Never raises, whatever it holds: what cannot be understood is left out."""
-    parts = taken_apart(_storable(text))
-    params, notes = _prompts(parts)
+    if len(text) > MOST_CHARACTERS:
+        return Read({}, (f"a text of more than {MOST_CHARACTERS:,} characters: it is not read",))
+    plain = _storable(text)
+    found = programs.found(plain)
+    parts, notes = (found.parts, [*found.notes]) if found else (taken_apart(plain), [])
+    params, further = _prompts(parts)
+    notes += [*further, *_behind(parts.rest)]
     if parts.values:
         values = {name: value for name, value in parts.values.items() if name not in {PROMPT, NEGATIVE_PROMPT}}
         notes += dialects.translate(values)
         notes += _take(values, params)
-        notes += _leave_out_bad(params)
+    notes += _leave_out_bad(params)
     return Read(params, _shortened(list(dict.fromkeys(notes))))
+
+
+def is_told(text: str) -> bool:
+    """Tell whether a text, which may be any comment, says how a picture was made, readable here or not."""
+    if len(text) > MOST_CHARACTERS:
+        return False
+    if found := programs.found(text):
+        return found.is_known
+    parts = taken_apart(text)
+    return bool(parts.values or parts.negative_prompt)
+
+
+def _behind(rest: str) -> Iterator[str]:
+    """Yield notes of lines that are no values, such as templates."""
+    for line in rest.split("\n", _MOST_NOTES + 1) if rest else []:
+        yield f"{line[:_LONGEST]}: beside the values, and none"
 
 
 def _storable(text: str) -> str:
@@ -103,7 +125,7 @@ def _problems(params: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
 def _shortened(notes: Sequence[str]) -> tuple[str, ...]:
     """Return so many notes as anybody reads."""
     further = (f"and {len(notes) - _MOST_NOTES} more",) if len(notes) > _MOST_NOTES else ()
-    return (*notes[:_MOST_NOTES], *further)
+    return (*map(_storable, notes[:_MOST_NOTES]), *further)
 
 
 def _note(name: str, value: str) -> str:

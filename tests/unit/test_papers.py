@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
+import zlib
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +19,9 @@ from shared.infotext.reader import read
 from worker.pictures import picture
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-TEXTS = ["a desert\nSteps: 20, Seed: 7", "砂漠 \u20ac 🐫 مرحبا\nSteps: 20", "", "x" * 200_000, "砂" * 100_000]
+VALUES = "\nSteps: 20, Seed: 7"
+BODIES = ["a desert", "Ã©té", "砂漠 \u20ac 🐫 مرحبا", "x" * 200_000, "砂" * 100_000]
+TEXTS = ["", *(body + VALUES for body in BODIES)]
 
 
 def reopened(data: bytes) -> Image.Image:
@@ -23,7 +29,9 @@ def reopened(data: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
-@pytest.mark.parametrize("text", TEXTS, ids=["plain", "all letters", "empty", "long", "long, two bytes a letter"])
+@pytest.mark.parametrize(
+    "text", TEXTS, ids=["empty", "plain", "Latin-1", "all letters", "long", "long, two bytes a letter"]
+)
 def test_every_format_carries_the_text(form, text):
     with reopened(picture(PIXELS, text, form)) as image:
         assert image.format == form.upper()
@@ -51,26 +59,117 @@ def test_exif_is_what_the_ecosystem_reads():
     assert papers.exif("a").startswith(b"Exif\x00\x00MM")
 
 
+def exif(tags: dict[int, Any], *, is_first: bool = False, order: str = "<") -> bytes:
+    """Return an EXIF block with these tags in its first directory, or in the one that EXIF names for them."""
+    block = Image.Exif()
+    block.endian = order
+    holder = block if is_first else block.get_ifd(ExifTags.IFD.Exif)
+    holder.update(tags)
+    return block.tobytes()
+
+
+def with_exif(form: str, block: bytes) -> str:
+    """Return the text that is read from a picture file with this EXIF block."""
+    out = BytesIO()
+    Image.new("RGB", (8, 8)).save(out, form, exif=block)
+    with reopened(out.getvalue()) as image:
+        return papers.text(image)
+
+
+COMMENT = ExifTags.Base.UserComment
+
+
 @pytest.mark.parametrize(
-    ("comment", "text"),
+    ("mark", "coding"),
     [
-        (b"UNICODE\x00" + "a cat, ß".encode("utf-16-le"), "a cat, ß"),
-        (b"UNICODE\x00" + "\ufeffa cat".encode("utf-16-le"), "a cat"),
-        (b"ASCII\x00\x00\x00a cat", "a cat"),
-        (b"\x00" * 8 + b"a cat\x00", "a cat"),
-        (b"a cat, no code", "a cat, no code"),
-        (b"UNICODE\x00\x00", "\ufffd"),
-        (b"UNICODE\x00", ""),
-        (b"", ""),
+        (b"UNICODE\x00", "utf-16-be"),
+        (b"UNICODE\x00", "utf-16-le"),
+        (b"UNICODE\x00", "utf-16"),  # with the mark of its byte order
+        (b"UNICODE\x00", "utf-8"),
+        (b"UNICODE\x00", "utf-8-sig"),
+        (b"Unicode\x00", "utf-16-le"),
+        (b"ASCII\x00\x00\x00", "utf-8"),
+        (b"JIS\x00\x00\x00\x00\x00", "iso2022_jp"),
+        (b"JIS\x00\x00\x00\x00\x00", "utf-8"),
+        (b"\x00" * 8, "utf-8"),
+        (b"\x00" * 8, "utf-16-le"),
+        (b"", "utf-8"),
+        (b"", "utf-16"),
     ],
 )
-def test_comments_of_other_programs(comment, text):
-    block = Image.Exif()
-    block.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+@pytest.mark.parametrize("end", [b"", b"\x00", b"\x00\x00"])
+def test_comments_of_all_letter_codings_are_read(mark, coding, end):
+    text = "海辺の灯台, 夕方" + VALUES
+    assert with_exif("JPEG", exif({COMMENT: mark + text.encode(coding) + end})) == text
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "PNG"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["first directory", "own directory"])
+def test_comments_are_found_wherever_programs_put_them(form, order, is_first):
+    comment = b"UNICODE\x00" + ("élan" + VALUES).encode("utf-16-le")
+    assert with_exif(form, exif({COMMENT: comment}, is_first=is_first, order=order)) == "élan" + VALUES
+
+
+def test_a_latin_comment_is_read_as_it_is():
+    assert with_exif("JPEG", exif({COMMENT: b"ASCII\x00\x00\x00" + ("\xe9lan" + VALUES).encode("latin-1")})).startswith(
+        "élan"
+    )
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+@pytest.mark.parametrize(
+    "comment", ["CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90", "Created with GIMP", "None", "a cat", "",
+                "LEAD Technologies Inc. V1.01", "File written by Adobe Photoshop\xa8 5.2",
+                '{"camera": "front", "ts": 5}',
+                "Processed By eBay with ImageMagick, z1.1.0. ||B2", "Compressed by jpeg-recompress", "\x00\x00\x00"],
+)  # fmt: skip
+def test_a_photographs_comment_is_no_text(form, comment):
+    assert with_exif(form, exif({COMMENT: b"ASCII\x00\x00\x00" + comment.encode()})) == ""
     out = BytesIO()
-    Image.new("RGB", (8, 8)).save(out, "JPEG", exif=block.tobytes())
+    Image.new("RGB", (8, 8)).save(out, "JPEG", comment=comment.encode())
     with reopened(out.getvalue()) as image:
-        assert papers.text(image) == text
+        assert papers.text(image) == ""
+
+
+def test_comments_of_gifs_are_read():
+    out = BytesIO()
+    Image.new("P", (8, 8)).save(out, "GIF", comment=("a cat" + VALUES).encode())
+    with reopened(out.getvalue()) as image:
+        assert papers.text(image) == "a cat" + VALUES
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+def test_chunks_of_latin_letters_may_hold_utf_8(kind):
+    text = ("élan 海边" + VALUES).encode()
+    info = PngInfo()
+    info.add(kind, b"parameters\x00" + (text if kind == b"tEXt" else b"\x00" + zlib.compress(text)))
+    out = BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "PNG", pnginfo=info)
+    with reopened(out.getvalue()) as image:
+        assert papers.text(image) == text.decode()
+
+
+def test_damaged_exif_says_nothing():
+    assert with_exif("PNG", b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff" + bytes(7)) == ""
+
+
+@pytest.mark.parametrize("letters", [b"a, b: c", b"\xff\xfe" * 3, b"Steps: 1, Seed: 2, "])
+def test_megabytes_of_comments_cost_next_to_nothing(letters):
+    piece = (letters * 65_533)[:65_000]
+    segment = b"\xff\xfe" + (len(piece) + 2).to_bytes(2, "big") + piece
+    out = BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "JPEG", extra=segment * 480)  # 31 MB
+    with reopened(out.getvalue()) as image:
+        image.load()
+        tracemalloc.start()
+        begin = time.process_time()
+        found = read(papers.text(image))
+        seconds, (_, peak) = time.process_time() - begin, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert found.params == {}
+    assert seconds < 2
+    assert peak < 16 * 2**20
 
 
 def test_a_text_behind_the_pixels_is_found():
@@ -104,12 +203,18 @@ def test_a_picture_of_novelai_is_read():
 
 
 def test_what_a_picture_of_novelai_leaves_open_is_not_said():
-    assert of_novelai('{"uc": null, "seed": null, "steps": 28}') == "a {cat}, night\nSteps: 28, Size: 64x96"
+    assert of_novelai('{"uc": null, "seed": null, "steps": 28}') == (
+        "a {cat}, night\nSteps: 28, Size: 64x96, Clip skip: 2, ENSD: 31337"
+    )
 
 
-@pytest.mark.parametrize("comment", ["", "no JSON", "[]", "7", "[" * 100_000, '{"seed": ' + "9" * 9000 + "}"])
-def test_a_comment_that_cannot_be_read_says_nothing(comment):
-    assert of_novelai(comment) == ""
+@pytest.mark.parametrize(
+    "comment", ["", "no JSON", "[]", "7", "[" * 100_000, '{"seed": ' + "9" * 9000 + "}"], ids=range(6)
+)
+def test_a_comment_that_cannot_be_read_is_told_and_no_prompt(comment):
+    found = read(of_novelai(comment))
+    assert found.params == {}
+    assert found.left_out[0].startswith("a text of NovelAI: it cannot be read")
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
