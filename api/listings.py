@@ -85,6 +85,28 @@ class DecodersBody(BaseModel):
         return cls(decoders=[DecoderBody.of(file) for file in files])
 
 
+class OtherBody(BaseModel):
+    """One file of the models folder of a kind that the farm cannot use, as the last scan saw it."""
+
+    name: str
+    path: str = Field(description="Relative to the models folder.")
+    size: int = Field(description="Bytes.")
+    reason: str = Field(description="What it is.")
+    scanned_at: datetime
+
+
+class OthersBody(BaseModel):
+    """The files of the catalogue that are none of its models."""
+
+    others: list[OtherBody]
+
+    @classmethod
+    def of(cls, files: Iterable[ModelFile]) -> Self:
+        """Return what the catalogue has of them."""
+        columns = OtherBody.model_fields
+        return cls(others=[OtherBody(**{name: getattr(file, name) for name in columns}) for file in files])
+
+
 class SamplerBody(BaseModel):
     """One sampler."""
 

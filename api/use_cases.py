@@ -16,7 +16,16 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from api.listings import CheckpointsBody, ChoresBody, DecodersBody, StylesBody, TokensBody, VaesBody, WorkersBody
+from api.listings import (
+    CheckpointsBody,
+    ChoresBody,
+    DecodersBody,
+    OthersBody,
+    StylesBody,
+    TokensBody,
+    VaesBody,
+    WorkersBody,
+)
 from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody, Live
 from api.services import Services
 from shared import catalogue, chores, door, first_look, uploads
@@ -222,6 +231,11 @@ def vaes(services: Services) -> VaesBody:
 def decoders(services: Services) -> DecodersBody:
     """Return the tiny decoders of the catalogue."""
     return DecodersBody.of(transact(services.sessions, lambda session: catalogue.entries(session, "decoder")))
+
+
+def others(services: Services) -> OthersBody:
+    """Return the files of kinds that the farm cannot use."""
+    return OthersBody.of(transact(services.sessions, lambda session: catalogue.entries(session, "other")))
 
 
 def styles(services: Services) -> StylesBody:

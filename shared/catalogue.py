@@ -27,7 +27,8 @@ from shared.nearest import nearest
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
 from shared.tables import NOW, ModelFile, Worker
 
-Kind = Literal["checkpoint", "vae", "decoder"]
+Kind = Literal["checkpoint", "vae", "decoder", "other"]
+"""What a model file is; other: of a kind that the farm cannot use, which its reason names."""
 
 VAE_SUFFIXES: Final = (".safetensors", ".ckpt", ".pt")  # of a VAE's file; beside a checkpoint the first one counts
 DECODER_SUFFIXES: Final = (".safetensors", ".pth", ".pt")  # of a tiny decoder's
@@ -42,8 +43,9 @@ _ANY: Final[dict[Kind, str]] = {
     ),
     "vae": f"{AUTOMATIC_VAE}, {BUILT_IN_VAE}, or a VAE's file in the models folder (FARM_MODELS)",
     "decoder": "a tiny decoder in the models folder (FARM_MODELS)",
+    "other": "a file in the models folder (FARM_MODELS)",
 }
-_NAMES: Final[dict[Kind, str]] = {"checkpoint": "checkpoint", "vae": "VAE", "decoder": "tiny decoder"}
+_NAMES: Final[dict[Kind, str]] = {"checkpoint": "checkpoint", "vae": "VAE", "decoder": "tiny decoder", "other": "file"}
 _SHOWN: Final = 5  # names that a refusal offers when nothing is alike
 
 
@@ -55,6 +57,9 @@ class Inspection:
     architecture: str | None = None
     native_size: int | None = None  # pixels of a side
     reason: str | None = None
+    note: str | None = None  # what is odd about a file that can be used
+    description: str | None = None  # digest of what is said of it beyond its weights; None: nothing
+    has_vae: bool = True
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: st
     usable = [file for file in files if file.usable]
     if usable and not text:
         return usable[0]
-    found = meant(session, text, kind) if text else []
+    found = (meant(session, text, kind) or meant(session, text, "other")) if text else []
     fit = [file for file in found if file.usable]
     if len({file.sha256 for file in fit}) == 1:
         return fit[0]

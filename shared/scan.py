@@ -10,22 +10,35 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 import structlog
 
+from shared import regular
 from shared.catalogue import DECODER_SUFFIXES, VAE_SUFFIXES, Inspection, Kind, Scanned
 
 Inspect = Callable[[Path], Inspection]
+Fingerprint = tuple[int, int]
 log = structlog.get_logger()
 
-_FILES: Final = frozenset({".safetensors", ".ckpt"})
+_FILES: Final = frozenset({".safetensors", ".ckpt"})  # of checkpoints; what they hold decides
+_OTHERS: Final = frozenset({".pt", ".pth", ".gguf"})  # many things, seldom a checkpoint
+_OTHER_FOLDERS: Final = frozenset(  # in any case: where other programs keep what is no checkpoint
+    {
+        "animatediff_models", "clip", "clip_vision", "codeformer", "controlnet", "diffusion_models", "embeddings",
+        "esrgan", "gfpgan", "hypernetworks", "ipadapter", "ip-adapter", "lora", "loras", "lycoris", "realesrgan",
+        "swinir", "t2i-adapter", "text_encoder", "text_encoders", "unet", "upscale_models", "upscalers",
+    }
+)  # fmt: skip
 _VAE_FOLDER: Final = "vae"  # in any case
 _DECODER_FOLDERS: Final = frozenset({"vae-approx", "vae_approx", "vae-taesd"})  # in any case
 _SUFFIXES: Final[dict[Kind, tuple[str, ...]]] = {"vae": VAE_SUFFIXES, "decoder": DECODER_SUFFIXES}
 _SHOULD: Final[dict[Kind, str]] = {"vae": "a VAE alone", "decoder": "a tiny decoder"}
-_WHAT: Final[dict[Kind, str]] = {"checkpoint": "a whole checkpoint", "vae": "a VAE", "decoder": "a tiny decoder"}
+_WHAT: Final[dict[Kind, str]] = {
+    "checkpoint": "a whole checkpoint", "vae": "a VAE", "decoder": "a tiny decoder", "other": "something else",
+}  # fmt: skip
+_MOST_FOLDERS: Final = 20_000  # a link to the root of a machine is no place for models
 _PARTS: Final = frozenset({".safetensors", ".bin", ".json", ".txt"})  # of a diffusers folder
 _INDEX: Final = "model_index.json"
 
@@ -40,22 +53,48 @@ def sole(models: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def scan(models: Path, known: Iterable[Scanned], inspect: Inspect, *, hash_seconds: float = math.inf) -> list[Scanned]:
+class Hashing:
+    """Hashes files until that has taken so many seconds: what lies there is told before the last of it is hashed."""
+
+    def __init__(self, seconds: float, on_left: Callable[[Path], object]) -> None:
+        self._left_seconds = seconds
+        self._on_left = on_left
+
+    def sha256(self, path: Path) -> str | None:
+        """Return the hash of `path`, or None where it is left to the next scan."""
+        if self._left_seconds <= 0:
+            self._on_left(path)
+            return None
+        started = time.monotonic()
+        try:
+            return sha256(path)
+        finally:
+            self._left_seconds -= time.monotonic() - started
+
+
+def scan(
+    models: Path,
+    known: Iterable[Scanned],
+    inspect: Inspect,
+    *,
+    hash_seconds: float = math.inf,
+    on_left: Callable[[Path], object] = lambda _: None,
+) -> list[Scanned]:
     """Return what lies in `models` now, by path.
 
     `known` is what earlier scans found (`catalogue.remembered`, then what the last scan returned): a file of the same
-    size and time keeps its hash, and where this process looked into it, its inspection. After `hash_seconds` no other
-    file is hashed. What is not hashed yet, vanishes or changes under the scan is left to the next one: a file that is
-    known is returned as before, without an inspection. An unusable file is not hashed. Raises OSError if the folder
-    itself cannot be read.
+    size and time keeps its hash, and where this process looked into it, its inspection. Once hashing has taken
+    `hash_seconds` no other file is hashed. What is not hashed yet, vanishes or changes under the scan is left to the
+    next one, which `on_left` hears of where it waits to be hashed: a file that is known is returned as before, without
+    an inspection. An unusable file is not hashed. Raises OSError if the folder itself cannot be read.
     """
     before = {seen.path: seen for seen in known}
-    deadline = time.monotonic() + hash_seconds
+    hashing = Hashing(hash_seconds, on_left)
     found = []
     for path in model_files(models):
         name = path.relative_to(models).as_posix()
         try:
-            seen = _look(path, name, before.get(name), inspect, may_hash=time.monotonic() < deadline)
+            seen = _look(path, name, before.get(name), inspect, hashing)
         except OSError as error:
             log.info("model file skipped", path=name, reason=error.strerror)
             continue
@@ -66,26 +105,41 @@ def scan(models: Path, known: Iterable[Scanned], inspect: Inspect, *, hash_secon
     return sorted(found, key=lambda seen: seen.path)
 
 
-def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, *, may_hash: bool) -> Scanned | None:
+def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashing: Hashing) -> Scanned | None:
     """Return what `path` is now; None if it changed meanwhile, or is still to be hashed."""
-    size, mtime_ns = fingerprint(path)
+    try:
+        size, mtime_ns = fingerprint(path)
+    except regular.NotRegular as error:
+        return _irregular(path, name, error)
     is_same = before is not None and (before.size, before.mtime_ns) == (size, mtime_ns)
     if is_same and before and before.inspection:
         return before
     inspection = _placed(inspect(path), name)
     digest = before.sha256 if is_same and before else None
     if digest is None and inspection.reason is None:
-        if not may_hash:
+        digest = hashing.sha256(path)
+        if digest is None:
             return None
-        digest = sha256(path)
     if fingerprint(path) != (size, mtime_ns):
         return None
     return Scanned(name, path.name if path.is_dir() else path.stem, size, mtime_ns, digest, inspection)
 
 
+def _irregular(path: Path, name: str, error: regular.NotRegular) -> Scanned:
+    """A pipe, a socket or a device: never opened, and told."""
+    what = "" if error.filename == str(path) else f"{Path(error.filename).name} beside it "
+    inspection = _placed(Inspection("checkpoint", reason=f"{what}{error.strerror}"), name)
+    return Scanned(name, path.stem, 0, 0, None, inspection)
+
+
 def _placed(inspection: Inspection, name: str) -> Inspection:
-    """Return what was found where one kind should lie as what people laid there: one of these, or why it is none."""
+    """Return what was found where one kind should lie as what people laid there: one of these, or why it is none.
+
+    What cannot be read is a broken checkpoint only where checkpoints lie, under a name that these have.
+    """
     kind = _meant_by(name)
+    if kind is None and inspection.kind == "checkpoint" and inspection.reason and _is_other(name):
+        return replace(inspection, kind="other")
     if kind is None or kind == inspection.kind:
         return inspection
     reason = inspection.reason or f"is {_WHAT[inspection.kind]}, where {_SHOULD[kind]} should lie"
@@ -103,6 +157,12 @@ def _meant_by(name: str) -> Kind | None:
     return "vae" if _VAE_FOLDER in folders or Path(file).stem.endswith(f".{_VAE_FOLDER}") else None
 
 
+def _is_other(name: str) -> bool:
+    """True by the suffix or the folder, where others than checkpoints are to be expected."""
+    *folders, _ = name.casefold().split("/")
+    return bool(_OTHER_FOLDERS.intersection(folders)) or PurePath(name).suffix.lower() in _OTHERS
+
+
 def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,11 +174,11 @@ def _lock(descriptor: int) -> bool:
 
 
 def model_files(models: Path) -> Iterator[Path]:
-    """Yield the files and diffusers folders in `models` that look like checkpoints, VAEs or tiny decoders, in no order.
+    """Yield the files and diffusers folders in `models` that look like model files, in no order.
 
     Raises OSError if the folder itself cannot be read.
     """
-    visited = set()
+    visited: set[str] = set()
     for root, folders, files in os.walk(models, followlinks=True, onerror=_raise_if(models)):
         folder = Path(root)
         real = os.path.realpath(root)
@@ -126,6 +186,9 @@ def model_files(models: Path) -> Iterator[Path]:
             folders.clear()  # a loop of links, or parts of one checkpoint
         if real in visited:
             continue
+        if len(visited) >= _MOST_FOLDERS:
+            log.warning("models folder has too many folders: the rest is not looked at", folder=root)
+            return
         visited.add(real)
         folders[:] = sorted(name for name in folders if _is_ours(name))
         if _INDEX in files and folder != models:
@@ -135,9 +198,9 @@ def model_files(models: Path) -> Iterator[Path]:
 
 
 def _is_model(path: Path, models: Path) -> bool:
-    """True by the suffix; `.pt` files are many things, and VAEs or tiny decoders where these lie."""
+    """True by the suffix."""
     suffix, kind = path.suffix.lower(), _meant_by(path.relative_to(models).as_posix())
-    return suffix in _FILES or (kind is not None and suffix in _SUFFIXES[kind])
+    return suffix in _SUFFIXES[kind] if kind else suffix in _FILES | _OTHERS
 
 
 def _raise_if(models: Path) -> Callable[[OSError], None]:
@@ -153,17 +216,17 @@ def _is_ours(name: str) -> bool:
     return not name.startswith(".") and name.isprintable()
 
 
-def fingerprint(path: Path) -> tuple[int, int]:
+def fingerprint(path: Path) -> Fingerprint:
     """Return size and time of all that belongs to a checkpoint; a `.yaml` that comes later changes it."""
     parts = _parts(path) if path.is_dir() else [path, *filter(Path.exists, [path.with_suffix(".yaml")])]
-    found = [part.stat() for part in parts]
+    found = [regular.status(part) for part in parts]
     return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
 
 
 def sha256(path: Path) -> str:
     """Return the hash of a file; of a diffusers folder, that of its parts' names and hashes in their order."""
     if not path.is_dir():
-        with path.open("rb") as file:
+        with regular.opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     lines = [f"{sha256(part)}  {part.relative_to(path).as_posix()}\n" for part in _parts(path)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

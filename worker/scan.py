@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +10,11 @@ import structlog
 from sqlalchemy.orm import Session
 
 from shared import catalogue, first_look
-from shared.catalogue import Inspection, Scanned
+from shared.catalogue import Scanned
 from shared.database import transact
-from shared.errors import Unavailable
+from shared.errors import NotConfined, Unavailable
 from shared.scan import scan, sole
-from worker.engine import files
+from worker.inspector import Inspector
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -27,6 +26,7 @@ class Scan:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._known: Sequence[Scanned] = ()
+        self._inspector = Inspector()
 
     def turn(self) -> None:
         """Look what lies in the models folder and record what is new, changed or gone."""
@@ -36,10 +36,13 @@ class Scan:
                 if not is_sole:  # another worker of this machine scans and records for all
                     return
                 known = [*transact(sessions, catalogue.remembered), *self._known]
-                began = time.monotonic()
-                seen = scan(models, known, _inspect, hash_seconds=self._worker.settings.rescan_seconds)
-                is_whole = time.monotonic() - began < self._worker.settings.rescan_seconds
-                changed = transact(sessions, lambda session: _record(session, seen, is_whole=is_whole))
+                left: list[Path] = []
+                seconds = self._worker.settings.rescan_seconds
+                seen = scan(models, known, self._inspector, hash_seconds=seconds, on_left=left.append)
+                changed = transact(sessions, lambda session: _record(session, seen, is_whole=not left))
+        except NotConfined as error:
+            log.warning("models folder not scanned", folder=str(models), reason=str(error))
+            return
         except OSError as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
             with suppress(Unavailable):
@@ -47,6 +50,8 @@ class Scan:
             return
         except Unavailable:  # the beat says so; the next turn may do
             return
+        finally:
+            self._inspector.close()
         self._known = seen
         if changed:
             log.info("catalogue changed", worker=self._worker.id, files=changed, checkpoints=len(seen))
@@ -57,9 +62,3 @@ def _record(session: Session, seen: Sequence[Scanned], *, is_whole: bool) -> int
     if is_whole:
         first_look.note_look(session)
     return catalogue.record(session, seen)
-
-
-def _inspect(path: Path) -> Inspection:
-    """Return the engine's finding in the catalogue's words: the engine knows no catalogue."""
-    found = files.inspect(path)
-    return Inspection(found.kind, found.architecture, found.native_size, found.reason)

@@ -14,7 +14,7 @@ from shared.settings import Settings
 
 _SCAN_SECONDS: Final = 120.0  # importing PyTorch on a busy machine, then hashing the first files
 _PAUSE_SECONDS: Final = 0.25
-_KINDS: Final = ("checkpoints", "vaes", "decoders")
+_KINDS: Final = ("checkpoints", "vaes", "decoders", "others")
 
 
 def files(folder: Path) -> list[Path]:

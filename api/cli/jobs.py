@@ -19,6 +19,7 @@ _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")
 _IMAGE: Final = ("image", "state", "seed", "step", "attempt", "worker", "reason")
 _MODEL: Final = ("checkpoint", "hash", "kind", "size", "native", "can be used")
+_OTHER: Final = ("other file", "what it is")
 
 _NOBODY: Final = "Nobody does the farm's chores: nothing is tidied up until `farm chores` runs."
 
@@ -52,10 +53,10 @@ def release(client: Client, job_id: int, *, as_json: bool) -> None:
 
 
 def models(client: Client, *, rescan: bool, as_json: bool) -> None:
-    """Print the checkpoints that the farm knows, and why it cannot use some."""
+    """Print the checkpoints that the farm knows, and why it cannot use some; then what else lies in the folder."""
     if rescan:
         client.rescan()
-    _print(client.catalogue("checkpoints"), _models, as_json=as_json)
+    _print(client.catalogue("checkpoints") | client.catalogue("others"), _models, as_json=as_json)
 
 
 def describe(job: Json) -> str:
@@ -166,6 +167,8 @@ def _image_row(image: Json) -> Row:
 def _models(catalogue: Json) -> None:
     empty = "No checkpoint. Put .safetensors or .ckpt files into the models folder (FARM_MODELS) of a worker's machine."
     table(_MODEL, map(_model_row, catalogue["checkpoints"]), empty)
+    if catalogue["others"]:
+        table(_OTHER, ((escape(one["path"]), escape(one["reason"])) for one in catalogue["others"]), "")
 
 
 def _model_row(model: Json) -> Row:

@@ -188,6 +188,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         no_checkpoint=_no_checkpoint(listed),
         is_looking=not listed.is_complete,
         unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
+        others=use_cases.others(services()).others,
         own_size=_own_size(checkpoints, origin.given),
         limits=limits,
         here="/",

@@ -6,7 +6,7 @@ from flask import Response
 
 from api import use_cases
 from api.documents import answers, section
-from api.listings import CheckpointsBody, DecodersBody, SamplersBody, SchedulesBody, VaesBody
+from api.listings import CheckpointsBody, DecodersBody, OthersBody, SamplersBody, SchedulesBody, VaesBody
 from api.replies import reply
 from api.representations import API
 from api.services import services
@@ -30,6 +30,12 @@ def vaes() -> Response:
 def decoders() -> Response:
     """List the tiny decoders for previews, those that cannot be used with the reason."""
     return reply(use_cases.decoders(services()))
+
+
+@blueprint.get("/others", responses=answers(OthersBody, 200))
+def others() -> Response:
+    """List the files in the models folder of kinds that the farm cannot use (LoRA, upscalers, …), and what they are."""
+    return reply(use_cases.others(services()))
 
 
 @blueprint.post("/checkpoints/rescan", responses={202: None})

@@ -55,7 +55,6 @@ def _end_with_parent(life: int) -> None:
 
 def _confine() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who watch it
     with suppress(OSError):  # where memory runs out for the whole machine, the child goes first
@@ -66,6 +65,7 @@ def _bounded(answer: Callable[[bytes], bytes], question: bytes, limits: Limits) 
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = math.ceil(used.ru_utime + used.ru_stime) + limits.cpu_seconds
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, _ENDLESS))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # not before: libraries try the folder for temporary files
     with _memory(limits.memory_bytes):
         return answer(question)
 

@@ -72,3 +72,19 @@ def test_rescan_asks_the_workers(client, services):
     services.events.listen_rescans(lambda: asked.append(1))
     assert client.post("/api/v1/checkpoints/rescan").status_code == 202
     until(lambda: asked, what="the order to reach a worker")
+
+
+def test_files_of_other_kinds_are_listed_apart(client, sessions):
+    found = [
+        Scanned("Lora/ink.safetensors", "ink", 7, 1, None, Inspection("other", reason="is a LoRA: …")),
+        Scanned("sea.safetensors", "sea", 7, 1, "ab" * 32, Inspection("checkpoint", "sd1", 512)),
+    ]
+    transact(sessions, lambda session: catalogue.record(session, found))
+    (other,) = client.get("/api/v1/others").get_json()["others"]
+    assert (other["path"], other["reason"]) == ("Lora/ink.safetensors", "is a LoRA: …")
+    assert [one["name"] for one in client.get("/api/v1/checkpoints").get_json()["checkpoints"]] == ["sea"]
+    refused = client.post("/api/v1/jobs", json={"checkpoint": "ink"})
+    assert "ink cannot be used: is a LoRA" in refused.get_data(as_text=True)
+    page = client.get("/").get_data(as_text=True)
+    assert "1 file in the models folder of kinds that the farm cannot use yet" in page
+    assert "cannot be used" not in page

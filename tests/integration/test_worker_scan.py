@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import struct
+import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +19,7 @@ from shared.database import transact
 from shared.settings import Settings
 from shared.tables import ModelFile
 from tests.checkpoints import write_tiny
+from worker.engine import files
 from worker.scan import Scan
 
 
@@ -23,11 +29,25 @@ def worker(settings: Settings, sessions: database.Sessions) -> SimpleNamespace:
     return SimpleNamespace(id=1, settings=settings, sessions=sessions)
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look into files here: a child takes seconds to import what it needs, and these files are harmless."""
+
+    class Here:
+        def __call__(self, path: Path) -> catalogue.Inspection:
+            return catalogue.Inspection(**asdict(files.inspect(path)))
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("worker.scan.Inspector", Here)
+
+
 def entries(sessions: database.Sessions) -> list[ModelFile]:
     return transact(sessions, catalogue.entries)
 
 
-def test_a_broken_file_is_recorded_as_unusable_with_its_reason(worker, sessions):
+def test_a_broken_file_is_recorded_as_unusable_with_its_reason(worker, sessions, in_process):
     (worker.settings.models / "broken.safetensors").write_bytes(b"not a checkpoint")
     Scan(worker).turn()
     (file,) = entries(sessions)
@@ -35,7 +55,7 @@ def test_a_broken_file_is_recorded_as_unusable_with_its_reason(worker, sessions)
     assert file.reason
 
 
-def test_a_hostile_file_keeps_no_other_out_of_the_catalogue(worker, sessions):
+def test_a_hostile_file_keeps_no_other_out_of_the_catalogue(worker, sessions, in_process):
     models = worker.settings.models
     write_tiny(models / "good.safetensors")
     weights = safetensors.torch.load_file(models / "good.safetensors")
@@ -54,7 +74,46 @@ def save(weights: dict[str, torch.Tensor], path: Path, figures: str) -> None:
     path.with_suffix(".yaml").write_text(figures)
 
 
-def test_a_file_that_is_gone_leaves_the_catalogue(worker, sessions):
+def test_a_file_that_exhausts_or_ends_its_reader_is_named_and_the_others_go_on(worker, sessions):
+    models = worker.settings.models
+    bomb = b"\x80\x02(" + b"".join(
+        b"c__builtin__\nbytearray\nJ" + struct.pack("<i", 1_500_000_000) + b"\x85R" for _ in range(5)
+    )
+    with zipfile.ZipFile(models / "bytes.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bomb + b"t.")
+        archive.writestr("a/version", "3\n")
+    with zipfile.ZipFile(models / "deflated.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(10**8))
+    header = json.dumps({f"{n}": {"dtype": "U8", "shape": [], "data_offsets": [n, n + 1]} for n in range(700_000)})
+    (models / "many.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(700_000))
+    os.mkfifo(models / "pipe.safetensors")
+    (models / "zero.ckpt").symlink_to("/dev/zero")
+    write_tiny(models / "good.safetensors")
+    Scan(worker).turn()
+    found = {file.path: file.reason for file in entries(sessions)}
+    assert found.pop("good.safetensors") is None
+    assert "compressed records" in found.pop("bytes.ckpt")
+    assert "compressed records" in found.pop("deflated.ckpt")
+    assert "header would be" in found.pop("many.safetensors")
+    assert "is a pipe" in found.pop("pipe.safetensors")
+    assert "is a device" in found.pop("zero.ckpt")
+    assert not found
+
+
+@pytest.mark.nightly
+def test_a_file_that_needs_more_memory_than_it_may_is_struck_and_the_rest_goes_on(worker, sessions):
+    models = worker.settings.models
+    with zipfile.ZipFile(models / "memo.ckpt", "w") as archive:  # an index of 2 ** 31 is a table of 34 GB
+        archive.writestr("a/data.pkl", b"\x80\x02}r\xff\xff\xff\x7f.")
+    (models / "then.ckpt").write_bytes(b"")
+    Scan(worker).turn()
+    assert {file.path: file.reason for file in entries(sessions)} == {
+        "memo.ckpt": "takes more memory to read than a model file may: replace it",
+        "then.ckpt": "the file is empty",
+    }
+
+
+def test_a_file_that_is_gone_leaves_the_catalogue(worker, sessions, in_process):
     for name in ("broken", "other"):
         (worker.settings.models / f"{name}.ckpt").write_bytes(b"")
     scan = Scan(worker)
@@ -64,7 +123,7 @@ def test_a_file_that_is_gone_leaves_the_catalogue(worker, sessions):
     assert [file.name for file in entries(sessions)] == ["other"]
 
 
-def test_while_the_models_folder_is_away_the_catalogue_stays(worker, sessions, tmp_path: Path):
+def test_while_the_models_folder_is_away_the_catalogue_stays(worker, sessions, in_process, tmp_path: Path):
     (worker.settings.models / "broken.ckpt").write_bytes(b"")
     scan = Scan(worker)
     scan.turn()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from shared import scan as scans
 from shared.catalogue import Inspection
 from shared.scan import scan, sole
 
@@ -96,11 +98,66 @@ def test_what_lies_where_tiny_decoders_do_is_one_or_says_why_it_is_none(models, 
         assert {(one.inspection.kind, one.inspection.reason) for one in seen} == {("decoder", reason)}
 
 
-def test_a_vae_is_known_wherever_it_lies_and_a_pt_file_elsewhere_is_none_of_ours(models):
+def test_a_vae_is_known_wherever_it_lies(models):
     write(models / "fine.safetensors")
-    write(models / "embeddings" / "cat.pt")
-    (seen,) = scan(models, [], Inspector(Inspection("vae", "sd1")))
-    assert (seen.path, seen.inspection.kind) == ("fine.safetensors", "vae")
+    write(models / "else" / "soft.pt")
+    found = scan(models, [], Inspector(Inspection("vae", "sd1")))
+    assert [(seen.path, seen.inspection.kind) for seen in found] == [
+        ("else/soft.pt", "vae"), ("fine.safetensors", "vae"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("cat.pt", "other"), ("4x.pth", "other"), ("flux.gguf", "other"), ("Lora/x.safetensors", "other"),
+        ("deep/Embeddings/y/x.ckpt", "other"), ("x.safetensors", "checkpoint"), ("my/x.ckpt", "checkpoint"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_a_broken_checkpoint_only_where_these_are(models, name, kind):
+    write(models / name)
+    (seen,) = scan(models, [], Inspector(Inspection("checkpoint", reason="is damaged")))
+    assert (seen.inspection.kind, seen.inspection.reason) == (kind, "is damaged")
+
+
+def test_pipes_sockets_and_devices_are_told_and_never_opened(models, tmp_path):
+    os.mkfifo(models / "pipe.safetensors")
+    (models / "link.ckpt").symlink_to(models / "pipe.safetensors")
+    (models / "zero.ckpt").symlink_to("/dev/zero")
+    (models / "circle.ckpt").symlink_to(models / "circle.ckpt")
+    (models / "gone.ckpt").symlink_to(tmp_path / "nothing")
+    write(models / "good.ckpt")
+    os.mkfifo(models / "good.yaml")
+    write(models / "fine.ckpt")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(models / "s.ckpt"))
+    inspect = Inspector()
+    found = scan(models, [], inspect)
+    assert inspect.looked == ["fine.ckpt"]
+    assert {seen.path: seen.inspection.reason for seen in found} == {
+        "fine.ckpt": None,
+        "good.ckpt": "good.yaml beside it is a pipe, not a regular file",
+        "link.ckpt": "is a pipe, not a regular file",
+        "pipe.safetensors": "is a pipe, not a regular file",
+        "s.ckpt": "is a socket, not a regular file",
+        "zero.ckpt": "is a device, not a regular file",
+    }
+
+
+def test_a_part_of_a_folder_that_is_no_file_is_not_hashed(models):
+    folder = models / "my-model"
+    write(folder / "model_index.json", b"{}")
+    (folder / "unet.bin").symlink_to("/dev/zero")
+    os.mkfifo(folder / "vae.safetensors")
+    (seen,) = scan(models, [], Inspector())
+    assert seen.size == 2
+
+
+def test_a_link_to_half_a_machine_is_not_walked_to_its_end(models, monkeypatch):
+    monkeypatch.setattr(scans, "_MOST_FOLDERS", 5)
+    for number in range(20):
+        write(models / f"{number:02}" / "x.ckpt")
+    assert len(list(scans.model_files(models))) < 6
 
 
 def test_a_name_that_is_no_text_is_left_alone(models):

@@ -13,7 +13,7 @@ from torch import Tensor
 from shared.errors import ModelFileError, OutOfMemory, RenderError
 from shared.tokens import Tokenizer
 from worker.engine.devices import Device, decoder_dtype, is_fatal, is_out_of_memory
-from worker.engine.previews import latent_rgb, sample
+from worker.engine.previews import USUAL_RGB, latent_rgb, sample
 from worker.engine.steady import steady
 from worker.engine.weights import Weights
 
@@ -68,7 +68,8 @@ def _load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
     networks.fill(built.unet, parts.unet, partial(_placed, device, dtype))
     if device.kind == "cpu":
         steady(built.unet)
-    networks.fill(built.vae, parts.vae, partial(_placed, device, decoder_dtype(device, dtype)))
+    if built.vae and parts.vae:
+        networks.fill(built.vae, parts.vae, partial(_placed, device, decoder_dtype(device, dtype)))
     networks.fill(built.text_encoder, parts.text_encoder, partial(_placed, device, dtype))
     _number_positions(built.text_encoder, device)
     return Weights(
@@ -80,8 +81,8 @@ def _load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
         predicts_velocity=parts.figures.predicts_velocity,
         latent_scale=parts.figures.latent_scale,
         native_size=parts.figures.native_size,
-        latent_rgb=latent_rgb(built.vae, parts.figures.latent_scale),
-        sample=sample(built.vae, parts.figures.latent_scale),
+        latent_rgb=latent_rgb(built.vae, parts.figures.latent_scale) if built.vae else USUAL_RGB,
+        sample=sample(built.vae, parts.figures.latent_scale) if built.vae else torch.zeros(4, 8, 8),
         device=device,
     )
 

@@ -20,6 +20,7 @@ UNFIT: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, Ru
 _CELL: Final = 8  # pixels of a latent cell's side
 _LARGEST: Final = 2**20  # of any number; a vocabulary is the largest that means something
 _LONGEST: Final = 8  # of any list; networks have four levels
+_LONGEST_WORD: Final = 24  # that a reason repeats
 _MOST: Final = {
     "layers_per_block": 8,
     "transformer_layers_per_block": 16,
@@ -42,8 +43,20 @@ class Figures:
     native_size: int  # pixels of a side
 
 
+def told(value: object) -> str:
+    """Return `value` as a reason may show it: what a file says may be of no concern to those who read the reason."""
+    if value is None or isinstance(value, bool | int | float):
+        return shortened(value)
+    if isinstance(value, str):
+        return value if value.isidentifier() and len(value) <= _LONGEST_WORD else "a text"
+    return "a list" if isinstance(value, list | tuple) else "something else"
+
+
 def native_size(cells: object) -> int:
-    """Return the pixels of a side, stated in latent cells. Raises ModelFileError."""
+    """Return the pixels of a side, stated in latent cells; for a pair, of a square so large. Raises ModelFileError."""
+    if isinstance(cells, list) and len(cells) == 2:
+        height, width = (whole("image size", side, 8, 512) for side in cells)
+        return round(math.sqrt(height * width)) * _CELL
     return whole("image size", cells, 8, 512) * _CELL
 
 
@@ -58,7 +71,7 @@ def sigmas(start: object, end: object, steps: object) -> SigmaTable:
 def whole(name: str, value: object, least: int, most: int) -> int:
     """Return `value` if it is a whole number within these bounds. Raises ModelFileError."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ModelFileError(f"its {name} is {shortened(value)}, not a whole number from {least} to {most}")
+        raise ModelFileError(f"its {name} is {told(value)}, not a whole number from {least} to {most}")
     return value
 
 
@@ -66,7 +79,7 @@ def positive(name: str, value: object) -> float:
     """Return `value` if it is a finite number above 0. Raises ModelFileError."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value)
-    raise ModelFileError(f"its {name} is {shortened(value)}, not a finite number above 0")
+    raise ModelFileError(f"its {name} is {told(value)}, not a finite number above 0")
 
 
 def moderate(config: Mapping[str, Any]) -> Config:
@@ -75,7 +88,7 @@ def moderate(config: Mapping[str, Any]) -> Config:
         for number in _numbers(name, value):
             most = _MOST.get(name)
             if abs(number) > _LARGEST or (most and not 1 <= number <= most):
-                raise ModelFileError(f"its configuration's {shortened(name)} is {shortened(value)}: no such network")
+                raise ModelFileError(f"its configuration's {told(name)} is {told(value)}: no such network")
     return dict(config)
 
 
@@ -87,4 +100,4 @@ def _numbers(name: str, value: object, depth: int = 0) -> Iterator[float]:
         for item in value:
             yield from _numbers(name, item, depth + 1)
     elif not isinstance(value, str | None):
-        raise ModelFileError(f"its configuration's {shortened(name)} is no number, word or short list")
+        raise ModelFileError(f"its configuration's {told(name)} is no number, word or short list")

@@ -1,25 +1,35 @@
-"""What a model file is, told without loading it."""
+"""What a model file is, told without loading it.
+
+Imports diffusers and transformers, which takes seconds: imported where files are looked into, not before.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from shared.errors import ModelFileError
+from worker.engine import layouts, networks, tensors, tiny, vaes
+from worker.engine.kinds import OtherKind
 
-Kind = Literal["checkpoint", "vae", "decoder"]
+Kind = Literal["checkpoint", "vae", "decoder", "other"]
 _LONGEST: Final = 500
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file is, and why it cannot be used, if so; the reason is for people."""
+    """What a file is, and why it cannot be used, if so; reason and note are for people."""
 
     kind: Kind
     architecture: str | None  # sd1; None where it is not known
     native_size: int | None  # pixels of a side
     reason: str | None
+    note: str | None = None  # what is odd about a file that can be used
+    description: str | None = field(
+        default=None, compare=False
+    )  # digest of what a .yaml says beyond the weights; None: nothing
+    has_vae: bool = True
 
 
 def inspect(path: Path) -> Inspection:
@@ -27,26 +37,27 @@ def inspect(path: Path) -> Inspection:
 
     It goes the loader's way on the meta device: a broken file is found now, not when a picture needs it.
     """
-    from worker.engine import layouts, networks, tensors, tiny, vaes  # noqa: PLC0415 - torch and the like take seconds
-
     kind: Kind = "checkpoint"
     try:
         weights = None if path.is_dir() else tensors.read(path, "meta")
+        note = None if weights is None else tensors.wrong_ending(path)
         if weights is not None and tiny.holds_one(weights):
             kind = "decoder"
             networks.build_decoder(tiny.part(weights))
-            return Inspection(kind, None, None, None)
+            return Inspection(kind, None, None, None, note)
         if weights is not None and vaes.holds_one(weights):
             kind = "vae"
             networks.build_vae(vaes.part(weights))
-            return Inspection(kind, "sd1", None, None)
+            return Inspection(kind, "sd1", None, None, note)
         parts = layouts.read(path, "meta") if weights is None else layouts.of_file(path, weights)
         networks.build(parts)
     except ModelFileError as error:
-        return _unusable(kind, str(error))
+        return _unusable("other" if isinstance(error, OtherKind) else kind, str(error))
+    except MemoryError:
+        return _unusable(kind, "takes more memory to read than a model file may: replace it")
     except Exception as error:  # noqa: BLE001 - the edge: one file must not keep the others out of the catalogue
         return _unusable(kind, f"cannot be read: {type(error).__name__}: {error}")
-    return Inspection(kind, "sd1", parts.figures.native_size, None)
+    return Inspection(kind, "sd1", parts.figures.native_size, None, note, parts.description, parts.vae is not None)
 
 
 def _unusable(kind: Kind, reason: str) -> Inspection:

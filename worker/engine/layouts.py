@@ -5,11 +5,11 @@ Imports diffusers, which takes seconds: imported where a checkpoint is read, not
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import repr as shortened
 from typing import Final, NamedTuple
 
 import torch
@@ -17,31 +17,42 @@ import yaml
 from diffusers.loaders import single_file_utils as original
 from torch import Tensor
 
+from shared import regular
 from shared.errors import ModelFileError
-from worker.engine import figures, tensors
-from worker.engine.figures import UNFIT, Config, Figures, moderate
+from worker.engine import figures, kinds, tensors
+from worker.engine.figures import UNFIT, Config, Figures, moderate, told
+from worker.engine.kinds import OtherKind
 from worker.engine.noise import CHANNELS, MASK_CHANNELS
 
-SD1: Final = Path(__file__).parent / "configs" / "stable-diffusion-v1.yaml"
+_CONFIGS: Final = Path(__file__).parent / "configs"
+SD1: Final = _CONFIGS / "stable-diffusion-v1.yaml"
+_BY_WIDTH: Final = {64: _CONFIGS / "demo-v1.yaml"}  # of the U-Net's first layer: what weights are that nobody describes
 _UNET: Final = "model.diffusion_model."
 VAE_PREFIX: Final = "first_stage_model."
 _TEXT: Final = "cond_stage_model.transformer."
-CHECKPOINT_PREFIXES: Final = ("model.", "cond_stage_model.", "conditioner.")  # what no VAE alone has
-_NOT_SD1: Final = {
-    "conditioner.embedders.": "Stable Diffusion XL",
-    "cond_stage_model.model.": "Stable Diffusion 2",
-    f"{_UNET}joint_blocks.": "Stable Diffusion 3",
-    f"{_UNET}double_blocks.": "Flux",
-    "double_blocks.": "Flux",
-}
-_TRAINING: Final = (f"{VAE_PREFIX}loss.",)  # what training leaves beside a network
-_NOT_USED: Final = ("position_ids", "text_projection.weight", "logit_scale")  # of a whole CLIP, or counted out again
+CHECKPOINT_PREFIXES: Final = ("model.diffusion_model.", "cond_stage_model.", "conditioner.")  # what no VAE alone has
+_TRAINING: Final = tuple(f"{VAE_PREFIX}{left}." for left in ("loss", "model_ema", "discriminator"))  # what that leaves
+_NOT_USED: Final = ("position_ids", "text_projection.weight", "visual_projection.weight", "logit_scale")
+"""Of a whole CLIP, or counted out again."""
+_VISION: Final = "vision_model."  # of a whole CLIP
 _TEXT_FIGURES: Final = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "max_position_embeddings", "projection_dim", "hidden_act", "layer_norm_eps",
 )  # fmt: skip
 _MOST_WEIGHTS: Final = 4096  # of one network; Stable Diffusion's U-Net has 686
 _MOST_BYTES: Final = 2**16  # of a configuration
+_MOST_FILES: Final = 64  # of one network
+_MOST_INDEX_BYTES: Final = 2**22  # of the list of a network's files
+_SAYS_NOTHING: Final = {  # of an original configuration: what changes no picture, or is read off the weights
+    "unet_config": {"image_size", "in_channels", "legacy", "use_checkpoint", "use_fp16", "use_spatial_transformer"},
+    "ddconfig": {"attn_resolutions", "double_z", "dropout", "resolution"},
+}
+_STATED: Final = ("linear_start", "linear_end", "timesteps", "parameterization", "image_size", "scale_factor")
+_OTHER_PIPELINES: Final = (  # whose names begin as those of Stable Diffusion 1 do
+    "StableDiffusionXL", "StableDiffusion3", "StableDiffusionInstructPix2Pix", "StableDiffusionUpscale",
+    "StableDiffusionLatentUpscale", "StableDiffusionDepth2Img", "StableDiffusionImageVariation",
+    "StableDiffusionGLIGEN", "StableDiffusionLDM3D", "StableDiffusionAdapter",
+)  # fmt: skip
 _OLD_ATTENTION: Final = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
@@ -58,9 +69,10 @@ class Parts:
     """A whole checkpoint, and the figures that it states."""
 
     unet: Part
-    vae: Part
+    vae: Part | None  # None: it is used with the VAE of another file
     text_encoder: Part
     figures: Figures
+    description: str | None = None  # digest of a .yaml that says something else than the weights alone would; else None
 
 
 class Described(NamedTuple):
@@ -69,6 +81,7 @@ class Described(NamedTuple):
     unet: Config
     vae: Config
     figures: Figures
+    digest: str  # of all that it says and that matters
 
 
 def read(path: Path, where: tensors.Where = "cpu") -> Parts:
@@ -82,15 +95,18 @@ def read(path: Path, where: tensors.Where = "cpu") -> Parts:
 def of_file(path: Path, weights: Mapping[str, Tensor]) -> Parts:
     """Return the parts of the checkpoint at `path`, whose weights these are. Raises ModelFileError."""
     _require_sd1(weights)
+    first = _first_layer(weights)
     beside = path.with_suffix(".yaml")
-    unet, vae, stated = _described(beside if beside.exists() else SD1)
-    unet["in_channels"] = _channels(weights)  # an inpainting checkpoint has a .yaml of its own, seldom beside it
-    text = _text_weights(_under(_TEXT, weights))
+    alone = _BY_WIDTH.get(first.shape[0], SD1)
+    stated = _described(beside if beside.exists() else alone)
+    unet = stated.unet | {"in_channels": first.shape[1]}  # inpainting checkpoints have a .yaml for it, seldom with them
+    text, vae = _text_weights(_under(_TEXT, weights)), _under(VAE_PREFIX, weights)
     return Parts(
         unet=Part(unet, renamed(original.convert_ldm_unet_checkpoint, _under(_UNET, weights), unet)),
-        vae=Part(vae, renamed(original.convert_ldm_vae_checkpoint, _under(VAE_PREFIX, weights), vae)),
+        vae=Part(stated.vae, renamed(original.convert_ldm_vae_checkpoint, vae, stated.vae)) if vae else None,
         text_encoder=Part(_text_config(text), text),
-        figures=stated,
+        figures=stated.figures,
+        description=None if stated.digest == _described(alone).digest else stated.digest,
     )
 
 
@@ -109,42 +125,58 @@ def _described(path: Path) -> Described:
             figures.positive("scale factor", vae["scaling_factor"]),
             figures.native_size(params["image_size"]),
         )
-    except (*UNFIT, yaml.YAMLError) as error:
-        raise ModelFileError(
-            f"{path.name} beside it describes no Stable Diffusion model ({type(error).__name__}: {error})"
-        ) from error
-    return Described(unet, vae, stated)
+        digest = _digest(params)
+    except yaml.MarkedYAMLError as error:
+        at = error.problem_mark or error.context_mark
+        place = f" in line {at.line + 1}, column {at.column + 1}" if at else ""
+        raise ModelFileError(f"{path.name} beside it is no YAML: an error{place}") from error
+    except (*UNFIT, yaml.YAMLError) as error:  # what they say repeats the file, which may be a link to anything
+        why = type(error).__name__
+        raise ModelFileError(f"{path.name} beside it describes no Stable Diffusion model ({why})") from error
+    return Described(unet, vae, stated, digest)
+
+
+def _digest(params: Config) -> str:
+    """The digest of what a description says: the same for two that say the same in other words."""
+    parts = {
+        "unet_config": params["unet_config"]["params"],
+        "ddconfig": params["first_stage_config"]["params"]["ddconfig"],
+    }
+    said = {
+        name: {key: value for key, value in part.items() if key not in _SAYS_NOTHING[name]}
+        for name, part in parts.items()
+    }
+    stated = {"parameterization": "eps"} | {name: params[name] for name in _STATED if name in params}
+    return hashlib.sha256(json.dumps([stated, said], sort_keys=True).encode()).hexdigest()
 
 
 def _predicts_velocity(stated: object, *, noise: str, velocity: str) -> bool:
     if stated not in (noise, velocity):
-        raise ModelFileError(f"it predicts {shortened(stated)}; {noise} and {velocity} are supported")
+        raise ModelFileError(f"it predicts {told(stated)}; {noise} and {velocity} are supported")
     return stated == velocity
 
 
 def _require_sd1(weights: Mapping[str, Tensor]) -> None:
-    for prefix, name in _NOT_SD1.items():
-        if any(key.startswith(prefix) for key in weights):
-            raise ModelFileError(f"is {name}, which is not supported yet; Stable Diffusion 1 is")
-    for prefix, what in ((_UNET, "U-Net"), (VAE_PREFIX, "VAE"), (_TEXT, "text encoder")):
+    kinds.require_known(weights)
+    for prefix, what in ((_UNET, "U-Net"), (_TEXT, "text encoder")):
         if not any(key.startswith(prefix) for key in weights):
             raise ModelFileError(f"is no Stable Diffusion checkpoint, and no VAE: it holds no {what} ({prefix}*)")
 
 
-def _channels(weights: Mapping[str, Tensor]) -> int:
-    """The channels that the U-Net takes: 4, or 9 of an inpainting checkpoint."""
+def _first_layer(weights: Mapping[str, Tensor]) -> Tensor:
+    """The U-Net's first layer, which takes 4 channels, or 9 of an inpainting checkpoint."""
     first = weights.get(f"{_UNET}input_blocks.0.0.weight")
     if first is None or first.dim() != 4:
         raise ModelFileError(f"its U-Net's first layer ({_UNET}input_blocks.0.0.weight) is missing or misshapen")
     _require_channels(first.shape[1])
-    return first.shape[1]
+    return first
 
 
 def _require_channels(channels: object) -> None:
     if channels == 8:
         raise ModelFileError("is an InstructPix2Pix checkpoint, whose U-Net takes 8 channels: not supported")
     if channels not in (CHANNELS, CHANNELS + MASK_CHANNELS):
-        raise ModelFileError(f"its U-Net takes {shortened(channels)} channels; 4, or 9 for inpainting, are supported")
+        raise ModelFileError(f"its U-Net takes {told(channels)} channels; 4, or 9 for inpainting, are supported")
 
 
 def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -171,22 +203,23 @@ def renamed(
     return {new: weights[name].reshape(converted[new].shape) for new, name in sources.items()}
 
 
-def _words(path: Path) -> str:
+def _words(path: Path, most_bytes: int = _MOST_BYTES) -> str:
     """The text of a configuration file."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
+        with regular.opened(path) as file:
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
             raise ModelFileError(f"{path.name} is larger than any configuration")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{path.parent.name}/{path.name} cannot be read ({error})") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise ModelFileError(f"{path.parent.name}/{path.name} cannot be read ({why})") from error
 
 
 def _text_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The text encoder's weights; merged files may lack `text_model.`, older ones hold a table of positions."""
     named = {key.removeprefix(_TEXT).removeprefix("text_model."): value for key, value in weights.items()}
-    return {key: value for key, value in named.items() if not key.endswith(_NOT_USED)}
+    return {key: value for key, value in named.items() if not key.endswith(_NOT_USED) and not key.startswith(_VISION)}
 
 
 def _text_config(weights: Mapping[str, Tensor]) -> Config:
@@ -217,35 +250,44 @@ def _of_folder(path: Path, where: tensors.Where) -> Parts:
     unet, vae, text, stated = _described_by_folder(path)
     return Parts(
         unet=Part(unet, _folder_weights(path / "unet", where)),
-        vae=Part(vae, new_attention(_folder_weights(path / "vae", where))),
+        vae=Part(vae, new_attention(_folder_weights(path / "vae", where))) if vae else None,
         text_encoder=Part(text, _text_weights(_folder_weights(path / "text_encoder", where))),
         figures=stated,
     )
 
 
-def _described_by_folder(path: Path) -> tuple[Config, Config, Config, Figures]:
+def _described_by_folder(path: Path) -> tuple[Config, Config | None, Config, Figures]:
     """The configurations of U-Net, VAE and text encoder, and the figures that they state."""
-    if (kind := _json(path / "model_index.json").get("_class_name")) != "StableDiffusionPipeline":
-        raise ModelFileError(f"is a {shortened(kind)}, which is not supported yet; StableDiffusionPipeline is")
-    unet, vae, text = (_json(path / name / "config.json") for name in ("unet", "vae", "text_encoder"))
-    _require_channels(unet.get("in_channels"))
+    _require_pipeline(_json(path / "model_index.json").get("_class_name"))
+    unet, text = _json(path / "unet" / "config.json"), _json(path / "text_encoder" / "config.json")
+    vae = moderate(_json(path / "vae" / "config.json")) if (path / "vae").is_dir() else None
+    text = text.get("text_config", text)  # of a whole CLIP
+    _require_channels(unet.get("in_channels", CHANNELS))
     if unet.get("cross_attention_dim") == 1024:
-        raise ModelFileError("is Stable Diffusion 2, which is not supported yet; Stable Diffusion 1 is")
+        raise OtherKind("a Stable Diffusion 2 checkpoint")
     noise = _json(path / "scheduler" / "scheduler_config.json")
-    if (betas := noise.get("beta_schedule")) != "scaled_linear":
-        raise ModelFileError(f"its beta schedule is {shortened(betas)}; scaled_linear is supported")
+    if (betas := noise.get("beta_schedule")) != "scaled_linear" or noise.get("trained_betas") is not None:
+        raise ModelFileError(f"its beta schedule is {told(betas)}, or a list of betas; scaled_linear is supported")
     stated = Figures(
-        figures.sigmas(noise.get("beta_start"), noise.get("beta_end"), noise.get("num_train_timesteps")),
+        figures.sigmas(noise.get("beta_start"), noise.get("beta_end"), noise.get("num_train_timesteps", 1000)),
         _predicts_velocity(noise.get("prediction_type", "epsilon"), noise="epsilon", velocity="v_prediction"),
-        figures.positive("scale factor", vae.get("scaling_factor", original.LDM_VAE_DEFAULT_SCALING_FACTOR)),
-        figures.native_size(unet.get("sample_size")),
+        figures.positive("scale factor", (vae or {}).get("scaling_factor", original.LDM_VAE_DEFAULT_SCALING_FACTOR)),
+        figures.native_size(unet.get("sample_size", 64)),
     )
-    return moderate(unet), moderate(vae), moderate({key: text[key] for key in _TEXT_FIGURES if key in text}), stated
+    return moderate(unet), vae, moderate({key: text[key] for key in _TEXT_FIGURES if key in text}), stated
 
 
-def _json(path: Path) -> Config:
+def _require_pipeline(kind: object) -> None:
+    """Whatever is done with it, a folder of these pipelines holds the networks of Stable Diffusion 1."""
+    if not isinstance(kind, str) or not kind.isidentifier():
+        raise ModelFileError("its model_index.json names no pipeline (_class_name)")
+    if not kind.startswith("StableDiffusion") or kind.startswith(_OTHER_PIPELINES):
+        raise OtherKind(f"a folder of diffusers' {kind[:60]}")
+
+
+def _json(path: Path, most_bytes: int = _MOST_BYTES) -> Config:
     try:
-        config = json.loads(_words(path))
+        config = json.loads(_words(path, most_bytes))
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path.parent.name}/{path.name} cannot be read ({error})") from error
     if not isinstance(config, dict):
@@ -253,14 +295,35 @@ def _json(path: Path) -> Config:
     return config
 
 
+_STEMS: Final = ("diffusion_pytorch_model", "model", "pytorch_model")
+_VARIANTS: Final = ("", ".fp32", ".fp16", ".bf16", ".ema", ".non_ema")  # the plain file first
+
+
 def _folder_weights(folder: Path, where: tensors.Where) -> dict[str, Tensor]:
-    """The weights of one network: safetensors before pickles, the plain file before its half-precision twin."""
-    stems = ("diffusion_pytorch_model", "model", "pytorch_model")
-    names = [f"{stem}{twin}{suffix}" for suffix in (".safetensors", ".bin") for twin in ("", ".fp16") for stem in stems]
+    """The weights of one network, in one file or several: safetensors before pickles, the plain ones before others."""
+    for suffix in (".safetensors", ".bin"):
+        for variant in _VARIANTS:
+            for stem in _STEMS:
+                if (whole := folder / f"{stem}{variant}{suffix}").exists():
+                    return tensors.read(whole, where)
+                for index in (f"{stem}{variant}{suffix}.index.json", f"{stem}{suffix}.index{variant}.json"):
+                    if (folder / index).exists():
+                        return _sharded(folder / index, where)
+    raise ModelFileError(f"{folder.name}/ holds no weights")
+
+
+def _sharded(index: Path, where: tensors.Where) -> dict[str, Tensor]:
+    """The weights of a network whose files `index` lists."""
+    listed = _json(index, _MOST_INDEX_BYTES).get("weight_map")
+    names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
+    if not names or len(names) > _MOST_FILES or any(Path(name).name != name for name in names):
+        raise ModelFileError(f"{index.parent.name}/{index.name} lists no files of that folder")
+    if missing := [name for name in names if not (index.parent / name).exists()]:
+        raise ModelFileError(f"{index.parent.name}/{missing[0]} is missing, which {index.name} lists")
+    weights: dict[str, Tensor] = {}
     for name in names:
-        if (folder / name).exists():
-            return tensors.read(folder / name, where)
-    raise ModelFileError(f"{folder.name}/ holds no weights in one file")
+        weights |= tensors.read(index.parent / name, where)
+    return weights
 
 
 def new_attention(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

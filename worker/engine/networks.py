@@ -33,7 +33,7 @@ class Networks:
     """The three networks of a checkpoint, on the meta device until they are filled."""
 
     unet: UNet2DConditionModel
-    vae: AutoencoderKL
+    vae: AutoencoderKL | None
     text_encoder: CLIPTextModel
 
 
@@ -43,7 +43,7 @@ def build(parts: Parts) -> Networks:
     Raises ModelFileError where there are no such networks, or where a weight is missing, left over or misshapen.
     """
     words = {**parts.text_encoder.config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
-    vae = build_vae(parts.vae)
+    vae = build_vae(parts.vae) if parts.vae else None
     try:
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(parts.unet.config)

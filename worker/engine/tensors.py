@@ -1,36 +1,36 @@
-"""Tensors out of files that anybody may have written: read, or refused with a reason; nothing in them is executed."""
+"""Tensors out of files that anybody may have written: read, or refused with a reason; nothing in them is executed.
+
+What a file is says its beginning, not its name.
+"""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Mapping
-from contextlib import ExitStack
+import struct
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import BinaryIO, Final, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from shared import regular
 from shared.errors import ModelFileError
-from worker.engine.devices import is_out_of_memory
+from worker.engine import pickles
+from worker.engine.kinds import OtherKind
 
 SAFETENSORS: Final = ".safetensors"
 PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".bin"})
 Where = Literal["cpu", "meta"]  # meta: shapes alone, the weights stay unread
-_WRAPPINGS: Final = 2  # trainers put the weights under "state_dict", now and then twice
-_LIGHTNING: Final = ("pytorch_lightning.", "lightning.")
+Form = Literal["safetensors", "pickle"]
 
-
-class Inert:
-    """Stands in for the classes that PyTorch Lightning leaves in its checkpoints: takes everything, does nothing."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        """Forget all arguments."""
-
-    def __setstate__(self, _: object) -> None:
-        """Forget the state."""
+_MOST_HEADER_BYTES: Final = 2**25  # of safetensors; a checkpoint's is 0.2 MB, and trainers add some for their notes
+_HEAD: Final = struct.Struct("<Q")
+_PICKLE_HEADS: Final = (b"PK\x03\x04", pickles.FIRST_FORM)
+_NO_MODELS: Final = (  # how a file begins, and what it is
+    (b"version https://git-lfs", "is a Git LFS pointer: the file itself was not downloaded (`git lfs pull` does it)"),
+    (b"<", "is a web page: its download failed"),
+    (b"{", "is a text (JSON): no model"),
+)
 
 
 def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
@@ -38,54 +38,72 @@ def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
 
     On the CPU they may be views of the file: copy what is kept.
     """
-    suffix = path.suffix.lower()
-    if suffix != SAFETENSORS and suffix not in PICKLES:
-        raise ModelFileError(f"is no model file: {SAFETENSORS} and {', '.join(sorted(PICKLES))} are read")
     try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise ModelFileError("the file is empty")
+        with regular.opened(path) as file:
+            if form(path, file) == "pickle":
+                return pickles.read(file, where)
+            return _safetensors(path, where)
     except OSError as error:
-        raise ModelFileError(f"cannot be read: {error.strerror}") from error
-    return _safetensors(path, where) if suffix == SAFETENSORS else _pickled(path, where)
+        raise ModelFileError(error.strerror if isinstance(error, regular.NotRegular) else _unread(error)) from error
+
+
+def wrong_ending(path: Path) -> str | None:
+    """Return what to tell of a readable file whose name says something else; None where it is right."""
+    with regular.opened(path) as file:
+        is_pickle = form(path, file) == "pickle"
+    if is_pickle or path.suffix.lower() == SAFETENSORS:
+        return None
+    return f"is a safetensors file with the wrong ending: call it {path.stem}{SAFETENSORS}"
+
+
+def form(path: Path, file: BinaryIO) -> Form:
+    """Return how `file` is to be read, which is left at its beginning. Raises ModelFileError."""
+    suffix, head = path.suffix.lower(), file.read(256)
+    file.seek(0)
+    if suffix not in (SAFETENSORS, ".gguf") and suffix not in PICKLES:
+        raise ModelFileError(f"is no model file: {SAFETENSORS} and {', '.join(sorted(PICKLES))} are read")
+    if not head:
+        raise ModelFileError("the file is empty")
+    if head.startswith(b"GGUF"):
+        raise OtherKind("a GGUF file")
+    for start, what in _NO_MODELS:
+        if head.lstrip().startswith(start):
+            raise ModelFileError(what)
+    is_pickle = head.startswith(_PICKLE_HEADS)
+    if suffix == SAFETENSORS and is_pickle:
+        raise ModelFileError(f"is a PyTorch file (a pickle) with the wrong ending: call it {path.stem}.ckpt")
+    if suffix == SAFETENSORS or _begins_as_safetensors(head):
+        _require_short_header(file)
+        return "safetensors"
+    return "pickle"
+
+
+def _begins_as_safetensors(head: bytes) -> bool:
+    """A length, then a JSON object: the length is far below 2 ** 40."""
+    return len(head) > _HEAD.size and head[5:8] == bytes(3) and head[_HEAD.size : _HEAD.size + 2] in (b'{"', b"{}")
+
+
+def _require_short_header(file: BinaryIO) -> None:
+    """Reading a header takes memory and time many times its length."""
+    head = file.read(_HEAD.size)
+    file.seek(0)
+    size = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else 0
+    if size > _MOST_HEADER_BYTES:
+        raise ModelFileError(f"is damaged, or no safetensors file: its header would be {size:,} bytes long")
 
 
 def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            if len(names) > pickles.MOST_TENSORS:
+                raise ModelFileError(f"has {len(names):,} weights; at most {pickles.MOST_TENSORS:,} are read")
             if where == "cpu":
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+                return {name: file.get_tensor(name) for name in names}
+            return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
+    except SafetensorError as error:
         raise ModelFileError(f"is damaged or no safetensors file ({error})") from error
 
 
-def _pickled(path: Path, where: Where) -> dict[str, Tensor]:
-    try:
-        is_zip = zipfile.is_zipfile(path)
-        with ExitStack() as stack:
-            if is_zip:
-                foreign = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-                inert: list[Any] = [(Inert, name) for name in foreign if name.startswith(_LIGHTNING)]
-                stack.enter_context(torch.serialization.safe_globals(inert))
-            content = torch.load(path, map_location=where, weights_only=True, mmap=is_zip and where == "cpu")
-    except pickle.UnpicklingError as error:
-        raise ModelFileError(f"holds code or objects, which are not loaded ({_first_line(error)})") from error
-    except Exception as error:  # an altered file takes its reader anywhere
-        if is_out_of_memory(error):
-            raise
-        raise ModelFileError(f"is damaged or no PyTorch file ({_first_line(error)})") from error
-    return _tensors_in(content)
-
-
-def _tensors_in(content: Any) -> dict[str, Tensor]:  # noqa: ANN401 - whatever the file holds
-    for _ in range(_WRAPPINGS):
-        if isinstance(content, Mapping) and "state_dict" in content:
-            content = content["state_dict"]
-    if not isinstance(content, Mapping):
-        raise ModelFileError("holds no weights by name")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _unread(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or type(error).__name__}"

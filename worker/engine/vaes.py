@@ -17,6 +17,8 @@ from worker.engine.figures import Config, moderate
 from worker.engine.layouts import CHECKPOINT_PREFIXES, VAE_PREFIX, Part, new_attention, renamed
 
 _PARTS: Final = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")  # else it is what training left
+_OWN: Final = tuple(f"{half}.{part}" for half in ("encoder", "decoder") for part in ("conv_in.", "down", "up", "mid"))
+"""What no other network of an encoder and a decoder has."""
 _LEVELS: Final = 4
 _MOST_BLOCKS: Final = 8  # of a level
 
@@ -24,7 +26,7 @@ _MOST_BLOCKS: Final = 8  # of a level
 def holds_one(weights: Mapping[str, Tensor]) -> bool:
     """Return whether these are the weights of a VAE alone, or of one and what training left beside it."""
     is_whole = any(key.startswith(CHECKPOINT_PREFIXES) for key in weights)
-    return not is_whole and any(key.removeprefix(VAE_PREFIX).startswith(_PARTS[:2]) for key in weights)
+    return not is_whole and any(key.removeprefix(VAE_PREFIX).startswith(_OWN) for key in weights)
 
 
 def part(weights: Mapping[str, Tensor]) -> Part:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from shared.errors import ModelFileError
 from shared.params import Tiling
 from shared.tokens import Tokenizer
 from worker.engine.devices import Device
@@ -32,7 +33,7 @@ class Weights:
     """
 
     unet: UNet2DConditionModel
-    vae: AutoencoderKL
+    vae: AutoencoderKL | None  # None: the file has none inside, and another one is needed with it
     text_encoder: CLIPTextModel
     tokenizer: Tokenizer
     sigmas: SigmaTable
@@ -60,7 +61,7 @@ class Weights:
 
     def module_bytes(self) -> dict[int, int]:
         """Return the size of each network; those that weights share have one key."""
-        networks = (self.unet, self.vae, self.text_encoder)
+        networks = self._networks()
         return {id(network): sum(one.nbytes for one in network.parameters()) for network in networks}
 
     @property
@@ -71,13 +72,21 @@ class Weights:
     @property
     def has_precise_vae(self) -> bool:
         """Whether the VAE computes in float32 as it is."""
-        return next(self.vae.parameters()).dtype == torch.float32
+        return next(self.require_vae().parameters()).dtype == torch.float32
+
+    def require_vae(self) -> AutoencoderKL:
+        """Return the VAE. Raises ModelFileError where there is none."""
+        if self.vae is None:
+            raise ModelFileError("the checkpoint has no VAE inside: lay one beside it, or name one")
+        return self.vae
 
     @property
     def bytes(self) -> int:
         """What the networks take in memory."""
-        networks = (self.unet, self.vae, self.text_encoder)
-        return sum(weight.nbytes for network in networks for weight in network.state_dict().values())
+        return sum(weight.nbytes for network in self._networks() for weight in network.state_dict().values())
+
+    def _networks(self) -> list[nn.Module]:
+        return [network for network in (self.unet, self.vae, self.text_encoder) if network is not None]
 
 
 class Embeddings:

@@ -24,7 +24,7 @@ def _decode(requests: Sequence[ToPixels]) -> Sequence[Tensor]:
     latents = torch.stack([request.latent for request in requests]) / weights.latent_scale
     with _ready(requests[0]) as dtype:
         latents = latents.to(dtype, memory_format=torch.channels_last)
-        pixels: Tensor = weights.vae.decode(latents, return_dict=False)[0]
+        pixels: Tensor = weights.require_vae().decode(latents, return_dict=False)[0]
     return pixels.float().unbind()
 
 
@@ -39,14 +39,14 @@ def _encode(requests: Sequence[ToLatent]) -> Sequence[Tensor]:
     pixels = torch.stack([request.pixels for request in requests])
     with _ready(requests[0]) as dtype:
         pixels = pixels.to(dtype, memory_format=torch.channels_last)
-        latents: Tensor = weights.vae.encode(pixels).latent_dist.mode()
+        latents: Tensor = weights.require_vae().encode(pixels).latent_dist.mode()
     return (latents.float() * weights.latent_scale).unbind()
 
 
 @contextmanager
 def _ready(request: ToPixels | ToLatent) -> Iterator[torch.dtype]:
     """Within the block the VAE is as `request` needs it, in the number format that is yielded."""
-    vae = request.weights.vae
+    vae = request.weights.require_vae()
     with seamless(vae, request.weights.tiling):
         if not request.is_precise:
             yield next(vae.parameters()).dtype

@@ -1,0 +1,117 @@
+"""Files that are no checkpoints are told for what they are: names of weights as each kind's own files have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from worker.engine.files import inspect
+from worker.engine.kinds import OtherKind, require_known
+
+JUDGE = Path(__file__).parents[3] / "models" / "demo" / "judge.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        ("lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight", "a LoRA"),
+        ("lora_te_text_model_encoder_layers_0_mlp_fc1.alpha", "a LoRA"),
+        ("unet.down_blocks.0.attentions.0.attn1.to_q.lora_A.weight", "a LoRA"),
+        ("unet.down_blocks.0.attn1.processor.to_q_lora.up.weight", "a LoRA"),
+        ("transformer.single_blocks.0.lora.down.weight", "a LoRA"),
+        ("lora_unet_x.hada_w1_a", "a LoHa"),
+        ("lora_unet_x.lokr_w1", "a LoKr"),
+        ("lora_unet_x.oft_blocks", "an OFT adapter"),
+        ("lora_unet_x.on_input lora_unet_x.weight", "an IA3 adapter"),
+        ("control_model.input_hint_block.0.weight model.diffusion_model.out.0.weight", "a ControlNet"),
+        ("input_hint_block.0.weight input_blocks.0.0.weight", "a ControlNet"),
+        ("controlnet_cond_embedding.conv_in.weight down_blocks.0.x time_embedding.linear_1.weight", "a ControlNet"),
+        ("lora_controlnet input_blocks.0.0.up", "a ControlNet"),
+        ("adapter.body.0.resnets.0.block1.weight adapter.conv_in.weight", "a T2I adapter"),
+        ("body.0.block1.weight body.0.block2.weight conv_in.weight", "a T2I adapter"),
+        ("image_proj.proj.weight ip_adapter.1.to_k_ip.weight", "an IP-Adapter"),
+        ("down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", "a motion module"),
+        ("conv_first.weight body.0.rdb1.conv1.weight", "an upscaler"),
+        ("model.0.weight model.1.sub.0.RDB1.conv1.0.weight", "an upscaler"),
+        ("body.0.weight body.1.weight body.2.weight", "an upscaler"),
+        ("conv_first.weight layers.0.residual_group.blocks.0.norm1.weight", "an upscaler"),
+        ("stylegan_decoder.style_mlp.1.weight", "a face restorer"),
+        ("text_model.encoder.layers.0.mlp.fc1.weight text_projection.weight", "a text encoder alone"),
+        ("encoder.block.0.layer.0.SelfAttention.q.weight shared.weight", "a text encoder alone"),
+        ("vision_model.encoder.layers.0.mlp.fc1.weight", "a CLIP vision model alone"),
+        ("down_blocks.0.resnets.0.conv1.weight time_embedding.linear_1.weight conv_in.weight", "a U-Net alone"),
+        ("emb_params", "an embedding"),
+        ("clip_l clip_g", "an embedding"),
+        ("conditioner.embedders.0.transformer.x model.diffusion_model.x first_stage_model.x", "a Stable Diffusion XL"),
+        ("cond_stage_model.model.ln_final.weight model.diffusion_model.x", "a Stable Diffusion 2"),
+        ("model.diffusion_model.joint_blocks.0.x", "a Stable Diffusion 3"),
+        ("double_blocks.0.img_attn.qkv.weight", "a Flux model"),
+        ("model.diffusion_model.double_blocks.0.x first_stage_model.x", "a Flux model"),
+        ("single_transformer_blocks.0.attn.to_q.weight", "a Flux model"),
+        ("features.0.weight choices.weight", "the judge of the demo checkpoints"),
+        ("who.knows", "no model of a kind"),
+    ],
+)
+def test_every_kind_is_told_by_its_names(names: str, what: str) -> None:
+    with pytest.raises(OtherKind, match=f"^is {what}"):
+        require_known(dict.fromkeys(names.split(), torch.zeros(1)))
+
+
+def test_a_word_alone_is_an_embedding() -> None:
+    with pytest.raises(OtherKind, match="is an embedding"):
+        require_known({"<cat>": torch.zeros(768)})
+
+
+def test_a_checkpoint_with_more_in_it_is_one_still() -> None:
+    require_known(
+        dict.fromkeys(["model.diffusion_model.x", "cond_stage_model.transformer.x", "lora_te_x", "emb_params"])
+    )
+
+
+def test_the_judge_that_comes_with_the_farm_is_told_for_what_it_is() -> None:
+    found = inspect(JUDGE)
+    assert (found.kind, found.reason) == (
+        "other",
+        "is the judge of the demo checkpoints: the farm cannot use these yet",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "words"),
+    [
+        ("x.gguf", b"GGUF\x03\0\0\0", "other", "is a GGUF file"),
+        ("x.safetensors", b"GGUF\x03\0\0\0", "other", "is a GGUF file"),
+        ("x.safetensors", b"PK\x03\x04rest", "checkpoint", "a pickle) with the wrong ending: call it x.ckpt"),
+        ("x.ckpt", b"version https://git-lfs.github.com/spec/v1\n", "checkpoint", "is a Git LFS pointer"),
+        ("x.safetensors", b"<!DOCTYPE html><html>", "checkpoint", "is a web page: its download failed"),
+        ("x.ckpt", b'\n{"error": "not found"}', "checkpoint", "is a text (JSON)"),
+    ],
+)
+def test_what_is_no_model_file_at_all_is_told_by_its_beginning(
+    tmp_path: Path, name: str, content: bytes, kind: str, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    found = inspect(tmp_path / name)
+    assert found.kind == kind
+    assert words in (found.reason or "")
+
+
+@pytest.mark.parametrize("ending", [".ckpt", ".pt", ".pth", ".bin"])
+def test_a_safetensors_file_with_another_ending_is_read_and_told(tiny_path: Path, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"tiny{ending}"
+    path.write_bytes(tiny_path.read_bytes())
+    path.with_suffix(".yaml").write_bytes(tiny_path.with_suffix(".yaml").read_bytes())
+    found = inspect(path)
+    assert found.reason is None
+    assert found.note == "is a safetensors file with the wrong ending: call it tiny.safetensors"
+
+
+def test_a_header_too_long_for_any_model_is_not_read(tmp_path: Path) -> None:
+    names = {f"{n}": torch.zeros(()) for n in range(2**16 + 1)}
+    safetensors.torch.save_file(names, tmp_path / "many.safetensors")
+    assert "65,537 weights; at most 65,536 are read" in (inspect(tmp_path / "many.safetensors").reason or "")
+    (tmp_path / "long.safetensors").write_bytes((2**25 + 1).to_bytes(8, "little") + b"{" + bytes(100))
+    assert "header would be 33,554,433 bytes long" in (inspect(tmp_path / "long.safetensors").reason or "")

@@ -1,0 +1,76 @@
+"""How a worker looks into files: what a file does to its reader is said of the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shared.confined.process import Confined
+from shared.errors import NotConfined
+from worker import inspector
+from worker.inspector import LIMITS, Inspector
+
+FOUND = {"kind": "vae", "architecture": "sd1", "native_size": None, "reason": None}
+
+
+def answer(question: bytes) -> bytes:
+    """Asked in the child, in place of the real one: the path says what happens."""
+    name = Path(os.fsdecode(question)).name
+    if name == "dies":
+        os.kill(os.getpid(), signal.SIGBUS)
+    if name.startswith("once"):
+        try:
+            Path(f"{os.fsdecode(question)}.seen").mkdir()
+        except FileExistsError:
+            return json.dumps(FOUND).encode()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "hoards":
+        return bytes(len(bytearray(2 * LIMITS.memory_bytes)))
+    return json.dumps(FOUND).encode()
+
+
+@pytest.fixture
+def inspect(monkeypatch: pytest.MonkeyPatch):
+    looks = Inspector(replace(LIMITS, seconds=20))
+    looks._child = Confined("tests.unit.test_inspector", LIMITS)
+    yield looks
+    looks.close()
+
+
+def test_the_file_is_told_of_and_the_next_one_is_looked_into(inspect: Inspector, tmp_path: Path) -> None:
+    for name in ("dies", "hoards", "fine"):
+        (tmp_path / name).touch()
+    dies = inspect(tmp_path / "dies")
+    assert dies.reason == "reading it ended its process twice (SIGBUS); replace the file"
+    hoards = inspect(tmp_path / "hoards")
+    assert hoards.reason == "reading it was given up: it takes more than 512 MB of memory; replace the file"
+    assert inspect(tmp_path / "fine") == inspector.Inspection(**FOUND)
+
+
+def test_a_child_that_dies_once_may_have_been_the_machines_fault(inspect: Inspector, tmp_path: Path) -> None:
+    (tmp_path / "once").touch()
+    assert inspect(tmp_path / "once").reason is None
+
+
+def test_without_a_child_nothing_is_said_of_a_file(tmp_path: Path) -> None:
+    looks = Inspector()
+    looks._child = Confined("tests.unit.nothing_there", LIMITS)
+    (tmp_path / "fine").touch()
+    with pytest.raises(NotConfined):
+        looks(tmp_path / "fine")
+
+
+def test_a_file_that_stays_as_it_is_is_asked_about_once(inspect: Inspector, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"1")
+    first = inspect(tmp_path / "x")
+    inspect.close()
+    inspect._child = Confined("tests.unit.nothing_there", LIMITS)
+    assert inspect(tmp_path / "x") is first
+    (tmp_path / "x").write_bytes(b"12")
+    with pytest.raises(NotConfined):
+        inspect(tmp_path / "x")

@@ -1,0 +1,105 @@
+"""Model files that the farm cannot use yet, told for what they are by the names of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final
+
+from shared.errors import ModelFileError
+
+
+class OtherKind(ModelFileError):
+    """A sound file, as far as one can see, of a kind that the farm has no use for (yet)."""
+
+    def __init__(self, what: str | None) -> None:
+        told = f"is {what}: the farm cannot use these yet" if what else "is no model of a kind that is known here"
+        super().__init__(told)
+
+
+Names = Collection[str]
+_Tells = Callable[[Names], bool]
+
+
+def _has(*names: str) -> _Tells:
+    return lambda given: all(name in given for name in names)
+
+
+def _starts(*prefixes: str) -> _Tells:
+    return lambda given: any(name.startswith(prefixes) for name in given)
+
+
+def _ends(*suffixes: str) -> _Tells:
+    return lambda given: any(name.endswith(suffixes) for name in given)
+
+
+def _within(*parts: str) -> _Tells:
+    return lambda given: any(part in name for name in given for part in parts)
+
+
+_WHOLE: Final[tuple[tuple[str, _Tells], ...]] = (  # whatever else is in the file
+    ("a ControlNet", _starts("control_model.", "lora_controlnet")),
+    ("a Stable Diffusion XL checkpoint", _starts("conditioner.embedders.")),
+    ("a Stable Diffusion 2 checkpoint", _starts("cond_stage_model.model.")),
+    ("a Stable Diffusion 3 model", _within("joint_blocks.", "joint_transformer_blocks.")),
+    ("a Flux model", _within("double_blocks.", "single_transformer_blocks.")),
+    ("a motion module (AnimateDiff)", _within("motion_modules.", "temporal_transformer.")),
+)
+_ALONE: Final[tuple[tuple[str, _Tells], ...]] = (  # the first that fits, where the file is no checkpoint
+    ("a LoHa (a relative of LoRA)", _within(".hada_w1", ".hada_w2")),
+    ("a LoKr (a relative of LoRA)", _within(".lokr_w1", ".lokr_w2")),
+    ("an OFT adapter (a relative of LoRA)", _within(".oft_blocks", ".oft_diag", ".oft_R")),
+    ("an IA3 adapter (a relative of LoRA)", _ends(".on_input")),
+    ("a ControlNet", _within("input_hint_block.", "controlnet_cond_embedding.", "controlnet_")),
+    ("a LoRA", _within(".lora_up.", ".lora_down.", ".lora_A.", ".lora_B.", ".lora.up.", ".lora.down.", "_lora.up.")),
+    ("a LoRA", _starts("lora_unet_", "lora_te", "lora_transformer_")),
+    ("an IP-Adapter", _starts("image_proj.", "ip_adapter.")),
+    ("a T2I adapter", _starts("adapter.body.", "adapter.conv_in.")),
+    ("a T2I adapter", lambda given: _starts("body.0.block1.", "body.0.in_conv.")(given) and "conv_in.weight" in given),
+    ("a Stable Cascade model", _starts("clip_txt_mapper.", "effnet_mapper.")),
+    ("an upscaler", _has("conv_first.weight")),
+    ("an upscaler", _within(".sub.0.RDB1.", ".rdb1.")),
+    ("an upscaler", _has("body.0.weight", "body.1.weight")),
+    ("a face restorer", _starts("stylegan_decoder.", "idx_pred_layer.", "feat_emb.")),
+    ("a text encoder alone", _starts("text_model.", "transformer.text_model.", "transformer.resblocks.")),
+    ("a text encoder alone", _starts("encoder.block.0.", "shared.weight", "clip_l.transformer.", "text_encoders.")),
+    ("a CLIP vision model alone", _starts("vision_model.", "visual.transformer.")),
+    ("a U-Net alone", lambda given: _starts("down_blocks.")(given) and _starts("time_embedding.")(given)),
+    ("an embedding (textual inversion)", _has("emb_params")),
+    ("an embedding (textual inversion)", lambda given: set(given) in ({"clip_l", "clip_g"}, {"clip_l"}, {"clip_g"})),
+    ("the judge of the demo checkpoints", _has("choices.weight", "features.0.weight")),
+)
+_WIDTHS: Final = (768, 1024, 1280)  # of CLIP's words: an embedding alone is one tensor of them
+_CHECKPOINT: Final = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "model_ema.")
+_HYPERNETWORK: Final = frozenset({320, 640, 768, 1024, 1280})  # widths, by which its layers are named
+
+
+def require_known(weights: Mapping[str, object]) -> None:
+    """Raise OtherKind where `weights`, by name, are of a kind that the farm cannot use."""
+    is_checkpoint = any(name.startswith(_CHECKPOINT) for name in weights)
+    table = _WHOLE if is_checkpoint else (*_WHOLE, *_ALONE)
+    what = next((what for what, tells in table if tells(weights)), None)
+    if what is None and len(weights) == 1 and _is_embedding(next(iter(weights.values()))):
+        what = "an embedding (textual inversion)"
+    if what is not None:
+        raise OtherKind(what)
+    if not is_checkpoint:
+        raise OtherKind(None)
+
+
+def require_checkpoint_outline(content: object) -> None:
+    """Raise OtherKind where what a pickle holds, whole, is an embedding or a hypernetwork: these are no flat list."""
+    if not isinstance(content, Mapping):
+        return
+    if "string_to_param" in content:
+        raise OtherKind("an embedding (textual inversion)")
+    if "layer_structure" in content or (content and _numbers(content) and _HYPERNETWORK.issuperset(_numbers(content))):
+        raise OtherKind("a hypernetwork")
+
+
+def _numbers(names: Iterable[object]) -> set[int]:
+    return {name for name in names if isinstance(name, int)}
+
+
+def _is_embedding(weight: object) -> bool:
+    shape = tuple(getattr(weight, "shape", ()))
+    return len(shape) in (1, 2) and shape[-1] in _WIDTHS

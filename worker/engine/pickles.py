@@ -1,0 +1,314 @@
+"""PyTorch's own files, read without PyTorch's reader: what a pickle names is looked up in a table, and nothing else.
+
+A pickle calls what it names. Here it can name stand-ins alone: some note how a tensor lies in the file, the others take
+everything and do nothing. So a file allocates what its own bytes take, runs nothing, and its weights are views of it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import mmap
+import pickle
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final, Literal
+
+import torch
+from torch import Tensor
+
+from shared.errors import ModelFileError
+from worker.engine import kinds
+
+FIRST_FORM: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files of the first form begin: a pickled number that PyTorch chose."""
+_FIRST_VERSION: Final = 1001
+_MOST_PICKLE_BYTES: Final = 2**25  # a checkpoint's is 0.3 MB
+_MOST_RECORDS: Final = 2**16
+MOST_TENSORS: Final = 2**16
+"""Of a model file; Stable Diffusion XL has 2,515, an adapter for it some thousands."""
+_MOST_SIDES: Final = 8  # of a tensor
+_WRAPPINGS: Final = 2  # trainers put the weights under one of these, now and then twice
+_WRAPPERS: Final = ("state_dict", "params_ema", "params")
+_LOCAL_HEADER: Final = struct.Struct("<4s22xHH")  # of a record in a zip file: its mark, the lengths of name and extras
+_COUNT: Final = struct.Struct("<q")  # of values, before each storage of the first form
+
+
+class Inert:
+    """Stands in for what trainers leave beside the weights: takes everything, does nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Forget all arguments."""
+
+    def __setstate__(self, *_: object) -> None:
+        """Forget the state, also one that is meant for the class."""
+
+    def __setitem__(self, _: object, __: object) -> None:
+        """Forget an item."""
+
+    def append(self, _: object) -> None:
+        """Forget an item."""
+
+    add = extend = append
+
+
+class _Named(dict[Any, Any]):
+    """A dictionary of weights; what else is said about it is forgotten."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+
+    def __setstate__(self, *_: object) -> None:
+        """Forget the state: modules note their versions there."""
+
+
+@dataclass(frozen=True)
+class _Storage:
+    key: str
+    dtype: torch.dtype | None  # None: bytes, of which each tensor says what they are
+    count: int
+
+    def __setstate__(self, _: object) -> None:
+        """Forget the state."""
+
+
+@dataclass(frozen=True)
+class _Lying:
+    """A tensor as the pickle describes it."""
+
+    storage: _Storage
+    dtype: torch.dtype
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __setstate__(self, _: object) -> None:
+        """Forget the state."""
+
+
+class _Call:
+    """What a pickle may call; nothing can be set on it."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Any) -> None:  # noqa: ANN401 - one of the functions below
+        self._work = work
+
+    def __call__(self, *arguments: object) -> object:
+        return self._work(*arguments)
+
+    def __setstate__(self, _: object) -> None:
+        """Forget the state."""
+
+
+def _rebuilt(storage: _Storage, offset: int, shape: Any, strides: Any, *_: object) -> _Lying:  # noqa: ANN401
+    if not isinstance(storage, _Storage) or storage.dtype is None:
+        raise TypeError("no storage")
+    return _Lying(storage, storage.dtype, _whole(offset), _wholes(shape), _wholes(strides))
+
+
+def _rebuilt_of_bytes(*arguments: Any) -> _Lying:  # noqa: ANN401 - storage, offset, shape, strides, two more, dtype
+    storage, offset, shape, strides, _, _, dtype = arguments[:7]
+    if not isinstance(storage, _Storage) or not isinstance(dtype, torch.dtype):
+        raise TypeError("no storage")
+    return _Lying(storage, dtype, _whole(offset), _wholes(shape), _wholes(strides))
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("no size")
+    return value
+
+
+def _wholes(values: Any) -> tuple[int, ...]:  # noqa: ANN401 - whatever the file holds
+    if not isinstance(values, tuple) or len(values) > _MOST_SIDES:
+        raise TypeError("no shape")
+    return tuple(map(_whole, values))
+
+
+_REBUILDERS: Final = {
+    "_rebuild_tensor": _rebuilt,
+    "_rebuild_tensor_v2": _rebuilt,
+    "_rebuild_tensor_v3": _rebuilt_of_bytes,
+    "_rebuild_parameter": lambda tensor, *_: tensor,
+    "_rebuild_parameter_with_state": lambda tensor, *_: tensor,
+}
+_STORED: Final = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+    "UntypedStorage": None,
+}  # fmt: skip
+_DTYPES: Final = {str(one): one for one in vars(torch).values() if isinstance(one, torch.dtype)}
+_DICTIONARIES: Final = frozenset({"collections.OrderedDict", "collections.defaultdict", "builtins.dict"})
+_FORGOTTEN: Final = (
+    "pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.", "pathlib.", "datetime.",
+    "torch.nn.", "torch.optim.",
+)  # fmt: skip
+_FORGOTTEN_NAMES: Final = frozenset(
+    {
+        "builtins.bytearray", "builtins.bytes", "builtins.complex", "builtins.frozenset", "builtins.int",
+        "builtins.float", "builtins.list", "builtins.object", "builtins.set", "builtins.str", "builtins.tuple",
+        "argparse.Namespace", "collections.Counter", "collections.deque", "copyreg._reconstructor",
+        "torch.Size", "torch.device", "torch._utils._rebuild_sparse_tensor", "torch.serialization._get_layout",
+        "_codecs.encode", "typing.Any",
+    }
+)  # fmt: skip
+_OLD_NAMES: Final = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes of a pickle numbers, texts, containers and stand-ins."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file, encoding="utf-8")
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a stand-in of whatever kind
+        module = _OLD_NAMES.get(module, module)
+        full = f"{module}.{name}"
+        if module == "torch._utils" and name in _REBUILDERS:
+            return _Call(_REBUILDERS[name])
+        if full == "torch._tensor._rebuild_from_type_v2":
+            return _Call(_rebuilt_from_type)
+        if module in {"torch", "torch.cuda", "torch.storage"} and name in _STORED:
+            return _Call(name)
+        if full in _DTYPES:
+            return _DTYPES[full]
+        if full in _DICTIONARIES:
+            return _Named
+        if full in _FORGOTTEN_NAMES or full.startswith(_FORGOTTEN):
+            return Inert
+        raise ModelFileError(f"holds code or objects, which are not loaded ({_shown(full)})")
+
+    def persistent_load(self, told: Any) -> _Storage:  # noqa: ANN401 - whatever the file holds
+        _, kind, key, _, count, *view = told
+        if not isinstance(kind, _Call) or not isinstance(key, str) or any(view):
+            raise TypeError("no storage")
+        self.storages[key] = _Storage(key, _STORED[kind._work], _whole(count))  # noqa: SLF001 - ours
+        return self.storages[key]
+
+
+def _rebuilt_from_type(rebuild: Any, _: object, arguments: tuple[object, ...], *__: object) -> object:  # noqa: ANN401
+    if not isinstance(rebuild, _Call):
+        raise TypeError("no rebuilder")
+    return rebuild(*arguments)
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 80 and name.isascii() and name.isprintable() else "of a strange name"
+
+
+def read(file: BinaryIO, where: Literal["cpu", "meta"]) -> dict[str, Tensor]:
+    """Return the tensors of PyTorch's `file` by name: on the CPU, views of it. Raises ModelFileError, MemoryError."""
+    try:
+        return dict(_tensors(file, where))
+    except (ModelFileError, MemoryError):
+        raise
+    except Exception as error:  # an altered file takes its reader anywhere
+        raise ModelFileError(f"is damaged or no PyTorch file ({type(error).__name__})") from error
+
+
+def _tensors(file: BinaryIO, where: Literal["cpu", "meta"]) -> Iterator[tuple[str, Tensor]]:
+    content, places = _of_first_form(file) if file.read(2) != b"PK" else _of_zip(file)
+    lying = _named(content)
+    for one in lying.values():
+        _require_inside(one, places)
+    if where == "meta":
+        yield from ((name, torch.empty(one.shape, dtype=one.dtype, device="meta")) for name, one in lying.items())
+        return
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # PyTorch wants it writable: pages are copied then
+    yield from ((name, _view(mapped, one, places[one.storage.key][0])) for name, one in lying.items())
+
+
+Places = Mapping[str, tuple[int, int]]
+"""Where each storage begins in the file, and its bytes."""
+
+
+def _of_zip(file: BinaryIO) -> tuple[object, Places]:
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+        if len(records) > _MOST_RECORDS:
+            raise ModelFileError(f"has {len(records):,} records; at most {_MOST_RECORDS:,} are read")
+        named = {record.filename.partition("/")[2]: record for record in records}
+        if "data.pkl" not in named:
+            raise ModelFileError("is a zip file, but not one of PyTorch's: it holds no data.pkl")
+        if "constants.pkl" in named or any(name.startswith("code/") for name in named):
+            raise ModelFileError("is a TorchScript program, which is not loaded")
+        if any(record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1 for record in records):
+            raise ModelFileError("holds compressed records, which PyTorch never writes: not read")
+        if (size := named["data.pkl"].file_size) > _MOST_PICKLE_BYTES:
+            raise ModelFileError(f"its data.pkl has {size:,} bytes; at most {_MOST_PICKLE_BYTES:,} are read")
+        if "byteorder" in named and archive.read(named["byteorder"]) == b"big":
+            raise ModelFileError("was written on a machine of the other byte order")
+        content = _Unpickler(io.BytesIO(archive.read(named["data.pkl"]))).load()
+    data = {name[5:]: record for name, record in named.items() if name.startswith("data/")}
+    return content, {key: (_start(file, record), record.file_size) for key, record in data.items()}
+
+
+def _start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
+    """Where the bytes of a record begin."""
+    file.seek(record.header_offset)
+    mark, name, extras = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+    if mark != b"PK\x03\x04":
+        raise ValueError("no record")
+    return int(record.header_offset + _LOCAL_HEADER.size + name + extras)
+
+
+def _of_first_form(file: BinaryIO) -> tuple[object, Places]:
+    file.seek(0)
+    if file.read(len(FIRST_FORM)) != FIRST_FORM:
+        raise ModelFileError("is damaged or no PyTorch file (it does not begin as one)")
+    version, system = _Unpickler(file).load(), _Unpickler(file).load()
+    if version != _FIRST_VERSION or not system.get("little_endian", True):
+        raise ModelFileError("was written by an unknown version of PyTorch, or on a machine of the other byte order")
+    unpickler = _Unpickler(file)
+    content, keys = unpickler.load(), _Unpickler(file).load()
+    places, begin, end = {}, file.tell(), file.seek(0, io.SEEK_END)
+    for key in keys:  # the weights follow, each after the number of its values
+        begin += _COUNT.size
+        size = unpickler.storages[key].count * _width(unpickler.storages[key])
+        places[key] = (begin, size)
+        begin += size
+    return content, {key: place for key, place in places.items() if sum(place) <= end}
+
+
+def _width(storage: _Storage) -> int:
+    return storage.dtype.itemsize if storage.dtype else 1
+
+
+def _named(content: Any) -> dict[str, _Lying]:  # noqa: ANN401 - whatever the file holds
+    kinds.require_checkpoint_outline(content)
+    for _ in range(_WRAPPINGS):
+        wrapping = next((name for name in _WRAPPERS if isinstance(content, Mapping) and name in content), None)
+        content = content[wrapping] if wrapping else content
+    if not isinstance(content, Mapping):
+        raise ModelFileError("holds no weights by name")
+    if len(content) > MOST_TENSORS:
+        raise ModelFileError(f"has {len(content):,} weights; at most {MOST_TENSORS:,} are read")
+    return {str(name): value for name, value in content.items() if isinstance(value, _Lying)}
+
+
+def _require_inside(one: _Lying, places: Places) -> None:
+    """A tensor lies within its storage, and is no larger than that: one number could stand for any size."""
+    count, width = math.prod(one.shape), one.dtype.itemsize
+    _, size = places.get(one.storage.key, (0, -1))
+    steps = zip(one.shape, one.strides, strict=True)
+    last = one.offset + sum((length - 1) * stride for length, stride in steps) + 1 if count else 0
+    if max(count, last) * width > size:
+        raise ModelFileError("is damaged: a weight lies outside of it")
+
+
+def _view(mapped: mmap.mmap, one: _Lying, begin: int) -> Tensor:
+    count, width = math.prod(one.shape), one.dtype.itemsize
+    if not count:
+        return torch.empty(one.shape, dtype=one.dtype)
+    last = one.offset + sum((length - 1) * stride for length, stride in zip(one.shape, one.strides, strict=True)) + 1
+    begin += one.offset * width
+    buffer = mapped if begin % width == 0 else bytearray(mapped[begin : begin + (last - one.offset) * width])
+    flat = torch.frombuffer(
+        buffer, dtype=one.dtype, count=last - one.offset, offset=begin if buffer is mapped else 0
+    )  # the mapping, and with it the file, is kept as long as a view is
+    return flat.as_strided(one.shape, one.strides)
