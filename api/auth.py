@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import structlog
 from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
+from werkzeug.exceptions import MethodNotAllowed
 
 from api import sessions
 from api.guard import SAFE_METHODS
@@ -192,6 +193,8 @@ def _check_token(app: Flask) -> None:
 
     Programs need none: they show a key, or reach a farm without keys through `guard`, which keeps other pages out.
     """
+    if isinstance(request.routing_exception, MethodNotAllowed):
+        raise request.routing_exception  # no token makes it a method of this route
     is_api = request.path.startswith("/api/")
     if request.method in SAFE_METHODS or g.is_keyed or (is_api and not has_keys(app)):
         return

@@ -27,11 +27,11 @@ SECURITY_HEADERS: Final = {
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Check every request before anything else looks at it, and give every answer its headers."""
-    hosts = _known_hosts(settings)
+    hosts, named = _known_hosts(settings), _named_hosts(settings)
 
     def check() -> None:
         _check_host(hosts)
-        _check_page()
+        _check_page(named)
 
     app.before_request(check)
     app.after_request(_add_headers)
@@ -43,15 +43,20 @@ def _known_hosts(settings: Settings) -> frozenset[str]:
     On loopback the names are always checked: a page of another site could otherwise point its own name at 127.0.0.1
     (DNS rebinding) and use a farm that asks for no key. Behind keys such a page has none to show.
     """
-    further = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+    further = _named_hosts(settings)
     if not settings.is_loopback and not further:
         return frozenset()
     return frozenset(LOOPBACK | further | ({settings.host.lower()} - _ANY_ADDRESS))
 
 
+def _named_hosts(settings: Settings) -> frozenset[str]:
+    """Return the names that the farm's operator calls its own."""
+    return frozenset(name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip())
+
+
 def _check_host(hosts: frozenset[str]) -> None:
     if hosts and request.path not in _PROBES and _host_name(request.host) not in hosts:
-        raise Forbidden("This farm is not asked under that Host; FARM_ALLOWED_HOSTS names further ones.")
+        raise Forbidden(f"This farm is not asked under the Host {request.host}; FARM_ALLOWED_HOSTS names further ones.")
 
 
 def _host_name(host: str) -> str | None:
@@ -61,22 +66,39 @@ def _host_name(host: str) -> str | None:
         return None
 
 
-def _check_page() -> None:
-    """Refuse what a page of another origin asked its browser to send, links that are followed apart."""
+def _check_page(named: frozenset[str]) -> None:
+    """Refuse what a page of another origin asked its browser to send, links that are followed apart.
+
+    Where a proxy puts a Host of its own in place of the browser's, the names that the operator gave tell the farm's
+    pages from others.
+    """
     site = request.headers.get("Sec-Fetch-Site", "none")
     is_link = request.method in SAFE_METHODS and request.headers.get("Sec-Fetch-Mode") == "navigate"
     if site not in ("same-origin", "none") and not is_link:
         raise Forbidden("The request came from a page of another site.")
     origin = request.headers.get("Origin")
-    if origin is not None and request.method not in SAFE_METHODS and _netloc(origin) != request.host:
-        raise Forbidden("The request came from a page of another origin.")
+    if origin is None or request.method in SAFE_METHODS:
+        return
+    netloc = _netloc(origin)
+    if netloc != request.host and _host_name(netloc) not in named:
+        raise Forbidden(_foreign(netloc))
 
 
-def _netloc(origin: str) -> str | None:
+def _foreign(netloc: str) -> str:
+    if not netloc:
+        return "The request came from a page of another origin."
+    return (
+        f"The request came from a page of {netloc} and was asked of {request.host}. If {netloc} is this farm behind a "
+        f"proxy, have the proxy pass the browser's Host header on (nginx: proxy_set_header Host $http_host), or name "
+        f"{_host_name(netloc)} in FARM_ALLOWED_HOSTS."
+    )
+
+
+def _netloc(origin: str) -> str:
     try:
         return urlsplit(origin).netloc
     except ValueError:
-        return None
+        return ""
 
 
 def _add_headers(answer: Response) -> Response:

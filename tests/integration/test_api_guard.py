@@ -67,6 +67,41 @@ def test_other_page_cannot_post(client, headers):
     assert client.get(JOBS).get_json() == before
 
 
+def test_form_that_a_proxy_passed_on_under_its_own_host_is_told_what_to_pass(client):
+    answer = client.post(JOBS, json={}, headers={"Origin": "https://farm.example:8443"})
+    assert answer.status_code == 403
+    detail = answer.get_json()["detail"]
+    for word in ("farm.example:8443", "localhost", "proxy_set_header Host $http_host", "FARM_ALLOWED_HOSTS"):
+        assert word in detail
+
+
+def test_pages_under_a_name_that_the_operator_gave_are_the_farms_whatever_host_a_proxy_puts(settings):
+    app = create_app(settings.model_copy(update={"allowed_hosts": "farm.example"}))
+    for origin, status in (
+        ("https://farm.example", 422),
+        ("https://FARM.example:8443", 422),
+        ("https://evil.example", 403),
+        ("https://farm.example.evil.example", 403),
+        ("null", 403),
+    ):
+        answer = app.test_client().post(JOBS, json={"nothing": 1}, headers={"Origin": origin})
+        assert answer.status_code == status, origin
+    app.extensions[EXTENSION].close()
+
+
+@pytest.mark.parametrize(("method", "path"), [("TRACE", "/jobs"), ("PUT", "/"), ("PATCH", JOBS), ("PROPFIND", "/")])
+def test_method_that_a_route_does_not_know_is_told_with_those_it_knows(client, method, path):
+    answer = client.open(path, method=method)
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize("path", [JOBS, "/api/v1/uploads", "/jobs"])
+def test_compressed_body_is_refused(client, path):
+    answer = client.post(path, data=b"abc", headers={"Content-Encoding": "gzip"}, content_type="application/json")
+    assert answer.status_code == 415
+
+
 def test_other_page_cannot_delete(client):
     job = client.post(JOBS, json={}).headers["Location"]
     assert client.delete(job, headers={"Origin": "http://evil.example"}).status_code == 403
