@@ -1,15 +1,20 @@
-"""Logs: events with fields, one line each, to standard error; those of libraries in the same form."""
+"""Logs: events with fields, one line each, to standard error; those of libraries in the same form.
+
+What strangers send may be in them, so texts are cut, and repeated warnings counted (`shared.repeats`).
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Final
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
+from shared.repeats import CountingHandler
 from shared.settings import Settings
 
 _QUIET: Final = (  # what they say below a warning is of no use to an operator
@@ -29,6 +34,12 @@ _QUIET: Final = (  # what they say below a warning is of no use to an operator
     "uvicorn",
 )
 _OWN_HANDLERS: Final = ("celery", "celery.task")  # they bring some: one is enough
+
+_MOST_TEXT: Final = 2000  # characters of one text, a field's or the event's
+_SHORT_TEXT: Final = 300  # of the fields that are kept of a line that is too long
+_SHORT_FIELDS: Final = 50
+_MOST_LINE: Final = 4000  # characters of a line for people
+_MOST_JSON: Final = 2**16  # characters of a line for programs, which a traceback may fill
 
 _PROCESSORS: Final[list[Processor]] = [
     structlog.contextvars.merge_contextvars,
@@ -52,14 +63,21 @@ def configure(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,  # loggers of modules are made before this is called
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = CountingHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_PROCESSORS,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(settings.log_format)],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _cut_fields,
+                *_rendering(settings.log_format),
+            ],
         )
     )
     root = logging.getLogger()
+    for before in root.handlers:
+        if isinstance(before, CountingHandler):
+            before.close()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     logging.captureWarnings(capture=True)
@@ -74,7 +92,41 @@ def _rendering(log_format: str) -> list[Processor]:
     """Tracebacks show no local values: those hold keys, prompts and connection strings."""
     if log_format == "json":
         told = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
-        return [told, structlog.processors.JSONRenderer(ensure_ascii=False)]
-    return [
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-    ]
+        return [told, structlog.processors.JSONRenderer(ensure_ascii=False), _cut_json]
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    return [console, _cut_lines]
+
+
+def _cut_fields(_: object, __: str, event: EventDict) -> EventDict:
+    return {name: _cut(value) for name, value in event.items()}
+
+
+def _cut(value: object) -> object:
+    """Return a field that is no longer than a line may be; numbers, and what renders itself, as they are."""
+    match value:
+        case str():
+            return shortened(value, _MOST_TEXT)
+        case bytes() | bytearray() | list() | dict() | set() | frozenset():
+            return value if len(text := repr(value)) <= _MOST_TEXT else shortened(text, _MOST_TEXT)
+        case _:
+            return value
+
+
+def _cut_lines(_: object, __: str, rendered: EventDict) -> str:
+    return "\n".join(shortened(line, _MOST_LINE) for line in str(rendered).split("\n"))
+
+
+def _cut_json(_: object, __: str, rendered: EventDict) -> str:
+    """Return a line that is still JSON where a traceback or many fields made it too long: its short fields."""
+    line = str(rendered)
+    if len(line) <= _MOST_JSON:
+        return line
+    short = [(name, value) for name, value in json.loads(line).items() if len(f"{name}{value}") <= _SHORT_TEXT]
+    return json.dumps(dict(short[:_SHORT_FIELDS]) | {"cut": f"{len(line):,} characters"}, ensure_ascii=False)
+
+
+def shortened(text: str, most: int) -> str:
+    """Return at most `most` characters of `text`, and how many it had."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"

@@ -16,7 +16,7 @@ from typing import Final, Self
 import httpx
 
 from api.cli.interrupts import StopRequest, caught, raise_interrupt
-from api.cli.parts import Part, Pauses, environment, shorten_logs
+from api.cli.parts import Part, Pauses, environment, rotate_logs
 from api.listener import GRACE_SECONDS, address, command, listen
 from shared import home, migrate
 from shared.errors import LauncherError, SettingsError
@@ -72,7 +72,7 @@ class Farm:
         settings = self._settings
         listener = context.enter_context(listen_somewhere(settings, self._tell))
         self.url = address(listener)
-        shorten_logs(settings.home / "logs")
+        rotate_logs(settings.home / "logs")
         self._tell("Starting the database." if not settings.database_url else "Joining the database.")
         self._servers = context.enter_context(Servers.embedded(settings))
         migrate.upgrade(settings.database)
@@ -118,6 +118,7 @@ class Farm:
 
     def _tend(self) -> None:
         """Start again what has died. What cannot be started is told of once; the rest of the farm goes on."""
+        rotate_logs(self._settings.home / "logs")
         with self._told_once():
             self._tend_servers()
         for part in self._parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -15,6 +16,7 @@ _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _HEALTHY_SECONDS: Final = 60.0
 _LONGEST_LOG_BYTES: Final = 16 * 2**20
+_OLDER_LOGS: Final = 3  # of each part, beside the one that is written
 
 
 class Pauses:
@@ -80,8 +82,25 @@ def environment() -> dict[str, str]:
     return dict(os.environ) if is_ours else os.environ | {"PYTHONSAFEPATH": "1"}
 
 
-def shorten_logs(folder: Path) -> None:
-    """Put each log that has grown large aside, over the one that was put aside before."""
+def rotate_logs(folder: Path) -> None:
+    """Put the contents of each log that has grown large aside, over the oldest that were put aside before.
+
+    The processes that write go on in the same file: what one writes in the moment between the copy and the cut is lost.
+    """
     for log in folder.glob("*.log"):
-        if log.stat().st_size > _LONGEST_LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
+        with suppress(OSError):  # a full disk: the next turn may do
+            if log.stat().st_size > _LONGEST_LOG_BYTES:
+                _put_aside(log)
+
+
+def _put_aside(log: Path) -> None:
+    older = [log.with_suffix(f".log.{number}") for number in range(1, _OLDER_LOGS + 1)]
+    older[-1].unlink(missing_ok=True)
+    for newer, aside in zip(older[-2::-1], older[:0:-1], strict=True):
+        if newer.exists():
+            newer.replace(aside)
+    try:
+        shutil.copyfile(log, older[0])
+        older[0].chmod(log.stat().st_mode & 0o777)
+    finally:
+        os.truncate(log, 0)  # even where the disk had no place for the copy: it will be needed

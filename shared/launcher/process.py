@@ -17,6 +17,7 @@ from shared.errors import LauncherError
 
 _START_SECONDS: Final = 120  # PostgreSQL after a crash replays its log first; as a rule it takes a second
 _PAUSE_SECONDS: Final = 0.005
+_TAIL_BYTES: Final = 2**16
 ENVIRONMENT: Final = {"LC_ALL": "C"}
 """All that an embedded server sees of ours: no PGDATA of somebody's other server, none of the farm's secrets."""
 _HELP: Final = "or set FARM_DATABASE_URL and FARM_REDIS_URL to servers of your own"
@@ -118,7 +119,9 @@ class Server:
     def tail(self, lines: int = 8) -> str:
         """Return the last lines that it logged since it was started."""
         with suppress(OSError), self.log.open("rb") as log:
-            log.seek(self._log_start)
+            size = log.seek(0, os.SEEK_END)
+            start = self._log_start if self._log_start <= size else 0  # it was put aside meanwhile
+            log.seek(max(start, size - _TAIL_BYTES))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
         return ""
 

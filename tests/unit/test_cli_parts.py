@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import create_server
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -189,12 +190,37 @@ def test_log_that_is_put_aside_is_read_on_in_the_next_one(tmp_path: Path):
     assert list(log.new_lines()) == ["two, longer than one"]
 
 
-def test_large_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_large_log_is_put_aside_while_its_process_goes_on_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(parts, "_LONGEST_LOG_BYTES", 3)
-    (tmp_path / "api.log").write_text("four")
     (tmp_path / "workers.log").write_text("3\n")
-    parts.shorten_logs(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["api.log.1", "workers.log"]
+    with (tmp_path / "api.log").open("ab", buffering=0) as log:
+        for number in range(6):
+            log.write(f"line {number}\n".encode())
+            parts.rotate_logs(tmp_path)
+        log.write(b"6\n")
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {
+        "api.log": "6\n",
+        "api.log.1": "line 5\n",
+        "api.log.2": "line 4\n",
+        "api.log.3": "line 3\n",
+        "workers.log": "3\n",
+    }
+
+
+def test_large_log_is_cut_even_where_no_copy_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parts, "_LONGEST_LOG_BYTES", 3)
+    (tmp_path / "api.log").write_text("line\n")
+    monkeypatch.setattr(parts.shutil, "copyfile", Mock(side_effect=OSError(28, "No space left on device")))
+    parts.rotate_logs(tmp_path)
+    assert (tmp_path / "api.log").read_text() == ""
+
+
+def test_last_lines_are_found_after_the_log_was_put_aside(part: Part):
+    part.server.log.write_text("")
+    part.server._log_start = 1000
+    part.server.log.write_text("one\ntwo\n")
+    assert part.server.tail() == "one\ntwo"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
+from shared import repeats
 from shared.logs import configure
 from shared.settings import Settings
 
@@ -103,3 +105,82 @@ def test_for_people_it_is_plain_text(tmp_path, capsys):
     assert err.count("image finished") == 1
     assert "job=17" in err
     assert "\x1b" not in err
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("value", ["a" * 100_000, b"\xff" * 100_000, ["a"] * 100_000, {"a": "b" * 100_000}])
+def test_long_fields_are_cut(tmp_path, capsys, log_format, value):
+    configured(tmp_path, log_format=log_format)
+    structlog.get_logger().warning("refused", value=value)
+    logging.getLogger("library").warning("it said %s", value)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert all(len(line) < 4200 for line in told)
+    assert all("characters" in line for line in told)
+
+
+def test_line_of_json_that_many_fields_made_long_is_still_json(tmp_path, capsys):
+    configured(tmp_path, log_format="json")
+    structlog.get_logger().warning("refused", **{f"field{number}": "a" * 1900 for number in range(60)}, job=7)
+    (line,) = lines(capsys)
+    assert line["event"] == "refused"
+
+
+def test_text_with_a_percent_sign_is_told_as_it_is(tmp_path, capsys):
+    configured(tmp_path)
+    for _ in range(repeats.MOST_ALIKE + 1):
+        structlog.get_logger().warning("100 %d")
+    logging.getLogger().handlers[0].close()
+    assert "1 more like it in 10 s: 100 %d" in capsys.readouterr().err
+
+
+def test_repeated_warnings_are_counted(tmp_path, capsys):
+    configured(tmp_path, log_format="json")
+    for number in range(1044):
+        structlog.get_logger("api").warning("a key was wrong", address=f"192.0.2.{number}")
+    structlog.get_logger("api").warning("something else")
+    logging.getLogger().handlers[0].close()
+    told = [line["event"] for line in lines(capsys)]
+    assert told == [
+        *["a key was wrong"] * repeats.MOST_ALIKE,
+        "something else",
+        "… 1,024 more like it in 10 s: a key was wrong",
+    ]
+
+
+def test_warnings_of_one_line_of_code_are_counted_whatever_they_say(tmp_path, capsys):
+    configured(tmp_path, log_format="json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        for number in range(500):
+            warnings.warn(f"tag {number} is damaged", stacklevel=1)
+    assert len(lines(capsys)) == repeats.MOST_ALIKE
+
+
+def record(level: int, message: str, name: str = "api") -> logging.LogRecord:
+    return logging.LogRecord(name, level, "", 0, message, None, None)
+
+
+def test_next_window_begins_with_the_count_of_the_last():
+    now = 100.0
+    counted = repeats.Repeats(lambda: now)
+    passed = [counted.passes(record(logging.ERROR, "away")) for _ in range(50)]
+    assert sum(passed) == repeats.MOST_ALIKE
+    assert list(counted.summaries()) == []
+    now += repeats.WINDOW_SECONDS
+    (summary,) = counted.summaries()
+    assert summary.getMessage() == "… 30 more like it in 10 s: away"
+    assert counted.passes(record(logging.ERROR, "away"))
+
+
+def test_what_is_below_a_warning_is_never_left_out():
+    counted = repeats.Repeats()
+    assert all(counted.passes(record(logging.INFO, "image finished")) for _ in range(10_000))
+
+
+def test_memory_of_kinds_is_bounded():
+    counted = repeats.Repeats()
+    for number in range(5000):
+        list(counted.summaries())
+        counted.passes(record(logging.WARNING, f"kind {number}"))
+    assert len(counted._windows) <= repeats._MOST_KINDS + 1
