@@ -18,9 +18,12 @@ _LONGEST: Final = 100  # bytes of a socket's path; the kernel takes 107
 
 
 def socket_folder(home: Path) -> Path:
-    """Return the folder of the sockets: in `home`, or where its path is too long for one, in the temp folder."""
+    """Return the folder of the sockets: in `home`, or where its path cannot be one's, in the temp folder.
+
+    It is too long then, or has a comma, which PostgreSQL takes for the end of the path.
+    """
     folder = home / "run"
-    if len(os.fsencode(postgres_socket(folder))) <= _LONGEST:
+    if len(os.fsencode(postgres_socket(folder))) <= _LONGEST and "," not in str(folder):
         return folder
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     return _TMP / f"stepfarm-{os.geteuid()}-{digest}"

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
-from shared.errors import LauncherError
+from shared.errors import LauncherError, NotRunning
 
 _PATIENCE_SECONDS: Final = 1.0  # a holder killed this moment lets go only when the kernel has taken it apart
 
@@ -33,7 +33,7 @@ def claim_home(home: Path) -> Iterator[None]:
     The kernel lets go when the process ends, however it ends. A home that does not exist is made, for the owner alone.
     """
     make_private(home)
-    with (home / "lock").open("a+") as lock:
+    with _opened(home) as lock:
         _lock(lock.fileno(), home)
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -41,13 +41,27 @@ def claim_home(home: Path) -> Iterator[None]:
         yield
 
 
+def _opened(home: Path) -> IO[str]:
+    try:
+        return (home / "lock").open("a+")
+    except OSError as error:
+        raise LauncherError(
+            f"{home} cannot be written ({error.strerror}); set FARM_HOME to a folder of yours that can."
+        ) from error
+
+
 def running(home: Path) -> bool:
-    """True while a farm holds `home`."""
+    """True while a farm holds `home`. Raises NotRunning where this user may not know."""
     try:
         with (home / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except PermissionError as error:
+        raise NotRunning(
+            f"{home} is another user's ({error.strerror}): set FARM_HOME to a folder of yours, "
+            "or FARM_URL to that farm's address."
+        ) from error
     except OSError:
         return False
     return False
@@ -61,6 +75,22 @@ def make_private(folder: Path) -> None:
         raise LauncherError(
             f"{folder} cannot be made ({error.strerror}); set FARM_HOME to a folder of yours."
         ) from error
+
+
+def keep_private(folder: Path) -> None:
+    """Keep `folder`, and whatever this process and its children write from now on, from other users.
+
+    Raises LauncherError where the folder cannot be kept from them.
+    """
+    make_private(folder)
+    try:
+        folder.chmod(0o700)
+    except OSError as error:
+        raise LauncherError(
+            f"{folder} cannot be kept from other users ({error.strerror}). Where they are meant to see it, say so: "
+            f"FARM_STORAGE_URL=file://{folder}"
+        ) from error
+    os.umask(0o077)
 
 
 def write_record(home: Path, record: Record) -> None:

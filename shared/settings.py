@@ -24,7 +24,7 @@ EVERYBODY = "*"  # in a list of owners
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _OF_TESTS = "FARM_TEST_"
 _OF_HTTP = ("http", "https")  # the other servers may be reached over a socket, without a host
-_SECRETS = frozenset({"api_keys", "api_key", "secret_key"})
+_SECRETS = frozenset({"api_keys", "api_key", "secret_key"})  # the API's and the client's alone
 _VISIBLE = re.compile(r"[!-~]+")
 _WITH_PASSWORDS = frozenset({"database_url", "redis_url"})
 _PASSWORD = re.compile(r"://.*@|\?.*")  # and the user before it; or what follows the address
@@ -307,9 +307,14 @@ class Settings(BaseModel):
         return Path(self.styles).expanduser().absolute() if self.styles else self.home / "styles.csv"
 
     @property
+    def own_pictures(self) -> Path | None:
+        """The folder of pictures that no other user is to see; None where FARM_STORAGE_URL names another storage."""
+        return None if self.storage_url else self.home / "pictures"
+
+    @property
     def storage(self) -> str:
         """The fsspec URL that pictures are stored under."""
-        return self.storage_url or f"file://{self.home / 'pictures'}"
+        return self.storage_url or f"file://{self.own_pictures}"
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -322,6 +327,12 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         return Settings.model_validate(known)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def without_keys(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` without the farm's keys: for processes that read files of strangers and need none."""
+    hidden = {f"{PREFIX}{name.upper()}" for name in _SECRETS}
+    return {name: value for name, value in environ.items() if name not in hidden}
 
 
 def unknown(environ: Mapping[str, str] = os.environ) -> dict[str, list[str]]:

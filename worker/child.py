@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from shared.settings import without_keys
 from worker.cards import Address
 from worker.pulse import longest_due
 from worker.report import Hearing
@@ -87,7 +88,8 @@ class Child:
         command = [*self._command, "--report", str(theirs)]
         try:
             # A group of its own: Ctrl-C in the terminal is the supervisor's to pass on, once.
-            process = subprocess.Popen(command, pass_fds=(theirs,), process_group=0)  # noqa: S603
+            given = without_keys(os.environ)
+            process = subprocess.Popen(command, pass_fds=(theirs,), process_group=0, env=given)  # noqa: S603
         except OSError:
             os.close(ours)
             raise

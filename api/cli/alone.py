@@ -32,6 +32,7 @@ def upgrade(settings: Settings, *, as_json: bool) -> None:
 def serve_api(settings: Settings, *, as_json: bool) -> None:
     """Serve the API alone, in this process."""
     _require(settings, FARM_DATABASE_URL=settings.database_url, FARM_REDIS_URL=settings.redis_url)
+    _keep_private(settings)
     from api import serve  # noqa: PLC0415 - Flask and the server, which the other commands do without
 
     if as_json:
@@ -43,8 +44,14 @@ def serve_api(settings: Settings, *, as_json: bool) -> None:
 def become(settings: Settings, module: str, arguments: list[str], *, as_json: bool) -> NoReturn:
     """Replace this process by one that runs a `module` of the worker's side, so that signals reach it directly."""
     _require(settings, FARM_DATABASE_URL=settings.database_url, FARM_REDIS_URL=settings.redis_url)
+    _keep_private(settings)
     given = environment() | ({"FARM_LOG_FORMAT": "json"} if as_json else {})
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], given)  # noqa: S606 - our own, no shell
+
+
+def _keep_private(settings: Settings) -> None:
+    if settings.own_pictures:
+        home.keep_private(settings.own_pictures)
 
 
 def _require(settings: Settings, **servers: str) -> None:

@@ -25,6 +25,10 @@ PATIENCE_SECONDS: Final = 30.0  # an API that was killed is back by then
 _OFTEN: Final = frozenset({"progress", "preview"})  # events that come several times a second
 _UPLOAD_SECONDS: Final = 300.0  # a large file over a slow line
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_NO_PROXY: Final = (
+    "The proxy that ALL_PROXY, HTTP_PROXY or HTTPS_PROXY names cannot be used: the farm's client speaks to http:// and "
+    "https:// proxies, not to SOCKS. Name one of those, or set NO_PROXY to the farm's host."
+)
 _ERRORS: Final[dict[int, type[FarmError]]] = {
     kind.status: kind
     for kind in (
@@ -39,13 +43,17 @@ class Client:
 
     def __init__(self, url: str, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=_TIMEOUT,
-            transport=transport,
-            trust_env=urlsplit(url).hostname not in LOOPBACK,  # a proxy does not know this machine's own addresses
-        )
+        given: dict[str, Any] = {
+            "base_url": httpx.URL(self.url),
+            "headers": {"Authorization": f"Bearer {key}"} if key else {},
+            "timeout": _TIMEOUT,
+            "transport": transport,
+            "trust_env": urlsplit(url).hostname not in LOOPBACK,  # a proxy does not know this machine's own addresses
+        }
+        try:
+            self._http = httpx.Client(**given)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:  # of SOCKS, of a scheme that nobody knows
+            raise SettingsError(_NO_PROXY) from error
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:

@@ -75,6 +75,8 @@ class Farm:
         rotate_logs(settings.home / "logs")
         self._tell("Starting the database." if not settings.database_url else "Joining the database.")
         self._servers = context.enter_context(Servers.embedded(settings))
+        if settings.own_pictures:
+            home.keep_private(settings.own_pictures)
         migrate.upgrade(settings.database)
         self._tell("Starting the API and the workers.")
         api = self._part("API", command(listener), _API_SIGNALS, [listener.fileno()])
@@ -106,7 +108,7 @@ class Farm:
             self._is_answering,
             signals,
             descriptors=descriptors,
-            environment=environment(),
+            environment=environment(with_keys=name == "API"),
         )
         return Part(server)
 

@@ -143,16 +143,19 @@ def chores(settings: Settings) -> Finding:
 
 def models(settings: Settings) -> Finding:
     """Is there a checkpoint that can be used, and which cannot?"""
-    if not settings.models.is_dir():
-        return bad(f"There is no folder {settings.models}.", "Make it and put checkpoints into it, or set FARM_MODELS.")
     if not settings.url and not home.running(settings.home):
+        if not settings.models.is_dir():
+            advice = "Make it and put checkpoints into it, or set FARM_MODELS."
+            return bad(f"There is no folder {settings.models}.", advice)
         return note(f"{len(files(settings.models))} model files in {settings.models}; a farm that is up can say more.")
     with Client.connect(settings) as client:
         known = client.catalogue("checkpoints")["checkpoints"]
     usable = [one["name"] for one in known if one["usable"]]
     broken = [f"{one['name']}: {one['reason']}" for one in known if not one["usable"]]
     if not usable:
-        return bad("No checkpoint can be used. " + " ".join(broken), f"Put one into {settings.models}.")
+        return bad(
+            "No checkpoint can be used. " + " ".join(broken), "Put one into the farm's models folder (FARM_MODELS)."
+        )
     return note("; ".join(broken), "Those files cannot be used.") if broken else fine(", ".join(usable))
 
 

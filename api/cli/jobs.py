@@ -112,7 +112,7 @@ def _worker_row(worker: Json) -> Row:
         escape(worker["name"]),
         escape(worker["card_name"]),
         state(worker["state"]),
-        worker["phase"],
+        escape(worker["phase"]),
         worker["running"],
         age(worker["beat_at"]),
     )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli import edge
 from api.cli.render_command import render
 from api.cli.sections import Sectioned
-from shared.errors import FarmError
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -264,14 +264,7 @@ def upgrade(*, as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Run `farm`. What goes wrong is told in a sentence, never as a traceback."""
-    as_json = "--json" in sys.argv
-    try:
-        app()
-    except FarmError as error:
-        from api.cli.terminal import complain
-
-        complain(error, as_json=as_json)
-        sys.exit(1)
+    sys.exit(edge.run(app, as_json="--json" in sys.argv))
 
 
 def _settings() -> Settings:

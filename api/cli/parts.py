@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from shared.launcher.process import Server
+from shared.settings import without_keys
 
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -73,13 +74,14 @@ class Part:
                 os.kill(self.server.pid, signal.SIGTERM)
 
 
-def environment() -> dict[str, str]:
+def environment(*, with_keys: bool = False) -> dict[str, str]:
     """Return what our own processes are given: all of ours, but not the folder of the command line to import from.
 
-    That folder may hold an `api` or a `worker` of its own.
+    That folder may hold an `api` or a `worker` of its own. Only the API is given the farm's keys.
     """
+    given = dict(os.environ) if with_keys else without_keys(os.environ)
     is_ours = Path.cwd() == Path(__file__).parents[2]
-    return dict(os.environ) if is_ours else os.environ | {"PYTHONSAFEPATH": "1"}
+    return given if is_ours else given | {"PYTHONSAFEPATH": "1"}
 
 
 def rotate_logs(folder: Path) -> None:

@@ -86,7 +86,9 @@ def follow(client: Client, job_id: int, *, quiet: bool) -> Json:
     job: Json = {}
     try:
         with _display(quiet=quiet) as show:
+            tell_why = _nothing if quiet else _reasons()
             for job in client.watch(job_id):
+                tell_why(job)
                 show(job)
     except KeyboardInterrupt:
         _cancel(client, job_id)
@@ -123,6 +125,21 @@ def _lines() -> Show:
             terminal.tell(f"{job['progress']:4.0%}  {describe(job)}")
 
     return show
+
+
+def _reasons() -> Show:
+    """Return what says why a job waits, once for each reason; an image that is next starts too soon to tell."""
+    told = "next"
+
+    def tell(job: Json) -> None:
+        nonlocal told
+        waiting = job.get("waiting")
+        if waiting and waiting["code"] != told:
+            told = waiting["code"]
+            if told != "next":
+                terminal.tell(waiting["text"])
+
+    return tell
 
 
 def _nothing(_: Json) -> None:

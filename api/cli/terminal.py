@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
 from shared.errors import FarmError, Refused, explain
 
 Row = Sequence[object]
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(highlight=False, soft_wrap=True, stderr=True)
+# What texts of others may not do to a terminal: control it (C0 but tab and line feed, DEL, C1), turn its lines around
+# (bidi), break them, or be half a character.
+_UNSHOWN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def shown(text: str) -> str:
+    """Return `text` without what could control a terminal, or make it show something else than is written."""
+    return _UNSHOWN.sub("", text)
+
+
+class Terminal(Console):
+    """A console through which prompts, names and reasons of others pass: they are shown, and never obeyed."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of `renderable`; the console's own control segments stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(shown(segment.text), segment.style)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to who printed: what is told aside may be lost, an answer may not."""
+        del self._buffer[:]
+        raise BrokenPipeError
+
+
+out = Terminal(highlight=False, soft_wrap=True)
+err = Terminal(highlight=False, soft_wrap=True, stderr=True)
 
 _COLOURS = {"succeeded": "green", "ready": "green", "running": "cyan", "failed": "red", "cancelled": "yellow"}
 
 
 def tell(line: str) -> None:
-    """Say what is going on, aside from the answer."""
-    err.print(escape(line), style="dim")
+    """Say what is going on, aside from the answer; lost where nobody reads it."""
+    with suppress(OSError, ValueError):
+        err.print(escape(line), style="dim")
 
 
 def tell_nobody(line: str) -> None:
@@ -32,8 +62,9 @@ def tell_nobody(line: str) -> None:
 
 
 def warn(line: str) -> None:
-    """Say what went wrong beside an answer."""
-    err.print(line, style="red", markup=False)
+    """Say what went wrong beside an answer; lost where nobody reads it."""
+    with suppress(OSError, ValueError):
+        err.print(line, style="red", markup=False)
 
 
 def answer(line: str) -> None:
@@ -74,7 +105,7 @@ def age(moment: str | None) -> str:
 
 def shorten(text: str, width: int = 48) -> str:
     """Return the beginning of `text` in one line, as markup."""
-    flat = " ".join(text.split())
+    flat = " ".join(shown(text).split())
     return escape(flat if len(flat) <= width else f"{flat[: width - 1]}…")
 
 

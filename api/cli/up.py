@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from api.cli import terminal
 from api.cli.farm import Farm
@@ -17,10 +18,11 @@ def up(settings: Settings, *, as_json: bool) -> None:
     if record is not None:
         raise LauncherError(f"A farm is up already in {settings.home} (process {record.pid}): {record.url}")
     with Farm(settings, terminal.tell_nobody if as_json else terminal.tell) as farm:
-        if as_json:
-            terminal.answer_json({"url": farm.url, "home": str(settings.home), "pid": os.getpid()})
-        else:
-            _welcome(settings, farm.url)
+        with suppress(OSError, ValueError):  # nobody reads it: the farm serves all the same
+            if as_json:
+                terminal.answer_json({"url": farm.url, "home": str(settings.home), "pid": os.getpid()})
+            else:
+                _welcome(settings, farm.url)
         farm.serve()
 
 

@@ -119,6 +119,9 @@ def test_farm_is_ready_and_keeps_its_home_closed(farm: farms.Up, environ: dict[s
     assert ready["status"] == "ready", ready
     home = Path(environ["FARM_HOME"])
     assert home.stat().st_mode & 0o777 == 0o700
+    pictures = [path for path in (home / "pictures").rglob("*") if path.is_file()]
+    assert pictures
+    assert {path.stat().st_mode & 0o077 for path in [home / "pictures", *pictures]} == {0}
 
 
 def test_second_up_is_refused_with_the_address_of_the_first(farm: farms.Up, environ: dict[str, str]):

@@ -6,6 +6,7 @@ import pytest
 from redis import Redis
 
 from api.cli import farm_checks
+from tests.servers import administrator
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,28 @@ def test_a_valkey_is_called_by_its_own_name(settings, monkeypatch):
 
 def test_the_embedded_server_is_told_of(settings):
     assert farm_checks.redis(settings).text.startswith(("Valkey ", "Redis "))
+
+
+def test_a_farm_that_is_up_is_asked_of_its_models_whatever_folder_lies_here(settings, monkeypatch):
+    known = [{"name": "demo", "usable": True, "reason": None}]
+    monkeypatch.setattr(farm_checks.Client, "catalogue", lambda *_: {"checkpoints": known})
+    changes = {"models": settings.home / "nowhere", "url": "http://127.0.0.1:1"}
+    elsewhere = settings.model_copy(update=changes)
+    assert farm_checks.models(elsewhere) == farm_checks.fine("demo")
+    alone = elsewhere.model_copy(update={"url": ""})
+    assert "There is no folder" in farm_checks.models(alone).text
+
+
+def test_a_database_that_only_reads_is_told(settings, home):
+    name = settings.database.partition("?")[0].rpartition("/")[2]
+    assert farm_checks.database(settings).level == "fine"
+    with administrator(home) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # type: ignore[arg-type]
+    assert "only reads" in farm_checks.database(settings).text
+
+
+def test_why_nobody_may_in_is_told(settings):
+    wrong = settings.model_copy(update={"database_url": settings.database_url.replace("farm@", "nobody:s3cret@")})
+    found = farm_checks.database(wrong)
+    assert 'role "nobody" does not exist' in found.text
+    assert "s3cret" not in found.text

@@ -132,6 +132,16 @@ def test_progress_in_a_log_is_a_line_at_each_quarter(capsys: pytest.CaptureFixtu
     ]
 
 
+def test_a_job_that_waits_says_why_once_for_each_reason(capsys: pytest.CaptureFixture[str]):
+    tell = render._reasons()
+    drained = {"code": "drained", "text": "vm/cpu:0 takes nothing new: new card."}
+    told = [{"code": "next", "text": "It is next."}, drained, drained, None, {"code": "slot", "text": "All are full."}]
+    for waiting in told:
+        tell({"waiting": waiting})
+    tell({})  # of an API of an older version
+    assert capsys.readouterr().err.splitlines() == [drained["text"], "All are full."]
+
+
 def picture_client(data: bytes = b"png") -> Client:
     return Client("http://127.0.0.1:1", transport=httpx.MockTransport(lambda _: httpx.Response(200, content=data)))
 

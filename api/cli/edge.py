@@ -1,0 +1,86 @@
+"""The edge of the command line: what goes wrong is told in a sentence, with an exit status, never as a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+from shared.errors import FarmError
+
+FAILED: Final = 1
+_ROOT: Final = Path(__file__).parents[2]
+
+
+def run(command: Callable[[], object], *, as_json: bool) -> int:
+    """Run `command` and return the exit status. Nobody is told where nobody reads: the status says it."""
+    for stream in (sys.stdout, sys.stderr):
+        _replace_what_cannot_be_shown(stream)
+    try:
+        status = _status(command)
+        sys.stdout.flush()  # here: at the interpreter's own end nobody could tell of a full disk
+    except BrokenPipeError:  # who read has gone, as `head` does
+        status = FAILED
+    except OSError as error:
+        status = _complain(FarmError(_words(error)), as_json=as_json)
+    except FarmError as error:
+        status = _complain(error, as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - the edge: nobody expected it, so it is named with its place
+        status = _complain(FarmError(_unexpected(error)), as_json=as_json)
+    for stream in (sys.stdout, sys.stderr):
+        _let_go(stream)
+    return status
+
+
+def _status(command: Callable[[], object]) -> int:
+    try:
+        command()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED * bool(end.code)
+    return 0
+
+
+def _complain(error: FarmError, *, as_json: bool) -> int:
+    from api.cli.terminal import complain  # noqa: PLC0415 - rich, which `farm --help` does without
+
+    with suppress(OSError, ValueError):  # nobody reads stderr either
+        complain(error, as_json=as_json)
+    return FAILED
+
+
+def _words(error: OSError) -> str:
+    where = " to ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    return f"{where}: {error.strerror}." if where else f"{error.strerror or error}."
+
+
+def _unexpected(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_ROOT) and ".venv" not in frame.filename]
+    frame = (ours or frames)[-1]
+    said = " ".join(str(error).split())[:300]
+    return f"This is the farm's fault: {type(error).__name__}: {said} ({frame.filename}, line {frame.lineno})."
+
+
+def _replace_what_cannot_be_shown(stream: IO[str] | None) -> None:
+    """Have characters that the terminal's encoding lacks replaced; a closed or foreign stream stays as it is."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure:
+        with suppress(OSError, ValueError):
+            reconfigure(errors="replace")
+
+
+def _let_go(stream: IO[str] | None) -> None:
+    """Write what a stream still holds, or throw it away where nobody takes it: the interpreter would try once more."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
