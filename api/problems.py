@@ -10,26 +10,18 @@ from urllib.parse import urlencode
 import structlog
 from flask import Flask, Response, redirect, render_template, request
 from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import ErrorDetails
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
 from shared.errors import FarmError, FieldError, Refused, TooManyTries, Unauthorized, explain
+from shared.wording import message, wanted
 
 log = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 _PROGRAM_PATHS = ("/api/", "/livez", "/readyz", "/metrics", "/openapi.json")
-
-_WORDS = {
-    "int_parsing": ("is no whole number", "a whole number"),
-    "int_parsing_size": ("has too many digits", "a whole number"),
-    "greater_than_equal": ("is too small", "a whole number, {ge} or more"),
-    "less_than_equal": ("is too large", "a whole number, {le} or less"),
-    "literal_error": ("is unknown", "{expected}"),
-    "extra_forbidden": ("is no part of this request", "only what /openapi.json names"),
-}
-"""By pydantic's type of an error: what is wrong, and what would be accepted."""
 
 
 class FieldProblem(BaseModel):
@@ -60,7 +52,7 @@ def init_app(app: Flask) -> None:
 
 def refuse_fields(error: ValidationError) -> Response:
     """Raise Refused with every bad field of a path, a query or a header."""
-    raise Refused("The request cannot be accepted.", tuple(_field_error(dict(one)) for one in error.errors()))
+    raise Refused("The request cannot be accepted.", tuple(map(_field_error, error.errors())))
 
 
 def is_program() -> bool:
@@ -68,12 +60,8 @@ def is_program() -> bool:
     return request.path.startswith(_PROGRAM_PATHS)
 
 
-def _field_error(error: dict[str, object]) -> FieldError:
-    place = error["loc"]
-    field = ".".join(map(str, place)) if isinstance(place, tuple) else ""
-    message, accepted = _WORDS.get(str(error["type"]), (str(error["msg"]), "what /openapi.json describes"))
-    limits = error.get("ctx")
-    return FieldError(field, message, accepted.format(**limits) if isinstance(limits, dict) else accepted)
+def _field_error(error: ErrorDetails) -> FieldError:
+    return FieldError(".".join(map(str, error["loc"])), message(error), wanted(error))
 
 
 def _on_farm_error(error: FarmError) -> AnyResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -12,6 +12,7 @@ from shared.samplers import SAMPLERS, SCHEDULES
 from shared.settings import Limits
 from shared.tokens import MAX_TOKENS
 from shared.upscalers import UPSCALERS
+from shared.wording import choices, in_words
 
 Schema = Mapping[str, Any]
 
@@ -77,11 +78,6 @@ def accepted(name: str, limits: Limits) -> str:
     return f"{told}, or null" if parameter.is_optional else told
 
 
-def choices(names: Sequence[str]) -> str:
-    """Return names as a sentence offers them: `a, b or c`."""
-    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
-
-
 def _walk(schema: Schema, definitions: Schema, group: str = "") -> Iterator[Parameter]:
     for name, field in schema["properties"].items():
         kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
@@ -139,16 +135,4 @@ def _of_schema(parameter: Parameter) -> str:
     schema = parameter.schema
     if parameter.is_group:
         return f"an object of {', '.join(schema['properties'])}"
-    if "enum" in schema:
-        return choices(schema["enum"])
-    if parameter.kind == "boolean":
-        return "true or false"
-    if parameter.kind not in {"integer", "number"}:
-        return "text"
-    kind = "a whole number" if parameter.kind == "integer" else "a number"
-    least, most = schema["minimum"], schema.get("maximum")
-    return f"{kind} of at least {least}" if most is None else f"{kind} from {_told(least)} to {_told(most)}"
-
-
-def _told(number: float) -> str:
-    return str(int(number)) if number == int(number) else str(number)
+    return in_words(schema)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from shared import addresses
+from shared import addresses, wording
 from shared.errors import SettingsError
 from shared.nearest import nearest
 from shared.queue.policy import POOL, POOL_NAMES
@@ -26,6 +26,7 @@ _OF_TESTS = "FARM_TEST_"
 _OF_HTTP = ("http", "https")  # the other servers may be reached over a socket, without a host
 _SECRETS = frozenset({"api_keys", "api_key", "secret_key"})  # the API's and the client's alone
 _VISIBLE = re.compile(r"[!-~]+")
+_LONGEST = 200  # characters of a value that a message repeats
 _WITH_PASSWORDS = frozenset({"database_url", "redis_url"})
 _PASSWORD = re.compile(r"://.*@|\?.*")  # and the user before it; or what follows the address
 _PLAIN = re.compile(r"(\w+://)?[\w.-]*(:\d{1,5})?(/[\w./-]*)?")  # an address that has room for no password
@@ -348,11 +349,13 @@ def unknown(environ: Mapping[str, str] = os.environ) -> dict[str, list[str]]:
 
 
 def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
-        return message
+        return wording.message(problem)
     name = str(problem["loc"][0])
-    shown = _shown(name, str(problem["input"]))
+    shown = _shown(name, str(problem["input"]))[:_LONGEST]
+    schema = Settings.model_json_schema()["properties"][name]
+    is_ours = problem["type"] == "value_error" or schema.get("type") not in {"integer", "number", "string"}
+    message = wording.message(problem) if is_ours else f"must be {wording.in_words(schema)}"
     return f"{PREFIX}{name.upper()}={shown}: {message} ({Settings.model_fields[name].description})"
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from shared.admission.forms import told
 from shared.errors import FieldError
 from shared.fields import accepted, bounds
 from shared.measures import hires_size
 from shared.params import MAX_SEED, RenderParams
 from shared.settings import Limits
+from shared.wording import told
 
 _MAY_BE_ZERO: Final = frozenset({"noise.resize_width", "noise.resize_height", "hires.width", "hires.height"})
 _USUAL_SIGMAS: Final = (0.0292, 14.6146)  # of the noise that Stable Diffusion 1 was trained with

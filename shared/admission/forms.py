@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from shared.errors import FieldError, Refused
-from shared.fields import accepted, choices, siblings
+from shared.fields import accepted, siblings
 from shared.nearest import nearest
 from shared.params import RenderParams
 from shared.settings import Limits
+from shared.wording import LONGEST, choices, message, told
 
 Place = tuple[int | str, ...]  # of a value: the names that lead to it, the outermost first
 
-LONGEST: Final = 60  # characters of what was given that a message repeats
 _MOST_ERRORS: Final = 50
-
-_MESSAGES: Final = {
-    "missing": "is missing",
-    "string_type": "must be text, not {given}",
-    "int_type": "must be a whole number, not {given}",
-    "int_from_float": "must be a whole number, not {given}",
-    "float_type": "must be a number, not {given}",
-    "finite_number": "must be a finite number, not {given}",
-    "bool_type": "must be true or false, not {given}",
-    "tuple_type": "must be a list, not {given}",
-    "model_type": "must be an object, not {given}",
-    "too_long": "holds too many",
-    "literal_error": "{given} is none of the choices",
-    "greater_than_equal": "{given} is too small",
-    "less_than_equal": "{given} is too large",
-    "multiple_of": "{given} is not a multiple of 8",
-}
-"""By pydantic's type of an error; others are told in pydantic's own words."""
 
 
 def read(given: object, limits: Limits) -> tuple[RenderParams, list[FieldError]]:
@@ -61,23 +42,6 @@ def refused(problems: Iterable[FieldError]) -> Refused:
     for problem in problems:
         first.setdefault(problem.field, problem)
     return Refused(f"These parameters cannot be accepted as they are: {', '.join(first)}.", tuple(first.values()))
-
-
-def told(value: object) -> str:
-    """Return what was given as JSON spells it, cut to what a message can hold."""
-    if isinstance(value, str):
-        return f"the text {value[:LONGEST]!r}"
-    if isinstance(value, (Mapping, list, tuple)):
-        return "an object" if isinstance(value, Mapping) else "a list"
-    if isinstance(value, int) and abs(value) > 10**20:
-        return "a number of many digits"
-    return json.dumps(value)
-
-
-def message(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    """Return what is wrong with a value, in the farm's words where it has some."""
-    in_its_words: str = problem["msg"].removeprefix("Value error, ")
-    return _MESSAGES.get(problem["type"], in_its_words).format(given=told(problem["input"]))
 
 
 def _explain(problem: Any, limits: Limits) -> FieldError:  # noqa: ANN401 - pydantic's ErrorDetails

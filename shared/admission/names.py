@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from shared.admission.forms import LONGEST
 from shared.errors import FieldError
-from shared.fields import choices
 from shared.nearest import nearest
 from shared.params import RenderParams
 from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
 from shared.spellings import home, named, schedule_named
 from shared.upscalers import UPSCALERS
+from shared.wording import LONGEST, choices
 
 
 class _Pass(NamedTuple):

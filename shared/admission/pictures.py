@@ -10,11 +10,11 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from shared import uploads
-from shared.admission.forms import LONGEST
 from shared.errors import FieldError, Refused
 from shared.fields import PICTURE
 from shared.intake import Intake, Picture
 from shared.params import RenderParams
+from shared.wording import LONGEST
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from shared.admission.forms import message
 from shared.errors import FieldError
 from shared.queue import pools
 from shared.queue.policy import DEFAULT_POOL, POOL_NAMES
 from shared.settings import Limits
 from shared.tables import Job
 from shared.terms import HIGHEST_PRIORITY, NO_TERMS, Terms, told
+from shared.wording import message
 
 _INSTANT: Final = "an instant to come with its zone, such as 2030-01-31T03:00:00Z, or null"
 ACCEPTED: Final = {

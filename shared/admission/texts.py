@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from shared.admission.forms import LONGEST
 from shared.errors import FieldError
-from shared.fields import accepted, choices
+from shared.fields import accepted
 from shared.nearest import nearest
 from shared.params import Hires, RenderParams
 from shared.prompts.language import MOST_PARTS, read
@@ -16,6 +15,7 @@ from shared.samplers import SAMPLERS
 from shared.settings import Limits
 from shared.styles import Style, merge
 from shared.tokens import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Tokenizer
+from shared.wording import LONGEST, choices
 
 _SHOWN: Final = 5  # styles that a refusal offers when none is alike
 _NETWORKS: Final = {"lora": "LoRA", "lyco": "LoRA", "hypernet": "hypernetwork"}

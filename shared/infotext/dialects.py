@@ -78,7 +78,7 @@ def _titles(values: Values) -> list[str]:
         short_hash = _HASH.fullmatch(given)
         if given and not short_hash:
             notes.append(f"{name} hash: {given[:_LONGEST_NAME]}: not the first ten digits of a SHA-256")
-        elif short_hash and known != "None":
+        elif short_hash and (name, known) != ("VAE", "None"):
             values[name] = f"{known} [{short_hash[1].lower()}]" if known else short_hash[1].lower()
     if values.get("VAE", "").casefold() in {"automatic", "default", "default (model)"}:
         del values["VAE"]

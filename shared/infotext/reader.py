@@ -11,6 +11,7 @@ from shared.infotext import dialects, places, programs
 from shared.infotext.grammar import Parts, taken_apart
 from shared.infotext.keys import KEYS, NEGATIVE_PROMPT, PROMPT, Key
 from shared.params import RenderParams
+from shared.wording import message
 
 MOST_CHARACTERS: Final = 2**18  # of a text: several times what the longest prompts of the farm amount to
 _LONGEST: Final = 80  # characters of a value that a note repeats
@@ -118,7 +119,7 @@ def _problems(params: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     try:
         RenderParams.model_validate(params)
     except ValidationError as error:
-        return [(tuple(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+        return [(tuple(map(str, one["loc"])), message(one)) for one in error.errors()]
     return []
 
 

@@ -47,10 +47,17 @@ def sessions(home, tmp_path_factory):
         engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def intake():
+    made = Intake(Limits())
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def admit(sessions):
+def admit(sessions, intake):
     def ask(given, owner="ann"):
-        sent = pictures.sent(door.read(given, Limits()).params, Intake(Limits()))
+        sent = pictures.sent(door.read(given, Limits()).params, intake, owner)
         asker = door.Asker(owner, sent=sent, styles=STYLES)
         return transact(sessions, lambda session: door.admit(session, given, asker)).params
 

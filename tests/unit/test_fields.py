@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.fields import accepted, bounds, choices, parameters
+from shared.fields import accepted, bounds, parameters
 from shared.params import Hires, Img2Img, Mask, Noise, Refiner, RenderParams
 from shared.settings import Limits, Settings
+from shared.wording import choices
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
 NAMED_ELSEWHERE = {"sampler": "[a sampler](samplers.md)", "schedule": "[a schedule](samplers.md)"}

@@ -50,7 +50,7 @@ def test_variables_are_read_in_their_types():
     ("name", "value", "message"),
     [
         ("PORT", "eighty", "FARM_PORT='eighty'"),
-        ("PORT", "70000", "less than or equal to 65535"),
+        ("PORT", "70000", "a whole number from 0 to 65535"),
         ("DATABASE_URL", "mysql://db/farm", "starts with postgresql://"),
         ("DATABASE_URL", "postgresql://db:port/farm", "starts with postgresql://"),
         ("REDIS_URL", "localhost:6379", "starts with redis://"),
@@ -63,7 +63,7 @@ def test_variables_are_read_in_their_types():
         ("API_KEYS", "ann:key of ann", "without blanks"),
         ("API_KEYS", "ann:schlüssel-1", "ASCII"),
         ("API_KEYS", "ann:same-key-1,bob:same-key-1", "same key twice"),
-        ("LOG_FORMAT", "xml", "'console' or 'json'"),
+        ("LOG_FORMAT", "xml", "must be console or json"),
         ("MIN_SIZE", "100", "multiple of 8"),
         ("BEAT_SECONDS", "nan", "FARM_BEAT_SECONDS"),
         ("BEAT_SECONDS", "15", "at least twice FARM_BEAT_SECONDS"),
