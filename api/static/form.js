@@ -18,7 +18,7 @@ form.addEventListener("keydown", (event) => {
 });
 
 // One press, one job. A page that comes back from the history can be used again.
-form.addEventListener("submit", () => setTimeout(() => { render.disabled = true; }));
+form.addEventListener("submit", (event) => setTimeout(() => { render.disabled = !event.defaultPrevented; }));
 addEventListener("pageshow", () => { render.disabled = false; });
 
 // Before anybody has looked at the models folder a job goes off as soon as somebody has.

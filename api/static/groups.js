@@ -34,5 +34,6 @@ export function startGroups(form) {
   for (const part of form.querySelectorAll("[data-needs]")) hang(part, form.elements[part.dataset.needs]);
   for (const group of form.querySelectorAll(".group")) {
     for (const kind of ["input", "change"]) group.addEventListener(kind, () => tell(group));
+    addEventListener("pageshow", () => tell(group)); // what a browser has put back itself
   }
 }

@@ -27,10 +27,10 @@ function focused(root) {
 // What is gone gives the focus to what came in its place, such as Resume for Drain; else to the part that it was in.
 function focus(root, was) {
   const all = [...root.querySelectorAll(REACHABLE)];
-  const found = again(root, REACHABLE, was.key) ?? (all.length === was.of ? all[was.place] : undefined);
-  if (!found) root.tabIndex = -1;
-  (found ?? root).focus({ preventScroll: true });
-  if (found && was.caret && hasCaret(found)) found.setSelectionRange(...was.caret);
+  const target = again(root, REACHABLE, was.key) ?? (all.length === was.of ? all[was.place] : undefined);
+  if (!target) root.tabIndex = -1;
+  (target ?? root).focus({ preventScroll: true });
+  if (target && was.caret && hasCaret(target)) target.setSelectionRange(...was.caret);
 }
 
 function marked(root) {
@@ -42,7 +42,17 @@ function marked(root) {
     range.setEnd(node, offset);
     return range.toString().length;
   };
-  return { from: before(anchorNode, anchorOffset), to: before(focusNode, focusOffset), text: String(getSelection()) };
+  const [from, to] = [before(anchorNode, anchorOffset), before(focusNode, focusOffset)];
+  return { from, to, text: root.textContent.slice(Math.min(from, to), Math.max(from, to)) };
+}
+
+// Where the same words stand now, nearest to where they stood; undefined where they do not any more.
+function found(text, words, near) {
+  let nearest;
+  for (let at = text.indexOf(words); at >= 0; at = text.indexOf(words, at + 1)) {
+    if (nearest === undefined || Math.abs(at - near) < Math.abs(nearest - near)) nearest = at;
+  }
+  return nearest;
 }
 
 function mark(root, was) {
@@ -55,8 +65,11 @@ function mark(root, was) {
     }
     return [root, root.childNodes.length];
   };
-  getSelection().setBaseAndExtent(...at(was.from), ...at(was.to));
-  if (String(getSelection()) !== was.text) getSelection().removeAllRanges(); // other words stand there now
+  const start = found(root.textContent, was.text, Math.min(was.from, was.to));
+  if (start === undefined) return;
+  const ends = [start, start + was.text.length];
+  const [from, to] = was.from <= was.to ? ends : ends.reverse();
+  getSelection().setBaseAndExtent(...at(from), ...at(to));
 }
 
 function stated(root) {
@@ -70,12 +83,12 @@ function stated(root) {
 }
 
 function state(root, was) {
-  const found = again(root, STATED, was.key);
-  if (!found) return;
-  if (found.tagName === "DETAILS") found.open = was.open;
-  if (was.value !== undefined && found.tagName !== "SELECT") found.value = was.value;
-  if (was.isTicked !== undefined) found.checked = was.isTicked;
-  found.scrollTo(...was.scroll);
+  const target = again(root, STATED, was.key);
+  if (!target) return;
+  if (target.tagName === "DETAILS") target.open = was.open;
+  if (was.value !== undefined && target.tagName !== "SELECT") target.value = was.value;
+  if (was.isTicked !== undefined) target.checked = was.isTicked;
+  target.scrollTo(...was.scroll);
 }
 
 // Returns what gives it all back to the part that comes in the place of `old`.

@@ -83,6 +83,7 @@ export function startSource(form, onPicture) {
 
   async function recall({ picture: id, isKept, mask, isMasked }) {
     if (!id) return;
+    group.open = true;
     [kept.value, kept.checked] = [id, isKept];
     masked.value = mask;
     masked.checked = isMasked && mask !== "";

@@ -64,11 +64,11 @@ def submit(page: Page) -> dict[str, object]:
     return json.loads(page.request.get(f"/api/v1{page.url[page.url.index('/jobs') :]}").text())["params"]
 
 
-def start_from(page: Page, data: bytes) -> None:
+def start_from(page: Page, data: bytes, width: int = 96) -> None:
     """Choose a picture to start from, and wait until the farm has it."""
     unfold(page, "img2img")
     page.get_by_label("Source picture").set_input_files(file(data))
-    expect(page.get_by_alt_text("The source picture")).to_have_js_property("naturalWidth", 96)
+    expect(page.get_by_alt_text("The source picture")).to_have_js_property("naturalWidth", width)
 
 
 def scribble(page: Page) -> None:
