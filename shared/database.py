@@ -93,7 +93,8 @@ def _engine(url: str, application: str, options: dict[str, str], **pool: Any) ->
 def _refuse_unknown_options(url: URL) -> None:
     try:
         make_conninfo(**{name: str(value) for name, value in url.query.items()})
-    except psycopg.Error as error:
+        int(str(url.query.get("connect_timeout", 0)))
+    except (psycopg.Error, ValueError) as error:
         raise SettingsError(f"FARM_DATABASE_URL cannot be used: {error}.") from None
 
 

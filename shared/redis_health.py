@@ -6,11 +6,14 @@ import time
 from threading import Lock
 from typing import Final
 
+import structlog
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
 
 from shared.errors import Unavailable
 from shared.farm import FarmId
+
+log = structlog.get_logger(__name__)
 
 _TRUSTED_SECONDS: Final = 2.0  # how long an answer holds, however many ask
 _KEPT_SECONDS: Final = 60  # by Redis
@@ -29,30 +32,41 @@ class RedisHealth:
         self._until = 0.0  # monotonic
 
     def trouble(self) -> str | None:
-        """Return why nothing new starts, and what would help; None: Redis works. Writes one small key that expires."""
+        """Return why nothing new starts, and what would help; None: Redis works. Writes one small key that expires.
+
+        What Redis itself said goes to the log.
+        """
         if time.monotonic() < self._until:
             return self._known
         with self._lock:
             if time.monotonic() >= self._until:
-                self._known = _trouble(self._redis, self._farm_id)
+                self._known = self._look()
                 self._until = time.monotonic() + _TRUSTED_SECONDS
             return self._known
 
+    def _look(self) -> str | None:
+        try:
+            _write(self._redis, self._farm_id)
+        except (RedisError, OSError) as error:
+            words = _words(error)
+            if words != self._known:
+                log.warning("Redis takes nothing", reason=str(error) or repr(error))
+            return words
+        return None
 
-def _trouble(redis: Redis, farm_id: FarmId) -> str | None:
-    try:
-        _write(redis, farm_id)
-    except ReadOnlyError:
-        return f"Redis only reads, as a replica does: {_THEN} FARM_REDIS_URL names the one that writes"
-    except OutOfMemoryError:
-        return f"Redis is full: {_THEN} it has room (its maxmemory)"
-    except (AuthenticationError, NoPermissionError):
-        return f"Redis refuses the farm's user or password: {_THEN} FARM_REDIS_URL has those that may write"
-    except (RedisError, OSError) as error:
-        if str(error).startswith("MISCONF"):
+
+def _words(error: Exception) -> str:
+    match error:
+        case ReadOnlyError():
+            return f"Redis only reads, as a replica does: {_THEN} FARM_REDIS_URL names the one that writes"
+        case OutOfMemoryError():
+            return f"Redis is full: {_THEN} it has room (its maxmemory)"
+        case AuthenticationError() | NoPermissionError():
+            return f"Redis refuses the farm's user or password: {_THEN} FARM_REDIS_URL has those that may write"
+        case _ if str(error).startswith("MISCONF"):
             return f"Redis cannot save to its disk and takes nothing: {_THEN} it can"
-        return AWAY
-    return None
+        case _:
+            return AWAY
 
 
 def _write(redis: Redis, farm_id: FarmId) -> None:

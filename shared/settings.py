@@ -56,12 +56,16 @@ def _split_keys(value: object) -> object:
 def _url_of(*schemes: str) -> BeforeValidator:
     def check(value: object) -> object:
         if isinstance(value, str) and value and not _is_url(value, schemes):
-            if value.startswith(tuple(f"{scheme}://" for scheme in schemes)) and _is_torn(value):
-                raise ValueError(_ENCODE)
-            raise ValueError(f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+            raise ValueError(_why_no_url(value, schemes))
         return value
 
     return BeforeValidator(check)
+
+
+def _why_no_url(value: str, schemes: tuple[str, ...]) -> str:
+    if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        return f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    return _ENCODE if _is_torn(value) else "must have a host, and behind it no port or one from 1 to 65535"
 
 
 def _is_torn(text: str) -> bool:

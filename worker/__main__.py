@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 import structlog
 
 from shared import database, first_look, logs, settings
-from shared.errors import Conflict, FarmError, Unavailable
+from shared.errors import Conflict, FarmError, Unavailable, explain
 from shared.settings import Settings
 from worker import cards, child, locks
 from worker.orders import Orders
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None, *, module: str = "worker", work: Wor
         log.warning("card busy", card=options.card, reason=str(conflict))
         return child.BUSY
     except FarmError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{explain(error)}\n")
         return 2
 
 

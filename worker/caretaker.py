@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None, table: Table = chores.table) -> int:
         asked = _parser(names).parse_args(argv).now
         return ask(farm, asked) if asked else work(farm, table)
     except FarmError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{explain(error)}\n")
         return 2
 
 

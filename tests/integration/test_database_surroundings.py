@@ -119,9 +119,10 @@ def test_tables_are_made_and_found_in_the_schema_of_the_url(empty):
     assert asked(url, "SELECT count(*) FROM jobs") == 0
 
 
-def test_an_option_that_nobody_knows_is_refused_by_name(database_url):
-    with pytest.raises(SettingsError, match=r'FARM_DATABASE_URL.*"colour"'):
-        database.connect(f"{database_url}&colour=red")
+@pytest.mark.parametrize(("option", "word"), [("colour=red", "colour"), ("connect_timeout=soon", "soon")])
+def test_an_option_that_nobody_knows_is_refused_by_name(database_url, option, word):
+    with pytest.raises(SettingsError, match=f"FARM_DATABASE_URL.*{word}"):
+        database.connect(f"{database_url}&{option}")
 
 
 def test_why_nobody_may_in_is_told_beside_what_clients_hear(database_url):
