@@ -12,7 +12,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name)))$(eval expo
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help render up doctor venv test nightly chaos lint judge lessons format clean
+.PHONY: help render up doctor venv test nightly chaos lint judge lessons lock format clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,7 +34,7 @@ up: $(INSTALLED) ## Start the farm and print the address of its pages; Ctrl-C st
 doctor: $(INSTALLED) ## Check this machine and this farm, and say what to do about what is wrong
 	@$(FARM) doctor
 
-venv: $(INSTALLED) ## Make .venv with everything that constraints.txt pins
+venv: $(INSTALLED) ## Make .venv with everything that constraints.txt pins, as deploy/lock has it
 
 test: $(INSTALLED) ## Run every test, by two processes; the expensive proofs are left to `make nightly`
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 20
@@ -57,6 +57,9 @@ judge: $(INSTALLED) ## Say what the demo checkpoint's pictures show of their pro
 lessons: $(INSTALLED) ## Render the six experiments of docs/lessons.md anew
 	PYTHONPATH=. $(VENV)/bin/python models/demo/show.py lessons
 
+lock: $(INSTALLED) ## Write deploy/lock from constraints.txt, after that or pyproject.toml has changed
+	$(VENV)/bin/python deploy/lock.py
+
 format: $(INSTALLED) ## Format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -65,6 +68,6 @@ clean: ## Remove .venv and what tools cache; pictures and the farm's data in var
 	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt deploy/venv.sh
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard deploy/lock/*.txt) deploy/pytorch.py deploy/venv.sh
 	@deploy/venv.sh $(VENV)
 	@touch $@

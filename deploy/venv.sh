@@ -1,11 +1,12 @@
 #!/bin/sh
-# Makes a virtual environment from Python 3.11 or 3.12 and installs exactly what constraints.txt pins.
+# Makes a virtual environment from Python 3.11 to 3.14, installs what deploy/lock names, by its hashes, and PyTorch.
 # Usage: deploy/venv.sh FOLDER, in the repository's root. Environment: PYTHON (the interpreter to take; else one is found),
-# TORCH_INDEX (a package index to take PyTorch from; else pip's own). Safe to run again: what is there already stays.
+# TORCH_INDEX (deploy/pytorch.py). Safe to run again: what is there already stays.
 set -eu
 
 folder=$1
-is_accepted='import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))'
+is_accepted='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
+package='import sys; print("python%d.%d-venv" % sys.version_info[:2])'
 
 refuse() {
     printf '%s\n' "$@" >&2
@@ -16,22 +17,23 @@ refuse() {
 find_python() {
     old=
     bare=
-    for name in ${PYTHON:-python3 python3.12 python3.11}; do
+    for name in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
         if "$name" -c "$is_accepted" 2>/dev/null; then
             if "$name" -c 'import ensurepip, venv' 2>/dev/null; then
                 echo "$name"
                 return
             fi
-            bare=$name
+            bare=${bare:-$name}
         elif version=$("$name" --version 2>/dev/null); then
             old="$old $name is $version."
         fi
     done
     if [ -n "$bare" ]; then
-        refuse "$bare cannot make virtual environments: install python3-venv (Debian, Ubuntu: apt-get install python3-venv)."
+        refuse "$bare cannot make virtual environments: a package of Debian's and Ubuntu's is missing." \
+            "sudo apt-get install $("$bare" -c "$package")"
     fi
-    refuse "Stepfarm needs Python 3.11 or 3.12.${old:- None was found.}" \
-        "Install one of them, or name it: make PYTHON=/path/to/python3.12"
+    refuse "Stepfarm needs Python 3.11, 3.12, 3.13 or 3.14.${old:- None was found.}" \
+        "Install one of them, or name it: make PYTHON=/path/to/python3.14"
 }
 
 if ! "$folder/bin/python" -c "$is_accepted" 2>/dev/null; then
@@ -44,19 +46,10 @@ pip() {
     "$folder/bin/python" -m pip --disable-pip-version-check "$@"
 }
 
-pin() {
-    grep "^$1==" constraints.txt
-}
-
-echo "Installing what constraints.txt pins. The first time takes some minutes; PyTorch is the largest part."
-if [ -z "${TORCH_INDEX:-}" ] && [ ! -e /proc/driver/nvidia/version ]; then
-    echo "(No NVIDIA card here. Should CUDA be downloaded all the same, the README says how to choose PyTorch's CPU build.)"
-fi
-pip install --quiet "$(pin pip)"
-if [ -n "${TORCH_INDEX:-}" ]; then
-    pip install --no-deps --index-url "$TORCH_INDEX" "$(pin torch)"
-fi
-pip show --quiet torch 2>/dev/null || pip install --constraint constraints.txt "$(pin torch)"
-echo "Installing the other packages."
-pip install --quiet --constraint constraints.txt --build-constraint constraints.txt --group dev --editable '.[worker]'
+echo "Installing what deploy/lock names: some 150 packages, about 250 MB to fetch. The first time takes some minutes."
+for part in build api worker dev; do
+    pip install --quiet --no-deps --require-hashes --requirement "deploy/lock/$part.txt"
+done
+"$folder/bin/python" deploy/pytorch.py
+pip install --quiet --no-deps --no-build-isolation --editable .
 pip check

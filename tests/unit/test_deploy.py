@@ -21,6 +21,7 @@ from shared.settings import Settings
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+PARTS = ("build", "api", "worker", "dev")
 COMPOSE = ("docker-compose.yml", "deploy/compose.gpu.yml")
 
 
@@ -70,6 +71,44 @@ def test_compose_asks_for_keys_and_publishes_the_api_alone():
     assert all(port.startswith("127.0.0.1:") for port in farm["api"]["ports"])
 
 
+@pytest.mark.parametrize("name", COMPOSE)
+def test_no_container_can_do_more_than_it_needs(name: str):
+    for service, one in services(name).items():
+        if one == {"scale": 0}:
+            continue
+        assert one["cap_drop"] == ["ALL"], service
+        assert one["security_opt"] == ["no-new-privileges:true"], service
+        assert one["read_only"] is True, service
+        assert one["mem_limit"], service
+        assert one["pids_limit"] <= 1024, service
+        assert set(one.get("cap_add", [])) <= ({"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}), service
+        assert "cap_add" not in one or service == "postgres"
+
+
+def test_only_the_api_can_be_reached_from_outside_and_reach_out():
+    compose = yaml.safe_load((ROOT / COMPOSE[0]).read_text())
+    assert compose["networks"]["inside"] == {"internal": True}
+    assert {name for name, one in compose["services"].items() if one["networks"] != ["inside"]} == {"api"}
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_no_password_has_a_default_and_no_server_is_without_one(name: str):
+    text = (ROOT / name).read_text()
+    passwords = re.findall(r"\$\{(FARM_\w*PASSWORD)(:?[-?])", text)
+    assert {one for one, _ in passwords} == {"FARM_DATABASE_PASSWORD", "FARM_REDIS_PASSWORD"}
+    assert {how for _, how in passwords} == {":?"}
+    assert "--requirepass" in services(COMPOSE[0])["redis"]["command"]
+
+
+def test_what_compose_asks_for_is_made_fresh_each_time():
+    told = [run(ROOT / "deploy/env.sh").stdout for _ in range(2)]
+    found = [dict(line.split("=", 1) for line in one.splitlines()) for one in told]
+    asked = {name for one in COMPOSE for name in re.findall(r"\$\{(\w+):\?", (ROOT / one).read_text())}
+    assert found[0].keys() == asked
+    assert all(re.fullmatch(r"(ann:)?[0-9a-f]{48}", value) for one in found for value in one.values())
+    assert len({value for one in found for value in one.values()}) == 6
+
+
 def test_everything_waits_for_the_migration():
     farm = services(COMPOSE[0]) | {k: v for k, v in services(COMPOSE[1]).items() if k != "worker"}
     for name in farm.keys() - {"postgres", "redis", "migrate"}:
@@ -100,7 +139,18 @@ def test_there_is_a_worker_for_each_of_eight_cards():
 
 def test_workers_on_cards_are_configured_as_the_one_on_the_cpu():
     base, card = services(COMPOSE[0])["worker"], services(COMPOSE[1])["worker-0"]
-    for setting in ("environment", "volumes", "depends_on", "read_only", "tmpfs", "cap_drop", "security_opt"):
+    for setting in (
+        "environment",
+        "volumes",
+        "depends_on",
+        "read_only",
+        "tmpfs",
+        "cap_drop",
+        "security_opt",
+        "networks",
+        "mem_limit",
+        "pids_limit",
+    ):
         assert card[setting] == base[setting], setting
 
 
@@ -127,6 +177,54 @@ def test_everything_that_is_needed_is_pinned():
     ]
     names = {normal(re.split(r"[\[<>=;~ ]", text)[0]) for text in wanted}
     assert names <= constraints().keys()
+
+
+def locked(part: str) -> dict[str, str]:
+    """Return the versions of one part's lock."""
+    entries = re.split(r"\n(?=\S)", (ROOT / f"deploy/lock/{part}.txt").read_text())
+    found = {}
+    for entry in entries[1:]:
+        name, version = re.match(r"(\S+)==(\S+)", entry).groups()
+        assert re.search(r" --hash=sha256:[0-9a-f]{64}", entry), f"{name} has no hash"
+        found[name] = version
+    return found
+
+
+def wanted(part: str) -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return {
+        "build": [*project["build-system"]["requires"], "pip"],
+        "api": project["project"]["dependencies"],
+        "worker": project["project"]["optional-dependencies"]["worker"],
+        "dev": project["dependency-groups"]["dev"],
+    }[part]
+
+
+def test_the_lock_holds_all_pins_at_their_versions():
+    """If it fails: `make lock`."""
+    pinned = constraints()
+    del pinned["torch"]  # its index decides which build, and tells its hash
+    assert {name: version for part in PARTS for name, version in locked(part).items()} == pinned
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_lock_of_a_part_has_what_the_part_names(part: str):
+    parts = {"build": ["build"], "api": ["api"], "worker": ["api", "worker"], "dev": ["api", "worker", "dev"]}[part]
+    names = {normal(Requirement(text).name) for text in wanted(part)} - {"torch"}
+    assert names <= {name for one in parts for name in locked(one)}
+
+
+def test_the_image_of_the_api_gets_nothing_of_a_worker():
+    assert not locked("api").keys() & {"torch", "diffusers", "transformers", "safetensors", "pytest"}
+
+
+def test_images_install_by_hash():
+    lines = (ROOT / "deploy/Dockerfile").read_text().splitlines()
+    installing = [line for line in lines if "pip install" in line]
+    assert len(installing) == 4
+    for line in installing:
+        assert "--no-deps" in line
+        assert "--require-hashes" in line or line.endswith("--no-build-isolation .")
 
 
 def test_what_is_installed_is_what_is_pinned():

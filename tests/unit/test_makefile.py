@@ -38,7 +38,7 @@ def program(path: Path, text: str) -> Path:
 def clone(tmp_path: Path) -> Path:
     """What make reads, as in a fresh clone."""
     (tmp_path / "deploy").mkdir()
-    for name in ("Makefile", "pyproject.toml", "constraints.txt", "deploy/venv.sh"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "deploy/venv.sh", "deploy/pytorch.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -114,6 +114,7 @@ def test_help_lists_every_target(clone: Path):
         "lint",
         "judge",
         "lessons",
+        "lock",
         "format",
         "clean",
     ):
@@ -122,12 +123,14 @@ def test_help_lists_every_target(clone: Path):
 
 def fake_python(folder: Path, name: str, version: str, *, can_make_environments: bool = True) -> None:
     """An interpreter that says it is `version` and answers the two questions that venv.sh asks."""
-    accepted = version.startswith(("3.11.", "3.12."))
+    accepted = version.startswith(("3.11.", "3.12.", "3.13.", "3.14."))
+    series = ".".join(version.split(".")[:2])
     program(
         folder / name,
         f"""#!/bin/sh
 case "$*" in
 --version) echo "Python {version}" ;;
+*%d-venv*) echo "python{series}-venv" ;;
 *version_info*) exit {0 if accepted else 1} ;;
 *ensurepip*) exit {0 if can_make_environments else 1} ;;
 *) echo "$0 $*" >> "$(dirname "$0")/calls"; exit 3 ;;
@@ -150,12 +153,12 @@ def venv(clone: Path, path: Path, *arguments: str) -> subprocess.CompletedProces
     return make(clone, "venv", *arguments, PATH=str(path), PYTHON="")
 
 
-@pytest.mark.parametrize("version", ["3.10.14", "3.13.1", "3.14.0", "2.7.18"])
+@pytest.mark.parametrize("version", ["3.10.14", "3.15.0", "2.7.18"])
 def test_other_python_is_refused_with_those_that_would_do(clone: Path, path: Path, version: str):
     fake_python(path, "python3", version)
     answer = venv(clone, path)
     assert answer.returncode != 0
-    assert "Python 3.11 or 3.12" in answer.stderr
+    assert "Python 3.11, 3.12, 3.13 or 3.14" in answer.stderr
     assert f"python3 is Python {version}" in answer.stderr
     assert not (clone / ".venv").exists()
 
@@ -163,26 +166,34 @@ def test_other_python_is_refused_with_those_that_would_do(clone: Path, path: Pat
 def test_no_python_is_refused_too(clone: Path, path: Path):
     answer = venv(clone, path)
     assert answer.returncode != 0
-    assert "Stepfarm needs Python 3.11 or 3.12. None was found." in answer.stderr
+    assert "Stepfarm needs Python 3.11, 3.12, 3.13 or 3.14. None was found." in answer.stderr
 
 
 def test_named_python_is_the_only_one_looked_at(clone: Path, path: Path):
     fake_python(path, "python3", "3.12.1")
-    fake_python(path, "other", "3.13.0")
+    fake_python(path, "other", "3.10.14")
     answer = venv(clone, path, f"PYTHON={path / 'other'}")
-    assert f"{path / 'other'} is Python 3.13.0." in answer.stderr
+    assert f"{path / 'other'} is Python 3.10.14." in answer.stderr
 
 
-def test_python_without_venv_names_the_package(clone: Path, path: Path):
-    fake_python(path, "python3", "3.12.3", can_make_environments=False)
+@pytest.mark.parametrize("version", ["3.11.2", "3.12.3", "3.13.5", "3.14.2"])
+def test_python_without_venv_names_the_package(clone: Path, path: Path, version: str):
+    fake_python(path, "python3", version, can_make_environments=False)
     answer = venv(clone, path)
     assert answer.returncode != 0
-    assert "apt-get install python3-venv" in answer.stderr
+    assert f"sudo apt-get install python{version.rpartition('.')[0]}-venv\n" in answer.stderr
 
 
-@pytest.mark.parametrize("name", ["python3", "python3.11", "python3.12"])
+def test_another_python_is_taken_where_the_first_cannot_make_environments(clone: Path, path: Path):
+    fake_python(path, "python3", "3.13.5", can_make_environments=False)
+    fake_python(path, "python3.11", "3.11.2")
+    venv(clone, path)
+    assert (path / "calls").read_text() == f"{path / 'python3.11'} -m venv --clear .venv\n"
+
+
+@pytest.mark.parametrize("name", ["python3", "python3.11", "python3.12", "python3.13", "python3.14"])
 def test_accepted_python_is_found_under_each_name(clone: Path, path: Path, name: str):
-    fake_python(path, "python3", "3.13.0")
+    fake_python(path, "python3", "3.10.14")
     fake_python(path, name, "3.12.3")
     venv(clone, path)
     assert (path / "calls").read_text() == f"{path / name} -m venv --clear .venv\n"
@@ -192,3 +203,46 @@ def test_stamp_is_not_left_when_the_installation_fails(clone: Path, path: Path):
     fake_python(path, "python3", "3.11.2")
     assert venv(clone, path).returncode != 0
     assert not (clone / ".venv/.installed").exists()
+
+
+ENVIRONMENT = """#!/bin/sh
+case "$*" in
+*version_info*) exit 0 ;;
+esac
+echo "$*" >> "$(dirname "$0")/calls"
+case "$*" in
+*"$FAIL"*) exit 4 ;;
+esac
+"""
+
+
+@pytest.fixture
+def made(clone: Path) -> Path:
+    """A clone whose environment has been made, with a Python that writes down what it is asked; FAIL ends it."""
+    program(clone / ".venv/bin/python", ENVIRONMENT)
+    return clone
+
+
+def calls(clone: Path) -> list[str]:
+    return (clone / ".venv/bin/calls").read_text().splitlines()
+
+
+def test_everything_comes_by_its_hash_then_pytorch_then_the_farm_itself(made: Path, path: Path):
+    answer = make(made, "venv", PATH=str(path), FAIL="nothing")
+    assert answer.returncode == 0, answer.stderr
+    *locked, torch, farm, check = calls(made)
+    assert [call.rpartition(" ")[2] for call in locked] == [
+        f"deploy/lock/{part}.txt" for part in ("build", "api", "worker", "dev")
+    ]
+    assert all("--no-deps --require-hashes" in call for call in locked)
+    assert torch == "deploy/pytorch.py"
+    assert farm.endswith("install --quiet --no-deps --no-build-isolation --editable .")
+    assert check.endswith(" check")
+
+
+@pytest.mark.parametrize("step", ["lock/api.txt", "pytorch.py", "--editable", "check"])
+def test_a_step_that_fails_ends_it_and_leaves_no_stamp(made: Path, path: Path, step: str):
+    answer = make(made, "venv", PATH=str(path), FAIL=step)
+    assert answer.returncode != 0
+    assert step in calls(made)[-1]
+    assert not (made / ".venv/.installed").exists()

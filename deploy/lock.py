@@ -1,0 +1,156 @@
+"""Writes deploy/lock: what each part of the farm needs, as constraints.txt pins it, with the hash of every file.
+
+`make lock` runs it after constraints.txt or pyproject.toml has changed. pip is asked for the wheels of each Python and
+each machine, without what they need; who needs what is reckoned from their metadata, since pip does so only for the
+Python that it runs on. PyTorch is left out: which build of it, an index decides (deploy/pytorch.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import requires
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from packaging.requirements import Requirement
+
+ROOT: Final = Path(__file__).parents[1]
+LOCK: Final = ROOT / "deploy/lock"
+PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
+MACHINES: Final = ("x86_64", "aarch64")
+ELSEWHERE: Final = "torch"
+_MANYLINUX: Final = (*(f"_2_{minor}" for minor in range(36, 4, -1)), "2014", "2010", "1")  # Debian 12 has glibc 2.36
+_AT_ONCE: Final = 2
+
+
+@dataclass
+class Wheel:
+    """What the index says of one package: the files that would be installed, and what it needs."""
+
+    version: str
+    hashes: set[str] = field(default_factory=set)
+    needs: dict[str, list[str]] = field(default_factory=dict)  # by Python
+
+
+def main() -> None:
+    pins = pinned((ROOT / "constraints.txt").read_text())
+    wheels = asked(pins)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = parts(project, wheels)
+    LOCK.mkdir(exist_ok=True)
+    for part, pythons in needed.items():
+        (LOCK / f"{part}.txt").write_text(written(part, pythons, wheels))
+
+
+def pinned(constraints: str) -> dict[str, str]:
+    """Return the versions that constraints.txt names, by normal names."""
+    lines = [line for line in constraints.splitlines() if line and not line.startswith("#")]
+    return dict(line.split("==") for line in lines)
+
+
+def asked(pins: Mapping[str, str]) -> dict[str, Wheel]:
+    """Ask the index for the wheels of all pins, for each Python and each machine."""
+    wheels = {name: Wheel(version) for name, version in pins.items()}
+    for python in PYTHONS:
+        wheels[ELSEWHERE].needs[python] = requires(ELSEWHERE) or []
+    ways = list(product(PYTHONS, MACHINES))
+    lines = [f"{name}=={version}" for name, version in pins.items() if name != ELSEWHERE]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for (python, _), report in zip(ways, pool.map(lambda way: ask(lines, *way), ways), strict=True):
+            for one in report["install"]:
+                wheel = wheels[normal(one["metadata"]["name"])]
+                wheel.hashes.add(one["download_info"]["archive_info"]["hashes"]["sha256"])
+                wheel.needs[python] = one["metadata"].get("requires_dist", [])
+    return wheels
+
+
+def ask(lines: Iterable[str], python: str, machine: str) -> dict:
+    """Return pip's report on what it would install; ends the program with pip's words where a wheel is missing."""
+    platforms = [f"--platform=manylinux{since}_{machine}" for since in _MANYLINUX] + [f"--platform=linux_{machine}"]
+    with TemporaryDirectory() as folder:
+        wanted = Path(folder) / "wanted.txt"
+        wanted.write_text("\n".join(lines))
+        options = ["--dry-run", "--quiet", "--no-deps", "--ignore-installed", "--only-binary=:all:", "--report=-"]
+        where = [f"--python-version={python}", *platforms, f"--target={folder}/nowhere"]
+        command = [sys.executable, "-m", "pip", "install", *options, *where, f"--requirement={wanted}"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        sys.exit(f"Python {python} on {machine}: {answer.stderr}")
+    return json.loads(answer.stdout)
+
+
+def parts(project: Mapping, wheels: Mapping[str, Wheel]) -> dict[str, dict[str, set[str]]]:
+    """Return what each part needs, each package with its Pythons. A worker has what the API has, and dev has both."""
+    roots = {
+        "build": [*project["build-system"]["requires"], "pip"],
+        "api": project["project"]["dependencies"],
+        "worker": project["project"]["optional-dependencies"]["worker"],
+        "dev": project["dependency-groups"]["dev"],
+    }
+    found = {part: needed(wanted, wheels) for part, wanted in roots.items()}
+    for name in found["api"]:
+        found["worker"].pop(name, None)
+    for name in [*found["api"], *found["worker"]]:
+        found["dev"].pop(name, None)
+    return found
+
+
+def needed(roots: Iterable[str], wheels: Mapping[str, Wheel]) -> dict[str, set[str]]:
+    """Return the names of all that `roots` need, directly or not, each with the Pythons that need it."""
+    found: dict[str, set[str]] = {}
+    for python in PYTHONS:
+        for name in closure(roots, python, wheels) - {ELSEWHERE}:
+            found.setdefault(name, set()).add(python)
+    return found
+
+
+def closure(roots: Iterable[str], python: str, wheels: Mapping[str, Wheel]) -> set[str]:
+    """Return what is needed on one Python, whichever its last number."""
+    waiting, seen = [Requirement(root) for root in roots], set()
+    while waiting:
+        wanted = waiting.pop()
+        for extra in ("", *wanted.extras):
+            one = (normal(wanted.name), extra)
+            if one in seen:
+                continue
+            seen.add(one)
+            if one[0] not in wheels:
+                sys.exit(f"{wanted} is needed on Python {python}, and constraints.txt does not pin it.")
+            lines = map(Requirement, wheels[one[0]].needs[python])
+            waiting += [line for line in lines if is_wanted(line, python, extra, wheels, one[0])]
+    return {name for name, _ in seen}
+
+
+def is_wanted(line: Requirement, python: str, extra: str, wheels: Mapping[str, Wheel], by: str) -> bool:
+    if by == ELSEWHERE and normal(line.name) not in wheels:
+        return False  # libraries of CUDA, which that build of PyTorch pins itself
+    last = ({"python_version": python, "python_full_version": f"{python}.{n}", "extra": extra} for n in (0, 99))
+    return line.marker is None or any(line.marker.evaluate(environment) for environment in last)
+
+
+def written(part: str, pythons: Mapping[str, set[str]], wheels: Mapping[str, Wheel]) -> str:
+    """Return the lock of one part as pip reads it."""
+    lines = [f"# What {part} needs, with the hashes of its wheels. Made by `make lock` from constraints.txt."]
+    for name in sorted(pythons):
+        some = sorted(pythons[name])
+        marker = "" if len(some) == len(PYTHONS) else " ; " + " or ".join(f'python_version == "{one}"' for one in some)
+        hashes = [f"    --hash=sha256:{one}" for one in sorted(wheels[name].hashes)]
+        lines.append(" \\\n".join([f"{name}=={wheels[name].version}{marker}", *hashes]))
+    return "\n".join(lines) + "\n"
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+if __name__ == "__main__":
+    main()
