@@ -42,7 +42,7 @@ _SCHEDULES: Final = {
 _UNDERSTOOD: Final = re.compile(
     r"KSampler.*|SamplerCustom.*|Sampler\w+|RandomNoise|CFGGuider|BasicGuider|\w+Scheduler|CLIPTextEncode\w*|"
     r"CheckpointLoader\w*|CLIPSetLastLayer|Empty\w*Latent\w*|LatentUpscale\w*|VAE(?:Decode|Loader|Encode)\w*|"
-    r"ConditioningZeroOut|(?:Save|Preview)Image.*|Image ?Saver?.*|Save.*Metadata.*|Lora ?Loader.*|LoraLoader.*|"
+    r"ConditioningZeroOut|(?:Save|Preview|Load)Image.*|Image ?Saver?.*|Save.*Metadata.*|Lora ?Loader.*|LoraLoader.*|"
     r"Primitive.*|Reroute.*|Note.*|Show ?Text.*|.*Efficient.*|Int.*|Float.*|String.*|Seed.*",
 )
 """Kinds of nodes that are read, or that change no picture."""

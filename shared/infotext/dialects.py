@@ -108,7 +108,7 @@ def _sizes(values: Values) -> list[str]:
         except ValueError:
             continue
         cut = tuple(side - side % _CELL for side in asked)
-        if cut != asked:
+        if cut != asked and all(cut):
             values[name] = SIZE.write(*cut)
             notes.append(f"{name}: {SIZE.write(*asked)}: cut to {values[name]}, whole cells of {_CELL} pixels")
     return notes
@@ -142,8 +142,8 @@ def _sampler(values: Values, name: str, schedule_name: str, text: str) -> list[s
     if name in values:
         notes = [f"{name}: {text}: {other}"] if (other := caveat(text)) else []
         values[name] = sampler
-    if schedule:
-        values.setdefault(schedule_name, SCHEDULES[schedule])
+    if schedule and schedule_named(values.get(schedule_name, AUTOMATIC)) == AUTOMATIC:
+        values[schedule_name] = SCHEDULES[schedule]
     return [*notes, *_schedule(values, schedule_name, sampler)]
 
 

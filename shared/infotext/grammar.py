@@ -26,8 +26,9 @@ _STEPS: Final = re.compile(r"[ \t]*Steps:[ \t]*\d+[ \t]*(?:,|$)", re.MULTILINE)
 _STEPS_WITHIN: Final = re.compile(r"(?:^|(?<=\s)|(?<=[.,;]))Steps:[ \t]*\d+[ \t]*,")
 _SURE: Final = re.compile(r"\b(?:steps|seed|size|cfg scale)[ \t]*:[ \t]*\d", re.IGNORECASE)
 _NEGATIVE: Final = re.compile(re.escape(NEGATIVE), re.IGNORECASE)
-_LAST_TRIES: Final = 3  # places in a line from which it may be values
+_LAST_TRIES: Final = 3  # places with which the values may begin
 _QUOTED: Final = re.compile(r'"((?:\\.|[^\\"])*)"[ \t]*(?=[,\n]|\Z)', re.DOTALL)
+_QUOTE: Final = re.compile(r'(?<!\\)"')
 _PLAIN: Final = re.compile(r"[^,\n]*")
 _BLANKS: Final = re.compile(r"[ \t]*")
 _SIGN: Final = re.compile(r'"(?:\\.|[^\\"])*(?:"|\Z)|[\[\]{}]', re.DOTALL)  # of JSON
@@ -66,14 +67,21 @@ def taken_apart(text: str) -> Parts:
 
 def _first_of_values(lines: list[str]) -> int | None:
     """Return the line with which the values begin: the last that begins with steps, else the last ones of values."""
+    steps = [at for at, line in enumerate(lines) if _STEPS.match(line)][-_LAST_TRIES:]
+    if steps:
+        outer = (at for at in steps[:-1] if _is_quoted(lines, at, steps[-1]))
+        return next(outer, steps[-1])
     last = len(lines) - 1
-    steps = next((at for at in range(last, -1, -1) if _STEPS.match(lines[at])), None)
-    if steps is not None:
-        return steps
     start = next((at for at in range(last, -1, -1) if _is_of_values(lines, at)), None)
     while start and _is_of_values(lines, start - 1):
         start -= 1
     return start
+
+
+def _is_quoted(lines: list[str], start: int, at: int) -> bool:
+    """Tell whether a line stands in a quotation that begins among values further up."""
+    between = "\n".join(lines[start:at])
+    return len(_QUOTE.findall(between)) % 2 == 1 and _is_of_values(lines, start)
 
 
 def _is_of_values(lines: list[str], at: int) -> bool:
@@ -111,7 +119,7 @@ def _prompts_within(text: str) -> tuple[str, str]:
     if any(_NEGATIVE.match(line.strip()) for line in lines):
         return _prompts(lines)
     prompt, *negative = _NEGATIVE.split(text, maxsplit=1)
-    return prompt.strip(), "".join(negative).strip()
+    return prompt.strip(" ,\n"), "".join(negative).strip(" ,\n")
 
 
 def fields(text: str) -> tuple[dict[str, str], str]:

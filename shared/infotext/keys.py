@@ -120,6 +120,12 @@ def _choice(texts: Mapping[str, Any]) -> Form:
     return _single(lambda value: next(text for text, meant in texts.items() if meant == value), read)
 
 
+def _whole(text: str) -> int:
+    """Return a whole number, also where it is written as a fraction: `12.0`."""
+    number, _, fraction = text.partition(".")
+    return int(text if fraction.strip("0") else number)
+
+
 def _read_size(text: str) -> tuple[int, int]:
     size = _SIZE.fullmatch(text)
     if not size:
@@ -127,7 +133,7 @@ def _read_size(text: str) -> tuple[int, int]:
     return int(size[1]), int(size[2])
 
 
-WHOLE: Final = _single(str, int)
+WHOLE: Final = _single(str, _whole)
 NUMBER: Final = _single(number, float)
 TEXT: Final = _single(str, str)
 FLAG: Final = _choice({"True": True, "False": False})

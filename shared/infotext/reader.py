@@ -62,7 +62,7 @@ def is_told(text: str) -> bool:
 def _behind(rest: str) -> Iterator[str]:
     """Yield notes of lines that are no values, such as templates."""
     for line in rest.split("\n", _MOST_NOTES + 1) if rest else []:
-        yield f"{line[:_LONGEST]}: beside the values, and none"
+        yield f"{line[:_LONGEST]}: not read, because it is no value"
 
 
 def _storable(text: str) -> str:

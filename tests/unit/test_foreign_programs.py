@@ -52,6 +52,9 @@ def notes(found: Read) -> str:
         f"{PROMPT}\nNegative Prompt: {NEGATIVE}\n{VALUES}",
         f"{PROMPT} Negative prompt: {NEGATIVE} {VALUES}",
         f"{PROMPT}\nNegative prompt: {NEGATIVE} {VALUES}",
+        f"{PROMPT}, Negative prompt: {NEGATIVE}, {VALUES}",
+        f'{PROMPT}\nNegative prompt: {NEGATIVE}\n{VALUES}, ADetailer prompt: "face\nSteps: 5, Seed: 9", Version: 1',
+        f"{PROMPT}\nNegative prompt: {NEGATIVE}\n" + VALUES.replace(": 12,", ": 12.0,").replace(": 17,", ": 17.0,"),
         f"{PROMPT}. Negative prompt: {NEGATIVE}. {VALUES}".replace(". N", " N").replace("text.", "text"),
         f"{PROMPT}\nNegative prompt: {NEGATIVE}\n" + VALUES.replace(", ", ",\n"),
         f"{PROMPT}\nNegative prompt: {NEGATIVE}\n" + VALUES.replace(", ", "\n"),
@@ -66,7 +69,7 @@ def notes(found: Read) -> str:
         f"{PROMPT}\nNegative prompt: {NEGATIVE}\n" + VALUES.replace("CFG scale", "CFG Scale").replace("Size", "size"),
         f"{PROMPT}\nNegative prompt: {NEGATIVE}\n" + VALUES.replace("Sampler: ", "Sampler: k_"),
     ],
-    ids=range(19),
+    ids=range(22),
 )
 def test_a_text_is_read_however_it_is_laid_out(text):
     check(read(text), PLAIN)
@@ -108,8 +111,8 @@ def test_few_values_are_values(line, expected):
 def test_what_stands_behind_the_values_is_told_and_no_prompt():
     found = read(f"{PROMPT}\n{VALUES}\nTemplate: a {{lighthouse|mill}}\non a cliff\nNegative Template: fog")
     check(found, {"prompt": PROMPT, "negative_prompt": None})
-    assert "Template: a {lighthouse|mill}: " in notes(found)
-    assert "Negative Template: fog: " in notes(found)
+    assert "Template: a {lighthouse|mill}: not read" in notes(found)
+    assert "Negative Template: fog: not read" in notes(found)
 
 
 @pytest.mark.parametrize("text", ["None", "none", "null", "undefined", " \n", "[]", "{}", '{"a": "b"}', '{"prompt": {'])
@@ -124,6 +127,17 @@ def test_sizes_are_cut_to_whole_cells(size, cut):
     found = read(f"a\nSteps: 2, Seed: 1, RNG: CPU, Size: {size}, Seed resize from: 100x100")
     check(found, {"width": cut[0], "height": cut[1], "noise.resize_width": 96})
     assert ("cut to" in found.left_out[0]) == (size == "198x133" or len(found.left_out) == 2 or size == "768x512")
+
+
+def test_a_side_of_less_than_a_cell_is_not_cut_to_nothing():
+    found = read("a\nSteps: 2, Seed: 1, RNG: CPU, Size: 5x64")
+    assert "width" not in found.params
+    assert "width: 5" in notes(found)
+
+
+def test_a_schedule_in_a_samplers_name_counts_where_none_is_said():
+    check(read("a\nSteps: 2, Sampler: Euler Karras, Schedule type: Automatic, Seed: 1"), {"schedule": "karras"})
+    check(read("a\nSteps: 2, Sampler: euler_karras, Schedule type: Simple, Seed: 1"), {"schedule": "simple"})
 
 
 def test_networks_that_only_a_list_names_are_told():
