@@ -166,7 +166,7 @@ def papers(services: Services, owner: str, data: bytes) -> PapersBody:
         text = services.intake.text(data, "file", owner)
     said = reader.read(text)
     asker = door.Asker(owner, services.settings.limits)
-    fit = transact(services.sessions, lambda session: file_fitting.fit(session, said.params, asker))
+    fit = file_fitting.fit(services.sessions, said.params, asker)
     return PapersBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])
 
 

@@ -29,8 +29,8 @@ from api.listings import (
 from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody, Live
 from api.services import Services
 from shared import catalogue, chores, door, first_look, uploads
-from shared.admission import forms
-from shared.admission.pictures import Sent, sent
+from shared.admission import backlog, forms
+from shared.admission.pictures import NOTHING, Sent, missing, sent
 from shared.database import transact
 from shared.errors import FieldError, Refused, StorageError
 from shared.events import JobChanged
@@ -92,6 +92,8 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
             asked=asked.params,
             terms=asked.terms,
         )
+        if submission.is_new and (gone := [*missing(session, owner, params, NOTHING)]):  # since they were looked for
+            raise forms.refused(gone)
         return views.job(session, submission.job.id, owner), submission.is_new
 
     services.readiness.storage()  # its first look sees to it that the storage knows no job of the id that comes now
@@ -164,7 +166,8 @@ def retry(services: Services, owner: str, job_id: int, index: int | None = None)
     """Put failed and cancelled images back, with tickets. Raises NotFound, Conflict."""
 
     def work(session: Session) -> tuple[int, views.JobView]:
-        views.check_owner(session, job_id, owner)
+        if views.state(session, job_id, owner).is_final:  # which opens it again
+            backlog.check(session, owner, services.settings.limits)
         return moves.retry(session, job_id, index), views.job(session, job_id, owner)
 
     images, view = transact(services.sessions, work)
@@ -245,7 +248,8 @@ def styles(services: Services) -> StylesBody:
 
 def tokens(services: Services, given: object) -> TokensBody:
     """Return how long the prompt of a job is, or its negative prompt where it has that alone. Raises Refused."""
-    params, limits = door.parse(given), services.settings.limits
+    limits = services.settings.limits
+    params = door.parse(given, limits)
     if problems := [*_too_much(params, limits)]:
         raise forms.refused(problems)
     is_negative = params.model_fields_set & {"prompt", "negative_prompt"} == {"negative_prompt"}
@@ -296,6 +300,7 @@ def _admitted(services: Services, owner: str, asked: door.Asked, came: Sent) -> 
     """Return what may be submitted, and notes of what was chosen for it. Raises Refused."""
     known = load(services.settings.styles_path) if asked.params.styles else {}
     asker = door.Asker(owner, services.settings.limits, came, known)
+    asked = door.measured(asked, asker)
 
     def work(session: Session) -> tuple[door.Admitted, tuple[str, ...]]:
         admitted = door.admit(session, asked, asker)

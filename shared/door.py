@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Self
 from sqlalchemy.orm import Session
 
 from shared import catalogue
-from shared.admission import amounts, forms, names, pictures, sizes, terms, texts
+from shared.admission import amounts, backlog, forms, names, pictures, sizes, terms, texts
 from shared.admission.pictures import Sent
 from shared.errors import FieldError, Refused
 from shared.fields import accepted
@@ -44,6 +44,7 @@ class Asked(NamedTuple):
     params: RenderParams
     problems: tuple[FieldError, ...]
     terms: Terms = NO_TERMS  # of the job, which came beside the parameters
+    unreadable: tuple[FieldError, ...] | None = None  # what is wrong with the prompts; None: not measured yet
 
 
 class Admitted(NamedTuple):
@@ -53,12 +54,12 @@ class Admitted(NamedTuple):
     checkpoint: str
 
 
-def parse(given: object) -> RenderParams:
+def parse(given: object, limits: Limits = Limits()) -> RenderParams:  # noqa: B008 - frozen
     """Return the parameters that a JSON object asks for, names in their own spelling, nothing else filled in yet.
 
-    Raises Refused for what is wrong whatever the farm's limits and checkpoints are.
+    Raises Refused for what is wrong whatever the farm's limits and checkpoints are; what is said of them are `limits`.
     """
-    asked = read(given, Limits())
+    asked = read(given, limits)
     if problems := [*asked.problems, *names.misnamed(asked.params)]:
         raise forms.refused(problems)
     return asked.params
@@ -71,14 +72,25 @@ def read(given: object, limits: Limits) -> Asked:
     return Asked(names.spelled(params), (*problems, *parted.problems), parted.terms)
 
 
+def measured(asked: Asked, asker: Asker) -> Asked:
+    """Return what was read with what is wrong with its prompts, styles and all.
+
+    It takes a while, in company a long one: so it is done before a transaction is opened.
+    """
+    if asked.unreadable is not None:
+        return asked
+    params = texts.styled(asked.params, asker.styles, asker.limits)
+    return asked._replace(unreadable=tuple(texts.unreadable(params, asker.limits)))
+
+
 def admit(session: Session, given: object, asker: Asker) -> Admitted:
-    """Return what a JSON object, or what was read of one before, asks for, ready to be submitted.
+    """Return what a JSON object, or what was `read` of one and `measured` before, asks for, ready to be submitted.
 
     Resolved: seeds are drawn, the size is the checkpoint's own (in a source's proportions), model files have their
     hashes, styles stand in the prompts, pictures are uploads (those that came have still to be stored). Raises Refused.
     """
-    asked = given if isinstance(given, Asked) else read(given, asker.limits)
-    files = _Files.found(session, asked.params, asker.limits.first_checkpoint)
+    asked = measured(given if isinstance(given, Asked) else read(given, asker.limits), asker)
+    files = _Files.found(session, asked.params, asker.limits)
     source = sizes.of_source(session, asker.owner, asked.params, asker.sent)
     size = sizes.resolved(asked.params, source, _native_size(files.checkpoint), asker.limits)
     started = pictures.stored(asked.params, asker.sent)
@@ -89,9 +101,10 @@ def admit(session: Session, given: object, asker: Asker) -> Admitted:
         *names.misnamed(asked.params),
         *amounts.beyond(resolved, asker.limits),
         *texts.unknown_styles(asked.params, asker.styles),
-        *texts.unreadable(resolved, asker.limits),
+        *(asked.unreadable or ()),
         *pictures.missing(session, asker.owner, asked.params, asker.sent),
         *terms.impossible(session, asker.owner, asked.terms, asker.limits),
+        *backlog.too_many(session, asker.owner, asker.limits),
     ]
     if problems or files.checkpoint is None or files.checkpoint.sha256 is None:
         raise forms.refused(problems)
@@ -116,16 +129,16 @@ class _Files:
     problems: list[FieldError]
 
     @classmethod
-    def found(cls, session: Session, params: RenderParams, first_checkpoint: str) -> Self:
+    def found(cls, session: Session, params: RenderParams, limits: Limits) -> Self:
         titles: dict[str, str] = {}
         problems: list[FieldError] = []
         checkpoint = None
         for name, given in _checkpoints(params).items():
             if name == "refiner.checkpoint" and not given.strip():  # no name means the farm's first one elsewhere
-                problems.append(FieldError(name, "is missing", accepted(name, Limits())))
+                problems.append(FieldError(name, "is missing", accepted(name, limits)))
                 continue
             try:
-                file = catalogue.resolve(session, given, first=first_checkpoint)
+                file = catalogue.resolve(session, given, first=limits.first_checkpoint)
             except Refused as refused:
                 problems += [replace(problem, field=name) for problem in refused.fields]
                 continue

@@ -142,6 +142,7 @@ class Limits(BaseModel):
     max_upload_megapixels: int = 32
     max_uploads_mb_per_owner: int = 4096
     upload_days: int = 7
+    max_open_jobs_per_owner: int = 10_000
     urgent_owners: tuple[str, ...] | None = None  # whose jobs may be urgent; None: everybody's
 
     def may_be_urgent(self, owner: str) -> bool:
@@ -227,6 +228,7 @@ class Settings(BaseModel):
     upload_days: int = Field(
         7, ge=1, le=36_500, description="Days that such a picture is kept after its last use, if no job needs it."
     )
+    max_open_jobs_per_owner: int = Field(10_000, ge=1, description="Jobs of one owner that have not ended.")
     gpus: str = Field("all", description="What this machine's workers use: all, 0,2, cpu, or cpu:2 for two on the CPU.")
     pools: Annotated[str, AfterValidator(_pools)] = Field(
         "default", description="Pools that this machine's workers serve, by commas."

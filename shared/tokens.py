@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,6 +25,7 @@ MAX_CHUNKS: Final = 16  # of a prompt; each is a row of a call that all pictures
 MAX_TOKENS: Final = MAX_CHUNKS * (TOKENS - 2)
 MAX_CHUNKS_IN_ALL: Final = 16 * MAX_CHUNKS  # over all that editing makes of a prompt; the card holds them to the end
 MERGES: Final = Path(__file__).parent / "vocabulary" / "clip-merges.txt.gz"
+_REMEMBERED: Final = 64  # prompts
 _WORD_END: Final = "</w>"
 _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -70,18 +71,7 @@ class Tokenizer:
         `calls` are those of the model that editing counts by; a second pass names those of the first one, too. What is
         too long is not read to its end.
         """
-        parts = language.read(prompt, is_negative=is_negative)
-        known: set[str] = set()
-        length = Length(0, 0)
-        segments = (one for part in parts for one in editing.schedule(part.text, calls, first_pass_calls))
-        for _, text in segments:
-            if not length.is_accepted:
-                break
-            if text not in known:
-                known.add(text)
-                chunks = self._chunks(text, emphasis)
-                length = Length(max(length.tokens, counted(chunks)), length.chunks + len(chunks))
-        return length
+        return _measured(prompt, calls, emphasis, first_pass_calls, is_negative)
 
     def _chunks(self, text: str, emphasis: Emphasis) -> list[Chunk]:
         sections = attention.weighed(text, emphasis)
@@ -91,6 +81,22 @@ class Tokenizer:
         for fragment in fragments:
             for token in self.encode(fragment.text):
                 yield Word((token,), fragment.weight)
+
+
+@lru_cache(_REMEMBERED)
+def _measured(prompt: str, calls: int, emphasis: Emphasis, first_pass_calls: int | None, is_negative: bool) -> Length:  # noqa: FBT001 - a key
+    """Return what `Tokenizer.measure` does: a form asks for the same again and again, and passes often are alike."""
+    tokenizer, known, length = Tokenizer(), set[str](), Length(0, 0)
+    parts = language.read(prompt, is_negative=is_negative)
+    segments = (one for part in parts for one in editing.schedule(part.text, calls, first_pass_calls))
+    for _, text in segments:
+        if not length.is_accepted:
+            break
+        if text not in known:
+            known.add(text)
+            chunks = tokenizer._chunks(text, emphasis)  # noqa: SLF001 - of this module
+            length = Length(max(length.tokens, counted(chunks)), length.chunks + len(chunks))
+    return length
 
 
 @cache

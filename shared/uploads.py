@@ -43,9 +43,8 @@ def keep(sessions: Sessions, storage: Storage, owner: str, pictures: Mapping[str
 
 
 def is_kept(session: Session, owner: str, sha256: str) -> bool:
-    """True if `owner` has uploaded this picture; its days then begin anew."""
-    used = update(Upload).where(Upload.owner == owner, Upload.sha256 == sha256).values(used_at=NOW)
-    return session.scalar(used.returning(Upload.sha256)) is not None
+    """True if `owner` has uploaded this picture."""
+    return session.get(Upload, (owner, sha256)) is not None
 
 
 def size(session: Session, owner: str, sha256: str) -> tuple[int, int] | None:
@@ -55,11 +54,13 @@ def size(session: Session, owner: str, sha256: str) -> tuple[int, int] | None:
     return (row.width, row.height) if row else None
 
 
-def use(session: Session, job_id: int, pictures: Iterable[str]) -> None:
-    """Note that a job starts from these pictures: they stay as long as it does."""
+def use(session: Session, owner: str, job_id: int, pictures: Iterable[str]) -> None:
+    """Note that a job starts from these pictures: they stay as long as it does, and their days begin anew."""
     rows = [{"job_id": job_id, "sha256": sha256} for sha256 in sorted(set(pictures))]
     if rows:
+        named = [row["sha256"] for row in rows]
         session.execute(insert(JobUpload).values(rows))
+        session.execute(update(Upload).where(Upload.owner == owner, Upload.sha256.in_(named)).values(used_at=NOW))
 
 
 def sweep(sessions: Sessions, storage: Storage, days: int) -> int:

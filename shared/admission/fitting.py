@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared import catalogue, door
 from shared.catalogue import Kind
+from shared.database import Sessions, transact
 from shared.errors import FieldError, NotLooked, Refused
 from shared.infotext import places
 from shared.infotext.keys import split_title
@@ -34,14 +35,14 @@ class Fit(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def fit(session: Session, given: Mapping[str, Any], asker: door.Asker) -> Fit:
+def fit(sessions: Sessions, given: Mapping[str, Any], asker: door.Asker) -> Fit:
     """Return `given` without the fields that the door refuses: what this farm has not, or will not do.
 
     Model files go by their titles here. One whose hash is not known is looked for by its name: some write wrong ones.
     """
     params = deepcopy(dict(given))
-    notes = [*_entitled(session, params)]
-    while refused := _refused(session, params, asker):
+    notes = transact(sessions, lambda session: [*_entitled(session, params)])
+    while refused := _refused(sessions, params, asker):
         removed = [one for one in refused if places.remove(params, one.field.split("."))]
         if not removed:  # it is not what was given that is wrong: a farm without checkpoints refuses everything
             break
@@ -76,9 +77,10 @@ def _only(session: Session, text: str, kind: Kind) -> ModelFile | None:
     return next(iter(usable.values())) if len(usable) == 1 else None
 
 
-def _refused(session: Session, params: Mapping[str, Any], asker: door.Asker) -> tuple[FieldError, ...]:
+def _refused(sessions: Sessions, params: Mapping[str, Any], asker: door.Asker) -> tuple[FieldError, ...]:
     try:
-        door.admit(session, params, asker)
+        asked = door.measured(door.read(params, asker.limits), asker)
+        transact(sessions, lambda session: door.admit(session, asked, asker))
     except Refused as refused:
         return refused.fields
     except NotLooked:  # nothing is known to be wrong

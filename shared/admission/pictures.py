@@ -29,6 +29,9 @@ class Sent:
     problems: tuple[FieldError, ...] = ()
 
 
+NOTHING: Final = Sent()
+
+
 def sent(params: RenderParams, intake: Intake, owner: str) -> Sent:
     """Return what came as data URLs, read but not stored yet. Raises Unavailable."""
     pictures: dict[str, Picture] = {}

@@ -6,8 +6,10 @@ what no rule allows, are text; so is everything around them, but not what stands
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain, groupby
 from typing import Final, NamedTuple, cast
 
@@ -33,6 +35,7 @@ GRAMMAR: Final = r"""
 """
 STRAY: Final = "STRAY"
 DEEPEST: Final = 100  # brackets open at once; a text with more is one prompt, unchanged
+_REMEMBERED: Final = 32  # texts: of one submission, each is asked about several times
 _OPENING: Final = {")": "(", "]": "["}
 _SIGNS: Final = frozenset("()[]")
 
@@ -93,20 +96,44 @@ def schedule(text: str, calls: int, first_pass_calls: int | None = None) -> Iter
     A second pass names the calls of the first one.
     """
     parsed = _parsed(text)
-    clock = Clock(calls, first_pass_calls)
-    for end in sorted({calls, *_ends(parsed, clock)} - {0}) or [calls]:
-        yield Segment(end, _at(parsed, end, clock))
+    clock, turns = Clock(calls, first_pass_calls), _turns(parsed)
+    edits = sorted({calls, *_edits(parsed, clock)} - {0}) or [calls]
+    ends = edits if turns == 1 else range(1, calls + 1)
+    said: dict[tuple[int, int], str] = {}  # what is said again is not put together again
+    for end in ends:
+        state = bisect_left(edits, end), (end - 1) % turns
+        if state not in said:
+            said[state] = _at(parsed, end, clock)
+        yield Segment(end, said[state])
 
 
-def _ends(text: Text, clock: Clock) -> set[int]:
-    """Return the last call of everything that does not stay."""
+def _edits(text: Text, clock: Clock) -> set[int]:
+    """Return the last call before each edit."""
     ends: set[int] = set()
     for piece in text.pieces:
         if isinstance(piece, Edit):
-            ends |= {clock.last(piece.when)} | _ends(piece.before, clock) | _ends(piece.after, clock)
-        elif isinstance(piece, Alternation):
-            ends.update(range(1, clock.calls + 1))  # so there is nothing to look for in its options
+            ends.add(clock.last(piece.when))
+        for inner in _inside(piece):
+            ends |= _edits(inner, clock)
     return ends
+
+
+def _turns(text: Text) -> int:
+    """Return after how many calls alternations say the same again; 1: there is none."""
+    turns = 1
+    for piece in text.pieces:
+        if isinstance(piece, Alternation):
+            turns = math.lcm(turns, len(piece.options))
+        for inner in _inside(piece):
+            turns = math.lcm(turns, _turns(inner))
+    return turns
+
+
+def _inside(piece: str | Edit | Alternation) -> tuple[Text, ...]:
+    """Return the texts that a piece may say."""
+    if isinstance(piece, str):
+        return ()
+    return piece.options if isinstance(piece, Alternation) else (piece.before, piece.after)
 
 
 def _at(text: Text, call: int, clock: Clock) -> str:
@@ -122,6 +149,7 @@ def _chosen(piece: Edit | Alternation, call: int, clock: Clock) -> Text:
     return piece.options[(call - 1) % len(piece.options)]
 
 
+@lru_cache(_REMEMBERED)
 def _parsed(text: str) -> Text:
     """Return what the grammar makes of `text`: itself where that is nothing."""
     try:
@@ -152,7 +180,10 @@ class _Reader(Transformer[Token, Text]):
         return Edit(before[0] if before else Text(()), after, when)
 
     def alternation(self, children: Sequence[Child]) -> Text | Alternation:
-        return Alternation(_texts(children)) if all(map(_is_sound, children)) else self.stray(children)
+        if not all(map(_is_sound, children)):
+            return self.stray(children)
+        options = _texts(children)
+        return Alternation(options) if any(option != options[0] for option in options) else options[0]
 
 
 def _texts(children: Iterable[Child]) -> tuple[Text, ...]:

@@ -96,7 +96,7 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
         }
         | _held(owner, terms),
     )
-    uploads.use(session, job.id, params.pictures)
+    uploads.use(session, owner, job.id, params.pictures)
     session.execute(_NOTE, {"event": Event.SUBMITTED, "job_id": job.id, "owner": owner})
     return Submission(job, is_new=True)
 

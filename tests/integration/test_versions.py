@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 
+from api import use_cases
 from api.app import create_app
 from api.services import EXTENSION, Services
 from shared.database import transact
+from shared.errors import Unavailable
 from shared.events import Progress
 from shared.params import Hires, Img2Img, RenderParams
 from shared.queue import moves
@@ -22,6 +26,7 @@ from tests.conftest import checkpoints_of
 from tests.integration.queueing import Farmhand
 
 SHA256 = "a" * 64
+PICTURE_FILE = Path(__file__).parents[2] / "docs" / "images" / "phone.webp"
 PLAIN = RenderParams(prompt="the sea", checkpoint="demo [abcdef0123]", vae="none", width=64, height=64, seed=7)
 TOMORROW = {
     "mood": "blue",
@@ -46,6 +51,12 @@ class Farm:
     ended: int
     running: int
     strange: int
+
+
+QUERIES = {"/": "?from=1", "/size": f"?source={SHA256}"}
+"""What routes that ask for something else without it are asked with."""
+OTHERWISE = {"/typed": 303, "/from-picture": 303, "/sign-in": 303, "/readyz": 503}
+"""What answers with something else than 200: `/readyz`, as a database that only reads is not ready."""
 
 
 def rules() -> list[str]:
@@ -107,14 +118,39 @@ def farm(app: Flask) -> Farm:
         "UPDATE workers SET state = 'upgrading', phase = 'dreaming', pool = 'default,dreams', resident = :resident",
         resident=json.dumps([{"sha256": SHA256, "role": "unet"}, SHA256]),
     )
-    for event, worker_name in (("dreamt", "host/cpu:1"), ("buried", "host/cpu:1"), ("buried", None)):
-        change("INSERT INTO history (event, worker, job_id) VALUES (:e, :w, :j)", e=event, w=worker_name, j=running)
+    for kind, worker_name in (("dreamt", "host/cpu:1"), ("buried", "host/cpu:1"), ("buried", None)):
+        change("INSERT INTO history (event, worker, job_id) VALUES (:e, :w, :j)", e=kind, w=worker_name, j=running)
     change("INSERT INTO chores (name, done_at) VALUES ('dream', now())")
     change("INSERT INTO drains (worker, reason) VALUES ('host/tpu:0', '')")
     catalogue = checkpoints_of(services.sessions)
     for kind in ("checkpoint", "vae", "decoder", "dream"):
         catalogue(f"{kind} of tomorrow", kind=kind, architecture="sd9", native_size=None)
     return Farm(ended, running, strange)
+
+
+@pytest.fixture
+def read_only(app: Flask, farm: Farm) -> Iterator[None]:
+    """Whatever would write to the database raises an error, once what stands in it is written."""
+    engine = app.extensions[EXTENSION].engine
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+    event.listen(engine, "begin", begin)
+    yield
+    event.remove(engine, "begin", begin)
+
+
+@pytest.mark.usefixtures("read_only")
+def test_what_is_looked_at_before_it_is_submitted_writes_nothing(app, farm):
+    """The check of a form, the tokens of a prompt, what a picture's file says."""
+    services, client = app.extensions[EXTENSION], app.test_client()
+    given = {"prompt": "sea", "checkpoint": "demo", "img2img": {"picture": SHA256}, "hold_behind": farm.running}
+    assert use_cases.problems(services, "local", given) == ()
+    with pytest.raises(Unavailable, match="takes no changes"):
+        use_cases.submit(services, "local", given)
+    assert client.post("/api/v1/tokens", json={"prompt": "sea"}).status_code == 200
+    assert client.post("/api/v1/png-info", data=PICTURE_FILE.read_bytes()).status_code == 200
 
 
 def address(rule: str, job_id: int, app: Flask) -> str:
@@ -126,12 +162,13 @@ def address(rule: str, job_id: int, app: Flask) -> str:
     return adapter.build(known.endpoint, {name: arguments[name] for name in known.arguments})
 
 
+@pytest.mark.usefixtures("read_only")
 @pytest.mark.parametrize("rule", rules())
-def test_every_page_and_route_answers_for_jobs_of_a_newer_version(app, farm, rule):
+def test_every_page_and_route_answers_for_jobs_of_a_newer_version_and_writes_nothing(app, farm, rule):
     client = app.test_client()
     job_id = farm.running if "preview" in rule else farm.ended
-    with client.get(address(rule, job_id, app)) as answer:
-        assert answer.status_code == (303 if rule in {"/typed", "/from-picture", "/sign-in"} else 200)
+    with client.get(address(rule, job_id, app) + QUERIES.get(rule, "")) as answer:
+        assert answer.status_code == OTHERWISE.get(rule, 200)
     for other in {farm.running, farm.strange} if "job_id" in rule and not rule.endswith("events") else ():
         assert client.get(address(rule, other, app)).status_code in {200, 404, 409}
 

@@ -272,3 +272,33 @@ def seconds(work: Callable[[], None]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("[a|a]" * 50, ["a" * 50]),
+        ("[a|b] sea", ["a sea", "b sea"] * 3),
+        ("[[a|b]|c]", ["a", "c"] * 3),
+        ("[a|[b|c|d]]", ["a", "c", "a", "b", "a", "d"]),
+        ("[[a|b]:c:3]", ["a", "b", "a", "c"]),
+        ("[x:[a|b]:2]", ["x", "x", "a", "b", "a", "b"]),
+        ("[a|b|a]", ["a", "b", "a", "a", "b", "a"]),
+    ],
+)
+def test_alternation_says_in_each_call_what_it_always_did(prompt, said):
+    segments = list(editing.schedule(prompt, 6))
+    assert segments[-1].last == 6
+    ends = [0, *(segment.last for segment in segments)]
+    calls = [segment.text for segment, first in zip(segments, ends, strict=False) for _ in range(segment.last - first)]
+    assert calls[: len(said)] == said or calls == said * 6
+    assert len({segment.text for segment in segments}) == len(set(said))
+
+
+@pytest.mark.parametrize("prompt", ["[a|a]" * 1999, "[a|b]" * 1100, "[" + "|".join("a" * 4990) + "]"])
+def test_what_alternation_says_again_is_not_put_together_again(prompt, monkeypatch):
+    told, at = [], editing._at
+    monkeypatch.setattr(editing, "_at", lambda text, call, clock: told.append(call) or at(text, call, clock))
+    list(editing.schedule(prompt, 300))
+    outermost = len(told) / max(1, prompt.count("|b") + 1)
+    assert outermost <= 2
