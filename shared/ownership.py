@@ -1,17 +1,19 @@
 """Whose storage it is: a farm stores nothing where another disk or another farm's pictures lie in its storage's place.
 
-The storage carries a marker with the farm's id. An empty storage is marked by a farm that has no pictures yet, and one
-without a marker, from before there were any, by the farm whose latest pictures lie in it. All else is left to a person:
-`farm storage adopt`.
+The storage carries a marker with the farm's id, and the farm remembers that it has made one. One that has not yet marks
+an empty storage if it has no pictures, else the one in which its latest pictures lie: they are from before there were
+markers. All else is left to a person: `farm storage adopt`.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Final, get_args
 
 import structlog
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from shared.database import Sessions, transact
@@ -37,6 +39,8 @@ _PICTURES = text("""
     ORDER BY images.id DESC
     LIMIT :latest
 """)
+_IS_MARKED = text("SELECT storage_marked_at IS NOT NULL FROM farm")
+_NOTE = text("UPDATE farm SET storage_marked_at = clock_timestamp() WHERE storage_marked_at IS NULL")
 _KNOWN = text("""
     SELECT EXISTS (SELECT FROM jobs WHERE id = :job_id) OR EXISTS (SELECT FROM history WHERE job_id = :job_id)
 """)
@@ -49,6 +53,7 @@ class Ownership:
     def __init__(self, sessions: Sessions, farm_id: FarmId) -> None:
         self._sessions = sessions
         self._farm_id = farm_id
+        self._is_noted = False  # that this farm's storage is marked
         self._refusal = ""
         self._refused_until = 0.0  # monotonic
 
@@ -58,7 +63,9 @@ class Ownership:
             mine = self._farm_id.value
             if named is None:
                 self._mark(storage, mine)
-        except Unavailable as error:
+            elif named == mine:
+                self._note()
+        except (Unavailable, ProgrammingError) as error:  # the latter: its tables are older than this code
             reason = "the database does not tell whose storage it is"
             raise StorageAway(_ASKED, reason, is_certain=True) from error
         if named not in {None, mine}:
@@ -72,11 +79,21 @@ class Ownership:
             self._refusal, self._refused_until = refusal, time.monotonic() + _REFUSED_SECONDS
             raise _not_ours(refusal)
         storage.mark(mine)
+        self._note()
         log.info("storage marked as this farm's", farm=mine, file=MARKER)
+
+    def _note(self) -> None:
+        """Remember that the storage is marked; while the database is away that is put off."""
+        if not self._is_noted:
+            with suppress(Unavailable, ProgrammingError):
+                transact(self._sessions, lambda session: session.execute(_NOTE))
+                self._is_noted = True
 
     def _objection(self, storage: Storage) -> str | None:
         """Return why a storage without a marker may be the wrong one; None: it is this farm's."""
-        sizes = transact(self._sessions, _latest)
+        is_marked, sizes = transact(self._sessions, _state)
+        if is_marked:
+            return "this farm's marker is missing: its disk may not be mounted"
         if not sizes:
             return None if self._has_nothing_strange(storage) else "it holds pictures that this farm does not know"
         there = [(storage.size(name), size) for name, size in sizes.items()]
@@ -100,6 +117,11 @@ def guarded(url: str, sessions: Sessions, farm_id: FarmId) -> Storage:
 
 def _not_ours(reason: str, detail: str = "") -> StorageAway:
     return StorageAway(_ASKED, reason, detail=f"{reason}: {detail}" if detail else "", advice=_ADVICE, is_certain=True)
+
+
+def _state(session: Session) -> tuple[bool, dict[str, int]]:
+    """Return whether the farm has marked its storage before, and its latest pictures."""
+    return bool(session.scalar(_IS_MARKED)), _latest(session)
 
 
 def _latest(session: Session) -> dict[str, int]:

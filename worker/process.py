@@ -154,6 +154,7 @@ class _Process:
         self._beat.start()
         self._watch.start()
         self._health.start()
+        self._slots.storing.begin()
         self._storing.start()
         self._storing.wake()
         self._pulse.busy("start", "start", _START_SECONDS)

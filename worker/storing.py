@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from shared.errors import Cancelled, StorageAway, StorageError
+from shared.errors import STORAGE_AWAY, Cancelled, StorageAway, StorageError
 from shared.queue.claim import Claim
 from shared.storage import CHECK_BYTES
 from worker.carried import Cancellation
@@ -36,6 +36,10 @@ class Storing:
         self._lock = Lock()
         self._waiting = 0  # slots whose picture the storage does not take
         self._was_looked_at = False
+
+    def begin(self) -> None:
+        """Have nothing claimed before the first look has found that the storage takes pictures."""
+        self._worker.storage_away = f"{STORAGE_AWAY}: it has not answered yet"
 
     def put(self, results: list[Result], cancel: Cancellation, tell: Callable[[str], object]) -> None:
         """Store what an image leaves; wait while the storage is away, and `tell` what for.
@@ -120,9 +124,10 @@ class Storing:
         """Keep what is known of the storage; what has changed is told."""
         with self._lock:
             was, self._worker.storage_away = self._worker.storage_away, words
-        if was is None and words is not None:
+        is_first = not self._was_looked_at
+        if words is not None and (was is None or is_first):
             log.warning("no new images: the storage takes none", worker=self._worker.id, reason=words)
-        elif was is not None and words is None:
+        elif was is not None and words is None and not is_first:
             log.warning("the storage takes pictures again", worker=self._worker.id)
         if (was is None) != (words is None):
             self._on_change()

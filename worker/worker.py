@@ -122,7 +122,8 @@ class Worker:
     @property
     def phase(self) -> str:
         """What it does now, for people."""
-        return self.storage_away or self.trouble or self.card.phase()
+        away = None if self.state == WorkerState.STARTING else self.storage_away
+        return away or self.trouble or self.card.phase()
 
     @property
     def takes_images(self) -> bool:

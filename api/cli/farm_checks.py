@@ -16,8 +16,9 @@ from api.cli.findings import Finding, bad, fine, note
 from shared import home, migrate
 from shared.chores import APPLICATION, IS_ANYBODY
 from shared.database import answered, connect_once, sessions
-from shared.errors import StorageError, Unavailable
+from shared.errors import StorageAway, Unavailable
 from shared.farm import farm_id
+from shared.ownership import Ownership
 from shared.redis_health import RedisHealth
 from shared.settings import Settings
 from shared.storage import Storage
@@ -33,6 +34,7 @@ SELECT current_setting('server_version') AS version,
 FROM pg_stat_activity
 WHERE backend_xmin IS NOT NULL
 """
+_MEND_STORAGE: Final = "make it writable for this user, or set FARM_STORAGE_URL"
 _DOING_CHORES: Final = f"SELECT {IS_ANYBODY} AS is_connected"
 _ALIVE_HERE: Final = "SELECT count(*) FROM workers WHERE host = :host AND lease_until > clock_timestamp()"
 
@@ -95,14 +97,31 @@ def _trouble(client: Redis, settings: Settings) -> str | None:
 
 
 def storage(settings: Settings) -> Finding:
-    """Can pictures be stored? Tried, so not before FARM_HOME is there."""
+    """Is it this farm's storage, and can pictures be stored? Tried, so not before FARM_HOME is there."""
     if not settings.storage_url and not settings.home.exists():
         return _NOT_UP
     try:
-        Storage(settings.storage).check()
-    except StorageError as error:
-        return bad(str(error), "Make it writable for this user, or set FARM_STORAGE_URL.")
+        _storage(settings).check()
+    except StorageAway as error:
+        advice = f"{error.advice or _MEND_STORAGE}. Until then pictures wait; none is lost."
+        return bad(_capital(f"{error.words} ({settings.storage})."), _capital(advice))
     return fine(settings.storage)
+
+
+def _storage(settings: Settings) -> Storage:
+    """Return the storage as the farm sees it; with a database that is not up, or away, as it is."""
+    if _is_down(settings, settings.database_url):
+        return Storage(settings.storage)
+    factory = sessions(connect_once(settings.database))
+    ours = farm_id(factory)
+    try:
+        return Storage(settings.storage, Ownership(factory, ours) if ours.value else None)
+    except Unavailable:
+        return Storage(settings.storage)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def api(settings: Settings) -> Finding:

@@ -30,6 +30,9 @@ app.add_typer(database, name="db")
 styles = typer.Typer(help="Texts that join prompts by a name.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(styles, name="styles")
 
+storage = typer.Typer(help="Where the farm's pictures lie.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(storage, name="storage")
+
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 JobId = Annotated[int, typer.Argument(metavar="JOB", min=1, help="Number of the job.")]
 WorkerName = Annotated[str | None, typer.Argument(metavar="[WORKER]", help="Name, or a pattern like 'host/*'.")]
@@ -260,6 +263,18 @@ def upgrade(*, as_json: AsJson = False) -> None:
     from api.cli.alone import upgrade as run
 
     run(_settings(), as_json=as_json)
+
+
+@storage.command("adopt")
+def adopt(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Also where it carries another farm's marker.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mark FARM_STORAGE_URL as this farm's: an empty one in the place of one that was lost, or one that was moved."""
+    from api.cli.storage import adopt as run
+
+    run(_settings(), yes=yes, as_json=as_json)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from tests.chaos.ground import DATABASE, Ground, Kept, send
 from tests.chaos.people import People
 from tests.chaos.plans import API, EVERYBODY, SUPERVISOR, Action, Kind, Plan
 
+_STORAGE_WAYS = {Kind.FILL: points.FULL, Kind.LOCK_STORAGE: points.READ_ONLY}
 CHECKPOINTS = ("sea", "sky", "sun")
 
 
@@ -51,6 +53,7 @@ class Farm:
         self._log_start = ground.postgres_log.stat().st_size
         self._away: set[str] = set()  # servers that are not to be started yet
         self._stopped: set[int] = set()
+        self._outages = Counter[str]()  # of the storage, by the file that makes them; "": it is not mounted
         cards = plans.alone(plan.alone)
         gpus = ["--gpus", f"cpu:{plan.supervised}", "--slots", "3"]
         self.processes = [self._kept(SUPERVISOR, gpus), *(self._kept(card, ["--card", card]) for card in cards)]
@@ -93,18 +96,19 @@ class Farm:
                 self.points.arm(action.target)
             case Kind.CUT | Kind.HUSH:
                 return self._disturb(action)
-            case Kind.FILL:
-                self.points.arm(points.FULL)
-                return lambda: self.points.disarm(points.FULL)
+            case Kind.FILL | Kind.LOCK_STORAGE | Kind.UNMOUNT_STORAGE | Kind.LOSE_STORAGE:
+                return self._trouble_storage(action.kind)
             case _:
                 return self._trouble_servers(action.kind)
         return None
 
     def mend(self) -> None:
         """End all trouble; points that still have to be hit stay armed."""
-        for name in (*points.POINTS, points.FULL):
+        for name in (*points.POINTS, points.FULL, points.READ_ONLY):
             if name != self.plan.point:
                 self.points.disarm(name)
+        self._outages.clear()
+        self.ground.mount()
         for way in self.ground.ways.values():
             way.mend()
         self.ground.stop(signal.SIGCONT)
@@ -170,6 +174,21 @@ class Farm:
                 if "--card" in arguments and arguments[arguments.index("--card") + 1] == target:
                     return [pid]
         return []
+
+    def _trouble_storage(self, kind: Kind) -> Callable[[], object]:
+        """Take the storage away in one of the ways; of those that overlap the last to end brings it back."""
+        way = _STORAGE_WAYS.get(kind, "")
+        if way:
+            self.points.arm(way)
+        else:
+            self.ground.unmount(has_folder=kind == Kind.UNMOUNT_STORAGE)
+        self._outages[way] += 1
+        return lambda: self._end_outage(way)
+
+    def _end_outage(self, way: str) -> None:
+        self._outages[way] -= 1
+        if self._outages[way] <= 0:
+            self.points.disarm(way) if way else self.ground.mount()
 
     def _kill(self, target: str) -> None:
         pids = self._pids(target)

@@ -119,6 +119,7 @@ class Ground:
         self.home = folder / "home"
         self.servers = servers
         self.storage = folder / "pictures"
+        self._disk = folder / "disk"  # where the storage is while it is not mounted
         self._sockets = sockets
         self._loop = loop
         self.ways: dict[tuple[str, str], Way] = {}
@@ -172,9 +173,24 @@ class Ground:
         self.redis_dump.unlink(missing_ok=True)
         with self.redis() as redis:
             redis.flushall()
-        shutil.rmtree(self.storage, ignore_errors=True)
+        for place in (self.storage, self._disk):
+            shutil.rmtree(place, ignore_errors=True)
         self.storage.mkdir()
         self.api.tend()
+
+    def unmount(self, *, has_folder: bool) -> None:
+        """Take the storage away, as an unmounted disk is; the empty folder that it was mounted on is there, or not."""
+        if not self._disk.exists():
+            self.storage.rename(self._disk)
+            if has_folder:
+                self.storage.mkdir()
+
+    def mount(self) -> None:
+        """Bring the storage back. Raises OSError where anything was stored in its place meanwhile."""
+        if self._disk.exists():
+            if self.storage.exists():
+                self.storage.rmdir()
+            self._disk.rename(self.storage)
 
     def kill_server(self, server: str) -> None:
         pid = self.servers.pids()[SERVERS[server]]

@@ -16,18 +16,18 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from tests.chaos.ground import ground
-from tests.chaos.plans import make
+from tests.chaos.plans import OUTAGE_SECONDS, make
 from tests.chaos.run import Report, run
 
 LANES = 2  # a plan waits for leases and restarts most of its time
 _ENOUGH = None  # sent in place of a seed
 
 
-def _serve(folder: Path, orders: Connection) -> None:
+def _serve(folder: Path, orders: Connection, outage_seconds: float) -> None:
     """Be a lane: run the plan of each seed that comes, and send its report back."""
     with ground(folder) as here:
         while (seed := orders.recv()) is not _ENOUGH:
-            plan = make(seed)
+            plan = make(seed, outage_seconds)
             try:
                 report = run(plan, here)
             except Exception:  # noqa: BLE001 - the night goes on
@@ -42,11 +42,11 @@ class _Lanes:
         for seed in self.reports:
             self._todo.put(seed)
 
-    def run(self, folder: Path) -> None:
+    def run(self, folder: Path, outage_seconds: float) -> None:
         """Have a lane run plans until none is left."""
         context = get_context("spawn")
         orders, theirs = context.Pipe()
-        lane = context.Process(target=_serve, args=(folder, theirs))
+        lane = context.Process(target=_serve, args=(folder, theirs, outage_seconds))
         lane.start()
         theirs.close()
         with orders:
@@ -84,10 +84,13 @@ class _Lanes:
 
 
 @contextmanager
-def running(seeds: Iterable[int], folder: Path, lanes: int = LANES) -> Iterator[Mapping[int, Future[Report]]]:
+def running(
+    seeds: Iterable[int], folder: Path, lanes: int = LANES, outage_seconds: float = OUTAGE_SECONDS
+) -> Iterator[Mapping[int, Future[Report]]]:
     """Yield the report of each plan, to come; at the end of the block no further plan is begun."""
     made = _Lanes(seeds)
-    threads = [threading.Thread(target=made.run, args=(folder / f"lane-{number}",)) for number in range(lanes)]
+    folders = [folder / f"lane-{number}" for number in range(lanes)]
+    threads = [threading.Thread(target=made.run, args=(lane, outage_seconds)) for lane in folders]
     for thread in threads:
         thread.start()
     try:

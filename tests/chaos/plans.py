@@ -11,6 +11,9 @@ from tests.chaos.points import POINTS
 SECONDS = 3.0
 """How long a plan makes trouble; then everything is mended and the farm has to end what it has."""
 
+OUTAGE_SECONDS = 20.0
+"""For how long, at the least, the storage is away in two plans of five, past all leases and waits."""
+
 OWNERS = ("ann", "bob", "eve")
 
 
@@ -31,6 +34,9 @@ class Kind(StrEnum):
     CUT = "cut"  # the way of `target` to a server: connections are reset, new ones refused
     HUSH = "hush"  # the same way: connections stay, nothing comes through
     FILL = "fill the storage"
+    LOCK_STORAGE = "make the storage read-only"
+    UNMOUNT_STORAGE = "unmount the storage"  # an empty folder lies in its place
+    LOSE_STORAGE = "take the storage away"  # and none does
 
 
 @dataclass(frozen=True, order=True)
@@ -65,9 +71,14 @@ class Plan:
         return "\n".join([head, *(f"  {action}" for action in self.actions)])
 
 
-def make(seed: int) -> Plan:
-    """Return the plan of `seed`: the same one each time. Seeds in a row go through all crash points."""
-    return _Maker(seed).plan()
+STORAGE_OUTAGES = (Kind.FILL, Kind.LOCK_STORAGE, Kind.UNMOUNT_STORAGE, Kind.LOSE_STORAGE)
+
+
+def make(seed: int, outage_seconds: float = OUTAGE_SECONDS) -> Plan:
+    """Return the plan of `seed`: the same one each time. Seeds in a row go through all crash points, and two in five
+    have a storage outage of `outage_seconds` or some more.
+    """
+    return _Maker(seed).plan(outage_seconds)
 
 
 class _Maker:
@@ -77,9 +88,12 @@ class _Maker:
         self._supervised, self._alone = self._chance.choice([(1, 1), (1, 1), (1, 2), (2, 1)])
         self._workers = supervised(self._supervised) + alone(self._alone)
 
-    def plan(self) -> Plan:
-        point = POINTS[self._seed % len(POINTS)]
+    def plan(self, outage_seconds: float) -> Plan:
+        rounds, number = divmod(self._seed, len(POINTS))
+        point = POINTS[number]
         actions = [*self._people(), *self._provoked(point), *(self._trouble() for _ in range(5))]
+        if (rounds + number) % 5 < 2:  # in time of each crash point's plans
+            actions.append(self._outage(outage_seconds))
         return Plan(self._seed, self._supervised, self._alone, point, tuple(sorted(actions)))
 
     def _people(self) -> list[Action]:
@@ -97,6 +111,11 @@ class _Maker:
         if point.startswith("reap"):
             return [*crash, Action(self._at(), Kind.KILL, self._chance.choice(alone(self._alone)))]
         return crash
+
+    def _outage(self, seconds: float) -> Action:
+        """Return a storage outage that is longer than whatever a worker would sit out."""
+        kind = self._chance.choice(STORAGE_OUTAGES)
+        return Action(self._at(), kind, seconds=round(seconds * self._chance.uniform(1, 1.2), 2))
 
     def _trouble(self) -> Action:
         chance, at = self._chance, self._at()
@@ -140,6 +159,9 @@ _WEIGHTS = {
     Kind.KILL_POSTGRES: 1,
     Kind.KILL_BACKEND: 1,
     Kind.FILL: 1,
+    Kind.LOCK_STORAGE: 1,
+    Kind.UNMOUNT_STORAGE: 1,
+    Kind.LOSE_STORAGE: 1,
 }
 
 

@@ -44,6 +44,9 @@ _ON_ITS_WAY_SECONDS = 0.002
 FULL = "the storage is full"
 """The file that fills the storage for as long as it is there."""
 
+READ_ONLY = "the storage is read-only"
+"""The file that makes the storage read-only for as long as it is there."""
+
 
 class Folder:
     """What the harness and its processes tell each other: what is armed, and what was hit."""
@@ -107,10 +110,11 @@ def install(folder: Folder) -> None:
 
 
 def _install_in_worker(folder: Folder) -> None:
+    from shared import synced  # noqa: PLC0415
     from shared.storage import Storage  # noqa: PLC0415
     from worker.progress import Watch  # noqa: PLC0415
 
-    put, step, fsync = Storage.put, Watch.step, os.fsync
+    put, step, fsync, write = Storage.put, Watch.step, os.fsync, synced.write
 
     def put_and_pass(storage: Storage, key: str, data: bytes) -> None:
         put(storage, key, data)
@@ -126,7 +130,13 @@ def _install_in_worker(folder: Folder) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(descriptor)
 
+    def write_unless_locked(root: int, name: str, data: bytes) -> None:
+        if folder.is_armed(READ_ONLY):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        write(root, name, data)
+
     Storage.put, Watch.step, os.fsync = put_and_pass, step_and_pass, pass_and_sync
+    synced.write = write_unless_locked
 
 
 def _transact(folder: Folder, move: _Move, original: Callable[..., Any], *arguments: Any) -> Any:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.lanes import running
-from tests.chaos.plans import Kind, make
+from tests.chaos.plans import STORAGE_OUTAGES, Kind, make
 from tests.chaos.points import POINTS
 
 pytestmark = pytest.mark.alone
 SEEDS = range(20)
+OUTAGE_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module")
 def reports(request, tmp_path_factory):
     """The report of each plan whose test was selected, to come."""
     seeds = [item.callspec.params["seed"] for item in request.session.items if "reports" in item.fixturenames]
-    with running(seeds, tmp_path_factory.mktemp("chaos")) as reports:
+    with running(seeds, tmp_path_factory.mktemp("chaos"), outage_seconds=OUTAGE_SECONDS) as reports:
         yield reports
 
 
@@ -31,6 +32,14 @@ def test_the_plans_have_every_trouble_and_every_crash_point():
     plans = [make(seed) for seed in SEEDS]
     assert {plan.point for plan in plans} == set(POINTS)  # a plan fails that does not hit its own
     assert {action.kind for plan in plans for action in plan.actions} == set(Kind)
+
+
+@pytest.mark.parametrize("first", [0, 4711, 500_249_321])
+def test_more_than_a_third_of_the_plans_have_a_storage_outage_of_twenty_seconds(first):
+    plans = [make(seed) for seed in range(first, first + 60)]
+    long = [[one for one in plan.actions if one.kind in STORAGE_OUTAGES and one.seconds >= 20] for plan in plans]
+    assert sum(map(bool, long)) >= 20
+    assert {one.kind for actions in long for one in actions} == set(STORAGE_OUTAGES)
 
 
 def test_a_plan_is_the_same_each_time():

@@ -74,6 +74,26 @@ def test_a_farm_from_before_markers_knows_its_storage_by_an_upload(make, root, s
     assert (root / MARKER).exists()
 
 
+@pytest.mark.parametrize("form", ["png", "webp"])
+def test_a_farm_from_before_markers_marks_no_storage_without_its_pictures(make, root, committed, form):
+    committed(Storage(str(root.with_name("disk"))), form=form)
+    for _ in range(2):
+        with pytest.raises(StorageAway, match="none of this farm's pictures lie there: its disk may not be mounted"):
+            make().check()
+    assert not root.exists()
+
+
+def test_a_farm_without_a_picture_remembers_that_it_has_marked_its_storage(make, root, sessions):
+    storage = make()
+    storage.check()
+    root.rename(root.with_name("disk"))
+    root.mkdir()
+    for it in (storage, make()):
+        with pytest.raises(StorageAway, match="this farm's marker is missing"):
+            it.check()
+    assert files(root) == []
+
+
 @pytest.mark.parametrize("how", ["empty", "gone"])
 def test_a_disk_that_is_not_mounted_is_never_written_to(make, root, committed, how):
     storage = make()
@@ -93,7 +113,7 @@ def test_a_disk_that_is_not_mounted_is_never_written_to(make, root, committed, h
         for it in (storage, make()):
             with pytest.raises(StorageAway, match="farm storage adopt") as away:
                 use(it)
-            assert away.value.words.startswith("the storage takes no pictures: none of this farm's pictures lie there")
+            assert away.value.words.startswith("the storage takes no pictures: this farm's marker is missing")
     assert root.exists() is (how == "empty")
     if how == "empty":
         assert files(root) == []

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import signal
+from types import SimpleNamespace
 
 import pytest
 from redis import Redis
+from sqlalchemy import select
 
 from shared.database import transact
 from shared.events import Events
 from shared.farm import farm_id
 from shared.queue import moves, reap
+from shared.tables import Worker
 from shared.tickets import Tickets, pool_queue
 from tests.waiting import until
 from tests.workers import images, ready, started, states
@@ -126,3 +129,63 @@ def test_a_second_worker_on_a_card_is_turned_away(environ, sessions):
         until(lambda: ready(sessions))
         with started(environ, "--card", "cpu:0") as second:
             assert second.wait(15) == child.BUSY
+
+
+@pytest.fixture
+def storage(settings, environ, tmp_path):
+    """The folder of the workers' storage, and where it lies while its disk is not mounted."""
+    mounted, unmounted = tmp_path / "pictures", tmp_path / "disk"
+    mounted.mkdir()
+    environ["FARM_STORAGE_URL"] = str(mounted)
+
+    def unmount() -> None:
+        mounted.rename(unmounted)
+        mounted.mkdir()
+
+    def mount() -> None:
+        mounted.rmdir()  # fails if anything was stored in its place
+        unmounted.rename(mounted)
+
+    return SimpleNamespace(folder=mounted, unmount=unmount, mount=mount)
+
+
+def _waits(sessions) -> bool:
+    """True if the one worker tells everybody that it takes nothing, since its storage is away."""
+    told = transact(sessions, lambda session: session.execute(select(Worker.state, Worker.phase)).all())
+    return [(state, phase.partition(":")[0]) for state, phase in told] == [("drained", "the storage takes no pictures")]
+
+
+def test_a_picture_waits_in_its_worker_until_the_storage_is_back(environ, sessions, job_factory, tmp_path, storage):
+    job_factory(prompt=f"wait for {tmp_path / 'gate'}")
+    with started(environ, "--card", "cpu:0"):
+        until(lambda: states(sessions) == ["running"])
+        storage.unmount()
+        (tmp_path / "gate").touch()
+        until(lambda: _waits(sessions), what="the worker to say so")
+        job_factory(count=3)
+        until(lambda: _waits(sessions))
+        assert states(sessions) == ["running", "queued", "queued", "queued"]
+        storage.mount()
+        until(lambda: states(sessions) == ["succeeded"] * 4)
+        until(lambda: ready(sessions))
+    assert [(image.attempt, image.strikes) for image in images(sessions)] == [(1, 0)] * 4
+
+
+def test_a_worker_that_is_stopped_while_the_storage_is_away_hands_its_picture_back(
+    environ, sessions, job_factory, tmp_path, storage
+):
+    job_factory(prompt=f"wait for {tmp_path / 'gate'}")
+    with started({**environ, "FARM_GRACE_SECONDS": "0.5"}, "--card", "cpu:0") as process:
+        until(lambda: states(sessions) == ["running"])
+        storage.unmount()
+        (tmp_path / "gate").touch()
+        until(lambda: _waits(sessions))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == child.CLEAN
+    [image] = images(sessions)
+    assert (image.state, image.attempt, image.strikes) == ("queued", 1, 0)
+    with started(environ, "--card", "cpu:0"):
+        until(lambda: _waits(sessions), what="a worker that starts without its storage")
+        assert states(sessions) == ["queued"]
+        storage.mount()
+        until(lambda: states(sessions) == ["succeeded"])
