@@ -30,8 +30,8 @@ _MOST_OF_ONE: Final = 2
 _PATIENCE_SECONDS: Final = 30.0
 _BUSY: Final = "Too many pictures are being read; try again."
 
-_CPU_SECONDS: Final = 15  # the largest of the slowest format takes about three
-_SECONDS: Final = 60.0
+_CPU_SECONDS: Final = 20  # the largest of the slowest format takes about six
+_SECONDS: Final = 90.0
 _BYTES_A_PIXEL: Final = 24  # decoded, turned, converted and encoded again, all at the same time
 _BYTES_BESIDE: Final = 2**28
 _DATA_URL: Final = re.compile(r"\s*data:[^,]{0,200};\s*base64\s*,", re.ASCII | re.IGNORECASE)
