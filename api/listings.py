@@ -25,7 +25,9 @@ class VaeBody(BaseModel):
     name: str = Field(description="What people type.")
     title: str = Field(description="`name [short hash]`: what jobs store.")
     path: str = Field(description="Relative to the models folder.")
-    sha256: str | None
+    sha256: str | None = Field(description="Of its weights, and of what else describes them.")
+    weights_sha256: str | None = Field(description="Of the weights alone, as other programs have it.")
+    note: str | None = Field(description="What is odd about it, though it can be used.")
     architecture: str | None
     size: int = Field(description="Bytes.")
     usable: bool
@@ -47,6 +49,7 @@ class CheckpointBody(VaeBody):
     """One checkpoint of the models folder, as the last scan saw it."""
 
     native_size: int | None = Field(description="Pixels of a side that it was trained for.")
+    has_vae: bool = Field(description="Whether a VAE is inside; else one is needed beside it, or named.")
 
 
 class CheckpointsBody(BaseModel):

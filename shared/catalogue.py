@@ -9,15 +9,16 @@ choose its checkpoints. Hidden files are none of ours.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -33,6 +34,9 @@ Kind = Literal["checkpoint", "vae", "decoder", "other"]
 VAE_SUFFIXES: Final = (".safetensors", ".ckpt", ".pt")  # of a VAE's file; beside a checkpoint the first one counts
 DECODER_SUFFIXES: Final = (".safetensors", ".pth", ".pt")  # of a tiny decoder's
 GONE: Final = "The file is gone."
+MOST_STRIKES: Final = 2  # of a file; a process may end once for another reason while it loads one
+_STRUCK: Final = "reading it ended its process twice"
+_REPLACE: Final = "replace the file"
 _PATIENCE: Final = timedelta(minutes=5)  # in which a disk that is away on one machine may come back
 _REFRESHED: Final = timedelta(minutes=1)
 _TITLE: Final = re.compile(r"(?P<name>.+) \[(?P<hash>[0-9a-f]{10})\]")
@@ -72,6 +76,16 @@ class Scanned:
     mtime_ns: int
     sha256: str | None
     inspection: Inspection | None
+    weights: str | None = None  # SHA-256 of the weights alone; None: the same
+    parts: str | None = None  # digest of the name, size and time of each file that belongs to it
+
+
+def identity(weights: str, description: str | None) -> str:
+    """Return what a file is known by: the hash of its weights, and of what describes them where that adds something.
+
+    Weights that nobody describes, or in words that say what the weights alone do, keep the hash that all programs know.
+    """
+    return hashlib.sha256(f"{weights} {description}".encode()).hexdigest() if description else weights
 
 
 def short_hash(sha256: str) -> str:
@@ -93,7 +107,17 @@ def entries(session: Session, kind: Kind = "checkpoint", *, first: str = "") -> 
 def remembered(session: Session) -> list[Scanned]:
     """Return what earlier scans recorded, so that a new worker need not hash it all again."""
     return [
-        Scanned(file.path, file.name, file.size, file.mtime_ns, file.sha256, inspection=None) for file in _rows(session)
+        Scanned(
+            file.path,
+            file.name,
+            file.size,
+            file.mtime_ns,
+            file.sha256,
+            None,
+            file.weights_sha256 or file.sha256,
+            file.parts,
+        )
+        for file in _rows(session)
     ]
 
 
@@ -107,7 +131,10 @@ def record(session: Session, scanned: Sequence[Scanned]) -> int:
     """
     rows = {file.path: file for file in _rows(session)}
     looked_into = [(seen, seen.inspection) for seen in scanned if seen.inspection]
-    fresh = sorted((_columns(*one) for one in looked_into), key=lambda columns: str(columns["path"]))
+    fresh = sorted(
+        (_columns(seen, found, rows.get(seen.path)) for seen, found in looked_into),
+        key=lambda columns: str(columns["path"]),
+    )
     changed = [columns for columns in fresh if not _is_recorded(rows.get(str(columns["path"])), columns)]
     for columns in changed:
         session.execute(
@@ -118,6 +145,30 @@ def record(session: Session, scanned: Sequence[Scanned]) -> int:
     here = {seen.path for seen in scanned}
     _refresh(session, here)
     return len(changed) + _mark_gone(session, here)
+
+
+def strike(session: Session, files: Iterable[str], reason: str) -> int:
+    """Count against the files of these SHA-256 that a process ended while it loaded them; return how many there are.
+
+    The second time they cannot be used any more, until they change.
+    """
+    is_last = ModelFile.strikes + 1 >= MOST_STRIKES
+    struck = (
+        update(ModelFile)
+        .where(ModelFile.sha256.in_(set(files)), ModelFile.usable)
+        .values(
+            strikes=ModelFile.strikes + 1,
+            usable=~is_last,
+            reason=case((is_last, f"{_STRUCK}: {reason}; {_REPLACE}"), else_=ModelFile.reason),
+        )
+    )
+    return len(session.scalars(struck.returning(ModelFile.path)).all())
+
+
+def forgive(session: Session, sha256: str) -> None:
+    """Forget the strikes of a file that was loaded after all."""
+    fits = (ModelFile.sha256 == sha256) & ModelFile.usable & (ModelFile.strikes > 0)
+    session.execute(update(ModelFile).where(fits).values(strikes=0))
 
 
 def is_lately() -> ColumnElement[bool]:
@@ -156,7 +207,8 @@ def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: st
     if len({file.sha256 for file in fit}) == 1:
         return fit[0]
     if fit:
-        raise refused(f"{text!r} names {len(fit)} {_NAMES[kind]}s", fit)
+        paths = ", ".join(file.path for file in fit[:_SHOWN])
+        raise refused(f"{text!r} names {len(fit)} {_NAMES[kind]}s: {paths}", fit)
     if all(file.reason == GONE for file in found) and first_look.is_awaited(session):
         raise NotLooked("The farm is still reading its models. Try again in a few seconds.")
     if found:
@@ -184,6 +236,7 @@ def vae_for(session: Session, text: str, checkpoint: ModelFile) -> ModelFile | N
     another VAE would paint another picture.
     """
     if text == BUILT_IN_VAE:
+        _require_vae_inside(session, checkpoint)
         return None
     if text != AUTOMATIC_VAE:
         return resolve(session, text, "vae")
@@ -193,12 +246,29 @@ def vae_for(session: Session, text: str, checkpoint: ModelFile) -> ModelFile | N
     if found and not found[0].usable:
         message = f"{found[0].path} beside the checkpoint cannot be used: {found[0].reason}"
         raise _refused("vae", message, [])
+    if not found:
+        _require_vae_inside(session, checkpoint)
     return found[0] if found else None
 
 
+def _require_vae_inside(session: Session, checkpoint: ModelFile) -> None:
+    """Raise Refused where there is no VAE inside."""
+    if not checkpoint.has_vae:
+        beside = PurePosixPath(checkpoint.path).stem
+        message = f"{checkpoint.name} has no VAE inside: name one, or lay {beside}.vae.safetensors beside it"
+        raise _refused("vae", message, [file for file in entries(session, "vae") if file.usable])
+
+
 def meant(session: Session, text: str, kind: Kind) -> list[ModelFile]:
-    """Return the files of `kind` that `text` means, usable or not, those that are gone among them."""
-    return [file for file in _rows(session) if file.kind == kind and _means(text.strip().casefold(), file)]
+    """Return the files of `kind` that `text` means, usable or not, those that are gone among them.
+
+    A name comes before a hash, and what a file is, weights and description, before what its weights are: the same
+    weights may be described in several ways.
+    """
+    files = [file for file in _rows(session) if file.kind == kind]
+    wanted = text.strip().casefold()
+    ways = ([file for file in files if means(wanted, file)] for means in _WAYS)
+    return next(filter(None, ways), [])
 
 
 def _is_folder(file: ModelFile) -> bool:
@@ -206,12 +276,32 @@ def _is_folder(file: ModelFile) -> bool:
     return file.path.rpartition("/")[2] == file.name
 
 
-def _means(text: str, file: ModelFile) -> bool:
-    sha256 = file.sha256 or ""
-    if titled := _TITLE.fullmatch(text):
-        return short_hash(sha256) == titled["hash"]
-    names = {file.name, file.path, file.path.rpartition("/")[2]}
-    return text in {name.casefold() for name in names} or bool(_HASH.fullmatch(text) and sha256.startswith(text))
+def _is_called(text: str, file: ModelFile) -> bool:
+    return text in {name.casefold() for name in (file.name, file.path, file.path.rpartition("/")[2])}
+
+
+def _is_titled(text: str, file: ModelFile) -> bool:
+    return bool((titled := _TITLE.fullmatch(text)) and short_hash(file.sha256 or "") == titled["hash"])
+
+
+def _has_hash(text: str, file: ModelFile) -> bool:
+    return bool(_HASH.fullmatch(text) and (file.sha256 or "").startswith(text))
+
+
+def _has_title_and_weights(text: str, file: ModelFile) -> bool:
+    return _has_weights_of_title(text, file) and text.startswith(f"{file.name.casefold()} [")
+
+
+def _has_weights_of_title(text: str, file: ModelFile) -> bool:
+    return bool((titled := _TITLE.fullmatch(text)) and short_hash(file.weights_sha256 or "") == titled["hash"])
+
+
+def _has_weights(text: str, file: ModelFile) -> bool:
+    return bool(_HASH.fullmatch(text) and (file.weights_sha256 or "").startswith(text))
+
+
+_WAYS: Final = (_is_called, _is_titled, _has_hash, _has_title_and_weights, _has_weights_of_title, _has_weights)
+"""How a text means a file, the surest first."""
 
 
 def _refused(kind: Kind, message: str, accepted: Iterable[ModelFile]) -> Refused:
@@ -237,8 +327,18 @@ def _rows(session: Session) -> list[ModelFile]:
     return sorted(rows, key=lambda file: (file.name.casefold(), file.path))
 
 
-def _columns(seen: Scanned, inspection: Inspection) -> dict[str, object]:
+def _columns(seen: Scanned, inspection: Inspection, row: ModelFile | None) -> dict[str, object]:
+    """Return what a scan says of a file. Strikes stay with it as long as it stays as it is."""
+    is_same = row is not None and row.sha256 == seen.sha256 and row.parts in (None, seen.parts)
+    strikes = row.strikes if row and is_same else 0
+    if strikes >= MOST_STRIKES:
+        inspection = replace(inspection, reason=(row and row.reason != GONE and row.reason) or f"{_STRUCK}; {_REPLACE}")
     return {
+        "weights_sha256": seen.weights or seen.sha256,
+        "parts": seen.parts,
+        "note": inspection.note,
+        "has_vae": inspection.has_vae,
+        "strikes": strikes,
         "path": seen.path,
         "name": seen.name,
         "kind": inspection.kind,

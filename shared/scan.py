@@ -11,16 +11,29 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
 from shared import regular
-from shared.catalogue import DECODER_SUFFIXES, VAE_SUFFIXES, Inspection, Kind, Scanned
+from shared.catalogue import DECODER_SUFFIXES, VAE_SUFFIXES, Inspection, Kind, Scanned, identity
+from shared.tables import ModelFile
 
 Inspect = Callable[[Path], Inspection]
-Fingerprint = tuple[int, int]
 log = structlog.get_logger()
+
+
+class Fingerprint(NamedTuple):
+    """What tells that a model file has changed, without reading it."""
+
+    size: int
+    mtime_ns: int  # of its youngest part
+    parts: str  # digest of the name, size and time of each
+
+    def is_that_of(self, seen: Scanned | ModelFile) -> bool:
+        """Return whether `seen` was recorded of such a file; an earlier version recorded no parts."""
+        return (seen.size, seen.mtime_ns) == self[:2] and seen.parts in (None, self.parts)
+
 
 _FILES: Final = frozenset({".safetensors", ".ckpt"})  # of checkpoints; what they hold decides
 _OTHERS: Final = frozenset({".pt", ".pth", ".gguf"})  # many things, seldom a checkpoint
@@ -108,21 +121,23 @@ def scan(
 def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashing: Hashing) -> Scanned | None:
     """Return what `path` is now; None if it changed meanwhile, or is still to be hashed."""
     try:
-        size, mtime_ns = fingerprint(path)
+        now = fingerprint(path)
     except regular.NotRegular as error:
         return _irregular(path, name, error)
-    is_same = before is not None and (before.size, before.mtime_ns) == (size, mtime_ns)
+    is_same = before is not None and now.is_that_of(before)
     if is_same and before and before.inspection:
         return before
     inspection = _placed(inspect(path), name)
-    digest = before.sha256 if is_same and before else None
-    if digest is None and inspection.reason is None:
-        digest = hashing.sha256(path)
-        if digest is None:
+    weights = (before.weights or before.sha256) if is_same and before else None
+    if weights is None and inspection.reason is None:
+        weights = hashing.sha256(path)
+        if weights is None:
             return None
-    if fingerprint(path) != (size, mtime_ns):
+    if fingerprint(path) != now:
         return None
-    return Scanned(name, path.name if path.is_dir() else path.stem, size, mtime_ns, digest, inspection)
+    digest = identity(weights, inspection.description) if weights else None
+    stem = path.name if path.is_dir() else path.stem
+    return Scanned(name, stem, now.size, now.mtime_ns, digest, inspection, weights, now.parts)
 
 
 def _irregular(path: Path, name: str, error: regular.NotRegular) -> Scanned:
@@ -217,10 +232,13 @@ def _is_ours(name: str) -> bool:
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Return size and time of all that belongs to a checkpoint; a `.yaml` that comes later changes it."""
+    """Return size and times of all that belongs to a checkpoint; a `.yaml` that comes later changes them."""
     parts = _parts(path) if path.is_dir() else [path, *filter(Path.exists, [path.with_suffix(".yaml")])]
-    found = [regular.status(part) for part in parts]
-    return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
+    found = [(part, regular.status(part)) for part in parts]
+    lines = [f"{part.relative_to(path.parent)} {one.st_size} {one.st_mtime_ns}" for part, one in found]
+    digest = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+    youngest = max((one.st_mtime_ns for _, one in found), default=0)
+    return Fingerprint(sum(one.st_size for _, one in found), youngest, digest)
 
 
 def sha256(path: Path) -> str:

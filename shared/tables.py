@@ -187,11 +187,16 @@ class ModelFile(Base):
 
     path: Mapped[str] = mapped_column(primary_key=True)  # relative to the models folder
     name: Mapped[str]  # the stem: what people type
-    kind: Mapped[str]  # checkpoint
+    kind: Mapped[str]  # shared.catalogue.Kind
     architecture: Mapped[str | None]  # sd1
-    sha256: Mapped[str | None]
+    sha256: Mapped[str | None]  # what it is: of its weights, or of these and of what else describes it
+    weights_sha256: Mapped[str | None]  # of the weights alone, as other programs have it; None: of an earlier version
     size: Mapped[int]
     mtime_ns: Mapped[int]
+    parts: Mapped[str | None]  # digest of the name, size and time of each file that belongs to it
+    note: Mapped[str | None]  # what is odd about it, though it can be used, for people
+    has_vae: Mapped[bool] = mapped_column(server_default=text("true"))
+    strikes: Mapped[int] = mapped_column(server_default=text("0"))  # processes that ended while they loaded it
     native_size: Mapped[int | None]  # pixels of a side
     usable: Mapped[bool]
     reason: Mapped[str | None]  # why it is not usable, for people

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,8 @@ import torch
 from diffusers.models.autoencoders.vae import DecoderTiny
 from torch import Tensor, nn
 
-from worker.engine import previews, tiny
+from shared.catalogue import Inspection
+from worker.engine import files, previews, tiny
 
 LAYOUT = Path(__file__).parents[1] / "models" / "demo" / "layout.py"
 NATIVE_SIZE = 64
@@ -57,6 +59,11 @@ def write_tiny(path: Path, seed: int = 0) -> Path:
         checkpoint.vae.decoder.conv_out.weight.mul_(3)
     layout().save(checkpoint, tiny_shape(), path)
     return path
+
+
+def inspected(path: Path) -> Inspection:
+    """Return what `path` is, looked into in this process: a child takes seconds to import what it needs."""
+    return Inspection(**asdict(files.inspect(path)))
 
 
 def tiny_decoder(seed: int = 0) -> dict[str, Tensor]:

@@ -38,6 +38,7 @@ class Death:
     worker_id: int | None
     status: int
     hang: str = ""  # what hung, where that is why we killed it
+    files: tuple[str, ...] = ()  # SHA-256 of the model files that it was reading
     pause_seconds: float = 0.0  # until the next start
 
     @property
@@ -116,7 +117,8 @@ class Child:
         """Return how the process ended if it has, and set the time of the next start."""
         if self._process is None or self._process.poll() is None:
             return None
-        death = Death(self._last_words(), self._process.returncode, self._hang)
+        worker_id, files = self._last_words()
+        death = Death(worker_id, self._process.returncode, self._hang, files)
         seconds = time.monotonic() - self._started_at
         self._process = None
         shortest = _BUSY_SECONDS if death.status == BUSY else 0.0
@@ -138,11 +140,11 @@ class Child:
         self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * 2)
         return pause
 
-    def _last_words(self) -> int | None:
-        """Return the id of the process's row, if it had come so far."""
+    def _last_words(self) -> tuple[int | None, tuple[str, ...]]:
+        """Return the id of the process's row, if it had come so far, and the model files that it was reading."""
         if self._hearing is None:
-            return None
+            return None, ()
         self._hearing.hear()
         self._hearing.close()
-        worker_id, self._hearing = self._hearing.worker_id, None
-        return worker_id
+        said, self._hearing = self._hearing, None
+        return said.worker_id, said.files

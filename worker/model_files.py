@@ -17,6 +17,7 @@ from shared.catalogue import Kind
 from shared.database import Sessions, transact
 from shared.errors import ModelFileAway, ModelFileError, NotUnderstood, Refused
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
+from shared.scan import Fingerprint
 from shared.tables import ModelFile
 
 _ARCHITECTURES: Final = frozenset({"sd1", None})
@@ -29,6 +30,8 @@ class Found:
     name: str
     path: Path
     bytes: int
+    fingerprint: Fingerprint  # as it was found
+    strikes: int = 0
 
 
 class ModelFiles:
@@ -38,7 +41,7 @@ class ModelFiles:
         self._sessions = sessions
         self._models = models
         self._lock = Lock()  # many slots meet a touched file at a time: one of them hashes it
-        self._hashed: dict[tuple[Path, tuple[int, int]], str] = {}  # (path, fingerprint) -> SHA-256
+        self._hashed: dict[tuple[Path, Fingerprint], str] = {}  # (path, fingerprint) -> SHA-256
 
     def find(self, sha256: str) -> Found:
         """Return the file with this hash; one that was only touched since the scan is hashed here.
@@ -48,12 +51,16 @@ class ModelFiles:
         """
         rows, may_return = transact(self._sessions, lambda session: _rows(session, sha256))
         _check_architecture(rows)
-        for row in rows:
-            if _fingerprint(self._models / row.path) == (row.size, row.mtime_ns):
-                return self._found(row)
-        for row in rows:
-            if self._sha256(self._models / row.path) == sha256:
-                return self._found(row)
+        sound = [row for row in rows if row.usable or row.reason == catalogue.GONE]
+        if rows and not sound:
+            raise ModelFileError(f"{rows[0].path} cannot be used: {rows[0].reason}")
+        there = [(row, now) for row in sound if (now := _fingerprint(self._models / row.path))]
+        for row, now in there:
+            if now.is_that_of(row):
+                return self._found(row, now)
+        for row, now in there:
+            if self._sha256(self._models / row.path, now) == sha256:
+                return self._found(row, now)
         names = ", ".join(row.path for row in rows) or f"the checkpoint {sha256[:10]}"
         kind = ModelFileAway if may_return else ModelFileError
         raise kind(f"{names} is not in {self._models} of {socket.gethostname()} as it was when the job was submitted")
@@ -83,18 +90,22 @@ class ModelFiles:
         rows = transact(self._sessions, lambda session: catalogue.entries(session, "decoder"))
         return list(dict.fromkeys(row.sha256 for row in rows if row.usable and row.sha256))
 
-    def _found(self, row: ModelFile) -> Found:
-        return Found(row.name, self._models / row.path, row.size)
+    def loaded(self, found: Found, sha256: str) -> None:
+        """Note that a file was loaded. Raises ModelFileAway where it changed meanwhile."""
+        if _fingerprint(found.path) != found.fingerprint:
+            raise ModelFileAway(f"{found.path.name} changed while it was loaded")
+        if found.strikes:
+            transact(self._sessions, lambda session: catalogue.forgive(session, sha256))
 
-    def _sha256(self, path: Path) -> str | None:
-        """Return the hash of what lies at `path` now, computed once as long as it stays as it is."""
-        fingerprint = _fingerprint(path)
-        if fingerprint is None:
-            return None
+    def _found(self, row: ModelFile, now: Fingerprint) -> Found:
+        return Found(row.name, self._models / row.path, row.size, now, row.strikes)
+
+    def _sha256(self, path: Path, fingerprint: Fingerprint) -> str | None:
+        """Return what the file at `path` is now, computed once as long as it stays as it is."""
         key = (path, fingerprint)
         try:
             with self._lock:
-                return self._hashed.get(key) or self._hashed.setdefault(key, scan.sha256(path))
+                return self._hashed.get(key) or self._hashed.setdefault(key, _identity(path))
         except OSError:
             return None
 
@@ -122,7 +133,16 @@ def _rows(session: Session, sha256: str) -> tuple[list[ModelFile], bool]:
     return [row for row, _ in found], any(may for _, may in found)
 
 
-def _fingerprint(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> str:
+    weights = scan.sha256(path)
+    if path.is_dir() or not path.with_suffix(".yaml").exists():
+        return weights
+    from worker.engine import files  # noqa: PLC0415 - diffusers and transformers take seconds
+
+    return catalogue.identity(weights, files.inspect(path).description)
+
+
+def _fingerprint(path: Path) -> Fingerprint | None:
     try:
         return scan.fingerprint(path)
     except OSError:

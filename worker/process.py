@@ -229,9 +229,11 @@ class _Process:
         """End at once, as a crash. Nobody else would strike what hung here."""
         log.error("hung", worker=self._worker.id, reason=words)
         reason = f"its process {words} and ended itself"
+        files = [stage.file for stage in self._pulse.stages() if stage.file]
         with suppress(Unavailable):
             transact(
-                self._worker.sessions, lambda session: reap.bury(session, self._worker.id, reason=reason, strike=True)
+                self._worker.sessions,
+                lambda session: reap.bury(session, self._worker.id, reason=reason, strike=True, files=files),
             )
         os._exit(child.HUNG)
 

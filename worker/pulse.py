@@ -18,6 +18,7 @@ class Stage:
     phase: str
     since: float
     limit_seconds: float
+    file: str = ""  # SHA-256 of the model file that it reads: should the process end, it is suspected first
 
     def is_hung(self, now: float, since: float) -> bool:
         """Return whether it has outlasted its limit, as far as one can tell who was awake from `since` on."""
@@ -48,10 +49,10 @@ class Pulse:
         self._told: dict[str, Stage] | None = {}  # with `since` left out; None: nobody knows what was heard
         self._told_at = 0.0
 
-    def busy(self, what: str, phase: str, limit_seconds: float) -> None:
+    def busy(self, what: str, phase: str, limit_seconds: float, *, file: str = "") -> None:
         """Say that `what` begins with `phase` now and will say more within `limit_seconds`."""
         with self._lock:
-            self._stages[what] = Stage(phase, time.monotonic(), limit_seconds * self._factor)
+            self._stages[what] = Stage(phase, time.monotonic(), limit_seconds * self._factor, file)
             self._pass_on()
 
     def idle(self, what: str) -> None:

@@ -1,11 +1,10 @@
-"""The pipe from a worker's process to its supervisor: lines of JSON, `{"worker": id}` once, then `{"busy": stages}`."""
+"""The pipe from a worker's process to its supervisor: lines of JSON: `{"worker": id}`, then what it is busy with."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Collection
-from dataclasses import astuple
 
 from worker.pulse import Stage
 
@@ -30,7 +29,8 @@ class Report:
 
     def busy(self, stages: Collection[Stage]) -> bool:
         """Tell all that the process is busy with; False where the pipe is full."""
-        return self._write({"busy": [astuple(stage) for stage in stages]})
+        told = [(stage.phase, stage.since, stage.limit_seconds) for stage in stages]
+        return self._write({"busy": told, "files": [stage.file for stage in stages if stage.file]})
 
     def _write(self, message: object) -> bool:
         if self._pipe is None:
@@ -53,6 +53,7 @@ class Hearing:
         self._begun = b""
         self.worker_id: int | None = None
         self.stages: tuple[Stage, ...] = ()
+        self.files: tuple[str, ...] = ()  # SHA-256 of the model files that it reads
 
     def hear(self) -> None:
         """Take in what has come."""
@@ -76,3 +77,4 @@ class Hearing:
                 self.worker_id = worker_id
             case {"busy": list(stages)}:
                 self.stages = tuple(Stage(*stage) for stage in stages)
+                self.files = tuple(map(str, message.get("files") or ()))  # type: ignore[call-overload]

@@ -84,7 +84,10 @@ class Supervisor:
         strike = death.is_crash and (self._asked == 0 or bool(death.hang))
         note = f"started again after {death.pause_seconds:g} s" if self._asked == 0 else ""
         images = transact(
-            self._sessions, lambda session: reap.bury(session, worker_id, reason=death.reason, note=note, strike=strike)
+            self._sessions,
+            lambda session: reap.bury(
+                session, worker_id, reason=death.reason, note=note, strike=strike, files=death.files
+            ),
         )
         if images or death.is_crash:
             log.warning("buried", worker=worker_id, images=images, reason=death.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -166,7 +167,11 @@ def _image_row(image: Json) -> Row:
 
 def _models(catalogue: Json) -> None:
     empty = "No checkpoint. Put .safetensors or .ckpt files into the models folder (FARM_MODELS) of a worker's machine."
-    table(_MODEL, map(_model_row, catalogue["checkpoints"]), empty)
+    names = Counter(one["name"].casefold() for one in catalogue["checkpoints"])
+    shown = [
+        one | ({"name": one["path"]} if names[one["name"].casefold()] > 1 else {}) for one in catalogue["checkpoints"]
+    ]
+    table(_MODEL, map(_model_row, shown), empty)
     if catalogue["others"]:
         table(_OTHER, ((escape(one["path"]), escape(one["reason"])) for one in catalogue["others"]), "")
 
@@ -178,8 +183,15 @@ def _model_row(model: Json) -> Row:
         model["architecture"],
         f"{model['size'] / 2**20:.0f} MiB",
         f"{model['native_size']} px" if model["native_size"] else "",
-        "[green]yes[/]" if model["usable"] else f"[red]no:[/] {escape(model['reason'] or '')}",
+        _fitness(model),
     )
+
+
+def _fitness(model: Json) -> str:
+    if not model["usable"]:
+        return f"[red]no:[/] {escape(model['reason'] or '')}"
+    odd = (model.get("note"), None if model.get("has_vae", True) else "has no VAE inside")
+    return "[green]yes[/]" + "".join(f"; {escape(one)}" for one in odd if one)
 
 
 def _changed(change: Json, how: str) -> None:

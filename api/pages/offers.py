@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,7 +34,9 @@ def offers(
     pools: Iterable[str],
 ) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the field."""
-    files = [_checkpoint(one) for one in checkpoints if one.usable]
+    usable = [one for one in checkpoints if one.usable]
+    names = Counter(one.name.casefold() for one in usable)
+    files = [_checkpoint(one, is_only=names[one.name.casefold()] == 1) for one in usable]
     schedules = [_schedule(name, label) for name, label in SCHEDULES.items()]
     return {
         "styles": [_style(style) for style in styles],
@@ -50,8 +53,10 @@ def offers(
     }
 
 
-def _checkpoint(file: CheckpointBody) -> Option:
-    return Option(file.title, file.title, {"native": str(file.native_size or "")})
+def _checkpoint(file: CheckpointBody, *, is_only: bool) -> Option:
+    """Return the checkpoint by its title; one of several of that name says where it lies."""
+    label = file.title if is_only else f"{file.title}, {file.path}"
+    return Option(file.title, label, {"native": str(file.native_size or "")})
 
 
 def _style(style: StyleBody) -> Option:

@@ -6,11 +6,12 @@ finds itself buried. Times are the database's own; no clock of a host is asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared import catalogue
 from shared.queue.endings import take_down
 from shared.queue.history import Event, noted
 from shared.states import ImageState
@@ -73,13 +74,18 @@ _REMOVE = text("""
 """)
 
 
-def bury(session: Session, worker_id: int, *, reason: str, strike: bool, note: str = "") -> int:
+def bury(  # noqa: PLR0913 - what is known of an end
+    session: Session, worker_id: int, *, reason: str, strike: bool, note: str = "", files: Collection[str] = ()
+) -> int:
     """Remove the worker and give its images back; return how many were queued again. 0: it was gone already.
 
     The `note` says what comes next, beside the reason. `strike` counts against each image that it ran: for the crash
-    or hang of a process only, never for a lost lease.
+    or hang of a process only, never for a lost lease. If it was loading model `files`, by SHA-256, these are struck in
+    place of the images.
     """
     mine = session.scalars(_LOCK, {"worker_id": worker_id}).all()
+    if strike and mine and files and catalogue.strike(session, files, reason):
+        strike = False
     return _remove(session, mine, Event.BURIED, reason, strike=strike, note=note)
 
 

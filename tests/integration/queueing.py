@@ -80,5 +80,5 @@ class Workhand:
         }
         return self.hand.run(workers.beat, self.id, running=running or {}, **(usual | said))
 
-    def bury(self, *, strike: bool = False) -> int:
-        return self.hand.run(reap.bury, self.id, reason="gone", strike=strike)
+    def bury(self, *, strike: bool = False, **what: Any) -> int:
+        return self.hand.run(reap.bury, self.id, reason="gone", strike=strike, **what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -252,3 +253,69 @@ def test_a_vae_that_cannot_be_used_is_refused_with_its_reason(record, vae_for):
         vae_for("fien")
     assert "fine [" in caught.value.fields[0].accepted
     assert "automatic or none" in caught.value.fields[0].accepted
+
+
+def test_weights_keep_the_hash_that_all_programs_know_unless_something_else_is_said_of_them():
+    assert catalogue.identity("a" * 64, None) == "a" * 64
+    described = catalogue.identity("a" * 64, "v")
+    assert described not in ("a" * 64, catalogue.identity("a" * 64, "w"), catalogue.identity("b" * 64, "v"))
+
+
+def test_what_a_file_is_comes_before_what_its_weights_are(record, resolve):
+    weights = "a" * 64
+    record(
+        scanned("sea", "a" * 64, weights=weights),
+        scanned("turned", "b" * 64, weights=weights),
+        scanned("moon", "c" * 64, weights="d" * 64),
+    )
+    for text, name in (
+        ("sea [aaaaaaaaaa]", "sea"), ("other [aaaaaaaaaa]", "sea"), ("turned [bbbbbbbbbb]", "turned"),
+        ("moon [dddddddddd]", "moon"), ("other [dddddddddd]", "moon"), ("d" * 10, "moon"), ("a" * 64, "sea"),
+    ):  # fmt: skip
+        assert resolve(text).name == name, text
+    record(scanned("one", "e" * 64, weights="f" * 64), scanned("two", "9" * 64, weights="f" * 64))
+    assert resolve("two [ffffffffff]").name == "two"
+    with pytest.raises(Refused, match="names 2 checkpoints"):
+        resolve("ffffffffff")
+
+
+def test_a_name_may_end_as_a_title_does(record, resolve):
+    record(scanned("sea [0123456789]", "a" * 64))
+    assert resolve("sea [0123456789]").sha256 == "a" * 64
+    assert resolve("sea [0123456789] [aaaaaaaaaa]").sha256 == "a" * 64
+
+
+def test_files_of_one_name_are_offered_by_their_folders(record, resolve):
+    record(scanned("sea", "a" * 64, path="old/sea.ckpt"), scanned("sea", "b" * 64, path="new/sea.ckpt"))
+    with pytest.raises(Refused, match=r"'sea' names 2 checkpoints: new/sea\.ckpt, old/sea\.ckpt"):
+        resolve("sea")
+    assert resolve("old/sea.ckpt").sha256 == "a" * 64
+
+
+def test_a_checkpoint_without_a_vae_needs_one(record, vae_for):
+    record(scanned("sea", inspection=replace(GOOD, has_vae=False)), vae("VAE/fine.safetensors"))
+    for text in ("automatic", "none"):
+        with pytest.raises(Refused, match="sea has no VAE inside: name one, or lay sea") as caught:
+            vae_for(text)
+        assert "fine [" in caught.value.fields[0].accepted
+    assert vae_for("fine") == "VAE/fine.safetensors"
+    record(scanned("sea", inspection=replace(GOOD, has_vae=False)), vae("sea.vae.pt"))
+    assert vae_for("automatic") == "sea.vae.pt"
+
+
+def test_a_file_is_struck_until_it_changes(record, entries, sessions):
+    def strike() -> int:
+        return transact(sessions, lambda session: catalogue.strike(session, ["a" * 64], "it was ended by SIGBUS"))
+
+    reason = "reading it ended its process twice: it was ended by SIGBUS; replace the file"
+    seen = scanned("alpha", parts="1")
+    record(seen)
+    assert (strike(), strike(), strike()) == (1, 1, 0)
+    assert [(file.usable, file.reason) for file in entries()] == [(False, reason)]
+    record(seen)
+    assert [(file.usable, file.reason) for file in entries()] == [(False, reason)]
+    record()
+    record(seen)
+    assert [file.usable for file in entries()] == [False]
+    record(replace(seen, parts="2"))
+    assert [(file.usable, file.strikes) for file in entries()] == [(True, 0)]

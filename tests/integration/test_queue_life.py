@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, text
 
-from shared import database
+from shared import catalogue, database
+from shared.catalogue import Inspection, Scanned
 from shared.queue import moves, reap, workers
 from shared.queue.reap import POISON_STRIKES
 from shared.tables import History, Worker
@@ -127,6 +128,24 @@ def test_bury_with_a_strike_counts_against_each_image_it_ran_and_no_other(hand, 
     worker.bury(strike=True)
 
     assert [image.strikes for image in hand.images(job.id)] == [0, 1, 0]
+
+
+def test_a_process_that_ends_while_it_loads_a_file_strikes_the_file_and_no_image(hand, job_factory, sessions):
+    seen = Scanned("torn.ckpt", "torn", 7, 1, "f" * 64, Inspection("checkpoint", "sd1", 512))
+    hand.run(catalogue.record, [seen])
+    job = job_factory(count=2)
+    for _ in range(2):
+        worker = hand.worker()
+        worker.claim()
+        worker.claim()
+        assert worker.bury(strike=True, files=["f" * 64]) == 2
+    assert [(image.state, image.strikes) for image in hand.images(job.id)] == [("queued", 0)] * 2
+    (file,) = [file for file in hand.run(catalogue.entries) if file.name == "torn"]
+    assert (file.usable, file.reason) == (False, "reading it ended its process twice: gone; replace the file")
+    worker = hand.worker()
+    worker.claim()
+    worker.bury(strike=True, files=["e" * 64])  # of no file that is known: it may have been the image
+    assert sorted(image.strikes for image in hand.images(job.id)) == [0, 1]
 
 
 def test_an_image_that_crashes_three_workers_fails_and_says_so(hand, job_factory):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,16 +13,17 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import yaml
 
 from shared import catalogue
 from shared.catalogue import Inspection
 from shared.database import transact
-from shared.errors import Cancelled, ModelFileError, RenderError
+from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
 from shared.events import Progress
 from shared.params import Hires, Refiner, RenderParams
 from shared.queue.claim import Claim
 from shared.scan import scan
-from tests.checkpoints import NATIVE_SIZE, tiny_decoder, write_tiny
+from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, write_tiny
 from tests.waiting import until
 from worker import showing
 from worker.card import EngineCard
@@ -31,7 +33,6 @@ from worker.engine import checkpoints, previews
 from worker.engine.requests import Work
 from worker.pictures import Pixels
 from worker.progress import Watch
-from worker.scan import _inspect
 
 LOADING = re.compile(r"loading checkpoint tiny, about \d+ s")
 
@@ -176,7 +177,7 @@ def decoder(settings, sessions, claim, monkeypatch) -> None:
     """A tiny decoder in the models folder that any checkpoint may use."""
     (settings.models / "VAE-approx").mkdir()
     torch.save(tiny_decoder(), settings.models / "VAE-approx" / "taesd_decoder.pth")
-    transact(sessions, lambda session: catalogue.record(session, scan(settings.models, [], _inspect)))
+    transact(sessions, lambda session: catalogue.record(session, scan(settings.models, [], inspected)))
     monkeypatch.setattr("worker.previewer.LEAST_FIT", -100.0)
 
 
@@ -277,7 +278,7 @@ class Farm:
 
     def claim(self, **changes) -> Claim:
         """An image of `base`; `refiner` and the like name files by their titles."""
-        seen = {file.name: file for file in scan(self._models, [], _inspect)}
+        seen = {file.name: file for file in scan(self._models, [], inspected)}
         transact(self._sessions, lambda session: catalogue.record(session, list(seen.values())))
         titles = {name: f"{name} [{file.sha256[:10]}]" for name, file in seen.items()}
         if "refiner" in changes:
@@ -366,3 +367,81 @@ def test_what_is_loaded_is_called_by_its_name(card, farm, phases):
     words = ("loading checkpoint base", "loading checkpoint refiner", "loading VAE white")
     for said in (told, [one for one in dict.fromkeys(phases) if one.startswith("loading")]):
         assert sorted(phase.partition(", about")[0] for phase in said) == sorted(words)
+
+
+def redescribed(models, name: str, **stated) -> None:
+    """Lay the weights of `base` under another name, with a .yaml that says something else."""
+    config = yaml.safe_load((models / "base.yaml").read_text())
+    config["model"]["params"] |= stated
+    shutil.copy(models / "base.safetensors", models / f"{name}.safetensors")
+    (models / f"{name}.yaml").write_text(yaml.safe_dump(config))
+
+
+def of(farm, name: str) -> Claim:
+    claim = farm.claim()
+    rows = {row.name: row for row in transact(farm._sessions, catalogue.entries)}
+    return replace(claim, checkpoint=rows[name].sha256)
+
+
+def test_the_same_weights_described_in_two_ways_are_two_checkpoints(card, farm, settings):
+    redescribed(settings.models, "turned", parameterization="v")
+    redescribed(settings.models, "equal")
+    base, turned, equal = (of(farm, name) for name in ("base", "turned", "equal"))
+    assert base.checkpoint == equal.checkpoint != turned.checkpoint
+    pictures = [paint(card, claim) for claim in (base, turned, base, turned)]
+    assert np.array_equal(pictures[0], pictures[2])
+    assert np.array_equal(pictures[1], pictures[3])
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert card.resident() == [base.checkpoint, turned.checkpoint]
+
+
+def test_a_description_that_changes_is_of_effect_for_the_next_image_and_for_no_earlier_one(card, farm, settings):
+    redescribed(settings.models, "some")
+    before = of(farm, "some")
+    first = paint(card, before)
+    redescribed(settings.models, "some", parameterization="v")
+    after = of(farm, "some")
+    assert after.checkpoint != before.checkpoint
+    assert not np.array_equal(paint(card, after), first)
+    assert np.array_equal(paint(card, before), first)  # `base` is described so
+
+
+def test_what_changes_while_it_is_loaded_is_left_to_another_try(card, farm, settings, monkeypatch):
+    claim, load = farm.claim(), checkpoints.load
+
+    def loads(path, *rest):
+        weights = load(path, *rest)
+        path.with_suffix(".yaml").touch()
+        return weights
+
+    monkeypatch.setattr(checkpoints, "load", loads)
+    with pytest.raises(ModelFileAway, match="changed while it was loaded"):
+        paint(card, claim)
+
+
+def test_a_checkpoint_without_a_vae_is_rendered_with_one_beside_it(card, farm, settings):
+    whole = safetensors.torch.load_file(settings.models / "base.safetensors")
+    rest = {name: value for name, value in whole.items() if not name.startswith("first_stage_model.")}
+    bare = settings.models / "bare.safetensors"
+    safetensors.torch.save_file(rest, bare)
+    shutil.copy(settings.models / "base.yaml", bare.with_suffix(".yaml"))
+    with pytest.raises(ModelFileError, match="bare has no VAE inside"):
+        paint(card, of(farm, "bare"))
+    farm.vae("bare.vae", 1.0)
+    assert set(paint(card, of(farm, "bare")).ravel()) == {255}
+
+
+def test_a_file_that_its_scan_refused_is_not_loaded(card, farm, sessions):
+    claim = farm.claim()
+    for _ in range(2):
+        transact(sessions, lambda session: catalogue.strike(session, [claim.checkpoint], "it was ended by SIGBUS"))
+    words = r"base\.safetensors cannot be used: reading it ended its process twice: it was ended by SIGBUS; replace"
+    with pytest.raises(ModelFileError, match=words):
+        paint(card, claim)
+
+
+def test_a_file_that_is_loaded_after_all_is_forgiven(card, farm, sessions):
+    claim = farm.claim()
+    transact(sessions, lambda session: catalogue.strike(session, [claim.checkpoint], "it was ended by SIGKILL"))
+    paint(card, claim)
+    assert [file.strikes for file in transact(sessions, catalogue.entries)] == [0, 0]

@@ -14,11 +14,10 @@ from shared import catalogue
 from shared.database import transact
 from shared.errors import OutOfMemory, Unavailable
 from shared.scan import scan
-from tests.checkpoints import fitting_decoder, plain_sample, tiny_decoder, write_tiny
+from tests.checkpoints import fitting_decoder, inspected, plain_sample, tiny_decoder, write_tiny
 from worker.engine import checkpoints, devices, previews
 from worker.model_files import ModelFiles
 from worker.previewer import Previewer
-from worker.scan import _inspect
 
 LATENT = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
 CPU = devices.device("cpu:0")
@@ -53,7 +52,7 @@ class Folder:
 
     def scan(self):
         """Record what lies in the folder, and return why each that is unusable is."""
-        transact(self._sessions, lambda session: catalogue.record(session, scan(self._models, [], _inspect)))
+        transact(self._sessions, lambda session: catalogue.record(session, scan(self._models, [], inspected)))
         files = transact(self._sessions, partial(catalogue.entries, kind="decoder"))
         return {file.name: file.reason for file in files}
 

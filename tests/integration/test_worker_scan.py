@@ -6,7 +6,6 @@ import json
 import os
 import struct
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,8 +17,7 @@ from shared import catalogue, database
 from shared.database import transact
 from shared.settings import Settings
 from shared.tables import ModelFile
-from tests.checkpoints import write_tiny
-from worker.engine import files
+from tests.checkpoints import inspected, write_tiny
 from worker.scan import Scan
 
 
@@ -35,7 +33,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Here:
         def __call__(self, path: Path) -> catalogue.Inspection:
-            return catalogue.Inspection(**asdict(files.inspect(path)))
+            return inspected(path)
 
         def close(self) -> None:
             pass

@@ -177,7 +177,7 @@ def test_an_unchanged_file_is_neither_hashed_nor_inspected_again(models, monkeyp
 
 def test_what_an_earlier_process_hashed_is_only_inspected(models):
     write(models / "a.ckpt")
-    remembered = [replace(seen, inspection=None, sha256="remembered") for seen in scan(models, [], Inspector())]
+    remembered = [replace(seen, inspection=None, weights="remembered") for seen in scan(models, [], Inspector())]
     (seen,) = scan(models, remembered, Inspector())
     assert (seen.sha256, seen.inspection) == ("remembered", GOOD)
 
@@ -198,6 +198,32 @@ def test_a_yaml_that_comes_later_is_seen_and_leaves_the_hash_of_the_file(models)
     second = scan(models, first, inspect)
     assert inspect.looked == ["a.ckpt", "a.ckpt"]
     assert second[0].sha256 == first[0].sha256
+
+
+def test_a_description_is_a_part_of_what_a_file_is(models):
+    write(models / "a.ckpt")
+    (plain,) = scan(models, [], Inspector())
+    (described,) = scan(models, [], Inspector(replace(GOOD, description="v")))
+    assert plain.sha256 == plain.weights == described.weights
+    assert described.sha256 not in (None, plain.sha256)
+
+
+def test_a_description_of_the_same_length_and_an_older_time_is_a_change(models):
+    write(models / "a.ckpt")
+    os.utime(write(models / "a.yaml", b"model: 1"), ns=(0, 10))
+    inspect = Inspector()
+    first = scan(models, [], inspect)
+    os.utime(write(models / "a.yaml", b"model: 2"), ns=(0, 20))
+    scan(models, first, inspect)
+    assert inspect.looked == ["a.ckpt", "a.ckpt"]
+
+
+def test_what_an_earlier_version_recorded_is_not_hashed_again(models, monkeypatch):
+    write(models / "a.ckpt")
+    earlier = [replace(seen, inspection=None, weights=None, parts=None) for seen in scan(models, [], Inspector())]
+    monkeypatch.setattr(hashlib, "file_digest", None)
+    (seen,) = scan(models, earlier, Inspector())
+    assert seen.sha256 == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_an_unusable_file_is_listed_with_its_reason_and_not_hashed(models):

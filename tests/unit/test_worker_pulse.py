@@ -45,6 +45,18 @@ def test_the_supervisor_hears_what_a_process_is_busy_with(ends):
     assert hearing.stages == ()
 
 
+def test_the_supervisor_hears_which_model_files_are_read(ends):
+    report, hearing = ends
+    pulse = Pulse(report.busy)
+    pulse.busy("engine", "steps", 60)
+    pulse.busy("abc", "load", 300, file="abc")
+    hearing.hear()
+    assert hearing.files == ("abc",)
+    pulse.idle("abc")
+    hearing.hear()
+    assert hearing.files == ()
+
+
 def test_a_line_that_comes_in_two_pieces_is_one_line(ends, pipe):
     hearing = ends[1]
     for piece in (b'{"worker": 1', b"7}\n"):

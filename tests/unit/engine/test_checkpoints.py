@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from shared.errors import ModelFileError, OutOfMemory
-from tests.checkpoints import layout
+from tests.checkpoints import LAYOUT, layout
 from worker.engine import checkpoints, layouts, networks
 from worker.engine.devices import Device
 from worker.engine.files import Inspection, inspect
@@ -581,3 +581,176 @@ def test_stable_diffusion_1_needs_no_yaml(full_size: Path) -> None:
     assert parts.figures.latent_scale == 0.18215
     assert built.text_encoder.config.num_attention_heads == 12
     assert built.unet.config.attention_head_dim == 8  # heads, in diffusers' words
+
+
+# What people have that is odd, and usable.
+
+V1 = """
+model:
+  base_learning_rate: 1.0e-04
+  target: ldm.models.diffusion.ddpm.LatentDiffusion
+  params:
+    linear_start: 0.00085
+    linear_end: 0.0120
+    num_timesteps_cond: 1
+    timesteps: 1000
+    first_stage_key: "jpg"
+    image_size: 64
+    channels: 4
+    conditioning_key: crossattn
+    scale_factor: 0.18215
+    use_ema: False
+    unet_config:
+      target: ldm.modules.diffusionmodules.openaimodel.UNetModel
+      params:
+        image_size: 32
+        in_channels: 4
+        out_channels: 4
+        model_channels: 320
+        attention_resolutions: [ 4, 2, 1 ]
+        num_res_blocks: 2
+        channel_mult: [ 1, 2, 4, 4 ]
+        num_heads: 8
+        use_spatial_transformer: True
+        transformer_depth: 1
+        context_dim: 768
+        use_checkpoint: True
+        legacy: False
+    first_stage_config:
+      target: ldm.models.autoencoder.AutoencoderKL
+      params:
+        embed_dim: 4
+        ddconfig: {double_z: true, z_channels: 4, resolution: 256, in_channels: 3, out_ch: 3, ch: 128,
+                   ch_mult: [1, 2, 4, 4], num_res_blocks: 2, attn_resolutions: [], dropout: 0.0}
+"""
+
+
+def test_a_description_that_says_what_the_weights_do_adds_nothing(full_size: Path) -> None:
+    """In the words of the original file, which many lay beside their checkpoints."""
+    full_size.with_suffix(".yaml").write_text(V1)
+    found = inspect(full_size)
+    assert (found.reason, found.description) == (None, None)
+    full_size.with_suffix(".yaml").write_text(V1.replace("image_size: 64", "image_size: 96"))
+    assert inspect(full_size).description
+    full_size.with_suffix(".yaml").write_text(V1 + "# a remark")
+    assert inspect(full_size).description is None
+
+
+@pytest.mark.parametrize("name", ["scenes-v1", "scenes-pixel-v1"])
+def test_the_shipped_checkpoints_need_no_description(name: str, tmp_path: Path) -> None:
+    shipped = LAYOUT.parents[1] / "Stable-diffusion" / f"{name}.safetensors"
+    (tmp_path / shipped.name).symlink_to(shipped)
+    alone, described = inspect(tmp_path / shipped.name), inspect(shipped)
+    assert alone == described == Inspection("checkpoint", "sd1", 128, None)
+    assert alone.description is described.description is None
+
+
+def test_each_thing_that_is_said_tells(tensors: Tensors, write: Callable[..., Path]) -> None:
+    path = write(tensors)
+    seen = {inspect(path).description}
+    for where, value in (
+        ("model parameterization", "v"), ("model scale_factor", 0.6), ("model linear_end", 0.013),
+        ("model timesteps", 900), ("model image_size", 16),
+    ):  # fmt: skip
+        seen.add(inspect(changed(write(tensors), where, value)).description)
+    assert len(seen) == 6
+    assert inspect(changed(write(tensors), "unet use_checkpoint", value=True)).description in seen
+
+
+def test_more_of_a_clip_or_a_vae_than_is_needed_is_left_alone(
+    tiny: Weights, tensors: Tensors, write: Callable[..., Path], cpu: Device
+) -> None:
+    more = [
+        f"{TEXT}vision_model.encoder.layers.0.mlp.fc1.weight", f"{TEXT}visual_projection.weight",
+        f"{TEXT}text_projection.weight", f"{TEXT}logit_scale", "cond_stage_model.logit_scale",
+        "first_stage_model.model_ema.decay", "first_stage_model.model_ema.encoderconv_inweight",
+        "first_stage_model.loss.discriminator.main.0.weight", "model_ema.diffusion_modelout2bias",
+        f"{TEXT}text_model.embeddings.position_ids", "lora_te_x.alpha",
+    ]  # fmt: skip
+    path = write(tensors | {name: torch.zeros(3) for name in more})
+    assert inspect(path).reason is None
+    assert_same(checkpoints.load(path, cpu, torch.float32), tiny)
+
+
+def test_a_checkpoint_without_a_vae_says_so(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
+    rest = {name: value for name, value in tensors.items() if not name.startswith("first_stage_model.")}
+    path = write(rest)
+    assert inspect(path) == Inspection("checkpoint", "sd1", 64, None, has_vae=False)
+    weights = checkpoints.load(path, cpu, torch.float32)
+    with pytest.raises(ModelFileError, match="no VAE inside"):
+        weights.require_vae()
+
+
+def configure(folder: Path, name: str, **values: object) -> None:
+    file = folder / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "StableDiffusionInpaintPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipelineLegacy",
+        "StableDiffusionControlNetPipeline", "StableDiffusionPipelineSafe",
+    ],
+)  # fmt: skip
+def test_folders_of_other_pipelines_hold_the_same_networks(folder: Path, kind: str) -> None:
+    configure(folder, "model_index.json", _class_name=kind)
+    assert inspect(folder).reason is None
+
+
+@pytest.mark.parametrize("kind", ["StableDiffusionXLPipeline", "FluxPipeline", "StableDiffusion3Pipeline"])
+def test_folders_of_other_architectures_are_told(folder: Path, kind: str) -> None:
+    configure(folder, "model_index.json", _class_name=kind)
+    found = inspect(folder)
+    assert (found.kind, found.reason) == ("other", f"is a folder of diffusers' {kind}: the farm cannot use these yet")
+
+
+def test_what_a_folder_leaves_out_or_says_twice_is_understood(tiny: Weights, folder: Path, cpu: Device) -> None:
+    configure(folder, "unet/config.json", sample_size=[8, 8])
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(scheduler.read_text())
+    del config["num_train_timesteps"]
+    scheduler.write_text(json.dumps(config))
+    weights = checkpoints.load(folder, cpu, torch.float32)
+    assert (weights.native_size, weights.sigmas) == (64, tiny.sigmas)
+    assert_same(weights, tiny)
+    configure(folder, "unet/config.json", sample_size=[8, "8"])
+    assert "its image size is a text" in reason(folder, cpu)
+
+
+@pytest.mark.parametrize("variant", ["fp16", "non_ema", "bf16"])
+def test_a_folder_may_hold_another_variant_alone(tiny: Weights, folder: Path, cpu: Device, variant: str) -> None:
+    unet = folder / "unet"
+    (unet / "diffusion_pytorch_model.safetensors").rename(unet / f"diffusion_pytorch_model.{variant}.safetensors")
+    assert_same(checkpoints.load(folder, cpu, torch.float32), tiny)
+
+
+def test_a_folders_network_may_lie_in_several_files(tiny: Weights, folder: Path, cpu: Device) -> None:
+    unet = folder / "unet"
+    weights = safetensors.torch.load_file(unet / "diffusion_pytorch_model.safetensors")
+    (unet / "diffusion_pytorch_model.safetensors").unlink()
+    listed = {}
+    for number in (0, 1):
+        name = f"diffusion_pytorch_model-0000{number + 1}-of-00002.safetensors"
+        part = dict(list(weights.items())[number::2])
+        safetensors.torch.save_file(part, unet / name)
+        listed |= dict.fromkeys(part, name)
+    index = unet / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": listed}))
+    assert inspect(folder).reason is None
+    assert_same(checkpoints.load(folder, cpu, torch.float32), tiny)
+    (unet / name).unlink()
+    assert "unet/diffusion_pytorch_model-00002-of-00002.safetensors is missing" in reason(folder, cpu)
+    index.write_text(json.dumps({"weight_map": {"x": "../../secret.safetensors"}}))
+    assert "lists no files of that folder" in reason(folder, cpu)
+
+
+@pytest.mark.parametrize(
+    "content", ["top-secret: canary 4711\n", "a: [canary", "canary", "model: {params: canary}", "{canary: &a [*a]}"]
+)
+def test_no_reason_repeats_what_a_description_says(
+    tensors: Tensors, write: Callable[..., Path], cpu: Device, content: str
+) -> None:
+    path = write(tensors)
+    path.with_suffix(".yaml").write_text(content)
+    assert "canary" not in reason(path, cpu)
