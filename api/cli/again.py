@@ -76,7 +76,10 @@ def again(settings: Settings, file: Path, *, as_json: bool) -> int:
     old = opened(_bytes(file), str(file))
     said = read(old.text)
     if "seed" not in said.params:
-        raise FarmError(f"{file} carries no parameters to render again: no text of a picture, or one without a seed.")
+        unread = (
+            said.left_out[0] if said.left_out and not said.params else "no text of a picture, or one without a seed"
+        )
+        raise FarmError(f"{file} carries no parameters to render again: {unread}.")
     with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
         job, new = rendered(client, said.params, quiet=as_json)
         difference = Difference.of(old.pixels, new.pixels)

@@ -30,7 +30,7 @@ class Origin:
     to: str = ""  # what the image is sent on to
     file: str | None = None
     left_out: tuple[str, ...] = ()  # what of a file, or of a newer version's job, cannot be honoured here
-    is_silent: bool = False  # a file that says nothing of how it was made
+    is_silent: bool = False  # a file that says nothing of how it was made, or nothing that can be read
     before: Given | None = None  # what was typed in the form that a file filled in
 
 
@@ -59,7 +59,7 @@ def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
 def of_file(papers: PapersBody, name: str) -> Origin:
     """Return what a picture's file says; `name` is the file's, for people."""
     return Origin(
-        typed(papers.params), file=name or "the picture", left_out=tuple(papers.left_out), is_silent=not papers.text
+        typed(papers.params), file=name or "the picture", left_out=tuple(papers.left_out), is_silent=not papers.params
     )
 
 

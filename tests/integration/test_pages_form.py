@@ -358,6 +358,14 @@ def test_picture_that_says_nothing_leaves_the_defaults(client):
     assert form.value("steps") == "20"
 
 
+def test_picture_whose_text_cannot_be_read_says_whose_it_is_and_leaves_the_defaults(client):
+    form = page(send(client, "/from-picture", file=file(text='{"nodes": [], "links": []}')))
+    assert "carries no parameters that can be read" in form.text
+    assert "a text of ComfyUI: it cannot be read" in form.text
+    assert form.value("steps") == "20"
+    assert "links" not in form.text
+
+
 def test_file_that_is_no_picture_is_told_on_the_form(client):
     answer = send(client, "/from-picture", file=(BytesIO(b"GIF89a"), "a.gif"))
     assert answer.status_code == 422

@@ -120,6 +120,11 @@ def test_a_picture_without_parameters_is_told_before_a_farm_is_asked(run: Run):
     assert farm.asked == []
 
 
+def test_a_text_that_cannot_be_read_is_told_for_whose_it_is(run: Run):
+    with pytest.raises(FarmError, match="carries no parameters to render again: a text of ComfyUI: it cannot be read"):
+        run(PaperFarm(PIXELS), stored(written='{"nodes": [], "links": []}'))
+
+
 def test_a_file_that_is_no_picture_is_told(run: Run):
     with pytest.raises(Refused, match="no picture"):
         run(PaperFarm(PIXELS), b"a lake")
