@@ -12,7 +12,7 @@ from rich.markup import escape
 from api.cli import terminal
 from api.cli.client import FINAL, Client, Json
 from api.cli.terminal import Row, age, shorten, state, table
-from shared.errors import NotFound
+from shared.errors import STORAGE_AWAY, NotFound
 from shared.queue.policy import DEFAULT_POOL
 from shared.stored import names
 
@@ -69,9 +69,11 @@ def describe(job: Json) -> str:
         ahead = job["position"]
         return f"{of}{job['state']}" + (f", {ahead} ahead" if ahead else "")
     first = running[0]
+    phase = first["phase"] or ""
+    if phase.startswith(STORAGE_AWAY):
+        return of + phase
     if first["step"]:
         return f"{of}step {first['step']} of {first['steps']}"
-    phase = first["phase"] or ""
     return of + (phase if phase.startswith("loading") else "starting")
 
 

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.errors import NotFound, StorageError
+from shared.errors import NotFound, StorageAway, StorageError
+from shared.farm import farm_id
+from shared.ownership import guarded
 from shared.storage import Storage, job_prefix, key
 from tests.servers import object_store
 
@@ -92,3 +94,15 @@ def test_wrong_keys_are_reported(storage, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
     with pytest.raises(StorageError, match="storing"):
         storage.check()
+
+
+def test_a_farm_knows_its_bucket_by_the_marker(storage, sessions):
+    ours = farm_id(sessions)
+    guarded(storage.url, sessions, ours).put(PICTURE, b"picture")
+    assert storage.marker() == ours.value
+    assert storage.last_job() == 17
+    storage.mark("another")
+    with pytest.raises(StorageAway, match="another farm") as away:
+        guarded(storage.url, sessions, ours).delete(job_prefix(17))
+    assert away.value.is_certain
+    assert storage.exists(PICTURE)

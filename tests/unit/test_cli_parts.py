@@ -55,6 +55,10 @@ def image(state: str = "running", step: int = 0, phase: str = "", index: int = 0
         (job(image(phase="loading checkpoint scenes, about 3 s")), "loading checkpoint scenes, about 3 s"),
         (job(image()), "starting"),
         (job(image(step=8, phase="steps")), "step 8 of 20"),
+        (
+            job(image("succeeded"), image(step=20, phase="the storage takes no pictures: the disk is full")),
+            "1 of 2 pictures, the storage takes no pictures: the disk is full",
+        ),
         (job(image("succeeded"), image(step=2)), "1 of 2 pictures, step 2 of 20"),
         (job(image("succeeded"), state="succeeded"), "succeeded"),
     ],
