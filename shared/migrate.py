@@ -64,7 +64,7 @@ def _refuse_unknown(revision: str | None) -> None:
     """Raise SchemaError for a revision that this version does not know."""
     if revision is None or revision in _revisions():
         return
-    if _REVISION.fullmatch(revision) and revision > head():
+    if is_newer(revision):
         raise SchemaError(
             f"The database stands at {revision}, and this version of the farm knows {head()} at most: a newer one has "
             "upgraded it. Start that version, or go back to a backup of the database from before."
@@ -73,6 +73,11 @@ def _refuse_unknown(revision: str | None) -> None:
         f"The database holds another program's tables: its alembic_version says {revision}, which is no revision "
         f"of the farm's. {_OWN_PLACE}"
     )
+
+
+def is_newer(revision: str | None) -> bool:
+    """Return whether a newer version has brought tables to this revision: this one runs on them as before."""
+    return revision is not None and bool(_REVISION.fullmatch(revision)) and revision > head()
 
 
 def _words(error: DBAPIError) -> str:

@@ -63,6 +63,8 @@ def migrations(settings: Settings) -> Finding:
     stands, needed = migrate.current(settings.database), migrate.head()
     if stands == needed:
         return fine(f"revision {stands}")
+    if migrate.is_newer(stands):
+        return fine(f"revision {stands}, of a newer version, on which this one ({needed}) runs as well")
     return bad(f"The tables stand at {stands or 'nothing'}; this version needs {needed}.", "farm db upgrade")
 
 

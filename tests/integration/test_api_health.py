@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from api import readiness, watched
 from api.app import create_app
+from api.cli import farm_checks
 from api.readiness import OK, Readiness
 from api.services import EXTENSION
 from shared.errors import StorageAway, StorageError
@@ -83,6 +84,16 @@ def test_farm_with_older_tables_is_not_ready(client, sessions):
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert "farm db upgrade" in answer.get_json()["checks"]["migrations"]
+
+
+@pytest.mark.parametrize(
+    ("revision", "status"), [("9999", 200), ("0001", 503), ("deadbeef", 503)], ids=["newer", "older", "foreign"]
+)
+def test_farm_whose_tables_a_newer_version_has_upgraded_stays_ready(client, sessions, settings, revision, status):
+    with sessions.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
+    assert client.get("/readyz").status_code == status
+    assert (farm_checks.migrations(settings).level == "fine") is (status == 200)
 
 
 def test_farm_that_cannot_store_is_not_ready_and_only_its_log_says_why(elsewhere, tmp_path, capsys):
