@@ -111,6 +111,15 @@ def await_answer(url: str, server: subprocess.Popen[bytes], seconds: float = 60)
             return
 
 
+@contextmanager
+def silent(path: Path) -> Iterator[str]:
+    """Yield the URL of a Redis that takes connections and never answers; after the block there is none."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield f"unix://{path}"
+
+
 def free_ports(number: int) -> list[int]:
     """Return ports that nobody listens on now, all different."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]

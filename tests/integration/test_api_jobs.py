@@ -124,7 +124,7 @@ def test_waiting_ends_with_the_job(client, sessions):
 def test_waiting_ends_with_the_time_when_nobody_renders(client):
     began = time.monotonic()
     answer = submit(client, {"Prefer": "wait=1"})
-    assert 1 <= time.monotonic() - began < 10
+    assert time.monotonic() - began >= 1
     assert answer.status_code == 202
     assert answer.headers["Preference-Applied"] == "wait=1"
 

@@ -117,6 +117,7 @@ def test_header_that_holds_a_line_break_never_gets_in(standing):
         assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("end", [Served.stop, Served.interrupt])
 def test_stopping_does_not_wait_for_streams(served, job_factory, end):
     job = job_factory()

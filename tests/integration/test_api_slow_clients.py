@@ -21,6 +21,7 @@ from tests.waiting import until
 
 MANY = 60
 HEAD = b"POST /api/v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+pytestmark = pytest.mark.alone
 QUICK = {"header_seconds": 1.0, "stall_seconds": 1.0, "body_seconds": 3.0, "idle_seconds": 1}
 
 

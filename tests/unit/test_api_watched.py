@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import count
 from threading import Event, Thread
 
@@ -43,19 +42,18 @@ def test_nobody_waits_for_a_look_that_hangs(watch, monkeypatch):
 
     def look():
         if next(looks) > 1:
-            gate.wait(30)
+            gate.wait(150)
         return "known"
 
     asked = watch(look)
     assert asked.get().value == "known"
     until(lambda: asked.get().silent_seconds > 0.2)
-    started = time.monotonic()
     threads = [Thread(target=asked.get) for _ in range(40)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
-    assert time.monotonic() - started < 2
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
     told = asked.get()
     assert told.value == "known"
     assert told.age_seconds >= told.silent_seconds

@@ -60,13 +60,13 @@ def test_a_signal_is_named():
 def test_whoever_dies_young_waits_longer_each_time():
     made, pauses = exiting(3), []
     for _ in range(8):
-        death = end_of(made)
-        pauses.append(made.due_at - time.monotonic())
-        assert death.pause_seconds == pytest.approx(pauses[-1], abs=0.3)
+        before = time.monotonic()
+        pauses.append(end_of(made).pause_seconds)
+        assert before + pauses[-1] <= made.due_at <= time.monotonic() + pauses[-1]
         made.due_at = 0.0
         made.start_when_due()
     end_of(made)
-    assert pauses == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30], abs=0.3)
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
 
 
 def test_nothing_is_started_while_the_process_lives():
@@ -79,10 +79,11 @@ def test_nothing_is_started_while_the_process_lives():
 
 def test_a_process_that_cannot_be_started_is_tried_again_and_leaks_nothing(tmp_path):
     open_before = set(Path("/proc/self/fd").iterdir())
+    before = time.monotonic()
     made = started(str(tmp_path / "nobody"))
     assert not made.is_alive
     assert made.reap() is None
-    assert made.due_at - time.monotonic() == pytest.approx(0.5, abs=0.3)
+    assert before + 0.5 <= made.due_at <= time.monotonic() + 0.5
     assert set(Path("/proc/self/fd").iterdir()) == open_before
 
 
