@@ -74,7 +74,7 @@ def read_json() -> object:
     try:
         return _nameable(json.loads(data))
     except json.JSONDecodeError as error:
-        raise _malformed(f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+        raise _malformed(f"is not JSON from line {error.lineno}, column {error.colno} on") from None
     except UnicodeDecodeError:
         raise _malformed("is not UTF-8 text") from None
     except RecursionError:
