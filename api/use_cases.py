@@ -226,6 +226,12 @@ def checkpoints(services: Services) -> CheckpointsBody:
     return transact(services.sessions, work)
 
 
+def is_default_checkpoint_known(services: Services) -> bool:
+    """True where it is known which checkpoint a job takes that names none."""
+    first = services.settings.first_checkpoint
+    return transact(services.sessions, lambda session: catalogue.is_default_known(session, first=first))
+
+
 def vaes(services: Services) -> VaesBody:
     """Return the VAEs of the catalogue."""
     return VaesBody.of(transact(services.sessions, lambda session: catalogue.entries(session, "vae")))

@@ -50,6 +50,7 @@ _ANY: Final[dict[Kind, str]] = {
     "other": "a file in the models folder (FARM_MODELS)",
 }
 _NAMES: Final[dict[Kind, str]] = {"checkpoint": "checkpoint", "vae": "VAE", "decoder": "tiny decoder", "other": "file"}
+_EARLY: Final = "The farm is still reading its models. Try again in a few seconds."
 _SHOWN: Final = 5  # names that a refusal offers when nothing is alike
 
 
@@ -201,6 +202,8 @@ def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: st
     files = entries(session, kind, first=first)
     usable = [file for file in files if file.usable]
     if usable and not text:
+        if not _is_first_known(session, usable, first):
+            raise NotLooked(_EARLY)
         return usable[0]
     found = (meant(session, text, kind) or meant(session, text, "other")) if text else []
     fit = [file for file in found if file.usable]
@@ -210,7 +213,7 @@ def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: st
         paths = ", ".join(file.path for file in fit[:_SHOWN])
         raise refused(f"{text!r} names {len(fit)} {_NAMES[kind]}s: {paths}", fit)
     if all(file.reason == GONE for file in found) and first_look.is_awaited(session):
-        raise NotLooked("The farm is still reading its models. Try again in a few seconds.")
+        raise NotLooked(_EARLY)
     if found:
         raise refused(f"{found[0].name} cannot be used: {found[0].reason}", usable)
     if not usable and kind == "checkpoint":
@@ -227,6 +230,20 @@ def of_hash(session: Session, sha256: str) -> ModelFile | None:
     """Return a file of this SHA-256, a usable one if there is any."""
     files = select(ModelFile).where(ModelFile.sha256 == sha256).order_by(ModelFile.usable.desc(), ModelFile.path)
     return session.scalars(files.limit(1)).one_or_none()
+
+
+def is_default_known(session: Session, *, first: str = "") -> bool:
+    """True where it is known which checkpoint a job takes that names none."""
+    usable = [file for file in entries(session, first=first) if file.usable]
+    return bool(usable) and _is_first_known(session, usable, first)
+
+
+def _is_first_known(session: Session, usable: Sequence[ModelFile], first: str) -> bool:
+    """True unless all that is usable was found by a look that goes on, and the first checkpoint is not among it."""
+    if usable[0].name == first:
+        return True
+    since = first_look.awaited_since(session)
+    return since is None or any(file.scanned_at < since for file in usable)
 
 
 def vae_for(session: Session, text: str, checkpoint: ModelFile) -> ModelFile | None:

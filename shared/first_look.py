@@ -5,6 +5,7 @@ Workers look as soon as they have started; until one has looked at all of it, wh
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import text
@@ -28,13 +29,13 @@ _WORKERS = """workers AS (
           AND done_at > clock_timestamp() - make_interval(secs => :coming_seconds)
     )"""
 
-_IS_AWAITED = text(f"""
+_AWAITED_SINCE = text(f"""
     WITH {_WORKERS}
-    SELECT coalesce(workers.since, coming.since) IS NOT NULL
-       AND NOT EXISTS (
-           SELECT FROM chores WHERE name = :looked AND done_at >= coalesce(workers.since, coming.since)
-       )
+    SELECT coalesce(workers.since, coming.since)
     FROM workers, coming
+    WHERE NOT EXISTS (
+        SELECT FROM chores WHERE name = :looked AND done_at >= coalesce(workers.since, coming.since)
+    )
 """)  # noqa: S608 - a constant
 
 _ARE_COMING = text(f"""
@@ -55,7 +56,13 @@ def note_start(session: Session) -> None:
 
 def is_awaited(session: Session) -> bool:
     """True while workers live or are on their way, and none has looked at the whole models folder since they began."""
-    return bool(session.scalar(_IS_AWAITED, _NAMES | {"looked": LOOKED}))
+    return awaited_since(session) is not None
+
+
+def awaited_since(session: Session) -> datetime | None:
+    """Return when the workers began that have still to look at the whole models folder; None: no look is awaited."""
+    found: datetime | None = session.scalar(_AWAITED_SINCE, _NAMES | {"looked": LOOKED})
+    return found
 
 
 def are_coming(session: Session) -> bool:

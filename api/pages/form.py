@@ -186,7 +186,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         early=early,
         origin=origin,
         no_checkpoint=_no_checkpoint(listed),
-        is_looking=not listed.is_complete,
+        is_looking=not listed.is_complete and not use_cases.is_default_checkpoint_known(services()),
         unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
         others=use_cases.others(services()).others,
         own_size=_own_size(checkpoints, origin.given),
@@ -222,8 +222,6 @@ def _by_field(refused: Refused | None) -> dict[str, FieldError]:
 
 def _no_checkpoint(listed: CheckpointsBody) -> str:
     """Return what stands where checkpoints are chosen while there is none."""
-    if not listed.is_complete:
-        return "Looking at the models folder…"
     if listed.checkpoints:
         return "No checkpoint can be used: the reasons stand below."
     if not use_cases.workers(services()).workers:

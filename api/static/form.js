@@ -26,6 +26,7 @@ const isLooking = () => checkpoint.selectedOptions[0]?.dataset.isLooking === "ye
 let waits = form.querySelector("[data-early]") !== null;
 
 function tellWaiting() {
+  form.querySelector('[data-shows="shortcut"]').hidden = waits;
   form.querySelector('[data-shows="waits"]').textContent = waits ? "Looking at the models folder: your job goes off when that is done." : "";
 }
 

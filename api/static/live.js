@@ -175,9 +175,9 @@ async function press(form, button) {
     draw(page);
     const notices = main.querySelector(".notices");
     notices.replaceChildren(...page.querySelector(".notices").children);
-    notices.classList.add("is-fresh"); // in sight wherever the page is scrolled to
+    notices.classList.add("is-fresh"); // over the page: in sight wherever that is scrolled to, and nothing moves
     clearTimeout(fading);
-    fading = setTimeout(() => notices.classList.remove("is-fresh"), FRESH);
+    fading = setTimeout(() => { notices.replaceChildren(); notices.classList.remove("is-fresh"); }, FRESH);
   } catch {
     sayOfConnection("Connection lost: that was not done. Try again.");
   }

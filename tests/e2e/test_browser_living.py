@@ -267,3 +267,12 @@ def test_slider_shows_what_is_typed(visit):
         box.fill(value)
         assert float(box.evaluate("(box) => box.nextElementSibling.value")) == float(value)
     assert json.loads(page.locator("#cfg_scale + input").evaluate("(slider) => slider.max")) == 60
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1440])
+@pytest.mark.parametrize("path", ["/", "/jobs", "/workers", "/reference"])
+def test_page_fits_its_window(visit, path, width):
+    page = visit(path, viewport={"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    first = page.locator("main > :not(.notices)").first.bounding_box()
+    assert first["x"] < width * 0.1

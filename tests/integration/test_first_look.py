@@ -89,3 +89,23 @@ def test_workers_that_were_started_long_ago_and_never_came_are_not_waited_for(cl
         session.connection().exec_driver_sql("UPDATE chores SET done_at = now() - interval '121 seconds'")
     assert "No worker is alive" in look(client, "/").text
     assert client.post("/api/v1/jobs", json={"prompt": "a"}).status_code == 422
+
+
+def test_job_without_a_checkpoint_waits_for_the_farms_first_one(client, note, checkpoint_factory: CheckpointFactory):
+    note(first_look.note_start)
+    checkpoint_factory("another")  # found by the look that goes on
+    form = look(client, "/")
+    assert chosen(form).startswith("Looking at the models folder… another")
+    assert client.post("/api/v1/jobs", json={"prompt": "a"}).status_code == 503
+    assert client.post("/api/v1/jobs", json={"prompt": "a", "checkpoint": "another"}).status_code == 202
+    checkpoint_factory("scenes-v1")
+    assert chosen(look(client, "/")).startswith("scenes-v1")
+    job = client.post("/api/v1/jobs", json={"prompt": "a"}).get_json()
+    assert job["params"]["checkpoint"].startswith("scenes-v1")
+
+
+def test_farm_that_begins_once_more_goes_by_what_it_knew(client, note, checkpoint_factory: CheckpointFactory):
+    checkpoint_factory("another")
+    note(first_look.note_start)
+    assert client.post("/api/v1/jobs", json={"prompt": "a"}).status_code == 202
+    assert chosen(look(client, "/")).startswith("another")
