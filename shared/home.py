@@ -58,13 +58,17 @@ def running(home: Path) -> bool:
     except BlockingIOError:
         return True
     except PermissionError as error:
-        raise NotRunning(
-            f"{home} is another user's ({error.strerror}): set FARM_HOME to a folder of yours, "
-            "or FARM_URL to that farm's address."
-        ) from error
+        raise _foreign(home, error) from error
     except OSError:
         return False
     return False
+
+
+def _foreign(home: Path, error: PermissionError) -> NotRunning:
+    return NotRunning(
+        f"{home} is another user's ({error.strerror}): set FARM_HOME to a folder of yours, "
+        "or FARM_URL to that farm's address."
+    )
 
 
 def make_private(folder: Path) -> None:
@@ -101,11 +105,16 @@ def write_record(home: Path, record: Record) -> None:
 
 
 def read_record(home: Path) -> Record | None:
-    """Return the record of the farm that holds `home` now; None where none does, or where it is not up yet."""
+    """Return the record of the farm that holds `home` now; None where none does, or where it is not up yet.
+
+    Raises NotRunning where this user may not know.
+    """
     if not running(home):
         return None
     try:
         return Record(**json.loads((home / "farm.json").read_text(encoding="utf-8")))
+    except PermissionError as error:
+        raise _foreign(home, error) from error
     except (OSError, ValueError, TypeError):
         return None
 

@@ -22,13 +22,16 @@ def run(command: Callable[[], object], *, as_json: bool) -> int:
         _replace_what_cannot_be_shown(stream)
     try:
         status = _status(command)
-        sys.stdout.flush()  # here: at the interpreter's own end nobody could tell of a full disk
+        if sys.stdout is not None:  # it was closed
+            sys.stdout.flush()  # here: at the interpreter's own end nobody could tell of a full disk
     except BrokenPipeError:  # who read has gone, as `head` does
         status = FAILED
     except OSError as error:
         status = _complain(FarmError(_words(error)), as_json=as_json)
     except FarmError as error:
         status = _complain(error, as_json=as_json)
+    except UnicodeEncodeError as error:  # bytes of an argument, or of a file's name
+        status = _complain(FarmError(f"{ascii(error.object)[:100]} is no UTF-8 text."), as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the edge: nobody expected it, so it is named with its place
         status = _complain(FarmError(_unexpected(error)), as_json=as_json)
     for stream in (sys.stdout, sys.stderr):

@@ -74,8 +74,14 @@ def answer(line: str) -> None:
 
 def answer_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
     """Print the answer for a program: one line of JSON."""
-    sys.stdout.write(json.dumps(value, default=str) + "\n")
-    sys.stdout.flush()
+    if sys.stdout is not None:  # it was closed
+        sys.stdout.write(_json(value) + "\n")
+        sys.stdout.flush()
+
+
+def _json(value: object) -> str:
+    """Return one line of ASCII, which controls no terminal either."""
+    return json.dumps(value, default=str).replace("\x7f", "\\u007f")
 
 
 def table(headings: Sequence[str], rows: Iterable[Row], empty: str) -> None:
@@ -114,9 +120,8 @@ def complain(error: FarmError, *, as_json: bool) -> None:
     fields = error.fields if isinstance(error, Refused) else ()
     if as_json:
         problems = [vars(one) for one in fields]
-        sys.stderr.write(
-            json.dumps({"error": type(error).__name__, "detail": explain(error), "errors": problems}) + "\n"
-        )
+        told = {"error": type(error).__name__, "detail": explain(error), "errors": problems}
+        err.file.write(_json(told) + "\n")
         return
     err.print(f"[red]{escape(explain(error))}[/]")
     for one in fields:

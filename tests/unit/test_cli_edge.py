@@ -95,6 +95,20 @@ def test_errors_are_sentences(capsys, error, told):
     assert capsys.readouterr().err == f"{told}\n"
 
 
+@pytest.mark.parametrize("line", ["logs >&-", "logs --json >&-", "status --json 2>&-", "logs >&- 2>&- <&-"])
+def test_closed_streams_are_no_error(logs, line):
+    command = ["bash", "-c", f'exec "$0" -m api.cli {line}', sys.executable]
+    answer = subprocess.run(command, env=logs, capture_output=True, timeout=60, check=False)
+    assert answer.returncode == int(line.startswith("status"))
+    assert b"Traceback" not in answer.stderr
+    assert b"fault" not in answer.stderr
+
+
+def test_bytes_that_are_no_text_are_told(capsys):
+    assert edge.run("sea\udcff".encode, as_json=True) == 1
+    assert "is no UTF-8 text." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("code", "status"), [(0, 0), (2, 2), (None, 0), ("words", 1)])
 def test_statuses_pass(code, status):
     assert edge.run(lambda: sys.exit(code), as_json=False) == status
@@ -120,6 +134,9 @@ def test_another_users_home_is_told_as_such(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(NotRunning, match=r"is another user's \(Permission denied\)"):
         home.running(tmp_path)
+    monkeypatch.setattr(home, "running", lambda _: True)
+    with pytest.raises(NotRunning, match=r"is another user's \(Permission denied\)"):
+        home.read_record(tmp_path)
     with pytest.raises(LauncherError, match=r"cannot be written \(Permission denied\)"), home.claim_home(tmp_path):
         pass
 
@@ -143,6 +160,7 @@ def test_texts_of_others_do_not_control_the_terminal(console, monkeypatch):
     terminal.tell(EVIL)
     terminal.warn(EVIL)
     terminal.complain(FarmError(EVIL), as_json=False)
+    terminal.complain(FarmError(EVIL), as_json=True)
     told = console.file.getvalue()
     assert told.count(CLEAN) == 5
     assert "\x1b[31m" in told  # the console's own colours stay
