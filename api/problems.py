@@ -84,7 +84,7 @@ def _on_http_exception(error: HTTPException) -> AnyResponse:
         return error.get_response()
     detail = error.description or ""
     if isinstance(error, RequestEntityTooLarge):
-        detail = "The body is larger than this farm accepts."
+        detail = f"The body is larger than the {request.max_content_length or 0:,} bytes that this farm accepts here."
     elif type(error).description == detail:  # the library's own sentence, which says no more than ours
         detail = "" if not is_program() else detail
     answer = _answer(HTTPStatus(error.code), detail)

@@ -21,6 +21,7 @@ def settings(settings):
             "max_count": 2,
             "max_prompt_chars": 40,
             "max_open_jobs_per_owner": 2,
+            "max_body_bytes": 4096,
         }
     )
 
@@ -119,3 +120,9 @@ def test_prompts_are_measured_before_a_transaction_is_opened(client, services, m
     from_file = client.post("/api/v1/png-info", data=b"no picture")
     assert from_file.status_code == 422
     assert held == [0]
+
+
+def test_a_body_that_is_too_large_is_told_the_farm_s_limit(client):
+    answer = client.post("/api/v1/tokens", json={"prompt": "x" * 5000})
+    assert answer.status_code == 413
+    assert "larger than the 4,096 bytes" in answer.get_json()["detail"]
