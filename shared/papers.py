@@ -40,7 +40,7 @@ _TAGS: Final = (
     ExifTags.Base.XPComment,
 )
 _PREFIX: Final = re.compile(r"\s*(?:prompt|workflow|parameters):(?=\s*[{\w])", re.IGNORECASE)
-_XMP: Final = re.compile(r"<exif:UserComment\b[^>]*>\s*(?:<rdf:\w+\b[^>]*>\s*){0,2}([^<]*)")
+_XMP: Final = re.compile(r"<exif:UserComment\b[^>]{0,99}>\s*(?:<rdf:\w{1,9}\b[^>]{0,99}>\s*){0,2}([^<]*)")
 
 
 def exif(text: str) -> bytes:
@@ -67,10 +67,11 @@ def text(picture: Image.Image) -> str:
     Decodes the picture, since texts may stand behind its pixels: raises whatever Pillow raises for damaged files.
     """
     picture.load()
-    if said := _of_chunks(picture):
-        return said[: MOST_CHARACTERS + 1]
+    said = _of_chunks(picture)[: MOST_CHARACTERS + 1]
+    if reader.is_told(said):
+        return said
     comments = (comment[: MOST_CHARACTERS + 1] for comment in _comments_of(picture))
-    return next((comment for comment in comments if reader.is_told(comment)), "")
+    return next((comment for comment in comments if reader.is_told(comment)), said)
 
 
 def _of_chunks(picture: Image.Image) -> str:

@@ -493,6 +493,22 @@ def test_other_chunks_say_nothing(chunks):
     assert read(png(**chunks)).params == {}
 
 
+def test_a_comment_is_found_beside_a_chunk_that_says_nothing():
+    info, block, out = PngInfo(), Image.Exif(), BytesIO()
+    info.add_text("parameters", "None")
+    block[ExifTags.Base.UserComment] = json.dumps(PROGRAMS["SwarmUI"])
+    Image.new("RGB", (8, 8)).save(out, "PNG", pnginfo=info, exif=block.tobytes())
+    with Image.open(out) as picture:
+        check(read(papers.text(picture)), PLAIN)
+
+
+@pytest.mark.parametrize("xmp", ["<exif:UserComment " * 50_000, "<exif:UserComment> <rdf:li " * 35_000, "<" * 900_000])
+def test_a_hostile_xmp_costs_little(xmp):
+    begin = time.process_time()
+    assert png(**{"XML:com.adobe.xmp": xmp}) == ""
+    assert time.process_time() - begin < 2
+
+
 def test_a_workflow_alone_is_told():
     assert "ComfyUI" in notes(read(png(workflow='{"nodes": [], "links": [], "version": 1}')))
 
