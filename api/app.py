@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask_openapi3 import OpenAPI
 
-from api import auth, bodies, guard, metrics, problems
+from api import auth, bodies, compression, guard, metrics, problems
 from api.documents import INFO, SECURITY
 from api.listener import require_keys
 from api.pages import site
@@ -30,6 +30,7 @@ def create_app(settings: Settings) -> OpenAPI:
     services = join(settings)
     app.extensions[EXTENSION] = services
     app.url_map.converters.update(id=IdConverter, hash=HashConverter)
+    compression.init_app(app)
     metrics.init_app(app, services)
     guard.init_app(app, settings)
     app.wsgi_app = Proxied(app.wsgi_app, settings.proxies)  # type: ignore[method-assign]

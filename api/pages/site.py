@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, current_app, g
+from hashlib import sha256
+from http import HTTPStatus
+
+from flask import Flask, Response, current_app, g, request
 from markupsafe import Markup
 
 from api import auth
+from api.guard import SAFE_METHODS
 from api.pages import assets, entry, form, jobs, workers
 from api.pages.words import FILTERS
 
@@ -16,6 +20,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.filters.update(FILTERS)
     app.jinja_env.globals.update(asset=assets.address, csrf_field=csrf_field)  # macros see globals only
     app.context_processor(_who)
+    app.after_request(_tag)
     app.after_request(_limit_keeping)
     for page in (assets, entry, form, jobs, workers):
         app.register_blueprint(page.blueprint)
@@ -33,6 +38,14 @@ def _limit_keeping(answer: Response) -> Response:
     """
     if answer.mimetype == "text/html":
         answer.headers.setdefault("Cache-Control", "no-store" if auth.has_keys(current_app) else "private, no-cache")
+    return answer
+
+
+def _tag(answer: Response) -> Response:
+    """Give a page a tag, and tell a script that has just this page so: an open tab asks every few seconds."""
+    if answer.mimetype == "text/html" and answer.status_code == HTTPStatus.OK and request.method in SAFE_METHODS:
+        answer.set_etag(sha256(answer.get_data()).hexdigest()[:32], weak=True)
+        answer.make_conditional(request)
     return answer
 
 

@@ -19,6 +19,7 @@ let wanted = false;
 let busy = false;
 let failures = 0;
 let fading = 0;
+let tag = "";
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const isOpen = () => main.querySelector('[data-open="yes"]') !== null;
@@ -43,11 +44,15 @@ async function refresh() {
 
 async function look() {
   try {
-    const answer = await fetch(address, { headers: { Accept: "text/html", "X-Live": "1" }, signal: AbortSignal.timeout(PATIENCE) });
+    const headers = { Accept: "text/html", "X-Live": "1" };
+    if (tag) headers["If-None-Match"] = tag;
+    const answer = await fetch(address, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
     if (answer.status >= 500) throw new Error(answer.statusText);
     failures = 0;
+    if (answer.status === 304) return sayOfConnection(""); // nothing has changed since it was last drawn
     if (!answer.ok || answer.redirected) return sayOfConnection("This page has changed: load it again.");
     draw(parsed(await answer.text()));
+    tag = wanted ? "" : answer.headers.get("ETag"); // what a press put off is drawn next time
     sayOfConnection("");
   } catch {
     failures += 1; // the next event or poll tries again
