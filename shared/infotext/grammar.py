@@ -19,7 +19,12 @@ from shared.infotext.keys import canonical, is_known
 
 NEGATIVE: Final = "Negative prompt:"
 _FEWEST: Final = 3  # named values that make a line one of parameters, and not the end of a prompt
-_NOTHING: Final = frozenset({"none", "null", "undefined"})  # what programs write that had nothing to say
+_NOTHING: Final = re.compile(
+    r"(?:none|null|undefined|created with (?:the )?gimp|creator: gd-jpeg.*|lead technologies.*|"
+    r"(?:file written by )?adobe photoshop.*)?",
+    re.IGNORECASE,
+)
+"""What programs write that had nothing to say of how a picture was made."""
 _NAME: Final = re.compile(r"\w[\w \-/]+")
 _BEGINNING: Final = re.compile(r"[ \t]*(\w[\w \-/]+):")
 _STEPS: Final = re.compile(r"[ \t]*Steps:[ \t]*\d+[ \t]*(?:,|$)", re.MULTILINE)
@@ -62,7 +67,7 @@ def taken_apart(text: str) -> Parts:
         return Parts(*_prompts(lines[:start]), *fields("\n".join(lines[start:])))
     if (place := _values_within(plain)) is not None:
         return Parts(*_prompts_within(plain[:place]), *fields(plain[place:]))
-    return Parts("", "", {}) if plain.casefold() in _NOTHING else Parts(*_prompts(lines), {})
+    return Parts("", "", {}) if _NOTHING.fullmatch(plain) else Parts(*_prompts(lines), {})
 
 
 def _first_of_values(lines: list[str]) -> int | None:
@@ -90,6 +95,10 @@ def _is_of_values(lines: list[str], at: int) -> bool:
     beginning = _BEGINNING.match(line)
     if not beginning or not (is_last or is_known(beginning[1])) or _NEGATIVE.search(line):
         return False
+    within = _STEPS_WITHIN.search(line)
+    before = line[: within.start()].rstrip() if within else ""
+    if before and not before.endswith(","):
+        return False  # a prompt stands before the values
     values, rest = fields(line)
     known = sum(map(is_known, values))
     if is_known(beginning[1]):
@@ -136,7 +145,7 @@ def fields(text: str) -> tuple[dict[str, str], str]:
         *between, name = re.split(r"[,\n]", text[place:colon])
         others += between
         if not _NAME.fullmatch(name.strip()):
-            others.append(f"{name}:")
+            others.append(name)
             place = colon + 1
             continue
         value, place, is_json_whole = _value(text, colon + 1, is_json_whole)

@@ -51,6 +51,7 @@ def notes(found: Read) -> str:
         f"  {PROMPT}  \n\n  Negative prompt:   {NEGATIVE}\n\n{VALUES}  \n\n",
         f"{PROMPT}\nNegative Prompt: {NEGATIVE}\n{VALUES}",
         f"{PROMPT} Negative prompt: {NEGATIVE} {VALUES}",
+        f"{PROMPT} Negative prompt: {NEGATIVE} {VALUES}\n",
         f"{PROMPT}\nNegative prompt: {NEGATIVE} {VALUES}",
         f"{PROMPT}, Negative prompt: {NEGATIVE}, {VALUES}",
         f'{PROMPT}\nNegative prompt: {NEGATIVE}\n{VALUES}, ADetailer prompt: "face\nSteps: 5, Seed: 9", Version: 1',
@@ -69,7 +70,7 @@ def notes(found: Read) -> str:
         f"{PROMPT}\nNegative prompt: {NEGATIVE}\n" + VALUES.replace("CFG scale", "CFG Scale").replace("Size", "size"),
         f"{PROMPT}\nNegative prompt: {NEGATIVE}\n" + VALUES.replace("Sampler: ", "Sampler: k_"),
     ],
-    ids=range(22),
+    ids=range(23),
 )
 def test_a_text_is_read_however_it_is_laid_out(text):
     check(read(text), PLAIN)
@@ -95,6 +96,11 @@ def test_prompts_that_hold_what_looks_like_values_stay_prompts(prompt, negative)
     check(read(text), {"prompt": prompt or None, "negative_prompt": negative or None, "steps": 12, "seed": 17})
 
 
+def test_one_line_without_a_comma_is_taken_apart():
+    check(read(f"a lighthouse {VALUES}"), {"prompt": "a lighthouse", "negative_prompt": None, "steps": 12})
+    check(read(f"a lighthouse Negative prompt: fog {VALUES}"), {"prompt": "a lighthouse", "negative_prompt": "fog"})
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -115,7 +121,9 @@ def test_what_stands_behind_the_values_is_told_and_no_prompt():
     assert "Negative Template: fog: not read" in notes(found)
 
 
-@pytest.mark.parametrize("text", ["None", "none", "null", "undefined", " \n", "[]", "{}", '{"a": "b"}', '{"prompt": {'])
+@pytest.mark.parametrize(
+    "text", ["None", "none", "null", "undefined", " \n", "[]", "{}", "Created with GIMP", '{"a": "b"}', '{"prompt": {']
+)
 def test_what_says_nothing_is_no_prompt(text):
     assert read(text).params == {}
 
