@@ -96,10 +96,11 @@ function choose(old, fresh) {
   const told = (list) => [...list.options].map((option) => [option.value, option.label, ...Object.values(option.dataset)].join("\n")).join("\n\n");
   if (!old || told(old) === told(fresh)) return;
   const chosen = old.selectedOptions?.[0];
+  const value = chosen?.value || fresh.value; // read now: each option that leaves a select has it choose another one
   old.replaceChildren(...fresh.children);
-  if (!chosen?.value) return;
-  if (![...old.options].some((option) => option.value === chosen.value)) old.append(chosen);
-  old.value = chosen.value;
+  if (!chosen) return; // what a box proposes
+  if (chosen.value && ![...old.options].some((option) => option.value === value)) old.append(chosen);
+  old.value = value;
 }
 
 // The last preview stays until the next one has arrived.

@@ -53,10 +53,15 @@ def test_job_of_a_first_visit_goes_off_when_the_models_folder_has_been_looked_at
         expect(page.get_by_text("your job goes off when that is done")).to_be_visible()
         expect(page.get_by_role("button", name="Render")).to_be_enabled()
         checkpoint_factory("demo", native_size=128)
+        checkpoint_factory("later", native_size=64)
         transact(sessions, first_look.note_look)
         expect(page).to_have_url(JOB)
         expect(page.get_by_role("heading", name="a red boat")).to_be_visible()
-        assert "128 × 128" in page.locator(".parameters").inner_text()
+        told = page.locator(".parameters").inner_text()
+        assert "demo" in told
+        assert "128 × 128" in told
+        assert "later" not in told  # nor has any other field changed
+        assert "Refiner" not in told
         assert failed == []
 
 
