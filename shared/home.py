@@ -81,11 +81,12 @@ def make_private(folder: Path) -> None:
         ) from error
 
 
-def keep_private(folder: Path) -> None:
-    """Keep `folder`, and whatever this process and its children write from now on, from other users.
+PRIVATE_UMASK: Final = 0o077
+"""Of processes that write pictures which are their user's alone."""
 
-    Raises LauncherError where the folder cannot be kept from them.
-    """
+
+def keep_private(folder: Path) -> None:
+    """Keep `folder` from other users, also one that was there. Raises LauncherError where that cannot be."""
     make_private(folder)
     try:
         folder.chmod(0o700)
@@ -94,7 +95,6 @@ def keep_private(folder: Path) -> None:
             f"{folder} cannot be kept from other users ({error.strerror}). Where they are meant to see it, say so: "
             f"FARM_STORAGE_URL=file://{folder}"
         ) from error
-    os.umask(0o077)
 
 
 def write_record(home: Path, record: Record) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from shared.errors import Conflict
+from shared.errors import Conflict, LauncherError
 from worker.cards import Address
 
 _MACHINE: Final = Path("/tmp")  # noqa: S108 - fixed, not TMPDIR: every farm of the machine must find the same locks
@@ -24,8 +24,11 @@ def path(card: Address, home: Path) -> Path:
 
 @contextmanager
 def hold(file: Path) -> Iterator[None]:
-    """Hold the lock `file` within the block. Raises Conflict, naming the process that has it."""
-    descriptor = _open(file)
+    """Hold the lock `file` within the block. Raises Conflict, naming the process that has it; LauncherError."""
+    try:
+        descriptor = _open(file)
+    except OSError as error:
+        raise LauncherError(f"The lock {file} cannot be opened ({error.strerror}).") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -43,9 +46,12 @@ def _open(file: Path) -> int:
     """Open `file`, for reading where it is another user's: that is enough to hold it. Links are not followed."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except PermissionError:
         return os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    with suppress(OSError):  # it may be written by all, and be another user's
+        os.fchmod(descriptor, 0o644)  # whatever our umask says: farms of other users hold it too
+    return descriptor
 
 
 def _sign(descriptor: int) -> None:

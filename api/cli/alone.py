@@ -52,6 +52,7 @@ def become(settings: Settings, module: str, arguments: list[str], *, as_json: bo
 def _keep_private(settings: Settings) -> None:
     if settings.own_pictures:
         home.keep_private(settings.own_pictures)
+        os.umask(home.PRIVATE_UMASK)
 
 
 def _require(settings: Settings, **servers: str) -> None:

@@ -109,6 +109,7 @@ class Farm:
             signals,
             descriptors=descriptors,
             environment=environment(with_keys=name == "API"),
+            umask=home.PRIVATE_UMASK if self._settings.own_pictures else None,
         )
         return Part(server)
 

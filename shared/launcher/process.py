@@ -39,6 +39,7 @@ class Server:
     prefix: Sequence[str] = ()  # what runs it as somebody else
     descriptors: Sequence[int] = ()  # open files that it is handed
     environment: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT)
+    umask: int | None = None  # None: as this process has it
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _log_start: int = field(default=0, init=False)
 
@@ -74,6 +75,7 @@ class Server:
                 start_new_session=True,
                 env=self.environment,
                 pass_fds=self.descriptors,
+                umask=-1 if self.umask is None else self.umask,
             )
 
     def wait_ready(self) -> bool:

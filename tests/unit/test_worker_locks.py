@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
-from shared.errors import Conflict
+from shared.errors import Conflict, LauncherError
 from worker import locks
 from worker.cards import Address
 
@@ -46,3 +47,18 @@ def test_a_real_card_is_one_for_all_farms_of_the_machine(tmp_path, monkeypatch):
     assert locks.path(card, tmp_path / "a") == elsewhere
     assert locks.path(card, tmp_path / "a") == locks.path(card, tmp_path / "b")
     assert locks.path(Address("cpu:0"), tmp_path / "a") != locks.path(Address("cpu:0"), tmp_path / "b")
+
+
+def test_a_lock_can_be_held_by_other_users_farms_whatever_the_umask_says(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with locks.hold(tmp_path / "card.lock"):
+            assert (tmp_path / "card.lock").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+
+
+def test_a_lock_that_cannot_be_opened_is_told():
+    file = locks.path(Address("cpu:0"), Path("/proc"))
+    with pytest.raises(LauncherError, match=f"The lock {file} cannot be opened"), locks.hold(file):
+        pass
