@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from threading import Event
 
@@ -138,6 +139,25 @@ def test_a_storage_that_hangs_is_told_with_its_seconds_and_holds_nobody_up(clien
     assert time.monotonic() - started < 40 * 0.3
     gate.set()
     until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_an_object_store_that_is_silent_stops_nobody(elsewhere, monkeypatch):
+    monkeypatch.setattr(watched, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "farm")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "farm-secret")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        client = elsewhere(storage_url=f"s3://pictures?endpoint_url={endpoint}&region_name=us-east-1")
+        started = time.monotonic()
+        for _ in range(40):
+            answer = client.get("/readyz")
+            assert answer.status_code == 503
+            assert client.get("/livez").status_code == 200
+            assert client.get("/workers").status_code == 200
+        assert time.monotonic() - started < 20
+        told = answer.get_json()["checks"]
+        assert told.pop("storage").startswith("has not answered for ")
+        assert set(told.values()) == {"ok"}
 
 
 def test_why_the_storage_takes_nothing_is_told_without_its_address(client, services, monkeypatch):
