@@ -13,6 +13,7 @@ from sqlalchemy import Connection, event, text
 
 from api import use_cases
 from api.app import create_app
+from api.cli import jobs as cli_jobs
 from api.services import EXTENSION, Services
 from shared.database import transact
 from shared.errors import Unavailable
@@ -204,6 +205,19 @@ def test_states_of_a_newer_version_are_shown_as_such(app, farm):
     assert strange["state"] == strange["images"][0]["state"] == "unknown"
     [worker] = client.get("/api/v1/workers").get_json()["workers"]
     assert (worker["state"], worker["resident"]) == ("unknown", [SHA256])
+
+
+def test_farm_status_tells_of_them(app, farm, capsys):
+    client = app.test_client()
+    for job_id in (farm.ended, farm.running, farm.strange):
+        cli_jobs._job(client.get(f"/api/v1/jobs/{job_id}").get_json())
+    whole = {"url": "here", "chores": client.get("/api/v1/chores").get_json()}
+    for part in ("workers", "jobs"):
+        whole |= client.get(f"/api/v1/{part}").get_json()
+    cli_jobs._farm(whole)
+    said = capsys.readouterr().out
+    assert "written by a newer version: hires.foo" in said
+    assert "unknown" in said
 
 
 def test_pictures_in_a_strange_format_are_told_of(app, farm):
