@@ -157,7 +157,7 @@ def chores(settings: Settings) -> Finding:
     except (SQLAlchemyError, Unavailable) as error:
         return bad(f"No answer: {_first_line(error)}", "See the check of the database.")
     if is_connected:
-        return fine("They are done.")
+        return fine("Up to date.")
     advice = "`farm logs chores` may say why; `farm chores` starts it. Until then nothing is tidied up."
     return bad("Nobody does them.", advice)
 

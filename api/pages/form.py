@@ -98,13 +98,16 @@ def send(job_id: int, index: int) -> AnyResponse:
 @blueprint.post("/from-picture")
 def from_picture() -> AnyResponse:
     """Show the form filled in with what a picture's file says, or what was wrong with the file."""
-    before = _before()
+    before, file = _before(), request.files.get("file")
+    name = (file and file.filename) or "The file"
     try:
         papers = pictures.papers(services(), auth.owner(), read_file())
     except Refused as refused:
-        return Response(_page(Origin(before) if before else origins.fresh(), refused), refused.status)
-    file = request.files.get("file")
-    filled = origins.of_file(papers, (file and file.filename) or "the picture")
+        said = "; ".join(f"{one.message}. What can be read: {one.accepted}" for one in refused.fields) or str(refused)
+        return Response(
+            _page(Origin(before) if before else origins.fresh(), Refused(f"{name} {said}.")), refused.status
+        )
+    filled = origins.of_file(papers, name)
     return Response(_page(replace(filled, before=before)))
 
 

@@ -144,7 +144,7 @@ def job_words(job: JobBody) -> str:
 
 def _single(job: JobBody) -> str:
     if job.state == "queued":
-        return ", ".join(_place(job)) or "waiting for a worker"
+        return ", ".join(_place(job)) or ("" if job.waiting else "waiting for a worker")  # else told as why it waits
     if job.state == "running" and job.images:
         return image_words(job.images[0])
     seconds = job.timings.render_seconds

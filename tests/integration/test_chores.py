@@ -297,4 +297,4 @@ def test_doctor_tells_whether_a_process_does_chores(settings):
     assert farm_checks.chores(settings).text == "Nobody does them."
     with caretaker.desk(settings) as desk:
         round_of("queues", desk).turn()
-        assert farm_checks.chores(settings).text == "They are done."
+        assert farm_checks.chores(settings).text == "Up to date."

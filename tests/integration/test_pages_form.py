@@ -398,3 +398,18 @@ def test_every_group_has_a_title_in_the_page(client):
     form = look(client, "/")
     for group in layout.GROUPS:
         assert group.title in form.text
+
+
+def test_file_that_fills_nothing_in_is_told_by_its_name(client):
+    answer = send(client, "/from-picture", file=(BytesIO(b"hello"), "notes.txt"))
+    assert answer.status_code == 422
+    told = page(answer).text
+    assert "notes.txt is" in told
+    assert "What can be read: a PNG, JPEG, WebP, BMP or GIF" in told
+    assert "file:" not in told
+
+
+def test_page_that_is_not_there_is_told_in_the_farms_words(client):
+    told = look(client, "/nowhere", 404).text
+    assert "There is nothing here" in told
+    assert "entered the URL manually" not in told
