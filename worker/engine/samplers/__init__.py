@@ -21,6 +21,7 @@ from worker.engine.samplers.dpm_solver import dpm_adaptive, dpm_fast
 from worker.engine.samplers.first_order import ddim, ddim_cfgpp, euler, euler_ancestral, lcm
 from worker.engine.samplers.multistep import dpmpp_2m, lms, plms
 from worker.engine.samplers.planning import Plan, walked
+from worker.engine.samplers.pure_noise import from_pure_noise
 from worker.engine.samplers.sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
 from worker.engine.samplers.second_order import dpm_2, dpm_2_ancestral, dpmpp_2s_ancestral, heun, restart
 from worker.engine.samplers.unipc import unipc
@@ -30,24 +31,24 @@ __all__ = ["SAMPLERS", "Model", "Noise", "PairModel", "Plan", "Sampler", "ancest
 _PLAIN: Final = Sampling()
 _ALGORITHMS: Final[dict[str, Algorithm]] = {
     "DPM++ 2M": dpmpp_2m,
-    "DPM++ SDE": dpmpp_sde,
+    "DPM++ SDE": from_pure_noise(dpmpp_sde),
     "DPM++ 2M SDE": dpmpp_2m_sde,
     "DPM++ 2M SDE Heun": partial(dpmpp_2m_sde, is_heun=True),
-    "DPM++ 2S a": dpmpp_2s_ancestral,
+    "DPM++ 2S a": from_pure_noise(dpmpp_2s_ancestral),
     "DPM++ 3M SDE": dpmpp_3m_sde,
     "Euler a": euler_ancestral,
     "Euler": euler,
-    "LMS": lms,
-    "Heun": heun,
-    "DPM2": dpm_2,
-    "DPM2 a": dpm_2_ancestral,
-    "DPM fast": dpm_fast,
-    "DPM adaptive": dpm_adaptive,
-    "Restart": restart,
+    "LMS": from_pure_noise(lms),
+    "Heun": from_pure_noise(heun),
+    "DPM2": from_pure_noise(dpm_2),
+    "DPM2 a": from_pure_noise(dpm_2_ancestral),
+    "DPM fast": from_pure_noise(dpm_fast),
+    "DPM adaptive": from_pure_noise(dpm_adaptive),
+    "Restart": from_pure_noise(restart),
     "DDIM": ddim,
     "DDIM CFG++": ddim_cfgpp,
-    "PLMS": plms,
-    "UniPC": unipc,
+    "PLMS": from_pure_noise(plms),
+    "UniPC": from_pure_noise(unipc),
     "LCM": lcm,
 }
 
