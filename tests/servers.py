@@ -61,16 +61,25 @@ def administrator(home: Path) -> psycopg.Connection:
 @contextmanager
 def object_store(folder: Path, access_key: str, secret: str) -> Iterator[str]:
     """Run an S3 server (SeaweedFS) and yield its endpoint; a bucket is made by the first use."""
-    ports = free_ports(8)
     identity = {
         "name": "farm",
         "credentials": [{"accessKey": access_key, "secretKey": secret}],
         "actions": ["Admin", "Read", "Write", "List"],
     }
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    endpoint, server = _start_weed(folder)
+    try:
+        yield endpoint
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _start_weed(folder: Path, tries: int = 5) -> tuple[str, subprocess.Popen[bytes]]:
+    """Start it on ports that are free. Another program may take one meanwhile: then it ends, and others are tried."""
     names = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc"]
     names += ["filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc"]
-    options = dict(zip(names, ports, strict=True)) | {
+    options = dict(zip(names, free_ports(8), strict=True)) | {
         "dir": folder,
         "ip": "127.0.0.1",
         "ip.bind": "127.0.0.1",
@@ -86,15 +95,18 @@ def object_store(folder: Path, access_key: str, secret: str) -> Iterator[str]:
     weed = Path(sys.executable).with_name("weed")
     flags = [f"-{name}={value}" for name, value in options.items()]
     endpoint = f"http://127.0.0.1:{options['s3.port']}"
-    with (folder / "weed.log").open("wb") as log:
+    with (folder / "weed.log").open("ab") as log:
         command = ["setpriv", "--pdeathsig", "KILL", weed, "-logtostderr", "server", "-filer", "-s3", *flags]
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         await_answer(endpoint, server)
-        yield endpoint
-    finally:
+    except AssertionError:
         server.kill()
         server.wait()
+        if tries == 1:
+            raise
+        return _start_weed(folder, tries - 1)
+    return endpoint, server
 
 
 def await_answer(url: str, server: subprocess.Popen[bytes], seconds: float = 60) -> None:
