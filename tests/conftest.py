@@ -29,9 +29,12 @@ hypothesis_settings.register_profile("night", max_examples=2000, deadline=None, 
 BUDGET_SECONDS = 15  # of an unmarked test, on a machine that does nothing else
 MAY_TAKE_LONGER = (
     "tests/chaos/test_chaos.py",  # the first of twenty plans waits for its lane
+    "tests/chaos/test_queue_killed.py",  # 900 images through processes that are killed
+    "tests/chaos/test_queue_model.py",  # forty stories of the queue, each on a database
     "tests/chaos/test_recovery.py",  # a farm with the settings that it has in earnest
     "tests/e2e/test_farm_up.py",  # a farm with nothing of it left out
     "tests/e2e/test_kill.py",
+    "tests/integration/test_api_fuzzed.py",  # every operation of the API, by every kind of value
     "tests/integration/test_api_fuzzed.py",  # some 1,500 requests
 )
 
