@@ -15,6 +15,7 @@ from shared.settings import EVERYBODY, Settings
 
 GRACE_SECONDS: Final = 20  # for requests in flight when the API is told to stop; streams and waits end at once
 BACKLOG: Final = 512
+SEND_BUFFER_BYTES: Final = 2**18  # of a connection: the kernel would take megabytes for a client that reads nothing
 
 
 def require_keys(settings: Settings) -> None:
@@ -37,11 +38,13 @@ def listen(settings: Settings) -> socket.socket:
     require_keys(settings)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingsError(
             f"FARM_HOST={settings.host!r}, FARM_PORT={settings.port}: cannot listen there: {error.strerror}."
         ) from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it
+    return listener
 
 
 def address(listener: socket.socket) -> str:

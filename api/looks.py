@@ -24,7 +24,10 @@ class Looks:
     def state(self, job: int) -> Future[ImageState | None]:
         """Return a job's state to come: None if there is no such job. It may raise Unavailable."""
         with self._lock:
-            future = self._waiting.setdefault(job, Future())
+            if job not in self._waiting:
+                self._waiting[job] = Future()
+                self._waiting[job].set_running_or_notify_cancel()  # who leaves must not cancel it for the others
+            future = self._waiting[job]
             if not self._is_looking:
                 self._is_looking = True
                 self._thread.submit(self._run)

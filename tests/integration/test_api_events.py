@@ -9,6 +9,8 @@ import pytest
 from redis import Redis
 
 from api import sse
+from api.app import create_app
+from api.services import EXTENSION
 from shared.database import transact
 from shared.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue import moves, views
@@ -139,9 +141,10 @@ def test_other_jobs_events_do_not_come(follow, events, job, job_factory, client)
     assert next(stream)[2]["job"] == job.id
 
 
-def test_past_the_cap_a_page_is_told_to_poll(settings, client, services, job):
-    link = f"/api/v1/jobs/{job.id}/events"
-    open_ones = [client.get(link, buffered=False) for _ in range(settings.max_streams)]
+def test_past_the_cap_a_page_is_told_to_poll(settings, job):
+    app = create_app(settings.model_copy(update={"max_streams": 3}))
+    client, link = app.test_client(), f"/api/v1/jobs/{job.id}/events"
+    open_ones = [client.get(link, buffered=False) for _ in range(3)]
     answer = client.get(link)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
@@ -151,6 +154,27 @@ def test_past_the_cap_a_page_is_told_to_poll(settings, client, services, job):
     answer = client.get(link, buffered=False)
     assert answer.status_code == 200
     answer.close()
+    app.extensions[EXTENSION].close()
+
+
+def test_one_owner_cannot_hold_all_streams(settings, job_factory):
+    keys = {"anns-first-key": "ann", "anns-other-key": "ann", "bobs-only-key": "bob"}
+    app = create_app(settings.model_copy(update={"api_keys": keys, "max_streams": 4}))
+    links = {owner: f"/api/v1/jobs/{job_factory(owner=owner).id}/events" for owner in ("ann", "bob")}
+
+    def opened(key: str):
+        headers = {"Authorization": f"Bearer {key}"}
+        return app.test_client().get(links[keys[key]], headers=headers, buffered=False)
+
+    held = [opened("anns-first-key"), opened("anns-other-key")]
+    refused = opened("anns-first-key")
+    assert refused.status_code == 503
+    assert int(refused.headers["Retry-After"]) > 0
+    held += [opened("bobs-only-key"), opened("bobs-only-key")]
+    assert [one.status_code for one in held] == [200] * 4
+    for one in held:
+        one.close()
+    app.extensions[EXTENSION].close()
 
 
 def test_end_that_redis_did_not_tell_is_seen(follow, sessions, job, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -74,6 +75,27 @@ def test_looks_that_wait_are_one_question():
     assert first.result(10) is ImageState.RUNNING
     assert [future.result(10) for future in rest] == [ImageState.RUNNING, ImageState.QUEUED, None, ImageState.QUEUED]
     assert asked == [[1], [1, 2, 3]]
+    looks.close()
+
+
+def test_who_leaves_ends_the_look_of_nobody_else():
+    may_look = threading.Event()
+
+    def look(_jobs):
+        may_look.wait(10)
+        return {1: ImageState.RUNNING}
+
+    async def ask(looks):
+        leaving, staying = (asyncio.ensure_future(asyncio.wrap_future(looks.state(1))) for _ in range(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        may_look.set()
+        assert await asyncio.wait_for(staying, 10) is ImageState.RUNNING
+        assert await asyncio.wait_for(asyncio.wrap_future(looks.state(1)), 10) is ImageState.RUNNING
+
+    looks = Looks(look)
+    asyncio.run(ask(looks))
     looks.close()
 
 
