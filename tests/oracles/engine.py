@@ -14,7 +14,7 @@ from torch import Tensor
 
 from shared.measures import img2img_steps
 from shared.params import Sampling
-from shared.samplers import schedule_named
+from shared.spellings import schedule_named
 from tests.walks import finished
 from worker.engine import schedules
 from worker.engine.philox import normals
