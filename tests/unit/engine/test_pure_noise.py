@@ -69,7 +69,7 @@ def right(start: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", [name for name in FACTS if name not in STOCHASTIC])
 @pytest.mark.parametrize("schedule", ["of the checkpoint", "Karras"])
 def test_every_sampler_comes_down_from_pure_noise(name: str, schedule: str, start: Tensor, right: Tensor) -> None:
-    count = 32  # from 36 on Restart adds noise
+    count = 18 if name == "Restart" else 32  # from 20 on it climbs by noise, which is none here
     even = [HIGHEST * (LOWEST / HIGHEST) ** (step / (count - 1)) for step in range(count)]
     ends = FIRST ** (1 / 7), LOWEST ** (1 / 7)
     bent = [(ends[0] + step / count * (ends[1] - ends[0])) ** 7 for step in range(count + 1)]
@@ -78,7 +78,7 @@ def test_every_sampler_comes_down_from_pure_noise(name: str, schedule: str, star
     first_order = FACTS[name].order == 1 and name.startswith(("Euler", "DDIM"))
     bound = 0.15 if first_order else 0.02 if schedule == "of the checkpoint" else 0.06
     if name == "Restart":
-        bound = 1.0  # it climbs by noise, which is none here
+        bound = 0.1  # of fewer steps; 0.33 with a first step of second order
     assert float((walked(name, start, sigmas) - expected).abs().mean()) < bound
 
 
