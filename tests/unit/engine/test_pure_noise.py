@@ -78,7 +78,7 @@ def test_every_sampler_comes_down_from_pure_noise(name: str, schedule: str, star
     first_order = FACTS[name].order == 1 and name.startswith(("Euler", "DDIM"))
     bound = 0.15 if first_order else 0.02 if schedule == "of the checkpoint" else 0.06
     if name == "Restart":
-        bound = 0.1  # of fewer steps; 0.33 with a first step of second order
+        bound = 0.2  # of fewer steps; 0.33 with a first step of second order
     assert float((walked(name, start, sigmas) - expected).abs().mean()) < bound
 
 
