@@ -215,7 +215,7 @@ def model_files(models: Path) -> Iterator[Path]:
 def _is_model(path: Path, models: Path) -> bool:
     """True by the suffix."""
     suffix, kind = path.suffix.lower(), _meant_by(path.relative_to(models).as_posix())
-    return suffix in _SUFFIXES[kind] if kind else suffix in _FILES | _OTHERS
+    return suffix in _FILES or suffix in (_SUFFIXES[kind] if kind else _OTHERS)
 
 
 def _raise_if(models: Path) -> Callable[[OSError], None]:
