@@ -172,6 +172,18 @@ def forgive(session: Session, sha256: str) -> None:
     session.execute(update(ModelFile).where(fits).values(strikes=0))
 
 
+def identity_of(session: Session, sha256: str) -> str:
+    """Return the identity that an image means by a hash: that, unless only weights have it, in one identity.
+
+    Images of the version before name weights alone.
+    """
+    if session.scalar(select(ModelFile.path).where(ModelFile.sha256 == sha256).limit(1)) is not None:
+        return sha256
+    described = select(ModelFile.sha256).where(ModelFile.weights_sha256 == sha256, ModelFile.sha256.is_not(None))
+    found = session.scalars(described.distinct().limit(2)).all()
+    return found[0] if len(found) == 1 and found[0] else sha256
+
+
 def is_lately() -> ColumnElement[bool]:
     """Tell of a model file whether it was last seen, or found gone, so short ago that its disk may only be away."""
     return ModelFile.scanned_at > func.now() - _PATIENCE
@@ -279,8 +291,8 @@ def _require_vae_inside(session: Session, checkpoint: ModelFile) -> None:
 def meant(session: Session, text: str, kind: Kind) -> list[ModelFile]:
     """Return the files of `kind` that `text` means, usable or not, those that are gone among them.
 
-    A name comes before a hash, and what a file is, weights and description, before what its weights are: the same
-    weights may be described in several ways.
+    A whole title comes first, because a file may be called as another one is titled; then a name, then a hash; and what
+    a file is, weights and description, before what its weights are: the same weights may be described in several ways.
     """
     files = [file for file in _rows(session) if file.kind == kind]
     wanted = text.strip().casefold()
@@ -291,6 +303,10 @@ def meant(session: Session, text: str, kind: Kind) -> list[ModelFile]:
 def _is_folder(file: ModelFile) -> bool:
     """A folder is called by its whole name, a file by its stem."""
     return file.path.rpartition("/")[2] == file.name
+
+
+def _is_title(text: str, file: ModelFile) -> bool:
+    return file.sha256 is not None and text == title(file).casefold()
 
 
 def _is_called(text: str, file: ModelFile) -> bool:
@@ -317,7 +333,15 @@ def _has_weights(text: str, file: ModelFile) -> bool:
     return bool(_HASH.fullmatch(text) and (file.weights_sha256 or "").startswith(text))
 
 
-_WAYS: Final = (_is_called, _is_titled, _has_hash, _has_title_and_weights, _has_weights_of_title, _has_weights)
+_WAYS: Final = (
+    _is_title,
+    _is_called,
+    _is_titled,
+    _has_hash,
+    _has_title_and_weights,
+    _has_weights_of_title,
+    _has_weights,
+)
 """How a text means a file, the surest first."""
 
 

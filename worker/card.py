@@ -188,13 +188,13 @@ class EngineCard:
         """Load a checkpoint or a VAE off the engine's thread: the steps of others go on meanwhile."""
         found = self._files.find(model.sha256)
         self._loading[model.sha256] = self._load_phase(model, found)
-        self._pulse.busy(model.sha256, "load", limits.load_seconds(found.bytes), file=model.sha256)
+        self._pulse.busy(model.sha256, "load", limits.load_seconds(found.bytes), file=found.sha256)
         self._on_change()
         load = checkpoints.load if model.kind == "checkpoint" else checkpoints.load_vae
         try:
             with self._meter.other():
                 loaded: Loaded = load(found.path, self._device, self._dtype)
-            self._files.loaded(found, model.sha256)
+            self._files.loaded(found)
         finally:
             del self._loading[model.sha256]
             self._pulse.idle(model.sha256)

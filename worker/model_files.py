@@ -13,12 +13,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared import catalogue, scan
-from shared.catalogue import Kind
+from shared.catalogue import Inspection, Kind
 from shared.database import Sessions, transact
-from shared.errors import ModelFileAway, ModelFileError, NotUnderstood, Refused
+from shared.errors import ModelFileAway, ModelFileError, NotConfined, NotUnderstood, Refused
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
-from shared.scan import Fingerprint
+from shared.scan import Fingerprint, Inspect
 from shared.tables import ModelFile
+from worker.inspector import Inspector
 
 _ARCHITECTURES: Final = frozenset({"sd1", None})
 
@@ -28,24 +29,26 @@ class Found:
     """A model's file or folder, as the catalogue describes it."""
 
     name: str
+    sha256: str  # its identity, also where it was found by its weights
     path: Path
     bytes: int
     fingerprint: Fingerprint  # as it was found
-    strikes: int = 0
 
 
 class ModelFiles:
     """The models folder by SHA-256, and by what parameters call its files."""
 
-    def __init__(self, sessions: Sessions, models: Path) -> None:
+    def __init__(self, sessions: Sessions, models: Path, inspect: Inspect | None = None) -> None:
         self._sessions = sessions
         self._models = models
+        self._inspect = inspect or _confined
         self._lock = Lock()  # many slots meet a touched file at a time: one of them hashes it
-        self._hashed: dict[tuple[Path, Fingerprint], str] = {}  # (path, fingerprint) -> SHA-256
+        self._hashed: dict[tuple[Path, Fingerprint], str | None] = {}  # (path, fingerprint) -> SHA-256
 
     def find(self, sha256: str) -> Found:
         """Return the file with this hash; one that was only touched since the scan is hashed here.
 
+        A hash that no file has finds the one identity with these weights, as the version before named it.
         Raises ModelFileAway when the catalogue has it and this machine does not, or when it was found gone only lately:
         another machine may find it again; NotUnderstood when a newer version found it usable. Else ModelFileError.
         """
@@ -59,7 +62,7 @@ class ModelFiles:
             if now.is_that_of(row):
                 return self._found(row, now)
         for row, now in there:
-            if self._sha256(self._models / row.path, now) == sha256:
+            if self._sha256(row, now) == row.sha256:
                 return self._found(row, now)
         names = ", ".join(row.path for row in rows) or f"the checkpoint {sha256[:10]}"
         kind = ModelFileAway if may_return else ModelFileError
@@ -90,24 +93,32 @@ class ModelFiles:
         rows = transact(self._sessions, lambda session: catalogue.entries(session, "decoder"))
         return list(dict.fromkeys(row.sha256 for row in rows if row.usable and row.sha256))
 
-    def loaded(self, found: Found, sha256: str) -> None:
+    def loaded(self, found: Found) -> None:
         """Note that a file was loaded. Raises ModelFileAway where it changed meanwhile."""
         if _fingerprint(found.path) != found.fingerprint:
             raise ModelFileAway(f"{found.path.name} changed while it was loaded")
-        if found.strikes:
-            transact(self._sessions, lambda session: catalogue.forgive(session, sha256))
+        transact(self._sessions, lambda session: catalogue.forgive(session, found.sha256))
 
     def _found(self, row: ModelFile, now: Fingerprint) -> Found:
-        return Found(row.name, self._models / row.path, row.size, now, row.strikes)
+        return Found(row.name, row.sha256 or "", self._models / row.path, row.size, now)
 
-    def _sha256(self, path: Path, fingerprint: Fingerprint) -> str | None:
-        """Return what the file at `path` is now, computed once as long as it stays as it is."""
-        key = (path, fingerprint)
+    def _sha256(self, row: ModelFile, now: Fingerprint) -> str | None:
+        """Return the identity of a touched file, computed once as long as it stays as it is; None: of other weights."""
+        path = self._models / row.path
         try:
             with self._lock:
-                return self._hashed.get(key) or self._hashed.setdefault(key, _identity(path))
-        except OSError:
+                if (path, now) not in self._hashed:
+                    self._hashed[path, now] = self._identity(path, row.weights_sha256 or row.sha256)
+                return self._hashed[path, now]
+        except (OSError, NotConfined):
             return None
+
+    def _identity(self, path: Path, expected: str | None) -> str | None:
+        weights = scan.sha256(path)
+        if weights != expected:
+            return None
+        is_described = not path.is_dir() and path.with_suffix(".yaml").exists()
+        return catalogue.identity(weights, self._inspect(path).description) if is_described else weights
 
 
 def _check_architecture(rows: Sequence[ModelFile]) -> None:
@@ -120,7 +131,8 @@ def _check_architecture(rows: Sequence[ModelFile]) -> None:
 
 def _vae_for(session: Session, text: str, checkpoint: str) -> str | None:
     """Return the hash of the VAE that goes with the first copy of a checkpoint that has one."""
-    copies = select(ModelFile).where(ModelFile.sha256 == checkpoint, ModelFile.usable).order_by(ModelFile.path)
+    identity = catalogue.identity_of(session, checkpoint)
+    copies = select(ModelFile).where(ModelFile.sha256 == identity, ModelFile.usable).order_by(ModelFile.path)
     found = (catalogue.vae_for(session, text, copy) for copy in session.scalars(copies).all())
     return next((file.sha256 for file in found if file), None)
 
@@ -128,18 +140,19 @@ def _vae_for(session: Session, text: str, checkpoint: str) -> str | None:
 def _rows(session: Session, sha256: str) -> tuple[list[ModelFile], bool]:
     """Return the files of this hash, and whether one of them may be here, or be back, before long."""
     may_return = ModelFile.usable | ((ModelFile.reason == catalogue.GONE) & catalogue.is_lately())
-    query = select(ModelFile, may_return).where(ModelFile.sha256 == sha256).order_by(ModelFile.path)
+    identity = catalogue.identity_of(session, sha256)
+    query = select(ModelFile, may_return).where(ModelFile.sha256 == identity).order_by(ModelFile.path)
     found = session.execute(query).all()
     return [row for row, _ in found], any(may for _, may in found)
 
 
-def _identity(path: Path) -> str:
-    weights = scan.sha256(path)
-    if path.is_dir() or not path.with_suffix(".yaml").exists():
-        return weights
-    from worker.engine import files  # noqa: PLC0415 - diffusers and transformers take seconds
-
-    return catalogue.identity(weights, files.inspect(path).description)
+def _confined(path: Path) -> Inspection:
+    """Look into a file in a child of its own: what has changed since the scan may be anything."""
+    inspector = Inspector()
+    try:
+        return inspector(path)
+    finally:
+        inspector.close()
 
 
 def _fingerprint(path: Path) -> Fingerprint | None:

@@ -319,3 +319,9 @@ def test_a_file_is_struck_until_it_changes(record, entries, sessions):
     assert [file.usable for file in entries()] == [False]
     record(replace(seen, parts="2"))
     assert [(file.usable, file.strikes) for file in entries()] == [(True, 0)]
+
+
+def test_a_title_means_its_own_file_though_another_one_is_called_so(record, resolve):
+    record(scanned("foo", "a" * 64), scanned(f"foo [{'a' * 10}]", "b" * 64))
+    assert resolve(f"foo [{'a' * 10}]").sha256 == "a" * 64
+    assert resolve(f"Foo [{'A' * 10}] [{'b' * 10}]").sha256 == "b" * 64

@@ -36,7 +36,8 @@ def test_a_checkpoint_is_found_by_its_hash(settings, sessions, file):
 def test_a_checkpoint_that_was_only_touched_is_found(settings, sessions, file, belongs):
     (settings.models / belongs).touch()
     os.utime(settings.models / belongs)
-    assert ModelFiles(sessions, settings.models).find(file.sha256).name == "demo"
+    plain = Inspection("checkpoint", "sd1", 512)
+    assert ModelFiles(sessions, settings.models, lambda _: plain).find(file.sha256).name == "demo"
 
 
 def test_a_checkpoint_that_has_other_contents_here_is_left_to_others(settings, sessions, file):
@@ -90,3 +91,61 @@ def test_a_file_that_only_a_newer_version_can_load_is_left_to_it(sessions, tmp_p
     with pytest.raises(NotUnderstood, match="sd9") as raised:
         ModelFiles(sessions, tmp_path).find(newer.sha256)
     assert raised.value.what == "the architecture sd9 of large"
+
+
+def described(settings, sessions, *texts):
+    """Record checkpoints of the same weights, each with a description of its own, and return what a scan saw."""
+    for text in texts:
+        (settings.models / f"{text}.safetensors").write_bytes(b"weights")
+        (settings.models / f"{text}.yaml").write_text(text)
+    seen = scan(settings.models, [], looked_into)
+    transact(sessions, lambda session: catalogue.record(session, seen))
+    return seen
+
+
+def looked_into(path):
+    return Inspection("checkpoint", "sd1", 512, description=path.with_suffix(".yaml").read_text())
+
+
+def test_an_image_that_names_weights_alone_finds_the_one_checkpoint_that_has_them(settings, sessions):
+    (seen,) = described(settings, sessions, "v")
+    files = ModelFiles(sessions, settings.models, looked_into)
+    assert seen.sha256 != seen.weights
+    assert (files.find(seen.weights).name, files.find(seen.weights).sha256) == ("v", seen.sha256)
+    assert files.vae("automatic", seen.weights) is None
+    os.utime(settings.models / "v.yaml")
+    assert files.find(seen.weights).sha256 == seen.sha256
+    described(settings, sessions, "epsilon")
+    with pytest.raises(ModelFileError, match="is not in"):
+        files.find(seen.weights)
+
+
+def test_a_touched_file_is_looked_into_only_where_its_weights_are_those_known(settings, sessions):
+    (seen,) = described(settings, sessions, "v")
+    looked = []
+    files = ModelFiles(sessions, settings.models, lambda path: looked.append(path) or looked_into(path))
+    (settings.models / "v.safetensors").write_bytes(b"changed")
+    with pytest.raises(ModelFileAway):
+        files.find(seen.sha256)
+    assert not looked
+    (settings.models / "v.safetensors").write_bytes(b"weights")
+    assert files.find(seen.sha256).name == "v"
+    (settings.models / "v.yaml").write_text("epsilon")
+    with pytest.raises(ModelFileAway):
+        files.find(seen.sha256)
+
+
+def test_a_touched_file_is_looked_into_in_a_process_of_its_own(settings, sessions, monkeypatch):
+    (seen,) = described(settings, sessions, "v")
+    os.utime(settings.models / "v.safetensors")
+    monkeypatch.setattr("worker.model_files.Inspector", Here)
+    assert ModelFiles(sessions, settings.models).find(seen.sha256).name == "v"
+
+
+class Here:
+    """What looks into files, without a child."""
+
+    def __call__(self, path):
+        return looked_into(path)
+
+    def close(self): ...
