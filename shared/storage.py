@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -38,10 +39,10 @@ _JOBS_A_FOLDER: Final = 1000
 _S3_OPTIONS: Final = frozenset({"endpoint_url", "region_name"})
 _S3_PATIENCE: Final = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 2}}
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_OF_ONE_OBJECT: Final = frozenset({errno.EFBIG, errno.ENAMETOOLONG})  # they say nothing of the storage
+_TOO_LARGE: Final = frozenset({errno.EFBIG, errno.EMSGSIZE})
 _MARKER_SECONDS: Final = 60.0  # a bucket is not unmounted: for so long its marker is not read again
 _PLAIN: Final = {errno.EROFS: "it is read-only", errno.ENOENT: "its folder is not there"}
-CHECK_BYTES: Final = 8192  # a full disk still takes what is small enough to lie beside a file's name
+_CHECK_BYTES: Final = 8192  # a full disk still takes what is small enough to lie beside a file's name
 
 MARKER: Final = "stepfarm-id"
 _MARKER_TEXT: Final = """{farm_id}
@@ -219,10 +220,10 @@ class Storage:
         for shelf in self._names("uploads"):
             yield [name.removesuffix(".png") for name in self._names(f"uploads/{shelf}") if name.endswith(".png")]
 
-    def check(self, size: int = CHECK_BYTES) -> None:
-        """Raise StorageAway unless an object of `size` bytes can be stored and deleted now."""
+    def check(self) -> None:
+        """Raise StorageAway unless a small object can be stored and deleted now."""
         name = f"check-{uuid.uuid4().hex}"
-        self.put(name, os.urandom(size))  # nothing that a disk could make smaller
+        self.put(name, os.urandom(_CHECK_BYTES))  # nothing that a disk could make smaller
         self.delete(name)
 
     def tidy(self, seconds: float) -> int:
@@ -339,9 +340,17 @@ def _reported(what: str) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise StorageAway(what, "the disk is full", advice="delete jobs or free space", is_certain=True) from error
         reason = error.strerror or str(error) or type(error).__name__
-        if error.errno in _OF_ONE_OBJECT:
+        if error.errno in _TOO_LARGE or _http_status(error) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise StorageError(f"{what}: it is too large for the storage, or for a proxy before it") from error
+        if error.errno == errno.ENAMETOOLONG:
             raise StorageError(f"{what}: {reason}") from error
         plain = _PLAIN.get(error.errno or 0)
         raise StorageAway(what, plain or reason, detail=reason, is_certain=error.errno == errno.EROFS) from error
-    except (BotoCoreError, ClientError) as error:  # no answer, no credentials
-        raise StorageAway(what, "the object store does not answer", detail=str(error), is_certain=True) from error
+    except (BotoCoreError, ClientError) as error:  # no answer, no credentials, or one object that never comes whole
+        raise StorageAway(what, "the object store does not answer", detail=str(error)) from error
+
+
+def _http_status(error: OSError) -> int | None:
+    """Return the HTTP status behind what s3fs raised: what a proxy refuses has no code of S3's."""
+    cause = error.__cause__
+    return cause.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(cause, ClientError) else None

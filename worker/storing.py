@@ -14,7 +14,6 @@ import structlog
 
 from shared.errors import STORAGE_AWAY, Cancelled, StorageAway, StorageError
 from shared.queue.claim import Claim
-from shared.storage import CHECK_BYTES
 from worker.carried import Cancellation
 from worker.results import Result
 from worker.worker import Worker
@@ -61,15 +60,15 @@ class Storing:
         except StorageError:
             return claim.attempt
 
-    def is_away(self, error: StorageAway, size: int = CHECK_BYTES) -> bool:
+    def is_away(self, error: StorageAway) -> bool:
         """Return whether the storage itself is away, now that it did not take, or give, one object for `error`.
 
-        Where that is not certain it is tried with another object of `size` bytes.
+        Where that is not certain it is tried with another object, a small one: this one's size may be to blame.
         """
         try:
             if error.is_certain:
                 raise error
-            self._worker.storage.check(size)
+            self._worker.storage.check()
         except StorageAway as away:
             self._note(away.words)
             return True
@@ -93,7 +92,7 @@ class Storing:
         cancel.then(closed.set)
         with self._counted():
             while (error := self._try(result)) is not None:
-                refusals = 0 if self.is_away(error, len(result.data)) else refusals + 1
+                refusals = 0 if self.is_away(error) else refusals + 1
                 if refusals == _TRIES:
                     raise StorageError(str(error)) from error
                 tell(self._worker.storage_away or error.words)

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import SHUT_RDWR
+from threading import Thread
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,6 +20,7 @@ from shared.storage import Storage, job_prefix, key
 from tests.servers import object_store
 
 PICTURE = key(17, 0, 1, "picture")
+LARGE = 100_000
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +95,85 @@ def test_a_server_that_does_not_answer_is_reported(storage, endpoint):
     away = Storage("s3://pictures?endpoint_url=http://127.0.0.1:9&region_name=us-east-1")
     with pytest.raises(StorageError, match="Could not connect"):
         away.check()
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """Passes requests on to `server.target`; of a large object's PUT it makes what `server.refuse` does."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.command == "PUT" and len(body) > LARGE:
+            self.server.refuse(self)
+            return
+        there = HTTPConnection(self.server.target, timeout=10)
+        there.request(self.command, self.path, body, dict(self.headers))
+        answer = there.getresponse()
+        data = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in {"content-length", "transfer-encoding", "connection", "date", "server"}:
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else None
+        self.send_header("Content-Length", length or str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+        there.close()
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on  # noqa: N815 - http.server's names
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def behind_proxy(storage, endpoint):
+    """Makes the storage behind a proxy that does `refuse` with large objects."""
+    with ExitStack() as stack:
+
+        def make(refuse):
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), _Proxy))
+            server.target, server.refuse = urlsplit(endpoint).netloc, refuse
+            Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+            stack.callback(server.shutdown)
+            return Storage(storage.url.replace(endpoint, f"http://127.0.0.1:{server.server_port}"))
+
+        yield make
+
+
+def answers(status, body):
+    def refuse(handler):
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (413, b"<html><body><center><h1>413 Request Entity Too Large</h1><hr></body></html>"),
+        (413, b"<html><body>too large</body></html>"),
+        (413, b""),
+        (400, b"<Error><Code>EntityTooLarge</Code><Message>It is too large</Message></Error>"),
+    ],
+)
+def test_an_object_that_is_too_large_is_refused_and_the_storage_is_not_away(behind_proxy, status, body):
+    storage = behind_proxy(answers(status, body))
+    with pytest.raises(StorageError, match=r"storing .*: it is too large for the storage") as refused:
+        storage.put(PICTURE, bytes(LARGE + 1))
+    assert not isinstance(refused.value, StorageAway)
+    storage.check()
+
+
+def test_a_large_object_that_is_cut_off_each_time_may_be_to_blame_itself(behind_proxy):
+    storage = behind_proxy(lambda handler: handler.connection.shutdown(SHUT_RDWR))
+    with pytest.raises(StorageAway) as away:
+        storage.put(PICTURE, bytes(LARGE + 1))
+    assert not away.value.is_certain
+    storage.check()
 
 
 def test_wrong_keys_are_reported(storage, monkeypatch):

@@ -18,7 +18,7 @@ from shared.storage import key
 from shared.tables import Worker as Row
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
-from worker import storing
+from worker import pictures, storing
 from worker.claims import Claims
 from worker.progress import Reporter
 from worker.slots import Slots
@@ -160,6 +160,29 @@ def test_one_object_that_a_working_storage_refuses_is_no_outage(worker, slots, s
     transact(sessions, lambda session: moves.retry(session, job.id))
     slots.spend(was_passed=False)
     assert states(sessions) == ["succeeded"]
+
+
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.EMSGSIZE, errno.EIO])
+def test_a_picture_too_large_for_a_storage_that_takes_others_is_no_outage(
+    worker, slots, job_factory, monkeypatch, number
+):
+    write = synced.write
+
+    def write_small(root, name, data):
+        if len(data) > 10_000:
+            raise OSError(number, os.strerror(number))
+        write(root, name, data)
+
+    monkeypatch.setattr(synced, "write", write_small)
+    job_factory()
+    monkeypatch.setattr(pictures, "picture", lambda *_: os.urandom(20_000))
+    for state in ("queued", "queued", "failed"):
+        slots.spend(was_passed=False)
+        assert states(worker.sessions) == [state]
+    assert worker.storage_away is None
+    assert ("Input/output error" if number == errno.EIO else "too large for the storage") in images(worker.sessions)[
+        0
+    ].reason
 
 
 def test_attempts_that_a_database_restored_from_a_backup_does_not_know_are_passed_over(
