@@ -132,7 +132,7 @@ class _Files:
     def found(cls, session: Session, params: RenderParams, limits: Limits) -> Self:
         titles: dict[str, str] = {}
         problems: list[FieldError] = []
-        checkpoint = None
+        files: dict[str, ModelFile] = {}
         for name, given in _checkpoints(params).items():
             if name == "refiner.checkpoint" and not given.strip():  # no name means the farm's first one elsewhere
                 problems.append(FieldError(name, "is missing", accepted(name, limits)))
@@ -142,13 +142,13 @@ class _Files:
             except Refused as refused:
                 problems += [replace(problem, field=name) for problem in refused.fields]
                 continue
-            titles[name] = catalogue.title(file)
-            checkpoint = file if name == "checkpoint" else checkpoint
+            titles[name], files[name] = catalogue.title(file), file
         try:
-            titles["vae"] = _vae(session, params.vae, checkpoint)
+            titles["vae"] = _vae(session, params.vae, files.get("checkpoint"))
         except Refused as refused:
             problems += refused.fields
-        return cls(titles, checkpoint, problems)
+        problems += _without_vae(titles.get("vae"), files.get("hires.checkpoint"))
+        return cls(titles, files.get("checkpoint"), problems)
 
 
 def _checkpoints(params: RenderParams) -> dict[str, str]:
@@ -168,6 +168,14 @@ def _vae(session: Session, given: str, checkpoint: ModelFile | None) -> str:
         return given if is_word else catalogue.title(catalogue.resolve(session, given, "vae"))
     file = catalogue.vae_for(session, given.casefold() if is_word else given, checkpoint)
     return catalogue.title(file) if file else BUILT_IN_VAE
+
+
+def _without_vae(vae: str | None, second: ModelFile | None) -> list[FieldError]:
+    """Return what is wrong with the second pass's checkpoint: it decodes by the VAE that is named, else by its own."""
+    if second is None or second.has_vae or vae != BUILT_IN_VAE:
+        return []
+    message = f"{second.name} has no VAE inside, which the second pass needs where vae names none"
+    return [FieldError("hires.checkpoint", message, "a checkpoint with a VAE inside, or one together with a named vae")]
 
 
 def _native_size(checkpoint: ModelFile | None) -> int:

@@ -144,10 +144,10 @@ class EngineCard:
             needed["refiner"] = self._files.meant(params.refiner.checkpoint, "checkpoint")
         if params.hires and params.hires.checkpoint:
             needed["hires"] = self._files.meant(params.hires.checkpoint, "checkpoint")
-        return {role: self._choice(sha256, params.vae) for role, sha256 in needed.items()}
+        return {role: self._choice(role, sha256, params.vae) for role, sha256 in needed.items()}
 
-    def _choice(self, sha256: str, vae: str) -> Choice:
-        found = self._files.vae(vae, sha256)
+    def _choice(self, role: str, sha256: str, vae: str) -> Choice:
+        found = None if role == "refiner" else self._files.vae(vae, sha256)  # which decodes nothing
         return Choice(Model("checkpoint", sha256), Model("vae", found) if found else None)
 
     def _film(self, claim: Claim, kit: Kit, reel: Reel | None, watch: Watch, cancel: Cancellation) -> tuple[Frame, ...]:

@@ -186,3 +186,16 @@ def test_names_of_other_programs_are_understood(admit):
     ]
     assert (params.sampler, params.schedule) == ("DPM++ 2M", "karras")
     assert (params.hires.sampler, params.hires.schedule) == ("Euler a", "ddim")
+
+
+def test_a_second_pass_needs_a_vae_and_a_refiner_none(admit, refusals, checkpoint_factory):
+    checkpoint_factory("empty", has_vae=False)
+    checkpoint_factory("fine", kind="vae")
+    assert admit({"refiner": {"checkpoint": "empty"}})[0].vae == "none"
+    for vae in ("automatic", "none"):
+        found = refusals({"hires": {"scale": 1.5, "checkpoint": "empty"}, "vae": vae})
+        assert list(found) == ["hires.checkpoint"]
+        assert found["hires.checkpoint"][0].startswith("empty has no VAE inside")
+    assert admit({"hires": {"scale": 1.5, "checkpoint": "empty"}, "vae": "fine"})[0].vae.startswith("fine [")
+    checkpoint_factory("demo.vae", kind="vae")
+    assert admit({"hires": {"scale": 1.5, "checkpoint": "empty"}})[0].vae.startswith("demo.vae [")

@@ -420,15 +420,29 @@ def test_what_changes_while_it_is_loaded_is_left_to_another_try(card, farm, sett
 
 
 def test_a_checkpoint_without_a_vae_is_rendered_with_one_beside_it(card, farm, settings):
-    whole = safetensors.torch.load_file(settings.models / "base.safetensors")
-    rest = {name: value for name, value in whole.items() if not name.startswith("first_stage_model.")}
     bare = settings.models / "bare.safetensors"
-    safetensors.torch.save_file(rest, bare)
+    shutil.copy(settings.models / "base.safetensors", bare)
+    without_vae(bare)
     shutil.copy(settings.models / "base.yaml", bare.with_suffix(".yaml"))
     with pytest.raises(ModelFileError, match="bare has no VAE inside"):
         paint(card, of(farm, "bare"))
     farm.vae("bare.vae", 1.0)
     assert set(paint(card, of(farm, "bare")).ravel()) == {255}
+
+
+def without_vae(path):
+    """Write the checkpoint at `path` anew, without its VAE."""
+    whole = safetensors.torch.load_file(path)
+    rest = {name: value for name, value in whole.items() if not name.startswith("first_stage_model.")}
+    safetensors.torch.save_file(rest, path)
+
+
+def test_a_refiner_needs_no_vae(card, farm, settings):
+    whole = paint(card, farm.claim(refiner=0.5))
+    without_vae(settings.models / "refiner.safetensors")
+    assert np.array_equal(paint(card, farm.claim(refiner=0.5, vae="none")), whole)
+    farm.vae("white", 1.0)
+    assert set(paint(card, farm.claim(refiner=0.5, hires=1.5, vae="white")).ravel()) == {255}
 
 
 def test_a_file_that_its_scan_refused_is_not_loaded(card, farm, sessions):
