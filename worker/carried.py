@@ -35,6 +35,11 @@ class Cancellation:
         if is_late:
             act()
 
+    def forget(self) -> None:
+        """Tell nobody who was to be told so far: what they hold of a render that has ended is let go."""
+        with self._lock:
+            self._acts.clear()
+
 
 class Carried:
     """Every image between its claim and its commit here, each with the flag that closes its run."""

@@ -67,6 +67,7 @@ class Showing:
                 (job, index), make = self._waiting.popitem(last=False)
             began, own, whole = time.monotonic(), time.thread_time(), time.process_time()
             self._make(job, index, make)
+            del make  # it holds tensors and weights, and the next one may be long in coming
             used = time.thread_time() - own
             while rest := pause(used, time.monotonic() - began, time.process_time() - whole):
                 if self._is_stopped.wait(rest):

@@ -152,6 +152,7 @@ class Slots:
         self._reporter.image_changed(claim, ImageState.RUNNING)
         with self._reporter.watch(claim) as watch:
             left = self._results(claim, watch, cancel)
+            cancel.forget()
             self.storing.put(left, cancel, watch.phase)
         return len(left[0].data)
 

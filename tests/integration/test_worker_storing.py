@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from contextlib import contextmanager
 from threading import Thread
 
@@ -102,6 +103,28 @@ def test_a_picture_waits_for_the_storage_and_nothing_new_is_claimed(worker, slot
     assert [(image.state, image.attempt, image.strikes) for image in images(sessions)] == [("succeeded", 1, 0)] * 4
     for kind in ("picture", "thumbnail", "film", "strip"):
         assert worker.storage.exists(key(job.id, 0, 1, kind))
+
+
+def test_a_picture_that_waits_for_the_storage_keeps_nothing_of_its_render(
+    worker, slots, job_factory, away, monkeypatch
+):
+    class Run:
+        def cancel(self): ...
+
+    render, held = worker.card.render, []
+
+    def rendering(claim, watch, cancel):
+        run, rendered = Run(), render(claim, watch, cancel)
+        cancel.then(run.cancel)
+        held.extend(weakref.ref(one) for one in (run, rendered.pixels, rendered.frames[0].pixels))
+        return rendered
+
+    monkeypatch.setattr(worker.card, "render", rendering)
+    job_factory(film=True)
+    with spending(slots), away():
+        until(lambda: worker.storage_away)
+        assert [it() for it in held] == [None] * 3
+    assert states(worker.sessions) == ["succeeded"]
 
 
 def test_a_picture_that_waits_for_the_storage_can_be_cancelled(worker, slots, sessions, job_factory, away):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import replace
 from threading import Event
 
@@ -86,6 +87,17 @@ def test_whoever_brings_a_preview_waits_for_none(stage, shown):
     assert shown == []  # the first is still being made: nobody waited for it
     gate.set()
     until(lambda: len(shown) == 2)
+
+
+def test_what_a_preview_was_made_of_is_let_go_before_the_next_one_comes(stage, shown):
+    def make():
+        return picture()
+
+    held = weakref.ref(make)
+    stage.start()
+    stage.show(CLAIM, make)
+    del make
+    until(lambda: shown and held() is None)
 
 
 def test_four_a_second_at_most_and_a_twentieth_of_the_time():
