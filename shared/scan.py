@@ -51,6 +51,7 @@ _SHOULD: Final[dict[Kind, str]] = {"vae": "a VAE alone", "decoder": "a tiny deco
 _WHAT: Final[dict[Kind, str]] = {
     "checkpoint": "a whole checkpoint", "vae": "a VAE", "decoder": "a tiny decoder", "other": "something else",
 }  # fmt: skip
+_NO_TIME: Final = -1  # of a file that the next scan looks into again, because none has this time
 _MOST_FOLDERS: Final = 20_000  # a link to the root of a machine is no place for models
 _PARTS: Final = frozenset({".safetensors", ".bin", ".json", ".txt"})  # of a diffusers folder
 _INDEX: Final = "model_index.json"
@@ -99,7 +100,8 @@ def scan(
     size and time keeps its hash, and where this process looked into it, its inspection. Once hashing has taken
     `hash_seconds` no other file is hashed. What is not hashed yet, vanishes or changes under the scan is left to the
     next one, which `on_left` hears of where it waits to be hashed: a file that is known is returned as before, without
-    an inspection. An unusable file is not hashed. Raises OSError if the folder itself cannot be read.
+    an inspection. An unusable file is not hashed. A file of which `inspect` raises TimeoutError or ChildProcessError
+    keeps its row, or is told of as unusable, until it can be looked into. Raises OSError if the folder cannot be read.
     """
     before = {seen.path: seen for seen in known}
     hashing = Hashing(hash_seconds, on_left)
@@ -127,7 +129,10 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashi
     is_same = before is not None and now.is_that_of(before)
     if is_same and before and before.inspection:
         return before
-    inspection = _placed(inspect(path), name)
+    try:
+        inspection = _placed(inspect(path), name)
+    except (TimeoutError, ChildProcessError) as error:
+        return _unread(path, name, before, error, is_same=is_same)
     weights = (before.weights or before.sha256) if is_same and before else None
     if weights is None and inspection.reason is None:
         weights = hashing.sha256(path)
@@ -138,6 +143,18 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashi
     digest = identity(weights, inspection.description) if weights else None
     stem = path.name if path.is_dir() else path.stem
     return Scanned(name, stem, now.size, now.mtime_ns, digest, inspection, weights, now.parts)
+
+
+def _unread(path: Path, name: str, before: Scanned | None, error: OSError, *, is_same: bool) -> Scanned:
+    """A file that `inspect` could not look into now: what is known stays so, and it is tried again.
+
+    A file that has changed and ends its readers is not the one that is known. A slow disk tells nothing of it.
+    """
+    log.warning("model file not looked into", path=name, reason=str(error))
+    if before and (is_same or isinstance(error, TimeoutError)):
+        return replace(before, inspection=None)
+    inspection = _placed(Inspection("checkpoint", reason=f"{error}; it is tried again, or replace the file"), name)
+    return Scanned(name, path.name if path.is_dir() else path.stem, 0, _NO_TIME, None, inspection)
 
 
 def _irregular(path: Path, name: str, error: regular.NotRegular) -> Scanned:

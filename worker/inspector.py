@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,17 @@ LIMITS: Final = Limits(
     seconds=300,  # a network's disk
 )
 _TRIES: Final = 2  # the machine may have been short of memory when a child died
+_FIRST_PAUSE_SECONDS: Final = 60.0  # until a file is tried again that could not be looked into, doubled each time
+_LONGEST_PAUSE_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a file could not be looked into, which may be the machine's fault, and until when it is left alone."""
+
+    error: OSError
+    pause_seconds: float
+    again_at: float  # monotonic
 
 
 class Inspector:
@@ -29,28 +42,43 @@ class Inspector:
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self._child = Confined("worker.inspecting", limits)
-        self._known: dict[Path, tuple[Fingerprint, Inspection]] = {}
+        self._known: dict[Path, tuple[Fingerprint, Inspection | _Failure]] = {}
 
     def __call__(self, path: Path) -> Inspection:
-        """Return what `path` is. Raises NotConfined where no child could be started, OSError where it is gone."""
-        fingerprint = scan.fingerprint(path)
-        if path not in self._known or self._known[path][0] != fingerprint:
-            self._known[path] = fingerprint, self._asked(path)
-        return self._known[path][1]
+        """Return what `path` is.
 
-    def _asked(self, path: Path) -> Inspection:
+        Raises TimeoutError where its disk is too slow, and ChildProcessError where it ends its readers, which may be
+        the machine's fault: both are tried again after a pause that grows. Raises NotConfined where no child could be
+        started, OSError where the file is gone.
+        """
+        fingerprint = scan.fingerprint(path)
+        before, found = self._known.get(path, (None, None))
+        is_due = isinstance(found, _Failure) and time.monotonic() >= found.again_at
+        if found is None or before != fingerprint or is_due:
+            last = found if is_due and before == fingerprint else None
+            found = self._asked(path, last.pause_seconds if isinstance(last, _Failure) else 0.0)
+            self._known[path] = fingerprint, found
+        if isinstance(found, _Failure):
+            raise found.error.with_traceback(None)  # else it would hold the frames of each time
+        return found
+
+    def _asked(self, path: Path, last_pause_seconds: float) -> Inspection | _Failure:
         for _ in range(_TRIES):
             try:
                 return Inspection(**json.loads(self._child.ask(os.fsencode(path))))
             except Unreadable as error:
                 why = str(error)
+                if error.limit == "time":
+                    return _failure(TimeoutError(f"reading it was given up: {why}"), last_pause_seconds)
                 if error.limit:
-                    return _struck(f"reading it was given up: {why}")
-        return _struck(f"reading it ended its process twice ({why.removeprefix('it ended its process ').strip('()')})")
+                    return Inspection("checkpoint", reason=f"reading it was given up: {why}; replace the file")
+        how = why.removeprefix("it ended its process ").strip("()")
+        return _failure(ChildProcessError(f"reading it ended its process twice ({how})"), last_pause_seconds)
 
     def close(self) -> None:
         self._child.close()
 
 
-def _struck(why: str) -> Inspection:
-    return Inspection("checkpoint", reason=f"{why}; replace the file")
+def _failure(error: OSError, last_pause_seconds: float) -> _Failure:
+    pause = min(max(_FIRST_PAUSE_SECONDS, 2 * last_pause_seconds), _LONGEST_PAUSE_SECONDS)
+    return _Failure(error, pause, time.monotonic() + pause)

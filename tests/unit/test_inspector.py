@@ -7,11 +7,12 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from shared.confined.process import Confined
-from shared.errors import NotConfined
+from shared.errors import NotConfined, Unreadable
 from worker import inspector
 from worker.inspector import LIMITS, Inspector
 
@@ -45,8 +46,8 @@ def inspect(monkeypatch: pytest.MonkeyPatch):
 def test_the_file_is_told_of_and_the_next_one_is_looked_into(inspect: Inspector, tmp_path: Path) -> None:
     for name in ("dies", "hoards", "fine"):
         (tmp_path / name).touch()
-    dies = inspect(tmp_path / "dies")
-    assert dies.reason == "reading it ended its process twice (SIGBUS); replace the file"
+    with pytest.raises(ChildProcessError, match=r"^reading it ended its process twice \(SIGBUS\)$"):
+        inspect(tmp_path / "dies")
     hoards = inspect(tmp_path / "hoards")
     assert hoards.reason == "reading it was given up: it takes more than 512 MB of memory; replace the file"
     assert inspect(tmp_path / "fine") == inspector.Inspection(**FOUND)
@@ -74,3 +75,47 @@ def test_a_file_that_stays_as_it_is_is_asked_about_once(inspect: Inspector, tmp_
     (tmp_path / "x").write_bytes(b"12")
     with pytest.raises(NotConfined):
         inspect(tmp_path / "x")
+
+
+class Struggling:
+    """A child that fails until it is told otherwise."""
+
+    def __init__(self, *limits: str | None) -> None:
+        self.limits = list(limits)
+        self.asked = 0
+
+    def ask(self, _: bytes) -> bytes:
+        self.asked += 1
+        if self.limits:
+            raise Unreadable("it ended its process (SIGKILL)", self.limits.pop(0))
+        return json.dumps(FOUND).encode()
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(("limits", "error"), [((None, None), ChildProcessError), (("time",), TimeoutError)])
+def test_what_may_be_the_machines_fault_is_tried_again_after_a_pause(
+    limits, error, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(inspector, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    looks, path = Inspector(), tmp_path / "x"
+    looks._child = child = Struggling(*limits * 3)
+    path.touch()
+    for pause in (60, 120, 240):
+        for passes in (0, pause - 1, 1):
+            with pytest.raises(error):
+                looks(path)
+            now[0] += passes
+    assert child.asked == 3 * len(limits)
+    assert looks(path).reason is None
+
+
+def test_a_file_that_changes_is_tried_again_at_once(tmp_path: Path) -> None:
+    looks, path = Inspector(), tmp_path / "x"
+    looks._child = Struggling("time")
+    path.touch()
+    with pytest.raises(TimeoutError):
+        looks(path)
+    path.write_bytes(b"more")
+    assert looks(path).reason is None

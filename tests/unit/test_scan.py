@@ -295,3 +295,19 @@ def test_one_process_at_a_time_scans_a_folder(models, tmp_path):
         assert (first, second, other) == (True, False, True)
     with sole(models) as again:
         assert again
+
+
+@pytest.mark.parametrize("error", [TimeoutError("too slow"), ChildProcessError("ended")])
+def test_a_file_that_cannot_be_looked_into_now_stays_as_it_was(models, error):
+    def failing(_):
+        raise error
+
+    path = write(models / "a.ckpt")
+    known = [replace(seen, inspection=None) for seen in scan(models, [], Inspector())]
+    assert scan(models, known, failing) == known
+    (unknown,) = scan(models, [], failing)
+    assert (unknown.sha256, unknown.inspection.reason) == (None, f"{error}; it is tried again, or replace the file")
+    assert scan(models, [unknown], Inspector())[0].sha256 == known[0].sha256
+    path.write_bytes(b"changed")
+    (changed,) = scan(models, known, failing)
+    assert (changed.sha256 == known[0].sha256) is isinstance(error, TimeoutError)
