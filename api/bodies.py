@@ -16,7 +16,7 @@ _PICTURES: Final = {"/jobs": 2, "/from-picture": 1, "/api/v1/jobs": 1, "/api/v1/
 """How many pictures the requests of a path may bring; the form brings a source and its mask."""
 
 _PICTURE: Final = re.compile(rb'"picture"\s*:\s*"\s*(?i:data):[^"]*"')
-_TEXT: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # one that does not end is looked through once
 _SEPARATORS: Final = (b",", b"[", b"{")  # each value of a list or an object has one before it
 
 _URLENCODED: Final = "application/x-www-form-urlencoded"

@@ -75,7 +75,7 @@ def join(settings: Settings) -> Services:
         events=events,
         tickets=Tickets(settings.redis, ours),
         outlook=Outlook(factory, settings.redis),
-        intake=Intake(settings.limits),
+        intake=Intake(settings.limits, is_shared=_is_shared(settings)),
         looks=Looks(lambda jobs: transact(factory, lambda session: views.states(session, jobs))),
         streams=_places(settings, settings.max_streams),
         waits=_places(settings, max(settings.api_threads // 4, 1)),
@@ -87,8 +87,11 @@ def join(settings: Settings) -> Services:
 
 def _places(settings: Settings, whole: int) -> Places:
     """Return places of which one owner gets half at most, unless there is but one."""
-    others = len(set(settings.api_keys.values())) > 1
-    return Places(whole, max(whole // 2, 1) if others else whole)
+    return Places(whole, max(whole // 2, 1) if _is_shared(settings) else whole)
+
+
+def _is_shared(settings: Settings) -> bool:
+    return len(set(settings.api_keys.values())) > 1
 
 
 def services() -> Services:

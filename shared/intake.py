@@ -9,11 +9,11 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -22,11 +22,11 @@ from shared.confined.process import Limits as Bounds
 from shared.decoder import Answer, Question, Wish
 from shared.errors import FieldError, Refused, TooLarge, Unreadable
 from shared.settings import Limits
-from shared.turns import Turns
+from shared.turns import Share, Turns
 
-_AT_ONCE: Final = 2  # that are decoded: each takes a processor and a gigabyte at most
-_MOST: Final = 6  # who wait too: each keeps a thread
-_MOST_OF_ONE: Final = 2
+_ALL: Final = Share(at_once=2, most=8)  # each that is decoded takes a processor, each that waits a thread
+_OF_ONE: Final = Share(at_once=1, most=4)  # where owners share the farm
+_TRIES: Final = 2  # the machine may have been short of memory when a decoder was ended
 _PATIENCE_SECONDS: Final = 30.0
 _BUSY: Final = "Too many pictures are being read; try again."
 
@@ -53,21 +53,20 @@ class Picture:
 
 
 class Intake:
-    """Reads pictures for many threads, some at a time and one of each owner."""
+    """Reads pictures for many threads, some at a time and, where owners share the farm, one of each."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, is_shared: bool = False) -> None:
         self._limits = limits
-        self._turns = Turns(_AT_ONCE, _MOST, _MOST_OF_ONE, _PATIENCE_SECONDS, _BUSY)
+        self._turns = Turns(_ALL, _OF_ONE if is_shared else _ALL, _PATIENCE_SECONDS, _BUSY)
         bounds = Bounds(
             memory_bytes=_BYTES_BESIDE + _BYTES_A_PIXEL * limits.max_upload_pixels,
             cpu_seconds=_CPU_SECONDS,
             seconds=_SECONDS,
             answer_bytes=2**20 + 5 * limits.max_upload_pixels,  # RGBA that nothing makes smaller
         )
-        self._children = [Confined("shared.decoder", bounds) for _ in range(_AT_ONCE)]
         self._idle: LifoQueue[Confined] = LifoQueue()  # the last one first: others need not start at all
-        for child in self._children:
-            self._idle.put(child)
+        for _ in range(_ALL.at_once):
+            self._idle.put(Confined("shared.decoder", bounds))
 
     def read(self, data: bytes, field: str, owner: str) -> Picture:
         """Return the picture in the bytes of a file, upright; of an animation the first one.
@@ -94,17 +93,17 @@ class Intake:
         return self._ask("text", data, field, owner).data.decode()
 
     def close(self) -> None:
-        """End the processes that decode."""
-        for child in self._children:
-            child.close()
+        """End the processes that decode; one that is busy still ends with this process."""
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()
 
     def _ask(self, wish: Wish, data: bytes, field: str, owner: str) -> Answer:
         if len(data) > self._limits.max_upload_bytes:
             raise TooLarge("The file is too large.", (self._error(field, f"is {len(data):,} bytes large"),))
-        question = Question(wish, self._limits.max_upload_pixels, data).packed()
         with self._turns.turn(owner), self._child() as child:
             try:
-                answer = Answer.unpacked(child.ask(question))
+                answer = _asked(child, Question(wish, self._limits.max_upload_pixels, data).packed())
             except Unreadable as error:
                 raise self._refused(field, f"cannot be decoded: {error}") from None
         if answer.refused:
@@ -126,3 +125,14 @@ class Intake:
         megabytes, megapixels = self._limits.max_upload_mb, self._limits.max_upload_megapixels
         accepted = f"a PNG, JPEG, WebP, BMP or GIF of at most {megabytes} MB and {megapixels} megapixels"
         return FieldError(field, message, accepted)
+
+
+def _asked(child: Confined, question: bytes) -> Answer:
+    """Return the child's answer; what ends it is to blame only where it does so again. Raises Unreadable."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return Answer.unpacked(child.ask(question))
+        except Unreadable as error:
+            if error.limit or not left:
+                raise
+    raise AssertionError

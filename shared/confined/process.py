@@ -59,6 +59,8 @@ class Confined:
 
     def ask(self, question: bytes) -> bytes:
         """Return the child's answer. Raises Unreadable, which says what was exceeded; NotConfined without a child."""
+        if self._child and self._child.poll() is not None:  # it was ended while it had nothing to do
+            self.close()
         child = self._child or self._started()
         try:
             kind, answer = self._exchange(child, question, self._limits.seconds)
@@ -130,7 +132,7 @@ class Confined:
     def _exchange(self, child: subprocess.Popen[bytes], question: bytes, seconds: float) -> tuple[bytes, bytes]:
         """Return what came back: how it begins, and the rest."""
         deadline = time.monotonic() + seconds
-        unsent, came = memoryview(SIZE.pack(len(question)) + question), bytearray()
+        unsent, came = [memoryview(SIZE.pack(len(question))), memoryview(question)], bytearray()
         stdin, stdout = cast("IO[bytes]", child.stdin).fileno(), cast("IO[bytes]", child.stdout).fileno()
         os.set_blocking(stdin, False)
         with selectors.DefaultSelector() as selector:
@@ -146,7 +148,7 @@ class Confined:
                     _exceed("answer", self._limits)
                 if time.monotonic() >= deadline:
                     _exceed("time", self._limits, seconds)
-        return bytes(came[:1]), bytes(came[SIZE.size + 1 :])
+        return bytes(came[:1]), bytes(memoryview(came)[SIZE.size + 1 :])
 
     def _explain(self, child: subprocess.Popen[bytes]) -> NoReturn:
         """Say why the child is gone."""
@@ -158,12 +160,14 @@ class Confined:
         raise Unreadable(f"it ended its process ({signal.Signals(-status).name if status < 0 else f'status {status}'})")
 
 
-def _sent(pipe: int, unsent: memoryview) -> memoryview:
+def _sent(pipe: int, unsent: list[memoryview]) -> list[memoryview]:
     """Send what the pipe takes, and return the rest; none where nobody reads any more, which the other pipe tells."""
+    first, *others = unsent
     try:
-        return unsent[os.write(pipe, unsent[:_CHUNK]) :]
+        rest = first[os.write(pipe, first[:_CHUNK]) :]
     except BrokenPipeError:
-        return unsent[:0]
+        return []
+    return [rest, *others] if rest else [one for one in others if one]
 
 
 def _is_whole(came: bytearray) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import signal
 import struct
 import zlib
 from collections.abc import Iterator
@@ -12,9 +14,11 @@ import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from shared import intake as module
-from shared.errors import Refused, TooLarge
+from shared.confined.process import Confined
+from shared.errors import Refused, TooLarge, Unreadable
 from shared.intake import Intake, Picture
 from shared.settings import Limits
+from tests.waiting import until
 
 SMALL = Limits(max_upload_mb=1, max_upload_megapixels=1)
 INTAKE = Intake(SMALL)  # its children start with the first question
@@ -320,3 +324,27 @@ def test_file_that_takes_too_long_is_refused_and_the_next_one_read(monkeypatch):
         assert intake.read(encoded(drawn(size=(2, 2))), "file", "ann").width == 2
     finally:
         intake.close()
+
+
+def test_decoder_that_was_ended_is_not_held_against_the_picture():
+    assert read(encoded(drawn())).size == (24, 16)
+    idle = INTAKE._idle.queue[-1]
+    os.killpg(idle._child.pid, signal.SIGKILL)
+    until(lambda: idle._child.poll() is not None)
+    assert read(encoded(drawn())).size == (24, 16)
+
+
+def test_decoder_that_is_ended_at_its_work_is_asked_once_more(monkeypatch):
+    answers = [Unreadable("it ended its process (SIGKILL)"), None]
+
+    def ask(child: Confined, question: bytes) -> bytes:
+        if error := answers.pop(0):
+            raise error
+        return whole(child, question)
+
+    whole = Confined.ask
+    monkeypatch.setattr(Confined, "ask", ask)
+    assert read(encoded(drawn())).size == (24, 16)
+    answers[:] = [Unreadable("it ended its process (SIGSEGV)")] * 2
+    with pytest.raises(Refused, match="SIGSEGV"):
+        taken(encoded(drawn()))

@@ -9,14 +9,12 @@ from threading import Event, Thread
 import pytest
 
 from shared.errors import Unavailable
-from shared.turns import Turns
+from shared.turns import Share, Turns
 from tests.waiting import until
 
 
-def turns(patience_seconds: float = 10, **amounts: int) -> Turns:
-    return Turns(
-        **({"at_once": 2, "most": 4, "most_of_one": 2} | amounts), patience_seconds=patience_seconds, refusal="no"
-    )
+def turns(patience_seconds: float = 10, *, at_once: int = 2, most: int = 4, most_of_one: int = 2) -> Turns:
+    return Turns(Share(at_once, most), Share(1, most_of_one), patience_seconds, refusal="no")
 
 
 @contextmanager
@@ -79,3 +77,10 @@ def test_a_turn_that_fails_is_over():
         with pytest.raises(RuntimeError), few.turn("ann"):
             raise RuntimeError
     assert not few._inside
+
+
+def test_an_owner_who_is_alone_has_all_turns():
+    whole = Share(2, 4)
+    few = Turns(whole, whole, 10, "no")
+    with few.turn("ann"), few.turn("ann"):
+        assert few._having["ann"] == 2
