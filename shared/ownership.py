@@ -41,9 +41,6 @@ _PICTURES = text("""
 """)
 _IS_MARKED = text("SELECT storage_marked_at IS NOT NULL FROM farm")
 _NOTE = text("UPDATE farm SET storage_marked_at = clock_timestamp() WHERE storage_marked_at IS NULL")
-_KNOWN = text("""
-    SELECT EXISTS (SELECT FROM jobs WHERE id = :job_id) OR EXISTS (SELECT FROM history WHERE job_id = :job_id)
-""")
 _UPLOADS = text("SELECT sha256, bytes FROM uploads ORDER BY used_at DESC LIMIT :latest")
 
 
@@ -95,19 +92,12 @@ class Ownership:
         if is_marked:
             return "this farm's marker is missing: its disk may not be mounted"
         if not sizes:
-            return None if self._has_nothing_strange(storage) else "it holds pictures that this farm does not know"
+            return None if storage.is_empty() else "it holds pictures that this farm does not know"
         there = [(storage.size(name), size) for name, size in sizes.items()]
         found = [stored == size for stored, size in there if stored is not None]
         if not found:
             return "none of this farm's pictures lie there: its disk may not be mounted"
         return None if 2 * sum(found) > len(found) else "it holds other pictures than this farm's"
-
-    def _has_nothing_strange(self, storage: Storage) -> bool:
-        """Return whether a storage may be that of a farm which has committed nothing so far."""
-        if storage.is_empty():
-            return True
-        last = storage.last_job()  # attempts that were lost, of jobs that have no picture
-        return bool(last) and transact(self._sessions, lambda session: bool(session.scalar(_KNOWN, {"job_id": last})))
 
 
 def guarded(url: str, sessions: Sessions, farm_id: FarmId) -> Storage:

@@ -141,10 +141,12 @@ def test_the_storage_of_another_farm_is_told_and_left_alone(make, root, home):
     assert len(files(root)) == 3
 
 
-def test_what_lost_attempts_left_does_not_make_a_storage_strange(make, root, job_factory):
+def test_a_farm_without_a_picture_takes_no_storage_that_holds_any_even_of_a_job_it_knows(make, root, job_factory):
     job = job_factory()
-    Storage(str(root)).put(key(job.id, 0, 1, "picture"), b"of an image that was cancelled")
-    make().check()
+    Storage(str(root)).put(key(job.id, 0, 1, "picture"), b"of another farm's first job")
+    with pytest.raises(StorageAway, match="it holds pictures that this farm does not know"):
+        make().check()
+    assert MARKER not in files(root)
 
 
 def test_pictures_that_a_farm_does_not_know_are_not_taken_for_its_own(make, root, committed):
