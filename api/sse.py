@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import Final
@@ -70,10 +71,13 @@ class Stream:
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the same to a server of threads, such as a test's."""
-        with asyncio.Runner() as runner:
-            parts = aiter(self)
-            while part := runner.run(_next(parts)):
-                yield part
+        runner, parts = asyncio.Runner(), aiter(self)
+        with ThreadPoolExecutor(1, "stream") as thread:  # in the caller's a loop may run already
+            try:
+                while part := thread.submit(lambda: runner.run(_next(parts))).result():
+                    yield part
+            finally:
+                thread.submit(runner.close)
 
     async def _follow(self) -> AsyncIterator[bytes]:
         looked = wrote = time.monotonic()

@@ -14,6 +14,7 @@ from api.services import EXTENSION
 from shared.database import transact
 from shared.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue import moves, views
+from tests import loops
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
 
@@ -61,6 +62,13 @@ def end(sessions, job):
 def test_stream_begins_with_the_jobs_state(follow, job):
     kind, _, data = next(follow())
     assert (kind, data) == ("job", {"job": job.id, "state": "queued"})
+
+
+def test_stream_can_be_read_where_an_event_loop_runs_already(follow, job):
+    async def first():
+        return next(follow())
+
+    assert loops.run(first())[2] == {"job": job.id, "state": "queued"}
 
 
 def test_progress_comes_as_it_happens(follow, events, job):

@@ -13,6 +13,7 @@ from api.server.pace import LEAST_BYTES, Pace
 from api.server.room import MEMORY_BYTES, Room, Spool
 from shared.errors import Unavailable
 from shared.states import ImageState
+from tests import loops
 
 
 def test_one_owner_gets_a_share_and_the_others_the_rest():
@@ -95,7 +96,7 @@ def test_who_leaves_ends_the_look_of_nobody_else():
         assert await asyncio.wait_for(asyncio.wrap_future(looks.state(1)), 10) is ImageState.RUNNING
 
     looks = Looks(look)
-    asyncio.run(ask(looks))
+    loops.run(ask(looks))
     looks.close()
 
 
