@@ -39,8 +39,8 @@ _PICTURES = text("""
     ORDER BY images.id DESC
     LIMIT :latest
 """)
-_IS_MARKED = text("SELECT storage_marked_at IS NOT NULL FROM farm")
-_NOTE = text("UPDATE farm SET storage_marked_at = clock_timestamp() WHERE storage_marked_at IS NULL")
+_FARM = text("SELECT id, storage_marked_at IS NOT NULL FROM farm")
+_NOTE = text("UPDATE farm SET storage_marked_at = clock_timestamp() WHERE id = :id AND storage_marked_at IS NULL")
 _UPLOADS = text("SELECT sha256, bytes FROM uploads ORDER BY used_at DESC LIMIT :latest")
 
 
@@ -61,7 +61,7 @@ class Ownership:
             if named is None:
                 self._mark(storage, mine)
             elif named == mine:
-                self._note()
+                self._note(mine)
         except (Unavailable, ProgrammingError) as error:  # the latter: its tables are older than this code
             reason = "the database does not tell whose storage it is"
             raise StorageAway(_ASKED, reason, is_certain=True) from error
@@ -72,23 +72,29 @@ class Ownership:
     def _mark(self, storage: Storage, mine: str) -> None:
         if time.monotonic() < self._refused_until:
             raise _not_ours(self._refusal)
-        if refusal := self._objection(storage):
+        if refusal := self._objection(storage, mine):
             self._refusal, self._refused_until = refusal, time.monotonic() + _REFUSED_SECONDS
             raise _not_ours(refusal)
         storage.mark(mine)
-        self._note()
+        self._note(mine)
         log.info("storage marked as this farm's", farm=mine, file=MARKER)
 
-    def _note(self) -> None:
+    def _note(self, mine: str) -> None:
         """Remember that the storage is marked; while the database is away that is put off."""
         if not self._is_noted:
             with suppress(Unavailable, ProgrammingError):
-                transact(self._sessions, lambda session: session.execute(_NOTE))
+                transact(self._sessions, lambda session: session.execute(_NOTE, {"id": mine}))
                 self._is_noted = True
 
-    def _objection(self, storage: Storage) -> str | None:
-        """Return why a storage without a marker may be the wrong one; None: it is this farm's."""
-        is_marked, sizes = transact(self._sessions, _state)
+    def _objection(self, storage: Storage, mine: str) -> str | None:
+        """Return why a storage without a marker may be the wrong one; None: it is this farm's.
+
+        Raises StorageAway where the database is no longer that of the farm `mine`.
+        """
+        farm, is_marked, sizes = transact(self._sessions, _state)
+        if farm != mine:
+            reason = "the database is another farm's than when this process started"
+            raise StorageAway(_ASKED, reason, advice="start this process again", is_certain=True)
         if is_marked:
             return "this farm's marker is missing: its disk may not be mounted"
         if not sizes:
@@ -109,9 +115,10 @@ def _not_ours(reason: str, detail: str = "") -> StorageAway:
     return StorageAway(_ASKED, reason, detail=f"{reason}: {detail}" if detail else "", advice=_ADVICE, is_certain=True)
 
 
-def _state(session: Session) -> tuple[bool, dict[str, int]]:
-    """Return whether the farm has marked its storage before, and its latest pictures."""
-    return bool(session.scalar(_IS_MARKED)), _latest(session)
+def _state(session: Session) -> tuple[str, bool, dict[str, int]]:
+    """Return the farm's id, whether it has marked its storage before, and its latest pictures."""
+    farm, is_marked = session.execute(_FARM).one()
+    return farm, is_marked, _latest(session)
 
 
 def _latest(session: Session) -> dict[str, int]:

@@ -160,6 +160,26 @@ def test_pictures_that_a_farm_does_not_know_are_not_taken_for_its_own(make, root
     assert MARKER not in files(root)
 
 
+@pytest.mark.parametrize("has_marker", [False, True])
+def test_a_process_that_outlives_its_database_marks_nothing_in_the_name_of_the_farm_before(
+    make, root, sessions, has_marker
+):
+    storage, before = make(), farm_id(sessions).value
+    storage._guard._farm_id.value  # noqa: B018 - told, and kept
+    if has_marker:
+        Storage(str(root)).mark(before)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE farm SET id = 'made again'"))
+    if has_marker:
+        storage.check()
+    else:
+        with pytest.raises(StorageAway, match="another farm's than when this process started; start"):
+            storage.check()
+        assert not root.exists()
+    with sessions.begin() as session:
+        assert session.scalar(text("SELECT storage_marked_at FROM farm")) is None
+
+
 def test_a_person_says_that_it_is_the_farms_storage_all_the_same(make, root, sessions, committed):
     committed(make())
     shutil.rmtree(root)
