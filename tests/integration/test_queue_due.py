@@ -310,7 +310,14 @@ def test_what_is_due_or_claimable_is_found_by_index_among_many(hand, submit, ses
     job = submit()
     asked = {"most": 500, "event": "x", "detail": "", "worker_id": hand.worker().id, "worker": ""}
     asked |= {"checkpoint": "c" * 64, "checkpoints": ["c" * 64]}
-    asked |= {"owners": ["eve"], "pools": ["default"], "memory_classes": [6], "urgents": [False], "counts": [1]}
+    asked |= {
+        "owners": ["eve"],
+        "pools": ["default"],
+        "memory_classes": [6],
+        "urgents": [False],
+        "counts": [1],
+        "but": [],
+    }
     found = []
     with sessions() as session:
         session.execute(_MANY, asked | {"job_id": job.id})
