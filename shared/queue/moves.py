@@ -292,7 +292,7 @@ def delete(session: Session, job_id: int) -> None:
 _HAND_BACK = noted(
     """
     taken AS (
-        SELECT id, worker
+        SELECT id, attempt, worker
         FROM images
         JOIN unnest(CAST(:ids AS bigint[]), CAST(:attempts AS bigint[])) AS given (image_id, given_attempt)
           ON given.image_id = images.id AND given.given_attempt = images.attempt
@@ -303,13 +303,13 @@ _HAND_BACK = noted(
     moved AS (
         UPDATE images
         SET state = 'queued',
-            attempt = greatest(attempt, :past),
+            attempt = greatest(images.attempt, :past),
             worker_id = NULL,
             worker = NULL,
             started_at = CASE WHEN :began THEN started_at END
         FROM taken
         WHERE images.id = taken.id
-        RETURNING images.id, job_id, attempt, taken.worker
+        RETURNING images.id, job_id, taken.attempt, taken.worker
     )
     """,
     "SELECT count(*) FROM moved",

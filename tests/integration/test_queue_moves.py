@@ -294,6 +294,17 @@ def test_hand_back_queues_without_a_strike_what_the_worker_still_has(hand, job_f
     assert hand.run(moves.hand_back, worker.id, {}) == 0
 
 
+def test_history_names_the_attempt_that_was_handed_back_also_where_others_are_passed_over(hand, job_factory, sessions):
+    job = job_factory()
+    worker = hand.worker()
+    claim = worker.claim()
+    assert hand.run(moves.hand_back, worker.id, {claim.image_id: 1}, past=4) == 1
+    assert hand.images(job.id)[0].attempt == 4
+    with sessions() as session:
+        line = session.scalars(select(History).where(History.event == "handed back")).one()
+    assert (line.attempt, line.worker) == (1, worker.name)
+
+
 def test_delete_refuses_while_an_image_runs(hand, job_factory):
     job = job_factory(count=2)
     hand.worker().claim()
