@@ -184,7 +184,8 @@ class Slots:
             return self._fail(claim, cancel, str(error))
         if reason and self._has_company():
             self._claims.avoid_like(claim)  # else it would come straight back to where it failed
-        past = self.storing.last_attempt(claim) if isinstance(error, StorageError) else 0
+        is_of_one_object = isinstance(error, StorageError) and not isinstance(error, StorageAway)
+        past = self.storing.last_attempt(claim) if is_of_one_object else 0  # else the storage would be asked in vain
         return self._hand_back(claim, cancel, reason, f"handed back: {error}", began=began, past=past)
 
     def _doubt(self, claim: Claim, cancel: Cancellation, error: Spoilt) -> str:

@@ -222,23 +222,26 @@ def test_attempts_that_a_database_restored_from_a_backup_does_not_know_are_passe
 
 
 def test_a_source_picture_that_cannot_be_read_while_the_storage_is_away_costs_no_try(
-    worker, slots, sessions, job_factory, away
+    worker, slots, job_factory, away, monkeypatch
 ):
     def unread(*_):
         raise StorageAway("reading uploads/ab", "Input/output error")
 
     job_factory()
     worker.card.render = unread
+    monkeypatch.setattr(worker.storage, "last_attempt", lambda *_: pytest.fail("a storage that is away was listed"))
     with away():
         slots.spend(was_passed=False)
         assert worker.storage_away
         for _ in range(4):
             slots.spend(was_passed=False)
-    assert [(image.state, image.attempt, image.started_at) for image in images(sessions)] == [("queued", 1, None)]
+    assert [(image.state, image.attempt, image.started_at) for image in images(worker.sessions)] == [
+        ("queued", 1, None)
+    ]
     del worker.card.render
     slots.storing.turn()
     slots.spend(was_passed=False)
-    assert states(sessions) == ["succeeded"]
+    assert states(worker.sessions) == ["succeeded"]
 
 
 def test_a_source_picture_that_a_working_storage_does_not_give_fails_after_three_tries(
