@@ -36,7 +36,7 @@ DECODER_SUFFIXES: Final = (".safetensors", ".pth", ".pt")  # of a tiny decoder's
 GONE: Final = "The file is gone."
 MOST_STRIKES: Final = 2  # of a file; a process may end once for another reason while it loads one
 _STRUCK: Final = "reading it ended its process twice"
-_REPLACE: Final = "replace the file"
+_AGAIN: Final = "replace the file, or touch it to have it tried again"
 _PATIENCE: Final = timedelta(minutes=5)  # in which a disk that is away on one machine may come back
 _REFRESHED: Final = timedelta(minutes=1)
 _TITLE: Final = re.compile(r"(?P<name>.+) \[(?P<hash>[0-9a-f]{10})\]")
@@ -154,22 +154,34 @@ def strike(session: Session, files: Iterable[str], reason: str) -> int:
     The second time they cannot be used any more, until they change.
     """
     is_last = ModelFile.strikes + 1 >= MOST_STRIKES
-    struck = (
+    paths = _locked(session, ModelFile.sha256.in_(set(files)) & ModelFile.usable)
+    session.execute(
         update(ModelFile)
-        .where(ModelFile.sha256.in_(set(files)), ModelFile.usable)
+        .where(ModelFile.path.in_(paths))
         .values(
             strikes=ModelFile.strikes + 1,
             usable=~is_last,
-            reason=case((is_last, f"{_STRUCK}: {reason}; {_REPLACE}"), else_=ModelFile.reason),
+            reason=case((is_last, f"{_STRUCK}: {reason}; {_AGAIN}"), else_=ModelFile.reason),
         )
     )
-    return len(session.scalars(struck.returning(ModelFile.path)).all())
+    return len(paths)
 
 
 def forgive(session: Session, sha256: str) -> None:
-    """Forget the strikes of a file that was loaded after all."""
-    fits = (ModelFile.sha256 == sha256) & ModelFile.usable & (ModelFile.strikes > 0)
-    session.execute(update(ModelFile).where(fits).values(strikes=0))
+    """Forget the strikes of a file that was loaded after all: on any machine, also if it was refused meanwhile."""
+    is_refused = ModelFile.reason.startswith(_STRUCK)
+    paths = _locked(session, (ModelFile.sha256 == sha256) & (ModelFile.strikes > 0) & (ModelFile.usable | is_refused))
+    if paths:
+        forgiven = update(ModelFile).where(ModelFile.path.in_(paths))
+        session.execute(forgiven.values(strikes=0, usable=True, reason=None))
+
+
+def _locked(session: Session, fits: ColumnElement[bool]) -> list[str]:
+    """Lock the files that `fits` is true of, and return their paths: in their order, so that nobody waits in a ring.
+
+    A burial locks them while it holds a worker's row, and nobody who holds a file's row waits for another table's.
+    """
+    return list(session.scalars(select(ModelFile.path).where(fits).order_by(ModelFile.path).with_for_update()).all())
 
 
 def identity_of(session: Session, sha256: str) -> str:
@@ -192,16 +204,20 @@ def is_lately() -> ColumnElement[bool]:
 def _refresh(session: Session, here: set[str]) -> None:
     """Note that the files `here` were seen, once a minute."""
     seen = ModelFile.path.in_(here) & ModelFile.reason.is_distinct_from(GONE)
-    is_old = ModelFile.scanned_at < func.now() - _REFRESHED
-    session.execute(update(ModelFile).where(seen, is_old).values(scanned_at=NOW))
+    paths = _locked(session, seen & (ModelFile.scanned_at < func.now() - _REFRESHED))
+    if paths:
+        session.execute(update(ModelFile).where(ModelFile.path.in_(paths)).values(scanned_at=NOW))
 
 
 def _mark_gone(session: Session, here: set[str]) -> int:
     gone = ModelFile.path.not_in(here) & ModelFile.reason.is_distinct_from(GONE)
     if not here:
         gone &= ~is_lately()
-    marked = update(ModelFile).where(gone).values(usable=False, reason=GONE, scanned_at=NOW)
-    return len(session.scalars(marked.returning(ModelFile.path)).all())
+    paths = _locked(session, gone)
+    if paths:
+        marked = update(ModelFile).where(ModelFile.path.in_(paths))
+        session.execute(marked.values(usable=False, reason=GONE, scanned_at=NOW))
+    return len(paths)
 
 
 def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: str = "") -> ModelFile:
@@ -373,7 +389,7 @@ def _columns(seen: Scanned, inspection: Inspection, row: ModelFile | None) -> di
     is_same = row is not None and row.sha256 == seen.sha256 and row.parts in (None, seen.parts)
     strikes = row.strikes if row and is_same else 0
     if strikes >= MOST_STRIKES:
-        inspection = replace(inspection, reason=(row and row.reason != GONE and row.reason) or f"{_STRUCK}; {_REPLACE}")
+        inspection = replace(inspection, reason=(row and row.reason != GONE and row.reason) or f"{_STRUCK}; {_AGAIN}")
     return {
         "weights_sha256": seen.weights or seen.sha256,
         "parts": seen.parts,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import structlog
@@ -32,7 +31,7 @@ from worker.model_files import Found, ModelFiles
 from worker.pictures import Frame, Pixels, Rendered
 from worker.previewer import Previewer
 from worker.progress import Watch
-from worker.pulse import Pulse
+from worker.pulse import READS_DECODER, Pulse
 from worker.residency import Model, Residency
 
 if TYPE_CHECKING:
@@ -201,8 +200,15 @@ class EngineCard:
         log.info("model loaded", kind=model.kind, name=found.name, sha256=model.sha256)
         return loaded
 
-    def _load_decoder(self, path: Path) -> DecoderTiny:
-        return checkpoints.load_decoder(path, self._device, self._dtype)
+    def _load_decoder(self, found: Found) -> DecoderTiny:
+        what = f"decoder {found.sha256}"
+        self._pulse.busy(what, READS_DECODER, limits.load_seconds(found.bytes), file=found.sha256)
+        try:
+            decoder = checkpoints.load_decoder(found.path, self._device, self._dtype)
+            self._files.loaded(found)
+        finally:
+            self._pulse.idle(what)
+        return decoder
 
     def _load_phase(self, model: Model, found: Found) -> str:
         seconds = found.bytes / _LOAD_BYTES_A_SECOND

@@ -14,7 +14,7 @@ import structlog
 
 from shared.settings import without_keys
 from worker.cards import Address
-from worker.pulse import longest_due
+from worker.pulse import Stage, longest_due, suspects
 from worker.report import Hearing
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ class Death:
     worker_id: int | None
     status: int
     hang: str = ""  # what hung, where that is why we killed it
-    files: tuple[str, ...] = ()  # SHA-256 of the model files that it was reading
+    files: tuple[str, ...] = ()  # SHA-256 of the model files that ended it, as far as one can tell
     pause_seconds: float = 0.0  # until the next start
 
     @property
@@ -64,7 +64,8 @@ class Child:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._hearing: Hearing | None = None
-        self._hang = ""
+        self._hung: Stage | None = None
+        self._hang = ""  # in words
         self._started_at = 0.0
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
@@ -81,7 +82,7 @@ class Child:
             self._schedule(0.0, is_crash=True)
             log.warning("worker not started", card=self._card.name, reason=str(error))
             return
-        self._started_at, self.due_at, self._hang = time.monotonic(), None, ""
+        self._started_at, self.due_at, self._hung, self._hang = time.monotonic(), None, None, ""
         log.info("worker started", card=self._card.name, pid=self._process.pid)
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -109,7 +110,7 @@ class Child:
         self._hearing.hear()
         now = time.monotonic()
         if hung := longest_due(self._hearing.stages, now, awake_since):
-            self._hang = hung.words(now)
+            self._hung, self._hang = hung, hung.words(now)
             log.error("worker hung: killed", card=self._card.name, worker=self._hearing.worker_id, reason=self._hang)
             self._process.kill()
 
@@ -141,10 +142,10 @@ class Child:
         return pause
 
     def _last_words(self) -> tuple[int | None, tuple[str, ...]]:
-        """Return the id of the process's row, if it had come so far, and the model files that it was reading."""
+        """Return the id of the process's row, if it had come so far, and the model files that ended it."""
         if self._hearing is None:
             return None, ()
         self._hearing.hear()
         self._hearing.close()
         said, self._hearing = self._hearing, None
-        return said.worker_id, said.files
+        return said.worker_id, suspects(said.stages, self._hung)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from worker.pulse import Pulse, longest_due
+from worker.pulse import Pulse, Stage, longest_due
 from worker.punctuality import Punctuality
 from worker.report import Report
 
@@ -14,9 +14,9 @@ SECONDS: Final = 1.0
 
 
 class SelfWatch:
-    """One turn every `SECONDS`: `on_hang` is told in words what hangs, where no supervisor sees to it."""
+    """One turn every `SECONDS`: `on_hang` is told what hangs, and in words, where no supervisor sees to it."""
 
-    def __init__(self, pulse: Pulse, report: Report, on_hang: Callable[[str], object]) -> None:
+    def __init__(self, pulse: Pulse, report: Report, on_hang: Callable[[Stage, str], object]) -> None:
         self._pulse = pulse
         self._report = report
         self._on_hang = on_hang
@@ -28,4 +28,4 @@ class SelfWatch:
         now = time.monotonic()
         hung = longest_due(self._pulse.stages(), now, now - self._punctuality.seconds())
         if hung and not self._report.is_heard:
-            self._on_hang(hung.words(now))
+            self._on_hang(hung, hung.words(now))

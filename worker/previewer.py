@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from shared.errors import RenderError, Unavailable
 from worker.engine import devices, previews
 from worker.engine.weights import Weights
-from worker.model_files import ModelFiles
+from worker.model_files import Found, ModelFiles
 from worker.pictures import Pixels
 
 log = structlog.get_logger(__name__)
@@ -25,7 +24,7 @@ LEAST_FIT: Final = 0.5  # of a known picture's colours; a decoder of other laten
 class Previewer:
     """Makes previews, all on one thread that is not the engine's. What goes wrong with a decoder ends at the map."""
 
-    def __init__(self, files: ModelFiles | None, load: Callable[[Path], nn.Module], look_seconds: float) -> None:
+    def __init__(self, files: ModelFiles | None, load: Callable[[Found], nn.Module], look_seconds: float) -> None:
         """`files` is asked for decoders every `look_seconds`; without it the map makes all previews."""
         self._files = files
         self._load = load
@@ -63,7 +62,7 @@ class Previewer:
 
     def _loaded(self, files: ModelFiles, sha256: str) -> nn.Module | None:
         try:
-            return self._load(files.find(sha256).path)
+            return self._load(files.find(sha256))
         except (RenderError, Unavailable) as error:
             log.warning("tiny decoder not loaded", sha256=sha256, reason=str(error))
             return None

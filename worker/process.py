@@ -33,7 +33,7 @@ from worker.look import Look
 from worker.orders import Orders
 from worker.periodic import Periodic
 from worker.progress import Reporter
-from worker.pulse import Pulse
+from worker.pulse import Pulse, Stage, suspects
 from worker.report import Report
 from worker.scan import Scan
 from worker.signals import Shutdown
@@ -225,11 +225,11 @@ class _Process:
         log.error("the card is lost", worker=self._worker.id)
         os._exit(child.LOST)
 
-    def _end_hung(self, words: str) -> None:
+    def _end_hung(self, hung: Stage, words: str) -> None:
         """End at once, as a crash. Nobody else would strike what hung here."""
         log.error("hung", worker=self._worker.id, reason=words)
         reason = f"its process {words} and ended itself"
-        files = [stage.file for stage in self._pulse.stages() if stage.file]
+        files = suspects((), hung)
         with suppress(Unavailable):
             transact(
                 self._worker.sessions,

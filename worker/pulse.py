@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Final
 
+READS_DECODER: Final = "load of a tiny decoder"
+"""The phase of a read that goes on beside the steps it is to show."""
+
 _TELL_SECONDS: Final = 0.5  # what goes on unchanged is told so often: it may be a call of some milliseconds
 
 
@@ -18,7 +21,7 @@ class Stage:
     phase: str
     since: float
     limit_seconds: float
-    file: str = ""  # SHA-256 of the model file that it reads: should the process end, it is suspected first
+    file: str = ""  # SHA-256 of the model file that it reads: should the process end, it may be why
 
     def is_hung(self, now: float, since: float) -> bool:
         """Return whether it has outlasted its limit, as far as one can tell who was awake from `since` on."""
@@ -32,6 +35,18 @@ class Stage:
 def longest_due(stages: Iterable[Stage], now: float, since: float) -> Stage | None:
     """Return the stage that has hung for longest, or None."""
     return min((stage for stage in stages if stage.is_hung(now, since)), key=lambda stage: stage.since, default=None)
+
+
+def suspects(stages: Iterable[Stage], hung: Stage | None = None) -> tuple[str, ...]:
+    """Return the SHA-256 of the model files that ended a process that was busy with `stages`; none: an image did.
+
+    Of a hang only what hung is to blame. Of a crash while images were in steps nobody can tell, and no file is struck,
+    but for a tiny decoder: it is read beside steps only, and without it nothing but previews is coarser.
+    """
+    busy = [hung] if hung else list(stages)
+    files = tuple(stage.file for stage in busy if stage.file)
+    decoders = tuple(stage.file for stage in busy if stage.file and stage.phase == READS_DECODER)
+    return decoders or (files if len(files) == len(busy) else ())
 
 
 class Pulse:

@@ -30,7 +30,7 @@ class Report:
     def busy(self, stages: Collection[Stage]) -> bool:
         """Tell all that the process is busy with; False where the pipe is full."""
         told = [(stage.phase, stage.since, stage.limit_seconds) for stage in stages]
-        return self._write({"busy": told, "files": [stage.file for stage in stages if stage.file]})
+        return self._write({"busy": told, "files": [stage.file for stage in stages]})
 
     def _write(self, message: object) -> bool:
         if self._pipe is None:
@@ -53,7 +53,6 @@ class Hearing:
         self._begun = b""
         self.worker_id: int | None = None
         self.stages: tuple[Stage, ...] = ()
-        self.files: tuple[str, ...] = ()  # SHA-256 of the model files that it reads
 
     def hear(self) -> None:
         """Take in what has come."""
@@ -75,6 +74,6 @@ class Hearing:
         match message:
             case {"worker": int(worker_id)}:
                 self.worker_id = worker_id
-            case {"busy": list(stages)}:
-                self.stages = tuple(Stage(*stage) for stage in stages)
-                self.files = tuple(map(str, message.get("files") or ()))  # type: ignore[call-overload]
+            case {"busy": list(stages), "files": list(files)}:  # a file for each stage, or ""
+                told = zip(stages, files, strict=True)
+                self.stages = tuple(Stage(phase, since, limit, file) for (phase, since, limit), file in told)

@@ -4,7 +4,8 @@ hold, release. The others are `claim`, `reap` and `due`; nobody else writes a st
 Every function takes a Session and never commits: run it with `shared.database.transact`.
 
 Lock order, which keeps the farm free of deadlocks: workers by id (`claim`, `reap`, `drains` and the beat lock them),
-then images by id, then jobs by id, nothing else. A move of several images locks them by id first; `due` waits for none.
+then model files by path (a burial that strikes them), then images by id, then jobs by id, nothing else. A move of
+several images locks them by id first; `due` waits for none.
 """
 
 from __future__ import annotations

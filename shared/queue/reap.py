@@ -1,7 +1,7 @@
 """Burial: a dead worker's row goes, its images go back to their lanes, and what killed three workers fails.
 
-Lock order: workers by id, then images by id, then jobs by id. A worker that claims or beats meanwhile waits, and then
-finds itself buried. Times are the database's own; no clock of a host is asked.
+Lock order: workers by id, then model files by path, then images by id, then jobs by id. A worker that claims or beats
+meanwhile waits, and then finds itself buried. Times are the database's own; no clock of a host is asked.
 """
 
 from __future__ import annotations

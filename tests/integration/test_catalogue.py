@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
+from sqlalchemy import text as sql
 
 from shared import catalogue, first_look
 from shared.catalogue import GONE, Inspection, Scanned
@@ -14,6 +16,7 @@ from shared.database import transact
 from shared.errors import NotLooked, Refused
 from shared.tables import ModelFile
 from tests.integration.queueing import Farmhand
+from tests.waiting import until
 
 GOOD = Inspection("checkpoint", "sd1", 512)
 
@@ -307,7 +310,8 @@ def test_a_file_is_struck_until_it_changes(record, entries, sessions):
     def strike() -> int:
         return transact(sessions, lambda session: catalogue.strike(session, ["a" * 64], "it was ended by SIGBUS"))
 
-    reason = "reading it ended its process twice: it was ended by SIGBUS; replace the file"
+    again = "replace the file, or touch it to have it tried again"
+    reason = f"reading it ended its process twice: it was ended by SIGBUS; {again}"
     seen = scanned("alpha", parts="1")
     record(seen)
     assert (strike(), strike(), strike()) == (1, 1, 0)
@@ -325,3 +329,34 @@ def test_a_title_means_its_own_file_though_another_one_is_called_so(record, reso
     record(scanned("foo", "a" * 64), scanned(f"foo [{'a' * 10}]", "b" * 64))
     assert resolve(f"foo [{'a' * 10}]").sha256 == "a" * 64
     assert resolve(f"Foo [{'A' * 10}] [{'b' * 10}]").sha256 == "b" * 64
+
+
+def test_a_file_that_was_loaded_somewhere_is_used_again(record, entries, sessions):
+    record(scanned("alpha"), scanned("broken", inspection=replace(GOOD, reason="is damaged")))
+    for _ in range(2):
+        transact(sessions, lambda session: catalogue.strike(session, ["a" * 64], "gone"))
+    assert not any(file.usable for file in entries())
+    for sha256 in ("a" * 64, "b" * 64):
+        transact(sessions, lambda session, sha256=sha256: catalogue.forgive(session, sha256))
+    assert [(file.usable, file.strikes, file.reason) for file in entries()] == [
+        (True, 0, None),
+        (False, 0, "is damaged"),
+    ]
+
+
+def test_files_are_struck_in_the_order_of_their_paths(record, sessions, settings):
+    """Two burials that strike the same copies wait for one another, never both."""
+    names = ("c", "a", "b")
+    record(*(scanned(name, "f" * 64) for name in names))
+    with sessions() as first, ThreadPoolExecutor() as others:
+        first.execute(select(ModelFile.path).where(ModelFile.path == "a.ckpt").with_for_update())
+        waiting = others.submit(transact, sessions, lambda session: catalogue.strike(session, ["f" * 64], "gone"))
+        until(lambda: transact(sessions, is_anybody_waiting))
+        rest = select(ModelFile.path).where(ModelFile.path != "a.ckpt").with_for_update(nowait=True)
+        assert len(first.scalars(rest).all()) == 2
+        first.rollback()
+        assert waiting.result(10) == 3
+
+
+def is_anybody_waiting(session):
+    return session.scalar(sql("SELECT count(*) FROM pg_locks WHERE NOT granted")) > 0

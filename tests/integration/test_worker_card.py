@@ -33,6 +33,7 @@ from worker.engine import checkpoints, previews
 from worker.engine.requests import Work
 from worker.pictures import Pixels
 from worker.progress import Watch
+from worker.pulse import suspects
 
 LOADING = re.compile(r"loading checkpoint tiny, about \d+ s")
 
@@ -459,3 +460,24 @@ def test_a_file_that_is_loaded_after_all_is_forgiven(card, farm, sessions):
     transact(sessions, lambda session: catalogue.strike(session, [claim.checkpoint], "it was ended by SIGKILL"))
     paint(card, claim)
     assert [file.strikes for file in transact(sessions, catalogue.entries)] == [0, 0]
+
+
+def test_a_tiny_decoder_is_suspected_while_it_is_read(card, claim, settings, sessions, monkeypatch):
+    path = settings.models / "VAE-approx" / "taesd.safetensors"
+    path.parent.mkdir()
+    safetensors.torch.save_file(tiny_decoder(), path)
+    seen = {file.name: file for file in scan(settings.models, [], inspected)}
+    transact(sessions, lambda session: catalogue.record(session, list(seen.values())))
+    suspected, load = [], checkpoints.load_decoder
+
+    def loading(*told):
+        suspected.append(suspects(card._pulse.stages()))
+        return load(*told)
+
+    monkeypatch.setattr(checkpoints, "load_decoder", loading)
+    told = Seen()
+    card.render(replace(claim, checkpoint=seen["tiny"].sha256), told.watch(claim), Cancellation())
+    for make in told.previews:
+        make()
+    assert suspected == [(seen["taesd"].sha256,)]
+    assert suspects(card._pulse.stages()) == ()

@@ -40,9 +40,9 @@ class Folder:
         self.files = ModelFiles(sessions, settings.models)
         self.previewer = Previewer(self.files, self._load, 0.0)
 
-    def _load(self, path):
-        self.loads.append(path.stem)
-        return checkpoints.load_decoder(path, CPU, torch.float32)
+    def _load(self, found):
+        self.loads.append(found.name)
+        return checkpoints.load_decoder(found.path, CPU, torch.float32)
 
     def write(self, name: str, content: dict[str, torch.Tensor]):
         path = self._models / "VAE-approx" / name

@@ -44,6 +44,23 @@ def test_a_process_that_died_before_it_was_registered_has_no_row():
     assert end_of(exiting(3)).worker_id is None
 
 
+BUSY = """
+import json, sys, time
+stages = [["steps", 0.0, 1e9 if sys.argv[3] == "file" else 1.0], ["load", 0.0, 1.0 if sys.argv[3] == "file" else 1e9]]
+with open(int(sys.argv[1]), "w") as report:
+    print(json.dumps({"busy": stages, "files": ["", "abc"]}), file=report, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("hung", "files"), [("file", ("abc",)), ("steps", ())])
+def test_a_hang_is_blamed_on_the_file_that_hung_and_on_no_other(hung, files):
+    made = started("sh", "-c", f"exec {sys.executable} -c '{BUSY}' $2 0 {hung}", "worker")
+    until(lambda: made.end_if_hung(0.0) or made._hang)
+    death = end_of(made)
+    assert (death.files, bool(death.hang)) == (files, True)
+
+
 @pytest.mark.parametrize("status", [child.CLEAN, child.BURIED, child.BUSY])
 def test_an_orderly_end_is_no_crash(status):
     assert not end_of(exiting(status)).is_crash

@@ -9,7 +9,7 @@ import pytest
 from tests.waiting import until
 from worker import hang
 from worker.hang import SelfWatch
-from worker.pulse import Pulse, Stage, longest_due
+from worker.pulse import READS_DECODER, Pulse, Stage, longest_due, suspects
 from worker.report import Hearing, Report
 
 
@@ -51,10 +51,32 @@ def test_the_supervisor_hears_which_model_files_are_read(ends):
     pulse.busy("engine", "steps", 60)
     pulse.busy("abc", "load", 300, file="abc")
     hearing.hear()
-    assert hearing.files == ("abc",)
+    assert [stage.file for stage in hearing.stages] == ["", "abc"]
     pulse.idle("abc")
     hearing.hear()
-    assert hearing.files == ()
+    assert [stage.file for stage in hearing.stages] == [""]
+
+
+STEPS, LOAD, OTHER = Stage("steps", 0, 60), Stage("load", 0, 300, "abc"), Stage("load", 0, 300, "def")
+DECODER = Stage(READS_DECODER, 0, 300, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("stages", "hung", "files"),
+    [
+        ([LOAD], None, ("abc",)),
+        ([LOAD, OTHER], None, ("abc", "def")),
+        ([STEPS, LOAD], None, ()),  # it may have been the image
+        ([STEPS, LOAD], STEPS, ()),
+        ([STEPS, LOAD, OTHER], LOAD, ("abc",)),
+        ([STEPS, DECODER], None, ("tiny",)),
+        ([STEPS, DECODER], STEPS, ()),
+        ([STEPS], None, ()),
+        ([], None, ()),
+    ],
+)
+def test_a_file_is_suspected_where_nothing_else_can_be(stages, hung, files):
+    assert suspects(stages, hung) == files
 
 
 def test_a_line_that_comes_in_two_pieces_is_one_line(ends, pipe):
@@ -114,8 +136,8 @@ def test_nobody_is_blamed_for_what_was_while_the_watcher_was_away():
 
 def test_a_process_without_a_supervisor_watches_itself(ends):
     pulse, seen = Pulse(factor=0.01), []
-    watched = SelfWatch(pulse, ends[0], seen.append)
-    alone = SelfWatch(pulse, Report(), seen.append)
+    watched = SelfWatch(pulse, ends[0], lambda _, words: seen.append(words))
+    alone = SelfWatch(pulse, Report(), lambda _, words: seen.append(words))
     pulse.busy("engine", "decode", 1)
     assert until(lambda: alone.turn() or seen) == ["hung for 1 s in decode"]
     watched.turn()
@@ -129,7 +151,7 @@ def test_a_process_that_was_stopped_does_not_blame_itself(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     pulse, seen = Pulse(), []
-    watch = SelfWatch(pulse, Report(), seen.append)
+    watch = SelfWatch(pulse, Report(), lambda _, words: seen.append(words))
     pulse.busy("engine", "decode", 10)
     watch.turn()
     now[0] = 1000.0
