@@ -54,13 +54,18 @@ class Ownership:
         self._refusal = ""
         self._refused_until = 0.0  # monotonic
 
-    def __call__(self, storage: Storage, named: str | None) -> None:
-        """Raise StorageAway unless `named`, the id in the marker, is the farm's; mark it where that is safe."""
+    def __call__(self, storage: Storage, named: str | None, *, marks: bool) -> None:
+        """Raise StorageAway unless `named`, the id in the marker, is the farm's, or a marker could be made safely.
+
+        Where it `marks`, it is made, and noted in the database; else nothing is written anywhere.
+        """
         try:
             mine = self._farm_id.value
             if named is None:
-                self._mark(storage, mine)
-            elif named == mine:
+                self._look(storage, mine)
+                if marks:
+                    self._mark(storage, mine)
+            elif named == mine and marks:
                 self._note(mine)
         except (Unavailable, ProgrammingError) as error:  # the latter: its tables are older than this code
             reason = "the database does not tell whose storage it is"
@@ -69,12 +74,15 @@ class Ownership:
             detail = f"its file {MARKER} names {named}, this farm is {mine}"
             raise _not_ours("it belongs to another farm", detail)
 
-    def _mark(self, storage: Storage, mine: str) -> None:
+    def _look(self, storage: Storage, mine: str) -> None:
+        """Raise StorageAway where a storage without a marker may be the wrong one."""
         if time.monotonic() < self._refused_until:
             raise _not_ours(self._refusal)
         if refusal := self._objection(storage, mine):
             self._refusal, self._refused_until = refusal, time.monotonic() + _REFUSED_SECONDS
             raise _not_ours(refusal)
+
+    def _mark(self, storage: Storage, mine: str) -> None:
         storage.mark(mine)
         self._note(mine)
         log.info("storage marked as this farm's", farm=mine, file=MARKER)

@@ -12,14 +12,14 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
@@ -84,7 +84,8 @@ class Storage:
     connection is made at the first use, so after a fork.
 
     `guard` is told what the marker names (None: there is none) before anything is written, deleted or missed, and
-    raises StorageAway where that is not the farm; it may make the marker. Without a guard every storage will do.
+    raises StorageAway where that is not the farm; it makes a marker where something is written or deleted, never where
+    something is looked for. Without a guard every storage will do.
     """
 
     def __init__(self, url: str, guard: Guard | None = None) -> None:
@@ -129,7 +130,7 @@ class Storage:
             try:
                 return bytes(self._files.cat_file(self._path(key)))
             except (FileNotFoundError, IsADirectoryError):
-                self._look_at_marker()  # in another storage everything is missing
+                self._look_at_marker(marks=False)  # in another storage everything is missing
                 raise NotFound(f"There is no stored object {key}.") from None
 
     def exists(self, key: str) -> bool:
@@ -137,7 +138,7 @@ class Storage:
         with _reported(f"looking for {key}"):
             is_there = bool(self._files.isfile(self._path(key)))
             if not is_there:
-                self._look_at_marker()
+                self._look_at_marker(marks=False)
             return is_there
 
     def size(self, key: str) -> int | None:
@@ -260,10 +261,10 @@ class Storage:
         if self._guard is None:
             synced.make_root(folder)
         elif self._marker() is None:
-            self._guard(self, None)
+            self._guard(self, None, marks=True)
         with synced.held(folder) as root:
             if self._guard:
-                self._guard(self, _named(synced.read(root, MARKER)))
+                self._guard(self, _named(synced.read(root, MARKER)), marks=True)
             yield root
 
     def _marker(self) -> str | None:
@@ -272,12 +273,13 @@ class Storage:
         except FileNotFoundError:
             return None
 
-    def _look_at_marker(self) -> None:
-        """Raise StorageAway unless this is the farm's own storage."""
+    def _look_at_marker(self, *, marks: bool = True) -> None:
+        """Raise StorageAway unless this is the farm's own storage, which gets a marker if it `marks`."""
         if self._guard is None or time.monotonic() < self._guarded_until:
             return
-        self._guard(self, self._marker())
-        if self.is_bucket:
+        marker = self._marker()
+        self._guard(self, marker, marks=marks)
+        if self.is_bucket and (marks or marker is not None):
             self._guarded_until = time.monotonic() + _MARKER_SECONDS
 
     def _names(self, prefix: str) -> list[str]:
@@ -307,7 +309,11 @@ class Storage:
         return f"{self._root}/{key}"
 
 
-Guard = Callable[[Storage, str | None], None]
+class Guard(Protocol):
+    """Knows whose storage it has to be."""
+
+    def __call__(self, storage: Storage, named: str | None, *, marks: bool) -> None:
+        """Raise StorageAway unless `named`, the id in the marker, is right; where there is none make it if `marks`."""
 
 
 def _is_free(key: str, there: bytes | None, data: bytes) -> bool:

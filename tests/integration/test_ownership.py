@@ -141,6 +141,23 @@ def test_the_storage_of_another_farm_is_told_and_left_alone(make, root, home):
     assert len(files(root)) == 3
 
 
+def test_looking_for_an_object_marks_nothing(make, root, sessions):
+    def is_noted():
+        with sessions() as session:
+            return session.scalar(text("SELECT storage_marked_at IS NOT NULL FROM farm"))
+
+    for is_marked in (False, True):
+        storage = make()
+        assert not storage.exists(key(1, 0, 1, "picture"))
+        with pytest.raises(NotFound):
+            storage.get(key(1, 0, 1, "picture"))
+        assert not is_noted()
+        assert (root / MARKER).exists() is is_marked
+        storage.mark(farm_id(sessions).value)
+    storage.delete(job_prefix(1))
+    assert is_noted()
+
+
 def test_a_farm_without_a_picture_takes_no_storage_that_holds_any_even_of_a_job_it_knows(make, root, job_factory):
     job = job_factory()
     Storage(str(root)).put(key(job.id, 0, 1, "picture"), b"of another farm's first job")

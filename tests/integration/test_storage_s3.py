@@ -184,7 +184,10 @@ def test_wrong_keys_are_reported(storage, monkeypatch):
 
 def test_a_farm_knows_its_bucket_by_the_marker(storage, sessions):
     ours = farm_id(sessions)
-    guarded(storage.url, sessions, ours).put(PICTURE, b"picture")
+    guard = guarded(storage.url, sessions, ours)
+    assert not guard.exists(PICTURE)
+    assert storage.marker() is None
+    guard.put(PICTURE, b"picture")
     assert storage.marker() == ours.value
     assert storage.last_job() == 17
     storage.mark("another")
