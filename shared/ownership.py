@@ -78,7 +78,8 @@ class Ownership:
         """Raise StorageAway where a storage without a marker may be the wrong one."""
         if time.monotonic() < self._refused_until:
             raise _not_ours(self._refusal)
-        if refusal := self._objection(storage, mine):
+        refusal = self._objection(storage, mine)
+        if refusal and storage.marker() != mine:  # else another process of this farm has made it meanwhile
             self._refusal, self._refused_until = refusal, time.monotonic() + _REFUSED_SECONDS
             raise _not_ours(refusal)
 

@@ -141,6 +141,13 @@ def test_the_storage_of_another_farm_is_told_and_left_alone(make, root, home):
     assert len(files(root)) == 3
 
 
+def test_processes_that_mark_the_storage_at_the_same_time_do_not_refuse_it(make, root, sessions):
+    late = make()
+    make().put(key(1, 0, 1, "picture"), b"picture")
+    late._guard(late, None, marks=True)  # the marker was not there when it looked
+    assert late.marker() == farm_id(sessions).value
+
+
 def test_looking_for_an_object_marks_nothing(make, root, sessions):
     def is_noted():
         with sessions() as session:
