@@ -76,7 +76,7 @@ STORAGE_OUTAGES = (Kind.FILL, Kind.LOCK_STORAGE, Kind.UNMOUNT_STORAGE, Kind.LOSE
 
 def make(seed: int, outage_seconds: float = OUTAGE_SECONDS) -> Plan:
     """Return the plan of `seed`: the same one each time. Seeds in a row go through all crash points, and two in five
-    have a storage outage of `outage_seconds` or some more.
+    have a storage outage of `outage_seconds` or some more, one of them with PostgreSQL away for a part of it.
     """
     return _Maker(seed).plan(outage_seconds)
 
@@ -93,7 +93,7 @@ class _Maker:
         point = POINTS[number]
         actions = [*self._people(), *self._provoked(point), *(self._trouble() for _ in range(5))]
         if (rounds + number) % 5 < 2:  # in time of each crash point's plans
-            actions.append(self._outage(outage_seconds))
+            actions += self._outage(outage_seconds, with_database=(rounds + number) % 5 == 0)
         return Plan(self._seed, self._supervised, self._alone, point, tuple(sorted(actions)))
 
     def _people(self) -> list[Action]:
@@ -112,10 +112,12 @@ class _Maker:
             return [*crash, Action(self._at(), Kind.KILL, self._chance.choice(alone(self._alone)))]
         return crash
 
-    def _outage(self, seconds: float) -> Action:
-        """Return a storage outage that is longer than whatever a worker would sit out."""
+    def _outage(self, seconds: float, *, with_database: bool) -> list[Action]:
+        """Return a storage outage that is longer than whatever a worker would sit out; PostgreSQL may be away in it."""
         kind = self._chance.choice(STORAGE_OUTAGES)
-        return Action(self._at(), kind, seconds=round(seconds * self._chance.uniform(1, 1.2), 2))
+        storage = Action(self._at(), kind, seconds=round(seconds * self._chance.uniform(1, 1.2), 2))
+        database = Action(round(storage.at + 0.5, 2), Kind.KILL_POSTGRES, seconds=2.0)
+        return [storage, database] if with_database else [storage]
 
     def _trouble(self) -> Action:
         chance, at = self._chance, self._at()

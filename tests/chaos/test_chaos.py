@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from tests.chaos.lanes import running
@@ -40,6 +42,17 @@ def test_more_than_a_third_of_the_plans_have_a_storage_outage_of_twenty_seconds(
     long = [[one for one in plan.actions if one.kind in STORAGE_OUTAGES and one.seconds >= 20] for plan in plans]
     assert sum(map(bool, long)) >= 20
     assert {one.kind for actions in long for one in actions} == set(STORAGE_OUTAGES)
+
+
+def test_a_fifth_of_the_plans_have_storage_and_database_away_together():
+    def is_meanwhile(database, storage):
+        return storage.at <= database.at and database.at + database.seconds <= storage.at + storage.seconds
+
+    plans = [make(seed).actions for seed in SEEDS]
+    outages = [[one for one in plan if one.kind in STORAGE_OUTAGES and one.seconds >= 20] for plan in plans]
+    killed = [[one for one in plan if one.kind == Kind.KILL_POSTGRES and one.seconds == 2] for plan in plans]
+    together = [any(is_meanwhile(*both) for both in product(*pair)) for pair in zip(killed, outages, strict=True)]
+    assert sum(together) >= len(SEEDS) // 5
 
 
 def test_a_plan_is_the_same_each_time():
