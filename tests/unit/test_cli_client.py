@@ -188,7 +188,7 @@ def catalogue(*paths: str) -> list[httpx.Response]:
     vaes = [one for one in found if ".vae." in one["path"]]
     decoders = [one for one in found if "taesd" in one["path"]]
     checkpoints = [one for one in found if one not in vaes + decoders]
-    kinds = {"checkpoints": checkpoints, "vaes": vaes, "decoders": decoders}
+    kinds = {"checkpoints": checkpoints, "vaes": vaes, "decoders": decoders, "others": []}
     return [httpx.Response(200, json={kind: files}) for kind, files in kinds.items()]
 
 
@@ -199,7 +199,7 @@ def test_first_scan_is_waited_for(tmp_path: Path):
     all_three = ("demo.safetensors", "demo.vae.pt", "taesd_decoder.safetensors")
     client, asked = answering(*(answer for known in range(4) for answer in catalogue(*all_three[:known])))
     checkpoints.await_first(client, Settings(models=tmp_path))
-    assert len(asked) == 12
+    assert len(asked) == 16
 
 
 def test_checkpoint_that_is_new_is_waited_for_beside_those_of_earlier_runs(tmp_path: Path):
@@ -211,7 +211,7 @@ def test_checkpoint_that_is_new_is_waited_for_beside_those_of_earlier_runs(tmp_p
     (models / "linked").symlink_to(elsewhere)
     client, asked = answering(*catalogue("demo.safetensors"), *catalogue("linked/MINE.CKPT", "demo.safetensors"))
     checkpoints.await_first(client, Settings(models=models))
-    assert len(asked) == 6
+    assert len(asked) == 8
 
 
 def test_what_cannot_be_read_is_not_waited_for(tmp_path: Path):
