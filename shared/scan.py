@@ -106,7 +106,7 @@ def scan(
     before = {seen.path: seen for seen in known}
     hashing = Hashing(hash_seconds, on_left)
     found = []
-    for path in model_files(models):
+    for path in sorted(model_files(models), key=_written_at):
         name = path.relative_to(models).as_posix()
         try:
             seen = _look(path, name, before.get(name), inspect, hashing)
@@ -118,6 +118,14 @@ def scan(
         if seen:
             found.append(seen)
     return sorted(found, key=lambda seen: seen.path)
+
+
+def _written_at(path: Path) -> int:
+    """By it a file that is still being copied comes last: hashing it in vain holds up no other."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashing: Hashing) -> Scanned | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import structlog
@@ -83,6 +84,7 @@ class EngineCard:
         self._meter = Meter(self._device, sessions, self.memory_bytes)
         self._engine = Engine(self._device, on_phase=self._note_phase)
         self._engine.start()
+        Thread(target=_prepare, name="prepare", daemon=True).start()  # beside the first look at the models folder
 
     @property
     def slots(self) -> int:
@@ -215,6 +217,14 @@ class EngineCard:
         if model.kind == "checkpoint":  # what was measured is a checkpoint's, and the first brings the libraries
             seconds = self.load_seconds or _FIRST_LOAD_SECONDS + seconds
         return f"loading {_LABELS.get(model.kind, model.kind)} {found.name}, about {math.ceil(seconds)} s"
+
+
+def _prepare() -> None:
+    """Have imported what loads need when the first one begins; what fails is told by that one."""
+    try:
+        checkpoints.prepare()
+    except Exception as error:  # noqa: BLE001 - the edge of a thread
+        log.warning("libraries not imported", reason=f"{type(error).__name__}: {error}")
 
 
 def _bytes(weights: Iterable[Weights]) -> int:

@@ -19,6 +19,7 @@ LIMITS: Final = Limits(
     memory_bytes=512 * 2**20,  # names and shapes of the largest checkpoints take a tenth of it
     cpu_seconds=60,  # 5 s on a slow machine
     seconds=300,  # a network's disk
+    start_seconds=600,  # seconds of processor time for the imports, on a machine that is busy and from a cold disk
 )
 _TRIES: Final = 2  # the machine may have been short of memory when a child died
 _FIRST_PAUSE_SECONDS: Final = 60.0  # until a file is tried again that could not be looked into, doubled each time

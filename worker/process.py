@@ -157,11 +157,12 @@ class _Process:
         self._slots.storing.begin()
         self._storing.start()
         self._storing.wake()
+        self._scan.start()  # the child that looks into files imports its libraries while this process does
         self._pulse.busy("start", "start", _START_SECONDS)
         worker.card = make_card()
         self._pulse.idle("start")
         worker.slots = worker.slots or worker.card.slots
-        for thread in (self._scan, self._reporter, self._look):
+        for thread in (self._reporter, self._look):
             thread.start()
         worker.events.listen_cancels(worker.carried.drop)
         worker.events.listen_rescans(self._scan.wake)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import structlog
 from sqlalchemy.orm import Session
@@ -17,6 +18,8 @@ from shared.scan import scan, sole
 from worker.inspector import Inspector
 from worker.worker import Worker
 
+_SOON_SECONDS: Final = 1.0  # while another one scans, or files wait to be hashed
+
 log = structlog.get_logger(__name__)
 
 
@@ -28,13 +31,16 @@ class Scan:
         self._known: Sequence[Scanned] = ()
         self._inspector = Inspector()
 
-    def turn(self) -> None:
-        """Look what lies in the models folder and record what is new, changed or gone."""
+    def turn(self) -> float | None:
+        """Look what lies in the models folder and record what is new, changed or gone.
+
+        Return in how many seconds to go on, if that is soon: what nobody has looked at yet is waited for.
+        """
         sessions, models = self._worker.sessions, self._worker.settings.models
         try:
             with sole(models) as is_sole:
-                if not is_sole:  # another worker of this machine scans and records for all
-                    return
+                if not is_sole:  # another worker of this machine scans: for all of this farm, or for another farm
+                    return _SOON_SECONDS
                 known = [*transact(sessions, catalogue.remembered), *self._known]
                 left: list[Path] = []
                 seconds = self._worker.settings.rescan_seconds
@@ -42,19 +48,20 @@ class Scan:
                 changed = transact(sessions, lambda session: _record(session, seen, is_whole=not left))
         except NotConfined as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
-            return
+            return None
         except OSError as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
             with suppress(Unavailable):
                 transact(sessions, first_look.note_look)  # there is nothing to be found
-            return
+            return None
         except Unavailable:  # the beat says so; the next turn may do
-            return
+            return None
         finally:
             self._inspector.close()
         self._known = seen
         if changed:
             log.info("catalogue changed", worker=self._worker.id, files=changed, checkpoints=len(seen))
+        return _SOON_SECONDS if left else None
 
 
 def _record(session: Session, seen: Sequence[Scanned], *, is_whole: bool) -> int:

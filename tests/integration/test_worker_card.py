@@ -481,3 +481,11 @@ def test_a_tiny_decoder_is_suspected_while_it_is_read(card, claim, settings, ses
         make()
     assert suspected == [(seen["taesd"].sha256,)]
     assert suspects(card._pulse.stages()) == ()
+
+
+def test_what_loads_need_is_imported_before_the_first_one(settings, sessions, monkeypatch):
+    begun = Event()
+    monkeypatch.setattr(checkpoints, "prepare", begun.set)
+    card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
+    card.stop()
+    assert begun.wait(10)

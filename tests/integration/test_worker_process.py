@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 from redis import Redis
 from sqlalchemy import select
 
+from shared import first_look
 from shared.database import transact
 from shared.events import Events
 from shared.farm import farm_id
@@ -14,7 +17,7 @@ from shared.queue import moves, reap
 from shared.tables import Worker
 from shared.tickets import Tickets, pool_queue
 from tests.waiting import until
-from tests.workers import images, ready, started, states
+from tests.workers import QUICK, ROOT, images, ready, started, states
 from worker import child
 
 
@@ -189,3 +192,26 @@ def test_a_worker_that_is_stopped_while_the_storage_is_away_hands_its_picture_ba
         assert states(sessions) == ["queued"]
         storage.mount()
         until(lambda: states(sessions) == ["succeeded"])
+
+
+NO_CARD_YET = """
+from functools import partial
+from time import sleep
+from worker.__main__ import end, main
+from worker.process import work
+
+end(main(work=partial(work, make_card=lambda *_: sleep(600))))
+"""
+
+
+def test_the_models_folder_is_looked_at_while_the_card_is_still_brought_up(environ, sessions):
+    process = subprocess.Popen(
+        [sys.executable, "-c", NO_CARD_YET, "--card", "cpu:0"], env={**QUICK, **environ}, cwd=ROOT
+    )
+    try:
+        until(lambda: transact(sessions, lambda session: session.scalar(select(Worker.state))) == "starting")
+        until(lambda: not transact(sessions, first_look.is_awaited), what="the first look")
+        assert not ready(sessions)
+    finally:
+        process.kill()
+        process.wait(10)

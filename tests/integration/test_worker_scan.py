@@ -13,11 +13,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from shared import catalogue, database
+from shared import catalogue, database, first_look
 from shared.database import transact
+from shared.scan import sole
 from shared.settings import Settings
 from shared.tables import ModelFile
 from tests.checkpoints import inspected, write_tiny
+from tests.integration.queueing import Farmhand
 from worker.scan import Scan
 
 
@@ -131,3 +133,30 @@ def test_while_the_models_folder_is_away_the_catalogue_stays(worker, sessions, i
     worker.settings.models.mkdir()  # an empty place where the disk would be mounted
     scan.turn()
     assert [file.name for file in entries(sessions)] == ["broken"]
+
+
+def test_a_first_look_that_takes_several_turns_goes_on_soon_and_is_noted_when_it_is_whole(
+    worker, settings, sessions, in_process
+):
+    Farmhand(sessions).worker()
+    worker.settings = settings.model_copy(update={"rescan_seconds": 1e-9})  # one file is hashed a turn
+    for name in ("a", "b", "c"):
+        write_tiny(settings.models / f"{name}.safetensors")
+    scan = Scan(worker)
+    for found in (1, 2):
+        assert scan.turn() == pytest.approx(1.0)
+        assert len(entries(sessions)) == found
+        assert transact(sessions, first_look.is_awaited)
+    assert scan.turn() is None
+    assert len(entries(sessions)) == 3
+    assert not transact(sessions, first_look.is_awaited)
+
+
+def test_a_folder_that_another_farm_scans_is_looked_at_as_soon_as_it_is_free(worker, settings, sessions, in_process):
+    write_tiny(settings.models / "a.safetensors")
+    scan = Scan(worker)
+    with sole(settings.models) as is_sole:
+        assert is_sole
+        assert scan.turn() == pytest.approx(1.0)
+    assert scan.turn() is None
+    assert len(entries(sessions)) == 1

@@ -311,3 +311,12 @@ def test_a_file_that_cannot_be_looked_into_now_stays_as_it_was(models, error):
     path.write_bytes(b"changed")
     (changed,) = scan(models, known, failing)
     assert (changed.sha256 == known[0].sha256) is isinstance(error, TimeoutError)
+
+
+def test_the_youngest_file_is_hashed_last_because_it_may_be_a_copy_that_goes_on(models):
+    for name, written_at in (("a", 3), ("b", 1), ("c", 2)):
+        os.utime(write(models / f"{name}.ckpt"), (written_at, written_at))
+    left = []
+    found = scan(models, [], Inspector(), hash_seconds=1e-9, on_left=left.append)
+    assert paths(found) == ["b.ckpt"]
+    assert [path.name for path in left] == ["c.ckpt", "a.ckpt"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
     from diffusers.models.autoencoders.vae import DecoderTiny
 
 T = TypeVar("T")
+_IMPORTING: Final = Lock()  # of libraries that import one another in circles: two threads at it see half of them
+
+
+def prepare() -> None:
+    """Import what every load needs, which takes seconds. Returns at once where that was done."""
+    with _IMPORTING:
+        import_module("worker.engine.networks")
 
 
 def load(path: Path, device: Device, dtype: torch.dtype) -> Weights:
@@ -50,6 +59,7 @@ def load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny:
 def _explaining(path: Path, load: Callable[[], T]) -> T:
     """What `load` returns; what goes wrong as an error that people understand."""
     try:
+        prepare()
         return load()
     except ModelFileError:
         raise
