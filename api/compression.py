@@ -43,5 +43,6 @@ def _is_text(answer: Response) -> bool:
     mimetype = answer.mimetype or ""
     if answer.status_code == 206 or mimetype == _STREAM or not mimetype.startswith(_MIMETYPES):
         return False
-    size = answer.calculate_content_length() or answer.content_length or 0
+    # what is made while it is sent would all be made for its length
+    size = (answer.calculate_content_length() if answer.is_sequence else None) or answer.content_length or 0
     return "Content-Encoding" not in answer.headers and LEAST_BYTES <= size <= _MOST_BYTES

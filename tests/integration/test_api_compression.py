@@ -6,8 +6,9 @@ import gzip
 import re
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 
+from api import compression
 from api.pages import assets
 
 GZIP = {"Accept-Encoding": "gzip"}
@@ -41,6 +42,20 @@ def test_small_answers_and_streams_are_not_compressed(client):
     with client.get(f"{job}/events", headers=GZIP, buffered=False) as stream:
         assert "Content-Encoding" not in stream.headers
         assert next(stream.response).startswith(b"event: job")
+
+
+def test_text_that_is_made_while_it_is_sent_is_not_made_before():
+    app, made = Flask("texts"), []
+    compression.init_app(app)
+
+    @app.get("/")
+    def lines():
+        return Response((made.append(number) or "a line\n" * 1000 for number in range(3)), mimetype="text/plain")
+
+    with app.test_client().get("/", headers=GZIP, buffered=False) as answer:
+        assert len(made) <= 1
+        assert "Content-Encoding" not in answer.headers
+        assert answer.data == b"a line\n" * 3000
 
 
 def test_head_tells_the_same_as_get(client):
