@@ -34,6 +34,7 @@ _EXTENSION: Final = "stepfarm-keys"
 _GUESSES: Final = "stepfarm-guesses"
 _OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/sign-in", "/openapi.json"})
 _SESSION: Final = "id"
+_COUNTED: Final = "stepfarm.counted"  # in the environ of a request whose key was found wrong before its body was read
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,25 @@ def init_app(app: Flask, joined: Services) -> None:
 
 
 def is_known(app: Flask, environ: dict[str, Any]) -> bool:
-    """True where the request of `environ` says who asks; a wrong key is counted when it is answered."""
+    """True where the request of `environ` says who asks, as far as its address may try keys now.
+
+    A wrong key counts here already: a client that waits to be told to send its body learns of it by that.
+    """
     with app.request_context(environ):
         ring, key = _ring(app), _sent_key()
         if not ring.owners:
             return True
-        return (ring.find(_digest(key)) if key is not None else _cookie_owner(ring)) is not None
+        if key is None:
+            return _cookie_owner(ring) is not None
+        guesses: Guesses = app.extensions[_GUESSES]
+        address, digest = request.remote_addr or "", _digest(key)
+        if guesses.wait(address, digest):
+            return False
+        if ring.find(digest) is None:
+            guesses.wrong(address)
+            environ[_COUNTED] = True
+            return False
+        return True
 
 
 def owner() -> str:
@@ -168,7 +182,8 @@ def _tried(app: Flask, digest: str, way: str) -> str | None:
         raise TooManyTries(seconds)
     name = _ring(app).find(digest)
     if name is None:
-        guesses.wrong(address)
+        if _COUNTED not in request.environ:
+            guesses.wrong(address)
         log.warning("a key was wrong", address=address, way=way)
     else:
         guesses.right(address, digest)

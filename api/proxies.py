@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any
+from typing import Any, Final
 
 from api.server.bridge import WSGI
+
+_PORT: Final = re.compile(r"^\[([^]]*)\](?::\d{1,5})?$|^([\d.]+):\d{1,5}$")
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -19,18 +22,27 @@ class Proxied:
         self._trusted = trusted
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401 - WSGI's own
-        peer = environ.get("REMOTE_ADDR", "")
-        if is_trusted(peer, self._trusted):
-            environ["REMOTE_ADDR"] = client(peer, environ.get("HTTP_X_FORWARDED_FOR", ""), self._trusted)
-            environ["wsgi.url_scheme"] = scheme(environ.get("HTTP_X_FORWARDED_PROTO", ""), environ["wsgi.url_scheme"])
+        unwrap(environ, self._trusted)
         return self._wsgi(environ, start_response)
 
 
+def unwrap(environ: dict[str, Any], trusted: Networks) -> None:
+    """Put the client's own address and scheme into `environ`. Doing so twice changes nothing further."""
+    peer = environ.get("REMOTE_ADDR", "")
+    if is_trusted(peer, trusted):
+        environ["REMOTE_ADDR"] = client(peer, environ.get("HTTP_X_FORWARDED_FOR", ""), trusted)
+        environ["wsgi.url_scheme"] = scheme(environ.get("HTTP_X_FORWARDED_PROTO", ""), environ["wsgi.url_scheme"])
+
+
 def client(peer: str, forwarded_for: str, trusted: Networks) -> str:
-    """Return the address nearest to this farm that is no trusted proxy's: what stands before it may be made up."""
+    """Return the address nearest to this farm that is no trusted proxy's: what stands before it may be made up.
+
+    Where a proxy tells something else than an address, such as `unknown`, the proxy stands for its clients.
+    """
     nearest = peer
-    for address in reversed(_values(forwarded_for)):
-        if not is_trusted(nearest, trusted):
+    for told in reversed(_values(forwarded_for)):
+        address = _address(told)
+        if address is None or not is_trusted(nearest, trusted):
             break
         nearest = address
     return nearest
@@ -51,6 +63,16 @@ def is_trusted(address: str, trusted: Networks) -> bool:
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
         parsed = parsed.ipv4_mapped
     return any(parsed in network for network in trusted)
+
+
+def _address(told: str) -> str | None:
+    """Return an address without the port that some proxies add; None if it is none."""
+    bare = _PORT.sub(r"\1\2", told)
+    try:
+        ip_address(bare)
+    except ValueError:
+        return None
+    return bare
 
 
 def _values(header: str) -> list[str]:

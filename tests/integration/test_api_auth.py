@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 from sqlalchemy import func, select, text
+from werkzeug.test import EnvironBuilder
 
 from api import auth
 from api import sessions as browser_sessions
@@ -237,6 +238,30 @@ def test_guessing_by_header_is_slowed_and_a_key_in_use_goes_on(client, caplog):
     assert client.get(JOBS, headers=bearer(BOBS)).status_code == 200
     other = client.get(JOBS, headers=bearer(ANNS), environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
     assert other.status_code == 200
+
+
+def large_from(key: str, **further: str) -> dict[str, object]:
+    """What is asked before a large body is taken of somebody."""
+    return (
+        EnvironBuilder(JOBS, method="POST", headers=bearer(key)).get_environ() | {"REMOTE_ADDR": "192.0.2.9"} | further
+    )
+
+
+def test_large_bodies_are_taken_of_those_with_a_key_until_keys_are_tried_too_fast(client):
+    app = client.application
+    assert auth.is_known(app, large_from(ANNS))
+    assert not any(auth.is_known(app, large_from(f"guess-{n}")) for n in range(FREE_GUESSES))
+    assert not auth.is_known(app, large_from(ANNS))
+    assert client.get(JOBS, headers=bearer(ANNS), environ_overrides={"REMOTE_ADDR": "192.0.2.9"}).status_code == 429
+    assert auth.is_known(app, large_from(ANNS, REMOTE_ADDR="192.0.2.8"))
+
+
+def test_wrong_key_of_a_large_body_counts_once(client):
+    for number in range(FREE_GUESSES - 1):
+        asked = large_from(f"guess-{number}")
+        auth.is_known(client.application, asked)
+        assert client.open(environ_overrides=asked).status_code == 401
+    assert client.get(JOBS, headers=bearer(ANNS), environ_overrides={"REMOTE_ADDR": "192.0.2.9"}).status_code == 200
 
 
 def test_health_is_told_whatever_key_comes_with_it(client):

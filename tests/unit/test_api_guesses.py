@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from api import guesses as module
-from api.guesses import FREE_GUESSES, FREE_GUESSES_OF_ALL, SECONDS_A_GUESS, Guesses
+from api.guesses import (
+    FREE_ADDRESSES,
+    FREE_GUESSES,
+    FREE_GUESSES_OF_ALL,
+    SECONDS_A_GUESS,
+    SECONDS_AN_ADDRESS,
+    Guesses,
+)
 
 GUESSER, OTHER = "192.0.2.1", "192.0.2.2"
 
@@ -89,3 +96,27 @@ def test_memory_is_bounded(guesses, monkeypatch):
         guesses.wrong(f"198.51.100.{number}")
         guesses.right(f"198.51.100.{number}", "key")
     assert len(guesses._addresses) == len(guesses._right) == 10
+
+
+def test_new_addresses_are_slowed_where_very_many_of_them_guess(guesses, clock):
+    addresses = [f"2001:db8:{number:x}::1" for number in range(FREE_ADDRESSES + 500)]
+    assert sum(guess(guesses, address, 1) for address in addresses) == FREE_ADDRESSES
+    assert guesses.wait(OTHER, "a key")
+    clock.now += SECONDS_AN_ADDRESS
+    assert not guesses.wait(OTHER, "a key")
+
+
+def test_addresses_whose_guesses_have_come_back_count_as_new_ones(guesses, clock):
+    addresses = [f"2001:db8:{number:x}::1" for number in range(FREE_ADDRESSES)]
+    for address in addresses:
+        guess(guesses, address, 1)
+    clock.now += FREE_GUESSES * SECONDS_A_GUESS
+    assert sum(guess(guesses, address, 1) for address in addresses) < FREE_ADDRESSES / 2
+
+
+def test_key_that_was_right_is_not_slowed_by_new_addresses(guesses):
+    guesses.right(OTHER, "a key")
+    for number in range(FREE_ADDRESSES):
+        guess(guesses, f"2001:db8:{number:x}::1", 1)
+    assert guesses.wait(OTHER, "another key")
+    assert not guesses.wait(OTHER, "a key")
