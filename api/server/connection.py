@@ -13,7 +13,8 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.server import plain
 
@@ -21,6 +22,7 @@ _HEAD_BYTES: Final = 2**16
 _TARGET_BYTES: Final = 2**13
 _HEADERS: Final = 100
 _PIPELINED: Final = 16
+_TAKEN_BYTES: Final = 3 * 2**14
 _LINGER_SECONDS: Final = 5.0
 _LINGER_BYTES: Final = 2**27
 
@@ -81,7 +83,9 @@ class Connection(HttpToolsProtocol):
         self._has_asked = False
         self._paused_since: float | None = None
         self._discarded = 0
+        self._unsent = 0  # of the answer, when enough of it was taken last, while the connection ends
         self._unreadable: _Unreadable | None = None
+        self._answered: RequestResponseCycle | None = None  # `cycle` is the latest that has come
 
     @property
     def is_busy(self) -> bool:
@@ -100,7 +104,9 @@ class Connection(HttpToolsProtocol):
     def overdue(self, now: float) -> bool:
         """True where the client has been waited for too long."""
         if self.is_finishing:
-            return now - self.since > min(self._deadlines.stall, _LINGER_SECONDS)
+            self._note_taken(now)
+            lingering = min(self._deadlines.stall, _LINGER_SECONDS)
+            return now - self.since > (self._deadlines.stall if self._unsent else lingering)
         if self._paused_since is not None:
             return now - self._paused_since > self._deadlines.stall
         if self.is_busy:
@@ -123,6 +129,7 @@ class Connection(HttpToolsProtocol):
         if self.is_finishing:
             return
         self.is_finishing, self.since = True, self.loop.time()
+        self._unsent = self._socket.get_write_buffer_size()
         is_read = not self.is_busy or not self.cycle.more_body
         is_whole = is_read and self._unreadable is None and self._head_since is None
         if is_whole:
@@ -130,6 +137,12 @@ class Connection(HttpToolsProtocol):
         else:
             self._socket.write_eof()
             self.flow.resume_reading()
+
+    def _note_taken(self, now: float) -> None:
+        """Count the time from the last 48 KiB that the client took, or from the end of them all."""
+        left = self._socket.get_write_buffer_size()
+        if self._unsent and (left <= self._unsent - _TAKEN_BYTES or not left):
+            self._unsent, self.since = left, now
 
     def give_up(self) -> None:
         """End it at once, for another client's sake."""
@@ -142,6 +155,13 @@ class Connection(HttpToolsProtocol):
         self.transport = cast("asyncio.Transport", _Transport(transport, self))
         if not self._make_place(self):
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients are connected: try again later.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End what is sent to the client too, which uvicorn does for the latest request alone."""
+        for cycle in filter(None, (self._answered, *(cycle for cycle, _ in self.pipeline))):
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.is_finishing:
@@ -190,6 +210,10 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.since = self.loop.time()
         super().on_response_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def pause_writing(self) -> None:
         self._paused_since = self.loop.time()
