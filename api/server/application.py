@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from flask import Flask
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 
-from api import auth, bodies
+from api import auth, bodies, proxies
+from api.guesses import place
 from api.metrics import counted
 from api.routes.health import AliveBody
 from api.server import plain
-from api.server.bodies import Body, Bounds, Gone, Late, receive_body
-from api.server.bridge import Bridge, environ, refuse
+from api.server.bodies import Bounds, Gone, Late, receive_body
+from api.server.bridge import Bridge, Environ, environ, refuse
 from api.server.connection import Deadlines
 from api.server.room import Room, Spool
+from api.server.threads import Threads
 from shared.errors import FarmError
 from shared.settings import Settings
 
@@ -31,9 +34,10 @@ class Application:
         self._app = app
         self._settings = settings
         self._deadlines = deadlines
-        self._pool = ThreadPoolExecutor(settings.api_threads, "request")
-        self._room = Room(settings.max_spool_mb * 2**20)
-        self._bridge = Bridge(app.wsgi_app, self._pool, self._room)
+        self._threads = Threads(settings.api_threads)
+        whole = settings.max_spool_mb * 2**20
+        self._room = Room(whole, whole // 2 if settings.api_keys else whole)  # without keys all are one owner
+        self._bridge = Bridge(app.wsgi_app, self._threads, self._room)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Answer one request."""
@@ -42,24 +46,39 @@ class Application:
         if scope["path"] == "/livez" and scope["method"] in ("GET", "HEAD"):
             await self._livez(scope, send)
             return
+        asked = environ(scope)
+        proxies.unwrap(asked, self._settings.proxies)
+        spool = Spool(self._room, str(place(asked["REMOTE_ADDR"])), is_body=True)
         try:
-            body = await receive_body(scope, receive, self._room, self._bounds(scope), self._deadlines)
+            await self._answer(scope, asked, spool, receive, send)
+        except asyncio.CancelledError:  # the server has stopped, and waits no longer
+            with suppress(RuntimeError):  # an answer has begun
+                await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, "The farm is stopping: try again later.")
+        finally:
+            spool.close()
+
+    async def _answer(
+        self,
+        scope: HTTPScope,
+        asked: Environ,
+        spool: Spool,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+    ) -> None:
+        try:
+            body = await receive_body(scope, receive, spool, self._bounds(scope, asked), self._deadlines)
         except Gone:
             return
         except Late as error:
             await refuse(send, HTTPStatus.REQUEST_TIMEOUT, str(error))
-            return
         except FarmError as error:
             await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-            return
-        try:
-            await self._bridge.answer(scope, body, receive, send)
-        finally:
-            body.close()
+        else:
+            await self._bridge.answer(asked, body, receive, send)
 
     def close(self) -> None:
         """Begin nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def _livez(self, scope: HTTPScope, send: ASGISendCallable) -> None:
         """Answer without a thread: it must be heard however busy those are."""
@@ -68,9 +87,8 @@ class Application:
         await send({"type": "http.response.body", "body": _ALIVE, "more_body": False})
         counted(self._app, "/livez", scope["method"], 200, 0)
 
-    def _bounds(self, scope: HTTPScope) -> Bounds:
+    def _bounds(self, scope: HTTPScope, asked: Environ) -> Bounds:
         async def is_known() -> bool:
-            asked = environ(scope, Body(Spool(self._room), 0))
-            return await asyncio.get_running_loop().run_in_executor(self._pool, auth.is_known, self._app, asked)
+            return await self._threads.run(partial(auth.is_known, self._app, asked))
 
         return Bounds(bodies.most(self._settings, scope["path"]), is_known)

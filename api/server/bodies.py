@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from io import BytesIO
 from typing import IO, Any
 
 from uvicorn._types import ASGIReceiveCallable, HTTPScope
 
 from api.server.connection import Deadlines
 from api.server.pace import Pace
-from api.server.room import MEMORY_BYTES, Room, Spool
+from api.server.room import MEMORY_BYTES, Spool
 from shared.errors import FarmError
 
 
@@ -37,11 +38,10 @@ class Body:
     @property
     def file(self) -> IO[Any]:
         """The bytes, to be read from the start."""
+        if self.is_refused:
+            return BytesIO()
         self.spool.file.seek(0)
         return self.spool.file
-
-    def close(self) -> None:
-        self.spool.close()
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,18 @@ class Bounds:
 
 
 async def receive_body(
-    scope: HTTPScope, receive: ASGIReceiveCallable, room: Room, bounds: Bounds, deadlines: Deadlines
+    scope: HTTPScope, receive: ASGIReceiveCallable, spool: Spool, bounds: Bounds, deadlines: Deadlines
 ) -> Body:
-    """Return the body of a request. Raises Gone, Late, Unavailable."""
+    """Return the body of a request, in `spool`. Raises Gone, Late, Unavailable."""
     told = next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
     has_body = bool(told) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
-    spool = Spool(room)
     if not has_body:
         return Body(spool, 0)
     if told and told > bounds.most:
         return Body(spool, told, is_refused=True)
     if told and told > MEMORY_BYTES and not await bounds.is_known():
         return Body(spool, 0, is_refused=True)
-    try:
-        return await _receive(receive, spool, bounds, deadlines, is_known=bool(told))
-    except BaseException:
-        spool.close()
-        raise
+    return await _receive(receive, spool, bounds, deadlines, is_known=bool(told))
 
 
 async def _receive(
@@ -82,11 +77,12 @@ async def _receive(
         data, has_more = await _next(receive, pace)
         pace.moved(len(data), loop.time())
         if spool.size + len(data) > bounds.most:
-            return _refused(spool, bounds.most + 1)
+            return Body(spool, bounds.most + 1, is_refused=True)
         if not is_known and spool.size + len(data) > MEMORY_BYTES:
             if not await bounds.is_known():
-                return _refused(spool, 0)
+                return Body(spool, 0, is_refused=True)
             is_known = True
+            pace.resume(loop.time())
         spool.write(data)
     return Body(spool, spool.size)
 
@@ -100,8 +96,3 @@ async def _next(receive: ASGIReceiveCallable, pace: Pace) -> tuple[bytes, bool]:
     if message["type"] != "http.request":
         raise Gone
     return message["body"], message["more_body"]
-
-
-def _refused(spool: Spool, size: int) -> Body:
-    spool.close()
-    return Body(Spool(spool.room), size, is_refused=True)

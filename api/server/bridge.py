@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
+from io import BytesIO
+from typing import Any, Final, Protocol, cast, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
 import structlog
@@ -23,12 +21,13 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope
 from api.server import plain
 from api.server.bodies import Body
 from api.server.room import MEMORY_BYTES, Room, Spool
+from api.server.threads import Threads
 from shared.errors import FarmError
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+Environ = dict[str, Any]
+WSGI = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 _CHUNK_BYTES: Final = 2**16
 
 
@@ -41,98 +40,110 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass
 class _Answer:
-    """What the application answered."""
+    """What the application answers to one request; made in threads, one at a time."""
 
-    status: int
-    headers: plain.Headers
-    content: Iterable[bytes]
-    parts: Iterator[bytes]
-
-    def close(self) -> None:
-        close = getattr(self.content, "close", None)
-        if close:
-            close()
-
-    def lot(self, room: Room) -> tuple[Spool, bool]:
-        """Return the next part, or some small ones, and whether there are more. Raises Unavailable."""
-        spool = Spool(room)
-        try:
-            for part in self.parts:
-                spool.write(part)
-                if spool.size >= MEMORY_BYTES:
-                    return spool, True
-        except BaseException:
-            spool.close()
-            raise
-        return spool, False
-
-
-class Bridge:
-    """Answers requests by the WSGI application `wsgi`, in the threads of `pool`."""
-
-    def __init__(self, wsgi: WSGI, pool: ThreadPoolExecutor, room: Room) -> None:
+    def __init__(self, wsgi: WSGI, environ: Environ, room: Room, address: str) -> None:
         self._wsgi = wsgi
-        self._pool = pool
+        self._environ = environ
         self._room = room
+        self._address = address
+        self._parts: Iterator[bytes] = iter(())
+        self.status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        self.headers: plain.Headers = []
+        self.content: Iterable[bytes] = ()
+        self.is_open = False
+        self.lot = self._spool()
+        self.has_more = False
 
-    async def answer(self, scope: HTTPScope, body: Body, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Have the application answer the request of `scope`, whose body is `body`."""
-        try:
-            answer, lot, has_more = await self._thread(partial(self._begin, environ(scope, body)))
-        except FarmError as error:  # no room for the answer; the application tells of its own errors by itself
-            await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-            return
-        if body.is_refused:
-            answer.headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        if isinstance(answer.content, Stream):
-            await _while_there(receive, _send_stream(answer.content, send))
-        elif not has_more and lot.size <= _CHUNK_BYTES:
-            await _send_lot(lot, send, is_last=True)
-        else:
-            await _while_there(receive, self._send_lots(answer, lot, send, has_more=has_more))
-
-    def _begin(self, environ: dict[str, Any]) -> tuple[_Answer, Spool, bool]:
-        """Make an answer and its first lot, in a thread of the pool."""
+    def begin(self) -> None:
+        """Ask the application, and make the first lot. Raises Unavailable."""
         started: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start(status: str, headers: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
             started[:] = [(status, headers)]
             return _no_writing
 
-        content = self._wsgi(environ, start)
-        if isinstance(content, Stream):
-            return _answer(started, content, iter(())), Spool(self._room), False
-        answer = _answer(started, content, iter(content))
-        return (answer, *self._lot(answer))
+        self.content, self.is_open = self._wsgi(self._environ, start), True
+        if not isinstance(self.content, Stream):
+            self._parts = iter(self.content)
+            self.make_lot()
+        ((status, headers),) = started
+        self.status = int(status.split(" ", 1)[0])
+        self.headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
-    def _lot(self, answer: _Answer) -> tuple[Spool, bool]:
-        """Make the next lot of an answer, and let go of what it is made of where that is the last."""
-        has_more = False
+    def make_lot(self) -> None:
+        """Make the next part, or some small ones, and at the end let go of the rest. Raises Unavailable."""
+        self.lot.close()
+        self.lot, self.has_more = self._spool(), False
+        for part in self._parts:
+            self.lot.write(part)
+            if self.lot.size >= MEMORY_BYTES:
+                self.has_more = True
+                return
+        self._close_content()
+
+    def close(self) -> None:
+        """Let go of all of it. May be called again, but not while a thread works on it."""
+        self.lot.close()
+        self._close_content()
+
+    def _close_content(self) -> None:
+        self.is_open = False
+        if close := getattr(self.content, "close", None):
+            close()
+
+    def _spool(self) -> Spool:
+        return Spool(self._room, self._address)
+
+
+class Bridge:
+    """Answers requests by the WSGI application `wsgi`, in `threads`."""
+
+    def __init__(self, wsgi: WSGI, threads: Threads, room: Room) -> None:
+        self._wsgi = wsgi
+        self._threads = threads
+        self._room = room
+
+    async def answer(self, asked: Environ, body: Body, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Have the application answer the request of `asked`, whose body is `body`, unless its client leaves."""
+        asked["wsgi.input"] = body.file
+        if body.size or "CONTENT_LENGTH" in asked:
+            asked["CONTENT_LENGTH"] = str(body.size)
+        answering = self._answer(asked, body, send)
+        if body.is_refused:
+            await answering  # to look for the client would be to ask for that body
+        else:
+            await _while_there(receive, answering)
+
+    async def _answer(self, asked: Environ, body: Body, send: ASGISendCallable) -> None:
+        answer = _Answer(self._wsgi, asked, self._room, body.spool.address)
         try:
-            lot, has_more = answer.lot(self._room)
-            return lot, has_more
+            try:
+                await self._threads.begin(answer.begin, body.size)
+            except FarmError as error:  # no place for it; the application tells of its own errors by itself
+                await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+                return
+            if body.is_refused:
+                answer.headers.append((b"connection", b"close"))
+            await self._send(answer, send)
         finally:
-            if not has_more:
-                answer.close()
+            answer.lot.close()
+            if answer.is_open:  # the client has gone, or the farm stops
+                self._threads.spare(answer.close)
 
-    async def _send_lots(self, answer: _Answer, lot: Spool, send: ASGISendCallable, *, has_more: bool) -> None:
+    async def _send(self, answer: _Answer, send: ASGISendCallable) -> None:
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        if isinstance(answer.content, Stream):
+            await _send_stream(answer.content, send)
+            return
         try:
-            while has_more:
-                await _send_lot(lot, send, is_last=False)
-                lot, has_more = await self._thread(partial(self._lot, answer))
-            await _send_lot(lot, send, is_last=True)
+            while answer.has_more:
+                await _send_lot(answer.lot, send, is_last=False)
+                await self._threads.run(answer.make_lot)
+            await _send_lot(answer.lot, send, is_last=True)
         except FarmError as error:
             log.warning("an answer broke off", reason=str(error))  # the connection ends: nobody takes it for whole
-        finally:
-            lot.close()
-            if has_more:  # the client has gone, or the farm stops
-                self._pool.submit(answer.close)
-
-    async def _thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
 async def refuse(send: ASGISendCallable, status: HTTPStatus, detail: str) -> None:
@@ -185,10 +196,10 @@ async def _send_lot(lot: Spool, send: ASGISendCallable, *, is_last: bool) -> Non
     await send({"type": "http.response.body", "body": rest, "more_body": not is_last})
 
 
-def environ(scope: HTTPScope, body: Body) -> dict[str, Any]:
-    """Return a request as WSGI has it: text is bytes in Latin-1, and the body has a length however it came."""
+def environ(scope: HTTPScope) -> Environ:
+    """Return a request as WSGI has it, without its body: text is bytes in Latin-1."""
     server, client = scope.get("server") or ("", 0), scope.get("client") or ("", 0)
-    given: dict[str, Any] = {
+    given: Environ = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
@@ -200,7 +211,7 @@ def environ(scope: HTTPScope, body: Body) -> dict[str, Any]:
         "REMOTE_PORT": str(client[1]),
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
-        "wsgi.input": body.file,
+        "wsgi.input": BytesIO(),
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
@@ -209,12 +220,10 @@ def environ(scope: HTTPScope, body: Body) -> dict[str, Any]:
     }
     for name, value in scope["headers"]:
         _add_header(given, name, value.decode("latin-1"))
-    if body.size or "CONTENT_LENGTH" in given:
-        given["CONTENT_LENGTH"] = str(body.size)
     return given
 
 
-def _add_header(given: dict[str, Any], name: bytes, value: str) -> None:
+def _add_header(given: Environ, name: bytes, value: str) -> None:
     if b"_" in name or name == b"transfer-encoding":  # X_Forwarded_For would pass for X-Forwarded-For
         return
     key = name.decode("latin-1").upper().replace("-", "_")
@@ -222,14 +231,6 @@ def _add_header(given: dict[str, Any], name: bytes, value: str) -> None:
         key = f"HTTP_{key}"
     joint = "; " if name == b"cookie" else ","
     given[key] = f"{given[key]}{joint}{value}" if key in given else value
-
-
-def _answer(
-    started: list[tuple[str, list[tuple[str, str]]]], content: Iterable[bytes], parts: Iterator[bytes]
-) -> _Answer:
-    ((status, headers),) = started
-    encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    return _Answer(int(status.split(" ", 1)[0]), encoded, content, parts)
 
 
 def _no_writing(_: bytes) -> None:

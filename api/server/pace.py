@@ -30,3 +30,7 @@ class Pace:
         self._came += size
         if self._came >= LEAST_BYTES:
             self._stretch, self._came = now, 0
+
+    def resume(self, now: float) -> None:
+        """Begin the next stretch at `now`, because the client had to wait until then."""
+        self._stretch, self._came = now, 0

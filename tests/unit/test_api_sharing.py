@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -15,6 +16,8 @@ from shared.errors import Unavailable
 from shared.states import ImageState
 from tests import loops
 
+HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
+
 
 def test_one_owner_gets_a_share_and_the_others_the_rest():
     places = Places(4, 2)
@@ -25,18 +28,27 @@ def test_one_owner_gets_a_share_and_the_others_the_rest():
     assert places.take("cid")
 
 
-def test_few_bytes_take_no_room():
-    room = Room(0)
-    spool = Spool(room)
+def test_few_bytes_of_an_answer_take_no_room():
+    spool = Spool(Room(0, 0), HERE)
     spool.write(b"a" * MEMORY_BYTES)
     with pytest.raises(Unavailable):
         spool.write(b"a")
     spool.close()
 
 
+def test_every_byte_of_a_body_takes_room():
+    room = Room(8, 8)
+    with closing(Spool(room, HERE, is_body=True)) as first, closing(Spool(room, ELSEWHERE, is_body=True)) as second:
+        first.write(b"abc")
+        with pytest.raises(Unavailable, match="try again later"):
+            second.write(b"abcd")
+        first.close()
+        second.write(b"abcd")
+
+
 def test_room_is_for_all_and_given_back():
-    room = Room(3 * MEMORY_BYTES)
-    first, second = Spool(room), Spool(room)
+    room = Room(3 * MEMORY_BYTES, 3 * MEMORY_BYTES)
+    first, second = Spool(room, HERE), Spool(room, ELSEWHERE)
     first.write(b"a" * 2 * MEMORY_BYTES)
     with pytest.raises(Unavailable, match="try again later"):
         second.write(b"a" * 2 * MEMORY_BYTES)
@@ -46,7 +58,27 @@ def test_room_is_for_all_and_given_back():
     second.file.seek(0)
     assert second.file.read() == b"a" * 2 * MEMORY_BYTES
     second.close()
-    room.take(3 * MEMORY_BYTES)
+    room.take(3 * MEMORY_BYTES, HERE, is_body=False)
+
+
+def test_one_address_leaves_room_for_the_others_and_bodies_for_answers():
+    room = Room(8, 4)
+    room.take(4, HERE, is_body=True)
+    with pytest.raises(Unavailable):
+        room.take(1, HERE, is_body=False)
+    room.take(2, ELSEWHERE, is_body=True)
+    with pytest.raises(Unavailable):
+        room.take(1, ELSEWHERE, is_body=True)
+    room.take(2, ELSEWHERE, is_body=False)
+    room.give(4, HERE, is_body=True)
+    room.take(2, HERE, is_body=True)
+
+
+def test_who_was_made_to_wait_has_a_whole_stretch_again():
+    pace = Pace(began=100, stall=10, total=100)
+    pace.moved(5, 101)
+    pace.resume(115)
+    assert pace.due == 125
 
 
 def test_pace_is_kept_by_enough_bytes_only():
