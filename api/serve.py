@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import signal
 import socket
@@ -23,6 +24,7 @@ import uvicorn
 
 from api.app import create_app
 from api.listener import BACKLOG, GRACE_SECONDS, address
+from api.server import memory
 from api.server.application import Application
 from api.server.connection import Deadlines
 from api.server.connections import Connections
@@ -33,6 +35,8 @@ from shared.settings import Settings, load
 log = structlog.get_logger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_FILES_A_CONNECTION: Final = 2  # the socket, and its body or answer
+_FEWEST_CONNECTIONS: Final = 16
 _FURTHER_FILES: Final = 512  # beside those of connections: databases, files, pipes
 
 
@@ -40,11 +44,13 @@ def run(settings: Settings, listener: socket.socket) -> None:
     """Serve the API on `listener` until this process is told to stop."""
     for number in _SIGNALS:
         signal.signal(number, lambda *_: sys.exit(0))  # until there is something to stop
+    memory.give_back_early()
+    most = _allow_connections(settings.max_connections)
     app = create_app(settings)
     services: Services = app.extensions[EXTENSION]
     deadlines = Deadlines(settings.header_seconds, settings.stall_seconds, settings.body_seconds)
     application = Application(app, settings, deadlines)
-    connections = Connections(deadlines, settings.max_connections)
+    connections = Connections(deadlines, most)
     config = uvicorn.Config(
         cast("Any", application),
         http=cast("Any", connections.make),
@@ -59,26 +65,34 @@ def run(settings: Settings, listener: socket.socket) -> None:
         timeout_keep_alive=settings.idle_seconds,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    _allow_files(settings.max_connections + _FURTHER_FILES)
     log.info("the API listens", url=address(listener))
     try:
-        _Server(config, connections, services).run([listener])
+        _Server(config, connections, services, application).run([listener])
     finally:
-        application.close()
         services.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # else Python would wait for every thread that is still at work
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server; told to stop, it lets go of who would wait for long, finishes the others and ends with 0."""
 
-    def __init__(self, config: uvicorn.Config, connections: Connections, services: Services) -> None:
+    def __init__(
+        self, config: uvicorn.Config, connections: Connections, services: Services, application: Application
+    ) -> None:
         super().__init__(config)
         self._connections = connections
         self._services = services
+        self._application = application
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._sweeping = asyncio.create_task(self._connections.sweep(self.server_state))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        self._application.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as uvicorn calls it
         """Stop. Ctrl-C at a terminal reaches this process and its parent, which then asks once more: it is one wish."""
@@ -86,12 +100,17 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _allow_files(wanted: int) -> None:
-    """Let this process open as many files, if the system's bound is not below it."""
+def _allow_connections(wanted: int) -> int:
+    """Let this process open files for so many connections; return how many the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    files = _FILES_A_CONNECTION * wanted + _FURTHER_FILES
+    most = files if hard == resource.RLIM_INFINITY else min(files, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    allowed = max(min(wanted, (most - _FURTHER_FILES) // _FILES_A_CONNECTION), _FEWEST_CONNECTIONS)
+    if allowed < wanted:
+        log.warning("the system allows too few open files for FARM_MAX_CONNECTIONS", hard_limit=hard, used=allowed)
+    return allowed
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from api.listener import GRACE_SECONDS, address, listen
 from shared.errors import SettingsError
 from shared.settings import Settings
-from tests.integration.serving import Served, serving
+from tests.integration.serving import Served, received, serving
 from tests.servers import clean_environment
+from tests.waiting import until
 
 LOADING_WHILE_STOPPED = """
 import os, signal
@@ -26,6 +28,26 @@ make = serve.create_app
 def create_app(settings):
     os.kill(os.getpid(), signal.SIGTERM)
     return make(settings)
+
+serve.create_app = create_app
+serve.main()
+"""
+
+SLOW_TO_ANSWER = """
+import sys, time
+from api import serve
+
+make, serve.GRACE_SECONDS = serve.create_app, 1
+
+def create_app(settings):
+    def slow():
+        print("slow", file=sys.stderr, flush=True)
+        time.sleep(60)
+        return "done"
+
+    app = make(settings)
+    app.add_url_rule("/static/slow", "slow", slow)
+    return app
 
 serve.create_app = create_app
 serve.main()
@@ -125,6 +147,37 @@ def test_stopping_does_not_wait_for_streams(served, job_factory, end):
         assert next(stream.iter_lines()) == "event: job"
         assert end(served) < GRACE_SECONDS / 2
     assert served.process.returncode == 0
+
+
+@pytest.mark.alone
+def test_stopping_does_not_wait_for_threads_past_the_grace_and_tells_who_waits(settings, environ):
+    with serving(settings, environ | {"FARM_API_THREADS": "2"}, SLOW_TO_ANSWER) as one, ExitStack() as open_ones:
+        ask = b"GET /static/slow HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        clients = [open_ones.enter_context(one.connect(ask)) for _ in range(4)]
+        for _ in range(2):
+            until(lambda: "slow" in one.process.stderr.readline(), 20, "a thread to be taken")
+        one.process.terminate()
+        _, told = one.process.communicate(timeout=15)
+        answers = [received(client) for client in clients]
+    assert one.process.returncode == 0
+    assert [answer[:13] for answer in answers] == [b"HTTP/1.1 503 "] * 4
+    assert "Traceback" not in told
+
+
+@pytest.mark.alone
+def test_stream_ends_with_its_client_though_further_requests_came_behind_it(settings, environ, job_factory):
+    path = f"/api/v1/jobs/{job_factory().id}/events"
+    ask = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    with serving(settings, environ | {"FARM_MAX_STREAMS": "1"}) as one:
+        with one.connect(ask * 2) as client:
+            until(lambda: b"event: job" in client.recv(65536), 10, "the stream to begin")
+            assert httpx.get(f"{one.url}{path}", timeout=10).status_code == 503
+
+        def is_free() -> bool:
+            with httpx.stream("GET", f"{one.url}{path}", timeout=10) as stream:
+                return stream.status_code == 200
+
+        until(is_free, 4, "the stream's place to be free")
 
 
 def test_told_to_stop_while_it_starts_it_ends_without_a_fault(settings, environ):
