@@ -74,6 +74,9 @@ class Hearing:
         match message:
             case {"worker": int(worker_id)}:
                 self.worker_id = worker_id
-            case {"busy": list(stages), "files": list(files)}:  # a file for each stage, or ""
+            case {"busy": list(stages)}:
+                files = message.get("files")
+                if not isinstance(files, list) or len(files) != len(stages):  # of an older version: no file is blamed
+                    files = [""] * len(stages)
                 told = zip(stages, files, strict=True)
                 self.stages = tuple(Stage(phase, since, limit, file) for (phase, since, limit), file in told)

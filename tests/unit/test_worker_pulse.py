@@ -79,6 +79,13 @@ def test_a_file_is_suspected_where_nothing_else_can_be(stages, hung, files):
     assert suspects(stages, hung) == files
 
 
+@pytest.mark.parametrize("files", ["", ', "files": ["abc"]'])
+def test_a_process_of_an_older_version_is_heard_and_no_file_blamed(ends, pipe, files):
+    os.write(pipe[1], f'{{"busy": [["steps", 0, 60], ["load", 0, 300]]{files}}}\n'.encode())
+    ends[1].hear()
+    assert [(stage.phase, stage.file) for stage in ends[1].stages] == [("steps", ""), ("load", "")]
+
+
 def test_a_line_that_comes_in_two_pieces_is_one_line(ends, pipe):
     hearing = ends[1]
     for piece in (b'{"worker": 1', b"7}\n"):
