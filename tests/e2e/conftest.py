@@ -25,8 +25,9 @@ Night,moonlight,
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
+    """A Chromium for all pages; its driver keeps an event loop running, which other tests have no use for."""
     executable = browsers.find_chromium()
     if executable is None:
         message = f"no Chromium on PATH nor in FARM_TEST_BROWSER: {browsers.INSTALL}"
@@ -36,7 +37,7 @@ def chromium() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a farm with one key, one checkpoint and one ready worker; the tests share it.
 
