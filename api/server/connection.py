@@ -161,6 +161,7 @@ class Connection(HttpToolsProtocol):
         for cycle in filter(None, (self._answered, *(cycle for cycle, _ in self.pipeline))):
             cycle.disconnected = True
             cycle.message_event.set()
+            cycle.body = bytearray()  # nobody reads it, and the garbage collector comes late
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
