@@ -73,7 +73,9 @@ def start_from(page: Page, data: bytes, width: int = 96) -> None:
 
 def scribble(page: Page) -> None:
     """Draw a stroke over the left half of the picture."""
-    box = page.get_by_label("Mask over the picture").bounding_box()
+    canvas = page.get_by_label("Mask over the picture")
+    canvas.hover()  # which waits until the page has scrolled to it
+    box = canvas.bounding_box()
     x, y = box["x"], box["y"] + box["height"] / 2
     page.mouse.move(x + box["width"] * 0.1, y)
     page.mouse.down()

@@ -106,7 +106,7 @@ def test_drawn_mask_survives_a_reload_and_its_ticks_stay_as_they_were(visit):
     page.get_by_role("button", name="Draw a mask").click()
     scribble(page)
     page.get_by_label("Paint anew only").uncheck()
-    until(lambda: page.evaluate("history.state.source.mask !== '' && !history.state.source.isMasked"))
+    until(lambda: page.evaluate("history.state?.source?.isMasked === false && history.state.source.mask !== ''"))
     page.reload()
     expect(page.get_by_label("Mask over the picture")).to_be_visible()
     expect(page.get_by_label("Paint anew only")).not_to_be_checked()
