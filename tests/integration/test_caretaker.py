@@ -15,6 +15,7 @@ from sqlalchemy import func, select, text, update
 
 from shared import addresses, migrate
 from shared.database import transact
+from shared.farm import farm_id
 from shared.launcher.servers import Servers
 from shared.queue import moves
 from shared.storage import Storage, key
@@ -32,8 +33,11 @@ WAITING = text(
 
 
 @pytest.fixture
-def storage(settings):
-    return Storage(settings.storage)
+def storage(settings, sessions):
+    """The farm's storage, marked as its own: what lies there is of jobs that have no committed picture."""
+    storage = Storage(settings.storage)
+    storage.mark(farm_id(sessions).value)
+    return storage
 
 
 @pytest.fixture
