@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
+import signal
 from collections.abc import Callable, Generator, Iterator
 from itertools import count
 from pathlib import Path
@@ -34,8 +35,8 @@ MAY_TAKE_LONGER = (
     "tests/chaos/test_recovery.py",  # a farm with the settings that it has in earnest
     "tests/e2e/test_farm_up.py",  # a farm with nothing of it left out
     "tests/e2e/test_kill.py",
-    "tests/integration/test_api_fuzzed.py",  # every operation of the API, by every kind of value
     "tests/integration/test_api_fuzzed.py",  # some 1,500 requests
+    "tests/integration/test_worker_scan.py",  # readers of model files that end, each of which imports PyTorch
 )
 
 CheckpointFactory = Callable[..., ModelFile]
@@ -53,7 +54,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Share this machine's cores out among the processes of the run, before any of them imports torch."""
+    """Share this machine's cores out among the processes of the run, before any of them imports torch.
+
+    A run that was started in the background ignores Ctrl-C and hang-ups; what the tests start is to know them.
+    """
+    for number, handler in {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}.items():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
