@@ -37,6 +37,7 @@ def problems(farm: Farm) -> list[str]:
     storage = Storage(str(farm.ground.storage))
     sweep(farm.sessions, storage)
     sweep_attempts(farm.sessions, storage)
+    storage.tidy(0)  # what looks left on a disk that let nothing be deleted any more: a chore of every hour
     with farm.sessions() as session:
         found = [
             *_of_jobs(session, farm.people.jobs),
