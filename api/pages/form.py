@@ -232,8 +232,13 @@ def _no_checkpoint(listed: CheckpointsBody) -> str:
     return f"No checkpoint found. Put one into {services().settings.models}."
 
 
-def _own_size(checkpoints: list[CheckpointBody], given: Given) -> tuple[int, int]:
-    """Return the size that empty boxes stand for: the checkpoint's own, in the proportions of the source picture."""
+def _own_size(checkpoints: list[CheckpointBody], given: Given) -> tuple[int, int] | None:
+    """Return the size that empty boxes stand for: the checkpoint's own, in the proportions of the source picture.
+
+    None while no checkpoint is known, and so no size either.
+    """
+    if not any(checkpoint.usable for checkpoint in checkpoints):
+        return None
     native = _native_size(checkpoints, given["checkpoint"])
     fitting = pictures.fitting(services(), auth.owner(), given[PICTURE], native) if given[PICTURE] else None
     return (fitting.width, fitting.height) if fitting else (native, native)

@@ -26,6 +26,8 @@ def test_form_says_that_workers_are_coming_and_the_folder_is_looked_at(client, n
     assert chosen(form) == "Looking at the models folder…"
     assert "The workers are starting · nothing waits. Jobs can be submitted" in form.text
     assert "No worker is alive" not in form.text
+    assert "empty: the checkpoint’s own" in form.text
+    assert "512" not in form.text  # nobody knows yet which size that is
     Farmhand(sessions).worker()
     assert chosen(look(client, "/")) == "Looking at the models folder…"
 
