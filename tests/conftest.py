@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -24,6 +25,9 @@ from shared.queue import moves
 from shared.settings import Settings
 from shared.tables import Job, ModelFile
 from tests.servers import clean_environment, fresh_database, make_template
+
+if TYPE_CHECKING:
+    from tests.support.card_ledger import Ledger
 
 hypothesis_settings.register_profile("night", max_examples=2000, deadline=None, print_blob=True)
 
@@ -183,6 +187,17 @@ def environ(settings: Settings) -> dict[str, str]:
     """The environment that gives another process the same settings."""
     given = settings.model_dump(include=settings.model_fields_set)
     return clean_environment() | {f"FARM_{name.upper()}": str(value) for name, value in given.items()}
+
+
+@pytest.fixture(scope="module")
+def pretended() -> Iterator[Ledger]:
+    """A CUDA card that is none, for the tests of one module: the ledger of what happens on it."""
+    from tests.support import pretended_card  # noqa: PLC0415 - torch takes seconds, and most modules need none
+
+    if reason := pretended_card.reason_not_to():
+        pytest.skip(reason)
+    with pretended_card.installed() as ledger:
+        yield ledger
 
 
 @pytest.fixture
