@@ -229,7 +229,11 @@ class Settings(BaseModel):
         7, ge=1, le=36_500, description="Days that such a picture is kept after its last use, if no job needs it."
     )
     max_open_jobs_per_owner: int = Field(10_000, ge=1, description="Jobs of one owner that have not ended.")
-    gpus: str = Field("all", description="What this machine's workers use: all, 0,2, cpu, or cpu:2 for two on the CPU.")
+    gpus: str = Field(
+        "all",
+        description="What this machine's workers use: all, 0,2, 0:1 (a MIG instance), GPU-… (how a UUID begins), cpu, "
+        "or cpu:2 for two on the CPU.",
+    )
     pools: Annotated[str, AfterValidator(_pools)] = Field(
         "default", description="Pools that this machine's workers serve, by commas."
     )

@@ -48,18 +48,20 @@ def main(argv: Sequence[str] | None = None, *, module: str = "worker", work: Wor
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker", description="Render the farm's pictures on this machine.")
-    parser.add_argument("--gpus", help="a worker for each card: all | 0,2 | cpu | cpu:2 (default: FARM_GPUS)")
+    parser.add_argument("--gpus", help="a worker for each card: all | 0,2 | 0:1 | cpu | cpu:2 (default: FARM_GPUS)")
     parser.add_argument("--slots", help="images that a worker carries at once (default: FARM_SLOTS)")
-    parser.add_argument("--card", help="be one worker, for this card: cuda:0, cpu:0")
+    parser.add_argument("--card", help="be one worker, for this card: cuda:0, cuda:0:1, cpu:0")
+    parser.add_argument("--uuid", help="the UUID of that card: nvidia-smi is not asked then")
+    parser.add_argument("--label", default="NVIDIA card", help=argparse.SUPPRESS)  # its name for people, beside --uuid
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # drain when this process is gone
     parser.add_argument("--report", type=int, help=argparse.SUPPRESS)  # the pipe to the supervisor
     return parser
 
 
 def _supervise(farm: Settings, module: str) -> int:
-    present = () if farm.gpus.startswith("cpu") else cards.present(os.environ)
-    served = cards.asked(farm.gpus, present)
-    if farm.gpus == "all" and not present:
+    there = cards.Present() if farm.gpus.startswith("cpu") else cards.present(os.environ)
+    served = cards.asked(farm.gpus, there)
+    if farm.gpus == "all" and not there.cards:
         log.warning("no card found: one worker on the CPU")
     command = [sys.executable, "-m", module, "--slots", str(farm.slots)]
     engine = database.connect(farm.database, pool_size=1, application="farm supervisor")
@@ -75,11 +77,19 @@ def _supervise(farm: Settings, module: str) -> int:
 def _work(farm: Settings, options: argparse.Namespace, work: Work | None) -> int:
     if options.parent:
         die_with(options.parent)
-    card = cards.find(options.card, cards.present(os.environ) if options.card.startswith("cuda:") else ())
+    card = _card(options)
     cards.pin(card)
     orders = Orders(card, farm, Report(options.report))
     with locks.hold(locks.path(card, farm.home)):
         return (work or _be_worker)(orders)
+
+
+def _card(options: argparse.Namespace) -> cards.Address:
+    """Return the card to serve. With its UUID nothing is asked of the driver, which another card may keep busy."""
+    is_real = options.card.startswith("cuda:")
+    if options.uuid and is_real:
+        return cards.Address(options.card, options.uuid, options.label)
+    return cards.find(options.card, cards.present(os.environ) if is_real else cards.Present())
 
 
 def _be_worker(orders: Orders) -> int:

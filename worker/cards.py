@@ -3,84 +3,140 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from shared.errors import FarmError
+import structlog
 
-_QUERY: Final = ("--query-gpu=index,uuid,name", "--format=csv,noheader")
-_NO_CARDS: Final = 6  # nvidia-smi's status for a driver without any card
-_WITHOUT: Final = "FARM_GPUS=cpu renders without the cards."
+from shared.errors import FarmError
+from worker import nvidia_smi
+
+log = structlog.get_logger(__name__)
+
+_ALLOCATOR: Final = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # the second is its older name
+_HIDES_ALL: Final = {"", "NoDevFiles"}  # the second is Slurm's, for a job without cards
+_HIDES_THE_REST: Final = "-1"
+_ACCEPTED: Final = "all, 0,2, 0:1 (a MIG instance), GPU-… or MIG-… (how its UUID begins), cpu, cpu:2"
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a card is: `name` as people know it (cuda:2, cpu:0), `uuid` of a real card, none for a share of the CPU."""
+    """Where a card is: `name` as people know it (cuda:2, cuda:2:1, cpu:0), `uuid` of a real one, none for the CPU."""
 
     name: str
     uuid: str = ""
     label: str = "CPU"
+    parent: str = ""  # UUID of the card that it is a MIG instance of
 
 
-def present(environ: Mapping[str, str]) -> tuple[Address, ...]:
-    """Return the NVIDIA cards in PCI bus order: those that CUDA_VISIBLE_DEVICES leaves, where it is set.
+@dataclass(frozen=True)
+class Present:
+    """The cards of this machine that may be used; a card with MIG instances is its instances."""
 
-    Raises FarmError when there is an nvidia-smi that cannot tell: cards that fail are not "no cards".
+    cards: tuple[Address, ...] = ()
+    trouble: str = ""  # what nvidia-smi says of cards that it cannot list: what is missing may be one of these
+
+
+def present(environ: Mapping[str, str]) -> Present:
+    """Return the NVIDIA cards in PCI bus order, or those that CUDA_VISIBLE_DEVICES names, in its order.
+
+    Raises FarmError where cards may be there and none can be listed, and for a name that the variable has for no card.
     """
-    program = shutil.which("nvidia-smi")
-    if program is None:
+    listing = nvidia_smi.listing()
+    every = tuple(Address(f"cuda:{card.number}", card.uuid, card.label, card.parent) for card in listing.cards)
+    if listing.trouble:
+        log.warning("cards missing", reason=listing.trouble, found=[card.name for card in every])
+    only = environ.get("CUDA_VISIBLE_DEVICES")
+    whole = Present(every, listing.trouble)
+    return whole if only is None else Present(_visible(whole, only), listing.trouble)
+
+
+def _visible(whole: Present, only: str) -> tuple[Address, ...]:
+    if only.strip() in _HIDES_ALL:
         return ()
+    named: list[str] = []
+    for part in filter(None, map(str.strip, only.split(","))):
+        if part == _HIDES_THE_REST:
+            break
+        named.append(part)
     try:
-        answer = subprocess.run([program, *_QUERY], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        raise FarmError(f"nvidia-smi does not answer: the driver hangs. {_WITHOUT}") from None
-    if answer.returncode not in {0, _NO_CARDS}:
-        said = " ".join((answer.stderr or answer.stdout).split())
-        raise FarmError(f"nvidia-smi failed with status {answer.returncode}: {said} {_WITHOUT}")
-    return _visible(parse(answer.stdout), environ.get("CUDA_VISIBLE_DEVICES"))
+        return _all_of(named, whole)
+    except _UnknownError as unknown:
+        raise FarmError(
+            f"CUDA_VISIBLE_DEVICES={only} names {unknown}. {_here(whole)} Accepted: numbers as nvidia-smi gives them, "
+            "UUIDs or how they begin, by commas; unset: all cards."
+        ) from None
 
 
-def parse(listing: str) -> tuple[Address, ...]:
-    """Return the cards of nvidia-smi's lines `index, uuid, name`."""
-    lines = [[part.strip() for part in line.split(",", 2)] for line in listing.splitlines() if line.count(",") >= 2]
-    return tuple(Address(f"cuda:{index}", uuid, label) for index, uuid, label in lines)
-
-
-def _visible(cards: tuple[Address, ...], only: str | None) -> tuple[Address, ...]:
-    if only is None:
-        return cards
-    named = {part.strip() for part in only.split(",") if part.strip()}
-    return tuple(card for card in cards if card.uuid in named or card.name.removeprefix("cuda:") in named)
-
-
-def asked(gpus: str, cards: tuple[Address, ...]) -> tuple[Address, ...]:
-    """Return what `--gpus` names: all | 0,2 | cpu | cpu:N. `all` without any card is one worker on the CPU.
+def asked(gpus: str, there: Present) -> tuple[Address, ...]:
+    """Return what `--gpus` names: all | 0,2 | 0:1 | GPU-… | cpu | cpu:N. `all` without any card is one on the CPU.
 
     Raises FarmError for anything else and for a card that is not there.
     """
     if gpus == "all":
-        return cards or (Address("cpu:0"),)
+        return there.cards or (Address("cpu:0"),)
     kind, _, count = gpus.partition(":")
     if kind == "cpu" and (not count or (count.isdecimal() and int(count) > 0)):
         return tuple(Address(f"cpu:{index}") for index in range(int(count or 1)))
-    return tuple(find(f"cuda:{part.strip()}", cards) for part in gpus.split(","))
+    try:
+        return _all_of((part.strip() for part in gpus.split(",")), there)
+    except _UnknownError as unknown:
+        raise FarmError(f"FARM_GPUS={gpus} names {unknown}. {_here(there)} Accepted: {_ACCEPTED}.") from None
 
 
-def find(name: str, cards: tuple[Address, ...]) -> Address:
+def find(name: str, there: Present) -> Address:
     """Return the card called `name`. Raises FarmError that lists the cards there are."""
     if name.startswith("cpu:") and name.removeprefix("cpu:").isdecimal():
         return Address(name)
-    for card in cards:
-        if card.name == name:
-            return card
-    there = ", ".join(card.name for card in cards) or "no card at all"
-    raise FarmError(f"There is no card {name!r} here: this machine has {there}. Accepted: all, 0,2, cpu, cpu:2.")
+    found = _chosen(name, there.cards) if name.startswith("cuda:") else ()
+    if len(found) == 1:
+        return found[0]
+    what = f"{name!r} is several MIG instances" if found else f"There is no card {name!r} here"
+    raise FarmError(f"{what}. {_here(there)} Accepted: cuda:2, cuda:0:1 (a MIG instance), cpu:0.")
 
 
 def pin(card: Address) -> None:
     """Let this process see `card` alone, as cuda:0; to be called before torch is imported."""
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     os.environ["CUDA_VISIBLE_DEVICES"] = card.uuid
+    if card.uuid and not any(os.environ.get(name) for name in _ALLOCATOR):
+        # Activations change their size with every mix of rows: segments that grow leave no gaps between them.
+        os.environ[_ALLOCATOR[0]] = "expandable_segments:True"
+
+
+class _UnknownError(Exception):
+    """Names that mean no card, or more than one; for a sentence that says where they stand."""
+
+
+def _all_of(names: Iterable[str], there: Present) -> tuple[Address, ...]:
+    """Return what `names` mean, in their order, each card once.
+
+    What nvidia-smi could not list may be what is missing: the other cards are not kept waiting for it.
+    """
+    found = {name: _chosen(name, there.cards) for name in names}
+    missing = [name for name, cards in found.items() if not cards]
+    cards = tuple(dict.fromkeys(card for some in found.values() for card in some))
+    if missing and not (there.trouble and cards):
+        raise _UnknownError(", ".join(f"{name!r}, which is no card here" for name in missing))
+    if missing:
+        log.warning("cards left out", named=missing, reason=there.trouble)
+    return cards
+
+
+def _chosen(name: str, cards: tuple[Address, ...]) -> tuple[Address, ...]:
+    """Return what `name` means: a number, one of an instance, or how a UUID begins; a card means all its instances."""
+    if name.startswith(("GPU-", "MIG-")):
+        found = tuple(card for card in cards if card.uuid.startswith(name) or card.parent.startswith(name))
+        if len({card.parent or card.uuid if name.startswith("GPU-") else card.uuid for card in found}) > 1:
+            raise _UnknownError(f"{name!r}, with which several UUIDs begin")
+        return found
+    wanted = f"cuda:{name.removeprefix('cuda:')}"
+    return tuple(card for card in cards if card.name == wanted or card.name.startswith(f"{wanted}:"))
+
+
+def _here(there: Present) -> str:
+    names = ", ".join(card.name for card in there.cards)
+    uuids = ", ".join(card.uuid for card in there.cards)
+    found = f"{names} ({uuids})" if there.cards else "no card at all"
+    return f"This machine has {found}.{f' nvidia-smi says: {there.trouble}' if there.trouble else ''}"

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -58,10 +59,13 @@ class Death:
 class Child:
     """The process that serves one card, started again with growing pauses as long as it dies young."""
 
-    def __init__(self, card: Address, command: Sequence[str]) -> None:
+    def __init__(
+        self, card: Address, command: Sequence[str], environ: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.due_at: float | None = 0.0  # monotonic time of the next start; None while the process lives
         self._card = card
         self._command = command
+        self._environ = environ  # what it is given beside ours
         self._process: subprocess.Popen[bytes] | None = None
         self._hearing: Hearing | None = None
         self._hung: Stage | None = None
@@ -90,7 +94,7 @@ class Child:
         command = [*self._command, "--report", str(theirs)]
         try:
             # A group of its own: Ctrl-C in the terminal is the supervisor's to pass on, once.
-            given = without_keys(os.environ)
+            given = {**without_keys(os.environ), **self._environ}
             process = subprocess.Popen(command, pass_fds=(theirs,), process_group=0, env=given)  # noqa: S603
         except OSError:
             os.close(ours)

@@ -18,7 +18,7 @@ _MACHINE: Final = Path("/tmp")  # noqa: S108 - fixed, not TMPDIR: every farm of 
 def path(card: Address, home: Path) -> Path:
     """Return the lock of `card`: machine-wide for a real card; on the CPU the farm's own."""
     if card.uuid:
-        return _MACHINE / f"stepfarm-card-{card.uuid}.lock"
+        return _MACHINE / f"stepfarm-card-{card.uuid.replace('/', '-')}.lock"  # MIG-GPU-…/1/0, on older drivers
     return home / "locks" / f"{card.name.replace(':', '-')}.lock"
 
 

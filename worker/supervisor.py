@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -25,7 +25,24 @@ _STOP: Final = (signal.SIGTERM, signal.SIGINT)
 _LOOK_SECONDS: Final = 1.0  # at most, between two looks at what the workers say that they are busy with
 _MARGIN_SECONDS: Final = 5.0  # after its grace time a child hands back by itself; KILL is for one that cannot
 _KILL_AGAIN_SECONDS: Final = 10.0  # what the kernel cannot end yet, as a driver hangs, is waited for
+_THREADS: Final = "OMP_NUM_THREADS"
 _BURY_AGAIN_SECONDS: Final = 2.0  # while the database is away; the lease ends the wait in any case
+
+
+def threads_each(workers: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that leaves each of several workers its share of the cores, unless a person has set it.
+
+    One worker alone keeps what its libraries take by themselves.
+    """
+    if workers < 2 or environ.get(_THREADS):
+        return {}
+    return {_THREADS: str(max(1, len(os.sched_getaffinity(0)) // workers))}
+
+
+def _options(card: Address) -> list[str]:
+    """Return what tells a process to serve `card`: all there is to know of it, so that it asks nobody."""
+    known = ["--uuid", card.uuid, "--label", card.label] if card.uuid else []
+    return ["--card", card.name, *known, "--parent", str(os.getpid())]
 
 
 class Supervisor:
@@ -34,7 +51,8 @@ class Supervisor:
     def __init__(
         self, cards: Sequence[Address], command: Sequence[str], sessions: Sessions, grace_seconds: float
     ) -> None:
-        self._children = [Child(card, [*command, "--card", card.name, "--parent", str(os.getpid())]) for card in cards]
+        threads = threads_each(len(cards), os.environ)
+        self._children = [Child(card, [*command, *_options(card)], threads) for card in cards]
         self._sessions = sessions
         self._grace_seconds = grace_seconds
         self._to_bury: list[tuple[int, Death]] = []

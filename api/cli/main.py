@@ -59,7 +59,7 @@ def api(*, as_json: AsJson = False) -> None:
 @app.command()
 def worker(
     *,
-    gpus: Annotated[str | None, typer.Option(help="all | 0,2 | cpu | cpu:2 (two on the CPU); else FARM_GPUS.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="all | 0,2 | 0:1 | cpu | cpu:2 (two on the CPU).")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Images that each carries at once; else FARM_SLOTS.")] = None,
     as_json: AsJson = False,
 ) -> None:

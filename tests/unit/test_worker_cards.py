@@ -1,60 +1,230 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import time
+
 import pytest
 
 from shared.errors import FarmError
-from worker import cards
-from worker.cards import Address
+from worker import __main__ as command
+from worker import cards, nvidia_smi
+from worker.cards import Address, Present
 
-H200S = tuple(Address(f"cuda:{index}", f"GPU-{index}", "NVIDIA H200") for index in range(4))
+H200S = Present(tuple(Address(f"cuda:{index}", f"GPU-{index}", "NVIDIA H200") for index in range(4)))
+A100 = "NVIDIA A100-SXM4-40GB"
+FIRST, SECOND = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77"
+MIGS = ("MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", "MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb")
+LIST = f"""\
+GPU 0: {A100} (UUID: {FIRST})
+  MIG 3g.20gb     Device  0: (UUID: {MIGS[0]})
+  MIG 3g.20gb     Device  1: (UUID: {MIGS[1]})
+GPU 1: {A100} (UUID: {SECOND})
+"""
+QUERY = f"0, {FIRST}, {A100}\n1, {SECOND}, {A100}\n"
+LOST = "Unable to determine the device handle for gpu 0000:3B:00.0: Unknown Error"
+
+
+@pytest.fixture
+def nvidia(monkeypatch, tmp_path):
+    """Puts a pretended nvidia-smi on PATH that answers the query and the list, and counts how often it is asked."""
+
+    def says(query: str = "", listed: str = "", status: int = 0) -> None:
+        (tmp_path / "query").write_text(query)
+        (tmp_path / "list").write_text(listed)
+        program = tmp_path / "nvidia-smi"
+        answer = f"case $1 in -L) cat {tmp_path}/list;; *) cat {tmp_path}/query;; esac"
+        program.write_text(f"#!/bin/sh\necho asked >>{tmp_path}/asked\n{answer}\nexit {status}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    return says
+
+
+def names(there: Present) -> list[str]:
+    return [card.name for card in there.cards]
 
 
 def test_parse_reads_the_lines_of_nvidia_smi():
-    listing = "0, GPU-0, NVIDIA H200\n1, GPU-1, NVIDIA H200\n"
-    assert cards.parse(listing) == H200S[:2]
+    found, strays = nvidia_smi.parse(["0, GPU-0, NVIDIA H200", "1, GPU-1, NVIDIA H200, as they say"])
+    assert [(card.number, card.uuid, card.label) for card in found] == [
+        ("0", "GPU-0", "NVIDIA H200"),
+        ("1", "GPU-1", "NVIDIA H200, as they say"),
+    ]
+    assert strays == []
 
 
 @pytest.mark.parametrize(
-    ("gpus", "names"),
+    ("gpus", "expected"),
     [
         ("all", ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]),
         ("0,2", ["cuda:0", "cuda:2"]),
+        ("2, 0,2", ["cuda:2", "cuda:0"]),
+        ("GPU-1,cuda:3", ["cuda:1", "cuda:3"]),
         ("cpu", ["cpu:0"]),
         ("cpu:2", ["cpu:0", "cpu:1"]),
     ],
 )
-def test_asked_names_a_card_for_each_worker(gpus, names):
-    assert [card.name for card in cards.asked(gpus, H200S)] == names
+def test_asked_names_a_card_for_each_worker(gpus, expected):
+    assert [card.name for card in cards.asked(gpus, H200S)] == expected
 
 
 def test_all_without_any_card_is_one_worker_on_the_cpu():
-    assert [card.name for card in cards.asked("all", ())] == ["cpu:0"]
+    assert [card.name for card in cards.asked("all", Present())] == ["cpu:0"]
 
 
-@pytest.mark.parametrize("gpus", ["7", "cpu:0", "cpu:x", "tpu", "", "0,,1"])
+@pytest.mark.parametrize("gpus", ["7", "cpu:0", "cpu:x", "tpu", "", "0,,1", "0:0", "-1", "GPU-", "GPU-9", "²"])
 def test_asked_names_the_cards_there_are_when_it_cannot(gpus):
     with pytest.raises(FarmError, match=r"cuda:0, cuda:1, cuda:2, cuda:3"):
         cards.asked(gpus, H200S)
 
 
-@pytest.mark.parametrize(("only", "left"), [("2,3", ["cuda:2", "cuda:3"]), ("GPU-1", ["cuda:1"]), ("", [])])
-def test_present_leaves_out_what_cuda_visible_devices_hides(monkeypatch, tmp_path, only, left):
-    program = tmp_path / "nvidia-smi"
-    lines = "\\n".join(f"{card.name[5:]}, {card.uuid}, {card.label}" for card in H200S)
-    program.write_text(f'#!/bin/sh\nprintf "{lines}\\n"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert [card.name for card in cards.present({"CUDA_VISIBLE_DEVICES": only})] == left
+@pytest.mark.parametrize(
+    ("only", "left"),
+    [
+        ("1,0", ["cuda:1", "cuda:0:0", "cuda:0:1"]),
+        ("GPU-5d5b", ["cuda:1"]),
+        ("GPU-8932f937", ["cuda:0:0", "cuda:0:1"]),
+        (f"{MIGS[1]},MIG-c6d4", ["cuda:0:1", "cuda:0:0"]),
+        ("1,-1,0", ["cuda:1"]),
+        ("1,1, GPU-5d5ba0d6", ["cuda:1"]),
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+    ],
+)
+def test_present_leaves_what_cuda_visible_devices_names_in_its_order(nvidia, only, left):
+    nvidia(QUERY, LIST)
+    assert names(cards.present({"CUDA_VISIBLE_DEVICES": only})) == left
+
+
+@pytest.mark.parametrize("only", ["7", "0,7", "GPU-77", "MIG-77", "all", "MIG-GPU-8932f937/1/0", "MIG-c"])
+def test_an_unknown_name_in_cuda_visible_devices_is_an_error_and_never_the_cpu(nvidia, only):
+    nvidia(QUERY, LIST)
+    with pytest.raises(FarmError, match=rf"CUDA_VISIBLE_DEVICES={only} names .*cuda:0:0, cuda:0:1, cuda:1 \(MIG-c6d4"):
+        cards.present({"CUDA_VISIBLE_DEVICES": only})
+
+
+def test_a_name_in_cuda_visible_devices_of_a_machine_without_cards_is_an_error_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cards.present({"CUDA_VISIBLE_DEVICES": ""}) == Present()
+    with pytest.raises(FarmError, match=r"CUDA_VISIBLE_DEVICES=0 names '0', .*no card at all"):
+        cards.present({"CUDA_VISIBLE_DEVICES": "0"})
+
+
+def test_each_mig_instance_has_a_worker_and_its_card_has_none(nvidia):
+    nvidia(QUERY, LIST)
+    there = cards.present({})
+    assert [(card.name, card.uuid, card.label) for card in cards.asked("all", there)] == [
+        ("cuda:0:0", MIGS[0], f"{A100} MIG 3g.20gb"),
+        ("cuda:0:1", MIGS[1], f"{A100} MIG 3g.20gb"),
+        ("cuda:1", SECOND, A100),
+    ]
+    assert [card.name for card in cards.asked("0", there)] == ["cuda:0:0", "cuda:0:1"]
+    assert cards.asked("0:1", there) == (cards.find("cuda:0:1", there),)
+    with pytest.raises(FarmError, match=r"'cuda:0' is several MIG instances\. This machine has cuda:0:0, cuda:0:1"):
+        cards.find("cuda:0", there)
+
+
+def test_instances_of_older_drivers_are_read_too(nvidia):
+    uuid = f"MIG-{FIRST}/1/0"
+    nvidia(QUERY, f"GPU 0: {A100} (UUID: {FIRST})\n  MIG 1g.5gb Device 0: (UUID: {uuid})\n")
+    assert [card.uuid for card in cards.present({}).cards] == [uuid, SECOND]
+
+
+def test_a_beginning_that_two_uuids_have_names_neither():
+    with pytest.raises(FarmError, match="'GPU-', with which several UUIDs begin"):
+        cards.asked("GPU-", H200S)
+
+
+@pytest.mark.parametrize("status", [0, 15, 255])
+@pytest.mark.parametrize(
+    ("query", "listed"),
+    [
+        (f"0, {FIRST}, {A100}\n{LOST}\n", ""),
+        (LOST, f"GPU 0: {A100} (UUID: {FIRST})\n{LOST}\n"),
+        (f"0, {FIRST}, {A100}\n[GPU is lost], [GPU is lost], [GPU is lost]\n", f"{LOST}\n"),
+    ],
+)
+def test_cards_are_served_beside_one_that_is_lost(nvidia, query, listed, status):
+    nvidia(query, listed, status)
+    there = cards.present({})
+    assert names(there) == ["cuda:0"]
+    assert LOST in there.trouble
+    for gpus in ("all", "0", "0,1", "1,0"):
+        assert [card.name for card in cards.asked(gpus, there)] == ["cuda:0"]
+    assert names(cards.present({"CUDA_VISIBLE_DEVICES": "1,0"})) == ["cuda:0"]
+    with pytest.raises(FarmError, match=f"names '1', which is no card here.*{LOST}"):
+        cards.asked("1", there)
+
+
+def test_a_warning_of_nvidia_smi_is_no_card_that_is_missing(nvidia):
+    nvidia(QUERY + "WARNING: infoROM is corrupted at gpu 0000:86:00.0\n", LIST)
+    there = cards.present({})
+    assert there.trouble == ""
+    with pytest.raises(FarmError):
+        cards.asked("1,7", there)
 
 
 @pytest.mark.parametrize(("status", "refused"), [(6, False), (9, True)])
-def test_cards_that_fail_are_not_taken_for_no_cards(monkeypatch, tmp_path, status, refused):
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\necho 'No communication with the driver.' >&2\nexit {status}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+def test_cards_that_fail_are_not_taken_for_no_cards(nvidia, status, refused):
+    nvidia("No communication with the driver.\n", "No communication with the driver.\n", status)
     if refused:
         with pytest.raises(FarmError, match=r"status 9: No communication with the driver\. FARM_GPUS=cpu"):
             cards.present({})
     else:
-        assert cards.present({}) == ()
+        assert cards.present({}).cards == ()
+
+
+def test_a_driver_without_nvidia_smi_is_not_taken_for_no_cards(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(nvidia_smi, "_CONTROL", tmp_path)
+    with pytest.raises(FarmError, match=r"no nvidia-smi on PATH.*compute,utility.*FARM_GPUS=cpu"):
+        cards.present({})
+
+
+def test_an_nvidia_smi_that_hangs_is_given_up(nvidia, monkeypatch, tmp_path):
+    nvidia()
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(nvidia_smi, "_SECONDS", 0.1)
+    began = time.monotonic()
+    with pytest.raises(FarmError, match="does not answer: the driver hangs"):
+        cards.present({})
+    assert time.monotonic() - began < 30
+
+
+def test_one_that_no_signal_ends_is_not_waited_for(monkeypatch):
+    with subprocess.Popen(["sleep", "60"], stdout=subprocess.PIPE, text=True) as asked:
+        monkeypatch.setattr(asked, "kill", lambda: None)
+        nvidia_smi._give_up(asked)
+        asked.send_signal(signal.SIGKILL)
+
+
+def test_a_process_that_is_given_its_cards_uuid_asks_nobody(nvidia, tmp_path):
+    nvidia(LOST, LOST, 15)
+    options = command._parser().parse_args(["--card", "cuda:2", "--uuid", SECOND, "--label", A100])
+    assert command._card(options) == Address("cuda:2", SECOND, A100)
+    assert not (tmp_path / "asked").exists()
+    with pytest.raises(FarmError, match=LOST):
+        command._card(command._parser().parse_args(["--card", "cuda:2"]))
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({}, {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:128"}, {"PYTORCH_ALLOC_CONF": "max_split_size_mb:128"}),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}),
+    ],
+)
+def test_a_process_sees_its_card_alone_and_takes_its_memory_in_segments_that_grow(monkeypatch, given, left):
+    monkeypatch.setattr(os, "environ", dict(given))
+    cards.pin(Address("cuda:2", SECOND, A100))
+    assert os.environ == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": SECOND, **left}
+
+
+def test_a_process_on_the_cpu_sees_no_card(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    cards.pin(Address("cpu:0"))
+    assert os.environ == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ""}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -11,7 +12,7 @@ from tests.waiting import until
 from worker import child
 from worker.cards import Address
 from worker.child import Child
-from worker.supervisor import Supervisor
+from worker.supervisor import Supervisor, threads_each
 
 REPORT = "import os, sys; os.write(int(sys.argv[2]), b'{\"worker\": 17}\\n'); sys.exit(3)"
 
@@ -130,3 +131,36 @@ def test_a_child_that_cannot_be_ended_is_killed_now_and_then_not_all_the_time(mo
     for _ in range(5):
         supervisor._turn()
     assert immortal.heard.count(signal.SIGKILL) == 1
+
+
+def test_each_process_is_told_all_there_is_to_know_of_its_card(monkeypatch):
+    for name in ("FARM_API_KEYS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    card = Address("cuda:2", "GPU-5d5ba0d6", "NVIDIA H200")
+    [one] = Supervisor([card], ["worker"], None, grace_seconds=0)._children
+    known = ["--card", "cuda:2", "--uuid", "GPU-5d5ba0d6", "--label", "NVIDIA H200", "--parent", str(os.getpid())]
+    assert list(one._command) == ["worker", *known]
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "set_by_a_person", "given"),
+    [
+        (16, 8, None, {"OMP_NUM_THREADS": "2"}),
+        (2, 8, None, {"OMP_NUM_THREADS": "1"}),
+        (16, 3, "", {"OMP_NUM_THREADS": "5"}),
+        (16, 8, "4", {}),
+        (16, 1, None, {}),
+    ],
+)
+def test_workers_of_one_machine_share_its_cores(monkeypatch, cores, workers, set_by_a_person, given):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    environ = {} if set_by_a_person is None else {"OMP_NUM_THREADS": set_by_a_person}
+    assert threads_each(workers, environ) == given
+
+
+def test_a_process_is_given_its_share(tmp_path):
+    said = tmp_path / "said"
+    made = Child(Address("cpu:0"), ("sh", "-c", f"echo $OMP_NUM_THREADS >{said}", "worker"), {"OMP_NUM_THREADS": "3"})
+    made.start_when_due()
+    end_of(made)
+    assert said.read_text() == "3\n"

@@ -49,6 +49,12 @@ def test_a_real_card_is_one_for_all_farms_of_the_machine(tmp_path, monkeypatch):
     assert locks.path(Address("cpu:0"), tmp_path / "a") != locks.path(Address("cpu:0"), tmp_path / "b")
 
 
+def test_a_mig_instance_of_an_older_driver_has_a_lock_of_its_own(tmp_path):
+    locked = [locks.path(Address("cuda:0:1", f"MIG-GPU-8932f937/1/{number}"), tmp_path) for number in range(2)]
+    assert {file.parent for file in locked} == {Path("/tmp")}
+    assert len(set(locked)) == 2
+
+
 def test_a_lock_can_be_held_by_other_users_farms_whatever_the_umask_says(tmp_path):
     before = os.umask(0o077)
     try:
