@@ -61,6 +61,9 @@ class Time:
     def wait(self, until: float) -> None:
         """This thread goes on when a mark is passed."""
 
+    def wait_for_all(self) -> None:
+        """This thread goes on when the whole card is done."""
+
 
 class Ledger:
     """All that happened on the pretended card. Written by any thread."""

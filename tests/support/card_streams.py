@@ -135,6 +135,13 @@ def synchronize(_: object = None) -> None:
     """Return when the whole card is done."""
     LEDGER.wait("torch.cuda.synchronize")
     LEDGER.host_waited_for_all()
+    LEDGER.time.wait_for_all()
+
+
+def empty_cache() -> None:
+    """Give memory back that the allocator keeps: the driver waits for the whole card."""
+    LEDGER.note("empty_cache")
+    LEDGER.time.wait_for_all()
 
 
 def record_stream(tensor: Tensor, stream: Stream) -> None:

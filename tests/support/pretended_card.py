@@ -34,6 +34,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._device import _device_constructors
 
 from tests.support import card_attention, card_copies, card_memory, card_streams
 from tests.support.card_kernels import HANDLERS, Card
@@ -76,6 +77,7 @@ def install(*, capacity: int = 80 * 2**30, inner: str = "cpu") -> None:
     if _INSTALLED:
         return
     import_module("worker.engine.networks")  # diffusers and transformers look at the machine once, when imported
+    _device_constructors()  # remembers the factories that it sees at its first call: let it see torch's own
     HANDLERS.update(card_copies.HANDLERS)
     with ExitStack() as undo:
         guard(undo)
@@ -213,7 +215,7 @@ FUNCTIONS: dict[str, Any] = {
     "get_device_properties": properties,
     "manual_seed": nothing,
     "manual_seed_all": nothing,
-    "empty_cache": partial(LEDGER.note, "empty_cache"),
+    "empty_cache": card_streams.empty_cache,
     "memory_allocated": live,
     "memory_reserved": live,
     "max_memory_allocated": peak,

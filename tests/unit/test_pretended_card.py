@@ -47,6 +47,10 @@ def test_nothing_of_it_is_left_when_it_is_taken_away() -> None:
     with pretended_card.installed():
         assert torch.cuda.is_available()
         left = on_card(2)
+        with torch.device("meta"):
+            assert torch.empty(2).is_meta
+    with torch.device("meta"):
+        assert torch.empty(2).is_meta
     assert [attributes(place) for place in places] == before
     with pytest.raises(NotImplementedError, match="CUDA"):
         on_card(2)
@@ -252,6 +256,11 @@ def test_each_thread_has_its_own_current_stream(ledger: Ledger, side: torch.cuda
         assert torch.cuda.current_stream() is side
     assert found == [torch.cuda.default_stream()]
     assert torch.cuda.current_stream() is torch.cuda.default_stream()
+
+
+def test_networks_are_still_made_without_values(ledger: Ledger) -> None:
+    with torch.device("meta"):
+        assert torch.nn.Linear(2, 3).weight.is_meta
 
 
 def test_a_kernel_can_be_made_to_refuse(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
