@@ -1,7 +1,7 @@
 """Numbers for Prometheus: requests as this process answered them, the farm as the database knows it.
 
-Request counters live in one process (`api/serve.py` runs one); the gauges are read from SQL when they are scraped, so
-every API process of a farm tells the same of them.
+Request counters live in one process (`api/serve.py` runs one); what is of the farm is read from SQL when it is scraped,
+so every API process of a farm tells the same of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -35,7 +35,7 @@ _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 
 
 class _Farm(Collector):
-    """The farm's gauges, counted when they are asked for; without the database there are none, and `farm_up` is 0."""
+    """The farm's numbers, read when they are asked for; without the database there are none, and `farm_up` is 0."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -98,4 +98,17 @@ def _gauges(session: Session) -> list[Metric]:
     waits = func.extract("epoch", func.now() - func.min(Image.queued_at))
     oldest = session.scalar(select(waits).where(Image.state == ImageState.QUEUED))
     age = GaugeMetricFamily("farm_queue_oldest_seconds", "Age of the image queued longest.", value=float(oldest or 0))
-    return [images, workers, age]
+    return [images, workers, age, _broken_calls(session)]
+
+
+def _broken_calls(session: Session) -> Metric:
+    """Return what workers told of themselves, which begins at 0 with each start of one."""
+    broken = CounterMetricFamily(
+        "farm_broken_calls", "Calls of networks that failed, if only for so many rows.", labels=["worker", "cause"]
+    )
+    told: Tally[tuple[str, str]] = Tally()
+    for name, calls in session.execute(select(Worker.name, Worker.broken_calls)):
+        told.update({(name, cause): number for cause, number in calls.items()})
+    for labels, number in sorted(told.items()):
+        broken.add_metric(labels, number)
+    return broken

@@ -154,6 +154,9 @@ class Worker(Base):
     unread: Mapped[dict[str, Any]] = mapped_column(  # job -> what of it this worker's version does not know
         server_default=text("'{}'")
     )
+    broken_calls: Mapped[dict[str, Any]] = mapped_column(  # cause -> calls of networks that failed since its start
+        server_default=text("'{}'")
+    )
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     beat_at: Mapped[datetime] = mapped_column(server_default=NOW)
     lease_until: Mapped[datetime]

@@ -7,12 +7,14 @@ import hashlib
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from sqlalchemy.orm import Session
@@ -127,6 +129,22 @@ def _own_environment() -> None:
     """Nothing that a person has set for their own farm reaches a test."""
     for name in os.environ.keys() - clean_environment().keys():
         del os.environ[name]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_logs() -> None:
+    """Tracebacks in logs show no local values: to print those of a render takes half a minute."""
+    console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, console])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _broken_calls_raise() -> None:
+    """A call for many rows that fails is made again in smaller ones for people; tests are to hear of it."""
+    if "worker.engine.engine" in sys.modules:
+        from worker.engine.engine import Engine  # noqa: PLC0415 - torch, where the tests have it already
+
+        Engine.__init__.__kwdefaults__["halves"] = False
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,12 @@ while the file is not there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class StubCard:
 
     slots = 8
     memory_bytes: int | None = None
+    broken_calls: Mapping[str, int] = MappingProxyType({})
     is_lost = False
 
     def __init__(

@@ -73,6 +73,7 @@ class Beat:
                 slots=worker.slots,
                 memory_bytes=worker.card.memory_bytes,
                 unread=worker.unread.jobs(),
+                broken_calls=worker.card.broken_calls,
             ),
         )
 

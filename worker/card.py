@@ -99,6 +99,10 @@ class EngineCard:
         return max(0, self._device.memory_bytes - _DRIVER_BYTES) if self._device.memory_bytes else None
 
     @property
+    def broken_calls(self) -> Mapping[str, int]:
+        return self._engine.broken_calls
+
+    @property
     def is_lost(self) -> bool:
         return not self._engine.is_running
 
@@ -133,6 +137,7 @@ class EngineCard:
                     exact=claim.params.exact,
                     urgent=claim.is_urgent,
                     on_step=partial(self._on_step, watch, kit, reel),
+                    about=_about(claim),
                 )
                 cancel.then(run.cancel)
                 picture: Pixels = run.result()
@@ -158,7 +163,7 @@ class EngineCard:
         watch.phase("film")
         shots = reel.shots()
         told = developed(kit, claim.params.tiling, shots)
-        run = self._engine.render(told, exact=claim.params.exact, urgent=claim.is_urgent)
+        run = self._engine.render(told, exact=claim.params.exact, urgent=claim.is_urgent, about=_about(claim))
         cancel.then(run.cancel)
         try:
             with self._meter.other():
@@ -199,6 +204,8 @@ class EngineCard:
         finally:
             del self._loading[model.sha256]
             self._pulse.idle(model.sha256)
+        if isinstance(loaded, Weights):
+            self._engine.warm_up(loaded, self._meter.other)
         log.info("model loaded", kind=model.kind, name=found.name, sha256=model.sha256)
         return loaded
 
@@ -225,6 +232,11 @@ def _prepare() -> None:
         checkpoints.prepare()
     except Exception as error:  # noqa: BLE001 - the edge of a thread
         log.warning("libraries not imported", reason=f"{type(error).__name__}: {error}")
+
+
+def _about(claim: Claim) -> dict[str, object]:
+    """What logs say of its runs."""
+    return {"job": claim.job_id, "image": claim.image_id}
 
 
 def _bytes(weights: Iterable[Weights]) -> int:

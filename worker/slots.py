@@ -31,6 +31,7 @@ from shared.states import ImageState, WorkerState
 from shared.tickets import Ticket
 from worker.carried import Cancellation
 from worker.claims import NO_TURN, Claims, Turn
+from worker.engine.failures import bared
 from worker.health import Health
 from worker.progress import Reporter, Watch
 from worker.results import Result, results
@@ -130,11 +131,12 @@ class Slots:
         except Cancelled:
             raise
         except Spoilt as error:
-            return self._doubt(claim, cancel, error)
+            return self._doubt(claim, cancel, bared(error))
         except (RenderError, Unavailable) as error:
-            return self._give_up(claim, cancel, error)
+            return self._give_up(claim, cancel, bared(error))
         except Exception as error:  # the slot's edge: one image must not take the worker along
             log.exception("image failed unexpectedly", job=claim.job_id, image=claim.image_id)
+            bared(error)
             reason = f"an error of the farm itself: {type(error).__name__}: {error}"
             self.health.failed(claim, reason)
             return self._fail(claim, cancel, reason)
@@ -152,13 +154,15 @@ class Slots:
         self._reporter.image_changed(claim, ImageState.RUNNING)
         with self._reporter.watch(claim) as watch:
             left = self._results(claim, watch, cancel)
-            cancel.forget()
             self.storing.put(left, cancel, watch.phase)
         return len(left[0].data)
 
     def _results(self, claim: Claim, watch: Watch, cancel: Cancellation) -> list[Result]:
-        """Return what the image leaves; its pixels are let go."""
-        rendered = self._worker.card.render(claim, watch, cancel)
+        """Return what the image leaves; its pixels are let go, and what it was rendered with."""
+        try:
+            rendered = self._worker.card.render(claim, watch, cancel)
+        finally:
+            cancel.forget()
         watch.phase("saving")
         return results(claim, rendered)
 

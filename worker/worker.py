@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
+from types import MappingProxyType
 from typing import Protocol
 
 from redis import Redis
@@ -43,6 +44,10 @@ class Card(Protocol):
         """What its memory holds; None where it has none of its own."""
 
     @property
+    def broken_calls(self) -> Mapping[str, int]:
+        """How many calls of networks failed since the start, by cause, also where a smaller one then succeeded."""
+
+    @property
     def is_lost(self) -> bool:
         """True when nothing can be rendered here any more and only a new process helps."""
 
@@ -73,6 +78,7 @@ class NoCard:
     slots = 0
     load_seconds = None
     memory_bytes = None
+    broken_calls: Mapping[str, int] = MappingProxyType({})
     is_lost = False
 
     def resident(self) -> list[str]:

@@ -89,7 +89,8 @@ _BEAT = text("""
             load_seconds = :load_seconds,
             slots = coalesce(:slots, slots),
             memory_bytes = coalesce(:memory_bytes, memory_bytes),
-            unread = :unread
+            unread = :unread,
+            broken_calls = :broken_calls
         WHERE id = :worker_id
         RETURNING id, name
     )
@@ -100,6 +101,7 @@ _BEAT = text("""
 """).bindparams(
     bindparam("resident", type_=JSONB),
     bindparam("unread", type_=JSONB),
+    bindparam("broken_calls", type_=JSONB),
     bindparam("slots", type_=BigInteger),
     bindparam("memory_bytes", type_=BigInteger),
 )
@@ -118,11 +120,13 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
     slots: int | None = None,
     memory_bytes: int | None = None,
     unread: Mapping[int, str] = MappingProxyType({}),
+    broken_calls: Mapping[str, int] = MappingProxyType({}),
 ) -> Beat | None:
     """Renew the lease, say how the worker is, and compare what it runs (image id -> attempt) with SQL.
 
     `slots` and `memory_bytes` are told once the card is up and known; None: as before. `unread` are the jobs that it
-    leaves to workers of a newer version, with what of each it does not know.
+    leaves to workers of a newer version, with what of each it does not know; `broken_calls` the calls of networks that
+    failed since its start, by cause.
 
     None: the worker was buried; all that it runs belongs to others now. What is `missing` in one beat may be a claim
     that is on its way; what stays so for a beat's time is lost here,
@@ -140,6 +144,7 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
             "slots": slots,
             "memory_bytes": memory_bytes,
             "unread": {str(job_id): what for job_id, what in unread.items()},
+            "broken_calls": dict(broken_calls),
         },
     ).all()
     if not rows:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from io import BytesIO
 from threading import Thread
 from types import SimpleNamespace
@@ -12,7 +15,7 @@ from sqlalchemy import select, update
 
 from shared import tables
 from shared.database import transact
-from shared.errors import ModelFileAway, TooSlow, Unavailable
+from shared.errors import ModelFileAway, OutOfMemory, RenderFailed, Spoilt, TooSlow, Unavailable
 from shared.papers import text as infotext
 from shared.queue import moves, reap
 from shared.storage import key
@@ -252,3 +255,38 @@ def test_a_group_of_finishes_falls_apart_where_one_image_may_be_to_blame(
     assert asked == ([2, 1, 1] if is_of_one else [2])
     assert states(sessions) == (["succeeded"] * 2 if is_of_one else ["running"] * 2)
     assert [one.error for one in questions] == [None if is_of_one else error] * 2
+
+
+@pytest.mark.parametrize(
+    "error", [RenderFailed("broken"), Spoilt("black"), OutOfMemory("no room"), ZeroDivisionError()]
+)
+def test_a_picture_that_failed_holds_nothing_of_its_render_while_its_end_is_committed(
+    worker, slots, job_factory, monkeypatch, error
+):
+    """However long the database is away then: what it was rendered with may be a whole checkpoint."""
+
+    class Large: ...
+
+    left, held_at_the_end = [], []
+
+    def fails(claim, watch, cancel):
+        large = Large()
+        left.append(weakref.ref(large))
+        cancel.then(partial(print, large))
+        raise error
+
+    commit = Slots._commit
+
+    def noted(*args):
+        held_at_the_end.append(left[0]())
+        return commit(*args)
+
+    monkeypatch.setattr(worker.card, "render", fails)
+    monkeypatch.setattr(Slots, "_commit", noted)
+    job_factory()
+    gc.disable()
+    try:
+        slots.spend(was_passed=False)
+    finally:
+        gc.enable()
+    assert set(held_at_the_end) == {None}

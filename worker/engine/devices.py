@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import platform
+import re
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,14 @@ from shared.errors import SettingsError
 
 CPU_ROWS: Final = 16
 TURNS_AHEAD: Final = 2
+_LADDER: Final = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28, 32)
 _CARD_ROWS: Final = ((40, 32), (10, 16), (6, 8), (0, 4))  # GiB of the card -> rows where nothing is gained by more
+_OUT_OF_MEMORY: Final = 2  # cudaErrorMemoryAllocation
+# CUDA errors after which the card goes on answering: an invalid value or configuration, an invalid function or kernel
+# for this card, and what it does not support. After all others every call fails, until the process is another.
+_HARMLESS: Final = frozenset({1, _OUT_OF_MEMORY, 9, 98, 209, 801})
+# What says so without a type of its own: the host's allocator, CUDA and its driver, and the libraries upon them.
+_FULL: Final = re.compile(r"DefaultCPUAllocator|CUDA (driver )?error: out of memory|\bCU[A-Z]+_STATUS_\w*ALLOC")
 _FORMATS: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -41,6 +50,14 @@ class Device:
         return CPU_ROWS if self.kind == "cpu" else next(rows for least, rows in _CARD_ROWS if gibibytes >= least)
 
     @property
+    def ladder(self) -> tuple[int, ...]:
+        """How many rows a call may have, rising; empty: any number.
+
+        A card prepares kernels for every number that it has not met, which holds up all pictures.
+        """
+        return () if self.kind == "cpu" else _LADDER
+
+    @property
     def slots(self) -> int:
         """Pictures to have in flight: on a card half as many again as fill its rows, so that none waits for a slot."""
         pictures = self.row_budget // 2  # guidance takes two rows a picture
@@ -56,6 +73,13 @@ def device(card: str) -> Device:
         raise ValueError(f"there is no card {card!r} here")
     facts = torch.cuda.get_device_properties(int(number or 0))
     return Device(f"cuda:{number or 0}", "cuda", facts.name, facts.total_memory)
+
+
+def enter(on: Device) -> None:
+    """Let the calling thread's work go to `on`: a thread that says nothing speaks to the first card."""
+    if on.kind == "cuda":
+        torch.cuda.set_device(on.torch)
+        torch.backends.cuda.enable_cudnn_sdp(enabled=False)  # it builds a graph for every new shape: 20 ms and more
 
 
 def default_dtype(on: Device, precision: str) -> torch.dtype:
@@ -92,8 +116,12 @@ def wait_for(tensor: Tensor) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether `error` says that memory ran out, on the card or on the host."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    """Return whether `error` says that memory ran out, on the card or on the host, whichever allocator it was."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _code(error) == _OUT_OF_MEMORY:
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and _FULL.search(str(error)) is not None
 
 
 def release_memory() -> None:
@@ -122,7 +150,14 @@ class MemoryPeak:
 
 def is_fatal(error: BaseException) -> bool:
     """Return whether after `error` the card answers nothing any more, so that only a new process helps."""
-    return isinstance(error, torch.AcceleratorError)
+    if not isinstance(error, torch.AcceleratorError) or is_out_of_memory(error):
+        return False
+    return _code(error) not in _HARMLESS
+
+
+def _code(error: BaseException) -> int | None:
+    """The CUDA error that a call ended with; None where it ended otherwise, or does not say."""
+    return getattr(error, "error_code", None) if isinstance(error, torch.AcceleratorError) else None
 
 
 class Pace:
@@ -136,10 +171,15 @@ class Pace:
         """Mark the end of a turn; return when the card has come within two turns of it."""
         if self._on.kind == "cpu":
             return
-        mark = torch.cuda.Event()
+        mark = torch.cuda.Event(blocking=True)  # to wait asleep: a core that spins is one that encodes no picture
         mark.record()
         self._turns.append(mark)
         if len(self._turns) > TURNS_AHEAD:
+            self._turns.popleft().synchronize()
+
+    def stop(self) -> None:
+        """Return when the card has done all that it was asked in turns."""
+        while self._turns:
             self._turns.popleft().synchronize()
 
 

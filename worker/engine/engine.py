@@ -10,24 +10,32 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Final, Literal
 
+import structlog
 import torch
 
 from shared.errors import Cancelled, RenderError
 from worker.engine.answers import answer
-from worker.engine.devices import TURNS_AHEAD, Device, Pace, is_fatal
+from worker.engine.answers.denoising import subject
+from worker.engine.calls import Calls
+from worker.engine.devices import TURNS_AHEAD, Device, Pace, enter, is_fatal, release_memory
 from worker.engine.grouping import Call, plan
 from worker.engine.limits import call_seconds, host_seconds, work_seconds
-from worker.engine.requests import Asks, Denoise, Embed, Work
+from worker.engine.requests import Asks, Denoise, Embed, Request, Work
 from worker.engine.runs import Ask, Run, Step
+from worker.engine.warmup import WarmUp, Within
+from worker.engine.weights import Weights
 
-Phase = Literal["embed", "steps", "decode", "work", "idle"]
+log = structlog.get_logger(__name__)
+
+Phase = Literal["embed", "steps", "decode", "warm-up", "work", "idle"]
 Message = Callable[[], None]
 
 HOST_THREADS: Final = 2
@@ -37,15 +45,22 @@ SWITCH_SECONDS: Final = 0.0005  # how soon a busy Python thread lets the engine'
 class Engine:
     """Serves the steps of all runs on one card. `start` it, `render` from any thread, `stop` it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the world outside lets an engine know and do
         self,
         device: Device,
         *,
         row_budget: int | None = None,
         on_phase: Callable[[Phase, float], None] | None = None,
+        halves: bool = True,
+        on_full: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_phase` is told, on the engine's thread, what comes next before every call of a network and every wait,
         and within how many seconds it is told again unless the call hangs.
+
+        A call for many rows that fails is made again in `halves`; without them all its pictures fail, so that nothing
+        hides it from tests. `on_full` is asked before a picture fails for want of memory: it is to drop from the card
+        what nobody uses, at once, and to return whether there was any.
 
         `longest_hold_seconds` is the most of the thread's time that a run took between two of its requests, where
         it holds up all others: what is slow there belongs into `Work`.
@@ -57,11 +72,16 @@ class Engine:
         self._gate = Lock()
         self._is_open = False
         self._thread = Thread(target=self._serve, name=f"engine {device.name}", daemon=True)
-        self._host = ThreadPoolExecutor(HOST_THREADS, thread_name_prefix="engine work")
+        self._host = ThreadPoolExecutor(
+            HOST_THREADS, thread_name_prefix="engine work", initializer=partial(enter, device)
+        )
         self._runs: set[Run] = set()
         self._waiting: list[Ask] = []
         self._at_work = 0  # how many `Work`s are on the host's threads
         self._pace = Pace(device)
+        self._calls = Calls(device.ladder, halves=halves, on_full=on_full, clock=clock)
+        self._warming = Calls(device.ladder, halves=False, clock=clock)
+        self._warm_up = WarmUp(count for count in device.ladder if count <= self._row_budget)
         self._outstanding: deque[float] = deque(maxlen=TURNS_AHEAD + 1)  # seconds that each turn's calls may take
         self.longest_hold_seconds = 0.0
 
@@ -85,6 +105,11 @@ class Engine:
         """True while runs are served; False before the start, after the stop, and once the card is lost."""
         return self._is_open
 
+    @property
+    def broken_calls(self) -> Mapping[str, int]:
+        """How many calls of networks failed since the start, by cause, also where a smaller one then succeeded."""
+        return self._calls.broken
+
     def render(
         self,
         pipeline: Asks[Any],
@@ -92,18 +117,28 @@ class Engine:
         exact: bool = False,
         urgent: bool = False,
         on_step: Callable[[Step], None] | None = None,
+        about: Mapping[str, object] | None = None,
     ) -> Run:
         """Return the run of `pipeline`, which begins at once.
 
         An exact run shares no call with others; an urgent one's rows go first. `on_step` is called on the engine's
-        thread and must return at once. Raises RenderError where the engine does not run.
+        thread and must return at once. `about` is what logs say of it. Raises RenderError where the engine does not
+        run.
         """
-        run = Run(pipeline, is_exact=exact, is_urgent=urgent, on_step=on_step, on_cancel=self._cancel)
+        run = Run(pipeline, is_exact=exact, is_urgent=urgent, on_step=on_step, on_cancel=self._cancel, about=about)
         self._runs.add(run)  # before it is posted: whatever ends the engine closes it
         if not self._post(partial(self._admit, run)):
             self._runs.discard(run)
             raise RenderError("the engine has stopped")
         return run
+
+    def warm_up(self, weights: Weights, within: Within = nullcontext) -> None:
+        """Have the card prepare its kernels for checkpoints such as `weights`, while nothing is rendered.
+
+        Each call goes on in a block of `within`. A picture that comes meanwhile waits for one call at most. On a CPU
+        there is nothing to prepare.
+        """
+        self._post(partial(self._warm_up.add, weights, within))
 
     def _cancel(self, run: Run) -> None:
         self._post(partial(self._close, run, Cancelled("the image was cancelled")))
@@ -120,9 +155,11 @@ class Engine:
     def _serve(self) -> None:
         reason = RenderError("the engine was stopped while the image was rendered")
         try:
+            enter(self.device)
             while self._is_open:
                 self._turn()
-        except BaseException as error:  # noqa: BLE001 - whatever ends the engine, nobody may wait for it forever
+        except BaseException as error:
+            log.critical("card lost", device=self.device.name, exc_info=error)
             reason = RenderError(f"the card was lost: {error}")
         finally:
             self._shut()
@@ -131,16 +168,21 @@ class Engine:
 
     def _turn(self) -> None:
         self._hear()
-        calls, self._waiting = plan(self._waiting, self._row_budget)
+        calls, self._waiting = plan(
+            self._waiting, self._row_budget, ladder=self.device.ladder, most_rows=self._most_rows
+        )
         asked = (ask.request for call in calls for ask in call)
         self._outstanding.append(work_seconds(asked, self.device.kind))
         for call in calls:
             self._make(call)
         self._pace.turn()
 
+    def _most_rows(self, request: Denoise) -> int:
+        return self._calls.most_rows(subject(request))
+
     def _hear(self) -> None:
-        """Take in all messages; where nothing is to be done, wait for one."""
-        if not self._waiting and self._inbox.empty():
+        """Take in all messages; where nothing is to be done, warm up, or wait for one."""
+        if not self._waiting and self._inbox.empty() and not self._warm():
             self._tell_wait()
             self._inbox.get()()
         while not self._inbox.empty():
@@ -153,11 +195,43 @@ class Engine:
         else:
             self._on_phase("idle", 0.0)
 
+    def _warm(self) -> bool:
+        """Make a call of the warm-up and wait for it, if no picture is in flight; return whether there was one."""
+        due = None if self._runs else self._warm_up.next()
+        if due is None:
+            return False
+        request, within = due
+        self._on_phase("warm-up", call_seconds(work_seconds([request], self.device.kind)))
+        with within():
+            if not self._is_answered(request):
+                self._warm_up.skip()
+            self._pace.turn()
+            self._pace.stop()
+        return True
+
+    def _is_answered(self, request: Request) -> bool:
+        try:
+            answer([request], is_exact=False, calls=self._warming)
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            release_memory()
+            return False
+        return True
+
     def _make(self, call: Call) -> None:
         """Make one call of a network and send its answers back."""
         self._on_phase(_phase(call), call_seconds(sum(self._outstanding)))
-        for ask, known in zip(call, _answers(call), strict=True):
+        for ask, known in zip(call, self._answers(call), strict=True):
             self._send(ask, _told(ask, known))
+
+    def _answers(self, call: Call) -> Sequence[object]:
+        try:
+            return answer([ask.request for ask in call], is_exact=call[0].run.is_exact, calls=self._calls)
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            return [error] * len(call)
 
     def _send(self, ask: Ask, known: object) -> None:
         self._take(ask.run, partial(ask.run.receive, ask.place, known))
@@ -202,15 +276,6 @@ def _phase(call: Call) -> Phase:
     if isinstance(call[0].request, Embed):
         return "embed"
     return "steps" if isinstance(call[0].request, Denoise) else "decode"
-
-
-def _answers(call: Call) -> Sequence[object]:
-    try:
-        return answer([ask.request for ask in call], is_exact=call[0].run.is_exact)
-    except Exception as error:
-        if is_fatal(error):
-            raise
-        return [error] * len(call)
 
 
 def _told(ask: Ask, known: object) -> object:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import sys
+from collections.abc import Callable, Hashable, Sequence
 from itertools import zip_longest
 
 from shared.tokens import TOKENS
@@ -14,19 +15,29 @@ from worker.engine.runs import Ask
 Call = list[Ask]
 
 
-def plan(waiting: Sequence[Ask], row_budget: int) -> tuple[list[Call], list[Ask]]:
+def plan(
+    waiting: Sequence[Ask],
+    row_budget: int,
+    *,
+    ladder: Sequence[int] = (),
+    most_rows: Callable[[Denoise], int] = lambda _: sys.maxsize,
+) -> tuple[list[Call], list[Ask]]:
     """Return the calls of this turn, in order, and what waits for another turn.
 
     Every group of requests that may share a call gets one call, so that several checkpoints or sizes are served in
     turn. In a group urgent runs come first, then who has waited longest. Contexts come first: they let runs join. Calls
     of the VAE and of networks on pixels are long: each holds one picture, and at most one stands between two denoising
-    calls.
+    calls. Those that denoise have a row count of `ladder` where they can, and `most_rows` for such a request at most.
     """
     groups: dict[Hashable, Call] = {}
     for ask in sorted(waiting, key=lambda ask: not ask.run.is_urgent):
         groups.setdefault(shared_by(ask), []).append(ask)
     contexts = [_filled(group, row_budget) for group in groups.values() if isinstance(group[0].request, Embed)]
-    denoising = [_filled(group, row_budget) for group in groups.values() if isinstance(group[0].request, Denoise)]
+    denoising = [
+        _stepped(_filled(group, row_budget, most_rows(request)), ladder)
+        for group in groups.values()
+        if isinstance(request := group[0].request, Denoise)
+    ]
     pixels = [group for group in groups.values() if not isinstance(group[0].request, Embed | Denoise)]
     between = pixels[: max(1, len(denoising))]
     calls = [*contexts, *(call for pair in zip_longest(denoising, between) for call in pair if call)]
@@ -65,13 +76,49 @@ def cost(request: Request) -> int:
     return len(request.terms) * max(1, round(area / request.weights.native_size**2))
 
 
-def _filled(group: Call, row_budget: int) -> Call:
-    """As many of `group` as the budget holds, and one in any case."""
+def _rows(ask: Ask) -> int:
+    return len(ask.request.terms) if isinstance(ask.request, Denoise) else 1
+
+
+def _filled(group: Call, row_budget: int, most_rows: int = sys.maxsize) -> Call:
+    """As many of `group` as the budget and `most_rows` hold, and one in any case."""
     call: Call = []
-    left = row_budget
+    left, rows = row_budget, most_rows
     for ask in group:
         needed = cost(ask.request)
-        if not call or needed <= left:
+        if not call or (needed <= left and _rows(ask) <= rows):
             call.append(ask)
             left -= needed
+            rows -= _rows(ask)
     return call
+
+
+def _stepped(call: Call, ladder: Sequence[int]) -> Call:
+    """The part of `call` whose rows are the most that are a step of `ladder`, with its first request in any case.
+
+    All of it where there is no such part: the answer then cuts its rows.
+    """
+    rows = [_rows(ask) for ask in call]
+    if not ladder or sum(rows) in ladder:
+        return call
+    sums = _sums(rows)
+    steps = [step for step in ladder if step >= rows[0] and sums[1] >> (step - rows[0]) & 1]
+    return _taken(call, rows, sums, max(steps)) if steps else call
+
+
+def _sums(rows: Sequence[int]) -> list[int]:
+    """What can be summed up of the counts from each place on, as the bits of a number: bit 6 is set where 6 can be."""
+    sums = [1]
+    for count in reversed(rows):
+        sums.append(sums[-1] | sums[-1] << count)
+    return sums[::-1]
+
+
+def _taken(call: Call, rows: Sequence[int], sums: Sequence[int], left: int) -> Call:
+    """Requests with `left` rows together, those who wait longest before others wherever both would do."""
+    part: Call = []
+    for ask, count, behind in zip(call, rows, sums[1:], strict=True):
+        if left >= count and behind >> (left - count) & 1:
+            part.append(ask)
+            left -= count
+    return part

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
 from torch import Tensor
 
 from shared.errors import OutOfMemory, RenderError, RenderFailed
-from worker.engine.devices import is_out_of_memory
+from worker.engine.devices import is_fatal, is_out_of_memory
+from worker.engine.failures import again, bared
 from worker.engine.requests import Asks, Request
+
+log = structlog.get_logger(__name__)
 
 _MISSING: Final = object()
 
@@ -38,9 +42,12 @@ class Ask:
 
 
 class Run:
-    """One image being rendered: a pipeline that waits for answers."""
+    """One image being rendered: a pipeline that waits for answers.
 
-    def __init__(
+    When it has failed, nothing of it holds what it was rendered with: the traceback is in the log, with `about`.
+    """
+
+    def __init__(  # noqa: PLR0913 - how one run differs from others
         self,
         pipeline: Asks[Any],
         *,
@@ -48,12 +55,14 @@ class Run:
         is_urgent: bool = False,
         on_step: Callable[[Step], None] | None = None,
         on_cancel: Callable[[Run], None],
+        about: Mapping[str, object] | None = None,
     ) -> None:
         self.is_exact = is_exact
         self.is_urgent = is_urgent
         self.on_step = on_step
         self._pipeline = pipeline
         self._on_cancel = on_cancel
+        self._about = about or {}
         self._outcome: Future[Any] = Future()
         self._answers: list[Any] = []
         self._is_tuple = False
@@ -62,7 +71,10 @@ class Run:
 
     def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - whatever the pipeline returns
         """Return what the pipeline returned. Raises RenderError that says why there is nothing, or TimeoutError."""
-        return self._outcome.result(timeout)
+        error = self._outcome.exception(timeout)
+        if error is not None:
+            raise again(error)
+        return self._outcome.result()
 
     def cancel(self) -> None:
         """Ask for the run to be closed between two turns; nothing happens where it has ended."""
@@ -81,8 +93,10 @@ class Run:
 
     def receive(self, place: int, answer: object) -> list[Ask]:
         """Take the answer to one request, which may be an error; return what is asked next once none is missing."""
+        if self.done:
+            return []
         self._answers[place] = answer
-        if self.done or any(known is _MISSING for known in self._answers):
+        if any(known is _MISSING for known in self._answers):
             return []
         answers, self._answers = self._answers, []
         failures = [known for known in answers if isinstance(known, BaseException)]
@@ -96,29 +110,45 @@ class Run:
             return
         with suppress(BaseException):  # what a pipeline does on its way out cannot keep it in
             self._pipeline.close()
+        self._end()
         self._outcome.set_exception(reason)
 
     def _resume(self, resume: Callable[[Any], Request | tuple[Request, ...]], value: object) -> list[Ask]:
         try:
             asked = resume(value)
         except StopIteration as end:
+            self._end()
             self._outcome.set_result(end.value)
             return []
-        except BaseException as error:  # noqa: BLE001 - a run's failure is its own, whatever it is
-            self._outcome.set_exception(_for_people(error))
+        except BaseException as error:
+            if is_fatal(error):
+                raise
+            self._fail(error)
             return []
         self._is_tuple = isinstance(asked, tuple)
         requests: Sequence[Request] = asked if isinstance(asked, tuple) else (asked,)
         self._answers = [_MISSING] * len(requests)
         return [Ask(self, place, request) for place, request in enumerate(requests)]
 
+    def _fail(self, error: BaseException) -> None:
+        """End the run with what went wrong in it, whatever that is: a run's failure is its own."""
+        told = _for_people(error)
+        if isinstance(told, RenderFailed):
+            log.error("render failed", **self._about, exc_info=error)
+        self._end()
+        bared(error)
+        self._outcome.set_exception(told)
+
+    def _end(self) -> None:
+        """Let go of what the run was asked, told and watched with."""
+        self._answers = []
+        self.on_step = None
+
 
 def _for_people(error: BaseException) -> RenderError:
-    """`error` as a RenderError; what no one expected stays behind it as its cause."""
+    """`error` as a RenderError."""
     if isinstance(error, RenderError):
         return error
     if is_out_of_memory(error):
         return OutOfMemory("there was not enough memory for this picture")
-    failure = RenderFailed(f"the render failed: {type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure
+    return RenderFailed(f"the render failed: {type(error).__name__}: {error}")

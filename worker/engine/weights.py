@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # diffusers and transformers take seconds, and only who build
     from transformers.models.clip.modeling_clip import CLIPTextModel
 
 KEPT_EMBEDDINGS: Final = 256  # chunks; 0.1 MB each for Stable Diffusion 1 in half precision
+KEPT_MASKS: Final = 64  # for contexts of so many sets of lengths; some KB each
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,8 @@ class Weights:
     latent_rgb: Tensor  # [5, 3]: a latent's four channels and 1 -> red, green, blue in -1..1, for previews
     sample: Tensor  # [4, 8, 8]: the latent of `previews.known_picture`; tells which tiny decoder reads these latents
     device: Device
-    embeddings: Embeddings = field(default_factory=lambda: Embeddings(KEPT_EMBEDDINGS))
+    embeddings: Kept = field(default_factory=lambda: Kept(KEPT_EMBEDDINGS))
+    masks: Kept = field(default_factory=lambda: Kept(KEPT_MASKS))  # which tokens of contexts are real
     tiling: Tiling = "none"  # edges over which the networks' convolutions go on at the other side
 
     def with_vae(self, vae: AutoencoderKL) -> Weights:
@@ -89,21 +91,21 @@ class Weights:
         return [network for network in (self.unet, self.vae, self.text_encoder) if network is not None]
 
 
-class Embeddings:
-    """The embeddings of the chunks that this checkpoint met last; they leave memory with it."""
+class Kept:
+    """Tensors that calls of this checkpoint need again, the last used of them; they leave memory with it."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
 
-    def get(self, chunk: Hashable) -> Tensor | None:
-        """Return the embedding [77, width] of `chunk` as it was put, or None where it is not kept."""
-        if chunk in self._kept:
-            self._kept.move_to_end(chunk)
-        return self._kept.get(chunk)
+    def get(self, of: Hashable) -> Tensor | None:
+        """Return the tensor of `of` as it was put, or None where it is not kept."""
+        if of in self._kept:
+            self._kept.move_to_end(of)
+        return self._kept.get(of)
 
-    def put(self, chunk: Hashable, embedding: Tensor) -> None:
-        """Keep `embedding`; the one that was asked for longest ago may go."""
-        self._kept[chunk] = embedding
+    def put(self, of: Hashable, tensor: Tensor) -> None:
+        """Keep a copy of `tensor`, which may be a view of a whole batch; the one asked for longest ago may go."""
+        self._kept[of] = tensor.clone()
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)

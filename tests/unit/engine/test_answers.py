@@ -18,7 +18,7 @@ from worker.engine import answers
 from worker.engine.previews import mapped
 from worker.engine.requests import Apply, Denoise, Embed, Term, ToLatent, ToPixels
 from worker.engine.schedules import SigmaTable
-from worker.engine.weights import Embeddings, Weights
+from worker.engine.weights import Kept, Weights
 
 LATENT = torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(3))
 
@@ -170,7 +170,7 @@ def test_a_picture_that_brings_no_mask_fails_alone(inpainting: Weights) -> None:
 
 
 def test_embeddings_are_kept_and_exact_ones_are_made_anew(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = dataclasses.replace(tiny, embeddings=Embeddings(8))
+    weights = dataclasses.replace(tiny, embeddings=Kept(8))
     rows: list[int] = []
     original = answers.embedding._encode_rows
 
@@ -198,7 +198,7 @@ def test_a_long_prompt_is_encoded_in_calls_of_the_row_budget(tiny: Weights, monk
     monkeypatch.setattr(answers.embedding, "_encode_rows", counted)
     budget = tiny.device.row_budget
     words = [chr(ord("a") + number % 26) + f"{number}" for number in range(75 * (2 * budget + 3) // 3)]
-    weights = dataclasses.replace(tiny, embeddings=Embeddings(8))
+    weights = dataclasses.replace(tiny, embeddings=Kept(8))
     chunks = weights.tokenizer.chunks(" ".join(words))
     long = only(answers.embed([Embed(weights, chunks)], is_exact=False))
     assert max(rows) == budget
@@ -207,7 +207,7 @@ def test_a_long_prompt_is_encoded_in_calls_of_the_row_budget(tiny: Weights, monk
 
 
 def test_the_embedding_that_was_asked_for_longest_ago_goes_first() -> None:
-    kept = Embeddings(2)
+    kept = Kept(2)
     for chunk in ((1,), (2,)):
         kept.put(chunk, torch.tensor(chunk))
     kept.get((1,))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
 import torch
 
@@ -64,8 +66,84 @@ def test_a_vae_never_decodes_in_half_precision() -> None:
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (MemoryError(), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("CUDA driver error: out of memory"), True),
+        (torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOENT, "No such file"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
         (RuntimeError("shapes differ"), False),
+        (ValueError("the prompt asks for CUDNN_STATUS_ALLOC_FAILED"), False),
     ],
 )
 def test_running_out_of_memory_is_told_from_other_trouble(error: Exception, expected: bool) -> None:  # noqa: FBT001
     assert devices.is_out_of_memory(error) is expected
+
+
+def accelerator_error(words: str, code: int | None) -> torch.AcceleratorError:
+    error = torch.AcceleratorError(f"CUDA error: {words}")
+    if code is not None:
+        error.error_code = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "is_fatal"),
+    [
+        ("out of memory", 2, False),
+        ("out of memory", None, False),
+        ("invalid argument", 1, False),
+        ("invalid configuration argument", 9, False),
+        ("invalid device function", 98, False),
+        ("no kernel image is available for execution on the device", 209, False),
+        ("operation not supported", 801, False),
+        ("an illegal memory access was encountered", 700, True),
+        ("device-side assert triggered", 710, True),
+        ("unspecified launch failure", 719, True),
+        ("uncorrectable ECC error encountered", 214, True),
+        ("unknown error", 999, True),
+        ("whatever a build says that tells no code", None, True),
+    ],
+)
+def test_a_card_is_lost_by_the_code_of_its_error(words: str, code: int | None, is_fatal: bool) -> None:  # noqa: FBT001
+    error = accelerator_error(words, code)
+    assert devices.is_fatal(error) is is_fatal
+    assert not (devices.is_fatal(error) and devices.is_out_of_memory(error))
+
+
+def test_the_code_says_that_memory_ran_out_whatever_the_words() -> None:
+    assert devices.is_out_of_memory(accelerator_error("launching the kernel", 2))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), torch.OutOfMemoryError(), SystemExit("told to go")])
+def test_no_other_error_loses_a_card(error: BaseException) -> None:
+    assert not devices.is_fatal(error)
+
+
+def test_a_card_takes_few_row_counts_and_a_cpu_any() -> None:
+    assert CARD.ladder == (1, 2, 4, 6, 8, 12, 16, 20, 24, 28, 32)
+    assert device("cpu").ladder == ()
+
+
+def test_the_wait_for_a_card_that_is_behind_is_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[bool] = []
+
+    class Event:
+        def __init__(self, *, blocking: bool = False) -> None:
+            self.blocking = blocking
+
+        def record(self) -> None: ...
+
+        def synchronize(self) -> None:
+            waited.append(self.blocking)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    pace = devices.Pace(CARD)
+    for _ in range(5):
+        pace.turn()
+    assert waited == [True] * (5 - devices.TURNS_AHEAD)
+    pace.stop()
+    assert waited == [True] * 5

@@ -33,12 +33,30 @@ Rows = Callable[[Weights, Any], Any]
 @pytest.fixture
 def start(engine: Engine, tiny: Weights, params: RenderParams) -> Callable[..., Run]:
     """Start a picture that differs from `params` as said."""
+    return partial(started, engine, tiny, params)
 
-    def start(*, exact: bool = False, urgent: bool = False, on_step: Any = None, **changes: Any) -> Run:
-        pipeline = text_to_image(params.model_copy(update=changes), Kit(tiny))
-        return engine.render(pipeline, exact=exact, urgent=urgent, on_step=on_step)
 
-    return start
+@pytest.fixture
+def halving(cpu: Device, tiny: Weights, params: RenderParams) -> Iterator[Callable[..., Run]]:
+    """Start a picture as `start` does, on an engine that makes calls that fail again in halves, as those of workers."""
+    engine = Engine(cpu, halves=True)
+    engine.start()
+    yield partial(started, engine, tiny, params)
+    engine.stop()
+
+
+def started(
+    engine: Engine,
+    weights: Weights,
+    params: RenderParams,
+    *,
+    exact: bool = False,
+    urgent: bool = False,
+    on_step: Any = None,
+    **changes: Any,
+) -> Run:
+    pipeline = text_to_image(params.model_copy(update=changes), Kit(weights))
+    return engine.render(pipeline, exact=exact, urgent=urgent, on_step=on_step)
 
 
 @pytest.fixture
@@ -273,17 +291,17 @@ def only_up_to(rows: int, original: Rows) -> Rows:
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_what_does_not_fit_is_asked_again_in_halves(
-    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, rows: int
+    halving: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    expected = [start(seed=seed).result(SECONDS) for seed in range(4)]
+    expected = [halving(seed=seed).result(SECONDS) for seed in range(4)]
     monkeypatch.setattr(answers.denoising, "_denoise_rows", only_up_to(rows, answers.denoising._denoise_rows))
-    runs = [start(seed=seed) for seed in range(4)]
+    runs = [halving(seed=seed) for seed in range(4)]
     for run, picture in zip(runs, expected, strict=True):
         assert_same_picture(run.result(SECONDS), picture)
 
 
 def test_a_row_that_fits_nowhere_fails_its_own_run_alone(
-    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    halving: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = answers.denoising._denoise_rows
 
@@ -293,14 +311,14 @@ def test_a_row_that_fits_nowhere_fails_its_own_run_alone(
         return original(weights, rows)
 
     monkeypatch.setattr(answers.denoising, "_denoise_rows", no_large_ones)
-    small, large = start(seed=1), start(seed=2, width=128)
+    small, large = halving(seed=1), halving(seed=2, width=128)
     with pytest.raises(OutOfMemory, match="not enough memory"):
         large.result(SECONDS)
     assert small.result(SECONDS).size
 
 
 def test_a_row_that_breaks_a_call_fails_its_own_run_alone(
-    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    halving: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = answers.denoising._denoise_rows
 
@@ -312,9 +330,9 @@ def test_a_row_that_breaks_a_call_fails_its_own_run_alone(
     marked: Any = None
     monkeypatch.setattr(answers.denoising, "_denoise_rows", no_long_contexts)
     first: list[Step] = []
-    start(seed=3, on_step=first.append).result(SECONDS)
+    halving(seed=3, on_step=first.append).result(SECONDS)
     marked = first[0].x.mean()
-    runs = {seed: start(seed=seed) for seed in range(6)}
+    runs = {seed: halving(seed=seed) for seed in range(6)}
     with pytest.raises(RenderError, match="a kernel's trouble"):
         runs.pop(3).result(SECONDS)
     for run in runs.values():

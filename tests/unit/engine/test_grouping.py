@@ -10,6 +10,7 @@ import torch
 
 from shared.prompts.chunks import EMPTY
 from worker.engine.answers.denoising import padded_chunks
+from worker.engine.devices import Device
 from worker.engine.grouping import cost, plan
 from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
 from worker.engine.runs import Ask, Run
@@ -137,3 +138,78 @@ def test_a_picture_above_its_native_size_costs_more_rows(side: int, expected: in
 def test_contexts_are_padded_to_few_lengths() -> None:
     lengths = [padded_chunks(chunks) for chunks in range(1, 17)]
     assert lengths == [1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 12, 12, 16, 16, 16, 16]
+
+
+# The ladder of row counts.
+
+
+LADDER = Device("cuda:0", "cuda", "a card", 80 * 2**30).ladder
+
+
+def stepped(*rows: int, budget: int = 32, most: int = 1000) -> list[int]:
+    """Which of requests with so many rows, by their places, the call of a turn holds."""
+    waiting = [ask(denoise(chunks=(1,) * count)) for count in rows]
+    calls, rest = plan(waiting, budget, ladder=LADDER, most_rows=lambda _: most)
+    ((*call,),) = calls
+    assert [one for one in waiting if one not in call] == rest, "who waits keeps the order"
+    return [waiting.index(one) for one in call]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "taken"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (7, 6), (9, 8), (16, 16), (20, 16)]
+)
+def test_guided_pictures_share_calls_of_the_ladder(pictures: int, taken: int) -> None:
+    assert stepped(*[2] * pictures) == list(range(taken))
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ((1,), [0]),
+        ((1, 1, 1), [0, 1]),
+        ((1, 2), [0]),
+        ((2, 1), [0]),
+        ((1, 2, 2, 2), [0]),
+        ((2, 1, 2, 2, 2), [0, 2, 3, 4]),
+        ((1, 2, 2, 1, 2), [0, 1, 2, 3, 4]),
+        ((2, 2, 2, 3, 3, 1), [0, 1, 2, 3, 4]),
+        ((2, 1, 2), [0, 2]),
+        ((1, 2, 1, 2), [0, 1, 2, 3]),
+        ((3, 2, 2, 1), [0, 1, 2, 3]),
+        ((3, 1, 1), [0, 1]),
+        ((2, 2, 3), [0, 1]),
+        ((5, 2, 2), [0, 1, 2]),
+        ((3,), [0]),
+    ],
+)
+def test_who_waits_longest_goes_first_and_others_go_along_where_they_fit(rows: Any, expected: list[int]) -> None:
+    assert stepped(*rows) == expected
+
+
+def test_a_ladder_starves_nobody() -> None:
+    """Pictures of all kinds ask again once they are answered: each is served within as many turns as there are."""
+    sizes = [2, 1, 3, 2, 4, 1, 2, 5, 2, 2, 7, 1]
+    waiting = [ask(denoise(chunks=(1,) * rows)) for rows in sizes]
+    names = {id(one.run): place for place, one in enumerate(waiting)}
+    late = dict.fromkeys(range(len(sizes)), 0)
+    for _ in range(60):
+        ((*call,),), waiting = plan(waiting, 8, ladder=LADDER)
+        served = {names[id(one.run)] for one in call}
+        late = {place: 0 if place in served else turns + 1 for place, turns in late.items()}
+        assert max(late.values()) <= len(sizes)
+        waiting += call
+
+
+def test_urgent_rows_go_first_on_a_ladder_too() -> None:
+    patient, urgent = [ask(denoise()) for _ in range(4)], [ask(denoise(), urgent=True) for _ in range(3)]
+    assert plan([*patient, *urgent], 32, ladder=LADDER) == ([[*urgent, *patient[:3]]], patient[3:])
+
+
+def test_a_call_holds_fewer_rows_than_lately_had_no_room() -> None:
+    assert stepped(*[2] * 16, most=15) == list(range(6))
+    assert stepped(*[2] * 16, most=1) == [0]
+
+
+def test_without_a_ladder_any_count_will_do() -> None:
+    waiting = [ask(denoise()) for _ in range(5)]
+    assert plan(waiting, 16) == ([waiting], [])

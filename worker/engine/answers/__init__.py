@@ -12,22 +12,23 @@ from typing import Any, Final
 from worker.engine.answers.denoising import denoise
 from worker.engine.answers.embedding import embed
 from worker.engine.answers.pixels import apply, to_latent, to_pixels
+from worker.engine.calls import Calls
 from worker.engine.requests import Apply, Denoise, Embed, ToLatent, ToPixels
 
 
-def answer(requests: Sequence[Any], *, is_exact: bool) -> Sequence[Any]:
-    """Return the answers to requests of one kind that may share a call."""
+def answer(requests: Sequence[Any], *, is_exact: bool, calls: Calls | None = None) -> Sequence[Any]:
+    """Return the answers to requests of one kind that may share a call, made as `calls` makes calls."""
     kind = type(requests[0])
     if kind is Embed:
-        return embed(requests, is_exact=is_exact)
+        return embed(requests, is_exact=is_exact, calls=calls)
     if kind is Denoise:
-        return denoise(requests, is_exact=is_exact)
+        return denoise(requests, is_exact=is_exact, calls=calls)
     if kind not in _ANSWERS:
         raise TypeError(f"is no request: {requests[0]!r}")
-    return _ANSWERS[kind](requests)
+    return _ANSWERS[kind](requests, calls)
 
 
-_ANSWERS: Final[dict[type, Callable[[Sequence[Any]], Sequence[Any]]]] = {
+_ANSWERS: Final[dict[type, Callable[[Sequence[Any], Calls | None], Sequence[Any]]]] = {
     ToPixels: to_pixels,
     ToLatent: to_latent,
     Apply: apply,

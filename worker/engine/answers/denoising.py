@@ -11,8 +11,8 @@ from torch import Tensor
 
 from shared.errors import RenderError
 from shared.tokens import TOKENS
+from worker.engine.calls import Calls, Subject
 from worker.engine.devices import sent
-from worker.engine.halves import in_halves
 from worker.engine.requests import Denoise
 from worker.engine.seamless import seamless
 from worker.engine.weights import Weights
@@ -31,16 +31,20 @@ class Row:
     extra: Tensor | None  # [5, h/8, w/8]
 
 
-def denoise(requests: Sequence[Denoise], *, is_exact: bool) -> list[Answer]:
+def denoise(requests: Sequence[Denoise], *, is_exact: bool, calls: Calls | None = None) -> list[Answer]:
     """Return a denoised latent for each request; all of the same U-Net, tiling and shape.
 
     Half precision rounds by how many rows share a call, so an exact picture's rows are asked one by one.
     """
     call = partial(_denoise_rows, requests[0].weights)
     rows = [row for request in requests for row in _rows(request)]
-    calls = [[row] for row in rows] if is_exact else [rows]
-    parts = iter([part for together in calls for part in in_halves(call, together)])
+    parts = iter((calls or Calls()).make(call, rows, subject(requests[0]), 1 if is_exact else None))
     return [_answered(request, [next(parts) for _ in request.terms]) for request in requests]
+
+
+def subject(request: Denoise) -> Subject:
+    """Return what a call for `request` is of."""
+    return Subject("denoise", request.weights.unet, tuple(request.x.shape))
 
 
 def _rows(request: Denoise) -> list[Row]:
@@ -73,7 +77,8 @@ def _denoise_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
     timesteps = sent(torch.tensor([row.timestep for row in rows]), weights.device)
     sigma = sent(torch.tensor([row.sigma for row in rows]), weights.device)[:, None, None, None]
     scale = (1 + sigma**2).rsqrt()
-    context, mask = padded([row.context for row in rows])
+    contexts = [row.context for row in rows]
+    context, mask = padded(contexts), _mask(weights, contexts)
     seen = _seen(weights, x * scale, rows).to(weights.dtype, memory_format=torch.channels_last)
     with seamless(weights.unet, weights.tiling):
         output: Tensor = weights.unet(seen, timesteps, context, encoder_attention_mask=mask, return_dict=False)[0]
@@ -95,20 +100,35 @@ def _seen(weights: Weights, scaled: Tensor, rows: Sequence[Row]) -> Tensor:
     return torch.cat([scaled, torch.stack(extra)], dim=1)
 
 
-def padded(contexts: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Return contexts [tokens, width] as one [rows, longest, width], and which tokens are real [rows, longest].
-
-    No mask where all are of one length of the ladder: attention without one is faster on a card.
-    """
-    longest = padded_chunks(max(len(context) for context in contexts) // TOKENS) * TOKENS
+def padded(contexts: Sequence[Tensor]) -> Tensor:
+    """Return contexts [tokens, width] as one [rows, tokens, width] of a length of the ladder, zeros behind each."""
+    longest = _length(contexts)
     if all(len(context) == longest for context in contexts):
-        return torch.stack(list(contexts)), None
-    filled = contexts[0].new_zeros(len(contexts), longest, contexts[0].shape[1])
-    mask = torch.zeros(len(contexts), longest, dtype=torch.bool)
-    for row, context in enumerate(contexts):
-        filled[row, : len(context)] = context
-        mask[row, : len(context)] = True
-    return filled, mask.to(filled.device, non_blocking=True)
+        return torch.stack(list(contexts))
+    width = contexts[0].shape[1]
+    zeros = contexts[0].new_zeros(longest, width)
+    parts = [part for context in contexts for part in (context, zeros[len(context) :])]
+    return torch.cat(parts).view(len(contexts), longest, width)  # one kernel, however many rows
+
+
+def _mask(weights: Weights, contexts: Sequence[Tensor]) -> Tensor | None:
+    """Which tokens of padded contexts are real [rows, tokens].
+
+    None where all are of one length of the ladder: attention without a mask is faster on a card.
+    """
+    longest, lengths = _length(contexts), tuple(map(len, contexts))
+    if all(length == longest for length in lengths):
+        return None
+    known = weights.masks.get((longest, lengths))
+    if known is None:
+        places = torch.arange(longest)[None]
+        known = sent(places < torch.tensor(lengths)[:, None], weights.device)
+        weights.masks.put((longest, lengths), known)
+    return known
+
+
+def _length(contexts: Sequence[Tensor]) -> int:
+    return padded_chunks(max(map(len, contexts)) // TOKENS) * TOKENS
 
 
 def padded_chunks(chunks: int) -> int:

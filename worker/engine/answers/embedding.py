@@ -5,7 +5,7 @@ What is kept is what the encoder says. Emphasis comes after it, chunk by chunk: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from shared.prompts.chunks import Chunk
 from shared.tokens import BOS, EOS, TOKENS
+from worker.engine.calls import Calls, Subject
 from worker.engine.devices import sent
-from worker.engine.halves import in_halves
 from worker.engine.requests import Embed
 from worker.engine.weights import Weights
 
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 Embedded = dict[Row, Tensor | Exception]
 
 
-def embed(requests: Sequence[Embed], *, is_exact: bool) -> list[Tensor | Exception]:
+def embed(requests: Sequence[Embed], *, is_exact: bool, calls: Calls | None = None) -> list[Tensor | Exception]:
     """Return the context [tokens, width] of each request's text; all of the same text encoder.
 
     Chunks are encoded by themselves and joined. An exact picture's are encoded one a call and never taken from the
@@ -38,7 +38,8 @@ def embed(requests: Sequence[Embed], *, is_exact: bool) -> list[Tensor | Excepti
     """
     weights = requests[0].weights
     rows = list(dict.fromkeys(_row(request, chunk) for request in requests for chunk in request.text))
-    embedded = {row: _encoded(weights, [row])[row] for row in rows} if is_exact else _encoded_or_kept(weights, rows)
+    encode = partial(_encoded, weights, calls or Calls())
+    embedded = encode(rows, 1) if is_exact else _encoded_or_kept(weights, encode, rows)
     return [_joined(request, embedded) for request in requests]
 
 
@@ -80,21 +81,20 @@ def _emphasised(request: Embed, chunk: Chunk, embedding: Tensor) -> Tensor:
     return emphasised(embedding, sent(scales, request.weights.device), keeps_mean=request.keeps_mean)
 
 
-def _encoded_or_kept(weights: Weights, rows: Sequence[Row]) -> Embedded:
+def _encoded_or_kept(weights: Weights, encode: Callable[[Sequence[Row]], Embedded], rows: Sequence[Row]) -> Embedded:
     found = {row: weights.embeddings.get(row) for row in rows}
     known = {row: embedding for row, embedding in found.items() if embedding is not None}
-    fresh = _encoded(weights, [row for row, embedding in found.items() if embedding is None])
+    fresh = encode([row for row, embedding in found.items() if embedding is None])
     for row, embedding in fresh.items():
         if isinstance(embedding, Tensor):
             weights.embeddings.put(row, embedding)
     return {**known, **fresh}
 
 
-def _encoded(weights: Weights, rows: Sequence[Row]) -> Embedded:
-    """Each row's embedding or its error, encoded in calls of the card's row budget."""
-    budget = weights.device.row_budget
-    calls = [rows[start : start + budget] for start in range(0, len(rows), budget)]
-    encoded = [embedding for call in calls for embedding in in_halves(partial(_encode_rows, weights), call)]
+def _encoded(weights: Weights, calls: Calls, rows: Sequence[Row], most: int | None = None) -> Embedded:
+    """Each row's embedding or its error, encoded in calls of `most` rows, or of the card's row budget."""
+    of = Subject("embed", weights.text_encoder, (TOKENS,))
+    encoded = calls.make(partial(_encode_rows, weights), rows, of, most or weights.device.row_budget)
     return dict(zip(rows, encoded, strict=True))
 
 

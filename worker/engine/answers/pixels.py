@@ -8,14 +8,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from worker.engine.halves import in_halves
+from worker.engine.calls import Calls, Subject
 from worker.engine.requests import Apply, ToLatent, ToPixels
 from worker.engine.seamless import seamless
 
 
-def to_pixels(requests: Sequence[ToPixels]) -> list[Tensor | Exception]:
+def to_pixels(requests: Sequence[ToPixels], calls: Calls | None = None) -> list[Tensor | Exception]:
     """Return pixels [3, h, w], float32, about -1..1, for each latent; all of the same weights and shape."""
-    return in_halves(_decode, requests)
+    of = Subject("decode", requests[0].weights.require_vae(), tuple(requests[0].latent.shape))
+    return (calls or Calls()).make(_decode, requests, of)
 
 
 @torch.inference_mode()
@@ -28,9 +29,10 @@ def _decode(requests: Sequence[ToPixels]) -> Sequence[Tensor]:
     return pixels.float().unbind()
 
 
-def to_latent(requests: Sequence[ToLatent]) -> list[Tensor | Exception]:
+def to_latent(requests: Sequence[ToLatent], calls: Calls | None = None) -> list[Tensor | Exception]:
     """Return the most likely latent [4, h/8, w/8], float32, for each picture; all of the same weights and shape."""
-    return in_halves(_encode, requests)
+    of = Subject("encode", requests[0].weights.require_vae(), tuple(requests[0].pixels.shape))
+    return (calls or Calls()).make(_encode, requests, of)
 
 
 @torch.inference_mode()
@@ -72,9 +74,10 @@ def _convert(network: nn.Module, dtype: torch.dtype) -> None:
     nn.Module.to(network, dtype)
 
 
-def apply(requests: Sequence[Apply]) -> list[Tensor | Exception]:
+def apply(requests: Sequence[Apply], calls: Calls | None = None) -> list[Tensor | Exception]:
     """Return what the network makes of each picture; all of the same network and shape."""
-    return in_halves(_apply, requests)
+    of = Subject("apply", requests[0].network, tuple(requests[0].pixels.shape))
+    return (calls or Calls()).make(_apply, requests, of)
 
 
 @torch.inference_mode()

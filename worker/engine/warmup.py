@@ -1,0 +1,93 @@
+"""Calls that are made while a card is idle, so that pictures find its kernels prepared for every row count."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from weakref import ref
+
+import torch
+
+from shared.prompts.chunks import EMPTY
+from shared.tokens import TOKENS
+from worker.engine.noise import CELL, CHANNELS, MASK_CHANNELS
+from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
+from worker.engine.weights import Weights
+
+Within = Callable[[], AbstractContextManager[object]]
+"""Makes a block that a call goes on in: whoever measures learns that it is no picture's."""
+
+_Make = Callable[[Weights], Request]
+
+
+@dataclass(frozen=True, eq=False)
+class _Due:
+    """One call that is still to be made, unless its checkpoint leaves before."""
+
+    kind: Hashable  # of checkpoint
+    weights: ref[Weights]
+    make: _Make
+    within: Within
+
+
+class WarmUp:
+    """What is to be called yet: for each kind of checkpoint once, at its native size, in all row counts."""
+
+    def __init__(self, row_counts: Iterable[int]) -> None:
+        self._row_counts = tuple(row_counts)
+        self._due: deque[_Due] = deque()
+        self._known: set[Hashable] = set()
+
+    def add(self, weights: Weights, within: Within) -> None:
+        """Have the calls of checkpoints such as `weights` made, unless they were; it may leave memory meanwhile."""
+        self._forget_gone()
+        kind = repr(weights.unet.config), weights.dtype
+        if kind in self._known or not self._row_counts:
+            return
+        self._known.add(kind)
+        makes: list[_Make] = [_embed, *(partial(_denoise, rows) for rows in self._row_counts)]
+        if weights.vae is not None:
+            makes.insert(2, _decode)  # what a first picture needs comes first
+        self._due.extend(_Due(kind, ref(weights), make, within) for make in makes)
+
+    def next(self) -> tuple[Request, Within] | None:
+        """Return the next call, and the block to make it in; None where nothing is left to be called."""
+        self._forget_gone()
+        if not self._due:
+            return None
+        due = self._due.popleft()
+        weights = due.weights()
+        return (due.make(weights), due.within) if weights is not None else self.next()
+
+    def skip(self) -> None:
+        """Leave out what was to be called for the checkpoint that comes next: it is too much for the card now."""
+        if self._due:
+            kind = self._due[0].kind
+            self._due = deque(due for due in self._due if due.kind != kind)
+
+    def _forget_gone(self) -> None:
+        gone = {due.kind for due in self._due if due.weights() is None}
+        self._known -= gone
+        self._due = deque(due for due in self._due if due.kind not in gone)
+
+
+def _embed(weights: Weights) -> Request:
+    return Embed(weights, (EMPTY,))
+
+
+@torch.inference_mode()
+def _denoise(rows: int, weights: Weights) -> Request:
+    cells, on = weights.native_size // CELL, weights.device.torch
+    words = torch.zeros(TOKENS, weights.unet.config["cross_attention_dim"], dtype=weights.dtype, device=on)
+    extra = torch.zeros(MASK_CHANNELS, cells, cells, device=on) if weights.takes_mask else None
+    x = torch.zeros(CHANNELS, cells, cells, device=on)
+    return Denoise(weights, x, 1.0, (Term(1 / rows, words),) * rows, 1, 1, extra)
+
+
+@torch.inference_mode()
+def _decode(weights: Weights) -> Request:
+    cells = weights.native_size // CELL
+    return ToPixels(weights, torch.zeros(CHANNELS, cells, cells, device=weights.device.torch))
