@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.vae import DecoderTiny
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shared.catalogue import Inspection
@@ -58,6 +59,16 @@ def write_tiny(path: Path, seed: int = 0) -> Path:
         checkpoint.unet.conv_out.weight.mul_(3)
         checkpoint.vae.decoder.conv_out.weight.mul_(3)
     layout().save(checkpoint, tiny_shape(), path)
+    return path
+
+
+def write_inpainting(path: Path) -> Path:
+    """Write a tiny checkpoint that sees a mask and the latent below it beside the latent: nine channels."""
+    weights = load_file(write_tiny(path))
+    first = weights["model.diffusion_model.input_blocks.0.0.weight"]
+    more = torch.randn(len(first), 5, 3, 3, generator=torch.Generator().manual_seed(5)) * 0.05
+    weights["model.diffusion_model.input_blocks.0.0.weight"] = torch.cat([first, more], dim=1).contiguous()
+    save_file(weights, path)
     return path
 
 

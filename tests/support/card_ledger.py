@@ -163,7 +163,7 @@ class Ledger:
         for transfer in arrived:
             transfer.arrive()
 
-    def host_waited_for_all(self) -> None:
+    def settle(self) -> None:
         """The host has waited for the whole card."""
         for stream in self._order.streams():
             self.host_waited(self.state(stream))

@@ -134,7 +134,7 @@ def waited_for(stream: Stream) -> None:
 def synchronize(_: object = None) -> None:
     """Return when the whole card is done."""
     LEDGER.wait("torch.cuda.synchronize")
-    LEDGER.host_waited_for_all()
+    LEDGER.settle()
     LEDGER.time.wait_for_all()
 
 

@@ -98,6 +98,7 @@ def install(*, capacity: int = 80 * 2**30, inner: str = "cpu") -> None:
 def uninstall() -> None:
     """Take the pretended card away again; tensors of it that are left can be let go of and nothing else."""
     gc.collect()
+    LEDGER.settle()
     if _INSTALLED:
         _INSTALLED.pop().close()
     LEDGER.sync_mode, LEDGER.on_kernel = "default", None

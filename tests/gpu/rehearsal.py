@@ -1,0 +1,88 @@
+"""A worker's afternoon on one card: pictures of all kinds in flight, with their films and previews."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
+
+import torch
+
+from bench import company
+from bench.company import Job
+from tests.checkpoints import NATIVE_SIZE
+from worker.engine import checkpoints
+from worker.engine.devices import Device
+from worker.engine.engine import Engine
+from worker.engine.film import Reel, developed
+from worker.engine.kit import Kit
+from worker.engine.pipelines import Picture, render
+from worker.engine.runs import Step
+from worker.engine.weights import Weights
+from worker.previewer import Previewer
+from worker.showing import Showing
+
+SECONDS = 300
+LONG = "moon, " * 90  # three chunks of 77 tokens
+
+Outcome = Picture | Exception
+
+
+def jobs(count: int, seed: int = 1) -> list[Job]:
+    """Return a mix of tiny jobs of all kinds and samplers; the first ones have prompts of several lengths."""
+    mixed = company.mix(count, seed, sides=(NATIVE_SIZE,), most_steps=3)
+    words = ({"prompt": LONG}, {"negative_prompt": LONG}, {"prompt": "sea AND moon :0.4", "film": True})
+    changes = [*words, *[{}] * count]
+    return [
+        Job(job.kind, job.params.model_copy(update=change), job.source, job.mask)
+        for job, change in zip(mixed, changes, strict=False)
+    ]
+
+
+class Afternoon:
+    """An engine on a card, a checkpoint, and a thread for previews, as long as the block lasts."""
+
+    def __init__(self, path: Path, card: Device, dtype: torch.dtype) -> None:
+        self.weights: Weights = checkpoints.load(path, card, dtype)
+        self.engine = Engine(card)
+        self.previews: list[bytes] = []
+        self._previewer = Previewer(None, lambda _: torch.nn.Identity(), SECONDS)
+        self._showing = Showing(lambda _job, _index, webp: self.previews.append(webp))
+
+    def __enter__(self) -> Self:
+        self.engine.start()
+        self._showing.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._showing.stop()
+        self.engine.stop()
+
+    def together(self, mixed: Sequence[Job], in_flight: int = 8) -> list[Outcome]:
+        """Return what came of jobs, so many of them in flight."""
+        with ThreadPoolExecutor(in_flight, thread_name_prefix="slot") as slots:
+            return list(slots.map(self._outcome, range(len(mixed)), mixed))
+
+    def _outcome(self, number: int, job: Job) -> Outcome:
+        try:
+            return self._rendered(number, job)
+        except Exception as error:  # noqa: BLE001 - what fails is looked at when all have ended
+            return error.with_traceback(None)
+
+    def _rendered(self, number: int, job: Job) -> Picture:
+        kit, reel = Kit(self.weights, source=job.source, mask=job.mask), Reel()
+        claim = SimpleNamespace(job_id=number, index=0)
+
+        def on_step(step: Step) -> None:
+            if job.params.film:
+                reel.take(step)
+            self._showing.show(claim, partial(self._previewer.picture, step.denoised, self.weights))
+
+        run = self.engine.render(render(job.params, kit), exact=job.params.exact, on_step=on_step)
+        picture: Picture = run.result(SECONDS)
+        if job.params.film:
+            self.engine.render(developed(kit, job.params.tiling, reel.shots())).result(SECONDS)
+        return picture

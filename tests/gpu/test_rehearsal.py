@@ -1,0 +1,106 @@
+"""The first day with a card, rehearsed on a pretended one: nothing is mixed, waits where it must not, or stays."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import company
+from bench.company import Job
+from tests.checkpoints import write_inpainting, write_tiny
+from tests.gpu.rehearsal import Afternoon, Outcome, jobs
+from tests.support.card_ledger import Ledger
+from worker.engine.devices import device
+
+pytestmark = pytest.mark.gpu
+
+WAITS = {
+    "engine/decoding.py:_flaw_of_latent": "one number of each encoded picture, read by a host thread",
+    "engine/decoding.py:_flaw_of_pixels": "three numbers of each picture, read by a host thread",
+    "engine/hires.py:_enlarged": "a picture to be enlarged by the host",
+    "engine/pipelines.py:picture": "the picture itself, read by a host thread",
+    "engine/previews.py:mapped": "a preview, read by its own thread",
+}
+"""Where a thread that is not the engine's may wait for the card, and for what."""
+
+LOADS = {
+    "engine/checkpoints.py:_placed": "a weight",
+    "engine/previews.py:latent_rgb": "what the map of previews is fitted to",
+    "engine/previews.py:sample": "the known picture",
+}
+"""Where a load may wait."""
+
+PACED = {"engine/devices.py:Pace.turn"}
+"""Where the engine's thread may wait for the end of an earlier turn."""
+
+
+@pytest.fixture
+def ledger(pretended: Ledger) -> Iterator[Ledger]:
+    """The ledger; in the end nothing is on the card that was not there before."""
+    gc.collect()
+    pretended.settle()
+    pretended.clear()
+    before = pretended.live
+    yield pretended
+    gc.collect()
+    assert pretended.live == before
+
+
+@pytest.fixture(scope="module")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def inpainting_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_inpainting(tmp_path_factory.mktemp("checkpoints") / "inpainting.safetensors")
+
+
+def rehearsed(path: Path, dtype: torch.dtype, mixed: list[Job], card: str = "cuda:0") -> list[Outcome]:
+    with Afternoon(path, device(card), dtype) as afternoon:
+        found = afternoon.together(mixed)
+        assert afternoon.previews
+    return found
+
+
+def assert_sound(ledger: Ledger, found: list[Outcome]) -> None:
+    """All pictures came out, and nothing on the way would have failed on a card, or waited where it must not."""
+    assert [one for one in found if isinstance(one, Exception)] == []
+    assert ledger.errors == []
+    assert ledger.waits_of("engine") == []
+    places = {entry.place for entry in ledger.waits}
+    assert {place.partition(" <- ")[0] for place in places} <= WAITS.keys() | LOADS.keys()
+    notes = {entry for entry in ledger.notes if entry.thread == "engine"}
+    assert {entry.place for entry in notes if entry.what.startswith("waits for an event")} <= PACED
+    assert not [entry for entry in notes if "pageable" in entry.what]
+
+
+def test_eight_jobs_of_all_kinds_in_flight_in_half_precision(ledger: Ledger, tiny_path: Path) -> None:
+    assert_sound(ledger, rehearsed(tiny_path, torch.float16, jobs(8)))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("dtype", "least", "median"), [(torch.float32, 50, 60), (torch.float16, 14, 30), (torch.bfloat16, 10, 22)], ids=str
+)
+def test_all_samplers_in_all_formats(
+    ledger: Ledger, tiny_path: Path, dtype: torch.dtype, least: float, median: float
+) -> None:
+    """They are what the CPU paints too, as far as the format holds: decibels."""
+    mixed = jobs(24)
+    found = rehearsed(tiny_path, dtype, mixed)
+    assert_sound(ledger, found)
+    expected = rehearsed(tiny_path, torch.float32, mixed, "cpu")
+    apart = sorted(company.distance(*pair).psnr for pair in zip(expected, found, strict=True))
+    assert apart[0] > least
+    assert apart[len(apart) // 2] > median
+
+
+@pytest.mark.nightly
+def test_a_checkpoint_for_inpainting_in_half_precision(ledger: Ledger, inpainting_path: Path) -> None:
+    mixed = [job for job in jobs(16) if job.kind != "hires"]
+    assert_sound(ledger, rehearsed(inpainting_path, torch.float16, mixed))
