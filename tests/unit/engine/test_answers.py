@@ -188,6 +188,47 @@ def test_embeddings_are_kept_and_exact_ones_are_made_anew(tiny: Weights, monkeyp
     assert rows == [3, 1, 1, 1]
 
 
+def test_kept_embeddings_hold_no_more_than_themselves(tiny: Weights) -> None:
+    """Not the whole batch that they were encoded in."""
+    weights = dataclasses.replace(tiny, embeddings=Kept(8))
+    answers.embed([said(weights, f"number {text}") for text in range(8)], is_exact=False)
+    kept = [weights.embeddings.get(chunk) for chunk in tuple(weights.embeddings._kept)]
+    assert [one.untyped_storage().nbytes() for one in kept if one is not None] == [77 * 64 * 4] * 8
+
+
+def test_masks_are_made_once_for_contexts_of_some_lengths(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = dataclasses.replace(tiny, masks=Kept(2))
+    made: list[torch.Size] = []
+    original = answers.denoising.sent
+
+    def noted(tensor: Tensor, to: Any) -> Tensor:
+        if tensor.dtype == torch.bool:
+            made.append(tensor.shape)
+        return original(tensor, to)
+
+    monkeypatch.setattr(answers.denoising, "sent", noted)
+    short, long = context(weights, "sea"), context(weights, "moon " * 100)
+    mixed = (Term(0.5, short), Term(0.5, long))
+    for _ in range(3):
+        denoised(weights, 2.0, *mixed)
+    assert made == [torch.Size((2, 154))]
+    denoised(weights, 2.0, *mixed[::-1])
+    assert len(made) == 2
+    denoised(weights, 2.0, Term(1, short))
+    denoised(weights, 2.0, Term(1, long))
+    assert len(made) == 2, "contexts of one length need none"
+
+
+@pytest.mark.parametrize("lengths", [(1,), (1, 1), (2, 1), (1, 2, 1), (5, 3), (6,)])
+def test_contexts_are_laid_one_under_the_other_with_zeros_behind(lengths: tuple[int, ...]) -> None:
+    contexts = [torch.full((77 * chunks, 2), float(chunks)) for chunks in lengths]
+    padded = answers.denoising.padded(contexts)
+    assert padded.shape == (len(lengths), 77 * answers.denoising.padded_chunks(max(lengths)), 2)
+    for row, chunks in zip(padded, lengths, strict=True):
+        assert (row[: 77 * chunks] == chunks).all()
+        assert (row[77 * chunks :] == 0).all()
+
+
 def test_a_long_prompt_is_encoded_in_calls_of_the_row_budget(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
