@@ -13,6 +13,7 @@ import torch
 
 from bench import company
 from bench.company import Job
+from shared.errors import RenderError
 from tests.checkpoints import NATIVE_SIZE
 from worker.engine import checkpoints
 from worker.engine.devices import Device
@@ -28,6 +29,9 @@ from worker.showing import Showing
 SECONDS = 300
 LONG = "moon, " * 90  # three chunks of 77 tokens
 
+FAILING = "failing"
+CANCELLED = "cancelled"
+
 Outcome = Picture | Exception
 
 
@@ -42,6 +46,10 @@ def jobs(count: int, seed: int = 1) -> list[Job]:
     ]
 
 
+def keep(previews: list[bytes], _job: int, _index: int, webp: bytes) -> None:
+    previews.append(webp)
+
+
 class Afternoon:
     """An engine on a card, a checkpoint, and a thread for previews, as long as the block lasts."""
 
@@ -50,7 +58,7 @@ class Afternoon:
         self.engine = Engine(card)
         self.previews: list[bytes] = []
         self._previewer = Previewer(None, lambda _: torch.nn.Identity(), SECONDS)
-        self._showing = Showing(lambda _job, _index, webp: self.previews.append(webp))
+        self._showing = Showing(partial(keep, self.previews))
 
     def __enter__(self) -> Self:
         self.engine.start()
@@ -69,7 +77,7 @@ class Afternoon:
     def _outcome(self, number: int, job: Job) -> Outcome:
         try:
             return self._rendered(number, job)
-        except Exception as error:  # noqa: BLE001 - what fails is looked at when all have ended
+        except RenderError as error:  # looked at when all have ended
             return error.with_traceback(None)
 
     def _rendered(self, number: int, job: Job) -> Picture:
@@ -77,6 +85,10 @@ class Afternoon:
         claim = SimpleNamespace(job_id=number, index=0)
 
         def on_step(step: Step) -> None:
+            if job.kind == FAILING:
+                raise RenderError("no more")
+            if job.kind == CANCELLED:
+                run.cancel()
             if job.params.film:
                 reel.take(step)
             self._showing.show(claim, partial(self._previewer.picture, step.denoised, self.weights))
