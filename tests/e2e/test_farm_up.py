@@ -228,6 +228,16 @@ def test_doctor_finds_a_farm_that_is_up_well(farm: farms.Up, environ: dict[str, 
     assert {"database", "migrations", "redis", "storage", "api", "workers", "chores", "models"} <= found.keys()
 
 
+def test_no_call_of_a_network_broke(farm: farms.Up):
+    """The pictures would have come out all the same, row by row."""
+
+    def broken() -> list[float]:
+        lines = httpx.get(f"{farm.url}/metrics", timeout=60).text.splitlines()
+        return [float(line.split()[-1]) for line in lines if line.startswith("farm_broken_calls_total{")]
+
+    assert set(until(broken, 30, "the worker's beat")) == {0.0}
+
+
 def test_api_that_is_killed_starts_again(farm: farms.Up):
     before = farms.family(farm.process.pid)
     api = [pid for pid in before if "api.serve" in Path(f"/proc/{pid}/cmdline").read_text()]

@@ -25,7 +25,7 @@ from shared.errors import Cancelled, RenderError
 from worker.engine.answers import answer
 from worker.engine.answers.denoising import subject
 from worker.engine.calls import Calls
-from worker.engine.devices import TURNS_AHEAD, Device, Pace, enter, is_fatal, release_memory
+from worker.engine.devices import TURNS_AHEAD, Device, Pace, enter, is_fatal, is_out_of_memory, release_memory
 from worker.engine.grouping import Call, plan
 from worker.engine.limits import call_seconds, host_seconds, work_seconds
 from worker.engine.requests import Asks, Denoise, Embed, Request, Work
@@ -215,9 +215,12 @@ class Engine:
         except Exception as error:
             if is_fatal(error):
                 raise
+            is_full = is_out_of_memory(error)
+        else:
+            return True
+        if is_full:
             release_memory()
-            return False
-        return True
+        return False
 
     def _make(self, call: Call) -> None:
         """Make one call of a network and send its answers back."""
