@@ -215,6 +215,10 @@ class WorkerBody(BaseModel):
     beat_at: datetime
     is_late: bool = Field(description="Silent past its lease: its images will be given back.")
     drained: str | None = Field(description="Why it takes nothing new until it is resumed; null: it does.")
+    trouble: str | None = Field(
+        description="What is wrong with it, such as why its card cannot be used: with the state `drained` it takes "
+        "nothing until that is mended, with another it goes on. null: nothing is known of."
+    )
 
 
 class EndedBody(BaseModel):

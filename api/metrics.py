@@ -98,7 +98,13 @@ def _gauges(session: Session) -> list[Metric]:
     waits = func.extract("epoch", func.now() - func.min(Image.queued_at))
     oldest = session.scalar(select(waits).where(Image.state == ImageState.QUEUED))
     age = GaugeMetricFamily("farm_queue_oldest_seconds", "Age of the image queued longest.", value=float(oldest or 0))
-    return [images, workers, age, _broken_calls(session)]
+    troubled = session.scalar(select(func.count()).where(Worker.trouble.is_not(None)))
+    trouble = GaugeMetricFamily(
+        "farm_workers_in_trouble",
+        "Workers that say what is wrong with them or their cards.",
+        value=float(troubled or 0),
+    )
+    return [images, workers, trouble, age, _broken_calls(session)]
 
 
 def _broken_calls(session: Session) -> Metric:

@@ -15,6 +15,7 @@
     ├── SchemaError                the database's tables cannot be brought to this version
     ├── SettingsError              a FARM_* variable that cannot be used; ends the start
     ├── LauncherError              an embedded server that cannot be started
+    ├── CardError                  the card cannot be used; the message is the reason people read
     ├── NotRunning                 no farm answers; the message says how to start one
     ├── Unreadable                 foreign bytes ended the process that read them, or took more than they may
     ├── NotConfined                the machine could not start such a process
@@ -39,6 +40,10 @@ from typing import Final
 
 STORAGE_AWAY: Final = "the storage takes no pictures"
 """How it is told, everywhere, that nothing can be stored; the reason follows."""
+
+
+CARD_UNUSABLE: Final = "its card cannot be used"
+"""How it is told, everywhere, that a worker takes nothing for its card's sake; the reason follows."""
 
 
 class FarmError(Exception):
@@ -145,6 +150,10 @@ class SettingsError(FarmError):
 
 class LauncherError(FarmError):
     """An embedded server cannot be started."""
+
+
+class CardError(FarmError):
+    """The card cannot be used; the message is the reason, for people, with what to do about it."""
 
 
 class NotRunning(FarmError):

@@ -151,6 +151,7 @@ class Worker(Base):
     resident: Mapped[list[str]] = mapped_column(default=list)  # SHA-256 of the checkpoints in its memory
     load_seconds: Mapped[float | None]  # of its latest checkpoint, measured
     memory_bytes: Mapped[int | None]  # what its card offers; None: not known
+    trouble: Mapped[str | None]  # what is wrong with it or its card, for people
     unread: Mapped[dict[str, Any]] = mapped_column(  # job -> what of it this worker's version does not know
         server_default=text("'{}'")
     )

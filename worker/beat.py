@@ -74,6 +74,7 @@ class Beat:
                 memory_bytes=worker.card.memory_bytes,
                 unread=worker.unread.jobs(),
                 broken_calls=worker.card.broken_calls,
+                trouble=worker.told_trouble,
             ),
         )
 

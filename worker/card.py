@@ -20,7 +20,7 @@ from shared.settings import Settings
 from worker import inputs
 from worker.cards import Address
 from worker.carried import Cancellation
-from worker.engine import checkpoints, devices, limits
+from worker.engine import checkpoints, devices, limits, proof
 from worker.engine.engine import Engine, Phase
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
@@ -70,6 +70,8 @@ class EngineCard:
     ) -> None:
         self._device = devices.device("cuda:0" if address.uuid else address.name)  # pinned: a card sees itself as 0
         self._dtype = devices.default_dtype(self._device, settings.precision)
+        self._pulse = pulse or Pulse()
+        self._prove()
         self._preview_steps = 0 if settings.preview == "off" else settings.preview_steps
         self._files = ModelFiles(sessions, settings.models)
         self._previewer = Previewer(
@@ -78,13 +80,20 @@ class EngineCard:
         self._storage = guarded(settings.storage, sessions, farm_id(sessions))
         self._residency: Residency[Loaded] = Residency(self._load, settings.resident_checkpoints, on_change)
         self._on_change = on_change
-        self._pulse = pulse or Pulse()
         self._loading: dict[str, str] = {}  # SHA-256 -> phase; two may load at a time
         self._engine_phase = ""
         self._meter = Meter(self._device, sessions, self.memory_bytes)
         self._engine = Engine(self._device, on_phase=self._note_phase)
         self._engine.start()
         Thread(target=_prepare, name="prepare", daemon=True).start()  # beside the first look at the models folder
+
+    def _prove(self) -> None:
+        """Have the card show that it can be used before it takes a picture. Raises CardError."""
+        self._pulse.busy("proof", "the proof of its card", limits.PROOF_SECONDS)
+        try:
+            proof.prove(self._device, self._dtype)
+        finally:
+            self._pulse.idle("proof")
 
     @property
     def slots(self) -> int:

@@ -24,8 +24,10 @@ CLEAN: Final = 0
 BURIED: Final = 70  # others declared this worker dead while it lived; its row and its images are gone
 LOST: Final = 71  # the card answers nothing any more
 HUNG: Final = 72  # a load or a call took far too long; without a supervisor the process ends itself
+UNUSABLE: Final = 73  # its card failed the proof, or is not there; it has said so for a while
 BUSY: Final = 75  # another process serves the card
 
+_REASONS: Final = {LOST: "the card is lost", UNUSABLE: "the card cannot be used"}
 _BUSY_SECONDS: Final = 2.0  # until a card that another process serves is tried again
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -44,7 +46,7 @@ class Death:
 
     @property
     def is_crash(self) -> bool:
-        return self.status not in {CLEAN, BURIED, BUSY}
+        return self.status not in {CLEAN, BURIED, UNUSABLE, BUSY}
 
     @property
     def reason(self) -> str:
@@ -53,6 +55,8 @@ class Death:
             return f"its process {self.hang} and was killed"
         if self.status < 0:
             return f"its process was ended by {signal.Signals(-self.status).name}"
+        if self.status in _REASONS:
+            return f"its process ended with status {self.status}: {_REASONS[self.status]}"
         return f"its process ended with status {self.status}"
 
 

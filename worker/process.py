@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from shared import database
 from shared.database import Sessions, transact
-from shared.errors import Unavailable, explain
+from shared.errors import CARD_UNUSABLE, CardError, Unavailable, explain
 from shared.events import Events
 from shared.farm import FarmId, farm_id
 from shared.ownership import guarded
@@ -43,13 +43,17 @@ from worker.worker import Card, MakeCard, Worker
 log = structlog.get_logger(__name__)
 
 _AGAIN_SECONDS = 1.0
+UNUSABLE_SECONDS = 120.0  # until a card that cannot be used is tried again, by the next process
 _START_SECONDS = 900.0  # the libraries' import from a cold disk, then the driver: past it the start hangs
 
 
 def _engine_card(
     card: Address, settings: Settings, sessions: Sessions, on_change: Callable[[], object], pulse: Pulse
 ) -> Card:
-    from worker.card import EngineCard  # noqa: PLC0415 - torch: the worker has registered and beats by now
+    try:
+        from worker.card import EngineCard  # noqa: PLC0415 - torch: the worker has registered and beats by now
+    except (ImportError, OSError) as error:  # a library of CUDA's that is not there is an OSError
+        raise CardError(f"PyTorch cannot be imported: {error}") from error
 
     return EngineCard(card, settings, sessions, on_change, pulse)
 
@@ -159,8 +163,12 @@ class _Process:
         self._storing.wake()
         self._scan.start()  # the child that looks into files imports its libraries while this process does
         self._pulse.busy("start", "start", _START_SECONDS)
-        worker.card = make_card()
-        self._pulse.idle("start")
+        try:
+            worker.card = make_card()
+        except CardError as unusable:
+            return self._stay_without(unusable)
+        finally:
+            self._pulse.idle("start")
         worker.slots = worker.slots or worker.card.slots
         for thread in (self._reporter, self._look):
             thread.start()
@@ -174,6 +182,16 @@ class _Process:
         self._consume()
         self._leave()
         return child.CLEAN
+
+    def _stay_without(self, unusable: CardError) -> int:
+        """Say for a while why the card cannot be used, and take nothing; only a new process can try it again."""
+        log.error("card unusable", worker=self._worker.id, reason=str(unusable), exc_info=unusable.__cause__)
+        self._worker.card_trouble = f"{CARD_UNUSABLE}: {unusable}"
+        self._worker.state = WorkerState.READY  # but for its card: told as one that takes nothing
+        self._beat.wake()
+        is_asked = self._shutdown.is_asked.wait(UNUSABLE_SECONDS)
+        self._leave()
+        return child.CLEAN if is_asked else child.UNUSABLE
 
     def _consume(self) -> None:
         """Take tickets until a signal asks for the end; what is resident stays so when Celery has to begin anew."""

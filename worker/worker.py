@@ -113,6 +113,7 @@ class Worker:
     unread: Unread = field(default_factory=Unread)
     state: WorkerState = WorkerState.STARTING
     drained: str | None = None  # why it is to take nothing new until it is resumed
+    card_trouble: str | None = None  # why its card cannot be used, and so this worker takes nothing, for people
     storage_away: str | None = None  # why the storage takes no pictures, and this worker so nothing new, for people
     trouble: str | None = None  # why it should take nothing new and does, for people
     _lock: Lock = field(default_factory=Lock, repr=False)
@@ -126,10 +127,15 @@ class Worker:
         return is_as_before
 
     @property
+    def told_trouble(self) -> str | None:
+        """What is wrong with it, for people."""
+        return self.card_trouble or self.trouble
+
+    @property
     def phase(self) -> str:
         """What it does now, for people."""
         away = None if self.state == WorkerState.STARTING else self.storage_away
-        return away or self.trouble or self.card.phase()
+        return self.card_trouble or away or self.trouble or self.card.phase()
 
     @property
     def takes_images(self) -> bool:
@@ -137,8 +143,8 @@ class Worker:
 
     @property
     def told_state(self) -> WorkerState:
-        """What others are told: while the storage is away it takes nothing new, and its phase says why."""
-        is_waiting = self.state == WorkerState.READY and self.storage_away
+        """What others are told: without its card or the storage it takes nothing new, and its phase says why."""
+        is_waiting = self.state == WorkerState.READY and (self.card_trouble or self.storage_away)
         return WorkerState.DRAINED if is_waiting else self.state
 
     @property

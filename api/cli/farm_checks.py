@@ -36,7 +36,11 @@ WHERE backend_xmin IS NOT NULL
 """
 _MEND_STORAGE: Final = "make it writable for this user, or set FARM_STORAGE_URL"
 _DOING_CHORES: Final = f"SELECT {IS_ANYBODY} AS is_connected"
-_ALIVE_HERE: Final = "SELECT count(*) FROM workers WHERE host = :host AND lease_until > clock_timestamp()"
+_ALIVE_HERE: Final = """
+SELECT count(*), string_agg(card || ': ' || trouble, '; ' ORDER BY card) FILTER (WHERE state = 'drained') AS unusable
+FROM workers
+WHERE host = :host AND lease_until > clock_timestamp()
+"""
 
 
 def database(settings: Settings) -> Finding:
@@ -136,13 +140,16 @@ def api(settings: Settings) -> Finding:
 
 
 def workers(settings: Settings) -> Finding:
-    """Are there workers of this machine that have renewed their lease?"""
+    """Are there workers of this machine that have renewed their lease, and can they use their cards?"""
     if _is_down(settings, settings.database_url):
         return _NOT_UP
     try:
-        alive = _ask(settings, _ALIVE_HERE, host=socket.gethostname()).count
+        alive, unusable = _ask(settings, _ALIVE_HERE, host=socket.gethostname())
     except (SQLAlchemyError, Unavailable) as error:
         return bad(f"No answer: {_first_line(error)}", "See the check of the database.")
+    if unusable:
+        advice = "Each is tried again every two minutes; docs/operations.md, Cards, tells of the causes."
+        return bad(f"{alive} on this machine, and not all take pictures: {unusable}.", advice)
     if alive:
         return fine(f"{alive} on this machine")
     return bad("None on this machine.", "`farm logs workers` may say why; `farm worker --gpus all` starts them.")

@@ -20,10 +20,13 @@ from shared.settings import Settings
 
 _LOW_BYTES: Final = 2 * 2**30
 _TORCH_SECONDS: Final = 120
+_CONTROL: Final = Path("/dev/nvidiactl")  # there where a process may use a card; /proc tells of the host's in any case
 _TORCH: Final = """
 import json, torch
-names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "cards": names}))
+from worker.engine.devices import why_none
+why = why_none()
+names = [] if why else [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "cards": names, "why": why}))
 """
 
 
@@ -46,13 +49,12 @@ def torch(_: Settings) -> Finding:
 def cards(_: Settings) -> Finding:
     """Which cards does PyTorch see, and does it miss some that are there?"""
     answer = _ask_torch()
-    seen = [] if isinstance(answer, str) else answer["cards"]
-    driver = Path("/proc/driver/nvidia/version").exists()
-    if seen:
-        return fine(", ".join(seen))
-    if driver and not isinstance(answer, str):
-        advice = "Install a CUDA build of PyTorch that fits the driver (README, Which PyTorch)."
-        return bad("There is an NVIDIA driver, but PyTorch sees no card.", advice)
+    if not isinstance(answer, str):
+        if answer["cards"]:
+            return fine(", ".join(answer["cards"]))
+        if _CONTROL.exists():
+            advice = "Mend that, or render without the cards: FARM_GPUS=cpu."
+            return bad(f"There is an NVIDIA driver, but PyTorch sees no card: {answer['why']}.", advice)
     return note(f"No card; the farm renders on the CPU ({os.cpu_count()} cores).")
 
 

@@ -14,7 +14,7 @@ from api.readiness import OK
 from api.services import Services
 from shared import first_look
 from shared.database import transact
-from shared.errors import STORAGE_AWAY
+from shared.errors import CARD_UNUSABLE, STORAGE_AWAY
 from shared.queue import views
 from shared.states import UNKNOWN, ImageState, WorkerState
 
@@ -69,12 +69,20 @@ def tell(  # noqa: PLR0913 - all that may be told
         return Line("down", f"{words}.", "Jobs can be submitted; they start with the first worker:", START_WORKER)
     if all(worker.drained is not None for worker in workers):
         return Line("warn", f"{words}.", "All workers are paused.", link="Resume one")
+    return _hindered(workers, f"{words}.", storage, redis) or Line("ok", words)
+
+
+def _hindered(workers: Sequence[WorkerBody], words: str, storage: str | None, redis: str | None) -> Line | None:
+    """Return what keeps workers from their work, and what to do about it; None: nothing."""
+    if unusable := [worker.name for worker in workers if worker.phase.startswith(CARD_UNUSABLE)]:
+        who = (
+            f"{len(unusable)} workers cannot use their cards" if unusable[1:] else f"{unusable[0]} cannot use its card"
+        )
+        return Line("warn", words, f"{who}.", link="See why")
     if away := storage or _waiting_for_storage(workers):
         advice = f"{away[0].upper()}{away[1:]}. Finished pictures wait, nothing is lost; what to do:"
-        return Line("warn", f"{words}.", advice, "farm doctor storage")
-    if redis:
-        return Line("warn", f"{words}.", f"{redis}.")
-    return Line("ok", words)
+        return Line("warn", words, advice, "farm doctor storage")
+    return Line("warn", words, f"{redis}.") if redis else None
 
 
 def _away(storage: str) -> str | None:

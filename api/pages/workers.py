@@ -15,6 +15,7 @@ from api.pages import farm
 from api.pages.words import worker_words
 from api.services import Services, services
 from shared.errors import NotFound
+from shared.states import WorkerState
 
 blueprint = Blueprint("workers_page", __name__)
 
@@ -24,6 +25,8 @@ class Shown:
     """A worker as people see it."""
 
     body: WorkerBody
+    badge: str  # the class of its colour
+    standing: str  # in a word
     words: str
     resident: list[str]  # names of checkpoints
     up_seconds: float
@@ -71,10 +74,22 @@ def _turn(turn: Callable[[Services, str, str], object], words: str) -> AnyRespon
 
 def show(worker: WorkerBody, names: Mapping[str, str], now: datetime) -> Shown:
     """Return `worker` as people see it; a checkpoint that has left the models folder goes by its short hash."""
+    badge, standing = _standing(worker)
     return Shown(
         body=worker,
+        badge=badge,
+        standing=standing,
         words=worker_words(worker),
         resident=[names.get(sha256, sha256[:10]) for sha256 in worker.resident],
         up_seconds=(now - worker.started_at).total_seconds(),
         silent_seconds=(now - worker.beat_at).total_seconds(),
     )
+
+
+def _standing(worker: WorkerBody) -> tuple[str, str]:
+    """Return the colour and the word for how a worker stands."""
+    if worker.is_late:
+        return "late", "silent"
+    if worker.state == WorkerState.DRAINED:
+        return ("failed", "unusable") if worker.drained is None and worker.trouble else (worker.state, "paused")
+    return worker.state, worker.state

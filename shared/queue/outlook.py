@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from shared.catalogue import GONE
 from shared.database import Sessions, transact
-from shared.errors import STORAGE_AWAY, Unavailable
+from shared.errors import CARD_UNUSABLE, STORAGE_AWAY, Unavailable
 from shared.farm import farm_id
 from shared.queue import estimates, memory
 from shared.queue.estimates import Rendered, Struck
@@ -36,6 +36,7 @@ from shared.states import ImageState, WorkerState
 from shared.tables import Drain, Worker
 
 ERRORS: Final = "estimates:errors"  # the latest first
+_BY_ITSELF: Final = (STORAGE_AWAY, CARD_UNUSABLE)  # how phases of workers begin that take nothing, and nobody drained
 _LATELY_SECONDS: Final = 5.0  # how long what was rendered lately is not asked again
 _LINES: Final = 1000  # of the history that are looked through
 _ERRORS: Final = 50
@@ -201,7 +202,7 @@ def _struck(session: Session, row: Row[tuple[object, ...]]) -> Struck:
 def _recent(session: Session) -> tuple[Sequence[Row[tuple[object, ...]]], dict[str, str]]:
     rows = session.execute(_RENDERED, {"lines": _LINES, "finished": Event.FINISHED}).all()
     takes_nothing = select(Worker.name, Worker.phase).where(Worker.state == WorkerState.DRAINED)
-    waiting = {name: phase for name, phase in session.execute(takes_nothing) if phase.startswith(STORAGE_AWAY)}
+    waiting = {name: phase for name, phase in session.execute(takes_nothing) if phase.startswith(_BY_ITSELF)}
     return rows, waiting | {drain.worker: drain.reason for drain in session.scalars(select(Drain))}
 
 

@@ -89,6 +89,7 @@ class WorkerView:
     beat_at: datetime
     is_late: bool  # past its lease: it will be buried if it stays silent
     drained: str | None = None  # why it takes nothing new, for people
+    trouble: str | None = None  # what is wrong with it or its card, for people
 
 
 def job(session: Session, job_id: int, owner: str | None = None) -> JobView:
@@ -329,4 +330,5 @@ def _worker_view(row: Worker, running: int, drained: str | None, *, is_late: boo
         beat_at=row.beat_at,
         is_late=is_late,
         drained=drained,
+        trouble=row.trouble,
     )

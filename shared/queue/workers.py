@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from shared.queue.history import Event
+from shared.queue.history import Event, storable
 from shared.queue.reap import leave
 from shared.states import WorkerState
 
@@ -90,7 +90,8 @@ _BEAT = text("""
             slots = coalesce(:slots, slots),
             memory_bytes = coalesce(:memory_bytes, memory_bytes),
             unread = :unread,
-            broken_calls = :broken_calls
+            broken_calls = :broken_calls,
+            trouble = :trouble
         WHERE id = :worker_id
         RETURNING id, name
     )
@@ -121,12 +122,13 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
     memory_bytes: int | None = None,
     unread: Mapping[int, str] = MappingProxyType({}),
     broken_calls: Mapping[str, int] = MappingProxyType({}),
+    trouble: str | None = None,
 ) -> Beat | None:
     """Renew the lease, say how the worker is, and compare what it runs (image id -> attempt) with SQL.
 
     `slots` and `memory_bytes` are told once the card is up and known; None: as before. `unread` are the jobs that it
     leaves to workers of a newer version, with what of each it does not know; `broken_calls` the calls of networks that
-    failed since its start, by cause.
+    failed since its start, by cause; `trouble` what is wrong with it, for people.
 
     None: the worker was buried; all that it runs belongs to others now. What is `missing` in one beat may be a claim
     that is on its way; what stays so for a beat's time is lost here,
@@ -137,7 +139,7 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
         {
             "worker_id": worker_id,
             "state": state,
-            "phase": phase,
+            "phase": storable(phase),
             "resident": resident,
             "load_seconds": load_seconds,
             "lease_seconds": lease_seconds,
@@ -145,6 +147,7 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
             "memory_bytes": memory_bytes,
             "unread": {str(job_id): what for job_id, what in unread.items()},
             "broken_calls": dict(broken_calls),
+            "trouble": storable(trouble) if trouble else None,
         },
     ).all()
     if not rows:

@@ -11,7 +11,7 @@ import torch
 
 from shared.params import Noise, RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
-from worker.engine import answers, checkpoints, devices
+from worker.engine import answers, checkpoints, devices, proof
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit
 from worker.engine.noise import ImageNoise
@@ -103,3 +103,8 @@ def test_memory_of_a_picture_is_measured_and_grows_with_it(card: Engine, tiny_pa
         taken.append(peak.bytes())
     assert 0 < taken[0] < taken[1] < half.device.memory_bytes
     assert sum(half.module_bytes().values()) < half.device.memory_bytes
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_card_proves_itself_in_every_format(dtype: torch.dtype) -> None:
+    proof.prove(devices.device("cuda:0"), dtype)

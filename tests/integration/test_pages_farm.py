@@ -72,3 +72,24 @@ def test_workers_that_wait_for_the_storage_say_so_on_the_form_and_on_their_page(
         assert "The storage takes no pictures: the disk is full. Finished pictures wait, nothing is lost" in shown
     assert "host/cpu:1 the storage takes no pictures: the disk is full" in shown
     assert "farm resume" not in shown
+
+
+def test_workers_whose_cards_cannot_be_used_are_named_beside_those_that_render(client, sessions):
+    broken, sound = (Farmhand(sessions).worker() for _ in range(2))
+    sound.beat()
+    reason = "its card cannot be used: the NVIDIA driver is too old"
+    broken.beat(state="drained", phase=reason, trouble=reason)
+    assert f"{broken.name} cannot use its card. See why" in look(client, "/").text
+    shown = look(client, "/workers").text
+    assert f"unusable CPU {broken.name} {reason}" in shown
+    Farmhand(sessions).worker().beat(state="drained", phase=reason, trouble=reason)
+    assert "2 workers cannot use their cards. See why" in look(client, "/").text
+
+
+def test_a_person_who_pauses_a_worker_is_named_before_its_trouble(client, sessions):
+    worker = Farmhand(sessions).worker()
+    worker.beat(state="drained", phase="its card cannot be used: x", trouble="its card cannot be used: x")
+    client.post("/api/v1/workers/host%2Fcpu:1/drain?reason=new+fan")
+    shown = look(client, "/workers").text
+    assert "new fan" in shown
+    assert "paused" in shown

@@ -81,8 +81,9 @@ def test_each_reason_is_read_from_the_tables(hand, job_factory, why, sessions):
 
     with sessions.begin() as session:
         session.execute(text("DELETE FROM drains"))
-    worker.beat(state=WorkerState.DRAINED, phase="the storage takes no pictures: the disk is full")
-    assert why(job).text == f"{worker.name} takes nothing new: the storage takes no pictures: the disk is full."
+    for reason in ("the storage takes no pictures: the disk is full", "its card cannot be used: the driver is too old"):
+        worker.beat(state=WorkerState.DRAINED, phase=reason)
+        assert why(job).text == f"{worker.name} takes nothing new: {reason}."
 
     worker.beat()
     assert (why(job).cause, why(job).position) == (Cause.NEXT, 0)

@@ -11,7 +11,7 @@ import pytest
 from tests.waiting import until
 from worker import child
 from worker.cards import Address
-from worker.child import Child
+from worker.child import Child, Death
 from worker.supervisor import Supervisor, threads_each
 
 REPORT = "import os, sys; os.write(int(sys.argv[2]), b'{\"worker\": 17}\\n'); sys.exit(3)"
@@ -62,7 +62,7 @@ def test_a_hang_is_blamed_on_the_file_that_hung_and_on_no_other(hung, files):
     assert (death.files, bool(death.hang)) == (files, True)
 
 
-@pytest.mark.parametrize("status", [child.CLEAN, child.BURIED, child.BUSY])
+@pytest.mark.parametrize("status", [child.CLEAN, child.BURIED, child.UNUSABLE, child.BUSY])
 def test_an_orderly_end_is_no_crash(status):
     assert not end_of(exiting(status)).is_crash
 
@@ -164,3 +164,9 @@ def test_a_process_is_given_its_share(tmp_path):
     made.start_when_due()
     end_of(made)
     assert said.read_text() == "3\n"
+
+
+@pytest.mark.parametrize(("status", "words"), [(71, "the card is lost"), (73, "the card cannot be used"), (3, None)])
+def test_a_status_of_our_own_is_told_in_words(status, words):
+    expected = f"its process ended with status {status}{f': {words}' if words else ''}"
+    assert Death(None, status).reason == expected

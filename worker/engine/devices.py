@@ -6,6 +6,7 @@ import errno
 import math
 import platform
 import re
+import warnings
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from shared.errors import SettingsError
+from shared.errors import CardError, SettingsError
+from worker.engine import cuda_errors
 
 CPU_ROWS: Final = 16
 TURNS_AHEAD: Final = 2
@@ -65,12 +67,16 @@ class Device:
 
 
 def device(card: str) -> Device:
-    """Return the device called `card`: `cpu`, `cpu:N` or `cuda:N`. Raises ValueError where there is none such."""
+    """Return the device called `card`: `cpu`, `cpu:N` or `cuda:N`. Raises CardError where there is none such."""
     kind, _, number = card.partition(":")
     if kind == "cpu":
         return Device(f"cpu:{number or 0}", "cpu", _cpu_label(), 0)
-    if kind != "cuda" or not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count():
-        raise ValueError(f"there is no card {card!r} here")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise CardError(f"there is no card {card!r} here: accepted are cpu, cpu:1, cuda:0")
+    if why := why_none():
+        raise CardError(f"there is no card {card!r} here: {why}")
+    if int(number or 0) >= (count := torch.cuda.device_count()):
+        raise CardError(f"there is no card {card!r} here: CUDA sees {count}")
     facts = torch.cuda.get_device_properties(int(number or 0))
     return Device(f"cuda:{number or 0}", "cuda", facts.name, facts.total_memory)
 
@@ -80,6 +86,30 @@ def enter(on: Device) -> None:
     if on.kind == "cuda":
         torch.cuda.set_device(on.torch)
         torch.backends.cuda.enable_cudnn_sdp(enabled=False)  # it builds a graph for every new shape: 20 ms and more
+
+
+def why_none() -> str:
+    """Return why this process has no card, and what to do about it; "" where it has one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch warns of is what is told
+        if torch.cuda.is_available():
+            return ""
+        if not torch.version.cuda:
+            return cuda_errors.without_cuda()
+        try:
+            torch.cuda.init()
+        except (RuntimeError, AssertionError) as error:
+            return cuda_errors.not_started(str(error))
+    return cuda_errors.not_started("")
+
+
+def explain(error: Exception, on: Device) -> str:
+    """Return what an error of the card means, in a line, and what to do about it."""
+    if is_out_of_memory(error):
+        return f"its memory is full: end what else runs on it (`nvidia-smi` tells) ({cuda_errors.failed(error)})"
+    if cuda_errors.is_without_kernels(error):
+        return cuda_errors.without_kernels(torch.cuda.get_device_capability(on.torch), torch.cuda.get_arch_list())
+    return cuda_errors.failed(error)
 
 
 def default_dtype(on: Device, precision: str) -> torch.dtype:

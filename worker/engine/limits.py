@@ -14,6 +14,8 @@ from worker.engine.requests import Apply, Denoise, Embed, Request, ToLatent, ToP
 
 Kind = Literal["cpu", "cuda"]
 
+PROOF_SECONDS: Final = 300.0  # a driver that starts, and CUDA's libraries from a cold disk
+
 _LOAD_SECONDS: Final = 300.0  # a disk that spins up, and the libraries' import
 _LOAD_BYTES_A_SECOND: Final = 5e6  # a busy network's disk
 _CALL_SECONDS: Final = 60.0  # the first call of a kind prepares kernels

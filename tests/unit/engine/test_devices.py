@@ -5,7 +5,7 @@ import errno
 import pytest
 import torch
 
-from shared.errors import SettingsError
+from shared.errors import CardError, SettingsError
 from worker.engine import devices
 from worker.engine.devices import Device, device
 
@@ -21,7 +21,7 @@ def test_shares_of_the_cpu_differ_in_name_alone() -> None:
 
 @pytest.mark.parametrize("card", ["tpu:0", "cuda:99", ""])
 def test_a_card_that_is_not_there_is_named(card: str) -> None:
-    with pytest.raises(ValueError, match="there is no card"):
+    with pytest.raises(CardError, match="there is no card"):
         device(card)
 
 

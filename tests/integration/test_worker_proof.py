@@ -1,0 +1,56 @@
+"""A card comes up only when it has proved itself, and while it does, a hang can be seen."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from shared.errors import CardError
+from tests.support.card_ledger import Ledger
+from worker import card, process
+from worker.cards import Address
+from worker.engine import limits, proof
+from worker.pulse import Pulse
+
+ADDRESS = Address("cuda:2", "GPU-8932f937", "NVIDIA H200")
+
+
+@pytest.fixture
+def bring_up(settings, sessions, pretended: Ledger):
+    pulse = Pulse()
+
+    def bring_up() -> card.EngineCard:
+        return card.EngineCard(ADDRESS, settings, sessions, lambda: None, pulse)
+
+    return SimpleNamespace(now=bring_up, pulse=pulse)
+
+
+def test_a_card_is_proved_before_anything_else_and_a_hang_of_it_is_told(bring_up, monkeypatch):
+    seen = []
+
+    def prove(on, dtype):
+        [stage] = bring_up.pulse.stages()
+        seen.append((on.name, stage.phase, stage.limit_seconds))
+        assert stage.is_hung(time.monotonic() + limits.PROOF_SECONDS + 1, 0.0)
+        raise CardError("its numbers are off")
+
+    monkeypatch.setattr(proof, "prove", prove)
+    with pytest.raises(CardError, match="its numbers are off"):
+        bring_up.now()
+    assert seen == [("cuda:0", "the proof of its card", limits.PROOF_SECONDS)]
+    assert bring_up.pulse.stages() == ()
+
+
+def test_a_card_that_has_proved_itself_comes_up(bring_up):
+    up = bring_up.now()
+    assert not up.is_lost
+    up.stop()
+
+
+def test_a_pytorch_that_cannot_be_imported_is_told_as_what_is_wrong_with_the_card(monkeypatch):
+    monkeypatch.setitem(sys.modules, "worker.card", None)
+    with pytest.raises(CardError, match=r"PyTorch cannot be imported: import of worker.card halted"):
+        process._engine_card(ADDRESS, *(None,) * 4)

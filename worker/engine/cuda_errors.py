@@ -1,0 +1,84 @@
+"""What PyTorch and CUDA say when a card cannot be used: what it means, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+
+_NO_KERNEL: Final = (209, "no kernel image")  # CUDA's code, and its words where an error carries no code
+_NOT_SUPPORTED: Final = (801, "operation not supported")
+_TOO_OLD: Final = re.compile(r"driver on your system is too old \(found version (\d+)\)")
+_DRIVERS: Final = {"13": 580, "12": 525}  # CUDA's major version -> the oldest driver that runs it
+# Builds of the pinned PyTorch, and the compute capabilities that they have kernels for.
+_BUILDS: Final = (("cu126", (5, 0), (9, 0)), ("cu130", (7, 5), (99, 0)))
+_HOW: Final = "README, Which PyTorch, says how"
+
+
+def without_cuda() -> str:
+    """Return what a build of PyTorch for CPUs means."""
+    return f"PyTorch {torch.__version__} is a build without CUDA: install one with it ({_HOW})"
+
+
+def not_started(said: str) -> str:
+    """Return what it means that CUDA does not start, or finds no card, where PyTorch says this of it or nothing."""
+    line = _first_line(said)
+    if match := _TOO_OLD.search(line):
+        return _driver_too_old(int(match[1]))
+    if "Found no NVIDIA driver" in line:
+        return "no NVIDIA driver answers: install it; a container needs the NVIDIA container toolkit and its card"
+    if not line or "No CUDA GPUs are available" in line:
+        return (
+            "CUDA sees no such card: it may have fallen off the bus (`nvidia-smi` and `dmesg` tell), or be in MIG mode "
+            "without an instance"
+        )
+    return f"CUDA does not start: {line}"
+
+
+def failed(error: BaseException) -> str:
+    """Return what an error of a card means, in a line, and what to do where that is known."""
+    line = _first_line(str(error)) or type(error).__name__
+    if _is(_NOT_SUPPORTED, error):
+        return f"{line}; on a virtual card PYTORCH_ALLOC_CONF=expandable_segments:False may help"
+    return line
+
+
+def is_without_kernels(error: BaseException) -> bool:
+    """Return whether an error means that this build of PyTorch has no kernels for the card."""
+    return _is(_NO_KERNEL, error)
+
+
+def without_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> str:
+    """Return what that means for a card of this compute capability, and which build has them."""
+    build = next((name for name, least, most in _BUILDS if least <= capability <= most and name != _this()), None)
+    advice = f"install the build {build} ({_HOW})" if build else "no other build of this version has them either"
+    return (
+        f"PyTorch {torch.__version__} has no kernels for its compute capability, {capability[0]}.{capability[1]}, but "
+        f"for {', '.join(built_for) or 'none'}: {advice}"
+    )
+
+
+def _first_line(said: str) -> str:
+    return next(iter(said.strip().splitlines()), "")
+
+
+def _is(kind: tuple[int, str], error: BaseException) -> bool:
+    code, words = kind
+    return getattr(error, "error_code", None) == code or words in str(error)
+
+
+def _driver_too_old(knows: int) -> str:
+    """`knows`: the latest CUDA that the driver runs, as CUDA writes it: 12020 is 12.2."""
+    needed = torch.version.cuda or ""
+    oldest = _DRIVERS.get(needed.partition(".")[0])
+    update = f"update it to {oldest} or later" if oldest else "update it"
+    return (
+        f"the NVIDIA driver is too old: it runs CUDA up to {knows // 1000}.{knows % 1000 // 10}, and PyTorch "
+        f"{torch.__version__} needs CUDA {needed}: {update}, or install a build for an older CUDA ({_HOW})"
+    )
+
+
+def _this() -> str:
+    return f"cu{(torch.version.cuda or '').replace('.', '')}"
