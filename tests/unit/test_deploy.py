@@ -139,9 +139,9 @@ def test_there_is_a_worker_for_each_of_eight_cards():
 
 def test_workers_on_cards_are_configured_as_the_one_on_the_cpu():
     base, card = services(COMPOSE[0])["worker"], services(COMPOSE[1])["worker-0"]
+    assert card["volumes"] == [*base["volumes"], "compiled:/var/cache/stepfarm"]
     for setting in (
         "environment",
-        "volumes",
         "depends_on",
         "read_only",
         "tmpfs",
@@ -152,6 +152,25 @@ def test_workers_on_cards_are_configured_as_the_one_on_the_cpu():
         "pids_limit",
     ):
         assert card[setting] == base[setting], setting
+
+
+def test_a_container_on_a_card_can_compile_and_load_what_it_compiled():
+    stage = re.split(r"^FROM ", (ROOT / "deploy/Dockerfile").read_text(), flags=re.MULTILINE)[-1]
+    assert stage.startswith("worker AS worker-cuda\n")
+    assert re.search(r"apt-get install .* gcc libc6-dev ", stage)
+    assert re.findall(r"^USER (\S+)$", stage, re.MULTILINE)[-1] == "10001:10001"
+    compose = yaml.safe_load((ROOT / COMPOSE[1]).read_text())
+    for name, card in compose["services"].items():
+        if card == {"scale": 0}:
+            continue
+        assert card["build"]["target"] == "worker-cuda", name
+        mounts = dict(mount.split(":")[:2] for mount in card["volumes"] if not mount.endswith(":ro"))
+        writable = {target for source, target in mounts.items() if source in {*compose["volumes"]}}
+        caches = re.findall(r"(?:TRITON|TORCHINDUCTOR)_CACHE_DIR=(\S+)", stage)
+        assert len(caches) == 2
+        for cache in caches:
+            assert {str(folder) for folder in Path(cache).parents} & writable, name
+            assert not any(cache.startswith(one.partition(":")[0]) for one in card["tmpfs"]), name
 
 
 @pytest.mark.parametrize("name", COMPOSE)
