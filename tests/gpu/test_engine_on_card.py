@@ -228,6 +228,16 @@ def test_a_checkpoint_that_leaves_takes_its_warm_up_along_and_the_next_is_prepar
         until(lambda: set(half.device.ladder) <= set(counts))
 
 
+def test_what_is_too_much_for_a_card_is_not_prepared_and_harms_nobody(
+    half: Weights, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with room_for(6, monkeypatch), started(halves=True, row_budget=16) as engine:
+        engine.warm_up(half)
+        until(lambda: counts == [1, 2, 4, 6])
+        assert picture(engine, half, steps=1).result(SECONDS).std() > 1
+        assert counts == [1, 2, 4, 6, 2], "nothing above eight rows, which failed"
+
+
 def waits_for(hold: Event, go_on: Event) -> Iterator[Any]:
     yield Work(hold.set)
     yield Work(lambda: go_on.wait(SECONDS))

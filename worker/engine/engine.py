@@ -25,10 +25,10 @@ from shared.errors import Cancelled, RenderError
 from worker.engine.answers import answer
 from worker.engine.answers.denoising import subject
 from worker.engine.calls import Calls
-from worker.engine.devices import TURNS_AHEAD, Device, Pace, enter, is_fatal, is_out_of_memory, release_memory
+from worker.engine.devices import TURNS_AHEAD, Device, Pace, enter, is_fatal
 from worker.engine.grouping import Call, plan
 from worker.engine.limits import call_seconds, host_seconds, work_seconds
-from worker.engine.requests import Asks, Denoise, Embed, Request, Work
+from worker.engine.requests import Asks, Denoise, Embed, Work
 from worker.engine.runs import Ask, Run, Step
 from worker.engine.warmup import WarmUp, Within
 from worker.engine.weights import Weights
@@ -80,7 +80,6 @@ class Engine:
         self._at_work = 0  # how many `Work`s are on the host's threads
         self._pace = Pace(device)
         self._calls = Calls(device.ladder, halves=halves, on_full=on_full, clock=clock)
-        self._warming = Calls(device.ladder, halves=False, clock=clock)
         self._warm_up = WarmUp(count for count in device.ladder if count <= self._row_budget)
         self._outstanding: deque[float] = deque(maxlen=TURNS_AHEAD + 1)  # seconds that each turn's calls may take
         self.longest_hold_seconds = 0.0
@@ -203,24 +202,10 @@ class Engine:
         request, within = due
         self._on_phase("warm-up", call_seconds(work_seconds([request], self.device.kind)))
         with within():
-            if not self._is_answered(request):
-                self._warm_up.skip()
+            self._warm_up.make(request)
             self._pace.turn()
             self._pace.stop()
         return True
-
-    def _is_answered(self, request: Request) -> bool:
-        try:
-            answer([request], is_exact=False, calls=self._warming)
-        except Exception as error:
-            if is_fatal(error):
-                raise
-            is_full = is_out_of_memory(error)
-        else:
-            return True
-        if is_full:
-            release_memory()
-        return False
 
     def _make(self, call: Call) -> None:
         """Make one call of a network and send its answers back."""

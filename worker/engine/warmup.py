@@ -13,6 +13,9 @@ import torch
 
 from shared.prompts.chunks import EMPTY
 from shared.tokens import TOKENS
+from worker.engine.answers import answer
+from worker.engine.calls import Calls
+from worker.engine.devices import is_fatal, is_out_of_memory, release_memory
 from worker.engine.noise import CELL, CHANNELS, MASK_CHANNELS
 from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
 from worker.engine.weights import Weights
@@ -38,8 +41,10 @@ class WarmUp:
 
     def __init__(self, row_counts: Iterable[int]) -> None:
         self._row_counts = tuple(row_counts)
+        self._calls = Calls(self._row_counts, halves=False)
         self._due: deque[_Due] = deque()
         self._known: set[Hashable] = set()
+        self._kind: Hashable = None  # of the call that was next
 
     def add(self, weights: Weights, within: Within) -> None:
         """Have the calls of checkpoints such as `weights` made, unless they were; it may leave memory meanwhile."""
@@ -59,14 +64,26 @@ class WarmUp:
         if not self._due:
             return None
         due = self._due.popleft()
+        self._kind = due.kind
         weights = due.weights()
         return (due.make(weights), due.within) if weights is not None else self.next()
 
-    def skip(self) -> None:
-        """Leave out what was to be called for the checkpoint that comes next: it is too much for the card now."""
-        if self._due:
-            kind = self._due[0].kind
-            self._due = deque(due for due in self._due if due.kind != kind)
+    def make(self, request: Request) -> None:
+        """Make a call that was next. Where it fails its checkpoint's further ones are left out: they are larger.
+
+        Raises only what leaves the card unusable.
+        """
+        try:
+            answer([request], is_exact=False, calls=self._calls)
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            is_full = is_out_of_memory(error)
+        else:
+            return
+        if is_full:
+            release_memory()
+        self._due = deque(due for due in self._due if due.kind != self._kind)
 
     def _forget_gone(self) -> None:
         gone = {due.kind for due in self._due if due.weights() is None}
