@@ -126,6 +126,16 @@ class EngineCard:
 
     def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
         """Return the picture of `claim`, what it is rendered with loaded first if it is not resident."""
+        try:
+            return self._rendered(claim, watch, cancel)
+        except Exception as error:
+            if not devices.is_fatal(error):
+                raise
+            self._engine.lose(error)
+            words = str(error)
+        raise RenderError(f"the card was lost: {words}")
+
+    def _rendered(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
         choices = self._choices(claim)
         needed = {model for choice in choices.values() for model in choice if model}
 

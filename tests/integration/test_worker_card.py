@@ -489,3 +489,25 @@ def test_what_loads_need_is_imported_before_the_first_one(settings, sessions, mo
     card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
     card.stop()
     assert begun.wait(10)
+
+
+def test_a_card_that_is_found_lost_by_a_load_is_lost(card, claim, monkeypatch):
+    def lost(*_, **__):
+        raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
+
+    monkeypatch.setattr(checkpoints, "load", lost)
+    with pytest.raises(RenderError, match="the card was lost: CUDA error: uncorrectable ECC error"):
+        card.render(claim, Seen().watch(claim), Cancellation())
+    assert card.is_lost
+
+
+def test_a_load_that_needs_what_a_card_cannot_do_loses_no_card(card, claim, monkeypatch):
+    def refused(*_, **__):
+        error = torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device")
+        error.error_code = 209
+        raise error
+
+    monkeypatch.setattr(checkpoints, "load", refused)
+    with pytest.raises(torch.AcceleratorError):
+        card.render(claim, Seen().watch(claim), Cancellation())
+    assert not card.is_lost

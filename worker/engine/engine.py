@@ -99,6 +99,12 @@ class Engine:
             self._thread.join()
         self._host.shutdown(cancel_futures=True)
 
+    def lose(self, error: Exception) -> None:
+        """End as with a lost card, which another thread was told of by `error`. Returns at once; all runs fail."""
+        with self._gate:
+            self._inbox.put(partial(_raise, error))
+            self._is_open = False
+
     @property
     def is_running(self) -> bool:
         """True while runs are served; False before the start, after the stop, and once the card is lost."""
@@ -155,7 +161,7 @@ class Engine:
         reason = RenderError("the engine was stopped while the image was rendered")
         try:
             enter(self.device)
-            while self._is_open:
+            while self._is_open or not self._inbox.empty():
                 self._turn()
         except BaseException as error:
             log.critical("card lost", device=self.device.name, exc_info=error)
@@ -258,6 +264,10 @@ class Engine:
     def _shut(self) -> None:
         with self._gate:
             self._is_open = False
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _phase(call: Call) -> Phase:

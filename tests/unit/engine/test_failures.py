@@ -278,6 +278,28 @@ def in_a_read() -> Iterator[Any]:
     yield Work(read)
 
 
+def test_a_card_that_another_thread_found_lost_ends_the_engine_and_all_runs(cpu: Device, written: io.StringIO) -> None:
+    engine = Engine(cpu)
+    engine.start()
+    begun, go_on = Event(), Event()
+
+    def pipeline() -> Iterator[Any]:
+        yield Work(begun.set)
+        yield Work(lambda: go_on.wait(SECONDS))
+
+    run = engine.render(pipeline())
+    assert begun.wait(SECONDS)
+    engine.lose(fatal())
+    assert not engine.is_running
+    with pytest.raises(RenderError, match="the card was lost: CUDA error: an illegal memory access"):
+        run.result(SECONDS)
+    with pytest.raises(RenderError, match="the engine has stopped"):
+        engine.render(pipeline())
+    go_on.set()
+    engine.stop()
+    assert written.getvalue().count("card lost") == 1
+
+
 @pytest.mark.parametrize("make", [in_a_sampler, in_a_read], ids=lambda make: make.__name__)
 def test_a_card_is_lost_wherever_that_shows(cpu: Device, make: Callable[[], Iterator[Any]]) -> None:
     engine = Engine(cpu)
