@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_iter, tree_map
 
 from tests.support.card_costs import NO_KERNEL, cost
 from tests.support.card_ledger import LEDGER, Kernel
@@ -96,13 +95,28 @@ def wrapped(value: Any) -> Any:
     return Card(value) if isinstance(value, Tensor) and not isinstance(value, Card) else value
 
 
+def mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    """Return the arguments or results of an operation with each tensor in them changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return type(value)([mapped(change, one) for one in value])
+    return {name: mapped(change, one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
 def tensors_in(*values: Any) -> list[Tensor]:
-    return [one for one in tree_iter(values) if isinstance(one, Tensor)]
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += tensors_in(*value)
+    return found
 
 
 def run(func: Any, args: Any, kwargs: Any) -> Any:
     """Any operation: checked as CUDA checks it, done on the CPU, written down."""
-    packet, given = func.overloadpacket, tensors_in(args, kwargs)
+    packet, given = func.overloadpacket, tensors_in(args, [*kwargs.values()])
     check_devices(func, given)
     if packet in ALIKE:
         check_formats(func, given)
@@ -111,7 +125,7 @@ def run(func: Any, args: Any, kwargs: Any) -> Any:
     if kwargs.get("device") is not None:
         kwargs = {**kwargs, "device": LEDGER.inner}
     with torch._C._AutoDispatchBelowAutograd():
-        found = computed(func, tree_map(inside, args), tree_map(inside, kwargs))
+        found = computed(func, mapped(inside, args), mapped(inside, kwargs))
     result, written = results(func, args, kwargs, found)
     note_kernel(func, given, tensors_in(written))
     if packet in WAITING or (packet in TAKES_INDICES and any(one.dtype == torch.bool for one in given[1:])):
@@ -129,7 +143,7 @@ def results(func: Any, args: Any, kwargs: Any, found: Any) -> tuple[Any, Any]:
     # A view of what was made outside of inference mode, as weights are, is no inference tensor either.
     is_plain = base is not None and is_view(func) and not base.is_inference()
     with torch.inference_mode(mode=torch.is_inference_mode_enabled() and not is_plain):
-        result = tree_map(wrapped, found)
+        result = mapped(wrapped, found)
     return result, result
 
 
@@ -196,15 +210,15 @@ def rounded(packet: Any, func: Callable[..., Any], args: Any) -> Any:
     """Half precision is added in float32 and rounded once; float32 loses bits first where TF32 is allowed."""
     half = next((one.dtype for one in tensors_in(args) if one.dtype in HALVES), None)
     if half:
-        found = func(*tree_map(partial(changed, HALVES, torch.Tensor.float), args))
-        return tree_map(lambda one: one.to(half) if isinstance(one, Tensor) else one, found)
+        found = func(*mapped(partial(changed, HALVES, torch.Tensor.float), args))
+        return mapped(lambda one: one.to(half), found)
     if packet in PRODUCTS and is_tf32(packet):
-        return func(*tree_map(partial(changed, (torch.float32,), to_tf32), args))
+        return func(*mapped(partial(changed, (torch.float32,), to_tf32), args))
     return func(*args)
 
 
-def changed(dtypes: tuple[torch.dtype, ...], change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    return change(value) if isinstance(value, Tensor) and value.dtype in dtypes else value
+def changed(dtypes: tuple[torch.dtype, ...], change: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+    return change(value) if value.dtype in dtypes else value
 
 
 def is_tf32(packet: Any) -> bool:

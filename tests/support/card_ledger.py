@@ -127,7 +127,8 @@ class Ledger:
             if not block.tensors:
                 del self._blocks[block.key]
                 self.live -= block.size
-                self._order.freed(block, entry("let go").place)
+                if block.used_elsewhere():
+                    self._order.freed(block, entry("let go").place)
 
     # Order.
 

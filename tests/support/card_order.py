@@ -83,9 +83,8 @@ class Order:
         block.read[stamp.stream] = stamp.number
 
     def freed(self, block: Block, place: str) -> None:
-        """Nothing holds a piece of memory any more."""
-        if block.used_elsewhere():
-            self._freed.append((block, place))
+        """Nothing holds a piece of memory any more that another stream may still use."""
+        self._freed.append((block, place))
 
     def taken(self, stream: int) -> None:
         """A stream is given memory, which may be any that was taken on it and let go: is all use of it over?"""
