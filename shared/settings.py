@@ -248,6 +248,11 @@ class Settings(BaseModel):
     )
     preview_steps: int = Field(4, ge=0, description="A preview every so many steps; 0: none.")
     resident_checkpoints: int = Field(2, ge=1, description="Checkpoints that one worker keeps in memory.")
+    host_cache_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="Memory of a machine that keeps checkpoints ready for its cards; 0: none; unset: a quarter of it.",
+    )
     lease_seconds: float = Field(
         20, gt=0, description="How long a worker may be silent before its images are given back."
     )
@@ -364,6 +369,7 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     name = str(problem["loc"][0])
     shown = _shown(name, str(problem["input"]))[:_LONGEST]
     schema = Settings.model_json_schema()["properties"][name]
+    schema = schema.get("anyOf", [schema])[0]  # of what may also be unset
     is_ours = problem["type"] == "value_error" or schema.get("type") not in {"integer", "number", "string"}
     message = wording.message(problem) if is_ours else f"must be {wording.in_words(schema)}"
     return f"{PREFIX}{name.upper()}={shown}: {message} ({Settings.model_fields[name].description})"

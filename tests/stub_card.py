@@ -36,9 +36,11 @@ class StubCard:
     """Paints each picture in one colour, that of its seed."""
 
     slots = 8
+    load_seconds: float | None = 0.001
     memory_bytes: int | None = None
     broken_calls: Mapping[str, int] = MappingProxyType({})
     is_lost = False
+    keeps_checkpoints = False
 
     def __init__(
         self,
@@ -51,15 +53,13 @@ class StubCard:
         self._pulse = pulse or Pulse()
         self._residency: Residency[str] = Residency(lambda model: model.sha256, capacity=2, on_change=on_change)
 
-    @property
-    def load_seconds(self) -> float | None:
-        return self._residency.load_seconds
-
     def resident(self) -> list[str]:
         return self._residency.resident()
 
     def phase(self) -> str:
         return "painting"
+
+    def prefetch(self, checkpoint: str) -> None: ...
 
     def stop(self) -> None: ...
 

@@ -15,7 +15,7 @@ import structlog
 from shared import database, first_look, logs, settings
 from shared.errors import Conflict, FarmError, Unavailable, explain
 from shared.settings import Settings
-from worker import cards, child, locks
+from worker import cards, child, host_memory, locks
 from worker.orders import Orders
 from worker.report import Report
 from worker.signals import die_with
@@ -24,7 +24,7 @@ from worker.supervisor import Supervisor
 log = structlog.get_logger(__name__)
 
 Work = Callable[[Orders], int]
-_SETTINGS: Final = ("gpus", "slots")  # that an option of the same name overrides
+_SETTINGS: Final = ("gpus", "slots", "host_cache_bytes")  # that an option of the same name overrides
 
 
 def main(argv: Sequence[str] | None = None, *, module: str = "worker", work: Work | None = None) -> int:
@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker", description="Render the farm's pictures on this machine.")
     parser.add_argument("--gpus", help="a worker for each card: all | 0,2 | 0:1 | cpu | cpu:2 (default: FARM_GPUS)")
     parser.add_argument("--slots", help="images that a worker carries at once (default: FARM_SLOTS)")
+    parser.add_argument(
+        "--host-cache-bytes", help="memory that keeps checkpoints ready for its cards (default: FARM_HOST_CACHE_BYTES)"
+    )
     parser.add_argument("--card", help="be one worker, for this card: cuda:0, cuda:0:1, cpu:0")
     parser.add_argument("--uuid", help="the UUID of that card: nvidia-smi is not asked then")
     parser.add_argument("--label", default="NVIDIA card", help=argparse.SUPPRESS)  # its name for people, beside --uuid
@@ -63,7 +66,8 @@ def _supervise(farm: Settings, module: str) -> int:
     served = cards.asked(farm.gpus, there)
     if farm.gpus == "all" and not there.cards:
         log.warning("no card found: one worker on the CPU")
-    command = [sys.executable, "-m", module, "--slots", str(farm.slots)]
+    kept = host_memory.cache_bytes(farm) // len(served)
+    command = [sys.executable, "-m", module, "--slots", str(farm.slots), "--host-cache-bytes", str(kept)]
     engine = database.connect(farm.database, pool_size=1, application="farm supervisor")
     sessions = database.sessions(engine)
     try:

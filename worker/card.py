@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -17,36 +17,33 @@ from shared.ownership import guarded
 from shared.queue.claim import Claim
 from shared.queue.submit import memory_class
 from shared.settings import Settings
-from worker import inputs
+from worker import host_memory, inputs
 from worker.cards import Address
 from worker.carried import Cancellation
 from worker.engine import checkpoints, devices, limits, proof
 from worker.engine.engine import Engine, Phase
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
+from worker.engine.loading.host_cache import HostCache
 from worker.engine.pipelines import render
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
+from worker.loads import Loads
 from worker.meter import Meter
-from worker.model_files import Found, ModelFiles
+from worker.model_files import ModelFiles
 from worker.pictures import Frame, Pixels, Rendered
 from worker.previewer import Previewer
 from worker.progress import Watch
-from worker.pulse import READS_DECODER, Pulse
+from worker.pulse import Pulse
 from worker.residency import Model, Residency
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.autoencoders.vae import DecoderTiny
 
     Loaded = Weights | AutoencoderKL
 
 log = structlog.get_logger(__name__)
 
-# What a load is told to take until one was measured: the libraries' import, then a disk as most have it.
-_FIRST_LOAD_SECONDS: Final = 5.0
-_LOAD_BYTES_A_SECOND: Final = 500e6
-_LABELS: Final = {"vae": "VAE"}
 _DRIVER_BYTES: Final = 512 * 2**20  # of a card's memory that its driver and libraries take
 
 
@@ -74,16 +71,26 @@ class EngineCard:
         self._prove()
         self._preview_steps = 0 if settings.preview == "off" else settings.preview_steps
         self._files = ModelFiles(sessions, settings.models)
-        self._previewer = Previewer(
-            self._files if settings.preview == "auto" else None, self._load_decoder, settings.rescan_seconds
-        )
         self._storage = guarded(settings.storage, sessions, farm_id(sessions))
-        self._residency: Residency[Loaded] = Residency(self._load, settings.resident_checkpoints, on_change)
-        self._on_change = on_change
-        self._loading: dict[str, str] = {}  # SHA-256 -> phase; two may load at a time
         self._engine_phase = ""
         self._meter = Meter(self._device, sessions, self.memory_bytes)
-        self._engine = Engine(self._device, on_phase=self._note_phase)
+        # On a CPU what is resident lies in the host's memory as it is.
+        kept_bytes = host_memory.cache_bytes(settings) if self._device.kind == "cuda" else 0
+        self._loads = Loads(
+            self._device,
+            self._dtype,
+            self._files,
+            self._meter,
+            self._pulse,
+            HostCache(kept_bytes, self._device),
+            on_change,
+            self._drop_unused,
+        )
+        self._residency: Residency[Loaded] = Residency(self._load, settings.resident_checkpoints, on_change)
+        self._previewer = Previewer(
+            self._files if settings.preview == "auto" else None, self._loads.load_decoder, settings.rescan_seconds
+        )
+        self._engine = Engine(self._device, on_phase=self._note_phase, on_full=self._drop_unused)
         self._engine.start()
         Thread(target=_prepare, name="prepare", daemon=True).start()  # beside the first look at the models folder
 
@@ -101,7 +108,7 @@ class EngineCard:
 
     @property
     def load_seconds(self) -> float | None:
-        return self._residency.load_seconds
+        return self._loads.load_seconds
 
     @property
     def memory_bytes(self) -> int | None:
@@ -119,10 +126,18 @@ class EngineCard:
         return self._residency.resident()
 
     def phase(self) -> str:
-        return next(iter(tuple(self._loading.values())), self._engine_phase)
+        return self._loads.phase() or self._engine_phase
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        return self._loads.keeps_some
+
+    def prefetch(self, checkpoint: str) -> None:
+        self._loads.prefetch(checkpoint)
 
     def stop(self) -> None:
         self._engine.stop()
+        self._loads.stop()
 
     def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
         """Return the picture of `claim`, what it is rendered with loaded first if it is not resident."""
@@ -140,7 +155,7 @@ class EngineCard:
         needed = {model for choice in choices.values() for model in choice if model}
 
         def tell(model: Model) -> None:
-            watch.phase(self._load_phase(model, self._files.find(model.sha256)))
+            watch.phase(self._loads.phase_of(model))
 
         if missing := self._residency.missing(needed):
             tell(missing[0])
@@ -150,7 +165,8 @@ class EngineCard:
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
             kit = Kit(**weights, source=source, mask=mask)
             watch.phase("steps")
-            with self._meter.image((claim.checkpoint, memory_class(claim.params)), _bytes(weights.values())):
+            weights_bytes = sum(map(self._loads.bytes_of, needed))
+            with self._meter.image((claim.checkpoint, memory_class(claim.params)), weights_bytes):
                 run = self._engine.render(
                     render(claim.params, kit),
                     exact=claim.params.exact,
@@ -210,39 +226,14 @@ class EngineCard:
             watch.preview(partial(self._previewer.picture, step.denoised, weights))
 
     def _load(self, model: Model) -> Loaded:
-        """Load a checkpoint or a VAE off the engine's thread: the steps of others go on meanwhile."""
-        found = self._files.find(model.sha256)
-        self._loading[model.sha256] = self._load_phase(model, found)
-        self._pulse.busy(model.sha256, "load", limits.load_seconds(found.bytes), file=found.sha256)
-        self._on_change()
-        load = checkpoints.load if model.kind == "checkpoint" else checkpoints.load_vae
-        try:
-            with self._meter.other():
-                loaded: Loaded = load(found.path, self._device, self._dtype)
-            self._files.loaded(found)
-        finally:
-            del self._loading[model.sha256]
-            self._pulse.idle(model.sha256)
+        loaded = self._loads.load(model)
         if isinstance(loaded, Weights):
             self._engine.warm_up(loaded, self._meter.other)
-        log.info("model loaded", kind=model.kind, name=found.name, sha256=model.sha256)
         return loaded
 
-    def _load_decoder(self, found: Found) -> DecoderTiny:
-        what = f"decoder {found.sha256}"
-        self._pulse.busy(what, READS_DECODER, limits.load_seconds(found.bytes), file=found.sha256)
-        try:
-            decoder = checkpoints.load_decoder(found.path, self._device, self._dtype)
-            self._files.loaded(found)
-        finally:
-            self._pulse.idle(what)
-        return decoder
-
-    def _load_phase(self, model: Model, found: Found) -> str:
-        seconds = found.bytes / _LOAD_BYTES_A_SECOND
-        if model.kind == "checkpoint":  # what was measured is a checkpoint's, and the first brings the libraries
-            seconds = self.load_seconds or _FIRST_LOAD_SECONDS + seconds
-        return f"loading {_LABELS.get(model.kind, model.kind)} {found.name}, about {math.ceil(seconds)} s"
+    def _drop_unused(self, enough_bytes: float = math.inf) -> bool:
+        """Let checkpoints and VAEs that no image uses leave the card, the longest unused first."""
+        return self._residency.drop_unused(self._loads.bytes_of, enough_bytes)
 
 
 def _prepare() -> None:
@@ -256,11 +247,6 @@ def _prepare() -> None:
 def _about(claim: Claim) -> dict[str, object]:
     """What logs say of its runs."""
     return {"job": claim.job_id, "image": claim.image_id}
-
-
-def _bytes(weights: Iterable[Weights]) -> int:
-    """Return the size of all these weights together."""
-    return sum({network: size for one in weights for network, size in one.module_bytes().items()}.values())
 
 
 def _weights(choice: Choice, loaded: Mapping[Model, Loaded]) -> Weights:

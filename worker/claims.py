@@ -70,6 +70,14 @@ class Claims:
         lanes = list(islice(ranked, _LOOKED_AT))
         return bool(lanes) and transact(self._worker.sessions, partial(is_any, lanes=lanes, but=unread))
 
+    def next_to_load(self) -> str | None:
+        """Return the first checkpoint (SHA-256) that this worker would have to load, as things stand; None: it needs
+        no other. Raises Unavailable.
+        """
+        resident = self._worker.card.resident()
+        ranked = islice(self._ranked(self._snapshots.current()), _LOOKED_AT)
+        return next((lane.checkpoint for lane in ranked if lane.checkpoint not in resident), None)
+
     def avoid(self, checkpoint: str, owner: str | None = None) -> None:
         """Leave images of `checkpoint`, of all owners or of one, to other workers for a while."""
         self._avoid((checkpoint, owner, None))

@@ -95,9 +95,13 @@ class ModelFiles:
 
     def loaded(self, found: Found) -> None:
         """Note that a file was loaded. Raises ModelFileAway where it changed meanwhile."""
+        self.require_unchanged(found)
+        transact(self._sessions, lambda session: catalogue.forgive(session, found.sha256))
+
+    def require_unchanged(self, found: Found) -> None:
+        """Raise ModelFileAway where a file is no longer as it was found."""
         if _fingerprint(found.path) != found.fingerprint:
             raise ModelFileAway(f"{found.path.name} changed while it was loaded")
-        transact(self._sessions, lambda session: catalogue.forgive(session, found.sha256))
 
     def _found(self, row: ModelFile, now: Fingerprint) -> Found:
         return Found(row.name, row.sha256 or "", self._models / row.path, row.size, now)

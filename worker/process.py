@@ -32,6 +32,7 @@ from worker.claims import Claims
 from worker.look import Look
 from worker.orders import Orders
 from worker.periodic import Periodic
+from worker.prefetch import Prefetch
 from worker.progress import Reporter
 from worker.pulse import Pulse, Stage, suspects
 from worker.report import Report
@@ -133,6 +134,7 @@ class _Process:
         self._reporter = Reporter(worker.events)
         self._beat = Periodic("beat", settings.beat_seconds, Beat(worker, self._end_buried).turn)
         self._look = Periodic("look", settings.look_seconds, Look(worker, claims).turn)
+        self._prefetch = Periodic("prefetch", settings.look_seconds, Prefetch(worker, claims).turn)
         self._slots = Slots(
             worker,
             claims,
@@ -170,7 +172,7 @@ class _Process:
         finally:
             self._pulse.idle("start")
         worker.slots = worker.slots or worker.card.slots
-        for thread in (self._reporter, self._look):
+        for thread in (self._reporter, self._look, self._prefetch):
             thread.start()
         worker.events.listen_cancels(worker.carried.drop)
         worker.events.listen_rescans(self._scan.wake)
@@ -210,6 +212,7 @@ class _Process:
     def _leave(self) -> None:
         """End in order: nothing is carried any more."""
         self._look.stop(wait=False)
+        self._prefetch.stop(wait=False)
         self._scan.stop(wait=False)  # it may be reading a large file
         self._reporter.stop()
         self._worker.card.stop()

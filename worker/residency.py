@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import gc
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,7 +49,6 @@ class Residency(Generic[W]):
         self._on_change = on_change or (lambda: None)
         self._residents: OrderedDict[Model, _Resident[W]] = OrderedDict()  # longest unused first
         self._changed = Condition()
-        self.load_seconds: float | None = None  # of the latest checkpoint, measured
 
     def resident(self) -> list[str]:
         """Return the SHA-256 of the checkpoints that are loaded."""
@@ -60,6 +60,22 @@ class Residency(Generic[W]):
         """Return which of `models` are not loaded, checkpoints first."""
         with self._changed:
             return sorted(one for one in models if one not in self._residents or self._residents[one].weights is None)
+
+    def drop_unused(self, bytes_of: Callable[[Model], int] = lambda _: 0, enough_bytes: float = math.inf) -> bool:
+        """Drop what is in nobody's use, the longest unused first, until that makes `enough_bytes`; return whether
+        there was any.
+        """
+        dropped, freed = list[Model](), 0
+        with self._changed:
+            for model in [model for model, resident in self._residents.items() if resident.users == 0]:
+                if freed >= enough_bytes:
+                    break
+                del self._residents[model]
+                dropped.append(model)
+                freed += bytes_of(model)
+        if dropped:
+            self._on_change()
+        return bool(dropped)
 
     @contextmanager
     def use(
@@ -130,12 +146,9 @@ class Residency(Generic[W]):
             raise
 
     def _fill_one(self, model: Model, resident: _Resident[W]) -> None:
-        started = time.monotonic()
         weights = self._loaded(model)
         with self._changed:
             resident.weights = weights
-            if model.kind == "checkpoint":
-                self.load_seconds = time.monotonic() - started
             self._changed.notify_all()
         self._on_change()
 
@@ -143,17 +156,9 @@ class Residency(Generic[W]):
         try:
             return self._load(model)
         except OutOfMemory:  # perhaps because of what nobody needs now
-            if not self._drop_unused():
-                raise
+            self.drop_unused()
+        gc.collect()  # what only a cycle of references still holds
         return self._load(model)
-
-    def _drop_unused(self) -> int:
-        """Drop what is in nobody's use, and return how many that were."""
-        with self._changed:
-            unused = [model for model, resident in self._residents.items() if resident.users == 0]
-            for model in unused:
-                del self._residents[model]
-            return len(unused)
 
     def _weights(self, resident: _Resident[W]) -> W:
         assert resident.weights is not None  # noqa: S101 - `_enter` waited for it

@@ -37,7 +37,7 @@ class Card(Protocol):
 
     @property
     def load_seconds(self) -> float | None:
-        """What the latest checkpoint took to load, measured."""
+        """What the latest checkpoint took to load from its file, measured."""
 
     @property
     def memory_bytes(self) -> int | None:
@@ -63,6 +63,13 @@ class Card(Protocol):
         Raises RenderError; Cancelled soon after `cancel` is set.
         """
 
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether the host keeps checkpoints for it, so that it has use for `prefetch`."""
+
+    def prefetch(self, checkpoint: str) -> None:
+        """Have a checkpoint (SHA-256) ready for a load that may come next, if there is time. Returns at once."""
+
     def stop(self) -> None:
         """Let go of the card; nothing is rendered now."""
 
@@ -80,6 +87,7 @@ class NoCard:
     memory_bytes = None
     broken_calls: Mapping[str, int] = MappingProxyType({})
     is_lost = False
+    keeps_checkpoints = False
 
     def resident(self) -> list[str]:
         return []
@@ -89,6 +97,8 @@ class NoCard:
 
     def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:  # noqa: ARG002 - as every card
         raise RenderError(f"image {claim.image_id} was claimed before the card was up")
+
+    def prefetch(self, checkpoint: str) -> None: ...
 
     def stop(self) -> None: ...
 

@@ -35,7 +35,7 @@ from worker.pictures import Pixels
 from worker.progress import Watch
 from worker.pulse import suspects
 
-LOADING = re.compile(r"loading checkpoint tiny, about \d+ s")
+LOADING = re.compile(r"loading checkpoint tiny from (disk|memory), about \d+ s")
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_claim_becomes_a_picture_and_whoever_watches_is_told_how(card, claim, 
     assert [make().shape for make in seen.previews] == [(8, 8, 3)] * 2  # after steps 2 and 4: the 5th is the picture
 
 
-def test_a_card_that_loads_two_checkpoints_tells_of_the_other_when_one_is_there(
+def test_a_card_that_is_to_load_two_checkpoints_loads_and_tells_of_one_after_the_other(
     card, claim, settings, sessions, monkeypatch
 ):
     (settings.models / "other.safetensors").write_bytes(b"weights")
@@ -113,11 +113,16 @@ def test_a_card_that_loads_two_checkpoints_tells_of_the_other_when_one_is_there(
         for one in seen:
             mine = replace(claim, checkpoint=one.sha256)
             renders[one.name] = slots.submit(card.render, mine, Seen().watch(mine), Cancellation())
-        until(lambda: len(started) == 2)
-        for name, is_loading in (("tiny", True), ("other", False)):
+        until(lambda: len(card._loads._phases) == 2)
+        first, second = started[0], {"tiny": "other", "other": "tiny"}[started[0]]
+        assert card.phase().startswith(f"loading checkpoint {first}")
+        assert started == [first]
+        for name, now in ((first, f"loading checkpoint {second}"), (second, "")):
             gates[name].set()
             assert isinstance(renders[name].exception(10), ModelFileError)
-            assert card.phase().startswith("loading checkpoint other") is is_loading
+            assert card.phase().startswith(now)
+        assert started == [first, second]
+        assert not card._loads.phase()
 
 
 def film_of(claim):
@@ -367,7 +372,7 @@ def test_what_is_loaded_is_called_by_its_name(card, farm, phases):
     told = [one.phase for one in seen.told if one.phase.startswith("loading")]
     words = ("loading checkpoint base", "loading checkpoint refiner", "loading VAE white")
     for said in (told, [one for one in dict.fromkeys(phases) if one.startswith("loading")]):
-        assert sorted(phase.partition(", about")[0] for phase in said) == sorted(words)
+        assert sorted(phase.partition(" from ")[0] for phase in said) == sorted(words)
 
 
 def redescribed(models, name: str, **stated) -> None:

@@ -22,7 +22,7 @@ def setting_row(name: str) -> str:
     default = field.get_default(call_default_factory=True)
     if isinstance(default, Path):
         default = f"./{default.relative_to(Path.cwd())}"
-    shown = f"`{default}`" if default not in ("", {}) else ""
+    shown = f"`{default}`" if default not in ("", {}, None) else ""
     return f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |"
 
 

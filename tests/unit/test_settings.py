@@ -66,6 +66,8 @@ def test_variables_are_read_in_their_types():
         ("API_KEYS", "ann:same-key-1,bob:same-key-1", "same key twice"),
         ("LOG_FORMAT", "xml", "must be console or json"),
         ("MIN_SIZE", "100", "multiple of 8"),
+        ("HOST_CACHE_BYTES", "-1", "FARM_HOST_CACHE_BYTES='-1': must be a whole number of at least 0"),
+        ("HOST_CACHE_BYTES", "8GiB", "must be a whole number of at least 0"),
         ("BEAT_SECONDS", "nan", "FARM_BEAT_SECONDS"),
         ("BEAT_SECONDS", "15", "at least twice FARM_BEAT_SECONDS"),
         ("MIN_SIZE", "4096", "must not be above FARM_MAX_SIZE"),

@@ -50,7 +50,6 @@ def test_many_images_wait_for_one_load():
         may_load.set()
         assert [each.result(SECONDS) for each in waiting] == ["a"] * 4
     assert loads == ["a"]
-    assert residency.load_seconds is not None
 
 
 def test_what_is_in_use_stays_and_the_next_one_waits_for_room():
@@ -113,6 +112,19 @@ def test_a_load_that_finds_no_memory_beside_what_is_in_use_says_so_and_leaves_th
     with residency.use(checkpoints(["small"]), Cancellation()), pytest.raises(OutOfMemory):
         use(residency, "large")
     assert residency.resident() == ["small"]
+
+
+def test_the_longest_unused_leave_until_there_is_room_enough():
+    sizes = {"a": 5, "b": 3, "c": 4}
+    residency = Residency(loading, capacity=3)
+    for sha256 in "abc":
+        use(residency, sha256)
+    assert residency.drop_unused(lambda model: sizes[model.sha256], 6)
+    assert residency.resident() == ["c"]
+    with residency.use(checkpoints("c"), Cancellation()):
+        assert not residency.drop_unused()
+    assert residency.drop_unused()
+    assert residency.resident() == []
 
 
 # Several for one image.

@@ -8,6 +8,8 @@ import platform
 import re
 import warnings
 from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -140,9 +142,71 @@ def sent(tensor: Tensor, to: Device) -> Tensor:
 def wait_for(tensor: Tensor) -> None:
     """Return when the card has computed `tensor`; whoever waits sleeps, where reading at once would spin."""
     if tensor.is_cuda:
-        mark = torch.cuda.Event(blocking=True)
-        mark.record()
-        mark.synchronize()
+        marked().synchronize()
+
+
+def pinned_memory(size: int, to: Device) -> Tensor:
+    """Return `size` bytes of the host, uint8, that the card reads and writes by itself; where the host pins no more,
+    such as it has.
+    """
+    if to.kind == "cuda":
+        try:
+            return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        except RuntimeError as error:
+            if is_fatal(error):
+                raise
+    return torch.empty(size, dtype=torch.uint8)
+
+
+def release_pinned_memory() -> None:
+    """Give pinned memory that nothing uses back to the host."""
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_host_cache()
+
+
+def free_bytes(on: Device) -> int | None:
+    """Return what the card could still be asked for, what is cached for that included; None: nobody can tell."""
+    if on.kind == "cpu":
+        return None
+    free, _ = torch.cuda.mem_get_info(on.torch)
+    return free + torch.cuda.memory_reserved(on.torch) - torch.cuda.memory_allocated(on.torch)
+
+
+@contextmanager
+def own_stream(on: Device) -> Iterator[None]:
+    """Within the block this thread's work on the card goes beside that of the other threads."""
+    if on.kind == "cpu":
+        yield
+        return
+    torch.cuda.set_device(on.torch)
+    with torch.cuda.stream(torch.cuda.Stream(on.torch)):
+        yield
+
+
+def marked() -> torch.cuda.Event:
+    """Return the mark of what this thread has told the card so far; its `synchronize` sleeps until that is done."""
+    mark = torch.cuda.Event(blocking=True)
+    mark.record()
+    return mark
+
+
+def read_into(memory: Tensor, source: Tensor) -> None:
+    """Copy `source`, on the card, to pinned `memory`; return when it is there, having slept."""
+    memory.copy_(source, non_blocking=True)
+    marked().synchronize()
+
+
+def hand_over(tensors: Iterable[Tensor], on: Device) -> None:
+    """Return when `tensors`, made in this thread's order, are done; from then on the engine's work may use them.
+
+    Whoever waits sleeps. The engine's stream is told of it too, and no memory is given to others that it still reads.
+    """
+    done = marked()
+    done.synchronize()
+    engines = torch.cuda.default_stream(on.torch)
+    engines.wait_event(done)
+    for tensor in tensors:
+        tensor.record_stream(engines)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ Imports diffusers and transformers, which takes seconds: imported where a checkp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,8 +24,6 @@ from worker.engine.layouts import Part, Parts
 from worker.engine.noise import CHANNELS
 
 VAE_LEVELS: Final = 4  # each but the first halves a side
-
-Place = Callable[[Tensor], Tensor]  # a weight of the file -> the weight to keep
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,9 @@ def build_decoder(part: Part) -> DecoderTiny:
     return decoder
 
 
-def fill(network: nn.Module, part: Part, place: Place) -> None:
-    """Give `network` its weights, each as `place` makes it; ready to be called, not to be trained."""
-    weights = {name: place(part.weights[name]) for name in network.state_dict()}
-    network.load_state_dict(weights, strict=True, assign=True)
+def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give `network` its weights, and keep them as they are; it is ready to be called, not to be trained."""
+    network.load_state_dict(dict(weights), strict=True, assign=True)
     network.eval().requires_grad_(requires_grad=False)
 
 

@@ -61,11 +61,6 @@ class Weights:
         """Whether the U-Net was trained to inpaint: it sees a mask and the masked picture's latent too."""
         return bool(self.unet.config["in_channels"] == CHANNELS + MASK_CHANNELS)
 
-    def module_bytes(self) -> dict[int, int]:
-        """Return the size of each network; those that weights share have one key."""
-        networks = self._networks()
-        return {id(network): sum(one.nbytes for one in network.parameters()) for network in networks}
-
     @property
     def dtype(self) -> torch.dtype:
         """The number format that the U-Net computes in."""
@@ -82,10 +77,15 @@ class Weights:
             raise ModelFileError("the checkpoint has no VAE inside: lay one beside it, or name one")
         return self.vae
 
+    def module_bytes(self) -> dict[int, int]:
+        """Return the size of each network; those that weights share have one key."""
+        networks = self._networks()
+        return {id(network): sum(one.nbytes for one in network.parameters()) for network in networks}
+
     @property
     def bytes(self) -> int:
-        """What the networks take in memory."""
-        return sum(weight.nbytes for network in self._networks() for weight in network.state_dict().values())
+        """What the networks take in memory, counted weight by weight."""
+        return sum(self.module_bytes().values())
 
     def _networks(self) -> list[nn.Module]:
         return [network for network in (self.unet, self.vae, self.text_encoder) if network is not None]

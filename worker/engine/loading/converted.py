@@ -1,0 +1,92 @@
+"""A checkpoint as a card computes with it, on the card or kept on the host: each network's weights in one buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor
+
+from worker.engine import devices
+from worker.engine.devices import Device
+from worker.engine.loading.flat import Layout
+from worker.engine.loading.upload import pieces, upload
+
+if TYPE_CHECKING:  # diffusers takes seconds
+    from worker.engine.layouts import Part, Parts
+
+_STEP_BYTES: Final = 8 * 2**20  # of a file between two looks at what else is to be done
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """The networks of one checkpoint: in which form they are, and buffers of uint8 that hold them so."""
+
+    parts: Parts  # of their weights the shapes alone
+    layouts: Mapping[str, Layout]  # by network
+    buffers: Mapping[str, Tensor]
+    tables: tuple[Tensor, Tensor] | None = None  # `latent_rgb` and `sample` of its `Weights`; None: not known yet
+
+    def views(self, network: str) -> dict[str, Tensor]:
+        """Return the weights of one network."""
+        return self.layouts[network].views(self.buffers[network])
+
+
+def named(parts: Parts) -> dict[str, Part]:
+    """Return the networks that a checkpoint has, by name."""
+    networks = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text_encoder}
+    return {name: part for name, part in networks.items() if part}
+
+
+def layouts_of(parts: Parts, device: Device, dtype: torch.dtype) -> dict[str, Layout]:
+    """Return how the networks lie in buffers of `device`; a VAE has its own number format."""
+    formats = {"vae": devices.decoder_dtype(device, dtype)}
+    return {name: Layout.of(part.weights, formats.get(name, dtype)) for name, part in named(parts).items()}
+
+
+def read(parts: Parts, layouts: Mapping[str, Layout], device: Device) -> Converted:
+    """Return what `parts` hold on the card, in the order of the current stream."""
+    buffers = {name: uploaded(part, layouts[name], device) for name, part in named(parts).items()}
+    return Converted(shapes(parts), layouts, buffers)
+
+
+def uploaded(part: Part, layout: Layout, device: Device) -> Tensor:
+    """Return a buffer on the card with the weights of one network."""
+    buffer = _on_card(layout, device)
+    upload(part.weights, layout.views(buffer), device)
+    return buffer
+
+
+def fetched(kept: Converted, device: Device) -> Converted:
+    """Return on the card what is kept on the host, in the order of the current stream."""
+    buffers = {name: _on_card(layout, device) for name, layout in kept.layouts.items()}
+    for name, memory in kept.buffers.items():
+        if memory.is_pinned():
+            buffers[name].copy_(memory, non_blocking=True)
+        else:
+            upload({name: memory}, {name: buffers[name]}, device)
+    tables = kept.tables and (kept.tables[0], devices.sent(kept.tables[1], device))
+    return replace(kept, buffers=buffers, tables=tables)
+
+
+def converting(part: Part, layout: Layout, memory: Tensor) -> Iterator[None]:
+    """Fill `memory`, on the host, with a network of a file, a few megabytes at each step."""
+    for piece in pieces(part.weights, layout.views(memory), _STEP_BYTES):
+        piece.target.copy_(piece.source)
+        yield
+
+
+def shapes(parts: Parts) -> Parts:
+    """Return `parts` without their weights, which would keep the file open."""
+    bare = {name: replace(part, weights=_bare(part.weights)) for name, part in named(parts).items()}
+    return replace(parts, unet=bare["unet"], vae=bare.get("vae"), text_encoder=bare["text_encoder"])
+
+
+def _bare(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.empty(weight.shape, device="meta") for name, weight in weights.items()}
+
+
+def _on_card(layout: Layout, device: Device) -> Tensor:
+    return torch.empty(layout.bytes, dtype=torch.uint8, device=device.torch)

@@ -1,0 +1,56 @@
+"""A network's weights in one buffer: where each of them lies, and the views of the buffer that are the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+_ALIGNED_BYTES: Final = 256  # where kernels of every width want a tensor to begin
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a weight lies in its buffer, counted in numbers of its format."""
+
+    start: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the weights of one network lie in a buffer of `bytes`, all in one number format."""
+
+    dtype: torch.dtype
+    places: Mapping[str, Place]
+    bytes: int
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor], dtype: torch.dtype) -> Layout:
+        """Return the layout of weights of these shapes."""
+        places, end = {}, 0
+        for name, weight in weights.items():
+            shape = tuple(weight.shape)
+            places[name] = Place(end // dtype.itemsize, shape, _strides(shape))
+            end += math.ceil(weight.numel() * dtype.itemsize / _ALIGNED_BYTES) * _ALIGNED_BYTES
+        return cls(dtype, places, end)
+
+    def views(self, buffer: Tensor) -> dict[str, Tensor]:
+        """Return the weights that are views of `buffer`, uint8 [bytes]."""
+        numbers = buffer.view(self.dtype)
+        return {name: numbers.as_strided(at.shape, at.strides, at.start) for name, at in self.places.items()}
+
+
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Channels last for what convolutions weigh with, which is how they are fastest; else one row after the other."""
+    order = [0, 2, 3, 1] if len(shape) == 4 else range(len(shape))
+    strides, step = dict[int, int](), 1
+    for side in reversed(order):
+        strides[side] = step
+        step *= max(1, shape[side])
+    return tuple(strides[side] for side in range(len(shape)))

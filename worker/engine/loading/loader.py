@@ -1,0 +1,121 @@
+"""The one thread of a process that loads model files, on a stream of its own: no other thread's work waits for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import suppress
+from threading import Condition, Thread
+from typing import Any, TypeVar
+
+import structlog
+
+from shared.errors import RenderError
+from worker.engine import devices
+from worker.engine.devices import Device
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Spare = Generator[None, None, None]
+"""Work that can wait, in steps."""
+
+
+class Loader:
+    """Does one load after the other. `start` it, have it `run` loads from any thread, `stop` it.
+
+    Between loads it does spare work, a step at a time; the next load that is wanted drops what is left of it.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._changed = Condition()
+        self._wanted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._spare: deque[Spare] = deque()
+        self._is_open = False
+        self._thread = Thread(target=self._serve, name=f"loading {device.name}", daemon=True)
+
+    # From any thread.
+
+    def start(self) -> None:
+        """Start loading."""
+        self._is_open = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after what is loaded now; loads that wait fail."""
+        with self._changed:
+            self._is_open = False
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def run(self, load: Callable[[], T]) -> T:
+        """Return what `load` returns on the loader's thread, after those that came before it.
+
+        Raises what it raises; RenderError where the loader does not run.
+        """
+        return self._asked(load).result()
+
+    def add_spare(self, work: Spare) -> None:
+        """Do `work` while nothing is wanted; it is closed at the next load, or when its steps are done."""
+        with self._changed:
+            self._spare.append(work)
+            self._changed.notify_all()
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether spare work waits or is being done."""
+        return bool(self._spare)
+
+    def _asked(self, load: Callable[[], T]) -> Future[T]:
+        asked: Future[T] = Future()
+        with self._changed:
+            if not self._is_open:
+                raise RenderError("the loader has stopped")
+            self._wanted.append((load, asked))
+            self._changed.notify_all()
+        return asked
+
+    # On the loader's thread.
+
+    def _serve(self) -> None:
+        with devices.own_stream(self._device):
+            while self._await():
+                if self._wanted:
+                    self._drop_spare()
+                    self._load(*self._wanted.popleft())
+                else:
+                    self._step(self._spare[0])
+        self._drop_spare()
+        for _, asked in self._wanted:
+            asked.set_exception(RenderError("the loader has stopped"))
+
+    def _await(self) -> bool:
+        """Return when there is something to do; False once there never will be."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._wanted or self._spare or not self._is_open)
+            return self._is_open
+
+    def _load(self, load: Callable[[], Any], asked: Future[Any]) -> None:
+        if not asked.set_running_or_notify_cancel():
+            return
+        try:
+            asked.set_result(load())
+        except BaseException as error:  # noqa: BLE001 - an edge: it is told to whoever wants the model
+            asked.set_exception(error)
+
+    def _step(self, work: Spare) -> None:
+        try:
+            next(work)
+        except StopIteration:
+            self._spare.remove(work)
+        except Exception:  # an edge: spare work fails nobody
+            log.exception("spare work of the loader failed")
+            self._spare.remove(work)
+
+    def _drop_spare(self) -> None:
+        while self._spare:
+            with suppress(Exception):
+                self._spare.popleft().close()

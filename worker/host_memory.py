@@ -1,0 +1,44 @@
+"""How much memory this machine has for the farm, and how much of it keeps checkpoints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from shared.settings import Settings
+
+_KEPT: Final = 4  # one part in so many keeps checkpoints, unless FARM_HOST_CACHE_BYTES says otherwise
+_GROUPS: Final = Path("/sys/fs/cgroup")
+
+
+def cache_bytes(settings: Settings) -> int:
+    """Return how much of this machine's memory keeps converted checkpoints."""
+    given = settings.host_cache_bytes
+    return total_bytes() // _KEPT if given is None else given
+
+
+def total_bytes(groups: Path = _GROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
+    """Return what this process may take: the machine's memory, or less where its container has a bound."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([machine, *_bounds(groups, own)])
+
+
+def _bounds(groups: Path, own: Path) -> list[int]:
+    """The bounds of the control groups that this process is in, as far as they can be seen."""
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    place = next((line.split(":", 2)[2] for line in lines if line.startswith("0::")), "/")
+    folder = groups / place.lstrip("/")
+    inside = [one for one in (folder, *folder.parents) if one.is_relative_to(groups)]
+    files = [*(one / "memory.max" for one in (*inside, groups)), groups / "memory" / "memory.limit_in_bytes"]
+    return [int(text) for file in files if (text := _text(file)).isdecimal()]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError:  # "max" means none, and so does no file
+        return ""
