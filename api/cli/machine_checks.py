@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any, Final, cast
 
 from api.cli.findings import Finding, bad, fine, note
@@ -20,14 +19,6 @@ from shared.settings import Settings
 
 _LOW_BYTES: Final = 2 * 2**30
 _TORCH_SECONDS: Final = 120
-_CONTROL: Final = Path("/dev/nvidiactl")  # there where a process may use a card; /proc tells of the host's in any case
-_TORCH: Final = """
-import json, torch
-from worker.engine.devices import why_none
-why = why_none()
-names = [] if why else [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "cards": names, "why": why}))
-"""
 
 
 def python(_: Settings) -> Finding:
@@ -38,24 +29,30 @@ def python(_: Settings) -> Finding:
     return bad(text, "Take Python 3.11 to 3.14: `make clean`, then `make venv PYTHON=/path/to/python3.14`.")
 
 
-def torch(_: Settings) -> Finding:
+def torch(settings: Settings) -> Finding:
     """Can PyTorch be imported? Asked of another process: this one never loads it."""
-    answer = _ask_torch()
+    answer = _ask_machine(settings.gpus)
     if isinstance(answer, str):
         return bad(answer, "`make venv` installs PyTorch; README, Which PyTorch, says how to choose its build.")
     return fine(f"{answer['version']} ({'CUDA ' + answer['cuda'] if answer['cuda'] else 'CPU build'})")
 
 
-def cards(_: Settings) -> Finding:
-    """Which cards does PyTorch see, and does it miss some that are there?"""
-    answer = _ask_torch()
-    if not isinstance(answer, str):
-        if answer["cards"]:
-            return fine(", ".join(answer["cards"]))
-        if _CONTROL.exists():
-            advice = "Mend that, or render without the cards: FARM_GPUS=cpu."
-            return bad(f"There is an NVIDIA driver, but PyTorch sees no card: {answer['why']}.", advice)
-    return note(f"No card; the farm renders on the CPU ({os.cpu_count()} cores).")
+def cards(settings: Settings) -> Finding:
+    """Which cards do workers of this machine serve, can PyTorch use any, and is one missing?"""
+    answer = _ask_machine(settings.gpus)
+    if isinstance(answer, str):
+        return note("Not known without PyTorch.")
+    if answer["error"]:
+        return bad(answer["error"], "Workers do not start here until that is mended.")
+    names = ", ".join(answer["cards"])
+    if not names:
+        return note(f"No card; the farm renders on the CPU ({os.cpu_count()} cores).")
+    if answer["why"]:
+        return bad(f"{names}, but PyTorch can use none: {answer['why']}.", "Mend that, or set FARM_GPUS=cpu.")
+    if answer["missing"]:
+        advice = "Restart the machine; `dmesg` tells more."
+        return bad(f"{names}, and of others nvidia-smi says: {answer['missing']}", advice)
+    return fine(names)
 
 
 def programs(settings: Settings) -> Finding:
@@ -105,9 +102,9 @@ def disk(settings: Settings) -> Finding:
 
 
 @cache
-def _ask_torch() -> dict[str, Any] | str:
-    """Return what PyTorch says of itself, or why it cannot."""
-    command = [sys.executable, "-c", _TORCH]
+def _ask_machine(gpus: str) -> dict[str, Any] | str:
+    """Return what PyTorch and nvidia-smi say, or why PyTorch cannot."""
+    command = [sys.executable, "-m", "worker.machine", gpus]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=_TORCH_SECONDS, check=True)  # noqa: S603
     except subprocess.TimeoutExpired:

@@ -14,7 +14,7 @@ from api.listings import WorkerBody
 from api.pages import farm
 from api.pages.words import worker_words
 from api.services import Services, services
-from shared.errors import NotFound
+from shared.errors import CARD_UNUSABLE, NotFound
 from shared.states import WorkerState
 
 blueprint = Blueprint("workers_page", __name__)
@@ -27,6 +27,7 @@ class Shown:
     body: WorkerBody
     badge: str  # the class of its colour
     standing: str  # in a word
+    is_unusable: bool  # its card
     words: str
     resident: list[str]  # names of checkpoints
     up_seconds: float
@@ -74,11 +75,13 @@ def _turn(turn: Callable[[Services, str, str], object], words: str) -> AnyRespon
 
 def show(worker: WorkerBody, names: Mapping[str, str], now: datetime) -> Shown:
     """Return `worker` as people see it; a checkpoint that has left the models folder goes by its short hash."""
-    badge, standing = _standing(worker)
+    is_unusable = worker.phase.startswith(CARD_UNUSABLE) and worker.drained is None
+    badge, standing = _standing(worker, is_unusable=is_unusable)
     return Shown(
         body=worker,
         badge=badge,
         standing=standing,
+        is_unusable=is_unusable,
         words=worker_words(worker),
         resident=[names.get(sha256, sha256[:10]) for sha256 in worker.resident],
         up_seconds=(now - worker.started_at).total_seconds(),
@@ -86,10 +89,10 @@ def show(worker: WorkerBody, names: Mapping[str, str], now: datetime) -> Shown:
     )
 
 
-def _standing(worker: WorkerBody) -> tuple[str, str]:
+def _standing(worker: WorkerBody, *, is_unusable: bool) -> tuple[str, str]:
     """Return the colour and the word for how a worker stands."""
     if worker.is_late:
         return "late", "silent"
-    if worker.state == WorkerState.DRAINED:
-        return ("failed", "unusable") if worker.drained is None and worker.trouble else (worker.state, "paused")
-    return worker.state, worker.state
+    if is_unusable:
+        return "failed", "unusable"
+    return worker.state, "paused" if worker.state == WorkerState.DRAINED else worker.state

@@ -2,41 +2,70 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from api.cli import machine_checks
+from tests.support.nvidia import pretend
+from worker import machine
+from worker.engine import devices
 
-WHY = "PyTorch 2.13.0+cpu is a build without CUDA: install one with it (README, Which PyTorch, says how)"
+ONE = "0, GPU-8932f937, NVIDIA H200\n"
+LOST = "Unable to determine the device handle for gpu 0000:3B:00.0: Unknown Error"
 
 
 @pytest.fixture
-def torch_says(monkeypatch, tmp_path):
-    def says(answer: object, *, has_driver: bool = False) -> None:
-        monkeypatch.setattr(machine_checks, "_ask_torch", lambda: answer)
-        monkeypatch.setattr(machine_checks, "_CONTROL", tmp_path if has_driver else tmp_path / "nvidiactl")
+def found(monkeypatch):
+    """What the check finds where FARM_GPUS, nvidia-smi and PyTorch say these things; the process asked is this one."""
 
-    return says
+    def found(gpus: str = "all", why: str = ""):
+        monkeypatch.setattr(devices, "why_none", lambda: why)
+        monkeypatch.setattr(machine_checks, "_ask_machine", machine.told)
+        return machine_checks.cards(SimpleNamespace(gpus=gpus))
 
-
-def test_a_card_that_pytorch_does_not_see_is_told_with_the_reason(torch_says):
-    torch_says({"cards": [], "why": WHY}, has_driver=True)
-    found = machine_checks.cards(None)
-    assert found.level == "bad"
-    assert found.text == f"There is an NVIDIA driver, but PyTorch sees no card: {WHY}."
-    assert "FARM_GPUS=cpu" in found.advice
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return found
 
 
-def test_a_machine_without_a_driver_renders_on_the_cpu(torch_says):
-    torch_says({"cards": [], "why": WHY})
-    assert machine_checks.cards(None).level == "note"
+def test_cards_that_workers_serve_are_named(found, monkeypatch, tmp_path):
+    pretend(monkeypatch, tmp_path, ONE + "1, GPU-5d5b, NVIDIA L4\n")
+    assert found().text == "cuda:0 NVIDIA H200, cuda:1 NVIDIA L4"
+    assert found("1").text == "cuda:1 NVIDIA L4"
 
 
-def test_cards_that_pytorch_sees_are_named(torch_says):
-    torch_says({"cards": ["NVIDIA H200", "NVIDIA H100"], "why": ""}, has_driver=True)
-    assert machine_checks.cards(None).text == "NVIDIA H200, NVIDIA H100"
+def test_cards_that_pytorch_cannot_use_are_told_with_the_reason(found, monkeypatch, tmp_path):
+    pretend(monkeypatch, tmp_path, ONE)
+    told = found(why="the NVIDIA driver is too old")
+    assert (told.level, told.text) == (
+        "bad",
+        "cuda:0 NVIDIA H200, but PyTorch can use none: the NVIDIA driver is too old.",
+    )
 
 
-def test_pytorch_is_asked_for_its_reason():
-    answer = machine_checks._ask_torch()
+def test_a_card_that_is_lost_is_told_beside_the_others(found, monkeypatch, tmp_path):
+    pretend(monkeypatch, tmp_path, ONE, LOST, status=15)
+    assert (found().level, found().text) == ("bad", f"cuda:0 NVIDIA H200, and of others nvidia-smi says: {LOST}")
+
+
+def test_a_name_of_no_card_is_told_as_it_ends_the_start(found, monkeypatch, tmp_path):
+    pretend(monkeypatch, tmp_path, ONE)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert found().level == "bad"
+    assert found().text.startswith("CUDA_VISIBLE_DEVICES=3 names '3', which is no card here. This machine has cuda:0")
+
+
+def test_a_machine_without_cards_renders_on_the_cpu(found, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert found().text.startswith("No card; the farm renders on the CPU")
+
+
+def test_cards_that_are_not_asked_for_are_not_looked_at(found, monkeypatch, tmp_path):
+    pretend(monkeypatch, tmp_path, LOST, LOST, status=15)
+    assert found("cpu:2").level == "note"
+
+
+def test_another_process_is_asked():
+    answer = machine_checks._ask_machine("cpu")
     assert isinstance(answer, dict), answer
-    assert bool(answer["cards"]) is not bool(answer["why"])
+    assert machine_checks.torch(SimpleNamespace(gpus="cpu")).text.startswith(answer["version"])

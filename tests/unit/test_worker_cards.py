@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 
 import pytest
 
 from shared.errors import FarmError
+from tests.support.nvidia import pretend
 from worker import __main__ as command
 from worker import cards, nvidia_smi
 from worker.cards import Address, Present
@@ -28,18 +30,8 @@ LOST = "Unable to determine the device handle for gpu 0000:3B:00.0: Unknown Erro
 
 @pytest.fixture
 def nvidia(monkeypatch, tmp_path):
-    """Puts a pretended nvidia-smi on PATH that answers the query and the list, and counts how often it is asked."""
-
-    def says(query: str = "", listed: str = "", status: int = 0) -> None:
-        (tmp_path / "query").write_text(query)
-        (tmp_path / "list").write_text(listed)
-        program = tmp_path / "nvidia-smi"
-        answer = f"case $1 in -L) cat {tmp_path}/list;; *) cat {tmp_path}/query;; esac"
-        program.write_text(f"#!/bin/sh\necho asked >>{tmp_path}/asked\n{answer}\nexit {status}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-
-    return says
+    """Puts a pretended nvidia-smi on PATH."""
+    return partial(pretend, monkeypatch, tmp_path)
 
 
 def names(there: Present) -> list[str]:

@@ -76,7 +76,7 @@ def device(card: str) -> Device:
     if kind != "cuda" or not (number or "0").isdecimal():
         raise CardError(f"there is no card {card!r} here: accepted are cpu, cpu:1, cuda:0")
     if why := why_none():
-        raise CardError(f"there is no card {card!r} here: {why}")
+        raise CardError(why)
     if int(number or 0) >= (count := torch.cuda.device_count()):
         raise CardError(f"there is no card {card!r} here: CUDA sees {count}")
     facts = torch.cuda.get_device_properties(int(number or 0))

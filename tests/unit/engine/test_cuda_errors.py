@@ -56,7 +56,7 @@ def without(monkeypatch: pytest.MonkeyPatch):
 )
 def test_each_reason_is_told_with_what_to_do(without, words: str, told: str):
     without(words)
-    with pytest.raises(CardError, match=f"there is no card 'cuda:0' here: .*{told}"):
+    with pytest.raises(CardError, match=told):
         devices.device("cuda:0")
 
 

@@ -21,7 +21,7 @@ def test_shares_of_the_cpu_differ_in_name_alone() -> None:
 
 @pytest.mark.parametrize("card", ["tpu:0", "cuda:99", ""])
 def test_a_card_that_is_not_there_is_named(card: str) -> None:
-    with pytest.raises(CardError, match="there is no card"):
+    with pytest.raises(CardError, match=r"there is no card|is a build without CUDA|CUDA sees"):
         device(card)
 
 
