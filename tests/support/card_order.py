@@ -3,7 +3,7 @@
 On a card two streams run beside each other, and both beside the host, unless something orders them. Here all is
 computed at once, so a missing wait would show in no value. Each work of a stream therefore has a number, and each
 stream and the host know the numbers that they have waited for: what touches memory without knowing of the work on it
-before is an error.
+before is an error. The host is one: what a thread has waited for, all threads know.
 """
 
 from __future__ import annotations

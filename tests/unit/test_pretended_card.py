@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,26 @@ def on_card(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.ones(*shape, dtype=dtype, device="cuda:0")
 
 
+def test_it_is_made_for_the_torch_that_is_installed_here() -> None:
+    constraints = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8")
+    assert f"torch=={pretended_card.TORCH}" in constraints.splitlines(), "look through tests/support when this moves"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value", "reason"),
+    [
+        (torch.version, "cuda", "13.0", "a build of torch for cards has no empty dispatch key to pretend one with"),
+        (torch, "__version__", "2.14.0+cpu", "the pretended card knows torch 2.13.0, and this is 2.14.0+cpu"),
+    ],
+)
+def test_another_build_of_torch_has_none_and_says_why(monkeypatch, module, name: str, value: str, reason: str) -> None:
+    monkeypatch.setattr(module, name, value)
+    assert pretended_card.reason_not_to() == reason
+    with pytest.raises(RuntimeError, match="torch"):
+        pretended_card.install()
+    assert not torch.cuda.is_available()
+
+
 def attributes(place: object) -> dict[str, object]:
     """What `place` itself has that can be called."""
     return {name: value for name, value in vars(place).items() if callable(value)}
@@ -40,6 +61,8 @@ def attributes(place: object) -> dict[str, object]:
 def test_nothing_of_it_is_left_when_it_is_taken_away() -> None:
     if reason := pretended_card.reason_not_to():
         pytest.skip(reason)
+    with pretended_card.installed():
+        on_card(2)  # libraries that are imported at the first use change torch for themselves
     places = (torch, torch.cuda, torch.Tensor, functional)
     before = [attributes(place) for place in places]
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -51,7 +74,9 @@ def test_nothing_of_it_is_left_when_it_is_taken_away() -> None:
             assert torch.empty(2).is_meta
     with torch.device("meta"):
         assert torch.empty(2).is_meta
-    assert [attributes(place) for place in places] == before
+    for place, known in zip(places, before, strict=True):
+        now = attributes(place)
+        assert [name for name in known.keys() | now.keys() if known.get(name) is not now.get(name)] == []
     with pytest.raises(NotImplementedError, match="CUDA"):
         on_card(2)
     assert np.array_equal(functional.conv2d(x, x[:, :, :3, :3]), expected)
