@@ -29,6 +29,7 @@ WORKER_PHASES: Final = {
     "embed": "reading prompts",
     "steps": "rendering",
     "decode": "decoding pictures",
+    "warm-up": "preparing the card",
     "idle": "waiting for work",
 }
 """What a worker does; any other phase is in words already."""

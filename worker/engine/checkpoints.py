@@ -99,7 +99,10 @@ def _explaining(path: Path, load: Callable[[], T]) -> T:
         if is_fatal(error):
             raise
         failure = _explained(path, error)
-    raise failure  # outside of the block: no traceback's frames hold what was loaded so far
+    try:
+        raise failure  # outside of the block: no traceback's frames hold what was loaded so far
+    finally:
+        del failure  # nor does one of them hold the error itself
 
 
 def _explained(path: Path, error: Exception) -> RenderError:

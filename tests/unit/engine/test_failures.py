@@ -7,6 +7,7 @@ import io
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -15,10 +16,11 @@ import structlog
 import torch
 
 from shared.errors import Cancelled, ModelFileError, NotUnderstood, OutOfMemory, RenderError, RenderFailed, StorageAway
-from worker.engine import answers
+from worker.engine import answers, checkpoints
 from worker.engine.devices import Device
 from worker.engine.engine import Engine
 from worker.engine.failures import again, bared
+from worker.engine.loading.loader import Loader
 from worker.engine.requests import Denoise, Term, Work
 from worker.engine.runs import Run
 from worker.engine.weights import Weights
@@ -206,6 +208,45 @@ def test_waiters_of_one_run_are_told_the_same_and_hold_nothing_of_each_other(eng
             run.result(SECONDS)
         errors.append(raised.value)
     assert errors[0] is not errors[1]
+
+
+# Loads.
+
+
+@pytest.mark.parametrize("is_of_people", [True, False])
+@pytest.mark.usefixtures("no_collector")
+def test_a_load_that_failed_keeps_nothing_of_who_wanted_it(cpu: Device, is_of_people: bool) -> None:  # noqa: FBT001
+    def load() -> None:
+        if is_of_people:
+            raise ModelFileError("no weights")
+        raise LookupError("its own trouble")
+
+    def wanted() -> weakref.ref[Large]:
+        large = Large()
+        with pytest.raises((ModelFileError, LookupError)):
+            loader.run(load)
+        return weakref.ref(large)
+
+    loader = Loader(cpu)
+    loader.start()
+    large = wanted()
+    loader.stop()
+    assert large() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_file_that_cannot_be_read_keeps_nothing_of_who_wanted_it(cpu: Device, tmp_path: Path) -> None:
+    def wanted(read: Callable[..., Any], file: Path) -> weakref.ref[Large]:
+        large = Large()
+        with pytest.raises(ModelFileError):
+            read(file, cpu, torch.float32)
+        return weakref.ref(large)
+
+    broken, missing = tmp_path / "broken.safetensors", tmp_path / "missing.safetensors"
+    broken.write_bytes(b"no weights")
+    for read in (checkpoints.load, checkpoints.load_vae, checkpoints.load_decoder):
+        for file in (broken, missing):
+            assert wanted(read, file)() is None, (read, file)
 
 
 # What the log holds of it.

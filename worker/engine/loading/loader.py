@@ -105,6 +105,8 @@ class Loader:
             asked.set_result(load())
         except BaseException as error:  # noqa: BLE001 - an edge: it is told to whoever wants the model
             asked.set_exception(error)
+        finally:
+            del asked, load  # an error holds this frame, which with its future would be a cycle
 
     def _step(self, work: Spare) -> None:
         try:
