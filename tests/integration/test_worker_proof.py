@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,10 @@ from tests.support.card_ledger import Ledger
 from worker import card, process
 from worker.cards import Address
 from worker.engine import limits, proof
+from worker.hang import SelfWatch
+from worker.periodic import Periodic
 from worker.pulse import Pulse
+from worker.report import Report
 
 ADDRESS = Address("cuda:2", "GPU-8932f937", "NVIDIA H200")
 
@@ -42,6 +46,25 @@ def test_a_card_is_proved_before_anything_else_and_a_hang_of_it_is_told(bring_up
         bring_up.now()
     assert seen == [("cuda:0", "the proof of its card", limits.PROOF_SECONDS)]
     assert bring_up.pulse.stages() == ()
+
+
+def test_a_proof_that_hangs_ends_the_process(bring_up, pretended: Ledger, monkeypatch):
+    hangs, ended = Event(), Event()
+    told = []
+
+    def on_hang(stage, words):
+        told.append(words)
+        ended.set()  # in place of the process's end
+
+    monkeypatch.setattr(limits, "PROOF_SECONDS", 0.05)
+    monkeypatch.setattr(pretended, "on_kernel", lambda *_: hangs.set() or ended.wait(60))
+    watch = Periodic("watch", 0.02, SelfWatch(bring_up.pulse, Report(), on_hang).turn)
+    watch.start()
+    up = bring_up.now()
+    watch.stop()
+    up.stop()
+    assert hangs.is_set()
+    assert told[0].startswith("hung for 1 s in the proof of its card")
 
 
 def test_a_card_that_has_proved_itself_comes_up(bring_up):

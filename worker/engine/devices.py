@@ -69,7 +69,10 @@ class Device:
 
 
 def device(card: str) -> Device:
-    """Return the device called `card`: `cpu`, `cpu:N` or `cuda:N`. Raises CardError where there is none such."""
+    """Return the device called `card`: `cpu`, `cpu:N` or `cuda:N`.
+
+    Raises CardError that says why where there is none such, or none that answers.
+    """
     kind, _, number = card.partition(":")
     if kind == "cpu":
         return Device(f"cpu:{number or 0}", "cpu", _cpu_label(), 0)
@@ -79,7 +82,10 @@ def device(card: str) -> Device:
         raise CardError(why)
     if int(number or 0) >= (count := torch.cuda.device_count()):
         raise CardError(f"there is no card {card!r} here: CUDA sees {count}")
-    facts = torch.cuda.get_device_properties(int(number or 0))
+    try:
+        facts = torch.cuda.get_device_properties(int(number or 0))
+    except RuntimeError as error:  # of a card that is there and takes nobody
+        raise CardError(cuda_errors.failed(error)) from error
     return Device(f"cuda:{number or 0}", "cuda", facts.name, facts.total_memory)
 
 

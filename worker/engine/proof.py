@@ -54,6 +54,7 @@ def prove(on: Device, dtype: torch.dtype) -> None:
 
 @torch.inference_mode()
 def _prove(on: Device, dtype: torch.dtype) -> None:
+    devices.enter(on)
     for check in _checks(dtype, devices.decoder_dtype(on, dtype)):
         what = f"{on.label} failed at {check.name} in {str(check.dtype).removeprefix('torch.')}"
         try:

@@ -60,6 +60,19 @@ def test_each_reason_is_told_with_what_to_do(without, words: str, told: str):
         devices.device("cuda:0")
 
 
+def test_a_card_that_takes_nobody_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch):
+    def busy(_: int) -> None:
+        raise torch.AcceleratorError(
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCUDA kernel errors …"
+        )
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", busy)
+    with pytest.raises(CardError, match=r"busy or unavailable$"):
+        devices.device("cuda:0")
+
+
 def test_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
