@@ -37,6 +37,13 @@ def test_an_image_cancelled_in_sql_is_closed_here_by_the_next_beat(worker, beat,
     assert [flag.is_set for flag in flags] == [True, False]
 
 
+def test_calls_that_broke_are_told(worker, beat, sessions, monkeypatch):
+    monkeypatch.setattr(worker.card, "broken_calls", {"out of memory": 2, "error": 1})
+    beat.turn()
+    with sessions() as session:
+        assert session.get_one(Worker, worker.id).broken_calls == {"out of memory": 2, "error": 1}
+
+
 def test_an_image_that_no_slot_carries_is_handed_back_after_the_time_of_a_beat(worker, sessions, job_factory):
     now = [1000.0]
     beat = Beat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])

@@ -48,9 +48,11 @@ class WarmUp:
 
     def add(self, weights: Weights, within: Within) -> None:
         """Have the calls of checkpoints such as `weights` made, unless they were; it may leave memory meanwhile."""
+        if not self._row_counts:
+            return
         self._forget_gone()
         kind = repr(weights.unet.config), weights.dtype
-        if kind in self._known or not self._row_counts:
+        if kind in self._known:
             return
         self._known.add(kind)
         makes: list[_Make] = [_embed, *(partial(_denoise, rows) for rows in self._row_counts)]
