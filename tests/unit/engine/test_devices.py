@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +53,21 @@ def test_precision_means_a_number_format(on: Device, precision: str, expected: t
 def test_half_precision_is_not_for_a_cpu() -> None:
     with pytest.raises(SettingsError, match="FARM_PRECISION=float16"):
         devices.default_dtype(device("cpu"), "float16")
+
+
+@pytest.mark.usefixtures("pretended")
+def test_float32_on_a_card_keeps_all_its_bits() -> None:
+    """Also where all else is in half precision: a VAE that overflowed is asked once more in float32."""
+    backends: Any = torch.backends
+    backends.cudnn.allow_tf32, backends.cudnn.conv.fp32_precision = True, "tf32"  # as torch begins
+    devices.enter(device("cuda:0"))
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+    made = torch.nn.functional.conv2d(x.to("cuda:0"), weight.to("cuda:0"))
+    assert torch.equal(made.cpu(), torch.nn.functional.conv2d(x, weight))
+    for operation in (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul):
+        assert operation.fp32_precision == "ieee"
+    assert backends.cudnn.allow_tf32 is backends.cuda.matmul.allow_tf32 is False  # both names agree, or torch raises
 
 
 def test_a_vae_never_decodes_in_half_precision() -> None:
