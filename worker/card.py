@@ -26,6 +26,7 @@ from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.pipelines import render
+from worker.engine.reads import beside
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
 from worker.loads import Loads
@@ -223,7 +224,8 @@ class EngineCard:
         watch.step(step.index, step.steps)
         if self._preview_steps and step.index % self._preview_steps == 0 and step.index < step.steps:
             weights = kit.of_pass(is_second=step.is_second_pass)
-            watch.preview(partial(self._previewer.picture, step.denoised, weights))
+            make = partial(self._previewer.picture, step.denoised, weights)
+            watch.preview(beside(self._device, make, "previews"))
 
     def _load(self, model: Model) -> Loaded:
         loaded = self._loads.load(model)

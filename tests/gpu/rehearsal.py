@@ -21,6 +21,7 @@ from worker.engine.engine import Engine
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
 from worker.engine.pipelines import Picture, render
+from worker.engine.reads import beside
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
 from worker.previewer import Previewer
@@ -91,7 +92,8 @@ class Afternoon:
                 run.cancel()
             if job.params.film:
                 reel.take(step)
-            self._showing.show(claim, partial(self._previewer.picture, step.denoised, self.weights))
+            make = partial(self._previewer.picture, step.denoised, self.weights)
+            self._showing.show(claim, beside(self.engine.device, make, "previews"))
 
         run = self.engine.render(render(job.params, kit), exact=job.params.exact, on_step=on_step)
         picture: Picture = run.result(SECONDS)

@@ -19,14 +19,9 @@ from worker.engine.devices import device
 
 pytestmark = pytest.mark.gpu
 
-WAITS = {
-    "engine/decoding.py:_flaw_of_latent": "one number of each encoded picture, read by a host thread",
-    "engine/decoding.py:_flaw_of_pixels": "three numbers of each picture, read by a host thread",
-    "engine/hires.py:_enlarged": "a picture to be enlarged by the host",
-    "engine/pipelines.py:picture": "the picture itself, read by a host thread",
-    "engine/previews.py:mapped": "a preview, read by its own thread",
-}
-"""Where a thread that is not the engine's may wait for the card, and for what."""
+READERS = {"engine work", "engine work reads", "preview"}
+ASLEEP = {"engine/reads.py:_wait": "what a thread brings to the host, beside the engine's stream"}
+"""Where these threads may wait for the card: nowhere else, and there they sleep."""
 
 LOADS = {
     "engine/checkpoints.py:_placed": "a weight",
@@ -77,7 +72,10 @@ def assert_sound(ledger: Ledger, found: list[Outcome]) -> None:
     assert ledger.errors == []
     assert ledger.waits_of("engine") == []
     places = {entry.place for entry in ledger.waits}
-    assert {place.partition(" <- ")[0] for place in places} <= WAITS.keys() | LOADS.keys()
+    assert {place.partition(" <- ")[0] for place in places} <= LOADS.keys()
+    waited = {entry for entry in ledger.notes if entry.what.startswith("waits for an event")}
+    assert {entry.place for entry in waited if entry.thread in READERS} <= ASLEEP.keys()
+    assert {entry.what for entry in waited if entry.thread != "engine"} <= {"waits for an event, asleep"}
     notes = {entry for entry in ledger.notes if entry.thread == "engine"}
     assert {entry.place for entry in notes if entry.what.startswith("waits for an event")} <= PACED
     assert not [entry for entry in notes if "pageable" in entry.what]

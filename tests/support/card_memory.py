@@ -46,7 +46,8 @@ def pin(tensor: Tensor, _: object = None) -> Tensor:
 
 def spoil(tensor: Tensor) -> None:
     """Fill a tensor with what nobody takes for a result."""
-    tensor.fill_(float("nan") if tensor.dtype.is_floating_point else torch.iinfo(tensor.dtype).max)
+    kind = tensor.dtype
+    tensor.fill_(float("nan") if kind.is_floating_point else True if kind == torch.bool else torch.iinfo(kind).max)
 
 
 def checksum(tensor: Tensor) -> int:

@@ -1,35 +1,44 @@
 """From latents to pixels and back, as pipelines ask for it: pictures of any size, and never one that is none.
 
 What a VAE needs of memory grows with the picture. One above 1024 x 1024 pixels therefore goes through it in overlapping
-tiles, each a request of its own, so that others' steps come in between.
+tiles, each a request of its own, so that others' steps come in between; so does one for which the card has no room now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
-from shared.errors import Spoilt
+from shared.errors import OutOfMemory, Spoilt
+from worker.engine.devices import is_out_of_memory
+from worker.engine.images import levels
+from worker.engine.kit import Pixels
 from worker.engine.noise import CELL
-from worker.engine.requests import Asks, ToLatent, ToPixels, Work
+from worker.engine.reads import fetched
+from worker.engine.requests import Asks, Read, ToLatent, ToPixels
 from worker.engine.seamless import along, wrapped
 from worker.engine.tiles import cut, joined, tiles
 from worker.engine.weights import Weights
 
 LARGEST_CELLS: Final = 128 * 128  # of a latent that goes through the VAE as a whole: 1024 x 1024 pixels
 TILE_SIDE: Final = 96  # cells: 768 pixels
+SMALLER_SIDES: Final = (64, 32)  # where the card has no room for more: 512 pixels take a quarter of what 1024 do
 OVERLAP: Final = 16  # cells, about as far as a VAE sees
 
-_BLACK: Final = -1 + 1 / 255  # a value below it becomes byte 0
 _UNET_FAILED: Final = (
     "the U-Net's numbers are not finite: this checkpoint overflows in this precision (FARM_PRECISION: float32 and "
     "bfloat16 hold more than float16), or its weights are damaged"
 )
 _VAE_FAILED: Final = "the VAE's numbers are not finite, in float32 as well: its weights are damaged"
 _ALL_BLACK: Final = "the picture came out black, every value exactly 0: the checkpoint or its VAE is damaged"
+
+T = TypeVar("T")
+Whole = Callable[[], Tensor]
+"""Joins what came out of the VAE, where it came in tiles."""
 
 
 class _Way(NamedTuple):
@@ -44,57 +53,86 @@ _DECODE: Final = _Way(ToPixels, 1, CELL)
 _ENCODE: Final = _Way(ToLatent, CELL, 1)
 
 
-def decoded(weights: Weights, latent: Tensor) -> Asks[Tensor]:
-    """Return the pixels [3, h, w] of a latent [4, h/8, w/8], finite, about -1..1.
+def decoded(weights: Weights, latent: Tensor) -> Asks[Pixels]:
+    """Return the picture of a latent [4, h/8, w/8].
 
     Raises Spoilt that says which network failed, and where the picture is black to the last value: a dark one
     never is.
     """
-    return (yield from _sound(_DECODE, weights, latent, _flaw_of_pixels))
+    return (yield from _sound(weights, partial(_decoded, weights, latent)))
 
 
 def encoded(weights: Weights, pixels: Tensor) -> Asks[Tensor]:
     """Return the latent [4, h/8, w/8] of pixels [3, h, w] in -1..1, finite. Raises Spoilt."""
-    return (yield from _sound(_ENCODE, weights, pixels, _flaw_of_latent))
+    return (yield from _sound(weights, partial(_encoded, weights, pixels)))
 
 
-def _sound(way: _Way, weights: Weights, given: Tensor, flaw: Callable[[Tensor, Tensor], str | None]) -> Asks[Tensor]:
-    """What `given` becomes: once more, in float32, where the VAE's own precision gives no numbers."""
-    made: Tensor = yield from _through(way, weights, given, is_precise=False)
-    found = yield Work(partial(flaw, given, made))
-    if found == _VAE_FAILED and not weights.has_precise_vae:
-        made = yield from _through(way, weights, given, is_precise=True)
-        found = yield Work(partial(flaw, given, made))
-    if found:
-        raise Spoilt(found)
+def _sound(weights: Weights, attempt: Callable[..., Asks[tuple[T, str | None]]]) -> Asks[T]:
+    """What comes out of an attempt: of one in float32 where the VAE's own precision gives no numbers."""
+    made, flaw = yield from attempt(is_precise=False)
+    if flaw == _VAE_FAILED and not weights.has_precise_vae:
+        made, flaw = yield from attempt(is_precise=True)
+    if flaw:
+        raise Spoilt(flaw)
     return made
 
 
-def _flaw_of_pixels(latent: Tensor, pixels: Tensor) -> str | None:
-    """Read from the card, so it waits for it: not for the engine's thread."""
-    if not latent.isfinite().all():
-        return _UNET_FAILED
-    if not pixels.isfinite().all():
-        return _VAE_FAILED
-    return _ALL_BLACK if (pixels < _BLACK).all() else None
+def _decoded(weights: Weights, latent: Tensor, *, is_precise: bool) -> Asks[tuple[Pixels, str | None]]:
+    whole = yield from _through(_DECODE, weights, latent, is_precise=is_precise)
+    seen: tuple[Pixels, str | None] = yield Read(partial(_seen, latent, whole))
+    return seen
 
 
-def _flaw_of_latent(_: Tensor, latent: Tensor) -> str | None:
-    return None if latent.isfinite().all() else _VAE_FAILED
+def _encoded(weights: Weights, pixels: Tensor, *, is_precise: bool) -> Asks[tuple[Tensor, str | None]]:
+    whole = yield from _through(_ENCODE, weights, pixels, is_precise=is_precise)
+    latent = whole()  # small enough to be joined here, and it is used here
+    is_finite = yield Read(lambda: bool(fetched(latent.isfinite().all())))
+    return latent, None if is_finite else _VAE_FAILED
 
 
-def _through(way: _Way, weights: Weights, given: Tensor, *, is_precise: bool) -> Asks[Tensor]:
+def _seen(latent: Tensor, whole: Whole) -> tuple[Pixels, str | None]:
+    """A picture, and what is wrong with it. One copy brings its bytes and whether they were made of numbers."""
+    pixels = whole()  # [3, h, w] in -1..1
+    height, width = pixels.shape[1:]
+    bytes_and_flags = torch.empty(pixels.numel() + 2, dtype=torch.uint8, device=pixels.device)
+    bytes_and_flags[:-2].view(height, width, 3).copy_(levels(pixels).permute(1, 2, 0))
+    bytes_and_flags[-2] = latent.isfinite().all()
+    bytes_and_flags[-1] = pixels.isfinite().all()
+    told = fetched(bytes_and_flags).numpy()
+    picture, (is_latent_finite, is_finite) = told[:-2].reshape(height, width, 3), told[-2:]
+    if not is_latent_finite:
+        return picture, _UNET_FAILED
+    if not is_finite:
+        return picture, _VAE_FAILED
+    return picture, None if picture.any() else _ALL_BLACK
+
+
+def _through(way: _Way, weights: Weights, given: Tensor, *, is_precise: bool) -> Asks[Whole]:
+    """What the VAE makes of `given`: as a whole or in large tiles, in smaller ones where there is no room for these."""
     height, width = (side // way.before for side in given.shape[1:])
-    if height * width <= LARGEST_CELLS:
+    sides = [max(height, width) if height * width <= LARGEST_CELLS else TILE_SIDE]
+    sides += [side for side in SMALLER_SIDES if side < min(sides[0], max(height, width))]
+    for side in sides[:-1]:
+        try:
+            return (yield from _in_tiles(way, weights, given, side, is_precise=is_precise))
+        except Exception as error:
+            if not isinstance(error, OutOfMemory) and not is_out_of_memory(error):
+                raise
+    return (yield from _in_tiles(way, weights, given, sides[-1], is_precise=is_precise))
+
+
+def _in_tiles(way: _Way, weights: Weights, given: Tensor, side: int, *, is_precise: bool) -> Asks[Whole]:
+    """What the VAE makes of `given` in tiles of at most `side` cells a side: of one that is no larger, in one go."""
+    height, width = (length // way.before for length in given.shape[1:])
+    if max(height, width) <= side:
         made: Tensor = yield way.request(weights, given, is_precise)
-        return made
+        return lambda: made
     wrap = along(weights.tiling, (min(OVERLAP, height), min(OVERLAP, width)))
     whole = wrapped(given, (wrap[0] * way.before, wrap[1] * way.before))
     plain = weights.tiled("none")  # a tile's edges are not the picture's
-    at = tiles(height + 2 * wrap[0], width + 2 * wrap[1], TILE_SIDE, OVERLAP)
+    at = tiles(height + 2 * wrap[0], width + 2 * wrap[1], side, OVERLAP)
     pieces = []
     for tile in at:
         piece = yield way.request(plain, cut(whole, tile, way.before), is_precise)
         pieces.append(piece)
-    made = yield Work(partial(joined, pieces, at, OVERLAP, way.after, wrap))
-    return made
+    return partial(joined, pieces, at, OVERLAP, way.after, wrap)

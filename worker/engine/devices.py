@@ -97,7 +97,6 @@ def enter(on: Device) -> None:
         _keep_float32_whole()
 
 
-
 def _keep_float32_whole() -> None:
     """Have cards multiply float32 as IEEE says: by default their convolutions read 10 of its 23 bits (TF32).
 
@@ -150,19 +149,22 @@ def decoder_dtype(on: Device, dtype: torch.dtype) -> torch.dtype:
 
 
 def pinned(tensor: Tensor, to: Device) -> Tensor:
-    """Return `tensor` in memory that the card fetches by itself while the host goes on."""
-    return tensor if to.kind == "cpu" else tensor.pin_memory()
+    """Return `tensor` in memory that the card fetches by itself while the host goes on; where the host pins no more,
+    as it is.
+    """
+    if to.kind == "cpu":
+        return tensor
+    try:
+        return tensor.pin_memory()
+    except RuntimeError as error:
+        if is_fatal(error):
+            raise
+        return tensor
 
 
 def sent(tensor: Tensor, to: Device) -> Tensor:
     """Return `tensor`, made on the host, on the card, without waiting for what the card does before."""
     return tensor.to(to.torch, non_blocking=True)
-
-
-def wait_for(tensor: Tensor) -> None:
-    """Return when the card has computed `tensor`; whoever waits sleeps, where reading at once would spin."""
-    if tensor.is_cuda:
-        marked().synchronize()
 
 
 def pinned_memory(size: int, to: Device) -> Tensor:

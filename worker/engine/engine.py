@@ -28,7 +28,8 @@ from worker.engine.calls import Calls
 from worker.engine.devices import TURNS_AHEAD, Device, Pace, enter, is_fatal
 from worker.engine.grouping import Call, plan
 from worker.engine.limits import call_seconds, host_seconds, work_seconds
-from worker.engine.requests import Asks, Denoise, Embed, Work
+from worker.engine.reads import beside
+from worker.engine.requests import Asks, Denoise, Embed, Read, Work
 from worker.engine.runs import Ask, Run, Step
 from worker.engine.warmup import WarmUp, Within
 from worker.engine.weights import Weights
@@ -38,7 +39,8 @@ log = structlog.get_logger(__name__)
 Phase = Literal["embed", "steps", "decode", "warm-up", "work", "idle"]
 Message = Callable[[], None]
 
-HOST_THREADS: Final = 2
+HOST_THREADS: Final = 8  # for work on the host, and as many again for what reads the card, which mostly sleeps
+CPU_HOST_THREADS: Final = 2  # of each, where they take their time from the renders
 SWITCH_SECONDS: Final = 0.0005  # how soon a busy Python thread lets the engine's go on; Python's own 5 ms is a turn
 
 
@@ -72,8 +74,10 @@ class Engine:
         self._gate = Lock()
         self._is_open = False
         self._thread = Thread(target=self._serve, name=f"engine {device.name}", daemon=True)
-        self._host = ThreadPoolExecutor(
-            HOST_THREADS, thread_name_prefix="engine work", initializer=partial(enter, device)
+        threads = HOST_THREADS if device.kind == "cuda" else CPU_HOST_THREADS
+        self._host, self._readers = (
+            ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=partial(enter, device))
+            for name in ("engine work", "engine work reads")
         )
         self._runs: set[Run] = set()
         self._waiting: list[Ask] = []
@@ -98,6 +102,7 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
         self._host.shutdown(cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)
 
     def lose(self, error: Exception) -> None:
         """End as with a lost card, which another thread was told of by `error`. Returns at once; all runs fail."""
@@ -240,9 +245,15 @@ class Engine:
         for ask in asks:
             if isinstance(ask.request, Work):
                 self._at_work += 1
-                self._host.submit(_work, ask.request).add_done_callback(partial(self._worked, ask))
+                self._submit(ask.request).add_done_callback(partial(self._worked, ask))
             else:
                 self._waiting.append(ask)
+
+    def _submit(self, request: Work) -> Future[Any]:
+        """Have a host's thread do it; what reads the card waits there for no other work."""
+        if isinstance(request, Read):
+            return self._readers.submit(_work, beside(self.device, request.function))
+        return self._host.submit(_work, request.function)
 
     def _worked(self, ask: Ask, outcome: Future[Any]) -> None:
         """On a host thread: bring what some work came to."""
@@ -289,5 +300,5 @@ def _told(ask: Ask, known: object) -> object:
 
 
 @torch.inference_mode()
-def _work(request: Work) -> Any:  # noqa: ANN401 - whatever the pipeline wanted
-    return request.function()
+def _work(function: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the pipeline wanted
+    return function()

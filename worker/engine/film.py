@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from torch import Tensor
@@ -12,9 +11,8 @@ from torch import Tensor
 from shared.params import Tiling
 from worker.engine import latents
 from worker.engine.decoding import decoded
-from worker.engine.kit import Kit
-from worker.engine.pipelines import Picture, picture
-from worker.engine.requests import Asks, Work
+from worker.engine.kit import Kit, Pixels
+from worker.engine.requests import Asks
 from worker.engine.runs import Step
 
 MOST_SHOTS: Final = 15  # and the finished picture
@@ -62,11 +60,10 @@ class Reel:
         return self._shots[:: 1 + (len(self._shots) > self._most)]
 
 
-def developed(kit: Kit, tiling: Tiling, shots: Sequence[Shot]) -> Asks[list[Picture]]:
+def developed(kit: Kit, tiling: Tiling, shots: Sequence[Shot]) -> Asks[list[Pixels]]:
     """Return the pictures of `shots`, small, each by its own pass's VAE; one at a time, so that others come between."""
     pictures = []
     for shot in shots:
         weights = kit.of_pass(is_second=shot.is_second_pass).tiled(tiling)
-        pixels = yield from decoded(weights, latents.within(shot.latent, LARGEST_SIDE))
-        pictures.append((yield Work(partial(picture, pixels))))
+        pictures.append((yield from decoded(weights, latents.within(shot.latent, LARGEST_SIDE))))
     return pictures

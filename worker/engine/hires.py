@@ -13,8 +13,8 @@ from shared.upscalers import LATENT
 from worker.engine import latents
 from worker.engine.decoding import decoded, encoded
 from worker.engine.devices import Device, pinned, sent
-from worker.engine.images import enlarged, to_bytes, to_tensor
-from worker.engine.kit import Kit
+from worker.engine.images import enlarged, to_tensor
+from worker.engine.kit import Kit, Pixels
 from worker.engine.passes import Pass, planned
 from worker.engine.requests import Asks, Work
 
@@ -42,15 +42,15 @@ def larger(latent: Tensor, first: Pass, second: Pass, hires: Hires) -> Asks[Tens
     if hires.upscaler in LATENT:
         whole = latents.resized(latent, target.width, target.height, hires.upscaler)
     else:
-        pixels: Tensor = yield from decoded(first.weights, latent)
+        pixels = yield from decoded(first.weights, latent)
         device = second.weights.device
         enlarged_pixels = yield Work(partial(_enlarged, pixels, target, hires.upscaler, device))
         whole = yield from encoded(second.weights, sent(enlarged_pixels, device))
     return latents.cut(whole, target.cut_x, target.cut_y)
 
 
-def _enlarged(pixels: Tensor, target: Target, upscaler: str, device: Device) -> Tensor:
-    """`pixels` [3, h, w] at the target's size in whole cells. "None" has no way of its own: the size is Lanczos's."""
+def _enlarged(pixels: Pixels, target: Target, upscaler: str, device: Device) -> Tensor:
+    """`pixels` at the target's size in whole cells. "None" has no way of its own: the size is Lanczos's."""
     width, height = target.width // CELL * CELL, target.height // CELL * CELL
-    whole = enlarged(to_bytes(pixels.cpu().numpy()), width, height, is_nearest=upscaler == "Nearest")
+    whole = enlarged(pixels, width, height, is_nearest=upscaler == "Nearest")
     return pinned(to_tensor(whole), device)

@@ -65,9 +65,9 @@ def to_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1)
 
 
-def to_bytes(values: NDArray[np.float32]) -> Pixels:
-    """Return values [3, h, w] in -1..1 as bytes [h, w, 3]; what lies beyond is cut."""
-    return np.rint((values.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)
+def levels(values: Tensor) -> Tensor:
+    """Return values in -1..1 as whole numbers in 0..255, float32 still; what lies beyond is cut."""
+    return values.clamp(-1, 1).add_(1).mul_(127.5).round_()
 
 
 def _of_bytes(picture: Image.Image) -> Image.Image:

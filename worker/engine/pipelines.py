@@ -6,14 +6,11 @@ import math
 from dataclasses import replace
 from functools import partial
 
-from torch import Tensor
-
 from shared import measures
 from shared.params import Img2Img, RenderParams
 from shared.samplers import SAMPLERS as FACTS
 from worker.engine import canvas, hires, scenes
 from worker.engine.decoding import decoded
-from worker.engine.images import to_bytes
 from worker.engine.kit import Kit, Pixels
 from worker.engine.passes import Pass, drawn, modelled, noised, planned, walked
 from worker.engine.requests import Asks, Work
@@ -38,9 +35,7 @@ def text_to_image(params: RenderParams, kit: Kit) -> Asks[Picture]:
         draws = yield from drawn(second)
         model = yield from modelled(second)
         latent = yield from walked(second, model, noised(latent, draws.first, second), draws)
-    pixels = yield from decoded((second or first).weights, latent)
-    result: Picture = yield Work(partial(picture, pixels))
-    return result
+    return (yield from decoded((second or first).weights, latent))
 
 
 def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Picture]:
@@ -55,7 +50,7 @@ def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Pic
     x = noised(scene.latent, noise, way, extra=options.extra_noise)
     latent = yield from walked(way, scene.model(model, noise, way), x, draws)
     pixels = yield from decoded(way.weights, scene.kept(latent))
-    result: Picture = yield Work(lambda: canvas.finished(source, picture(pixels), options))
+    result: Picture = yield Work(lambda: canvas.finished(source, pixels, options))
     return result
 
 
@@ -65,11 +60,6 @@ def start_scale(sigma: float, *, is_unit: bool) -> float:
     A sampler that starts at unit variance takes the noise for the whole noisy latent at the variance-preserving scale.
     """
     return math.hypot(1, sigma) if is_unit else sigma
-
-
-def picture(pixels: Tensor) -> Picture:
-    """Return pixels [3, h, w] in -1..1 as bytes [h, w, 3]. Reads from the card, so it waits for it: as `Work`."""
-    return to_bytes(pixels.cpu().numpy())
 
 
 def _ways(params: RenderParams, kit: Kit) -> tuple[Pass, Pass | None]:

@@ -1,6 +1,6 @@
 """Previews: a small picture from a latent without the VAE, by a linear map or by a tiny decoder.
 
-Both read from the card, so they wait for it: not for the engine's thread.
+Both read from the card, so they wait for it: by `reads.beside`, not on the engine's thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.measures import CELL
-from worker.engine import devices, latents
+from worker.engine import latents
+from worker.engine.images import levels
+from worker.engine.reads import fetched
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -33,17 +35,15 @@ Pixels = NDArray[np.uint8]  # [height, width, 3]
 
 def mapped(denoised: Tensor, latent_rgb: Tensor) -> Pixels:
     """Return a denoised latent [4, h/8, w/8] as bytes [h/8, w/8, 3], a pixel for each latent cell."""
-    devices.wait_for(denoised)
-    latent = denoised.float().cpu().permute(1, 2, 0)  # [h/8, w/8, 4]
+    latent = fetched(denoised.float()).permute(1, 2, 0)  # [h/8, w/8, 4]
     return _bytes(latent @ latent_rgb[:4] + latent_rgb[4])
 
 
 @torch.inference_mode()
 def decoded(denoised: Tensor, decoder: nn.Module) -> Pixels:
     """Return a denoised latent [4, h/8, w/8] as bytes [h, w, 3], shrunk where its longer side passes LARGEST_SIDE."""
-    devices.wait_for(denoised)
     small = latents.within(denoised, LARGEST_SIDE // CELL)
-    return _bytes(_decoded(small, decoder).permute(1, 2, 0).cpu())
+    return _bytes(_decoded(small, decoder).permute(1, 2, 0))
 
 
 @torch.inference_mode()
@@ -52,7 +52,7 @@ def fit(decoder: nn.Module, sample: Tensor) -> float:
 
     The share of the known picture's colours (coefficient of determination) that it finds in that picture's latent.
     """
-    pixels = _decoded(sample, decoder).cpu()
+    pixels = fetched(_decoded(sample, decoder))
     seen, known = (nn.functional.avg_pool2d(one.clamp(-1, 1), CELL) for one in (pixels, known_picture()))
     missed = (seen - known).square().sum() / (known - known.mean()).square().sum()
     return 1 - float(torch.nan_to_num(missed, nan=torch.inf))
@@ -84,7 +84,7 @@ def latent_rgb(vae: AutoencoderKL, latent_scale: float) -> Tensor:
     latents = _flat_latents()
     cells = latents.to(weight.device, weight.dtype)[:, :, None, None].expand(-1, -1, SIDE, SIDE) / latent_scale
     pixels: Tensor = vae.decode(cells, return_dict=False)[0]
-    colours = pixels.float().mean(dim=(2, 3)).cpu()
+    colours = fetched(pixels.float().mean(dim=(2, 3)))
     known = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
     solution: Tensor = torch.linalg.lstsq(known, colours).solution
     return solution
@@ -106,4 +106,4 @@ def _decoded(latent: Tensor, decoder: nn.Module) -> Tensor:
 
 def _bytes(pixels: Tensor) -> Pixels:
     """What -1..1 [h, w, 3] is as bytes, whatever the numbers are."""
-    return ((torch.nan_to_num(pixels).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+    return fetched(levels(torch.nan_to_num(pixels)).byte()).numpy()

@@ -18,6 +18,7 @@ from torch import Tensor
 from shared.errors import CardError
 from worker.engine import devices
 from worker.engine.devices import Device
+from worker.engine.reads import fetched
 
 # The largest difference, as a share of the largest number. Sound kernels stay far below, also those of float32 that
 # compute in TF32 and those of float16 that add in it.
@@ -83,11 +84,7 @@ def _checks(dtype: torch.dtype, decoder_dtype: torch.dtype) -> tuple[Check, ...]
 def _copied(on: Device, dtype: torch.dtype) -> Answers:
     """A mebibyte there and back, as latents, noise and pictures travel."""
     there = devices.pinned(torch.arange(2**20).remainder(251).to(dtype), on)
-    back = torch.empty(there.shape, dtype=dtype, pin_memory=True)
-    sent = devices.sent(there, on)
-    back.copy_(sent, non_blocking=True)
-    devices.wait_for(sent)
-    return back, there
+    return fetched(devices.sent(there, on)), there
 
 
 def _product(on: Device, dtype: torch.dtype) -> Answers:

@@ -85,11 +85,17 @@ class Apply:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """A function of no arguments -> what it returns, called off the engine's thread: anything slow on the host, or a
-    number read from the card.
-    """
+    """A function of no arguments -> what it returns, called off the engine's thread: anything slow on the host."""
 
     function: Callable[[], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Read(Work):
+    """Work that reads the card: what was asked before it is done by then, and what is asked later it does not wait for.
+
+    It brings what it returns to the host by `reads.fetched`.
+    """
 
 
 Request = Embed | Denoise | ToLatent | ToPixels | Apply | Work

@@ -45,7 +45,7 @@ def joined(
     total = pieces[0].new_zeros(pieces[0].shape[0], height, width)
     weight = pieces[0].new_zeros(1, height, width)
     for piece, tile in zip(pieces, at, strict=True):
-        rows, columns = (_fade(length, overlap * scale).to(piece.device) for length in piece.shape[1:])
+        rows, columns = (_fade(length, overlap * scale, piece.device) for length in piece.shape[1:])
         fade = rows[:, None] * columns
         cut(total, tile, scale).add_(piece * fade)
         cut(weight, tile, scale).add_(fade)
@@ -63,7 +63,7 @@ def _folded(whole: Tensor, margins: tuple[int, int]) -> Tensor:
     return whole
 
 
-def _fade(length: int, over: int) -> Tensor:
+def _fade(length: int, over: int, device: torch.device) -> Tensor:
     """Weights that rise over the first places and fall over the last ones."""
-    places = torch.arange(length)
+    places = torch.arange(length, device=device)  # made there: to send them is to wait
     return ((torch.minimum(places, places.flip(0)) + 1) / (over + 1)).clamp(max=1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from shared.errors import CardError, SettingsError
+from tests.support.card_ledger import Ledger
 from worker.engine import devices
 from worker.engine.devices import Device, device
 
@@ -68,6 +69,12 @@ def test_float32_on_a_card_keeps_all_its_bits() -> None:
     for operation in (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul):
         assert operation.fp32_precision == "ieee"
     assert backends.cudnn.allow_tf32 is backends.cuda.matmul.allow_tf32 is False  # both names agree, or torch raises
+
+
+def test_what_the_host_cannot_pin_is_sent_as_it_is(pretended: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretended, "pinnable", 0)
+    tensor = torch.ones(3)
+    assert devices.pinned(tensor, CARD) is tensor
 
 
 def test_a_vae_never_decodes_in_half_precision() -> None:

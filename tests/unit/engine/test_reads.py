@@ -1,0 +1,295 @@
+"""What is read of a card: off the engine's stream and its thread, asleep, once a picture. On the pretended card."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from threading import Event, Thread
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from shared.params import Hires, Img2Img, RenderParams
+from tests.checkpoints import fitting_decoder, plain_sample
+from tests.support.card_ledger import Ledger
+from tests.waiting import until
+from worker import showing
+from worker.engine import checkpoints, decoding, devices, previews
+from worker.engine.answers import to_pixels
+from worker.engine.decoding import decoded
+from worker.engine.devices import Device
+from worker.engine.engine import Engine
+from worker.engine.film import Reel, developed
+from worker.engine.kit import Kit
+from worker.engine.pipelines import Picture, render
+from worker.engine.reads import beside, fetched
+from worker.engine.requests import ToPixels, Work
+from worker.engine.runs import Step
+from worker.engine.weights import Weights
+from worker.previewer import Previewer
+from worker.showing import Showing
+
+SECONDS = 120
+ASLEEP = "waits for an event, asleep"
+READERS = "engine work reads"
+
+
+@pytest.fixture(scope="module")
+def card(pretended: Ledger) -> Device:
+    return devices.device("cuda:0")
+
+
+@pytest.fixture(scope="module")
+def half(tiny_path: Path, card: Device) -> Weights:
+    return checkpoints.load(tiny_path, card, torch.float16)
+
+
+@pytest.fixture
+def ledger(pretended: Ledger) -> Iterator[Ledger]:
+    """A card on which nothing goes wrong."""
+    pretended.clear()
+    yield pretended
+    assert pretended.errors == []
+
+
+@pytest.fixture
+def engine(card: Device) -> Iterator[Engine]:
+    engine = Engine(card)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+def sleeps(ledger: Ledger) -> Counter[str]:
+    """How often a thread slept until the card was there, by the thread."""
+    return Counter({entry.thread: times for entry, times in ledger.notes.items() if entry.what == ASLEEP})
+
+
+def of_readers(ledger: Ledger) -> int:
+    return sum(times for entry, times in ledger.notes.items() if entry.thread == READERS and entry.what == ASLEEP)
+
+
+def rendered(engine: Engine, weights: Weights, params: RenderParams, **more: Any) -> Picture:
+    picture: Picture = engine.render(render(params, Kit(weights, **more))).result(SECONDS)
+    return picture
+
+
+def noise(height: int, width: int) -> Tensor:
+    """A latent on the card, sent there without waiting."""
+    latent = torch.randn((4, height, width), generator=torch.Generator().manual_seed(3))
+    return latent.to("cuda:0", non_blocking=True)
+
+
+def on(thread: str, work: Callable[[], Any]) -> Any:
+    """What `work` returns on a thread of this name."""
+    found: list[Any] = []
+    other = Thread(target=lambda: found.append(work()), name=thread)
+    other.start()
+    other.join(SECONDS)
+    return found[0]
+
+
+# Pictures.
+
+
+def test_a_picture_is_waited_for_once_asleep_and_off_the_engines_thread(
+    engine: Engine, half: Weights, params: RenderParams, ledger: Ledger
+) -> None:
+    picture = rendered(engine, half, params)
+    assert picture.shape == (64, 64, 3)
+    assert not ledger.waits
+    assert of_readers(ledger) == 1
+
+
+def test_it_is_the_picture_that_lies_on_the_card(engine: Engine, half: Weights, ledger: Ledger) -> None:
+    latent = noise(8, 6)
+    (pixels,) = to_pixels([ToPixels(half, latent)])
+    assert isinstance(pixels, Tensor)
+    expected = np.rint((pixels.cpu().numpy().clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)
+    picture = engine.render(decoded(half, latent)).result(SECONDS)
+    assert np.array_equal(picture, expected)
+
+
+def test_each_way_through_the_vae_is_waited_for_once(
+    engine: Engine, half: Weights, params: RenderParams, ledger: Ledger
+) -> None:
+    source = np.zeros((64, 64, 3), np.uint8)
+    painted_over = params.model_copy(update={"img2img": Img2Img(picture="a" * 64, denoising=0.5)})
+    rendered(engine, half, painted_over, source=source)
+    assert (of_readers(ledger), len(ledger.waits)) == (2, 0)  # there and back
+    ledger.clear()
+    larger = params.model_copy(update={"steps": 1, "hires": Hires(scale=1.5, upscaler="Lanczos", denoising=0.5)})
+    rendered(engine, half, larger)
+    assert (of_readers(ledger), len(ledger.waits)) == (3, 0)
+
+
+def test_tiles_are_not_waited_for(
+    engine: Engine, half: Weights, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "LARGEST_CELLS", 24 * 24)
+    monkeypatch.setattr(decoding, "TILE_SIDE", 24)
+    picture = engine.render(decoded(half, noise(32, 28))).result(SECONDS)
+    assert picture.shape == (256, 224, 3)
+    assert not ledger.waits
+    assert of_readers(ledger) == 1
+
+
+def test_the_pictures_of_a_film_are_waited_for_once_each(
+    engine: Engine, half: Weights, params: RenderParams, ledger: Ledger
+) -> None:
+    reel = Reel()
+    engine.render(render(params, Kit(half)), on_step=reel.take).result(SECONDS)
+    ledger.clear()
+    pictures = engine.render(developed(Kit(half), "none", reel.shots())).result(SECONDS)
+    assert of_readers(ledger) == len(pictures) == 3
+    assert not ledger.waits
+
+
+def test_a_read_waits_for_no_work_on_the_host(engine: Engine, half: Weights, ledger: Ledger) -> None:
+    """However many images draw their noise: their threads are others."""
+    closed = Event()
+
+    def busy() -> Any:
+        yield Work(lambda: closed.wait(SECONDS))
+
+    runs = [engine.render(busy()) for _ in range(100)]
+    try:
+        assert engine.render(decoded(half, noise(8, 8))).result(SECONDS).shape == (64, 64, 3)
+        assert not any(run.done for run in runs)
+    finally:
+        closed.set()
+
+
+def test_what_fails_beside_the_engine_is_left_only_when_the_card_is_done_with_it(card: Device, ledger: Ledger) -> None:
+    def fail(given: Tensor) -> None:
+        given.mul(2)
+        raise ArithmeticError
+
+    def tried() -> None:
+        given = torch.ones(1024, device="cuda:0")
+        read = beside(card, partial(fail, given))
+        del given
+        with suppress(ArithmeticError):
+            read()
+
+    tried()
+    torch.ones(1024, device="cuda:0")  # may be given the same memory: the ledger would tell
+    assert not ledger.waits
+
+
+def test_a_read_sees_what_was_queued_before_it_and_leaves_pinned_memory_to_others(card: Device, ledger: Ledger) -> None:
+    value = torch.arange(4, device="cuda:0").float() * 2
+    read = beside(card, lambda: fetched(value + 1))
+    value.add(5)  # queued later
+    found = on("reader", read)
+    assert found.tolist() == [1, 3, 5, 7]
+    assert not found.is_pinned()
+    assert not ledger.waits
+
+
+def test_where_the_host_pins_no_more_a_read_is_slower_and_the_same(
+    engine: Engine, half: Weights, params: RenderParams, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = rendered(engine, half, params)
+    monkeypatch.setattr(ledger, "pinnable", 0)
+    assert np.array_equal(rendered(engine, half, params), expected)
+    assert {entry.thread for entry in ledger.waits} == {READERS}
+
+
+def test_on_a_cpu_nothing_is_copied(cpu: Device) -> None:
+    value = torch.ones(3)
+    read = beside(cpu, lambda: fetched(value))
+    assert read() is value
+
+
+# Previews.
+
+
+@pytest.fixture
+def previewer(tmp_path: Path, card: Device) -> Previewer:
+    """One that knows a decoder of latents which are the colours themselves."""
+    path = tmp_path / "decoder.safetensors"
+    save_file(fitting_decoder(plain_sample()), path)
+    files: Any = SimpleNamespace(decoders=lambda: ["d"], find=lambda _: SimpleNamespace(path=path))
+    return Previewer(files, lambda found: checkpoints.load_decoder(found.path, card, torch.float16), 3600)
+
+
+def test_a_preview_sleeps_and_is_made_beside_the_renders(
+    half: Weights, card: Device, previewer: Previewer, ledger: Ledger
+) -> None:
+    denoised, half = noise(8, 8), replace(half, sample=plain_sample().to("cuda:0"))
+    maps = Previewer(None, lambda _: nn.Identity(), 3600)
+    mapped = on("preview", beside(card, partial(maps.picture, denoised, half), "previews"))
+    assert mapped.shape == (8, 8, 3)
+    first = on("preview", beside(card, partial(previewer.picture, denoised, half), "previews"))  # loads the decoder
+    ledger.clear()
+    again = on("preview", beside(card, partial(previewer.picture, denoised, half), "previews"))
+    assert again.shape == (64, 64, 3)
+    assert np.array_equal(first, again)
+    assert not ledger.waits
+    assert sleeps(ledger) == {"preview": 1}
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Showing, list[bytes]]]:
+    """What shows previews, which rests for an hour after its first one, and what it has shown."""
+    monkeypatch.setattr(showing, "SECONDS", 3600.0)
+    shown: list[bytes] = []
+    stage = Showing(lambda *told: shown.append(told[-1]))
+    stage.start()
+    yield stage, shown
+    stage.stop()
+
+
+@pytest.fixture
+def _no_cycles_found() -> Iterator[None]:
+    """What is in a cycle stays, as it may for minutes."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def previewed(engine: Engine, weights: Weights, params: RenderParams, stage: Showing) -> None:
+    """Render a picture whose steps are shown by the map."""
+    claim: Any = SimpleNamespace(job_id=1, index=0)
+    maps = Previewer(None, lambda _: nn.Identity(), 3600)
+
+    def show(step: Step) -> None:
+        stage.show(claim, beside(weights.device, partial(maps.picture, step.denoised, weights), "previews"))
+
+    engine.render(render(params, Kit(weights)), on_step=show).result(SECONDS)
+    stage.drop(claim)
+
+
+@pytest.mark.usefixtures("_no_cycles_found")
+@pytest.mark.parametrize("breaks", [None, "_bytes"], ids=["shown", "failed"])
+def test_a_checkpoint_leaves_the_card_at_once_after_previews(
+    params: RenderParams, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, breaks: str | None
+) -> None:
+    engine, (stage, shown), ledger = (request.getfixturevalue(name) for name in ("engine", "stage", "ledger"))
+    made: list[object] = []
+    plain = previews._bytes
+
+    def bytes_of(pixels: Tensor) -> Any:
+        made.append(None)
+        return 1 / 0 if breaks else plain(pixels)
+
+    monkeypatch.setattr(previews, "_bytes", bytes_of)
+    before = ledger.live
+    weights = checkpoints.load(request.getfixturevalue("tiny_path"), engine.device, torch.float16)
+    previewed(engine, weights, params, stage)
+    until(lambda: made)
+    del weights
+    until(lambda: ledger.live == before)
+    assert bool(shown) is not bool(breaks)
