@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor, cat
 
@@ -14,13 +14,15 @@ from shared.measures import Steps
 from shared.params import RenderParams
 from shared.samplers import SAMPLERS as FACTS
 from worker.engine import brownian, conditioning, schedules
-from worker.engine.devices import pinned, sent
+from worker.engine.devices import Device, pinned, sent
 from worker.engine.guidance import guided, guided_pair, switch_sigma, switched
 from worker.engine.inpainting import View, seen
 from worker.engine.noise import ImageNoise
 from worker.engine.requests import Asks, Denoise, Request, Work
 from worker.engine.samplers import SAMPLERS, Model, Plan, plan
 from worker.engine.weights import Weights
+
+PINNED_BYTES: Final = 2**20  # of noise at a time: the engine's thread copies so much in no time
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +87,8 @@ def drawn(way: Pass) -> Asks[Draws]:
     """Return the noise of a pass, drawn ahead on the host; an adaptive sampler alone draws as it goes."""
     params, device = way.params, way.weights.device
     source = ImageNoise(params.seed, params.noise, params.width, params.height)
-    noise: Tensor = yield Work(lambda: pinned(_draws(way, source), device))
-    ahead = (sent(one, device) for one in noise)  # each when its step asks: together they are large
+    blocks = yield Work(lambda: _blocks(_draws(way, source), device))
+    ahead = _sent(blocks, device)
     first = next(ahead)
     if FACTS[params.sampler].is_adaptive:
         return Draws(first, lambda *_: sent(source.next(), device))
@@ -127,6 +129,23 @@ def _draws(way: Pass, source: ImageNoise) -> Tensor:
     first = source.first()
     steps = brownian.draws(first.shape, params.seed, way.bounds, queries, source=params.noise.source)
     return cat([first[None], steps])
+
+
+def _blocks(noise: Tensor, device: Device) -> list[Tensor]:
+    """`noise` in blocks of some draws, in order: the first one pinned, the others as they are."""
+    draws = max(1, PINNED_BYTES // noise[0].nbytes)
+    first, *others = noise.split(draws)
+    return [pinned(first, device), *others]
+
+
+def _sent(blocks: Sequence[Tensor], device: Device) -> Iterator[Tensor]:
+    """Each draw on the card when its step asks: together they are large.
+
+    So are they pinned, and pinned memory never goes back to the system: a block is when its turn comes.
+    """
+    for number, block in enumerate(blocks):
+        for one in pinned(block, device) if number else block:
+            yield sent(one, device)
 
 
 def _guided(way: Pass, weights: Weights, calls: Iterator[int], view: View | None) -> Asks[Model]:

@@ -24,7 +24,7 @@ from tests.checkpoints import fitting_decoder, plain_sample
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
 from worker import showing
-from worker.engine import checkpoints, decoding, devices, previews
+from worker.engine import checkpoints, decoding, devices, passes, previews
 from worker.engine.answers import to_pixels
 from worker.engine.decoding import decoded
 from worker.engine.devices import Device
@@ -293,3 +293,45 @@ def test_a_checkpoint_leaves_the_card_at_once_after_previews(
     del weights
     until(lambda: ledger.live == before)
     assert bool(shown) is not bool(breaks)
+
+
+# Noise, which goes the other way.
+
+
+def drawn(weights: Weights, params: RenderParams) -> passes.Draws:
+    """The noise of a picture, its work done here."""
+    asks = passes.drawn(passes.planned(params, weights))
+    work = next(asks)
+    try:
+        asks.send(work.function() if isinstance(work, Work) else None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("noise asks for one thing")
+
+
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE"])
+def test_of_all_noise_of_a_picture_little_is_pinned_at_a_time(
+    half: Weights, tiny: Weights, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    """Pinned memory comes in powers of two and never goes back to the system."""
+    draw_bytes = 4 * 8 * 8 * 4
+    monkeypatch.setattr(passes, "PINNED_BYTES", 4 * draw_bytes)
+    many = RenderParams(prompt="sea", checkpoint="tiny", width=64, height=64, steps=12, seed=7, sampler=sampler)
+    on_card, expected = drawn(half, many), drawn(tiny, many)
+    queries = passes.planned(many, tiny).plan.queries
+    assert len(queries) >= 11
+    assert torch.equal(on_card.first.cpu(), expected.first)
+    for query in queries:
+        assert torch.equal(on_card.step(*query).cpu(), expected.step(*query))
+        torch.cuda.synchronize()
+        assert sum(ledger.pinned.values()) <= 2 * passes.PINNED_BYTES
+    assert {entry.what for entry in ledger.notes} == set()  # no copy of pageable memory among it
+
+
+def test_a_draw_larger_than_a_block_is_pinned_by_itself(
+    half: Weights, params: RenderParams, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "PINNED_BYTES", 100)
+    draws = drawn(half, params.model_copy(update={"sampler": "Euler a"}))
+    assert sum(ledger.pinned.values()) == 4 * 8 * 8 * 4
+    assert draws.step(1.0, 0.5).shape == (4, 8, 8)
