@@ -65,7 +65,7 @@ def _supervise(farm: Settings, module: str) -> int:
     there = cards.Present() if farm.gpus.startswith("cpu") else cards.present(os.environ)
     served = cards.asked(farm.gpus, there)
     if farm.gpus == "all" and not there.cards:
-        log.warning("no card found: one worker on the CPU")
+        log.warning("no card found: one worker on the CPU", cuda_visible_devices=there.only)
     kept = host_memory.cache_bytes(farm) // len(served)
     command = [sys.executable, "-m", module, "--slots", str(farm.slots), "--host-cache-bytes", str(kept)]
     engine = database.connect(farm.database, pool_size=1, application="farm supervisor")

@@ -36,6 +36,7 @@ class Present:
 
     cards: tuple[Address, ...] = ()
     trouble: str = ""  # what nvidia-smi says of cards that it cannot list: what is missing may be one of these
+    only: str | None = None  # CUDA_VISIBLE_DEVICES, where it is set
 
 
 def present(environ: Mapping[str, str]) -> Present:
@@ -49,7 +50,7 @@ def present(environ: Mapping[str, str]) -> Present:
         log.warning("cards missing", reason=listing.trouble, found=[card.name for card in every])
     only = environ.get("CUDA_VISIBLE_DEVICES")
     whole = Present(every, listing.trouble)
-    return whole if only is None else Present(_visible(whole, only), listing.trouble)
+    return whole if only is None else Present(_visible(whole, only), listing.trouble, only)
 
 
 def _visible(whole: Present, only: str) -> tuple[Address, ...]:
@@ -139,4 +140,5 @@ def _here(there: Present) -> str:
     names = ", ".join(card.name for card in there.cards)
     uuids = ", ".join(card.uuid for card in there.cards)
     found = f"{names} ({uuids})" if there.cards else "no card at all"
-    return f"This machine has {found}.{f' nvidia-smi says: {there.trouble}' if there.trouble else ''}"
+    whose = "This machine has" if there.only is None else f"CUDA_VISIBLE_DEVICES={there.only} leaves"
+    return f"{whose} {found}.{f' nvidia-smi says: {there.trouble}' if there.trouble else ''}"

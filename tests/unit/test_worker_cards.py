@@ -91,6 +91,14 @@ def test_present_leaves_what_cuda_visible_devices_names_in_its_order(nvidia, onl
     assert names(cards.present({"CUDA_VISIBLE_DEVICES": only})) == left
 
 
+def test_a_card_that_the_variable_hides_is_told_to_be_hidden(nvidia):
+    nvidia(QUERY, LIST)
+    for only, left in (("1", r"cuda:1 \(GPU-5d5b.*\)"), ("", "no card at all")):
+        there = cards.present({"CUDA_VISIBLE_DEVICES": only})
+        with pytest.raises(FarmError, match=rf"FARM_GPUS=0 names '0', .*CUDA_VISIBLE_DEVICES={only} leaves {left}\."):
+            cards.asked("0", there)
+
+
 @pytest.mark.parametrize("only", ["7", "0,7", "GPU-77", "MIG-77", "all", "MIG-GPU-8932f937/1/0", "MIG-c"])
 def test_an_unknown_name_in_cuda_visible_devices_is_an_error_and_never_the_cpu(nvidia, only):
     nvidia(QUERY, LIST)
@@ -100,7 +108,7 @@ def test_an_unknown_name_in_cuda_visible_devices_is_an_error_and_never_the_cpu(n
 
 def test_a_name_in_cuda_visible_devices_of_a_machine_without_cards_is_an_error_too(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert cards.present({"CUDA_VISIBLE_DEVICES": ""}) == Present()
+    assert cards.present({"CUDA_VISIBLE_DEVICES": ""}).cards == ()
     with pytest.raises(FarmError, match=r"CUDA_VISIBLE_DEVICES=0 names '0', .*no card at all"):
         cards.present({"CUDA_VISIBLE_DEVICES": "0"})
 
