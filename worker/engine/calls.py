@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
@@ -92,8 +92,10 @@ class Calls:
         Raises what leaves the card unusable.
         """
         made: list[Answer | Exception] = []
-        for portion in self._portions(rows, min(most or len(rows), self.most_rows(of))):
-            made += self._in_halves(call, portion, of, is_whole=True)
+        while rows:
+            count = on_ladder(min(most or len(rows), len(rows), self.most_rows(of)), self._ladder)
+            made += self._in_halves(call, rows[:count], of, is_whole=True)
+            rows = rows[count:]
         return made
 
     def most_rows(self, of: Subject) -> int:
@@ -102,12 +104,6 @@ class Calls:
         if hold is None or hold.until <= self._clock():
             return sys.maxsize
         return max(1, (hold.cells - 1) // of.cells)
-
-    def _portions(self, rows: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
-        while rows:
-            count = on_ladder(min(most, len(rows)), self._ladder)
-            yield rows[:count]
-            rows = rows[count:]
 
     def _in_halves(
         self,
@@ -131,7 +127,7 @@ class Calls:
         if is_full:
             release_memory()
         if len(rows) > 1:
-            middle = len(rows) // 2
+            middle = on_ladder(len(rows) // 2, self._ladder)
             halves = rows[:middle], rows[middle:]
             return [answer for half in halves for answer in self._in_halves(call, half, of)]
         if is_full and may_free and self._on_full():
@@ -142,7 +138,7 @@ class Calls:
 
     def _note(self, error: Exception, rows: int, of: Subject, *, is_whole: bool) -> None:
         """Count and log that a call failed, and hold back so many rows where that was for want of memory."""
-        if isinstance(error, RenderError):  # raised on purpose: it is told to whoever asked
+        if isinstance(error, RenderError):  # raised on purpose: people are told
             return
         is_full = is_out_of_memory(error)
         self.broken[FULL if is_full else FAILED] += 1

@@ -21,7 +21,7 @@ from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
 from worker.engine.weights import Weights
 
 Within = Callable[[], AbstractContextManager[object]]
-"""Makes a block that a call goes on in: whoever measures learns that it is no picture's."""
+"""Makes a block that a call goes on in, by which what measures pictures learns that it is none's."""
 
 _Make = Callable[[Weights], Request]
 

@@ -287,6 +287,20 @@ def test_rows_go_in_portions_of_the_ladder(rows: int, expected: list[int]) -> No
     assert card.asked == expected
 
 
+@pytest.mark.parametrize("rows", LADDER)
+@pytest.mark.parametrize("room", [1, 3, 5, 11])
+def test_halves_are_on_the_ladder_too(rows: int, room: int) -> None:
+    card = Card(room)
+    assert Calls(LADDER).make(card, range(rows), unet()) == list(range(rows))
+    assert set(card.asked) <= set(LADDER)
+
+
+def test_what_one_portion_taught_the_next_one_knows() -> None:
+    card = Card(5)
+    Calls(LADDER).make(card, range(24), unet(), 8)
+    assert card.asked == [8, 4, 4, 6, 2, 4, 4, 4, 2]
+
+
 def test_without_a_ladder_all_rows_go_together_or_so_many_as_are_wanted() -> None:
     card = Card(64)
     Calls(device("cpu").ladder).make(card, range(13), unet())
