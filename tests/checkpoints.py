@@ -8,15 +8,17 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.models.autoencoders.vae import DecoderTiny
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from shared.catalogue import Inspection
 from worker.engine import files, previews, tiny
+
+if TYPE_CHECKING:  # tests of a card run where there is no database either
+    from shared.catalogue import Inspection
 
 LAYOUT = Path(__file__).parents[1] / "models" / "demo" / "layout.py"
 NATIVE_SIZE = 64
@@ -74,6 +76,8 @@ def write_inpainting(path: Path) -> Path:
 
 def inspected(path: Path) -> Inspection:
     """Return what `path` is, looked into in this process: a child takes seconds to import what it needs."""
+    from shared.catalogue import Inspection  # noqa: PLC0415 - as above
+
     return Inspection(**asdict(files.inspect(path)))
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -73,6 +74,7 @@ class Ledger:
         self.time = Time()
         self.inner = "cpu"  # where the values are; meta: nowhere
         self.capacity = 80 * 2**30  # bytes of the card
+        self.allowed = 1.0  # share of them that this process may take
         self.pinnable = 64 * 2**30  # bytes of the host that may be pinned
         self.sync_mode = "default"
         self.on_kernel: Callable[[str, Sequence[Tensor]], None] | None = None  # may raise, as a kernel that refuses
@@ -108,7 +110,7 @@ class Ledger:
             return block
 
     def _taken(self, key: int, size: int, stream: int) -> Block:
-        if self.live + size > self.capacity:
+        if self.live + size > self.capacity * self.allowed:
             self.ooms += 1
             raise torch.OutOfMemoryError(
                 f"CUDA out of memory. Tried to allocate {size} bytes. GPU 0 has a total capacity of {self.capacity} "
@@ -175,6 +177,8 @@ class Ledger:
         """This thread stands still until the card has done all that a stream was given."""
         if self.sync_mode == "error":
             raise RuntimeError("called a synchronizing CUDA operation")
+        if self.sync_mode == "warn":
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=3)
         with self.lock:
             self.waits[entry(what)] += 1
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial, partialmethod
@@ -101,7 +102,7 @@ def uninstall() -> None:
     LEDGER.settle()
     if _INSTALLED:
         _INSTALLED.pop().close()
-    LEDGER.sync_mode, LEDGER.on_kernel = "default", None
+    LEDGER.sync_mode, LEDGER.on_kernel, LEDGER.allowed = "default", None, 1.0
 
 
 def replace(undo: ExitStack, of: Any, names: dict[str, Any]) -> None:
@@ -193,6 +194,15 @@ def reset_peak(_: object = None) -> None:
     LEDGER.peak = LEDGER.live
 
 
+def allow(fraction: float, _: object = None) -> None:
+    LEDGER.allowed = fraction
+
+
+def sleep(cycles: int) -> None:
+    """Stand still for that long, at 1.98 GHz: here the thread that asks, since what comes next waits for it."""
+    time.sleep(cycles / 1.98e9)
+
+
 def set_sync_debug_mode(mode: int | str) -> None:
     LEDGER.sync_mode = ("default", "warn", "error")[mode] if isinstance(mode, int) else mode
 
@@ -223,6 +233,10 @@ FUNCTIONS: dict[str, Any] = {
     "max_memory_reserved": peak,
     "reset_peak_memory_stats": reset_peak,
     "mem_get_info": free_and_total,
+    "memory_stats": lambda _=None: {"num_ooms": LEDGER.ooms},
+    "host_memory_stats": lambda: {"allocated_bytes.current": sum(LEDGER.pinned.values())},
+    "set_per_process_memory_fraction": allow,
+    "_sleep": sleep,
     "set_sync_debug_mode": set_sync_debug_mode,
     "get_sync_debug_mode": lambda: ("default", "warn", "error").index(LEDGER.sync_mode),
     "synchronize": card_streams.synchronize,
