@@ -9,15 +9,17 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
 from shared.params import RenderParams
@@ -38,6 +40,9 @@ PROMPTS: Final = (
 )  # fmt: skip
 MOST_OFF: Final = 8  # of 255, anywhere
 SHARE_OFF: Final = 0.001  # of values, by more than 1 of 255
+# Half precision rounds by how many rows share a call, and ancestral samplers carry that on: decibels of PSNR.
+HALF_LEAST: Final = 20.0  # of any picture
+HALF_MEDIAN: Final = 30.0  # of half of the pictures
 
 
 @dataclass(frozen=True)
@@ -157,10 +162,22 @@ def distance(one: Pixels, other: Pixels) -> Distance:
     return Distance(float((apart > 1).mean()), int(apart.max()), psnr)
 
 
-def broken(jobs: Iterable[Job], distances: Iterable[Distance]) -> list[Job]:
-    """Return the jobs whose pictures company has changed: an exact one must be identical, another nearly so."""
-    pairs = zip(jobs, distances, strict=True)
-    return [job for job, apart in pairs if (apart.largest > 0 if job.params.exact else not apart.is_same)]
+def broken(jobs: Sequence[Job], distances: Sequence[Distance], dtype: torch.dtype = torch.float32) -> list[Job]:
+    """Return the jobs whose pictures company has changed: an exact one must be identical, another nearly so.
+
+    In half precision that is told by PSNR: no picture below HALF_LEAST, and where more than half of them are below
+    HALF_MEDIAN, all of those are changed.
+    """
+    is_half = dtype != torch.float32
+    others = [apart.psnr for job, apart in zip(jobs, distances, strict=True) if not job.params.exact]
+    least = HALF_LEAST if not others or statistics.median(others) >= HALF_MEDIAN else HALF_MEDIAN
+
+    def is_changed(job: Job, apart: Distance) -> bool:
+        if job.params.exact:
+            return apart.largest > 0
+        return apart.psnr < least if is_half else not apart.is_same
+
+    return [job for job, apart in zip(jobs, distances, strict=True) if is_changed(job, apart)]
 
 
 def table(jobs: Sequence[Job], distances: Sequence[Distance]) -> str:
@@ -182,7 +199,8 @@ def main() -> None:
     """Render the mix, print the table and end with 1 where a picture was changed."""
     options = _parsed()
     card = device(options.card)
-    weights = checkpoints.load(options.checkpoint, card, default_dtype(card, options.precision))
+    dtype = default_dtype(card, options.precision)
+    weights = checkpoints.load(options.checkpoint, card, dtype)
     engine = Engine(card)
     engine.start()
     jobs = mix(options.jobs, options.seed, sides=options.sides)
@@ -193,7 +211,7 @@ def main() -> None:
     print(table(jobs, distances))
     for what, took in (("alone", alone_took), (f"{options.in_flight} in flight", company_took)):
         print(f"{what}: {took.wall:.1f} s ({took.host:.1f} s of cores), {len(jobs) / took.wall:.2f} pictures a second")
-    for job in (changed := broken(jobs, distances)):
+    for job in (changed := broken(jobs, distances, dtype)):
         print("changed:", job.params.model_dump_json(exclude_defaults=True))
     raise SystemExit(bool(changed))
 

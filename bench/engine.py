@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
-
 from bench import plain
 from shared.params import RenderParams
 from worker.engine import checkpoints
-from worker.engine.devices import device
+from worker.engine.devices import default_dtype, device
 from worker.engine.engine import Engine
 from worker.engine.pipelines import Kit, Picture, text_to_image
 from worker.engine.weights import Weights
@@ -34,7 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--in-flight", type=int, required=True)
     options = plain.parse(parser)
-    weights = checkpoints.load(options.checkpoint, device("cpu"), torch.float32)
+    card = device(options.card)
+    weights = checkpoints.load(options.checkpoint, card, default_dtype(card, "auto"))
     engine = Engine(weights.device)
     engine.start()
     with ThreadPoolExecutor(options.in_flight) as slots:

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from shared.params import RenderParams
 from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, Sampler
 from worker.engine import checkpoints, schedules
-from worker.engine.devices import device
+from worker.engine.devices import default_dtype, device
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Pixels
 from worker.engine.pipelines import render
@@ -138,9 +137,12 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=4, help="how many prompts each pair renders")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--in-flight", type=int, default=8)
+    parser.add_argument("--card", default="cpu", help="cpu, or cuda:0")
+    parser.add_argument("--precision", default="auto", help="float32, float16, bfloat16; auto: float16 on a card")
     parser.add_argument("--sheet", type=Path, default=ROOT / "bench" / "parity.webp")
     options = parser.parse_args()
-    weights = checkpoints.load(options.checkpoint, device("cpu"), torch.float32)
+    card = device(options.card)
+    weights = checkpoints.load(options.checkpoint, card, default_dtype(card, options.precision))
     asked = demo("asking").prompts(options.prompts)
     engine = Engine(weights.device)
     engine.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from threading import current_thread
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bench import company
 from shared.params import Hires, Img2Img, Mask, RenderParams
@@ -84,3 +86,22 @@ def test_slow_work_on_one_picture_holds_nobody_up(
     assert not any(thread.startswith("engine cpu") for calls in host.values() for thread, _ in calls)
     on_the_host = sum(seconds for calls in host.values() for _, seconds in calls)
     assert engine.longest_hold_seconds < on_the_host / 10
+
+
+def distances(*decibels: float) -> list[company.Distance]:
+    return [company.Distance(0.5, 90, one) for one in decibels]
+
+
+def test_half_precision_is_judged_by_psnr() -> None:
+    jobs = [job for job in company.mix(24, seed=0, sides=(64,)) if not job.params.exact][:4]
+    half = torch.float16
+    assert company.broken(jobs, distances(45, 40, 35, 21), half) == []
+    assert company.broken(jobs, distances(45, 40, 35, 19), half) == jobs[3:]
+    assert company.broken(jobs, distances(45, 29, 28, 21), half) == jobs[1:]  # too many that are not near
+    assert company.broken(jobs, distances(45, 40, 35, 21)) == jobs  # float32 has its own rule
+
+
+def test_an_exact_picture_is_identical_in_half_precision_too() -> None:
+    jobs = [job for job in company.mix(16, seed=0, sides=(64,)) if job.params.exact][:2]
+    apart = [company.Distance(0.0, 0, math.inf), company.Distance(0.0, 1, 60.0)]
+    assert company.broken(jobs, apart, torch.float16) == jobs[1:]
