@@ -39,6 +39,7 @@ MAY_TAKE_LONGER = (
     "tests/chaos/test_queue_killed.py",  # 900 images through processes that are killed
     "tests/chaos/test_queue_model.py",  # forty stories of the queue, each on a database
     "tests/chaos/test_recovery.py",  # a farm with the settings that it has in earnest
+    "tests/e2e/test_bench_card.py",  # a dozen processes on a pretended card
     "tests/e2e/test_farm_up.py",  # a farm with nothing of it left out
     "tests/e2e/test_kill.py",
     "tests/integration/test_api_fuzzed.py",  # some 1,500 requests

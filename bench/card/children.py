@@ -1,0 +1,146 @@
+"""A part in a process of its own with a limit: a hang, a crash or a lost card costs that part alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any, Final
+
+import structlog
+
+from bench.card.bench import Bench, Message, Setting
+from bench.card.measures import ENDING, Measure
+from bench.card.parts import PARTS
+
+log = structlog.get_logger(__name__)
+
+PRETENDED_BYTES: Final = 4 * 2**30  # a small card has few rows, and a rehearsal little time
+Heard = Callable[[Message], object]
+
+
+def context(setting: Setting) -> BaseContext:
+    """Return how processes are started: anew for a card, since CUDA bears no fork; else forked, which saves imports.
+
+    torch's threads bear no fork either: a part starts its own children before it computes anything.
+    """
+    return get_context("fork" if setting.pretends else "spawn")
+
+
+def run(part: int, setting: Setting, earlier: Mapping[str, float], heard: Heard, *, limit_seconds: float) -> None:
+    """Run a part; `heard` is told what it finds as it finds it, and of an end that was none of its own making."""
+    ours, theirs = context(setting).Pipe(duplex=False)
+    deadline = time.monotonic() + limit_seconds
+    child = context(setting).Process(target=_work, args=(part, setting, earlier, deadline, theirs))  # type: ignore[attr-defined]
+    child.start()
+    theirs.close()
+    try:
+        is_late = _listen(ours, child, heard, deadline)
+    finally:
+        _kill(child)
+    if is_late:
+        heard(
+            Measure(part, ENDING, f"stopped at its limit of {limit_seconds:g} s", target="ends by itself", is_ok=False)
+        )
+    elif child.exitcode:
+        words = f"its process ended with {child.exitcode}"
+        heard(Measure(part, ENDING, words, target="ends by itself", is_ok=False, traceback=words))
+
+
+def _listen(ours: Connection, child: BaseProcess, heard: Heard, deadline: float) -> bool:
+    """Pass on what the child tells until it has ended; return whether its time ran out before."""
+    while ready := wait([ours, child.sentinel], max(0.0, deadline - time.monotonic())):
+        if ours not in ready:
+            child.join()
+            break
+        try:
+            heard(ours.recv())
+        except EOFError:
+            child.join(max(0.0, deadline - time.monotonic()))
+            return child.is_alive()
+    else:
+        return True
+    with suppress(EOFError):  # what was told last
+        while ours.poll():
+            heard(ours.recv())
+    return False
+
+
+def _kill(child: BaseProcess) -> None:
+    """End a child and all that it started."""
+    with suppress(ProcessLookupError, TypeError):
+        os.killpg(child.pid or 0, signal.SIGKILL)
+    child.kill()
+    child.join()
+
+
+def _work(part: int, setting: Setting, earlier: Mapping[str, float], deadline: float, pipe: Connection) -> None:
+    os.setsid()  # with all that it starts it is killed as one
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    bench = Bench(setting, part, earlier, deadline, pipe.send)
+    try:
+        enter(setting)
+        import_module(f"bench.card.{PARTS[part].name}").run(bench)
+    except Exception as error:  # noqa: BLE001 - the edge: whatever ended it is told
+        words = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        bench.tell(Measure(part, ENDING, words, target="no error", is_ok=False, traceback=traceback.format_exc()))
+
+
+def answer(bench: Bench, work: Callable[[Setting, Connection], object]) -> Any:  # noqa: ANN401 - whatever it sends
+    """Return what `work` sends from a process of its own. Raises RuntimeError where that ends without a word."""
+    with child(bench, work) as (process, pipe):
+        wait([pipe], bench.seconds_left)
+        try:
+            return pipe.recv()
+        except EOFError:
+            process.join()
+            raise RuntimeError(f"a process that was to answer ended with {process.exitcode}") from None
+
+
+@contextmanager
+def child(bench: Bench, work: Callable[[Setting, Connection], object]) -> Iterator[tuple[BaseProcess, Connection]]:
+    """Yield a process that does `work`, which is given a pipe, and our end of the pipe; afterwards it is killed."""
+    ours, theirs = context(bench.setting).Pipe(duplex=False)
+    process = context(bench.setting).Process(target=_serve, args=(work, bench.setting, theirs))  # type: ignore[attr-defined]
+    process.start()
+    theirs.close()
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(work: Callable[[Setting, Connection], object], setting: Setting, pipe: Connection) -> None:
+    try:
+        work(setting, pipe)
+    except Exception as error:  # the edge: that it has said nothing is told, and why is in the log
+        log.exception("a process of the run failed", reason=str(error))
+        raise SystemExit(1) from None
+
+
+def enter(setting: Setting) -> None:
+    """Make this process one that has the card, and whose log goes to a file beside the figures."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level, structlog.processors.TimeStamper("iso"),
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(setting.log.open("a", encoding="utf-8")),
+    )  # fmt: skip
+    if setting.pretends:
+        import_module("tests.support.pretended_card").install(capacity=PRETENDED_BYTES)
+
+
+def warm(modules: Iterable[str]) -> None:
+    """Import what all parts need, for children that are forked."""
+    for module in modules:
+        import_module(module)

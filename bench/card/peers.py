@@ -1,0 +1,112 @@
+"""The same work by diffusers, in the same run on the same card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+from bench import plain
+from bench.card import clocks, files, rendering
+from bench.card.bench import Bench
+
+BATCHES: Final = (1, 8, 16)  # that diffusers is measured with
+LARGER_BATCHES: Final = (1, 4)
+
+
+class Peer:
+    """diffusers' own U-Net, VAE and text encoder in a plain loop."""
+
+    def __init__(self, networks: plain.Networks, side: int, steps: int) -> None:
+        self.networks = networks
+        self._side, self._steps = side, steps
+
+    def pictures_a_second(self, batch: int) -> float:
+        """Return the pictures a second of a batch that is rendered again and again."""
+        seeds = range(batch)
+
+        def render() -> None:
+            plain.pictures(self.networks, rendering.PROMPT, seeds, steps=self._steps, side=self._side)
+
+        plain.pictures(self.networks, rendering.PROMPT, seeds, steps=1, side=self._side)
+        return batch / clocks.seconds(render, 1 if batch > 1 else 2, warm=0)
+
+
+def load(bench: Bench) -> Peer:
+    """Return diffusers with the weights that the engine has."""
+    networks = plain.load(files.full(bench.setting), bench.card.torch, torch.float16)
+    return Peer(networks, bench.scale.side, bench.scale.steps)
+
+
+def compiled(bench: Bench, peer: Peer) -> None:
+    """Compile diffusers' U-Net and measure it; what keeps it from being compiled is told."""
+    if bench.setting.pretends:
+        bench.note("diffusers, compiled", "nothing compiles for a pretended card")
+        return
+    bench.now("diffusers, compiled")
+    begun = time.perf_counter()
+    try:
+        peer.networks.unet.compile(dynamic=False)
+        for batch in BATCHES[::2]:
+            if batch > 1 and bench.seconds_left < time.perf_counter() - begun:
+                return
+            bench.note(f"diffusers, compiled, a batch of {batch}", peer.pictures_a_second(batch), "pictures/s")
+    except Exception as error:  # noqa: BLE001 - no compiler, no room on a disk: the peer's own affair
+        bench.note("diffusers, compiled", f"not here: {type(error).__name__}")
+    bench.note("diffusers, compiled after", time.perf_counter() - begun, "s")
+
+
+@torch.inference_mode()
+def larger(bench: Bench) -> None:
+    """A U-Net of SDXL's size at 1024 x 1024: what the engine does not serve yet costs diffusers so much a call."""
+    bench.now("SDXL's U-Net by diffusers")
+    widths, depths, cells, context = (
+        ((32, 32, 32), (1, 1, 1), 8, 64) if bench.setting.pretends else ((320, 640, 1280), (1, 2, 10), 128, 2048)
+    )
+    on = bench.card.torch
+    unet = _sdxl(bench, widths, depths, cells, context)
+    at = torch.tensor([500.0]).to(on)
+    for pictures in LARGER_BATCHES[: bench.scale.repeats]:
+        rows = 2 * pictures
+        x = torch.zeros(rows, 4, cells, cells, device=on, dtype=torch.float16)
+        texts = torch.zeros(rows, 77, context, device=on, dtype=torch.float16)
+        added = {
+            "text_embeds": torch.zeros(rows, _pooled(context), device=on, dtype=torch.float16),
+            "time_ids": torch.zeros(rows, 6, device=on, dtype=torch.float16),
+        }
+        call: Callable[[], Any] = lambda: unet(x, at, texts, added_cond_kwargs=added)  # noqa: B023, E731 - called at once
+        bench.note(f"SDXL by diffusers, {rows} rows, a call", 1000 * clocks.seconds(call, bench.scale.repeats), "ms")
+    bench.note("SDXL by the engine", "refused: not supported")
+
+
+def _sdxl(bench: Bench, widths: tuple[int, ...], depths: tuple[int, ...], cells: int, context: int) -> Any:  # noqa: ANN401
+    """A U-Net of SDXL's kind with random weights, on the card, in float16."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            sample_size=cells,
+            block_out_channels=widths,
+            layers_per_block=2,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=depths,
+            attention_head_dim=tuple(max(1, width // 64) for width in widths),
+            cross_attention_dim=context,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256 if context == 2048 else 8,
+            projection_class_embeddings_input_dim=_pooled(context) + 6 * (256 if context == 2048 else 8),
+        )
+    weights = {
+        name: torch.randn(one.shape, device=bench.card.torch, dtype=torch.float16) * 0.02
+        for name, one in unet.state_dict().items()
+    }
+    unet.load_state_dict(weights, assign=True)
+    return unet.eval().requires_grad_(requires_grad=False)
+
+
+def _pooled(context: int) -> int:
+    """The width of the pooled text beside a context of that width."""
+    return 1280 if context == 2048 else 16

@@ -1,0 +1,118 @@
+"""Part 5: how long a checkpoint takes to come, by itself and beside pictures, and what a resident one costs."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from bench import plain
+from bench.card import clocks, files, machine, rendering
+from bench.card.bench import Bench
+from worker.engine import checkpoints
+from worker.engine.loading.converted import Converted
+from worker.engine.loading.host_cache import HostCache
+from worker.engine.loading.loader import Loader
+from worker.engine.weights import Weights
+
+BUSY_RATIO: Final = 2.0
+LOAD_SECONDS: Final = 0.06  # of 2.1 GB over PCIe, from the host's memory
+SWITCH_SECONDS: Final = 0.005
+
+
+def run(bench: Bench) -> None:
+    """Load idle, from the host's memory, beside pictures and by diffusers; then alternate between two residents."""
+    first, second = (files.full(bench.setting, seed) for seed in (0, 1))
+    loader = Loader(bench.card)
+    loader.start()
+    bench.now("a load by itself")
+    weights = _load(bench, loader, first)
+    idle = clocks.seconds(lambda: _load(bench, loader, second), bench.scale.repeats, warm=0)
+    _compared(bench, idle, weights.bytes)
+    bench.now("a load from the host's memory")
+    _from_memory(bench, loader, second, weights.bytes)
+    bench.now("a load beside pictures")
+    other = _busy(bench, loader, weights, second, idle)
+    bench.now("resident checkpoints in turns")
+    _turns(bench, weights, other)
+    loader.stop()
+
+
+def _load(bench: Bench, loader: Loader, path: Path) -> Weights:
+    return loader.run(partial(checkpoints.load, path, bench.card, torch.float16))
+
+
+def _compared(bench: Bench, seconds: float, size: int) -> None:
+    """A load from the system's file cache, as a share of the copy's speed and beside diffusers' own."""
+    theirs = clocks.seconds(partial(_by_diffusers, bench), min(2, bench.scale.repeats), warm=0)
+    share = bench.share(machine.TO_CARD, size / seconds / 1e9)
+    bench.note("load, idle", seconds, "s", of_roofline=share, of_peer=theirs / seconds)
+    bench.note("load by diffusers", theirs, "s")
+
+
+def _by_diffusers(bench: Bench) -> plain.Networks:
+    return plain.load(files.full(bench.setting), bench.card.torch, torch.float16)
+
+
+def _from_memory(bench: Bench, loader: Loader, path: Path, size: int) -> None:
+    """A load of what the host keeps converted, in pinned memory."""
+    cache, key = HostCache(4 * size, bench.card), ("bench", torch.float16)
+
+    def keep() -> None:
+        found: list[Converted] = []
+        checkpoints.load(path, bench.card, torch.float16, on_converted=found.append)
+        for _ in cache.keep(key, found.pop()):
+            pass
+
+    loader.run(keep)
+    kept = cache.get(key)
+    assert kept is not None
+    again = partial(loader.run, partial(checkpoints.load_kept, path, kept, bench.card))
+    took = clocks.seconds(again, bench.scale.repeats)
+    share = bench.share(machine.TO_CARD, size / took / 1e9)
+    bench.at_most(LOAD_SECONDS, "load from the host's memory", took, "s", of_roofline=share)
+
+
+def _busy(bench: Bench, loader: Loader, weights: Weights, path: Path, idle: float) -> Weights:
+    """Load beside pictures in flight; report that, and what it did to their steps."""
+    turns, scale = rendering.Turns(), bench.scale
+    others = rendering.uniform(scale.side, scale.steps)
+    served = rendering.serving(bench.card, turns)
+    with served as engine, rendering.Flight(engine, [weights], others, scale.flight) as flight:
+        flight.until(2 * scale.flight)
+        turns.clear()
+        flight.measured(scale.seconds / 2)
+        _steps(bench, "steps by themselves", turns)
+        begun = time.perf_counter()
+        loaded = _load(bench, loader, path)
+        took = time.perf_counter() - begun
+        _steps(bench, "steps beside a load", turns)
+    bench.at_most(BUSY_RATIO, "load beside pictures, against idle", took / idle, "times")
+    return loaded
+
+
+def _steps(bench: Bench, name: str, turns: rendering.Turns) -> None:
+    """The time from turn to turn, of which a new count is taken afterwards."""
+    for share in (0.5, 0.99):
+        bench.note(f"{name}, p{100 * share:.0f}", 1000 * clocks.share(turns.seconds, share), "ms")
+    turns.clear()
+
+
+def _turns(bench: Bench, one: Weights, other: Weights) -> None:
+    """What it costs to serve two checkpoints instead of one: pictures of both by turns, one at a time."""
+    with rendering.serving(bench.card) as engine:
+        seconds = [
+            clocks.seconds(lambda by=by: _pair(bench, engine, *by), bench.scale.repeats)
+            for by in ((one, one), (one, other))
+        ]
+    bench.at_most(
+        1000 * SWITCH_SECONDS, "a switch between residents", 1000 * max(0.0, seconds[1] - seconds[0]) / 2, "ms"
+    )
+
+
+def _pair(bench: Bench, engine: rendering.Engine, *by: Weights) -> None:
+    for weights in by:
+        rendering.pictures(engine, weights, [rendering.params(bench.scale.side, 2, 1)], 1)
