@@ -61,10 +61,10 @@ def listing() -> Listing:
     answers = [_ask(program, _QUERY), _ask(program, _LIST)]
     cards, strays = parse(line for answer in answers for line in answer.lines)
     said = [line for line in strays if not _NOTHING.match(line)]
-    failed = [f"status {answer.status}" for answer in answers if answer.status not in {0, _NO_CARDS}]
-    trouble = " ".join(dict.fromkeys(said)) or " ".join(failed[:1])
-    if failed and not cards:
-        raise FarmError(f"nvidia-smi failed with {failed[0]}: {trouble} {_WITHOUT}")
+    status = next((answer.status for answer in answers if answer.status not in {0, _NO_CARDS}), 0)
+    trouble = " ".join(dict.fromkeys(said)) or (f"status {status}" if status else "")
+    if not cards and trouble and any(answer.status != _NO_CARDS for answer in answers):
+        raise FarmError(f"nvidia-smi lists no card, with status {status}: {trouble} {_WITHOUT}")
     return Listing(cards, trouble)
 
 
@@ -110,9 +110,12 @@ def _without_program() -> Listing:
 
 
 def _ask(program: str, arguments: tuple[str, ...]) -> _Answer:
-    asked = subprocess.Popen(  # noqa: S603
-        [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
+    try:
+        asked = subprocess.Popen(  # noqa: S603
+            [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+    except OSError as error:  # of another machine's kind, or there is no memory left
+        raise FarmError(f"{program} cannot be run ({error.strerror}). {_WITHOUT}") from error
     try:
         said, _ = asked.communicate(timeout=_SECONDS)
     except subprocess.TimeoutExpired:

@@ -41,7 +41,7 @@ def threads_each(workers: int, environ: Mapping[str, str]) -> dict[str, str]:
 
 def _options(card: Address) -> list[str]:
     """Return what tells a process to serve `card`: all there is to know of it, so that it asks nobody."""
-    known = ["--uuid", card.uuid, "--label", card.label] if card.uuid else []
+    known = ["--uuid", card.uuid, f"--label={card.label}"] if card.uuid else []
     return ["--card", card.name, *known, "--parent", str(os.getpid())]
 
 

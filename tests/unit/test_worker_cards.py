@@ -167,14 +167,27 @@ def test_a_warning_of_nvidia_smi_is_no_card_that_is_missing(nvidia):
         cards.asked("1,7", there)
 
 
-@pytest.mark.parametrize(("status", "refused"), [(6, False), (9, True)])
+@pytest.mark.parametrize(("status", "refused"), [(6, False), (9, True), (0, True)])
 def test_cards_that_fail_are_not_taken_for_no_cards(nvidia, status, refused):
     nvidia("No communication with the driver.\n", "No communication with the driver.\n", status)
     if refused:
-        with pytest.raises(FarmError, match=r"status 9: No communication with the driver\. FARM_GPUS=cpu"):
+        with pytest.raises(FarmError, match=rf"status {status}: No communication with the driver\. FARM_GPUS=cpu"):
             cards.present({})
     else:
         assert cards.present({}).cards == ()
+
+
+def test_an_nvidia_smi_that_finds_nothing_is_no_card(nvidia):
+    for status in (0, 6):
+        nvidia("No devices were found\n", "", status)
+        assert cards.present({}) == Present()
+
+
+def test_an_nvidia_smi_that_cannot_be_run_is_told(nvidia, tmp_path):
+    nvidia()
+    (tmp_path / "nvidia-smi").write_text("")
+    with pytest.raises(FarmError, match=rf"{tmp_path}/nvidia-smi cannot be run \(Exec format error\)\. FARM_GPUS=cpu"):
+        cards.present({})
 
 
 def test_a_driver_without_nvidia_smi_is_not_taken_for_no_cards(monkeypatch, tmp_path):

@@ -138,7 +138,7 @@ def test_each_process_is_told_all_there_is_to_know_of_its_card(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     card = Address("cuda:2", "GPU-5d5ba0d6", "NVIDIA H200")
     [one] = Supervisor([card], ["worker"], None, grace_seconds=0)._children
-    known = ["--card", "cuda:2", "--uuid", "GPU-5d5ba0d6", "--label", "NVIDIA H200", "--parent", str(os.getpid())]
+    known = ["--card", "cuda:2", "--uuid", "GPU-5d5ba0d6", "--label=NVIDIA H200", "--parent", str(os.getpid())]
     assert list(one._command) == ["worker", *known]
 
 
