@@ -30,7 +30,7 @@ from worker.engine.grouping import Call, plan
 from worker.engine.limits import call_seconds, host_seconds, work_seconds
 from worker.engine.reads import beside
 from worker.engine.requests import Asks, Denoise, Embed, Read, Work
-from worker.engine.runs import Ask, Run, Step
+from worker.engine.runs import Ask, Run, Step, told
 from worker.engine.warmup import WarmUp, Within
 from worker.engine.weights import Weights
 
@@ -222,7 +222,7 @@ class Engine:
         """Make one call of a network and send its answers back."""
         self._on_phase(_phase(call), call_seconds(sum(self._outstanding)))
         for ask, known in zip(call, self._answers(call), strict=True):
-            self._send(ask, _told(ask, known))
+            self._send(ask, told(ask, known))
 
     def _answers(self, call: Call) -> Sequence[object]:
         try:
@@ -285,18 +285,6 @@ def _phase(call: Call) -> Phase:
     if isinstance(call[0].request, Embed):
         return "embed"
     return "steps" if isinstance(call[0].request, Denoise) else "decode"
-
-
-def _told(ask: Ask, known: object) -> object:
-    """`known`, after whoever watches the run has heard of the step; the error of a watcher becomes the run's."""
-    request, on_step = ask.request, ask.run.on_step
-    denoised = known[0] if isinstance(known, tuple) else known  # beside it, what other weightings gave
-    if on_step and isinstance(request, Denoise) and isinstance(denoised, torch.Tensor):
-        try:
-            on_step(Step(request.call, request.calls, request.x, denoised, request.is_second_pass))
-        except Exception as error:  # noqa: BLE001 - a watcher is not the engine's
-            return error
-    return known
 
 
 @torch.inference_mode()

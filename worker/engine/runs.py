@@ -14,7 +14,7 @@ from torch import Tensor
 from shared.errors import OutOfMemory, RenderError, RenderFailed
 from worker.engine.devices import is_fatal, is_out_of_memory
 from worker.engine.failures import again, bared
-from worker.engine.requests import Asks, Request
+from worker.engine.requests import Asks, Denoise, Request
 
 log = structlog.get_logger(__name__)
 
@@ -132,17 +132,29 @@ class Run:
 
     def _fail(self, error: BaseException) -> None:
         """End the run with what went wrong in it, whatever that is: a run's failure is its own."""
-        told = _for_people(error)
-        if isinstance(told, RenderFailed):
+        failure = _for_people(error)
+        if isinstance(failure, RenderFailed):
             log.error("render failed", **self._about, exc_info=error)
         self._end()
         bared(error)
-        self._outcome.set_exception(told)
+        self._outcome.set_exception(failure)
 
     def _end(self) -> None:
         """Let go of what the run was asked, told and watched with."""
         self._answers = []
         self.on_step = None
+
+
+def told(ask: Ask, known: object) -> object:
+    """Return the answer `known` after what watches the run has heard of the step; its error becomes the answer."""
+    request, on_step = ask.request, ask.run.on_step
+    denoised = known[0] if isinstance(known, tuple) else known  # beside it, what other weightings gave
+    if on_step and isinstance(request, Denoise) and isinstance(denoised, Tensor):
+        try:
+            on_step(Step(request.call, request.calls, request.x, denoised, request.is_second_pass))
+        except Exception as error:  # noqa: BLE001 - a watcher is not the engine's
+            return error
+    return known
 
 
 def _for_people(error: BaseException) -> RenderError:
