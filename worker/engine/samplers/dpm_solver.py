@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from shared.errors import RenderError
-from worker.engine.requests import Asks, Work
+from worker.engine.reads import fetched
+from worker.engine.requests import Asks, Read, Work
 from worker.engine.samplers.algebra import Model, Noise, Options, ancestral_step, noised, slope
 
 _RELATIVE: Final = 0.05  # tolerances of an adaptive step: share of a value, and the least difference that counts
@@ -55,7 +56,7 @@ def dpm_adaptive(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise,
         sigma_next = max(lowest, sigma * math.exp(-length))
         down, up = _step(sigma, sigma_next, lowest, options.eta)
         low, high = yield from _solutions(model, x, sigma, down, _ORDER)
-        error = yield Work(_difference(low, high, low_before).item)
+        error = yield Read(partial(_number, _difference(low, high, low_before)))
         factor = _lengthening(error, 1.5 if options.eta else _ORDER)
         length *= factor
         if factor < _ACCEPTED:
@@ -114,6 +115,10 @@ def _difference(low: Tensor, high: Tensor, low_before: Tensor) -> Tensor:
     tolerated = (torch.maximum(low.abs(), low_before.abs()) * _RELATIVE).clamp(min=_ABSOLUTE)
     difference: Tensor = torch.linalg.vector_norm((low - high) / tolerated)
     return difference / math.sqrt(low.numel())
+
+
+def _number(value: Tensor) -> float:
+    return float(fetched(value))
 
 
 def _lengthening(error: float, order: float) -> float:
