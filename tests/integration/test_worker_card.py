@@ -29,8 +29,10 @@ from worker import showing
 from worker.card import EngineCard
 from worker.cards import Address
 from worker.carried import Cancellation
-from worker.engine import checkpoints, previews
+from worker.engine import answers, checkpoints, previews
+from worker.engine.engine import Engine
 from worker.engine.requests import Work
+from worker.engine.weights import Weights
 from worker.pictures import Pixels
 from worker.progress import Watch
 from worker.pulse import suspects
@@ -516,3 +518,35 @@ def test_a_load_that_needs_what_a_card_cannot_do_loses_no_card(card, claim, monk
     with pytest.raises(torch.AcceleratorError):
         card.render(claim, Seen().watch(claim), Cancellation())
     assert not card.is_lost
+
+
+def test_a_loaded_checkpoint_has_its_card_prepared_as_no_pictures_doing(card, claim, monkeypatch):
+    asked = []
+    monkeypatch.setattr(card._engine, "warm_up", lambda weights, within: asked.append((weights, within)))
+    for _ in range(2):
+        paint(card, claim)
+    ((weights, within),) = asked
+    assert isinstance(weights, Weights)
+    assert within == card._meter.other
+
+
+def test_a_checkpoint_that_nobody_uses_leaves_before_a_picture_fails_for_want_of_memory(
+    settings, sessions, farm, monkeypatch
+):
+    monkeypatch.setitem(Engine.__init__.__kwdefaults__, "halves", True)
+    card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
+    paint(card, farm.claim(refiner=0.0))
+    assert len(card.resident()) == 2
+    original = answers.denoising._denoise_rows
+
+    def full(weights, rows):
+        if len(card.resident()) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(weights, rows)
+
+    monkeypatch.setattr(answers.denoising, "_denoise_rows", full)
+    plain = farm.claim()
+    assert paint(card, plain).std() > 1
+    assert card.resident() == [plain.checkpoint]
+    assert card.broken_calls["out of memory"] > 0
+    card.stop()
