@@ -15,6 +15,7 @@ from torch import Tensor
 
 from shared.errors import OutOfMemory, Spoilt
 from worker.engine.devices import is_out_of_memory
+from worker.engine.failures import bared
 from worker.engine.images import levels
 from worker.engine.kit import Pixels
 from worker.engine.noise import CELL
@@ -118,6 +119,7 @@ def _through(way: _Way, weights: Weights, given: Tensor, *, is_precise: bool) ->
         except Exception as error:
             if not isinstance(error, OutOfMemory) and not is_out_of_memory(error):
                 raise
+            bared(error)  # its frames hold what there was no room for
     return (yield from _in_tiles(way, weights, given, sides[-1], is_precise=is_precise))
 
 
