@@ -20,6 +20,7 @@ from worker.engine.devices import Device
 from worker.engine.engine import Engine
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
+from worker.engine.loading.loader import Loader
 from worker.engine.pipelines import Picture, render
 from worker.engine.reads import beside
 from worker.engine.runs import Step
@@ -52,28 +53,48 @@ def keep(previews: list[bytes], _job: int, _index: int, webp: bytes) -> None:
 
 
 class Afternoon:
-    """An engine on a card, a checkpoint, and a thread for previews, as long as the block lasts."""
+    """An engine on a card with the threads beside it, and a checkpoint, as long as the block lasts."""
 
     def __init__(self, path: Path, card: Device, dtype: torch.dtype) -> None:
-        self.weights: Weights = checkpoints.load(path, card, dtype)
         self.engine = Engine(card)
         self.previews: list[bytes] = []
         self._previewer = Previewer(None, lambda _: torch.nn.Identity(), SECONDS)
         self._showing = Showing(partial(keep, self.previews))
+        self._loader = Loader(card)
+        self._load = partial(checkpoints.load, path, card, dtype)
 
     def __enter__(self) -> Self:
+        self._loader.start()
         self.engine.start()
         self._showing.start()
+        self.weights: Weights | None = self._loader.run(self._load)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._showing.stop()
         self.engine.stop()
+        self._loader.stop()
+
+    def load_anew(self) -> None:
+        """Evict the checkpoint and load it once more, which may be given the memory that it had."""
+        self.weights = None
+        self.weights = self._loader.run(self._load)
 
     def together(self, mixed: Sequence[Job], in_flight: int = 8) -> list[Outcome]:
         """Return what came of jobs, so many of them in flight."""
         with ThreadPoolExecutor(in_flight, thread_name_prefix="slot") as slots:
             return list(slots.map(self._outcome, range(len(mixed)), mixed))
+
+    def beside_a_load(self, mixed: Sequence[Job]) -> list[Outcome]:
+        """Return what came of jobs while a checkpoint was loaded that nobody wanted any more when it was there."""
+        with ThreadPoolExecutor(1, thread_name_prefix="slot") as slot:
+            load = slot.submit(self._load_another)
+            found = self.together(mixed)
+            load.result(SECONDS)
+        return found
+
+    def _load_another(self) -> None:
+        self._loader.run(self._load)
 
     def _outcome(self, number: int, job: Job) -> Outcome:
         try:
@@ -82,7 +103,9 @@ class Afternoon:
             return error.with_traceback(None)
 
     def _rendered(self, number: int, job: Job) -> Picture:
-        kit, reel = Kit(self.weights, source=job.source, mask=job.mask), Reel()
+        weights = self.weights
+        assert weights
+        kit, reel = Kit(weights, source=job.source, mask=job.mask), Reel()
         claim = SimpleNamespace(job_id=number, index=0)
 
         def on_step(step: Step) -> None:
@@ -92,7 +115,7 @@ class Afternoon:
                 run.cancel()
             if job.params.film:
                 reel.take(step)
-            make = partial(self._previewer.picture, step.denoised, self.weights)
+            make = partial(self._previewer.picture, step.denoised, weights)
             self._showing.show(claim, beside(self.engine.device, make, "previews"))
 
         run = self.engine.render(render(job.params, kit), exact=job.params.exact, on_step=on_step)

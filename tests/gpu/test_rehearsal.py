@@ -24,11 +24,10 @@ ASLEEP = {"engine/reads.py:_wait": "what a thread brings to the host, beside the
 """Where these threads may wait for the card: nowhere else, and there they sleep."""
 
 LOADS = {
-    "engine/checkpoints.py:_placed": "a weight",
     "engine/previews.py:latent_rgb": "what the map of previews is fitted to",
     "engine/previews.py:sample": "the known picture",
 }
-"""Where a load may wait."""
+"""Where the loader's thread may wait, on the stream of its own."""
 
 PACED = {"engine/devices.py:Pace.turn"}
 """Where the engine's thread may wait for the end of an earlier turn."""
@@ -61,7 +60,7 @@ def inpainting_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rehearsed(path: Path, dtype: torch.dtype, mixed: list[Job], card: str = "cuda:0") -> list[Outcome]:
     with Afternoon(path, device(card), dtype) as afternoon:
-        found = afternoon.together(mixed)
+        found = afternoon.beside_a_load(mixed)
         assert afternoon.previews
     return found
 
@@ -73,6 +72,7 @@ def assert_sound(ledger: Ledger, found: list[Outcome]) -> None:
     assert ledger.waits_of("engine") == []
     places = {entry.place for entry in ledger.waits}
     assert {place.partition(" <- ")[0] for place in places} <= LOADS.keys()
+    assert {entry.thread for entry in ledger.waits} <= {"loading"}
     waited = {entry for entry in ledger.notes if entry.what.startswith("waits for an event")}
     assert {entry.place for entry in waited if entry.thread in READERS} <= ASLEEP.keys()
     assert {entry.what for entry in waited if entry.thread != "engine"} <= {"waits for an event, asleep"}
@@ -92,6 +92,19 @@ def test_pictures_that_fail_or_are_cancelled_leave_nothing_behind(ledger: Ledger
     assert isinstance(failed, RenderError)
     assert isinstance(cancelled, Cancelled)
     assert_sound(ledger, [picture])
+
+
+def test_a_checkpoint_is_evicted_and_loaded_anew_behind_a_picture_that_was_cancelled(
+    ledger: Ledger, tiny_path: Path
+) -> None:
+    """Its last step may still be computed: none of its memory may be taken for the next checkpoint before that."""
+    first, *_ = jobs(1)
+    with Afternoon(tiny_path, device("cuda:0"), torch.float16) as afternoon:
+        (cancelled,) = afternoon.together([Job(CANCELLED, first.params)])
+        assert isinstance(cancelled, Cancelled)
+        afternoon.load_anew()
+        found = afternoon.together([first])
+    assert_sound(ledger, found)
 
 
 @pytest.mark.nightly
