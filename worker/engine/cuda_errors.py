@@ -74,9 +74,10 @@ def _driver_too_old(knows: int) -> str:
     needed = torch.version.cuda or ""
     oldest = _DRIVERS.get(needed.partition(".")[0])
     update = f"update it to {oldest} or later" if oldest else "update it"
+    build = f"the build {_BUILDS[0][0]}" if knows >= 12000 and _this() != _BUILDS[0][0] else "a build for an older CUDA"
     return (
         f"the NVIDIA driver is too old: it runs CUDA up to {knows // 1000}.{knows % 1000 // 10}, and PyTorch "
-        f"{torch.__version__} needs CUDA {needed}: {update}, or install a build for an older CUDA ({_HOW})"
+        f"{torch.__version__} needs CUDA {needed}: {update}, or install {build} ({_HOW})"
     )
 
 
