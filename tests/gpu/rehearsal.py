@@ -75,11 +75,6 @@ class Afternoon:
         self.engine.stop()
         self._loader.stop()
 
-    def load_anew(self) -> None:
-        """Evict the checkpoint and load it once more, which may be given the memory that it had."""
-        self.weights = None
-        self.weights = self._loader.run(self._load)
-
     def together(self, mixed: Sequence[Job], in_flight: int = 8) -> list[Outcome]:
         """Return what came of jobs, so many of them in flight."""
         with ThreadPoolExecutor(in_flight, thread_name_prefix="slot") as slots:

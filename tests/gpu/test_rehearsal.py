@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from shared.errors import Cancelled, RenderError
 from tests.checkpoints import write_inpainting, write_tiny
 from tests.gpu.rehearsal import CANCELLED, FAILING, Afternoon, Outcome, jobs
 from tests.support.card_ledger import Ledger
+from worker.engine import checkpoints
 from worker.engine.devices import device
+from worker.engine.loading.loader import Loader
 
 pytestmark = pytest.mark.gpu
 
@@ -94,17 +97,18 @@ def test_pictures_that_fail_or_are_cancelled_leave_nothing_behind(ledger: Ledger
     assert_sound(ledger, [picture])
 
 
-def test_a_checkpoint_is_evicted_and_loaded_anew_behind_a_picture_that_was_cancelled(
+def test_memory_of_an_evicted_checkpoint_is_given_away_only_after_its_last_step(
     ledger: Ledger, tiny_path: Path
 ) -> None:
-    """Its last step may still be computed: none of its memory may be taken for the next checkpoint before that."""
-    first, *_ = jobs(1)
-    with Afternoon(tiny_path, device("cuda:0"), torch.float16) as afternoon:
-        (cancelled,) = afternoon.together([Job(CANCELLED, first.params)])
-        assert isinstance(cancelled, Cancelled)
-        afternoon.load_anew()
-        found = afternoon.together([first])
-    assert_sound(ledger, found)
+    loader, load = Loader(device("cuda:0")), partial(checkpoints.load, tiny_path, device("cuda:0"), torch.float16)
+    loader.start()
+    weights = loader.run(load)
+    x = torch.zeros(1, 4, 8, 8, device="cuda:0", dtype=torch.float16)
+    weights.unet.conv_in(x)  # which nobody waits for
+    del weights, x
+    loader.run(load)
+    loader.stop()
+    assert ledger.errors == []
 
 
 @pytest.mark.nightly
