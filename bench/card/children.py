@@ -13,9 +13,10 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
+import torch
 
 from bench.card.bench import Bench, Message, Setting
 from bench.card.measures import ENDING, Measure
@@ -94,26 +95,32 @@ def _work(part: int, setting: Setting, earlier: Mapping[str, float], deadline: f
         bench.tell(Measure(part, ENDING, words, target="no error", is_ok=False, traceback=traceback.format_exc()))
 
 
-def answer(bench: Bench, work: Callable[[Setting, Connection], object]) -> Any:  # noqa: ANN401 - whatever it sends
-    """Return what `work` sends from a process of its own. Raises RuntimeError where that ends without a word."""
-    with child(bench, work) as (process, pipe):
-        wait([pipe], bench.seconds_left)
+class Helper(NamedTuple):
+    """A process that works beside a part, and our end of the pipe to it."""
+
+    process: BaseProcess
+    pipe: Connection
+
+    def answer(self, bench: Bench) -> Any:  # noqa: ANN401 - whatever it sends
+        """Return what it sends next. Raises RuntimeError where it ends without a word, or time does."""
+        if not self.pipe.poll(max(0.0, bench.seconds_left)):
+            raise RuntimeError("a process that was to answer took too long")
         try:
-            return pipe.recv()
+            return self.pipe.recv()
         except EOFError:
-            process.join()
-            raise RuntimeError(f"a process that was to answer ended with {process.exitcode}") from None
+            self.process.join()
+            raise RuntimeError(f"a process that was to answer ended with {self.process.exitcode}") from None
 
 
 @contextmanager
-def child(bench: Bench, work: Callable[[Setting, Connection], object]) -> Iterator[tuple[BaseProcess, Connection]]:
-    """Yield a process that does `work`, which is given a pipe, and our end of the pipe; afterwards it is killed."""
+def helper(bench: Bench, work: Callable[[Setting, Connection], object]) -> Iterator[Helper]:
+    """Yield a process that does `work`, which is given a pipe; afterwards it is killed."""
     ours, theirs = context(bench.setting).Pipe(duplex=False)
     process = context(bench.setting).Process(target=_serve, args=(work, bench.setting, theirs))  # type: ignore[attr-defined]
     process.start()
     theirs.close()
     try:
-        yield process, ours
+        yield Helper(process, ours)
     finally:
         process.kill()
         process.join()
@@ -138,6 +145,8 @@ def enter(setting: Setting) -> None:
     )  # fmt: skip
     if setting.pretends:
         import_module("tests.support.pretended_card").install(capacity=PRETENDED_BYTES)
+    else:
+        torch.cuda.set_device(setting.card)
 
 
 def warm(modules: Iterable[str]) -> None:

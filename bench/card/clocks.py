@@ -41,8 +41,10 @@ def busy(card: torch.device) -> Iterator[list[float]]:
     asked = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
     command = ["nvidia-smi", "-i", f"GPU-{torch.cuda.get_device_properties(card).uuid}", *asked]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as told:
-        yield found
-        told.terminate()
+        try:
+            yield found
+        finally:
+            told.terminate()
         lines = told.communicate()[0].split()
     found += [int(line) / 100 for line in lines[1:] if line.isdecimal()]  # the first is of the time before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
@@ -24,29 +25,40 @@ MOST_DECIBELS: Final = 99.0  # of identical pictures, whose PSNR is infinite
 
 
 def run(bench: Bench) -> None:
-    """Render the mix in every way, and hold the ways against each other."""
-    bench.now("exact pictures in another process")
-    elsewhere = children.answer(bench, digest_elsewhere)
-    jobs = company.mix(bench.scale.jobs, 0, sides=bench.scale.job_sides, most_steps=bench.scale.job_steps)
-    bench.now("float32 on the CPU")
-    cpu = _together(bench, "cpu", torch.float32, jobs)
-    bench.now("float32 on the card")
-    whole = _together(bench, bench.setting.card, torch.float32, jobs)
-    _as_promised(bench, _distances(cpu, whole))
-    half = _company(bench, jobs)
-    _near(bench, "float16 against float32", company.HALF_MEDIAN, _distances(whole, half))
-    bench.now("bfloat16")
-    bfloat16 = _together(bench, bench.setting.card, torch.bfloat16, jobs)
-    _near(bench, "bfloat16 against float32", BFLOAT16_MEDIAN, _distances(whole, bfloat16))
-    bench.now("exact pictures")
-    _exact(bench, elsewhere)
+    """Render the mix in every way, and hold the ways against each other; other processes do their share beside it."""
+    with children.helper(bench, digest_elsewhere) as other, children.helper(bench, paint_on_the_cpu) as cpu:
+        jobs = mix(bench.setting)
+        bench.now("float32")
+        whole = _together(bench.setting, bench.setting.card, torch.float32, jobs)
+        half = _company(bench, jobs)
+        _near(bench, "float16 against float32", company.HALF_MEDIAN, _distances(whole, half))
+        bench.now("bfloat16")
+        bfloat16 = _together(bench.setting, bench.setting.card, torch.bfloat16, jobs)
+        _near(bench, "bfloat16 against float32", BFLOAT16_MEDIAN, _distances(whole, bfloat16))
+        bench.now("exact pictures")
+        _exact(bench, other.answer(bench))
+        bench.now("float32 on the CPU")
+        _as_promised(bench, _distances(cpu.answer(bench), whole))
 
 
-def _together(bench: Bench, card: str, dtype: torch.dtype, jobs: Sequence[company.Job]) -> list[Pixels]:
+def mix(setting: Setting) -> list[company.Job]:
+    """Return the pictures that are rendered in every way."""
+    scale = setting.scale
+    return company.mix(scale.jobs, 0, sides=scale.job_sides, most_steps=scale.job_steps)
+
+
+def paint_on_the_cpu(setting: Setting, pipe: Connection) -> None:
+    """Render the mix on the CPU, with half of its cores, and send the pictures."""
+    children.enter(setting)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    pipe.send(_together(setting, "cpu", torch.float32, mix(setting)))
+
+
+def _together(setting: Setting, card: str, dtype: torch.dtype, jobs: Sequence[company.Job]) -> list[Pixels]:
     device = devices.device(card)
-    weights = checkpoints.load(files.demonstration(bench.setting), device, dtype)
+    weights = checkpoints.load(files.demonstration(setting), device, dtype)
     with rendering.serving(device, halves=False) as engine:
-        return company.together(engine, weights, jobs, bench.scale.flight)
+        return company.together(engine, weights, jobs, setting.scale.flight)
 
 
 def _company(bench: Bench, jobs: Sequence[company.Job]) -> list[Pixels]:

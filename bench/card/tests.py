@@ -37,9 +37,14 @@ ATTENTION_ROUNDING: Final = 0.01  # of values of unit deviation
 
 
 def run(bench: Bench) -> None:
-    """Run the tests, then check values."""
-    bench.now("pytest tests/gpu")
-    _tests(bench)
+    """Check values, and run the tests beside it."""
+    with children.helper(bench, run_pytest) as tests:
+        _values(bench)
+        bench.now("pytest tests/gpu")
+        _tests(bench, tests)
+
+
+def _values(bench: Bench) -> None:
     bench.now("masked attention")
     _attention(bench)
     bench.now("padded contexts")
@@ -148,8 +153,8 @@ def waits_of_the_engine() -> Iterator[list[str]]:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def _tests(bench: Bench) -> None:
-    status, text = children.answer(bench, run_pytest)
+def _tests(bench: Bench, tests: children.Helper) -> None:
+    status, text = tests.answer(bench)
     lines = text.strip().splitlines() or [""]
     for line in lines:
         if line.startswith(("FAILED", "ERROR")):

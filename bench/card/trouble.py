@@ -59,7 +59,7 @@ def run(bench: Bench) -> None:
 
 
 def _started(bench: Bench, stack: ExitStack, work: Work) -> Process:
-    return Process(*stack.enter_context(children.child(bench, work)))
+    return Process(*stack.enter_context(children.helper(bench, work)))
 
 
 def _killed(bench: Bench, killed: Process, stack: ExitStack) -> None:

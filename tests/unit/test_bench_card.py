@@ -314,14 +314,25 @@ def test_every_package_that_may_be_brought_is_pinned() -> None:
     assert set(packages.USUALLY_MISSING) <= packages.NEEDED.keys()
 
 
+def _asleep(*_: object) -> None:
+    time.sleep(600)
+
+
 def _silent(_: Setting, pipe: Connection) -> None:
     pipe.close()
 
 
 def test_a_process_that_ends_without_an_answer_is_an_error(setting: Setting) -> None:
     bench = Bench(setting, 3, {}, time.monotonic() + SECONDS, lambda _: None)
-    with pytest.raises(RuntimeError, match="ended with 0"):
-        children.answer(bench, _silent)
+    with children.helper(bench, _silent) as helper, pytest.raises(RuntimeError, match="ended with 0"):
+        helper.answer(bench)
+
+
+def test_a_process_that_does_not_answer_in_time_is_an_error(setting: Setting) -> None:
+    bench = Bench(setting, 3, {}, time.monotonic() + 0.1, lambda _: None)
+    with children.helper(bench, _asleep) as helper, pytest.raises(RuntimeError, match="took too long"):
+        helper.answer(bench)
+    assert not is_alive(helper.process.pid or 0)
 
 
 def test_a_digest_tells_pictures_apart_by_one_bit() -> None:
