@@ -28,6 +28,7 @@ from bench.card.table import amount
 SHARED_MEMORY: Final = Path("/dev/shm")
 SCRATCH_BYTES: Final = 6 * 2**30  # two full-size checkpoints and the demo's
 LOG: Final = "card.log"
+LIBRARIES: Final = ("bench.plain", "bench.company", "worker.engine.networks")  # what most parts import
 INTERRUPTED: Final = 130
 
 
@@ -47,16 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, scratch: Path) -> int:
+    if options.pretend:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
     from bench.card import children  # noqa: PLC0415 - needs what was brought
     from bench.card.bench import Setting  # noqa: PLC0415
 
-    if reason := _no_card(options):
+    if reason := _no_card(options) or children.warm(LIBRARIES):
         return _refused(reason)
     results = Results(options.out)
     setting = Setting(options.card, scratch, options.demo, options.out / LOG, options.pretend)
-    if setting.pretends:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        children.warm(("bench.plain", "bench.company", "worker.engine.networks"))
     status = 0
     try:
         for part in options.parts:

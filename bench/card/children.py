@@ -149,7 +149,12 @@ def enter(setting: Setting) -> None:
         torch.cuda.set_device(setting.card)
 
 
-def warm(modules: Iterable[str]) -> None:
-    """Import what all parts need, for children that are forked."""
-    for module in modules:
-        import_module(module)
+def warm(modules: Iterable[str]) -> str:
+    """Import what all parts need, which children that are forked find imported; return why that cannot be, or ""."""
+    try:
+        for module in modules:
+            import_module(module)
+    except (ImportError, RuntimeError) as error:  # the latter from libraries that import others when they are asked
+        why = " ".join(str(error).split())
+        return f"the libraries here do not work together: {why[:400]}"
+    return ""

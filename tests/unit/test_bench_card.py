@@ -256,6 +256,11 @@ def test_what_a_bare_machine_lacks_is_told_with_the_command_that_fetches_it(
     assert "importlib-metadata==" in said
 
 
+def test_libraries_that_do_not_work_together_are_told_before_anything_runs(tmp_path: Path) -> None:
+    assert children.warm(["json"]) == ""
+    assert "do not work together: No module named 'no_such_module'" in children.warm(["json", "no_such_module"])
+
+
 def test_wheels_of_what_is_missing_are_brought_in_and_no_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
