@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
@@ -19,11 +19,11 @@ from shared import catalogue
 from shared.catalogue import Inspection
 from shared.database import transact
 from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
-from shared.events import Progress
-from shared.params import Hires, Refiner, RenderParams
+from shared.params import Refiner, RenderParams
 from shared.queue.claim import Claim
 from shared.scan import scan
 from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, write_tiny
+from tests.integration.rendering import Farm, Seen, paint
 from tests.waiting import until
 from worker import showing
 from worker.card import EngineCard
@@ -33,7 +33,6 @@ from worker.engine import answers, checkpoints, previews
 from worker.engine.engine import Engine
 from worker.engine.requests import Work
 from worker.engine.weights import Weights
-from worker.pictures import Pixels
 from worker.progress import Watch
 from worker.pulse import suspects
 
@@ -51,20 +50,6 @@ def claim(settings, sessions) -> Claim:
         image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=seen[0].sha256, cost=1,
         stored=params.model_dump(mode="json"), worker_id=3,
     )  # fmt: skip
-
-
-class Seen:
-    """What a watcher is told of an image."""
-
-    def __init__(self) -> None:
-        self.told: list[Progress] = []
-        self.previews: list[Callable[[], Pixels]] = []
-
-    def watch(self, claim: Claim) -> Watch:
-        return Watch(claim, self.told.append, self._show)
-
-    def _show(self, _: Claim, make: Callable[[], Pixels]) -> None:
-        self.previews.append(make)
 
 
 @pytest.fixture
@@ -264,52 +249,9 @@ def test_a_resident_checkpoint_is_not_loaded_again(card, claim):
 # More than one checkpoint, and a VAE.
 
 
-class Farm:
-    """Tiny checkpoints and VAEs in the models folder, and their titles."""
-
-    def __init__(self, models, sessions) -> None:
-        self._models = models
-        self._sessions = sessions
-        for seed, name in enumerate(("base", "refiner")):
-            write_tiny(models / f"{name}.safetensors", seed=seed)
-
-    def vae(self, name: str, colour: float) -> None:
-        """Write a VAE that paints everything in one colour, -1 to 1."""
-        whole = safetensors.torch.load_file(self._models / "base.safetensors")
-        prefix = "first_stage_model."
-        alone = {key.removeprefix(prefix): value for key, value in whole.items() if key.startswith(prefix)}
-        alone["decoder.conv_out.weight"] = torch.zeros_like(alone["decoder.conv_out.weight"])
-        alone["decoder.conv_out.bias"] = torch.full_like(alone["decoder.conv_out.bias"], colour)
-        path = self._models / f"{name}.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        safetensors.torch.save_file(alone, path)
-
-    def claim(self, **changes) -> Claim:
-        """An image of `base`; `refiner` and the like name files by their titles."""
-        seen = {file.name: file for file in scan(self._models, [], inspected)}
-        transact(self._sessions, lambda session: catalogue.record(session, list(seen.values())))
-        titles = {name: f"{name} [{file.sha256[:10]}]" for name, file in seen.items()}
-        if "refiner" in changes:
-            changes["refiner"] = Refiner(checkpoint=titles["refiner"], switch_at=changes["refiner"])
-        if "hires" in changes:
-            changes["hires"] = Hires(checkpoint=titles["refiner"], scale=changes["hires"])
-        changes["vae"] = titles.get(changes.get("vae"), changes.get("vae", "automatic"))
-        params = RenderParams(
-            prompt="sea", checkpoint=titles["base"], width=NATIVE_SIZE, height=NATIVE_SIZE, steps=4, seed=7, **changes
-        )
-        return Claim(
-            image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=seen["base"].sha256, cost=1,
-            stored=params.model_dump(mode="json"), worker_id=3,
-        )  # fmt: skip
-
-
 @pytest.fixture
 def farm(settings, sessions) -> Farm:
     return Farm(settings.models, sessions)
-
-
-def paint(card, claim) -> np.ndarray:
-    return card.render(claim, Seen().watch(claim), Cancellation()).pixels
 
 
 def test_a_refiner_and_a_second_pass_bring_checkpoints_of_their_own(card, farm):

@@ -21,6 +21,7 @@ from worker.engine.loading.converted import Converted
 from worker.engine.loading.flat import Layout
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Spare
+from worker.engine.loading.upload import chunk_bytes
 from worker.engine.previews import USUAL_RGB, latent_rgb, sample
 from worker.engine.steady import steady
 from worker.engine.weights import Weights
@@ -134,7 +135,7 @@ def _load(
             networks.fill(getattr(built, name), _copied(part, layouts[name].dtype))
         steady(built.unet)
         return _weights(built, Converted(parts, layouts, {}), device)
-    make_room(sum(layout.bytes for layout in layouts.values()))
+    make_room(converted.room_bytes(parts, layouts))
     read = converted.read(parts, layouts, device)
     weights = _on_card(built, read, device)
     on_converted(replace(read, tables=(weights.latent_rgb, weights.sample)))
@@ -213,7 +214,7 @@ def _fill(network: nn.Module, part: Part, dtype: torch.dtype, device: Device, ma
         networks.fill(network, _copied(part, dtype))
         return
     layout = Layout.of(part.weights, dtype)
-    make_room(layout.bytes)
+    make_room(layout.bytes + chunk_bytes(part.weights))
     buffer = converted.uploaded(part, layout, device)
     networks.fill(network, layout.views(buffer))
     hand_over([buffer], device)

@@ -12,7 +12,7 @@ from torch import Tensor
 from worker.engine import devices
 from worker.engine.devices import Device
 from worker.engine.loading.flat import Layout
-from worker.engine.loading.upload import pieces, upload
+from worker.engine.loading.upload import chunk_bytes, pieces, upload
 
 if TYPE_CHECKING:  # diffusers takes seconds
     from worker.engine.layouts import Part, Parts
@@ -44,6 +44,13 @@ def layouts_of(parts: Parts, device: Device, dtype: torch.dtype) -> dict[str, La
     """Return how the networks lie in buffers of `device`; a VAE has its own number format."""
     formats = {"vae": devices.decoder_dtype(device, dtype)}
     return {name: Layout.of(part.weights, formats.get(name, dtype)) for name, part in named(parts).items()}
+
+
+def room_bytes(parts: Parts, layouts: Mapping[str, Layout]) -> int:
+    """Return what reading `parts` takes of the card at most."""
+    return sum(layout.bytes for layout in layouts.values()) + max(
+        chunk_bytes(part.weights) for part in named(parts).values()
+    )
 
 
 def read(parts: Parts, layouts: Mapping[str, Layout], device: Device) -> Converted:

@@ -44,11 +44,16 @@ def upload(weights: Mapping[str, Tensor], views: Mapping[str, Tensor], to: Devic
 
     Returns when all is on its way; the host's memory may change from then on.
     """
-    total = sum(_aligned(weights[name].nbytes) for name in views)
-    size = min(CHUNK_BYTES, 1 << max(0, total - 1).bit_length())  # what is pinned is rounded up to that anyway
+    size = chunk_bytes(weights)
     chunks = cycle([_Chunk(size, to), _Chunk(size, to)])
     for batch in _batches(pieces(weights, views, size), size):
         next(chunks).send(batch)
+
+
+def chunk_bytes(weights: Mapping[str, Tensor]) -> int:
+    """Return the size of the chunks that these go through: so much of the card is needed beside their place."""
+    total = sum(_aligned(weight.nbytes) for weight in weights.values())
+    return min(CHUNK_BYTES, 1 << max(0, total - 1).bit_length())  # what is pinned is rounded up to that anyway
 
 
 def _batches(some: Iterable[Piece], most_bytes: int) -> Iterator[list[Piece]]:

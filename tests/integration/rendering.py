@@ -1,0 +1,83 @@
+"""What renders for real in tests of workers: tiny checkpoints in a models folder, claims of them, and who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from shared import catalogue
+from shared.database import transact
+from shared.events import Progress
+from shared.params import Hires, Refiner, RenderParams
+from shared.queue.claim import Claim
+from shared.scan import scan
+from tests.checkpoints import NATIVE_SIZE, inspected, write_tiny
+from worker.carried import Cancellation
+from worker.pictures import Pixels
+from worker.progress import Watch
+
+
+class Seen:
+    """What a watcher is told of an image."""
+
+    def __init__(self) -> None:
+        self.told: list[Progress] = []
+        self.previews: list[Callable[[], Pixels]] = []
+
+    def watch(self, claim: Claim) -> Watch:
+        return Watch(claim, self.told.append, self._show)
+
+    def _show(self, _: Claim, make: Callable[[], Pixels]) -> None:
+        self.previews.append(make)
+
+
+class Farm:
+    """Tiny checkpoints and VAEs in the models folder, and their titles."""
+
+    def __init__(self, models, sessions) -> None:
+        self._models = models
+        self._sessions = sessions
+        for seed, name in enumerate(("base", "refiner")):
+            write_tiny(models / f"{name}.safetensors", seed=seed)
+
+    def vae(self, name: str, colour: float) -> None:
+        """Write a VAE that paints everything in one colour, -1 to 1."""
+        whole = safetensors.torch.load_file(self._models / "base.safetensors")
+        prefix = "first_stage_model."
+        alone = {key.removeprefix(prefix): value for key, value in whole.items() if key.startswith(prefix)}
+        alone["decoder.conv_out.weight"] = torch.zeros_like(alone["decoder.conv_out.weight"])
+        alone["decoder.conv_out.bias"] = torch.full_like(alone["decoder.conv_out.bias"], colour)
+        path = self._models / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        safetensors.torch.save_file(alone, path)
+
+    def checkpoints(self) -> list[str]:
+        """Return the SHA-256 of each checkpoint, by name."""
+        return [
+            row.sha256 for row in transact(self._sessions, lambda session: catalogue.entries(session, "checkpoint"))
+        ]
+
+    def claim(self, **changes) -> Claim:
+        """An image of `base`; `refiner` and the like name files by their titles."""
+        seen = {file.name: file for file in scan(self._models, [], inspected)}
+        transact(self._sessions, lambda session: catalogue.record(session, list(seen.values())))
+        titles = {name: f"{name} [{file.sha256[:10]}]" for name, file in seen.items()}
+        if "refiner" in changes:
+            changes["refiner"] = Refiner(checkpoint=titles["refiner"], switch_at=changes["refiner"])
+        if "hires" in changes:
+            changes["hires"] = Hires(checkpoint=titles["refiner"], scale=changes["hires"])
+        changes["vae"] = titles.get(changes.get("vae"), changes.get("vae", "automatic"))
+        params = RenderParams(
+            prompt="sea", checkpoint=titles["base"], width=NATIVE_SIZE, height=NATIVE_SIZE, steps=4, seed=7, **changes
+        )
+        return Claim(
+            image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=seen["base"].sha256, cost=1,
+            stored=params.model_dump(mode="json"), worker_id=3,
+        )  # fmt: skip
+
+
+def paint(card, claim) -> np.ndarray:
+    return card.render(claim, Seen().watch(claim), Cancellation()).pixels
