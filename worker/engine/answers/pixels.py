@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -59,19 +59,25 @@ def _ready(request: ToPixels | ToLatent) -> Iterator[torch.dtype]:
 
 @contextmanager
 def _in_float32(network: nn.Module) -> Iterator[None]:
-    """Within the block `network` holds its weights in float32; going there and back loses nothing."""
-    kept = next(network.parameters()).dtype
+    """Within the block `network` holds copies of its weights in float32; its own stay where they are."""
+    own = dict(network.named_parameters())
     try:
-        _convert(network, torch.float32)
+        _hold(network, _float32(own))
         yield
     finally:
-        _convert(network, kept)
+        _hold(network, own)
 
 
 @torch.inference_mode(mode=False)
-def _convert(network: nn.Module, dtype: torch.dtype) -> None:
-    """Outside of inference mode, whose tensors cannot take the place of a network's own; diffusers' `to` would warn."""
-    nn.Module.to(network, dtype)
+def _float32(weights: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Made outside of inference mode, whose tensors cannot take the place of a network's own."""
+    return {name: nn.Parameter(weight.detach().float(), requires_grad=False) for name, weight in weights.items()}
+
+
+def _hold(network: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
+    for name, weight in weights.items():
+        layer, _, part = name.rpartition(".")
+        setattr(network.get_submodule(layer), part, weight)
 
 
 def apply(requests: Sequence[Apply], calls: Calls | None = None) -> list[Tensor | Exception]:
