@@ -91,7 +91,7 @@ def drawn(way: Pass) -> Asks[Draws]:
     ahead = _sent(blocks, device)
     first = next(ahead)
     if FACTS[params.sampler].is_adaptive:
-        return Draws(first, lambda *_: sent(source.next(), device))
+        return Draws(first, lambda *_: sent(pinned(source.next(), device), device))
     return Draws(first, lambda *_: next(ahead))
 
 

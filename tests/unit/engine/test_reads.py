@@ -58,6 +58,7 @@ def half(tiny_path: Path, card: Device) -> Weights:
 @pytest.fixture
 def ledger(pretended: Ledger) -> Iterator[Ledger]:
     """A card on which nothing goes wrong."""
+    pretended.settle()
     pretended.clear()
     yield pretended
     assert pretended.errors == []
@@ -368,6 +369,16 @@ def test_of_all_noise_of_a_picture_little_is_pinned_at_a_time(
         torch.cuda.synchronize()
         assert sum(ledger.pinned.values()) <= 2 * passes.PINNED_BYTES
     assert {entry.what for entry in ledger.notes} == set()  # no copy of pageable memory among it
+
+
+@pytest.mark.parametrize("sampler", ["DPM adaptive", "Euler a", "DPM++ SDE"])
+def test_noise_of_a_large_picture_is_not_waited_for(half: Weights, ledger: Ledger, sampler: str) -> None:
+    """More than 64 KiB of pageable memory a driver copies by itself, and may wait for the card's queue with that."""
+    params = RenderParams(prompt="sea", checkpoint="tiny", width=768, height=512, steps=3, seed=7, sampler=sampler)
+    draws = drawn(half, params)
+    assert draws.step(2.0, 1.0).nbytes > 64 * 1024
+    assert not ledger.waits
+    assert not ledger.notes
 
 
 def test_a_draw_larger_than_a_block_is_pinned_by_itself(
