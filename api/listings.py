@@ -210,7 +210,7 @@ class WorkerBody(BaseModel):
     state: WorkerState
     phase: str = Field(description="What it does now, for people.")
     resident: list[str] = Field(description="SHA-256 of the checkpoints in its memory.")
-    load_seconds: float | None = Field(description="How long it took to load its latest checkpoint.")
+    load_seconds: float | None = Field(description="How long its latest checkpoint took to load from its file.")
     started_at: datetime
     beat_at: datetime
     is_late: bool = Field(description="Silent past its lease: its images will be given back.")

@@ -8,122 +8,25 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared import addresses, wording
+from shared import setting_forms as forms
 from shared.errors import SettingsError
 from shared.nearest import nearest
-from shared.queue.policy import POOL, POOL_NAMES
 from shared.redis_url import SCHEMES as REDIS_SCHEMES
-from shared.redis_url import read as read_redis_url
+from shared.setting_forms import ApiKeys, Folder
 
 PREFIX = "FARM_"
 EVERYBODY = "*"  # in a list of owners
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _OF_TESTS = "FARM_TEST_"
-_OF_HTTP = ("http", "https")  # the other servers may be reached over a socket, without a host
 _SECRETS = frozenset({"api_keys", "api_key", "secret_key"})  # the API's and the client's alone
-_VISIBLE = re.compile(r"[!-~]+")
 _LONGEST = 200  # characters of a value that a message repeats
 _WITH_PASSWORDS = frozenset({"database_url", "redis_url"})
 _PASSWORD = re.compile(r"://.*@|\?.*")  # and the user before it; or what follows the address
 _PLAIN = re.compile(r"(\w+://)?[\w.-]*(:\d{1,5})?(/[\w./-]*)?")  # an address that has room for no password
-_ADDRESS = re.compile(r"[\w+]+://([^/?#]*)([/?#]?)(.*)", re.DOTALL)
-_ENCODE = (
-    "has a character in its user or password that a URL must have encoded: %2F for /, %40 for @, %3A for :, %3F for ?, "
-    "%23 for #, %25 for %"
-)
-
-
-def _split_keys(value: object) -> object:
-    """`ann:secret,bob:other` -> {secret: owner}; an owner may have several keys."""
-    if not isinstance(value, str):
-        return value
-    split = [pair.partition(":") for pair in value.split(",") if pair.strip()]
-    pairs = [(key.strip(), owner.strip()) for owner, _, key in split]
-    if any(not owner or len(key) < 8 for key, owner in pairs):
-        raise ValueError("must be owner:key pairs separated by commas, each key at least 8 characters long")
-    if not all(_VISIBLE.fullmatch(key) for key, _ in pairs):
-        raise ValueError("must have keys that a header can carry: of ASCII characters, without blanks")
-    keys = dict(pairs)
-    if len(keys) < len(pairs):
-        raise ValueError("gives the same key twice")
-    return keys
-
-
-def _url_of(*schemes: str) -> BeforeValidator:
-    def check(value: object) -> object:
-        if isinstance(value, str) and value and not _is_url(value, schemes):
-            raise ValueError(_why_no_url(value, schemes))
-        return value
-
-    return BeforeValidator(check)
-
-
-def _why_no_url(value: str, schemes: tuple[str, ...]) -> str:
-    if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-        return f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
-    return _ENCODE if _is_torn(value) else "must have a host, and behind it no port or one from 1 to 65535"
-
-
-def _is_torn(text: str) -> bool:
-    """Return whether a character of the user or password ends the address too soon, or begins it too soon."""
-    found = _ADDRESS.match(text)
-    if not found:
-        return False
-    address, mark, rest = found.groups()
-    before, at, _ = rest.partition("@")
-    is_option = "=" in before and "?" in mark + before
-    return address.count("@") > 1 or bool(at and address and "@" not in address and not is_option)
-
-
-def _redis_url(value: str) -> str:
-    """Return the URL of a Redis, in the form of redis-py."""
-    return read_redis_url(value).text if value else value
-
-
-def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
-    try:
-        parts = urlsplit(text)
-        is_whole = parts.port is None or parts.port > 0
-    except ValueError:  # a port that is no number, half an IPv6 address
-        return False
-    has_host = bool(parts.hostname) or parts.scheme not in _OF_HTTP
-    return is_whole and has_host and parts.scheme in schemes and not _is_torn(text)
-
-
-def _pools(given: str) -> str:
-    """Return a list of pools by commas, each once."""
-    names = [name.strip() for name in given.split(",")]
-    wrong = [name for name in names if not POOL.fullmatch(name)]
-    if wrong:
-        raise ValueError(f"{wrong[0]!r} is no name of a pool: {POOL_NAMES}")
-    return ",".join(dict.fromkeys(names))
-
-
-def _proxies(given: str) -> str:
-    """Return a list of addresses and networks by commas."""
-    for address in filter(None, map(str.strip, given.split(","))):
-        try:
-            ip_network(address)
-        except ValueError:
-            raise ValueError(f"{address!r} is no address such as 10.0.0.7, and no network such as 10.0.0.0/8") from None
-    return given
-
-
-def _owners(given: str) -> str:
-    """Return a list of owners by commas, each once."""
-    return ",".join(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
-
-
-def _folder(value: object) -> object:
-    return Path(value).expanduser().absolute() if isinstance(value, str) and value else value
-
-
-Folder = Annotated[Path, BeforeValidator(_folder)]
-ApiKeys = Annotated[dict[str, str], BeforeValidator(_split_keys)]
 
 
 class Limits(BaseModel):
@@ -168,10 +71,10 @@ class Settings(BaseModel):
 
     home: Folder = Field(Path("var").absolute(), description="Where an embedded farm keeps its data.")
     models: Folder = Field(Path("models").absolute(), description="Where checkpoints lie.")
-    database_url: Annotated[str, _url_of("postgresql")] = Field(
+    database_url: Annotated[str, forms.url_of("postgresql")] = Field(
         "", repr=False, description="PostgreSQL; unset: embedded."
     )
-    redis_url: Annotated[str, _url_of(*REDIS_SCHEMES), AfterValidator(_redis_url)] = Field(
+    redis_url: Annotated[str, forms.url_of(*REDIS_SCHEMES), AfterValidator(forms.redis_url)] = Field(
         "", repr=False, description="Redis; unset: embedded."
     )
     styles: str = Field("", description="CSV file of styles; unset: styles.csv in FARM_HOME.")
@@ -181,16 +84,16 @@ class Settings(BaseModel):
     api_keys: ApiKeys = Field(
         default_factory=dict, repr=False, description="owner:key pairs; needed on any address but loopback."
     )
-    urgent_owners: Annotated[str, AfterValidator(_owners)] = Field(
+    urgent_owners: Annotated[str, AfterValidator(forms.owners)] = Field(
         "", description="Owners whose jobs may be urgent, by commas; *: all. Without keys everybody's may."
     )
     allowed_hosts: str = Field("", description="Further Host names that pages may be asked under, by commas.")
-    trusted_proxies: Annotated[str, AfterValidator(_proxies)] = Field(
+    trusted_proxies: Annotated[str, AfterValidator(forms.proxies)] = Field(
         "127.0.0.0/8,::1",
         description="Proxies whose X-Forwarded-For and -Proto are believed: addresses and networks, by commas.",
     )
     secret_key: str = Field("", repr=False, description="Signs cookies; unset: made once and kept in FARM_HOME.")
-    url: Annotated[str, _url_of(*_OF_HTTP)] = Field(
+    url: Annotated[str, forms.url_of(*forms.OF_HTTP)] = Field(
         "", description="Where the client finds the API; unset: the farm of FARM_HOME."
     )
     api_key: str = Field("", repr=False, description="The client's key.")
@@ -234,7 +137,7 @@ class Settings(BaseModel):
         description="What this machine's workers use: all, 0,2, 0:1 (a MIG instance), GPU-… (how a UUID begins), cpu, "
         "or cpu:2 for two on the CPU.",
     )
-    pools: Annotated[str, AfterValidator(_pools)] = Field(
+    pools: Annotated[str, AfterValidator(forms.pools)] = Field(
         "default", description="Pools that this machine's workers serve, by commas."
     )
     slots: int = Field(0, ge=0, description="Images that a worker carries at once; 0: as many as suit its card.")

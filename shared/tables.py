@@ -149,7 +149,7 @@ class Worker(Base):
     state: Mapped[str] = mapped_column(default=WorkerState.STARTING)
     phase: Mapped[str] = mapped_column(default="")  # what it does now, for people: "loading checkpoint, about 8 s"
     resident: Mapped[list[str]] = mapped_column(default=list)  # SHA-256 of the checkpoints in its memory
-    load_seconds: Mapped[float | None]  # of its latest checkpoint, measured
+    load_seconds: Mapped[float | None]  # of the latest checkpoint that it read from a file, measured
     memory_bytes: Mapped[int | None]  # what its card offers; None: not known
     trouble: Mapped[str | None]  # what is wrong with it or its card, for people
     unread: Mapped[dict[str, Any]] = mapped_column(  # job -> what of it this worker's version does not know

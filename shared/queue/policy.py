@@ -94,7 +94,7 @@ class Worker:
     state: WorkerState = WorkerState.READY
     resident: frozenset[str] = frozenset()
     free_slots: int = 1
-    load_seconds: float | None = None  # what its latest checkpoint took to load
+    load_seconds: float | None = None  # what its latest checkpoint took to load from its file
     name: str = ""  # for people
     memory_bytes: int | None = None  # what its card offers; None: no limit that is known
 

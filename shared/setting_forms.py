@@ -1,0 +1,114 @@
+"""How values of settings are written: keys, URLs, lists, folders. What cannot be read is a ValueError for people."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator
+
+from shared.queue.policy import POOL, POOL_NAMES
+from shared.redis_url import read as read_redis_url
+
+OF_HTTP = ("http", "https")  # the other servers may be reached over a socket, without a host
+_VISIBLE = re.compile(r"[!-~]+")
+_ADDRESS = re.compile(r"[\w+]+://([^/?#]*)([/?#]?)(.*)", re.DOTALL)
+_ENCODE = (
+    "has a character in its user or password that a URL must have encoded: %2F for /, %40 for @, %3A for :, %3F for ?, "
+    "%23 for #, %25 for %"
+)
+
+
+def split_keys(value: object) -> object:
+    """`ann:secret,bob:other` -> {secret: owner}; an owner may have several keys."""
+    if not isinstance(value, str):
+        return value
+    split = [pair.partition(":") for pair in value.split(",") if pair.strip()]
+    pairs = [(key.strip(), owner.strip()) for owner, _, key in split]
+    if any(not owner or len(key) < 8 for key, owner in pairs):
+        raise ValueError("must be owner:key pairs separated by commas, each key at least 8 characters long")
+    if not all(_VISIBLE.fullmatch(key) for key, _ in pairs):
+        raise ValueError("must have keys that a header can carry: of ASCII characters, without blanks")
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        raise ValueError("gives the same key twice")
+    return keys
+
+
+def url_of(*schemes: str) -> BeforeValidator:
+    """Return what refuses all but URLs of these schemes, and nothing."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and value and not _is_url(value, schemes):
+            raise ValueError(_why_no_url(value, schemes))
+        return value
+
+    return BeforeValidator(check)
+
+
+def _why_no_url(value: str, schemes: tuple[str, ...]) -> str:
+    if not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        return f"must be a URL that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    return _ENCODE if _is_torn(value) else "must have a host, and behind it no port or one from 1 to 65535"
+
+
+def _is_torn(text: str) -> bool:
+    """Return whether a character of the user or password ends the address too soon, or begins it too soon."""
+    found = _ADDRESS.match(text)
+    if not found:
+        return False
+    address, mark, rest = found.groups()
+    before, at, _ = rest.partition("@")
+    is_option = "=" in before and "?" in mark + before
+    return address.count("@") > 1 or bool(at and address and "@" not in address and not is_option)
+
+
+def redis_url(value: str) -> str:
+    """Return the URL of a Redis, in the form of redis-py."""
+    return read_redis_url(value).text if value else value
+
+
+def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(text)
+        is_whole = parts.port is None or parts.port > 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
+    has_host = bool(parts.hostname) or parts.scheme not in OF_HTTP
+    return is_whole and has_host and parts.scheme in schemes and not _is_torn(text)
+
+
+def pools(given: str) -> str:
+    """Return a list of pools by commas, each once."""
+    names = [name.strip() for name in given.split(",")]
+    wrong = [name for name in names if not POOL.fullmatch(name)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is no name of a pool: {POOL_NAMES}")
+    return ",".join(dict.fromkeys(names))
+
+
+def proxies(given: str) -> str:
+    """Return a list of addresses and networks by commas."""
+    for address in filter(None, map(str.strip, given.split(","))):
+        try:
+            ip_network(address)
+        except ValueError:
+            raise ValueError(f"{address!r} is no address such as 10.0.0.7, and no network such as 10.0.0.0/8") from None
+    return given
+
+
+def owners(given: str) -> str:
+    """Return a list of owners by commas, each once."""
+    return ",".join(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
+
+
+def folder(value: object) -> object:
+    """Return a path as a text as the absolute path that it means; ~ is somebody's home."""
+    return Path(value).expanduser().absolute() if isinstance(value, str) and value else value
+
+
+Folder = Annotated[Path, BeforeValidator(folder)]
+ApiKeys = Annotated[dict[str, str], BeforeValidator(split_keys)]
