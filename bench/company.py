@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -30,7 +30,7 @@ from worker.engine.devices import default_dtype, device
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Mask, Pixels
 from worker.engine.pipelines import render
-from worker.engine.weights import Weights
+from worker.engine.weights import KEPT_EMBEDDINGS, Kept, Weights
 
 CHECKPOINT: Final = Path(__file__).parents[1] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"
 KINDS: Final = ("text to image", "image to image", "inpainting", "hires")
@@ -205,6 +205,7 @@ def main() -> None:
     engine.start()
     jobs = mix(options.jobs, options.seed, sides=options.sides)
     alone, alone_took = _timed(lambda: [start(engine, weights, job) for job in jobs])
+    weights = replace(weights, embeddings=Kept(KEPT_EMBEDDINGS))  # the texts too are encoded in company
     company, company_took = _timed(lambda: together(engine, weights, jobs, options.in_flight))
     engine.stop()
     distances = [distance(*pair) for pair in zip(alone, company, strict=True)]

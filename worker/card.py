@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import structlog
 
+from shared import portions
 from shared.database import Sessions
 from shared.errors import Cancelled, RenderError
 from shared.farm import farm_id
@@ -21,11 +23,13 @@ from worker import host_memory, inputs
 from worker.cards import Address
 from worker.carried import Cancellation
 from worker.engine import checkpoints, devices, limits, proof
+from worker.engine.devices import Device
 from worker.engine.engine import Engine, Phase
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.pipelines import render
+from worker.engine.portions import Portions
 from worker.engine.reads import beside
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
@@ -66,7 +70,7 @@ class EngineCard:
         on_change: Callable[[], object],
         pulse: Pulse | None = None,
     ) -> None:
-        self._device = devices.device("cuda:0" if address.uuid else address.name)  # pinned: a card sees itself as 0
+        self._device = _device(address, settings)
         self._dtype = devices.default_dtype(self._device, settings.precision)
         self._pulse = pulse or Pulse()
         self._prove()
@@ -236,6 +240,15 @@ class EngineCard:
     def _drop_unused(self, enough_bytes: float = math.inf) -> bool:
         """Let checkpoints and VAEs that no image uses leave the card, the longest unused first."""
         return self._residency.drop_unused(self._loads.bytes_of, enough_bytes)
+
+
+def _device(address: Address, settings: Settings) -> Device:
+    """The device at `address`; a CPU with what workers like this one measured on it before."""
+    device = devices.device("cuda:0" if address.uuid else address.name)  # pinned: a card sees itself as 0
+    if device.kind != "cpu":
+        return device
+    processor = devices.processor()
+    return replace(device, portions=Portions(processor, portions.path(settings.home, processor)))
 
 
 def _prepare() -> None:

@@ -20,6 +20,7 @@ CHECKS: Final[dict[str, Check]] = {
     "python": machine_checks.python,
     "torch": machine_checks.torch,
     "cards": machine_checks.cards,
+    "portions": machine_checks.portions,
     "programs": machine_checks.programs,
     "namespace": machine_checks.namespace_,
     "home": machine_checks.home,

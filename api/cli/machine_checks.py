@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Final, cast
 
 from api.cli.findings import Finding, bad, fine, note
+from shared import portions as files
 from shared.errors import LauncherError
 from shared.launcher import binaries, namespace
 from shared.settings import Settings
@@ -93,12 +94,27 @@ def home(settings: Settings) -> Finding:
     return fine(str(folder))
 
 
+def portions(settings: Settings) -> Finding:
+    """How many pictures' rows may share a call on this processor without a change, as its workers measured?"""
+    kept = [one for one in files.kept(settings.home) if one.portions]
+    if not kept:
+        return fine("Not measured yet: a worker on the CPU measures them at its first picture.")
+    return fine("; ".join(map(_portions, kept)))
+
+
 def disk(settings: Settings) -> Finding:
     """Is there room for the database and for pictures?"""
     folder = next(place for place in (settings.home, *settings.home.parents) if place.exists())
     free = shutil.disk_usage(folder).free
     text = f"{free / 2**30:.1f} GiB free at {folder}"
     return fine(text) if free >= _LOW_BYTES else bad(text, "Free some space, delete jobs, or set FARM_STORAGE_URL.")
+
+
+def _portions(found: files.Findings) -> str:
+    rows = [portion.rows for portion in found.portions.values()]
+    fewer = [portion.rows for portion in found.portions.values() if portion.is_final]
+    least = f", {len(fewer)} of them fewer, {min(fewer)} at least" if fewer else ""
+    return f"{found.processor}: a call takes up to {max(rows)} rows ({len(rows)} shapes of layers measured{least})"
 
 
 @cache

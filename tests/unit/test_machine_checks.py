@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from api.cli import machine_checks
+from shared import portions
+from shared.portions import Portion, Processor
 from tests.support.nvidia import pretend
 from worker import machine
 from worker.engine import devices
@@ -69,3 +71,20 @@ def test_another_process_is_asked():
     answer = machine_checks._ask_machine("cpu")
     assert isinstance(answer, dict), answer
     assert machine_checks.torch(SimpleNamespace(gpus="cpu")).text.startswith(answer["version"])
+
+
+def test_what_was_measured_of_a_processor_is_told(tmp_path):
+    settings = SimpleNamespace(home=tmp_path)
+    told = machine_checks.portions(settings)
+    assert (told.level, told.text) == (
+        "fine",
+        "Not measured yet: a worker on the CPU measures them at its first picture.",
+    )
+    processor = Processor("AMD EPYC", 2, "2.13.0+cpu")
+    known = {"linear": Portion(16, is_lone_alike=False), "convolution": Portion(15, is_final=True)}
+    portions.write(portions.path(tmp_path, processor), processor, known)
+    (portions.folder(tmp_path) / "damaged.jsonl").write_text("{")
+    assert machine_checks.portions(settings).text == (
+        "AMD EPYC, 2 threads, PyTorch 2.13.0+cpu: a call takes up to 16 rows"
+        " (2 shapes of layers measured, 1 of them fewer, 15 at least)"
+    )

@@ -22,6 +22,7 @@ from worker.engine.loading.flat import Layout
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Spare
 from worker.engine.loading.upload import chunk_bytes
+from worker.engine.portions import Portions
 from worker.engine.previews import USUAL_RGB, latent_rgb, sample
 from worker.engine.steady import steady
 from worker.engine.weights import Weights
@@ -133,7 +134,7 @@ def _load(
     if device.kind == "cpu":
         for name, part in converted.named(parts).items():
             networks.fill(getattr(built, name), _copied(part, layouts[name].dtype))
-        steady(built.unet)
+        steady(built.unet, device.portions or Portions())
         return _weights(built, Converted(parts, layouts, {}), device)
     make_room(converted.room_bytes(parts, layouts))
     read = converted.read(parts, layouts, device)

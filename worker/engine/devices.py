@@ -10,7 +10,8 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor
 
 from shared.errors import CardError, SettingsError
+from shared.portions import Processor
 from worker.engine import cuda_errors
+from worker.engine.portions import Portions
 
 CPU_ROWS: Final = 16
 TURNS_AHEAD: Final = 2
@@ -41,6 +44,7 @@ class Device:
     kind: Literal["cpu", "cuda"]
     label: str  # what people call it
     memory_bytes: int  # 0: not its own
+    portions: Portions | None = field(default=None, compare=False, repr=False)  # of a CPU, where they are kept
 
     @property
     def torch(self) -> torch.device:
@@ -52,6 +56,11 @@ class Device:
         """Rows of a checkpoint's native size that one call should hold at most."""
         gibibytes = self.memory_bytes / 2**30
         return CPU_ROWS if self.kind == "cpu" else next(rows for least, rows in _CARD_ROWS if gibibytes >= least)
+
+    @property
+    def text_budget(self) -> int:
+        """Chunks of texts that one call should hold at most: one fills a CPU, where it then never rounds by others."""
+        return 1 if self.kind == "cpu" else self.row_budget
 
     @property
     def ladder(self) -> tuple[int, ...]:
@@ -299,8 +308,22 @@ class Pace:
             self._turns.popleft().synchronize()
 
 
+def processor() -> Processor:
+    """Return what decides how this process's calls round on the CPU."""
+    facts = _cpu_facts()
+    model = "-".join(facts[name] for name in ("cpu family", "model", "stepping") if name in facts)
+    features = sha256(" ".join(sorted(facts.get("flags", "").split())).encode()).hexdigest()[:8]
+    name = f"{_cpu_label()} ({', '.join(filter(None, (model, torch.backends.cpu.get_cpu_capability(), features)))})"
+    return Processor(name, torch.get_num_threads(), torch.__version__)
+
+
 def _cpu_label() -> str:
+    return _cpu_facts().get("model name") or platform.machine()
+
+
+def _cpu_facts() -> dict[str, str]:
+    """What the system tells of the first processor; nothing where it does not."""
     facts = Path("/proc/cpuinfo")
-    lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    first = facts.read_text(encoding="utf-8").partition("\n\n")[0] if facts.exists() else ""
+    pairs = (line.partition(":")[::2] for line in first.splitlines())
+    return {name.strip(): value.strip() for name, value in pairs}

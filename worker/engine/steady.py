@@ -1,54 +1,125 @@
 """Layers on a CPU that give a row the same to the last bit, in company or alone.
 
-For few rows of a matrix product, and for many small pictures of a convolution, MKL and oneDNN choose kernels that add
-in another order than for others: a millionth, which two dozen steps at strong guidance can make a visible difference
-of. So few rows are filled up with zeros to as many as make a choice that no longer changes, and small pictures go in
-portions. What has so few rows are the layers of the time step; what is so small, the deepest levels of small pictures.
+PyTorch hands a convolution to oneDNN or computes it by MKL, by how many rows there are, and MKL multiplies matrices in
+another order for each number of rows. So all products here are oneDNN's, which takes them a picture at a time. That
+its kernels round alike for any number of rows is not taken for granted: `portions` measures it. Norms and activations
+share their work out among threads by the size of the whole call, and round at the borders; they are measured too.
+Attention and layer norms compute each row by itself.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FEWEST_ROWS: Final = 32  # of a matrix product; measured: 16 and more are all alike
-MOST_PICTURES: Final = 8  # of a convolution over `SMALL` positions or fewer; measured: 2 to 15 are all alike
-SMALL: Final = 16
+from worker.engine.portions import Layer, Portions
+
+_HAS_ONEDNN: Final = torch.backends.mkldnn.is_available()
+_multiplied: Final = torch.ops.mkldnn._linear_pointwise if _HAS_ONEDNN else None  # noqa: SLF001 - its only name
 
 
 class SteadyLinear(nn.Linear):
-    """A matrix product of at least `FEWEST_ROWS` rows."""
+    """A matrix product of rows [rows, ..., in_features]."""
+
+    layer: Layer
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return the product for `rows` [..., in_features]: [..., out_features]."""
-        if rows.numel() >= FEWEST_ROWS * self.in_features:
-            return functional.linear(rows, self.weight, self.bias)
-        flat = rows.reshape(-1, self.in_features)
-        filled = functional.pad(flat, (0, 0, 0, FEWEST_ROWS - len(flat)))
-        product = functional.linear(filled, self.weight, self.bias)
-        return product[: len(flat)].reshape(*rows.shape[:-1], self.out_features)
+        """Return the product [rows, ..., out_features]."""
+        return self.layer.answer(self._product, rows)
+
+    def _product(self, rows: Tensor) -> Tensor:
+        return product(rows, self.weight, self.bias)
 
 
 class SteadyConv(nn.Conv2d):
-    """A convolution of at most `MOST_PICTURES` small pictures at a time."""
+    """A convolution of pictures [rows, channels, h, w]."""
+
+    portions: Portions
+    layers: dict[tuple[int, int], Layer]  # by the zeros around a picture
 
     def _conv_forward(self, pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        convolve: Callable[[Tensor, Tensor, Tensor | None], Tensor] = super()._conv_forward
-        portions = math.ceil(len(pictures) / MOST_PICTURES)
-        if portions == 1 or pictures.shape[-2] * pictures.shape[-1] > SMALL:
-            return convolve(pictures, weight, bias)
-        return torch.cat([convolve(one, weight, bias) for one in torch.tensor_split(pictures, portions)])
+        rows, columns = (int(side) for side in self.padding)
+        return self.convolved(pictures, weight, bias, (rows, columns))
+
+    def convolved(self, pictures: Tensor, weight: Tensor, bias: Tensor | None, zeros: tuple[int, int]) -> Tensor:
+        """Return `pictures` convolved between so many rows and columns of zeros."""
+        if zeros not in self.layers:
+            self.layers[zeros] = self.portions.layer(self._text(zeros), 2)
+        return self.layers[zeros].answer(partial(convolution, self, weight, bias, zeros), pictures)
+
+    def _text(self, zeros: tuple[int, int]) -> str:
+        sizes = *self.kernel_size, *self.stride, *zeros, *self.dilation, self.groups
+        return f"convolution {self.in_channels}>{self.out_channels} {','.join(map(str, sizes))}"
 
 
-def steady(network: nn.Module) -> None:
-    """Make the layers of `network` steady."""
+class SteadyGroupNorm(nn.GroupNorm):
+    """A norm of groups of channels of rows [rows, channels, ...]."""
+
+    layer: Layer
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the rows normalised."""
+        return self.layer.answer(super().forward, rows)
+
+
+class SteadySiLU(nn.SiLU):
+    """An activation of rows [rows, ...]."""
+
+    layer: Layer
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the rows activated."""
+        return self.layer.answer(functional.silu, rows)
+
+
+def steady(network: nn.Module, portions: Portions) -> None:
+    """Make the layers of the U-Net `network` steady, by what `portions` knows and finds out."""
+    from diffusers.models.activations import GEGLU  # noqa: PLC0415 - takes seconds; who has a U-Net has it
+
     for layer in network.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = SteadyLinear
-        elif type(layer) is nn.Conv2d:
-            layer.__class__ = SteadyConv
+        match layer:
+            case nn.Linear():
+                text = f"linear {layer.in_features}>{layer.out_features}"
+                _become(SteadyLinear, layer, layer=portions.layer(text, 2))
+            case nn.Conv2d():
+                _become(SteadyConv, layer, portions=portions, layers={})
+            case nn.GroupNorm():
+                _become(SteadyGroupNorm, layer, layer=portions.layer(f"group norm {layer.num_groups}", 1))
+            case nn.SiLU():
+                _become(SteadySiLU, layer, layer=portions.layer("silu", 1))
+            case GEGLU():
+                vars(layer)["gelu"] = partial(portions.layer("gelu", 1).answer, functional.gelu)
+
+
+def _become(kind: type[nn.Module], network: nn.Module, /, **facts: object) -> None:
+    """Make `network` one of `kind`, with these `facts` beside its own."""
+    network.__class__ = kind
+    vars(network).update(facts)
+
+
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the matrix product of `rows` [..., in] and `weight` [out, in]."""
+    if _multiplied is None or rows.dtype != torch.float32:
+        return functional.linear(rows, weight, bias)
+    answer: Tensor = _multiplied(rows, weight, bias, "none", [], "")
+    return answer
+
+
+def convolution(
+    layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, zeros: tuple[int, int], pictures: Tensor
+) -> Tensor:
+    """Return `pictures` convolved as `layer` says, between so many rows and columns of zeros."""
+    if not _HAS_ONEDNN or pictures.dtype != torch.float32:
+        return functional.conv2d(pictures, weight, bias, layer.stride, zeros, layer.dilation, layer.groups)
+    if _is_product(layer, zeros) and pictures.is_contiguous(memory_format=torch.channels_last):
+        return product(pictures.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return torch.mkldnn_convolution(pictures, weight, bias, zeros, layer.stride, layer.dilation, layer.groups)
+
+
+def _is_product(layer: nn.Conv2d, zeros: tuple[int, int]) -> bool:
+    """Whether each point is multiplied by itself: twice as fast as a small convolution."""
+    return layer.kernel_size == layer.stride == (1, 1) and zeros == (0, 0) and layer.groups == 1

@@ -1,25 +1,172 @@
-"""Rows of a network come out the same to the last bit, however many are asked for at once."""
+"""Rows of a network come out the same to the last bit, however many are asked for at once, on any processor."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
+from shared.params import RenderParams, Tiling
+from worker.engine import checkpoints, steady
+from worker.engine.devices import Device
+from worker.engine.engine import Engine
+from worker.engine.kit import Kit
+from worker.engine.pipelines import render
+from worker.engine.portions import Portions
+from worker.engine.seamless import seamless
 from worker.engine.weights import Weights
 
+SECONDS = 120
+COUNTS = (1, 3, 4, 15, 16, 18)
 
-@pytest.mark.parametrize("sides", [(8, 8), (8, 16), (16, 24)], ids=str)
-def test_two_rows_are_the_same_to_the_bit_whatever_company_they_have(tiny: Weights, sides: tuple[int, int]) -> None:
+Load = Callable[[Portions], Weights]
+
+
+@pytest.fixture
+def load(tiny_path: Path, cpu: Device) -> Load:
+    return lambda portions: checkpoints.load(tiny_path, replace(cpu, portions=portions), torch.float32)
+
+
+@pytest.fixture(params=[2, 3], ids=lambda threads: f"{threads} threads")
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def eager() -> Portions:
+    """Portions that measure at once whatever they meet."""
+    return Portions(clock=lambda: 0.0)
+
+
+def rows_of(weights: Weights, sides: tuple[int, int], tiling: Tiling = "none") -> Callable[[int, int], Tensor]:
+    """Return what asks the U-Net for some rows of a drawn batch."""
     draw = torch.Generator().manual_seed(7)
-    latents = torch.randn(24, 4, *sides, generator=draw)
-    steps = torch.rand(24, generator=draw) * 999
-    text = torch.randn(24, 77, tiny.unet.config["cross_attention_dim"], generator=draw)
+    most = max(COUNTS)
+    latents = torch.randn(most, 4, *sides, generator=draw).contiguous(memory_format=torch.channels_last)
+    times = torch.rand(most, generator=draw) * 999
+    text = torch.randn(most, 77, weights.unet.config["cross_attention_dim"], generator=draw)
 
-    def rows(count: int) -> torch.Tensor:
-        with torch.inference_mode():
-            answer: torch.Tensor = tiny.unet(latents[:count], steps[:count], text[:count], return_dict=False)[0]
+    @torch.inference_mode()
+    def rows(first: int, last: int) -> Tensor:
+        with seamless(weights.unet, tiling):
+            call = latents[first:last], times[first:last], text[first:last]
+            answer: Tensor = weights.unet(*call, return_dict=False)[0]
         return answer
 
-    alone = rows(2)
-    for count in (3, 4, 6, 8, 15, 16, 17, 24):
-        assert torch.equal(rows(count)[:2], alone), count
+    return rows
+
+
+def assert_steady(rows: Callable[[int, int], Tensor]) -> None:
+    pairs = torch.cat([rows(first, first + 2) for first in range(0, max(COUNTS), 2)])
+    for count in COUNTS:
+        assert torch.equal(rows(0, count), pairs[:count]), count
+    assert torch.equal(rows(1, 4), pairs[1:4])
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (8, 16)], ids=str)
+def test_rows_are_the_same_to_the_bit_whatever_company_they_have(load: Load, sides: tuple[int, int]) -> None:
+    assert_steady(rows_of(load(eager()), sides))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("sides", [(8, 8), (34, 33)], ids=str)
+def test_rows_are_the_same_to_the_bit_with_any_threads(load: Load, threads: int, sides: tuple[int, int]) -> None:
+    assert threads == torch.get_num_threads()
+    assert_steady(rows_of(load(eager()), sides))
+
+
+@pytest.mark.parametrize("layer", [nn.GroupNorm(32, 64), nn.SiLU(), nn.Linear(33, 64), nn.Conv2d(64, 64, 3)], ids=str)
+def test_a_layer_that_threads_share_gives_a_row_the_same_in_company(threads: int, layer: nn.Module) -> None:
+    """More positions than a norm computes in one piece, and rows that are no multiple of what a vector holds."""
+    assert threads == torch.get_num_threads()
+    network = nn.Sequential(copy.deepcopy(layer))
+    steady.steady(network, eager())
+    rows = torch.randn(7, 64, 33, 33, generator=torch.Generator().manual_seed(1))
+    rows = rows.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        alone = torch.cat([network(row) for row in rows.split(1)])
+        for count in (2, 3, 4, 7):
+            assert torch.equal(network(rows[:count]), alone[:count]), count
+
+
+def test_rows_are_the_same_before_anything_is_measured_and_after(load: Load) -> None:
+    before, after = (rows_of(load(portions), (8, 8)) for portions in (Portions(seconds=0), eager()))
+    assert_steady(before)
+    assert_steady(after)
+    assert torch.equal(before(0, 7), after(0, 7))
+
+
+@pytest.mark.parametrize("tiling", ["x", "both"])
+def test_rows_without_seams_are_the_same_in_company_too(load: Load, tiling: Tiling) -> None:
+    assert_steady(rows_of(load(eager()), (8, 8), tiling))
+
+
+def rounding(kernel: Callable[..., Tensor], place: int, is_off: Callable[[int], bool]) -> Callable[..., Tensor]:
+    """`kernel`, of another processor, which rounds otherwise for some counts of rows; they are argument `place`."""
+
+    def rounded(*arguments: Any) -> Tensor:
+        answer = kernel(*arguments)
+        return answer * (1 + 2**-22) if is_off(len(arguments[place])) else answer
+
+    return rounded
+
+
+OTHERS = {
+    "from 16 rows on": lambda rows: rows >= 16,
+    "a row alone": lambda rows: rows == 1,
+    "a row alone, and from 16 on": lambda rows: rows == 1 or rows >= 16,
+    "odd counts": lambda rows: rows % 2 == 1,
+    "more than two": lambda rows: rows > 2,
+}
+
+
+@pytest.fixture(params=OTHERS)
+def other(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Another processor, by what it rounds otherwise."""
+    is_off = OTHERS[request.param]
+    monkeypatch.setattr(steady, "product", rounding(steady.product, 0, is_off))
+    monkeypatch.setattr(steady, "convolution", rounding(steady.convolution, 4, is_off))
+    return str(request.param)
+
+
+def test_a_processor_that_rounds_otherwise_for_some_counts_is_given_others(load: Load, other: str) -> None:
+    portions = eager()
+    assert_steady(rows_of(load(portions), (8, 8)))
+    products = [known for shape, known in portions.known.items() if shape.startswith(("linear", "convolution"))]
+    most = {"from 16 rows on": 15, "a row alone, and from 16 on": 15, "odd counts": 2, "more than two": 2}
+    assert max(known.rows for known in products) == most.get(other, max(COUNTS))
+    if "alone" in other or "odd" in other:
+        assert not any(known.is_lone_alike for known in products)
+
+
+def test_pictures_are_the_same_in_company_on_a_processor_that_rounds_otherwise(
+    load: Load, cpu: Device, params: RenderParams, other: str
+) -> None:
+    assert other
+    weights = load(Portions())
+    changes = [{"seed": seed, "steps": 2, "cfg_scale": 1.0 if seed == 8 else 7.0} for seed in range(9)]
+    jobs = [params.model_copy(update=one) for one in changes]
+    engine = Engine(cpu)
+    engine.start()
+    alone = [engine.render(render(job, Kit(weights))).result(SECONDS) for job in jobs]
+    runs = [engine.render(render(job, Kit(weights))) for job in jobs]
+    together = [run.result(SECONDS) for run in runs]
+    engine.stop()
+    assert all(np.array_equal(*pair) for pair in zip(alone, together, strict=True))
+
+
+def test_every_layer_that_can_round_by_its_company_is_steady(load: Load) -> None:
+    """Those that compute each row by itself may stay as they are."""
+    kinds = {type(layer) for layer in load(eager()).unet.modules() if not list(layer.children())}
+    by_row = {nn.LayerNorm, nn.Dropout, nn.Identity}
+    others = {kind for kind in kinds if kind.__module__.startswith("torch.") and kind not in by_row}
+    assert others == set()

@@ -92,9 +92,9 @@ def _encoded_or_kept(weights: Weights, encode: Callable[[Sequence[Row]], Embedde
 
 
 def _encoded(weights: Weights, calls: Calls, rows: Sequence[Row], most: int | None = None) -> Embedded:
-    """Each row's embedding or its error, encoded in calls of `most` rows, or of the card's row budget."""
+    """Each row's embedding or its error, encoded in calls of `most` rows, or of as many as the card takes."""
     of = Subject("embed", weights.text_encoder, (TOKENS,))
-    encoded = calls.make(partial(_encode_rows, weights), rows, of, most or weights.device.row_budget)
+    encoded = calls.make(partial(_encode_rows, weights), rows, of, most or weights.device.text_budget)
     return dict(zip(rows, encoded, strict=True))
 
 
