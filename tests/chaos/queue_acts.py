@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from itertools import combinations, cycle, islice
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -88,13 +88,11 @@ class TakeSome(Act):
 
     def play(self, model: Model, seen: Seen) -> list[Claim] | str:
         taken = {ours.image_id: ours.attempt for ours in seen.answer}
-        heads: list[int] = []
-        for owner, count in Counter(lane.owner for lane in self._turns()).items():
-            able = model.claimable(owner, self.worker)
-            heads += [number for number in able if number in taken or number not in seen.images][:count]
-        struck = sorted(number for number in heads if model.pictures[number].strikes)
-        if set(taken) != set(heads) - set(struck[1:]):
-            return f"{heads} without {struck[1:]}"
+        kept = seen.images.difference(taken)
+        struck = frozenset(number for number in kept & model.pictures.keys() if model.pictures[number].strikes)
+        given = [self._given(model, kept - free) for free in subsets(struck)]  # what is free and not struck is taken
+        if set(taken) not in given:
+            return f"one of {given}"
         for number in taken:
             picture = model.pictures[number]
             picture.state, picture.worker, picture.has_started = RUNNING, self.worker, True
@@ -107,8 +105,22 @@ class TakeSome(Act):
         images = {number for owner in owners for number in model.claimable(owner, self.worker)[: self.count]}
         return frozenset(images), frozenset({self.worker})
 
+    def _given(self, model: Model, locked: frozenset[int]) -> set[int]:
+        """Return what the claim gives where another act holds `locked`: of the heads one that is struck at most."""
+        heads: list[int] = []
+        for owner, count in Counter(lane.owner for lane in self._turns()).items():
+            heads += [number for number in model.claimable(owner, self.worker) if number not in locked][:count]
+        struck = sorted(number for number in heads if model.pictures[number].strikes)
+        return set(heads) - set(struck[1:])
+
     def _turns(self) -> list[policy.Lane]:
         return list(islice(cycle(self.lanes), self.count))
+
+
+def subsets(numbers: Iterable[int]) -> Iterator[frozenset[int]]:
+    """Yield every choice of `numbers`: what another act may lock it need not have locked yet."""
+    known = list(numbers)
+    return (frozenset(some) for size in range(len(known) + 1) for some in combinations(known, size))
 
 
 @dataclass(frozen=True)
