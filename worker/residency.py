@@ -9,11 +9,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from shared.catalogue import Kind
 from shared.errors import Cancelled, OutOfMemory
 from worker.carried import Cancellation
+
+_CANCELLED: Final = "The image was cancelled while it waited for its checkpoint."
 
 W = TypeVar("W")  # the engine's Weights or a VAE; this module only keeps them
 
@@ -49,6 +51,7 @@ class Residency(Generic[W]):
         self._on_change = on_change or (lambda: None)
         self._residents: OrderedDict[Model, _Resident[W]] = OrderedDict()  # longest unused first
         self._changed = Condition()
+        self._is_loading = False
 
     def resident(self) -> list[str]:
         """Return the SHA-256 of the checkpoints that are loaded."""
@@ -83,13 +86,14 @@ class Residency(Generic[W]):
     ) -> Iterator[Mapping[Model, W]]:
         """Hold the weights of `models` within the block, loading them if need be; `tell` hears of each before.
 
-        Waits while others load one of them, and for room while all residents are in use. Raises Cancelled when `cancel`
-        is set meanwhile, and what `load` raises; OutOfMemory only where dropping what is unused did not help.
+        Waits while others load, which goes one at a time, and for room while all residents are in use. Raises Cancelled
+        when `cancel` is set meanwhile, and what `load` raises; OutOfMemory only where it did not help to drop what is
+        unused.
         """
         cancel.then(self._wake)
         residents, missing = self._enter(models, cancel)
         try:
-            self._fill({model: residents[model] for model in sorted(missing)}, tell)
+            self._fill({model: residents[model] for model in sorted(missing)}, tell, cancel)
             yield {model: self._weights(resident) for model, resident in residents.items()}
         finally:
             with self._changed:
@@ -102,7 +106,7 @@ class Residency(Generic[W]):
         with self._changed:
             while True:
                 if cancel.is_set:
-                    raise Cancelled("The image was cancelled while it waited for its checkpoint.")
+                    raise Cancelled(_CANCELLED)
                 known = {model: self._residents[model] for model in models if model in self._residents}
                 is_loading = any(resident.weights is None for resident in known.values())
                 if not is_loading and self._make_room(models):
@@ -132,18 +136,36 @@ class Residency(Generic[W]):
             del self._residents[model]
         return len(unused) >= surplus
 
-    def _fill(self, missing: Mapping[Model, _Resident[W]], tell: Callable[[Model], object]) -> None:
+    def _fill(
+        self, missing: Mapping[Model, _Resident[W]], tell: Callable[[Model], object], cancel: Cancellation
+    ) -> None:
         """Load what is missing, one after the other; where one fails, those who wait for it try for themselves."""
         try:
             for model, resident in missing.items():
                 tell(model)
-                self._fill_one(model, resident)
+                with self._turn(cancel):
+                    self._fill_one(model, resident)
         except BaseException:
             with self._changed:
                 for model in [model for model, resident in missing.items() if resident.weights is None]:
                     del self._residents[model]
                 self._changed.notify_all()
             raise
+
+    @contextmanager
+    def _turn(self, cancel: Cancellation) -> Iterator[None]:
+        """Within the block nobody else loads; whoever is cancelled waits for it no longer."""
+        with self._changed:
+            self._changed.wait_for(lambda: cancel.is_set or not self._is_loading)
+            if cancel.is_set:
+                raise Cancelled(_CANCELLED)
+            self._is_loading = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_loading = False
+                self._changed.notify_all()
 
     def _fill_one(self, model: Model, resident: _Resident[W]) -> None:
         weights = self._loaded(model)

@@ -96,18 +96,19 @@ def test_a_card_that_is_to_load_two_checkpoints_loads_and_tells_of_one_after_the
 
     monkeypatch.setattr(checkpoints, "load", load)
     with ThreadPoolExecutor() as slots:
-        renders = {}
+        renders, watchers = {}, {one.name: Seen() for one in seen}
         for one in seen:
             mine = replace(claim, checkpoint=one.sha256)
-            renders[one.name] = slots.submit(card.render, mine, Seen().watch(mine), Cancellation())
-        until(lambda: len(card._loads._phases) == 2)
+            renders[one.name] = slots.submit(card.render, mine, watchers[one.name].watch(mine), Cancellation())
+        until(lambda: started and all(each.told for each in watchers.values()))
         first, second = started[0], {"tiny": "other", "other": "tiny"}[started[0]]
+        assert watchers[second].told[0].phase.startswith(f"loading checkpoint {second}")
         assert card.phase().startswith(f"loading checkpoint {first}")
         assert started == [first]
         for name, now in ((first, f"loading checkpoint {second}"), (second, "")):
             gates[name].set()
             assert isinstance(renders[name].exception(10), ModelFileError)
-            assert card.phase().startswith(now)
+            until(lambda now=now: card.phase().startswith(now))
         assert started == [first, second]
         assert not card._loads.phase()
 

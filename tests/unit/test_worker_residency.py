@@ -71,6 +71,28 @@ def test_a_cancelled_image_stops_waiting_for_room():
             waiting.result(SECONDS)
 
 
+def test_a_cancelled_image_stops_waiting_for_the_load_of_another():
+    may_load, loads, cancel = Event(), [], Cancellation()
+
+    def load(model):
+        loads.append(model.sha256)
+        may_load.wait(SECONDS)
+        return model.sha256
+
+    residency = Residency(load, capacity=2)
+    with ThreadPoolExecutor(3) as slots:
+        first = slots.submit(use, residency, "a")
+        until(lambda: loads == ["a"])
+        cancelled, patient = slots.submit(use, residency, "b", cancel=cancel), slots.submit(use, residency, "b")
+        cancel.set()
+        with pytest.raises(Cancelled):
+            cancelled.result(SECONDS)
+        assert loads == ["a"], "one at a time"
+        may_load.set()
+        assert (first.result(SECONDS), patient.result(SECONDS)) == ("a", "b")
+    assert loads == ["a", "b"]
+
+
 def test_a_load_that_fails_is_tried_again_by_the_next_image():
     answers = iter([ModelFileError("truncated"), "weights"])
 
