@@ -74,6 +74,12 @@ def write_inpainting(path: Path) -> Path:
     return path
 
 
+def without_vae(path: Path) -> None:
+    """Write the checkpoint at `path` over without its VAE."""
+    rest = {name: one for name, one in load_file(path).items() if not name.startswith("first_stage_model.")}
+    save_file(rest, path)
+
+
 def inspected(path: Path) -> Inspection:
     """Return what `path` is, looked into in this process: a child takes seconds to import what it needs."""
     from shared.catalogue import Inspection  # noqa: PLC0415 - as above

@@ -22,7 +22,7 @@ from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
 from shared.params import Refiner, RenderParams
 from shared.queue.claim import Claim
 from shared.scan import scan
-from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, write_tiny
+from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny
 from tests.integration.rendering import Farm, Seen, paint
 from tests.waiting import until
 from worker import showing
@@ -379,13 +379,6 @@ def test_a_checkpoint_without_a_vae_is_rendered_with_one_beside_it(card, farm, s
         paint(card, of(farm, "bare"))
     farm.vae("bare.vae", 1.0)
     assert set(paint(card, of(farm, "bare")).ravel()) == {255}
-
-
-def without_vae(path):
-    """Write the checkpoint at `path` anew, without its VAE."""
-    whole = safetensors.torch.load_file(path)
-    rest = {name: value for name, value in whole.items() if not name.startswith("first_stage_model.")}
-    safetensors.torch.save_file(rest, path)
 
 
 def test_a_refiner_needs_no_vae(card, farm, settings):

@@ -167,7 +167,7 @@ def _weights(built: Networks, held: Converted, device: Device) -> Weights:
     """The filled networks, with what the file states and what previews need to know."""
     figures = held.parts.figures
     _number_positions(built.text_encoder, device)
-    colours, known = held.tables or _tables(built.vae, figures.latent_scale)
+    colours, known = held.tables or _tables(built.vae, figures.latent_scale, device)
     return Weights(
         unet=built.unet,
         vae=built.vae,
@@ -183,9 +183,9 @@ def _weights(built: Networks, held: Converted, device: Device) -> Weights:
     )
 
 
-def _tables(vae: AutoencoderKL | None, latent_scale: float) -> tuple[Tensor, Tensor]:
+def _tables(vae: AutoencoderKL | None, latent_scale: float, device: Device) -> tuple[Tensor, Tensor]:
     if vae is None:
-        return USUAL_RGB, torch.zeros(4, 8, 8)
+        return USUAL_RGB, torch.zeros(4, 8, 8, device=device.torch)
     return latent_rgb(vae, latent_scale), sample(vae, latent_scale)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from shared.errors import ModelFileError, OutOfMemory, RenderError
 from shared.params import RenderParams
+from tests.checkpoints import without_vae, write_tiny
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
 from worker.engine import checkpoints, devices
@@ -143,6 +144,31 @@ def test_the_engines_stream_is_told_before_it_uses_what_was_loaded(
     weights.sample.clone()
     assert ledger.errors
     ledger.errors.clear()
+
+
+def test_a_checkpoint_without_a_vae_loads_is_kept_and_comes_back(
+    load: Callable[..., Weights], loader: Loader, card: Device, tmp_path: Path
+) -> None:
+    vae, path = load().vae, write_tiny(tmp_path / "bare.safetensors")
+    without_vae(path)
+    held, cache, key = list[Converted](), HostCache(2**30, card), ("bare", HALF)
+    first = loader.run(partial(checkpoints.load, path, card, HALF, on_converted=held.append))
+    for keeping in (lambda: cache.keep(key, held[0]), lambda: checkpoints.prefetch(path, card, HALF, cache, key)):
+        loader.run(lambda keeping=keeping: steps(keeping()))
+        kept = cache.get(key)
+        assert kept
+        again = loader.run(partial(checkpoints.load_kept, path, kept, card))
+        assert again.vae is None
+        assert again.sample.device == first.sample.device == card.torch
+        assert torch.equal(again.latent_rgb, first.latent_rgb)
+        assert torch.equal(again.unet.conv_in.weight.cpu(), first.unet.conv_in.weight.cpu())
+        cache.forget(key)
+    engine = Engine(card)
+    engine.start()
+    params = RenderParams(prompt="sea", checkpoint="bare", width=64, height=64, steps=2, seed=3)
+    picture = engine.render(render(params, Kit(again.with_vae(vae)))).result(60)
+    engine.stop()
+    assert picture.any()
 
 
 # What is left of a load that fails.
