@@ -59,13 +59,12 @@ class Order:
         self._works: Counter[int] = Counter()  # of each stream
         self._known: defaultdict[int, Known] = defaultdict(dict)  # by each stream
         self._host: Known = {}
-        self._freed: list[tuple[Block, str]] = []  # what another stream may still use, and where it was let go
+        self._freed: defaultdict[int, list[tuple[Block, str]]] = defaultdict(list)  # by stream: used by others as well
         self._under_way: list[Transfer] = []
 
     def begin(self, stream: int) -> Stamp:
         """Number the next work of a stream, which comes after all that the host knows to be done."""
         self._works[stream] += 1
-        merge(self._known[stream], self._host)
         return Stamp(stream, self._works[stream])
 
     def reads(self, block: Block, stamp: Stamp) -> None:
@@ -84,23 +83,23 @@ class Order:
 
     def freed(self, block: Block, place: str) -> None:
         """Nothing holds a piece of memory any more that another stream may still use."""
-        self._freed.append((block, place))
+        self._freed[block.stream].append((block, place))
 
     def taken(self, stream: int) -> None:
         """A stream is given memory, which may be any that was taken on it and let go: is all use of it over?"""
-        for block, place in [pair for pair in self._freed if pair[0].stream == stream]:
-            self._freed.remove((block, place))
+        for block, place in self._freed.pop(stream, ()):
             late = [one.stream for one in block.used_elsewhere() if not self._follows(Stamp(stream, 0), one)]
             if late:
                 self._error(f"memory let go in {place} is taken again while stream {late[0]} may still use it")
 
     def state(self, stream: int) -> Known:
         """What is done when all is done that a stream was given so far."""
-        return {**self._known[stream], stream: self._works[stream]}
+        return {**self._news(self._known[stream]), stream: self._works[stream]}
 
     def follow(self, stream: int, known: Known) -> None:
         """From now on the stream's work comes after what is `known`."""
-        merge(self._known[stream], known)
+        self._known[stream] = self._news(self._known[stream])
+        merge(self._known[stream], self._news(known))
 
     def start(self, transfer: Transfer) -> None:
         """A copy is under way, and arrives when the host has waited for it."""
@@ -110,12 +109,16 @@ class Order:
         """The host has waited for what is `known`; return what has arrived."""
         merge(self._host, known)
         arrived = [one for one in self._under_way if one.stamp.is_in(self._host)]
-        self._under_way = [one for one in self._under_way if one not in arrived]
+        self._under_way = [one for one in self._under_way if not one.stamp.is_in(self._host)]
         return arrived
 
     def streams(self) -> list[int]:
         """All streams that were given work."""
         return list(self._works)
+
+    def _news(self, known: Known) -> Known:
+        """What of `known` the host does not know: all know the rest."""
+        return {stream: number for stream, number in known.items() if number > self._host.get(stream, 0)}
 
     def _follows(self, stamp: Stamp, other: Stamp) -> bool:
         is_known = other.is_in(self._known[stamp.stream]) or other.is_in(self._host)
