@@ -88,6 +88,8 @@ def install(*, capacity: int = 80 * 2**30, inner: str = "cpu") -> None:
         replace(undo, torch.Tensor, {"to": partialmethod(numbered, torch.Tensor.to), "cuda": sent})
         replace(undo, torch.nn.functional, {"scaled_dot_product_attention": card_attention.attention})
         replace(undo, torch, {name: partial(pinning, getattr(torch, name)) for name in _PINNING})
+        undo.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)  # what is computed here is tiny, and threads that share it mostly wait for each other
         swapping = torch.__future__.get_swap_module_params_on_conversion()
         torch.__future__.set_swap_module_params_on_conversion(
             True
