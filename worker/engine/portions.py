@@ -61,13 +61,16 @@ class Portions:
         """Return the calls of a layer; of which `text` tells all that decides on its kernel, beside the rows."""
         return Layer(self, text, fewest)
 
-    def of(self, layer: Layer, kernel: Kernel, rows: Tensor) -> Portion:
-        """Return what is known of calls of `layer` with rows like `rows`, once more was found out if there is time."""
+    def of(self, layer: Layer, kernel: Kernel, rows: Tensor) -> tuple[Portion, bool]:
+        """Return what is known of calls of `layer` with rows like `rows`, and whether that is the last word on it.
+
+        More is found out first, if there is time.
+        """
         shape = f"{layer.text} {_text(rows.shape)} {_text(rows.stride())} {str(rows.dtype).removeprefix('torch.')}"
         portion = self._known.get(shape, _FEWEST[layer.fewest])
         if not _settles(portion, len(rows)) and self._may_measure():
             portion = self._measured(shape, kernel, rows, layer.fewest)
-        return portion
+        return portion, self._seconds <= 0 or _settles(portion, len(rows))
 
     def _may_measure(self) -> bool:
         return self._seconds > 0 and self._clock() >= self._again
@@ -108,8 +111,8 @@ class Layer:
         call = rows.shape, rows.stride()
         if call in self._whole:
             return kernel(rows)
-        portion = self._portions.of(self, kernel, rows)
-        if fits(portion, len(rows)):
+        portion, is_settled = self._portions.of(self, kernel, rows)
+        if is_settled and fits(portion, len(rows)):
             self._remember(call)
         return in_portions(kernel, rows, portion)
 

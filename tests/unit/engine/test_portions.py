@@ -133,6 +133,27 @@ def test_what_is_known_grows_with_the_rows_that_are_asked_for() -> None:
         assert [one.rows for one in portions.known.values()] == [known]
 
 
+def test_a_pair_that_was_not_measured_yet_is_measured_later() -> None:
+    """By a clock that stands still for the first layer, so that the second has to wait out its pause."""
+    time = [0.0]
+    portions = Portions(seconds=2, clock=lambda: time[0])
+
+    def slow(rows: Tensor) -> Tensor:
+        time[0] += 0.05
+        return rows * 3
+
+    first, second = (portions.layer(text, 2) for text in ("linear 8>8", "linear 8>9"))
+    rows = torch.zeros(2, 8)
+    first.answer(slow, rows)
+    second.answer(by_place, rows)
+    assert len(portions.known) == 1
+    time[0] += 1
+    second.answer(by_place, rows)
+    assert list(portions.known.values())[1].rows == 1
+    drawn = torch.randn(2, 8)
+    assert torch.equal(second.answer(by_place, drawn), torch.cat([by_place(row) for row in drawn.split(1)]))
+
+
 def test_findings_outlive_the_process_and_are_shared(tmp_path: Path) -> None:
     file = files.path(tmp_path, XEON)
     first, second = (Portions(XEON, file, clock=lambda: 0.0) for _ in range(2))
