@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 import yaml
 
-from shared import catalogue
+from shared import catalogue, portions
 from shared.catalogue import Inspection
 from shared.database import transact
 from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
@@ -29,8 +29,9 @@ from worker import showing
 from worker.card import EngineCard
 from worker.cards import Address
 from worker.carried import Cancellation
-from worker.engine import answers, checkpoints, previews
+from worker.engine import answers, checkpoints, devices, previews
 from worker.engine.engine import Engine
+from worker.engine.portions import Portions
 from worker.engine.requests import Work
 from worker.engine.weights import Weights
 from worker.progress import Watch
@@ -78,6 +79,14 @@ def test_a_claim_becomes_a_picture_and_whoever_watches_is_told_how(card, claim, 
     assert LOADING.fullmatch(loading.phase)
     assert [(told.phase, told.step, told.steps) for told in rest] == [("steps", step, 5) for step in range(6)]
     assert [make().shape for make in seen.previews] == [(8, 8, 3)] * 2  # after steps 2 and 4: the 5th is the picture
+
+
+def test_what_a_picture_taught_of_the_processor_is_kept_for_the_next_worker(card, claim, settings):
+    card.render(claim, Seen().watch(claim), Cancellation())
+    [kept] = portions.kept(settings.home)
+    assert kept.processor == devices.processor()
+    assert kept.portions == card._device.portions.known != {}
+    assert Portions(kept.processor, portions.path(settings.home, kept.processor)).known == kept.portions
 
 
 def test_a_card_that_is_to_load_two_checkpoints_loads_and_tells_of_one_after_the_other(
