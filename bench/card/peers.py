@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Final, NamedTuple
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
 
 from bench import plain
 from bench.card import clocks, files, rendering
@@ -59,54 +60,60 @@ def compiled(bench: Bench, peer: Peer) -> None:
     bench.note("diffusers, compiled after", time.perf_counter() - begun, "s")
 
 
+class Sizes(NamedTuple):
+    """Those of a U-Net of SDXL's kind."""
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]  # transformers a level
+    layers: int
+    cells: int  # of a latent's side
+    context: int  # width of a token
+    pooled: int  # width of the pooled text
+    number: int  # width of each of the six numbers that tell size and crop
+
+
+SDXL: Final = Sizes((320, 640, 1280), (1, 2, 10), 2, 128, 2048, 1280, 256)
+SMALL: Final = Sizes((32, 32, 32), (1, 1, 1), 1, 8, 64, 16, 8)
+
+
 @torch.inference_mode()
 def larger(bench: Bench) -> None:
     """A U-Net of SDXL's size at 1024 x 1024: what the engine does not serve yet costs diffusers so much a call."""
     bench.now("SDXL's U-Net by diffusers")
-    widths, depths, cells, context = (
-        ((32, 32, 32), (1, 1, 1), 8, 64) if bench.setting.pretends else ((320, 640, 1280), (1, 2, 10), 128, 2048)
-    )
-    on = bench.card.torch
-    unet = _sdxl(bench, widths, depths, cells, context)
-    at = torch.tensor([500.0]).to(on)
+    sizes, on = SMALL if bench.setting.pretends else SDXL, bench.card.torch
+    unet = _sdxl(sizes, on)
     for pictures in LARGER_BATCHES[: bench.scale.repeats]:
         rows = 2 * pictures
-        x = torch.zeros(rows, 4, cells, cells, device=on, dtype=torch.float16)
-        texts = torch.zeros(rows, 77, context, device=on, dtype=torch.float16)
-        added = {
-            "text_embeds": torch.zeros(rows, _pooled(context), device=on, dtype=torch.float16),
-            "time_ids": torch.zeros(rows, 6, device=on, dtype=torch.float16),
-        }
-        call: Callable[[], Any] = lambda: unet(x, at, texts, added_cond_kwargs=added)  # noqa: B023, E731 - called at once
+        call = partial(_called, unet, sizes, rows, torch.tensor([500.0]).to(on))
         bench.note(f"SDXL by diffusers, {rows} rows, a call", 1000 * clocks.seconds(call, bench.scale.repeats), "ms")
     bench.note("SDXL by the engine", "refused: not supported")
 
 
-def _sdxl(bench: Bench, widths: tuple[int, ...], depths: tuple[int, ...], cells: int, context: int) -> Any:  # noqa: ANN401
+def _sdxl(sizes: Sizes, on: torch.device) -> UNet2DConditionModel:
     """A U-Net of SDXL's kind with random weights, on the card, in float16."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(
-            sample_size=cells,
-            block_out_channels=widths,
-            layers_per_block=2,
+            sample_size=sizes.cells,
+            block_out_channels=sizes.widths,
+            layers_per_block=sizes.layers,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=depths,
-            attention_head_dim=tuple(max(1, width // 64) for width in widths),
-            cross_attention_dim=context,
+            transformer_layers_per_block=sizes.depths,
+            attention_head_dim=tuple(max(1, width // 64) for width in sizes.widths),
+            cross_attention_dim=sizes.context,
             use_linear_projection=True,
             addition_embed_type="text_time",
-            addition_time_embed_dim=256 if context == 2048 else 8,
-            projection_class_embeddings_input_dim=_pooled(context) + 6 * (256 if context == 2048 else 8),
+            addition_time_embed_dim=sizes.number,
+            projection_class_embeddings_input_dim=sizes.pooled + 6 * sizes.number,
         )
-    weights = {
-        name: torch.randn(one.shape, device=bench.card.torch, dtype=torch.float16) * 0.02
-        for name, one in unet.state_dict().items()
-    }
+    shapes = {name: weight.shape for name, weight in unet.state_dict().items()}
+    weights = {name: 0.02 * torch.randn(shape, device=on, dtype=torch.float16) for name, shape in shapes.items()}
     unet.load_state_dict(weights, assign=True)
     return unet.eval().requires_grad_(requires_grad=False)
 
 
-def _pooled(context: int) -> int:
-    """The width of the pooled text beside a context of that width."""
-    return 1280 if context == 2048 else 16
+def _called(unet: UNet2DConditionModel, sizes: Sizes, rows: int, at: Tensor) -> None:
+    """Call it for so many rows of nothing."""
+    blank = partial(torch.zeros, device=at.device, dtype=torch.float16)
+    added = {"text_embeds": blank(rows, sizes.pooled), "time_ids": blank(rows, 6)}
+    unet(blank(rows, 4, sizes.cells, sizes.cells), at, blank(rows, 77, sizes.context), added_cond_kwargs=added)
