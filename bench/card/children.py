@@ -16,11 +16,11 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, NamedTuple
 
 import structlog
-import torch
 
 from bench.card.bench import Bench, Message, Setting
 from bench.card.measures import ENDING, Measure
 from bench.card.parts import PARTS
+from worker.engine import devices
 
 log = structlog.get_logger(__name__)
 
@@ -145,8 +145,7 @@ def enter(setting: Setting) -> None:
     )  # fmt: skip
     if setting.pretends:
         import_module("tests.support.pretended_card").install(capacity=PRETENDED_BYTES)
-    else:
-        torch.cuda.set_device(setting.card)
+    devices.enter(devices.device(setting.card))  # what is measured beside the engine is measured with its settings
 
 
 def warm(modules: Iterable[str]) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+import structlog
 import torch
 
 from bench import company
-from bench.card import correctness, faults, files, memory, tests, trouble
+from bench.card import children, correctness, faults, files, memory, tests, trouble
 from bench.card.bench import Bench, Setting
 from bench.card.measures import Measure
+from tests.support import pretended_card
 from tests.support.card_ledger import Ledger
 from worker.child import HUNG, LOST
 from worker.engine import checkpoints
@@ -57,6 +60,21 @@ def bench(scratch: Path, told: Told) -> Callable[[int], Bench]:
 
 def load(bench: Bench) -> Weights:
     return checkpoints.load(files.full(bench.setting), bench.card, torch.float16)
+
+
+def test_every_process_of_a_run_has_the_chosen_card_and_the_engines_settings(
+    bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((structlog, "configure"), (pretended_card, "install")):
+        monkeypatch.setattr(module, name, lambda **_: None)  # they are this process's own
+    monkeypatch.setattr(structlog, "WriteLoggerFactory", lambda file: file.close())
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    torch.backends.cuda.enable_cudnn_sdp(enabled=True)
+    children.enter(replace(bench(2).setting, card="cuda:1"))
+    assert chosen == [torch.device("cuda:1")]
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 @pytest.mark.parametrize("is_planted", [False, True])
