@@ -100,9 +100,8 @@ def _said(known: Known[str]) -> Said:
 
 
 def _check_tables(factory: Sessions) -> None:
-    current, head = probe(factory), migrate.head()
-    if current != head and not migrate.is_newer(current):  # while a farm is upgraded, the tables come first
-        raise Unavailable(f"The tables stand at {current or 'nothing'}, this version needs {head}.")
+    if mismatch := migrate.mismatch(probe(factory)):
+        raise Unavailable(mismatch)
 
 
 def _check_storage(factory: Sessions, storage: Storage) -> None:

@@ -80,6 +80,13 @@ def is_newer(revision: str | None) -> bool:
     return revision is not None and bool(_REVISION.fullmatch(revision)) and revision > head()
 
 
+def mismatch(revision: str | None) -> str | None:
+    """Return why this version does not run on tables at `revision`, for people; None: it does, as on newer ones."""
+    if revision == head() or is_newer(revision):
+        return None
+    return f"The tables stand at {revision or 'nothing'}; this version needs {head()}."
+
+
 def _words(error: DBAPIError) -> str:
     state, reason = getattr(error.orig, "sqlstate", None), said(error)
     if state in _EXISTS:

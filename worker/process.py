@@ -15,7 +15,7 @@ from redis.retry import Retry
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from shared import database
+from shared import database, migrate
 from shared.database import Sessions, transact
 from shared.errors import CARD_UNUSABLE, CardError, Unavailable, explain
 from shared.events import Events
@@ -79,11 +79,15 @@ def _register(orders: Orders, sessions: Sessions, ours: FarmId) -> int:
     """Return the id of this worker's row, when the farm's id is known; waits for a database that is away or too old."""
     while True:
         try:
-            log.debug("registering", farm=ours.value)
-            return transact(sessions, lambda session: _registered(session, orders))
+            # Asked of the tables, not of the statements: a worker that registers on older ones breaks later.
+            if mismatch := migrate.mismatch(database.probe(sessions)):
+                log.warning("waiting for `farm db upgrade`", card=orders.card.name, reason=mismatch)
+            else:
+                log.debug("registering", farm=ours.value)
+                return transact(sessions, lambda session: _registered(session, orders))
         except Unavailable as error:
             log.warning("waiting for the database", card=orders.card.name, reason=explain(error))
-        except ProgrammingError as error:  # its tables are not there, or older than this code
+        except ProgrammingError as error:  # another program's tables, or no right to these
             log.warning("waiting for `farm db upgrade`", card=orders.card.name, reason=str(error.orig))
         time.sleep(_AGAIN_SECONDS)
 

@@ -65,11 +65,11 @@ def migrations(settings: Settings) -> Finding:
     if _is_down(settings, settings.database_url):
         return _NOT_UP
     stands, needed = migrate.current(settings.database), migrate.head()
-    if stands == needed:
-        return fine(f"revision {stands}")
-    if migrate.is_newer(stands):
+    if mismatch := migrate.mismatch(stands):
+        return bad(mismatch, "farm db upgrade")
+    if stands != needed:
         return fine(f"revision {stands}, of a newer version, on which this one ({needed}) runs as well")
-    return bad(f"The tables stand at {stands or 'nothing'}; this version needs {needed}.", "farm db upgrade")
+    return fine(f"revision {stands}")
 
 
 def redis(settings: Settings) -> Finding:
