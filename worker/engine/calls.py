@@ -1,7 +1,8 @@
 """Calls of networks for many rows: in portions that suit the card, and so that a bad row harms no other.
 
 A call that fails is made again in halves, until what fails stands alone. Memory that does not hold all rows often holds
-half of them; so many rows are then not tried again for a minute.
+half of them; so many rows are then not tried again for a minute. What can be asked for in smaller parts is not tried at
+all meanwhile, where it is as large as what had no room.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Subject:
     kind: str  # what is asked, for people
     network: nn.Module
     shape: tuple[int, ...]  # of one row
+    is_divisible: bool = False  # who asks for it can ask for smaller parts of it instead
 
     @property
     def cells(self) -> int:
@@ -50,7 +52,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class _Hold:
-    """So many cells in one call of a network had no room."""
+    """So many cells in one call of a kind had no room."""
 
     cells: int
     until: float
@@ -60,7 +62,8 @@ class Calls:
     """Makes the calls of one engine, on its thread.
 
     `broken` counts those that failed, by cause, and may be read from anywhere. Without `halves` a call that fails
-    raises. `on_full` is asked to free memory before a row fails that is alone, and returns whether it freed any.
+    raises. `on_full` is asked to free memory before a row fails that is alone and not divisible, and returns whether it
+    freed any.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Calls:
         self._halves = halves
         self._on_full = on_full
         self._clock = clock
-        self._holds: WeakKeyDictionary[nn.Module, _Hold] = WeakKeyDictionary()
+        self._holds: WeakKeyDictionary[nn.Module, dict[str, _Hold]] = WeakKeyDictionary()  # by kind of call
         self._logged: set[tuple[object, ...]] = set()
         self.broken = {FULL: 0, FAILED: 0}
 
@@ -91,6 +94,8 @@ class Calls:
 
         Raises what leaves the card unusable.
         """
+        if of.is_divisible and of.cells >= self._held_cells(of):
+            return [_no_room() for _ in rows]
         made: list[Answer | Exception] = []
         while rows:
             count = on_ladder(min(most or len(rows), len(rows), self.most_rows(of)), self._ladder)
@@ -100,10 +105,12 @@ class Calls:
 
     def most_rows(self, of: Subject) -> int:
         """Return how many rows a call of this network may have, after what lately had no room; one at least."""
-        hold = self._holds.get(of.network)
-        if hold is None or hold.until <= self._clock():
-            return sys.maxsize
-        return max(1, (hold.cells - 1) // of.cells)
+        return max(1, (self._held_cells(of) - 1) // of.cells)
+
+    def _held_cells(self, of: Subject) -> int:
+        """How many cells lately had no room in a call such as this, at least."""
+        hold = self._holds.get(of.network, {}).get(of.kind)
+        return hold.cells if hold and hold.until > self._clock() else sys.maxsize
 
     def _in_halves(
         self,
@@ -130,7 +137,7 @@ class Calls:
             middle = on_ladder(len(rows) // 2, self._ladder)
             halves = rows[:middle], rows[middle:]
             return [answer for half in halves for answer in self._in_halves(call, half, of)]
-        if is_full and may_free and self._on_full():
+        if is_full and may_free and not of.is_divisible and self._on_full():
             release_memory()
             self._holds.clear()  # there is more room now
             return self._in_halves(call, rows, of, may_free=False)
@@ -143,18 +150,16 @@ class Calls:
         is_full = is_out_of_memory(error)
         self.broken[FULL if is_full else FAILED] += 1
         if is_full:
-            self._hold(rows * of.cells, of.network)
+            self._hold(rows * of.cells, of)
         words = type(error).__name__ if is_full else f"{type(error).__name__}: {_NUMBERS.sub('#', str(error))}"
         kind = (of.kind, words, rows, of.shape)
         if is_whole and kind not in self._logged and len(self._logged) < _MOST_LOGGED:
             self._logged.add(kind)
             log.warning("call failed", kind=of.kind, rows=rows, shape=of.shape, again=self._halves, exc_info=error)
 
-    def _hold(self, cells: int, network: nn.Module) -> None:
-        before = self._holds.get(network)
-        now = self._clock()
-        least = min(cells, before.cells) if before and before.until > now else cells
-        self._holds[network] = _Hold(least, now + HELD_SECONDS)
+    def _hold(self, cells: int, of: Subject) -> None:
+        hold = _Hold(min(cells, self._held_cells(of)), self._clock() + HELD_SECONDS)
+        self._holds.setdefault(of.network, {})[of.kind] = hold
 
 
 def on_ladder(rows: int, ladder: Sequence[int]) -> int:
@@ -164,6 +169,8 @@ def on_ladder(rows: int, ladder: Sequence[int]) -> int:
 
 def _explained(error: Exception) -> Exception:
     bared(error)
-    if is_out_of_memory(error):
-        return OutOfMemory("the card has not enough memory for a picture of this size")
-    return error
+    return _no_room() if is_out_of_memory(error) else error
+
+
+def _no_room() -> OutOfMemory:
+    return OutOfMemory("the card has not enough memory for a picture of this size")

@@ -38,6 +38,7 @@ _VAE_FAILED: Final = "the VAE's numbers are not finite, in float32 as well: its 
 _ALL_BLACK: Final = "the picture came out black, every value exactly 0: the checkpoint or its VAE is damaged"
 
 T = TypeVar("T")
+Ask = Callable[[Weights, Tensor], ToPixels | ToLatent]
 Whole = Callable[[], Tensor]
 """Joins what came out of the VAE, where it came in tiles."""
 
@@ -113,21 +114,22 @@ def _through(way: _Way, weights: Weights, given: Tensor, *, is_precise: bool) ->
     height, width = (side // way.before for side in given.shape[1:])
     sides = [max(height, width) if height * width <= LARGEST_CELLS else TILE_SIDE]
     sides += [side for side in SMALLER_SIDES if side < min(sides[0], max(height, width))]
+    ask = partial(way.request, is_precise=is_precise)
     for side in sides[:-1]:
         try:
-            return (yield from _in_tiles(way, weights, given, side, is_precise=is_precise))
+            return (yield from _in_tiles(way, partial(ask, is_divisible=True), weights, given, side))
         except Exception as error:
             if not isinstance(error, OutOfMemory) and not is_out_of_memory(error):
                 raise
             bared(error)  # its frames hold what there was no room for
-    return (yield from _in_tiles(way, weights, given, sides[-1], is_precise=is_precise))
+    return (yield from _in_tiles(way, ask, weights, given, sides[-1]))
 
 
-def _in_tiles(way: _Way, weights: Weights, given: Tensor, side: int, *, is_precise: bool) -> Asks[Whole]:
+def _in_tiles(way: _Way, ask: Ask, weights: Weights, given: Tensor, side: int) -> Asks[Whole]:
     """What the VAE makes of `given` in tiles of at most `side` cells a side: of one that is no larger, in one go."""
     height, width = (length // way.before for length in given.shape[1:])
     if max(height, width) <= side:
-        made: Tensor = yield way.request(weights, given, is_precise)
+        made: Tensor = yield ask(weights, given)
         return lambda: made
     wrap = along(weights.tiling, (min(OVERLAP, height), min(OVERLAP, width)))
     whole = wrapped(given, (wrap[0] * way.before, wrap[1] * way.before))
@@ -135,6 +137,6 @@ def _in_tiles(way: _Way, weights: Weights, given: Tensor, side: int, *, is_preci
     at = tiles(height + 2 * wrap[0], width + 2 * wrap[1], side, OVERLAP)
     pieces = []
     for tile in at:
-        piece = yield way.request(plain, cut(whole, tile, way.before), is_precise)
+        piece = yield ask(plain, cut(whole, tile, way.before))
         pieces.append(piece)
     return partial(joined, pieces, at, OVERLAP, way.after, wrap)

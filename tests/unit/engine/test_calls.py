@@ -274,6 +274,20 @@ def test_nothing_is_dropped_for_a_row_that_fails_for_another_reason() -> None:
     calls.make(Card(0, RuntimeError(REFUSED)), range(2), unet())
 
 
+def test_what_is_divisible_drops_nothing_and_is_refused_untried_while_its_size_has_no_room(clock: Clock) -> None:
+    calls = Calls(clock=clock, on_full=lambda: pytest.fail("smaller parts may have room"))
+    vae, card = nn.Identity(), Card(0)
+    whole, part = (Subject("decode", vae, (4, side, side), is_divisible=True) for side in (72, 64))
+    other = Subject("encode", vae, (3, 576, 576), is_divisible=True)
+    for of in (whole, whole, part, whole, other, part):
+        (found,) = calls.make(card, [1], of)
+        assert isinstance(found, OutOfMemory)
+    assert len(card.asked) == 3, "the whole, a part, and once the other way"
+    clock.now += HELD_SECONDS
+    calls.make(card, [1], whole)
+    assert len(card.asked) == 4
+
+
 # Portions.
 
 

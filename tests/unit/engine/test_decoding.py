@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from shared.errors import OutOfMemory, RenderError
 from worker.engine import answers, checkpoints, decoding, tiles
 from worker.engine.answers import pixels as pixel_answers
+from worker.engine.calls import FULL, HELD_SECONDS
 from worker.engine.decoding import decoded, encoded
 from worker.engine.devices import Device
 from worker.engine.engine import Engine
@@ -27,6 +28,13 @@ from worker.engine.weights import Weights
 
 DEMO = Path(__file__).parents[3] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"
 SECONDS = 60
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def latent(height: int = 8, width: int = 8, seed: int = 3) -> Tensor:
@@ -225,6 +233,50 @@ def test_tiles_become_smaller_until_there_is_room(
     assert engine.render(decoded(tiny, latent(48, 44))).result(SECONDS).shape == (384, 352, 3)
     sides = [request.latent.shape[1] for request in asked]
     assert sides == [40, 32, *[24] * 16]
+
+
+@pytest.fixture
+def on_small_card(cpu: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Engine, list[None], Clock]]:
+    """An engine as workers have one, how often it asked for what is idle to leave the card, and its clock."""
+    monkeypatch.setattr(decoding, "SMALLER_SIDES", (16, 8))
+    monkeypatch.setattr(decoding, "OVERLAP", 4)
+    drops: list[None] = []
+    clock = Clock()
+    engine = Engine(cpu, halves=True, on_full=lambda: bool(drops.append(None)), clock=clock)
+    engine.start()
+    yield engine, drops, clock
+    engine.stop()
+
+
+def test_what_had_no_room_is_not_tried_for_a_minute_and_drops_nothing_from_the_card(
+    on_small_card: tuple[Engine, list[None], Clock], tiny: Weights, room: Callable[[int], None]
+) -> None:
+    engine, drops, clock = on_small_card
+    full = lambda: engine.broken_calls[FULL]  # noqa: E731 - many times
+    room(8 * 8)
+    for _ in range(3):
+        assert engine.render(decoded(tiny, latent(18, 18))).result(SECONDS).shape == (144, 144, 3)
+    assert full() == 2, "the whole and a tile of 16 x 16, of the first picture"
+    pixels = torch.zeros(3, 96, 96)
+    for _ in range(2):
+        assert engine.render(encoded(tiny, pixels)).result(SECONDS).shape == (4, 12, 12)
+    assert full() == 3, "of the other way through the VAE nothing was known"
+    engine.render(decoded(tiny, latent(10, 10))).result(SECONDS)
+    assert full() == 4, "a smaller picture might have had room"
+    clock.now += HELD_SECONDS
+    engine.render(decoded(tiny, latent(10, 10))).result(SECONDS)
+    assert full() == 5, "there may be room again"
+    assert drops == []
+
+
+def test_what_is_idle_leaves_the_card_before_the_smallest_tiles_fail(
+    on_small_card: tuple[Engine, list[None], Clock], tiny: Weights, room: Callable[[int], None]
+) -> None:
+    engine, drops, _ = on_small_card
+    room(4)
+    with pytest.raises(OutOfMemory):
+        engine.render(decoded(tiny, latent(18, 18))).result(SECONDS)
+    assert len(drops) == 1
 
 
 @pytest.mark.parametrize("sides", [[8], [40, 32], [72, 64, 32], [136, 96, 64, 32]], ids=str)

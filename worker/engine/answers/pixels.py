@@ -15,8 +15,7 @@ from worker.engine.seamless import seamless
 
 def to_pixels(requests: Sequence[ToPixels], calls: Calls | None = None) -> list[Tensor | Exception]:
     """Return pixels [3, h, w], float32, about -1..1, for each latent; all of the same weights and shape."""
-    of = Subject("decode", requests[0].weights.require_vae(), tuple(requests[0].latent.shape))
-    return (calls or Calls()).make(_decode, requests, of)
+    return (calls or Calls()).make(_decode, requests, _subject("decode", requests[0], requests[0].latent))
 
 
 @torch.inference_mode()
@@ -31,8 +30,7 @@ def _decode(requests: Sequence[ToPixels]) -> Sequence[Tensor]:
 
 def to_latent(requests: Sequence[ToLatent], calls: Calls | None = None) -> list[Tensor | Exception]:
     """Return the most likely latent [4, h/8, w/8], float32, for each picture; all of the same weights and shape."""
-    of = Subject("encode", requests[0].weights.require_vae(), tuple(requests[0].pixels.shape))
-    return (calls or Calls()).make(_encode, requests, of)
+    return (calls or Calls()).make(_encode, requests, _subject("encode", requests[0], requests[0].pixels))
 
 
 @torch.inference_mode()
@@ -43,6 +41,11 @@ def _encode(requests: Sequence[ToLatent]) -> Sequence[Tensor]:
         pixels = pixels.to(dtype, memory_format=torch.channels_last)
         latents: Tensor = weights.require_vae().encode(pixels).latent_dist.mode()
     return (latents.float() * weights.latent_scale).unbind()
+
+
+def _subject(kind: str, request: ToPixels | ToLatent, given: Tensor) -> Subject:
+    kind = f"{kind} in float32" if request.is_precise else kind  # which needs about twice the memory
+    return Subject(kind, request.weights.require_vae(), tuple(given.shape), request.is_divisible)
 
 
 @contextmanager
