@@ -400,3 +400,36 @@ def test_a_loader_that_has_stopped_says_so(card: Device) -> None:
     loader.stop()
     with pytest.raises(RenderError, match="stopped"):
         loader.run(lambda: 7)
+
+
+@pytest.mark.parametrize("kind", [torch.AcceleratorError, torch.OutOfMemoryError])
+def test_a_loader_whose_thread_fails_tells_everyone_why(
+    card: Device, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    loader, gate = Loader(card), Event()
+
+    def fails(_: Device) -> None:
+        gate.wait(10)
+        raise kind("no stream")
+
+    monkeypatch.setattr(devices, "own_stream", fails)
+    loader.start()
+    waiting = loader.ask(lambda: 7)
+    loader.ask(lambda: 8).cancel()
+    gate.set()
+    with pytest.raises(kind, match="no stream"):
+        waiting.result(10)
+    with pytest.raises(kind, match="no stream"):
+        loader.run(lambda: 7)
+    loader.stop()
+
+
+def test_a_load_that_nobody_wants_any_more_is_left_out(loader: Loader) -> None:
+    gate, done = Event(), list[int]()
+    first = loader.ask(lambda: gate.wait(10))
+    second, third = loader.ask(lambda: done.append(2)), loader.ask(lambda: done.append(3))
+    assert second.cancel()
+    gate.set()
+    third.result(10)
+    assert first.result(10)
+    assert done == [3]

@@ -14,6 +14,7 @@ import structlog
 from shared.errors import RenderError
 from worker.engine import devices
 from worker.engine.devices import Device
+from worker.engine.failures import again, bared
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ class Loader:
         self._wanted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._spare: deque[Spare] = deque()
         self._is_open = False
+        self._ended: Exception = RenderError("the loader has stopped")  # what who wants a load is told once it has
         self._thread = Thread(target=self._serve, name=f"loading {device.name}", daemon=True)
 
     # From any thread.
@@ -52,11 +54,23 @@ class Loader:
             self._thread.join()
 
     def run(self, load: Callable[[], T]) -> T:
-        """Return what `load` returns on the loader's thread, after those that came before it.
-
-        Raises what it raises; RenderError where the loader does not run.
+        """Return what `load` returns on the loader's thread, after those that came before it. Raises as `ask`, and
+        what it raises.
         """
-        return self._asked(load).result()
+        return self.ask(load).result()
+
+    def ask(self, load: Callable[[], T]) -> Future[T]:
+        """Return what will be of `load`, which can be cancelled until its turn comes.
+
+        Raises RenderError where the loader has stopped, and what ended it where it failed.
+        """
+        asked: Future[T] = Future()
+        with self._changed:
+            if not self._is_open:
+                raise again(self._ended)
+            self._wanted.append((load, asked))
+            self._changed.notify_all()
+        return asked
 
     def add_spare(self, work: Spare) -> None:
         """Do `work` while nothing is wanted; it is closed at the next load, or when its steps are done."""
@@ -69,28 +83,29 @@ class Loader:
         """Whether spare work waits or is being done."""
         return bool(self._spare)
 
-    def _asked(self, load: Callable[[], T]) -> Future[T]:
-        asked: Future[T] = Future()
-        with self._changed:
-            if not self._is_open:
-                raise RenderError("the loader has stopped")
-            self._wanted.append((load, asked))
-            self._changed.notify_all()
-        return asked
-
     # On the loader's thread.
 
     def _serve(self) -> None:
-        with devices.own_stream(self._device):
-            while self._await():
-                if self._wanted:
-                    self._drop_spare()
-                    self._load(*self._wanted.popleft())
-                else:
-                    self._step(self._spare[0])
+        try:
+            with devices.own_stream(self._device):
+                while self._await():
+                    self._turn()
+        except Exception as error:  # the edge of the thread: who wants a load is told
+            log.exception("the loader failed")
+            self._ended = bared(error)
+        with self._changed:
+            self._is_open = False
         self._drop_spare()
         for _, asked in self._wanted:
-            asked.set_exception(RenderError("the loader has stopped"))
+            if asked.set_running_or_notify_cancel():
+                asked.set_exception(again(self._ended))
+
+    def _turn(self) -> None:
+        if self._wanted:
+            self._drop_spare()
+            self._load(*self._wanted.popleft())
+        else:
+            self._step(self._spare[0])
 
     def _await(self) -> bool:
         """Return when there is something to do; False once there never will be."""
