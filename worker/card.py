@@ -231,8 +231,8 @@ class EngineCard:
             make = partial(self._previewer.picture, step.denoised, weights)
             watch.preview(beside(self._device, make, "previews"))
 
-    def _load(self, model: Model) -> Loaded:
-        loaded = self._loads.load(model)
+    def _load(self, model: Model, cancel: Cancellation) -> Loaded:
+        loaded = self._loads.load(model, cancel)
         if isinstance(loaded, Weights):
             self._engine.warm_up(loaded, self._meter.other)
         return loaded

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import structlog
 import torch
 
-from shared.errors import RenderError, Unavailable
+from shared.errors import Cancelled, RenderError, Unavailable
 from worker import page_cache
+from worker.carried import Cancellation
 from worker.engine import checkpoints, devices, limits
 from worker.engine.devices import Device
 from worker.engine.loading.converted import Converted
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 Origin = Literal["disk", "page cache", "host cache"]
 """Where what is loaded lies before: the slower, the earlier."""
 
@@ -86,13 +89,15 @@ class Loads:
         """Return what `model` takes of the card; 0 where it was never loaded."""
         return self._sizes.get(model, 0)
 
-    def load(self, model: Model) -> Loaded:
-        """Return `model`, loaded beside the steps of others. Raises RenderError."""
+    def load(self, model: Model, cancel: Cancellation) -> Loaded:
+        """Return `model`, loaded beside the steps of others. Raises RenderError, and Cancelled where `cancel` is set
+        before its turn came.
+        """
         found = self.files.find(model.sha256)
         self._phases[model.sha256] = self._phase(model, found)
         self.on_change()
         try:
-            loaded = self._loader.run(partial(self._loaded, model, found))
+            loaded = _awaited(self._loader.ask(partial(self._loaded, model, found)), cancel)
             self.files.loaded(found)
         finally:
             del self._phases[model.sha256]
@@ -195,6 +200,16 @@ class Loads:
         if model.kind == "checkpoint" and (model.sha256, self.dtype) in self.cache:
             return "host cache"
         return "page cache" if page_cache.holds(found.path) else "disk"
+
+
+def _awaited(asked: Future[T], cancel: Cancellation) -> T:
+    cancel.then(asked.cancel)
+    try:
+        return asked.result()
+    except CancelledError:
+        raise Cancelled("The image was cancelled while it waited for its checkpoint.") from None
+    finally:
+        del asked  # an error holds this frame, which with its future would be a cycle
 
 
 def _bytes(loaded: Loaded) -> int:

@@ -44,7 +44,10 @@ class Residency(Generic[W]):
     """
 
     def __init__(
-        self, load: Callable[[Model], W], capacity: int, on_change: Callable[[], object] | None = None
+        self,
+        load: Callable[[Model, Cancellation], W],
+        capacity: int,
+        on_change: Callable[[], object] | None = None,
     ) -> None:
         self._load = load
         self._capacity = capacity
@@ -144,7 +147,7 @@ class Residency(Generic[W]):
             for model, resident in missing.items():
                 tell(model)
                 with self._turn(cancel):
-                    self._fill_one(model, resident)
+                    self._fill_one(model, resident, cancel)
         except BaseException:
             with self._changed:
                 for model in [model for model, resident in missing.items() if resident.weights is None]:
@@ -167,20 +170,20 @@ class Residency(Generic[W]):
                 self._is_loading = False
                 self._changed.notify_all()
 
-    def _fill_one(self, model: Model, resident: _Resident[W]) -> None:
-        weights = self._loaded(model)
+    def _fill_one(self, model: Model, resident: _Resident[W], cancel: Cancellation) -> None:
+        weights = self._loaded(model, cancel)
         with self._changed:
             resident.weights = weights
             self._changed.notify_all()
         self._on_change()
 
-    def _loaded(self, model: Model) -> W:
+    def _loaded(self, model: Model, cancel: Cancellation) -> W:
         try:
-            return self._load(model)
+            return self._load(model, cancel)
         except OutOfMemory:  # perhaps because of what nobody needs now
             self.drop_unused()
         gc.collect()  # what only a cycle of references still holds
-        return self._load(model)
+        return self._load(model, cancel)
 
     def _weights(self, resident: _Resident[W]) -> W:
         assert resident.weights is not None  # noqa: S101 - `_enter` waited for it

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 import structlog.testing
 
-from shared.errors import ModelFileError, RenderError
+from shared.errors import Cancelled, ModelFileError, RenderError
 from tests.integration.rendering import Farm, Seen, paint
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
@@ -26,6 +28,7 @@ from worker.progress import Watch
 from worker.residency import Model
 
 MIB = 2**20
+SECONDS = 10
 HOST_MIB = 64  # that the process may grow by over many loads; each holds 8
 
 
@@ -153,6 +156,22 @@ def test_a_small_card_never_holds_the_old_and_the_new_checkpoint(start, claims, 
         paint(card, claim)
         assert card.resident() == [claim.checkpoint]
     assert len(tries) == 2, "the sizes are known beforehand: no load was tried in vain"
+
+
+def test_an_image_that_is_cancelled_while_its_load_queues_ends_at_once_and_loads_nothing(start, claims):
+    card, (base, other), cancel, gate = start(), claims, Cancellation(), Event()
+    with structlog.testing.capture_logs() as logs, ThreadPoolExecutor(1) as slot:
+        card._loads._loader.ask(lambda: gate.wait(SECONDS))
+        seen = Seen()
+        waiting = slot.submit(card.render, other, seen.watch(other), cancel)
+        until(card.phase)
+        cancel.set()
+        with pytest.raises(Cancelled, match="waited for its checkpoint"):
+            waiting.result(SECONDS)
+        assert not gate.is_set()
+        gate.set()
+        paint(card, base)
+    assert [name for name, _ in loads_of(logs)] == ["base"]
 
 
 # Again and again.

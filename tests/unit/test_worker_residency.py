@@ -17,7 +17,7 @@ def checkpoints(names: str) -> list[Model]:
     return [Model("checkpoint", name) for name in names]
 
 
-def loading(model: Model) -> str:
+def loading(model: Model, _: Cancellation | None = None) -> str:
     return model.sha256.upper()
 
 
@@ -30,7 +30,7 @@ def use(residency, *names, cancel=None):
 
 def test_the_longest_unused_checkpoint_leaves_first():
     loads = []
-    residency = Residency(lambda model: loads.append(model.sha256) or loading(model), capacity=2)
+    residency = Residency(lambda model, _: loads.append(model.sha256) or loading(model), capacity=2)
     assert [use(residency, sha256) for sha256 in ("a", "b", "a", "c", "a")] == ["A", "B", "A", "C", "A"]
     assert loads == ["a", "b", "c"]
     assert residency.resident() == ["c", "a"]
@@ -39,7 +39,7 @@ def test_the_longest_unused_checkpoint_leaves_first():
 def test_many_images_wait_for_one_load():
     may_load, loads = Event(), []
 
-    def load(model):
+    def load(model, _):
         loads.append(model.sha256)
         may_load.wait(SECONDS)
         return model.sha256
@@ -74,7 +74,7 @@ def test_a_cancelled_image_stops_waiting_for_room():
 def test_a_cancelled_image_stops_waiting_for_the_load_of_another():
     may_load, loads, cancel = Event(), [], Cancellation()
 
-    def load(model):
+    def load(model, _):
         loads.append(model.sha256)
         may_load.wait(SECONDS)
         return model.sha256
@@ -96,7 +96,7 @@ def test_a_cancelled_image_stops_waiting_for_the_load_of_another():
 def test_a_load_that_fails_is_tried_again_by_the_next_image():
     answers = iter([ModelFileError("truncated"), "weights"])
 
-    def load(_):
+    def load(_, __):
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
@@ -112,7 +112,7 @@ def test_a_load_that_fails_is_tried_again_by_the_next_image():
 def test_a_load_that_finds_no_memory_is_tried_once_more_without_what_is_unused():
     loads = []
 
-    def load(model):
+    def load(model, _):
         loads.append((model.sha256, residency.resident()))
         if model.sha256 == "large" and "small" in residency.resident():
             raise OutOfMemory("no room")
@@ -125,7 +125,7 @@ def test_a_load_that_finds_no_memory_is_tried_once_more_without_what_is_unused()
 
 
 def test_a_load_that_finds_no_memory_beside_what_is_in_use_says_so_and_leaves_that_alone():
-    def load(model):
+    def load(model, _):
         if model.sha256 == "large":
             raise OutOfMemory("no room")
         return model.sha256
@@ -180,7 +180,7 @@ def test_images_that_need_the_same_two_in_any_order_never_hold_each_other_up():
 def test_what_one_image_could_load_is_there_for_others_when_the_rest_failed():
     may_fail, loads = Event(), []
 
-    def load(model):
+    def load(model, _):
         loads.append(model.sha256)
         if loads == ["a", "b"]:
             may_fail.wait(SECONDS)
@@ -206,7 +206,7 @@ def test_vaes_are_kept_beside_checkpoints_and_counted_apart():
         assert sorted(weights.values()) == ["A", "V"]
         assert residency.resident() == ["a"]
     loads = []
-    residency = Residency(lambda model: loads.append(model.sha256) or loading(model), capacity=1)
+    residency = Residency(lambda model, _: loads.append(model.sha256) or loading(model), capacity=1)
     for vae in ("v", "w", "v"):
         with residency.use([Model("checkpoint", "a"), Model("vae", vae)], Cancellation()):
             pass
@@ -214,7 +214,7 @@ def test_vaes_are_kept_beside_checkpoints_and_counted_apart():
 
 
 def test_memory_for_a_checkpoint_is_made_of_unused_vaes_too():
-    def load(model):
+    def load(model, _):
         if model.sha256 == "large" and loads:
             loads.clear()
             raise OutOfMemory("no room")
