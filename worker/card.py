@@ -93,7 +93,7 @@ class EngineCard:
         )
         self._residency: Residency[Loaded] = Residency(self._load, settings.resident_checkpoints, on_change)
         self._previewer = Previewer(
-            self._files if settings.preview == "auto" else None, self._loads.load_decoder, settings.rescan_seconds
+            self._files if settings.preview == "auto" else None, self._loads.ask_decoder, settings.rescan_seconds
         )
         self._engine = Engine(self._device, on_phase=self._note_phase, on_full=self._drop_unused)
         self._engine.start()

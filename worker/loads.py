@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import structlog
 import torch
+from torch import nn
 
 from shared.errors import Cancelled, RenderError, Unavailable
 from worker import page_cache
@@ -30,7 +31,6 @@ from worker.residency import Model
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.autoencoders.vae import DecoderTiny
 
     Loaded = Weights | AutoencoderKL
 
@@ -103,11 +103,9 @@ class Loads:
             del self._phases[model.sha256]
         return loaded
 
-    def load_decoder(self, found: Found) -> DecoderTiny:
-        """Return a tiny decoder, loaded beside the steps of others. Raises RenderError."""
-        decoder = self._loader.run(partial(self._decoder, found))
-        self.files.loaded(found)
-        return decoder
+    def ask_decoder(self, found: Found) -> Future[nn.Module]:
+        """Return what will be of a tiny decoder, loaded beside the steps of others. Raises RenderError."""
+        return self._loader.ask(partial(self._decoder, found))
 
     def phase_of(self, model: Model) -> str:
         """Return what loading `model` is called now, for people. Raises RenderError."""
@@ -150,9 +148,11 @@ class Loads:
     def _vae(self, found: Found) -> AutoencoderKL:
         return checkpoints.load_vae(found.path, self.device, self.dtype, self._make_room)
 
-    def _decoder(self, found: Found) -> DecoderTiny:
+    def _decoder(self, found: Found) -> nn.Module:
         with self._busy(f"decoder {found.sha256}", READS_DECODER, found):
-            return checkpoints.load_decoder(found.path, self.device, self.dtype)
+            decoder = checkpoints.load_decoder(found.path, self.device, self.dtype)
+        self.files.loaded(found)
+        return decoder
 
     def _prefetched(self, key: Key) -> Generator[None, None, None]:
         """Prefetch in steps. What fails is found out again, and told, when it is wanted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -24,18 +25,27 @@ LEAST_FIT: Final = 0.5  # of a known picture's colours; a decoder of other laten
 class Previewer:
     """Makes previews, all on one thread that is not the engine's. What goes wrong with a decoder ends at the map."""
 
-    def __init__(self, files: ModelFiles | None, load: Callable[[Found], nn.Module], look_seconds: float) -> None:
-        """`files` is asked for decoders every `look_seconds`; without it the map makes all previews."""
+    def __init__(
+        self, files: ModelFiles | None, load: Callable[[Found], Future[nn.Module]], look_seconds: float
+    ) -> None:
+        """`files` is asked for decoders every `look_seconds`; without it the map makes all previews.
+
+        `load` is not waited for: the map makes previews until a decoder has come.
+        """
         self._files = files
         self._load = load
         self._look_seconds = look_seconds
         self._look_at = 0.0
-        self._decoders: dict[str, nn.Module | None] = {}  # SHA-256 -> what previews are decoded by; None: failed
+        self._decoders: dict[
+            str, nn.Module | None
+        ] = {}  # SHA-256 -> what previews are decoded by; None: none yet, or failed
+        self._coming: dict[str, Future[nn.Module]] = {}
         self._chosen: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()  # U-Net -> SHA-256, or "" for the map
 
     def picture(self, denoised: Tensor, weights: Weights) -> Pixels:
         """Return a small picture of a denoised latent [4, h/8, w/8] that `weights` are to make one of."""
         self._look()
+        self._take_in()
         sha256 = self._choice(weights)
         decoder = self._decoders.get(sha256)
         if decoder is not None:
@@ -55,17 +65,27 @@ class Previewer:
         except Unavailable:  # those known will do
             return
         if found != list(self._decoders):
-            self._decoders = {
-                sha256: self._decoders.get(sha256) or self._loaded(self._files, sha256) for sha256 in found
-            }
+            self._decoders = {sha256: self._decoders.get(sha256) for sha256 in found}
+            self._coming = {sha256: one for sha256, one in self._coming.items() if sha256 in self._decoders}
+            for sha256 in found:
+                if self._decoders[sha256] is None and sha256 not in self._coming:
+                    self._ask(self._files, sha256)
             self._chosen.clear()
 
-    def _loaded(self, files: ModelFiles, sha256: str) -> nn.Module | None:
+    def _ask(self, files: ModelFiles, sha256: str) -> None:
         try:
-            return self._load(files.find(sha256))
+            self._coming[sha256] = self._load(files.find(sha256))
         except (RenderError, Unavailable) as error:
-            log.warning("tiny decoder not loaded", sha256=sha256, reason=str(error))
-            return None
+            _warn(sha256, error)
+
+    def _take_in(self) -> None:
+        """Use the decoders that have come; each checkpoint's is chosen anew."""
+        for sha256 in [sha256 for sha256, one in self._coming.items() if one.done()]:
+            try:
+                self._decoders[sha256] = self._coming.pop(sha256).result()
+            except (RenderError, Unavailable) as error:
+                _warn(sha256, error)
+            self._chosen.clear()
 
     def _choice(self, weights: Weights) -> str:
         """The first decoder by name that reads the latents of `weights`; "" where none does."""
@@ -92,3 +112,7 @@ class Previewer:
         if not devices.is_out_of_memory(error):
             self._decoders[sha256] = None
             self._chosen.clear()
+
+
+def _warn(sha256: str, error: Exception) -> None:
+    log.warning("tiny decoder not loaded", sha256=sha256, reason=str(error))

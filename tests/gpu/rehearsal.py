@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,7 +58,7 @@ class Afternoon:
     def __init__(self, path: Path, card: Device, dtype: torch.dtype) -> None:
         self.engine = Engine(card)
         self.previews: list[bytes] = []
-        self._previewer = Previewer(None, lambda _: torch.nn.Identity(), SECONDS)
+        self._previewer = Previewer(None, lambda _: Future(), SECONDS)
         self._showing = Showing(partial(keep, self.previews))
         self._loader = Loader(card)
         self._load = partial(checkpoints.load, path, card, dtype)

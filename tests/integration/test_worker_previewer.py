@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +13,7 @@ import torch
 
 from shared import catalogue
 from shared.database import transact
-from shared.errors import OutOfMemory, Unavailable
+from shared.errors import OutOfMemory, RenderError, Unavailable
 from shared.scan import scan
 from tests.checkpoints import fitting_decoder, inspected, plain_sample, tiny_decoder, write_tiny
 from worker.engine import checkpoints, devices, previews
@@ -39,10 +40,20 @@ class Folder:
         self.loads: list[str] = []
         self.files = ModelFiles(sessions, settings.models)
         self.previewer = Previewer(self.files, self._load, 0.0)
+        self.is_slow = False
 
     def _load(self, found):
+        """Load at once, unless `is_slow`: then the test does what is `asked`."""
         self.loads.append(found.name)
-        return checkpoints.load_decoder(found.path, CPU, torch.float32)
+        self.asked = partial(self._come, Future(), found.path)
+        return self.asked.args[0] if self.is_slow else self.asked()
+
+    def _come(self, asked, path):
+        try:
+            asked.set_result(checkpoints.load_decoder(path, CPU, torch.float32))
+        except RenderError as error:
+            asked.set_exception(error)
+        return asked
 
     def write(self, name: str, content: dict[str, torch.Tensor]):
         path = self._models / "VAE-approx" / name
@@ -153,6 +164,16 @@ def test_while_the_database_is_away_the_decoders_that_are_known_do(folder, weigh
 
     monkeypatch.setattr(folder.files, "decoders", away)
     assert shape(folder, weights) == DECODED
+
+
+def test_the_map_makes_previews_until_a_decoder_has_come(folder, weights):
+    folder.is_slow = True
+    folder.write("taesd_decoder.safetensors", fitting_decoder(plain_sample()))
+    folder.scan()
+    assert [shape(folder, weights) for _ in range(3)] == [MAPPED] * 3
+    folder.asked()
+    assert shape(folder, weights) == DECODED
+    assert folder.loads == ["taesd_decoder"]
 
 
 def test_a_decoder_for_which_there_is_no_room_leaves_the_map(folder, weights, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -255,17 +256,19 @@ def previewer(tmp_path: Path, card: Device) -> Previewer:
     path = tmp_path / "decoder.safetensors"
     save_file(fitting_decoder(plain_sample()), path)
     files: Any = SimpleNamespace(decoders=lambda: ["d"], find=lambda _: SimpleNamespace(path=path))
-    return Previewer(files, lambda found: checkpoints.load_decoder(found.path, card, torch.float16), 3600)
+    decoder: Future[nn.Module] = Future()
+    decoder.set_result(checkpoints.load_decoder(path, card, torch.float16))
+    return Previewer(files, lambda _: decoder, 3600)
 
 
 def test_a_preview_sleeps_and_is_made_beside_the_renders(
     half: Weights, card: Device, previewer: Previewer, ledger: Ledger
 ) -> None:
     denoised, half = noise(8, 8), replace(half, sample=plain_sample().to("cuda:0"))
-    maps = Previewer(None, lambda _: nn.Identity(), 3600)
+    maps = Previewer(None, lambda _: Future(), 3600)
     mapped = on("preview", beside(card, partial(maps.picture, denoised, half), "previews"))
     assert mapped.shape == (8, 8, 3)
-    first = on("preview", beside(card, partial(previewer.picture, denoised, half), "previews"))  # loads the decoder
+    first = on("preview", beside(card, partial(previewer.picture, denoised, half), "previews"))  # tries the decoder
     ledger.clear()
     again = on("preview", beside(card, partial(previewer.picture, denoised, half), "previews"))
     assert again.shape == (64, 64, 3)
@@ -318,9 +321,9 @@ def test_a_checkpoint_leaves_the_card_at_once_after_previews(
     breaks: bool,
 ) -> None:
     engine, (stage, shown), ledger = (request.getfixturevalue(name) for name in ("engine", "stage", "ledger"))
-    by = request.getfixturevalue("previewer") if decodes else Previewer(None, lambda _: nn.Identity(), 3600)
+    by = request.getfixturevalue("previewer") if decodes else Previewer(None, lambda _: Future(), 3600)
     monkeypatch.setattr("worker.previewer.LEAST_FIT", -1e9)
-    by.picture(noise(8, 8), request.getfixturevalue("half"))  # loads the decoder, which stays
+    by.picture(noise(8, 8), request.getfixturevalue("half"))  # tries the decoder, which stays
     made: list[object] = []
     plain = previews._bytes
 
