@@ -2,7 +2,8 @@
 
 Nine parts, each in a process of its own with a limit, and a table last. It needs worker.engine, the parameters and a
 card: no database, no Redis, no network. `--pretend` rehearses all of it without a card, with tiny sizes. The exit
-status is 1 where correctness, memory or trouble (parts 2, 3, 4 and 8) failed, or an error ended a part; speed reports.
+status is 1 where correctness, memory or trouble (parts 2, 3, 4 and 8) failed, or an error or its limit ended a part;
+speed reports, and may be cut short.
 """
 
 from __future__ import annotations

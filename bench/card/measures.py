@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 GATES: Final = frozenset({2, 3, 4, 8})  # parts whose targets are of correctness, memory and trouble: to miss one fails
+MAY_BE_CUT: Final = frozenset({6})  # parts that may be stopped at their limit: they measure what matters most first
 ENDING: Final = "the part itself"
 
 
@@ -26,8 +27,9 @@ class Measure:
 
     @property
     def is_failure(self) -> bool:
-        """Whether it fails the run: a missed target of a gate, or a part that an error ended."""
-        return self.is_ok is False and (self.part in GATES or bool(self.traceback))
+        """Whether it fails the run: a missed target of a gate, or a part that an error ended or its limit."""
+        is_stopped = self.name == ENDING and self.part not in MAY_BE_CUT
+        return self.is_ok is False and (self.part in GATES or is_stopped or bool(self.traceback))
 
 
 def failures(measures: Iterable[Measure]) -> list[Measure]:

@@ -122,6 +122,11 @@ def test_only_gates_fail_a_run_for_a_target_that_was_missed() -> None:
 
 
 def bench_of(part: int, *, pretends: bool = False) -> tuple[Bench, Told]:
+def test_a_part_that_is_stopped_fails_a_run_unless_it_is_the_one_of_speed() -> None:
+    stopped = [Measure(part, ENDING, "stopped at its limit", is_ok=False) for part in range(len(PARTS))]
+    assert [one.part for one in failures(stopped)] == [0, 1, 2, 3, 4, 5, 7, 8]
+
+
     told: Told = []
     setting = Setting("cuda:0", Path(), Path(), Path(), pretends)
     return Bench(setting, part, {"product": 200.0}, time.monotonic() + 5, told.append), told
