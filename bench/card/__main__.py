@@ -39,24 +39,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["prepare"]:
         return _prepare(arguments[1:])
     options = _parsed(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops it still gets the table
-    with _scratch() as scratch:
-        if options.wheels:
-            packages.bring_in(options.wheels, scratch / "site")
-        if lacking := packages.missing():
-            return _refused(_what_to_bring(lacking))
-        return _run(options, scratch)
+    try:
+        with _stoppable(), _scratch() as scratch:
+            return _prepared(options, scratch)
+    except KeyboardInterrupt:
+        print("bench.card: stopped before anything was measured", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _prepared(options: argparse.Namespace, scratch: Path) -> int:
+    if options.wheels and not options.wheels.is_dir():
+        return _refused(f"there is no folder {options.wheels} of wheels: name one with --wheels, or leave that out")
+    if options.wheels:
+        packages.bring_in(options.wheels, scratch / "site")
+    if lacking := packages.missing():
+        return _refused(_what_to_bring(lacking))
+    return _run(options, scratch)
 
 
 def _run(options: argparse.Namespace, scratch: Path) -> int:
     if options.pretend:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+    if why := packages.why_no_torch():
+        return _refused(
+            f"torch cannot be imported: {why}. Install its build for the card: https://pytorch.org says how"
+        )
     from bench.card import children  # noqa: PLC0415 - needs what was brought
     from bench.card.bench import Setting  # noqa: PLC0415
 
     if reason := _no_card(options) or children.warm(LIBRARIES):
         return _refused(reason)
-    results = Results(options.out)
+    try:
+        results = Results(options.out)
+    except OSError as error:
+        return _refused(f"--out {options.out}: {error.strerror}: name a folder that can be written")
     setting = Setting(options.card, scratch, options.demo, options.out / LOG, options.pretend)
     status = 0
     try:
@@ -120,7 +136,10 @@ def _refused(reason: str) -> int:
 def _prepare(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("bench.card prepare", description="Gather what must travel to a bare machine.")
     parser.add_argument("folder", type=Path)
-    print(packages.prepare(parser.parse_args(arguments).folder))
+    try:
+        print(packages.prepare(parser.parse_args(arguments).folder))
+    except OSError as error:
+        return _refused(f"{error}: name a folder that can be written, and run this in a whole checkout")
     return 0
 
 
@@ -146,6 +165,16 @@ def _parts(text: str) -> tuple[int, ...]:
         return chosen(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Within the block SIGTERM ends a run as Ctrl-C does: with the table of what there is."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

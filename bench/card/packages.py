@@ -8,7 +8,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Iterable
-from importlib import invalidate_caches
+from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -42,6 +42,15 @@ _FILTERS: Final = [{"id": lzma.FILTER_LZMA2, "preset": 1, "lc": 0, "lp": 1, "pb"
 def missing() -> list[str]:
     """Return the modules that a run needs and this Python does not have."""
     return [module for module in NEEDED if find_spec(module) is None]
+
+
+def why_no_torch() -> str:
+    """Return why torch, which a machine with a card has of its own, cannot be imported; "" where it can."""
+    try:
+        import_module("torch")
+    except (ImportError, OSError) as error:  # the latter of libraries that it loads
+        return " ".join(str(error).split())
+    return ""
 
 
 def pip_command(modules: Iterable[str], folder: str, version: str = THIS_PYTHON) -> str:

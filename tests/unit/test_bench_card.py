@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bench.card import __main__ as card
 from bench.card import children, correctness, machine, packages
@@ -121,12 +122,12 @@ def test_only_gates_fail_a_run_for_a_target_that_was_missed() -> None:
     assert failures([Measure(3, "x", 1.0, is_ok=True), Measure(3, "y", 1.0)]) == []
 
 
-def bench_of(part: int, *, pretends: bool = False) -> tuple[Bench, Told]:
 def test_a_part_that_is_stopped_fails_a_run_unless_it_is_the_one_of_speed() -> None:
     stopped = [Measure(part, ENDING, "stopped at its limit", is_ok=False) for part in range(len(PARTS))]
     assert [one.part for one in failures(stopped)] == [0, 1, 2, 3, 4, 5, 7, 8]
 
 
+def bench_of(part: int, *, pretends: bool = False) -> tuple[Bench, Told]:
     told: Told = []
     setting = Setting("cuda:0", Path(), Path(), Path(), pretends)
     return Bench(setting, part, {"product": 200.0}, time.monotonic() + 5, told.append), told
@@ -240,12 +241,63 @@ def test_ctrl_c_prints_the_table_of_what_there_is(
 
 
 def test_where_there_is_no_card_it_says_so_and_what_can_be_done(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert card.main(["--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert "there is no card here" in said
     assert "--pretend" in said
+
+
+def test_signals_are_handled_as_before_when_a_run_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert card.main(["--wheels", "no-such-folder"]) == 2
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ctrl_c_before_anything_is_measured_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(card, "_no_card", interrupted)
+    assert card.main(["--out", str(tmp_path)]) == card.INTERRUPTED
+    assert "stopped before anything was measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "/proc/no-such-folder"])
+def test_a_folder_for_the_figures_that_cannot_be_written_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(card, "_no_card", lambda _: "")
+    assert card.main(["--out", str(tmp_path / name)]) == 2
+    said = capsys.readouterr().err
+    assert f"--out {tmp_path / name}: " in said
+    assert "name a folder that can be written" in said
+
+
+def test_wheels_in_a_folder_that_is_not_there_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert card.main(["--wheels", str(tmp_path / "wheels")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_python_without_torch_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert card.main([]) == 2
+    said = capsys.readouterr().err
+    assert "torch cannot be imported: " in said
+    assert "pytorch.org" in said
+
+
+def test_a_folder_that_cannot_be_prepared_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert card.main(["prepare", str(tmp_path / "file")]) == 2
+    assert "name a folder that can be written" in capsys.readouterr().err
 
 
 def test_what_a_bare_machine_lacks_is_told_with_the_command_that_fetches_it(
