@@ -175,20 +175,21 @@ def _busy_threads() -> Iterator[None]:
 
 def _attention(bench: Bench, weights: Weights) -> None:
     """Whether cuDNN's attention is worth the time that each new shape costs it."""
-    was_on = torch.backends.cuda.cudnn_sdp_enabled()
-    try:
-        for name, is_on in (("cuDNN", True), ("flash", False)):
-            bench.now(f"attention by {name}")
-            torch.backends.cuda.enable_cudnn_sdp(is_on)
-            rates = _flown(bench, weights, bench.scale.flight)
-            bench.note(
-                f"attention by {name}, {bench.scale.flight} in flight, a turn",
-                1000 * median(rates.turns.seconds or [0.0]),
-                "ms",
-            )
-            bench.note(f"attention by {name}, worst turn", 1000 * max(rates.turns.seconds or [0.0]), "ms")
-    finally:
-        torch.backends.cuda.enable_cudnn_sdp(was_on)
+    for name, is_cudnn in (("cuDNN", True), ("flash", False)):
+        bench.now(f"attention by {name}")
+        seconds = _attended(bench, weights, is_cudnn=is_cudnn).turns.seconds or [0.0]
+        bench.note(f"attention by {name}, {bench.scale.flight} in flight, a turn", 1000 * median(seconds), "ms")
+        bench.note(f"attention by {name}, worst turn", 1000 * max(seconds), "ms")
+
+
+def _attended(bench: Bench, weights: Weights, *, is_cudnn: bool) -> Rates:
+    """The rates with attention by cuDNN or without, which an engine switches off when it begins: so with each step."""
+
+    def switch(_: Step) -> None:
+        torch.backends.cuda.enable_cudnn_sdp(is_cudnn)
+
+    with peers.attention_by_cudnn(is_on=is_cudnn):
+        return _flown(bench, weights, bench.scale.flight, on_step=switch)
 
 
 @torch.inference_mode()

@@ -13,8 +13,8 @@ import pytest
 import structlog
 import torch
 
-from bench import company
-from bench.card import children, correctness, faults, files, memory, tests, trouble
+from bench import company, plain
+from bench.card import children, correctness, faults, files, memory, peers, rendering, speed, tests, trouble
 from bench.card.bench import Bench, Setting
 from bench.card.measures import Measure
 from tests.support import pretended_card
@@ -78,6 +78,37 @@ def test_every_process_of_a_run_has_the_chosen_card_and_the_engines_settings(
 
 
 @pytest.mark.parametrize("is_planted", [False, True])
+def test_attention_is_timed_by_cudnn_and_without_it(
+    bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, flights = bench(6), []
+
+    def measured(*arguments: Any) -> float:
+        flights.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return as_ever(*arguments)
+
+    as_ever = rendering.Flight.measured
+    monkeypatch.setattr(rendering.Flight, "measured", measured)
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+    speed._attention(part, load(part))
+    assert flights == [True, False]
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def test_diffusers_keeps_the_attention_that_it_comes_with(
+    bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, found = bench(6), []
+    monkeypatch.setattr(plain, "pictures", lambda *_, **__: found.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    monkeypatch.setattr(peers, "_called", lambda *_: found.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+    peers.Peer(cast("plain.Networks", None), 64, 1).pictures_a_second(1)
+    peers.larger(part)
+    assert found
+    assert all(found)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_memory_that_an_evicted_checkpoint_keeps_fails(
     bench: Callable[[int], Bench], told: Told, monkeypatch: pytest.MonkeyPatch, *, is_planted: bool
 ) -> None:
