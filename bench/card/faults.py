@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -55,8 +56,10 @@ def go_on(setting: Setting, pipe: Connection) -> None:
             rendering.begin(engine, weights, _wanted(setting, 0), on_step=tell).result(rendering.SECONDS)
 
 
-def hang(setting: Setting, _: Connection) -> None:
-    """Have the card stand still for longer than a call may take; the watch is to end this process."""
+def hang(setting: Setting, pipe: Connection) -> None:
+    """Have the card stand still for longer than a call may take; the watch is to end this process, which says after how
+    many seconds.
+    """
     pulse = Pulse(factor=HANG_FACTOR)
 
     def on_phase(phase: str, limit_seconds: float) -> None:
@@ -64,10 +67,18 @@ def hang(setting: Setting, _: Connection) -> None:
 
     with _loaded(setting, on_phase) as (engine, weights):
         _picture(setting, engine, weights)  # kernels are loaded before limits count
-        watch = SelfWatch(pulse, Report(), lambda *_: os._exit(child.HUNG))
-        Periodic("watch", WATCH_SECONDS, watch.turn).start()
-        run = rendering.begin(engine, weights, _wanted(setting, 1), on_step=lambda _: torch.cuda._sleep(HANG_CYCLES))  # noqa: SLF001 - nothing public stands still
-        run.result(rendering.SECONDS)
+        begun = [time.monotonic()]
+
+        def stand_still(_: object) -> None:
+            begun[0] = time.monotonic()
+            torch.cuda._sleep(HANG_CYCLES)  # noqa: SLF001 - nothing public stands still
+
+        def end(*_: object) -> None:
+            pipe.send(time.monotonic() - begun[0])
+            os._exit(child.HUNG)
+
+        Periodic("watch", WATCH_SECONDS, SelfWatch(pulse, Report(), end).turn).start()
+        rendering.begin(engine, weights, _wanted(setting, 1), on_step=stand_still).result(rendering.SECONDS)
 
 
 def lose(setting: Setting, pipe: Connection) -> None:

@@ -96,11 +96,11 @@ def _lost(bench: Bench, lost: Process) -> None:
 
 def _hung(bench: Bench, hung: Process) -> None:
     """A call that outlasts its limit ends the process."""
-    hung.said(bench)
-    begun = time.monotonic()
+    seconds = hung.said(bench)
     status = hung.status(bench)
     bench.check("hang, exit status", status == HUNG, str(status), str(HUNG))
-    bench.note("hang, ended after", time.monotonic() - begun, "s")
+    if seconds is not None:
+        bench.note("hang, ended after", seconds, "s")
 
 
 def _full(bench: Bench, said: dict[str, Any] | None) -> None:

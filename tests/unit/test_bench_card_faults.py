@@ -210,10 +210,10 @@ def _pictures(off: int) -> list[Pixels]:
 class Ended:
     """A process of a trouble that has ended."""
 
-    def __init__(self, status: int | None, said: dict[str, Any] | None) -> None:
+    def __init__(self, status: int | None, said: dict[str, Any] | float | None) -> None:
         self._status, self._said = status, said
 
-    def said(self, _: Bench) -> dict[str, Any] | None:
+    def said(self, _: Bench) -> dict[str, Any] | float | None:
         return self._said
 
     def status(self, _: Bench) -> int | None:
@@ -236,7 +236,7 @@ def test_an_error_that_is_swallowed_fails(bench: Callable[[int], Bench], told: T
 def test_a_hang_must_end_by_its_own_status(
     bench: Callable[[int], Bench], told: Told, status: int | None, *, is_ok: bool
 ) -> None:
-    trouble._hung(bench(8), ended(status))
+    trouble._hung(bench(8), cast("trouble.Process", Ended(status, 2.5)))
     assert told.verdicts()["hang, exit status"] is is_ok
 
 
@@ -254,6 +254,7 @@ def test_a_lost_card_must_be_told_and_end_its_process(
 ) -> None:
     trouble._lost(bench(8), process)
     assert tuple(told.verdicts().values()) == verdicts
+    assert told[-1] == Measure(8, "hang, ended after", 2.5, "s")
 
 
 @pytest.mark.parametrize(
