@@ -23,6 +23,7 @@ _NOTHING: Final = re.compile(r"WARNING|No devices were found")  # lines that say
 _CARD: Final = re.compile(r"GPU (\d+): (.+) \(UUID: (GPU-[^)]+)\)")
 _INSTANCE: Final = re.compile(r"(MIG .+?)\s+Device\s+(\d+): \(UUID: (MIG-[^)]+)\)")
 _CONTROL: Final = Path("/dev/nvidiactl")  # there where a process may use a card; /proc tells of the host's in any case
+_HANGS: Final = "nvidia-smi does not answer: the driver hangs."
 _WITHOUT: Final = "FARM_GPUS=cpu renders without the cards."
 
 
@@ -46,7 +47,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class _Answer:
-    status: int
+    status: int | None  # None: it hung, after the lines
     lines: tuple[str, ...]
 
 
@@ -64,7 +65,8 @@ def listing() -> Listing:
     status = next((answer.status for answer in answers if answer.status not in {0, _NO_CARDS}), 0)
     trouble = " ".join(dict.fromkeys(said)) or (f"status {status}" if status else "")
     if not cards and trouble and any(answer.status != _NO_CARDS for answer in answers):
-        raise FarmError(f"nvidia-smi lists no card, with status {status}: {trouble} {_WITHOUT}")
+        ending = "" if status is None else f", with status {status}"
+        raise FarmError(f"nvidia-smi lists no card{ending}: {trouble} {_WITHOUT}")
     return Listing(cards, trouble)
 
 
@@ -111,20 +113,23 @@ def _without_program() -> Listing:
 
 def _ask(program: str, arguments: tuple[str, ...]) -> _Answer:
     try:
-        asked = subprocess.Popen(  # noqa: S603
-            [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
+        asked = subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: S603
     except OSError as error:  # of another machine's kind, or there is no memory left
         raise FarmError(f"{program} cannot be run ({error.strerror}). {_WITHOUT}") from error
     try:
         said, _ = asked.communicate(timeout=_SECONDS)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
         _give_up(asked)
-        raise FarmError(f"nvidia-smi does not answer: the driver hangs. {_WITHOUT}") from None
-    return _Answer(asked.returncode, tuple(said.splitlines()))
+        whole, end, _ = (late.output or b"").rpartition(b"\n")  # what a card has of a line may be half its UUID
+        return _Answer(None, (*_lines(whole + end), _HANGS))
+    return _Answer(asked.returncode, _lines(said))
 
 
-def _give_up(asked: subprocess.Popen[str]) -> None:
+def _lines(said: bytes) -> tuple[str, ...]:
+    return tuple(said.decode(errors="replace").splitlines())
+
+
+def _give_up(asked: subprocess.Popen[bytes]) -> None:
     """End the process, and do not wait for one that the driver holds: no signal ends it."""
     asked.kill()
     with suppress(subprocess.TimeoutExpired):

@@ -28,7 +28,7 @@ from tests.waiting import until
 from worker import showing
 from worker.engine import checkpoints, decoding, devices, passes, previews
 from worker.engine.answers import to_pixels
-from worker.engine.decoding import decoded
+from worker.engine.decoding import decoded, encoded
 from worker.engine.devices import Device
 from worker.engine.engine import Engine
 from worker.engine.film import Reel, developed
@@ -161,6 +161,59 @@ def test_a_picture_is_not_lost_where_there_is_room_for_its_steps_but_not_for_its
     assert picture.shape == expected.shape
     assert np.abs(picture.astype(float) - expected).mean() < 30, "tones differ, places do not"
     assert np.corrcoef(picture.ravel(), expected.ravel())[0, 1] > 0.9
+
+
+def fill_at(step: str, ledger: Ledger, left_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have others take the card's memory but for `left_bytes` when a step of decoding comes to it."""
+    original = getattr(decoding, step)
+
+    def filled(given: Any, *more: Any, **options: Any) -> Any:
+        if (given if isinstance(given, Tensor) else given[0]).is_cuda:
+            monkeypatch.setattr(ledger, "capacity", ledger.live + left_bytes)
+        return original(given, *more, **options)
+
+    monkeypatch.setattr(decoding, step, filled)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything above 12 x 12 cells goes through the VAE in tiles."""
+    monkeypatch.setattr(decoding, "LARGEST_CELLS", 12 * 12)
+    monkeypatch.setattr(decoding, "TILE_SIDE", 12)
+    monkeypatch.setattr(decoding, "OVERLAP", 4)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize(("step", "side"), [("joined", 16), ("levels", 16), ("levels", 8)])
+def test_a_decoded_picture_for_which_there_is_no_room_any_more_is_finished_on_the_host(
+    engine: Engine,
+    half: Weights,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    step: str,
+    side: int,
+) -> None:
+    latent = noise(side, side)
+    expected = engine.render(decoded(half, latent)).result(SECONDS)
+    fill_at(step, ledger, 0, monkeypatch)
+    picture = engine.render(decoded(half, latent)).result(SECONDS)
+    assert ledger.ooms == 1
+    assert np.abs(picture.astype(int) - expected).max() <= 1
+    assert not ledger.waits
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_a_latent_whose_tiles_cannot_be_joined_on_the_card_is_joined_on_the_host(
+    engine: Engine, half: Weights, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = noise(128, 128)[:3]
+    expected = engine.render(encoded(half, pixels)).result(SECONDS)
+    fill_at("joined", ledger, expected.nbytes, monkeypatch)
+    found = engine.render(encoded(half, pixels)).result(SECONDS)
+    assert found.is_cuda
+    assert ledger.ooms == 2, "while it was joined, and while its values were looked at"
+    torch.testing.assert_close(found.cpu(), expected.cpu())
 
 
 def test_the_pictures_of_a_film_are_waited_for_once_each(
