@@ -2,19 +2,21 @@
 
 What a VAE needs of memory grows with the picture. One above 1024 x 1024 pixels therefore goes through it in overlapping
 tiles, each a request of its own, so that others' steps come in between; so does one for which the card has no room now.
+The tiles are joined on the card, or on the host where the card has no room for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from shared.errors import OutOfMemory, Spoilt
-from worker.engine.devices import is_out_of_memory
+from worker.engine.devices import Device, is_out_of_memory, pinned, sent
 from worker.engine.failures import bared
 from worker.engine.images import levels
 from worker.engine.kit import Pixels
@@ -39,8 +41,6 @@ _ALL_BLACK: Final = "the picture came out black, every value exactly 0: the chec
 
 T = TypeVar("T")
 Ask = Callable[[Weights, Tensor], ToPixels | ToLatent]
-Whole = Callable[[], Tensor]
-"""Joins what came out of the VAE, where it came in tiles."""
 
 
 class _Way(NamedTuple):
@@ -49,6 +49,21 @@ class _Way(NamedTuple):
     request: type[ToPixels | ToLatent]
     before: int
     after: int
+
+
+class _Parts(NamedTuple):
+    """What came out of the VAE, and what makes the whole of it where it came in tiles."""
+
+    pieces: Sequence[Tensor]
+    join: Callable[[Sequence[Tensor]], Tensor] = itemgetter(0)
+
+    def whole(self) -> Tensor:
+        """Return the whole, where the pieces are: beside them, a few times its size in memory is needed."""
+        return self.join(self.pieces)
+
+    def fetched(self) -> _Parts:
+        """Return these on the host, read as `reads.fetched` reads."""
+        return self._replace(pieces=[fetched(piece) for piece in self.pieces])
 
 
 _DECODE: Final = _Way(ToPixels, 1, CELL)
@@ -80,21 +95,43 @@ def _sound(weights: Weights, attempt: Callable[..., Asks[tuple[T, str | None]]])
 
 
 def _decoded(weights: Weights, latent: Tensor, *, is_precise: bool) -> Asks[tuple[Pixels, str | None]]:
-    whole = yield from _through(_DECODE, weights, latent, is_precise=is_precise)
-    seen: tuple[Pixels, str | None] = yield Read(partial(_seen, latent, whole))
-    return seen
+    parts = yield from _through(_DECODE, weights, latent, is_precise=is_precise)
+    return (
+        yield from _with_room(
+            lambda: _read(lambda: _seen(latent, parts)),
+            lambda: _read(lambda: _seen(fetched(latent), parts.fetched())),
+        )
+    )
 
 
 def _encoded(weights: Weights, pixels: Tensor, *, is_precise: bool) -> Asks[tuple[Tensor, str | None]]:
-    whole = yield from _through(_ENCODE, weights, pixels, is_precise=is_precise)
-    latent = whole()  # small enough to be joined here, and it is used here
-    is_finite = yield Read(lambda: bool(fetched(latent.isfinite().all())))
+    parts = yield from _through(_ENCODE, weights, pixels, is_precise=is_precise)
+    latent = yield from _with_room(lambda: _joined(parts), lambda: _joined_on_host(parts, weights.device))
+    is_finite = yield from _with_room(
+        lambda: _read(lambda: bool(fetched(latent.isfinite().all()))),
+        lambda: _read(lambda: bool(fetched(latent).isfinite().all())),
+    )
     return latent, None if is_finite else _VAE_FAILED
 
 
-def _seen(latent: Tensor, whole: Whole) -> tuple[Pixels, str | None]:
+def _read(function: Callable[[], T]) -> Asks[T]:
+    found: T = yield Read(function)
+    return found
+
+
+def _joined(parts: _Parts) -> Asks[Tensor]:
+    """Joined here where it is used: a latent is small."""
+    yield from ()
+    return parts.whole()
+
+
+def _joined_on_host(parts: _Parts, device: Device) -> Asks[Tensor]:
+    return sent((yield Read(lambda: pinned(parts.fetched().whole(), device))), device)
+
+
+def _seen(latent: Tensor, parts: _Parts) -> tuple[Pixels, str | None]:
     """A picture, and what is wrong with it. One copy brings its bytes and whether they were made of numbers."""
-    pixels = whole()  # [3, h, w] in -1..1
+    pixels = parts.whole()  # [3, h, w] in -1..1
     height, width = pixels.shape[1:]
     bytes_and_flags = torch.empty(pixels.numel() + 2, dtype=torch.uint8, device=pixels.device)
     bytes_and_flags[:-2].view(height, width, 3).copy_(levels(pixels).permute(1, 2, 0))
@@ -109,28 +146,34 @@ def _seen(latent: Tensor, whole: Whole) -> tuple[Pixels, str | None]:
     return picture, None if picture.any() else _ALL_BLACK
 
 
-def _through(way: _Way, weights: Weights, given: Tensor, *, is_precise: bool) -> Asks[Whole]:
+def _through(way: _Way, weights: Weights, given: Tensor, *, is_precise: bool) -> Asks[_Parts]:
     """What the VAE makes of `given`: as a whole or in large tiles, in smaller ones where there is no room for these."""
     height, width = (side // way.before for side in given.shape[1:])
     sides = [max(height, width) if height * width <= LARGEST_CELLS else TILE_SIDE]
     sides += [side for side in SMALLER_SIDES if side < min(sides[0], max(height, width))]
     ask = partial(way.request, is_precise=is_precise)
-    for side in sides[:-1]:
+    larger = [partial(_in_tiles, way, partial(ask, is_divisible=True), weights, given, side) for side in sides[:-1]]
+    return (yield from _with_room(*larger, partial(_in_tiles, way, ask, weights, given, sides[-1])))
+
+
+def _with_room(*ways: Callable[[], Asks[T]]) -> Asks[T]:
+    """What the first of some ways gives for which there is room."""
+    for way in ways[:-1]:
         try:
-            return (yield from _in_tiles(way, partial(ask, is_divisible=True), weights, given, side))
+            return (yield from way())
         except Exception as error:
             if not isinstance(error, OutOfMemory) and not is_out_of_memory(error):
                 raise
             bared(error)  # its frames hold what there was no room for
-    return (yield from _in_tiles(way, ask, weights, given, sides[-1]))
+    return (yield from ways[-1]())
 
 
-def _in_tiles(way: _Way, ask: Ask, weights: Weights, given: Tensor, side: int) -> Asks[Whole]:
+def _in_tiles(way: _Way, ask: Ask, weights: Weights, given: Tensor, side: int) -> Asks[_Parts]:
     """What the VAE makes of `given` in tiles of at most `side` cells a side: of one that is no larger, in one go."""
     height, width = (length // way.before for length in given.shape[1:])
     if max(height, width) <= side:
         made: Tensor = yield ask(weights, given)
-        return lambda: made
+        return _Parts([made])
     wrap = along(weights.tiling, (min(OVERLAP, height), min(OVERLAP, width)))
     whole = wrapped(given, (wrap[0] * way.before, wrap[1] * way.before))
     plain = weights.tiled("none")  # a tile's edges are not the picture's
@@ -139,4 +182,4 @@ def _in_tiles(way: _Way, ask: Ask, weights: Weights, given: Tensor, side: int) -
     for tile in at:
         piece = yield ask(plain, cut(whole, tile, way.before))
         pieces.append(piece)
-    return partial(joined, pieces, at, OVERLAP, way.after, wrap)
+    return _Parts(pieces, partial(joined, at=at, overlap=OVERLAP, scale=way.after, wrap=wrap))
