@@ -10,7 +10,7 @@ from api.cli import machine_checks
 from shared import portions
 from shared.portions import Portion, Processor
 from tests.support.nvidia import pretend
-from worker import machine
+from worker import machine, nvidia_smi
 from worker.engine import devices
 
 ONE = "0, GPU-8932f937, NVIDIA H200\n"
@@ -59,6 +59,7 @@ def test_a_name_of_no_card_is_told_as_it_ends_the_start(found, monkeypatch, tmp_
 
 def test_a_machine_without_cards_renders_on_the_cpu(found, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(nvidia_smi, "_CONTROL", tmp_path / "nvidiactl")
     assert found().text.startswith("No card; the farm renders on the CPU")
 
 
