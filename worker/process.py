@@ -168,13 +168,10 @@ class _Process:
         self._storing.start()
         self._storing.wake()
         self._scan.start()  # the child that looks into files imports its libraries while this process does
-        self._pulse.busy("start", "start", _START_SECONDS)
         try:
-            worker.card = make_card()
+            worker.card = self._started(make_card)
         except CardError as unusable:
             return self._stay_without(unusable)
-        finally:
-            self._pulse.idle("start")
         worker.slots = worker.slots or worker.card.slots
         for thread in (self._reporter, self._look, self._prefetch):
             thread.start()
@@ -188,6 +185,13 @@ class _Process:
         self._consume()
         self._leave()
         return child.CLEAN
+
+    def _started(self, make_card: Callable[[], Card]) -> Card:
+        self._pulse.busy("start", "start", _START_SECONDS)
+        try:
+            return make_card()
+        finally:
+            self._pulse.idle("start")
 
     def _stay_without(self, unusable: CardError) -> int:
         """Say for a while why the card cannot be used, and take nothing; only a new process can try it again."""

@@ -83,3 +83,10 @@ def test_its_process_alone_ends_with_a_status_of_its_own(environ, sign):
     sign.write_text("0.1")
     with started(environ, "--card", "cpu:0", module=MODULE) as process:
         assert process.wait(30) == child.UNUSABLE
+
+
+def test_a_process_that_says_why_is_not_taken_for_one_whose_start_hangs(environ, sessions, sign):
+    sign.write_text("3")
+    quick = {**environ, "FARM_HANG_FACTOR": "0.002"}  # the start, and the wait after it, hang after 1.8 s
+    with started(quick, "--card", "cpu:0", module=MODULE) as process:
+        assert process.wait(30) == child.UNUSABLE
