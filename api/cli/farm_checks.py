@@ -16,7 +16,7 @@ from api.cli.findings import Finding, bad, fine, note
 from shared import home, migrate
 from shared.chores import APPLICATION, IS_ANYBODY
 from shared.database import answered, connect_once, sessions
-from shared.errors import StorageAway, Unavailable
+from shared.errors import CARD_UNUSABLE, StorageAway, Unavailable
 from shared.farm import farm_id
 from shared.ownership import Ownership
 from shared.redis_health import RedisHealth
@@ -37,7 +37,10 @@ WHERE backend_xmin IS NOT NULL
 _MEND_STORAGE: Final = "make it writable for this user, or set FARM_STORAGE_URL"
 _DOING_CHORES: Final = f"SELECT {IS_ANYBODY} AS is_connected"
 _ALIVE_HERE: Final = """
-SELECT count(*), string_agg(card || ': ' || trouble, '; ' ORDER BY card) FILTER (WHERE state = 'drained') AS unusable
+SELECT count(*),
+       string_agg(card || ': ' || trouble, '; ' ORDER BY card) FILTER (
+           WHERE state = 'drained' AND starts_with(trouble, :unusable)
+       ) AS unusable
 FROM workers
 WHERE host = :host AND lease_until > clock_timestamp()
 """
@@ -144,7 +147,7 @@ def workers(settings: Settings) -> Finding:
     if _is_down(settings, settings.database_url):
         return _NOT_UP
     try:
-        alive, unusable = _ask(settings, _ALIVE_HERE, host=socket.gethostname())
+        alive, unusable = _ask(settings, _ALIVE_HERE, host=socket.gethostname(), unusable=CARD_UNUSABLE)
     except (SQLAlchemyError, Unavailable) as error:
         return bad(f"No answer: {_first_line(error)}", "See the check of the database.")
     if unusable:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from redis import Redis
 
 from api.cli import farm_checks
+from shared.database import transact
+from shared.errors import CARD_UNUSABLE
+from shared.queue import workers
+from shared.states import WorkerState
 from tests.servers import administrator
 
 
@@ -51,3 +57,27 @@ def test_why_nobody_may_in_is_told(settings):
     found = farm_checks.database(wrong)
     assert 'role "nobody" does not exist' in found.text
     assert "s3cret" not in found.text
+
+
+@pytest.mark.parametrize(
+    ("trouble", "level"),
+    [
+        (f"{CARD_UNUSABLE}: its memory is full", "bad"),
+        ("sick, but goes on: too few others take pictures of the pool default", "fine"),
+        (None, "fine"),
+    ],
+)
+def test_only_a_card_that_cannot_be_used_is_said_to_be_tried_again(settings, sessions, trouble, level):
+    said = {"phase": "", "resident": [], "load_seconds": None, "running": {}, "lease_seconds": 60}
+    host = {"name": "here/cuda:0", "host": socket.gethostname(), "card": "cuda:0", "card_name": "NVIDIA H200"}
+    worker_id = transact(
+        sessions, lambda session: workers.register(session, **host, pid=1, pool="default", slots=1, lease_seconds=60)
+    )
+    transact(
+        sessions,
+        lambda session: workers.beat(session, worker_id, **said, state=WorkerState.DRAINED, trouble=trouble),
+    )
+    found = farm_checks.workers(settings)
+    assert found.text.startswith("1 on this machine")
+    assert found.level == level
+    assert ("tried again" in found.advice) == (level == "bad")
