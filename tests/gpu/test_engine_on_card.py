@@ -238,6 +238,35 @@ def test_what_is_too_much_for_a_card_is_not_prepared_and_harms_nobody(
         assert counts == [1, 2, 4, 6, 2], "nothing above eight rows, which failed"
 
 
+EIGHT_ROWS = "sea AND moon AND sun AND sky AND hill AND tree AND road"  # and the negative prompt
+
+
+def test_pictures_do_not_try_what_had_no_room_in_a_warm_up_which_is_counted(
+    half: Weights, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with room_for(6, monkeypatch) as full, started(halves=True, row_budget=16) as engine:
+        engine.warm_up(half)
+        until(lambda: full == [8] and engine.broken_calls == {FULL: 1, FAILED: 0})
+        picture(engine, half, prompt=EIGHT_ROWS, steps=1).result(SECONDS)
+    assert full == [8]
+    assert counts == [1, 2, 4, 6, 6, 2]
+
+
+def test_a_warm_up_does_not_try_what_had_no_room_for_a_picture(
+    half: Weights, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases: list[str] = []
+    with (
+        room_for(6, monkeypatch) as full,
+        started(halves=True, row_budget=16, on_phase=lambda phase, _: phases.append(phase)) as engine,
+    ):
+        picture(engine, half, prompt=EIGHT_ROWS, steps=1).result(SECONDS)
+        engine.warm_up(half)
+        until(lambda: "warm-up" in phases and phases[-1] == "idle")
+    assert full == [8], "for the picture"
+    assert counts == [4, 4, 1, 2, 4, 6]
+
+
 def waits_for(hold: Event, go_on: Event) -> Iterator[Any]:
     yield Work(hold.set)
     yield Work(lambda: go_on.wait(SECONDS))

@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
@@ -81,6 +82,12 @@ class Calls:
         self._holds: WeakKeyDictionary[nn.Module, dict[str, _Hold]] = WeakKeyDictionary()  # by kind of call
         self._logged: set[tuple[object, ...]] = set()
         self.broken = {FULL: 0, FAILED: 0}
+
+    def without_halves(self) -> Calls:
+        """Return what makes calls as these do, but none again: one that fails raises. Both learn and count together."""
+        other = copy(self)
+        other._halves = False  # noqa: SLF001 - a copy of itself
+        return other
 
     def make(
         self,

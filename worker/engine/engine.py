@@ -84,7 +84,7 @@ class Engine:
         self._at_work = 0  # how many `Work`s are on the host's threads
         self._pace = Pace(device)
         self._calls = Calls(device.ladder, halves=halves, on_full=on_full, clock=clock)
-        self._warm_up = WarmUp(count for count in device.ladder if count <= self._row_budget)
+        self._warm_up = WarmUp((count for count in device.ladder if count <= self._row_budget), self._calls)
         self._outstanding: deque[float] = deque(maxlen=TURNS_AHEAD + 1)  # seconds that each turn's calls may take
         self.longest_hold_seconds = 0.0
 

@@ -14,6 +14,7 @@ import torch
 from shared.prompts.chunks import EMPTY
 from shared.tokens import TOKENS
 from worker.engine.answers import answer
+from worker.engine.answers.denoising import subject
 from worker.engine.calls import Calls
 from worker.engine.devices import is_fatal, is_out_of_memory, release_memory
 from worker.engine.noise import CELL, CHANNELS, MASK_CHANNELS
@@ -37,11 +38,14 @@ class _Due:
 
 
 class WarmUp:
-    """What is to be called yet: for each kind of checkpoint once, at its native size, in all row counts."""
+    """What is to be called yet: for each kind of checkpoint once, at its native size, in all row counts.
 
-    def __init__(self, row_counts: Iterable[int]) -> None:
+    `calls` are those of the pictures: neither tries what had no room for the other.
+    """
+
+    def __init__(self, row_counts: Iterable[int], calls: Calls) -> None:
         self._row_counts = tuple(row_counts)
-        self._calls = Calls(self._row_counts, halves=False)
+        self._calls = calls.without_halves()
         self._due: deque[_Due] = deque()
         self._known: set[Hashable] = set()
         self._kind: Hashable = None  # of the call that was next
@@ -71,10 +75,18 @@ class WarmUp:
         return (due.make(weights), due.within) if weights is not None else self.next()
 
     def make(self, request: Request) -> None:
-        """Make a call that was next. Where it fails its checkpoint's further ones are left out: they are larger.
+        """Make a call that was next, unless so much had no room lately. Where it is not made its checkpoint's further
+        ones are left out: they are larger.
 
         Raises only what leaves the card unusable.
         """
+        if not self._may_have_room(request) or not self._is_made(request):
+            self._due = deque(due for due in self._due if due.kind != self._kind)
+
+    def _may_have_room(self, request: Request) -> bool:
+        return not isinstance(request, Denoise) or len(request.terms) <= self._calls.most_rows(subject(request))
+
+    def _is_made(self, request: Request) -> bool:
         try:
             answer([request], is_exact=False, calls=self._calls)
         except Exception as error:
@@ -82,10 +94,10 @@ class WarmUp:
                 raise
             is_full = is_out_of_memory(error)
         else:
-            return
+            return True
         if is_full:
             release_memory()
-        self._due = deque(due for due in self._due if due.kind != self._kind)
+        return False
 
     def _forget_gone(self) -> None:
         gone = {due.kind for due in self._due if due.weights() is None}
