@@ -140,8 +140,8 @@ def test_there_is_a_worker_for_each_of_eight_cards():
 def test_workers_on_cards_are_configured_as_the_one_on_the_cpu():
     base, card = services(COMPOSE[0])["worker"], services(COMPOSE[1])["worker-0"]
     assert card["volumes"] == [*base["volumes"], "compiled:/var/cache/stepfarm"]
+    assert card["environment"] == base["environment"] | {"OMP_NUM_THREADS": "${FARM_WORKER_THREADS:-4}"}
     for setting in (
-        "environment",
         "depends_on",
         "read_only",
         "tmpfs",
@@ -152,6 +152,11 @@ def test_workers_on_cards_are_configured_as_the_one_on_the_cpu():
         "pids_limit",
     ):
         assert card[setting] == base[setting], setting
+
+
+def test_containers_on_cards_of_one_machine_do_not_each_take_all_its_cores():
+    for name, card in services(COMPOSE[1]).items():
+        assert card == {"scale": 0} or card["environment"]["OMP_NUM_THREADS"], name
 
 
 def test_a_container_on_a_card_can_compile_and_load_what_it_compiled():
