@@ -16,6 +16,9 @@ Message = str | Measure
 """What is measured now, or what was found."""
 
 
+TIGHT: Final = "a tight card"  # so small that it must run out of memory
+
+
 @dataclass(frozen=True)
 class Scale:
     """How large things are: as on a card in earnest, or so small that the pretended one is done in seconds."""
@@ -34,6 +37,8 @@ class Scale:
     rows: tuple[int, ...]
     sides: tuple[int, ...]
     cycles: int  # of loads and evictions
+    free_turns: int  # in which an engine learns what does not fit
+    larger: float  # times the side, of the picture whose VAE wants more than a small card has
     rooms: Mapping[str, int]  # cards that are too small: bytes beside what the weights take
     product: int  # side of the matrices
     copy_bytes: int
@@ -45,13 +50,14 @@ FULL: Final = Scale(
     side=512, demo_side=128, steps=20, seconds=6.0, repeats=5, in_flight=(1, 2, 4, 8, 16, 24), flight=16,
     jobs=64, job_sides=(64, 96, 128, 192), job_steps=30, exact=3,
     rows=(2, 8, 16, 32), sides=(512, 768, 1024), cycles=10,
-    rooms={"a card of 8 GB": 6 * 2**30, "a tight card": 5 * 2**28},
+    free_turns=3, larger=2.0, rooms={"a card of 8 GB": 6 * 2**30, TIGHT: 5 * 2**28},
     product=8192, copy_bytes=2**30, flops_a_row=0.803e12, flops_a_decode=2.51e12,
 )  # fmt: skip
 TINY: Final = Scale(
     side=64, demo_side=64, steps=2, seconds=0.1, repeats=1, in_flight=(1, 2), flight=2,
     jobs=4, job_sides=(64,), job_steps=2, exact=1,
-    rows=(2, 4), sides=(64,), cycles=1, rooms={"a tight card": 8 * 2**20},
+    rows=(2, 4), sides=(64,), cycles=1,
+    free_turns=10, larger=4.5, rooms={TIGHT: 24 * 2**20},  # only a latent of more than 32 cells can be cut
     product=64, copy_bytes=2**16,
 )  # fmt: skip
 

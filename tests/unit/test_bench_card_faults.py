@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ import structlog
 import torch
 
 from bench import company, plain
+from bench.card import bench as bench_module
 from bench.card import children, correctness, faults, files, memory, peers, rendering, speed, tests, trouble
 from bench.card.bench import Bench, Setting
 from bench.card.measures import Measure
@@ -77,7 +79,6 @@ def test_every_process_of_a_run_has_the_chosen_card_and_the_engines_settings(
     assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
-@pytest.mark.parametrize("is_planted", [False, True])
 def test_attention_is_timed_by_cudnn_and_without_it(
     bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +110,7 @@ def test_diffusers_keeps_the_attention_that_it_comes_with(
     assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
+@pytest.mark.parametrize("is_planted", [False, True])
 def test_memory_that_an_evicted_checkpoint_keeps_fails(
     bench: Callable[[int], Bench], told: Told, monkeypatch: pytest.MonkeyPatch, *, is_planted: bool
 ) -> None:
@@ -131,7 +133,7 @@ def test_a_card_that_refuses_turn_after_turn_fails(
 ) -> None:
     part = bench(4)
     weights = load(part)
-    with memory.room_for(part, 8 * 2**20):
+    with memory.room_for(part, 24 * 2**20):
         assert pretended.allowed < 1
     assert pretended.allowed == 1
     refused = iter(range(1000))
@@ -141,9 +143,24 @@ def test_a_card_that_refuses_turn_after_turn_fails(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "out_of_memory", refusing)
-        patch.setattr(memory, "FREE_TURNS", 1)
+        patch.setattr(bench_module, "TINY", replace(part.scale, free_turns=1))
         memory._small(part, weights)
     assert told.verdicts()["a tight card: out of memory, times a turn after 1"] is False
+
+
+@pytest.mark.parametrize("is_planted", [False, True])
+def test_a_tight_card_that_never_runs_out_is_none(
+    bench: Callable[[int], Bench], told: Told, monkeypatch: pytest.MonkeyPatch, *, is_planted: bool
+) -> None:
+    part = bench(4)
+    weights = load(part)
+    if is_planted:
+        monkeypatch.setattr(memory, "room_for", lambda *_: nullcontext())
+    memory._small(part, weights)
+    assert told.verdicts()["a tight card: out of memory, times in all"] is not is_planted
+    assert [one.name for one in told if one.is_ok is False] == [
+        "a tight card: out of memory, times in all"
+    ] * is_planted
 
 
 @pytest.mark.parametrize("is_planted", [False, True])
@@ -238,6 +255,7 @@ def test_a_hang_must_end_by_its_own_status(
 ) -> None:
     trouble._hung(bench(8), cast("trouble.Process", Ended(status, 2.5)))
     assert told.verdicts()["hang, exit status"] is is_ok
+    assert told[-1] == Measure(8, "hang, ended after", 2.5, "s")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +272,6 @@ def test_a_lost_card_must_be_told_and_end_its_process(
 ) -> None:
     trouble._lost(bench(8), process)
     assert tuple(told.verdicts().values()) == verdicts
-    assert told[-1] == Measure(8, "hang, ended after", 2.5, "s")
 
 
 @pytest.mark.parametrize(
