@@ -181,6 +181,7 @@ def run_pytest(setting: Setting, pipe: Connection) -> None:
     options += [f"--ignore={TESTS / name}" for name in LEFT_OUT]
     if setting.pretends:  # make test runs them; here it is whether they can be found without its servers
         options += ["--collect-only"]
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none is needed, and to import what is installed takes seconds
     with redirect_stdout(StringIO()) as printed:
         status = pytest.main([*options, str(TESTS)], plugins=[_Card()])
     pipe.send((int(status), printed.getvalue()))
