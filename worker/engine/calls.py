@@ -22,13 +22,14 @@ from torch import nn
 
 from shared.errors import OutOfMemory, RenderError
 from worker.engine.devices import is_fatal, is_out_of_memory, release_memory
-from worker.engine.failures import bared
+from worker.engine.failures import bared, no_room
 
 log = structlog.get_logger(__name__)
 
 FULL: Final = "out of memory"
 FAILED: Final = "error"
 HELD_SECONDS: Final = 60.0
+_PICTURE: Final = "a picture of this size"
 _MOST_LOGGED: Final = 256  # kinds of failures; a network has few
 _NUMBERS: Final = re.compile(r"0x[0-9a-f]+|\d+")
 
@@ -102,7 +103,7 @@ class Calls:
         Raises what leaves the card unusable.
         """
         if of.is_divisible and of.cells >= self._held_cells(of):
-            return [_no_room() for _ in rows]
+            return [no_room(_PICTURE) for _ in rows]
         made: list[Answer | Exception] = []
         while rows:
             count = on_ladder(min(most or len(rows), len(rows), self.most_rows(of)), self._ladder)
@@ -176,8 +177,4 @@ def on_ladder(rows: int, ladder: Sequence[int]) -> int:
 
 def _explained(error: Exception) -> Exception:
     bared(error)
-    return _no_room() if is_out_of_memory(error) else error
-
-
-def _no_room() -> OutOfMemory:
-    return OutOfMemory("the card has not enough memory for a picture of this size")
+    return no_room(_PICTURE) if is_out_of_memory(error) else error

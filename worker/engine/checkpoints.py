@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import torch
 from torch import Tensor, nn
 
-from shared.errors import ModelFileError, OutOfMemory, RenderError
+from shared.errors import ModelFileError, RenderError
 from shared.tokens import Tokenizer
 from worker.engine.devices import Device, decoder_dtype, hand_over, is_fatal, is_out_of_memory
+from worker.engine.failures import no_room
 from worker.engine.loading import converted
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.flat import Layout
@@ -109,7 +110,7 @@ def _explaining(path: Path, load: Callable[[], T]) -> T:
 
 def _explained(path: Path, error: Exception) -> RenderError:
     if is_out_of_memory(error):
-        return OutOfMemory(f"there is not enough memory for the checkpoint {path.name}")
+        return no_room(f"the checkpoint {path.name}")
     return ModelFileError(f"cannot be read: {type(error).__name__}: {error}")
 
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from shared.errors import OutOfMemory, Spoilt
+from shared.errors import Spoilt
 from worker.engine.devices import Device, is_out_of_memory, pinned, sent
 from worker.engine.failures import bared
 from worker.engine.images import levels
@@ -162,7 +162,7 @@ def _with_room(*ways: Callable[[], Asks[T]]) -> Asks[T]:
         try:
             return (yield from way())
         except Exception as error:
-            if not isinstance(error, OutOfMemory) and not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             bared(error)  # its frames hold what there was no room for
     return (yield from ways[-1]())

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor
 
-from shared.errors import CardError, SettingsError
+from shared.errors import CardError, OutOfMemory, SettingsError
 from shared.portions import Processor
 from worker.engine import cuda_errors
 from worker.engine.portions import Portions
@@ -242,7 +242,7 @@ def hand_over(tensors: Iterable[Tensor], on: Device) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` says that memory ran out, on the card or on the host, whichever allocator it was."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _code(error) == _OUT_OF_MEMORY:
+    if isinstance(error, OutOfMemory | torch.OutOfMemoryError | MemoryError) or _code(error) == _OUT_OF_MEMORY:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM

@@ -1,9 +1,13 @@
-"""Errors without what they were raised over: a traceback holds frames, and frames hold tensors and checkpoints."""
+"""Errors as people are told them, without what they were raised over: tracebacks hold frames, and frames hold tensors
+and checkpoints.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TypeVar
+
+from shared.errors import OutOfMemory
 
 E = TypeVar("E", bound=BaseException)
 
@@ -25,6 +29,11 @@ def again(error: E) -> E:
     other.__dict__.update(error.__dict__)
     other.__cause__ = error.__cause__
     return other
+
+
+def no_room(what: str) -> OutOfMemory:
+    """Return the error of what there was no memory for, on the card or on the host."""
+    return OutOfMemory(f"there is not enough memory for {what}")
 
 
 def _together(error: BaseException) -> Iterator[BaseException]:

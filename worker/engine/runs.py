@@ -11,9 +11,9 @@ from typing import Any, Final
 import structlog
 from torch import Tensor
 
-from shared.errors import OutOfMemory, RenderError, RenderFailed
+from shared.errors import RenderError, RenderFailed
 from worker.engine.devices import is_fatal, is_out_of_memory
-from worker.engine.failures import again, bared
+from worker.engine.failures import again, bared, no_room
 from worker.engine.requests import Asks, Denoise, Request
 
 log = structlog.get_logger(__name__)
@@ -162,5 +162,5 @@ def _for_people(error: BaseException) -> RenderError:
     if isinstance(error, RenderError):
         return error
     if is_out_of_memory(error):
-        return OutOfMemory("there was not enough memory for this picture")
+        return no_room("this picture")
     return RenderFailed(f"the render failed: {type(error).__name__}: {error}")

@@ -10,6 +10,7 @@ from shared.errors import CardError, SettingsError
 from tests.support.card_ledger import Ledger
 from worker.engine import devices
 from worker.engine.devices import Device, device
+from worker.engine.failures import no_room
 
 CARD = Device("cuda:0", "cuda", "a card", 24 * 2**30)
 
@@ -97,6 +98,7 @@ def test_a_vae_never_decodes_in_half_precision() -> None:
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
         (OSError(errno.ENOENT, "No such file"), False),
         (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), False),
+        (no_room("a picture"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
         (RuntimeError("shapes differ"), False),
         (ValueError("the prompt asks for CUDNN_STATUS_ALLOC_FAILED"), False),
