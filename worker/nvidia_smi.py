@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from shared.errors import FarmError
 
 _QUERY: Final = ("--query-gpu=index,uuid,name", "--format=csv,noheader")
 _LIST: Final = ("-L",)  # knows MIG instances, and goes on past a card that is lost
-_SECONDS: Final = 60.0
+_SECONDS: Final = 60.0  # from a cold driver on, for all its cards
+_READ_SECONDS: Final = 1.0  # what was said meanwhile is read even where the time is up
 _NO_CARDS: Final = 6  # its status for a driver without any card
 _NOTHING: Final = re.compile(r"WARNING|No devices were found")  # lines that say of no card that it is missing
 _CARD: Final = re.compile(r"GPU (\d+): (.+) \(UUID: (GPU-[^)]+)\)")
@@ -59,7 +61,7 @@ def listing() -> Listing:
     program = shutil.which("nvidia-smi")
     if program is None:
         return _without_program()
-    answers = [_ask(program, _QUERY), _ask(program, _LIST)]
+    answers = _answers([_ask(program, _QUERY), _ask(program, _LIST)])
     cards, strays = parse(line for answer in answers for line in answer.lines)
     said = [line for line in strays if not _NOTHING.match(line)]
     status = next((answer.status for answer in answers if answer.status not in {0, _NO_CARDS}), 0)
@@ -111,13 +113,22 @@ def _without_program() -> Listing:
     return Listing()
 
 
-def _ask(program: str, arguments: tuple[str, ...]) -> _Answer:
+def _ask(program: str, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
     try:
-        asked = subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: S603
+        return subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: S603
     except OSError as error:  # of another machine's kind, or there is no memory left
         raise FarmError(f"{program} cannot be run ({error.strerror}). {_WITHOUT}") from error
+
+
+def _answers(asked: Iterable[subprocess.Popen[bytes]]) -> list[_Answer]:
+    """Return what they said, within one wait for all: a driver that hangs may keep each."""
+    end = time.monotonic() + _SECONDS
+    return [_answer(one, max(_READ_SECONDS, end - time.monotonic())) for one in asked]
+
+
+def _answer(asked: subprocess.Popen[bytes], seconds: float) -> _Answer:
     try:
-        said, _ = asked.communicate(timeout=_SECONDS)
+        said, _ = asked.communicate(timeout=seconds)
     except subprocess.TimeoutExpired as late:
         _give_up(asked)
         whole, end, _ = (late.output or b"").rpartition(b"\n")  # what a card has of a line may be half its UUID

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -219,7 +220,8 @@ def hanging(nvidia, monkeypatch, tmp_path):
         )
 
     monkeypatch.setattr(subprocess.Popen, "communicate", patient)
-    monkeypatch.setattr(nvidia_smi, "_SECONDS", 0.2)
+    for name in ("_SECONDS", "_READ_SECONDS"):
+        monkeypatch.setattr(nvidia_smi, name, 0.2)
     return make
 
 
@@ -245,6 +247,15 @@ def test_an_nvidia_smi_that_hangs_before_it_tells_of_a_card_is_given_up(hanging)
     hanging("", "", list_hangs=True)
     with pytest.raises(FarmError, match=r"lists no card: nvidia-smi does not answer: the driver hangs\. FARM_GPUS=cpu"):
         cards.present({})
+
+
+def test_both_ways_of_asking_share_one_wait(monkeypatch):
+    given = []
+    clock = iter([100.0, 100.0, 160.0])
+    monkeypatch.setattr(nvidia_smi, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(nvidia_smi, "_answer", lambda _, seconds: given.append(seconds))
+    nvidia_smi._answers([None, None])
+    assert given == [nvidia_smi._SECONDS, nvidia_smi._READ_SECONDS]
 
 
 def test_one_that_no_signal_ends_is_not_waited_for(monkeypatch):
