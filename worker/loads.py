@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 import structlog
 import torch
@@ -66,6 +67,9 @@ class Loads:
     _phases: dict[str, str] = field(default_factory=dict)  # SHA-256 -> phase, in the order of the loads
     _seconds: dict[Origin, float] = field(default_factory=dict)  # of the latest checkpoint from there, measured
     _sizes: dict[Model, int] = field(default_factory=dict)
+    # What lies on the card as long as it does, and what of it the host is still to keep.
+    _held: WeakKeyDictionary[Weights, Converted] = field(default_factory=WeakKeyDictionary)
+    _unkept: dict[Key, ref[Converted]] = field(default_factory=dict)
     _put_off: dict[str, float] = field(default_factory=dict)  # SHA-256 -> monotonic time of the next try to prefetch it
 
     def __post_init__(self) -> None:
@@ -97,7 +101,7 @@ class Loads:
         self._phases[model.sha256] = self._phase(model, found)
         self.on_change()
         try:
-            loaded = _awaited(self._loader.ask(partial(self._loaded, model, found)), cancel)
+            loaded = _awaited(self._ask(partial(self._loaded, model, found)), cancel)
             self.files.loaded(found)
         finally:
             del self._phases[model.sha256]
@@ -105,7 +109,7 @@ class Loads:
 
     def ask_decoder(self, found: Found) -> Future[nn.Module]:
         """Return what will be of a tiny decoder, loaded beside the steps of others. Raises RenderError."""
-        return self._loader.ask(partial(self._decoder, found))
+        return self._ask(partial(self._decoder, found))
 
     def phase_of(self, model: Model) -> str:
         """Return what loading `model` is called now, for people. Raises RenderError."""
@@ -119,7 +123,18 @@ class Loads:
         if self.keeps_some and not (is_late or is_put_off or self._loader.has_spare):
             self._loader.add_spare(self._prefetched(key))
 
+    def _ask(self, load: Callable[[], T]) -> Future[T]:
+        return self._loader.ask(partial(self._then_keep, load))
+
     # On the loader's thread.
+
+    def _then_keep(self, load: Callable[[], T]) -> T:
+        """What `load` returns. It broke off what the host was keeping, which goes on after it."""
+        try:
+            return load()
+        finally:
+            if self._unkept:
+                self._loader.add_spare(self._keeping())
 
     def _loaded(self, model: Model, found: Found) -> Loaded:
         origin, started = self._origin(model, found), time.monotonic()
@@ -142,7 +157,7 @@ class Loads:
         weights = checkpoints.load(found.path, self.device, self.dtype, self._make_room, on_card.append)
         self.files.require_unchanged(found)
         for one in on_card:
-            self._loader.add_spare(self.cache.keep(key, one))
+            self._held[weights], self._unkept[key] = one, ref(one)
         return weights
 
     def _vae(self, found: Found) -> AutoencoderKL:
@@ -153,6 +168,15 @@ class Loads:
             decoder = checkpoints.load_decoder(found.path, self.device, self.dtype)
         self.files.loaded(found)
         return decoder
+
+    def _keeping(self) -> Generator[None, None, None]:
+        """Have the host keep what came from files and is still on the card, in steps."""
+        for key, held in tuple(self._unkept.items()):
+            try:
+                yield from self.cache.keep(key, held)
+            except (MemoryError, RuntimeError) as error:
+                log.info("checkpoint not kept", sha256=key[0], reason=str(error))
+            del self._unkept[key]
 
     def _prefetched(self, key: Key) -> Generator[None, None, None]:
         """Prefetch in steps. What fails is found out again, and told, when it is wanted."""

@@ -64,7 +64,7 @@ def _from_memory(bench: Bench, loader: Loader, path: Path, size: int) -> None:
     def keep() -> None:
         found: list[Converted] = []
         checkpoints.load(path, bench.card, torch.float16, on_converted=found.append)
-        for _ in cache.keep(key, found.pop()):
+        for _ in cache.keep(key, lambda: found[0]):
             pass
 
     loader.run(keep)

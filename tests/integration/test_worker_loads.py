@@ -23,6 +23,7 @@ from worker.cards import Address
 from worker.carried import Cancellation
 from worker.engine import checkpoints
 from worker.engine.engine import Engine
+from worker.engine.loading.host_cache import HostCache
 from worker.engine.requests import Work
 from worker.progress import Watch
 from worker.residency import Model
@@ -87,6 +88,22 @@ def test_what_left_the_card_comes_back_from_the_hosts_memory(start, claims, ledg
     assert card.load_seconds != read, "the other one's, which was read from its file as well"
     assert card.resident() == [base.checkpoint]
     assert ledger.waits_of("engine") == []
+
+
+def test_what_a_load_keeps_the_host_from_keeping_is_kept_after_it(start, claims, monkeypatch):
+    card, gate, keep = start(resident_checkpoints=2), Event(), HostCache.keep
+
+    def late(*given):
+        while not gate.wait(0.01):
+            yield
+        yield from keep(*given)
+
+    monkeypatch.setattr(HostCache, "keep", late)
+    for claim in claims:
+        paint(card, claim)
+    gate.set()
+    until(lambda: not card._loads._loader.has_spare)
+    assert all((claim.checkpoint, card._dtype) in card._loads.cache for claim in claims)
 
 
 def test_what_comes_next_is_read_ahead_once_and_only_while_nothing_is_wanted(start, claims, ledger):

@@ -63,7 +63,7 @@ def load_from_host(path: Path, kept: Converted, card: Device) -> None:
 def kept_on_host(path: Path, card: Device) -> Converted:
     cache, found = HostCache(2**40, card), list[Converted]()
     checkpoints.load(path, card, HALF, on_converted=found.append)
-    list(cache.keep(("tiny", HALF), found[0]))
+    list(cache.keep(("tiny", HALF), lambda: found[0]))
     kept = cache.get(("tiny", HALF))
     assert kept
     return kept

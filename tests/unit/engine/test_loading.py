@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread, current_thread
+from weakref import ref
 
 import pytest
 import torch
@@ -153,7 +154,10 @@ def test_a_checkpoint_without_a_vae_loads_is_kept_and_comes_back(
     without_vae(path)
     held, cache, key = list[Converted](), HostCache(2**30, card), ("bare", HALF)
     first = loader.run(partial(checkpoints.load, path, card, HALF, on_converted=held.append))
-    for keeping in (lambda: cache.keep(key, held[0]), lambda: checkpoints.prefetch(path, card, HALF, cache, key)):
+    for keeping in (
+        lambda: cache.keep(key, lambda: held[0]),
+        lambda: checkpoints.prefetch(path, card, HALF, cache, key),
+    ):
         loader.run(lambda keeping=keeping: steps(keeping()))
         kept = cache.get(key)
         assert kept
@@ -291,7 +295,7 @@ def test_what_the_host_keeps_comes_back_as_it_was(
 ) -> None:
     card, expected = devices.device("cuda:0"), weights_of(tiny)
     cache = HostCache(2**30, card)
-    loader.run(lambda: steps(cache.keep(("a", HALF), held)))
+    loader.run(lambda: steps(cache.keep(("a", HALF), lambda: held)))
     loader.run(lambda: steps(checkpoints.prefetch(tiny_path, card, HALF, cache, ("b", HALF))))
     for name in ("a", "b"):
         kept = cache.get((name, HALF))
@@ -309,15 +313,15 @@ def test_the_longest_unused_leaves_the_host_and_nothing_goes_past_its_bound(
     loader: Loader, card: Device, held: Converted, ledger: Ledger
 ) -> None:
     one = HostCache(2**40, card)
-    loader.run(lambda: steps(one.keep(("a", HALF), held)))
+    loader.run(lambda: steps(one.keep(("a", HALF), lambda: held)))
     cache, pinned = HostCache(2 * one.bytes, card), sum(ledger.pinned.values())
     for name in "abacdca":
-        loader.run(lambda name=name: cache.get((name, HALF)) or steps(cache.keep((name, HALF), held)))
+        loader.run(lambda name=name: cache.get((name, HALF)) or steps(cache.keep((name, HALF), lambda: held)))
         assert cache.bytes <= cache.most_bytes
         assert sum(ledger.pinned.values()) - pinned <= cache.most_bytes
     assert [name for name in "abcd" if (name, HALF) in cache] == ["a", "c"]
     small = HostCache(one.bytes - 1, card)
-    assert loader.run(lambda: steps(small.keep(("a", HALF), held))) == 0
+    assert loader.run(lambda: steps(small.keep(("a", HALF), lambda: held))) == 0
     assert small.bytes == 0
 
 
@@ -325,7 +329,10 @@ def test_what_is_given_up_on_the_way_was_never_kept(
     card: Device, held: Converted, tiny_path: Path, ledger: Ledger
 ) -> None:
     cache, pinned = HostCache(2**30, card), sum(ledger.pinned.values())
-    for work in (cache.keep(("a", HALF), held), checkpoints.prefetch(tiny_path, card, HALF, cache, ("a", HALF))):
+    for work in (
+        cache.keep(("a", HALF), lambda: held),
+        checkpoints.prefetch(tiny_path, card, HALF, cache, ("a", HALF)),
+    ):
         next(work)
         next(work)
         work.close()
@@ -333,6 +340,22 @@ def test_what_is_given_up_on_the_way_was_never_kept(
         assert ("a", HALF) not in cache
         assert sum(ledger.pinned.values()) == pinned
     assert cache.bytes == 0
+
+
+def test_what_leaves_the_card_while_it_is_kept_is_let_go_at_once(
+    card: Device, load: Callable[..., Weights], ledger: Ledger
+) -> None:
+    before, cache, on_card = ledger.live, HostCache(2**30, card), list[Converted]()
+    load(on_converted=on_card.append)
+    held = ref(on_card[0])
+    work = cache.keep(("a", HALF), held)
+    next(work)
+    next(work)
+    on_card.clear()
+    assert held() is None
+    until(lambda: ledger.live == before)
+    assert steps(work) == 1
+    assert ("a", HALF) not in cache
 
 
 # The loader's thread.

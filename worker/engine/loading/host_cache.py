@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -53,18 +53,25 @@ class HostCache:
         """Keep a checkpoint no longer."""
         self._kept.pop(key, None)
 
-    def keep(self, key: Key, loaded: Converted) -> Spare:
-        """Keep what lies on the card, a network a step."""
-        buffers = {}
-        if key in self or not self._make_room(loaded.layouts):
+    def keep(self, key: Key, on_card: Callable[[], Converted | None]) -> Spare:
+        """Keep what lies on the card, a network a step. `on_card` is asked at each: None where it has left, which ends
+        it. Between steps nothing of the card is held.
+        """
+        loaded = on_card()
+        if loaded is None or key in self or not self._make_room(loaded.layouts):
             return
-        for network, layout in loaded.layouts.items():
+        tables = loaded.tables and (loaded.tables[0], loaded.tables[1].cpu())
+        kept, buffers = replace(loaded, buffers={}, tables=tables), {}
+        del loaded
+        for network, layout in kept.layouts.items():
             buffers[network] = devices.pinned_memory(layout.bytes, self._device)
             yield
+            if (loaded := on_card()) is None:
+                return
             devices.read_into(buffers[network], loaded.buffers[network])
+            del loaded
             yield
-        tables = loaded.tables and (loaded.tables[0], loaded.tables[1].cpu())
-        self._kept[key] = replace(loaded, buffers=buffers, tables=tables)
+        self._kept[key] = replace(kept, buffers=buffers)
 
     def prefetch(self, key: Key, parts: Parts, layouts: Mapping[str, Layout]) -> Spare:
         """Keep what a file holds, which is converted on the host, some megabytes a step."""

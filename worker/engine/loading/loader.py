@@ -102,7 +102,6 @@ class Loader:
 
     def _turn(self) -> None:
         if self._wanted:
-            self._drop_spare()
             self._load(*self._wanted.popleft())
         else:
             self._step(self._spare[0])
@@ -116,6 +115,7 @@ class Loader:
     def _load(self, load: Callable[[], Any], asked: Future[Any]) -> None:
         if not asked.set_running_or_notify_cancel():
             return
+        self._drop_spare()
         try:
             asked.set_result(load())
         except BaseException as error:  # noqa: BLE001 - an edge: it is told to whoever wants the model
