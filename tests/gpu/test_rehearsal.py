@@ -23,7 +23,10 @@ from worker.engine.loading.loader import Loader
 pytestmark = pytest.mark.gpu
 
 READERS = {"engine work", "engine work reads", "preview"}
-ASLEEP = {"engine/reads.py:_wait": "what a thread brings to the host, beside the engine's stream"}
+ASLEEP = {
+    "engine/devices.py:read_into": "what a thread brings to the host, beside the engine's stream",
+    "engine/reads.py:_after": "what a read had begun when it failed",
+}
 """Where these threads may wait for the card: nowhere else, and there they sleep."""
 
 LOADS = {

@@ -8,9 +8,10 @@ import platform
 import re
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -161,14 +162,7 @@ def pinned(tensor: Tensor, to: Device) -> Tensor:
     """Return `tensor` in memory that the card fetches by itself while the host goes on; where the host pins no more,
     as it is.
     """
-    if to.kind == "cpu":
-        return tensor
-    try:
-        return tensor.pin_memory()
-    except RuntimeError as error:
-        if is_fatal(error):
-            raise
-        return tensor
+    return tensor if to.kind == "cpu" else _if_pinnable(tensor.pin_memory, lambda: tensor)
 
 
 def sent(tensor: Tensor, to: Device) -> Tensor:
@@ -177,16 +171,23 @@ def sent(tensor: Tensor, to: Device) -> Tensor:
 
 
 def pinned_memory(size: int, to: Device) -> Tensor:
-    """Return `size` bytes of the host, uint8, that the card reads and writes by itself; where the host pins no more,
-    such as it has.
-    """
-    if to.kind == "cuda":
-        try:
-            return torch.empty(size, dtype=torch.uint8, pin_memory=True)
-        except RuntimeError as error:
-            if is_fatal(error):
-                raise
-    return torch.empty(size, dtype=torch.uint8)
+    """Return `size` bytes of the host, uint8: on a card such as `staging` returns."""
+    return torch.empty(size, dtype=torch.uint8) if to.kind == "cpu" else staging((size,), torch.uint8)
+
+
+def staging(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return memory of the host that a card reads and writes by itself; where the host pins no more, such as it has."""
+    make = partial(torch.empty, shape, dtype=dtype)
+    return _if_pinnable(partial(make, pin_memory=True), make)
+
+
+def _if_pinnable(pin: Callable[[], Tensor], plain: Callable[[], Tensor]) -> Tensor:
+    try:
+        return pin()
+    except RuntimeError as error:
+        if is_fatal(error):
+            raise
+    return plain()
 
 
 def release_pinned_memory() -> None:
@@ -222,7 +223,7 @@ def marked() -> torch.cuda.Event:
 
 
 def read_into(memory: Tensor, source: Tensor) -> None:
-    """Copy `source`, on the card, to pinned `memory`; return when it is there, having slept."""
+    """Copy `source`, on the card, to `memory` of the host; return when it is there, having slept if that is pinned."""
     memory.copy_(source, non_blocking=True)
     marked().synchronize()
 
@@ -296,9 +297,7 @@ class Pace:
         """Mark the end of a turn; return when the card has come within two turns of it."""
         if self._on.kind == "cpu":
             return
-        mark = torch.cuda.Event(blocking=True)  # to wait asleep: a core that spins is one that encodes no picture
-        mark.record()
-        self._turns.append(mark)
+        self._turns.append(marked())  # to wait asleep: a core that spins is one that encodes no picture
         if len(self._turns) > TURNS_AHEAD:
             self._turns.popleft().synchronize()
 

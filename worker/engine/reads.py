@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from worker.engine.devices import Device, is_fatal, marked
+from worker.engine.devices import Device, marked, read_into, staging
 
 T = TypeVar("T")
 Use = Literal["pictures", "previews"]
@@ -39,14 +39,8 @@ def fetched(tensor: Tensor) -> Tensor:
     """Return `tensor` on the host; on a CPU that is `tensor` itself. Waits for this thread's stream, asleep."""
     if not tensor.is_cuda:
         return tensor
-    try:
-        staged = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    except RuntimeError as error:  # the host pins no more
-        if is_fatal(error):
-            raise
-        return tensor.cpu()
-    staged.copy_(tensor, non_blocking=True)
-    _wait()
+    staged = staging(tensor.shape, tensor.dtype)
+    read_into(staged, tensor)
     return staged.clone()  # pinned memory does not go back to the system by itself: let the next read have it
 
 
@@ -58,12 +52,8 @@ def _after(made: torch.cuda.Event, stream: torch.cuda.Stream, function: Callable
         except BaseException:
             # What it read may be given to others once this thread lets go of it: not before the card is done with it.
             with suppress(Exception):
-                _wait()
+                marked().synchronize()
             raise
-
-
-def _wait() -> None:
-    marked().synchronize()
 
 
 @cache
