@@ -51,7 +51,7 @@ class StubCard:
         pulse: Pulse | None = None,
     ) -> None:
         self._pulse = pulse or Pulse()
-        self._residency: Residency[str] = Residency(lambda model: model.sha256, capacity=2, on_change=on_change)
+        self._residency: Residency[str] = Residency(lambda model, _: model.sha256, capacity=2, on_change=on_change)
 
     def resident(self) -> list[str]:
         return self._residency.resident()
