@@ -206,11 +206,11 @@ def free_bytes(on: Device) -> int | None:
 
 @contextmanager
 def own_stream(on: Device) -> Iterator[None]:
-    """Within the block this thread's work on the card goes beside that of the other threads."""
+    """Within the block this thread's work on the card goes beside that of the other threads; it is entered first."""
     if on.kind == "cpu":
         yield
         return
-    torch.cuda.set_device(on.torch)
+    enter(on)
     with torch.cuda.stream(torch.cuda.Stream(on.torch)):
         yield
 

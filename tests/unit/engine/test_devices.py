@@ -72,6 +72,16 @@ def test_float32_on_a_card_keeps_all_its_bits() -> None:
     assert backends.cudnn.allow_tf32 is backends.cuda.matmul.allow_tf32 is False  # both names agree, or torch raises
 
 
+def test_a_stream_of_its_own_computes_as_the_engine_does() -> None:
+    """A load may come before the engine's start, and computes what previews know."""
+    backends: Any = torch.backends
+    backends.cudnn.allow_tf32, backends.cudnn.conv.fp32_precision = True, "tf32"  # as torch begins
+    backends.cuda.enable_cudnn_sdp(enabled=True)
+    with devices.own_stream(CARD):
+        assert backends.cudnn.conv.fp32_precision == "ieee"
+        assert not backends.cuda.cudnn_sdp_enabled()
+
+
 def test_what_the_host_cannot_pin_is_sent_as_it_is(pretended: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretended, "pinnable", 0)
     tensor = torch.ones(3)
