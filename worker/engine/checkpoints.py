@@ -149,7 +149,7 @@ def _load_kept(kept: Converted, device: Device, make_room: MakeRoom) -> Weights:
 
     built = networks.build(kept.parts)
     make_room(sum(layout.bytes for layout in kept.layouts.values()))
-    return _on_card(built, converted.fetched(kept, device), device)
+    return _on_card(built, converted.sent(kept, device), device)
 
 
 def _on_card(built: Networks, held: Converted, device: Device) -> Weights:

@@ -66,7 +66,7 @@ def uploaded(part: Part, layout: Layout, device: Device) -> Tensor:
     return buffer
 
 
-def fetched(kept: Converted, device: Device) -> Converted:
+def sent(kept: Converted, device: Device) -> Converted:
     """Return on the card what is kept on the host, in the order of the current stream."""
     buffers = {name: _on_card(layout, device) for name, layout in kept.layouts.items()}
     for name, memory in kept.buffers.items():
