@@ -231,12 +231,11 @@ def read_into(memory: Tensor, source: Tensor) -> None:
 def hand_over(tensors: Iterable[Tensor], on: Device) -> None:
     """Return when `tensors`, made in this thread's order, are done; from then on the engine's work may use them.
 
-    Whoever waits sleeps. The engine's stream is told of it too, and no memory is given to others that it still reads.
+    Whoever waits sleeps. The engine's stream need not wait for what is done, but no memory is given to others that it
+    still reads.
     """
-    done = marked()
-    done.synchronize()
+    marked().synchronize()
     engines = torch.cuda.default_stream(on.torch)
-    engines.wait_event(done)
     for tensor in tensors:
         tensor.record_stream(engines)
 
