@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.e2e import browsers
 
@@ -116,13 +116,15 @@ class Photographer:
         page.get_by_role("button", name="Inpaint").click()
         page.get_by_label("Prompt", exact=True).fill("a painting of green hills at sunset, trees, sun")
         canvas = page.get_by_label("Mask over the picture")
+        expect(page.get_by_label("Prompt", exact=True)).to_be_focused()  # the page has come to rest
+        canvas.evaluate("canvas => canvas.scrollIntoView({block: 'center'})")
         box = canvas.bounding_box() or {}
         for order, (x, y) in enumerate(SKY):
             page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
             if order == 0:
                 page.mouse.down()
         page.mouse.up()
-        page.locator("#group-img2img").scroll_into_view_if_needed()
+        page.locator("#group-img2img").evaluate("group => group.scrollIntoView()")
         self._keep(page, "inpaint")
         address = self._press_render(page)
         self._await_end(page)
@@ -134,6 +136,9 @@ class Photographer:
     def _keep(self, page: Page, name: str) -> None:
         """Keep what the window shows, as well as fits into `MOST_BYTES`."""
         page.wait_for_load_state("load")
+        seen = [one for one in page.locator("img:visible").all() if _is_in_view(one)]
+        for picture in seen:
+            expect(picture).not_to_have_js_property("naturalWidth", 0)
         shot = Image.open(io.BytesIO(page.screenshot()))
         for quality in (90, 80, 60, 40):
             file = io.BytesIO()
@@ -141,6 +146,10 @@ class Photographer:
             if file.tell() < MOST_BYTES:
                 break
         (self._out / f"{name}.webp").write_bytes(file.getvalue())
+
+
+def _is_in_view(one: Locator) -> bool:
+    return bool(one.evaluate("one => one.getBoundingClientRect().top < innerHeight"))
 
 
 def _options() -> argparse.Namespace:
