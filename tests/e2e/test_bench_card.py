@@ -26,27 +26,22 @@ class Run(NamedTuple):
     measures: list[dict[str, Any]]
 
 
-def rehearse(folder: Path, *options: str) -> Run:
+def rehearse(folder: Path) -> Run:
     command = [sys.executable, "-m", "bench.card", "--pretend", "--out", str(folder), "--limit", PATIENCE_SECONDS]
-    ended = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.stderr == ""
     return Run(ended.returncode, ended.stdout, json.loads((folder / "card.json").read_text())["measures"])
 
 
-def test_machine_memory_and_trouble_can_be_rehearsed_without_a_card(tmp_path: Path) -> None:
-    run = rehearse(tmp_path, "--parts", "0,4,8")
-    assert run.status == 0, run.printed
-    assert {measure["part"] for measure in run.measures} == {0, 4, 8}
-    assert "FAIL" not in run.printed
-    assert len([measure for measure in run.measures if measure["is_ok"]]) >= 16
-
-
-@pytest.mark.nightly
 def test_the_whole_run_can_be_rehearsed_without_a_card(tmp_path: Path) -> None:
     run = rehearse(tmp_path)
     assert run.status == 0, run.printed
     assert {measure["part"] for measure in run.measures} == set(range(len(PARTS)))
     assert [measure for measure in run.measures if measure["name"] == ENDING] == []
+    assert "FAIL" not in run.printed
+    assert len([measure for measure in run.measures if measure["is_ok"]]) >= 30
+    (hung,) = (measure["value"] for measure in run.measures if measure["name"] == "hang, ended after")
+    assert hung > 0.5  # its limit is of a second or two
     table = run.printed.partition("| part")[2].partition("\n\nfigures:")[0].splitlines()[2:]
     assert len(table) == len(run.measures)
     assert (tmp_path / "card.md").read_text().splitlines()[2:] == table
