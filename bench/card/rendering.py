@@ -50,9 +50,9 @@ class Turns:
             self._thread.append(time.thread_time())
 
     def clear(self) -> None:
-        """Forget the turns so far."""
-        self.at.clear()
-        self._thread.clear()
+        """Forget the turns so far but the last, from which the next is timed, however long it is held up."""
+        del self.at[:-1]
+        del self._thread[:-1]
 
     @property
     def seconds(self) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ import torch
 from bench import plain
 from bench.card import clocks, files, machine, rendering
 from bench.card.bench import Bench
-from worker.engine import checkpoints
+from worker.engine import checkpoints, devices
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.loading.loader import Loader
@@ -33,11 +34,12 @@ def run(bench: Bench) -> None:
     idle = clocks.seconds(lambda: _load(bench, loader, second), bench.scale.repeats, warm=0)
     _compared(bench, idle, weights.bytes)
     bench.now("a load from the host's memory")
-    _from_memory(bench, loader, second, weights.bytes)
-    bench.now("a load beside pictures")
-    other = _busy(bench, loader, weights, second, idle)
+    keep = _from_memory(bench, loader, second, weights.bytes)
+    bench.now("loads, an eviction and a copy for the host beside pictures")
+    busy = _busy(bench, loader, weights, second, keep)
+    bench.at_most(BUSY_RATIO, "load beside pictures, against idle", busy / idle, "times")
     bench.now("resident checkpoints in turns")
-    _turns(bench, weights, other)
+    _turns(bench, weights, _load(bench, loader, second))
     loader.stop()
 
 
@@ -57,8 +59,8 @@ def _by_diffusers(bench: Bench) -> plain.Networks:
     return plain.load(files.full(bench.setting), bench.card.torch, torch.float16)
 
 
-def _from_memory(bench: Bench, loader: Loader, path: Path, size: int) -> None:
-    """A load of what the host keeps converted, in pinned memory."""
+def _from_memory(bench: Bench, loader: Loader, path: Path, size: int) -> Callable[[], None]:
+    """A load of what the host keeps converted, in pinned memory; return what keeps it there once more."""
     cache, key = HostCache(4 * size, bench.card), ("bench", torch.float16)
 
     def keep() -> None:
@@ -75,29 +77,47 @@ def _from_memory(bench: Bench, loader: Loader, path: Path, size: int) -> None:
     share = bench.share(machine.TO_CARD, size / took / 1e9)
     bench.at_most(LOAD_SECONDS, "load from the host's memory", took, "s", of_roofline=share)
 
+    def keep_again() -> None:
+        cache.forget(key)
+        devices.release_pinned_memory()
+        keep()
 
-def _busy(bench: Bench, loader: Loader, weights: Weights, path: Path, idle: float) -> Weights:
-    """Load beside pictures in flight; report that, and what it did to their steps."""
+    return keep_again
+
+
+def _busy(bench: Bench, loader: Loader, weights: Weights, path: Path, keep: Callable[[], None]) -> float:
+    """Load, evict, and keep a copy in the host's memory beside pictures in flight; report what it did to their steps,
+    and return how many seconds the load took.
+
+    The card never holds more than two checkpoints.
+    """
     turns, scale = rendering.Turns(), bench.scale
     others = rendering.uniform(scale.side, scale.steps)
     served = rendering.serving(bench.card, turns)
     with served as engine, rendering.Flight(engine, [weights], others, scale.flight) as flight:
+        steps = partial(_steps, bench, turns, flight)
         flight.until(2 * scale.flight)
         turns.clear()
         flight.measured(scale.seconds / 2)
-        _steps(bench, "steps by themselves", turns)
+        steps("steps by themselves")
         begun = time.perf_counter()
-        loaded = _load(bench, loader, path)
+        loaded = [_load(bench, loader, path)]
         took = time.perf_counter() - begun
-        _steps(bench, "steps beside a load", turns)
-    bench.at_most(BUSY_RATIO, "load beside pictures, against idle", took / idle, "times")
-    return loaded
+        steps("steps beside a load")
+        loaded.clear()
+        loader.run(devices.release_memory)
+        steps("steps beside an eviction")
+        loader.run(keep)
+        steps("steps beside a copy for the host's memory")
+    return took
 
 
-def _steps(bench: Bench, name: str, turns: rendering.Turns) -> None:
-    """The time from turn to turn, of which a new count is taken afterwards."""
+def _steps(bench: Bench, turns: rendering.Turns, flight: rendering.Flight, name: str) -> None:
+    """The time from turn to turn, of which a new count is taken afterwards; a turn that was held up is waited for."""
+    flight.until(2 * bench.scale.flight)
     for share in (0.5, 0.99):
         bench.note(f"{name}, p{100 * share:.0f}", 1000 * clocks.share(turns.seconds, share), "ms")
+    bench.note(f"{name}, longest", 1000 * max(turns.seconds, default=0.0), "ms")
     turns.clear()
 
 

@@ -41,6 +41,10 @@ def test_the_whole_run_can_be_rehearsed_without_a_card(tmp_path: Path) -> None:
     assert "FAIL" not in run.printed
     assert len([measure for measure in run.measures if measure["is_ok"]]) >= 30
     (hung,) = (measure["value"] for measure in run.measures if measure["name"] == "hang, ended after")
+    names = {measure["name"] for measure in run.measures}
+    assert {
+        f"steps beside {what}, longest" for what in ("a load", "an eviction", "a copy for the host's memory")
+    } <= names
     assert hung > 0.5  # its limit is of a second or two
     table = run.printed.partition("| part")[2].partition("\n\nfigures:")[0].splitlines()[2:]
     assert len(table) == len(run.measures)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 
 from bench import company, plain
 from bench.card import bench as bench_module
-from bench.card import children, correctness, faults, files, memory, peers, rendering, speed, tests, trouble
+from bench.card import children, correctness, faults, files, memory, peers, rendering, speed, switch, tests, trouble
 from bench.card.bench import Bench, Setting
 from bench.card.measures import Measure
 from tests.support import pretended_card
@@ -161,6 +162,19 @@ def test_a_tight_card_that_never_runs_out_is_none(
     assert [one.name for one in told if one.is_ok is False] == [
         "a tight card: out of memory, times in all"
     ] * is_planted
+
+
+def test_a_turn_that_was_held_up_when_a_measure_began_is_told(bench: Callable[[int], Bench], told: Told) -> None:
+    turns, flight = rendering.Turns(), cast("rendering.Flight", SimpleNamespace(until=lambda _: None))
+    for at in (1.0, 1.5):
+        turns("steps", 0.0)
+        turns.at[-1] = at
+    switch._steps(bench(5), turns, flight, "alone")
+    turns.at += [4.5, 5.0]
+    switch._steps(bench(5), turns, flight, "beside")
+    assert [(one.name, one.value) for one in told if "longest" in one.name] == [
+        ("alone, longest", 500.0), ("beside, longest", 3000.0),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("is_planted", [False, True])
