@@ -141,7 +141,10 @@ def _plain_logs() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _broken_calls_raise() -> None:
-    """A call for many rows that fails is made again in smaller ones for people; tests are to hear of it."""
+    """A call for many rows that fails is made again in smaller ones for people; tests are to hear of it.
+
+    Workers in processes of their own do as for people: a test that renders with them looks at what they counted.
+    """
     if "worker.engine.engine" in sys.modules:
         from worker.engine.engine import Engine  # noqa: PLC0415 - torch, where the tests have it already
 

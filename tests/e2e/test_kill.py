@@ -11,7 +11,7 @@ from sqlalchemy import select
 from shared import catalogue
 from shared.events import Events
 from shared.storage import Storage, key
-from shared.tables import History
+from shared.tables import History, Worker
 from tests.checkpoints import write_tiny
 from tests.waiting import until
 from tests.workers import images, kill, ready, started, states
@@ -30,6 +30,7 @@ def test_a_picture_survives_the_death_of_its_worker(environ, settings, sessions,
         dead = workers[images(sessions)[0].worker_id]
         kill(dead.pid)
         until(lambda: states(sessions) == ["succeeded"], seconds=90)
+        assert _broken_calls(sessions) == {0}, "the picture would have come out all the same, row by row"
     events.close()
     [image] = images(sessions)
     assert (image.attempt, image.strikes) == (2, 1)
@@ -49,6 +50,11 @@ def _usable(sessions):
 def _step(events, job):
     progress = events.progress(job.id)
     return progress[0].step if progress else 0
+
+
+def _broken_calls(sessions):
+    with sessions() as session:
+        return {count for told in session.scalars(select(Worker.broken_calls)) for count in told.values()}
 
 
 def _history(sessions, image):
