@@ -31,6 +31,7 @@ from tests.servers import clean_environment, fresh_database, make_template
 if TYPE_CHECKING:
     from tests.support.card_ledger import Ledger
 
+IS_XDIST_WORKER = "PYTEST_XDIST_WORKER" in os.environ  # asked now: tests put others in the place of os.environ
 hypothesis_settings.register_profile("night", max_examples=2000, deadline=None, print_blob=True)
 
 BUDGET_SECONDS = 15  # of an unmarked test, on a machine that does nothing else
@@ -121,7 +122,7 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Call a test by the name that one can type: xdist writes its group behind it."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker's reports go by the long name
+    if not IS_XDIST_WORKER:  # whose reports go by the long name
         report.nodeid = re.sub(r"@[^]@]+$", "", report.nodeid)
 
 
