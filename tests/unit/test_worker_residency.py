@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -21,6 +22,17 @@ def loading(model: Model, _: Cancellation | None = None) -> str:
     return model.sha256.upper()
 
 
+def held(until_set: Event, loads: list[str]) -> Callable[[Model, Cancellation], str]:
+    """Return a load that writes down what it is asked for, and does not end until it may."""
+
+    def load(model: Model, _: Cancellation) -> str:
+        loads.append(model.sha256)
+        until_set.wait(SECONDS)
+        return model.sha256
+
+    return load
+
+
 def use(residency, *names, cancel=None):
     """Hold the checkpoints `names` together for a moment."""
     models = checkpoints(names)
@@ -38,13 +50,7 @@ def test_the_longest_unused_checkpoint_leaves_first():
 
 def test_many_images_wait_for_one_load():
     may_load, loads = Event(), []
-
-    def load(model, _):
-        loads.append(model.sha256)
-        may_load.wait(SECONDS)
-        return model.sha256
-
-    residency = Residency(load, capacity=1)
+    residency = Residency(held(may_load, loads), capacity=1)
     with ThreadPoolExecutor(4) as slots:
         waiting = [slots.submit(use, residency, "a") for _ in range(4)]
         may_load.set()
@@ -73,13 +79,7 @@ def test_a_cancelled_image_stops_waiting_for_room():
 
 def test_a_cancelled_image_stops_waiting_for_the_load_of_another():
     may_load, loads, cancel = Event(), [], Cancellation()
-
-    def load(model, _):
-        loads.append(model.sha256)
-        may_load.wait(SECONDS)
-        return model.sha256
-
-    residency = Residency(load, capacity=2)
+    residency = Residency(held(may_load, loads), capacity=2)
     with ThreadPoolExecutor(3) as slots:
         first = slots.submit(use, residency, "a")
         until(lambda: loads == ["a"])
