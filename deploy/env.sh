@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints what docker-compose.yml asks for, with passwords and a key that nobody else has: deploy/env.sh >.env
+# Prints the variables that docker-compose.yml needs, with fresh random passwords and a key: deploy/env.sh >.env
 set -eu
 
 secret() {

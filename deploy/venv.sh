@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes a virtual environment from Python 3.11 to 3.14, installs what deploy/lock names, by its hashes, and PyTorch.
-# Usage: deploy/venv.sh FOLDER, in the repository's root. Environment: PYTHON (the interpreter to take; else one is found),
-# TORCH_INDEX (deploy/pytorch.py). Safe to run again: what is there already stays.
+# Makes a virtual environment with Python 3.11 to 3.14, installs the packages of deploy/lock by their hashes, and PyTorch.
+# Usage: deploy/venv.sh FOLDER, in the repository's root. Environment: PYTHON (the interpreter; unset: one is found),
+# TORCH_INDEX (see deploy/pytorch.py). Safe to run again: installed packages stay.
 set -eu
 
 folder=$1
@@ -46,7 +46,7 @@ pip() {
     "$folder/bin/python" -m pip --disable-pip-version-check "$@"
 }
 
-echo "Installing what deploy/lock names: some 150 packages, about 250 MB to fetch. The first time takes some minutes."
+echo "Installing the packages of deploy/lock: about 150 packages, 250 MB to download. The first time takes some minutes."
 for part in build api worker dev; do
     pip install --quiet --no-deps --require-hashes --requirement "deploy/lock/$part.txt"
 done

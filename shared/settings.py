@@ -70,75 +70,81 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     home: Folder = Field(Path("var").absolute(), description="Where an embedded farm keeps its data.")
-    models: Folder = Field(Path("models").absolute(), description="Where checkpoints lie.")
+    models: Folder = Field(Path("models").absolute(), description="Folder with model files.")
     database_url: Annotated[str, forms.url_of("postgresql")] = Field(
-        "", repr=False, description="PostgreSQL; unset: embedded."
+        "", repr=False, description="URL of PostgreSQL; unset: embedded."
     )
     redis_url: Annotated[str, forms.url_of(*REDIS_SCHEMES), AfterValidator(forms.redis_url)] = Field(
-        "", repr=False, description="Redis; unset: embedded."
+        "", repr=False, description="URL of Redis; unset: embedded."
     )
     styles: str = Field("", description="CSV file of styles; unset: styles.csv in FARM_HOME.")
-    storage_url: str = Field("", description="Where pictures go: a folder or s3://bucket/prefix; unset: in FARM_HOME.")
+    storage_url: str = Field(
+        "", description="Storage of pictures: a folder or s3://bucket/prefix; unset: in FARM_HOME."
+    )
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8321, ge=0, le=65535, description="Port that the API listens on; 0: any free one.")
     api_keys: ApiKeys = Field(
         default_factory=dict, repr=False, description="owner:key pairs; needed on any address but loopback."
     )
     urgent_owners: Annotated[str, AfterValidator(forms.owners)] = Field(
-        "", description="Owners whose jobs may be urgent, by commas; *: all. Without keys everybody's may."
+        "", description="Owners who may submit urgent jobs, comma-separated; *: all. Without keys everybody may."
     )
-    allowed_hosts: str = Field("", description="Further Host names that pages may be asked under, by commas.")
+    allowed_hosts: str = Field("", description="Further Host names that the farm answers to, comma-separated.")
     trusted_proxies: Annotated[str, AfterValidator(forms.proxies)] = Field(
         "127.0.0.0/8,::1",
-        description="Proxies whose X-Forwarded-For and -Proto are believed: addresses and networks, by commas.",
+        description="Proxies whose X-Forwarded-For and -Proto count: addresses and networks, comma-separated.",
     )
-    secret_key: str = Field("", repr=False, description="Signs cookies; unset: made once and kept in FARM_HOME.")
+    secret_key: str = Field(
+        "", repr=False, description="Key that signs cookies; unset: made once and kept in FARM_HOME."
+    )
     url: Annotated[str, forms.url_of(*forms.OF_HTTP)] = Field(
-        "", description="Where the client finds the API; unset: the farm of FARM_HOME."
+        "", description="Address of the API for clients; unset: the farm of FARM_HOME."
     )
-    api_key: str = Field("", repr=False, description="The client's key.")
+    api_key: str = Field("", repr=False, description="Key that clients send.")
     api_threads: int = Field(16, ge=2, le=256, description="Requests that one API process answers at once.")
-    max_streams: int = Field(500, ge=0, description="Event streams of one API process; past them pages poll.")
+    max_streams: int = Field(500, ge=0, description="Event streams of one API process; beyond them pages poll.")
     max_connections: int = Field(
-        2000, ge=16, description="Clients connected to one API process; past them silent ones give way."
+        2000, ge=16, description="Connections of one API process; beyond them the longest silent ones are closed."
     )
     max_spool_mb: int = Field(
-        1024, ge=1, description="Disk for bodies and answers on their way, MiB, in the folder of TMPDIR."
+        1024, ge=1, description="Disk space for bodies and answers in transit, MiB, in the folder of TMPDIR."
     )
-    header_seconds: float = Field(10, gt=0, description="How long a client may take for the headers of a request.")
+    header_seconds: float = Field(10, gt=0, description="Seconds that a client may take for the headers of a request.")
     stall_seconds: float = Field(
-        30, gt=0, description="How long a client may take for each 16 KiB of a body, and each 48 KiB of an answer."
+        30, gt=0, description="Seconds that a client may take for each 16 KiB of a body, and each 48 KiB of an answer."
     )
-    body_seconds: float = Field(600, gt=0, description="How long a client may take for a whole body.")
+    body_seconds: float = Field(600, gt=0, description="Seconds that a client may take for a whole body.")
     idle_seconds: int = Field(
-        75, ge=1, description="How long a connection is kept for a client's next request; above a load balancer's own."
+        75, ge=1, description="Seconds that an idle connection is kept; set it above a load balancer's own."
     )
     max_body_bytes: int = Field(
-        2 * 2**20, ge=1024, description="Largest request body; where pictures are taken, a file more."
+        2 * 2**20, ge=1024, description="Largest request body, bytes; a picture's file may come on top."
     )
     min_size: int = Field(64, ge=8, multiple_of=8, description="Smallest width or height, pixels.")
     max_size: int = Field(2048, ge=64, multiple_of=8, description="Largest width or height, pixels.")
-    max_steps: int = Field(150, ge=1, description="Most steps of a job.")
+    max_steps: int = Field(150, ge=1, description="Largest number of steps.")
     max_cfg_scale: float = Field(30, ge=1, description="Highest CFG scale.")
-    max_count: int = Field(1000, ge=1, description="Most images of a job.")
-    max_prompt_chars: int = Field(10_000, ge=1, description="Longest prompt.")
+    max_count: int = Field(1000, ge=1, description="Largest number of images of a job.")
+    max_prompt_chars: int = Field(10_000, ge=1, description="Longest prompt, characters.")
     first_checkpoint: str = Field(
-        "scenes-v1", description="Checkpoint of jobs that name none; where it is not there, the first by name."
+        "scenes-v1", description="Checkpoint of jobs that name none; if it is missing, the first by name."
     )
-    max_upload_mb: int = Field(32, ge=1, le=1024, description="Largest file of a picture to start from, MiB.")
-    max_upload_megapixels: int = Field(32, ge=1, le=80, description="Most pixels of such a picture, in millions.")
-    max_uploads_mb_per_owner: int = Field(4096, ge=1, description="Room for one owner's pictures to start from, MiB.")
+    max_upload_mb: int = Field(32, ge=1, le=1024, description="Largest file of a source picture, MiB.")
+    max_upload_megapixels: int = Field(32, ge=1, le=80, description="Largest source picture, millions of pixels.")
+    max_uploads_mb_per_owner: int = Field(4096, ge=1, description="Space for one owner's source pictures, MiB.")
     upload_days: int = Field(
-        7, ge=1, le=36_500, description="Days that such a picture is kept after its last use, if no job needs it."
+        7, ge=1, le=36_500, description="Days that a source picture is kept after its last use, if no job needs it."
     )
-    max_open_jobs_per_owner: int = Field(10_000, ge=1, description="Jobs of one owner that have not ended.")
+    max_open_jobs_per_owner: int = Field(
+        10_000, ge=1, description="Largest number of one owner's jobs that have not ended."
+    )
     gpus: str = Field(
         "all",
-        description="What this machine's workers use: all, 0,2, 0:1 (a MIG instance), GPU-… (how a UUID begins), cpu, "
-        "or cpu:2 for two on the CPU.",
+        description="Cards of this machine's workers: all, 0,2, 0:1 (a MIG instance), GPU-… (the beginning of a UUID), "
+        "cpu, or cpu:2 for two on the CPU.",
     )
     pools: Annotated[str, AfterValidator(forms.pools)] = Field(
-        "default", description="Pools that this machine's workers serve, by commas."
+        "default", description="Pools that this machine's workers serve, comma-separated."
     )
     slots: int = Field(0, ge=0, description="Images that a worker carries at once; 0: as many as suit its card.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -147,32 +153,40 @@ class Settings(BaseModel):
     )
     preview: Literal["auto", "linear", "off"] = Field(
         "auto",
-        description="How previews are made: auto (by a tiny decoder where one fits), linear (a colour a cell), off.",
+        description="How previews are made: auto (by a tiny decoder if one fits), linear (a colour a cell), off.",
     )
-    preview_steps: int = Field(4, ge=0, description="A preview every so many steps; 0: none.")
+    preview_steps: int = Field(4, ge=0, description="Steps between two previews; 0: none.")
     resident_checkpoints: int = Field(2, ge=1, description="Checkpoints that one worker keeps in memory.")
     host_cache_bytes: int | None = Field(
         None,
         ge=0,
-        description="Memory of a machine that keeps checkpoints ready for its cards; 0: none; unset: a quarter of it.",
+        description="Host memory that keeps checkpoints ready for the cards; 0: none; unset: a quarter of the memory.",
     )
     lease_seconds: float = Field(
-        20, gt=0, description="How long a worker may be silent before its images are given back."
+        20, gt=0, description="Seconds that a worker may be silent before its images go to others."
     )
-    beat_seconds: float = Field(5, gt=0, description="How often a worker renews its lease.")
-    look_seconds: float = Field(1, gt=0, description="How often an idle worker looks for images without a ticket.")
+    beat_seconds: float = Field(
+        5, gt=0, description="Seconds between two heartbeats of a worker, which renew its lease."
+    )
+    look_seconds: float = Field(
+        1, gt=0, description="Seconds between two polls of an idle worker for images without a ticket."
+    )
     hang_factor: float = Field(
-        1, gt=0, description="Multiplies how long a load or a call of a network may take before its worker is ended."
+        1,
+        gt=0,
+        description="Factor of the time that a load or a call of a network may take before its worker is killed.",
     )
-    grace_seconds: float = Field(60, ge=0, description="How long a stopping worker may finish what it has.")
-    rescan_seconds: float = Field(10, gt=0, description="How often a worker rescans the models folder.")
+    grace_seconds: float = Field(
+        60, ge=0, description="Seconds that a stopping worker may take to finish its pictures."
+    )
+    rescan_seconds: float = Field(10, gt=0, description="Seconds between two scans of the models folder.")
     keep_days: int = Field(
         0, ge=0, le=36_500, description="Days after which a job that has ended is deleted; 0: never."
     )
     history_days: int = Field(90, ge=0, le=36_500, description="Days that history is kept; 0: for ever.")
     log_format: Literal["console", "json"] = Field("console", description="How logs are written: console or json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least that is logged: debug, info, warning or error."
+        "info", description="Lowest level that is logged: debug, info, warning or error."
     )
 
     @model_validator(mode="after")

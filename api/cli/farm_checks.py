@@ -58,7 +58,7 @@ def database(settings: Settings) -> Finding:
         advice = "Name the server that writes in FARM_DATABASE_URL; until then no job is taken and none starts."
         return bad(f"PostgreSQL {server.version} only reads, as a standby does.", advice)
     if server.oldest_seconds > _OLDEST_TRANSACTION_SECONDS:
-        advice = "It slows every claim. End it; take backups with pg_basebackup or from a standby (docs/operations.md)."
+        advice = "It slows every claim. End it; take backups with pg_basebackup or from a standby (docs/upgrade.md)."
         return bad(f"A transaction has been open for {server.oldest_seconds} s.", advice)
     return fine(f"PostgreSQL {server.version}")
 
@@ -151,7 +151,7 @@ def workers(settings: Settings) -> Finding:
     except (SQLAlchemyError, Unavailable) as error:
         return bad(f"No answer: {_first_line(error)}", "See the check of the database.")
     if unusable:
-        advice = "Each is tried again every two minutes; docs/operations.md, Cards, tells of the causes."
+        advice = "Each is tried again every two minutes; docs/troubleshooting.md lists the causes."
         return bad(f"{alive} on this machine, and not all take pictures: {unusable}.", advice)
     if alive:
         return fine(f"{alive} on this machine")

@@ -1,4 +1,4 @@
-"""The nginx file of docs/operations.md, and nginx as it comes, in front of a farm with keys."""
+"""The nginx file of docs/many-machines.md, and nginx with its defaults, in front of a farm with keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.serving import Served, serving
 from tests.waiting import until
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-DOCS = Path(__file__).parents[2] / "docs/operations.md"
+DOCS = Path(__file__).parents[2] / "docs/many-machines.md"
 KEY = "anns-first-key"
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx")
