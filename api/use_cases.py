@@ -79,12 +79,13 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
         uploads.keep(services.sessions, services.storage, owner, came.pictures, services.settings.limits)
 
     def work(session: Session) -> tuple[views.JobView, bool]:
-        params, checkpoint = admitted
+        params, models = admitted
         submission = record(
             session,
             owner,
             params,
-            checkpoint=checkpoint,
+            checkpoint=models.checkpoint,
+            models=models,
             pool=asked.terms.pool,
             priority=asked.terms.priority,
             urgent=asked.terms.urgent,

@@ -18,6 +18,7 @@ from shared.admission import amounts, backlog, forms, names, pictures, sizes, te
 from shared.admission.pictures import Sent
 from shared.errors import FieldError, Refused
 from shared.fields import accepted
+from shared.models.model_set import ModelSet
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE, RANDOM_SEED, RenderParams
 from shared.settings import Limits
 from shared.styles import Style
@@ -48,10 +49,10 @@ class Asked(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """What may be submitted: complete parameters, and the SHA-256 of the checkpoint that they name."""
+    """What may be submitted: complete parameters, and the model files that they name."""
 
     params: RenderParams
-    checkpoint: str
+    models: ModelSet
 
 
 def parse(given: object, limits: Limits = Limits()) -> RenderParams:  # noqa: B008 - frozen
@@ -106,15 +107,16 @@ def admit(session: Session, given: object, asker: Asker) -> Admitted:
         *terms.impossible(session, asker.owner, asked.terms, asker.limits),
         *backlog.too_many(session, asker.owner, asker.limits),
     ]
-    if problems or files.checkpoint is None or files.checkpoint.sha256 is None:
+    models = files.models
+    if problems or models is None:
         raise forms.refused(problems)
-    return Admitted(resolved, files.checkpoint.sha256)
+    return Admitted(resolved, models)
 
 
 def notes(session: Session, asked: Asked, admitted: Admitted, asker: Asker) -> tuple[str, ...]:
     """Return in sentences what was chosen for `admitted` that may not be expected."""
     source = sizes.of_source(session, asker.owner, asked.params, asker.sent)
-    native = _native_size(catalogue.of_hash(session, admitted.checkpoint))
+    native = _native_size(catalogue.of_hash(session, admitted.models.checkpoint))
     size = (admitted.params.width, admitted.params.height)
     said = sizes.told(asked.params, size, source, native, asker.limits)
     return (said,) if said else ()
@@ -126,6 +128,7 @@ class _Files:
 
     titles: dict[str, str]  # by dotted field name
     checkpoint: ModelFile | None
+    models: ModelSet | None  # None: without a checkpoint
     problems: list[FieldError]
 
     @classmethod
@@ -138,17 +141,19 @@ class _Files:
                 problems.append(FieldError(name, "is missing", accepted(name, limits)))
                 continue
             try:
-                file = catalogue.resolve(session, given, first=limits.first_checkpoint)
+                files[name] = catalogue.resolve(session, given, first=limits.first_checkpoint)
             except Refused as refused:
                 problems += [replace(problem, field=name) for problem in refused.fields]
-                continue
-            titles[name], files[name] = catalogue.title(file), file
         try:
-            titles["vae"] = _vae(session, params.vae, files.get("checkpoint"))
+            if vae := _vae(session, params.vae, files.get("checkpoint")):
+                files["vae"] = vae
+            else:
+                titles["vae"] = BUILT_IN_VAE if "checkpoint" in files else params.vae
         except Refused as refused:
             problems += refused.fields
+        titles |= {name: catalogue.title(file) for name, file in files.items()}
         problems += _without_vae(titles.get("vae"), files.get("hires.checkpoint"))
-        return cls(titles, files.get("checkpoint"), problems)
+        return cls(titles, files.get("checkpoint"), _model_set(files), problems)
 
 
 def _checkpoints(params: RenderParams) -> dict[str, str]:
@@ -161,13 +166,22 @@ def _checkpoints(params: RenderParams) -> dict[str, str]:
     return named
 
 
-def _vae(session: Session, given: str, checkpoint: ModelFile | None) -> str:
-    """Return the title of the VAE that is meant, or `none` for the checkpoint's own. Raises Refused."""
+def _vae(session: Session, given: str, checkpoint: ModelFile | None) -> ModelFile | None:
+    """Return the VAE that is meant; None: the checkpoint's own. Raises Refused."""
     is_word = given.casefold() in {AUTOMATIC_VAE, BUILT_IN_VAE}
     if checkpoint is None:  # which is refused: only a name can be looked for without one
-        return given if is_word else catalogue.title(catalogue.resolve(session, given, "vae"))
-    file = catalogue.vae_for(session, given.casefold() if is_word else given, checkpoint)
-    return catalogue.title(file) if file else BUILT_IN_VAE
+        return None if is_word else catalogue.resolve(session, given, "vae")
+    return catalogue.vae_for(session, given.casefold() if is_word else given, checkpoint)
+
+
+def _model_set(files: Mapping[str, ModelFile]) -> ModelSet | None:
+    """Return the set of files by dotted field name; None: without a checkpoint."""
+    sha256 = {name: file.sha256 for name, file in files.items()}
+    checkpoint, vae, hires = sha256.get("checkpoint"), sha256.get("vae"), sha256.get("hires.checkpoint")
+    if checkpoint is None:
+        return None
+    refiner = sha256.get("refiner.checkpoint")
+    return ModelSet(checkpoint=checkpoint, vae=vae, refiner=refiner, hires=hires, hires_vae=vae if hires else None)
 
 
 def _without_vae(vae: str | None, second: ModelFile | None) -> list[FieldError]:

@@ -64,6 +64,8 @@ class Job(Base):
     state: Mapped[str] = mapped_column(default=JobState.OPEN)
     params: Mapped[dict[str, Any]]  # RenderParams, resolved
     checkpoint: Mapped[str]  # SHA-256
+    # ModelSet; None: of a job that an older version admitted.
+    models: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     count: Mapped[int]
     unfinished: Mapped[int]  # images that have not ended; taken down last, by the move that ends them
     failed: Mapped[int] = mapped_column(server_default=text("0"))  # images that ended so, counted with them

@@ -17,7 +17,6 @@ from shared.errors import Cancelled, RenderError
 from shared.farm import farm_id
 from shared.ownership import guarded
 from shared.queue.claim import Claim
-from shared.queue.submit import memory_class
 from shared.settings import Settings
 from worker import host_memory, inputs
 from worker.cards import Address
@@ -171,7 +170,7 @@ class EngineCard:
             kit = Kit(**weights, source=source, mask=mask)
             watch.phase("steps")
             weights_bytes = sum(map(self._loads.bytes_of, needed))
-            with self._meter.image((claim.checkpoint, memory_class(claim.params)), weights_bytes):
+            with self._meter.image((claim.checkpoint, claim.memory_class), weights_bytes):
                 run = self._engine.render(
                     render(claim.params, kit),
                     exact=claim.params.exact,
@@ -184,17 +183,17 @@ class EngineCard:
             return Rendered(picture, self._film(claim, kit, reel, watch, cancel), reel.steps if reel else 0)
 
     def _choices(self, claim: Claim) -> dict[str, Choice]:
-        """Return what `claim` is rendered with, by its part in the kit. Raises ModelFileError."""
-        params, needed = claim.params, {"weights": claim.checkpoint}
-        if params.refiner:
-            needed["refiner"] = self._files.meant(params.refiner.checkpoint, "checkpoint")
-        if params.hires and params.hires.checkpoint:
-            needed["hires"] = self._files.meant(params.hires.checkpoint, "checkpoint")
-        return {role: self._choice(role, sha256, params.vae) for role, sha256 in needed.items()}
-
-    def _choice(self, role: str, sha256: str, vae: str) -> Choice:
-        found = None if role == "refiner" else self._files.vae(vae, sha256)  # which decodes nothing
-        return Choice(Model("checkpoint", sha256), Model("vae", found) if found else None)
+        """Return what `claim` is rendered with, by its part in the kit. Raises ModelFileError, NotUnderstood."""
+        models = claim.models or self._files.named_by(claim.params, claim.checkpoint)
+        return {
+            part: Choice(Model("checkpoint", sha256), Model("vae", vae) if vae else None)
+            for part, sha256, vae in (
+                ("weights", models.checkpoint, models.vae),
+                ("refiner", models.refiner, None),
+                ("hires", models.hires, models.hires_vae),
+            )
+            if sha256
+        }
 
     def _film(self, claim: Claim, kit: Kit, reel: Reel | None, watch: Watch, cancel: Cancellation) -> tuple[Frame, ...]:
         """Return the steps on `reel` as pictures; none where that fails: the picture is worth more than its film."""

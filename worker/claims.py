@@ -19,7 +19,6 @@ from shared.queue import policy, snapshot
 from shared.queue.claim import Claim, claim, is_any
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
-from shared.queue.submit import memory_class
 from shared.states import WorkerState
 from shared.tickets import Ticket, take
 from worker.together import Together
@@ -84,7 +83,7 @@ class Claims:
 
     def avoid_like(self, claim: Claim) -> None:
         """Leave `claim`'s image, and those of its lane, to other workers for a while."""
-        self._avoid((claim.checkpoint, claim.owner, memory_class(claim.params)))
+        self._avoid((claim.checkpoint, claim.owner, claim.memory_class))
 
     def _avoid(self, what: _Avoided) -> None:
         now = time.monotonic()

@@ -16,7 +16,8 @@ from shared import catalogue, scan
 from shared.catalogue import Inspection, Kind
 from shared.database import Sessions, transact
 from shared.errors import ModelFileAway, ModelFileError, NotConfined, NotUnderstood, Refused
-from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
+from shared.models.model_set import ModelSet
+from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE, RenderParams
 from shared.scan import Fingerprint, Inspect
 from shared.tables import ModelFile
 from worker.inspector import Inspector
@@ -68,21 +69,33 @@ class ModelFiles:
         kind = ModelFileAway if may_return else ModelFileError
         raise kind(f"{names} is not in {self._models} of {socket.gethostname()} as it was when the job was submitted")
 
-    def meant(self, text: str, kind: Kind) -> str:
-        """Return the SHA-256 of what parameters name, here or not: `name [short hash]`. Raises ModelFileError."""
+    def named_by(self, params: RenderParams, checkpoint: str) -> ModelSet:
+        """Return the model set of an image whose job has none, as an older version admitted it: by its parameters.
+
+        Raises ModelFileError where a name means no file that the farm knows, or more than one.
+        """
+        hires = params.hires.checkpoint if params.hires else ""
+        second = self._meant(hires, "checkpoint") if hires else None
+        return ModelSet(
+            checkpoint=checkpoint,
+            vae=self._vae(params.vae, checkpoint),
+            refiner=self._meant(params.refiner.checkpoint, "checkpoint") if params.refiner else None,
+            hires=second,
+            hires_vae=self._vae(params.vae, second) if second else None,
+        )
+
+    def _meant(self, text: str, kind: Kind) -> str:
+        """Return the SHA-256 of what parameters name, here or not: `name [short hash]`."""
         rows = transact(self._sessions, lambda session: catalogue.meant(session, text, kind))
         hashes = {row.sha256 for row in rows if row.usable} or {row.sha256 for row in rows}
         if len(hashes) != 1 or not (sha256 := hashes.pop()):
             raise ModelFileError(f"{text} names no {kind} that the farm knows, or more than one")
         return sha256
 
-    def vae(self, text: str, checkpoint: str) -> str | None:
-        """Return the SHA-256 of the VAE that the parameter `vae` means for a checkpoint; None: the one built in.
-
-        Raises ModelFileError where it cannot be used.
-        """
+    def _vae(self, text: str, checkpoint: str) -> str | None:
+        """Return the SHA-256 of the VAE that the parameter `vae` means for a checkpoint; None: the one built in."""
         if text not in {AUTOMATIC_VAE, BUILT_IN_VAE}:
-            return self.meant(text, "vae")
+            return self._meant(text, "vae")
         try:
             return transact(self._sessions, lambda session: _vae_for(session, text, checkpoint))
         except Refused as refused:

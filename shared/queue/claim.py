@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from shared import stored
 from shared.errors import NotUnderstood
+from shared.models.model_set import ModelSet
 from shared.params import RenderParams
 from shared.queue.history import Event, noted
 from shared.queue.policy import Lane, Worker
@@ -31,6 +33,8 @@ class Claim:
     cost: int
     stored: dict[str, Any] = field(repr=False, hash=False)  # the parameters of the job, as its row has them
     worker_id: int
+    stored_models: dict[str, Any] | None = field(default=None, repr=False, hash=False)  # its model set, likewise
+    memory_class: int = 0
     is_urgent: bool = False
     transaction: int = 0  # that made it, by PostgreSQL's number: so it is told whether a snapshot saw it
 
@@ -42,6 +46,18 @@ class Claim:
             names = stored.names(unknown)
             raise NotUnderstood(f"job {self.job_id} is of a younger version of the farm: {names}", names)
         return params.image(self.index)
+
+    @cached_property
+    def models(self) -> ModelSet | None:
+        """The model files of the image; None: an older version admitted its job. Raises NotUnderstood."""
+        if self.stored_models is None:
+            return None
+        try:
+            return ModelSet.from_stored(self.stored_models)
+        except ValidationError as error:
+            names = ", ".join(sorted({str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}))
+            what = f"its model files ({names})"
+            raise NotUnderstood(f"job {self.job_id} is of a younger version of the farm: {what}", what) from error
 
 
 # The worker's row comes before its images: its claims go one at a time, and never past its burial. What a claim read
@@ -105,12 +121,13 @@ _CLAIM = noted(
         WHERE id = ANY (ARRAY(
             SELECT id FROM heads WHERE strikes = 0 OR id = (SELECT min(id) FROM heads WHERE strikes > 0)
         ))
-        RETURNING id, job_id, index, attempt, owner, checkpoint, urgent, cost, worker
+        RETURNING id, job_id, index, attempt, owner, checkpoint, memory_class, urgent, cost, worker
     )
     """,
     """
     SELECT moved.*,
            (SELECT params FROM jobs WHERE jobs.id = moved.job_id) AS params,
+           (SELECT models FROM jobs WHERE jobs.id = moved.job_id) AS models,
            pg_current_xact_id()::text::bigint AS transaction
     FROM moved
     """,
@@ -173,6 +190,8 @@ def _claim(row: RowMapping, worker_id: int) -> Claim:
         checkpoint=row["checkpoint"],
         cost=row["cost"],
         stored=row["params"],
+        stored_models=row["models"],
+        memory_class=row["memory_class"],
         worker_id=worker_id,
         is_urgent=row["urgent"],
         transaction=row["transaction"],

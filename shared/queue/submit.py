@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from shared import stored, uploads
 from shared.errors import Conflict
 from shared.measures import CELL, hires_size, hires_steps, img2img_steps
+from shared.models.model_set import ModelSet
 from shared.params import RenderParams
 from shared.prompts import language
 from shared.queue.history import Event
@@ -60,10 +61,12 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
     idempotency_key: str | None = None,
     asked: RenderParams | None = None,
     terms: Terms = NO_TERMS,
+    models: ModelSet | None = None,
 ) -> Submission:
     """Record a job of the resolved `params` and queue its images, or hold them by its `terms`.
 
-    `checkpoint` is the SHA-256 that `params.checkpoint` names. With an idempotency key the same request brings the same
+    `checkpoint` is the SHA-256 that `params.checkpoint` names, and `models` all that `params` name: without them the
+    worker looks the names up. With an idempotency key the same request brings the same
     job, however often and from wherever it comes; another request under that key raises Conflict. Requests are compared
     as they came: `asked`, before the door filled in a random seed (default: `params`).
     """
@@ -73,6 +76,7 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
         owner=owner,
         params=stored.written(params),
         checkpoint=checkpoint,
+        models=models and models.to_stored(),
         count=params.count,
         unfinished=params.count,
         idempotency_key=idempotency_key or None,

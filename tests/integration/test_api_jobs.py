@@ -52,6 +52,13 @@ def test_what_was_left_open_is_resolved(client):
     assert 0 <= params["seed"] < 2**32
 
 
+def test_the_model_files_that_were_resolved_stay_with_the_job(client, sessions, checkpoint_factory):
+    white = checkpoint_factory("white", path="VAE/white.safetensors", kind="vae")
+    demo = submit(client, vae="white").get_json()
+    job = Farmhand(sessions).job(demo["id"])
+    assert job.models == {"checkpoint": job.checkpoint, "vae": white.sha256}
+
+
 def test_same_idempotency_key_and_body_is_the_same_job(client):
     first = submit(client, {"Idempotency-Key": "k-1"})
     again = submit(client, {"Idempotency-Key": "k-1"})

@@ -9,6 +9,7 @@ import pytest
 from shared import door
 from shared.database import transact
 from shared.errors import Refused
+from shared.models.model_set import ModelSet
 from shared.params import MAX_SEED, RenderParams
 
 
@@ -32,8 +33,8 @@ def refusals(admit):
 
 
 def test_what_is_left_out_is_filled_in(admit):
-    params, checkpoint = admit({"prompt": "a lake"})
-    assert checkpoint == "d" * 64
+    params, models = admit({"prompt": "a lake"})
+    assert models == ModelSet(checkpoint="d" * 64)
     assert params.seed >= 0
     assert params == RenderParams(
         prompt="a lake", checkpoint="demo [dddddddddd]", vae="none", width=128, height=128, seed=params.seed
@@ -45,6 +46,20 @@ def test_a_random_seed_is_another_each_time_and_a_given_one_stays(admit):
     assert len(drawn) == 5
     assert all(0 <= seed < 2**32 for seed in drawn)
     assert admit({"seed": 0})[0].seed == 0
+
+
+@pytest.mark.parametrize("vae", ["automatic", "white", "WHITE [ffffffffff]"])
+def test_every_file_that_is_named_is_in_the_model_set_by_its_role(admit, checkpoint_factory, vae):
+    checkpoint_factory("refiner", sha256="1" * 64)
+    checkpoint_factory("second", sha256="2" * 64)
+    checkpoint_factory("white", path="VAE/white.safetensors", kind="vae", sha256="f" * 64)
+    checkpoint_factory("demo.vae", path="demo.vae.safetensors", kind="vae", sha256="b" * 64)
+    given = {"checkpoint": "demo", "vae": vae, "refiner": {"checkpoint": "refiner"}, "hires": {"checkpoint": "second"}}
+    vae_sha256 = ("b" if vae == "automatic" else "f") * 64
+    assert admit(given).models == ModelSet(
+        checkpoint="d" * 64, vae=vae_sha256, refiner="1" * 64, hires="2" * 64, hires_vae=vae_sha256
+    )
+    assert admit({"checkpoint": "demo", "vae": "None"}).models == ModelSet(checkpoint="d" * 64)
 
 
 def test_names_come_in_their_own_spelling(admit):

@@ -12,6 +12,7 @@ from sqlalchemy import update
 
 from shared import database
 from shared.errors import NotUnderstood, Unavailable
+from shared.models.model_set import ModelSet
 from shared.queue import moves, policy, snapshot
 from shared.queue.claim import claim
 from shared.queue.moves import Ended, Finish
@@ -135,6 +136,32 @@ def test_a_job_of_a_younger_farm_says_so_when_it_is_read(hand, job_factory):
     assert ours.params.prompt
     with pytest.raises(NotUnderstood, match=f"job {younger.id} is of a younger version of the farm: mood"):
         _ = strange.params
+
+
+def test_a_claim_brings_the_memory_class_and_the_model_set_of_its_job(hand, job_factory):
+    models = ModelSet(checkpoint="c" * 64, vae="a" * 64)
+    job_factory(queue={"models": models})
+    older = job_factory()
+    [lane] = hand.run(snapshot.take).lanes
+
+    ours, of_older = hand.run(claim, policy_of(hand.worker()), [lane] * 2)
+
+    assert (ours.models, of_older.models) == (models, None)
+    assert ours.memory_class == of_older.memory_class == lane.memory_class == 6
+    assert hand.job(older.id).models is None
+
+
+def test_model_set_with_a_role_of_a_younger_farm_says_so(hand, job_factory):
+    younger = job_factory()
+    change = update(Job).values(models={"checkpoint": "c" * 64, "control": {"depth": "d" * 64}})
+    hand.run(lambda session: session.execute(change))
+    [lane] = hand.run(snapshot.take).lanes
+
+    [strange] = hand.run(claim, policy_of(hand.worker()), [lane])
+
+    words = rf"job {younger.id} is of a younger version of the farm: its model files \(control\)"
+    with pytest.raises(NotUnderstood, match=words):
+        _ = strange.models
 
 
 def test_two_workers_groups_never_meet(hand, job_factory, sessions):

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from shared import database
+from shared import database, door
+from shared.door import Asker
+from shared.queue import moves, snapshot
+from shared.states import WorkerState
+from tests.checkpoints import NATIVE_SIZE
 from tests.integration.queueing import Farmhand
+from tests.integration.rendering import Farm
 from tests.integration.statements import statements
+from tests.workers import made, states
+from worker.card import EngineCard
+from worker.cards import Address
+from worker.claims import Claims
+from worker.progress import Reporter
+from worker.slots import Slots
 
 
 @pytest.fixture
@@ -45,3 +58,54 @@ def pings(sessions, monkeypatch):
     ping = dialect.do_ping
     monkeypatch.setattr(dialect, "do_ping", lambda connection: asked.append(connection) or ping(connection))
     return asked
+
+
+# From its ticket to its picture, by the card that workers have.
+
+
+@pytest.fixture
+def models(settings, sessions) -> Farm:
+    """Checkpoints `base` and `refiner` and the VAE `white` in the models folder, known to the catalogue."""
+    models = Farm(settings.models, sessions)
+    models.vae("VAE/white", 1.0)
+    models.claim()
+    return models
+
+
+@pytest.fixture
+def slots(settings, sessions, monkeypatch) -> Iterator[Slots]:
+    """The slots of a worker that renders, and that decides on one snapshot for as long as the test takes."""
+    monkeypatch.setattr(snapshot, "MAX_AGE_SECONDS", 3600.0)
+    with made(settings, sessions) as worker:
+        worker.card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
+        assert worker.state == WorkerState.READY
+        yield Slots(worker, Claims(worker), Reporter(worker.events), on_free=lambda: None, on_lost=lambda: None)
+        worker.card.stop()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"vae": "none"},
+        {"vae": "white"},
+        {"vae": "white", "refiner": {"checkpoint": "refiner"}},
+        {"vae": "white", "hires": {"checkpoint": "refiner", "scale": 1.5}},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("models")
+def test_an_image_asks_the_database_twice_whatever_it_is_rendered_with(sessions, slots, asked):
+    given = {"checkpoint": "base", "width": NATIVE_SIZE, "height": NATIVE_SIZE, "steps": 2, "count": 2} | asked
+    database.transact(sessions, lambda session: submit(session, given))
+    slots.spend(was_passed=False)
+
+    with statements(sessions) as sent:
+        slots.spend(was_passed=False)
+
+    assert states(sessions) == ["succeeded"] * 2
+    assert len(sent) == 2, "the claim and the finish"
+
+
+def submit(session, given):
+    admitted = door.admit(session, given, Asker("ann"))
+    moves.submit(session, "ann", admitted.params, checkpoint=admitted.models.checkpoint, models=admitted.models)

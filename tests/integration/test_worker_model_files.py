@@ -13,6 +13,7 @@ from shared import scan as scans
 from shared.catalogue import Inspection
 from shared.database import transact
 from shared.errors import ModelFileAway, ModelFileError, NotUnderstood
+from shared.params import RenderParams
 from shared.scan import scan
 from shared.tables import ModelFile
 from worker.model_files import ModelFiles
@@ -112,7 +113,7 @@ def test_an_image_that_names_weights_alone_finds_the_one_checkpoint_that_has_the
     files = ModelFiles(sessions, settings.models, looked_into)
     assert seen.sha256 != seen.weights
     assert (files.find(seen.weights).name, files.find(seen.weights).sha256) == ("v", seen.sha256)
-    assert files.vae("automatic", seen.weights) is None
+    assert files.named_by(RenderParams(), seen.weights).vae is None
     os.utime(settings.models / "v.yaml")
     assert files.find(seen.weights).sha256 == seen.sha256
     described(settings, sessions, "epsilon")
