@@ -52,10 +52,10 @@ lint: $(INSTALLED) ## Check style, types and import contracts
 	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 judge: $(INSTALLED) ## Say what the demo checkpoint's pictures show of their prompts: some minutes
-	PYTHONPATH=. $(VENV)/bin/python models/demo/judge.py --readme models/demo/README.md
+	$(VENV)/bin/python -m tools.demo_checkpoint.judge --readme models/demo/README.md
 
 lessons: $(INSTALLED) ## Render the six experiments of docs/lessons.md anew
-	PYTHONPATH=. $(VENV)/bin/python models/demo/show.py lessons
+	$(VENV)/bin/python -m tools.demo_checkpoint.show lessons
 
 lock: $(INSTALLED) ## Write deploy/lock from constraints.txt, after that or pyproject.toml has changed
 	$(VENV)/bin/python deploy/lock.py

@@ -7,7 +7,6 @@ are not finite, or that takes other model calls than planned, ends the run.
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -15,13 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.params import RenderParams
 from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, Sampler
+from tools.demo_checkpoint import asking, sheets
+from tools.demo_checkpoint.judging import Judge, adherence
 from worker.engine import checkpoints, schedules
 from worker.engine.devices import default_dtype, device
 from worker.engine.engine import Engine
@@ -44,14 +45,6 @@ class Outcome:
 
     calls: int  # the most that a picture took
     pictures: NDArray[np.uint8]  # [prompts, h, w, 3]
-
-
-def demo(name: str) -> Any:  # noqa: ANN401 - a module
-    """Return a module of models/demo, which is no package."""
-    folder = str(ROOT / "models" / "demo")
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return importlib.import_module(name)
 
 
 def pairs() -> list[Pair]:
@@ -101,8 +94,7 @@ def picture(engine: Engine, weights: Weights, params: RenderParams) -> tuple[Pix
 
 def table(found: dict[Pair, Outcome], wanted: Sequence[frozenset[str]]) -> str:
     """Return the outcomes as Markdown: of each pair the judge's adherence in per cent, and the model calls."""
-    judging = demo("judging")
-    judge = judging.Judge.load()
+    judge = Judge.load()
     lines = [f"| | {' | '.join(SCHEDULES.values())} |", "| --- |" + " --- |" * len(SCHEDULES)]
     for facts in SAMPLERS.values():
         cells = []
@@ -113,7 +105,7 @@ def table(found: dict[Pair, Outcome], wanted: Sequence[frozenset[str]]) -> str:
             elif outcome is None:
                 cells.append("")
             else:
-                cells.append(f"{100 * judging.adherence(judge.of(outcome.pictures), wanted):.0f} ({outcome.calls})")
+                cells.append(f"{100 * adherence(judge.of(outcome.pictures), wanted):.0f} ({outcome.calls})")
         lines.append(f"| {facts.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -127,7 +119,7 @@ def sheet(found: dict[Pair, Outcome], path: Path) -> None:
         )
         for name in SAMPLERS
     ]
-    demo("sheets").write_rows(rows, path)
+    sheets.write_rows(rows, path)
 
 
 def main() -> None:
@@ -143,7 +135,7 @@ def main() -> None:
     options = parser.parse_args()
     card = device(options.card)
     weights = checkpoints.load(options.checkpoint, card, default_dtype(card, options.precision))
-    asked = demo("asking").prompts(options.prompts)
+    asked = asking.prompts(options.prompts)
     engine = Engine(weights.device)
     engine.start()
     found = outcomes(

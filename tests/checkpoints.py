@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers.models.autoencoders.vae import DecoderTiny
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tools.demo_checkpoint import layout
 from worker.engine import files, previews, tiny
 
 if TYPE_CHECKING:  # tests of a card run where there is no database either
     from shared.catalogue import Inspection
 
-LAYOUT = Path(__file__).parents[1] / "models" / "demo" / "layout.py"
 NATIVE_SIZE = 64
 
 
-@cache
-def layout() -> ModuleType:
-    """Return `models/demo/layout.py`, which stands in no package."""
-    spec = importlib.util.spec_from_file_location("demo_layout", LAYOUT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-def tiny_shape() -> Any:
+def tiny_shape() -> layout.Shape:
     """Return the smallest sizes: every width 32, one layer a level, text 64 wide."""
-    return layout().Shape(
+    return layout.Shape(
         image_size=NATIVE_SIZE,
         unet_width=32,
         unet_multiples=(1, 1, 1),  # at four levels 32 groups of one pixel would have no variance
@@ -55,12 +39,12 @@ def write_tiny(path: Path, seed: int = 0) -> Path:
 
     Fresh networks say almost nothing: their last layers are made louder, so that a wrong row shows in the picture.
     """
-    checkpoint = layout().build(tiny_shape(), seed=seed, scale_factor=0.5)
+    checkpoint = layout.build(tiny_shape(), seed=seed, scale_factor=0.5)
     with torch.no_grad():
         checkpoint.text.get_input_embeddings().weight.mul_(300)
         checkpoint.unet.conv_out.weight.mul_(3)
         checkpoint.vae.decoder.conv_out.weight.mul_(3)
-    layout().save(checkpoint, tiny_shape(), path)
+    layout.save(checkpoint, tiny_shape(), path)
     return path
 
 

@@ -8,24 +8,24 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from bench.card.bench import Setting
-from bench.parity import demo
+from tools.demo_checkpoint import layout
 
 COMPRESSED: Final = ".xz"
 
 
-def shape(setting: Setting) -> Any:  # noqa: ANN401 - of a module that stands in no package
+def shape(setting: Setting) -> layout.Shape:
     """Return the sizes of the full-size checkpoint: Stable Diffusion 1.5's, or the smallest when pretending."""
     if setting.pretends:
-        return demo("layout").Shape(
+        return layout.Shape(
             image_size=64, unet_width=32, unet_multiples=(1, 1), unet_heads=2, vae_width=32,
             vae_multiples=(1, 1, 1, 1), text_width=64, text_layers=1,
         )  # fmt: skip
-    return demo("layout").Shape(
+    return layout.Shape(
         image_size=512, unet_width=320, unet_multiples=(1, 2, 4, 4), unet_layers=2, unet_heads=8,
         vae_width=128, vae_multiples=(1, 2, 4, 4), vae_layers=2, text_width=768, text_layers=12,
     )  # fmt: skip
@@ -40,13 +40,13 @@ def full(setting: Setting, seed: int = 0) -> Path:
     with _alone(path):
         if path.exists():
             return path
-        layout, of = demo("layout"), shape(setting)
+        sizes = shape(setting)
         with torch.no_grad(), torch.device("cpu" if setting.pretends else setting.card):
-            made = layout.build(of, seed=seed, scale_factor=0.18215 if not setting.pretends else 0.5)
+            made = layout.build(sizes, seed=seed, scale_factor=0.18215 if not setting.pretends else 0.5)
             made.text.get_input_embeddings().weight.mul_(300)
             made.unet.conv_out.weight.mul_(3)
             made.vae.decoder.conv_out.weight.mul_(3)
-            layout.save(made, of, path)
+            layout.save(made, sizes, path)
     return path
 
 

@@ -33,7 +33,8 @@ USUALLY_MISSING: Final = (
     "lark", "torchsde", "trampoline", "structlog",
 )  # fmt: skip
 _CODE: Final = (
-    "bench", "shared", "worker", "tests/gpu", "tests/support", "models/demo/layout.py",
+    "bench", "shared", "worker", "tests/gpu", "tests/support",
+    "tools/__init__.py", "tools/demo_checkpoint/__init__.py", "tools/demo_checkpoint/layout.py",
 )  # fmt: skip
 _FORMATS: Final = ("*.py", "*.yaml", "*.json", "*.txt", "*.gz", "*.lark")
 _FILTERS: Final = [{"id": lzma.FILTER_LZMA2, "preset": 1, "lc": 0, "lp": 1, "pb": 1}]  # numbers of two bytes

@@ -12,7 +12,7 @@ from api.cli.main import app
 from shared.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("docs", "deploy", "models")
+FOLDERS = ("docs", "deploy", "models", "tools")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/**/*.md"))])
 
 

@@ -16,13 +16,14 @@ import torch
 import yaml
 
 from shared.errors import ModelFileError, OutOfMemory
-from tests.checkpoints import LAYOUT, layout
+from tools.demo_checkpoint import layout
 from worker.engine import checkpoints, layouts, networks
 from worker.engine.devices import Device
 from worker.engine.files import Inspection, inspect
 from worker.engine.weights import Weights
 
 Tensors = dict[str, torch.Tensor]
+MODELS = Path(__file__).parents[3] / "models"
 UNET_BIAS = "model.diffusion_model.out.2.bias"
 FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 TEXT = "cond_stage_model.transformer."
@@ -70,10 +71,10 @@ def reason(path: Path, cpu: Device) -> str:
 def test_every_weight_of_a_file_reaches_its_network_bit_for_bit(
     tiny: Weights, tiny_path: Path, tensors: Tensors
 ) -> None:
-    reference, _ = layout().load(tiny_path)
-    expected = layout().original_tensors(reference)
-    loaded = layout().Checkpoint(tiny.unet, tiny.vae, tiny.text_encoder, tiny.latent_scale)
-    for name, value in layout().original_tensors(loaded).items():
+    reference, _ = layout.load(tiny_path)
+    expected = layout.original_tensors(reference)
+    loaded = layout.Checkpoint(tiny.unet, tiny.vae, tiny.text_encoder, tiny.latent_scale)
+    for name, value in layout.original_tensors(loaded).items():
         assert torch.equal(value, expected[name]), name
         assert torch.equal(value, tensors[name].float()), name
     assert len(expected) == len(tensors)
@@ -537,7 +538,7 @@ def test_other_files_are_no_model_files(tmp_path: Path, cpu: Device) -> None:
 @pytest.fixture
 def full_size(tmp_path: Path) -> Path:
     """A checkpoint of Stable Diffusion 1.5's size, all zeros in half precision: a header, and a hole in the file."""
-    shape = layout().Shape(
+    shape = layout.Shape(
         image_size=512,
         unet_width=320,
         unet_multiples=(1, 2, 4, 4),
@@ -550,7 +551,7 @@ def full_size(tmp_path: Path) -> Path:
         text_layers=12,
     )
     with torch.device("meta"):
-        names = layout().original_tensors(layout().build(shape))
+        names = layout.original_tensors(layout.build(shape))
     header, end = {}, 0
     for name, value in names.items():
         start, end = end, end + 2 * value.numel()
@@ -638,7 +639,7 @@ def test_a_description_that_says_what_the_weights_do_adds_nothing(full_size: Pat
 
 @pytest.mark.parametrize("name", ["scenes-v1", "scenes-pixel-v1"])
 def test_the_shipped_checkpoints_need_no_description(name: str, tmp_path: Path) -> None:
-    shipped = LAYOUT.parents[1] / "Stable-diffusion" / f"{name}.safetensors"
+    shipped = MODELS / "Stable-diffusion" / f"{name}.safetensors"
     (tmp_path / shipped.name).symlink_to(shipped)
     alone, described = inspect(tmp_path / shipped.name), inspect(shipped)
     assert alone == described == Inspection("checkpoint", "sd1", 128, None)

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from brush import Canvas
-from light import Light
 from numpy.random import Generator
-from scenes import Scene
+
+from tools.demo_checkpoint.brush import Canvas
+from tools.demo_checkpoint.light import Light
+from tools.demo_checkpoint.scenes import Scene
 
 
 @dataclass(frozen=True)

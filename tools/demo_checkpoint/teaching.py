@@ -7,19 +7,20 @@ judged by what it shows.
 import io
 from collections.abc import Callable, Sequence
 
-import autoencoding
 import numpy as np
 import torch
-from dataset import Dataset, Sample, sample
 from diffusers.models import AutoencoderKL
-from judging import CHOICES, THINGS, Network, parted, pixels
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from scenes import Scene
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from training import half_precision
+
+from tools.demo_checkpoint import autoencoding
+from tools.demo_checkpoint.dataset import Dataset, Sample, sample
+from tools.demo_checkpoint.judging import CHOICES, THINGS, Network, parted, pixels
+from tools.demo_checkpoint.scenes import Scene
+from tools.demo_checkpoint.training import half_precision
 
 BATCH, ROWS = 32, 10
 SEED = 4048  # of the pictures drawn for the judge alone; every third is a combination kept out of the other trainings

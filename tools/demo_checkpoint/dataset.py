@@ -8,12 +8,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-import drawing
 import numpy as np
-import scenes
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from scenes import Scene
+
+from tools.demo_checkpoint import drawing, scenes
+from tools.demo_checkpoint.scenes import Scene
 
 SEED = 2024  # of the training series; a judge draws from another
 CHUNK = 500

@@ -1,4 +1,4 @@
-"""Judge a demo checkpoint by what its pictures show: `python models/demo/judge.py --help`."""
+"""Judge a demo checkpoint by what its pictures show: `python -m tools.demo_checkpoint.judge --help`."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,22 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import asking
-import dataset
-import effects
 import numpy as np
 import typer
-from asking import Asked
-from effects import Trials
-from judging import Judge
-from measures import Row, Seen, absence, accuracy, against, choice, complete, fall, presence
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-from studio import Studio, painted
 
 from shared.params import RenderParams
+from tools.demo_checkpoint import asking, dataset, effects
+from tools.demo_checkpoint.asking import Asked
+from tools.demo_checkpoint.effects import Trials
+from tools.demo_checkpoint.judging import Judge
+from tools.demo_checkpoint.measures import Row, Seen, absence, accuracy, against, choice, complete, fall, presence
+from tools.demo_checkpoint.studio import Studio, painted
 
-HERE = Path(__file__).parent
-SCENES = HERE.parent / "Stable-diffusion" / "scenes-v1.safetensors"
+SCENES = Path(__file__).parents[2] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"
 START, END = "<!-- judge -->", "<!-- end of judge -->"
 FRESH_SEED = 9001  # scenes that neither the checkpoint nor the judge was trained on
 

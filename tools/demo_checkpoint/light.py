@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from brush import SIDE, Canvas, Colour, Field, Point, colour, mixed
 from numpy.random import Generator
+
+from tools.demo_checkpoint.brush import SIDE, Canvas, Colour, Field, Point, colour, mixed
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,26 @@
 from dataclasses import replace
 from pathlib import Path
 
-import asking
-import dataset
-import judge
-import measures
 import numpy as np
 import pytest
-import scenes
-import teaching
 import torch
-from asking import Asked
-from judging import CHOICES, THINGS, WORDS, Found, Judge, Network, adherence, parted, pixels, shows
-from measures import Row, Seen
-from scenes import Scene
+
+from tools.demo_checkpoint import asking, dataset, judge, measures, scenes, teaching
+from tools.demo_checkpoint.asking import Asked
+from tools.demo_checkpoint.judging import (
+    CHOICES,
+    THINGS,
+    WORDS,
+    Found,
+    Judge,
+    Network,
+    adherence,
+    parted,
+    pixels,
+    shows,
+)
+from tools.demo_checkpoint.measures import Row, Seen
+from tools.demo_checkpoint.scenes import Scene
 
 HOUSE = Scene("meadow", "noon", "photo", building="house", colour="blue")
 SAIL = Scene("sea", "night", "painting", moon=True, building="sailboat", colour="red")

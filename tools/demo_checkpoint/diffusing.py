@@ -4,16 +4,15 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-import captions
 import numpy as np
-import scenes
 import torch
 from diffusers.models.attention_processor import AttnProcessor
-from layout import END, POSITIONS, START, Checkpoint
 from torch import Tensor, nn
-from training import half_precision
 
 from shared.tokens import Tokenizer
+from tools.demo_checkpoint import captions, scenes
+from tools.demo_checkpoint.layout import END, POSITIONS, START, Checkpoint
+from tools.demo_checkpoint.training import half_precision
 
 BATCH = 32
 SNR_LIMIT = 5.0

@@ -1,17 +1,16 @@
-"""The demo's pictures to look at, rendered from shipped checkpoints: `python models/demo/show.py --help`."""
+"""The demo's pictures to look at, rendered from shipped checkpoints: `python -m tools.demo_checkpoint.show --help`."""
 
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
-import asking
-import lessons
-import sheets
 import typer
-from judge import SCENES, counted, replaced
-from judging import Judge
-from lessons import LESSONS, Outcome
-from studio import Studio, painted
+
+from tools.demo_checkpoint import asking, lessons, sheets
+from tools.demo_checkpoint.judge import SCENES, counted, replaced
+from tools.demo_checkpoint.judging import Judge
+from tools.demo_checkpoint.lessons import LESSONS, Outcome
+from tools.demo_checkpoint.studio import Studio, painted
 
 PIXEL = SCENES.with_name("scenes-pixel-v1.safetensors")
 DOCS = Path(__file__).parents[2] / "docs"

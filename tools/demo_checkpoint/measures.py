@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from asking import Asked
-from judging import CHOICES, THINGS, Found, shows
 from numpy.typing import NDArray
-from scenes import Scene
+
+from tools.demo_checkpoint.asking import Asked
+from tools.demo_checkpoint.judging import CHOICES, THINGS, Found, shows
+from tools.demo_checkpoint.scenes import Scene
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-import layout
 import pytest
 import safetensors.torch
 import torch
 import yaml
 from diffusers.loaders import single_file_utils
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
-from layout import Checkpoint, Shape
 from safetensors import safe_open
+
+from tools.demo_checkpoint import layout
+from tools.demo_checkpoint.layout import Checkpoint, Shape
 
 SMALL = Shape(
     unet_width=32,

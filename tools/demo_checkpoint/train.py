@@ -1,4 +1,4 @@
-"""Make the demo checkpoints: `python models/demo/train.py --help`."""
+"""Make the demo checkpoints: `python -m tools.demo_checkpoint.train --help`."""
 
 import logging
 import os
@@ -6,21 +6,17 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-import autoencoding
-import dataset
-import diffusing
-import layout
 import numpy as np
-import sheets
-import teaching
 import torch
 import typer
 from diffusers.models import AutoencoderKL
-from judging import WEIGHTS, Judge, Network
-from layout import Checkpoint, Shape
 from rich.progress import track
-from scenes import STYLES
-from training import Training, compile_blocks
+
+from tools.demo_checkpoint import autoencoding, dataset, diffusing, layout, sheets, teaching
+from tools.demo_checkpoint.judging import WEIGHTS, Judge, Network
+from tools.demo_checkpoint.layout import Checkpoint, Shape
+from tools.demo_checkpoint.scenes import STYLES
+from tools.demo_checkpoint.training import Training, compile_blocks
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 log = logging.getLogger("demo")

@@ -1,9 +1,10 @@
 """The things that stand on the ground: pyramids, trees, a house, a sailboat."""
 
 import numpy as np
-from brush import Canvas, Field, Point, colour
-from light import Light
-from view import Spot, View
+
+from tools.demo_checkpoint.brush import Canvas, Field, Point, colour
+from tools.demo_checkpoint.light import Light
+from tools.demo_checkpoint.view import Spot, View
 
 PAINTS = {
     "red": colour(0.86, 0.13, 0.12),

@@ -14,8 +14,9 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from scenes import COLOURS, GROUNDS, SKIES, STYLES
 from torch import Tensor, nn
+
+from tools.demo_checkpoint.scenes import COLOURS, GROUNDS, SKIES, STYLES
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")
 THINGS = ("sun", "moon", "clouds", "mountains", "pyramids", "pine", "palm", "house", "sailboat")

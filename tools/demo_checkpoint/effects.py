@@ -4,15 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import drawing
 import numpy as np
-from judging import Judge
-from measures import Row
 from numpy.typing import NDArray
-from scenes import Scene
-from studio import Inputs, Studio, painted
 
 from shared.params import Img2Img, Mask
+from tools.demo_checkpoint import drawing
+from tools.demo_checkpoint.judging import Judge
+from tools.demo_checkpoint.measures import Row
+from tools.demo_checkpoint.scenes import Scene
+from tools.demo_checkpoint.studio import Inputs, Studio, painted
 
 DESERT, MEADOW = "a photo of the desert at noon", "a photo of the meadow at noon"
 LEVEL = 0.5  # of 255: mean distances less apart than this are the same

@@ -1,23 +1,20 @@
 """The demo's trainings: what they minimise, what survives a stop, and what a stage leaves to the next."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import autoencoding
-import dataset
-import diffusing
-import layout
 import numpy as np
 import pytest
 import torch
-import training
-from layout import Shape
-from optimiser import Muon, orthogonalised
 from torch import Tensor, nn
-from training import Training
 
+from tools.demo_checkpoint import autoencoding, dataset, diffusing, layout
+from tools.demo_checkpoint.layout import Shape
+from tools.demo_checkpoint.optimiser import Muon, orthogonalised
+from tools.demo_checkpoint.training import Training
+
+ROOT = Path(__file__).parents[2]
 SMALL = Shape(unet_width=32, unet_heads=2, vae_multiples=(1, 1, 1, 1), text_width=64, text_layers=1)
 
 
@@ -85,7 +82,8 @@ def test_training_goes_on_from_its_last_saved_step(tmp_path: Path) -> None:
 
 
 KILLED = """
-import sys, torch, training
+import sys, torch
+from tools.demo_checkpoint import training
 training.SAVE_SECONDS = 0.0
 network = torch.nn.Linear(32, 32)
 run = training.Training(network, 0.01, 10.0, __import__("pathlib").Path(sys.argv[1]))
@@ -97,9 +95,8 @@ run.run(lambda step, progress: {"loss": (network.weight - 1).square().mean()}, l
 
 def test_training_goes_on_after_it_was_killed(tmp_path: Path) -> None:
     state = tmp_path / "state.pt"
-    environment = os.environ | {"PYTHONPATH": str(Path(training.__file__).parent)}
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(state)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        [sys.executable, "-c", KILLED, str(state)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
     ) as child:
         saved = [int(child.stdout.readline()) for _ in range(20)]
         child.kill()

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from dataset import Dataset
 from diffusers.models import AutoencoderKL
 from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
-from training import half_precision
+
+from tools.demo_checkpoint.dataset import Dataset
+from tools.demo_checkpoint.training import half_precision
 
 CROP, BATCH, TRIES = 64, 16, 3
 KL_WEIGHT = 1e-5

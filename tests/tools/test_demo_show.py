@@ -2,21 +2,18 @@
 
 from pathlib import Path
 
-import effects
-import layout
-import lessons
 import numpy as np
 import pytest
-import sheets
-from effects import Trials
-from judging import WORDS, Found
-from layout import Shape
-from lessons import LESSONS, Outcome
 from numpy.typing import NDArray
 from PIL import Image
-from studio import Studio, painted
 
 from shared.params import RenderParams
+from tools.demo_checkpoint import effects, layout, lessons, sheets
+from tools.demo_checkpoint.effects import Trials
+from tools.demo_checkpoint.judging import WORDS, Found
+from tools.demo_checkpoint.layout import Shape
+from tools.demo_checkpoint.lessons import LESSONS, Outcome
+from tools.demo_checkpoint.studio import Studio, painted
 
 TINY = Shape(image_size=128, unet_width=32, unet_heads=2, vae_multiples=(1, 1, 1, 1), text_width=64, text_layers=1)
 

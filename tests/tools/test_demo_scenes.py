@@ -1,11 +1,10 @@
 """The demo's pictures: repeatable, and said as they are drawn."""
 
-import captions
-import dataset
 import numpy as np
 import pytest
-import scenes
-from scenes import Scene
+
+from tools.demo_checkpoint import captions, dataset, scenes
+from tools.demo_checkpoint.scenes import Scene
 
 SEED = 11
 SAMPLES = [dataset.sample(SEED, index) for index in range(60)]

@@ -8,9 +8,10 @@ against it.
 
 from dataclasses import replace
 
-import scenes
 from numpy.random import Generator
-from scenes import Scene
+
+from tools.demo_checkpoint import scenes
+from tools.demo_checkpoint.scenes import Scene
 
 NOTHING = 0.1  # the share of pictures that are shown without words: what guidance starts from
 FRAGMENT = 0.35  # those with a word or two, as in a negative prompt

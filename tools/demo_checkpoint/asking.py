@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import scenes
-from judging import THINGS
-from scenes import Scene
+
+from tools.demo_checkpoint import scenes
+from tools.demo_checkpoint.judging import THINGS
+from tools.demo_checkpoint.scenes import Scene
 
 SEED = 7001  # no series that anything was trained on
 

@@ -1,13 +1,14 @@
 """Draws a scene: sky first, then everything from far to near, in the light of the hour and the manner of the style."""
 
 import numpy as np
-import things
-from brush import SIDE, Canvas, Colour, colour, coverage, mixed, noise
-from light import Light
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scenes import Scene
-from view import Spot, View
+
+from tools.demo_checkpoint import things
+from tools.demo_checkpoint.brush import SIDE, Canvas, Colour, colour, coverage, mixed, noise
+from tools.demo_checkpoint.light import Light
+from tools.demo_checkpoint.scenes import Scene
+from tools.demo_checkpoint.view import Spot, View
 
 STONE = colour(0.38, 0.42, 0.58)
 WHITE = colour(1, 1, 1)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from curves import draw_curve
 from diffusers.models.resnet import ResnetBlock2D
-from optimiser import Muon
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
+
+from tools.demo_checkpoint.curves import draw_curve
+from tools.demo_checkpoint.optimiser import Muon
 
 SAVE_SECONDS = 120.0
 WARM_UP_STEPS = 50

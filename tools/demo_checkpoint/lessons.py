@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from judging import Found, Judge, shows
 from numpy.typing import NDArray
-from studio import Studio, painted
+
+from tools.demo_checkpoint.judging import Found, Judge, shows
+from tools.demo_checkpoint.studio import Studio, painted
 
 SEEDS = range(1, 9)
 PYRAMIDS = "a painting of the desert at sunset, pyramids, sun"
