@@ -101,7 +101,7 @@ def row(load_seconds: float, name: str, todo: World, outcome: Outcome) -> Iterab
 
 def draw(outcomes: dict[str, Outcome], file: Path) -> None:
     """Draw what was started, and what was loaded, over time."""
-    mpl.use("svg")
+    mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - after its backend was chosen
 
     figure, (started, loaded) = plt.subplots(2, sharex=True, figsize=(8, 6), layout="constrained")
@@ -111,7 +111,7 @@ def draw(outcomes: dict[str, Outcome], file: Path) -> None:
     started.set_ylabel("images started")
     loaded.set(ylabel="checkpoints loaded", xlabel="seconds", yscale="log")
     started.legend()
-    figure.savefig(file)
+    figure.savefig(file, dpi=100, pil_kwargs={"lossless": True, "method": 6} if file.suffix == ".webp" else {})
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--cards", type=int, default=1_000)
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS, help="seconds that a checkpoint takes to load")
-    parser.add_argument("--plot", type=Path, default=Path("bench/simulation.svg"))
+    parser.add_argument("--plot", type=Path, default=Path("bench/simulation.webp"))
     options = parser.parse_args()
     table = Table(
         "load s",
