@@ -15,12 +15,15 @@ import safetensors.torch
 import torch
 import yaml
 
+from shared.confined import child
 from shared.errors import ModelFileError, OutOfMemory
+from tests.checkpoints import write_tiny
 from tools.demo_checkpoint import layout
 from worker.engine import checkpoints, layouts, networks
 from worker.engine.devices import Device
 from worker.engine.files import Inspection, inspect
 from worker.engine.weights import Weights
+from worker.inspector import LIMITS
 
 Tensors = dict[str, torch.Tensor]
 MODELS = Path(__file__).parents[3] / "models"
@@ -755,3 +758,22 @@ def test_no_reason_repeats_what_a_description_says(
     path = write(tensors)
     path.with_suffix(".yaml").write_text(content)
     assert "canary" not in reason(path, cpu)
+
+
+def grow(path: Path, size_bytes: int) -> None:
+    """Add a bfloat16 tensor of this size to a safetensors file; it takes no room on the disk."""
+    data = path.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header, weights = json.loads(data[8 : 8 + length]), data[8 + length :]
+    end = len(weights) + size_bytes
+    header["extra"] = {"dtype": "BF16", "shape": [size_bytes // 2], "data_offsets": [len(weights), end]}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + weights)
+    os.truncate(path, 8 + len(text) + end)
+
+
+def test_a_checkpoint_may_be_larger_than_the_memory_of_its_reader(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "large.safetensors")
+    grow(path, 4 * LIMITS.memory_bytes)
+    with child._memory(LIMITS.memory_bytes):
+        assert inspect(path) == Inspection("checkpoint", "sd1", 64, None)
