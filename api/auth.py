@@ -22,7 +22,7 @@ from api import sessions
 from api.guard import SAFE_METHODS
 from api.guesses import Guesses
 from api.services import Services, services
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.errors import Forbidden, SettingsError, TooManyTries, Unauthorized
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.auth import LOCAL_OWNER
 from api.listings import WorkersBody
 from api.services import Services
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.queue import drains, views
 
 log = structlog.get_logger(__name__)

@@ -11,12 +11,12 @@ from pydantic import BaseModel, Field
 
 from shared import catalogue
 from shared.chores import Standing
+from shared.db.states import WorkerState
+from shared.db.tables import ModelFile
 from shared.queue.ended import Ended
 from shared.queue.views import WorkerView
 from shared.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
-from shared.states import WorkerState
 from shared.styles import Style
-from shared.tables import ModelFile
 
 
 class VaeBody(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 
-from shared.states import ImageState
+from shared.db.states import ImageState
 
 States = Mapping[int, ImageState]
 

@@ -20,11 +20,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.services import Services
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.states import ImageState, WorkerState
+from shared.db.tables import Image, Worker
 from shared.errors import Unavailable
 from shared.queue import views
-from shared.states import ImageState, WorkerState
-from shared.tables import Image, Worker
 
 log = structlog.get_logger(__name__)
 

@@ -20,15 +20,15 @@ from api.services import Services
 from shared import door, uploads
 from shared.admission import fitting as file_fitting
 from shared.admission import sizes
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.states import ImageState
+from shared.db.tables import Image
 from shared.errors import Conflict, NotFound, Refused, StorageAway
 from shared.infotext import reader
 from shared.params import FileFormat
 from shared.queue import views
-from shared.states import ImageState
 from shared.storage import Kind, Storage, key, upload_key
 from shared.stored import Understood, told
-from shared.tables import Image
 
 log = structlog.get_logger(__name__)
 

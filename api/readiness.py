@@ -11,8 +11,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.watched import Known, Watched
-from shared import migrate
-from shared.database import Sessions, probe
+from shared.db import migrate
+from shared.db.sessions import Sessions, probe
 from shared.errors import FarmError, StorageAway, Unavailable, explain
 from shared.events import Events
 from shared.restored import keep_ids_ahead

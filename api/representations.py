@@ -9,11 +9,11 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, Field
 
+from shared.db.states import FINAL, ImageState
 from shared.events import Progress
 from shared.params import FileFormat, RenderParams
 from shared.queue.views import ImageView, JobView, Page
 from shared.queue.waiting import Cause, Waiting
-from shared.states import FINAL, ImageState
 
 API = "/api/v1"
 EXTENSIONS: Final[dict[FileFormat, str]] = {"png": "png", "jpeg": "jpg", "webp": "webp"}

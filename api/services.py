@@ -13,9 +13,9 @@ from api.looks import Looks
 from api.places import Places
 from api.readiness import Readiness
 from api.watched import Watched
-from shared.database import Sessions, connect, sessions, transact
+from shared.db.farm import farm_id
+from shared.db.sessions import Sessions, connect, sessions, transact
 from shared.events import Events
-from shared.farm import farm_id
 from shared.intake import Intake
 from shared.ownership import guarded
 from shared.queue import views

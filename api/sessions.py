@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from shared.tables import BrowserSession
+from shared.db.tables import BrowserSession
 
 IDLE: Final = timedelta(days=7)
 LONGEST: Final = timedelta(days=30)

@@ -31,7 +31,8 @@ from api.services import Services
 from shared import catalogue, chores, door, first_look, uploads
 from shared.admission import backlog, forms
 from shared.admission.pictures import NOTHING, Sent, missing, sent
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.states import ImageState
 from shared.errors import FieldError, Refused, StorageError
 from shared.events import JobChanged
 from shared.fields import accepted
@@ -42,7 +43,6 @@ from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
 from shared.samplers import SAMPLERS
 from shared.settings import Limits
-from shared.states import ImageState
 from shared.storage import job_prefix
 from shared.styles import load
 from shared.tokens import Tokenizer

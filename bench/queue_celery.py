@@ -7,7 +7,7 @@ import sys
 from celery.signals import worker_ready
 from redis import Redis
 
-from shared.farm import FarmId
+from shared.db.farm import FarmId
 from shared.tickets import TASK, WORKER_OPTIONS, celery_app, pool_queue
 from worker.app import Consumer
 

@@ -20,14 +20,14 @@ from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared import database
-from shared.database import Sessions, transact
+from shared.db import sessions as database
+from shared.db.sessions import Sessions, transact
+from shared.db.states import WorkerState
 from shared.params import RenderParams
 from shared.queue import moves, policy, workers
 from shared.queue.claim import claim
 from shared.queue.policy import DEFAULT_POOL
 from shared.queue.snapshot import Snapshots
-from shared.states import WorkerState
 
 OWNERS: Final = 20
 CHECKPOINTS: Final = 300

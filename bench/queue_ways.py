@@ -23,8 +23,8 @@ from sqlalchemy.orm import Session
 
 from bench.queue_celery import BENCH, QUEUE, READY
 from shared import addresses
-from shared.database import Sessions, transact
-from shared.farm import farm_id
+from shared.db.farm import farm_id
+from shared.db.sessions import Sessions, transact
 from shared.params import RenderParams
 from shared.queue import moves
 from shared.queue.policy import DEFAULT_POOL

@@ -11,8 +11,8 @@ from functools import partial
 from itertools import count
 from typing import Final
 
+from shared.db.states import WorkerState
 from shared.queue.policy import DEFAULT_POOL, Farm, Lane, Lanes, Owner, Worker, is_left_alone
-from shared.states import WorkerState
 
 SNAPSHOT_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 1.0

@@ -6,14 +6,14 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 from shared import settings
-from shared.database import connect_once
-from shared.tables import Base
+from shared.db.sessions import connect_once
+from shared.db.tables import Base
 
 ONE_AT_A_TIME = 0x57E9FA23  # key of the advisory lock
 
 
 def url() -> str:
-    """The URL that shared/migrate.py passes; under the `alembic` command that of the settings."""
+    """The URL that shared/db/migrate.py passes; under the `alembic` command that of the settings."""
     given: str | None = context.config.attributes.get("url")
     return given or settings.load().database
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from shared.database import Sessions, answered
+from shared.db.sessions import Sessions, answered
 
 APPLICATION: Final = "farm chores"
 """What PostgreSQL knows the connections of a process by that does chores; `farm doctor` looks for it."""

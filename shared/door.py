@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 from shared import catalogue
 from shared.admission import amounts, backlog, forms, names, pictures, sizes, terms, texts
 from shared.admission.pictures import Sent
+from shared.db.tables import ModelFile
 from shared.errors import FieldError, Refused
 from shared.fields import accepted
 from shared.models.model_set import ModelSet
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE, RANDOM_SEED, RenderParams
 from shared.settings import Limits
 from shared.styles import Style
-from shared.tables import ModelFile
 from shared.terms import NO_TERMS, Terms
 
 _USUAL_SIZE: Final = 512  # of a checkpoint that does not say

@@ -8,7 +8,7 @@ truth asks PostgreSQL.
     preview:{id}:{i}    string WebP
     events, orders      channels
 
-Each name stands behind the farm's own prefix (`shared.farm`): channels know no database number.
+Each name stands behind the farm's own prefix (`shared.db.farm`): channels know no database number.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from shared.db.farm import FarmId
+from shared.db.states import ImageState
 from shared.errors import Unavailable
 from shared.fanout import Fanout
-from shared.farm import FarmId
 from shared.outbox import Outbox
 from shared.redis_health import RedisHealth
-from shared.states import ImageState
 
 T = TypeVar("T")
 

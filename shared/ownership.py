@@ -16,9 +16,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from shared.database import Sessions, transact
+from shared.db.farm import FarmId
+from shared.db.sessions import Sessions, transact
 from shared.errors import StorageAway, Unavailable
-from shared.farm import FarmId
 from shared.params import FileFormat
 from shared.storage import MARKER, Storage, key, upload_key
 

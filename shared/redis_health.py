@@ -10,8 +10,8 @@ import structlog
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
 
+from shared.db.farm import FarmId
 from shared.errors import Unavailable
-from shared.farm import FarmId
 
 log = structlog.get_logger(__name__)
 

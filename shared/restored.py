@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared.database import Sessions, transact
+from shared.db.sessions import Sessions, transact
 from shared.storage import Storage
 
 log = structlog.get_logger(__name__)

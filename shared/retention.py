@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from shared.database import Sessions, transact
+from shared.db.sessions import Sessions, transact
 from shared.errors import StorageError, TooSlow
 from shared.queue import moves
 from shared.queue.history import Event

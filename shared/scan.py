@@ -17,7 +17,7 @@ import structlog
 
 from shared import regular
 from shared.catalogue import DECODER_SUFFIXES, VAE_SUFFIXES, Inspection, Kind, Scanned, identity
-from shared.tables import ModelFile
+from shared.db.tables import ModelFile
 
 Inspect = Callable[[Path], Inspection]
 log = structlog.get_logger()

@@ -14,7 +14,7 @@ from celery import Celery
 from redis import Redis
 
 from shared import redis_url
-from shared.farm import FarmId
+from shared.db.farm import FarmId
 from shared.outbox import Outbox
 from shared.queue.policy import DEFAULT_POOL
 

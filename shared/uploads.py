@@ -13,12 +13,12 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared.database import Sessions, transact
+from shared.db.sessions import Sessions, transact
+from shared.db.tables import NOW, JobUpload, Upload
 from shared.errors import FieldError, Refused
 from shared.intake import Picture
 from shared.settings import Limits
 from shared.storage import Storage, upload_key
-from shared.tables import NOW, JobUpload, Upload
 
 # The advisory locks of owners and of pictures, taken in this order; PostgreSQL has room for one number beside each.
 _OWNERS: Final = 0x57E9FA23

@@ -19,13 +19,15 @@ from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from sqlalchemy.orm import Session
 
-from shared import addresses, database, farm
-from shared.farm import FarmId
+from shared import addresses
+from shared.db import farm
+from shared.db import sessions as database
+from shared.db.farm import FarmId
+from shared.db.tables import Job, ModelFile
 from shared.launcher.servers import Servers
 from shared.params import RenderParams
 from shared.queue import moves
 from shared.settings import Settings
-from shared.tables import Job, ModelFile
 from tests.servers import clean_environment, fresh_database, make_template
 
 if TYPE_CHECKING:

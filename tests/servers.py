@@ -17,7 +17,8 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from shared import addresses, migrate
+from shared import addresses
+from shared.db import migrate
 
 TEMPLATE = "template_of_tests"
 _numbers = count(1)

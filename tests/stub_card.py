@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from shared.database import Sessions
+from shared.db.sessions import Sessions
 from shared.errors import Cancelled, RenderError, Spoilt
 from shared.queue.claim import Claim
 from shared.settings import Settings

@@ -13,16 +13,16 @@ from pathlib import Path
 from redis import Redis
 from sqlalchemy import select
 
-from shared import tables
-from shared.database import Sessions, transact
+from shared.db import tables
+from shared.db.farm import farm_id
+from shared.db.sessions import Sessions, transact
+from shared.db.states import WorkerState
+from shared.db.tables import Image
 from shared.events import Events
-from shared.farm import farm_id
 from shared.queue import workers
 from shared.queue.policy import DEFAULT_POOL
 from shared.settings import Settings
-from shared.states import WorkerState
 from shared.storage import Storage
-from shared.tables import Image
 from shared.tickets import Ticket, Tickets
 from tests.stub_card import StubCard
 from worker.worker import Worker

@@ -12,7 +12,8 @@ from typing import Final, NoReturn
 
 import structlog
 
-from shared import database, first_look, logs, settings
+from shared import first_look, logs, settings
+from shared.db import sessions as database
 from shared.errors import Conflict, FarmError, Unavailable, explain
 from shared.settings import Settings
 from worker import cards, child, host_memory, locks

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.errors import Unavailable
 from shared.queue import due, moves, reap, workers
 from worker.punctuality import Punctuality

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import structlog
 
 from shared import portions
-from shared.database import Sessions
+from shared.db.farm import farm_id
+from shared.db.sessions import Sessions
 from shared.errors import Cancelled, RenderError
-from shared.farm import farm_id
 from shared.ownership import guarded
 from shared.queue.claim import Claim
 from shared.settings import Settings

@@ -22,11 +22,12 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared import database, logs, settings
+from shared import logs, settings
 from shared.chores import APPLICATION
+from shared.db import sessions as database
+from shared.db.farm import farm_id
 from shared.errors import FarmError, Unavailable, explain
 from shared.events import Events
-from shared.farm import farm_id
 from shared.ownership import guarded
 from shared.settings import Settings
 from shared.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app

@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 
 from shared import retention, sweep, uploads
 from shared.chores import SECONDS
-from shared.database import Sessions, transact
+from shared.db.farm import FarmId
+from shared.db.sessions import Sessions, transact
+from shared.db.tables import Worker
 from shared.events import Events
-from shared.farm import FarmId
 from shared.queue import due, reap
 from shared.settings import Settings
 from shared.storage import Storage
-from shared.tables import Worker
 from shared.tickets import Tickets, forget, queues_of_workers
 from worker.punctuality import Punctuality
 

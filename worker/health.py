@@ -17,12 +17,12 @@ from typing import Final
 import structlog
 from sqlalchemy import select
 
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.states import FINAL, ImageState
+from shared.db.tables import Image
 from shared.errors import Unavailable
 from shared.queue import drains
 from shared.queue.claim import Claim
-from shared.states import FINAL, ImageState
-from shared.tables import Image
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from shared.database import Sessions, transact
+from shared.db.sessions import Sessions, transact
 from shared.errors import Unavailable
 from shared.queue import memory
 from worker.engine.devices import Device, MemoryPeak

@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 
 from shared import catalogue, scan
 from shared.catalogue import Inspection, Kind
-from shared.database import Sessions, transact
+from shared.db.sessions import Sessions, transact
+from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotConfined, NotUnderstood, Refused
 from shared.models.model_set import ModelSet
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE, RenderParams
 from shared.scan import Fingerprint, Inspect
-from shared.tables import ModelFile
 from worker.inspector import Inspector
 
 _ARCHITECTURES: Final = frozenset({"sd1", None})

@@ -15,15 +15,16 @@ from redis.retry import Retry
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from shared import database, migrate
-from shared.database import Sessions, transact
+from shared.db import migrate
+from shared.db import sessions as database
+from shared.db.farm import FarmId, farm_id
+from shared.db.sessions import Sessions, transact
+from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE, CardError, Unavailable, explain
 from shared.events import Events
-from shared.farm import FarmId, farm_id
 from shared.ownership import guarded
 from shared.queue import reap, workers
 from shared.settings import Settings
-from shared.states import WorkerState
 from shared.tickets import Tickets, forget
 from worker import app, child, hang, storing
 from worker.beat import Beat

@@ -8,9 +8,9 @@ from dataclasses import replace
 from threading import Lock
 from typing import Final
 
+from shared.db.states import ImageState, JobState
 from shared.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue.claim import Claim
-from shared.states import ImageState, JobState
 from worker.periodic import Periodic
 from worker.showing import Make, Showing
 

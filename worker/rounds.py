@@ -11,7 +11,7 @@ from redis import RedisError
 from sqlalchemy.exc import ProgrammingError
 
 from shared import chores
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.errors import StorageError, Unavailable, explain
 from worker.chores import Chore, Desk
 from worker.periodic import Periodic

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from shared import catalogue, first_look
 from shared.catalogue import Scanned
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.errors import NotConfined, Unavailable
 from shared.scan import scan, sole
 from worker.inspector import Inspector

@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
-from shared.database import autocommit, transact
+from shared.db.sessions import autocommit, transact
+from shared.db.states import ImageState, WorkerState
 from shared.errors import (
     Cancelled,
     ModelFileAway,
@@ -27,7 +28,6 @@ from shared.queue import moves
 from shared.queue.claim import Claim
 from shared.queue.history import stumbles
 from shared.queue.moves import Ended, Finish
-from shared.states import ImageState, WorkerState
 from shared.tickets import Ticket
 from worker.carried import Cancellation
 from worker.claims import NO_TURN, Claims, Turn

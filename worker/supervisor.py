@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from shared.database import Sessions, transact
+from shared.db.sessions import Sessions, transact
 from shared.errors import Unavailable
 from shared.queue import reap
 from worker.cards import Address

@@ -10,14 +10,14 @@ from typing import Protocol
 
 from redis import Redis
 
-from shared.database import Sessions
+from shared.db.farm import FarmId
+from shared.db.sessions import Sessions
+from shared.db.states import WorkerState
 from shared.errors import RenderError
 from shared.events import Events
-from shared.farm import FarmId
 from shared.queue import policy
 from shared.queue.claim import Claim
 from shared.settings import Settings
-from shared.states import WorkerState
 from shared.storage import Storage
 from shared.tickets import Tickets
 from worker.cards import Address

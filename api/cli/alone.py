@@ -9,7 +9,8 @@ from typing import NoReturn
 from api.cli import terminal
 from api.cli.parts import environment
 from api.listener import listen
-from shared import home, migrate
+from shared import home
+from shared.db import migrate
 from shared.errors import NotRunning
 from shared.logs import configure
 from shared.settings import Settings

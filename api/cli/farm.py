@@ -18,7 +18,8 @@ import httpx
 from api.cli.interrupts import StopRequest, caught, raise_interrupt
 from api.cli.parts import Part, Pauses, environment, rotate_logs
 from api.listener import GRACE_SECONDS, address, command, listen
-from shared import home, migrate
+from shared import home
+from shared.db import migrate
 from shared.errors import LauncherError, SettingsError
 from shared.home import Record
 from shared.launcher.process import Server

@@ -13,11 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.cli.checkpoints import files
 from api.cli.client import Client
 from api.cli.findings import Finding, bad, fine, note
-from shared import home, migrate
+from shared import home
 from shared.chores import APPLICATION, IS_ANYBODY
-from shared.database import answered, connect_once, sessions
+from shared.db import migrate
+from shared.db.farm import farm_id
+from shared.db.sessions import answered, connect_once, sessions
 from shared.errors import CARD_UNUSABLE, StorageAway, Unavailable
-from shared.farm import farm_id
 from shared.ownership import Ownership
 from shared.redis_health import RedisHealth
 from shared.settings import Settings

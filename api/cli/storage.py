@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from api.cli import terminal
-from shared.database import connect_once, sessions
+from shared.db.farm import farm_id
+from shared.db.sessions import connect_once, sessions
 from shared.errors import FieldError, Refused
-from shared.farm import farm_id
 from shared.restored import keep_ids_ahead
 from shared.settings import Settings
 from shared.storage import Storage

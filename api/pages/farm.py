@@ -13,10 +13,10 @@ from api.pages.words import counted
 from api.readiness import OK
 from api.services import Services
 from shared import first_look
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.states import UNKNOWN, ImageState, WorkerState
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY
 from shared.queue import views
-from shared.states import UNKNOWN, ImageState, WorkerState
 
 START_WORKER: Final = "farm worker --gpus all"
 

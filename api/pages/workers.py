@@ -14,8 +14,8 @@ from api.listings import WorkerBody
 from api.pages import farm
 from api.pages.words import worker_words
 from api.services import Services, services
+from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE, NotFound
-from shared.states import WorkerState
 
 blueprint = Blueprint("workers_page", __name__)
 

@@ -8,10 +8,10 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from shared.db.states import JobState
+from shared.db.tables import Job
 from shared.errors import Conflict, FieldError
 from shared.settings import Limits
-from shared.states import JobState
-from shared.tables import Job
 
 FIELD: Final = "job"
 _ADVICE: Final = "wait, or cancel some of them; whoever runs this farm can raise FARM_MAX_OPEN_JOBS_PER_OWNER"

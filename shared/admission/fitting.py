@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 
 from shared import catalogue, door
 from shared.catalogue import Kind
-from shared.database import Sessions, transact
+from shared.db.sessions import Sessions, transact
+from shared.db.tables import ModelFile
 from shared.errors import FieldError, NotLooked, Refused
 from shared.infotext import places
 from shared.infotext.keys import split_title
 from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
-from shared.tables import ModelFile
 
 _FILES: Final[dict[str, Kind]] = {
     "checkpoint": "checkpoint",

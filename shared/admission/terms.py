@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from shared.db.tables import Job
 from shared.errors import FieldError
 from shared.queue import pools
 from shared.queue.policy import DEFAULT_POOL, POOL_NAMES
 from shared.settings import Limits
-from shared.tables import Job
 from shared.terms import HIGHEST_PRIORITY, NO_TERMS, Terms, told
 from shared.wording import message
 

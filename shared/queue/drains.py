@@ -16,9 +16,9 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.db.states import WorkerState
 from shared.errors import NotFound
 from shared.queue.history import Event, storable
-from shared.states import WorkerState
 
 _LOCK: Final = 0x57E9FA26  # key of the advisory lock; keys of two numbers, as of `chores` and `uploads`, are apart
 

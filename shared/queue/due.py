@@ -15,13 +15,13 @@ from typing import Final
 from sqlalchemy import RowMapping, TextClause
 from sqlalchemy.orm import Session
 
-from shared.database import Sessions, transact
+from shared.db.sessions import Sessions, transact
+from shared.db.states import ImageState
 from shared.events import Events, JobChanged
 from shared.queue import views
 from shared.queue.endings import take_down
 from shared.queue.history import Event, noted
 from shared.queue.holds import let_go
-from shared.states import ImageState
 from shared.tickets import Tickets
 
 MOST: Final = 500  # images that one turn moves for each of its reasons: it holds their locks

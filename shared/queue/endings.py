@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared.states import ImageState
+from shared.db.states import ImageState
 
 TAKE_DOWN: Final = """
     UPDATE jobs

@@ -1,7 +1,7 @@
 """The moves of images between their states, one function each: submit, finish, fail, cancel, retry, delete, hand back,
 hold, release. The others are `claim`, `reap` and `due`; nobody else writes a state.
 
-Every function takes a Session and never commits: run it with `shared.database.transact`.
+Every function takes a Session and never commits: run it with `shared.db.sessions.transact`.
 
 Lock order, which keeps the farm free of deadlocks: workers by id (`claim`, `reap`, `drains` and the beat lock them),
 then model files by path (a burial that strikes them), then images by id, then jobs by id, nothing else. A move of
@@ -18,6 +18,8 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.db.states import ImageState, JobState
+from shared.db.tables import Job
 from shared.errors import Conflict
 from shared.queue.claim import Claim
 from shared.queue.endings import TAKE_DOWN, take_down
@@ -25,8 +27,6 @@ from shared.queue.history import Event, noted, storable
 from shared.queue.holds import hold, release
 from shared.queue.obstacles import in_the_way, no_job
 from shared.queue.submit import Submission, submit
-from shared.states import ImageState, JobState
-from shared.tables import Job
 
 __all__ = [
     "Cancelled",

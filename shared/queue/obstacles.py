@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.db.tables import Job
 from shared.errors import Conflict, NotFound
-from shared.tables import Job
 
 _STATES = text("""
     SELECT DISTINCT state

@@ -21,9 +21,11 @@ from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
 from shared.catalogue import GONE
-from shared.database import Sessions, transact
+from shared.db.farm import farm_id
+from shared.db.sessions import Sessions, transact
+from shared.db.states import ImageState, WorkerState
+from shared.db.tables import Drain, Worker
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY, Unavailable
-from shared.farm import farm_id
 from shared.queue import estimates, memory
 from shared.queue.estimates import Rendered, Struck
 from shared.queue.history import Event
@@ -32,8 +34,6 @@ from shared.queue.snapshot import Snapshots
 from shared.queue.views import BEFORE, FARTHEST
 from shared.queue.waiting import Lately, Waiter, Waiting, explain
 from shared.redis_health import RedisHealth
-from shared.states import ImageState, WorkerState
-from shared.tables import Drain, Worker
 
 ERRORS: Final = "estimates:errors"  # the latest first
 _BY_ITSELF: Final = (STORAGE_AWAY, CARD_UNUSABLE)  # how phases of workers begin that take nothing, and nobody drained

@@ -32,7 +32,7 @@ from hashlib import blake2b
 from itertools import groupby, product, takewhile
 from typing import Final, Protocol
 
-from shared.states import WorkerState
+from shared.db.states import WorkerState
 
 DEFAULT_POOL: Final = "default"  # of jobs that name none, and of workers that are told none
 POOL: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")

@@ -12,9 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared import catalogue
+from shared.db.states import ImageState
 from shared.queue.endings import take_down
 from shared.queue.history import Event, noted
-from shared.states import ImageState
 
 POISON_STRIKES = 3
 POISON_REASON = "Its worker crashed three times while rendering it"

@@ -24,13 +24,13 @@ from redis import Redis, RedisError
 from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
-from shared.database import Sessions, repeatable, transact
+from shared.db.farm import farm_id
+from shared.db.sessions import Sessions, repeatable, transact
+from shared.db.states import WorkerState
 from shared.errors import Unavailable
-from shared.farm import farm_id
 from shared.queue import memory
 from shared.queue.policy import Farm, Lane, Lanes, Owner, Worker
 from shared.queue.views import residents
-from shared.states import WorkerState
 
 MAX_AGE_SECONDS: Final = 0.5
 KEY: Final = "snapshot"

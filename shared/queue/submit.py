@@ -12,6 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared import stored, uploads
+from shared.db.states import ImageState
+from shared.db.tables import Job
 from shared.errors import Conflict
 from shared.measures import CELL, hires_size, hires_steps, img2img_steps
 from shared.models.model_set import ModelSet
@@ -21,8 +23,6 @@ from shared.queue.history import Event
 from shared.queue.holds import held_by
 from shared.queue.policy import DEFAULT_POOL
 from shared.samplers import SAMPLERS
-from shared.states import ImageState
-from shared.tables import Job
 from shared.terms import NO_TERMS, Terms, told
 
 

@@ -12,10 +12,10 @@ from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, tex
 from sqlalchemy.orm import Session
 
 from shared import stored
+from shared.db.states import UNKNOWN, ImageState, JobState, WorkerState
+from shared.db.tables import Drain, Image, Job, Worker
 from shared.errors import NotFound
 from shared.params import RenderParams
-from shared.states import UNKNOWN, ImageState, JobState, WorkerState
-from shared.tables import Drain, Image, Job, Worker
 
 SHOWN = 8  # images of each job on a page of jobs
 FARTHEST = 1000  # positions are counted up to here

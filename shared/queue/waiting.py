@@ -8,11 +8,11 @@ from enum import StrEnum
 from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
+from shared.db.states import WorkerState
 from shared.queue import policy
 from shared.queue.estimates import Estimate, Struck, about, off_by, seconds_one_by_one, seconds_until_start
 from shared.queue.policy import Farm, Lane, Lanes, Worker
 from shared.queue.snapshot import Snapshot
-from shared.states import WorkerState
 
 _ASKED: Final = 8  # workers whose next choices are looked at: those that may take the image first
 _LOOKED_AT: Final = 500  # lanes of each

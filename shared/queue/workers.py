@@ -10,9 +10,9 @@ from sqlalchemy import BigInteger, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from shared.db.states import WorkerState
 from shared.queue.history import Event, storable
 from shared.queue.reap import leave
-from shared.states import WorkerState
 
 __all__ = ["Beat", "beat", "leave", "register"]
 

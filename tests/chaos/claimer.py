@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.states import ImageState, WorkerState
 from shared.errors import Unavailable
 from shared.queue import moves, policy, snapshot, views, workers
 from shared.queue.claim import Claim, claim
-from shared.states import ImageState, WorkerState
 
 T = TypeVar("T")
 SLOTS = 4

@@ -18,9 +18,10 @@ import redis
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from shared import addresses, database
+from shared import addresses
+from shared.db import sessions
+from shared.db.tables import ModelFile, Worker
 from shared.errors import Unavailable
-from shared.tables import ModelFile, Worker
 from tests.chaos import plans, points, worker
 from tests.chaos.ground import DATABASE, Ground, Kept, send
 from tests.chaos.people import People
@@ -48,8 +49,8 @@ class Farm:
         self.points.make()
         self.people = People(ground.url)
         self.killed: list[Killed] = []
-        self.engine = database.connect(ground.database_url)
-        self.sessions = database.sessions(self.engine)
+        self.engine = sessions.connect(ground.database_url)
+        self.sessions = sessions.sessions(self.engine)
         self._log_start = ground.postgres_log.stat().st_size
         self._away: set[str] = set()  # servers that are not to be started yet
         self._stopped: set[int] = set()

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from shared.db.states import FINAL, ImageState, JobState
+from shared.db.tables import History, Image, Job, Worker
 from shared.queue.history import Event
 from shared.queue.reap import POISON_STRIKES
-from shared.states import FINAL, ImageState, JobState
 from shared.storage import MARKER, Storage, key
 from shared.sweep import sweep, sweep_attempts
-from shared.tables import History, Image, Job, Worker
 from tests.chaos.farm import Farm
 from tests.chaos.people import Asked
 

@@ -91,11 +91,11 @@ class _Move(threading.local):
 
 def install(folder: Folder) -> None:
     """Wrap what this process has imported of the product."""
-    from shared import database  # noqa: PLC0415 - where a wrapped function was imported from matters here
+    from shared.db import sessions  # noqa: PLC0415 - where a wrapped function was imported from matters here
     from shared.queue import claim, moves, reap, workers  # noqa: PLC0415
 
     move = _Move()
-    _replace(database.transact, partial(_transact, folder, move))
+    _replace(sessions.transact, partial(_transact, folder, move))
     for original, name in ((claim.claim, "claim"), (moves.finish_all, "finish")):
         _replace(original, partial(_statement, move, name))
     event.listen(Engine, "before_cursor_execute", lambda *_: _send(folder, move))

@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from shared.db.states import WorkerState
 from shared.errors import Conflict, NotFound
 from shared.queue import claim as claims
 from shared.queue import due, moves, policy, reap, workers
 from shared.queue.claim import Claim
 from shared.queue.moves import Finish
-from shared.states import WorkerState
 from tests.chaos.queue_model import CANCELLED, FAILED, HELD, QUEUED, RUNNING, SUCCEEDED, Model
 
 Refusal = type[Conflict] | type[NotFound]

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shared.states import ImageState, JobState
+from shared.db.states import ImageState, JobState
 
 When = Literal["past", "future"]
 POISON = 3

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
+from shared.db.states import ImageState
+from shared.db.tables import History, Image
 from shared.queue.history import Event
-from shared.states import ImageState
-from shared.tables import History, Image
 from tests.chaos import invariants
 from tests.chaos.farm import Farm, Killed, calm_job, farm, wait
 from tests.chaos.ground import Ground

@@ -12,9 +12,9 @@ from collections import Counter
 import pytest
 from sqlalchemy import func, select, text
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.tables import History, Image, Job
 from shared.queue import reap
-from shared.tables import History, Image, Job
 
 IMAGES = 900  # more than all of them end before the last kill
 KILLS = 4

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
 
-from shared import database
+from shared.db import sessions as database
 from shared.errors import Conflict, NotFound
 from shared.params import RenderParams
 from shared.queue import moves, policy, snapshot

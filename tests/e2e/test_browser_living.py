@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from shared import first_look
-from shared.database import transact
+from shared.db.sessions import transact
 from tests.conftest import CheckpointFactory
 from tests.e2e import browsers
 from tests.e2e.browsers import fill

@@ -9,9 +9,9 @@ from PIL import Image as Picture
 from sqlalchemy import select
 
 from shared import catalogue
+from shared.db.tables import History, Worker
 from shared.events import Events
 from shared.storage import Storage, key
-from shared.tables import History, Worker
 from tests.checkpoints import write_tiny
 from tests.waiting import until
 from tests.workers import images, kill, ready, started, states

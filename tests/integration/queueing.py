@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.states import WorkerState
+from shared.db.tables import Image, Job
 from shared.queue import moves, policy, reap, snapshot, workers
 from shared.queue.claim import Claim, claim
 from shared.queue.moves import Finish
-from shared.states import WorkerState
-from shared.tables import Image, Job
 
 
 @dataclass

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from shared import catalogue
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.events import Progress
 from shared.params import Hires, Refiner, RenderParams
 from shared.queue.claim import Claim

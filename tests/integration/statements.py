@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import event
 
-from shared.database import Sessions
+from shared.db.sessions import Sessions
 
 
 @contextmanager

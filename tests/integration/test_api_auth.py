@@ -13,8 +13,8 @@ from api import sessions as browser_sessions
 from api.app import create_app
 from api.guesses import FREE_GUESSES
 from api.services import EXTENSION
+from shared.db.tables import BrowserSession
 from shared.errors import SettingsError
-from shared.tables import BrowserSession
 
 ANNS, ANNS_OTHER, BOBS = "anns-first-key", "anns-other-key", "bobs-only-key"
 JOBS = "/api/v1/jobs"

@@ -11,7 +11,7 @@ from redis import Redis
 from api import sse
 from api.app import create_app
 from api.services import EXTENSION
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue import moves, views
 from tests import loops

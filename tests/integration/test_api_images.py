@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.errors import StorageAway
 from shared.events import PreviewChanged, Received
 from shared.queue import moves

@@ -12,12 +12,12 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from api.services import Services
-from shared.database import Sessions, transact
+from shared.db.sessions import Sessions, transact
+from shared.db.tables import ModelFile
 from shared.errors import StorageError
 from shared.params import RenderParams
 from shared.queue import moves
 from shared.storage import job_prefix, key
-from shared.tables import ModelFile
 from tests.conftest import CheckpointFactory, JobFactory
 from tests.integration.queueing import Farmhand
 from tests.waiting import until

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.admission import texts
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.queue import moves
 from tests.integration.browsing import look, page, send
 

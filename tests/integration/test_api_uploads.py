@@ -15,9 +15,9 @@ from sqlalchemy import func, select
 from api.app import create_app
 from api.services import EXTENSION
 from shared import addresses
+from shared.db.tables import Job, Upload
 from shared.errors import StorageError
 from shared.settings import Settings
-from shared.tables import Job, Upload
 from tests.conftest import checkpoints_of
 from tests.servers import fresh_database
 from tests.unit.test_intake import HOSTILE, encoded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api.cli import jobs as commands
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.queue import moves
 from tests.conftest import CheckpointFactory
 from tests.integration.browsing import look, send

@@ -13,13 +13,14 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import func, select, text, update
 
-from shared import addresses, migrate
-from shared.database import transact
-from shared.farm import farm_id
+from shared import addresses
+from shared.db import migrate
+from shared.db.farm import farm_id
+from shared.db.sessions import transact
+from shared.db.tables import ChoreDone, History, Image, Job
 from shared.launcher.servers import Servers
 from shared.queue import moves
 from shared.storage import Storage, key
-from shared.tables import ChoreDone, History, Image, Job
 from tests.servers import clean_environment
 from tests.waiting import until
 from tests.workers import ROOT, kill, started, states

@@ -12,9 +12,9 @@ from sqlalchemy import text as sql
 
 from shared import catalogue, first_look
 from shared.catalogue import GONE, Inspection, Scanned
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.tables import ModelFile
 from shared.errors import NotLooked, Refused
-from shared.tables import ModelFile
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
 

@@ -11,11 +11,11 @@ from sqlalchemy import func, select, text, update
 
 from api.cli import farm_checks
 from shared import chores
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.tables import ChoreDone, Image, Job, Worker
 from shared.errors import StorageError
 from shared.queue import moves
 from shared.storage import key
-from shared.tables import ChoreDone, Image, Job, Worker
 from shared.tickets import worker_queue
 from tests.integration.queueing import Farmhand
 from worker import caretaker

@@ -8,9 +8,9 @@ import pytest
 
 from api.cli import farm_checks
 from api.cli.storage import adopt
-from shared import database
+from shared.db import sessions as database
+from shared.db.farm import farm_id
 from shared.errors import Refused, StorageAway
-from shared.farm import farm_id
 from shared.ownership import guarded
 from shared.queue import moves
 from shared.storage import MARKER, Storage, key

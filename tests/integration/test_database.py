@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.tables import Job
 from shared.errors import Conflict, TooSlow, Unavailable
-from shared.tables import Job
 from tests.waiting import until
 
 

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from shared import database, migrate
-from shared.database import transact
+from shared.db import migrate
+from shared.db import sessions as database
+from shared.db.sessions import transact
 from shared.errors import SchemaError, SettingsError, Unavailable, explain
 from tests.servers import administrator, fresh_database
 

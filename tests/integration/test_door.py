@@ -7,7 +7,7 @@ import math
 import pytest
 
 from shared import door
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.errors import Refused
 from shared.models.model_set import ModelSet
 from shared.params import MAX_SEED, RenderParams

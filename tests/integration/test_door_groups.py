@@ -8,9 +8,10 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from shared import database, door, uploads
+from shared import door, uploads
 from shared.admission import pictures
-from shared.database import transact
+from shared.db import sessions as database
+from shared.db.sessions import transact
 from shared.errors import Refused
 from shared.fields import accepted, parameters
 from shared.intake import Intake, Picture

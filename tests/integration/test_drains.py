@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.states import WorkerState
+from shared.db.tables import Drain, History, Worker
 from shared.errors import NotFound
 from shared.queue import drains, snapshot
-from shared.states import WorkerState
-from shared.tables import Drain, History, Worker
 from tests.integration.browsing import look, send
 from tests.integration.queueing import Farmhand
 from tests.waiting import until

@@ -12,8 +12,8 @@ from redis import Redis
 from redis.client import PubSub
 
 from shared import addresses
+from shared.db.farm import FarmId
 from shared.events import Events, ImageChanged, JobChanged, Progress
-from shared.farm import FarmId
 from shared.launcher.servers import Servers
 from shared.redis_health import AWAY
 from tests.servers import silent

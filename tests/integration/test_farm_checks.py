@@ -8,10 +8,10 @@ import pytest
 from redis import Redis
 
 from api.cli import farm_checks
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE
 from shared.queue import workers
-from shared.states import WorkerState
 from tests.servers import administrator
 
 

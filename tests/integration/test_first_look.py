@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared import first_look
-from shared.database import transact
+from shared.db.sessions import transact
 from tests.conftest import CheckpointFactory
 from tests.integration.browsing import look, page, send
 from tests.integration.queueing import Farmhand

@@ -17,7 +17,8 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
-from shared import addresses, database
+from shared import addresses
+from shared.db import sessions
 from shared.errors import LauncherError
 from shared.home import Record, claim_home, read_record, running, write_record
 from shared.launcher import namespace
@@ -233,7 +234,7 @@ def test_awkward_characters_in_the_path_do_no_harm(tmp_path, made_home):
     shutil.copytree(made_home, home)
     with Servers(home), Redis.from_url(addresses.redis_url(home)) as redis:
         assert redis.ping()
-        engine = database.connect(Settings(home=home).database)
+        engine = sessions.connect(Settings(home=home).database)
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT number FROM kept")) == 17
         engine.dispose()
@@ -248,7 +249,7 @@ def test_variables_of_another_postgresql_change_nothing(own_home, tmp_path, monk
     }.items():
         monkeypatch.setenv(name, value)
     with Servers(own_home) as servers:
-        engine = database.connect(Settings(home=own_home).database)
+        engine = sessions.connect(Settings(home=own_home).database)
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT number FROM kept")) == 17
         engine.dispose()

@@ -13,9 +13,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine, inspect, text
 
-from shared import database, migrate
+from shared.db import migrate
+from shared.db import sessions as database
+from shared.db.tables import Base
 from shared.errors import Unavailable
-from shared.tables import Base
 from tests.servers import fresh_database
 
 

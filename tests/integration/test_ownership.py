@@ -7,9 +7,9 @@ import shutil
 import pytest
 from sqlalchemy import text
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.farm import farm_id
 from shared.errors import NotFound, StorageAway
-from shared.farm import farm_id
 from shared.ownership import guarded
 from shared.queue import moves
 from shared.storage import MARKER, Storage, job_prefix, key, upload_key

@@ -11,7 +11,7 @@ from werkzeug.datastructures import MultiDict
 
 from api.pages import layout, terms
 from api.pages.fields import FIELDS
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.queue import moves
 from shared.settings import Limits
 from shared.storage import key

@@ -7,10 +7,10 @@ from sqlalchemy import text
 
 from shared import tickets
 from shared.admission.terms import impossible
+from shared.db.tables import Worker
 from shared.errors import SettingsError
 from shared.queue import pools, snapshot
 from shared.settings import Limits, load
-from shared.tables import Worker
 from shared.terms import Terms
 from tests.conftest import CheckpointFactory
 from tests.integration.queueing import Farmhand

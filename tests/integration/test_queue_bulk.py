@@ -14,12 +14,12 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.event import listen
 from sqlalchemy.orm import Session
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.states import ImageState
+from shared.db.tables import History
 from shared.errors import Conflict
 from shared.queue import moves
 from shared.queue.history import Event
-from shared.states import ImageState
-from shared.tables import History
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
 

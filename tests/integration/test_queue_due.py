@@ -11,14 +11,14 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import select, text, update
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.states import ImageState
+from shared.db.tables import History, Image
 from shared.errors import Conflict, NotFound
 from shared.params import RenderParams
 from shared.queue import due, moves, policy, snapshot
 from shared.queue.claim import _CLAIM, claim
 from shared.queue.due import Due
-from shared.states import ImageState
-from shared.tables import History, Image
 from shared.terms import Terms, told
 from tests.integration.queueing import Farmhand
 from tests.integration.test_queue_races import together, wait_for_a_lock

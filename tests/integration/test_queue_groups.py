@@ -10,14 +10,14 @@ from threading import Barrier, Event
 import pytest
 from sqlalchemy import update
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.states import JobState
+from shared.db.tables import Job
 from shared.errors import NotUnderstood, Unavailable
 from shared.models.model_set import ModelSet
 from shared.queue import moves, policy, snapshot
 from shared.queue.claim import claim
 from shared.queue.moves import Ended, Finish
-from shared.states import JobState
-from shared.tables import Job
 from tests.integration.queueing import Farmhand
 from tests.integration.statements import statements
 from tests.waiting import until

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from shared.db.tables import Worker
 from shared.queue import memory, snapshot
 from shared.queue.memory import estimate
 from shared.queue.outlook import Outlook
-from shared.tables import Worker
 from tests.integration.queueing import Farmhand
 
 DEMO = "c" * 64

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, text
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.states import JobState
+from shared.db.tables import History, Image, Job
 from shared.errors import Conflict, NotFound
 from shared.queue import history, moves
 from shared.queue.moves import Ended, Finish
-from shared.states import JobState
-from shared.tables import History, Image, Job
 from tests.integration.queueing import Farmhand
 
 

@@ -8,12 +8,12 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
-from shared import database
-from shared.farm import farm_id
+from shared.db import sessions as database
+from shared.db.farm import farm_id
+from shared.db.states import WorkerState
 from shared.queue import outlook, views
 from shared.queue.outlook import ERRORS, Outlook
 from shared.queue.waiting import Cause
-from shared.states import WorkerState
 from tests.conftest import CheckpointFactory
 from tests.integration.queueing import Farmhand, Workhand
 

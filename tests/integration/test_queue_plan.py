@@ -17,7 +17,7 @@ from psycopg import sql
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from shared import database
+from shared.db import sessions as database
 from shared.params import RenderParams
 from shared.queue import moves, policy, snapshot
 from shared.queue.claim import claim

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared import database
+from shared.db import sessions as database
 from shared.errors import Conflict
 from shared.params import RenderParams
 from shared.queue import drains, moves, policy, reap, snapshot, views

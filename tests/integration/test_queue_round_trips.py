@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared import database, door
+from shared import door
+from shared.db import sessions as database
+from shared.db.states import WorkerState
 from shared.door import Asker
 from shared.queue import moves, snapshot
-from shared.states import WorkerState
 from tests.checkpoints import NATIVE_SIZE
 from tests.integration.queueing import Farmhand
 from tests.integration.rendering import Farm

@@ -8,12 +8,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import text
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.states import WorkerState
 from shared.queue import claim as claims
 from shared.queue import policy, snapshot
 from shared.queue.policy import Owner
 from shared.queue.snapshot import Snapshot, Snapshots
-from shared.states import WorkerState
 from tests.integration.queueing import Farmhand
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from shared import database
+from shared.db import sessions as database
+from shared.db.states import ImageState, WorkerState
+from shared.db.tables import Job
 from shared.errors import NotFound
 from shared.queue import moves, views
-from shared.states import ImageState, WorkerState
-from shared.tables import Job
 from tests.integration.queueing import Farmhand
 
 

@@ -10,7 +10,7 @@ from redis import Redis
 
 from api.cli import farm_checks
 from shared import redis_health
-from shared.farm import FarmId
+from shared.db.farm import FarmId
 from shared.redis_health import RedisHealth
 from tests.integration.queueing import Farmhand
 

@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.farm import FarmId
+from shared.db.farm import FarmId
 from shared.settings import load
 from shared.tickets import celery_app
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from shared.db.farm import farm_id
 from shared.errors import NotFound, StorageAway, StorageError
-from shared.farm import farm_id
 from shared.ownership import guarded
 from shared.storage import Storage, job_prefix, key
 from tests.servers import object_store

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.tables import Image
 from shared.queue import moves
 from shared.storage import Storage, job_prefix, key
 from shared.sweep import sweep, sweep_attempts
-from shared.tables import Image
 from tests.integration.queueing import Farmhand
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from redis import Redis
 
-from shared.farm import FarmId
+from shared.db.farm import FarmId
 from shared.tickets import Tickets, pool_queue, worker_queue
 from tests.servers import silent
 

@@ -9,10 +9,10 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
-from shared import database
-from shared.database import transact
+from shared.db import sessions as database
+from shared.db.farm import FarmId, farm_id
+from shared.db.sessions import transact
 from shared.events import Events, JobChanged
-from shared.farm import FarmId, farm_id
 from shared.queue.outlook import Outlook
 from shared.queue.snapshot import Snapshots
 from shared.tickets import Tickets, celery_app

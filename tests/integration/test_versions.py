@@ -15,7 +15,7 @@ from api import use_cases
 from api.app import create_app
 from api.cli import jobs as cli_jobs
 from api.services import EXTENSION, Services
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.errors import Unavailable
 from shared.events import Progress
 from shared.params import Hires, Img2Img, RenderParams

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.tables import Worker
 from shared.queue import moves, reap, workers
-from shared.tables import Worker
 from tests.workers import TICKET, images, made, states
 from worker.beat import Beat
 from worker.claims import Claims

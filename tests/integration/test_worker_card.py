@@ -17,7 +17,7 @@ import yaml
 
 from shared import catalogue, portions
 from shared.catalogue import Inspection
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
 from shared.params import Refiner, RenderParams
 from shared.queue.claim import Claim

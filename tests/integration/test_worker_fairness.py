@@ -12,11 +12,11 @@ import pytest
 from redis import Redis
 from sqlalchemy import select
 
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.states import ImageState
+from shared.db.tables import History, Image
 from shared.queue import snapshot, views
 from shared.queue.history import Event
-from shared.states import ImageState
-from shared.tables import History, Image
 from shared.tickets import Tickets
 from tests.waiting import until
 from tests.workers import ready, started, states

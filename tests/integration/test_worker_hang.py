@@ -5,9 +5,9 @@ import signal
 
 from sqlalchemy import select
 
+from shared.db.farm import farm_id
+from shared.db.tables import History
 from shared.events import Events
-from shared.farm import farm_id
-from shared.tables import History
 from tests.waiting import until
 from tests.workers import images, ready, started, states
 from worker import child

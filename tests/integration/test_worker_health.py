@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
+from shared.db.tables import Drain, History
 from shared.queue import moves
-from shared.tables import Drain, History
 from tests.integration.browsing import look
 from tests.integration.queueing import Farmhand
 from tests.workers import images, made, states

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from shared.database import connect, transact
-from shared.database import sessions as sessions_of
+from shared.db.sessions import connect, transact
+from shared.db.sessions import sessions as sessions_of
+from shared.db.tables import Worker
 from shared.queue import memory
-from shared.tables import Worker
 from tests.workers import TICKET, made
 from worker.beat import Beat
 from worker.claims import Claims

@@ -11,11 +11,11 @@ from sqlalchemy import update
 from shared import catalogue
 from shared import scan as scans
 from shared.catalogue import Inspection
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotUnderstood
 from shared.params import RenderParams
 from shared.scan import scan
-from shared.tables import ModelFile
 from worker.model_files import ModelFiles
 
 

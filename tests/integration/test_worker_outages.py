@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared import addresses, migrate
+from shared import addresses
+from shared.db import migrate
 from shared.launcher.servers import Servers
 from tests.servers import clean_environment
 from tests.waiting import until

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from shared import catalogue
-from shared.database import transact
+from shared.db.sessions import transact
 from shared.errors import OutOfMemory, RenderError, Unavailable
 from shared.scan import scan
 from tests.checkpoints import fitting_decoder, inspected, plain_sample, tiny_decoder, write_tiny

@@ -10,11 +10,11 @@ from redis import Redis
 from sqlalchemy import select
 
 from shared import first_look
-from shared.database import transact
+from shared.db.farm import farm_id
+from shared.db.sessions import transact
+from shared.db.tables import Worker
 from shared.events import Events
-from shared.farm import farm_id
 from shared.queue import moves, reap
-from shared.tables import Worker
 from shared.tickets import Tickets, pool_queue
 from tests.waiting import until
 from tests.workers import QUICK, ROOT, images, ready, started, states

@@ -8,8 +8,9 @@ import pytest
 from alembic import command
 from sqlalchemy import NullPool, create_engine, text
 
-from shared import database, migrate
-from shared.farm import farm_id
+from shared.db import migrate
+from shared.db import sessions as database
+from shared.db.farm import farm_id
 from shared.settings import Settings
 from tests.servers import fresh_database
 from worker import process

@@ -13,11 +13,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from shared import catalogue, database, first_look
-from shared.database import transact
+from shared import catalogue, first_look
+from shared.db import sessions as database
+from shared.db.sessions import transact
+from shared.db.tables import ModelFile
 from shared.scan import sole
 from shared.settings import Settings
-from shared.tables import ModelFile
 from tests.checkpoints import inspected, write_tiny
 from tests.integration.queueing import Farmhand
 from worker.scan import Scan

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image as Picture
 from sqlalchemy import select, update
 
-from shared import tables
-from shared.database import transact
+from shared.db import tables
+from shared.db.sessions import transact
+from shared.db.tables import History, Job
 from shared.errors import ModelFileAway, OutOfMemory, RenderFailed, Spoilt, TooSlow, Unavailable
 from shared.papers import text as infotext
 from shared.queue import moves, reap
 from shared.storage import key
-from shared.tables import History, Job
 from shared.terms import Terms
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states

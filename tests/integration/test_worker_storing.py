@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import select
 
 from shared import synced
-from shared.database import transact
+from shared.db.sessions import transact
+from shared.db.tables import Worker as Row
 from shared.errors import OutOfMemory, StorageAway, StorageError
 from shared.queue import moves, workers
 from shared.storage import key
-from shared.tables import Worker as Row
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
 from worker import pictures, storing

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from sqlalchemy import select
 
-from shared.tables import History, Worker
+from shared.db.tables import History, Worker
 from tests.support.nvidia import pretend
 from tests.waiting import until
 from tests.workers import images, kill, ready, started, states

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 from redis import Redis
 
+from shared.db.states import WorkerState
 from shared.errors import Unavailable
-from shared.states import WorkerState
 from shared.tickets import Ticket, pool_queue, queues, take
 from tests.workers import TICKET, made, states
 from worker import claims as claims_module

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select
 
 from api.cli import farm_checks
-from shared.database import transact
-from shared.tables import History, Worker
+from shared.db.sessions import transact
+from shared.db.tables import History, Worker
 from tests.integration.browsing import look
 from tests.unusable_worker import REASON
 from tests.waiting import until

@@ -12,8 +12,8 @@ from api.looks import Looks
 from api.places import Places
 from api.server.pace import LEAST_BYTES, Pace
 from api.server.room import MEMORY_BYTES, Room, Spool
+from shared.db.states import ImageState
 from shared.errors import Unavailable
-from shared.states import ImageState
 from tests import loops
 
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"

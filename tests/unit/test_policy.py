@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.db.states import WorkerState
 from shared.queue import policy
 from shared.queue.policy import AFFINITY_SECONDS, SLACK, Farm, Lane, Owner, Worker
-from shared.states import WorkerState
 
 NOW = 1_000_000.0
 A, B = "a" * 64, "b" * 64

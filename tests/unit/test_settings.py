@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from shared import redis_url
+from shared.db.farm import FarmId
 from shared.errors import SettingsError
-from shared.farm import FarmId
 from shared.settings import Settings, load, unknown
 from shared.tickets import celery_app
 

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from shared.database import answered, connect_once, said
+from shared.db.sessions import answered, connect_once, said
 from shared.errors import SchemaError
 
 _EXISTS = frozenset({"42P07", "42710"})  # a table, or another thing, of that name

@@ -14,9 +14,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import NoResultFound, ProgrammingError
 from sqlalchemy.orm import Session
 
-from shared.database import Sessions, transact
+from shared.db.sessions import Sessions, transact
+from shared.db.tables import Farm
 from shared.errors import Unavailable
-from shared.tables import Farm
 
 _AWAY_SECONDS: Final = 1.0  # after a failure the next are told at once: whoever asks is not to wait for a connection
 

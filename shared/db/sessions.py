@@ -229,7 +229,7 @@ def probe(factory: Sessions) -> str | None:
     """Return the revision that the database's tables stand at; None: there are none. Raises Unavailable: also where
     nothing can be written.
 
-    Cheap, for readiness checks; `shared.migrate.head` is the revision that it should be.
+    Cheap, for readiness checks; `shared.db.migrate.head` is the revision that it should be.
     """
 
     def revision(session: Session) -> str | None:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.states import ImageState, JobState, WorkerState
+from shared.db.states import ImageState, JobState, WorkerState
 
 
 class Base(DeclarativeBase):
@@ -273,7 +273,7 @@ class ChoreDone(Base):
 
 
 class Farm(Base):
-    """The farm itself, in one row: the id that tells it from others on servers that they share (`shared.farm`)."""
+    """The farm itself, in one row: the id that tells it from others on servers that they share (`shared.db.farm`)."""
 
     __tablename__ = "farm"
     __table_args__ = (CheckConstraint("is_only", name="only"),)
