@@ -12,11 +12,11 @@ from pydantic import BaseModel
 from api.problems import PROBLEM_JSON, Problem
 from api.requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from shared.fields import bounds, parameters
-from shared.params import NATIVE_SIZE, RenderParams
-from shared.samplers import SAMPLERS, SCHEDULES
+from shared.params.render import NATIVE_SIZE, RenderParams
+from shared.params.samplers import SAMPLERS, SCHEDULES
+from shared.params.scheduling import Terms
+from shared.params.upscalers import UPSCALERS
 from shared.settings import Limits
-from shared.terms import Terms
-from shared.upscalers import UPSCALERS
 
 Document = dict[str, Any]
 

@@ -13,9 +13,9 @@ from shared import catalogue
 from shared.chores import Standing
 from shared.db.states import WorkerState
 from shared.db.tables import ModelFile
+from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.queue.ended import Ended
 from shared.queue.views import WorkerView
-from shared.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.styles import Style
 
 

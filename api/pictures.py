@@ -25,10 +25,10 @@ from shared.db.states import ImageState
 from shared.db.tables import Image
 from shared.errors import Conflict, NotFound, Refused, StorageAway
 from shared.infotext import reader
-from shared.params import FileFormat
+from shared.params.render import FileFormat
+from shared.params.stored import Understood, told
 from shared.queue import views
 from shared.storage import Kind, Storage, key, upload_key
-from shared.stored import Understood, told
 
 log = structlog.get_logger(__name__)
 

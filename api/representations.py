@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from shared.db.states import FINAL, ImageState
 from shared.events import Progress
-from shared.params import FileFormat, RenderParams
+from shared.params.render import FileFormat, RenderParams
 from shared.queue.views import ImageView, JobView, Page
 from shared.queue.waiting import Cause, Waiting
 

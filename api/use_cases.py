@@ -36,12 +36,12 @@ from shared.db.states import ImageState
 from shared.errors import FieldError, Refused, StorageError
 from shared.events import JobChanged
 from shared.fields import accepted
-from shared.params import RenderParams
+from shared.params.render import RenderParams
+from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
 from shared.queue import ended, moves, pools, views
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
-from shared.samplers import SAMPLERS
 from shared.settings import Limits
 from shared.storage import job_prefix
 from shared.styles import load

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from shared.params import RenderParams
-from shared.samplers import SAMPLERS
-from shared.upscalers import UPSCALERS
+from shared.params.render import RenderParams
+from shared.params.samplers import SAMPLERS
+from shared.params.upscalers import UPSCALERS
 from worker.engine import checkpoints
 from worker.engine.devices import default_dtype, device
 from worker.engine.engine import Engine

@@ -10,7 +10,7 @@ import argparse
 from concurrent.futures import ThreadPoolExecutor
 
 from bench import plain
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from worker.engine import checkpoints
 from worker.engine.devices import default_dtype, device
 from worker.engine.engine import Engine

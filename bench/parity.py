@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.params import RenderParams
-from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, Sampler
+from shared.params.render import RenderParams
+from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, Sampler
 from tools.demo_checkpoint import asking, sheets
 from tools.demo_checkpoint.judging import Judge, adherence
 from worker.engine import checkpoints, schedules

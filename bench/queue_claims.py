@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from shared.db import sessions as database
 from shared.db.sessions import Sessions, transact
 from shared.db.states import WorkerState
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.queue import moves, policy, workers
 from shared.queue.claim import claim
 from shared.queue.policy import DEFAULT_POOL

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from shared.params import MAX_SEED, NATIVE_SIZE, RANDOM_SEED, RenderParams
-from shared.samplers import SAMPLERS, SCHEDULES
+from shared.params.render import MAX_SEED, NATIVE_SIZE, RANDOM_SEED, RenderParams
+from shared.params.samplers import SAMPLERS, SCHEDULES
+from shared.params.upscalers import UPSCALERS
 from shared.settings import Limits
 from shared.tokens import MAX_TOKENS
-from shared.upscalers import UPSCALERS
 from shared.wording import choices, in_words
 
 Schema = Mapping[str, Any]

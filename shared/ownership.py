@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from shared.db.farm import FarmId
 from shared.db.sessions import Sessions, transact
 from shared.errors import StorageAway, Unavailable
-from shared.params import FileFormat
+from shared.params.render import FileFormat
 from shared.storage import MARKER, Storage, key, upload_key
 
 log = structlog.get_logger(__name__)

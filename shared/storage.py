@@ -27,7 +27,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from shared import synced
 from shared.errors import NotFound, SettingsError, StorageAway, StorageError
-from shared.params import FileFormat
+from shared.params.render import FileFormat
 
 Kind = Literal["picture", "thumbnail", "film", "strip"]
 _SUFFIX: Final = {"thumbnail": "webp", "film": "film.webp", "strip": "strip.webp"}

@@ -25,7 +25,7 @@ from shared.db import sessions as database
 from shared.db.farm import FarmId
 from shared.db.tables import Job, ModelFile
 from shared.launcher.servers import Servers
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.queue import moves
 from shared.settings import Settings
 from tests.servers import clean_environment, fresh_database, make_template

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.samplers import SAMPLERS
+from shared.params.samplers import SAMPLERS
 from worker.engine.requests import Work
 
 

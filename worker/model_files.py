@@ -18,7 +18,7 @@ from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotConfined, NotUnderstood, Refused
 from shared.models.model_set import ModelSet
-from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE, RenderParams
+from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RenderParams
 from shared.scan import Fingerprint, Inspect
 from worker.inspector import Inspector
 

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from shared import papers
-from shared.params import FileFormat
+from shared.params.render import FileFormat
 
 Pixels = NDArray[np.uint8]  # [height, width, 3]
 

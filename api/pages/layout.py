@@ -7,7 +7,7 @@ from typing import Final
 
 from api.pages import terms
 from api.pages.fields import FIELDS
-from shared.params import BUILT_IN_VAE
+from shared.params.render import BUILT_IN_VAE
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from api.listings import CheckpointBody, StyleBody, VaeBody
-from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
-from shared.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
-from shared.upscalers import UPSCALERS
+from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
+from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
+from shared.params.upscalers import UPSCALERS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from api.pages.fields import number
-from shared.terms import NO_TERMS, Terms
+from shared.params.scheduling import NO_TERMS, Terms
 
 QUEUE: Final = {
     "pool": "Only workers of this pool render it.",

@@ -11,7 +11,7 @@ from api.documents import describe
 from api.services import services
 from shared.admission.terms import ACCEPTED
 from shared.fields import accepted, parameters
-from shared.terms import Terms
+from shared.params.scheduling import Terms
 
 blueprint = Blueprint("reference", __name__)
 

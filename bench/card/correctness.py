@@ -15,7 +15,7 @@ import torch
 from bench import company
 from bench.card import children, files, rendering
 from bench.card.bench import Bench, Setting
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from worker.engine import checkpoints, devices
 from worker.engine.kit import Pixels
 

@@ -18,7 +18,7 @@ from bench import company
 from bench.card import files, rendering
 from bench.card.bench import TIGHT, Bench
 from shared.errors import RenderError
-from shared.params import Hires, RenderParams
+from shared.params.render import Hires, RenderParams
 from shared.tokens import TOKENS
 from worker.engine import answers, checkpoints, previews
 from worker.engine.calls import Calls

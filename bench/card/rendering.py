@@ -12,7 +12,7 @@ from threading import Event, Thread
 from typing import Any, Final, Self
 
 from shared.errors import Cancelled
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from worker.engine.devices import Device
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Pixels

@@ -18,7 +18,7 @@ from PIL import Image
 from bench.card import clocks, files, machine, peers, rendering
 from bench.card.bench import Bench
 from bench.card.rendering import Flight, Turns, Wanted
-from shared.samplers import SAMPLERS
+from shared.params.samplers import SAMPLERS
 from worker.engine import answers, checkpoints, previews
 from worker.engine.kit import Pixels
 from worker.engine.requests import ToPixels

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from shared.errors import FieldError
 from shared.fields import accepted, bounds
-from shared.measures import hires_size
-from shared.params import MAX_SEED, RenderParams
+from shared.params.geometry import hires_size
+from shared.params.render import MAX_SEED, RenderParams
 from shared.settings import Limits
 from shared.wording import told
 

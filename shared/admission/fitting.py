@@ -14,9 +14,9 @@ from shared.catalogue import Kind
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
 from shared.errors import FieldError, NotLooked, Refused
-from shared.infotext import places
 from shared.infotext.keys import split_title
-from shared.params import AUTOMATIC_VAE, BUILT_IN_VAE
+from shared.params import paths
+from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
 
 _FILES: Final[dict[str, Kind]] = {
     "checkpoint": "checkpoint",
@@ -43,7 +43,7 @@ def fit(sessions: Sessions, given: Mapping[str, Any], asker: door.Asker) -> Fit:
     params = deepcopy(dict(given))
     notes = transact(sessions, lambda session: [*_entitled(session, params)])
     while refused := _refused(sessions, params, asker):
-        removed = [one for one in refused if places.remove(params, one.field.split("."))]
+        removed = [one for one in refused if paths.remove(params, one.field.split("."))]
         if not removed:  # it is not what was given that is wrong: a farm without checkpoints refuses everything
             break
         notes += [f"{one.field}: {one.message}" for one in removed]
@@ -53,7 +53,7 @@ def fit(sessions: Sessions, given: Mapping[str, Any], asker: door.Asker) -> Fit:
 def _entitled(session: Session, params: dict[str, Any]) -> Iterator[str]:
     """Put the titles of model files in the places of what names them; yield notes of hashes that are no file's."""
     for field, kind in _FILES.items():
-        asked = places.get(params, field.split("."))
+        asked = paths.get(params, field.split("."))
         if not isinstance(asked, str) or not asked or (kind == "vae" and asked in {AUTOMATIC_VAE, BUILT_IN_VAE}):
             continue
         name, short_hash = split_title(asked)
@@ -61,7 +61,7 @@ def _entitled(session: Session, params: dict[str, Any]) -> Iterator[str]:
         if file is None and (file := _by_name(session, name, kind)) is not None and short_hash:
             yield f"{field}: no file here has the hash {short_hash}; {catalogue.title(file)} is taken by its name"
         if file is not None:
-            places.put(params, field.split("."), catalogue.title(file))
+            paths.put(params, field.split("."), catalogue.title(file))
 
 
 def _by_name(session: Session, name: str, kind: Kind) -> ModelFile | None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from shared.errors import FieldError, Refused
 from shared.fields import accepted, siblings
 from shared.nearest import nearest
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.settings import Limits
 from shared.wording import LONGEST, choices, message, told
 

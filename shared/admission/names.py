@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from shared.errors import FieldError
 from shared.nearest import nearest
-from shared.params import RenderParams
-from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
-from shared.spellings import home, named, schedule_named
-from shared.upscalers import UPSCALERS
+from shared.params.render import RenderParams
+from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
+from shared.params.spellings import home, named, schedule_named
+from shared.params.upscalers import UPSCALERS
 from shared.wording import LONGEST, choices
 
 

@@ -13,7 +13,7 @@ from shared import uploads
 from shared.errors import FieldError, Refused
 from shared.fields import PICTURE
 from shared.intake import Intake, Picture
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.wording import LONGEST
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")

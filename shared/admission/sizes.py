@@ -6,8 +6,8 @@ from sqlalchemy.orm import Session
 
 from shared import uploads
 from shared.admission.pictures import Sent
-from shared.measures import CELL, in_proportion
-from shared.params import RenderParams
+from shared.params.geometry import CELL, in_proportion
+from shared.params.render import RenderParams
 from shared.settings import Limits
 
 Size = tuple[int, int]  # width and height, pixels

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from shared.db.tables import Job
 from shared.errors import FieldError
+from shared.params.scheduling import HIGHEST_PRIORITY, NO_TERMS, Terms, told
 from shared.queue import pools
 from shared.queue.policy import DEFAULT_POOL, POOL_NAMES
 from shared.settings import Limits
-from shared.terms import HIGHEST_PRIORITY, NO_TERMS, Terms, told
 from shared.wording import message
 
 _INSTANT: Final = "an instant to come with its zone, such as 2030-01-31T03:00:00Z, or null"

@@ -8,10 +8,10 @@ from typing import Final
 from shared.errors import FieldError
 from shared.fields import accepted
 from shared.nearest import nearest
-from shared.params import Hires, RenderParams
+from shared.params.render import Hires, RenderParams
+from shared.params.samplers import SAMPLERS
 from shared.prompts.language import MOST_PARTS, read
 from shared.prompts.networks import networks
-from shared.samplers import SAMPLERS
 from shared.settings import Limits
 from shared.styles import Style, merge
 from shared.tokens import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Tokenizer

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Final
 
 from shared.infotext.keys import SIZE
+from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
+from shared.params.spellings import caveat, named, schedule_named
+from shared.params.upscalers import UPSCALERS
 from shared.prompts.networks import networks, without
-from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
-from shared.spellings import caveat, named, schedule_named
-from shared.upscalers import UPSCALERS
 
 Values = dict[str, str]
 

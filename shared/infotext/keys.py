@@ -13,18 +13,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from shared.params import (
-    BUILT_IN_VAE,
-    Guidance,
-    Hires,
-    Img2Img,
-    Mask,
-    Noise,
-    Refiner,
-    RenderParams,
-    Sampling,
-)
-from shared.samplers import SAMPLERS, SCHEDULES
+from shared.params.render import BUILT_IN_VAE, Guidance, Hires, Img2Img, Mask, Noise, Refiner, RenderParams, Sampling
+from shared.params.samplers import SAMPLERS, SCHEDULES
 
 _GROUPS: Final[dict[str, type[BaseModel]]] = {
     "": RenderParams,

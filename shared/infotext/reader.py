@@ -7,10 +7,11 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from shared.infotext import dialects, places, programs
+from shared.infotext import dialects, programs
 from shared.infotext.grammar import Parts, taken_apart
 from shared.infotext.keys import KEYS, NEGATIVE_PROMPT, PROMPT, Key
-from shared.params import RenderParams
+from shared.params import paths
+from shared.params.render import RenderParams
 from shared.wording import message
 
 MOST_CHARACTERS: Final = 2**18  # of a text: several times what the longest prompts of the farm amount to
@@ -102,13 +103,13 @@ def _put(key: Key, text: str, params: dict[str, Any]) -> Iterator[str]:
         yield f"{_note(key.name, text)} cannot be understood"
         return
     for path, value in zip(key.paths, values, strict=True):
-        places.put(params, path.split("."), value)
+        paths.put(params, path.split("."), value)
 
 
 def _leave_out_bad(params: dict[str, Any]) -> Iterator[str]:
     """Take out of `params` what cannot be accepted, until the rest can; yield notes of it."""
     while problems := _problems(params):
-        removed = [(place, message) for place, message in problems if place and places.remove(params, place)]
+        removed = [(place, message) for place, message in problems if place and paths.remove(params, place)]
         yield from (f"{'.'.join(place)}: {message}" for place, message in removed)
         if not removed:  # it is not a field that is wrong: nothing further can be taken out
             break

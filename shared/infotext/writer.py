@@ -6,8 +6,8 @@ from typing import Final
 
 from shared.infotext.grammar import Parts, joined, taken_apart
 from shared.infotext.keys import KEYS, NEGATIVE_PROMPT, PROMPT
-from shared.params import RenderParams
-from shared.samplers import AUTOMATIC, SAMPLERS
+from shared.params.render import RenderParams
+from shared.params.samplers import AUTOMATIC, SAMPLERS
 
 _PLAIN: Final = "uniform"  # the model's own schedule: readers know it as Automatic
 

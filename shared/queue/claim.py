@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
-from shared import stored
 from shared.errors import NotUnderstood
 from shared.models.model_set import ModelSet
-from shared.params import RenderParams
+from shared.params import stored
+from shared.params.render import RenderParams
 from shared.queue.history import Event, noted
 from shared.queue.policy import Lane, Worker
 

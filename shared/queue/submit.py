@@ -11,19 +11,20 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared import stored, uploads
+from shared import uploads
 from shared.db.states import ImageState
 from shared.db.tables import Job
 from shared.errors import Conflict
-from shared.measures import CELL, hires_size, hires_steps, img2img_steps
 from shared.models.model_set import ModelSet
-from shared.params import RenderParams
+from shared.params import stored
+from shared.params.geometry import CELL, hires_size, hires_steps, img2img_steps
+from shared.params.render import RenderParams
+from shared.params.samplers import SAMPLERS
+from shared.params.scheduling import NO_TERMS, Terms, told
 from shared.prompts import language
 from shared.queue.history import Event
 from shared.queue.holds import held_by
 from shared.queue.policy import DEFAULT_POOL
-from shared.samplers import SAMPLERS
-from shared.terms import NO_TERMS, Terms, told
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, text
 from sqlalchemy.orm import Session
 
-from shared import stored
 from shared.db.states import UNKNOWN, ImageState, JobState, WorkerState
 from shared.db.tables import Drain, Image, Job, Worker
 from shared.errors import NotFound
-from shared.params import RenderParams
+from shared.params import stored
+from shared.params.render import RenderParams
 
 SHOWN = 8  # images of each job on a page of jobs
 FARTHEST = 1000  # positions are counted up to here

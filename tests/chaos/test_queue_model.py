@@ -20,10 +20,10 @@ from sqlalchemy import text
 
 from shared.db import sessions as database
 from shared.errors import Conflict, NotFound
-from shared.params import RenderParams
+from shared.params.render import RenderParams
+from shared.params.scheduling import Terms
 from shared.queue import moves, policy, snapshot
 from shared.queue.claim import Claim
-from shared.terms import Terms
 from tests.chaos.queue_acts import (
     Act,
     Delete,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.params import Noise, RenderParams
+from shared.params.render import Noise, RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine import answers, checkpoints, devices, proof
 from worker.engine.engine import Engine

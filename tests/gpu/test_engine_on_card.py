@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import OutOfMemory, RenderError
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from tests.waiting import until
 from worker.engine import answers, checkpoints, devices

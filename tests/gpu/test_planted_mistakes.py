@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import RenderError
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from tests.support.card_ledger import Ledger
 from worker.engine import checkpoints, passes, pipelines

@@ -11,7 +11,7 @@ import torch
 from shared import catalogue
 from shared.db.sessions import transact
 from shared.events import Progress
-from shared.params import Hires, Refiner, RenderParams
+from shared.params.render import Hires, Refiner, RenderParams
 from shared.queue.claim import Claim
 from shared.scan import scan
 from tests.checkpoints import NATIVE_SIZE, inspected, write_tiny

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shared import catalogue
 from shared.catalogue import Inspection, Scanned
 from shared.db.sessions import transact
-from shared.samplers import SAMPLERS, SCHEDULES
+from shared.params.samplers import SAMPLERS, SCHEDULES
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
 

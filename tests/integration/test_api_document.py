@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 
 from shared.fields import parameters
-from shared.params import RenderParams
-from shared.terms import Terms
+from shared.params.render import RenderParams
+from shared.params.scheduling import Terms
 
 MODELS = {
     "": "NewJob", "sampling": "Sampling", "guidance": "Guidance", "noise": "Noise", "refiner": "Refiner",

@@ -15,7 +15,7 @@ from api.services import Services
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
 from shared.errors import StorageError
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.queue import moves
 from shared.storage import job_prefix, key
 from tests.conftest import CheckpointFactory, JobFactory

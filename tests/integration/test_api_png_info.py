@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shared.infotext.writer import text
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from worker.pictures import picture
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (64, 64, 3), dtype=np.uint8)

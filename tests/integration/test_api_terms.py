@@ -10,8 +10,8 @@ from redis import Redis
 from api.app import create_app
 from api.services import EXTENSION
 from shared.errors import SettingsError
+from shared.params.scheduling import Terms
 from shared.settings import load
-from shared.terms import Terms
 from tests.workers import images
 
 SOON = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)

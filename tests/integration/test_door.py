@@ -10,7 +10,7 @@ from shared import door
 from shared.db.sessions import transact
 from shared.errors import Refused
 from shared.models.model_set import ModelSet
-from shared.params import MAX_SEED, RenderParams
+from shared.params.render import MAX_SEED, RenderParams
 
 
 @pytest.fixture

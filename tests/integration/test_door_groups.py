@@ -15,7 +15,7 @@ from shared.db.sessions import transact
 from shared.errors import Refused
 from shared.fields import accepted, parameters
 from shared.intake import Intake, Picture
-from shared.params import MAX_SEED, RenderParams
+from shared.params.render import MAX_SEED, RenderParams
 from shared.settings import Limits
 from shared.storage import Storage
 from shared.styles import Style

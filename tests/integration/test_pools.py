@@ -9,9 +9,9 @@ from shared import tickets
 from shared.admission.terms import impossible
 from shared.db.tables import Worker
 from shared.errors import SettingsError
+from shared.params.scheduling import Terms
 from shared.queue import pools, snapshot
 from shared.settings import Limits, load
-from shared.terms import Terms
 from tests.conftest import CheckpointFactory
 from tests.integration.queueing import Farmhand
 from tests.waiting import until

@@ -15,11 +15,11 @@ from shared.db import sessions as database
 from shared.db.states import ImageState
 from shared.db.tables import History, Image
 from shared.errors import Conflict, NotFound
-from shared.params import RenderParams
+from shared.params.render import RenderParams
+from shared.params.scheduling import Terms, told
 from shared.queue import due, moves, policy, snapshot
 from shared.queue.claim import _CLAIM, claim
 from shared.queue.due import Due
-from shared.terms import Terms, told
 from tests.integration.queueing import Farmhand
 from tests.integration.test_queue_races import together, wait_for_a_lock
 from tests.workers import made

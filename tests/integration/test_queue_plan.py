@@ -18,7 +18,7 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from shared.db import sessions as database
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.queue import moves, policy, snapshot
 from shared.queue.claim import claim
 from shared.queue.policy import Lane

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from shared.db import sessions as database
 from shared.errors import Conflict
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.queue import drains, moves, policy, reap, snapshot, views
 from shared.queue.claim import claim
 from shared.queue.moves import Finish

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shared.admission import sizes
-from shared.measures import in_proportion
-from shared.params import RenderParams
+from shared.params.geometry import in_proportion
+from shared.params.render import RenderParams
 from shared.settings import Limits
 from tests.conftest import CheckpointFactory
 from tests.integration.browsing import look, page, send

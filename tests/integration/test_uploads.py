@@ -14,7 +14,7 @@ from shared.db.sessions import transact
 from shared.db.tables import JobUpload, Upload
 from shared.errors import Refused
 from shared.intake import Picture
-from shared.params import Img2Img, Mask, RenderParams
+from shared.params.render import Img2Img, Mask, RenderParams
 from shared.queue import moves
 from shared.settings import Limits
 from shared.storage import Storage, upload_key

@@ -18,7 +18,7 @@ from api.services import EXTENSION, Services
 from shared.db.sessions import transact
 from shared.errors import Unavailable
 from shared.events import Progress
-from shared.params import Hires, Img2Img, RenderParams
+from shared.params.render import Hires, Img2Img, RenderParams
 from shared.queue import moves
 from shared.queue.submit import submit
 from shared.settings import Settings

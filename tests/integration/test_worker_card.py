@@ -19,7 +19,7 @@ from shared import catalogue, portions
 from shared.catalogue import Inspection
 from shared.db.sessions import transact
 from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
-from shared.params import Refiner, RenderParams
+from shared.params.render import Refiner, RenderParams
 from shared.queue.claim import Claim
 from shared.scan import scan
 from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny

@@ -14,7 +14,7 @@ from shared.catalogue import Inspection
 from shared.db.sessions import transact
 from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotUnderstood
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.scan import scan
 from worker.model_files import ModelFiles
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.measures import img2img_steps
-from shared.params import Sampling
-from shared.spellings import schedule_named
+from shared.params.geometry import img2img_steps
+from shared.params.render import Sampling
+from shared.params.spellings import schedule_named
 from tests.walks import finished
 from worker.engine import schedules
 from worker.engine.philox import normals

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from tools.demo_checkpoint import effects, layout, lessons, sheets
 from tools.demo_checkpoint.effects import Trials
 from tools.demo_checkpoint.judging import WORDS, Found

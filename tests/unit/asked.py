@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.params import MAX_SEED, RenderParams
+from shared.params.render import MAX_SEED, RenderParams
+from shared.params.samplers import SAMPLERS
+from shared.params.upscalers import UPSCALERS
 from shared.prompts.networks import networks
-from shared.samplers import SAMPLERS
-from shared.upscalers import UPSCALERS
 
 words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=60)
 prompts = (

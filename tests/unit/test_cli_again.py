@@ -17,7 +17,7 @@ from api.cli.again import Difference
 from api.cli.client import Client
 from shared.errors import FarmError, Refused
 from shared.infotext.writer import text
-from shared.params import FileFormat, RenderParams
+from shared.params.render import FileFormat, RenderParams
 from shared.settings import Settings
 from worker.pictures import picture
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES, Sampler
+from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES, Sampler
 
 PAGE = (Path(__file__).parents[2] / "docs/samplers.md").read_text().splitlines()
 

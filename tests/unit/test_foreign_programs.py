@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from shared import papers
 from shared.infotext.reader import Read, read
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 
 PROMPT, NEGATIVE = "a lighthouse on a cliff, evening", "blurry, text"
 VALUES = "Steps: 12, Sampler: Euler, CFG scale: 5, Seed: 17, Size: 192x128, RNG: CPU"

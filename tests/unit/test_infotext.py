@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from shared.infotext import reader
 from shared.infotext.reader import read
 from shared.infotext.writer import text
-from shared.params import RenderParams
-from shared.samplers import SAMPLERS, SCHEDULES
-from shared.upscalers import UPSCALERS
+from shared.params.render import RenderParams
+from shared.params.samplers import SAMPLERS, SCHEDULES
+from shared.params.upscalers import UPSCALERS
 from tests.unit.asked import resolved
 
 HASH = "6ce0161689"

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from shared import measures
-from shared.measures import Target
-from shared.params import Hires, RenderParams
+from shared.params import geometry
+from shared.params.geometry import Target
+from shared.params.render import Hires, RenderParams
 
 ORACLE = Path(__file__).parents[1] / "data" / "oracles" / "img2img_steps.json"
 
 
 @pytest.mark.parametrize("case", json.loads(ORACLE.read_text())["cases"], ids=str)
 def test_a_strength_shortens_the_way_as_the_reference_does(case: dict[str, float]) -> None:
-    steps = measures.img2img_steps(int(case["steps"]), case["denoising_strength"], exact=False)
+    steps = geometry.img2img_steps(int(case["steps"]), case["denoising_strength"], exact=False)
     assert steps == (case["steps"], case["model_steps"])
 
 
@@ -33,13 +33,13 @@ def test_a_strength_shortens_the_way_as_the_reference_does(case: dict[str, float
     ],
 )
 def test_steps_at_the_ends(*, steps: int, denoising: float, exact: bool, expected: tuple[int, int]) -> None:
-    assert measures.img2img_steps(steps, denoising, exact=exact) == expected
+    assert geometry.img2img_steps(steps, denoising, exact=exact) == expected
 
 
 def test_a_second_pass_takes_the_first_ones_steps_unless_it_has_its_own() -> None:
     params = RenderParams(steps=20)
-    assert measures.hires_steps(params, Hires(denoising=0.5)) == (40, 20)
-    assert measures.hires_steps(params, Hires(denoising=0.5, steps=8)) == (16, 8)
+    assert geometry.hires_steps(params, Hires(denoising=0.5)) == (40, 20)
+    assert geometry.hires_steps(params, Hires(denoising=0.5, steps=8)) == (16, 8)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,6 @@ def test_a_second_pass_takes_the_first_ones_steps_unless_it_has_its_own() -> Non
 def test_a_second_pass_has_the_size_asked_for(
     size: tuple[int, int], hires: dict[str, float], target: Target, final: tuple[int, int]
 ) -> None:
-    found = measures.hires_size(*size, Hires(**hires))
+    found = geometry.hires_size(*size, Hires(**hires))
     assert found == target
     assert found.final == final

@@ -9,7 +9,7 @@ from api.pages import layout, terms
 from api.pages.facts import facts, sides
 from api.pages.fields import FIELDS, plain
 from api.pages.typed import read, typed
-from shared.params import Guidance, Hires, Img2Img, Mask, Noise, Refiner, RenderParams, Sampling
+from shared.params.render import Guidance, Hires, Img2Img, Mask, Noise, Refiner, RenderParams, Sampling
 
 EVERYTHING = RenderParams(
     prompt="a lake\nat dawn",

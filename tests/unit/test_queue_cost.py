@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.params import Hires, Img2Img, RenderParams
+from shared.params.render import Hires, Img2Img, RenderParams
 from shared.queue.submit import cost, memory_class
 
 CELLS = 64 * 64  # of 512x512

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.params import Sampling
-from shared.samplers import SAMPLERS, SCHEDULE_OPTIONS, timesteps
+from shared.params.render import Sampling
+from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, timesteps
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
-from shared.spellings import caveat, home, named, schedule_named
+from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
+from shared.params.spellings import caveat, home, named, schedule_named
 
 
 @pytest.mark.parametrize(

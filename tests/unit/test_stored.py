@@ -7,8 +7,8 @@ import json
 import pytest
 from hypothesis import example, given
 
-from shared import stored
-from shared.params import Hires, Img2Img, Mask, Refiner, RenderParams
+from shared.params import stored
+from shared.params.render import Hires, Img2Img, Mask, Refiner, RenderParams
 from tests.unit.test_pages_form import EVERYTHING
 from tests.unit.test_params import STORED, complete
 

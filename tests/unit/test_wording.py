@@ -17,9 +17,9 @@ from api.problems import refuse_fields
 from shared.admission import forms
 from shared.errors import Refused, SettingsError
 from shared.infotext.reader import read
-from shared.params import Guidance, Hires, Img2Img, Mask, Noise, Refiner, RenderParams, Sampling
+from shared.params.render import Guidance, Hires, Img2Img, Mask, Noise, Refiner, RenderParams, Sampling
+from shared.params.scheduling import Terms
 from shared.settings import Limits, Settings, load
-from shared.terms import Terms
 from shared.wording import in_words, message, wanted
 
 THEIRS = re.compile(

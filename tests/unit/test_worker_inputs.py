@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from shared.errors import RenderError, StorageError
-from shared.params import Img2Img, Mask, RenderParams
+from shared.params.render import Img2Img, Mask, RenderParams
 from shared.storage import Storage, upload_key
 from worker.inputs import Inputs, pictures
 

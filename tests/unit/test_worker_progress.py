@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from shared.events import Progress
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.queue.claim import Claim
 from tests.waiting import until
 from worker.progress import Reporter

@@ -10,7 +10,7 @@ from threading import Event
 import numpy as np
 import pytest
 
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.queue.claim import Claim
 from tests.waiting import until
 from worker import showing

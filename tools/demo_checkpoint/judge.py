@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from tools.demo_checkpoint import asking, dataset, effects
 from tools.demo_checkpoint.asking import Asked
 from tools.demo_checkpoint.effects import Trials

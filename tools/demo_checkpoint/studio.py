@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from worker.engine import checkpoints, pipelines
 from worker.engine.devices import device
 from worker.engine.engine import Engine

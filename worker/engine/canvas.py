@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.errors import RenderError
-from shared.measures import CELL
-from shared.params import Img2Img, RenderParams
-from shared.params import Mask as MaskOptions
+from shared.params.geometry import CELL
+from shared.params.render import Img2Img, RenderParams
+from shared.params.render import Mask as MaskOptions
 from worker.engine import colours, masks
 from worker.engine.images import OPAQUE, resized, rounded
 from worker.engine.kit import Kit, Mask, Pixels

@@ -8,7 +8,7 @@ from typing import Final
 
 from torch import Tensor
 
-from shared.params import Tiling
+from shared.params.render import Tiling
 from worker.engine import latents
 from worker.engine.decoding import decoded
 from worker.engine.kit import Kit, Pixels

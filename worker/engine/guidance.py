@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
-from shared.params import Guidance
+from shared.params.render import Guidance
 from worker.engine.requests import Asks, Denoise, Term
 from worker.engine.samplers import Model, PairModel
 from worker.engine.schedules import SigmaTable

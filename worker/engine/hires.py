@@ -6,10 +6,10 @@ from functools import partial
 
 from torch import Tensor
 
-from shared import measures
-from shared.measures import CELL, Target
-from shared.params import Hires
-from shared.upscalers import LATENT
+from shared.params import geometry
+from shared.params.geometry import CELL, Target
+from shared.params.render import Hires
+from shared.params.upscalers import LATENT
 from worker.engine import latents
 from worker.engine.decoding import decoded, encoded
 from worker.engine.devices import Device, pinned, sent
@@ -22,7 +22,7 @@ from worker.engine.requests import Asks, Work
 def second_pass(first: Pass, hires: Hires, kit: Kit) -> Pass:
     """Return the pass over the result of `first`: what `hires` leaves open is as in the first."""
     params = first.params
-    width, height = measures.hires_size(params.width, params.height, hires).final
+    width, height = geometry.hires_size(params.width, params.height, hires).final
     own = {
         "prompt": hires.prompt or params.prompt,
         "negative_prompt": hires.negative_prompt or params.negative_prompt,
@@ -32,13 +32,13 @@ def second_pass(first: Pass, hires: Hires, kit: Kit) -> Pass:
         "width": width,
         "height": height,
     }
-    steps = measures.hires_steps(params, hires)
+    steps = geometry.hires_steps(params, hires)
     return planned(params.model_copy(update=own), kit.hires or kit.weights, kit.refiner, steps=steps, before=first)
 
 
 def larger(latent: Tensor, first: Pass, second: Pass, hires: Hires) -> Asks[Tensor]:
     """Return the first pass's `latent` at the size of the second: resized itself, or as a picture in between."""
-    target = measures.hires_size(first.params.width, first.params.height, hires)
+    target = geometry.hires_size(first.params.width, first.params.height, hires)
     if hires.upscaler in LATENT:
         whole = latents.resized(latent, target.width, target.height, hires.upscaler)
     else:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from shared.params import ResizeMode
+from shared.params.render import ResizeMode
 from worker.engine.kit import Mask, Pixels
 
 OPAQUE: Final = 255

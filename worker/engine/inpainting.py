@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, cat, ones, zeros
 from torch.nn import functional
 
-from shared.measures import CELL
+from shared.params.geometry import CELL
 from worker.engine.decoding import encoded
 from worker.engine.latents import mixed
 from worker.engine.requests import Asks

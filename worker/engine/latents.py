@@ -7,7 +7,7 @@ from typing import Final
 from torch import Tensor
 from torch.nn import functional
 
-from shared.measures import CELL
+from shared.params.geometry import CELL
 
 _INTERPOLATION: Final = {  # mode, and whether what falls between cells is averaged first
     "Latent": ("bilinear", False),

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch.nn import functional
 
-from shared.measures import CELL
+from shared.params.geometry import CELL
 from worker.engine.images import OPAQUE
 from worker.engine.kit import Mask, Pixels
 

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from shared.params import Noise, NoiseSource
+from shared.params.render import Noise, NoiseSource
 from worker.engine.philox import normals
 
 CHANNELS = 4

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from torch import Tensor, cat
 
-from shared.measures import Steps
-from shared.params import RenderParams
-from shared.samplers import SAMPLERS as FACTS
+from shared.params.geometry import Steps
+from shared.params.render import RenderParams
+from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine import brownian, conditioning, schedules
 from worker.engine.devices import Device, pinned, sent
 from worker.engine.guidance import guided, guided_pair, switch_sigma, switched

@@ -6,9 +6,9 @@ import math
 from dataclasses import replace
 from functools import partial
 
-from shared import measures
-from shared.params import Img2Img, RenderParams
-from shared.samplers import SAMPLERS as FACTS
+from shared.params import geometry
+from shared.params.render import Img2Img, RenderParams
+from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine import canvas, hires, scenes
 from worker.engine.decoding import decoded
 from worker.engine.kit import Kit, Pixels
@@ -40,7 +40,7 @@ def text_to_image(params: RenderParams, kit: Kit) -> Asks[Picture]:
 
 def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Picture]:
     """Return a picture painted over another one, or over the masked part of it."""
-    steps = measures.img2img_steps(params.steps, options.denoising, exact=options.exact_steps)
+    steps = geometry.img2img_steps(params.steps, options.denoising, exact=options.exact_steps)
     source = yield Work(partial(canvas.prepared, params, options, kit))
     way: Pass = yield Work(partial(planned, params, kit.weights, kit.refiner, steps=steps))
     draws = yield from drawn(way)

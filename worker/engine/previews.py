@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared.measures import CELL
+from shared.params.geometry import CELL
 from worker.engine import latents
 from worker.engine.images import levels
 from worker.engine.reads import fetched

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, from_numpy, zeros_like
 
-from shared.params import Mask as MaskOptions
-from shared.samplers import SAMPLERS as FACTS
+from shared.params.render import Mask as MaskOptions
+from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine import inpainting, latents
 from worker.engine.canvas import Canvas
 from worker.engine.decoding import encoded

@@ -13,8 +13,8 @@ from typing import Final
 from scipy.special import betaincinv
 
 from shared.errors import RenderError
-from shared.params import Sampling
-from shared.samplers import SAMPLERS, timesteps
+from shared.params.render import Sampling
+from shared.params.samplers import SAMPLERS, timesteps
 
 _PLAIN: Final = Sampling()
 _KARRAS_RHO: Final = 7.0

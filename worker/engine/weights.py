@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import ModelFileError
-from shared.params import Tiling
+from shared.params.render import Tiling
 from shared.tokens import Tokenizer
 from worker.engine.devices import Device
 from worker.engine.noise import CHANNELS, MASK_CHANNELS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine import checkpoints
 from worker.engine.devices import Device, device

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import RenderError
-from shared.params import Img2Img, Mask, RenderParams
+from shared.params.render import Img2Img, Mask, RenderParams
 from worker.engine import canvas, images, masks
 from worker.engine.canvas import Canvas
 from worker.engine.kit import Kit

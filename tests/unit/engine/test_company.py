@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.params import Guidance, Noise, RenderParams, Sampling
-from shared.samplers import SAMPLERS
+from shared.params.render import Guidance, Noise, RenderParams, Sampling
+from shared.params.samplers import SAMPLERS
 from worker.engine.devices import Device
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from shared.errors import RenderError
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from shared.tokens import BOS, EOS
 from worker.engine import answers, conditioning, pipelines
 from worker.engine.conditioning import Prompt

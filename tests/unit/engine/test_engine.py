@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from shared.errors import Cancelled, OutOfMemory, RenderError
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from worker.engine import answers, checkpoints, passes
 from worker.engine.devices import Device
 from worker.engine.engine import Engine

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.params import Guidance
+from shared.params.render import Guidance
 from worker.engine.guidance import guided, guided_pair, switch_sigma, switched
 from worker.engine.requests import Denoise, Term
 from worker.engine.schedules import SigmaTable

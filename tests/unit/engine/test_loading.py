@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import ModelFileError, OutOfMemory, RenderError
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from tests.checkpoints import without_vae, write_tiny
 from tests.support.card_ledger import Ledger
 from tests.waiting import until

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from bench import company
-from shared.params import Hires, Img2Img, Mask, RenderParams
-from shared.samplers import SAMPLERS
+from shared.params.render import Hires, Img2Img, Mask, RenderParams
+from shared.params.samplers import SAMPLERS
 from worker.engine import canvas, colours, hires, masks
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit

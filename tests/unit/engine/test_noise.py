@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.params import Noise, RenderParams
+from shared.params.render import Noise, RenderParams
 from worker.engine.noise import ImageNoise, centred, slerp
 from worker.engine.philox import normals, philox
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shared.errors import RenderError
-from shared.params import Guidance, Hires, Img2Img, Refiner, RenderParams
+from shared.params.render import Guidance, Hires, Img2Img, Refiner, RenderParams
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Pixels
 from worker.engine.pipelines import render

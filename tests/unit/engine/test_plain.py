@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import plain
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from worker.engine.engine import Engine
 from worker.engine.pipelines import Kit, text_to_image
 from worker.engine.weights import Weights

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.params import Sampling
-from shared.samplers import SAMPLERS as FACTS
+from shared.params.render import Sampling
+from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.requests import Work
 from worker.engine.samplers import SAMPLERS, plan
 

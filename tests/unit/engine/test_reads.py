@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from shared.params import Hires, Img2Img, RenderParams
+from shared.params.render import Hires, Img2Img, RenderParams
 from tests.checkpoints import fitting_decoder, plain_sample
 from tests.support import card_time
 from tests.support.card_ledger import Ledger

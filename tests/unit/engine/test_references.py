@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench import plain
-from shared.params import Hires, Img2Img, Mask, RenderParams
+from shared.params.render import Hires, Img2Img, Mask, RenderParams
 from tests.unit.engine.test_engine import assert_same_picture
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Pixels

@@ -13,7 +13,7 @@ from PIL import Image
 from shared import papers
 from shared.infotext.reader import read
 from shared.infotext.writer import text
-from shared.params import RenderParams
+from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.params import Img2Img, Mask, RenderParams
+from shared.params.render import Img2Img, Mask, RenderParams
 from tests.unit.engine.test_pipelines import SECONDS, apart, picture
 from worker.engine import inpainting
 from worker.engine.engine import Engine

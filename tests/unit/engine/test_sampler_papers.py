@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench import plain
-from shared.params import Guidance, RenderParams, Sampling
+from shared.params.render import Guidance, RenderParams, Sampling
 from tests.walks import Denoiser, finished
 from worker.engine import schedules
 from worker.engine.engine import Engine

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shared.errors import RenderError
-from shared.params import Sampling
-from shared.samplers import AUTOMATIC
-from shared.samplers import SAMPLERS as FACTS
+from shared.params.render import Sampling
+from shared.params.samplers import AUTOMATIC
+from shared.params.samplers import SAMPLERS as FACTS
 from tests.walks import Denoiser, finished
 from worker.engine import schedules
 from worker.engine.requests import Work

@@ -10,9 +10,9 @@ from scipy.stats import beta as beta_distribution
 from torch import tensor
 
 from shared.errors import RenderError
-from shared.params import Sampling
-from shared.samplers import AUTOMATIC, SAMPLERS, SCHEDULE_OPTIONS
-from shared.samplers import SCHEDULES as LABELS
+from shared.params.render import Sampling
+from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULE_OPTIONS
+from shared.params.samplers import SCHEDULES as LABELS
 from worker.engine import schedules
 from worker.engine.schedules import SigmaTable
 

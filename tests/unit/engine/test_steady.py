@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shared.params import RenderParams, Tiling
+from shared.params.render import RenderParams, Tiling
 from worker.engine import checkpoints, steady
 from worker.engine.devices import Device
 from worker.engine.engine import Engine

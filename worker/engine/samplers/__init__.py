@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from shared.params import Sampling
-from shared.samplers import SAMPLERS as FACTS
+from shared.params.render import Sampling
+from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.requests import Asks
 from worker.engine.samplers.algebra import Algorithm, Model, Noise, Options, PairModel, ancestral_step
 from worker.engine.samplers.dpm_solver import dpm_adaptive, dpm_fast

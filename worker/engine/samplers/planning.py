@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.samplers import ADAPTIVE_CALLS, SAMPLERS
+from shared.params.samplers import ADAPTIVE_CALLS, SAMPLERS
 from worker.engine.requests import Asks
 from worker.engine.samplers.algebra import Algorithm, Options
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final, NamedTuple
 
-from shared.samplers import SAMPLERS, SCHEDULES
+from shared.params.samplers import SAMPLERS, SCHEDULES
 
 _LONGEST: Final = 60  # characters of a name that is worth looking at
 _PREFIX: Final = re.compile(r"^(?:sample_|k[_-])")

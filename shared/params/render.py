@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from shared.samplers import AUTOMATIC, SAMPLERS
+from shared.params.samplers import AUTOMATIC, SAMPLERS
 
 RANDOM_SEED: Final = -1
 MAX_SEED: Final = 2**64 - 1  # the largest that programs give; JSON keeps it exactly, though JavaScript does not

@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from shared.admission.forms import Place, rest
-from shared.params import Hires, RenderParams
+from shared.params.render import Hires, RenderParams
+from shared.params.samplers import SAMPLERS, SCHEDULES
+from shared.params.upscalers import UPSCALERS
 from shared.prompts.networks import networks
-from shared.samplers import SAMPLERS, SCHEDULES
-from shared.upscalers import UPSCALERS
 
 _MOST_TOLD: Final = 5  # names in a sentence
 _LONGEST: Final = 60  # characters of a value in a sentence
