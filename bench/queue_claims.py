@@ -23,10 +23,10 @@ from sqlalchemy.orm import Session
 from shared.db import sessions as database
 from shared.db.sessions import Sessions, transact
 from shared.db.states import WorkerState
+from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
 from shared.queue import moves, policy, workers
 from shared.queue.claim import claim
-from shared.queue.policy import DEFAULT_POOL
 from shared.queue.snapshot import Snapshots
 
 OWNERS: Final = 20

@@ -25,9 +25,9 @@ from bench.queue_celery import BENCH, QUEUE, READY
 from shared import addresses
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, transact
+from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
 from shared.queue import moves
-from shared.queue.policy import DEFAULT_POOL
 from shared.tickets import TASK, Tickets, celery_app
 
 ROOT: Final = Path(__file__).parents[1]

@@ -12,7 +12,8 @@ from itertools import count
 from typing import Final
 
 from shared.db.states import WorkerState
-from shared.queue.policy import DEFAULT_POOL, Farm, Lane, Lanes, Owner, Worker, is_left_alone
+from shared.params.pools import DEFAULT_POOL
+from shared.queue.policy import Farm, Lane, Lanes, Owner, Worker, is_left_alone
 
 SNAPSHOT_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 1.0

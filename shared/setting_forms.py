@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
-from shared.queue.policy import POOL, POOL_NAMES
+from shared.params.pools import POOL, POOL_NAMES
 from shared.redis_url import read as read_redis_url
 
 OF_HTTP = ("http", "https")  # the other servers may be reached over a socket, without a host

@@ -16,7 +16,7 @@ from redis import Redis
 from shared import redis_url
 from shared.db.farm import FarmId
 from shared.outbox import Outbox
-from shared.queue.policy import DEFAULT_POOL
+from shared.params.pools import DEFAULT_POOL
 
 TASK: Final = "render"
 CHORE: Final = "chore"

@@ -19,8 +19,8 @@ from shared.db.sessions import Sessions, transact
 from shared.db.states import WorkerState
 from shared.db.tables import Image
 from shared.events import Events
+from shared.params.pools import DEFAULT_POOL
 from shared.queue import workers
-from shared.queue.policy import DEFAULT_POOL
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tickets import Ticket, Tickets

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from shared.db.tables import Job
 from shared.errors import FieldError
+from shared.params.pools import DEFAULT_POOL, POOL_NAMES
 from shared.params.scheduling import HIGHEST_PRIORITY, NO_TERMS, Terms, told
 from shared.queue import pools
-from shared.queue.policy import DEFAULT_POOL, POOL_NAMES
 from shared.settings import Limits
 from shared.wording import message
 

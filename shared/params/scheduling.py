@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from shared.queue.policy import DEFAULT_POOL, POOL
+from shared.params.pools import DEFAULT_POOL, POOL
 
 _MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
 HIGHEST_PRIORITY: Final = 100  # and the lowest is as far below 0

@@ -22,7 +22,6 @@ Schindelhauer and Schomaker 2005): workers that see the same snapshot choose dif
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,9 +33,6 @@ from typing import Final, Protocol
 
 from shared.db.states import WorkerState
 
-DEFAULT_POOL: Final = "default"  # of jobs that name none, and of workers that are told none
-POOL: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-POOL_NAMES: Final = "up to 32 small letters, digits, - and _, such as large-cards"
 AFFINITY_SECONDS: Final = 15.0  # nobody waits longer than this for affinity's sake
 SLACK: Final = 0.3  # share of the least running work by which an owner may be ahead for affinity's sake
 

@@ -18,13 +18,13 @@ from shared.errors import Conflict
 from shared.models.model_set import ModelSet
 from shared.params import stored
 from shared.params.geometry import CELL, hires_size, hires_steps, img2img_steps
+from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.scheduling import NO_TERMS, Terms, told
 from shared.prompts import language
 from shared.queue.history import Event
 from shared.queue.holds import held_by
-from shared.queue.policy import DEFAULT_POOL
 
 
 @dataclass(frozen=True)

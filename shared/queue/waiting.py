@@ -9,6 +9,7 @@ from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
 from shared.db.states import WorkerState
+from shared.params.pools import DEFAULT_POOL
 from shared.queue import policy
 from shared.queue.estimates import Estimate, Struck, about, off_by, seconds_one_by_one, seconds_until_start
 from shared.queue.policy import Farm, Lane, Lanes, Worker
@@ -111,7 +112,7 @@ def _held(waiter: Waiter) -> _Reason | None:
 def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
     """Return why no worker could take it even if it had nothing else to do; None: one could."""
     pool = waiter.lane.pool
-    of_pool = "" if pool == policy.DEFAULT_POOL else f" of the pool {pool}"
+    of_pool = "" if pool == DEFAULT_POOL else f" of the pool {pool}"
     alive = [worker for worker in farm.workers if pool in worker.pools]
     if not alive:
         return _Reason(Cause.NO_WORKER, f"No worker{of_pool} is alive.")
