@@ -14,9 +14,9 @@ from shared.chores import Standing
 from shared.db.states import WorkerState
 from shared.db.tables import ModelFile
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
+from shared.prompts.styles import Style
 from shared.queue.ended import Ended
 from shared.queue.views import WorkerView
-from shared.styles import Style
 
 
 class VaeBody(BaseModel):

@@ -39,13 +39,13 @@ from shared.fields import accepted
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
+from shared.prompts.styles import load
+from shared.prompts.tokenizer import Tokenizer
 from shared.queue import ended, moves, pools, views
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
 from shared.settings import Limits
 from shared.storage import job_prefix
-from shared.styles import load
-from shared.tokens import Tokenizer
 
 log = structlog.get_logger(__name__)
 

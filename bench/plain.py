@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from shared.tokens import Tokenizer
+from shared.prompts.tokenizer import Tokenizer
 
 STEPS: Final = 20
 SCALE: Final = 7.0

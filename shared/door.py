@@ -22,8 +22,8 @@ from shared.fields import accepted
 from shared.models.model_set import ModelSet
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RANDOM_SEED, RenderParams
 from shared.params.scheduling import NO_TERMS, Terms
+from shared.prompts.styles import Style
 from shared.settings import Limits
-from shared.styles import Style
 
 _USUAL_SIZE: Final = 512  # of a checkpoint that does not say
 _RANDOM_SEEDS: Final = 2**32  # few enough digits to read out; any seed up to MAX_SEED can be given

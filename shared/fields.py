@@ -10,8 +10,8 @@ from typing import Any, Final
 from shared.params.render import MAX_SEED, NATIVE_SIZE, RANDOM_SEED, RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
 from shared.params.upscalers import UPSCALERS
+from shared.prompts.tokenizer import MAX_TOKENS
 from shared.settings import Limits
-from shared.tokens import MAX_TOKENS
 from shared.wording import choices, in_words
 
 Schema = Mapping[str, Any]

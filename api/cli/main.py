@@ -213,7 +213,7 @@ def add_style(
 ) -> None:
     """Add a style."""
     from api.cli.styles import add
-    from shared.styles import Style
+    from shared.prompts.styles import Style
 
     add(_settings(), Style(name, prompt, negative), replace=replace, as_json=as_json)
 

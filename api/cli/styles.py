@@ -11,10 +11,10 @@ from rich.markup import escape
 from api.cli import terminal
 from api.cli.client import Client
 from api.cli.terminal import shorten, table
-from shared import styles
 from shared.errors import FarmError
+from shared.prompts import styles
+from shared.prompts.styles import Style
 from shared.settings import Settings
-from shared.styles import Style
 
 _STYLE: Final = ("style", "prompt", "negative prompt")
 

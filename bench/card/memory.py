@@ -19,7 +19,7 @@ from bench.card import files, rendering
 from bench.card.bench import TIGHT, Bench
 from shared.errors import RenderError
 from shared.params.render import Hires, RenderParams
-from shared.tokens import TOKENS
+from shared.prompts.tokenizer import TOKENS
 from worker.engine import answers, checkpoints, previews
 from worker.engine.calls import Calls
 from worker.engine.devices import MemoryPeak, release_memory

@@ -21,7 +21,7 @@ from bench import company
 from bench.card import children, files, rendering
 from bench.card.bench import Bench, Setting
 from bench.card.packages import ROOT
-from shared.tokens import TOKENS
+from shared.prompts.tokenizer import TOKENS
 from worker.engine import answers, checkpoints, philox
 from worker.engine.calls import Calls
 from worker.engine.requests import Denoise, Term

@@ -10,11 +10,11 @@ from shared.fields import accepted
 from shared.nearest import nearest
 from shared.params.render import Hires, RenderParams
 from shared.params.samplers import SAMPLERS
-from shared.prompts.language import MOST_PARTS, read
-from shared.prompts.networks import networks
+from shared.prompts.composable import MOST_PARTS, read
+from shared.prompts.extra_networks import networks
+from shared.prompts.styles import Style, merge
+from shared.prompts.tokenizer import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Tokenizer
 from shared.settings import Limits
-from shared.styles import Style, merge
-from shared.tokens import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Tokenizer
 from shared.wording import LONGEST, choices
 
 _SHOWN: Final = 5  # styles that a refusal offers when none is alike

@@ -11,7 +11,7 @@ from shared.infotext.keys import SIZE
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
 from shared.params.spellings import caveat, named, schedule_named
 from shared.params.upscalers import UPSCALERS
-from shared.prompts.networks import networks, without
+from shared.prompts.extra_networks import networks, without
 
 Values = dict[str, str]
 

@@ -16,7 +16,7 @@ from shared.admission.forms import Place, rest
 from shared.params.render import Hires, RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
 from shared.params.upscalers import UPSCALERS
-from shared.prompts.networks import networks
+from shared.prompts.extra_networks import networks
 
 _MOST_TOLD: Final = 5  # names in a sentence
 _LONGEST: Final = 60  # characters of a value in a sentence

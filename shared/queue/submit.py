@@ -22,7 +22,7 @@ from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.scheduling import NO_TERMS, Terms, told
-from shared.prompts import language
+from shared.prompts import composable
 from shared.queue.history import Event
 from shared.queue.holds import held_by
 
@@ -150,7 +150,7 @@ def _passes(params: RenderParams) -> Iterator[_Pass]:
 
 def _rows(params: RenderParams, prompt: str) -> int:
     """Return the rows of one model call: each part of the prompt that AND joins has its own."""
-    return params.rows - 1 + len(language.read(prompt))
+    return params.rows - 1 + len(composable.read(prompt))
 
 
 def _calls(sampler: str, steps: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.tokens import MAX_TOKENS
+from shared.prompts.tokenizer import MAX_TOKENS
 
 
 def count(client, **body):

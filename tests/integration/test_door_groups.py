@@ -16,10 +16,10 @@ from shared.errors import Refused
 from shared.fields import accepted, parameters
 from shared.intake import Intake, Picture
 from shared.params.render import MAX_SEED, RenderParams
+from shared.prompts.styles import Style
+from shared.prompts.tokenizer import MAX_TOKENS
 from shared.settings import Limits
 from shared.storage import Storage
-from shared.styles import Style
-from shared.tokens import MAX_TOKENS
 from tests.conftest import checkpoints_of
 from tests.servers import fresh_database
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared import styles
-from shared.prompts import attention, editing, language, networks
+from shared.prompts import attention, composable, editing, extra_networks, styles
 from shared.prompts.chunks import COMMA, Word, chunked, counted
 
 Case = dict[str, Any]
@@ -35,7 +34,7 @@ def check_schedule(case: Case) -> None:
 
 
 def check_composable(case: Case) -> None:
-    assert [list(part) for part in language.read(case["text"])] == case["parts"]
+    assert [list(part) for part in composable.read(case["text"])] == case["parts"]
 
 
 def check_chunks(case: Case) -> None:
@@ -47,9 +46,9 @@ def check_chunks(case: Case) -> None:
 
 def check_extra_networks(case: Case) -> None:
     found: dict[str, list[Any]] = {}
-    for network in networks.networks(case["text"]):
+    for network in extra_networks.networks(case["text"]):
         found.setdefault(network.kind, []).append([list(network.arguments), dict(network.options)])
-    assert networks.without(case["text"]) == case["cleaned"]
+    assert extra_networks.without(case["text"]) == case["cleaned"]
     assert found == case["networks"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shared.params.render import MAX_SEED, RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.upscalers import UPSCALERS
-from shared.prompts.networks import networks
+from shared.prompts.extra_networks import networks
 
 words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=60)
 prompts = (

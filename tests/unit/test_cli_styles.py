@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from api.cli import main as cli
-from shared import styles
 from shared.errors import FarmError
-from shared.styles import Style
+from shared.prompts import styles
+from shared.prompts.styles import Style
 
 
 @pytest.fixture(autouse=True)

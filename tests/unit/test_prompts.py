@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.prompts import attention, editing, language, networks
+from shared.prompts import attention, composable, editing, extra_networks
 from shared.prompts.attention import Fragment, fragments
 from shared.prompts.chunks import CHUNK, COMMA, EMPTY, Word, chunked, counted
-from shared.tokens import Tokenizer
+from shared.prompts.tokenizer import Tokenizer
 
 SIGNS = [
     "(",
@@ -87,7 +87,7 @@ def test_break_inside_a_weight_of_one_ends_a_section() -> None:
 
 @pytest.mark.parametrize("text", ["BREAK", " BREAK ", "\nBREAK", "AND BREAK"])
 def test_break_alone_is_one_empty_chunk(text: str) -> None:
-    for part in language.read(text):
+    for part in composable.read(text):
         assert Tokenizer().chunks(part.text) == (EMPTY,)
 
 
@@ -158,15 +158,15 @@ def test_what_is_nested_too_deeply_is_one_prompt() -> None:
     ],
 )
 def test_a_prompt_is_read_in_parts(text: str, parts: list[tuple[str, float]]) -> None:
-    assert [tuple(part) for part in language.read(text)] == parts
+    assert [tuple(part) for part in composable.read(text)] == parts
 
 
 def test_a_negative_prompt_has_no_parts() -> None:
-    assert language.read("a AND b:1.2 # c", is_negative=True) == (("a AND b:1.2 \n", 1.0),)
+    assert composable.read("a AND b:1.2 # c", is_negative=True) == (("a AND b:1.2 \n", 1.0),)
 
 
 def test_a_network_is_known_by_its_name() -> None:
-    (network,) = networks.networks("a <lora:ink:0.8:unet=0.5:a=b=c> b")
+    (network,) = extra_networks.networks("a <lora:ink:0.8:unet=0.5:a=b=c> b")
     assert (network.kind, network.name, network.arguments, network.options) == (
         "lora",
         "ink",
@@ -206,20 +206,20 @@ def test_the_longest_variant_counts() -> None:
 )
 def test_texts_that_are_hardly_any_are_prompts(text: str) -> None:
     assert Tokenizer().measure(text).tokens >= 0
-    assert all(Tokenizer().chunks(part.text) for part in language.read(text))
+    assert all(Tokenizer().chunks(part.text) for part in composable.read(text))
 
 
 @given(PROMPTS, st.integers(1, 30))
 @settings(max_examples=300, deadline=None)
 def test_no_text_breaks_the_language(text: str, calls: int) -> None:
-    for part in language.read(text):
+    for part in composable.read(text):
         assert math.isfinite(part.weight)
         segments = list(editing.schedule(part.text, calls))
         assert [end for end, _ in segments] == sorted({end for end, _ in segments})
         assert segments[-1].last == calls
         for segment in segments:
             assert all(math.isfinite(fragment.weight) for fragment in fragments(segment.text))
-    assert networks.networks(networks.without(text)) == () or "<" in text
+    assert extra_networks.networks(extra_networks.without(text)) == () or "<" in text
 
 
 @given(
@@ -242,9 +242,9 @@ def test_what_is_far_too_long_is_found_out_soon(prompt: str) -> None:
 
 
 def everything(text: str) -> None:
-    networks.networks(text)
+    extra_networks.networks(text)
     fragments(text)
-    for part in language.read(text)[:20]:
+    for part in composable.read(text)[:20]:
         list(editing.schedule(part.text, 20))
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared import styles
 from shared.errors import Conflict, NotFound, Unavailable
-from shared.styles import Style
+from shared.prompts import styles
+from shared.prompts.styles import Style
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=50)
 NAMES = TEXTS.filter(lambda name: name.strip() == name != "" and name[0] != "#")

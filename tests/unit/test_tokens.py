@@ -7,7 +7,7 @@ import pytest
 from transformers import CLIPTokenizer
 
 from shared.prompts.chunks import COMMA
-from shared.tokens import BOS, EOS, Tokenizer, _vocabulary
+from shared.prompts.tokenizer import BOS, EOS, Tokenizer, _vocabulary
 
 ORACLES = Path(__file__).parents[1] / "data" / "oracles"
 PROMPT_LANGUAGE = {"a BREAK b", "75w BREAK x", "70w emb(8v)", "emb"}

@@ -9,7 +9,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
-from shared.tokens import Tokenizer
+from shared.prompts.tokenizer import Tokenizer
 from tools.demo_checkpoint import captions, scenes
 from tools.demo_checkpoint.layout import END, POSITIONS, START, Checkpoint
 from tools.demo_checkpoint.training import half_precision

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import ModelFileError, RenderError
-from shared.tokens import Tokenizer
+from shared.prompts.tokenizer import Tokenizer
 from worker.engine.devices import Device, decoder_dtype, hand_over, is_fatal, is_out_of_memory
 from worker.engine.failures import no_room
 from worker.engine.loading import converted

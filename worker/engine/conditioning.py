@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shared.errors import RenderError
 from shared.params.render import Emphasis
-from shared.prompts import editing, language
+from shared.prompts import composable, editing
 from shared.prompts.chunks import EMPTY, Text
 from worker.engine.requests import Asks, Embed, Term, Work
 from worker.engine.weights import Weights
@@ -106,7 +106,7 @@ def _script(
     """Read both prompts."""
     places: dict[Text, int] = {}
     lines = []
-    for part in (*language.read(prompt), *language.read(negative_prompt, is_negative=True)):
+    for part in (*composable.read(prompt), *composable.read(negative_prompt, is_negative=True)):
         segments = tuple(schedule(part.text))
         filled = _filled({segment.text: chunks(segment.text) for segment in segments})
         known = {text: places.setdefault(said, len(places)) for text, said in filled.items()}

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Hashable, Sequence
 from itertools import zip_longest
 
-from shared.tokens import TOKENS
+from shared.prompts.tokenizer import TOKENS
 from worker.engine.answers.denoising import padded_chunks
 from worker.engine.noise import CELL
 from worker.engine.requests import Denoise, Embed, Request

@@ -18,7 +18,7 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from shared.errors import ModelFileError
-from shared.tokens import BOS, EOS, TOKENS
+from shared.prompts.tokenizer import BOS, EOS, TOKENS
 from worker.engine.figures import UNFIT
 from worker.engine.layouts import Part, Parts
 from worker.engine.noise import CHANNELS

@@ -12,7 +12,7 @@ from weakref import ref
 import torch
 
 from shared.prompts.chunks import EMPTY
-from shared.tokens import TOKENS
+from shared.prompts.tokenizer import TOKENS
 from worker.engine.answers import answer
 from worker.engine.answers.denoising import subject
 from worker.engine.calls import Calls

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from shared.errors import ModelFileError
 from shared.params.render import Tiling
-from shared.tokens import Tokenizer
+from shared.prompts.tokenizer import Tokenizer
 from worker.engine.devices import Device
 from worker.engine.noise import CHANNELS, MASK_CHANNELS
 from worker.engine.schedules import SigmaTable

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import RenderError
-from shared.tokens import BOS, EOS
+from shared.prompts.tokenizer import BOS, EOS
 from worker.engine import answers
 from worker.engine.previews import mapped
 from worker.engine.requests import Apply, Denoise, Embed, Term, ToLatent, ToPixels

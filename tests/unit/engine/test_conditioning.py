@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from shared.errors import RenderError
 from shared.params.render import RenderParams
-from shared.tokens import BOS, EOS
+from shared.prompts.tokenizer import BOS, EOS
 from worker.engine import answers, conditioning, pipelines
 from worker.engine.conditioning import Prompt
 from worker.engine.engine import Engine

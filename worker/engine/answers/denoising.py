@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import RenderError
-from shared.tokens import TOKENS
+from shared.prompts.tokenizer import TOKENS
 from worker.engine.calls import Calls, Subject
 from worker.engine.devices import sent
 from worker.engine.requests import Denoise

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from shared.prompts.chunks import Chunk
-from shared.tokens import BOS, EOS, TOKENS
+from shared.prompts.tokenizer import BOS, EOS, TOKENS
 from worker.engine.calls import Calls, Subject
 from worker.engine.devices import sent
 from worker.engine.requests import Embed

@@ -6,7 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 from shared.prompts.attention import bounded
-from shared.prompts.networks import without
+from shared.prompts.extra_networks import without
 
 MOST_PARTS: Final = 16  # each is a row of every denoising call
 _COMMENT: Final = re.compile(r"#[^\n]*\n?")

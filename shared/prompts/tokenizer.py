@@ -15,7 +15,7 @@ import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from shared.params.render import Emphasis
-from shared.prompts import attention, editing, language
+from shared.prompts import attention, composable, editing
 from shared.prompts.chunks import Chunk, Word, chunked, counted
 
 BOS: Final = 49406
@@ -87,7 +87,7 @@ class Tokenizer:
 def _measured(prompt: str, calls: int, emphasis: Emphasis, first_pass_calls: int | None, is_negative: bool) -> Length:  # noqa: FBT001 - a key
     """Return what `Tokenizer.measure` does: a form asks for the same again and again, and passes often are alike."""
     tokenizer, known, length = Tokenizer(), set[str](), Length(0, 0)
-    parts = language.read(prompt, is_negative=is_negative)
+    parts = composable.read(prompt, is_negative=is_negative)
     segments = (one for part in parts for one in editing.schedule(part.text, calls, first_pass_calls))
     for _, text in segments:
         if not length.is_accepted:
