@@ -13,8 +13,9 @@ from typing import Any, Final, Literal
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from shared import papers, picture_parts
+from shared import picture_parts
 from shared.errors import Unreadable
+from shared.infotext import files
 
 Wish = Literal["picture", "text"]
 
@@ -133,7 +134,7 @@ def _picture(opened: Image.Image) -> Answer:
 
 
 def _text(opened: Image.Image) -> Answer:
-    return Answer(data=papers.text(opened).encode(errors="replace"))
+    return Answer(data=files.text(opened).encode(errors="replace"))
 
 
 def _unlike(data: bytes) -> str:

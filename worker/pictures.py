@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from shared import papers
+from shared.infotext import files
 from shared.params.render import FileFormat
 
 Pixels = NDArray[np.uint8]  # [height, width, 3]
@@ -47,12 +47,12 @@ def picture(pixels: Pixels, parameters: str, form: FileFormat) -> bytes:
     """Return `pixels` as a file of the format `form` that carries `parameters` where the ecosystem reads them."""
     image = Image.fromarray(pixels)
     if form == "jpeg":
-        return encoded(image, "JPEG", quality=JPEG_QUALITY, subsampling=0, **papers.jpeg(parameters))
+        return encoded(image, "JPEG", quality=JPEG_QUALITY, subsampling=0, **files.jpeg(parameters))
     if form == "webp":
-        return encoded(image, "WEBP", quality=WEBP_QUALITY, method=4, exif=papers.exif(parameters))
+        return encoded(image, "WEBP", quality=WEBP_QUALITY, method=4, exif=files.exif(parameters))
     info = PngInfo()
     add = info.add_text if parameters.isascii() else info.add_itxt  # tEXt is Latin-1, but often read as UTF-8
-    add(papers.CHUNK, parameters)
+    add(files.CHUNK, parameters)
     return encoded(image, "PNG", compress_level=_PNG_LEVEL, pnginfo=info)
 
 

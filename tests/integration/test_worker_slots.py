@@ -17,7 +17,7 @@ from shared.db import tables
 from shared.db.sessions import transact
 from shared.db.tables import History, Job
 from shared.errors import ModelFileAway, OutOfMemory, RenderFailed, Spoilt, TooSlow, Unavailable
-from shared.papers import text as infotext
+from shared.infotext.files import text as infotext
 from shared.params.scheduling import Terms
 from shared.queue import moves, reap
 from shared.storage import key

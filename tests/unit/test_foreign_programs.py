@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from shared import papers
+from shared.infotext import files
 from shared.infotext.reader import Read, read
 from shared.params.render import RenderParams
 
@@ -467,7 +467,7 @@ def png(**chunks: str) -> str:
     out = BytesIO()
     Image.new("RGB", (192, 128)).save(out, "PNG", pnginfo=info)
     with Image.open(BytesIO(out.getvalue())) as picture:
-        return papers.text(picture)
+        return files.text(picture)
 
 
 @pytest.mark.parametrize(
@@ -507,7 +507,7 @@ def test_a_comment_is_found_beside_a_chunk_that_says_nothing():
     block[ExifTags.Base.UserComment] = json.dumps(PROGRAMS["SwarmUI"])
     Image.new("RGB", (8, 8)).save(out, "PNG", pnginfo=info, exif=block.tobytes())
     with Image.open(out) as picture:
-        check(read(papers.text(picture)), PLAIN)
+        check(read(files.text(picture)), PLAIN)
 
 
 @pytest.mark.parametrize("xmp", ["<exif:UserComment " * 50_000, "<exif:UserComment> <rdf:li " * 35_000, "<" * 900_000])
@@ -540,4 +540,4 @@ def test_tags_of_other_programs_are_found(form, tag, text):
     out = BytesIO()
     Image.new("RGB", (8, 8)).save(out, form, exif=block.tobytes())
     with Image.open(BytesIO(out.getvalue())) as picture:
-        check(read(papers.text(picture)), PLAIN)
+        check(read(files.text(picture)), PLAIN)

@@ -14,7 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from shared import papers
+from shared.infotext import files
 from shared.infotext.reader import read
 from worker.pictures import picture
 
@@ -35,7 +35,7 @@ def reopened(data: bytes) -> Image.Image:
 def test_every_format_carries_the_text(form, text):
     with reopened(picture(PIXELS, text, form)) as image:
         assert image.format == form.upper()
-        assert papers.text(image) == text
+        assert files.text(image) == text
 
 
 def test_a_png_has_the_pixels_as_they_were():
@@ -56,7 +56,7 @@ def test_exif_is_what_the_ecosystem_reads():
     with reopened(picture(PIXELS, "aé", "jpeg")) as image:
         comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
     assert comment == b"UNICODE\x00\x00a\x00\xe9"
-    assert papers.exif("a").startswith(b"Exif\x00\x00MM")
+    assert files.exif("a").startswith(b"Exif\x00\x00MM")
 
 
 def exif(tags: dict[int, Any], *, is_first: bool = False, order: str = "<") -> bytes:
@@ -73,7 +73,7 @@ def with_exif(form: str, block: bytes) -> str:
     out = BytesIO()
     Image.new("RGB", (8, 8)).save(out, form, exif=block)
     with reopened(out.getvalue()) as image:
-        return papers.text(image)
+        return files.text(image)
 
 
 COMMENT = ExifTags.Base.UserComment
@@ -129,14 +129,14 @@ def test_a_photographs_comment_is_no_text(form, comment):
     out = BytesIO()
     Image.new("RGB", (8, 8)).save(out, "JPEG", comment=comment.encode())
     with reopened(out.getvalue()) as image:
-        assert papers.text(image) == ""
+        assert files.text(image) == ""
 
 
 def test_comments_of_gifs_are_read():
     out = BytesIO()
     Image.new("P", (8, 8)).save(out, "GIF", comment=("a cat" + VALUES).encode())
     with reopened(out.getvalue()) as image:
-        assert papers.text(image) == "a cat" + VALUES
+        assert files.text(image) == "a cat" + VALUES
 
 
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
@@ -147,7 +147,7 @@ def test_chunks_of_latin_letters_may_hold_utf_8(kind):
     out = BytesIO()
     Image.new("RGB", (8, 8)).save(out, "PNG", pnginfo=info)
     with reopened(out.getvalue()) as image:
-        assert papers.text(image) == text.decode()
+        assert files.text(image) == text.decode()
 
 
 def test_damaged_exif_says_nothing():
@@ -164,7 +164,7 @@ def test_megabytes_of_comments_cost_next_to_nothing(letters):
         image.load()
         tracemalloc.start()
         begin = time.process_time()
-        found = read(papers.text(image))
+        found = read(files.text(image))
         seconds, (_, peak) = time.process_time() - begin, tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert found.params == {}
@@ -178,7 +178,7 @@ def test_a_text_behind_the_pixels_is_found():
     out = BytesIO()
     Image.new("RGB", (8, 8)).save(out, "PNG", pnginfo=info)
     with reopened(out.getvalue()) as image:
-        assert papers.text(image) == "behind"
+        assert files.text(image) == "behind"
 
 
 def of_novelai(comment: str) -> str:
@@ -189,7 +189,7 @@ def of_novelai(comment: str) -> str:
     out = BytesIO()
     Image.new("RGB", (64, 96)).save(out, "PNG", pnginfo=info)
     with reopened(out.getvalue()) as image:
-        return papers.text(image)
+        return files.text(image)
 
 
 def test_a_picture_of_novelai_is_read():
@@ -222,4 +222,4 @@ def test_a_picture_without_papers_has_none(form):
     out = BytesIO()
     Image.new("RGB", (8, 8)).save(out, form)
     with reopened(out.getvalue()) as image:
-        assert papers.text(image) == ""
+        assert files.text(image) == ""

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared import papers
+from shared.infotext import files
 from shared.infotext.reader import read
 from shared.infotext.writer import text
 from shared.params.render import RenderParams
@@ -65,6 +65,6 @@ def test_a_stored_picture_is_rendered_again_to_the_pixel(kind: str, engine: Engi
 
     stored = file(params)
     with Image.open(BytesIO(stored)) as image:
-        found = read(papers.text(image))
+        found = read(files.text(image))
     assert found.left_out == ()
     assert np.array_equal(decoded(file(RenderParams(**found.params))), decoded(stored))
