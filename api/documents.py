@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from api.problems import PROBLEM_JSON, Problem
 from api.requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
-from shared.fields import bounds, parameters
+from shared.admission.accepted import bounds, parameters
 from shared.params.render import NATIVE_SIZE, RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
 from shared.params.scheduling import Terms

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 
 from api.representations import EXTENSIONS, PapersBody, UploadBody
 from api.services import Services
-from shared import door, uploads
-from shared.admission import fitting as file_fitting
-from shared.admission import sizes
+from shared import uploads
+from shared.admission import admit, sizes
+from shared.admission import salvage as file_fitting
 from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.db.tables import Image
@@ -165,7 +165,7 @@ def papers(services: Services, owner: str, data: bytes) -> PapersBody:
     with _logged(owner, data):
         text = services.intake.text(data, "file", owner)
     said = reader.read(text)
-    asker = door.Asker(owner, services.settings.limits)
+    asker = admit.Asker(owner, services.settings.limits)
     fit = file_fitting.fit(services.sessions, said.params, asker)
     return PapersBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])
 

@@ -28,14 +28,14 @@ from api.listings import (
 )
 from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody, Live
 from api.services import Services
-from shared import catalogue, chores, door, first_look, uploads
-from shared.admission import backlog, forms
-from shared.admission.pictures import NOTHING, Sent, missing, sent
+from shared import catalogue, chores, first_look, uploads
+from shared.admission import admit, backlog, parse
+from shared.admission.accepted import accepted
+from shared.admission.sources import NOTHING, Sent, missing, sent
 from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.errors import FieldError, Refused, StorageError
 from shared.events import JobChanged
-from shared.fields import accepted
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
@@ -66,7 +66,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     Pictures that came as data URLs become uploads, once the rest is found right.
     Raises Refused naming every bad field, Conflict on a key used otherwise.
     """
-    asked = door.read(given, services.settings.limits)
+    asked = admit.read(given, services.settings.limits)
     if idempotency_key and not asked.problems:  # one that comes again is not refused for what has changed since
         again = transact(services.sessions, lambda session: _again(session, owner, idempotency_key, asked))
         if again is not None:
@@ -94,7 +94,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
             terms=asked.terms,
         )
         if submission.is_new and (gone := [*missing(session, owner, params, NOTHING)]):  # since they were looked for
-            raise forms.refused(gone)
+            raise parse.refused(gone)
         return views.job(session, submission.job.id, owner), submission.is_new
 
     services.readiness.storage()  # its first look sees to it that the storage knows no job of the id that comes now
@@ -108,7 +108,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
 def problems(services: Services, owner: str, given: object) -> tuple[FieldError, ...]:
     """Return what `submit` would refuse of what was given, and record nothing. Raises Unavailable."""
     try:
-        asked = door.read(given, services.settings.limits)
+        asked = admit.read(given, services.settings.limits)
         _admitted(services, owner, asked, sent(asked.params, services.intake, owner))
     except Refused as refused:
         return refused.fields
@@ -256,9 +256,9 @@ def styles(services: Services) -> StylesBody:
 def tokens(services: Services, given: object) -> TokensBody:
     """Return how long the prompt of a job is, or its negative prompt where it has that alone. Raises Refused."""
     limits = services.settings.limits
-    params = door.parse(given, limits)
+    params = admit.parse(given, limits)
     if problems := [*_too_much(params, limits)]:
-        raise forms.refused(problems)
+        raise parse.refused(problems)
     is_negative = params.model_fields_set & {"prompt", "negative_prompt"} == {"negative_prompt"}
     prompt = params.negative_prompt if is_negative else params.prompt
     calls = params.steps * SAMPLERS[params.sampler].order
@@ -295,7 +295,7 @@ def standing_of_chores(services: Services) -> ChoresBody:
     return ChoresBody.of(transact(services.sessions, chores.standing))
 
 
-def _again(session: Session, owner: str, key: str, asked: door.Asked) -> Submitted | None:
+def _again(session: Session, owner: str, key: str, asked: admit.Asked) -> Submitted | None:
     """Return the job that the same request has led to before, or None. Raises Conflict."""
     submission = repeated(session, owner, key, asked.params, asked.terms)
     if submission is None:
@@ -303,15 +303,15 @@ def _again(session: Session, owner: str, key: str, asked: door.Asked) -> Submitt
     return Submitted(JobBody.of(views.job(session, submission.job.id, owner)), is_new=False)
 
 
-def _admitted(services: Services, owner: str, asked: door.Asked, came: Sent) -> tuple[door.Admitted, tuple[str, ...]]:
+def _admitted(services: Services, owner: str, asked: admit.Asked, came: Sent) -> tuple[admit.Admitted, tuple[str, ...]]:
     """Return what may be submitted, and notes of what was chosen for it. Raises Refused."""
     known = load(services.settings.styles_path) if asked.params.styles else {}
-    asker = door.Asker(owner, services.settings.limits, came, known)
-    asked = door.measured(asked, asker)
+    asker = admit.Asker(owner, services.settings.limits, came, known)
+    asked = admit.measured(asked, asker)
 
-    def work(session: Session) -> tuple[door.Admitted, tuple[str, ...]]:
-        admitted = door.admit(session, asked, asker)
-        return admitted, door.notes(session, asked, admitted, asker)
+    def work(session: Session) -> tuple[admit.Admitted, tuple[str, ...]]:
+        admitted = admit.admit(session, asked, asker)
+        return admitted, admit.notes(session, asked, admitted, asker)
 
     return transact(services.sessions, work)
 

@@ -42,7 +42,7 @@ def read(pairs: Iterable[str]) -> Wishes:
 
 def _value(name: str, text: str) -> object:
     """Return the value that a text means: text where the parameter is text, else JSON; the farm judges the rest."""
-    from shared.fields import parameters  # noqa: PLC0415 - half a second's work, spared where nobody needs it
+    from shared.admission.accepted import parameters  # noqa: PLC0415 - half a second's work, spared where nobody needs it
 
     parameter = parameters().get(name)
     if parameter is not None and parameter.kind == "string":

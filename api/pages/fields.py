@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import reduce
 from typing import Any, Final, Literal
 
-from shared.fields import REQUIRED, Parameter, parameters
+from shared.admission.accepted import REQUIRED, Parameter, parameters
 
 Kind = Literal["text", "number", "choice", "flag", "maybe", "list"]
 MAYBE: Final = {"yes": True, "no": False}

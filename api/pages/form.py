@@ -21,7 +21,7 @@ from api.pages.queries import number, upload
 from api.pages.typed import MASK, PICTURE, Given, read
 from api.problems import RETRY_AFTER_SECONDS
 from api.services import services
-from shared.admission.forms import refused as refused_for
+from shared.admission.parse import refused as refused_for
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
 
 RECENT_JOBS: Final = 6

@@ -9,8 +9,8 @@ from flask_openapi3 import OpenAPI
 
 from api.documents import describe
 from api.services import services
-from shared.admission.terms import ACCEPTED
-from shared.fields import accepted, parameters
+from shared.admission.accepted import accepted, parameters
+from shared.admission.scheduling import ACCEPTED
 from shared.params.scheduling import Terms
 
 blueprint = Blueprint("reference", __name__)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from shared.fields import parameters
+from shared.admission.accepted import parameters
 from shared.params.render import RenderParams
 from shared.params.scheduling import Terms
 

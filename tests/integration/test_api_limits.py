@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.admission import texts
+from shared.admission import prompts
 from shared.db.sessions import transact
 from shared.queue import moves
 from tests.integration.browsing import look, page, send
@@ -108,13 +108,13 @@ def test_other_owners_jobs_do_not_count(client, job_factory):
 def test_prompts_are_measured_before_a_transaction_is_opened(client, services, monkeypatch):
     """However long it takes, it holds no connection, and is never told as the database's slowness."""
     held = []
-    measured = texts.unreadable
+    measured = prompts.unreadable
 
     def slow(params, limits):
         held.append(services.engine.pool.checkedout())
         return measured(params, limits)
 
-    monkeypatch.setattr(texts, "unreadable", slow)
+    monkeypatch.setattr(prompts, "unreadable", slow)
     job = client.post("/api/v1/jobs", json=JOB | {"prompt": "a [cat|dog]"})
     assert job.status_code == 202
     from_file = client.post("/api/v1/png-info", data=b"no picture")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from shared import door
+from shared.admission import admit as door
 from shared.db.sessions import transact
 from shared.errors import Refused
 from shared.models.model_set import ModelSet

@@ -8,12 +8,13 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from shared import door, uploads
-from shared.admission import pictures
+from shared import uploads
+from shared.admission import admit as door
+from shared.admission import sources
+from shared.admission.accepted import accepted, parameters
 from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.errors import Refused
-from shared.fields import accepted, parameters
 from shared.intake import Intake, Picture
 from shared.params.render import MAX_SEED, RenderParams
 from shared.prompts.styles import Style
@@ -58,7 +59,7 @@ def intake():
 @pytest.fixture
 def admit(sessions, intake):
     def ask(given, owner="ann"):
-        sent = pictures.sent(door.read(given, Limits()).params, intake, owner)
+        sent = sources.sent(door.read(given, Limits()).params, intake, owner)
         asker = door.Asker(owner, sent=sent, styles=STYLES)
         return transact(sessions, lambda session: door.admit(session, given, asker)).params
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from shared import tickets
-from shared.admission.terms import impossible
+from shared.admission.scheduling import impossible
 from shared.db.tables import Worker
 from shared.errors import SettingsError
 from shared.params.scheduling import Terms
@@ -66,7 +66,7 @@ def test_the_same_key_with_another_pool_is_a_conflict(client):
 
 
 def test_one_owner_waits_for_so_many_pools_that_nobody_serves(client, sessions, monkeypatch):
-    monkeypatch.setattr("shared.admission.terms.UNSERVED_POOLS", 2)
+    monkeypatch.setattr("shared.admission.scheduling.UNSERVED_POOLS", 2)
     hand = Farmhand(sessions)
     hand.worker(pool="default,large")
     hand.worker(pool="gone", lease_seconds=-60)
@@ -115,7 +115,7 @@ def test_a_submission_to_a_pool_that_is_away_looks_at_the_latest_of_its_owners_j
 def test_pools_of_held_jobs_count_and_those_of_others_and_of_ended_ones_do_not(
     client, sessions, job_factory, monkeypatch
 ):
-    monkeypatch.setattr("shared.admission.terms.UNSERVED_POOLS", 1)
+    monkeypatch.setattr("shared.admission.scheduling.UNSERVED_POOLS", 1)
     job_factory(owner="somebody else", queue={"pool": "other"})
     job = submit(client, pool="one", hold=True).get_json()
     assert submit(client, pool="two", hold=True).status_code == 422
@@ -124,7 +124,7 @@ def test_pools_of_held_jobs_count_and_those_of_others_and_of_ended_ones_do_not(
 
 
 def test_a_farm_without_workers_takes_jobs_of_the_usual_pool(client, monkeypatch):
-    monkeypatch.setattr("shared.admission.terms.UNSERVED_POOLS", 1)
+    monkeypatch.setattr("shared.admission.scheduling.UNSERVED_POOLS", 1)
     assert [submit(client, pool=pool).status_code for pool in ("default", "one")] == [202, 202]
     refused = submit(client, pool="two").get_json()["errors"]
     assert [error["accepted"] for error in refused] == ["a pool that living workers serve: there is none now"]

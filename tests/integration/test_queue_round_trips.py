@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared import door
+from shared.admission import admit
+from shared.admission.admit import Asker
 from shared.db import sessions as database
 from shared.db.states import WorkerState
-from shared.door import Asker
 from shared.queue import moves, snapshot
 from tests.checkpoints import NATIVE_SIZE
 from tests.integration.queueing import Farmhand
@@ -108,5 +108,5 @@ def test_an_image_asks_the_database_twice_whatever_it_is_rendered_with(sessions,
 
 
 def submit(session, given):
-    admitted = door.admit(session, given, Asker("ann"))
+    admitted = admit.admit(session, given, Asker("ann"))
     moves.submit(session, "ann", admitted.params, checkpoint=admitted.models.checkpoint, models=admitted.models)

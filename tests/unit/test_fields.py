@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.fields import accepted, bounds, parameters
+from shared.admission.accepted import accepted, bounds, parameters
 from shared.params.render import Hires, Img2Img, Mask, Noise, Refiner, RenderParams
 from shared.settings import Limits, Settings
 from shared.wording import choices

@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from shared import catalogue, door
+from shared import catalogue
+from shared.admission import admit
 from shared.catalogue import Kind
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
@@ -35,7 +36,7 @@ class Fit(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def fit(sessions: Sessions, given: Mapping[str, Any], asker: door.Asker) -> Fit:
+def fit(sessions: Sessions, given: Mapping[str, Any], asker: admit.Asker) -> Fit:
     """Return `given` without the fields that the door refuses: what this farm has not, or will not do.
 
     Model files go by their titles here. One whose hash is not known is looked for by its name: some write wrong ones.
@@ -77,10 +78,10 @@ def _only(session: Session, text: str, kind: Kind) -> ModelFile | None:
     return next(iter(usable.values())) if len(usable) == 1 else None
 
 
-def _refused(sessions: Sessions, params: Mapping[str, Any], asker: door.Asker) -> tuple[FieldError, ...]:
+def _refused(sessions: Sessions, params: Mapping[str, Any], asker: admit.Asker) -> tuple[FieldError, ...]:
     try:
-        asked = door.measured(door.read(params, asker.limits), asker)
-        transact(sessions, lambda session: door.admit(session, asked, asker))
+        asked = admit.measured(admit.read(params, asker.limits), asker)
+        transact(sessions, lambda session: admit.admit(session, asked, asker))
     except Refused as refused:
         return refused.fields
     except NotLooked:  # nothing is known to be wrong

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from shared.admission.accepted import accepted, bounds
 from shared.errors import FieldError
-from shared.fields import accepted, bounds
 from shared.params.geometry import hires_size
 from shared.params.render import MAX_SEED, RenderParams
 from shared.settings import Limits

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from shared.admission.accepted import accepted
 from shared.errors import FieldError
-from shared.fields import accepted
 from shared.nearest import nearest
 from shared.params.render import Hires, RenderParams
 from shared.params.samplers import SAMPLERS

@@ -10,8 +10,8 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from shared import uploads
+from shared.admission.accepted import PICTURE
 from shared.errors import FieldError, Refused
-from shared.fields import PICTURE
 from shared.intake import Intake, Picture
 from shared.params.render import RenderParams
 from shared.wording import LONGEST

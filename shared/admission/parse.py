@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from shared.admission.accepted import accepted, siblings
 from shared.errors import FieldError, Refused
-from shared.fields import accepted, siblings
 from shared.nearest import nearest
 from shared.params.render import RenderParams
 from shared.settings import Limits

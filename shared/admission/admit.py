@@ -14,11 +14,13 @@ from typing import Final, NamedTuple, Self
 from sqlalchemy.orm import Session
 
 from shared import catalogue
-from shared.admission import amounts, backlog, forms, names, pictures, sizes, terms, texts
-from shared.admission.pictures import Sent
+from shared.admission import backlog, names, prompts, ranges, sizes, sources
+from shared.admission import parse as forms
+from shared.admission import scheduling as terms
+from shared.admission.accepted import accepted
+from shared.admission.sources import Sent
 from shared.db.tables import ModelFile
 from shared.errors import FieldError, Refused
-from shared.fields import accepted
 from shared.models.model_set import ModelSet
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RANDOM_SEED, RenderParams
 from shared.params.scheduling import NO_TERMS, Terms
@@ -80,8 +82,8 @@ def measured(asked: Asked, asker: Asker) -> Asked:
     """
     if asked.unreadable is not None:
         return asked
-    params = texts.styled(asked.params, asker.styles, asker.limits)
-    return asked._replace(unreadable=tuple(texts.unreadable(params, asker.limits)))
+    params = prompts.styled(asked.params, asker.styles, asker.limits)
+    return asked._replace(unreadable=tuple(prompts.unreadable(params, asker.limits)))
 
 
 def admit(session: Session, given: object, asker: Asker) -> Admitted:
@@ -94,16 +96,16 @@ def admit(session: Session, given: object, asker: Asker) -> Admitted:
     files = _Files.found(session, asked.params, asker.limits)
     source = sizes.of_source(session, asker.owner, asked.params, asker.sent)
     size = sizes.resolved(asked.params, source, _native_size(files.checkpoint), asker.limits)
-    started = pictures.stored(asked.params, asker.sent)
-    resolved = texts.styled(_resolved(started, files, size), asker.styles, asker.limits)
+    started = sources.stored(asked.params, asker.sent)
+    resolved = prompts.styled(_resolved(started, files, size), asker.styles, asker.limits)
     problems = [
         *asked.problems,
         *files.problems,
         *names.misnamed(asked.params),
-        *amounts.beyond(resolved, asker.limits),
-        *texts.unknown_styles(asked.params, asker.styles),
+        *ranges.beyond(resolved, asker.limits),
+        *prompts.unknown_styles(asked.params, asker.styles),
         *(asked.unreadable or ()),
-        *pictures.missing(session, asker.owner, asked.params, asker.sent),
+        *sources.missing(session, asker.owner, asked.params, asker.sent),
         *terms.impossible(session, asker.owner, asked.terms, asker.limits),
         *backlog.too_many(session, asker.owner, asker.limits),
     ]
