@@ -24,7 +24,7 @@ from rich.table import Table
 from bench import queue_claims, queue_start
 from bench.queue_ways import Round, Way, bare_celery, farm, peers, procrastinate, rate, rq, working
 from bench.queue_worker import WAITING
-from shared import addresses
+from shared import embedded_addresses
 from shared.db import migrate
 from shared.db import sessions as database
 from shared.db.sessions import Sessions
@@ -50,8 +50,8 @@ console = Console(width=120)
 def servers(home: Path) -> Iterator[tuple[Sessions, list[int]]]:
     """Run PostgreSQL, syncing as a farm's does, and Redis; yield sessions on the database, and their processes."""
     with Servers(home, durable=True) as running:
-        migrate.upgrade(addresses.database_url(home))
-        engine = database.connect(addresses.database_url(home), application="bench")
+        migrate.upgrade(embedded_addresses.database_url(home))
+        engine = database.connect(embedded_addresses.database_url(home), application="bench")
         yield database.sessions(engine), [pid for pid in running.pids().values() if pid]
         engine.dispose()
 
@@ -146,7 +146,7 @@ def claims(home: Path, sessions: Sessions, images: int, claimers: int, seconds: 
     farm(FARM, sessions, home, {}).clear()
     queue_claims.fill(sessions, images)
     alone, decided, a_second = queue_claims.measure(
-        addresses.database_url(home), addresses.redis_url(home), claimers, seconds
+        embedded_addresses.database_url(home), embedded_addresses.redis_url(home), claimers, seconds
     )
     table = Table("", "p50 / p99 ms", title=f"{claimers} claimers, {images:,} queued: {a_second:,.0f} claims a second")
     table.add_row("claim", percentiles(alone))

@@ -25,8 +25,8 @@ from sqlalchemy.orm import Session
 from shared import first_look
 from shared.db.tables import NOW, ModelFile, Worker
 from shared.errors import FieldError, NotLooked, Refused
-from shared.nearest import nearest
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
+from shared.suggest import nearest
 
 Kind = Literal["checkpoint", "vae", "decoder", "other"]
 """What a model file is; other: of a kind that the farm cannot use, which its reason names."""

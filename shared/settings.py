@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from shared import addresses, wording
+from shared import embedded_addresses, wording
 from shared import setting_forms as forms
 from shared.errors import SettingsError
-from shared.nearest import nearest
 from shared.redis_url import SCHEMES as REDIS_SCHEMES
 from shared.setting_forms import ApiKeys, Folder
+from shared.suggest import nearest
 
 PREFIX = "FARM_"
 EVERYBODY = "*"  # in a list of owners
@@ -227,12 +227,12 @@ class Settings(BaseModel):
         """The SQLAlchemy URL of the database, embedded or not."""
         if self.database_url:
             return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-        return addresses.database_url(self.home)
+        return embedded_addresses.database_url(self.home)
 
     @property
     def redis(self) -> str:
         """The URL of Redis in the form of redis-py, embedded or not."""
-        return self.redis_url or addresses.redis_url(self.home)
+        return self.redis_url or embedded_addresses.redis_url(self.home)
 
     @property
     def styles_path(self) -> Path:

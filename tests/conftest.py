@@ -19,7 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from sqlalchemy.orm import Session
 
-from shared import addresses
+from shared import embedded_addresses
 from shared.db import farm
 from shared.db import sessions as database
 from shared.db.farm import FarmId
@@ -187,7 +187,7 @@ def farm_id(sessions: database.Sessions) -> FarmId:
 @pytest.fixture
 def redis_url(home: Path) -> str:
     """The URL of an empty Redis."""
-    url = addresses.redis_url(home)
+    url = embedded_addresses.redis_url(home)
     with Redis.from_url(url) as client:
         client.flushall()
     return url

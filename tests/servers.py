@@ -17,7 +17,7 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from shared import addresses
+from shared import embedded_addresses
 from shared.db import migrate
 
 TEMPLATE = "template_of_tests"
@@ -28,7 +28,7 @@ def make_template(home: Path) -> None:
     """Make the migrated database that every test's own is a copy of."""
     with administrator(home) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-    migrate.upgrade(addresses.database_url(home, TEMPLATE))
+    migrate.upgrade(embedded_addresses.database_url(home, TEMPLATE))
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def fresh_database(home: Path, *, template: str = TEMPLATE) -> Iterator[str]:
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         )
-        yield addresses.database_url(home, name)
+        yield embedded_addresses.database_url(home, name)
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
@@ -51,9 +51,9 @@ def clean_environment() -> dict[str, str]:
 def administrator(home: Path) -> psycopg.Connection:
     """Return a connection that may do anything on the servers of a home."""
     return psycopg.connect(
-        host=str(addresses.socket_folder(home)),
-        port=addresses.PORT,
-        user=addresses.DATABASE,
+        host=str(embedded_addresses.socket_folder(home)),
+        port=embedded_addresses.PORT,
+        user=embedded_addresses.DATABASE,
         dbname="postgres",
         autocommit=True,
     )

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from shared.errors import FieldError
-from shared.nearest import nearest
 from shared.params.render import RenderParams
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
 from shared.params.spellings import home, named, schedule_named
 from shared.params.upscalers import UPSCALERS
+from shared.suggest import nearest
 from shared.wording import LONGEST, choices
 
 

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from shared.admission.accepted import accepted, siblings
 from shared.errors import FieldError, Refused
-from shared.nearest import nearest
 from shared.params.render import RenderParams
 from shared.settings import Limits
+from shared.suggest import nearest
 from shared.wording import LONGEST, choices, message, told
 
 Place = tuple[int | str, ...]  # of a value: the names that lead to it, the outermost first

@@ -7,7 +7,6 @@ from typing import Final
 
 from shared.admission.accepted import accepted
 from shared.errors import FieldError
-from shared.nearest import nearest
 from shared.params.render import Hires, RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.composable import MOST_PARTS, read
@@ -15,6 +14,7 @@ from shared.prompts.extra_networks import networks
 from shared.prompts.styles import Style, merge
 from shared.prompts.tokenizer import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Tokenizer
 from shared.settings import Limits
+from shared.suggest import nearest
 from shared.wording import LONGEST, choices
 
 _SHOWN: Final = 5  # styles that a refusal offers when none is alike

@@ -13,7 +13,7 @@ from typing import Final
 
 import psycopg
 
-from shared.addresses import DATABASE, PORT, postgres_socket
+from shared.embedded_addresses import DATABASE, PORT, postgres_socket
 from shared.errors import LauncherError
 from shared.launcher import binaries, namespace
 from shared.launcher.process import ENVIRONMENT, Server, read_pid

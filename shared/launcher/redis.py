@@ -9,7 +9,7 @@ from typing import Final
 from redis import Redis as Client
 from redis.exceptions import RedisError
 
-from shared.addresses import redis_socket
+from shared.embedded_addresses import redis_socket
 from shared.home import make_private
 from shared.launcher import binaries
 from shared.launcher.process import Server, read_pid

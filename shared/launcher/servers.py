@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 
 import psycopg
 
-from shared.addresses import socket_folder
+from shared.embedded_addresses import socket_folder
 from shared.errors import LauncherError
 from shared.home import claim_home, make_private
 from shared.launcher.postgres import Postgres

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from shared.errors import Conflict, NotFound, Unavailable
-from shared.nearest import nearest
+from shared.suggest import nearest
 
 PLACE: Final = "{prompt}"  # where a style's text takes the prompt in; without it the text follows
 _SHIPPED: Final = Path(__file__).with_suffix(".csv")

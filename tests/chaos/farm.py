@@ -18,7 +18,7 @@ import redis
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from shared import addresses
+from shared import embedded_addresses
 from shared.db import sessions
 from shared.db.tables import ModelFile, Worker
 from shared.errors import Unavailable
@@ -245,7 +245,7 @@ class Farm:
 
     def _kill_backend(self) -> None:
         """Kill -9 whichever process of PostgreSQL serves this farm and was busy last."""
-        folder = str(addresses.socket_folder(self.ground.home))
+        folder = str(embedded_addresses.socket_folder(self.ground.home))
         query = """
             SELECT pid FROM pg_stat_activity
             WHERE datname = %s AND pid != pg_backend_pid()
@@ -254,7 +254,11 @@ class Farm:
         with (
             suppress(psycopg.OperationalError),
             psycopg.connect(
-                host=folder, port=addresses.PORT, user=addresses.DATABASE, dbname="postgres", connect_timeout=2
+                host=folder,
+                port=embedded_addresses.PORT,
+                user=embedded_addresses.DATABASE,
+                dbname="postgres",
+                connect_timeout=2,
             ) as connection,
         ):
             for (pid,) in connection.execute(query, [DATABASE]):

@@ -17,7 +17,7 @@ from pathlib import Path
 from redis import Redis
 
 from api.listener import address, command, listen
-from shared import addresses
+from shared import embedded_addresses
 from shared.launcher.servers import Servers
 from shared.settings import load
 from tests.chaos.plans import API, OWNERS
@@ -131,8 +131,8 @@ class Ground:
         folder = self._sockets / party.replace(":", "")
         if not folder.exists():
             folder.mkdir()
-            run = addresses.socket_folder(self.home)
-            paths = {"postgres": addresses.postgres_socket, "redis": addresses.redis_socket}
+            run = embedded_addresses.socket_folder(self.home)
+            paths = {"postgres": embedded_addresses.postgres_socket, "redis": embedded_addresses.redis_socket}
             for server, path in paths.items():
                 self.ways[party, server] = Way(self._loop, path(folder), path(run))
                 self.ways[party, server].mend()
@@ -142,15 +142,15 @@ class Ground:
             "FARM_HOME": str(self.folder / "farm"),
             "FARM_MODELS": str(self.folder / "models"),
             "FARM_STORAGE_URL": str(self.storage),
-            "FARM_DATABASE_URL": f"postgresql://{addresses.DATABASE}@/{DATABASE}?host={folder}&port={addresses.PORT}",
-            "FARM_REDIS_URL": f"unix://{addresses.redis_socket(folder)}",
+            "FARM_DATABASE_URL": f"postgresql://{embedded_addresses.DATABASE}@/{DATABASE}?host={folder}&port={embedded_addresses.PORT}",
+            "FARM_REDIS_URL": f"unix://{embedded_addresses.redis_socket(folder)}",
             "FARM_API_KEYS": ",".join(f"{owner}:{key_of(owner)}" for owner in OWNERS),
             "FARM_PORT": "0",
         }
 
     @property
     def database_url(self) -> str:
-        return addresses.database_url(self.home, DATABASE)
+        return embedded_addresses.database_url(self.home, DATABASE)
 
     @property
     def postgres_log(self) -> Path:
@@ -162,7 +162,7 @@ class Ground:
         return self.home / "redis" / "dump.rdb"
 
     def redis(self) -> Redis:
-        return Redis.from_url(addresses.redis_url(self.home))
+        return Redis.from_url(embedded_addresses.redis_url(self.home))
 
     def renew(self) -> None:
         """Give the next farm an empty database, Redis and storage."""

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import func, select
 
-from shared import addresses
+from shared import embedded_addresses
 from shared.db import sessions as database
 from shared.db.tables import ModelFile
 from shared.launcher.servers import Servers
@@ -54,7 +54,7 @@ def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             "FARM_HOME": str(folder),
             "FARM_MODELS": str(folder / "models"),
             "FARM_DATABASE_URL": url.replace("+psycopg", "", 1),
-            "FARM_REDIS_URL": addresses.redis_url(redis),
+            "FARM_REDIS_URL": embedded_addresses.redis_url(redis),
             "FARM_PORT": "0",
             "FARM_STYLES": str(folder / "styles.csv"),
             "FARM_API_KEYS": f"ann:{KEY}",

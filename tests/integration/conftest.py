@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.services import EXTENSION, Services
-from shared import addresses
+from shared import embedded_addresses
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
 from tests.servers import fresh_database
@@ -37,7 +37,7 @@ def standing_app(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             home=folder / "farm",
             models=folder,
             database_url=database_url.replace("+psycopg", "", 1),
-            redis_url=addresses.redis_url(home),
+            redis_url=embedded_addresses.redis_url(home),
             port=0,
         )
         made = create_app(settings)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import addresses
+from shared import embedded_addresses
 from shared.settings import Settings
 from tests.integration.serving import Served, received, serving
 from tests.servers import clean_environment, fresh_database
@@ -35,7 +35,7 @@ def standing(home, tmp_path_factory) -> Iterator[tuple[Settings, dict[str, str]]
             "home": folder / "farm",
             "models": folder,
             "database_url": database_url.replace("+psycopg", "", 1),
-            "redis_url": addresses.redis_url(home),
+            "redis_url": embedded_addresses.redis_url(home),
             "port": 0,
         }
         yield Settings(**given), clean_environment() | {f"FARM_{name.upper()}": str(it) for name, it in given.items()}

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from api.app import create_app
 from api.services import EXTENSION
-from shared import addresses
+from shared import embedded_addresses
 from shared.db.tables import Job, Upload
 from shared.errors import StorageError
 from shared.settings import Settings
@@ -36,7 +36,7 @@ def app(home: Path, tmp_path_factory: pytest.TempPathFactory):
             home=folder / "farm",
             models=folder,
             database_url=database_url.replace("+psycopg", "", 1),
-            redis_url=addresses.redis_url(home),
+            redis_url=embedded_addresses.redis_url(home),
             api_keys={"anns-long-key": "ann", "bobs-long-key": "bob"},
             max_upload_mb=2,
             max_upload_megapixels=1,

@@ -13,7 +13,7 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import func, select, text, update
 
-from shared import addresses
+from shared import embedded_addresses
 from shared.db import migrate
 from shared.db.farm import farm_id
 from shared.db.sessions import transact
@@ -153,12 +153,12 @@ class TestOutages:
         """A home whose servers this test may stop, with a migrated database in it; none of them runs."""
         home = tmp_path / "farm"
         with Servers(home, durable=False):
-            migrate.upgrade(addresses.database_url(home))
+            migrate.upgrade(embedded_addresses.database_url(home))
         return home
 
     @pytest.fixture
     def database_url(self, own_home):
-        return addresses.database_url(own_home)
+        return embedded_addresses.database_url(own_home)
 
     def test_it_goes_on_when_the_servers_are_back(self, own_home, tmp_path, sessions, job_factory):
         def overdue():

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 from redis.client import PubSub
 
-from shared import addresses
+from shared import embedded_addresses
 from shared.db.farm import FarmId
 from shared.events import Events, ImageChanged, JobChanged, Progress
 from shared.launcher.servers import Servers
@@ -185,7 +185,7 @@ def test_without_redis_nothing_waits_and_nothing_fails(tmp_path):
 def test_after_a_restart_of_redis_events_flow_again(tmp_path: Path):
     home = tmp_path / "farm"
     with Servers(home, postgres=False) as servers:
-        events, others = (Events(addresses.redis_url(home), OURS) for _ in range(2))
+        events, others = (Events(embedded_addresses.redis_url(home), OURS) for _ in range(2))
         with others.subscribe() as subscription:
             events.publish(progress(1))
             assert subscription.get(5).event == progress(1)

@@ -17,7 +17,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
-from shared import addresses
+from shared import embedded_addresses
 from shared.db import sessions
 from shared.errors import LauncherError
 from shared.home import Record, claim_home, read_record, running, write_record
@@ -40,8 +40,8 @@ HOLD = """
 
 
 def connect(home: Path) -> psycopg.Connection:
-    folder = addresses.socket_folder(home)
-    return psycopg.connect(host=str(folder), port=addresses.PORT, user="farm", dbname="farm", autocommit=True)
+    folder = embedded_addresses.socket_folder(home)
+    return psycopg.connect(host=str(folder), port=embedded_addresses.PORT, user="farm", dbname="farm", autocommit=True)
 
 
 def start_holder(home: Path, *prefix: str) -> tuple[subprocess.Popen[str], list[int]]:
@@ -92,7 +92,7 @@ def own_home(made_home: Path, tmp_path: Path) -> Path:
 def test_servers_answer_and_are_gone_after_the_context(own_home):
     with Servers(own_home) as servers:
         pids = list(servers.pids().values())
-        with connect(own_home) as connection, Redis.from_url(addresses.redis_url(own_home)) as redis:
+        with connect(own_home) as connection, Redis.from_url(embedded_addresses.redis_url(own_home)) as redis:
             assert connection.execute("SHOW fsync").fetchone() == ("on",)
             assert redis.ping()
             assert redis.config_get("save")["save"] == ""
@@ -108,10 +108,10 @@ def test_data_is_still_there_after_a_restart(own_home):
 
 def test_nothing_listens_on_tcp_and_all_is_the_owners_alone(own_home):
     with Servers(own_home) as servers:
-        with connect(own_home) as connection, Redis.from_url(addresses.redis_url(own_home)) as redis:
+        with connect(own_home) as connection, Redis.from_url(embedded_addresses.redis_url(own_home)) as redis:
             assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
             assert redis.config_get("port") == {"port": "0"}
-        run = addresses.socket_folder(own_home)
+        run = embedded_addresses.socket_folder(own_home)
         private = [run, own_home / "postgres", own_home / "redis", own_home / "logs", *run.glob(".s.*[0-9]")]
         assert {
             path: path.stat().st_mode & 0o077 for path in [*private, run / "redis.sock"] if path.stat().st_mode & 0o077
@@ -168,7 +168,7 @@ def test_killed_servers_are_started_again_with_their_data(own_home):
                 os.kill(pid, signal.SIGKILL)
             await_zombies(list(servers.pids().values()))
         assert servers.tend() == ["PostgreSQL", "Redis"]
-        with connect(own_home) as connection, Redis.from_url(addresses.redis_url(own_home)) as redis:
+        with connect(own_home) as connection, Redis.from_url(embedded_addresses.redis_url(own_home)) as redis:
             assert connection.execute("SELECT number FROM kept").fetchone() == (18,)
             assert redis.ping()
 
@@ -208,7 +208,7 @@ def test_a_second_farm_on_one_home_is_refused(own_home):
 def test_a_path_too_long_for_a_socket_gets_one_in_the_temp_folder(tmp_path, made_home):
     home = tmp_path / ("long" * 30)
     shutil.copytree(made_home, home)
-    folder = addresses.socket_folder(home)
+    folder = embedded_addresses.socket_folder(home)
     assert folder.parent == Path("/tmp")
     try:
         with Servers(home), connect(home) as connection:
@@ -220,7 +220,7 @@ def test_a_path_too_long_for_a_socket_gets_one_in_the_temp_folder(tmp_path, made
 
 def test_a_socket_folder_that_others_may_open_is_refused(tmp_path):
     home = tmp_path / ("long" * 30)
-    folder = addresses.socket_folder(home)
+    folder = embedded_addresses.socket_folder(home)
     folder.mkdir(mode=0o755)
     try:
         with pytest.raises(LauncherError, match="not this user's alone"):
@@ -232,7 +232,7 @@ def test_a_socket_folder_that_others_may_open_is_refused(tmp_path):
 def test_awkward_characters_in_the_path_do_no_harm(tmp_path, made_home):
     home = tmp_path / "a b%20ü?#"
     shutil.copytree(made_home, home)
-    with Servers(home), Redis.from_url(addresses.redis_url(home)) as redis:
+    with Servers(home), Redis.from_url(embedded_addresses.redis_url(home)) as redis:
         assert redis.ping()
         engine = sessions.connect(Settings(home=home).database)
         with engine.connect() as connection:
@@ -282,7 +282,7 @@ def test_a_broken_data_folder_is_reported_with_the_servers_last_words(own_home):
 
 
 def test_what_the_machine_refuses_is_told_of_its_server(tmp_path):
-    socket = addresses.redis_socket(addresses.socket_folder(tmp_path))
+    socket = embedded_addresses.redis_socket(embedded_addresses.socket_folder(tmp_path))
     socket.parent.mkdir(mode=0o700)
     socket.mkdir()
     with (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared import addresses
+from shared import embedded_addresses
 from shared.db import migrate
 from shared.launcher.servers import Servers
 from tests.servers import clean_environment
@@ -17,13 +17,13 @@ def own_home(tmp_path):
     """A home whose servers this test may stop, with a migrated database in it; none of them runs."""
     home = tmp_path / "farm"
     with Servers(home, durable=False):
-        migrate.upgrade(addresses.database_url(home))
+        migrate.upgrade(embedded_addresses.database_url(home))
     return home
 
 
 @pytest.fixture
 def database_url(own_home):
-    return addresses.database_url(own_home)
+    return embedded_addresses.database_url(own_home)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_worker_waits_for_tables_that_are_not_there_yet(tmp_path):
     environ = clean_environment() | {"FARM_HOME": str(home), "FARM_MODELS": str(tmp_path)}
     with Servers(home, durable=False), started(environ, "--card", "cpu:0", log=log) as process:
         until(lambda: "farm db upgrade" in log.read_text(), seconds=30)
-        migrate.upgrade(addresses.database_url(home))
+        migrate.upgrade(embedded_addresses.database_url(home))
         until(lambda: "worker ready" in log.read_text(), seconds=30)
         assert process.poll() is None
         assert "Traceback" not in log.read_text()

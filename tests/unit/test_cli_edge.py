@@ -14,7 +14,7 @@ from api.cli import edge, terminal, up
 from api.cli.client import Client
 from api.cli.parts import environment
 from api.cli.terminal import Terminal
-from shared import addresses, home
+from shared import embedded_addresses, home
 from shared.errors import FarmError, LauncherError, NotRunning, SettingsError
 from shared.settings import Settings
 from tests.servers import clean_environment
@@ -142,9 +142,9 @@ def test_another_users_home_is_told_as_such(monkeypatch, tmp_path):
 
 
 def test_sockets_of_a_home_with_a_comma_lie_elsewhere():
-    folder = addresses.socket_folder(Path("/x/a,b"))
+    folder = embedded_addresses.socket_folder(Path("/x/a,b"))
     assert "," not in str(folder)
-    assert folder != addresses.socket_folder(Path("/x/a,c"))
+    assert folder != embedded_addresses.socket_folder(Path("/x/a,c"))
 
 
 @pytest.fixture
