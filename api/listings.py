@@ -9,10 +9,10 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from shared import catalogue
 from shared.chores import Standing
 from shared.db.states import WorkerState
 from shared.db.tables import ModelFile
+from shared.models import catalogue
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.prompts.styles import Style
 from shared.queue.ended import Ended

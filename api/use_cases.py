@@ -28,7 +28,7 @@ from api.listings import (
 )
 from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody, Live
 from api.services import Services
-from shared import catalogue, chores, first_look, uploads
+from shared import chores, uploads
 from shared.admission import admit, backlog, parse
 from shared.admission.accepted import accepted
 from shared.admission.sources import NOTHING, Sent, missing, sent
@@ -36,6 +36,7 @@ from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.errors import FieldError, Refused, StorageError
 from shared.events import JobChanged
+from shared.models import catalogue, first_scan
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
@@ -221,7 +222,7 @@ def checkpoints(services: Services) -> CheckpointsBody:
     first = services.settings.first_checkpoint
 
     def work(session: Session) -> CheckpointsBody:
-        is_complete = not first_look.is_awaited(session)
+        is_complete = not first_scan.is_awaited(session)
         return CheckpointsBody.of(catalogue.entries(session, first=first), is_complete=is_complete)
 
     return transact(services.sessions, work)

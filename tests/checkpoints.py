@@ -15,7 +15,7 @@ from tools.demo_checkpoint import layout
 from worker.engine import files, previews, tiny
 
 if TYPE_CHECKING:  # tests of a card run where there is no database either
-    from shared.catalogue import Inspection
+    from shared.models.catalogue import Inspection
 
 NATIVE_SIZE = 64
 
@@ -66,7 +66,7 @@ def without_vae(path: Path) -> None:
 
 def inspected(path: Path) -> Inspection:
     """Return what `path` is, looked into in this process: a child takes seconds to import what it needs."""
-    from shared.catalogue import Inspection  # noqa: PLC0415 - as above
+    from shared.models.catalogue import Inspection  # noqa: PLC0415 - as above
 
     return Inspection(**asdict(files.inspect(path)))
 

@@ -12,9 +12,10 @@ from typing import Final, NoReturn
 
 import structlog
 
-from shared import first_look, logs, settings
+from shared import logs, settings
 from shared.db import sessions as database
 from shared.errors import Conflict, FarmError, Unavailable, explain
+from shared.models import first_scan
 from shared.settings import Settings
 from worker import cards, child, host_memory, locks
 from worker.orders import Orders
@@ -73,7 +74,7 @@ def _supervise(farm: Settings, module: str) -> int:
     sessions = database.sessions(engine)
     try:
         with suppress(Unavailable):  # only said for people: the workers themselves wait for the database
-            database.transact(sessions, first_look.note_start)
+            database.transact(sessions, first_scan.note_start)
         return Supervisor(served, command, sessions, farm.grace_seconds).run()
     finally:
         engine.dispose()

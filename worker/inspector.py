@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shared import scan
-from shared.catalogue import Inspection
 from shared.confined.process import Confined, Limits
 from shared.errors import Unreadable
-from shared.scan import Fingerprint
+from shared.models import scan
+from shared.models.catalogue import Inspection
+from shared.models.scan import Fingerprint
 
 LIMITS: Final = Limits(
     memory_bytes=512 * 2**20,  # names and shapes of the largest checkpoints take a tenth of it

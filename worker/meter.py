@@ -12,7 +12,7 @@ import structlog
 
 from shared.db.sessions import Sessions, transact
 from shared.errors import Unavailable
-from shared.queue import memory
+from shared.models import memory
 from worker.engine.devices import Device, MemoryPeak
 
 log = structlog.get_logger(__name__)

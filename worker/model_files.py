@@ -12,14 +12,14 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared import catalogue, scan
-from shared.catalogue import Inspection, Kind
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotConfined, NotUnderstood, Refused
+from shared.models import catalogue, scan
+from shared.models.catalogue import Inspection, Kind
 from shared.models.model_set import ModelSet
+from shared.models.scan import Fingerprint, Inspect
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RenderParams
-from shared.scan import Fingerprint, Inspect
 from worker.inspector import Inspector
 
 _ARCHITECTURES: Final = frozenset({"sd1", None})

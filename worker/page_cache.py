@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from shared import regular
+from shared import regular_files
 
 _PROBES: Final = 64  # places of a file that are looked at
 _PROBE_BYTES: Final = 4096
@@ -30,7 +30,7 @@ def _probes(path: Path) -> Iterator[bool]:
     """Yield whether places all over a file, far apart, are there at once."""
     buffer = [bytearray(_PROBE_BYTES)]
     try:
-        with regular.opened(path) as file:
+        with regular_files.opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             for probe in range(_PROBES):
                 yield _is_there(file.fileno(), size * probe // _PROBES, buffer)

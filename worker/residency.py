@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from threading import Condition
 from typing import Final, Generic, TypeVar
 
-from shared.catalogue import Kind
 from shared.errors import Cancelled, OutOfMemory
+from shared.models.catalogue import Kind
 from worker.carried import Cancellation
 
 _CANCELLED: Final = "The image was cancelled while it waited for its checkpoint."

@@ -10,11 +10,11 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from shared import catalogue, first_look
-from shared.catalogue import Scanned
 from shared.db.sessions import transact
 from shared.errors import NotConfined, Unavailable
-from shared.scan import scan, sole
+from shared.models import catalogue, first_scan
+from shared.models.catalogue import Scanned
+from shared.models.scan import scan, sole
 from worker.inspector import Inspector
 from worker.worker import Worker
 
@@ -52,7 +52,7 @@ class Scan:
         except OSError as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
             with suppress(Unavailable):
-                transact(sessions, first_look.note_look)  # there is nothing to be found
+                transact(sessions, first_scan.note_look)  # there is nothing to be found
             return None
         except Unavailable:  # the beat says so; the next turn may do
             return None
@@ -67,5 +67,5 @@ class Scan:
 def _record(session: Session, seen: Sequence[Scanned], *, is_whole: bool) -> int:
     """Record what a scan saw, and that it saw all there is; return how many rows of the catalogue that changed."""
     if is_whole:
-        first_look.note_look(session)
+        first_scan.note_look(session)
     return catalogue.record(session, seen)

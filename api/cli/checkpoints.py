@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from api.cli.client import Client
-from shared import scan
+from shared.models import scan
 from shared.settings import Settings
 
 _SCAN_SECONDS: Final = 120.0  # importing PyTorch on a busy machine, then hashing the first files

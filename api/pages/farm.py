@@ -12,10 +12,10 @@ from api.listings import WorkerBody
 from api.pages.words import counted
 from api.readiness import OK
 from api.services import Services
-from shared import first_look
 from shared.db.sessions import transact
 from shared.db.states import UNKNOWN, ImageState, WorkerState
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY
+from shared.models import first_scan
 from shared.queue import views
 
 START_WORKER: Final = "farm worker --gpus all"
@@ -39,7 +39,7 @@ def line(services: Services) -> Line:
     """Return how the farm is now."""
     counts = transact(services.sessions, views.counts)
     workers = use_cases.workers(services).workers
-    are_coming = not workers and transact(services.sessions, first_look.are_coming)
+    are_coming = not workers and transact(services.sessions, first_scan.are_coming)
     load = (counts[ImageState.QUEUED], counts[ImageState.RUNNING])
     storage = _away(services.readiness.storage().words)
     return tell(workers, *load, redis=services.events.trouble(), are_coming=are_coming, storage=storage)

@@ -13,7 +13,6 @@ from typing import Final, NamedTuple, Self
 
 from sqlalchemy.orm import Session
 
-from shared import catalogue
 from shared.admission import backlog, names, prompts, ranges, sizes, sources
 from shared.admission import parse as forms
 from shared.admission import scheduling as terms
@@ -21,6 +20,7 @@ from shared.admission.accepted import accepted
 from shared.admission.sources import Sent
 from shared.db.tables import ModelFile
 from shared.errors import FieldError, Refused
+from shared.models import catalogue
 from shared.models.model_set import ModelSet
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RANDOM_SEED, RenderParams
 from shared.params.scheduling import NO_TERMS, Terms

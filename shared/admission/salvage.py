@@ -9,13 +9,13 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from shared import catalogue
 from shared.admission import admit
-from shared.catalogue import Kind
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
 from shared.errors import FieldError, NotLooked, Refused
 from shared.infotext.keys import split_title
+from shared.models import catalogue
+from shared.models.catalogue import Kind
 from shared.params import paths
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
 

@@ -193,7 +193,7 @@ class ModelFile(Base):
 
     path: Mapped[str] = mapped_column(primary_key=True)  # relative to the models folder
     name: Mapped[str]  # the stem: what people type
-    kind: Mapped[str]  # shared.catalogue.Kind
+    kind: Mapped[str]  # shared.models.catalogue.Kind
     architecture: Mapped[str | None]  # sd1
     sha256: Mapped[str | None]  # what it is: of its weights, or of these and of what else describes it
     weights_sha256: Mapped[str | None]  # of the weights alone, as other programs have it; None: of an earlier version

@@ -20,13 +20,14 @@ from redis.retry import Retry
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
-from shared.catalogue import GONE
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, transact
 from shared.db.states import ImageState, WorkerState
 from shared.db.tables import Drain, Worker
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY, Unavailable
-from shared.queue import estimates, memory
+from shared.models import memory
+from shared.models.catalogue import GONE
+from shared.queue import estimates
 from shared.queue.estimates import Rendered, Struck
 from shared.queue.history import Event
 from shared.queue.policy import Lane

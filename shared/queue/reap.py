@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared import catalogue
 from shared.db.states import ImageState
+from shared.models import catalogue
 from shared.queue.endings import take_down
 from shared.queue.history import Event, noted
 

@@ -28,7 +28,7 @@ from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, repeatable, transact
 from shared.db.states import WorkerState
 from shared.errors import Unavailable
-from shared.queue import memory
+from shared.models import memory
 from shared.queue.policy import Farm, Lane, Lanes, Owner, Worker
 from shared.queue.views import residents
 

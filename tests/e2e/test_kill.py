@@ -8,9 +8,9 @@ import pytest
 from PIL import Image as Picture
 from sqlalchemy import select
 
-from shared import catalogue
 from shared.db.tables import History, Worker
 from shared.events import Events
+from shared.models import catalogue
 from shared.storage import Storage, key
 from tests.checkpoints import write_tiny
 from tests.waiting import until

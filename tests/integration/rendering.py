@@ -8,12 +8,12 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from shared import catalogue
 from shared.db.sessions import transact
 from shared.events import Progress
+from shared.models import catalogue
+from shared.models.scan import scan
 from shared.params.render import Hires, Refiner, RenderParams
 from shared.queue.claim import Claim
-from shared.scan import scan
 from tests.checkpoints import NATIVE_SIZE, inspected, write_tiny
 from worker.carried import Cancellation
 from worker.pictures import Pixels

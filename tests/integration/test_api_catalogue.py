@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from shared import catalogue
-from shared.catalogue import Inspection, Scanned
 from shared.db.sessions import transact
+from shared.models import catalogue
+from shared.models.catalogue import Inspection, Scanned
 from shared.params.samplers import SAMPLERS, SCHEDULES
 from tests.integration.queueing import Farmhand
 from tests.waiting import until

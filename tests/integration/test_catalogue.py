@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy import text as sql
 
-from shared import catalogue, first_look
-from shared.catalogue import GONE, Inspection, Scanned
 from shared.db.sessions import transact
 from shared.db.tables import ModelFile
 from shared.errors import NotLooked, Refused
+from shared.models import catalogue, first_scan
+from shared.models.catalogue import GONE, Inspection, Scanned
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
 
@@ -153,7 +153,7 @@ def test_an_unusable_one_is_refused_with_its_reason(record, resolve):
 def test_farm_without_a_usable_one_says_what_to_do(record, resolve, sessions):
     assert "`farm worker`" in refusal(resolve, "").message
     Farmhand(sessions).worker()
-    transact(sessions, first_look.note_look)
+    transact(sessions, first_scan.note_look)
     assert "none lies in the models folder" in refusal(resolve, "").message
     assert "FARM_MODELS" in refusal(resolve, "sea").accepted
     record(scanned("moon", inspection=Inspection("checkpoint", reason="unet.weight is missing.")))
@@ -162,18 +162,18 @@ def test_farm_without_a_usable_one_says_what_to_do(record, resolve, sessions):
 
 def test_nothing_is_refused_for_what_a_first_look_may_still_find(record, resolve, sessions):
     record(scanned("moon"), scanned("broken", inspection=Inspection("checkpoint", reason="unet.weight is missing.")))
-    transact(sessions, first_look.note_start)
+    transact(sessions, first_scan.note_start)
     for name in ("sea", "moon's sister"):
         with pytest.raises(NotLooked, match="still reading its models"):
             resolve(name)
     assert resolve("").name == "moon"
     assert "unet.weight is missing" in refusal(resolve, "broken").message
-    transact(sessions, first_look.note_look)
+    transact(sessions, first_scan.note_look)
     assert "no checkpoint 'sea'" in refusal(resolve, "sea").message
     Farmhand(sessions).worker()  # of a farm that has begun once more: the file may have come meanwhile
     with pytest.raises(NotLooked):
         resolve("sea")
-    transact(sessions, first_look.note_look)
+    transact(sessions, first_scan.note_look)
     assert "no checkpoint 'sea'" in refusal(resolve, "sea").message
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, text
 
-from shared import catalogue
-from shared.catalogue import Inspection, Scanned
 from shared.db import sessions as database
 from shared.db.tables import History, Worker
+from shared.models import catalogue
+from shared.models.catalogue import Inspection, Scanned
 from shared.queue import moves, reap, workers
 from shared.queue.reap import POISON_STRIKES
 from tests.integration.queueing import Farmhand

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from shared.db.tables import Worker
-from shared.queue import memory, snapshot
-from shared.queue.memory import estimate
+from shared.models import memory
+from shared.models.memory import estimate
+from shared.queue import snapshot
 from shared.queue.outlook import Outlook
 from tests.integration.queueing import Farmhand
 

@@ -15,13 +15,14 @@ import safetensors.torch
 import torch
 import yaml
 
-from shared import catalogue, portions
-from shared.catalogue import Inspection
+from shared import portions
 from shared.db.sessions import transact
 from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
+from shared.models import catalogue
+from shared.models.catalogue import Inspection
+from shared.models.scan import scan
 from shared.params.render import Refiner, RenderParams
 from shared.queue.claim import Claim
-from shared.scan import scan
 from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny
 from tests.integration.rendering import Farm, Seen, paint
 from tests.waiting import until

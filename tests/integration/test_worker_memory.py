@@ -7,7 +7,7 @@ import pytest
 from shared.db.sessions import connect, transact
 from shared.db.sessions import sessions as sessions_of
 from shared.db.tables import Worker
-from shared.queue import memory
+from shared.models import memory
 from tests.workers import TICKET, made
 from worker.beat import Beat
 from worker.claims import Claims

@@ -8,14 +8,14 @@ from threading import Barrier
 import pytest
 from sqlalchemy import update
 
-from shared import catalogue
-from shared import scan as scans
-from shared.catalogue import Inspection
 from shared.db.sessions import transact
 from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotUnderstood
+from shared.models import catalogue
+from shared.models import scan as scans
+from shared.models.catalogue import Inspection
+from shared.models.scan import scan
 from shared.params.render import RenderParams
-from shared.scan import scan
 from worker.model_files import ModelFiles
 
 

@@ -11,10 +11,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from shared import catalogue
 from shared.db.sessions import transact
 from shared.errors import OutOfMemory, RenderError, Unavailable
-from shared.scan import scan
+from shared.models import catalogue
+from shared.models.scan import scan
 from tests.checkpoints import fitting_decoder, inspected, plain_sample, tiny_decoder, write_tiny
 from worker.engine import checkpoints, devices, previews
 from worker.model_files import ModelFiles

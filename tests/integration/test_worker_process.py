@@ -9,11 +9,11 @@ import pytest
 from redis import Redis
 from sqlalchemy import select
 
-from shared import first_look
 from shared.db.farm import farm_id
 from shared.db.sessions import transact
 from shared.db.tables import Worker
 from shared.events import Events
+from shared.models import first_scan
 from shared.queue import moves, reap
 from shared.tickets import Tickets, pool_queue
 from tests.waiting import until
@@ -210,7 +210,7 @@ def test_the_models_folder_is_looked_at_while_the_card_is_still_brought_up(envir
     )
     try:
         until(lambda: transact(sessions, lambda session: session.scalar(select(Worker.state))) == "starting")
-        until(lambda: not transact(sessions, first_look.is_awaited), what="the first look")
+        until(lambda: not transact(sessions, first_scan.is_awaited), what="the first look")
         assert not ready(sessions)
     finally:
         process.kill()

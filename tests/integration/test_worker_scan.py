@@ -13,11 +13,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from shared import catalogue, first_look
 from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.db.tables import ModelFile
-from shared.scan import sole
+from shared.models import catalogue, first_scan
+from shared.models.scan import sole
 from shared.settings import Settings
 from tests.checkpoints import inspected, write_tiny
 from tests.integration.queueing import Farmhand
@@ -147,10 +147,10 @@ def test_a_first_look_that_takes_several_turns_goes_on_soon_and_is_noted_when_it
     for found in (1, 2):
         assert scan.turn() == pytest.approx(1.0)
         assert len(entries(sessions)) == found
-        assert transact(sessions, first_look.is_awaited)
+        assert transact(sessions, first_scan.is_awaited)
     assert scan.turn() is None
     assert len(entries(sessions)) == 3
-    assert not transact(sessions, first_look.is_awaited)
+    assert not transact(sessions, first_scan.is_awaited)
 
 
 def test_a_folder_that_another_farm_scans_is_looked_at_as_soon_as_it_is_free(worker, settings, sessions, in_process):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from shared import scan as scans
-from shared.catalogue import Inspection
-from shared.scan import scan, sole
+from shared.models import scan as scans
+from shared.models.catalogue import Inspection
+from shared.models.scan import scan, sole
 
 GOOD = Inspection("checkpoint", "sd1", 512)
 

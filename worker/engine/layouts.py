@@ -17,7 +17,7 @@ import yaml
 from diffusers.loaders import single_file_utils as original
 from torch import Tensor
 
-from shared import regular
+from shared import regular_files
 from shared.errors import ModelFileError
 from worker.engine import figures, kinds, tensors
 from worker.engine.figures import UNFIT, Config, Figures, moderate, told
@@ -206,7 +206,7 @@ def renamed(
 def _words(path: Path, most_bytes: int = _MOST_BYTES) -> str:
     """The text of a configuration file."""
     try:
-        with regular.opened(path) as file:
+        with regular_files.opened(path) as file:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
             raise ModelFileError(f"{path.name} is larger than any configuration")

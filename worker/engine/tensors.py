@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from shared import regular
+from shared import regular_files
 from shared.errors import ModelFileError
 from worker.engine import pickles
 from worker.engine.kinds import OtherKind
@@ -39,17 +39,19 @@ def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
     On the CPU they may be views of the file: copy what is kept.
     """
     try:
-        with regular.opened(path) as file:
+        with regular_files.opened(path) as file:
             if form(path, file) == "pickle":
                 return pickles.read(file, where)
             return _safetensors(path, where)
     except OSError as error:
-        raise ModelFileError(error.strerror if isinstance(error, regular.NotRegular) else _unread(error)) from error
+        raise ModelFileError(
+            error.strerror if isinstance(error, regular_files.NotRegular) else _unread(error)
+        ) from error
 
 
 def wrong_ending(path: Path) -> str | None:
     """Return what to tell of a readable file whose name says something else; None where it is right."""
-    with regular.opened(path) as file:
+    with regular_files.opened(path) as file:
         is_pickle = form(path, file) == "pickle"
     if is_pickle or path.suffix.lower() == SAFETENSORS:
         return None

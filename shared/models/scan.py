@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from shared import regular
-from shared.catalogue import DECODER_SUFFIXES, VAE_SUFFIXES, Inspection, Kind, Scanned, identity
+from shared import regular_files
 from shared.db.tables import ModelFile
+from shared.models.catalogue import DECODER_SUFFIXES, VAE_SUFFIXES, Inspection, Kind, Scanned, identity
 
 Inspect = Callable[[Path], Inspection]
 log = structlog.get_logger()
@@ -132,7 +132,7 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashi
     """Return what `path` is now; None if it changed meanwhile, or is still to be hashed."""
     try:
         now = fingerprint(path)
-    except regular.NotRegular as error:
+    except regular_files.NotRegular as error:
         return _irregular(path, name, error)
     is_same = before is not None and now.is_that_of(before)
     if is_same and before and before.inspection:
@@ -165,7 +165,7 @@ def _unread(path: Path, name: str, before: Scanned | None, error: OSError, *, is
     return Scanned(name, path.name if path.is_dir() else path.stem, 0, _NO_TIME, None, inspection)
 
 
-def _irregular(path: Path, name: str, error: regular.NotRegular) -> Scanned:
+def _irregular(path: Path, name: str, error: regular_files.NotRegular) -> Scanned:
     """A pipe, a socket or a device: never opened, and told."""
     what = "" if error.filename == str(path) else f"{Path(error.filename).name} beside it "
     inspection = _placed(Inspection("checkpoint", reason=f"{what}{error.strerror}"), name)
@@ -259,7 +259,7 @@ def _is_ours(name: str) -> bool:
 def fingerprint(path: Path) -> Fingerprint:
     """Return size and times of all that belongs to a checkpoint; a `.yaml` that comes later changes them."""
     parts = _parts(path) if path.is_dir() else [path, *filter(Path.exists, [path.with_suffix(".yaml")])]
-    found = [(part, regular.status(part)) for part in parts]
+    found = [(part, regular_files.status(part)) for part in parts]
     lines = [f"{part.relative_to(path.parent)} {one.st_size} {one.st_mtime_ns}" for part, one in found]
     digest = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
     youngest = max((one.st_mtime_ns for _, one in found), default=0)
@@ -269,7 +269,7 @@ def fingerprint(path: Path) -> Fingerprint:
 def sha256(path: Path) -> str:
     """Return the hash of a file; of a diffusers folder, that of its parts' names and hashes in their order."""
     if not path.is_dir():
-        with regular.opened(path) as file:
+        with regular_files.opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     lines = [f"{sha256(part)}  {part.relative_to(path).as_posix()}\n" for part in _parts(path)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

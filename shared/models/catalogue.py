@@ -22,9 +22,9 @@ from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared import first_look
 from shared.db.tables import NOW, ModelFile, Worker
 from shared.errors import FieldError, NotLooked, Refused
+from shared.models import first_scan
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
 from shared.suggest import nearest
 
@@ -240,7 +240,7 @@ def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: st
     if fit:
         paths = ", ".join(file.path for file in fit[:_SHOWN])
         raise refused(f"{text!r} names {len(fit)} {_NAMES[kind]}s: {paths}", fit)
-    if all(file.reason == GONE for file in found) and first_look.is_awaited(session):
+    if all(file.reason == GONE for file in found) and first_scan.is_awaited(session):
         raise NotLooked(_EARLY)
     if found:
         raise refused(f"{found[0].name} cannot be used: {found[0].reason}", usable)
@@ -270,7 +270,7 @@ def _is_first_known(session: Session, usable: Sequence[ModelFile], first: str) -
     """True unless all that is usable was found by a look that goes on, and the first checkpoint is not among it."""
     if usable[0].name == first:
         return True
-    since = first_look.awaited_since(session)
+    since = first_scan.awaited_since(session)
     return since is None or any(file.scanned_at < since for file in usable)
 
 
