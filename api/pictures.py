@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from api.representations import EXTENSIONS, PapersBody, UploadBody
 from api.services import Services
-from shared import uploads
 from shared.admission import admit, sizes
 from shared.admission import salvage as file_fitting
 from shared.db.sessions import transact
@@ -25,10 +24,11 @@ from shared.db.states import ImageState
 from shared.db.tables import Image
 from shared.errors import Conflict, NotFound, Refused, StorageAway
 from shared.infotext import reader
+from shared.media import uploads
+from shared.media.storage import Kind, Storage, key, upload_key
 from shared.params.render import FileFormat
 from shared.params.stored import Understood, told
 from shared.queue import views
-from shared.storage import Kind, Storage, key, upload_key
 
 log = structlog.get_logger(__name__)
 

@@ -15,8 +15,8 @@ from shared.db import migrate
 from shared.db.sessions import Sessions, probe
 from shared.errors import FarmError, StorageAway, Unavailable, explain
 from shared.events import Events
+from shared.media.storage import Storage
 from shared.restored import keep_ids_ahead
-from shared.storage import Storage
 
 log = structlog.get_logger(__name__)
 

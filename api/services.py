@@ -16,12 +16,12 @@ from api.watched import Watched
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, connect, sessions, transact
 from shared.events import Events
-from shared.intake import Intake
-from shared.ownership import guarded
+from shared.media.decode import Intake
+from shared.media.ownership import guarded
+from shared.media.storage import Storage
 from shared.queue import views
 from shared.queue.outlook import Outlook
 from shared.settings import Settings
-from shared.storage import Storage
 from shared.tickets import Tickets
 
 EXTENSION: Final = "stepfarm"

@@ -28,7 +28,7 @@ from api.listings import (
 )
 from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody, Live
 from api.services import Services
-from shared import chores, uploads
+from shared import chores
 from shared.admission import admit, backlog, parse
 from shared.admission.accepted import accepted
 from shared.admission.sources import NOTHING, Sent, missing, sent
@@ -36,6 +36,8 @@ from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.errors import FieldError, Refused, StorageError
 from shared.events import JobChanged
+from shared.media import uploads
+from shared.media.storage import job_prefix
 from shared.models import catalogue, first_scan
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
@@ -46,7 +48,6 @@ from shared.queue import ended, moves, pools, views
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
 from shared.settings import Limits
-from shared.storage import job_prefix
 
 log = structlog.get_logger(__name__)
 

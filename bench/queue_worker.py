@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from shared.media.storage import Storage
 from shared.queue.claim import Claim
 from shared.queue.snapshot import Snapshots
-from shared.storage import Storage
 from tests.stub_card import StubCard
 from worker import claims, slots
 from worker.__main__ import end, main

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.db.sessions import Sessions, transact
-from shared.storage import Storage
+from shared.media.storage import Storage
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from shared.db.sessions import Sessions, transact
 from shared.errors import StorageError, TooSlow
+from shared.media.storage import Storage, job_prefix
 from shared.queue import moves
 from shared.queue.history import Event
-from shared.storage import Storage, job_prefix
 
 log = structlog.get_logger(__name__)
 

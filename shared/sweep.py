@@ -14,8 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.db.sessions import Sessions, transact
+from shared.media.storage import Left, Storage, job_prefix
 from shared.queue.history import Event
-from shared.storage import Left, Storage, job_prefix
 
 _BATCH: Final = 1000
 

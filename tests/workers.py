@@ -19,10 +19,10 @@ from shared.db.sessions import Sessions, transact
 from shared.db.states import WorkerState
 from shared.db.tables import Image
 from shared.events import Events
+from shared.media.storage import Storage
 from shared.params.pools import DEFAULT_POOL
 from shared.queue import workers
 from shared.settings import Settings
-from shared.storage import Storage
 from shared.tickets import Ticket, Tickets
 from tests.stub_card import StubCard
 from worker.worker import Worker

@@ -15,7 +15,7 @@ from shared import portions
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions
 from shared.errors import Cancelled, RenderError
-from shared.ownership import guarded
+from shared.media.ownership import guarded
 from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker import host_memory, inputs

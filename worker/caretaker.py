@@ -28,7 +28,7 @@ from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.errors import FarmError, Unavailable, explain
 from shared.events import Events
-from shared.ownership import guarded
+from shared.media.ownership import guarded
 from shared.settings import Settings
 from shared.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app
 from worker import child, chores

@@ -14,15 +14,16 @@ from redis import Redis
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared import retention, sweep, uploads
+from shared import retention, sweep
 from shared.chores import SECONDS
 from shared.db.farm import FarmId
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Worker
 from shared.events import Events
+from shared.media import uploads
+from shared.media.storage import Storage
 from shared.queue import due, reap
 from shared.settings import Settings
-from shared.storage import Storage
 from shared.tickets import Tickets, forget, queues_of_workers
 from worker.punctuality import Punctuality
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from shared.errors import NotFound, RenderError
+from shared.media.storage import Storage, upload_key
 from shared.params.render import RenderParams
-from shared.storage import Storage, upload_key
 from worker.engine import images
 from worker.engine.kit import Mask, Pixels
 

@@ -22,7 +22,7 @@ from shared.db.sessions import Sessions, transact
 from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE, CardError, Unavailable, explain
 from shared.events import Events
-from shared.ownership import guarded
+from shared.media.ownership import guarded
 from shared.queue import reap, workers
 from shared.settings import Settings
 from shared.tickets import Tickets, forget

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import structlog
 
 from shared.infotext.writer import text
+from shared.media.storage import Kind, key
 from shared.queue.claim import Claim
-from shared.storage import Kind, key
 from shared.version import version
 from worker import film, pictures
 from worker.pictures import Frame, Rendered

@@ -18,7 +18,7 @@ from api.cli.client import Client, Json
 from api.cli.render import follow, joined, submitted
 from shared.errors import FarmError
 from shared.infotext.reader import Read, read
-from shared.intake import Intake
+from shared.media.decode import Intake
 from shared.settings import Limits, Settings
 
 _LIMITS: Final = Limits(max_upload_mb=1024, max_upload_megapixels=80)  # of files on one's own disk

@@ -19,10 +19,10 @@ from shared.db import migrate
 from shared.db.farm import farm_id
 from shared.db.sessions import answered, connect_once, sessions
 from shared.errors import CARD_UNUSABLE, StorageAway, Unavailable
-from shared.ownership import Ownership
+from shared.media.ownership import Ownership
+from shared.media.storage import Storage
 from shared.redis_health import RedisHealth
 from shared.settings import Settings
-from shared.storage import Storage
 
 _NOT_UP: Final = note("Not up; `farm up` starts it.")
 _OLDEST_TRANSACTION_SECONDS: Final = 300

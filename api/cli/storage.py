@@ -6,9 +6,9 @@ from api.cli import terminal
 from shared.db.farm import farm_id
 from shared.db.sessions import connect_once, sessions
 from shared.errors import FieldError, Refused
+from shared.media.storage import Storage
 from shared.restored import keep_ids_ahead
 from shared.settings import Settings
-from shared.storage import Storage
 
 
 def adopt(settings: Settings, *, yes: bool, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from api.representations import API, EXTENSIONS
 from api.requests import ImagePath, JobPath, PicturePath
 from api.services import services
 from shared.errors import NotFound
-from shared.storage import Kind
+from shared.media.storage import Kind
 
 PICTURE = content("image/png", "The picture, with its parameters, in the format of the job.")
 WEBP = content("image/webp", "The picture, small.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from shared import uploads
 from shared.admission.sources import Sent
+from shared.media import uploads
 from shared.params.geometry import CELL, in_proportion
 from shared.params.render import RenderParams
 from shared.settings import Limits

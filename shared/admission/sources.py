@@ -9,10 +9,10 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from shared import uploads
 from shared.admission.accepted import PICTURE
 from shared.errors import FieldError, Refused
-from shared.intake import Intake, Picture
+from shared.media import uploads
+from shared.media.decode import Intake, Picture
 from shared.params.render import RenderParams
 from shared.wording import LONGEST
 

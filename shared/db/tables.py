@@ -280,4 +280,6 @@ class Farm(Base):
 
     is_only: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     id: Mapped[str] = mapped_column(server_default=text("gen_random_uuid()"))
-    storage_marked_at: Mapped[datetime | None]  # when its storage was seen with its marker first (`shared.ownership`)
+    storage_marked_at: Mapped[
+        datetime | None
+    ]  # when its storage was seen with its marker first (`shared.media.ownership`)

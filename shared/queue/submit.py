@@ -11,10 +11,10 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared import uploads
 from shared.db.states import ImageState
 from shared.db.tables import Job
 from shared.errors import Conflict
+from shared.media import uploads
 from shared.models.model_set import ModelSet
 from shared.params import stored
 from shared.params.geometry import CELL, hires_size, hires_steps, img2img_steps

@@ -110,11 +110,11 @@ def install(folder: Folder) -> None:
 
 
 def _install_in_worker(folder: Folder) -> None:
-    from shared import synced  # noqa: PLC0415
-    from shared.storage import Storage  # noqa: PLC0415
+    from shared.media import synced_files  # noqa: PLC0415
+    from shared.media.storage import Storage  # noqa: PLC0415
     from worker.progress import Watch  # noqa: PLC0415
 
-    put, step, fsync, write = Storage.put, Watch.step, os.fsync, synced.write
+    put, step, fsync, write = Storage.put, Watch.step, os.fsync, synced_files.write
 
     def put_and_pass(storage: Storage, key: str, data: bytes) -> None:
         put(storage, key, data)
@@ -136,7 +136,7 @@ def _install_in_worker(folder: Folder) -> None:
         write(root, name, data)
 
     Storage.put, Watch.step, os.fsync = put_and_pass, step_and_pass, pass_and_sync
-    synced.write = write_unless_locked
+    synced_files.write = write_unless_locked
 
 
 def _transact(folder: Folder, move: _Move, original: Callable[..., Any], *arguments: Any) -> Any:

@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from shared.db.tables import History, Worker
 from shared.events import Events
+from shared.media.storage import Storage, key
 from shared.models import catalogue
-from shared.storage import Storage, key
 from tests.checkpoints import write_tiny
 from tests.waiting import until
 from tests.workers import images, kill, ready, started, states

@@ -15,9 +15,9 @@ from api.services import Services
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
 from shared.errors import StorageError
+from shared.media.storage import job_prefix, key
 from shared.params.render import RenderParams
 from shared.queue import moves
-from shared.storage import job_prefix, key
 from tests.conftest import CheckpointFactory, JobFactory
 from tests.integration.queueing import Farmhand
 from tests.waiting import until

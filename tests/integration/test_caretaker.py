@@ -19,8 +19,8 @@ from shared.db.farm import farm_id
 from shared.db.sessions import transact
 from shared.db.tables import ChoreDone, History, Image, Job
 from shared.launcher.servers import Servers
+from shared.media.storage import Storage, key
 from shared.queue import moves
-from shared.storage import Storage, key
 from tests.servers import clean_environment
 from tests.waiting import until
 from tests.workers import ROOT, kill, started, states

@@ -14,8 +14,8 @@ from shared import chores
 from shared.db.sessions import transact
 from shared.db.tables import ChoreDone, Image, Job, Worker
 from shared.errors import StorageError
+from shared.media.storage import key
 from shared.queue import moves
-from shared.storage import key
 from shared.tickets import worker_queue
 from tests.integration.queueing import Farmhand
 from worker import caretaker

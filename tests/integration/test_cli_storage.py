@@ -11,9 +11,9 @@ from api.cli.storage import adopt
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.errors import Refused, StorageAway
-from shared.ownership import guarded
+from shared.media.ownership import guarded
+from shared.media.storage import MARKER, Storage, key
 from shared.queue import moves
-from shared.storage import MARKER, Storage, key
 from tests.integration.queueing import Farmhand
 
 

@@ -8,19 +8,19 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from shared import uploads
 from shared.admission import admit as door
 from shared.admission import sources
 from shared.admission.accepted import accepted, parameters
 from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.errors import Refused
-from shared.intake import Intake, Picture
+from shared.media import uploads
+from shared.media.decode import Intake, Picture
+from shared.media.storage import Storage
 from shared.params.render import MAX_SEED, RenderParams
 from shared.prompts.styles import Style
 from shared.prompts.tokenizer import MAX_TOKENS
 from shared.settings import Limits
-from shared.storage import Storage
 from tests.conftest import checkpoints_of
 from tests.servers import fresh_database
 

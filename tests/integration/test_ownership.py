@@ -10,9 +10,9 @@ from sqlalchemy import text
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.errors import NotFound, StorageAway
-from shared.ownership import guarded
+from shared.media.ownership import guarded
+from shared.media.storage import MARKER, Storage, job_prefix, key, upload_key
 from shared.queue import moves
-from shared.storage import MARKER, Storage, job_prefix, key, upload_key
 from tests.integration.queueing import Farmhand
 from tests.servers import fresh_database
 

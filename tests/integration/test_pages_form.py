@@ -12,9 +12,9 @@ from werkzeug.datastructures import MultiDict
 from api.pages import layout, terms
 from api.pages.fields import FIELDS
 from shared.db.sessions import transact
+from shared.media.storage import key
 from shared.queue import moves
 from shared.settings import Limits
-from shared.storage import key
 from tests.conftest import CheckpointFactory
 from tests.integration.browsing import look, page, send
 from tests.integration.queueing import Farmhand

@@ -10,9 +10,9 @@ from sqlalchemy import func, select, text, update
 from shared.db.sessions import transact
 from shared.db.tables import History, Image, Job
 from shared.errors import StorageError, TooSlow, Unavailable
+from shared.media.storage import Storage, key
 from shared.queue import moves
 from shared.retention import _delete, delete_jobs, forget_history
-from shared.storage import Storage, key
 from shared.sweep import sweep
 
 

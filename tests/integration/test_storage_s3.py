@@ -15,8 +15,8 @@ import pytest
 
 from shared.db.farm import farm_id
 from shared.errors import NotFound, StorageAway, StorageError
-from shared.ownership import guarded
-from shared.storage import Storage, job_prefix, key
+from shared.media.ownership import guarded
+from shared.media.storage import Storage, job_prefix, key
 from tests.servers import object_store
 
 PICTURE = key(17, 0, 1, "picture")

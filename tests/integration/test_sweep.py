@@ -9,8 +9,8 @@ from sqlalchemy import select, update
 
 from shared.db.sessions import transact
 from shared.db.tables import Image
+from shared.media.storage import Storage, job_prefix, key
 from shared.queue import moves
-from shared.storage import Storage, job_prefix, key
 from shared.sweep import sweep, sweep_attempts
 from tests.integration.queueing import Farmhand
 

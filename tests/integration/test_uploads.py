@@ -9,15 +9,15 @@ from threading import Event
 import pytest
 from sqlalchemy import func, select, update
 
-from shared import uploads
 from shared.db.sessions import transact
 from shared.db.tables import JobUpload, Upload
 from shared.errors import Refused
-from shared.intake import Picture
+from shared.media import uploads
+from shared.media.decode import Picture
+from shared.media.storage import Storage, upload_key
 from shared.params.render import Img2Img, Mask, RenderParams
 from shared.queue import moves
 from shared.settings import Limits
-from shared.storage import Storage, upload_key
 
 PICTURE = Picture(b"a PNG", 8, 8)
 OTHER = Picture(b"another PNG", 8, 8)

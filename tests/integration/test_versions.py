@@ -18,11 +18,11 @@ from api.services import EXTENSION, Services
 from shared.db.sessions import transact
 from shared.errors import Unavailable
 from shared.events import Progress
+from shared.media.storage import key, upload_key
 from shared.params.render import Hires, Img2Img, RenderParams
 from shared.queue import moves
 from shared.queue.submit import submit
 from shared.settings import Settings
-from shared.storage import key, upload_key
 from tests.conftest import checkpoints_of
 from tests.integration.queueing import Farmhand
 

@@ -18,9 +18,9 @@ from shared.db.sessions import transact
 from shared.db.tables import History, Job
 from shared.errors import ModelFileAway, OutOfMemory, RenderFailed, Spoilt, TooSlow, Unavailable
 from shared.infotext.files import text as infotext
+from shared.media.storage import key
 from shared.params.scheduling import Terms
 from shared.queue import moves, reap
-from shared.storage import key
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
 from worker import claims, film, results

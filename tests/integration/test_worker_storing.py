@@ -11,12 +11,12 @@ from threading import Thread
 import pytest
 from sqlalchemy import select
 
-from shared import synced
 from shared.db.sessions import transact
 from shared.db.tables import Worker as Row
 from shared.errors import OutOfMemory, StorageAway, StorageError
+from shared.media import synced_files
+from shared.media.storage import key
 from shared.queue import moves, workers
-from shared.storage import key
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
 from worker import pictures, storing
@@ -49,7 +49,7 @@ def away(monkeypatch):
 
     @contextmanager
     def failing(number=errno.ENOSPC, of=lambda name: True):
-        write = synced.write
+        write = synced_files.write
 
         def fail(root, name, data):
             if of(name):
@@ -57,7 +57,7 @@ def away(monkeypatch):
             write(root, name, data)
 
         with monkeypatch.context() as disk:
-            disk.setattr(synced, "write", fail)
+            disk.setattr(synced_files, "write", fail)
             yield
 
     return failing
@@ -189,14 +189,14 @@ def test_one_object_that_a_working_storage_refuses_is_no_outage(worker, slots, s
 def test_a_picture_too_large_for_a_storage_that_takes_others_is_no_outage(
     worker, slots, job_factory, monkeypatch, number
 ):
-    write = synced.write
+    write = synced_files.write
 
     def write_small(root, name, data):
         if len(data) > 10_000:
             raise OSError(number, os.strerror(number))
         write(root, name, data)
 
-    monkeypatch.setattr(synced, "write", write_small)
+    monkeypatch.setattr(synced_files, "write", write_small)
     job_factory()
     monkeypatch.setattr(pictures, "picture", lambda *_: os.urandom(20_000))
     for state in ("queued", "queued", "failed"):

@@ -13,10 +13,10 @@ from io import BytesIO
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from shared import intake as module
 from shared.confined.process import Confined
 from shared.errors import Refused, TooLarge, Unreadable
-from shared.intake import Intake, Picture
+from shared.media import decode as module
+from shared.media.decode import Intake, Picture
 from shared.settings import Limits
 from tests.waiting import until
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import NotFound, SettingsError, StorageError
-from shared.storage import Storage, job_prefix, key, upload_key
+from shared.media.storage import Storage, job_prefix, key, upload_key
 
 PICTURE = key(17, 3, 2, "picture")
 

@@ -9,7 +9,7 @@ from threading import Event, Thread
 import pytest
 
 from shared.errors import Unavailable
-from shared.turns import Share, Turns
+from shared.media.turns import Share, Turns
 from tests.waiting import until
 
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from shared.errors import RenderError, StorageError
+from shared.media.storage import Storage, upload_key
 from shared.params.render import Img2Img, Mask, RenderParams
-from shared.storage import Storage, upload_key
 from worker.inputs import Inputs, pictures
 
 SOURCE, MASK = "a" * 64, "b" * 64

@@ -1,6 +1,6 @@
 """Pictures that people send, read with distrust: whatever bytes come in, a plain PNG goes out, or a reason.
 
-No decoder sees them in this process: `shared.decoder` does in a child that may take only so much.
+No decoder sees them in this process: `shared.media.decoder` does in a child that may take only so much.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from urllib.parse import unquote_to_bytes
 
 from shared.confined.process import Confined
 from shared.confined.process import Limits as Bounds
-from shared.decoder import Answer, Question, Wish
 from shared.errors import FieldError, Refused, TooLarge, Unreadable
+from shared.media.decoder import Answer, Question, Wish
+from shared.media.turns import Share, Turns
 from shared.settings import Limits
-from shared.turns import Share, Turns
 
 _ALL: Final = Share(at_once=2, most=8)  # each that is decoded takes a processor, each that waits a thread
 _OF_ONE: Final = Share(at_once=1, most=4)  # where owners share the farm
@@ -66,7 +66,7 @@ class Intake:
         )
         self._idle: LifoQueue[Confined] = LifoQueue()  # the last one first: others need not start at all
         for _ in range(_ALL.at_once):
-            self._idle.put(Confined("shared.decoder", bounds))
+            self._idle.put(Confined("shared.media.decoder", bounds))
 
     def read(self, data: bytes, field: str, owner: str) -> Picture:
         """Return the picture in the bytes of a file, upright; of an animation the first one.

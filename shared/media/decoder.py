@@ -13,9 +13,9 @@ from typing import Any, Final, Literal
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from shared import picture_parts
 from shared.errors import Unreadable
 from shared.infotext import files
+from shared.media import picture_parts
 
 Wish = Literal["picture", "text"]
 

@@ -25,8 +25,8 @@ from urllib.parse import parse_qsl, urlsplit
 import fsspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared import synced
 from shared.errors import NotFound, SettingsError, StorageAway, StorageError
+from shared.media import synced_files
 from shared.params.render import FileFormat
 
 Kind = Literal["picture", "thumbnail", "film", "strip"]
@@ -116,8 +116,8 @@ class Storage:
         with _reported(f"storing {key}"):
             if self._folder:
                 with self._held(self._folder) as root:
-                    if _is_free(key, synced.read(root, key), data):
-                        synced.write(root, key, data)
+                    if _is_free(key, synced_files.read(root, key), data):
+                        synced_files.write(root, key, data)
             else:
                 self._look_at_marker()
                 there = self._files.cat_file(path) if self._files.exists(path) else None
@@ -172,9 +172,9 @@ class Storage:
         data = _MARKER_TEXT.format(farm_id=farm_id).encode()
         with _reported(f"storing {MARKER}"):
             if self._folder:
-                synced.make_root(self._folder)
-                with synced.held(self._folder) as root:
-                    synced.write(root, MARKER, data)
+                synced_files.make_root(self._folder)
+                with synced_files.held(self._folder) as root:
+                    synced_files.write(root, MARKER, data)
             else:
                 self._files.pipe_file(self._path(MARKER), data)
 
@@ -259,12 +259,12 @@ class Storage:
     def _held(self, folder: Path) -> Iterator[int]:
         """Yield the descriptor of the storage's folder, which carries the marker that the guard asks for."""
         if self._guard is None:
-            synced.make_root(folder)
+            synced_files.make_root(folder)
         elif self._marker() is None:
             self._guard(self, None, marks=True)
-        with synced.held(folder) as root:
+        with synced_files.held(folder) as root:
             if self._guard:
-                self._guard(self, _named(synced.read(root, MARKER)), marks=True)
+                self._guard(self, _named(synced_files.read(root, MARKER)), marks=True)
             yield root
 
     def _marker(self) -> str | None:

@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 from shared.db.farm import FarmId
 from shared.db.sessions import Sessions, transact
 from shared.errors import StorageAway, Unavailable
+from shared.media.storage import MARKER, Storage, key, upload_key
 from shared.params.render import FileFormat
-from shared.storage import MARKER, Storage, key, upload_key
 
 log = structlog.get_logger(__name__)
 

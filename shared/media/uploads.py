@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import NOW, JobUpload, Upload
 from shared.errors import FieldError, Refused
-from shared.intake import Picture
+from shared.media.decode import Picture
+from shared.media.storage import Storage, upload_key
 from shared.settings import Limits
-from shared.storage import Storage, upload_key
 
 # The advisory locks of owners and of pictures, taken in this order; PostgreSQL has room for one number beside each.
 _OWNERS: Final = 0x57E9FA23
