@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, Field
 
 from shared.db.states import FINAL, ImageState
-from shared.events import Progress
+from shared.messaging.events import Progress
 from shared.params.render import FileFormat, RenderParams
 from shared.queue.views import ImageView, JobView, Page
 from shared.queue.waiting import Cause, Waiting

@@ -15,14 +15,14 @@ from api.readiness import Readiness
 from api.watched import Watched
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, connect, sessions, transact
-from shared.events import Events
 from shared.media.decode import Intake
 from shared.media.ownership import guarded
 from shared.media.storage import Storage
+from shared.messaging.events import Events
+from shared.messaging.tickets import Tickets
 from shared.queue import views
 from shared.queue.outlook import Outlook
 from shared.settings import Settings
-from shared.tickets import Tickets
 
 EXTENSION: Final = "stepfarm"
 _ROOM_SECONDS: Final = 10.0

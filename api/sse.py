@@ -20,7 +20,7 @@ from api import use_cases
 from api.services import Services
 from shared.db.states import FINAL
 from shared.errors import Unavailable
-from shared.events import JobChanged, PreviewChanged, Progress, Received, Subscription
+from shared.messaging.events import JobChanged, PreviewChanged, Progress, Received, Subscription
 
 HEARTBEAT_SECONDS: Final = 5  # who has gone without a word is found by writing
 LOOK_SECONDS: Final = 3

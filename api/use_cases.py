@@ -35,9 +35,9 @@ from shared.admission.sources import NOTHING, Sent, missing, sent
 from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.errors import FieldError, Refused, StorageError
-from shared.events import JobChanged
 from shared.media import uploads
 from shared.media.storage import job_prefix
+from shared.messaging.events import JobChanged
 from shared.models import catalogue, first_scan
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS

@@ -8,7 +8,7 @@ from celery.signals import worker_ready
 from redis import Redis
 
 from shared.db.farm import FarmId
-from shared.tickets import TASK, WORKER_OPTIONS, celery_app, pool_queue
+from shared.messaging.tickets import TASK, WORKER_OPTIONS, celery_app, pool_queue
 from worker.app import Consumer
 
 READY = "bench:ready"

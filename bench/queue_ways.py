@@ -25,10 +25,10 @@ from bench.queue_celery import BENCH, QUEUE, READY
 from shared import embedded_addresses
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, transact
+from shared.messaging.tickets import TASK, Tickets, celery_app
 from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
 from shared.queue import moves
-from shared.tickets import TASK, Tickets, celery_app
 
 ROOT: Final = Path(__file__).parents[1]
 SLOTS: Final = 8

@@ -18,12 +18,12 @@ from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, transact
 from shared.db.states import WorkerState
 from shared.db.tables import Image
-from shared.events import Events
 from shared.media.storage import Storage
+from shared.messaging.events import Events
+from shared.messaging.tickets import Ticket, Tickets
 from shared.params.pools import DEFAULT_POOL
 from shared.queue import workers
 from shared.settings import Settings
-from shared.tickets import Ticket, Tickets
 from tests.stub_card import StubCard
 from worker.worker import Worker
 

@@ -10,7 +10,7 @@ from celery.apps.worker import Worker as CeleryWorker
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state as celery_state
 
-from shared.tickets import TASK, WORKER_OPTIONS, celery_app, queues, worker_queue
+from shared.messaging.tickets import TASK, WORKER_OPTIONS, celery_app, queues, worker_queue
 from worker.slots import Slots
 from worker.worker import Worker
 

@@ -27,10 +27,10 @@ from shared.chores import APPLICATION
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.errors import FarmError, Unavailable, explain
-from shared.events import Events
 from shared.media.ownership import guarded
+from shared.messaging.events import Events
+from shared.messaging.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app
 from shared.settings import Settings
-from shared.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app
 from worker import child, chores
 from worker.app import Consumer, stop_consuming
 from worker.beat import boot_clock

@@ -19,12 +19,12 @@ from shared.chores import SECONDS
 from shared.db.farm import FarmId
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Worker
-from shared.events import Events
 from shared.media import uploads
 from shared.media.storage import Storage
+from shared.messaging.events import Events
+from shared.messaging.tickets import Tickets, forget, queues_of_workers
 from shared.queue import due, reap
 from shared.settings import Settings
-from shared.tickets import Tickets, forget, queues_of_workers
 from worker.punctuality import Punctuality
 
 _LITTER_SECONDS: Final = 24 * 3600.0  # nothing is written for so long, and no two clocks are so far apart

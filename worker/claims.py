@@ -16,11 +16,11 @@ from redis import RedisError
 from shared.db.sessions import autocommit, transact
 from shared.db.states import WorkerState
 from shared.errors import Unavailable
+from shared.messaging.tickets import Ticket, take
 from shared.queue import policy, snapshot
 from shared.queue.claim import Claim, claim, is_any
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
-from shared.tickets import Ticket, take
 from worker.together import Together
 from worker.worker import Worker
 

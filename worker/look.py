@@ -9,7 +9,7 @@ import structlog
 from redis import RedisError
 
 from shared.errors import Unavailable, explain
-from shared.tickets import queues
+from shared.messaging.tickets import queues
 from worker.claims import Claims
 from worker.worker import Worker
 

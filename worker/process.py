@@ -21,11 +21,11 @@ from shared.db.farm import FarmId, farm_id
 from shared.db.sessions import Sessions, transact
 from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE, CardError, Unavailable, explain
-from shared.events import Events
 from shared.media.ownership import guarded
+from shared.messaging.events import Events
+from shared.messaging.tickets import Tickets, forget
 from shared.queue import reap, workers
 from shared.settings import Settings
-from shared.tickets import Tickets, forget
 from worker import app, child, hang, storing
 from worker.beat import Beat
 from worker.cards import Address

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Final
 
 from shared.db.states import ImageState, JobState
-from shared.events import Events, ImageChanged, JobChanged, Progress
+from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue.claim import Claim
 from worker.periodic import Periodic
 from worker.showing import Make, Showing

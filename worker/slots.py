@@ -24,11 +24,11 @@ from shared.errors import (
     TooSlow,
     Unavailable,
 )
+from shared.messaging.tickets import Ticket
 from shared.queue import moves
 from shared.queue.claim import Claim
 from shared.queue.history import stumbles
 from shared.queue.moves import Ended, Finish
-from shared.tickets import Ticket
 from worker.carried import Cancellation
 from worker.claims import NO_TURN, Claims, Turn
 from worker.engine.failures import bared

@@ -14,12 +14,12 @@ from shared.db.farm import FarmId
 from shared.db.sessions import Sessions
 from shared.db.states import WorkerState
 from shared.errors import RenderError
-from shared.events import Events
 from shared.media.storage import Storage
+from shared.messaging.events import Events
+from shared.messaging.tickets import Tickets
 from shared.queue import policy
 from shared.queue.claim import Claim
 from shared.settings import Settings
-from shared.tickets import Tickets
 from worker.cards import Address
 from worker.carried import Cancellation, Carried
 from worker.pictures import Rendered

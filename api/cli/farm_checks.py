@@ -21,7 +21,7 @@ from shared.db.sessions import answered, connect_once, sessions
 from shared.errors import CARD_UNUSABLE, StorageAway, Unavailable
 from shared.media.ownership import Ownership
 from shared.media.storage import Storage
-from shared.redis_health import RedisHealth
+from shared.messaging.redis_health import RedisHealth
 from shared.settings import Settings
 
 _NOT_UP: Final = note("Not up; `farm up` starts it.")

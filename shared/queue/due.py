@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session
 
 from shared.db.sessions import Sessions, transact
 from shared.db.states import ImageState
-from shared.events import Events, JobChanged
+from shared.messaging.events import Events, JobChanged
+from shared.messaging.tickets import Tickets
 from shared.queue import views
 from shared.queue.endings import take_down
 from shared.queue.history import Event, noted
 from shared.queue.holds import let_go
-from shared.tickets import Tickets
 
 MOST: Final = 500  # images that one turn moves for each of its reasons: it holds their locks
 _MOST_TURNS: Final = 20  # in a row: who calls has other things to do as well

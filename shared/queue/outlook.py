@@ -25,6 +25,7 @@ from shared.db.sessions import Sessions, transact
 from shared.db.states import ImageState, WorkerState
 from shared.db.tables import Drain, Worker
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY, Unavailable
+from shared.messaging.redis_health import RedisHealth
 from shared.models import memory
 from shared.models.catalogue import GONE
 from shared.queue import estimates
@@ -34,7 +35,6 @@ from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshots
 from shared.queue.views import BEFORE, FARTHEST
 from shared.queue.waiting import Lately, Waiter, Waiting, explain
-from shared.redis_health import RedisHealth
 
 ERRORS: Final = "estimates:errors"  # the latest first
 _BY_ITSELF: Final = (STORAGE_AWAY, CARD_UNUSABLE)  # how phases of workers begin that take nothing, and nobody drained

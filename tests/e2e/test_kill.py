@@ -9,8 +9,8 @@ from PIL import Image as Picture
 from sqlalchemy import select
 
 from shared.db.tables import History, Worker
-from shared.events import Events
 from shared.media.storage import Storage, key
+from shared.messaging.events import Events
 from shared.models import catalogue
 from tests.checkpoints import write_tiny
 from tests.waiting import until

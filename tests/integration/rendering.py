@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from shared.db.sessions import transact
-from shared.events import Progress
+from shared.messaging.events import Progress
 from shared.models import catalogue
 from shared.models.scan import scan
 from shared.params.render import Hires, Refiner, RenderParams

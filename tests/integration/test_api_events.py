@@ -12,7 +12,7 @@ from api import sse
 from api.app import create_app
 from api.services import EXTENSION
 from shared.db.sessions import transact
-from shared.events import Events, ImageChanged, JobChanged, Progress
+from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue import moves, views
 from tests import loops
 from tests.integration.queueing import Farmhand

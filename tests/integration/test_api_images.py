@@ -9,8 +9,8 @@ import pytest
 
 from shared.db.sessions import transact
 from shared.errors import StorageAway
-from shared.events import PreviewChanged, Received
 from shared.media.storage import Storage, job_prefix, key
+from shared.messaging.events import PreviewChanged, Received
 from shared.queue import moves
 from tests.integration.queueing import Farmhand
 from tests.waiting import until

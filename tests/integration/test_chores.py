@@ -15,8 +15,8 @@ from shared.db.sessions import transact
 from shared.db.tables import ChoreDone, Image, Job, Worker
 from shared.errors import StorageError
 from shared.media.storage import key
+from shared.messaging.tickets import worker_queue
 from shared.queue import moves
-from shared.tickets import worker_queue
 from tests.integration.queueing import Farmhand
 from worker import caretaker
 from worker.chores import Chore, table

@@ -13,9 +13,9 @@ from redis.client import PubSub
 
 from shared import embedded_addresses
 from shared.db.farm import FarmId
-from shared.events import Events, ImageChanged, JobChanged, Progress
 from shared.launcher.servers import Servers
-from shared.redis_health import AWAY
+from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
+from shared.messaging.redis_health import AWAY
 from tests.servers import silent
 from tests.waiting import until
 
@@ -73,7 +73,7 @@ def test_many_subscribers_are_one_subscription_of_redis(events, redis_url):
 
 
 def test_a_slow_subscriber_loses_the_oldest_and_holds_up_nobody(events, monkeypatch):
-    monkeypatch.setattr("shared.events._BACKLOG", 3)
+    monkeypatch.setattr("shared.messaging.events._BACKLOG", 3)
     with events.subscribe() as slow, events.subscribe() as quick:
         monkeypatch.setattr(quick, "_waiting", queue.Queue(100))
         for index in range(8):

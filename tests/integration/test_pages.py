@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api.pages import assets
-from shared.events import Progress
+from shared.messaging.events import Progress
 from shared.queue import moves
 from tests.conftest import CheckpointFactory
 from tests.integration.browsing import look, page, send

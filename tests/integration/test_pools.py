@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from shared import tickets
 from shared.admission.scheduling import impossible
 from shared.db.tables import Worker
 from shared.errors import SettingsError
+from shared.messaging import tickets
 from shared.params.scheduling import Terms
 from shared.queue import pools, snapshot
 from shared.settings import Limits, load

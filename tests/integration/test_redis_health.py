@@ -9,9 +9,9 @@ import pytest
 from redis import Redis
 
 from api.cli import farm_checks
-from shared import redis_health
 from shared.db.farm import FarmId
-from shared.redis_health import RedisHealth
+from shared.messaging import redis_health
+from shared.messaging.redis_health import RedisHealth
 from tests.integration.queueing import Farmhand
 
 OURS = FarmId(lambda: "ours")

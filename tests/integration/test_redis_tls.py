@@ -19,8 +19,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.db.farm import FarmId
+from shared.messaging.tickets import celery_app
 from shared.settings import load
-from shared.tickets import celery_app
 
 OURS = FarmId(lambda: "ours")
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")

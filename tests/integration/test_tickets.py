@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from shared.db.farm import FarmId
-from shared.tickets import Tickets, pool_queue, worker_queue
+from shared.messaging.tickets import Tickets, pool_queue, worker_queue
 from tests.servers import silent
 
 OURS = FarmId(lambda: "ours")
@@ -40,7 +40,7 @@ def test_one_ticket_an_image_waits_in_the_pools_queue(tickets, redis_url):
 
 
 def test_a_queue_holds_no_more_tickets_than_could_be_of_use(tickets, redis_url, monkeypatch):
-    monkeypatch.setattr("shared.tickets._MOST_WAITING", 5)
+    monkeypatch.setattr("shared.messaging.tickets._MOST_WAITING", 5)
     for _ in range(3):
         tickets.publish("default", 3)
         assert tickets.flush(10)

@@ -12,10 +12,10 @@ from sqlalchemy import text
 from shared.db import sessions as database
 from shared.db.farm import FarmId, farm_id
 from shared.db.sessions import transact
-from shared.events import Events, JobChanged
+from shared.messaging.events import Events, JobChanged
+from shared.messaging.tickets import Tickets, celery_app
 from shared.queue.outlook import Outlook
 from shared.queue.snapshot import Snapshots
-from shared.tickets import Tickets, celery_app
 from tests.servers import fresh_database
 from tests.waiting import until
 from tests.workers import ready, started, states

@@ -17,8 +17,8 @@ from api.cli import jobs as cli_jobs
 from api.services import EXTENSION, Services
 from shared.db.sessions import transact
 from shared.errors import Unavailable
-from shared.events import Progress
 from shared.media.storage import key, upload_key
+from shared.messaging.events import Progress
 from shared.params.render import Hires, Img2Img, RenderParams
 from shared.queue import moves
 from shared.queue.submit import submit

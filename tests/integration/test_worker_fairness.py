@@ -15,9 +15,9 @@ from sqlalchemy import select
 from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.db.tables import History, Image
+from shared.messaging.tickets import Tickets
 from shared.queue import snapshot, views
 from shared.queue.history import Event
-from shared.tickets import Tickets
 from tests.waiting import until
 from tests.workers import ready, started, states
 

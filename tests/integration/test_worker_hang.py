@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from shared.db.farm import farm_id
 from shared.db.tables import History
-from shared.events import Events
+from shared.messaging.events import Events
 from tests.waiting import until
 from tests.workers import images, ready, started, states
 from worker import child

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.tickets import pool_queue, worker_queue
+from shared.messaging.tickets import pool_queue, worker_queue
 from tests.workers import made
 from worker.claims import Claims
 from worker.look import Look

@@ -12,10 +12,10 @@ from sqlalchemy import select
 from shared.db.farm import farm_id
 from shared.db.sessions import transact
 from shared.db.tables import Worker
-from shared.events import Events
+from shared.messaging.events import Events
+from shared.messaging.tickets import Tickets, pool_queue
 from shared.models import first_scan
 from shared.queue import moves, reap
-from shared.tickets import Tickets, pool_queue
 from tests.waiting import until
 from tests.workers import QUICK, ROOT, images, ready, started, states
 from worker import child

@@ -9,7 +9,7 @@ from redis import Redis
 
 from shared.db.states import WorkerState
 from shared.errors import Unavailable
-from shared.tickets import Ticket, pool_queue, queues, take
+from shared.messaging.tickets import Ticket, pool_queue, queues, take
 from tests.workers import TICKET, made, states
 from worker import claims as claims_module
 from worker import slots as slots_module

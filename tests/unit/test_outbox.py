@@ -8,7 +8,7 @@ from operator import add
 
 import pytest
 
-from shared.outbox import Outbox
+from shared.messaging.sender import Outbox
 
 
 class Receiver:

@@ -9,8 +9,8 @@ import pytest
 from shared import redis_url
 from shared.db.farm import FarmId
 from shared.errors import SettingsError
+from shared.messaging.tickets import celery_app
 from shared.settings import Settings, load, unknown
-from shared.tickets import celery_app
 
 
 def refusal(**environ: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from shared.events import Progress
+from shared.messaging.events import Progress
 from shared.params.render import RenderParams
 from shared.queue.claim import Claim
 from tests.waiting import until

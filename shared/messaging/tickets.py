@@ -15,7 +15,7 @@ from redis import Redis
 
 from shared import redis_url
 from shared.db.farm import FarmId
-from shared.outbox import Outbox
+from shared.messaging.sender import Outbox
 from shared.params.pools import DEFAULT_POOL
 
 TASK: Final = "render"

@@ -32,9 +32,9 @@ from redis.retry import Retry
 from shared.db.farm import FarmId
 from shared.db.states import ImageState
 from shared.errors import Unavailable
-from shared.fanout import Fanout
-from shared.outbox import Outbox
-from shared.redis_health import RedisHealth
+from shared.messaging.redis_health import RedisHealth
+from shared.messaging.sender import Outbox
+from shared.messaging.subscription import Fanout
 
 T = TypeVar("T")
 
