@@ -14,9 +14,9 @@ from api.watched import Known, Watched
 from shared.db import migrate
 from shared.db.sessions import Sessions, probe
 from shared.errors import FarmError, StorageAway, Unavailable, explain
+from shared.maintenance.restored_database import keep_ids_ahead
 from shared.media.storage import Storage
 from shared.messaging.events import Events
-from shared.restored import keep_ids_ahead
 
 log = structlog.get_logger(__name__)
 

@@ -28,13 +28,13 @@ from api.listings import (
 )
 from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody, Live
 from api.services import Services
-from shared import chores
 from shared.admission import admit, backlog, parse
 from shared.admission.accepted import accepted
 from shared.admission.sources import NOTHING, Sent, missing, sent
 from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.errors import FieldError, Refused, StorageError
+from shared.maintenance import locks
 from shared.media import uploads
 from shared.media.storage import job_prefix
 from shared.messaging.events import JobChanged
@@ -294,7 +294,7 @@ def served_pools(services: Services) -> list[str]:
 
 def standing_of_chores(services: Services) -> ChoresBody:
     """Return whether anybody does the farm's chores, and which are overdue."""
-    return ChoresBody.of(transact(services.sessions, chores.standing))
+    return ChoresBody.of(transact(services.sessions, locks.standing))
 
 
 def _again(session: Session, owner: str, key: str, asked: admit.Asked) -> Submitted | None:

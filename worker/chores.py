@@ -1,7 +1,7 @@
 """The chores of a farm: what has to be done now and then, by nobody in particular.
 
-A new one is one more entry of the table; how often a seldom one is due stands in `shared.chores`. Any number of
-processes may do one at a time, and each may be ended anywhere: the lock (`shared.chores`) only saves work.
+A new one is one more entry of the table; how often a seldom one is due stands in `shared.maintenance.locks`. Any number of
+processes may do one at a time, and each may be ended anywhere: the lock (`shared.maintenance.locks`) only saves work.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from redis import Redis
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared import retention, sweep
-from shared.chores import SECONDS
 from shared.db.farm import FarmId
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Worker
+from shared.maintenance import garbage, retention
+from shared.maintenance.locks import SECONDS
 from shared.media import uploads
 from shared.media.storage import Storage
 from shared.messaging.events import Events
@@ -104,7 +104,7 @@ def _delete_jobs(desk: Desk) -> Mapping[str, object]:
 
 
 def _sweep_objects(desk: Desk) -> Mapping[str, object]:
-    return {"jobs": sweep.sweep(desk.sessions, desk.storage)}
+    return {"jobs": garbage.sweep(desk.sessions, desk.storage)}
 
 
 def _sweep_uploads(desk: Desk) -> Mapping[str, object]:
@@ -112,7 +112,7 @@ def _sweep_uploads(desk: Desk) -> Mapping[str, object]:
 
 
 def _sweep_attempts(desk: Desk) -> Mapping[str, object]:
-    return {"objects": sweep.sweep_attempts(desk.sessions, desk.storage)}
+    return {"objects": garbage.sweep_attempts(desk.sessions, desk.storage)}
 
 
 def _tidy_storage(desk: Desk) -> Mapping[str, object]:

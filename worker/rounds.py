@@ -10,9 +10,9 @@ import structlog
 from redis import RedisError
 from sqlalchemy.exc import ProgrammingError
 
-from shared import chores
 from shared.db.sessions import transact
 from shared.errors import StorageError, Unavailable, explain
+from shared.maintenance import locks
 from worker.chores import Chore, Desk
 from worker.periodic import Periodic
 
@@ -58,7 +58,7 @@ class Round:
             self._note_trouble(None)
 
     def _turn(self) -> None:
-        with chores.taken(self._desk.sessions, self._chore.name) as is_ours:
+        with locks.taken(self._desk.sessions, self._chore.name) as is_ours:
             self._desk.punctuality.note()
             if is_ours and (self._is_asked.is_set() or self._is_due()):
                 self._do()
@@ -66,7 +66,7 @@ class Round:
     def _is_due(self) -> bool:
         name, seconds = self._chore.name, self._chore.seconds
         return not self._is_seldom or transact(
-            self._desk.sessions, lambda session: chores.is_due(session, name, seconds)
+            self._desk.sessions, lambda session: locks.is_due(session, name, seconds)
         )
 
     def _do(self) -> None:
@@ -77,7 +77,7 @@ class Round:
             self._is_asked.set()  # try it again soon, not when it is due
             raise
         if self._is_seldom:
-            transact(self._desk.sessions, lambda session: chores.note(session, self._chore.name))
+            transact(self._desk.sessions, lambda session: locks.note(session, self._chore.name))
         if any(done.values()):
             log.info("chore done", chore=self._chore.name, **done)
 

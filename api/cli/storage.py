@@ -6,8 +6,8 @@ from api.cli import terminal
 from shared.db.farm import farm_id
 from shared.db.sessions import connect_once, sessions
 from shared.errors import FieldError, Refused
+from shared.maintenance.restored_database import keep_ids_ahead
 from shared.media.storage import Storage
-from shared.restored import keep_ids_ahead
 from shared.settings import Settings
 
 

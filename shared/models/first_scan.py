@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared import chores
+from shared.maintenance import locks
 
 LOOKED: Final = "models"
 STARTED: Final = "workers"
@@ -46,12 +46,12 @@ _ARE_COMING = text(f"""
 
 def note_look(session: Session) -> None:
     """Record that a worker has looked at the whole models folder now."""
-    chores.note(session, LOOKED)
+    locks.note(session, LOOKED)
 
 
 def note_start(session: Session) -> None:
     """Record that the workers of a machine are being started now."""
-    chores.note(session, STARTED)
+    locks.note(session, STARTED)
 
 
 def is_awaited(session: Session) -> bool:

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from shared.db.states import FINAL, ImageState, JobState
 from shared.db.tables import History, Image, Job, Worker
+from shared.maintenance.garbage import sweep, sweep_attempts
 from shared.media.storage import MARKER, Storage, key
 from shared.queue.history import Event
 from shared.queue.reap import POISON_STRIKES
-from shared.sweep import sweep, sweep_attempts
 from tests.chaos.farm import Farm
 from tests.chaos.people import Asked
 

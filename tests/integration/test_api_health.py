@@ -17,8 +17,8 @@ from api.cli import farm_checks
 from api.readiness import OK, Readiness
 from api.services import EXTENSION
 from shared.errors import StorageAway, StorageError
+from shared.maintenance.restored_database import keep_ids_ahead
 from shared.media.storage import Storage, key
-from shared.restored import keep_ids_ahead
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
 

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from api.cli import farm_checks
-from shared import chores
 from shared.db.sessions import transact
 from shared.db.tables import ChoreDone, Image, Job, Worker
 from shared.errors import StorageError
+from shared.maintenance import locks
 from shared.media.storage import key
 from shared.messaging.tickets import worker_queue
 from shared.queue import moves
@@ -50,16 +50,16 @@ def count_of(done):
 
 
 def test_lock_is_one_processs_and_free_again_after_it(sessions):
-    with chores.taken(sessions, "one") as first, chores.taken(sessions, "one") as second:
+    with locks.taken(sessions, "one") as first, locks.taken(sessions, "one") as second:
         assert (first, second) == (True, False)
-        with chores.taken(sessions, "other") as other:
+        with locks.taken(sessions, "other") as other:
             assert other
-    with chores.taken(sessions, "one") as again:
+    with locks.taken(sessions, "one") as again:
         assert again
 
 
 def test_lock_holds_no_transaction_open(sessions):
-    with chores.taken(sessions, "one"):
+    with locks.taken(sessions, "one"):
         idle = text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
         )
@@ -70,12 +70,12 @@ def test_lock_whose_connection_broke_is_free_and_the_chore_may_end(sessions):
     others = text(
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
     )
-    with chores.taken(sessions, "one") as first:
+    with locks.taken(sessions, "one") as first:
         assert first
         transact(sessions, lambda session: session.execute(others))
-        with chores.taken(sessions, "one") as second:
+        with locks.taken(sessions, "one") as second:
             assert second
-    with chores.taken(sessions, "one") as third:
+    with locks.taken(sessions, "one") as third:
         assert third
 
 
@@ -100,14 +100,14 @@ def test_chore_that_was_noted_before_the_clock_was_put_back_is_due(desk, session
 
 
 def standing(sessions):
-    return transact(sessions, chores.standing)
+    return transact(sessions, locks.standing)
 
 
 def test_standing_tells_whether_a_process_does_chores(sessions, settings):
-    assert standing(sessions) == chores.Standing(is_anybody=False, overdue=())
+    assert standing(sessions) == locks.Standing(is_anybody=False, overdue=())
     with caretaker.desk(settings) as desk:
         round_of("queues", desk).turn()
-        assert standing(sessions) == chores.Standing(is_anybody=True, overdue=())
+        assert standing(sessions) == locks.Standing(is_anybody=True, overdue=())
 
 
 def test_chore_is_overdue_a_while_after_it_was_due(desk, sessions):
@@ -120,11 +120,11 @@ def test_chore_is_overdue_a_while_after_it_was_due(desk, sessions):
 
 
 def test_chore_that_fails_from_the_first_time_on_is_overdue(desk, sessions, monkeypatch):
-    for name in chores.SECONDS.keys() - {"litter"}:
+    for name in locks.SECONDS.keys() - {"litter"}:
         round_of(name, desk).turn()
     assert standing(sessions).overdue == ()
-    monkeypatch.setattr(chores, "_LATE_SECONDS", -1.0)
-    assert standing(sessions).overdue == (chores.Overdue("litter", None),)
+    monkeypatch.setattr(locks, "_LATE_SECONDS", -1.0)
+    assert standing(sessions).overdue == (locks.Overdue("litter", None),)
 
 
 def test_standing_is_told_over_http(client, desk, sessions):

@@ -10,10 +10,10 @@ from sqlalchemy import func, select, text, update
 from shared.db.sessions import transact
 from shared.db.tables import History, Image, Job
 from shared.errors import StorageError, TooSlow, Unavailable
+from shared.maintenance.garbage import sweep
+from shared.maintenance.retention import _delete, delete_jobs, forget_history
 from shared.media.storage import Storage, key
 from shared.queue import moves
-from shared.retention import _delete, delete_jobs, forget_history
-from shared.sweep import sweep
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def age_history(sessions, days):
 
 
 def test_jobs_that_ended_long_ago_go_with_their_pictures(sessions, storage, old_job, job_factory, monkeypatch):
-    monkeypatch.setattr("shared.retention._BATCH", 2)
+    monkeypatch.setattr("shared.maintenance.retention._BATCH", 2)
     old = [old_job(11) for _ in range(5)]
     young, is_open = old_job(9), job_factory()
     assert delete_jobs(sessions, storage, 10) == 5
@@ -71,7 +71,7 @@ def test_a_job_that_is_retried_after_it_was_found_stays(sessions, storage, old_j
             transact(sessions, lambda session: moves.retry(session, job.id))
         return found
 
-    monkeypatch.setattr("shared.retention.transact", retried_first)
+    monkeypatch.setattr("shared.maintenance.retention.transact", retried_first)
     assert delete_jobs(sessions, storage, 10) == 0
     assert jobs(sessions) == [job.id]
     assert storage.exists(picture(job))
@@ -84,7 +84,7 @@ def test_a_job_that_takes_too_long_is_left_to_the_next_time(sessions, storage, o
         session.execute(text("SET LOCAL lock_timeout = 50"))
         return _delete(session, *given)
 
-    monkeypatch.setattr("shared.retention._delete", impatient)
+    monkeypatch.setattr("shared.maintenance.retention._delete", impatient)
     with sessions() as session:
         session.execute(select(Image.id).where(Image.job_id == held.id).with_for_update())
         assert delete_jobs(sessions, storage, 10) == 2
@@ -105,7 +105,7 @@ def test_jobs_that_take_too_long_one_after_the_other_end_it(sessions, storage, o
             raise TooSlow("slow")
         return _delete(session, job_id, days)
 
-    monkeypatch.setattr("shared.retention._delete", slow)
+    monkeypatch.setattr("shared.maintenance.retention._delete", slow)
     assert delete_jobs(sessions, storage, 10) == 2
     assert asked == [first.id, *(job.id for job in others)]
     quick.clear()
@@ -121,7 +121,7 @@ def test_a_database_that_is_away_ends_it(sessions, storage, old_job, monkeypatch
     def away(*_):
         raise Unavailable("away")
 
-    monkeypatch.setattr("shared.retention._delete", away)
+    monkeypatch.setattr("shared.maintenance.retention._delete", away)
     with pytest.raises(Unavailable):
         delete_jobs(sessions, storage, 10)
 
@@ -141,7 +141,7 @@ def test_pictures_that_cannot_be_deleted_now_are_left_to_the_sweep(sessions, sto
 def test_old_history_goes_but_not_of_open_jobs_nor_what_the_sweep_needs(
     sessions, storage, old_job, job_factory, monkeypatch
 ):
-    monkeypatch.setattr("shared.retention._BATCH", 2)
+    monkeypatch.setattr("shared.maintenance.retention._BATCH", 2)
     old_job(11)
     gone = old_job(11)
     transact(sessions, lambda session: moves.delete(session, gone.id))

@@ -9,9 +9,9 @@ from sqlalchemy import select, update
 
 from shared.db.sessions import transact
 from shared.db.tables import Image
+from shared.maintenance.garbage import sweep, sweep_attempts
 from shared.media.storage import Storage, job_prefix, key
 from shared.queue import moves
-from shared.sweep import sweep, sweep_attempts
 from tests.integration.queueing import Farmhand
 
 
@@ -114,7 +114,7 @@ def test_what_a_killed_process_left_half_written_is_swept_with_its_attempt(stora
 
 
 def test_every_batch_of_a_large_shelf_is_looked_at(storage, sessions, job_factory, monkeypatch):
-    monkeypatch.setattr("shared.sweep._BATCH", 2)
+    monkeypatch.setattr("shared.maintenance.garbage._BATCH", 2)
     job = job_factory(count=5)
     put(storage, *(picture(job, index) for index in range(5)))
     kept = update(Image).where(Image.job_id == job.id, Image.index != 3).values(attempt=1, state="succeeded")
