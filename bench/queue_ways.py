@@ -22,9 +22,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from bench.queue_celery import BENCH, QUEUE, READY
-from shared import embedded_addresses
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, transact
+from shared.embedded_addresses import DATABASE, PORT, redis_url, socket_folder
 from shared.messaging.tickets import TASK, Tickets, celery_app
 from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
@@ -136,8 +136,8 @@ def _processor(pids: Iterable[int]) -> float:
 def farm(name: str, sessions: Sessions, home: Path, environ: Mapping[str, str]) -> Way:
     """Return this farm, with workers that render nothing."""
     redis, tickets = (
-        Redis.from_url(embedded_addresses.redis_url(home)),
-        Tickets(embedded_addresses.redis_url(home), farm_id(sessions)),
+        Redis.from_url(redis_url(home)),
+        Tickets(redis_url(home), farm_id(sessions)),
     )
     seeds = count()
 
@@ -180,7 +180,7 @@ def _number(sessions: Sessions, query: str) -> int:
 
 def bare_celery(home: Path) -> Way:
     """Return Celery with the farm's own settings and an empty task: it keeps no record."""
-    url = embedded_addresses.redis_url(home)
+    url = redis_url(home)
     redis, app = Redis.from_url(url), celery_app(url, BENCH)
 
     def fill(number: int) -> None:
@@ -200,7 +200,7 @@ def bare_celery(home: Path) -> Way:
 
 def rq(home: Path, python: Path, *, forks: bool) -> Way:
     """Return RQ, with its default worker that forks for each job, or with the one that does not."""
-    url = embedded_addresses.redis_url(home)
+    url = redis_url(home)
     redis, peer = Redis.from_url(url), [str(python), "-c", PEER, "rq"]
     order = "work" if forks else "work-unforked"
     return Way(
@@ -215,7 +215,8 @@ def rq(home: Path, python: Path, *, forks: bool) -> Way:
 
 def procrastinate(home: Path, python: Path) -> Way:
     """Return procrastinate, on a database of its own in the same PostgreSQL."""
-    url = f"host={embedded_addresses.socket_folder(home)} port={embedded_addresses.PORT} user={embedded_addresses.DATABASE} dbname=procrastinate"
+    server = f"host={socket_folder(home)} port={PORT} user={DATABASE}"
+    url = f"{server} dbname=procrastinate"
     with psycopg.connect(url.replace("procrastinate", "postgres"), autocommit=True) as administrator:
         administrator.execute("CREATE DATABASE procrastinate")
     peer = [str(python), "-c", PEER, "procrastinate"]

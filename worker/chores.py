@@ -1,7 +1,7 @@
 """The chores of a farm: what has to be done now and then, by nobody in particular.
 
-A new one is one more entry of the table; how often a seldom one is due stands in `shared.maintenance.locks`. Any number of
-processes may do one at a time, and each may be ended anywhere: the lock (`shared.maintenance.locks`) only saves work.
+A new one is one more entry of the table; how often a seldom one is due stands in `shared.maintenance.locks`. Any number
+of processes may do one at a time, and each may be ended anywhere, because the lock (the same module) only saves work.
 """
 
 from __future__ import annotations

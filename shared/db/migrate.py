@@ -21,7 +21,7 @@ from shared.errors import SchemaError
 _EXISTS = frozenset({"42P07", "42710"})  # a table, or another thing, of that name
 _REVISION = re.compile(r"\d{4}")  # as the farm's own are called
 _OWN_PLACE = "Give the farm a database of its own, or a schema of its own by ?options=-csearch_path%3DNAME."
-SCRIPTS = Path(__file__).parents[1] / "migrations"
+SCRIPTS = Path(__file__).parents[2] / "migrations"
 
 
 def config(url: str) -> Config:

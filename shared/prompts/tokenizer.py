@@ -1,6 +1,6 @@
 """CLIP's byte-pair tokens, for the API, the form and the engine alike: the same text is the same numbers everywhere.
 
-Vocabulary and splitting rules: Radford et al. 2021, arXiv:2103.00020; the merges ship in `shared/vocabulary`.
+Vocabulary and splitting rules: Radford et al. 2021, arXiv:2103.00020; the merges ship in `shared/prompts/vocabulary`.
 """
 
 from __future__ import annotations
