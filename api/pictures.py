@@ -24,10 +24,10 @@ from shared.db.states import ImageState
 from shared.db.tables import Image
 from shared.errors import Conflict, NotFound, Refused, StorageAway
 from shared.infotext import reader
+from shared.jobs.stored import Understood, told
 from shared.media import uploads
 from shared.media.storage import Kind, Storage, key, upload_key
 from shared.params.render import FileFormat
-from shared.params.stored import Understood, told
 from shared.queue import views
 
 log = structlog.get_logger(__name__)

@@ -13,8 +13,8 @@ from api.cli import terminal
 from api.cli.client import FINAL, Client, Json
 from api.cli.terminal import Row, age, shorten, state, table
 from shared.errors import STORAGE_AWAY, NotFound
+from shared.jobs.stored import names
 from shared.params.pools import DEFAULT_POOL
-from shared.params.stored import names
 
 _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")

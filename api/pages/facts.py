@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from api.pages.fields import FIELDS, inside, plain
 from api.pages.layout import CHOICE_LABELS, GROUPS, LABELS, RESOLVED, Group
+from shared.jobs.stored import told
 from shared.params.geometry import hires_size
 from shared.params.render import RenderParams
 from shared.params.samplers import SCHEDULES
-from shared.params.stored import told
 
 _ALWAYS: Final = {
     "hires.scale": "hires",

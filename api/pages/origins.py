@@ -8,8 +8,8 @@ from typing import Final
 from api.pages.facts import sides
 from api.pages.typed import PICTURE, Given, typed
 from api.representations import JobBody, PapersBody
+from shared.jobs.stored import told
 from shared.params.render import RANDOM_SEED, Hires, RenderParams
-from shared.params.stored import told
 
 ENLARGE: Final = "hires"
 START_FROM: Final = ("img2img", "inpaint")

@@ -13,8 +13,8 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from shared.errors import NotUnderstood
+from shared.jobs import stored
 from shared.models.model_set import ModelSet
-from shared.params import stored
 from shared.params.render import RenderParams
 from shared.queue.history import Event, noted
 from shared.queue.policy import Lane, Worker

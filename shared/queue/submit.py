@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from shared.db.states import ImageState
 from shared.db.tables import Job
 from shared.errors import Conflict
+from shared.jobs import stored
 from shared.media import uploads
 from shared.models.model_set import ModelSet
-from shared.params import stored
 from shared.params.geometry import CELL, hires_size, hires_steps, img2img_steps
 from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from shared.db.states import UNKNOWN, ImageState, JobState, WorkerState
 from shared.db.tables import Drain, Image, Job, Worker
 from shared.errors import NotFound
-from shared.params import stored
+from shared.jobs import stored
 from shared.params.render import RenderParams
 
 SHOWN = 8  # images of each job on a page of jobs

@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import example, given
 
-from shared.params import stored
+from shared.jobs import stored
 from shared.params.render import Hires, Img2Img, Mask, Refiner, RenderParams
 from tests.unit.test_pages_form import EVERYTHING
 from tests.unit.test_params import STORED, complete

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from shared.admission.parse import Place, rest
+from shared.params.partial import Place, rest
 from shared.params.render import Hires, RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
 from shared.params.upscalers import UPSCALERS
