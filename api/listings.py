@@ -9,9 +9,9 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
+from shared.db.locks import Standing
 from shared.db.states import WorkerState
 from shared.db.tables import ModelFile
-from shared.maintenance.locks import Standing
 from shared.models import catalogue
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.prompts.styles import Style

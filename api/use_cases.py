@@ -31,10 +31,10 @@ from api.services import Services
 from shared.admission import admit, backlog, parse
 from shared.admission.accepted import accepted
 from shared.admission.sources import NOTHING, Sent, missing, sent
+from shared.db import locks
 from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.errors import FieldError, Refused, StorageError
-from shared.maintenance import locks
 from shared.media import uploads
 from shared.media.storage import job_prefix
 from shared.messaging.events import JobChanged

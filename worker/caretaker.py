@@ -25,8 +25,8 @@ from redis.retry import Retry
 from shared import logs, settings
 from shared.db import sessions as database
 from shared.db.farm import farm_id
+from shared.db.locks import APPLICATION
 from shared.errors import FarmError, Unavailable, explain
-from shared.maintenance.locks import APPLICATION
 from shared.media.ownership import guarded
 from shared.messaging.events import Events
 from shared.messaging.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app

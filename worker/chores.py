@@ -1,6 +1,6 @@
 """The chores of a farm: what has to be done now and then, by nobody in particular.
 
-A new one is one more entry of the table; how often a seldom one is due stands in `shared.maintenance.locks`. Any number
+A new one is one more entry of the table; how often a seldom one is due stands in `shared.db.locks`. Any number
 of processes may do one at a time, and each may be ended anywhere, because the lock (the same module) only saves work.
 """
 
@@ -15,10 +15,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.db.farm import FarmId
+from shared.db.locks import SECONDS
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Worker
 from shared.maintenance import garbage, retention
-from shared.maintenance.locks import SECONDS
 from shared.media import uploads
 from shared.media.storage import Storage
 from shared.messaging.events import Events

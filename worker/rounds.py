@@ -10,9 +10,9 @@ import structlog
 from redis import RedisError
 from sqlalchemy.exc import ProgrammingError
 
+from shared.db import locks
 from shared.db.sessions import transact
 from shared.errors import StorageError, Unavailable, explain
-from shared.maintenance import locks
 from worker.chores import Chore, Desk
 from worker.periodic import Periodic
 

@@ -16,9 +16,9 @@ from api.cli.findings import Finding, bad, fine, note
 from shared import home
 from shared.db import migrate
 from shared.db.farm import farm_id
+from shared.db.locks import APPLICATION, IS_ANYBODY
 from shared.db.sessions import answered, connect_once, sessions
 from shared.errors import CARD_UNUSABLE, StorageAway, Unavailable
-from shared.maintenance.locks import APPLICATION, IS_ANYBODY
 from shared.media.ownership import Ownership
 from shared.media.storage import Storage
 from shared.messaging.redis_health import RedisHealth

@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared.maintenance import locks
+from shared.db import locks
 
 LOOKED: Final = "models"
 STARTED: Final = "workers"

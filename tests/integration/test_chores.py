@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from api.cli import farm_checks
+from shared.db import locks
 from shared.db.sessions import transact
 from shared.db.tables import ChoreDone, Image, Job, Worker
 from shared.errors import StorageError
-from shared.maintenance import locks
 from shared.media.storage import key
 from shared.messaging.tickets import worker_queue
 from shared.queue import moves
