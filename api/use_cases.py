@@ -44,7 +44,7 @@ from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
 from shared.prompts.styles import load
 from shared.prompts.tokenizer import Tokenizer
-from shared.queue import ended, moves, pools, views
+from shared.queue import ended, holds, moves, pools, views
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
 from shared.settings import Limits
@@ -183,7 +183,7 @@ def hold(services: Services, owner: str, job_id: int) -> ChangeBody:
 
     def work(session: Session) -> tuple[int, views.JobView]:
         views.check_owner(session, job_id, owner)
-        return moves.hold(session, job_id, by=owner), views.job(session, job_id, owner)
+        return holds.hold(session, job_id, by=owner), views.job(session, job_id, owner)
 
     images, view = transact(services.sessions, work)
     return _changed(services, view, images)
@@ -194,7 +194,7 @@ def release(services: Services, owner: str, job_id: int) -> ChangeBody:
 
     def work(session: Session) -> tuple[int, views.JobView]:
         views.check_owner(session, job_id, owner)
-        return moves.release(session, job_id, by=owner), views.job(session, job_id, owner)
+        return holds.release(session, job_id, by=owner), views.job(session, job_id, owner)
 
     images, view = transact(services.sessions, work)
     services.tickets.publish(view.pool, images)

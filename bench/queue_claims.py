@@ -25,9 +25,10 @@ from shared.db.sessions import Sessions, transact
 from shared.db.states import WorkerState
 from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
-from shared.queue import moves, policy, workers
+from shared.queue import policy, workers
 from shared.queue.claim import claim
 from shared.queue.snapshot import Snapshots
+from shared.queue.submit import submit
 
 OWNERS: Final = 20
 CHECKPOINTS: Final = 300
@@ -50,7 +51,7 @@ def fill(sessions: Sessions, images: int) -> None:
 
 
 def _submit(session: Session, owner: int, checkpoint: int, params: RenderParams) -> None:
-    moves.submit(session, f"owner {owner}", params, checkpoint=f"{checkpoint:064}")
+    submit(session, f"owner {owner}", params, checkpoint=f"{checkpoint:064}")
 
 
 def measure(database_url: str, redis_url: str, claimers: int, seconds: float) -> tuple[Seconds, Seconds, float]:

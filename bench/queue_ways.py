@@ -28,7 +28,7 @@ from shared.embedded_addresses import DATABASE, PORT, redis_url, socket_folder
 from shared.messaging.tickets import TASK, Tickets, celery_app
 from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
-from shared.queue import moves
+from shared.queue.submit import submit
 
 ROOT: Final = Path(__file__).parents[1]
 SLOTS: Final = 8
@@ -170,7 +170,7 @@ def farm(name: str, sessions: Sessions, home: Path, environ: Mapping[str, str]) 
 
 def _submit(session: Session, owner: str, images: int) -> None:
     params = RenderParams(prompt="nothing", checkpoint="none", width=64, height=64, steps=1, seed=1, count=images)
-    moves.submit(session, owner, params, checkpoint=CHECKPOINT)
+    submit(session, owner, params, checkpoint=CHECKPOINT)
 
 
 def _number(sessions: Sessions, query: str) -> int:

@@ -26,7 +26,7 @@ from shared.db.farm import FarmId
 from shared.db.tables import Job, ModelFile
 from shared.launcher.servers import Servers
 from shared.params.render import RenderParams
-from shared.queue import moves
+from shared.queue.submit import submit as submit_job
 from shared.settings import Settings
 from tests.servers import clean_environment, fresh_database, make_template
 
@@ -275,7 +275,7 @@ def job_factory(sessions: database.Sessions) -> JobFactory:
         complete = RenderParams(**(defaults | params))
 
         def submit(session: Session) -> Job:
-            return moves.submit(session, owner, complete, checkpoint=checkpoint, **(queue or {})).job
+            return submit_job(session, owner, complete, checkpoint=checkpoint, **(queue or {})).job
 
         return database.transact(sessions, submit)
 

@@ -9,7 +9,8 @@ import structlog
 
 from shared.db.sessions import transact
 from shared.errors import Unavailable
-from shared.queue import due, moves, reap, workers
+from shared.maintenance.deadlines import run_due
+from shared.queue import moves, reap, workers
 from worker.punctuality import Punctuality
 from worker.worker import Worker
 
@@ -50,7 +51,7 @@ class Beat:
             self._worker.carried.drop({image: held[image] for image in answer.drop if image in held})
             self._hand_back(answer.missing)
             self._reap()
-            due.settle(self._worker.sessions, self._worker.tickets, self._worker.events)
+            run_due(self._worker.sessions, self._worker.tickets, self._worker.events)
         except Unavailable:
             # What runs goes on: if the lease ends meanwhile, the fence decides whose picture counts.
             self._note_database(is_away=True)

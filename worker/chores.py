@@ -19,11 +19,12 @@ from shared.db.locks import SECONDS
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Worker
 from shared.maintenance import garbage, retention
+from shared.maintenance.deadlines import run_due
 from shared.media import uploads
 from shared.media.storage import Storage
 from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, forget, queues_of_workers
-from shared.queue import due, reap
+from shared.queue import reap
 from shared.settings import Settings
 from worker.punctuality import Punctuality
 
@@ -70,7 +71,7 @@ def table(settings: Settings) -> tuple[Chore, ...]:
 
 def _settle_due(desk: Desk) -> Mapping[str, object]:
     """Cancel what has not started in time, and queue what was held until now."""
-    due.settle(desk.sessions, desk.tickets, desk.events)
+    run_due(desk.sessions, desk.tickets, desk.events)
     return {}
 
 

@@ -15,22 +15,18 @@ from typing import Final
 from sqlalchemy import RowMapping, TextClause
 from sqlalchemy.orm import Session
 
-from shared.db.sessions import Sessions, transact
 from shared.db.states import ImageState
-from shared.messaging.events import Events, JobChanged
-from shared.messaging.tickets import Tickets
 from shared.queue import views
 from shared.queue.endings import take_down
 from shared.queue.history import Event, noted
 from shared.queue.holds import let_go
 
-MOST: Final = 500  # images that one turn moves for each of its reasons: it holds their locks
-_MOST_TURNS: Final = 20  # in a row: who calls has other things to do as well
+MOST: Final = 500  # images that one round moves for each of its reasons: it holds their locks
 
 
 @dataclass(frozen=True)
 class Due:
-    """What one turn did. Its news go out after the commit."""
+    """What one round did. Its news go out after the commit."""
 
     cancelled: int
     queued: Mapping[str, int]  # pool -> images that can be claimed now: as many tickets
@@ -127,7 +123,7 @@ _LET_GO: Final = {
 }
 
 
-def turn(session: Session) -> Due:
+def move_due(session: Session) -> Due:
     """Cancel what has not started by its deadline and queue what was held until now, up to `MOST` images each."""
     cancelled = _moved(session, _EXPIRE, Event.CANCELLED, "not started by its deadline")
     parts = [_moved(session, move, Event.RELEASED, why) for why, move in _LET_GO.items()]
@@ -143,15 +139,3 @@ def turn(session: Session) -> Due:
 
 def _moved(session: Session, move: TextClause, event: Event, why: str) -> list[RowMapping]:
     return list(session.execute(move, {"most": MOST, "event": event, "detail": why}).mappings())
-
-
-def settle(sessions: Sessions, tickets: Tickets, events: Events) -> None:
-    """Take turns until nothing is due, and tell workers and pages of each. Raises Unavailable."""
-    for _ in range(_MOST_TURNS):
-        due = transact(sessions, turn)
-        for pool, images in due.queued.items():
-            tickets.publish(pool, images)
-        for job_id, state in due.jobs.items():
-            events.publish(JobChanged(job_id, state))
-        if due.is_all:
-            return

@@ -1,5 +1,6 @@
-"""The moves of images between their states, one function each: submit, finish, fail, cancel, retry, delete, hand back,
-hold, release. The others are `claim`, `reap` and `due`; nobody else writes a state.
+"""Transitions of images between their states, one function each: finish, fail, cancel, retry, delete, hand back.
+
+The others are in `submit`, `holds`, `claim`, `deadlines` and `reaper`. Nobody else writes a state.
 
 Every function takes a Session and never commits: run it with `shared.db.sessions.transact`.
 
@@ -24,26 +25,7 @@ from shared.errors import Conflict
 from shared.queue.claim import Claim
 from shared.queue.endings import TAKE_DOWN, take_down
 from shared.queue.history import Event, noted, storable
-from shared.queue.holds import hold, release
 from shared.queue.obstacles import in_the_way, no_job
-from shared.queue.submit import Submission, submit
-
-__all__ = [
-    "Cancelled",
-    "Ended",
-    "Finish",
-    "Submission",
-    "cancel",
-    "delete",
-    "fail",
-    "finish",
-    "finish_all",
-    "hand_back",
-    "hold",
-    "release",
-    "retry",
-    "submit",
-]
 
 
 class Finish(StrEnum):

@@ -328,7 +328,7 @@ class Turn(Act):
     is_bulk = True
 
     def run(self, session: Session) -> tuple[int, int]:
-        done = due.turn(session)
+        done = due.move_due(session)
         return done.cancelled, sum(done.queued.values())
 
     def play(self, model: Model, seen: Seen) -> tuple[int, int]:

@@ -22,8 +22,9 @@ from shared.db import sessions as database
 from shared.errors import Conflict, NotFound
 from shared.params.render import RenderParams
 from shared.params.scheduling import Terms
-from shared.queue import moves, policy, snapshot
+from shared.queue import policy, snapshot
 from shared.queue.claim import Claim
+from shared.queue.submit import submit as submit_job
 from tests.chaos.queue_acts import (
     Act,
     Delete,
@@ -115,7 +116,7 @@ class Queue(RuleBasedStateMachine):
         terms = Terms(hold=hold == "hand", expires_at=instants[expires], hold_until=instants[until], hold_behind=first)
         params = RenderParams(prompt="sea", checkpoint="demo", width=64, height=64, seed=7, count=count)
         options = {"checkpoint": "c" * 64, "priority": priority, "terms": terms}
-        job = self.hand.run(moves.submit, owner, params, **options).job
+        job = self.hand.run(submit_job, owner, params, **options).job
         self.known_jobs.append(job.id)
         self.model.jobs.add(job.id)
         for image in self.hand.images(job.id):

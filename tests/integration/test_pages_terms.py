@@ -59,7 +59,7 @@ def test_a_deadline_stands_on_the_page_and_then_the_reason(client, sessions):
         for image in hand.images(1):
             image.expires_at = datetime(2020, 1, 2, 3, 4, tzinfo=UTC)
             session.merge(image)
-    hand.run(due.turn)
+    hand.run(due.move_due)
 
     ended = look(client, address)
     assert "not started by its deadline, 2020-01-02 03:04 UTC" in ended.text

@@ -20,6 +20,8 @@ from shared.params.scheduling import Terms, told
 from shared.queue import due, moves, policy, snapshot
 from shared.queue.claim import _CLAIM, claim
 from shared.queue.due import Due
+from shared.queue.holds import hold, release
+from shared.queue.submit import submit as submit_job
 from tests.integration.queueing import Farmhand
 from tests.integration.test_queue_races import together, wait_for_a_lock
 from tests.workers import made
@@ -70,7 +72,7 @@ def states(hand: Farmhand, job_id: int) -> list[str]:
 
 
 def turn(hand: Farmhand) -> Due:
-    return hand.run(due.turn)
+    return hand.run(due.move_due)
 
 
 # Deadlines
@@ -224,12 +226,12 @@ def test_hold_takes_queued_images_and_release_queues_them(hand, submit):
     job = submit(count=3)
     ours = hand.worker().claim()
 
-    assert hand.run(moves.hold, job.id, by="bob") == 2
+    assert hand.run(hold, job.id, by="bob") == 2
     assert states(hand, job.id) == ["running", "held", "held"]
     assert hand.images(job.id)[1].reason == "held by bob"
     assert hand.worker().claim() is None
     hand.finish(ours)
-    assert hand.run(moves.release, job.id, by="ann") == 2
+    assert hand.run(release, job.id, by="ann") == 2
     assert states(hand, job.id) == ["succeeded", "queued", "queued"]
     assert hand.images(job.id)[1].reason is None
 
@@ -238,7 +240,7 @@ def test_hold_takes_queued_images_and_release_queues_them(hand, submit):
 def test_release_lets_go_whatever_holds(hand, submit, terms):
     job = submit(**terms)
 
-    hand.run(moves.release, job.id, by="ann")
+    hand.run(release, job.id, by="ann")
 
     image = hand.images(job.id)[0]
     assert (image.state, image.held_until, image.held_behind) == ("queued", None, None)
@@ -247,12 +249,12 @@ def test_release_lets_go_whatever_holds(hand, submit, terms):
 def test_hold_and_release_of_what_is_in_another_state_name_it(hand, submit):
     job = submit()
     with pytest.raises(Conflict, match=f"Job {job.id} is queued: nothing of it can be released"):
-        hand.run(moves.release, job.id, by="ann")
-    hand.run(moves.hold, job.id, by="ann")
+        hand.run(release, job.id, by="ann")
+    hand.run(hold, job.id, by="ann")
     with pytest.raises(Conflict, match=f"Job {job.id} is held: nothing of it can be held"):
-        hand.run(moves.hold, job.id, by="ann")
+        hand.run(hold, job.id, by="ann")
     with pytest.raises(NotFound, match="There is no job 4711"):
-        hand.run(moves.hold, 4711, by="ann")
+        hand.run(hold, 4711, by="ann")
 
 
 def test_cancel_and_retry_of_a_held_job_queue_it_for_good(hand, submit):
@@ -266,8 +268,8 @@ def test_cancel_and_retry_of_a_held_job_queue_it_for_good(hand, submit):
 
 def test_history_tells_who_held_and_released(hand, submit, sessions):
     job = submit()
-    hand.run(moves.hold, job.id, by="ann")
-    hand.run(moves.release, job.id, by="bob")
+    hand.run(hold, job.id, by="ann")
+    hand.run(release, job.id, by="bob")
 
     with sessions() as session:
         lines = session.scalars(select(History).where(History.job_id == job.id).order_by(History.id)).all()
@@ -336,7 +338,7 @@ def test_what_is_due_or_claimable_is_found_by_index_among_many(hand, submit, ses
 def test_an_idempotency_key_covers_the_terms(hand):
     def submit(**terms):
         given = {"checkpoint": "c" * 64, "idempotency_key": "once", "terms": Terms(**terms)}
-        return hand.run(moves.submit, "ann", PARAMS, **given)
+        return hand.run(submit_job, "ann", PARAMS, **given)
 
     deadline = later()
     first = submit(expires_at=deadline)
@@ -377,7 +379,7 @@ def test_a_turn_passes_by_what_another_is_moving(hand, submit, put, sessions):
     put(job.id, expires_at=later(-1))
 
     with sessions.begin() as session:
-        assert due.turn(session).cancelled == 1
+        assert due.move_due(session).cancelled == 1
         assert turn(hand).cancelled == 0
     assert states(hand, job.id) == ["cancelled"]
 
@@ -432,7 +434,7 @@ def test_a_hold_waits_for_a_claim_and_leaves_its_image(hand, submit, pool, sessi
 
     with sessions.begin() as session:
         claim(session, policy.Worker(worker.id, ("default",)), lanes)
-        waiting = pool.submit(hand.run, moves.hold, job.id, by="ann")
+        waiting = pool.submit(hand.run, hold, job.id, by="ann")
         wait_for_a_lock(sessions, waiting)
 
     with pytest.raises(Conflict, match="is running"):
@@ -445,7 +447,7 @@ def test_a_claim_passes_by_what_is_being_held(hand, submit, sessions):
     worker = hand.worker()
 
     with sessions.begin() as session:
-        moves.hold(session, job.id, by="ann")
+        hold(session, job.id, by="ann")
         assert worker.claim() is None
     assert worker.claim() is None
 
@@ -454,7 +456,7 @@ def test_turns_holds_releases_claims_and_cancels_at_once_leave_a_job_that_adds_u
     job = submit(count=60, expires_at=later())
 
     def meddle() -> None:
-        for move in (moves.hold, moves.release) * 8:
+        for move in (hold, release) * 8:
             try:
                 hand.run(move, job.id, by="ann")
             except Conflict:

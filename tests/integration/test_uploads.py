@@ -17,6 +17,7 @@ from shared.media.decode import Picture
 from shared.media.storage import Storage, upload_key
 from shared.params.render import Img2Img, Mask, RenderParams
 from shared.queue import moves
+from shared.queue.submit import submit as submit_job
 from shared.settings import Limits
 
 PICTURE = Picture(b"a PNG", 8, 8)
@@ -67,7 +68,7 @@ def started_from(picture, mask=None):
 
 
 def submit(sessions, params):
-    return transact(sessions, lambda session: moves.submit(session, "ann", params, checkpoint="c" * 64).job)
+    return transact(sessions, lambda session: submit_job(session, "ann", params, checkpoint="c" * 64).job)
 
 
 def test_same_picture_twice_is_one_row_and_one_object(sessions, storage, keep):
@@ -223,7 +224,7 @@ def test_sweep_spares_what_was_recorded_after_it_looked(sessions, storage, keep,
 def submitted_with(session, picture):
     """Submit if the picture is there, in one transaction, as the API does."""
     params = started_from(picture)
-    job = moves.submit(session, "ann", params, checkpoint="c" * 64).job
+    job = submit_job(session, "ann", params, checkpoint="c" * 64).job
     if uploads.is_kept(session, "ann", picture.sha256):
         return True
     session.delete(job)
