@@ -12,21 +12,21 @@ from api.auth import LOCAL_OWNER
 from api.listings import WorkersBody
 from api.services import Services
 from shared.db.sessions import transact
-from shared.queue import drains, views
+from shared.queue import drains, queries
 
 log = structlog.get_logger(__name__)
 
 BY_HAND: Final = "by hand"
-Work = Callable[[Session], tuple[list[str], list[views.WorkerView]]]
+Work = Callable[[Session], tuple[list[str], list[queries.WorkerView]]]
 
 
 def drain(services: Services, owner: str, wanted: str, reason: str = "") -> WorkersBody:
     """Have the workers that `wanted` means, a name or a pattern, take nothing new. Raises NotFound."""
 
-    def work(session: Session) -> tuple[list[str], list[views.WorkerView]]:
+    def work(session: Session) -> tuple[list[str], list[queries.WorkerView]]:
         names = drains.matching(session, wanted)
         drains.drain(session, names, reason or _by(owner))
-        return names, views.workers(session)
+        return names, queries.workers(session)
 
     return _told(services, owner, "workers drained", work)
 
@@ -34,10 +34,10 @@ def drain(services: Services, owner: str, wanted: str, reason: str = "") -> Work
 def resume(services: Services, owner: str, wanted: str) -> WorkersBody:
     """Let the workers that `wanted` means take images again. Raises NotFound."""
 
-    def work(session: Session) -> tuple[list[str], list[views.WorkerView]]:
+    def work(session: Session) -> tuple[list[str], list[queries.WorkerView]]:
         names = drains.matching(session, wanted)
         drains.resume(session, names)
-        return names, views.workers(session)
+        return names, queries.workers(session)
 
     return _told(services, owner, "workers resumed", work)
 

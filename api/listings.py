@@ -16,7 +16,7 @@ from shared.models import catalogue
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.prompts.styles import Style
 from shared.queue.ended import Ended
-from shared.queue.views import WorkerView
+from shared.queue.queries import WorkerView
 
 
 class VaeBody(BaseModel):

@@ -24,7 +24,7 @@ from shared.db.sessions import transact
 from shared.db.states import ImageState, WorkerState
 from shared.db.tables import Image, Worker
 from shared.errors import Unavailable
-from shared.queue import views
+from shared.queue import queries
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ def counted(app: Flask, route: str, method: str, status: int, seconds: float) ->
 
 def _gauges(session: Session) -> list[Metric]:
     images = GaugeMetricFamily("farm_images", "Images that wait or run; ended ones are history.", labels=["state"])
-    for state, number in views.counts(session).items():
+    for state, number in queries.counts(session).items():
         images.add_metric([state], number)
     workers = GaugeMetricFamily("farm_workers", "Workers by state.", labels=["state"])
     alive = Tally(session.scalars(select(Worker.state)))

@@ -28,7 +28,7 @@ from shared.jobs.stored import Understood, told
 from shared.media import uploads
 from shared.media.storage import Kind, Storage, key, upload_key
 from shared.params.render import FileFormat
-from shared.queue import views
+from shared.queue import queries
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,7 @@ def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) 
     """Return what belongs to an image's committed picture: itself, its thumbnail, its film. Raises NotFound."""
 
     def work(session: Session) -> tuple[Understood, int | None]:
-        params = views.params(session, job_id, owner)
+        params = queries.params(session, job_id, owner)
         return params, session.scalar(select(Image.attempt).where(_done(job_id), Image.index == index))
 
     (params, unknown), attempt = transact(services.sessions, work)
@@ -112,7 +112,7 @@ def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, 
     """
 
     def work(session: Session) -> tuple[Understood, Sequence[Row[int, int]]]:
-        params = views.params(session, job_id, owner)
+        params = queries.params(session, job_id, owner)
         done = select(Image.index, Image.attempt).where(_done(job_id)).order_by(Image.index)
         return params, session.execute(done).all()
 
@@ -172,7 +172,7 @@ def papers(services: Services, owner: str, data: bytes) -> PapersBody:
 
 def preview(services: Services, owner: str, job_id: int, index: int) -> bytes:
     """Return what a running image looks like so far. Raises NotFound while there is nothing to see."""
-    transact(services.sessions, lambda session: views.check_owner(session, job_id, owner))
+    transact(services.sessions, lambda session: queries.check_owner(session, job_id, owner))
     data = services.events.preview(job_id, index)
     if data is None:
         raise NotFound(f"Image {index} of job {job_id} has no preview now.")

@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from shared.db.states import FINAL, ImageState
 from shared.messaging.events import Progress
 from shared.params.render import FileFormat, RenderParams
-from shared.queue.views import ImageView, JobView, Page
-from shared.queue.waiting import Cause, Waiting
+from shared.queue.explain import Cause, Waiting
+from shared.queue.queries import ImageView, JobView, Page
 
 API = "/api/v1"
 EXTENSIONS: Final[dict[FileFormat, str]] = {"png": "png", "jpeg": "jpg", "webp": "webp"}

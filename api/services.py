@@ -20,8 +20,8 @@ from shared.media.ownership import guarded
 from shared.media.storage import Storage
 from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets
-from shared.queue import views
-from shared.queue.outlook import Outlook
+from shared.queue import queries
+from shared.queue.explainer import Outlook
 from shared.settings import Settings
 
 EXTENSION: Final = "stepfarm"
@@ -76,11 +76,11 @@ def join(settings: Settings) -> Services:
         tickets=Tickets(settings.redis, ours),
         outlook=Outlook(factory, settings.redis),
         intake=Intake(settings.limits, is_shared=_is_shared(settings)),
-        looks=Looks(lambda jobs: transact(factory, lambda session: views.states(session, jobs))),
+        looks=Looks(lambda jobs: transact(factory, lambda session: queries.states(session, jobs))),
         streams=_places(settings, settings.max_streams),
         waits=_places(settings, max(settings.api_threads // 4, 1)),
         readiness=Readiness(factory, storage, events),
-        picture_bytes=Watched(lambda: transact(factory, views.picture_bytes), lambda _: _ROOM_SECONDS),
+        picture_bytes=Watched(lambda: transact(factory, queries.picture_bytes), lambda _: _ROOM_SECONDS),
         free_bytes=Watched(storage.free_bytes, lambda _: _ROOM_SECONDS),
     )
 

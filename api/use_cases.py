@@ -44,7 +44,7 @@ from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
 from shared.prompts.styles import load
 from shared.prompts.tokenizer import Tokenizer
-from shared.queue import ended, holds, moves, pools, views
+from shared.queue import ended, holds, pools, queries, transitions
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
 from shared.settings import Limits
@@ -80,7 +80,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     if came.pictures:
         uploads.keep(services.sessions, services.storage, owner, came.pictures, services.settings.limits)
 
-    def work(session: Session) -> tuple[views.JobView, bool]:
+    def work(session: Session) -> tuple[queries.JobView, bool]:
         params, models = admitted
         submission = record(
             session,
@@ -97,7 +97,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
         )
         if submission.is_new and (gone := [*missing(session, owner, params, NOTHING)]):  # since they were looked for
             raise parse.refused(gone)
-        return views.job(session, submission.job.id, owner), submission.is_new
+        return queries.job(session, submission.job.id, owner), submission.is_new
 
     services.readiness.storage()  # its first look sees to it that the storage knows no job of the id that comes now
     view, is_new = transact(services.sessions, work)
@@ -119,14 +119,14 @@ def problems(services: Services, owner: str, given: object) -> tuple[FieldError,
 
 def job(services: Services, owner: str, job_id: int) -> JobBody:
     """Return a job with the latest progress of its images, and why it waits. Raises NotFound."""
-    view = transact(services.sessions, lambda session: views.job(session, job_id, owner))
+    view = transact(services.sessions, lambda session: queries.job(session, job_id, owner))
     waits = view.counts[ImageState.QUEUED] or view.counts[ImageState.HELD]
     return JobBody.of(view, _live(services, view), services.outlook.of(job_id) if waits else None)
 
 
 def state(services: Services, owner: str, job_id: int) -> ImageState:
     """Return a job's state alone, which reads none of its images. Raises NotFound."""
-    return transact(services.sessions, lambda session: views.state(session, job_id, owner))
+    return transact(services.sessions, lambda session: queries.state(session, job_id, owner))
 
 
 def wait(services: Services, owner: str, job_id: int, seconds: float) -> tuple[JobBody, bool]:
@@ -149,16 +149,16 @@ def wait(services: Services, owner: str, job_id: int, seconds: float) -> tuple[J
 def jobs(services: Services, owner: str, states: Sequence[DisplayState], cursor: int | None, limit: int) -> JobPageBody:
     """Return a page of the owner's jobs, the latest first."""
     shown = [ImageState(state) for state in states]
-    page = transact(services.sessions, lambda session: views.jobs(session, owner, shown, cursor, limit))
+    page = transact(services.sessions, lambda session: queries.jobs(session, owner, shown, cursor, limit))
     return JobPageBody.of(page, lambda job: _live(services, job))
 
 
 def cancel(services: Services, owner: str, job_id: int, index: int | None = None) -> ChangeBody:
     """Cancel what has not ended of a job, or one image, and tell the workers. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> tuple[moves.Cancelled, views.JobView]:
-        views.check_owner(session, job_id, owner)
-        return moves.cancel(session, job_id, index), views.job(session, job_id, owner)
+    def work(session: Session) -> tuple[transitions.Cancelled, queries.JobView]:
+        queries.check_owner(session, job_id, owner)
+        return transitions.cancel(session, job_id, index), queries.job(session, job_id, owner)
 
     cancelled, view = transact(services.sessions, work)
     services.events.announce_cancel(cancelled.running)
@@ -168,10 +168,10 @@ def cancel(services: Services, owner: str, job_id: int, index: int | None = None
 def retry(services: Services, owner: str, job_id: int, index: int | None = None) -> ChangeBody:
     """Put failed and cancelled images back, with tickets. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> tuple[int, views.JobView]:
-        if views.state(session, job_id, owner).is_final:  # which opens it again
+    def work(session: Session) -> tuple[int, queries.JobView]:
+        if queries.state(session, job_id, owner).is_final:  # which opens it again
             backlog.check(session, owner, services.settings.limits)
-        return moves.retry(session, job_id, index), views.job(session, job_id, owner)
+        return transitions.retry(session, job_id, index), queries.job(session, job_id, owner)
 
     images, view = transact(services.sessions, work)
     services.tickets.publish(view.pool, images)
@@ -181,9 +181,9 @@ def retry(services: Services, owner: str, job_id: int, index: int | None = None)
 def hold(services: Services, owner: str, job_id: int) -> ChangeBody:
     """Keep a job's queued images from starting until it is released. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> tuple[int, views.JobView]:
-        views.check_owner(session, job_id, owner)
-        return holds.hold(session, job_id, by=owner), views.job(session, job_id, owner)
+    def work(session: Session) -> tuple[int, queries.JobView]:
+        queries.check_owner(session, job_id, owner)
+        return holds.hold(session, job_id, by=owner), queries.job(session, job_id, owner)
 
     images, view = transact(services.sessions, work)
     return _changed(services, view, images)
@@ -192,9 +192,9 @@ def hold(services: Services, owner: str, job_id: int) -> ChangeBody:
 def release(services: Services, owner: str, job_id: int) -> ChangeBody:
     """Queue a job's held images, with tickets. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> tuple[int, views.JobView]:
-        views.check_owner(session, job_id, owner)
-        return holds.release(session, job_id, by=owner), views.job(session, job_id, owner)
+    def work(session: Session) -> tuple[int, queries.JobView]:
+        queries.check_owner(session, job_id, owner)
+        return holds.release(session, job_id, by=owner), queries.job(session, job_id, owner)
 
     images, view = transact(services.sessions, work)
     services.tickets.publish(view.pool, images)
@@ -208,8 +208,8 @@ def delete(services: Services, owner: str, job_id: int) -> None:
     """
 
     def work(session: Session) -> None:
-        views.check_owner(session, job_id, owner)
-        moves.delete(session, job_id)
+        queries.check_owner(session, job_id, owner)
+        transitions.delete(session, job_id)
 
     transact(services.sessions, work)
     try:
@@ -284,7 +284,7 @@ def rescan(services: Services) -> None:
 
 def workers(services: Services) -> WorkersBody:
     """Return the workers that are alive, and those that have died lately."""
-    return transact(services.sessions, lambda session: WorkersBody.of(views.workers(session), ended.lately(session)))
+    return transact(services.sessions, lambda session: WorkersBody.of(queries.workers(session), ended.lately(session)))
 
 
 def served_pools(services: Services) -> list[str]:
@@ -302,7 +302,7 @@ def _again(session: Session, owner: str, key: str, asked: admit.Asked) -> Submit
     submission = repeated(session, owner, key, asked.params, asked.terms)
     if submission is None:
         return None
-    return Submitted(JobBody.of(views.job(session, submission.job.id, owner)), is_new=False)
+    return Submitted(JobBody.of(queries.job(session, submission.job.id, owner)), is_new=False)
 
 
 def _admitted(services: Services, owner: str, asked: admit.Asked, came: Sent) -> tuple[admit.Admitted, tuple[str, ...]]:
@@ -318,13 +318,13 @@ def _admitted(services: Services, owner: str, asked: admit.Asked, came: Sent) ->
     return transact(services.sessions, work)
 
 
-def _live(services: Services, job: views.JobView) -> Live:
+def _live(services: Services, job: queries.JobView) -> Live:
     """Return what happens to the images of a job now."""
     running = [image.index for image in job.images if image.state == ImageState.RUNNING]
     return Live(services.events.progress(job.id), services.events.previews(job.id, running))
 
 
-def _changed(services: Services, view: views.JobView, images: int) -> ChangeBody:
+def _changed(services: Services, view: queries.JobView, images: int) -> ChangeBody:
     """Tell those who follow a job that it has changed, and return what it is now."""
     services.events.publish(JobChanged(view.id, view.state))
     return ChangeBody(images=images, job=JobBody.of(view, _live(services, view)))

@@ -10,7 +10,7 @@ import structlog
 from shared.db.sessions import transact
 from shared.errors import Unavailable
 from shared.maintenance.deadlines import run_due
-from shared.queue import moves, reap, workers
+from shared.queue import reaper, transitions, workers
 from worker.punctuality import Punctuality
 from worker.worker import Worker
 
@@ -102,7 +102,7 @@ class Beat:
             if now - since >= self._worker.settings.beat_seconds and carried.get(image) != attempt
         }
         if lost:
-            transact(self._worker.sessions, lambda session: moves.hand_back(session, self._worker.id, lost))
+            transact(self._worker.sessions, lambda session: transitions.hand_back(session, self._worker.id, lost))
             log.warning("handed back what no slot carries", worker=self._worker.id, images=sorted(lost))
 
     def _reap(self) -> None:
@@ -114,7 +114,7 @@ class Beat:
         is_on_time = self._punctuality.seconds() >= lease_seconds
         buried = transact(
             self._worker.sessions,
-            lambda session: reap.reap(session, me_on_time=is_on_time, lease_seconds=lease_seconds),
+            lambda session: reaper.reap(session, me_on_time=is_on_time, lease_seconds=lease_seconds),
         )
         if buried:
             log.warning("buried silent workers", worker=self._worker.id, buried=buried)

@@ -24,7 +24,7 @@ from shared.media import uploads
 from shared.media.storage import Storage
 from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, forget, queues_of_workers
-from shared.queue import reap
+from shared.queue import reaper
 from shared.settings import Settings
 from worker.punctuality import Punctuality
 
@@ -81,7 +81,7 @@ def _reap(desk: Desk) -> Mapping[str, object]:
     is_on_time = desk.punctuality.seconds() >= lease_seconds
     return {
         "buried": transact(
-            desk.sessions, lambda session: reap.reap(session, me_on_time=is_on_time, lease_seconds=lease_seconds)
+            desk.sessions, lambda session: reaper.reap(session, me_on_time=is_on_time, lease_seconds=lease_seconds)
         )
     }
 

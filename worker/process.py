@@ -24,7 +24,7 @@ from shared.errors import CARD_UNUSABLE, CardError, Unavailable, explain
 from shared.media.ownership import guarded
 from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, forget
-from shared.queue import reap, workers
+from shared.queue import reaper, workers
 from shared.settings import Settings
 from worker import app, child, hang, storing
 from worker.beat import Beat
@@ -264,7 +264,7 @@ class _Process:
         with suppress(Unavailable):
             transact(
                 self._worker.sessions,
-                lambda session: reap.bury(session, self._worker.id, reason=reason, strike=True, files=files),
+                lambda session: reaper.bury(session, self._worker.id, reason=reason, strike=True, files=files),
             )
         os._exit(child.HUNG)
 

@@ -25,10 +25,10 @@ from shared.errors import (
     Unavailable,
 )
 from shared.messaging.tickets import Ticket
-from shared.queue import moves
+from shared.queue import transitions
 from shared.queue.claim import Claim
 from shared.queue.history import stumbles
-from shared.queue.moves import Ended, Finish
+from shared.queue.transitions import Ended, Finish
 from worker.carried import Cancellation
 from worker.claims import NO_TURN, Claims, Turn
 from worker.engine.failures import bared
@@ -145,7 +145,7 @@ class Slots:
 
     def _finish_all(self, pictures: Sequence[tuple[Claim, int]]) -> list[Ended]:
         """Commit the pictures of several slots at once: what syncs the disk, and what SQL costs, is theirs together."""
-        return transact(self._autocommit, lambda session: moves.finish_all(session, pictures))
+        return transact(self._autocommit, lambda session: transitions.finish_all(session, pictures))
 
     def _transact(self, move: Callable[[Session], T]) -> T:
         return transact(self._worker.sessions, move)
@@ -217,7 +217,9 @@ class Slots:
         past: int = 0,
     ) -> str:
         mine = {claim.image_id: claim.attempt}
-        move = partial(moves.hand_back, worker_id=claim.worker_id, images=mine, reason=reason, began=began, past=past)
+        move = partial(
+            transitions.hand_back, worker_id=claim.worker_id, images=mine, reason=reason, began=began, past=past
+        )
         self._commit(claim, cancel, lambda: self._transact(move))
         self._reporter.image_changed(claim, ImageState.QUEUED)
         return outcome
@@ -230,7 +232,7 @@ class Slots:
         return self._commit(claim, cancel, lambda: self._transact(move))
 
     def _fail(self, claim: Claim, cancel: Cancellation, reason: str) -> str:
-        move = partial(moves.fail, claim=claim, reason=reason)
+        move = partial(transitions.fail, claim=claim, reason=reason)
         self._end(claim, cancel, ImageState.FAILED, lambda: self._transact(move))
         return f"failed: {reason}"
 

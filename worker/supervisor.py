@@ -14,7 +14,7 @@ import structlog
 
 from shared.db.sessions import Sessions, transact
 from shared.errors import Unavailable
-from shared.queue import reap
+from shared.queue import reaper
 from worker.cards import Address
 from worker.child import Child, Death
 from worker.punctuality import Punctuality
@@ -103,7 +103,7 @@ class Supervisor:
         note = f"started again after {death.pause_seconds:g} s" if self._asked == 0 else ""
         images = transact(
             self._sessions,
-            lambda session: reap.bury(
+            lambda session: reaper.bury(
                 session, worker_id, reason=death.reason, note=note, strike=strike, files=death.files
             ),
         )

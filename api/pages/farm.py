@@ -16,7 +16,7 @@ from shared.db.sessions import transact
 from shared.db.states import UNKNOWN, ImageState, WorkerState
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY
 from shared.models import first_scan
-from shared.queue import views
+from shared.queue import queries
 
 START_WORKER: Final = "farm worker --gpus all"
 
@@ -37,7 +37,7 @@ class Line:
 
 def line(services: Services) -> Line:
     """Return how the farm is now."""
-    counts = transact(services.sessions, views.counts)
+    counts = transact(services.sessions, queries.counts)
     workers = use_cases.workers(services).workers
     are_coming = not workers and transact(services.sessions, first_scan.are_coming)
     load = (counts[ImageState.QUEUED], counts[ImageState.RUNNING])

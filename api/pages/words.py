@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from api.listings import WorkerBody
 from api.pages.facts import sides
 from api.representations import ImageBody, JobBody
-from shared.queue.waiting import Cause
+from shared.queue.explain import Cause
 
 _CODE: Final = re.compile(r"`([^`]+)`")
 _LOADING: Final = re.compile(r"(?P<what>loading .+?)(?:, about (?P<usual>.+))?")

@@ -1,4 +1,4 @@
-"""Runs what is due in the queue: see `shared.queue.due`, which never commits."""
+"""Runs what is due in the queue: see `shared.queue.deadlines`, which never commits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from shared.db.sessions import Sessions, transact
 from shared.messaging.events import Events, JobChanged
 from shared.messaging.tickets import Tickets
-from shared.queue.due import move_due
+from shared.queue.deadlines import move_due
 
 _MOST_ROUNDS: Final = 20  # in a row: who calls has other things to do as well
 

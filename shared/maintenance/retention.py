@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from shared.db.sessions import Sessions, transact
 from shared.errors import StorageError, TooSlow
 from shared.media.storage import Storage, job_prefix
-from shared.queue import moves
+from shared.queue import transitions
 from shared.queue.history import Event
 
 log = structlog.get_logger(__name__)
@@ -116,7 +116,7 @@ def _delete(session: Session, job_id: int, days: int) -> bool:
     session.execute(_LOCK, {"job_id": job_id})
     if not session.scalar(_IS_OLD, {"job_id": job_id, "days": days}):
         return False
-    moves.delete(session, job_id)
+    transitions.delete(session, job_id)
     return True
 
 

@@ -1,12 +1,12 @@
-"""Holding by hand and letting go, for all images of a job. What lets go by itself is `shared.queue.due`."""
+"""Holding by hand and letting go, for all images of a job. What lets go by itself is `shared.queue.deadlines`."""
 
 from __future__ import annotations
 
 from sqlalchemy import TextClause
 from sqlalchemy.orm import Session
 
+from shared.queue.conflicts import in_the_way
 from shared.queue.history import Event, noted
-from shared.queue.obstacles import in_the_way
 
 _HOLD = noted(
     """

@@ -30,7 +30,7 @@ from shared.db.states import WorkerState
 from shared.errors import Unavailable
 from shared.models import memory
 from shared.queue.policy import Farm, Lane, Lanes, Owner, Worker
-from shared.queue.views import residents
+from shared.queue.queries import residents
 
 MAX_AGE_SECONDS: Final = 0.5
 KEY: Final = "snapshot"

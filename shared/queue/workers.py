@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from shared.db.states import WorkerState
 from shared.queue.history import Event, storable
-from shared.queue.reap import leave
+from shared.queue.reaper import leave
 
 __all__ = ["Beat", "beat", "leave", "register"]
 

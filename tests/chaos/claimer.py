@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from shared.db import sessions as database
 from shared.db.states import ImageState, WorkerState
 from shared.errors import Unavailable
-from shared.queue import moves, policy, snapshot, views, workers
+from shared.queue import policy, queries, snapshot, transitions, workers
 from shared.queue.claim import Claim, claim
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Claimer:
         if not self._held:
             return False
         ours = self._held.pop(0)
-        self._insist(lambda session: moves.finish(session, ours, 1))
+        self._insist(lambda session: transitions.finish(session, ours, 1))
         return True
 
     def _beat(self) -> bool:
@@ -60,11 +60,11 @@ class Claimer:
         answer = self._insist(self._send)
         if answer is None:
             sys.exit("buried")
-        self._insist(lambda session: moves.hand_back(session, self.id, answer.missing))
+        self._insist(lambda session: transitions.hand_back(session, self.id, answer.missing))
         return bool(answer.missing)
 
     def _others_run(self) -> bool:
-        return any(self._insist(views.counts)[state] for state in (ImageState.QUEUED, ImageState.RUNNING))
+        return any(self._insist(queries.counts)[state] for state in (ImageState.QUEUED, ImageState.RUNNING))
 
     def _insist(self, work: Callable[[Session], T]) -> T:
         while True:

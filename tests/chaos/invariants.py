@@ -13,7 +13,7 @@ from shared.db.tables import History, Image, Job, Worker
 from shared.maintenance.garbage import sweep, sweep_attempts
 from shared.media.storage import MARKER, Storage, key
 from shared.queue.history import Event
-from shared.queue.reap import POISON_STRIKES
+from shared.queue.reaper import POISON_STRIKES
 from tests.chaos.farm import Farm
 from tests.chaos.people import Asked
 

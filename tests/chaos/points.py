@@ -92,17 +92,17 @@ class _Move(threading.local):
 def install(folder: Folder) -> None:
     """Wrap what this process has imported of the product."""
     from shared.db import sessions  # noqa: PLC0415 - where a wrapped function was imported from matters here
-    from shared.queue import claim, moves, reap, workers  # noqa: PLC0415
+    from shared.queue import claim, reaper, transitions, workers  # noqa: PLC0415
 
     move = _Move()
     _replace(sessions.transact, partial(_transact, folder, move))
-    for original, name in ((claim.claim, "claim"), (moves.finish_all, "finish")):
+    for original, name in ((claim.claim, "claim"), (transitions.finish_all, "finish")):
         _replace(original, partial(_statement, move, name))
     event.listen(Engine, "before_cursor_execute", lambda *_: _send(folder, move))
     for original, name in (
         (workers.beat, "beat"),
-        (reap.bury, "bury"),
-        (reap.reap, "reap"),
+        (reaper.bury, "bury"),
+        (reaper.reap, "reap"),
     ):
         _replace(original, partial(_move, folder, move, name))
     if "worker.process" in sys.modules:

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from shared.db.states import WorkerState
 from shared.errors import Conflict, NotFound
 from shared.queue import claim as claims
-from shared.queue import due, moves, policy, reap, workers
+from shared.queue import deadlines, policy, reaper, transitions, workers
 from shared.queue.claim import Claim
-from shared.queue.moves import Finish
+from shared.queue.transitions import Finish
 from tests.chaos.queue_model import CANCELLED, FAILED, HELD, QUEUED, RUNNING, SUCCEEDED, Model
 
 Refusal = type[Conflict] | type[NotFound]
@@ -132,8 +132,8 @@ class End(Act):
 
     def run(self, session: Session) -> Finish:
         if self.fails:
-            return moves.fail(session, self.claim, "broken").finish
-        return moves.finish(session, self.claim, 1).finish
+            return transitions.fail(session, self.claim, "broken").finish
+        return transitions.finish(session, self.claim, 1).finish
 
     def play(self, model: Model, seen: Seen) -> Finish:
         state = FAILED if self.fails else SUCCEEDED
@@ -156,7 +156,7 @@ class EndSome(Act):
     claims: tuple[Claim, ...]
 
     def run(self, session: Session) -> list[Finish]:
-        return [ended.finish for ended in moves.finish_all(session, [(ours, 1) for ours in self.claims])]
+        return [ended.finish for ended in transitions.finish_all(session, [(ours, 1) for ours in self.claims])]
 
     def play(self, model: Model, seen: Seen) -> list[Finish]:
         return [End(ours, fails=False).play(model, seen) for ours in self.claims]
@@ -172,7 +172,7 @@ class HandBack(Act):
     claim: Claim
 
     def run(self, session: Session) -> int:
-        return moves.hand_back(session, self.claim.worker_id, {self.claim.image_id: self.claim.attempt})
+        return transitions.hand_back(session, self.claim.worker_id, {self.claim.image_id: self.claim.attempt})
 
     def play(self, model: Model, seen: Seen) -> int:
         picture = model.pictures.get(self.claim.image_id)
@@ -194,14 +194,14 @@ class OfJob(Act):
     index: int | None = None
     is_bulk = True
 
-    def run(self, session: Session) -> int | moves.Cancelled:
+    def run(self, session: Session) -> int | transitions.Cancelled:
         if self.move in {"hold", "release"}:
-            images: int = getattr(moves, self.move)(session, self.job, by="ann")
+            images: int = getattr(transitions, self.move)(session, self.job, by="ann")
             return images
-        answer: int | moves.Cancelled = getattr(moves, self.move)(session, self.job, self.index)
+        answer: int | transitions.Cancelled = getattr(transitions, self.move)(session, self.job, self.index)
         return answer
 
-    def play(self, model: Model, seen: Seen) -> int | moves.Cancelled | Refusal:
+    def play(self, model: Model, seen: Seen) -> int | transitions.Cancelled | Refusal:
         whole = model.of_job(self.job, self.index)
         moved = {number: one for number, one in whole.items() if one.state in _MOVED[self.move]}
         if not moved:
@@ -216,7 +216,7 @@ class OfJob(Act):
                 picture.queue()
             if self.move == "retry":
                 picture.strikes, picture.expires = 0, None if picture.expires == "past" else picture.expires
-        return moves.Cancelled(len(moved), running) if self.move == "cancel" else len(moved)
+        return transitions.Cancelled(len(moved), running) if self.move == "cancel" else len(moved)
 
     def touches(self, model: Model) -> tuple[frozenset[int], frozenset[int]]:
         return frozenset(model.of_job(self.job, self.index)), frozenset()
@@ -238,7 +238,7 @@ class Delete(Act):
     is_bulk = True
 
     def run(self, session: Session) -> None:
-        moves.delete(session, self.job)
+        transitions.delete(session, self.job)
 
     def play(self, model: Model, seen: Seen) -> Refusal | None:
         whole = model.of_job(self.job)
@@ -265,8 +265,8 @@ class Remove(Act):
 
     def run(self, session: Session) -> int:
         if self.leaves:
-            return reap.leave(session, self.worker)
-        return reap.bury(session, self.worker, reason="it crashed", strike=self.strike)
+            return reaper.leave(session, self.worker)
+        return reaper.bury(session, self.worker, reason="it crashed", strike=self.strike)
 
     def play(self, model: Model, seen: Seen) -> int:
         return model.give_back({self.worker} & model.workers.keys(), strike=int(self.strike))
@@ -282,7 +282,7 @@ class Reap(Act):
     me_on_time: bool
 
     def run(self, session: Session) -> list[int]:
-        return reap.reap(session, me_on_time=self.me_on_time, lease_seconds=MOMENT)
+        return reaper.reap(session, me_on_time=self.me_on_time, lease_seconds=MOMENT)
 
     def play(self, model: Model, seen: Seen) -> list[int]:
         late = [worker for worker, is_late in sorted(model.workers.items()) if is_late and self.me_on_time]
@@ -328,7 +328,7 @@ class Turn(Act):
     is_bulk = True
 
     def run(self, session: Session) -> tuple[int, int]:
-        done = due.move_due(session)
+        done = deadlines.move_due(session)
         return done.cancelled, sum(done.queued.values())
 
     def play(self, model: Model, seen: Seen) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 
 from shared.db import sessions as database
 from shared.db.tables import History, Image, Job
-from shared.queue import reap
+from shared.queue import reaper
 
 IMAGES = 900  # more than all of them end before the last kill
 KILLS = 4
@@ -67,7 +67,7 @@ def test_every_image_succeeds_once_whoever_is_killed(sessions, job_factory, clai
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         database.transact(
-            sessions, lambda session, dead=worker_id: reap.bury(session, dead, reason="killed", strike=False)
+            sessions, lambda session, dead=worker_id: reaper.bury(session, dead, reason="killed", strike=False)
         )
 
     [(survivor, _)] = claimers(1)

@@ -12,9 +12,9 @@ from sqlalchemy import select
 from shared.db import sessions as database
 from shared.db.states import WorkerState
 from shared.db.tables import Image, Job
-from shared.queue import moves, policy, reap, snapshot, workers
+from shared.queue import policy, reaper, snapshot, transitions, workers
 from shared.queue.claim import Claim, claim
-from shared.queue.moves import Finish
+from shared.queue.transitions import Finish
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Farmhand:
             return list(session.scalars(select(Image).where(Image.job_id == job_id).order_by(Image.index)))
 
     def finish(self, ours: Claim) -> Finish:
-        return self.run(moves.finish, ours, 1000).finish
+        return self.run(transitions.finish, ours, 1000).finish
 
     def worker(self, *, pool: str = "default", lease_seconds: float = 20, slots: int = 8) -> Workhand:
         name = f"host/cpu:{next(iter(self.numbers))}"
@@ -81,4 +81,4 @@ class Workhand:
         return self.hand.run(workers.beat, self.id, running=running or {}, **(usual | said))
 
     def bury(self, *, strike: bool = False, **what: Any) -> int:
-        return self.hand.run(reap.bury, self.id, reason="gone", strike=strike, **what)
+        return self.hand.run(reaper.bury, self.id, reason="gone", strike=strike, **what)

@@ -13,7 +13,7 @@ from api.app import create_app
 from api.services import EXTENSION
 from shared.db.sessions import transact
 from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
-from shared.queue import moves, views
+from shared.queue import queries, transitions
 from tests import loops
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
@@ -56,7 +56,7 @@ def parsed(chunks):
 
 
 def end(sessions, job):
-    transact(sessions, lambda session: moves.cancel(session, job.id))
+    transact(sessions, lambda session: transitions.cancel(session, job.id))
 
 
 def test_stream_begins_with_the_jobs_state(follow, job):
@@ -127,7 +127,7 @@ def test_news_after_what_was_sent_again_do_not_take_the_browser_back(follow, eve
 
 
 def test_following_a_job_never_reads_all_its_images(follow, events, job, monkeypatch):
-    monkeypatch.setattr(views, "job", lambda *_: pytest.fail("read every image"))
+    monkeypatch.setattr(queries, "job", lambda *_: pytest.fail("read every image"))
     stream = follow()
     next(stream)
     events.publish(ImageChanged(job.id, 0, "running"))
@@ -204,7 +204,7 @@ def test_stream_of_a_deleted_job_ends(follow, sessions, job, monkeypatch):
     monkeypatch.setattr(sse, "LOOK_SECONDS", 0.1)
     stream = follow()
     next(stream)
-    transact(sessions, lambda session: moves.delete(session, job.id))
+    transact(sessions, lambda session: transitions.delete(session, job.id))
     assert list(stream) == []
 
 

@@ -11,7 +11,7 @@ from shared.db.sessions import transact
 from shared.errors import StorageAway
 from shared.media.storage import Storage, job_prefix, key
 from shared.messaging.events import PreviewChanged, Received
-from shared.queue import moves
+from shared.queue import transitions
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
 
@@ -31,7 +31,7 @@ def finish(services, sessions, job):
             claim = worker.claim()
             for kind in ("picture", "thumbnail"):
                 services.storage.put(key(job.id, claim.index, claim.attempt, kind), f"{kind} {claim.index}".encode())
-            transact(sessions, lambda session, claim=claim: moves.finish(session, claim, 9))
+            transact(sessions, lambda session, claim=claim: transitions.finish(session, claim, 9))
 
     return render
 
@@ -51,7 +51,7 @@ def test_a_picture_goes_by_the_name_of_its_format(client, services, sessions, jo
     claim = Farmhand(sessions).worker().claim()
     services.storage.put(key(job.id, 0, claim.attempt, "picture", form), b"picture")
     services.storage.put(key(job.id, 0, claim.attempt, "thumbnail", form), b"thumbnail")
-    transact(sessions, lambda session: moves.finish(session, claim, 9))
+    transact(sessions, lambda session: transitions.finish(session, claim, 9))
     [image] = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"]
     answer = client.get(image["links"]["picture"])
     assert image["links"]["picture"].endswith(f"/picture.{extension}")
@@ -71,7 +71,7 @@ def test_a_film_is_linked_where_it_was_asked_for(client, services, sessions, job
         services.storage.put(key(job.id, 0, claim.attempt, kind), kind.encode())
     [image] = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"]
     assert (image["links"]["film"], image["links"]["strip"]) == (None, None)
-    transact(sessions, lambda session: moves.finish(session, claim, 9))
+    transact(sessions, lambda session: transitions.finish(session, claim, 9))
     [image] = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"]
     for kind in ("film", "strip"):
         answer = client.get(image["links"][kind])

@@ -17,7 +17,7 @@ from shared.db.tables import ModelFile
 from shared.errors import StorageError
 from shared.media.storage import job_prefix, key
 from shared.params.render import RenderParams
-from shared.queue import moves
+from shared.queue import transitions
 from tests.conftest import CheckpointFactory, JobFactory
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
@@ -228,7 +228,7 @@ def test_delete_takes_the_job_and_its_pictures(client, services, sessions):
     claim = Farmhand(sessions).worker().claim()
     stored = key(job["id"], 0, claim.attempt, "picture")
     services.storage.put(stored, b"png")
-    transact(sessions, lambda session: moves.finish(session, claim, 3))
+    transact(sessions, lambda session: transitions.finish(session, claim, 3))
     assert client.delete(job["links"]["self"]).status_code == 204
     assert client.get(job["links"]["self"]).status_code == 404
     assert not services.storage.exists(stored)

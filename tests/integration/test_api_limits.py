@@ -6,7 +6,7 @@ import pytest
 
 from shared.admission import prompts
 from shared.db.sessions import transact
-from shared.queue import moves
+from shared.queue import transitions
 from tests.integration.browsing import look, page, send
 
 
@@ -86,7 +86,7 @@ def test_an_owner_has_so_many_open_jobs_and_no_more(client, sessions):
         in page(send(client, "/jobs", prompt="sea", steps="4", cfg_scale="2")).text
     )
 
-    transact(sessions, lambda session: moves.cancel(session, first["id"]))
+    transact(sessions, lambda session: transitions.cancel(session, first["id"]))
     third = client.post("/api/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})
     assert third.status_code == 202
     again = client.post("/api/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})
@@ -95,7 +95,7 @@ def test_an_owner_has_so_many_open_jobs_and_no_more(client, sessions):
     retried = client.post(f"/api/v1/jobs/{first['id']}/retry")
     assert retried.status_code == 409
     assert "you have 2 jobs that have not ended" in retried.get_json()["detail"]
-    transact(sessions, lambda session: moves.cancel(session, second["id"]))
+    transact(sessions, lambda session: transitions.cancel(session, second["id"]))
     assert client.post(f"/api/v1/jobs/{first['id']}/retry").status_code == 200
 
 

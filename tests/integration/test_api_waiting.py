@@ -6,7 +6,7 @@ import pytest
 
 from api.cli import jobs as commands
 from shared.db.sessions import transact
-from shared.queue import moves
+from shared.queue import transitions
 from tests.conftest import CheckpointFactory
 from tests.integration.browsing import look, send
 from tests.integration.queueing import Farmhand
@@ -61,7 +61,7 @@ def test_job_in_company(client, submitted, sessions):
     told = client.get(second["links"]["self"]).get_json()
     assert told["waiting"]["code"] == "slot"
     assert worker.name in told["waiting"]["text"]
-    transact(sessions, lambda session: moves.cancel(session, first["id"]))
+    transact(sessions, lambda session: transitions.cancel(session, first["id"]))
 
 
 def test_page_says_why_it_waits(client):

@@ -20,7 +20,7 @@ from shared.db.sessions import transact
 from shared.db.tables import ChoreDone, History, Image, Job
 from shared.launcher.servers import Servers
 from shared.media.storage import Storage, key
-from shared.queue import moves
+from shared.queue import transitions
 from tests.servers import clean_environment
 from tests.waiting import until
 from tests.workers import ROOT, kill, started, states
@@ -54,7 +54,7 @@ def old_job(sessions, job_factory, storage):
         job = job_factory()
         storage.put(picture(job), b"picture")
         aged = update(Job).where(Job.id == job.id).values(ended_at=func.now() - timedelta(days=11))
-        transact(sessions, lambda session: (moves.cancel(session, job.id), session.execute(aged)))
+        transact(sessions, lambda session: (transitions.cancel(session, job.id), session.execute(aged)))
         return job
 
     return make

@@ -16,7 +16,7 @@ from shared.db.tables import ChoreDone, Image, Job, Worker
 from shared.errors import StorageError
 from shared.media.storage import key
 from shared.messaging.tickets import worker_queue
-from shared.queue import moves
+from shared.queue import transitions
 from tests.integration.queueing import Farmhand
 from worker import caretaker
 from worker.chores import Chore, table
@@ -250,7 +250,7 @@ def test_queues_of_workers_that_are_gone_are_forgotten_and_no_others(desk, farm)
 def test_jobs_and_history_are_kept_as_long_as_the_settings_say(settings, sessions, job_factory):
     job = job_factory()
     aged = update(Job).values(ended_at=func.now() - timedelta(days=3))
-    transact(sessions, lambda session: (moves.cancel(session, job.id), session.execute(aged)))
+    transact(sessions, lambda session: (transitions.cancel(session, job.id), session.execute(aged)))
     for days, jobs in ((0, 1), (4, 1), (2, 0)):
         with caretaker.desk(settings.model_copy(update={"keep_days": days})) as desk:
             ours = round_of("jobs", desk)
@@ -268,7 +268,7 @@ def test_jobs_and_history_are_kept_as_long_as_the_settings_say(settings, session
 
 def test_sweeps_are_chores(desk, sessions, job_factory):
     gone, here = job_factory(), job_factory()
-    transact(sessions, lambda session: moves.delete(session, gone.id))
+    transact(sessions, lambda session: transitions.delete(session, gone.id))
     transact(sessions, lambda session: session.execute(update(Image).values(attempt=2)))
     late, lost = key(gone.id, 0, 1, "picture"), key(here.id, 0, 1, "picture")
     upload = f"uploads/ab/{'ab' * 32}.png"

@@ -13,7 +13,7 @@ from shared.db.farm import farm_id
 from shared.errors import Refused, StorageAway
 from shared.media.ownership import guarded
 from shared.media.storage import MARKER, Storage, key
-from shared.queue import moves
+from shared.queue import transitions
 from tests.integration.queueing import Farmhand
 
 
@@ -34,7 +34,7 @@ def committed(sessions, there, job_factory):
     job = job_factory()
     claim = Farmhand(sessions).worker().claim()
     guarded(there.storage, sessions, farm_id(sessions)).put(key(job.id, 0, 1, "picture"), b"picture")
-    database.transact(sessions, lambda session: moves.finish(session, claim, 7))
+    database.transact(sessions, lambda session: transitions.finish(session, claim, 7))
     return job
 
 

@@ -12,7 +12,7 @@ from shared.db.farm import farm_id
 from shared.errors import NotFound, StorageAway
 from shared.media.ownership import guarded
 from shared.media.storage import MARKER, Storage, job_prefix, key, upload_key
-from shared.queue import moves
+from shared.queue import transitions
 from tests.integration.queueing import Farmhand
 from tests.servers import fresh_database
 
@@ -36,7 +36,7 @@ def committed(sessions, job_factory):
         job = job_factory(format=form)
         claim = Farmhand(sessions).worker().claim()
         storage.put(key(job.id, 0, claim.attempt, "picture", form), data)
-        database.transact(sessions, lambda session: moves.finish(session, claim, len(data)))
+        database.transact(sessions, lambda session: transitions.finish(session, claim, len(data)))
         return key(job.id, 0, claim.attempt, "picture", form)
 
     return commit

@@ -6,7 +6,7 @@ import pytest
 
 from api.pages import assets
 from shared.messaging.events import Progress
-from shared.queue import moves
+from shared.queue import transitions
 from tests.conftest import CheckpointFactory
 from tests.integration.browsing import look, page, send
 from tests.integration.queueing import Farmhand
@@ -136,8 +136,8 @@ def test_finished_image_is_shown_with_its_picture_and_a_failed_one_with_the_reas
     job = submitted(client)
     hand = Farmhand(sessions)
     worker = hand.worker()
-    hand.run(moves.finish, worker.claim(), 2048)
-    hand.run(moves.fail, worker.claim(), "The disk is <full>.")
+    hand.run(transitions.finish, worker.claim(), 2048)
+    hand.run(transitions.fail, worker.claim(), "The disk is <full>.")
     shown = look(client, job)
     assert "The disk is <full>." in shown.text
     assert "2.0 KB" in shown.text

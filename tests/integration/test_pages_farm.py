@@ -8,7 +8,7 @@ import pytest
 
 from api.app import create_app
 from api.services import EXTENSION
-from shared.queue import reap
+from shared.queue import reaper
 from tests.integration.browsing import look
 from tests.integration.queueing import Farmhand
 
@@ -37,7 +37,7 @@ def test_workers_that_died_lately_are_told_with_how_often_of_what_and_the_next_t
     assert "Died in the last hour" not in look(client, "/workers").text
     for reason in ("its process was ended by SIGSEGV", "its process hung for 93 s in decode and was killed"):
         worker = Farmhand(sessions).worker()
-        hand.run(reap.bury, worker.id, reason=reason, strike=True, note="started again after 2 s")
+        hand.run(reaper.bury, worker.id, reason=reason, strike=True, note="started again after 2 s")
     shown = look(client, "/workers").text
     assert f"{worker.name}, 2 times," in shown
     assert "its process hung for 93 s in decode and was killed; started again after 2 s" in shown

@@ -13,7 +13,7 @@ from api.pages import layout, terms
 from api.pages.fields import FIELDS
 from shared.db.sessions import transact
 from shared.media.storage import key
-from shared.queue import moves
+from shared.queue import transitions
 from shared.settings import Limits
 from tests.conftest import CheckpointFactory
 from tests.integration.browsing import look, page, send
@@ -263,7 +263,7 @@ def finished(client, services, sessions) -> str:
     for _ in range(2):
         claim = worker.claim()
         services.storage.put(key(claim.job_id, claim.index, claim.attempt, "picture"), file("green")[0].read())
-        transact(sessions, lambda session, claim=claim: moves.finish(session, claim, 9))
+        transact(sessions, lambda session, claim=claim: transitions.finish(session, claim, 9))
     return job
 
 

@@ -9,7 +9,7 @@ import pytest
 from api.app import create_app
 from api.pages import terms
 from api.services import EXTENSION
-from shared.queue import due
+from shared.queue import deadlines
 from tests.integration.browsing import look, page, send
 from tests.integration.queueing import Farmhand
 
@@ -59,7 +59,7 @@ def test_a_deadline_stands_on_the_page_and_then_the_reason(client, sessions):
         for image in hand.images(1):
             image.expires_at = datetime(2020, 1, 2, 3, 4, tzinfo=UTC)
             session.merge(image)
-    hand.run(due.move_due)
+    hand.run(deadlines.move_due)
 
     ended = look(client, address)
     assert "not started by its deadline, 2020-01-02 03:04 UTC" in ended.text

@@ -18,7 +18,7 @@ from shared.db import sessions as database
 from shared.db.states import ImageState
 from shared.db.tables import History
 from shared.errors import Conflict
-from shared.queue import moves
+from shared.queue import transitions
 from shared.queue.history import Event
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
@@ -78,12 +78,12 @@ def at_once(hands: list[Farmhand], works: list[Callable[[Farmhand], object]]) ->
 
 def cancel(hand: Farmhand, job_id: int) -> None:
     with suppress(Conflict):  # all of it had ended
-        hand.run(moves.cancel, job_id)
+        hand.run(transitions.cancel, job_id)
 
 
 def retry(hand: Farmhand, job_id: int) -> None:
     with suppress(Conflict):  # nothing of it had failed or was cancelled
-        hand.run(moves.retry, job_id)
+        hand.run(transitions.retry, job_id)
 
 
 def carry(hand: Farmhand, job_id: int) -> None:
@@ -94,9 +94,9 @@ def carry(hand: Farmhand, job_id: int) -> None:
         if ours is None:
             continue
         if turn % 4 == 0:
-            hand.run(moves.fail, ours, "broken")
+            hand.run(transitions.fail, ours, "broken")
         elif turn % 4 == 1:
-            hand.run(moves.hand_back, worker.id, {ours.image_id: ours.attempt})
+            hand.run(transitions.hand_back, worker.id, {ours.image_id: ours.attempt})
         elif turn % 4 == 2:
             hand.finish(ours)
     worker.bury()

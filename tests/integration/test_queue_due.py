@@ -17,9 +17,9 @@ from shared.db.tables import History, Image
 from shared.errors import Conflict, NotFound
 from shared.params.render import RenderParams
 from shared.params.scheduling import Terms, told
-from shared.queue import due, moves, policy, snapshot
+from shared.queue import deadlines, policy, snapshot, transitions
 from shared.queue.claim import _CLAIM, claim
-from shared.queue.due import Due
+from shared.queue.deadlines import Due
 from shared.queue.holds import hold, release
 from shared.queue.submit import submit as submit_job
 from tests.integration.queueing import Farmhand
@@ -72,7 +72,7 @@ def states(hand: Farmhand, job_id: int) -> list[str]:
 
 
 def turn(hand: Farmhand) -> Due:
-    return hand.run(due.move_due)
+    return hand.run(deadlines.move_due)
 
 
 # Deadlines
@@ -133,7 +133,7 @@ def test_retry_after_the_deadline_takes_it_away(hand, submit, put):
     put(job.id, expires_at=later(-1))
     turn(hand)
 
-    hand.run(moves.retry, job.id)
+    hand.run(transitions.retry, job.id)
 
     assert hand.images(job.id)[0].expires_at is None
     assert hand.worker().claim() is not None
@@ -141,8 +141,8 @@ def test_retry_after_the_deadline_takes_it_away(hand, submit, put):
 
 def test_retry_before_the_deadline_keeps_it_and_it_counts_anew(hand, submit, put):
     job = submit(expires_at=later())
-    hand.run(moves.fail, hand.worker().claim(), "broken")
-    hand.run(moves.retry, job.id)
+    hand.run(transitions.fail, hand.worker().claim(), "broken")
+    hand.run(transitions.retry, job.id)
     assert hand.images(job.id)[0].expires_at is not None
 
     put(job.id, expires_at=later(-1))
@@ -184,12 +184,12 @@ def test_a_turn_lets_go_what_was_held_until_now(hand, submit, put):
 
 def end(hand: Farmhand, job_id: int, how: str) -> None:
     if how == "deleted":
-        hand.run(moves.delete, job_id)
+        hand.run(transitions.delete, job_id)
     elif how == "cancelled":
-        hand.run(moves.cancel, job_id)
+        hand.run(transitions.cancel, job_id)
     else:
         ours = hand.worker().claim()
-        hand.finish(ours) if how == "succeeded" else hand.run(moves.fail, ours, "broken")
+        hand.finish(ours) if how == "succeeded" else hand.run(transitions.fail, ours, "broken")
 
 
 @pytest.mark.parametrize("how", ["succeeded", "failed", "cancelled", "deleted"])
@@ -259,8 +259,8 @@ def test_hold_and_release_of_what_is_in_another_state_name_it(hand, submit):
 
 def test_cancel_and_retry_of_a_held_job_queue_it_for_good(hand, submit):
     job = submit(hold_until=later())
-    hand.run(moves.cancel, job.id)
-    hand.run(moves.retry, job.id)
+    hand.run(transitions.cancel, job.id)
+    hand.run(transitions.retry, job.id)
 
     image = hand.images(job.id)[0]
     assert (image.state, image.held_until, image.reason) == ("queued", None, None)
@@ -280,7 +280,7 @@ def test_history_tells_who_held_and_released(hand, submit, sessions):
 
 
 def test_a_turn_is_bounded_and_says_that_there_is_more(hand, submit, put, monkeypatch):
-    monkeypatch.setattr(due, "MOST", 2)
+    monkeypatch.setattr(deadlines, "MOST", 2)
     late, held = submit(count=3, expires_at=later()), submit(count=3, hold_until=later())
     put(late.id, expires_at=later(-1))
     put(held.id, held_until=later(-1))
@@ -324,7 +324,7 @@ def test_what_is_due_or_claimable_is_found_by_index_among_many(hand, submit, ses
     with sessions() as session:
         session.execute(_MANY, asked | {"job_id": job.id})
         session.execute(text("ANALYZE images, jobs"))
-        for statement in (due._EXPIRE, due._AFTER_TIME, due._AFTER_JOB, _CLAIM):
+        for statement in (deadlines._EXPIRE, deadlines._AFTER_TIME, deadlines._AFTER_JOB, _CLAIM):
             plan = "\n".join(session.scalars(text(f"EXPLAIN (ANALYZE) {statement}"), asked))
             assert "Seq Scan on images" not in plan
             assert "Bitmap" not in plan
@@ -354,7 +354,7 @@ def test_an_idempotency_key_covers_the_terms(hand):
 
 
 def test_turns_at_once_move_each_image_once(hand, submit, put, pool, monkeypatch):
-    monkeypatch.setattr(due, "MOST", 7)
+    monkeypatch.setattr(deadlines, "MOST", 7)
     late, held = [submit(count=10, expires_at=later()) for _ in range(4)], submit(count=40, hold_until=later())
     for job in late:
         put(job.id, expires_at=later(-1))
@@ -379,7 +379,7 @@ def test_a_turn_passes_by_what_another_is_moving(hand, submit, put, sessions):
     put(job.id, expires_at=later(-1))
 
     with sessions.begin() as session:
-        assert due.move_due(session).cancelled == 1
+        assert deadlines.move_due(session).cancelled == 1
         assert turn(hand).cancelled == 0
     assert states(hand, job.id) == ["cancelled"]
 
@@ -471,7 +471,7 @@ def test_turns_holds_releases_claims_and_cancels_at_once_leave_a_job_that_adds_u
     def cancel() -> None:
         for index in range(0, 60, 4):
             try:
-                hand.run(moves.cancel, job.id, index)
+                hand.run(transitions.cancel, job.id, index)
             except Conflict:
                 continue
 

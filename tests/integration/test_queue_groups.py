@@ -15,9 +15,9 @@ from shared.db.states import JobState
 from shared.db.tables import Job
 from shared.errors import NotUnderstood, Unavailable
 from shared.models.model_set import ModelSet
-from shared.queue import moves, policy, snapshot
+from shared.queue import policy, snapshot, transitions
 from shared.queue.claim import claim
-from shared.queue.moves import Ended, Finish
+from shared.queue.transitions import Ended, Finish
 from tests.integration.queueing import Farmhand
 from tests.integration.statements import statements
 from tests.waiting import until
@@ -205,16 +205,16 @@ def test_the_ends_of_a_group_end_their_jobs(hand, job_factory, sessions):
     mine = [worker.claim() for _ in range(4)]
     of_whole = [ours for ours in mine if ours.job_id == whole.id]
     one, other = (ours for ours in mine if ours.job_id == half.id)
-    hand.run(moves.cancel, half.id, other.index)
+    hand.run(transitions.cancel, half.id, other.index)
 
     with statements(sessions) as sent:
-        ended = hand.run(moves.finish_all, [(other, 7), (of_whole[0], 8), (of_whole[1], 9)])
+        ended = hand.run(transitions.finish_all, [(other, 7), (of_whole[0], 8), (of_whole[1], 9)])
 
     assert ended == [Ended(Finish.REFUSED), *[Ended(Finish.COMMITTED, JobState.SUCCEEDED)] * 2]
     assert len(sent) == 2  # all at once, how the refused one stands
     assert [image.bytes for image in hand.images(whole.id)] == [8, 9]
     assert (hand.job(half.id).unfinished, hand.job(half.id).state) == (1, "open")
-    assert hand.run(moves.finish_all, [(one, 1), (of_whole[0], 8)]) == [
+    assert hand.run(transitions.finish_all, [(one, 1), (of_whole[0], 8)]) == [
         Ended(Finish.COMMITTED, JobState.CANCELLED),
         Ended(Finish.ALREADY_MINE, JobState.SUCCEEDED),
     ]
@@ -224,10 +224,10 @@ def test_two_attempts_at_an_image_in_one_group_are_told_apart(hand, job_factory)
     job_factory()
     worker = hand.worker()
     earlier = worker.claim()
-    hand.run(moves.hand_back, worker.id, {earlier.image_id: 1})
+    hand.run(transitions.hand_back, worker.id, {earlier.image_id: 1})
     later = worker.claim()
 
-    ended = hand.run(moves.finish_all, [(earlier, 1), (later, 2)])
+    ended = hand.run(transitions.finish_all, [(earlier, 1), (later, 2)])
 
     assert [one.finish for one in ended] == [Finish.REFUSED, Finish.COMMITTED]
 
@@ -250,7 +250,7 @@ def test_groups_that_end_the_same_jobs_at_once_count_right_and_do_not_deadlock(h
         for group in mine:
             barrier.wait(10)
             with sessions.begin() as session:  # a deadlock is raised, not tried again
-                ended += moves.finish_all(session, [(ours, 1) for ours in group])
+                ended += transitions.finish_all(session, [(ours, 1) for ours in group])
         return ended
 
     with ThreadPoolExecutor(len(workers)) as pool:

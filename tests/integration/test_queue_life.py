@@ -9,8 +9,8 @@ from shared.db import sessions as database
 from shared.db.tables import History, Worker
 from shared.models import catalogue
 from shared.models.catalogue import Inspection, Scanned
-from shared.queue import moves, reap, workers
-from shared.queue.reap import POISON_STRIKES
+from shared.queue import reaper, transitions, workers
+from shared.queue.reaper import POISON_STRIKES
 from tests.integration.queueing import Farmhand
 
 
@@ -83,8 +83,8 @@ def test_beat_drops_what_was_cancelled_and_what_another_attempt_has(hand, job_fa
     job = job_factory(count=2)
     worker = hand.worker()
     first, second = worker.claim(), worker.claim()
-    hand.run(moves.cancel, job.id, 0)
-    hand.run(moves.hand_back, worker.id, {second.image_id: 1})
+    hand.run(transitions.cancel, job.id, 0)
+    hand.run(transitions.hand_back, worker.id, {second.image_id: 1})
     worker.claim()
 
     answer = worker.beat({first.image_id: 1, second.image_id: 1})
@@ -204,7 +204,7 @@ def test_reap_buries_workers_past_their_lease_only(hand, job_factory, sessions):
     silent.claim(), alive.claim()
     end_lease(sessions, silent)
 
-    assert hand.run(reap.reap, me_on_time=True, lease_seconds=0) == [silent.id]
+    assert hand.run(reaper.reap, me_on_time=True, lease_seconds=0) == [silent.id]
 
     assert [(image.state, image.strikes) for image in hand.images(job.id)] == [("queued", 0), ("running", 0)]
     assert silent.beat() is None
@@ -215,15 +215,15 @@ def test_reap_by_one_whose_own_beats_were_late_buries_nobody(hand, sessions):
     silent = hand.worker()
     end_lease(sessions, silent)
 
-    assert hand.run(reap.reap, me_on_time=False, lease_seconds=0) == []
+    assert hand.run(reaper.reap, me_on_time=False, lease_seconds=0) == []
 
 
 def test_reap_buries_nobody_before_the_database_was_up_for_a_lease(hand, sessions):
     silent = hand.worker()
     end_lease(sessions, silent)
 
-    assert hand.run(reap.reap, me_on_time=True, lease_seconds=uptime_seconds(sessions) + 60) == []
-    assert hand.run(reap.reap, me_on_time=True, lease_seconds=0) == [silent.id]
+    assert hand.run(reaper.reap, me_on_time=True, lease_seconds=uptime_seconds(sessions) + 60) == []
+    assert hand.run(reaper.reap, me_on_time=True, lease_seconds=0) == [silent.id]
 
 
 def test_reap_passes_over_a_worker_that_is_renewing_its_lease(hand, sessions):
@@ -241,6 +241,6 @@ def test_reap_passes_over_a_worker_that_is_renewing_its_lease(hand, sessions):
             load_seconds=None,
             lease_seconds=20,
         )
-        assert hand.run(reap.reap, me_on_time=True, lease_seconds=0) == []
+        assert hand.run(reaper.reap, me_on_time=True, lease_seconds=0) == []
 
-    assert hand.run(reap.reap, me_on_time=True, lease_seconds=0) == []
+    assert hand.run(reaper.reap, me_on_time=True, lease_seconds=0) == []

@@ -8,7 +8,7 @@ from shared.db.tables import Worker
 from shared.models import memory
 from shared.models.memory import estimate
 from shared.queue import snapshot
-from shared.queue.outlook import Outlook
+from shared.queue.explainer import Outlook
 from tests.integration.queueing import Farmhand
 
 DEMO = "c" * 64

@@ -9,8 +9,8 @@ from shared.db import sessions as database
 from shared.db.states import JobState
 from shared.db.tables import History, Image, Job
 from shared.errors import Conflict, NotFound
-from shared.queue import history, moves
-from shared.queue.moves import Ended, Finish
+from shared.queue import history, transitions
+from shared.queue.transitions import Ended, Finish
 from tests.integration.queueing import Farmhand
 
 
@@ -110,10 +110,10 @@ def test_the_end_of_a_jobs_last_image_tells_how_the_job_ended(hand, job_factory)
     worker = hand.worker()
     first, last = worker.claim(), worker.claim()
 
-    assert hand.run(moves.fail, first, "broken") == Ended(Finish.COMMITTED)
-    assert hand.run(moves.finish, last, 1) == Ended(Finish.COMMITTED, JobState.FAILED)
-    assert hand.run(moves.finish, last, 1) == Ended(Finish.ALREADY_MINE, JobState.FAILED)  # its answer was lost
-    assert hand.run(moves.fail, last, "broken") == Ended(Finish.REFUSED)
+    assert hand.run(transitions.fail, first, "broken") == Ended(Finish.COMMITTED)
+    assert hand.run(transitions.finish, last, 1) == Ended(Finish.COMMITTED, JobState.FAILED)
+    assert hand.run(transitions.finish, last, 1) == Ended(Finish.ALREADY_MINE, JobState.FAILED)  # its answer was lost
+    assert hand.run(transitions.fail, last, "broken") == Ended(Finish.REFUSED)
 
 
 def test_finish_of_an_image_that_another_worker_has_now_is_refused(hand, job_factory):
@@ -134,7 +134,7 @@ def test_finish_of_an_earlier_attempt_by_the_same_worker_is_refused(hand, job_fa
     job_factory()
     worker = hand.worker()
     earlier = worker.claim()
-    hand.run(moves.hand_back, worker.id, {earlier.image_id: 1})
+    hand.run(transitions.hand_back, worker.id, {earlier.image_id: 1})
     later = worker.claim()
 
     assert hand.finish(earlier) == Finish.REFUSED
@@ -145,7 +145,7 @@ def test_finish_of_an_earlier_attempt_by_the_same_worker_is_refused(hand, job_fa
 def test_finish_after_a_cancel_is_refused(hand, job_factory):
     job = job_factory()
     claim = hand.worker().claim()
-    hand.run(moves.cancel, job.id)
+    hand.run(transitions.cancel, job.id)
 
     assert hand.finish(claim) == Finish.REFUSED
     assert hand.images(job.id)[0].state == "cancelled"
@@ -156,22 +156,22 @@ def test_fail_keeps_the_reason_and_fails_the_job_even_beside_cancelled_images(ha
     worker = hand.worker()
     claims = [worker.claim(), worker.claim()]
     hand.finish(claims[0])
-    hand.run(moves.fail, claims[1], "The card is on fire.")
-    hand.run(moves.cancel, job.id)
+    hand.run(transitions.fail, claims[1], "The card is on fire.")
+    hand.run(transitions.cancel, job.id)
 
     images = hand.images(job.id)
     assert [image.state for image in images] == ["succeeded", "failed", "cancelled"]
     assert images[1].reason == "The card is on fire."
     assert images[1].worker == worker.name
     assert hand.job(job.id).state == "failed"
-    assert hand.run(moves.fail, claims[1], "again").finish == Finish.ALREADY_MINE
-    assert hand.run(moves.fail, claims[0], "too late").finish == Finish.REFUSED
+    assert hand.run(transitions.fail, claims[1], "again").finish == Finish.ALREADY_MINE
+    assert hand.run(transitions.fail, claims[0], "too late").finish == Finish.REFUSED
 
 
 def test_fail_takes_any_text_as_its_reason(hand, job_factory):
     job = job_factory()
 
-    hand.run(moves.fail, hand.worker().claim(), "cannot read \udcff\x00.safetensors" + "x" * 5000)
+    hand.run(transitions.fail, hand.worker().claim(), "cannot read \udcff\x00.safetensors" + "x" * 5000)
 
     reason = hand.images(job.id)[0].reason
     assert reason.startswith("cannot read ??.safetensors")
@@ -197,7 +197,7 @@ def test_cancel_ends_queued_and_running_images_and_tells_which_ran(hand, job_fac
     job = job_factory(count=3)
     claim = hand.worker().claim()
 
-    cancelled = hand.run(moves.cancel, job.id)
+    cancelled = hand.run(transitions.cancel, job.id)
 
     assert (cancelled.images, cancelled.running) == (3, {claim.image_id: claim.attempt})
     assert hand.job(job.id).state == "cancelled"
@@ -206,7 +206,7 @@ def test_cancel_ends_queued_and_running_images_and_tells_which_ran(hand, job_fac
 def test_cancel_of_one_image_leaves_the_others(hand, job_factory):
     job = job_factory(count=3)
 
-    assert hand.run(moves.cancel, job.id, 1).images == 1
+    assert hand.run(transitions.cancel, job.id, 1).images == 1
     assert [image.state for image in hand.images(job.id)] == ["queued", "cancelled", "queued"]
     assert hand.job(job.id).state == "open"
 
@@ -221,13 +221,13 @@ def test_cancel_of_one_image_leaves_the_others(hand, job_factory):
 def test_cancel_of_what_has_ended_names_its_state(hand, job_factory, index, message):
     job = job_factory(count=2)
     hand.finish(hand.worker().claim())
-    hand.run(moves.cancel, job.id)
+    hand.run(transitions.cancel, job.id)
 
     with pytest.raises(Conflict, match=message.format(job.id)):
-        hand.run(moves.cancel, job.id, index)
+        hand.run(transitions.cancel, job.id, index)
 
 
-@pytest.mark.parametrize("move", [moves.cancel, moves.retry])
+@pytest.mark.parametrize("move", [transitions.cancel, transitions.retry])
 def test_a_move_of_what_is_not_there_says_so(hand, job_factory, move):
     job = job_factory()
 
@@ -242,10 +242,10 @@ def test_retry_puts_failed_and_cancelled_images_back_and_reopens_the_job(hand, j
     worker = hand.worker()
     claims = [worker.claim(), worker.claim()]
     hand.finish(claims[0])
-    hand.run(moves.fail, claims[1], "broken")
-    hand.run(moves.cancel, job.id)
+    hand.run(transitions.fail, claims[1], "broken")
+    hand.run(transitions.cancel, job.id)
 
-    assert hand.run(moves.retry, job.id) == 2
+    assert hand.run(transitions.retry, job.id) == 2
 
     reopened = hand.job(job.id)
     assert (reopened.state, reopened.unfinished, reopened.ended_at) == ("open", 2, None)
@@ -262,7 +262,7 @@ def test_retry_of_what_neither_failed_nor_was_cancelled_names_its_state(hand, jo
         hand.finish(claim)
 
     with pytest.raises(Conflict, match=f"Job {job.id} is {'succeeded' if end else 'running'}"):
-        hand.run(moves.retry, job.id)
+        hand.run(transitions.retry, job.id)
 
 
 def test_retry_clears_strikes(hand, job_factory):
@@ -273,7 +273,7 @@ def test_retry_clears_strikes(hand, job_factory):
         worker.bury(strike=True)
     assert hand.job(job.id).state == "failed"
 
-    hand.run(moves.retry, job.id)
+    hand.run(transitions.retry, job.id)
 
     assert hand.images(job.id)[0].strikes == 0
     assert hand.worker().claim().attempt == 4
@@ -286,19 +286,19 @@ def test_hand_back_queues_without_a_strike_what_the_worker_still_has(hand, job_f
     hand.finish(claims[0])
     held = {claims[0].image_id: 1, claims[1].image_id: 1, claims[2].image_id: 7}
 
-    assert hand.run(moves.hand_back, worker.id, held) == 1
+    assert hand.run(transitions.hand_back, worker.id, held) == 1
 
     images = hand.images(job.id)
     assert [image.state for image in images] == ["succeeded", "queued", "running"]
     assert images[1].strikes == 0
-    assert hand.run(moves.hand_back, worker.id, {}) == 0
+    assert hand.run(transitions.hand_back, worker.id, {}) == 0
 
 
 def test_history_names_the_attempt_that_was_handed_back_also_where_others_are_passed_over(hand, job_factory, sessions):
     job = job_factory()
     worker = hand.worker()
     claim = worker.claim()
-    assert hand.run(moves.hand_back, worker.id, {claim.image_id: 1}, past=4) == 1
+    assert hand.run(transitions.hand_back, worker.id, {claim.image_id: 1}, past=4) == 1
     assert hand.images(job.id)[0].attempt == 4
     with sessions() as session:
         line = session.scalars(select(History).where(History.event == "handed back")).one()
@@ -310,28 +310,28 @@ def test_delete_refuses_while_an_image_runs(hand, job_factory):
     hand.worker().claim()
 
     with pytest.raises(Conflict, match="1 running image: cancel it"):
-        hand.run(moves.delete, job.id)
+        hand.run(transitions.delete, job.id)
 
 
 def test_delete_removes_the_job_and_its_images(hand, job_factory, sessions):
     job = job_factory(count=2)
 
-    hand.run(moves.delete, job.id)
+    hand.run(transitions.delete, job.id)
 
     with sessions() as session:
         assert session.scalars(select(Image)).all() == []
         assert session.scalars(select(Job)).all() == []
     with pytest.raises(NotFound):
-        hand.run(moves.delete, job.id)
+        hand.run(transitions.delete, job.id)
 
 
 def test_history_tells_every_move_in_order(hand, job_factory, sessions):
     job = job_factory()
     worker = hand.worker()
-    hand.run(moves.hand_back, worker.id, {worker.claim().image_id: 1})
-    hand.run(moves.fail, worker.claim(), "broken")
-    hand.run(moves.retry, job.id)
-    hand.run(moves.cancel, job.id)
+    hand.run(transitions.hand_back, worker.id, {worker.claim().image_id: 1})
+    hand.run(transitions.fail, worker.claim(), "broken")
+    hand.run(transitions.retry, job.id)
+    hand.run(transitions.cancel, job.id)
 
     with sessions() as session:
         lines = session.scalars(select(History).where(History.job_id == job.id).order_by(History.id)).all()

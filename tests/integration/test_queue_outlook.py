@@ -11,9 +11,9 @@ from sqlalchemy import text
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.db.states import WorkerState
-from shared.queue import outlook, views
-from shared.queue.outlook import ERRORS, Outlook
-from shared.queue.waiting import Cause
+from shared.queue import explainer, queries
+from shared.queue.explain import Cause
+from shared.queue.explainer import ERRORS, Outlook
 from tests.conftest import CheckpointFactory
 from tests.integration.queueing import Farmhand, Workhand
 
@@ -35,7 +35,7 @@ def why(sessions, redis_url, monkeypatch):
     """Explains a job as of now, whatever was known a second ago."""
     monkeypatch.setattr("shared.queue.snapshot.ALONE_SECONDS", 0)
     monkeypatch.setattr("shared.queue.snapshot.HEARD_SECONDS", 0)
-    monkeypatch.setattr(outlook, "_LATELY_SECONDS", 0)
+    monkeypatch.setattr(explainer, "_LATELY_SECONDS", 0)
     made = Outlook(sessions, redis_url)
     yield lambda job: made.of(job.id)
     made.close()
@@ -190,8 +190,8 @@ def test_without_redis_each_process_knows_its_own_errors(hand, job_factory, sess
 
 
 def test_a_lane_that_is_too_long_is_not_counted_to_its_end(hand, job_factory, why, monkeypatch):
-    monkeypatch.setattr(outlook, "FARTHEST", 3)
-    assert views.FARTHEST == 1000
+    monkeypatch.setattr(explainer, "FARTHEST", 3)
+    assert queries.FARTHEST == 1000
     worker = ready(hand, slots=1)
     job_factory(count=6)
     worker.claim()
@@ -202,8 +202,8 @@ def test_a_lane_that_is_too_long_is_not_counted_to_its_end(hand, job_factory, wh
 def test_many_who_look_take_one_snapshot(hand, job_factory, sessions, redis_url, monkeypatch):
     ready(hand)
     taken = []
-    take = outlook.Snapshots._take
-    monkeypatch.setattr(outlook.Snapshots, "_take", lambda *args: taken.append(1) or take(*args))
+    take = explainer.Snapshots._take
+    monkeypatch.setattr(explainer.Snapshots, "_take", lambda *args: taken.append(1) or take(*args))
     made = Outlook(sessions, redis_url)
     jobs = [job_factory() for _ in range(5)]
     assert {made.of(job.id).cause for job in jobs} == {Cause.NEXT, Cause.OWN_IMAGES}
@@ -245,7 +245,7 @@ def test_what_waits_behind_images_that_a_worker_died_of_is_not_held_up_by_them(h
     behind = job_factory()
     told = why(behind)
     assert (told.cause, told.position) == (Cause.NEXT, 0)
-    assert hand.run(views.job, behind.id).position == 0
+    assert hand.run(queries.job, behind.id).position == 0
 
 
 def test_a_job_that_every_worker_has_left_to_newer_ones_says_so(hand, job_factory, why):

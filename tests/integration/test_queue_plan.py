@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from shared.db import sessions as database
 from shared.params.render import RenderParams
-from shared.queue import moves, policy, snapshot
+from shared.queue import policy, snapshot, transitions
 from shared.queue.claim import claim
 from shared.queue.policy import Lane
 from tests.integration.queueing import Farmhand, Workhand
@@ -239,7 +239,7 @@ def test_the_ends_of_several_images_are_found_by_their_ids(crowd, mode):
     lanes = crowd.lanes_here()[:3]
 
     def claim_and_finish(session: Session) -> None:
-        moves.finish_all(session, [(ours, 1) for ours in claim(session, crowd.me, lanes * 2)])
+        transitions.finish_all(session, [(ours, 1) for ours in claim(session, crowd.me, lanes * 2)])
 
     [ends] = [plan for plan in explain(crowd, claim_and_finish, mode) if "counted" in plan.statement]
     ended = sum(min(2, lane.queued) for lane in lanes)
@@ -257,7 +257,7 @@ def test_a_worker_that_planned_on_an_empty_farm_reads_no_table_whole(home):
 
         def claim_and_finish(session: Session) -> None:
             claim(session, nobody.me, [lane])
-            moves.finish_all(session, [])
+            transitions.finish_all(session, [])
 
         plans = explain(nobody, claim_and_finish, "force_generic_plan")
         engine.dispose()

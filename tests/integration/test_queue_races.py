@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 from shared.db import sessions as database
 from shared.errors import Conflict
 from shared.params.render import RenderParams
-from shared.queue import drains, moves, policy, reap, snapshot, views
+from shared.queue import drains, policy, queries, reaper, snapshot, transitions
 from shared.queue.claim import claim
-from shared.queue.moves import Finish
 from shared.queue.submit import submit as submit_job
+from shared.queue.transitions import Finish
 from tests.integration.queueing import Farmhand
 
 PARAMS = RenderParams(prompt="sea", checkpoint="demo [cccccccccc]", width=64, height=64, seed=7)
@@ -79,7 +79,7 @@ def test_a_finisher_that_waits_for_another_sees_its_failure(hand, job_factory, p
     first, second = worker.claim(), worker.claim()
 
     with sessions.begin() as session:
-        moves.fail(session, first, "broken")
+        transitions.fail(session, first, "broken")
         waiting = pool.submit(hand.finish, second)
         wait_for_a_lock(sessions, waiting)
 
@@ -118,7 +118,7 @@ def test_claim_waits_for_the_burial_of_its_worker_and_finds_nothing(hand, job_fa
     worker = hand.worker()
 
     with sessions.begin() as session:
-        reap.bury(session, worker.id, reason="gone", strike=False)
+        reaper.bury(session, worker.id, reason="gone", strike=False)
         waiting = pool.submit(worker.claim)
         wait_for_a_lock(sessions, waiting)
 
@@ -166,8 +166,8 @@ def test_a_finish_that_commits_first_wins_over_a_cancel(hand, job_factory, pool,
     ours = hand.worker().claim()
 
     with sessions.begin() as session:
-        moves.finish(session, ours, 1)
-        waiting = pool.submit(hand.run, moves.cancel, job.id)
+        transitions.finish(session, ours, 1)
+        waiting = pool.submit(hand.run, transitions.cancel, job.id)
         wait_for_a_lock(sessions, waiting)
 
     with pytest.raises(Conflict, match=f"Job {job.id} is succeeded"):
@@ -180,7 +180,7 @@ def test_a_cancel_that_commits_first_wins_over_a_finish(hand, job_factory, pool,
     ours = hand.worker().claim()
 
     with sessions.begin() as session:
-        moves.cancel(session, job.id)
+        transitions.cancel(session, job.id)
         waiting = pool.submit(hand.finish, ours)
         wait_for_a_lock(sessions, waiting)
 
@@ -191,7 +191,7 @@ def test_a_cancel_that_commits_first_wins_over_a_finish(hand, job_factory, pool,
 def test_a_second_cancel_at_the_same_time_is_a_conflict(hand, job_factory, pool):
     job = job_factory(count=5)
 
-    answers = together(pool, *[lambda: hand.run(moves.cancel, job.id)] * 2)
+    answers = together(pool, *[lambda: hand.run(transitions.cancel, job.id)] * 2)
 
     assert sorted(type(answer).__name__ for answer in answers) == ["Cancelled", "Conflict"]
     assert hand.job(job.id).unfinished == 0
@@ -259,11 +259,11 @@ def test_finishes_cancels_retries_and_burials_at_once_leave_a_job_that_adds_up(h
             if turn % 3 == 0:
                 worker.bury(strike=False)
             elif claims[1:]:
-                hand.run(moves.fail, claims[1], "broken")
+                hand.run(transitions.fail, claims[1], "broken")
 
     def meddle():
         for index in range(10):
-            for move in (moves.cancel, moves.retry):
+            for move in (transitions.cancel, transitions.retry):
                 try:
                     hand.run(move, job.id, index)
                 except Conflict:
@@ -296,7 +296,7 @@ def test_a_worker_that_is_sick_while_its_only_company_goes_stays(hand, pool, ses
         wait_for_a_lock(sessions, waiting)
 
     assert waiting.result(10) == "default"
-    assert [row.state for row in hand.run(views.workers)] == ["drained", "ready"]
+    assert [row.state for row in hand.run(queries.workers)] == ["drained", "ready"]
 
 
 def test_a_sick_worker_waits_for_no_claim_of_another(hand, sessions, job_factory):

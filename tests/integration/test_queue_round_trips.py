@@ -10,7 +10,7 @@ from shared.admission import admit
 from shared.admission.admit import Asker
 from shared.db import sessions as database
 from shared.db.states import WorkerState
-from shared.queue import moves, snapshot
+from shared.queue import snapshot, transitions
 from tests.checkpoints import NATIVE_SIZE
 from tests.integration.queueing import Farmhand
 from tests.integration.rendering import Farm
@@ -109,4 +109,4 @@ def test_an_image_asks_the_database_twice_whatever_it_is_rendered_with(sessions,
 
 def submit(session, given):
     admitted = admit.admit(session, given, Asker("ann"))
-    moves.submit(session, "ann", admitted.params, checkpoint=admitted.models.checkpoint, models=admitted.models)
+    transitions.submit(session, "ann", admitted.params, checkpoint=admitted.models.checkpoint, models=admitted.models)

@@ -9,7 +9,7 @@ from shared.db import sessions as database
 from shared.db.states import ImageState, WorkerState
 from shared.db.tables import Job
 from shared.errors import NotFound
-from shared.queue import moves, views
+from shared.queue import queries, transitions
 from tests.integration.queueing import Farmhand
 
 
@@ -20,7 +20,7 @@ def hand(sessions: database.Sessions) -> Farmhand:
 
 @pytest.fixture
 def shown(hand):
-    return lambda job, owner=None: hand.run(views.job, job.id, owner)
+    return lambda job, owner=None: hand.run(queries.job, job.id, owner)
 
 
 def test_a_job_shows_its_images_with_their_own_seeds(hand, job_factory, shown):
@@ -59,7 +59,7 @@ def test_the_state_of_an_open_job_is_read_from_its_images(hand, job_factory, sho
     def state():
         """What the whole view shows; asked for alone it is the same."""
         whole = shown(job).state
-        assert hand.run(views.state, job.id, "local") == whole
+        assert hand.run(queries.state, job.id, "local") == whole
         return whole
 
     assert state() == ImageState.QUEUED
@@ -74,7 +74,7 @@ def test_the_state_of_an_open_job_is_read_from_its_images(hand, job_factory, sho
         session.execute(text("UPDATE images SET state = 'held' WHERE state = 'queued'"))
     assert state() == ImageState.HELD
 
-    hand.run(moves.cancel, job.id)
+    hand.run(transitions.cancel, job.id)
     assert state() == ImageState.CANCELLED
     assert shown(job).ended_at is not None
 
@@ -82,7 +82,7 @@ def test_the_state_of_an_open_job_is_read_from_its_images(hand, job_factory, sho
 def test_state_of_a_job_of_another_owner_is_not_there(hand, job_factory):
     job = job_factory(owner="bob")
     with pytest.raises(NotFound):
-        hand.run(views.state, job.id, "ann")
+        hand.run(queries.state, job.id, "ann")
 
 
 def test_a_job_of_another_owner_is_not_there(job_factory, shown):
@@ -97,9 +97,9 @@ def test_a_job_that_is_deleted_while_it_is_looked_at_is_not_there(job_factory, s
     job = job_factory()
     with sessions() as session:
         looked_at = session.get_one(Job, job.id)
-        database.transact(sessions, lambda other: moves.delete(other, job.id))
+        database.transact(sessions, lambda other: transitions.delete(other, job.id))
         with pytest.raises(NotFound):
-            views.job(session, looked_at.id)
+            queries.job(session, looked_at.id)
 
 
 def test_position_counts_the_owner_s_images_that_stand_before(hand, job_factory, shown):
@@ -125,7 +125,7 @@ def test_position_of_a_job_with_nothing_queued_is_none(hand, job_factory, shown)
 
 
 def test_position_counts_only_so_far(job_factory, shown, monkeypatch):
-    monkeypatch.setattr(views, "FARTHEST", 3)
+    monkeypatch.setattr(queries, "FARTHEST", 3)
     job_factory(count=5)
 
     assert shown(job_factory()).position == 3
@@ -136,7 +136,7 @@ def test_pages_go_from_the_latest_to_the_first_without_gaps(hand, job_factory):
     job_factory(owner="bob")
     seen, cursor = [], None
     while True:
-        page = hand.run(views.jobs, "ann", cursor=cursor, limit=2)
+        page = hand.run(queries.jobs, "ann", cursor=cursor, limit=2)
         seen.append([job.id for job in page.jobs])
         cursor = page.next
         if cursor is None:
@@ -149,14 +149,14 @@ def test_a_full_last_page_has_no_next(hand, job_factory):
     for _ in range(2):
         job_factory()
 
-    assert hand.run(views.jobs, limit=2).next is None
-    assert hand.run(views.jobs, "nobody") == views.Page((), None)
+    assert hand.run(queries.jobs, limit=2).next is None
+    assert hand.run(queries.jobs, "nobody") == queries.Page((), None)
 
 
 def test_jobs_of_all_owners(hand, job_factory):
     ids = [job_factory(owner=owner).id for owner in ("ann", "bob")]
 
-    assert [job.id for job in hand.run(views.jobs).jobs] == ids[::-1]
+    assert [job.id for job in hand.run(queries.jobs).jobs] == ids[::-1]
 
 
 def test_pages_by_state_show_what_is_displayed(hand, job_factory, sessions):
@@ -171,8 +171,8 @@ def test_pages_by_state_show_what_is_displayed(hand, job_factory, sessions):
         hand.finish(worker.claim())
 
     for _ in range(2):
-        hand.run(moves.fail, worker.claim(), "broken")
-    hand.run(moves.cancel, jobs["cancelled"])
+        hand.run(transitions.fail, worker.claim(), "broken")
+    hand.run(transitions.cancel, jobs["cancelled"])
     with sessions.begin() as session:
         session.execute(
             text("UPDATE images SET state = 'queued', worker_id = NULL WHERE job_id = :id AND index = 1"),
@@ -180,19 +180,19 @@ def test_pages_by_state_show_what_is_displayed(hand, job_factory, sessions):
         )
 
     for state, job_id in jobs.items():
-        page = hand.run(views.jobs, states=[state])
+        page = hand.run(queries.jobs, states=[state])
         assert [(job.id, job.state) for job in page.jobs] == [(job_id, state)]
-    both = hand.run(views.jobs, states=["queued", "failed"])
+    both = hand.run(queries.jobs, states=["queued", "failed"])
     assert {job.id for job in both.jobs} == {jobs["queued"], jobs["failed"]}
 
 
 def test_a_page_shows_the_first_images_of_each_job_and_counts_all(hand, job_factory):
-    job_factory(count=views.SHOWN + 3)
+    job_factory(count=queries.SHOWN + 3)
 
-    job = hand.run(views.jobs).jobs[0]
+    job = hand.run(queries.jobs).jobs[0]
 
-    assert [image.index for image in job.images] == list(range(views.SHOWN))
-    assert job.counts[ImageState.QUEUED] == views.SHOWN + 3
+    assert [image.index for image in job.images] == list(range(queries.SHOWN))
+    assert job.counts[ImageState.QUEUED] == queries.SHOWN + 3
 
 
 def test_workers_are_shown_with_what_they_do(hand, job_factory, sessions):
@@ -203,7 +203,7 @@ def test_workers_are_shown_with_what_they_do(hand, job_factory, sessions):
     with sessions.begin() as session:
         session.execute(text("UPDATE workers SET lease_until = now() WHERE id = :id"), {"id": first.id})
 
-    seen = hand.run(views.workers)
+    seen = hand.run(queries.workers)
 
     assert [worker.name for worker in seen] == sorted([first.name, second.name])
     busy, late = seen
@@ -213,10 +213,10 @@ def test_workers_are_shown_with_what_they_do(hand, job_factory, sessions):
 
 
 def test_counts_tell_what_waits_and_what_runs(hand, job_factory):
-    assert hand.run(views.counts) == {ImageState.QUEUED: 0, ImageState.RUNNING: 0}
+    assert hand.run(queries.counts) == {ImageState.QUEUED: 0, ImageState.RUNNING: 0}
     job_factory(count=4)
     worker = hand.worker()
     hand.finish(worker.claim())
     worker.claim()
 
-    assert hand.run(views.counts) == {ImageState.QUEUED: 2, ImageState.RUNNING: 1}
+    assert hand.run(queries.counts) == {ImageState.QUEUED: 2, ImageState.RUNNING: 1}

@@ -11,7 +11,7 @@ from shared.db.sessions import transact
 from shared.db.tables import Image
 from shared.maintenance.garbage import sweep, sweep_attempts
 from shared.media.storage import Storage, job_prefix, key
-from shared.queue import moves
+from shared.queue import transitions
 from tests.integration.queueing import Farmhand
 
 
@@ -41,7 +41,7 @@ def left(storage):
 def test_a_picture_that_came_after_its_job_was_deleted_is_swept_and_no_other(storage, sessions, job_factory):
     gone, here = job_factory(), job_factory()
     foreign = f"{job_prefix(900_000)}/900000-0000-1.png"  # of no job that this database remembers
-    transact(sessions, lambda session: moves.delete(session, gone.id))
+    transact(sessions, lambda session: transitions.delete(session, gone.id))
     put(storage, picture(gone), picture(here), foreign)
     assert sweep(sessions, storage) == [gone.id]
     assert left(storage) == [picture(here), foreign]
@@ -84,9 +84,9 @@ def test_what_an_image_left_that_ended_without_a_picture_is_swept(storage, sessi
     claim = farm.worker().claim()
     put(storage, picture(job))
     if end == "failed":
-        farm.run(moves.fail, claim, "no reason")
+        farm.run(transitions.fail, claim, "no reason")
     else:
-        farm.run(moves.cancel, job.id)
+        farm.run(transitions.cancel, job.id)
     assert farm.images(job.id)[0].state == end
     assert sweep_attempts(sessions, storage) == 1
     assert left(storage) == []

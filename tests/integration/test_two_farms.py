@@ -14,7 +14,7 @@ from shared.db.farm import FarmId, farm_id
 from shared.db.sessions import transact
 from shared.messaging.events import Events, JobChanged
 from shared.messaging.tickets import Tickets, celery_app
-from shared.queue.outlook import Outlook
+from shared.queue.explainer import Outlook
 from shared.queue.snapshot import Snapshots
 from tests.servers import fresh_database
 from tests.waiting import until

@@ -16,7 +16,7 @@ from shared.media import uploads
 from shared.media.decode import Picture
 from shared.media.storage import Storage, upload_key
 from shared.params.render import Img2Img, Mask, RenderParams
-from shared.queue import moves
+from shared.queue import transitions
 from shared.queue.submit import submit as submit_job
 from shared.settings import Limits
 
@@ -100,7 +100,7 @@ def test_use_begins_the_days_anew(sessions, storage, keep, age):
     keep(PICTURE)
     age(8)
     job = submit(sessions, started_from(PICTURE))
-    transact(sessions, lambda session: (moves.cancel(session, job.id), moves.delete(session, job.id)))
+    transact(sessions, lambda session: (transitions.cancel(session, job.id), transitions.delete(session, job.id)))
     assert uploads.sweep(sessions, storage, DAYS) == 0
 
 
@@ -117,7 +117,7 @@ def test_source_and_mask_stay_as_long_as_their_job(sessions, storage, keep, age)
     job = submit(sessions, started_from(PICTURE, OTHER))
     age(100)
     assert uploads.sweep(sessions, storage, DAYS) == 0
-    transact(sessions, lambda session: moves.delete(session, job.id))
+    transact(sessions, lambda session: transitions.delete(session, job.id))
     assert uploads.sweep(sessions, storage, DAYS) == 2
 
 

@@ -20,7 +20,7 @@ from shared.errors import Unavailable
 from shared.media.storage import key, upload_key
 from shared.messaging.events import Progress
 from shared.params.render import Hires, Img2Img, RenderParams
-from shared.queue import moves
+from shared.queue import transitions
 from shared.queue.submit import submit
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
@@ -88,7 +88,7 @@ def farm(app: Flask) -> Farm:
         assert claim.job_id == job_id
         for kind in ("picture", "thumbnail", "film", "strip"):
             services.storage.put(key(job_id, claim.index, claim.attempt, kind), b"bytes")
-        hand.run(moves.finish, claim, 5)
+        hand.run(transitions.finish, claim, 5)
 
     def change(statement: str, **values: object) -> None:
         hand.run(lambda session: session.execute(text(statement), values))

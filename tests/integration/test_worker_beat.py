@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from shared.db.sessions import transact
 from shared.db.tables import Worker
-from shared.queue import moves, reap, workers
+from shared.queue import reaper, transitions, workers
 from tests.workers import TICKET, images, made, states
 from worker.beat import Beat
 from worker.claims import Claims
@@ -32,7 +32,7 @@ def claim(worker, job_factory, **params):
 def test_an_image_cancelled_in_sql_is_closed_here_by_the_next_beat(worker, beat, sessions, job_factory):
     claims = [claim(worker, job_factory), claim(worker, job_factory)]
     flags = [worker.carried.open(each) for each in claims]
-    transact(sessions, lambda session: moves.cancel(session, claims[0].job_id))
+    transact(sessions, lambda session: transitions.cancel(session, claims[0].job_id))
     beat.turn()
     assert [flag.is_set for flag in flags] == [True, False]
 
@@ -63,7 +63,7 @@ def test_another_attempt_that_is_missing_has_a_beat_s_time_of_its_own(worker, se
     beat = Beat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
     first = claim(worker, job_factory)
     beat.turn()
-    transact(sessions, lambda session: moves.hand_back(session, worker.id, {first.image_id: first.attempt}))
+    transact(sessions, lambda session: transitions.hand_back(session, worker.id, {first.image_id: first.attempt}))
     Claims(worker).next(TICKET)
     now[0] += worker.settings.beat_seconds
     beat.turn()
@@ -99,7 +99,7 @@ def test_a_claim_on_its_way_is_not_handed_back(worker, beat, sessions, job_facto
 def test_a_younger_attempt_is_not_closed_for_an_older_one(worker, sessions, job_factory):
     old = claim(worker, job_factory)
     worker.carried.open(old)
-    transact(sessions, lambda session: moves.hand_back(session, worker.id, {old.image_id: old.attempt}))
+    transact(sessions, lambda session: transitions.hand_back(session, worker.id, {old.image_id: old.attempt}))
     young = worker.carried.open(Claims(worker).next(TICKET).claim)
     worker.carried.drop({old.image_id: old.attempt})
     assert not young.is_set
@@ -107,7 +107,7 @@ def test_a_younger_attempt_is_not_closed_for_an_older_one(worker, sessions, job_
 
 def test_a_buried_worker_is_told(worker, sessions):
     told = []
-    transact(sessions, lambda session: reap.bury(session, worker.id, reason="test", strike=False))
+    transact(sessions, lambda session: reaper.bury(session, worker.id, reason="test", strike=False))
     Beat(worker, on_buried=lambda: told.append(worker.id)).turn()
     assert told == [worker.id]
 

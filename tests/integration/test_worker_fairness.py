@@ -16,7 +16,7 @@ from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.db.tables import History, Image
 from shared.messaging.tickets import Tickets
-from shared.queue import snapshot, views
+from shared.queue import queries, snapshot
 from shared.queue.history import Event
 from tests.waiting import until
 from tests.workers import ready, started, states
@@ -76,7 +76,7 @@ def started_among(sessions, tickets, job_factory, redis, farm_id):
         for gate in freed:
             gate.touch()
         until(lambda: states(sessions, single.id) == ["succeeded"], what=f"the picture of {owner}")
-        until(lambda: transact(sessions, views.counts)[ImageState.RUNNING] == CARDS * SLOTS, what="full slots again")
+        until(lambda: transact(sessions, queries.counts)[ImageState.RUNNING] == CARDS * SLOTS, what="full slots again")
         return claims_between(sessions, single)
 
     return among

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from shared.db.tables import Drain, History
-from shared.queue import moves
+from shared.queue import transitions
 from tests.integration.browsing import look
 from tests.integration.queueing import Farmhand
 from tests.workers import images, made, states
@@ -174,8 +174,8 @@ def test_black_pictures_that_come_out_right_elsewhere_drain_the_worker(worker, s
 def test_a_black_picture_whose_job_is_deleted_is_asked_about_no_more(worker, slots, sessions, company, spoil):
     spoil("first")
     [image] = images(sessions)
-    Farmhand(sessions).run(moves.cancel, image.job_id)
-    Farmhand(sessions).run(moves.delete, image.job_id)
+    Farmhand(sessions).run(transitions.cancel, image.job_id)
+    Farmhand(sessions).run(transitions.delete, image.job_id)
     slots.health.turn()
     assert slots.health._suspects == set()
 
@@ -190,8 +190,10 @@ def test_black_pictures_that_are_black_everywhere_do_not(worker, slots, sessions
 
 
 def _hand_back(session, claim):
-    moves.hand_back(session, claim.worker_id, {claim.image_id: claim.attempt}, reason="the picture came out black")
+    transitions.hand_back(
+        session, claim.worker_id, {claim.image_id: claim.attempt}, reason="the picture came out black"
+    )
 
 
 def _fail(session, claim):
-    moves.fail(session, claim, "the picture came out black")
+    transitions.fail(session, claim, "the picture came out black")

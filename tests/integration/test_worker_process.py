@@ -15,7 +15,7 @@ from shared.db.tables import Worker
 from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, pool_queue
 from shared.models import first_scan
-from shared.queue import moves, reap
+from shared.queue import reaper, transitions
 from tests.waiting import until
 from tests.workers import QUICK, ROOT, images, ready, started, states
 from worker import child
@@ -71,7 +71,7 @@ def test_a_cancel_is_heard_at_once_over_redis(environ, settings, sessions, job_f
         until(lambda: ready(sessions))
         job = job_factory(prompt=f"wait for {tmp_path / 'never'}")
         until(lambda: states(sessions) == ["running"])
-        cancelled = transact(sessions, lambda session: moves.cancel(session, job.id))
+        cancelled = transact(sessions, lambda session: transitions.cancel(session, job.id))
         events = Events(settings.redis, farm_id(sessions))
         events.announce_cancel(cancelled.running)
         next_job = job_factory()
@@ -82,7 +82,7 @@ def test_a_cancel_is_heard_at_once_over_redis(environ, settings, sessions, job_f
 def test_a_buried_worker_ends(environ, sessions):
     with started(environ, "--card", "cpu:0") as process:
         [worker] = until(lambda: ready(sessions))
-        transact(sessions, lambda session: reap.bury(session, worker.id, reason="test", strike=False))
+        transact(sessions, lambda session: reaper.bury(session, worker.id, reason="test", strike=False))
         assert process.wait(10) == child.BURIED
 
 

@@ -20,7 +20,7 @@ from shared.errors import ModelFileAway, OutOfMemory, RenderFailed, Spoilt, TooS
 from shared.infotext.files import text as infotext
 from shared.media.storage import key
 from shared.params.scheduling import Terms
-from shared.queue import moves, reap
+from shared.queue import reaper, transitions
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
 from worker import claims, film, results
@@ -204,7 +204,7 @@ def test_a_cancel_frees_the_slot_and_leaves_the_checkpoint_resident(worker, slot
     slot = Thread(target=slots.spend, kwargs={"was_passed": False})
     slot.start()
     until(lambda: worker.free_slots < worker.slots and worker.card.resident())
-    running = transact(sessions, lambda session: moves.cancel(session, job.id)).running
+    running = transact(sessions, lambda session: transitions.cancel(session, job.id)).running
     worker.carried.drop(dict.fromkeys(running, 0))  # an order that came late, of an earlier attempt
     slot.join(0.2)
     assert slot.is_alive()
@@ -219,7 +219,7 @@ def test_a_picture_that_comes_after_a_burial_is_refused(worker, slots, sessions,
     slot = Thread(target=slots.spend, kwargs={"was_passed": False})
     slot.start()
     until(lambda: worker.free_slots < worker.slots)
-    transact(sessions, lambda session: reap.bury(session, worker.id, reason="test", strike=False))
+    transact(sessions, lambda session: reaper.bury(session, worker.id, reason="test", strike=False))
     (tmp_path / "gate").touch()
     slot.join(10)
     [image] = images(sessions)

@@ -16,7 +16,7 @@ from shared.db.tables import Worker as Row
 from shared.errors import OutOfMemory, StorageAway, StorageError
 from shared.media import synced_files
 from shared.media.storage import key
-from shared.queue import moves, workers
+from shared.queue import transitions, workers
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
 from worker import pictures, storing
@@ -131,7 +131,7 @@ def test_a_picture_that_waits_for_the_storage_can_be_cancelled(worker, slots, se
     job = job_factory()
     with away(), spending(slots):
         until(lambda: worker.storage_away)
-        running = transact(sessions, lambda session: moves.cancel(session, job.id)).running
+        running = transact(sessions, lambda session: transitions.cancel(session, job.id)).running
         worker.carried.drop(running)
     assert states(sessions) == ["cancelled"]
     assert worker.free_slots == worker.slots
@@ -180,7 +180,7 @@ def test_one_object_that_a_working_storage_refuses_is_no_outage(worker, slots, s
     [image] = images(sessions)
     assert (image.strikes, image.attempt) == (0, 3)
     assert "Permission denied" in image.reason
-    transact(sessions, lambda session: moves.retry(session, job.id))
+    transact(sessions, lambda session: transitions.retry(session, job.id))
     slots.spend(was_passed=False)
     assert states(sessions) == ["succeeded"]
 

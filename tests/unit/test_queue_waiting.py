@@ -8,9 +8,9 @@ import pytest
 
 from shared.db.states import WorkerState
 from shared.queue.estimates import Struck
+from shared.queue.explain import Cause, Lately, Waiter, explain
 from shared.queue.policy import AFFINITY_SECONDS, Farm, Lane, Owner, Worker
 from shared.queue.snapshot import COUNTED, Snapshot
-from shared.queue.waiting import Cause, Lately, Waiter, explain
 
 NOW = 1_000_000.0
 A, B = "a" * 64, "b" * 64

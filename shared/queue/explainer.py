@@ -1,4 +1,4 @@
-"""Reads what `shared.queue.waiting` explains from: the image, the snapshot, what the farm did lately.
+"""Reads what `shared.queue.explain` explains from: the image, the snapshot, what the farm did lately.
 
 An estimate that was told is remembered until its image has run. By how much it was off is kept in Redis, so that all
 who ask hear the same; without Redis each process knows its own.
@@ -30,11 +30,11 @@ from shared.models import memory
 from shared.models.catalogue import GONE
 from shared.queue import estimates
 from shared.queue.estimates import Rendered, Struck
+from shared.queue.explain import Lately, Waiter, Waiting, explain
 from shared.queue.history import Event
 from shared.queue.policy import Lane
+from shared.queue.queries import BEFORE, FARTHEST
 from shared.queue.snapshot import Snapshots
-from shared.queue.views import BEFORE, FARTHEST
-from shared.queue.waiting import Lately, Waiter, Waiting, explain
 
 ERRORS: Final = "estimates:errors"  # the latest first
 _BY_ITSELF: Final = (STORAGE_AWAY, CARD_UNUSABLE)  # how phases of workers begin that take nothing, and nobody drained

@@ -16,10 +16,10 @@ from sqlalchemy import RowMapping, TextClause
 from sqlalchemy.orm import Session
 
 from shared.db.states import ImageState
-from shared.queue import views
-from shared.queue.endings import take_down
+from shared.queue import queries
 from shared.queue.history import Event, noted
 from shared.queue.holds import let_go
+from shared.queue.job_end import take_down
 
 MOST: Final = 500  # images that one round moves for each of its reasons: it holds their locks
 
@@ -132,7 +132,7 @@ def move_due(session: Session) -> Due:
     return Due(
         cancelled=len(cancelled),
         queued=Counter(row["pool"] for row in queued),
-        jobs=views.states(session, {row["job_id"] for row in [*cancelled, *queued]}),
+        jobs=queries.states(session, {row["job_id"] for row in [*cancelled, *queued]}),
         is_all=all(len(part) < MOST for part in (cancelled, *parts)),
     )
 

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from shared.db.states import ImageState
 from shared.models import catalogue
-from shared.queue.endings import take_down
 from shared.queue.history import Event, noted
+from shared.queue.job_end import take_down
 
 POISON_STRIKES = 3
 POISON_REASON = "Its worker crashed three times while rendering it"

@@ -23,9 +23,9 @@ from shared.db.states import ImageState, JobState
 from shared.db.tables import Job
 from shared.errors import Conflict
 from shared.queue.claim import Claim
-from shared.queue.endings import TAKE_DOWN, take_down
+from shared.queue.conflicts import in_the_way, no_job
 from shared.queue.history import Event, noted, storable
-from shared.queue.obstacles import in_the_way, no_job
+from shared.queue.job_end import TAKE_DOWN, take_down
 
 
 class Finish(StrEnum):
