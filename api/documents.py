@@ -14,7 +14,7 @@ from api.requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from shared.admission.accepted import bounds, parameters
 from shared.params.render import NATIVE_SIZE, RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
-from shared.params.scheduling import Terms
+from shared.params.scheduling import Scheduling
 from shared.params.upscalers import UPSCALERS
 from shared.settings import Limits
 
@@ -141,7 +141,7 @@ def describe(app: OpenAPI, limits: Limits) -> Document:
         _bound(schema, limits)
         for name, group in schema.pop("$defs").items():
             app.components_schemas[name] = Schema(**group)
-        properties = schema["properties"] | Terms.model_json_schema()["properties"]
+        properties = schema["properties"] | Scheduling.model_json_schema()["properties"]
         of_prompt = {name: properties[name] for name in _OF_PROMPT}
         app.components_schemas[_PROMPT] = Schema(type="object", title=_PROMPT, properties=of_prompt)
         app.components_schemas[_NEW_JOB] = Schema(**schema | {"title": _NEW_JOB, "properties": properties})

@@ -15,7 +15,7 @@ from shared.db.tables import ModelFile
 from shared.models import catalogue
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.prompts.styles import Style
-from shared.queue.ended import Ended
+from shared.queue.history import Deaths
 from shared.queue.queries import WorkerView
 
 
@@ -237,7 +237,7 @@ class WorkersBody(BaseModel):
     ended: list[EndedBody] = Field(default=[], description="Died in the last hour, the latest first.")
 
     @classmethod
-    def of(cls, views: Iterable[WorkerView], ended: Iterable[Ended] = ()) -> Self:
+    def of(cls, views: Iterable[WorkerView], ended: Iterable[Deaths] = ()) -> Self:
         """Return what the workers look like."""
         shown = WorkerBody.model_fields
         return cls(

@@ -44,7 +44,7 @@ from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
 from shared.prompts.styles import load
 from shared.prompts.tokenizer import Tokenizer
-from shared.queue import ended, holds, pools, queries, transitions
+from shared.queue import history, holds, pools, queries, transitions
 from shared.queue.submit import repeated
 from shared.queue.submit import submit as record
 from shared.settings import Limits
@@ -284,7 +284,9 @@ def rescan(services: Services) -> None:
 
 def workers(services: Services) -> WorkersBody:
     """Return the workers that are alive, and those that have died lately."""
-    return transact(services.sessions, lambda session: WorkersBody.of(queries.workers(session), ended.lately(session)))
+    return transact(
+        services.sessions, lambda session: WorkersBody.of(queries.workers(session), history.recent_deaths(session))
+    )
 
 
 def served_pools(services: Services) -> list[str]:

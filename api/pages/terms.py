@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from api.pages.fields import number
-from shared.params.scheduling import NO_TERMS, Terms
+from shared.params.scheduling import NO_SCHEDULING, Scheduling
 
 QUEUE: Final = {
     "pool": "Only workers of this pool render it.",
@@ -26,7 +26,7 @@ WHEN: Final = {
 }
 HELP: Final = QUEUE | WHEN
 INSTANTS: Final = ("expires_at", "hold_until")
-_FLAGS: Final = tuple(name for name in HELP if Terms.model_fields[name].annotation is bool)
+_FLAGS: Final = tuple(name for name in HELP if Scheduling.model_fields[name].annotation is bool)
 _NUMBERS: Final = ("priority", "hold_behind")
 
 
@@ -41,7 +41,7 @@ def widget(name: str) -> Literal["instant", "number", "flag", "text"]:
 
 def default(name: str) -> str:
     """Return what an empty box of the terms means, as a person would have typed it."""
-    return str(getattr(NO_TERMS, name)) if name in ("pool", "priority") else ""
+    return str(getattr(NO_SCHEDULING, name)) if name in ("pool", "priority") else ""
 
 
 def shown(name: str, given: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from api.documents import describe
 from api.services import services
 from shared.admission.accepted import accepted, parameters
 from shared.admission.scheduling import ACCEPTED
-from shared.params.scheduling import Terms
+from shared.params.scheduling import Scheduling
 
 blueprint = Blueprint("reference", __name__)
 
@@ -27,6 +27,6 @@ def page() -> str:
     """Return the document as a page, made here: it loads nothing from elsewhere and needs no script."""
     limits = services().settings.limits
     fields = [(parameter, accepted(name, limits)) for name, parameter in parameters().items()]
-    terms = [(name, field.description, ACCEPTED[name]) for name, field in Terms.model_fields.items()]
+    terms = [(name, field.description, ACCEPTED[name]) for name, field in Scheduling.model_fields.items()]
     document = describe(cast("OpenAPI", current_app), services().settings.limits)
     return render_template("reference.html", document=document, fields=fields, terms=terms)

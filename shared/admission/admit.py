@@ -23,7 +23,7 @@ from shared.errors import FieldError, Refused
 from shared.models import catalogue
 from shared.models.model_set import ModelSet
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RANDOM_SEED, RenderParams
-from shared.params.scheduling import NO_TERMS, Terms
+from shared.params.scheduling import NO_SCHEDULING, Scheduling
 from shared.prompts.styles import Style
 from shared.settings import Limits
 
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
     params: RenderParams
     problems: tuple[FieldError, ...]
-    terms: Terms = NO_TERMS  # of the job, which came beside the parameters
+    terms: Scheduling = NO_SCHEDULING  # of the job, which came beside the parameters
     unreadable: tuple[FieldError, ...] | None = None  # what is wrong with the prompts; None: not measured yet
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from shared.db.tables import Job
 from shared.errors import FieldError
 from shared.params.pools import DEFAULT_POOL, POOL_NAMES
-from shared.params.scheduling import HIGHEST_PRIORITY, NO_TERMS, Terms, told
+from shared.params.scheduling import HIGHEST_PRIORITY, NO_SCHEDULING, Scheduling, told
 from shared.queue import pools
 from shared.settings import Limits
 from shared.wording import message
@@ -36,7 +36,7 @@ UNSERVED_POOLS: Final = 20
 class Parted(NamedTuple):
     """What was given, parted into the terms and the rest, and what is wrong with the form of the terms."""
 
-    terms: Terms
+    terms: Scheduling
     rest: object
     problems: tuple[FieldError, ...]
 
@@ -44,21 +44,21 @@ class Parted(NamedTuple):
 def part(given: object) -> Parted:
     """Return the terms of what was given, a JSON object or whatever else came, without those of a wrong form."""
     if not isinstance(given, Mapping):
-        return Parted(NO_TERMS, given, ())
+        return Parted(NO_SCHEDULING, given, ())
     asked = {name: given[name] for name in ACCEPTED if name in given}
     rest = {name: value for name, value in given.items() if name not in ACCEPTED}
     try:
-        return Parted(Terms.model_validate(asked), rest, ())
+        return Parted(Scheduling.model_validate(asked), rest, ())
     except ValidationError as error:
         wrong = {str(problem["loc"][0]): problem for problem in error.errors(include_url=False)}
     problems = tuple(FieldError(name, message(problem), ACCEPTED[name]) for name, problem in wrong.items())
     right = {name: value for name, value in asked.items() if name not in wrong}
-    return Parted(Terms.model_validate(right), rest, problems)
+    return Parted(Scheduling.model_validate(right), rest, problems)
 
 
-def impossible(session: Session, owner: str, terms: Terms, limits: Limits) -> list[FieldError]:
+def impossible(session: Session, owner: str, terms: Scheduling, limits: Limits) -> list[FieldError]:
     """Return what is wrong with terms now, on the database's clock, among the owner's jobs and by what it may."""
-    if terms == NO_TERMS:
+    if terms == NO_SCHEDULING:
         return []
     return [
         *_forbidden(owner, terms, limits),
@@ -69,7 +69,7 @@ def impossible(session: Session, owner: str, terms: Terms, limits: Limits) -> li
     ]
 
 
-def _forbidden(owner: str, terms: Terms, limits: Limits) -> list[FieldError]:
+def _forbidden(owner: str, terms: Scheduling, limits: Limits) -> list[FieldError]:
     if not terms.urgent or limits.may_be_urgent(owner):
         return []
     who = f"only jobs of {' and '.join(limits.urgent_owners or ())}" if limits.urgent_owners else "no jobs"
@@ -77,7 +77,7 @@ def _forbidden(owner: str, terms: Terms, limits: Limits) -> list[FieldError]:
     return [FieldError("urgent", f"{who} may be urgent here", instead)]
 
 
-def _contradictions(terms: Terms) -> list[FieldError]:
+def _contradictions(terms: Scheduling) -> list[FieldError]:
     first, *others = terms.holds or [""]
     problems = [FieldError(name, f"comes beside {first}", "one of hold, hold_until and hold_behind") for name in others]
     if terms.expires_at and terms.hold_until and terms.expires_at <= terms.hold_until:
@@ -85,7 +85,7 @@ def _contradictions(terms: Terms) -> list[FieldError]:
     return problems
 
 
-def _past(session: Session, terms: Terms) -> list[FieldError]:
+def _past(session: Session, terms: Scheduling) -> list[FieldError]:
     now = session.scalars(select(func.clock_timestamp())).one()
     instants = {"expires_at": terms.expires_at, "hold_until": terms.hold_until}
     return [
@@ -95,7 +95,7 @@ def _past(session: Session, terms: Terms) -> list[FieldError]:
     ]
 
 
-def _unknown(session: Session, owner: str, terms: Terms) -> list[FieldError]:
+def _unknown(session: Session, owner: str, terms: Scheduling) -> list[FieldError]:
     found = select(Job.id).where(Job.id == terms.hold_behind, Job.owner == owner)
     if terms.hold_behind is None or session.scalar(found) is not None:
         return []

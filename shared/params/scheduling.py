@@ -1,4 +1,4 @@
-"""`Terms`: who may render a job, what it goes before, when it may start, and by when it must.
+"""`Scheduling`: who may render a job, what it goes before, when it may start, and by when it must.
 
 They are the job's, not the picture's: the engine knows none.
 """
@@ -50,7 +50,7 @@ def _pool(name: str) -> str:
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc)]
 
 
-class Terms(BaseModel):
+class Scheduling(BaseModel):
     """Who may render the images of a job, what they go before, when they may start, and by when they must."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -86,7 +86,7 @@ class Terms(BaseModel):
         return [name for name in ("hold", "hold_until", "hold_behind") if getattr(self, name)]
 
 
-NO_TERMS: Final = Terms()
+NO_SCHEDULING: Final = Scheduling()
 
 
 def told(instant: datetime) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -69,3 +71,37 @@ def stumbles(session: Session, job_id: int, image_id: int) -> int:
         _STUMBLES, {"job_id": job_id, "image_id": image_id, "event": Event.HANDED_BACK}
     ).scalar_one()
     return answer
+
+
+@dataclass(frozen=True)
+class Deaths:
+    """How often one worker has died in the last hour, and of what; one in a crash loop mostly has no row."""
+
+    name: str
+    times: int
+    reason: str  # of the latest, for people
+    at: datetime  # of the latest
+
+
+_DEATHS = text("""
+    SELECT worker AS name,
+           count(*) AS times,
+           (array_agg(coalesce(detail, '') ORDER BY id DESC))[1] AS reason,
+           max(at) AS at
+    FROM history
+    -- Bounded, however long the history is. Index: the primary key.
+    WHERE id > (SELECT max(id) FROM history) - :latest
+      AND event = :event
+      AND worker IS NOT NULL
+      AND at > clock_timestamp() - interval '1 hour'
+    GROUP BY worker
+    ORDER BY at DESC
+    LIMIT 20
+""")
+_LATEST = 20_000
+
+
+def recent_deaths(session: Session) -> list[Deaths]:
+    """Return the workers that have died in the last hour, the latest first."""
+    rows = session.execute(_DEATHS, {"latest": _LATEST, "event": Event.BURIED}).mappings()
+    return [Deaths(**row) for row in rows]

@@ -21,7 +21,7 @@ from shared.params.geometry import CELL, hires_size, hires_steps, img2img_steps
 from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
-from shared.params.scheduling import NO_TERMS, Terms, told
+from shared.params.scheduling import NO_SCHEDULING, Scheduling, told
 from shared.prompts import composable
 from shared.queue.history import Event
 from shared.queue.holds import held_by
@@ -61,7 +61,7 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
     urgent: bool = False,
     idempotency_key: str | None = None,
     asked: RenderParams | None = None,
-    terms: Terms = NO_TERMS,
+    terms: Scheduling = NO_SCHEDULING,
     models: ModelSet | None = None,
 ) -> Submission:
     """Record a job of the resolved `params` and queue its images, or hold them by its `terms`.
@@ -107,7 +107,7 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
 
 
 def repeated(
-    session: Session, owner: str, idempotency_key: str, asked: RenderParams, terms: Terms = NO_TERMS
+    session: Session, owner: str, idempotency_key: str, asked: RenderParams, terms: Scheduling = NO_SCHEDULING
 ) -> Submission | None:
     """Return the job that the key has brought before; None where it is new. Raises Conflict for another request.
 
@@ -161,7 +161,7 @@ def _cells(width: int, height: int) -> int:
     return (width // CELL) * (height // CELL)
 
 
-def _held(owner: str, terms: Terms) -> dict[str, object]:
+def _held(owner: str, terms: Scheduling) -> dict[str, object]:
     """Return what the rows of a job say of its being held, or not."""
     reason = None
     if terms.hold:
@@ -178,10 +178,10 @@ def _held(owner: str, terms: Terms) -> dict[str, object]:
     }
 
 
-def _digest(asked: RenderParams, terms: Terms) -> str:
+def _digest(asked: RenderParams, terms: Scheduling) -> str:
     parts = [part.model_dump_json(exclude_defaults=True) for part in (asked, terms)]
     # Without terms as it was before there were any: what came with a key then is still known.
-    return hashlib.sha256("".join(parts if terms != NO_TERMS else parts[:1]).encode()).hexdigest()
+    return hashlib.sha256("".join(parts if terms != NO_SCHEDULING else parts[:1]).encode()).hexdigest()
 
 
 def _insert_job(session: Session, **columns: object) -> Job | None:
@@ -190,7 +190,7 @@ def _insert_job(session: Session, **columns: object) -> Job | None:
     return session.scalars(statement.returning(Job)).one_or_none()
 
 
-def _earlier(session: Session, owner: str, key: str | None, asked: RenderParams, terms: Terms) -> Submission:
+def _earlier(session: Session, owner: str, key: str | None, asked: RenderParams, terms: Scheduling) -> Submission:
     found = repeated(session, owner, key, asked, terms) if key else None
     if found is None:
         raise Conflict(f"The job of the idempotency key {key!r} was deleted just now: ask again.")

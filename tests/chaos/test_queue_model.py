@@ -21,7 +21,7 @@ from sqlalchemy import text
 from shared.db import sessions as database
 from shared.errors import Conflict, NotFound
 from shared.params.render import RenderParams
-from shared.params.scheduling import Terms
+from shared.params.scheduling import Scheduling
 from shared.queue import policy, snapshot
 from shared.queue.claim import Claim
 from shared.queue.submit import submit as submit_job
@@ -113,7 +113,9 @@ class Queue(RuleBasedStateMachine):
         instants = {None: None, "future": datetime.now(UTC) + HOUR, "past": datetime.now(UTC) - HOUR}
         until = hold if hold in {"future", "past"} else None
         first = pick(self.known_jobs, behind) if hold == "behind" else None
-        terms = Terms(hold=hold == "hand", expires_at=instants[expires], hold_until=instants[until], hold_behind=first)
+        terms = Scheduling(
+            hold=hold == "hand", expires_at=instants[expires], hold_until=instants[until], hold_behind=first
+        )
         params = RenderParams(prompt="sea", checkpoint="demo", width=64, height=64, seed=7, count=count)
         options = {"checkpoint": "c" * 64, "priority": priority, "terms": terms}
         job = self.hand.run(submit_job, owner, params, **options).job

@@ -10,7 +10,7 @@ from flask import Flask
 
 from shared.admission.accepted import parameters
 from shared.params.render import RenderParams
-from shared.params.scheduling import Terms
+from shared.params.scheduling import Scheduling
 
 MODELS = {
     "": "NewJob", "sampling": "Sampling", "guidance": "Guidance", "noise": "Noise", "refiner": "Refiner",
@@ -71,7 +71,7 @@ def test_every_operation_says_what_it_does_and_how_errors_look(document):
 def test_submission_takes_the_parameters(document):
     content = document["paths"]["/api/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
     schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-    assert schema["properties"].keys() == RenderParams.model_fields.keys() | Terms.model_fields.keys()
+    assert schema["properties"].keys() == RenderParams.model_fields.keys() | Scheduling.model_fields.keys()
     assert schema["properties"]["steps"]["default"] == 20
     assert "required" not in schema
 

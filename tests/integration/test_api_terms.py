@@ -10,7 +10,7 @@ from redis import Redis
 from api.app import create_app
 from api.services import EXTENSION
 from shared.errors import SettingsError
-from shared.params.scheduling import Terms
+from shared.params.scheduling import Scheduling
 from shared.settings import load
 from tests.workers import images
 
@@ -240,8 +240,8 @@ def test_the_description_tells_of_the_terms(client):
     document = client.get("/openapi.json").get_json()
 
     told = document["components"]["schemas"]["NewJob"]["properties"]
-    assert {name: told[name]["description"] for name in Terms.model_fields} == {
-        name: field.description for name, field in Terms.model_fields.items()
+    assert {name: told[name]["description"] for name in Scheduling.model_fields} == {
+        name: field.description for name, field in Scheduling.model_fields.items()
     }
     page = client.get("/reference").text
-    assert all(f"<code>{name}</code>" in page for name in Terms.model_fields)
+    assert all(f"<code>{name}</code>" in page for name in Scheduling.model_fields)

@@ -9,7 +9,7 @@ from shared.admission.scheduling import impossible
 from shared.db.tables import Worker
 from shared.errors import SettingsError
 from shared.messaging import tickets
-from shared.params.scheduling import Terms
+from shared.params.scheduling import Scheduling
 from shared.queue import pools, snapshot
 from shared.settings import Limits, load
 from tests.conftest import CheckpointFactory
@@ -106,7 +106,7 @@ def test_a_submission_to_a_pool_that_is_away_looks_at_the_latest_of_its_owners_j
         session.execute(text("ANALYZE jobs, images"))
     with sessions.begin() as session:
         before = session.scalar(text(read))
-        assert impossible(session, "ann", Terms(pool="away"), Limits()) == []
+        assert impossible(session, "ann", Scheduling(pool="away"), Limits()) == []
         assert session.scalar(text(read)) - before <= 2
         assert not pools.is_awaited(session, "ann", "other")
         assert not pools.is_awaited(session, "bob", "away")

@@ -16,7 +16,7 @@ from shared.db.states import ImageState
 from shared.db.tables import History, Image
 from shared.errors import Conflict, NotFound
 from shared.params.render import RenderParams
-from shared.params.scheduling import Terms, told
+from shared.params.scheduling import Scheduling, told
 from shared.queue import deadlines, policy, snapshot, transitions
 from shared.queue.claim import _CLAIM, claim
 from shared.queue.deadlines import Due
@@ -51,7 +51,7 @@ def submit(job_factory):
     """Submits a job with these terms."""
 
     def make(count: int = 1, owner: str = "ann", **terms):
-        return job_factory(count=count, owner=owner, queue={"terms": Terms(**terms)})
+        return job_factory(count=count, owner=owner, queue={"terms": Scheduling(**terms)})
 
     return make
 
@@ -337,7 +337,7 @@ def test_what_is_due_or_claimable_is_found_by_index_among_many(hand, submit, ses
 
 def test_an_idempotency_key_covers_the_terms(hand):
     def submit(**terms):
-        given = {"checkpoint": "c" * 64, "idempotency_key": "once", "terms": Terms(**terms)}
+        given = {"checkpoint": "c" * 64, "idempotency_key": "once", "terms": Scheduling(**terms)}
         return hand.run(submit_job, "ann", PARAMS, **given)
 
     deadline = later()
@@ -516,11 +516,11 @@ def test_a_beat_cancels_what_expired_and_tickets_what_is_due(hand, submit, put, 
 )
 def test_terms_refuse_what_is_no_instant(value, message):
     with pytest.raises(ValidationError, match=message):
-        Terms(expires_at=value)
+        Scheduling(expires_at=value)
 
 
 def test_terms_read_any_zone_and_are_told_in_utc():
-    terms = Terms(expires_at="2100-01-01T05:30:00+05:30")
+    terms = Scheduling(expires_at="2100-01-01T05:30:00+05:30")
 
     assert terms.expires_at == datetime(2100, 1, 1, tzinfo=UTC)
     assert told(terms.expires_at) == "2100-01-01 00:00 UTC"

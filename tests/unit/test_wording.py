@@ -18,7 +18,7 @@ from shared.admission import parse
 from shared.errors import Refused, SettingsError
 from shared.infotext.reader import read
 from shared.params.render import Guidance, Hires, Img2Img, Mask, Noise, Refiner, RenderParams, Sampling
-from shared.params.scheduling import Terms
+from shared.params.scheduling import Scheduling
 from shared.settings import Limits, Settings, load
 from shared.wording import in_words, message, wanted
 
@@ -31,7 +31,7 @@ QUERIES = [
     if isinstance(one, type) and issubclass(one, BaseModel) and one is not BaseModel
 ]  # fmt: skip
 MODELS = [
-    RenderParams, Sampling, Guidance, Noise, Refiner, Hires, Img2Img, Mask, Terms, Settings, Limits, *QUERIES
+    RenderParams, Sampling, Guidance, Noise, Refiner, Hires, Img2Img, Mask, Scheduling, Settings, Limits, *QUERIES
 ]  # fmt: skip
 BAD = (
     None, "", "x", "1.5", "9" * 5000, "x" * 100_000, "a\x00", "\ud800", "loud", 1.5, -1, 3, 10**30, -(10**30), math.nan,
