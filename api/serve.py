@@ -29,7 +29,7 @@ from api.server.application import Application
 from api.server.connection import Deadlines
 from api.server.connections import Connections
 from api.services import EXTENSION, Services
-from shared import logs
+from shared.logs import setup
 from shared.settings import Settings, load
 
 log = structlog.get_logger(__name__)
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--fd", type=int, required=True, help="file descriptor of the listening socket")
     settings = load()
-    logs.configure(settings)
+    setup.configure(settings)
     run(settings, socket.socket(fileno=parser.parse_args().fd))
 
 

@@ -12,9 +12,10 @@ from typing import Final, NoReturn
 
 import structlog
 
-from shared import logs, settings
+from shared import settings
 from shared.db import sessions as database
 from shared.errors import Conflict, FarmError, Unavailable, explain
+from shared.logs import setup
 from shared.models import first_scan
 from shared.settings import Settings
 from worker import cards, child, host_memory, locks
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None, *, module: str = "worker", work: Wor
     given = {f"FARM_{name.upper()}": getattr(options, name) for name in _SETTINGS}
     try:
         farm = settings.load({**os.environ, **{name: value for name, value in given.items() if value is not None}})
-        logs.configure(farm)
+        setup.configure(farm)
         return _work(farm, options, work) if options.card else _supervise(farm, module)
     except Conflict as conflict:
         log.warning("card busy", card=options.card, reason=str(conflict))

@@ -22,11 +22,12 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared import logs, settings
+from shared import settings
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.db.locks import APPLICATION
 from shared.errors import FarmError, Unavailable, explain
+from shared.logs import setup
 from shared.media.ownership import guarded
 from shared.messaging.events import Events
 from shared.messaging.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None, table: Table = chores.table) -> int:
     """Do what the arguments ask for; return the exit status."""
     try:
         farm = settings.load()
-        logs.configure(farm)
+        setup.configure(farm)
         names = [chore.name for chore in table(farm)]
         asked = _parser(names).parse_args(argv).now
         return ask(farm, asked) if asked else work(farm, table)

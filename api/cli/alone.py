@@ -12,7 +12,7 @@ from api.listener import listen
 from shared import home
 from shared.db import migrate
 from shared.errors import NotRunning
-from shared.logs import configure
+from shared.logs.setup import configure
 from shared.settings import Settings
 
 

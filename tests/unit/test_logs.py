@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from shared import repeats
-from shared.logs import configure
+from shared.logs import repeats
+from shared.logs.setup import configure
 from shared.settings import Settings
 
 

@@ -1,6 +1,6 @@
 """Logs: events with fields, one line each, to standard error; those of libraries in the same form.
 
-What strangers send may be in them, so texts are cut, and repeated warnings counted (`shared.repeats`).
+What strangers send may be in them, so texts are cut, and repeated warnings counted (`shared.logs.repeats`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor
 
-from shared.repeats import CountingHandler
+from shared.logs.repeats import CountingHandler
 from shared.settings import Settings
 
 _QUIET: Final = (  # what they say below a warning is of no use to an operator
