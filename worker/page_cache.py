@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from shared import regular_files
+from shared.models import regular_files
 
 _PROBES: Final = 64  # places of a file that are looked at
 _PROBE_BYTES: Final = 4096

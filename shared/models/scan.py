@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from shared import regular_files
 from shared.db.tables import ModelFile
+from shared.models import regular_files
 from shared.models.catalogue import DECODER_SUFFIXES, VAE_SUFFIXES, Inspection, Kind, Scanned, identity
 
 Inspect = Callable[[Path], Inspection]

@@ -17,8 +17,8 @@ import yaml
 from diffusers.loaders import single_file_utils as original
 from torch import Tensor
 
-from shared import regular_files
 from shared.errors import ModelFileError
+from shared.models import regular_files
 from worker.engine import figures, kinds, tensors
 from worker.engine.figures import UNFIT, Config, Figures, moderate, told
 from worker.engine.kinds import OtherKind

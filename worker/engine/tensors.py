@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from shared import regular_files
 from shared.errors import ModelFileError
+from shared.models import regular_files
 from worker.engine import pickles
 from worker.engine.kinds import OtherKind
 
