@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from PIL import Image, ImageDraw
 
-from api.cli import terminal
-from api.cli.again import Difference, rendered
-from api.cli.client import Client
-from api.cli.render import joined
+from cli import terminal
+from cli.again import Difference, rendered
+from cli.client import Client
+from cli.render import joined
 from shared.infotext.reader import read
 from shared.settings import load
 

@@ -21,8 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from api.cli.checkpoints import await_first
-from api.cli.client import Client
+from cli.checkpoints import await_first
+from cli.client import Client
 from shared import home
 from shared.settings import load
 
@@ -45,7 +45,7 @@ def farm(slots: int, models: Path, card: str) -> Iterator[Measure]:
             "FARM_GPUS": card.removeprefix("cuda:"), "FARM_PRECISION": "float32" if card == "cpu" else "float16",
             "FARM_SLOTS": str(slots), "FARM_PREVIEW_STEPS": "0", "FARM_LOG_LEVEL": "warning",
         }  # fmt: skip
-        command = [sys.executable, "-m", "api.cli", "up", "--json"]
+        command = [sys.executable, "-m", "cli", "up", "--json"]
         up = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
         try:
             with Client(_address(Path(folder), up)) as client:

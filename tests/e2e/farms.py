@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
-FARM = (sys.executable, "-m", "api.cli")
+FARM = (sys.executable, "-m", "cli")
 START_SECONDS = 120  # on a machine that does much else
 
 

@@ -13,9 +13,9 @@ from sqlalchemy import text
 
 from api import readiness, watched
 from api.app import create_app
-from api.cli import farm_checks
 from api.readiness import OK, Readiness
 from api.services import EXTENSION
+from cli import farm_checks
 from shared.errors import StorageAway, StorageError
 from shared.maintenance.restored_database import keep_ids_ahead
 from shared.media.storage import Storage, key

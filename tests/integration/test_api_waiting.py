@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.cli import jobs as commands
+from cli import jobs as commands
 from shared.db.sessions import transact
 from shared.queue import transitions
 from tests.conftest import CheckpointFactory

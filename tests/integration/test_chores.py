@@ -9,7 +9,7 @@ from threading import Event, Thread
 import pytest
 from sqlalchemy import func, select, text, update
 
-from api.cli import farm_checks
+from cli import farm_checks
 from shared.db import locks
 from shared.db.sessions import transact
 from shared.db.tables import ChoreDone, Image, Job, Worker

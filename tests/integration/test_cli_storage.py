@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from api.cli import farm_checks
-from api.cli.storage import adopt
+from cli import farm_checks
+from cli.storage import adopt
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.errors import Refused, StorageAway

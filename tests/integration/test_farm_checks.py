@@ -7,7 +7,7 @@ import socket
 import pytest
 from redis import Redis
 
-from api.cli import farm_checks
+from cli import farm_checks
 from shared.db.sessions import transact
 from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from redis import Redis
 
-from api.cli import farm_checks
+from cli import farm_checks
 from shared.db.farm import FarmId
 from shared.messaging import redis_health
 from shared.messaging.redis_health import RedisHealth

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, event, text
 
 from api import use_cases
 from api.app import create_app
-from api.cli import jobs as cli_jobs
 from api.services import EXTENSION, Services
+from cli import jobs as cli_jobs
 from shared.db.sessions import transact
 from shared.errors import Unavailable
 from shared.media.storage import key, upload_key

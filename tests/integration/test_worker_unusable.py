@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from api.cli import farm_checks
+from cli import farm_checks
 from shared.db.sessions import transact
 from shared.db.tables import History, Worker
 from tests.integration.browsing import look

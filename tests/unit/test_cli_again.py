@@ -12,9 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
-from api.cli import again
-from api.cli.again import Difference
-from api.cli.client import Client
+from cli import again
+from cli.again import Difference
+from cli.client import Client
 from shared.errors import FarmError, Refused
 from shared.infotext.writer import text
 from shared.params.render import FileFormat, RenderParams

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api.cli import checkpoints, jobs
-from api.cli import client as client_module
-from api.cli.client import Client
+from cli import checkpoints, jobs
+from cli import client as client_module
+from cli.client import Client
 from shared import errors, home
 from shared.home import Record
 from shared.settings import Settings

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from api.cli import edge, terminal, up
-from api.cli.client import Client
-from api.cli.parts import environment
-from api.cli.terminal import Terminal
+from cli import edge, terminal, up
+from cli.client import Client
+from cli.parts import environment
+from cli.terminal import Terminal
 from shared import embedded_addresses, home
 from shared.errors import FarmError, LauncherError, NotRunning, SettingsError
 from shared.settings import Settings
@@ -33,7 +33,7 @@ def logs(tmp_path: Path) -> dict[str, str]:
 
 def farm(*arguments: str, env: dict[str, str], **streams: object) -> subprocess.CompletedProcess[bytes]:
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
-    command = [sys.executable, "-m", "api.cli", *arguments]
+    command = [sys.executable, "-m", "cli", *arguments]
     return subprocess.run(command, env=env, timeout=60, check=False, **given)  # type: ignore[call-overload]
 
 
@@ -97,7 +97,7 @@ def test_errors_are_sentences(capsys, error, told):
 
 @pytest.mark.parametrize("line", ["logs >&-", "logs --json >&-", "status --json 2>&-", "logs >&- 2>&- <&-"])
 def test_closed_streams_are_no_error(logs, line):
-    command = ["bash", "-c", f'exec "$0" -m api.cli {line}', sys.executable]
+    command = ["bash", "-c", f'exec "$0" -m cli {line}', sys.executable]
     answer = subprocess.run(command, env=logs, capture_output=True, timeout=60, check=False)
     assert answer.returncode == int(line.startswith("status"))
     assert b"Traceback" not in answer.stderr

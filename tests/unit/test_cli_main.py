@@ -11,13 +11,13 @@ from resource import RUSAGE_CHILDREN, getrusage
 import pytest
 from typer.testing import CliRunner
 
-from api.cli import main as cli
+from cli import main as cli
 from tests.servers import clean_environment
 
 
 def farm(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "api.cli", *arguments],
+        [sys.executable, "-m", "cli", *arguments],
         env=clean_environment() | environ,
         capture_output=True,
         text=True,
@@ -36,7 +36,7 @@ def test_help_answers_at_once():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, api.cli.main; print(*sys.modules)"
+    code = "import sys, cli.main; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"flask", "sqlalchemy", "httpx", "pydantic", "torch"} & set(loaded)
 

@@ -17,11 +17,11 @@ from unittest.mock import Mock
 import httpx
 import pytest
 
-from api.cli import doctor, farm, logs, parts, render, terminal
-from api.cli.client import Client
-from api.cli.interrupts import StopRequest, caught
-from api.cli.jobs import describe, in_the_queue, status, undone
-from api.cli.parts import Part
+from cli import doctor, farm, logs, parts, render, terminal
+from cli.client import Client
+from cli.interrupts import StopRequest, caught
+from cli.jobs import describe, in_the_queue, status, undone
+from cli.parts import Part
 from shared.errors import FarmError, LauncherError, NotFound, Refused, SettingsError
 from shared.launcher.process import Server
 from shared.settings import Settings
@@ -255,7 +255,7 @@ def test_signals_do_again_what_they_did_before():
 def test_what_is_ignored_stays_ignored():
     code = """
 import os, signal
-from api.cli.interrupts import caught, raise_interrupt
+from cli.interrupts import caught, raise_interrupt
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 with caught(raise_interrupt):
     os.kill(os.getpid(), signal.SIGHUP)
@@ -319,7 +319,7 @@ def test_folder_of_the_command_line_is_not_imported_from(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "api.py").write_text("raise SystemExit(9)")
     ours = parts.environment() | {"PYTHONPATH": str(ROOT)}
-    assert subprocess.run([sys.executable, "-m", "api.cli", "--help"], env=ours, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-m", "cli", "--help"], env=ours, check=False).returncode == 0
 
 
 def test_taken_port_is_passed_by():

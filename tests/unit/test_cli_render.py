@@ -10,9 +10,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from api.cli import main as cli
-from api.cli import render, wishes
-from api.cli.client import Client
+from cli import main as cli
+from cli import render, wishes
+from cli.client import Client
 from shared.errors import FarmError, Refused, Unavailable
 
 UPLOADS, JOBS = "/api/v1/uploads", "/api/v1/jobs"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from api.cli import main as cli
+from cli import main as cli
 from shared.errors import FarmError
 from shared.prompts import styles
 from shared.prompts.styles import Style

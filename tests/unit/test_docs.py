@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from api.cli.main import app
+from cli.main import app
 from shared.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]

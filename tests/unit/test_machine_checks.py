@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.cli import machine_checks
+from cli import machine_checks
 from shared import portions
 from shared.portions import Portion, Processor
 from tests.support.nvidia import pretend

@@ -6,8 +6,8 @@ from typing import Final
 
 from rich.markup import escape
 
-from api.cli import terminal
-from api.cli.client import Client, Json
+from cli import terminal
+from cli.client import Client, Json
 from shared.errors import Refused
 
 ALL: Final = "*"

@@ -80,7 +80,7 @@ def environment(*, with_keys: bool = False) -> dict[str, str]:
     That folder may hold an `api` or a `worker` of its own. Only the API is given the farm's keys.
     """
     given = dict(os.environ) if with_keys else without_keys(os.environ)
-    is_ours = Path.cwd() == Path(__file__).parents[2]
+    is_ours = Path.cwd() == Path(__file__).parents[1]
     return given if is_ours else given | {"PYTHONSAFEPATH": "1"}
 
 

@@ -95,8 +95,8 @@ def render(
     as_json: Annotated[bool, _option(_OUT, "Answer in JSON, for programs.", "--json")] = False,
 ) -> None:
     """Render a picture to ./pictures. The farm that is up does it, or one that is started for it and stopped again."""
-    from api.cli import wishes
-    from api.cli.render import render as run
+    from cli import wishes
+    from cli.render import render as run
     from shared.settings import load
 
     width, height = pixels(size)

@@ -8,9 +8,9 @@ from typing import Final
 import typer
 from rich.markup import escape
 
-from api.cli import terminal
-from api.cli.client import Client
-from api.cli.terminal import shorten, table
+from cli import terminal
+from cli.client import Client
+from cli.terminal import shorten, table
 from shared.errors import FarmError
 from shared.prompts import styles
 from shared.prompts.styles import Style

@@ -8,8 +8,8 @@ from typing import Final
 
 from rich.markup import escape
 
-from api.cli import farm_checks, machine_checks, terminal
-from api.cli.findings import Finding, bad, fine, note
+from cli import farm_checks, machine_checks, terminal
+from cli.findings import Finding, bad, fine, note
 from shared.errors import FarmError, FieldError, Refused, SettingsError, explain
 from shared.settings import PREFIX, Settings, load, unknown
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from api.cli import terminal, wishes
-from api.cli.client import Client, Json, own_key
-from api.cli.jobs import describe
+from cli import terminal, wishes
+from cli.client import Client, Json, own_key
+from cli.jobs import describe
 from shared.errors import Conflict, FarmError, NotRunning, Refused, Unavailable
 from shared.home import running
 from shared.settings import Settings
@@ -72,8 +72,8 @@ def joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]:
         with Client.connect(settings) as client:
             yield client
         return
-    from api.cli.checkpoints import await_first  # noqa: PLC0415 - a second's work, spared where a farm is up
-    from api.cli.farm import Farm  # noqa: PLC0415 - as above
+    from cli.checkpoints import await_first  # noqa: PLC0415 - a second's work, spared where a farm is up
+    from cli.farm import Farm  # noqa: PLC0415 - as above
 
     with Farm(settings, tell) as farm, Client(farm.url, own_key(settings)) as client:
         tell("Looking for checkpoints.")

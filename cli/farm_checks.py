@@ -10,9 +10,9 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.cli.checkpoints import files
-from api.cli.client import Client
-from api.cli.findings import Finding, bad, fine, note
+from cli.checkpoints import files
+from cli.client import Client
+from cli.findings import Finding, bad, fine, note
 from shared import home
 from shared.db import migrate
 from shared.db.farm import farm_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.cli import terminal
+from cli import terminal
 from shared.db.farm import farm_id
 from shared.db.sessions import connect_once, sessions
 from shared.errors import FieldError, Refused

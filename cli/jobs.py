@@ -9,9 +9,9 @@ from typing import Final
 
 from rich.markup import escape
 
-from api.cli import terminal
-from api.cli.client import FINAL, Client, Json
-from api.cli.terminal import Row, age, shorten, state, table
+from cli import terminal
+from cli.client import FINAL, Client, Json
+from cli.terminal import Row, age, shorten, state, table
 from shared.errors import STORAGE_AWAY, NotFound
 from shared.jobs.stored import names
 from shared.params.pools import DEFAULT_POOL

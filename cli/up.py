@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from api.cli import terminal
-from api.cli.farm import Farm
+from cli import terminal
+from cli.farm import Farm
 from shared import home
 from shared.errors import LauncherError
 from shared.settings import Settings

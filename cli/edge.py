@@ -13,7 +13,7 @@ from typing import IO, Final
 from shared.errors import FarmError
 
 FAILED: Final = 1
-_ROOT: Final = Path(__file__).parents[2]
+_ROOT: Final = Path(__file__).parents[1]
 
 
 def run(command: Callable[[], object], *, as_json: bool) -> int:
@@ -48,7 +48,7 @@ def _status(command: Callable[[], object]) -> int:
 
 
 def _complain(error: FarmError, *, as_json: bool) -> int:
-    from api.cli.terminal import complain  # noqa: PLC0415 - rich, which `farm --help` does without
+    from cli.terminal import complain  # noqa: PLC0415 - rich, which `farm --help` does without
 
     with suppress(OSError, ValueError):  # nobody reads stderr either
         complain(error, as_json=as_json)

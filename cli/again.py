@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from api.cli import terminal
-from api.cli.client import Client, Json
-from api.cli.render import follow, joined, submitted
+from cli import terminal
+from cli.client import Client, Json
+from cli.render import follow, joined, submitted
 from shared.errors import FarmError
 from shared.infotext.reader import Read, read
 from shared.media.decode import Intake

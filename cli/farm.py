@@ -15,9 +15,9 @@ from typing import Final, Self
 
 import httpx
 
-from api.cli.interrupts import StopRequest, caught, raise_interrupt
-from api.cli.parts import Part, Pauses, environment, rotate_logs
 from api.listener import GRACE_SECONDS, address, command, listen
+from cli.interrupts import StopRequest, caught, raise_interrupt
+from cli.parts import Part, Pauses, environment, rotate_logs
 from shared import home
 from shared.db import migrate
 from shared.errors import LauncherError, SettingsError

@@ -12,7 +12,7 @@ import sys
 from functools import cache
 from typing import Any, Final, cast
 
-from api.cli.findings import Finding, bad, fine, note
+from cli.findings import Finding, bad, fine, note
 from shared import portions as files
 from shared.errors import LauncherError
 from shared.launcher import binaries, namespace

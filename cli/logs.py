@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from api.cli import terminal
+from cli import terminal
 from shared.errors import NotFound
 
 _POLL_SECONDS: Final = 0.3

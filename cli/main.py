@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli import edge
-from api.cli.render_command import render
-from api.cli.sections import Sectioned
+from cli import edge
+from cli.render_command import render
+from cli.sections import Sectioned
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -43,7 +43,7 @@ Image = Annotated[int | None, typer.Option(min=0, help="Only this image of the j
 @app.command()
 def up(*, as_json: AsJson = False) -> None:
     """Start a farm on this machine. It stays up until Ctrl-C: PostgreSQL, Redis, the API, a worker per card, chores."""
-    from api.cli.up import up as run
+    from cli.up import up as run
 
     run(_settings(), as_json=as_json)
 
@@ -51,7 +51,7 @@ def up(*, as_json: AsJson = False) -> None:
 @app.command()
 def api(*, as_json: AsJson = False) -> None:
     """Start the API alone. For a farm of several machines; --json: logs in JSON."""
-    from api.cli.alone import serve_api
+    from cli.alone import serve_api
 
     serve_api(_settings(), as_json=as_json)
 
@@ -64,7 +64,7 @@ def worker(
     as_json: AsJson = False,
 ) -> None:
     """Start this machine's workers alone. For a farm of several machines; --json: logs in JSON."""
-    from api.cli.alone import become
+    from cli.alone import become
 
     given = {"--gpus": gpus, "--slots": slots}
     arguments = [word for name, value in given.items() if value is not None for word in (name, str(value))]
@@ -78,7 +78,7 @@ def chores(
     as_json: AsJson = False,
 ) -> None:
     """Start what does the farm's chores alone. For a farm of several machines, one or two; --json: logs in JSON."""
-    from api.cli.alone import become
+    from cli.alone import become
 
     arguments = [word for name in now or () for word in ("--now", name)]
     become(_settings(), "worker.caretaker", arguments, as_json=as_json)
@@ -94,7 +94,7 @@ def again(
     as_json: AsJson = False,
 ) -> None:
     """Render what a picture's file says of itself once more, and compare. Exit status 0: the same picture."""
-    from api.cli.again import again as run
+    from cli.again import again as run
 
     raise typer.Exit(run(_settings(), file, as_json=as_json))
 
@@ -106,8 +106,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show the workers and the latest jobs, or one job."""
-    from api.cli import jobs
-    from api.cli.client import Client
+    from cli import jobs
+    from cli.client import Client
 
     with Client.connect(_settings()) as client:
         jobs.status(client, job, as_json=as_json)
@@ -116,8 +116,8 @@ def status(
 @app.command()
 def cancel(job: JobId, *, image: Image = None, as_json: AsJson = False) -> None:
     """Cancel a job."""
-    from api.cli import jobs
-    from api.cli.client import Client
+    from cli import jobs
+    from cli.client import Client
 
     with Client.connect(_settings()) as client:
         jobs.cancel(client, job, image, as_json=as_json)
@@ -126,8 +126,8 @@ def cancel(job: JobId, *, image: Image = None, as_json: AsJson = False) -> None:
 @app.command()
 def retry(job: JobId, *, image: Image = None, as_json: AsJson = False) -> None:
     """Render failed and cancelled pictures again. They get the same seeds."""
-    from api.cli import jobs
-    from api.cli.client import Client
+    from cli import jobs
+    from cli.client import Client
 
     with Client.connect(_settings()) as client:
         jobs.retry(client, job, image, as_json=as_json)
@@ -142,8 +142,8 @@ def drain(
     as_json: AsJson = False,
 ) -> None:
     """Have a worker finish its pictures and take no new ones. That holds, also over restarts, until `farm resume`."""
-    from api.cli import workers
-    from api.cli.client import Client
+    from cli import workers
+    from cli.client import Client
 
     with Client.connect(_settings()) as client:
         workers.drain(client, name, reason, everything=everything, as_json=as_json)
@@ -152,8 +152,8 @@ def drain(
 @app.command()
 def resume(name: WorkerName = None, *, everything: AllWorkers = False, as_json: AsJson = False) -> None:
     """Let a drained worker take pictures again."""
-    from api.cli import workers
-    from api.cli.client import Client
+    from cli import workers
+    from cli.client import Client
 
     with Client.connect(_settings()) as client:
         workers.resume(client, name, everything=everything, as_json=as_json)
@@ -162,8 +162,8 @@ def resume(name: WorkerName = None, *, everything: AllWorkers = False, as_json: 
 @app.command()
 def hold(job: JobId, *, as_json: AsJson = False) -> None:
     """Hold a job. What waits does not start until it is released; what runs goes on."""
-    from api.cli import jobs
-    from api.cli.client import Client
+    from cli import jobs
+    from cli.client import Client
 
     with Client.connect(_settings()) as client:
         jobs.hold(client, job, as_json=as_json)
@@ -172,8 +172,8 @@ def hold(job: JobId, *, as_json: AsJson = False) -> None:
 @app.command()
 def release(job: JobId, *, as_json: AsJson = False) -> None:
     """Queue what is held of a job, whatever it was held for."""
-    from api.cli import jobs
-    from api.cli.client import Client
+    from cli import jobs
+    from cli.client import Client
 
     with Client.connect(_settings()) as client:
         jobs.release(client, job, as_json=as_json)
@@ -186,8 +186,8 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """List the checkpoints, and why some cannot be used."""
-    from api.cli import jobs
-    from api.cli.client import Client
+    from cli import jobs
+    from cli.client import Client
 
     with Client.connect(_settings()) as client:
         jobs.models(client, rescan=rescan, as_json=as_json)
@@ -197,7 +197,7 @@ def models(
 def list_styles(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the styles, texts that join prompts by a name; `add` and `remove` change them."""
     if context.invoked_subcommand is None:
-        from api.cli.styles import show
+        from cli.styles import show
 
         show(_settings(), as_json=as_json)
 
@@ -212,7 +212,7 @@ def add_style(
     as_json: AsJson = False,
 ) -> None:
     """Add a style."""
-    from api.cli.styles import add
+    from cli.styles import add
     from shared.prompts.styles import Style
 
     add(_settings(), Style(name, prompt, negative), replace=replace, as_json=as_json)
@@ -226,7 +226,7 @@ def remove_style(
     as_json: AsJson = False,
 ) -> None:
     """Remove a style. The file as it was stays beside it as .bak."""
-    from api.cli.styles import remove
+    from cli.styles import remove
 
     remove(_settings(), name, yes=yes, as_json=as_json)
 
@@ -240,7 +240,7 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """Show what this machine's farm has logged."""
-    from api.cli.logs import show
+    from cli.logs import show
 
     show(_settings().home / "logs", tuple(parts or ()), lines=lines, follow=follow, as_json=as_json)
 
@@ -252,7 +252,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check machine and farm. Says what to do about what is wrong."""
-    from api.cli.doctor import examine
+    from cli.doctor import examine
 
     raise typer.Exit(examine(os.environ, tuple(checks or ()), as_json=as_json))
 
@@ -260,7 +260,7 @@ def doctor(
 @database.command("upgrade")
 def upgrade(*, as_json: AsJson = False) -> None:
     """Bring the database to this version. `farm up` does it by itself."""
-    from api.cli.alone import upgrade as run
+    from cli.alone import upgrade as run
 
     run(_settings(), as_json=as_json)
 
@@ -272,7 +272,7 @@ def adopt(
     as_json: AsJson = False,
 ) -> None:
     """Mark FARM_STORAGE_URL as this farm's: an empty one in the place of one that was lost, or one that was moved."""
-    from api.cli.storage import adopt as run
+    from cli.storage import adopt as run
 
     run(_settings(), yes=yes, as_json=as_json)
 

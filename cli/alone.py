@@ -6,9 +6,9 @@ import os
 import sys
 from typing import NoReturn
 
-from api.cli import terminal
-from api.cli.parts import environment
 from api.listener import listen
+from cli import terminal
+from cli.parts import environment
 from shared import home
 from shared.db import migrate
 from shared.errors import NotRunning
