@@ -23,7 +23,7 @@ from typing import Final
 
 from cli.checkpoints import await_first
 from cli.client import Client
-from shared import home
+from cli.embedded import home
 from shared.settings import load
 
 PROMPT: Final = "a painting of the desert at sunset, pyramids, sun"

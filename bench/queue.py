@@ -24,11 +24,11 @@ from rich.table import Table
 from bench import queue_claims, queue_start
 from bench.queue_ways import Round, Way, bare_celery, farm, peers, procrastinate, rate, rq, working
 from bench.queue_worker import WAITING
+from cli.embedded.servers import Servers
 from shared import embedded_addresses
 from shared.db import migrate
 from shared.db import sessions as database
 from shared.db.sessions import Sessions
-from shared.launcher.servers import Servers
 
 MODELS: Final = Path(__file__).parents[1] / "models"
 FARM: Final = "the farm"

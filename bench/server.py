@@ -28,10 +28,10 @@ from typing import Final
 import httpx
 
 from api.listener import address, command, listen
+from cli.embedded.servers import Servers
 from shared.db import migrate
 from shared.db.farm import farm_id
 from shared.db.sessions import connect, sessions
-from shared.launcher.servers import Servers
 from shared.messaging.events import Events, Progress
 from shared.settings import Settings
 from tests.conftest import checkpoints_of

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 from api.listener import listen
 from cli import terminal
+from cli.embedded import home
 from cli.parts import environment
-from shared import home
 from shared.db import migrate
 from shared.errors import NotRunning
 from shared.logs.setup import configure

@@ -11,7 +11,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from shared import errors, home
+from cli.embedded import home
+from shared import errors
 from shared.errors import FarmError, FieldError, NotRunning, Refused, SettingsError, Unavailable
 from shared.settings import LOOPBACK, Settings
 

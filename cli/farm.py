@@ -16,14 +16,14 @@ from typing import Final, Self
 import httpx
 
 from api.listener import GRACE_SECONDS, address, command, listen
+from cli.embedded import home
+from cli.embedded.home import Record
+from cli.embedded.process import Server
+from cli.embedded.servers import Servers
 from cli.interrupts import StopRequest, caught, raise_interrupt
 from cli.parts import Part, Pauses, environment, rotate_logs
-from shared import home
 from shared.db import migrate
 from shared.errors import LauncherError, SettingsError
-from shared.home import Record
-from shared.launcher.process import Server
-from shared.launcher.servers import Servers
 from shared.settings import Settings
 
 Tell = Callable[[str], None]

@@ -12,10 +12,10 @@ import sys
 from functools import cache
 from typing import Any, Final, cast
 
+from cli.embedded import binaries, namespace
 from cli.findings import Finding, bad, fine, note
 from shared import portions as files
 from shared.errors import LauncherError
-from shared.launcher import binaries, namespace
 from shared.settings import Settings
 
 _LOW_BYTES: Final = 2 * 2**30

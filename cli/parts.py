@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from shared.launcher.process import Server
+from cli.embedded.process import Server
 from shared.settings import without_keys
 
 _FIRST_PAUSE_SECONDS: Final = 1.0

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli import terminal, wishes
 from cli.client import Client, Json, own_key
+from cli.embedded.home import running
 from cli.jobs import describe
 from shared.errors import Conflict, FarmError, NotRunning, Refused, Unavailable
-from shared.home import running
 from shared.settings import Settings
 
 Show = Callable[[Json], None]

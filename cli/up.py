@@ -6,8 +6,8 @@ import os
 from contextlib import suppress
 
 from cli import terminal
+from cli.embedded import home
 from cli.farm import Farm
-from shared import home
 from shared.errors import LauncherError
 from shared.settings import Settings
 

@@ -19,12 +19,12 @@ from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from sqlalchemy.orm import Session
 
+from cli.embedded.servers import Servers
 from shared import embedded_addresses
 from shared.db import farm
 from shared.db import sessions as database
 from shared.db.farm import FarmId
 from shared.db.tables import Job, ModelFile
-from shared.launcher.servers import Servers
 from shared.params.render import RenderParams
 from shared.queue.submit import submit as submit_job
 from shared.settings import Settings

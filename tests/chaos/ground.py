@@ -17,8 +17,8 @@ from pathlib import Path
 from redis import Redis
 
 from api.listener import address, command, listen
+from cli.embedded.servers import Servers
 from shared import embedded_addresses
-from shared.launcher.servers import Servers
 from shared.settings import load
 from tests.chaos.plans import API, OWNERS
 from tests.chaos.proxy import Way, running_loop

@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import func, select
 
+from cli.embedded.servers import Servers
 from shared import embedded_addresses
 from shared.db import sessions as database
 from shared.db.tables import ModelFile
-from shared.launcher.servers import Servers
 from tests.e2e import browsers
 from tests.servers import clean_environment, fresh_database
 from tests.waiting import until

@@ -13,12 +13,12 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import func, select, text, update
 
+from cli.embedded.servers import Servers
 from shared import embedded_addresses
 from shared.db import migrate
 from shared.db.farm import farm_id
 from shared.db.sessions import transact
 from shared.db.tables import ChoreDone, History, Image, Job
-from shared.launcher.servers import Servers
 from shared.media.storage import Storage, key
 from shared.queue import transitions
 from tests.servers import clean_environment

@@ -11,9 +11,9 @@ import pytest
 from redis import Redis
 from redis.client import PubSub
 
+from cli.embedded.servers import Servers
 from shared import embedded_addresses
 from shared.db.farm import FarmId
-from shared.launcher.servers import Servers
 from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
 from shared.messaging.redis_health import AWAY
 from tests.servers import silent

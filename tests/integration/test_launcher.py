@@ -17,12 +17,12 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
+from cli.embedded import namespace
+from cli.embedded.home import Record, claim_home, read_record, running, write_record
+from cli.embedded.servers import Servers
 from shared import embedded_addresses
 from shared.db import sessions
 from shared.errors import LauncherError
-from shared.home import Record, claim_home, read_record, running, write_record
-from shared.launcher import namespace
-from shared.launcher.servers import Servers
 from shared.settings import Settings
 from tests.waiting import until
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cli.embedded.servers import Servers
 from shared import embedded_addresses
 from shared.db import migrate
-from shared.launcher.servers import Servers
 from tests.servers import clean_environment
 from tests.waiting import until
 from tests.workers import images, ready, started, states

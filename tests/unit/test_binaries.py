@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
+from cli.embedded import binaries
 from shared.errors import LauncherError
-from shared.launcher import binaries
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import pytest
 from cli import checkpoints, jobs
 from cli import client as client_module
 from cli.client import Client
-from shared import errors, home
-from shared.home import Record
+from cli.embedded import home
+from cli.embedded.home import Record
+from shared import errors
 from shared.settings import Settings
 
 Handler = Callable[[httpx.Request], httpx.Response]

@@ -12,9 +12,10 @@ import pytest
 
 from cli import edge, terminal, up
 from cli.client import Client
+from cli.embedded import home
 from cli.parts import environment
 from cli.terminal import Terminal
-from shared import embedded_addresses, home
+from shared import embedded_addresses
 from shared.errors import FarmError, LauncherError, NotRunning, SettingsError
 from shared.settings import Settings
 from tests.servers import clean_environment

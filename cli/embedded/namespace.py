@@ -6,8 +6,8 @@ import os
 import pwd
 import subprocess
 
+from cli.embedded.process import find_tool
 from shared.errors import LauncherError
-from shared.launcher.process import find_tool
 
 
 def prefix() -> list[str]:

@@ -13,10 +13,10 @@ from typing import Final
 
 import psycopg
 
+from cli.embedded import binaries, namespace
+from cli.embedded.process import ENVIRONMENT, Server, read_pid
 from shared.embedded_addresses import DATABASE, PORT, postgres_socket
 from shared.errors import LauncherError
-from shared.launcher import binaries, namespace
-from shared.launcher.process import ENVIRONMENT, Server, read_pid
 
 _ORPHANS_SECONDS: Final = 30
 _SETTINGS: Final = {

@@ -13,11 +13,11 @@ from typing import Self, TypeVar
 
 import psycopg
 
+from cli.embedded.home import claim_home, make_private
+from cli.embedded.postgres import Postgres
+from cli.embedded.redis import Redis
 from shared.embedded_addresses import socket_folder
 from shared.errors import LauncherError
-from shared.home import claim_home, make_private
-from shared.launcher.postgres import Postgres
-from shared.launcher.redis import Redis
 from shared.settings import Settings
 
 T = TypeVar("T")

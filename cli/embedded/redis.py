@@ -9,10 +9,10 @@ from typing import Final
 from redis import Redis as Client
 from redis.exceptions import RedisError
 
+from cli.embedded import binaries
+from cli.embedded.home import make_private
+from cli.embedded.process import Server, read_pid
 from shared.embedded_addresses import redis_socket
-from shared.home import make_private
-from shared.launcher import binaries
-from shared.launcher.process import Server, read_pid
 
 _SETTINGS: Final = {
     "port": "0",  # no TCP
