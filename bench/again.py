@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 
 from cli import terminal
 from cli.again import Difference, rendered
-from cli.client import Client
 from cli.render import joined
+from client.client import Client
 from shared.infotext.reader import read
 from shared.settings import load
 

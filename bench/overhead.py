@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from cli.checkpoints import await_first
-from cli.client import Client
 from cli.embedded import home
+from client.client import Client
 from shared.settings import load
 
 PROMPT: Final = "a painting of the desert at sunset, pyramids, sun"

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cli import terminal
-from cli.client import Client, Json
 from cli.render import follow, joined, submitted
+from client.client import Client, Json
 from shared.errors import FarmError
 from shared.infotext.reader import Read, read
 from shared.media.decode import Intake

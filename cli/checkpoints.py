@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from cli.client import Client
+from client.client import Client
 from shared.models import scan
 from shared.settings import Settings
 

@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.checkpoints import files
-from cli.client import Client
 from cli.embedded import home
 from cli.findings import Finding, bad, fine, note
+from client.client import Client
 from shared.db import migrate
 from shared.db.farm import farm_id
 from shared.db.locks import APPLICATION, IS_ANYBODY

@@ -10,8 +10,8 @@ from typing import Final
 from rich.markup import escape
 
 from cli import terminal
-from cli.client import FINAL, Client, Json
 from cli.terminal import Row, age, shorten, state, table
+from client.client import FINAL, Client, Json
 from shared.errors import STORAGE_AWAY, NotFound
 from shared.jobs.stored import names
 from shared.params.pools import DEFAULT_POOL

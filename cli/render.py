@@ -14,9 +14,9 @@ from typing import Any, Final
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli import terminal, wishes
-from cli.client import Client, Json, own_key
 from cli.embedded.home import running
 from cli.jobs import describe
+from client.client import Client, Json, own_key
 from shared.errors import Conflict, FarmError, NotRunning, Refused, Unavailable
 from shared.settings import Settings
 

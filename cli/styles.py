@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 
 from cli import terminal
-from cli.client import Client
 from cli.terminal import shorten, table
+from client.client import Client
 from shared.errors import FarmError
 from shared.prompts import styles
 from shared.prompts.styles import Style

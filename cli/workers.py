@@ -7,7 +7,7 @@ from typing import Final
 from rich.markup import escape
 
 from cli import terminal
-from cli.client import Client, Json
+from client.client import Client, Json
 from shared.errors import Refused
 
 ALL: Final = "*"

@@ -14,7 +14,7 @@ import pytest
 
 from cli import again
 from cli.again import Difference
-from cli.client import Client
+from client.client import Client
 from shared.errors import FarmError, Refused
 from shared.infotext.writer import text
 from shared.params.render import FileFormat, RenderParams

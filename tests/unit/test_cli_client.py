@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from cli import checkpoints, jobs
-from cli import client as client_module
-from cli.client import Client
 from cli.embedded import home
 from cli.embedded.home import Record
+from client import client as client_module
+from client.client import Client
 from shared import errors
 from shared.settings import Settings
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from cli import edge, terminal, up
-from cli.client import Client
 from cli.embedded import home
 from cli.parts import environment
 from cli.terminal import Terminal
+from client.client import Client
 from shared import embedded_addresses
 from shared.errors import FarmError, LauncherError, NotRunning, SettingsError
 from shared.settings import Settings

@@ -18,11 +18,11 @@ import httpx
 import pytest
 
 from cli import doctor, farm, logs, parts, render, terminal
-from cli.client import Client
 from cli.embedded.process import Server
 from cli.interrupts import StopRequest, caught
 from cli.jobs import describe, in_the_queue, status, undone
 from cli.parts import Part
+from client.client import Client
 from shared.errors import FarmError, LauncherError, NotFound, Refused, SettingsError
 from shared.settings import Settings
 from tests.waiting import until

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli import main as cli
 from cli import render, wishes
-from cli.client import Client
+from client.client import Client
 from shared.errors import FarmError, Refused, Unavailable
 
 UPLOADS, JOBS = "/api/v1/uploads", "/api/v1/jobs"
