@@ -7,7 +7,7 @@ from typing import Final
 from flask import Response, request
 from pydantic import BaseModel
 
-from api.pictures import Stored
+from api.use_cases.images import Stored
 
 IMMUTABLE: Final = "private, immutable, max-age=31536000"
 

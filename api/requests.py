@@ -9,7 +9,7 @@ from flask import request
 from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.routing import BaseConverter
 
-from api.representations import DisplayState
+from api.schemas.jobs import DisplayState
 from shared.errors import FieldError, Refused
 
 MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint

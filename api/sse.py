@@ -16,8 +16,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import Final
 
-from api import use_cases
 from api.services import Services
+from api.use_cases import jobs
 from shared.db.states import FINAL
 from shared.errors import Unavailable
 from shared.messaging.events import JobChanged, PreviewChanged, Progress, Received, Subscription
@@ -50,7 +50,7 @@ class Stream:
             held.callback(services.streams.give, owner)
             self._subscription = held.enter_context(services.events.subscribe(job_id))
             # after subscribing: nothing falls between the two
-            self._job = JobChanged(job_id, use_cases.state(services, owner, job_id))
+            self._job = JobChanged(job_id, jobs.state(services, owner, job_id))
             self._missed = services.events.replay(job_id, after) if after else []
             self._last_id = after or _FIRST_ID
             self._held = held.pop_all()

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from api import use_cases
-from api.listings import WorkerBody
 from api.pages.words import counted
 from api.readiness import OK
+from api.schemas.catalogue import WorkerBody
 from api.services import Services
+from api.use_cases import jobs
 from shared.db.sessions import transact
 from shared.db.states import UNKNOWN, ImageState, WorkerState
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY
@@ -38,7 +38,7 @@ class Line:
 def line(services: Services) -> Line:
     """Return how the farm is now."""
     counts = transact(services.sessions, queries.counts)
-    workers = use_cases.workers(services).workers
+    workers = jobs.workers(services).workers
     are_coming = not workers and transact(services.sessions, first_scan.are_coming)
     load = (counts[ImageState.QUEUED], counts[ImageState.RUNNING])
     storage = _away(services.readiness.storage().words)

@@ -9,9 +9,8 @@ from typing import Final
 from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import auth, pictures, use_cases
+from api import auth
 from api.bodies import read_file
-from api.listings import CheckpointBody, CheckpointsBody, StyleBody
 from api.pages import controls, farm, origins, terms
 from api.pages.fields import FIELDS
 from api.pages.layout import SWITCH, full_label, place
@@ -20,7 +19,9 @@ from api.pages.origins import Origin
 from api.pages.queries import number, upload
 from api.pages.typed import MASK, PICTURE, Given, read
 from api.problems import RETRY_AFTER_SECONDS
+from api.schemas.catalogue import CheckpointBody, CheckpointsBody, StyleBody
 from api.services import services
+from api.use_cases import images, jobs
 from shared.admission.parse import refused as refused_for
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
 
@@ -46,7 +47,7 @@ def new() -> str:
     job_id, image = number("from"), number("image", least=0)
     if job_id is None:
         return _page(origins.fresh())
-    job = use_cases.job(services(), auth.owner(), job_id)
+    job = jobs.job(services(), auth.owner(), job_id)
     if image is None or image >= len(job.images):
         return _page(origins.of_job(job))
     return _page(origins.of_image(job, image, request.args.get("to", ""), upload("source")))
@@ -58,7 +59,7 @@ def submit() -> AnyResponse:
     given = _given()
     try:
         _keep_files(given)
-        submitted = use_cases.submit(services(), auth.owner(), read(given))
+        submitted = jobs.submit(services(), auth.owner(), read(given))
     except Refused as refused:
         return Response(_page(Origin(given), refused), refused.status)
     except NotLooked as early:
@@ -72,9 +73,9 @@ def submit() -> AnyResponse:
 @blueprint.get("/size")
 def size() -> Response:
     """Tell scripts what size a picture that starts from `source` is rendered at, and what its own is."""
-    listed = use_cases.checkpoints(services())
+    listed = jobs.checkpoints(services())
     source = upload("source")
-    fitting = pictures.fitting(
+    fitting = images.fitting(
         services(), auth.owner(), source or "", _native_size(listed.checkpoints, request.args.get("checkpoint", ""))
     )
     if fitting is None:
@@ -86,9 +87,9 @@ def size() -> Response:
 def send(job_id: int, index: int) -> AnyResponse:
     """Make a picture an upload and go to the form that starts from it, or say why it cannot be one."""
     to = next((to for to in origins.START_FROM if to == request.form.get("to")), origins.START_FROM[0])
-    picture = pictures.stored(services(), auth.owner(), job_id, index, "picture").read()
+    picture = images.stored(services(), auth.owner(), job_id, index, "picture").read()
     try:
-        source = pictures.upload(services(), auth.owner(), picture)
+        source = images.upload(services(), auth.owner(), picture)
     except Refused as refused:
         flash(str(refused))
         return redirect(f"/jobs/{job_id}", 303)
@@ -101,7 +102,7 @@ def from_picture() -> AnyResponse:
     before, file = _before(), request.files.get("file")
     name = (file and file.filename) or "The file"
     try:
-        papers = pictures.papers(services(), auth.owner(), read_file())
+        papers = images.papers(services(), auth.owner(), read_file())
     except Refused as refused:
         said = "; ".join(f"{one.message}. What can be read: {one.accepted}" for one in refused.fields) or str(refused)
         return Response(
@@ -151,7 +152,7 @@ def _keep_files(given: Given) -> None:
                 refusals[field] = Refused("", (FieldError(field, *_GONE[field]),))
             continue
         try:
-            given[field] = pictures.upload(services(), auth.owner(), file.read()).id
+            given[field] = images.upload(services(), auth.owner(), file.read()).id
         except Refused as refused:
             refusals[field] = refused
     if refusals:
@@ -164,15 +165,15 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
     stand_ins = given.copy()  # so that what belongs to a picture is read although there is none
     for field in refusals:
         stand_ins[field] = "refused"
-    beside = use_cases.problems(services(), auth.owner(), read(stand_ins))
+    beside = jobs.problems(services(), auth.owner(), read(stand_ins))
     everything = refused_for([*files, *beside])  # the first of each field: of a file's its own reason
     kind = next((type(one) for one in refusals.values() if isinstance(one, TooLarge)), Refused)
     return kind(str(everything), everything.fields)
 
 
 def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
-    recent = use_cases.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
-    listed = use_cases.checkpoints(services())
+    recent = jobs.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
+    listed = jobs.checkpoints(services())
     checkpoints = listed.checkpoints
     errors = _by_field(refused)
     made = controls.controls(origin.given, errors, _offers(checkpoints))
@@ -189,9 +190,9 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         early=early,
         origin=origin,
         no_checkpoint=_no_checkpoint(listed),
-        is_looking=not listed.is_complete and not use_cases.is_default_checkpoint_known(services()),
+        is_looking=not listed.is_complete and not jobs.is_default_checkpoint_known(services()),
         unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
-        others=use_cases.others(services()).others,
+        others=jobs.others(services()).others,
         own_size=_own_size(checkpoints, origin.given),
         limits=limits,
         here="/",
@@ -203,14 +204,14 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
 
 def _offers(checkpoints: list[CheckpointBody]) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the field."""
-    vaes, pools = use_cases.vaes(services()).vaes, use_cases.served_pools(services())
+    vaes, pools = jobs.vaes(services()).vaes, jobs.served_pools(services())
     return offers(checkpoints, vaes, _styles(), pools)
 
 
 def _styles() -> list[StyleBody]:
     """Return the styles to choose from: none while their file is damaged, which the door tells whoever names one."""
     try:
-        return use_cases.styles(services()).styles
+        return jobs.styles(services()).styles
     except Unavailable:
         return []
 
@@ -227,7 +228,7 @@ def _no_checkpoint(listed: CheckpointsBody) -> str:
     """Return what stands where checkpoints are chosen while there is none."""
     if listed.checkpoints:
         return "No checkpoint can be used: the reasons stand below."
-    if not use_cases.workers(services()).workers:
+    if not jobs.workers(services()).workers:
         return "No worker has looked for checkpoints yet."
     return f"No checkpoint found. Put one into {services().settings.models}."
 
@@ -240,7 +241,7 @@ def _own_size(checkpoints: list[CheckpointBody], given: Given) -> tuple[int, int
     if not any(checkpoint.usable for checkpoint in checkpoints):
         return None
     native = _native_size(checkpoints, given["checkpoint"])
-    fitting = pictures.fitting(services(), auth.owner(), given[PICTURE], native) if given[PICTURE] else None
+    fitting = images.fitting(services(), auth.owner(), given[PICTURE], native) if given[PICTURE] else None
     return (fitting.width, fitting.height) if fitting else (native, native)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.listings import CheckpointBody, StyleBody, VaeBody
+from api.schemas.catalogue import CheckpointBody, StyleBody, VaeBody
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.params.upscalers import UPSCALERS

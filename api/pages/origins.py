@@ -7,7 +7,7 @@ from typing import Final
 
 from api.pages.facts import sides
 from api.pages.typed import PICTURE, Given, typed
-from api.representations import JobBody, PapersBody
+from api.schemas.jobs import JobBody, PapersBody
 from shared.jobs.stored import told
 from shared.params.render import RANDOM_SEED, Hires, RenderParams
 

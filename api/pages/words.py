@@ -9,9 +9,9 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from api.listings import WorkerBody
 from api.pages.facts import sides
-from api.representations import ImageBody, JobBody
+from api.schemas.catalogue import WorkerBody
+from api.schemas.jobs import ImageBody, JobBody
 from shared.queue.explain import Cause
 
 _CODE: Final = re.compile(r"`([^`]+)`")

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import auth, drains, use_cases
-from api.listings import WorkerBody
+from api import auth
 from api.pages import farm
 from api.pages.words import worker_words
+from api.schemas.catalogue import WorkerBody
 from api.services import Services, services
+from api.use_cases import jobs
+from api.use_cases import workers as drains
 from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE, NotFound
 
@@ -37,9 +39,9 @@ class Shown:
 @blueprint.get("/workers")
 def workers() -> str:
     """Show what each worker is, does and holds, and how full the storage is."""
-    names = {one.sha256: one.name for one in use_cases.checkpoints(services()).checkpoints if one.sha256}
+    names = {one.sha256: one.name for one in jobs.checkpoints(services()).checkpoints if one.sha256}
     now = datetime.now(UTC)
-    seen = use_cases.workers(services())
+    seen = jobs.workers(services())
     return render_template(
         "workers.html",
         farm=farm.line(services()),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from flask import Response
 
-from api import use_cases
 from api.documents import answers, section
-from api.listings import CheckpointsBody, DecodersBody, OthersBody, SamplersBody, SchedulesBody, VaesBody
 from api.replies import reply
-from api.representations import API
+from api.schemas.catalogue import CheckpointsBody, DecodersBody, OthersBody, SamplersBody, SchedulesBody, VaesBody
+from api.schemas.jobs import API
 from api.services import services
+from api.use_cases import jobs
 
 blueprint = section("catalogue", __name__, API)
 
@@ -17,31 +17,31 @@ blueprint = section("catalogue", __name__, API)
 @blueprint.get("/checkpoints", responses=answers(CheckpointsBody, 200))
 def checkpoints() -> Response:
     """List the checkpoints, those that cannot be used with the reason."""
-    return reply(use_cases.checkpoints(services()))
+    return reply(jobs.checkpoints(services()))
 
 
 @blueprint.get("/vaes", responses=answers(VaesBody, 200))
 def vaes() -> Response:
     """List the files that hold a VAE, those that cannot be used with the reason."""
-    return reply(use_cases.vaes(services()))
+    return reply(jobs.vaes(services()))
 
 
 @blueprint.get("/decoders", responses=answers(DecodersBody, 200))
 def decoders() -> Response:
     """List the tiny decoders for previews, those that cannot be used with the reason."""
-    return reply(use_cases.decoders(services()))
+    return reply(jobs.decoders(services()))
 
 
 @blueprint.get("/others", responses=answers(OthersBody, 200))
 def others() -> Response:
     """List the files in the models folder of kinds that the farm cannot use (LoRA, upscalers, …), and what they are."""
-    return reply(use_cases.others(services()))
+    return reply(jobs.others(services()))
 
 
 @blueprint.post("/checkpoints/rescan", responses={202: None})
 def rescan() -> Response:
     """Have the workers look into the models folder now; the list follows within seconds."""
-    use_cases.rescan(services())
+    jobs.rescan(services())
     return Response(status=202)
 
 

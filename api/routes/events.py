@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from flask import Response, request
 
-from api import auth, sse, use_cases
+from api import auth, sse
 from api.documents import EVENTS, NOT_FOUND, content, section
-from api.representations import API
 from api.requests import JobPath
+from api.schemas.jobs import API
 from api.services import services
+from api.use_cases import jobs
 
 STREAM = content(
     "text/event-stream", "progress, image and job events with ids, preview events without; the last one is `end`."
@@ -26,7 +27,7 @@ def events(path: JobPath) -> Response:
     """
     farm, owner = services(), auth.owner()
     after = sse.event_id(request.headers.get("Last-Event-ID"))
-    if use_cases.state(farm, owner, path.job_id).is_final and after:
+    if jobs.state(farm, owner, path.job_id).is_final and after:
         return Response(status=204)
     stream = sse.Stream(farm, owner, path.job_id, after)
     answer = Response(stream, mimetype="text/event-stream", direct_passthrough=True)  # the server takes it as it is

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from flask import Response
 
-from api import auth, pictures
+from api import auth
 from api.archives import zipped
 from api.documents import CONFLICT, NOT_FOUND, content, section
 from api.replies import unchanging
-from api.representations import API, EXTENSIONS
 from api.requests import ImagePath, JobPath, PicturePath
+from api.schemas.jobs import API, EXTENSIONS
 from api.services import services
+from api.use_cases import images
 from shared.errors import NotFound
 from shared.media.storage import Kind
 
@@ -25,7 +26,7 @@ blueprint = section("images", __name__, f"{API}/jobs")
 @blueprint.get("/<id:job_id>/images/<id:index>/picture.<any(png,jpg,webp):extension>", responses=PICTURE | NOT_FOUND)
 def picture(path: PicturePath) -> Response:
     """Get an image's picture."""
-    stored = pictures.stored(services(), auth.owner(), path.job_id, path.index, "picture")
+    stored = images.stored(services(), auth.owner(), path.job_id, path.index, "picture")
     if EXTENSIONS[stored.form] != path.extension:
         raise NotFound(f"The picture's file is picture.{EXTENSIONS[stored.form]}: the job's format is {stored.form}.")
     return unchanging(stored, f"image/{stored.form}")
@@ -52,17 +53,17 @@ def strip(path: ImagePath) -> Response:
 @blueprint.get("/<id:job_id>/images/<id:index>/preview.webp", responses=WEBP | NOT_FOUND)
 def preview(path: ImagePath) -> Response:
     """Get what a running image looks like so far."""
-    data = pictures.preview(services(), auth.owner(), path.job_id, path.index)
+    data = images.preview(services(), auth.owner(), path.job_id, path.index)
     return Response(data, mimetype="image/webp", headers={"Cache-Control": "no-store"})
 
 
 @blueprint.get("/<id:job_id>/zip", responses=ZIP | NOT_FOUND | CONFLICT)
 def archive(path: JobPath) -> Response:
     """Get the finished pictures of a job as one zip file."""
-    files = pictures.archive(services(), auth.owner(), path.job_id)
+    files = images.archive(services(), auth.owner(), path.job_id)
     headers = {"Content-Disposition": f'attachment; filename="job-{path.job_id}.zip"', "Cache-Control": "no-store"}
     return Response(zipped(files), mimetype="application/zip", headers=headers)
 
 
 def _stored(path: ImagePath, kind: Kind, mimetype: str) -> Response:
-    return unchanging(pictures.stored(services(), auth.owner(), path.job_id, path.index, kind), mimetype)
+    return unchanging(images.stored(services(), auth.owner(), path.job_id, path.index, kind), mimetype)

@@ -6,13 +6,14 @@ from hashlib import sha256
 
 from flask import Response, request
 
-from api import auth, use_cases
+from api import auth
 from api.bodies import read_json
 from api.documents import BODY, CONFLICT, LOOK, NOT_FOUND, SUBMIT, UNCHANGED, answers, section
 from api.replies import reply
-from api.representations import API, ChangeBody, JobBody, JobPageBody
 from api.requests import ImagePath, JobPath, JobsQuery, idempotency_key, wait_seconds
+from api.schemas.jobs import API, ChangeBody, JobBody, JobPageBody
 from api.services import services
+from api.use_cases import jobs as use_cases
 
 blueprint = section("jobs", __name__, f"{API}/jobs")
 

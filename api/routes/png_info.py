@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from flask import Response
 
-from api import auth, pictures
+from api import auth
 from api.bodies import read_file
 from api.documents import TOO_LARGE, UPLOAD, answers, section
 from api.replies import reply
-from api.representations import API, PapersBody
+from api.schemas.jobs import API, PapersBody
 from api.services import services
+from api.use_cases import images
 
 blueprint = section("png-info", __name__, f"{API}/png-info")
 
@@ -20,4 +21,4 @@ def png_info() -> Response:
 
     `params` can be submitted as they are; what of the text cannot be done here is told in `left_out`.
     """
-    return reply(pictures.papers(services(), auth.owner(), read_file()))
+    return reply(images.papers(services(), auth.owner(), read_file()))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from flask import Response
 
-from api import use_cases
 from api.bodies import read_json
 from api.documents import BODY, TOKENS, answers, section
-from api.listings import StylesBody, TokensBody
 from api.replies import reply
-from api.representations import API
+from api.schemas.catalogue import StylesBody, TokensBody
+from api.schemas.jobs import API
 from api.services import services
+from api.use_cases import jobs
 
 blueprint = section("prompts", __name__, API)
 
@@ -22,10 +22,10 @@ def tokens() -> Response:
     The body is that of a job, of which `prompt`, `emphasis`, `steps` and `sampler` count; without a `prompt` it is the
     `negative_prompt` that counts, in which AND is a word like any other.
     """
-    return reply(use_cases.tokens(services(), read_json()))
+    return reply(jobs.tokens(services(), read_json()))
 
 
 @blueprint.get("/styles", responses=answers(StylesBody, 200))
 def styles() -> Response:
     """List the styles that a job may name."""
-    return reply(use_cases.styles(services()))
+    return reply(jobs.styles(services()))

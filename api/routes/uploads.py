@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from flask import Response
 
-from api import auth, pictures
+from api import auth
 from api.bodies import read_file
 from api.documents import NOT_FOUND, TOO_LARGE, UPLOAD, answers, content, section
 from api.replies import reply, unchanging
-from api.representations import API, UploadBody, upload_link
 from api.requests import UploadPath
+from api.schemas.jobs import API, UploadBody, upload_link
 from api.services import services
+from api.use_cases import images
 
 PICTURE = content("image/png", "The picture, without the metadata that it came with.")
 
@@ -24,7 +25,7 @@ def upload() -> Response:
     PNG, JPEG, WebP, BMP or the first frame of a GIF; it is turned upright and kept as a PNG, transparency too. The same
     picture has the same id. One that no job names is forgotten some days after its last use.
     """
-    body = pictures.upload(services(), auth.owner(), read_file())
+    body = images.upload(services(), auth.owner(), read_file())
     answer = reply(body, 201)
     answer.headers["Location"] = upload_link(body.id)
     return answer
@@ -33,4 +34,4 @@ def upload() -> Response:
 @blueprint.get("/<hash:upload_id>", responses=PICTURE | NOT_FOUND)
 def picture(path: UploadPath) -> Response:
     """Get a picture that you have uploaded."""
-    return unchanging(pictures.uploaded(services(), auth.owner(), path.upload_id), "image/png")
+    return unchanging(images.uploaded(services(), auth.owner(), path.upload_id), "image/png")

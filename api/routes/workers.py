@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from flask import Response
 
-from api import auth, drains, use_cases
+from api import auth
 from api.documents import NOT_FOUND, answers, section
-from api.listings import WorkersBody
 from api.replies import reply
-from api.representations import API
 from api.requests import DrainQuery, WorkerPath
+from api.schemas.catalogue import WorkersBody
+from api.schemas.jobs import API
 from api.services import services
+from api.use_cases import jobs
+from api.use_cases import workers as drains
 
 blueprint = section("workers", __name__, f"{API}/workers")
 
@@ -18,7 +20,7 @@ blueprint = section("workers", __name__, f"{API}/workers")
 @blueprint.get("", responses=answers(WorkersBody, 200))
 def workers() -> Response:
     """List the workers that are alive: what each does, and which checkpoints it holds."""
-    return reply(use_cases.workers(services()))
+    return reply(jobs.workers(services()))
 
 
 @blueprint.post("/<path:name>/drain", responses=answers(WorkersBody, 200) | NOT_FOUND)

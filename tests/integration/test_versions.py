@@ -11,9 +11,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import Connection, event, text
 
-from api import use_cases
 from api.app import create_app
 from api.services import EXTENSION, Services
+from api.use_cases import jobs
 from cli import jobs as cli_jobs
 from shared.db.sessions import transact
 from shared.errors import Unavailable
@@ -147,9 +147,9 @@ def test_what_is_looked_at_before_it_is_submitted_writes_nothing(app, farm):
     """The check of a form, the tokens of a prompt, what a picture's file says."""
     services, client = app.extensions[EXTENSION], app.test_client()
     given = {"prompt": "sea", "checkpoint": "demo", "img2img": {"picture": SHA256}, "hold_behind": farm.running}
-    assert use_cases.problems(services, "local", given) == ()
+    assert jobs.problems(services, "local", given) == ()
     with pytest.raises(Unavailable, match="takes no changes"):
-        use_cases.submit(services, "local", given)
+        jobs.submit(services, "local", given)
     assert client.post("/api/v1/tokens", json={"prompt": "sea"}).status_code == 200
     assert client.post("/api/v1/png-info", data=PICTURE_FILE.read_bytes()).status_code == 200
 

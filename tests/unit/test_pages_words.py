@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from api.pages.entry import inside
 from api.pages.words import amount, counted, duration, image_words, marked
-from api.representations import ImageBody, ImageLinks
+from api.schemas.jobs import ImageBody, ImageLinks
 
 NOW = datetime.now(UTC)
 

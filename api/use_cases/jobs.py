@@ -1,5 +1,5 @@
 """What can be done with the farm over HTTP, one function each: the JSON routes and the pages call the same ones.
-What is done with pictures has a module of its own, `api.pictures`.
+What is done with pictures has a module of its own, `api.use_cases.images`.
 
 Each opens its own transaction; messages to workers and pages go out after the commit. `owner` is who asks: what is
 somebody else's is NotFound.
@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from api.listings import (
+from api.schemas.catalogue import (
     CheckpointsBody,
     ChoresBody,
     DecodersBody,
@@ -26,7 +26,7 @@ from api.listings import (
     VaesBody,
     WorkersBody,
 )
-from api.representations import ChangeBody, DisplayState, JobBody, JobPageBody, Live
+from api.schemas.jobs import ChangeBody, DisplayState, JobBody, JobPageBody, Live
 from api.services import Services
 from shared.admission import admit, backlog, parse
 from shared.admission.accepted import accepted

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from api.auth import LOCAL_OWNER
-from api.listings import WorkersBody
+from api.schemas.catalogue import WorkersBody
 from api.services import Services
 from shared.db.sessions import transact
 from shared.queue import drains, queries

@@ -1,6 +1,6 @@
 """What can be done with pictures over HTTP: send them, have them back, ask what they say of themselves.
 
-As in `api.use_cases` each function opens its own transaction, and what is somebody else's is NotFound.
+As in `api.use_cases.jobs` each function opens its own transaction, and what is somebody else's is NotFound.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import ColumnElement, Row, and_, select
 from sqlalchemy.orm import Session
 
-from api.representations import EXTENSIONS, PapersBody, UploadBody
+from api.schemas.jobs import EXTENSIONS, PapersBody, UploadBody
 from api.services import Services
 from shared.admission import admit, sizes
 from shared.admission import salvage as file_fitting
