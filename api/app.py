@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from flask_openapi3 import OpenAPI
 
-from api import auth, bodies, compression, guard, metrics, problems
-from api.documents import INFO, SECURITY
+from api import auth, guard, metrics
+from api.http import body, compression, problems
+from api.http.openapi import INFO, SECURITY
+from api.http.parameters import HashConverter, IdConverter
 from api.listener import require_keys
 from api.pages import site
 from api.proxies import Proxied
-from api.requests import HashConverter, IdConverter
 from api.routes import catalogue, chores, events, health, images, jobs, png_info, prompts, reference, uploads, workers
 from api.routes import metrics as metrics_routes
 from api.services import EXTENSION, join
@@ -34,7 +35,7 @@ def create_app(settings: Settings) -> OpenAPI:
     metrics.init_app(app, services)
     guard.init_app(app, settings)
     app.wsgi_app = Proxied(app.wsgi_app, settings.proxies)  # type: ignore[method-assign]
-    bodies.init_app(app, settings)  # before anything reads one
+    body.init_app(app, settings)  # before anything reads one
     auth.init_app(app, services)
     problems.init_app(app)
     for api in (jobs, images, events, uploads, png_info, catalogue, workers, chores, prompts, health):

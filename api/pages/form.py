@@ -10,7 +10,8 @@ from flask import Blueprint, Response, flash, jsonify, redirect, render_template
 from werkzeug.wrappers import Response as AnyResponse
 
 from api import auth
-from api.bodies import read_file
+from api.http.body import read_file
+from api.http.problems import RETRY_AFTER_SECONDS
 from api.pages import controls, farm, origins, terms
 from api.pages.fields import FIELDS
 from api.pages.layout import SWITCH, full_label, place
@@ -18,7 +19,6 @@ from api.pages.offers import Option, offers
 from api.pages.origins import Origin
 from api.pages.queries import number, upload
 from api.pages.typed import MASK, PICTURE, Given, read
-from api.problems import RETRY_AFTER_SECONDS
 from api.schemas.catalogue import CheckpointBody, CheckpointsBody, StyleBody
 from api.services import services
 from api.use_cases import images, jobs

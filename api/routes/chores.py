@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flask import Response
 
-from api.documents import answers, section
-from api.replies import reply
+from api.http.openapi import answers, section
+from api.http.responses import reply
 from api.schemas.catalogue import ChoresBody
 from api.schemas.jobs import API
 from api.services import services

@@ -7,9 +7,9 @@ from typing import Literal
 from flask import Response
 from pydantic import BaseModel, Field
 
-from api.documents import answers, section
+from api.http.openapi import answers, section
+from api.http.responses import reply
 from api.readiness import OK
-from api.replies import reply
 from api.services import services
 
 blueprint = section("health", __name__)

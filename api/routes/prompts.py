@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Response
 
-from api.bodies import read_json
-from api.documents import BODY, TOKENS, answers, section
-from api.replies import reply
+from api.http.body import read_json
+from api.http.openapi import BODY, TOKENS, answers, section
+from api.http.responses import reply
 from api.schemas.catalogue import StylesBody, TokensBody
 from api.schemas.jobs import API
 from api.services import services

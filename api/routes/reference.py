@@ -7,7 +7,7 @@ from typing import cast
 from flask import Blueprint, Response, current_app, jsonify, render_template
 from flask_openapi3 import OpenAPI
 
-from api.documents import describe
+from api.http.openapi import describe
 from api.services import services
 from shared.admission.accepted import accepted, parameters
 from shared.admission.scheduling import ACCEPTED

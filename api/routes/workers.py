@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Response
 
 from api import auth
-from api.documents import NOT_FOUND, answers, section
-from api.replies import reply
-from api.requests import DrainQuery, WorkerPath
+from api.http.openapi import NOT_FOUND, answers, section
+from api.http.parameters import DrainQuery, WorkerPath
+from api.http.responses import reply
 from api.schemas.catalogue import WorkersBody
 from api.schemas.jobs import API
 from api.services import services

@@ -11,8 +11,9 @@ from typing import Final
 from flask import Flask
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 
-from api import auth, bodies, proxies
+from api import auth, proxies
 from api.guesses import place
+from api.http import body as bodies
 from api.metrics import counted
 from api.routes.health import AliveBody
 from api.server import plain

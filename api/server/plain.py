@@ -6,7 +6,7 @@ import json
 from http import HTTPStatus
 
 from api.guard import SECURITY_HEADERS
-from api.problems import PROBLEM_JSON, Problem
+from api.http.problems import PROBLEM_JSON, Problem
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -8,7 +8,7 @@ import re
 import pytest
 from flask import Flask, Response
 
-from api import compression
+from api.http import compression
 from api.pages import assets
 
 GZIP = {"Accept-Encoding": "gzip"}

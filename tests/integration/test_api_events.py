@@ -8,8 +8,8 @@ import threading
 import pytest
 from redis import Redis
 
-from api import sse
 from api.app import create_app
+from api.http import sse
 from api.services import EXTENSION
 from shared.db.sessions import transact
 from shared.messaging.events import Events, ImageChanged, JobChanged, Progress

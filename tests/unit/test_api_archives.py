@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 
-from api.archives import zipped
+from api.http.zip_stream import zipped
 
 
 def test_each_file_leaves_before_the_next_is_read():

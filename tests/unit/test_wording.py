@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic_core._pydantic_core import list_all_errors
 
-from api import requests
-from api.problems import refuse_fields
+from api.http import parameters
+from api.http.problems import refuse_fields
 from shared.admission import parse
 from shared.errors import Refused, SettingsError
 from shared.infotext.reader import read
@@ -27,7 +27,7 @@ THEIRS = re.compile(
     r"list|tuple|dictionary)|[Ee]xtra inputs|pydantic|Value error|Assertion failed|parsing|\{|\}"
 )
 QUERIES = [
-    one for one in vars(requests).values()
+    one for one in vars(parameters).values()
     if isinstance(one, type) and issubclass(one, BaseModel) and one is not BaseModel
 ]  # fmt: skip
 MODELS = [
@@ -94,11 +94,11 @@ def test_the_door_says_what_is_wrong_and_what_would_be_accepted():
 @pytest.mark.parametrize(
     ("query", "given", "field", "told", "offered"),
     [
-        (requests.JobsQuery, {"limit": "x"}, "limit", "must be a whole number, not the text 'x'", "a whole number"),
-        (requests.JobsQuery, {"limit": 0}, "limit", "0 is too small", "at least 1"),
-        (requests.JobsQuery, {"limit": 500}, "limit", "500 is too large", "at most 200"),
-        (requests.JobsQuery, {"mood": 1}, "mood", "is no part of this request", "only what /openapi.json names"),
-        (requests.DrainQuery, {"reason": "x" * 501}, "reason", "is too long", "at most 500 characters"),
+        (parameters.JobsQuery, {"limit": "x"}, "limit", "must be a whole number, not the text 'x'", "a whole number"),
+        (parameters.JobsQuery, {"limit": 0}, "limit", "0 is too small", "at least 1"),
+        (parameters.JobsQuery, {"limit": 500}, "limit", "500 is too large", "at most 200"),
+        (parameters.JobsQuery, {"mood": 1}, "mood", "is no part of this request", "only what /openapi.json names"),
+        (parameters.DrainQuery, {"reason": "x" * 501}, "reason", "is too long", "at most 500 characters"),
     ],
 )
 def test_a_query_says_it_too(query, given, field, told, offered):

@@ -9,8 +9,8 @@ from flask_openapi3.models import Schema
 from flask_openapi3.types import ResponseDict, SecuritySchemesDict
 from pydantic import BaseModel
 
-from api.problems import PROBLEM_JSON, Problem
-from api.requests import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
+from api.http.parameters import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
+from api.http.problems import PROBLEM_JSON, Problem
 from shared.admission.accepted import bounds, parameters
 from shared.params.render import NATIVE_SIZE, RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
