@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from flask_openapi3 import OpenAPI
 
-from api import auth, guard, metrics
+from api import metrics
 from api.http import body, compression, problems
 from api.http.openapi import INFO, SECURITY
 from api.http.parameters import HashConverter, IdConverter
 from api.listener import require_keys
 from api.pages import site
-from api.proxies import Proxied
 from api.routes import catalogue, chores, events, health, images, jobs, png_info, prompts, reference, uploads, workers
 from api.routes import metrics as metrics_routes
+from api.security import auth, origin
+from api.security.proxies import Proxied
 from api.services import EXTENSION, join
 from shared.settings import Settings
 
@@ -33,7 +34,7 @@ def create_app(settings: Settings) -> OpenAPI:
     app.url_map.converters.update(id=IdConverter, hash=HashConverter)
     compression.init_app(app)
     metrics.init_app(app, services)
-    guard.init_app(app, settings)
+    origin.init_app(app, settings)
     app.wsgi_app = Proxied(app.wsgi_app, settings.proxies)  # type: ignore[method-assign]
     body.init_app(app, settings)  # before anything reads one
     auth.init_app(app, services)

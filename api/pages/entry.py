@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import auth
+from api.security import auth
 from shared.errors import FieldError, TooManyTries, Unauthorized
 
 blueprint = Blueprint("entry", __name__)

@@ -9,7 +9,6 @@ from typing import Final
 from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import auth
 from api.http.body import read_file
 from api.http.problems import RETRY_AFTER_SECONDS
 from api.pages import controls, farm, origins, terms
@@ -20,6 +19,7 @@ from api.pages.origins import Origin
 from api.pages.queries import number, upload
 from api.pages.typed import MASK, PICTURE, Given, read
 from api.schemas.catalogue import CheckpointBody, CheckpointsBody, StyleBody
+from api.security import auth
 from api.services import services
 from api.use_cases import images, jobs
 from shared.admission.parse import refused as refused_for

@@ -9,12 +9,12 @@ from typing import Final, get_args
 from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import auth
 from api.pages.entry import inside
 from api.pages.facts import facts
 from api.pages.queries import number
 from api.pages.words import counted
 from api.schemas.jobs import ChangeBody, DisplayState
+from api.security import auth
 from api.services import services
 from api.use_cases import jobs as use_cases
 from shared.errors import Conflict

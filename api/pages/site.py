@@ -8,10 +8,10 @@ from http import HTTPStatus
 from flask import Flask, Response, current_app, g, request
 from markupsafe import Markup
 
-from api import auth
-from api.guard import SAFE_METHODS
 from api.pages import assets, entry, form, jobs, workers
 from api.pages.words import FILTERS
+from api.security import auth
+from api.security.origin import SAFE_METHODS
 
 
 def init_app(app: Flask) -> None:

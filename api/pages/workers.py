@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api import auth
 from api.pages import farm
 from api.pages.words import worker_words
 from api.schemas.catalogue import WorkerBody
+from api.security import auth
 from api.services import Services, services
 from api.use_cases import jobs
 from api.use_cases import workers as drains

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from flask import Response, request
 
-from api import auth
 from api.http import sse
 from api.http.openapi import EVENTS, NOT_FOUND, content, section
 from api.http.parameters import JobPath
 from api.schemas.jobs import API
+from api.security import auth
 from api.services import services
 from api.use_cases import jobs
 

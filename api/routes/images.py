@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from flask import Response
 
-from api import auth
 from api.http.openapi import CONFLICT, NOT_FOUND, content, section
 from api.http.parameters import ImagePath, JobPath, PicturePath
 from api.http.responses import unchanging
 from api.http.zip_stream import zipped
 from api.schemas.jobs import API, EXTENSIONS
+from api.security import auth
 from api.services import services
 from api.use_cases import images
 from shared.errors import NotFound

@@ -6,12 +6,12 @@ from hashlib import sha256
 
 from flask import Response, request
 
-from api import auth
 from api.http.body import read_json
 from api.http.openapi import BODY, CONFLICT, LOOK, NOT_FOUND, SUBMIT, UNCHANGED, answers, section
 from api.http.parameters import ImagePath, JobPath, JobsQuery, idempotency_key, wait_seconds
 from api.http.responses import reply
 from api.schemas.jobs import API, ChangeBody, JobBody, JobPageBody
+from api.security import auth
 from api.services import services
 from api.use_cases import jobs as use_cases
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from flask import Response
 
-from api import auth
 from api.http.body import read_file
 from api.http.openapi import TOO_LARGE, UPLOAD, answers, section
 from api.http.responses import reply
 from api.schemas.jobs import API, PapersBody
+from api.security import auth
 from api.services import services
 from api.use_cases import images
 

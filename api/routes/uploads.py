@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from flask import Response
 
-from api import auth
 from api.http.body import read_file
 from api.http.openapi import NOT_FOUND, TOO_LARGE, UPLOAD, answers, content, section
 from api.http.parameters import UploadPath
 from api.http.responses import reply, unchanging
 from api.schemas.jobs import API, UploadBody, upload_link
+from api.security import auth
 from api.services import services
 from api.use_cases import images
 

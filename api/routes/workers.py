@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from flask import Response
 
-from api import auth
 from api.http.openapi import NOT_FOUND, answers, section
 from api.http.parameters import DrainQuery, WorkerPath
 from api.http.responses import reply
 from api.schemas.catalogue import WorkersBody
 from api.schemas.jobs import API
+from api.security import auth
 from api.services import services
 from api.use_cases import jobs
 from api.use_cases import workers as drains

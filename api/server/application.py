@@ -11,11 +11,11 @@ from typing import Final
 from flask import Flask
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 
-from api import auth, proxies
-from api.guesses import place
 from api.http import body as bodies
 from api.metrics import counted
 from api.routes.health import AliveBody
+from api.security import auth, proxies
+from api.security.key_guesses import place
 from api.server import plain
 from api.server.bodies import Bounds, Gone, Late, receive_body
 from api.server.bridge import Bridge, Environ, environ, refuse

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 
-from api.guard import SECURITY_HEADERS
 from api.http.problems import PROBLEM_JSON, Problem
+from api.security.origin import SECURITY_HEADERS
 
 Headers = list[tuple[bytes, bytes]]
 

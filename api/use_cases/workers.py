@@ -8,8 +8,8 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from api.auth import LOCAL_OWNER
 from api.schemas.catalogue import WorkersBody
+from api.security.auth import LOCAL_OWNER
 from api.services import Services
 from shared.db.sessions import transact
 from shared.queue import drains, queries

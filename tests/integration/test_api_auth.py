@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import func, select, text
 from werkzeug.test import EnvironBuilder
 
-from api import auth
-from api import sessions as browser_sessions
 from api.app import create_app
-from api.guesses import FREE_GUESSES
+from api.security import auth
+from api.security import sessions as browser_sessions
+from api.security.key_guesses import FREE_GUESSES
 from api.services import EXTENSION
 from shared.db.tables import BrowserSession
 from shared.errors import SettingsError

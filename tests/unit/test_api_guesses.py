@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from api import guesses as module
-from api.guesses import (
+from api.security import key_guesses as module
+from api.security.key_guesses import (
     FREE_ADDRESSES,
     FREE_GUESSES,
     FREE_GUESSES_OF_ALL,

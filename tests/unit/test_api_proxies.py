@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api import proxies
+from api.security import proxies
 from shared.errors import SettingsError
 from shared.settings import Settings, load
 

@@ -18,9 +18,9 @@ from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import MethodNotAllowed
 
-from api import sessions
-from api.guard import SAFE_METHODS
-from api.guesses import Guesses
+from api.security import sessions
+from api.security.key_guesses import Guesses
+from api.security.origin import SAFE_METHODS
 from api.services import Services, services
 from shared.db.sessions import transact
 from shared.errors import Forbidden, SettingsError, TooManyTries, Unauthorized
