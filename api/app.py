@@ -8,13 +8,13 @@ from api import metrics
 from api.http import body, compression, problems
 from api.http.openapi import INFO, SECURITY
 from api.http.parameters import HashConverter, IdConverter
-from api.listener import require_keys
 from api.pages import site
 from api.routes import catalogue, chores, events, health, images, jobs, png_info, prompts, reference, uploads, workers
 from api.routes import metrics as metrics_routes
 from api.security import auth, origin
 from api.security.proxies import Proxied
 from api.services import EXTENSION, join
+from api.socket import require_keys
 from shared.settings import Settings
 
 

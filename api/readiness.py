@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.watched import Known, Watched
+from api.background_polls import Known, Watched
 from shared.db import migrate
 from shared.db.sessions import Sessions, probe
 from shared.errors import FarmError, StorageAway, Unavailable, explain

@@ -4,7 +4,7 @@ One process is enough for many machines: the API waits, for PostgreSQL and socke
 start more of them behind a load balancer, each on an address of its own; they share PostgreSQL, Redis, the storage
 and `FARM_SECRET_KEY`, and each is scraped for its own `/metrics`.
 
-`farm up` opens the listening socket itself (`api/listener.py`) and hands it down.
+`farm up` opens the listening socket itself (`api/socket.py`) and hands it down.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import structlog
 import uvicorn
 
 from api.app import create_app
-from api.listener import BACKLOG, GRACE_SECONDS, address
 from api.server import memory
 from api.server.application import Application
 from api.server.connection import Deadlines
 from api.server.connections import Connections
 from api.services import EXTENSION, Services
+from api.socket import BACKLOG, GRACE_SECONDS, address
 from shared.logs import setup
 from shared.settings import Settings, load
 

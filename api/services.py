@@ -9,10 +9,10 @@ from typing import Final, cast
 from flask import current_app
 from sqlalchemy import Engine
 
-from api.looks import Looks
-from api.places import Places
+from api.background_polls import Watched
+from api.quotas import Places
 from api.readiness import Readiness
-from api.watched import Watched
+from api.state_lookups import Looks
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, connect, sessions, transact
 from shared.media.decode import Intake

@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx
 
-from api.listener import address, command, listen
+from api.socket import address, command, listen
 from bench.queue_ways import Way, until, working
 from shared.settings import load
 

@@ -27,7 +27,7 @@ from typing import Final
 
 import httpx
 
-from api.listener import address, command, listen
+from api.socket import address, command, listen
 from cli.embedded.servers import Servers
 from shared.db import migrate
 from shared.db.farm import farm_id

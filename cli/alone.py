@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from api.listener import listen
+from api.socket import listen
 from cli import terminal
 from cli.embedded import home
 from cli.parts import environment

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import httpx
 
-from api.listener import GRACE_SECONDS, address, command, listen
+from api.socket import GRACE_SECONDS, address, command, listen
 from cli.embedded import home
 from cli.embedded.home import Record
 from cli.embedded.process import Server

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from api.listener import address, command, listen
+from api.socket import address, command, listen
 from cli.embedded.servers import Servers
 from shared import embedded_addresses
 from shared.settings import load

@@ -12,7 +12,7 @@ from typing import Final
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from api.listener import address, command, listen
+from api.socket import address, command, listen
 from shared.settings import load
 from tests.servers import await_answer
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from api.listener import address, command, listen
+from api.socket import address, command, listen
 from shared.settings import Settings
 
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from api import readiness, watched
+from api import background_polls, readiness
 from api.app import create_app
 from api.readiness import OK, Readiness
 from api.services import EXTENSION
@@ -123,7 +123,7 @@ def test_a_part_that_stays_away_is_logged_when_it_goes_and_when_it_is_back(servi
 
 def test_a_storage_that_hangs_is_told_with_its_seconds_and_holds_nobody_up(client, services, monkeypatch):
     gate = Event()
-    monkeypatch.setattr(watched, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(background_polls, "_PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(readiness, "_SILENT_SECONDS", 0.2)
     monkeypatch.setattr(type(services.storage), "check", lambda *_: gate.wait(120))
     for _ in range(3):
@@ -142,7 +142,7 @@ def test_a_storage_that_hangs_is_told_with_its_seconds_and_holds_nobody_up(clien
 
 
 def test_an_object_store_that_is_silent_stops_nobody(elsewhere, monkeypatch):
-    monkeypatch.setattr(watched, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(background_polls, "_PATIENCE_SECONDS", 0.3)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "farm")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "farm-secret")
     with socket.create_server(("127.0.0.1", 0)) as silent:

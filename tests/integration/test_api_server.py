@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from api.listener import GRACE_SECONDS, address, listen
+from api.socket import GRACE_SECONDS, address, listen
 from shared.errors import SettingsError
 from shared.settings import Settings
 from tests.integration.serving import Served, received, serving

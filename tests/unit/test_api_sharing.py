@@ -8,10 +8,10 @@ from contextlib import closing
 
 import pytest
 
-from api.looks import Looks
-from api.places import Places
+from api.quotas import Places
 from api.server.pace import LEAST_BYTES, Pace
 from api.server.room import MEMORY_BYTES, Room, Spool
+from api.state_lookups import Looks
 from shared.db.states import ImageState
 from shared.errors import Unavailable
 from tests import loops

@@ -7,8 +7,8 @@ from threading import Event, Thread
 
 import pytest
 
-from api import watched
-from api.watched import Watched
+from api import background_polls
+from api.background_polls import Watched
 from shared.errors import Unavailable
 from tests.waiting import until
 
@@ -37,7 +37,7 @@ def test_it_is_looked_at_again_while_somebody_asks(watch):
 
 
 def test_nobody_waits_for_a_look_that_hangs(watch, monkeypatch):
-    monkeypatch.setattr(watched, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(background_polls, "_PATIENCE_SECONDS", 0.05)
     gate, looks = Event(), count(1)
 
     def look():
@@ -62,7 +62,7 @@ def test_nobody_waits_for_a_look_that_hangs(watch, monkeypatch):
 
 
 def test_a_first_look_that_hangs_is_waited_for_once_and_not_for_long(watch, monkeypatch):
-    monkeypatch.setattr(watched, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(background_polls, "_PATIENCE_SECONDS", 0.05)
     gate = Event()
     asked = watch(lambda: gate.wait(30))
     for _ in range(2):
@@ -86,7 +86,7 @@ def test_a_look_that_fails_leaves_what_was_known(watch):
 
 
 def test_it_is_looked_at_no_more_when_nobody_has_asked_for_long_and_anew_when_somebody_does(watch, monkeypatch):
-    monkeypatch.setattr(watched, "_ASKED_SECONDS", 0.05)
+    monkeypatch.setattr(background_polls, "_ASKED_SECONDS", 0.05)
     numbers = count(1)
     asked = watch(lambda: next(numbers))
     first = asked.get().value
