@@ -11,13 +11,13 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from api.http.body import read_file
 from api.http.problems import RETRY_AFTER_SECONDS
-from api.pages import controls, farm, origins, terms
+from api.pages import prefill, scheduling, status_line, widgets
+from api.pages.choices import Option, offers
 from api.pages.fields import FIELDS
-from api.pages.layout import SWITCH, full_label, place
-from api.pages.offers import Option, offers
-from api.pages.origins import Origin
-from api.pages.queries import number, upload
-from api.pages.typed import MASK, PICTURE, Given, read
+from api.pages.fieldsets import SWITCH, full_label, place
+from api.pages.form_data import MASK, PICTURE, Given, read
+from api.pages.prefill import Origin
+from api.pages.query_args import number, upload
 from api.schemas.catalogue import CheckpointBody, CheckpointsBody, StyleBody
 from api.security import auth
 from api.services import services
@@ -46,11 +46,11 @@ def new() -> str:
     """Show the form: with the defaults, or filled in from the job `from`, or its picture `image` sent on `to`."""
     job_id, image = number("from"), number("image", least=0)
     if job_id is None:
-        return _page(origins.fresh())
+        return _page(prefill.fresh())
     job = jobs.job(services(), auth.owner(), job_id)
     if image is None or image >= len(job.images):
-        return _page(origins.of_job(job))
-    return _page(origins.of_image(job, image, request.args.get("to", ""), upload("source")))
+        return _page(prefill.of_job(job))
+    return _page(prefill.of_image(job, image, request.args.get("to", ""), upload("source")))
 
 
 @blueprint.post("/jobs")
@@ -86,7 +86,7 @@ def size() -> Response:
 @blueprint.post("/jobs/<id:job_id>/images/<id:index>/send")
 def send(job_id: int, index: int) -> AnyResponse:
     """Make a picture an upload and go to the form that starts from it, or say why it cannot be one."""
-    to = next((to for to in origins.START_FROM if to == request.form.get("to")), origins.START_FROM[0])
+    to = next((to for to in prefill.START_FROM if to == request.form.get("to")), prefill.START_FROM[0])
     picture = images.stored(services(), auth.owner(), job_id, index, "picture").read()
     try:
         source = images.upload(services(), auth.owner(), picture)
@@ -106,9 +106,9 @@ def from_picture() -> AnyResponse:
     except Refused as refused:
         said = "; ".join(f"{one.message}. What can be read: {one.accepted}" for one in refused.fields) or str(refused)
         return Response(
-            _page(Origin(before) if before else origins.fresh(), Refused(f"{name} {said}.")), refused.status
+            _page(Origin(before) if before else prefill.fresh(), Refused(f"{name} {said}.")), refused.status
         )
-    filled = origins.of_file(papers, name)
+    filled = prefill.of_file(papers, name)
     return Response(_page(replace(filled, before=before)))
 
 
@@ -127,8 +127,8 @@ def from_nothing() -> AnyResponse:
 
 def _given(prefix: str = "") -> Given:
     """Return what the request's form holds of the parameters; a field that it has not at all has its default."""
-    given = origins.fresh().given
-    for name in {*FIELDS, *terms.HELP, SWITCH}:
+    given = prefill.fresh().given
+    for name in {*FIELDS, *scheduling.HELP, SWITCH}:
         if texts := request.form.getlist(prefix + name):
             given.setlist(name, texts)
     return given
@@ -176,7 +176,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
     listed = jobs.checkpoints(services())
     checkpoints = listed.checkpoints
     errors = _by_field(refused)
-    made = controls.controls(origin.given, errors, _offers(checkpoints))
+    made = widgets.controls(origin.given, errors, _offers(checkpoints))
     limits = services().settings.limits
     if not limits.may_be_urgent(auth.owner()):
         del made["urgent"]
@@ -184,7 +184,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         "form.html",
         of=made,
         places={*made, *FILES},
-        sections=controls.sections(made),
+        sections=widgets.sections(made),
         errors=[(_INPUTS.get(name, name), full_label(name), error) for name, error in errors.items()],
         refused=refused,
         early=early,
@@ -198,7 +198,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         here="/",
         recent=recent,
         last_seed=recent[0].params.seed if recent else None,
-        farm=farm.line(services()),
+        farm=status_line.line(services()),
     )
 
 

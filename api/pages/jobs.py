@@ -9,10 +9,10 @@ from typing import Final, get_args
 from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api.pages.entry import inside
-from api.pages.facts import facts
-from api.pages.queries import number
-from api.pages.words import counted
+from api.pages.filters import counted
+from api.pages.login import inside
+from api.pages.parameter_table import facts
+from api.pages.query_args import number
 from api.schemas.jobs import ChangeBody, DisplayState
 from api.security import auth
 from api.services import services

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api.pages import farm
-from api.pages.words import worker_words
+from api.pages import status_line
+from api.pages.filters import worker_words
 from api.schemas.catalogue import WorkerBody
 from api.security import auth
 from api.services import Services, services
@@ -44,7 +44,7 @@ def workers() -> str:
     seen = jobs.workers(services())
     return render_template(
         "workers.html",
-        farm=farm.line(services()),
+        farm=status_line.line(services()),
         workers=[show(worker, names, now) for worker in seen.workers],
         ended=seen.ended,
         place=services().storage.url.removeprefix("file://"),

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from werkzeug.datastructures import MultiDict
 
-from api.pages import layout, terms
+from api.pages import fieldsets, scheduling
 from api.pages.fields import FIELDS
 from shared.db.sessions import transact
 from shared.media.storage import key
@@ -237,9 +237,9 @@ def test_refusals_are_listed_in_the_order_of_the_form_with_labels_as_links(clien
 
 
 def test_every_field_has_its_place_on_the_form():
-    places = [layout.place(name) for name in (*FIELDS, layout.SWITCH, *terms.HELP)]
+    places = [fieldsets.place(name) for name in (*FIELDS, fieldsets.SWITCH, *scheduling.HELP)]
     assert len({*places}) == len(places)
-    assert max(places) < layout.place("body")
+    assert max(places) < fieldsets.place("body")
 
 
 def test_refused_form_is_still_the_form_and_looks_again_at_itself(client):
@@ -396,7 +396,7 @@ def test_every_field_of_the_parameters_has_its_place_in_the_page(client, setting
 
 def test_every_group_has_a_title_in_the_page(client):
     form = look(client, "/")
-    for group in layout.GROUPS:
+    for group in fieldsets.GROUPS:
         assert group.title in form.text
 
 

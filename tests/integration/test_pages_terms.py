@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from api.app import create_app
-from api.pages import terms
+from api.pages import scheduling
 from api.services import EXTENSION
 from shared.queue import deadlines
 from tests.integration.browsing import look, page, send
@@ -85,7 +85,7 @@ def test_the_form_s_terms_are_folded_away_and_empty_at_first(client):
 
     assert form.all("details", id="group-when")
     assert "open" not in form.all("details", id="group-when")[0].attributes
-    assert [form.value(name) for name in terms.INSTANTS] == ["", ""]
+    assert [form.value(name) for name in scheduling.INSTANTS] == ["", ""]
     assert {one.attributes["type"] for one in form.elements if "data-instant" in one.attributes} == {"datetime-local"}
 
 
@@ -161,4 +161,4 @@ def test_only_who_may_be_urgent_is_asked_for_it(settings):
     ],
 )
 def test_what_was_typed_is_read_in_utc_and_what_cannot_be_is_left_to_the_door(typed, read):
-    assert terms.read(typed) == read
+    assert scheduling.read(typed) == read

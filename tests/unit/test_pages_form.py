@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from api.pages import layout, terms
-from api.pages.facts import facts, sides
+from api.pages import fieldsets, scheduling
 from api.pages.fields import FIELDS, plain
-from api.pages.typed import read, typed
+from api.pages.form_data import read, typed
+from api.pages.parameter_table import facts, sides
 from shared.params.render import Guidance, Hires, Img2Img, Mask, Noise, Refiner, RenderParams, Sampling
 
 EVERYTHING = RenderParams(
@@ -98,19 +98,19 @@ def test_untouched_form_asks_for_the_defaults():
 
 
 def test_every_field_stands_in_the_form_once():
-    shown = [*layout.EVERYDAY, *(name for group in layout.GROUPS for name in group.fields)]
+    shown = [*fieldsets.EVERYDAY, *(name for group in fieldsets.GROUPS for name in group.fields)]
     assert sorted(shown) == sorted(FIELDS)
 
 
 def test_labels_tell_fields_apart():
-    labels = [layout.LABELS[name] for name in (*FIELDS, layout.SWITCH)]
+    labels = [fieldsets.LABELS[name] for name in (*FIELDS, fieldsets.SWITCH)]
     assert len(set(labels)) == len(labels)
 
 
 def test_words_of_the_layout_are_of_fields_and_choices_that_there_are():
-    told = {*layout.LABELS, *layout.PLACEHOLDERS, *layout.SLIDERS, *layout.CHOICE_LABELS}
-    assert told <= {*FIELDS, *terms.HELP, layout.SWITCH}
-    for name, labels in layout.CHOICE_LABELS.items():
+    told = {*fieldsets.LABELS, *fieldsets.PLACEHOLDERS, *fieldsets.SLIDERS, *fieldsets.CHOICE_LABELS}
+    assert told <= {*FIELDS, *scheduling.HELP, fieldsets.SWITCH}
+    for name, labels in fieldsets.CHOICE_LABELS.items():
         assert set(labels) == set(FIELDS[name].choices)
 
 
@@ -170,7 +170,7 @@ def test_facts_tell_what_was_set_under_the_title_of_its_group():
 def test_facts_leave_nothing_out_but_pictures_and_texts_of_the_head():
     shown = {label for group in facts(EVERYTHING) for label, _ in group.rows}
     apart = {"prompt", "negative_prompt", "styles", "width", "height", "img2img.picture", "img2img.mask.picture"}
-    assert shown == {layout.LABELS[name] for name in FIELDS.keys() - apart - {"hires.scale"}} | {"Size"}
+    assert shown == {fieldsets.LABELS[name] for name in FIELDS.keys() - apart - {"hires.scale"}} | {"Size"}
 
 
 def test_sides_are_those_of_the_second_pass():

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from markupsafe import Markup
 
-from api.pages.entry import inside
-from api.pages.words import amount, counted, duration, image_words, marked
+from api.pages.filters import amount, counted, duration, image_words, marked
+from api.pages.login import inside
 from api.schemas.jobs import ImageBody, ImageLinks
 
 NOW = datetime.now(UTC)

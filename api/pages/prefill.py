@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from api.pages.facts import sides
-from api.pages.typed import PICTURE, Given, typed
+from api.pages.form_data import PICTURE, Given, typed
+from api.pages.parameter_table import sides
 from api.schemas.jobs import JobBody, PapersBody
 from shared.jobs.stored import told
 from shared.params.render import RANDOM_SEED, Hires, RenderParams

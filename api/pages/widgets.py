@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from api.pages import terms
+from api.pages import scheduling
+from api.pages.choices import Option
 from api.pages.fields import FIELDS, Field
-from api.pages.layout import (
+from api.pages.fieldsets import (
     CHOICE_LABELS,
     GROUPS,
     HINTS,
@@ -21,8 +22,7 @@ from api.pages.layout import (
     TERMS,
     Group,
 )
-from api.pages.offers import Option
-from api.pages.typed import Given, default
+from api.pages.form_data import Given, default
 from shared.errors import FieldError
 
 Widget = Literal["words", "text", "number", "choice", "flag", "list", "instant"]
@@ -91,7 +91,7 @@ def controls(
     """
     made = {name: _control(one, given, errors.get(name), offers.get(name, ())) for name, one in FIELDS.items()}
     switch = Control(SWITCH, "flag", LABELS[SWITCH], "", given.get(SWITCH, ""), "", error=errors.get(SWITCH))
-    asked = {name: _term(name, given, errors.get(name), offers.get(name, ())) for name in terms.HELP}
+    asked = {name: _term(name, given, errors.get(name), offers.get(name, ())) for name in scheduling.HELP}
     return made | asked | {SWITCH: switch}
 
 
@@ -124,13 +124,13 @@ def _control(one: Field, given: Given, error: FieldError | None, offered: Sequen
 
 
 def _term(name: str, given: Given, error: FieldError | None, offered: Sequence[Option]) -> Control:
-    empty = terms.default(name)
+    empty = scheduling.default(name)
     return Control(
         name=name,
-        widget=terms.widget(name),
+        widget=scheduling.widget(name),
         label=LABELS[name],
-        help=terms.HELP[name],
-        value=terms.shown(name, given),
+        help=scheduling.HELP[name],
+        value=scheduling.shown(name, given),
         default=empty,
         placeholder=empty,
         error=error,

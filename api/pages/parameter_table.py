@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from api.pages.fields import FIELDS, inside, plain
-from api.pages.layout import CHOICE_LABELS, GROUPS, LABELS, RESOLVED, Group
+from api.pages.fieldsets import CHOICE_LABELS, GROUPS, LABELS, RESOLVED, Group
 from shared.jobs.stored import told
 from shared.params.geometry import hires_size
 from shared.params.render import RenderParams

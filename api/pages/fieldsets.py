@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from api.pages import terms
+from api.pages import scheduling
 from api.pages.fields import FIELDS
 from shared.params.render import BUILT_IN_VAE
 
@@ -84,8 +84,8 @@ GROUPS: Final = (
     Group("output", "Output", "file format, film, seamless tiles, exactness", ("format", "film", "tiling", "exact")),
 )
 TERMS: Final = (
-    Group("queue", "Queue", "which workers, and what goes first", tuple(terms.QUEUE)),
-    Group("when", "When", "a deadline, or a reason to wait", tuple(terms.WHEN)),
+    Group("queue", "Queue", "which workers, and what goes first", tuple(scheduling.QUEUE)),
+    Group("when", "When", "a deadline, or a reason to wait", tuple(scheduling.WHEN)),
 )
 """The job's terms, which are no parameters of its pictures."""
 
@@ -237,7 +237,7 @@ def _visual(group: Group) -> list[str]:
 
 
 def _is_ticked(name: str) -> bool:
-    return (FIELDS[name].kind if name in FIELDS else terms.widget(name)) == "flag"
+    return (FIELDS[name].kind if name in FIELDS else scheduling.widget(name)) == "flag"
 
 
 _PLACES: Final = {

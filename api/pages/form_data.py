@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
 
-from api.pages import terms
+from api.pages import scheduling
 from api.pages.fields import FIELDS, Field, inside
-from api.pages.layout import PLACEHOLDERS, SWITCH
+from api.pages.fieldsets import PLACEHOLDERS, SWITCH
 
 Given = MultiDict[str, str]
 PICTURE: Final = "img2img.picture"
@@ -39,7 +39,7 @@ def read(given: Given) -> dict[str, object]:
         texts = [text for text in given.getlist(field.name) if text.strip()]
         if texts:
             _put(asked, field.name, texts if field.kind == "list" else field.read(texts[0]))
-    return asked | terms.read(given)
+    return asked | scheduling.read(given)
 
 
 def default(field: Field) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from api.pages.words import counted
+from api.pages.filters import counted
 from api.readiness import OK
 from api.schemas.catalogue import WorkerBody
 from api.services import Services

@@ -9,7 +9,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from api.pages.facts import sides
+from api.pages.parameter_table import sides
 from api.schemas.catalogue import WorkerBody
 from api.schemas.jobs import ImageBody, JobBody
 from shared.queue.explain import Cause
