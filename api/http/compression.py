@@ -1,7 +1,8 @@
 """Texts are sent compressed to those who can read that; pictures and event streams are sent as they are.
 
 What a stranger can have a page repeat stands beside its token of forms, but no stranger can have the browser fetch a
-page with its cookie (SameSite=Strict, `api.security.origin`), and so none can try the token out by the length of the answer.
+page with its cookie (SameSite=Strict, `api.security.origin`), and so none can try the token out by the length of the
+answer.
 """
 
 from __future__ import annotations
