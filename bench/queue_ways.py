@@ -12,6 +12,7 @@ import venv
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -145,7 +146,7 @@ def farm(name: str, sessions: Sessions, home: Path, environ: Mapping[str, str]) 
         for done in range(0, number, IMAGES_A_JOB):
             images = min(IMAGES_A_JOB, number - done)
             owner = f"owner {next(seeds) % OWNERS}"
-            transact(sessions, lambda session, owner=owner, images=images: _submit(session, owner, images))  # type: ignore[misc]
+            transact(sessions, partial(_submit, owner=owner, images=images))
             tickets.publish(DEFAULT_POOL, images)
             tickets.flush(5)  # of more at once that wait to leave it drops some
 

@@ -8,6 +8,7 @@ so with the next claim. So what may go now may go for ever, whoever stores, clai
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from sqlalchemy import text
@@ -48,7 +49,7 @@ def sweep(sessions: Sessions, storage: Storage) -> list[int]:
     """
     swept = []
     for stored in storage.jobs():
-        for job_id in transact(sessions, lambda session, stored=stored: _deleted(session, stored)):  # type: ignore[misc]
+        for job_id in transact(sessions, partial(_deleted, job_ids=stored)):
             storage.delete(job_prefix(job_id))
             swept.append(job_id)
     return swept
@@ -63,7 +64,7 @@ def sweep_attempts(sessions: Sessions, storage: Storage) -> int:
     for shelf in storage.left():
         for start in range(0, len(shelf), _BATCH):
             some = shelf[start : start + _BATCH]
-            for left in transact(sessions, lambda session, some=some: _fenced_off(session, some)):  # type: ignore[misc]
+            for left in transact(sessions, partial(_fenced_off, stored=some)):
                 storage.discard(left)
                 swept += 1
     return swept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import structlog
@@ -69,7 +70,7 @@ def delete_jobs(sessions: Sessions, storage: Storage, days: int) -> int:
     deleted, slow = 0, 0
     for job_id in _all_old_jobs(sessions, days):
         try:
-            is_deleted = transact(sessions, lambda session, job_id=job_id: _delete(session, job_id, days))  # type: ignore[misc]
+            is_deleted = transact(sessions, partial(_delete, job_id=job_id, days=days))
         except TooSlow as error:  # somebody holds one of its images, or the disk is busy: no reason to keep the others
             log.warning("old job not deleted: left to the next time", job=job_id, reason=str(error.__cause__))
             slow += 1
@@ -91,7 +92,7 @@ def forget_history(sessions: Sessions, days: int) -> int:
     """
     forgotten, after, is_old = 0, 0, True
     while is_old:
-        some = transact(sessions, lambda session, after=after: _forget(session, days, after))  # type: ignore[misc]
+        some = transact(sessions, partial(_forget, days=days, after=after))
         forgotten, after, is_old = forgotten + some.forgotten, some.last, some.is_old
     return forgotten
 
@@ -102,7 +103,7 @@ def _forget(session: Session, days: int, after: int) -> Row[tuple[int, bool, int
 
 def _all_old_jobs(sessions: Sessions, days: int) -> Iterator[int]:
     after = 0
-    while ended := transact(sessions, lambda session, after=after: _old_jobs(session, days, after)):  # type: ignore[misc]
+    while ended := transact(sessions, partial(_old_jobs, days=days, after=after)):
         yield from ended
         after = ended[-1]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from sqlalchemy import delete, func, select, text, update
@@ -33,10 +34,10 @@ def keep(sessions: Sessions, storage: Storage, owner: str, pictures: Mapping[str
 
     Raises Refused, with nothing recorded, that names the field for which there is no room; StorageError, Unavailable.
     """
-    transact(sessions, lambda session: _check_room(session, owner, pictures, limits))  # before anything is stored
+    transact(sessions, partial(_check_room, owner=owner, pictures=pictures, limits=limits))  # before anything is stored
     for picture in pictures.values():
         storage.put(upload_key(picture.sha256), picture.png)
-    transact(sessions, lambda session: _record(session, owner, pictures, limits))
+    transact(sessions, partial(_record, owner=owner, pictures=pictures, limits=limits))
     for picture in pictures.values():
         if not storage.exists(upload_key(picture.sha256)):  # it was swept as nobody's just before it was recorded
             storage.put(upload_key(picture.sha256), picture.png)
@@ -69,11 +70,11 @@ def sweep(sessions: Sessions, storage: Storage, days: int) -> int:
     Goes by what is stored, so that what an interrupted sweep or upload left behind is found as well. Raises
     StorageError, Unavailable.
     """
-    transact(sessions, lambda session: _forget(session, days))
+    transact(sessions, partial(_forget, days=days))
     swept = 0
     for stored in storage.uploads():
-        for sha256 in transact(sessions, lambda session, stored=stored: _unknown(session, stored)):  # type: ignore[misc]
-            swept += transact(sessions, lambda session, sha256=sha256: _delete(session, storage, sha256))  # type: ignore[misc]
+        for sha256 in transact(sessions, partial(_unknown, stored=stored)):
+            swept += transact(sessions, partial(_delete, storage=storage, sha256=sha256))
     return swept
 
 

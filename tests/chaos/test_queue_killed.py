@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 
 import pytest
 from sqlalchemy import func, select, text
@@ -66,9 +67,7 @@ def test_every_image_succeeds_once_whoever_is_killed(sessions, job_factory, clai
         cut_a_connection(sessions)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
-        database.transact(
-            sessions, lambda session, dead=worker_id: reaper.bury(session, dead, reason="killed", strike=False)
-        )
+        database.transact(sessions, partial(reaper.bury, worker_id=worker_id, reason="killed", strike=False))
 
     [(survivor, _)] = claimers(1)
     assert survivor.wait(120) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from functools import partial
 
 import pytest
 
@@ -31,7 +32,7 @@ def finish(services, sessions, job):
             claim = worker.claim()
             for kind in ("picture", "thumbnail"):
                 services.storage.put(key(job.id, claim.index, claim.attempt, kind), f"{kind} {claim.index}".encode())
-            transact(sessions, lambda session, claim=claim: transitions.finish(session, claim, 9))
+            transact(sessions, partial(transitions.finish, claim=claim, picture_bytes=9))
 
     return render
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import select, update
@@ -337,7 +338,7 @@ def test_a_file_that_was_loaded_somewhere_is_used_again(record, entries, session
         transact(sessions, lambda session: catalogue.strike(session, ["a" * 64], "gone"))
     assert not any(file.usable for file in entries())
     for sha256 in ("a" * 64, "b" * 64):
-        transact(sessions, lambda session, sha256=sha256: catalogue.forgive(session, sha256))
+        transact(sessions, partial(catalogue.forgive, sha256=sha256))
     assert [(file.usable, file.strikes, file.reason) for file in entries()] == [
         (True, 0, None),
         (False, 0, "is damaged"),

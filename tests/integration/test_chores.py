@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from operator import methodcaller
 from threading import Event, Thread
 
 import pytest
@@ -114,7 +115,7 @@ def test_chore_is_overdue_a_while_after_it_was_due(desk, sessions):
     round_of("jobs", desk).turn()
     for seconds, overdue in ((3600 + 590, []), (3600 + 610, ["jobs"])):
         earlier = update(ChoreDone).values(done_at=func.now() - timedelta(seconds=seconds))
-        transact(sessions, lambda session, earlier=earlier: session.execute(earlier))
+        transact(sessions, methodcaller("execute", earlier))
         assert [chore.name for chore in standing(sessions).overdue] == overdue
     assert standing(sessions).overdue[0].done_at == done_at(sessions, "jobs")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from io import BytesIO
 
 import pytest
@@ -263,7 +264,7 @@ def finished(client, services, sessions) -> str:
     for _ in range(2):
         claim = worker.claim()
         services.storage.put(key(claim.job_id, claim.index, claim.attempt, "picture"), file("green")[0].read())
-        transact(sessions, lambda session, claim=claim: transitions.finish(session, claim, 9))
+        transact(sessions, partial(transitions.finish, claim=claim, picture_bytes=9))
     return job
 
 

@@ -80,9 +80,9 @@ def test_a_job_that_is_retried_after_it_was_found_stays(sessions, storage, old_j
 def test_a_job_that_takes_too_long_is_left_to_the_next_time(sessions, storage, old_job, monkeypatch, capsys):
     first, held, last = (old_job(11) for _ in range(3))
 
-    def impatient(session, *given):
+    def impatient(session, **given):
         session.execute(text("SET LOCAL lock_timeout = 50"))
-        return _delete(session, *given)
+        return _delete(session, **given)
 
     monkeypatch.setattr("shared.maintenance.retention._delete", impatient)
     with sessions() as session:
@@ -118,7 +118,7 @@ def test_jobs_that_take_too_long_one_after_the_other_end_it(sessions, storage, o
 def test_a_database_that_is_away_ends_it(sessions, storage, old_job, monkeypatch):
     old_job(11)
 
-    def away(*_):
+    def away(*_, **__):
         raise Unavailable("away")
 
     monkeypatch.setattr("shared.maintenance.retention._delete", away)

@@ -198,9 +198,9 @@ def test_picture_that_is_swept_while_it_is_uploaded_again_is_there_at_the_end(se
     """The sweep takes the object between its storing and its recording."""
     record = uploads._record
 
-    def swept_first(*given):
+    def swept_first(*given, **named):
         assert uploads.sweep(sessions, storage, DAYS) == 1
-        record(*given)
+        record(*given, **named)
 
     monkeypatch.setattr(uploads, "_record", swept_first)
     keep(PICTURE)
@@ -211,9 +211,9 @@ def test_picture_that_is_swept_while_it_is_uploaded_again_is_there_at_the_end(se
 def test_sweep_spares_what_was_recorded_after_it_looked(sessions, storage, keep, monkeypatch):
     looked = uploads._delete
 
-    def recorded_first(session, used, sha256):
+    def recorded_first(session, storage, sha256):
         keep(PICTURE)
-        return looked(session, used, sha256)
+        return looked(session, storage, sha256)
 
     storage.put(upload_key(PICTURE.sha256), PICTURE.png)
     monkeypatch.setattr(uploads, "_delete", recorded_first)
