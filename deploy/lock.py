@@ -1,8 +1,8 @@
-"""Writes deploy/lock: what each part of the farm needs, as constraints.txt pins it, with the hash of every file.
+"""Write deploy/lock: the packages that each part of the farm needs, pinned by constraints.txt, with their hashes.
 
-`make lock` runs it after constraints.txt or pyproject.toml has changed. pip is asked for the wheels of each Python and
-each machine, without what they need; who needs what is reckoned from their metadata, since pip does so only for the
-Python that it runs on. PyTorch is left out: which build of it, an index decides (deploy/pytorch.py).
+`make lock` runs it after a change of constraints.txt or pyproject.toml. It asks pip for the wheels of each Python and
+each machine, without their dependencies, and computes the dependencies from the wheels' metadata, because pip does
+that only for its own Python. PyTorch is left out: an index decides about its build (deploy/pytorch.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _AT_ONCE: Final = 2
 
 @dataclass
 class Wheel:
-    """What the index says of one package: the files that would be installed, and what it needs."""
+    """One package of the index: the hashes of its files, and its dependencies."""
 
     version: str
     hashes: set[str] = field(default_factory=set)
@@ -74,7 +74,7 @@ def asked(pins: Mapping[str, str]) -> dict[str, Wheel]:
 
 
 def ask(lines: Iterable[str], python: str, machine: str) -> dict:
-    """Return pip's report on what it would install; ends the program with pip's words where a wheel is missing."""
+    """Return pip's report of what it would install; end the program with pip's message if a wheel is missing."""
     platforms = [f"--platform=manylinux{since}_{machine}" for since in _MANYLINUX] + [f"--platform=linux_{machine}"]
     with TemporaryDirectory() as folder:
         wanted = Path(folder) / "wanted.txt"
@@ -114,7 +114,7 @@ def needed(roots: Iterable[str], wheels: Mapping[str, Wheel]) -> dict[str, set[s
 
 
 def closure(roots: Iterable[str], python: str, wheels: Mapping[str, Wheel]) -> set[str]:
-    """Return what is needed on one Python, whichever its last number."""
+    """Return the packages that one Python needs, for all of its patch releases."""
     waiting, seen = [Requirement(root) for root in roots], set()
     while waiting:
         wanted = waiting.pop()
@@ -124,7 +124,7 @@ def closure(roots: Iterable[str], python: str, wheels: Mapping[str, Wheel]) -> s
                 continue
             seen.add(one)
             if one[0] not in wheels:
-                sys.exit(f"{wanted} is needed on Python {python}, and constraints.txt does not pin it.")
+                sys.exit(f"{wanted} is needed on Python {python}, but constraints.txt does not pin it: add it there.")
             lines = map(Requirement, wheels[one[0]].needs[python])
             waiting += [line for line in lines if is_wanted(line, python, extra, wheels, one[0])]
     return {name for name, _ in seen}

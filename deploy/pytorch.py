@@ -1,7 +1,7 @@
-"""Installs the PyTorch of constraints.txt into the environment that runs this, in the build that fits the machine.
+"""Install the PyTorch of constraints.txt into the running environment, in the build that fits the machine.
 
-TORCH_INDEX names the index to take it from. Without it, a machine without an NVIDIA card takes the CPU build, which is
-gigabytes smaller, if its index answers within seconds; everything else is left to pip's own index.
+TORCH_INDEX names the package index. Without it, a machine without an NVIDIA card gets the CPU build, which is gigabytes
+smaller, if its index answers within seconds. Everything else comes from pip's own index.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ def main() -> None:
         return
     if index := os.environ.get("TORCH_INDEX"):
         if not install("--no-deps", "--index-url", index, pin):
-            sys.exit(f"{index}, which TORCH_INDEX names, gave no {pin} for this machine.")
+            sys.exit(f"TORCH_INDEX={index} has no {pin} for this machine: name another index.")
     elif not _DRIVER.exists():
         install_for_the_cpu(pin)
-    # Also what an index of PyTorch's own does not bring: a CUDA build needs CUDA's libraries.
+    # Also for packages that PyTorch's own index lacks: a CUDA build needs CUDA's libraries.
     if not install("--constraint", str(_CONSTRAINTS), pin):
-        sys.exit(f"pip's index gave no {pin} for this machine; TORCH_INDEX may name another (README, Which PyTorch).")
+        sys.exit(f"pip's index has no {pin} for this machine: set TORCH_INDEX to another one (docs/install.md).")
 
 
 def install_for_the_cpu(pin: str) -> None:
-    """Take the CPU build from its own index, if that can be reached and has one for this Python and machine."""
+    """Install the CPU build from its own index, if that answers and has one for this Python and machine."""
     if not answers(f"{CPU_INDEX}/torch/"):
-        say(f"No NVIDIA card, but {CPU_INDEX} cannot be reached: taking what pip's own index has, perhaps with CUDA.")
+        say(f"No NVIDIA card, but {CPU_INDEX} does not answer: installing from pip's own index, perhaps with CUDA.")
     elif not install("--no-deps", "--index-url", CPU_INDEX, pin):
-        say(f"{CPU_INDEX} has no {pin} for this machine: taking what pip's own index has, perhaps with CUDA.")
+        say(f"{CPU_INDEX} has no {pin} for this machine: installing from pip's own index, perhaps with CUDA.")
 
 
 def is_there(pin: str) -> bool:
-    """Is this version installed, with all that its build needs?"""
+    """Return whether this version is installed, with the packages that its build needs."""
     try:
         found, needed = version("torch"), requires("torch") or []
         for line in needed:
@@ -60,7 +60,7 @@ def is_there(pin: str) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Does `url` answer soon? Asked by another process: looking a name up has no time limit of its own."""
+    """Return whether `url` answers within seconds; another process asks, because name look-ups have no time limit."""
     try:
         return not subprocess.run(
             [sys.executable, "-c", _OPEN, url], timeout=ANSWER_SECONDS, stderr=subprocess.DEVNULL, check=False
@@ -70,7 +70,7 @@ def answers(url: str) -> bool:
 
 
 def install(*arguments: str) -> bool:
-    """Tell what pip will download for these arguments, and have it installed. False when pip cannot."""
+    """Print what pip will download for these arguments, and install it. False if pip cannot."""
     planned = pip("--dry-run", "--quiet", "--report", "-", *arguments, stdout=subprocess.PIPE)
     if planned.returncode:
         return False
@@ -87,12 +87,12 @@ def pip(*arguments: str, stdout: int | None = None) -> subprocess.CompletedProce
 
 
 def told(wheels: Sequence[dict]) -> str:
-    """Return what is going to be fetched, and how much it is."""
+    """Return the message that names the downloads and their size."""
     urls = [wheel["download_info"]["url"] for wheel in wheels]
     names = [f"{wheel['metadata']['name']} {wheel['metadata']['version']}" for wheel in wheels]
     names.sort(key=lambda name: not name.startswith("torch "))
     more = f" and {len(names) - 1} packages that it needs" if len(names) > 1 else ""
-    return f"Fetching {names[0]}{more}: {size(urls)}, from {source(urls[0])}."
+    return f"Downloading {names[0]}{more}: {size(urls)}, from {source(urls[0])}."
 
 
 def source(url: str) -> str:
@@ -100,7 +100,7 @@ def source(url: str) -> str:
 
 
 def size(urls: Iterable[str]) -> str:
-    """Return the size of these files as their servers tell it."""
+    """Return the size of these files as their servers give it."""
     try:
         total = sum(length(url) for url in urls)
     except (OSError, ValueError):  # a server that does not answer, or does not say
