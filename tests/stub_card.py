@@ -19,6 +19,7 @@ import numpy as np
 
 from shared.db.sessions import Sessions
 from shared.errors import Cancelled, RenderError, Spoilt
+from shared.models.memory import Precision
 from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.cards import Address
@@ -38,6 +39,7 @@ class StubCard:
     slots = 8
     load_seconds: float | None = 0.001
     memory_bytes: int | None = None
+    precision: Precision = "half"
     broken_calls: Mapping[str, int] = MappingProxyType({})
     is_lost = False
     keeps_checkpoints = False

@@ -73,6 +73,7 @@ class Beat:
                 lease_seconds=worker.settings.lease_seconds,
                 slots=worker.slots,
                 memory_bytes=worker.card.memory_bytes,
+                precision=worker.card.precision,
                 unread=worker.unread.jobs(),
                 broken_calls=worker.card.broken_calls,
                 trouble=worker.told_trouble,

@@ -10,12 +10,15 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import structlog
+import torch
 
 from shared import portions
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions
 from shared.errors import Cancelled, RenderError
 from shared.media.ownership import guarded
+from shared.models.memory import Footprint, Precision
+from shared.models.model_set import ModelSet
 from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker import host_memory, inputs
@@ -77,7 +80,7 @@ class EngineCard:
         self._files = ModelFiles(sessions, settings.models)
         self._storage = guarded(settings.storage, sessions, farm_id(sessions))
         self._engine_phase = ""
-        self._meter = Meter(self._device, sessions, self.memory_bytes)
+        self._meter = Meter(self._device, sessions, self.precision, self.memory_bytes)
         # On a CPU what is resident lies in the host's memory as it is.
         kept_bytes = host_memory.cache_bytes(settings) if self._device.kind == "cuda" else 0
         self._loads = Loads(
@@ -119,6 +122,10 @@ class EngineCard:
         return max(0, self._device.memory_bytes - _DRIVER_BYTES) if self._device.memory_bytes else None
 
     @property
+    def precision(self) -> Precision:
+        return "single" if self._dtype == torch.float32 else "half"
+
+    @property
     def broken_calls(self) -> Mapping[str, int]:
         return self._engine.broken_calls
 
@@ -155,7 +162,8 @@ class EngineCard:
         raise RenderError(f"the card was lost: {words}")
 
     def _rendered(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
-        choices = self._choices(claim)
+        models = claim.models or self._files.named_by(claim.params, claim.checkpoint)
+        choices = _choices(models)
         needed = {model for choice in choices.values() for model in choice if model}
 
         def tell(model: Model) -> None:
@@ -170,7 +178,8 @@ class EngineCard:
             kit = Kit(**weights, source=source, mask=mask)
             watch.phase("steps")
             weights_bytes = sum(map(self._loads.bytes_of, needed))
-            with self._meter.image((claim.checkpoint, claim.memory_class), weights_bytes):
+            footprint = Footprint(models.checkpoint, models.companions, claim.memory_class)
+            with self._meter.image(footprint, weights_bytes):
                 run = self._engine.render(
                     render(claim.params, kit),
                     exact=claim.params.exact,
@@ -181,19 +190,6 @@ class EngineCard:
                 cancel.then(run.cancel)
                 picture: Pixels = run.result()
             return Rendered(picture, self._film(claim, kit, reel, watch, cancel), reel.steps if reel else 0)
-
-    def _choices(self, claim: Claim) -> dict[str, Choice]:
-        """Return what `claim` is rendered with, by its part in the kit. Raises ModelFileError, NotUnderstood."""
-        models = claim.models or self._files.named_by(claim.params, claim.checkpoint)
-        return {
-            part: Choice(Model("checkpoint", sha256), Model("vae", vae) if vae else None)
-            for part, sha256, vae in (
-                ("weights", models.checkpoint, models.vae),
-                ("refiner", models.refiner, None),
-                ("hires", models.hires, models.hires_vae),
-            )
-            if sha256
-        }
 
     def _film(self, claim: Claim, kit: Kit, reel: Reel | None, watch: Watch, cancel: Cancellation) -> tuple[Frame, ...]:
         """Return the steps on `reel` as pictures; none where that fails: the picture is worth more than its film."""
@@ -261,6 +257,20 @@ def _prepare() -> None:
 def _about(claim: Claim) -> dict[str, object]:
     """What logs say of its runs."""
     return {"job": claim.job_id, "image": claim.image_id}
+
+
+def _choices(models: ModelSet) -> dict[str, Choice]:
+    """Return what an image is rendered with, by its part in the kit."""
+    parts = {
+        "weights": (models.checkpoint, models.vae),
+        "refiner": (models.refiner, None),  # which decodes nothing
+        "hires": (models.hires, models.hires_vae),
+    }
+    return {
+        part: Choice(Model("checkpoint", sha256), Model("vae", vae) if vae else None)
+        for part, (sha256, vae) in parts.items()
+        if sha256
+    }
 
 
 def _weights(choice: Choice, loaded: Mapping[Model, Loaded]) -> Weights:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice, repeat
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from redis import RedisError
 
@@ -17,6 +17,7 @@ from shared.db.sessions import autocommit, transact
 from shared.db.states import WorkerState
 from shared.errors import Unavailable
 from shared.messaging.tickets import Ticket, take
+from shared.models.memory import Footprint, Precision
 from shared.queue import policy, snapshot
 from shared.queue.claim import Claim, claim, is_any
 from shared.queue.policy import Lane
@@ -26,8 +27,8 @@ from worker.worker import Worker
 
 _AVOIDED_SECONDS: Final = 30.0
 _LOOKED_AT: Final = 1000  # lanes, where some of what waits is not for this worker
-_Avoided = tuple[str, str | None, int | None]
-"""A checkpoint with an owner and a memory class, or with None for all of them."""
+_Avoided = tuple[str, str | None, Footprint | None]
+"""A checkpoint with an owner and a footprint, or with None for all of them."""
 
 
 class Turn(NamedTuple):
@@ -83,7 +84,7 @@ class Claims:
 
     def avoid_like(self, claim: Claim) -> None:
         """Leave `claim`'s image, and those of its lane, to other workers for a while."""
-        self._avoid((claim.checkpoint, claim.owner, claim.memory_class))
+        self._avoid((claim.checkpoint, claim.owner, claim.footprint))
 
     def _avoid(self, what: _Avoided) -> None:
         now = time.monotonic()
@@ -102,9 +103,9 @@ class Claims:
         ]
         others = [
             other
-            for place, least in _least(left).items()
+            for (place, precision), least in _least(left).items()
             for other in seen.farm.with_room.get(place, ())
-            if other.id != me.id and policy.fits(least, other)
+            if other.id != me.id and other.precision == precision and policy.fits(least, other)
         ]
         return max(others, key=lambda other: other.free_slots).id if others else None
 
@@ -185,10 +186,14 @@ class Claims:
     def _is_avoided(self, lane: Lane) -> bool:
         now, avoided = time.monotonic(), self._avoided
         of_owner = (lane.checkpoint, lane.owner)
-        of_lane = ((lane.checkpoint, None, None), (*of_owner, None), (*of_owner, lane.memory_class))
+        of_lane = ((lane.checkpoint, None, None), (*of_owner, None), (*of_owner, lane.footprint))
         return bool(avoided) and any(avoided.get(what, now) > now for what in of_lane)
 
 
-def _least(lanes: Iterable[Lane]) -> dict[tuple[str, str], Lane]:
-    """Return for each (pool, checkpoint) the lane that needs the least memory."""
-    return {(lane.pool, lane.checkpoint): lane for lane in sorted(lanes, key=lambda lane: -(lane.needs or 0))}
+def _least(lanes: Sequence[Lane]) -> dict[tuple[tuple[str, str], Precision], Lane]:
+    """Return for each (pool, checkpoint) and precision the lane that needs the least memory."""
+    least: dict[tuple[tuple[str, str], Precision], Lane] = {}
+    for precision in get_args(Precision):
+        ordered = sorted(lanes, key=lambda lane: -(lane.need(precision) or 0))
+        least |= {((lane.pool, lane.checkpoint), precision): lane for lane in ordered}
+    return least

@@ -17,6 +17,7 @@ from shared.errors import RenderError
 from shared.media.storage import Storage
 from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets
+from shared.models.memory import Precision
 from shared.queue import policy
 from shared.queue.claim import Claim
 from shared.settings import Settings
@@ -42,6 +43,10 @@ class Card(Protocol):
     @property
     def memory_bytes(self) -> int | None:
         """What its memory holds; None where it has none of its own."""
+
+    @property
+    def precision(self) -> Precision:
+        """In which precision it renders."""
 
     @property
     def broken_calls(self) -> Mapping[str, int]:
@@ -85,6 +90,7 @@ class NoCard:
     slots = 0
     load_seconds = None
     memory_bytes = None
+    precision: Precision = "half"
     broken_calls: Mapping[str, int] = MappingProxyType({})
     is_lost = False
     keeps_checkpoints = False
@@ -172,4 +178,5 @@ class Worker:
             load_seconds=self.card.load_seconds,
             name=self.name,
             memory_bytes=self.card.memory_bytes,
+            precision=self.card.precision,
         )

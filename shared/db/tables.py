@@ -82,10 +82,17 @@ class Image(Base):
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("job_id", "index"),
-        # The claim's one probe: the head of a lane.
+        # The same of the version before, which knows no companions: its workers may claim beside ours.
         Index(
             "ix_images_lane",
             "owner", "checkpoint", "pool", "memory_class", text("urgent DESC"), text("priority DESC"), "id",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        # The claim's one probe: the head of a lane.
+        Index(
+            "ix_images_lane_companions",
+            "owner", "checkpoint", "pool", "memory_class", "companions",
+            text("urgent DESC"), text("priority DESC"), "id",
             postgresql_where=text("state = 'queued'"),
         ),
         # What a worker runs (beat, bury), and the running work of each owner (policy).
@@ -118,6 +125,7 @@ class Image(Base):
     checkpoint: Mapped[str]
     pool: Mapped[str]
     memory_class: Mapped[int]  # the latent has at most 2 ** memory_class cells
+    companions: Mapped[str] = mapped_column(server_default=text("''"))  # ModelSet.companions
     urgent: Mapped[bool]
     priority: Mapped[int]
     cost: Mapped[int]  # work: rows x steps x area in latent cells
@@ -153,6 +161,7 @@ class Worker(Base):
     resident: Mapped[list[str]] = mapped_column(default=list)  # SHA-256 of the checkpoints in its memory
     load_seconds: Mapped[float | None]  # of the latest checkpoint that it read from a file, measured
     memory_bytes: Mapped[int | None]  # what its card offers; None: not known
+    precision: Mapped[str | None]  # shared.models.memory.Precision; None: not known
     trouble: Mapped[str | None]  # what is wrong with it or its card, for people
     unread: Mapped[dict[str, Any]] = mapped_column(  # job -> what of it this worker's version does not know
         server_default=text("'{}'")
@@ -176,11 +185,12 @@ class Drain(Base):
 
 
 class MemoryNeed(Base):
-    """What the images of a checkpoint and memory class were measured to need at their worst, weights included."""
+    """What images of a memory class were measured to need with what was resident, weights included."""
 
     __tablename__ = "memory_needs"
 
-    checkpoint: Mapped[str] = mapped_column(primary_key=True)  # SHA-256
+    # The digest of what was resident; rows of older versions have the SHA-256 of a checkpoint here, and are not read.
+    digest: Mapped[str] = mapped_column("checkpoint", primary_key=True)
     memory_class: Mapped[int] = mapped_column(primary_key=True)
     bytes: Mapped[int]
 

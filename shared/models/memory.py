@@ -2,22 +2,45 @@
 
 An estimate is meant as the least, so that no card is left out that could have done it: where memory runs short, the
 engine asks for fewer rows at a time. It is for cards, which compute in half precision unless they are told otherwise.
+
+A measurement is booked under the digest of what was resident, in which precision: what an image with a refiner took
+says nothing about one without. The latest counts, so what was too much once is corrected by the next measurement.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
-from typing import Final
+from typing import Final, Literal, NamedTuple, get_args
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+
+Precision = Literal["half", "single"]
+"""Whether a card computes with numbers of 16 bits or of 32."""
 
 _PARAMETERS: Final = {"sd1": 1_070_000_000}  # U-Net, text encoder and VAE; a file may hold averages of them besides
 _PARAMETER_BYTES: Final = 2
 _CELL_BYTES: Final = 48 * 1024  # of what lies between the layers, a cell of the latent
 
-Place = tuple[str, int]
-"""A checkpoint (SHA-256) and a memory class."""
+
+class Footprint(NamedTuple):
+    """What decides how much memory an image needs: the checkpoints that must be resident, and the latent's size."""
+
+    checkpoint: str  # SHA-256
+    companions: str  # ModelSet.companions
+    memory_class: int
+
+    def digest(self, precision: Precision) -> str:
+        """Return what measurements of these checkpoints in this precision are booked under."""
+        return hashlib.sha256(f"{self.checkpoint} {self.companions} {precision}".encode()).hexdigest()
+
+
+class Needs(NamedTuple):
+    """Bytes of a card's memory that an image needs in each precision; None: not known."""
+
+    half: int | None = None
+    single: int | None = None
 
 
 def estimate(size: int, architecture: str | None, memory_class: int) -> int:
@@ -29,11 +52,18 @@ def estimate(size: int, architecture: str | None, memory_class: int) -> int:
 
 
 _NEEDS = text("""
-    SELECT place.checkpoint, place.memory_class, need.bytes, file.size, file.architecture
-    FROM unnest(CAST(:checkpoints AS text[]), CAST(:classes AS bigint[])) AS place (checkpoint, memory_class)
-    LEFT JOIN memory_needs AS need
-      ON need.checkpoint = place.checkpoint
-     AND need.memory_class = place.memory_class
+    SELECT place.checkpoint, place.companions, place.memory_class, half.bytes AS half, single.bytes AS single,
+           file.size, file.architecture
+    FROM unnest(
+        CAST(:checkpoints AS text[]), CAST(:companions AS text[]), CAST(:classes AS bigint[]),
+        CAST(:half AS text[]), CAST(:single AS text[])
+    ) AS place (checkpoint, companions, memory_class, half, single)
+    LEFT JOIN memory_needs AS half
+      ON half.checkpoint = place.half
+     AND half.memory_class = place.memory_class
+    LEFT JOIN memory_needs AS single
+      ON single.checkpoint = place.single
+     AND single.memory_class = place.memory_class
     LEFT JOIN LATERAL (
         SELECT size, architecture
         FROM model_files
@@ -43,30 +73,32 @@ _NEEDS = text("""
 """)
 
 
-def needs(session: Session, places: Collection[Place]) -> dict[Place, int]:
-    """Return what images of these places need, in bytes; a place of which nothing is known is left out."""
-    if not places:
+def needs(session: Session, footprints: Collection[Footprint]) -> dict[Footprint, Needs]:
+    """Return what images of these footprints need; one of which nothing is known is left out."""
+    if not footprints:
         return {}
-    checkpoints, classes = zip(*sorted(places), strict=True)
-    rows = session.execute(_NEEDS, {"checkpoints": list(checkpoints), "classes": list(classes)})
+    ordered = sorted(footprints)
+    checkpoints, companions, classes = map(list, zip(*ordered, strict=True))
+    given = {"checkpoints": checkpoints, "companions": companions, "classes": classes}
+    digests = {precision: [one.digest(precision) for one in ordered] for precision in get_args(Precision)}
     found = {}
-    for checkpoint, memory_class, measured, size, architecture in rows:
-        if measured is not None:
-            found[checkpoint, memory_class] = measured
-        elif size is not None:
-            found[checkpoint, memory_class] = estimate(size, architecture, memory_class)
+    for row in session.execute(_NEEDS, given | digests):
+        least = None if row.size is None else estimate(row.size, row.architecture, row.memory_class)
+        if row.half or row.single or least:
+            place = Footprint(row.checkpoint, row.companions, row.memory_class)
+            found[place] = Needs(row.half or least, row.single or least)
     return found
 
 
-_NOTE = text("""
+_MEASURED = text("""
     INSERT INTO memory_needs (checkpoint, memory_class, bytes)
-    VALUES (:checkpoint, :memory_class, :bytes)
+    VALUES (:digest, :memory_class, :bytes)
     ON CONFLICT (checkpoint, memory_class)
-    DO UPDATE SET bytes = excluded.bytes WHERE memory_needs.bytes < excluded.bytes
+    DO UPDATE SET bytes = excluded.bytes
 """)
 
 
-def note(session: Session, place: Place, measured: int) -> None:
-    """Record what an image was measured to need: the most that was seen counts, and takes the estimate's place."""
-    checkpoint, memory_class = place
-    session.execute(_NOTE, {"checkpoint": checkpoint, "memory_class": memory_class, "bytes": measured})
+def book(session: Session, footprint: Footprint, measured: int, precision: Precision = "half") -> None:
+    """Record what an image was measured to need; it takes the place of the estimate, and of what was booked before."""
+    booked = {"digest": footprint.digest(precision), "memory_class": footprint.memory_class, "bytes": measured}
+    session.execute(_MEASURED, booked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,6 +25,12 @@ class ModelSet(BaseModel):
     def checkpoints(self) -> tuple[str, ...]:
         """The checkpoints that must be resident before the image starts, the job's own first, each once."""
         return tuple(dict.fromkeys(one for one in (self.checkpoint, self.refiner, self.hires) if one))
+
+    @property
+    def companions(self) -> str:
+        """The digest of the checkpoints that must be resident beside the job's own; empty: there are none."""
+        others = sorted(set(self.checkpoints) - {self.checkpoint})
+        return hashlib.sha256(" ".join(others).encode()).hexdigest() if others else ""
 
     def to_stored(self) -> dict[str, Any]:
         """Return what the row of a job holds: the roles that have a file."""

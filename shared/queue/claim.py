@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from shared.errors import NotUnderstood
 from shared.jobs import stored
+from shared.models.memory import Footprint
 from shared.models.model_set import ModelSet
 from shared.params.render import RenderParams
 from shared.queue.history import Event, noted
@@ -35,8 +36,14 @@ class Claim:
     worker_id: int
     stored_models: dict[str, Any] | None = field(default=None, repr=False, hash=False)  # its model set, likewise
     memory_class: int = 0
+    companions: str = ""  # ModelSet.companions; empty where its job names no models
     is_urgent: bool = False
     transaction: int = 0  # that made it, by PostgreSQL's number: so it is told whether a snapshot saw it
+
+    @property
+    def footprint(self) -> Footprint:
+        """What its lane's images need memory for."""
+        return Footprint(self.checkpoint, self.companions, self.memory_class)
 
     @cached_property
     def params(self) -> RenderParams:
@@ -64,7 +71,7 @@ class Claim:
 # before it waited for that row may be old: if that would give it a second struck image ix_images_struck ends it, and it
 # is run again.
 #
-# Index: ix_images_lane, in its own order, so the heads are the first rows that nobody else is claiming.
+# Index: ix_images_lane_companions, in its own order, so the heads are the first rows that nobody else is claiming.
 _CLAIM = noted(
     """
     me AS MATERIALIZED (
@@ -80,8 +87,9 @@ _CLAIM = noted(
         SELECT *
         FROM unnest(
             CAST(:owners AS text[]), CAST(:checkpoints AS text[]), CAST(:pools AS text[]),
-            CAST(:memory_classes AS integer[]), CAST(:urgents AS boolean[]), CAST(:counts AS bigint[])
-        ) AS lane (owner, checkpoint, pool, memory_class, urgent, images)
+            CAST(:memory_classes AS integer[]), CAST(:companions AS text[]), CAST(:urgents AS boolean[]),
+            CAST(:counts AS bigint[])
+        ) AS lane (owner, checkpoint, pool, memory_class, companions, urgent, images)
     ),
     heads AS (
         SELECT head.id, head.strikes
@@ -95,6 +103,7 @@ _CLAIM = noted(
               AND images.checkpoint = lane.checkpoint
               AND images.pool = lane.pool
               AND images.memory_class = lane.memory_class
+              AND images.companions = lane.companions
               -- A lane that goes first for its urgent head gives what is urgent, and no more.
               AND images.urgent >= lane.urgent
               AND images.job_id <> ALL(CAST(:but AS bigint[]))
@@ -121,7 +130,7 @@ _CLAIM = noted(
         WHERE id = ANY (ARRAY(
             SELECT id FROM heads WHERE strikes = 0 OR id = (SELECT min(id) FROM heads WHERE strikes > 0)
         ))
-        RETURNING id, job_id, index, attempt, owner, checkpoint, memory_class, urgent, cost, worker
+        RETURNING id, job_id, index, attempt, owner, checkpoint, memory_class, companions, urgent, cost, worker
     )
     """,
     """
@@ -134,14 +143,14 @@ _CLAIM = noted(
 )
 
 
-# Index: ix_images_lane.
+# Index: ix_images_lane_companions.
 _IS_ANY = text("""
     SELECT EXISTS (
         SELECT
         FROM unnest(
             CAST(:owners AS text[]), CAST(:checkpoints AS text[]), CAST(:pools AS text[]),
-            CAST(:memory_classes AS integer[])
-        ) AS lane (owner, checkpoint, pool, memory_class)
+            CAST(:memory_classes AS integer[]), CAST(:companions AS text[])
+        ) AS lane (owner, checkpoint, pool, memory_class, companions)
         CROSS JOIN LATERAL (
             SELECT
             FROM images
@@ -150,6 +159,7 @@ _IS_ANY = text("""
               AND images.checkpoint = lane.checkpoint
               AND images.pool = lane.pool
               AND images.memory_class = lane.memory_class
+              AND images.companions = lane.companions
               AND images.job_id <> ALL(CAST(:but AS bigint[]))
             LIMIT 1
         ) AS head
@@ -176,7 +186,7 @@ def claim(session: Session, me: Worker, lanes: Iterable[Lane], but: Collection[i
 
 def _columns(lanes: Iterable[tuple[object, ...]]) -> dict[str, list[object]]:
     """Return what the statements take of lanes, each a place and perhaps its urgency: a list a column."""
-    names = ("owners", "checkpoints", "pools", "memory_classes", "urgents")
+    names = ("owners", "checkpoints", "pools", "memory_classes", "companions", "urgents")
     return {name: list(column) for name, column in zip(names, zip(*lanes, strict=True), strict=False)}
 
 
@@ -192,6 +202,7 @@ def _claim(row: RowMapping, worker_id: int) -> Claim:
         stored=row["params"],
         stored_models=row["models"],
         memory_class=row["memory_class"],
+        companions=row["companions"],
         worker_id=worker_id,
         is_urgent=row["urgent"],
         transaction=row["transaction"],

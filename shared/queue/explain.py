@@ -120,7 +120,8 @@ def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
         return _Reason(Cause.NO_CHECKPOINT, f"Its checkpoint cannot be loaded: {waiter.missing}.")
     able = [worker for worker in alive if policy.fits(waiter.lane, worker)]
     if not able:
-        needs = f"It needs a card with about {_gigabytes(waiter.lane.needs)} of memory"
+        least = min(waiter.lane.need(worker.precision) or 0 for worker in alive)
+        needs = f"It needs a card with about {_gigabytes(least)} of memory"
         largest = _gigabytes(max(worker.memory_bytes or 0 for worker in alive))
         return _Reason(Cause.MEMORY, f"{needs}, and the largest of a living worker{of_pool} has {largest}.")
     readers = [worker for worker in able if worker.name not in waiter.unread]
@@ -282,8 +283,8 @@ def _names(workers: Sequence[Worker]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _gigabytes(size: int | None) -> str:
-    return f"{(size or 0) / 1e9:.1f} GB"
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
 
 
 def _are(workers: Sequence[Worker]) -> str:

@@ -28,6 +28,7 @@ from shared.errors import CARD_UNUSABLE, STORAGE_AWAY, Unavailable
 from shared.messaging.redis_health import RedisHealth
 from shared.models import memory
 from shared.models.catalogue import GONE
+from shared.models.memory import Footprint, Needs
 from shared.queue import estimates
 from shared.queue.estimates import Rendered, Struck
 from shared.queue.explain import Lately, Waiter, Waiting, explain
@@ -49,7 +50,8 @@ _WAITER = text(f"""
     SELECT head.*, ahead.images AS ahead, ahead.cost AS ahead_cost, ahead.struck AS struck_ahead,
            ahead.struck_cost AS struck_ahead_cost, file.name, file.usable, file.unusable
     FROM (
-        SELECT id, index, state, reason, owner, checkpoint, pool, memory_class, urgent, priority, cost, strikes,
+        SELECT id, index, state, reason, owner, checkpoint, pool, memory_class, companions, urgent, priority, cost,
+               strikes,
                extract(epoch FROM queued_at)::float8 AS queued_at
         FROM images
         WHERE job_id = :job_id
@@ -188,9 +190,9 @@ def _waiter_of(session: Session, job_id: int) -> Waiter | None:
     row = session.execute(_WAITER, {"job_id": job_id, "farthest": FARTHEST}).one_or_none()
     if row is None:
         return None
-    place = (row.checkpoint, row.memory_class)
+    footprint = Footprint(row.checkpoint, row.companions, row.memory_class)
     unread = {name: what for name, what in session.execute(_UNREAD, {"job_id": job_id})}  # noqa: C416 - as in `views`
-    waiter = _waiter(row, memory.needs(session, [place]).get(place))
+    waiter = _waiter(row, memory.needs(session, [footprint]).get(footprint, Needs()))
     return replace(waiter, unread=unread, struck=_struck(session, row) if row.strikes else None)
 
 
@@ -207,12 +209,13 @@ def _recent(session: Session) -> tuple[Sequence[Row[tuple[object, ...]]], dict[s
     return rows, waiting | {drain.worker: drain.reason for drain in session.scalars(select(Drain))}
 
 
-def _waiter(row: Row[tuple[object, ...]], needs: int | None) -> Waiter:
+def _waiter(row: Row[tuple[object, ...]], needs: Needs) -> Waiter:
     image = row._mapping  # noqa: SLF001 - how rows are read by name
-    names = ("owner", "checkpoint", "pool", "memory_class", "urgent", "priority", "queued_at", "cost")
+    names = ("owner", "checkpoint", "pool", "memory_class", "companions", "urgent", "priority", "queued_at", "cost")
+    lane = {name: image[name] for name in names}
     return Waiter(
         index=image["index"],
-        lane=Lane(head=image["id"], needs=needs, **{name: image[name] for name in names}),
+        lane=Lane(head=image["id"], needs=needs.half, needs_single=needs.single, **lane),
         held=(image["reason"] or "held") if image["state"] == ImageState.HELD else None,
         ahead=image["ahead"],
         ahead_cost=image["ahead_cost"],

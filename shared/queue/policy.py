@@ -32,13 +32,14 @@ from itertools import groupby, product, takewhile
 from typing import Final, Protocol
 
 from shared.db.states import WorkerState
+from shared.models.memory import Footprint, Precision
 
 AFFINITY_SECONDS: Final = 15.0  # nobody waits longer than this for affinity's sake
 SLACK: Final = 0.3  # share of the least running work by which an owner may be ahead for affinity's sake
 
 
-Place = tuple[str, str, str, int]
-"""What makes a lane: owner, checkpoint (SHA-256), pool, memory class."""
+Place = tuple[str, str, str, int, str]
+"""What makes a lane: owner, checkpoint (SHA-256), pool, memory class, companions (`ModelSet.companions`)."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,23 @@ class Lane:
     queued_at: float  # of the head; seconds on the database's clock
     cost: int = 1  # of the head
     queued: int = 1  # images in the lane that are as urgent as its head, counted up to the snapshot's bound
-    needs: int | None = None  # bytes of a card's memory, of each image; None: not known
+    needs: int | None = None  # bytes of a card's memory, of each image, in half precision; None: not known
+    needs_single: int | None = None  # the same in single precision
+    companions: str = ""
 
     @property
     def place(self) -> Place:
         """What makes it this lane, whichever image is at its head."""
-        return self.owner, self.checkpoint, self.pool, self.memory_class
+        return self.owner, self.checkpoint, self.pool, self.memory_class, self.companions
+
+    @property
+    def footprint(self) -> Footprint:
+        """What its images need memory for."""
+        return Footprint(self.checkpoint, self.companions, self.memory_class)
+
+    def need(self, precision: Precision) -> int | None:
+        """Return the bytes that each image needs of a card that renders in this precision; None: not known."""
+        return self.needs if precision == "half" else self.needs_single
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,7 @@ class Worker:
     load_seconds: float | None = None  # what its latest checkpoint took to load from its file
     name: str = ""  # for people
     memory_bytes: int | None = None  # what its card offers; None: no limit that is known
+    precision: Precision = "half"
 
     @property
     def has_room(self) -> bool:
@@ -213,7 +226,8 @@ def rank(lanes: Lanes | Iterable[Lane], farm: Farm, me: Worker) -> Iterator[Lane
 
 def fits(lane: Lane, worker: Worker) -> bool:
     """Return whether the images of this lane find room in the memory that `worker` offers."""
-    return lane.needs is None or worker.memory_bytes is None or lane.needs <= worker.memory_bytes
+    need = lane.need(worker.precision)
+    return need is None or worker.memory_bytes is None or need <= worker.memory_bytes
 
 
 def share_a_pool(one: Served, other: Served) -> bool:

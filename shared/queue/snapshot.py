@@ -119,30 +119,30 @@ _JSON = TypeAdapter(Snapshot)
 _BY_INDEX = text("SET LOCAL enable_bitmapscan = off")
 
 # A loose index scan: from the head of each lane to the head of the next, one probe a lane, however long the lanes are.
-# Then a bounded count of each. Index: ix_images_lane.
+# Then a bounded count of each. Index: ix_images_lane_companions.
 _LANES = text("""
     WITH RECURSIVE lane AS (
         (
-            SELECT owner, checkpoint, pool, memory_class, urgent, priority, id, queued_at, cost
+            SELECT owner, checkpoint, pool, memory_class, companions, urgent, priority, id, queued_at, cost
             FROM images
             WHERE state = 'queued'
-            ORDER BY owner, checkpoint, pool, memory_class, urgent DESC, priority DESC, id
+            ORDER BY owner, checkpoint, pool, memory_class, companions, urgent DESC, priority DESC, id
             LIMIT 1
         )
         UNION ALL
         SELECT next.*
         FROM lane
         CROSS JOIN LATERAL (
-            SELECT owner, checkpoint, pool, memory_class, urgent, priority, id, queued_at, cost
+            SELECT owner, checkpoint, pool, memory_class, companions, urgent, priority, id, queued_at, cost
             FROM images
             WHERE state = 'queued'
-              AND (images.owner, images.checkpoint, images.pool, images.memory_class)
-                  > (lane.owner, lane.checkpoint, lane.pool, lane.memory_class)
-            ORDER BY owner, checkpoint, pool, memory_class, urgent DESC, priority DESC, id
+              AND (images.owner, images.checkpoint, images.pool, images.memory_class, images.companions)
+                  > (lane.owner, lane.checkpoint, lane.pool, lane.memory_class, lane.companions)
+            ORDER BY owner, checkpoint, pool, memory_class, companions, urgent DESC, priority DESC, id
             LIMIT 1
         ) AS next
     )
-    SELECT owner, checkpoint, pool, memory_class, urgent, priority,
+    SELECT owner, checkpoint, pool, memory_class, companions, urgent, priority,
            id AS head,
            extract(epoch FROM queued_at)::float8 AS queued_at,
            cost,
@@ -155,6 +155,7 @@ _LANES = text("""
                      AND images.checkpoint = lane.checkpoint
                      AND images.pool = lane.pool
                      AND images.memory_class = lane.memory_class
+                     AND images.companions = lane.companions
                      AND images.urgent = lane.urgent
                    ORDER BY urgent DESC, priority DESC, id
                    LIMIT :counted
@@ -186,7 +187,7 @@ _OWNERS = text("""
 """)
 
 _WORKERS = text("""
-    SELECT id, name, pool, state, resident, load_seconds, memory_bytes,
+    SELECT id, name, pool, state, resident, load_seconds, memory_bytes, precision,
            slots - (SELECT count(*) FROM images WHERE worker_id = workers.id) AS free_slots
     FROM workers
     WHERE lease_until > clock_timestamp()
@@ -215,15 +216,20 @@ def _with_needs(session: Session, lanes: tuple[Lane, ...], farm: Farm) -> tuple[
     """Return the lanes with the memory that they need, if any worker's has an end."""
     if all(worker.memory_bytes is None for worker in farm.workers):
         return lanes
-    known = memory.needs(session, {(lane.checkpoint, lane.memory_class) for lane in lanes})
-    return tuple(replace(lane, needs=known.get((lane.checkpoint, lane.memory_class))) for lane in lanes)
+    known = memory.needs(session, {lane.footprint for lane in lanes})
+    unknown = memory.Needs()
+    needs = [known.get(lane.footprint, unknown) for lane in lanes]
+    return tuple(
+        replace(lane, needs=need.half, needs_single=need.single) for lane, need in zip(lanes, needs, strict=True)
+    )
 
 
 def _worker(row: RowMapping) -> Worker:
     said: dict[str, Any] = dict(row)
     pools = tuple(said.pop("pool").split(","))
     read = {"pools": pools, "state": WorkerState(said["state"]), "resident": frozenset(residents(said["resident"]))}
-    return Worker(**said | read)
+    precision = "single" if said["precision"] == "single" else "half"  # older workers do not say
+    return Worker(**said | read | {"precision": precision})
 
 
 class Snapshots:

@@ -38,10 +38,10 @@ class Submission:
 _IMAGES = text("""
     INSERT INTO images (
         job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
-        reason, expires_at, held_until, held_behind
+        companions, reason, expires_at, held_until, held_behind
     )
     SELECT :job_id, index, :state, :owner, :checkpoint, :pool, :memory_class, :urgent, :priority, :cost, 0, 0,
-           :reason, :expires_at, :held_until, :held_behind
+           :companions, :reason, :expires_at, :held_until, :held_behind
     FROM generate_series(0, :count - 1) AS index
 """)
 
@@ -93,6 +93,7 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
             "checkpoint": checkpoint,
             "pool": pool,
             "memory_class": memory_class(params),
+            "companions": models.companions if models else "",
             "urgent": urgent,
             "priority": priority,
             "cost": cost(params),

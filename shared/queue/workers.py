@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from sqlalchemy import BigInteger, bindparam, text
+from sqlalchemy import BigInteger, String, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from shared.db.states import WorkerState
+from shared.models.memory import Precision
 from shared.queue.history import Event, storable
 from shared.queue.reaper import leave
 
@@ -89,6 +90,7 @@ _BEAT = text("""
             load_seconds = :load_seconds,
             slots = coalesce(:slots, slots),
             memory_bytes = coalesce(:memory_bytes, memory_bytes),
+            precision = coalesce(:precision, precision),
             unread = :unread,
             broken_calls = :broken_calls,
             trouble = :trouble
@@ -105,6 +107,7 @@ _BEAT = text("""
     bindparam("broken_calls", type_=JSONB),
     bindparam("slots", type_=BigInteger),
     bindparam("memory_bytes", type_=BigInteger),
+    bindparam("precision", type_=String),
 )
 
 
@@ -120,15 +123,16 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
     lease_seconds: float,
     slots: int | None = None,
     memory_bytes: int | None = None,
+    precision: Precision | None = None,
     unread: Mapping[int, str] = MappingProxyType({}),
     broken_calls: Mapping[str, int] = MappingProxyType({}),
     trouble: str | None = None,
 ) -> Beat | None:
     """Renew the lease, say how the worker is, and compare what it runs (image id -> attempt) with SQL.
 
-    `slots` and `memory_bytes` are told once the card is up and known; None: as before. `unread` are the jobs that it
-    leaves to workers of a newer version, with what of each it does not know; `broken_calls` the calls of networks that
-    failed since its start, by cause; `trouble` what is wrong with it, for people.
+    `slots`, `memory_bytes` and `precision` are told once the card is up and known; None: as before. `unread` are the
+    jobs that it leaves to workers of a newer version, with what of each it does not know; `broken_calls` the calls of
+    networks that failed since its start, by cause; `trouble` what is wrong with it, for people.
 
     None: the worker was buried; all that it runs belongs to others now. What is `missing` in one beat may be a claim
     that is on its way; what stays so for a beat's time is lost here,
@@ -145,6 +149,7 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
             "lease_seconds": lease_seconds,
             "slots": slots,
             "memory_bytes": memory_bytes,
+            "precision": precision,
             "unread": {str(job_id): what for job_id, what in unread.items()},
             "broken_calls": dict(broken_calls),
             "trouble": storable(trouble) if trouble else None,

@@ -65,8 +65,9 @@ class Workhand:
 
     def claim(self) -> Claim | None:
         now = self.hand.run(snapshot.take)
-        offers = next((worker.memory_bytes for worker in now.farm.workers if worker.id == self.id), None)
-        me = policy.Worker(self.id, tuple(self.pool.split(",")), memory_bytes=offers)
+        told = next((worker for worker in now.farm.workers if worker.id == self.id), policy.Worker(self.id, ()))
+        pools = tuple(self.pool.split(","))
+        me = policy.Worker(self.id, pools, memory_bytes=told.memory_bytes, precision=told.precision)
         ranked = policy.rank(now.lanes, now.farm, me)
         return next((ours for lane in ranked for ours in self.hand.run(claim, me, [lane])), None)
 

@@ -316,6 +316,7 @@ def test_what_is_due_or_claimable_is_found_by_index_among_many(hand, submit, ses
         "owners": ["eve"],
         "pools": ["default"],
         "memory_classes": [6],
+        "companions": [""],
         "urgents": [False],
         "counts": [1],
         "but": [],
@@ -331,7 +332,7 @@ def test_what_is_due_or_claimable_is_found_by_index_among_many(hand, submit, ses
             found.append(set(re.findall(r"using (ix_images_\w+)", plan)))
         session.rollback()
 
-    lane = {"ix_images_lane", "ix_images_struck"}
+    lane = {"ix_images_lane_companions", "ix_images_struck"}
     assert found == [{"ix_images_expires_at"}, {"ix_images_held"}, {"ix_images_held"}, lane]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from shared.db.tables import Worker
+from shared.db.tables import MemoryNeed, Worker
 from shared.models import memory
-from shared.models.memory import estimate
+from shared.models.memory import Footprint, Needs, estimate
+from shared.models.model_set import ModelSet
 from shared.queue import snapshot
 from shared.queue.explainer import Outlook
 from tests.integration.queueing import Farmhand
 
 DEMO = "c" * 64
+PLAIN = Footprint(DEMO, "", 6)
 GB = 10**9
 
 
@@ -37,20 +39,31 @@ def test_weights_are_estimated_as_a_card_holds_them(size, architecture, weights)
     assert larger == 4 * smaller, "1024 x 1024"
 
 
-def test_what_was_measured_takes_the_estimates_place_and_the_most_counts(hand, checkpoint_factory):
+def test_the_latest_measurement_takes_the_estimates_place_in_its_precision(hand, checkpoint_factory):
     checkpoint_factory("demo", sha256=DEMO, size=2 * GB)
-    places = [(DEMO, 12), (DEMO, 14), ("d" * 64, 12)]
-    known = hand.run(memory.needs, places)
-    assert known == {place: estimate(2 * GB, "sd1", place[1]) for place in places[:2]}, "nothing is known of the third"
+    first, larger, unknown = Footprint(DEMO, "", 12), Footprint(DEMO, "", 14), Footprint("d" * 64, "", 12)
+    least = {one: estimate(2 * GB, "sd1", one.memory_class) for one in (first, larger)}
+    known = hand.run(memory.needs, [first, larger, unknown])
+    assert known == {one: Needs(bytes_, bytes_) for one, bytes_ in least.items()}, "nothing is known of the third"
 
     for measured in (1 * GB, 3 * GB, 2 * GB):
-        hand.run(memory.note, (DEMO, 12), measured)
-    assert hand.run(memory.needs, places) == known | {(DEMO, 12): 3 * GB}
+        hand.run(memory.book, first, measured)
+    assert hand.run(memory.needs, [first, larger]) == known | {first: Needs(2 * GB, least[first])}
+    hand.run(memory.book, first, 5 * GB, "single")
+    assert hand.run(memory.needs, [first]) == {first: Needs(2 * GB, 5 * GB)}
+
+
+def test_what_a_version_before_booked_for_a_checkpoint_counts_no_more(hand, checkpoint_factory):
+    """It was the most of all jobs of that checkpoint, those with a refiner among them."""
+    checkpoint_factory("demo", sha256=DEMO, size=2 * GB)
+    before = hand.run(memory.needs, [PLAIN])
+    hand.run(lambda session: session.add(MemoryNeed(digest=DEMO, memory_class=6, bytes=70 * GB)))
+    assert hand.run(memory.needs, [PLAIN]) == before
 
 
 def test_an_image_goes_to_a_worker_with_the_memory_for_it(hand, job_factory, checkpoint_factory):
     checkpoint_factory("demo", sha256=DEMO, size=2 * GB)
-    hand.run(memory.note, (DEMO, 6), 6 * GB)
+    hand.run(memory.book, PLAIN, 6 * GB)
     small, large = hand.worker(), hand.worker()
     small.beat(memory_bytes=4 * GB)
     large.beat(memory_bytes=8 * GB)
@@ -59,6 +72,41 @@ def test_an_image_goes_to_a_worker_with_the_memory_for_it(hand, job_factory, che
     assert {lane.needs for lane in hand.run(snapshot.take).lanes} == {6 * GB}
     assert small.claim() is None
     assert large.claim() is not None
+
+
+def test_what_a_refiner_takes_keeps_no_plain_image_from_a_small_card(hand, job_factory, checkpoint_factory):
+    checkpoint_factory("demo", sha256=DEMO, size=2 * GB)
+    refined = ModelSet(checkpoint=DEMO, refiner="e" * 64)
+    hand.run(memory.book, Footprint(DEMO, refined.companions, 6), 6 * GB)
+    small, large = hand.worker(), hand.worker()
+    small.beat(memory_bytes=4 * GB)
+    large.beat(memory_bytes=8 * GB)
+    first = job_factory(queue={"models": refined}, count=2)
+    plain = job_factory(queue={"models": ModelSet(checkpoint=DEMO)})
+
+    assert small.claim().job_id == plain.id
+    assert small.claim() is None
+    assert large.claim().job_id == first.id
+
+
+def test_what_a_worker_in_single_precision_takes_keeps_no_other_from_the_image(hand, job_factory, checkpoint_factory):
+    checkpoint_factory("demo", sha256=DEMO, size=2 * GB)
+    hand.run(memory.book, PLAIN, 9 * GB, "single")
+    half, single = hand.worker(), hand.worker()
+    half.beat(memory_bytes=4 * GB, precision="half")
+    single.beat(memory_bytes=8 * GB, precision="single")
+    job_factory(count=2)
+
+    assert single.claim() is None
+    assert half.claim() is not None
+    hand.run(memory.book, PLAIN, 7 * GB, "single")
+    assert single.claim() is not None, "it was measured again"
+
+
+def test_the_same_checkpoint_twice_is_resident_once():
+    assert ModelSet(checkpoint=DEMO, refiner=DEMO, hires=DEMO).companions == ModelSet(checkpoint=DEMO).companions == ""
+    one, other = ModelSet(checkpoint=DEMO, refiner="e" * 64), ModelSet(checkpoint=DEMO, hires="e" * 64, vae="f" * 64)
+    assert one.companions == other.companions != ""
 
 
 def test_memory_that_was_told_once_stays(hand, sessions):
@@ -80,7 +128,7 @@ def test_farm_of_cpus_asks_for_no_memory(hand, job_factory, checkpoint_factory):
 
 def test_job_says_what_memory_it_waits_for(hand, job_factory, checkpoint_factory, sessions, redis_url):
     checkpoint_factory("demo", sha256=DEMO, size=2 * GB)
-    hand.run(memory.note, (DEMO, 6), 12_300_000_000)
+    hand.run(memory.book, PLAIN, 12_300_000_000)
     for offered in (4 * GB, 8 * GB):
         hand.worker().beat(memory_bytes=offered)
     job = job_factory()

@@ -185,7 +185,7 @@ def test_claim_probes_the_head_of_its_lane_by_index_beside_seven_other_claimers(
         plans = explain(crowd, lambda session: claim(session, crowd.me, [lane]), mode)
 
     [probe] = [plan for plan in plans if PROBE in plan.statement]
-    [head] = [scan for scan in probe.scans() if scan["Index Name"] == "ix_images_lane"]
+    [head] = [scan for scan in probe.scans() if scan["Index Name"] == "ix_images_lane_companions"]
     assert head["Node Type"] == "Index Scan"
     assert head["Actual Loops"] == 1
     assert rows_read(head) == CLAIMERS
@@ -213,7 +213,7 @@ def test_snapshot_hops_from_lane_to_lane_and_reads_a_bounded_part_of_each(crowd,
     count = lanes.plan["Actual Rows"]
     read = sum(rows_read(scan) for scan in lanes.scans())
     assert count > 3 * crowd.owners
-    assert {scan["Index Name"] for scan in lanes.scans()} == {"ix_images_lane"}
+    assert {scan["Index Name"] for scan in lanes.scans()} == {"ix_images_lane_companions"}
     assert not {"Sort", "Incremental Sort"} & {node["Node Type"] for node in lanes.nodes()}
     assert read <= min((snapshot.COUNTED + 1) * count, QUEUED - LANE + snapshot.COUNTED + count)
     assert pages(lanes.plan) <= read + 12 * count
@@ -228,7 +228,7 @@ def test_claims_of_several_lanes_are_one_statement_and_a_probe_each(crowd, mode)
     plans = explain(crowd, lambda session: claim(session, crowd.me, lanes * 2), mode)
 
     [probe] = [plan for plan in plans if PROBE in plan.statement]
-    [head] = [scan for scan in probe.scans() if scan["Index Name"] == "ix_images_lane"]
+    [head] = [scan for scan in probe.scans() if scan["Index Name"] == "ix_images_lane_companions"]
     assert head["Actual Loops"] == len(lanes)
     assert round(rows_read(head)) == sum(min(2, lane.queued) for lane in lanes)
     assert not {"Seq Scan", "Sort", "Bitmap Heap Scan"} & {node["Node Type"] for node in probe.nodes()}

@@ -10,7 +10,8 @@ from shared.admission import admit
 from shared.admission.admit import Asker
 from shared.db import sessions as database
 from shared.db.states import WorkerState
-from shared.queue import snapshot, transitions
+from shared.queue import snapshot
+from shared.queue.submit import submit
 from tests.checkpoints import NATIVE_SIZE
 from tests.integration.queueing import Farmhand
 from tests.integration.rendering import Farm
@@ -97,7 +98,7 @@ def slots(settings, sessions, monkeypatch) -> Iterator[Slots]:
 @pytest.mark.usefixtures("models")
 def test_an_image_asks_the_database_twice_whatever_it_is_rendered_with(sessions, slots, asked):
     given = {"checkpoint": "base", "width": NATIVE_SIZE, "height": NATIVE_SIZE, "steps": 2, "count": 2} | asked
-    database.transact(sessions, lambda session: submit(session, given))
+    database.transact(sessions, lambda session: recorded(session, given))
     slots.spend(was_passed=False)
 
     with statements(sessions) as sent:
@@ -107,6 +108,6 @@ def test_an_image_asks_the_database_twice_whatever_it_is_rendered_with(sessions,
     assert len(sent) == 2, "the claim and the finish"
 
 
-def submit(session, given):
+def recorded(session, given):
     admitted = admit.admit(session, given, Asker("ann"))
-    transitions.submit(session, "ann", admitted.params, checkpoint=admitted.models.checkpoint, models=admitted.models)
+    submit(session, "ann", admitted.params, checkpoint=admitted.models.checkpoint, models=admitted.models)

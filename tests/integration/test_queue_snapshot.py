@@ -257,3 +257,16 @@ def test_what_every_snapshot_to_come_sees_is_not_kept(hand, job_factory, session
     shared.note({"ann": 1}, ours.transaction)
     shared.current(0)
     assert redis.zcard(farm_id.key(snapshot.CLAIMS)) == 0
+
+
+def test_a_snapshot_of_the_version_before_is_read(hand):
+    """It knows no companions and no precision."""
+    before = (
+        b'{"lanes":[{"owner":"ann","checkpoint":"c","pool":"default","memory_class":6,"urgent":false,"priority":0,'
+        b'"head":1,"queued_at":1.0,"cost":1,"queued":1,"needs":5}],"farm":{"now":1.0,"owners":{},"workers":[{"id":1,'
+        b'"pools":["default"],"state":"ready","resident":[],"free_slots":1,"load_seconds":null,"name":"",'
+        b'"memory_bytes":8}]},"seen":null}'
+    )
+    read = Snapshot.from_json(before)
+    assert (read.lanes[0].place, read.lanes[0].needs) == (("ann", "c", "default", 6, ""), 5)
+    assert read.farm.workers[0].precision == "half"

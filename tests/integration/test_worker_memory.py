@@ -8,13 +8,14 @@ from shared.db.sessions import connect, transact
 from shared.db.sessions import sessions as sessions_of
 from shared.db.tables import Worker
 from shared.models import memory
+from shared.models.memory import Footprint, Needs
 from tests.workers import TICKET, made
 from worker.beat import Beat
 from worker.claims import Claims
 from worker.engine import devices
 from worker.meter import Meter
 
-PLACE = ("c" * 64, 12)
+PLACE = Footprint("c" * 64, "", 12)
 WEIGHTS = 2000
 
 
@@ -39,7 +40,7 @@ def meter(sessions, monkeypatch):
 
 @pytest.fixture
 def noted(sessions):
-    return lambda: transact(sessions, lambda session: memory.needs(session, [PLACE])).get(PLACE)
+    return lambda: transact(sessions, lambda session: memory.needs(session, [PLACE])).get(PLACE, Needs()).half
 
 
 def measure(meter: Meter, taken: int) -> None:
@@ -55,6 +56,28 @@ def test_the_most_that_an_image_took_is_noted_with_its_weights(meter, noted):
     assert noted() == 2500
     measure(meter, 900)
     assert noted() == 2900
+
+
+def test_what_was_too_much_once_comes_down_when_the_next_images_take_less(meter, noted):
+    measure(meter, 900)
+    for taken in (300, 500, 500, 300, 300, 500, 300):
+        measure(meter, taken)
+        assert noted() == 2900, "one that took less may be smaller than its class allows"
+    measure(meter, 400)
+    assert noted() == 2500
+
+
+def test_a_worker_that_starts_anew_corrects_what_another_told(meter, sessions, noted):
+    measure(meter, 900)
+    measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions), 300)
+    assert noted() == 2300
+
+
+def test_what_a_worker_takes_in_single_precision_is_booked_apart(sessions, noted, monkeypatch):
+    monkeypatch.setattr("worker.meter.MemoryPeak", Peak)
+    measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions, "single"), 900)
+    assert noted() is None
+    assert transact(sessions, lambda session: memory.needs(session, [PLACE]))[PLACE].single == 2900
 
 
 def test_a_card_that_could_do_an_image_is_asked_for_the_next_of_its_kind(sessions, noted, monkeypatch):
@@ -105,7 +128,7 @@ def test_worker_offers_its_memory_and_claims_only_what_it_holds(settings, sessio
         with sessions() as session:
             assert session.get_one(Worker, worker.id).memory_bytes == 4000
         job_factory()
-        transact(sessions, lambda session: memory.note(session, ("c" * 64, 6), 4001))
+        transact(sessions, lambda session: memory.book(session, PLACE._replace(memory_class=6), 4001))
         assert Claims(worker).next(TICKET).claim is None
         worker.card.memory_bytes = 4001
         assert Claims(worker).next(TICKET).claim is not None
