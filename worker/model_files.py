@@ -16,7 +16,7 @@ from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotConfined, NotUnderstood, Refused
 from shared.models import catalogue, scan
-from shared.models.catalogue import Inspection, Kind
+from shared.models.catalogue import Catalogue, Inspection, Kind
 from shared.models.model_set import ModelSet
 from shared.models.scan import Fingerprint, Inspect
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RenderParams
@@ -74,37 +74,21 @@ class ModelFiles:
 
         Raises ModelFileError where a name means no file that the farm knows, or more than one.
         """
+        known = transact(self._sessions, Catalogue.read)
         hires = params.hires.checkpoint if params.hires else ""
-        second = self._meant(hires, "checkpoint") if hires else None
+        second = _meant(known, hires, "checkpoint") if hires else None
         return ModelSet(
             checkpoint=checkpoint,
-            vae=self._vae(params.vae, checkpoint),
-            refiner=self._meant(params.refiner.checkpoint, "checkpoint") if params.refiner else None,
+            vae=_vae(known, params.vae, checkpoint),
+            refiner=_meant(known, params.refiner.checkpoint, "checkpoint") if params.refiner else None,
             hires=second,
-            hires_vae=self._vae(params.vae, second) if second else None,
+            hires_vae=_vae(known, params.vae, second) if second else None,
         )
-
-    def _meant(self, text: str, kind: Kind) -> str:
-        """Return the SHA-256 of what parameters name, here or not: `name [short hash]`."""
-        rows = transact(self._sessions, lambda session: catalogue.meant(session, text, kind))
-        hashes = {row.sha256 for row in rows if row.usable} or {row.sha256 for row in rows}
-        if len(hashes) != 1 or not (sha256 := hashes.pop()):
-            raise ModelFileError(f"{text} names no {kind} that the farm knows, or more than one")
-        return sha256
-
-    def _vae(self, text: str, checkpoint: str) -> str | None:
-        """Return the SHA-256 of the VAE that the parameter `vae` means for a checkpoint; None: the one built in."""
-        if text not in {AUTOMATIC_VAE, BUILT_IN_VAE}:
-            return self._meant(text, "vae")
-        try:
-            return transact(self._sessions, lambda session: _vae_for(session, text, checkpoint))
-        except Refused as refused:
-            raise ModelFileError(str(refused)) from refused
 
     def decoders(self) -> list[str]:
         """Return the SHA-256 of every tiny decoder that can be used, by name."""
-        rows = transact(self._sessions, lambda session: catalogue.entries(session, "decoder"))
-        return list(dict.fromkeys(row.sha256 for row in rows if row.usable and row.sha256))
+        usable = transact(self._sessions, Catalogue.read).usable("decoder")
+        return list(dict.fromkeys(file.sha256 for file in usable if file.sha256))
 
     def loaded(self, found: Found) -> None:
         """Note that a file was loaded. Raises ModelFileAway where it changed meanwhile."""
@@ -146,12 +130,24 @@ def _check_architecture(rows: Sequence[ModelFile]) -> None:
             raise NotUnderstood(f"{row.name} is of a younger version of the farm: {what}", what)
 
 
-def _vae_for(session: Session, text: str, checkpoint: str) -> str | None:
-    """Return the hash of the VAE that goes with the first copy of a checkpoint that has one."""
-    identity = catalogue.identity_of(session, checkpoint)
-    copies = select(ModelFile).where(ModelFile.sha256 == identity, ModelFile.usable).order_by(ModelFile.path)
-    found = (catalogue.vae_for(session, text, copy) for copy in session.scalars(copies).all())
-    return next((file.sha256 for file in found if file), None)
+def _meant(known: Catalogue, text: str, kind: Kind) -> str:
+    """Return the SHA-256 of what parameters name, here or not: `name [short hash]`."""
+    files = known.meant(text, kind)
+    hashes = {file.sha256 for file in files if file.usable} or {file.sha256 for file in files}
+    if len(hashes) != 1 or not (sha256 := hashes.pop()):
+        raise ModelFileError(f"{text} names no {kind} that the farm knows, or more than one")
+    return sha256
+
+
+def _vae(known: Catalogue, text: str, checkpoint: str) -> str | None:
+    """Return the SHA-256 of the VAE that the parameter `vae` means for a checkpoint; None: the one built in."""
+    if text not in {AUTOMATIC_VAE, BUILT_IN_VAE}:
+        return _meant(known, text, "vae")
+    found = (known.vae_for(text, copy) for copy in known.copies(checkpoint))
+    try:
+        return next((file.sha256 for file in found if file), None)
+    except Refused as refused:
+        raise ModelFileError(str(refused)) from refused
 
 
 def _rows(session: Session, sha256: str) -> tuple[list[ModelFile], bool]:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from shared.db.sessions import transact
 from shared.errors import NotConfined, Unavailable
 from shared.models import catalogue, first_scan
-from shared.models.catalogue import Scanned
+from shared.models.catalogue import Catalogue, Scanned
 from shared.models.scan import scan, sole
 from worker.inspector import Inspector
 from worker.worker import Worker
@@ -41,11 +41,12 @@ class Scan:
             with sole(models) as is_sole:
                 if not is_sole:  # another worker of this machine scans: for all of this farm, or for another farm
                     return _SOON_SECONDS
-                known = [*transact(sessions, catalogue.remembered), *self._known]
+                before = transact(sessions, Catalogue.read)
+                known = [*before.remembered(), *self._known]
                 left: list[Path] = []
                 seconds = self._worker.settings.rescan_seconds
                 seen = scan(models, known, self._inspector, hash_seconds=seconds, on_left=left.append)
-                changed = transact(sessions, lambda session: _record(session, seen, is_whole=not left))
+                changed = transact(sessions, lambda session: _record(session, seen, before, is_whole=not left))
         except NotConfined as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
             return None
@@ -64,8 +65,8 @@ class Scan:
         return _SOON_SECONDS if left else None
 
 
-def _record(session: Session, seen: Sequence[Scanned], *, is_whole: bool) -> int:
+def _record(session: Session, seen: Sequence[Scanned], before: Catalogue, *, is_whole: bool) -> int:
     """Record what a scan saw, and that it saw all there is; return how many rows of the catalogue that changed."""
     if is_whole:
         first_scan.note_look(session)
-    return catalogue.record(session, seen)
+    return catalogue.record(session, seen, before)

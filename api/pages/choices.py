@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.schemas.catalogue import CheckpointBody, StyleBody, VaeBody
+from api.schemas.catalogue import StyleBody
+from shared.models.catalogue import Entry
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.params.upscalers import UPSCALERS
@@ -28,22 +29,21 @@ _OWN_VAES: Final = (Option(AUTOMATIC_VAE, "Automatic"), Option(BUILT_IN_VAE, "Bu
 
 
 def offers(
-    checkpoints: Iterable[CheckpointBody],
-    vaes: Iterable[VaeBody],
+    checkpoints: Sequence[Entry],
+    vaes: Iterable[Entry],
     styles: Iterable[StyleBody],
     pools: Iterable[str],
 ) -> dict[str, list[Option]]:
-    """Return what can be chosen, by the name of the field."""
-    usable = [one for one in checkpoints if one.usable]
-    names = Counter(one.name.casefold() for one in usable)
-    files = [_checkpoint(one, is_only=names[one.name.casefold()] == 1) for one in usable]
+    """Return what can be chosen, by the name of the field; checkpoints and VAEs are those that can be used."""
+    names = Counter(one.name.casefold() for one in checkpoints)
+    files = [_checkpoint(one, is_only=names[one.name.casefold()] == 1) for one in checkpoints]
     schedules = [_schedule(name, label) for name, label in SCHEDULES.items()]
     return {
         "styles": [_style(style) for style in styles],
         "checkpoint": files,
         "sampler": _samplers(),
         "schedule": schedules,
-        "vae": [*_OWN_VAES, *(Option(vae.title, vae.title) for vae in vaes if vae.usable)],
+        "vae": [*_OWN_VAES, *(Option(vae.title, vae.title) for vae in vaes)],
         "refiner.checkpoint": [_NONE, *files],
         "pool": [Option(pool, pool) for pool in pools],
         "hires.upscaler": [Option(name, name) for name in UPSCALERS],
@@ -53,7 +53,7 @@ def offers(
     }
 
 
-def _checkpoint(file: CheckpointBody, *, is_only: bool) -> Option:
+def _checkpoint(file: Entry, *, is_only: bool) -> Option:
     """Return the checkpoint by its title; one of several of that name says where it lies."""
     label = file.title if is_only else f"{file.title}, {file.path}"
     return Option(file.title, label, {"native": str(file.native_size or "")})

@@ -18,12 +18,13 @@ from api.pages.fieldsets import SWITCH, full_label, place
 from api.pages.form_data import MASK, PICTURE, Given, read
 from api.pages.prefill import Origin
 from api.pages.query_args import number, upload
-from api.schemas.catalogue import CheckpointBody, CheckpointsBody, StyleBody
+from api.schemas.catalogue import StyleBody
 from api.security import auth
 from api.services import services
 from api.use_cases import images, jobs
 from shared.admission.parse import refused as refused_for
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
+from shared.models.catalogue import Catalogue
 
 RECENT_JOBS: Final = 6
 FILES: Final = {"img2img.file": PICTURE, "img2img.mask.file": MASK}
@@ -73,11 +74,8 @@ def submit() -> AnyResponse:
 @blueprint.get("/size")
 def size() -> Response:
     """Tell scripts what size a picture that starts from `source` is rendered at, and what its own is."""
-    listed = jobs.checkpoints(services())
-    source = upload("source")
-    fitting = images.fitting(
-        services(), auth.owner(), source or "", _native_size(listed.checkpoints, request.args.get("checkpoint", ""))
-    )
+    native = _native_size(jobs.catalogue(services()), request.args.get("checkpoint", ""))
+    fitting = images.fitting(services(), auth.owner(), upload("source") or "", native)
     if fitting is None:
         raise NotFound("There is no such upload.")
     return jsonify(fitting._asdict())
@@ -173,11 +171,11 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
 
 def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
     recent = jobs.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
-    listed = jobs.checkpoints(services())
-    checkpoints = listed.checkpoints
+    catalogue, limits = jobs.catalogue(services()), services().settings.limits
+    checkpoints = catalogue.entries(first=limits.first_checkpoint)
+    is_default_known = catalogue.is_default_known(first=limits.first_checkpoint)
     errors = _by_field(refused)
-    made = widgets.controls(origin.given, errors, _offers(checkpoints))
-    limits = services().settings.limits
+    made = widgets.controls(origin.given, errors, _offers(catalogue))
     if not limits.may_be_urgent(auth.owner()):
         del made["urgent"]
     return render_template(
@@ -189,11 +187,11 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         refused=refused,
         early=early,
         origin=origin,
-        no_checkpoint=_no_checkpoint(listed),
-        is_looking=not listed.is_complete and not jobs.is_default_checkpoint_known(services()),
+        no_checkpoint=_no_checkpoint(catalogue),
+        is_looking=catalogue.awaited_since is not None and not is_default_known,
         unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
-        others=jobs.others(services()).others,
-        own_size=_own_size(checkpoints, origin.given),
+        others=catalogue.entries("other"),
+        own_size=_own_size(catalogue, origin.given),
         limits=limits,
         here="/",
         recent=recent,
@@ -202,10 +200,10 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
     )
 
 
-def _offers(checkpoints: list[CheckpointBody]) -> dict[str, list[Option]]:
+def _offers(catalogue: Catalogue) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the field."""
-    vaes, pools = jobs.vaes(services()).vaes, jobs.served_pools(services())
-    return offers(checkpoints, vaes, _styles(), pools)
+    checkpoints = catalogue.usable(first=services().settings.first_checkpoint)
+    return offers(checkpoints, catalogue.usable("vae"), _styles(), jobs.served_pools(services()))
 
 
 def _styles() -> list[StyleBody]:
@@ -224,29 +222,29 @@ def _by_field(refused: Refused | None) -> dict[str, FieldError]:
     return dict(sorted(first.items(), key=lambda one: place(one[0])))
 
 
-def _no_checkpoint(listed: CheckpointsBody) -> str:
+def _no_checkpoint(catalogue: Catalogue) -> str:
     """Return what stands where checkpoints are chosen while there is none."""
-    if listed.checkpoints:
+    if catalogue.entries():
         return "No checkpoint can be used: the reasons stand below."
-    if not jobs.workers(services()).workers:
+    if not catalogue.has_workers:
         return "No worker has looked for checkpoints yet."
     return f"No checkpoint found. Put one into {services().settings.models}."
 
 
-def _own_size(checkpoints: list[CheckpointBody], given: Given) -> tuple[int, int] | None:
+def _own_size(catalogue: Catalogue, given: Given) -> tuple[int, int] | None:
     """Return the size that empty boxes stand for: the checkpoint's own, in the proportions of the source picture.
 
     None while no checkpoint is known, and so no size either.
     """
-    if not any(checkpoint.usable for checkpoint in checkpoints):
+    if not catalogue.usable():
         return None
-    native = _native_size(checkpoints, given["checkpoint"])
+    native = _native_size(catalogue, given["checkpoint"])
     fitting = images.fitting(services(), auth.owner(), given[PICTURE], native) if given[PICTURE] else None
     return (fitting.width, fitting.height) if fitting else (native, native)
 
 
-def _native_size(checkpoints: list[CheckpointBody], wanted: str) -> int:
+def _native_size(catalogue: Catalogue, wanted: str) -> int:
     """Return the size that the chosen checkpoint draws at: the first one where none, or an unknown one, is chosen."""
-    usable = [checkpoint for checkpoint in checkpoints if checkpoint.usable]
+    usable = catalogue.usable(first=services().settings.first_checkpoint)
     shown = next((checkpoint for checkpoint in usable if checkpoint.title == wanted), usable[0] if usable else None)
     return (shown.native_size if shown else None) or _USUAL_SIZE

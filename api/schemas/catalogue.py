@@ -11,8 +11,7 @@ from pydantic import BaseModel, Field
 
 from shared.db.locks import Standing
 from shared.db.states import WorkerState
-from shared.db.tables import ModelFile
-from shared.models import catalogue
+from shared.models.catalogue import Catalogue, Entry
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.prompts.styles import Style
 from shared.queue.history import Deaths
@@ -35,10 +34,10 @@ class VaeBody(BaseModel):
     scanned_at: datetime
 
     @classmethod
-    def of(cls, file: ModelFile) -> Self:
+    def of(cls, file: Entry) -> Self:
         """Return what the catalogue says of `file`."""
         columns = cls.model_fields.keys() - {"title"}
-        return cls(title=catalogue.title(file), **{name: getattr(file, name) for name in columns})
+        return cls(title=file.title, **{name: getattr(file, name) for name in columns})
 
 
 class DecoderBody(VaeBody):
@@ -61,9 +60,10 @@ class CheckpointsBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, files: Iterable[ModelFile], *, is_complete: bool) -> Self:
-        """Return what the catalogue looks like."""
-        return cls(checkpoints=[CheckpointBody.of(file) for file in files], is_complete=is_complete)
+    def of(cls, catalogue: Catalogue, first: str) -> Self:
+        """Return the checkpoints of the catalogue; those that are called `first` come first."""
+        files = catalogue.entries(first=first)
+        return cls(checkpoints=[CheckpointBody.of(file) for file in files], is_complete=catalogue.awaited_since is None)
 
 
 class VaesBody(BaseModel):
@@ -72,9 +72,9 @@ class VaesBody(BaseModel):
     vaes: list[VaeBody]
 
     @classmethod
-    def of(cls, files: Iterable[ModelFile]) -> Self:
-        """Return what the catalogue has of them."""
-        return cls(vaes=[VaeBody.of(file) for file in files])
+    def of(cls, catalogue: Catalogue) -> Self:
+        """Return the VAEs of the catalogue."""
+        return cls(vaes=[VaeBody.of(file) for file in catalogue.entries("vae")])
 
 
 class DecodersBody(BaseModel):
@@ -83,9 +83,9 @@ class DecodersBody(BaseModel):
     decoders: list[DecoderBody]
 
     @classmethod
-    def of(cls, files: Iterable[ModelFile]) -> Self:
-        """Return what the catalogue has of them."""
-        return cls(decoders=[DecoderBody.of(file) for file in files])
+    def of(cls, catalogue: Catalogue) -> Self:
+        """Return the tiny decoders of the catalogue."""
+        return cls(decoders=[DecoderBody.of(file) for file in catalogue.entries("decoder")])
 
 
 class OtherBody(BaseModel):
@@ -104,9 +104,9 @@ class OthersBody(BaseModel):
     others: list[OtherBody]
 
     @classmethod
-    def of(cls, files: Iterable[ModelFile]) -> Self:
-        """Return what the catalogue has of them."""
-        columns = OtherBody.model_fields
+    def of(cls, catalogue: Catalogue) -> Self:
+        """Return the files of the catalogue that the farm cannot use."""
+        columns, files = OtherBody.model_fields, catalogue.entries("other")
         return cls(others=[OtherBody(**{name: getattr(file, name) for name in columns}) for file in files])
 
 

@@ -38,7 +38,7 @@ from shared.errors import FieldError, Refused, StorageError
 from shared.media import uploads
 from shared.media.storage import job_prefix
 from shared.messaging.events import JobChanged
-from shared.models import catalogue, first_scan
+from shared.models.catalogue import Catalogue
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
@@ -76,18 +76,17 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     came = sent(asked.params, services.intake, owner)
     for problem in came.problems:
         log.info("picture refused", owner=owner, field=problem.field, reason=problem.message)
-    admitted, notes = _admitted(services, owner, asked, came)
+    admitted = _admitted(services, owner, asked, came)
     if came.pictures:
         uploads.keep(services.sessions, services.storage, owner, came.pictures, services.settings.limits)
 
     def work(session: Session) -> tuple[queries.JobView, bool]:
-        params, models = admitted
         submission = record(
             session,
             owner,
-            params,
-            checkpoint=models.checkpoint,
-            models=models,
+            admitted.params,
+            checkpoint=admitted.models.checkpoint,
+            models=admitted.models,
             pool=asked.terms.pool,
             priority=asked.terms.priority,
             urgent=asked.terms.urgent,
@@ -95,7 +94,8 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
             asked=asked.params,
             terms=asked.terms,
         )
-        if submission.is_new and (gone := [*missing(session, owner, params, NOTHING)]):  # since they were looked for
+        gone = [*missing(session, owner, admitted.params, NOTHING)] if submission.is_new else []
+        if gone:  # since they were looked for
             raise parse.refused(gone)
         return queries.job(session, submission.job.id, owner), submission.is_new
 
@@ -103,7 +103,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     view, is_new = transact(services.sessions, work)
     if is_new and not asked.terms.holds:
         services.tickets.publish(view.pool, len(view.images))
-    body = JobBody.of(view, notes=notes)  # Redis is not asked: it never slows the door down
+    body = JobBody.of(view, notes=admitted.notes)  # Redis is not asked: it never slows the door down
     return Submitted(body, is_new)
 
 
@@ -218,36 +218,29 @@ def delete(services: Services, owner: str, job_id: int) -> None:
         log.warning("pictures of a deleted job remain", job=job_id, prefix=job_prefix(job_id), reason=str(error))
 
 
+def catalogue(services: Services) -> Catalogue:
+    """Return the model files that the farm knows."""
+    return transact(services.sessions, Catalogue.read)
+
+
 def checkpoints(services: Services) -> CheckpointsBody:
-    """Return the catalogue."""
-    first = services.settings.first_checkpoint
-
-    def work(session: Session) -> CheckpointsBody:
-        is_complete = not first_scan.is_awaited(session)
-        return CheckpointsBody.of(catalogue.entries(session, first=first), is_complete=is_complete)
-
-    return transact(services.sessions, work)
-
-
-def is_default_checkpoint_known(services: Services) -> bool:
-    """True where it is known which checkpoint a job takes that names none."""
-    first = services.settings.first_checkpoint
-    return transact(services.sessions, lambda session: catalogue.is_default_known(session, first=first))
+    """Return the checkpoints of the catalogue."""
+    return CheckpointsBody.of(catalogue(services), services.settings.first_checkpoint)
 
 
 def vaes(services: Services) -> VaesBody:
     """Return the VAEs of the catalogue."""
-    return VaesBody.of(transact(services.sessions, lambda session: catalogue.entries(session, "vae")))
+    return VaesBody.of(catalogue(services))
 
 
 def decoders(services: Services) -> DecodersBody:
     """Return the tiny decoders of the catalogue."""
-    return DecodersBody.of(transact(services.sessions, lambda session: catalogue.entries(session, "decoder")))
+    return DecodersBody.of(catalogue(services))
 
 
 def others(services: Services) -> OthersBody:
     """Return the files of kinds that the farm cannot use."""
-    return OthersBody.of(transact(services.sessions, lambda session: catalogue.entries(session, "other")))
+    return OthersBody.of(catalogue(services))
 
 
 def styles(services: Services) -> StylesBody:
@@ -307,17 +300,12 @@ def _again(session: Session, owner: str, key: str, asked: admit.Asked) -> Submit
     return Submitted(JobBody.of(queries.job(session, submission.job.id, owner)), is_new=False)
 
 
-def _admitted(services: Services, owner: str, asked: admit.Asked, came: Sent) -> tuple[admit.Admitted, tuple[str, ...]]:
-    """Return what may be submitted, and notes of what was chosen for it. Raises Refused."""
+def _admitted(services: Services, owner: str, asked: admit.Asked, came: Sent) -> admit.Admitted:
+    """Return what may be submitted. Raises Refused."""
     known = load(services.settings.styles_path) if asked.params.styles else {}
     asker = admit.Asker(owner, services.settings.limits, came, known)
     asked = admit.measured(asked, asker)
-
-    def work(session: Session) -> tuple[admit.Admitted, tuple[str, ...]]:
-        admitted = admit.admit(session, asked, asker)
-        return admitted, admit.notes(session, asked, admitted, asker)
-
-    return transact(services.sessions, work)
+    return transact(services.sessions, lambda session: admit.admit(session, asked, asker, Catalogue.read(session)))
 
 
 def _live(services: Services, job: queries.JobView) -> Live:

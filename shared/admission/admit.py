@@ -18,9 +18,8 @@ from shared.admission import parse as forms
 from shared.admission import scheduling as terms
 from shared.admission.accepted import accepted
 from shared.admission.sources import Sent
-from shared.db.tables import ModelFile
 from shared.errors import FieldError, Refused
-from shared.models import catalogue
+from shared.models.catalogue import Catalogue, Entry
 from shared.models.model_set import ModelSet
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RANDOM_SEED, RenderParams
 from shared.params.scheduling import NO_SCHEDULING, Scheduling
@@ -55,6 +54,7 @@ class Admitted(NamedTuple):
 
     params: RenderParams
     models: ModelSet
+    notes: tuple[str, ...] = ()  # in sentences: what was chosen for it that may not be expected
 
 
 def parse(given: object, limits: Limits = Limits()) -> RenderParams:  # noqa: B008 - frozen
@@ -86,16 +86,19 @@ def measured(asked: Asked, asker: Asker) -> Asked:
     return asked._replace(unreadable=tuple(prompts.unreadable(params, asker.limits)))
 
 
-def admit(session: Session, given: object, asker: Asker) -> Admitted:
+def admit(session: Session, given: object, asker: Asker, catalogue: Catalogue) -> Admitted:
     """Return what a JSON object, or what was `read` of one and `measured` before, asks for, ready to be submitted.
+
+    `catalogue` is what its names are looked up in.
 
     Resolved: seeds are drawn, the size is the checkpoint's own (in a source's proportions), model files have their
     hashes, styles stand in the prompts, pictures are uploads (those that came have still to be stored). Raises Refused.
     """
     asked = measured(given if isinstance(given, Asked) else read(given, asker.limits), asker)
-    files = _Files.found(session, asked.params, asker.limits)
+    files = _Files.found(catalogue, asked.params, asker.limits)
     source = sizes.of_source(session, asker.owner, asked.params, asker.sent)
-    size = sizes.resolved(asked.params, source, _native_size(files.checkpoint), asker.limits)
+    native = (files.checkpoint and files.checkpoint.native_size) or _USUAL_SIZE
+    size = sizes.resolved(asked.params, source, native, asker.limits)
     started = sources.stored(asked.params, asker.sent)
     resolved = prompts.styled(_resolved(started, files, size), asker.styles, asker.limits)
     problems = [
@@ -112,16 +115,8 @@ def admit(session: Session, given: object, asker: Asker) -> Admitted:
     models = files.models
     if problems or models is None:
         raise forms.refused(problems)
-    return Admitted(resolved, models)
-
-
-def notes(session: Session, asked: Asked, admitted: Admitted, asker: Asker) -> tuple[str, ...]:
-    """Return in sentences what was chosen for `admitted` that may not be expected."""
-    source = sizes.of_source(session, asker.owner, asked.params, asker.sent)
-    native = _native_size(catalogue.of_hash(session, admitted.models.checkpoint))
-    size = (admitted.params.width, admitted.params.height)
     said = sizes.told(asked.params, size, source, native, asker.limits)
-    return (said,) if said else ()
+    return Admitted(resolved, models, (said,) if said else ())
 
 
 @dataclass(frozen=True)
@@ -129,31 +124,31 @@ class _Files:
     """The model files that parameters name, as the catalogue has them."""
 
     titles: dict[str, str]  # by dotted field name
-    checkpoint: ModelFile | None
+    checkpoint: Entry | None
     models: ModelSet | None  # None: without a checkpoint
     problems: list[FieldError]
 
     @classmethod
-    def found(cls, session: Session, params: RenderParams, limits: Limits) -> Self:
+    def found(cls, catalogue: Catalogue, params: RenderParams, limits: Limits) -> Self:
         titles: dict[str, str] = {}
         problems: list[FieldError] = []
-        files: dict[str, ModelFile] = {}
+        files: dict[str, Entry] = {}
         for name, given in _checkpoints(params).items():
             if name == "refiner.checkpoint" and not given.strip():  # no name means the farm's first one elsewhere
                 problems.append(FieldError(name, "is missing", accepted(name, limits)))
                 continue
             try:
-                files[name] = catalogue.resolve(session, given, first=limits.first_checkpoint)
+                files[name] = catalogue.resolve(given, first=limits.first_checkpoint)
             except Refused as refused:
                 problems += [replace(problem, field=name) for problem in refused.fields]
         try:
-            if vae := _vae(session, params.vae, files.get("checkpoint")):
+            if vae := _vae(catalogue, params.vae, files.get("checkpoint")):
                 files["vae"] = vae
             else:
                 titles["vae"] = BUILT_IN_VAE if "checkpoint" in files else params.vae
         except Refused as refused:
             problems += refused.fields
-        titles |= {name: catalogue.title(file) for name, file in files.items()}
+        titles |= {name: file.title for name, file in files.items()}
         problems += _without_vae(titles.get("vae"), files.get("hires.checkpoint"))
         return cls(titles, files.get("checkpoint"), _model_set(files), problems)
 
@@ -168,15 +163,15 @@ def _checkpoints(params: RenderParams) -> dict[str, str]:
     return named
 
 
-def _vae(session: Session, given: str, checkpoint: ModelFile | None) -> ModelFile | None:
+def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | None:
     """Return the VAE that is meant; None: the checkpoint's own. Raises Refused."""
     is_word = given.casefold() in {AUTOMATIC_VAE, BUILT_IN_VAE}
     if checkpoint is None:  # which is refused: only a name can be looked for without one
-        return None if is_word else catalogue.resolve(session, given, "vae")
-    return catalogue.vae_for(session, given.casefold() if is_word else given, checkpoint)
+        return None if is_word else catalogue.resolve(given, "vae")
+    return catalogue.vae_for(given.casefold() if is_word else given, checkpoint)
 
 
-def _model_set(files: Mapping[str, ModelFile]) -> ModelSet | None:
+def _model_set(files: Mapping[str, Entry]) -> ModelSet | None:
     """Return the set of files by dotted field name; None: without a checkpoint."""
     sha256 = {name: file.sha256 for name, file in files.items()}
     checkpoint, vae, hires = sha256.get("checkpoint"), sha256.get("vae"), sha256.get("hires.checkpoint")
@@ -186,16 +181,12 @@ def _model_set(files: Mapping[str, ModelFile]) -> ModelSet | None:
     return ModelSet(checkpoint=checkpoint, vae=vae, refiner=refiner, hires=hires, hires_vae=vae if hires else None)
 
 
-def _without_vae(vae: str | None, second: ModelFile | None) -> list[FieldError]:
+def _without_vae(vae: str | None, second: Entry | None) -> list[FieldError]:
     """Return what is wrong with the second pass's checkpoint: it decodes by the VAE that is named, else by its own."""
     if second is None or second.has_vae or vae != BUILT_IN_VAE:
         return []
     message = f"{second.name} has no VAE inside, which the second pass needs where vae names none"
     return [FieldError("hires.checkpoint", message, "a checkpoint with a VAE inside, or one together with a named vae")]
-
-
-def _native_size(checkpoint: ModelFile | None) -> int:
-    return (checkpoint and checkpoint.native_size) or _USUAL_SIZE
 
 
 def _resolved(params: RenderParams, files: _Files, size: sizes.Size) -> RenderParams:

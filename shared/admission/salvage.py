@@ -7,15 +7,11 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy.orm import Session
-
 from shared.admission import admit
 from shared.db.sessions import Sessions, transact
-from shared.db.tables import ModelFile
 from shared.errors import FieldError, NotLooked, Refused
 from shared.infotext.keys import split_title
-from shared.models import catalogue
-from shared.models.catalogue import Kind
+from shared.models.catalogue import Catalogue, Entry, Kind
 from shared.params import paths
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
 
@@ -41,9 +37,9 @@ def fit(sessions: Sessions, given: Mapping[str, Any], asker: admit.Asker) -> Fit
 
     Model files go by their titles here. One whose hash is not known is looked for by its name: some write wrong ones.
     """
-    params = deepcopy(dict(given))
-    notes = transact(sessions, lambda session: [*_entitled(session, params)])
-    while refused := _refused(sessions, params, asker):
+    catalogue, params = transact(sessions, Catalogue.read), deepcopy(dict(given))
+    notes = [*_entitled(catalogue, params)]
+    while refused := _refused(sessions, params, asker, catalogue):
         removed = [one for one in refused if paths.remove(params, one.field.split("."))]
         if not removed:  # it is not what was given that is wrong: a farm without checkpoints refuses everything
             break
@@ -51,37 +47,39 @@ def fit(sessions: Sessions, given: Mapping[str, Any], asker: admit.Asker) -> Fit
     return Fit(params, tuple(notes))
 
 
-def _entitled(session: Session, params: dict[str, Any]) -> Iterator[str]:
+def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
     """Put the titles of model files in the places of what names them; yield notes of hashes that are no file's."""
     for field, kind in _FILES.items():
         asked = paths.get(params, field.split("."))
         if not isinstance(asked, str) or not asked or (kind == "vae" and asked in {AUTOMATIC_VAE, BUILT_IN_VAE}):
             continue
         name, short_hash = split_title(asked)
-        file = _only(session, asked, kind)
-        if file is None and (file := _by_name(session, name, kind)) is not None and short_hash:
-            yield f"{field}: no file here has the hash {short_hash}; {catalogue.title(file)} is taken by its name"
+        file = _only(catalogue, asked, kind)
+        if file is None and (file := _by_name(catalogue, name, kind)) is not None and short_hash:
+            yield f"{field}: no file here has the hash {short_hash}; {file.title} is taken by its name"
         if file is not None:
-            paths.put(params, field.split("."), catalogue.title(file))
+            paths.put(params, field.split("."), file.title)
 
 
-def _by_name(session: Session, name: str, kind: Kind) -> ModelFile | None:
+def _by_name(catalogue: Catalogue, name: str, kind: Kind) -> Entry | None:
     """Return the file of that name, or of what is left of it without folders and the file's ending."""
     last = name.replace("\\", "/").rpartition("/")[2]
-    found = (_only(session, one, kind) for one in (name, last, _SUFFIX.sub("", last)) if one)
+    found = (_only(catalogue, one, kind) for one in (name, last, _SUFFIX.sub("", last)) if one)
     return next((file for file in found if file is not None), None)
 
 
-def _only(session: Session, text: str, kind: Kind) -> ModelFile | None:
+def _only(catalogue: Catalogue, text: str, kind: Kind) -> Entry | None:
     """Return the one usable file that a text means, if there is one alone."""
-    usable = {file.sha256: file for file in catalogue.meant(session, text, kind) if file.usable}
+    usable = {file.sha256: file for file in catalogue.meant(text, kind) if file.usable}
     return next(iter(usable.values())) if len(usable) == 1 else None
 
 
-def _refused(sessions: Sessions, params: Mapping[str, Any], asker: admit.Asker) -> tuple[FieldError, ...]:
+def _refused(
+    sessions: Sessions, params: Mapping[str, Any], asker: admit.Asker, catalogue: Catalogue
+) -> tuple[FieldError, ...]:
     try:
         asked = admit.measured(admit.read(params, asker.limits), asker)
-        transact(sessions, lambda session: admit.admit(session, asked, asker))
+        transact(sessions, lambda session: admit.admit(session, asked, asker, catalogue))
     except Refused as refused:
         return refused.fields
     except NotLooked:  # nothing is known to be wrong

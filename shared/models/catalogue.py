@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from functools import partial
+from datetime import datetime, timedelta
+from functools import cached_property, partial
 from pathlib import PurePosixPath
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple, Self
 
 from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -94,50 +94,196 @@ def short_hash(sha256: str) -> str:
     return sha256[:10]
 
 
-def title(file: ModelFile) -> str:
-    """Return `name [short hash]`, as parameters hold it."""
-    return f"{file.name} [{short_hash(file.sha256)}]" if file.sha256 else file.name
+class Entry(NamedTuple):
+    """One row of the catalogue, as it was read."""
+
+    path: str  # relative to the models folder
+    name: str
+    kind: Kind
+    architecture: str | None
+    sha256: str | None
+    weights_sha256: str | None
+    size: int
+    mtime_ns: int
+    parts: str | None
+    note: str | None
+    native_size: int | None
+    has_vae: bool
+    strikes: int
+    usable: bool
+    reason: str | None
+    scanned_at: datetime
+
+    @property
+    def title(self) -> str:
+        """`name [short hash]`, as parameters hold it."""
+        return f"{self.name} [{short_hash(self.sha256)}]" if self.sha256 else self.name
+
+    @property
+    def stem(self) -> str:
+        """The path without the file's ending; a folder is called by its whole name."""
+        is_folder = self.path.rpartition("/")[2] == self.name
+        return self.path if is_folder else str(PurePosixPath(self.path).with_suffix(""))
+
+    def is_called(self, text: str) -> bool:
+        """True if the casefolded `text` is its name, its path or its file's name."""
+        return text in {name.casefold() for name in (self.name, self.path, self.path.rpartition("/")[2])}
 
 
-def entries(session: Session, kind: Kind = "checkpoint", *, first: str = "") -> list[ModelFile]:
-    """Return what of this kind lies in the models folder, usable or not: by name, but what is called `first` first."""
-    files = [file for file in _rows(session) if file.kind == kind and file.reason != GONE]
-    return sorted(files, key=lambda file: file.name != first)
+@dataclass(frozen=True)
+class Catalogue:
+    """All model files that the farm knows, read at one moment: it answers what a name means without the database."""
+
+    files: tuple[Entry, ...]  # by name; those that are gone too
+    awaited_since: datetime | None = None  # when the workers began that have still to look at the whole models folder
+    has_workers: bool = True  # read only where no checkpoint can be used
+
+    @classmethod
+    def read(cls, session: Session) -> Self:
+        """Return the catalogue as it is now."""
+        rows = session.execute(select(*_COLUMNS))
+        files = sorted((Entry._make(row) for row in rows), key=lambda file: (file.name.casefold(), file.path))
+        is_any = any(file.usable and file.kind == "checkpoint" for file in files)
+        has_workers = is_any or session.scalar(select(Worker.id).limit(1)) is not None
+        return cls(tuple(files), first_scan.awaited_since(session), has_workers)
+
+    def entries(self, kind: Kind = "checkpoint", *, first: str = "") -> list[Entry]:
+        """Return the files of this kind that lie in the models folder, usable or not.
+
+        By name, but those that are called `first` come first.
+        """
+        files = [file for file in self._of_kind.get(kind, ()) if file.reason != GONE]
+        return sorted(files, key=lambda file: file.name != first)
+
+    def usable(self, kind: Kind = "checkpoint", *, first: str = "") -> list[Entry]:
+        """Return the entries of this kind that can be used, in the same order."""
+        return [file for file in self.entries(kind, first=first) if file.usable]
+
+    def is_default_known(self, *, first: str = "") -> bool:
+        """True where it is known which checkpoint a job takes that names none.
+
+        It is not while all that is usable was found by a look that goes on, and the first checkpoint is not among it.
+        """
+        usable, since = self.usable(first=first), self.awaited_since
+        if not usable or usable[0].name == first:
+            return bool(usable)
+        return since is None or any(file.scanned_at < since for file in usable)
+
+    def meant(self, text: str, kind: Kind) -> list[Entry]:
+        """Return the files of `kind` that `text` means, usable or not, those that are gone among them."""
+        files = self._of_kind.get(kind, ())
+        found = ([file for file in files if means(file)] for means in _ways(text.strip().casefold()))
+        return next(filter(None, found), [])
+
+    def resolve(self, text: str, kind: Kind = "checkpoint", *, first: str = "") -> Entry:
+        """Return the usable file of `kind` that `text` means: its name, file, path, hash or title, whatever the case.
+
+        Empty means the one that is called `first`, else the first by name. Raises Refused that names those most alike,
+        or says why it cannot be used; NotLooked before anybody knows what there is.
+        """
+        refused = partial(_refused, kind)
+        usable = self.usable(kind, first=first)
+        if usable and not text:
+            if not self.is_default_known(first=first):
+                raise NotLooked(_EARLY)
+            return usable[0]
+        found = (self.meant(text, kind) or self.meant(text, "other")) if text else []
+        fit = [file for file in found if file.usable]
+        if len({file.sha256 for file in fit}) == 1:
+            return fit[0]
+        if fit:
+            paths = ", ".join(file.path for file in fit[:_SHOWN])
+            raise refused(f"{text!r} names {len(fit)} {_NAMES[kind]}s: {paths}", fit)
+        if all(file.reason == GONE for file in found) and self.awaited_since:
+            raise NotLooked(_EARLY)
+        if found:
+            raise refused(f"{found[0].name} cannot be used: {found[0].reason}", usable)
+        if not usable and kind == "checkpoint":
+            raise refused(self._nothing_usable(), [])
+        raise refused(f"There is no {_NAMES[kind]} {text[:80]!r}", _alike(text, usable) or usable)
+
+    def vae_for(self, text: str, checkpoint: Entry) -> Entry | None:
+        """Return the VAE file that the parameter `vae` means for a checkpoint; None: the one built into that.
+
+        Automatic is the file beside the checkpoint, if there is one. Raises Refused, also where that cannot be used:
+        another VAE would paint another picture.
+        """
+        if text not in {AUTOMATIC_VAE, BUILT_IN_VAE}:
+            return self.resolve(text, "vae")
+        there = {file.path: file for file in self.entries("vae")} if text == AUTOMATIC_VAE else {}
+        paths = (f"{checkpoint.stem}.vae{suffix}" for suffix in VAE_SUFFIXES)
+        beside = next((there[path] for path in paths if path in there), None)
+        if beside is None and not checkpoint.has_vae:
+            stem = PurePosixPath(checkpoint.path).stem
+            message = f"{checkpoint.name} has no VAE inside: name one, or lay {stem}.vae.safetensors beside it"
+            raise _refused("vae", message, self.usable("vae"))
+        if beside is not None and not beside.usable:
+            message = f"{beside.path} beside the checkpoint cannot be used: {beside.reason}"
+            raise _refused("vae", message, [])
+        return beside
+
+    def copies(self, sha256: str) -> list[Entry]:
+        """Return the usable files of this SHA-256, by path.
+
+        A hash that no file has means the one identity with these weights: images of an older version name weights.
+        """
+        named = [file for file in self.files if file.sha256 == sha256]
+        described = [file for file in self.files if file.weights_sha256 == sha256 and file.sha256]
+        if not named and len({file.sha256 for file in described}) == 1:
+            named = described
+        return sorted(file for file in named if file.usable)
+
+    def remembered(self) -> list[Scanned]:
+        """Return what earlier scans recorded, so that a new worker need not hash it all again."""
+        return [
+            Scanned(
+                file.path,
+                file.name,
+                file.size,
+                file.mtime_ns,
+                file.sha256,
+                None,
+                file.weights_sha256 or file.sha256,
+                file.parts,
+            )
+            for file in self.files
+        ]
+
+    @cached_property
+    def _of_kind(self) -> dict[Kind, list[Entry]]:
+        kinds: dict[Kind, list[Entry]] = {}
+        for file in self.files:
+            kinds.setdefault(file.kind, []).append(file)
+        return kinds
+
+    def _nothing_usable(self) -> str:
+        """Return what to tell a farm without checkpoints: what to do about it."""
+        if files := self.entries():
+            what = f"{files[0].name} cannot be used: {files[0].reason}"
+        elif not self.has_workers:
+            what = "no worker is alive to look for one; start one with `farm worker`"
+        else:
+            what = "none lies in the models folder"
+        return f"The farm has no usable checkpoint yet: {what.removesuffix('.')}"
 
 
-def remembered(session: Session) -> list[Scanned]:
-    """Return what earlier scans recorded, so that a new worker need not hash it all again."""
-    return [
-        Scanned(
-            file.path,
-            file.name,
-            file.size,
-            file.mtime_ns,
-            file.sha256,
-            None,
-            file.weights_sha256 or file.sha256,
-            file.parts,
-        )
-        for file in _rows(session)
-    ]
-
-
-def record(session: Session, scanned: Sequence[Scanned]) -> int:
+def record(session: Session, scanned: Sequence[Scanned], before: Catalogue | None = None) -> int:
     """Bring the catalogue to what a scan saw, and return how many rows that changed.
 
+    `before` is what was read when the scan began; default: what is there now. Of it only the rows are read again, and
+    locked, that the scan found otherwise: who counted a crash against one of them meanwhile has not done so in vain.
     A file that the scan left to the next one, without an inspection, keeps its row.
     What is gone stays as unusable: its hash is remembered for when its disk is back, and jobs that name it learn why.
     A scan that saw nothing at all may have looked at a disk that is not mounted: it takes for gone only what no machine
     has seen for five minutes.
     """
-    rows = {file.path: file for file in _rows(session)}
-    looked_into = [(seen, seen.inspection) for seen in scanned if seen.inspection]
-    fresh = sorted(
-        (_columns(seen, found, rows.get(seen.path)) for seen, found in looked_into),
-        key=lambda columns: str(columns["path"]),
-    )
-    changed = [columns for columns in fresh if not _is_recorded(rows.get(str(columns["path"])), columns)]
-    for columns in changed:
+    known = {file.path: file for file in (before or Catalogue.read(session)).files}
+    looked_into = {seen.path: (seen, seen.inspection) for seen in scanned if seen.inspection}
+    otherwise = {path for path, (seen, found) in looked_into.items() if not _is_recorded(known.get(path), seen, found)}
+    rows = _locked_entries(session, otherwise)
+    changed = [path for path in sorted(otherwise) if not _is_recorded(rows.get(path), *looked_into[path])]
+    for path in changed:
+        columns = _columns(*looked_into[path], rows.get(path))
         session.execute(
             insert(ModelFile)
             .values(**columns)
@@ -220,171 +366,52 @@ def _mark_gone(session: Session, here: set[str]) -> int:
     return len(paths)
 
 
-def resolve(session: Session, text: str, kind: Kind = "checkpoint", *, first: str = "") -> ModelFile:
-    """Return the usable file of `kind` that `text` means: its name, file, path, hash or title, whatever the case.
-
-    Empty means the one that is called `first`, else the first by name. Raises Refused that names those most alike, or
-    says why it cannot be used; NotLooked before anybody knows what there is.
-    """
-    refused = partial(_refused, kind)
-    files = entries(session, kind, first=first)
-    usable = [file for file in files if file.usable]
-    if usable and not text:
-        if not _is_first_known(session, usable, first):
-            raise NotLooked(_EARLY)
-        return usable[0]
-    found = (meant(session, text, kind) or meant(session, text, "other")) if text else []
-    fit = [file for file in found if file.usable]
-    if len({file.sha256 for file in fit}) == 1:
-        return fit[0]
-    if fit:
-        paths = ", ".join(file.path for file in fit[:_SHOWN])
-        raise refused(f"{text!r} names {len(fit)} {_NAMES[kind]}s: {paths}", fit)
-    if all(file.reason == GONE for file in found) and first_scan.is_awaited(session):
-        raise NotLooked(_EARLY)
-    if found:
-        raise refused(f"{found[0].name} cannot be used: {found[0].reason}", usable)
-    if not usable and kind == "checkpoint":
-        raise refused(_nothing_usable(session, files), [])
-    alike = {name for file in usable for name in (file.name, title(file))}
-    close = nearest(text, alike)
-    raise refused(
-        f"There is no {_NAMES[kind]} {text[:80]!r}",
-        [file for file in usable if {file.name, title(file)} & {*close}] or usable,
-    )
+_COLUMNS: Final = tuple(getattr(ModelFile, name) for name in Entry._fields)
 
 
-def of_hash(session: Session, sha256: str) -> ModelFile | None:
-    """Return a file of this SHA-256, a usable one if there is any."""
-    files = select(ModelFile).where(ModelFile.sha256 == sha256).order_by(ModelFile.usable.desc(), ModelFile.path)
-    return session.scalars(files.limit(1)).one_or_none()
-
-
-def is_default_known(session: Session, *, first: str = "") -> bool:
-    """True where it is known which checkpoint a job takes that names none."""
-    usable = [file for file in entries(session, first=first) if file.usable]
-    return bool(usable) and _is_first_known(session, usable, first)
-
-
-def _is_first_known(session: Session, usable: Sequence[ModelFile], first: str) -> bool:
-    """True unless all that is usable was found by a look that goes on, and the first checkpoint is not among it."""
-    if usable[0].name == first:
-        return True
-    since = first_scan.awaited_since(session)
-    return since is None or any(file.scanned_at < since for file in usable)
-
-
-def vae_for(session: Session, text: str, checkpoint: ModelFile) -> ModelFile | None:
-    """Return the VAE file that the parameter `vae` means for a checkpoint; None: the one built into that.
-
-    Automatic is the file beside the checkpoint, if there is one. Raises Refused, also where that cannot be used:
-    another VAE would paint another picture.
-    """
-    if text == BUILT_IN_VAE:
-        _require_vae_inside(session, checkpoint)
-        return None
-    if text != AUTOMATIC_VAE:
-        return resolve(session, text, "vae")
-    beside = {file.path: file for file in entries(session, "vae")}
-    stem = checkpoint.path if _is_folder(checkpoint) else str(PurePosixPath(checkpoint.path).with_suffix(""))
-    found = [beside[path] for suffix in VAE_SUFFIXES if (path := f"{stem}.vae{suffix}") in beside]
-    if found and not found[0].usable:
-        message = f"{found[0].path} beside the checkpoint cannot be used: {found[0].reason}"
-        raise _refused("vae", message, [])
-    if not found:
-        _require_vae_inside(session, checkpoint)
-    return found[0] if found else None
-
-
-def _require_vae_inside(session: Session, checkpoint: ModelFile) -> None:
-    """Raise Refused where there is no VAE inside."""
-    if not checkpoint.has_vae:
-        beside = PurePosixPath(checkpoint.path).stem
-        message = f"{checkpoint.name} has no VAE inside: name one, or lay {beside}.vae.safetensors beside it"
-        raise _refused("vae", message, [file for file in entries(session, "vae") if file.usable])
-
-
-def meant(session: Session, text: str, kind: Kind) -> list[ModelFile]:
-    """Return the files of `kind` that `text` means, usable or not, those that are gone among them.
+def _ways(text: str) -> Iterator[Callable[[Entry], bool]]:
+    """Yield how a casefolded text may mean a file, the surest first.
 
     A whole title comes first, because a file may be called as another one is titled; then a name, then a hash; and what
     a file is, weights and description, before what its weights are: the same weights may be described in several ways.
     """
-    files = [file for file in _rows(session) if file.kind == kind]
-    wanted = text.strip().casefold()
-    ways = ([file for file in files if means(wanted, file)] for means in _WAYS)
-    return next(filter(None, ways), [])
+    titled, is_hash = _TITLE.fullmatch(text), _HASH.fullmatch(text)
+    begins = titled["hash"] if titled else text
+    yield lambda file: file.sha256 is not None and file.title.casefold() == text
+    yield lambda file: file.is_called(text)
+    if titled or is_hash:
+        yield lambda file: (file.sha256 or "").startswith(begins)
+    if titled:
+        yield (
+            lambda file: (file.weights_sha256 or "").startswith(begins) and text.startswith(f"{file.name.casefold()} [")
+        )
+    if titled or is_hash:
+        yield lambda file: (file.weights_sha256 or "").startswith(begins)
 
 
-def _is_folder(file: ModelFile) -> bool:
-    """A folder is called by its whole name, a file by its stem."""
-    return file.path.rpartition("/")[2] == file.name
+def _alike(text: str, files: Sequence[Entry]) -> list[Entry]:
+    """Return the files whose names are most like a text, or like the name in a title."""
+    titled = _TITLE.fullmatch(text.casefold())
+    close = {*nearest(titled["name"] if titled else text, {file.name for file in files})}
+    return [file for file in files if file.name in close]
 
 
-def _is_title(text: str, file: ModelFile) -> bool:
-    return file.sha256 is not None and text == title(file).casefold()
-
-
-def _is_called(text: str, file: ModelFile) -> bool:
-    return text in {name.casefold() for name in (file.name, file.path, file.path.rpartition("/")[2])}
-
-
-def _is_titled(text: str, file: ModelFile) -> bool:
-    return bool((titled := _TITLE.fullmatch(text)) and short_hash(file.sha256 or "") == titled["hash"])
-
-
-def _has_hash(text: str, file: ModelFile) -> bool:
-    return bool(_HASH.fullmatch(text) and (file.sha256 or "").startswith(text))
-
-
-def _has_title_and_weights(text: str, file: ModelFile) -> bool:
-    return _has_weights_of_title(text, file) and text.startswith(f"{file.name.casefold()} [")
-
-
-def _has_weights_of_title(text: str, file: ModelFile) -> bool:
-    return bool((titled := _TITLE.fullmatch(text)) and short_hash(file.weights_sha256 or "") == titled["hash"])
-
-
-def _has_weights(text: str, file: ModelFile) -> bool:
-    return bool(_HASH.fullmatch(text) and (file.weights_sha256 or "").startswith(text))
-
-
-_WAYS: Final = (
-    _is_title,
-    _is_called,
-    _is_titled,
-    _has_hash,
-    _has_title_and_weights,
-    _has_weights_of_title,
-    _has_weights,
-)
-"""How a text means a file, the surest first."""
-
-
-def _refused(kind: Kind, message: str, accepted: Iterable[ModelFile]) -> Refused:
-    titles = [title(file) for file in accepted][:_SHOWN]
+def _refused(kind: Kind, message: str, accepted: Collection[Entry]) -> Refused:
+    titles = [file.title for file in accepted][:_SHOWN]
     if kind == "vae" and titles:
         titles = [AUTOMATIC_VAE, BUILT_IN_VAE, *titles]
     return Refused(message + ".", (FieldError(kind, message, " or ".join(titles) or _ANY[kind]),))
 
 
-def _nothing_usable(session: Session, files: Sequence[ModelFile]) -> str:
-    """Return what to tell a farm without checkpoints: what to do about it."""
-    if files:
-        what = f"{files[0].name} cannot be used: {files[0].reason}"
-    elif session.scalar(select(Worker.id).limit(1)) is None:
-        what = "no worker is alive to look for one; start one with `farm worker`"
-    else:
-        what = "none lies in the models folder"
-    return f"The farm has no usable checkpoint yet: {what.removesuffix('.')}"
+def _locked_entries(session: Session, paths: Collection[str]) -> dict[str, Entry]:
+    """Lock the files of these paths, in their order, and return them as they are now."""
+    if not paths:
+        return {}
+    files = select(*_COLUMNS).where(ModelFile.path.in_(paths)).order_by(ModelFile.path).with_for_update()
+    return {file.path: file for file in map(Entry._make, session.execute(files))}
 
 
-def _rows(session: Session) -> list[ModelFile]:
-    rows = session.scalars(select(ModelFile)).all()
-    return sorted(rows, key=lambda file: (file.name.casefold(), file.path))
-
-
-def _columns(seen: Scanned, inspection: Inspection, row: ModelFile | None) -> dict[str, object]:
+def _columns(seen: Scanned, inspection: Inspection, row: Entry | None) -> dict[str, object]:
     """Return what a scan says of a file. Strikes stay with it as long as it stays as it is."""
     is_same = row is not None and row.sha256 == seen.sha256 and row.parts in (None, seen.parts)
     strikes = row.strikes if row and is_same else 0
@@ -409,5 +436,6 @@ def _columns(seen: Scanned, inspection: Inspection, row: ModelFile | None) -> di
     }
 
 
-def _is_recorded(row: ModelFile | None, columns: dict[str, object]) -> bool:
+def _is_recorded(row: Entry | None, seen: Scanned, inspection: Inspection) -> bool:
+    columns = _columns(seen, inspection, row)
     return row is not None and all(getattr(row, name) == value for name, value in columns.items())

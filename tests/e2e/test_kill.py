@@ -11,7 +11,7 @@ from sqlalchemy import select
 from shared.db.tables import History, Worker
 from shared.media.storage import Storage, key
 from shared.messaging.events import Events
-from shared.models import catalogue
+from shared.models.catalogue import Catalogue
 from tests.checkpoints import write_tiny
 from tests.waiting import until
 from tests.workers import images, kill, ready, started, states
@@ -44,7 +44,7 @@ def test_a_picture_survives_the_death_of_its_worker(environ, settings, sessions,
 
 def _usable(sessions):
     with sessions() as session:
-        return [file for file in catalogue.entries(session) if file.usable]
+        return Catalogue.read(session).usable()
 
 
 def _step(events, job):

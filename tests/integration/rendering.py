@@ -11,6 +11,7 @@ import torch
 from shared.db.sessions import transact
 from shared.messaging.events import Progress
 from shared.models import catalogue
+from shared.models.catalogue import Catalogue
 from shared.models.scan import scan
 from shared.params.render import Hires, Refiner, RenderParams
 from shared.queue.claim import Claim
@@ -56,9 +57,7 @@ class Farm:
 
     def checkpoints(self) -> list[str]:
         """Return the SHA-256 of each checkpoint, by name."""
-        return [
-            row.sha256 for row in transact(self._sessions, lambda session: catalogue.entries(session, "checkpoint"))
-        ]
+        return [file.sha256 for file in transact(self._sessions, Catalogue.read).entries()]
 
     def claim(self, **changes) -> Claim:
         """An image of `base`; `refiner` and the like name files by their titles."""

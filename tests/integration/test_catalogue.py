@@ -15,7 +15,7 @@ from shared.db.sessions import transact
 from shared.db.tables import ModelFile
 from shared.errors import NotLooked, Refused
 from shared.models import catalogue, first_scan
-from shared.models.catalogue import GONE, Inspection, Scanned
+from shared.models.catalogue import GONE, Catalogue, Inspection, Scanned
 from tests.integration.queueing import Farmhand
 from tests.waiting import until
 
@@ -45,12 +45,12 @@ def age(sessions):
 
 @pytest.fixture
 def entries(sessions):
-    return lambda: transact(sessions, catalogue.entries)
+    return lambda: transact(sessions, Catalogue.read).entries()
 
 
 @pytest.fixture
 def resolve(sessions):
-    return lambda text: transact(sessions, lambda session: catalogue.resolve(session, text))
+    return lambda text: transact(sessions, Catalogue.read).resolve(text)
 
 
 def test_what_a_scan_saw_is_read_back_by_name(record, entries):
@@ -78,7 +78,7 @@ def test_a_file_that_is_gone_leaves_the_list_but_its_hash_is_remembered(record, 
     assert record(scanned("beta")) == 1
     assert record(scanned("beta")) == 0
     assert [file.name for file in entries()] == ["beta"]
-    remembered, _ = transact(sessions, catalogue.remembered)
+    remembered, _ = transact(sessions, Catalogue.read).remembered()
     assert (remembered.sha256, remembered.inspection) == ("a" * 64, None)
     record(scanned("alpha"), scanned("beta"))
     assert [file.usable for file in entries()] == [True, True]
@@ -118,7 +118,7 @@ def test_without_a_name_it_is_the_one_that_the_farm_puts_first(record, sessions)
     record(scanned("a"), scanned("b"))
 
     def first(name: str) -> str:
-        return transact(sessions, lambda session: catalogue.resolve(session, "", first=name).name)
+        return transact(sessions, Catalogue.read).resolve("", first=name).name
 
     assert [first("b"), first("a"), first("gone")] == ["b", "a", "a"]
 
@@ -140,7 +140,7 @@ def test_an_unknown_name_is_refused_with_those_most_alike(record, resolve):
 
 
 def test_a_title_whose_hash_nobody_has_is_refused_though_the_name_fits(record, resolve):
-    record(scanned("sea"))
+    record(scanned("sea"), scanned("desert"))
     assert refusal(resolve, "sea [0123456789]").accepted == "sea [ssssssssss]"
 
 
@@ -207,11 +207,9 @@ def vae_for(sessions):
     """The VAE's path that a text means for the checkpoint of a name."""
 
     def found(text: str, checkpoint: str = "sea"):
-        def look(session):
-            file = catalogue.vae_for(session, text, catalogue.resolve(session, checkpoint))
-            return file and file.path
-
-        return transact(sessions, look)
+        known = transact(sessions, Catalogue.read)
+        file = known.vae_for(text, known.resolve(checkpoint))
+        return file and file.path
 
     return found
 
@@ -225,7 +223,7 @@ def test_vaes_are_no_checkpoints(record, entries, resolve, sessions):
     record(scanned("sea"), vae("sea.vae.pt"), vae("VAE/fine.safetensors"))
     assert [file.name for file in entries()] == ["sea"]
     assert resolve("").name == "sea"
-    listed = transact(sessions, lambda session: catalogue.entries(session, "vae"))
+    listed = transact(sessions, Catalogue.read).entries("vae")
     assert [file.path for file in listed] == ["VAE/fine.safetensors", "sea.vae.pt"]
     refusal(resolve, "fine")
 
@@ -324,6 +322,20 @@ def test_a_file_is_struck_until_it_changes(record, entries, sessions):
     assert [file.usable for file in entries()] == [False]
     record(replace(seen, parts="2"))
     assert [(file.usable, file.strikes) for file in entries()] == [(True, 0)]
+
+
+def test_a_crash_that_is_counted_while_a_scan_goes_on_is_not_forgotten(record, entries, sessions):
+    seen = [scanned("alpha"), scanned("beta")]
+    record(*seen)
+    before = transact(sessions, Catalogue.read)
+    for _ in range(2):
+        transact(sessions, lambda session: catalogue.strike(session, ["a" * 64], "it was ended by SIGBUS"))
+    noticed = [replace(one, inspection=replace(GOOD, note="an odd header")) for one in seen]
+    assert transact(sessions, lambda session: catalogue.record(session, noticed, before)) == 2
+    assert [(file.name, file.usable, file.strikes, file.note) for file in entries()] == [
+        ("alpha", False, 2, "an odd header"),
+        ("beta", True, 0, "an odd header"),
+    ]
 
 
 def test_a_title_means_its_own_file_though_another_one_is_called_so(record, resolve):

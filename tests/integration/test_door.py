@@ -9,6 +9,7 @@ import pytest
 from shared.admission import admit as door
 from shared.db.sessions import transact
 from shared.errors import Refused
+from shared.models.catalogue import Catalogue
 from shared.models.model_set import ModelSet
 from shared.params.render import MAX_SEED, RenderParams
 
@@ -17,7 +18,7 @@ from shared.params.render import MAX_SEED, RenderParams
 def admit(sessions, checkpoint_factory):
     checkpoint_factory("demo", sha256="d" * 64, native_size=128)
     asker = door.Asker("ann")
-    return lambda given: transact(sessions, lambda session: door.admit(session, given, asker))
+    return lambda given: transact(sessions, lambda session: door.admit(session, given, asker, Catalogue.read(session)))
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def refusals(admit):
 
 
 def test_what_is_left_out_is_filled_in(admit):
-    params, models = admit({"prompt": "a lake"})
+    params, models, _ = admit({"prompt": "a lake"})
     assert models == ModelSet(checkpoint="d" * 64)
     assert params.seed >= 0
     assert params == RenderParams(
@@ -63,7 +64,7 @@ def test_every_file_that_is_named_is_in_the_model_set_by_its_role(admit, checkpo
 
 
 def test_names_come_in_their_own_spelling(admit):
-    params, _ = admit({"sampler": "dpm++ 2m", "schedule": "Karras", "checkpoint": "DEMO"})
+    params, *_ = admit({"sampler": "dpm++ 2m", "schedule": "Karras", "checkpoint": "DEMO"})
     assert (params.sampler, params.schedule, params.checkpoint) == ("DPM++ 2M", "karras", "demo [dddddddddd]")
 
 
@@ -72,7 +73,7 @@ def test_parameters_that_are_parsed_already_are_taken_as_well(admit):
 
 
 def test_resolved_parameters_are_admitted_as_they_are(admit):
-    params, _ = admit({"prompt": "again"})
+    params, *_ = admit({"prompt": "again"})
     assert admit(params)[0] == params
 
 

@@ -17,6 +17,7 @@ from shared.errors import Refused
 from shared.media import uploads
 from shared.media.decode import Intake, Picture
 from shared.media.storage import Storage
+from shared.models.catalogue import Catalogue
 from shared.params.render import MAX_SEED, RenderParams
 from shared.prompts.styles import Style
 from shared.prompts.tokenizer import MAX_TOKENS
@@ -61,7 +62,7 @@ def admit(sessions, intake):
     def ask(given, owner="ann"):
         sent = sources.sent(door.read(given, Limits()).params, intake, owner)
         asker = door.Asker(owner, sent=sent, styles=STYLES)
-        return transact(sessions, lambda session: door.admit(session, given, asker)).params
+        return transact(sessions, lambda session: door.admit(session, given, asker, Catalogue.read(session))).params
 
     return ask
 

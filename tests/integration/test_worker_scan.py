@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -15,12 +16,13 @@ import torch
 
 from shared.db import sessions as database
 from shared.db.sessions import transact
-from shared.db.tables import ModelFile
 from shared.models import catalogue, first_scan
+from shared.models.catalogue import Catalogue, Entry
 from shared.models.scan import sole
 from shared.settings import Settings
 from tests.checkpoints import inspected, write_tiny
 from tests.integration.queueing import Farmhand
+from tests.integration.statements import statements
 from worker.scan import Scan
 
 
@@ -44,8 +46,8 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.scan.Inspector", Here)
 
 
-def entries(sessions: database.Sessions) -> list[ModelFile]:
-    return transact(sessions, catalogue.entries)
+def entries(sessions: database.Sessions) -> list[Entry]:
+    return transact(sessions, Catalogue.read).entries()
 
 
 def test_a_broken_file_is_recorded_as_unusable_with_its_reason(worker, sessions, in_process):
@@ -151,6 +153,17 @@ def test_a_first_look_that_takes_several_turns_goes_on_soon_and_is_noted_when_it
     assert scan.turn() is None
     assert len(entries(sessions)) == 3
     assert not transact(sessions, first_scan.is_awaited)
+
+
+def test_a_scan_reads_the_catalogue_once_however_much_it_finds(worker, sessions, in_process):
+    for name in ("a", "b", "c"):
+        write_tiny(worker.settings.models / f"{name}.safetensors")
+    scan = Scan(worker)
+    for _ in range(2):  # all is new, then nothing is
+        with statements(sessions) as sent:
+            scan.turn()
+        assert len([one for one in sent if re.search(r"FROM model_files\s*$", one)]) == 1
+    assert len(entries(sessions)) == 3
 
 
 def test_a_folder_that_another_farm_scans_is_looked_at_as_soon_as_it_is_free(worker, settings, sessions, in_process):
