@@ -21,7 +21,8 @@ from cli.embedded.home import Record
 from cli.embedded.process import Server
 from cli.embedded.servers import Servers
 from cli.interrupts import StopRequest, caught, raise_interrupt
-from cli.parts import Part, Pauses, environment, rotate_logs
+from cli.parts import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Part, environment, rotate_logs
+from shared.backoff import Backoff
 from shared.db import migrate
 from shared.errors import LauncherError, SettingsError
 from shared.settings import Settings
@@ -45,7 +46,9 @@ class Farm:
         self._tell = tell
         self._parts: tuple[Part, ...] = ()
         self._context = ExitStack()
-        self._pauses = Pauses()  # between tries to start a server that cannot be started
+        self._backoff = Backoff(
+            FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+        )  # between tries to start a server that cannot be started
         self._troubles: set[str] = set()  # first lines of what was said already: a log's tail is ever another
 
     def __enter__(self) -> Self:
@@ -130,14 +133,14 @@ class Farm:
                 self._tend_part(part)
 
     def _tend_servers(self) -> None:
-        if not self._pauses.over:
+        if not self._backoff.is_due:
             return
         try:
             revived = self._servers.tend()
         except LauncherError:
-            self._pauses.lengthen()
+            self._backoff.failed()
             raise
-        self._pauses.forget()
+        self._backoff.reset()
         for name in revived:
             self._tell_success(f"{name} died; started again.")
 

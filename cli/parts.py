@@ -11,35 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from cli.embedded.process import Server
+from shared.backoff import Backoff
 from shared.settings import without_keys
 
-_FIRST_PAUSE_SECONDS: Final = 1.0
-_LONGEST_PAUSE_SECONDS: Final = 30.0
+FIRST_PAUSE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 30.0
 _HEALTHY_SECONDS: Final = 60.0
 _LONGEST_LOG_BYTES: Final = 16 * 2**20
 _OLDER_LOGS: Final = 3  # of each part, beside the one that is written
-
-
-class Pauses:
-    """Spaces the tries to start something: the first at once, those after it ever further apart."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._end = 0.0
-
-    @property
-    def over(self) -> bool:
-        """True when it may be tried."""
-        return time.monotonic() >= self._end
-
-    def lengthen(self) -> None:
-        """Put the next try off, for longer than the last time."""
-        self._seconds = min(max(self._seconds * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
-        self._end = time.monotonic() + self._seconds
-
-    def forget(self) -> None:
-        """Begin anew: it runs well."""
-        self._seconds = self._end = 0.0
 
 
 class Part:
@@ -48,7 +27,7 @@ class Part:
     def __init__(self, server: Server) -> None:
         self.server = server
         self._started = 0.0
-        self._pauses = Pauses()
+        self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
 
     def start(self) -> None:
         """Start the process. Raises LauncherError."""
@@ -59,11 +38,11 @@ class Part:
         """Start it again if it has died and its time has come; True if it did. Raises LauncherError."""
         if self.server.alive:
             if time.monotonic() - self._started > _HEALTHY_SECONDS:
-                self._pauses.forget()
+                self._backoff.reset()
             return False
-        if not self._pauses.over:
+        if not self._backoff.is_due:
             return False
-        self._pauses.lengthen()
+        self._backoff.failed()
         self.start()
         return True
 

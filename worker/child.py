@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from shared.backoff import Backoff
 from shared.settings import without_keys
 from worker.cards import Address
 from worker.pulse import Stage, longest_due, suspects
@@ -75,7 +76,7 @@ class Child:
         self._hung: Stage | None = None
         self._hang = ""  # in words
         self._started_at = 0.0
-        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 
     @property
     def is_alive(self) -> bool:
@@ -143,10 +144,9 @@ class Child:
     def _schedule(self, lived_seconds: float, *, is_crash: bool, shortest: float = 0.0) -> float:
         """Set the next start and return in how many seconds it is: a young death waits longer each time."""
         if lived_seconds >= _HEALTHY_SECONDS or not is_crash:
-            self._pause_seconds = _FIRST_PAUSE_SECONDS
-        pause = max(shortest, self._pause_seconds)
+            self._backoff.reset()
+        pause = max(shortest, self._backoff.failed())
         self.due_at = time.monotonic() + pause
-        self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * 2)
         return pause
 
     def _last_words(self) -> tuple[int | None, tuple[str, ...]]:

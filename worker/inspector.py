@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from shared.backoff import Backoff
 from shared.confined.process import Confined, Limits
 from shared.errors import Unreadable
 from shared.models import scan
@@ -31,8 +31,7 @@ class _Failure:
     """Why a file could not be looked into, which may be the machine's fault, and until when it is left alone."""
 
     error: OSError
-    pause_seconds: float
-    again_at: float  # monotonic
+    backoff: Backoff
 
 
 class Inspector:
@@ -54,32 +53,32 @@ class Inspector:
         """
         fingerprint = scan.fingerprint(path)
         before, found = self._known.get(path, (None, None))
-        is_due = isinstance(found, _Failure) and time.monotonic() >= found.again_at
-        if found is None or before != fingerprint or is_due:
-            last = found if is_due and before == fingerprint else None
-            found = self._asked(path, last.pause_seconds if isinstance(last, _Failure) else 0.0)
-            self._known[path] = fingerprint, found
+        if found is None or before != fingerprint:
+            found = self._inspected(path, Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
+        elif isinstance(found, _Failure) and found.backoff.is_due:
+            found = self._inspected(path, found.backoff)
+        self._known[path] = fingerprint, found
         if isinstance(found, _Failure):
             raise found.error.with_traceback(None)  # else it would hold the frames of each time
         return found
 
-    def _asked(self, path: Path, last_pause_seconds: float) -> Inspection | _Failure:
+    def _inspected(self, path: Path, backoff: Backoff) -> Inspection | _Failure:
         for _ in range(_TRIES):
             try:
                 return Inspection(**json.loads(self._child.ask(os.fsencode(path))))
             except Unreadable as error:
                 why = str(error)
                 if error.limit == "time":
-                    return _failure(TimeoutError(f"reading it was given up: {why}"), last_pause_seconds)
+                    return _failure(TimeoutError(f"reading it was given up: {why}"), backoff)
                 if error.limit:
                     return Inspection("checkpoint", reason=f"reading it was given up: {why}; replace the file")
         how = why.removeprefix("it ended its process ").strip("()")
-        return _failure(ChildProcessError(f"reading it ended its process twice ({how})"), last_pause_seconds)
+        return _failure(ChildProcessError(f"reading it ended its process twice ({how})"), backoff)
 
     def close(self) -> None:
         self._child.close()
 
 
-def _failure(error: OSError, last_pause_seconds: float) -> _Failure:
-    pause = min(max(_FIRST_PAUSE_SECONDS, 2 * last_pause_seconds), _LONGEST_PAUSE_SECONDS)
-    return _Failure(error, pause, time.monotonic() + pause)
+def _failure(error: OSError, backoff: Backoff) -> _Failure:
+    backoff.failed()
+    return _Failure(error, backoff)

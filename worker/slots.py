@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
+from shared.backoff import Backoff
 from shared.db.sessions import autocommit, transact
 from shared.db.states import ImageState, WorkerState
 from shared.errors import (
@@ -250,7 +251,7 @@ class Slots:
 
         Raises Cancelled when the image was taken away meanwhile.
         """
-        pause = _FIRST_PAUSE_SECONDS
+        backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while True:
             try:
                 return move()
@@ -258,8 +259,7 @@ class Slots:
                 log.debug("commit waits: the database is away", image=claim.image_id, attempt=claim.attempt)
             if cancel.is_set:
                 raise Cancelled("it was taken away while the database was")
-            time.sleep(pause)
-            pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+            time.sleep(backoff.failed())
 
 
 def _may_be_of_one(error: BaseException) -> bool:

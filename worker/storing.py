@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from shared.backoff import Backoff
 from shared.errors import STORAGE_AWAY, Cancelled, StorageAway, StorageError
 from shared.queue.claim import Claim
 from worker.carried import Cancellation
@@ -88,7 +89,8 @@ class Storing:
         self._was_looked_at = True
 
     def _put(self, result: Result, cancel: Cancellation, tell: Callable[[str], object]) -> None:
-        closed, pause, refusals = Event(), _FIRST_PAUSE_SECONDS, 0
+        closed, refusals = Event(), 0
+        backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         cancel.then(closed.set)
         with self._counted():
             while (error := self._try(result)) is not None:
@@ -96,9 +98,8 @@ class Storing:
                 if refusals == _TRIES:
                     raise StorageError(str(error)) from error
                 tell(self._worker.storage_away or error.words)
-                if closed.wait(pause):
+                if closed.wait(backoff.failed()):
                     raise Cancelled("it was taken away while the storage was")
-                pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
         self._note(None)
 
     def _try(self, result: Result) -> StorageAway | None:

@@ -23,6 +23,7 @@ from cli.interrupts import StopRequest, caught
 from cli.jobs import describe, in_the_queue, status, undone
 from cli.parts import Part
 from client.client import Client
+from shared.backoff import Backoff
 from shared.errors import FarmError, LauncherError, NotFound, Refused, SettingsError
 from shared.settings import Settings
 from tests.waiting import until
@@ -396,8 +397,8 @@ def kept(told: list[str], monkeypatch: pytest.MonkeyPatch) -> farm.Farm:
     return made
 
 
-def test_a_server_that_cannot_start_again_is_told_of_once(kept: farm.Farm, told: list[str], monkeypatch):
-    monkeypatch.setattr(parts, "_FIRST_PAUSE_SECONDS", 0.0)
+def test_a_server_that_cannot_start_again_is_reported_once(kept: farm.Farm, told: list[str]):
+    kept._backoff = Backoff(0.0, 0.0)
     for _ in range(3):
         kept._tend()
     assert told == ["No Redis:\n10:01 Trying again.", "Redis died; started again."]

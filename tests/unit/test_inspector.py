@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from shared import backoff
 from shared.confined.process import Confined
 from shared.errors import NotConfined, Unreadable
 from worker import inspector
@@ -98,7 +99,7 @@ def test_what_may_be_the_machines_fault_is_tried_again_after_a_pause(
     limits, error, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(inspector, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(backoff, "time", SimpleNamespace(monotonic=lambda: now[0]))
     looks, path = Inspector(), tmp_path / "x"
     looks._child = child = Struggling(*limits * 3)
     path.touch()
