@@ -34,7 +34,7 @@ def torch(settings: Settings) -> Finding:
     """Can PyTorch be imported? Asked of another process: this one never loads it."""
     answer = _ask_machine(settings.gpus)
     if isinstance(answer, str):
-        return bad(answer, "`make venv` installs PyTorch; README, Which PyTorch, says how to choose its build.")
+        return bad(answer, "`make venv` installs PyTorch; docs/install.md says how to choose its build.")
     return fine(f"{answer['version']} ({'CUDA ' + answer['cuda'] if answer['cuda'] else 'CPU build'})")
 
 

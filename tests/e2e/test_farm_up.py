@@ -5,7 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -103,6 +107,20 @@ def test_post_becomes_a_png(farm: farms.Up):
     assert (image.format, image.size) == ("PNG", (NATIVE_SIZE, NATIVE_SIZE))
     assert image.text["parameters"].startswith(f"{RENDER['prompt']}\nSteps: 4, Sampler: Euler a")
     assert "Seed: 7" in image.text["parameters"]
+
+
+@pytest.mark.parametrize(("language", "command"), [("sh", ("sh", "-eu", "-c")), ("python", (sys.executable, "-c"))])
+def test_example_of_the_readme_saves_a_picture(
+    farm: farms.Up, environ: dict[str, str], tmp_path: Path, language: str, command: tuple[str, ...]
+):
+    if language == "sh" and shutil.which("curl") is None:
+        pytest.skip("no curl")
+    address = "http://127.0.0.1:8321"
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", (farms.ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (example,) = (block for block in blocks if address in block)
+    program = example.replace(address, farm.url)
+    subprocess.run([*command, program], cwd=tmp_path, env=environ, timeout=100, check=True)
+    assert Image.open(tmp_path / "sailboat.png").text["parameters"].startswith("a red sailboat")
 
 
 def test_farm_paints_what_a_plain_loop_paints(farm: farms.Up, environ: dict[str, str]):

@@ -51,6 +51,30 @@ def test_links_lead_somewhere(page: Path):
             assert not anchor or anchor in anchors(to), f"{target}#{anchor}"
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/install.md"])
+def test_named_targets_of_make_exist(name: str):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / name).read_text(), re.MULTILINE)
+    assert named
+    assert set(named) <= targets
+
+
+def test_figures_of_the_readme_stand_in_the_pages_that_they_link_to():
+    rows = re.findall(r"^\| (.*[0-9].*) \| `.+` \| .*\]\((.+\.md).*\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 5
+    for figures, page in rows:
+        text = (ROOT / page).read_text().lower()
+        for figure in re.findall(r"\d[\d,.]*\d|\d", figures):
+            words = {"14": "fourteen"}.get(figure, figure)
+            assert re.search(rf"(?<![\d,.]){re.escape(words)}(?!\d)", text), f"{figure} is not in {page}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/install.md"])
+def test_lines_are_shorter_than_120_columns(name: str):
+    lines = (ROOT / name).read_text().splitlines()
+    assert [line for line in lines if len(line) >= 120 and not line.startswith("|")] == []
+
+
 def test_every_command_is_documented():
     page = (ROOT / "docs/one-machine.md").read_text()
     for name in typer.main.get_command(app).commands:

@@ -14,7 +14,7 @@ _TOO_OLD: Final = re.compile(r"driver on your system is too old \(found version 
 _DRIVERS: Final = {"13": 580, "12": 525}  # CUDA's major version -> the oldest driver that runs it
 # Builds of the pinned PyTorch, and the compute capabilities that they have kernels for.
 _BUILDS: Final = (("cu126", (5, 0), (9, 0)), ("cu130", (7, 5), (99, 0)))
-_HOW: Final = "README, Which PyTorch, says how"
+_HOW: Final = "docs/install.md says how, under Which PyTorch"
 
 
 def without_cuda() -> str:

@@ -44,8 +44,8 @@ def without(monkeypatch: pytest.MonkeyPatch):
             TOO_OLD,
             r"driver is too old: it runs CUDA up to 12\.2, and PyTorch \S+ needs CUDA 13\.0: update it to 580 or",
         ),
-        (TOO_OLD, r", or install the build cu126 \(README"),
-        (TOO_OLD.replace("12020", "11080"), r"up to 11\.8, .* or install a build for an older CUDA \(README"),
+        (TOO_OLD, r", or install the build cu126 \(docs/install.md"),
+        (TOO_OLD.replace("12020", "11080"), r"up to 11\.8, .* or install a build for an older CUDA \(docs/install.md"),
         (
             "Found no NVIDIA driver on your system. Please check that …",
             "no NVIDIA driver answers: install it; a contai",

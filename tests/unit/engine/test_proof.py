@@ -116,7 +116,7 @@ def error_of_cuda(words: str, code: int) -> Exception:
 @pytest.mark.parametrize(
     ("capability", "cuda", "advice"),
     [
-        ((6, 1), "13.0", "install the build cu126 (README"),
+        ((6, 1), "13.0", "install the build cu126 (docs/install.md"),
         ((7, 0), "13.0", "install the build cu126"),
         ((12, 0), "12.6", "install the build cu130"),
         ((3, 5), "13.0", "no other build of this version has them either"),
