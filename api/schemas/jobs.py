@@ -229,7 +229,7 @@ class JobBody(BaseModel):
             params=job.params,
             not_understood=dict(job.unknown),
             created_at=job.created_at,
-            expires_at=next((image.expires_at for image in job.images if image.expires_at), None),
+            expires_at=job.expires_at,
             ended_at=job.ended_at,
             counts={state.value: images for state, images in job.counts.items()},
             progress=_progress(job, images),

@@ -66,6 +66,14 @@ class Job(Base):
     checkpoint: Mapped[str]  # SHA-256
     # ModelSet; None: of a job that an older version admitted.
     models: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # Scheduling. Images have copies of what their lane, their claim and their release look for.
+    pool: Mapped[str] = mapped_column(server_default=text("'default'"))
+    priority: Mapped[int] = mapped_column(server_default=text("0"))
+    urgent: Mapped[bool] = mapped_column(server_default=text("false"))
+    expires_at: Mapped[datetime | None]  # images that have not started by then are cancelled
+    hold: Mapped[bool] = mapped_column(server_default=text("false"))  # it was submitted to be released by hand
+    hold_until: Mapped[datetime | None]  # it was submitted to be queued then
+    hold_behind: Mapped[int | None]  # it was submitted to be queued when the job of this id has ended
     count: Mapped[int]
     unfinished: Mapped[int]  # images that have not ended; taken down last, by the move that ends them
     failed: Mapped[int] = mapped_column(server_default=text("0"))  # images that ended so, counted with them

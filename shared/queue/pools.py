@@ -15,16 +15,13 @@ _SERVED = text("""
     ORDER BY served.pool
 """)
 
-# All images of a job are of one pool. Indexes of both: ix_jobs_owner_state_id, uq_images_job_id_index.
-
 # From the latest job back to one of the pool: who submits thousands to one pool looks at one, to several in turn at as
-# many; only a pool that the owner has not named lately is looked for among all. A subquery, not a join: no plan comes
-# to read the images first.
+# many; only a pool that the owner has not named lately is looked for among all. Index: ix_jobs_owner_state_id.
 _IS_AWAITED = text("""
     SELECT EXISTS (
         SELECT
         FROM (
-            SELECT (SELECT pool FROM images WHERE images.job_id = jobs.id AND images.index = 0) AS pool
+            SELECT pool
             FROM jobs
             WHERE owner = :owner
               AND state = 'open'
@@ -34,13 +31,13 @@ _IS_AWAITED = text("""
     )
 """)
 
+# Index: ix_jobs_owner_state_id.
 _UNSERVED = text("""
-    SELECT DISTINCT first.pool
+    SELECT DISTINCT pool
     FROM jobs
-    JOIN images AS first ON first.job_id = jobs.id AND first.index = 0
-    WHERE jobs.owner = :owner
-      AND jobs.state = 'open'
-      AND first.pool <> ALL(CAST(:served AS text[]))
+    WHERE owner = :owner
+      AND state = 'open'
+      AND pool <> ALL(CAST(:served AS text[]))
 """)
 
 

@@ -57,6 +57,7 @@ class JobView:
     pool: str
     priority: int
     urgent: bool
+    expires_at: datetime | None  # images that have not started by then are cancelled
     unknown: Mapping[str, Any] = field(default_factory=dict)  # parameters of a newer version, by dotted name
 
 
@@ -201,9 +202,10 @@ def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], posi
         counts=counts,
         images=tuple(_image_view(image, params) for image in images),
         position=position,
-        pool=images[0].pool,
-        priority=images[0].priority,
-        urgent=images[0].urgent,
+        pool=row.pool,
+        priority=row.priority,
+        urgent=row.urgent,
+        expires_at=row.expires_at,
         unknown=unknown,
     )
 

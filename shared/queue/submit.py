@@ -40,9 +40,11 @@ _IMAGES = text("""
         job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
         companions, reason, expires_at, held_until, held_behind
     )
-    SELECT :job_id, index, :state, :owner, :checkpoint, :pool, :memory_class, :urgent, :priority, :cost, 0, 0,
-           :companions, :reason, :expires_at, :held_until, :held_behind
-    FROM generate_series(0, :count - 1) AS index
+    SELECT jobs.id, index, :state, owner, checkpoint, pool, :memory_class, urgent, priority, :cost, 0, 0,
+           :companions, :reason, expires_at, hold_until, hold_behind
+    FROM jobs
+    CROSS JOIN generate_series(0, count - 1) AS index
+    WHERE jobs.id = :job_id
 """)
 
 _NOTE = text("""
@@ -78,6 +80,10 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
         params=stored.written(params),
         checkpoint=checkpoint,
         models=models and models.to_stored(),
+        pool=pool,
+        priority=priority,
+        urgent=urgent,
+        **terms.model_dump(include={"expires_at", "hold", "hold_until", "hold_behind"}),
         count=params.count,
         unfinished=params.count,
         idempotency_key=idempotency_key or None,
@@ -89,16 +95,9 @@ def submit(  # noqa: PLR0913 - what the door knows of a job
         _IMAGES,
         {
             "job_id": job.id,
-            "owner": owner,
-            "checkpoint": checkpoint,
-            "pool": pool,
             "memory_class": memory_class(params),
             "companions": models.companions if models else "",
-            "urgent": urgent,
-            "priority": priority,
             "cost": cost(params),
-            "count": params.count,
-            "expires_at": terms.expires_at,
         }
         | _held(owner, terms),
     )
@@ -163,7 +162,7 @@ def _cells(width: int, height: int) -> int:
 
 
 def _held(owner: str, terms: Scheduling) -> dict[str, object]:
-    """Return what the rows of a job say of its being held, or not."""
+    """Return the state that the images of a job begin in, and why they are held."""
     reason = None
     if terms.hold:
         reason = held_by(owner)
@@ -171,12 +170,7 @@ def _held(owner: str, terms: Scheduling) -> dict[str, object]:
         reason = f"held until {told(terms.hold_until)}"
     elif terms.hold_behind:
         reason = f"held behind job {terms.hold_behind}"
-    return {
-        "state": ImageState.HELD if reason else ImageState.QUEUED,
-        "reason": reason,
-        "held_until": terms.hold_until,
-        "held_behind": terms.hold_behind,
-    }
+    return {"state": ImageState.HELD if reason else ImageState.QUEUED, "reason": reason}
 
 
 def _digest(asked: RenderParams, terms: Scheduling) -> str:

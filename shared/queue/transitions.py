@@ -233,7 +233,9 @@ _REOPEN = text("""
         failed = greatest(0, failed - :failed),
         cancelled = greatest(0, cancelled - (:images - :failed)),
         state = 'open',
-        ended_at = NULL
+        ended_at = NULL,
+        -- As of the images: a deadline that has passed is over.
+        expires_at = CASE WHEN expires_at > clock_timestamp() THEN expires_at END
     WHERE id = :job_id
 """)
 

@@ -6,12 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis import Redis
+from sqlalchemy import update
 
 from api.app import create_app
 from api.services import EXTENSION
+from shared.db.sessions import transact
+from shared.db.tables import Image, Job
 from shared.errors import SettingsError
 from shared.params.scheduling import Scheduling
+from shared.queue import deadlines
 from shared.settings import load
+from tests.integration.queueing import Farmhand
 from tests.workers import images
 
 SOON = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
@@ -56,6 +61,39 @@ def test_a_job_takes_its_deadline_beside_its_parameters_and_tells_it(submit):
     assert [datetime.fromisoformat(image["expires_at"]) for image in job["images"]] == [SOON, SOON]
     assert "expires_at" not in job["params"]
     assert submit()["expires_at"] is None
+
+
+def test_scheduling_is_read_from_the_job_whatever_becomes_of_its_images(submit, client, sessions):
+    job = submit(pool="large", priority=7, urgent=True, expires_at=SOON.isoformat(), count=2)
+    change = update(Image).values(pool="default", priority=0, urgent=False, expires_at=None)
+    transact(sessions, lambda session: session.execute(change))
+
+    for seen in (client.get(job["links"]["self"]).get_json(), client.get("/api/v1/jobs").get_json()["jobs"][0]):
+        assert (seen["pool"], seen["priority"], seen["urgent"]) == ("large", 7, True)
+        assert datetime.fromisoformat(seen["expires_at"]) == SOON
+
+
+def test_a_deadline_that_has_passed_is_over_for_the_job_once_a_part_of_it_is_retried(submit, client, sessions):
+    job = submit(expires_at=SOON.isoformat(), count=2)
+    passed = SOON - timedelta(hours=2)
+    for table in (Job, Image):
+        transact(sessions, lambda session, table=table: session.execute(update(table).values(expires_at=passed)))
+    transact(sessions, deadlines.move_due)
+
+    client.post(f"/api/v1/jobs/{job['id']}/images/0/retry")
+
+    again = client.get(job["links"]["self"]).get_json()
+    assert [image["state"] for image in again["images"]] == ["queued", "cancelled"]
+    assert again["expires_at"] is None
+    assert "Cancelled if it has not started by" not in client.get(f"/jobs/{job['id']}").text
+
+
+@pytest.mark.parametrize("given", [{"hold": True}, {"hold_until": LATER.isoformat()}, {"hold_behind": 1}], ids=str)
+def test_a_job_keeps_how_it_was_held(submit, sessions, given):
+    submit(hold=True)
+    job = Farmhand(sessions).job(submit(**given)["id"])
+    until = LATER if "hold_until" in given else None
+    assert (job.hold, job.hold_until, job.hold_behind) == ("hold" in given, until, given.get("hold_behind"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,62 @@ def test_the_ends_of_images_that_are_there_are_counted(url, engine):
     with engine.connect() as connection:
         counts = connection.execute(text("SELECT unfinished, failed, cancelled FROM jobs ORDER BY id")).all()
     assert counts == [(0, 2, 1), (1, 0, 0)]
+
+
+OLDER_JOBS = """
+    INSERT INTO jobs (owner, params, state, checkpoint, count, unfinished)
+    SELECT 'ann', '{}', 'open', 'c', 2, 2 FROM generate_series(1, 4)
+"""
+OLDER_IMAGES = """
+    INSERT INTO images (
+        job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes, reason,
+        expires_at, held_until, held_behind
+    )
+    SELECT job.id, index, state, 'ann', 'c', pool, 6, urgent, priority, 1, 0, 0, reason, expires_at, held_until,
+           held_behind
+    FROM generate_series(0, 1) AS index
+    CROSS JOIN (
+        SELECT n + :jobs AS id, given.*
+        FROM (VALUES
+            (1, 'queued', 'default', false, 0, NULL, NULL, NULL::timestamptz, NULL::bigint),
+            (2, 'queued', 'large', true, -5, NULL, '2100-01-01 12:00Z'::timestamptz, NULL, NULL),
+            (3, 'held', 'default', false, 0, 'held by ann', NULL, NULL, NULL),
+            (4, 'held', 'default', false, 0, 'held', NULL, '2100-02-01 12:00Z', 3)
+        ) AS given (n, state, pool, urgent, priority, reason, expires_at, held_until, held_behind)
+    ) AS job
+"""
+
+
+def test_a_job_that_an_older_api_submits_before_or_after_the_upgrade_says_its_scheduling(url, engine):
+    command.upgrade(migrate.config(url), "0014")
+    with engine.begin() as connection:
+        connection.execute(text(OLDER_JOBS))
+        connection.execute(text(OLDER_IMAGES), {"jobs": 0})
+
+    migrate.upgrade(url)
+
+    with engine.begin() as connection:
+        connection.execute(text(OLDER_JOBS))
+        connection.execute(text(OLDER_IMAGES), {"jobs": 4})
+        columns = "pool, priority, urgent, expires_at, hold, hold_until, hold_behind"
+        jobs = connection.execute(text(f"SELECT {columns} FROM jobs ORDER BY id")).all()
+    deadline, release = datetime(2100, 1, 1, 12, tzinfo=UTC), datetime(2100, 2, 1, 12, tzinfo=UTC)
+    assert jobs == 2 * [
+        ("default", 0, False, None, False, None, None),
+        ("large", -5, True, deadline, False, None, None),
+        ("default", 0, False, None, True, None, None),
+        ("default", 0, False, None, False, release, 3),
+    ]
+
+
+def test_what_a_job_says_of_its_scheduling_itself_is_left_as_it_is(url, engine):
+    migrate.upgrade(url)
+    with engine.begin() as connection:
+        connection.execute(text(OLDER_JOBS))
+        connection.execute(text("UPDATE jobs SET pool = 'large', urgent = true, priority = -5"))
+        connection.execute(text(OLDER_IMAGES), {"jobs": 0})
+        jobs = connection.execute(text("SELECT DISTINCT pool, priority, urgent, expires_at, hold FROM jobs")).all()
+    assert jobs == [("large", -5, True, None, False)]
 
 
 def test_upgrade_of_what_stands_there_changes_nothing(url):
