@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that the routes' types do not tell: bodies, headers, bytes, errors."""
+"""The parts of the OpenAPI document that do not follow from the routes' types: bodies, headers, bytes, errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NEW_JOB: Final = "NewJob"
 _PROMPT: Final = "Prompt"
 _OF_PROMPT: Final = ("prompt", "negative_prompt", "emphasis", "steps", "sampler")
 _CHOICES: Final = {"sampler": SAMPLERS, "schedule": SCHEDULES, "upscaler": UPSCALERS}
-"""What a field of this name chooses from; spellings of other programs are understood as well."""
+"""The choices of fields with these names; spellings of other programs are understood too."""
 
 INFO: Final = Info(
     title="Stepfarm",
@@ -33,7 +33,7 @@ INFO: Final = Info(
     summary="A render farm for diffusion models.",
     description=(
         "Submit parameters, follow the job, fetch the pictures. Every error is a problem (RFC 9457) that names "
-        "each bad field and what would be accepted. A farm with keys wants `Authorization: Bearer KEY`."
+        "each bad field and what would be accepted. A farm with keys needs `Authorization: Bearer KEY`."
     ),
 )
 SECURITY: Final[SecuritySchemesDict] = {
@@ -48,7 +48,7 @@ def problem(description: str) -> Document:
 
 
 def section(tag: str, module: str, prefix: str = "", name: str = "") -> APIBlueprint:
-    """Return the blueprint of some routes that stand under one heading, and whose errors look like all others."""
+    """Return the blueprint of routes under one heading, with the errors that every route may have."""
     return APIBlueprint(
         name or tag,
         module,
@@ -70,20 +70,22 @@ def content(mimetype: str, description: str) -> ResponseDict:
     return {"200": {"description": description, "content": {mimetype: schema}}}
 
 
-NOT_FOUND: Final[ResponseDict] = {"404": problem("There is no such thing, or it is somebody else's.")}
-CONFLICT: Final[ResponseDict] = {"409": problem("Its state does not allow this; the detail says which.")}
-UNCHANGED: Final[ResponseDict] = {"304": {"description": "What If-None-Match names is what there is still."}}
+NOT_FOUND: Final[ResponseDict] = {"404": problem("There is no such thing, or it belongs to another owner.")}
+CONFLICT: Final[ResponseDict] = {"409": problem("Its state does not allow this; `detail` names the state.")}
+UNCHANGED: Final[ResponseDict] = {"304": {"description": "The version in If-None-Match is still the current one."}}
 TOO_LARGE: Final[ResponseDict] = {"413": problem("The body is larger than this farm accepts.")}
 BODY: Final[ResponseDict] = TOO_LARGE | {
-    "400": problem("The body is no JSON, or holds far more than a job has."),
-    "415": problem("The body is sent as another type than application/json."),
+    "400": problem("The body is not JSON, or has far more values than a job."),
+    "415": problem("The Content-Type is not application/json, or there is a Content-Encoding."),
 }
 EVERYWHERE: Final[ResponseDict] = {
     "401": problem("A key is needed."),
     "403": problem("The request came from a page of another site, or for a foreign host."),
     "422": problem("A field cannot be accepted."),
-    "429": problem("Too many wrong keys came from this address; Retry-After says when the next one is looked at."),
-    "503": problem("The database or the storage is away; Retry-After says when to ask again."),
+    "429": problem(
+        "Too many wrong keys came from this address; Retry-After gives the seconds until the next one is checked."
+    ),
+    "503": problem("The database or the storage is away; Retry-After gives the seconds until the next try."),
 }
 
 
@@ -100,12 +102,12 @@ SUBMIT: Final[Document] = {
     "parameters": [
         _header(
             "Idempotency-Key",
-            "1 to 200 visible ASCII characters: same key and body, same job.",
+            "1 to 200 visible ASCII characters. The same key with the same body leads to the same job.",
             pattern=f"^{IDEMPOTENCY_KEY.pattern}$",
         ),
         _header(
             "Prefer",
-            f"wait=N: hold the answer back until the job has ended, for N seconds, at most {MAX_WAIT_SECONDS}.",
+            f"wait=N: answer when the job has ended, or after N seconds, at most {MAX_WAIT_SECONDS}.",
         ),
     ],
     "requestBody": _json(_NEW_JOB),
@@ -127,15 +129,15 @@ UPLOAD: Final[Document] = {
     },
 }
 EVENTS: Final[Document] = {
-    "parameters": [
-        _header("Last-Event-ID", "The id of the last event that was seen: what came after it is sent again.")
-    ]
+    "parameters": [_header("Last-Event-ID", "The id of the last event that the client has: later ones are sent.")]
 }
-LOOK: Final[Document] = {"parameters": [_header("If-None-Match", "The ETag of an earlier answer: 304 while it holds.")]}
+LOOK: Final[Document] = {
+    "parameters": [_header("If-None-Match", "The ETag of an earlier answer: 304 if nothing has changed.")]
+}
 
 
 def describe(app: OpenAPI, limits: Limits) -> Document:
-    """Return the OpenAPI document of `app`: made once, from the routes' types and docstrings and the farm's limits."""
+    """Return the OpenAPI document of `app`, made once from routes, docstrings and the farm's limits."""
     if not app.spec_json:
         schema = RenderParams.model_json_schema(ref_template="#/components/schemas/{model}")
         _bound(schema, limits)
@@ -153,7 +155,7 @@ def describe(app: OpenAPI, limits: Limits) -> Document:
 
 
 def _bound(schema: Document, limits: Limits) -> None:
-    """Write into the schema of parameters what this farm accepts of each, beyond what their types say."""
+    """Add the values that this farm accepts to the schema of parameters."""
     for name in parameters():
         field = _field(schema, name)
         last = name.rpartition(".")[2]
@@ -183,6 +185,6 @@ def _field(schema: Document, name: str) -> Document:
 
 
 def _unwrap(operation: Document) -> None:
-    """Put a docstring's lines together again."""
+    """Join the lines of a docstring."""
     if "description" in operation:
         operation["description"] = operation["description"].replace("<br/>", " ").strip()

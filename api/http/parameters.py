@@ -34,27 +34,27 @@ class HashConverter(BaseConverter):
 
 
 class UploadPath(BaseModel):
-    """A path that names an upload."""
+    """Path of an upload."""
 
     upload_id: str = Field(description="The upload's id: the SHA-256 of its bytes.")
 
 
 class JobPath(BaseModel):
-    """A path that names a job."""
+    """Path of a job."""
 
     job_id: int = Field(description="The job's id.")
 
 
 class ImagePath(JobPath):
-    """A path that names an image of a job."""
+    """Path of an image of a job."""
 
     index: int = Field(description="The image's index in its job, from 0.")
 
 
 class PicturePath(ImagePath):
-    """A path that names the file of an image's picture."""
+    """Path of an image's picture file."""
 
-    extension: Literal["png", "jpg", "webp"] = Field(description="By the job's `format`.")
+    extension: Literal["png", "jpg", "webp"] = Field(description="Ending of the job's `format`.")
 
 
 class JobsQuery(BaseModel):
@@ -63,12 +63,12 @@ class JobsQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     state: list[DisplayState] = Field(default=[], description="Only jobs in these states.")
-    cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="`next` of the page before.")
-    limit: int = Field(default=50, ge=1, le=200, description="Jobs of a page.")
+    cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
+    limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page.")
 
 
 class WorkerPath(BaseModel):
-    """A path that names workers."""
+    """Path of one or more workers."""
 
     name: str = Field(description="A worker's name, host/card, or a pattern such as `host/*`.", max_length=300)
 
@@ -86,12 +86,12 @@ def idempotency_key() -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is None or IDEMPOTENCY_KEY.fullmatch(key):
         return key
-    message = "is empty, longer than 200 characters, or holds blanks or other than ASCII characters"
+    message = "is empty, longer than 200 characters, or has blanks or characters outside ASCII"
     error = FieldError("Idempotency-Key", message, "1 to 200 visible ASCII characters, such as a UUID")
     raise Refused("The Idempotency-Key cannot be used.", (error,))
 
 
 def wait_seconds() -> int:
-    """Return how long `Prefer: wait=N` asks the answer to be held back for the job's end, at most a minute."""
+    """Return for how many seconds `Prefer: wait=N` delays the answer until the job's end, at most 60."""
     asked = _WAIT.search(",".join(request.headers.getlist("Prefer")))
     return min(int(asked[1]), MAX_WAIT_SECONDS) if asked else 0

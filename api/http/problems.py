@@ -1,4 +1,4 @@
-"""What went wrong, told: problem+json (RFC 9457) to programs, a page to people."""
+"""Answers to errors: problem+json (RFC 9457) for programs, a page for people."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _PROGRAM_PATHS = ("/api/", "/livez", "/readyz", "/metrics", "/openapi.json")
 
 
 class FieldProblem(BaseModel):
-    """One thing wrong with one field."""
+    """One fault of one field."""
 
     field: str = Field(description="Name of the field, or of the header.")
-    message: str = Field(description="What is wrong with it.")
+    message: str = Field(description="Why its value cannot be accepted.")
     accepted: str = Field(description="What would be accepted.")
 
 
 class Problem(BaseModel):
-    """Why a request was not done."""
+    """Why a request failed."""
 
     type: str = "about:blank"
     title: str = Field(description="The status in words.")
     status: int
     detail: str = Field(description="What went wrong, for people.")
     errors: list[FieldProblem] = Field(default=[], description="Every bad field.")
-    error_id: str | None = Field(default=None, description="Stands beside the error in the log.")
+    error_id: str | None = Field(default=None, description="Id of the error in the API's log.")
 
 
 def init_app(app: Flask) -> None:
@@ -85,7 +85,7 @@ def _on_http_exception(error: HTTPException) -> AnyResponse:
     detail = error.description or ""
     if isinstance(error, RequestEntityTooLarge):
         detail = f"The body is larger than the {request.max_content_length or 0:,} bytes that this farm accepts here."
-    elif type(error).description == detail:  # the library's own sentence, which says no more than ours
+    elif type(error).description == detail:  # the library's own sentence, which adds nothing
         detail = "" if not is_program() else detail
     answer = _answer(HTTPStatus(error.code), detail)
     for name, value in error.get_headers():
@@ -98,7 +98,7 @@ def _on_unexpected(error: Exception) -> Response:
     error_id = secrets.token_hex(6)
     log.error("request failed", error_id=error_id, method=request.method, path=request.path, exc_info=error)
     return _answer(
-        HTTPStatus.INTERNAL_SERVER_ERROR, f"The farm's fault; its log says more beside {error_id}.", error_id
+        HTTPStatus.INTERNAL_SERVER_ERROR, f"Internal error {error_id}: search the API's log for this id.", error_id
     )
 
 

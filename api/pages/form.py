@@ -100,13 +100,13 @@ def from_picture() -> AnyResponse:
     before, file = _before(), request.files.get("file")
     name = (file and file.filename) or "The file"
     try:
-        papers = images.papers(services(), auth.owner(), read_file())
+        found = images.file_parameters(services(), auth.owner(), read_file())
     except Refused as refused:
         said = "; ".join(f"{one.message}. What can be read: {one.accepted}" for one in refused.fields) or str(refused)
         return Response(
             _page(Origin(before) if before else prefill.fresh(), Refused(f"{name} {said}.")), refused.status
         )
-    filled = prefill.of_file(papers, name)
+    filled = prefill.of_file(found, name)
     return Response(_page(replace(filled, before=before)))
 
 

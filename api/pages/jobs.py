@@ -59,9 +59,9 @@ def job(job_id: int) -> str:
     pages = _pages(len(body.images), number("page") or 1)
     first = (pages.number - 1) * IMAGES_OF_A_PAGE
     images = body.images[first : first + IMAGES_OF_A_PAGE]
-    papers = writer.text(body.params.image(0), version=version())
+    text = writer.text(body.params.image(0), version=version())
     told = facts(body.params, body.not_understood)
-    return render_template("job.html", job=body, images=images, pages=pages, facts=told, papers=papers)
+    return render_template("job.html", job=body, images=images, pages=pages, facts=told, text=text)
 
 
 @blueprint.post("/<id:job_id>/cancel")

@@ -7,7 +7,7 @@ from typing import Final
 
 from api.pages.form_data import PICTURE, Given, typed
 from api.pages.parameter_table import sides
-from api.schemas.jobs import JobBody, PapersBody
+from api.schemas.jobs import JobBody, PngInfoBody
 from shared.jobs.stored import told
 from shared.params.render import RANDOM_SEED, Hires, RenderParams
 
@@ -56,10 +56,10 @@ def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
     return Origin(typed(params.model_dump()), job=job.id, image=index, left_out=_strange(job))
 
 
-def of_file(papers: PapersBody, name: str) -> Origin:
+def of_file(found: PngInfoBody, name: str) -> Origin:
     """Return what a picture's file says; `name` is the file's, for people."""
     return Origin(
-        typed(papers.params), file=name or "the picture", left_out=tuple(papers.left_out), is_silent=not papers.params
+        typed(found.params), file=name or "the picture", left_out=tuple(found.left_out), is_silent=not found.params
     )
 
 

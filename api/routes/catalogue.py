@@ -1,4 +1,4 @@
-"""What the farm has: checkpoints, VAEs, decoders, samplers, schedules."""
+"""Checkpoints, VAEs, decoders, samplers and schedules over HTTP."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ blueprint = section("catalogue", __name__, API)
 
 @blueprint.get("/checkpoints", responses=answers(CheckpointsBody, 200))
 def checkpoints() -> Response:
-    """List the checkpoints, those that cannot be used with the reason."""
+    """List the checkpoints; if one cannot be used, with the reason."""
     return reply(jobs.checkpoints(services()))
 
 
 @blueprint.get("/vaes", responses=answers(VaesBody, 200))
 def vaes() -> Response:
-    """List the files that hold a VAE, those that cannot be used with the reason."""
+    """List the VAE files; if one cannot be used, with the reason."""
     return reply(jobs.vaes(services()))
 
 
 @blueprint.get("/decoders", responses=answers(DecodersBody, 200))
 def decoders() -> Response:
-    """List the tiny decoders for previews, those that cannot be used with the reason."""
+    """List the tiny decoders for previews; if one cannot be used, with the reason."""
     return reply(jobs.decoders(services()))
 
 
 @blueprint.get("/others", responses=answers(OthersBody, 200))
 def others() -> Response:
-    """List the files in the models folder of kinds that the farm cannot use (LoRA, upscalers, …), and what they are."""
+    """List the files in the models folder that the farm cannot use yet (LoRA, upscalers, …), with their kinds."""
     return reply(jobs.others(services()))
 
 
 @blueprint.post("/checkpoints/rescan", responses={202: None})
 def rescan() -> Response:
-    """Have the workers look into the models folder now; the list follows within seconds."""
+    """Have the workers scan the models folder now; the list follows within seconds."""
     jobs.rescan(services())
     return Response(status=202)
 

@@ -1,4 +1,4 @@
-"""The chores over HTTP: whether they are done."""
+"""The chores over HTTP."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ blueprint = section("chores", __name__, f"{API}/chores")
 
 @blueprint.get("", responses=answers(ChoresBody, 200))
 def chores() -> Response:
-    """Tell whether anybody does what has to be done now and then, and which of it is overdue."""
+    """Say whether a process does the chores, and list the overdue ones."""
     return reply(jobs.standing_of_chores(services()))

@@ -1,4 +1,4 @@
-"""What happens to a job, while it happens: server-sent events."""
+"""The events of a job, as server-sent events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from api.services import services
 from api.use_cases import jobs
 
 STREAM = content(
-    "text/event-stream", "progress, image and job events with ids, preview events without; the last one is `end`."
+    "text/event-stream",
+    "`progress`, `image` and `job` events with ids, `preview` events without; the last one is `end`.",
 )
 
 blueprint = section("jobs", __name__, f"{API}/jobs", name="events")
@@ -23,15 +24,15 @@ blueprint = section("jobs", __name__, f"{API}/jobs", name="events")
 def events(path: JobPath) -> Response:
     """Follow a job until it has ended.
 
-    Each process keeps some hundred streams, of one owner at most half; past them the answer is 503, and a page polls
-    the job instead. Who comes back to a job that has ended gets 204, on which browsers stop asking.
+    Each process has some hundred streams, of one owner at most half. Beyond that the answer is 503: poll the job
+    instead. A client that comes back to a job that has ended gets 204, which tells browsers to stop.
     """
     farm, owner = services(), auth.owner()
     after = sse.event_id(request.headers.get("Last-Event-ID"))
     if jobs.state(farm, owner, path.job_id).is_final and after:
         return Response(status=204)
     stream = sse.Stream(farm, owner, path.job_id, after)
-    answer = Response(stream, mimetype="text/event-stream", direct_passthrough=True)  # the server takes it as it is
+    answer = Response(stream, mimetype="text/event-stream", direct_passthrough=True)  # the server sends it as it is
     answer.headers["Cache-Control"] = "no-store"
-    answer.headers["X-Accel-Buffering"] = "no"  # nginx would keep events back until it has a buffer full
+    answer.headers["X-Accel-Buffering"] = "no"  # nginx would delay events until its buffer is full
     return answer

@@ -1,4 +1,4 @@
-"""For orchestrators: is the process alive, can it serve?"""
+"""Probes for orchestrators: is the process alive, can it serve?"""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ class AliveBody(BaseModel):
 
 
 class ReadyBody(BaseModel):
-    """Whether the API can serve, and what each part of the farm says."""
+    """Whether the API can serve, and the state of each part of the farm."""
 
     status: Literal["ready", "degraded", "unavailable"] = Field(
-        description="degraded: jobs are taken, and wait until Redis is back."
+        description="degraded: jobs are accepted and wait until Redis works."
     )
-    checks: dict[str, str] = Field(description="ok, or what is wrong.")
-    ages: dict[str, float | None] = Field(description="Seconds since each was looked at; null: not yet.")
+    checks: dict[str, str] = Field(description="ok, or the fault.")
+    ages: dict[str, float | None] = Field(description="Seconds since each check; null if it has not run yet.")
 
 
 @blueprint.get("/livez", responses=answers(AliveBody, 200))
 def livez() -> Response:
-    """Answer while the process lives, whatever it waits for."""
+    """Answer as long as the process lives."""
     return reply(AliveBody())
 
 
 @blueprint.get("/readyz", responses=answers(ReadyBody, 200, 503))
 def readyz() -> Response:
-    """Tell whether jobs can be taken: database there and migrated, storage writable. Redis gates nothing.
+    """Say whether jobs can be accepted: database reachable and migrated, storage writable. Redis may be away.
 
-    Answered at once with what is known: each part is looked at in the background, every second, a folder of pictures
-    every 5 s and a bucket every minute.
+    Answers at once with the latest results. Checks run in the background: every second, of a folder of pictures every
+    5 s, of a bucket every minute.
     """
     known = services().readiness.known()
     checks = {part: said.words for part, said in known.items()}

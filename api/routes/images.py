@@ -1,4 +1,4 @@
-"""The bytes of images: pictures, thumbnails, films, previews, and a job's pictures as one zip."""
+"""The files of images: pictures, thumbnails, films, previews, and a job's pictures as one zip."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from api.use_cases import images
 from shared.errors import NotFound
 from shared.media.storage import Kind
 
-PICTURE = content("image/png", "The picture, with its parameters, in the format of the job.")
-WEBP = content("image/webp", "The picture, small.")
-FILM = content("image/webp", "The picture at steps of its rendering.")
+PICTURE = content("image/png", "The picture in the job's format, with its parameters.")
+WEBP = content("image/webp", "A small picture.")
+FILM = content("image/webp", "Steps of the picture's rendering.")
 ZIP = content("application/zip", "The pictures.")
 
 blueprint = section("images", __name__, f"{API}/jobs")
@@ -40,19 +40,19 @@ def thumbnail(path: ImagePath) -> Response:
 
 @blueprint.get("/<id:job_id>/images/<id:index>/film.webp", responses=FILM | NOT_FOUND)
 def film(path: ImagePath) -> Response:
-    """Get an image's steps as an animation, where its job asked for a film."""
+    """Get an image's steps as an animation, if its job has `film`."""
     return _stored(path, "film", "image/webp")
 
 
 @blueprint.get("/<id:job_id>/images/<id:index>/strip.webp", responses=FILM | NOT_FOUND)
 def strip(path: ImagePath) -> Response:
-    """Get an image's steps side by side, where its job asked for a film."""
+    """Get an image's steps side by side, if its job has `film`."""
     return _stored(path, "strip", "image/webp")
 
 
 @blueprint.get("/<id:job_id>/images/<id:index>/preview.webp", responses=WEBP | NOT_FOUND)
 def preview(path: ImagePath) -> Response:
-    """Get what a running image looks like so far."""
+    """Get the latest preview of a running image."""
     data = images.preview(services(), auth.owner(), path.job_id, path.index)
     return Response(data, mimetype="image/webp", headers={"Cache-Control": "no-store"})
 

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submit, look, list, cancel, retry, hold, release, delete."""
+"""Jobs over HTTP: submit, get, list, cancel, retry, hold, release, delete."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ blueprint = section("jobs", __name__, f"{API}/jobs")
 def submit() -> Response:
     """Submit a job.
 
-    The same Idempotency-Key with the same body leads to the same job. `Prefer: wait=20` holds the answer back until the
-    job has ended, for that many seconds at most.
+    The same Idempotency-Key with the same body leads to the same job. With `Prefer: wait=20` the answer comes when the
+    job has ended, or after 20 seconds.
     """
     key, seconds = idempotency_key(), wait_seconds()
     submitted = use_cases.submit(services(), auth.owner(), read_json(), key)
@@ -46,9 +46,9 @@ def jobs(query: JobsQuery) -> Response:
 
 @blueprint.get("/<id:job_id>", responses=answers(JobBody, 200) | UNCHANGED | NOT_FOUND, openapi_extensions=LOOK)
 def job(path: JobPath) -> Response:
-    """Look at a job: its state, its images and how far they are.
+    """Get a job: its state, its images and their progress.
 
-    The answer carries an ETag; sent back as If-None-Match, what has not changed is answered by 304.
+    The answer has an ETag. Send it as If-None-Match: the answer is 304 if nothing has changed.
     """
     answer = reply(use_cases.job(services(), auth.owner(), path.job_id))
     answer.headers["Cache-Control"] = "private, no-cache"
@@ -59,14 +59,14 @@ def job(path: JobPath) -> Response:
 
 @blueprint.delete("/<id:job_id>", responses={204: None} | NOT_FOUND | CONFLICT)
 def delete(path: JobPath) -> Response:
-    """Delete a job and its pictures; one that is running has to be cancelled first."""
+    """Delete a job and its pictures. Cancel it first if it is running."""
     use_cases.delete(services(), auth.owner(), path.job_id)
     return Response(status=204)
 
 
 @blueprint.post("/<id:job_id>/cancel", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def cancel(path: JobPath) -> Response:
-    """Cancel every image of a job that has not ended."""
+    """Cancel all images of a job that have not ended."""
     return reply(use_cases.cancel(services(), auth.owner(), path.job_id))
 
 
@@ -78,23 +78,23 @@ def cancel_image(path: ImagePath) -> Response:
 
 @blueprint.post("/<id:job_id>/retry", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def retry(path: JobPath) -> Response:
-    """Put every failed and cancelled image of a job back into the queue, with the same seeds."""
+    """Queue all failed and cancelled images of a job again, with the same seeds."""
     return reply(use_cases.retry(services(), auth.owner(), path.job_id))
 
 
 @blueprint.post("/<id:job_id>/images/<id:index>/retry", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def retry_image(path: ImagePath) -> Response:
-    """Put one failed or cancelled image back into the queue."""
+    """Queue one failed or cancelled image again."""
     return reply(use_cases.retry(services(), auth.owner(), path.job_id, path.index))
 
 
 @blueprint.post("/<id:job_id>/hold", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def hold(path: JobPath) -> Response:
-    """Hold a job: its queued images wait until it is released; what runs goes on."""
+    """Hold the queued images of a job until it is released; running images go on."""
     return reply(use_cases.hold(services(), auth.owner(), path.job_id))
 
 
 @blueprint.post("/<id:job_id>/release", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def release(path: JobPath) -> Response:
-    """Queue the held images of a job, whatever held them."""
+    """Queue the held images of a job, for whatever reason they were held."""
     return reply(use_cases.release(services(), auth.owner(), path.job_id))

@@ -1,4 +1,4 @@
-"""`/metrics`, for Prometheus; behind keys it wants one too, as the numbers are everybody's."""
+"""`/metrics`, for Prometheus. A farm with keys asks for one here too: the numbers are those of all owners."""
 
 from __future__ import annotations
 

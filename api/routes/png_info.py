@@ -1,4 +1,4 @@
-"""What a picture's file says of how it was made."""
+"""The parameters in a picture's file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from flask import Response
 from api.http.body import read_file
 from api.http.openapi import TOO_LARGE, UPLOAD, answers, section
 from api.http.responses import reply
-from api.schemas.jobs import API, PapersBody
+from api.schemas.jobs import API, PngInfoBody
 from api.security import auth
 from api.services import services
 from api.use_cases import images
@@ -15,10 +15,10 @@ from api.use_cases import images
 blueprint = section("png-info", __name__, f"{API}/png-info")
 
 
-@blueprint.post("", responses=answers(PapersBody, 200) | TOO_LARGE, openapi_extensions=UPLOAD)
+@blueprint.post("", responses=answers(PngInfoBody, 200) | TOO_LARGE, openapi_extensions=UPLOAD)
 def png_info() -> Response:
-    """Read the parameters that a picture carries, this farm's or another program's.
+    """Read the parameters in a picture's file, written by this farm or another program.
 
-    `params` can be submitted as they are; what of the text cannot be done here is told in `left_out`.
+    `params` can be submitted as they are; `left_out` lists the parts that this farm cannot use.
     """
-    return reply(images.papers(services(), auth.owner(), read_file()))
+    return reply(images.file_parameters(services(), auth.owner(), read_file()))

@@ -1,4 +1,4 @@
-"""What helps to write a prompt: its length in tokens, and the styles that may join it."""
+"""Help with prompts: their length in tokens, and the styles."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ blueprint = section("prompts", __name__, API)
 
 @blueprint.post("/tokens", responses=answers(TokensBody, 200) | BODY, openapi_extensions=TOKENS)
 def tokens() -> Response:
-    """Count the tokens of a prompt: the most that any of its AND parts takes at any time.
+    """Count the tokens of a prompt: the largest number that any of its AND parts has at any step.
 
-    The body is that of a job, of which `prompt`, `emphasis`, `steps` and `sampler` count; without a `prompt` it is the
-    `negative_prompt` that counts, in which AND is a word like any other.
+    The body is that of a job; `prompt`, `emphasis`, `steps` and `sampler` are read. Without `prompt` the
+    `negative_prompt` is counted, in which AND is a word.
     """
     return reply(jobs.tokens(services(), read_json()))
 
 
 @blueprint.get("/styles", responses=answers(StylesBody, 200))
 def styles() -> Response:
-    """List the styles that a job may name."""
+    """List the styles."""
     return reply(jobs.styles(services()))

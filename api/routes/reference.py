@@ -1,4 +1,4 @@
-"""What the API says of itself: the OpenAPI document, and a page to read it."""
+"""The OpenAPI document, and a page that shows it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def document() -> Response:
 
 @blueprint.get("/reference")
 def page() -> str:
-    """Return the document as a page, made here: it loads nothing from elsewhere and needs no script."""
+    """Return the document as a page that loads nothing from other sites and needs no script."""
     limits = services().settings.limits
     fields = [(parameter, accepted(name, limits)) for name, parameter in parameters().items()]
     terms = [(name, field.description, ACCEPTED[name]) for name, field in Scheduling.model_fields.items()]

@@ -1,4 +1,4 @@
-"""Pictures to start from: uploaded once, then named by their hash."""
+"""Source pictures, uploaded once and then named by their hash."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from api.security import auth
 from api.services import services
 from api.use_cases import images
 
-PICTURE = content("image/png", "The picture, without the metadata that it came with.")
+PICTURE = content("image/png", "The picture, without its original metadata.")
 
 blueprint = section("uploads", __name__, f"{API}/uploads")
 
 
 @blueprint.post("", responses=answers(UploadBody, 201) | TOO_LARGE, openapi_extensions=UPLOAD)
 def upload() -> Response:
-    """Upload a picture to start from, or a mask.
+    """Upload a source picture or a mask.
 
-    PNG, JPEG, WebP, BMP or the first frame of a GIF; it is turned upright and kept as a PNG, transparency too. The same
-    picture has the same id. One that no job names is forgotten some days after its last use.
+    PNG, JPEG, WebP, BMP or the first frame of a GIF. The farm turns it upright and stores it as a PNG, with its
+    transparency. The same picture has the same id. An upload that no job names is deleted some days after its last use.
     """
     body = images.upload(services(), auth.owner(), read_file())
     answer = reply(body, 201)
@@ -33,5 +33,5 @@ def upload() -> Response:
 
 @blueprint.get("/<hash:upload_id>", responses=PICTURE | NOT_FOUND)
 def picture(path: UploadPath) -> Response:
-    """Get a picture that you have uploaded."""
+    """Get one of your uploads."""
     return unchanging(images.uploaded(services(), auth.owner(), path.upload_id), "image/png")

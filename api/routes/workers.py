@@ -1,4 +1,4 @@
-"""The workers over HTTP: which are alive, and taking one out of the farm for a while."""
+"""The workers over HTTP: list, drain, resume."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ blueprint = section("workers", __name__, f"{API}/workers")
 
 @blueprint.get("", responses=answers(WorkersBody, 200))
 def workers() -> Response:
-    """List the workers that are alive: what each does, and which checkpoints it holds."""
+    """List the living workers, what each is doing, and its loaded checkpoints."""
     return reply(jobs.workers(services()))
 
 
 @blueprint.post("/<path:name>/drain", responses=answers(WorkersBody, 200) | NOT_FOUND)
 def drain(path: WorkerPath, query: DrainQuery) -> Response:
-    """Have workers finish what they have and take nothing new, also after a restart, until they are resumed.
+    """Drain workers: they finish their images and take no new ones, also after a restart, until they are resumed.
 
-    A name, or a pattern such as `host/*`; `*` is all of them. The answer holds those that are up.
+    `name` is a name or a pattern such as `host/*`; `*` means all. The answer lists the living workers.
     """
     return reply(drains.drain(services(), auth.owner(), path.name, query.reason))
 
 
 @blueprint.post("/<path:name>/resume", responses=answers(WorkersBody, 200) | NOT_FOUND)
 def resume(path: WorkerPath) -> Response:
-    """Let drained workers take images again; they do within a beat."""
+    """Let drained workers take images again; they start within one heartbeat."""
     return reply(drains.resume(services(), auth.owner(), path.name))

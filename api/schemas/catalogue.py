@@ -1,4 +1,4 @@
-"""The shapes of what the farm has: checkpoints, VAEs, decoders, samplers, schedules, workers, chores."""
+"""The API's JSON of checkpoints, VAEs, decoders, samplers, schedules, styles, workers and chores."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from shared.queue.queries import WorkerView
 class VaeBody(BaseModel):
     """One VAE of the models folder, as the last scan saw it."""
 
-    name: str = Field(description="What people type.")
-    title: str = Field(description="`name [short hash]`: what jobs store.")
+    name: str = Field(description="Name in a job's parameters.")
+    title: str = Field(description="`name [short hash]`, as jobs store it.")
     path: str = Field(description="Relative to the models folder.")
-    sha256: str | None = Field(description="Of its weights, and of what else describes them.")
-    weights_sha256: str | None = Field(description="Of the weights alone, as other programs have it.")
-    note: str | None = Field(description="What is odd about it, though it can be used.")
+    sha256: str | None = Field(description="Hash of its weights and their description.")
+    weights_sha256: str | None = Field(description="Hash of the weights alone, as other programs show it.")
+    note: str | None = Field(description="An oddity of a file that can be used.")
     architecture: str | None
     size: int = Field(description="Bytes.")
     usable: bool
-    reason: str | None = Field(description="Why it is not usable.")
+    reason: str | None = Field(description="Why it cannot be used.")
     scanned_at: datetime
 
     @classmethod
     def of(cls, file: Entry) -> Self:
-        """Return what the catalogue says of `file`."""
+        """Return the body of `file`."""
         columns = cls.model_fields.keys() - {"title"}
         return cls(title=file.title, **{name: getattr(file, name) for name in columns})
 
@@ -47,8 +47,10 @@ class DecoderBody(VaeBody):
 class CheckpointBody(VaeBody):
     """One checkpoint of the models folder, as the last scan saw it."""
 
-    native_size: int | None = Field(description="Pixels of a side that it was trained for.")
-    has_vae: bool = Field(description="Whether a VAE is inside; else one is needed beside it, or named.")
+    native_size: int | None = Field(description="Side that it was trained for, pixels.")
+    has_vae: bool = Field(
+        description="Whether it contains a VAE; if not, it needs one beside it, or the job names one."
+    )
 
 
 class CheckpointsBody(BaseModel):
@@ -56,7 +58,7 @@ class CheckpointsBody(BaseModel):
 
     checkpoints: list[CheckpointBody]
     is_complete: bool = Field(
-        default=True, description="False until a worker has looked at the whole models folder: there may be more."
+        default=True, description="False until a worker has scanned the whole models folder: there may be more."
     )
 
     @classmethod
@@ -94,12 +96,12 @@ class OtherBody(BaseModel):
     name: str
     path: str = Field(description="Relative to the models folder.")
     size: int = Field(description="Bytes.")
-    reason: str = Field(description="What it is.")
+    reason: str = Field(description="Its kind.")
     scanned_at: datetime
 
 
 class OthersBody(BaseModel):
-    """The files of the catalogue that are none of its models."""
+    """The files of the models folder that the farm cannot use."""
 
     others: list[OtherBody]
 
@@ -114,12 +116,12 @@ class SamplerBody(BaseModel):
     """One sampler."""
 
     name: str
-    schedules: list[str] = Field(description="The schedules that it takes.")
-    automatic: str = Field(description="The schedule that `automatic` stands for.")
-    is_ancestral: bool = Field(description="Adds noise at each step, so more steps change the picture.")
-    aliases: list[str] = Field(description="Other names of it that are understood.")
+    schedules: list[str] = Field(description="Schedules that it takes.")
+    automatic: str = Field(description="Schedule that `automatic` means for it.")
+    is_ancestral: bool = Field(description="Whether it adds noise at each step, so that more steps change the picture.")
+    aliases: list[str] = Field(description="Other names that are understood.")
     options: list[str] = Field(description="The fields of `sampling` that it takes.")
-    order: int = Field(description="Model calls a step, but for a step to sigma 0.")
+    order: int = Field(description="Model calls of a step; a step to sigma 0 takes one.")
 
 
 class SamplersBody(BaseModel):
@@ -173,9 +175,11 @@ class SchedulesBody(BaseModel):
 class StyleBody(BaseModel):
     """One style."""
 
-    name: str = Field(description="What a job's `styles` name.")
-    prompt: str = Field(description="Joins the prompt: after it, or around it where it says {prompt}.")
-    negative_prompt: str = Field(description="Joins the negative prompt.")
+    name: str = Field(description="Name in a job's `styles`.")
+    prompt: str = Field(
+        description="Text that is appended to the prompt; if it contains {prompt}, the prompt takes that place."
+    )
+    negative_prompt: str = Field(description="The same for the negative prompt.")
 
 
 class StylesBody(BaseModel):
@@ -185,15 +189,15 @@ class StylesBody(BaseModel):
 
     @classmethod
     def of(cls, styles: Iterable[Style]) -> Self:
-        """Return what the styles look like."""
+        """Return the body of `styles`."""
         return cls(styles=[StyleBody(**style._asdict()) for style in styles])
 
 
 class TokensBody(BaseModel):
-    """How long a prompt is."""
+    """The length of a prompt."""
 
-    tokens: int = Field(description="With what full chunks leave unused at their ends.")
-    limit: int = Field(description="What the chunks in use hold: 75, 150, …")
+    tokens: int = Field(description="Tokens, with the unused ends of full chunks.")
+    limit: int = Field(description="Room of the chunks in use: 75, 150, …")
 
 
 class WorkerBody(BaseModel):
@@ -205,40 +209,40 @@ class WorkerBody(BaseModel):
     card: str
     card_name: str
     pool: str
-    slots: int = Field(description="Images that it carries at once.")
+    slots: int = Field(description="Images that it can hold at once.")
     running: int = Field(description="Images that it carries now.")
     state: WorkerState
-    phase: str = Field(description="What it does now, for people.")
+    phase: str = Field(description="What it is doing, for people.")
     resident: list[str] = Field(description="SHA-256 of the checkpoints in its memory.")
-    load_seconds: float | None = Field(description="How long its latest checkpoint took to load from its file.")
+    load_seconds: float | None = Field(description="Seconds that its latest checkpoint took to load from its file.")
     started_at: datetime
     beat_at: datetime
-    is_late: bool = Field(description="Silent past its lease: its images will be given back.")
-    drained: str | None = Field(description="Why it takes nothing new until it is resumed; null: it does.")
+    is_late: bool = Field(description="Whether it is silent past its lease: its images will go to others.")
+    drained: str | None = Field(description="Why it takes no images until it is resumed; null if it takes images.")
     trouble: str | None = Field(
-        description="What is wrong with it, such as why its card cannot be used: with the state `drained` it takes "
-        "nothing until that is mended, with another it goes on. null: nothing is known of."
+        description="A fault, such as why its card cannot be used; null if none is known. With the state `drained` it "
+        "takes no images until the fault is mended; with another state it goes on."
     )
 
 
 class EndedBody(BaseModel):
-    """A worker that has died in the last hour; it may be up again."""
+    """A worker that died in the last hour; it may run again."""
 
     name: str
-    times: int = Field(description="How often.")
-    reason: str = Field(description="Of what, the last time, and when it was to be tried again.")
-    at: datetime = Field(description="The last time.")
+    times: int = Field(description="Number of deaths.")
+    reason: str = Field(description="Cause of the last death, and when the worker starts again.")
+    at: datetime = Field(description="Time of the last death.")
 
 
 class WorkersBody(BaseModel):
-    """The workers that are alive, and those that have died lately."""
+    """The living workers, and those that died lately."""
 
     workers: list[WorkerBody]
-    ended: list[EndedBody] = Field(default=[], description="Died in the last hour, the latest first.")
+    ended: list[EndedBody] = Field(default=[], description="Workers that died in the last hour, the latest first.")
 
     @classmethod
     def of(cls, views: Iterable[WorkerView], ended: Iterable[Deaths] = ()) -> Self:
-        """Return what the workers look like."""
+        """Return the body of the workers."""
         shown = WorkerBody.model_fields
         return cls(
             workers=[WorkerBody(**{name: getattr(view, name) for name in shown}) for view in views],
@@ -250,16 +254,18 @@ class OverdueBody(BaseModel):
     """A chore that should have been done by now."""
 
     name: str
-    done_at: datetime | None = Field(description="The last time; null: never.")
+    done_at: datetime | None = Field(description="Time of its last run; null if it never ran.")
 
 
 class ChoresBody(BaseModel):
-    """How what has to be done now and then stands."""
+    """The state of the chores."""
 
-    is_anybody: bool = Field(description="A process that does them (`farm chores`) lives.")
-    overdue: list[OverdueBody] = Field(description="Those that nobody does, that fail, or that take very long.")
+    is_anybody: bool = Field(description="Whether a process that does them (`farm chores`) lives.")
+    overdue: list[OverdueBody] = Field(
+        description="Chores that are late: no process does them, or they fail or take very long."
+    )
 
     @classmethod
     def of(cls, standing: Standing) -> Self:
-        """Return what the chores look like."""
+        """Return the body of `standing`."""
         return cls(is_anybody=standing.is_anybody, overdue=[OverdueBody(**asdict(chore)) for chore in standing.overdue])

@@ -1,4 +1,4 @@
-"""The shapes of the API's JSON: what a job, an image, a checkpoint and a worker look like from outside."""
+"""The API's JSON of jobs, images and uploads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ShownState = DisplayState | Literal["unknown"]  # where a newer version wrote an
 
 @dataclass(frozen=True)
 class Live:
-    """What Redis tells of a job's images, by index: the latest progress, and which of them can be seen so far."""
+    """What Redis has about a job's images, by index: the latest progress, and which of them have a preview."""
 
     progress: Mapping[int, Progress] = field(default_factory=dict)
     previews: Collection[int] = ()
@@ -34,35 +34,37 @@ NOTHING_LIVE: Final = Live()
 
 
 def upload_link(sha256: str) -> str:
-    """Return where an upload's bytes are."""
+    """Return the address of an upload's bytes."""
     return f"{API}/uploads/{sha256}"
 
 
 class UploadBody(BaseModel):
-    """A picture to start from, as the farm keeps it."""
+    """A source picture as the farm stores it."""
 
-    id: str = Field(description="What `img2img.picture` and `img2img.mask.picture` take: its SHA-256.")
-    width: int = Field(description="Pixels, upright.")
+    id: str = Field(
+        description="SHA-256 of the stored picture: the value of `img2img.picture` and `img2img.mask.picture`."
+    )
+    width: int = Field(description="Pixels, after the picture was turned upright.")
     height: int
     bytes: int = Field(description="Size of the PNG.")
 
 
-class PapersBody(BaseModel):
-    """What a picture's file says of how it was made."""
+class PngInfoBody(BaseModel):
+    """The parameters in a picture's file."""
 
-    text: str = Field(description="As it stands in the file; empty where there is none.")
-    params: dict[str, Any] = Field(description="What of it can be submitted here, as a new job takes it.")
-    left_out: list[str] = Field(description="What of it this farm cannot do, and why.")
+    text: str = Field(description="The text in the file; empty if there is none.")
+    params: dict[str, Any] = Field(description="The parameters that this farm can use, ready to be submitted.")
+    left_out: list[str] = Field(description="The parts that this farm cannot use, and why.")
 
 
 class ImageLinks(BaseModel):
-    """Where an image's bytes are; null while there are none."""
+    """Links to an image's files; null while there are none."""
 
     picture: str | None
     thumbnail: str | None
-    preview: str | None = Field(description="What it looks like so far, once `has_preview` is true.")
-    film: str | None = Field(description="Its steps as an animation, where `film` was asked for.")
-    strip: str | None = Field(description="Its steps side by side.")
+    preview: str | None = Field(description="Its latest preview, once `has_preview` is true.")
+    film: str | None = Field(description="Its steps as an animation, if the job has `film`.")
+    strip: str | None = Field(description="Its steps side by side, if the job has `film`.")
 
 
 class ImageBody(BaseModel):
@@ -71,25 +73,25 @@ class ImageBody(BaseModel):
     index: int
     state: ShownState
     seed: int
-    attempt: int = Field(description="How often a worker has taken it.")
+    attempt: int = Field(description="How many times a worker has claimed it.")
     step: int
-    steps: int = Field(description="Those asked for; while it runs, the model calls that they take.")
-    phase: str | None = Field(description="What its worker does with it now.")
+    steps: int = Field(description="The steps of the job; while the image runs, its model calls.")
+    phase: str | None = Field(description="What its worker is doing with it.")
     progress: float = Field(description="0 to 1.")
-    reason: str | None = Field(description="Why it failed, is held, or was not started in time.")
+    reason: str | None = Field(description="Why it failed, is held, or was cancelled.")
     worker: str | None
     queued_at: datetime
-    expires_at: datetime | None = Field(description="Cancelled if it has not started by then.")
+    expires_at: datetime | None = Field(description="Deadline: cancelled if it has not started by then.")
     started_at: datetime | None
     ended_at: datetime | None
-    seconds: float | None = Field(description="From its start to its end.")
-    bytes: int | None = Field(description="Size of the picture.")
-    has_preview: bool = Field(default=False, description="It runs, and what it looks like so far can be seen.")
+    seconds: float | None = Field(description="Seconds from its start to its end.")
+    bytes: int | None = Field(description="Size of the picture's file.")
+    has_preview: bool = Field(default=False, description="Whether it runs and has a preview.")
     links: ImageLinks
 
     @classmethod
     def of(cls, image: ImageView, live: Live, job: JobView) -> Self:
-        """Return what `image` looks like; `live` counts only for the attempt that runs now."""
+        """Return the body of `image`; `live` counts only for the attempt that runs now."""
         running = image.state == ImageState.RUNNING
         told = live.progress.get(image.index)
         now = told if told is not None and running and told.attempt == image.attempt else None
@@ -118,14 +120,14 @@ class ImageBody(BaseModel):
 
 
 class Timings(BaseModel):
-    """How long a job has waited and rendered, in seconds; null where that has not begun or not ended."""
+    """Seconds that a job waited and rendered; null until that has ended."""
 
     waited_seconds: float | None
     render_seconds: float | None
 
 
 class JobLinks(BaseModel):
-    """What can be asked about a job, and done to it."""
+    """Links to a job, to its files and to its actions."""
 
     self: str
     page: str
@@ -135,8 +137,8 @@ class JobLinks(BaseModel):
     hold: str
     release: str
     zip: str
-    source: str | None = Field(description="The picture that it starts from.")
-    mask: str | None = Field(description="The mask of what is painted anew.")
+    source: str | None = Field(description="The source picture.")
+    mask: str | None = Field(description="The mask of the part to repaint.")
 
     @classmethod
     def of(cls, job_id: int, params: RenderParams) -> JobLinks:
@@ -158,20 +160,20 @@ class JobLinks(BaseModel):
 
 
 class WaitingBody(BaseModel):
-    """Why the first image of a job that waits does so."""
+    """Why the first waiting image of a job waits."""
 
     index: int = Field(description="Of the image.")
     code: Cause
-    text: str = Field(description="The same in words, with the estimate.")
-    position: int | None = Field(description="Images of its owner that stand before it; null while it is held.")
-    estimate_seconds: float | None = Field(description="Until it starts; null where that cannot be told.")
+    text: str = Field(description="The reason in words, with the estimate.")
+    position: int | None = Field(description="Images of its owner that start before it; null while it is held.")
+    estimate_seconds: float | None = Field(description="Seconds until it starts; null if that is not known.")
     estimate_error: float | None = Field(
-        description="By which share such estimates were off lately, the median; null where too few were told."
+        description="Median share by which such estimates were off lately; null if there were too few."
     )
 
     @classmethod
     def of(cls, waiting: Waiting) -> Self:
-        """Return what `waiting` looks like."""
+        """Return the body of `waiting`."""
         return cls(
             index=waiting.index,
             code=waiting.cause,
@@ -190,23 +192,21 @@ class JobBody(BaseModel):
     state: ShownState
     params: RenderParams
     not_understood: dict[str, Any] = Field(
-        description="Parameters that a newer version of the farm wrote, by dotted name: `params` has defaults there."
+        description="Parameters that only a newer version of the farm knows, by dotted name; `params` has the default."
     )
     created_at: datetime
     expires_at: datetime | None = Field(description="Its deadline: images that have not started by then are cancelled.")
     ended_at: datetime | None
     counts: dict[str, int] = Field(description="Images by state.")
     progress: float = Field(description="0 to 1.")
-    pool: str = Field(description="Whose workers render it.")
-    priority: int = Field(description="Higher goes first among its owner's images.")
-    urgent: bool = Field(description="Goes before all that is not, whoever that belongs to.")
-    position: int | None = Field(description="Queued images ahead of its first queued one.")
-    waiting: WaitingBody | None = Field(
-        description="Why its first image that waits does so: where one job is asked for, and something of it waits."
-    )
-    images: list[ImageBody] = Field(description="By index; in a list of jobs the first ones.")
+    pool: str = Field(description="Only workers of this pool render it.")
+    priority: int = Field(description="Higher starts first among its owner's images.")
+    urgent: bool = Field(description="Starts before everything that is not urgent, whoever owns it.")
+    position: int | None = Field(description="Queued images that start before its first queued one.")
+    waiting: WaitingBody | None = Field(description="Why its first waiting image waits; only in answers about one job.")
+    images: list[ImageBody] = Field(description="By index; in a list of jobs only the first ones.")
     notes: list[str] = Field(
-        default=[], description="What was chosen for it that may not be expected; in the answer to its submission."
+        default=[], description="Choices that the farm made; only in the answer to its submission."
     )
     timings: Timings
     links: JobLinks
@@ -220,7 +220,7 @@ class JobBody(BaseModel):
     def of(
         cls, job: JobView, live: Live = NOTHING_LIVE, waiting: Waiting | None = None, notes: Iterable[str] = ()
     ) -> Self:
-        """Return what `job` looks like with what happens to its images now, and why it waits."""
+        """Return the body of `job`, with the progress of its images and why it waits."""
         images = [ImageBody.of(image, live, job) for image in job.images]
         return cls(
             id=job.id,
@@ -246,7 +246,7 @@ class JobBody(BaseModel):
 
 
 def _progress(job: JobView, images: list[ImageBody]) -> float:
-    """Return how much of the job is done; of images that are not shown only those that have ended count."""
+    """Return the share of the job that is done; of images that are not shown only ended ones count."""
     ended = sum(job.counts[state] for state in FINAL)
     running = sum(image.progress for image in images if image.state == ImageState.RUNNING.value)
     return round((ended + running) / max(1, sum(job.counts.values())), 4)
@@ -278,11 +278,11 @@ class JobPageBody(BaseModel):
     """A page of jobs, the latest first."""
 
     jobs: list[JobBody]
-    next: int | None = Field(description="`cursor` of the next page; null on the last one.")
+    next: int | None = Field(description="Value of `cursor` for the next page; null on the last one.")
 
     @classmethod
     def of(cls, page: Page, live: Callable[[JobView], Live]) -> Self:
-        """Return what `page` looks like; `live` is asked of those jobs alone that run."""
+        """Return the body of `page`; `live` is called only for running jobs."""
         running = ImageState.RUNNING
         return cls(
             jobs=[JobBody.of(job, live(job) if job.state == running else NOTHING_LIVE) for job in page.jobs],
@@ -291,7 +291,7 @@ class JobPageBody(BaseModel):
 
 
 class ChangeBody(BaseModel):
-    """What a cancel, a retry, a hold or a release changed."""
+    """The result of a cancel, retry, hold or release."""
 
-    images: int = Field(description="How many images it changed.")
+    images: int = Field(description="Number of images that it changed.")
     job: JobBody

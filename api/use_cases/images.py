@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import ColumnElement, Row, and_, select
 from sqlalchemy.orm import Session
 
-from api.schemas.jobs import EXTENSIONS, PapersBody, UploadBody
+from api.schemas.jobs import EXTENSIONS, PngInfoBody, UploadBody
 from api.services import Services
 from shared.admission import admit, sizes
 from shared.admission import salvage as file_fitting
@@ -157,7 +157,7 @@ def _missing_text(missing: Mapping[str, str], of: int) -> str:
     return "\n".join([f"{len(missing)} of the {of} pictures of this job are not in this file:", "", *lines, ""])
 
 
-def papers(services: Services, owner: str, data: bytes) -> PapersBody:
+def file_parameters(services: Services, owner: str, data: bytes) -> PngInfoBody:
     """Return what a picture's file says of how it was made, as far as `owner` can have it rendered here.
 
     Raises Refused that names `file`.
@@ -167,7 +167,7 @@ def papers(services: Services, owner: str, data: bytes) -> PapersBody:
     said = reader.read(text)
     asker = admit.Asker(owner, services.settings.limits)
     fit = file_fitting.fit(services.sessions, said.params, asker)
-    return PapersBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])
+    return PngInfoBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])
 
 
 def preview(services: Services, owner: str, job_id: int, index: int) -> bytes:
