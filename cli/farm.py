@@ -20,12 +20,12 @@ from cli.embedded import home
 from cli.embedded.home import Record
 from cli.embedded.process import Server
 from cli.embedded.servers import Servers
-from cli.interrupts import StopRequest, caught, raise_interrupt
+from cli.interrupts import caught, raise_interrupt, to_stop
 from cli.parts import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Part, environment, rotate_logs
-from shared.backoff import Backoff
 from shared.db import migrate
 from shared.errors import LauncherError, SettingsError
 from shared.settings import Settings
+from shared.waiting.backoff import Backoff
 
 Tell = Callable[[str], None]
 
@@ -46,9 +46,7 @@ class Farm:
         self._tell = tell
         self._parts: tuple[Part, ...] = ()
         self._context = ExitStack()
-        self._backoff = Backoff(
-            FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
-        )  # between tries to start a server that cannot be started
+        self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)  # of servers that cannot be started
         self._troubles: set[str] = set()  # first lines of what was said already: a log's tail is ever another
 
     def __enter__(self) -> Self:
@@ -68,8 +66,8 @@ class Farm:
 
     def serve(self) -> None:
         """Keep the parts alive until Ctrl-C or TERM."""
-        with StopRequest() as stop, caught(stop.ask):
-            while not stop.wait(_TEND_SECONDS):
+        with to_stop() as signals:
+            while signals.wait(_TEND_SECONDS) is None:
                 self._tend()
 
     def _start(self, context: ExitStack) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, Self
+from typing import Final
+
+from shared.waiting.signals import SignalPipe
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,23 +31,6 @@ def raise_interrupt() -> None:
     raise KeyboardInterrupt
 
 
-class StopRequest:
-    """Something asked for once or more, and waited for. A pipe: a signal handler must not take a lock."""
-
-    def __init__(self) -> None:
-        self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._reading)
-        os.close(self._writing)
-
-    def ask(self) -> None:
-        """Ask to stop."""
-        os.write(self._writing, b".")
-
-    def wait(self, seconds: float) -> bool:
-        """Return True as soon as it has been asked for, False after `seconds` without."""
-        return bool(select.select([self._reading], [], [], seconds)[0])
+def to_stop() -> SignalPipe:
+    """Return the signals that ask to stop, to be waited for; without those that this process ignores (nohup)."""
+    return SignalPipe(number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from cli.embedded.process import Server
-from shared.backoff import Backoff
 from shared.settings import without_keys
+from shared.waiting.backoff import Backoff
 
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 30.0

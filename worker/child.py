@@ -13,8 +13,8 @@ from typing import Final
 
 import structlog
 
-from shared.backoff import Backoff
 from shared.settings import without_keys
+from shared.waiting.backoff import Backoff
 from worker.cards import Address
 from worker.pulse import Stage, longest_due, suspects
 from worker.report import Hearing

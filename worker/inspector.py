@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shared.backoff import Backoff
 from shared.confined.process import Confined, Limits
 from shared.errors import Unreadable
 from shared.models import scan
 from shared.models.catalogue import Inspection
 from shared.models.scan import Fingerprint
+from shared.waiting.backoff import Backoff
 
 LIMITS: Final = Limits(
     memory_bytes=512 * 2**20,  # names and shapes of the largest checkpoints take a tenth of it

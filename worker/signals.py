@@ -1,15 +1,15 @@
-"""What signals ask of this process, heard on a thread of its own: a handler takes no lock, nothing stuck delays it."""
+"""What signals ask of this process, heard on a thread of its own; and the signal that a parent's death sends."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
-import time
 from collections.abc import Callable
-from select import select
 from threading import Event, Thread
 from typing import Final
+
+from shared.waiting.signals import SignalPipe
 
 _STOP: Final = (signal.SIGTERM, signal.SIGINT)
 _PR_SET_PDEATHSIG: Final = 1
@@ -21,34 +21,22 @@ class Shutdown:
     def __init__(self, grace_seconds: float) -> None:
         self.is_asked = Event()
         self._grace_seconds = grace_seconds
-        self._signals: int = -1
+        self._signals = SignalPipe(_STOP)
 
     def install(self, drain: Callable[[], object], hand_back: Callable[[], object]) -> None:
-        """Begin to listen; from the main thread. `drain` returns at once, `hand_back` ends the process."""
-        self._signals, wakeup = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(wakeup, False)
-        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        for number in _STOP:
-            signal.signal(number, _ignore)  # the wakeup pipe carries the number
+        """Begin to listen, for as long as the process lives; from the main thread.
+
+        `drain` returns at once, `hand_back` ends the process.
+        """
+        self._signals.__enter__()
         Thread(target=self._watch, args=(drain, hand_back), name="shutdown", daemon=True).start()
 
     def _watch(self, drain: Callable[[], object], hand_back: Callable[[], object]) -> None:
-        self._await_signal(None)
+        self._signals.wait()
         self.is_asked.set()
         drain()
-        self._await_signal(self._grace_seconds)
+        self._signals.wait(self._grace_seconds)
         hand_back()
-
-    def _await_signal(self, seconds: float | None) -> None:
-        """Return after a TERM or INT, or after `seconds`."""
-        end = None if seconds is None else time.monotonic() + seconds
-        while select([self._signals], [], [], None if end is None else max(0.0, end - time.monotonic()))[0]:
-            if os.read(self._signals, 1)[0] in _STOP:
-                return
-
-
-def _ignore(number: int, frame: object) -> None:
-    """Exist, so that the number reaches the wakeup pipe."""
 
 
 def die_with(parent: int) -> None:

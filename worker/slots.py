@@ -10,7 +10,6 @@ from typing import Final, TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
-from shared.backoff import Backoff
 from shared.db.sessions import autocommit, transact
 from shared.db.states import ImageState, WorkerState
 from shared.errors import (
@@ -30,6 +29,7 @@ from shared.queue import transitions
 from shared.queue.claim import Claim
 from shared.queue.history import stumbles
 from shared.queue.transitions import Ended, Finish
+from shared.waiting.backoff import Backoff
 from worker.carried import Cancellation
 from worker.claims import NO_TURN, Claims, Turn
 from worker.engine.failures import bared

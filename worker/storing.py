@@ -12,9 +12,9 @@ from typing import Final
 
 import structlog
 
-from shared.backoff import Backoff
 from shared.errors import STORAGE_AWAY, Cancelled, StorageAway, StorageError
 from shared.queue.claim import Claim
+from shared.waiting.backoff import Backoff
 from worker.carried import Cancellation
 from worker.results import Result
 from worker.worker import Worker

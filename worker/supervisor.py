@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -15,6 +13,7 @@ import structlog
 from shared.db.sessions import Sessions, transact
 from shared.errors import Unavailable
 from shared.queue import reaper
+from shared.waiting.signals import SignalPipe
 from worker.cards import Address
 from worker.child import Child, Death
 from worker.punctuality import Punctuality
@@ -59,12 +58,12 @@ class Supervisor:
         self._bury_at = 0.0
         self._asked = 0
         self._kill_at: float | None = None
-        self._wake = -1
+        self._signals = SignalPipe((*_STOP, signal.SIGCHLD))
         self._punctuality = Punctuality(2 * _LOOK_SECONDS, time.monotonic)
 
     def run(self) -> int:
         """Keep the workers alive until a signal stops them; return the exit status."""
-        with self._signals():
+        with self._signals:
             self._turn()
             while self._asked == 0 or any(child.is_alive for child in self._children):
                 self._sleep()
@@ -130,17 +129,5 @@ class Supervisor:
         times += [time.monotonic() + _LOOK_SECONDS] if any(child.is_alive for child in self._children) else []
         due = min((at for at in times if at is not None), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
-        if select.select([self._wake], [], [], timeout)[0]:
-            for number in os.read(self._wake, 64):
-                if number in _STOP:
-                    self._stop()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn TERM, Ctrl-C and the deaths of children into bytes that `_sleep` waits for."""
-        self._wake, wakeup = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(wakeup, False)
-        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        for number in (*_STOP, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
-        yield
+        if self._signals.wait(timeout) in _STOP:
+            self._stop()

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from shared.backoff import Backoff
+from shared.waiting.backoff import Backoff
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("shared.backoff.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("shared.waiting.backoff.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 

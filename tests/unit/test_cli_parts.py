@@ -19,13 +19,13 @@ import pytest
 
 from cli import doctor, farm, logs, parts, render, terminal
 from cli.embedded.process import Server
-from cli.interrupts import StopRequest, caught
+from cli.interrupts import caught, to_stop
 from cli.jobs import describe, in_the_queue, status, undone
 from cli.parts import Part
 from client.client import Client
-from shared.backoff import Backoff
 from shared.errors import FarmError, LauncherError, NotFound, Refused, SettingsError
 from shared.settings import Settings
+from shared.waiting.backoff import Backoff
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -240,10 +240,10 @@ def test_last_lines_are_found_after_the_log_was_put_aside(part: Part):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_is_a_request_to_stop(number: signal.Signals):
-    with StopRequest() as stop, caught(stop.ask):
-        assert not stop.wait(0)
+    with to_stop() as signals:
+        assert signals.wait(0) is None
         os.kill(os.getpid(), number)
-        assert stop.wait(5)
+        assert signals.wait(5) == number
 
 
 def test_signals_do_again_what_they_did_before():
@@ -253,13 +253,15 @@ def test_signals_do_again_what_they_did_before():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_what_is_ignored_stays_ignored():
-    code = """
+@pytest.mark.parametrize("heard", ["caught(raise_interrupt)", "to_stop()"])
+def test_what_is_ignored_stays_ignored(heard: str):
+    code = f"""
 import os, signal
-from cli.interrupts import caught, raise_interrupt
+from cli.interrupts import caught, raise_interrupt, to_stop
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-with caught(raise_interrupt):
+with {heard} as signals:
     os.kill(os.getpid(), signal.SIGHUP)
+    assert signals is None or signals.wait(0) is None
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

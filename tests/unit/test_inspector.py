@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from shared import backoff
 from shared.confined.process import Confined
 from shared.errors import NotConfined, Unreadable
+from shared.waiting import backoff
 from worker import inspector
 from worker.inspector import LIMITS, Inspector
 
