@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from shared.db.states import WorkerState
 from shared.errors import Conflict, NotFound
 from shared.queue import claim as claims
-from shared.queue import deadlines, policy, reaper, transitions, workers
+from shared.queue import deadlines, holds, policy, reaper, transitions, workers
 from shared.queue.claim import Claim
 from shared.queue.transitions import Finish
 from tests.chaos.queue_model import CANCELLED, FAILED, HELD, QUEUED, RUNNING, SUCCEEDED, Model
@@ -196,7 +196,7 @@ class OfJob(Act):
 
     def run(self, session: Session) -> int | transitions.Cancelled:
         if self.move in {"hold", "release"}:
-            images: int = getattr(transitions, self.move)(session, self.job, by="ann")
+            images: int = getattr(holds, self.move)(session, self.job, by="ann")
             return images
         answer: int | transitions.Cancelled = getattr(transitions, self.move)(session, self.job, self.index)
         return answer
