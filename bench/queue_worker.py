@@ -27,9 +27,9 @@ from worker import claims, slots
 from worker.__main__ import end, main
 from worker.carried import Cancellation
 from worker.orders import Orders
-from worker.pictures import Rendered
 from worker.process import work
 from worker.progress import Reporter, Watch
+from worker.renderer import Rendered
 from worker.residency import Model
 from worker.together import Together
 

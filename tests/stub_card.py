@@ -24,9 +24,10 @@ from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.cards import Address
 from worker.carried import Cancellation
-from worker.pictures import Frame, Pixels, Rendered
+from worker.pictures import Pixels
 from worker.progress import Watch
 from worker.pulse import Pulse
+from worker.renderer import Frame, Rendered
 from worker.residency import Model, Residency
 
 STEP_SECONDS = 0.002

@@ -38,10 +38,11 @@ from worker.engine.weights import Weights
 from worker.loads import Loads
 from worker.meter import Meter
 from worker.model_files import ModelFiles
-from worker.pictures import Frame, Pixels, Rendered
+from worker.pictures import Pixels
 from worker.previewer import Previewer
 from worker.progress import Watch
 from worker.pulse import Pulse
+from worker.renderer import Frame, Rendered
 from worker.residency import Model, Residency
 
 if TYPE_CHECKING:

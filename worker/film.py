@@ -7,7 +7,8 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from worker.pictures import Frame, Pixels, encoded
+from worker.pictures import Pixels, encoded
+from worker.renderer import Frame
 
 FILM_SIDE: Final = 512  # pixels of the longer side, at most
 STRIP_SIDE: Final = 160

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
@@ -20,27 +19,6 @@ THUMBNAIL_SIDE: Final = 256
 JPEG_QUALITY: Final = 95  # with colours at full resolution: no difference that people see
 WEBP_QUALITY: Final = 95
 _PNG_LEVEL: Final = 2  # a few percent larger than level 6 and several times faster: cards outrun level 6
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """What a picture was to become, at one step of its rendering."""
-
-    step: int
-    steps: int
-    pixels: Pixels
-
-
-@dataclass(frozen=True, eq=False)
-class Rendered:
-    """What a card makes of a claim: the picture; and where a film was asked for, steps to it, and how many there were.
-
-    Before its end, a run of an adaptive sampler only estimates how many there will be.
-    """
-
-    pixels: Pixels
-    frames: tuple[Frame, ...] = ()
-    steps: int = 0
 
 
 def picture(pixels: Pixels, parameters: str, form: FileFormat) -> bytes:

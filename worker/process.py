@@ -36,11 +36,12 @@ from worker.periodic import Periodic
 from worker.prefetch import Prefetch
 from worker.progress import Reporter
 from worker.pulse import Pulse, Stage, suspects
+from worker.renderer import Card, MakeCard
 from worker.report import Report
 from worker.scan import Scan
 from worker.signals import Shutdown
 from worker.slots import Slots
-from worker.worker import Card, MakeCard, Worker
+from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from shared.media.storage import Kind, key
 from shared.queue.claim import Claim
 from shared.version import version
 from worker import film, pictures
-from worker.pictures import Frame, Rendered
+from worker.renderer import Frame, Rendered
 
 log = structlog.get_logger(__name__)
 

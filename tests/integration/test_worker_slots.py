@@ -26,8 +26,8 @@ from tests.workers import TICKET, images, made, states
 from worker import claims, film, results
 from worker import slots as slots_module
 from worker.claims import Claims
-from worker.pictures import Frame, Rendered
 from worker.progress import Reporter
+from worker.renderer import Frame, Rendered
 from worker.slots import Slots
 from worker.together import _Asked
 

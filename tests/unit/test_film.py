@@ -15,7 +15,7 @@ from worker.engine.film import MOST_SHOTS, Reel, Shot, developed
 from worker.engine.kit import Kit
 from worker.engine.requests import ToPixels, Work
 from worker.engine.runs import Step
-from worker.pictures import Frame
+from worker.renderer import Frame
 
 
 def reel(steps: int) -> Reel:
