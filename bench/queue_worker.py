@@ -26,11 +26,11 @@ from tests.stub_card import StubCard
 from worker import claims, slots
 from worker.__main__ import end, main
 from worker.carried import Cancellation
-from worker.orders import Orders
 from worker.process import work
 from worker.progress import Reporter, Watch
 from worker.renderer import Rendered
 from worker.residency import Model
+from worker.supervisor.launch import Orders
 from worker.together import Together
 
 SIDE: Final = 8  # pixels

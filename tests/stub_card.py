@@ -22,13 +22,13 @@ from shared.errors import Cancelled, RenderError, Spoilt
 from shared.models.memory import Precision
 from shared.queue.claim import Claim
 from shared.settings import Settings
-from worker.cards import Address
 from worker.carried import Cancellation
 from worker.pictures import Pixels
 from worker.progress import Watch
-from worker.pulse import Pulse
 from worker.renderer import Frame, Rendered
 from worker.residency import Model, Residency
+from worker.supervisor.gpus import Address
+from worker.supervisor.watchdog import Pulse
 
 STEP_SECONDS = 0.002
 CALL_SECONDS = 60  # that a step may take before it hangs

@@ -13,7 +13,7 @@ from shared.settings import Settings
 from tests.stub_card import StubCard
 from worker import process
 from worker.__main__ import end, main
-from worker.cards import Address
+from worker.supervisor.gpus import Address
 
 REASON = "NVIDIA H200 failed at a convolution in float16: its numbers are off"
 

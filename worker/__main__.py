@@ -18,11 +18,12 @@ from shared.errors import Conflict, FarmError, Unavailable, explain
 from shared.logs import setup
 from shared.models import first_scan
 from shared.settings import Settings
-from worker import cards, child, host_memory, locks
-from worker.orders import Orders
-from worker.report import Report
-from worker.signals import die_with
-from worker.supervisor import Supervisor
+from worker import host_memory
+from worker.supervisor import child, gpu_lock, gpus
+from worker.supervisor.launch import Orders
+from worker.supervisor.signals import die_with
+from worker.supervisor.status_pipe import Report
+from worker.supervisor.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -65,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _supervise(farm: Settings, module: str) -> int:
-    there = cards.Present() if farm.gpus.startswith("cpu") else cards.present(os.environ)
-    served = cards.asked(farm.gpus, there)
+    there = gpus.Present() if farm.gpus.startswith("cpu") else gpus.present(os.environ)
+    served = gpus.asked(farm.gpus, there)
     if farm.gpus == "all" and not there.cards:
         log.warning("no card found: one worker on the CPU", cuda_visible_devices=there.only)
     kept = host_memory.cache_bytes(farm) // len(served)
@@ -85,18 +86,18 @@ def _work(farm: Settings, options: argparse.Namespace, work: Work | None) -> int
     if options.parent:
         die_with(options.parent)
     card = _card(options)
-    cards.pin(card)
+    gpus.pin(card)
     orders = Orders(card, farm, Report(options.report))
-    with locks.hold(locks.path(card, farm.home)):
+    with gpu_lock.hold(gpu_lock.path(card, farm.home)):
         return (work or _be_worker)(orders)
 
 
-def _card(options: argparse.Namespace) -> cards.Address:
+def _card(options: argparse.Namespace) -> gpus.Address:
     """Return the card to serve. With its UUID nothing is asked of the driver, which another card may keep busy."""
     is_real = options.card.startswith("cuda:")
     if options.uuid and is_real:
-        return cards.Address(options.card, options.uuid, options.label)
-    return cards.find(options.card, cards.present(os.environ) if is_real else cards.Present())
+        return gpus.Address(options.card, options.uuid, options.label)
+    return gpus.find(options.card, gpus.present(os.environ) if is_real else gpus.Present())
 
 
 def _be_worker(orders: Orders) -> int:

@@ -11,7 +11,7 @@ from shared.db.sessions import transact
 from shared.errors import Unavailable
 from shared.maintenance.deadlines import run_due
 from shared.queue import reaper, transitions, workers
-from worker.punctuality import Punctuality
+from worker.supervisor.clock_guard import Punctuality
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)

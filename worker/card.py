@@ -22,7 +22,6 @@ from shared.models.model_set import ModelSet
 from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker import host_memory, inputs
-from worker.cards import Address
 from worker.carried import Cancellation
 from worker.engine import checkpoints, devices, limits, proof
 from worker.engine.devices import Device
@@ -41,9 +40,10 @@ from worker.model_files import ModelFiles
 from worker.pictures import Pixels
 from worker.previewer import Previewer
 from worker.progress import Watch
-from worker.pulse import Pulse
 from worker.renderer import Frame, Rendered
 from worker.residency import Model, Residency
+from worker.supervisor.gpus import Address
+from worker.supervisor.watchdog import Pulse
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

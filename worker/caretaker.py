@@ -32,13 +32,14 @@ from shared.media.ownership import guarded
 from shared.messaging.events import Events
 from shared.messaging.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app
 from shared.settings import Settings
-from worker import child, chores
+from worker import chores
 from worker.app import Consumer, stop_consuming
 from worker.beat import boot_clock
 from worker.chores import Chore, Desk
-from worker.punctuality import Punctuality
 from worker.rounds import Round, rounds
-from worker.signals import Shutdown
+from worker.supervisor import child
+from worker.supervisor.clock_guard import Punctuality
+from worker.supervisor.signals import Shutdown
 
 log = structlog.get_logger(__name__)
 

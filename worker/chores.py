@@ -26,7 +26,7 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, forget, queues_of_workers
 from shared.queue import reaper
 from shared.settings import Settings
-from worker.punctuality import Punctuality
+from worker.supervisor.clock_guard import Punctuality
 
 _LITTER_SECONDS: Final = 24 * 3600.0  # nothing is written for so long, and no two clocks are so far apart
 

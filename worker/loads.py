@@ -27,8 +27,8 @@ from worker.engine.loading.loader import Loader
 from worker.engine.weights import Weights
 from worker.meter import Meter
 from worker.model_files import Found, ModelFiles
-from worker.pulse import READS_DECODER, Pulse
 from worker.residency import Model
+from worker.supervisor.watchdog import READS_DECODER, Pulse
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

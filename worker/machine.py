@@ -10,8 +10,8 @@ from typing import Final
 import torch
 
 from shared.errors import FarmError
-from worker import cards
 from worker.engine import devices
+from worker.supervisor import gpus as cards
 
 NOT_ASKED: Final = "cpu"  # as FARM_GPUS says it
 

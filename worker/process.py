@@ -26,21 +26,22 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, forget
 from shared.queue import reaper, workers
 from shared.settings import Settings
-from worker import app, child, hang, storing
+from worker import app, storing
 from worker.beat import Beat
-from worker.cards import Address
 from worker.claims import Claims
 from worker.look import Look
-from worker.orders import Orders
 from worker.periodic import Periodic
 from worker.prefetch import Prefetch
 from worker.progress import Reporter
-from worker.pulse import Pulse, Stage, suspects
 from worker.renderer import Card, MakeCard
-from worker.report import Report
 from worker.scan import Scan
-from worker.signals import Shutdown
 from worker.slots import Slots
+from worker.supervisor import child, self_watchdog
+from worker.supervisor.gpus import Address
+from worker.supervisor.launch import Orders
+from worker.supervisor.signals import Shutdown
+from worker.supervisor.status_pipe import Report
+from worker.supervisor.watchdog import Pulse, Stage, suspects
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -152,7 +153,9 @@ class _Process:
         self._storing = Periodic("storage", storing.SECONDS, self._slots.storing.turn)
         self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).turn)
         self._health = Periodic("health", settings.beat_seconds, self._slots.health.turn)
-        self._watch = Periodic("watch", hang.SECONDS, hang.SelfWatch(pulse, report, self._end_hung).turn)
+        self._watch = Periodic(
+            "watch", self_watchdog.SECONDS, self_watchdog.SelfWatch(pulse, report, self._end_hung).turn
+        )
         self._shutdown = Shutdown(settings.grace_seconds)
 
     def beat_now(self) -> None:

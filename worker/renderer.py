@@ -12,11 +12,11 @@ from shared.errors import RenderError
 from shared.models.memory import Precision
 from shared.queue.claim import Claim
 from shared.settings import Settings
-from worker.cards import Address
 from worker.carried import Cancellation
 from worker.pictures import Pixels
 from worker.progress import Watch
-from worker.pulse import Pulse
+from worker.supervisor.gpus import Address
+from worker.supervisor.watchdog import Pulse
 
 
 class Card(Protocol):

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from bench.card import children, files, rendering
 from bench.card.bench import Setting
 from shared.errors import RenderError
-from worker import child
 from worker.engine import checkpoints, devices
 from worker.engine.engine import Engine
 from worker.engine.weights import Weights
-from worker.hang import SelfWatch
 from worker.periodic import Periodic
-from worker.pulse import Pulse
-from worker.report import Report
+from worker.supervisor import child
+from worker.supervisor.self_watchdog import SelfWatch
+from worker.supervisor.status_pipe import Report
+from worker.supervisor.watchdog import Pulse
 
 REFUSED: Final = 4  # pictures in flight when calls are refused
 HANG_FACTOR: Final = 0.03  # of the limits in earnest: two seconds for a call

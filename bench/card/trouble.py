@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bench.card import children, faults
 from bench.card.bench import Bench
-from worker.child import HUNG, LOST
+from worker.supervisor.child import HUNG, LOST
 
 Work = Callable[..., object]
 WAIT_SECONDS: Final = 30.0

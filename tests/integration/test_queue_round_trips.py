@@ -18,10 +18,10 @@ from tests.integration.rendering import Farm
 from tests.integration.statements import statements
 from tests.workers import made, states
 from worker.card import EngineCard
-from worker.cards import Address
 from worker.claims import Claims
 from worker.progress import Reporter
 from worker.slots import Slots
+from worker.supervisor.gpus import Address
 
 
 @pytest.fixture

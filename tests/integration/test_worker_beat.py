@@ -9,7 +9,7 @@ from shared.queue import reaper, transitions, workers
 from tests.workers import TICKET, images, made, states
 from worker.beat import Beat
 from worker.claims import Claims
-from worker.punctuality import Punctuality
+from worker.supervisor.clock_guard import Punctuality
 
 
 @pytest.fixture

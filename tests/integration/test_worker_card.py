@@ -28,7 +28,6 @@ from tests.integration.rendering import Farm, Seen, paint
 from tests.waiting import until
 from worker import showing
 from worker.card import EngineCard
-from worker.cards import Address
 from worker.carried import Cancellation
 from worker.engine import answers, checkpoints, devices, previews
 from worker.engine.engine import Engine
@@ -36,7 +35,8 @@ from worker.engine.portions import Portions
 from worker.engine.requests import Work
 from worker.engine.weights import Weights
 from worker.progress import Watch
-from worker.pulse import suspects
+from worker.supervisor.gpus import Address
+from worker.supervisor.watchdog import suspects
 
 LOADING = re.compile(r"loading checkpoint tiny from (disk|memory), about \d+ s")
 

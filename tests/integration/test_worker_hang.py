@@ -10,7 +10,7 @@ from shared.db.tables import History
 from shared.messaging.events import Events
 from tests.waiting import until
 from tests.workers import images, ready, started, states
-from worker import child
+from worker.supervisor import child
 
 QUICK = {"FARM_LEASE_SECONDS": "600", "FARM_BEAT_SECONDS": "0.3", "FARM_HANG_FACTOR": "0.05"}  # no lease ends here
 

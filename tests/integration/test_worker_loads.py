@@ -19,7 +19,6 @@ from tests.support.card_ledger import Ledger
 from tests.waiting import until
 from worker import showing
 from worker.card import EngineCard
-from worker.cards import Address
 from worker.carried import Cancellation
 from worker.engine import checkpoints
 from worker.engine.engine import Engine
@@ -27,6 +26,7 @@ from worker.engine.loading.host_cache import HostCache
 from worker.engine.requests import Work
 from worker.progress import Watch
 from worker.residency import Model
+from worker.supervisor.gpus import Address
 
 MIB = 2**20
 SECONDS = 10

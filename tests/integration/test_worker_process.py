@@ -18,7 +18,7 @@ from shared.models import first_scan
 from shared.queue import reaper, transitions
 from tests.waiting import until
 from tests.workers import QUICK, ROOT, images, ready, started, states
-from worker import child
+from worker.supervisor import child
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytest
 from shared.errors import CardError
 from tests.support.card_ledger import Ledger
 from worker import card, process
-from worker.cards import Address
 from worker.engine import limits, proof
-from worker.hang import SelfWatch
 from worker.periodic import Periodic
-from worker.pulse import Pulse
-from worker.report import Report
+from worker.supervisor.gpus import Address
+from worker.supervisor.self_watchdog import SelfWatch
+from worker.supervisor.status_pipe import Report
+from worker.supervisor.watchdog import Pulse
 
 ADDRESS = Address("cuda:2", "GPU-8932f937", "NVIDIA H200")
 

@@ -14,9 +14,9 @@ from shared.db.farm import farm_id
 from shared.settings import Settings
 from tests.servers import fresh_database
 from worker import process
-from worker.cards import Address
-from worker.orders import Orders
-from worker.report import Report
+from worker.supervisor.gpus import Address
+from worker.supervisor.launch import Orders
+from worker.supervisor.status_pipe import Report
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.integration.browsing import look
 from tests.unusable_worker import REASON
 from tests.waiting import until
 from tests.workers import images, ready, started, states
-from worker import child
+from worker.supervisor import child
 
 TOLD = f"its card cannot be used: {REASON}"
 MODULE = "tests.unusable_worker"

@@ -22,11 +22,11 @@ from bench.card.bench import Bench, Setting
 from bench.card.measures import Measure
 from tests.support import pretended_card
 from tests.support.card_ledger import Ledger
-from worker.child import HUNG, LOST
 from worker.engine import checkpoints
 from worker.engine.answers import denoising
 from worker.engine.kit import Pixels
 from worker.engine.weights import Weights
+from worker.supervisor.child import HUNG, LOST
 
 pytestmark = pytest.mark.usefixtures("pretended")
 

@@ -10,8 +10,9 @@ from cli import machine_checks
 from shared import portions
 from shared.portions import Portion, Processor
 from tests.support.nvidia import pretend
-from worker import machine, nvidia_smi
+from worker import machine
 from worker.engine import devices
+from worker.supervisor import nvidia_smi
 
 ONE = "0, GPU-8932f937, NVIDIA H200\n"
 LOST = "Unable to determine the device handle for gpu 0000:3B:00.0: Unknown Error"

@@ -12,8 +12,9 @@ from shared.errors import FarmError
 from tests.support.nvidia import pretend
 from tests.waiting import until
 from worker import __main__ as command
-from worker import cards, nvidia_smi
-from worker.cards import Address, Present
+from worker.supervisor import gpus as cards
+from worker.supervisor import nvidia_smi
+from worker.supervisor.gpus import Address, Present
 
 H200S = Present(tuple(Address(f"cuda:{index}", f"GPU-{index}", "NVIDIA H200") for index in range(4)))
 A100 = "NVIDIA A100-SXM4-40GB"

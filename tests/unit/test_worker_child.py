@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from worker import child
-from worker.cards import Address
-from worker.child import Child, Death
-from worker.supervisor import Supervisor, threads_each
+from worker.supervisor import child
+from worker.supervisor.child import Child, Death
+from worker.supervisor.gpus import Address
+from worker.supervisor.supervisor import Supervisor, threads_each
 
 REPORT = "import os, sys; os.write(int(sys.argv[2]), b'{\"worker\": 17}\\n'); sys.exit(3)"
 

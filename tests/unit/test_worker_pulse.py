@@ -7,10 +7,10 @@ from contextlib import suppress
 import pytest
 
 from tests.waiting import until
-from worker import hang
-from worker.hang import SelfWatch
-from worker.pulse import READS_DECODER, Pulse, Stage, longest_due, suspects
-from worker.report import Hearing, Report
+from worker.supervisor import self_watchdog
+from worker.supervisor.self_watchdog import SelfWatch
+from worker.supervisor.status_pipe import Hearing, Report
+from worker.supervisor.watchdog import READS_DECODER, Pulse, Stage, longest_due, suspects
 
 
 @pytest.fixture
@@ -165,6 +165,6 @@ def test_a_process_that_was_stopped_does_not_blame_itself(monkeypatch):
     watch.turn()
     assert seen == []
     for _ in range(11):
-        now[0] += hang.SECONDS
+        now[0] += self_watchdog.SECONDS
         watch.turn()
     assert seen == ["hung for 1011 s in decode"]

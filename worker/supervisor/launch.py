@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.settings import Settings
-from worker.cards import Address
-from worker.report import Report
+from worker.supervisor.gpus import Address
+from worker.supervisor.status_pipe import Report
 
 
 @dataclass(frozen=True)

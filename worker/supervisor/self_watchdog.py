@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from worker.pulse import Pulse, Stage, longest_due
-from worker.punctuality import Punctuality
-from worker.report import Report
+from worker.supervisor.clock_guard import Punctuality
+from worker.supervisor.status_pipe import Report
+from worker.supervisor.watchdog import Pulse, Stage, longest_due
 
 SECONDS: Final = 1.0
 

@@ -15,9 +15,9 @@ import structlog
 
 from shared.settings import without_keys
 from shared.waiting.backoff import Backoff
-from worker.cards import Address
-from worker.pulse import Stage, longest_due, suspects
-from worker.report import Hearing
+from worker.supervisor.gpus import Address
+from worker.supervisor.status_pipe import Hearing
+from worker.supervisor.watchdog import Stage, longest_due, suspects
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from shared.errors import FarmError
-from worker import nvidia_smi
+from worker.supervisor import nvidia_smi
 
 log = structlog.get_logger(__name__)
 

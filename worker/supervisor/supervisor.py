@@ -14,9 +14,9 @@ from shared.db.sessions import Sessions, transact
 from shared.errors import Unavailable
 from shared.queue import reaper
 from shared.waiting.signals import SignalPipe
-from worker.cards import Address
-from worker.child import Child, Death
-from worker.punctuality import Punctuality
+from worker.supervisor.child import Child, Death
+from worker.supervisor.clock_guard import Punctuality
+from worker.supervisor.gpus import Address
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Collection
 
-from worker.pulse import Stage
+from worker.supervisor.watchdog import Stage
 
 
 class Report:

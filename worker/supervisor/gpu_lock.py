@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from shared.errors import Conflict, LauncherError
-from worker.cards import Address
+from worker.supervisor.gpus import Address
 
 _MACHINE: Final = Path("/tmp")  # noqa: S108 - fixed, not TMPDIR: every farm of the machine must find the same locks
 
