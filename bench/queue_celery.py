@@ -9,7 +9,7 @@ from redis import Redis
 
 from shared.db.farm import FarmId
 from shared.messaging.tickets import TASK, WORKER_OPTIONS, celery_app, pool_queue
-from worker.app import Consumer
+from worker.dispatch.consumer import Consumer
 
 READY = "bench:ready"
 QUEUE = pool_queue("bare")

@@ -23,15 +23,15 @@ from shared.media.storage import Storage
 from shared.queue.claim import Claim
 from shared.queue.snapshot import Snapshots
 from tests.stub_card import StubCard
-from worker import claims, slots
 from worker.__main__ import end, main
 from worker.carried import Cancellation
+from worker.dispatch import claimer, slots
+from worker.dispatch.coalesce import Together
 from worker.process import work
 from worker.progress import Reporter, Watch
 from worker.renderer import Rendered
 from worker.residency import Model
 from worker.supervisor.launch import Orders
-from worker.together import Together
 
 SIDE: Final = 8  # pixels
 SWITCH_SECONDS: Final = 0.0005  # as the engine has it, which would bring torch along
@@ -117,10 +117,10 @@ def wrap(clocks: Clocks) -> None:
     """Put clocks around the seams of a lifecycle."""
     seams: list[tuple[Any, str, str]] = [
         (Together, "__call__", WAITING),
-        (claims.Claims, "_for_slots", "snapshot, rank"),
-        (claims.Claims, "_tickets", "tickets"),
+        (claimer.Claims, "_for_slots", "snapshot, rank"),
+        (claimer.Claims, "_tickets", "tickets"),
         (Snapshots, "note", "note the claim"),
-        (claims, "transact", "claim"),
+        (claimer, "transact", "claim"),
         (Reporter, "image_changed", "events"),
         (Reporter, "job_changed", "events"),
         (EmptyCard, "render", "render"),

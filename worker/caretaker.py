@@ -33,9 +33,9 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app
 from shared.settings import Settings
 from worker import chores
-from worker.app import Consumer, stop_consuming
-from worker.beat import boot_clock
 from worker.chores import Chore, Desk
+from worker.dispatch.consumer import Consumer, stop_consuming
+from worker.dispatch.heartbeat import boot_clock
 from worker.rounds import Round, rounds
 from worker.supervisor import child
 from worker.supervisor.clock_guard import Punctuality

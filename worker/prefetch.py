@@ -6,7 +6,7 @@ import structlog
 from redis import RedisError
 
 from shared.errors import Unavailable, explain
-from worker.claims import Claims
+from worker.dispatch.claimer import Claims
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)

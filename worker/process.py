@@ -26,16 +26,16 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, forget
 from shared.queue import reaper, workers
 from shared.settings import Settings
-from worker import app, storing
-from worker.beat import Beat
-from worker.claims import Claims
-from worker.look import Look
+from worker.dispatch import consumer, storing
+from worker.dispatch.claimer import Claims
+from worker.dispatch.heartbeat import Beat
+from worker.dispatch.poller import Look
+from worker.dispatch.slots import Slots
 from worker.periodic import Periodic
 from worker.prefetch import Prefetch
 from worker.progress import Reporter
 from worker.renderer import Card, MakeCard
 from worker.scan import Scan
-from worker.slots import Slots
 from worker.supervisor import child, self_watchdog
 from worker.supervisor.gpus import Address
 from worker.supervisor.launch import Orders
@@ -211,7 +211,7 @@ class _Process:
     def _consume(self) -> None:
         """Take tickets until a signal asks for the end; what is resident stays so when Celery has to begin anew."""
         while not self._shutdown.is_asked.is_set():
-            app.consume(self._worker, self._slots)
+            consumer.consume(self._worker, self._slots)
             if not self._shutdown.is_asked.wait(_AGAIN_SECONDS):
                 log.warning("Celery had given up: taking tickets again", worker=self._worker.id)
 
@@ -219,7 +219,7 @@ class _Process:
         """Take nothing new; what runs is finished, and the beat goes on."""
         log.info("draining", worker=self._worker.id, images=len(self._worker.carried))
         self._worker.state = WorkerState.DRAINING
-        app.stop_consuming()
+        consumer.stop_consuming()
         self._beat.wake()
 
     def _leave(self) -> None:

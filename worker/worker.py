@@ -16,8 +16,8 @@ from shared.messaging.tickets import Tickets
 from shared.queue import policy
 from shared.settings import Settings
 from worker.carried import Carried
+from worker.dispatch.unread import Unread
 from worker.renderer import Card, NoCard
-from worker.unread import Unread
 
 
 @dataclass

@@ -25,7 +25,7 @@ from shared.queue.submit import submit as submit_job
 from tests.integration.queueing import Farmhand
 from tests.integration.test_queue_races import together, wait_for_a_lock
 from tests.workers import made
-from worker.beat import Beat
+from worker.dispatch.heartbeat import Beat
 
 HOUR = timedelta(hours=1)
 PARAMS = RenderParams(prompt="sea", checkpoint="demo [cccccccccc]", width=64, height=64, seed=7)

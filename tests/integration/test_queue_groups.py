@@ -22,8 +22,8 @@ from tests.integration.queueing import Farmhand
 from tests.integration.statements import statements
 from tests.waiting import until
 from tests.workers import TICKET, made
-from worker import claims as claims_module
-from worker.claims import Claims
+from worker.dispatch import claimer as claims_module
+from worker.dispatch.claimer import Claims
 
 
 @pytest.fixture

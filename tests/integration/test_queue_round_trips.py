@@ -18,9 +18,9 @@ from tests.integration.rendering import Farm
 from tests.integration.statements import statements
 from tests.workers import made, states
 from worker.card import EngineCard
-from worker.claims import Claims
+from worker.dispatch.claimer import Claims
+from worker.dispatch.slots import Slots
 from worker.progress import Reporter
-from worker.slots import Slots
 from worker.supervisor.gpus import Address
 
 

@@ -7,8 +7,8 @@ from shared.db.sessions import transact
 from shared.db.tables import Worker
 from shared.queue import reaper, transitions, workers
 from tests.workers import TICKET, images, made, states
-from worker.beat import Beat
-from worker.claims import Claims
+from worker.dispatch.claimer import Claims
+from worker.dispatch.heartbeat import Beat
 from worker.supervisor.clock_guard import Punctuality
 
 

@@ -8,10 +8,10 @@ from shared.queue import transitions
 from tests.integration.browsing import look
 from tests.integration.queueing import Farmhand
 from tests.workers import images, made, states
-from worker.beat import Beat
-from worker.claims import Claims
+from worker.dispatch.claimer import Claims
+from worker.dispatch.heartbeat import Beat
+from worker.dispatch.slots import Slots
 from worker.progress import Reporter
-from worker.slots import Slots
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_worker_that_stayed_says_so_for_an_hour_and_logs_it_once(worker, slots
     assert capsys.readouterr().out.count("too few others take images") == 1
     slots.health.turn()
     assert worker.phase == worker.trouble is not None
-    monkeypatch.setattr("worker.health._HOUR_SECONDS", -1.0)
+    monkeypatch.setattr("worker.dispatch.health._HOUR_SECONDS", -1.0)
     slots.health.turn()
     assert worker.trouble is None
 

@@ -6,8 +6,8 @@ import pytest
 
 from shared.messaging.tickets import pool_queue, worker_queue
 from tests.workers import made
-from worker.claims import Claims
-from worker.look import Look
+from worker.dispatch.claimer import Claims
+from worker.dispatch.poller import Look
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from shared.db.tables import Worker
 from shared.models import memory
 from shared.models.memory import Footprint, Needs
 from tests.workers import TICKET, made
-from worker.beat import Beat
-from worker.claims import Claims
+from worker.dispatch.claimer import Claims
+from worker.dispatch.heartbeat import Beat
 from worker.engine import devices
 from worker.meter import Meter
 

@@ -7,7 +7,7 @@ from redis import RedisError
 
 from tests.stub_card import StubCard
 from tests.workers import made
-from worker.claims import Claims
+from worker.dispatch.claimer import Claims
 from worker.prefetch import Prefetch
 
 

@@ -23,13 +23,14 @@ from shared.params.scheduling import Scheduling
 from shared.queue import reaper, transitions
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
-from worker import claims, film, results
-from worker import slots as slots_module
-from worker.claims import Claims
+from worker import film, results
+from worker.dispatch import claimer
+from worker.dispatch import slots as slots_module
+from worker.dispatch.claimer import Claims
+from worker.dispatch.coalesce import _Asked
+from worker.dispatch.slots import Slots
 from worker.progress import Reporter
 from worker.renderer import Frame, Rendered
-from worker.slots import Slots
-from worker.together import _Asked
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_a_job_of_a_younger_farm_is_left_to_others_for_good(slots, sessions, job
     transact(sessions, lambda session: session.execute(update(Job).values(params=Job.params.concat({"mood": "blue"}))))
     job_factory(owner="bob")
     clock = [1000.0]
-    monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(claimer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     for _ in range(3):
         slots.spend(was_passed=False)
     assert states(sessions) == ["queued", "queued", "succeeded"]

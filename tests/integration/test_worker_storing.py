@@ -19,10 +19,11 @@ from shared.media.storage import key
 from shared.queue import transitions, workers
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
-from worker import pictures, storing
-from worker.claims import Claims
+from worker import pictures
+from worker.dispatch import storing
+from worker.dispatch.claimer import Claims
+from worker.dispatch.slots import Slots
 from worker.progress import Reporter
-from worker.slots import Slots
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from shared.db.states import WorkerState
 from shared.errors import Unavailable
 from shared.messaging.tickets import Ticket, pool_queue, queues, take
 from tests.workers import TICKET, made, states
-from worker import claims as claims_module
-from worker import slots as slots_module
-from worker.claims import Claims
+from worker.dispatch import claimer as claims_module
+from worker.dispatch import slots as slots_module
+from worker.dispatch.claimer import Claims
+from worker.dispatch.slots import Slots
 from worker.progress import Reporter
-from worker.slots import Slots
 
 
 @pytest.fixture

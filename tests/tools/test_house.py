@@ -23,7 +23,7 @@ FILES = {
     "api/__init__.py": "",
     "api/app.py": "from shared import errors, terms\n",
     "worker/__init__.py": "",
-    "worker/slots.py": "from worker.engine.loop import run\nfrom worker import engine\nimport numpy\n",
+    "worker/dispatch/slots.py": "from worker.engine.loop import run\nfrom worker import engine\nimport numpy\n",
     "worker/engine/__init__.py": "",
     "worker/engine/loop.py": "def run(): ...\n",
 }
@@ -52,7 +52,7 @@ def test_rooms_are_flat_modules_and_subpackages(tree):
     rooms = counted(tree(FILES))
     assert rooms["shared"].names == {"shared.errors", "shared.params.scheduling", "shared.queue"}
     assert rooms["shared"].flat == {"shared.errors", "shared.params.scheduling"}
-    assert rooms["worker"].names == {"worker.slots"}
+    assert rooms["worker"].names == {"worker.dispatch.slots"}
     assert rooms["worker.engine"].names == {"worker.engine.loop"}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import Unavailable
 from tests.waiting import until
-from worker.together import Together
+from worker.dispatch.coalesce import Together
 
 
 class Desk:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from worker import unread
-from worker.unread import Unread
+from worker.dispatch import unread
+from worker.dispatch.unread import Unread
 
 
 def test_only_so_many_are_remembered_the_latest(monkeypatch):

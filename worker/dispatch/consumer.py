@@ -11,7 +11,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state as celery_state
 
 from shared.messaging.tickets import TASK, WORKER_OPTIONS, celery_app, queues, worker_queue
-from worker.slots import Slots
+from worker.dispatch.slots import Slots
 from worker.worker import Worker
 
 

@@ -10,7 +10,7 @@ from redis import RedisError
 
 from shared.errors import Unavailable, explain
 from shared.messaging.tickets import queues
-from worker.claims import Claims
+from worker.dispatch.claimer import Claims
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)

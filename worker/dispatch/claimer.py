@@ -22,7 +22,7 @@ from shared.queue import policy, snapshot
 from shared.queue.claim import Claim, claim, is_any
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
-from worker.together import Together
+from worker.dispatch.coalesce import Together
 from worker.worker import Worker
 
 _AVOIDED_SECONDS: Final = 30.0

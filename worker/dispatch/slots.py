@@ -31,13 +31,13 @@ from shared.queue.history import stumbles
 from shared.queue.transitions import Ended, Finish
 from shared.waiting.backoff import Backoff
 from worker.carried import Cancellation
-from worker.claims import NO_TURN, Claims, Turn
+from worker.dispatch.claimer import NO_TURN, Claims, Turn
+from worker.dispatch.coalesce import Together
+from worker.dispatch.health import Health
+from worker.dispatch.storing import Storing
 from worker.engine.failures import bared
-from worker.health import Health
 from worker.progress import Reporter, Watch
 from worker.results import Result, results
-from worker.storing import Storing
-from worker.together import Together
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
