@@ -29,8 +29,8 @@ from worker.dispatch import claimer, slots
 from worker.dispatch.coalesce import Together
 from worker.process import work
 from worker.progress import Reporter, Watch
+from worker.render.model_cache import Model
 from worker.renderer import Rendered
-from worker.residency import Model
 from worker.supervisor.launch import Orders
 
 SIDE: Final = 8  # pixels

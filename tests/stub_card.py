@@ -25,8 +25,8 @@ from shared.settings import Settings
 from worker.carried import Cancellation
 from worker.pictures import Pixels
 from worker.progress import Watch
+from worker.render.model_cache import Model, Residency
 from worker.renderer import Frame, Rendered
-from worker.residency import Model, Residency
 from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import Pulse
 

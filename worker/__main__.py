@@ -18,7 +18,7 @@ from shared.errors import Conflict, FarmError, Unavailable, explain
 from shared.logs import setup
 from shared.models import first_scan
 from shared.settings import Settings
-from worker import host_memory
+from worker.render import host_memory
 from worker.supervisor import child, gpu_lock, gpus
 from worker.supervisor.launch import Orders
 from worker.supervisor.signals import die_with

@@ -32,10 +32,10 @@ from worker.dispatch.heartbeat import Beat
 from worker.dispatch.poller import Look
 from worker.dispatch.slots import Slots
 from worker.periodic import Periodic
-from worker.prefetch import Prefetch
 from worker.progress import Reporter
+from worker.render.prefetch import Prefetch
+from worker.render.scanner import Scan
 from worker.renderer import Card, MakeCard
-from worker.scan import Scan
 from worker.supervisor import child, self_watchdog
 from worker.supervisor.gpus import Address
 from worker.supervisor.launch import Orders
@@ -55,7 +55,7 @@ def _engine_card(
     card: Address, settings: Settings, sessions: Sessions, on_change: Callable[[], object], pulse: Pulse
 ) -> Card:
     try:
-        from worker.card import EngineCard  # noqa: PLC0415 - torch: the worker has registered and beats by now
+        from worker.render.engine_card import EngineCard  # noqa: PLC0415 - torch: the worker has registered and beats by now
     except (ImportError, OSError) as error:  # a library of CUDA's that is not there is an OSError
         raise CardError(f"PyTorch cannot be imported: {error}") from error
 

@@ -25,7 +25,7 @@ from worker.engine.pipelines import Picture, render
 from worker.engine.reads import beside
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
-from worker.previewer import Previewer
+from worker.render.preview_decoders import Previewer
 from worker.showing import Showing
 
 SECONDS = 300

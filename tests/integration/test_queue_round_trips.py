@@ -17,10 +17,10 @@ from tests.integration.queueing import Farmhand
 from tests.integration.rendering import Farm
 from tests.integration.statements import statements
 from tests.workers import made, states
-from worker.card import EngineCard
 from worker.dispatch.claimer import Claims
 from worker.dispatch.slots import Slots
 from worker.progress import Reporter
+from worker.render.engine_card import EngineCard
 from worker.supervisor.gpus import Address
 
 

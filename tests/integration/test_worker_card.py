@@ -27,7 +27,6 @@ from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae,
 from tests.integration.rendering import Farm, Seen, paint
 from tests.waiting import until
 from worker import showing
-from worker.card import EngineCard
 from worker.carried import Cancellation
 from worker.engine import answers, checkpoints, devices, previews
 from worker.engine.engine import Engine
@@ -35,6 +34,7 @@ from worker.engine.portions import Portions
 from worker.engine.requests import Work
 from worker.engine.weights import Weights
 from worker.progress import Watch
+from worker.render.engine_card import EngineCard
 from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import suspects
 
@@ -154,7 +154,7 @@ def test_a_picture_outlives_its_film(card, claim, monkeypatch):
         raise RenderError("torn")
         yield
 
-    monkeypatch.setattr("worker.card.developed", torn)
+    monkeypatch.setattr("worker.render.engine_card.developed", torn)
     rendered = card.render(film_of(claim), Seen().watch(claim), Cancellation())
     assert rendered.pixels.any()
     assert rendered.frames == ()
@@ -168,7 +168,7 @@ def test_a_cancel_reaches_the_film(card, claim, monkeypatch):
         while True:
             yield Work(lambda: None)
 
-    monkeypatch.setattr("worker.card.developed", endless)
+    monkeypatch.setattr("worker.render.engine_card.developed", endless)
     with pytest.raises(Cancelled):
         card.render(film_of(claim), Seen().watch(claim), cancel)
 
@@ -182,7 +182,7 @@ def decoder(settings, sessions, claim, monkeypatch) -> None:
     (settings.models / "VAE-approx").mkdir()
     torch.save(tiny_decoder(), settings.models / "VAE-approx" / "taesd_decoder.pth")
     transact(sessions, lambda session: catalogue.record(session, scan(settings.models, [], inspected)))
-    monkeypatch.setattr("worker.previewer.LEAST_FIT", -100.0)
+    monkeypatch.setattr("worker.render.preview_decoders.LEAST_FIT", -100.0)
 
 
 @pytest.mark.usefixtures("decoder")

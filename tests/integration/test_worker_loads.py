@@ -18,14 +18,14 @@ from tests.integration.rendering import Farm, Seen, paint
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
 from worker import showing
-from worker.card import EngineCard
 from worker.carried import Cancellation
 from worker.engine import checkpoints
 from worker.engine.engine import Engine
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.requests import Work
 from worker.progress import Watch
-from worker.residency import Model
+from worker.render.engine_card import EngineCard
+from worker.render.model_cache import Model
 from worker.supervisor.gpus import Address
 
 MIB = 2**20
@@ -243,6 +243,6 @@ def fails(card, claim, watch, monkeypatch) -> None:
         with pytest.raises(RenderError, match="torn"):
             card.render(claim, watch, Cancellation())
     with monkeypatch.context() as patch:
-        patch.setattr("worker.card.render", broken)
+        patch.setattr("worker.render.engine_card.render", broken)
         with pytest.raises(RenderError):
             card.render(claim, watch, Cancellation())

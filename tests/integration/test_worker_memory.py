@@ -13,7 +13,7 @@ from tests.workers import TICKET, made
 from worker.dispatch.claimer import Claims
 from worker.dispatch.heartbeat import Beat
 from worker.engine import devices
-from worker.meter import Meter
+from worker.render.memory_meter import Meter
 
 PLACE = Footprint("c" * 64, "", 12)
 WEIGHTS = 2000
@@ -34,7 +34,7 @@ class Peak:
 
 @pytest.fixture
 def meter(sessions, monkeypatch):
-    monkeypatch.setattr("worker.meter.MemoryPeak", Peak)
+    monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
     return Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions)
 
 
@@ -74,14 +74,14 @@ def test_a_worker_that_starts_anew_corrects_what_another_told(meter, sessions, n
 
 
 def test_what_a_worker_takes_in_single_precision_is_booked_apart(sessions, noted, monkeypatch):
-    monkeypatch.setattr("worker.meter.MemoryPeak", Peak)
+    monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
     measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions, "single"), 900)
     assert noted() is None
     assert transact(sessions, lambda session: memory.needs(session, [PLACE]))[PLACE].single == 2900
 
 
 def test_a_card_that_could_do_an_image_is_asked_for_the_next_of_its_kind(sessions, noted, monkeypatch):
-    monkeypatch.setattr("worker.meter.MemoryPeak", Peak)
+    monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
     measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions, offers=9_000), 7_500)
     assert noted() == 9_000
 
@@ -115,7 +115,7 @@ def test_cpu_notes_nothing(sessions, noted):
 
 
 def test_a_database_that_is_away_costs_a_measurement_and_no_image(monkeypatch):
-    monkeypatch.setattr("worker.meter.MemoryPeak", Peak)
+    monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
     engine = connect("postgresql+psycopg://nobody@/nothing?host=/nowhere")
     measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions_of(engine)), 500)
     engine.dispose()

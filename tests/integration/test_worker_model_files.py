@@ -16,7 +16,7 @@ from shared.models import scan as scans
 from shared.models.catalogue import Inspection
 from shared.models.scan import scan
 from shared.params.render import RenderParams
-from worker.model_files import ModelFiles
+from worker.render.local_models import ModelFiles
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_touched_file_is_looked_into_only_where_its_weights_are_those_known(se
 def test_a_touched_file_is_looked_into_in_a_process_of_its_own(settings, sessions, monkeypatch):
     (seen,) = described(settings, sessions, "v")
     os.utime(settings.models / "v.safetensors")
-    monkeypatch.setattr("worker.model_files.Inspector", Here)
+    monkeypatch.setattr("worker.render.local_models.Inspector", Here)
     assert ModelFiles(sessions, settings.models).find(seen.sha256).name == "v"
 
 

@@ -8,7 +8,7 @@ from redis import RedisError
 from tests.stub_card import StubCard
 from tests.workers import made
 from worker.dispatch.claimer import Claims
-from worker.prefetch import Prefetch
+from worker.render.prefetch import Prefetch
 
 
 class Keeping(StubCard):

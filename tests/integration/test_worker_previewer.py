@@ -17,8 +17,8 @@ from shared.models import catalogue
 from shared.models.scan import scan
 from tests.checkpoints import fitting_decoder, inspected, plain_sample, tiny_decoder, write_tiny
 from worker.engine import checkpoints, devices, previews
-from worker.model_files import ModelFiles
-from worker.previewer import Previewer
+from worker.render.local_models import ModelFiles
+from worker.render.preview_decoders import Previewer
 
 LATENT = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
 CPU = devices.device("cpu:0")

@@ -12,9 +12,10 @@ import pytest
 
 from shared.errors import CardError
 from tests.support.card_ledger import Ledger
-from worker import card, process
+from worker import process
 from worker.engine import limits, proof
 from worker.periodic import Periodic
+from worker.render import engine_card
 from worker.supervisor.gpus import Address
 from worker.supervisor.self_watchdog import SelfWatch
 from worker.supervisor.status_pipe import Report
@@ -27,8 +28,8 @@ ADDRESS = Address("cuda:2", "GPU-8932f937", "NVIDIA H200")
 def bring_up(settings, sessions, pretended: Ledger):
     pulse = Pulse()
 
-    def bring_up() -> card.EngineCard:
-        return card.EngineCard(ADDRESS, settings, sessions, lambda: None, pulse)
+    def bring_up() -> engine_card.EngineCard:
+        return engine_card.EngineCard(ADDRESS, settings, sessions, lambda: None, pulse)
 
     return SimpleNamespace(now=bring_up, pulse=pulse)
 
@@ -75,6 +76,6 @@ def test_a_card_that_has_proved_itself_comes_up(bring_up):
 
 
 def test_a_pytorch_that_cannot_be_imported_is_told_as_what_is_wrong_with_the_card(monkeypatch):
-    monkeypatch.setitem(sys.modules, "worker.card", None)
-    with pytest.raises(CardError, match=r"PyTorch cannot be imported: import of worker.card halted"):
+    monkeypatch.setitem(sys.modules, "worker.render.engine_card", None)
+    with pytest.raises(CardError, match=r"PyTorch cannot be imported: import of worker.render.engine_card halted"):
         process._engine_card(ADDRESS, *(None,) * 4)

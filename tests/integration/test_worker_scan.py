@@ -23,7 +23,7 @@ from shared.settings import Settings
 from tests.checkpoints import inspected, write_tiny
 from tests.integration.queueing import Farmhand
 from tests.integration.statements import statements
-from worker.scan import Scan
+from worker.render.scanner import Scan
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr("worker.scan.Inspector", Here)
+    monkeypatch.setattr("worker.render.scanner.Inspector", Here)
 
 
 def entries(sessions: database.Sessions) -> list[Entry]:

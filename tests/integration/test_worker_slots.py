@@ -23,13 +23,13 @@ from shared.params.scheduling import Scheduling
 from shared.queue import reaper, transitions
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
-from worker import film, results
 from worker.dispatch import claimer
 from worker.dispatch import slots as slots_module
 from worker.dispatch.claimer import Claims
 from worker.dispatch.coalesce import _Asked
 from worker.dispatch.slots import Slots
 from worker.progress import Reporter
+from worker.render import film, outputs
 from worker.renderer import Frame, Rendered
 
 
@@ -87,7 +87,7 @@ def test_a_film_lies_beside_its_picture(worker, slots, job_factory):
 
 def test_the_picture_of_a_film_is_numbered_by_the_steps_taken_and_not_by_an_estimate():
     grey = np.zeros((8, 8, 3), dtype=np.uint8)
-    *_, last = results._frames(Rendered(grey, (Frame(7, 40, grey),), steps=31))
+    *_, last = outputs._frames(Rendered(grey, (Frame(7, 40, grey),), steps=31))
     assert (last.step, last.steps) == (31, 31)
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from worker import film
 from worker.engine.film import MOST_SHOTS, Reel, Shot, developed
 from worker.engine.kit import Kit
 from worker.engine.requests import ToPixels, Work
 from worker.engine.runs import Step
+from worker.render import film
 from worker.renderer import Frame
 
 

@@ -14,8 +14,8 @@ import pytest
 from shared.confined.process import Confined
 from shared.errors import NotConfined, Unreadable
 from shared.waiting import backoff
-from worker import inspector
-from worker.inspector import LIMITS, Inspector
+from worker.render import inspector
+from worker.render.inspector import LIMITS, Inspector
 
 FOUND = {"kind": "vae", "architecture": "sd1", "native_size": None, "reason": None}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.settings import Settings
-from worker import host_memory, page_cache
+from worker.render import host_memory, page_cache
 
 MIB = 2**20
 

@@ -12,7 +12,7 @@ from PIL import Image
 from shared.errors import RenderError, StorageError
 from shared.media.storage import Storage, upload_key
 from shared.params.render import Img2Img, Mask, RenderParams
-from worker.inputs import Inputs, pictures
+from worker.render.sources import Inputs, pictures
 
 SOURCE, MASK = "a" * 64, "b" * 64
 

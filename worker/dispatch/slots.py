@@ -37,7 +37,7 @@ from worker.dispatch.health import Health
 from worker.dispatch.storing import Storing
 from worker.engine.failures import bared
 from worker.progress import Reporter, Watch
-from worker.results import Result, results
+from worker.render.outputs import Result, results
 from worker.worker import Worker
 
 log = structlog.get_logger(__name__)

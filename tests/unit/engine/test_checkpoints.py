@@ -23,7 +23,7 @@ from worker.engine import checkpoints, layouts, networks
 from worker.engine.devices import Device
 from worker.engine.files import Inspection, inspect
 from worker.engine.weights import Weights
-from worker.inspector import LIMITS
+from worker.render.inspector import LIMITS
 
 Tensors = dict[str, torch.Tensor]
 MODELS = Path(__file__).parents[3] / "models"

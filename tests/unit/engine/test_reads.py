@@ -38,7 +38,7 @@ from worker.engine.reads import beside, fetched
 from worker.engine.requests import ToPixels, Work
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
-from worker.previewer import Previewer
+from worker.render.preview_decoders import Previewer
 from worker.showing import Showing
 
 SECONDS = 120
@@ -375,7 +375,7 @@ def test_a_checkpoint_leaves_the_card_at_once_after_previews(
 ) -> None:
     engine, (stage, shown), ledger = (request.getfixturevalue(name) for name in ("engine", "stage", "ledger"))
     by = request.getfixturevalue("previewer") if decodes else Previewer(None, lambda _: Future(), 3600)
-    monkeypatch.setattr("worker.previewer.LEAST_FIT", -1e9)
+    monkeypatch.setattr("worker.render.preview_decoders.LEAST_FIT", -1e9)
     by.picture(noise(8, 8), request.getfixturevalue("half"))  # tries the decoder, which stays
     made: list[object] = []
     plain = previews._bytes

@@ -20,7 +20,7 @@ from shared.models.catalogue import Catalogue, Inspection, Kind
 from shared.models.model_set import ModelSet
 from shared.models.scan import Fingerprint, Inspect
 from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RenderParams
-from worker.inspector import Inspector
+from worker.render.inspector import Inspector
 
 _ARCHITECTURES: Final = frozenset({"sd1", None})
 

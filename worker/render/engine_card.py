@@ -21,7 +21,6 @@ from shared.models.memory import Footprint, Precision
 from shared.models.model_set import ModelSet
 from shared.queue.claim import Claim
 from shared.settings import Settings
-from worker import host_memory, inputs
 from worker.carried import Cancellation
 from worker.engine import checkpoints, devices, limits, proof
 from worker.engine.devices import Device
@@ -34,14 +33,15 @@ from worker.engine.portions import Portions
 from worker.engine.reads import beside
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
-from worker.loads import Loads
-from worker.meter import Meter
-from worker.model_files import ModelFiles
 from worker.pictures import Pixels
-from worker.previewer import Previewer
 from worker.progress import Watch
+from worker.render import host_memory, sources
+from worker.render.loads import Loads
+from worker.render.local_models import ModelFiles
+from worker.render.memory_meter import Meter
+from worker.render.model_cache import Model, Residency
+from worker.render.preview_decoders import Previewer
 from worker.renderer import Frame, Rendered
-from worker.residency import Model, Residency
 from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import Pulse
 
@@ -172,7 +172,7 @@ class EngineCard:
 
         if missing := self._residency.missing(needed):
             tell(missing[0])
-        source, mask = inputs.pictures(self._storage, claim.params)
+        source, mask = sources.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
         with self._residency.use(needed, cancel, tell) as loaded:
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}

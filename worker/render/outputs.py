@@ -11,7 +11,8 @@ from shared.infotext.writer import text
 from shared.media.storage import Kind, key
 from shared.queue.claim import Claim
 from shared.version import version
-from worker import film, pictures
+from worker import pictures
+from worker.render import film
 from worker.renderer import Frame, Rendered
 
 log = structlog.get_logger(__name__)

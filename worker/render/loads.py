@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from shared.errors import Cancelled, RenderError, Unavailable
-from worker import page_cache
 from worker.carried import Cancellation
 from worker.engine import checkpoints, devices, limits
 from worker.engine.devices import Device
@@ -25,9 +24,10 @@ from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Loader
 from worker.engine.weights import Weights
-from worker.meter import Meter
-from worker.model_files import Found, ModelFiles
-from worker.residency import Model
+from worker.render import page_cache
+from worker.render.local_models import Found, ModelFiles
+from worker.render.memory_meter import Meter
+from worker.render.model_cache import Model
 from worker.supervisor.watchdog import READS_DECODER, Pulse
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ class Inspector:
     """
 
     def __init__(self, limits: Limits = LIMITS) -> None:
-        self._child = Confined("worker.inspecting", limits)
+        self._child = Confined("worker.render.inspecting", limits)
         self._known: dict[Path, tuple[Fingerprint, Inspection | _Failure]] = {}
 
     def __call__(self, path: Path) -> Inspection:

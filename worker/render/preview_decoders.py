@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from shared.errors import RenderError, Unavailable
 from worker.engine import devices, previews
 from worker.engine.weights import Weights
-from worker.model_files import Found, ModelFiles
 from worker.pictures import Pixels
+from worker.render.local_models import Found, ModelFiles
 
 log = structlog.get_logger(__name__)
 
