@@ -28,7 +28,7 @@ from worker.carried import Cancellation
 from worker.dispatch import claimer, slots
 from worker.dispatch.coalesce import Together
 from worker.process import work
-from worker.progress import Reporter, Watch
+from worker.progress.reporter import Reporter, Watch
 from worker.render.model_cache import Model
 from worker.renderer import Rendered
 from worker.supervisor.launch import Orders

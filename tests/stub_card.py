@@ -24,7 +24,7 @@ from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.carried import Cancellation
 from worker.pictures import Pixels
-from worker.progress import Watch
+from worker.progress.reporter import Watch
 from worker.render.model_cache import Model, Residency
 from worker.renderer import Frame, Rendered
 from worker.supervisor.gpus import Address

@@ -32,7 +32,7 @@ from worker.dispatch.heartbeat import Beat
 from worker.dispatch.poller import Look
 from worker.dispatch.slots import Slots
 from worker.periodic import Periodic
-from worker.progress import Reporter
+from worker.progress.reporter import Reporter
 from worker.render.prefetch import Prefetch
 from worker.render.scanner import Scan
 from worker.renderer import Card, MakeCard

@@ -14,7 +14,7 @@ from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.carried import Cancellation
 from worker.pictures import Pixels
-from worker.progress import Watch
+from worker.progress.reporter import Watch
 from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import Pulse
 

@@ -112,7 +112,7 @@ def install(folder: Folder) -> None:
 def _install_in_worker(folder: Folder) -> None:
     from shared.media import synced_files  # noqa: PLC0415
     from shared.media.storage import Storage  # noqa: PLC0415
-    from worker.progress import Watch  # noqa: PLC0415
+    from worker.progress.reporter import Watch  # noqa: PLC0415
 
     put, step, fsync, write = Storage.put, Watch.step, os.fsync, synced_files.write
 

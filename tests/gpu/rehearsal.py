@@ -25,8 +25,8 @@ from worker.engine.pipelines import Picture, render
 from worker.engine.reads import beside
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
+from worker.progress.preview_queue import Showing
 from worker.render.preview_decoders import Previewer
-from worker.showing import Showing
 
 SECONDS = 300
 LONG = "moon, " * 90  # three chunks of 77 tokens

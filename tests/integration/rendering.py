@@ -18,7 +18,7 @@ from shared.queue.claim import Claim
 from tests.checkpoints import NATIVE_SIZE, inspected, write_tiny
 from worker.carried import Cancellation
 from worker.pictures import Pixels
-from worker.progress import Watch
+from worker.progress.reporter import Watch
 
 
 class Seen:

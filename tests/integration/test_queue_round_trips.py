@@ -19,7 +19,7 @@ from tests.integration.statements import statements
 from tests.workers import made, states
 from worker.dispatch.claimer import Claims
 from worker.dispatch.slots import Slots
-from worker.progress import Reporter
+from worker.progress.reporter import Reporter
 from worker.render.engine_card import EngineCard
 from worker.supervisor.gpus import Address
 

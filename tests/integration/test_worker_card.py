@@ -26,14 +26,14 @@ from shared.queue.claim import Claim
 from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny
 from tests.integration.rendering import Farm, Seen, paint
 from tests.waiting import until
-from worker import showing
 from worker.carried import Cancellation
 from worker.engine import answers, checkpoints, devices, previews
 from worker.engine.engine import Engine
 from worker.engine.portions import Portions
 from worker.engine.requests import Work
 from worker.engine.weights import Weights
-from worker.progress import Watch
+from worker.progress import preview_queue
+from worker.progress.reporter import Watch
 from worker.render.engine_card import EngineCard
 from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import suspects
@@ -226,9 +226,9 @@ def paint_some(settings, sessions, claim):
 @pytest.fixture
 def stage(monkeypatch):
     """Shows previews on a thread of its own, without a pause."""
-    monkeypatch.setattr(showing, "SECONDS", 0.0)
-    monkeypatch.setattr(showing, "SHARE", 1000.0)
-    stage = showing.Showing(lambda *_: None)
+    monkeypatch.setattr(preview_queue, "SECONDS", 0.0)
+    monkeypatch.setattr(preview_queue, "SHARE", 1000.0)
+    stage = preview_queue.Showing(lambda *_: None)
     stage.start()
     yield stage
     stage.stop()

@@ -11,7 +11,7 @@ from tests.workers import images, made, states
 from worker.dispatch.claimer import Claims
 from worker.dispatch.heartbeat import Beat
 from worker.dispatch.slots import Slots
-from worker.progress import Reporter
+from worker.progress.reporter import Reporter
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from shared.errors import Cancelled, ModelFileError, RenderError
 from tests.integration.rendering import Farm, Seen, paint
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
-from worker import showing
 from worker.carried import Cancellation
 from worker.engine import checkpoints
 from worker.engine.engine import Engine
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.requests import Work
-from worker.progress import Watch
+from worker.progress import preview_queue
+from worker.progress.reporter import Watch
 from worker.render.engine_card import EngineCard
 from worker.render.model_cache import Model
 from worker.supervisor.gpus import Address
@@ -202,10 +202,10 @@ def resident_bytes() -> int:
 @pytest.mark.parametrize("cycles", [20, pytest.param(200, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])])
 def test_checkpoints_that_come_and_go_leave_nothing_on_card_or_host(start, claims, ledger, monkeypatch, cycles):
     """With previews, and with pictures and loads that fail: one checkpoint at a time, of two."""
-    monkeypatch.setattr(showing, "SECONDS", 0.0)
-    monkeypatch.setattr(showing, "SHARE", 1000.0)
+    monkeypatch.setattr(preview_queue, "SECONDS", 0.0)
+    monkeypatch.setattr(preview_queue, "SHARE", 1000.0)
     before = ledger.live
-    card, stage = start(), showing.Showing(lambda *_: None)
+    card, stage = start(), preview_queue.Showing(lambda *_: None)
     stage.start()
     pinned, host = [], []
     for cycle in range(cycles):

@@ -28,7 +28,7 @@ from worker.dispatch import slots as slots_module
 from worker.dispatch.claimer import Claims
 from worker.dispatch.coalesce import _Asked
 from worker.dispatch.slots import Slots
-from worker.progress import Reporter
+from worker.progress.reporter import Reporter
 from worker.render import film, outputs
 from worker.renderer import Frame, Rendered
 

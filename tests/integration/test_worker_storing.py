@@ -23,7 +23,7 @@ from worker import pictures
 from worker.dispatch import storing
 from worker.dispatch.claimer import Claims
 from worker.dispatch.slots import Slots
-from worker.progress import Reporter
+from worker.progress.reporter import Reporter
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from worker.dispatch import claimer as claims_module
 from worker.dispatch import slots as slots_module
 from worker.dispatch.claimer import Claims
 from worker.dispatch.slots import Slots
-from worker.progress import Reporter
+from worker.progress.reporter import Reporter
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from shared.messaging.events import Progress
 from shared.params.render import RenderParams
 from shared.queue.claim import Claim
 from tests.waiting import until
-from worker.progress import Reporter
+from worker.progress.reporter import Reporter
 
 
 class Heard:

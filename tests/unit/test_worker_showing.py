@@ -13,8 +13,8 @@ import pytest
 from shared.params.render import RenderParams
 from shared.queue.claim import Claim
 from tests.waiting import until
-from worker import showing
-from worker.showing import SECONDS, Showing, pause
+from worker.progress import preview_queue
+from worker.progress.preview_queue import SECONDS, Showing, pause
 
 CLAIM = Claim(
     image_id=5, job_id=17, index=2, attempt=1, owner="local", checkpoint="c" * 64, cost=1,
@@ -32,8 +32,8 @@ def shown() -> list[tuple[int, int]]:
 @pytest.fixture
 def stage(shown, monkeypatch):
     """Shows previews as fast as they come, from the start on."""
-    monkeypatch.setattr(showing, "SECONDS", 0.0)
-    monkeypatch.setattr(showing, "SHARE", 1000.0)
+    monkeypatch.setattr(preview_queue, "SECONDS", 0.0)
+    monkeypatch.setattr(preview_queue, "SHARE", 1000.0)
     made = Showing(lambda job, index, webp: shown.append((job, index)))
     yield made
     made.stop()

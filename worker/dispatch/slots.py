@@ -36,7 +36,7 @@ from worker.dispatch.coalesce import Together
 from worker.dispatch.health import Health
 from worker.dispatch.storing import Storing
 from worker.engine.failures import bared
-from worker.progress import Reporter, Watch
+from worker.progress.reporter import Reporter, Watch
 from worker.render.outputs import Result, results
 from worker.worker import Worker
 

@@ -34,7 +34,7 @@ from worker.engine.reads import beside
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
 from worker.pictures import Pixels
-from worker.progress import Watch
+from worker.progress.reporter import Watch
 from worker.render import host_memory, sources
 from worker.render.loads import Loads
 from worker.render.local_models import ModelFiles

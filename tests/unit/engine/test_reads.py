@@ -25,7 +25,6 @@ from tests.checkpoints import fitting_decoder, plain_sample
 from tests.support import card_time
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
-from worker import showing
 from worker.engine import checkpoints, decoding, devices, passes, previews
 from worker.engine.answers import to_pixels
 from worker.engine.decoding import decoded, encoded
@@ -38,8 +37,9 @@ from worker.engine.reads import beside, fetched
 from worker.engine.requests import ToPixels, Work
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
+from worker.progress import preview_queue
+from worker.progress.preview_queue import Showing
 from worker.render.preview_decoders import Previewer
-from worker.showing import Showing
 
 SECONDS = 120
 ASLEEP = "waits for an event, asleep"
@@ -333,7 +333,7 @@ def test_a_preview_sleeps_and_is_made_beside_the_renders(
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Showing, list[bytes]]]:
     """What shows previews, which rests for an hour after its first one, and what it has shown."""
-    monkeypatch.setattr(showing, "SECONDS", 3600.0)
+    monkeypatch.setattr(preview_queue, "SECONDS", 3600.0)
     shown: list[bytes] = []
     stage = Showing(lambda *told: shown.append(told[-1]))
     stage.start()

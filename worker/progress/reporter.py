@@ -12,7 +12,7 @@ from shared.db.states import ImageState, JobState
 from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue.claim import Claim
 from worker.periodic import Periodic
-from worker.showing import Make, Showing
+from worker.progress.preview_queue import Make, Showing
 
 _SECONDS: Final = 0.25
 
