@@ -83,7 +83,7 @@ class Farm:
         self._tell("Starting the API and the workers.")
         api = self._part("API", command(listener), _API_SIGNALS, [listener.fileno()])
         workers = self._part("workers", [sys.executable, "-m", "worker"], _worker_signals(settings))
-        chores = self._part("chores", [sys.executable, "-m", "worker.caretaker"], _CHORES_SIGNALS)
+        chores = self._part("chores", [sys.executable, "-m", "worker.maintenance.process"], _CHORES_SIGNALS)
         self._parts = (api, workers, chores)
         for part in self._parts:
             part.start()

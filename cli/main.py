@@ -81,7 +81,7 @@ def chores(
     from cli.alone import become
 
     arguments = [word for name in now or () for word in ("--now", name)]
-    become(_settings(), "worker.caretaker", arguments, as_json=as_json)
+    become(_settings(), "worker.maintenance.process", arguments, as_json=as_json)
 
 
 app.command(cls=Sectioned)(render)

@@ -31,7 +31,7 @@ SECONDS: Final[Mapping[str, float]] = {
     "litter": 24 * _HOUR,
     "history": 24 * _HOUR,
 }
-"""How often each seldom chore is due; what each is, `worker/chores.py` says."""
+"""How often each seldom chore is due; what each is, `worker/maintenance/tasks.py` says."""
 
 _LATE_SECONDS: Final = 600.0  # a chore takes its time, and one that fails is tried again each minute
 

@@ -24,9 +24,9 @@ from shared.queue import transitions
 from tests.servers import clean_environment
 from tests.waiting import until
 from tests.workers import ROOT, kill, started, states
-from worker import caretaker
+from worker.maintenance import process as caretaker
 
-MODULE = "worker.caretaker"
+MODULE = "worker.maintenance.process"
 eventually = partial(until, seconds=60)  # a process starts first, maybe on a busy machine
 WAITING = text(
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'farm chores' AND wait_event_type = 'Lock'"

@@ -19,16 +19,16 @@ from shared.media.storage import key
 from shared.messaging.tickets import worker_queue
 from shared.queue import transitions
 from tests.integration.queueing import Farmhand
-from worker import caretaker
-from worker.chores import Chore, table
-from worker.rounds import Round, rounds
+from worker.maintenance import process
+from worker.maintenance.scheduler import Round, rounds
+from worker.maintenance.tasks import Chore, table
 
 ALL = ("due", "reap", "queues", "jobs", "objects", "uploads", "attempts", "litter", "history")
 
 
 @pytest.fixture
 def desk(settings):
-    with caretaker.desk(settings) as desk:
+    with process.desk(settings) as desk:
         yield desk
 
 
@@ -106,7 +106,7 @@ def standing(sessions):
 
 def test_standing_tells_whether_a_process_does_chores(sessions, settings):
     assert standing(sessions) == locks.Standing(is_anybody=False, overdue=())
-    with caretaker.desk(settings) as desk:
+    with process.desk(settings) as desk:
         round_of("queues", desk).turn()
         assert standing(sessions) == locks.Standing(is_anybody=True, overdue=())
 
@@ -150,7 +150,7 @@ def test_chore_that_another_process_is_at_is_left_to_it(desk, settings):
     first = Thread(target=Round(Chore("test", 3600, slow), desk).turn)
     first.start()
     assert began.wait(20)
-    with caretaker.desk(settings) as other:
+    with process.desk(settings) as other:
         second = Round(count_of(done), other)
         second.ask()
         second.turn()
@@ -226,7 +226,7 @@ def test_silent_worker_is_buried_though_no_other_lives(settings, sessions, farm,
     job = job_factory()
     farm.worker(lease_seconds=-60).claim()
     # The test's servers may be younger than a usual lease.
-    with caretaker.desk(settings.model_copy(update={"lease_seconds": 0.01})) as desk:
+    with process.desk(settings.model_copy(update={"lease_seconds": 0.01})) as desk:
         ours = round_of("reap", replace(desk, punctuality=on_time))
         for answer, state in ((0.0, "running"), (1.0, "queued")):
             on_time.answer = answer
@@ -253,14 +253,14 @@ def test_jobs_and_history_are_kept_as_long_as_the_settings_say(settings, session
     aged = update(Job).values(ended_at=func.now() - timedelta(days=3))
     transact(sessions, lambda session: (transitions.cancel(session, job.id), session.execute(aged)))
     for days, jobs in ((0, 1), (4, 1), (2, 0)):
-        with caretaker.desk(settings.model_copy(update={"keep_days": days})) as desk:
+        with process.desk(settings.model_copy(update={"keep_days": days})) as desk:
             ours = round_of("jobs", desk)
             ours.ask()
             ours.turn()
         assert transact(sessions, lambda session: len(session.scalars(select(Job.id)).all())) == jobs
     for days, lines in ((0, 3), (1, 1)):
         transact(sessions, lambda session: session.execute(text("UPDATE history SET at = at - interval '2 days'")))
-        with caretaker.desk(settings.model_copy(update={"history_days": days})) as desk:
+        with process.desk(settings.model_copy(update={"history_days": days})) as desk:
             ours = round_of("history", desk)
             ours.ask()
             ours.turn()
@@ -286,7 +286,7 @@ def test_what_needs_no_redis_goes_on_without_it(settings, sessions, job_factory,
     past = update(Image).where(Image.job_id == late.id).values(expires_at=func.now() - timedelta(seconds=1))
     transact(sessions, lambda session: session.execute(past))
     nobody = f"unix://{tmp_path}/nobody.sock"
-    with caretaker.desk(settings.model_copy(update={"redis_url": nobody})) as desk:
+    with process.desk(settings.model_copy(update={"redis_url": nobody})) as desk:
         for name in ALL:
             round_of(name, desk).turn()
     assert transact(sessions, lambda session: session.scalars(select(Image.state)).all()) == ["cancelled"]
@@ -296,6 +296,6 @@ def test_what_needs_no_redis_goes_on_without_it(settings, sessions, job_factory,
 
 def test_doctor_tells_whether_a_process_does_chores(settings):
     assert farm_checks.chores(settings).text == "Nobody does them."
-    with caretaker.desk(settings) as desk:
+    with process.desk(settings) as desk:
         round_of("queues", desk).turn()
         assert farm_checks.chores(settings).text == "Up to date."

@@ -13,7 +13,7 @@ LOADED = "import sys, {module}; print(*sorted({{name.partition('.')[0] for name 
     [
         ("worker.__main__", {"torch", "diffusers", "transformers", "celery", "flask"}),  # the supervisor stays small
         (
-            "worker.caretaker",
+            "worker.maintenance.process",
             {"torch", "diffusers", "transformers", "safetensors", "scipy", "flask"},
         ),  # in the API's image
         ("worker.process", {"torch", "diffusers", "transformers", "flask"}),  # a worker beats before it loads them

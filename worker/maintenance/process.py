@@ -1,4 +1,4 @@
-"""`python -m worker.caretaker`: does the farm's chores. No card, no torch. Any number of them may run; one is enough.
+"""`python -m worker.maintenance.process`: does the farm's chores. No card, no torch. Any number of them may run; one is enough.
 
 A clock of its own says when a chore is due, so chores go on without Redis. A Celery message on the queue `chores` names
 one and says: now. Lost, it costs the time until the chore is due.
@@ -32,11 +32,11 @@ from shared.media.ownership import guarded
 from shared.messaging.events import Events
 from shared.messaging.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app
 from shared.settings import Settings
-from worker import chores
-from worker.chores import Chore, Desk
 from worker.dispatch.consumer import Consumer, stop_consuming
 from worker.dispatch.heartbeat import boot_clock
-from worker.rounds import Round, rounds
+from worker.maintenance import tasks
+from worker.maintenance.scheduler import Round, rounds
+from worker.maintenance.tasks import Chore, Desk
 from worker.supervisor import child
 from worker.supervisor.clock_guard import Punctuality
 from worker.supervisor.signals import Shutdown
@@ -50,7 +50,7 @@ _AGAIN_SECONDS: Final = 1.0
 Table = Callable[[Settings], Sequence[Chore]]
 
 
-def main(argv: Sequence[str] | None = None, table: Table = chores.table) -> int:
+def main(argv: Sequence[str] | None = None, table: Table = tasks.table) -> int:
     """Do what the arguments ask for; return the exit status."""
     try:
         farm = settings.load()
@@ -71,7 +71,7 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def work(farm: Settings, table: Table = chores.table) -> int:
+def work(farm: Settings, table: Table = tasks.table) -> int:
     """Do the farm's chores until a signal ends it; return the exit status."""
     shutdown = Shutdown(_GRACE_SECONDS)
     shutdown.install(stop_consuming, lambda: os._exit(child.CLEAN))

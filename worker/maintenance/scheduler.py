@@ -13,7 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from shared.db import locks
 from shared.db.sessions import transact
 from shared.errors import StorageError, Unavailable, explain
-from worker.chores import Chore, Desk
+from worker.maintenance.tasks import Chore, Desk
 from worker.periodic import Periodic
 
 log = structlog.get_logger(__name__)
