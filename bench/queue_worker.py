@@ -24,9 +24,9 @@ from shared.queue.claim import Claim
 from shared.queue.snapshot import Snapshots
 from tests.stub_card import StubCard
 from worker.__main__ import end, main
-from worker.carried import Cancellation
 from worker.dispatch import claimer, slots
 from worker.dispatch.coalesce import Together
+from worker.in_flight import Cancellation
 from worker.process import work
 from worker.progress.reporter import Reporter, Watch
 from worker.render.model_cache import Model

@@ -22,8 +22,8 @@ from shared.errors import Cancelled, RenderError, Spoilt
 from shared.models.memory import Precision
 from shared.queue.claim import Claim
 from shared.settings import Settings
-from worker.carried import Cancellation
-from worker.pictures import Pixels
+from worker.encode import Pixels
+from worker.in_flight import Cancellation
 from worker.progress.reporter import Watch
 from worker.render.model_cache import Model, Residency
 from worker.renderer import Frame, Rendered

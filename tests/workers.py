@@ -25,7 +25,7 @@ from shared.params.pools import DEFAULT_POOL
 from shared.queue import workers
 from shared.settings import Settings
 from tests.stub_card import StubCard
-from worker.worker import Worker
+from worker.context import Worker
 
 ROOT = Path(__file__).parents[1]
 QUICK = {

@@ -26,6 +26,7 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, forget
 from shared.queue import reaper, workers
 from shared.settings import Settings
+from worker.context import Worker
 from worker.dispatch import consumer, storing
 from worker.dispatch.claimer import Claims
 from worker.dispatch.heartbeat import Beat
@@ -42,7 +43,6 @@ from worker.supervisor.launch import Orders
 from worker.supervisor.signals import Shutdown
 from worker.supervisor.status_pipe import Report
 from worker.supervisor.watchdog import Pulse, Stage, suspects
-from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 

@@ -16,8 +16,8 @@ from shared.models.scan import scan
 from shared.params.render import Hires, Refiner, RenderParams
 from shared.queue.claim import Claim
 from tests.checkpoints import NATIVE_SIZE, inspected, write_tiny
-from worker.carried import Cancellation
-from worker.pictures import Pixels
+from worker.encode import Pixels
+from worker.in_flight import Cancellation
 from worker.progress.reporter import Watch
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from shared.infotext.writer import text
 from shared.params.render import RenderParams
-from worker.pictures import picture
+from worker.encode import picture
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 FOREIGN = """a cat

@@ -26,12 +26,12 @@ from shared.queue.claim import Claim
 from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny
 from tests.integration.rendering import Farm, Seen, paint
 from tests.waiting import until
-from worker.carried import Cancellation
 from worker.engine import answers, checkpoints, devices, previews
 from worker.engine.engine import Engine
 from worker.engine.portions import Portions
 from worker.engine.requests import Work
 from worker.engine.weights import Weights
+from worker.in_flight import Cancellation
 from worker.progress import preview_queue
 from worker.progress.reporter import Watch
 from worker.render.engine_card import EngineCard

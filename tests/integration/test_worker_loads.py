@@ -17,11 +17,11 @@ from shared.errors import Cancelled, ModelFileError, RenderError
 from tests.integration.rendering import Farm, Seen, paint
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
-from worker.carried import Cancellation
 from worker.engine import checkpoints
 from worker.engine.engine import Engine
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.requests import Work
+from worker.in_flight import Cancellation
 from worker.progress import preview_queue
 from worker.progress.reporter import Watch
 from worker.render.engine_card import EngineCard

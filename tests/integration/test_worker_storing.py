@@ -19,7 +19,7 @@ from shared.media.storage import key
 from shared.queue import transitions, workers
 from tests.waiting import until
 from tests.workers import TICKET, images, made, states
-from worker import pictures
+from worker import encode
 from worker.dispatch import storing
 from worker.dispatch.claimer import Claims
 from worker.dispatch.slots import Slots
@@ -199,7 +199,7 @@ def test_a_picture_too_large_for_a_storage_that_takes_others_is_no_outage(
 
     monkeypatch.setattr(synced_files, "write", write_small)
     job_factory()
-    monkeypatch.setattr(pictures, "picture", lambda *_: os.urandom(20_000))
+    monkeypatch.setattr(encode, "picture", lambda *_: os.urandom(20_000))
     for state in ("queued", "queued", "failed"):
         slots.spend(was_passed=False)
         assert states(worker.sessions) == [state]

@@ -19,7 +19,7 @@ from shared.errors import FarmError, Refused
 from shared.infotext.writer import text
 from shared.params.render import FileFormat, RenderParams
 from shared.settings import Settings
-from worker.pictures import picture
+from worker.encode import picture
 
 PIXELS = np.random.default_rng(7).integers(8, 240, (64, 64, 3), dtype=np.uint8)
 PARAMS = RenderParams(prompt="a lake", checkpoint="demo [0123456789]", width=64, height=64, seed=7, film=True)

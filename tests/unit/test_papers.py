@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from shared.infotext import files
 from shared.infotext.reader import read
-from worker.pictures import picture
+from worker.encode import picture
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (64, 96, 3), dtype=np.uint8)
 VALUES = "\nSteps: 20, Seed: 7"

@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import Cancelled, ModelFileError, OutOfMemory
 from tests.waiting import until
-from worker.carried import Cancellation
+from worker.in_flight import Cancellation
 from worker.render.model_cache import Model, Residency
 
 SECONDS = 10

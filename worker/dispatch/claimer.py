@@ -22,8 +22,8 @@ from shared.queue import policy, snapshot
 from shared.queue.claim import Claim, claim, is_any
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
+from worker.context import Worker
 from worker.dispatch.coalesce import Together
-from worker.worker import Worker
 
 _AVOIDED_SECONDS: Final = 30.0
 _LOOKED_AT: Final = 1000  # lanes, where some of what waits is not for this worker

@@ -11,8 +11,8 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state as celery_state
 
 from shared.messaging.tickets import TASK, WORKER_OPTIONS, celery_app, queues, worker_queue
+from worker.context import Worker
 from worker.dispatch.slots import Slots
-from worker.worker import Worker
 
 
 class Consumer(CeleryWorker):  # type: ignore[misc]  # Celery has no types

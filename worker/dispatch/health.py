@@ -23,7 +23,7 @@ from shared.db.tables import Image
 from shared.errors import Unavailable
 from shared.queue import drains
 from shared.queue.claim import Claim
-from worker.worker import Worker
+from worker.context import Worker
 
 log = structlog.get_logger(__name__)
 

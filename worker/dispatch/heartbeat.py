@@ -11,8 +11,8 @@ from shared.db.sessions import transact
 from shared.errors import Unavailable
 from shared.maintenance.deadlines import run_due
 from shared.queue import reaper, transitions, workers
+from worker.context import Worker
 from worker.supervisor.clock_guard import Punctuality
-from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ from redis import RedisError
 
 from shared.errors import Unavailable, explain
 from shared.messaging.tickets import queues
+from worker.context import Worker
 from worker.dispatch.claimer import Claims
-from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 

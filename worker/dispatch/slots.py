@@ -30,15 +30,15 @@ from shared.queue.claim import Claim
 from shared.queue.history import stumbles
 from shared.queue.transitions import Ended, Finish
 from shared.waiting.backoff import Backoff
-from worker.carried import Cancellation
+from worker.context import Worker
 from worker.dispatch.claimer import NO_TURN, Claims, Turn
 from worker.dispatch.coalesce import Together
 from worker.dispatch.health import Health
 from worker.dispatch.storing import Storing
 from worker.engine.failures import bared
+from worker.in_flight import Cancellation
 from worker.progress.reporter import Reporter, Watch
 from worker.render.outputs import Result, results
-from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

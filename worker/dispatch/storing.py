@@ -15,9 +15,9 @@ import structlog
 from shared.errors import STORAGE_AWAY, Cancelled, StorageAway, StorageError
 from shared.queue.claim import Claim
 from shared.waiting.backoff import Backoff
-from worker.carried import Cancellation
+from worker.context import Worker
+from worker.in_flight import Cancellation
 from worker.render.outputs import Result
-from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,6 @@
-"""`python -m worker.maintenance.process`: does the farm's chores. No card, no torch. Any number of them may run; one is enough.
+"""`python -m worker.maintenance.process`: does the farm's chores. No card, no torch.
+
+Any number of them may run, and one is enough.
 
 A clock of its own says when a chore is due, so chores go on without Redis. A Celery message on the queue `chores` names
 one and says: now. Lost, it costs the time until the chore is due.

@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 
 from shared.queue.claim import Claim
-from worker import pictures
-from worker.pictures import Pixels
+from worker import encode
+from worker.encode import Pixels
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,7 @@ class Showing:
 
     def _make(self, job: int, index: int, make: Make) -> None:
         try:
-            self._put(job, index, pictures.preview(make()))
+            self._put(job, index, encode.preview(make()))
         except Exception:  # an edge: a preview fails nothing, least of all the previews after it
             log.exception("preview failed", job=job, index=index)
 

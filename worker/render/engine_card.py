@@ -21,7 +21,7 @@ from shared.models.memory import Footprint, Precision
 from shared.models.model_set import ModelSet
 from shared.queue.claim import Claim
 from shared.settings import Settings
-from worker.carried import Cancellation
+from worker.encode import Pixels
 from worker.engine import checkpoints, devices, limits, proof
 from worker.engine.devices import Device
 from worker.engine.engine import Engine, Phase
@@ -33,7 +33,7 @@ from worker.engine.portions import Portions
 from worker.engine.reads import beside
 from worker.engine.runs import Step
 from worker.engine.weights import Weights
-from worker.pictures import Pixels
+from worker.in_flight import Cancellation
 from worker.progress.reporter import Watch
 from worker.render import host_memory, sources
 from worker.render.loads import Loads

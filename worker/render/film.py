@@ -7,7 +7,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from worker.pictures import Pixels, encoded
+from worker.encode import Pixels, encoded
 from worker.renderer import Frame
 
 FILM_SIDE: Final = 512  # pixels of the longer side, at most

@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 from shared.errors import Cancelled, RenderError, Unavailable
-from worker.carried import Cancellation
 from worker.engine import checkpoints, devices, limits
 from worker.engine.devices import Device
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Loader
 from worker.engine.weights import Weights
+from worker.in_flight import Cancellation
 from worker.render import page_cache
 from worker.render.local_models import Found, ModelFiles
 from worker.render.memory_meter import Meter

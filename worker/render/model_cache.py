@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 from shared.errors import Cancelled, OutOfMemory
 from shared.models.catalogue import Kind
-from worker.carried import Cancellation
+from worker.in_flight import Cancellation
 
 _CANCELLED: Final = "The image was cancelled while it waited for its checkpoint."
 

@@ -11,7 +11,7 @@ from shared.infotext.writer import text
 from shared.media.storage import Kind, key
 from shared.queue.claim import Claim
 from shared.version import version
-from worker import pictures
+from worker import encode
 from worker.render import film
 from worker.renderer import Frame, Rendered
 
@@ -35,8 +35,8 @@ def results(claim: Claim, rendered: Rendered) -> list[Result]:
     """Return picture, thumbnail and film, in this order, under this attempt's keys."""
     params = claim.params
     made: list[tuple[Kind, bytes]] = [
-        ("picture", pictures.picture(rendered.pixels, text(params, version=version()), params.format)),
-        ("thumbnail", pictures.thumbnail(rendered.pixels)),
+        ("picture", encode.picture(rendered.pixels, text(params, version=version()), params.format)),
+        ("thumbnail", encode.thumbnail(rendered.pixels)),
         *(_film(claim, rendered) if params.film else ()),
     ]
     place = (claim.job_id, claim.index, claim.attempt)

@@ -6,8 +6,8 @@ import structlog
 from redis import RedisError
 
 from shared.errors import Unavailable, explain
+from worker.context import Worker
 from worker.dispatch.claimer import Claims
-from worker.worker import Worker
 
 log = structlog.get_logger(__name__)
 

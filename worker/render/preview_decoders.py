@@ -12,9 +12,9 @@ import structlog
 from torch import Tensor, nn
 
 from shared.errors import RenderError, Unavailable
+from worker.encode import Pixels
 from worker.engine import devices, previews
 from worker.engine.weights import Weights
-from worker.pictures import Pixels
 from worker.render.local_models import Found, ModelFiles
 
 log = structlog.get_logger(__name__)

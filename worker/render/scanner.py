@@ -15,8 +15,8 @@ from shared.errors import NotConfined, Unavailable
 from shared.models import catalogue, first_scan
 from shared.models.catalogue import Catalogue, Scanned
 from shared.models.scan import scan, sole
+from worker.context import Worker
 from worker.render.inspector import Inspector
-from worker.worker import Worker
 
 _SOON_SECONDS: Final = 1.0  # while another one scans, or files wait to be hashed
 

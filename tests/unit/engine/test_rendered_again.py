@@ -15,11 +15,11 @@ from shared.infotext.reader import read
 from shared.infotext.writer import text
 from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE
+from worker.encode import picture
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit
 from worker.engine.pipelines import render
 from worker.engine.weights import Weights
-from worker.pictures import picture
 
 SOURCE = np.random.default_rng(7).integers(0, 256, (40, 72, 3), dtype=np.uint8)
 MASK = np.zeros((40, 72), dtype=np.uint8)

@@ -15,8 +15,8 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets
 from shared.queue import policy
 from shared.settings import Settings
-from worker.carried import Carried
 from worker.dispatch.unread import Unread
+from worker.in_flight import Carried
 from worker.renderer import Card, NoCard
 
 
