@@ -19,7 +19,7 @@ from tests.walks import finished
 from worker.engine import schedules
 from worker.engine.philox import normals
 from worker.engine.samplers import SAMPLERS
-from worker.engine.schedules import ALIGNED_XL, SigmaTable
+from worker.engine.sigma_table import ALIGNED_XL, SigmaTable
 
 Case = dict[str, Any]
 

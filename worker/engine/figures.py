@@ -11,7 +11,7 @@ from reprlib import repr as shortened
 from typing import Any, Final
 
 from shared.errors import ModelFileError
-from worker.engine.schedules import SigmaTable
+from worker.engine.sigma_table import SigmaTable
 
 Config = dict[str, Any]
 UNFIT: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

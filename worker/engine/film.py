@@ -10,10 +10,10 @@ from torch import Tensor
 
 from shared.params.render import Tiling
 from worker.engine import latents
-from worker.engine.decoding import decoded
 from worker.engine.kit import Kit, Pixels
 from worker.engine.requests import Asks
 from worker.engine.runs import Step
+from worker.engine.vae import decoded
 
 MOST_SHOTS: Final = 15  # and the finished picture
 LARGEST_SIDE: Final = 64  # cells: 512 pixels, as large as a film is shown

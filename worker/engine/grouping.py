@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Hashable, Sequence
 from itertools import zip_longest
 
+from shared.params.geometry import CELL
 from shared.prompts.tokenizer import TOKENS
 from worker.engine.answers.denoising import padded_chunks
-from worker.engine.noise import CELL
 from worker.engine.requests import Denoise, Embed, Request
 from worker.engine.runs import Ask
 

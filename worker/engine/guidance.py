@@ -12,7 +12,7 @@ from torch import Tensor
 from shared.params.render import Guidance
 from worker.engine.requests import Asks, Denoise, Term
 from worker.engine.samplers import Model, PairModel
-from worker.engine.schedules import SigmaTable
+from worker.engine.sigma_table import SigmaTable
 from worker.engine.weights import Weights
 
 if TYPE_CHECKING:

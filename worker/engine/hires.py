@@ -11,12 +11,12 @@ from shared.params.geometry import CELL, Target
 from shared.params.render import Hires
 from shared.params.upscalers import LATENT
 from worker.engine import latents
-from worker.engine.decoding import decoded, encoded
 from worker.engine.devices import Device, pinned, sent
 from worker.engine.images import enlarged, to_tensor
 from worker.engine.kit import Kit, Pixels
 from worker.engine.passes import Pass, planned
 from worker.engine.requests import Asks, Work
+from worker.engine.vae import decoded, encoded
 
 
 def second_pass(first: Pass, hires: Hires, kit: Kit) -> Pass:

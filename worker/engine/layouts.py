@@ -22,7 +22,7 @@ from shared.models import regular_files
 from worker.engine import figures, kinds, tensors
 from worker.engine.figures import UNFIT, Config, Figures, moderate, told
 from worker.engine.kinds import OtherKind
-from worker.engine.noise import CHANNELS, MASK_CHANNELS
+from worker.engine.latent_space import CHANNELS, MASK_CHANNELS
 
 _CONFIGS: Final = Path(__file__).parent / "configs"
 SD1: Final = _CONFIGS / "stable-diffusion-v1.yaml"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal
 
-from worker.engine.noise import CELL
+from shared.params.geometry import CELL
 from worker.engine.requests import Apply, Denoise, Embed, Request, ToLatent, ToPixels
 
 Kind = Literal["cpu", "cuda"]

@@ -20,8 +20,8 @@ from transformers.models.clip.modeling_clip import CLIPTextModel
 from shared.errors import ModelFileError
 from shared.prompts.tokenizer import BOS, EOS, TOKENS
 from worker.engine.figures import UNFIT
+from worker.engine.latent_space import CHANNELS
 from worker.engine.layouts import Part, Parts
-from worker.engine.noise import CHANNELS
 
 VAE_LEVELS: Final = 4  # each but the first halves a side
 

@@ -10,12 +10,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from shared.params.geometry import CELL
 from shared.params.render import Noise, NoiseSource
+from worker.engine.latent_space import CHANNELS
 from worker.engine.philox import normals
-
-CHANNELS = 4
-MASK_CHANNELS = 1 + CHANNELS  # what an inpainting checkpoint sees beside the latent: mask, masked latent
-CELL = 8  # pixels of a latent cell's side
 
 Shape = tuple[int, ...]
 Draw = Callable[[Shape], Tensor]

@@ -10,10 +10,10 @@ from shared.params import geometry
 from shared.params.render import Img2Img, RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine import canvas, hires, scenes
-from worker.engine.decoding import decoded
 from worker.engine.kit import Kit, Pixels
 from worker.engine.passes import Pass, drawn, modelled, noised, planned, walked
 from worker.engine.requests import Asks, Work
+from worker.engine.vae import decoded
 
 Picture = Pixels
 

@@ -10,7 +10,6 @@ from shared.params.render import Mask as MaskOptions
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine import inpainting, latents
 from worker.engine.canvas import Canvas
-from worker.engine.decoding import encoded
 from worker.engine.devices import pinned, sent
 from worker.engine.images import OPAQUE, rounded, to_tensor
 from worker.engine.inpainting import View
@@ -20,6 +19,7 @@ from worker.engine.masks import cells
 from worker.engine.passes import Pass
 from worker.engine.requests import Asks, Work
 from worker.engine.samplers import Model
+from worker.engine.vae import encoded
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from shared.errors import ModelFileError
 from worker.engine.figures import Config
+from worker.engine.latent_space import CHANNELS
 from worker.engine.layouts import Part
-from worker.engine.noise import CHANNELS
 
 CONFIG: Final[Config] = {
     "in_channels": CHANNELS,

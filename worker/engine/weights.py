@@ -14,8 +14,8 @@ from shared.errors import ModelFileError
 from shared.params.render import Tiling
 from shared.prompts.tokenizer import Tokenizer
 from worker.engine.devices import Device
-from worker.engine.noise import CHANNELS, MASK_CHANNELS
-from worker.engine.schedules import SigmaTable
+from worker.engine.latent_space import CHANNELS, MASK_CHANNELS
+from worker.engine.sigma_table import SigmaTable
 
 if TYPE_CHECKING:  # diffusers and transformers take seconds, and only who builds a network needs them
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

@@ -17,7 +17,7 @@ from shared.prompts.tokenizer import BOS, EOS
 from worker.engine import answers
 from worker.engine.previews import mapped
 from worker.engine.requests import Apply, Denoise, Embed, Term, ToLatent, ToPixels
-from worker.engine.schedules import SigmaTable
+from worker.engine.sigma_table import SigmaTable
 from worker.engine.weights import Kept, Weights
 
 LATENT = torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(3))

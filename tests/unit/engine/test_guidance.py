@@ -15,7 +15,7 @@ from torch import Tensor
 from shared.params.render import Guidance
 from worker.engine.guidance import guided, guided_pair, switch_sigma, switched
 from worker.engine.requests import Denoise, Term
-from worker.engine.schedules import SigmaTable
+from worker.engine.sigma_table import SigmaTable
 
 X = torch.randn((4, 6, 5), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 SIGMA = 3.0

@@ -25,9 +25,8 @@ from tests.checkpoints import fitting_decoder, plain_sample
 from tests.support import card_time
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
-from worker.engine import checkpoints, decoding, devices, passes, previews
+from worker.engine import checkpoints, devices, passes, previews, vae
 from worker.engine.answers import to_pixels
-from worker.engine.decoding import decoded, encoded
 from worker.engine.devices import Device
 from worker.engine.engine import Engine
 from worker.engine.film import Reel, developed
@@ -36,6 +35,7 @@ from worker.engine.pipelines import Picture, render
 from worker.engine.reads import beside, fetched
 from worker.engine.requests import ToPixels, Work
 from worker.engine.runs import Step
+from worker.engine.vae import decoded, encoded
 from worker.engine.weights import Weights
 from worker.progress import preview_queue
 from worker.progress.preview_queue import Showing
@@ -139,8 +139,8 @@ def test_each_way_through_the_vae_is_waited_for_once(
 def test_tiles_are_not_waited_for(
     engine: Engine, half: Weights, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "LARGEST_CELLS", 24 * 24)
-    monkeypatch.setattr(decoding, "TILE_SIDE", 24)
+    monkeypatch.setattr(vae, "LARGEST_CELLS", 24 * 24)
+    monkeypatch.setattr(vae, "TILE_SIDE", 24)
     picture = engine.render(decoded(half, noise(32, 28))).result(SECONDS)
     assert picture.shape == (256, 224, 3)
     assert not ledger.waits
@@ -150,8 +150,8 @@ def test_tiles_are_not_waited_for(
 def test_a_picture_is_not_lost_where_there_is_room_for_its_steps_but_not_for_its_decoding(
     engine: Engine, half: Weights, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "SMALLER_SIDES", (32, 20))
-    monkeypatch.setattr(decoding, "OVERLAP", 8)
+    monkeypatch.setattr(vae, "SMALLER_SIDES", (32, 20))
+    monkeypatch.setattr(vae, "OVERLAP", 8)
     params = RenderParams(prompt="sea", checkpoint="tiny", width=256, height=224, steps=1, cfg_scale=1, seed=7)
     expected = rendered(engine, half, params)
     whole = ledger.peak - ledger.live
@@ -165,22 +165,22 @@ def test_a_picture_is_not_lost_where_there_is_room_for_its_steps_but_not_for_its
 
 def fill_at(step: str, ledger: Ledger, left_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have others take the card's memory but for `left_bytes` when a step of decoding comes to it."""
-    original = getattr(decoding, step)
+    original = getattr(vae, step)
 
     def filled(given: Any, *more: Any, **options: Any) -> Any:
         if (given if isinstance(given, Tensor) else given[0]).is_cuda:
             monkeypatch.setattr(ledger, "capacity", ledger.live + left_bytes)
         return original(given, *more, **options)
 
-    monkeypatch.setattr(decoding, step, filled)
+    monkeypatch.setattr(vae, step, filled)
 
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything above 12 x 12 cells goes through the VAE in tiles."""
-    monkeypatch.setattr(decoding, "LARGEST_CELLS", 12 * 12)
-    monkeypatch.setattr(decoding, "TILE_SIDE", 12)
-    monkeypatch.setattr(decoding, "OVERLAP", 4)
+    monkeypatch.setattr(vae, "LARGEST_CELLS", 12 * 12)
+    monkeypatch.setattr(vae, "TILE_SIDE", 12)
+    monkeypatch.setattr(vae, "OVERLAP", 4)
 
 
 @pytest.mark.usefixtures("small_tiles")

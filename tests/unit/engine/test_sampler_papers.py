@@ -25,7 +25,7 @@ from worker.engine import schedules
 from worker.engine.engine import Engine
 from worker.engine.pipelines import Kit, text_to_image
 from worker.engine.samplers import SAMPLERS
-from worker.engine.schedules import SigmaTable
+from worker.engine.sigma_table import SigmaTable
 from worker.engine.weights import Weights
 
 SD1 = SigmaTable.scaled_linear()

@@ -20,7 +20,7 @@ from tests.walks import Denoiser, finished
 from worker.engine import schedules
 from worker.engine.requests import Work
 from worker.engine.samplers import SAMPLERS, ancestral_step, plan, taken
-from worker.engine.schedules import SigmaTable
+from worker.engine.sigma_table import SigmaTable
 
 SD1 = SigmaTable.scaled_linear()
 PLAIN = Sampling()

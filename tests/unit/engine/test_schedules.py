@@ -14,7 +14,7 @@ from shared.params.render import Sampling
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULE_OPTIONS
 from shared.params.samplers import SCHEDULES as LABELS
 from worker.engine import schedules
-from worker.engine.schedules import SigmaTable
+from worker.engine.sigma_table import SigmaTable
 
 SD1 = SigmaTable.scaled_linear()
 PLAIN = Sampling()
