@@ -28,7 +28,7 @@ from worker.engine.devices import default_dtype, device
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Pixels
 from worker.engine.pipelines import render
-from worker.engine.samplers import plan
+from worker.engine.samplers.registry import plan
 from worker.engine.weights import Weights
 
 ROOT: Final = Path(__file__).parents[1]

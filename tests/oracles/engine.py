@@ -18,7 +18,7 @@ from shared.params.spellings import schedule_named
 from tests.walks import finished
 from worker.engine import schedules
 from worker.engine.philox import normals
-from worker.engine.samplers import SAMPLERS
+from worker.engine.samplers.registry import SAMPLERS
 from worker.engine.sigma_table import ALIGNED_XL, SigmaTable
 
 Case = dict[str, Any]

@@ -22,7 +22,7 @@ import structlog
 import torch
 
 from shared.errors import Cancelled, RenderError
-from worker.engine.answers import answer
+from worker.engine.answers.answer import answer
 from worker.engine.answers.denoising import subject
 from worker.engine.calls import Calls
 from worker.engine.devices import TURNS_AHEAD, Device, Pace, enter, is_fatal

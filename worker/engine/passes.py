@@ -19,7 +19,9 @@ from worker.engine.guidance import guided, guided_pair, switch_sigma, switched
 from worker.engine.inpainting import View, seen
 from worker.engine.noise import ImageNoise
 from worker.engine.requests import Asks, Denoise, Request, Work
-from worker.engine.samplers import SAMPLERS, Model, Plan, plan
+from worker.engine.samplers.algebra import Model
+from worker.engine.samplers.planning import Plan
+from worker.engine.samplers.registry import SAMPLERS, plan
 from worker.engine.weights import Weights
 
 PINNED_BYTES: Final = 2**20  # of noise at a time: the engine's thread copies so much in no time

@@ -18,7 +18,7 @@ from tests.checkpoints import without_vae, write_tiny
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
 from worker.engine import checkpoints, devices
-from worker.engine.answers import answer
+from worker.engine.answers.answer import answer
 from worker.engine.devices import Device
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit

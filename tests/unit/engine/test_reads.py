@@ -26,7 +26,7 @@ from tests.support import card_time
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
 from worker.engine import checkpoints, devices, passes, previews, vae
-from worker.engine.answers import to_pixels
+from worker.engine.answers.pixels import to_pixels
 from worker.engine.devices import Device
 from worker.engine.engine import Engine
 from worker.engine.film import Reel, developed

@@ -24,7 +24,7 @@ from tests.walks import Denoiser, finished
 from worker.engine import schedules
 from worker.engine.engine import Engine
 from worker.engine.pipelines import Kit, text_to_image
-from worker.engine.samplers import SAMPLERS
+from worker.engine.samplers.registry import SAMPLERS
 from worker.engine.sigma_table import SigmaTable
 from worker.engine.weights import Weights
 

@@ -19,7 +19,8 @@ from shared.params.samplers import SAMPLERS as FACTS
 from tests.walks import Denoiser, finished
 from worker.engine import schedules
 from worker.engine.requests import Work
-from worker.engine.samplers import SAMPLERS, ancestral_step, plan, taken
+from worker.engine.samplers.algebra import ancestral_step
+from worker.engine.samplers.registry import SAMPLERS, plan, taken
 from worker.engine.sigma_table import SigmaTable
 
 SD1 = SigmaTable.scaled_linear()

@@ -1,0 +1,35 @@
+"""What the card answers. Here rows of many pictures share a call of a network; nothing above this package sees a batch.
+
+Each function takes requests that may share a call and returns an answer for each, in order; a request that failed is
+answered with its error. Called on the engine's thread alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from worker.engine.answers.denoising import denoise
+from worker.engine.answers.embedding import embed
+from worker.engine.answers.pixels import apply, to_latent, to_pixels
+from worker.engine.calls import Calls
+from worker.engine.requests import Apply, Denoise, Embed, ToLatent, ToPixels
+
+
+def answer(requests: Sequence[Any], *, is_exact: bool, calls: Calls | None = None) -> Sequence[Any]:
+    """Return the answers to requests of one kind that may share a call, made as `calls` makes calls."""
+    kind = type(requests[0])
+    if kind is Embed:
+        return embed(requests, is_exact=is_exact, calls=calls)
+    if kind is Denoise:
+        return denoise(requests, is_exact=is_exact, calls=calls)
+    if kind not in _ANSWERS:
+        raise TypeError(f"is no request: {requests[0]!r}")
+    return _ANSWERS[kind](requests, calls)
+
+
+_ANSWERS: Final[dict[type, Callable[[Sequence[Any], Calls | None], Sequence[Any]]]] = {
+    ToPixels: to_pixels,
+    ToLatent: to_latent,
+    Apply: apply,
+}
