@@ -23,12 +23,13 @@ from shared.params.render import RenderParams
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, Sampler
 from tools.demo_checkpoint import asking, sheets
 from tools.demo_checkpoint.judging import Judge, adherence
-from worker.engine import checkpoints, schedules
+from worker.engine import checkpoints
 from worker.engine.devices import default_dtype, device
 from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Pixels
 from worker.engine.pipelines import render
-from worker.engine.samplers.registry import plan
+from worker.engine.sampling import schedules
+from worker.engine.sampling.registry import plan
 from worker.engine.weights import Weights
 
 ROOT: Final = Path(__file__).parents[1]

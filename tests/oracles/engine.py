@@ -16,9 +16,9 @@ from shared.params.geometry import img2img_steps
 from shared.params.render import Sampling
 from shared.params.spellings import schedule_named
 from tests.walks import finished
-from worker.engine import schedules
-from worker.engine.philox import normals
-from worker.engine.samplers.registry import SAMPLERS
+from worker.engine.sampling import schedules
+from worker.engine.sampling.philox import normals
+from worker.engine.sampling.registry import SAMPLERS
 from worker.engine.sigma_table import ALIGNED_XL, SigmaTable
 
 Case = dict[str, Any]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from shared.params.render import Guidance
 from worker.engine.requests import Asks, Denoise, Term
-from worker.engine.samplers.algebra import Model, PairModel
+from worker.engine.sampling.algebra import Model, PairModel
 from worker.engine.sigma_table import SigmaTable
 from worker.engine.weights import Weights
 

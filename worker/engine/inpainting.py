@@ -12,7 +12,7 @@ from torch.nn import functional
 from shared.params.geometry import CELL
 from worker.engine.latents import mixed
 from worker.engine.requests import Asks
-from worker.engine.samplers.algebra import Model
+from worker.engine.sampling.algebra import Model
 from worker.engine.vae import encoded
 from worker.engine.weights import Weights
 

@@ -13,15 +13,16 @@ from torch import Tensor, cat
 from shared.params.geometry import Steps
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
-from worker.engine import brownian, conditioning, schedules
+from worker.engine import conditioning
 from worker.engine.devices import Device, pinned, sent
 from worker.engine.guidance import guided, guided_pair, switch_sigma, switched
 from worker.engine.inpainting import View, seen
-from worker.engine.noise import ImageNoise
 from worker.engine.requests import Asks, Denoise, Request, Work
-from worker.engine.samplers.algebra import Model
-from worker.engine.samplers.planning import Plan
-from worker.engine.samplers.registry import SAMPLERS, plan
+from worker.engine.sampling import brownian, schedules
+from worker.engine.sampling.algebra import Model
+from worker.engine.sampling.noise import ImageNoise
+from worker.engine.sampling.planning import Plan
+from worker.engine.sampling.registry import SAMPLERS, plan
 from worker.engine.weights import Weights
 
 PINNED_BYTES: Final = 2**20  # of noise at a time: the engine's thread copies so much in no time

@@ -18,7 +18,7 @@ from worker.engine.latents import mixed
 from worker.engine.masks import cells
 from worker.engine.passes import Pass
 from worker.engine.requests import Asks, Work
-from worker.engine.samplers.algebra import Model
+from worker.engine.sampling.algebra import Model
 from worker.engine.vae import encoded
 
 

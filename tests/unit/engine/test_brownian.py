@@ -11,7 +11,7 @@ import torchsde
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.engine import brownian
+from worker.engine.sampling import brownian
 
 SHAPE = (4, 4, 4)
 SPAN = (0.0291675, 14.614642)

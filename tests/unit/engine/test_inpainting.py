@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from worker.engine import inpainting, latents
-from worker.engine.samplers.registry import SAMPLERS
+from worker.engine.sampling.registry import SAMPLERS
 
 SIGMAS = [8.0, 4.0, 2.0, 1.0, 0.0]
 

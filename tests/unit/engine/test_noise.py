@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from shared.params.render import Noise, RenderParams
-from worker.engine.noise import ImageNoise, centred, slerp
-from worker.engine.philox import normals, philox
+from worker.engine.sampling.noise import ImageNoise, centred, slerp
+from worker.engine.sampling.philox import normals, philox
 
 ORACLES = json.loads((Path(__file__).parents[2] / "data" / "oracles" / "philox.json").read_text())["cases"]
 SOURCES = ["CPU", "NV"]

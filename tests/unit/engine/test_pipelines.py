@@ -15,7 +15,7 @@ from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Pixels
 from worker.engine.pipelines import render
 from worker.engine.runs import Run, Step
-from worker.engine.samplers import planning
+from worker.engine.sampling import planning
 from worker.engine.weights import Weights
 
 SECONDS = 120

@@ -12,7 +12,7 @@ from torch import Tensor
 from shared.params.render import Sampling
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.requests import Work
-from worker.engine.samplers.registry import SAMPLERS, plan
+from worker.engine.sampling.registry import SAMPLERS, plan
 
 MEANS = torch.tensor([-1.5, 0.2, 1.2], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)

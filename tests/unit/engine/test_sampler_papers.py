@@ -21,10 +21,10 @@ from torch import Tensor
 from bench import plain
 from shared.params.render import Guidance, RenderParams, Sampling
 from tests.walks import Denoiser, finished
-from worker.engine import schedules
 from worker.engine.engine import Engine
 from worker.engine.pipelines import Kit, text_to_image
-from worker.engine.samplers.registry import SAMPLERS
+from worker.engine.sampling import schedules
+from worker.engine.sampling.registry import SAMPLERS
 from worker.engine.sigma_table import SigmaTable
 from worker.engine.weights import Weights
 

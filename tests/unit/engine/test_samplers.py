@@ -17,10 +17,10 @@ from shared.params.render import Sampling
 from shared.params.samplers import AUTOMATIC
 from shared.params.samplers import SAMPLERS as FACTS
 from tests.walks import Denoiser, finished
-from worker.engine import schedules
 from worker.engine.requests import Work
-from worker.engine.samplers.algebra import ancestral_step
-from worker.engine.samplers.registry import SAMPLERS, plan, taken
+from worker.engine.sampling import schedules
+from worker.engine.sampling.algebra import ancestral_step
+from worker.engine.sampling.registry import SAMPLERS, plan, taken
 from worker.engine.sigma_table import SigmaTable
 
 SD1 = SigmaTable.scaled_linear()

@@ -13,7 +13,7 @@ from shared.errors import RenderError
 from shared.params.render import Sampling
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULE_OPTIONS
 from shared.params.samplers import SCHEDULES as LABELS
-from worker.engine import schedules
+from worker.engine.sampling import schedules
 from worker.engine.sigma_table import SigmaTable
 
 SD1 = SigmaTable.scaled_linear()

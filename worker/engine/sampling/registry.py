@@ -16,15 +16,15 @@ from torch import Tensor
 from shared.params.render import Sampling
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.requests import Asks
-from worker.engine.samplers.algebra import Algorithm, Noise, Options
-from worker.engine.samplers.dpm_solver import dpm_adaptive, dpm_fast
-from worker.engine.samplers.first_order import ddim, ddim_cfgpp, euler, euler_ancestral, lcm
-from worker.engine.samplers.multistep import dpmpp_2m, lms, plms
-from worker.engine.samplers.planning import Plan, walked
-from worker.engine.samplers.pure_noise import from_pure_noise
-from worker.engine.samplers.sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
-from worker.engine.samplers.second_order import dpm_2, dpm_2_ancestral, dpmpp_2s_ancestral, heun, restart
-from worker.engine.samplers.unipc import unipc
+from worker.engine.sampling.algebra import Algorithm, Noise, Options
+from worker.engine.sampling.dpm_solver import dpm_adaptive, dpm_fast
+from worker.engine.sampling.first_order import ddim, ddim_cfgpp, euler, euler_ancestral, lcm
+from worker.engine.sampling.multistep import dpmpp_2m, lms, plms
+from worker.engine.sampling.planning import Plan, walked
+from worker.engine.sampling.pure_noise import from_pure_noise
+from worker.engine.sampling.sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
+from worker.engine.sampling.second_order import dpm_2, dpm_2_ancestral, dpmpp_2s_ancestral, heun, restart
+from worker.engine.sampling.unipc import unipc
 
 _PLAIN: Final = Sampling()
 _ALGORITHMS: Final[dict[str, Algorithm]] = {

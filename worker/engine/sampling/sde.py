@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from worker.engine.requests import Asks
-from worker.engine.samplers.algebra import Model, Noise, Options, ancestral_step, midway, noised, toward
+from worker.engine.sampling.algebra import Model, Noise, Options, ancestral_step, midway, noised, toward
 
 
 def dpmpp_sde(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:

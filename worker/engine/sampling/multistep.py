@@ -12,7 +12,7 @@ from typing import Final
 from torch import Tensor
 
 from worker.engine.requests import Asks
-from worker.engine.samplers.algebra import Model, Noise, Options, at_unit_variance, slope, toward
+from worker.engine.sampling.algebra import Model, Noise, Options, at_unit_variance, slope, toward
 
 _ORDER: Final = 4
 _ADAMS_BASHFORTH: Final = (

@@ -11,18 +11,8 @@ from typing import Final
 from torch import Tensor
 
 from worker.engine.requests import Asks
-from worker.engine.samplers.algebra import (
-    Model,
-    Noise,
-    Options,
-    ancestral_step,
-    churned,
-    midway,
-    noised,
-    slope,
-    toward,
-)
-from worker.engine.schedules import bent
+from worker.engine.sampling.algebra import Model, Noise, Options, ancestral_step, churned, midway, noised, slope, toward
+from worker.engine.sampling.schedules import bent
 
 _RESTART_LOW: Final = 0.1
 _RESTART_HIGH: Final = 2.0

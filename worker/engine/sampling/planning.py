@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.params.samplers import ADAPTIVE_CALLS, SAMPLERS
 from worker.engine.requests import Asks
-from worker.engine.samplers.algebra import Algorithm, Options
+from worker.engine.sampling.algebra import Algorithm, Options
 
 
 @dataclass(frozen=True)

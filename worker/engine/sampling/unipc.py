@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.engine.requests import Asks
-from worker.engine.samplers.algebra import Model, Noise, Options, at_unit_variance, toward
+from worker.engine.sampling.algebra import Model, Noise, Options, at_unit_variance, toward
 
 _ORDER: Final = 3
 

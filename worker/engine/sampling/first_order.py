@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from worker.engine.requests import Asks
-from worker.engine.samplers.algebra import (
+from worker.engine.sampling.algebra import (
     Model,
     Noise,
     Options,

@@ -17,7 +17,7 @@ from torch import Tensor
 from shared.errors import RenderError
 from worker.engine.reads import fetched
 from worker.engine.requests import Asks, Read, Work
-from worker.engine.samplers.algebra import Model, Noise, Options, ancestral_step, noised, slope
+from worker.engine.sampling.algebra import Model, Noise, Options, ancestral_step, noised, slope
 
 _RELATIVE: Final = 0.05  # tolerances of an adaptive step: share of a value, and the least difference that counts
 _ABSOLUTE: Final = 0.0078

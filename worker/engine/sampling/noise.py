@@ -13,7 +13,7 @@ from torch import Tensor
 from shared.params.geometry import CELL
 from shared.params.render import Noise, NoiseSource
 from worker.engine.latent_space import CHANNELS
-from worker.engine.philox import normals
+from worker.engine.sampling.philox import normals
 
 Shape = tuple[int, ...]
 Draw = Callable[[Shape], Tensor]

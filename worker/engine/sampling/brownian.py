@@ -18,7 +18,7 @@ from torch import Tensor
 from torchsde._brownian import brownian_interval
 
 from shared.params.render import NoiseSource
-from worker.engine.philox import normals
+from worker.engine.sampling.philox import normals
 
 Span = tuple[float, float]  # from a sigma to another
 

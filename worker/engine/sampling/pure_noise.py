@@ -8,7 +8,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from worker.engine.requests import Asks
-from worker.engine.samplers.algebra import Algorithm, Noise, Options, toward
+from worker.engine.sampling.algebra import Algorithm, Noise, Options, toward
 
 PURE_NOISE: Final = 1000.0  # above this sigma a latent, of about unit deviation, has left no trace
 
