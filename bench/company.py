@@ -27,8 +27,8 @@ from shared.params.samplers import SAMPLERS
 from shared.params.upscalers import UPSCALERS
 from worker.engine import checkpoints
 from worker.engine.devices import default_dtype, device
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Mask, Pixels
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.weights import KEPT_EMBEDDINGS, Kept, Weights
 

@@ -13,7 +13,7 @@ from bench import plain
 from shared.params.render import RenderParams
 from worker.engine import checkpoints
 from worker.engine.devices import default_dtype, device
-from worker.engine.engine import Engine
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import Kit, Picture, text_to_image
 from worker.engine.weights import Weights
 

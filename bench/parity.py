@@ -25,8 +25,8 @@ from tools.demo_checkpoint import asking, sheets
 from tools.demo_checkpoint.judging import Judge, adherence
 from worker.engine import checkpoints
 from worker.engine.devices import default_dtype, device
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Pixels
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.sampling import schedules
 from worker.engine.sampling.registry import plan

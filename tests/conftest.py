@@ -148,8 +148,8 @@ def _broken_calls_raise() -> None:
 
     Workers in processes of their own do as for people: a test that renders with them looks at what they counted.
     """
-    if "worker.engine.engine" in sys.modules:
-        from worker.engine.engine import Engine  # noqa: PLC0415 - torch, where the tests have it already
+    if "worker.engine.loop.engine" in sys.modules:
+        from worker.engine.loop.engine import Engine  # noqa: PLC0415 - torch, where the tests have it already
 
         Engine.__init__.__kwdefaults__["halves"] = False
 

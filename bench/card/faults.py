@@ -19,7 +19,7 @@ from bench.card import children, files, rendering
 from bench.card.bench import Setting
 from shared.errors import RenderError
 from worker.engine import checkpoints, devices
-from worker.engine.engine import Engine
+from worker.engine.loop.engine import Engine
 from worker.engine.weights import Weights
 from worker.periodic import Periodic
 from worker.supervisor import child

@@ -14,8 +14,8 @@ from bench.card.bench import Bench
 from bench.card.rendering import Flight, Turns
 from shared.errors import Cancelled
 from worker.engine import checkpoints
-from worker.engine.engine import Engine
-from worker.engine.runs import Step
+from worker.engine.loop.engine import Engine
+from worker.engine.loop.runs import Step
 from worker.engine.weights import Weights
 
 CANCEL_TURNS: Final = 2

@@ -24,9 +24,9 @@ from worker.engine import answers, checkpoints, previews
 from worker.engine.calls import Calls
 from worker.engine.devices import MemoryPeak, release_memory
 from worker.engine.kit import Kit, Pixels
+from worker.engine.loop.runs import Step
 from worker.engine.pipelines import render
 from worker.engine.requests import Asks, Denoise, Term, ToPixels
-from worker.engine.runs import Step
 from worker.engine.weights import Weights
 
 MOST_REFUSED: Final = 0.1  # of turns after the free ones

@@ -21,8 +21,8 @@ from bench.card.rendering import Flight, Turns, Wanted
 from shared.params.samplers import SAMPLERS
 from worker.engine import answers, checkpoints, previews
 from worker.engine.kit import Pixels
+from worker.engine.loop.runs import Step
 from worker.engine.requests import ToPixels
-from worker.engine.runs import Step
 from worker.engine.weights import Weights
 
 SLOW: Final = 2.0  # times the median

@@ -17,13 +17,13 @@ from shared.errors import RenderError
 from tests.checkpoints import NATIVE_SIZE
 from worker.engine import checkpoints
 from worker.engine.devices import Device
-from worker.engine.engine import Engine
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
 from worker.engine.loading.loader import Loader
+from worker.engine.loop.engine import Engine
+from worker.engine.loop.runs import Step
 from worker.engine.pipelines import Picture, render
 from worker.engine.reads import beside
-from worker.engine.runs import Step
 from worker.engine.weights import Weights
 from worker.progress.preview_queue import Showing
 from worker.render.preview_decoders import Previewer

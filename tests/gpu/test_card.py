@@ -12,8 +12,8 @@ import torch
 from shared.params.render import Noise, RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine import answers, checkpoints, devices, proof
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import Picture, text_to_image
 from worker.engine.requests import Denoise, Embed, Term
 from worker.engine.sampling.noise import ImageNoise

@@ -19,8 +19,8 @@ from tests.support.card_ledger import Ledger
 from worker.engine import checkpoints, passes, pipelines
 from worker.engine.answers import denoising
 from worker.engine.devices import device
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit
+from worker.engine.loop.engine import Engine
 from worker.engine.weights import Weights
 
 pytestmark = pytest.mark.gpu

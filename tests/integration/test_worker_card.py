@@ -27,7 +27,7 @@ from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae,
 from tests.integration.rendering import Farm, Seen, paint
 from tests.waiting import until
 from worker.engine import answers, checkpoints, devices, previews
-from worker.engine.engine import Engine
+from worker.engine.loop.engine import Engine
 from worker.engine.portions import Portions
 from worker.engine.requests import Work
 from worker.engine.weights import Weights

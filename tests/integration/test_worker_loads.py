@@ -18,8 +18,8 @@ from tests.integration.rendering import Farm, Seen, paint
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
 from worker.engine import checkpoints
-from worker.engine.engine import Engine
 from worker.engine.loading.host_cache import HostCache
+from worker.engine.loop.engine import Engine
 from worker.engine.requests import Work
 from worker.in_flight import Cancellation
 from worker.progress import preview_queue

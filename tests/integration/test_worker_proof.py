@@ -13,7 +13,8 @@ import pytest
 from shared.errors import CardError
 from tests.support.card_ledger import Ledger
 from worker import process
-from worker.engine import limits, proof
+from worker.engine import proof
+from worker.engine.loop import limits
 from worker.periodic import Periodic
 from worker.render import engine_card
 from worker.supervisor.gpus import Address

@@ -12,8 +12,8 @@ from PIL import Image
 
 from worker.engine.film import MOST_SHOTS, Reel, Shot, developed
 from worker.engine.kit import Kit
+from worker.engine.loop.runs import Step
 from worker.engine.requests import ToPixels, Work
-from worker.engine.runs import Step
 from worker.render import film
 from worker.renderer import Frame
 

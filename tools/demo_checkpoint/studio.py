@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from shared.params.render import RenderParams
 from worker.engine import checkpoints, pipelines
 from worker.engine.devices import device
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit
+from worker.engine.loop.engine import Engine
 
 IN_FLIGHT, SIDE = 8, 128
 

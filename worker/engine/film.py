@@ -11,8 +11,8 @@ from torch import Tensor
 from shared.params.render import Tiling
 from worker.engine import latents
 from worker.engine.kit import Kit, Pixels
+from worker.engine.loop.runs import Step
 from worker.engine.requests import Asks
-from worker.engine.runs import Step
 from worker.engine.vae import decoded
 
 MOST_SHOTS: Final = 15  # and the finished picture

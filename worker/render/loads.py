@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 from shared.errors import Cancelled, RenderError, Unavailable
-from worker.engine import checkpoints, devices, limits
+from worker.engine import checkpoints, devices
 from worker.engine.devices import Device
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Loader
+from worker.engine.loop import limits
 from worker.engine.weights import Weights
 from worker.in_flight import Cancellation
 from worker.render import page_cache

@@ -10,7 +10,7 @@ from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine import checkpoints
 from worker.engine.devices import Device, device
-from worker.engine.engine import Engine
+from worker.engine.loop.engine import Engine
 from worker.engine.weights import Weights
 
 

@@ -16,8 +16,8 @@ from shared.params.render import RenderParams
 from shared.prompts.tokenizer import BOS, EOS
 from worker.engine import answers, conditioning, pipelines
 from worker.engine.conditioning import Prompt
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit
+from worker.engine.loop.engine import Engine
 from worker.engine.requests import Embed, Work
 from worker.engine.weights import Kept, Weights
 

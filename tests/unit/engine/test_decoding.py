@@ -19,9 +19,9 @@ from worker.engine import vae as decoding
 from worker.engine.answers import pixels as pixel_answers
 from worker.engine.calls import FULL, HELD_SECONDS
 from worker.engine.devices import Device
-from worker.engine.engine import Engine
 from worker.engine.images import to_tensor
 from worker.engine.kit import Pixels
+from worker.engine.loop.engine import Engine
 from worker.engine.requests import ToLatent, ToPixels
 from worker.engine.seamless import seamless
 from worker.engine.vae import decoded, encoded

@@ -20,10 +20,10 @@ from shared.errors import Cancelled, OutOfMemory, RenderError
 from shared.params.render import RenderParams
 from worker.engine import answers, checkpoints, passes
 from worker.engine.devices import Device
-from worker.engine.engine import Engine
+from worker.engine.loop.engine import Engine
+from worker.engine.loop.runs import Run, Step
 from worker.engine.pipelines import Kit, Picture, text_to_image
 from worker.engine.requests import Work
-from worker.engine.runs import Run, Step
 from worker.engine.weights import Weights
 
 SECONDS = 60

@@ -18,11 +18,11 @@ import torch
 from shared.errors import Cancelled, ModelFileError, NotUnderstood, OutOfMemory, RenderError, RenderFailed, StorageAway
 from worker.engine import answers, checkpoints
 from worker.engine.devices import Device
-from worker.engine.engine import Engine
 from worker.engine.failures import again, bared
 from worker.engine.loading.loader import Loader
+from worker.engine.loop.engine import Engine
+from worker.engine.loop.runs import Run
 from worker.engine.requests import Denoise, Term, Work
-from worker.engine.runs import Run
 from worker.engine.weights import Weights
 
 SECONDS = 60

@@ -11,9 +11,9 @@ import torch
 from shared.prompts.chunks import EMPTY
 from worker.engine.answers.denoising import padded_chunks
 from worker.engine.devices import Device
-from worker.engine.grouping import cost, plan
+from worker.engine.loop.grouping import cost, plan
+from worker.engine.loop.runs import Ask, Run
 from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
-from worker.engine.runs import Ask, Run
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shared.prompts.chunks import EMPTY
-from worker.engine.limits import call_seconds, load_seconds, work_seconds
+from worker.engine.loop.limits import call_seconds, load_seconds, work_seconds
 from worker.engine.requests import Denoise, Embed, Term, ToLatent, ToPixels
 
 NOTHING: Any = None

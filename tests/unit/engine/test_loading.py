@@ -20,13 +20,13 @@ from tests.waiting import until
 from worker.engine import checkpoints, devices
 from worker.engine.answers.answer import answer
 from worker.engine.devices import Device
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit
 from worker.engine.loading import upload
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.flat import Layout
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.loading.loader import Loader
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.requests import ToPixels
 from worker.engine.weights import Weights

@@ -16,8 +16,8 @@ from bench import company
 from shared.params.render import Hires, Img2Img, Mask, RenderParams
 from shared.params.samplers import SAMPLERS
 from worker.engine import canvas, colours, hires, masks
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.weights import Weights
 

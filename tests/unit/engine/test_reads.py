@@ -28,13 +28,13 @@ from tests.waiting import until
 from worker.engine import checkpoints, devices, passes, previews, vae
 from worker.engine.answers.pixels import to_pixels
 from worker.engine.devices import Device
-from worker.engine.engine import Engine
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
+from worker.engine.loop.engine import Engine
+from worker.engine.loop.runs import Step
 from worker.engine.pipelines import Picture, render
 from worker.engine.reads import beside, fetched
 from worker.engine.requests import ToPixels, Work
-from worker.engine.runs import Step
 from worker.engine.vae import decoded, encoded
 from worker.engine.weights import Weights
 from worker.progress import preview_queue

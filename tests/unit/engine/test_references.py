@@ -15,8 +15,8 @@ from torch import Tensor
 from bench import plain
 from shared.params.render import Hires, Img2Img, Mask, RenderParams
 from tests.unit.engine.test_engine import assert_same_picture
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit, Pixels
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.weights import Weights
 

@@ -16,8 +16,8 @@ from shared.infotext.writer import text
 from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE
 from worker.encode import picture
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.weights import Weights
 

@@ -13,11 +13,11 @@ import torch
 from shared.params.render import Img2Img, Mask, RenderParams
 from tests.unit.engine.test_pipelines import SECONDS, apart, picture
 from worker.engine import inpainting
-from worker.engine.engine import Engine
 from worker.engine.inpainting import View
 from worker.engine.kit import Kit, Pixels
+from worker.engine.loop.engine import Engine
+from worker.engine.loop.runs import Run
 from worker.engine.pipelines import render
-from worker.engine.runs import Run
 from worker.engine.weights import Weights
 
 Start = Callable[..., Run]

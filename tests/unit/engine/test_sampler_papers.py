@@ -21,7 +21,7 @@ from torch import Tensor
 from bench import plain
 from shared.params.render import Guidance, RenderParams, Sampling
 from tests.walks import Denoiser, finished
-from worker.engine.engine import Engine
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import Kit, text_to_image
 from worker.engine.sampling import schedules
 from worker.engine.sampling.registry import SAMPLERS

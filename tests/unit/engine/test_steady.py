@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from shared.params.render import RenderParams, Tiling
 from worker.engine import checkpoints, steady
 from worker.engine.devices import Device
-from worker.engine.engine import Engine
 from worker.engine.kit import Kit
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.portions import Portions
 from worker.engine.seamless import seamless

@@ -26,12 +26,12 @@ from worker.engine.answers.answer import answer
 from worker.engine.answers.denoising import subject
 from worker.engine.calls import Calls
 from worker.engine.devices import TURNS_AHEAD, Device, Pace, enter, is_fatal
-from worker.engine.grouping import Call, plan
-from worker.engine.limits import call_seconds, host_seconds, work_seconds
+from worker.engine.loop.grouping import Call, plan
+from worker.engine.loop.limits import call_seconds, host_seconds, work_seconds
+from worker.engine.loop.runs import Ask, Run, Step, told
+from worker.engine.loop.warmup import WarmUp, Within
 from worker.engine.reads import beside
 from worker.engine.requests import Asks, Denoise, Embed, Read, Work
-from worker.engine.runs import Ask, Run, Step, told
-from worker.engine.warmup import WarmUp, Within
 from worker.engine.weights import Weights
 
 log = structlog.get_logger(__name__)

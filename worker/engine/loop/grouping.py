@@ -9,8 +9,8 @@ from itertools import zip_longest
 from shared.params.geometry import CELL
 from shared.prompts.tokenizer import TOKENS
 from worker.engine.answers.denoising import padded_chunks
+from worker.engine.loop.runs import Ask
 from worker.engine.requests import Denoise, Embed, Request
-from worker.engine.runs import Ask
 
 Call = list[Ask]
 
