@@ -21,7 +21,7 @@ from shared.errors import RenderError
 from shared.params.render import Hires, RenderParams
 from shared.prompts.tokenizer import TOKENS
 from worker.engine import answers, checkpoints, previews
-from worker.engine.calls import Calls
+from worker.engine.answers.calls import Calls
 from worker.engine.devices import MemoryPeak, release_memory
 from worker.engine.kit import Kit, Pixels
 from worker.engine.loop.runs import Step

@@ -23,7 +23,7 @@ from bench.card.bench import Bench, Setting
 from bench.card.packages import ROOT
 from shared.prompts.tokenizer import TOKENS
 from worker.engine import answers, checkpoints
-from worker.engine.calls import Calls
+from worker.engine.answers.calls import Calls
 from worker.engine.requests import Denoise, Term
 from worker.engine.sampling import philox
 from worker.engine.weights import Weights

@@ -20,7 +20,7 @@ from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from tests.waiting import until
 from worker.engine import answers, checkpoints, devices
-from worker.engine.calls import FAILED, FULL
+from worker.engine.answers.calls import FAILED, FULL
 from worker.engine.kit import Kit
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run

@@ -35,7 +35,7 @@ from worker.dispatch.claimer import NO_TURN, Claims, Turn
 from worker.dispatch.coalesce import Together
 from worker.dispatch.health import Health
 from worker.dispatch.storing import Storing
-from worker.engine.failures import bared
+from worker.engine.answers.failures import bared
 from worker.in_flight import Cancellation
 from worker.progress.reporter import Reporter, Watch
 from worker.render.outputs import Result, results

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from shared.errors import ModelFileError, RenderError
 from shared.prompts.tokenizer import Tokenizer
+from worker.engine.answers.failures import no_room
 from worker.engine.devices import Device, decoder_dtype, hand_over, is_fatal, is_out_of_memory
-from worker.engine.failures import no_room
 from worker.engine.loading import converted
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.flat import Layout

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from shared.errors import Spoilt
 from shared.params.geometry import CELL
+from worker.engine.answers.failures import bared
+from worker.engine.answers.tiling import along, wrapped
 from worker.engine.devices import Device, is_out_of_memory, pinned, sent
-from worker.engine.failures import bared
 from worker.engine.images import levels
 from worker.engine.kit import Pixels
 from worker.engine.reads import fetched
 from worker.engine.requests import Asks, Read, ToLatent, ToPixels
-from worker.engine.seamless import along, wrapped
 from worker.engine.tiles import cut, joined, tiles
 from worker.engine.weights import Weights
 

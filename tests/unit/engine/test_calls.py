@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from torch import nn
 
 from shared.errors import OutOfMemory, RenderError
-from worker.engine import calls as module
-from worker.engine.calls import FAILED, FULL, HELD_SECONDS, Calls, Subject
+from worker.engine.answers import calls as module
+from worker.engine.answers.calls import FAILED, FULL, HELD_SECONDS, Calls, Subject
 from worker.engine.devices import Device, device
 
 FULL_CARD = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")

@@ -17,13 +17,13 @@ from shared.errors import OutOfMemory, RenderError
 from worker.engine import answers, checkpoints, tiles
 from worker.engine import vae as decoding
 from worker.engine.answers import pixels as pixel_answers
-from worker.engine.calls import FULL, HELD_SECONDS
+from worker.engine.answers.calls import FULL, HELD_SECONDS
+from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
 from worker.engine.images import to_tensor
 from worker.engine.kit import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.requests import ToLatent, ToPixels
-from worker.engine.seamless import seamless
 from worker.engine.vae import decoded, encoded
 from worker.engine.weights import Weights
 

@@ -9,8 +9,8 @@ import torch
 from shared.errors import CardError, SettingsError
 from tests.support.card_ledger import Ledger
 from worker.engine import devices
+from worker.engine.answers.failures import no_room
 from worker.engine.devices import Device, device
-from worker.engine.failures import no_room
 
 CARD = Device("cuda:0", "cuda", "a card", 24 * 2**30)
 

@@ -17,8 +17,8 @@ import torch
 
 from shared.errors import Cancelled, ModelFileError, NotUnderstood, OutOfMemory, RenderError, RenderFailed, StorageAway
 from worker.engine import answers, checkpoints
+from worker.engine.answers.failures import again, bared
 from worker.engine.devices import Device
-from worker.engine.failures import again, bared
 from worker.engine.loading.loader import Loader
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from shared.params.render import RenderParams, Tiling
 from worker.engine import checkpoints, steady
+from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
 from worker.engine.kit import Kit
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.portions import Portions
-from worker.engine.seamless import seamless
 from worker.engine.weights import Weights
 
 SECONDS = 120

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from worker.engine.answers.calls import Calls
 from worker.engine.answers.denoising import denoise
 from worker.engine.answers.embedding import embed
 from worker.engine.answers.pixels import apply, to_latent, to_pixels
-from worker.engine.calls import Calls
 from worker.engine.requests import Apply, Denoise, Embed, ToLatent, ToPixels
 
 

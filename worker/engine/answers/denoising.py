@@ -11,10 +11,10 @@ from torch import Tensor
 
 from shared.errors import RenderError
 from shared.prompts.tokenizer import TOKENS
-from worker.engine.calls import Calls, Subject
+from worker.engine.answers.calls import Calls, Subject
+from worker.engine.answers.tiling import seamless
 from worker.engine.devices import sent
 from worker.engine.requests import Denoise
-from worker.engine.seamless import seamless
 from worker.engine.weights import Weights
 
 Answer = Tensor | tuple[Tensor, ...] | Exception

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from shared.prompts.chunks import Chunk
 from shared.prompts.tokenizer import BOS, EOS, TOKENS
-from worker.engine.calls import Calls, Subject
+from worker.engine.answers.calls import Calls, Subject
 from worker.engine.devices import sent
 from worker.engine.requests import Embed
 from worker.engine.weights import Weights

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from worker.engine.calls import Calls, Subject
+from worker.engine.answers.calls import Calls, Subject
+from worker.engine.answers.tiling import seamless
 from worker.engine.requests import Apply, ToLatent, ToPixels
-from worker.engine.seamless import seamless
 
 
 def to_pixels(requests: Sequence[ToPixels], calls: Calls | None = None) -> list[Tensor | Exception]:

@@ -13,8 +13,8 @@ import structlog
 
 from shared.errors import RenderError
 from worker.engine import devices
+from worker.engine.answers.failures import again, bared
 from worker.engine.devices import Device
-from worker.engine.failures import again, bared
 
 log = structlog.get_logger(__name__)
 

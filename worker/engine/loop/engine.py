@@ -23,8 +23,8 @@ import torch
 
 from shared.errors import Cancelled, RenderError
 from worker.engine.answers.answer import answer
+from worker.engine.answers.calls import Calls
 from worker.engine.answers.denoising import subject
-from worker.engine.calls import Calls
 from worker.engine.devices import TURNS_AHEAD, Device, Pace, enter, is_fatal
 from worker.engine.loop.grouping import Call, plan
 from worker.engine.loop.limits import call_seconds, host_seconds, work_seconds

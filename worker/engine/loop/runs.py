@@ -12,8 +12,8 @@ import structlog
 from torch import Tensor
 
 from shared.errors import RenderError, RenderFailed
+from worker.engine.answers.failures import again, bared, no_room
 from worker.engine.devices import is_fatal, is_out_of_memory
-from worker.engine.failures import again, bared, no_room
 from worker.engine.requests import Asks, Denoise, Request
 
 log = structlog.get_logger(__name__)

@@ -15,8 +15,8 @@ from shared.params.geometry import CELL
 from shared.prompts.chunks import EMPTY
 from shared.prompts.tokenizer import TOKENS
 from worker.engine.answers.answer import answer
+from worker.engine.answers.calls import Calls
 from worker.engine.answers.denoising import subject
-from worker.engine.calls import Calls
 from worker.engine.devices import is_fatal, is_out_of_memory, release_memory
 from worker.engine.latent_space import CHANNELS, MASK_CHANNELS
 from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels

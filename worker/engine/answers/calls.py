@@ -21,8 +21,8 @@ import structlog
 from torch import nn
 
 from shared.errors import OutOfMemory, RenderError
+from worker.engine.answers.failures import bared, no_room
 from worker.engine.devices import is_fatal, is_out_of_memory, release_memory
-from worker.engine.failures import bared, no_room
 
 log = structlog.get_logger(__name__)
 
