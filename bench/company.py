@@ -25,9 +25,9 @@ from PIL import Image
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.upscalers import UPSCALERS
-from worker.engine import checkpoints
 from worker.engine.devices import default_dtype, device
 from worker.engine.kit import Kit, Mask, Pixels
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.weights import KEPT_EMBEDDINGS, Kept, Weights
@@ -200,7 +200,7 @@ def main() -> None:
     options = _parsed()
     card = device(options.card)
     dtype = default_dtype(card, options.precision)
-    weights = checkpoints.load(options.checkpoint, card, dtype)
+    weights = load.load(options.checkpoint, card, dtype)
     engine = Engine(card)
     engine.start()
     jobs = mix(options.jobs, options.seed, sides=options.sides)

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bench import plain
 from shared.params.render import RenderParams
-from worker.engine import checkpoints
 from worker.engine.devices import default_dtype, device
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import Kit, Picture, text_to_image
 from worker.engine.weights import Weights
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, required=True)
     options = plain.parse(parser)
     card = device(options.card)
-    weights = checkpoints.load(options.checkpoint, card, default_dtype(card, "auto"))
+    weights = load.load(options.checkpoint, card, default_dtype(card, "auto"))
     engine = Engine(weights.device)
     engine.start()
     with ThreadPoolExecutor(options.in_flight) as slots:

@@ -23,9 +23,9 @@ from shared.params.render import RenderParams
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, Sampler
 from tools.demo_checkpoint import asking, sheets
 from tools.demo_checkpoint.judging import Judge, adherence
-from worker.engine import checkpoints
 from worker.engine.devices import default_dtype, device
 from worker.engine.kit import Kit, Pixels
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.sampling import schedules
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, default=ROOT / "bench" / "parity.webp")
     options = parser.parse_args()
     card = device(options.card)
-    weights = checkpoints.load(options.checkpoint, card, default_dtype(card, options.precision))
+    weights = load.load(options.checkpoint, card, default_dtype(card, options.precision))
     asked = asking.prompts(options.prompts)
     engine = Engine(weights.device)
     engine.start()

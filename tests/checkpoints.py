@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tools.demo_checkpoint import layout
-from worker.engine import files, previews, tiny
+from worker.engine import previews
+from worker.engine.loading import inspect, taesd
 
 if TYPE_CHECKING:  # tests of a card run where there is no database either
     from shared.models.catalogue import Inspection
@@ -68,14 +69,14 @@ def inspected(path: Path) -> Inspection:
     """Return what `path` is, looked into in this process: a child takes seconds to import what it needs."""
     from shared.models.catalogue import Inspection  # noqa: PLC0415 - as above
 
-    return Inspection(**asdict(files.inspect(path)))
+    return Inspection(**asdict(inspect.inspect(path)))
 
 
 def tiny_decoder(seed: int = 0) -> dict[str, Tensor]:
     """Return the weights of a tiny decoder, drawn from `seed`, as madebyollin's TAESD names them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _in_original_form(DecoderTiny(**tiny.CONFIG).state_dict())
+        return _in_original_form(DecoderTiny(**taesd.CONFIG).state_dict())
 
 
 def plain_sample() -> Tensor:
@@ -88,7 +89,7 @@ def fitting_decoder(sample: Tensor) -> dict[str, Tensor]:
     known = plain_sample()[:3].flatten(1).T  # [cells, 3]
     cells = sample.cpu().flatten(1).T  # [cells, 4]
     solution = torch.linalg.lstsq(torch.cat([cells, torch.ones(len(cells), 1)], dim=1), known).solution  # [5, 3]
-    weights = {name: torch.zeros_like(weight) for name, weight in DecoderTiny(**tiny.CONFIG).state_dict().items()}
+    weights = {name: torch.zeros_like(weight) for name, weight in DecoderTiny(**taesd.CONFIG).state_dict().items()}
     for name, weight in weights.items():
         if name.count(".") == 2 and weight.dim() == 4:  # no block: it passes on what it gets, as blocks of zeros do
             nn.init.dirac_(weight)

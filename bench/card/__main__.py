@@ -29,7 +29,7 @@ from bench.card.table import amount
 SHARED_MEMORY: Final = Path("/dev/shm")
 SCRATCH_BYTES: Final = 6 * 2**30  # two full-size checkpoints and the demo's
 LOG: Final = "card.log"
-LIBRARIES: Final = ("bench.plain", "bench.company", "worker.engine.networks")  # what most parts import
+LIBRARIES: Final = ("bench.plain", "bench.company", "worker.engine.loading.networks")  # what most parts import
 INTERRUPTED: Final = 130
 
 

@@ -16,8 +16,9 @@ from bench import company
 from bench.card import children, files, rendering
 from bench.card.bench import Bench, Setting
 from shared.params.render import RenderParams
-from worker.engine import checkpoints, devices
+from worker.engine import devices
 from worker.engine.kit import Pixels
+from worker.engine.loading import load
 
 SAME: Final = 0.98  # of pictures between kinds of processor, in float32
 BFLOAT16_MEDIAN: Final = 20.0  # decibels: it has three bits less than float16
@@ -56,14 +57,14 @@ def paint_on_the_cpu(setting: Setting, pipe: Connection) -> None:
 
 def _together(setting: Setting, card: str, dtype: torch.dtype, jobs: Sequence[company.Job]) -> list[Pixels]:
     device = devices.device(card)
-    weights = checkpoints.load(files.demonstration(setting), device, dtype)
+    weights = load.load(files.demonstration(setting), device, dtype)
     with rendering.serving(device, halves=False) as engine:
         return company.together(engine, weights, jobs, setting.scale.flight)
 
 
 def _company(bench: Bench, jobs: Sequence[company.Job]) -> list[Pixels]:
     """Render the mix in float16 alone and in company; report whether that changed a picture, and return the latter."""
-    weights = checkpoints.load(files.demonstration(bench.setting), bench.card, torch.float16)
+    weights = load.load(files.demonstration(bench.setting), bench.card, torch.float16)
     with rendering.serving(bench.card, halves=False) as engine:
         bench.now("float16, each picture alone")
         alone = [company.start(engine, weights, job) for job in jobs]
@@ -104,7 +105,7 @@ def _distances(one: Sequence[Pixels], other: Sequence[Pixels]) -> list[company.D
 def _exact(bench: Bench, elsewhere: str) -> None:
     """Exact pictures are the same to the bit: again, in company, and in another process."""
     wanted = exact_pictures(bench.setting)
-    weights = checkpoints.load(files.demonstration(bench.setting), bench.card, torch.float16)
+    weights = load.load(files.demonstration(bench.setting), bench.card, torch.float16)
     with rendering.serving(bench.card, halves=False) as engine:
         first = digest(rendering.pictures(engine, weights, wanted, 1))
         again = digest(rendering.pictures(engine, weights, wanted, 1))
@@ -129,7 +130,7 @@ def digest_elsewhere(setting: Setting, pipe: Connection) -> None:
     """Render the exact pictures in this process and send their digest."""
     children.enter(setting)
     card = devices.device(setting.card)
-    weights = checkpoints.load(files.demonstration(setting), card, torch.float16)
+    weights = load.load(files.demonstration(setting), card, torch.float16)
     with rendering.serving(card) as engine:
         pipe.send(digest(rendering.pictures(engine, weights, exact_pictures(setting), 1)))
 

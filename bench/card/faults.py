@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from bench.card import children, files, rendering
 from bench.card.bench import Setting
 from shared.errors import RenderError
-from worker.engine import checkpoints, devices
+from worker.engine import devices
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.weights import Weights
 from worker.periodic import Periodic
@@ -126,7 +127,7 @@ def _loaded(setting: Setting, on_phase: Any = None) -> Iterator[tuple[Engine, We
     """This process has the card, an engine, and the demo checkpoint."""
     children.enter(setting)
     card = devices.device(setting.card)
-    weights = checkpoints.load(files.demonstration(setting), card, torch.float16)
+    weights = load.load(files.demonstration(setting), card, torch.float16)
     with rendering.serving(card, on_phase) as engine:
         yield engine, weights
 

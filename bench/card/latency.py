@@ -13,7 +13,7 @@ from bench.card import files, rendering
 from bench.card.bench import Bench
 from bench.card.rendering import Flight, Turns
 from shared.errors import Cancelled
-from worker.engine import checkpoints
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Step
 from worker.engine.weights import Weights
@@ -24,7 +24,7 @@ CANCEL_TURNS: Final = 2
 def run(bench: Bench) -> None:
     """Ask a busy card for one picture more, in four ways."""
     scale, turns = bench.scale, Turns()
-    weights = checkpoints.load(files.full(bench.setting), bench.card, torch.float16)
+    weights = load.load(files.full(bench.setting), bench.card, torch.float16)
     others = rendering.uniform(scale.side, scale.steps)
     with rendering.serving(bench.card, turns) as engine, Flight(engine, [weights], others, scale.flight) as flight:
         flight.until(2 * scale.flight)

@@ -20,10 +20,11 @@ from bench.card.bench import TIGHT, Bench
 from shared.errors import RenderError
 from shared.params.render import Hires, RenderParams
 from shared.prompts.tokenizer import TOKENS
-from worker.engine import answers, checkpoints, previews
+from worker.engine import answers, previews
 from worker.engine.answers.calls import Calls
 from worker.engine.devices import MemoryPeak, release_memory
 from worker.engine.kit import Kit, Pixels
+from worker.engine.loading import load
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines import render
 from worker.engine.requests import Asks, Denoise, Term, ToPixels
@@ -36,7 +37,7 @@ HOST_GROWTH: Final = 96 * 2**20  # bytes: allocators keep some
 
 def run(bench: Bench) -> None:
     """Measure calls, then a card that is too small, then loads and evictions."""
-    weights = checkpoints.load(files.full(bench.setting), bench.card, torch.float16)
+    weights = load.load(files.full(bench.setting), bench.card, torch.float16)
     bench.note("weights", weights.bytes / 2**30, "GiB")
     _calls(bench, weights)
     _small(bench, weights)
@@ -175,7 +176,7 @@ def _growth(bench: Bench, before: int, taken: int) -> None:
 def _cycle(bench: Bench, engine: rendering.Engine) -> int:
     """One checkpoint's life; return the bytes that it took of the card."""
     before = torch.cuda.memory_allocated()
-    weights = checkpoints.load(files.full(bench.setting, seed=1), bench.card, torch.float16)
+    weights = load.load(files.full(bench.setting, seed=1), bench.card, torch.float16)
     taken = torch.cuda.memory_allocated() - before
     shown: list[Tensor] = []
 

@@ -19,8 +19,9 @@ from bench.card import clocks, files, machine, peers, rendering
 from bench.card.bench import Bench
 from bench.card.rendering import Flight, Turns, Wanted
 from shared.params.samplers import SAMPLERS
-from worker.engine import answers, checkpoints, previews
+from worker.engine import answers, previews
 from worker.engine.kit import Pixels
+from worker.engine.loading import load
 from worker.engine.loop.runs import Step
 from worker.engine.requests import ToPixels
 from worker.engine.weights import Weights
@@ -46,7 +47,7 @@ class Rates(NamedTuple):
 
 def run(bench: Bench) -> None:
     """Measure what matters most first: what comes last is left out where time is short."""
-    weights = checkpoints.load(files.full(bench.setting), bench.card, torch.float16)
+    weights = load.load(files.full(bench.setting), bench.card, torch.float16)
     plain = peers.load(bench)
     uniform = _ladder(bench, weights, plain)
     _conditions(bench, weights, uniform)

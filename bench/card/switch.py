@@ -13,7 +13,8 @@ import torch
 from bench import plain
 from bench.card import clocks, files, machine, rendering
 from bench.card.bench import Bench
-from worker.engine import checkpoints, devices
+from worker.engine import devices
+from worker.engine.loading import load
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.loading.loader import Loader
@@ -44,7 +45,7 @@ def run(bench: Bench) -> None:
 
 
 def _load(bench: Bench, loader: Loader, path: Path) -> Weights:
-    return loader.run(partial(checkpoints.load, path, bench.card, torch.float16))
+    return loader.run(partial(load.load, path, bench.card, torch.float16))
 
 
 def _compared(bench: Bench, seconds: float, size: int) -> None:
@@ -65,14 +66,14 @@ def _from_memory(bench: Bench, loader: Loader, path: Path, size: int) -> Callabl
 
     def keep() -> None:
         found: list[Converted] = []
-        checkpoints.load(path, bench.card, torch.float16, on_converted=found.append)
+        load.load(path, bench.card, torch.float16, on_converted=found.append)
         for _ in cache.keep(key, lambda: found[0]):
             pass
 
     loader.run(keep)
     kept = cache.get(key)
     assert kept is not None
-    again = partial(loader.run, partial(checkpoints.load_kept, path, kept, bench.card))
+    again = partial(loader.run, partial(load.load_kept, path, kept, bench.card))
     took = clocks.seconds(again, bench.scale.repeats)
     share = bench.share(machine.TO_CARD, size / took / 1e9)
     bench.at_most(LOAD_SECONDS, "load from the host's memory", took, "s", of_roofline=share)

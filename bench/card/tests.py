@@ -22,8 +22,9 @@ from bench.card import children, files, rendering
 from bench.card.bench import Bench, Setting
 from bench.card.packages import ROOT
 from shared.prompts.tokenizer import TOKENS
-from worker.engine import answers, checkpoints
+from worker.engine import answers
 from worker.engine.answers.calls import Calls
+from worker.engine.loading import load
 from worker.engine.requests import Denoise, Term
 from worker.engine.sampling import philox
 from worker.engine.weights import Weights
@@ -49,7 +50,7 @@ def _values(bench: Bench) -> None:
     bench.now("masked attention")
     _attention(bench)
     bench.now("padded contexts")
-    weights = checkpoints.load(files.full(bench.setting), bench.card, torch.float16)
+    weights = load.load(files.full(bench.setting), bench.card, torch.float16)
     _padding(bench, weights)
     bench.now("portable noise")
     _noise(bench)
@@ -121,7 +122,7 @@ def _noise(bench: Bench) -> None:
 
 def _kinds(bench: Bench) -> None:
     """Every kind comes out in half precision, and the engine's thread waits for the card nowhere."""
-    weights = checkpoints.load(files.demonstration(bench.setting), bench.card, torch.float16)
+    weights = load.load(files.demonstration(bench.setting), bench.card, torch.float16)
     jobs = company.mix(min(16, bench.scale.jobs), 1, sides=bench.scale.job_sides, most_steps=bench.scale.job_steps)
     with rendering.serving(bench.card, halves=False) as engine:
         company.together(engine, weights, jobs[: bench.scale.repeats], 4)  # the first calls load kernels, which waits

@@ -8,7 +8,7 @@ import torch
 
 from bench.card import files
 from bench.card.bench import Bench
-from worker.engine import checkpoints
+from worker.engine.loading import load
 
 
 def run(bench: Bench) -> None:
@@ -26,6 +26,6 @@ def run(bench: Bench) -> None:
         bench.note(f"{name}, written", time.perf_counter() - begun, "s")
         bench.now(f"{name}: loaded")
         begun = time.perf_counter()
-        loaded = checkpoints.load(path, bench.card, torch.float16)
+        loaded = load.load(path, bench.card, torch.float16)
         bench.note(f"{name}, first load", time.perf_counter() - begun, "s")
         bench.note(f"{name}, resident", loaded.bytes / 1e9, "GB")

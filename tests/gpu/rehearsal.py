@@ -15,10 +15,10 @@ from bench import company
 from bench.company import Job
 from shared.errors import RenderError
 from tests.checkpoints import NATIVE_SIZE
-from worker.engine import checkpoints
 from worker.engine.devices import Device
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
+from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Step

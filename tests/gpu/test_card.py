@@ -11,8 +11,9 @@ import torch
 
 from shared.params.render import Noise, RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
-from worker.engine import answers, checkpoints, devices, proof
+from worker.engine import answers, devices, proof
 from worker.engine.kit import Kit
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import Picture, text_to_image
 from worker.engine.requests import Denoise, Embed, Term
@@ -36,7 +37,7 @@ def card() -> Iterator[Engine]:
 
 
 def weights(path: Path, card: str, dtype: torch.dtype) -> Weights:
-    return checkpoints.load(path, devices.device(card), dtype)
+    return load.load(path, devices.device(card), dtype)
 
 
 def render(engine: Engine, loaded: Weights, seed: int, *, exact: bool = False) -> Picture:

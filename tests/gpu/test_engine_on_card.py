@@ -19,9 +19,10 @@ from shared.errors import OutOfMemory, RenderError
 from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from tests.waiting import until
-from worker.engine import answers, checkpoints, devices
+from worker.engine import answers, devices
 from worker.engine.answers.calls import FAILED, FULL
 from worker.engine.kit import Kit
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run
 from worker.engine.pipelines import Picture, text_to_image
@@ -38,7 +39,7 @@ needs_pretended = pytest.mark.skipif(torch.version.cuda is not None, reason="nee
 @pytest.fixture(scope="module")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     path: Path = write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors")
-    return checkpoints.load(path, devices.device(CARD), torch.float16)
+    return load.load(path, devices.device(CARD), torch.float16)
 
 
 @contextmanager

@@ -16,10 +16,11 @@ from shared.errors import RenderError
 from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from tests.support.card_ledger import Ledger
-from worker.engine import checkpoints, passes, pipelines
+from worker.engine import passes, pipelines
 from worker.engine.answers import denoising
 from worker.engine.devices import device
 from worker.engine.kit import Kit
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.weights import Weights
 
@@ -31,7 +32,7 @@ Mistake = Callable[[Weights, ExitStack, pytest.MonkeyPatch], object]
 @pytest.fixture(scope="module")
 def half(pretended: Ledger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weights]:
     path = write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors")
-    return checkpoints.load(path, device("cuda:0"), torch.float16)
+    return load.load(path, device("cuda:0"), torch.float16)
 
 
 def painted(weights: Weights) -> None:

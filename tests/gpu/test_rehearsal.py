@@ -16,8 +16,8 @@ from shared.errors import Cancelled, RenderError
 from tests.checkpoints import write_inpainting, write_tiny
 from tests.gpu.rehearsal import CANCELLED, FAILING, Afternoon, Outcome, jobs
 from tests.support.card_ledger import Ledger
-from worker.engine import checkpoints
 from worker.engine.devices import device
+from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
 
 pytestmark = pytest.mark.gpu

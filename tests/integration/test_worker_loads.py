@@ -17,7 +17,7 @@ from shared.errors import Cancelled, ModelFileError, RenderError
 from tests.integration.rendering import Farm, Seen, paint
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
-from worker.engine import checkpoints
+from worker.engine.loading import load as checkpoints
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.loop.engine import Engine
 from worker.engine.requests import Work
@@ -239,7 +239,7 @@ def fails(card, claim, watch, monkeypatch) -> None:
         yield Work(lambda: 1 / 0)
 
     with monkeypatch.context() as patch:
-        patch.setattr("worker.engine.checkpoints.hand_over", torn)
+        patch.setattr("worker.engine.loading.load.hand_over", torn)
         with pytest.raises(RenderError, match="torn"):
             card.render(claim, watch, Cancellation())
     with monkeypatch.context() as patch:

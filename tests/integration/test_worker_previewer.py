@@ -16,7 +16,8 @@ from shared.errors import OutOfMemory, RenderError, Unavailable
 from shared.models import catalogue
 from shared.models.scan import scan
 from tests.checkpoints import fitting_decoder, inspected, plain_sample, tiny_decoder, write_tiny
-from worker.engine import checkpoints, devices, previews
+from worker.engine import devices, previews
+from worker.engine.loading import load
 from worker.render.local_models import ModelFiles
 from worker.render.preview_decoders import Previewer
 
@@ -28,7 +29,7 @@ CPU = devices.device("cpu:0")
 def weights(tmp_path_factory):
     """A checkpoint whose latents are the colours themselves."""
     path = write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors")
-    return replace(checkpoints.load(path, CPU, torch.float32), sample=plain_sample())
+    return replace(load.load(path, CPU, torch.float32), sample=plain_sample())
 
 
 class Folder:
@@ -50,7 +51,7 @@ class Folder:
 
     def _come(self, asked, path):
         try:
-            asked.set_result(checkpoints.load_decoder(path, CPU, torch.float32))
+            asked.set_result(load.load_decoder(path, CPU, torch.float32))
         except RenderError as error:
             asked.set_exception(error)
         return asked
@@ -183,7 +184,7 @@ def test_a_decoder_for_which_there_is_no_room_leaves_the_map(folder, weights, mo
     def full(*_):
         raise OutOfMemory("full")
 
-    monkeypatch.setattr(checkpoints, "load_decoder", full)
+    monkeypatch.setattr(load, "load_decoder", full)
     assert shape(folder, weights) == MAPPED
 
 

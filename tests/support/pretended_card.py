@@ -77,7 +77,9 @@ def install(*, capacity: int = 80 * 2**30, inner: str = "cpu") -> None:
     LEDGER.capacity, LEDGER.inner = capacity, inner
     if _INSTALLED:
         return
-    import_module("worker.engine.networks")  # diffusers and transformers look at the machine once, when imported
+    import_module(
+        "worker.engine.loading.networks"
+    )  # diffusers and transformers look at the machine once, when imported
     _device_constructors()  # remembers the factories that it sees at its first call: let it see torch's own
     HANDLERS.update(card_copies.HANDLERS)
     with ExitStack() as undo:

@@ -22,9 +22,9 @@ from bench.card.bench import Bench, Setting
 from bench.card.measures import Measure
 from tests.support import pretended_card
 from tests.support.card_ledger import Ledger
-from worker.engine import checkpoints
 from worker.engine.answers import denoising
 from worker.engine.kit import Pixels
+from worker.engine.loading import load as checkpoints
 from worker.engine.weights import Weights
 from worker.supervisor.child import HUNG, LOST
 

@@ -14,7 +14,7 @@ from tests.support import card_time
 from tests.support.card_kernels import Card
 from tests.support.card_ledger import Ledger
 from tests.support.card_time import GAP, Clock, Turns, kernel_seconds
-from worker.engine import layouts
+from worker.engine.loading import layouts
 
 TURN = 0.121  # seconds of a U-Net call of 32 rows
 

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from shared.params.render import RenderParams
-from worker.engine import checkpoints, pipelines
+from worker.engine import pipelines
 from worker.engine.devices import device
 from worker.engine.kit import Kit
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 
 IN_FLIGHT, SIDE = 8, 128
@@ -35,7 +36,7 @@ class Studio:
     """Renders while it is entered. `on_picture` is told of every picture, on any thread."""
 
     def __init__(self, checkpoint: Path, on_picture: Callable[[], object] = lambda: None, card: str = "cpu") -> None:
-        self._weights = checkpoints.load(checkpoint, device(card), torch.float32)
+        self._weights = load.load(checkpoint, device(card), torch.float32)
         self._engine = Engine(self._weights.device)
         self._on_picture = on_picture
 

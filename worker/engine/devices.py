@@ -22,7 +22,7 @@ from torch import Tensor
 from shared.errors import CardError, OutOfMemory, SettingsError
 from shared.portions import Processor
 from worker.engine import cuda_errors
-from worker.engine.portions import Portions
+from worker.engine.loading.portions import Portions
 
 CPU_ROWS: Final = 16
 TURNS_AHEAD: Final = 2

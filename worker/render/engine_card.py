@@ -22,16 +22,17 @@ from shared.models.model_set import ModelSet
 from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.encode import Pixels
-from worker.engine import checkpoints, devices, proof
+from worker.engine import devices, proof
 from worker.engine.devices import Device
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
+from worker.engine.loading import load
 from worker.engine.loading.host_cache import HostCache
+from worker.engine.loading.portions import Portions
 from worker.engine.loop import limits
 from worker.engine.loop.engine import Engine, Phase
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines import render
-from worker.engine.portions import Portions
 from worker.engine.reads import beside
 from worker.engine.weights import Weights
 from worker.in_flight import Cancellation
@@ -251,7 +252,7 @@ def _device(address: Address, settings: Settings) -> Device:
 def _prepare() -> None:
     """Have imported what loads need when the first one begins; what fails is told by that one."""
     try:
-        checkpoints.prepare()
+        load.prepare()
     except Exception as error:  # noqa: BLE001 - the edge of a thread
         log.warning("libraries not imported", reason=f"{type(error).__name__}: {error}")
 

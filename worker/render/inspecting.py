@@ -7,9 +7,9 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from worker.engine import files
+from worker.engine.loading import inspect
 
 
 def answer(question: bytes) -> bytes:
     """Return, as JSON, what the file at the path `question` is."""
-    return json.dumps(asdict(files.inspect(Path(os.fsdecode(question))))).encode()
+    return json.dumps(asdict(inspect.inspect(Path(os.fsdecode(question))))).encode()

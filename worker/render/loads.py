@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from shared.errors import Cancelled, RenderError, Unavailable
-from worker.engine import checkpoints, devices
+from worker.engine import devices
 from worker.engine.devices import Device
+from worker.engine.loading import load as checkpoints
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Loader

@@ -8,8 +8,8 @@ import torch
 
 from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
-from worker.engine import checkpoints
 from worker.engine.devices import Device, device
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.weights import Weights
 
@@ -26,7 +26,7 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_path: Path, cpu: Device) -> Weights:
-    return checkpoints.load(tiny_path, cpu, torch.float32)
+    return load.load(tiny_path, cpu, torch.float32)
 
 
 @pytest.fixture

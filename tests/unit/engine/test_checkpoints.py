@@ -19,9 +19,9 @@ from shared.confined import child
 from shared.errors import ModelFileError, OutOfMemory
 from tests.checkpoints import write_tiny
 from tools.demo_checkpoint import layout
-from worker.engine import checkpoints, layouts, networks
 from worker.engine.devices import Device
-from worker.engine.files import Inspection, inspect
+from worker.engine.loading import layouts, load, networks
+from worker.engine.loading.inspect import Inspection, inspect
 from worker.engine.weights import Weights
 from worker.render.inspector import LIMITS
 
@@ -64,7 +64,7 @@ def assert_same(one: Weights, other: Weights) -> None:
 def reason(path: Path, cpu: Device) -> str:
     """Why `path` is no checkpoint: the catalogue and the loader say the same."""
     with pytest.raises(ModelFileError) as error:
-        checkpoints.load(path, cpu, torch.float32)
+        load.load(path, cpu, torch.float32)
     told = inspect(path).reason
     assert told
     assert told.replace("?", "") == re.sub(r"[\x1b?]", "", " ".join(str(error.value).split()))
@@ -96,7 +96,7 @@ def test_inspect_says_what_a_file_is(tiny_path: Path) -> None:
 
 
 def test_weights_stored_in_half_precision_are_loaded_in_the_format_asked_for(tiny_path: Path, cpu: Device) -> None:
-    weights = checkpoints.load(tiny_path, cpu, torch.bfloat16)
+    weights = load.load(tiny_path, cpu, torch.bfloat16)
     assert weights.dtype == torch.bfloat16
     assert next(weights.text_encoder.parameters()).dtype == torch.bfloat16
     assert next(weights.vae.parameters()).dtype == torch.float32
@@ -105,7 +105,7 @@ def test_weights_stored_in_half_precision_are_loaded_in_the_format_asked_for(tin
 def test_a_file_may_be_replaced_while_it_is_loaded(tiny: Weights, tiny_path: Path, tmp_path: Path, cpu: Device) -> None:
     path = shutil.copy(tiny_path, tmp_path / "gone.safetensors")
     shutil.copy(tiny_path.with_suffix(".yaml"), tmp_path / "gone.yaml")
-    weights = checkpoints.load(path, cpu, torch.float32)
+    weights = load.load(path, cpu, torch.float32)
     os.truncate(path, 0)
     assert_same(weights, tiny)
 
@@ -115,7 +115,7 @@ def test_velocity_is_read_from_the_yaml(tensors: Tensors, write: Callable[..., P
     config = yaml.safe_load(path.with_suffix(".yaml").read_text())
     config["model"]["params"]["parameterization"] = "v"
     path.with_suffix(".yaml").write_text(yaml.safe_dump(config))
-    assert checkpoints.load(path, cpu, torch.float32).predicts_velocity
+    assert load.load(path, cpu, torch.float32).predicts_velocity
 
 
 # Forms that people have.
@@ -126,7 +126,7 @@ def test_a_ckpt_holds_the_same_weights(
 ) -> None:
     path = write({"state_dict": tensors, "global_step": 470000}, "other.ckpt")
     assert inspect(path).reason is None
-    assert_same(checkpoints.load(path, cpu, torch.float32), tiny)
+    assert_same(load.load(path, cpu, torch.float32), tiny)
 
 
 def test_a_ckpt_of_the_first_torch_format_is_read(
@@ -135,7 +135,7 @@ def test_a_ckpt_of_the_first_torch_format_is_read(
     torch.save(tensors, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     shutil.copy(tiny_path.with_suffix(".yaml"), tmp_path / "old.yaml")
     assert inspect(tmp_path / "old.ckpt").reason is None
-    assert_same(checkpoints.load(tmp_path / "old.ckpt", cpu, torch.float32), tiny)
+    assert_same(load.load(tmp_path / "old.ckpt", cpu, torch.float32), tiny)
 
 
 def test_lightnings_bookkeeping_is_tolerated(
@@ -152,7 +152,7 @@ def test_lightnings_bookkeeping_is_tolerated(
     monkeypatch.undo()
 
     assert inspect(path).reason is None
-    assert_same(checkpoints.load(path, cpu, torch.float32), tiny)
+    assert_same(load.load(path, cpu, torch.float32), tiny)
 
 
 def test_what_else_stands_in_a_file_is_ignored(
@@ -165,14 +165,14 @@ def test_what_else_stands_in_a_file_is_ignored(
         f"{TEXT}text_model.embeddings.position_ids": torch.arange(77)[None],
         f"{TEXT}text_projection.weight": torch.zeros(64, 64),
     }
-    assert_same(checkpoints.load(write(tensors | more), cpu, torch.float32), tiny)
+    assert_same(load.load(write(tensors | more), cpu, torch.float32), tiny)
 
 
 def test_merged_files_may_lack_the_text_models_name(
     tiny: Weights, tensors: Tensors, write: Callable[..., Path], cpu: Device
 ) -> None:
     renamed = {name.replace(f"{TEXT}text_model.", TEXT): value for name, value in tensors.items()}
-    assert_same(checkpoints.load(write(renamed), cpu, torch.float32), tiny)
+    assert_same(load.load(write(renamed), cpu, torch.float32), tiny)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def folder(tiny: Weights, tmp_path: Path) -> Path:
 
 
 def test_a_diffusers_folder_is_read(tiny: Weights, folder: Path, cpu: Device) -> None:
-    weights = checkpoints.load(folder, cpu, torch.float32)
+    weights = load.load(folder, cpu, torch.float32)
     assert_same(weights, tiny)
     assert weights.latent_scale == tiny.latent_scale
     assert weights.sigmas == tiny.sigmas
@@ -202,7 +202,7 @@ def test_a_folders_vae_may_have_the_old_names(tiny: Weights, folder: Path, cpu: 
     for new, name in old.items():
         weights = {key.replace(new, name): value for key, value in weights.items()}
     safetensors.torch.save_file(weights, file)
-    assert_same(checkpoints.load(folder, cpu, torch.float32), tiny)
+    assert_same(load.load(folder, cpu, torch.float32), tiny)
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_an_inpainting_checkpoint_is_read_whatever_its_yaml_says_of_channels(
     tiny: Weights, inpainting: Tensors, write: Callable[..., Path], cpu: Device
 ) -> None:
     path = write(inpainting)
-    weights = checkpoints.load(path, cpu, torch.float32)
+    weights = load.load(path, cpu, torch.float32)
     assert weights.takes_mask
     assert not tiny.takes_mask
     assert torch.equal(weights.unet.conv_in.weight, inpainting[FIRST_LAYER])
@@ -230,7 +230,7 @@ def test_an_inpainting_folder_is_read(tiny: Weights, inpainting: Tensors, folder
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights = safetensors.torch.load_file(file) | {"conv_in.weight": inpainting[FIRST_LAYER]}
     safetensors.torch.save_file(weights, file)
-    assert checkpoints.load(folder, cpu, torch.float32).takes_mask
+    assert load.load(folder, cpu, torch.float32).takes_mask
     (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 8}))
     assert "InstructPix2Pix" in reason(folder, cpu)
 
@@ -438,7 +438,7 @@ def test_a_figure_that_makes_no_sense_is_refused(
         path = changed(write(tensors), where, value)
         assert inspect(path).reason, value
         with pytest.raises(ModelFileError):
-            checkpoints.load(path, cpu, torch.float32)
+            load.load(path, cpu, torch.float32)
 
 
 def test_the_reason_names_the_figure(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
@@ -481,7 +481,7 @@ def test_what_nobody_foresaw_is_a_reason_as_well(tiny_path: Path, cpu: Device, m
     monkeypatch.setattr(networks, "build", breaks)
     assert inspect(tiny_path) == Inspection("checkpoint", None, None, "cannot be read: RecursionError: too?deep")
     with pytest.raises(ModelFileError, match="RecursionError"):
-        checkpoints.load(tiny_path, cpu, torch.float32)
+        load.load(tiny_path, cpu, torch.float32)
 
 
 def test_memory_that_runs_out_is_not_the_files_fault(
@@ -492,7 +492,7 @@ def test_memory_that_runs_out_is_not_the_files_fault(
 
     monkeypatch.setattr(networks, "fill", full)
     with pytest.raises(OutOfMemory, match=r"not enough memory for the checkpoint tiny\.safetensors"):
-        checkpoints.load(tiny_path, cpu, torch.float32)
+        load.load(tiny_path, cpu, torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_a_suffix_in_capitals_is_read_as_well(
 ) -> None:
     path = write({"state_dict": tensors}, "OTHER.CKPT")
     assert inspect(path).reason is None
-    assert_same(checkpoints.load(path, cpu, torch.float32), tiny)
+    assert_same(load.load(path, cpu, torch.float32), tiny)
 
 
 def test_other_files_are_no_model_files(tmp_path: Path, cpu: Device) -> None:
@@ -568,7 +568,7 @@ def full_size(tmp_path: Path) -> Path:
 
 @pytest.mark.nightly
 def test_a_checkpoint_of_full_size_is_loaded(full_size: Path, cpu: Device) -> None:
-    weights = checkpoints.load(full_size, cpu, torch.bfloat16)
+    weights = load.load(full_size, cpu, torch.bfloat16)
     assert weights.bytes == 2 * (859_520_964 + 123_060_480) + 4 * 83_653_863
     assert weights.native_size == 512
 
@@ -673,14 +673,14 @@ def test_more_of_a_clip_or_a_vae_than_is_needed_is_left_alone(
     ]  # fmt: skip
     path = write(tensors | {name: torch.zeros(3) for name in more})
     assert inspect(path).reason is None
-    assert_same(checkpoints.load(path, cpu, torch.float32), tiny)
+    assert_same(load.load(path, cpu, torch.float32), tiny)
 
 
 def test_a_checkpoint_without_a_vae_says_so(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
     rest = {name: value for name, value in tensors.items() if not name.startswith("first_stage_model.")}
     path = write(rest)
     assert inspect(path) == Inspection("checkpoint", "sd1", 64, None, has_vae=False)
-    weights = checkpoints.load(path, cpu, torch.float32)
+    weights = load.load(path, cpu, torch.float32)
     with pytest.raises(ModelFileError, match="no VAE inside"):
         weights.require_vae()
 
@@ -715,7 +715,7 @@ def test_what_a_folder_leaves_out_or_says_twice_is_understood(tiny: Weights, fol
     config = json.loads(scheduler.read_text())
     del config["num_train_timesteps"]
     scheduler.write_text(json.dumps(config))
-    weights = checkpoints.load(folder, cpu, torch.float32)
+    weights = load.load(folder, cpu, torch.float32)
     assert (weights.native_size, weights.sigmas) == (64, tiny.sigmas)
     assert_same(weights, tiny)
     configure(folder, "unet/config.json", sample_size=[8, "8"])
@@ -726,7 +726,7 @@ def test_what_a_folder_leaves_out_or_says_twice_is_understood(tiny: Weights, fol
 def test_a_folder_may_hold_another_variant_alone(tiny: Weights, folder: Path, cpu: Device, variant: str) -> None:
     unet = folder / "unet"
     (unet / "diffusion_pytorch_model.safetensors").rename(unet / f"diffusion_pytorch_model.{variant}.safetensors")
-    assert_same(checkpoints.load(folder, cpu, torch.float32), tiny)
+    assert_same(load.load(folder, cpu, torch.float32), tiny)
 
 
 def test_a_folders_network_may_lie_in_several_files(tiny: Weights, folder: Path, cpu: Device) -> None:
@@ -742,7 +742,7 @@ def test_a_folders_network_may_lie_in_several_files(tiny: Weights, folder: Path,
     index = unet / "diffusion_pytorch_model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": listed}))
     assert inspect(folder).reason is None
-    assert_same(checkpoints.load(folder, cpu, torch.float32), tiny)
+    assert_same(load.load(folder, cpu, torch.float32), tiny)
     (unet / name).unlink()
     assert "unet/diffusion_pytorch_model-00002-of-00002.safetensors is missing" in reason(folder, cpu)
     index.write_text(json.dumps({"weight_map": {"x": "../../secret.safetensors"}}))

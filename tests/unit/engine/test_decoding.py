@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import OutOfMemory, RenderError
-from worker.engine import answers, checkpoints, tiles
+from worker.engine import answers, tiles
 from worker.engine import vae as decoding
 from worker.engine.answers import pixels as pixel_answers
 from worker.engine.answers.calls import FULL, HELD_SECONDS
@@ -22,6 +22,7 @@ from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
 from worker.engine.images import to_tensor
 from worker.engine.kit import Pixels
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.requests import ToLatent, ToPixels
 from worker.engine.vae import decoded, encoded
@@ -210,7 +211,7 @@ def test_a_picture_in_tiles_for_want_of_memory_is_nearly_the_same(
     cpu: Device, side: int, tile_side: int, most_levels: float, most_deviations: float
 ) -> None:
     """By the demo checkpoint's VAE, whose norms and attention see all of a tile but no more: tones differ."""
-    weights = checkpoints.load(DEMO, cpu, torch.float32)
+    weights = load.load(DEMO, cpu, torch.float32)
     y, x = torch.meshgrid(torch.linspace(-1, 1, 8 * side), torch.linspace(-1, 1, 8 * side), indexing="ij")
     scene = torch.stack([x, y, (8 * x * y).sin()]) * 0.8
     (given,) = answers.to_latent([ToLatent(weights, scene)])

@@ -18,8 +18,9 @@ import torch
 
 from shared.errors import Cancelled, OutOfMemory, RenderError
 from shared.params.render import RenderParams
-from worker.engine import answers, checkpoints, passes
+from worker.engine import answers, passes
 from worker.engine.devices import Device
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
 from worker.engine.pipelines import Kit, Picture, text_to_image
@@ -155,7 +156,7 @@ def test_the_order_of_arrival_changes_no_picture(start: Callable[..., Run]) -> N
 def test_several_checkpoints_are_served_at_once(
     engine: Engine, tiny: Weights, tiny_path: Any, cpu: Device, params: RenderParams
 ) -> None:
-    other = checkpoints.load(tiny_path, cpu, torch.float32)
+    other = load.load(tiny_path, cpu, torch.float32)
     runs = [engine.render(text_to_image(params, Kit(weights))) for weights in (tiny, other, tiny, other)]
     pictures = [run.result(SECONDS) for run in runs]
     for picture in pictures[1:]:

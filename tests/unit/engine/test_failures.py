@@ -16,9 +16,10 @@ import structlog
 import torch
 
 from shared.errors import Cancelled, ModelFileError, NotUnderstood, OutOfMemory, RenderError, RenderFailed, StorageAway
-from worker.engine import answers, checkpoints
+from worker.engine import answers
 from worker.engine.answers.failures import again, bared
 from worker.engine.devices import Device
+from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run

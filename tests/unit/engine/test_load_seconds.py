@@ -22,9 +22,10 @@ from tests.checkpoints import write_tiny
 from tests.support import card_time, pretended_card
 from tests.support.card_ledger import Ledger
 from tests.support.card_time import Clock, Turns
-from worker.engine import checkpoints, devices, layouts
+from worker.engine import devices
 from worker.engine.devices import Device
-from worker.engine.loading import converted, upload
+from worker.engine.loading import converted, layouts, upload
+from worker.engine.loading import load as checkpoints
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache
 

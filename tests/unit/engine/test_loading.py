@@ -17,10 +17,11 @@ from shared.params.render import RenderParams
 from tests.checkpoints import without_vae, write_tiny
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
-from worker.engine import checkpoints, devices
+from worker.engine import devices
 from worker.engine.answers.answer import answer
 from worker.engine.devices import Device
 from worker.engine.kit import Kit
+from worker.engine.loading import load as checkpoints
 from worker.engine.loading import upload
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.flat import Layout

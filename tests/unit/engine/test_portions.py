@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shared import portions as files
 from shared.portions import Portion, Processor
-from worker.engine.portions import Kernel, Portions, fits, in_portions, measure
+from worker.engine.loading.portions import Kernel, Portions, fits, in_portions, measure
 
 XEON = Processor("Xeon", 2, "2.13")
 

@@ -25,11 +25,12 @@ from tests.checkpoints import fitting_decoder, plain_sample
 from tests.support import card_time
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
-from worker.engine import checkpoints, devices, passes, previews, vae
+from worker.engine import devices, passes, previews, vae
 from worker.engine.answers.pixels import to_pixels
 from worker.engine.devices import Device
 from worker.engine.film import Reel, developed
 from worker.engine.kit import Kit
+from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines import Picture, render
@@ -53,7 +54,7 @@ def card(pretended: Ledger) -> Device:
 
 @pytest.fixture(scope="module")
 def half(tiny_path: Path, card: Device) -> Weights:
-    return checkpoints.load(tiny_path, card, torch.float16)
+    return load.load(tiny_path, card, torch.float16)
 
 
 @pytest.fixture
@@ -310,7 +311,7 @@ def previewer(tmp_path: Path, card: Device) -> Previewer:
     save_file(fitting_decoder(plain_sample()), path)
     files: Any = SimpleNamespace(decoders=lambda: ["d"], find=lambda _: SimpleNamespace(path=path))
     decoder: Future[nn.Module] = Future()
-    decoder.set_result(checkpoints.load_decoder(path, card, torch.float16))
+    decoder.set_result(load.load_decoder(path, card, torch.float16))
     return Previewer(files, lambda _: decoder, 3600)
 
 
@@ -386,7 +387,7 @@ def test_a_checkpoint_leaves_the_card_at_once_after_previews(
 
     monkeypatch.setattr(previews, "_bytes", bytes_of)
     before = ledger.live
-    weights = checkpoints.load(request.getfixturevalue("tiny_path"), engine.device, torch.float16)
+    weights = load.load(request.getfixturevalue("tiny_path"), engine.device, torch.float16)
     previewed(engine, weights, params, stage, by)
     until(lambda: made)
     del weights

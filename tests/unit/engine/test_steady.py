@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from shared.params.render import RenderParams, Tiling
-from worker.engine import checkpoints, steady
 from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
 from worker.engine.kit import Kit
+from worker.engine.loading import batch_invariant
+from worker.engine.loading import load as checkpoints
+from worker.engine.loading.portions import Portions
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
-from worker.engine.portions import Portions
 from worker.engine.weights import Weights
 
 SECONDS = 120
@@ -89,7 +90,7 @@ def test_a_layer_that_threads_share_gives_a_row_the_same_in_company(threads: int
     """More positions than a norm computes in one piece, and rows that are no multiple of what a vector holds."""
     assert threads == torch.get_num_threads()
     network = nn.Sequential(copy.deepcopy(layer))
-    steady.steady(network, eager())
+    batch_invariant.steady(network, eager())
     rows = torch.randn(7, 64, 33, 33, generator=torch.Generator().manual_seed(1))
     rows = rows.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -133,8 +134,8 @@ OTHERS = {
 def other(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Another processor, by what it rounds otherwise."""
     is_off = OTHERS[request.param]
-    monkeypatch.setattr(steady, "product", rounding(steady.product, 0, is_off))
-    monkeypatch.setattr(steady, "convolution", rounding(steady.convolution, 4, is_off))
+    monkeypatch.setattr(batch_invariant, "product", rounding(batch_invariant.product, 0, is_off))
+    monkeypatch.setattr(batch_invariant, "convolution", rounding(batch_invariant.convolution, 4, is_off))
     return str(request.param)
 
 

@@ -14,9 +14,10 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 from shared.errors import ModelFileError
 from tests.checkpoints import fitting_decoder, plain_sample, tiny_decoder
-from worker.engine import answers, checkpoints, previews
+from worker.engine import answers, previews
 from worker.engine.devices import Device
-from worker.engine.files import Inspection, inspect
+from worker.engine.loading import load
+from worker.engine.loading.inspect import Inspection, inspect
 from worker.engine.requests import ToLatent
 from worker.engine.weights import Weights
 
@@ -58,7 +59,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 def assert_decodes_as(path: Path, reference: AutoencoderTiny, cpu: Device) -> None:
     assert inspect(path) == USABLE
-    decoder = checkpoints.load_decoder(path, cpu, torch.float32)
+    decoder = load.load_decoder(path, cpu, torch.float32)
     with torch.inference_mode():
         expected = reference.decode(LATENT[None]).sample[0]
         torch.testing.assert_close(decoder(LATENT[None])[0], expected, rtol=0, atol=1e-5)
@@ -96,24 +97,24 @@ def test_it_is_read_as_diffusers_names_it_without_an_encoder(
 
 
 def test_a_large_picture_is_shown_small_and_in_its_shape(write: Callable[..., Path], cpu: Device) -> None:
-    decoder = checkpoints.load_decoder(write(tiny_decoder()), cpu, torch.float32)
+    decoder = load.load_decoder(write(tiny_decoder()), cpu, torch.float32)
     assert previews.decoded(torch.zeros(4, 64, 128), decoder).shape == (128, 256, 3)
     assert previews.decoded(torch.zeros(4, 8, 4), decoder).shape == (64, 32, 3)
 
 
 def test_numbers_that_are_not_finite_are_a_picture_too(write: Callable[..., Path], cpu: Device) -> None:
-    decoder = checkpoints.load_decoder(write(tiny_decoder()), cpu, torch.float32)
+    decoder = load.load_decoder(write(tiny_decoder()), cpu, torch.float32)
     assert previews.decoded(torch.full((4, 8, 8), torch.nan), decoder).shape == (64, 64, 3)
 
 
 def test_a_decoder_fits_the_latents_that_it_reads_and_no_others(
     tiny: Weights, write: Callable[..., Path], cpu: Device
 ) -> None:
-    fitting = checkpoints.load_decoder(write(fitting_decoder(PLAIN)), cpu, torch.float32)
+    fitting = load.load_decoder(write(fitting_decoder(PLAIN)), cpu, torch.float32)
     assert previews.fit(fitting, PLAIN) > 0.95
     others = (tiny.sample, -PLAIN, PLAIN.flip(0), torch.full_like(PLAIN, torch.nan))
     assert all(previews.fit(fitting, other) < 0.3 for other in others)
-    random = checkpoints.load_decoder(write(tiny_decoder()), cpu, torch.float32)
+    random = load.load_decoder(write(tiny_decoder()), cpu, torch.float32)
     assert previews.fit(random, PLAIN) < 0.3
 
 
@@ -141,7 +142,7 @@ def test_a_truncated_file_says_so(original: Tensors, write: Callable[..., Path],
     os.truncate(path, path.stat().st_size // 2)
     assert "damaged" in (inspect(path).reason or "")
     with pytest.raises(ModelFileError, match="damaged"):
-        checkpoints.load_decoder(path, cpu, torch.float32)
+        load.load_decoder(path, cpu, torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_one_that_does_not_fit_says_why(
     assert told.kind == "decoder"
     assert (told.reason or "").startswith(reason)
     with pytest.raises(ModelFileError) as error:
-        checkpoints.load_decoder(path, cpu, torch.float32)
+        load.load_decoder(path, cpu, torch.float32)
     assert str(error.value) == told.reason
 
 
@@ -178,4 +179,4 @@ def test_the_encoder_that_comes_with_it_says_that_it_is_one(
 def test_a_vae_and_a_checkpoint_are_none(tiny_path: Path, cpu: Device) -> None:
     assert inspect(tiny_path).kind == "checkpoint"
     with pytest.raises(ModelFileError, match="is no tiny decoder"):
-        checkpoints.load_decoder(tiny_path, cpu, torch.float32)
+        load.load_decoder(tiny_path, cpu, torch.float32)

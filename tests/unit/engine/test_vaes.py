@@ -11,9 +11,10 @@ import safetensors.torch
 import torch
 
 from shared.errors import ModelFileError
-from worker.engine import answers, checkpoints
+from worker.engine import answers
 from worker.engine.devices import Device
-from worker.engine.files import Inspection, inspect
+from worker.engine.loading import load
+from worker.engine.loading.inspect import Inspection, inspect
 from worker.engine.requests import ToLatent, ToPixels
 from worker.engine.weights import Weights
 
@@ -48,7 +49,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 def assert_is_tinys(path: Path, tiny: Weights) -> None:
     assert inspect(path) == USABLE
     expected = tiny.vae.state_dict()
-    loaded = checkpoints.load_vae(path, tiny.device, torch.float32).state_dict()
+    loaded = load.load_vae(path, tiny.device, torch.float32).state_dict()
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in loaded.items())
 
@@ -56,7 +57,7 @@ def assert_is_tinys(path: Path, tiny: Weights) -> None:
 def reason(path: Path, cpu: Device) -> str:
     """Why `path` is no VAE: the catalogue and the loader say the same."""
     with pytest.raises(ModelFileError) as error:
-        checkpoints.load_vae(path, cpu, torch.float32)
+        load.load_vae(path, cpu, torch.float32)
     return str(error.value)
 
 
@@ -101,7 +102,7 @@ def test_another_vae_makes_other_pictures_of_the_same_latents(
     tiny: Weights, alone: Tensors, write: Callable[..., Path]
 ) -> None:
     darker = alone | {"decoder.conv_out.bias": alone["decoder.conv_out.bias"] - 0.25}
-    other = tiny.with_vae(checkpoints.load_vae(write(darker), tiny.device, torch.float32))
+    other = tiny.with_vae(load.load_vae(write(darker), tiny.device, torch.float32))
     latent = torch.ones(4, 8, 8)
     (one,) = answers.to_pixels([ToPixels(tiny, latent)])
     (two,) = answers.to_pixels([ToPixels(other, latent)])

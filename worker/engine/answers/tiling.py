@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shared.params.render import Tiling
-from worker.engine.steady import SteadyConv
+from worker.engine.loading.batch_invariant import SteadyConv
 
 
 @contextmanager

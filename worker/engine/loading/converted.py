@@ -15,7 +15,7 @@ from worker.engine.loading.flat import Layout
 from worker.engine.loading.upload import chunk_bytes, pieces, upload
 
 if TYPE_CHECKING:  # diffusers takes seconds
-    from worker.engine.layouts import Part, Parts
+    from worker.engine.loading.layouts import Part, Parts
 
 _STEP_BYTES: Final = 8 * 2**20  # of a file between two looks at what else is to be done
 

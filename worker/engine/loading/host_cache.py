@@ -16,7 +16,7 @@ from worker.engine.loading.flat import Layout
 from worker.engine.loading.loader import Spare
 
 if TYPE_CHECKING:  # diffusers takes seconds
-    from worker.engine.layouts import Parts
+    from worker.engine.loading.layouts import Parts
 
 Key = tuple[str, torch.dtype]
 """A checkpoint's SHA-256, and the number format of its U-Net."""

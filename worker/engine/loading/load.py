@@ -18,22 +18,22 @@ from shared.prompts.tokenizer import Tokenizer
 from worker.engine.answers.failures import no_room
 from worker.engine.devices import Device, decoder_dtype, hand_over, is_fatal, is_out_of_memory
 from worker.engine.loading import converted
+from worker.engine.loading.batch_invariant import steady
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.flat import Layout
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Spare
+from worker.engine.loading.portions import Portions
 from worker.engine.loading.upload import chunk_bytes
-from worker.engine.portions import Portions
 from worker.engine.previews import USUAL_RGB, latent_rgb, sample
-from worker.engine.steady import steady
 from worker.engine.weights import Weights
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.autoencoders.vae import DecoderTiny
 
-    from worker.engine.layouts import Part, Parts
-    from worker.engine.networks import Networks
+    from worker.engine.loading.layouts import Part, Parts
+    from worker.engine.loading.networks import Networks
 
 T = TypeVar("T")
 MakeRoom = Callable[[int], object]
@@ -44,7 +44,7 @@ _IMPORTING: Final = Lock()  # of libraries that import one another in circles: t
 def prepare() -> None:
     """Import what every load needs, which takes seconds. Returns at once where that was done."""
     with _IMPORTING:
-        import_module("worker.engine.networks")
+        import_module("worker.engine.loading.networks")
 
 
 def load(
@@ -115,7 +115,7 @@ def _explained(path: Path, error: Exception) -> RenderError:
 
 
 def _parts(path: Path) -> Parts:
-    from worker.engine import layouts  # noqa: PLC0415 - diffusers and transformers take seconds
+    from worker.engine.loading import layouts  # noqa: PLC0415 - diffusers and transformers take seconds
 
     return layouts.read(path)
 
@@ -127,7 +127,7 @@ def _load(
     make_room: MakeRoom,
     on_converted: Callable[[Converted], object],
 ) -> Weights:
-    from worker.engine import networks  # noqa: PLC0415 - as above
+    from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     parts = _parts(path)
     built = networks.build(parts)
@@ -145,7 +145,7 @@ def _load(
 
 
 def _load_kept(kept: Converted, device: Device, make_room: MakeRoom) -> Weights:
-    from worker.engine import networks  # noqa: PLC0415 - as above
+    from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     built = networks.build(kept.parts)
     make_room(sum(layout.bytes for layout in kept.layouts.values()))
@@ -154,7 +154,7 @@ def _load_kept(kept: Converted, device: Device, make_room: MakeRoom) -> Weights:
 
 def _on_card(built: Networks, held: Converted, device: Device) -> Weights:
     """The checkpoint whose weights are views of the buffers that `held` has on the card; the engine may use it."""
-    from worker.engine import networks  # noqa: PLC0415 - as above
+    from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     for name in held.layouts:
         networks.fill(getattr(built, name), held.views(name))
@@ -191,7 +191,7 @@ def _tables(vae: AutoencoderKL | None, latent_scale: float, device: Device) -> t
 
 
 def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom) -> AutoencoderKL:
-    from worker.engine import networks, tensors, vaes  # noqa: PLC0415 - as above
+    from worker.engine.loading import networks, tensors, vaes  # noqa: PLC0415 - as above
 
     part = vaes.part(tensors.read(path))
     vae = networks.build_vae(part)
@@ -200,9 +200,9 @@ def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoo
 
 
 def _load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny:
-    from worker.engine import networks, tensors, tiny  # noqa: PLC0415 - as above
+    from worker.engine.loading import networks, taesd, tensors  # noqa: PLC0415 - as above
 
-    part = tiny.part(tensors.read(path))
+    part = taesd.part(tensors.read(path))
     decoder = networks.build_decoder(part)
     _fill(decoder, part, decoder_dtype(device, dtype), device, lambda _: None)
     return decoder
@@ -210,7 +210,7 @@ def _load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny
 
 def _fill(network: nn.Module, part: Part, dtype: torch.dtype, device: Device, make_room: MakeRoom) -> None:
     """Fill a network that has a file to itself."""
-    from worker.engine import networks  # noqa: PLC0415 - as above
+    from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     if device.kind == "cpu":
         networks.fill(network, _copied(part, dtype))

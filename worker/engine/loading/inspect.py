@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from shared.errors import ModelFileError
-from worker.engine import layouts, networks, tensors, tiny, vaes
-from worker.engine.kinds import OtherKind
+from worker.engine.loading import layouts, networks, taesd, tensors, vaes
+from worker.engine.loading.kinds import OtherKind
 
 Kind = Literal["checkpoint", "vae", "decoder", "other"]
 _LONGEST: Final = 500
@@ -41,9 +41,9 @@ def inspect(path: Path) -> Inspection:
     try:
         weights = None if path.is_dir() else tensors.read(path, "meta")
         note = None if weights is None else tensors.wrong_ending(path)
-        if weights is not None and tiny.holds_one(weights):
+        if weights is not None and taesd.holds_one(weights):
             kind = "decoder"
-            networks.build_decoder(tiny.part(weights))
+            networks.build_decoder(taesd.part(weights))
             return Inspection(kind, None, None, None, note)
         if weights is not None and vaes.holds_one(weights):
             kind = "vae"

@@ -19,9 +19,9 @@ from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from shared.errors import ModelFileError
 from shared.prompts.tokenizer import BOS, EOS, TOKENS
-from worker.engine.figures import UNFIT
 from worker.engine.latent_space import CHANNELS
-from worker.engine.layouts import Part, Parts
+from worker.engine.loading.config_bounds import UNFIT
+from worker.engine.loading.layouts import Part, Parts
 
 VAE_LEVELS: Final = 4  # each but the first halves a side
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.engine.portions import Layer, Portions
+from worker.engine.loading.portions import Layer, Portions
 
 _HAS_ONEDNN: Final = torch.backends.mkldnn.is_available()
 _multiplied: Final = torch.ops.mkldnn._linear_pointwise if _HAS_ONEDNN else None  # noqa: SLF001 - its only name

@@ -19,12 +19,13 @@ from torch import Tensor
 
 from shared.errors import ModelFileError
 from shared.models import regular_files
-from worker.engine import figures, kinds, tensors
-from worker.engine.figures import UNFIT, Config, Figures, moderate, told
-from worker.engine.kinds import OtherKind
 from worker.engine.latent_space import CHANNELS, MASK_CHANNELS
+from worker.engine.loading import config_bounds as figures
+from worker.engine.loading import kinds, tensors
+from worker.engine.loading.config_bounds import UNFIT, Config, Figures, moderate, told
+from worker.engine.loading.kinds import OtherKind
 
-_CONFIGS: Final = Path(__file__).parent / "configs"
+_CONFIGS: Final = Path(__file__).parents[1] / "configs"
 SD1: Final = _CONFIGS / "stable-diffusion-v1.yaml"
 _BY_WIDTH: Final = {64: _CONFIGS / "demo-v1.yaml"}  # of the U-Net's first layer: what weights are that nobody describes
 _UNET: Final = "model.diffusion_model."
