@@ -13,10 +13,10 @@ from torch import Tensor, cat
 from shared.params.geometry import Steps
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
-from worker.engine import conditioning
 from worker.engine.devices import Device, pinned, sent
-from worker.engine.guidance import guided, guided_pair, switch_sigma, switched
-from worker.engine.inpainting import View, seen
+from worker.engine.guidance import conditioning
+from worker.engine.guidance.cfg import guided, guided_pair, switch_sigma, switched
+from worker.engine.guidance.inpainting import View, seen
 from worker.engine.requests import Asks, Denoise, Request, Work
 from worker.engine.sampling import brownian, schedules
 from worker.engine.sampling.algebra import Model

@@ -8,11 +8,12 @@ from torch import Tensor, from_numpy, zeros_like
 
 from shared.params.render import Mask as MaskOptions
 from shared.params.samplers import SAMPLERS as FACTS
-from worker.engine import inpainting, latents
+from worker.engine import latents
 from worker.engine.canvas import Canvas
 from worker.engine.devices import pinned, sent
+from worker.engine.guidance import inpainting
+from worker.engine.guidance.inpainting import View
 from worker.engine.images import OPAQUE, rounded, to_tensor
-from worker.engine.inpainting import View
 from worker.engine.kit import Mask, Pixels
 from worker.engine.latents import mixed
 from worker.engine.masks import cells

@@ -14,8 +14,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from shared.errors import RenderError
 from shared.params.render import RenderParams
 from shared.prompts.tokenizer import BOS, EOS
-from worker.engine import answers, conditioning, pipelines
-from worker.engine.conditioning import Prompt
+from worker.engine import answers, pipelines
+from worker.engine.guidance import conditioning
+from worker.engine.guidance.conditioning import Prompt
 from worker.engine.kit import Kit
 from worker.engine.loop.engine import Engine
 from worker.engine.requests import Embed, Work

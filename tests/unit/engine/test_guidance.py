@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from shared.params.render import Guidance
-from worker.engine.guidance import guided, guided_pair, switch_sigma, switched
+from worker.engine.guidance.cfg import guided, guided_pair, switch_sigma, switched
 from worker.engine.requests import Denoise, Term
 from worker.engine.sigma_table import SigmaTable
 

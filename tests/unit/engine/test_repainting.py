@@ -12,8 +12,8 @@ import torch
 
 from shared.params.render import Img2Img, Mask, RenderParams
 from tests.unit.engine.test_pipelines import SECONDS, apart, picture
-from worker.engine import inpainting
-from worker.engine.inpainting import View
+from worker.engine.guidance import inpainting
+from worker.engine.guidance.inpainting import View
 from worker.engine.kit import Kit, Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run

@@ -16,7 +16,7 @@ from worker.engine.sigma_table import SigmaTable
 from worker.engine.weights import Weights
 
 if TYPE_CHECKING:
-    from worker.engine.conditioning import Prompt
+    from worker.engine.guidance.conditioning import Prompt
 
 Weightings = tuple[tuple[float, ...], ...]
 _FLAT: Final = 1e-8  # a deviation that nothing is divided by
