@@ -26,10 +26,10 @@ from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.upscalers import UPSCALERS
 from worker.engine.devices import default_dtype, device
-from worker.engine.kit import Kit, Mask, Pixels
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit, Mask, Pixels
+from worker.engine.pipelines.render import render
 from worker.engine.weights import KEPT_EMBEDDINGS, Kept, Weights
 
 CHECKPOINT: Final = Path(__file__).parents[1] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"

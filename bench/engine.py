@@ -14,7 +14,7 @@ from shared.params.render import RenderParams
 from worker.engine.devices import default_dtype, device
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import Kit, Picture, text_to_image
+from worker.engine.pipelines.render import Kit, Picture, text_to_image
 from worker.engine.weights import Weights
 
 

@@ -23,10 +23,10 @@ from shared.prompts.tokenizer import TOKENS
 from worker.engine import answers, previews
 from worker.engine.answers.calls import Calls
 from worker.engine.devices import MemoryPeak, release_memory
-from worker.engine.kit import Kit, Pixels
 from worker.engine.loading import load
 from worker.engine.loop.runs import Step
-from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.render import render
 from worker.engine.requests import Asks, Denoise, Term, ToPixels
 from worker.engine.weights import Weights
 

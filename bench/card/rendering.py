@@ -14,10 +14,10 @@ from typing import Any, Final, Self
 from shared.errors import Cancelled
 from shared.params.render import RenderParams
 from worker.engine.devices import Device
-from worker.engine.kit import Kit, Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
-from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.render import render
 from worker.engine.weights import Weights
 
 PROMPT: Final = "a painting of the desert at sunset, pyramids, sun"

@@ -20,9 +20,9 @@ from bench.card.bench import Bench
 from bench.card.rendering import Flight, Turns, Wanted
 from shared.params.samplers import SAMPLERS
 from worker.engine import answers, previews
-from worker.engine.kit import Pixels
 from worker.engine.loading import load
 from worker.engine.loop.runs import Step
+from worker.engine.pipelines.inputs import Pixels
 from worker.engine.requests import ToPixels
 from worker.engine.weights import Weights
 

@@ -16,13 +16,13 @@ from bench.company import Job
 from shared.errors import RenderError
 from tests.checkpoints import NATIVE_SIZE
 from worker.engine.devices import Device
-from worker.engine.film import Reel, developed
-from worker.engine.kit import Kit
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Step
-from worker.engine.pipelines import Picture, render
+from worker.engine.pipelines.film import Reel, developed
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import Picture, render
 from worker.engine.reads import beside
 from worker.engine.weights import Weights
 from worker.progress.preview_queue import Showing

@@ -12,10 +12,10 @@ import torch
 from shared.params.render import Noise, RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine import answers, devices, proof
-from worker.engine.kit import Kit
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import Picture, text_to_image
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import Picture, text_to_image
 from worker.engine.requests import Denoise, Embed, Term
 from worker.engine.sampling.noise import ImageNoise
 from worker.engine.weights import Weights

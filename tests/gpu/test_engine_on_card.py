@@ -21,11 +21,11 @@ from tests.checkpoints import NATIVE_SIZE, write_tiny
 from tests.waiting import until
 from worker.engine import answers, devices
 from worker.engine.answers.calls import FAILED, FULL
-from worker.engine.kit import Kit
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run
-from worker.engine.pipelines import Picture, text_to_image
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import Picture, text_to_image
 from worker.engine.requests import Denoise, Embed, Term, Work
 from worker.engine.weights import Kept, Weights
 

@@ -19,7 +19,7 @@ from tests.checkpoints import write_tiny
 from tests.gpu.rehearsal import Afternoon, jobs
 from tests.support.card_ledger import Ledger
 from worker.engine.devices import device
-from worker.engine.pipelines import Picture
+from worker.engine.pipelines.render import Picture
 
 pytestmark = pytest.mark.gpu
 

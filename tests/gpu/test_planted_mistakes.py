@@ -16,12 +16,12 @@ from shared.errors import RenderError
 from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE, write_tiny
 from tests.support.card_ledger import Ledger
-from worker.engine import passes, pipelines
 from worker.engine.answers import denoising
 from worker.engine.devices import device
-from worker.engine.kit import Kit
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
+from worker.engine.pipelines import denoise_pass, render
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.weights import Weights
 
 pytestmark = pytest.mark.gpu
@@ -44,7 +44,7 @@ def painted(weights: Weights) -> None:
     engine = Engine(weights.device)
     engine.start()
     try:
-        engine.render(pipelines.render(params, Kit(weights))).result(60)
+        engine.render(render.render(params, Kit(weights))).result(60)
     finally:
         engine.stop()
 
@@ -60,11 +60,11 @@ def sigmas_on_the_host(weights: Weights, until: ExitStack, _: pytest.MonkeyPatch
 
 
 def noise_on_the_host(weights: Weights, _: ExitStack, patch: pytest.MonkeyPatch) -> None:
-    def drawn(way: passes.Pass) -> Any:
-        draws = yield from passes.drawn(way)
+    def drawn(way: denoise_pass.Pass) -> Any:
+        draws = yield from denoise_pass.drawn(way)
         return replace(draws, step=lambda *_: torch.zeros(draws.first.shape))
 
-    patch.setattr(pipelines, "drawn", drawn)
+    patch.setattr(render, "drawn", drawn)
 
 
 def contexts_in_float32(weights: Weights, until: ExitStack, _: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from worker.engine.film import MOST_SHOTS, Reel, Shot, developed
-from worker.engine.kit import Kit
 from worker.engine.loop.runs import Step
+from worker.engine.pipelines.film import MOST_SHOTS, Reel, Shot, developed
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import ToPixels, Work
 from worker.render import film
 from worker.renderer import Frame

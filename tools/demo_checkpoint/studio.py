@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from shared.params.render import RenderParams
-from worker.engine import pipelines
 from worker.engine.devices import device
-from worker.engine.kit import Kit
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
+from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit
 
 IN_FLIGHT, SIDE = 8, 128
 
@@ -56,7 +56,7 @@ class Studio:
 
     def _picture(self, params: RenderParams, inputs: Inputs) -> NDArray[np.uint8]:
         kit = Kit(self._weights, source=inputs.source, mask=inputs.mask)
-        picture: NDArray[np.uint8] = self._engine.render(pipelines.render(params, kit)).result()
+        picture: NDArray[np.uint8] = self._engine.render(render.render(params, kit)).result()
         self._on_picture()
         return picture
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engine.kit import Pixels
+from worker.engine.pipelines.inputs import Pixels
 
 Values = NDArray[np.float64]
 

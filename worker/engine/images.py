@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from shared.params.render import ResizeMode
-from worker.engine.kit import Mask, Pixels
+from worker.engine.pipelines.inputs import Mask, Pixels
 
 OPAQUE: Final = 255
 THRESHOLD: Final = 128  # a mask is set above it

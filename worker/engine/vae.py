@@ -21,7 +21,7 @@ from worker.engine.answers.failures import bared
 from worker.engine.answers.tiling import along, wrapped
 from worker.engine.devices import Device, is_out_of_memory, pinned, sent
 from worker.engine.images import levels
-from worker.engine.kit import Pixels
+from worker.engine.pipelines.inputs import Pixels
 from worker.engine.reads import fetched
 from worker.engine.requests import Asks, Read, ToLatent, ToPixels
 from worker.engine.tiles import cut, joined, tiles

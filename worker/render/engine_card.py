@@ -24,15 +24,15 @@ from shared.settings import Settings
 from worker.encode import Pixels
 from worker.engine import devices, proof
 from worker.engine.devices import Device
-from worker.engine.film import Reel, developed
-from worker.engine.kit import Kit
 from worker.engine.loading import load
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.loading.portions import Portions
 from worker.engine.loop import limits
 from worker.engine.loop.engine import Engine, Phase
 from worker.engine.loop.runs import Step
-from worker.engine.pipelines import render
+from worker.engine.pipelines.film import Reel, developed
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import render
 from worker.engine.reads import beside
 from worker.engine.weights import Weights
 from worker.in_flight import Cancellation

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from shared.errors import RenderError
 from shared.params.render import Img2Img, Mask, RenderParams
-from worker.engine import canvas, images, masks
-from worker.engine.canvas import Canvas
-from worker.engine.kit import Kit
+from worker.engine import images, masks
 from worker.engine.masks import Box
+from worker.engine.pipelines import img2img_host
+from worker.engine.pipelines.img2img_host import Canvas
+from worker.engine.pipelines.inputs import Kit
 
 SHA = "0" * 64
 
@@ -44,7 +45,7 @@ def prepared(
     )
     params = RenderParams(width=size[0], height=size[1], img2img=wanted)
     kit = Kit(weights=None, source=source, mask=mask)  # type: ignore[arg-type]
-    return canvas.prepared(params, wanted, kit), wanted
+    return img2img_host.prepared(params, wanted, kit), wanted
 
 
 def test_a_picture_to_start_from_is_brought_to_the_renders_size() -> None:
@@ -96,7 +97,7 @@ def test_what_is_masked_may_be_filled_in_before_it_is_painted() -> None:
 
 def test_outside_of_the_mask_the_original_comes_back() -> None:
     ready, options = prepared(picture(), patch(), how={})
-    result = canvas.finished(ready, picture(seed=1), options)
+    result = img2img_host.finished(ready, picture(seed=1), options)
     inside = patch() > 0
     assert np.array_equal(result[~inside], picture()[~inside])
     assert np.array_equal(result[inside], picture(seed=1)[inside])
@@ -105,7 +106,7 @@ def test_outside_of_the_mask_the_original_comes_back() -> None:
 def test_where_a_blurred_mask_is_half_set_nothing_of_the_original_is_seen() -> None:
     black, white = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8)
     ready, options = prepared(black, patch(), how={"blur": 4.0})
-    result = canvas.finished(ready, white, options)[..., 0]
+    result = img2img_host.finished(ready, white, options)[..., 0]
     expected = np.minimum(2 * masks.blurred(patch(), 4).astype(int), 255)
     assert np.array_equal(result, expected)
 
@@ -113,7 +114,7 @@ def test_where_a_blurred_mask_is_half_set_nothing_of_the_original_is_seen() -> N
 def test_a_soft_mask_lays_over_what_it_says() -> None:
     black, white = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8)
     ready, options = prepared(black, patch(), how={"blur": 4.0, "soft": True})
-    assert np.array_equal(canvas.finished(ready, white, options)[..., 0], masks.blurred(patch(), 4))
+    assert np.array_equal(img2img_host.finished(ready, white, options)[..., 0], masks.blurred(patch(), 4))
 
 
 def test_only_the_masked_part_is_rendered_at_full_size_and_put_back() -> None:
@@ -121,7 +122,7 @@ def test_only_the_masked_part_is_rendered_at_full_size_and_put_back() -> None:
     ready, options = prepared(source, mask, how={"area": "only masked", "padding": 10})
     assert ready.box == Box(90, 40, 140, 90)
     assert ready.start.shape == (64, 64, 3)
-    result = canvas.finished(ready, np.full((64, 64, 3), 77, np.uint8), options)
+    result = img2img_host.finished(ready, np.full((64, 64, 3), 77, np.uint8), options)
     assert result.shape == source.shape
     assert np.array_equal(result[mask == 0], source[mask == 0])
     assert (result[mask > 0] == 77).all()
@@ -131,22 +132,22 @@ def test_a_close_up_keeps_its_proportions_where_there_is_no_room_for_the_renders
     source, mask = picture(40, 300), patch(40, 300, Box(100, 0, 200, 40))
     ready, options = prepared(source, mask, size=(64, 128), how={"area": "only masked", "padding": 0})
     assert ready.box == Box(100, 0, 200, 40)
-    result = canvas.finished(ready, images.resized(source[:, 100:200], 64, 128, "fill"), options)
+    result = img2img_host.finished(ready, images.resized(source[:, 100:200], 64, 128, "fill"), options)
     assert np.abs(result.astype(int) - source).mean() < 30  # enlarged and reduced again, in place
 
 
 def test_colours_are_taken_from_the_picture_that_was_shown() -> None:
     source = picture() // 4
     ready, options = prepared(source, color_correction=True)
-    result = canvas.finished(ready, picture(seed=1), options)
+    result = img2img_host.finished(ready, picture(seed=1), options)
     assert result.mean() == pytest.approx(source.mean(), abs=2)
     plain, options = prepared(source)
-    assert np.array_equal(canvas.finished(plain, picture(seed=1), options), picture(seed=1))
+    assert np.array_equal(img2img_host.finished(plain, picture(seed=1), options), picture(seed=1))
 
 
 def test_the_original_is_laid_over_after_the_colours_were_matched() -> None:
     source = picture() // 4
     ready, options = prepared(source, patch(), how={}, color_correction=True)
-    result = canvas.finished(ready, picture(seed=1), options)
+    result = img2img_host.finished(ready, picture(seed=1), options)
     assert np.array_equal(result[patch() == 0], source[patch() == 0])
     assert result[patch() > 0].mean() == pytest.approx(source.mean(), abs=10)

@@ -11,9 +11,9 @@ import pytest
 from shared.params.render import Guidance, Noise, RenderParams, Sampling
 from shared.params.samplers import SAMPLERS
 from worker.engine.devices import Device
-from worker.engine.kit import Kit
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import Picture, render
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import Picture, render
 from worker.engine.weights import Weights
 
 SECONDS = 120

@@ -14,11 +14,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from shared.errors import RenderError
 from shared.params.render import RenderParams
 from shared.prompts.tokenizer import BOS, EOS
-from worker.engine import answers, pipelines
+from worker.engine import answers
 from worker.engine.guidance import conditioning
 from worker.engine.guidance.conditioning import Prompt
-from worker.engine.kit import Kit
 from worker.engine.loop.engine import Engine
+from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import Embed, Work
 from worker.engine.weights import Kept, Weights
 
@@ -182,5 +183,5 @@ def test_clip_skip_beyond_the_layers_is_refused_with_their_number(tiny: Weights)
 )
 def test_every_prompt_makes_a_picture(tiny: Weights, engine: Engine, prompt: str, negative: str) -> None:
     params = RenderParams(prompt=prompt, negative_prompt=negative, width=64, height=64, steps=3, seed=7)
-    picture = engine.render(pipelines.text_to_image(params, Kit(tiny))).result(timeout=120)
+    picture = engine.render(render.text_to_image(params, Kit(tiny))).result(timeout=120)
     assert picture.shape == (64, 64, 3)

@@ -18,12 +18,13 @@ import torch
 
 from shared.errors import Cancelled, OutOfMemory, RenderError
 from shared.params.render import RenderParams
-from worker.engine import answers, passes
+from worker.engine import answers
 from worker.engine.devices import Device
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
-from worker.engine.pipelines import Kit, Picture, text_to_image
+from worker.engine.pipelines import denoise_pass
+from worker.engine.pipelines.render import Kit, Picture, text_to_image
 from worker.engine.requests import Work
 from worker.engine.weights import Weights
 
@@ -490,13 +491,13 @@ def test_noise_goes_to_the_card_a_step_at_a_time(
     start: Callable[..., Run], calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[tuple[int, torch.Size]] = []
-    original = passes.sent
+    original = denoise_pass.sent
 
     def noted(noise: torch.Tensor, to: Device) -> torch.Tensor:
         sent.append((len(calls), noise.shape))
         return original(noise, to)
 
-    monkeypatch.setattr(passes, "sent", noted)
+    monkeypatch.setattr(denoise_pass, "sent", noted)
     start(steps=4).result(SECONDS)
     assert sent == [(made, (4, 8, 8)) for made in range(4)]
 

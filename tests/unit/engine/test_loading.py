@@ -20,7 +20,6 @@ from tests.waiting import until
 from worker.engine import devices
 from worker.engine.answers.answer import answer
 from worker.engine.devices import Device
-from worker.engine.kit import Kit
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading import upload
 from worker.engine.loading.converted import Converted
@@ -28,7 +27,8 @@ from worker.engine.loading.flat import Layout
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.loading.loader import Loader
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import render
 from worker.engine.requests import ToPixels
 from worker.engine.weights import Weights
 

@@ -15,10 +15,11 @@ import torch
 from bench import company
 from shared.params.render import Hires, Img2Img, Mask, RenderParams
 from shared.params.samplers import SAMPLERS
-from worker.engine import canvas, colours, hires, masks
-from worker.engine.kit import Kit
+from worker.engine import colours, masks
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import render
+from worker.engine.pipelines import hires, img2img_host
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import render
 from worker.engine.weights import Weights
 
 SECONDS = 120
@@ -58,7 +59,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[str, float]]]:
 
         return called
 
-    slow = {canvas: ("resized", "rounded"), masks: ("blurred", "filled", "laid_over"), colours: ("matched",)}
+    slow = {img2img_host: ("resized", "rounded"), masks: ("blurred", "filled", "laid_over"), colours: ("matched",)}
     for module, names in slow.items():
         for name in names:
             monkeypatch.setattr(module, name, timed(name, getattr(module, name)))

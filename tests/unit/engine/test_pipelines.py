@@ -11,10 +11,10 @@ import pytest
 
 from shared.errors import RenderError
 from shared.params.render import Guidance, Hires, Img2Img, Refiner, RenderParams
-from worker.engine.kit import Kit, Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
-from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.render import render
 from worker.engine.sampling import planning
 from worker.engine.weights import Weights
 

@@ -9,7 +9,7 @@ import numpy as np
 from bench import plain
 from shared.params.render import RenderParams
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import Kit, text_to_image
+from worker.engine.pipelines.render import Kit, text_to_image
 from worker.engine.weights import Weights
 
 

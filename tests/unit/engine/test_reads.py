@@ -25,15 +25,16 @@ from tests.checkpoints import fitting_decoder, plain_sample
 from tests.support import card_time
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
-from worker.engine import devices, passes, previews, vae
+from worker.engine import devices, previews, vae
 from worker.engine.answers.pixels import to_pixels
 from worker.engine.devices import Device
-from worker.engine.film import Reel, developed
-from worker.engine.kit import Kit
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Step
-from worker.engine.pipelines import Picture, render
+from worker.engine.pipelines import denoise_pass
+from worker.engine.pipelines.film import Reel, developed
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import Picture, render
 from worker.engine.reads import beside, fetched
 from worker.engine.requests import ToPixels, Work
 from worker.engine.vae import decoded, encoded
@@ -398,9 +399,9 @@ def test_a_checkpoint_leaves_the_card_at_once_after_previews(
 # Noise, which goes the other way.
 
 
-def drawn(weights: Weights, params: RenderParams) -> passes.Draws:
+def drawn(weights: Weights, params: RenderParams) -> denoise_pass.Draws:
     """The noise of a picture, its work done here."""
-    asks = passes.drawn(passes.planned(params, weights))
+    asks = denoise_pass.drawn(denoise_pass.planned(params, weights))
     work = next(asks)
     try:
         asks.send(work.function() if isinstance(work, Work) else None)
@@ -415,16 +416,16 @@ def test_of_all_noise_of_a_picture_little_is_pinned_at_a_time(
 ) -> None:
     """Pinned memory comes in powers of two and never goes back to the system."""
     draw_bytes = 4 * 8 * 8 * 4
-    monkeypatch.setattr(passes, "PINNED_BYTES", 4 * draw_bytes)
+    monkeypatch.setattr(denoise_pass, "PINNED_BYTES", 4 * draw_bytes)
     many = RenderParams(prompt="sea", checkpoint="tiny", width=64, height=64, steps=12, seed=7, sampler=sampler)
     on_card, expected = drawn(half, many), drawn(tiny, many)
-    queries = passes.planned(many, tiny).plan.queries
+    queries = denoise_pass.planned(many, tiny).plan.queries
     assert len(queries) >= 11
     assert torch.equal(on_card.first.cpu(), expected.first)
     for query in queries:
         assert torch.equal(on_card.step(*query).cpu(), expected.step(*query))
         torch.cuda.synchronize()
-        assert sum(ledger.pinned.values()) <= 2 * passes.PINNED_BYTES
+        assert sum(ledger.pinned.values()) <= 2 * denoise_pass.PINNED_BYTES
     assert {entry.what for entry in ledger.notes} == set()  # no copy of pageable memory among it
 
 
@@ -441,7 +442,7 @@ def test_noise_of_a_large_picture_is_not_waited_for(half: Weights, ledger: Ledge
 def test_a_draw_larger_than_a_block_is_pinned_by_itself(
     half: Weights, params: RenderParams, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passes, "PINNED_BYTES", 100)
+    monkeypatch.setattr(denoise_pass, "PINNED_BYTES", 100)
     draws = drawn(half, params.model_copy(update={"sampler": "Euler a"}))
     assert sum(ledger.pinned.values()) == 4 * 8 * 8 * 4
     assert draws.step(1.0, 0.5).shape == (4, 8, 8)

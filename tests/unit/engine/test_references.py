@@ -15,9 +15,9 @@ from torch import Tensor
 from bench import plain
 from shared.params.render import Hires, Img2Img, Mask, RenderParams
 from tests.unit.engine.test_engine import assert_same_picture
-from worker.engine.kit import Kit, Pixels
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.render import render
 from worker.engine.weights import Weights
 
 SECONDS = 120

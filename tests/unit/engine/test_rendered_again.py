@@ -16,9 +16,9 @@ from shared.infotext.writer import text
 from shared.params.render import RenderParams
 from tests.checkpoints import NATIVE_SIZE
 from worker.encode import picture
-from worker.engine.kit import Kit
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import render
 from worker.engine.weights import Weights
 
 SOURCE = np.random.default_rng(7).integers(0, 256, (40, 72, 3), dtype=np.uint8)

@@ -14,10 +14,10 @@ from shared.params.render import Img2Img, Mask, RenderParams
 from tests.unit.engine.test_pipelines import SECONDS, apart, picture
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View
-from worker.engine.kit import Kit, Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run
-from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.render import render
 from worker.engine.weights import Weights
 
 Start = Callable[..., Run]

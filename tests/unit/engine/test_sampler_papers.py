@@ -22,7 +22,7 @@ from bench import plain
 from shared.params.render import Guidance, RenderParams, Sampling
 from tests.walks import Denoiser, finished
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import Kit, text_to_image
+from worker.engine.pipelines.render import Kit, text_to_image
 from worker.engine.sampling import schedules
 from worker.engine.sampling.registry import SAMPLERS
 from worker.engine.sigma_table import SigmaTable

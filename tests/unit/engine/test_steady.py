@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from shared.params.render import RenderParams, Tiling
 from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
-from worker.engine.kit import Kit
 from worker.engine.loading import batch_invariant
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.portions import Portions
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import render
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import render
 from worker.engine.weights import Weights
 
 SECONDS = 120

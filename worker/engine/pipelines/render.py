@@ -9,9 +9,9 @@ from functools import partial
 from shared.params import geometry
 from shared.params.render import Img2Img, RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
-from worker.engine import canvas, hires, scenes
-from worker.engine.kit import Kit, Pixels
-from worker.engine.passes import Pass, drawn, modelled, noised, planned, walked
+from worker.engine.pipelines import hires, img2img, img2img_host
+from worker.engine.pipelines.denoise_pass import Pass, drawn, modelled, noised, planned, walked
+from worker.engine.pipelines.inputs import Kit, Pixels
 from worker.engine.requests import Asks, Work
 from worker.engine.vae import decoded
 
@@ -41,16 +41,16 @@ def text_to_image(params: RenderParams, kit: Kit) -> Asks[Picture]:
 def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Picture]:
     """Return a picture painted over another one, or over the masked part of it."""
     steps = geometry.img2img_steps(params.steps, options.denoising, exact=options.exact_steps)
-    source = yield Work(partial(canvas.prepared, params, options, kit))
+    source = yield Work(partial(img2img_host.prepared, params, options, kit))
     way: Pass = yield Work(partial(planned, params, kit.weights, kit.refiner, steps=steps))
     draws = yield from drawn(way)
-    scene = yield from scenes.begun(source, way, draws.first, options.mask)
+    scene = yield from img2img.begun(source, way, draws.first, options.mask)
     model = yield from modelled(way, scene.view)
     noise = draws.first * options.noise_multiplier
     x = noised(scene.latent, noise, way, extra=options.extra_noise)
     latent = yield from walked(way, scene.model(model, noise, way), x, draws)
     pixels = yield from decoded(way.weights, scene.kept(latent))
-    result: Picture = yield Work(lambda: canvas.finished(source, pixels, options))
+    result: Picture = yield Work(lambda: img2img_host.finished(source, pixels, options))
     return result
 
 

@@ -9,15 +9,15 @@ from torch import Tensor, from_numpy, zeros_like
 from shared.params.render import Mask as MaskOptions
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine import latents
-from worker.engine.canvas import Canvas
 from worker.engine.devices import pinned, sent
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View
 from worker.engine.images import OPAQUE, rounded, to_tensor
-from worker.engine.kit import Mask, Pixels
 from worker.engine.latents import mixed
 from worker.engine.masks import cells
-from worker.engine.passes import Pass
+from worker.engine.pipelines.denoise_pass import Pass
+from worker.engine.pipelines.img2img_host import Canvas
+from worker.engine.pipelines.inputs import Mask, Pixels
 from worker.engine.requests import Asks, Work
 from worker.engine.sampling.algebra import Model
 from worker.engine.vae import encoded

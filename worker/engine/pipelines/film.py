@@ -10,8 +10,8 @@ from torch import Tensor
 
 from shared.params.render import Tiling
 from worker.engine import latents
-from worker.engine.kit import Kit, Pixels
 from worker.engine.loop.runs import Step
+from worker.engine.pipelines.inputs import Kit, Pixels
 from worker.engine.requests import Asks
 from worker.engine.vae import decoded
 

@@ -12,8 +12,8 @@ from shared.params.render import Img2Img, RenderParams
 from shared.params.render import Mask as MaskOptions
 from worker.engine import colours, masks
 from worker.engine.images import OPAQUE, resized, rounded
-from worker.engine.kit import Kit, Mask, Pixels
 from worker.engine.masks import Box
+from worker.engine.pipelines.inputs import Kit, Mask, Pixels
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ from shared.params.upscalers import LATENT
 from worker.engine import latents
 from worker.engine.devices import Device, pinned, sent
 from worker.engine.images import enlarged, to_tensor
-from worker.engine.kit import Kit, Pixels
-from worker.engine.passes import Pass, planned
+from worker.engine.pipelines.denoise_pass import Pass, planned
+from worker.engine.pipelines.inputs import Kit, Pixels
 from worker.engine.requests import Asks, Work
 from worker.engine.vae import decoded, encoded
 
