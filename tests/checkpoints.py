@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tools.demo_checkpoint import layout
-from worker.engine import previews
+from worker.engine.images import previews
 from worker.engine.loading import inspect, taesd
 
 if TYPE_CHECKING:  # tests of a card run where there is no database either

@@ -20,9 +20,10 @@ from bench.card.bench import TIGHT, Bench
 from shared.errors import RenderError
 from shared.params.render import Hires, RenderParams
 from shared.prompts.tokenizer import TOKENS
-from worker.engine import answers, previews
+from worker.engine import answers
 from worker.engine.answers.calls import Calls
 from worker.engine.devices import MemoryPeak, release_memory
+from worker.engine.images import previews
 from worker.engine.loading import load
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines.inputs import Kit, Pixels

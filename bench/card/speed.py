@@ -19,7 +19,8 @@ from bench.card import clocks, files, machine, peers, rendering
 from bench.card.bench import Bench
 from bench.card.rendering import Flight, Turns, Wanted
 from shared.params.samplers import SAMPLERS
-from worker.engine import answers, previews
+from worker.engine import answers
+from worker.engine.images import previews
 from worker.engine.loading import load
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines.inputs import Pixels

@@ -26,7 +26,8 @@ from shared.queue.claim import Claim
 from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny
 from tests.integration.rendering import Farm, Seen, paint
 from tests.waiting import until
-from worker.engine import answers, devices, previews
+from worker.engine import answers, devices
+from worker.engine.images import previews
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.portions import Portions
 from worker.engine.loop.engine import Engine

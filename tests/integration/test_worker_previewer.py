@@ -16,7 +16,8 @@ from shared.errors import OutOfMemory, RenderError, Unavailable
 from shared.models import catalogue
 from shared.models.scan import scan
 from tests.checkpoints import fitting_decoder, inspected, plain_sample, tiny_decoder, write_tiny
-from worker.engine import devices, previews
+from worker.engine import devices
+from worker.engine.images import previews
 from worker.engine.loading import load
 from worker.render.local_models import ModelFiles
 from worker.render.preview_decoders import Previewer

@@ -20,11 +20,11 @@ from shared.params.geometry import CELL
 from worker.engine.answers.failures import bared
 from worker.engine.answers.tiling import along, wrapped
 from worker.engine.devices import Device, is_out_of_memory, pinned, sent
-from worker.engine.images import levels
+from worker.engine.images.arrays import levels
+from worker.engine.images.tiles import cut, joined, tiles
 from worker.engine.pipelines.inputs import Pixels
 from worker.engine.reads import fetched
 from worker.engine.requests import Asks, Read, ToLatent, ToPixels
-from worker.engine.tiles import cut, joined, tiles
 from worker.engine.weights import Weights
 
 LARGEST_CELLS: Final = 128 * 128  # of a latent that goes through the VAE as a whole: 1024 x 1024 pixels

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from shared.errors import RenderError, Unavailable
 from worker.encode import Pixels
-from worker.engine import devices, previews
+from worker.engine import devices
+from worker.engine.images import previews
 from worker.engine.weights import Weights
 from worker.render.local_models import Found, ModelFiles
 

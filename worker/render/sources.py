@@ -10,7 +10,7 @@ from PIL import Image
 from shared.errors import NotFound, RenderError
 from shared.media.storage import Storage, upload_key
 from shared.params.render import RenderParams
-from worker.engine import images
+from worker.engine.images import arrays
 from worker.engine.pipelines.inputs import Mask, Pixels
 
 
@@ -29,10 +29,10 @@ def pictures(storage: Storage, params: RenderParams) -> Inputs:
     start = params.img2img
     if start is None:
         return Inputs()
-    source = images.flattened(_opened(storage, start.picture, "source picture"))
+    source = arrays.flattened(_opened(storage, start.picture, "source picture"))
     if start.mask is None:
         return Inputs(source)
-    return Inputs(source, images.mask(_opened(storage, start.mask.picture, "mask")))
+    return Inputs(source, arrays.mask(_opened(storage, start.mask.picture, "mask")))
 
 
 def _opened(storage: Storage, sha256: str, what: str) -> Image.Image:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from shared.errors import RenderError
 from shared.prompts.tokenizer import BOS, EOS
 from worker.engine import answers
-from worker.engine.previews import mapped
+from worker.engine.images.previews import mapped
 from worker.engine.requests import Apply, Denoise, Embed, Term, ToLatent, ToPixels
 from worker.engine.sigma_table import SigmaTable
 from worker.engine.weights import Kept, Weights

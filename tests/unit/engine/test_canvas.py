@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from shared.errors import RenderError
 from shared.params.render import Img2Img, Mask, RenderParams
-from worker.engine import images, masks
-from worker.engine.masks import Box
+from worker.engine.images import arrays, masks
+from worker.engine.images.masks import Box
 from worker.engine.pipelines import img2img_host
 from worker.engine.pipelines.img2img_host import Canvas
 from worker.engine.pipelines.inputs import Kit
@@ -50,7 +50,7 @@ def prepared(
 
 def test_a_picture_to_start_from_is_brought_to_the_renders_size() -> None:
     ready, _ = prepared(picture(90, 120), size=(72, 64), resize_mode="crop")
-    assert np.array_equal(ready.start, images.resized(picture(90, 120), 72, 64, "crop"))
+    assert np.array_equal(ready.start, arrays.resized(picture(90, 120), 72, 64, "crop"))
     assert ready.mask is None
 
 
@@ -132,7 +132,7 @@ def test_a_close_up_keeps_its_proportions_where_there_is_no_room_for_the_renders
     source, mask = picture(40, 300), patch(40, 300, Box(100, 0, 200, 40))
     ready, options = prepared(source, mask, size=(64, 128), how={"area": "only masked", "padding": 0})
     assert ready.box == Box(100, 0, 200, 40)
-    result = img2img_host.finished(ready, images.resized(source[:, 100:200], 64, 128, "fill"), options)
+    result = img2img_host.finished(ready, arrays.resized(source[:, 100:200], 64, 128, "fill"), options)
     assert np.abs(result.astype(int) - source).mean() < 30  # enlarged and reduced again, in place
 
 

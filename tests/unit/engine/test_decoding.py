@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import OutOfMemory, RenderError
-from worker.engine import answers, tiles
+from worker.engine import answers
 from worker.engine import vae as decoding
 from worker.engine.answers import pixels as pixel_answers
 from worker.engine.answers.calls import FULL, HELD_SECONDS
 from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
-from worker.engine.images import to_tensor
+from worker.engine.images import tiles
+from worker.engine.images.arrays import to_tensor
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Pixels

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.engine import latents
 from worker.engine.guidance import inpainting
+from worker.engine.images import latents
 from worker.engine.sampling.registry import SAMPLERS
 
 SIGMAS = [8.0, 4.0, 2.0, 1.0, 0.0]

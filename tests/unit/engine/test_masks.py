@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from worker.engine import masks
-from worker.engine.masks import Box
+from worker.engine.images import masks
+from worker.engine.images.masks import Box
 
 
 def rectangle(left: int, top: int, right: int, bottom: int, side: int = 512) -> NDArray[np.uint8]:

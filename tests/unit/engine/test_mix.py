@@ -15,7 +15,7 @@ import torch
 from bench import company
 from shared.params.render import Hires, Img2Img, Mask, RenderParams
 from shared.params.samplers import SAMPLERS
-from worker.engine import colours, masks
+from worker.engine.images import colours, masks
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import hires, img2img_host
 from worker.engine.pipelines.inputs import Kit

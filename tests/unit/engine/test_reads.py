@@ -25,9 +25,10 @@ from tests.checkpoints import fitting_decoder, plain_sample
 from tests.support import card_time
 from tests.support.card_ledger import Ledger
 from tests.waiting import until
-from worker.engine import devices, previews, vae
+from worker.engine import devices, vae
 from worker.engine.answers.pixels import to_pixels
 from worker.engine.devices import Device
+from worker.engine.images import previews
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Step

@@ -14,8 +14,9 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 from shared.errors import ModelFileError
 from tests.checkpoints import fitting_decoder, plain_sample, tiny_decoder
-from worker.engine import answers, previews
+from worker.engine import answers
 from worker.engine.devices import Device
+from worker.engine.images import previews
 from worker.engine.loading import load
 from worker.engine.loading.inspect import Inspection, inspect
 from worker.engine.requests import ToLatent

@@ -10,7 +10,7 @@ from torch import Tensor, cat, ones, zeros
 from torch.nn import functional
 
 from shared.params.geometry import CELL
-from worker.engine.latents import mixed
+from worker.engine.images.latents import mixed
 from worker.engine.requests import Asks
 from worker.engine.sampling.algebra import Model
 from worker.engine.vae import encoded

@@ -17,6 +17,7 @@ from shared.errors import ModelFileError, RenderError
 from shared.prompts.tokenizer import Tokenizer
 from worker.engine.answers.failures import no_room
 from worker.engine.devices import Device, decoder_dtype, hand_over, is_fatal, is_out_of_memory
+from worker.engine.images.previews import USUAL_RGB, latent_rgb, sample
 from worker.engine.loading import converted
 from worker.engine.loading.batch_invariant import steady
 from worker.engine.loading.converted import Converted
@@ -25,7 +26,6 @@ from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Spare
 from worker.engine.loading.portions import Portions
 from worker.engine.loading.upload import chunk_bytes
-from worker.engine.previews import USUAL_RGB, latent_rgb, sample
 from worker.engine.weights import Weights
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from shared.params import geometry
 from shared.params.geometry import CELL, Target
 from shared.params.render import Hires
 from shared.params.upscalers import LATENT
-from worker.engine import latents
 from worker.engine.devices import Device, pinned, sent
-from worker.engine.images import enlarged, to_tensor
+from worker.engine.images import latents
+from worker.engine.images.arrays import enlarged, to_tensor
 from worker.engine.pipelines.denoise_pass import Pass, planned
 from worker.engine.pipelines.inputs import Kit, Pixels
 from worker.engine.requests import Asks, Work

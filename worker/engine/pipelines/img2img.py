@@ -8,13 +8,13 @@ from torch import Tensor, from_numpy, zeros_like
 
 from shared.params.render import Mask as MaskOptions
 from shared.params.samplers import SAMPLERS as FACTS
-from worker.engine import latents
 from worker.engine.devices import pinned, sent
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View
-from worker.engine.images import OPAQUE, rounded, to_tensor
-from worker.engine.latents import mixed
-from worker.engine.masks import cells
+from worker.engine.images import latents
+from worker.engine.images.arrays import OPAQUE, rounded, to_tensor
+from worker.engine.images.latents import mixed
+from worker.engine.images.masks import cells
 from worker.engine.pipelines.denoise_pass import Pass
 from worker.engine.pipelines.img2img_host import Canvas
 from worker.engine.pipelines.inputs import Mask, Pixels

@@ -10,9 +10,9 @@ from shared.errors import RenderError
 from shared.params.geometry import CELL
 from shared.params.render import Img2Img, RenderParams
 from shared.params.render import Mask as MaskOptions
-from worker.engine import colours, masks
-from worker.engine.images import OPAQUE, resized, rounded
-from worker.engine.masks import Box
+from worker.engine.images import colours, masks
+from worker.engine.images.arrays import OPAQUE, resized, rounded
+from worker.engine.images.masks import Box
 from worker.engine.pipelines.inputs import Kit, Mask, Pixels
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.params.geometry import CELL
-from worker.engine import latents
-from worker.engine.images import levels
+from worker.engine.images import latents
+from worker.engine.images.arrays import levels
 from worker.engine.reads import fetched
 
 if TYPE_CHECKING:
