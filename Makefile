@@ -54,7 +54,7 @@ lint: $(INSTALLED) ## Check style, types and import contracts
 judge: $(INSTALLED) ## Say what the demo checkpoint's pictures show of their prompts: some minutes
 	$(VENV)/bin/python -m tools.demo_checkpoint.judge --readme models/demo/README.md
 
-lessons: $(INSTALLED) ## Render the six experiments of docs/lessons.md anew
+lessons: $(INSTALLED) ## Render the six experiments of docs/lessons.md again
 	$(VENV)/bin/python -m tools.demo_checkpoint.show lessons
 
 lock: $(INSTALLED) ## Write deploy/lock from constraints.txt, after that or pyproject.toml has changed
