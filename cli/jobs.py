@@ -15,6 +15,7 @@ from client.client import FINAL, Client, Json
 from shared.errors import STORAGE_AWAY, NotFound
 from shared.jobs.stored import names
 from shared.params.pools import DEFAULT_POOL
+from shared.quantities import data_size
 
 _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")
@@ -183,7 +184,7 @@ def _model_row(model: Json) -> Row:
         escape(model["name"]),
         (model["sha256"] or "")[:10],
         model["architecture"],
-        f"{model['size'] / 2**20:.0f} MiB",
+        data_size(model["size"]),
         f"{model['native_size']} px" if model["native_size"] else "",
         _fitness(model),
     )

@@ -16,6 +16,7 @@ from cli.embedded import binaries, namespace
 from cli.findings import Finding, bad, fine, note
 from shared import portions as files
 from shared.errors import LauncherError
+from shared.quantities import data_size
 from shared.settings import Settings
 
 _LOW_BYTES: Final = 2 * 2**30
@@ -106,7 +107,7 @@ def disk(settings: Settings) -> Finding:
     """Is there room for the database and for pictures?"""
     folder = next(place for place in (settings.home, *settings.home.parents) if place.exists())
     free = shutil.disk_usage(folder).free
-    text = f"{free / 2**30:.1f} GiB free at {folder}"
+    text = f"{data_size(free)} free at {folder}"
     return fine(text) if free >= _LOW_BYTES else bad(text, "Free some space, delete jobs, or set FARM_STORAGE_URL.")
 
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
 
+from shared import quantities
 from shared.errors import FarmError, Refused, explain
 
 Row = Sequence[object]
@@ -102,11 +103,7 @@ def age(moment: str | None) -> str:
     """Return how long ago an ISO time was, roughly: `40 s`, `12 min`, `3 h`, `5 d`."""
     if moment is None:
         return ""
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
+    return quantities.age((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
 
 
 def shorten(text: str, width: int = 48) -> str:

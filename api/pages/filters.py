@@ -12,11 +12,11 @@ from markupsafe import Markup, escape
 from api.pages.parameter_table import sides
 from api.schemas.catalogue import WorkerBody
 from api.schemas.jobs import ImageBody, JobBody
+from shared.quantities import counted, data_size, duration
 from shared.queue.explain import Cause
 
 _CODE: Final = re.compile(r"`([^`]+)`")
 _LOADING: Final = re.compile(r"(?P<what>loading .+?)(?:, about (?P<usual>.+))?")
-_UNITS: Final = ("bytes", "KB", "MB", "GB", "TB", "PB")
 PHASES: Final = {
     "embed": "reading the prompt",
     "decode": "decoding",
@@ -50,33 +50,6 @@ _SORRY: Final = {
 }
 
 
-def counted(number: int, noun: str) -> str:
-    """`3, "image"` -> `3 images`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """`80` -> `1 min 20 s`."""
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{counted(whole // 86400, 'day')} {whole % 86400 // 3600} h"
-
-
-def amount(size: float) -> str:
-    """`1536` -> `1.5 KB`, in powers of 1024."""
-    power = 0
-    while size >= 1024 and power < len(_UNITS) - 1:
-        size, power = size / 1024, power + 1
-    return f"{size:.0f} {_UNITS[power]}" if power == 0 or size >= 100 else f"{size:.1f} {_UNITS[power]}"
-
-
 def moment(at: datetime) -> str:
     """A moment in words that need no script; scripts put it into the person's own time."""
     return at.strftime("%d %b %Y, %H:%M UTC")
@@ -94,7 +67,7 @@ def image_words(image: ImageBody) -> str:
         case "running":
             return _running(image)
         case "succeeded":
-            return ", ".join([duration(image.seconds or 0), amount(image.bytes or 0)])
+            return ", ".join([duration(image.seconds or 0), data_size(image.bytes or 0)])
         case "held":
             return image.reason or "held"
         case "queued":
@@ -176,5 +149,5 @@ def advice(status: int) -> str:
 
 FILTERS: Final = {
     word.__name__: word
-    for word in (counted, duration, amount, moment, image_origin, image_words, job_words, marked, sides, sorry, advice)
+    for word in (counted, duration, moment, image_origin, image_words, job_words, marked, sides, sorry, advice)
 }

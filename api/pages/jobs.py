@@ -9,7 +9,6 @@ from typing import Final, get_args
 from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api.pages.filters import counted
 from api.pages.login import inside
 from api.pages.parameter_table import facts
 from api.pages.query_args import number
@@ -19,6 +18,7 @@ from api.services import services
 from api.use_cases import jobs as use_cases
 from shared.errors import Conflict
 from shared.infotext import writer
+from shared.quantities import counted
 from shared.version import version
 
 IMAGES_OF_A_PAGE: Final = 60

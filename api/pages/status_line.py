@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from api.pages.filters import counted
 from api.readiness import OK
 from api.schemas.catalogue import WorkerBody
 from api.services import Services
@@ -16,6 +15,7 @@ from shared.db.sessions import transact
 from shared.db.states import UNKNOWN, ImageState, WorkerState
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY
 from shared.models import first_scan
+from shared.quantities import counted
 from shared.queue import queries
 
 START_WORKER: Final = "farm worker --gpus all"

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import IO, Final, Literal, NoReturn, Self, cast
 
 from shared.errors import NotConfined, Unreadable
+from shared.quantities import data_size
 
 Limit = Literal["memory", "processor", "time", "answer"]
 
@@ -177,9 +178,9 @@ def _is_whole(came: bytearray) -> bool:
 
 def _exceed(limit: Limit, limits: Limits, seconds: float | None = None) -> NoReturn:
     told: dict[Limit, str] = {
-        "memory": f"it takes more than {limits.memory_bytes // 2**20:,} MB of memory",
+        "memory": f"it takes more than {data_size(limits.memory_bytes)} of memory",
         "processor": f"it takes more than {limits.cpu_seconds} s of processor time",
         "time": f"it takes longer than {seconds or limits.seconds:g} s",
-        "answer": f"what it becomes is larger than {limits.answer_bytes // 2**10:,} kB",
+        "answer": f"what it becomes is larger than {data_size(limits.answer_bytes)}",
     }
     raise Unreadable(told[limit], limit)

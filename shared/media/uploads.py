@@ -19,12 +19,12 @@ from shared.db.tables import NOW, JobUpload, Upload
 from shared.errors import FieldError, Refused
 from shared.media.decode import Picture
 from shared.media.storage import Storage, upload_key
+from shared.quantities import data_size
 from shared.settings import Limits
 
 # The advisory locks of owners and of pictures, taken in this order; PostgreSQL has room for one number beside each.
 _OWNERS: Final = 0x57E9FA23
 _PICTURES: Final = 0x57E9FA24
-_MB: Final = 2**20
 
 _LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:name))")
 
@@ -105,10 +105,10 @@ def _check_room(session: Session, owner: str, pictures: Mapping[str, Picture], l
 
 
 def _no_room(field: str, picture: Picture, taken: int, limits: Limits) -> FieldError:
-    left = f"{max(0, limits.max_uploads_bytes_per_owner - taken) / _MB:,.1f} MB"
+    left = data_size(max(0, limits.max_uploads_bytes_per_owner - taken))
     return FieldError(
         field,
-        f"takes {len(picture.png) / _MB:,.1f} MB; you have {limits.max_uploads_mb_per_owner:,} MB for pictures to start"
+        f"takes {data_size(len(picture.png))}; you have {limits.max_uploads_mb_per_owner:,} MB for pictures to start"
         f" from, of which {left} are left",
         f"a picture that is there already, or one of at most {left}; for more room delete jobs that start from"
         f" pictures: what no job needs goes {limits.upload_days} days after its last use",

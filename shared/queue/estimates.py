@@ -139,17 +139,3 @@ def typical(errors: Sequence[float]) -> float | None:
 def off_by(share: float) -> str:
     """`0.33` -> `off by a third`."""
     return next((words for most, words in _FRACTIONS.items() if share <= most), "off by more than two thirds")
-
-
-def about(seconds: float) -> str:
-    """`247` -> `about 4 min`."""
-    if seconds < _MOMENT_SECONDS:
-        return "a moment"
-    if seconds < 20:
-        return f"about {seconds:.0f} s"
-    if seconds < 57.5:
-        return f"about {5 * round(seconds / 5)} s"
-    if seconds < 3570:
-        return f"about {max(1, round(seconds / 60))} min"
-    hours = seconds / 3600
-    return f"about {round(hours, 1):g} h" if hours < 10 else f"about {hours:.0f} h"

@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 
 from shared.db.states import WorkerState
 from shared.params.pools import DEFAULT_POOL
+from shared.quantities import data_size, estimate
 from shared.queue import policy
-from shared.queue.estimates import Estimate, Struck, about, off_by, seconds_one_by_one, seconds_until_start
+from shared.queue.estimates import Estimate, Struck, off_by, seconds_one_by_one, seconds_until_start
 from shared.queue.policy import Farm, Lane, Lanes, Worker
 from shared.queue.snapshot import Snapshot
 
@@ -121,8 +122,8 @@ def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
     able = [worker for worker in alive if policy.fits(waiter.lane, worker)]
     if not able:
         least = min(waiter.lane.need(worker.precision) or 0 for worker in alive)
-        needs = f"It needs a card with about {_gigabytes(least)} of memory"
-        largest = _gigabytes(max(worker.memory_bytes or 0 for worker in alive))
+        needs = f"It needs a card with about {data_size(least)} of memory"
+        largest = data_size(max(worker.memory_bytes or 0 for worker in alive))
         return _Reason(Cause.MEMORY, f"{needs}, and the largest of a living worker{of_pool} has {largest}.")
     readers = [worker for worker in able if worker.name not in waiter.unread]
     return _none_ready(readers, lately) if readers else _Reason(Cause.NEWER_VERSION, _unread_words(able, waiter.unread))
@@ -273,7 +274,7 @@ def _estimate_words(waiter: Waiter, cause: Cause, seconds: float | None, error: 
         return " Nothing was rendered lately that an estimate could come from." if tells else ""
     if cause == Cause.NEXT:
         return ""
-    return f" It should start in {about(seconds)}{f' (lately {off_by(error)})' if error is not None else ''}."
+    return f" It should start in {estimate(seconds)}{f' (lately {off_by(error)})' if error is not None else ''}."
 
 
 def _names(workers: Sequence[Worker]) -> str:
@@ -281,10 +282,6 @@ def _names(workers: Sequence[Worker]) -> str:
     if len(names) > _NAMED:
         names = [*names[: _NAMED - 1], f"{len(names) - _NAMED + 1} more"]
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
 
 
 def _are(workers: Sequence[Worker]) -> str:

@@ -136,4 +136,4 @@ def test_job_says_what_memory_it_waits_for(hand, job_factory, checkpoint_factory
     told = outlook.of(job.id)
     outlook.close()
     assert told.cause == "memory"
-    assert told.text == ("It needs a card with about 12.3 GB of memory, and the largest of a living worker has 8.0 GB.")
+    assert told.text == ("It needs a card with about 11.5 GB of memory, and the largest of a living worker has 7.5 GB.")

@@ -148,8 +148,8 @@ def test_owner_without_room_is_told_which_picture_and_what_would_fit(sessions, s
 
     [error] = refused.value.fields
     assert error.field == "img2img.mask.picture"
-    assert error.message == "takes 0.4 MB; you have 1 MB for pictures to start from, of which 0.2 MB are left"
-    assert "at most 0.2 MB" in error.accepted
+    assert error.message == "takes 410 KB; you have 1 MB for pictures to start from, of which 205 KB are left"
+    assert "at most 205 KB" in error.accepted
     assert "3 days after its last use" in error.accepted
     assert rows(sessions) == [("ann", large(1).sha256)]
     assert not lies(storage, large(2))

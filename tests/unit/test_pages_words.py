@@ -8,30 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from markupsafe import Markup
 
-from api.pages.filters import amount, counted, duration, image_words, marked
+from api.pages.filters import image_words, marked
 from api.pages.login import inside
 from api.schemas.jobs import ImageBody, ImageLinks
 
 NOW = datetime.now(UTC)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0.0 s"), (4.24, "4.2 s"), (59.4, "59 s"), (80, "1 min 20 s"), (7500, "2 h 5 min"), (93_600, "1 day 2 h")],
-)
-def test_duration_is_told_in_two_units_at_most(seconds, words):
-    assert duration(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("size", "words"), [(0, "0 bytes"), (1536, "1.5 KB"), (200 * 2**20, "200 MB"), (2**42, "4.0 TB")]
-)
-def test_amount_is_told_in_a_unit_that_fits(size, words):
-    assert amount(size) == words
-
-
-def test_counted_speaks_of_one_and_of_many():
-    assert [counted(number, "image") for number in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
 
 
 @pytest.mark.parametrize("address", ["/", "/jobs/17?page=2", "/?from=3"])

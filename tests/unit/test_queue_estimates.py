@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.queue.estimates import Rendered, about, error, off_by, rates, typical
+from shared.queue.estimates import Rendered, error, off_by, rates, typical
 
 
 def test_rate_counts_only_the_seconds_in_which_something_ran():
@@ -32,26 +32,6 @@ def test_error_is_a_share_of_the_longer(told, waited, share):
 def test_typical_error_is_the_median_of_enough():
     assert typical([0.1, 0.9]) is None
     assert typical([0.1, 0.9, 0.2]) == 0.2
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "a moment"),
-        (4.4, "about 4 s"),
-        (22, "about 20 s"),
-        (57, "about 55 s"),
-        (58, "about 1 min"),
-        (247, "about 4 min"),
-        (3569, "about 59 min"),
-        (3600, "about 1 h"),
-        (5500, "about 1.5 h"),
-        (50_000, "about 14 h"),
-        (500_000, "about 139 h"),
-    ],
-)
-def test_length_in_words(seconds, words):
-    assert about(seconds) == words
 
 
 @pytest.mark.parametrize(

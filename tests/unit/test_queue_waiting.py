@@ -63,7 +63,7 @@ CASES = [
         Waiter(0, lane(needs=9_100_000_000)),
         [worker(1, memory=4 * 10**9), worker(2, free=1, memory=8 * 10**9)],
         "memory",
-        "It needs a card with about 9.1 GB of memory, and the largest of a living worker has 8.0 GB.",
+        "It needs a card with about 8.5 GB of memory, and the largest of a living worker has 7.5 GB.",
     ),
     (
         "only a worker that takes nothing has the memory",
