@@ -22,7 +22,7 @@ import numpy as np
 from shared.media.storage import Storage
 from shared.queue.claim import Claim
 from shared.queue.snapshot import Snapshots
-from tests.stub_card import StubCard
+from tests.support.stub_card import StubCard
 from worker.__main__ import end, main
 from worker.dispatch import claimer, slots
 from worker.dispatch.coalesce import Together

@@ -28,7 +28,7 @@ from shared.db.tables import Job, ModelFile
 from shared.params.render import RenderParams
 from shared.queue.submit import submit as submit_job
 from shared.settings import Settings
-from tests.servers import clean_environment, fresh_database, make_template
+from tests.support.servers import clean_environment, fresh_database, make_template
 
 if TYPE_CHECKING:
     from tests.support.card_ledger import Ledger

@@ -22,7 +22,7 @@ from shared import embedded_addresses
 from shared.settings import load
 from tests.chaos.plans import API, OWNERS
 from tests.chaos.proxy import Way, running_loop
-from tests.servers import TEMPLATE, administrator, clean_environment, make_template
+from tests.support.servers import TEMPLATE, administrator, clean_environment, make_template
 
 ROOT = Path(__file__).parents[2]
 DATABASE = "chaos"

@@ -41,7 +41,7 @@ from tests.chaos.queue_acts import (
     Turn,
 )
 from tests.chaos.queue_model import HELD, QUEUED, SUCCEEDED, Model, Picture
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 OWNERS = ("ann", "bob")
 HOUR = timedelta(hours=1)

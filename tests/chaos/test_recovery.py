@@ -7,8 +7,8 @@ import time
 import pytest
 
 from shared.settings import Settings
-from tests.waiting import until
-from tests.workers import images, kill, ready, started, states
+from tests.support.waiting import until
+from tests.support.workers import images, kill, ready, started, states
 
 pytestmark = pytest.mark.alone
 LEASE_SECONDS = Settings.model_fields["lease_seconds"].default

@@ -20,7 +20,7 @@ def run() -> int:
     if "--card" not in sys.argv:
         points.install(folder)
         return main(module=MODULE)
-    from tests.stub_card import StubCard  # noqa: PLC0415 - the supervisor does without
+    from tests.support.stub_card import StubCard  # noqa: PLC0415 - the supervisor does without
     from worker.process import work  # noqa: PLC0415
 
     class Card(StubCard):

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from api.socket import address, command, listen
 from shared.settings import load
-from tests.servers import await_answer
+from tests.support.servers import await_answer
 
 INSTALL: Final = "apt-get install chromium"
 FLAGS: Final = (

@@ -15,9 +15,9 @@ from shared import embedded_addresses
 from shared.db import sessions as database
 from shared.db.tables import ModelFile
 from tests.e2e import browsers
-from tests.servers import clean_environment, fresh_database
-from tests.waiting import until
-from tests.workers import ready, started
+from tests.support.servers import clean_environment, fresh_database
+from tests.support.waiting import until
+from tests.support.workers import ready, started
 
 KEY = "ann-long-secret"
 STYLES = """name,prompt,negative_prompt

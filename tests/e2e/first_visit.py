@@ -19,7 +19,7 @@ from typing import Final
 from playwright.sync_api import Page
 
 from tests.e2e import browsers, farms
-from tests.servers import clean_environment
+from tests.support.servers import clean_environment
 
 PROMPT: Final = "a painting of the desert at sunset, pyramids, sun"
 SECONDS: Final = 300  # in which there is a picture, on a machine that does much else

@@ -17,7 +17,7 @@ from tests.conftest import CheckpointFactory
 from tests.e2e import browsers
 from tests.e2e.browsers import fill
 from tests.e2e.test_browser_form import png, scribble, start_from, submit
-from tests.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.browser
 JOB = re.compile(r"/jobs/\d+$")

@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from bench import plain
-from tests.checkpoints import NATIVE_SIZE, write_tiny
 from tests.e2e import farms
-from tests.servers import clean_environment
-from tests.waiting import until
+from tests.support.checkpoints import NATIVE_SIZE, write_tiny
+from tests.support.servers import clean_environment
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 RENDER = {"prompt": "a red sailboat at sea", "steps": 4, "seed": 7}

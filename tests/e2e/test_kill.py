@@ -12,9 +12,9 @@ from shared.db.tables import History, Worker
 from shared.media.storage import Storage, key
 from shared.messaging.events import Events
 from shared.models.catalogue import Catalogue
-from tests.checkpoints import write_tiny
-from tests.waiting import until
-from tests.workers import images, kill, ready, started, states
+from tests.support.checkpoints import write_tiny
+from tests.support.waiting import until
+from tests.support.workers import images, kill, ready, started, states
 
 
 @pytest.mark.timeout(600)  # two engines start, on whatever machine this is

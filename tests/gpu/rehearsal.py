@@ -14,7 +14,7 @@ import torch
 from bench import company
 from bench.company import Job
 from shared.errors import RenderError
-from tests.checkpoints import NATIVE_SIZE
+from tests.support.checkpoints import NATIVE_SIZE
 from worker.engine.devices import Device
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader

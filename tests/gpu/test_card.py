@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shared.params.render import Noise, RenderParams
-from tests.checkpoints import NATIVE_SIZE, write_tiny
+from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine import answers, devices, proof
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine

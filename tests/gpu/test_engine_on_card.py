@@ -17,8 +17,8 @@ from torch import Tensor
 
 from shared.errors import OutOfMemory, RenderError
 from shared.params.render import RenderParams
-from tests.checkpoints import NATIVE_SIZE, write_tiny
-from tests.waiting import until
+from tests.support.checkpoints import NATIVE_SIZE, write_tiny
+from tests.support.waiting import until
 from worker.engine import answers, devices
 from worker.engine.answers.calls import FAILED, FULL
 from worker.engine.loading import load

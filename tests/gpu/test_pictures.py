@@ -15,9 +15,9 @@ import torch
 from bench import company
 from bench.company import Job
 from shared.errors import RenderError
-from tests.checkpoints import write_tiny
 from tests.gpu.rehearsal import Afternoon, jobs
 from tests.support.card_ledger import Ledger
+from tests.support.checkpoints import write_tiny
 from worker.engine.devices import device
 from worker.engine.pipelines.render import Picture
 

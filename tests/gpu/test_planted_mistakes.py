@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from shared.errors import RenderError
 from shared.params.render import RenderParams
-from tests.checkpoints import NATIVE_SIZE, write_tiny
 from tests.support.card_ledger import Ledger
+from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine.answers import denoising
 from worker.engine.devices import device
 from worker.engine.loading import load

@@ -13,9 +13,9 @@ import torch
 from bench import company
 from bench.company import Job
 from shared.errors import Cancelled, RenderError
-from tests.checkpoints import write_inpainting, write_tiny
 from tests.gpu.rehearsal import CANCELLED, FAILING, Afternoon, Outcome, jobs
 from tests.support.card_ledger import Ledger
+from tests.support.checkpoints import write_inpainting, write_tiny
 from worker.engine.devices import device
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader

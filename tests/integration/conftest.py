@@ -14,7 +14,7 @@ from api.services import EXTENSION, Services
 from shared import embedded_addresses
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
-from tests.servers import fresh_database
+from tests.support.servers import fresh_database
 
 
 @pytest.fixture

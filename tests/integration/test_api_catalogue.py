@@ -6,8 +6,8 @@ from shared.db.sessions import transact
 from shared.models import catalogue
 from shared.models.catalogue import Inspection, Scanned
 from shared.params.samplers import SAMPLERS, SCHEDULES
-from tests.integration.queueing import Farmhand
-from tests.waiting import until
+from tests.support.queueing import Farmhand
+from tests.support.waiting import until
 
 
 def test_checkpoints_are_listed_with_why_some_cannot_be_used(client, checkpoint_factory):

@@ -14,9 +14,9 @@ from api.services import EXTENSION
 from shared.db.sessions import transact
 from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue import queries, transitions
-from tests import loops
-from tests.integration.queueing import Farmhand
-from tests.waiting import until
+from tests.support import loops
+from tests.support.queueing import Farmhand
+from tests.support.waiting import until
 
 
 @pytest.fixture

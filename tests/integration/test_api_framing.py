@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from shared.settings import Settings
-from tests.integration.serving import Served, serving
-from tests.servers import clean_environment
+from tests.support.servers import clean_environment
+from tests.support.serving import Served, serving
 
 BEHIND = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 """What a smuggled request would look like."""

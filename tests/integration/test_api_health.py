@@ -19,8 +19,8 @@ from cli import farm_checks
 from shared.errors import StorageAway, StorageError
 from shared.maintenance.restored_database import keep_ids_ahead
 from shared.media.storage import Storage, key
-from tests.integration.queueing import Farmhand
-from tests.waiting import until
+from tests.support.queueing import Farmhand
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from shared.errors import StorageAway
 from shared.media.storage import Storage, job_prefix, key
 from shared.messaging.events import PreviewChanged, Received
 from shared.queue import transitions
-from tests.integration.queueing import Farmhand
-from tests.waiting import until
+from tests.support.queueing import Farmhand
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from shared.media.storage import job_prefix, key
 from shared.params.render import RenderParams
 from shared.queue import transitions
 from tests.conftest import CheckpointFactory, JobFactory
-from tests.integration.queueing import Farmhand
-from tests.waiting import until
+from tests.support.queueing import Farmhand
+from tests.support.waiting import until
 
 PROMPT = "a photo of the sea at night"
 

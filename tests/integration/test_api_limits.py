@@ -7,7 +7,7 @@ import pytest
 from shared.admission import prompts
 from shared.db.sessions import transact
 from shared.queue import transitions
-from tests.integration.browsing import look, page, send
+from tests.support.browsing import look, page, send
 
 
 @pytest.fixture

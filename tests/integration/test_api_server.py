@@ -15,9 +15,9 @@ import pytest
 from api.socket import GRACE_SECONDS, address, listen
 from shared.errors import SettingsError
 from shared.settings import Settings
-from tests.integration.serving import Served, received, serving
-from tests.servers import clean_environment
-from tests.waiting import until
+from tests.support.servers import clean_environment
+from tests.support.serving import Served, received, serving
+from tests.support.waiting import until
 
 LOADING_WHILE_STOPPED = """
 import os, signal

@@ -15,9 +15,9 @@ from PIL import Image
 
 from shared import embedded_addresses
 from shared.settings import Settings
-from tests.integration.serving import Served, received, serving
-from tests.servers import clean_environment, fresh_database
-from tests.waiting import until
+from tests.support.servers import clean_environment, fresh_database
+from tests.support.serving import Served, received, serving
+from tests.support.waiting import until
 
 MANY = 60
 SOON = 10  # seconds, on a machine that is busy otherwise

@@ -16,8 +16,8 @@ from shared.errors import SettingsError
 from shared.params.scheduling import Scheduling
 from shared.queue import deadlines
 from shared.settings import load
-from tests.integration.queueing import Farmhand
-from tests.workers import images
+from tests.support.queueing import Farmhand
+from tests.support.workers import images
 
 SOON = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
 LATER = SOON + timedelta(hours=1)

@@ -19,7 +19,7 @@ from shared.db.tables import Job, Upload
 from shared.errors import StorageError
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
-from tests.servers import fresh_database
+from tests.support.servers import fresh_database
 from tests.unit.test_intake import HOSTILE, encoded
 
 UPLOADS, JOBS = "/api/v1/uploads", "/api/v1/jobs"

@@ -8,8 +8,8 @@ from cli import jobs as commands
 from shared.db.sessions import transact
 from shared.queue import transitions
 from tests.conftest import CheckpointFactory
-from tests.integration.browsing import look, send
-from tests.integration.queueing import Farmhand
+from tests.support.browsing import look, send
+from tests.support.queueing import Farmhand
 
 
 @pytest.fixture(autouse=True)

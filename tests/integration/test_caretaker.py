@@ -21,9 +21,9 @@ from shared.db.sessions import transact
 from shared.db.tables import ChoreDone, History, Image, Job
 from shared.media.storage import Storage, key
 from shared.queue import transitions
-from tests.servers import clean_environment
-from tests.waiting import until
-from tests.workers import ROOT, kill, started, states
+from tests.support.servers import clean_environment
+from tests.support.waiting import until
+from tests.support.workers import ROOT, kill, started, states
 from worker.maintenance import process as caretaker
 
 MODULE = "worker.maintenance.process"

@@ -16,8 +16,8 @@ from shared.db.tables import ModelFile
 from shared.errors import NotLooked, Refused
 from shared.models import catalogue, first_scan
 from shared.models.catalogue import GONE, Catalogue, Inspection, Scanned
-from tests.integration.queueing import Farmhand
-from tests.waiting import until
+from tests.support.queueing import Farmhand
+from tests.support.waiting import until
 
 GOOD = Inspection("checkpoint", "sd1", 512)
 

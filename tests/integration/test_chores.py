@@ -18,7 +18,7 @@ from shared.errors import StorageError
 from shared.media.storage import key
 from shared.messaging.tickets import worker_queue
 from shared.queue import transitions
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 from worker.maintenance import process
 from worker.maintenance.scheduler import Round, rounds
 from worker.maintenance.tasks import Chore, table

@@ -14,7 +14,7 @@ from shared.errors import Refused, StorageAway
 from shared.media.ownership import guarded
 from shared.media.storage import MARKER, Storage, key
 from shared.queue import transitions
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 
 @pytest.fixture

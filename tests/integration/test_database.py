@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from shared.db import sessions as database
 from shared.db.tables import Job
 from shared.errors import Conflict, TooSlow, Unavailable
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 def test_a_transaction_is_whole_or_not_at_all(sessions, job_factory):

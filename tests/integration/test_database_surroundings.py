@@ -13,7 +13,7 @@ from shared.db import migrate
 from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.errors import SchemaError, SettingsError, Unavailable, explain
-from tests.servers import administrator, fresh_database
+from tests.support.servers import administrator, fresh_database
 
 
 @pytest.fixture

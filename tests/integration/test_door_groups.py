@@ -23,7 +23,7 @@ from shared.prompts.styles import Style
 from shared.prompts.tokenizer import MAX_TOKENS
 from shared.settings import Limits
 from tests.conftest import checkpoints_of
-from tests.servers import fresh_database
+from tests.support.servers import fresh_database
 
 STYLES = {
     "ink": Style("ink", "ink drawing", "colour"),

@@ -10,10 +10,10 @@ from shared.db.states import WorkerState
 from shared.db.tables import Drain, History, Worker
 from shared.errors import NotFound
 from shared.queue import drains, snapshot
-from tests.integration.browsing import look, send
-from tests.integration.queueing import Farmhand
-from tests.waiting import until
-from tests.workers import ready, started, states
+from tests.support.browsing import look, send
+from tests.support.queueing import Farmhand
+from tests.support.waiting import until
+from tests.support.workers import ready, started, states
 
 
 @pytest.fixture

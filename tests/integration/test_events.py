@@ -16,8 +16,8 @@ from shared import embedded_addresses
 from shared.db.farm import FarmId
 from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
 from shared.messaging.redis_health import AWAY
-from tests.servers import silent
-from tests.waiting import until
+from tests.support.servers import silent
+from tests.support.waiting import until
 
 OURS = FarmId(lambda: "ours")
 

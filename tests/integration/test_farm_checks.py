@@ -12,7 +12,7 @@ from shared.db.sessions import transact
 from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE
 from shared.queue import workers
-from tests.servers import administrator
+from tests.support.servers import administrator
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from shared.db.sessions import transact
 from shared.models import first_scan
 from tests.conftest import CheckpointFactory
-from tests.integration.browsing import look, page, send
-from tests.integration.queueing import Farmhand
+from tests.support.browsing import look, page, send
+from tests.support.queueing import Farmhand
 
 
 @pytest.fixture

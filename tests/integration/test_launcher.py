@@ -24,7 +24,7 @@ from shared import embedded_addresses
 from shared.db import sessions
 from shared.errors import LauncherError
 from shared.settings import Settings
-from tests.waiting import until
+from tests.support.waiting import until
 
 IS_ROOT = os.geteuid() == 0
 AS_NOBODY = ["unshare", "--user", "--map-user=65534", "--map-group=65534"]

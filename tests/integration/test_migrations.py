@@ -18,7 +18,7 @@ from shared.db import migrate
 from shared.db import sessions as database
 from shared.db.tables import Base
 from shared.errors import Unavailable
-from tests.servers import fresh_database
+from tests.support.servers import fresh_database
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from shared.errors import NotFound, StorageAway
 from shared.media.ownership import guarded
 from shared.media.storage import MARKER, Storage, job_prefix, key, upload_key
 from shared.queue import transitions
-from tests.integration.queueing import Farmhand
-from tests.servers import fresh_database
+from tests.support.queueing import Farmhand
+from tests.support.servers import fresh_database
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from api.pages import assets
 from shared.messaging.events import Progress
 from shared.queue import transitions
 from tests.conftest import CheckpointFactory
-from tests.integration.browsing import look, page, send
-from tests.integration.queueing import Farmhand
+from tests.support.browsing import look, page, send
+from tests.support.queueing import Farmhand
 
 HOSTILE = """</textarea><script>alert(1)</script>" onmouseover="alert(2)' x='&amp;<img src=x onerror=alert(3)>"""
 FIELDS = {"prompt": "a photo of the sea at night", "steps": "4", "cfg_scale": "6,5", "seed": "7", "count": "2"}

@@ -9,8 +9,8 @@ import pytest
 from api.app import create_app
 from api.services import EXTENSION
 from shared.queue import reaper
-from tests.integration.browsing import look
-from tests.integration.queueing import Farmhand
+from tests.support.browsing import look
+from tests.support.queueing import Farmhand
 
 
 def test_no_worker_alive_is_told_with_the_command_that_starts_one(client):

@@ -17,8 +17,8 @@ from shared.media.storage import key
 from shared.queue import transitions
 from shared.settings import Limits
 from tests.conftest import CheckpointFactory
-from tests.integration.browsing import look, page, send
-from tests.integration.queueing import Farmhand
+from tests.support.browsing import look, page, send
+from tests.support.queueing import Farmhand
 
 SET = {
     "prompt": "a lake (at dawn:1.2)",

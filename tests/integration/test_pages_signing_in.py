@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.services import EXTENSION
-from tests.integration.browsing import look, page, send
+from tests.support.browsing import look, page, send
 
 ANN, BOB = "ann-long-secret", "bob-long-secret"
 

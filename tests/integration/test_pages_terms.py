@@ -10,8 +10,8 @@ from api.app import create_app
 from api.pages import scheduling
 from api.services import EXTENSION
 from shared.queue import deadlines
-from tests.integration.browsing import look, page, send
-from tests.integration.queueing import Farmhand
+from tests.support.browsing import look, page, send
+from tests.support.queueing import Farmhand
 
 
 @pytest.fixture(autouse=True)

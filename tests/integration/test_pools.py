@@ -13,9 +13,9 @@ from shared.params.scheduling import Scheduling
 from shared.queue import pools, snapshot
 from shared.settings import Limits, load
 from tests.conftest import CheckpointFactory
-from tests.integration.queueing import Farmhand
-from tests.waiting import until
-from tests.workers import images, ready, started
+from tests.support.queueing import Farmhand
+from tests.support.waiting import until
+from tests.support.workers import images, ready, started
 
 
 @pytest.fixture(autouse=True)

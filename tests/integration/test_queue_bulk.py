@@ -20,8 +20,8 @@ from shared.db.tables import History
 from shared.errors import Conflict
 from shared.queue import transitions
 from shared.queue.history import Event
-from tests.integration.queueing import Farmhand
-from tests.waiting import until
+from tests.support.queueing import Farmhand
+from tests.support.waiting import until
 
 IMAGES = 1000
 OF_EACH = 4  # who cancel, who retry, who claim

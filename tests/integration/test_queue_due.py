@@ -22,9 +22,9 @@ from shared.queue.claim import _CLAIM, claim
 from shared.queue.deadlines import Due
 from shared.queue.holds import hold, release
 from shared.queue.submit import submit as submit_job
-from tests.integration.queueing import Farmhand
 from tests.integration.test_queue_races import together, wait_for_a_lock
-from tests.workers import made
+from tests.support.queueing import Farmhand
+from tests.support.workers import made
 from worker.dispatch.heartbeat import Beat
 
 HOUR = timedelta(hours=1)

@@ -18,10 +18,10 @@ from shared.models.model_set import ModelSet
 from shared.queue import policy, snapshot, transitions
 from shared.queue.claim import claim
 from shared.queue.transitions import Ended, Finish
-from tests.integration.queueing import Farmhand
-from tests.integration.statements import statements
-from tests.waiting import until
-from tests.workers import TICKET, made
+from tests.support.queueing import Farmhand
+from tests.support.statements import statements
+from tests.support.waiting import until
+from tests.support.workers import TICKET, made
 from worker.dispatch import claimer as claims_module
 from worker.dispatch.claimer import Claims
 

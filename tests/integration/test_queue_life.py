@@ -11,7 +11,7 @@ from shared.models import catalogue
 from shared.models.catalogue import Inspection, Scanned
 from shared.queue import reaper, transitions, workers
 from shared.queue.reaper import POISON_STRIKES
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 
 @pytest.fixture

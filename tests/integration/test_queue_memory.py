@@ -10,7 +10,7 @@ from shared.models.memory import Footprint, Needs, estimate
 from shared.models.model_set import ModelSet
 from shared.queue import snapshot
 from shared.queue.explainer import Outlook
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 DEMO = "c" * 64
 PLAIN = Footprint(DEMO, "", 6)

@@ -11,7 +11,7 @@ from shared.db.tables import History, Image, Job
 from shared.errors import Conflict, NotFound
 from shared.queue import history, transitions
 from shared.queue.transitions import Ended, Finish
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from shared.queue import explainer, queries
 from shared.queue.explain import Cause
 from shared.queue.explainer import ERRORS, Outlook
 from tests.conftest import CheckpointFactory
-from tests.integration.queueing import Farmhand, Workhand
+from tests.support.queueing import Farmhand, Workhand
 
 DEMO = "c" * 64
 

@@ -22,8 +22,8 @@ from shared.params.render import RenderParams
 from shared.queue import policy, snapshot, transitions
 from shared.queue.claim import claim
 from shared.queue.policy import Lane
-from tests.integration.queueing import Farmhand, Workhand
-from tests.servers import fresh_database
+from tests.support.queueing import Farmhand, Workhand
+from tests.support.servers import fresh_database
 
 QUEUED = 50_000
 BLOCKED = 45_000  # the oldest of them, whose checkpoints are not on this machine

@@ -19,7 +19,7 @@ from shared.queue import drains, policy, queries, reaper, snapshot, transitions
 from shared.queue.claim import claim
 from shared.queue.submit import submit as submit_job
 from shared.queue.transitions import Finish
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 PARAMS = RenderParams(prompt="sea", checkpoint="demo [cccccccccc]", width=64, height=64, seed=7)
 

@@ -12,11 +12,11 @@ from shared.db import sessions as database
 from shared.db.states import WorkerState
 from shared.queue import snapshot
 from shared.queue.submit import submit
-from tests.checkpoints import NATIVE_SIZE
-from tests.integration.queueing import Farmhand
-from tests.integration.rendering import Farm
-from tests.integration.statements import statements
-from tests.workers import made, states
+from tests.support.checkpoints import NATIVE_SIZE
+from tests.support.queueing import Farmhand
+from tests.support.rendering import Farm
+from tests.support.statements import statements
+from tests.support.workers import made, states
 from worker.dispatch.claimer import Claims
 from worker.dispatch.slots import Slots
 from worker.progress.reporter import Reporter

@@ -14,7 +14,7 @@ from shared.queue import claim as claims
 from shared.queue import policy, snapshot
 from shared.queue.policy import Owner
 from shared.queue.snapshot import Snapshot, Snapshots
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from shared.db.states import ImageState, WorkerState
 from shared.db.tables import Job
 from shared.errors import NotFound
 from shared.queue import queries, transitions
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from cli import farm_checks
 from shared.db.farm import FarmId
 from shared.messaging import redis_health
 from shared.messaging.redis_health import RedisHealth
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 OURS = FarmId(lambda: "ours")
 

@@ -15,7 +15,7 @@ from shared.params.geometry import in_proportion
 from shared.params.render import RenderParams
 from shared.settings import Limits
 from tests.conftest import CheckpointFactory
-from tests.integration.browsing import look, page, send
+from tests.support.browsing import look, page, send
 
 
 def picture(size: tuple[int, int]) -> bytes:

@@ -17,7 +17,7 @@ from shared.db.farm import farm_id
 from shared.errors import NotFound, StorageAway, StorageError
 from shared.media.ownership import guarded
 from shared.media.storage import Storage, job_prefix, key
-from tests.servers import object_store
+from tests.support.servers import object_store
 
 PICTURE = key(17, 0, 1, "picture")
 LARGE = 100_000

@@ -15,7 +15,7 @@ from sqlalchemy import insert
 from shared.db.sessions import transact
 from shared.db.tables import ModelFile
 from shared.models.catalogue import Catalogue
-from tests.integration.statements import statements
+from tests.support.statements import statements
 
 JOBS = "/api/v1/jobs"
 FILES = 5_000

@@ -12,7 +12,7 @@ from shared.db.tables import Image
 from shared.maintenance.garbage import sweep, sweep_attempts
 from shared.media.storage import Storage, job_prefix, key
 from shared.queue import transitions
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from redis import Redis
 
 from shared.db.farm import FarmId
 from shared.messaging.tickets import Tickets, pool_queue, worker_queue
-from tests.servers import silent
+from tests.support.servers import silent
 
 OURS = FarmId(lambda: "ours")
 

@@ -16,9 +16,9 @@ from shared.messaging.events import Events, JobChanged
 from shared.messaging.tickets import Tickets, celery_app
 from shared.queue.explainer import Outlook
 from shared.queue.snapshot import Snapshots
-from tests.servers import fresh_database
-from tests.waiting import until
-from tests.workers import ready, started, states
+from tests.support.servers import fresh_database
+from tests.support.waiting import until
+from tests.support.workers import ready, started, states
 
 
 @pytest.fixture

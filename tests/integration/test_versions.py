@@ -24,7 +24,7 @@ from shared.queue import transitions
 from shared.queue.submit import submit
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
-from tests.integration.queueing import Farmhand
+from tests.support.queueing import Farmhand
 
 SHA256 = "a" * 64
 PICTURE_FILE = Path(__file__).parents[2] / "docs" / "images" / "phone.webp"

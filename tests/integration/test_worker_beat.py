@@ -6,7 +6,7 @@ from sqlalchemy import select
 from shared.db.sessions import transact
 from shared.db.tables import Worker
 from shared.queue import reaper, transitions, workers
-from tests.workers import TICKET, images, made, states
+from tests.support.workers import TICKET, images, made, states
 from worker.dispatch.claimer import Claims
 from worker.dispatch.heartbeat import Beat
 from worker.supervisor.clock_guard import Punctuality

@@ -23,9 +23,9 @@ from shared.models.catalogue import Inspection
 from shared.models.scan import scan
 from shared.params.render import Refiner, RenderParams
 from shared.queue.claim import Claim
-from tests.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny
-from tests.integration.rendering import Farm, Seen, paint
-from tests.waiting import until
+from tests.support.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny
+from tests.support.rendering import Farm, Seen, paint
+from tests.support.waiting import until
 from worker.engine import answers, devices
 from worker.engine.images import previews
 from worker.engine.loading import load as checkpoints

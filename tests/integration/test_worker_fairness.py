@@ -18,8 +18,8 @@ from shared.db.tables import History, Image
 from shared.messaging.tickets import Tickets
 from shared.queue import queries, snapshot
 from shared.queue.history import Event
-from tests.waiting import until
-from tests.workers import ready, started, states
+from tests.support.waiting import until
+from tests.support.workers import ready, started, states
 
 CARDS, SLOTS = 2, 2
 BACKLOG = 5000

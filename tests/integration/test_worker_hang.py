@@ -8,8 +8,8 @@ from sqlalchemy import select
 from shared.db.farm import farm_id
 from shared.db.tables import History
 from shared.messaging.events import Events
-from tests.waiting import until
-from tests.workers import images, ready, started, states
+from tests.support.waiting import until
+from tests.support.workers import images, ready, started, states
 from worker.supervisor import child
 
 QUICK = {"FARM_LEASE_SECONDS": "600", "FARM_BEAT_SECONDS": "0.3", "FARM_HANG_FACTOR": "0.05"}  # no lease ends here

@@ -5,9 +5,9 @@ from sqlalchemy import select
 
 from shared.db.tables import Drain, History
 from shared.queue import transitions
-from tests.integration.browsing import look
-from tests.integration.queueing import Farmhand
-from tests.workers import images, made, states
+from tests.support.browsing import look
+from tests.support.queueing import Farmhand
+from tests.support.workers import images, made, states
 from worker.dispatch.claimer import Claims
 from worker.dispatch.heartbeat import Beat
 from worker.dispatch.slots import Slots

@@ -14,9 +14,9 @@ import pytest
 import structlog.testing
 
 from shared.errors import Cancelled, ModelFileError, RenderError
-from tests.integration.rendering import Farm, Seen, paint
 from tests.support.card_ledger import Ledger
-from tests.waiting import until
+from tests.support.rendering import Farm, Seen, paint
+from tests.support.waiting import until
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.loop.engine import Engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.messaging.tickets import pool_queue, worker_queue
-from tests.workers import made
+from tests.support.workers import made
 from worker.dispatch.claimer import Claims
 from worker.dispatch.poller import Look
 

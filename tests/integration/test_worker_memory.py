@@ -9,7 +9,7 @@ from shared.db.sessions import sessions as sessions_of
 from shared.db.tables import Worker
 from shared.models import memory
 from shared.models.memory import Footprint, Needs
-from tests.workers import TICKET, made
+from tests.support.workers import TICKET, made
 from worker.dispatch.claimer import Claims
 from worker.dispatch.heartbeat import Beat
 from worker.engine import devices

@@ -7,9 +7,9 @@ import pytest
 from cli.embedded.servers import Servers
 from shared import embedded_addresses
 from shared.db import migrate
-from tests.servers import clean_environment
-from tests.waiting import until
-from tests.workers import images, ready, started, states
+from tests.support.servers import clean_environment
+from tests.support.waiting import until
+from tests.support.workers import images, ready, started, states
 
 
 @pytest.fixture

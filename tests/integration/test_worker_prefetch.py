@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from redis import RedisError
 
-from tests.stub_card import StubCard
-from tests.workers import made
+from tests.support.stub_card import StubCard
+from tests.support.workers import made
 from worker.dispatch.claimer import Claims
 from worker.render.prefetch import Prefetch
 

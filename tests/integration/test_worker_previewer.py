@@ -15,7 +15,7 @@ from shared.db.sessions import transact
 from shared.errors import OutOfMemory, RenderError, Unavailable
 from shared.models import catalogue
 from shared.models.scan import scan
-from tests.checkpoints import fitting_decoder, inspected, plain_sample, tiny_decoder, write_tiny
+from tests.support.checkpoints import fitting_decoder, inspected, plain_sample, tiny_decoder, write_tiny
 from worker.engine import devices
 from worker.engine.images import previews
 from worker.engine.loading import load

@@ -16,8 +16,8 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, pool_queue
 from shared.models import first_scan
 from shared.queue import reaper, transitions
-from tests.waiting import until
-from tests.workers import QUICK, ROOT, images, ready, started, states
+from tests.support.waiting import until
+from tests.support.workers import QUICK, ROOT, images, ready, started, states
 from worker.supervisor import child
 
 

@@ -12,7 +12,7 @@ from shared.db import migrate
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.settings import Settings
-from tests.servers import fresh_database
+from tests.support.servers import fresh_database
 from worker import process
 from worker.supervisor.gpus import Address
 from worker.supervisor.launch import Orders

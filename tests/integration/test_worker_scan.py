@@ -20,9 +20,9 @@ from shared.models import catalogue, first_scan
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.scan import sole
 from shared.settings import Settings
-from tests.checkpoints import inspected, write_tiny
-from tests.integration.queueing import Farmhand
-from tests.integration.statements import statements
+from tests.support.checkpoints import inspected, write_tiny
+from tests.support.queueing import Farmhand
+from tests.support.statements import statements
 from worker.render.scanner import Scan
 
 

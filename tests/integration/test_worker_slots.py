@@ -21,8 +21,8 @@ from shared.infotext.files import text as infotext
 from shared.media.storage import key
 from shared.params.scheduling import Scheduling
 from shared.queue import reaper, transitions
-from tests.waiting import until
-from tests.workers import TICKET, images, made, states
+from tests.support.waiting import until
+from tests.support.workers import TICKET, images, made, states
 from worker.dispatch import claimer
 from worker.dispatch import slots as slots_module
 from worker.dispatch.claimer import Claims

@@ -17,8 +17,8 @@ from shared.errors import OutOfMemory, StorageAway, StorageError
 from shared.media import synced_files
 from shared.media.storage import key
 from shared.queue import transitions, workers
-from tests.waiting import until
-from tests.workers import TICKET, images, made, states
+from tests.support.waiting import until
+from tests.support.workers import TICKET, images, made, states
 from worker import encode
 from worker.dispatch import storing
 from worker.dispatch.claimer import Claims

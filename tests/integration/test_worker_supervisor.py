@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from shared.db.tables import History, Worker
 from tests.support.nvidia import pretend
-from tests.waiting import until
-from tests.workers import images, kill, ready, started, states
+from tests.support.waiting import until
+from tests.support.workers import images, kill, ready, started, states
 
 
 def test_a_killed_worker_is_buried_at_once_and_restarted(environ, sessions, job_factory, tmp_path):

@@ -10,7 +10,7 @@ from redis import Redis
 from shared.db.states import WorkerState
 from shared.errors import Unavailable
 from shared.messaging.tickets import Ticket, pool_queue, queues, take
-from tests.workers import TICKET, made, states
+from tests.support.workers import TICKET, made, states
 from worker.dispatch import claimer as claims_module
 from worker.dispatch import slots as slots_module
 from worker.dispatch.claimer import Claims

@@ -11,14 +11,14 @@ from sqlalchemy import select
 from cli import farm_checks
 from shared.db.sessions import transact
 from shared.db.tables import History, Worker
-from tests.integration.browsing import look
-from tests.unusable_worker import REASON
-from tests.waiting import until
-from tests.workers import images, ready, started, states
+from tests.support.browsing import look
+from tests.support.unusable_worker import REASON
+from tests.support.waiting import until
+from tests.support.workers import images, ready, started, states
 from worker.supervisor import child
 
 TOLD = f"its card cannot be used: {REASON}"
-MODULE = "tests.unusable_worker"
+MODULE = "tests.support.unusable_worker"
 
 
 @pytest.fixture

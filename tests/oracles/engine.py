@@ -15,7 +15,7 @@ from torch import Tensor
 from shared.params.geometry import img2img_steps
 from shared.params.render import Sampling
 from shared.params.spellings import schedule_named
-from tests.walks import finished
+from tests.support.walks import finished
 from worker.engine.sampling import schedules
 from worker.engine.sampling.philox import normals
 from worker.engine.sampling.registry import SAMPLERS

@@ -14,7 +14,7 @@ from api.server.bridge import Bridge
 from api.server.room import MEMORY_BYTES, Room, Spool
 from api.server.threads import Threads
 from shared.errors import Unavailable
-from tests import loops
+from tests.support import loops
 
 SIZE = 2**24
 

@@ -14,7 +14,7 @@ from api.server.room import MEMORY_BYTES, Room, Spool
 from api.state_lookups import Looks
 from shared.db.states import ImageState
 from shared.errors import Unavailable
-from tests import loops
+from tests.support import loops
 
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 

@@ -10,7 +10,7 @@ import pytest
 from api import background_polls
 from api.background_polls import Watched
 from shared.errors import Unavailable
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from client.client import Client
 from shared import embedded_addresses
 from shared.errors import FarmError, LauncherError, NotRunning, SettingsError
 from shared.settings import Settings
-from tests.servers import clean_environment
+from tests.support.servers import clean_environment
 
 EVIL = "sea\x1b]0;PWNED\x07\x1b[31m \x9b2J\u202egnp\u2066\r\x00\x7f\ud800 ü✓\U000e0041"
 CLEAN = "sea]0;PWNED[31m 2Jgnp ü✓"

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import main as cli
-from tests.servers import clean_environment
+from tests.support.servers import clean_environment
 
 
 def farm(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,7 @@ from client.client import Client
 from shared.errors import FarmError, LauncherError, NotFound, Refused, SettingsError
 from shared.settings import Settings
 from shared.waiting.backoff import Backoff
-from tests.waiting import until
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 

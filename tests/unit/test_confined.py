@@ -12,13 +12,13 @@ import pytest
 
 from shared.confined.process import Confined, Limits
 from shared.errors import NotConfined, Unreadable
-from tests.waiting import until
+from tests.support.waiting import until
 
 LIMITS = Limits(memory_bytes=100 * 2**20, cpu_seconds=20, seconds=20)
 
 
 def confined(limits: Limits = LIMITS) -> Confined:
-    return Confined("tests.unit.reading", limits)
+    return Confined("tests.support.reading", limits)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from shared.errors import Refused, TooLarge, Unreadable
 from shared.media import decode as module
 from shared.media.decode import Intake, Picture
 from shared.settings import Limits
-from tests.waiting import until
+from tests.support.waiting import until
 
 SMALL = Limits(max_upload_mb=1, max_upload_megapixels=1)
 INTAKE = Intake(SMALL)  # its children start with the first question

@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import Unavailable
 from shared.media.turns import Share, Turns
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 def turns(patience_seconds: float = 10, *, at_once: int = 2, most: int = 4, most_of_one: int = 2) -> Turns:

@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import FarmError
 from tests.support.nvidia import pretend
-from tests.waiting import until
+from tests.support.waiting import until
 from worker import __main__ as command
 from worker.supervisor import gpus as cards
 from worker.supervisor import nvidia_smi

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import until
+from tests.support.waiting import until
 from worker.supervisor import child
 from worker.supervisor.child import Child, Death
 from worker.supervisor.gpus import Address

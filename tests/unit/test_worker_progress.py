@@ -7,7 +7,7 @@ import numpy as np
 from shared.messaging.events import Progress
 from shared.params.render import RenderParams
 from shared.queue.claim import Claim
-from tests.waiting import until
+from tests.support.waiting import until
 from worker.progress.reporter import Reporter
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.waiting import until
+from tests.support.waiting import until
 from worker.supervisor import self_watchdog
 from worker.supervisor.self_watchdog import SelfWatch
 from worker.supervisor.status_pipe import Hearing, Report

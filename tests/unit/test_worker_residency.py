@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 
 from shared.errors import Cancelled, ModelFileError, OutOfMemory
-from tests.waiting import until
+from tests.support.waiting import until
 from worker.in_flight import Cancellation
 from worker.render.model_cache import Model, Residency
 

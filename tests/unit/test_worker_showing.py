@@ -12,7 +12,7 @@ import pytest
 
 from shared.params.render import RenderParams
 from shared.queue.claim import Claim
-from tests.waiting import until
+from tests.support.waiting import until
 from worker.progress import preview_queue
 from worker.progress.preview_queue import SECONDS, Showing, pause
 

@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from shared.errors import Unavailable
-from tests.waiting import until
+from tests.support.waiting import until
 from worker.dispatch.coalesce import Together
 
 

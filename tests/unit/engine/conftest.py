@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shared.params.render import RenderParams
-from tests.checkpoints import NATIVE_SIZE, write_tiny
+from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine.devices import Device, device
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine

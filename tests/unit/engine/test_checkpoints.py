@@ -17,7 +17,7 @@ import yaml
 
 from shared.confined import child
 from shared.errors import ModelFileError, OutOfMemory
-from tests.checkpoints import write_tiny
+from tests.support.checkpoints import write_tiny
 from tools.demo_checkpoint import layout
 from worker.engine.devices import Device
 from worker.engine.loading import layouts, load, networks

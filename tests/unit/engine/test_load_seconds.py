@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 import pytest
 import torch
 
-from tests.checkpoints import write_tiny
 from tests.support import card_time, pretended_card
 from tests.support.card_ledger import Ledger
 from tests.support.card_time import Clock, Turns
+from tests.support.checkpoints import write_tiny
 from worker.engine import devices
 from worker.engine.devices import Device
 from worker.engine.loading import converted, layouts, upload

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from shared.errors import ModelFileError, OutOfMemory, RenderError
 from shared.params.render import RenderParams
-from tests.checkpoints import without_vae, write_tiny
 from tests.support.card_ledger import Ledger
-from tests.waiting import until
+from tests.support.checkpoints import without_vae, write_tiny
+from tests.support.waiting import until
 from worker.engine import devices
 from worker.engine.answers.answer import answer
 from worker.engine.devices import Device

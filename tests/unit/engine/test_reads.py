@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from shared.params.render import Hires, Img2Img, RenderParams
-from tests.checkpoints import fitting_decoder, plain_sample
 from tests.support import card_time
 from tests.support.card_ledger import Ledger
-from tests.waiting import until
+from tests.support.checkpoints import fitting_decoder, plain_sample
+from tests.support.waiting import until
 from worker.engine import devices, vae
 from worker.engine.answers.pixels import to_pixels
 from worker.engine.devices import Device

@@ -14,7 +14,7 @@ from shared.infotext import files
 from shared.infotext.reader import read
 from shared.infotext.writer import text
 from shared.params.render import RenderParams
-from tests.checkpoints import NATIVE_SIZE
+from tests.support.checkpoints import NATIVE_SIZE
 from worker.encode import picture
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bench import plain
 from shared.params.render import Guidance, RenderParams, Sampling
-from tests.walks import Denoiser, finished
+from tests.support.walks import Denoiser, finished
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.render import Kit, text_to_image
 from worker.engine.sampling import schedules

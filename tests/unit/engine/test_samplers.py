@@ -16,7 +16,7 @@ from shared.errors import RenderError
 from shared.params.render import Sampling
 from shared.params.samplers import AUTOMATIC
 from shared.params.samplers import SAMPLERS as FACTS
-from tests.walks import Denoiser, finished
+from tests.support.walks import Denoiser, finished
 from worker.engine.requests import Work
 from worker.engine.sampling import schedules
 from worker.engine.sampling.algebra import ancestral_step

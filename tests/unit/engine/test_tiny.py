@@ -13,7 +13,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 from shared.errors import ModelFileError
-from tests.checkpoints import fitting_decoder, plain_sample, tiny_decoder
+from tests.support.checkpoints import fitting_decoder, plain_sample, tiny_decoder
 from worker.engine import answers
 from worker.engine.devices import Device
 from worker.engine.images import previews

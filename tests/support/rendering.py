@@ -15,7 +15,7 @@ from shared.models.catalogue import Catalogue
 from shared.models.scan import scan
 from shared.params.render import Hires, Refiner, RenderParams
 from shared.queue.claim import Claim
-from tests.checkpoints import NATIVE_SIZE, inspected, write_tiny
+from tests.support.checkpoints import NATIVE_SIZE, inspected, write_tiny
 from worker.encode import Pixels
 from worker.in_flight import Cancellation
 from worker.progress.reporter import Watch

@@ -24,7 +24,7 @@ from shared.messaging.tickets import Ticket, Tickets
 from shared.params.pools import DEFAULT_POOL
 from shared.queue import workers
 from shared.settings import Settings
-from tests.stub_card import StubCard
+from tests.support.stub_card import StubCard
 from worker.context import Worker
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ QUICK = {
 }
 """Settings under which what takes seconds in a farm takes a fraction of one."""
 
-STUB = "tests.stub_worker"
+STUB = "tests.support.stub_worker"
 TICKET = Ticket(was_passed=False)
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.unusable_worker`: the worker as it is, whose card cannot be used while FARM_HOME/unusable is there.
+"""`python -m tests.support.unusable_worker`: the worker as it is, whose card cannot be used while FARM_HOME/unusable is there.
 
 The file holds the seconds for which the process says so before it ends.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shared.errors import CardError
 from shared.settings import Settings
-from tests.stub_card import StubCard
+from tests.support.stub_card import StubCard
 from worker import process
 from worker.__main__ import end, main
 from worker.supervisor.gpus import Address
@@ -28,4 +28,4 @@ def card(address: Address, settings: Settings, *rest: object) -> StubCard:
 
 
 if __name__ == "__main__":
-    end(main(module="tests.unusable_worker", work=partial(process.work, make_card=card)))
+    end(main(module="tests.support.unusable_worker", work=partial(process.work, make_card=card)))

@@ -1,0 +1,12 @@
+"""`python -m tests.support.stub_worker`: the worker as it is, with the stub card."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.support.stub_card import StubCard
+from worker.__main__ import end, main
+from worker.process import work
+
+if __name__ == "__main__":
+    end(main(module="tests.support.stub_worker", work=partial(work, make_card=StubCard)))
