@@ -20,7 +20,7 @@ from shared.errors import StorageError
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
 from tests.support.servers import fresh_database
-from tests.unit.test_intake import HOSTILE, encoded
+from tests.unit.test_decode import HOSTILE, encoded
 
 UPLOADS, JOBS = "/api/v1/uploads", "/api/v1/jobs"
 FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'

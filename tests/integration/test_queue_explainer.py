@@ -1,4 +1,4 @@
-"""Why a job waits, read from the real tables; the sentences themselves are tests/unit/test_queue_waiting.py's."""
+"""Why a job waits, read from the real tables; the sentences themselves are tests/unit/test_queue_explain.py's."""
 
 from __future__ import annotations
 
