@@ -46,7 +46,7 @@ MAY_TAKE_LONGER = (
     "tests/e2e/test_farm_up.py",  # a farm with nothing of it left out
     "tests/e2e/test_kill.py",
     "tests/integration/test_api_fuzzed.py",  # some 1,500 requests
-    "tests/integration/test_worker_scan.py",  # readers of model files that end, each of which imports PyTorch
+    "tests/integration/test_worker_scanner.py",  # readers of model files that end, each of which imports PyTorch
 )
 
 CheckpointFactory = Callable[..., ModelFile]
