@@ -1,4 +1,4 @@
-"""`python -m tests.support.unusable_worker`: the worker as it is, whose card cannot be used while FARM_HOME/unusable is there.
+"""`python -m tests.support.unusable_worker`: the worker whose card cannot be used while FARM_HOME/unusable is there.
 
 The file holds the seconds for which the process says so before it ends.
 """

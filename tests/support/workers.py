@@ -27,7 +27,7 @@ from shared.settings import Settings
 from tests.support.stub_card import StubCard
 from worker.context import Worker
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 QUICK = {
     "FARM_LEASE_SECONDS": "2",
     "FARM_BEAT_SECONDS": "0.3",
