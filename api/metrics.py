@@ -51,7 +51,9 @@ class _Farm(Collector):
             gauges = []
         yield GaugeMetricFamily("farm_up", "1 while the database answers.", value=float(bool(gauges)))
         taken = float(self._services.events.trouble() is None)
-        yield GaugeMetricFamily("farm_redis_up", "1 while Redis takes tickets: else nothing new starts.", value=taken)
+        yield GaugeMetricFamily(
+            "farm_redis_up", "1 while Redis takes tickets; without it no new image starts.", value=taken
+        )
         yield from gauges
 
 
@@ -88,7 +90,7 @@ def counted(app: Flask, route: str, method: str, status: int, seconds: float) ->
 
 
 def _gauges(session: Session) -> list[Metric]:
-    images = GaugeMetricFamily("farm_images", "Images that wait or run; ended ones are history.", labels=["state"])
+    images = GaugeMetricFamily("farm_images", "Images that have not ended.", labels=["state"])
     for state, number in queries.counts(session).items():
         images.add_metric([state], number)
     workers = GaugeMetricFamily("farm_workers", "Workers by state.", labels=["state"])
@@ -101,7 +103,7 @@ def _gauges(session: Session) -> list[Metric]:
     troubled = session.scalar(select(func.count()).where(Worker.trouble.is_not(None)))
     trouble = GaugeMetricFamily(
         "farm_workers_in_trouble",
-        "Workers that say what is wrong with them or their cards.",
+        "Workers that report a fault of themselves or their cards.",
         value=float(troubled or 0),
     )
     return [images, workers, trouble, age, _broken_calls(session)]
@@ -110,7 +112,9 @@ def _gauges(session: Session) -> list[Metric]:
 def _broken_calls(session: Session) -> Metric:
     """Return what workers told of themselves, which begins at 0 with each start of one."""
     broken = CounterMetricFamily(
-        "farm_broken_calls", "Calls of networks that failed, if only for so many rows.", labels=["worker", "cause"]
+        "farm_broken_calls",
+        "Calls of networks that failed, also those that succeeded with fewer rows.",
+        labels=["worker", "cause"],
     )
     told: Tally[tuple[str, str]] = Tally()
     for name, calls in session.execute(select(Worker.name, Worker.broken_calls)):

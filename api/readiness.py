@@ -24,7 +24,7 @@ OK: Final = "ok"
 STORAGE: Final = "storage"
 _OTHERWISE: Final = {
     "database": "does not answer",
-    "migrations": "the tables are not seen to be this version's: run `farm db upgrade` while the database answers",
+    "migrations": "the version of the tables is not known: run `farm db upgrade` when the database answers",
     STORAGE: "the storage takes no pictures; the log says why",
 }
 _SECONDS: Final = 1.0  # between two looks

@@ -36,7 +36,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     def allow() -> None:
         request.max_content_length = most(settings, request.path)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise UnsupportedMediaType("The body must be sent as it is, without Content-Encoding.")
+            raise UnsupportedMediaType("The body must be sent without Content-Encoding.")
         if (
             request.mimetype == _URLENCODED and request.get_data().count(b"&") > _MOST_FIELDS
         ):  # parsed from what is kept

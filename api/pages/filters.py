@@ -1,4 +1,4 @@
-"""The words that pages show for numbers, moments, states and errors; registered as Jinja filters."""
+"""Jinja filters: the words for numbers, times, states and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PHASES: Final = {
     "idle": "waiting for the card",
     "saving": "saving the picture",
 }
-"""What a running image does outside its steps; any other phase is in words already."""
+"""The phases of a running image outside its steps; any other phase is in words already."""
 
 WORKER_PHASES: Final = {
     "embed": "reading prompts",
@@ -32,37 +32,37 @@ WORKER_PHASES: Final = {
     "warm-up": "preparing the card",
     "idle": "waiting for work",
 }
-"""What a worker does; any other phase is in words already."""
+"""The phases of a worker; any other phase is in words already."""
 
 _NEXT: Final = frozenset({Cause.NEXT, Cause.SLOT})
-"""Why a job waits where it is next, in words that say so."""
+"""The reasons of a job that is next."""
 
 _SORRY: Final = {
-    400: ("That request makes no sense here", "Go back, look at what was sent, and try again."),
-    403: ("Not from here", "Open the form on this farm’s own pages and send it from there."),
-    404: ("There is nothing here", "It may have been deleted, or it belongs to somebody else."),
+    400: ("The request cannot be read", "Go back, check it, and try again."),
+    403: ("Not allowed from here", "Open the form on this farm’s own pages and send it from there."),
+    404: ("There is nothing here", "It may have been deleted, or it belongs to another owner."),
     405: ("That cannot be done this way", "Use the buttons of the farm’s pages."),
-    409: ("Not in its state", "Go back to the job’s page: it shows what can be done now."),
-    413: ("Too large", "Go back and send less; what was typed is still there."),
-    422: ("Some of it cannot be used", "Go back and change it; what was typed is still there."),
-    500: ("Something broke, on our side", "Try once more. If it breaks again, tell whoever runs this farm."),
-    503: ("The farm is not quite there", "Nothing is lost. Try again in a few seconds."),
+    409: ("Not possible in this state", "Go back to the job’s page: it shows what can be done now."),
+    413: ("Too large", "Go back and send less; the form still has your settings."),
+    422: ("Some settings cannot be accepted", "Go back and change them; the form still has your settings."),
+    500: ("Internal error", "Try once more. If it fails again, give the id above to the person who runs this farm."),
+    503: ("The farm is not ready", "Nothing is lost. Try again in a few seconds."),
 }
 
 
 def moment(at: datetime) -> str:
-    """A moment in words that need no script; scripts put it into the person's own time."""
+    """A time in UTC; scripts replace it by the reader's own time."""
     return at.strftime("%d %b %Y, %H:%M UTC")
 
 
 def image_origin(image: ImageBody) -> str:
-    """Where one image is or was rendered, and how often that was tried: `attempt 2 · host/cpu:0`."""
+    """The worker of an image, and its attempt if it is not the first: `attempt 2 · host/cpu:0`."""
     attempt = f"attempt {image.attempt}" if image.attempt > 1 else ""
     return " · ".join(part for part in (attempt, image.worker) if part)
 
 
 def image_words(image: ImageBody) -> str:
-    """How one image stands: `step 8 of 20`; markup where it goes on by itself."""
+    """The state of one image: `step 8 of 20`; markup if scripts go on counting."""
     match image.state:
         case "running":
             return _running(image)
@@ -73,12 +73,12 @@ def image_words(image: ImageBody) -> str:
         case "queued":
             return "waiting for a worker"
         case "unknown":
-            return "in a state of a newer version"
+            return "in a state that only a newer version knows"
     return ""
 
 
 def _running(image: ImageBody) -> str:
-    """What its worker does with it; after the last step it waits until the card develops it."""
+    """The phase of a running image; after its last step it waits for the decoder."""
     if image.phase == "steps":
         return f"step {image.step} of {image.steps}" if image.step < image.steps else PHASES["decode"]
     if image.phase and (loading := _LOADING.fullmatch(image.phase)):
@@ -87,7 +87,7 @@ def _running(image: ImageBody) -> str:
 
 
 def _so_far(what: str, usual: str | None, since: datetime | None) -> Markup:
-    """What is being loaded, how long that usually takes, and how long it has taken; scripts count on."""
+    """The file that is being loaded, how long that usually takes and has taken; scripts go on counting."""
     seconds = max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0
     usually = f"usually {usual}, " if usual else ""
     counted = Markup('<span data-so-far="{:.0f}">{}</span>').format(seconds, duration(round(seconds)))
@@ -95,7 +95,7 @@ def _so_far(what: str, usual: str | None, since: datetime | None) -> Markup:
 
 
 def worker_words(worker: WorkerBody) -> str:
-    """What one worker does now."""
+    """The activity of one worker."""
     if worker.is_late:
         return "silent for too long: its images go to others"
     if worker.drained is not None:
@@ -106,7 +106,7 @@ def worker_words(worker: WorkerBody) -> str:
 
 
 def job_words(job: JobBody) -> str:
-    """How one job stands: `3 of 8 done, 2 running, 12 images ahead`."""
+    """The state of one job: `3 of 8 done, 2 running, 12 images ahead`."""
     total = sum(job.counts.values())
     if total == 1:
         return _single(job)
@@ -118,7 +118,9 @@ def job_words(job: JobBody) -> str:
 
 def _single(job: JobBody) -> str:
     if job.state == "queued":
-        return ", ".join(_place(job)) or ("" if job.waiting else "waiting for a worker")  # else told as why it waits
+        return ", ".join(_place(job)) or (
+            "" if job.waiting else "waiting for a worker"
+        )  # otherwise the reason why it waits is shown
     if job.state == "running" and job.images:
         return image_words(job.images[0])
     seconds = job.timings.render_seconds
@@ -126,7 +128,7 @@ def _single(job: JobBody) -> str:
 
 
 def _place(job: JobBody) -> list[str]:
-    """Return how many stand before it, unless why it waits says the same."""
+    """Return how many images start before it, unless the reason why it waits says that."""
     if job.position is None or not job.counts["queued"] or (job.waiting and job.waiting.code in _NEXT):
         return []
     return [f"{counted(job.position, 'image')} ahead" if job.position else "next in line"]
@@ -138,12 +140,12 @@ def marked(text: str | None) -> Markup:
 
 
 def sorry(status: int) -> str:
-    """An error's title, for people."""
+    """The title of an error page."""
     return _SORRY[status][0] if status in _SORRY else HTTPStatus(status).phrase
 
 
 def advice(status: int) -> str:
-    """What to do about an error."""
+    """The advice on an error page."""
     return _SORRY[status][1] if status in _SORRY else ""
 
 

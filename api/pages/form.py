@@ -31,8 +31,8 @@ FILES: Final = {"img2img.file": PICTURE, "img2img.mask.file": MASK}
 """The form's file inputs, and the fields that hold what becomes of their files."""
 _INPUTS: Final = {field: name for name, field in FILES.items()}
 _GONE: Final = {
-    PICTURE: ("The picture is gone from this page: choose it again", "a picture, or the box unticked"),
-    MASK: ("The mask is gone from this page: draw it again", "a mask, or the box unticked"),
+    PICTURE: ("The page no longer has the picture: choose it again", "a picture, or the box unticked"),
+    MASK: ("The page no longer has the mask: draw it again", "a mask, or the box unticked"),
 }
 """What to say where a box is ticked that stands for a picture, and none came with it."""
 _TYPED: Final = "typed."
@@ -102,7 +102,7 @@ def from_picture() -> AnyResponse:
     try:
         found = images.file_parameters(services(), auth.owner(), read_file())
     except Refused as refused:
-        said = "; ".join(f"{one.message}. What can be read: {one.accepted}" for one in refused.fields) or str(refused)
+        said = "; ".join(f"{one.message}. Accepted: {one.accepted}" for one in refused.fields) or str(refused)
         return Response(
             _page(Origin(before) if before else prefill.fresh(), Refused(f"{name} {said}.")), refused.status
         )
@@ -225,9 +225,9 @@ def _by_field(refused: Refused | None) -> dict[str, FieldError]:
 def _no_checkpoint(catalogue: Catalogue) -> str:
     """Return what stands where checkpoints are chosen while there is none."""
     if catalogue.entries():
-        return "No checkpoint can be used: the reasons stand below."
+        return "No checkpoint can be used: the reasons are below."
     if not catalogue.has_workers:
-        return "No worker has looked for checkpoints yet."
+        return "No worker has scanned the models folder yet."
     return f"No checkpoint found. Put one into {services().settings.models}."
 
 

@@ -67,13 +67,13 @@ def job(job_id: int) -> str:
 @blueprint.post("/<id:job_id>/cancel")
 def cancel(job_id: int) -> AnyResponse:
     """Cancel what has not ended."""
-    return _change(job_id, use_cases.cancel, "cancelled; Retry puts back what was cancelled")
+    return _change(job_id, use_cases.cancel, "cancelled; Retry undoes that")
 
 
 @blueprint.post("/<id:job_id>/images/<id:index>/cancel")
 def cancel_image(job_id: int, index: int) -> AnyResponse:
     """Cancel one image."""
-    return _change(job_id, use_cases.cancel, "cancelled; Retry puts it back", index)
+    return _change(job_id, use_cases.cancel, "cancelled; Retry undoes that", index)
 
 
 @blueprint.post("/<id:job_id>/retry")
@@ -91,7 +91,7 @@ def retry_image(job_id: int, index: int) -> AnyResponse:
 @blueprint.post("/<id:job_id>/hold")
 def hold(job_id: int) -> AnyResponse:
     """Keep what is queued from starting."""
-    return _change(job_id, use_cases.hold, "held; Release queues what is held")
+    return _change(job_id, use_cases.hold, "held until you press Release")
 
 
 @blueprint.post("/<id:job_id>/release")

@@ -1,4 +1,4 @@
-"""Signing in and out: a key is traded for a cookie."""
+"""Signing in and out: a key is exchanged for a cookie."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ blueprint = Blueprint("entry", __name__)
 
 @blueprint.get("/sign-in")
 def sign_in() -> AnyResponse | str:
-    """Show where to put the key; a farm without keys has nothing to ask."""
+    """Show the sign-in page; without keys, go to the form."""
     if not auth.has_keys(current_app):
         return redirect("/", 303)
     return render_template("sign_in.html", next=inside(request.args.get("next", "/")), error=None)
@@ -23,12 +23,14 @@ def sign_in() -> AnyResponse | str:
 
 @blueprint.post("/sign-in")
 def trade() -> AnyResponse:
-    """Trade the key for a cookie and go on to where the person wanted to be."""
+    """Exchange the key for a cookie and go to the page that the person asked for."""
     wanted = inside(request.form.get("next", "/"))
     try:
         auth.sign_in(current_app, request.form.get("key", "").strip())
     except Unauthorized as error:
-        return _again(wanted, f"{error} Check for missing letters, or ask whoever gave it to you.", error.status)
+        return _again(
+            wanted, f"{error} Check it for missing letters, or ask the person who runs this farm.", error.status
+        )
     except TooManyTries as error:
         answer = _again(wanted, str(error), error.status)
         answer.headers["Retry-After"] = str(error.seconds)
@@ -37,13 +39,13 @@ def trade() -> AnyResponse:
 
 
 def _again(wanted: str, message: str, status: int) -> Response:
-    """Return the page with what was wrong beside the key."""
+    """Return the sign-in page with an error."""
     return Response(render_template("sign_in.html", next=wanted, error=FieldError("key", message, "")), status)
 
 
 @blueprint.post("/sign-out")
 def sign_out() -> AnyResponse:
-    """Forget who asked."""
+    """Sign out."""
     auth.sign_out()
     return redirect("/sign-in", 303)
 

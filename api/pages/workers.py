@@ -38,7 +38,7 @@ class Shown:
 
 @blueprint.get("/workers")
 def workers() -> str:
-    """Show what each worker is, does and holds, and how full the storage is."""
+    """Show the workers, their activity and checkpoints, and the space that pictures take."""
     names = {one.sha256: one.name for one in jobs.checkpoints(services()).checkpoints if one.sha256}
     now = datetime.now(UTC)
     seen = jobs.workers(services())
@@ -56,7 +56,7 @@ def workers() -> str:
 @blueprint.post("/workers/drain")
 def drain() -> AnyResponse:
     """Have one worker take nothing new."""
-    return _turn(drains.drain, "is paused; what it renders now it finishes")
+    return _turn(drains.drain, "is paused; it finishes its pictures")
 
 
 @blueprint.post("/workers/resume")

@@ -215,7 +215,7 @@ def _check_token(app: Flask) -> None:
         return
     sent = request.headers.get(CSRF_HEADER) or ("" if is_api else request.form.get(CSRF_FIELD, ""))
     if not hmac.compare_digest(sent.encode(errors="replace"), str(session.get("csrf", secrets.token_hex())).encode()):
-        raise Forbidden("The form is too old or came from elsewhere: open the page again and send it from there.")
+        raise Forbidden("The form is too old or came from another site: open the page again and send it from there.")
 
 
 def _ring(app: Flask) -> Keyring:

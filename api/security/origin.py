@@ -56,7 +56,7 @@ def _named_hosts(settings: Settings) -> frozenset[str]:
 
 def _check_host(hosts: frozenset[str]) -> None:
     if hosts and request.path not in _PROBES and _host_name(request.host) not in hosts:
-        raise Forbidden(f"This farm is not asked under the Host {request.host}; FARM_ALLOWED_HOSTS names further ones.")
+        raise Forbidden(f"This farm does not answer to the Host {request.host}: add it to FARM_ALLOWED_HOSTS.")
 
 
 def _host_name(host: str) -> str | None:
@@ -88,7 +88,7 @@ def _foreign(netloc: str) -> str:
     if not netloc:
         return "The request came from a page of another origin."
     return (
-        f"The request came from a page of {netloc} and was asked of {request.host}. If {netloc} is this farm behind a "
+        f"The request came from a page of {netloc} and was sent to {request.host}. If {netloc} is this farm behind a "
         f"proxy, have the proxy pass the browser's Host header on (nginx: proxy_set_header Host $http_host), or name "
         f"{_host_name(netloc)} in FARM_ALLOWED_HOSTS."
     )

@@ -237,13 +237,13 @@ class Connection(HttpToolsProtocol):
         hosts = [value for name, value in self.headers if name == b"host"]
         codings = [value for name, value in self.headers if name == b"transfer-encoding"]
         if version not in ("1.1", "1.0"):
-            self._reject("The farm speaks HTTP/1.1.", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+            self._reject("The farm accepts only HTTP/1.1.", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         if len(hosts) > 1 or (not hosts and version == "1.1"):
             self._reject("The request must have one Host header.")
         if codings and (version == "1.0" or [coding.lower() for coding in codings] != [b"chunked"]):
             self._reject("A body may be sent with Content-Length or as Transfer-Encoding: chunked.")
         if method == b"CONNECT":
-            self._reject("The farm is no proxy.", HTTPStatus.NOT_IMPLEMENTED)
+            self._reject("The farm is not a proxy: send only a path.", HTTPStatus.NOT_IMPLEMENTED)
         if not self.url.startswith(b"/") and (method, self.url) != (b"OPTIONS", b"*"):
             self._check_whole_address(hosts)
 
@@ -251,7 +251,7 @@ class Connection(HttpToolsProtocol):
         parsed = httptools.parse_url(self.url)
         named = (parsed.host or b"") + (b":%d" % parsed.port if parsed.port else b"")
         if parsed.schema not in (b"http", b"https") or hosts != [named]:
-            self._reject("The request's address is of another host than its Host header.")
+            self._reject("The request's address names another host than its Host header.")
 
     def _reject(self, detail: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
         self._unreadable = _Unreadable(detail, status)

@@ -30,7 +30,7 @@ class Room:
         with self._lock:
             free = min(self._free, self._free_for_bodies) if is_body else self._free
             if size > free or self._taken[address] + size > self._share:
-                raise Unavailable("Too many large bodies and answers are on their way: try again later.")
+                raise Unavailable("Too many large bodies and answers are in transit: try again later.")
             self._count(size, address, is_body=is_body)
 
     def give(self, size: int, address: str, *, is_body: bool) -> None:
@@ -66,7 +66,7 @@ class Spool:
         try:
             self.file.write(data)
         except OSError as error:
-            raise Unavailable(f"The farm has no place for a body of this size now: {error.strerror}.") from error
+            raise Unavailable(f"The farm has no space for a body of this size now: {error.strerror}.") from error
         self.size = size
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ let waits = form.querySelector("[data-early]") !== null;
 
 function tellWaiting() {
   form.querySelector('[data-shows="shortcut"]').hidden = waits;
-  form.querySelector('[data-shows="waits"]').textContent = waits ? "Looking at the models folder: your job goes off when that is done." : "";
+  form.querySelector('[data-shows="waits"]').textContent = waits ? "Scanning the models folder: your job will be submitted after that." : "";
 }
 
 function goOff() {

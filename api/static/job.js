@@ -51,7 +51,7 @@ for (const button of document.querySelectorAll("[data-copies]")) {
       await navigator.clipboard.writeText(text.value);
       button.textContent = "Copied";
     } catch {
-      button.textContent = "Marked: press Ctrl C";
+      button.textContent = "Selected: press Ctrl C";
     }
   });
 }

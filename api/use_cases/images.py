@@ -88,7 +88,7 @@ def uploaded(services: Services, owner: str, sha256: str) -> Stored:
 
 
 def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) -> Stored:
-    """Return what belongs to an image's committed picture: itself, its thumbnail, its film. Raises NotFound."""
+    """Return a file of an image's committed attempt: picture, thumbnail or film. Raises NotFound."""
 
     def work(session: Session) -> tuple[Understood, int | None]:
         params = queries.params(session, job_id, owner)
@@ -96,7 +96,7 @@ def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) 
 
     (params, unknown), attempt = transact(services.sessions, work)
     if attempt is None:
-        raise NotFound(f"Job {job_id} has no picture {index}, or not yet.")
+        raise NotFound(f"Image {index} of job {job_id} has no picture yet, or does not exist.")
     if kind == "picture" and "format" in unknown:
         raise NotFound(_strange_format(job_id, unknown["format"]))
     if kind in {"film", "strip"} and not params.film:
@@ -105,10 +105,10 @@ def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) 
 
 
 def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, bytes]]:
-    """Return the names and bytes of a job's pictures, each read when its turn comes.
+    """Return the names and bytes of a job's pictures, each read when it is needed.
 
-    What cannot be read is named in a text file at the end. Raises NotFound, Conflict; StorageAway where the storage
-    does not give even the first one.
+    A text file at the end names the pictures that cannot be read. Raises NotFound, Conflict; StorageAway if the storage
+    does not return even the first one.
     """
 
     def work(session: Session) -> tuple[Understood, Sequence[Row[int, int]]]:
@@ -126,13 +126,13 @@ def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, 
         for index, attempt in done
     }
     files = _read(services.storage, keys)
-    return chain([next(files)], files)  # what is wrong with all of them is told before the first byte is sent
+    return chain([next(files)], files)  # an error of all of them is raised before the first byte is sent
 
 
 def _read(storage: Storage, keys: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of these names and keys, and then a text that names those which could not be read.
+    """Yield the files of these names and keys, and then a text that names those that could not be read.
 
-    Raises NotFound where none is stored any more, StorageAway where the storage gives not even the first.
+    Raises NotFound if none is stored any more, StorageAway if the storage does not return even the first.
     """
     missing: dict[str, str] = {}
     rest = iter(keys.items())
@@ -144,8 +144,8 @@ def _read(storage: Storage, keys: Mapping[str, str]) -> Iterator[tuple[str, byte
         except StorageAway as error:
             if read == len(missing):
                 raise
-            reason = f"the storage does not give it now: {error.why}"
-            missing |= dict.fromkeys([name, *(name for name, _ in rest)], reason)  # asked for, each might take as long
+            reason = f"the storage does not return it now: {error.why}"
+            missing |= dict.fromkeys([name, *(name for name, _ in rest)], reason)  # each request might take as long
     if len(missing) == len(keys):
         raise NotFound("None of the job's pictures is in the storage any more.")
     if missing:
@@ -158,10 +158,7 @@ def _missing_text(missing: Mapping[str, str], of: int) -> str:
 
 
 def file_parameters(services: Services, owner: str, data: bytes) -> PngInfoBody:
-    """Return what a picture's file says of how it was made, as far as `owner` can have it rendered here.
-
-    Raises Refused that names `file`.
-    """
+    """Return the parameters in a picture's file that `owner` can submit here. Raises Refused that names `file`."""
     with _logged(owner, data):
         text = services.intake.text(data, "file", owner)
     said = reader.read(text)
@@ -171,7 +168,7 @@ def file_parameters(services: Services, owner: str, data: bytes) -> PngInfoBody:
 
 
 def preview(services: Services, owner: str, job_id: int, index: int) -> bytes:
-    """Return what a running image looks like so far. Raises NotFound while there is nothing to see."""
+    """Return the latest preview of a running image. Raises NotFound if there is none."""
     transact(services.sessions, lambda session: queries.check_owner(session, job_id, owner))
     data = services.events.preview(job_id, index)
     if data is None:
@@ -190,7 +187,7 @@ def _strange_format(job_id: int, form: object) -> str:
 
 @contextmanager
 def _logged(owner: str, data: bytes) -> Iterator[None]:
-    """Log that what was sent as a picture is refused, and why."""
+    """Log the refusal of a picture, and why."""
     try:
         yield
     except Refused as refused:

@@ -1,4 +1,4 @@
-"""Why a move cannot be made: no such thing, or the state that it is in."""
+"""Why a job or an image cannot be changed: it does not exist, or its state does not allow it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _STATES = text("""
 
 
 def in_the_way(session: Session, job_id: int, index: int | None, moved: str) -> Conflict | NotFound:
-    """Return why nothing of a job, or of its image `index`, could be `moved`."""
+    """Return why a job, or its image `index`, could not be `moved`."""
     states = session.execute(_STATES, {"job_id": job_id, "index": index}).scalars().all()
     if states:
         what = f"Job {job_id}" if index is None else f"Image {index} of job {job_id}"
-        return Conflict(f"{what} is {' and '.join(states)}: nothing of it can be {moved}.")
+        subject = "it is" if len(states) == 1 else "its images are"
+        return Conflict(f"{what} cannot be {moved}: {subject} {' and '.join(states)}.")
     if index is None or not session.get(Job, job_id):
         return no_job(job_id)
     return NotFound(f"Job {job_id} has no image {index}.")
 
 
 def no_job(job_id: int) -> NotFound:
-    """Return that there is no such job."""
+    """Return the error for a job that does not exist."""
     return NotFound(f"There is no job {job_id}.")

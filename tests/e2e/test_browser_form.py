@@ -135,9 +135,9 @@ def test_mask_is_drawn_over_the_picture_and_goes_up_with_the_job(visit):
     expect(undo).to_be_disabled()
     scribble(page)
     undo.click()
-    expect(page.get_by_label("Paint anew only")).not_to_be_checked()
+    expect(page.get_by_label("Repaint only the part")).not_to_be_checked()
     page.get_by_role("button", name="Redo").click()
-    expect(page.get_by_label("Paint anew only")).to_be_checked()
+    expect(page.get_by_label("Repaint only the part")).to_be_checked()
     page.get_by_label("Inpaint area").select_option("only masked")
     fill(page, "a boat")
     img2img = submit(page)["img2img"]
@@ -157,7 +157,7 @@ def test_mask_is_drawn_with_keys_and_kept_for_again(visit):
     expect(canvas).to_be_focused()
     for key in ("ArrowUp", "[", "Space", "i"):
         page.keyboard.press(key)
-    expect(page.get_by_label("Paint anew only")).to_be_checked()
+    expect(page.get_by_label("Repaint only the part")).to_be_checked()
     fill(page, "a boat")
     first = submit(page)["img2img"]
     page.get_by_role("link", name="Edit and render again").click()
@@ -189,7 +189,7 @@ def test_mask_takes_back_its_last_hundred_deeds(visit):
     page = visit()
     start_from(page, png())
     page.get_by_role("button", name="Draw a mask").click()
-    undo, is_masked = page.get_by_role("button", name="Undo"), page.get_by_label("Paint anew only")
+    undo, is_masked = page.get_by_role("button", name="Undo"), page.get_by_label("Repaint only the part")
     press = "(button, times) => { for (let i = 0; i < times; i += 1) button.click(); }"
     page.get_by_role("button", name="Invert").evaluate(press, 103)
     expect(is_masked).to_be_checked()
@@ -229,7 +229,7 @@ def test_dropped_picture_fills_the_form_and_tells_what_cannot_be_honoured(visit)
     }.items():
         expect(page.get_by_label(label, exact=True)).to_have_value(value)
     expect(page.get_by_label("Render a second pass")).to_be_checked()
-    expect(page.get_by_role("button", name="Put back what was typed")).to_have_count(0)
+    expect(page.get_by_role("button", name="Restore your settings")).to_have_count(0)
 
 
 def test_what_was_typed_is_put_back_after_a_picture_filled_the_form_in(visit):
@@ -239,7 +239,7 @@ def test_what_was_typed_is_put_back_after_a_picture_filled_the_form_in(visit):
     steps.fill("33")
     drop(page, "#prompt", png(text=OTHERS))
     expect(prompt).to_have_value("a castle")
-    page.get_by_role("button", name="Put back what was typed").click()
+    page.get_by_role("button", name="Restore your settings").click()
     expect(prompt).to_have_value("a hill\nat dawn")
     expect(steps).to_have_value("33")
     expect(page.get_by_label("Render a second pass")).not_to_be_checked()

@@ -86,5 +86,5 @@ def test_files_of_other_kinds_are_listed_apart(client, sessions):
     refused = client.post("/api/v1/jobs", json={"checkpoint": "ink"})
     assert "ink cannot be used: is a LoRA" in refused.get_data(as_text=True)
     page = client.get("/").get_data(as_text=True)
-    assert "1 file in the models folder of kinds that the farm cannot use yet" in page
+    assert "1 file of kinds that the farm cannot use yet" in page
     assert "cannot be used" not in page

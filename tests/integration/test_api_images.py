@@ -108,7 +108,7 @@ def test_bytes_that_a_client_has_are_not_read_again(client, job, finish, monkeyp
 def test_picture_of_an_image_that_has_not_ended_is_not_found(client, job):
     answer = client.get(f"/api/v1/jobs/{job.id}/images/0/picture.png")
     assert answer.status_code == 404
-    assert "not yet" in answer.get_json()["detail"]
+    assert "has no picture yet" in answer.get_json()["detail"]
 
 
 def test_picture_that_the_storage_lost_is_not_found(client, services, job, finish):

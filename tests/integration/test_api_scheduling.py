@@ -266,7 +266,7 @@ def test_hold_and_release_answer_409_in_another_state_and_404_for_nobody_s_job(c
     again = client.post(job["links"]["release"])
 
     assert again.status_code == 409
-    assert again.get_json()["detail"] == f"Job {job['id']} is queued: nothing of it can be released."
+    assert again.get_json()["detail"] == f"Job {job['id']} cannot be released: it is queued."
     client.post(job["links"]["hold"])
     assert client.post(job["links"]["hold"]).status_code == 409
     for move in ("hold", "release"):

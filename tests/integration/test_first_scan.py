@@ -23,17 +23,17 @@ def chosen(form) -> str:
 def test_form_says_that_workers_are_coming_and_the_folder_is_looked_at(client, note, sessions):
     note(first_scan.note_start)
     form = look(client, "/")
-    assert chosen(form) == "Looking at the models folder…"
+    assert chosen(form) == "Scanning the models folder…"
     assert "The workers are starting · nothing waits. Jobs can be submitted" in form.text
     assert "No worker is alive" not in form.text
     assert "empty: the checkpoint’s own" in form.text
     assert "512" not in form.text  # nobody knows yet which size that is
     Farmhand(sessions).worker()
-    assert chosen(look(client, "/")) == "Looking at the models folder…"
+    assert chosen(look(client, "/")) == "Scanning the models folder…"
 
 
 def test_empty_folder_is_told_with_its_place_once_somebody_has_looked(client, note, settings, sessions):
-    assert chosen(look(client, "/")) == "No worker has looked for checkpoints yet."
+    assert chosen(look(client, "/")) == "No worker has scanned the models folder yet."
     Farmhand(sessions).worker()
     note(first_scan.note_look)
     assert chosen(look(client, "/")) == f"No checkpoint found. Put one into {settings.models}."
@@ -46,7 +46,7 @@ def test_files_that_cannot_be_used_are_told_as_that(client, note, checkpoint_fac
     checkpoint_factory("broken", usable=False, reason="unet.weight is missing", sha256=None)
     Farmhand(sessions).worker()
     note(first_scan.note_look)
-    assert chosen(look(client, "/")).startswith("No checkpoint can be used: the reasons stand below.")
+    assert chosen(look(client, "/")).startswith("No checkpoint can be used: the reasons are below.")
 
 
 def test_job_that_comes_early_is_put_off_and_the_form_keeps_what_was_typed(client, note):
@@ -56,7 +56,7 @@ def test_job_that_comes_early_is_put_off_and_the_form_keeps_what_was_typed(clien
     form = page(answer)
     assert form.value("steps") == "33"
     assert "a red boat" in form.text
-    assert "The farm is still looking at the models folder, and what was typed is kept." in form.text
+    assert "The farm is still scanning the models folder. The form keeps your settings." in form.text
     assert "Press Render again in a few seconds." in form.text
     assert not form.all("div", role="alert")
 
@@ -97,7 +97,7 @@ def test_job_without_a_checkpoint_waits_for_the_farms_first_one(client, note, ch
     note(first_scan.note_start)
     checkpoint_factory("another")  # found by the look that goes on
     form = look(client, "/")
-    assert chosen(form).startswith("Looking at the models folder… another")
+    assert chosen(form).startswith("Scanning the models folder… another")
     assert client.post("/api/v1/jobs", json={"prompt": "a"}).status_code == 503
     assert client.post("/api/v1/jobs", json={"prompt": "a", "checkpoint": "another"}).status_code == 202
     checkpoint_factory("scenes-v1")

@@ -54,7 +54,7 @@ def test_submitted_form_leads_to_the_jobs_page(client):
 def test_form_without_its_token_is_refused_and_records_nothing(client):
     answer = client.post("/jobs", data=FIELDS)
     assert answer.status_code == 403
-    assert "Not from here" in page(answer).text
+    assert "Not allowed from here" in page(answer).text
     assert "No jobs yet" in look(client, "/jobs").text
 
 

@@ -221,7 +221,7 @@ def test_ticked_box_without_its_picture_is_refused_with_what_to_do(client, name,
     answer = send(client, "/jobs", prompt="a", **{name: ""}, **beside)
     assert answer.status_code == 422
     assert page(answer).all("p", id=f"{name}-error")
-    assert "is gone from this page" in page(answer).text
+    assert "The page no longer has the" in page(answer).text
     assert "No jobs yet" in look(client, "/jobs").text
 
 
@@ -230,7 +230,7 @@ def test_refusals_are_listed_in_the_order_of_the_form_with_labels_as_links(clien
     form = page(send(client, "/jobs", priority="1000", **wrong))
     listed = [one.attributes["href"] for one in form.all("a") if one.attributes["href"].startswith("#")]
     assert listed == ["#main", "#prompt", "#width", "#seed", "#count", "#hires.denoising", "#priority"]
-    assert "6 settings need a look." in form.text
+    assert "6 settings cannot be accepted." in form.text
     assert "Hires denoising:" in form.text
     assert "Hires: Hires" not in form.text
     (summary,) = form.all("div", id="told")
@@ -355,13 +355,13 @@ def test_nothing_is_put_back_where_nothing_was_typed(client):
 
 def test_picture_that_says_nothing_leaves_the_defaults(client):
     form = page(send(client, "/from-picture", file=file()))
-    assert "picture.png carries no parameters" in form.text
+    assert "picture.png has no parameters" in form.text
     assert form.value("steps") == "20"
 
 
 def test_picture_whose_text_cannot_be_read_says_whose_it_is_and_leaves_the_defaults(client):
     form = page(send(client, "/from-picture", file=file(text='{"nodes": [], "links": []}')))
-    assert "carries no parameters that can be read" in form.text
+    assert "has no parameters that can be read" in form.text
     assert "a text of ComfyUI: it cannot be read" in form.text
     assert form.value("steps") == "20"
     assert "links" not in form.text
@@ -406,7 +406,7 @@ def test_file_that_fills_nothing_in_is_told_by_its_name(client):
     assert answer.status_code == 422
     told = page(answer).text
     assert "notes.txt is" in told
-    assert "What can be read: a PNG, JPEG, WebP, BMP or GIF" in told
+    assert "Accepted: a PNG, JPEG, WebP, BMP or GIF" in told
     assert "file:" not in told
 
 

@@ -44,9 +44,9 @@ def test_a_job_held_by_hand_is_released_and_held_again_by_its_buttons(client):
     assert "release" not in offered(queued)
 
     send(client, f"{address}/hold")
-    assert "1 image held; Release queues what is held." in look(client, address).text
+    assert "1 image held until you press Release." in look(client, address).text
     send(client, f"{address}/hold")
-    assert "is held: nothing of it can be held." in look(client, address).text
+    assert "cannot be held: it is held." in look(client, address).text
 
 
 def test_a_deadline_stands_on_the_page_and_then_the_reason(client, sessions):

@@ -248,10 +248,10 @@ def test_release_lets_go_whatever_holds(hand, submit, terms):
 
 def test_hold_and_release_of_what_is_in_another_state_name_it(hand, submit):
     job = submit()
-    with pytest.raises(Conflict, match=f"Job {job.id} is queued: nothing of it can be released"):
+    with pytest.raises(Conflict, match=f"Job {job.id} cannot be released: it is queued"):
         hand.run(release, job.id, by="ann")
     hand.run(hold, job.id, by="ann")
-    with pytest.raises(Conflict, match=f"Job {job.id} is held: nothing of it can be held"):
+    with pytest.raises(Conflict, match=f"Job {job.id} cannot be held: it is held"):
         hand.run(hold, job.id, by="ann")
     with pytest.raises(NotFound, match="There is no job 4711"):
         hand.run(hold, 4711, by="ann")

@@ -214,8 +214,8 @@ def test_cancel_of_one_image_leaves_the_others(hand, job_factory):
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        (None, "Job {} is cancelled and succeeded: nothing of it can be cancelled."),
-        (1, "Image 1 of job {} is cancelled"),
+        (None, "Job {} cannot be cancelled: its images are cancelled and succeeded."),
+        (1, "Image 1 of job {} cannot be cancelled: it is cancelled."),
     ],
 )
 def test_cancel_of_what_has_ended_names_its_state(hand, job_factory, index, message):
@@ -261,7 +261,7 @@ def test_retry_of_what_neither_failed_nor_was_cancelled_names_its_state(hand, jo
     if end:
         hand.finish(claim)
 
-    with pytest.raises(Conflict, match=f"Job {job.id} is {'succeeded' if end else 'running'}"):
+    with pytest.raises(Conflict, match=f"Job {job.id} cannot be retried: it is {'succeeded' if end else 'running'}"):
         hand.run(transitions.retry, job.id)
 
 
