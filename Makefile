@@ -12,7 +12,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name)))$(eval expo
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help render up doctor venv test nightly chaos lint judge lessons lock format clean
+.PHONY: help render up doctor venv test nightly chaos lint docs judge lessons lock format clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,9 @@ lint: $(INSTALLED) ## Check style, types and import contracts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
+
+docs: $(INSTALLED) ## Write the tables of docs/parameters.md from the parameters' facts
+	PYTHONPATH=. $(VENV)/bin/python tools/parameter_docs.py
 
 judge: $(INSTALLED) ## Say what the demo checkpoint's pictures show of their prompts: some minutes
 	$(VENV)/bin/python -m tools.demo_checkpoint.judge --readme models/demo/README.md

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import edge
-from cli.render_command import render
-from cli.sections import Sectioned
+from cli.render_command import RenderCommand, render
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -84,7 +83,7 @@ def chores(
     become(_settings(), "worker.maintenance.process", arguments, as_json=as_json)
 
 
-app.command(cls=Sectioned)(render)
+app.command(cls=RenderCommand)(render)
 
 
 @app.command()

@@ -13,24 +13,23 @@ Wishes = dict[str, Any]
 
 
 def nested(wishes: Mapping[str, Any], into: Mapping[str, Any] | None = None) -> Wishes:
-    """Return values by dotted names as the object that they are fields of, beside those that it has already.
+    """Return values by dotted paths as the object that they are in, beside those that it has already.
 
-    Raises FarmError where two contradict.
+    Raises FarmError where two contradict, or a path leads nowhere.
     """
+    from shared.params import paths  # noqa: PLC0415 - half a second's work, spared where nobody needs it
+
     root: Wishes = deepcopy(dict(into or {}))
-    for name, value in wishes.items():
-        *groups, last = name.split(".")
-        place = root
-        for group in groups:
-            place = place.setdefault(group, {})
-            if not isinstance(place, dict):
-                raise FarmError(f"{group} is given as a whole and by {name}: leave one out.")
-        place[last] = value
+    for path in paths.in_order(wishes):
+        try:
+            paths.put(root, path, wishes[path])
+        except paths.PathError as error:
+            raise FarmError(f"{error}.") from None
     return root
 
 
 def read(pairs: Iterable[str]) -> Wishes:
-    """Return what `--param NAME=VALUE` options ask for, by dotted names. Raises FarmError."""
+    """Return what `--param NAME=VALUE` options ask for, by dotted paths. Raises FarmError."""
     wishes: Wishes = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -40,12 +39,15 @@ def read(pairs: Iterable[str]) -> Wishes:
     return wishes
 
 
-def _value(name: str, text: str) -> object:
+def _value(path: str, text: str) -> object:
     """Return the value that a text means: text where the parameter is text, else JSON; the farm judges the rest."""
-    from shared.admission.accepted import parameters  # noqa: PLC0415 - half a second's work, spared where nobody needs it
+    from shared.params.paths import field_name  # noqa: PLC0415 - as above
+    from shared.params.table import parameters  # noqa: PLC0415 - as above
 
-    parameter = parameters().get(name)
-    if parameter is not None and parameter.kind == "string":
+    parameter = parameters().get(field_name(path))
+    if parameter is not None and (
+        parameter.kind == "string" or (parameter.is_list and not parameter.is_group and path != parameter.name)
+    ):
         return text
     try:
         return json.loads(text)

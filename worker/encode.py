@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from shared.infotext import files
-from shared.params.render import FileFormat
+from shared.params.fields import FileFormat
 
 Pixels = NDArray[np.uint8]  # [height, width, 3]
 

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from api.http.parameters import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from api.http.problems import PROBLEM_JSON, Problem
-from shared.admission.accepted import bounds, parameters
-from shared.params.render import NATIVE_SIZE, RenderParams
-from shared.params.samplers import SAMPLERS, SCHEDULES
+from shared.admission.accepted import NAMES, bounds
+from shared.params.fields import NATIVE_SIZE
+from shared.params.render import RenderParams
 from shared.params.scheduling import Scheduling
-from shared.params.upscalers import UPSCALERS
+from shared.params.table import parameters
 from shared.settings import Limits
 
 Document = dict[str, Any]
@@ -24,8 +24,6 @@ _PROBLEM: Final = {"$ref": f"#/components/schemas/{Problem.__name__}"}
 _NEW_JOB: Final = "NewJob"
 _PROMPT: Final = "Prompt"
 _OF_PROMPT: Final = ("prompt", "negative_prompt", "emphasis", "steps", "sampler")
-_CHOICES: Final = {"sampler": SAMPLERS, "schedule": SCHEDULES, "upscaler": UPSCALERS}
-"""The choices of fields with these names; spellings of other programs are understood too."""
 
 INFO: Final = Info(
     title="Stepfarm",
@@ -155,17 +153,16 @@ def describe(app: OpenAPI, limits: Limits) -> Document:
 
 
 def _bound(schema: Document, limits: Limits) -> None:
-    """Add the values that this farm accepts to the schema of parameters."""
-    for name in parameters():
-        field = _field(schema, name)
-        last = name.rpartition(".")[2]
-        if last in _CHOICES:
-            none = ("",) if "." in name else ()  # of the second pass: as the first
-            field["enum"] = [*none, *_CHOICES[last]]
-        elif last.endswith("prompt"):
+    """Write into the schema of parameters what this farm accepts of each, beyond what their types say."""
+    bounded = bounds(limits)
+    for name, parameter in parameters().items():
+        field, kind = _field(schema, name), parameter.takes.kind
+        if kind in NAMES:  # spellings of other programs are understood as well
+            field["enum"] = [*(("",) if "" in parameter.fact.means else ()), *NAMES[kind]]
+        elif kind == "prompt":
             field["maxLength"] = limits.max_prompt_chars
-        elif name in bounds(limits):
-            least, most = bounds(limits)[name]
+        elif name in bounded:
+            least, most = bounded[name]
             if field.pop("multipleOf", None):  # a side
                 field |= {"anyOf": [{"const": NATIVE_SIZE}, {"minimum": least, "maximum": most, "multipleOf": 8}]}
                 del field["minimum"]
@@ -174,11 +171,12 @@ def _bound(schema: Document, limits: Limits) -> None:
 
 
 def _field(schema: Document, name: str) -> Document:
-    """Return the schema of the parameter of this dotted name."""
+    """Return the schema of the parameter of this dotted name, in its group's."""
     *groups, last = name.split(".")
     for group in groups:
-        inner = schema["properties"][group]
-        reference = next(kind["$ref"] for kind in inner.get("anyOf", [inner]) if "$ref" in kind)
+        found = schema["properties"][group]
+        kinds = [*found.get("anyOf", [found]), found.get("items", {})]
+        reference = next(kind["$ref"] for kind in kinds if "$ref" in kind)
         schema = {**schema["$defs"][reference.rpartition("/")[2]], "$defs": schema["$defs"]}
     field: Document = schema["properties"][last]
     return field

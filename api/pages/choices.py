@@ -7,10 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from api.pages.fields import EVERY, printed
 from api.schemas.catalogue import StyleBody
 from shared.models.catalogue import Entry
-from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
+from shared.params.codecs import BUILT_IN_VAE
+from shared.params.facts import ValueKind
+from shared.params.fields import AUTOMATIC_VAE
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
+from shared.params.table import Parameter
 from shared.params.upscalers import UPSCALERS
 
 
@@ -23,8 +27,6 @@ class Option:
     data: Mapping[str, str] = field(default_factory=dict)
 
 
-_AS_THE_FIRST: Final = Option("", "as the first")
-_NONE: Final = Option("", "none")
 _OWN_VAES: Final = (Option(AUTOMATIC_VAE, "Automatic"), Option(BUILT_IN_VAE, "Built in"))
 
 
@@ -36,21 +38,29 @@ def offers(
 ) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the field; checkpoints and VAEs are those that can be used."""
     names = Counter(one.name.casefold() for one in checkpoints)
-    files = [_checkpoint(one, is_only=names[one.name.casefold()] == 1) for one in checkpoints]
-    schedules = [_schedule(name, label) for name, label in SCHEDULES.items()]
-    return {
-        "styles": [_style(style) for style in styles],
-        "checkpoint": files,
+    known: dict[ValueKind | None, list[Option]] = {
+        "style": [_style(style) for style in styles],
+        "checkpoint": [_checkpoint(one, is_only=names[one.name.casefold()] == 1) for one in checkpoints],
         "sampler": _samplers(),
-        "schedule": schedules,
+        "schedule": [_schedule(name, label) for name, label in SCHEDULES.items()],
         "vae": [*_OWN_VAES, *(Option(vae.title, vae.title) for vae in vaes)],
-        "refiner.checkpoint": [_NONE, *files],
+        "upscaler": [Option(name, name) for name in UPSCALERS],
         "pool": [Option(pool, pool) for pool in pools],
-        "hires.upscaler": [Option(name, name) for name in UPSCALERS],
-        "hires.sampler": [_AS_THE_FIRST, *_samplers()],
-        "hires.schedule": [_AS_THE_FIRST, *schedules],
-        "hires.checkpoint": [_AS_THE_FIRST, *files],
     }
+    return {
+        name: [*_none(one.parameter), *known[one.parameter.takes.kind]]
+        for name, one in EVERY.items()
+        if one.parameter.takes.kind in known
+    }
+
+
+def _none(parameter: Parameter) -> list[Option]:
+    """Return the choice of nothing: in a group it is what the empty default means, or leaves the group out."""
+    if "." not in parameter.name:
+        return []
+    if parameter.is_required:
+        return [Option("", "none")]
+    return [Option("", printed(parameter.fact.means[""]))] if "" in parameter.fact.means else []
 
 
 def _checkpoint(file: Entry, *, is_only: bool) -> Option:

@@ -1,6 +1,6 @@
-"""The fields that a person fills in: how a value is typed, and what was typed is read.
+"""The fields that a person fills in: how a value is typed, and how what was typed is read.
 
-A nested field goes by its path with dots (`hires.scale`), as in refusals and in the names of the form's inputs.
+A field goes by the dotted name of its parameter (`hires.scale`), as in refusals and in the names of the form's inputs.
 """
 
 from __future__ import annotations
@@ -8,29 +8,68 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
-from functools import reduce
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from shared.admission.accepted import REQUIRED, Parameter, parameters
+from shared.params.codecs import BUILT_IN_VAE
+from shared.params.facts import is_blank
+from shared.params.scheduling import Scheduling
+from shared.params.table import Parameter, parameters
 
-Kind = Literal["text", "number", "choice", "flag", "maybe", "list"]
+Kind = Literal["text", "number", "choice", "flag", "maybe", "list", "instant"]
 MAYBE: Final = {"yes": True, "no": False}
-"""How a form tells a yes-or-no that may be left open; the third answer is empty."""
+"""How a form writes a yes-or-no that may be left open; the third answer is empty."""
 
+RESOLVED: Final = {"vae": BUILT_IN_VAE}
+"""What admission writes for a default where there is nothing else: as unremarkable as the default itself."""
+
+_KINDS: Final[dict[str, Kind]] = {"integer": "number", "number": "number", "array": "list"}
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]{0,20}[.,][0-9]{1,20}")
 
 
 @dataclass(frozen=True)
 class Field:
-    """One value of the parameters. `maybe` is a yes or no that may be left open; `list` holds texts."""
+    """A parameter on the form. Kind `maybe` is a yes or no that may be left open, `list` holds texts."""
 
-    name: str
-    kind: Kind
-    help: str
-    default: object  # as JSON has it; None where there is none
-    choices: tuple[str, ...]
+    parameter: Parameter
+
+    @property
+    def name(self) -> str:
+        """The dotted name of the parameter, and of the input."""
+        return self.parameter.name
+
+    @property
+    def kind(self) -> Kind:
+        """How it is filled in."""
+        parameter = self.parameter
+        if parameter.takes.kind == "instant":
+            return "instant"
+        if parameter.kind == "boolean":
+            return "maybe" if parameter.is_optional else "flag"
+        return "choice" if "enum" in parameter.schema else _KINDS.get(parameter.kind, "text")
+
+    @property
+    def is_blank(self) -> bool:
+        """True if its box is empty at the default, which stands for something that has no number or name."""
+        return is_blank(self.parameter.default) and self.parameter.default in self.parameter.fact.means
+
+    @property
+    def default(self) -> str:
+        """What the form shows where nothing was asked for."""
+        return "" if self.is_blank else self.typed(self.parameter.default)
+
+    @property
+    def placeholder(self) -> str:
+        """What stands in its box while that is empty."""
+        fact = self.parameter.fact
+        return printed(fact.placeholder or (fact.means[self.parameter.default] if self.is_blank else ""))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What people read for its values, by the value as it is typed."""
+        return {self.typed(value): printed(label) for value, label in self.parameter.fact.labels.items()}
 
     def typed(self, value: object) -> str:
         """Return a value as a person would have typed it."""
@@ -40,8 +79,13 @@ class Field:
             return plain(value)
         return "" if value is None else str(value)
 
+    def shown(self, text: str) -> str:
+        """Return what was typed as the form shows it again: an instant as browsers want it, in UTC."""
+        instant = _instant(text) if self.kind == "instant" else None
+        return f"{instant:%Y-%m-%dT%H:%M}" if instant else text
+
     def read(self, text: str) -> object:
-        """Return what was typed as the door takes it; what is no number stays as typed, for the door to refuse."""
+        """Return what was typed as the API takes it; what cannot be read stays as typed, to be refused there."""
         match self.kind:
             case "flag":
                 return text == "on"
@@ -49,7 +93,10 @@ class Field:
                 return MAYBE.get(text, text)
             case "number":
                 return number(text.strip())
-        return text.replace("\r\n", "\n")
+            case "instant":
+                instant = _instant(text)
+                return instant.isoformat() if instant else text.strip()
+        return text.strip() if self.parameter.takes.kind == "pool" else text.replace("\r\n", "\n")
 
 
 def plain(value: float) -> str:
@@ -58,36 +105,33 @@ def plain(value: float) -> str:
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
-def inside(nested: Mapping[str, Any] | None, path: str) -> Any:  # noqa: ANN401 - whatever lies there
-    """Return what lies at `path` (`img2img.mask.blur`); None where something on the way is not there."""
-    return reduce(lambda found, name: None if found is None else found.get(name), path.split("."), nested)
-
-
 def number(text: str) -> object:
-    """Return the number that was typed; what is none as it is, for the door to refuse."""
+    """Return the number that was typed; any other text as it is, to be refused by the API."""
     if _WHOLE.fullmatch(text):
         return int(text)
     return float(text.replace(",", ".")) if _DECIMAL.fullmatch(text) else text
 
 
-def _kind(parameter: Parameter) -> Kind:
-    if parameter.kind == "boolean":
-        return "maybe" if parameter.is_optional else "flag"
-    if "enum" in parameter.schema:
-        return "choice"
-    kinds: dict[str, Kind] = {"integer": "number", "number": "number", "array": "list"}
-    return kinds.get(parameter.kind, "text")
+def printed(text: str) -> str:
+    """Return a text of the facts as pages print it."""
+    return text.replace("'", "’")
 
 
-def _field(parameter: Parameter) -> Field:
-    return Field(
-        name=parameter.name,
-        kind=_kind(parameter),
-        help=parameter.description,
-        default=None if parameter.default == REQUIRED else parameter.default,
-        choices=tuple(parameter.schema.get("enum", ())),
-    )
+def _instant(text: str) -> datetime | None:
+    """Return the instant that was typed, meant in UTC if it has no zone; None if it is none."""
+    try:
+        instant = datetime.fromisoformat(text.strip())
+        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
-FIELDS: Final = {name: _field(parameter) for name, parameter in parameters().items() if not parameter.is_group}
-"""Every field that holds a value of its own, by its path, in the model's order."""
+def _fields(table: Mapping[str, Parameter]) -> dict[str, Field]:
+    return {name: Field(one) for name, one in table.items() if not (one.is_group or one.is_in_list)}
+
+
+FIELDS: Final = _fields(parameters())
+"""Every field of the parameters that holds a value of its own, by its dotted name, in the model's order."""
+SCHEDULING: Final = _fields(parameters(Scheduling))
+"""The fields that schedule a job."""
+EVERY: Final = FIELDS | SCHEDULING

@@ -9,6 +9,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
+from api.pages.fields import printed
 from api.pages.parameter_table import sides
 from api.schemas.catalogue import WorkerBody
 from api.schemas.jobs import ImageBody, JobBody
@@ -151,5 +152,8 @@ def advice(status: int) -> str:
 
 FILTERS: Final = {
     word.__name__: word
-    for word in (counted, duration, moment, image_origin, image_words, job_words, marked, sides, sorry, advice)
+    for word in (
+        *(counted, duration, moment, image_origin, image_words, job_words, marked, sides, sorry, advice),
+        printed,
+    )
 }

@@ -11,9 +11,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from api.http.body import read_file
 from api.http.problems import RETRY_AFTER_SECONDS
-from api.pages import prefill, scheduling, status_line, widgets
+from api.pages import prefill, status_line, widgets
 from api.pages.choices import Option, offers
-from api.pages.fields import FIELDS
+from api.pages.fields import EVERY
 from api.pages.fieldsets import SWITCH, full_label, place
 from api.pages.form_data import MASK, PICTURE, Given, read
 from api.pages.prefill import Origin
@@ -126,7 +126,7 @@ def from_nothing() -> AnyResponse:
 def _given(prefix: str = "") -> Given:
     """Return what the request's form holds of the parameters; a field that it has not at all has its default."""
     given = prefill.fresh().given
-    for name in {*FIELDS, *scheduling.HELP, SWITCH}:
+    for name in {*EVERY, SWITCH}:
         if texts := request.form.getlist(prefix + name):
             given.setlist(name, texts)
     return given
@@ -175,13 +175,14 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
     checkpoints = catalogue.entries(first=limits.first_checkpoint)
     is_default_known = catalogue.is_default_known(first=limits.first_checkpoint)
     errors = _by_field(refused)
-    made = widgets.controls(origin.given, errors, _offers(catalogue))
+    made = widgets.controls(origin.given, errors, _offers(catalogue), limits)
     if not limits.may_be_urgent(auth.owner()):
         del made["urgent"]
     return render_template(
         "form.html",
         of=made,
         places={*made, *FILES},
+        everyday=widgets.everyday(made),
         sections=widgets.sections(made),
         errors=[(_INPUTS.get(name, name), full_label(name), error) for name, error in errors.items()],
         refused=refused,

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
 
-from api.pages import scheduling
-from api.pages.fields import FIELDS, Field, inside
-from api.pages.fieldsets import PLACEHOLDERS, SWITCH
+from api.pages.fields import EVERY, FIELDS, Field
+from api.pages.fieldsets import SWITCH
+from shared.params import paths
 
 Given = MultiDict[str, str]
 PICTURE: Final = "img2img.picture"
@@ -17,39 +17,34 @@ MASK: Final = "img2img.mask.picture"
 
 
 def typed(params: Mapping[str, Any]) -> Given:
-    """Return parameters, nested as JSON has them, as a person would have typed them; what is not there is default."""
-    given = Given({field.name: _shown(field, params) for field in FIELDS.values() if field.kind != "list"})
+    """Return parameters, nested as JSON has them, as a person would have typed them; what is missing is default."""
+    given = Given({field.name: _typed(field, params) for field in FIELDS.values() if field.kind != "list"})
     for field in FIELDS.values():
         if field.kind == "list":
-            given.setlist(field.name, list(params.get(field.name, ())))
+            given.setlist(field.name, list(paths.get(params, field.name, ())))
     given[SWITCH] = "on" if params.get(SWITCH) is not None else ""
     return given
 
 
 def read(given: Given) -> dict[str, object]:
-    """Return what was typed as the door takes it, nested: what was left empty is left out.
+    """Return what was typed as the API takes it, nested: what was left empty is left out.
 
-    Parts that were not asked for are left out too: the second pass unless its box is ticked, the refiner without a
-    checkpoint, img2img without a picture. What such a part holds has no meaning without it.
+    Groups that were not asked for are left out too: the second pass unless its box is ticked, the refiner without a
+    checkpoint, img2img without a picture. What such a group holds has no meaning without it.
     """
-    asked: dict[str, object] = {SWITCH: {}} if given.get(SWITCH) == "on" else {}
-    for field in FIELDS.values():
+    asked: dict[str, Any] = {SWITCH: {}} if given.get(SWITCH) == "on" else {}
+    for field in EVERY.values():
         if not _is_wanted(field.name, given):
             continue
         texts = [text for text in given.getlist(field.name) if text.strip()]
         if texts:
-            _put(asked, field.name, texts if field.kind == "list" else field.read(texts[0]))
-    return asked | scheduling.read(given)
+            paths.put(asked, field.name, texts if field.kind == "list" else field.read(texts[0]))
+    return asked
 
 
-def default(field: Field) -> str:
-    """Return what the form shows where nothing was asked for."""
-    return "" if field.name in PLACEHOLDERS else field.typed(field.default)
-
-
-def _shown(field: Field, params: Mapping[str, Any]) -> str:
-    value = inside(params, field.name)
-    return default(field) if value is None or value == field.default else field.typed(value)
+def _typed(field: Field, params: Mapping[str, Any]) -> str:
+    value = paths.get(params, field.name)
+    return field.default if value is None or value == field.parameter.default else field.typed(value)
 
 
 def _is_wanted(name: str, given: Given) -> bool:
@@ -60,10 +55,3 @@ def _is_wanted(name: str, given: Given) -> bool:
     if name.startswith("img2img.mask."):
         return bool(given.get(MASK))
     return not name.startswith("img2img.") or bool(given.get(PICTURE) or given.get(MASK))
-
-
-def _put(nested: dict[str, Any], path: str, value: object) -> None:
-    *way, last = path.split(".")
-    for name in way:
-        nested = nested.setdefault(name, {})
-    nested[last] = value

@@ -10,7 +10,7 @@ from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.pages.login import inside
-from api.pages.parameter_table import facts
+from api.pages.parameter_table import parameter_table
 from api.pages.query_args import number
 from api.schemas.jobs import ChangeBody, DisplayState
 from api.security import auth
@@ -60,8 +60,8 @@ def job(job_id: int) -> str:
     first = (pages.number - 1) * IMAGES_OF_A_PAGE
     images = body.images[first : first + IMAGES_OF_A_PAGE]
     text = writer.text(body.params.image(0), version=version())
-    told = facts(body.params, body.not_understood)
-    return render_template("job.html", job=body, images=images, pages=pages, facts=told, text=text)
+    table = parameter_table(body.params, body.not_understood)
+    return render_template("job.html", job=body, images=images, pages=pages, table=table, text=text)
 
 
 @blueprint.post("/<id:job_id>/cancel")

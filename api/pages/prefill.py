@@ -9,7 +9,9 @@ from api.pages.form_data import PICTURE, Given, typed
 from api.pages.parameter_table import sides
 from api.schemas.jobs import JobBody, PngInfoBody
 from shared.jobs.stored import told
-from shared.params.render import RANDOM_SEED, Hires, RenderParams
+from shared.params.fields import RANDOM_SEED
+from shared.params.groups import Hires
+from shared.params.render import RenderParams
 
 ENLARGE: Final = "hires"
 START_FROM: Final = ("img2img", "inpaint")

@@ -6,27 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from api.pages import scheduling
 from api.pages.choices import Option
-from api.pages.fields import FIELDS, Field
-from api.pages.fieldsets import (
-    CHOICE_LABELS,
-    GROUPS,
-    HINTS,
-    LABELS,
-    LIVE,
-    PLACEHOLDERS,
-    RESOLVED,
-    SLIDERS,
-    SWITCH,
-    TERMS,
-    Group,
-)
-from api.pages.form_data import Given, default
+from api.pages.fields import EVERY, RESOLVED, Field, printed
+from api.pages.fieldsets import FOLDED, SCHEDULING, SWITCH, label, members
+from api.pages.form_data import Given
 from shared.errors import FieldError
+from shared.params.facts import EVERYDAY, Group
+from shared.settings import Limits
 
 Widget = Literal["words", "text", "number", "choice", "flag", "list", "instant"]
 _SHORT: Final = 24  # letters of a text that stand in a group's title
+_LIVE: Final = frozenset({"checkpoint", "vae", "pool"})  # kinds of values that come and go while the form is open
 
 
 @dataclass(frozen=True)
@@ -39,16 +29,20 @@ class Control:
     help: str
     value: str
     default: str
+    more: str = ""  # what it does, for those who want to know
+    meanings: str = ""  # what single values mean: `-1: random`
     placeholder: str = ""
     slider: str = ""
+    is_whole: bool = False  # a number without a fraction
+    is_live: bool = False  # what can be chosen changes while the form is open
     error: FieldError | None = None
     options: tuple[Option, ...] = ()
     chosen: tuple[str, ...] = ()  # of a list
 
     @property
-    def is_live(self) -> bool:
-        """True where what can be chosen changes while the form is open."""
-        return self.name in LIVE
+    def around(self) -> str:
+        """The dotted name of the group of parameters around it."""
+        return self.name.rpartition(".")[0]
 
     @property
     def is_set(self) -> bool:
@@ -70,10 +64,11 @@ class Section:
 
     group: Group
     controls: tuple[Control, ...]
-    is_asked: bool  # what a group as a whole hangs on: the second pass, a picture, a refiner
+    is_asked: bool  # by its box, as the second pass is
 
     @property
     def is_open(self) -> bool:
+        """True where something in it is set or was refused."""
         return self.is_asked or any(control.is_set or control.error for control in self.controls)
 
     @property
@@ -83,77 +78,86 @@ class Section:
 
 
 def controls(
-    given: Given, errors: Mapping[str, FieldError], offers: Mapping[str, Sequence[Option]]
+    given: Given, errors: Mapping[str, FieldError], offers: Mapping[str, Sequence[Option]], limits: Limits
 ) -> dict[str, Control]:
-    """Return every control by name: of each field, of the terms, the switch of the second pass.
+    """Return every control by name: of each field, and the switch of the second pass.
 
     `offers` are what selects hold, and what boxes propose.
     """
-    made = {name: _control(one, given, errors.get(name), offers.get(name, ())) for name, one in FIELDS.items()}
-    switch = Control(SWITCH, "flag", LABELS[SWITCH], "", given.get(SWITCH, ""), "", error=errors.get(SWITCH))
-    asked = {name: _term(name, given, errors.get(name), offers.get(name, ())) for name in scheduling.HELP}
-    return made | asked | {SWITCH: switch}
+    made = {
+        name: _control(field, given, errors.get(name), offers.get(name, ()), limits) for name, field in EVERY.items()
+    }
+    return made | {
+        SWITCH: Control(SWITCH, "flag", label(SWITCH), "", given.get(SWITCH, ""), "", error=errors.get(SWITCH))
+    }
+
+
+def everyday(made: Mapping[str, Control]) -> list[Control]:
+    """Return the controls that stand in front."""
+    return [made[name] for name in members(EVERYDAY)]
 
 
 def sections(made: Mapping[str, Control]) -> list[Section]:
     """Return the folding groups of these controls."""
-    asked = {group.name: bool(made[group.name].value) if group.name == SWITCH else False for group in GROUPS}
     return [
         Section(
-            group, tuple(made[name] for name in group.fields if name in made), is_asked=asked.get(group.name, False)
+            group,
+            tuple(made[name] for name in members(group) if name in made),
+            is_asked=group.name == SWITCH and bool(made[SWITCH].value),
         )
-        for group in (*GROUPS, *TERMS)
+        for group in (*FOLDED, *SCHEDULING)
     ]
 
 
-def _control(one: Field, given: Given, error: FieldError | None, offered: Sequence[Option]) -> Control:
-    value = given.get(one.name, "")
+def _control(
+    field: Field, given: Given, error: FieldError | None, offered: Sequence[Option], limits: Limits
+) -> Control:
+    parameter, value = field.parameter, field.shown(given.get(field.name, ""))
     return Control(
-        name=one.name,
-        widget=_widget(one, offered),
-        label=LABELS[one.name],
-        help=HINTS.get(one.name, one.help),
+        name=field.name,
+        widget=_widget(field, offered),
+        label=label(field.name),
+        help=printed(parameter.hint).removesuffix(".") + (" (UTC)." if field.kind == "instant" else "."),
         value=value,
-        default=value if value == RESOLVED.get(one.name) else default(one),
-        placeholder=PLACEHOLDERS.get(one.name, ""),
-        slider=SLIDERS.get(one.name, ""),
+        default=value if value == RESOLVED.get(field.name) else field.default,
+        more=parameter.fact.more,
+        meanings=printed("; ".join(f"{mean}: {words}" for mean, words in parameter.fact.means.items())),
+        placeholder=field.placeholder,
+        slider=_slider(field, limits),
+        is_whole=parameter.kind == "integer",
+        is_live=parameter.takes.kind in _LIVE,
         error=error,
-        options=_options(one, value, offered),
-        chosen=tuple(given.getlist(one.name)) if one.kind == "list" else (),
+        options=_options(field, value, offered),
+        chosen=tuple(given.getlist(field.name)) if field.kind == "list" else (),
     )
 
 
-def _term(name: str, given: Given, error: FieldError | None, offered: Sequence[Option]) -> Control:
-    empty = scheduling.default(name)
-    return Control(
-        name=name,
-        widget=scheduling.widget(name),
-        label=LABELS[name],
-        help=scheduling.HELP[name],
-        value=scheduling.shown(name, given),
-        default=empty,
-        placeholder=empty,
-        error=error,
-        options=tuple(offered),
+def _widget(field: Field, offered: Sequence[Option]) -> Widget:
+    if field.kind in ("number", "flag", "list", "instant"):
+        return field.kind
+    if field.parameter.takes.kind == "prompt":
+        return "words"
+    return (
+        "choice" if field.parameter.takes.kind != "pool" and (offered or field.kind in ("choice", "maybe")) else "text"
     )
 
 
-def _widget(one: Field, offered: Sequence[Option]) -> Widget:
-    if one.kind in ("number", "flag", "list"):
-        return one.kind
-    if offered or one.kind in ("choice", "maybe"):
-        return "choice"
-    return "words" if one.name.endswith("prompt") else "text"
+def _slider(field: Field, limits: Limits) -> str:
+    """Return the lowest and highest value and the step of the slider beside a box."""
+    if field.parameter.fact.slider is None:
+        return ""
+    least, most, step = field.parameter.fact.slider
+    limit = field.parameter.takes.most
+    return f"{least:g} {getattr(limits, limit) if limit else most:g} {step:g}"
 
 
-def _options(one: Field, value: str, offered: Sequence[Option]) -> tuple[Option, ...]:
+def _options(field: Field, value: str, offered: Sequence[Option]) -> tuple[Option, ...]:
     """Return what a select holds; what was asked for and is not there stays to be seen."""
-    if one.kind == "maybe":
-        offered = [Option("", "the sampler’s own way"), Option("yes", "leave it out"), Option("no", "keep it")]
-    if one.kind == "choice":
-        labels = CHOICE_LABELS.get(one.name, {})
-        offered = [Option(choice, labels.get(choice, choice)) for choice in one.choices]
+    if field.kind in ("choice", "maybe"):
+        choices = field.parameter.schema.get("enum") or field.labels
+        offered = [Option(str(choice), field.labels.get(str(choice), str(choice))) for choice in choices]
     known = {option.value for option in offered}
-    if not offered or not value or value in known or one.kind == "list":
+    is_open = field.kind == "list" or field.parameter.takes.kind == "pool"  # its choices are proposals, not bounds
+    if not offered or not value or value in known or is_open:
         return tuple(offered)
     return (*offered, Option(value, f"{value} (not here)"))

@@ -9,9 +9,9 @@ from flask_openapi3 import OpenAPI
 
 from api.http.openapi import describe
 from api.services import services
-from shared.admission.accepted import accepted, parameters
-from shared.admission.scheduling import ACCEPTED
+from shared.admission.accepted import accepted
 from shared.params.scheduling import Scheduling
+from shared.params.table import parameters
 
 blueprint = Blueprint("reference", __name__)
 
@@ -26,7 +26,7 @@ def document() -> Response:
 def page() -> str:
     """Return the document as a page that loads nothing from other sites and needs no script."""
     limits = services().settings.limits
-    fields = [(parameter, accepted(name, limits)) for name, parameter in parameters().items()]
-    terms = [(name, field.description, ACCEPTED[name]) for name, field in Scheduling.model_fields.items()]
+    table = {**parameters(), **parameters(Scheduling)}
+    fields = [(parameter, accepted(name, limits)) for name, parameter in table.items()]
     document = describe(cast("OpenAPI", current_app), services().settings.limits)
-    return render_template("reference.html", document=document, fields=fields, terms=terms)
+    return render_template("reference.html", document=document, fields=fields)

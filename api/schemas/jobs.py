@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 
 from shared.db.states import FINAL, ImageState
 from shared.messaging.events import Progress
-from shared.params.render import FileFormat, RenderParams
+from shared.params.fields import FileFormat
+from shared.params.render import RenderParams
 from shared.queue.explain import Cause, Waiting
 from shared.queue.queries import ImageView, JobView, Page
 

@@ -27,7 +27,7 @@ from shared.infotext import reader
 from shared.jobs.stored import Understood, told
 from shared.media import uploads
 from shared.media.storage import Kind, Storage, key, upload_key
-from shared.params.render import FileFormat
+from shared.params.fields import FileFormat
 from shared.queue import queries
 
 log = structlog.get_logger(__name__)

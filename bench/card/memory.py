@@ -18,7 +18,8 @@ from bench import company
 from bench.card import files, rendering
 from bench.card.bench import TIGHT, Bench
 from shared.errors import RenderError
-from shared.params.render import Hires, RenderParams
+from shared.params.groups import Hires
+from shared.params.render import RenderParams
 from shared.prompts.tokenizer import TOKENS
 from worker.engine import answers
 from worker.engine.answers.calls import Calls

@@ -21,7 +21,9 @@ from shared.admission.sources import Sent
 from shared.errors import FieldError, Refused
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.model_set import ModelSet
-from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RANDOM_SEED, RenderParams
+from shared.params.codecs import BUILT_IN_VAE
+from shared.params.fields import AUTOMATIC_VAE, RANDOM_SEED
+from shared.params.render import RenderParams
 from shared.params.scheduling import NO_SCHEDULING, Scheduling
 from shared.prompts.styles import Style
 from shared.settings import Limits

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from shared.admission.accepted import accepted, siblings
+from shared.admission.accepted import accepted
 from shared.errors import FieldError, Refused
 from shared.params.partial import rest
 from shared.params.render import RenderParams
+from shared.params.table import parameters, siblings
 from shared.settings import Limits
 from shared.suggest import nearest
 from shared.wording import LONGEST, choices, message, told
@@ -46,6 +47,6 @@ def refused(problems: Iterable[FieldError]) -> Refused:
 def _explain(problem: Any, limits: Limits) -> FieldError:  # noqa: ANN401 - pydantic's ErrorDetails
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        known = siblings(name)
+        known = siblings(name, parameters())
         return FieldError(name[:LONGEST], "is no parameter", choices(nearest(name, known) or known))
     return FieldError(name, message(problem), accepted(name, limits))

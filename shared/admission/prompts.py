@@ -7,7 +7,8 @@ from typing import Final
 
 from shared.admission.accepted import accepted
 from shared.errors import FieldError
-from shared.params.render import Hires, RenderParams
+from shared.params.groups import Hires
+from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.composable import MOST_PARTS, read
 from shared.prompts.extra_networks import networks

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from shared.admission.accepted import accepted, bounds
 from shared.errors import FieldError
+from shared.params import paths
+from shared.params.fields import MAX_SEED
 from shared.params.geometry import hires_size
-from shared.params.render import MAX_SEED, RenderParams
+from shared.params.render import RenderParams
+from shared.params.table import parameters
 from shared.settings import Limits
 from shared.wording import told
 
-_MAY_BE_ZERO: Final = frozenset({"noise.resize_width", "noise.resize_height", "hires.width", "hires.height"})
 _USUAL_SIGMAS: Final = (0.0292, 14.6146)  # of the noise that Stable Diffusion 1 was trained with
 MOST_STEPS: Final = 1000  # of one schedule: as many as there are timesteps
 
@@ -21,8 +23,9 @@ def beyond(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
     """Yield what passes the farm's limits, or does not go together, in resolved parameters."""
     within = True
     for name, (least, most) in bounds(limits).items():
-        value = _value(params, name)
-        if value is None or least <= value <= most or (value == 0 and name in _MAY_BE_ZERO):
+        value = paths.get(params, name)
+        stands_for_something = value == 0 and 0 in parameters()[name].fact.means
+        if value is None or least <= value <= most or stands_for_something:
             continue
         within = False
         how = "small" if value < least else "large"
@@ -33,14 +36,6 @@ def beyond(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
     if within:  # else the numbers that follow from them mean nothing
         yield from _second_pass(params, limits)
         yield from _first_steps(params)
-
-
-def _value(params: RenderParams, name: str) -> Any:  # noqa: ANN401 - of whatever field
-    """Return the value of the field of this dotted name; None where its group is left out."""
-    value: Any = params
-    for part in name.split("."):
-        value = value if value is None else getattr(value, part)
-    return value
 
 
 def _seeds(params: RenderParams) -> Iterator[FieldError]:

@@ -10,18 +10,13 @@ from typing import Any, Final, NamedTuple
 from shared.admission import admit
 from shared.db.sessions import Sessions, transact
 from shared.errors import FieldError, NotLooked, Refused
-from shared.infotext.keys import split_title
 from shared.models.catalogue import Catalogue, Entry, Kind
 from shared.params import paths
-from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
+from shared.params.codecs import BUILT_IN_VAE, split_title
+from shared.params.fields import AUTOMATIC_VAE
+from shared.params.table import parameters
 
-_FILES: Final[dict[str, Kind]] = {
-    "checkpoint": "checkpoint",
-    "refiner.checkpoint": "checkpoint",
-    "hires.checkpoint": "checkpoint",
-    "vae": "vae",
-}
-"""The fields that name model files, and the kind of each."""
+_KINDS: Final[tuple[Kind, ...]] = ("checkpoint", "vae")  # that parameters name
 _SUFFIX: Final = re.compile(r"\.(?:safetensors|ckpt|pth?|bin|gguf)$", re.IGNORECASE)
 
 
@@ -40,17 +35,18 @@ def fit(sessions: Sessions, given: Mapping[str, Any], asker: admit.Asker) -> Fit
     catalogue, params = transact(sessions, Catalogue.read), deepcopy(dict(given))
     notes = [*_entitled(catalogue, params)]
     while refused := _refused(sessions, params, asker, catalogue):
-        removed = [one for one in refused if paths.remove(params, one.field.split("."))]
-        if not removed:  # it is not what was given that is wrong: a farm without checkpoints refuses everything
+        was_there = paths.remove(params, [one.field for one in refused])
+        if not any(was_there):  # it is not what was given that is wrong: a farm without checkpoints refuses everything
             break
-        notes += [f"{one.field}: {one.message}" for one in removed]
+        notes += [f"{one.field}: {one.message}" for one, there in zip(refused, was_there, strict=True) if there]
     return Fit(params, tuple(notes))
 
 
 def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
     """Put the titles of model files in the places of what names them; yield notes of hashes that are no file's."""
-    for field, kind in _FILES.items():
-        asked = paths.get(params, field.split("."))
+    named = {name: kind for name, one in parameters().items() for kind in _KINDS if one.takes.kind == kind}
+    for field, kind in named.items():
+        asked = paths.get(params, field)
         if not isinstance(asked, str) or not asked or (kind == "vae" and asked in {AUTOMATIC_VAE, BUILT_IN_VAE}):
             continue
         name, short_hash = split_title(asked)
@@ -58,7 +54,7 @@ def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
         if file is None and (file := _by_name(catalogue, name, kind)) is not None and short_hash:
             yield f"{field}: no file here has the hash {short_hash}; {file.title} is taken by its name"
         if file is not None:
-            paths.put(params, field.split("."), file.title)
+            paths.put(params, field, file.title)
 
 
 def _by_name(catalogue: Catalogue, name: str, kind: Kind) -> Entry | None:

@@ -9,24 +9,16 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from shared.admission.accepted import accepted
 from shared.db.tables import Job
 from shared.errors import FieldError
-from shared.params.pools import DEFAULT_POOL, POOL_NAMES
-from shared.params.scheduling import HIGHEST_PRIORITY, NO_SCHEDULING, Scheduling, told
+from shared.params.pools import DEFAULT_POOL
+from shared.params.scheduling import NO_SCHEDULING, Scheduling, told
 from shared.queue import pools
 from shared.settings import Limits
 from shared.wording import message
 
-_INSTANT: Final = "an instant to come with its zone, such as 2030-01-31T03:00:00Z, or null"
-ACCEPTED: Final = {
-    "pool": POOL_NAMES,
-    "priority": f"a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}",
-    "urgent": "true or false",
-    "expires_at": _INSTANT,
-    "hold": "true or false",
-    "hold_until": _INSTANT,
-    "hold_behind": "the id of a job of yours, or null",
-}
+ACCEPTED: Final = {name: accepted(name, Limits()) for name in Scheduling.model_fields}
 """What each field of the terms accepts, in words."""
 
 UNSERVED_POOLS: Final = 20

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from shared.infotext.keys import SIZE
+from shared.params.codecs import SIZE
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
 from shared.params.spellings import caveat, named, schedule_named
 from shared.params.upscalers import UPSCALERS

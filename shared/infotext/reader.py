@@ -9,21 +9,15 @@ from pydantic import ValidationError
 
 from shared.infotext import dialects, programs
 from shared.infotext.grammar import Parts, taken_apart
-from shared.infotext.keys import KEYS, NEGATIVE_PROMPT, PROMPT, Key
+from shared.infotext.keys import NEGATIVE_PROMPT, PROMPT, Key, keys, signs
 from shared.params import paths
+from shared.params.paths import Path
 from shared.params.render import RenderParams
 from shared.wording import message
 
 MOST_CHARACTERS: Final = 2**18  # of a text: several times what the longest prompts of the farm amount to
 _LONGEST: Final = 80  # characters of a value that a note repeats
 _MOST_NOTES: Final = 50
-_SIGNS: Final = {
-    "hires": ("Hires upscaler", "Hires upscale", "Hires resize"),
-    "refiner": ("Refiner",),
-    "img2img": ("Init picture",),
-    "img2img.mask": ("Mask picture",),
-}
-"""Values of which any shows that a picture has an optional part."""
 
 
 class Read(NamedTuple):
@@ -33,8 +27,8 @@ class Read(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def read(text: str) -> Read:
-    """Return what a text says. Never raises, whatever it holds: what cannot be understood is left out."""
+def read(text: str, model: type[RenderParams] = RenderParams) -> Read:
+    """Return what a text says, as fields of `model`. Never raises: what cannot be understood is left out."""
     if len(text) > MOST_CHARACTERS:
         return Read({}, (f"a text of more than {MOST_CHARACTERS:,} characters: it is not read",))
     plain = _storable(text)
@@ -45,8 +39,8 @@ def read(text: str) -> Read:
     if parts.values:
         values = {name: value for name, value in parts.values.items() if name not in {PROMPT, NEGATIVE_PROMPT}}
         notes += dialects.translate(values)
-        notes += _take(values, params)
-    notes += _leave_out_bad(params)
+        notes += _take(values, params, model)
+    notes += _leave_out_bad(params, model)
     return Read(params, _shortened(list(dict.fromkeys(notes))))
 
 
@@ -79,16 +73,16 @@ def _prompts(parts: Parts) -> tuple[dict[str, Any], list[str]]:
     return prompts, [note for _, notes in plain.values() for note in notes]
 
 
-def _take(values: Mapping[str, str], params: dict[str, Any]) -> Iterator[str]:
+def _take(values: Mapping[str, str], params: dict[str, Any], model: type[RenderParams]) -> Iterator[str]:
     """Put into `params` what has a key; yield notes of what has none, or nothing can be made of."""
-    groups = {group for group, signs in _SIGNS.items() if any(sign in values for sign in signs)}
+    missing = {group for group, names in signs(model).items() if names.isdisjoint(values)}
     homeless = []
     for name, value in values.items():
-        keys = [key for key in KEYS if key.name == name]
-        fit = [key for key in keys if key.group in groups or key.group not in _SIGNS]
+        known = [key for key in keys(model) if key.name == name]
+        fit = [key for key in known if key.around not in missing]
         if fit:
             yield from _put(fit[0], value, params)
-        elif keys:
+        elif known:
             homeless.append(_note(name, value))
         elif not dialects.is_harmless(name, value):
             yield _note(name, value)
@@ -98,29 +92,31 @@ def _take(values: Mapping[str, str], params: dict[str, Any]) -> Iterator[str]:
 
 def _put(key: Key, text: str, params: dict[str, Any]) -> Iterator[str]:
     try:
-        values = key.form.read(text)
+        values = key.codec.read(text)
     except ValueError:
         yield f"{_note(key.name, text)} cannot be understood"
         return
-    for path, value in zip(key.paths, values, strict=True):
-        paths.put(params, path.split("."), value)
+    for field, value in zip(key.fields, values, strict=True):
+        paths.put(params, field, value)
 
 
-def _leave_out_bad(params: dict[str, Any]) -> Iterator[str]:
+def _leave_out_bad(params: dict[str, Any], model: type[RenderParams]) -> Iterator[str]:
     """Take out of `params` what cannot be accepted, until the rest can; yield notes of it."""
-    while problems := _problems(params):
-        removed = [(place, message) for place, message in problems if place and paths.remove(params, place)]
-        yield from (f"{'.'.join(place)}: {message}" for place, message in removed)
-        if not removed:  # it is not a field that is wrong: nothing further can be taken out
+    while problems := _problems(params, model):
+        was_there = paths.remove(params, [path for path, _ in problems])
+        yield from (
+            f"{paths.dotted(path)}: {said}" for (path, said), there in zip(problems, was_there, strict=True) if there
+        )
+        if not any(was_there):  # it is not a field that is wrong: nothing further can be taken out
             break
 
 
-def _problems(params: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    """Return the places of fields that cannot be accepted, and what is wrong with each."""
+def _problems(params: Mapping[str, Any], model: type[RenderParams]) -> list[tuple[Path, str]]:
+    """Return the paths of fields that cannot be accepted, and what is wrong with each."""
     try:
-        RenderParams.model_validate(params)
+        model.model_validate(params)
     except ValidationError as error:
-        return [(tuple(map(str, one["loc"])), message(one)) for one in error.errors()]
+        return [(one["loc"], message(one)) for one in error.errors()]
     return []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from shared.infotext.grammar import Parts, joined, taken_apart
-from shared.infotext.keys import KEYS, NEGATIVE_PROMPT, PROMPT
+from shared.infotext.keys import NEGATIVE_PROMPT, PROMPT, keys
 from shared.params.render import RenderParams
 from shared.params.samplers import AUTOMATIC, SAMPLERS
 
@@ -18,7 +18,7 @@ def text(params: RenderParams, *, version: str) -> str:
     But for `automatic` schedules: the text names the one that was used.
     """
     shown = _with_schedules(params)
-    values = {key.name: value for key in KEYS if (value := key.written(shown)) is not None}
+    values = {key.name: value for key in keys(type(shown)) if (value := key.written(shown)) is not None}
     parts = Parts(params.prompt, params.negative_prompt, values)
     return joined(parts._replace(values=values | _misread(parts) | {"Version": f"stepfarm {version}"}))
 

@@ -7,14 +7,16 @@ job really uses and the older one does not know: that is told by its name, and n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from shared.params.partial import Place, rest
-from shared.params.render import Hires, RenderParams
+from shared.params import paths
+from shared.params.partial import rest
+from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
+from shared.params.table import parameters
 from shared.params.upscalers import UPSCALERS
 from shared.prompts.extra_networks import networks
 
@@ -46,8 +48,8 @@ def understood(stored: object) -> Understood:
         params, unknown = RenderParams.model_validate(stored), {}
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        places = [problem["loc"][:-1] if problem["type"] == "missing" else problem["loc"] for problem in problems]
-        params, unknown = rest(stored, places), dict(_values(stored, places))
+        bad = [problem["loc"][:-1] if problem["type"] == "missing" else problem["loc"] for problem in problems]
+        params, unknown = rest(stored, bad), {paths.dotted(path): paths.get(stored, path) for path in bad}
         unknown |= _lost_groups(stored, params)
     names = _unknown_names(params)
     return Understood(_without(params, names), unknown | names | _tags(params))
@@ -64,14 +66,6 @@ def told(value: object) -> str:
     """Return a value that is not understood, for people: as JSON has it, cut to what a line can hold."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-def _values(stored: Mapping[str, Any], places: Iterable[Place]) -> Iterator[tuple[str, Any]]:
-    for place in places:
-        value: Any = stored
-        for name in place:
-            value = value[name]
-        yield ".".join(map(str, place)), value
 
 
 def _lost_groups(stored: Mapping[str, Any], params: RenderParams) -> dict[str, Any]:
@@ -111,11 +105,4 @@ def _tags(params: RenderParams) -> dict[str, str]:
 
 def _without(params: RenderParams, unknown: Mapping[str, str]) -> RenderParams:
     """Return the parameters with defaults in the place of names that are not known."""
-    if not unknown:
-        return params
-    own = {name: RenderParams.model_fields[name].default for name in unknown if "." not in name}
-    inner = {name.removeprefix("hires."): name for name in unknown if "." in name}
-    if inner and params.hires is not None:
-        of_hires = {name: Hires.model_fields[name].default for name in inner}
-        own["hires"] = params.hires.model_copy(update=of_hires)
-    return params.model_copy(update=own)
+    return paths.replaced(params, {name: parameters()[name].default for name in unknown})

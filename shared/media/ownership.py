@@ -20,7 +20,7 @@ from shared.db.farm import FarmId
 from shared.db.sessions import Sessions, transact
 from shared.errors import StorageAway, Unavailable
 from shared.media.storage import MARKER, Storage, key, upload_key
-from shared.params.render import FileFormat
+from shared.params.fields import FileFormat
 
 log = structlog.get_logger(__name__)
 

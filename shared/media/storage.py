@@ -27,7 +27,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.errors import NotFound, SettingsError, StorageAway, StorageError
 from shared.media import synced_files
-from shared.params.render import FileFormat
+from shared.params.fields import FileFormat
 
 Kind = Literal["picture", "thumbnail", "film", "strip"]
 _SUFFIX: Final = {"thumbnail": "webp", "film": "film.webp", "strip": "strip.webp"}

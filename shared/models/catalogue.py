@@ -25,7 +25,8 @@ from sqlalchemy.orm import Session
 from shared.db.tables import NOW, ModelFile, Worker
 from shared.errors import FieldError, NotLooked, Refused
 from shared.models import first_scan
-from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE
+from shared.params.codecs import BUILT_IN_VAE
+from shared.params.fields import AUTOMATIC_VAE
 from shared.suggest import nearest
 
 Kind = Literal["checkpoint", "vae", "decoder", "other"]

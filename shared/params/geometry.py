@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from shared.params.render import Hires, RenderParams
+from shared.params.groups import Hires
+from shared.params.render import RenderParams
 
 CELL: Final = 8  # pixels of a latent cell's side
 _NEARLY_ALL: Final = 0.999  # a denoising strength of 1 still starts from the picture, under all of the noise

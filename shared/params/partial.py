@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from shared.params.paths import Path
 from shared.params.render import RenderParams
 
-Place = tuple[int | str, ...]  # of a value: the names that lead to it, the outermost first
 
-
-def rest(given: Mapping[str, Any], bad: Iterable[Place]) -> RenderParams:
+def rest(given: Mapping[str, Any], bad: Iterable[Path]) -> RenderParams:
     """Return what is left of `given` without the values at `bad`; a group that cannot stand without one goes whole."""
     left = _without(given, bad)
     try:
@@ -21,17 +21,20 @@ def rest(given: Mapping[str, Any], bad: Iterable[Place]) -> RenderParams:
         return RenderParams.model_validate(_without(left, [problem["loc"][:1] for problem in error.errors()]))
 
 
-def _without(given: Mapping[str, Any], bad: Iterable[Place]) -> dict[str, Any]:
-    """Return `given` without the values at `bad`, in linear time: whoever sends much may be wrong in all of it."""
-    inner: dict[int | str, list[Place]] = {}
+def _without(given: Mapping[str, Any], bad: Iterable[Path]) -> dict[str, Any]:
+    left = _mended(given, bad)
+    return left if isinstance(left, dict) else {}
+
+
+def _mended(value: object, bad: Iterable[Path]) -> object:
+    """Return `value` without what is at `bad` in it, in linear time: a body may be wrong in all of it."""
+    inner: dict[int | str, list[Path]] = defaultdict(list)
     for first, *rest in bad:
-        inner.setdefault(first, []).append(tuple(rest))
-    return {
-        name: _mended(value, inner[name]) if name in inner else value
-        for name, value in given.items()
-        if () not in inner.get(name, ())
-    }
-
-
-def _mended(value: object, bad: Iterable[Place]) -> object:
-    return _without(value, bad) if isinstance(value, Mapping) else None
+        inner[first].append(tuple(rest))
+    if isinstance(value, Mapping):
+        kept = {name: one for name, one in value.items() if () not in inner.get(name, ())}
+        return {name: _mended(one, inner[name]) if name in inner else one for name, one in kept.items()}
+    if isinstance(value, list | tuple):
+        items = [(at, one) for at, one in enumerate(value) if () not in inner.get(at, ())]
+        return [_mended(one, inner[at]) if at in inner else one for at, one in items]
+    return None

@@ -1,189 +1,262 @@
-"""`RenderParams`: what a person asked for. Frozen, validated once at the door, stored and rendered as it is."""
+"""`RenderParams`: what a person asked for. Frozen, validated once at admission, stored and rendered as it is."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from shared.params import facts
+from shared.params.codecs import HASH, NAME, SCHEDULE, SIZE, TEXT, TILING, VAE
+from shared.params.facts import Fact, Key, Option, Takes
+from shared.params.fields import (
+    AUTOMATIC_VAE,
+    NATIVE_SIZE,
+    RANDOM_SEED,
+    CheckpointName,
+    Emphasis,
+    FileFormat,
+    Parameters,
+    Positive,
+    Prompt,
+    SamplerName,
+    ScheduleName,
+    Seed,
+    Side,
+    StyleName,
+    Tiling,
+    VaeName,
+)
+from shared.params.groups import Guidance, Hires, Img2Img, Noise, Refiner, Sampling
 from shared.params.samplers import AUTOMATIC, SAMPLERS
 
-RANDOM_SEED: Final = -1
-MAX_SEED: Final = 2**64 - 1  # the largest that programs give; JSON keeps it exactly, though JavaScript does not
-NATIVE_SIZE: Final = 0
-AUTOMATIC_VAE: Final = "automatic"
-BUILT_IN_VAE: Final = "none"
 
-Emphasis = Literal["Original", "No norm", "Ignore", "None"]
-NoiseSource = Literal["CPU", "NV"]
-Tiling = Literal["none", "both", "x", "y"]
-FileFormat = Literal["png", "jpeg", "webp"]
-ResizeMode = Literal["resize", "crop", "fill", "latent"]
-MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
-MaskArea = Literal["whole picture", "only masked"]
-
-
-def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("holds a NUL character, which no text may hold")
-    if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
-        raise ValueError("holds half of a character (a lone surrogate)")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
-Seed = Annotated[int, Field(ge=RANDOM_SEED, le=MAX_SEED)]
-Side = Annotated[int, Field(ge=0, multiple_of=8)]  # pixels
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(ge=0)]
-Sigma = Annotated[float, Field(ge=0, le=10_000)]  # standard deviation of the noise, or an amount of that order
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Sampling(_Frozen):
-    """What few people touch of samplers and schedules; a sampler that has no use for an option takes none."""
-
-    eta: Share | None = Field(
-        None, description="Share of noise put back at each step; none: 1, for DDIM and DDIM CFG++ 0."
-    )
-    s_churn: Positive = Field(0.0, le=1000, description="Noise added before each step (Euler, Heun, DPM2).")
-    s_tmin: Sigma = Field(0.0, description="Churn only above this sigma.")
-    s_tmax: Sigma = Field(0.0, description="Churn only below this sigma; 0: no bound.")
-    s_noise: Positive = Field(1.0, le=10, description="Strength of the noise that is put back.")
-    sigma_min: Sigma = Field(0.0, description="Lowest sigma of the schedule; 0: the checkpoint's.")
-    sigma_max: Sigma = Field(0.0, description="Highest sigma of the schedule; 0: the checkpoint's.")
-    rho: Positive = Field(
-        0.0, le=100, description="Bend of Karras and Polyexponential schedules; 0: their own, 7 and 1."
-    )
-    discard_next_to_last_sigma: bool | None = Field(
-        None, description="Leave out the last sigma but one; none: the sampler's own way."
-    )
-    zero_terminal_snr: bool = Field(False, description="Rescale the sigmas so that the first step sees noise alone.")
-
-
-class Guidance(_Frozen):
-    """Ways to guide less, or less harshly."""
-
-    rescale: Share = Field(
-        0.0, description="Bring the guided prediction's contrast back to the prompt's (CFG rescale)."
-    )
-    skip_below_sigma: Sigma = Field(
-        0.0, description="Leave the negative prompt out of every other step below this sigma (NGMS)."
-    )
-    skip_all_steps: bool = Field(False, description="NGMS at every step, not at every other one.")
-    skip_early: Share = Field(0.0, description="Leave the negative prompt out of this first share of the steps.")
-
-
-class Noise(_Frozen):
-    """Where a picture's noise comes from."""
-
-    source: NoiseSource = Field(
-        "CPU", description="CPU: torch's generator on the host; NV: the portable imitation of a CUDA card's."
-    )
-    variation_seed: Seed = Field(
-        RANDOM_SEED, description="Second seed to lean towards; image i uses it + i; -1: random."
-    )
-    variation_strength: Share = Field(
-        0.0, description="How far to lean to the variation seed; all images then share the first seed."
-    )
-    resize_width: Side = Field(0, description="Width whose picture of this seed to keep at another size; 0: none.")
-    resize_height: Side = Field(0, description="Height whose picture of this seed to keep at another size; 0: none.")
-    eta_seed_delta: int = Field(
-        0, ge=-MAX_SEED, le=MAX_SEED, description="Added to the seed for all noise after the first (ENSD)."
-    )
-
-
-class Refiner(_Frozen):
-    """A second checkpoint that takes over on the way."""
-
-    checkpoint: Text = Field(description="Name or hash of the checkpoint that takes over.")
-    switch_at: Share = Field(0.8, description="Share of the noise's way down after which it takes over.")
-
-
-class Hires(_Frozen):
-    """A second pass at a larger size over what the first pass made."""
-
-    scale: float = Field(2.0, ge=1, le=8, description="Factor of both sides, where width and height are 0.")
-    width: Side = Field(0, description="Target width; 0: by the scale, or by the height's.")
-    height: Side = Field(0, description="Target height; 0: by the scale, or by the width's.")
-    steps: int = Field(0, ge=0, description="Steps of the second pass; 0: as the first.")
-    denoising: Share = Field(0.7, description="How much of the first pass is painted anew.")
-    upscaler: Text = Field("Latent", description="What enlarges the picture in between.")
-    sampler: Text = Field("", description="Sampler of the second pass; empty: as the first.")
-    schedule: Text = Field("", description="Schedule of the second pass; empty: as the first.")
-    prompt: Text = Field("", description="Prompt of the second pass; empty: as the first.")
-    negative_prompt: Text = Field("", description="Negative prompt of the second pass; empty: as the first.")
-    checkpoint: Text = Field("", description="Checkpoint of the second pass; empty: as the first.")
-
-
-class Mask(_Frozen):
-    """Which part of the source picture is painted anew."""
-
-    picture: Text = Field(description="Upload, or data URL: white, or opaque where it has alpha, is painted anew.")
-    blur: Positive = Field(4.0, le=64, description="Radius of the mask's soft edge in pixels.")
-    invert: bool = Field(False, description="Paint anew what the mask leaves out.")
-    content: MaskedContent = Field("original", description="What the masked part starts from.")
-    area: MaskArea = Field(
-        "whole picture", description="Render the whole picture, or only the masked part at full size."
-    )
-    padding: int = Field(32, ge=0, le=512, description="Pixels around the masked part that are rendered with it.")
-    weight: Share = Field(1.0, description="How much an inpainting checkpoint sees of the mask.")
-    soft: bool = Field(False, description="Blend by how much changed, with the mask as strength (soft inpainting).")
-
-
-class Img2Img(_Frozen):
-    """A picture to start from instead of noise alone."""
-
-    picture: Text = Field(description="Upload (its SHA-256), or a data URL.")
-    denoising: Share = Field(0.75, description="How much is painted anew: 0 keeps the picture, 1 all but forgets it.")
-    resize_mode: ResizeMode = Field("resize", description="How the picture is brought to the size of the result.")
-    exact_steps: bool = Field(False, description="Run as many steps as asked, whatever the denoising strength.")
-    extra_noise: Share = Field(0.0, description="Noise added on top of the sampler's.")
-    noise_multiplier: float = Field(1.0, ge=0, le=1.5, description="Factor of the first noise.")
-    color_correction: bool = Field(False, description="Give the result the source's colours.")
-    mask: Mask | None = Field(None, description="Inpainting: what part to paint anew.")
-
-
-class RenderParams(_Frozen):
+class RenderParams(Parameters):
     """The complete parameters of a job, or of one image of it (`image`).
 
-    `checkpoint` is what the person named (a name, a hash) until the door resolves it to `name [short hash]`; so are
-    `seed` -1 (random), a size of 0 (the checkpoint's own), and styles, which the door writes into the prompts. What is
-    stored and rendered is always resolved.
+    `checkpoint` is what the person named (a name, a hash) until admission resolves it to `name [short hash]`; so are
+    `seed` -1 (random), a size of 0 (the checkpoint's own), and styles, which admission writes into the prompts. What is
+    stored and rendered is always resolved. The order of the fields stays as it is: the digest of an idempotency key
+    depends on it.
     """
 
-    prompt: Text = Field("", description="What the picture shows.")
-    negative_prompt: Text = Field("", description="What the picture should not show.")
-    styles: tuple[Text, ...] = Field(
-        (), strict=False, max_length=32, description="Names of styles whose texts join the prompts."
+    prompt: Annotated[
+        Prompt,
+        Fact(
+            "What the picture shows",
+            group=facts.EVERYDAY,
+            placeholder="a painting of the desert at sunset, pyramids, sun",
+            option=Option("PROMPT"),
+            more="What the picture shows, in your own words. Short parts with commas between them work best; earlier "
+            "parts weigh more.",
+        ),
+    ] = ""
+    negative_prompt: Annotated[
+        Prompt,
+        Fact(
+            "What the picture should not show",
+            group=facts.EVERYDAY,
+            placeholder="what the picture should not show",
+            option=Option("--negative"),
+            more="What the picture should not show. It has no effect at a CFG scale of 1.",
+        ),
+    ] = ""
+    styles: Annotated[
+        tuple[StyleName, ...],
+        Field(strict=False, max_length=32),
+        Fact(
+            "Names of styles whose texts join the prompts",
+            group=facts.EVERYDAY,
+            option=Option("--style", metavar="NAME", help="Style whose texts join the prompts; may be repeated."),
+        ),
+    ] = ()
+    emphasis: Annotated[
+        Emphasis,
+        Fact(
+            "How (words:1.2) weigh",
+            means={"None": "brackets are plain text"},
+            group=facts.GUIDANCE,
+            keys=(Key("Emphasis", TEXT),),
+        ),
+    ] = "Original"
+    checkpoint: Annotated[
+        CheckpointName,
+        Fact(
+            "Name or hash of the checkpoint",
+            means={"": "the farm's own choice"},
+            group=facts.EVERYDAY,
+            option=Option("--checkpoint", help="Name or hash of the checkpoint; `farm models` lists them."),
+            keys=(Key("Model hash", HASH), Key("Model", NAME)),
+            more="The model that draws. Files come from the models folder, which workers scan every few seconds.",
+        ),
+    ] = ""
+    vae: Annotated[
+        VaeName,
+        Fact(
+            "Name or hash of a VAE",
+            means={AUTOMATIC_VAE: "one beside the checkpoint, if any", "none": "the checkpoint's own"},
+            label="VAE",
+            group=facts.REFINER,
+            option=Option("--vae"),
+            keys=(Key("VAE hash", HASH), Key("VAE", VAE)),
+        ),
+    ] = AUTOMATIC_VAE
+    clip_skip: Annotated[
+        int,
+        Field(ge=1, le=12),
+        Fact(
+            "Layer of the text encoder to read, counted from the end",
+            means={1: "the last"},
+            group=facts.GUIDANCE,
+            option=Option("--clip-skip"),
+            keys=(Key("Clip skip"),),
+        ),
+    ] = 1
+    width: Annotated[
+        Side,
+        Fact(
+            "Width in pixels",
+            means={NATIVE_SIZE: "the checkpoint's own size"},
+            group=facts.EVERYDAY,
+            option=Option(
+                "--size",
+                metavar="WIDTHxHEIGHT",
+                beside=("height",),
+                codec=SIZE,
+                help="Size in pixels; else the checkpoint's own.",
+            ),
+            keys=(Key("Size", SIZE, beside=("height",), is_always=True),),
+            more="In pixels, multiples of 8. A checkpoint draws best at its own size; far larger pictures tend to "
+            "repeat things.",
+        ),
+    ] = NATIVE_SIZE
+    height: Annotated[
+        Side,
+        Fact("Height in pixels", means={NATIVE_SIZE: "the checkpoint's own size"}, group=facts.EVERYDAY),
+    ] = NATIVE_SIZE
+    steps: Annotated[
+        int,
+        Field(ge=1),
+        Takes(most="max_steps"),
+        Fact(
+            "Denoising steps",
+            group=facts.EVERYDAY,
+            option=Option("--steps"),
+            keys=(Key("Steps", is_always=True),),
+            slider=(1, 150, 1),
+            more="More steps take longer in proportion. Twenty are a good start; beyond forty little changes.",
+        ),
+    ] = 20
+    cfg_scale: Annotated[
+        Positive,
+        Takes(most="max_cfg_scale"),
+        Fact(
+            "How strongly the prompt guides",
+            means={1: "no guidance"},
+            label="CFG scale",
+            group=facts.EVERYDAY,
+            option=Option("--cfg"),
+            keys=(Key("CFG scale", is_always=True),),
+            slider=(0, 30, 0.5),
+            more="How strictly the picture follows the prompt. 5 to 9 is usual; 1 renders without guidance in half the "
+            "time.",
+        ),
+    ] = 7.0
+    sampler: Annotated[
+        SamplerName,
+        Fact(
+            "Sampler: the way from noise to the picture",
+            group=facts.EVERYDAY,
+            option=Option("--sampler", help="Sampler, such as 'Euler a' or 'DPM++ 2M Karras'."),
+            keys=(Key("Sampler", is_always=True),),
+            more="How noise becomes a picture. DPM++ 2M needs the fewest steps; an “a” (ancestral) sampler adds fresh "
+            "noise at each step, and its picture changes with their number.",
+        ),
+    ] = "Euler a"
+    schedule: Annotated[
+        ScheduleName,
+        Fact(
+            "Noise schedule: how much noise is left after each step",
+            means={AUTOMATIC: "the sampler's own"},
+            group=facts.EVERYDAY,
+            option=Option("--schedule"),
+            keys=(Key("Schedule type", SCHEDULE, is_always=True),),
+            more="The noise levels on the way.",
+        ),
+    ] = AUTOMATIC
+    seed: Annotated[
+        Seed,
+        Fact(
+            "Start of the noise; image i uses seed + i",
+            means={RANDOM_SEED: "random"},
+            group=facts.EVERYDAY,
+            option=Option("--seed"),
+            keys=(Key("Seed", is_always=True),),
+            more="The start of the noise. The same parameters with the same seed give the same picture.",
+        ),
+    ] = RANDOM_SEED
+    count: Annotated[
+        int,
+        Field(ge=1),
+        Takes(most="max_count"),
+        Fact(
+            "How many images, each with the next seed",
+            label="Images",
+            group=facts.EVERYDAY,
+            option=Option("--count"),
+            more="How many pictures, each with the next seed.",
+        ),
+    ] = 1
+    exact: Annotated[
+        bool,
+        Fact(
+            "Share no call of the card with other images, so that pictures are bit-identical on one kind of card",
+            group=facts.OUTPUT,
+            option=Option("--exact"),
+            keys=(Key("Exact"),),
+            more="The picture never shares a call of the card with others. It is bit for bit the same each time on one "
+            "kind of card, and slower when the farm is busy.",
+        ),
+    ] = False
+    tiling: Annotated[
+        Tiling,
+        Fact(
+            "Edges that continue on the other side, as in a pattern without seams",
+            group=facts.OUTPUT,
+            labels={"none": "None", "both": "Both ways", "x": "Left and right", "y": "Top and bottom"},
+            option=Option("--tiling"),
+            keys=(Key("Tiling", TILING), Key("Tiling axis", applies=lambda params: params.tiling != "both")),
+        ),
+    ] = "none"
+    film: Annotated[
+        bool,
+        Fact(
+            "Keep the picture's steps as an animation and a strip",
+            group=facts.OUTPUT,
+            option=Option("--film"),
+            keys=(Key("Film"),),
+        ),
+    ] = False
+    format: Annotated[
+        FileFormat,
+        Fact(
+            "File format of the pictures",
+            group=facts.OUTPUT,
+            labels={"png": "PNG", "jpeg": "JPEG", "webp": "WebP"},
+            option=Option("--format"),
+            keys=(Key("File format"),),
+        ),
+    ] = "png"
+    sampling: Annotated[Sampling, Fact("Options of samplers and schedules", group=facts.SAMPLING)] = Sampling()
+    guidance: Annotated[Guidance, Fact("Options of guidance", group=facts.GUIDANCE)] = Guidance()
+    noise: Annotated[Noise, Fact("Where the noise comes from", group=facts.NOISE)] = Noise()
+    refiner: Annotated[Refiner | None, Fact("A second checkpoint that takes over on the way", group=facts.REFINER)] = (
+        None
     )
-    emphasis: Emphasis = Field("Original", description="How (words:1.2) weigh; None: brackets are plain text.")
-    checkpoint: Text = Field("", description="Name or hash of the checkpoint; empty: the farm's own choice.")
-    vae: Text = Field(
-        AUTOMATIC_VAE, description="VAE file; automatic: one beside the checkpoint, if any; none: built in."
-    )
-    clip_skip: int = Field(1, ge=1, le=12, description="Layer of the text encoder to read, from the end; 1: the last.")
-    width: Side = Field(NATIVE_SIZE, description="Pixels; 0: the checkpoint's own size.")
-    height: Side = Field(NATIVE_SIZE, description="Pixels; 0: the checkpoint's own size.")
-    steps: int = Field(20, ge=1, description="Denoising steps.")
-    cfg_scale: Positive = Field(7.0, description="How strongly the prompt guides; 1 renders without guidance.")
-    sampler: Text = Field("Euler a", description="Name of the sampler.")
-    schedule: Text = Field(AUTOMATIC, description="Noise schedule; automatic: the sampler's own.")
-    seed: Seed = Field(RANDOM_SEED, description="Start of the noise; image i uses seed + i; -1: random.")
-    count: int = Field(1, ge=1, description="How many images.")
-    exact: bool = Field(False, description="Share no card call with other images: bit-identical on one kind of card.")
-    tiling: Tiling = Field("none", description="Edges that continue on the other side: a pattern without seams.")
-    film: bool = Field(False, description="Keep the picture's steps as an animation and a strip.")
-    format: FileFormat = Field("png", description="File format of the pictures.")
-    sampling: Sampling = Field(Sampling(), description="Options of samplers and schedules.")
-    guidance: Guidance = Field(Guidance(), description="Options of guidance.")
-    noise: Noise = Field(Noise(), description="Where the noise comes from.")
-    refiner: Refiner | None = Field(None, description="A second checkpoint that takes over on the way.")
-    hires: Hires | None = Field(None, description="A second pass at a larger size.")
-    img2img: Img2Img | None = Field(None, description="A picture to start from.")
+    hires: Annotated[
+        Hires | None, Fact("A second pass at a larger size", label="Render a second pass", group=facts.HIRES)
+    ] = None
+    img2img: Annotated[Img2Img | None, Fact("A picture to start from", group=facts.IMG2IMG)] = None
 
     @property
     def rows(self) -> int:

@@ -8,8 +8,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
+from shared.params import facts
+from shared.params.facts import Fact, Option, Takes
+from shared.params.fields import Parameters
 from shared.params.pools import DEFAULT_POOL, POOL
 
 _MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
@@ -50,35 +53,77 @@ def _pool(name: str) -> str:
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc)]
 
 
-class Scheduling(BaseModel):
+class Scheduling(Parameters):
     """Who may render the images of a job, what they go before, when they may start, and by when they must."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    pool: Annotated[str, AfterValidator(_pool)] = Field(
-        DEFAULT_POOL, description="Only workers of this pool render it."
-    )
-    priority: int = Field(
-        0,
-        ge=-HIGHEST_PRIORITY,
-        le=HIGHEST_PRIORITY,
-        description="Higher goes first among the images of the same owner; other owners' shares stay as they are.",
-    )
-    urgent: bool = Field(
-        False,
-        description="Goes before all that is not urgent, whoever that belongs to; a farm with keys says whose may.",
-    )
-    expires_at: Instant | None = Field(
-        None, description="What has not started by then is cancelled: an instant of ISO 8601 with its zone."
-    )
-    hold: bool = Field(False, description="Hold the job until it is released by hand.")
-    hold_until: Instant | None = Field(None, description="Hold the job until then, and queue it by itself.")
-    hold_behind: int | None = Field(
-        None,
-        ge=1,
-        le=_MAX_ID,
-        description="Hold the job until the job of this id has ended, however it ends, or is gone.",
-    )
+    pool: Annotated[
+        str,
+        AfterValidator(_pool),
+        Takes("pool"),
+        Fact(
+            "Only workers of this pool render the job",
+            group=facts.QUEUE,
+            placeholder=DEFAULT_POOL,
+            option=Option("--pool"),
+        ),
+    ] = DEFAULT_POOL
+    priority: Annotated[
+        int,
+        Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY),
+        Fact(
+            "Higher starts first among the images of the same owner; other owners' shares stay as they are",
+            group=facts.QUEUE,
+            placeholder="0",
+            option=Option("--priority"),
+        ),
+    ] = 0
+    urgent: Annotated[
+        bool,
+        Fact(
+            "Starts before everything that is not urgent, whoever owns it; a farm with keys says who may ask for it",
+            group=facts.QUEUE,
+            option=Option("--urgent"),
+        ),
+    ] = False
+    expires_at: Annotated[
+        Instant | None,
+        Takes("instant"),
+        Fact(
+            "Images that have not started by then are cancelled",
+            label="Start by",
+            group=facts.WHEN,
+            option=Option("--expires", metavar="INSTANT"),
+        ),
+    ] = None
+    hold: Annotated[
+        bool,
+        Fact(
+            "Hold the job until somebody releases it",
+            label="Hold until released",
+            group=facts.WHEN,
+            option=Option("--hold", help="Hold the job until `farm release JOB`; the command does not wait for it."),
+        ),
+    ] = False
+    hold_until: Annotated[
+        Instant | None,
+        Takes("instant"),
+        Fact(
+            "Hold the job until then; it is queued by itself",
+            group=facts.WHEN,
+            option=Option("--hold-until", metavar="INSTANT"),
+        ),
+    ] = None
+    hold_behind: Annotated[
+        int | None,
+        Field(ge=1, le=_MAX_ID),
+        Takes("job"),
+        Fact(
+            "Hold the job until the job of this id has ended or is deleted",
+            label="Hold behind job",
+            group=facts.WHEN,
+            option=Option("--hold-behind", metavar="JOB"),
+        ),
+    ] = None
 
     @property
     def holds(self) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from shared.params.render import Emphasis
+from shared.params.fields import Emphasis
 
 BREAK: Final = "BREAK"
 _FACTORS: Final = {"(": 1.1, "[": 1 / 1.1}

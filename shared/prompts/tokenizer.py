@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
-from shared.params.render import Emphasis
+from shared.params.fields import Emphasis
 from shared.prompts import attention, composable, editing
 from shared.prompts.chunks import Chunk, Word, chunked, counted
 

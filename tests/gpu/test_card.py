@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from shared.params.render import Noise, RenderParams
+from shared.params.groups import Noise
+from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine import answers, devices, proof
 from worker.engine.loading import load

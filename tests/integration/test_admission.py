@@ -11,7 +11,8 @@ from shared.db.sessions import transact
 from shared.errors import Refused
 from shared.models.catalogue import Catalogue
 from shared.models.model_set import ModelSet
-from shared.params.render import MAX_SEED, RenderParams
+from shared.params.fields import MAX_SEED
+from shared.params.render import RenderParams
 
 
 @pytest.fixture

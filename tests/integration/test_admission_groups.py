@@ -10,7 +10,7 @@ from PIL import Image
 
 from shared.admission import admit as door
 from shared.admission import sources
-from shared.admission.accepted import accepted, parameters
+from shared.admission.accepted import accepted
 from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.errors import Refused
@@ -18,7 +18,9 @@ from shared.media import uploads
 from shared.media.decode import Intake, Picture
 from shared.media.storage import Storage
 from shared.models.catalogue import Catalogue
-from shared.params.render import MAX_SEED, RenderParams
+from shared.params.fields import MAX_SEED
+from shared.params.render import RenderParams
+from shared.params.table import parameters
 from shared.prompts.styles import Style
 from shared.prompts.tokenizer import MAX_TOKENS
 from shared.settings import Limits
@@ -111,7 +113,7 @@ def test_every_bad_field_of_every_group_is_named_at_once(refusals):
         "guidance.rescale": ("must be a number, not the text 'much'", "a number from 0 to 1"),
         "noise.source": ("the text 'GPU' is none of the choices", "CPU or NV"),
         "noise.variation_strength": ("1.5 is too large", "a number from 0 to 1"),
-        "noise.resize_width": ("100 is not a multiple of 8", "64 to 2048 in steps of 8, or 0 for none"),
+        "noise.resize_width": ("100 is not a multiple of 8", "64 to 2048 in steps of 8, or 0 (off)"),
         "refiner.checkpoint": ("is missing", "the name or hash of a checkpoint"),
         "refiner.switch_at": ("2 is too large", "a number from 0 to 1"),
         "hires.scale": ("0.5 is too small", "a number from 1 to 8"),

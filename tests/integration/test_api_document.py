@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from shared.admission.accepted import parameters
 from shared.params.render import RenderParams
 from shared.params.scheduling import Scheduling
+from shared.params.table import parameters
 
 MODELS = {
     "": "NewJob", "sampling": "Sampling", "guidance": "Guidance", "noise": "Noise", "refiner": "Refiner",

@@ -10,8 +10,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from werkzeug.datastructures import MultiDict
 
-from api.pages import fieldsets, scheduling
-from api.pages.fields import FIELDS
+from api.pages import fieldsets
+from api.pages.fields import EVERY
 from shared.db.sessions import transact
 from shared.media.storage import key
 from shared.queue import transitions
@@ -238,7 +238,7 @@ def test_refusals_are_listed_in_the_order_of_the_form_with_labels_as_links(clien
 
 
 def test_every_field_has_its_place_on_the_form():
-    places = [fieldsets.place(name) for name in (*FIELDS, fieldsets.SWITCH, *scheduling.HELP)]
+    places = [fieldsets.place(name) for name in (*EVERY, fieldsets.SWITCH)]
     assert len({*places}) == len(places)
     assert max(places) < fieldsets.place("body")
 
@@ -392,12 +392,12 @@ def test_every_field_of_the_parameters_has_its_place_in_the_page(client, setting
     settings.styles_path.write_text("name,prompt,negative_prompt\nInk,ink,\n")
     form = look(client, "/")
     named = [one.attributes.get("name") for tag in ("input", "select", "textarea") for one in form.all(tag)]
-    assert {name: named.count(name) for name in FIELDS} == dict.fromkeys(FIELDS, 1)
+    assert {name: named.count(name) for name in EVERY} == dict.fromkeys(EVERY, 1)
 
 
 def test_every_group_has_a_title_in_the_page(client):
     form = look(client, "/")
-    for group in fieldsets.GROUPS:
+    for group in fieldsets.FOLDED:
         assert group.title in form.text
 
 

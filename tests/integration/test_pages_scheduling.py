@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from werkzeug.datastructures import MultiDict
 
 from api.app import create_app
-from api.pages import scheduling
+from api.pages.form_data import read
 from api.services import EXTENSION
 from shared.queue import deadlines
 from tests.support.browsing import look, page, send
@@ -85,7 +86,7 @@ def test_the_form_s_terms_are_folded_away_and_empty_at_first(client):
 
     assert form.all("details", id="group-when")
     assert "open" not in form.all("details", id="group-when")[0].attributes
-    assert [form.value(name) for name in scheduling.INSTANTS] == ["", ""]
+    assert [form.value(name) for name in ("expires_at", "hold_until")] == ["", ""]
     assert {one.attributes["type"] for one in form.elements if "data-instant" in one.attributes} == {"datetime-local"}
 
 
@@ -144,7 +145,7 @@ def test_only_who_may_be_urgent_is_asked_for_it(settings):
 
 
 @pytest.mark.parametrize(
-    ("typed", "read"),
+    ("typed", "asked"),
     [
         ({}, {}),
         ({"hold": "on", "hold_behind": " 12 "}, {"hold": True, "hold_behind": 12}),
@@ -160,5 +161,5 @@ def test_only_who_may_be_urgent_is_asked_for_it(settings):
         ({"hold_until": "0001-01-01T00:00+12:00"}, {"hold_until": "0001-01-01T00:00+12:00"}),
     ],
 )
-def test_what_was_typed_is_read_in_utc_and_what_cannot_be_is_left_to_the_door(typed, read):
-    assert scheduling.read(typed) == read
+def test_what_was_typed_is_read_in_utc_and_what_cannot_be_is_left_to_the_door(typed, asked):
+    assert read(MultiDict(typed)) == asked

@@ -15,7 +15,8 @@ from shared.errors import Refused
 from shared.media import uploads
 from shared.media.decode import Picture
 from shared.media.storage import Storage, upload_key
-from shared.params.render import Img2Img, Mask, RenderParams
+from shared.params.groups import Img2Img, Mask
+from shared.params.render import RenderParams
 from shared.queue import transitions
 from shared.queue.submit import submit as submit_job
 from shared.settings import Limits

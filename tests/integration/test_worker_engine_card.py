@@ -21,7 +21,8 @@ from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
 from shared.models import catalogue
 from shared.models.catalogue import Inspection
 from shared.models.scan import scan
-from shared.params.render import Refiner, RenderParams
+from shared.params.groups import Refiner
+from shared.params.render import RenderParams
 from shared.queue.claim import Claim
 from tests.support.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny
 from tests.support.rendering import Farm, Seen, paint

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from shared.params.geometry import img2img_steps
-from shared.params.render import Sampling
+from shared.params.groups import Sampling
 from shared.params.spellings import schedule_named
 from tests.support.walks import finished
 from worker.engine.sampling import schedules

@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.params.render import MAX_SEED, RenderParams
+from shared.params.fields import MAX_SEED
+from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.upscalers import UPSCALERS
 from shared.prompts.extra_networks import networks

@@ -13,7 +13,8 @@ from shared.messaging.events import Progress
 from shared.models import catalogue
 from shared.models.catalogue import Catalogue
 from shared.models.scan import scan
-from shared.params.render import Hires, Refiner, RenderParams
+from shared.params.groups import Hires, Refiner
+from shared.params.render import RenderParams
 from shared.queue.claim import Claim
 from tests.support.checkpoints import NATIVE_SIZE, inspected, write_tiny
 from worker.encode import Pixels

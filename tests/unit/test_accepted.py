@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
-
 import pytest
 
-from shared.admission.accepted import accepted, bounds, parameters
-from shared.params.render import Hires, Img2Img, Mask, Noise, Refiner, RenderParams
+from shared.admission.accepted import accepted, bounds
+from shared.params.groups import Hires, Img2Img, Mask, Noise, Refiner
+from shared.params.render import RenderParams
+from shared.params.scheduling import Scheduling
+from shared.params.table import parameters
 from shared.settings import Limits, Settings
 from shared.wording import choices
-
-PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
-NAMED_ELSEWHERE = {"sampler": "[a sampler](samplers.md)", "schedule": "[a schedule](samplers.md)"}
+from tools.parameter_docs import PAGE, page
 
 
-def row(name: str) -> str:
-    """The line of a parameter in docs/parameters.md."""
-    parameter = parameters()[name]
-    default = f"`{json.dumps(parameter.default)}`"
-    if parameter.is_required:
-        default = "required"
-    elif parameter.is_group:
-        default = "`null`" if parameter.is_optional else ""
-    takes = NAMED_ELSEWHERE.get(name.rpartition(".")[2], accepted(name, Limits()))
-    return f"| `{name}` | {default} | {'see below' if parameter.is_group else takes} | {parameter.description} |"
-
-
-@pytest.mark.parametrize("name", parameters())
-def test_parameter_is_documented_as_it_is(name):
-    assert row(name) in PAGE.read_text().splitlines()
-
-
-def test_no_other_parameter_is_documented():
-    documented = re.findall(r"^\| `([a-z_0-9.]+)` \|", PAGE.read_text(), re.MULTILINE)
-    assert sorted(documented) == sorted(parameters())
+def test_page_is_as_it_is_made_from_the_facts():
+    text = PAGE.read_text()
+    assert text == page(text, parameters(), parameters(Scheduling)), "docs/parameters.md is stale: make docs"
 
 
 def test_every_field_of_every_group_is_there():

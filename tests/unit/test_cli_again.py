@@ -17,7 +17,8 @@ from cli.again import Difference
 from client.client import Client
 from shared.errors import FarmError, Refused
 from shared.infotext.writer import text
-from shared.params.render import FileFormat, RenderParams
+from shared.params.fields import FileFormat
+from shared.params.render import RenderParams
 from shared.settings import Settings
 from worker.encode import picture
 

@@ -181,8 +181,12 @@ def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():
     assert max(map(len, output.splitlines())) <= 80
     headings = [line for line in output.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == [
-        "Arguments:", "How it is made:", "A second pass at a larger size:", "From a picture:",
-        "Variations and the rest:", "When:", "Where it goes:", "Options:",
+        "Arguments:", "Settings:", "img2img & inpainting: start from a picture, or repaint a part of one:",
+        "Hires: a second pass at a larger size:", "Guidance: emphasis, clip skip, guiding less:",
+        "Noise & variation: a picture close to another seed's, seeds of other programs:",
+        "Refiner & VAE: a second checkpoint for the end, another decoder:",
+        "Output: file format, film, seamless tiles, exactness:", "Queue: which workers, and what goes first:",
+        "When: a deadline, or a reason to wait:", "Other parameters:", "Pictures:", "Options:",
     ]  # fmt: skip
 
 

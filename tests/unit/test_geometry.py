@@ -9,7 +9,8 @@ import pytest
 
 from shared.params import geometry
 from shared.params.geometry import Target
-from shared.params.render import Hires, RenderParams
+from shared.params.groups import Hires
+from shared.params.render import RenderParams
 
 ORACLE = Path(__file__).parents[1] / "data" / "oracles" / "img2img_steps.json"
 

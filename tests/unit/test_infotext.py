@@ -340,7 +340,7 @@ def test_no_text_makes_the_reader_raise(anything):
 
 def test_what_cannot_be_taken_out_ends_the_search(monkeypatch):
     wrong = [((), "does not fit together"), (("hires", "scale"), "is not there")]
-    monkeypatch.setattr(reader, "_problems", lambda _: wrong)
+    monkeypatch.setattr(reader, "_problems", lambda *_: wrong)
     assert read(line("Clip skip: 2")).params["clip_skip"] == 2
 
 

@@ -112,6 +112,7 @@ def test_help_lists_every_target(clone: Path):
         "nightly",
         "chaos",
         "lint",
+        "docs",
         "judge",
         "lessons",
         "lock",

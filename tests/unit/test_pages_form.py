@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from api.pages import fieldsets, scheduling
-from api.pages.fields import FIELDS, plain
+from api.pages import fieldsets
+from api.pages.fields import EVERY, FIELDS, plain
 from api.pages.form_data import read, typed
-from api.pages.parameter_table import facts, sides
-from shared.params.render import Guidance, Hires, Img2Img, Mask, Noise, Refiner, RenderParams, Sampling
+from api.pages.parameter_table import parameter_table, sides
+from shared.params.facts import EVERYDAY
+from shared.params.groups import Guidance, Hires, Img2Img, Mask, Noise, Refiner, Sampling
+from shared.params.render import RenderParams
 
 EVERYTHING = RenderParams(
     prompt="a lake\nat dawn",
@@ -98,20 +100,13 @@ def test_untouched_form_asks_for_the_defaults():
 
 
 def test_every_field_stands_in_the_form_once():
-    shown = [*fieldsets.EVERYDAY, *(name for group in fieldsets.GROUPS for name in group.fields)]
-    assert sorted(shown) == sorted(FIELDS)
+    groups = (EVERYDAY, *fieldsets.FOLDED, *fieldsets.SCHEDULING)
+    assert sorted(name for group in groups for name in fieldsets.members(group)) == sorted(EVERY)
 
 
 def test_labels_tell_fields_apart():
-    labels = [fieldsets.LABELS[name] for name in (*FIELDS, fieldsets.SWITCH)]
+    labels = [fieldsets.label(name) for name in (*EVERY, fieldsets.SWITCH)]
     assert len(set(labels)) == len(labels)
-
-
-def test_words_of_the_layout_are_of_fields_and_choices_that_there_are():
-    told = {*fieldsets.LABELS, *fieldsets.PLACEHOLDERS, *fieldsets.SLIDERS, *fieldsets.CHOICE_LABELS}
-    assert told <= {*FIELDS, *scheduling.HELP, fieldsets.SWITCH}
-    for name, labels in fieldsets.CHOICE_LABELS.items():
-        assert set(labels) == set(FIELDS[name].choices)
 
 
 def test_read_leaves_out_what_was_left_empty():
@@ -153,24 +148,24 @@ def test_plain_number_has_no_exponent_and_no_tail(value, digits):
 
 
 def test_facts_of_plain_parameters_are_the_everyday_ones_alone():
-    (everyday,) = facts(RenderParams(width=64, height=64, seed=7))
+    (everyday,) = parameter_table(RenderParams(width=64, height=64, seed=7))
     assert [label for label, _ in everyday.rows] == [
-        "Checkpoint", "Size", "Steps", "Sampler", "Schedule", "CFG scale", "Seed", "Images"
+        "Checkpoint", "Size", "Sampler", "Schedule", "Steps", "CFG scale", "Seed", "Images"
     ]  # fmt: skip
 
 
 def test_facts_tell_what_was_set_under_the_title_of_its_group():
     params = RenderParams(hires=Hires(), sampling=Sampling(eta=0.0), format="webp", film=True)
-    told = {group.title: dict(group.rows) for group in facts(params)}
+    told = {group.title: dict(group.rows) for group in parameter_table(params)}
     assert told["Hires"] == {"Scale": "2", "Upscaler": "Latent", "Hires denoising": "0.7"}
     assert told["Sampling options"] == {"Eta": "0"}
     assert told["Output"] == {"Format": "WebP", "Film": "yes"}
 
 
 def test_facts_leave_nothing_out_but_pictures_and_texts_of_the_head():
-    shown = {label for group in facts(EVERYTHING) for label, _ in group.rows}
+    shown = {label for group in parameter_table(EVERYTHING) for label, _ in group.rows}
     apart = {"prompt", "negative_prompt", "styles", "width", "height", "img2img.picture", "img2img.mask.picture"}
-    assert shown == {fieldsets.LABELS[name] for name in FIELDS.keys() - apart - {"hires.scale"}} | {"Size"}
+    assert shown == {fieldsets.label(name) for name in FIELDS.keys() - apart - {"hires.scale"}} | {"Size"}
 
 
 def test_sides_are_those_of_the_second_pass():

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.params.render import MAX_SEED, RenderParams
+from shared.params.fields import MAX_SEED
+from shared.params.render import RenderParams
 from tests.unit.test_pages_form import EVERYTHING
 
 STORED = Path(__file__).parents[1] / "data" / "job-params-v1.json"

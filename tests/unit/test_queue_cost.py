@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.params.render import Hires, Img2Img, RenderParams
+from shared.params.groups import Hires, Img2Img
+from shared.params.render import RenderParams
 from shared.queue.submit import cost, memory_class
 
 CELLS = 64 * 64  # of 512x512

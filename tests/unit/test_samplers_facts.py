@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.params.render import Sampling
+from shared.params.groups import Sampling
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, timesteps
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 
 from shared.jobs import stored
-from shared.params.render import Hires, Img2Img, Mask, Refiner, RenderParams
+from shared.params.groups import Hires, Img2Img, Mask, Refiner
+from shared.params.render import RenderParams
 from tests.unit.test_pages_form import EVERYTHING
 from tests.unit.test_params import STORED, complete
 

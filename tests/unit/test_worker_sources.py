@@ -11,7 +11,8 @@ from PIL import Image
 
 from shared.errors import RenderError, StorageError
 from shared.media.storage import Storage, upload_key
-from shared.params.render import Img2Img, Mask, RenderParams
+from shared.params.groups import Img2Img, Mask
+from shared.params.render import RenderParams
 from worker.render.sources import Inputs, pictures
 
 SOURCE, MASK = "a" * 64, "b" * 64

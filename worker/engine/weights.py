@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import ModelFileError
-from shared.params.render import Tiling
+from shared.params.fields import Tiling
 from shared.prompts.tokenizer import Tokenizer
 from worker.engine.devices import Device
 from worker.engine.latent_space import CHANNELS, MASK_CHANNELS

@@ -19,7 +19,9 @@ from shared.models import catalogue, scan
 from shared.models.catalogue import Catalogue, Inspection, Kind
 from shared.models.model_set import ModelSet
 from shared.models.scan import Fingerprint, Inspect
-from shared.params.render import AUTOMATIC_VAE, BUILT_IN_VAE, RenderParams
+from shared.params.codecs import BUILT_IN_VAE
+from shared.params.fields import AUTOMATIC_VAE
+from shared.params.render import RenderParams
 from worker.render.inspector import Inspector
 
 _ARCHITECTURES: Final = frozenset({"sd1", None})

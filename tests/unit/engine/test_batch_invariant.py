@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shared.params.render import RenderParams, Tiling
+from shared.params.fields import Tiling
+from shared.params.render import RenderParams
 from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
 from worker.engine.loading import batch_invariant

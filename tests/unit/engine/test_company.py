@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.params.render import Guidance, Noise, RenderParams, Sampling
+from shared.params.groups import Guidance, Noise, Sampling
+from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from worker.engine.devices import Device
 from worker.engine.loop.engine import Engine

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.params.render import Guidance
+from shared.params.groups import Guidance
 from worker.engine.guidance.cfg import guided, guided_pair, switch_sigma, switched
 from worker.engine.requests import Denoise, Term
 from worker.engine.sigma_table import SigmaTable

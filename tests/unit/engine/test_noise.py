@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.params.render import Noise, RenderParams
+from shared.params.groups import Noise
+from shared.params.render import RenderParams
 from worker.engine.sampling.noise import ImageNoise, centred, slerp
 from worker.engine.sampling.philox import normals, philox
 

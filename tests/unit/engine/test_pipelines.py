@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from shared.errors import RenderError
-from shared.params.render import Guidance, Hires, Img2Img, Refiner, RenderParams
+from shared.params.groups import Guidance, Hires, Img2Img, Refiner
+from shared.params.render import RenderParams
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
 from worker.engine.pipelines.inputs import Kit, Pixels

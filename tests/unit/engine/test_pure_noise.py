@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.params.render import Sampling
+from shared.params.groups import Sampling
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.requests import Work
 from worker.engine.sampling.registry import SAMPLERS, plan

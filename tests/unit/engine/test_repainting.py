@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from shared.params.render import Img2Img, Mask, RenderParams
+from shared.params.groups import Img2Img, Mask
+from shared.params.render import RenderParams
 from tests.unit.engine.test_pipelines import SECONDS, apart, picture
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench import plain
-from shared.params.render import Guidance, RenderParams, Sampling
+from shared.params.groups import Guidance, Sampling
+from shared.params.render import RenderParams
 from tests.support.walks import Denoiser, finished
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.render import Kit, text_to_image

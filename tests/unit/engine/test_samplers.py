@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shared.errors import RenderError
-from shared.params.render import Sampling
+from shared.params.groups import Sampling
 from shared.params.samplers import AUTOMATIC
 from shared.params.samplers import SAMPLERS as FACTS
 from tests.support.walks import Denoiser, finished

@@ -10,7 +10,7 @@ from scipy.stats import beta as beta_distribution
 from torch import tensor
 
 from shared.errors import RenderError
-from shared.params.render import Sampling
+from shared.params.groups import Sampling
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULE_OPTIONS
 from shared.params.samplers import SCHEDULES as LABELS
 from worker.engine.sampling import schedules

@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.params.render import Tiling
+from shared.params.fields import Tiling
 from worker.engine.loading.batch_invariant import SteadyConv
 
 

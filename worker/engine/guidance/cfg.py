@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
-from shared.params.render import Guidance
+from shared.params.groups import Guidance
 from worker.engine.requests import Asks, Denoise, Term
 from worker.engine.sampling.algebra import Model, PairModel
 from worker.engine.sigma_table import SigmaTable

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from shared.errors import RenderError
-from shared.params.render import Emphasis
+from shared.params.fields import Emphasis
 from shared.prompts import composable, editing
 from shared.prompts.chunks import EMPTY, Text
 from worker.engine.requests import Asks, Embed, Term, Work

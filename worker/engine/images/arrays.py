@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from shared.params.render import ResizeMode
+from shared.params.fields import ResizeMode
 from worker.engine.pipelines.inputs import Mask, Pixels
 
 OPAQUE: Final = 255

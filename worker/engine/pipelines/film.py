@@ -8,7 +8,7 @@ from typing import Final
 
 from torch import Tensor
 
-from shared.params.render import Tiling
+from shared.params.fields import Tiling
 from worker.engine.images import latents
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines.inputs import Kit, Pixels

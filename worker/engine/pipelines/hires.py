@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shared.params import geometry
 from shared.params.geometry import CELL, Target
-from shared.params.render import Hires
+from shared.params.groups import Hires
 from shared.params.upscalers import LATENT
 from worker.engine.devices import Device, pinned, sent
 from worker.engine.images import latents

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, from_numpy, zeros_like
 
-from shared.params.render import Mask as MaskOptions
+from shared.params.groups import Mask as MaskOptions
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.devices import pinned, sent
 from worker.engine.guidance import inpainting

@@ -8,8 +8,9 @@ import numpy as np
 
 from shared.errors import RenderError
 from shared.params.geometry import CELL
-from shared.params.render import Img2Img, RenderParams
-from shared.params.render import Mask as MaskOptions
+from shared.params.groups import Img2Img
+from shared.params.groups import Mask as MaskOptions
+from shared.params.render import RenderParams
 from worker.engine.images import colours, masks
 from worker.engine.images.arrays import OPAQUE, resized, rounded
 from worker.engine.images.masks import Box

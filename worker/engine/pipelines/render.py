@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 
 from shared.params import geometry
-from shared.params.render import Img2Img, RenderParams
+from shared.params.groups import Img2Img
+from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.pipelines import hires, img2img, img2img_host
 from worker.engine.pipelines.denoise_pass import Pass, drawn, modelled, noised, planned, walked

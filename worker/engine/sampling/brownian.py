@@ -17,7 +17,7 @@ import torchsde
 from torch import Tensor
 from torchsde._brownian import brownian_interval
 
-from shared.params.render import NoiseSource
+from shared.params.fields import NoiseSource
 from worker.engine.sampling.philox import normals
 
 Span = tuple[float, float]  # from a sigma to another

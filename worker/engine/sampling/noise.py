@@ -10,8 +10,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from shared.params.fields import NoiseSource
 from shared.params.geometry import CELL
-from shared.params.render import Noise, NoiseSource
+from shared.params.groups import Noise
 from worker.engine.latent_space import CHANNELS
 from worker.engine.sampling.philox import normals
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from shared.params.render import Sampling
+from shared.params.groups import Sampling
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.requests import Asks
 from worker.engine.sampling.algebra import Algorithm, Noise, Options

@@ -10,7 +10,7 @@ from typing import Final
 from scipy.special import betaincinv
 
 from shared.errors import RenderError
-from shared.params.render import Sampling
+from shared.params.groups import Sampling
 from shared.params.samplers import SAMPLERS, timesteps
 from worker.engine.sigma_table import SigmaTable
 

@@ -1,0 +1,81 @@
+"""Types of the fields of parameters: what JSON can hold of each, and what its values name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from shared.params.facts import Fact, Takes
+
+Metadata = TypeVar("Metadata")
+
+RANDOM_SEED: Final = -1
+MAX_SEED: Final = 2**64 - 1  # the largest that programs give; JSON keeps it exactly, though JavaScript does not
+NATIVE_SIZE: Final = 0
+AUTOMATIC_VAE: Final = "automatic"
+
+Emphasis = Literal["Original", "No norm", "Ignore", "None"]
+NoiseSource = Literal["CPU", "NV"]
+Tiling = Literal["none", "both", "x", "y"]
+FileFormat = Literal["png", "jpeg", "webp"]
+ResizeMode = Literal["resize", "crop", "fill", "latent"]
+MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
+MaskArea = Literal["whole picture", "only masked"]
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("holds a NUL character, which no text may hold")
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
+        raise ValueError("holds half of a character (a lone surrogate)")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Prompt = Annotated[Text, Takes("prompt")]
+StyleName = Annotated[Text, Takes("style")]
+SamplerName = Annotated[Text, Takes("sampler")]
+ScheduleName = Annotated[Text, Takes("schedule")]
+UpscalerName = Annotated[Text, Takes("upscaler")]
+CheckpointName = Annotated[Text, Takes("checkpoint")]
+VaeName = Annotated[Text, Takes("vae")]
+SourcePicture = Annotated[Text, Takes("picture")]
+Seed = Annotated[int, Field(ge=RANDOM_SEED, le=MAX_SEED), Takes("seed")]
+Side = Annotated[int, Field(ge=0, multiple_of=8), Takes(least="min_size", most="max_size")]  # pixels
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(ge=0)]
+Sigma = Annotated[float, Field(ge=0, le=10_000)]  # standard deviation of the noise, or an amount of that order
+
+
+class Parameters(BaseModel):
+    """A group of parameters: frozen, strict, without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON Schema, each field described by its fact."""
+        described = handler(schema)
+        properties = handler.resolve_ref_schema(described).get("properties", {})
+        for name, field in cls.model_fields.items():
+            if fact := metadata(field, Fact):
+                properties[name]["description"] = fact.description
+        return described
+
+
+def metadata(field: FieldInfo, kind: type[Metadata]) -> Metadata | None:
+    """Return what the annotation of a field holds of this kind, the outermost one; None if there is none."""
+    found = [one for one in (*_within(field.annotation), *field.metadata) if isinstance(one, kind)]
+    return found[-1] if found else None
+
+
+def _within(annotation: Any) -> Iterator[object]:  # noqa: ANN401 - a type
+    """Yield the metadata inside a union or a list."""
+    for inner in get_args(annotation):
+        yield from _within(inner)
+    yield from getattr(annotation, "__metadata__", ())

@@ -1,0 +1,476 @@
+"""The groups of parameters inside `RenderParams`, each field with its facts.
+
+The order of the fields stays as it is: the digest of an idempotency key depends on it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from shared.params.codecs import SCHEDULE, SIZE, choice
+from shared.params.facts import Fact, Key, Option, Takes
+from shared.params.fields import (
+    MAX_SEED,
+    RANDOM_SEED,
+    CheckpointName,
+    MaskArea,
+    MaskedContent,
+    NoiseSource,
+    Parameters,
+    Positive,
+    Prompt,
+    ResizeMode,
+    SamplerName,
+    ScheduleName,
+    Seed,
+    Share,
+    Side,
+    Sigma,
+    SourcePicture,
+    UpscalerName,
+)
+from shared.params.samplers import SAMPLERS
+
+_OF_ONE = (0, 1, 0.05)
+_AS_THE_FIRST = "as the first pass"
+
+
+def _has_timesteps(params: Any) -> bool:  # noqa: ANN401 - RenderParams, which is made of these groups
+    """True for samplers that put no noise back unless asked to: their eta has a name of its own."""
+    return SAMPLERS[params.sampler].default_eta == 0
+
+
+class Sampling(Parameters):
+    """What few people touch of samplers and schedules; a sampler ignores the options that it has no use for."""
+
+    eta: Annotated[
+        Share | None,
+        Fact(
+            "Share of noise put back at each step",
+            means={None: "1, for DDIM and DDIM CFG++ 0"},
+            placeholder="the sampler's",
+            keys=(
+                Key("Eta", applies=lambda params: not _has_timesteps(params)),
+                Key("Eta DDIM", applies=_has_timesteps),
+            ),
+        ),
+    ] = None
+    s_churn: Annotated[
+        Positive,
+        Field(le=1000),
+        Fact("Noise added before each step (Euler, Heun, DPM2)", label="Churn", keys=(Key("Sigma churn"),)),
+    ] = 0.0
+    s_tmin: Annotated[
+        Sigma, Fact("Churn only above this sigma", label="Churn above sigma", keys=(Key("Sigma tmin"),))
+    ] = 0.0
+    s_tmax: Annotated[
+        Sigma,
+        Fact(
+            "Churn only below this sigma",
+            means={0: "no bound"},
+            label="Churn below sigma",
+            keys=(Key("Sigma tmax"),),
+        ),
+    ] = 0.0
+    s_noise: Annotated[
+        Positive,
+        Field(le=10),
+        Fact("Strength of the noise that is put back", label="Noise strength", keys=(Key("Sigma noise"),)),
+    ] = 1.0
+    sigma_min: Annotated[
+        Sigma,
+        Fact(
+            "Lowest sigma of the schedule",
+            means={0: "the checkpoint's"},
+            label="Lowest sigma",
+            keys=(Key("Schedule min sigma"),),
+        ),
+    ] = 0.0
+    sigma_max: Annotated[
+        Sigma,
+        Fact(
+            "Highest sigma of the schedule",
+            means={0: "the checkpoint's"},
+            label="Highest sigma",
+            keys=(Key("Schedule max sigma"),),
+        ),
+    ] = 0.0
+    rho: Annotated[
+        Positive,
+        Field(le=100),
+        Fact(
+            "Bend of Karras and Polyexponential schedules",
+            means={0: "their own, 7 and 1"},
+            placeholder="the schedule's",
+            keys=(Key("Schedule rho"),),
+        ),
+    ] = 0.0
+    discard_next_to_last_sigma: Annotated[
+        bool | None,
+        Fact(
+            "Leave out the last sigma but one",
+            means={None: "the sampler's own way"},
+            label="Last sigma but one",
+            labels={None: "the sampler's own way", True: "leave it out", False: "keep it"},
+            keys=(Key("Discard penultimate sigma"),),
+        ),
+    ] = None
+    zero_terminal_snr: Annotated[
+        bool,
+        Fact(
+            "Rescale the sigmas so that the first step sees noise alone",
+            label="Zero terminal SNR",
+            keys=(Key("Noise Schedule", choice({"Zero Terminal SNR": True, "Default": False})),),
+        ),
+    ] = False
+
+
+class Guidance(Parameters):
+    """Ways to guide less, or less harshly."""
+
+    rescale: Annotated[
+        Share,
+        Fact(
+            "Bring the guided prediction's contrast back to the prompt's (CFG rescale)",
+            label="CFG rescale",
+            keys=(Key("CFG rescale"),),
+        ),
+    ] = 0.0
+    skip_below_sigma: Annotated[
+        Sigma,
+        Fact(
+            "Leave the negative prompt out of every other step below this sigma (NGMS)",
+            label="NGMS below sigma",
+            keys=(Key("NGMS"),),
+        ),
+    ] = 0.0
+    skip_all_steps: Annotated[
+        bool,
+        Fact("NGMS at every step, not at every other one", label="NGMS at every step", keys=(Key("NGMS all steps"),)),
+    ] = False
+    skip_early: Annotated[
+        Share,
+        Fact(
+            "Leave the negative prompt out of this first share of the steps",
+            label="Skip guidance early",
+            keys=(Key("Skip Early CFG"),),
+        ),
+    ] = 0.0
+
+
+class Noise(Parameters):
+    """Where a picture's noise comes from."""
+
+    source: Annotated[
+        NoiseSource,
+        Fact(
+            "Generator of the noise",
+            means={"CPU": "torch's on the host", "NV": "the portable imitation of a CUDA card's"},
+            label="Noise source",
+            labels={"CPU": "CPU", "NV": "NV: as a CUDA card's"},
+            keys=(Key("RNG", choice({"CPU": "CPU", "NV": "NV"}), is_always=True),),
+        ),
+    ] = "CPU"
+    variation_seed: Annotated[
+        Seed,
+        Fact(
+            "Second seed, which the noise leans to; image i uses it + i",
+            means={RANDOM_SEED: "random"},
+            option=Option("--variation-seed"),
+            keys=(Key("Variation seed"),),
+        ),
+    ] = RANDOM_SEED
+    variation_strength: Annotated[
+        Share,
+        Fact(
+            "How far to lean to the variation seed; all images then share the first seed",
+            slider=_OF_ONE,
+            option=Option("--variation", metavar="STRENGTH"),
+            keys=(Key("Variation seed strength"),),
+        ),
+    ] = 0.0
+    resize_width: Annotated[
+        Side,
+        Fact(
+            "Keep the picture that the seed gives at this width",
+            means={0: "off"},
+            label="Seed's width",
+            keys=(Key("Seed resize from", SIZE, beside=("resize_height",)),),
+        ),
+    ] = 0
+    resize_height: Annotated[
+        Side,
+        Fact("Keep the picture that the seed gives at this height", means={0: "off"}, label="Seed's height"),
+    ] = 0
+    eta_seed_delta: Annotated[
+        int,
+        Field(ge=-MAX_SEED, le=MAX_SEED),
+        Fact("Added to the seed for all noise after the first (ENSD)", label="ENSD", keys=(Key("ENSD"),)),
+    ] = 0
+
+
+class Refiner(Parameters):
+    """A second checkpoint that takes over on the way."""
+
+    checkpoint: Annotated[
+        CheckpointName,
+        Fact(
+            "Name or hash of the checkpoint that takes over",
+            label="Refiner",
+            option=Option("--refiner"),
+            keys=(Key("Refiner"),),
+        ),
+    ]
+    switch_at: Annotated[
+        Share,
+        Fact(
+            "Share of the noise's way down after which the refiner takes over",
+            slider=_OF_ONE,
+            option=Option("--refiner-at"),
+            keys=(Key("Refiner switch at", is_always=True),),
+            is_listed=True,
+        ),
+    ] = 0.8
+
+
+class Hires(Parameters):
+    """A second pass at a larger size over what the first pass made."""
+
+    scale: Annotated[
+        float,
+        Field(ge=1, le=8),
+        Fact(
+            "Factor of both sides, unless a target width or height is given",
+            slider=(1, 4, 0.25),
+            option=Option("--hires", metavar="SCALE", help="Factor of both sides."),
+            keys=(Key("Hires upscale", is_always=True, is_sign=True),),
+            is_listed=True,
+        ),
+    ] = 2.0
+    width: Annotated[
+        Side,
+        Fact(
+            "Width to enlarge to",
+            means={0: "by the scale"},
+            label="Target width",
+            keys=(Key("Hires resize", SIZE, beside=("height",), is_sign=True),),
+        ),
+    ] = 0
+    height: Annotated[
+        Side,
+        Fact("Height to enlarge to", means={0: "by the scale"}, label="Target height"),
+    ] = 0
+    steps: Annotated[
+        int,
+        Field(ge=0),
+        Takes(most="max_steps"),
+        Fact(
+            "Steps of the second pass",
+            means={0: _AS_THE_FIRST},
+            label="Hires steps",
+            option=Option("--hires-steps"),
+            keys=(Key("Hires steps"),),
+        ),
+    ] = 0
+    denoising: Annotated[
+        Share,
+        Fact(
+            "How much of the first pass is repainted",
+            label="Hires denoising",
+            slider=_OF_ONE,
+            option=Option("--hires-denoising"),
+            keys=(Key("Denoising strength", is_always=True),),
+            is_listed=True,
+        ),
+    ] = 0.7
+    upscaler: Annotated[
+        UpscalerName,
+        Fact(
+            "How the picture is enlarged before the second pass",
+            option=Option("--hires-upscaler"),
+            keys=(Key("Hires upscaler", is_always=True, is_sign=True),),
+            is_listed=True,
+        ),
+    ] = "Latent"
+    sampler: Annotated[
+        SamplerName,
+        Fact(
+            "Sampler of the second pass",
+            means={"": _AS_THE_FIRST},
+            label="Hires sampler",
+            keys=(Key("Hires sampler"),),
+        ),
+    ] = ""
+    schedule: Annotated[
+        ScheduleName,
+        Fact(
+            "Schedule of the second pass",
+            means={"": _AS_THE_FIRST},
+            label="Hires schedule",
+            keys=(Key("Hires schedule type", SCHEDULE),),
+        ),
+    ] = ""
+    prompt: Annotated[
+        Prompt,
+        Fact("Prompt of the second pass", means={"": _AS_THE_FIRST}, label="Hires prompt", keys=(Key("Hires prompt"),)),
+    ] = ""
+    negative_prompt: Annotated[
+        Prompt,
+        Fact(
+            "Negative prompt of the second pass",
+            means={"": _AS_THE_FIRST},
+            label="Hires negative prompt",
+            keys=(Key("Hires negative prompt"),),
+        ),
+    ] = ""
+    checkpoint: Annotated[
+        CheckpointName,
+        Fact(
+            "Checkpoint of the second pass",
+            means={"": _AS_THE_FIRST},
+            label="Hires checkpoint",
+            keys=(Key("Hires checkpoint"),),
+        ),
+    ] = ""
+
+
+class Mask(Parameters):
+    """Which part of the source picture is repainted."""
+
+    picture: Annotated[
+        SourcePicture,
+        Fact(
+            "Upload or data URL; white, or opaque if the file has alpha, is repainted",
+            label="Mask",
+            option=Option("--mask", metavar="FILE", help="Mask: white, or opaque if it has alpha, is repainted."),
+            keys=(Key("Mask picture"),),
+        ),
+    ]
+    blur: Annotated[
+        Positive,
+        Field(le=64),
+        Fact(
+            "How far the mask's edge is softened, in pixels",
+            label="Mask blur",
+            slider=(0, 64, 1),
+            option=Option("--mask-blur"),
+            keys=(Key("Mask blur", is_always=True),),
+        ),
+    ] = 4.0
+    invert: Annotated[
+        bool,
+        Fact(
+            "Repaint what the mask leaves out",
+            label="Invert the mask",
+            option=Option("--mask-invert"),
+            keys=(Key("Mask mode", choice({"Inpaint masked": False, "Inpaint not masked": True})),),
+        ),
+    ] = False
+    content: Annotated[
+        MaskedContent,
+        Fact(
+            "What the masked part starts from",
+            label="Masked content",
+            labels={
+                "fill": "Blurred colours around it",
+                "original": "What is there",
+                "latent noise": "Noise",
+                "latent nothing": "Nothing",
+            },
+            option=Option("--mask-content"),
+            keys=(Key("Masked content"),),
+            is_listed=True,
+        ),
+    ] = "original"
+    area: Annotated[
+        MaskArea,
+        Fact(
+            "Render the whole picture, or only the masked part at full size",
+            label="Inpaint area",
+            labels={"whole picture": "Whole picture", "only masked": "Only the masked part, at full size"},
+            option=Option("--only-masked", help="Render only the masked part, at full size.", sets="only masked"),
+            keys=(Key("Inpaint area", choice({"Whole picture": "whole picture", "Only masked": "only masked"})),),
+            is_listed=True,
+        ),
+    ] = "whole picture"
+    padding: Annotated[
+        int,
+        Field(ge=0, le=512),
+        Fact("Pixels around the masked part that are rendered with it", keys=(Key("Masked area padding"),)),
+    ] = 32
+    weight: Annotated[
+        Share,
+        Fact(
+            "How much an inpainting checkpoint sees of the mask",
+            label="Mask weight",
+            keys=(Key("Conditional mask weight"),),
+        ),
+    ] = 1.0
+    soft: Annotated[
+        bool,
+        Fact(
+            "Blend by how much changed, with the mask as strength (soft inpainting)",
+            label="Soft inpainting",
+            keys=(Key("Soft inpainting enabled"),),
+        ),
+    ] = False
+
+
+class Img2Img(Parameters):
+    """A picture to start from instead of noise alone."""
+
+    picture: Annotated[
+        SourcePicture,
+        Fact(
+            "Upload (its SHA-256) or data URL",
+            label="Source picture",
+            option=Option("--init", metavar="FILE", help="Picture to start from."),
+            keys=(Key("Init picture"),),
+        ),
+    ]
+    denoising: Annotated[
+        Share,
+        Fact(
+            "How much is repainted",
+            means={0: "the picture stays", 1: "nearly nothing of it is left"},
+            slider=_OF_ONE,
+            option=Option("--denoising"),
+            keys=(Key("Denoising strength", is_always=True),),
+            is_listed=True,
+        ),
+    ] = 0.75
+    resize_mode: Annotated[
+        ResizeMode,
+        Fact(
+            "How the picture is brought to the size of the result",
+            labels={
+                "resize": "Stretch",
+                "crop": "Crop to fit",
+                "fill": "Fit, fill the rest",
+                "latent": "Stretch the latent",
+            },
+            option=Option("--resize", metavar="MODE"),
+            keys=(Key("Resize mode"),),
+        ),
+    ] = "resize"
+    exact_steps: Annotated[
+        bool,
+        Fact("Run all the steps, whatever the denoising strength", keys=(Key("Exact steps"),)),
+    ] = False
+    extra_noise: Annotated[Share, Fact("Noise added on top of the sampler's", keys=(Key("Extra noise"),))] = 0.0
+    noise_multiplier: Annotated[
+        float,
+        Field(ge=0, le=1.5),
+        Fact(
+            "Factor of the first noise; smoother below 1, busier above",
+            label="First noise",
+            keys=(Key("Noise multiplier"),),
+        ),
+    ] = 1.0
+    color_correction: Annotated[
+        bool,
+        Fact("Give the result the source's colours", label="Colour correction", keys=(Key("Color correction"),)),
+    ] = False
+    mask: Annotated[Mask | None, Fact("Inpainting: which part is repainted")] = None

@@ -1,0 +1,184 @@
+"""A parameter's facts stand once: fields that are added to the model appear wherever parameters do, and reach the job.
+
+The model is replaced before anything is imported that derives from it, so the process has nothing but the new fields.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.conftest import CheckpointFactory
+
+MODEL = """
+from typing import Annotated, Literal
+from pydantic import Field
+from shared.params import facts, fields, groups, render
+from shared.params.facts import Fact, Key, Option
+
+class Glow(fields.Parameters):
+    colour: Annotated[fields.Text, Fact("Colour of the glow")]
+    strength: Annotated[fields.Share, Fact("How strong the glow is")] = 1.0
+
+class Mask(groups.Mask):
+    feather: Annotated[
+        fields.Share,
+        Fact("How feathery the mask is", option=Option("--feather"), keys=(Key("Mask feather"),)),
+    ] = 0.0
+
+class Img2Img(groups.Img2Img):
+    fade: Annotated[fields.Share, Fact("How much fades", option=Option("--fade"), keys=(Key("Fade"),))] = 0.0
+    mask: Annotated[Mask | None, Fact("The mask")] = None
+
+class Hires(groups.Hires):
+    shine: Annotated[
+        fields.Share,
+        Fact("How much it shines", label="Shine", slider=(0, 1, 0.1), option=Option("--shine"), keys=(Key("Shine"),)),
+    ] = 0.0
+
+class RenderParams(render.RenderParams):
+    mood: Annotated[
+        Literal["calm", "wild"],
+        Fact("What it feels like", label="Mood of the picture", group=facts.EVERYDAY, labels={"wild": "Untamed"},
+             option=Option("--mood"), keys=(Key("Mood"),)),
+    ] = "calm"
+    depth: Annotated[
+        int,
+        Field(ge=0, le=9),
+        Fact("How deep it goes", means={0: "flat"}, group=facts.OUTPUT, option=Option("--depth"), keys=(Key("Depth"),)),
+    ] = 0
+    glow: Annotated[
+        tuple[Glow, ...],
+        Field(strict=False),
+        Fact("Glows", group=facts.OUTPUT, keys=(Key("Glows"),)),
+    ] = ()
+    hires: Annotated[Hires | None, Fact("A second pass", label="Render a second pass", group=facts.HIRES)] = None
+    img2img: Annotated[Img2Img | None, Fact("A picture to start from", group=facts.IMG2IMG)] = None
+
+render.RenderParams = RenderParams
+"""
+ADDED = ("mood", "depth", "hires.shine", "img2img.fade", "img2img.mask.feather")
+PARAMS = {
+    "prompt": "sea", "width": 64, "height": 64, "seed": 7, "checkpoint": "demo [0123456789]",
+    "mood": "wild", "depth": 3, "glow": [{"colour": "red, blue", "strength": 0.5}, {"colour": "green"}],
+    "hires": {"shine": 0.25, "upscaler": "Lanczos"},
+}  # fmt: skip
+
+
+def told(script: str, environ: dict[str, str] | None = None, **given: object) -> Any:
+    """Return what a script prints as JSON, in a process whose model has the added fields; it gets `given`."""
+    whole = f"{MODEL}\nimport json, sys\ngiven = json.loads(sys.argv[1])\n{script}"
+    done = subprocess.run(
+        [sys.executable, "-c", whole, json.dumps(given)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_it_is_written_into_pictures_and_read_back():
+    script = """
+from shared.infotext.reader import read
+from shared.infotext.writer import text
+written = text(RenderParams.model_validate(given["params"]), version="1")
+print(json.dumps([written, read(written)]))
+"""
+    written, (params, left_out) = told(script, params=PARAMS)
+    assert written.endswith(
+        r"""Mood: wild, Shine: 0.25, Depth: 3, Glows: "[{\"colour\": \"red, blue\", \"strength\": 0.5}, """
+        r"""{\"colour\": \"green\"}]", Version: stepfarm 1"""
+    )
+    assert left_out == []
+    assert {name: params[name] for name in ("mood", "depth", "glow")} == {
+        name: PARAMS[name] for name in ("mood", "depth", "glow")
+    }
+    assert params["hires"]["shine"] == 0.25
+
+
+def test_it_is_documented():
+    script = """
+from tools.parameter_docs import page
+from shared.params.table import parameters
+print(json.dumps(page("prose", parameters(), {})))
+"""
+    rows = told(script).splitlines()
+    assert '| `mood` | `"calm"` | calm or wild | What it feels like. | `--mood` | `Mood` |' in rows
+    assert "| `depth` | `0` | a whole number from 0 to 9 | How deep it goes; 0: flat. | `--depth` | `Depth` |" in rows
+    assert "| `hires.shine` | `0.0` | a number from 0 to 1 | How much it shines. | `--shine` | `Shine` |" in rows
+    assert "| `glow` | `[]` | see below | Glows. |  | `Glows` |" in rows
+    assert "| `glow.strength` | `1.0` | a number from 0 to 1 | How strong the glow is. |  |  |" in rows
+
+
+@pytest.fixture(scope="module")
+def command() -> Any:
+    script = """
+from typer.testing import CliRunner
+from cli import render
+from cli.main import app
+asked = {}
+render.render = lambda settings, params, pictures, out, *, as_json: asked.update(params) or 0
+help = CliRunner().invoke(app, ["render", "--help"], terminal_width=110).output
+answer = CliRunner().invoke(app, given["command"])
+print(json.dumps({"help": help, "asked": asked, "status": answer.exit_code, "output": answer.output}))
+"""
+    options = ["--mood", "wild", "--depth", "3", "--shine", "0.25", "--fade", "0.5", "--feather", "0.75"]
+    further = ["--param", "glow.0.colour=red", "--param", "glow.1.strength=0.5"]
+    return told(script, command=["render", "sea", *options, *further])
+
+
+def test_it_is_an_option_of_the_command_line(command):
+    assert command["status"] == 0, command["output"]
+    assert command["asked"] == {
+        "prompt": "sea", "mood": "wild", "depth": 3, "hires": {"shine": 0.25},
+        "img2img": {"fade": 0.5, "mask": {"feather": 0.75}}, "glow": [{"colour": "red"}, {"strength": 0.5}],
+    }  # fmt: skip
+
+
+def test_it_is_in_the_help_of_the_command_line(command):
+    lines = [line.strip() for line in command["help"].splitlines()]
+    assert any(line.startswith("--mood") and line.endswith("What it feels like: calm or wild.") for line in lines)
+    assert any(line.startswith("--depth") and line.endswith("How deep it goes; 0: flat (0 to 9).") for line in lines)
+
+
+def test_it_is_on_the_form_and_reaches_the_job(environ: dict[str, str], checkpoint_factory: CheckpointFactory):
+    checkpoint_factory("demo", native_size=64)
+    script = """
+from api.app import create_app
+from shared.settings import load
+from tests.integration.browsing import look, page, send
+client = create_app(load()).test_client()
+form = look(client, "/")
+answer = send(client, "/jobs", **given["typed"])
+refused = send(client, "/jobs", mood="dull", depth="10", hires="on", **{"hires.shine": "2"})
+job = answer.location.rpartition("/")[2] if answer.status_code == 303 else ""
+print(json.dumps({
+    "markup": form.markup, "refused": refused.get_data(as_text=True), "failed": "" if job else page(answer).text,
+    "params": client.get(f"/api/v1/jobs/{job}").get_json().get("params"), "job": client.get(f"/jobs/{job}").text,
+    "again": client.get(f"/?from={job}").text,
+    "schema": client.get("/openapi.json").get_json()["components"]["schemas"],
+}))
+"""
+    typed = {"prompt": "sea", "mood": "wild", "depth": "3", "hires": "on", "hires.shine": "0.25"}
+    shown = told(script, environ, typed=typed)
+    assert shown["failed"] == ""
+    for name in ADDED:
+        assert shown["markup"].count(f' name="{name}"') == 1, name
+    assert "Mood of the picture" in shown["markup"]
+    assert '<option value="wild">Untamed</option>' in shown["markup"]
+    assert 'data-slides="0 1 0.1"' in shown["markup"]
+    assert "How deep it goes; empty: flat." in shown["markup"]
+    assert shown["params"] | {"mood": "wild", "depth": 3} == shown["params"]
+    assert shown["params"]["hires"]["shine"] == 0.25
+    assert "<dt>Mood of the picture</dt><dd>Untamed</dd>" in shown["job"]
+    assert "<dt>Depth</dt><dd>3</dd>" in shown["job"]
+    assert '<option value="wild" selected>Untamed</option>' in shown["again"]
+    assert [f'id="{name}-error"' in shown["refused"] for name in ("mood", "depth", "hires.shine")] == [True] * 3
+    assert shown["schema"]["NewJob"]["properties"]["depth"]["description"] == "How deep it goes; 0: flat."
