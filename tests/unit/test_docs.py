@@ -51,6 +51,12 @@ def test_links_lead_somewhere(page: Path):
             assert not anchor or anchor in anchors(to), f"{target}#{anchor}"
 
 
+def test_every_folder_with_code_is_described_to_contributors():
+    described = re.findall(r"^\| `([\w/]+)/` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert [folder for folder in described if not (ROOT / folder).is_dir()] == []
+    assert {path.parent.name for path in ROOT.glob("[a-z]*/__init__.py")} <= set(described)
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/install.md"])
 def test_named_targets_of_make_exist(name: str):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
