@@ -1,4 +1,4 @@
-"""What is looked at again and again on a thread of its own, so that whoever asks is told at once what is known."""
+"""Polls that run on threads of their own, so that callers get the latest result at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Known(Generic[T]):
 
 
 class Watched(Generic[T]):
-    """What `look` returns, looked at anew so many seconds after each look while anybody asks.
+    """The result of `look`, which runs again so many seconds after each run while somebody asks.
 
     Threads may share it; none of them waits for a look that hangs.
     """
@@ -89,7 +89,7 @@ class Watched(Generic[T]):
             self._look_once()
 
     def _wait(self) -> bool:
-        """Wait until the next look is due; return False, with the thread counted out, where there is to be none."""
+        """Wait until the next run is due; return False, and count the thread out, if there will be none."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed, max(0.0, self._due_at - self._clock()))
             self._is_running = not self._is_closed and self._clock() - self._asked_at < _ASKED_SECONDS

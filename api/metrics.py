@@ -110,7 +110,7 @@ def _gauges(session: Session) -> list[Metric]:
 
 
 def _broken_calls(session: Session) -> Metric:
-    """Return what workers told of themselves, which begins at 0 with each start of one."""
+    """Return the counts that workers report; they begin at 0 with each start of a worker."""
     broken = CounterMetricFamily(
         "farm_broken_calls",
         "Calls of networks that failed, also those that succeeded with fewer rows.",

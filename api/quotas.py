@@ -16,7 +16,7 @@ class Places:
         self._lock = Lock()
 
     def take(self, owner: str) -> bool:
-        """Take a place for `owner`; False where there is none for it."""
+        """Take a place for `owner`; False if there is none."""
         with self._lock:
             if self._free < 1 or self._taken[owner] >= self.share:
                 return False

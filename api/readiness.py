@@ -30,7 +30,7 @@ _OTHERWISE: Final = {
 _SECONDS: Final = 1.0  # between two looks
 _FOLDER_SECONDS: Final = 5.0  # between two that write
 _BUCKET_SECONDS: Final = 60.0  # and between two for which somebody is paid
-_SILENT_SECONDS: Final = 5.0  # after which a look that has not come back is told
+_SILENT_SECONDS: Final = 5.0  # after which a check without an answer is reported
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The API's listening socket, for whoever serves it and whoever starts that: neither Flask nor a server here.
+"""The API's listening socket, for the server and for the process that starts it; without Flask and uvicorn.
 
-Whoever starts the API opens the socket and hands it down: it knows the address whatever the port was, and while a dead
-API is started again, clients wait in the socket's queue instead of being refused.
+The starting process opens the socket and passes it on. So it knows the address also with port 0, and while a dead API
+is restarted, clients wait in the socket's queue and are not refused.
 """
 
 from __future__ import annotations

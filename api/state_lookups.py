@@ -41,7 +41,7 @@ class Looks:
         while waiting := self._next():
             try:
                 states = self._look(waiting.keys())
-            except Exception as error:  # noqa: BLE001 - the edge of the thread: who asked is told
+            except Exception as error:  # noqa: BLE001 - the edge of the thread: the callers get the error
                 for future in waiting.values():
                     future.set_exception(error)
             else:

@@ -1,4 +1,4 @@
-"""A request's body, read with distrust: what cannot be read is refused with the reason, never with a 500."""
+"""Request bodies: one that cannot be read is refused with the reason, never with a 500."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PICTURES: Final = {"/jobs": 2, "/from-picture": 1, "/api/v1/jobs": 1, "/api/v1/
 """How many pictures the requests of a path may bring; the form brings a source and its mask."""
 
 _PICTURE: Final = re.compile(rb'"picture"\s*:\s*"\s*(?i:data):[^"]*"')
-_TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # one that does not end is looked through once
+_TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # an unfinished one is scanned only once
 _SEPARATORS: Final = (b",", b"[", b"{")  # each value of a list or an object has one before it
 
 _URLENCODED: Final = "application/x-www-form-urlencoded"
@@ -24,13 +24,13 @@ _MOST_FIELDS: Final = 1000
 """Of a form; werkzeug bounds the parts of the other kind by as many."""
 
 _MOST_VALUES: Final = 10_000
-"""Of one body: a job has some dozens. A million small ones, each wrong, would take a gigabyte to be told of."""
+"""Of one body: a job has some dozens. The errors of a million small ones would take a gigabyte."""
 
 _ACCEPTED: Final = 'a JSON object such as {"prompt": "a lake at dawn"}'
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Bound what a request may bring: a little JSON or form, and on the paths that take pictures their files more."""
+    """Limit the size of requests: a small JSON or form, and the files of pictures on the paths that take them."""
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, MAX_FORM_MEMORY_SIZE=settings.max_body_bytes)
 
     def allow() -> None:
@@ -84,7 +84,7 @@ def read_json() -> object:
 
 
 def _check_amount(data: bytes) -> None:
-    """Refuse, before anything is made of it, a body that is large by more than its pictures, or of too many values."""
+    """Refuse a body that is too large without its pictures, or has too many values, before it is parsed."""
     most: int = current_app.config["MAX_CONTENT_LENGTH"]
     if len(data) > most:
         data = _PICTURE.sub(b"", data, count=_PICTURES.get(request.path, 0))
@@ -95,7 +95,7 @@ def _check_amount(data: bytes) -> None:
 
 
 def _holds_more_than(most: int, data: bytes) -> bool:
-    """True if JSON holds more texts and values than that, however much more: it is looked at only so far."""
+    """True if JSON has more texts and values than `most`; the rest is not read."""
     seen = place = 0
     for text in _TEXT.finditer(data):
         seen += 1 + sum(data.count(one, place, text.start()) for one in _SEPARATORS)
@@ -110,7 +110,7 @@ def _malformed(message: str) -> Malformed:
 
 
 def _read() -> bytes:
-    """Return the body, however it is sent. Raises RequestEntityTooLarge, before reading where the length is told."""
+    """Return the body. Raises RequestEntityTooLarge, before reading if the length is known."""
     data = request.get_data(cache=False)
     request.stream.read(1)  # werkzeug cuts a chunked body at the limit, and says so at the next read only
     return data

@@ -1,4 +1,4 @@
-"""How a body becomes an answer."""
+"""Answers from bodies and stored files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ IMMUTABLE: Final = "private, immutable, max-age=31536000"
 
 
 def reply(body: BaseModel, status: int = 200) -> Response:
-    """Return `body` as JSON. Nothing is kept by caches on the way: what is told is one owner's, and changes."""
+    """Return `body` as JSON. Caches must not keep it: it belongs to one owner, and changes."""
     answer = Response(body.model_dump_json(), status, mimetype="application/json")
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
 
 def unchanging(stored: Stored, mimetype: str) -> Response:
-    """Return stored bytes, which never change: a client that has them is told so before they are read."""
+    """Return stored bytes, which never change; a client that has them gets 304 before they are read."""
     unchanged = request.if_none_match.contains_weak(stored.tag)
     answer = Response(status=304) if unchanged else Response(stored.read(), mimetype=mimetype)
     answer.set_etag(stored.tag)

@@ -1,7 +1,7 @@
 """A job's events as a stream (server-sent events): changes as they happen, and its end.
 
-What is sent are hints: Redis may lose some, so the stream looks into PostgreSQL by itself now and then, and without
-Redis it lives off that. However many streams are open, Redis sees one subscription a process, and none keeps a thread.
+Events from Redis are hints and may be lost. Therefore a stream also polls PostgreSQL, and without Redis it uses only
+that. For all streams of a process, Redis has one subscription, and no stream holds a thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shared.db.states import FINAL
 from shared.errors import Unavailable
 from shared.messaging.events import JobChanged, PreviewChanged, Progress, Received, Subscription
 
-HEARTBEAT_SECONDS: Final = 5  # who has gone without a word is found by writing
+HEARTBEAT_SECONDS: Final = 5  # a client that left silently is found by writing
 LOOK_SECONDS: Final = 3
 _TURN_SECONDS: Final = 0.5  # how soon a stopping server's streams end
 _FIRST_ID: Final = "0-0"
@@ -30,7 +30,7 @@ _ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
 
 
 def event_id(header: str | None) -> str | None:
-    """Return the id of a Last-Event-ID header; None where it holds none of ours."""
+    """Return the id of a Last-Event-ID header; None if it is not one of this farm."""
     return header if header and _ID.fullmatch(header) else None
 
 
@@ -63,7 +63,7 @@ class Stream:
         yield self._written("job")
         for received in self._missed:
             yield self._sent(received)
-        with suppress(Unavailable, _Deleted):  # the client comes back, and is told then
+        with suppress(Unavailable, _Deleted):  # the client comes back and gets the error then
             async for part in self._follow():
                 yield part
         if self._job.state in FINAL:

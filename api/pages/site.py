@@ -32,9 +32,9 @@ def csrf_field() -> Markup:
 
 
 def _limit_keeping(answer: Response) -> Response:
-    """Have browsers forget the pages of who signs in, so that going back after signing out shows nothing.
+    """Have browsers forget pages of signed-in people, so that going back after signing out shows nothing.
 
-    Without keys a page is kept for going back, with what was typed in it, and asked for before it is shown anew.
+    Without keys browsers keep a page and its inputs for going back, but ask the farm before they show it again.
     """
     if answer.mimetype == "text/html":
         answer.headers.setdefault("Cache-Control", "no-store" if auth.has_keys(current_app) else "private, no-cache")
@@ -42,7 +42,7 @@ def _limit_keeping(answer: Response) -> Response:
 
 
 def _tag(answer: Response) -> Response:
-    """Give a page a tag, and tell a script that has just this page so: an open tab asks every few seconds."""
+    """Give a page an ETag, so that scripts, which ask every few seconds, get 304 for the page that they have."""
     if answer.mimetype == "text/html" and answer.status_code == HTTPStatus.OK and request.method in SAFE_METHODS:
         answer.set_etag(sha256(answer.get_data()).hexdigest()[:32], weak=True)
         answer.make_conditional(request)
@@ -50,5 +50,5 @@ def _tag(answer: Response) -> Response:
 
 
 def _who() -> dict[str, object]:
-    """Who asks, if that is known: an error's page may come before it is."""
+    """The owner, if that is known: an error page may come earlier."""
     return {"owner": g.get("owner"), "signed_in": auth.is_signed_in()}

@@ -1,4 +1,4 @@
-"""How the farm is, in one line for people, and what to do where it is not well."""
+"""The state of the farm in one line, and what to do about a fault."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOBODY: Final = "No worker is alive"
 
 @dataclass(frozen=True)
 class Line:
-    """One line: how it is, what to do about it, the command that does it, or words for a link to the workers."""
+    """One line: the state, advice, a command, or the text of a link to the workers."""
 
     level: Literal["ok", "warn", "down"]
     words: str
@@ -36,7 +36,7 @@ class Line:
 
 
 def line(services: Services) -> Line:
-    """Return how the farm is now."""
+    """Return the line for the current state."""
     counts = transact(services.sessions, queries.counts)
     workers = jobs.workers(services).workers
     are_coming = not workers and transact(services.sessions, first_scan.are_coming)
@@ -45,7 +45,7 @@ def line(services: Services) -> Line:
     return tell(workers, *load, redis=services.events.trouble(), are_coming=are_coming, storage=storage)
 
 
-def tell(  # noqa: PLR0913 - all that may be told
+def tell(  # noqa: PLR0913 - all that the line may mention
     workers: Sequence[WorkerBody],
     queued: int,
     running: int,
@@ -54,9 +54,9 @@ def tell(  # noqa: PLR0913 - all that may be told
     are_coming: bool = False,
     storage: str | None = None,
 ) -> Line:
-    """Return the line for what is alive, waits and runs.
+    """Return the line for these workers and numbers of images.
 
-    `redis`, `storage`: why they take nothing; `are_coming`: of workers that are not there yet.
+    `redis`, `storage`: why they take nothing; `are_coming`: workers are starting.
     """
     load = [
         f"{counted(number, 'image')} {word}" for number, word in ((running, "running"), (queued, "waiting")) if number
@@ -73,7 +73,7 @@ def tell(  # noqa: PLR0913 - all that may be told
 
 
 def _hindered(workers: Sequence[WorkerBody], words: str, storage: str | None, redis: str | None) -> Line | None:
-    """Return what keeps workers from their work, and what to do about it; None: nothing."""
+    """Return the fault that stops workers, and what to do about it; None if there is none."""
     if unusable := [worker.name for worker in workers if worker.phase.startswith(CARD_UNUSABLE)]:
         who = (
             f"{len(unusable)} workers cannot use their cards" if unusable[1:] else f"{unusable[0]} cannot use its card"
@@ -86,14 +86,14 @@ def _hindered(workers: Sequence[WorkerBody], words: str, storage: str | None, re
 
 
 def _away(storage: str) -> str | None:
-    """Return why the storage takes no pictures, of what it says; None: it does."""
+    """Return why the storage takes no pictures; None if it does."""
     if storage == OK:
         return None
     return storage if storage.startswith(STORAGE_AWAY) else f"{STORAGE_AWAY}: it {storage}"
 
 
 def _waiting_for_storage(workers: Sequence[WorkerBody]) -> str | None:
-    """Return why no worker takes anything, where it is by no drain of a person's or of its own."""
+    """Return why no worker takes images, if the storage is the reason."""
     if any(worker.state != WorkerState.DRAINED for worker in workers):
         return None
     return next((worker.phase for worker in workers if worker.phase.startswith(STORAGE_AWAY)), None)

@@ -1,4 +1,4 @@
-"""Slows whoever guesses keys, and nobody else: by address, and all of them together. Each process counts its own."""
+"""Slows clients that guess keys: by address, and all together. Each process counts its own."""
 
 from __future__ import annotations
 

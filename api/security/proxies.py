@@ -15,7 +15,7 @@ Networks = Sequence[IPv4Network | IPv6Network]
 
 
 class Proxied:
-    """A WSGI application that is told the client's own address and scheme instead of its proxy's."""
+    """A WSGI application that sees the client's address and scheme instead of its proxy's."""
 
     def __init__(self, wsgi: WSGI, trusted: Networks) -> None:
         self._wsgi = wsgi
@@ -35,7 +35,7 @@ def unwrap(environ: dict[str, Any], trusted: Networks) -> None:
 
 
 def client(peer: str, forwarded_for: str, trusted: Networks) -> str:
-    """Return the address nearest to this farm that is no trusted proxy's: what stands before it may be made up.
+    """Return the address nearest to this farm that is not a trusted proxy's: addresses before it may be forged.
 
     Where a proxy tells something else than an address, such as `unknown`, the proxy stands for its clients.
     """

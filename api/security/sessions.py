@@ -1,4 +1,4 @@
-"""Who has signed in with a browser: kept in SQL, so that signing out, or a key that is taken away, ends it everywhere.
+"""Sessions of browsers, in SQL, so that signing out or removing a key ends them everywhere.
 
 The browser holds a random id; the table its digest, and of the key only a mark that the farm's secret makes.
 """

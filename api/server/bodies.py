@@ -49,7 +49,7 @@ class Bounds:
     """What a request may bring."""
 
     most: int
-    is_known: Callable[[], Awaitable[bool]]  # whether it comes from somebody whom large bodies are taken of
+    is_known: Callable[[], Awaitable[bool]]  # whether this client may send large bodies
 
 
 async def receive_body(

@@ -1,7 +1,7 @@
 """The Flask application behind an ASGI server: a thread computes, and never waits for a client.
 
-A body is read whole, to disk where it is large, before a thread is taken. An answer is made in lots: a thread makes
-one, then it is sent, then a thread makes the next; most are one lot. What has `__aiter__` is sent without a thread.
+A body is read whole, a large one to disk, before a thread is taken. An answer is made in lots: a thread makes one, then
+it is sent, then a thread makes the next; most answers are one lot. An answer with `__aiter__` is sent without a thread.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Bridge:
         try:
             try:
                 await self._threads.begin(answer.begin, body.size)
-            except FarmError as error:  # no place for it; the application tells of its own errors by itself
+            except FarmError as error:  # no place for it; the application answers its own errors
                 await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
                 return
             if body.is_refused:

@@ -26,7 +26,7 @@ _TAKEN_BYTES: Final = 3 * 2**14
 _LINGER_SECONDS: Final = 5.0
 _LINGER_BYTES: Final = 2**27
 
-SILENT, READING, WRITING = range(3)  # what is given up first where there is no place for another client
+SILENT, READING, WRITING = range(3)  # the order in which connections are closed for another client
 
 
 class _Unreadable(Exception):
@@ -145,7 +145,7 @@ class Connection(HttpToolsProtocol):
             self._unsent, self.since = left, now
 
     def give_up(self) -> None:
-        """End it at once, for another client's sake."""
+        """Close it at once, because another client needs the place."""
         self.connections.discard(self)
         self._socket.abort()
 

@@ -26,7 +26,7 @@ class Room:
         self._lock = Lock()
 
     def take(self, size: int, address: str, *, is_body: bool) -> None:
-        """Take `size` bytes of it. Raises Unavailable where there are fewer."""
+        """Take `size` bytes of it. Raises Unavailable if fewer are left."""
         with self._lock:
             free = min(self._free, self._free_for_bodies) if is_body else self._free
             if size > free or self._taken[address] + size > self._share:

@@ -9,7 +9,7 @@ export function startDropping(form, source) {
 
   const does = {
     source: (file) => source.take(file),
-    // The farm reads the parameters and draws the whole form anew.
+    // The farm reads the parameters and draws the whole form again.
     fill: (file) => {
       const files = new DataTransfer();
       files.items.add(file);
@@ -34,7 +34,7 @@ export function startDropping(form, source) {
     const [file] = event.dataTransfer.files;
     if (file) (does[zoneAt(event)] ?? does.fill)(file);
   });
-  // What was typed goes along, so that it can be put back.
+  // The inputs are sent along, so that they can be restored.
   let isTyped = false;
   for (const kind of ["input", "change"]) form.addEventListener(kind, () => { isTyped = true; });
   filling.addEventListener("formdata", ({ formData }) => {

@@ -1,5 +1,5 @@
-// What a person is at in a part of the page, held while that is drawn anew: the focus with its caret, marked text, what
-// was typed, opened and scrolled. Things are known again by a key, never by their place: that may be another's by now.
+// Keeps a person's state of a part of the page while that is drawn again: focus and caret, selected text, inputs, open
+// details and scroll positions. Elements are found again by a key, never by their position, which may have changed.
 
 const REACHABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
 const STATED = "details, input, select, textarea, .strip";
@@ -24,7 +24,7 @@ function focused(root) {
   return { key: key(element), place: all.indexOf(element), of: all.length, caret };
 }
 
-// What is gone gives the focus to what came in its place, such as Resume for Drain; else to the part that it was in.
+// If the element is gone, its successor gets the focus, such as Resume for Drain; otherwise the part around it.
 function focus(root, was) {
   const all = [...root.querySelectorAll(REACHABLE)];
   const target = again(root, REACHABLE, was.key) ?? (all.length === was.of ? all[was.place] : undefined);

@@ -31,7 +31,7 @@ viewer.addEventListener("keydown", (event) => {
   if (step) show(step);
 });
 
-// The rest of a long prompt is asked for where there is any.
+// A long prompt can be unfolded.
 function fold() {
   const prompt = document.querySelector(".prompt");
   const whole = document.querySelector(".whole");

@@ -132,7 +132,7 @@ export function startSource(form, onPicture) {
     show();
     noteSoon();
   });
-  // What was drawn goes along as a file, in the place of what the farm knew before; a ticked box without a mask is told.
+  // The drawn mask is sent as a file and replaces the former one; for a ticked box without a mask the farm answers an error.
   form.addEventListener("formdata", ({ formData }) => {
     if (masked.value !== DRAWN && !(easel.isOpen && easel.mask.isChanged)) return;
     if (masked.checked) formData.set("img2img.mask.picture", "");
