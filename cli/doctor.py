@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from cli import farm_checks, machine_checks, terminal
 from cli.findings import Finding, bad, fine, note
+from client import errors as client_errors
 from shared.errors import FarmError, FieldError, Refused, SettingsError, explain
 from shared.settings import PREFIX, Settings, load, unknown
 
@@ -78,7 +79,7 @@ def _findings(environ: Mapping[str, str], only: Sequence[str]) -> Iterator[tuple
 def _run(check: Check, settings: Settings) -> Finding:
     try:
         return check(settings)
-    except FarmError as error:
+    except (FarmError, client_errors.FarmError) as error:
         return bad(explain(error), "")
 
 

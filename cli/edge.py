@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
+from client import errors as client_errors
 from shared.errors import FarmError
 
 FAILED: Final = 1
@@ -28,7 +29,7 @@ def run(command: Callable[[], object], *, as_json: bool) -> int:
         status = FAILED
     except OSError as error:
         status = _complain(FarmError(_words(error)), as_json=as_json)
-    except FarmError as error:
+    except (FarmError, client_errors.FarmError) as error:
         status = _complain(error, as_json=as_json)
     except UnicodeEncodeError as error:  # bytes of an argument, or of a file's name
         status = _complain(FarmError(f"{ascii(error.object)[:100]} is no UTF-8 text."), as_json=as_json)
@@ -47,7 +48,7 @@ def _status(command: Callable[[], object]) -> int:
     return 0
 
 
-def _complain(error: FarmError, *, as_json: bool) -> int:
+def _complain(error: FarmError | client_errors.FarmError, *, as_json: bool) -> int:
     from cli.terminal import complain  # noqa: PLC0415 - rich, which `farm --help` does without
 
     with suppress(OSError, ValueError):  # nobody reads stderr either

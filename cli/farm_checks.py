@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.checkpoints import files
+from cli.connect import connect
 from cli.embedded import home
 from cli.findings import Finding, bad, fine, note
-from client.client import Client
 from shared.db import migrate
 from shared.db.farm import farm_id
 from shared.db.locks import APPLICATION, IS_ANYBODY
@@ -138,7 +138,7 @@ def api(settings: Settings) -> Finding:
     """Does the API answer, to our key too?"""
     if not settings.url and not home.running(settings.home):
         return _NOT_UP
-    with Client.connect(settings) as client:
+    with connect(settings) as client:
         client.jobs(limit=1)
         return fine(client.url)
 
@@ -180,7 +180,7 @@ def models(settings: Settings) -> Finding:
             advice = "Make it and put checkpoints into it, or set FARM_MODELS."
             return bad(f"There is no folder {settings.models}.", advice)
         return note(f"{len(files(settings.models))} model files in {settings.models}; a farm that is up can say more.")
-    with Client.connect(settings) as client:
+    with connect(settings) as client:
         known = client.catalogue("checkpoints")["checkpoints"]
     usable = [one["name"] for one in known if one["usable"]]
     broken = [f"{one['name']}: {one['reason']}" for one in known if not one["usable"]]

@@ -12,7 +12,8 @@ from rich.markup import escape
 from cli import terminal
 from cli.terminal import Row, age, shorten, state, table
 from client.client import FINAL, Client, Json
-from shared.errors import STORAGE_AWAY, NotFound
+from client.errors import NotFound
+from shared.errors import STORAGE_AWAY
 from shared.jobs.stored import names
 from shared.params.pools import DEFAULT_POOL
 from shared.quantities import data_size

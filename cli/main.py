@@ -106,9 +106,9 @@ def status(
 ) -> None:
     """Show the workers and the latest jobs, or one job."""
     from cli import jobs
-    from client.client import Client
+    from cli.connect import connect
 
-    with Client.connect(_settings()) as client:
+    with connect(_settings()) as client:
         jobs.status(client, job, as_json=as_json)
 
 
@@ -116,9 +116,9 @@ def status(
 def cancel(job: JobId, *, image: Image = None, as_json: AsJson = False) -> None:
     """Cancel a job."""
     from cli import jobs
-    from client.client import Client
+    from cli.connect import connect
 
-    with Client.connect(_settings()) as client:
+    with connect(_settings()) as client:
         jobs.cancel(client, job, image, as_json=as_json)
 
 
@@ -126,9 +126,9 @@ def cancel(job: JobId, *, image: Image = None, as_json: AsJson = False) -> None:
 def retry(job: JobId, *, image: Image = None, as_json: AsJson = False) -> None:
     """Render failed and cancelled pictures again. They get the same seeds."""
     from cli import jobs
-    from client.client import Client
+    from cli.connect import connect
 
-    with Client.connect(_settings()) as client:
+    with connect(_settings()) as client:
         jobs.retry(client, job, image, as_json=as_json)
 
 
@@ -142,9 +142,9 @@ def drain(
 ) -> None:
     """Have a worker finish its pictures and take no new ones. That holds, also over restarts, until `farm resume`."""
     from cli import workers
-    from client.client import Client
+    from cli.connect import connect
 
-    with Client.connect(_settings()) as client:
+    with connect(_settings()) as client:
         workers.drain(client, name, reason, everything=everything, as_json=as_json)
 
 
@@ -152,9 +152,9 @@ def drain(
 def resume(name: WorkerName = None, *, everything: AllWorkers = False, as_json: AsJson = False) -> None:
     """Let a drained worker take pictures again."""
     from cli import workers
-    from client.client import Client
+    from cli.connect import connect
 
-    with Client.connect(_settings()) as client:
+    with connect(_settings()) as client:
         workers.resume(client, name, everything=everything, as_json=as_json)
 
 
@@ -162,9 +162,9 @@ def resume(name: WorkerName = None, *, everything: AllWorkers = False, as_json: 
 def hold(job: JobId, *, as_json: AsJson = False) -> None:
     """Hold a job. What waits does not start until it is released; what runs goes on."""
     from cli import jobs
-    from client.client import Client
+    from cli.connect import connect
 
-    with Client.connect(_settings()) as client:
+    with connect(_settings()) as client:
         jobs.hold(client, job, as_json=as_json)
 
 
@@ -172,9 +172,9 @@ def hold(job: JobId, *, as_json: AsJson = False) -> None:
 def release(job: JobId, *, as_json: AsJson = False) -> None:
     """Queue what is held of a job, whatever it was held for."""
     from cli import jobs
-    from client.client import Client
+    from cli.connect import connect
 
-    with Client.connect(_settings()) as client:
+    with connect(_settings()) as client:
         jobs.release(client, job, as_json=as_json)
 
 
@@ -186,9 +186,9 @@ def models(
 ) -> None:
     """List the checkpoints, and why some cannot be used."""
     from cli import jobs
-    from client.client import Client
+    from cli.connect import connect
 
-    with Client.connect(_settings()) as client:
+    with connect(_settings()) as client:
         jobs.models(client, rescan=rescan, as_json=as_json)
 
 

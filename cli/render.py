@@ -14,10 +14,12 @@ from typing import Any, Final
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli import terminal, wishes
+from cli.connect import client_of, connect
 from cli.embedded.home import running
 from cli.jobs import describe
-from client.client import Client, Json, own_key
-from shared.errors import Conflict, FarmError, NotRunning, Refused, Unavailable
+from client.client import Client, Json
+from client.errors import Conflict, NotRunning, Refused, Unavailable
+from shared.errors import FarmError
 from shared.settings import Settings
 
 Show = Callable[[Json], None]
@@ -69,13 +71,13 @@ def submitted(client: Client, params: Mapping[str, Any], *, quiet: bool) -> Json
 def joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]:
     """Yield a client of the farm that is there, else of one started for as long as the context lasts."""
     if settings.url or running(settings.home):
-        with Client.connect(settings) as client:
+        with connect(settings) as client:
             yield client
         return
     from cli.checkpoints import await_first  # noqa: PLC0415 - a second's work, spared where a farm is up
     from cli.farm import Farm  # noqa: PLC0415 - as above
 
-    with Farm(settings, tell) as farm, Client(farm.url, own_key(settings)) as client:
+    with Farm(settings, tell) as farm, client_of(farm.url, settings) as client:
         tell("Looking for checkpoints.")
         await_first(client, settings)
         yield client

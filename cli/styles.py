@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 
 from cli import terminal
+from cli.connect import connect
 from cli.terminal import shorten, table
-from client.client import Client
 from shared.errors import FarmError
 from shared.prompts import styles
 from shared.prompts.styles import Style
@@ -22,7 +22,7 @@ _STYLE: Final = ("style", "prompt", "negative prompt")
 def show(settings: Settings, *, as_json: bool) -> None:
     """Print the styles of the farm at FARM_URL, else of this machine's."""
     if settings.url:
-        with Client.connect(settings) as client:
+        with connect(settings) as client:
             found = [Style(**one) for one in client.catalogue("styles")["styles"]]
     else:
         found = list(styles.load(settings.styles_path).values())

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
 
+from client import errors as client_errors
 from shared import quantities
 from shared.errors import FarmError, Refused, explain
 
@@ -112,9 +113,9 @@ def shorten(text: str, width: int = 48) -> str:
     return escape(flat if len(flat) <= width else f"{flat[: width - 1]}…")
 
 
-def complain(error: FarmError, *, as_json: bool) -> None:
+def complain(error: FarmError | client_errors.FarmError, *, as_json: bool) -> None:
     """Say what went wrong and, where the error knows it, what would be accepted."""
-    fields = error.fields if isinstance(error, Refused) else ()
+    fields = error.fields if isinstance(error, Refused | client_errors.Refused) else ()
     if as_json:
         problems = [vars(one) for one in fields]
         told = {"error": type(error).__name__, "detail": explain(error), "errors": problems}

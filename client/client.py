@@ -1,4 +1,4 @@
-"""The farm's API, as a client of it sees it: one method a call, problems as the errors of `shared/errors.py`."""
+"""A Python client of the farm's API: one method a call, problems as the errors of `client.errors`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from cli.embedded import home
-from shared import errors
-from shared.errors import FarmError, FieldError, NotRunning, Refused, SettingsError, Unavailable
-from shared.settings import LOOPBACK, Settings
+from client.errors import (
+    BY_STATUS,
+    FarmError,
+    FieldError,
+    NotRunning,
+    Refused,
+    Unauthorized,
+    Unavailable,
+    UnusableAddress,
+)
 
 Json = dict[str, Any]
 
@@ -30,52 +36,30 @@ _NO_PROXY: Final = (
     "The proxy that ALL_PROXY, HTTP_PROXY or HTTPS_PROXY names cannot be used: the farm's client speaks to http:// and "
     "https:// proxies, not to SOCKS. Name one of those, or set NO_PROXY to the farm's host."
 )
-_ERRORS: Final[dict[int, type[FarmError]]] = {
-    kind.status: kind
-    for kind in (
-        errors.Malformed, errors.TooLarge, errors.Unauthorized, errors.Forbidden, errors.NotFound,
-        errors.Conflict, errors.Refused, errors.Unavailable,
-    )
-}  # fmt: skip
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Client:
     """One farm, over HTTP. Every method raises NotRunning when nothing answers, else the error that the farm gave."""
 
     def __init__(self, url: str, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
+        """Raises UnusableAddress."""
         self.url = url.rstrip("/")
+        try:
+            base_url = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise UnusableAddress(f"{self.url} cannot be a farm's address ({error}); check FARM_URL.") from error
         given: dict[str, Any] = {
-            "base_url": httpx.URL(self.url),
+            "base_url": base_url,
             "headers": {"Authorization": f"Bearer {key}"} if key else {},
             "timeout": _TIMEOUT,
             "transport": transport,
-            "trust_env": urlsplit(url).hostname not in LOOPBACK,  # a proxy does not know this machine's own addresses
+            "trust_env": urlsplit(url).hostname not in _LOOPBACK,  # a proxy does not know this machine's own addresses
         }
         try:
             self._http = httpx.Client(**given)
         except (ImportError, ValueError, httpx.InvalidURL) as error:  # of SOCKS, of a scheme that nobody knows
-            raise SettingsError(_NO_PROXY) from error
-
-    @classmethod
-    def connect(cls, settings: Settings) -> Self:
-        """Return a client of the farm at FARM_URL, else of the one that runs in FARM_HOME.
-
-        Raises NotRunning, SettingsError.
-        """
-        url = settings.url
-        if not url:
-            record = home.read_record(settings.home)
-            if record is None and home.running(settings.home):
-                raise NotRunning(f"The farm in {settings.home} is starting or stopping; try again in a moment.")
-            if record is None:
-                raise NotRunning(
-                    f"No farm runs in {settings.home}. Start one with `make up` (or `farm up`), or set FARM_URL."
-                )
-            url = record.url
-        try:
-            return cls(url, own_key(settings))
-        except httpx.InvalidURL as error:  # an address that no host can have
-            raise SettingsError(f"FARM_URL cannot be used: {error}.") from error
+            raise UnusableAddress(_NO_PROXY) from error
 
     def __enter__(self) -> Self:
         return self
@@ -197,11 +181,6 @@ class Client:
         return answer
 
 
-def own_key(settings: Settings) -> str:
-    """Return the key to show: FARM_API_KEY, else the first of FARM_API_KEYS where this shell has them too."""
-    return settings.api_key or next(iter(settings.api_keys), "")
-
-
 def _image_path(job_id: int, index: int | None) -> str:
     return f"{API}/jobs/{job_id}" if index is None else f"{API}/jobs/{job_id}/images/{index}"
 
@@ -227,9 +206,13 @@ def _problem(answer: httpx.Response, url: str) -> FarmError:
         detail = str(body["detail"])
     except (ValueError, KeyError, TypeError):
         return FarmError(f"{url} answered {answer.status_code} {answer.reason_phrase}; is FARM_URL a farm's address?")
-    kind = _ERRORS.get(answer.status_code, FarmError)
+    kind = BY_STATUS.get(answer.status_code)
+    if kind is None:
+        error = FarmError(detail)
+        error.status = answer.status_code
+        return error
     if issubclass(kind, Refused):
         return kind(detail, tuple(FieldError(one["field"], one["message"], one["accepted"]) for one in body["errors"]))
-    if kind is errors.Unauthorized:
+    if kind is Unauthorized:
         detail += " Set FARM_API_KEY to your key."
     return kind(detail)

@@ -88,7 +88,11 @@ def test_a_deadline_that_has_passed_is_over_for_the_job_once_a_part_of_it_is_ret
     assert "Cancelled if it has not started by" not in client.get(f"/jobs/{job['id']}").text
 
 
-@pytest.mark.parametrize("given", [{"hold": True}, {"hold_until": LATER.isoformat()}, {"hold_behind": 1}], ids=str)
+@pytest.mark.parametrize(
+    "given",
+    [{"hold": True}, {"hold_until": LATER.isoformat()}, {"hold_behind": 1}],
+    ids=["by hand", "until a time", "behind a job"],
+)
 def test_a_job_keeps_how_it_was_held(submit, sessions, given):
     submit(hold=True)
     job = Farmhand(sessions).job(submit(**given)["id"])

@@ -11,11 +11,13 @@ import httpx
 import pytest
 
 from cli import checkpoints, jobs
+from cli.connect import connect
 from cli.embedded import home
 from cli.embedded.home import Record
 from client import client as client_module
+from client import errors
 from client.client import Client
-from shared import errors
+from shared.errors import NotRunning, SettingsError
 from shared.settings import Settings
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -129,23 +131,23 @@ def test_nobody_there_says_how_to_start_a_farm():
 
 def test_farm_of_the_home_is_found(farm_home: Path):
     home.write_record(farm_home, Record(URL, os.getpid(), "2026-01-01T00:00:00+00:00"))
-    assert Client.connect(Settings(home=farm_home)).url == URL
+    assert connect(Settings(home=farm_home)).url == URL
 
 
 def test_url_wins_over_the_home(farm_home: Path):
     home.write_record(farm_home, Record(URL, os.getpid(), "2026-01-01T00:00:00+00:00"))
-    assert Client.connect(Settings(home=farm_home, url="https://farm.example/")).url == "https://farm.example"
+    assert connect(Settings(home=farm_home, url="https://farm.example/")).url == "https://farm.example"
 
 
 def test_record_of_a_farm_that_is_gone_is_not_believed(tmp_path: Path):
     home.write_record(tmp_path, Record(URL, 1, "2026-01-01T00:00:00+00:00"))
-    with pytest.raises(errors.NotRunning, match="make up"):
-        Client.connect(Settings(home=tmp_path))
+    with pytest.raises(NotRunning, match="make up"):
+        connect(Settings(home=tmp_path))
 
 
 def test_farm_that_is_not_up_yet_is_told_apart(farm_home: Path):
-    with pytest.raises(errors.NotRunning, match="starting or stopping"):
-        Client.connect(Settings(home=farm_home))
+    with pytest.raises(NotRunning, match="starting or stopping"):
+        connect(Settings(home=farm_home))
 
 
 def test_watch_looks_at_events_and_ends_with_the_job():
@@ -179,8 +181,8 @@ def test_watch_gives_up_on_an_api_that_stays_away(monkeypatch: pytest.MonkeyPatc
 
 
 def test_address_that_no_host_can_have_is_told_by_its_variable():
-    with pytest.raises(errors.SettingsError, match="FARM_URL"):
-        Client.connect(Settings(url="http://1.2.3.999"))
+    with pytest.raises(SettingsError, match="FARM_URL"):
+        connect(Settings(url="http://1.2.3.999"))
 
 
 def catalogue(*paths: str) -> list[httpx.Response]:

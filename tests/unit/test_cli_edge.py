@@ -15,8 +15,9 @@ from cli.embedded import home
 from cli.parts import environment
 from cli.terminal import Terminal
 from client.client import Client
+from client.errors import UnusableAddress
 from shared import embedded_addresses
-from shared.errors import FarmError, LauncherError, NotRunning, SettingsError
+from shared.errors import FarmError, LauncherError, NotRunning
 from shared.settings import Settings
 from tests.support.servers import clean_environment
 
@@ -118,7 +119,7 @@ def test_statuses_pass(code, status):
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "odd://x", "http://[::1"])
 def test_a_proxy_that_cannot_be_used_is_told(monkeypatch, proxy):
     monkeypatch.setenv("ALL_PROXY", proxy)
-    with pytest.raises(SettingsError, match="ALL_PROXY"):
+    with pytest.raises(UnusableAddress, match="ALL_PROXY"):
         Client("http://192.0.2.1:8321")
     Client("http://127.0.0.1:8321")
 

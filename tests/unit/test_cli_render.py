@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from cli import main as cli
 from cli import render, wishes
 from client.client import Client
-from shared.errors import FarmError, Refused, Unavailable
+from client.errors import Refused, Unavailable
+from shared.errors import FarmError
 
 UPLOADS, JOBS = "/api/v1/uploads", "/api/v1/jobs"
 

@@ -39,3 +39,9 @@ def test_folder_of_tests_is_a_package(folder: Path):
 def test_only_one_module_asks_about_devices_and_another_one_waits_for_them():
     asking = [path for path in (ROOT / "worker").rglob("*.py") if "torch.cuda." in path.read_text(encoding="utf-8")]
     assert {path.name for path in asking} == {"devices.py", "reads.py"}
+
+
+@pytest.mark.parametrize("package", ["api", "cli", "client", "shared", "worker"])
+def test_no_package_speaks_for_its_modules(package: str):
+    speaking = [path for path in (ROOT / package).rglob("__init__.py") if path.read_text(encoding="utf-8").strip()]
+    assert speaking == []
