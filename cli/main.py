@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import edge
+from cli import error_boundary
 from cli.render_command import RenderCommand, render
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def up(*, as_json: AsJson = False) -> None:
 @app.command()
 def api(*, as_json: AsJson = False) -> None:
     """Start the API alone. For a farm of several machines; --json: logs in JSON."""
-    from cli.alone import serve_api
+    from cli.standalone import serve_api
 
     serve_api(_settings(), as_json=as_json)
 
@@ -63,7 +63,7 @@ def worker(
     as_json: AsJson = False,
 ) -> None:
     """Start this machine's workers alone. For a farm of several machines; --json: logs in JSON."""
-    from cli.alone import become
+    from cli.standalone import become
 
     given = {"--gpus": gpus, "--slots": slots}
     arguments = [word for name, value in given.items() if value is not None for word in (name, str(value))]
@@ -77,7 +77,7 @@ def chores(
     as_json: AsJson = False,
 ) -> None:
     """Start what does the farm's chores alone. For a farm of several machines, one or two; --json: logs in JSON."""
-    from cli.alone import become
+    from cli.standalone import become
 
     arguments = [word for name in now or () for word in ("--now", name)]
     become(_settings(), "worker.maintenance.process", arguments, as_json=as_json)
@@ -259,7 +259,7 @@ def doctor(
 @database.command("upgrade")
 def upgrade(*, as_json: AsJson = False) -> None:
     """Bring the database to this version. `farm up` does it by itself."""
-    from cli.alone import upgrade as run
+    from cli.standalone import upgrade as run
 
     run(_settings(), as_json=as_json)
 
@@ -278,7 +278,7 @@ def adopt(
 
 def main() -> None:
     """Run `farm`. What goes wrong is told in a sentence, never as a traceback."""
-    sys.exit(edge.run(app, as_json="--json" in sys.argv))
+    sys.exit(error_boundary.run(app, as_json="--json" in sys.argv))
 
 
 def _settings() -> Settings:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cli.sections import Sectioned
+from cli.help_sections import Sectioned
 
 if TYPE_CHECKING:
     from shared.params.table import Parameter

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import edge, terminal, up
+from cli import error_boundary, terminal, up
 from cli.embedded import home
 from cli.parts import environment
 from cli.terminal import Terminal
@@ -74,7 +74,7 @@ def test_what_the_terminal_cannot_show_is_replaced(logs, encoding, shown):
 
 
 def test_what_nobody_expected_is_named_with_its_place(capsys):
-    assert edge.run(lambda: 1 / 0, as_json=False) == 1
+    assert error_boundary.run(lambda: 1 / 0, as_json=False) == 1
     told = capsys.readouterr().err
     assert "ZeroDivisionError: division by zero" in " ".join(told.split())
     assert "Traceback" not in told
@@ -93,7 +93,7 @@ def test_errors_are_sentences(capsys, error, told):
     def fail() -> None:
         raise error
 
-    assert edge.run(fail, as_json=False) == 1
+    assert error_boundary.run(fail, as_json=False) == 1
     assert capsys.readouterr().err == f"{told}\n"
 
 
@@ -107,13 +107,13 @@ def test_closed_streams_are_no_error(logs, line):
 
 
 def test_bytes_that_are_no_text_are_told(capsys):
-    assert edge.run("sea\udcff".encode, as_json=True) == 1
+    assert error_boundary.run("sea\udcff".encode, as_json=True) == 1
     assert "is no UTF-8 text." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, 0), (2, 2), (None, 0), ("words", 1)])
 def test_statuses_pass(code, status):
-    assert edge.run(lambda: sys.exit(code), as_json=False) == status
+    assert error_boundary.run(lambda: sys.exit(code), as_json=False) == status
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "odd://x", "http://[::1"])
