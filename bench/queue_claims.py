@@ -96,7 +96,7 @@ def _claimed(
         last = time.perf_counter()
         if taken is None:
             raise SystemExit("The queue ran dry.")
-        snapshots.note({taken.owner: taken.cost})
+        snapshots.add_claim({taken.owner: taken.cost})
         yield first, decision, last
 
 
@@ -106,7 +106,7 @@ def _registered(session: Session, seed: int) -> policy.Worker:
     terms: dict[str, Any] = {"pool": DEFAULT_POOL, "slots": 100_000, "lease_seconds": 600}
     worker_id = workers.register(session, **known, **terms)
     said: dict[str, Any] = {"state": WorkerState.READY, "phase": "", "load_seconds": 5.0, "lease_seconds": 600}
-    workers.beat(session, worker_id, running={}, resident=resident, **said)
+    workers.heartbeat(session, worker_id, running={}, resident=resident, **said)
     return policy.Worker(worker_id, (DEFAULT_POOL,), resident=frozenset(resident), load_seconds=5.0)
 
 

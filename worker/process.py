@@ -268,7 +268,7 @@ class _Process:
         with suppress(Unavailable):
             transact(
                 self._worker.sessions,
-                lambda session: reaper.bury(session, self._worker.id, reason=reason, strike=True, files=files),
+                lambda session: reaper.mark_dead(session, self._worker.id, reason=reason, crashed=True, files=files),
             )
         os._exit(child.HUNG)
 

@@ -17,7 +17,7 @@ from shared.jobs import stored
 from shared.models.memory import Footprint
 from shared.models.model_set import ModelSet
 from shared.params.render import RenderParams
-from shared.queue.history import Event, noted
+from shared.queue.history import Event, with_history
 from shared.queue.policy import Lane, Worker
 
 
@@ -38,7 +38,7 @@ class Claim:
     memory_class: int = 0
     companions: str = ""  # ModelSet.companions; empty where its job names no models
     is_urgent: bool = False
-    transaction: int = 0  # that made it, by PostgreSQL's number: so it is told whether a snapshot saw it
+    transaction: int = 0  # that made it, by PostgreSQL's number: so that others know whether a snapshot saw it
 
     @property
     def footprint(self) -> Footprint:
@@ -67,19 +67,19 @@ class Claim:
             raise NotUnderstood(f"job {self.job_id} is of a younger version of the farm: {what}", what) from error
 
 
-# The worker's row comes before its images: its claims go one at a time, and never past its burial. What a claim read
-# before it waited for that row may be old: if that would give it a second struck image ix_images_struck ends it, and it
-# is run again.
+# The worker's row comes before its images: its claims run one at a time, and none runs after the worker was declared
+# dead. What a claim read before it waited for that row may be old: if it would take a second image that a worker died
+# of, ix_images_struck ends it, and it runs again.
 #
 # Index: ix_images_lane_companions, in its own order, so the heads are the first rows that nobody else is claiming.
-_CLAIM = noted(
+_CLAIM = with_history(
     """
     me AS MATERIALIZED (
         SELECT id, name
         FROM workers
         WHERE id = :worker_id
           AND state <> 'drained'
-          -- Also before its first beat: a drain outlives restarts.
+          -- Also before its first heartbeat: a drain outlives restarts.
           AND NOT EXISTS (SELECT FROM drains WHERE drains.worker = workers.name)
         FOR NO KEY UPDATE
     ),
@@ -104,14 +104,14 @@ _CLAIM = noted(
               AND images.pool = lane.pool
               AND images.memory_class = lane.memory_class
               AND images.companions = lane.companions
-              -- A lane that goes first for its urgent head gives what is urgent, and no more.
+              -- A lane that is first because its head is urgent gives its urgent images, and no others.
               AND images.urgent >= lane.urgent
               AND images.job_id <> ALL(CAST(:but AS bigint[]))
               AND (
                   strikes = 0
                   OR NOT EXISTS (SELECT FROM images AS mine WHERE mine.worker_id = me.id AND mine.strikes > 0)
               )
-              -- Not past its deadline, whether or not it was cancelled yet; what started in time may start again.
+              -- Not past its deadline, cancelled yet or not; an image that started in time may start again.
               AND (expires_at IS NULL OR expires_at > clock_timestamp() OR started_at >= queued_at)
             ORDER BY urgent DESC, priority DESC, id
             LIMIT lane.images
@@ -125,8 +125,8 @@ _CLAIM = noted(
             worker_id = :worker_id,
             worker = (SELECT name FROM me),
             started_at = clock_timestamp()
-        -- One struck image at a time, so that the next crash names the culprit and its card-mates live. An array, not a
-        -- join: no plan comes to read the table whole.
+        -- One image at a time that a worker died of, so that the next crash names the culprit and spares the others.
+        -- An array, not a join: no plan comes to read the table whole.
         WHERE id = ANY (ARRAY(
             SELECT id FROM heads WHERE strikes = 0 OR id = (SELECT min(id) FROM heads WHERE strikes > 0)
         ))
@@ -168,24 +168,24 @@ _IS_ANY = text("""
 
 
 def is_any(session: Session, lanes: Iterable[Lane], but: Collection[int]) -> bool:
-    """Return whether an image waits in any of these lanes, apart from those of the jobs `but`."""
+    """Return whether an image of a job that is not in `but` waits in any of these lanes."""
     return bool(session.scalar(_IS_ANY, _columns([lane.place for lane in lanes]) | {"but": list(but)}))
 
 
 def claim(session: Session, me: Worker, lanes: Iterable[Lane], but: Collection[int] = ()) -> list[Claim]:
-    """Take an image of each of `lanes`, of one that comes several times as many, as far as they have any. None come if
-    `me` is buried or drained, and none of the jobs `but`.
+    """Return claims of one image for each of `lanes`, which may repeat, as far as they have any.
 
-    It is one statement, so the session may be one of `database.autocommit`.
+    There are none if `me` was declared dead or is drained, and none of the jobs `but`. It is one statement, so the
+    session may be one of `autocommit`.
     """
-    asked = Counter((*lane.place, lane.urgent) for lane in lanes)
+    images = Counter((*lane.place, lane.urgent) for lane in lanes)
     mine = {"worker_id": me.id, "but": list(but), "event": Event.CLAIMED, "detail": None}
-    rows = session.execute(_CLAIM, _columns(asked) | {"counts": list(asked.values())} | mine).mappings()
+    rows = session.execute(_CLAIM, _columns(images) | {"counts": list(images.values())} | mine).mappings()
     return [_claim(row, me.id) for row in rows]
 
 
 def _columns(lanes: Iterable[tuple[object, ...]]) -> dict[str, list[object]]:
-    """Return what the statements take of lanes, each a place and perhaps its urgency: a list a column."""
+    """Return the parameters of the statements, a list a column, for places of lanes with or without their urgency."""
     names = ("owners", "checkpoints", "pools", "memory_classes", "companions", "urgents")
     return {name: list(column) for name, column in zip(names, zip(*lanes, strict=True), strict=False)}
 

@@ -17,7 +17,7 @@ _STATES = text("""
 """)
 
 
-def in_the_way(session: Session, job_id: int, index: int | None, moved: str) -> Conflict | NotFound:
+def refusal(session: Session, job_id: int, index: int | None, moved: str) -> Conflict | NotFound:
     """Return why a job, or its image `index`, could not be `moved`."""
     states = session.execute(_STATES, {"job_id": job_id, "index": index}).scalars().all()
     if states:

@@ -1,8 +1,8 @@
-"""What is due: images past their deadline are cancelled, held ones whose time has come are queued.
+"""Deadlines: images that have not started by theirs are cancelled, and held images whose time has come are queued.
 
-Any number of processes may call this at once. Each takes what no other has (SKIP LOCKED), so none waits for an image;
-jobs follow by id, last. Times are the database's own. A claim looks at the deadline itself: nothing starts late because
-nobody was here in time.
+Any number of processes may call this at once. Each takes images that no other has locked (SKIP LOCKED), so none waits
+for an image; jobs follow by id, last. Times are the database's own. A claim checks the deadline itself, so no image
+starts late because this ran late.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 
 from shared.db.states import ImageState
 from shared.queue import queries
-from shared.queue.history import Event, noted
-from shared.queue.holds import let_go
+from shared.queue.history import Event, with_history
+from shared.queue.holds import release_statement
 from shared.queue.job_end import take_down
 
 MOST: Final = 500  # images that one round moves for each of its reasons: it holds their locks
@@ -26,7 +26,7 @@ MOST: Final = 500  # images that one round moves for each of its reasons: it hol
 
 @dataclass(frozen=True)
 class Due:
-    """What one round did. Its news go out after the commit."""
+    """What one round moved. Events and tickets go out after the commit."""
 
     cancelled: int
     queued: Mapping[str, int]  # pool -> images that can be claimed now: as many tickets
@@ -35,14 +35,14 @@ class Due:
 
 
 # Indexes: ix_images_expires_at; the rows in it that are due are cancelled here, or were started in time and are few.
-_EXPIRE = noted(
+_EXPIRE = with_history(
     """
     taken AS (
         SELECT id
         FROM images
         WHERE state IN ('held', 'queued')
           AND expires_at <= statement_timestamp()
-          -- What started in time and came back keeps its right, as in the claim.
+          -- An image that started in time and came back may start again, as in the claim.
           AND (started_at IS NULL OR started_at < queued_at)
         ORDER BY expires_at
         LIMIT :most
@@ -117,16 +117,16 @@ _AFTER_JOB = """
 
 
 _PLACES: Final = "SELECT job_id, pool FROM moved"
-_LET_GO: Final = {
-    "its time has come": let_go(_AFTER_TIME, _PLACES),
-    "what it was held behind has ended": let_go(_AFTER_JOB, _PLACES),
+_RELEASES: Final = {
+    "its time has come": release_statement(_AFTER_TIME, _PLACES),
+    "what it was held behind has ended": release_statement(_AFTER_JOB, _PLACES),
 }
 
 
 def move_due(session: Session) -> Due:
-    """Cancel what has not started by its deadline and queue what was held until now, up to `MOST` images each."""
+    """Cancel images that missed their deadline and queue those held until now, at most `MOST` for each reason."""
     cancelled = _moved(session, _EXPIRE, Event.CANCELLED, "not started by its deadline")
-    parts = [_moved(session, move, Event.RELEASED, why) for why, move in _LET_GO.items()]
+    parts = [_moved(session, move, Event.RELEASED, why) for why, move in _RELEASES.items()]
     queued = [row for part in parts for row in part]
     take_down(session, [row["job_id"] for row in cancelled], ImageState.CANCELLED)
     return Due(

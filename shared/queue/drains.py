@@ -1,10 +1,10 @@
 """Drained workers finish what they have and take nothing new until they are resumed.
 
-A drain is kept under the worker's name, so it outlives the worker's restarts. The worker hears of it with its next
-beat; its claims find nothing from the commit on.
+A drain is stored under the worker's name, so it outlives the worker's restarts. The worker learns of it with its next
+heartbeat; its claims find nothing from the commit on.
 
-Drains are changed by one transaction at a time, so that none is judged by a company that another is taking away. That
-lock comes before all others, and a worker's row last: beats and claims of other workers are not waited for.
+One transaction at a time changes drains, so that none counts on workers that another is draining. Its lock is taken
+first and a worker's row last: it waits for no heartbeat or claim of other workers.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _RESUME = text("""
     SELECT :event, worker, reason FROM changed
 """)
 
-# So that claims and the policy know before the worker's next beat.
-_TURN = text("""
+# So that claims and the policy know before the worker's next heartbeat.
+_SET_STATE = text("""
     WITH affected AS (
         SELECT id FROM workers WHERE name = ANY(:names) ORDER BY id FOR NO KEY UPDATE
     )
@@ -60,9 +60,9 @@ _TOO_FEW = text("""
     JOIN workers ON served.pool = ANY(string_to_array(workers.pool, ','))
     LEFT JOIN drains ON drains.worker = workers.name
     WHERE me.id = :worker_id
-      -- Drained already: it takes nothing from its pools.
+      -- One that is drained already takes nothing from its pools.
       AND NOT EXISTS (SELECT FROM drains WHERE drains.worker = me.name)
-      -- Those that live and are up, drained or not; an earlier start of this worker is no company.
+      -- Other workers that live and are up, drained or not, but not an earlier start of this one.
       AND (
           workers.id = me.id
           OR (
@@ -79,7 +79,7 @@ _TOO_FEW = text("""
     LIMIT 1
 """)
 
-# What a person drained stays drained for the person's reason.
+# If a person has drained it, the person's reason stays.
 _DRAIN_SICK = text("""
     WITH changed AS (
         INSERT INTO drains (worker, reason)
@@ -87,7 +87,7 @@ _DRAIN_SICK = text("""
         ON CONFLICT (worker) DO NOTHING
         RETURNING worker, reason
     ),
-    noted AS (
+    lines AS (
         INSERT INTO history (event, worker, detail)
         SELECT :event, worker, reason FROM changed
     )
@@ -98,7 +98,7 @@ _DRAIN_SICK = text("""
 def matching(session: Session, wanted: str) -> list[str]:
     """Return the names of the workers that `wanted` means, a name or a pattern such as `host/*`.
 
-    Workers that are drained but not up now are known too. Raises NotFound that lists the names there are.
+    Drained workers that are not up now are among them. Raises NotFound, which lists all names.
     """
     known = session.scalars(_NAMES).all()
     names = [name for name in known if name == wanted or fnmatchcase(name, wanted)]
@@ -109,17 +109,17 @@ def matching(session: Session, wanted: str) -> list[str]:
 
 
 def drain(session: Session, names: Sequence[str], reason: str) -> None:
-    """Have these workers take nothing new, for a person; `reason` is for people."""
+    """Have these workers take nothing new because a person asks for it; people read `reason`."""
     session.execute(_TAKE, {"lock": _LOCK})
     session.execute(_DRAIN, {"names": list(names), "reason": storable(reason), "event": Event.DRAINED})
-    _turn(session, names, WorkerState.READY, WorkerState.DRAINED)
+    _set_state(session, names, WorkerState.READY, WorkerState.DRAINED)
 
 
 def drain_sick(session: Session, worker_id: int, reason: str) -> str | None:
-    """Have a worker that found itself sick take nothing new, unless one of its pools would lose too much.
+    """Have a worker that found itself sick take nothing new, unless one of its pools would lose too many workers.
 
-    Returns that pool: fewer than half of its workers, or none, would still take images, and nothing has changed. None:
-    the worker is drained, for `reason` or for that of a person who drained it before.
+    Returns that pool, of which fewer than half of the workers, or none, would still take images: nothing has changed.
+    None: the worker is drained, for `reason` or for that of a person who drained it before.
     """
     session.execute(_TAKE, {"lock": _LOCK})  # of two at once the second waits, and then counts the first as drained
     pool: str | None = session.scalar(_TOO_FEW, {"worker_id": worker_id})
@@ -129,11 +129,11 @@ def drain_sick(session: Session, worker_id: int, reason: str) -> str | None:
 
 
 def resume(session: Session, names: Sequence[str]) -> None:
-    """Let these workers take images again, whoever drained them."""
+    """Let these workers take images again, whether a person drained them or they did so themselves."""
     session.execute(_TAKE, {"lock": _LOCK})
     session.execute(_RESUME, {"names": list(names), "event": Event.RESUMED})
-    _turn(session, names, WorkerState.DRAINED, WorkerState.READY)
+    _set_state(session, names, WorkerState.DRAINED, WorkerState.READY)
 
 
-def _turn(session: Session, names: Sequence[str], was: WorkerState, becomes: WorkerState) -> None:
-    session.execute(_TURN, {"names": list(names), "was": was, "becomes": becomes})
+def _set_state(session: Session, names: Sequence[str], was: WorkerState, becomes: WorkerState) -> None:
+    session.execute(_SET_STATE, {"names": list(names), "was": was, "becomes": becomes})

@@ -1,7 +1,7 @@
 """When an image may start, from what the workers rendered lately, and how far off such estimates were.
 
-The owners share the workers evenly. So before an image starts, its owner's images before it are rendered, and of each
-other owner at most as much; what is urgent goes before all that is not.
+The owners share the workers evenly. So before an image starts, the images of its owner that stand before it are
+rendered, and at most as much work of each other owner. Urgent images are rendered before all others.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 from shared.queue.policy import Lane, Worker
 from shared.queue.snapshot import COUNTED, Snapshot
 
-_FEWEST: Final = 3  # estimates that an error is told from
-_MOMENT_SECONDS: Final = 2.0  # waits shorter than this say nothing about estimates
+_FEWEST: Final = 3  # estimates without which no error is given
+_MOMENT_SECONDS: Final = 2.0  # shorter waits say nothing about estimates
 _FRACTIONS: Final = {
     0.07: "hardly off",
     0.15: "off by a tenth",
@@ -31,7 +31,7 @@ _FRACTIONS: Final = {
 
 
 class Estimate(NamedTuple):
-    """What an estimate is made for: an image, and the work of its owner's images before it."""
+    """An image whose start is estimated, and the work of its owner's images before it."""
 
     lane: Lane
     ahead_cost: int
@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
 class Struck(NamedTuple):
     """Images that a worker died of: each worker runs one of them at a time."""
 
-    ahead: int = 0  # those of the same owner that stand before the one that is asked about
+    ahead: int = 0  # of the same owner, before the one whose start is estimated
     ahead_cost: int = 0
     running: Mapping[str, float] = MappingProxyType({})  # worker -> for how many seconds it has run one
 
@@ -55,7 +55,7 @@ class Rendered(NamedTuple):
 
 
 def rates(rendered: Iterable[Rendered]) -> dict[str, float]:
-    """Return the work that each worker did in a second, of those in which it had any."""
+    """Return the work that each worker did in a second in which it rendered."""
     by_worker: dict[str, list[Rendered]] = defaultdict(list)
     for image in rendered:
         by_worker[image.worker].append(image)
@@ -63,7 +63,7 @@ def rates(rendered: Iterable[Rendered]) -> dict[str, float]:
 
 
 def paces(rendered: Iterable[Rendered]) -> dict[str, float]:
-    """Return the seconds that each worker takes for a unit of one image's work, the median: company slows it down."""
+    """Return the median of the seconds that each worker took for a unit of one image's work, beside other images."""
     by_worker: dict[str, list[float]] = defaultdict(list)
     for image in rendered:
         by_worker[image.worker].append((image.ended_at - image.started_at) / max(1, image.cost))
@@ -71,14 +71,12 @@ def paces(rendered: Iterable[Rendered]) -> dict[str, float]:
 
 
 def seconds_one_by_one(struck: Struck, ready: Sequence[Worker], cost: int, known: Mapping[str, float]) -> float | None:
-    """Return when one of `ready` comes to a struck image that costs `cost`, in seconds from now; None where no pace is
-    known.
-    """
+    """Return in how many seconds one of `ready` starts a struck image that costs `cost`; None if no pace is known."""
     paces_here = [known[worker.name] for worker in ready if worker.name in known]
     if not paces_here:
         return None
     pace = statistics.fmean(paces_here)
-    # What runs now is taken to be like what waits.
+    # The images that run are assumed to be like those that wait.
     whole = pace * (struck.ahead_cost / struck.ahead if struck.ahead else cost)
     free_at = [max(0.0, whole - struck.running[one.name]) if one.name in struck.running else 0.0 for one in ready]
     heapq.heapify(free_at)
@@ -88,7 +86,7 @@ def seconds_one_by_one(struck: Struck, ready: Sequence[Worker], cost: int, known
 
 
 def _busy_seconds(images: Sequence[Rendered]) -> float:
-    """Return for how long at least one of them ran."""
+    """Return for how many seconds at least one of them ran."""
     busy, until = 0.0, -math.inf
     for image in sorted(images, key=lambda image: image.started_at):
         busy += max(0.0, image.ended_at - max(image.started_at, until))
@@ -97,20 +95,20 @@ def _busy_seconds(images: Sequence[Rendered]) -> float:
 
 
 def seconds_until_start(
-    asked: Estimate, snapshot: Snapshot, ready: Sequence[Worker], known: Mapping[str, float]
+    estimate: Estimate, snapshot: Snapshot, ready: Sequence[Worker], known: Mapping[str, float]
 ) -> float | None:
-    """Return when a slot of `ready` is free for it, in seconds from now; None where no rate is known."""
+    """Return in how many seconds a slot of `ready` is free for it; None if no rate is known."""
     rates_here = [known[worker.name] for worker in ready if worker.name in known]
     if not rates_here:
         return None
-    # Of one that has rendered nothing yet as much is expected as of the others.
+    # A worker that has rendered nothing yet is assumed to be as fast as the others.
     rate = statistics.fmean(rates_here) * len(ready)
     pools = {pool for worker in ready for pool in worker.pools}
-    return (_work_before(asked, snapshot, pools) + asked.lane.cost) / rate
+    return (_work_before(estimate, snapshot, pools) + estimate.lane.cost) / rate
 
 
-def _work_before(asked: Estimate, snapshot: Snapshot, pools: Collection[str]) -> float:
-    mine, farm = asked.lane, snapshot.farm
+def _work_before(estimate: Estimate, snapshot: Snapshot, pools: Collection[str]) -> float:
+    mine, farm = estimate.lane, snapshot.farm
     urgent, waiting = 0.0, defaultdict[str, float](float)
     for lane in snapshot.lanes:
         if lane.owner == mine.owner or lane.pool not in pools:
@@ -120,19 +118,19 @@ def _work_before(asked: Estimate, snapshot: Snapshot, pools: Collection[str]) ->
             urgent += work
         elif lane.urgent == mine.urgent:
             waiting[lane.owner] += work if lane.queued < COUNTED else math.inf  # there are more than were counted
-    level = asked.ahead_cost + farm.owner(mine.owner).running
+    level = estimate.ahead_cost + farm.owner(mine.owner).running
     shares = (min(work, max(0, level - farm.owner(owner).running)) for owner, work in waiting.items())
-    return asked.ahead_cost + urgent + sum(shares)
+    return estimate.ahead_cost + urgent + sum(shares)
 
 
-def error(told: float, waited: float) -> float | None:
-    """Return by which share of the longer of the two an estimate was off; None where both are but a moment."""
-    longest = max(told, waited)
-    return abs(told - waited) / longest if longest >= _MOMENT_SECONDS else None
+def error(estimated: float, waited: float) -> float | None:
+    """Return by which share of the longer of the two an estimate was off; None if both are only a moment."""
+    longest = max(estimated, waited)
+    return abs(estimated - waited) / longest if longest >= _MOMENT_SECONDS else None
 
 
 def typical(errors: Sequence[float]) -> float | None:
-    """Return the median of past errors; None where there are too few."""
+    """Return the median of past errors; None if there are too few."""
     return statistics.median(errors) if len(errors) >= _FEWEST else None
 
 

@@ -1,4 +1,4 @@
-"""Why an image waits, in words: worked out from the policy whenever somebody asks, and stored nowhere."""
+"""Why an image waits, in words: computed from the policy whenever somebody asks, and never stored."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from shared.queue.estimates import Estimate, Struck, off_by, seconds_one_by_one,
 from shared.queue.policy import Farm, Lane, Lanes, Worker
 from shared.queue.snapshot import Snapshot
 
-_ASKED: Final = 8  # workers whose next choices are looked at: those that may take the image first
-_LOOKED_AT: Final = 500  # lanes of each
+_WORKERS: Final = 8  # whose next choices are computed: those that may take the image first
+_LANES: Final = 500  # of each worker's choices
 _NAMED: Final = 3  # workers that a sentence names
 
 
 class Cause(StrEnum):
-    """What an image waits for, for programs."""
+    """What an image waits for, as programs read it."""
 
     HELD = "held"  # until its reason is over
-    NO_WORKER = "no_worker"  # none of its pool is alive
-    MEMORY = "memory"  # more than any worker alive has
+    NO_WORKER = "no_worker"  # no worker of its pool is alive
+    MEMORY = "memory"  # it needs more than any worker alive has
     NEWER_VERSION = "newer_version"  # no worker alive understands all that its job asks for
     NO_CHECKPOINT = "no_checkpoint"  # its file lies on no machine, or cannot be used
-    REDIS = "redis"  # it takes nothing: no ticket brings an image to a worker
+    REDIS = "redis"  # Redis stores nothing, so no ticket brings an image to a worker
     STARTING = "starting"  # every worker that could render it is coming up
     DRAINED = "drained"  # every worker that could render it takes nothing new
     LEFT_ALONE = "left_alone"  # those with room leave it, for a while, to one that has its checkpoint
     STRUCK = "struck"  # a worker died of it: each worker runs one such image at a time
-    OWN_IMAGES = "own_images"  # others of its owner go first
-    OTHER_OWNERS = "other_owners"  # it is their turn, or what they have is urgent
+    OWN_IMAGES = "own_images"  # other images of its owner are first
+    OTHER_OWNERS = "other_owners"  # it is their turn, or their images are urgent
     SLOT = "slot"  # it is next, and no slot is free
     NEXT = "next"  # a worker has room and takes it with its next ticket
 
 
 _ESTIMATED: Final = frozenset({Cause.LEFT_ALONE, Cause.STRUCK, Cause.OWN_IMAGES, Cause.OTHER_OWNERS, Cause.SLOT})
-"""What an image waits for that is over by itself, in a time that can be estimated."""
+"""Causes that end by themselves, in a time that can be estimated."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,18 @@ class Waiter:
 
     index: int
     lane: Lane  # of this image alone: as if it were the head
-    held: str | None = None  # why, where it is held
+    held: str | None = None  # why it is held; None: it is not
     ahead: int = 0  # images of its owner that stand before it
-    ahead_cost: int = 0  # and their work; not known of more than are counted
+    ahead_cost: int = 0  # work of those that were counted
     is_far: bool = False  # more stand before it than were counted
     missing: str | None = None  # why its checkpoint cannot be loaded anywhere
-    unread: Mapping[str, str] = field(default_factory=dict)  # worker -> what of its job that does not know
-    struck: Struck | None = None  # where a worker died of it
+    unread: Mapping[str, str] = field(default_factory=dict)  # worker -> what it does not know of the job
+    struck: Struck | None = None  # None: no worker died of it
 
 
 @dataclass(frozen=True)
 class Lately:
-    """What the farm did lately, as far as it tells what it will do."""
+    """What the farm did lately, from which its next minutes are estimated."""
 
     rates: Mapping[str, float] = field(default_factory=dict)  # worker -> work a second while it renders
     paces: Mapping[str, float] = field(default_factory=dict)  # worker -> seconds for a unit of one image's work
@@ -77,7 +77,7 @@ class Waiting:
     cause: Cause
     text: str
     position: int | None  # images of its owner that stand before it; None while it is held
-    estimate_seconds: float | None  # until it starts; None: cannot be told
+    estimate_seconds: float | None  # until it starts; None: not known
     estimate_error: float | None  # share by which such estimates were off lately
 
 
@@ -88,12 +88,15 @@ class _Reason(NamedTuple):
 
 
 def explain(waiter: Waiter, snapshot: Snapshot, lately: Lately, redis: str | None = None) -> Waiting:
-    """Return why `waiter` waits: from the same functions that decide what the workers take.
+    """Return why `waiter` waits, by the functions that decide what the workers take.
 
-    `redis` is why Redis takes nothing, where it does not.
+    `redis` says why Redis stores nothing; None: it does.
     """
-    reason = _held(waiter) or _nobody(waiter, snapshot.farm, lately) or _without_redis(redis)
-    reason = reason or _not_yet(waiter, snapshot)
+    if waiter.held is not None:
+        reason = _Reason(Cause.HELD, f"It is {waiter.held}.")
+    else:
+        without_redis = _Reason(Cause.REDIS, f"{redis}.") if redis else None
+        reason = _nobody(waiter, snapshot.farm, lately) or without_redis or _not_yet(waiter, snapshot)
     seconds = _estimate(waiter, snapshot, lately, reason)
     error = None if seconds is None else lately.error
     return Waiting(
@@ -106,12 +109,8 @@ def explain(waiter: Waiter, snapshot: Snapshot, lately: Lately, redis: str | Non
     )
 
 
-def _held(waiter: Waiter) -> _Reason | None:
-    return _Reason(Cause.HELD, f"It is {waiter.held}.") if waiter.held is not None else None
-
-
 def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
-    """Return why no worker could take it even if it had nothing else to do; None: one could."""
+    """Return why no worker could take it even if the farm had nothing else to do; None: one could."""
     pool = waiter.lane.pool
     of_pool = "" if pool == DEFAULT_POOL else f" of the pool {pool}"
     alive = [worker for worker in farm.workers if pool in worker.pools]
@@ -126,11 +125,16 @@ def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
         largest = data_size(max(worker.memory_bytes or 0 for worker in alive))
         return _Reason(Cause.MEMORY, f"{needs}, and the largest of a living worker{of_pool} has {largest}.")
     readers = [worker for worker in able if worker.name not in waiter.unread]
-    return _none_ready(readers, lately) if readers else _Reason(Cause.NEWER_VERSION, _unread_words(able, waiter.unread))
+    if readers:
+        return _none_ready(readers, lately)
+    unread = dict.fromkeys(waiter.unread[worker.name] for worker in able)
+    does = "does" if len(able) == 1 else "do"
+    words = f"It needs a worker of a newer version: {_names(able)} {does} not know {'; '.join(unread)}."
+    return _Reason(Cause.NEWER_VERSION, words)
 
 
 def _none_ready(able: Sequence[Worker], lately: Lately) -> _Reason | None:
-    """Return why none of these workers takes images; None: one does."""
+    """Return why these workers take no images; None: one does."""
     states = {worker.state for worker in able}
     if WorkerState.READY in states:
         return None
@@ -141,12 +145,8 @@ def _none_ready(able: Sequence[Worker], lately: Lately) -> _Reason | None:
     return _Reason(Cause.DRAINED, f"{_names(able)} {'takes' if len(able) == 1 else 'take'} nothing new{why}.")
 
 
-def _without_redis(trouble: str | None) -> _Reason | None:
-    return _Reason(Cause.REDIS, f"{trouble}.") if trouble else None
-
-
 def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:
-    """Return why none of the workers that can take it has done so."""
+    """Return why the workers that can take it have not done so."""
     lane, farm = waiter.lane, snapshot.farm
     ready = _able(waiter, farm)
     with_room = [worker for worker in ready if worker.has_room and not _is_at_its_like(worker, waiter)]
@@ -163,13 +163,14 @@ def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:
     if others := _owners_before(lane, snapshot, ready):
         return _Reason(Cause.OTHER_OWNERS, _turn_words(others, is_urgent=lane.urgent))
     if with_room:
-        return _Reason(Cause.NEXT, f"It is next: {_names(with_room)} {_have(with_room)} room for it.")
+        has = "has" if len(with_room) == 1 else "have"
+        return _Reason(Cause.NEXT, f"It is next: {_names(with_room)} {has} room for it.")
     who = f"{_names(ready)} {_are(ready)} full" if len(ready) <= _NAMED else f"all {len(ready)} workers are full"
     return _Reason(Cause.SLOT, f"It is next, and waits for a slot: {who}.")
 
 
 def _one_by_one(waiter: Waiter, ready: Sequence[Worker]) -> _Reason | None:
-    """Return why what a worker died of waits for others of its kind; None: it does not, or never had a worker die."""
+    """Return that it waits for other images that a worker died of; None: not so. Each worker runs one at a time."""
     if waiter.struck is None:
         return None
     why = "A worker died while it rendered this image, and each worker renders one such image at a time"
@@ -182,15 +183,8 @@ def _one_by_one(waiter: Waiter, ready: Sequence[Worker]) -> _Reason | None:
 
 
 def _is_at_its_like(worker: Worker, waiter: Waiter) -> bool:
-    """Return whether a worker renders an image that one died of, and this is another."""
+    """Return whether a worker renders another image that a worker died of."""
     return waiter.struck is not None and worker.name in waiter.struck.running
-
-
-def _unread_words(workers: Sequence[Worker], unread: Mapping[str, str]) -> str:
-    """Return that these workers are too old, and what they do not know."""
-    what = dict.fromkeys(unread[worker.name] for worker in workers)
-    does = "does" if len(workers) == 1 else "do"
-    return f"It needs a worker of a newer version: {_names(workers)} {does} not know {'; '.join(what)}."
 
 
 def _left_alone(lane: Lane, farm: Farm, with_room: Sequence[Worker]) -> _Reason | None:
@@ -204,7 +198,7 @@ def _left_alone(lane: Lane, farm: Farm, with_room: Sequence[Worker]) -> _Reason 
 
 
 def _turn_words(others: Mapping[str, bool], *, is_urgent: bool) -> str:
-    """Return why these owners are served first; True: what they have is urgent."""
+    """Return why these owners are served first; True: their images are urgent."""
     urgent = 0 if is_urgent else sum(others.values())
     if urgent:
         also = f", and it is the turn of {_owners(len(others) - urgent)}" if len(others) > urgent else ""
@@ -218,15 +212,16 @@ def _owners(number: int) -> str:
 
 
 def _owners_before(lane: Lane, snapshot: Snapshot, ready: Sequence[Worker]) -> dict[str, bool]:
-    """Return the other owners whom the worker that is nearest to this lane would serve first: True for urgent."""
-    lanes = _with(lane, snapshot)
+    """Return the other owners that the worker nearest to this lane would serve first; True: their images are urgent."""
+    is_known = any(_is_same(lane, other) for other in snapshot.ordered.all_of(lane.pool))
+    lanes = snapshot.ordered if is_known else Lanes([*snapshot.lanes, lane])  # it may be newer than the snapshot
     likeliest = sorted(ready, key=lambda one: (lane.checkpoint not in one.resident, not one.has_room, one.id))
-    return min((_owners_ranked_before(lane, lanes, snapshot.farm, worker) for worker in likeliest[:_ASKED]), key=len)
+    return min((_owners_ranked_before(lane, lanes, snapshot.farm, worker) for worker in likeliest[:_WORKERS]), key=len)
 
 
 def _owners_ranked_before(lane: Lane, lanes: Lanes, farm: Farm, worker: Worker) -> dict[str, bool]:
-    ranked = islice(policy.rank(lanes, farm, worker), _LOOKED_AT)
-    before = takewhile(lambda other: not _is_of(lane, other), ranked)
+    ranked = islice(policy.rank(lanes, farm, worker), _LANES)
+    before = takewhile(lambda other: not _is_same(lane, other), ranked)
     owners: dict[str, bool] = {}
     for other in before:  # urgent lanes come first
         if other.owner != lane.owner:
@@ -234,20 +229,13 @@ def _owners_ranked_before(lane: Lane, lanes: Lanes, farm: Farm, worker: Worker) 
     return owners
 
 
-def _with(lane: Lane, snapshot: Snapshot) -> Lanes:
-    """Return the lanes of the snapshot, with one that is younger than it."""
-    known = snapshot.ordered
-    is_known = any(_is_of(lane, other) for other in known.all_of(lane.pool))
-    return known if is_known else Lanes([*snapshot.lanes, lane])
-
-
-def _is_of(lane: Lane, other: Lane) -> bool:
-    """Return whether both are told of one lane: by an urgent head both, or neither."""
+def _is_same(lane: Lane, other: Lane) -> bool:
+    """Return whether both describe one lane, and its head is urgent in both or in neither."""
     return (other.place, other.urgent) == (lane.place, lane.urgent)
 
 
 def _able(waiter: Waiter, farm: Farm) -> list[Worker]:
-    """Return the ready workers that could render it."""
+    """Return the ready workers that could render the image."""
     lane = waiter.lane
     in_pool = [one for one in farm.workers if lane.pool in one.pools and one.state == WorkerState.READY]
     return [one for one in in_pool if policy.fits(lane, one) and one.name not in waiter.unread]
@@ -286,7 +274,3 @@ def _names(workers: Sequence[Worker]) -> str:
 
 def _are(workers: Sequence[Worker]) -> str:
     return "is" if len(workers) == 1 else "are"
-
-
-def _have(workers: Sequence[Worker]) -> str:
-    return "has" if len(workers) == 1 else "have"

@@ -1,7 +1,7 @@
-"""Reads what `shared.queue.explain` explains from: the image, the snapshot, what the farm did lately.
+"""Reads what `shared.queue.explain` needs: the image, the snapshot, what the farm did lately.
 
-An estimate that was told is remembered until its image has run. By how much it was off is kept in Redis, so that all
-who ask hear the same; without Redis each process knows its own.
+A given estimate is remembered until its image has run. By how much it was off is stored in Redis, so that all processes
+say the same; without Redis each knows its own.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from shared.queue.snapshot import Snapshots
 
 ERRORS: Final = "estimates:errors"  # the latest first
 _BY_ITSELF: Final = (STORAGE_AWAY, CARD_UNUSABLE)  # how phases of workers begin that take nothing, and nobody drained
-_LATELY_SECONDS: Final = 5.0  # how long what was rendered lately is not asked again
-_LINES: Final = 1000  # of the history that are looked through
+_LATELY_SECONDS: Final = 5.0  # for which what was rendered lately is not read again
+_LINES: Final = 1000  # of the history, the latest
 _ERRORS: Final = 50
-_TOLD: Final = 5000  # estimates that are remembered until their images have run
+_REMEMBERED: Final = 5000  # estimates whose images have not run yet
 
 # The first queued image of a job, else its first held one; what stands before it; the files of its checkpoint.
 # Indexes: images (job_id, index), ix_images_lane, ix_model_files_sha256.
@@ -92,7 +92,7 @@ _UNREAD = text("""
     WHERE unread ->> CAST(:job_id AS text) IS NOT NULL
 """)
 
-# The end of the history, so its cost does not grow with it. Images that ran once: their wait is told by their start.
+# The end of the history, so that the cost does not grow with it.
 _RENDERED = text("""
     SELECT images.id, images.worker, images.cost, images.attempt,
            extract(epoch FROM images.started_at)::float8 AS started_at,
@@ -106,7 +106,7 @@ _RENDERED = text("""
 """)
 
 
-class _Told(NamedTuple):
+class _Given(NamedTuple):
     """An estimate, and when it was given, on the database's clock."""
 
     at: float
@@ -119,39 +119,39 @@ class Outlook:
     def __init__(self, sessions: Sessions, redis_url: str) -> None:
         self._sessions = sessions
         self._farm_id = farm_id(sessions)
-        # Its own snapshots, seldom: a person who looks takes no turn from the workers.
+        # Its own snapshots, seldom: pages do not take them in place of the workers.
         self._snapshots = Snapshots(sessions, redis=None)
         self._redis = Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
         self._health = RedisHealth(self._redis, self._farm_id)
         self._lock = Lock()
         self._lately = Lately()
         self._lately_until = 0.0  # monotonic
-        self._told: OrderedDict[int, _Told] = OrderedDict()  # image id -> the first estimate for it
+        self._given: OrderedDict[int, _Given] = OrderedDict()  # image id -> the first estimate for it
         self._errors: deque[float] = deque(maxlen=_ERRORS)
 
     def of(self, job_id: int) -> Waiting | None:
-        """Return why the first image of a job that waits does so; None: none waits. Raises Unavailable."""
+        """Return why the first image of a job that waits does so; None: no image waits. Raises Unavailable."""
         waiter = transact(self._sessions, lambda session: _waiter_of(session, job_id))
         if waiter is None:
             return None
         snapshot = self._snapshots.current()
-        told = explain(waiter, snapshot, self._look_back(), self._health.trouble())
-        if told.estimate_seconds:
-            self._remember(waiter.lane.head, _Told(snapshot.taken_at, told.estimate_seconds))
-        return told
+        waiting = explain(waiter, snapshot, self._look_back(), self._health.trouble())
+        if waiting.estimate_seconds:
+            self._remember(waiter.lane.head, _Given(snapshot.taken_at, waiting.estimate_seconds))
+        return waiting
 
     def close(self) -> None:
-        """Let go of Redis."""
+        """Close the connections to Redis."""
         self._redis.close()
 
-    def _remember(self, image_id: int, told: _Told) -> None:
+    def _remember(self, image_id: int, given: _Given) -> None:
         with self._lock:
-            self._told.setdefault(image_id, told)
-            if len(self._told) > _TOLD:
-                self._told.popitem(last=False)
+            self._given.setdefault(image_id, given)
+            if len(self._given) > _REMEMBERED:
+                self._given.popitem(last=False)
 
     def _look_back(self) -> Lately:
-        """Return what the farm did lately; one thread at a time looks, the others take what is known."""
+        """Return what the farm did lately; one thread at a time reads it, the others take what is known."""
         with self._lock:
             if time.monotonic() < self._lately_until:
                 return self._lately
@@ -169,10 +169,10 @@ class Outlook:
             return self._lately
 
     def _errors_of(self, rows: Sequence[Row[tuple[object, ...]]]) -> list[float]:
-        """Return by how much the latest estimates were off, those of `rows` among them."""
+        """Return by how much the latest estimates were off, those for the images of `rows` among them."""
         with self._lock:
-            came = [(self._told.pop(row.id), row) for row in rows if row.id in self._told]
-        found = [estimates.error(told.seconds, row.started_at - told.at) for told, row in came if row.attempt == 1]
+            came = [(self._given.pop(row.id), row) for row in rows if row.id in self._given]
+        found = [estimates.error(given.seconds, row.started_at - given.at) for given, row in came if row.attempt == 1]
         fresh = [error for error in found if error is not None]
         self._errors.extendleft(fresh)
         with suppress(RedisError, Unavailable, ValueError):
@@ -197,7 +197,7 @@ def _waiter_of(session: Session, job_id: int) -> Waiter | None:
 
 
 def _struck(session: Session, row: Row[tuple[object, ...]]) -> Struck:
-    """Return what an image that a worker died of meets of its kind."""
+    """Return the other images that a worker died of, which an image of their kind waits for."""
     running = {worker: seconds for worker, seconds in session.execute(_STRUCK_RUNNING)}  # noqa: C416 - as in `views`
     return Struck(row.struck_ahead, row.struck_ahead_cost, running)
 

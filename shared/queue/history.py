@@ -1,4 +1,4 @@
-"""What happened, one line an event: for people, and for proof. Every move writes its lines in its own statement."""
+"""The history: a line for each event, for people and as proof. Each transition writes its lines in its statement."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class Event(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     RETRIED = "retried"
-    HELD = "held"  # by hand; what was submitted so says it itself
+    HELD = "held"  # by hand after it was submitted
     RELEASED = "released"  # by hand, or because it was due
     HANDED_BACK = "handed back"  # by a worker that lives on
-    GIVEN_BACK = "given back"  # by the burial of its worker, or when it left
+    GIVEN_BACK = "given back"  # because its worker was declared dead, or has left
     DELETED = "deleted"
     REGISTERED = "registered"
     LEFT = "left"
-    BURIED = "buried"
+    MARKED_DEAD = "buried"  # the word of the versions before, which read it
     DRAINED = "drained"  # by hand, or by itself: sick
     RESUMED = "resumed"
 
 
-def noted(move: str, answer: str) -> TextClause:
-    """Return the statement of a move: `move` ends in the part `moved`, the images moved, which get a line each."""
+def with_history(move: str, answer: str) -> TextClause:
+    """Return a statement of the parts `move`, the last of which is `moved`, that writes a line for each image moved."""
     return text(f"""
         WITH {move.strip()},
-        noted AS (
+        lines AS (
             INSERT INTO history (event, job_id, image_id, attempt, worker, detail)
             SELECT :event, job_id, id, attempt, worker, :detail FROM moved
         )
@@ -52,7 +52,7 @@ def storable(reason: str) -> str:
 
 
 # Index: job_id, id.
-_STUMBLES = text("""
+_FAILED_ATTEMPTS = text("""
     SELECT count(*)
     FROM history
     JOIN images ON images.id = history.image_id
@@ -65,10 +65,10 @@ _STUMBLES = text("""
 """)
 
 
-def stumbles(session: Session, job_id: int, image_id: int) -> int:
-    """Return how often an image was handed back with a reason, so for a failure of its own, since it was queued."""
+def failed_attempts(session: Session, job_id: int, image_id: int) -> int:
+    """Return how often an image was handed back because it failed itself, since it was queued."""
     answer: int = session.execute(
-        _STUMBLES, {"job_id": job_id, "image_id": image_id, "event": Event.HANDED_BACK}
+        _FAILED_ATTEMPTS, {"job_id": job_id, "image_id": image_id, "event": Event.HANDED_BACK}
     ).scalar_one()
     return answer
 
@@ -103,5 +103,5 @@ _LATEST = 20_000
 
 def recent_deaths(session: Session) -> list[Deaths]:
     """Return the workers that have died in the last hour, the latest first."""
-    rows = session.execute(_DEATHS, {"latest": _LATEST, "event": Event.BURIED}).mappings()
+    rows = session.execute(_DEATHS, {"latest": _LATEST, "event": Event.MARKED_DEAD}).mappings()
     return [Deaths(**row) for row in rows]

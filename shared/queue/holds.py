@@ -1,14 +1,14 @@
-"""Holding by hand and letting go, for all images of a job. What lets go by itself is `shared.queue.deadlines`."""
+"""A job's images are held and released by hand. `shared.queue.deadlines` releases those whose time has come."""
 
 from __future__ import annotations
 
 from sqlalchemy import TextClause
 from sqlalchemy.orm import Session
 
-from shared.queue.conflicts import in_the_way
-from shared.queue.history import Event, noted
+from shared.queue.conflicts import refusal
+from shared.queue.history import Event, with_history
 
-_HOLD = noted(
+_HOLD = with_history(
     """
     taken AS (
         SELECT id
@@ -32,20 +32,20 @@ _HOLD = noted(
 
 
 def hold(session: Session, job_id: int, *, by: str) -> int:
-    """Keep the queued images of a job from being claimed until it is released; return how many.
+    """Hold the queued images of a job until it is released; return how many.
 
-    Raises NotFound, and Conflict when none is queued: what runs goes on, what is held already stays as it is.
+    Running images go on, and held ones stay as they are. Raises NotFound, and Conflict if no image is queued.
     """
     reason = held_by(by)
     images: int = session.execute(_HOLD, {"job_id": job_id, "event": Event.HELD, "detail": reason}).scalar_one()
     if not images:
-        raise in_the_way(session, job_id, None, "held")
+        raise refusal(session, job_id, None, "held")
     return images
 
 
-def let_go(held: str, answer: str) -> TextClause:
-    """Return the move that queues the held images that `held` selects and locks; `answer` reads it as `moved`."""
-    return noted(
+def release_statement(held: str, answer: str) -> TextClause:
+    """Return a statement that queues the images that `held` selects and locks; `answer` reads them as `moved`."""
+    return with_history(
         f"""
         taken AS ({held}),
         moved AS (
@@ -54,7 +54,7 @@ def let_go(held: str, answer: str) -> TextClause:
                 reason = NULL,
                 held_until = NULL,
                 held_behind = NULL,
-                -- It has not waited yet: affinity and stumbles count from now on.
+                -- It has not waited yet: affinity and failed attempts count from now on.
                 queued_at = clock_timestamp()
             FROM taken
             WHERE images.id = taken.id
@@ -65,7 +65,7 @@ def let_go(held: str, answer: str) -> TextClause:
     )
 
 
-_RELEASE = let_go(
+_RELEASE = release_statement(
     """
         SELECT id
         FROM images
@@ -79,17 +79,17 @@ _RELEASE = let_go(
 
 
 def release(session: Session, job_id: int, *, by: str) -> int:
-    """Queue the held images of a job, whatever holds them; return how many.
+    """Queue all held images of a job, for whatever reason they are held; return how many.
 
-    Raises NotFound, and Conflict when none is held.
+    Raises NotFound, and Conflict if no image is held.
     """
-    told = {"event": Event.RELEASED, "detail": f"by {by}"}
-    images: int = session.execute(_RELEASE, {"job_id": job_id} | told).scalar_one()
+    given = {"job_id": job_id, "event": Event.RELEASED, "detail": f"by {by}"}
+    images: int = session.execute(_RELEASE, given).scalar_one()
     if not images:
-        raise in_the_way(session, job_id, None, "released")
+        raise refusal(session, job_id, None, "released")
     return images
 
 
 def held_by(owner: str) -> str:
-    """Return the reason of what is held by hand."""
+    """Return the reason that people read of images held by hand."""
     return f"held by {owner}"

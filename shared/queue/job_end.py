@@ -1,7 +1,7 @@
-"""The end of images: the one home of what takes a job's `unfinished` down and, with the last image, ends the job.
+"""A job counts how its images ended, and the last one ends the job. Only this module writes these counts.
 
-A job counts how its images ended. So one statement can tell how the job ends: it waits for the job's row and then has
-the counts as the finishers before it left them, while the images themselves it would see as they were when it began.
+One statement can decide how the job ends because of the counts: it waits for the job's row and then reads them as the
+statements before it left them. The images themselves it would see as they were when it began.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ TAKE_DOWN: Final = """
         failed = failed + CASE WHEN :state = 'failed' THEN ended.images ELSE 0 END,
         cancelled = cancelled + CASE WHEN :state = 'cancelled' THEN ended.images ELSE 0 END,
         ended_at = CASE WHEN unfinished = ended.images THEN clock_timestamp() END,
-        -- The images are asked too, for what processes of before revision 0005 end without counting it. Not by EXISTS:
-        -- no plan comes to read all images that ever failed.
+        -- The images are read too, because processes of before revision 0005 do not count those that they end. Not by
+        -- EXISTS: no plan comes to read all images that ever failed.
         state = CASE
             WHEN unfinished > ended.images THEN jobs.state
             WHEN failed > 0 OR :state = 'failed' THEN 'failed'
@@ -33,7 +33,7 @@ TAKE_DOWN: Final = """
             ELSE 'succeeded'
         END
 """
-"""What counts `ended.images` images of a job that have ended as `:state`."""
+"""An UPDATE that counts `ended.images` images of a job that have ended as `:state`."""
 
 _TAKE_DOWN = text(f"""
     {TAKE_DOWN.strip()}
@@ -45,7 +45,7 @@ _TAKE_DOWN = text(f"""
 def take_down(session: Session, job_ids: Iterable[int], state: ImageState) -> None:
     """Count one image that has ended as `state` for each of `job_ids`, and end the jobs that have none left.
 
-    The last thing before the commit: the images are locked, jobs follow by id, and exactly one transaction sees zero.
+    Call it last before the commit, with the images locked. Jobs are locked by id; exactly one transaction ends each.
     """
     for job_id, images in sorted(Counter(job_ids).items()):
         session.execute(_TAKE_DOWN, {"job_id": job_id, "images": images, "state": state})

@@ -1,19 +1,21 @@
-"""Who is served next: a pure function over a snapshot. Worker, simulator and "why is it waiting" all call it.
+"""The policy, a pure function over a snapshot, decides which lane is served next.
+
+Worker, simulator and "why is it waiting" all call it.
 
 The rules, in their order:
 
 1. A worker sees the lanes of its own pools whose images find room in its memory.
 2. A lane whose checkpoint is resident on another ready worker with room is left alone, until its head has waited for as
    long as loading the checkpoint here would take, and `AFFINITY_SECONDS` at most.
-3. Urgent lanes go first.
-4. Then owners with nothing running, of them the one served longest ago. The memory is what lets a newcomer in: without
-   it the oldest backlog wins every tie.
-5. Then the owner with the least running work; but one whose work is greater by no more than `SLACK` and one image may
-   go first with what is resident here. Without that, a thousand cards change checkpoints most of the time.
-6. Within an owner the priority; then age, where all that was queued within affinity's time counts as of one age: of it
-   first what is resident here, then what this worker of all should load. So nobody is passed over for affinity's sake
-   by an image that was queued more than `AFFINITY_SECONDS` later.
-7. Of what is resident here the shorter lane: the longer one gives this worker work for longer, so its checkpoint stays.
+3. Urgent lanes are first.
+4. Then come owners with nothing running, of them the one served longest ago. This memory lets a newcomer in: without it
+   the oldest backlog wins every tie.
+5. Then comes the owner with the least running work. An owner whose work is greater by at most `SLACK` and one image may
+   be first with a lane that is resident here. Without that, a thousand cards change checkpoints most of the time.
+6. Within an owner the priority decides, then age. Lanes queued within affinity's time count as of one age: of these the
+   resident ones are first, then the one that this worker of all should load. So no image is passed over because of
+   affinity by one that was queued more than `AFFINITY_SECONDS` later.
+7. Of resident lanes the shorter one is first: the longer one occupies this worker for longer, so its checkpoint stays.
 
 What this worker should load is its own choice by weighted rendezvous hashing (Thaler and Ravishankar 1998;
 Schindelhauer and Schomaker 2005): workers that see the same snapshot choose differently, and each the same again.
@@ -34,8 +36,8 @@ from typing import Final, Protocol
 from shared.db.states import WorkerState
 from shared.models.memory import Footprint, Precision
 
-AFFINITY_SECONDS: Final = 15.0  # nobody waits longer than this for affinity's sake
-SLACK: Final = 0.3  # share of the least running work by which an owner may be ahead for affinity's sake
+AFFINITY_SECONDS: Final = 15.0  # no image waits longer than this because of affinity
+SLACK: Final = 0.3  # share of the least running work by which an owner may be ahead because of affinity
 
 
 Place = tuple[str, str, str, int, str]
@@ -44,7 +46,7 @@ Place = tuple[str, str, str, int, str]
 
 @dataclass(frozen=True)
 class Lane:
-    """The queued images that the same workers may render for the same owner, told by the one at their head."""
+    """The queued images that the same workers may render for the same owner, described by the one at their head."""
 
     owner: str
     checkpoint: str  # SHA-256
@@ -62,7 +64,7 @@ class Lane:
 
     @property
     def place(self) -> Place:
-        """What makes it this lane, whichever image is at its head."""
+        """What makes it this lane, whatever image is at its head."""
         return self.owner, self.checkpoint, self.pool, self.memory_class, self.companions
 
     @property
@@ -77,7 +79,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Owner:
-    """What an owner has of the farm now, and when it was given something last."""
+    """An owner's running work, and when it was served last."""
 
     running: int = 0  # cost of its running images
     served_at: float | None = None  # seconds on the database's clock
@@ -87,7 +89,7 @@ _NEW: Final = Owner()
 
 
 class Served(Protocol):
-    """Whoever serves pools."""
+    """A worker, or another that serves pools."""
 
     @property
     def pools(self) -> tuple[str, ...]: ...
@@ -95,7 +97,7 @@ class Served(Protocol):
 
 @dataclass(frozen=True)
 class Worker:
-    """A living worker, as far as the policy cares."""
+    """A living worker, as the policy sees it."""
 
     id: int
     pools: tuple[str, ...]
@@ -119,14 +121,14 @@ class Worker:
 
 @dataclass(frozen=True)
 class Farm:
-    """The farm's side of the decision: its owners and workers at `now`, seconds on the database's clock."""
+    """The farm that lanes are ranked for: its owners and workers at `now`, seconds on the database's clock."""
 
     now: float
     owners: Mapping[str, Owner] = field(default_factory=dict)
     workers: tuple[Worker, ...] = ()
 
     def after(self, given: Mapping[str, int]) -> Farm:
-        """Return the farm after owners were given images of these costs: the claims that a snapshot cannot know."""
+        """Return the farm after owners were given images of these costs, by claims that a snapshot does not know."""
         owners = {**self.owners}
         for name, cost in given.items():
             before = self.owner(name)
@@ -155,7 +157,7 @@ class Farm:
 
 
 class Line:
-    """What waits for one owner, of one urgency, for the workers of one pool: by priority, then age."""
+    """The lanes of one owner and one urgency, for the workers of one pool: by priority, then age."""
 
     def __init__(self, lanes: Iterable[Lane]) -> None:
         ordered = sorted(lanes, key=lambda lane: (-lane.priority, lane.queued_at, lane.head))
@@ -191,7 +193,7 @@ class Lanes:
         return self._pools.get(pool, ())
 
     def of(self, pools: tuple[str, ...], *, urgent: bool) -> Mapping[str, Line]:
-        """Return what waits for the workers of these pools, by owner; put in order for the first who asks."""
+        """Return the lines for the workers of these pools, by owner; they are put in order once."""
         if pools not in self._lines:
             lanes = [lane for pool in pools for lane in self.all_of(pool)]
             self._lines[pools] = _lines(lane for lane in lanes if not lane.urgent), _lines(filter(_is_urgent, lanes))
@@ -214,7 +216,7 @@ def _lines(lanes: Iterable[Lane]) -> dict[str, Line]:
 
 
 def rank(lanes: Lanes | Iterable[Lane], farm: Farm, me: Worker) -> Iterator[Lane]:
-    """Yield the lanes that `me` should try, the best first, each once; what is not asked for is not computed."""
+    """Yield the lanes that `me` should try, the best first, each once, and compute no more than are taken."""
     ordered = lanes if isinstance(lanes, Lanes) else Lanes(lanes)
     seen: set[Lane] = set()
     for urgent in (True, False):
@@ -245,7 +247,7 @@ def is_left_alone(lane: Lane, farm: Farm, me: Worker) -> bool:
 
 def _ranked(lines: Mapping[str, Line], farm: Farm, me: Worker) -> Iterator[Lane]:
     """Yield what rules 4 and 5 give, a lane perhaps twice."""
-    owners = sorted(lines, key=lambda name: _turn(name, farm.owner(name)))
+    owners = sorted(lines, key=lambda name: _service_order(name, farm.owner(name)))
     idle = list(takewhile(lambda name: farm.owner(name).running == 0, owners))
     busy = owners[len(idle) :]
     for name in idle:
@@ -258,7 +260,7 @@ def _ranked(lines: Mapping[str, Line], farm: Farm, me: Worker) -> Iterator[Lane]
         yield from _of_owner(lines[name], farm, me)
 
 
-def _turn(name: str, owner: Owner) -> tuple[float, float, str]:
+def _service_order(name: str, owner: Owner) -> tuple[float, float, str]:
     return owner.running, float("-inf") if owner.served_at is None else owner.served_at, name
 
 
@@ -270,7 +272,7 @@ def _of_owner(line: Line, farm: Farm, me: Worker) -> Iterator[Lane]:
         here = (lane for lane in lanes[:of_one_age] if lane.checkpoint in me.resident)
         yield from sorted(here, key=_shortest_first)
         others = [lane for lane in lanes if not is_left_alone(lane, farm, me)]
-        # As many as there are workers to choose differently: a lone worker takes the oldest.
+        # As many as there are workers that choose differently: a lone worker takes the oldest.
         choosing = max((farm.sizes.get(pool, 1) for pool in me.pools), default=1)
         choice = min(of_one_age, choosing, len(others))
         yield from sorted(others[:choice], key=lambda lane: _distance(me.id, lane.checkpoint) / math.sqrt(lane.queued))

@@ -1,4 +1,4 @@
-"""Pools that living workers serve, and those that images wait for in vain."""
+"""Pools that living workers serve, and pools that jobs wait for without a worker."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _UNSERVED = text("""
 
 
 def served(session: Session) -> list[str]:
-    """Return the pools that living workers serve, drained ones too, by name."""
+    """Return the pools that living workers serve, drained workers among them, by name."""
     return list(session.scalars(_SERVED))
 
 
@@ -52,5 +52,5 @@ def is_awaited(session: Session, owner: str, pool: str) -> bool:
 
 
 def unserved(session: Session, owner: str, but: Collection[str]) -> set[str]:
-    """Return the pools of the owner's open jobs, without those that are served. Reads all those jobs."""
+    """Return the pools of the owner's open jobs without those in `but`. Reads all those jobs."""
     return set(session.scalars(_UNSERVED, {"owner": owner, "served": list(but)}))

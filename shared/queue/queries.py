@@ -1,4 +1,4 @@
-"""What can be seen of the queue: frozen values for the API and the command line. Reads only, locks nothing."""
+"""Queries of the queue, with frozen values for the API and the command line. They read only, and lock nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ImageView:
 
 @dataclass(frozen=True)
 class JobView:
-    """A job. `state` says of an open job what its images do: running if any runs, else queued, else held."""
+    """A job. While it is open its `state` is that of its images: running if any runs, else queued, else held."""
 
     id: int
     owner: str
@@ -88,7 +88,7 @@ class WorkerView:
     load_seconds: float | None
     started_at: datetime
     beat_at: datetime
-    is_late: bool  # past its lease: it will be buried if it stays silent
+    is_late: bool  # past its lease: it is declared dead if it stays silent
     drained: str | None = None  # why it takes nothing new, for people
     trouble: str | None = None  # what is wrong with it or its card, for people
 
@@ -103,7 +103,7 @@ def job(session: Session, job_id: int, owner: str | None = None) -> JobView:
 
 
 def check_owner(session: Session, job_id: int, owner: str) -> None:
-    """Raise NotFound unless the job is `owner`'s: what is somebody else's does not exist here."""
+    """Raise NotFound unless the job is `owner`'s: jobs of others do not exist for an owner."""
     if session.scalar(select(Job.id).where(Job.id == job_id, Job.owner == owner)) is None:
         raise NotFound(f"There is no job {job_id}.")
 
@@ -117,7 +117,7 @@ def params(session: Session, job_id: int, owner: str) -> stored.Understood:
 
 
 def state(session: Session, job_id: int, owner: str) -> ImageState:
-    """Return the displayed state of a job; none of its images is read. Raises NotFound."""
+    """Return the displayed state of a job without reading its images. Raises NotFound."""
     check_owner(session, job_id, owner)
     found = states(session, [job_id]).get(job_id)
     if found is None:  # deleted in between
@@ -126,7 +126,7 @@ def state(session: Session, job_id: int, owner: str) -> ImageState:
 
 
 def states(session: Session, job_ids: Collection[int]) -> dict[int, ImageState]:
-    """Return the displayed state of each of these jobs that is there; none of their images is read."""
+    """Return the displayed state of each of these jobs that exists, without reading their images."""
     if not job_ids:
         return {}
     shown = select(Job.id, Job.state, _has(ImageState.RUNNING), _has(ImageState.QUEUED)).where(Job.id.in_(job_ids))
@@ -174,7 +174,7 @@ def _has(state: ImageState) -> ColumnElement[bool]:
 
 
 def _views(session: Session, rows: Sequence[Job], shown: int) -> list[JobView]:
-    """Return what jobs look like, without those that were deleted since `rows` were read: they have no images."""
+    """Return the views of jobs, except of those deleted since `rows` were read, which have no images."""
     ids = [row.id for row in rows]
     counts: dict[int, dict[ImageState, int]] = defaultdict(lambda: dict.fromkeys(ImageState, 0))
     counted = select(Image.job_id, Image.state, func.count()).where(Image.job_id.in_(ids))
@@ -219,6 +219,7 @@ def _displayed(state: JobState, counts: Mapping[ImageState, int]) -> ImageState:
 def _image_view(image: Image, params: RenderParams) -> ImageView:
     state = ImageState(image.state)
     waits = state in {ImageState.HELD, ImageState.QUEUED}
+    strange = f"a newer version of the farm says that it is {image.state}" if state == UNKNOWN else None
     return ImageView(
         id=image.id,
         index=image.index,
@@ -227,17 +228,13 @@ def _image_view(image: Image, params: RenderParams) -> ImageView:
         attempt=image.attempt,
         strikes=image.strikes,
         worker=image.worker,
-        reason=image.reason or (_strange(image.state) if state == UNKNOWN else None),
+        reason=image.reason or strange,
         queued_at=image.queued_at,
         expires_at=image.expires_at,
         started_at=None if waits else image.started_at,
         ended_at=image.ended_at,
         bytes=image.bytes,
     )
-
-
-def _strange(state: str) -> str:
-    return f"a newer version of the farm says that it is {state}"
 
 
 # An owner's share does not depend on the others' backlogs, so what stands before an image is its owner's own queue.
@@ -247,7 +244,7 @@ BEFORE: Final = """
             WHERE state = 'queued'
               AND before.owner = head.owner
               AND before.pool = head.pool
-              -- What a worker died of holds up its like alone: each worker runs one such image, and the rest go past.
+              -- An image that a worker died of holds up only others of its kind: each worker runs one at a time.
               AND (before.strikes = 0 OR head.strikes > 0)
               AND (NOT before.urgent, -before.priority, before.id) < (NOT head.urgent, -head.priority, head.id)
             LIMIT :farthest
@@ -276,10 +273,10 @@ def positions(session: Session, job_ids: Sequence[int]) -> dict[int, int]:
     if not job_ids:
         return {}
     rows = session.execute(_POSITIONS, {"job_ids": list(job_ids), "farthest": FARTHEST})
-    return {job_id: images for job_id, images in rows}  # noqa: C416 - rows are no pairs to the type checker
+    return {job_id: images for job_id, images in rows}  # noqa: C416 - to the type checker a row is not a pair
 
 
-# Two partial indexes; ended images are history and are not counted.
+# By two partial indexes. Ended images are not counted.
 _COUNTS = text("""
     SELECT (SELECT count(*) FROM images WHERE state = 'queued') AS queued,
            (SELECT count(*) FROM images WHERE worker_id IS NOT NULL) AS running
@@ -298,7 +295,7 @@ def picture_bytes(session: Session) -> int:
 
 
 def workers(session: Session) -> list[WorkerView]:
-    """Return the workers that have registered and were not buried, by name."""
+    """Return the workers that have registered and neither left nor were declared dead, by name."""
     running = select(func.count()).where(Image.worker_id == Worker.id).scalar_subquery()
     query = (
         select(Worker, running, Worker.lease_until < func.clock_timestamp(), Drain.reason)
@@ -309,7 +306,7 @@ def workers(session: Session) -> list[WorkerView]:
 
 
 def residents(stored: object) -> Iterator[str]:
-    """Yield the checkpoints that a worker's row names; what else a newer version says there is left out."""
+    """Yield the checkpoints that a worker's row names, and nothing else that a newer version may say there."""
     yield from (one for one in stored if isinstance(one, str)) if isinstance(stored, list) else ()
 
 

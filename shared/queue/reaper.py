@@ -1,7 +1,7 @@
-"""Burial: a dead worker's row goes, its images go back to their lanes, and what killed three workers fails.
+"""Dead workers: their rows go, their images are queued again, and an image that killed three workers fails.
 
-Lock order: workers by id, then model files by path, then images by id, then jobs by id. A worker that claims or beats
-meanwhile waits, and then finds itself buried. Times are the database's own; no clock of a host is asked.
+Lock order: workers by id, then model files by path, then images by id, then jobs by id. A worker that claims or sends a
+heartbeat meanwhile waits, and then learns that it was declared dead. Times are the database's own, not a host's.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 
 from shared.db.states import ImageState
 from shared.models import catalogue
-from shared.queue.history import Event, noted
+from shared.queue.history import Event, with_history
 from shared.queue.job_end import take_down
 
-POISON_STRIKES = 3
-POISON_REASON = "Its worker crashed three times while rendering it"
+MOST_CRASHES = 3
+CRASHED_REASON = "Its worker crashed three times while rendering it"
 
 _LOCK = text("""
     SELECT id
@@ -33,15 +33,15 @@ _PAST_LEASE = text("""
       -- While the database was away nobody could renew a lease: everybody gets a whole one after its start.
       AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => :lease_seconds)
     ORDER BY id
-    -- What is locked is being renewed, claiming, or being buried by another.
+    -- A locked worker renews its lease, claims, or is being declared dead by another process.
     FOR UPDATE SKIP LOCKED
 """)
 
 # Index: ix_images_running.
-_GIVE_BACK = noted(
+_GIVE_BACK = with_history(
     """
     taken AS (
-        SELECT id, worker, strikes + :strike AS struck
+        SELECT id, worker, strikes + :crashes AS crashes
         FROM images
         WHERE worker_id = ANY(:worker_ids)
         ORDER BY id
@@ -50,11 +50,11 @@ _GIVE_BACK = noted(
     moved AS (
         UPDATE images
         SET worker_id = NULL,
-            strikes = struck,
-            state = CASE WHEN struck >= :poison_strikes THEN 'failed' ELSE 'queued' END,
-            reason = CASE WHEN struck >= :poison_strikes THEN :poison_reason END,
-            worker = CASE WHEN struck >= :poison_strikes THEN images.worker END,
-            ended_at = CASE WHEN struck >= :poison_strikes THEN clock_timestamp() END
+            strikes = crashes,
+            state = CASE WHEN crashes >= :most_crashes THEN 'failed' ELSE 'queued' END,
+            reason = CASE WHEN crashes >= :most_crashes THEN :crashed_reason END,
+            worker = CASE WHEN crashes >= :most_crashes THEN images.worker END,
+            ended_at = CASE WHEN crashes >= :most_crashes THEN clock_timestamp() END
         FROM taken
         WHERE images.id = taken.id
         RETURNING images.id, job_id, attempt, taken.worker, state
@@ -74,47 +74,47 @@ _REMOVE = text("""
 """)
 
 
-def bury(  # noqa: PLR0913 - what is known of an end
-    session: Session, worker_id: int, *, reason: str, strike: bool, note: str = "", files: Collection[str] = ()
+def mark_dead(  # noqa: PLR0913 - what is known of an end
+    session: Session, worker_id: int, *, reason: str, crashed: bool, remark: str = "", files: Collection[str] = ()
 ) -> int:
-    """Remove the worker and give its images back; return how many were queued again. 0: it was gone already.
+    """Remove the worker and queue its images again; return how many. 0: it was gone already.
 
-    The `note` says what comes next, beside the reason. `strike` counts against each image that it ran: for the crash
-    or hang of a process only, never for a lost lease. If it was loading model `files`, by SHA-256, these are struck in
+    The history says `remark`, what comes next, beside the reason. If its process `crashed` or hung, each image that it
+    ran counts one crash; a lost lease is not a crash. If it was loading model `files`, by SHA-256, these count it in
     place of the images.
     """
     mine = session.scalars(_LOCK, {"worker_id": worker_id}).all()
-    if strike and mine and files and catalogue.strike(session, files, reason):
-        strike = False
-    return _remove(session, mine, Event.BURIED, reason, strike=strike, note=note)
+    if crashed and mine and files and catalogue.strike(session, files, reason):
+        crashed = False
+    return _remove(session, mine, Event.MARKED_DEAD, reason, crashed=crashed, remark=remark)
 
 
 def leave(session: Session, worker_id: int) -> int:
-    """Remove a worker that ends in order; return how many images it still had, which are queued again."""
-    return _remove(session, session.scalars(_LOCK, {"worker_id": worker_id}).all(), Event.LEFT, None, strike=False)
+    """Remove a worker that ends in order and queue the images that it still had; return how many."""
+    return _remove(session, session.scalars(_LOCK, {"worker_id": worker_id}).all(), Event.LEFT, None, crashed=False)
 
 
 def reap(session: Session, *, me_on_time: bool, lease_seconds: float) -> list[int]:
-    """Bury the workers past their lease and return their ids.
+    """Declare the workers past their lease dead and return their ids.
 
-    Nobody is buried by a reaper whose own beats were late (`me_on_time`): then it is the reaper, or its way to the
-    database, that was away. A lost lease is no strike.
+    A process whose own heartbeats were late (`me_on_time`) must not declare others dead: it, or its way to the
+    database, may be what was away. A lost lease does not count as a crash.
     """
     if not me_on_time:
         return []
     silent = session.scalars(_PAST_LEASE, {"lease_seconds": lease_seconds}).all()
-    _remove(session, silent, Event.BURIED, "its lease ran out", strike=False)
+    _remove(session, silent, Event.MARKED_DEAD, "its lease ran out", crashed=False)
     return list(silent)
 
 
 def _remove(  # noqa: PLR0913 - what is known of an end
-    session: Session, worker_ids: Sequence[int], event: Event, reason: str | None, *, strike: bool, note: str = ""
+    session: Session, worker_ids: Sequence[int], event: Event, reason: str | None, *, crashed: bool, remark: str = ""
 ) -> int:
     if not worker_ids:
         return 0
-    gone = {"worker_ids": list(worker_ids), "detail": f"{reason}; {note}" if note else reason}
-    diagnosis = f"{POISON_REASON}; the last time {reason}."
-    verdict = {"strike": int(strike), "poison_strikes": POISON_STRIKES, "poison_reason": diagnosis}
+    gone = {"worker_ids": list(worker_ids), "detail": f"{reason}; {remark}" if remark else reason}
+    diagnosis = f"{CRASHED_REASON}; the last time {reason}."
+    verdict = {"crashes": int(crashed), "most_crashes": MOST_CRASHES, "crashed_reason": diagnosis}
     given = session.execute(_GIVE_BACK, gone | verdict | {"event": Event.GIVEN_BACK}).all()
     session.execute(_REMOVE, gone | {"event": event})
     poisoned = [job_id for job_id, state in given if state == ImageState.FAILED]

@@ -1,7 +1,7 @@
-"""The snapshot: what the policy decides on. Whoever finds the shared one stale takes the next, and shares it.
+"""The snapshot that the policy decides on. A process that finds the shared one stale takes the next, and shares it.
 
-A shared snapshot is half a second old, in which a thousand workers make hundreds of claims. If none knew of the
-others', all would serve the owner that had the least; so each claim is noted beside it.
+A shared snapshot is half a second old, in which a thousand workers make hundreds of claims. If no worker knew those of
+the others, all would serve the owner that had the least; so each claim is written down beside the snapshot.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from shared.queue.queries import residents
 
 MAX_AGE_SECONDS: Final = 0.5
 KEY: Final = "snapshot"
-STAMP: Final = "snapshot:stamp"  # when it was taken: who has parsed it already does not fetch it again
-CLAIMS: Final = "snapshot:claims"  # by the transaction that made them; those that every snapshot to come sees are gone
+STAMP: Final = "snapshot:stamp"  # when it was taken: a process that has parsed it does not fetch it again
+CLAIMS: Final = "snapshot:claims"  # by the transaction that made them, without those that every later snapshot sees
 TURN: Final = "snapshot:turn"
-HEARD_SECONDS: Final = 0.02  # how long a process goes on with what Redis said: a busy one claims far more often
-ALONE_SECONDS: Final = 2.0  # how long a process without Redis goes on with one snapshot
-COUNTED: Final = 100  # images of a lane: more say nothing new to the policy
+HEARD_SECONDS: Final = 0.02  # for which a process uses what Redis said: a busy one claims far more often
+ALONE_SECONDS: Final = 2.0  # for which a process without Redis uses one snapshot
+COUNTED: Final = 100  # images of a lane: more change nothing for the policy
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Snapshot:
         return self.seen is not None and self.seen.sees(transaction)
 
     def after(self, given: Mapping[str, int]) -> Snapshot:
-        """Return the snapshot as it is once these owners were given images of these costs."""
+        """Return the snapshot as it is after these owners were given images of these costs."""
         if not given:
             return self
         later = Snapshot(self.lanes, self.farm.after(given), self.seen)
@@ -98,7 +98,7 @@ class Snapshot:
         return later
 
     def after_claims(self, claims: Iterable[Claimed]) -> Snapshot:
-        """Return the snapshot as it is once those of these claims were made that it has not seen itself."""
+        """Return the snapshot as it is after those of these claims that it has not seen itself."""
         given = Counter[str]()
         for claimed in claims:
             if not claimed.transaction or not self.sees(claimed.transaction):
@@ -164,7 +164,7 @@ _LANES = text("""
     FROM lane
 """)
 
-# Of the owners that wait. Indexes: ix_images_running (few rows, however long the queue), ix_images_served.
+# For the owners that wait. Indexes: ix_images_running (few rows, however long the queue), ix_images_served.
 _OWNERS = text("""
     SELECT waiting.owner,
            coalesce(work.running, 0)::bigint AS running,
@@ -213,7 +213,7 @@ def take(session: Session) -> Snapshot:
 
 
 def _with_needs(session: Session, lanes: tuple[Lane, ...], farm: Farm) -> tuple[Lane, ...]:
-    """Return the lanes with the memory that they need, if any worker's has an end."""
+    """Return the lanes with the memory that they need, if any worker says how much it offers."""
     if all(worker.memory_bytes is None for worker in farm.workers):
         return lanes
     known = memory.needs(session, {lane.footprint for lane in lanes})
@@ -227,9 +227,9 @@ def _with_needs(session: Session, lanes: tuple[Lane, ...], farm: Farm) -> tuple[
 def _worker(row: RowMapping) -> Worker:
     said: dict[str, Any] = dict(row)
     pools = tuple(said.pop("pool").split(","))
-    read = {"pools": pools, "state": WorkerState(said["state"]), "resident": frozenset(residents(said["resident"]))}
+    known = {"pools": pools, "state": WorkerState(said["state"]), "resident": frozenset(residents(said["resident"]))}
     precision = "single" if said["precision"] == "single" else "half"  # older workers do not say
-    return Worker(**said | read | {"precision": precision})
+    return Worker(**said | known | {"precision": precision})
 
 
 class Snapshots:
@@ -258,41 +258,41 @@ class Snapshots:
                 known = self._known(self._latest_at, ALONE_SECONDS)
         return known or self._take(max_age or MAX_AGE_SECONDS)
 
-    def note(self, given: Mapping[str, int], transaction: int = 0) -> None:
-        """Let all who decide on the same snapshot know what `transaction` claimed: owner -> its cost.
+    def add_claim(self, given: Mapping[str, int], transaction: int = 0) -> None:
+        """Tell all processes that decide on the same snapshot what `transaction` claimed: owner -> its cost.
 
         Each claim is counted once: by the snapshots that see its transaction, or beside those that do not, however late
-        this comes. Where no transaction is named it is counted until the next snapshot.
+        this comes. Without a transaction it is counted until the next snapshot.
         """
         claimed = Claimed(transaction, dict(given))
         with self._lock:
             self._claimed.append(claimed)
         if self._redis is not None:
             with suppress(RedisError, Unavailable):
-                noted, claims = self._redis.pipeline(transaction=False), self._farm_id.key(CLAIMS)
-                noted.zadd(claims, {json.dumps([*claimed, secrets.token_hex(4)]): transaction})
-                noted.pexpire(claims, _milliseconds(ALONE_SECONDS))
-                noted.execute()
+                pipeline, claims = self._redis.pipeline(transaction=False), self._farm_id.key(CLAIMS)
+                pipeline.zadd(claims, {json.dumps([*claimed, secrets.token_hex(4)]): transaction})
+                pipeline.pexpire(claims, _milliseconds(ALONE_SECONDS))
+                pipeline.execute()
 
     def _shared(self, max_age: float) -> Snapshot | None:
         """Return the shared snapshot; None when it is our turn to take the next, or nobody has shared one."""
         if self._redis is None:
             return self._known(self._latest_at, ALONE_SECONDS)
-        asked = self._redis.pipeline(transaction=False)
-        asked.set(self._farm_id.key(TURN), b"1", nx=True, px=_milliseconds(max_age))
-        asked.get(self._farm_id.key(STAMP))
-        asked.zrange(self._farm_id.key(CLAIMS), 0, -1)
-        is_ours, stamp, noted = asked.execute()
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.set(self._farm_id.key(TURN), b"1", nx=True, px=_milliseconds(max_age))
+        pipeline.get(self._farm_id.key(STAMP))
+        pipeline.zrange(self._farm_id.key(CLAIMS), 0, -1)
+        is_ours, stamp, others = pipeline.execute()
         if is_ours or not stamp:
             return None
         known = self._latest
         if known is None or _stamp(known) != stamp:
             known = Snapshot.from_json(self._redis.get(self._farm_id.key(KEY)) or b"")
-        claims = [Claimed(*json.loads(one)[:2]) for one in noted]
+        claims = [Claimed(*json.loads(one)[:2]) for one in others]
         return self._keep(known, claims)
 
     def _known(self, since: float, seconds: float) -> Snapshot | None:
-        """Return the latest as it is known here to stand, if less than `seconds` have gone by `since`."""
+        """Return the latest snapshot with the claims known here, if less than `seconds` have passed `since`."""
         with self._lock:
             is_young = time.monotonic() - since < seconds
             return self._latest.after_claims(self._claimed) if self._latest and is_young else None
@@ -302,16 +302,16 @@ class Snapshots:
         as_it_stands = self._keep(taken, [])
         if self._redis is not None:
             with suppress(RedisError, Unavailable):
-                shared = self._redis.pipeline()
-                shared.set(self._farm_id.key(KEY), taken.to_json(), px=_milliseconds(2 * lifetime))
-                shared.set(self._farm_id.key(STAMP), _stamp(taken), px=_milliseconds(2 * lifetime))
+                pipeline = self._redis.pipeline()
+                pipeline.set(self._farm_id.key(KEY), taken.to_json(), px=_milliseconds(2 * lifetime))
+                pipeline.set(self._farm_id.key(STAMP), _stamp(taken), px=_milliseconds(2 * lifetime))
                 if taken.seen:
-                    shared.zremrangebyscore(self._farm_id.key(CLAIMS), "-inf", f"({taken.seen.oldest_running}")
-                shared.execute()
+                    pipeline.zremrangebyscore(self._farm_id.key(CLAIMS), "-inf", f"({taken.seen.oldest_running}")
+                pipeline.execute()
         return as_it_stands
 
     def _keep(self, snapshot: Snapshot, heard: Sequence[Claimed]) -> Snapshot:
-        """Go on with `snapshot` and what was `heard` of claims; what was claimed here meanwhile may be news to both."""
+        """Use `snapshot` and the claims `heard` from now on; claims made here meanwhile may be in neither."""
         known = {one.transaction for one in heard} | {0}
         with self._lock:
             self._heard_at = time.monotonic()

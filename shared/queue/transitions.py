@@ -1,12 +1,12 @@
 """Transitions of images between their states, one function each: finish, fail, cancel, retry, delete, hand back.
 
-The others are in `submit`, `holds`, `claim`, `deadlines` and `reaper`. Nobody else writes a state.
+The others are in `submit`, `holds`, `claim`, `deadlines` and `reaper`. Nothing else writes a state.
 
 Every function takes a Session and never commits: run it with `shared.db.sessions.transact`.
 
-Lock order, which keeps the farm free of deadlocks: workers by id (`claim`, `reap`, `drains` and the beat lock them),
-then model files by path (a burial that strikes them), then images by id, then jobs by id, nothing else. A move of
-several images locks them by id first; `due` waits for none.
+Lock order, which keeps the farm free of deadlocks: workers by id (`claim`, `reaper`, `drains` and the heartbeat lock
+them), then model files by path (`mark_dead`, which counts a crash against them), then images by id, then jobs by id,
+nothing else. A transition of several images locks them by id first; `deadlines` waits for no image.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from shared.db.states import ImageState, JobState
 from shared.db.tables import Job
 from shared.errors import Conflict
 from shared.queue.claim import Claim
-from shared.queue.conflicts import in_the_way, no_job
-from shared.queue.history import Event, noted, storable
+from shared.queue.conflicts import no_job, refusal
+from shared.queue.history import Event, storable, with_history
 from shared.queue.job_end import TAKE_DOWN, take_down
 
 
@@ -33,12 +33,12 @@ class Finish(StrEnum):
 
     COMMITTED = "committed"
     ALREADY_MINE = "already mine"  # the same attempt ended like this before: only the answer was lost
-    REFUSED = "refused"  # the image was cancelled, given back or claimed anew meanwhile
+    REFUSED = "refused"  # the image was cancelled, given back or claimed again meanwhile
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a claim's end, and how its job has ended: None where that has images to come, or is refused."""
+    """What became of a claim's end, and how its job has ended; None: it has images to come, or the end is refused."""
 
     finish: Finish
     job: JobState | None = None
@@ -46,14 +46,14 @@ class Ended:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """How many images a cancel ended, and of which attempts of them (by image id) a worker has to be told."""
+    """How many images a cancel ended, and the running ones: image id -> attempt, which a worker has to stop."""
 
     images: int
     running: dict[int, int]
 
 
 # The fence: the attempt is still the row's, and it runs on the worker that claimed it.
-_END = noted(
+_END = with_history(
     f"""
     given AS (
         SELECT *
@@ -109,13 +109,13 @@ _MINE = text("""
 
 
 def finish(session: Session, claim: Claim, picture_bytes: int) -> Ended:
-    """End `claim`'s image with its picture, which is stored by now under this attempt's key."""
+    """End `claim`'s image with its picture, which is stored under this attempt's key."""
     [ended] = finish_all(session, [(claim, picture_bytes)])
     return ended
 
 
 def finish_all(session: Session, pictures: Sequence[tuple[Claim, int]]) -> list[Ended]:
-    """End the images of claims with their pictures, of so many bytes; return in their order what became of each.
+    """End the images of claims with pictures of so many bytes; return what became of each, in their order.
 
     It is one statement, so the session may be one of `database.autocommit`.
     """
@@ -155,13 +155,13 @@ def _if_ended(job: JobState) -> JobState | None:
 
 
 def _ended_before(session: Session, claim: Claim, state: ImageState) -> Ended:
-    """Return how a claim stands that is no longer to be ended."""
+    """Return what became of a claim whose image does not run under it any more."""
     mine = {"image_id": claim.image_id, "attempt": claim.attempt, "state": state}
     job = session.execute(_MINE, mine).scalar_one_or_none()
     return Ended(Finish.REFUSED) if job is None else Ended(Finish.ALREADY_MINE, _if_ended(JobState(job)))
 
 
-_CANCEL = noted(
+_CANCEL = with_history(
     """
     taken AS (
         SELECT id, state AS was
@@ -190,15 +190,15 @@ _CANCEL = noted(
 
 
 def cancel(session: Session, job_id: int, index: int | None = None) -> Cancelled:
-    """End what has not ended of a job, or its image `index`. Raises NotFound, and Conflict when all of it has ended."""
+    """End the images of a job, or its image `index`, that have not ended. Raises NotFound, and Conflict if all have."""
     rows = session.execute(_CANCEL, {"job_id": job_id, "index": index, "event": Event.CANCELLED, "detail": None}).all()
     if not rows:
-        raise in_the_way(session, job_id, index, "cancelled")
+        raise refusal(session, job_id, index, "cancelled")
     take_down(session, [job_id] * len(rows), ImageState.CANCELLED)
     return Cancelled(len(rows), {row.id: row.attempt for row in rows if row.was == ImageState.RUNNING})
 
 
-_RETRY = noted(
+_RETRY = with_history(
     """
     taken AS (
         SELECT id, state AS was
@@ -217,7 +217,7 @@ _RETRY = noted(
             reason = NULL,
             queued_at = clock_timestamp(),
             ended_at = NULL,
-            -- Who asks again wants it now: a deadline that has passed is over, one to come counts anew.
+            -- Somebody wants it now: a deadline that has passed is over, one to come holds again.
             expires_at = CASE WHEN expires_at > clock_timestamp() THEN expires_at END
         FROM taken
         WHERE images.id = taken.id
@@ -234,23 +234,23 @@ _REOPEN = text("""
         cancelled = greatest(0, cancelled - (:images - :failed)),
         state = 'open',
         ended_at = NULL,
-        -- As of the images: a deadline that has passed is over.
+        -- A deadline that has passed is over, as for the images.
         expires_at = CASE WHEN expires_at > clock_timestamp() THEN expires_at END
     WHERE id = :job_id
 """)
 
 
 def retry(session: Session, job_id: int, index: int | None = None) -> int:
-    """Put failed and cancelled images of a job, or its image `index`, back with their seeds; return how many.
+    """Queue failed and cancelled images of a job, or its image `index`, again with their seeds; return how many.
 
-    Strikes and deadlines that have passed are cleared, the attempt goes on rising. Raises NotFound, and Conflict when
-    there is nothing to retry.
+    Crashes and deadlines that have passed are cleared, attempts go on rising. Raises NotFound, and Conflict if no image
+    has failed or was cancelled.
     """
     images, failed = session.execute(
         _RETRY, {"job_id": job_id, "index": index, "event": Event.RETRIED, "detail": None}
     ).one()
     if not images:
-        raise in_the_way(session, job_id, index, "retried")
+        raise refusal(session, job_id, index, "retried")
     session.execute(_REOPEN, {"job_id": job_id, "images": images, "failed": failed})
     return int(images)
 
@@ -274,7 +274,7 @@ def delete(session: Session, job_id: int) -> None:
         raise no_job(job_id)
 
 
-_HAND_BACK = noted(
+_HAND_BACK = with_history(
     """
     taken AS (
         SELECT id, attempt, worker
@@ -301,7 +301,7 @@ _HAND_BACK = noted(
 )
 
 
-def hand_back(  # noqa: PLR0913 - what is to be noted beside it
+def hand_back(  # noqa: PLR0913 - what the history says beside it
     session: Session,
     worker_id: int,
     images: Mapping[int, int],
@@ -310,13 +310,13 @@ def hand_back(  # noqa: PLR0913 - what is to be noted beside it
     began: bool = True,
     past: int = 0,
 ) -> int:
-    """Queue images (id -> attempt) that the worker will not finish, without a strike; return how many it still had.
+    """Queue images (id -> attempt) that the worker will not finish; return how many it still had. No crash is counted.
 
-    A `reason` says that the images themselves failed in a way that may pass: `history.stumbles` counts those. What
-    never `began`, as the worker lacks what it takes, keeps its deadline and was not its owner's turn. Attempts up to
-    `past` are passed over: the storage has objects of theirs, which this database knows nothing of.
+    A `reason` says that the images themselves failed in a way that may pass: `history.failed_attempts` counts those.
+    Images that never `began`, because the worker lacks what they need, keep their deadline, and their owner was not
+    served. Attempts up to `past` are skipped: the storage has objects of theirs that this database does not know.
     """
-    handed: int = session.execute(
+    images_handed: int = session.execute(
         _HAND_BACK,
         {
             "worker_id": worker_id,
@@ -328,4 +328,4 @@ def hand_back(  # noqa: PLR0913 - what is to be noted beside it
             "past": past,
         },
     ).scalar_one()
-    return handed
+    return images_handed

@@ -1,4 +1,4 @@
-"""A worker's life: one row a process start, one lease, one beat."""
+"""A worker's life: one row for each start of a process, one lease, one heartbeat."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from shared.models.memory import Precision
 from shared.queue.history import Event, storable
 from shared.queue.reaper import leave
 
-__all__ = ["Beat", "beat", "leave", "register"]
+__all__ = ["Heartbeat", "heartbeat", "leave", "register"]
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """How what a worker runs differs from what SQL says that it runs."""
 
     drop: tuple[int, ...]  # image ids that run here but are not (any more) this worker's: close these runs
@@ -36,7 +36,7 @@ _REGISTER = text("""
         )
         RETURNING id, name
     ),
-    noted AS (
+    lines AS (
         INSERT INTO history (event, worker, detail)
         SELECT :event, name, :card_name FROM made
     )
@@ -44,7 +44,7 @@ _REGISTER = text("""
 """)
 
 
-def register(  # noqa: PLR0913 - what a worker says of itself
+def register(  # noqa: PLR0913 - what a worker says about itself
     session: Session,
     *,
     name: str,
@@ -76,7 +76,7 @@ def register(  # noqa: PLR0913 - what a worker says of itself
 
 
 # One row is written; what SQL says that the worker runs comes back with it. Index: ix_images_running.
-_BEAT = text("""
+_HEARTBEAT = text("""
     WITH renewed AS (
         UPDATE workers
         SET beat_at = clock_timestamp(),
@@ -111,7 +111,7 @@ _BEAT = text("""
 )
 
 
-def beat(  # noqa: PLR0913 - what a worker says of itself
+def heartbeat(  # noqa: PLR0913 - what a worker says about itself
     session: Session,
     worker_id: int,
     *,
@@ -127,19 +127,18 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
     unread: Mapping[int, str] = MappingProxyType({}),
     broken_calls: Mapping[str, int] = MappingProxyType({}),
     trouble: str | None = None,
-) -> Beat | None:
+) -> Heartbeat | None:
     """Renew the lease, say how the worker is, and compare what it runs (image id -> attempt) with SQL.
 
-    `slots`, `memory_bytes` and `precision` are told once the card is up and known; None: as before. `unread` are the
-    jobs that it leaves to workers of a newer version, with what of each it does not know; `broken_calls` the calls of
-    networks that failed since its start, by cause; `trouble` what is wrong with it, for people.
+    `slots`, `memory_bytes` and `precision` are known once the card is up; None: as before. `unread` are the jobs that
+    it leaves to workers of a newer version, with what it does not know of each; `broken_calls` counts the calls of
+    networks that failed since its start, by cause; people read `trouble`, what is wrong with it.
 
-    None: the worker was buried; all that it runs belongs to others now. What is `missing` in one beat may be a claim
-    that is on its way; what stays so for a beat's time is lost here,
-    and the worker hands it back.
+    Returns None if the worker was declared dead: all its images belong to others now. An image that is `missing` in one
+    heartbeat may be a claim on its way; if it stays so until the next it is lost here, and the worker hands it back.
     """
     rows = session.execute(
-        _BEAT,
+        _HEARTBEAT,
         {
             "worker_id": worker_id,
             "state": state,
@@ -158,7 +157,7 @@ def beat(  # noqa: PLR0913 - what a worker says of itself
     if not rows:
         return None
     recorded = {image_id: attempt for image_id, attempt, _ in rows if image_id is not None}
-    return Beat(
+    return Heartbeat(
         drop=tuple(image_id for image_id, attempt in running.items() if recorded.get(image_id) != attempt),
         missing={image_id: attempt for image_id, attempt in recorded.items() if running.get(image_id) != attempt},
         drained=rows[0].reason,

@@ -86,8 +86,8 @@ class Claimer:
             lease_seconds=LEASE_SECONDS,
         )
 
-    def _send(self, session: Session) -> workers.Beat | None:
-        return workers.beat(
+    def _send(self, session: Session) -> workers.Heartbeat | None:
+        return workers.heartbeat(
             session,
             self.id,
             running={ours.image_id: ours.attempt for ours in self._held},

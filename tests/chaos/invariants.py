@@ -13,7 +13,7 @@ from shared.db.tables import History, Image, Job, Worker
 from shared.maintenance.garbage import sweep, sweep_attempts
 from shared.media.storage import MARKER, Storage, key
 from shared.queue.history import Event
-from shared.queue.reaper import POISON_STRIKES
+from shared.queue.reaper import MOST_CRASHES
 from tests.chaos.farm import Farm
 from tests.chaos.people import Asked
 
@@ -99,7 +99,7 @@ def _is_real(image: Image, asked: Asked | None) -> bool:
     """True where somebody ordered the failure, or three workers died of the image: for no outage, however long."""
     reason = image.reason or ""
     is_ordered = asked is not None and str(asked.body["prompt"]) == f"fail: {reason}"
-    return is_ordered or image.strikes >= POISON_STRIKES
+    return is_ordered or image.strikes >= MOST_CRASHES
 
 
 def _of_history(session: Session) -> Iterator[str]:

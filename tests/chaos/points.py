@@ -100,8 +100,8 @@ def install(folder: Folder) -> None:
         _replace(original, partial(_statement, move, name))
     event.listen(Engine, "before_cursor_execute", lambda *_: _send(folder, move))
     for original, name in (
-        (workers.beat, "beat"),
-        (reaper.bury, "bury"),
+        (workers.heartbeat, "beat"),
+        (reaper.mark_dead, "bury"),
         (reaper.reap, "reap"),
     ):
         _replace(original, partial(_move, folder, move, name))

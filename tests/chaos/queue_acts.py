@@ -266,7 +266,7 @@ class Remove(Act):
     def run(self, session: Session) -> int:
         if self.leaves:
             return reaper.leave(session, self.worker)
-        return reaper.bury(session, self.worker, reason="it crashed", strike=self.strike)
+        return reaper.mark_dead(session, self.worker, reason="it crashed", crashed=self.strike)
 
     def play(self, model: Model, seen: Seen) -> int:
         return model.give_back({self.worker} & model.workers.keys(), strike=int(self.strike))
@@ -303,16 +303,16 @@ class Pulse(Act):
     worker: int
     running: Mapping[int, int] = field(default_factory=dict)
 
-    def run(self, session: Session) -> workers.Beat | None:
+    def run(self, session: Session) -> workers.Heartbeat | None:
         said = {"state": WorkerState.READY, "phase": "", "resident": [], "load_seconds": None, "lease_seconds": 3600}
-        return workers.beat(session, self.worker, running=self.running, **said)
+        return workers.heartbeat(session, self.worker, running=self.running, **said)
 
-    def play(self, model: Model, seen: Seen) -> workers.Beat | None:
+    def play(self, model: Model, seen: Seen) -> workers.Heartbeat | None:
         if self.worker not in model.workers:
             return None
         model.workers[self.worker] = False
         recorded = {number: picture.attempt for number, picture in model.of_worker(self.worker).items()}
-        return workers.Beat(
+        return workers.Heartbeat(
             drop=tuple(number for number, attempt in self.running.items() if recorded.get(number) != attempt),
             missing={number: attempt for number, attempt in recorded.items() if self.running.get(number) != attempt},
         )

@@ -67,7 +67,7 @@ def test_every_image_succeeds_once_whoever_is_killed(sessions, job_factory, clai
         cut_a_connection(sessions)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
-        database.transact(sessions, partial(reaper.bury, worker_id=worker_id, reason="killed", strike=False))
+        database.transact(sessions, partial(reaper.mark_dead, worker_id=worker_id, reason="killed", crashed=False))
 
     [(survivor, _)] = claimers(1)
     assert survivor.wait(120) == 0

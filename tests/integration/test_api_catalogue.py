@@ -59,7 +59,7 @@ def test_workers_are_listed_with_what_they_do(client, sessions, job_factory):
     job_factory()
     worker = Farmhand(sessions).worker(slots=8)
     claim = worker.claim()
-    worker.beat({claim.image_id: claim.attempt}, phase="loading checkpoint, about 8 s", resident=["ab" * 32])
+    worker.heartbeat({claim.image_id: claim.attempt}, phase="loading checkpoint, about 8 s", resident=["ab" * 32])
     (told,) = client.get("/api/v1/workers").get_json()["workers"]
     assert (told["name"], told["slots"], told["running"]) == (worker.name, 8, 1)
     assert told["phase"] == "loading checkpoint, about 8 s"

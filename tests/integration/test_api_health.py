@@ -205,9 +205,9 @@ def test_numbers_tell_what_waits_and_runs(client, job_factory, sessions):
 def test_numbers_tell_of_calls_that_broke_on_each_card(client, sessions):
     farmhand = Farmhand(sessions)
     one, other, silent = (farmhand.worker() for _ in range(3))
-    one.beat(broken_calls={"out of memory": 3, "error": 0})
-    other.beat(broken_calls={"error": 2})
-    silent.beat()
+    one.heartbeat(broken_calls={"out of memory": 3, "error": 0})
+    other.heartbeat(broken_calls={"error": 2})
+    silent.heartbeat()
     told = numbers(client)
     assert told["farm_broken_calls_total", *sorted((one.name, "out of memory"))] == 3
     assert told["farm_broken_calls_total", *sorted((other.name, "error"))] == 2
@@ -221,7 +221,7 @@ def test_two_starts_of_one_worker_are_one_line_of_the_numbers(client, sessions):
     farmhand.numbers = iter([int(dead.name.rpartition(":")[2])])
     heir = farmhand.worker()
     for worker in (dead, heir):
-        worker.beat(broken_calls={"error": 2})
+        worker.heartbeat(broken_calls={"error": 2})
     assert dead.name == heir.name
     assert client.get("/metrics").text.count("farm_broken_calls_total{") == 1
     assert numbers(client)["farm_broken_calls_total", *sorted((dead.name, "error"))] == 4

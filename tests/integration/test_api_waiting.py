@@ -55,7 +55,7 @@ def test_list_of_jobs_does_not_ask(client, submitted):
 def test_job_in_company(client, submitted, sessions):
     hand = Farmhand(sessions)
     worker = hand.worker(slots=1)
-    worker.beat()
+    worker.heartbeat()
     first, second = submitted(), submitted()
     worker.claim()
     told = client.get(second["links"]["self"]).get_json()

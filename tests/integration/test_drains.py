@@ -37,7 +37,7 @@ def up(hand, count, **terms):
     """That many workers that take images."""
     workers = [hand.worker(**terms) for _ in range(count)]
     for worker in workers:
-        worker.beat()
+        worker.heartbeat()
     return workers
 
 
@@ -57,17 +57,17 @@ def drained(sessions):
 def test_a_drained_worker_claims_nothing_and_nobody_counts_on_it(hand, sessions, job_factory):
     job_factory(count=3)
     worker = hand.worker()
-    worker.beat()
+    worker.heartbeat()
     claim = worker.claim()
     drain(sessions, worker.name)
     assert worker.claim() is None
     [seen] = transact(sessions, snapshot.take).farm.workers
     assert not seen.has_room
     held = {claim.image_id: claim.attempt}
-    assert worker.beat(held).drained == "new fan"
-    assert worker.beat(held).drop == ()  # what it has it may finish
+    assert worker.heartbeat(held).drained == "new fan"
+    assert worker.heartbeat(held).drop == ()  # what it has it may finish
     resume(sessions, worker.name)
-    assert worker.beat(held).drained is None
+    assert worker.heartbeat(held).drained is None
     assert worker.claim() is not None
 
 
@@ -75,11 +75,11 @@ def test_a_drain_outlives_a_restart(hand, sessions, job_factory):
     job_factory()
     before = hand.worker()
     drain(sessions, before.name)
-    before.bury(strike=False)
+    before.mark_dead(crashed=False)
     again = Farmhand(sessions).worker()
     assert again.name == before.name
     assert again.claim() is None
-    assert again.beat().drained == "new fan"
+    assert again.heartbeat().drained == "new fan"
 
 
 def test_a_pattern_means_several_and_history_tells_of_them(hand, sessions):
@@ -117,8 +117,8 @@ def test_a_sick_worker_stays_for_the_sake_of_any_of_its_pools(hand, sessions):
 def test_workers_that_take_nothing_are_no_company_for_a_sick_one(hand, sessions):
     [worker] = up(hand, 1)
     hand.worker()  # still starts
-    hand.worker(lease_seconds=-60).beat(lease_seconds=-60)
-    hand.worker().beat(state=WorkerState.DRAINING)
+    hand.worker(lease_seconds=-60).heartbeat(lease_seconds=-60)
+    hand.worker().heartbeat(state=WorkerState.DRAINING)
     [by_hand] = up(hand, 1)
     drain(sessions, by_hand.name)
     assert drain_sick(sessions, worker) == "default"
@@ -130,7 +130,7 @@ def test_a_sick_worker_claims_nothing_and_is_resumed_like_any(hand, sessions, jo
     assert drain_sick(sessions, worker) is None
     assert worker.claim() is None
     assert [row.id for row in drained(sessions)] == [worker.id]
-    assert worker.beat().drained == "sick: broken"
+    assert worker.heartbeat().drained == "sick: broken"
     resume(sessions, worker.name)
     assert worker.claim() is not None
     with sessions() as session:
@@ -155,14 +155,14 @@ def test_a_drain_by_a_person_keeps_its_reason_and_replaces_a_sick_ones(hand, ses
 def test_a_drain_takes_any_text_as_its_reason(client, hand, sessions):
     worker = hand.worker()
     drain(sessions, worker.name, "cannot read \udcff\x00.safetensors" + "x" * 5000)
-    assert worker.beat().drained.startswith("cannot read ??.safetensors")
+    assert worker.heartbeat().drained.startswith("cannot read ??.safetensors")
     [told] = client.post(f"/api/v1/workers/{worker.name}/drain?reason=dust%00").get_json()["workers"]
     assert told["drained"] == "dust?"
 
 
 def test_workers_are_drained_and_resumed_over_http(client, hand):
     worker = hand.worker()
-    worker.beat()
+    worker.heartbeat()
     [told] = client.post(f"/api/v1/workers/{worker.name}/drain?reason=dust").get_json()["workers"]
     assert (told["name"], told["state"], told["drained"]) == (worker.name, "drained", "dust")
     [told] = client.post("/api/v1/workers/*/resume").get_json()["workers"]
@@ -174,7 +174,7 @@ def test_workers_are_drained_and_resumed_over_http(client, hand):
 
 def test_the_page_drains_and_resumes_by_a_button(client, hand):
     worker = hand.worker()
-    worker.beat()
+    worker.heartbeat()
     assert "Pause " + worker.name in look(client, "/workers").text
     assert send(client, "/workers/drain", worker=worker.name).status_code == 303
     shown = look(client, "/workers").text

@@ -75,7 +75,7 @@ def test_only_a_card_that_cannot_be_used_is_said_to_be_tried_again(settings, ses
     )
     transact(
         sessions,
-        lambda session: workers.beat(session, worker_id, **said, state=WorkerState.DRAINED, trouble=trouble),
+        lambda session: workers.heartbeat(session, worker_id, **said, state=WorkerState.DRAINED, trouble=trouble),
     )
     found = farm_checks.workers(settings)
     assert found.text.startswith("1 on this machine")

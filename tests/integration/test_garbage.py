@@ -67,7 +67,7 @@ def test_what_an_attempt_left_that_was_given_back_is_swept_before_and_after_the_
     lost = farm.worker()
     lost.claim()
     put(storage, picture(job), key(job.id, 0, 1, "thumbnail"))
-    lost.bury()
+    lost.mark_dead()
     assert sweep_attempts(sessions, storage) == 2
     put(storage, picture(job))  # a slot that does not know yet
     second = farm.worker().claim()
@@ -108,7 +108,7 @@ def test_what_a_killed_process_left_half_written_is_swept_with_its_attempt(stora
     half = Path(storage.url, job_prefix(job.id), f".{job.id}-0000-1.webp.{'0' * 32}.tmp")
     half.touch()
     assert sweep_attempts(sessions, storage) == 0
-    worker.bury()
+    worker.mark_dead()
     assert sweep_attempts(sessions, storage) == 2
     assert not half.exists()
 

@@ -23,7 +23,7 @@ def test_no_worker_alive_is_told_with_the_command_that_starts_one(client):
 def test_worker_is_shown_with_its_phase_and_checkpoints_by_name(client, sessions, checkpoint_factory):
     demo = checkpoint_factory("demo")
     worker = Farmhand(sessions).worker()
-    worker.beat(phase="loading checkpoint, about 8 s", resident=[demo.sha256, "f" * 64])
+    worker.heartbeat(phase="loading checkpoint, about 8 s", resident=[demo.sha256, "f" * 64])
     shown = look(client, "/workers")
     assert "1 worker ready · nothing waits" in shown.text
     assert "host/cpu:1 loading checkpoint, about 8 s" in shown.text
@@ -37,7 +37,7 @@ def test_workers_that_died_lately_are_told_with_how_often_of_what_and_the_next_t
     assert "Died in the last hour" not in look(client, "/workers").text
     for reason in ("its process was ended by SIGSEGV", "its process hung for 93 s in decode and was killed"):
         worker = Farmhand(sessions).worker()
-        hand.run(reaper.bury, worker.id, reason=reason, strike=True, note="started again after 2 s")
+        hand.run(reaper.mark_dead, worker.id, reason=reason, crashed=True, remark="started again after 2 s")
     shown = look(client, "/workers").text
     assert f"{worker.name}, 2 times," in shown
     assert "its process hung for 93 s in decode and was killed; started again after 2 s" in shown
@@ -66,7 +66,7 @@ def test_redis_away_is_told_and_jobs_are_still_taken(without_redis, sessions):
 
 def test_workers_that_wait_for_the_storage_say_so_on_the_form_and_on_their_page(client, sessions):
     worker = Farmhand(sessions).worker()
-    worker.beat(state="drained", phase="the storage takes no pictures: the disk is full")
+    worker.heartbeat(state="drained", phase="the storage takes no pictures: the disk is full")
     for path in ("/", "/workers"):
         shown = look(client, path).text
         assert "The storage takes no pictures: the disk is full. Finished pictures wait, nothing is lost" in shown
@@ -76,19 +76,19 @@ def test_workers_that_wait_for_the_storage_say_so_on_the_form_and_on_their_page(
 
 def test_workers_whose_cards_cannot_be_used_are_named_beside_those_that_render(client, sessions):
     broken, sound = (Farmhand(sessions).worker() for _ in range(2))
-    sound.beat()
+    sound.heartbeat()
     reason = "its card cannot be used: the NVIDIA driver is too old"
-    broken.beat(state="drained", phase=reason, trouble=reason)
+    broken.heartbeat(state="drained", phase=reason, trouble=reason)
     assert f"{broken.name} cannot use its card. See why" in look(client, "/").text
     shown = look(client, "/workers").text
     assert f"unusable CPU {broken.name} {reason}" in shown
-    Farmhand(sessions).worker().beat(state="drained", phase=reason, trouble=reason)
+    Farmhand(sessions).worker().heartbeat(state="drained", phase=reason, trouble=reason)
     assert "2 workers cannot use their cards. See why" in look(client, "/").text
 
 
 def test_a_person_who_pauses_a_worker_is_named_before_its_trouble(client, sessions):
     worker = Farmhand(sessions).worker()
-    worker.beat(state="drained", phase="its card cannot be used: x", trouble="its card cannot be used: x")
+    worker.heartbeat(state="drained", phase="its card cannot be used: x", trouble="its card cannot be used: x")
     client.post("/api/v1/workers/host%2Fcpu:1/drain?reason=new+fan")
     shown = look(client, "/workers").text
     assert "new fan" in shown

@@ -139,7 +139,7 @@ def test_setting_of_no_pool_is_refused(given):
 def test_snapshot_reads_the_pools_of_a_worker(sessions, job_factory):
     hand = Farmhand(sessions)
     worker = hand.worker(pool="default,large")
-    worker.beat()
+    worker.heartbeat()
     job_factory(queue={"pool": "large"})
     job_factory(queue={"pool": "other"})
     [seen] = hand.run(snapshot.take).farm.workers

@@ -99,7 +99,7 @@ def carry(hand: Farmhand, job_id: int) -> None:
             hand.run(transitions.hand_back, worker.id, {ours.image_id: ours.attempt})
         elif turn % 4 == 2:
             hand.finish(ours)
-    worker.bury()
+    worker.mark_dead()
 
 
 def deadlocks(sessions: database.Sessions) -> int:

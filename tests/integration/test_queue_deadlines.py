@@ -121,7 +121,7 @@ def test_what_started_in_time_and_came_back_may_start_again_after_its_deadline(h
     job = submit(expires_at=later())
     worker = hand.worker()
     first = worker.claim()
-    worker.bury(strike=True)
+    worker.mark_dead(crashed=True)
     put(job.id, expires_at=datetime.now(UTC))
 
     assert turn(hand).cancelled == 0

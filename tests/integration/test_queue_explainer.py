@@ -43,7 +43,7 @@ def why(sessions, redis_url, monkeypatch):
 
 def ready(hand: Farmhand, **said) -> Workhand:
     worker = hand.worker(**said)
-    worker.beat()
+    worker.heartbeat()
     return worker
 
 
@@ -74,7 +74,7 @@ def test_each_reason_is_read_from_the_tables(hand, job_factory, why, sessions):
     worker = hand.worker(slots=1)
     assert why(job).text == f"{worker.name} is still starting."
 
-    worker.beat(state=WorkerState.DRAINED)
+    worker.heartbeat(state=WorkerState.DRAINED)
     with sessions.begin() as session:
         session.execute(text("INSERT INTO drains (worker, reason) VALUES (:name, 'new cables')"), {"name": worker.name})
     assert why(job).text == f"{worker.name} takes nothing new: new cables."
@@ -82,10 +82,10 @@ def test_each_reason_is_read_from_the_tables(hand, job_factory, why, sessions):
     with sessions.begin() as session:
         session.execute(text("DELETE FROM drains"))
     for reason in ("the storage takes no pictures: the disk is full", "its card cannot be used: the driver is too old"):
-        worker.beat(state=WorkerState.DRAINED, phase=reason)
+        worker.heartbeat(state=WorkerState.DRAINED, phase=reason)
         assert why(job).text == f"{worker.name} takes nothing new: {reason}."
 
-    worker.beat()
+    worker.heartbeat()
     assert (why(job).cause, why(job).position) == (Cause.NEXT, 0)
 
     worker.claim()
@@ -126,8 +126,8 @@ def test_a_copy_of_the_file_is_enough(hand, job_factory, checkpoint_factory, why
 
 def test_left_alone_names_the_worker_that_has_the_checkpoint(hand, job_factory, why):
     home = ready(hand)
-    home.beat(resident=[DEMO])
-    ready(hand).beat(load_seconds=600.0)
+    home.heartbeat(resident=[DEMO])
+    ready(hand).heartbeat(load_seconds=600.0)
     told = why(job_factory())
     assert told.cause == Cause.LEFT_ALONE
     assert told.text.startswith(f"Its checkpoint is loaded on {home.name}: ")
@@ -216,7 +216,7 @@ def test_after_a_worker_s_death_its_images_are_told_to_run_one_by_one(hand, job_
     dying = ready(hand)
     for _ in range(4):
         dying.claim()
-    dying.bury(strike=True)
+    dying.mark_dead(crashed=True)
     worker = ready(hand, slots=8)
     behind = job_factory()
     assert why(struck).cause == Cause.NEXT
@@ -239,7 +239,7 @@ def test_what_waits_behind_images_that_a_worker_died_of_is_not_held_up_by_them(h
     dying = ready(hand)
     for _ in range(4):
         dying.claim()
-    dying.bury(strike=True)
+    dying.mark_dead(crashed=True)
     worker = ready(hand, slots=8)
     worker.claim()
     behind = job_factory()
@@ -250,7 +250,7 @@ def test_what_waits_behind_images_that_a_worker_died_of_is_not_held_up_by_them(h
 
 def test_a_job_that_every_worker_has_left_to_newer_ones_says_so(hand, job_factory, why):
     job, worker = job_factory(), ready(hand)
-    worker.beat(unread={job.id: "hires.foo", job.id + 1: "mood"})
+    worker.heartbeat(unread={job.id: "hires.foo", job.id + 1: "mood"})
     told = why(job)
     assert (told.cause, told.text) == (
         Cause.NEWER_VERSION,

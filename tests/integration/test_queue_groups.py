@@ -98,7 +98,7 @@ def test_a_group_has_one_struck_image_at_most(hand, job_factory):
     job_factory(owner="bob", count=3)
     dead = hand.worker()
     struck = {dead.claim().image_id for _ in range(4)}
-    dead.bury(strike=True)
+    dead.mark_dead(crashed=True)
     lane = lanes_of(hand)
     worker = hand.worker()
 

@@ -10,7 +10,7 @@ from shared.db.tables import History, Worker
 from shared.models import catalogue
 from shared.models.catalogue import Inspection, Scanned
 from shared.queue import reaper, transitions, workers
-from shared.queue.reaper import POISON_STRIKES
+from shared.queue.reaper import MOST_CRASHES
 from tests.support.queueing import Farmhand
 
 
@@ -44,7 +44,7 @@ def test_a_worker_registers_as_starting_with_a_whole_lease(hand, sessions):
 
 def test_a_restart_is_a_new_worker(hand):
     first = hand.worker()
-    first.bury()
+    first.mark_dead()
 
     assert hand.worker().id > first.id
 
@@ -53,7 +53,7 @@ def test_beat_renews_the_lease_and_records_what_the_worker_says(hand, sessions):
     worker = hand.worker(lease_seconds=20)
     end_lease(sessions, worker)
 
-    worker.beat(state="ready", phase="loading checkpoint, about 8 s", resident=["c" * 64], load_seconds=8.5)
+    worker.heartbeat(state="ready", phase="loading checkpoint, about 8 s", resident=["c" * 64], load_seconds=8.5)
 
     with sessions() as session:
         row = session.get_one(Worker, worker.id)
@@ -66,7 +66,7 @@ def test_beat_tells_the_slots_once_they_are_known(hand, sessions):
     worker = hand.worker(slots=0)
 
     for told, known in ((None, 0), (12, 12), (None, 12)):
-        worker.beat(slots=told)
+        worker.heartbeat(slots=told)
         with sessions() as session:
             assert session.get_one(Worker, worker.id).slots == known
 
@@ -76,7 +76,7 @@ def test_beat_of_a_worker_that_runs_what_sql_says_changes_nothing(hand, job_fact
     worker = hand.worker()
     claim = worker.claim()
 
-    assert worker.beat({claim.image_id: claim.attempt}) == workers.Beat(drop=(), missing={})
+    assert worker.heartbeat({claim.image_id: claim.attempt}) == workers.Heartbeat(drop=(), missing={})
 
 
 def test_beat_drops_what_was_cancelled_and_what_another_attempt_has(hand, job_factory):
@@ -87,9 +87,9 @@ def test_beat_drops_what_was_cancelled_and_what_another_attempt_has(hand, job_fa
     hand.run(transitions.hand_back, worker.id, {second.image_id: 1})
     worker.claim()
 
-    answer = worker.beat({first.image_id: 1, second.image_id: 1})
+    answer = worker.heartbeat({first.image_id: 1, second.image_id: 1})
 
-    assert answer == workers.Beat(drop=(first.image_id, second.image_id), missing={second.image_id: 2})
+    assert answer == workers.Heartbeat(drop=(first.image_id, second.image_id), missing={second.image_id: 2})
 
 
 def test_beat_reports_what_the_worker_does_not_run(hand, job_factory):
@@ -97,14 +97,14 @@ def test_beat_reports_what_the_worker_does_not_run(hand, job_factory):
     worker = hand.worker()
     claim = worker.claim()
 
-    assert worker.beat({}) == workers.Beat(drop=(), missing={claim.image_id: 1})
+    assert worker.heartbeat({}) == workers.Heartbeat(drop=(), missing={claim.image_id: 1})
 
 
 def test_beat_of_a_buried_worker_is_none(hand):
     worker = hand.worker()
-    worker.bury()
+    worker.mark_dead()
 
-    assert worker.beat() is None
+    assert worker.heartbeat() is None
 
 
 def test_bury_gives_images_back_without_a_strike(hand, job_factory):
@@ -112,12 +112,12 @@ def test_bury_gives_images_back_without_a_strike(hand, job_factory):
     worker = hand.worker()
     worker.claim(), worker.claim()
 
-    assert worker.bury(strike=False) == 2
+    assert worker.mark_dead(crashed=False) == 2
 
     images = hand.images(job.id)
     assert [(image.state, image.worker_id, image.strikes) for image in images] == [("queued", None, 0)] * 3
     assert [image.attempt for image in images] == [1, 1, 0]
-    assert worker.bury() == 0
+    assert worker.mark_dead() == 0
 
 
 def test_bury_with_a_strike_counts_against_each_image_it_ran_and_no_other(hand, job_factory):
@@ -126,7 +126,7 @@ def test_bury_with_a_strike_counts_against_each_image_it_ran_and_no_other(hand, 
     hand.finish(worker.claim())
     worker.claim()
 
-    worker.bury(strike=True)
+    worker.mark_dead(crashed=True)
 
     assert [image.strikes for image in hand.images(job.id)] == [0, 1, 0]
 
@@ -139,7 +139,7 @@ def test_a_process_that_ends_while_it_loads_a_file_strikes_the_file_and_no_image
         worker = hand.worker()
         worker.claim()
         worker.claim()
-        assert worker.bury(strike=True, files=["f" * 64]) == 2
+        assert worker.mark_dead(crashed=True, files=["f" * 64]) == 2
     assert [(image.state, image.strikes) for image in hand.images(job.id)] == [("queued", 0)] * 2
     (file,) = [file for file in hand.run(catalogue.entries) if file.name == "torn"]
     assert (file.usable, file.reason) == (
@@ -148,16 +148,16 @@ def test_a_process_that_ends_while_it_loads_a_file_strikes_the_file_and_no_image
     )
     worker = hand.worker()
     worker.claim()
-    worker.bury(strike=True, files=["e" * 64])  # of no file that is known: it may have been the image
+    worker.mark_dead(crashed=True, files=["e" * 64])  # of no file that is known: it may have been the image
     assert sorted(image.strikes for image in hand.images(job.id)) == [0, 1]
 
 
 def test_an_image_that_crashes_three_workers_fails_and_says_so(hand, job_factory):
     job = job_factory()
-    for _ in range(POISON_STRIKES):
+    for _ in range(MOST_CRASHES):
         worker = hand.worker()
         worker.claim()
-        worker.bury(strike=True)
+        worker.mark_dead(crashed=True)
 
     image = hand.images(job.id)[0]
     assert image.state == "failed"
@@ -171,7 +171,7 @@ def test_a_worker_runs_one_struck_image_at_a_time_beside_others(hand, job_factor
     job_factory(count=2)
     dead = hand.worker()
     struck = {dead.claim().image_id, dead.claim().image_id}
-    dead.bury(strike=True)
+    dead.mark_dead(crashed=True)
     innocent = job_factory(count=1)
     worker = hand.worker()
 
@@ -207,8 +207,8 @@ def test_reap_buries_workers_past_their_lease_only(hand, job_factory, sessions):
     assert hand.run(reaper.reap, me_on_time=True, lease_seconds=0) == [silent.id]
 
     assert [(image.state, image.strikes) for image in hand.images(job.id)] == [("queued", 0), ("running", 0)]
-    assert silent.beat() is None
-    assert alive.beat({}) is not None
+    assert silent.heartbeat() is None
+    assert alive.heartbeat({}) is not None
 
 
 def test_reap_by_one_whose_own_beats_were_late_buries_nobody(hand, sessions):
@@ -231,7 +231,7 @@ def test_reap_passes_over_a_worker_that_is_renewing_its_lease(hand, sessions):
     end_lease(sessions, late)
 
     with sessions.begin() as session:
-        workers.beat(
+        workers.heartbeat(
             session,
             late.id,
             running={},

@@ -65,8 +65,8 @@ def test_an_image_goes_to_a_worker_with_the_memory_for_it(hand, job_factory, che
     checkpoint_factory("demo", sha256=DEMO, size=2 * GB)
     hand.run(memory.book, PLAIN, 6 * GB)
     small, large = hand.worker(), hand.worker()
-    small.beat(memory_bytes=4 * GB)
-    large.beat(memory_bytes=8 * GB)
+    small.heartbeat(memory_bytes=4 * GB)
+    large.heartbeat(memory_bytes=8 * GB)
     job_factory()
 
     assert {lane.needs for lane in hand.run(snapshot.take).lanes} == {6 * GB}
@@ -79,8 +79,8 @@ def test_what_a_refiner_takes_keeps_no_plain_image_from_a_small_card(hand, job_f
     refined = ModelSet(checkpoint=DEMO, refiner="e" * 64)
     hand.run(memory.book, Footprint(DEMO, refined.companions, 6), 6 * GB)
     small, large = hand.worker(), hand.worker()
-    small.beat(memory_bytes=4 * GB)
-    large.beat(memory_bytes=8 * GB)
+    small.heartbeat(memory_bytes=4 * GB)
+    large.heartbeat(memory_bytes=8 * GB)
     first = job_factory(queue={"models": refined}, count=2)
     plain = job_factory(queue={"models": ModelSet(checkpoint=DEMO)})
 
@@ -93,8 +93,8 @@ def test_what_a_worker_in_single_precision_takes_keeps_no_other_from_the_image(h
     checkpoint_factory("demo", sha256=DEMO, size=2 * GB)
     hand.run(memory.book, PLAIN, 9 * GB, "single")
     half, single = hand.worker(), hand.worker()
-    half.beat(memory_bytes=4 * GB, precision="half")
-    single.beat(memory_bytes=8 * GB, precision="single")
+    half.heartbeat(memory_bytes=4 * GB, precision="half")
+    single.heartbeat(memory_bytes=8 * GB, precision="single")
     job_factory(count=2)
 
     assert single.claim() is None
@@ -111,8 +111,8 @@ def test_the_same_checkpoint_twice_is_resident_once():
 
 def test_memory_that_was_told_once_stays(hand, sessions):
     worker = hand.worker()
-    worker.beat(memory_bytes=8 * GB)
-    worker.beat()
+    worker.heartbeat(memory_bytes=8 * GB)
+    worker.heartbeat()
     with sessions() as session:
         assert session.get_one(Worker, worker.id).memory_bytes == 8 * GB
 
@@ -120,7 +120,7 @@ def test_memory_that_was_told_once_stays(hand, sessions):
 def test_farm_of_cpus_asks_for_no_memory(hand, job_factory, checkpoint_factory):
     checkpoint_factory("demo", sha256=DEMO, size=200 * GB)
     worker = hand.worker()
-    worker.beat()
+    worker.heartbeat()
     job_factory()
     assert [lane.needs for lane in hand.run(snapshot.take).lanes] == [None]
     assert worker.claim() is not None
@@ -130,7 +130,7 @@ def test_job_says_what_memory_it_waits_for(hand, job_factory, checkpoint_factory
     checkpoint_factory("demo", sha256=DEMO, size=2 * GB)
     hand.run(memory.book, PLAIN, 12_300_000_000)
     for offered in (4 * GB, 8 * GB):
-        hand.worker().beat(memory_bytes=offered)
+        hand.worker().heartbeat(memory_bytes=offered)
     job = job_factory()
     outlook = Outlook(sessions, redis_url)
     told = outlook.of(job.id)

@@ -46,7 +46,7 @@ def test_an_image_given_back_shows_as_waiting(hand, job_factory, shown):
     job = job_factory()
     worker = hand.worker()
     worker.claim()
-    worker.bury()
+    worker.mark_dead()
 
     image = shown(job).images[0]
 
@@ -199,7 +199,7 @@ def test_workers_are_shown_with_what_they_do(hand, job_factory, sessions):
     job_factory()
     second, first = hand.worker(), hand.worker()
     second.claim()
-    second.beat(phase="steps", resident=["c" * 64], load_seconds=8.0)
+    second.heartbeat(phase="steps", resident=["c" * 64], load_seconds=8.0)
     with sessions.begin() as session:
         session.execute(text("UPDATE workers SET lease_until = now() WHERE id = :id"), {"id": first.id})
 

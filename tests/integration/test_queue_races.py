@@ -118,7 +118,7 @@ def test_claim_waits_for_the_burial_of_its_worker_and_finds_nothing(hand, job_fa
     worker = hand.worker()
 
     with sessions.begin() as session:
-        reaper.bury(session, worker.id, reason="gone", strike=False)
+        reaper.mark_dead(session, worker.id, reason="gone", crashed=False)
         waiting = pool.submit(worker.claim)
         wait_for_a_lock(sessions, waiting)
 
@@ -134,7 +134,7 @@ def test_burial_waits_for_a_claim_and_gives_its_image_back(hand, job_factory, po
 
     with sessions.begin() as session:
         assert len(claim(session, me, lanes)) == 1
-        waiting = pool.submit(worker.bury)
+        waiting = pool.submit(worker.mark_dead)
         wait_for_a_lock(sessions, waiting)
 
     assert waiting.result(10) == 1
@@ -146,7 +146,7 @@ def test_two_slots_of_a_worker_do_not_take_two_struck_images(hand, job_factory, 
     dead = hand.worker()
     dead.claim()
     dead.claim()
-    dead.bury(strike=True)
+    dead.mark_dead(crashed=True)
     worker = hand.worker()
     me = policy.Worker(worker.id, ("default",))
     lanes = hand.run(snapshot.take).lanes
@@ -170,7 +170,7 @@ def test_a_finish_that_commits_first_wins_over_a_cancel(hand, job_factory, pool,
         waiting = pool.submit(hand.run, transitions.cancel, job.id)
         wait_for_a_lock(sessions, waiting)
 
-    with pytest.raises(Conflict, match=f"Job {job.id} is succeeded"):
+    with pytest.raises(Conflict, match=f"Job {job.id} cannot be cancelled: it is succeeded"):
         waiting.result(10)
     assert hand.job(job.id).state == "succeeded"
 
@@ -257,7 +257,7 @@ def test_finishes_cancels_retries_and_burials_at_once_leave_a_job_that_adds_up(h
             if claims:
                 hand.finish(claims[0])
             if turn % 3 == 0:
-                worker.bury(strike=False)
+                worker.mark_dead(crashed=False)
             elif claims[1:]:
                 hand.run(transitions.fail, claims[1], "broken")
 
@@ -288,7 +288,7 @@ def test_finishes_cancels_retries_and_burials_at_once_leave_a_job_that_adds_up(h
 def test_a_worker_that_is_sick_while_its_only_company_goes_stays(hand, pool, sessions, drain):
     first, second = hand.worker(), hand.worker()
     for worker in (first, second):
-        worker.beat()
+        worker.heartbeat()
 
     with sessions.begin() as session:
         drain(session, first)
@@ -303,7 +303,7 @@ def test_a_sick_worker_waits_for_no_claim_of_another(hand, sessions, job_factory
     job_factory()
     sick, other = hand.worker(), hand.worker()
     for worker in (sick, other):
-        worker.beat()
+        worker.heartbeat()
     lanes = hand.run(snapshot.take).lanes
 
     with sessions.begin() as session:
@@ -314,16 +314,16 @@ def test_a_sick_worker_waits_for_no_claim_of_another(hand, sessions, job_factory
 @pytest.mark.parametrize("move", [partial(drains.drain, reason="new fan"), drains.resume])
 def test_a_person_and_a_sick_worker_change_a_drain_one_after_the_other(hand, pool, sessions, move, monkeypatch):
     sick = hand.worker()
-    sick.beat()
+    sick.heartbeat()
     hand.run(drains.drain, [sick.name], "dust")
-    turn, waiting = drains._turn, []
+    turn, waiting = drains._set_state, []
 
     def half_done(*given):
         waiting.append(pool.submit(_drain_sick_once, sessions, sick.id))
         wait_for_a_lock(sessions, waiting[0])
         turn(*given)
 
-    monkeypatch.setattr(drains, "_turn", half_done)
+    monkeypatch.setattr(drains, "_set_state", half_done)
     with sessions.begin() as session:
         move(session, [sick.name])
 

@@ -78,7 +78,7 @@ def test_take_shows_living_workers_with_their_free_slots_and_residents(hand, job
     job_factory(count=2)
     worker, silent = hand.worker(slots=3), hand.worker()
     worker.claim()
-    worker.beat(running={}, state="ready", resident=["c" * 64], load_seconds=2.5)
+    worker.heartbeat(running={}, state="ready", resident=["c" * 64], load_seconds=2.5)
     with sessions.begin() as session:
         session.execute(text("UPDATE workers SET lease_until = now() WHERE id = :id"), {"id": silent.id})
 
@@ -91,7 +91,7 @@ def test_a_snapshot_survives_its_json(hand, job_factory):
     job_factory(owner="ann", count=2)
     job_factory(owner="bob")
     worker = hand.worker()
-    worker.beat(running={}, resident=["c" * 64])
+    worker.heartbeat(running={}, resident=["c" * 64])
     worker.claim()
     taken = hand.run(snapshot.take)
 
@@ -114,8 +114,8 @@ def test_all_who_share_a_snapshot_know_what_was_claimed_after_it(hand, job_facto
     mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
     assert mine.current(60).farm.owner("ann").running == 0
 
-    mine.note({"ann": 40})
-    others.note({"ann": 2})
+    mine.add_claim({"ann": 40})
+    others.add_claim({"ann": 2})
 
     assert mine.current(60).farm.owner("ann").running == 42
     assert others.current(60).farm.owner("ann").running == 42
@@ -127,9 +127,9 @@ def test_what_redis_said_a_moment_ago_is_not_asked_again(hand, job_factory, sess
     job_factory(owner="ann")
     mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
     mine.current(60)
-    others.note({"ann": 2})
+    others.add_claim({"ann": 2})
 
-    mine.note({"ann": 40})
+    mine.add_claim({"ann": 40})
     assert mine.current(60).farm.owner("ann").running == 40
     monkeypatch.setattr(snapshot, "HEARD_SECONDS", 0)
     assert mine.current(60).farm.owner("ann").running == 42
@@ -139,7 +139,7 @@ def test_a_process_without_redis_goes_on_with_its_own_for_a_while(hand, job_fact
     alone = Snapshots(sessions, None)
     first = alone.current()
     job_factory(owner="ann")
-    alone.note({"ann": 40})
+    alone.add_claim({"ann": 40})
 
     again = alone.current()
 
@@ -214,7 +214,7 @@ def test_a_claim_made_while_a_snapshot_is_taken_is_counted_once(hand, job_factor
         return ours
 
     def noted(ours: claims.Claim) -> None:
-        others.note({ours.owner: ours.cost}, ours.transaction)
+        others.add_claim({ours.owner: ours.cost}, ours.transaction)
 
     early = claimed()  # the snapshot sees it; it is noted late
 
@@ -243,7 +243,7 @@ def test_without_redis_a_claim_made_while_a_snapshot_is_taken_is_counted_too(han
     def slow(session):
         taken = take(session)
         [ours] = hand.run(claims.claim, me, [lane])
-        alone.note({ours.owner: ours.cost}, ours.transaction)
+        alone.add_claim({ours.owner: ours.cost}, ours.transaction)
         return taken
 
     monkeypatch.setattr(snapshot, "take", slow)
@@ -254,7 +254,7 @@ def test_what_every_snapshot_to_come_sees_is_not_kept(hand, job_factory, session
     job_factory(owner="ann")
     ours = hand.worker().claim()
     shared = Snapshots(sessions, redis)
-    shared.note({"ann": 1}, ours.transaction)
+    shared.add_claim({"ann": 1}, ours.transaction)
     shared.current(0)
     assert redis.zcard(farm_id.key(snapshot.CLAIMS)) == 0
 

@@ -71,7 +71,7 @@ def test_claim_goes_by_priority_then_age_within_a_lane(hand, job_factory):
 def test_claim_by_a_buried_worker_finds_nothing(hand, job_factory):
     job_factory()
     worker = hand.worker()
-    worker.bury()
+    worker.mark_dead()
 
     assert worker.claim() is None
 
@@ -120,7 +120,7 @@ def test_finish_of_an_image_that_another_worker_has_now_is_refused(hand, job_fac
     job = job_factory()
     lost = hand.worker()
     stale = lost.claim()
-    lost.bury()
+    lost.mark_dead()
     fresh = hand.worker().claim()
 
     assert hand.finish(stale) == Finish.REFUSED
@@ -270,7 +270,7 @@ def test_retry_clears_strikes(hand, job_factory):
     for _ in range(3):
         worker = hand.worker()
         worker.claim()
-        worker.bury(strike=True)
+        worker.mark_dead(crashed=True)
     assert hand.job(job.id).state == "failed"
 
     hand.run(transitions.retry, job.id)

@@ -52,7 +52,7 @@ def test_redis_that_takes_what_is_written_has_no_trouble(redis):
 @pytest.fixture
 def job(sessions, checkpoint_factory, job_factory):
     """A job that would be next."""
-    Farmhand(sessions).worker().beat()
+    Farmhand(sessions).worker().heartbeat()
     return job_factory(owner="local", checkpoint=checkpoint_factory().sha256)
 
 

@@ -31,7 +31,7 @@ def slots(worker):
 def company(sessions):
     """Another worker that takes images."""
     other = Farmhand(sessions).worker()
-    other.beat()
+    other.heartbeat()
     return other
 
 
@@ -104,7 +104,7 @@ def test_a_worker_that_stayed_drains_itself_when_others_are_back(worker, slots, 
 
     fail()
     assert worker.drained is None
-    Farmhand(sessions).worker().beat()
+    Farmhand(sessions).worker().heartbeat()
     fail()
     assert worker.drained == reason(sessions, worker) is not None
     assert worker.trouble is None

@@ -107,7 +107,7 @@ def test_a_younger_attempt_is_not_closed_for_an_older_one(worker, sessions, job_
 
 def test_a_buried_worker_is_told(worker, sessions):
     told = []
-    transact(sessions, lambda session: reaper.bury(session, worker.id, reason="test", strike=False))
+    transact(sessions, lambda session: reaper.mark_dead(session, worker.id, reason="test", crashed=False))
     Beat(worker, on_buried=lambda: told.append(worker.id)).turn()
     assert told == [worker.id]
 

@@ -82,7 +82,7 @@ def test_a_cancel_is_heard_at_once_over_redis(environ, settings, sessions, job_f
 def test_a_buried_worker_ends(environ, sessions):
     with started(environ, "--card", "cpu:0") as process:
         [worker] = until(lambda: ready(sessions))
-        transact(sessions, lambda session: reaper.bury(session, worker.id, reason="test", strike=False))
+        transact(sessions, lambda session: reaper.mark_dead(session, worker.id, reason="test", crashed=False))
         assert process.wait(10) == child.BURIED
 
 

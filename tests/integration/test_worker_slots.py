@@ -220,7 +220,7 @@ def test_a_picture_that_comes_after_a_burial_is_refused(worker, slots, sessions,
     slot = Thread(target=slots.spend, kwargs={"was_passed": False})
     slot.start()
     until(lambda: worker.free_slots < worker.slots)
-    transact(sessions, lambda session: reaper.bury(session, worker.id, reason="test", strike=False))
+    transact(sessions, lambda session: reaper.mark_dead(session, worker.id, reason="test", crashed=False))
     (tmp_path / "gate").touch()
     slot.join(10)
     [image] = images(sessions)
@@ -242,7 +242,7 @@ def test_a_group_of_finishes_falls_apart_where_one_image_may_be_to_blame(
     worker, slots, sessions, job_factory, monkeypatch, *, error, is_of_one
 ):
     job_factory(count=2)
-    mine, asked, finish = [Claims(worker).next(TICKET).claim for _ in range(2)], [], slots_module.moves.finish_all
+    mine, asked, finish = [Claims(worker).next(TICKET).claim for _ in range(2)], [], slots_module.transitions.finish_all
 
     def finish_all(session, pictures):
         asked.append(len(pictures))
@@ -250,7 +250,7 @@ def test_a_group_of_finishes_falls_apart_where_one_image_may_be_to_blame(
             raise error
         return finish(session, pictures)
 
-    monkeypatch.setattr(slots_module.moves, "finish_all", finish_all)
+    monkeypatch.setattr(slots_module.transitions, "finish_all", finish_all)
     questions = [_Asked((ours, 1)) for ours in mine]
     slots._finish._settle(questions)
     assert asked == ([2, 1, 1] if is_of_one else [2])

@@ -153,7 +153,7 @@ def test_others_see_a_worker_whose_storage_is_away_as_one_that_takes_nothing(wor
     worker.storage_away = "the storage takes no pictures: the disk is full"
 
     def beat(session):
-        workers.beat(
+        workers.heartbeat(
             session,
             worker.id,
             running={},

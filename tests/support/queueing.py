@@ -71,7 +71,7 @@ class Workhand:
         ranked = policy.rank(now.lanes, now.farm, me)
         return next((ours for lane in ranked for ours in self.hand.run(claim, me, [lane])), None)
 
-    def beat(self, running: dict[int, int] | None = None, **said: Any) -> workers.Beat | None:
+    def heartbeat(self, running: dict[int, int] | None = None, **said: Any) -> workers.Heartbeat | None:
         usual = {
             "state": WorkerState.READY,
             "phase": "steps",
@@ -79,7 +79,7 @@ class Workhand:
             "load_seconds": None,
             "lease_seconds": 20,
         }
-        return self.hand.run(workers.beat, self.id, running=running or {}, **(usual | said))
+        return self.hand.run(workers.heartbeat, self.id, running=running or {}, **(usual | said))
 
-    def bury(self, *, strike: bool = False, **what: Any) -> int:
-        return self.hand.run(reaper.bury, self.id, reason="gone", strike=strike, **what)
+    def mark_dead(self, *, crashed: bool = False, **what: Any) -> int:
+        return self.hand.run(reaper.mark_dead, self.id, reason="gone", crashed=crashed, **what)

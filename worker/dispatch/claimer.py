@@ -143,7 +143,7 @@ class Claims:
             for ours in taken:
                 given.setdefault(ours.transaction, Counter())[ours.owner] += ours.cost
             for transaction, costs in given.items():
-                self._snapshots.note(costs, transaction)
+                self._snapshots.add_claim(costs, transaction)
         return taken
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:

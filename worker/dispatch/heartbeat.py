@@ -58,11 +58,11 @@ class Beat:
             return min(_AGAIN_SECONDS, self._worker.settings.beat_seconds)
         return None
 
-    def _send(self, held: dict[int, int]) -> workers.Beat | None:
+    def _send(self, held: dict[int, int]) -> workers.Heartbeat | None:
         worker = self._worker
         return transact(
             worker.sessions,
-            lambda session: workers.beat(
+            lambda session: workers.heartbeat(
                 session,
                 worker.id,
                 running=held,

@@ -27,7 +27,7 @@ from shared.errors import (
 from shared.messaging.tickets import Ticket
 from shared.queue import transitions
 from shared.queue.claim import Claim
-from shared.queue.history import stumbles
+from shared.queue.history import failed_attempts
 from shared.queue.transitions import Ended, Finish
 from shared.waiting.backoff import Backoff
 from worker.context import Worker
@@ -195,7 +195,7 @@ class Slots:
 
     def _doubt(self, claim: Claim, cancel: Cancellation, error: Spoilt) -> str:
         """Let another worker, where there is one, show once whether the picture or this worker is to blame."""
-        if self._stumbles(claim, cancel) or not self._has_company():
+        if self._failed_attempts(claim, cancel) or not self._has_company():
             return self._fail(claim, cancel, str(error))
         self._claims.avoid(claim.checkpoint, claim.owner)  # what others ask of it goes on
         self.health.spoilt(claim)
@@ -226,10 +226,10 @@ class Slots:
         return outcome
 
     def _is_last_try(self, claim: Claim, cancel: Cancellation) -> bool:
-        return self._stumbles(claim, cancel) + 1 >= _TRIES
+        return self._failed_attempts(claim, cancel) + 1 >= _TRIES
 
-    def _stumbles(self, claim: Claim, cancel: Cancellation) -> int:
-        move = partial(stumbles, job_id=claim.job_id, image_id=claim.image_id)
+    def _failed_attempts(self, claim: Claim, cancel: Cancellation) -> int:
+        move = partial(failed_attempts, job_id=claim.job_id, image_id=claim.image_id)
         return self._commit(claim, cancel, lambda: self._transact(move))
 
     def _fail(self, claim: Claim, cancel: Cancellation, reason: str) -> str:

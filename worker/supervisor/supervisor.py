@@ -102,8 +102,8 @@ class Supervisor:
         note = f"started again after {death.pause_seconds:g} s" if self._asked == 0 else ""
         images = transact(
             self._sessions,
-            lambda session: reaper.bury(
-                session, worker_id, reason=death.reason, note=note, strike=strike, files=death.files
+            lambda session: reaper.mark_dead(
+                session, worker_id, reason=death.reason, remark=note, crashed=strike, files=death.files
             ),
         )
         if images or death.is_crash:
