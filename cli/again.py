@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cli import terminal
-from cli.render import follow, joined, submitted
+from cli.render import file_bytes, follow, joined, submitted
 from client.client import Client, Json
 from shared.errors import FarmError
 from shared.infotext.reader import Read, read
@@ -73,7 +73,7 @@ class Difference:
 
 def again(settings: Settings, file: Path, *, as_json: bool) -> int:
     """Render what `file` says, compare, report; return the exit status: 0 where the farm keeps its promise."""
-    old = opened(_bytes(file), str(file))
+    old = opened(file_bytes(file), str(file))
     said = read(old.text)
     if "seed" not in said.params:
         unread = (
@@ -100,13 +100,6 @@ def _file(client: Client, job: Json) -> bytes:
     if image["state"] != "succeeded":
         raise FarmError(f"The picture {image['state']}: {image['reason'] or 'no reason given'} ({client.page(job)})")
     return client.fetch(image["links"]["picture"])
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise FarmError(f"{file} cannot be read ({error.strerror}).") from error
 
 
 def opened(data: bytes, name: str) -> Opened:

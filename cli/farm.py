@@ -128,7 +128,8 @@ class Farm:
             self._tend_servers()
         for part in self._parts:
             with self._told_once():
-                self._tend_part(part)
+                if part.tend():
+                    self._tell_success(f"The {part.server.name} died; started again ({part.server.log} may say why).")
 
     def _tend_servers(self) -> None:
         if not self._backoff.is_due:
@@ -141,10 +142,6 @@ class Farm:
         self._backoff.reset()
         for name in revived:
             self._tell_success(f"{name} died; started again.")
-
-    def _tend_part(self, part: Part) -> None:
-        if part.tend():
-            self._tell_success(f"The {part.server.name} died; started again ({part.server.log} may say why).")
 
     @contextmanager
     def _told_once(self) -> Iterator[None]:

@@ -36,7 +36,7 @@ def render(
     `pictures` are the files to upload first, by the dotted names of the parameters that name them.
     """
     check_folder(folder)
-    files = {name: _bytes(path) for name, path in pictures.items()}
+    files = {name: file_bytes(path) for name, path in pictures.items()}
     with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
         uploaded = {name: _uploaded(client, pictures[name], data) for name, data in files.items()}
         job = submitted(client, wishes.nested(uploaded, into=params), quiet=as_json)
@@ -198,7 +198,8 @@ def _uploaded(client: Client, path: Path, data: bytes) -> str:
     return sha256
 
 
-def _bytes(path: Path) -> bytes:
+def file_bytes(path: Path) -> bytes:
+    """Return what a file holds. Raises FarmError that names it."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -132,12 +132,8 @@ def _lock(descriptor: int, home: Path) -> None:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
+                holder = (home / "lock").read_text().strip() or "unknown"
                 raise LauncherError(
-                    f"A farm runs in {home} already (process {_holder(home)}). "
-                    f"Stop it, or set FARM_HOME to another folder."
+                    f"A farm runs in {home} already (process {holder}). Stop it, or set FARM_HOME to another folder."
                 ) from None
         time.sleep(0.02)
-
-
-def _holder(home: Path) -> str:
-    return (home / "lock").read_text().strip() or "unknown"
