@@ -153,7 +153,7 @@ def advice(status: int) -> str:
 FILTERS: Final = {
     word.__name__: word
     for word in (
-        *(counted, duration, moment, image_origin, image_words, job_words, marked, sides, sorry, advice),
+        *(counted, data_size, duration, moment, image_origin, image_words, job_words, marked, sides, sorry, advice),
         printed,
     )
 }

@@ -153,7 +153,7 @@ def test_it_is_on_the_form_and_reaches_the_job(environ: dict[str, str], checkpoi
     script = """
 from api.app import create_app
 from shared.settings import load
-from tests.integration.browsing import look, page, send
+from tests.support.browsing import look, page, send
 client = create_app(load()).test_client()
 form = look(client, "/")
 answer = send(client, "/jobs", **given["typed"])
