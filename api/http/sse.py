@@ -118,7 +118,7 @@ class _Deleted(Exception):
 async def _get(subscription: Subscription, seconds: float) -> Received | None:
     """Return the next event; None when none comes in `seconds`."""
     loop, came = asyncio.get_running_loop(), asyncio.Event()
-    with subscription.telling(lambda: loop.call_soon_threadsafe(came.set)):
+    with subscription.notifying(lambda: loop.call_soon_threadsafe(came.set)):
         if received := subscription.get(0):
             return received
         with suppress(TimeoutError):

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from shared.confined.process import ANSWER, FAILED, MEMORY, SIZE, Limits
 
@@ -22,21 +21,23 @@ _FILES = 256
 
 
 def main(module: str, life: str, limits: str) -> None:
-    """Answer questions until there are no more."""
+    """Answer questions until the pipe closes."""
     _end_with_parent(int(life))
-    asked, told = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what a library prints is no answer
+    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # keeps what a library prints out of the answers
     _confine()
     bounds = Limits(**json.loads(limits))
     answer: Callable[[bytes], bytes] | None = None
-    while head := asked.read(SIZE.size):
-        question = asked.read(SIZE.unpack(head)[0])
-        if answer is None:  # the first question waits for the imports, which count for nobody
+    while head := questions.read(SIZE.size):
+        question = questions.read(SIZE.unpack(head)[0])
+        if answer is None:  # the first question waits for the imports, which no limit counts
             kind, content = _tried(lambda: _imported(module))
             answer = importlib.import_module(module).answer if kind == ANSWER else None
         else:
             kind, content = _tried(lambda: _bounded(answer, question, bounds))  # noqa: B023 - called at once
-        _write(told, kind + SIZE.pack(len(content)) + content)
+        unsent = memoryview(kind + SIZE.pack(len(content)) + content)
+        while unsent:
+            unsent = unsent[answers.write(unsent) :]
 
 
 def _imported(module: str) -> bytes:
@@ -45,7 +46,7 @@ def _imported(module: str) -> bytes:
 
 
 def _end_with_parent(life: int) -> None:
-    """Have the kernel end this process when the other end of the pipe `life` closes, whatever it is busy with then."""
+    """Have the kernel end this process when the other end of the pipe `life` closes, whatever it is busy with."""
     fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
     with suppress(BlockingIOError):
@@ -56,8 +57,8 @@ def _end_with_parent(life: int) -> None:
 def _confine() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who watch it
-    with suppress(OSError):  # where memory runs out for the whole machine, the child goes first
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    with suppress(OSError):  # if the whole machine runs out of memory, the child goes first
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
@@ -65,24 +66,21 @@ def _bounded(answer: Callable[[bytes], bytes], question: bytes, limits: Limits) 
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = math.ceil(used.ru_utime + used.ru_stime) + limits.cpu_seconds
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, _ENDLESS))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # not before: libraries try the folder for temporary files
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # not earlier: libraries try the folder for temporary files
     with _memory(limits.memory_bytes):
         return answer(question)
 
 
 @contextmanager
 def _memory(size_bytes: int) -> Iterator[None]:
-    """Bound what the process may have of its own within the block; it needs room again to tell that there was none."""
-    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + size_bytes, _ENDLESS))
+    """Limit the private memory of the process within the block; afterwards it needs room to report a failure."""
+    status = Path("/proc/self/status").read_text()
+    used_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
+    resource.setrlimit(resource.RLIMIT_DATA, (1024 * used_kib + size_bytes, _ENDLESS))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (_ENDLESS, _ENDLESS))
-
-
-def _data_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
 
 
 def _tried(work: Callable[[], bytes]) -> tuple[bytes, bytes]:
@@ -90,14 +88,8 @@ def _tried(work: Callable[[], bytes]) -> tuple[bytes, bytes]:
         return ANSWER, work()
     except MemoryError:
         return MEMORY, b""
-    except Exception as error:  # noqa: BLE001 - the edge: the parent hears of it, whatever it is
+    except Exception as error:  # noqa: BLE001 - the edge of the process: the parent reports it
         return FAILED, f"{type(error).__name__}: {error}"[:500].encode(errors="replace")
-
-
-def _write(pipe: IO[bytes], frame: bytes) -> None:
-    unsent = memoryview(frame)
-    while unsent:
-        unsent = unsent[pipe.write(unsent) :]
 
 
 if __name__ == "__main__":

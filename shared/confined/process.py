@@ -1,7 +1,7 @@
-"""Foreign bytes are read in a child process of its own: what is wrong with them ends the child, and nothing else.
+"""Reads foreign bytes in a child process: if they are harmful, they end the child and nothing else.
 
-The child sees none of the farm's environment, so none of its secrets, writes no file, and may take so much memory, so
-much processor time and so long for each question. It ends when its parent does, however that ends.
+The child gets none of the farm's environment and secrets, writes no file, and has limits of memory, processor time and
+time for each question. It ends when its parent ends, also after kill -9.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from shared.quantities import data_size
 Limit = Literal["memory", "processor", "time", "answer"]
 
 ANSWER, MEMORY, FAILED = b"a", b"m", b"f"
-"""How an answer begins: what was asked for, that memory ran out, or why the child's own code failed."""
-SIZE: Final = struct.Struct("<Q")  # stands before each question, and behind the first letter of each answer
+"""The first byte of an answer: the result, that memory ran out, or why the code of the child failed."""
+SIZE: Final = struct.Struct("<Q")  # before each question, and after the first byte of each answer
 
-_PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR")  # what an interpreter needs to find its libraries
+_PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR")  # the interpreter needs them to find its libraries
 _ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 _CHUNK: Final = 2**16
-_KILLED_SECONDS: Final = 5.0  # a process that waits for a dead disk cannot be ended: then nobody waits for it
+_KILLED_SECONDS: Final = 5.0  # a process that waits for a dead disk cannot be killed, and is not waited for any longer
 
 
 @dataclass(frozen=True)
 class Limits:
     """What a child may take for one question."""
 
-    memory_bytes: int  # beyond what it has once its module is imported; mapped files do not count
+    memory_bytes: int  # beyond what the imports take; mapped files do not count
     cpu_seconds: int  # of all its threads together
-    seconds: float  # until it has answered
+    seconds: float  # from question to answer
     answer_bytes: int = 2**20
-    start_seconds: float = 120.0  # to import its module, from a cold disk; asked of nobody's input
+    start_seconds: float = 120.0  # to import its module, from a cold disk
 
 
 class Confined:
     """A child that has imported `module` and answers questions with the module's `answer(question: bytes) -> bytes`.
 
-    It starts with the first question. What ends or exhausts it is told as Unreadable, and the next question starts
-    another child. One thread at a time may ask.
+    It starts with the first question. A question that ends or exhausts it raises Unreadable, and the next question
+    starts another child. One thread at a time may ask.
     """
 
     def __init__(self, module: str, limits: Limits) -> None:
@@ -59,10 +59,10 @@ class Confined:
         self._life = -1  # the child ends when this end of its pipe closes, which the kernel does for the dead
 
     def ask(self, question: bytes) -> bytes:
-        """Return the child's answer. Raises Unreadable, which says what was exceeded; NotConfined without a child."""
-        if self._child and self._child.poll() is not None:  # it was ended while it had nothing to do
+        """Return the child's answer. Raises Unreadable with the limit that it exceeded; NotConfined if none starts."""
+        if self._child and self._child.poll() is not None:  # it was killed while it was idle
             self.close()
-        child = self._child or self._started()
+        child = self._child or self._start()
         try:
             kind, answer = self._exchange(child, question, self._limits.seconds)
         except BaseException:
@@ -76,7 +76,7 @@ class Confined:
         raise Unreadable(f"it cannot be read ({answer.decode(errors='replace')})")
 
     def close(self) -> None:
-        """End the child and whatever it started."""
+        """End the child and all processes that it started."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -86,7 +86,7 @@ class Confined:
             child.wait(_KILLED_SECONDS)
         os.close(self._life)
         for pipe in (child.stdin, child.stdout):
-            with suppress(OSError):  # what it was not told any more
+            with suppress(OSError):  # of the rest of a question
                 cast("IO[bytes]", pipe).close()
 
     def __enter__(self) -> Self:
@@ -95,18 +95,18 @@ class Confined:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         try:
             self._child = self._spawn()
         except OSError as error:
             raise NotConfined(f"no process could be started to read with: {error}") from error
         try:
-            kind, told = self._exchange(self._child, b"", self._limits.start_seconds)
+            kind, answer = self._exchange(self._child, b"", self._limits.start_seconds)
         except Unreadable as error:
-            kind, told = FAILED, str(error).encode()
+            kind, answer = FAILED, str(error).encode()
         if kind != ANSWER:
             self.close()
-            raise NotConfined(f"the process to read with did not start: {told.decode(errors='replace')}")
+            raise NotConfined(f"the process to read with did not start: {answer.decode(errors='replace')}")
         return self._child
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -131,7 +131,7 @@ class Confined:
             os.close(theirs)
 
     def _exchange(self, child: subprocess.Popen[bytes], question: bytes, seconds: float) -> tuple[bytes, bytes]:
-        """Return what came back: how it begins, and the rest."""
+        """Return the first byte of the answer, and its content."""
         deadline = time.monotonic() + seconds
         unsent, came = [memoryview(SIZE.pack(len(question))), memoryview(question)], bytearray()
         stdin, stdout = cast("IO[bytes]", child.stdin).fileno(), cast("IO[bytes]", child.stdout).fileno()
@@ -139,20 +139,21 @@ class Confined:
         with selectors.DefaultSelector() as selector:
             selector.register(stdin, selectors.EVENT_WRITE)
             selector.register(stdout, selectors.EVENT_READ)
-            while not _is_whole(came):
+            head = SIZE.size + 1
+            while len(came) < head or len(came) - head < SIZE.unpack_from(came, 1)[0]:
                 for ready, _ in selector.select(max(0.0, deadline - time.monotonic())):
                     if ready.fd == stdout:
                         came += os.read(stdout, _CHUNK) or self._explain(child)
                     elif not (unsent := _sent(stdin, unsent)):
                         selector.unregister(stdin)
-                if len(came) > self._limits.answer_bytes + SIZE.size + 1:
+                if len(came) > self._limits.answer_bytes + head:
                     _exceed("answer", self._limits)
                 if time.monotonic() >= deadline:
                     _exceed("time", self._limits, seconds)
-        return bytes(came[:1]), bytes(memoryview(came)[SIZE.size + 1 :])
+        return bytes(came[:1]), bytes(memoryview(came)[head:])
 
     def _explain(self, child: subprocess.Popen[bytes]) -> NoReturn:
-        """Say why the child is gone."""
+        """Raise Unreadable with the reason why the child ended."""
         with suppress(subprocess.TimeoutExpired):
             child.wait(_KILLED_SECONDS)
         status = child.returncode or 0
@@ -162,7 +163,7 @@ class Confined:
 
 
 def _sent(pipe: int, unsent: list[memoryview]) -> list[memoryview]:
-    """Send what the pipe takes, and return the rest; none where nobody reads any more, which the other pipe tells."""
+    """Send what the pipe takes and return the rest; nothing if the child is gone, which the other pipe shows."""
     first, *others = unsent
     try:
         rest = first[os.write(pipe, first[:_CHUNK]) :]
@@ -171,16 +172,11 @@ def _sent(pipe: int, unsent: list[memoryview]) -> list[memoryview]:
     return [rest, *others] if rest else [one for one in others if one]
 
 
-def _is_whole(came: bytearray) -> bool:
-    head = SIZE.size + 1
-    return len(came) >= head and len(came) - head >= SIZE.unpack_from(came, 1)[0]
-
-
 def _exceed(limit: Limit, limits: Limits, seconds: float | None = None) -> NoReturn:
-    told: dict[Limit, str] = {
+    reasons: dict[Limit, str] = {
         "memory": f"it takes more than {data_size(limits.memory_bytes)} of memory",
         "processor": f"it takes more than {limits.cpu_seconds} s of processor time",
         "time": f"it takes longer than {seconds or limits.seconds:g} s",
-        "answer": f"what it becomes is larger than {data_size(limits.answer_bytes)}",
+        "answer": f"its result is larger than {data_size(limits.answer_bytes)}",
     }
-    raise Unreadable(told[limit], limit)
+    raise Unreadable(reasons[limit], limit)

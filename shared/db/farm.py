@@ -1,6 +1,6 @@
-"""The farm's id: made once, kept in PostgreSQL, and part of all that the farm calls its own on servers that it shares.
+"""The farm's id: made once, kept in PostgreSQL, and part of every name that the farm uses on shared servers.
 
-Two farms may use one Redis server, even one database of it: their keys, channels and queues never meet.
+Two farms may use one Redis server, even one database of it: their keys, channels and queues differ.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from shared.db.sessions import Sessions, transact
 from shared.db.tables import Farm
 from shared.errors import Unavailable
 
-_AWAY_SECONDS: Final = 1.0  # after a failure the next are told at once: whoever asks is not to wait for a connection
+_AWAY_SECONDS: Final = 1.0  # after a failure the next callers fail at once, without waiting for a connection
 
 
 class FarmId:
-    """Knows the id from the first time that the database tells it. Threads may share it."""
+    """Reads the id once and keeps it. Threads may share it."""
 
     def __init__(self, ask: Callable[[], str]) -> None:
         self._ask = ask
@@ -32,26 +32,26 @@ class FarmId:
 
     @property
     def value(self) -> str:
-        """The id. Raises Unavailable while the database has not told it yet."""
+        """The id. Raises Unavailable until the database has answered once."""
         if self._value:
             return self._value
         with self._lock:
             if not self._value:
-                self._value = self._asked()
+                self._value = self._read()
             return self._value
 
     @property
     def prefix(self) -> str:
-        """What all keys and channels of this farm in Redis begin with. Raises Unavailable."""
+        """The beginning of all keys and channels of this farm in Redis. Raises Unavailable."""
         return f"farm:{self.value}:"
 
     def key(self, name: str) -> str:
-        """Return what this farm calls `name` in Redis. Raises Unavailable."""
+        """Return the name that `name` has in Redis for this farm. Raises Unavailable."""
         return f"{self.prefix}{name}"
 
-    def _asked(self) -> str:
+    def _read(self) -> str:
         if time.monotonic() < self._away_until:
-            raise Unavailable("The database has not told the farm's id yet.")
+            raise Unavailable("The farm's id is not known yet: the database does not answer.")
         try:
             return self._ask()
         except Unavailable:
@@ -60,17 +60,17 @@ class FarmId:
 
 
 def farm_id(sessions: Sessions) -> FarmId:
-    """Return the id of the farm whose database this is. Nothing is asked yet."""
-    return FarmId(lambda: _told(sessions))
+    """Return the id of the farm that owns the database. It is read at its first use."""
+
+    def ask() -> str:
+        try:
+            return transact(sessions, read)
+        except (ProgrammingError, NoResultFound) as error:  # the tables are older than this code, or missing
+            raise Unavailable("The database does not know the farm's id yet: run `farm db upgrade`.") from error
+
+    return FarmId(ask)
 
 
 def read(session: Session) -> str:
     """Return the id."""
     return session.scalars(select(Farm.id)).one()
-
-
-def _told(sessions: Sessions) -> str:
-    try:
-        return transact(sessions, read)
-    except (ProgrammingError, NoResultFound) as error:  # the tables are older than this code, or not there
-        raise Unavailable("The database does not know the farm's id yet: run `farm db upgrade`.") from error

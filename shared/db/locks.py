@@ -1,7 +1,7 @@
-"""Chores in the database: who is at one now, when it was done last, and which is overdue.
+"""Chores in the database: which are being done, when each was done last, and which are overdue.
 
-The lock saves work, it guards nothing: a connection that breaks ends it while its holder goes on. So every chore is
-one that any number may do at a time, and that may be ended anywhere.
+The lock saves work and guards nothing: if a connection breaks, the lock ends while its holder goes on. So any number of
+processes may do a chore at a time, and each may be ended anywhere.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from shared.db.sessions import Sessions, answered
 
 APPLICATION: Final = "farm chores"
-"""What PostgreSQL knows the connections of a process by that does chores; `farm doctor` looks for it."""
+"""The application name, in PostgreSQL, of a process that does chores; `farm doctor` looks for it."""
 
 _HOUR: Final = 3600.0
 SECONDS: Final[Mapping[str, float]] = {
@@ -31,9 +31,9 @@ SECONDS: Final[Mapping[str, float]] = {
     "litter": 24 * _HOUR,
     "history": 24 * _HOUR,
 }
-"""How often each seldom chore is due; what each is, `worker/maintenance/tasks.py` says."""
+"""How often each seldom chore is due; `worker/maintenance/tasks.py` says what each does."""
 
-_LATE_SECONDS: Final = 600.0  # a chore takes its time, and one that fails is tried again each minute
+_LATE_SECONDS: Final = 600.0  # a chore may take long, and one that fails is tried again each minute
 
 _LOCKS: Final = 0x57E9FA25  # the advisory locks of chores; PostgreSQL has room for one more number beside it
 
@@ -46,7 +46,7 @@ _IS_DUE = text("""
         SELECT FROM chores
         WHERE name = :name
           AND done_at > clock_timestamp() - make_interval(secs => :seconds)
-          -- What was done in the future was noted by a clock that has been put back.
+          -- A time in the future was recorded by a clock that has been put back.
           AND done_at <= clock_timestamp()
     )
 """)
@@ -69,7 +69,7 @@ _OVERDUE = text("""
     FROM unnest(CAST(:names AS text[]), CAST(:seconds AS float8[])) AS known (name, seconds)
     LEFT JOIN chores ON chores.name = known.name
     WHERE chores.done_at < clock_timestamp() - make_interval(secs => known.seconds + :late_seconds)
-       -- Never done, though there has long been somebody to do it.
+       -- Never done, though a process that does chores has been connected for long.
        OR (
            chores.done_at IS NULL
            AND EXISTS (
@@ -86,7 +86,7 @@ _OVERDUE = text("""
 
 @dataclass(frozen=True)
 class Overdue:
-    """A chore that should have been done by now: nobody does chores, or it fails, or takes very long."""
+    """A chore that should have been done by now: no process does chores, or it fails, or it takes very long."""
 
     name: str
     done_at: datetime | None  # the last time; None: never
@@ -94,7 +94,7 @@ class Overdue:
 
 @dataclass(frozen=True)
 class Standing:
-    """How the farm's chores stand."""
+    """The state of the farm's chores."""
 
     is_anybody: bool  # a process that does them lives
     overdue: tuple[Overdue, ...]
@@ -102,7 +102,7 @@ class Standing:
 
 @contextmanager
 def taken(sessions: Sessions, name: str) -> Iterator[bool]:
-    """Hold the lock of a chore within the block: True if it is ours, False if somebody is at it. Raises Unavailable."""
+    """Try to hold the lock of a chore within the block; False if another process has it. Raises Unavailable."""
     which = {"locks": _LOCKS, "name": name}
     with sessions() as session:
         with answered():
@@ -112,7 +112,10 @@ def taken(sessions: Sessions, name: str) -> Iterator[bool]:
             yield is_ours
         finally:
             if is_ours:
-                _leave(connection, which)
+                try:
+                    connection.execute(_LEAVE, which)
+                except DBAPIError:
+                    connection.invalidate()  # ends the lock: it must not stay in the pool with the connection
 
 
 def is_due(session: Session, name: str, seconds: float) -> bool:
@@ -126,17 +129,10 @@ def note(session: Session, name: str) -> None:
 
 
 def standing(session: Session) -> Standing:
-    """Return whether anybody does the farm's chores, and which of the seldom ones are overdue."""
+    """Return whether any process does the farm's chores, and which of the seldom ones are overdue."""
     late = {"names": list(SECONDS), "seconds": list(SECONDS.values()), "late_seconds": _LATE_SECONDS}
     overdue = session.execute(_OVERDUE, late | {"application": APPLICATION})
     return Standing(
         is_anybody=bool(session.scalar(_STANDING, {"application": APPLICATION})),
         overdue=tuple(Overdue(name, done_at) for name, done_at in overdue),
     )
-
-
-def _leave(connection: Connection, which: dict[str, object]) -> None:
-    try:
-        connection.execute(_LEAVE, which)
-    except DBAPIError:
-        connection.invalidate()  # the lock ends with the connection; it must not lie in the pool with it

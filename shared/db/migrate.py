@@ -1,4 +1,4 @@
-"""Bringing the database to the tables of this version, by Alembic. Any number of processes may try at once."""
+"""Migrations by Alembic: upgrades the database to the tables of this version. Many processes may try at once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from shared.db.sessions import answered, connect_once, said
 from shared.errors import SchemaError
 
 _EXISTS = frozenset({"42P07", "42710"})  # a table, or another thing, of that name
-_REVISION = re.compile(r"\d{4}")  # as the farm's own are called
+_REVISION = re.compile(r"\d{4}")  # the form of the farm's own revisions
 _OWN_PLACE = "Give the farm a database of its own, or a schema of its own by ?options=-csearch_path%3DNAME."
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 
 
 def config(url: str) -> Config:
-    """Return Alembic's configuration for the database at `url`; `migrations/env.py` reads the URL from it."""
+    """Return Alembic's configuration for the database at `url`, which `migrations/env.py` reads from it."""
     made = Config(attributes={"url": url})
     made.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     made.set_main_option("path_separator", "os")
@@ -33,9 +33,9 @@ def config(url: str) -> Config:
 
 
 def upgrade(url: str) -> None:
-    """Bring the database at `url` to the newest revision; does nothing where it stands there already.
+    """Upgrade the database at `url` to the newest revision; does nothing if it has it already.
 
-    Raises Unavailable; SchemaError where the tables are another program's, or a newer version's, or cannot be made.
+    Raises Unavailable; SchemaError if the tables belong to another program or a newer version, or cannot be created.
     """
     _refuse_unknown(current(url))
     with _explained():
@@ -43,21 +43,25 @@ def upgrade(url: str) -> None:
 
 
 def current(url: str) -> str | None:
-    """Return the revision that the database at `url` stands at; None: none of anybody's. Raises Unavailable."""
+    """Return the revision of the database at `url`; None if it has none. Raises Unavailable."""
     with _explained(), connect_once(url).connect() as connection:
         return ", ".join(MigrationContext.configure(connection).get_current_heads()) or None
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn what Alembic and the database raise into SchemaError and Unavailable."""
+    """Raise SchemaError and Unavailable instead of the errors of Alembic and the database."""
     try:
         with answered():
             yield
     except CommandError as error:
         raise SchemaError(f"The tables cannot be upgraded: {error}") from error
     except DBAPIError as error:
-        raise SchemaError(_words(error)) from error
+        reason = said(error)
+        if getattr(error.orig, "sqlstate", None) in _EXISTS:
+            message = f"The database holds something of another program by a name of the farm's: {reason}. {_OWN_PLACE}"
+            raise SchemaError(message) from error
+        raise SchemaError(f"The tables cannot be made: {reason}.") from error
 
 
 def _refuse_unknown(revision: str | None) -> None:
@@ -70,28 +74,21 @@ def _refuse_unknown(revision: str | None) -> None:
             "upgraded it. Start that version, or go back to a backup of the database from before."
         )
     raise SchemaError(
-        f"The database holds another program's tables: its alembic_version says {revision}, which is no revision "
-        f"of the farm's. {_OWN_PLACE}"
+        f"The database holds another program's tables: its alembic_version says {revision}, which is not a "
+        f"revision of the farm. {_OWN_PLACE}"
     )
 
 
 def is_newer(revision: str | None) -> bool:
-    """Return whether a newer version has brought tables to this revision: this one runs on them as before."""
+    """Return whether a newer version made this revision: this version runs on it as before."""
     return revision is not None and bool(_REVISION.fullmatch(revision)) and revision > head()
 
 
 def mismatch(revision: str | None) -> str | None:
-    """Return why this version does not run on tables at `revision`, for people; None: it does, as on newer ones."""
+    """Return why this version does not run on tables at `revision`; None if it does, as on newer ones."""
     if revision == head() or is_newer(revision):
         return None
     return f"The tables stand at {revision or 'nothing'}; this version needs {head()}."
-
-
-def _words(error: DBAPIError) -> str:
-    state, reason = getattr(error.orig, "sqlstate", None), said(error)
-    if state in _EXISTS:
-        return f"The database holds something of another program by a name of the farm's: {reason}. {_OWN_PLACE}"
-    return f"The tables cannot be made: {reason}."
 
 
 @cache

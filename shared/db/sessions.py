@@ -20,22 +20,22 @@ from shared.errors import SettingsError, TooSlow, Unavailable
 T = TypeVar("T")
 Sessions = sessionmaker[Session]
 
-# Deadlock detected, serialization failure, a unique row that another made first: the same transaction goes through the
-# next time, or sees why not.
+# Deadlock detected, serialization failure, a unique row that another transaction made first: the same transaction
+# succeeds the next time, or sees why it cannot.
 _RETRY = frozenset({"40P01", "40001", "23505"})
 _TRIES = 5
-# Given up for a statement's time, or for a lock's: the server is well.
+# The time limit of a statement or of a lock: the server is well.
 _TIMEOUTS = frozenset({"57014", "55P03"})
 _READS_ONLY = "25006"
 _FORBIDS = "42501"
-# Over TCP a silent server is given up after 5 + 3 * 2 s of waiting, and after 10 s if it takes nothing we send.
+# Over TCP a silent server is given up after 5 + 3 * 2 s of waiting, and after 10 s if it acknowledges nothing.
 _KEEPALIVES = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,  # milliseconds
 }
-# What a server or its database may have set otherwise, and what is read would then mean something else.
+# A server or its database may have other defaults, with which results would mean something else.
 _FORMATS = {
     "datestyle": "ISO",
     "intervalstyle": "postgres",
@@ -50,15 +50,15 @@ _LIMITS = {
     "idle_in_transaction_session_timeout": "10000",
 }
 _ONE_PLAN = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_bitmapscan": "off"}
-_MARK = "stepfarm.options"  # asked for with the rest: a connection without it has lost them all
+_MARK = "stepfarm.options"  # set with the other options: a connection without it has lost them all
 _LONGEST_REASON = 400  # characters
-_TRUSTED_SECONDS = 1.0  # a connection that was used this recently is used again unasked: asking is a round trip
+_TRUSTED_SECONDS = 1.0  # a connection that was used this recently is used again without a ping, which is a round trip
 _AWAY = "The database does not answer; the farm goes on when it is back."
 _ONLY_READS = "The database takes no changes now; the farm goes on when it does again."
 _STANDBY = "the server only reads, as a standby does: name the one that writes in FARM_DATABASE_URL"
-_REFUSES = "The database refuses the farm what it needs; the farm goes on when that is granted again."
+_REFUSES = "The database refuses the farm a permission; the farm goes on when it has it again."
 _POOLER = (
-    "what the farm asks for at connect does not reach PostgreSQL: a pooler such as PgBouncer stands between. "
+    "the options of the connection do not reach PostgreSQL: a pooler such as PgBouncer stands between. "
     "Name PostgreSQL itself in FARM_DATABASE_URL; the farm pools its connections by itself"
 )
 
@@ -66,12 +66,12 @@ _POOLER = (
 def connect(url: str, *, pool_size: int = 10, application: str = "stepfarm", plans_once: bool = False) -> Engine:
     """Return an engine whose connections are checked after a pause and give up on a silent server in seconds.
 
-    With `plans_once` a statement that comes again is run by one plan for all parameters, where PostgreSQL would go on
-    planning: half of what a claim and a finish cost it. For who sends few statements, each with its index: a plan that
-    was made while the tables were empty must not read them whole when they are full.
+    With `plans_once` a repeated statement runs by one plan for all parameters, although PostgreSQL would plan it each
+    time: planning is half the cost of a claim and a finish. Only for callers of few statements that each have an index,
+    because a plan that was made while the tables were empty must not scan them when they are full.
     """
-    asked = _LIMITS | _ONE_PLAN if plans_once else _LIMITS
-    engine = _engine(url, application, asked, pool_size=pool_size, max_overflow=pool_size, pool_timeout=5)
+    options = _LIMITS | _ONE_PLAN if plans_once else _LIMITS
+    engine = _engine(url, application, options, pool_size=pool_size, max_overflow=pool_size, pool_timeout=5)
     _check_after_a_pause(engine)
     return engine
 
@@ -99,7 +99,7 @@ def _refuse_unknown_options(url: URL) -> None:
 
 
 def _arguments(url: URL, application: str, options: dict[str, str]) -> dict[str, Any]:
-    """Return how to connect: what the URL says of time and options stands, but for what the farm's reading rests on."""
+    """Return the arguments of a connection: the URL wins over the farm's limits, but not over its formats."""
     given = url.query.get("options", ())
     theirs = [given] if isinstance(given, str) else list(given)
     words = [*_words(options), *theirs, *_words(_FORMATS | {_MARK: "kept"})]  # of two the last one counts
@@ -112,22 +112,22 @@ def _words(options: dict[str, str]) -> list[str]:
 
 
 def _refuse_a_pooler(connection: Any, _: object) -> None:  # noqa: ANN401 - psycopg's
-    """Close a connection on which our timeouts and formats do not hold. Raises Unavailable."""
-    kept = connection.execute(f"SELECT current_setting('{_MARK}', true)").fetchone()
+    """Close a connection that has lost the farm's timeouts and formats. Raises Unavailable."""
+    found = connection.execute(f"SELECT current_setting('{_MARK}', true)").fetchone()
     connection.rollback()
-    if kept != ("kept",):
+    if found != ("kept",):
         connection.close()
         raise Unavailable(_AWAY, _POOLER)
 
 
 def _give_up_a_standby(context: ExceptionContext) -> None:
-    """Have the connections to a server that only reads thrown away: the next ones may reach the one that writes."""
+    """Drop the connections to a server that only reads, because new ones may reach the server that writes."""
     if getattr(context.original_exception, "sqlstate", None) == _READS_ONLY:
         context.is_disconnect = True
 
 
 def _check_after_a_pause(engine: Engine) -> None:
-    """Have connections that rested asked whether they still are before they are used; if not, all are made anew."""
+    """Ping connections before their first use after a pause; if one is broken, all are opened again."""
 
     @event.listens_for(engine, "checkin")
     def rests(_: object, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
@@ -145,30 +145,30 @@ def _check_after_a_pause(engine: Engine) -> None:
 
 
 def sessions(engine: Engine) -> Sessions:
-    """Return the factory of sessions: objects stay readable after the commit."""
+    """Return a factory of sessions whose objects stay readable after the commit."""
     return sessionmaker(engine, expire_on_commit=False)
 
 
 def autocommit(factory: Sessions) -> Sessions:
-    """Return the factory of sessions on the same connections in which each statement is a transaction of its own.
+    """Return a factory of sessions on the same connections in which each statement is its own transaction.
 
-    It goes to the server and back once, where BEGIN and COMMIT make it three times.
+    It takes one round trip, not the three of BEGIN, statement and COMMIT.
     """
     return sessions(factory.kw["bind"].execution_options(isolation_level="AUTOCOMMIT"))
 
 
 def repeatable(factory: Sessions) -> Sessions:
-    """Return the factory of sessions on the same connections in which all statements see the same moment."""
+    """Return a factory of sessions on the same connections in which all statements see the same moment."""
     return sessions(factory.kw["bind"].execution_options(isolation_level="REPEATABLE READ"))
 
 
 def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
     """Run `work` in one transaction and return what it returns.
 
-    Runs it again after a deadlock, a serialization failure, a lost race for a unique row, and once where the connection
-    had broken before the commit: it may have rested while the database was started anew. Raises Unavailable when the
-    database is away: what the transaction did is then unknown if the connection broke during the commit, or during any
-    statement of an `autocommit` session, so `work` must be one to repeat safely.
+    Runs it again after a deadlock, a serialization failure, a lost race for a unique row, and once if the connection
+    broke before the commit, because the database may have been restarted. Raises Unavailable if the database is away:
+    it is then unknown whether the transaction was committed if the connection broke during the commit, or during any
+    statement of an `autocommit` session, so `work` must be safe to repeat.
     """
     with answered():
         return _transact(factory, work)
@@ -176,7 +176,7 @@ def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """Turn what a database raises that is away, or refuses, into Unavailable; that took too long, into TooSlow."""
+    """Raise Unavailable instead of the errors of a database that is away or refuses, and TooSlow for time limits."""
     try:
         yield
     except DBAPIError as error:
@@ -185,7 +185,7 @@ def answered() -> Iterator[None]:
             raise
         raise meant from error
     except PoolTimeout as error:
-        raise Unavailable("Too many transactions at once; try again.") from error
+        raise Unavailable("Too many transactions at once: try again.") from error
 
 
 def _meant(error: DBAPIError) -> Unavailable | None:
@@ -202,7 +202,7 @@ def _meant(error: DBAPIError) -> Unavailable | None:
 
 
 def said(error: DBAPIError) -> str:
-    """Return what the server said, in one line: it may name hosts and users, never a password."""
+    """Return the words of the server in one line; they may name hosts and users, never a password."""
     words = " ".join(str(error.orig).split()).rstrip(".")[:_LONGEST_REASON]
     return _POOLER if "unsupported startup parameter" in words else words
 
@@ -226,10 +226,9 @@ def _transact(factory: Sessions, work: Callable[[Session], T]) -> T:
 
 
 def probe(factory: Sessions) -> str | None:
-    """Return the revision that the database's tables stand at; None: there are none. Raises Unavailable: also where
-    nothing can be written.
+    """Return the revision of the database's tables; None if there are none. Cheap, for readiness checks.
 
-    Cheap, for readiness checks; `shared.db.migrate.head` is the revision that it should be.
+    Raises Unavailable, also if nothing can be written.
     """
 
     def revision(session: Session) -> str | None:

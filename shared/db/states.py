@@ -1,4 +1,4 @@
-"""The states of images, jobs and workers. Who moves between them: `shared/queue/`, nobody else."""
+"""The states of images, jobs and workers. Only `shared/queue/` changes them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ UNKNOWN: Final = "unknown"
 
 
 class _State(StrEnum):
-    """What a row says. What this version has no word for, as a newer one wrote it, reads as `UNKNOWN`: that is no
-    member, so it is never stored, counted by name or offered.
+    """A state in a row. A state that only a newer version knows reads as `UNKNOWN`, which is not a member: it is never
+    stored, counted by name or offered.
     """
 
     @classmethod
@@ -23,11 +23,11 @@ class _State(StrEnum):
 
 
 class ImageState(_State):
-    """Where one image is on its way."""
+    """The state of an image."""
 
-    HELD = "held"  # not to be claimed yet: by hand, until a time, behind another job
+    HELD = "held"  # not claimable yet: by hand, until a time, or behind another job
     QUEUED = "queued"  # claimable now
-    RUNNING = "running"  # a worker carries it
+    RUNNING = "running"  # a worker renders it
     SUCCEEDED = "succeeded"  # its picture is committed
     FAILED = "failed"  # ended with a reason
     CANCELLED = "cancelled"  # ended on request, or not started by its deadline
@@ -41,7 +41,7 @@ FINAL = frozenset({ImageState.SUCCEEDED, ImageState.FAILED, ImageState.CANCELLED
 
 
 class JobState(_State):
-    """What a job stores: open until its last image ends."""
+    """The state of a job: open until its last image ends."""
 
     OPEN = "open"
     SUCCEEDED = "succeeded"  # every image succeeded
@@ -50,7 +50,7 @@ class JobState(_State):
 
 
 class WorkerState(_State):
-    """What a worker says of itself with each beat."""
+    """The state that a worker reports with each heartbeat."""
 
     STARTING = "starting"  # registered; torch and the card are not up yet
     READY = "ready"  # takes tickets

@@ -1,4 +1,4 @@
-"""The tables. Only `shared/queue/` writes a state; `migrations/` makes them, and a test compares the two."""
+"""The tables. Only `shared/queue/` writes a state. `migrations/` creates the tables, and a test compares the two."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from shared.db.states import ImageState, JobState, WorkerState
 
 
 class Base(DeclarativeBase):
-    """Base of all tables: names of constraints are fixed, so that migrations can name them."""
+    """Base of all tables, with fixed names of constraints for migrations."""
 
     metadata = MetaData(
         naming_convention={
@@ -48,7 +48,7 @@ NOW = text("now()")
 
 
 class Job(Base):
-    """What a person submitted: one frozen set of parameters, one or many images."""
+    """A job: one frozen set of parameters, with one or many images."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -64,33 +64,33 @@ class Job(Base):
     state: Mapped[str] = mapped_column(default=JobState.OPEN)
     params: Mapped[dict[str, Any]]  # RenderParams, resolved
     checkpoint: Mapped[str]  # SHA-256
-    # ModelSet; None: of a job that an older version admitted.
+    # ModelSet; None for a job that an older version admitted.
     models: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
-    # Scheduling. Images have copies of what their lane, their claim and their release look for.
+    # Scheduling. Images have copies of the columns that lanes, claims and releases read.
     pool: Mapped[str] = mapped_column(server_default=text("'default'"))
     priority: Mapped[int] = mapped_column(server_default=text("0"))
     urgent: Mapped[bool] = mapped_column(server_default=text("false"))
     expires_at: Mapped[datetime | None]  # images that have not started by then are cancelled
-    hold: Mapped[bool] = mapped_column(server_default=text("false"))  # it was submitted to be released by hand
-    hold_until: Mapped[datetime | None]  # it was submitted to be queued then
-    hold_behind: Mapped[int | None]  # it was submitted to be queued when the job of this id has ended
+    hold: Mapped[bool] = mapped_column(server_default=text("false"))  # submitted to be released by hand
+    hold_until: Mapped[datetime | None]  # submitted to be queued then
+    hold_behind: Mapped[int | None]  # submitted to be queued when the job of this id has ended
     count: Mapped[int]
-    unfinished: Mapped[int]  # images that have not ended; taken down last, by the move that ends them
-    failed: Mapped[int] = mapped_column(server_default=text("0"))  # images that ended so, counted with them
+    unfinished: Mapped[int]  # images that have not ended; lowered last, by the transition that ends them
+    failed: Mapped[int] = mapped_column(server_default=text("0"))  # images that ended so, counted with it
     cancelled: Mapped[int] = mapped_column(server_default=text("0"))
     idempotency_key: Mapped[str | None]
-    idempotency_digest: Mapped[str | None]  # SHA-256 of what came with the key: another body under it is refused
+    idempotency_digest: Mapped[str | None]  # SHA-256 of the body with the key: another body under it is refused
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     ended_at: Mapped[datetime | None]
 
 
 class Image(Base):
-    """One picture of a job: the unit that is claimed, rendered, retried and stored. Parameters stand on the job."""
+    """One picture of a job: the unit that is claimed, rendered, retried and stored. The job holds its parameters."""
 
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("job_id", "index"),
-        # The same of the version before, which knows no companions: its workers may claim beside ours.
+        # The lanes of the version before, which knows no companions: its workers may still claim.
         Index(
             "ix_images_lane",
             "owner", "checkpoint", "pool", "memory_class", text("urgent DESC"), text("priority DESC"), "id",
@@ -103,9 +103,9 @@ class Image(Base):
             text("urgent DESC"), text("priority DESC"), "id",
             postgresql_where=text("state = 'queued'"),
         ),
-        # What a worker runs (beat, bury), and the running work of each owner (policy).
+        # The images of a worker (heartbeat, mark_dead), and the running work of each owner (policy).
         Index("ix_images_running", "worker_id", "owner", postgresql_where=text("worker_id IS NOT NULL")),
-        # A worker runs one struck image at a time, whatever races: the next crash names the culprit.
+        # A worker runs at most one image with crashes at a time, so that the next crash names the culprit.
         Index(
             "ix_images_struck",
             "worker_id",
@@ -114,7 +114,7 @@ class Image(Base):
         ),
         # When an owner was served last (policy).
         Index("ix_images_served", "owner", text("started_at DESC"), postgresql_where=text("started_at IS NOT NULL")),
-        # What is due: to be cancelled, or to be let go.
+        # Images that are due to be cancelled or released.
         Index(
             "ix_images_expires_at",
             "expires_at",
@@ -128,7 +128,7 @@ class Image(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     index: Mapped[int]
     state: Mapped[str] = mapped_column(default=ImageState.QUEUED)
-    # A lane: all that decides which workers may render it, for whom.
+    # A lane: everything that decides which workers may render it, and for whom.
     owner: Mapped[str]
     checkpoint: Mapped[str]
     pool: Mapped[str]
@@ -136,12 +136,12 @@ class Image(Base):
     companions: Mapped[str] = mapped_column(server_default=text("''"))  # ModelSet.companions
     urgent: Mapped[bool]
     priority: Mapped[int]
-    cost: Mapped[int]  # work: rows x steps x area in latent cells
-    attempt: Mapped[int] = mapped_column(default=0)  # only ever rises: the fence, and part of the storage key
+    cost: Mapped[int]  # rows x steps x area in latent cells
+    attempt: Mapped[int] = mapped_column(default=0)  # only rises: the fence, and part of the storage key
     strikes: Mapped[int] = mapped_column(default=0)  # crashes of a worker's process while this image ran
     worker_id: Mapped[int | None] = mapped_column(ForeignKey("workers.id"))  # while it runs
-    worker: Mapped[str | None]  # name of the worker that runs or ended it, for people: its row may be gone
-    reason: Mapped[str | None]  # why it failed, is held or was not started in time, for people
+    worker: Mapped[str | None]  # name of the worker that runs or ended it; its row may be gone
+    reason: Mapped[str | None]  # why it failed, is held or was not started in time
     queued_at: Mapped[datetime] = mapped_column(server_default=NOW)
     started_at: Mapped[datetime | None]  # of the latest attempt
     ended_at: Mapped[datetime | None]
@@ -152,7 +152,7 @@ class Image(Base):
 
 
 class Worker(Base):
-    """One start of one worker process, pinned to one card. The row is gone when it is buried or has left."""
+    """One start of one worker process, pinned to one card. The row goes when the worker leaves or is declared dead."""
 
     __tablename__ = "workers"
 
@@ -165,13 +165,13 @@ class Worker(Base):
     pool: Mapped[str]
     slots: Mapped[int]
     state: Mapped[str] = mapped_column(default=WorkerState.STARTING)
-    phase: Mapped[str] = mapped_column(default="")  # what it does now, for people: "loading checkpoint, about 8 s"
+    phase: Mapped[str] = mapped_column(default="")  # what it does now: "loading checkpoint, about 8 s"
     resident: Mapped[list[str]] = mapped_column(default=list)  # SHA-256 of the checkpoints in its memory
-    load_seconds: Mapped[float | None]  # of the latest checkpoint that it read from a file, measured
-    memory_bytes: Mapped[int | None]  # what its card offers; None: not known
+    load_seconds: Mapped[float | None]  # measured, of the latest checkpoint that it read from a file
+    memory_bytes: Mapped[int | None]  # of its card; None: not known
     precision: Mapped[str | None]  # shared.models.memory.Precision; None: not known
-    trouble: Mapped[str | None]  # what is wrong with it or its card, for people
-    unread: Mapped[dict[str, Any]] = mapped_column(  # job -> what of it this worker's version does not know
+    trouble: Mapped[str | None]  # what is wrong with the worker or its card
+    unread: Mapped[dict[str, Any]] = mapped_column(  # job -> the parameters that this worker's version does not know
         server_default=text("'{}'")
     )
     broken_calls: Mapped[dict[str, Any]] = mapped_column(  # cause -> calls of networks that failed since its start
@@ -183,21 +183,21 @@ class Worker(Base):
 
 
 class Drain(Base):
-    """A worker that takes nothing new until it is resumed: by hand, or because it is sick. Outlives restarts."""
+    """A worker that takes no images until it is resumed: drained by hand, or by itself. Outlives restarts."""
 
     __tablename__ = "drains"
 
-    worker: Mapped[str] = mapped_column(primary_key=True)  # its name, host/card
-    reason: Mapped[str]  # for people
+    worker: Mapped[str] = mapped_column(primary_key=True)  # host/card
+    reason: Mapped[str]
     at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class MemoryNeed(Base):
-    """What images of a memory class were measured to need with what was resident, weights included."""
+    """Measured memory of images of a memory class, by what was resident, with weights."""
 
     __tablename__ = "memory_needs"
 
-    # The digest of what was resident; rows of older versions have the SHA-256 of a checkpoint here, and are not read.
+    # The digest of what was resident. Rows of older versions have the SHA-256 of a checkpoint here and are not read.
     digest: Mapped[str] = mapped_column("checkpoint", primary_key=True)
     memory_class: Mapped[int] = mapped_column(primary_key=True)
     bytes: Mapped[int]
@@ -210,25 +210,25 @@ class ModelFile(Base):
     __table_args__ = (Index(None, "sha256"),)
 
     path: Mapped[str] = mapped_column(primary_key=True)  # relative to the models folder
-    name: Mapped[str]  # the stem: what people type
+    name: Mapped[str]  # the stem, as people type it
     kind: Mapped[str]  # shared.models.catalogue.Kind
     architecture: Mapped[str | None]  # sd1
-    sha256: Mapped[str | None]  # what it is: of its weights, or of these and of what else describes it
-    weights_sha256: Mapped[str | None]  # of the weights alone, as other programs have it; None: of an earlier version
+    sha256: Mapped[str | None]  # its identity: of its weights, or of its weights and its description
+    weights_sha256: Mapped[str | None]  # of the weights alone, as in other programs; None in rows of an earlier version
     size: Mapped[int]
     mtime_ns: Mapped[int]
     parts: Mapped[str | None]  # digest of the name, size and time of each file that belongs to it
-    note: Mapped[str | None]  # what is odd about it, though it can be used, for people
+    note: Mapped[str | None]  # what is odd about it although it can be used
     has_vae: Mapped[bool] = mapped_column(server_default=text("true"))
-    strikes: Mapped[int] = mapped_column(server_default=text("0"))  # processes that ended while they loaded it
+    strikes: Mapped[int] = mapped_column(server_default=text("0"))  # crashes of processes while they loaded it
     native_size: Mapped[int | None]  # pixels of a side
     usable: Mapped[bool]
-    reason: Mapped[str | None]  # why it is not usable, for people
+    reason: Mapped[str | None]  # why it is not usable
     scanned_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class Upload(Base):
-    """A picture to start from, as its owner uploaded it; the bytes lie in the storage under their SHA-256."""
+    """A source picture of an owner; the storage holds its bytes under their SHA-256."""
 
     __tablename__ = "uploads"
     __table_args__ = (Index(None, "sha256"),)
@@ -239,11 +239,11 @@ class Upload(Base):
     height: Mapped[int]
     bytes: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
-    used_at: Mapped[datetime] = mapped_column(server_default=NOW)  # uploaded again, or submitted with
+    used_at: Mapped[datetime] = mapped_column(server_default=NOW)  # the latest upload or submission
 
 
 class JobUpload(Base):
-    """A picture that a job starts from: it is kept as long as the job is."""
+    """A source picture of a job, kept as long as the job."""
 
     __tablename__ = "job_uploads"
     __table_args__ = (Index(None, "sha256"),)
@@ -253,7 +253,7 @@ class JobUpload(Base):
 
 
 class History(Base):
-    """What happened to images and workers, one line an event, for people and for proof."""
+    """The events of images and workers, one line each."""
 
     __tablename__ = "history"
     __table_args__ = (Index(None, "job_id", "id"),)
@@ -269,20 +269,20 @@ class History(Base):
 
 
 class BrowserSession(Base):
-    """Somebody who has signed in with a browser, which holds a random id; here is its digest."""
+    """A signed-in browser. It holds a random id, and the row its digest."""
 
     __tablename__ = "browser_sessions"
     __table_args__ = (Index(None, "owner", "used_at"), Index(None, "used_at"))
 
     digest: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
-    key_mark: Mapped[str]  # of the key that it was opened with: it ends with that
+    key_mark: Mapped[str]  # of the key that opened it: the session ends with the key
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     used_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class ChoreDone(Base):
-    """When a seldom chore was done last, by whichever process."""
+    """When a seldom chore was done last, by any process."""
 
     __tablename__ = "chores"
 
@@ -291,13 +291,11 @@ class ChoreDone(Base):
 
 
 class Farm(Base):
-    """The farm itself, in one row: the id that tells it from others on servers that they share (`shared.db.farm`)."""
+    """The farm itself, in one row, with the id that its names on shared servers carry (`shared.db.farm`)."""
 
     __tablename__ = "farm"
     __table_args__ = (CheckConstraint("is_only", name="only"),)
 
     is_only: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     id: Mapped[str] = mapped_column(server_default=text("gen_random_uuid()"))
-    storage_marked_at: Mapped[
-        datetime | None
-    ]  # when its storage was seen with its marker first (`shared.media.ownership`)
+    storage_marked_at: Mapped[datetime | None]  # when its storage first had its marker (`shared.media.ownership`)

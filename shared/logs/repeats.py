@@ -1,4 +1,4 @@
-"""Bounds what a process logs: of a warning that comes again and again the first few are written, the rest counted."""
+"""Limits the logs of a process: of a repeated warning the first few are written, and the others counted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 
 WINDOW_SECONDS: Final = 10.0
 MOST_ALIKE: Final = 20
 """Warnings and errors of one kind that are written in a window."""
 
 _MOST_KINDS: Final = 1000
-_Kind = tuple[str, int, str]
+
+
+class _Kind(NamedTuple):
+    name: str
+    level: int
+    event: str
 
 
 @dataclass
@@ -34,7 +39,7 @@ class Repeats:
         self._windows: OrderedDict[_Kind, _Window] = OrderedDict()
 
     def passes(self, record: logging.LogRecord) -> bool:
-        """True where `record` is to be written; what is below a warning always is."""
+        """True if `record` is to be written, as every record below a warning is."""
         if record.levelno < logging.WARNING:
             return True
         with self._lock:
@@ -46,7 +51,7 @@ class Repeats:
             return is_written
 
     def summaries(self, *, all_of_them: bool = False) -> Iterator[logging.LogRecord]:
-        """Yield a record for each kind of which some were left out until now, and begin anew with it."""
+        """Yield a record for each kind of which some were left out, and start counting it again."""
         with self._lock:
             now = self._clock()
             ended = [
@@ -56,14 +61,12 @@ class Repeats:
             ]
         for kind, window in ended:
             if window.left_out:
-                yield _summary(kind, window.left_out)
+                message = f"… {window.left_out:,} more like it in {WINDOW_SECONDS:.0f} s: {kind.event}"
+                yield logging.LogRecord(kind.name, kind.level, "", 0, message, None, None)
 
 
 class CountingHandler(logging.StreamHandler[TextIO]):
-    """Writes records to a stream, repeated warnings counted; the counts are written with the next record, or the last.
-
-    `close` writes those that are left.
-    """
+    """Writes records and counts repeated warnings; the next record, or `close`, writes the counts."""
 
     def __init__(self, stream: TextIO, repeats: Repeats | None = None) -> None:
         super().__init__(stream)
@@ -84,14 +87,8 @@ class CountingHandler(logging.StreamHandler[TextIO]):
 
 
 def _kind(record: logging.LogRecord) -> _Kind:
-    """Return what records that are alike have in common: the event, not its fields; a Python warning's place."""
+    """Return the kind of a record: its event without its fields; of a Python warning its place."""
     if record.name == "py.warnings":
-        return record.name, record.levelno, ":".join(record.getMessage().split(":", 2)[:2])
+        return _Kind(record.name, record.levelno, ":".join(record.getMessage().split(":", 2)[:2]))
     event = record.msg.get("event", "") if isinstance(record.msg, dict) else record.msg
-    return record.name, record.levelno, str(event)[:200]
-
-
-def _summary(kind: _Kind, left_out: int) -> logging.LogRecord:
-    name, level, event = kind
-    message = f"… {left_out:,} more like it in {WINDOW_SECONDS:.0f} s: {event}"
-    return logging.LogRecord(name, level, "", 0, message, None, None)
+    return _Kind(record.name, record.levelno, str(event)[:200])

@@ -1,6 +1,6 @@
-"""Logs: events with fields, one line each, to standard error; those of libraries in the same form.
+"""Logs: events with fields, one line each, to standard error; logs of libraries have the same form.
 
-What strangers send may be in them, so texts are cut, and repeated warnings counted (`shared.logs.repeats`).
+They may hold texts of strangers, so texts are cut and repeated warnings counted (`shared.logs.repeats`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from structlog.typing import EventDict, Processor
 from shared.logs.repeats import CountingHandler
 from shared.settings import Settings
 
-_QUIET: Final = (  # what they say below a warning is of no use to an operator
+_QUIET: Final = (  # their lines below a warning do not help an operator
     "alembic",
     "aiobotocore",
     "asyncio",
@@ -33,13 +33,13 @@ _QUIET: Final = (  # what they say below a warning is of no use to an operator
     "urllib3",
     "uvicorn",
 )
-_OWN_HANDLERS: Final = ("celery", "celery.task")  # they bring some: one is enough
+_OWN_HANDLERS: Final = ("celery", "celery.task")  # these bring their own; one is enough
 
 _MOST_TEXT: Final = 2000  # characters of one text, a field's or the event's
-_SHORT_TEXT: Final = 300  # of the fields that are kept of a line that is too long
+_SHORT_TEXT: Final = 300  # of a field that stays in a line that was too long
 _SHORT_FIELDS: Final = 50
 _MOST_LINE: Final = 4000  # characters of a line for people
-_MOST_JSON: Final = 2**16  # characters of a line for programs, which a traceback may fill
+_MOST_JSON: Final = 2**16  # characters of a JSON line, which a traceback may fill
 
 _PROCESSORS: Final[list[Processor]] = [
     structlog.contextvars.merge_contextvars,
@@ -89,10 +89,10 @@ def configure(settings: Settings) -> None:
 
 
 def _rendering(log_format: str) -> list[Processor]:
-    """Tracebacks show no local values: those hold keys, prompts and connection strings."""
+    """Return the renderers. Tracebacks show no local values, because those hold keys, prompts and URLs."""
     if log_format == "json":
-        told = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
-        return [told, structlog.processors.JSONRenderer(ensure_ascii=False), _cut_json]
+        exceptions = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+        return [exceptions, structlog.processors.JSONRenderer(ensure_ascii=False), _cut_json]
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
@@ -104,7 +104,7 @@ def _cut_fields(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _cut(value: object) -> object:
-    """Return a field that is no longer than a line may be; numbers, and what renders itself, as they are."""
+    """Return a field cut to the length that a line may have; numbers and other values stay as they are."""
     match value:
         case str():
             return shortened(value, _MOST_TEXT)
@@ -119,7 +119,7 @@ def _cut_lines(_: object, __: str, rendered: EventDict) -> str:
 
 
 def _cut_json(_: object, __: str, rendered: EventDict) -> str:
-    """Return a line that is still JSON where a traceback or many fields made it too long: its short fields."""
+    """Return a line that is valid JSON: of a line that is too long only its short fields."""
     line = str(rendered)
     if len(line) <= _MOST_JSON:
         return line

@@ -1,4 +1,4 @@
-"""Runs what is due in the queue: see `shared.queue.deadlines`, which never commits."""
+"""Applies the deadlines and release times of the queue; `shared.queue.deadlines` holds the rules and never commits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from shared.messaging.events import Events, JobChanged
 from shared.messaging.tickets import Tickets
 from shared.queue.deadlines import move_due
 
-_MOST_ROUNDS: Final = 20  # in a row: who calls has other things to do as well
+_MOST_ROUNDS: Final = 20  # in a row: the caller has other work as well
 
 
 def run_due(sessions: Sessions, tickets: Tickets, events: Events) -> None:
-    """Move images until nothing is due, and tell workers and pages of each. Raises Unavailable."""
+    """Move images until nothing is due, and notify workers and pages of each. Raises Unavailable."""
     for _ in range(_MOST_ROUNDS):
         due = transact(sessions, move_due)
         for pool, images in due.queued.items():

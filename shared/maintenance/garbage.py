@@ -1,8 +1,8 @@
-"""The sweep: takes away what slots stored that did not know yet that their job, or their attempt, was over.
+"""Garbage collection: deletes objects of deleted jobs, and objects of attempts that were never committed.
 
-It goes by the fence, not by a clock. History tells which jobs were deleted, and a job's id never comes again. An
-attempt that its image's row has passed by, or has ended without, is never committed: the attempt only rises, and does
-so with the next claim. So what may go now may go for ever, whoever stores, claims or retries meanwhile.
+It follows the fence, not a clock. History names the deleted jobs, and a job id is never used again. An attempt is never
+committed once the attempt number of its row is greater, or its image ended without it, because the number only rises.
+So an object that may be deleted now may be deleted at any later time, also while images are stored, claimed or retried.
 """
 
 from __future__ import annotations
@@ -37,37 +37,37 @@ _FENCED_OFF = text("""
         WITH ORDINALITY AS stored (job_id, index, attempt, position)
     JOIN images USING (job_id, index)
     WHERE stored.attempt < images.attempt
-       -- While it runs it may be committed, then it is the picture; a greater one was claimed just now.
+       -- A running attempt may be committed, a succeeded one is the picture; a greater one was claimed just now.
        OR (stored.attempt = images.attempt AND images.state NOT IN ('running', 'succeeded'))
 """)
 
 
-def sweep(sessions: Sessions, storage: Storage) -> list[int]:
-    """Delete what is stored under deleted jobs and return their ids. Raises StorageError, Unavailable.
+def collect_jobs(sessions: Sessions, storage: Storage) -> list[int]:
+    """Delete the objects of deleted jobs and return the ids of those jobs. Raises StorageError, Unavailable.
 
-    Any number may run at a time; one that is interrupted has done a part.
+    Any number of processes may run it at a time; an interrupted run has done a part.
     """
-    swept = []
+    deleted = []
     for stored in storage.jobs():
         for job_id in transact(sessions, partial(_deleted, job_ids=stored)):
             storage.delete(job_prefix(job_id))
-            swept.append(job_id)
-    return swept
+            deleted.append(job_id)
+    return deleted
 
 
-def sweep_attempts(sessions: Sessions, storage: Storage) -> int:
-    """Delete what attempts left that are fenced off, and return how many objects. Raises StorageError, Unavailable.
+def collect_attempts(sessions: Sessions, storage: Storage) -> int:
+    """Delete the objects of attempts that are fenced off; return how many. Raises StorageError, Unavailable.
 
-    Any number may run at a time; one that is interrupted has done a part.
+    Any number of processes may run it at a time; an interrupted run has done a part.
     """
-    swept = 0
+    deleted = 0
     for shelf in storage.left():
         for start in range(0, len(shelf), _BATCH):
             some = shelf[start : start + _BATCH]
             for left in transact(sessions, partial(_fenced_off, stored=some)):
                 storage.discard(left)
-                swept += 1
-    return swept
+                deleted += 1
+    return deleted
 
 
 def _deleted(session: Session, job_ids: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a farm does not keep for ever: old jobs, where it is asked to forget them, and old lines of history."""
+"""Retention: deletes old jobs if the farm is set to, and old lines of history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shared.queue.history import Event
 log = structlog.get_logger(__name__)
 
 _BATCH: Final = 1000
-_SLOW: Final = 3  # jobs in a row: then it is the database that is slow, and each would cost its statement's time
+_SLOW: Final = 3  # jobs in a row: then the database is slow, and each further one would cost a statement's time
 
 _OLD = """
     ended_at < clock_timestamp() - make_interval(days => :days)
@@ -33,7 +33,7 @@ _OLD_JOBS = text(f"""
     LIMIT :batch
 """)  # noqa: S608 - a constant
 
-# A retry locks the images first, too: it comes before, and the job is open again, or after, and finds no job.
+# A retry locks the images first too: either it comes first and the job is open again, or it finds no job.
 _LOCK = text("SELECT id FROM images WHERE job_id = :job_id ORDER BY id FOR UPDATE")
 _IS_OLD = text(f"SELECT EXISTS (SELECT FROM jobs WHERE id = :job_id AND {_OLD})")  # noqa: S608 - a constant
 
@@ -50,9 +50,9 @@ _FORGET = text("""
         USING looked
         WHERE history.id = looked.id
           AND looked.is_old
-          -- The sweep knows deleted jobs by this line, however late a picture of one comes.
+          -- Garbage collection knows deleted jobs by this line, however late a picture of one is stored.
           AND looked.event <> :deleted
-          -- How often its images stumbled decides about their next try.
+          -- The failed attempts of its images decide about their next try.
           AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = looked.job_id AND jobs.state = 'open')
         RETURNING history.id
     )
@@ -64,15 +64,15 @@ _FORGET = text("""
 def delete_jobs(sessions: Sessions, storage: Storage, days: int) -> int:
     """Delete the jobs that ended more than `days` ago, with their pictures; return how many. Raises Unavailable.
 
-    A job that somebody retries meanwhile stays, and one that takes too long is left to the next time; after some such
-    in a row all others are, too. Pictures that cannot be deleted now are left to the sweep.
+    A job that is retried meanwhile stays. A job that takes too long is skipped until the next run, and after three such
+    jobs in a row the run stops. Pictures that cannot be deleted now are left to garbage collection.
     """
     deleted, slow = 0, 0
     for job_id in _all_old_jobs(sessions, days):
         try:
             is_deleted = transact(sessions, partial(_delete, job_id=job_id, days=days))
-        except TooSlow as error:  # somebody holds one of its images, or the disk is busy: no reason to keep the others
-            log.warning("old job not deleted: left to the next time", job=job_id, reason=str(error.__cause__))
+        except TooSlow as error:  # one of its images is locked, or the disk is busy: the others can still be deleted
+            log.warning("old job not deleted: skipped until the next run", job=job_id, reason=str(error.__cause__))
             slow += 1
             if slow == _SLOW:
                 log.warning("old jobs not deleted: the database is slow", in_a_row=slow, deleted=deleted)
@@ -81,14 +81,17 @@ def delete_jobs(sessions: Sessions, storage: Storage, days: int) -> int:
         slow = 0
         if is_deleted:
             deleted += 1
-            _delete_pictures(storage, job_id)
+            try:
+                storage.delete(job_prefix(job_id))
+            except StorageError as error:
+                log.warning("pictures of a deleted job remain", job=job_id, reason=str(error))
     return deleted
 
 
 def forget_history(sessions: Sessions, days: int) -> int:
     """Delete the lines of history that are older than `days`, and return how many. Raises Unavailable.
 
-    Those of jobs that are still open stay, and of deleted jobs the line that says so.
+    Lines of open jobs stay, and so do the lines that name deleted jobs.
     """
     forgotten, after, is_old = 0, 0, True
     while is_old:
@@ -113,16 +116,9 @@ def _old_jobs(session: Session, days: int, after: int) -> list[int]:
 
 
 def _delete(session: Session, job_id: int, days: int) -> bool:
-    """Delete a job if it is still there and has still ended: looked at anew, with its images locked."""
+    """Delete a job unless it was deleted or retried meanwhile, which is checked with its images locked."""
     session.execute(_LOCK, {"job_id": job_id})
     if not session.scalar(_IS_OLD, {"job_id": job_id, "days": days}):
         return False
     transitions.delete(session, job_id)
     return True
-
-
-def _delete_pictures(storage: Storage, job_id: int) -> None:
-    try:
-        storage.delete(job_prefix(job_id))
-    except StorageError as error:
-        log.warning("pictures of a deleted job remain", job=job_id, reason=str(error))

@@ -1,6 +1,6 @@
-"""Pictures that people send, read with distrust: whatever bytes come in, a plain PNG goes out, or a reason.
+"""Reads pictures that people send: any bytes come in, and a plain PNG or a reason comes out.
 
-No decoder sees them in this process: `shared.media.decoder` does in a child that may take only so much.
+No decoder runs in this process: `shared.media.decoder` runs in a child with limits.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from shared.confined.process import Confined
 from shared.confined.process import Limits as Bounds
 from shared.errors import FieldError, Refused, TooLarge, Unreadable
 from shared.media.decoder import Answer, Question, Wish
-from shared.media.turns import Share, Turns
+from shared.media.fair_limit import FairLimit, Share
 from shared.settings import Limits
 
-_ALL: Final = Share(at_once=2, most=8)  # each that is decoded takes a processor, each that waits a thread
-_OF_ONE: Final = Share(at_once=1, most=4)  # where owners share the farm
+_ALL: Final = Share(at_once=2, most=8)  # each active one takes a processor, each waiting one a thread
+_OF_ONE: Final = Share(at_once=1, most=4)  # if owners share the farm
 _TRIES: Final = 2  # the machine may have been short of memory when a decoder was ended
 _PATIENCE_SECONDS: Final = 30.0
 _BUSY: Final = "Too many pictures are being read; try again."
 
 _CPU_SECONDS: Final = 20  # the largest of the slowest format takes about six
 _SECONDS: Final = 90.0
-_BYTES_A_PIXEL: Final = 24  # decoded, turned, converted and encoded again, all at the same time
+_BYTES_A_PIXEL: Final = 24  # the picture decoded, turned, converted and encoded, all in memory
 _BYTES_BESIDE: Final = 2**28
 _DATA_URL: Final = re.compile(r"\s*data:[^,]{0,200};\s*base64\s*,", re.ASCII | re.IGNORECASE)
 _BLANKS: Final = b" \t\n\f\r"
@@ -48,36 +48,36 @@ class Picture:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the PNG's bytes: the name that it goes by."""
+        """The hash of the PNG's bytes, which names the picture."""
         return sha256(self.png).hexdigest()
 
 
 class Intake:
-    """Reads pictures for many threads, some at a time and, where owners share the farm, one of each."""
+    """Reads pictures for many threads, some at a time and, if owners share the farm, one of each owner."""
 
     def __init__(self, limits: Limits, *, is_shared: bool = False) -> None:
         self._limits = limits
-        self._turns = Turns(_ALL, _OF_ONE if is_shared else _ALL, _PATIENCE_SECONDS, _BUSY)
+        self._limit = FairLimit(_ALL, _OF_ONE if is_shared else _ALL, _PATIENCE_SECONDS, _BUSY)
         bounds = Bounds(
             memory_bytes=_BYTES_BESIDE + _BYTES_A_PIXEL * limits.max_upload_pixels,
             cpu_seconds=_CPU_SECONDS,
             seconds=_SECONDS,
-            answer_bytes=2**20 + 5 * limits.max_upload_pixels,  # RGBA that nothing makes smaller
+            answer_bytes=2**20 + 5 * limits.max_upload_pixels,  # RGBA that cannot be compressed
         )
-        self._idle: LifoQueue[Confined] = LifoQueue()  # the last one first: others need not start at all
+        self._idle: LifoQueue[Confined] = LifoQueue()  # the last one first, so that the others start only if needed
         for _ in range(_ALL.at_once):
             self._idle.put(Confined("shared.media.decoder", bounds))
 
     def read(self, data: bytes, field: str, owner: str) -> Picture:
         """Return the picture in the bytes of a file, upright; of an animation the first one.
 
-        Raises Refused that names `field`, TooLarge, and Unavailable when too many wait, or its turn does not come.
+        Raises Refused that names `field`, TooLarge, and Unavailable if too many wait or the wait takes too long.
         """
         answer = self._ask("picture", data, field, owner)
         return Picture(answer.data, answer.width, answer.height)
 
     def read_url(self, url: str, field: str, owner: str) -> Picture:
-        """Return the picture in a data URL, as `read` does; blanks and a missing end are let through as browsers do."""
+        """Return the picture in a data URL, as `read` does. Blanks and missing padding are accepted."""
         head = _DATA_URL.match(url)
         if not head:
             raise self._refused(field, "is a data URL without base64")
@@ -89,11 +89,11 @@ class Intake:
         return self.read(data, field, owner)
 
     def text(self, data: bytes, field: str, owner: str) -> str:
-        """Return the text that the picture in a file carries; empty where it has none. Raises as `read` does."""
+        """Return the text in a picture's file; empty if it has none. Raises as `read` does."""
         return self._ask("text", data, field, owner).data.decode()
 
     def close(self) -> None:
-        """End the processes that decode; one that is busy still ends with this process."""
+        """End the decoding processes; a busy one ends with this process."""
         with suppress(Empty):
             while True:
                 self._idle.get_nowait().close()
@@ -101,7 +101,7 @@ class Intake:
     def _ask(self, wish: Wish, data: bytes, field: str, owner: str) -> Answer:
         if len(data) > self._limits.max_upload_bytes:
             raise TooLarge("The file is too large.", (self._error(field, f"is {len(data):,} bytes large"),))
-        with self._turns.turn(owner), self._child() as child:
+        with self._limit.held(owner), self._child() as child:
             try:
                 answer = _asked(child, Question(wish, self._limits.max_upload_pixels, data).packed())
             except Unreadable as error:
@@ -128,7 +128,7 @@ class Intake:
 
 
 def _asked(child: Confined, question: bytes) -> Answer:
-    """Return the child's answer; what ends it is to blame only where it does so again. Raises Unreadable."""
+    """Return the child's answer; a file that ends the child is tried twice. Raises Unreadable."""
     for _ in range(_TRIES - 1):
         try:
             return Answer.unpacked(child.ask(question))

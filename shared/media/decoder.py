@@ -1,6 +1,6 @@
-"""Decodes the pictures that people send, in a process of its own (`shared.confined`): bytes in, a plain PNG out.
+"""Decodes pictures that people send, in a confined process (`shared.confined`): bytes in, a plain PNG out.
 
-The answer to a question says either what came of the file or, in `refused`, why nothing did.
+An answer holds either the result or, in `refused`, the reason why there is none.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from shared.media import picture_parts
 
 Wish = Literal["picture", "text"]
 
-_FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # no other decoder is let near the bytes
-_MOST_ASPECT: Final = 16  # what is longer would be enlarged beyond measure to cover a picture
+_FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # no other decoder sees the bytes
+_MOST_ASPECT: Final = 16  # a longer one would be enlarged enormously to cover a picture
 _COMPRESSION: Final = 3  # of zlib's 9: half the time of its default for a tenth more bytes
-_LONGEST: Final = 200  # characters of a decoder's complaint
+_LONGEST: Final = 200  # characters of a decoder's message
 _OTHERS: Final = (
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "a gzip archive"),
@@ -43,12 +43,12 @@ _UPRIGHT: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a picture upright, by its EXIF orientation; 1 is upright."""
+"""The operation that turns a picture upright, by its EXIF orientation; 1 is upright."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is wanted of a picture's file: the picture, or the text that it carries."""
+    """A picture's file, and whether its picture or its text is wanted."""
 
     wish: Wish
     most_pixels: int
@@ -65,7 +65,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of it: a PNG and its size, or a text; or why nothing did."""
+    """A PNG with its size, or a text; or the reason why there is neither."""
 
     refused: str = ""
     width: int = 0
@@ -82,7 +82,7 @@ class Answer:
 
 
 def answer(packed: bytes) -> bytes:
-    """Answer a packed question: what `Confined` asks this module in the other process."""
+    """Answer a packed question; the confined process calls it."""
     question = Question.unpacked(packed)
     take: Callable[[Image.Image], Answer] = _picture if question.wish == "picture" else _text
     try:
@@ -92,7 +92,7 @@ def answer(packed: bytes) -> bytes:
 
 
 def _taken(question: Question, take: Callable[[Image.Image], Answer]) -> Answer:
-    data = picture_parts.looked_at(question.data)
+    data = picture_parts.checked(question.data)
     try:
         return _opened(data, question.most_pixels, take)
     except Unreadable:
@@ -102,7 +102,7 @@ def _taken(question: Question, take: Callable[[Image.Image], Answer]) -> Answer:
 
 
 def _opened(data: bytes, most_pixels: int, take: Callable[[Image.Image], Answer]) -> Answer:
-    """Return what `take` makes of the picture in a file, opened but not decoded yet. Raises Unreadable."""
+    """Return the result of `take` for the picture in a file, opened but not decoded yet. Raises Unreadable."""
     try:
         with Image.open(BytesIO(data), formats=_FORMATS) as opened:
             _check_size(opened, most_pixels)
@@ -113,13 +113,12 @@ def _opened(data: bytes, most_pixels: int, take: Callable[[Image.Image], Answer]
         raise Unreadable("would unpack to more pixels than any picture has") from None
     except (Unreadable, MemoryError):
         raise
-    except Exception as error:  # a decoder of damaged bytes raises whatever comes
+    except Exception as error:  # a decoder of damaged bytes may raise anything
         raise Unreadable(f"is damaged or cut off: {error or type(error).__name__}"[:_LONGEST]) from error
 
 
 def _check_size(opened: Image.Image, most_pixels: int) -> None:
-    """Go by the header alone: nothing is decoded yet."""
-    if opened.width * opened.height > most_pixels:
+    if opened.width * opened.height > most_pixels:  # by the header: nothing is decoded yet
         raise Unreadable(f"has {opened.width}x{opened.height} pixels")
 
 
@@ -127,7 +126,7 @@ def _picture(opened: Image.Image) -> Answer:
     if max(opened.size) > _MOST_ASPECT * min(opened.size):
         raise Unreadable(f"is {opened.width}x{opened.height}, more than {_MOST_ASPECT} times as long as wide")
     plain = _plain(_upright(opened))
-    plain.info = {}  # colour profiles, texts, thumbnails: none of it is the picture
+    plain.info = {}  # no colour profiles, texts or thumbnails
     out = BytesIO()
     plain.save(out, "PNG", compress_level=_COMPRESSION)
     return Answer(width=plain.width, height=plain.height, data=out.getvalue())
@@ -138,21 +137,21 @@ def _text(opened: Image.Image) -> Answer:
 
 
 def _unlike(data: bytes) -> str:
-    """Return what bytes are that are no picture which is read here."""
+    """Return what a file is that holds no picture of a known format."""
     if not data:
         return "is empty"
     if data[4:8] == b"ftyp":
-        return "is HEIC, AVIF or a video, which are not read here"
-    kind = next((kind for magic, kind in _OTHERS if data.lstrip().startswith(magic)), "no picture that is read here")
-    return f"is {kind}"
+        return "is HEIC, AVIF or a video, which the farm does not read"
+    kind = next((kind for magic, kind in _OTHERS if data.lstrip().startswith(magic)), None)
+    return f"is {kind}" if kind else "is not a picture of a format that the farm reads"
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """Return a picture decoded, and turned as its EXIF says; EXIF that cannot be read says nothing."""
+    """Return a picture decoded, and turned as its EXIF says; unreadable EXIF is ignored."""
     picture.load()
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # noqa: BLE001 - as above: the pixels are whole, so it is no reason to refuse them
+    except Exception:  # noqa: BLE001 - as above, but the pixels are whole
         return picture
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return picture if turn is None else picture.transpose(turn)

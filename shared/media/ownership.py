@@ -1,8 +1,8 @@
-"""Whose storage it is: a farm stores nothing where another disk or another farm's pictures lie in its storage's place.
+"""Ownership of the storage: a farm stores nothing on a wrong disk or among another farm's pictures.
 
-The storage carries a marker with the farm's id, and the farm remembers that it has made one. One that has not yet marks
-an empty storage if it has no pictures, else the one in which its latest pictures lie: they are from before there were
-markers. All else is left to a person: `farm storage adopt`.
+The storage carries a marker with the farm's id, and the database remembers that it was made. A farm without a marker
+marks an empty storage if it has no pictures, otherwise the storage that holds its latest pictures (they are from before
+markers existed). A person decides everything else with `farm storage adopt`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from shared.params.fields import FileFormat
 log = structlog.get_logger(__name__)
 
 _ASKED: Final = "looking whose storage it is"
-_ADVICE: Final = "mount the right disk; where this is to be the farm's storage all the same, run `farm storage adopt`"
-_REFUSED_SECONDS: Final = 2.0  # for so long a refusal is not thought over again: every slot asks
+_ADVICE: Final = "mount the right disk; if this is the right storage nevertheless, run `farm storage adopt`"
+_REFUSED_SECONDS: Final = 2.0  # how long a refusal is reused: every slot asks
 _LATEST: Final = 20
-_FORMATS: Final = frozenset(get_args(FileFormat))  # a younger farm may have others
+_FORMATS: Final = frozenset(get_args(FileFormat))  # a newer farm may have others
 
 # Index: the primary key, from its end.
 _PICTURES = text("""
@@ -45,64 +45,61 @@ _UPLOADS = text("SELECT sha256, bytes FROM uploads ORDER BY used_at DESC LIMIT :
 
 
 class Ownership:
-    """Guards the storage of one farm. Threads may share it."""
+    """The guard of one farm's storage. Threads may share it."""
 
     def __init__(self, sessions: Sessions, farm_id: FarmId) -> None:
         self._sessions = sessions
         self._farm_id = farm_id
-        self._is_noted = False  # that this farm's storage is marked
+        self._is_noted = False  # in the database, that the storage is marked
         self._refusal = ""
         self._refused_until = 0.0  # monotonic
 
     def __call__(self, storage: Storage, named: str | None, *, marks: bool) -> None:
-        """Raise StorageAway unless `named`, the id in the marker, is the farm's, or a marker could be made safely.
+        """Raise StorageAway unless `named`, the id in the marker, is the farm's, or a marker may safely be made.
 
-        Where it `marks`, it is made, and noted in the database; else nothing is written anywhere.
+        With `marks` the marker is made and recorded in the database; otherwise nothing is written.
         """
         try:
             mine = self._farm_id.value
             if named is None:
                 self._look(storage, mine)
                 if marks:
-                    self._mark(storage, mine)
+                    storage.mark(mine)
+                    self._note(mine)
+                    log.info("storage marked as this farm's", farm=mine, file=MARKER)
             elif named == mine and marks:
                 self._note(mine)
-        except (Unavailable, ProgrammingError) as error:  # the latter: its tables are older than this code
-            reason = "the database does not tell whose storage it is"
+        except (Unavailable, ProgrammingError) as error:  # ProgrammingError: the tables are older than this code
+            reason = "the database does not say which farm owns the storage"
             raise StorageAway(_ASKED, reason, is_certain=True) from error
         if named not in {None, mine}:
             detail = f"its file {MARKER} names {named}, this farm is {mine}"
             raise _not_ours("it belongs to another farm", detail)
 
     def _look(self, storage: Storage, mine: str) -> None:
-        """Raise StorageAway where a storage without a marker may be the wrong one."""
+        """Raise StorageAway if a storage without a marker may be the wrong one."""
         if time.monotonic() < self._refused_until:
             raise _not_ours(self._refusal)
         refusal = self._objection(storage, mine)
-        if refusal and storage.marker() != mine:  # else another process of this farm has made it meanwhile
+        if refusal and storage.marker() != mine:  # unless another process of this farm has made it meanwhile
             self._refusal, self._refused_until = refusal, time.monotonic() + _REFUSED_SECONDS
             raise _not_ours(refusal)
 
-    def _mark(self, storage: Storage, mine: str) -> None:
-        storage.mark(mine)
-        self._note(mine)
-        log.info("storage marked as this farm's", farm=mine, file=MARKER)
-
     def _note(self, mine: str) -> None:
-        """Remember that the storage is marked; while the database is away that is put off."""
+        """Record that the storage is marked, or later if the database is away."""
         if not self._is_noted:
             with suppress(Unavailable, ProgrammingError):
                 transact(self._sessions, lambda session: session.execute(_NOTE, {"id": mine}))
                 self._is_noted = True
 
     def _objection(self, storage: Storage, mine: str) -> str | None:
-        """Return why a storage without a marker may be the wrong one; None: it is this farm's.
+        """Return why a storage without a marker may be the wrong one; None if it is this farm's.
 
-        Raises StorageAway where the database is no longer that of the farm `mine`.
+        Raises StorageAway if the database is no longer that of the farm `mine`.
         """
         farm, is_marked, sizes = transact(self._sessions, _state)
         if farm != mine:
-            reason = "the database is another farm's than when this process started"
+            reason = "the database belongs to another farm than at the start of this process"
             raise StorageAway(_ASKED, reason, advice="start this process again", is_certain=True)
         if is_marked:
             return "this farm's marker is missing: its disk may not be mounted"
@@ -116,7 +113,7 @@ class Ownership:
 
 
 def guarded(url: str, sessions: Sessions, farm_id: FarmId) -> Storage:
-    """Return the storage of a farm, guarded. Nothing is asked yet. Raises SettingsError."""
+    """Return the guarded storage of a farm, which is first used later. Raises SettingsError."""
     return Storage(url, Ownership(sessions, farm_id))
 
 
@@ -125,13 +122,13 @@ def _not_ours(reason: str, detail: str = "") -> StorageAway:
 
 
 def _state(session: Session) -> tuple[str, bool, dict[str, int]]:
-    """Return the farm's id, whether it has marked its storage before, and its latest pictures."""
+    """Return the farm's id, whether it has marked its storage, and its latest pictures."""
     farm, is_marked = session.execute(_FARM).one()
     return farm, is_marked, _latest(session)
 
 
 def _latest(session: Session) -> dict[str, int]:
-    """Return the keys and sizes of the pictures that came last, committed and uploaded."""
+    """Return the keys and sizes of the latest pictures, committed and uploaded."""
     limit = {"latest": _LATEST}
     uploads = {upload_key(row.sha256): row.bytes for row in session.execute(_UPLOADS, limit)}
     pictures = session.execute(_PICTURES, limit).all()

@@ -1,6 +1,6 @@
-"""The parts that a picture's file is made of, looked at before any decoder is: too many are refused, small harm mended.
+"""Checks the parts of a picture's file before a decoder sees it: refuses too many, and mends small damage.
 
-Each part costs a decoder an object or a pass over all pixels, however few bytes it has.
+Each part costs a decoder an object or a pass over all pixels, even if it has few bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _ANCILLARY: Final = 0x20  # in the first letter of a chunk's name: a decoder can do without it (PNG, 5.4)
 
 _JPEG: Final = b"\xff\xd8\xff"
-_MARKER: Final = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")  # of a segment; restarts and stuffed bytes are none
+_MARKER: Final = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")  # of a segment, unlike restarts and stuffed bytes
 _SCAN: Final = b"\xda"
 _END: Final = b"\xd9"
 
@@ -33,30 +33,32 @@ _BMP_COMPRESSION: Final = slice(30, 34)
 _BMP_RUNS: Final = {1, 2}  # BI_RLE8, BI_RLE4: Pillow decodes them a byte at a time
 
 
-def looked_at(data: bytes) -> bytes:
-    """Return a picture's file fit to be decoded, PNG chunks that no picture needs with the checksum of what they hold.
+def checked(data: bytes) -> bytes:
+    """Return a picture's file that may be decoded; wrong checksums of a PNG's ancillary chunks are mended.
 
     Raises Unreadable for more parts than a picture has.
     """
     if data.startswith(_PNG):
         return _png(data)
     if data.startswith(_JPEG):
-        _check_jpeg(data)
+        kinds = Counter(islice(_segments(data), _MOST_PARTS))
+        if kinds[_SCAN] > _MOST_SCANS or kinds.total() == _MOST_PARTS:
+            raise Unreadable(_TOO_MANY)
     elif data.startswith(_GIF):
         _check(_gif_blocks(data))
     elif data.startswith(b"BM") and int.from_bytes(data[_BMP_COMPRESSION], "little") in _BMP_RUNS:
-        raise Unreadable("is a run-length encoded BMP, which is not read here: save it without compression")
+        raise Unreadable("is a run-length encoded BMP, which the farm does not read: save it without compression")
     return data
 
 
 def is_jpeg_without_end(data: bytes) -> bool:
-    """True if a JPEG breaks off behind the start of its pixels: browsers show what there is of them."""
+    """True if a JPEG breaks off after the start of its pixels: browsers show the part that is there."""
     kinds = list(_segments(data)) if data.startswith(_JPEG) else []
     return _SCAN in kinds and _END not in kinds
 
 
 def ended(data: bytes) -> bytes:
-    """Return a JPEG that breaks off with the mark of its end; what is missing of it is decoded as grey or flat."""
+    """Return a JPEG that breaks off with an end marker; its missing part is decoded as grey or flat."""
     return data.removesuffix(b"\xff") + b"\xff" + _END
 
 
@@ -76,17 +78,11 @@ def _png(data: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where a PNG's whole chunks start and end."""
+    """Yield start and end of a PNG's whole chunks."""
     start = len(_PNG)
     while (end := start + 12 + int.from_bytes(data[start : start + 4])) <= len(data):
         yield start, end
         start = end
-
-
-def _check_jpeg(data: bytes) -> None:
-    kinds = Counter(islice(_segments(data), _MOST_PARTS))
-    if kinds[_SCAN] > _MOST_SCANS or kinds.total() == _MOST_PARTS:
-        raise Unreadable(_TOO_MANY)
 
 
 def _segments(data: bytes) -> Iterator[bytes]:
@@ -107,8 +103,9 @@ def _segments(data: bytes) -> Iterator[bytes]:
 
 
 def _gif_blocks(data: bytes) -> Iterator[int]:
-    """Yield the lengths of the blocks before a GIF's first picture; what is behind that is never looked at. (GIF89a)"""
-    place = 13 + _colours(data, 10)
+    """Yield the lengths of the blocks before a GIF's first picture; the rest is never read. (GIF89a)"""
+    packed = int.from_bytes(data[10:11])
+    place = 13 + (3 * 2 ** ((packed & 0x07) + 1) if packed & 0x80 else 0)  # behind the header and its palette
     while data[place : place + 1] == bytes([_GIF_EXTENSION]):
         place += 2
         while place < len(data) and (length := data[place]):
@@ -116,9 +113,3 @@ def _gif_blocks(data: bytes) -> Iterator[int]:
             place += 1 + length
         place += 1
         yield 0
-
-
-def _colours(data: bytes, flags: int) -> int:
-    """Return how many bytes the palette has that the byte at `flags` tells of."""
-    packed = int.from_bytes(data[flags : flags + 1])
-    return 3 * 2 ** ((packed & 0x07) + 1) if packed & 0x80 else 0

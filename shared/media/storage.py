@@ -1,7 +1,7 @@
-"""Where pictures lie: a folder or an S3 bucket, each object written whole and synced, and never overwritten.
+"""The storage of pictures: a folder or an S3 bucket. Objects are written whole and synced, and never overwritten.
 
-Only this module knows a path. A key holds job, index and attempt, so that two workers never write the same one. A
-marker names the farm whose storage it is: without one a disk that is not mounted looks like an empty storage.
+Only this module knows paths. A key holds job, index and attempt, so that two workers never write the same key. A marker
+names the farm that owns the storage, because a disk that is not mounted looks like an empty storage.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ _S3_OPTIONS: Final = frozenset({"endpoint_url", "region_name"})
 _S3_PATIENCE: Final = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 2}}
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TOO_LARGE: Final = frozenset({errno.EFBIG, errno.EMSGSIZE})
-_MARKER_SECONDS: Final = 60.0  # a bucket is not unmounted: for so long its marker is not read again
+_MARKER_SECONDS: Final = 60.0  # until the marker of a bucket is read again, since a bucket is never unmounted
 _PLAIN: Final = {errno.EROFS: "it is read-only", errno.ENOENT: "its folder is not there"}
-_CHECK_BYTES: Final = 8192  # a full disk still takes what is small enough to lie beside a file's name
+_CHECK_BYTES: Final = 8192  # a full disk still takes a file that fits beside its name
 
 MARKER: Final = "stepfarm-id"
 _MARKER_TEXT: Final = """{farm_id}
-The farm of this id keeps its pictures here. Leave this file where it is: where it is missing, the farm takes it that
+The farm of this id keeps its pictures here. Leave this file where it is: if it is missing, the farm assumes that
 the right disk is not mounted, and stores nothing.
 """
 
 
 def job_prefix(job_id: int) -> str:
-    """Return the key under which all objects of a job lie."""
+    """Return the common prefix of the keys of a job."""
     return f"jobs/{job_id // _JOBS_A_FOLDER:03}/{job_id}"
 
 
 def key(job_id: int, index: int, attempt: int, kind: Kind, form: FileFormat = "png") -> str:
-    """Return the key of what one attempt left; `form` is the format of the picture itself, all else is WebP."""
+    """Return the key of an object of one attempt; `form` is the format of the picture, other kinds are WebP."""
     suffix = _PICTURE_SUFFIX[form] if kind == "picture" else _SUFFIX[kind]
     return f"{job_prefix(job_id)}/{job_id}-{index:04}-{attempt}.{suffix}"
 
 
 @dataclass(frozen=True)
 class Left:
-    """What one attempt at an image left here, be it whole or half-written."""
+    """An object of one attempt at an image, whole or half-written."""
 
     job_id: int
     index: int
@@ -73,7 +73,7 @@ class Left:
 
 
 def upload_key(sha256: str) -> str:
-    """Return the key of the picture that people uploaded whose bytes have this hash."""
+    """Return the key of the uploaded picture whose bytes have this hash."""
     return f"uploads/{sha256[:2]}/{sha256}.png"
 
 
@@ -83,9 +83,9 @@ class Storage:
     `?endpoint_url=…&region_name=…` behind an S3 URL names another service than Amazon's. Safe for many threads; the
     connection is made at the first use, so after a fork.
 
-    `guard` is told what the marker names (None: there is none) before anything is written, deleted or missed, and
-    raises StorageAway where that is not the farm; it makes a marker where something is written or deleted, never where
-    something is looked for. Without a guard every storage will do.
+    `guard` gets the id in the marker (None: there is no marker) before an object is written, deleted or reported
+    missing, and raises StorageAway if that is another farm's. It makes a marker only before a write or a deletion.
+    Without a guard every storage is accepted.
     """
 
     def __init__(self, url: str, guard: Guard | None = None) -> None:
@@ -103,13 +103,13 @@ class Storage:
 
     @property
     def is_bucket(self) -> bool:
-        """True where each request costs something: objects lie with a server."""
+        """True for a bucket, where each request costs money."""
         return self._folder is None
 
     def put(self, key: str, data: bytes) -> None:
         """Store `data` under `key`, whole and durable when this returns; storing the same again does nothing.
 
-        Raises StorageAway while the storage takes nothing, StorageError if other data lies there already; nothing
+        Raises StorageAway while the storage takes nothing, StorageError if the key has other data already. Nothing
         half-written stays.
         """
         path = self._path(key)
@@ -130,11 +130,11 @@ class Storage:
             try:
                 return bytes(self._files.cat_file(self._path(key)))
             except (FileNotFoundError, IsADirectoryError):
-                self._look_at_marker(marks=False)  # in another storage everything is missing
+                self._look_at_marker(marks=False)  # in the wrong storage everything is missing
                 raise NotFound(f"There is no stored object {key}.") from None
 
     def exists(self, key: str) -> bool:
-        """True if an object lies under `key`. Raises StorageAway."""
+        """True if there is an object under `key`. Raises StorageAway."""
         with _reported(f"looking for {key}"):
             is_there = bool(self._files.isfile(self._path(key)))
             if not is_there:
@@ -142,7 +142,7 @@ class Storage:
             return is_there
 
     def size(self, key: str) -> int | None:
-        """Return the bytes of the object under `key`, whose storage this may be; None: there is none.
+        """Return the size in bytes of the object under `key` in any farm's storage; None if there is none.
 
         Raises StorageAway.
         """
@@ -163,12 +163,12 @@ class Storage:
                 return
 
     def marker(self) -> str | None:
-        """Return the id of the farm whose storage this is; None where nothing says so. Raises StorageAway."""
+        """Return the id of the farm that owns the storage; None without a marker. Raises StorageAway."""
         with _reported(f"reading {MARKER}"):
             return self._marker()
 
     def mark(self, farm_id: str) -> None:
-        """Make this the storage of the farm of this id, whosever it was. Raises StorageAway."""
+        """Make this the storage of the farm of this id, also if it was another farm's. Raises StorageAway."""
         data = _MARKER_TEXT.format(farm_id=farm_id).encode()
         with _reported(f"storing {MARKER}"):
             if self._folder:
@@ -179,11 +179,11 @@ class Storage:
                 self._files.pipe_file(self._path(MARKER), data)
 
     def is_empty(self) -> bool:
-        """True if neither jobs nor uploads have anything here, whosever storage it is. Raises StorageAway."""
+        """True if neither jobs nor uploads have objects here. Raises StorageAway."""
         return not self._names("jobs") and not self._names("uploads")
 
     def last_job(self) -> int:
-        """Return the greatest id of a job under which anything lies; 0: none does. Raises StorageAway."""
+        """Return the greatest id of a job that has objects here; 0 if none has. Raises StorageAway."""
         shelves = sorted((int(name) for name in self._names("jobs") if name.isdecimal()), reverse=True)
         for shelf in shelves:
             ids = [int(name) for name in self._names(f"jobs/{shelf:03}") if name.isdecimal()]
@@ -192,18 +192,18 @@ class Storage:
         return 0
 
     def last_attempt(self, job_id: int, index: int) -> int:
-        """Return the latest attempt at an image that left anything here; 0: none did. Raises StorageAway."""
+        """Return the latest attempt at an image that has objects here; 0 if none has. Raises StorageAway."""
         prefix = job_prefix(job_id)
         left = [_left(f"{prefix}/{name}") for name in self._names(prefix)]
         return max((one.attempt for one in left if one and one.index == index), default=0)
 
     def jobs(self) -> Iterator[list[int]]:
-        """Yield the ids of the jobs under which anything lies, some at a time. Raises StorageError."""
+        """Yield the ids of the jobs that have objects here, some at a time. Raises StorageError."""
         for shelf in self._names("jobs"):
             yield [int(name) for name in self._names(f"jobs/{shelf}") if name.isdecimal()]
 
     def left(self) -> Iterator[list[Left]]:
-        """Yield what attempts left here, those of some jobs at a time. Raises StorageError."""
+        """Yield the objects of attempts, those of some jobs at a time. Raises StorageError."""
         for shelf in self._names("jobs"):
             prefix = f"jobs/{shelf}"
             with _reported(f"listing {prefix}"):
@@ -211,26 +211,26 @@ class Storage:
             yield [left for name in names if (left := _left(name.removeprefix(f"{self._root}/")))]
 
     def discard(self, left: Left) -> None:
-        """Delete what an attempt left, if it is still there. Raises StorageError."""
+        """Delete an object of an attempt, if it is still there. Raises StorageError."""
         with _reported(f"deleting {left.name}"), suppress(FileNotFoundError):
             self._look_at_marker()
             self._files.rm_file(f"{self._root}/{left.name}")
 
     def uploads(self) -> Iterator[list[str]]:
-        """Yield the SHA-256 of the uploaded pictures that lie here, some at a time. Raises StorageError."""
+        """Yield the SHA-256 of the uploaded pictures, some at a time. Raises StorageError."""
         for shelf in self._names("uploads"):
             yield [name.removesuffix(".png") for name in self._names(f"uploads/{shelf}") if name.endswith(".png")]
 
     def check(self) -> None:
         """Raise StorageAway unless a small object can be stored and deleted now."""
         name = f"check-{uuid.uuid4().hex}"
-        self.put(name, os.urandom(_CHECK_BYTES))  # nothing that a disk could make smaller
+        self.put(name, os.urandom(_CHECK_BYTES))  # bytes that a disk cannot compress
         self.delete(name)
 
     def tidy(self, seconds: float) -> int:
-        """Delete checks and half-written uploads that killed processes left `seconds` ago or more; return how many.
+        """Delete the checks and half-written uploads of killed processes that are `seconds` old; return how many.
 
-        What attempts left half-written is `left`. Raises StorageError.
+        Half-written objects of attempts are among `left`. Raises StorageError.
         """
         self._look_at_marker()
         tidied = 0
@@ -248,7 +248,7 @@ class Storage:
         return 0
 
     def free_bytes(self) -> int | None:
-        """Return what the disk of a folder still takes; None for a bucket, which has no end. Raises StorageAway."""
+        """Return the free bytes of a folder's disk; None for a bucket, which has no limit. Raises StorageAway."""
         if self._folder is None:
             return None
         with _reported(f"looking at {self._folder}"):
@@ -257,7 +257,7 @@ class Storage:
 
     @contextmanager
     def _held(self, folder: Path) -> Iterator[int]:
-        """Yield the descriptor of the storage's folder, which carries the marker that the guard asks for."""
+        """Yield the descriptor of the storage's folder after the guard has accepted its marker."""
         if self._guard is None:
             synced_files.make_root(folder)
         elif self._marker() is None:
@@ -274,7 +274,7 @@ class Storage:
             return None
 
     def _look_at_marker(self, *, marks: bool = True) -> None:
-        """Raise StorageAway unless this is the farm's own storage, which gets a marker if it `marks`."""
+        """Raise StorageAway unless the farm owns the storage; with `marks` the guard may make the marker."""
         if self._guard is None or time.monotonic() < self._guarded_until:
             return
         marker = self._marker()
@@ -283,7 +283,7 @@ class Storage:
             self._guarded_until = time.monotonic() + _MARKER_SECONDS
 
     def _names(self, prefix: str) -> list[str]:
-        """Return the names right under `prefix`, in their order; under "" all at the top."""
+        """Return the sorted names directly below `prefix`; with "" those at the top."""
         with _reported(f"listing {prefix}"):
             try:
                 paths = self._files.ls(self._path(prefix) if prefix else self._root, detail=False)
@@ -305,31 +305,31 @@ class Storage:
 
     def _path(self, key: str) -> str:
         if not _KEY.fullmatch(key):
-            raise ValueError(f"{key!r} is no key of the storage")
+            raise ValueError(f"{key!r} is not a key of the storage")
         return f"{self._root}/{key}"
 
 
 class Guard(Protocol):
-    """Knows whose storage it has to be."""
+    """Knows which farm has to own the storage."""
 
     def __call__(self, storage: Storage, named: str | None, *, marks: bool) -> None:
-        """Raise StorageAway unless `named`, the id in the marker, is right; where there is none make it if `marks`."""
+        """Raise StorageAway unless `named`, the id in the marker, is right; make a missing marker if `marks`."""
 
 
 def _is_free(key: str, there: bytes | None, data: bytes) -> bool:
-    """Return whether `data` is still to be stored where `there` lies. Raises StorageError if that is something else."""
+    """Return whether `data` is still to be stored. Raises StorageError if `there`, stored already, is other data."""
     if there is not None and there != data:
         raise StorageError(f"storing {key}: there is another object of that name; nothing is overwritten")
     return there is None
 
 
 def _named(marker: bytes | None) -> str | None:
-    """Return the farm's id that a marker names; one of another program names none that exists."""
+    """Return the farm's id in a marker; a file of another program gives an id that no farm has."""
     return marker.decode("utf-8", "replace").partition("\n")[0].strip()[:100] if marker is not None else None
 
 
 def _left(name: str) -> Left | None:
-    """Return whose the object `name` is; None for what lies where no attempt puts anything."""
+    """Return the attempt that an object belongs to; None for a name that no attempt uses."""
     folder, _, base = name.rpartition("/")
     parts = _OF_ATTEMPT.fullmatch(base)
     if not parts or folder != job_prefix(int(parts[1])):
@@ -339,24 +339,21 @@ def _left(name: str) -> Left | None:
 
 @contextmanager
 def _reported(what: str) -> Iterator[None]:
-    """Turn what a storage raises into StorageAway, or StorageError where it is of this object alone."""
+    """Raise StorageAway instead of the errors of a storage, and StorageError if one object alone is to blame."""
     try:
         yield
     except OSError as error:  # S3's answers too, as s3fs translates them
         if error.errno in _NO_ROOM:
             raise StorageAway(what, "the disk is full", advice="delete jobs or free space", is_certain=True) from error
         reason = error.strerror or str(error) or type(error).__name__
-        if error.errno in _TOO_LARGE or _http_status(error) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        cause = error.__cause__  # a refusal by a proxy has no code of S3's, only a status
+        metadata = cause.response["ResponseMetadata"] if isinstance(cause, ClientError) else {}
+        is_refused = metadata.get("HTTPStatusCode") == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        if error.errno in _TOO_LARGE or is_refused:
             raise StorageError(f"{what}: it is too large for the storage, or for a proxy before it") from error
         if error.errno == errno.ENAMETOOLONG:
             raise StorageError(f"{what}: {reason}") from error
         plain = _PLAIN.get(error.errno or 0)
         raise StorageAway(what, plain or reason, detail=reason, is_certain=error.errno == errno.EROFS) from error
-    except (BotoCoreError, ClientError) as error:  # no answer, no credentials, or one object that never comes whole
+    except (BotoCoreError, ClientError) as error:  # no answer, no credentials, or an object that arrives incomplete
         raise StorageAway(what, "the object store does not answer", detail=str(error)) from error
-
-
-def _http_status(error: OSError) -> int | None:
-    """Return the HTTP status behind what s3fs raised: what a proxy refuses has no code of S3's."""
-    cause = error.__cause__
-    return cause.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(cause, ClientError) else None

@@ -1,7 +1,7 @@
 """Files written whole and synced, below a folder that is held open.
 
-All names are relative to the descriptor of that folder, so a disk that is mounted, unmounted or moved meanwhile changes
-nothing: what was begun in one folder ends there.
+All names are relative to the descriptor of that folder, so that a disk which is mounted, unmounted or moved meanwhile
+changes nothing: a write ends in the folder in which it began.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def held(folder: Path) -> Iterator[int]:
 
 
 def read(root: int, name: str) -> bytes | None:
-    """Return the bytes of a file; None: there is none. Raises OSError."""
+    """Return the bytes of a file; None if there is none. Raises OSError."""
     try:
         with os.fdopen(os.open(name, _READ, dir_fd=root), "rb") as file:
             return file.read()
@@ -38,9 +38,9 @@ def read(root: int, name: str) -> bytes | None:
 
 
 def write(root: int, name: str, data: bytes) -> None:
-    """Write a file whole under its name, on the disk before this returns: a power cut leaves all of it or nothing.
+    """Write a whole file, which is on the disk when this returns: a power cut leaves all of it or nothing.
 
-    Raises OSError; nothing half-written stays, unless the disk lets nothing be deleted either.
+    Raises OSError. Nothing half-written stays, unless the disk refuses deletions too.
     """
     folder, _, base = name.rpartition("/")
     _make_folders(root, folder)
@@ -59,7 +59,7 @@ def write(root: int, name: str, data: bytes) -> None:
 
 
 def make_root(folder: Path) -> None:
-    """Make a folder and those that it lies in, all synced. Raises OSError."""
+    """Make a folder and its parents, all synced. Raises OSError."""
     if folder.is_dir():
         return
     make_root(folder.parent)
@@ -69,7 +69,7 @@ def make_root(folder: Path) -> None:
 
 
 def _make_folders(root: int, folder: str) -> None:
-    """Make `folder` below the root, which itself is never made here."""
+    """Make `folder` below the root, which must exist."""
     parent = ""
     for name in folder.split("/") if folder else ():
         inner = f"{parent}/{name}".removeprefix("/")

@@ -1,6 +1,6 @@
 """Uploads: the pictures that renders start from, each stored once under the SHA-256 of its bytes.
 
-An owner sees their own alone, and has room for so many bytes. One that no job has started from for some days is swept.
+An owner sees only their own, and has a limit of bytes. Uploads that no job has used for some days are deleted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shared.media.storage import Storage, upload_key
 from shared.quantities import data_size
 from shared.settings import Limits
 
-# The advisory locks of owners and of pictures, taken in this order; PostgreSQL has room for one number beside each.
+# The advisory locks of owners and of pictures, taken in this order; each has room for one more number.
 _OWNERS: Final = 0x57E9FA23
 _PICTURES: Final = 0x57E9FA24
 
@@ -30,7 +30,7 @@ _LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:name))")
 
 
 def keep(sessions: Sessions, storage: Storage, owner: str, pictures: Mapping[str, Picture], limits: Limits) -> None:
-    """Store pictures, by the fields that they came as, as `owner`'s uploads; the same again changes nothing.
+    """Store pictures (by the field that each came in) as uploads of `owner`; the same picture again changes nothing.
 
     Raises Refused, with nothing recorded, that names the field for which there is no room; StorageError, Unavailable.
     """
@@ -39,7 +39,7 @@ def keep(sessions: Sessions, storage: Storage, owner: str, pictures: Mapping[str
         storage.put(upload_key(picture.sha256), picture.png)
     transact(sessions, partial(_record, owner=owner, pictures=pictures, limits=limits))
     for picture in pictures.values():
-        if not storage.exists(upload_key(picture.sha256)):  # it was swept as nobody's just before it was recorded
+        if not storage.exists(upload_key(picture.sha256)):  # it was deleted as unused just before it was recorded
             storage.put(upload_key(picture.sha256), picture.png)
 
 
@@ -49,14 +49,14 @@ def is_kept(session: Session, owner: str, sha256: str) -> bool:
 
 
 def size(session: Session, owner: str, sha256: str) -> tuple[int, int] | None:
-    """Return width and height of a picture that `owner` has uploaded; None: there is none."""
+    """Return width and height of a picture that `owner` has uploaded; None if there is none."""
     found = session.execute(select(Upload.width, Upload.height).where(Upload.owner == owner, Upload.sha256 == sha256))
     row = found.one_or_none()
     return (row.width, row.height) if row else None
 
 
 def use(session: Session, owner: str, job_id: int, pictures: Iterable[str]) -> None:
-    """Note that a job starts from these pictures: they stay as long as it does, and their days begin anew."""
+    """Record that a job starts from these pictures: they stay as long as the job, and their days start again."""
     rows = [{"job_id": job_id, "sha256": sha256} for sha256 in sorted(set(pictures))]
     if rows:
         named = [row["sha256"] for row in rows]
@@ -64,22 +64,22 @@ def use(session: Session, owner: str, job_id: int, pictures: Iterable[str]) -> N
         session.execute(update(Upload).where(Upload.owner == owner, Upload.sha256.in_(named)).values(used_at=NOW))
 
 
-def sweep(sessions: Sessions, storage: Storage, days: int) -> int:
-    """Forget the uploads that nobody has needed for `days`, delete their pictures and return how many.
+def delete_unused(sessions: Sessions, storage: Storage, days: int) -> int:
+    """Delete the uploads that no job has used for `days`, with their pictures; return how many.
 
-    Goes by what is stored, so that what an interrupted sweep or upload left behind is found as well. Raises
-    StorageError, Unavailable.
+    It follows what is stored, so it also finds what an interrupted run or upload left behind. Raises StorageError,
+    Unavailable.
     """
     transact(sessions, partial(_forget, days=days))
-    swept = 0
+    deleted = 0
     for stored in storage.uploads():
         for sha256 in transact(sessions, partial(_unknown, stored=stored)):
-            swept += transact(sessions, partial(_delete, storage=storage, sha256=sha256))
-    return swept
+            deleted += transact(sessions, partial(_delete, storage=storage, sha256=sha256))
+    return deleted
 
 
 def _record(session: Session, owner: str, pictures: Mapping[str, Picture], limits: Limits) -> None:
-    session.execute(_LOCK, {"locks": _OWNERS, "name": owner})  # else two at once would both find the last room
+    session.execute(_LOCK, {"locks": _OWNERS, "name": owner})  # otherwise two at once would both take the last room
     _check_room(session, owner, pictures, limits)
     for sha256, picture in sorted({picture.sha256: picture for picture in pictures.values()}.items()):
         session.execute(_LOCK, {"locks": _PICTURES, "name": sha256})
@@ -91,7 +91,7 @@ def _record(session: Session, owner: str, pictures: Mapping[str, Picture], limit
 
 
 def _check_room(session: Session, owner: str, pictures: Mapping[str, Picture], limits: Limits) -> None:
-    """Raise Refused that names the first of `pictures` for which `owner` has no room; what is there takes none."""
+    """Raise Refused that names the first of `pictures` for which `owner` has no room; known ones need none."""
     hashes = [picture.sha256 for picture in pictures.values()]
     known = set(session.scalars(select(Upload.sha256).where(Upload.owner == owner, Upload.sha256.in_(hashes))))
     taken = int(session.scalar(select(func.coalesce(func.sum(Upload.bytes), 0)).where(Upload.owner == owner)) or 0)
@@ -111,7 +111,7 @@ def _no_room(field: str, picture: Picture, taken: int, limits: Limits) -> FieldE
         f"takes {data_size(len(picture.png))}; you have {limits.max_uploads_mb_per_owner:,} MB for pictures to start"
         f" from, of which {left} are left",
         f"a picture that is there already, or one of at most {left}; for more room delete jobs that start from"
-        f" pictures: what no job needs goes {limits.upload_days} days after its last use",
+        f" pictures: unused pictures are deleted {limits.upload_days} days after their last use",
     )
 
 
@@ -121,7 +121,7 @@ def _forget(session: Session, days: int) -> None:
 
 
 def _unknown(session: Session, stored: Sequence[str]) -> list[str]:
-    """Return which of `stored` neither an upload nor a job names."""
+    """Return those of `stored` that neither an upload nor a job names."""
     known = {
         *session.scalars(select(Upload.sha256).where(Upload.sha256.in_(stored))),
         *session.scalars(select(JobUpload.sha256).where(JobUpload.sha256.in_(stored))),
@@ -130,7 +130,7 @@ def _unknown(session: Session, stored: Sequence[str]) -> list[str]:
 
 
 def _delete(session: Session, storage: Storage, sha256: str) -> int:
-    """Delete a picture that is nobody's still, while nobody can record it; return 1 if it was deleted."""
+    """Delete a picture unless it was recorded meanwhile, with its lock held; return how many were deleted."""
     session.execute(_LOCK, {"locks": _PICTURES, "name": sha256})
     if not _unknown(session, [sha256]):
         return 0

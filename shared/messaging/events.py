@@ -1,14 +1,14 @@
-"""What happens now, over Redis: progress, changes of state, previews, orders to workers. Hints only.
+"""Live events over Redis: progress, changes of state, previews, orders to workers.
 
-No call here waits for Redis or fails without it: what is sent is then lost, and what is read is empty. Who needs the
-truth asks PostgreSQL.
+They are hints, and PostgreSQL holds the truth. No call here waits for Redis or fails without it: while Redis is away,
+messages are lost and reads return nothing.
 
     job:{id}:progress   hash   image index -> its latest progress
-    job:{id}:events     stream the latest events, for a reader that comes back with the id of its last one
+    job:{id}:events     stream the latest events, for a reader that reconnects with the id of its last one
     preview:{id}:{i}    string WebP
     events, orders      channels
 
-Each name stands behind the farm's own prefix (`shared.db.farm`): channels know no database number.
+Each name begins with the farm's own prefix (`shared.db.farm`), because channels have no database number.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from shared.db.farm import FarmId
 from shared.db.states import ImageState
 from shared.errors import Unavailable
 from shared.messaging.redis_health import RedisHealth
-from shared.messaging.sender import Outbox
-from shared.messaging.subscription import Fanout
+from shared.messaging.sender import Sender
+from shared.messaging.subscription import SharedSubscription
 
 T = TypeVar("T")
 
@@ -43,15 +43,15 @@ _ORDERS: Final = "orders"
 _KEPT_EVENTS: Final = 200  # of a job
 _KEPT_SECONDS: Final = 3600
 _PREVIEW_SECONDS: Final = 600
-_AWAY_SECONDS: Final = 1.0  # after a failure readers get nothing for so long, at once
+_AWAY_SECONDS: Final = 1.0  # after a failure readers get nothing, at once, for this long
 _TIMEOUT_SECONDS: Final = 1.0
-_GATHER_SECONDS: Final = 0.02  # between two batches that leave; nobody sees more than fifty changes a second
+_GATHER_SECONDS: Final = 0.02  # between two batches: fifty changes a second are enough for a page
 _BACKLOG: Final = 500  # events that one slow subscriber may be behind
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one attempt of an image is: `step` of `steps` are done."""
+    """The progress of one attempt of an image: `step` of `steps` are done."""
 
     kind: ClassVar = "progress"
     job: int
@@ -64,7 +64,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class PreviewChanged:
-    """What a running image looks like so far can be seen, or has changed. Never kept: the next one is soon there."""
+    """The preview of a running image is there, or has changed. Not kept, because the next one comes soon."""
 
     kind: ClassVar = "preview"
     job: int
@@ -98,7 +98,7 @@ _KINDS: Final[dict[str, TypeAdapter[Event]]] = {
 
 @dataclass(frozen=True)
 class Received:
-    """An event with the id under which its job keeps it, empty where it does not: ids of a job only rise."""
+    """An event with its id in the stream of its job, which only rises; an event that is not kept has none ("")."""
 
     id: str
     event: Event
@@ -119,7 +119,7 @@ class _Order:
 
 _Message = Event | _Preview | _Order
 
-# One round trip an event: keep it, give it its id, tell those who listen.
+# One round trip an event: keep it, give it its id, publish it.
 # KEYS: stream, hash. ARGV: event, kind, index, state, channel.
 _PUBLISH: Final = f"""
     local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', {_KEPT_EVENTS}, '*', 'event', ARGV[1])
@@ -135,36 +135,36 @@ _PUBLISH: Final = f"""
 
 
 class Subscription:
-    """Events as they come: a bounded queue; when its reader is slow, the oldest go."""
+    """A bounded queue of events; if its reader is slow, it drops the oldest."""
 
     def __init__(self) -> None:
         self._waiting: queue.Queue[Received] = queue.Queue(_BACKLOG)
-        self._tell: Callable[[], object] | None = None
+        self._notify: Callable[[], object] | None = None
 
     @contextmanager
-    def telling(self, tell: Callable[[], object]) -> Iterator[None]:
-        """Call `tell`, on another thread, when events come meanwhile: for readers that have no thread to wait with."""
-        self._tell = tell
+    def notifying(self, notify: Callable[[], object]) -> Iterator[None]:
+        """Call `notify`, on another thread, for each event within the block: for readers without a waiting thread."""
+        self._notify = notify
         try:
             yield
         finally:
-            self._tell = None
+            self._notify = None
 
     def get(self, timeout: float) -> Received | None:
-        """Return the next event; None when none comes in `timeout` seconds."""
+        """Return the next event; None if none comes within `timeout` seconds."""
         try:
             return self._waiting.get(block=timeout > 0, timeout=timeout)
         except queue.Empty:
             return None
 
     def put(self, received: Received) -> None:
-        """Take an event in."""
+        """Add an event."""
         if self._waiting.full():
             with suppress(queue.Empty):
                 self._waiting.get_nowait()
         self._waiting.put_nowait(received)
-        if tell := self._tell:
-            tell()
+        if notify := self._notify:
+            notify()
 
 
 class Events:
@@ -176,52 +176,57 @@ class Events:
             redis_url,
             socket_timeout=_TIMEOUT_SECONDS,
             socket_connect_timeout=_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 1),  # once: a connection from before a restart of Redis is found broken by its use
+            retry=Retry(NoBackoff(), 1),  # once: a connection from before a restart of Redis breaks at its first use
         )
         self._health = RedisHealth(self._redis, farm_id)
-        self._outbox: Outbox[_Message] = Outbox("events", self._deliver, gather_seconds=_GATHER_SECONDS)
+        self._sender: Sender[_Message] = Sender("events", self._deliver, gather_seconds=_GATHER_SECONDS)
         self._subscriptions: dict[int | None, set[Subscription]] = {}
         self._lock = threading.Lock()
-        self._events = Fanout(self._redis, lambda: farm_id.key(_EVENTS))
-        self._orders = Fanout(self._redis, lambda: farm_id.key(_ORDERS))
+        self._events = SharedSubscription(self._redis, lambda: farm_id.key(_EVENTS))
+        self._orders = SharedSubscription(self._redis, lambda: farm_id.key(_ORDERS))
         self._away_until = 0.0
 
     @property
     def dropped(self) -> int:
-        """How many messages were lost since the start, as Redis was away."""
-        return self._outbox.dropped
+        """How many messages were lost since the start, because Redis was away."""
+        return self._sender.dropped
 
     def publish(self, event: Event) -> None:
-        """Tell all who listen. Progress of an image that has not left yet gives way to newer progress of it."""
+        """Send an event to all subscribers. Newer progress of an image replaces progress that has not left yet."""
         key = (event.job, event.index) if isinstance(event, Progress) else object()
-        self._outbox.put(key, event)
+        self._sender.put(key, event)
 
     def put_preview(self, job: int, index: int, webp: bytes) -> None:
-        """Show `webp` as the preview of an image, for a while."""
-        self._outbox.put(("preview", job, index), _Preview(job, index, webp))
+        """Keep `webp` as the preview of an image for ten minutes."""
+        self._sender.put(("preview", job, index), _Preview(job, index, webp))
 
     def announce_cancel(self, attempts: Mapping[int, int]) -> None:
-        """Tell the workers that these attempts (image id -> attempt) are cancelled; without it their next beat does."""
+        """Tell the workers that these attempts (image id -> attempt) are cancelled; so does their next heartbeat."""
         if attempts:
-            self._outbox.put(tuple(attempts.items()), _Order(dict(attempts)))
+            self._sender.put(tuple(attempts.items()), _Order(dict(attempts)))
 
     def announce_rescan(self) -> None:
         """Ask the workers to scan the models folder now."""
-        self._outbox.put("rescan", _Order(rescan=True))
+        self._sender.put("rescan", _Order(rescan=True))
 
     def listen_cancels(self, callback: Callable[[Mapping[int, int]], None]) -> None:
         """Call `callback` with the attempts that are cancelled from now on, on a thread of this object."""
-        self._orders.add(lambda data: _if_any(callback, _order(data).cancel))
+
+        def call(data: bytes) -> None:
+            if attempts := _order(data).cancel:
+                callback(attempts)
+
+        self._orders.add(call)
 
     def listen_rescans(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when somebody asks for a scan, on a thread of this object."""
+        """Call `callback` when a scan is asked for, on a thread of this object."""
         self._orders.add(lambda data: callback() if _order(data).rescan else None)
 
     @contextmanager
     def subscribe(self, job: int | None = None) -> Iterator[Subscription]:
-        """Yield the events of a job, or of all, from now on. However many subscribe, Redis sees one a process.
+        """Yield the events of a job, or of all jobs, from now on. All of a process share one subscription at Redis.
 
-        Subscribe first and read the state then: so nothing falls between the two.
+        Subscribe first and read the state afterwards, so that no change falls between the two.
         """
         subscription = Subscription()
         with self._lock:
@@ -242,7 +247,7 @@ class Events:
         return {event.index: event for event in parsed if isinstance(event, Progress)}
 
     def replay(self, job: int, after: str) -> list[Received]:
-        """Return the kept events of a job that came after the one with the id `after`."""
+        """Return the kept events of a job after the event with the id `after`."""
         found: list[Any] = self._read(
             lambda redis: redis.xrange(self._farm_id.key(_events_key(job)), min=f"({after}"), []
         )
@@ -257,7 +262,7 @@ class Events:
         return self._read(lambda redis: redis.get(self._farm_id.key(_preview_key(job, index))), None)
 
     def previews(self, job: int, indexes: Sequence[int]) -> frozenset[int]:
-        """Return which images of a job have a preview now."""
+        """Return the indexes of the images of a job that have a preview now."""
         if not indexes:
             return frozenset()
 
@@ -271,28 +276,28 @@ class Events:
         return frozenset(index for index, is_there in zip(indexes, found, strict=False) if is_there)
 
     def trouble(self) -> str | None:
-        """Return why Redis takes nothing, and what would help; None: it works."""
+        """Return why Redis takes no messages, and what would help; None if it works."""
         return self._health.trouble()
 
     def flush(self, seconds: float = 2.0) -> bool:
-        """Wait until all that was published has left or was lost; False if that takes longer."""
-        return self._outbox.flush(seconds)
+        """Wait until all published messages have left or were lost; False if that takes longer."""
+        return self._sender.flush(seconds)
 
     def close(self) -> None:
-        """Send what waits, and end the threads and connections."""
-        self._outbox.close()
+        """Send the waiting messages, and end the threads and connections."""
+        self._sender.close()
         self._events.close()
         self._orders.close()
         self._redis.close()
 
     def _hand_on(self, data: bytes) -> None:
-        """Give an event to those who listen to its job, or to all; it is read once, however many they are."""
+        """Give an event to the subscribers of its job and of all jobs; it is parsed once for all of them."""
         identifier, _, text = data.decode().partition(" ")
         for event in _parsed(text):
             received = Received(identifier, event)
             with self._lock:
-                told = [one for job in (event.job, None) for one in self._subscriptions.get(job, ())]
-            for subscription in told:
+                subscriptions = [one for job in (event.job, None) for one in self._subscriptions.get(job, ())]
+            for subscription in subscriptions:
                 subscription.put(received)
 
     def _deliver(self, batch: Mapping[object, _Message]) -> None:
@@ -328,9 +333,7 @@ def _send(pipeline: Pipeline, farm_id: FarmId, message: _Message) -> None:
 
 
 def _parsed(text: str | bytes) -> list[Event]:
-    """Return the event that `text` holds, without what a newer version says besides; none if it is of no kind that is
-    known here: it is a hint.
-    """
+    """Return the event in `text`, without fields that only a newer version knows; none if its kind is not known."""
     try:
         fields = json.loads(text)
         return [_KINDS[fields.pop("kind")].validate_python(fields)]
@@ -339,18 +342,13 @@ def _parsed(text: str | bytes) -> list[Event]:
 
 
 def _order(data: bytes) -> _Order:
-    """Return the order that `data` holds; an empty one if it comes from another version of the farm."""
+    """Return the order in `data`; an empty one if it cannot be read, as one of another version of the farm."""
     try:
         fields = json.loads(data)
         cancel = {int(image): int(attempt) for image, attempt in fields["cancel"].items()}
         return _Order(cancel, rescan=bool(fields["rescan"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         return _Order()
-
-
-def _if_any(callback: Callable[[Mapping[int, int]], None], attempts: Mapping[int, int]) -> None:
-    if attempts:
-        callback(attempts)
 
 
 def _progress_key(job: int) -> str:

@@ -1,4 +1,4 @@
-"""Whether Redis takes what the farm writes: one that answers may take nothing all the same, as a replica does."""
+"""Whether Redis takes writes: a server that answers may still refuse them, as a replica does."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from shared.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
-_TRUSTED_SECONDS: Final = 2.0  # how long an answer holds, however many ask
+_TRUSTED_SECONDS: Final = 2.0  # how long an answer is reused
 _KEPT_SECONDS: Final = 60  # by Redis
 _THEN: Final = "what runs is finished, what waits starts when"
 AWAY: Final = f"Redis does not answer: {_THEN} it is back"
 
 
 class RedisHealth:
-    """Knows what keeps Redis from its work. Threads may share it: one looks, the others get what is known."""
+    """Knows why Redis does not work. Threads may share it: one asks Redis, the others get its answer."""
 
     def __init__(self, redis: Redis, farm_id: FarmId) -> None:
         self._redis = redis
@@ -32,25 +32,25 @@ class RedisHealth:
         self._until = 0.0  # monotonic
 
     def trouble(self) -> str | None:
-        """Return why nothing new starts, and what would help; None: Redis works. Writes one small key that expires.
+        """Return why nothing new starts, and what would help; None if Redis works. Writes one small key that expires.
 
-        What Redis itself said goes to the log.
+        The words of Redis itself go to the log.
         """
         if time.monotonic() < self._until:
             return self._known
         with self._lock:
             if time.monotonic() >= self._until:
-                self._known = self._look()
+                self._known = self._ask()
                 self._until = time.monotonic() + _TRUSTED_SECONDS
             return self._known
 
-    def _look(self) -> str | None:
+    def _ask(self) -> str | None:
         try:
             _write(self._redis, self._farm_id)
         except (RedisError, OSError) as error:
             words = _words(error)
             if words != self._known:
-                log.warning("Redis takes nothing", reason=str(error) or repr(error))
+                log.warning("Redis takes no writes", reason=str(error) or repr(error))
             return words
         return None
 
@@ -72,7 +72,7 @@ def _words(error: Exception) -> str:
 def _write(redis: Redis, farm_id: FarmId) -> None:
     try:
         key = farm_id.key("health")
-    except Unavailable:  # the database tells its own trouble
+    except Unavailable:  # the database reports its own trouble
         redis.ping()
     else:
         redis.set(key, b"", ex=_KEPT_SECONDS)

@@ -1,4 +1,4 @@
-"""Messages that leave in the background: whoever sends one neither waits nor fails when the receiver is away."""
+"""Sends messages in the background: the caller neither waits nor fails if the receiver is away."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ log = structlog.get_logger()
 _PAUSE_SECONDS: Final = 1.0  # after a failure, before the next try
 
 
-class Outbox(Generic[T]):
+class Sender(Generic[T]):
     """A bounded queue of messages by key, and the thread that delivers them.
 
     Messages of one key that have not left yet become one (`merge`; by default the newer one wins). Between two batches
-    `gather_seconds` go by, so that many messages leave in few. What comes while the queue is full, and what could not
-    be delivered, is dropped and counted: these are hints, and the truth is elsewhere.
+    `gather_seconds` pass, so that many messages leave in few batches. Messages that find the queue full, or could not
+    be delivered, are dropped and counted, because they are only hints.
     The thread starts with the first message, so after a fork.
     """
 
@@ -41,7 +41,7 @@ class Outbox(Generic[T]):
         self._gather_seconds = gather_seconds
         self._waiting: dict[object, T] = {}  # in the order of their arrival
         self._lock = threading.Lock()
-        # Apart, so that a message wakes the thread only while that waits for one.
+        # Three of them, so that a message wakes the thread only while it waits for one.
         self._has_some, self._has_left, self._closes = (threading.Condition(self._lock) for _ in range(3))
         self._thread: threading.Thread | None = None
         self._is_closing = False
@@ -63,12 +63,12 @@ class Outbox(Generic[T]):
             self._has_some.notify()
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all that was put has left or was dropped; False if that takes longer."""
+        """Wait until all messages have left or were dropped; False if that takes longer."""
         with self._lock:
             return self._has_left.wait_for(lambda: not (self._waiting or self._is_busy), seconds)
 
     def close(self, seconds: float = 2.0) -> None:
-        """Deliver what waits, for so long at most, and end the thread."""
+        """Deliver the waiting messages, within `seconds`, and end the thread."""
         with self._lock:
             self._is_closing = True
             self._has_some.notify()
@@ -80,7 +80,7 @@ class Outbox(Generic[T]):
         while batch := self._next_batch():
             try:
                 self._deliver(batch)
-            except Exception as error:  # noqa: BLE001 - the edge of the thread: whatever it was, the next batch may go
+            except Exception as error:  # noqa: BLE001 - the edge of the thread: the next batch may go
                 self._failed(batch, error)
             with self._lock:
                 self._is_busy = False
@@ -97,7 +97,7 @@ class Outbox(Generic[T]):
     def _failed(self, batch: Mapping[object, T], error: Exception) -> None:
         with self._lock:
             self.dropped += len(batch)
-            log.warning("messages dropped", outbox=self._name, count=len(batch), reason=explain(error))
+            log.warning("messages dropped", sender=self._name, count=len(batch), reason=explain(error))
             self._is_busy = False
             self._has_left.notify_all()
             self._closes.wait_for(lambda: self._is_closing, _PAUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""One Redis subscription of this process, handed on to all who listen."""
+"""One Redis subscription of this process, shared by all its listeners."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _PAUSE_SECONDS: Final = 0.5  # while Redis is away
 _READY_SECONDS: Final = 0.5
 
 
-class Fanout:
+class SharedSubscription:
     """Listens on one channel, in a thread that starts with the first handler (so after a fork) and reconnects.
 
-    `channel` tells its name whenever a subscription begins; it may raise Unavailable, which is as if Redis were away.
-    Messages of the time while Redis was away are lost: they are hints, and who needs more reads the truth now and then.
+    `channel` returns the name of the channel at the start of a subscription; if it raises Unavailable, that counts as
+    Redis being away. Messages from while Redis was away are lost: they are hints.
     """
 
     def __init__(self, client: Redis, channel: Callable[[], str]) -> None:
@@ -37,15 +37,15 @@ class Fanout:
         self._thread: threading.Thread | None = None
 
     def add(self, handler: Handler) -> None:
-        """Call `handler` once with each message from now on, on the fan-out's thread: it must be quick.
+        """Call `handler` with each message from now on, on the thread of this object: it must be quick.
 
-        Waits a moment until the subscription stands, so that state read after this misses no message.
+        Waits a moment until the subscription stands, so that state read afterwards misses no message.
         """
         with self._lock:
             if handler not in self._handlers:
                 self._handlers.append(handler)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="fanout", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="subscription", daemon=True)
                 self._thread.start()
         self._is_subscribed.wait(_READY_SECONDS)
 
@@ -62,7 +62,7 @@ class Fanout:
             except (RedisError, Unavailable) as error:
                 log.debug("subscription lost", reason=explain(error))
                 self._is_closing.wait(_PAUSE_SECONDS)
-            except Exception:  # the edge of the thread: whatever it was, the next subscription may stand
+            except Exception:  # the edge of the thread: the next subscription may work
                 log.exception("subscription failed")
                 self._is_closing.wait(_PAUSE_SECONDS)
             finally:

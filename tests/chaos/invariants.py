@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from shared.db.states import FINAL, ImageState, JobState
 from shared.db.tables import History, Image, Job, Worker
-from shared.maintenance.garbage import sweep, sweep_attempts
+from shared.maintenance.garbage import collect_attempts, collect_jobs
 from shared.media.storage import MARKER, Storage, key
 from shared.queue.history import Event
 from shared.queue.reaper import MOST_CRASHES
@@ -35,8 +35,8 @@ def unsettled(farm: Farm) -> list[str]:
 def problems(farm: Farm) -> list[str]:
     """Return everything that is wrong with a farm that has settled."""
     storage = Storage(str(farm.ground.storage))
-    sweep(farm.sessions, storage)
-    sweep_attempts(farm.sessions, storage)
+    collect_jobs(farm.sessions, storage)
+    collect_attempts(farm.sessions, storage)
     storage.tidy(0)  # what looks left on a disk that let nothing be deleted any more: a chore of every hour
     with farm.sessions() as session:
         found = [

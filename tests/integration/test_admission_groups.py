@@ -340,7 +340,7 @@ def test_data_url_becomes_the_hash_of_what_is_stored(admit):
         ("file:///etc/passwd", "is an address: the farm fetches nothing from elsewhere"),
         ("../../etc/passwd", "is neither an upload nor a data URL: '../../etc/passwd'"),
         ("", "is neither an upload nor a data URL: ''"),
-        ("data:image/png;base64,AAAA", "is no picture that is read here"),
+        ("data:image/png;base64,AAAA", "is not a picture of a format that the farm reads"),
     ],
 )
 def test_picture_that_cannot_be_had_is_refused_by_its_field(refusals, picture, message):

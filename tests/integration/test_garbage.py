@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from shared.db.sessions import transact
 from shared.db.tables import Image
-from shared.maintenance.garbage import sweep, sweep_attempts
+from shared.maintenance.garbage import collect_attempts, collect_jobs
 from shared.media.storage import Storage, job_prefix, key
 from shared.queue import transitions
 from tests.support.queueing import Farmhand
@@ -43,9 +43,9 @@ def test_a_picture_that_came_after_its_job_was_deleted_is_swept_and_no_other(sto
     foreign = f"{job_prefix(900_000)}/900000-0000-1.png"  # of no job that this database remembers
     transact(sessions, lambda session: transitions.delete(session, gone.id))
     put(storage, picture(gone), picture(here), foreign)
-    assert sweep(sessions, storage) == [gone.id]
+    assert collect_jobs(sessions, storage) == [gone.id]
     assert left(storage) == [picture(here), foreign]
-    assert sweep(sessions, storage) == []
+    assert collect_jobs(sessions, storage) == []
 
 
 def test_what_may_be_committed_stays_and_what_was_is_kept(storage, sessions, farm, job_factory):
@@ -55,7 +55,7 @@ def test_what_may_be_committed_stays_and_what_was_is_kept(storage, sessions, far
     farm.finish(claims[done.id])
     put(storage, picture(running), key(running.id, 0, 1, "thumbnail"), picture(done), key(done.id, 0, 1, "film"))
     before = left(storage)
-    assert sweep_attempts(sessions, storage) == 0
+    assert collect_attempts(sessions, storage) == 0
     assert left(storage) == before
     assert len(before) == 4
 
@@ -68,13 +68,13 @@ def test_what_an_attempt_left_that_was_given_back_is_swept_before_and_after_the_
     lost.claim()
     put(storage, picture(job), key(job.id, 0, 1, "thumbnail"))
     lost.mark_dead()
-    assert sweep_attempts(sessions, storage) == 2
+    assert collect_attempts(sessions, storage) == 2
     put(storage, picture(job))  # a slot that does not know yet
     second = farm.worker().claim()
     put(storage, picture(job, attempt=2))
-    assert sweep_attempts(sessions, storage) == 1
+    assert collect_attempts(sessions, storage) == 1
     farm.finish(second)
-    assert sweep_attempts(sessions, storage) == 0
+    assert collect_attempts(sessions, storage) == 0
     assert left(storage) == [picture(job, attempt=2)]
 
 
@@ -88,7 +88,7 @@ def test_what_an_image_left_that_ended_without_a_picture_is_swept(storage, sessi
     else:
         farm.run(transitions.cancel, job.id)
     assert farm.images(job.id)[0].state == end
-    assert sweep_attempts(sessions, storage) == 1
+    assert collect_attempts(sessions, storage) == 1
     assert left(storage) == []
 
 
@@ -96,7 +96,7 @@ def test_what_was_claimed_after_the_sweep_looked_and_what_nobody_knows_stays(sto
     job = job_factory()
     known = [picture(job, attempt=1), picture(job, index=7), key(900_000, 0, 1, "picture")]
     put(storage, *known)  # attempt 1 of an image that has had none: its claim is committed, and the row read before
-    assert sweep_attempts(sessions, storage) == 0
+    assert collect_attempts(sessions, storage) == 0
     assert left(storage) == sorted(known)
 
 
@@ -107,9 +107,9 @@ def test_what_a_killed_process_left_half_written_is_swept_with_its_attempt(stora
     put(storage, picture(job))
     half = Path(storage.url, job_prefix(job.id), f".{job.id}-0000-1.webp.{'0' * 32}.tmp")
     half.touch()
-    assert sweep_attempts(sessions, storage) == 0
+    assert collect_attempts(sessions, storage) == 0
     worker.mark_dead()
-    assert sweep_attempts(sessions, storage) == 2
+    assert collect_attempts(sessions, storage) == 2
     assert not half.exists()
 
 
@@ -120,6 +120,6 @@ def test_every_batch_of_a_large_shelf_is_looked_at(storage, sessions, job_factor
     kept = update(Image).where(Image.job_id == job.id, Image.index != 3).values(attempt=1, state="succeeded")
     lost = update(Image).where(Image.job_id == job.id, Image.index == 3).values(attempt=2)
     transact(sessions, lambda session: (session.execute(kept), session.execute(lost)))
-    assert sweep_attempts(sessions, storage) == 1
+    assert collect_attempts(sessions, storage) == 1
     assert left(storage) == [picture(job, index) for index in (0, 1, 2, 4)]
     assert transact(sessions, lambda session: len(session.scalars(select(Image.id)).all())) == 5

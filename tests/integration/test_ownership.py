@@ -197,7 +197,7 @@ def test_a_process_that_outlives_its_database_marks_nothing_in_the_name_of_the_f
     if has_marker:
         storage.check()
     else:
-        with pytest.raises(StorageAway, match="another farm's than when this process started; start"):
+        with pytest.raises(StorageAway, match="belongs to another farm than at the start of this process; start"):
             storage.check()
         assert not root.exists()
     with sessions.begin() as session:
@@ -217,7 +217,7 @@ def test_while_the_database_has_not_told_the_farms_id_nothing_is_stored(tmp_path
     engine = database.connect(f"postgresql+psycopg:///stepfarm?host={tmp_path}")
     sessions = database.sessions(engine)
     storage = guarded(str(tmp_path / "pictures"), sessions, farm_id(sessions))
-    with pytest.raises(StorageAway, match="does not tell whose storage it is"):
+    with pytest.raises(StorageAway, match="does not say which farm owns the storage"):
         storage.put(key(1, 0, 1, "picture"), b"picture")
     assert not (tmp_path / "pictures").exists()
     engine.dispose()

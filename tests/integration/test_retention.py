@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text, update
 from shared.db.sessions import transact
 from shared.db.tables import History, Image, Job
 from shared.errors import StorageError, TooSlow, Unavailable
-from shared.maintenance.garbage import sweep
+from shared.maintenance.garbage import collect_jobs
 from shared.maintenance.retention import _delete, delete_jobs, forget_history
 from shared.media.storage import Storage, key
 from shared.queue import transitions
@@ -135,7 +135,7 @@ def test_pictures_that_cannot_be_deleted_now_are_left_to_the_sweep(sessions, sto
         patched.setattr(storage, "delete", away)
         assert delete_jobs(sessions, storage, 10) == 1
     assert storage.exists(picture(job))
-    assert sweep(sessions, storage) == [job.id]
+    assert collect_jobs(sessions, storage) == [job.id]
 
 
 def test_old_history_goes_but_not_of_open_jobs_nor_what_the_sweep_needs(
@@ -151,7 +151,7 @@ def test_old_history_goes_but_not_of_open_jobs_nor_what_the_sweep_needs(
     job_factory()
     assert forget_history(sessions, 90) == 4
     assert lines(sessions) == ["deleted", "submitted", "submitted"]
-    assert sweep(sessions, storage) == [gone.id]
+    assert collect_jobs(sessions, storage) == [gone.id]
 
 
 def test_history_of_an_empty_farm_and_a_young_one_stays(sessions, job_factory):

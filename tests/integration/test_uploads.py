@@ -89,12 +89,12 @@ def test_upload_is_its_owners_alone(sessions, keep):
 def test_upload_that_no_job_names_is_swept_after_its_days(sessions, storage, keep, age):
     keep(PICTURE)
     age(6)
-    assert uploads.sweep(sessions, storage, DAYS) == 0
+    assert uploads.delete_unused(sessions, storage, DAYS) == 0
     age(8)
-    assert uploads.sweep(sessions, storage, DAYS) == 1
+    assert uploads.delete_unused(sessions, storage, DAYS) == 1
     assert rows(sessions) == []
     assert not lies(storage, PICTURE)
-    assert uploads.sweep(sessions, storage, DAYS) == 0
+    assert uploads.delete_unused(sessions, storage, DAYS) == 0
 
 
 def test_use_begins_the_days_anew(sessions, storage, keep, age):
@@ -102,14 +102,14 @@ def test_use_begins_the_days_anew(sessions, storage, keep, age):
     age(8)
     job = submit(sessions, started_from(PICTURE))
     transact(sessions, lambda session: (transitions.cancel(session, job.id), transitions.delete(session, job.id)))
-    assert uploads.sweep(sessions, storage, DAYS) == 0
+    assert uploads.delete_unused(sessions, storage, DAYS) == 0
 
 
 def test_to_ask_for_an_upload_is_no_use_of_it(sessions, storage, keep, age):
     keep(PICTURE)
     age(8)
     assert is_kept(sessions, PICTURE)
-    assert uploads.sweep(sessions, storage, DAYS) == 1
+    assert uploads.delete_unused(sessions, storage, DAYS) == 1
 
 
 def test_source_and_mask_stay_as_long_as_their_job(sessions, storage, keep, age):
@@ -117,9 +117,9 @@ def test_source_and_mask_stay_as_long_as_their_job(sessions, storage, keep, age)
     keep(OTHER)
     job = submit(sessions, started_from(PICTURE, OTHER))
     age(100)
-    assert uploads.sweep(sessions, storage, DAYS) == 0
+    assert uploads.delete_unused(sessions, storage, DAYS) == 0
     transact(sessions, lambda session: transitions.delete(session, job.id))
-    assert uploads.sweep(sessions, storage, DAYS) == 2
+    assert uploads.delete_unused(sessions, storage, DAYS) == 2
 
 
 def test_source_that_is_its_own_mask_is_noted_once(sessions):
@@ -131,8 +131,8 @@ def test_source_that_is_its_own_mask_is_noted_once(sessions):
 def test_days_are_a_setting(sessions, storage, keep, age):
     keep(PICTURE)
     age(2)
-    assert uploads.sweep(sessions, storage, 3) == 0
-    assert uploads.sweep(sessions, storage, 1) == 1
+    assert uploads.delete_unused(sessions, storage, 3) == 0
+    assert uploads.delete_unused(sessions, storage, 1) == 1
 
 
 def large(number, megabytes=0.4):
@@ -151,7 +151,7 @@ def test_owner_without_room_is_told_which_picture_and_what_would_fit(sessions, s
     assert error.field == "img2img.mask.picture"
     assert error.message == "takes 410 KB; you have 1 MB for pictures to start from, of which 205 KB are left"
     assert "at most 205 KB" in error.accepted
-    assert "3 days after its last use" in error.accepted
+    assert "3 days after their last use" in error.accepted
     assert rows(sessions) == [("ann", large(1).sha256)]
     assert not lies(storage, large(2))
 
@@ -184,14 +184,14 @@ def test_picture_of_two_owners_stays_until_neither_needs_it(sessions, storage, k
     keep(PICTURE)
     age(8)
     keep(PICTURE, "bob")
-    assert uploads.sweep(sessions, storage, DAYS) == 0
+    assert uploads.delete_unused(sessions, storage, DAYS) == 0
     assert rows(sessions) == [("bob", PICTURE.sha256)]
     assert lies(storage, PICTURE)
 
 
 def test_what_an_interrupted_upload_left_is_swept(sessions, storage):
     storage.put(upload_key(PICTURE.sha256), PICTURE.png)
-    assert uploads.sweep(sessions, storage, DAYS) == 1
+    assert uploads.delete_unused(sessions, storage, DAYS) == 1
     assert not lies(storage, PICTURE)
 
 
@@ -200,7 +200,7 @@ def test_picture_that_is_swept_while_it_is_uploaded_again_is_there_at_the_end(se
     record = uploads._record
 
     def swept_first(*given, **named):
-        assert uploads.sweep(sessions, storage, DAYS) == 1
+        assert uploads.delete_unused(sessions, storage, DAYS) == 1
         record(*given, **named)
 
     monkeypatch.setattr(uploads, "_record", swept_first)
@@ -218,7 +218,7 @@ def test_sweep_spares_what_was_recorded_after_it_looked(sessions, storage, keep,
 
     storage.put(upload_key(PICTURE.sha256), PICTURE.png)
     monkeypatch.setattr(uploads, "_delete", recorded_first)
-    assert uploads.sweep(sessions, storage, DAYS) == 0
+    assert uploads.delete_unused(sessions, storage, DAYS) == 0
     assert lies(storage, PICTURE)
 
 
@@ -242,9 +242,9 @@ def test_picture_that_is_submitted_with_while_sweeps_run_is_never_lost(sessions,
     is_done = Event()
 
     def sweep_on():
-        swept = uploads.sweep(sessions, storage, DAYS)
+        swept = uploads.delete_unused(sessions, storage, DAYS)
         while not is_done.is_set():
-            swept += uploads.sweep(sessions, storage, DAYS)
+            swept += uploads.delete_unused(sessions, storage, DAYS)
         return swept
 
     def submit_with(picture):

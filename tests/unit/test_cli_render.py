@@ -31,7 +31,8 @@ class Farm:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.content == b"no picture":
-            problem = {"field": "file", "message": "is no picture that is read here", "accepted": "a PNG"}
+            message = "is not a picture of a format that the farm reads"
+            problem = {"field": "file", "message": message, "accepted": "a PNG"}
             return httpx.Response(422, json={"detail": "The picture is no picture.", "errors": [problem]})
         if request.url.path == UPLOADS:
             self.uploaded.append(request.content)

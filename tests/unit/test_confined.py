@@ -68,7 +68,7 @@ def test_it_sees_no_secret_of_the_farm(child: Confined, monkeypatch: pytest.Monk
         (b"hoard", LIMITS, "memory", "it takes more than 100 MB of memory"),
         (b"spin", replace(LIMITS, cpu_seconds=1), "processor", "it takes more than 1 s of processor time"),
         (b"sleep", replace(LIMITS, seconds=0.2), "time", "it takes longer than 0.2 s"),
-        (b"answer", LIMITS, "answer", "what it becomes is larger than 1.0 MB"),
+        (b"answer", LIMITS, "answer", "its result is larger than 1.0 MB"),
         (b"die", LIMITS, None, r"it ended its process \(SIGSEGV\)"),
         (b"leave", LIMITS, None, r"it ended its process \(status 3\)"),
         (b"raise", LIMITS, None, r"it cannot be read \(ValueError: just so\)"),

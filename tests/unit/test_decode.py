@@ -163,7 +163,7 @@ def bmp_of_runs() -> bytes:
 
 HOSTILE = {
     "empty": (b"", "is empty"),
-    "text": (b"hello there", "is no picture"),
+    "text": (b"hello there", "is not a picture"),
     "zip": (b"PK\x03\x04" + b"\0" * 100, "is a zip archive"),
     "gzip": (b"\x1f\x8b\x08" + b"\0" * 100, "is a gzip archive"),
     "pdf": (b"%PDF-1.7\n", "is a PDF"),
@@ -172,9 +172,9 @@ HOSTILE = {
     "tiff": (encoded(drawn(), "TIFF"), "is a TIFF"),
     "avif": (b"\0\0\0\x1cftypavif" + b"\0" * 40, "is HEIC, AVIF or a video"),
     "program": (b"\x7fELF" + b"\0" * 60, "is a program"),
-    "pickle": (b"\x80\x04cos\nsystem\n(S'true'\ntR.", "is no picture"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "is no picture"),
-    "magic alone": (b"\x89PNG\r\n\x1a\n", "no picture"),
+    "pickle": (b"\x80\x04cos\nsystem\n(S'true'\ntR.", "is not a picture"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "is not a picture"),
+    "magic alone": (b"\x89PNG\r\n\x1a\n", "not a picture"),
     "png of no pixels": (png_of(0, 8, zlib.compress(b"")), ""),
     "png cut": (encoded(drawn())[:60], "is damaged or cut off"),
     "jpeg cut in its head": (encoded(drawn(), "JPEG")[:300], "is damaged or cut off"),

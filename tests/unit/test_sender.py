@@ -1,4 +1,4 @@
-"""The outbox: nobody waits, nobody fails, and what cannot leave is counted."""
+"""The sender: nobody waits, nobody fails, and what cannot leave is counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from operator import add
 
 import pytest
 
-from shared.messaging.sender import Outbox
+from shared.messaging.sender import Sender
 
 
 class Receiver:
@@ -36,98 +36,98 @@ def receiver() -> Iterator[Receiver]:
     made.opened.set()
 
 
-def hold(outbox: Outbox, receiver: Receiver) -> None:
+def hold(sender: Sender, receiver: Receiver) -> None:
     """Have the thread busy with a first message, so that what follows waits."""
-    outbox.put("first", 0)
+    sender.put("first", 0)
     assert receiver.asked.wait(10)
 
 
 def test_messages_leave_in_their_order(receiver):
-    outbox = Outbox("test", receiver)
-    hold(outbox, receiver)
+    sender = Sender("test", receiver)
+    hold(sender, receiver)
     for number in range(3):
-        outbox.put(number, number)
+        sender.put(number, number)
     receiver.opened.set()
-    assert outbox.flush(10)
+    assert sender.flush(10)
     assert receiver.batches == [{"first": 0}, {0: 0, 1: 1, 2: 2}]
     assert list(receiver.batches[1]) == [0, 1, 2]
 
 
 def test_the_newest_of_a_key_wins_while_it_waits(receiver):
-    outbox = Outbox("test", receiver)
-    hold(outbox, receiver)
+    sender = Sender("test", receiver)
+    hold(sender, receiver)
     for step in (1, 2, 3):
-        outbox.put("image", step)
+        sender.put("image", step)
     receiver.opened.set()
-    assert outbox.flush(10)
+    assert sender.flush(10)
     assert receiver.batches[1] == {"image": 3}
 
 
 def test_messages_of_a_key_merge_as_told(receiver):
-    outbox = Outbox("test", receiver, merge=add)
-    hold(outbox, receiver)
+    sender = Sender("test", receiver, merge=add)
+    hold(sender, receiver)
     for count in (1, 2, 3):
-        outbox.put("pool", count)
+        sender.put("pool", count)
     receiver.opened.set()
-    assert outbox.flush(10)
+    assert sender.flush(10)
     assert receiver.batches[1] == {"pool": 6}
 
 
 def test_what_comes_when_it_is_full_is_dropped_and_counted(receiver):
-    outbox = Outbox("test", receiver, capacity=2)
-    hold(outbox, receiver)
+    sender = Sender("test", receiver, capacity=2)
+    hold(sender, receiver)
     for number in range(5):
-        outbox.put(number, number)
+        sender.put(number, number)
     receiver.opened.set()
-    assert outbox.flush(10)
+    assert sender.flush(10)
     assert receiver.batches[1] == {0: 0, 1: 1}
-    assert outbox.dropped == 3
+    assert sender.dropped == 3
 
 
 def test_a_failed_batch_is_dropped_and_the_next_goes(receiver):
     receiver.failures = 1
     receiver.opened.set()
-    outbox = Outbox("test", receiver)
-    outbox.put("lost", 1)
-    assert outbox.flush(10)
-    assert outbox.dropped == 1
-    outbox.put("kept", 2)
-    outbox.close(10)
+    sender = Sender("test", receiver)
+    sender.put("lost", 1)
+    assert sender.flush(10)
+    assert sender.dropped == 1
+    sender.put("kept", 2)
+    sender.close(10)
     assert receiver.batches == [{"kept": 2}]
 
 
 def test_messages_gather_after_a_batch_and_leave_together(receiver):
-    outbox = Outbox("test", receiver, gather_seconds=60)
+    sender = Sender("test", receiver, gather_seconds=60)
     receiver.opened.set()
-    outbox.put("first", 0)
-    assert outbox.flush(10)
+    sender.put("first", 0)
+    assert sender.flush(10)
     for number in range(3):
-        outbox.put(number, number)
-    assert not outbox.flush(0.1), "they wait for more"
-    outbox.close(10)  # which waits for no gathering
+        sender.put(number, number)
+    assert not sender.flush(0.1), "they wait for more"
+    sender.close(10)  # which waits for no gathering
     assert receiver.batches == [{"first": 0}, {0: 0, 1: 1, 2: 2}]
 
 
 def test_gathering_ends_by_itself(receiver):
-    outbox = Outbox("test", receiver, gather_seconds=0.01)
+    sender = Sender("test", receiver, gather_seconds=0.01)
     receiver.opened.set()
     for number in range(2):
-        outbox.put(number, number)
-        assert outbox.flush(10)
+        sender.put(number, number)
+        assert sender.flush(10)
     assert receiver.batches == [{0: 0}, {1: 1}]
 
 
 def test_close_delivers_what_waits_and_ends_the_thread(receiver):
-    outbox = Outbox("closed", receiver)
-    hold(outbox, receiver)
-    outbox.put("last", 1)
+    sender = Sender("closed", receiver)
+    hold(sender, receiver)
+    sender.put("last", 1)
     receiver.opened.set()
-    outbox.close(10)
+    sender.close(10)
     assert receiver.batches == [{"first": 0}, {"last": 1}]
     assert not any(thread.name == "closed" for thread in threading.enumerate())
 
 
 def test_flush_says_when_it_gave_up(receiver):
-    outbox = Outbox("test", receiver)
-    hold(outbox, receiver)
-    assert not outbox.flush(0.01)
+    sender = Sender("test", receiver)
+    hold(sender, receiver)
+    assert not sender.flush(0.01)

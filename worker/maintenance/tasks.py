@@ -104,16 +104,16 @@ def _delete_jobs(desk: Desk) -> Mapping[str, object]:
     return {"jobs": retention.delete_jobs(desk.sessions, desk.storage, days)} if days else {}
 
 
-def _sweep_objects(desk: Desk) -> Mapping[str, object]:
-    return {"jobs": garbage.sweep(desk.sessions, desk.storage)}
+def _collect_jobs(desk: Desk) -> Mapping[str, object]:
+    return {"jobs": garbage.collect_jobs(desk.sessions, desk.storage)}
 
 
-def _sweep_uploads(desk: Desk) -> Mapping[str, object]:
-    return {"pictures": uploads.sweep(desk.sessions, desk.storage, desk.settings.upload_days)}
+def _delete_unused_uploads(desk: Desk) -> Mapping[str, object]:
+    return {"pictures": uploads.delete_unused(desk.sessions, desk.storage, desk.settings.upload_days)}
 
 
-def _sweep_attempts(desk: Desk) -> Mapping[str, object]:
-    return {"objects": garbage.sweep_attempts(desk.sessions, desk.storage)}
+def _collect_attempts(desk: Desk) -> Mapping[str, object]:
+    return {"objects": garbage.collect_attempts(desk.sessions, desk.storage)}
 
 
 def _tidy_storage(desk: Desk) -> Mapping[str, object]:
@@ -128,9 +128,9 @@ def _forget_history(desk: Desk) -> Mapping[str, object]:
 _SELDOM: Final[Mapping[str, Work]] = {
     "queues": _forget_queues,
     "jobs": _delete_jobs,
-    "objects": _sweep_objects,
-    "uploads": _sweep_uploads,
-    "attempts": _sweep_attempts,
+    "objects": _collect_jobs,
+    "uploads": _delete_unused_uploads,
+    "attempts": _collect_attempts,
     "litter": _tidy_storage,
     "history": _forget_history,
 }
