@@ -1,4 +1,4 @@
-"""`farm again`: renders once more what a picture's file says of itself, and compares the two, pixel by pixel."""
+"""`farm again`: render the parameters in a picture's file again, and compare the two pictures pixel by pixel."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class Difference:
         """Return the difference of two pictures. Raises FarmError where their sizes differ."""
         if one.shape != other.shape:
             sizes = [f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (one, other)]
-            raise FarmError(f"The file has {sizes[0]} pixels, rendered again it has {sizes[1]}: it was changed since.")
+            raise FarmError(
+                f"The file has {sizes[0]} pixels, rendered again it has {sizes[1]}: it was changed after rendering."
+            )
         distance = np.abs(one.astype(np.int16) - other)
         return cls(one.size, int((distance > 0).sum()), int((distance > 1).sum()), int(distance.max()))
 
@@ -58,7 +60,7 @@ class Difference:
 
     @cached_property
     def keeps_promise(self) -> bool:
-        """True where the farm's promise for float32 holds: 1/255 in 99.9 % of values, 8/255 anywhere."""
+        """True if the farm's promise for float32 holds: 1/255 in 99.9 % of values, 8/255 anywhere."""
         return self.by_more_than_one <= (1 - _SHARE) * self.values and self.largest <= _LARGEST
 
     def __str__(self) -> str:
@@ -72,14 +74,12 @@ class Difference:
 
 
 def again(settings: Settings, file: Path, *, as_json: bool) -> int:
-    """Render what `file` says, compare, report; return the exit status: 0 where the farm keeps its promise."""
+    """Render the parameters in `file`, compare, report; return the exit status: 0 if the farm keeps its promise."""
     old = opened(file_bytes(file), str(file))
     said = read(old.text)
     if "seed" not in said.params:
-        unread = (
-            said.left_out[0] if said.left_out and not said.params else "no text of a picture, or one without a seed"
-        )
-        raise FarmError(f"{file} carries no parameters to render again: {unread}.")
+        unread = said.left_out[0] if said.left_out and not said.params else "there is no text with a seed"
+        raise FarmError(f"{file} has no parameters to render again: {unread}.")
     with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
         job, new = rendered(client, said.params, quiet=as_json)
         difference = Difference.of(old.pixels, new.pixels)
@@ -95,7 +95,7 @@ def rendered(client: Client, params: Mapping[str, Any], *, quiet: bool) -> tuple
 
 
 def _file(client: Client, job: Json) -> bytes:
-    """Return the file of the job's picture. Raises FarmError where it has none."""
+    """Return the file of the job's picture. Raises FarmError if it has none."""
     [image] = job["images"]
     if image["state"] != "succeeded":
         raise FarmError(f"The picture {image['state']}: {image['reason'] or 'no reason given'} ({client.page(job)})")
@@ -103,7 +103,7 @@ def _file(client: Client, job: Json) -> bytes:
 
 
 def opened(data: bytes, name: str) -> Opened:
-    """Return what is in a picture file. Raises Refused that names it."""
+    """Return text and pixels of a picture file. Raises Refused that names it."""
     intake = Intake(_LIMITS)
     try:
         picture = intake.read(data, name, _ONESELF)

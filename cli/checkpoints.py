@@ -28,7 +28,7 @@ def files(folder: Path) -> list[Path]:
 def await_first(client: Client, settings: Settings) -> None:
     """Wait until a farm that has just started knows what lies in its models folder: it refuses what it does not know.
 
-    Rows of earlier runs are no sign of that. What cannot be read is not waited for, nor anything for ever.
+    Rows of earlier runs do not count. Unreadable files are not waited for, and the wait is limited.
     """
     deadline = time.monotonic() + _SCAN_SECONDS
     while (there := _readable(settings.models)) and time.monotonic() < deadline:

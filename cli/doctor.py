@@ -55,19 +55,19 @@ def examine(environ: Mapping[str, str], only: Sequence[str], *, as_json: bool) -
 
 
 def check_settings(environ: Mapping[str, str]) -> Finding:
-    """Are there FARM_* variables that nobody reads? A typing error in a name would otherwise go unnoticed."""
+    """Are there FARM_* variables that are not settings? A misspelt name would otherwise go unnoticed."""
     strays = unknown(environ)
     if not strays:
         return fine(f"{sum(name.startswith(PREFIX) for name in environ)} FARM_* variables are set.")
-    told = [f"{name} means nothing{f'; {near[0]}?' if near else '.'}" for name, near in strays.items()]
-    return note(" ".join(told), "docs/configuration.md lists those that count.")
+    told = [f"{name} is not a setting{f'; did you mean {near[0]}?' if near else '.'}" for name, near in strays.items()]
+    return note(" ".join(told), "docs/configuration.md lists all settings.")
 
 
 def _findings(environ: Mapping[str, str], only: Sequence[str]) -> Iterator[tuple[str, Finding]]:
     try:
         settings = load(environ)
     except SettingsError as error:
-        yield SETTINGS, bad(str(error), "Mend the variable; the other checks wait for it.")
+        yield SETTINGS, bad(str(error), "Correct the variable; the other checks need it.")
         return
     if not only or SETTINGS in only:
         yield SETTINGS, check_settings(environ)
@@ -87,7 +87,7 @@ def _refuse_unknown(only: Sequence[str]) -> None:
     names = [SETTINGS, *CHECKS]
     wrong = [name for name in only if name not in names]
     if wrong:
-        fields = tuple(FieldError(name, "is no check", ", ".join(names)) for name in wrong)
+        fields = tuple(FieldError(name, "does not exist", ", ".join(names)) for name in wrong)
         raise Refused("There is no such check.", fields)
 
 

@@ -1,4 +1,4 @@
-"""The edge of the command line: what goes wrong is told in a sentence, with an exit status, never as a traceback."""
+"""The edge of the command line: an error is one sentence and an exit status, never a traceback."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _ROOT: Final = Path(__file__).parents[1]
 
 
 def run(command: Callable[[], object], *, as_json: bool) -> int:
-    """Run `command` and return the exit status. Nobody is told where nobody reads: the status says it."""
+    """Run `command` and return the exit status. If stderr is closed, the status alone reports an error."""
     for stream in (sys.stdout, sys.stderr):
         _replace_what_cannot_be_shown(stream)
     try:
         status = _status(command)
         if sys.stdout is not None:  # it was closed
-            sys.stdout.flush()  # here: at the interpreter's own end nobody could tell of a full disk
-    except BrokenPipeError:  # who read has gone, as `head` does
+            sys.stdout.flush()  # here: an error of a full disk at the interpreter's end could not be reported
+    except BrokenPipeError:  # the reader has gone, as `head` does
         status = FAILED
     except OSError as error:
         status = _complain(FarmError(_words(error)), as_json=as_json)
     except (FarmError, client_errors.FarmError) as error:
         status = _complain(error, as_json=as_json)
     except UnicodeEncodeError as error:  # bytes of an argument, or of a file's name
-        status = _complain(FarmError(f"{ascii(error.object)[:100]} is no UTF-8 text."), as_json=as_json)
-    except Exception as error:  # noqa: BLE001 - the edge: nobody expected it, so it is named with its place
+        status = _complain(FarmError(f"{ascii(error.object)[:100]} is not UTF-8 text."), as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - the edge: an unexpected error is named with its place
         status = _complain(FarmError(_unexpected(error)), as_json=as_json)
     for stream in (sys.stdout, sys.stderr):
         _let_go(stream)
@@ -66,7 +66,7 @@ def _unexpected(error: Exception) -> str:
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_ROOT) and ".venv" not in frame.filename]
     frame = (ours or frames)[-1]
     said = " ".join(str(error).split())[:300]
-    return f"This is the farm's fault: {type(error).__name__}: {said} ({frame.filename}, line {frame.lineno})."
+    return f"Internal error: {type(error).__name__}: {said} ({frame.filename}, line {frame.lineno})."
 
 
 def _replace_what_cannot_be_shown(stream: IO[str] | None) -> None:
@@ -78,7 +78,7 @@ def _replace_what_cannot_be_shown(stream: IO[str] | None) -> None:
 
 
 def _let_go(stream: IO[str] | None) -> None:
-    """Write what a stream still holds, or throw it away where nobody takes it: the interpreter would try once more."""
+    """Flush a stream, or discard the rest if nobody reads it: the interpreter would try again at its end."""
     if stream is None:
         return
     try:

@@ -122,7 +122,7 @@ class Farm:
             return False
 
     def _tend(self) -> None:
-        """Start again what has died. What cannot be started is told of once; the rest of the farm goes on."""
+        """Restart parts that died. A part that cannot be started is reported once; the rest of the farm goes on."""
         rotate_logs(self._settings.home / "logs")
         with self._told_once():
             self._tend_servers()

@@ -48,15 +48,15 @@ WHERE host = :host AND lease_until > clock_timestamp()
 
 
 def database(settings: Settings) -> Finding:
-    """Does PostgreSQL answer, and does nothing keep it from tidying up?"""
+    """Does PostgreSQL answer, and does no old transaction stop it from vacuuming?"""
     if _is_down(settings, settings.database_url):
         return _NOT_UP
     try:
         server = _ask(settings, _SERVER)
     except (SQLAlchemyError, Unavailable) as error:
-        return bad(f"No answer: {_first_line(error)}", "Start PostgreSQL, or mend FARM_DATABASE_URL.")
+        return bad(f"No answer: {_first_line(error)}", "Start PostgreSQL, or correct FARM_DATABASE_URL.")
     if server.only_reads:
-        advice = "Name the server that writes in FARM_DATABASE_URL; until then no job is taken and none starts."
+        advice = "Set FARM_DATABASE_URL to the server that writes; until then no job is accepted and none starts."
         return bad(f"PostgreSQL {server.version} only reads, as a standby does.", advice)
     if server.oldest_seconds > _OLDEST_TRANSACTION_SECONDS:
         advice = "It slows every claim. End it; take backups with pg_basebackup or from a standby (docs/upgrade.md)."
@@ -72,29 +72,31 @@ def migrations(settings: Settings) -> Finding:
     if mismatch := migrate.mismatch(stands):
         return bad(mismatch, "farm db upgrade")
     if stands != needed:
-        return fine(f"revision {stands}, of a newer version, on which this one ({needed}) runs as well")
+        return fine(f"revision {stands} of a newer version; this version ({needed}) can use it")
     return fine(f"revision {stands}")
 
 
 def redis(settings: Settings) -> Finding:
-    """Does Redis answer, and take what the farm writes? Without it jobs are taken, and wait."""
+    """Does Redis answer, and accept writes? Without it jobs are accepted, and wait."""
     if _is_down(settings, settings.redis_url):
         return _NOT_UP
     try:
         with Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5) as client:
             server, trouble = client.info(), _trouble(client, settings)
     except (RedisError, OSError) as error:
-        return bad(f"No answer: {_first_line(error)}", "Start Redis, or mend FARM_REDIS_URL; until then jobs wait.")
+        return bad(f"No answer: {_first_line(error)}", "Start Redis, or correct FARM_REDIS_URL; until then jobs wait.")
     version = server["redis_version"]  # of a Valkey: the Redis that it stands in for
     if tuple(map(int, version.split(".")[:2])) < _OLDEST_REDIS:
         return bad(f"Redis {version} is too old.", "The farm needs Redis {}.{} or later.".format(*_OLDEST_REDIS))
     name = f"Valkey {server['valkey_version']}" if "valkey_version" in server else f"Redis {version}"
     policy = server.get("maxmemory_policy", "")
     if trouble:
-        return bad(f"{name}: {trouble}.", "Until then jobs are taken, and wait.")
+        return bad(f"{name}: {trouble}.", "Until then jobs are accepted, and wait.")
     if policy.startswith(_EVICTS):
-        advice = "A ticket that goes costs its image a second; `CONFIG SET maxmemory-policy noeviction` keeps them."
-        return note(f"{name} throws keys away where its memory ends ({policy}).", advice)
+        advice = (
+            "An evicted ticket delays its image by a second; `CONFIG SET maxmemory-policy noeviction` prevents that."
+        )
+        return note(f"{name} evicts keys when its memory is full ({policy}).", advice)
     return fine(name)
 
 
@@ -107,7 +109,7 @@ def _trouble(client: Redis, settings: Settings) -> str | None:
 
 
 def storage(settings: Settings) -> Finding:
-    """Is it this farm's storage, and can pictures be stored? Tried, so not before FARM_HOME is there."""
+    """Is it this farm's storage, and can pictures be stored? Writes a test file, so only if FARM_HOME exists."""
     if not settings.storage_url and not settings.home.exists():
         return _NOT_UP
     try:
@@ -135,7 +137,7 @@ def _capital(text: str) -> str:
 
 
 def api(settings: Settings) -> Finding:
-    """Does the API answer, to our key too?"""
+    """Does the API answer, and accept the key?"""
     if not settings.url and not home.running(settings.home):
         return _NOT_UP
     with connect(settings) as client:
@@ -160,7 +162,7 @@ def workers(settings: Settings) -> Finding:
 
 
 def chores(settings: Settings) -> Finding:
-    """Does anybody of the farm do its chores?"""
+    """Does a process of the farm do its chores?"""
     if _is_down(settings, settings.database_url):
         return _NOT_UP
     try:
@@ -169,17 +171,17 @@ def chores(settings: Settings) -> Finding:
         return bad(f"No answer: {_first_line(error)}", "See the check of the database.")
     if is_connected:
         return fine("Up to date.")
-    advice = "`farm logs chores` may say why; `farm chores` starts it. Until then nothing is tidied up."
-    return bad("Nobody does them.", advice)
+    advice = "`farm logs chores` may say why; `farm chores` starts it. Until then nothing is cleaned up."
+    return bad("No process does them.", advice)
 
 
 def models(settings: Settings) -> Finding:
     """Is there a checkpoint that can be used, and which cannot?"""
     if not settings.url and not home.running(settings.home):
         if not settings.models.is_dir():
-            advice = "Make it and put checkpoints into it, or set FARM_MODELS."
+            advice = "Create it and put checkpoints into it, or set FARM_MODELS."
             return bad(f"There is no folder {settings.models}.", advice)
-        return note(f"{len(files(settings.models))} model files in {settings.models}; a farm that is up can say more.")
+        return note(f"{len(files(settings.models))} model files in {settings.models}; a running farm can say more.")
     with connect(settings) as client:
         known = client.catalogue("checkpoints")["checkpoints"]
     usable = [one["name"] for one in known if one["usable"]]
@@ -192,7 +194,7 @@ def models(settings: Settings) -> Finding:
 
 
 def _is_down(settings: Settings, url: str) -> bool:
-    """True if the server is left to the farm of FARM_HOME, and that is not up."""
+    """True if the server is an embedded one of FARM_HOME, and the farm is not running."""
     return not url and not home.running(settings.home)
 
 

@@ -14,7 +14,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def caught(act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` at each of the signals while the context lasts. What is ignored (nohup) stays so."""
+    """Call `act` at each of the signals within the context. A signal that is ignored (nohup) stays ignored."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:

@@ -22,9 +22,9 @@ _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")
 _IMAGE: Final = ("image", "state", "seed", "step", "attempt", "worker", "reason")
 _MODEL: Final = ("checkpoint", "hash", "kind", "size", "native", "can be used")
-_OTHER: Final = ("other file", "what it is")
+_OTHER: Final = ("other file", "kind")
 
-_NOBODY: Final = "Nobody does the farm's chores: nothing is tidied up until `farm chores` runs."
+_NOBODY: Final = "No process does the farm's chores: nothing is cleaned up until `farm chores` runs."
 
 
 def status(client: Client, job_id: int | None, *, as_json: bool) -> None:
@@ -85,7 +85,9 @@ def _print(body: Json, people: Callable[[Json], None], *, as_json: bool) -> None
 
 def _farm(farm: Json) -> None:
     terminal.answer(f"farm  {farm['url']}\n")
-    table(_WORKER, map(_worker_row, farm["workers"]), "No worker is up; `farm worker` starts those of a machine.")
+    table(
+        _WORKER, map(_worker_row, farm["workers"]), "No worker is running; `farm worker` starts this machine's workers."
+    )
     terminal.answer("")
     table(_JOB, map(_job_row, farm["jobs"]), 'No job yet. `farm render "a red sailboat at sea"` makes one.')
     for line in undone(farm["chores"]) if farm["chores"] else ():

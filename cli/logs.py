@@ -17,7 +17,7 @@ _POLL_SECONDS: Final = 0.3
 
 
 class LogFile:
-    """One part's log, read from where it was left; a file that was put aside is begun anew."""
+    """One part's log, read on from the last position; a rotated file is read from its beginning."""
 
     def __init__(self, path: Path) -> None:
         self.part = path.name.removesuffix(".log")

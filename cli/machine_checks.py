@@ -70,7 +70,7 @@ def programs(settings: Settings) -> Finding:
 
 
 def namespace_(settings: Settings) -> Finding:
-    """Can PostgreSQL run as somebody whom it accepts?"""
+    """Can PostgreSQL run as a user that it accepts?"""
     if settings.database_url:
         return fine("Not needed: FARM_DATABASE_URL names a server.")
     try:

@@ -54,7 +54,7 @@ class Part:
 
 
 def environment(*, with_keys: bool = False) -> dict[str, str]:
-    """Return what our own processes are given: all of ours, but not the folder of the command line to import from.
+    """Return the environment of the farm's processes: all variables, but not the command line's import folder.
 
     That folder may hold an `api` or a `worker` of its own. Only the API is given the farm's keys.
     """

@@ -158,7 +158,8 @@ def save(client: Client, job: Json, image: Json, folder: Path) -> Path:
         path.write_bytes(data)
     except OSError as error:
         raise FarmError(
-            f"{path} cannot be written ({error.strerror}); it is kept: {client.page(job)}. Choose another --out."
+            f"{path} cannot be written ({error.strerror}): choose another --out. "
+            f"The farm keeps the picture: {client.page(job)}"
         ) from error
     return path
 

@@ -30,4 +30,4 @@ def adopt(settings: Settings, *, yes: bool, as_json: bool) -> None:
     if as_json:
         terminal.answer_json({"storage": settings.storage, "farm": mine, "was": theirs})
     else:
-        terminal.answer(f"The storage {settings.storage} is this farm's; what waits for it goes on within seconds.")
+        terminal.answer(f"The storage {settings.storage} is this farm's; waiting pictures are stored within seconds.")

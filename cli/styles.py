@@ -29,7 +29,7 @@ def show(settings: Settings, *, as_json: bool) -> None:
     if as_json:
         return terminal.answer_json({"styles": [style._asdict() for style in found]})
     rows = ((escape(style.name), shorten(style.prompt), shorten(style.negative_prompt)) for style in found)
-    return table(_STYLE, rows, "No style. `farm styles add NAME --prompt TEXT` makes one.")
+    return table(_STYLE, rows, "No style. `farm styles add NAME --prompt TEXT` adds one.")
 
 
 def add(settings: Settings, style: Style, *, replace: bool, as_json: bool) -> None:
@@ -53,7 +53,7 @@ def remove(settings: Settings, name: str, *, yes: bool, as_json: bool) -> None:
 def _own_file(settings: Settings) -> Path:
     """Return this machine's file. Raises FarmError where the farm that is meant is another machine's."""
     if settings.url:
-        raise FarmError("FARM_URL names a farm, whose styles lie on its own machine: change them there.")
+        raise FarmError("The styles of the farm in FARM_URL lie on its own machine: change them there.")
     return settings.styles_path
 
 

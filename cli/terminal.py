@@ -42,7 +42,7 @@ class Terminal(Console):
             yield segment if segment.control else Segment(shown(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to who printed: what is told aside may be lost, an answer may not."""
+        """Leave the error to the printing code: a message may be lost, an answer may not."""
         del self._buffer[:]
         raise BrokenPipeError
 
@@ -87,7 +87,7 @@ def _json(value: object) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Row], empty: str) -> None:
-    """Print rows under headings, or `empty` where there are none."""
+    """Print rows under headings, or `empty` if there are none."""
     made = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         made.add_row(*("" if cell is None else cell if isinstance(cell, str) else str(cell) for cell in row))

@@ -28,5 +28,5 @@ def up(settings: Settings, *, as_json: bool) -> None:
 
 def _welcome(settings: Settings, url: str) -> None:
     terminal.out.print(f"\n  The farm is up: [bold cyan]{url}[/]\n", highlight=False)
-    terminal.tell("Its workers are starting and look at the models folder; what is submitted meanwhile waits for them.")
+    terminal.tell("Its workers are starting and scan the models folder; jobs that you submit now wait for them.")
     terminal.tell(f"Its data lies in {settings.home}; `farm logs -f` shows what it does. Ctrl-C stops it.")

@@ -35,7 +35,7 @@ def _print(body: Json, *, as_json: bool) -> None:
     for worker in body["workers"]:
         terminal.answer(f"{escape(worker['name'])}: {_words(worker)}")
     if not body["workers"]:
-        terminal.answer("It is not up now; the change holds from its next start on.")
+        terminal.answer("It is not running; the change takes effect at its next start.")
     return None
 
 

@@ -86,13 +86,13 @@ PRIVATE_UMASK: Final = 0o077
 
 
 def keep_private(folder: Path) -> None:
-    """Keep `folder` from other users, also one that was there. Raises LauncherError where that cannot be."""
+    """Close `folder` to other users, also if it existed. Raises LauncherError if that fails."""
     make_private(folder)
     try:
         folder.chmod(0o700)
     except OSError as error:
         raise LauncherError(
-            f"{folder} cannot be kept from other users ({error.strerror}). Where they are meant to see it, say so: "
+            f"{folder} cannot be kept from other users ({error.strerror}). If they may see it, set "
             f"FARM_STORAGE_URL=file://{folder}"
         ) from error
 

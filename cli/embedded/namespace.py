@@ -1,4 +1,4 @@
-"""A user namespace for those whom PostgreSQL refuses: root, and a user without a name."""
+"""A user namespace for users that PostgreSQL refuses: root, and a user without a name."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Postgres:
         if made.returncode:
             raise LauncherError(
                 f"PostgreSQL could not make its data folder {self._data}: {made.stderr.strip()}\n"
-                f"Mend that, or set FARM_DATABASE_URL to a PostgreSQL of your own."
+                f"Correct that, or set FARM_DATABASE_URL to your own PostgreSQL."
             )
         fresh.rename(self._data)
 
@@ -91,7 +91,7 @@ class Postgres:
         """Clear away what a killed start left: its process, its sockets, its claim to a process number.
 
         The file itself stays: by it PostgreSQL knows the shared memory that orphans of the killed one may still use.
-        Naming this process, the parent, makes it stale whoever has the old number now.
+        The number of this process, the parent, makes it stale, whichever process has the old number now.
         """
         pid_file = self._data / "postmaster.pid"
         self.server.end_leftover(read_pid(pid_file))

@@ -19,7 +19,7 @@ _START_SECONDS: Final = 120  # PostgreSQL after a crash replays its log first; a
 _PAUSE_SECONDS: Final = 0.005
 _TAIL_BYTES: Final = 2**16
 ENVIRONMENT: Final = {"LC_ALL": "C"}
-"""All that an embedded server sees of ours: no PGDATA of somebody's other server, none of the farm's secrets."""
+"""The variables that an embedded server gets: no PGDATA of another server, no secret of the farm."""
 _HELP: Final = "or set FARM_DATABASE_URL and FARM_REDIS_URL to servers of your own"
 
 
@@ -116,7 +116,9 @@ class Server:
 
     def failure(self, what: str) -> LauncherError:
         """Return the error that says `what` happened to this server, with the last lines of its log."""
-        return LauncherError(f"The embedded {self.name} {what}; {self.log} says:\n{self.tail()}\nMend that, {_HELP}.")
+        return LauncherError(
+            f"The embedded {self.name} {what}; {self.log} says:\n{self.tail()}\nCorrect that, {_HELP}."
+        )
 
     def tail(self, lines: int = 8) -> str:
         """Return the last lines that it logged since it was started."""

@@ -295,7 +295,7 @@ def test_what_needs_no_redis_goes_on_without_it(settings, sessions, job_factory,
 
 
 def test_doctor_tells_whether_a_process_does_chores(settings):
-    assert farm_checks.chores(settings).text == "Nobody does them."
+    assert farm_checks.chores(settings).text == "No process does them."
     with process.desk(settings) as desk:
         round_of("queues", desk).turn()
         assert farm_checks.chores(settings).text == "Up to date."

@@ -116,13 +116,13 @@ def test_a_picture_of_another_size_is_told(run: Run):
 
 def test_a_picture_without_parameters_is_told_before_a_farm_is_asked(run: Run):
     farm = PaperFarm(PIXELS)
-    with pytest.raises(FarmError, match="carries no parameters"):
+    with pytest.raises(FarmError, match="has no parameters"):
         run(farm, stored(written="a lake"))
     assert farm.asked == []
 
 
 def test_a_text_that_cannot_be_read_is_told_for_whose_it_is(run: Run):
-    with pytest.raises(FarmError, match="carries no parameters to render again: a text of ComfyUI: it cannot be read"):
+    with pytest.raises(FarmError, match="has no parameters to render again: a text of ComfyUI: it cannot be read"):
         run(PaperFarm(PIXELS), stored(written='{"nodes": [], "links": []}'))
 
 

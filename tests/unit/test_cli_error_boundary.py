@@ -108,7 +108,7 @@ def test_closed_streams_are_no_error(logs, line):
 
 def test_bytes_that_are_no_text_are_told(capsys):
     assert error_boundary.run("sea\udcff".encode, as_json=True) == 1
-    assert "is no UTF-8 text." in capsys.readouterr().err
+    assert "is not UTF-8 text." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, 0), (2, 2), (None, 0), ("words", 1)])

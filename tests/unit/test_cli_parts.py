@@ -88,7 +88,7 @@ def test_status_tells_of_chores_that_are_not_done():
     earlier = (datetime.now(UTC) - timedelta(days=3)).isoformat()
     overdue = [{"name": "history", "done_at": earlier}, {"name": "litter", "done_at": None}]
     assert undone({"is_anybody": False, "overdue": overdue}) == [
-        "Nobody does the farm's chores: nothing is tidied up until `farm chores` runs.",
+        "No process does the farm's chores: nothing is cleaned up until `farm chores` runs.",
         "Chores overdue: history (last done 3 d ago), litter (never done). `farm logs chores` may say why.",
     ]
 
@@ -111,7 +111,7 @@ def test_status_of_the_farm_holds_its_chores(capsys):
     undone_ones = {"is_anybody": False, "overdue": []}
     client = farm_of({"workers": {"workers": []}, "jobs": {"jobs": []}, "chores": undone_ones})
     status(client, None, as_json=False)
-    assert "Nobody does the farm's chores" in capsys.readouterr().out
+    assert "No process does the farm's chores" in capsys.readouterr().out
     status(client, None, as_json=True)
     assert json.loads(capsys.readouterr().out)["chores"] == undone_ones
 
@@ -157,7 +157,7 @@ def test_saved_picture_never_overwrites(tmp_path: Path):
 
 
 def test_folder_that_is_gone_is_told_with_where_the_picture_is(tmp_path: Path):
-    with pytest.raises(FarmError, match=r"/jobs/17.*--out"):
+    with pytest.raises(FarmError, match=r"--out.*/jobs/17"):
         render.save(picture_client(), job(), image(), tmp_path / "gone")
 
 
@@ -343,7 +343,7 @@ def test_taken_port_that_was_asked_for_is_an_error():
 def test_doctor_points_out_a_misspelt_variable():
     finding = doctor.check_settings({"FARM_PROT": "80", "FARM_HOME": "/tmp", "HOME": "/root"})
     assert finding.level == "note"
-    assert "FARM_PROT means nothing; FARM_PORT?" in finding.text
+    assert "FARM_PROT is not a setting; did you mean FARM_PORT?" in finding.text
 
 
 def test_doctor_refuses_an_unknown_check():
