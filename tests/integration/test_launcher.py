@@ -32,7 +32,7 @@ AS_NOBODY = ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
 HOLD = """
     import sys, time
     from pathlib import Path
-    from shared.launcher.servers import Servers
+    from cli.embedded.servers import Servers
     with Servers(Path(sys.argv[1])) as servers:
         print(*servers.pids().values(), flush=True)
         time.sleep(600)
