@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from shared.db import sessions as database
 from shared.db.tables import History, Worker
 from shared.models import catalogue
-from shared.models.catalogue import Inspection, Scanned
+from shared.models.catalogue import Catalogue, Inspection, Scanned
 from shared.queue import reaper, transitions, workers
 from shared.queue.reaper import MOST_CRASHES
 from tests.support.queueing import Farmhand
@@ -141,7 +141,7 @@ def test_a_process_that_ends_while_it_loads_a_file_strikes_the_file_and_no_image
         worker.claim()
         assert worker.mark_dead(crashed=True, files=["f" * 64]) == 2
     assert [(image.state, image.strikes) for image in hand.images(job.id)] == [("queued", 0)] * 2
-    (file,) = [file for file in hand.run(catalogue.entries) if file.name == "torn"]
+    (file,) = [file for file in hand.run(Catalogue.read).entries() if file.name == "torn"]
     assert (file.usable, file.reason) == (
         False,
         "reading it ended its process twice: gone; replace the file, or touch it to have it tried again",

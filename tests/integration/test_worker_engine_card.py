@@ -19,7 +19,7 @@ from shared import portions
 from shared.db.sessions import transact
 from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
 from shared.models import catalogue
-from shared.models.catalogue import Inspection
+from shared.models.catalogue import Catalogue, Inspection
 from shared.models.scan import scan
 from shared.params.groups import Refiner
 from shared.params.render import RenderParams
@@ -345,7 +345,7 @@ def redescribed(models, name: str, **stated) -> None:
 
 def of(farm, name: str) -> Claim:
     claim = farm.claim()
-    rows = {row.name: row for row in transact(farm._sessions, catalogue.entries)}
+    rows = {row.name: row for row in transact(farm._sessions, Catalogue.read).entries()}
     return replace(claim, checkpoint=rows[name].sha256)
 
 
@@ -417,7 +417,7 @@ def test_a_file_that_is_loaded_after_all_is_forgiven(card, farm, sessions):
     claim = farm.claim()
     transact(sessions, lambda session: catalogue.strike(session, [claim.checkpoint], "it was ended by SIGKILL"))
     paint(card, claim)
-    assert [file.strikes for file in transact(sessions, catalogue.entries)] == [0, 0]
+    assert [file.strikes for file in transact(sessions, Catalogue.read).entries()] == [0, 0]
 
 
 def test_a_tiny_decoder_is_suspected_while_it_is_read(card, claim, settings, sessions, monkeypatch):
