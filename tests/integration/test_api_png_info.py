@@ -103,10 +103,10 @@ BOMB = zlib.compress(bytes(100_000_000))
     ("data", "told"),
     [
         (b"", "empty"),
-        (b"a cat", "no picture"),
+        (b"a cat", "is not a picture"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         (b"PK\x03\x04" + bytes(100), "zip"),
-        (WHOLE[:40], "no picture"),
+        (WHOLE[:40], "is not a picture"),
         (WHOLE[: len(WHOLE) // 2], "damaged"),
         (picture(PIXELS, FOREIGN, "jpeg")[:700], "damaged"),
         (picture(PIXELS, FOREIGN, "webp")[:700], ""),

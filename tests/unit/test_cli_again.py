@@ -127,7 +127,7 @@ def test_a_text_that_cannot_be_read_is_told_for_whose_it_is(run: Run):
 
 
 def test_a_file_that_is_no_picture_is_told(run: Run):
-    with pytest.raises(Refused, match="no picture"):
+    with pytest.raises(Refused, match="is not a picture of a format"):
         run(PaperFarm(PIXELS), b"a lake")
 
 
