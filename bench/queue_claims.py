@@ -23,12 +23,13 @@ from sqlalchemy.orm import Session
 from shared.db import sessions as database
 from shared.db.sessions import Sessions, transact
 from shared.db.states import WorkerState
+from shared.models.model_set import ModelSet
 from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
 from shared.queue import policy, workers
 from shared.queue.claim import claim
 from shared.queue.snapshot import Snapshots
-from shared.queue.submit import submit
+from shared.queue.submit import Admission, submit
 
 OWNERS: Final = 20
 CHECKPOINTS: Final = 300
@@ -51,7 +52,7 @@ def fill(sessions: Sessions, images: int) -> None:
 
 
 def _submit(session: Session, owner: int, checkpoint: int, params: RenderParams) -> None:
-    submit(session, f"owner {owner}", params, checkpoint=f"{checkpoint:064}")
+    submit(session, Admission(f"owner {owner}", params, ModelSet(checkpoint=f"{checkpoint:064}")))
 
 
 def measure(database_url: str, redis_url: str, claimers: int, seconds: float) -> tuple[Seconds, Seconds, float]:

@@ -27,9 +27,10 @@ from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, transact
 from shared.embedded_addresses import DATABASE, PORT, redis_url, socket_folder
 from shared.messaging.tickets import TASK, Tickets, celery_app
+from shared.models.model_set import ModelSet
 from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
-from shared.queue.submit import submit
+from shared.queue.submit import Admission, submit
 
 ROOT: Final = Path(__file__).parents[1]
 SLOTS: Final = 8
@@ -171,7 +172,7 @@ def farm(name: str, sessions: Sessions, home: Path, environ: Mapping[str, str]) 
 
 def _submit(session: Session, owner: str, images: int) -> None:
     params = RenderParams(prompt="nothing", checkpoint="none", width=64, height=64, steps=1, seed=1, count=images)
-    submit(session, owner, params, checkpoint=CHECKPOINT)
+    submit(session, Admission(owner, params, ModelSet(checkpoint=CHECKPOINT)))
 
 
 def _number(sessions: Sessions, query: str) -> int:

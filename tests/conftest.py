@@ -25,9 +25,11 @@ from shared.db import farm
 from shared.db import sessions as database
 from shared.db.farm import FarmId
 from shared.db.tables import Job, ModelFile
+from shared.models.model_set import ModelSet
 from shared.params.render import RenderParams
 from shared.queue.submit import submit as submit_job
 from shared.settings import Settings
+from tests.support.admissions import admission
 from tests.support.servers import clean_environment, fresh_database, make_template
 
 if TYPE_CHECKING:
@@ -259,10 +261,15 @@ def checkpoints_of(sessions: database.Sessions) -> CheckpointFactory:
 
 @pytest.fixture
 def job_factory(sessions: database.Sessions) -> JobFactory:
-    """Submits a job; `params` override the defaults, `owner`, `checkpoint`, `pool` and the like go to the queue."""
+    """Submits a job; `params` override the defaults, `scheduling` holds fields of `Scheduling`."""
 
     def make(
-        *, owner: str = "local", checkpoint: str = "c" * 64, queue: dict[str, object] | None = None, **params
+        *,
+        owner: str = "local",
+        checkpoint: str = "c" * 64,
+        models: ModelSet | None = None,
+        scheduling: dict[str, object] | None = None,
+        **params,
     ) -> Job:
         defaults = {
             "prompt": "a painting of the sea",
@@ -275,7 +282,8 @@ def job_factory(sessions: database.Sessions) -> JobFactory:
         complete = RenderParams(**(defaults | params))
 
         def submit(session: Session) -> Job:
-            return submit_job(session, owner, complete, checkpoint=checkpoint, **(queue or {})).job
+            files = models or ModelSet(checkpoint=checkpoint)
+            return submit_job(session, admission(owner, complete, models=files, **(scheduling or {}))).job
 
         return database.transact(sessions, submit)
 

@@ -9,6 +9,7 @@ from api.http.openapi import BODY, TOKENS, answers, section
 from api.http.responses import reply
 from api.schemas.catalogue import StylesBody, TokensBody
 from api.schemas.jobs import API
+from api.security import auth
 from api.services import services
 from api.use_cases import jobs
 
@@ -22,7 +23,7 @@ def tokens() -> Response:
     The body is that of a job; `prompt`, `emphasis`, `steps` and `sampler` are read. Without `prompt` the
     `negative_prompt` is counted, in which AND is a word.
     """
-    return reply(jobs.tokens(services(), read_json()))
+    return reply(jobs.tokens(services(), auth.owner(), read_json()))
 
 
 @blueprint.get("/styles", responses=answers(StylesBody, 200))

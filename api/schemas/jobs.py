@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from shared.db.states import FINAL, ImageState
 from shared.messaging.events import Progress
-from shared.params.fields import FileFormat
+from shared.params.fields import MASK, SOURCE, FileFormat
 from shared.params.render import RenderParams
 from shared.queue.explain import Cause, Waiting
 from shared.queue.queries import ImageView, JobView, Page
@@ -145,7 +145,7 @@ class JobLinks(BaseModel):
     def of(cls, job_id: int, params: RenderParams) -> JobLinks:
         """Return the links of a job."""
         here = f"{API}/jobs/{job_id}"
-        source, mask = (*(upload_link(sha256) for sha256 in params.pictures), None, None)[:2]
+        uploads = {name: upload_link(sha256) for name, sha256 in params.pictures.items()}
         return cls(
             self=here,
             page=f"/jobs/{job_id}",
@@ -155,8 +155,8 @@ class JobLinks(BaseModel):
             hold=f"{here}/hold",
             release=f"{here}/release",
             zip=f"{here}/zip",
-            source=source,
-            mask=mask,
+            source=uploads.get(SOURCE),
+            mask=uploads.get(MASK),
         )
 
 

@@ -17,8 +17,7 @@ from sqlalchemy.orm import Session
 
 from api.schemas.jobs import EXTENSIONS, PngInfoBody, UploadBody
 from api.services import Services
-from shared.admission import admit, sizes
-from shared.admission import salvage as file_fitting
+from shared.admission import salvage, sizes
 from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.db.tables import Image
@@ -162,8 +161,7 @@ def file_parameters(services: Services, owner: str, data: bytes) -> PngInfoBody:
     with _logged(owner, data):
         text = services.intake.text(data, "file", owner)
     said = reader.read(text)
-    asker = admit.Asker(owner, services.settings.limits)
-    fit = file_fitting.fit(services.sessions, said.params, asker)
+    fit = salvage.fit(services.sessions, said.params, owner, services.settings.limits)
     return PngInfoBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])
 
 

@@ -28,9 +28,10 @@ from api.schemas.catalogue import (
 )
 from api.schemas.jobs import ChangeBody, DisplayState, JobBody, JobPageBody, Live
 from api.services import Services
-from shared.admission import admit, backlog, parse
+from shared.admission import backlog
 from shared.admission.accepted import accepted
-from shared.admission.sources import NOTHING, Sent, missing, sent
+from shared.admission.admit import admit, prepare
+from shared.admission.parse import JobRequest, parse, refused
 from shared.db import locks
 from shared.db.sessions import transact
 from shared.db.states import ImageState
@@ -45,7 +46,7 @@ from shared.prompts.chunks import CHUNK
 from shared.prompts.styles import load
 from shared.prompts.tokenizer import Tokenizer
 from shared.queue import history, holds, pools, queries, transitions
-from shared.queue.submit import repeated
+from shared.queue.submit import Admission, repeated
 from shared.queue.submit import submit as record
 from shared.settings import Limits
 
@@ -65,55 +66,41 @@ class Submitted:
 def submit(services: Services, owner: str, given: object, idempotency_key: str | None = None) -> Submitted:
     """Record a job of what was given, a JSON object as it came, and publish its tickets.
 
-    Pictures that came as data URLs become uploads, once the rest is found right.
+    Admission and record are one transaction. Only a request that brings pictures is admitted before, so that these are
+    kept as uploads once the rest is found right, and one with a key is looked up first.
     Raises Refused naming every bad field, Conflict on a key used otherwise.
     """
-    asked = admit.read(given, services.settings.limits)
-    if idempotency_key and not asked.problems:  # one that comes again is not refused for what has changed since
-        again = transact(services.sessions, lambda session: _again(session, owner, idempotency_key, asked))
+    request = parse(given, owner, services.settings.limits)
+    if idempotency_key and not request.problems:
+        again = transact(services.sessions, lambda session: _again(session, request, idempotency_key))
         if again is not None:
             return again
-    came = sent(asked.params, services.intake, owner)
-    for problem in came.problems:
-        log.info("picture refused", owner=owner, field=problem.field, reason=problem.message)
-    admitted = _admitted(services, owner, asked, came)
-    if came.pictures:
-        uploads.keep(services.sessions, services.storage, owner, came.pictures, services.settings.limits)
-
-    def work(session: Session) -> tuple[queries.JobView, bool]:
-        submission = record(
-            session,
-            owner,
-            admitted.params,
-            checkpoint=admitted.models.checkpoint,
-            models=admitted.models,
-            pool=asked.terms.pool,
-            priority=asked.terms.priority,
-            urgent=asked.terms.urgent,
-            idempotency_key=idempotency_key,
-            asked=asked.params,
-            terms=asked.terms,
-        )
-        gone = [*missing(session, owner, admitted.params, NOTHING)] if submission.is_new else []
-        if gone:  # since they were looked for
-            raise parse.refused(gone)
-        return queries.job(session, submission.job.id, owner), submission.is_new
-
+    request = _prepared(services, request)
+    kept: Admission | None = None
+    if request.pictures:
+        kept = transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
+        uploads.keep(services.sessions, services.storage, owner, request.pictures, request.limits)
     services.readiness.storage()  # its first look sees to it that the storage knows no job of the id that comes now
-    view, is_new = transact(services.sessions, work)
-    if is_new and not asked.terms.holds:
+
+    def work(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
+        admission = kept or admit(session, request, Catalogue.read(session))
+        submission = record(session, admission, idempotency_key)
+        return queries.job(session, submission.job.id, owner), submission.is_new, admission.notes
+
+    view, is_new, notes = transact(services.sessions, work)
+    if is_new and not request.scheduling.holds:
         services.tickets.publish(view.pool, len(view.images))
-    body = JobBody.of(view, notes=admitted.notes)  # Redis is not asked: it never slows the door down
+    body = JobBody.of(view, notes=notes)  # Redis is not asked: it never slows a submission down
     return Submitted(body, is_new)
 
 
 def problems(services: Services, owner: str, given: object) -> tuple[FieldError, ...]:
     """Return what `submit` would refuse of what was given, and record nothing. Raises Unavailable."""
     try:
-        asked = admit.read(given, services.settings.limits)
-        _admitted(services, owner, asked, sent(asked.params, services.intake, owner))
-    except Refused as refused:
-        return refused.fields
+        request = _prepared(services, parse(given, owner, services.settings.limits))
+        transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
+    except Refused as error:
+        return error.fields
     return ()
 
 
@@ -248,12 +235,13 @@ def styles(services: Services) -> StylesBody:
     return StylesBody.of(load(services.settings.styles_path).values())
 
 
-def tokens(services: Services, given: object) -> TokensBody:
+def tokens(services: Services, owner: str, given: object) -> TokensBody:
     """Return how long the prompt of a job is, or its negative prompt where it has that alone. Raises Refused."""
     limits = services.settings.limits
-    params = admit.parse(given, limits)
-    if problems := [*_too_much(params, limits)]:
-        raise parse.refused(problems)
+    request = parse(given, owner, limits)
+    if problems := [*request.problems, *_too_much(request.params, limits)]:
+        raise refused(problems)
+    params = request.params
     is_negative = params.model_fields_set & {"prompt", "negative_prompt"} == {"negative_prompt"}
     prompt = params.negative_prompt if is_negative else params.prompt
     calls = params.steps * SAMPLERS[params.sampler].order
@@ -292,20 +280,18 @@ def standing_of_chores(services: Services) -> ChoresBody:
     return ChoresBody.of(transact(services.sessions, locks.standing))
 
 
-def _again(session: Session, owner: str, key: str, asked: admit.Asked) -> Submitted | None:
+def _again(session: Session, request: JobRequest, key: str) -> Submitted | None:
     """Return the job that the same request has led to before, or None. Raises Conflict."""
-    submission = repeated(session, owner, key, asked.params, asked.terms)
+    submission = repeated(session, request.owner, key, request.digest)
     if submission is None:
         return None
-    return Submitted(JobBody.of(queries.job(session, submission.job.id, owner)), is_new=False)
+    return Submitted(JobBody.of(queries.job(session, submission.job.id, request.owner)), is_new=False)
 
 
-def _admitted(services: Services, owner: str, asked: admit.Asked, came: Sent) -> admit.Admitted:
-    """Return what may be submitted. Raises Refused."""
-    known = load(services.settings.styles_path) if asked.params.styles else {}
-    asker = admit.Asker(owner, services.settings.limits, came, known)
-    asked = admit.measured(asked, asker)
-    return transact(services.sessions, lambda session: admit.admit(session, asked, asker, Catalogue.read(session)))
+def _prepared(services: Services, request: JobRequest) -> JobRequest:
+    """Return a request ready to be admitted. Raises Unavailable."""
+    styles = load(services.settings.styles_path) if request.params.styles else {}
+    return prepare(request, styles, services.intake)
 
 
 def _live(services: Services, job: queries.JobView) -> Live:

@@ -1,16 +1,21 @@
-"""The form of what was given: JSON values become `RenderParams`, and what has the wrong form is told by its field."""
+"""The form of a request: JSON values become parameters and scheduling, or are named by their field as wrong."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from shared.admission import names, scheduling
 from shared.admission.accepted import accepted
 from shared.errors import FieldError, Refused
+from shared.media.decode import Picture
 from shared.params.partial import rest
 from shared.params.render import RenderParams
+from shared.params.scheduling import NO_SCHEDULING, Scheduling
 from shared.params.table import parameters, siblings
 from shared.settings import Limits
 from shared.suggest import nearest
@@ -19,15 +24,39 @@ from shared.wording import LONGEST, choices, message, told
 _MOST_ERRORS: Final = 50
 
 
-def read(given: object, limits: Limits) -> tuple[RenderParams, list[FieldError]]:
-    """Return what of `given` has the right form, defaults in the place of the rest, and what is wrong with that.
+@dataclass(frozen=True)
+class JobRequest:
+    """A job as an owner asks for it, as far as it has the right form, and what is wrong with the rest of it."""
 
-    Raises Refused for what is no object at all.
-    """
-    if isinstance(given, RenderParams):
-        return given, []
+    owner: str
+    limits: Limits
+    params: RenderParams  # names in their own spelling; defaults in the place of what is wrong
+    scheduling: Scheduling
+    digest: str  # of parameters and scheduling as they came, before styles and pictures are written in
+    problems: tuple[FieldError, ...] = ()
+    pictures: Mapping[str, Picture] = field(default_factory=dict)  # those that came as data URLs, by dotted field name
+
+
+def parse(given: object, owner: str, limits: Limits) -> JobRequest:
+    """Return the job that a JSON object asks for. Raises Refused for what is no object at all."""
     if not isinstance(given, Mapping):
         raise refused([FieldError("body", f"must be an object, not {told(given)}", "an object of parameters")])
+    asked, rest, wrong = scheduling.part(given)
+    params, problems = _params(rest, limits)
+    params = names.spelled(params)
+    problems += [*wrong, *names.misnamed(params)]
+    return JobRequest(owner, limits, params, asked, digest(params, asked), tuple(problems))
+
+
+def digest(params: RenderParams, scheduling: Scheduling = NO_SCHEDULING) -> str:
+    """Return what tells a request from another under the same idempotency key, as SHA-256 in hexadecimal."""
+    parts = [part.model_dump_json(exclude_defaults=True) for part in (params, scheduling)]
+    # Without scheduling as it was before there was any, so that keys of that time are still known.
+    return hashlib.sha256("".join(parts if scheduling != NO_SCHEDULING else parts[:1]).encode()).hexdigest()
+
+
+def _params(given: Mapping[str, Any], limits: Limits) -> tuple[RenderParams, list[FieldError]]:
+    """Return what of `given` has the right form, defaults in the place of the rest, and what is wrong with that."""
     try:
         return RenderParams.model_validate(given), []
     except ValidationError as error:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
-from shared.admission import admit
+from shared.admission.admit import admit, prepare
+from shared.admission.parse import JobRequest, parse
 from shared.db.sessions import Sessions, transact
 from shared.errors import FieldError, NotLooked, Refused
 from shared.models.catalogue import Catalogue, Entry, Kind
@@ -15,6 +16,7 @@ from shared.params import paths
 from shared.params.codecs import BUILT_IN_VAE, split_title
 from shared.params.fields import AUTOMATIC_VAE
 from shared.params.table import parameters
+from shared.settings import Limits
 
 _KINDS: Final[tuple[Kind, ...]] = ("checkpoint", "vae")  # that parameters name
 _SUFFIX: Final = re.compile(r"\.(?:safetensors|ckpt|pth?|bin|gguf)$", re.IGNORECASE)
@@ -27,14 +29,14 @@ class Fit(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def fit(sessions: Sessions, given: Mapping[str, Any], asker: admit.Asker) -> Fit:
-    """Return `given` without the fields that the door refuses: what this farm has not, or will not do.
+def fit(sessions: Sessions, given: Mapping[str, Any], owner: str, limits: Limits) -> Fit:
+    """Return `given` without the fields that admission refuses: what this farm has not, or will not do.
 
     Model files go by their titles here. One whose hash is not known is looked for by its name: some write wrong ones.
     """
     catalogue, params = transact(sessions, Catalogue.read), deepcopy(dict(given))
     notes = [*_entitled(catalogue, params)]
-    while refused := _refused(sessions, params, asker, catalogue):
+    while refused := _refused(sessions, prepare(parse(params, owner, limits), styles={}), catalogue):
         was_there = paths.remove(params, [one.field for one in refused])
         if not any(was_there):  # it is not what was given that is wrong: a farm without checkpoints refuses everything
             break
@@ -70,12 +72,9 @@ def _only(catalogue: Catalogue, text: str, kind: Kind) -> Entry | None:
     return next(iter(usable.values())) if len(usable) == 1 else None
 
 
-def _refused(
-    sessions: Sessions, params: Mapping[str, Any], asker: admit.Asker, catalogue: Catalogue
-) -> tuple[FieldError, ...]:
+def _refused(sessions: Sessions, request: JobRequest, catalogue: Catalogue) -> tuple[FieldError, ...]:
     try:
-        asked = admit.measured(admit.read(params, asker.limits), asker)
-        transact(sessions, lambda session: admit.admit(session, asked, asker, catalogue))
+        transact(sessions, lambda session: admit(session, request, catalogue))
     except Refused as refused:
         return refused.fields
     except NotLooked:  # nothing is known to be wrong

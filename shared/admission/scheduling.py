@@ -1,9 +1,9 @@
-"""A job's terms at the door: what of them has the right form, and what cannot be kept."""
+"""A job's scheduling: what of it has the right form, and what is not possible now."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 from sqlalchemy import func, select
@@ -19,24 +19,22 @@ from shared.settings import Limits
 from shared.wording import message
 
 ACCEPTED: Final = {name: accepted(name, Limits()) for name in Scheduling.model_fields}
-"""What each field of the terms accepts, in words."""
+"""What each field of the scheduling accepts, in words."""
 
 UNSERVED_POOLS: Final = 20
 """So many pools that no living worker serves one owner's open jobs may name; the usual one is not refused."""
 
 
 class Parted(NamedTuple):
-    """What was given, parted into the terms and the rest, and what is wrong with the form of the terms."""
+    """A request, parted into scheduling and parameters, and what is wrong with the form of the scheduling."""
 
-    terms: Scheduling
-    rest: object
+    scheduling: Scheduling
+    rest: dict[str, Any]
     problems: tuple[FieldError, ...]
 
 
-def part(given: object) -> Parted:
-    """Return the terms of what was given, a JSON object or whatever else came, without those of a wrong form."""
-    if not isinstance(given, Mapping):
-        return Parted(NO_SCHEDULING, given, ())
+def part(given: Mapping[str, Any]) -> Parted:
+    """Return the scheduling that a JSON object asks for, without fields of a wrong form."""
     asked = {name: given[name] for name in ACCEPTED if name in given}
     rest = {name: value for name, value in given.items() if name not in ACCEPTED}
     try:
@@ -48,38 +46,41 @@ def part(given: object) -> Parted:
     return Parted(Scheduling.model_validate(right), rest, problems)
 
 
-def impossible(session: Session, owner: str, terms: Scheduling, limits: Limits) -> list[FieldError]:
-    """Return what is wrong with terms now, on the database's clock, among the owner's jobs and by what it may."""
-    if terms == NO_SCHEDULING:
+def impossible(session: Session, owner: str, scheduling: Scheduling, limits: Limits) -> list[FieldError]:
+    """Return what is wrong with the scheduling now.
+
+    By the database's clock, the owner's jobs and what the owner may.
+    """
+    if scheduling == NO_SCHEDULING:
         return []
     return [
-        *_forbidden(owner, terms, limits),
-        *_past(session, terms),
-        *_contradictions(terms),
-        *_unknown(session, owner, terms),
-        *_one_pool_too_many(session, owner, terms.pool),
+        *_forbidden(owner, scheduling, limits),
+        *_past(session, scheduling),
+        *_contradictions(scheduling),
+        *_unknown(session, owner, scheduling),
+        *_one_pool_too_many(session, owner, scheduling.pool),
     ]
 
 
-def _forbidden(owner: str, terms: Scheduling, limits: Limits) -> list[FieldError]:
-    if not terms.urgent or limits.may_be_urgent(owner):
+def _forbidden(owner: str, scheduling: Scheduling, limits: Limits) -> list[FieldError]:
+    if not scheduling.urgent or limits.may_be_urgent(owner):
         return []
     who = f"only jobs of {' and '.join(limits.urgent_owners or ())}" if limits.urgent_owners else "no jobs"
     instead = "false, with a priority to order your own; whoever runs this farm can name you in FARM_URGENT_OWNERS"
     return [FieldError("urgent", f"{who} may be urgent here", instead)]
 
 
-def _contradictions(terms: Scheduling) -> list[FieldError]:
-    first, *others = terms.holds or [""]
+def _contradictions(scheduling: Scheduling) -> list[FieldError]:
+    first, *others = scheduling.holds or [""]
     problems = [FieldError(name, f"comes beside {first}", "one of hold, hold_until and hold_behind") for name in others]
-    if terms.expires_at and terms.hold_until and terms.expires_at <= terms.hold_until:
+    if scheduling.expires_at and scheduling.hold_until and scheduling.expires_at <= scheduling.hold_until:
         problems.append(FieldError("expires_at", "is not after hold_until: nothing could start", "a later instant"))
     return problems
 
 
-def _past(session: Session, terms: Scheduling) -> list[FieldError]:
+def _past(session: Session, scheduling: Scheduling) -> list[FieldError]:
     now = session.scalars(select(func.clock_timestamp())).one()
-    instants = {"expires_at": terms.expires_at, "hold_until": terms.hold_until}
+    instants = {"expires_at": scheduling.expires_at, "hold_until": scheduling.hold_until}
     return [
         FieldError(name, f"{told(instant)} has passed", ACCEPTED[name])
         for name, instant in instants.items()
@@ -87,11 +88,11 @@ def _past(session: Session, terms: Scheduling) -> list[FieldError]:
     ]
 
 
-def _unknown(session: Session, owner: str, terms: Scheduling) -> list[FieldError]:
-    found = select(Job.id).where(Job.id == terms.hold_behind, Job.owner == owner)
-    if terms.hold_behind is None or session.scalar(found) is not None:
+def _unknown(session: Session, owner: str, scheduling: Scheduling) -> list[FieldError]:
+    found = select(Job.id).where(Job.id == scheduling.hold_behind, Job.owner == owner)
+    if scheduling.hold_behind is None or session.scalar(found) is not None:
         return []
-    return [FieldError("hold_behind", f"there is no job {terms.hold_behind}", ACCEPTED["hold_behind"])]
+    return [FieldError("hold_behind", f"there is no job {scheduling.hold_behind}", ACCEPTED["hold_behind"])]
 
 
 def _one_pool_too_many(session: Session, owner: str, pool: str) -> list[FieldError]:

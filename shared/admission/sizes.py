@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from shared.admission.sources import Sent
+from shared.admission.parse import JobRequest
 from shared.media import uploads
+from shared.params.fields import SOURCE
 from shared.params.geometry import CELL, in_proportion
 from shared.params.render import RenderParams
 from shared.settings import Limits
 
 Size = tuple[int, int]  # width and height, pixels
-SOURCE = "img2img.picture"
 
 
-def of_source(session: Session, owner: str, params: RenderParams, came: Sent) -> Size | None:
-    """Return the size of the picture that parameters start from; None: from none, or one that is not there."""
-    if params.img2img is None:
+def of_source(session: Session, request: JobRequest) -> Size | None:
+    """Return the size of the picture that a request starts from; None: from none, or one that is not there."""
+    if request.params.img2img is None:
         return None
-    if SOURCE in came.pictures:
-        picture = came.pictures[SOURCE]
+    if picture := request.pictures.get(SOURCE):
         return picture.width, picture.height
-    return uploads.size(session, owner, params.img2img.picture)
+    return uploads.size(session, request.owner, request.params.img2img.picture)
 
 
 def resolved(params: RenderParams, source: Size | None, native: int, limits: Limits) -> Size:

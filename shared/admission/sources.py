@@ -1,18 +1,21 @@
-"""The pictures that parameters start from: data URLs become uploads, and an upload has to be the owner's own."""
+"""The pictures that a job starts from: data URLs become uploads, and an upload has to be the owner's own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Final
 
+import structlog
 from sqlalchemy.orm import Session
 
 from shared.admission.accepted import PICTURE
+from shared.admission.parse import JobRequest
 from shared.errors import FieldError, Refused
 from shared.media import uploads
 from shared.media.decode import Intake, Picture
+from shared.params.fields import MASK, SOURCE
 from shared.params.render import RenderParams
 from shared.wording import LONGEST
 
@@ -20,59 +23,45 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _DATA: Final = "data:"
 
-
-@dataclass(frozen=True)
-class Sent:
-    """The pictures that came as data URLs with the parameters, and what is wrong with others, by dotted field name."""
-
-    pictures: Mapping[str, Picture] = field(default_factory=dict)
-    problems: tuple[FieldError, ...] = ()
+log = structlog.get_logger(__name__)
 
 
-NOTHING: Final = Sent()
+def decoded(request: JobRequest, intake: Intake) -> JobRequest:
+    """Return a request with the pictures that came as data URLs decoded; in its parameters stand their hashes.
 
-
-def sent(params: RenderParams, intake: Intake, owner: str) -> Sent:
-    """Return what came as data URLs, read but not stored yet. Raises Unavailable."""
+    They are not uploads yet. Raises Unavailable.
+    """
     pictures: dict[str, Picture] = {}
     problems: list[FieldError] = []
-    for name, given in named(params).items():
+    for name, given in request.params.pictures.items():
         if _is_data(given):
             try:
-                pictures[name] = intake.read_url(given, name, owner)
+                pictures[name] = intake.read_url(given, name, request.owner)
             except Refused as refused:
                 problems += refused.fields
-    return Sent(pictures, tuple(problems))
+    for problem in problems:
+        log.info("picture refused", owner=request.owner, field=problem.field, reason=problem.message)
+    params = _with_hashes(request.params, pictures)
+    return replace(request, params=params, pictures=pictures, problems=(*request.problems, *problems))
 
 
-def named(params: RenderParams) -> dict[str, str]:
-    """Return the pictures that parameters name, by dotted field name."""
-    source = params.img2img
-    if source is None:
-        return {}
-    masked = {} if source.mask is None else {"img2img.mask.picture": source.mask.picture}
-    return {"img2img.picture": source.picture} | masked
-
-
-def stored(params: RenderParams, came: Sent) -> RenderParams:
-    """Return the parameters with the hashes of the pictures that came in the places of their data URLs."""
-    source, hashes = params.img2img, {name: picture.sha256 for name, picture in came.pictures.items()}
-    if source is None or not hashes:
-        return params
-    mask = source.mask
-    if mask is not None:
-        mask = mask.model_copy(update={"picture": hashes.get("img2img.mask.picture", mask.picture)})
-    picture = hashes.get("img2img.picture", source.picture)
-    return params.model_copy(update={"img2img": source.model_copy(update={"picture": picture, "mask": mask})})
-
-
-def missing(session: Session, owner: str, params: RenderParams, came: Sent) -> Iterator[FieldError]:
-    """Yield what is wrong with the pictures that parameters name: no upload of `owner`'s, or nothing that came."""
-    yield from came.problems
-    known = {*came.pictures, *(problem.field for problem in came.problems)}
-    for name, given in named(params).items():
-        if name not in known and not (_SHA256.fullmatch(given) and uploads.is_kept(session, owner, given)):
+def missing(session: Session, request: JobRequest) -> Iterator[FieldError]:
+    """Yield what is wrong with the pictures that did not come with a request: they are no uploads of its owner's."""
+    known = {*request.pictures, *(problem.field for problem in request.problems)}
+    for name, given in request.params.pictures.items():
+        if name not in known and not (_SHA256.fullmatch(given) and uploads.is_kept(session, request.owner, given)):
             yield FieldError(name, _unlike(given), PICTURE)
+
+
+def _with_hashes(params: RenderParams, pictures: Mapping[str, Picture]) -> RenderParams:
+    """Return the parameters with the hashes of pictures in the places of their data URLs."""
+    source = params.img2img
+    if source is None or not pictures:
+        return params
+    hashes = params.pictures | {name: picture.sha256 for name, picture in pictures.items()}
+    mask = source.mask and source.mask.model_copy(update={"picture": hashes[MASK]})
+    started = source.model_copy(update={"picture": hashes[SOURCE], "mask": mask})
+    return params.model_copy(update={"img2img": started})
 
 
 def _unlike(given: str) -> str:

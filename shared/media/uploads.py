@@ -5,7 +5,7 @@ An owner sees only their own, and has a limit of bytes. Uploads that no job has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -32,7 +32,7 @@ _LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:name))")
 def keep(sessions: Sessions, storage: Storage, owner: str, pictures: Mapping[str, Picture], limits: Limits) -> None:
     """Store pictures (by the field that each came in) as uploads of `owner`; the same picture again changes nothing.
 
-    Raises Refused, with nothing recorded, that names the field for which there is no room; StorageError, Unavailable.
+    Raises Refused, with nothing recorded, that names the fields for which there is no room; StorageError, Unavailable.
     """
     transact(sessions, partial(_check_room, owner=owner, pictures=pictures, limits=limits))  # before anything is stored
     for picture in pictures.values():
@@ -55,13 +55,33 @@ def size(session: Session, owner: str, sha256: str) -> tuple[int, int] | None:
     return (row.width, row.height) if row else None
 
 
-def use(session: Session, owner: str, job_id: int, pictures: Iterable[str]) -> None:
-    """Record that a job starts from these pictures: they stay as long as the job, and their days start again."""
-    rows = [{"job_id": job_id, "sha256": sha256} for sha256 in sorted(set(pictures))]
-    if rows:
-        named = [row["sha256"] for row in rows]
-        session.execute(insert(JobUpload).values(rows))
-        session.execute(update(Upload).where(Upload.owner == owner, Upload.sha256.in_(named)).values(used_at=NOW))
+def use(session: Session, owner: str, job_id: int, pictures: Collection[str]) -> set[str]:
+    """Record that a job starts from these uploads, and return those that `owner` has not.
+
+    They stay as long as the job does, and are kept for `upload_days` more.
+    """
+    if not pictures:
+        return set()
+    session.execute(insert(JobUpload).values([{"job_id": job_id, "sha256": sha256} for sha256 in {*pictures}]))
+    used = update(Upload).where(Upload.owner == owner, Upload.sha256.in_(pictures)).values(used_at=NOW)
+    return {*pictures} - {*session.scalars(used.returning(Upload.sha256))}
+
+
+def without_room(session: Session, owner: str, pictures: Mapping[str, Picture], limits: Limits) -> Iterator[FieldError]:
+    """Yield the fields of those `pictures` for which `owner` has no room; what is kept already takes none."""
+    if not pictures:
+        return
+    hashes = [picture.sha256 for picture in pictures.values()]
+    known = set(session.scalars(select(Upload.sha256).where(Upload.owner == owner, Upload.sha256.in_(hashes))))
+    taken = int(session.scalar(select(func.coalesce(func.sum(Upload.bytes), 0)).where(Upload.owner == owner)) or 0)
+    for field, picture in pictures.items():
+        if picture.sha256 in known:
+            continue
+        if taken + len(picture.png) > limits.max_uploads_bytes_per_owner:
+            yield _no_room(field, picture, taken, limits)
+            continue
+        known.add(picture.sha256)
+        taken += len(picture.png)
 
 
 def delete_unused(sessions: Sessions, storage: Storage, days: int) -> int:
@@ -91,17 +111,8 @@ def _record(session: Session, owner: str, pictures: Mapping[str, Picture], limit
 
 
 def _check_room(session: Session, owner: str, pictures: Mapping[str, Picture], limits: Limits) -> None:
-    """Raise Refused that names the first of `pictures` for which `owner` has no room; known ones need none."""
-    hashes = [picture.sha256 for picture in pictures.values()]
-    known = set(session.scalars(select(Upload.sha256).where(Upload.owner == owner, Upload.sha256.in_(hashes))))
-    taken = int(session.scalar(select(func.coalesce(func.sum(Upload.bytes), 0)).where(Upload.owner == owner)) or 0)
-    for field, picture in pictures.items():
-        if picture.sha256 in known:
-            continue
-        if taken + len(picture.png) > limits.max_uploads_bytes_per_owner:
-            raise Refused("There is no room for another picture of yours.", (_no_room(field, picture, taken, limits),))
-        known.add(picture.sha256)
-        taken += len(picture.png)
+    if problems := tuple(without_room(session, owner, pictures, limits)):
+        raise Refused("There is no room for another picture of yours.", problems)
 
 
 def _no_room(field: str, picture: Picture, taken: int, limits: Limits) -> FieldError:

@@ -18,6 +18,9 @@ RANDOM_SEED: Final = -1
 MAX_SEED: Final = 2**64 - 1  # the largest that programs give; JSON keeps it exactly, though JavaScript does not
 NATIVE_SIZE: Final = 0
 AUTOMATIC_VAE: Final = "automatic"
+SOURCE: Final = "img2img.picture"
+MASK: Final = "img2img.mask.picture"
+"""The dotted names of the fields that name the pictures a render starts from."""
 
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 NoiseSource = Literal["CPU", "NV"]

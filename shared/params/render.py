@@ -11,8 +11,10 @@ from shared.params.codecs import HASH, NAME, SCHEDULE, SIZE, TEXT, TILING, VAE
 from shared.params.facts import Fact, Key, Option, Takes
 from shared.params.fields import (
     AUTOMATIC_VAE,
+    MASK,
     NATIVE_SIZE,
     RANDOM_SEED,
+    SOURCE,
     CheckpointName,
     Emphasis,
     FileFormat,
@@ -265,12 +267,12 @@ class RenderParams(Parameters):
         return 2 if needs_both or self.cfg_scale not in {0, 1} else 1  # at 0 the negative prompt guides alone
 
     @property
-    def pictures(self) -> tuple[str, ...]:
-        """The pictures that a render starts from: source, then mask; once resolved each is an upload's SHA-256."""
+    def pictures(self) -> dict[str, str]:
+        """The pictures that a render starts from, by dotted field name; once admitted each is an upload's SHA-256."""
         if self.img2img is None:
-            return ()
+            return {}
         mask = self.img2img.mask
-        return (self.img2img.picture,) if mask is None else (self.img2img.picture, mask.picture)
+        return {SOURCE: self.img2img.picture} | ({} if mask is None else {MASK: mask.picture})
 
     def image(self, index: int) -> Self:
         """Return the parameters of image `index` alone: what the engine, the PNG and the client see.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,12 +12,11 @@ from sqlalchemy.orm import Session
 
 from shared.db.states import ImageState
 from shared.db.tables import Job
-from shared.errors import Conflict
+from shared.errors import Conflict, FieldError, Refused
 from shared.jobs import stored
 from shared.media import uploads
 from shared.models.model_set import ModelSet
 from shared.params.geometry import CELL, hires_size, hires_steps, img2img_steps
-from shared.params.pools import DEFAULT_POOL
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.scheduling import NO_SCHEDULING, Scheduling, told
@@ -28,8 +26,20 @@ from shared.queue.holds import held_by
 
 
 @dataclass(frozen=True)
+class Admission:
+    """A job as it may be recorded: `shared.admission` makes it of what an owner asked for."""
+
+    owner: str
+    params: RenderParams  # complete; `params.pictures` are uploads of the owner's
+    models: ModelSet
+    scheduling: Scheduling = NO_SCHEDULING
+    request: str = ""  # digest of what was asked for: tells one request from another under the same idempotency key
+    notes: tuple[str, ...] = ()  # for its owner: what was chosen that may not be expected
+
+
+@dataclass(frozen=True)
 class Submission:
-    """The job that was asked for; `is_new` is False when its idempotency key had brought it before."""
+    """A recorded job; `is_new` is False where the same request had brought it before."""
 
     job: Job
     is_new: bool
@@ -52,69 +62,52 @@ _NOTE = text("""
 """)
 
 
-def submit(  # noqa: PLR0913 - what the door knows of a job
-    session: Session,
-    owner: str,
-    params: RenderParams,
-    *,
-    checkpoint: str,
-    pool: str = DEFAULT_POOL,
-    priority: int = 0,
-    urgent: bool = False,
-    idempotency_key: str | None = None,
-    asked: RenderParams | None = None,
-    terms: Scheduling = NO_SCHEDULING,
-    models: ModelSet | None = None,
-) -> Submission:
-    """Record a job of the resolved `params` and queue its images, or hold them by its `terms`.
+def submit(session: Session, admission: Admission, idempotency_key: str | None = None) -> Submission:
+    """Record a job and queue its images, or hold them as its scheduling says.
 
-    `checkpoint` is the SHA-256 that `params.checkpoint` names, and `models` all that `params` name: without them the
-    worker looks the names up. With an idempotency key the same request brings the same
-    job, however often and from wherever it comes; another request under that key raises Conflict. Requests are compared
-    as they came: `asked`, before the door filled in a random seed (default: `params`).
+    With an idempotency key the same request brings the same job, however often and from wherever it comes; another
+    request under that key raises Conflict. Raises Refused where an upload that the job starts from is gone.
     """
-    asked = asked or params
+    owner, params, models, scheduling = admission.owner, admission.params, admission.models, admission.scheduling
     job = _insert_job(
         session,
         owner=owner,
         params=stored.written(params),
-        checkpoint=checkpoint,
-        models=models and models.to_stored(),
-        pool=pool,
-        priority=priority,
-        urgent=urgent,
-        **terms.model_dump(include={"expires_at", "hold", "hold_until", "hold_behind"}),
+        checkpoint=models.checkpoint,
+        models=models.to_stored(),
+        **scheduling.model_dump(),
         count=params.count,
         unfinished=params.count,
         idempotency_key=idempotency_key or None,
-        idempotency_digest=_digest(asked, terms) if idempotency_key else None,
+        idempotency_digest=admission.request if idempotency_key else None,
     )
     if job is None:
-        return _earlier(session, owner, idempotency_key, asked, terms)
+        return _earlier(session, admission, idempotency_key)
     session.execute(
         _IMAGES,
         {
             "job_id": job.id,
             "memory_class": memory_class(params),
-            "companions": models.companions if models else "",
+            "companions": models.companions,
             "cost": cost(params),
         }
-        | _held(owner, terms),
+        | _held(owner, scheduling),
     )
-    uploads.use(session, owner, job.id, params.pictures)
+    if gone := uploads.use(session, owner, job.id, params.pictures.values()):
+        fields = [name for name, sha256 in params.pictures.items() if sha256 in gone]
+        problems = tuple(FieldError(name, "The upload is gone", "the same picture, uploaded again") for name in fields)
+        raise Refused("The job cannot start from an upload that is gone.", problems)
     session.execute(_NOTE, {"event": Event.SUBMITTED, "job_id": job.id, "owner": owner})
     return Submission(job, is_new=True)
 
 
-def repeated(
-    session: Session, owner: str, idempotency_key: str, asked: RenderParams, terms: Scheduling = NO_SCHEDULING
-) -> Submission | None:
+def repeated(session: Session, owner: str, idempotency_key: str, request: str) -> Submission | None:
     """Return the job that the key has brought before; None where it is new. Raises Conflict for another request.
 
-    Asked before the door is, so that a request which comes again is not refused for what has changed since.
+    Looked up before a request is admitted, so that one that comes again is not refused for what has changed since.
     """
     job = session.scalar(select(Job).where(Job.owner == owner, Job.idempotency_key == idempotency_key))
-    if job is not None and job.idempotency_digest != _digest(asked, terms):
+    if job is not None and job.idempotency_digest != request:
         raise Conflict(f"The idempotency key {idempotency_key!r} came with another request before, as job {job.id}.")
     return None if job is None else Submission(job, is_new=False)
 
@@ -161,22 +154,16 @@ def _cells(width: int, height: int) -> int:
     return (width // CELL) * (height // CELL)
 
 
-def _held(owner: str, terms: Scheduling) -> dict[str, object]:
+def _held(owner: str, scheduling: Scheduling) -> dict[str, object]:
     """Return the state that the images of a job begin in, and why they are held."""
     reason = None
-    if terms.hold:
+    if scheduling.hold:
         reason = held_by(owner)
-    elif terms.hold_until:
-        reason = f"held until {told(terms.hold_until)}"
-    elif terms.hold_behind:
-        reason = f"held behind job {terms.hold_behind}"
+    elif scheduling.hold_until:
+        reason = f"held until {told(scheduling.hold_until)}"
+    elif scheduling.hold_behind:
+        reason = f"held behind job {scheduling.hold_behind}"
     return {"state": ImageState.HELD if reason else ImageState.QUEUED, "reason": reason}
-
-
-def _digest(asked: RenderParams, terms: Scheduling) -> str:
-    parts = [part.model_dump_json(exclude_defaults=True) for part in (asked, terms)]
-    # Without terms as it was before there were any: what came with a key then is still known.
-    return hashlib.sha256("".join(parts if terms != NO_SCHEDULING else parts[:1]).encode()).hexdigest()
 
 
 def _insert_job(session: Session, **columns: object) -> Job | None:
@@ -185,8 +172,8 @@ def _insert_job(session: Session, **columns: object) -> Job | None:
     return session.scalars(statement.returning(Job)).one_or_none()
 
 
-def _earlier(session: Session, owner: str, key: str | None, asked: RenderParams, terms: Scheduling) -> Submission:
-    found = repeated(session, owner, key, asked, terms) if key else None
+def _earlier(session: Session, admission: Admission, key: str | None) -> Submission:
+    found = repeated(session, admission.owner, key, admission.request) if key else None
     if found is None:
         raise Conflict(f"The job of the idempotency key {key!r} was deleted just now: ask again.")
     return found

@@ -21,7 +21,6 @@ from sqlalchemy import text
 from shared.db import sessions as database
 from shared.errors import Conflict, NotFound
 from shared.params.render import RenderParams
-from shared.params.scheduling import Scheduling
 from shared.queue import policy, snapshot
 from shared.queue.claim import Claim
 from shared.queue.submit import submit as submit_job
@@ -41,6 +40,7 @@ from tests.chaos.queue_acts import (
     Turn,
 )
 from tests.chaos.queue_model import HELD, QUEUED, SUCCEEDED, Model, Picture
+from tests.support.admissions import admission
 from tests.support.queueing import Farmhand
 
 OWNERS = ("ann", "bob")
@@ -113,12 +113,14 @@ class Queue(RuleBasedStateMachine):
         instants = {None: None, "future": datetime.now(UTC) + HOUR, "past": datetime.now(UTC) - HOUR}
         until = hold if hold in {"future", "past"} else None
         first = pick(self.known_jobs, behind) if hold == "behind" else None
-        terms = Scheduling(
-            hold=hold == "hand", expires_at=instants[expires], hold_until=instants[until], hold_behind=first
-        )
+        scheduling = {
+            "expires_at": instants[expires],
+            "hold": hold == "hand",
+            "hold_until": instants[until],
+            "hold_behind": first,
+        }
         params = RenderParams(prompt="sea", checkpoint="demo", width=64, height=64, seed=7, count=count)
-        options = {"checkpoint": "c" * 64, "priority": priority, "terms": terms}
-        job = self.hand.run(submit_job, owner, params, **options).job
+        job = self.hand.run(submit_job, admission(owner, params, priority=priority, **scheduling)).job
         self.known_jobs.append(job.id)
         self.model.jobs.add(job.id)
         for image in self.hand.images(job.id):

@@ -1,4 +1,4 @@
-"""The door: what is asked for becomes complete parameters, or is refused with every bad field at once."""
+"""Admission: what is asked for becomes a complete job, or is refused with every bad field at once."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import math
 
 import pytest
 
-from shared.admission import admit as door
+from shared.admission.parse import parse
 from shared.db.sessions import transact
 from shared.errors import Refused
-from shared.models.catalogue import Catalogue
 from shared.models.model_set import ModelSet
 from shared.params.fields import MAX_SEED
 from shared.params.render import RenderParams
+from shared.settings import Limits
+from tests.support.admissions import admitted
 
 
 @pytest.fixture
 def admit(sessions, checkpoint_factory):
     checkpoint_factory("demo", sha256="d" * 64, native_size=128)
-    asker = door.Asker("ann")
-    return lambda given: transact(sessions, lambda session: door.admit(session, given, asker, Catalogue.read(session)))
+    return lambda given: transact(sessions, lambda session: admitted(session, given))
 
 
 @pytest.fixture
@@ -35,7 +35,8 @@ def refusals(admit):
 
 
 def test_what_is_left_out_is_filled_in(admit):
-    params, models, _ = admit({"prompt": "a lake"})
+    admission = admit({"prompt": "a lake"})
+    params, models = admission.params, admission.models
     assert models == ModelSet(checkpoint="d" * 64)
     assert params.seed >= 0
     assert params == RenderParams(
@@ -44,10 +45,10 @@ def test_what_is_left_out_is_filled_in(admit):
 
 
 def test_a_random_seed_is_another_each_time_and_a_given_one_stays(admit):
-    drawn = {admit({})[0].seed for _ in range(5)}
+    drawn = {admit({}).params.seed for _ in range(5)}
     assert len(drawn) == 5
     assert all(0 <= seed < 2**32 for seed in drawn)
-    assert admit({"seed": 0})[0].seed == 0
+    assert admit({"seed": 0}).params.seed == 0
 
 
 @pytest.mark.parametrize("vae", ["automatic", "white", "WHITE [ffffffffff]"])
@@ -65,17 +66,17 @@ def test_every_file_that_is_named_is_in_the_model_set_by_its_role(admit, checkpo
 
 
 def test_names_come_in_their_own_spelling(admit):
-    params, *_ = admit({"sampler": "dpm++ 2m", "schedule": "Karras", "checkpoint": "DEMO"})
+    params = admit({"sampler": "dpm++ 2m", "schedule": "Karras", "checkpoint": "DEMO"}).params
     assert (params.sampler, params.schedule, params.checkpoint) == ("DPM++ 2M", "karras", "demo [dddddddddd]")
 
 
-def test_parameters_that_are_parsed_already_are_taken_as_well(admit):
-    assert admit(door.parse({"seed": 5, "sampler": "EULER"}))[0] == admit({"seed": 5, "sampler": "Euler"})[0]
+def test_a_name_means_the_same_in_every_spelling(admit):
+    assert admit({"seed": 5, "sampler": "EULER"}).params == admit({"seed": 5, "sampler": "Euler"}).params
 
 
 def test_resolved_parameters_are_admitted_as_they_are(admit):
-    params, *_ = admit({"prompt": "again"})
-    assert admit(params)[0] == params
+    params = admit({"prompt": "again"}).params
+    assert admit(params.model_dump(mode="json")).params == params
 
 
 def test_every_bad_field_is_named_at_once(refusals):
@@ -100,8 +101,8 @@ def test_every_bad_field_is_named_at_once(refusals):
         "prompt": ("must be text, not 5", "text of at most 10,000 characters and 1,200 tokens"),
         "negative_prompt": ("must be text, not null", "text of at most 10,000 characters and 1,200 tokens"),
         "checkpoint": ("There is no checkpoint 'dmo'", "demo [dddddddddd]"),
-        "width": ("100 is not a multiple of 8", "64 to 2048 in steps of 8, or 0 for the checkpoint's own"),
-        "height": ("100000 is too large", "64 to 2048 in steps of 8, or 0 for the checkpoint's own"),
+        "width": ("100 is not a multiple of 8", "64 to 2048 in steps of 8, or 0 (the checkpoint's own size)"),
+        "height": ("100000 is too large", "64 to 2048 in steps of 8, or 0 (the checkpoint's own size)"),
         "steps": ("must be a whole number, not the text 'many'", "a whole number from 1 to 150"),
         "cfg_scale": ("-1 is too small", "a number from 0 to 30"),
         "sampler": ("There is no sampler 'Euler b'", "Euler a or Euler"),
@@ -170,8 +171,8 @@ def test_a_schedule_that_the_sampler_has_no_use_for_is_refused_with_those_it_tak
 
 
 def test_seeds_may_not_run_past_the_largest(admit, refusals):
-    assert admit({"seed": MAX_SEED})[0].seed == MAX_SEED
-    assert admit({"seed": MAX_SEED - 9, "count": 10})[0].count == 10
+    assert admit({"seed": MAX_SEED}).params.seed == MAX_SEED
+    assert admit({"seed": MAX_SEED - 9, "count": 10}).params.count == 10
     assert refusals({"seed": MAX_SEED - 9, "count": 11})["seed"][1] == f"at most {MAX_SEED - 10}"
 
 
@@ -184,11 +185,11 @@ def test_a_flood_of_unknown_fields_is_told_in_a_few(refusals):
     assert len(refusals({f"field-{number}": 1 for number in range(10_000)})) == 50
 
 
-def test_parse_alone_refuses_what_is_wrong_on_any_farm():
-    with pytest.raises(Refused) as caught:
-        door.parse({"sampler": "none", "steps": "x", "checkpoint": "unknown", "width": 4096})
-    assert [field.field for field in caught.value.fields] == ["steps", "sampler"]
-    assert door.parse({"width": 4096}) == RenderParams(width=4096)
+def test_parsing_alone_finds_what_is_wrong_on_any_farm():
+    given = {"sampler": "none", "steps": "x", "checkpoint": "unknown", "width": 4096, "priority": 101}
+    request = parse(given, "ann", Limits())
+    assert [problem.field for problem in request.problems] == ["steps", "priority", "sampler"]
+    assert parse({"width": 4096}, "ann", Limits()).params == RenderParams(width=4096)
 
 
 def test_a_sampler_of_another_program_is_refused_by_its_name_without_a_wrong_suggestion(refusals):
@@ -198,9 +199,8 @@ def test_a_sampler_of_another_program_is_refused_by_its_name_without_a_wrong_sug
 
 
 def test_names_of_other_programs_are_understood(admit):
-    params = admit({"sampler": "dpmpp_2m_karras", "hires": {"sampler": "euler_ancestral", "schedule": "ddim_uniform"}})[
-        0
-    ]
+    second = {"sampler": "euler_ancestral", "schedule": "ddim_uniform"}
+    params = admit({"sampler": "dpmpp_2m_karras", "hires": second}).params
     assert (params.sampler, params.schedule) == ("DPM++ 2M", "karras")
     assert (params.hires.sampler, params.hires.schedule) == ("Euler a", "ddim")
 
@@ -208,11 +208,11 @@ def test_names_of_other_programs_are_understood(admit):
 def test_a_second_pass_needs_a_vae_and_a_refiner_none(admit, refusals, checkpoint_factory):
     checkpoint_factory("empty", has_vae=False)
     checkpoint_factory("fine", kind="vae")
-    assert admit({"refiner": {"checkpoint": "empty"}})[0].vae == "none"
+    assert admit({"refiner": {"checkpoint": "empty"}}).params.vae == "none"
     for vae in ("automatic", "none"):
         found = refusals({"hires": {"scale": 1.5, "checkpoint": "empty"}, "vae": vae})
         assert list(found) == ["hires.checkpoint"]
         assert found["hires.checkpoint"][0].startswith("empty has no VAE inside")
-    assert admit({"hires": {"scale": 1.5, "checkpoint": "empty"}, "vae": "fine"})[0].vae.startswith("fine [")
+    assert admit({"hires": {"scale": 1.5, "checkpoint": "empty"}, "vae": "fine"}).params.vae.startswith("fine [")
     checkpoint_factory("demo.vae", kind="vae")
-    assert admit({"hires": {"scale": 1.5, "checkpoint": "empty"}})[0].vae.startswith("demo.vae [")
+    assert admit({"hires": {"scale": 1.5, "checkpoint": "empty"}}).params.vae.startswith("demo.vae [")

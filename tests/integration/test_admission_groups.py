@@ -1,4 +1,4 @@
-"""The door to what comes in groups: second pass, noise, guidance, source and mask, styles, further networks."""
+"""Admission of what comes in groups: second pass, noise, guidance, source and mask, styles, further networks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from shared.admission import admit as door
-from shared.admission import sources
 from shared.admission.accepted import accepted
 from shared.db import sessions as database
 from shared.db.sessions import transact
@@ -17,14 +15,13 @@ from shared.errors import Refused
 from shared.media import uploads
 from shared.media.decode import Intake, Picture
 from shared.media.storage import Storage
-from shared.models.catalogue import Catalogue
 from shared.params.fields import MAX_SEED
-from shared.params.render import RenderParams
 from shared.params.table import parameters
 from shared.prompts.styles import Style
 from shared.prompts.tokenizer import MAX_TOKENS
 from shared.settings import Limits
 from tests.conftest import checkpoints_of
+from tests.support.admissions import admitted
 from tests.support.servers import fresh_database
 
 STYLES = {
@@ -62,9 +59,7 @@ def intake():
 @pytest.fixture
 def admit(sessions, intake):
     def ask(given, owner="ann"):
-        sent = sources.sent(door.read(given, Limits()).params, intake, owner)
-        asker = door.Asker(owner, sent=sent, styles=STYLES)
-        return transact(sessions, lambda session: door.admit(session, given, asker, Catalogue.read(session))).params
+        return transact(sessions, lambda session: admitted(session, given, owner, STYLES, intake)).params
 
     return ask
 
@@ -364,9 +359,8 @@ def test_resolved_parameters_with_every_group_are_admitted_as_they_are(admit):
             "img2img": {"picture": data_url(), "mask": {"picture": UPLOAD.sha256}},
         }
     )  # fmt: skip
-    asked = RenderParams.from_stored(params.model_dump(mode="json"))
-    asked = asked.model_copy(update={"img2img": asked.img2img.model_copy(update={"picture": UPLOAD.sha256})})
-    assert admit(asked) == asked
+    asked = params.model_copy(update={"img2img": params.img2img.model_copy(update={"picture": UPLOAD.sha256})})
+    assert admit(asked.model_dump(mode="json")) == asked
 
 
 def test_vae_is_named_as_it_is_used(admit):

@@ -307,7 +307,7 @@ def test_owner_without_room_is_refused_by_field_and_told_what_to_do(settings, ch
     checkpoint_factory("demo", native_size=64)
     app = create_app(settings.model_copy(update={"max_uploads_mb_per_owner": 1}))
     large = encoded(Image.effect_noise((1100, 1100), 90), "PNG")
-    body = {"prompt": "sea", "img2img": {"picture": data_url(large)}}
+    body = {"prompt": "sea", "steps": 10_000, "img2img": {"picture": data_url(large)}}
     answers = {
         "file": upload(app.test_client(), large, owner={}),
         "img2img.picture": app.test_client().post(JOBS, json=body),
@@ -316,5 +316,6 @@ def test_owner_without_room_is_refused_by_field_and_told_what_to_do(settings, ch
         assert answer.status_code == 422
         assert "of which 1.0 MB are left" in errors(answer)[field]["message"]
         assert "delete jobs" in errors(answer)[field]["accepted"]
+    assert "steps" in errors(answers["img2img.picture"]), "all that is wrong is told at once"
     assert (counted(app, Upload), counted(app, Job)) == (0, 0)
     app.extensions[EXTENSION].close()

@@ -110,7 +110,7 @@ def test_pools_of_held_jobs_count_and_those_of_others_and_of_ended_ones_do_not(
     client, sessions, job_factory, monkeypatch
 ):
     monkeypatch.setattr("shared.admission.scheduling.UNSERVED_POOLS", 1)
-    job_factory(owner="somebody else", queue={"pool": "other"})
+    job_factory(owner="somebody else", scheduling={"pool": "other"})
     job = submit(client, pool="one", hold=True).get_json()
     assert submit(client, pool="two", hold=True).status_code == 422
     client.post(job["links"]["cancel"])
@@ -140,8 +140,8 @@ def test_snapshot_reads_the_pools_of_a_worker(sessions, job_factory):
     hand = Farmhand(sessions)
     worker = hand.worker(pool="default,large")
     worker.heartbeat()
-    job_factory(queue={"pool": "large"})
-    job_factory(queue={"pool": "other"})
+    job_factory(scheduling={"pool": "large"})
+    job_factory(scheduling={"pool": "other"})
     [seen] = hand.run(snapshot.take).farm.workers
     assert seen.pools == ("default", "large")
     assert worker.claim() is not None

@@ -23,6 +23,7 @@ from shared.queue.deadlines import Due
 from shared.queue.holds import hold, release
 from shared.queue.submit import submit as submit_job
 from tests.integration.test_queue_races import together, wait_for_a_lock
+from tests.support.admissions import admission
 from tests.support.queueing import Farmhand
 from tests.support.workers import made
 from worker.dispatch.heartbeat import Beat
@@ -51,7 +52,7 @@ def submit(job_factory):
     """Submits a job with these terms."""
 
     def make(count: int = 1, owner: str = "ann", **terms):
-        return job_factory(count=count, owner=owner, queue={"terms": Scheduling(**terms)})
+        return job_factory(count=count, owner=owner, scheduling=terms)
 
     return make
 
@@ -338,8 +339,7 @@ def test_what_is_due_or_claimable_is_found_by_index_among_many(hand, submit, ses
 
 def test_an_idempotency_key_covers_the_terms(hand):
     def submit(**terms):
-        given = {"checkpoint": "c" * 64, "idempotency_key": "once", "terms": Scheduling(**terms)}
-        return hand.run(submit_job, "ann", PARAMS, **given)
+        return hand.run(submit_job, admission("ann", PARAMS, **terms), "once")
 
     deadline = later()
     first = submit(expires_at=deadline)

@@ -112,7 +112,7 @@ def test_a_group_has_one_struck_image_at_most(hand, job_factory):
 
 def test_an_urgent_head_takes_no_ordinary_image_along(hand, job_factory, settings, sessions):
     job_factory(owner="ann", count=9)
-    urgent = job_factory(owner="ann", queue={"urgent": True})
+    urgent = job_factory(owner="ann", scheduling={"urgent": True})
     job_factory(owner="bob", count=9)
     lane = lanes_of(hand)
     assert (lane["ann"].urgent, lane["ann"].queued) == (True, 1)
@@ -140,7 +140,7 @@ def test_a_job_of_a_younger_farm_says_so_when_it_is_read(hand, job_factory):
 
 def test_a_claim_brings_the_memory_class_and_the_model_set_of_its_job(hand, job_factory):
     models = ModelSet(checkpoint="c" * 64, vae="a" * 64)
-    job_factory(queue={"models": models})
+    job_factory(models=models)
     older = job_factory()
     [lane] = hand.run(snapshot.take).lanes
 

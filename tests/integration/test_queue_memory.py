@@ -81,8 +81,8 @@ def test_what_a_refiner_takes_keeps_no_plain_image_from_a_small_card(hand, job_f
     small, large = hand.worker(), hand.worker()
     small.heartbeat(memory_bytes=4 * GB)
     large.heartbeat(memory_bytes=8 * GB)
-    first = job_factory(queue={"models": refined}, count=2)
-    plain = job_factory(queue={"models": ModelSet(checkpoint=DEMO)})
+    first = job_factory(models=refined, count=2)
+    plain = job_factory(models=ModelSet(checkpoint=DEMO))
 
     assert small.claim().job_id == plain.id
     assert small.claim() is None

@@ -105,10 +105,10 @@ def test_a_job_that_is_deleted_while_it_is_looked_at_is_not_there(job_factory, s
 def test_position_counts_the_owner_s_images_that_stand_before(hand, job_factory, shown):
     first = job_factory(count=3)
     second = job_factory(count=2, checkpoint="d" * 64)
-    urgent = job_factory(queue={"urgent": True})
-    important = job_factory(queue={"priority": 1})
+    urgent = job_factory(scheduling={"urgent": True})
+    important = job_factory(scheduling={"priority": 1})
     other = job_factory(owner="bob")
-    elsewhere = job_factory(queue={"pool": "large"})
+    elsewhere = job_factory(scheduling={"pool": "large"})
 
     positions = [shown(job).position for job in (first, second, urgent, important, other, elsewhere)]
 
@@ -160,7 +160,7 @@ def test_jobs_of_all_owners(hand, job_factory):
 
 
 def test_pages_by_state_show_what_is_displayed(hand, job_factory, sessions):
-    jobs = {state: job_factory(count=2, queue={"priority": 9 - n}).id for n, state in enumerate(ImageState)}
+    jobs = {state: job_factory(count=2, scheduling={"priority": 9 - n}).id for n, state in enumerate(ImageState)}
     worker = hand.worker()
     with sessions.begin() as session:
         session.execute(text("UPDATE images SET state = 'held' WHERE job_id = :id"), {"id": jobs["held"]})

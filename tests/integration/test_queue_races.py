@@ -19,6 +19,7 @@ from shared.queue import drains, policy, queries, reaper, snapshot, transitions
 from shared.queue.claim import claim
 from shared.queue.submit import submit as submit_job
 from shared.queue.transitions import Finish
+from tests.support.admissions import admission
 from tests.support.queueing import Farmhand
 
 PARAMS = RenderParams(prompt="sea", checkpoint="demo [cccccccccc]", width=64, height=64, seed=7)
@@ -199,7 +200,7 @@ def test_a_second_cancel_at_the_same_time_is_a_conflict(hand, job_factory, pool)
 
 def test_one_idempotency_key_makes_one_job_however_many_submit(hand, pool):
     def submit():
-        return hand.run(submit_job, "ann", PARAMS, checkpoint="c" * 64, idempotency_key="once")
+        return hand.run(submit_job, admission("ann", PARAMS), "once")
 
     answers = together(pool, *[submit] * 4)
 
@@ -210,8 +211,8 @@ def test_one_idempotency_key_makes_one_job_however_many_submit(hand, pool):
 
 def test_an_idempotency_key_waits_for_the_transaction_that_is_taking_it(hand, pool, sessions):
     session: Session = sessions()
-    submit_job(session, "ann", PARAMS, checkpoint="c" * 64, idempotency_key="once")
-    waiting = pool.submit(hand.run, submit_job, "ann", PARAMS, checkpoint="c" * 64, idempotency_key="once")
+    submit_job(session, admission("ann", PARAMS), "once")
+    waiting = pool.submit(hand.run, submit_job, admission("ann", PARAMS), "once")
     wait_for_a_lock(sessions, waiting)
     session.rollback()
     session.close()
@@ -220,25 +221,18 @@ def test_an_idempotency_key_waits_for_the_transaction_that_is_taking_it(hand, po
 
 
 def test_an_idempotency_key_with_another_request_is_a_conflict(hand):
-    hand.run(submit_job, "ann", PARAMS, checkpoint="c" * 64, idempotency_key="once")
+    hand.run(submit_job, admission("ann", PARAMS), "once")
     other = PARAMS.model_copy(update={"steps": 7})
 
     with pytest.raises(Conflict, match="came with another request"):
-        hand.run(submit_job, "ann", other, checkpoint="c" * 64, idempotency_key="once")
-    assert hand.run(submit_job, "bob", other, checkpoint="c" * 64, idempotency_key="once").is_new
+        hand.run(submit_job, admission("ann", other), "once")
+    assert hand.run(submit_job, admission("bob", other), "once").is_new
 
 
 def test_an_idempotency_key_compares_what_was_asked_not_the_random_seed_it_got(hand):
     asked = PARAMS.model_copy(update={"seed": -1})
     first, second = (
-        hand.run(
-            submit_job,
-            "ann",
-            asked.model_copy(update={"seed": seed}),
-            checkpoint="c" * 64,
-            idempotency_key="once",
-            asked=asked,
-        )
+        hand.run(submit_job, admission("ann", asked.model_copy(update={"seed": seed}), asked=asked), "once")
         for seed in (1, 2)
     )
 

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.admission import admit
-from shared.admission.admit import Asker
 from shared.db import sessions as database
 from shared.db.states import WorkerState
-from shared.models.catalogue import Catalogue
 from shared.queue import snapshot
 from shared.queue.submit import submit
+from tests.support.admissions import admitted
 from tests.support.checkpoints import NATIVE_SIZE
 from tests.support.queueing import Farmhand
 from tests.support.rendering import Farm
@@ -110,5 +108,4 @@ def test_an_image_asks_the_database_twice_whatever_it_is_rendered_with(sessions,
 
 
 def recorded(session, given):
-    admitted = admit.admit(session, given, Asker("ann"), Catalogue.read(session))
-    submit(session, "ann", admitted.params, checkpoint=admitted.models.checkpoint, models=admitted.models)
+    submit(session, admitted(session, given))

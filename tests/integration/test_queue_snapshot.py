@@ -30,10 +30,10 @@ def redis(redis_url):
 
 def test_take_tells_each_lane_by_its_head(hand, job_factory):
     old = job_factory(owner="ann", count=3)
-    high = job_factory(owner="ann", queue={"priority": 5})
-    job_factory(owner="bob", queue={"urgent": True})
+    high = job_factory(owner="ann", scheduling={"priority": 5})
+    job_factory(owner="bob", scheduling={"urgent": True})
     job_factory(owner="bob", checkpoint="d" * 64)
-    job_factory(owner="bob", queue={"pool": "large"})
+    job_factory(owner="bob", scheduling={"pool": "large"})
     job_factory(owner="bob", width=1024)
 
     lanes = hand.run(snapshot.take).lanes
@@ -191,7 +191,7 @@ def test_current_without_redis_is_taken_each_time(hand, job_factory, sessions, t
 
 def test_every_lane_is_claimable_with_what_the_snapshot_says_of_it(hand, job_factory):
     job_factory(owner="ann")
-    job_factory(owner="bob", queue={"urgent": True, "priority": 3})
+    job_factory(owner="bob", scheduling={"urgent": True, "priority": 3})
     worker = hand.worker()
     me = policy.Worker(worker.id, ("default",))
 

@@ -62,7 +62,7 @@ def test_claim_raises_the_attempt_and_never_touches_the_job(hand, job_factory, s
 
 
 def test_claim_goes_by_priority_then_age_within_a_lane(hand, job_factory):
-    jobs = [job_factory(queue={"priority": priority}).id for priority in (0, 5, 5)]
+    jobs = [job_factory(scheduling={"priority": priority}).id for priority in (0, 5, 5)]
     worker = hand.worker()
 
     assert [worker.claim().job_id for _ in jobs] == [jobs[1], jobs[2], jobs[0]]
@@ -77,7 +77,7 @@ def test_claim_by_a_buried_worker_finds_nothing(hand, job_factory):
 
 
 def test_claim_leaves_other_pools_alone(hand, job_factory):
-    job_factory(queue={"pool": "large"})
+    job_factory(scheduling={"pool": "large"})
 
     assert hand.worker().claim() is None
     assert hand.worker(pool="large").claim() is not None

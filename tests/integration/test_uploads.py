@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from shared.db.sessions import transact
-from shared.db.tables import JobUpload, Upload
+from shared.db.tables import Job, JobUpload, Upload
 from shared.errors import Refused
 from shared.media import uploads
 from shared.media.decode import Picture
@@ -20,6 +20,7 @@ from shared.params.render import RenderParams
 from shared.queue import transitions
 from shared.queue.submit import submit as submit_job
 from shared.settings import Limits
+from tests.support.admissions import admission
 
 PICTURE = Picture(b"a PNG", 8, 8)
 OTHER = Picture(b"another PNG", 8, 8)
@@ -69,7 +70,7 @@ def started_from(picture, mask=None):
 
 
 def submit(sessions, params):
-    return transact(sessions, lambda session: submit_job(session, "ann", params, checkpoint="c" * 64).job)
+    return transact(sessions, lambda session: submit_job(session, admission("ann", params)).job)
 
 
 def test_same_picture_twice_is_one_row_and_one_object(sessions, storage, keep):
@@ -122,10 +123,20 @@ def test_source_and_mask_stay_as_long_as_their_job(sessions, storage, keep, age)
     assert uploads.delete_unused(sessions, storage, DAYS) == 2
 
 
-def test_source_that_is_its_own_mask_is_noted_once(sessions):
+def test_source_that_is_its_own_mask_is_noted_once(sessions, keep):
+    keep(PICTURE)
     job = submit(sessions, started_from(PICTURE, PICTURE))
     noted = select(JobUpload.sha256).where(JobUpload.job_id == job.id)
     assert transact(sessions, lambda session: session.scalars(noted).all()) == [PICTURE.sha256]
+
+
+def test_a_job_does_not_start_from_an_upload_that_is_gone(sessions, keep):
+    keep(PICTURE)
+    with pytest.raises(Refused) as refused:
+        submit(sessions, started_from(PICTURE, OTHER))
+    [problem] = refused.value.fields
+    assert (problem.field, problem.message) == ("img2img.mask.picture", "The upload is gone")
+    assert transact(sessions, lambda session: session.scalar(select(func.count()).select_from(Job))) == 0
 
 
 def test_days_are_a_setting(sessions, storage, keep, age):
@@ -222,14 +233,11 @@ def test_sweep_spares_what_was_recorded_after_it_looked(sessions, storage, keep,
     assert lies(storage, PICTURE)
 
 
-def submitted_with(session, picture):
-    """Submit if the picture is there, in one transaction, as the API does."""
-    params = started_from(picture)
-    job = submit_job(session, "ann", params, checkpoint="c" * 64).job
-    if uploads.is_kept(session, "ann", picture.sha256):
-        return True
-    session.delete(job)
-    return False
+def is_submitted(sessions, picture):
+    try:
+        return submit(sessions, started_from(picture)) is not None
+    except Refused:
+        return False
 
 
 def test_picture_that_is_submitted_with_while_sweeps_run_is_never_lost(sessions, storage, keep, age):
@@ -251,7 +259,7 @@ def test_picture_that_is_submitted_with_while_sweeps_run_is_never_lost(sessions,
         """As a person does: what is no longer there is uploaded again."""
         keep(picture)
         age(8, picture)
-        while not transact(sessions, lambda session: submitted_with(session, picture)):
+        while not is_submitted(sessions, picture):
             keep(picture)
 
     with ThreadPoolExecutor(6) as pool:

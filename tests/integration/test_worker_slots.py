@@ -19,7 +19,6 @@ from shared.db.tables import History, Job
 from shared.errors import ModelFileAway, OutOfMemory, RenderFailed, Spoilt, TooSlow, Unavailable
 from shared.infotext.files import text as infotext
 from shared.media.storage import key
-from shared.params.scheduling import Scheduling
 from shared.queue import reaper, transitions
 from tests.support.waiting import until
 from tests.support.workers import TICKET, images, made, states
@@ -141,9 +140,7 @@ def test_what_is_away_never_uses_up_the_tries(worker, slots, sessions, job_facto
 
 
 def test_a_job_of_a_younger_farm_is_left_to_others_for_good(slots, sessions, job_factory, monkeypatch, capsys):
-    younger = job_factory(
-        owner="ann", count=2, queue={"terms": Scheduling(expires_at=datetime.now(UTC) + timedelta(hours=1))}
-    )
+    younger = job_factory(owner="ann", count=2, scheduling={"expires_at": datetime.now(UTC) + timedelta(hours=1)})
     transact(sessions, lambda session: session.execute(update(Job).values(params=Job.params.concat({"mood": "blue"}))))
     job_factory(owner="bob")
     clock = [1000.0]

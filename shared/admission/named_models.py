@@ -1,0 +1,87 @@
+"""The model files that parameters name: each resolved in the catalogue, or refused with the nearest names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from shared.admission.accepted import accepted
+from shared.errors import FieldError, Refused
+from shared.models.catalogue import Catalogue, Entry
+from shared.models.model_set import ModelSet
+from shared.params.codecs import BUILT_IN_VAE
+from shared.params.fields import AUTOMATIC_VAE
+from shared.params.render import RenderParams
+from shared.settings import Limits
+
+
+@dataclass(frozen=True)
+class NamedModels:
+    """The model files that parameters name, as the catalogue has them."""
+
+    titles: dict[str, str]  # by dotted field name
+    checkpoint: Entry | None
+    models: ModelSet | None  # None: without a checkpoint
+    problems: list[FieldError]
+
+    @classmethod
+    def found(cls, catalogue: Catalogue, params: RenderParams, limits: Limits) -> Self:
+        """Return the files that `params` name, and what is wrong with the names of others."""
+        titles: dict[str, str] = {}
+        problems: list[FieldError] = []
+        files: dict[str, Entry] = {}
+        for name, given in _checkpoints(params).items():
+            if name == "refiner.checkpoint" and not given.strip():  # no name means the farm's first one elsewhere
+                problems.append(FieldError(name, "is missing", accepted(name, limits)))
+                continue
+            try:
+                files[name] = catalogue.resolve(given, first=limits.first_checkpoint)
+            except Refused as refused:
+                problems += [replace(problem, field=name) for problem in refused.fields]
+        try:
+            if vae := _vae(catalogue, params.vae, files.get("checkpoint")):
+                files["vae"] = vae
+            else:
+                titles["vae"] = BUILT_IN_VAE if "checkpoint" in files else params.vae
+        except Refused as refused:
+            problems += refused.fields
+        titles |= {name: file.title for name, file in files.items()}
+        problems += _without_vae(titles.get("vae"), files.get("hires.checkpoint"))
+        return cls(titles, files.get("checkpoint"), _model_set(files), problems)
+
+
+def _checkpoints(params: RenderParams) -> dict[str, str]:
+    """Return the checkpoints that parameters name, by dotted field name."""
+    named = {"checkpoint": params.checkpoint}
+    if params.refiner is not None:
+        named["refiner.checkpoint"] = params.refiner.checkpoint
+    if params.hires is not None and params.hires.checkpoint:
+        named["hires.checkpoint"] = params.hires.checkpoint
+    return named
+
+
+def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | None:
+    """Return the VAE that is meant; None: the checkpoint's own. Raises Refused."""
+    is_word = given.casefold() in {AUTOMATIC_VAE, BUILT_IN_VAE}
+    if checkpoint is None:  # which is refused: only a name can be looked for without one
+        return None if is_word else catalogue.resolve(given, "vae")
+    return catalogue.vae_for(given.casefold() if is_word else given, checkpoint)
+
+
+def _model_set(files: Mapping[str, Entry]) -> ModelSet | None:
+    """Return the set of files by dotted field name; None: without a checkpoint."""
+    sha256 = {name: file.sha256 for name, file in files.items()}
+    checkpoint, vae, hires = sha256.get("checkpoint"), sha256.get("vae"), sha256.get("hires.checkpoint")
+    if checkpoint is None:
+        return None
+    refiner = sha256.get("refiner.checkpoint")
+    return ModelSet(checkpoint=checkpoint, vae=vae, refiner=refiner, hires=hires, hires_vae=vae if hires else None)
+
+
+def _without_vae(vae: str | None, second: Entry | None) -> list[FieldError]:
+    """Return what is wrong with the second pass's checkpoint: it decodes by the VAE that is named, else by its own."""
+    if second is None or second.has_vae or vae != BUILT_IN_VAE:
+        return []
+    message = f"{second.name} has no VAE inside, which the second pass needs where vae names none"
+    return [FieldError("hires.checkpoint", message, "a checkpoint with a VAE inside, or one together with a named vae")]

@@ -1,0 +1,45 @@
+"""Jobs as they are admitted, for tests of what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sqlalchemy.orm import Session
+
+from shared.admission.admit import admit, prepare
+from shared.admission.parse import digest, parse
+from shared.media.decode import Intake
+from shared.models.catalogue import Catalogue
+from shared.models.model_set import ModelSet
+from shared.params.render import RenderParams
+from shared.params.scheduling import Scheduling
+from shared.prompts.styles import Style
+from shared.queue.submit import Admission
+from shared.settings import Limits
+
+CHECKPOINT = "c" * 64
+
+
+def admitted(
+    session: Session,
+    given: object,
+    owner: str = "ann",
+    styles: Mapping[str, Style] = MappingProxyType({}),
+    intake: Intake | None = None,
+) -> Admission:
+    """Return what becomes of a JSON object on a farm with the usual limits. Raises Refused."""
+    return admit(session, prepare(parse(given, owner, Limits()), styles, intake), Catalogue.read(session))
+
+
+def admission(
+    owner: str,
+    params: RenderParams,
+    *,
+    models: ModelSet | None = None,
+    asked: RenderParams | None = None,
+    **scheduling: object,
+) -> Admission:
+    """Return the admission of complete parameters; `asked` are those of the request, before a seed was drawn."""
+    wanted = Scheduling(**scheduling)
+    return Admission(owner, params, models or ModelSet(checkpoint=CHECKPOINT), wanted, digest(asked or params, wanted))
