@@ -83,7 +83,7 @@ def instant(text: str | None) -> str | None:
     try:
         return text and datetime.fromisoformat(text).astimezone().isoformat()
     except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is no instant, such as 2030-01-31T03:00 or 2030-01-31T03:00Z.") from None
+        raise typer.BadParameter(f"{text!r} is not an instant such as 2030-01-31T03:00 or 2030-01-31T03:00Z.") from None
 
 
 _OWN: Final = (

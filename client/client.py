@@ -74,7 +74,7 @@ class Client:
         return self._json("POST", f"{API}/jobs", json=params, headers={"Idempotency-Key": idempotency_key})
 
     def upload(self, data: bytes) -> Json:
-        """Upload a source picture, and return the farm's answer."""
+        """Upload a source picture, and return its id and size."""
         headers = {"Content-Type": "application/octet-stream"}
         return self._json("POST", f"{API}/uploads", content=data, headers=headers, timeout=_UPLOAD_SECONDS)
 

@@ -1,6 +1,6 @@
 """What can go wrong between a client and a farm:
 
-FarmError                   any other answer that is no success; `status` is its HTTP status
+FarmError                   any other answer of failure; `status` is its HTTP status
 ├── NotRunning              nothing answers at the address
 ├── UnusableAddress         no request can be sent, because of the address or a proxy
 ├── Refused            422  cannot be done as asked; `fields` says which field and what would be accepted

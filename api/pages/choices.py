@@ -1,4 +1,4 @@
-"""What the form offers to choose from: names that the farm knows, and the files that it has."""
+"""The choices that the form offers: names that the farm knows, and the files that it has."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def offers(
         "style": [_style(style) for style in styles],
         "checkpoint": [_checkpoint(one, is_only=names[one.name.casefold()] == 1) for one in checkpoints],
         "sampler": _samplers(),
-        "schedule": [_schedule(name, label) for name, label in SCHEDULES.items()],
+        "schedule": [
+            Option(name, label, {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))}) for name, label in SCHEDULES.items()
+        ],
         "vae": [*_OWN_VAES, *(Option(vae.title, vae.title) for vae in vaes)],
         "upscaler": [Option(name, name) for name in UPSCALERS],
         "pool": [Option(pool, pool) for pool in pools],
@@ -70,8 +72,8 @@ def _checkpoint(file: Entry, *, is_only: bool) -> Option:
 
 
 def _style(style: StyleBody) -> Option:
-    negative = f"Negative: {style.negative_prompt}" if style.negative_prompt else ""
-    return Option(style.name, style.name, {"text": "\n".join(filter(None, (style.prompt, negative)))})
+    texts = [style.prompt, style.negative_prompt and f"Negative: {style.negative_prompt}"]
+    return Option(style.name, style.name, {"text": "\n".join(filter(None, texts))})
 
 
 def _samplers() -> list[Option]:
@@ -88,10 +90,6 @@ def _samplers() -> list[Option]:
         )
         for sampler in SAMPLERS.values()
     ]
-
-
-def _schedule(name: str, label: str) -> Option:
-    return Option(name, label, {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))})
 
 
 def _takes(options: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ MAYBE: Final = {"yes": True, "no": False}
 """How a form writes a yes-or-no that may be left open; the third answer is empty."""
 
 RESOLVED: Final = {"vae": BUILT_IN_VAE}
-"""What admission writes for a default where there is nothing else: as unremarkable as the default itself."""
+"""What admission may write for a default; it is shown like the default itself."""
 
 _KINDS: Final[dict[str, Kind]] = {"integer": "number", "number": "number", "array": "list"}
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}")
@@ -52,23 +52,23 @@ class Field:
 
     @property
     def is_blank(self) -> bool:
-        """True if its box is empty at the default, which stands for something that has no number or name."""
+        """True if its box is empty at the default, which has a meaning of its own."""
         return is_blank(self.parameter.default) and self.parameter.default in self.parameter.fact.means
 
     @property
     def default(self) -> str:
-        """What the form shows where nothing was asked for."""
+        """The text of the input before anybody fills it in."""
         return "" if self.is_blank else self.typed(self.parameter.default)
 
     @property
     def placeholder(self) -> str:
-        """What stands in its box while that is empty."""
+        """The text inside its box while that is empty."""
         fact = self.parameter.fact
         return printed(fact.placeholder or (fact.means[self.parameter.default] if self.is_blank else ""))
 
     @property
     def labels(self) -> dict[str, str]:
-        """What people read for its values, by the value as it is typed."""
+        """The words for its values, by the value as it is typed."""
         return {self.typed(value): printed(label) for value, label in self.parameter.fact.labels.items()}
 
     def typed(self, value: object) -> str:

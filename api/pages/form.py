@@ -18,7 +18,6 @@ from api.pages.fieldsets import SWITCH, full_label, place
 from api.pages.form_data import MASK, PICTURE, Given, read
 from api.pages.prefill import Origin
 from api.pages.query_args import number, upload
-from api.schemas.catalogue import StyleBody
 from api.security import auth
 from api.services import services
 from api.use_cases import images, jobs
@@ -36,7 +35,7 @@ _GONE: Final = {
 }
 """What to say where a box is ticked that stands for a picture, and none came with it."""
 _TYPED: Final = "typed."
-"""Comes before the names of what was typed, where it is sent along with a picture that fills the form in."""
+"""The prefix of the fields as they were typed, which are sent along with a picture that fills the form in."""
 _USUAL_SIZE: Final = 512  # of a checkpoint that does not say
 
 blueprint = Blueprint("form", __name__)
@@ -97,7 +96,8 @@ def send(job_id: int, index: int) -> AnyResponse:
 @blueprint.post("/from-picture")
 def from_picture() -> AnyResponse:
     """Show the form filled in with what a picture's file says, or what was wrong with the file."""
-    before, file = _before(), request.files.get("file")
+    before = _given(_TYPED) if any(name.startswith(_TYPED) for name in request.form) else None
+    file = request.files.get("file")
     name = (file and file.filename) or "The file"
     try:
         found = images.file_parameters(services(), auth.owner(), read_file())
@@ -119,22 +119,17 @@ def typed() -> str:
 @blueprint.get("/typed")
 @blueprint.get("/from-picture")
 def from_nothing() -> AnyResponse:
-    """Lead who asks for the address alone to the form."""
+    """Redirect to the form: the address alone shows nothing."""
     return redirect("/", 303)
 
 
 def _given(prefix: str = "") -> Given:
-    """Return what the request's form holds of the parameters; a field that it has not at all has its default."""
+    """Return the parameters in the request's form; fields that it lacks have their defaults."""
     given = prefill.fresh().given
     for name in {*EVERY, SWITCH}:
         if texts := request.form.getlist(prefix + name):
             given.setlist(name, texts)
     return given
-
-
-def _before() -> Given | None:
-    """Return what was typed before a picture is to fill the form in, where the page sent that along."""
-    return _given(_TYPED) if any(name.startswith(_TYPED) for name in request.form) else None
 
 
 def _keep_files(given: Given) -> None:
@@ -204,15 +199,11 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
 def _offers(catalogue: Catalogue) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the field."""
     checkpoints = catalogue.usable(first=services().settings.first_checkpoint)
-    return offers(checkpoints, catalogue.usable("vae"), _styles(), jobs.served_pools(services()))
-
-
-def _styles() -> list[StyleBody]:
-    """Return the styles to choose from: none while their file is damaged, which the door tells whoever names one."""
     try:
-        return jobs.styles(services()).styles
-    except Unavailable:
-        return []
+        styles = jobs.styles(services()).styles
+    except Unavailable:  # their file is damaged: a job that names one is refused with the reason
+        styles = []
+    return offers(checkpoints, catalogue.usable("vae"), styles, jobs.served_pools(services()))
 
 
 def _by_field(refused: Refused | None) -> dict[str, FieldError]:

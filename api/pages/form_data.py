@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
 
-from api.pages.fields import EVERY, FIELDS, Field
+from api.pages.fields import EVERY, FIELDS
 from api.pages.fieldsets import SWITCH
 from shared.params import paths
 
@@ -18,10 +18,14 @@ MASK: Final = "img2img.mask.picture"
 
 def typed(params: Mapping[str, Any]) -> Given:
     """Return parameters, nested as JSON has them, as a person would have typed them; what is missing is default."""
-    given = Given({field.name: _typed(field, params) for field in FIELDS.values() if field.kind != "list"})
+    given = Given()
     for field in FIELDS.values():
+        value = paths.get(params, field.name)
         if field.kind == "list":
-            given.setlist(field.name, list(paths.get(params, field.name, ())))
+            given.setlist(field.name, list(value or ()))
+        else:
+            is_default = value is None or value == field.parameter.default
+            given[field.name] = field.default if is_default else field.typed(value)
     given[SWITCH] = "on" if params.get(SWITCH) is not None else ""
     return given
 
@@ -40,11 +44,6 @@ def read(given: Given) -> dict[str, object]:
         if texts:
             paths.put(asked, field.name, texts if field.kind == "list" else field.read(texts[0]))
     return asked
-
-
-def _typed(field: Field, params: Mapping[str, Any]) -> str:
-    value = paths.get(params, field.name)
-    return field.default if value is None or value == field.parameter.default else field.typed(value)
 
 
 def _is_wanted(name: str, given: Given) -> bool:

@@ -56,7 +56,8 @@ def jobs() -> str:
 def job(job_id: int) -> str:
     """Show a job: how far it is, its pictures, its parameters."""
     body = use_cases.job(services(), auth.owner(), job_id)
-    pages = _pages(len(body.images), number("page") or 1)
+    total = max(1, -(-len(body.images) // IMAGES_OF_A_PAGE))
+    pages = Pages(min(number("page") or 1, total), total)
     first = (pages.number - 1) * IMAGES_OF_A_PAGE
     images = body.images[first : first + IMAGES_OF_A_PAGE]
     text = writer.text(body.params.image(0), version=version())
@@ -117,11 +118,6 @@ def delete(job_id: int) -> AnyResponse:
         return redirect(f"/jobs/{job_id}", 303)
     flash(f"Job {job_id} is deleted.")
     return redirect("/jobs", 303)
-
-
-def _pages(images: int, wanted: int) -> Pages:
-    total = max(1, -(-images // IMAGES_OF_A_PAGE))
-    return Pages(min(max(wanted, 1), total), total)
 
 
 def _change(job_id: int, change: Callable[..., ChangeBody], words: str, index: int | None = None) -> AnyResponse:

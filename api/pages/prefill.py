@@ -19,7 +19,7 @@ START_FROM: Final = ("img2img", "inpaint")
 
 
 _SAME: Final = Hires(upscaler="Lanczos", denoising=0.35)
-"""A second pass that keeps what the picture shows; one over an enlarged latent has to paint most of it anew."""
+"""A second pass that keeps what the picture shows; one over an enlarged latent has to repaint most of it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Origin:
     image: int | None = None
     to: str = ""  # what the image is sent on to
     file: str | None = None
-    left_out: tuple[str, ...] = ()  # what of a file, or of a newer version's job, cannot be honoured here
+    left_out: tuple[str, ...] = ()  # what of a file, or of a newer version's job, cannot be used here
     is_silent: bool = False  # a file that says nothing of how it was made, or nothing that can be read
     before: Given | None = None  # what was typed in the form that a file filled in
 
@@ -49,13 +49,15 @@ def of_job(job: JobBody) -> Origin:
 def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
     """Return the parameters of one image, changed for what the picture, the upload `source`, is sent on `to`."""
     params = job.params.image(index)
+    given = typed(params.model_dump())
     if to in START_FROM and source:
-        given = typed(_anew(params).model_dump())
+        given = typed(_started_from(params).model_dump())
         given[PICTURE] = source
-        return Origin(given, job=job.id, image=index, to=to, left_out=_strange(job))
-    if to == ENLARGE:
-        return Origin(typed(_enlarged(params).model_dump()), job=job.id, image=index, to=to, left_out=_strange(job))
-    return Origin(typed(params.model_dump()), job=job.id, image=index, left_out=_strange(job))
+    elif to == ENLARGE:  # with the same seed, because the first pass must come out the same
+        given = typed(params.model_copy(update={"hires": params.hires or _SAME, "img2img": None}).model_dump())
+    else:
+        to = ""
+    return Origin(given, job=job.id, image=index, to=to, left_out=_strange(job))
 
 
 def of_file(found: PngInfoBody, name: str) -> Origin:
@@ -70,12 +72,7 @@ def _strange(job: JobBody) -> tuple[str, ...]:
     return tuple(f"{name}: {told(value)}" for name, value in job.not_understood.items())
 
 
-def _enlarged(params: RenderParams) -> RenderParams:
-    """Return parameters with a second pass; the seed stays, as the first pass must come out the same."""
-    return params.model_copy(update={"hires": params.hires or _SAME, "img2img": None})
-
-
-def _anew(params: RenderParams) -> RenderParams:
+def _started_from(params: RenderParams) -> RenderParams:
     """Return parameters for starting from the picture, at its size, with another seed.
 
     The noise that the picture was made of would only burn it in.

@@ -20,7 +20,6 @@ from shared.queue import queries
 
 START_WORKER: Final = "farm worker --gpus all"
 
-
 _NOBODY: Final = "No worker is alive"
 
 

@@ -51,7 +51,7 @@ class Control:
 
     @property
     def words(self) -> str:
-        """What was set, for the title of a folded group: `Hires steps 10`, `Film`."""
+        """The label and the value that was set, for the title of a folded group: `Hires steps 10`, `Film`."""
         if self.widget == "flag":
             return self.label
         chosen = next((option.label for option in self.options if option.value == self.value), self.value)
@@ -73,7 +73,7 @@ class Section:
 
     @property
     def words(self) -> list[str]:
-        """What is set in it."""
+        """The labels and values that are set in it."""
         return [control.words for control in self.controls if control.is_set and not control.name.endswith(".picture")]
 
 
@@ -82,7 +82,7 @@ def controls(
 ) -> dict[str, Control]:
     """Return every control by name: of each field, and the switch of the second pass.
 
-    `offers` are what selects hold, and what boxes propose.
+    `offers` are the options of selects, and the proposals of boxes.
     """
     made = {
         name: _control(field, given, errors.get(name), offers.get(name, ()), limits) for name, field in EVERY.items()
@@ -152,7 +152,7 @@ def _slider(field: Field, limits: Limits) -> str:
 
 
 def _options(field: Field, value: str, offered: Sequence[Option]) -> tuple[Option, ...]:
-    """Return what a select holds; what was asked for and is not there stays to be seen."""
+    """Return the options of a select; a value that was asked for and is not there is still shown."""
     if field.kind in ("choice", "maybe"):
         choices = field.parameter.schema.get("enum") or field.labels
         offered = [Option(str(choice), field.labels.get(str(choice), str(choice))) for choice in choices]

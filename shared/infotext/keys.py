@@ -1,7 +1,7 @@
 """Which name each parameter has in the text of a picture, for writing and for reading; from the parameters' facts.
 
-Names, order and values are the ecosystem's where it has them. Where it has none, the name is the farm's own: other
-programs skip those.
+Names, order and values are the ecosystem's if it has them. Other names are the farm's own, and other programs skip
+them.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def _with_schedules(params: RenderParams) -> RenderParams:
 
 
 def _used(sampler: str, schedule: str) -> str:
-    """Return the schedule that was used; `automatic` where that is what the sampler takes of itself."""
+    """Return the schedule that was used; `automatic` if the sampler takes it without being asked."""
     facts = SAMPLERS[sampler]
     used = facts.automatic if schedule == AUTOMATIC else schedule
     return schedule if used == _PLAIN or used not in facts.schedules else used

@@ -1,4 +1,4 @@
-"""What is known of one parameter beside its type and its default. Form, command line, documentation and the text in
+"""The facts of one parameter beside its type and its default. Form, command line, documentation and the text in
 pictures are made from these facts.
 
 A fact stands in the annotation of its field: `steps: Annotated[int, Field(ge=1), Fact("Denoising steps")] = 20`.

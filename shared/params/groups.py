@@ -1,6 +1,6 @@
 """The groups of parameters inside `RenderParams`, each field with its facts.
 
-The order of the fields stays as it is: the digest of an idempotency key depends on it.
+The order of the fields stays as it is, because the digest of an idempotency key depends on it.
 """
 
 from __future__ import annotations
@@ -375,7 +375,7 @@ class Mask(Parameters):
             label="Masked content",
             labels={
                 "fill": "Blurred colours around it",
-                "original": "What is there",
+                "original": "The picture itself",
                 "latent noise": "Noise",
                 "latent nothing": "Nothing",
             },
@@ -434,7 +434,7 @@ class Img2Img(Parameters):
         Share,
         Fact(
             "How much is repainted",
-            means={0: "the picture stays", 1: "nearly nothing of it is left"},
+            means={0: "the picture stays", 1: "it is nearly forgotten"},
             slider=_OF_ONE,
             option=Option("--denoising"),
             keys=(Key("Denoising strength", is_always=True),),

@@ -48,7 +48,7 @@ def get(nested: object, path: str | Path, default: Any = None) -> Any:  # noqa: 
 def put(nested: dict[str, Any], path: str | Path, value: object) -> None:
     """Set the value at `path`; groups, lists and the next item of a list are made if they are missing.
 
-    Raises PathError if the path has an empty part, leads through a value that is no group, or past a list's end.
+    Raises PathError if the path has an empty part, leads through a value that is not a group, or past a list's end.
     """
     way = parsed(path) if isinstance(path, str) else path
     holder: Any = nested
@@ -62,7 +62,7 @@ def put(nested: dict[str, Any], path: str | Path, value: object) -> None:
 
 
 def remove(nested: dict[str, Any], bad: Iterable[str | Path]) -> list[bool]:
-    """Take the values at these paths out; tell of each whether there was anything to take out.
+    """Take the values at these paths out; return for each whether there was anything to take out.
 
     A path to a missing value takes out the group that cannot do without it.
     """

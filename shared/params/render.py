@@ -36,10 +36,9 @@ from shared.params.samplers import AUTOMATIC, SAMPLERS
 class RenderParams(Parameters):
     """The complete parameters of a job, or of one image of it (`image`).
 
-    `checkpoint` is what the person named (a name, a hash) until admission resolves it to `name [short hash]`; so are
-    `seed` -1 (random), a size of 0 (the checkpoint's own), and styles, which admission writes into the prompts. What is
-    stored and rendered is always resolved. The order of the fields stays as it is: the digest of an idempotency key
-    depends on it.
+    A person names a checkpoint by name or hash, and may leave seed (-1), size (0) and styles to the farm. Admission
+    resolves them: to `name [short hash]`, to numbers, to texts in the prompts. Stored parameters are always resolved.
+    The order of the fields stays as it is, because the digest of an idempotency key depends on it.
     """
 
     prompt: Annotated[

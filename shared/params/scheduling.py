@@ -1,6 +1,6 @@
-"""`Scheduling`: who may render a job, what it goes before, when it may start, and by when it must.
+"""`Scheduling`: which workers may render a job, which jobs it precedes, when it may start, and by when it must.
 
-They are the job's, not the picture's: the engine knows none.
+It belongs to the job and changes no picture, so the engine does not know it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _FIRST_YEAR_BEYOND: Final = 9999  # which some zones are in already when it is n
 
 
 def _instant(given: object) -> object:
-    """Return the instant that a text tells, in UTC; whatever else was given as it is."""
+    """Return the instant that a text names. Raises ValueError for anything else, and without a zone."""
     if isinstance(given, str):
         try:
             given = datetime.fromisoformat(given)
         except ValueError:
-            raise ValueError("is no instant in ISO 8601") from None
+            raise ValueError("is not an instant in ISO 8601") from None
     if not isinstance(given, datetime):
         raise ValueError("must be an instant, written as text")  # noqa: TRY004 - pydantic understands this one
     if given.tzinfo is None:
@@ -46,7 +46,7 @@ def _in_utc(instant: datetime) -> datetime:
 
 def _pool(name: str) -> str:
     if not POOL.fullmatch(name):
-        raise ValueError("is no name of a pool")
+        raise ValueError("is not the name of a pool")
     return name
 
 
@@ -54,7 +54,7 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in
 
 
 class Scheduling(Parameters):
-    """Who may render the images of a job, what they go before, when they may start, and by when they must."""
+    """Which workers may render a job, which jobs it precedes, when it may start, and by when it must."""
 
     pool: Annotated[
         str,
@@ -127,7 +127,7 @@ class Scheduling(Parameters):
 
     @property
     def holds(self) -> list[str]:
-        """The fields that hold the job; more than one contradict each other."""
+        """The names of the fields that hold the job; only one may be given."""
         return [name for name in ("hold", "hold_until", "hold_behind") if getattr(self, name)]
 
 

@@ -1,7 +1,7 @@
 """How samplers and schedules are spelled, here and elsewhere: one table for files, API and command line.
 
 Blanks, underscores, case, a leading `k_`, a trailing `_gpu`, `++` or `pp`, `a` or `ancestral` make no difference, nor
-do the class names of diffusers. What is left of a name is looked up among the names and aliases of `SAMPLERS`.
+do the class names of diffusers. The rest of a name is looked up among the names and aliases of `SAMPLERS`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Named(NamedTuple):
 
 
 def named(text: str) -> Named | None:
-    """Return what `text` means: a sampler's name, or one with a schedule behind it: "DPM++ 2M Karras",
-    "dpmpp_2m_karras". None where there is no such sampler.
+    """Return the meaning of `text`, a sampler's name, maybe with a schedule after it: "DPM++ 2M Karras",
+    "dpmpp_2m_karras". None for an unknown sampler.
     """
     words = _words(text)
     if sampler := _samplers().get("".join(words)):

@@ -23,7 +23,7 @@ class Parameter:
     fact: Fact
     takes: Takes
     group: Group | None  # None: it is neither on the form nor on a job's page
-    default: object  # None where there is none
+    default: object  # None for a required field
     is_required: bool  # its group cannot do without it
     is_optional: bool  # null leaves it out
     is_group: bool

@@ -127,7 +127,7 @@ def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, ter
         ({"expires_at": "2020-01-01T00:00:00Z"}, {"expires_at": "2020-01-01 00:00 UTC has passed"}),
         ({"hold_until": "2020-01-01T00:00:00Z"}, {"hold_until": "2020-01-01 00:00 UTC has passed"}),
         ({"expires_at": "2100-01-01T00:00:00"}, {"expires_at": "has no time zone"}),
-        ({"expires_at": "tomorrow"}, {"expires_at": "is no instant in ISO 8601"}),
+        ({"expires_at": "tomorrow"}, {"expires_at": "is not an instant in ISO 8601"}),
         ({"expires_at": 4102444800}, {"expires_at": "must be an instant, written as text"}),
         ({"priority": 101}, {"priority": "101 is too large"}),
         ({"priority": -101}, {"priority": "-101 is too small"}),
@@ -148,7 +148,7 @@ def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, ter
             {
                 "steps": "0 is too small",
                 "cfg": "is no parameter",
-                "expires_at": "is no instant in ISO 8601",
+                "expires_at": "is not an instant in ISO 8601",
                 "hold_behind": "0 is too small",
             },
         ),

@@ -104,7 +104,7 @@ def test_a_refused_form_shows_the_queue_s_errors_and_keeps_what_was_typed(client
 
     assert answer.status_code == 422
     form = page(answer)
-    assert "Queue: Pool: is no name of a pool" in form.text
+    assert "Queue: Pool: is not the name of a pool" in form.text
     assert "1000 is too large Accepted: a whole number from -100 to 100" in form.text
     assert (form.value("pool"), form.value("priority")) == ("Large Cards", "1000")
     assert "checked" in form.all("input", name="urgent")[0].attributes

@@ -509,7 +509,7 @@ def test_a_beat_cancels_what_expired_and_tickets_what_is_due(hand, submit, put, 
     [
         ("2100-01-01T00:00:00", "has no time zone"),
         ("2100-01-01", "has no time zone"),
-        ("soon", "is no instant in ISO 8601"),
+        ("soon", "is not an instant in ISO 8601"),
         (4_000_000_000, "must be an instant, written as text"),
         (True, "must be an instant, written as text"),
         ("9999-12-31T23:59:59-12:00", "is too far away"),

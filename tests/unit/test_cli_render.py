@@ -122,7 +122,7 @@ def test_job_that_is_held_by_hand_is_not_waited_for(farm, tmp_path):
 
 def test_instant_that_is_none_is_refused_before_anything_is_asked(farm):
     output = run("a lake", "--expires", "tomorrow", status=2)
-    assert "is no instant" in output
+    assert "is not an instant" in output
     assert farm.asked == []
 
 
