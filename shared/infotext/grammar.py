@@ -31,6 +31,8 @@ _STEPS: Final = re.compile(r"[ \t]*Steps:[ \t]*\d+[ \t]*(?:,|$)", re.MULTILINE)
 _STEPS_WITHIN: Final = re.compile(r"(?:^|(?<=\s)|(?<=[.,;]))Steps:[ \t]*\d+[ \t]*,")
 _SURE: Final = re.compile(r"\b(?:steps|seed|size|cfg scale)[ \t]*:[ \t]*\d", re.IGNORECASE)
 _NEGATIVE: Final = re.compile(re.escape(NEGATIVE), re.IGNORECASE)
+_OWN: Final = re.compile(r"Steps: \d+, .*, Version: stepfarm [^,]*")
+"""The farm's own line of values, which no value breaks."""
 _LAST_TRIES: Final = 3  # places with which the values may begin
 _QUOTED: Final = re.compile(r'"((?:\\.|[^\\"])*)"[ \t]*(?=[,\n]|\Z)', re.DOTALL)
 _QUOTE: Final = re.compile(r'(?<!\\)"')
@@ -72,6 +74,8 @@ def taken_apart(text: str) -> Parts:
 
 def _first_of_values(lines: list[str]) -> int | None:
     """Return the line with which the values begin: the last that begins with steps, else the last ones of values."""
+    if _OWN.fullmatch(lines[-1]):
+        return len(lines) - 1
     steps = [at for at, line in enumerate(lines) if _STEPS.match(line)][-_LAST_TRIES:]
     if steps:
         outer = (at for at in steps[:-1] if _is_quoted(lines, at, steps[-1]))

@@ -171,6 +171,8 @@ def test_what_is_written_is_read_back(given_params):
         ("Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 3", "Steps: 1, Seed: 2, Size: 8x8"),
         ("", ""),
         ("", "only this"),
+        ("Steps:0,00:", '"'),
+        ("Steps: 4, Seed: 1, Version: stepfarm 0.1.0", 'a\n"Steps: 5, Seed: 2'),
         ('say "hi", \\ \u2028 \x0b', "\x85"),
         ("مرحبا 砂漠 🐫", "🙈"),
     ],
