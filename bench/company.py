@@ -26,9 +26,10 @@ from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.upscalers import UPSCALERS
 from worker.engine.devices import default_dtype, device
+from worker.engine.images.arrays import Mask, Pixels
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines.inputs import Kit, Mask, Pixels
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.weights import KEPT_EMBEDDINGS, Kept, Weights
 

@@ -24,9 +24,10 @@ from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, Sampler
 from tools.demo_checkpoint import asking, sheets
 from tools.demo_checkpoint.judging import Judge, adherence
 from worker.engine.devices import default_dtype, device
+from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.sampling import schedules
 from worker.engine.sampling.registry import plan

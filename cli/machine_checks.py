@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from cli.embedded import binaries, namespace
 from cli.findings import Finding, bad, fine, note
-from shared import portions as files
+from shared import row_limit_files
 from shared.errors import LauncherError
 from shared.quantities import data_size
 from shared.settings import Settings
@@ -97,10 +97,10 @@ def home(settings: Settings) -> Finding:
 
 def portions(settings: Settings) -> Finding:
     """How many pictures' rows may share a call on this processor without a change, as its workers measured?"""
-    kept = [one for one in files.kept(settings.home) if one.portions]
-    if not kept:
+    measured = [contents for contents in row_limit_files.all_at(settings.home) if contents.limits]
+    if not measured:
         return fine("Not measured yet: a worker on the CPU measures them at its first picture.")
-    return fine("; ".join(map(_portions, kept)))
+    return fine("; ".join(map(_row_limits, measured)))
 
 
 def disk(settings: Settings) -> Finding:
@@ -111,11 +111,11 @@ def disk(settings: Settings) -> Finding:
     return fine(text) if free >= _LOW_BYTES else bad(text, "Free some space, delete jobs, or set FARM_STORAGE_URL.")
 
 
-def _portions(found: files.Findings) -> str:
-    rows = [portion.rows for portion in found.portions.values()]
-    fewer = [portion.rows for portion in found.portions.values() if portion.is_final]
+def _row_limits(contents: row_limit_files.Contents) -> str:
+    rows = [limit.rows for limit in contents.limits.values()]
+    fewer = [limit.rows for limit in contents.limits.values() if limit.is_final]
     least = f", {len(fewer)} of them fewer, {min(fewer)} at least" if fewer else ""
-    return f"{found.processor}: a call takes up to {max(rows)} rows ({len(rows)} shapes of layers measured{least})"
+    return f"{contents.processor}: a call takes up to {max(rows)} rows ({len(rows)} shapes of layers measured{least})"
 
 
 @cache

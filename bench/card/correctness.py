@@ -17,8 +17,8 @@ from bench.card import children, files, rendering
 from bench.card.bench import Bench, Setting
 from shared.params.render import RenderParams
 from worker.engine import devices
+from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
-from worker.engine.pipelines.inputs import Pixels
 
 SAME: Final = 0.98  # of pictures between kinds of processor, in float32
 BFLOAT16_MEDIAN: Final = 20.0  # decibels: it has three bits less than float16

@@ -25,9 +25,10 @@ from worker.engine import answers
 from worker.engine.answers.calls import Calls
 from worker.engine.devices import MemoryPeak, release_memory
 from worker.engine.images import previews
+from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
 from worker.engine.loop.runs import Step
-from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.requests import Asks, Denoise, Term, ToPixels
 from worker.engine.weights import Weights

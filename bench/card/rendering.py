@@ -14,9 +14,10 @@ from typing import Any, Final, Self
 from shared.errors import Cancelled
 from shared.params.render import RenderParams
 from worker.engine.devices import Device
+from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
-from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.weights import Weights
 

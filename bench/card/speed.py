@@ -21,9 +21,9 @@ from bench.card.rendering import Flight, Turns, Wanted
 from shared.params.samplers import SAMPLERS
 from worker.engine import answers
 from worker.engine.images import previews
+from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
 from worker.engine.loop.runs import Step
-from worker.engine.pipelines.inputs import Pixels
 from worker.engine.requests import ToPixels
 from worker.engine.weights import Weights
 

@@ -13,7 +13,7 @@ import torch
 from bench import plain
 from bench.card import clocks, files, machine, rendering
 from bench.card.bench import Bench
-from worker.engine import devices
+from worker.engine import devices, transfers
 from worker.engine.loading import load
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache
@@ -80,7 +80,7 @@ def _from_memory(bench: Bench, loader: Loader, path: Path, size: int) -> Callabl
 
     def keep_again() -> None:
         cache.forget(key)
-        devices.release_pinned_memory()
+        transfers.release_pinned_memory()
         keep()
 
     return keep_again

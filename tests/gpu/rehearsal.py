@@ -23,7 +23,7 @@ from worker.engine.loop.runs import Step
 from worker.engine.pipelines.film import Reel, developed
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import Picture, render
-from worker.engine.reads import beside
+from worker.engine.transfers import beside
 from worker.engine.weights import Weights
 from worker.progress.preview_queue import Showing
 from worker.render.preview_decoders import Previewer

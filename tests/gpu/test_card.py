@@ -12,7 +12,7 @@ import torch
 from shared.params.groups import Noise
 from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
-from worker.engine import answers, devices, proof
+from worker.engine import answers, devices, proof, transfers
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
@@ -79,8 +79,8 @@ def test_nothing_waits_for_the_card_on_the_engines_thread(tiny_path: Path, words
         assert isinstance(denoised, torch.Tensor), denoised  # an error is an answer as well
         next(noise)
 
-    draws = devices.pinned(ImageNoise(7, Noise(), NATIVE_SIZE, NATIVE_SIZE).draws(2), half.device)
-    noise = (devices.sent(one, half.device) for one in draws)
+    draws = transfers.pinned(ImageNoise(7, Noise(), NATIVE_SIZE, NATIVE_SIZE).draws(2), half.device)
+    noise = (transfers.to_device(one, half.device) for one in draws)
     turn()  # the first one loads kernels, which waits
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -19,7 +19,7 @@ from shared.errors import OutOfMemory, RenderError
 from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from tests.support.waiting import until
-from worker.engine import answers, devices
+from worker.engine import answers, devices, transfers
 from worker.engine.answers.calls import FAILED, FULL
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
@@ -119,7 +119,7 @@ def context(weights: Weights, text: str) -> Tensor:
 
 def latent(seed: int = 3) -> Tensor:
     noise = torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(seed))
-    return devices.sent(noise, devices.device(CARD))
+    return transfers.to_device(noise, devices.device(CARD))
 
 
 def asked(weights: Weights, words: Tensor, x: Tensor) -> Denoise:

@@ -88,7 +88,7 @@ def the_mask_on_the_host(weights: Weights, until: ExitStack, _: pytest.MonkeyPat
 
 
 def sigmas_sent_and_waited_for(weights: Weights, _: ExitStack, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(denoising, "sent", lambda tensor, to: tensor.to(to.torch))
+    patch.setattr(denoising, "to_device", lambda tensor, to: tensor.to(to.torch))
 
 
 def a_step_on_a_stream_that_nobody_waits_for(weights: Weights, until: ExitStack, _: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 import yaml
 
-from shared import portions
+from shared import row_limit_files
 from shared.db.sessions import transact
 from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
 from shared.models import catalogue
@@ -27,10 +27,9 @@ from shared.queue.claim import Claim
 from tests.support.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny
 from tests.support.rendering import Farm, Seen, paint
 from tests.support.waiting import until
-from worker.engine import answers, devices
+from worker.engine import answers
 from worker.engine.images import previews
 from worker.engine.loading import load as checkpoints
-from worker.engine.loading.portions import Portions
 from worker.engine.loop.engine import Engine
 from worker.engine.requests import Work
 from worker.engine.weights import Weights
@@ -38,6 +37,7 @@ from worker.in_flight import Cancellation
 from worker.progress import preview_queue
 from worker.progress.reporter import Watch
 from worker.render.engine_card import EngineCard
+from worker.render.stored_row_limits import processor, stored
 from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import suspects
 
@@ -87,10 +87,10 @@ def test_a_claim_becomes_a_picture_and_whoever_watches_is_told_how(card, claim, 
 
 def test_what_a_picture_taught_of_the_processor_is_kept_for_the_next_worker(card, claim, settings):
     card.render(claim, Seen().watch(claim), Cancellation())
-    [kept] = portions.kept(settings.home)
-    assert kept.processor == devices.processor()
-    assert kept.portions == card._device.portions.known != {}
-    assert Portions(kept.processor, portions.path(settings.home, kept.processor)).known == kept.portions
+    [measured] = row_limit_files.all_at(settings.home)
+    assert measured.processor == processor()
+    assert measured.limits == card._device.row_limits.known != {}
+    assert stored(settings.home, processor())[0] == measured.limits
 
 
 def test_a_card_that_is_to_load_two_checkpoints_loads_and_tells_of_one_after_the_other(

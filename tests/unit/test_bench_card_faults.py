@@ -23,8 +23,8 @@ from bench.card.measures import Measure
 from tests.support import pretended_card
 from tests.support.card_ledger import Ledger
 from worker.engine.answers import denoising
+from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load as checkpoints
-from worker.engine.pipelines.inputs import Pixels
 from worker.engine.weights import Weights
 from worker.supervisor.child import HUNG, LOST
 

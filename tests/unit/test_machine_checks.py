@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from cli import machine_checks
-from shared import portions
-from shared.portions import Portion, Processor
+from shared import row_limit_files
+from shared.row_limit_files import Processor, StoredLimit
 from tests.support.nvidia import pretend
 from worker import machine
 from worker.engine import devices
@@ -83,9 +83,9 @@ def test_what_was_measured_of_a_processor_is_told(tmp_path):
         "Not measured yet: a worker on the CPU measures them at its first picture.",
     )
     processor = Processor("AMD EPYC", 2, "2.13.0+cpu")
-    known = {"linear": Portion(16, is_lone_alike=False), "convolution": Portion(15, is_final=True)}
-    portions.write(portions.path(tmp_path, processor), processor, known)
-    (portions.folder(tmp_path) / "damaged.jsonl").write_text("{")
+    known = {"linear": StoredLimit(16, is_lone_alike=False), "convolution": StoredLimit(15, is_final=True)}
+    row_limit_files.write(row_limit_files.path(tmp_path, processor), processor, known)
+    (row_limit_files.folder(tmp_path) / "damaged.jsonl").write_text("{")
     assert machine_checks.portions(settings).text == (
         "AMD EPYC, 2 threads, PyTorch 2.13.0+cpu: a call takes up to 16 rows"
         " (2 shapes of layers measured, 1 of them fewer, 15 at least)"

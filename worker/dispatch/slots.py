@@ -35,7 +35,7 @@ from worker.dispatch.claimer import NO_TURN, Claims, Turn
 from worker.dispatch.coalesce import Together
 from worker.dispatch.health import Health
 from worker.dispatch.storing import Storing
-from worker.engine.answers.failures import bared
+from worker.engine.failures import without_tracebacks
 from worker.in_flight import Cancellation
 from worker.progress.reporter import Reporter, Watch
 from worker.render.outputs import Result, results
@@ -132,12 +132,12 @@ class Slots:
         except Cancelled:
             raise
         except Spoilt as error:
-            return self._doubt(claim, cancel, bared(error))
+            return self._doubt(claim, cancel, without_tracebacks(error))
         except (RenderError, Unavailable) as error:
-            return self._give_up(claim, cancel, bared(error))
+            return self._give_up(claim, cancel, without_tracebacks(error))
         except Exception as error:  # the slot's edge: one image must not take the worker along
             log.exception("image failed unexpectedly", job=claim.job_id, image=claim.image_id)
-            bared(error)
+            without_tracebacks(error)
             reason = f"an error of the farm itself: {type(error).__name__}: {error}"
             self.health.failed(claim, reason)
             return self._fail(claim, cancel, reason)

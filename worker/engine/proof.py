@@ -16,9 +16,9 @@ import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor
 
 from shared.errors import CardError
-from worker.engine import devices
+from worker.engine import devices, transfers
 from worker.engine.devices import Device
-from worker.engine.reads import fetched
+from worker.engine.transfers import fetched
 
 # The largest difference, as a share of the largest number. Sound kernels stay far below, also those of float32 that
 # compute in TF32 and those of float16 that add in it.
@@ -83,8 +83,8 @@ def _checks(dtype: torch.dtype, decoder_dtype: torch.dtype) -> tuple[Check, ...]
 
 def _copied(on: Device, dtype: torch.dtype) -> Answers:
     """A mebibyte there and back, as latents, noise and pictures travel."""
-    there = devices.pinned(torch.arange(2**20).remainder(251).to(dtype), on)
-    return fetched(devices.sent(there, on)), there
+    there = transfers.pinned(torch.arange(2**20).remainder(251).to(dtype), on)
+    return fetched(transfers.to_device(there, on)), there
 
 
 def _product(on: Device, dtype: torch.dtype) -> Answers:
@@ -138,7 +138,7 @@ def _both(compute: Compute, on: Device, dtype: torch.dtype, *given: Tensor) -> A
     """Return what the card computes in `dtype` and what the CPU computes in float32, of the same rounded numbers."""
     rounded = [one.to(dtype) for one in given]
     expected = compute(*(one.float() for one in rounded))
-    return compute(*(devices.sent(one, on) for one in rounded)).float().cpu(), expected
+    return compute(*(transfers.to_device(one, on) for one in rounded)).float().cpu(), expected
 
 
 def _numbers(*shape: int) -> Tensor:

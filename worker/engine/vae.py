@@ -17,14 +17,13 @@ from torch import Tensor
 
 from shared.errors import Spoilt
 from shared.params.geometry import CELL
-from worker.engine.answers.failures import bared
-from worker.engine.answers.tiling import along, wrapped
-from worker.engine.devices import Device, is_out_of_memory, pinned, sent
-from worker.engine.images.arrays import levels
-from worker.engine.images.tiles import cut, joined, tiles
-from worker.engine.pipelines.inputs import Pixels
-from worker.engine.reads import fetched
+from worker.engine.cuda_errors import is_out_of_memory
+from worker.engine.devices import Device
+from worker.engine.failures import without_tracebacks
+from worker.engine.images.arrays import Pixels, levels
+from worker.engine.images.tiles import along, cut, joined, tiles, wrapped
 from worker.engine.requests import Asks, Read, ToLatent, ToPixels
+from worker.engine.transfers import fetched, pinned, to_device
 from worker.engine.weights import Weights
 
 LARGEST_CELLS: Final = 128 * 128  # of a latent that goes through the VAE as a whole: 1024 x 1024 pixels
@@ -126,7 +125,7 @@ def _joined(parts: _Parts) -> Asks[Tensor]:
 
 
 def _joined_on_host(parts: _Parts, device: Device) -> Asks[Tensor]:
-    return sent((yield Read(lambda: pinned(parts.fetched().whole(), device))), device)
+    return to_device((yield Read(lambda: pinned(parts.fetched().whole(), device))), device)
 
 
 def _seen(latent: Tensor, parts: _Parts) -> tuple[Pixels, str | None]:
@@ -164,7 +163,7 @@ def _with_room(*ways: Callable[[], Asks[T]]) -> Asks[T]:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            bared(error)  # its frames hold what there was no room for
+            without_tracebacks(error)  # its frames hold what there was no room for
     return (yield from ways[-1]())
 
 

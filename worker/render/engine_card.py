@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import structlog
 import torch
 
-from shared import portions
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions
 from shared.errors import Cancelled, RenderError
@@ -22,18 +21,18 @@ from shared.models.model_set import ModelSet
 from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.encode import Pixels
-from worker.engine import devices, proof
+from worker.engine import cuda_errors, devices, proof
 from worker.engine.devices import Device
 from worker.engine.loading import load
 from worker.engine.loading.host_cache import HostCache
-from worker.engine.loading.portions import Portions
 from worker.engine.loop import limits
 from worker.engine.loop.engine import Engine, Phase
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines.film import Reel, developed
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
-from worker.engine.reads import beside
+from worker.engine.row_limits import RowLimits
+from worker.engine.transfers import beside
 from worker.engine.weights import Weights
 from worker.in_flight import Cancellation
 from worker.progress.reporter import Watch
@@ -43,6 +42,7 @@ from worker.render.local_models import ModelFiles
 from worker.render.memory_meter import Meter
 from worker.render.model_cache import Model, Residency
 from worker.render.preview_decoders import Previewer
+from worker.render.stored_row_limits import processor, stored
 from worker.renderer import Frame, Rendered
 from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import Pulse
@@ -158,7 +158,7 @@ class EngineCard:
         try:
             return self._rendered(claim, watch, cancel)
         except Exception as error:
-            if not devices.is_fatal(error):
+            if not cuda_errors.is_fatal(error):
                 raise
             self._engine.lose(error)
             words = str(error)
@@ -245,8 +245,7 @@ def _device(address: Address, settings: Settings) -> Device:
     device = devices.device("cuda:0" if address.uuid else address.name)  # pinned: a card sees itself as 0
     if device.kind != "cpu":
         return device
-    processor = devices.processor()
-    return replace(device, portions=Portions(processor, portions.path(settings.home, processor)))
+    return replace(device, row_limits=RowLimits(*stored(settings.home, processor())))
 
 
 def _prepare() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shared.errors import RenderError, Unavailable
 from worker.encode import Pixels
-from worker.engine import devices
+from worker.engine import cuda_errors
 from worker.engine.images import previews
 from worker.engine.weights import Weights
 from worker.render.local_models import Found, ModelFiles
@@ -110,7 +110,7 @@ class Previewer:
     def _failed(self, sha256: str, error: Exception) -> None:
         """Use a decoder no more, unless there was only no room for what it does."""
         log.warning("preview not decoded", sha256=sha256, reason=f"{type(error).__name__}: {error}")
-        if not devices.is_out_of_memory(error):
+        if not cuda_errors.is_out_of_memory(error):
             self._decoders[sha256] = None
             self._chosen.clear()
 

@@ -11,7 +11,7 @@ from shared.errors import NotFound, RenderError
 from shared.media.storage import Storage, upload_key
 from shared.params.render import RenderParams
 from worker.engine.images import arrays
-from worker.engine.pipelines.inputs import Mask, Pixels
+from worker.engine.images.arrays import Mask, Pixels
 
 
 class Inputs(NamedTuple):

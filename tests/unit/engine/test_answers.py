@@ -206,7 +206,7 @@ def test_masks_are_made_once_for_contexts_of_some_lengths(tiny: Weights, monkeyp
             made.append(tensor.shape)
         return original(tensor, to)
 
-    monkeypatch.setattr(answers.denoising, "sent", noted)
+    monkeypatch.setattr(answers.denoising, "to_device", noted)
     short, long = context(weights, "sea"), context(weights, "moon " * 100)
     mixed = (Term(0.5, short), Term(0.5, long))
     for _ in range(3):

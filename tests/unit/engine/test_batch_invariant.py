@@ -19,21 +19,21 @@ from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
 from worker.engine.loading import batch_invariant
 from worker.engine.loading import load as checkpoints
-from worker.engine.loading.portions import Portions
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
+from worker.engine.row_limits import RowLimits
 from worker.engine.weights import Weights
 
 SECONDS = 120
 COUNTS = (1, 3, 4, 15, 16, 18)
 
-Load = Callable[[Portions], Weights]
+Load = Callable[[RowLimits], Weights]
 
 
 @pytest.fixture
 def load(tiny_path: Path, cpu: Device) -> Load:
-    return lambda portions: checkpoints.load(tiny_path, replace(cpu, portions=portions), torch.float32)
+    return lambda row_limits: checkpoints.load(tiny_path, replace(cpu, row_limits=row_limits), torch.float32)
 
 
 @pytest.fixture(params=[2, 3], ids=lambda threads: f"{threads} threads")
@@ -44,9 +44,9 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def eager() -> Portions:
-    """Portions that measure at once whatever they meet."""
-    return Portions(clock=lambda: 0.0)
+def eager() -> RowLimits:
+    """RowLimits that measure at once whatever they meet."""
+    return RowLimits(clock=lambda: 0.0)
 
 
 def rows_of(weights: Weights, sides: tuple[int, int], tiling: Tiling = "none") -> Callable[[int, int], Tensor]:
@@ -101,7 +101,7 @@ def test_a_layer_that_threads_share_gives_a_row_the_same_in_company(threads: int
 
 
 def test_rows_are_the_same_before_anything_is_measured_and_after(load: Load) -> None:
-    before, after = (rows_of(load(portions), (8, 8)) for portions in (Portions(seconds=0), eager()))
+    before, after = (rows_of(load(row_limits), (8, 8)) for row_limits in (RowLimits(seconds=0), eager()))
     assert_steady(before)
     assert_steady(after)
     assert torch.equal(before(0, 7), after(0, 7))
@@ -141,9 +141,9 @@ def other(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 def test_a_processor_that_rounds_otherwise_for_some_counts_is_given_others(load: Load, other: str) -> None:
-    portions = eager()
-    assert_steady(rows_of(load(portions), (8, 8)))
-    products = [known for shape, known in portions.known.items() if shape.startswith(("linear", "convolution"))]
+    row_limits = eager()
+    assert_steady(rows_of(load(row_limits), (8, 8)))
+    products = [known for shape, known in row_limits.known.items() if shape.startswith(("linear", "convolution"))]
     most = {"from 16 rows on": 15, "a row alone, and from 16 on": 15, "odd counts": 2, "more than two": 2}
     assert max(known.rows for known in products) == most.get(other, max(COUNTS))
     if "alone" in other or "odd" in other:
@@ -154,7 +154,7 @@ def test_pictures_are_the_same_in_company_on_a_processor_that_rounds_otherwise(
     load: Load, cpu: Device, params: RenderParams, other: str
 ) -> None:
     assert other
-    weights = load(Portions())
+    weights = load(RowLimits())
     changes = [{"seed": seed, "steps": 2, "cfg_scale": 1.0 if seed == 8 else 7.0} for seed in range(9)]
     jobs = [params.model_copy(update=one) for one in changes]
     engine = Engine(cpu)

@@ -8,9 +8,9 @@ import torch
 
 from shared.errors import CardError, SettingsError
 from tests.support.card_ledger import Ledger
-from worker.engine import devices
-from worker.engine.answers.failures import no_room
+from worker.engine import cuda_errors, devices, transfers
 from worker.engine.devices import Device, device
+from worker.engine.failures import no_room
 
 CARD = Device("cuda:0", "cuda", "a card", 24 * 2**30)
 
@@ -77,7 +77,7 @@ def test_a_stream_of_its_own_computes_as_the_engine_does() -> None:
     backends: Any = torch.backends
     backends.cudnn.allow_tf32, backends.cudnn.conv.fp32_precision = True, "tf32"  # as torch begins
     backends.cuda.enable_cudnn_sdp(enabled=True)
-    with devices.own_stream(CARD):
+    with transfers.own_stream(CARD):
         assert backends.cudnn.conv.fp32_precision == "ieee"
         assert not backends.cuda.cudnn_sdp_enabled()
 
@@ -85,7 +85,7 @@ def test_a_stream_of_its_own_computes_as_the_engine_does() -> None:
 def test_what_the_host_cannot_pin_is_sent_as_it_is(pretended: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretended, "pinnable", 0)
     tensor = torch.ones(3)
-    assert devices.pinned(tensor, CARD) is tensor
+    assert transfers.pinned(tensor, CARD) is tensor
 
 
 def test_a_vae_never_decodes_in_half_precision() -> None:
@@ -115,7 +115,7 @@ def test_a_vae_never_decodes_in_half_precision() -> None:
     ],
 )
 def test_running_out_of_memory_is_told_from_other_trouble(error: Exception, expected: bool) -> None:  # noqa: FBT001
-    assert devices.is_out_of_memory(error) is expected
+    assert cuda_errors.is_out_of_memory(error) is expected
 
 
 def accelerator_error(words: str, code: int | None) -> torch.AcceleratorError:
@@ -145,17 +145,17 @@ def accelerator_error(words: str, code: int | None) -> torch.AcceleratorError:
 )
 def test_a_card_is_lost_by_the_code_of_its_error(words: str, code: int | None, is_fatal: bool) -> None:  # noqa: FBT001
     error = accelerator_error(words, code)
-    assert devices.is_fatal(error) is is_fatal
-    assert not (devices.is_fatal(error) and devices.is_out_of_memory(error))
+    assert cuda_errors.is_fatal(error) is is_fatal
+    assert not (cuda_errors.is_fatal(error) and cuda_errors.is_out_of_memory(error))
 
 
 def test_the_code_says_that_memory_ran_out_whatever_the_words() -> None:
-    assert devices.is_out_of_memory(accelerator_error("launching the kernel", 2))
+    assert cuda_errors.is_out_of_memory(accelerator_error("launching the kernel", 2))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), torch.OutOfMemoryError(), SystemExit("told to go")])
 def test_no_other_error_loses_a_card(error: BaseException) -> None:
-    assert not devices.is_fatal(error)
+    assert not cuda_errors.is_fatal(error)
 
 
 def test_a_card_takes_few_row_counts_and_a_cpu_any() -> None:
@@ -176,9 +176,9 @@ def test_the_wait_for_a_card_that_is_behind_is_asleep(monkeypatch: pytest.Monkey
             waited.append(self.blocking)
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    pace = devices.Pace(CARD)
+    pace = transfers.Pace(CARD)
     for _ in range(5):
         pace.turn()
-    assert waited == [True] * (5 - devices.TURNS_AHEAD)
+    assert waited == [True] * (5 - transfers.TURNS_AHEAD)
     pace.stop()
     assert waited == [True] * 5

@@ -497,7 +497,7 @@ def test_noise_goes_to_the_card_a_step_at_a_time(
         sent.append((len(calls), noise.shape))
         return original(noise, to)
 
-    monkeypatch.setattr(denoise_pass, "sent", noted)
+    monkeypatch.setattr(denoise_pass, "to_device", noted)
     start(steps=4).result(SECONDS)
     assert sent == [(made, (4, 8, 8)) for made in range(4)]
 

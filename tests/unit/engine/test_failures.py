@@ -17,8 +17,8 @@ import torch
 
 from shared.errors import Cancelled, ModelFileError, NotUnderstood, OutOfMemory, RenderError, RenderFailed, StorageAway
 from worker.engine import answers
-from worker.engine.answers.failures import again, bared
 from worker.engine.devices import Device
+from worker.engine.failures import duplicate, without_tracebacks
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
 from worker.engine.loop.engine import Engine
@@ -58,7 +58,7 @@ def test_an_error_is_bared_of_all_tracebacks_behind_it() -> None:
     error.__cause__, second.__context__ = second, first
     group = raising(ExceptionGroup("several", [error, raising(OSError("fourth"))]))  # type: ignore[type-var]
     first.__context__ = group  # round in a circle
-    assert bared(group) is group
+    assert without_tracebacks(group) is group
     everything = [first, second, error, group, *group.exceptions]  # type: ignore[attr-defined]
     assert [one.__traceback__ for one in everything] == [None] * 6
 
@@ -75,7 +75,7 @@ def test_an_error_is_bared_of_all_tracebacks_behind_it() -> None:
 )
 def test_an_error_is_raised_again_as_another_one_that_says_the_same(error: Exception) -> None:
     error.__cause__ = KeyError("cause")
-    other = again(error)
+    other = duplicate(error)
     assert other is not error
     assert type(other) is type(error)
     assert (str(other), vars(other), other.__cause__) == (str(error), vars(error), error.__cause__)

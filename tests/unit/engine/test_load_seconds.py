@@ -22,7 +22,7 @@ from tests.support import card_time, pretended_card
 from tests.support.card_ledger import Ledger
 from tests.support.card_time import Clock, Turns
 from tests.support.checkpoints import write_tiny
-from worker.engine import devices
+from worker.engine import devices, transfers
 from worker.engine.devices import Device
 from worker.engine.loading import converted, layouts, upload
 from worker.engine.loading import load as checkpoints
@@ -52,12 +52,12 @@ def load_in_copies(path: Path, card: Device) -> None:
 
 
 def load_from_file(path: Path, card: Device) -> None:
-    with devices.own_stream(card):
+    with transfers.own_stream(card):
         checkpoints.load(path, card, HALF)
 
 
 def load_from_host(path: Path, kept: Converted, card: Device) -> None:
-    with devices.own_stream(card):
+    with transfers.own_stream(card):
         checkpoints.load_kept(path, kept, card)
 
 

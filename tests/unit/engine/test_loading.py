@@ -17,7 +17,7 @@ from shared.params.render import RenderParams
 from tests.support.card_ledger import Ledger
 from tests.support.checkpoints import without_vae, write_tiny
 from tests.support.waiting import until
-from worker.engine import devices
+from worker.engine import devices, transfers
 from worker.engine.answers.answer import answer
 from worker.engine.devices import Device
 from worker.engine.loading import load as checkpoints
@@ -436,7 +436,7 @@ def test_a_loader_whose_thread_fails_tells_everyone_why(
         gate.wait(10)
         raise kind("no stream")
 
-    monkeypatch.setattr(devices, "own_stream", fails)
+    monkeypatch.setattr(transfers, "own_stream", fails)
     loader.start()
     waiting = loader.ask(lambda: 7)
     loader.ask(lambda: 8).cancel()

@@ -12,9 +12,10 @@ import pytest
 from shared.errors import RenderError
 from shared.params.groups import Guidance, Hires, Img2Img, Refiner
 from shared.params.render import RenderParams
+from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
-from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.sampling import planning
 from worker.engine.weights import Weights

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shared.errors import CardError
 from tests.support.card_ledger import Ledger
-from worker.engine import devices, proof
+from worker.engine import devices, proof, transfers
 
 FORMATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -96,13 +96,13 @@ def test_attention_that_forgets_its_mask_is_found(card: devices.Device, monkeypa
 
 
 def test_a_copy_that_loses_a_byte_is_found(card: devices.Device, monkeypatch: pytest.MonkeyPatch):
-    sound = devices.sent
+    sound = transfers.to_device
 
     def losing(tensor: Tensor, to: devices.Device) -> Tensor:
         there = sound(tensor, to)
         return there.where(torch.arange(len(there)).to(to.torch) != 4711, 0) if there.dtype == torch.uint8 else there
 
-    monkeypatch.setattr(devices, "sent", losing)
+    monkeypatch.setattr(transfers, "to_device", losing)
     with pytest.raises(CardError, match="a copy through pinned memory in uint8: its numbers are off"):
         proof.prove(card, torch.float16)
 

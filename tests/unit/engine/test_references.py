@@ -16,8 +16,9 @@ from bench import plain
 from shared.params.groups import Hires, Img2Img, Mask
 from shared.params.render import RenderParams
 from tests.unit.engine.test_engine import assert_same_picture
+from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.weights import Weights
 

@@ -15,9 +15,10 @@ from shared.params.render import RenderParams
 from tests.unit.engine.test_pipelines import SECONDS, apart, picture
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View
+from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run
-from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.weights import Weights
 

@@ -21,10 +21,9 @@ from worker.engine.answers.calls import FULL, HELD_SECONDS
 from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
 from worker.engine.images import tiles
-from worker.engine.images.arrays import to_tensor
+from worker.engine.images.arrays import Pixels, to_tensor
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines.inputs import Pixels
 from worker.engine.requests import ToLatent, ToPixels
 from worker.engine.vae import decoded, encoded
 from worker.engine.weights import Weights

@@ -21,8 +21,9 @@ import structlog
 from torch import nn
 
 from shared.errors import OutOfMemory, RenderError
-from worker.engine.answers.failures import bared, no_room
-from worker.engine.devices import is_fatal, is_out_of_memory, release_memory
+from worker.engine.cuda_errors import is_fatal, is_out_of_memory
+from worker.engine.devices import release_memory
+from worker.engine.failures import no_room, without_tracebacks
 
 log = structlog.get_logger(__name__)
 
@@ -176,5 +177,5 @@ def on_ladder(rows: int, ladder: Sequence[int]) -> int:
 
 
 def _explained(error: Exception) -> Exception:
-    bared(error)
+    without_tracebacks(error)
     return no_room(_PICTURE) if is_out_of_memory(error) else error

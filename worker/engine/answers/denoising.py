@@ -13,8 +13,8 @@ from shared.errors import RenderError
 from shared.prompts.tokenizer import TOKENS
 from worker.engine.answers.calls import Calls, Subject
 from worker.engine.answers.tiling import seamless
-from worker.engine.devices import sent
 from worker.engine.requests import Denoise
+from worker.engine.transfers import to_device
 from worker.engine.weights import Weights
 
 Answer = Tensor | tuple[Tensor, ...] | Exception
@@ -74,8 +74,8 @@ def _denoise_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
     The network sees x at unit variance and predicts the noise, or the velocity (Salimans and Ho, arXiv:2202.00512).
     """
     x = torch.stack([row.x for row in rows])  # [rows, 4, h/8, w/8]
-    timesteps = sent(torch.tensor([row.timestep for row in rows]), weights.device)
-    sigma = sent(torch.tensor([row.sigma for row in rows]), weights.device)[:, None, None, None]
+    timesteps = to_device(torch.tensor([row.timestep for row in rows]), weights.device)
+    sigma = to_device(torch.tensor([row.sigma for row in rows]), weights.device)[:, None, None, None]
     scale = (1 + sigma**2).rsqrt()
     contexts = [row.context for row in rows]
     context, mask = padded(contexts), _mask(weights, contexts)
@@ -122,7 +122,7 @@ def _mask(weights: Weights, contexts: Sequence[Tensor]) -> Tensor | None:
     known = weights.masks.get((longest, lengths))
     if known is None:
         places = torch.arange(longest)[None]
-        known = sent(places < torch.tensor(lengths)[:, None], weights.device)
+        known = to_device(places < torch.tensor(lengths)[:, None], weights.device)
         weights.masks.put((longest, lengths), known)
     return known
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from shared.prompts.chunks import Chunk
 from shared.prompts.tokenizer import BOS, EOS, TOKENS
 from worker.engine.answers.calls import Calls, Subject
-from worker.engine.devices import sent
 from worker.engine.requests import Embed
+from worker.engine.transfers import to_device
 from worker.engine.weights import Weights
 
 
@@ -78,7 +78,7 @@ def _emphasised(request: Embed, chunk: Chunk, embedding: Tensor) -> Tensor:
         return embedding
     scales = torch.ones(TOKENS, 1)
     scales[1 : len(chunk.weights) + 1, 0] = torch.tensor(chunk.weights)
-    return emphasised(embedding, sent(scales, request.weights.device), keeps_mean=request.keeps_mean)
+    return emphasised(embedding, to_device(scales, request.weights.device), keeps_mean=request.keeps_mean)
 
 
 def _encoded_or_kept(weights: Weights, encode: Callable[[Sequence[Row]], Embedded], rows: Sequence[Row]) -> Embedded:
@@ -101,7 +101,7 @@ def _encoded(weights: Weights, calls: Calls, rows: Sequence[Row], most: int | No
 @torch.inference_mode()
 def _encode_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
     """Return each row's embedding [77, width] from one call of the text encoder: a layer, normalised as the last is."""
-    tokens = sent(torch.tensor([row.tokens for row in rows]), weights.device)  # [rows, 77]
+    tokens = to_device(torch.tensor([row.tokens for row in rows]), weights.device)  # [rows, 77]
     layers = weights.text_encoder(input_ids=tokens, output_hidden_states=True).hidden_states
     read = torch.stack([layers[-row.clip_skip][place] for place, row in enumerate(rows)])
     embedded: Tensor = weights.text_encoder.final_layer_norm(read)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shared.params.fields import Tiling
+from worker.engine.images.tiles import along, wrapped
 from worker.engine.loading.batch_invariant import SteadyConv
 
 
@@ -27,17 +28,6 @@ def seamless(network: nn.Module, tiling: Tiling) -> Iterator[None]:
     finally:
         for convolution in convolutions:
             del convolution._conv_forward  # noqa: SLF001 - the class's own shows again
-
-
-def wrapped(x: Tensor, margin: tuple[int, int]) -> Tensor:
-    """Return `x` [..., h, w] with `margin` (rows, columns) of its other side put before and after it."""
-    rows, columns = margin
-    return functional.pad(x, (columns, columns, rows, rows), mode="circular") if rows or columns else x
-
-
-def along(tiling: Tiling, sides: tuple[int, int]) -> tuple[int, int]:
-    """Return of (rows, columns) those along `tiling`, and 0 for the others: x runs over columns."""
-    return sides[0] if tiling in {"y", "both"} else 0, sides[1] if tiling in {"x", "both"} else 0
 
 
 def _around(convolution: nn.Conv2d, tiling: Tiling, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -11,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from shared.params.fields import ResizeMode
-from worker.engine.pipelines.inputs import Mask, Pixels
+
+Pixels = NDArray[np.uint8]  # [height, width, 3], red, green, blue
+Mask = NDArray[np.uint8]  # [height, width]
 
 OPAQUE: Final = 255
 THRESHOLD: Final = 128  # a mask is set above it

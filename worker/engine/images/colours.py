@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engine.pipelines.inputs import Pixels
+from worker.engine.images.arrays import Pixels
 
 Values = NDArray[np.float64]
 

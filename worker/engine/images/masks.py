@@ -10,8 +10,7 @@ from PIL import Image, ImageFilter
 from torch.nn import functional
 
 from shared.params.geometry import CELL
-from worker.engine.images.arrays import OPAQUE
-from worker.engine.pipelines.inputs import Mask, Pixels
+from worker.engine.images.arrays import OPAQUE, Mask, Pixels
 
 _FILL: Final = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius, how often it is laid over
 

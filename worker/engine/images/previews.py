@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from shared.params.geometry import CELL
 from worker.engine.images import latents
 from worker.engine.images.arrays import levels
-from worker.engine.reads import fetched
+from worker.engine.transfers import fetched
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

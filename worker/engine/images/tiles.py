@@ -8,6 +8,9 @@ from itertools import product
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from shared.params.fields import Tiling
 
 Span = tuple[int, int]  # from, up to
 Tile = tuple[Span, Span]  # rows, columns
@@ -51,6 +54,17 @@ def joined(
         cut(weight, tile, scale).add_(fade)
     margins = (wrap[0] * scale, wrap[1] * scale)
     return _folded(total, margins) / _folded(weight, margins)
+
+
+def wrapped(x: Tensor, margin: tuple[int, int]) -> Tensor:
+    """Return `x` [..., h, w] with `margin` (rows, columns) of its other side put before and after it."""
+    rows, columns = margin
+    return functional.pad(x, (columns, columns, rows, rows), mode="circular") if rows or columns else x
+
+
+def along(tiling: Tiling, sides: tuple[int, int]) -> tuple[int, int]:
+    """Return of (rows, columns) those along `tiling`, and 0 for the others: x runs over columns."""
+    return sides[0] if tiling in {"y", "both"} else 0, sides[1] if tiling in {"x", "both"} else 0
 
 
 def _folded(whole: Tensor, margins: tuple[int, int]) -> Tensor:

@@ -2,7 +2,7 @@
 
 PyTorch hands a convolution to oneDNN or computes it by MKL, by how many rows there are, and MKL multiplies matrices in
 another order for each number of rows. So all products here are oneDNN's, which takes them a picture at a time. That
-its kernels round alike for any number of rows is not taken for granted: `portions` measures it. Norms and activations
+its kernels round alike for any number of rows is not taken for granted: `row_limits` measures it. Norms and activations
 share their work out among threads by the size of the whole call, and round at the borders; they are measured too.
 Attention and layer norms compute each row by itself.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.engine.loading.portions import Layer, Portions
+from worker.engine.row_limits import Layer, RowLimits
 
 _HAS_ONEDNN: Final = torch.backends.mkldnn.is_available()
 _multiplied: Final = torch.ops.mkldnn._linear_pointwise if _HAS_ONEDNN else None  # noqa: SLF001 - its only name
@@ -38,7 +38,7 @@ class SteadyLinear(nn.Linear):
 class SteadyConv(nn.Conv2d):
     """A convolution of pictures [rows, channels, h, w]."""
 
-    portions: Portions
+    row_limits: RowLimits
     layers: dict[tuple[int, int], Layer]  # by the zeros around a picture
 
     def _conv_forward(self, pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -48,7 +48,7 @@ class SteadyConv(nn.Conv2d):
     def convolved(self, pictures: Tensor, weight: Tensor, bias: Tensor | None, zeros: tuple[int, int]) -> Tensor:
         """Return `pictures` convolved between so many rows and columns of zeros."""
         if zeros not in self.layers:
-            self.layers[zeros] = self.portions.layer(self._text(zeros), 2)
+            self.layers[zeros] = self.row_limits.layer(self._text(zeros), 2)
         return self.layers[zeros].answer(partial(convolution, self, weight, bias, zeros), pictures)
 
     def _text(self, zeros: tuple[int, int]) -> str:
@@ -76,23 +76,23 @@ class SteadySiLU(nn.SiLU):
         return self.layer.answer(functional.silu, rows)
 
 
-def steady(network: nn.Module, portions: Portions) -> None:
-    """Make the layers of the U-Net `network` steady, by what `portions` knows and finds out."""
+def steady(network: nn.Module, row_limits: RowLimits) -> None:
+    """Make the layers of the U-Net `network` steady, by what `row_limits` knows and finds out."""
     from diffusers.models.activations import GEGLU  # noqa: PLC0415 - takes seconds; who has a U-Net has it
 
     for layer in network.modules():
         match layer:
             case nn.Linear():
                 text = f"linear {layer.in_features}>{layer.out_features}"
-                _become(SteadyLinear, layer, layer=portions.layer(text, 2))
+                _become(SteadyLinear, layer, layer=row_limits.layer(text, 2))
             case nn.Conv2d():
-                _become(SteadyConv, layer, portions=portions, layers={})
+                _become(SteadyConv, layer, row_limits=row_limits, layers={})
             case nn.GroupNorm():
-                _become(SteadyGroupNorm, layer, layer=portions.layer(f"group norm {layer.num_groups}", 1))
+                _become(SteadyGroupNorm, layer, layer=row_limits.layer(f"group norm {layer.num_groups}", 1))
             case nn.SiLU():
-                _become(SteadySiLU, layer, layer=portions.layer("silu", 1))
+                _become(SteadySiLU, layer, layer=row_limits.layer("silu", 1))
             case GEGLU():
-                vars(layer)["gelu"] = partial(portions.layer("gelu", 1).answer, functional.gelu)
+                vars(layer)["gelu"] = partial(row_limits.layer("gelu", 1).answer, functional.gelu)
 
 
 def _become(kind: type[nn.Module], network: nn.Module, /, **facts: object) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from worker.engine import devices
+from worker.engine import devices, transfers
 from worker.engine.devices import Device
 from worker.engine.loading.flat import Layout
 from worker.engine.loading.upload import chunk_bytes, pieces, upload
@@ -74,7 +74,7 @@ def sent(kept: Converted, device: Device) -> Converted:
             buffers[name].copy_(memory, non_blocking=True)
         else:
             upload({name: memory}, {name: buffers[name]}, device)
-    tables = kept.tables and (kept.tables[0], devices.sent(kept.tables[1], device))
+    tables = kept.tables and (kept.tables[0], transfers.to_device(kept.tables[1], device))
     return replace(kept, buffers=buffers, tables=tables)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from worker.engine import devices
+from worker.engine import transfers
 from worker.engine.devices import Device
 from worker.engine.loading.converted import Converted, converting, named, shapes
 from worker.engine.loading.flat import Layout
@@ -64,11 +64,11 @@ class HostCache:
         kept, buffers = replace(loaded, buffers={}, tables=tables), {}
         del loaded
         for network, layout in kept.layouts.items():
-            buffers[network] = devices.pinned_memory(layout.bytes, self._device)
+            buffers[network] = transfers.pinned_bytes(layout.bytes, self._device)
             yield
             if (loaded := on_card()) is None:
                 return
-            devices.read_into(buffers[network], loaded.buffers[network])
+            transfers.read_into(buffers[network], loaded.buffers[network])
             del loaded
             yield
         self._kept[key] = replace(kept, buffers=buffers)
@@ -79,7 +79,7 @@ class HostCache:
         if key in self or not self._make_room(layouts):
             return
         for network, part in named(parts).items():
-            buffers[network] = devices.pinned_memory(layouts[network].bytes, self._device)
+            buffers[network] = transfers.pinned_bytes(layouts[network].bytes, self._device)
             yield from converting(part, layouts[network], buffers[network])
         self._kept[key] = Converted(shapes(parts), layouts, buffers)
 
@@ -93,7 +93,7 @@ class HostCache:
             dropped = _booked(kept.layouts)
             del kept
         if dropped not in ([0], needed):  # else what was dropped is taken again as it is
-            devices.release_pinned_memory()
+            transfers.release_pinned_memory()
         return True
 
 

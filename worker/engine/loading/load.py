@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from shared.errors import ModelFileError, RenderError
 from shared.prompts.tokenizer import Tokenizer
-from worker.engine.answers.failures import no_room
-from worker.engine.devices import Device, decoder_dtype, hand_over, is_fatal, is_out_of_memory
+from worker.engine.cuda_errors import is_fatal, is_out_of_memory
+from worker.engine.devices import Device, decoder_dtype
+from worker.engine.failures import no_room
 from worker.engine.images.previews import USUAL_RGB, latent_rgb, sample
 from worker.engine.loading import converted
 from worker.engine.loading.batch_invariant import steady
@@ -24,8 +25,9 @@ from worker.engine.loading.converted import Converted
 from worker.engine.loading.flat import Layout
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Spare
-from worker.engine.loading.portions import Portions
 from worker.engine.loading.upload import chunk_bytes
+from worker.engine.row_limits import RowLimits
+from worker.engine.transfers import hand_over
 from worker.engine.weights import Weights
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def _load(
     if device.kind == "cpu":
         for name, part in converted.named(parts).items():
             networks.fill(getattr(built, name), _copied(part, layouts[name].dtype))
-        steady(built.unet, device.portions or Portions())
+        steady(built.unet, device.row_limits or RowLimits())
         return _weights(built, Converted(parts, layouts, {}), device)
     make_room(converted.room_bytes(parts, layouts))
     read = converted.read(parts, layouts, device)

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import structlog
 
 from shared.errors import RenderError
-from worker.engine import devices
-from worker.engine.answers.failures import again, bared
+from worker.engine import transfers
 from worker.engine.devices import Device
+from worker.engine.failures import duplicate, without_tracebacks
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class Loader:
         asked: Future[T] = Future()
         with self._changed:
             if not self._is_open:
-                raise again(self._ended)
+                raise duplicate(self._ended)
             self._wanted.append((load, asked))
             self._changed.notify_all()
         return asked
@@ -87,18 +87,18 @@ class Loader:
 
     def _serve(self) -> None:
         try:
-            with devices.own_stream(self._device):
+            with transfers.own_stream(self._device):
                 while self._await():
                     self._turn()
         except Exception as error:  # the edge of the thread: who wants a load is told
             log.exception("the loader failed")
-            self._ended = bared(error)
+            self._ended = without_tracebacks(error)
         with self._changed:
             self._is_open = False
         self._drop_spare()
         for _, asked in self._wanted:
             if asked.set_running_or_notify_cancel():
-                asked.set_exception(again(self._ended))
+                asked.set_exception(duplicate(self._ended))
 
     def _turn(self) -> None:
         if self._wanted:

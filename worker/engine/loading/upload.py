@@ -14,7 +14,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from worker.engine.devices import Device, marked, pinned_memory
+from worker.engine.devices import Device
+from worker.engine.transfers import pinned_bytes, recorded_event
 
 CHUNK_BYTES: Final = 128 * 2**20  # of pinned memory; two are used by turns
 _ALIGNED_BYTES: Final = 16  # in a chunk: what a number of any format may begin at
@@ -76,7 +77,7 @@ class _Chunk:
 
     def __init__(self, size: int, to: Device) -> None:
         self._to = to
-        self._memory = pinned_memory(size, to)
+        self._memory = pinned_bytes(size, to)
         self._wait: Callable[[], object] = lambda: None
 
     def send(self, batch: list[Piece]) -> None:
@@ -85,12 +86,12 @@ class _Chunk:
         end = places[-1].stop
         self._wait()
         if end > len(self._memory):  # a row that is larger than chunks are
-            self._memory = pinned_memory(end, self._to)
+            self._memory = pinned_bytes(end, self._to)
         for piece, place in zip(batch, places, strict=True):
             self._memory[place].copy_(piece.source.reshape(-1).view(torch.uint8))
         staged = torch.empty(end, dtype=torch.uint8, device=self._to.torch)
         staged.copy_(self._memory[:end], non_blocking=True)
-        self._wait = marked().synchronize
+        self._wait = recorded_event().synchronize
         for piece, place in zip(batch, places, strict=True):
             piece.target.copy_(staged[place].view(piece.source.dtype).view(piece.source.shape))
 

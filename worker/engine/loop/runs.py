@@ -12,8 +12,8 @@ import structlog
 from torch import Tensor
 
 from shared.errors import RenderError, RenderFailed
-from worker.engine.answers.failures import again, bared, no_room
-from worker.engine.devices import is_fatal, is_out_of_memory
+from worker.engine.cuda_errors import is_fatal, is_out_of_memory
+from worker.engine.failures import duplicate, no_room, without_tracebacks
 from worker.engine.requests import Asks, Denoise, Request
 
 log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ class Run:
         """Return what the pipeline returned. Raises RenderError that says why there is nothing, or TimeoutError."""
         error = self._outcome.exception(timeout)
         if error is not None:
-            raise again(error)
+            raise duplicate(error)
         return self._outcome.result()
 
     def cancel(self) -> None:
@@ -136,7 +136,7 @@ class Run:
         if isinstance(failure, RenderFailed):
             log.error("render failed", **self._about, exc_info=error)
         self._end()
-        bared(error)
+        without_tracebacks(error)
         self._outcome.set_exception(failure)
 
     def _end(self) -> None:

@@ -17,7 +17,8 @@ from shared.prompts.tokenizer import TOKENS
 from worker.engine.answers.answer import answer
 from worker.engine.answers.calls import Calls
 from worker.engine.answers.denoising import subject
-from worker.engine.devices import is_fatal, is_out_of_memory, release_memory
+from worker.engine.cuda_errors import is_fatal, is_out_of_memory
+from worker.engine.devices import release_memory
 from worker.engine.latent_space import CHANNELS, MASK_CHANNELS
 from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
 from worker.engine.weights import Weights

@@ -13,7 +13,7 @@ from torch import Tensor, cat
 from shared.params.geometry import Steps
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
-from worker.engine.devices import Device, pinned, sent
+from worker.engine.devices import Device
 from worker.engine.guidance import conditioning
 from worker.engine.guidance.cfg import guided, guided_pair, switch_sigma, switched
 from worker.engine.guidance.inpainting import View, seen
@@ -23,6 +23,7 @@ from worker.engine.sampling.algebra import Model
 from worker.engine.sampling.noise import ImageNoise
 from worker.engine.sampling.planning import Plan
 from worker.engine.sampling.registry import SAMPLERS, plan
+from worker.engine.transfers import pinned, to_device
 from worker.engine.weights import Weights
 
 PINNED_BYTES: Final = 2**20  # of noise at a time: the engine's thread copies so much in no time
@@ -94,7 +95,7 @@ def drawn(way: Pass) -> Asks[Draws]:
     ahead = _sent(blocks, device)
     first = next(ahead)
     if FACTS[params.sampler].is_adaptive:
-        return Draws(first, lambda *_: sent(pinned(source.next(), device), device))
+        return Draws(first, lambda *_: to_device(pinned(source.next(), device), device))
     return Draws(first, lambda *_: next(ahead))
 
 
@@ -148,7 +149,7 @@ def _sent(blocks: Sequence[Tensor], device: Device) -> Iterator[Tensor]:
     """
     for number, block in enumerate(blocks):
         for one in pinned(block, device) if number else block:
-            yield sent(one, device)
+            yield to_device(one, device)
 
 
 def _guided(way: Pass, weights: Weights, calls: Iterator[int], view: View | None) -> Asks[Model]:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from shared.params.fields import Tiling
 from worker.engine.images import latents
+from worker.engine.images.arrays import Pixels
 from worker.engine.loop.runs import Step
-from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import Asks
 from worker.engine.vae import decoded
 

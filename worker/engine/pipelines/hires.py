@@ -10,12 +10,13 @@ from shared.params import geometry
 from shared.params.geometry import CELL, Target
 from shared.params.groups import Hires
 from shared.params.upscalers import LATENT
-from worker.engine.devices import Device, pinned, sent
+from worker.engine.devices import Device
 from worker.engine.images import latents
-from worker.engine.images.arrays import enlarged, to_tensor
+from worker.engine.images.arrays import Pixels, enlarged, to_tensor
 from worker.engine.pipelines.denoise_pass import Pass, planned
-from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import Asks, Work
+from worker.engine.transfers import pinned, to_device
 from worker.engine.vae import decoded, encoded
 
 
@@ -45,7 +46,7 @@ def larger(latent: Tensor, first: Pass, second: Pass, hires: Hires) -> Asks[Tens
         pixels = yield from decoded(first.weights, latent)
         device = second.weights.device
         enlarged_pixels = yield Work(partial(_enlarged, pixels, target, hires.upscaler, device))
-        whole = yield from encoded(second.weights, sent(enlarged_pixels, device))
+        whole = yield from encoded(second.weights, to_device(enlarged_pixels, device))
     return latents.cut(whole, target.cut_x, target.cut_y)
 
 

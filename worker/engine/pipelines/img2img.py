@@ -8,18 +8,17 @@ from torch import Tensor, from_numpy, zeros_like
 
 from shared.params.groups import Mask as MaskOptions
 from shared.params.samplers import SAMPLERS as FACTS
-from worker.engine.devices import pinned, sent
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View
 from worker.engine.images import latents
-from worker.engine.images.arrays import OPAQUE, rounded, to_tensor
+from worker.engine.images.arrays import OPAQUE, Mask, Pixels, rounded, to_tensor
 from worker.engine.images.latents import mixed
 from worker.engine.images.masks import cells
 from worker.engine.pipelines.denoise_pass import Pass
 from worker.engine.pipelines.img2img_host import Canvas
-from worker.engine.pipelines.inputs import Mask, Pixels
 from worker.engine.requests import Asks, Work
 from worker.engine.sampling.algebra import Model
+from worker.engine.transfers import pinned, to_device
 from worker.engine.vae import encoded
 
 
@@ -64,13 +63,13 @@ def begun(canvas: Canvas, way: Pass, noise: Tensor, how: MaskOptions | None) -> 
     """Return the scene of `canvas`; what is masked starts from itself, from `noise` or from nothing, as asked."""
     device = way.weights.device
     pixels = yield Work(lambda: pinned(to_tensor(canvas.start), device))
-    latent = yield from encoded(way.weights, sent(pixels, device))
+    latent = yield from encoded(way.weights, to_device(pixels, device))
     latent = latents.resized(latent, way.params.width, way.params.height)
     mask = canvas.mask
     if mask is None or how is None:
         return Scene(latent)
     strength = yield Work(lambda: pinned(cells(mask), device))
-    area = Area(sent(strength, device), how)
+    area = Area(to_device(strength, device), how)
     if how.content == "latent noise":
         latent = mixed(noise, latent, area.mask)
     if how.content == "latent nothing":
@@ -85,4 +84,4 @@ def _view(shown: Pixels, mask: Mask, way: Pass, how: MaskOptions) -> Asks[View |
     device = way.weights.device
     pixels = yield Work(lambda: pinned(to_tensor(shown), device))
     hidden = yield Work(lambda: pinned(from_numpy(rounded(mask) // OPAQUE).float()[None], device))
-    return View(sent(pixels, device), sent(hidden, device), how.weight)
+    return View(to_device(pixels, device), to_device(hidden, device), how.weight)

@@ -12,9 +12,9 @@ from shared.params.groups import Img2Img
 from shared.params.groups import Mask as MaskOptions
 from shared.params.render import RenderParams
 from worker.engine.images import colours, masks
-from worker.engine.images.arrays import OPAQUE, resized, rounded
+from worker.engine.images.arrays import OPAQUE, Mask, Pixels, resized, rounded
 from worker.engine.images.masks import Box
-from worker.engine.pipelines.inputs import Kit, Mask, Pixels
+from worker.engine.pipelines.inputs import Kit
 
 
 @dataclass(frozen=True, eq=False)

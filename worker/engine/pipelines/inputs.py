@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from worker.engine.images.arrays import Mask, Pixels
 from worker.engine.weights import Weights
-
-Pixels = NDArray[np.uint8]  # [height, width, 3], red, green, blue
-Mask = NDArray[np.uint8]  # [height, width]
 
 
 @dataclass(frozen=True, eq=False)

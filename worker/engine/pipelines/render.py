@@ -10,9 +10,10 @@ from shared.params import geometry
 from shared.params.groups import Img2Img
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
+from worker.engine.images.arrays import Pixels
 from worker.engine.pipelines import hires, img2img, img2img_host
 from worker.engine.pipelines.denoise_pass import Pass, drawn, modelled, noised, planned, walked
-from worker.engine.pipelines.inputs import Kit, Pixels
+from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import Asks, Work
 from worker.engine.vae import decoded
 

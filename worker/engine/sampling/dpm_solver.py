@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from shared.errors import RenderError
-from worker.engine.reads import fetched
 from worker.engine.requests import Asks, Read, Work
 from worker.engine.sampling.algebra import Model, Noise, Options, ancestral_step, noised, slope
+from worker.engine.transfers import fetched
 
 _RELATIVE: Final = 0.05  # tolerances of an adaptive step: share of a value, and the least difference that counts
 _ABSOLUTE: Final = 0.0078

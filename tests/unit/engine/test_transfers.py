@@ -37,8 +37,8 @@ from worker.engine.pipelines import denoise_pass
 from worker.engine.pipelines.film import Reel, developed
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import Picture, render
-from worker.engine.reads import beside, fetched
 from worker.engine.requests import ToPixels, Work
+from worker.engine.transfers import beside, fetched
 from worker.engine.vae import decoded, encoded
 from worker.engine.weights import Weights
 from worker.progress import preview_queue
