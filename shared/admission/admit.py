@@ -15,6 +15,7 @@ from shared.admission.parse import JobRequest, refused
 from shared.media import uploads
 from shared.media.decode import Intake
 from shared.models.catalogue import Catalogue
+from shared.params import paths
 from shared.params.fields import RANDOM_SEED
 from shared.params.render import RenderParams
 from shared.prompts.styles import Style
@@ -66,27 +67,6 @@ def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admiss
 
 def _completed(params: RenderParams, titles: Mapping[str, str], size: sizes.Size) -> RenderParams:
     """Return the parameters with seeds drawn, this size and these titles of model files, by dotted field name."""
-    noise, hires, refiner = params.noise, params.hires, params.refiner
-    if noise.variation_strength > 0:
-        noise = noise.model_copy(update={"variation_seed": _drawn(noise.variation_seed)})
-    if hires is not None:
-        hires = hires.model_copy(update={"checkpoint": titles.get("hires.checkpoint", hires.checkpoint)})
-    if refiner is not None:
-        refiner = refiner.model_copy(update={"checkpoint": titles.get("refiner.checkpoint", refiner.checkpoint)})
-    return params.model_copy(
-        update={
-            "checkpoint": titles.get("checkpoint", params.checkpoint),
-            "vae": titles.get("vae", params.vae),
-            "width": size[0],
-            "height": size[1],
-            "seed": _drawn(params.seed),
-            "noise": noise,
-            "hires": hires,
-            "refiner": refiner,
-        }
-    )
-
-
-def _drawn(seed: int) -> int:
-    """Return a seed, drawn where it is random."""
-    return secrets.randbelow(_RANDOM_SEEDS) if seed == RANDOM_SEED else seed
+    seeds = ["seed", "noise.variation_seed"] if params.noise.variation_strength > 0 else ["seed"]
+    drawn = {path: secrets.randbelow(_RANDOM_SEEDS) for path in seeds if paths.get(params, path) == RANDOM_SEED}
+    return paths.replaced(params, {**titles, **drawn, "width": size[0], "height": size[1]})

@@ -12,7 +12,9 @@ from shared.models.catalogue import Catalogue, Entry
 from shared.models.model_set import ModelSet
 from shared.params.codecs import BUILT_IN_VAE
 from shared.params.fields import AUTOMATIC_VAE
+from shared.params.paths import field_name
 from shared.params.render import RenderParams
+from shared.params.table import parameters
 from shared.settings import Limits
 
 
@@ -31,7 +33,9 @@ class NamedModels:
         titles: dict[str, str] = {}
         problems: list[FieldError] = []
         files: dict[str, Entry] = {}
-        for name, given in _checkpoints(params).items():
+        for name, given in params.of_kind("checkpoint").items():
+            if not given and "" in parameters()[field_name(name)].fact.means and "." in name:
+                continue  # the first pass's
             if name == "refiner.checkpoint" and not given.strip():  # no name means the farm's first one elsewhere
                 problems.append(FieldError(name, "is missing", accepted(name, limits)))
                 continue
@@ -49,16 +53,6 @@ class NamedModels:
         titles |= {name: file.title for name, file in files.items()}
         problems += _without_vae(titles.get("vae"), files.get("hires.checkpoint"))
         return cls(titles, files.get("checkpoint"), _model_set(files), problems)
-
-
-def _checkpoints(params: RenderParams) -> dict[str, str]:
-    """Return the checkpoints that parameters name, by dotted field name."""
-    named = {"checkpoint": params.checkpoint}
-    if params.refiner is not None:
-        named["refiner.checkpoint"] = params.refiner.checkpoint
-    if params.hires is not None and params.hires.checkpoint:
-        named["hires.checkpoint"] = params.hires.checkpoint
-    return named
 
 
 def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | None:

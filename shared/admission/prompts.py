@@ -7,7 +7,7 @@ from typing import Final
 
 from shared.admission.accepted import accepted
 from shared.errors import FieldError
-from shared.params.groups import Hires
+from shared.params import paths
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.composable import MOST_PARTS, read
@@ -24,18 +24,10 @@ _NETWORKS: Final = {"lora": "LoRA", "lyco": "LoRA", "hypernet": "hypernetwork"}
 
 def unreadable(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
     """Yield what cannot be rendered of the prompts of parameters whose styles are merged, of each the first thing."""
-    for name, prompt in prompts(params).items():
+    for name, prompt in params.of_kind("prompt").items():
         problem = next(_problems(name, prompt, params, limits), None)
         if problem is not None:
             yield problem
-
-
-def prompts(params: RenderParams) -> dict[str, str]:
-    """Return the prompts of both passes by dotted field name."""
-    texts = {"prompt": params.prompt, "negative_prompt": params.negative_prompt}
-    if params.hires is None:
-        return texts
-    return texts | {"hires.prompt": params.hires.prompt, "hires.negative_prompt": params.hires.negative_prompt}
 
 
 def styled(params: RenderParams, styles: Mapping[str, Style], limits: Limits) -> RenderParams:
@@ -49,18 +41,13 @@ def styled(params: RenderParams, styles: Mapping[str, Style], limits: Limits) ->
             prompt = merge(prompt, [text])
         return prompt
 
-    def both(one: RenderParams | Hires) -> dict[str, str]:
-        prompt = merged(one.prompt, (style.prompt for style in known))
-        return {
-            "prompt": prompt,
-            "negative_prompt": merged(one.negative_prompt, (style.negative_prompt for style in known)),
-        }
+    def with_styles(path: str, prompt: str) -> str:
+        is_negative = path.endswith("negative_prompt")
+        return merged(prompt, [style.negative_prompt if is_negative else style.prompt for style in known])
 
-    changes: dict[str, object] = {"styles": (), **both(params)}
-    if params.hires is not None:  # an empty one is the first pass's, styles and all
-        own = {name: text for name, text in both(params.hires).items() if getattr(params.hires, name)}
-        changes["hires"] = params.hires.model_copy(update=own)
-    return params.model_copy(update=changes)
+    texts = params.of_kind("prompt")
+    asked = {path: text for path, text in texts.items() if text or "." not in path}  # another one is the first pass's
+    return paths.replaced(params, {"styles": ()} | {path: with_styles(path, text) for path, text in asked.items()})
 
 
 def unknown_styles(params: RenderParams, styles: Mapping[str, Style]) -> Iterator[FieldError]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -15,8 +15,7 @@ from shared.admission.parse import JobRequest
 from shared.errors import FieldError, Refused
 from shared.media import uploads
 from shared.media.decode import Intake, Picture
-from shared.params.fields import MASK, SOURCE
-from shared.params.render import RenderParams
+from shared.params import paths
 from shared.wording import LONGEST
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -41,7 +40,7 @@ def decoded(request: JobRequest, intake: Intake) -> JobRequest:
                 problems += refused.fields
     for problem in problems:
         log.info("picture refused", owner=request.owner, field=problem.field, reason=problem.message)
-    params = _with_hashes(request.params, pictures)
+    params = paths.replaced(request.params, {name: picture.sha256 for name, picture in pictures.items()})
     return replace(request, params=params, pictures=pictures, problems=(*request.problems, *problems))
 
 
@@ -51,17 +50,6 @@ def missing(session: Session, request: JobRequest) -> Iterator[FieldError]:
     for name, given in request.params.pictures.items():
         if name not in known and not (_SHA256.fullmatch(given) and uploads.is_kept(session, request.owner, given)):
             yield FieldError(name, _unlike(given), PICTURE)
-
-
-def _with_hashes(params: RenderParams, pictures: Mapping[str, Picture]) -> RenderParams:
-    """Return the parameters with the hashes of pictures in the places of their data URLs."""
-    source = params.img2img
-    if source is None or not pictures:
-        return params
-    hashes = params.pictures | {name: picture.sha256 for name, picture in pictures.items()}
-    mask = source.mask and source.mask.model_copy(update={"picture": hashes[MASK]})
-    started = source.model_copy(update={"picture": hashes[SOURCE], "mask": mask})
-    return params.model_copy(update={"img2img": started})
 
 
 def _unlike(given: str) -> str:

@@ -97,9 +97,7 @@ def _of_pass(group: str, sampler: str, schedule: str) -> dict[str, str]:
 
 def _tags(params: RenderParams) -> dict[str, str]:
     """Return the prompts that ask for networks, which this version admits none of."""
-    prompts = {"prompt": params.prompt, "negative_prompt": params.negative_prompt}
-    if params.hires is not None:
-        prompts |= {"hires.prompt": params.hires.prompt, "hires.negative_prompt": params.hires.negative_prompt}
+    prompts = params.of_kind("prompt")
     return {name: f"<{tag.kind}:{tag.name}>" for name, prompt in prompts.items() for tag in networks(prompt)}
 
 

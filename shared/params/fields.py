@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
@@ -10,7 +11,8 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from shared.params.facts import Fact, Takes
+from shared.params import paths
+from shared.params.facts import Fact, Takes, ValueKind
 
 Metadata = TypeVar("Metadata")
 
@@ -70,11 +72,34 @@ class Parameters(BaseModel):
                 properties[name]["description"] = fact.description
         return described
 
+    def of_kind(self, kind: ValueKind) -> dict[str, Any]:
+        """Return the values of this kind by dotted path, in this group and all groups and lists of groups within."""
+        return {paths.dotted(path): value for path, value in _of_kind(self, kind)}
+
 
 def metadata(field: FieldInfo, kind: type[Metadata]) -> Metadata | None:
     """Return what the annotation of a field holds of this kind, the outermost one; None if there is none."""
     found = [one for one in (*_within(field.annotation), *field.metadata) if isinstance(one, kind)]
     return found[-1] if found else None
+
+
+def _of_kind(group: Parameters, kind: ValueKind) -> Iterator[tuple[paths.Path, Any]]:
+    kinds = _kinds(type(group))
+    for name in type(group).model_fields:
+        value = getattr(group, name)
+        if kinds[name] == kind:
+            yield (name,), value
+        elif isinstance(value, Parameters):
+            yield from (((name, *path), inner) for path, inner in _of_kind(value, kind))
+        elif isinstance(value, tuple):
+            items = [(at, item) for at, item in enumerate(value) if isinstance(item, Parameters)]
+            yield from (((name, at, *path), inner) for at, item in items for path, inner in _of_kind(item, kind))
+
+
+@cache
+def _kinds(model: type[Parameters]) -> dict[str, ValueKind | None]:
+    takes = {name: metadata(field, Takes) for name, field in model.model_fields.items()}
+    return {name: found.kind if found else None for name, found in takes.items()}
 
 
 def _within(annotation: Any) -> Iterator[object]:  # noqa: ANN401 - a type

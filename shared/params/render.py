@@ -6,15 +6,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from shared.params import facts
+from shared.params import facts, paths
 from shared.params.codecs import HASH, NAME, SCHEDULE, SIZE, TEXT, TILING, VAE
 from shared.params.facts import Fact, Key, Option, Takes
 from shared.params.fields import (
     AUTOMATIC_VAE,
-    MASK,
     NATIVE_SIZE,
     RANDOM_SEED,
-    SOURCE,
     CheckpointName,
     Emphasis,
     FileFormat,
@@ -267,21 +265,16 @@ class RenderParams(Parameters):
 
     @property
     def pictures(self) -> dict[str, str]:
-        """The pictures that a render starts from, by dotted field name; once admitted each is an upload's SHA-256."""
-        if self.img2img is None:
-            return {}
-        mask = self.img2img.mask
-        return {SOURCE: self.img2img.picture} | ({} if mask is None else {MASK: mask.picture})
+        """The pictures that a render starts from, by dotted field name; once resolved each is an upload's SHA-256."""
+        return self.of_kind("picture")
 
     def image(self, index: int) -> Self:
         """Return the parameters of image `index` alone: what the engine, the PNG and the client see.
 
         Seeds count up; with a variation strength the variation seed does, and all images share the first seed.
         """
-        if self.noise.variation_strength == 0:
-            return self.model_copy(update={"seed": self.seed + index, "count": 1})
-        noise = self.noise.model_copy(update={"variation_seed": self.noise.variation_seed + index})
-        return self.model_copy(update={"noise": noise, "count": 1})
+        name = "noise.variation_seed" if self.noise.variation_strength else "seed"
+        return paths.replaced(self, {name: paths.get(self, name) + index, "count": 1})
 
     @classmethod
     def from_stored(cls, stored: dict[str, Any]) -> Self:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from shared.params import paths
+from shared.params.fields import Parameters, Prompt, SourcePicture
+from shared.params.groups import Hires
 from shared.params.paths import PathError
 from shared.params.render import RenderParams
 
@@ -149,3 +151,18 @@ def test_name_of_a_field_has_no_numbers():
 def test_paths_come_in_an_order_in_which_they_can_be_put():
     given_paths = ["nets.10.name", "nets.2.name", "nets", "hires.scale", "hires"]
     assert paths.in_order(given_paths) == ["hires", "nets", "hires.scale", "nets.2.name", "nets.10.name"]
+
+
+def test_values_of_a_kind_are_found_by_their_paths_in_groups_and_lists():
+    class Net(Parameters):
+        picture: SourcePicture
+
+    class Nets(Parameters):
+        prompt: Prompt = ""
+        control_nets: tuple[Net, ...] = ()
+        hires: Hires | None = None
+
+    found = Nets(control_nets=(Net(picture="a"), Net(picture="b")), hires=Hires(prompt="closer"))
+    assert found.of_kind("picture") == {"control_nets.0.picture": "a", "control_nets.1.picture": "b"}
+    assert found.of_kind("prompt") == {"prompt": "", "hires.prompt": "closer", "hires.negative_prompt": ""}
+    assert Nets().of_kind("picture") == {}
