@@ -1,4 +1,4 @@
-"""Claims from a long queue, by claimers that are processes of their own: `bench.queue` starts them as this module.
+"""Claimer from a long queue, by claimers that are processes of their own: `bench.queue` starts them as this module.
 
 50,000 queued images of 20 owners over 132 of 300 checkpoints, so 2,640 lanes; each claimer is a registered worker with
 two resident checkpoints, and decides as a worker does: shared snapshot, policy, one claim, a note of it.

@@ -25,7 +25,7 @@ from shared.queue.snapshot import Snapshots
 from tests.support.stub_card import StubCard
 from worker.__main__ import end, main
 from worker.dispatch import claimer, slots
-from worker.dispatch.coalesce import Together
+from worker.dispatch.coalesce import Coalesce
 from worker.in_flight import Cancellation
 from worker.process import work
 from worker.progress.reporter import Reporter, Watch
@@ -116,9 +116,9 @@ class Clocks:
 def wrap(clocks: Clocks) -> None:
     """Put clocks around the seams of a lifecycle."""
     seams: list[tuple[Any, str, str]] = [
-        (Together, "__call__", WAITING),
-        (claimer.Claims, "_for_slots", "snapshot, rank"),
-        (claimer.Claims, "_tickets", "tickets"),
+        (Coalesce, "__call__", WAITING),
+        (claimer.Claimer, "_for_slots", "snapshot, rank"),
+        (claimer.Claimer, "_tickets", "tickets"),
         (Snapshots, "note", "note the claim"),
         (claimer, "transact", "claim"),
         (Reporter, "image_changed", "events"),

@@ -16,7 +16,7 @@ from shared.messaging.tickets import Tickets
 from shared.queue import policy
 from shared.settings import Settings
 from worker.dispatch.unread import Unread
-from worker.in_flight import Carried
+from worker.in_flight import InFlight
 from worker.renderer import Card, NoCard
 
 
@@ -36,7 +36,7 @@ class Worker:
     tickets: Tickets
     storage: Storage
     card: Card = field(default_factory=NoCard)
-    carried: Carried = field(default_factory=Carried)
+    in_flight: InFlight = field(default_factory=InFlight)
     unread: Unread = field(default_factory=Unread)
     state: WorkerState = WorkerState.STARTING
     drained: str | None = None  # why it is to take nothing new until it is resumed
@@ -54,7 +54,7 @@ class Worker:
         return is_as_before
 
     @property
-    def told_trouble(self) -> str | None:
+    def reported_trouble(self) -> str | None:
         """What is wrong with it, for people."""
         return self.card_trouble or self.trouble
 
@@ -66,24 +66,25 @@ class Worker:
 
     @property
     def takes_images(self) -> bool:
-        return self.told_state == WorkerState.READY and self.drained is None
+        return self.reported_state == WorkerState.READY and self.drained is None
 
     @property
-    def told_state(self) -> WorkerState:
+    def reported_state(self) -> WorkerState:
         """What others are told: without its card or the storage it takes nothing new, and its phase says why."""
         is_waiting = self.state == WorkerState.READY and (self.card_trouble or self.storage_away)
         return WorkerState.DRAINED if is_waiting else self.state
 
     @property
     def free_slots(self) -> int:
-        return self.slots - len(self.carried)
+        return self.slots - len(self.in_flight)
 
     def as_policy_sees_it(self) -> policy.Worker:
         """Return this worker as it is now: a shared snapshot is half a second old."""
+        state = self.reported_state
         return policy.Worker(
             id=self.id,
             pools=self.pools,
-            state=WorkerState.DRAINED if self.told_state == WorkerState.READY and self.drained else self.told_state,
+            state=WorkerState.DRAINED if self.drained and state == WorkerState.READY else state,
             resident=frozenset(self.card.resident()),
             free_slots=self.free_slots,
             load_seconds=self.card.load_seconds,

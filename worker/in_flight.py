@@ -41,7 +41,7 @@ class Cancellation:
             self._acts.clear()
 
 
-class Carried:
+class InFlight:
     """Every image between its claim and its commit here, each with the flag that closes its run."""
 
     def __init__(self) -> None:

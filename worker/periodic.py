@@ -11,12 +11,12 @@ log = structlog.get_logger(__name__)
 
 
 class Periodic:
-    """Calls `turn` every `seconds` on a thread of its own, at once when woken; it may return other seconds to wait."""
+    """Calls `run_once` every `seconds` on its own thread, at once when woken; it may return other seconds to wait."""
 
-    def __init__(self, name: str, seconds: float, turn: Callable[[], float | None]) -> None:
+    def __init__(self, name: str, seconds: float, run_once: Callable[[], float | None]) -> None:
         self._name = name
         self._seconds = seconds
-        self._turn = turn
+        self._run_once = run_once
         self._woken = Event()
         self._is_stopped = False
         self._thread = Thread(target=self._run, name=name, daemon=True)
@@ -28,7 +28,7 @@ class Periodic:
         self._woken.set()
 
     def stop(self, *, wait: bool = True) -> None:
-        """End the thread after its turn; return when it has ended, or at once."""
+        """End the thread after the call that runs; return when it has ended, or at once."""
         self._is_stopped = True
         self._woken.set()
         if wait and self._thread.is_alive():
@@ -37,11 +37,11 @@ class Periodic:
     def _run(self) -> None:
         while not self._is_stopped:
             self._woken.clear()
-            self._woken.wait(self._safe_turn() or self._seconds)
+            self._woken.wait(self._run_safely() or self._seconds)
 
-    def _safe_turn(self) -> float | None:
+    def _run_safely(self) -> float | None:
         try:
-            return self._turn()
-        except Exception:  # an edge: one bad turn must not silence the thread for good
+            return self._run_once()
+        except Exception:  # an edge: one bad call must not silence the thread for good
             log.exception("turn failed", thread=self._name)
             return None

@@ -28,9 +28,9 @@ from shared.queue import reaper, workers
 from shared.settings import Settings
 from worker.context import Worker
 from worker.dispatch import consumer, storing
-from worker.dispatch.claimer import Claims
-from worker.dispatch.heartbeat import Beat
-from worker.dispatch.poller import Look
+from worker.dispatch.claimer import Claimer
+from worker.dispatch.heartbeat import Heartbeat
+from worker.dispatch.poller import Poller
 from worker.dispatch.slots import Slots
 from worker.periodic import Periodic
 from worker.progress.reporter import Reporter
@@ -135,26 +135,26 @@ class _Process:
     """The threads of one worker, from the first beat to the last."""
 
     def __init__(self, worker: Worker, pulse: Pulse, report: Report) -> None:
-        settings, claims = worker.settings, Claims(worker)
+        settings, claimer = worker.settings, Claimer(worker)
         self._worker = worker
         self._pulse = pulse
         self._reporter = Reporter(worker.events)
-        self._beat = Periodic("beat", settings.beat_seconds, Beat(worker, self._end_buried).turn)
-        self._look = Periodic("look", settings.look_seconds, Look(worker, claims).turn)
-        self._prefetch = Periodic("prefetch", settings.look_seconds, Prefetch(worker, claims).turn)
+        self._beat = Periodic("beat", settings.beat_seconds, Heartbeat(worker, self._end_buried).run_once)
+        self._look = Periodic("look", settings.look_seconds, Poller(worker, claimer).run_once)
+        self._prefetch = Periodic("prefetch", settings.look_seconds, Prefetch(worker, claimer).run_once)
         self._slots = Slots(
             worker,
-            claims,
+            claimer,
             self._reporter,
             on_free=self._look.wake,
             on_lost=self._end_lost,
             on_storage=self._storage_changed,
         )
-        self._storing = Periodic("storage", storing.SECONDS, self._slots.storing.turn)
-        self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).turn)
-        self._health = Periodic("health", settings.beat_seconds, self._slots.health.turn)
+        self._storing = Periodic("storage", storing.SECONDS, self._slots.storing.run_once)
+        self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).run_once)
+        self._health = Periodic("health", settings.beat_seconds, self._slots.health.run_once)
         self._watch = Periodic(
-            "watch", self_watchdog.SECONDS, self_watchdog.SelfWatch(pulse, report, self._end_hung).turn
+            "watch", self_watchdog.SECONDS, self_watchdog.SelfWatch(pulse, report, self._end_hung).run_once
         )
         self._shutdown = Shutdown(settings.grace_seconds)
 
@@ -180,7 +180,7 @@ class _Process:
         worker.slots = worker.slots or worker.card.slots
         for thread in (self._reporter, self._look, self._prefetch):
             thread.start()
-        worker.events.listen_cancels(worker.carried.drop)
+        worker.events.listen_cancels(worker.in_flight.drop)
         worker.events.listen_rescans(self._scan.wake)
         if not self._shutdown.is_asked.is_set():
             worker.state = WorkerState.READY
@@ -217,13 +217,13 @@ class _Process:
 
     def _drain(self) -> None:
         """Take nothing new; what runs is finished, and the beat goes on."""
-        log.info("draining", worker=self._worker.id, images=len(self._worker.carried))
+        log.info("draining", worker=self._worker.id, images=len(self._worker.in_flight))
         self._worker.state = WorkerState.DRAINING
         consumer.stop_consuming()
         self._beat.wake()
 
     def _leave(self) -> None:
-        """End in order: nothing is carried any more."""
+        """End in order: no image is in flight any more."""
         self._look.stop(wait=False)
         self._prefetch.stop(wait=False)
         self._scan.stop(wait=False)  # it may be reading a large file
@@ -245,13 +245,13 @@ class _Process:
         self._look.wake()
 
     def _hand_back(self) -> None:
-        """Give back what is still carried and end at once: a stuck thread cannot be waited for."""
-        log.warning("handing back", worker=self._worker.id, images=len(self._worker.carried))
+        """Hand back the images in flight and end at once, because a stuck thread cannot be waited for."""
+        log.warning("handing back", worker=self._worker.id, images=len(self._worker.in_flight))
         self._give_up_row()
         os._exit(child.CLEAN)
 
     def _end_buried(self) -> None:
-        """End at once: others have what this worker carried, and its supervisor starts a new one."""
+        """End at once: other workers have its images, and its supervisor starts a new one."""
         log.error("buried by others: this worker was silent for too long", worker=self._worker.id)
         os._exit(child.BURIED)
 

@@ -78,7 +78,7 @@ def hang(setting: Setting, pipe: Connection) -> None:
             pipe.send(time.monotonic() - begun[0])
             os._exit(child.HUNG)
 
-        Periodic("watch", WATCH_SECONDS, SelfWatch(pulse, Report(), end).turn).start()
+        Periodic("watch", WATCH_SECONDS, SelfWatch(pulse, Report(), end).run_once).start()
         rendering.begin(engine, weights, _wanted(setting, 1), on_step=stand_still).result(rendering.SECONDS)
 
 

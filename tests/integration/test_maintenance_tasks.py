@@ -83,20 +83,20 @@ def test_lock_whose_connection_broke_is_free_and_the_chore_may_end(sessions):
 def test_seldom_chore_is_done_once_for_all_until_it_is_due_again(desk, sessions):
     done = []
     for _ in range(3):  # processes
-        Round(count_of(done), desk).turn()
+        Round(count_of(done), desk).run_once()
     assert len(done) == 1
     earlier = update(ChoreDone).values(done_at=func.now() - timedelta(seconds=3601))
     transact(sessions, lambda session: session.execute(earlier))
-    Round(count_of(done), desk).turn()
+    Round(count_of(done), desk).run_once()
     assert len(done) == 2
 
 
 def test_chore_that_was_noted_before_the_clock_was_put_back_is_due(desk, sessions):
     done = []
-    Round(count_of(done), desk).turn()
+    Round(count_of(done), desk).run_once()
     later = update(ChoreDone).values(done_at=func.now() + timedelta(days=1))
     transact(sessions, lambda session: session.execute(later))
-    Round(count_of(done), desk).turn()
+    Round(count_of(done), desk).run_once()
     assert len(done) == 2
 
 
@@ -107,12 +107,12 @@ def standing(sessions):
 def test_standing_tells_whether_a_process_does_chores(sessions, settings):
     assert standing(sessions) == locks.Standing(is_anybody=False, overdue=())
     with process.desk(settings) as desk:
-        round_of("queues", desk).turn()
+        round_of("queues", desk).run_once()
         assert standing(sessions) == locks.Standing(is_anybody=True, overdue=())
 
 
 def test_chore_is_overdue_a_while_after_it_was_due(desk, sessions):
-    round_of("jobs", desk).turn()
+    round_of("jobs", desk).run_once()
     for seconds, overdue in ((3600 + 590, []), (3600 + 610, ["jobs"])):
         earlier = update(ChoreDone).values(done_at=func.now() - timedelta(seconds=seconds))
         transact(sessions, methodcaller("execute", earlier))
@@ -122,7 +122,7 @@ def test_chore_is_overdue_a_while_after_it_was_due(desk, sessions):
 
 def test_chore_that_fails_from_the_first_time_on_is_overdue(desk, sessions, monkeypatch):
     for name in locks.SECONDS.keys() - {"litter"}:
-        round_of(name, desk).turn()
+        round_of(name, desk).run_once()
     assert standing(sessions).overdue == ()
     monkeypatch.setattr(locks, "_LATE_SECONDS", -1.0)
     assert standing(sessions).overdue == (locks.Overdue("litter", None),)
@@ -130,7 +130,7 @@ def test_chore_that_fails_from_the_first_time_on_is_overdue(desk, sessions, monk
 
 def test_standing_is_told_over_http(client, desk, sessions):
     assert client.get("/api/v1/chores").get_json() == {"is_anybody": False, "overdue": []}
-    round_of("jobs", desk).turn()
+    round_of("jobs", desk).run_once()
     transact(
         sessions, lambda session: session.execute(update(ChoreDone).values(done_at=func.now() - timedelta(days=1)))
     )
@@ -147,30 +147,30 @@ def test_chore_that_another_process_is_at_is_left_to_it(desk, settings):
         done.append("slow")
         return {}
 
-    first = Thread(target=Round(Chore("test", 3600, slow), desk).turn)
+    first = Thread(target=Round(Chore("test", 3600, slow), desk).run_once)
     first.start()
     assert began.wait(20)
     with process.desk(settings) as other:
         second = Round(count_of(done), other)
         second.ask()
-        second.turn()
+        second.run_once()
         assert done == []
         go_on.set()
         first.join()
-        second.turn()  # it had been asked: what that was about may have been too late for the first
+        second.run_once()  # it had been asked: what that was about may have been too late for the first
     assert done == ["slow", 1]
 
 
 def test_chore_that_is_asked_for_is_done_before_it_is_due(desk):
     done = []
     ours = Round(count_of(done), desk)
-    ours.turn()
-    ours.turn()
+    ours.run_once()
+    ours.run_once()
     assert len(done) == 1
     ours.ask()
-    ours.turn()
+    ours.run_once()
     assert len(done) == 2
-    ours.turn()
+    ours.run_once()
     assert len(done) == 2
 
 
@@ -184,9 +184,9 @@ def test_chore_that_failed_is_tried_again_though_it_is_not_due(desk, sessions):
         return answer
 
     ours = Round(Chore("test", 3600, work), desk)
-    ours.turn()
+    ours.run_once()
     assert done_at(sessions, "test") is None
-    ours.turn()
+    ours.run_once()
     assert answers == []
     assert done_at(sessions, "test") is not None
 
@@ -195,7 +195,7 @@ def test_every_chore_works_on_an_empty_farm(desk, sessions):
     asked = rounds(table(desk.settings), desk)
     assert tuple(asked) == ALL
     for one in asked.values():
-        one._turn()  # what is away would be told of, not passed over
+        one._run_once()  # what is away would be told of, not passed over
     noted = transact(sessions, lambda session: session.scalars(select(ChoreDone.name)).all())
     assert set(noted) == set(ALL) - {"due", "reap"}
 
@@ -208,7 +208,7 @@ def test_deadlines_and_holds_are_kept_though_no_worker_lives(desk, sessions, job
         update(Image).where(Image.job_id == held.id).values(state="held", held_until=past),
     )
     transact(sessions, lambda session: [session.execute(change) for change in changes])
-    round_of("due", desk).turn()
+    round_of("due", desk).run_once()
     states = select(Image.state).order_by(Image.id)
     assert transact(sessions, lambda session: session.scalars(states).all()) == ["cancelled", "queued"]
     assert desk.tickets.flush(10)
@@ -230,7 +230,7 @@ def test_silent_worker_is_buried_though_no_other_lives(settings, sessions, farm,
         ours = round_of("reap", replace(desk, punctuality=on_time))
         for answer, state in ((0.0, "running"), (1.0, "queued")):
             on_time.answer = answer
-            ours.turn()
+            ours.run_once()
             assert [image.state for image in farm.images(job.id)] == [state]
     assert transact(sessions, lambda session: session.scalars(select(Worker.id)).all()) == []
 
@@ -242,7 +242,7 @@ def test_queues_of_workers_that_are_gone_are_forgotten_and_no_others(desk, farm)
         desk.redis.rpush(desk.farm_id.key(worker_queue(hand.id)), "ticket")
     desk.redis.rpush(desk.farm_id.key("pool.default"), "ticket")
     gone.mark_dead()
-    round_of("queues", desk).turn()
+    round_of("queues", desk).run_once()
     left = sorted(key.decode() for key in desk.redis.scan_iter())
     kept = (f"_kombu.binding.{worker_queue(here.id)}", "pool.default", worker_queue(here.id))
     assert left == [desk.farm_id.key(name) for name in kept]
@@ -256,14 +256,14 @@ def test_jobs_and_history_are_kept_as_long_as_the_settings_say(settings, session
         with process.desk(settings.model_copy(update={"keep_days": days})) as desk:
             ours = round_of("jobs", desk)
             ours.ask()
-            ours.turn()
+            ours.run_once()
         assert transact(sessions, lambda session: len(session.scalars(select(Job.id)).all())) == jobs
     for days, lines in ((0, 3), (1, 1)):
         transact(sessions, lambda session: session.execute(text("UPDATE history SET at = at - interval '2 days'")))
         with process.desk(settings.model_copy(update={"history_days": days})) as desk:
             ours = round_of("history", desk)
             ours.ask()
-            ours.turn()
+            ours.run_once()
         assert transact(sessions, lambda session: session.scalar(text("SELECT count(*) FROM history"))) == lines
 
 
@@ -277,7 +277,7 @@ def test_sweeps_are_chores(desk, sessions, job_factory):
         for one in (late, lost, upload):
             if not desk.storage.exists(one):
                 desk.storage.put(one, b"picture")
-        round_of(name, desk).turn()
+        round_of(name, desk).run_once()
         assert [one for one in (late, lost, upload) if not desk.storage.exists(one)] == [swept]
 
 
@@ -288,7 +288,7 @@ def test_what_needs_no_redis_goes_on_without_it(settings, sessions, job_factory,
     nobody = f"unix://{tmp_path}/nobody.sock"
     with process.desk(settings.model_copy(update={"redis_url": nobody})) as desk:
         for name in ALL:
-            round_of(name, desk).turn()
+            round_of(name, desk).run_once()
     assert transact(sessions, lambda session: session.scalars(select(Image.state)).all()) == ["cancelled"]
     noted = transact(sessions, lambda session: session.scalars(select(ChoreDone.name)).all())
     assert set(noted) == set(ALL) - {"due", "reap", "queues"}
@@ -297,5 +297,5 @@ def test_what_needs_no_redis_goes_on_without_it(settings, sessions, job_factory,
 def test_doctor_tells_whether_a_process_does_chores(settings):
     assert farm_checks.chores(settings).text == "No process does them."
     with process.desk(settings) as desk:
-        round_of("queues", desk).turn()
+        round_of("queues", desk).run_once()
         assert farm_checks.chores(settings).text == "Up to date."

@@ -26,7 +26,7 @@ from tests.integration.test_queue_races import together, wait_for_a_lock
 from tests.support.admissions import admission
 from tests.support.queueing import Farmhand
 from tests.support.workers import made
-from worker.dispatch.heartbeat import Beat
+from worker.dispatch.heartbeat import Heartbeat
 
 HOUR = timedelta(hours=1)
 PARAMS = RenderParams(prompt="sea", checkpoint="demo [cccccccccc]", width=64, height=64, seed=7)
@@ -491,8 +491,8 @@ def test_a_beat_cancels_what_expired_and_tickets_what_is_due(hand, submit, put, 
     put(held.id, held_until=later(-1))
 
     with made(settings, sessions) as worker, worker.events.subscribe() as told_of:
-        beat = Beat(worker, on_buried=lambda: pytest.fail("was buried"))
-        beat.turn()
+        beat = Heartbeat(worker, on_buried=lambda: pytest.fail("was buried"))
+        beat.run_once()
         assert worker.tickets.flush()
         assert worker.redis.llen(worker.farm_id.key("pool.default")) == 3
         heard = {told_of.get(5).event for _ in range(2)}

@@ -23,7 +23,7 @@ from tests.support.statements import statements
 from tests.support.waiting import until
 from tests.support.workers import TICKET, made
 from worker.dispatch import claimer as claims_module
-from worker.dispatch.claimer import Claims
+from worker.dispatch.claimer import Claimer
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_what_a_lane_is_short_of_the_following_give(hand, job_factory, settings,
     hand.run(claim, policy_of(hand.worker()), [lanes_of(hand)["ann"]])
 
     with made(settings, sessions) as worker, statements(sessions) as sent:
-        taken = Claims(worker)._take(seen, 2)
+        taken = Claimer(worker)._take(seen, 2)
 
     assert owners(taken) == {"bob": 1, "cid": 1}
     assert len([one for one in sent if "SKIP LOCKED" in one]) == 2
@@ -88,9 +88,9 @@ def test_what_was_claimed_is_kept_when_the_database_goes_away_before_the_rest(
 
     monkeypatch.setattr(claims_module, "transact", once)
     with made(settings, sessions) as worker:
-        assert owners(Claims(worker)._take(seen, 3)) == {"bob": 1}
+        assert owners(Claimer(worker)._take(seen, 3)) == {"bob": 1}
         with pytest.raises(Unavailable):
-            Claims(worker)._take(seen, 3)
+            Claimer(worker)._take(seen, 3)
 
 
 def test_a_group_has_one_struck_image_at_most(hand, job_factory):
@@ -118,7 +118,7 @@ def test_an_urgent_head_takes_no_ordinary_image_along(hand, job_factory, setting
     assert (lane["ann"].urgent, lane["ann"].queued) == (True, 1)
 
     with made(settings, sessions) as worker:
-        taken = Claims(worker)._claims(4, 0.0)
+        taken = Claimer(worker)._claims(4, 0.0)
 
     assert [ours.job_id for ours in taken if ours.owner == "ann"] == [urgent.id]
     assert owners(taken) == {"ann": 1, "bob": 3}
@@ -183,7 +183,7 @@ def test_slots_that_ask_at_once_share_a_statement_and_the_owners_share_the_slots
     for owner in ("ann", "bob", "cid"):
         job_factory(owner=owner, count=9)
     with made(settings, sessions) as worker, ThreadPoolExecutor(8) as pool:
-        claims = Claims(worker)
+        claims = Claimer(worker)
         claims._snapshots.current()
         asked, go, take = Event(), Event(), claims._take
         monkeypatch.setattr(claims, "_take", lambda *wanted: (asked.set(), go.wait(10), take(*wanted))[-1])

@@ -16,7 +16,7 @@ from tests.support.queueing import Farmhand
 from tests.support.rendering import Farm
 from tests.support.statements import statements
 from tests.support.workers import made, states
-from worker.dispatch.claimer import Claims
+from worker.dispatch.claimer import Claimer
 from worker.dispatch.slots import Slots
 from worker.progress.reporter import Reporter
 from worker.render.engine_card import EngineCard
@@ -80,7 +80,7 @@ def slots(settings, sessions, monkeypatch) -> Iterator[Slots]:
     with made(settings, sessions) as worker:
         worker.card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
         assert worker.state == WorkerState.READY
-        yield Slots(worker, Claims(worker), Reporter(worker.events), on_free=lambda: None, on_lost=lambda: None)
+        yield Slots(worker, Claimer(worker), Reporter(worker.events), on_free=lambda: None, on_lost=lambda: None)
         worker.card.stop()
 
 
@@ -98,10 +98,10 @@ def slots(settings, sessions, monkeypatch) -> Iterator[Slots]:
 def test_an_image_asks_the_database_twice_whatever_it_is_rendered_with(sessions, slots, asked):
     given = {"checkpoint": "base", "width": NATIVE_SIZE, "height": NATIVE_SIZE, "steps": 2, "count": 2} | asked
     database.transact(sessions, lambda session: recorded(session, given))
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
 
     with statements(sessions) as sent:
-        slots.spend(was_passed=False)
+        slots.consume(was_passed=False)
 
     assert states(sessions) == ["succeeded"] * 2
     assert len(sent) == 2, "the claim and the finish"

@@ -231,7 +231,7 @@ def stage(monkeypatch):
     """Shows previews on a thread of its own, without a pause."""
     monkeypatch.setattr(preview_queue, "SECONDS", 0.0)
     monkeypatch.setattr(preview_queue, "SHARE", 1000.0)
-    stage = preview_queue.Showing(lambda *_: None)
+    stage = preview_queue.PreviewQueue(lambda *_: None)
     stage.start()
     yield stage
     stage.stop()

@@ -8,8 +8,8 @@ from shared.queue import transitions
 from tests.support.browsing import look
 from tests.support.queueing import Farmhand
 from tests.support.workers import images, made, states
-from worker.dispatch.claimer import Claims
-from worker.dispatch.heartbeat import Beat
+from worker.dispatch.claimer import Claimer
+from worker.dispatch.heartbeat import Heartbeat
 from worker.dispatch.slots import Slots
 from worker.progress.reporter import Reporter
 
@@ -23,7 +23,7 @@ def worker(settings, sessions):
 @pytest.fixture
 def slots(worker):
     return Slots(
-        worker, Claims(worker), Reporter(worker.events), on_free=lambda: None, on_lost=lambda: pytest.fail("lost")
+        worker, Claimer(worker), Reporter(worker.events), on_free=lambda: None, on_lost=lambda: pytest.fail("lost")
     )
 
 
@@ -41,15 +41,15 @@ def spoil(slots, checkpoint_factory, job_factory):
 
     def spoil(name):
         job_factory(prompt="black", checkpoint=checkpoint_factory(name).sha256)
-        slots.spend(was_passed=False)
-        slots.health.turn()
+        slots.consume(was_passed=False)
+        slots.health.run_once()
 
     return spoil
 
 
-def spend(slots, times=1):
+def consume(slots, times=1):
     for _ in range(times):
-        slots.spend(was_passed=False)
+        slots.consume(was_passed=False)
 
 
 def reason(sessions, worker):
@@ -61,38 +61,38 @@ def test_failures_of_several_owners_in_a_row_drain_the_worker(worker, slots, ses
     for owner in ("ann", "bob", "ann"):
         assert worker.drained is None
         job_factory(owner=owner, prompt="break: cuBLAS")
-        spend(slots)
+        consume(slots)
     assert "failed here in a row, the last because an error of the farm itself" in worker.drained
     assert f"`farm resume {worker.name}`" in worker.drained
     assert reason(sessions, worker) == worker.drained
     job_factory()
-    spend(slots)
+    consume(slots)
     assert states(sessions) == ["failed"] * 3 + ["queued"]
 
 
 def test_the_last_worker_of_a_pool_stays_and_says_so(worker, slots, sessions, job_factory, client):
-    beat = Beat(worker, on_buried=lambda: pytest.fail("buried"))
+    beat = Heartbeat(worker, on_buried=lambda: pytest.fail("buried"))
     for owner in ("ann", "bob", "ann"):
         job_factory(owner=owner, prompt="break: cuBLAS")
-        spend(slots)
-    beat.turn()
+        consume(slots)
+    beat.run_once()
     assert (worker.drained, reason(sessions, worker)) == (None, None)
     told = "sick, but goes on: too few others take pictures of the pool default"
     assert told in look(client, "/workers").text
     job_factory()
-    spend(slots)
+    consume(slots)
     assert states(sessions) == ["failed"] * 3 + ["succeeded"]
 
 
 def test_a_worker_that_stayed_says_so_for_an_hour_and_logs_it_once(worker, slots, job_factory, monkeypatch, capsys):
     for owner in ("ann", "bob") * 3:
         job_factory(owner=owner, prompt="break: cuBLAS")
-        spend(slots)
+        consume(slots)
     assert capsys.readouterr().out.count("too few others take images") == 1
-    slots.health.turn()
+    slots.health.run_once()
     assert worker.phase == worker.trouble is not None
     monkeypatch.setattr("worker.dispatch.health._HOUR_SECONDS", -1.0)
-    slots.health.turn()
+    slots.health.run_once()
     assert worker.trouble is None
 
 
@@ -100,7 +100,7 @@ def test_a_worker_that_stayed_drains_itself_when_others_are_back(worker, slots, 
     def fail():
         for owner in ("ann", "bob", "ann"):
             job_factory(owner=owner, prompt="break: cuBLAS")
-            spend(slots)
+            consume(slots)
 
     fail()
     assert worker.drained is None
@@ -113,23 +113,23 @@ def test_a_worker_that_stayed_drains_itself_when_others_are_back(worker, slots, 
 def test_failures_of_one_owner_or_with_a_picture_between_them_do_not(worker, slots, job_factory):
     for owner, prompt in (("ann", "break: x"), ("ann", "break: x"), ("ann", "break: x"), ("ann", "sea")):
         job_factory(owner=owner, prompt=prompt)
-        spend(slots)
+        consume(slots)
     for owner, prompt in (("bob", "break: x"), ("ann", "break: x"), ("bob", "sea"), ("ann", "break: x")):
         job_factory(owner=owner, prompt=prompt)
-        spend(slots)
+        consume(slots)
     assert worker.drained is None
 
 
 def test_what_images_are_to_blame_for_says_nothing_of_the_worker(worker, slots, job_factory):
     for owner in ("ann", "bob", "cid", "dan"):
         job_factory(owner=owner, prompt="fail: clip skip 12 is too deep")
-        spend(slots)
+        consume(slots)
     assert worker.drained is None
 
 
 def test_a_black_picture_is_left_to_another_worker_once(worker, slots, sessions, company, job_factory):
     job = job_factory(prompt="black")
-    spend(slots, 2)  # the second ticket leaves it alone
+    consume(slots, 2)  # the second ticket leaves it alone
     [image] = images(sessions)
     assert (image.state, image.attempt, image.strikes) == ("queued", 1, 0)
     with sessions() as session:
@@ -139,15 +139,15 @@ def test_a_black_picture_is_left_to_another_worker_once(worker, slots, sessions,
 
 def test_a_black_picture_keeps_no_other_owner_waiting(worker, slots, sessions, company, job_factory):
     job_factory(owner="ann", prompt="black")
-    spend(slots)
+    consume(slots)
     job_factory(owner="bob", prompt="sea")
-    spend(slots)
+    consume(slots)
     assert [(image.owner, image.state) for image in images(sessions)] == [("ann", "queued"), ("bob", "succeeded")]
 
 
 def test_a_black_picture_fails_where_there_is_no_other_worker(worker, slots, sessions, job_factory):
     job_factory(prompt="black")
-    spend(slots)
+    consume(slots)
     [image] = images(sessions)
     assert (image.state, image.reason) == ("failed", "the picture came out black")
 
@@ -156,7 +156,7 @@ def test_a_black_picture_fails_where_another_worker_gave_one_too(worker, slots, 
     job_factory(prompt="black")
     first = company.claim()
     Farmhand(sessions).run(_hand_back, first)
-    spend(slots)
+    consume(slots)
     assert [image.reason for image in images(sessions)] == ["the picture came out black"]
 
 
@@ -166,7 +166,7 @@ def test_black_pictures_that_come_out_right_elsewhere_drain_the_worker(worker, s
         spoil(name)
         assert worker.drained is None  # it is not known yet
         hand.finish(company.claim())
-    slots.health.turn()
+    slots.health.run_once()
     assert "came out black or without numbers here and right on other workers" in worker.drained
     assert reason(sessions, worker) == worker.drained
 
@@ -176,7 +176,7 @@ def test_a_black_picture_whose_job_is_deleted_is_asked_about_no_more(worker, slo
     [image] = images(sessions)
     Farmhand(sessions).run(transitions.cancel, image.job_id)
     Farmhand(sessions).run(transitions.delete, image.job_id)
-    slots.health.turn()
+    slots.health.run_once()
     assert slots.health._suspects == set()
 
 
@@ -185,7 +185,7 @@ def test_black_pictures_that_are_black_everywhere_do_not(worker, slots, sessions
     for name in ("first", "second", "third"):
         spoil(name)
         hand.run(_fail, company.claim())
-    slots.health.turn()
+    slots.health.run_once()
     assert worker.drained is None
 
 

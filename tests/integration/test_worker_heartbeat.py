@@ -7,8 +7,8 @@ from shared.db.sessions import transact
 from shared.db.tables import Worker
 from shared.queue import reaper, transitions, workers
 from tests.support.workers import TICKET, images, made, states
-from worker.dispatch.claimer import Claims
-from worker.dispatch.heartbeat import Beat
+from worker.dispatch.claimer import Claimer
+from worker.dispatch.heartbeat import Heartbeat
 from worker.supervisor.clock_guard import Punctuality
 
 
@@ -21,52 +21,52 @@ def worker(settings, sessions):
 
 @pytest.fixture
 def beat(worker):
-    return Beat(worker, on_buried=lambda: pytest.fail("was buried"))
+    return Heartbeat(worker, on_buried=lambda: pytest.fail("was buried"))
 
 
 def claim(worker, job_factory, **params):
     job_factory(**params)
-    return Claims(worker).next(TICKET).claim
+    return Claimer(worker).next(TICKET).claim
 
 
 def test_an_image_cancelled_in_sql_is_closed_here_by_the_next_beat(worker, beat, sessions, job_factory):
     claims = [claim(worker, job_factory), claim(worker, job_factory)]
-    flags = [worker.carried.open(each) for each in claims]
+    flags = [worker.in_flight.open(each) for each in claims]
     transact(sessions, lambda session: transitions.cancel(session, claims[0].job_id))
-    beat.turn()
+    beat.run_once()
     assert [flag.is_set for flag in flags] == [True, False]
 
 
 def test_calls_that_broke_are_told(worker, beat, sessions, monkeypatch):
     monkeypatch.setattr(worker.card, "broken_calls", {"out of memory": 2, "error": 1})
-    beat.turn()
+    beat.run_once()
     with sessions() as session:
         assert session.get_one(Worker, worker.id).broken_calls == {"out of memory": 2, "error": 1}
 
 
 def test_an_image_that_no_slot_carries_is_handed_back_after_the_time_of_a_beat(worker, sessions, job_factory):
     now = [1000.0]
-    beat = Beat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
+    beat = Heartbeat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
     claim(worker, job_factory)
     for _ in range(5):  # a beat that somebody woke comes at once after the one before
-        beat.turn()
+        beat.run_once()
         now[0] += worker.settings.beat_seconds / 10
     assert states(sessions) == ["running"]
     now[0] += worker.settings.beat_seconds
-    beat.turn()
+    beat.run_once()
     [image] = images(sessions)
     assert (image.state, image.attempt, image.strikes) == ("queued", 1, 0)
 
 
 def test_another_attempt_that_is_missing_has_a_beat_s_time_of_its_own(worker, sessions, job_factory):
     now = [1000.0]
-    beat = Beat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
+    beat = Heartbeat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
     first = claim(worker, job_factory)
-    beat.turn()
+    beat.run_once()
     transact(sessions, lambda session: transitions.hand_back(session, worker.id, {first.image_id: first.attempt}))
-    Claims(worker).next(TICKET)
+    Claimer(worker).next(TICKET)
     now[0] += worker.settings.beat_seconds
-    beat.turn()
+    beat.run_once()
     assert states(sessions) == ["running"]
 
 
@@ -80,46 +80,46 @@ def test_a_beat_that_asked_before_the_worker_drained_itself_resumes_nothing(work
 
     with monkeypatch.context() as patched:
         patched.setattr(beat, "_send", slow)
-        beat.turn()
+        beat.run_once()
     assert worker.drained == "sick"
     assert "resumed" not in capsys.readouterr().out
-    beat.turn()
+    beat.run_once()
     assert worker.drained is None, "SQL, asked since, says so"
 
 
 def test_a_claim_on_its_way_is_not_handed_back(worker, beat, sessions, job_factory):
     taken = claim(worker, job_factory)
-    beat.turn()
-    worker.carried.open(taken)
-    beat.turn()
-    beat.turn()
+    beat.run_once()
+    worker.in_flight.open(taken)
+    beat.run_once()
+    beat.run_once()
     assert states(sessions) == ["running"]
 
 
 def test_a_younger_attempt_is_not_closed_for_an_older_one(worker, sessions, job_factory):
     old = claim(worker, job_factory)
-    worker.carried.open(old)
+    worker.in_flight.open(old)
     transact(sessions, lambda session: transitions.hand_back(session, worker.id, {old.image_id: old.attempt}))
-    young = worker.carried.open(Claims(worker).next(TICKET).claim)
-    worker.carried.drop({old.image_id: old.attempt})
+    young = worker.in_flight.open(Claimer(worker).next(TICKET).claim)
+    worker.in_flight.drop({old.image_id: old.attempt})
     assert not young.is_set
 
 
 def test_a_buried_worker_is_told(worker, sessions):
     told = []
     transact(sessions, lambda session: reaper.mark_dead(session, worker.id, reason="test", crashed=False))
-    Beat(worker, on_buried=lambda: told.append(worker.id)).turn()
+    Heartbeat(worker, on_buried=lambda: told.append(worker.id)).run_once()
     assert told == [worker.id]
 
 
 def test_a_silent_worker_is_buried_only_after_a_lease_of_beats_on_time(worker, sessions):
     silent = _register_silent(sessions)
     settings, now = worker.settings, [1000.0]
-    beat = Beat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
+    beat = Heartbeat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
 
     def lives_after(seconds):
         now[0] += seconds
-        beat.turn()
+        beat.run_once()
         return silent in _worker_ids(sessions)
 
     assert lives_after(0)

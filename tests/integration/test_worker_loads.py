@@ -205,7 +205,7 @@ def test_checkpoints_that_come_and_go_leave_nothing_on_card_or_host(start, claim
     monkeypatch.setattr(preview_queue, "SECONDS", 0.0)
     monkeypatch.setattr(preview_queue, "SHARE", 1000.0)
     before = ledger.live
-    card, stage = start(), preview_queue.Showing(lambda *_: None)
+    card, stage = start(), preview_queue.PreviewQueue(lambda *_: None)
     stage.start()
     pinned, host = [], []
     for cycle in range(cycles):

@@ -10,8 +10,8 @@ from shared.db.tables import Worker
 from shared.models import memory
 from shared.models.memory import Footprint, Needs
 from tests.support.workers import TICKET, made
-from worker.dispatch.claimer import Claims
-from worker.dispatch.heartbeat import Beat
+from worker.dispatch.claimer import Claimer
+from worker.dispatch.heartbeat import Heartbeat
 from worker.engine import devices
 from worker.render.memory_meter import Meter
 
@@ -124,11 +124,11 @@ def test_a_database_that_is_away_costs_a_measurement_and_no_image(monkeypatch):
 def test_worker_offers_its_memory_and_claims_only_what_it_holds(settings, sessions, job_factory):
     with made(settings, sessions) as worker:
         worker.card.memory_bytes = 4000
-        Beat(worker, on_buried=lambda: pytest.fail("was buried")).turn()
+        Heartbeat(worker, on_buried=lambda: pytest.fail("was buried")).run_once()
         with sessions() as session:
             assert session.get_one(Worker, worker.id).memory_bytes == 4000
         job_factory()
         transact(sessions, lambda session: memory.book(session, PLACE._replace(memory_class=6), 4001))
-        assert Claims(worker).next(TICKET).claim is None
+        assert Claimer(worker).next(TICKET).claim is None
         worker.card.memory_bytes = 4001
-        assert Claims(worker).next(TICKET).claim is not None
+        assert Claimer(worker).next(TICKET).claim is not None

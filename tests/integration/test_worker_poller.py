@@ -6,8 +6,8 @@ import pytest
 
 from shared.messaging.tickets import pool_queue, worker_queue
 from tests.support.workers import made
-from worker.dispatch.claimer import Claims
-from worker.dispatch.poller import Look
+from worker.dispatch.claimer import Claimer
+from worker.dispatch.poller import Poller
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def tickets(worker):
 def test_images_without_tickets_get_one_for_each_free_slot(worker, job_factory):
     job_factory(count=5)
 
-    Look(worker, Claims(worker)).turn()
+    Poller(worker, Claimer(worker)).run_once()
 
     assert tickets(worker) == 3
 
 
 def test_nothing_is_issued_where_nothing_waits(worker):
-    Look(worker, Claims(worker)).turn()
+    Poller(worker, Claimer(worker)).run_once()
 
     assert tickets(worker) == 0
 
@@ -38,11 +38,11 @@ def test_nothing_is_issued_where_nothing_waits(worker):
 def test_where_there_are_tickets_none_are_issued_and_the_next_look_comes_soon_not_at_once(worker, job_factory):
     job_factory(count=5)
     worker.redis.rpush(worker.farm_id.key(pool_queue("default")), "a ticket")
-    look = Look(worker, Claims(worker))
+    look = Poller(worker, Claimer(worker))
 
-    look.turn()
+    look.run_once()
     worker.redis.delete(worker.farm_id.key(pool_queue("default")))
-    pause = look.turn()
+    pause = look.run_once()
 
     assert tickets(worker) == 0
     assert 0 < pause <= 0.05

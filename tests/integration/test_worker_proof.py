@@ -61,7 +61,7 @@ def test_a_proof_that_hangs_ends_the_process(bring_up, pretended: Ledger, monkey
 
     monkeypatch.setattr(limits, "PROOF_SECONDS", 0.05)
     monkeypatch.setattr(pretended, "on_kernel", lambda *_: hangs.set() or ended.wait(60))
-    watch = Periodic("watch", 0.02, SelfWatch(bring_up.pulse, Report(), on_hang).turn)
+    watch = Periodic("watch", 0.02, SelfWatch(bring_up.pulse, Report(), on_hang).run_once)
     watch.start()
     up = bring_up.now()
     watch.stop()

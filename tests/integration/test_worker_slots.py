@@ -24,7 +24,7 @@ from tests.support.waiting import until
 from tests.support.workers import TICKET, images, made, states
 from worker.dispatch import claimer
 from worker.dispatch import slots as slots_module
-from worker.dispatch.claimer import Claims
+from worker.dispatch.claimer import Claimer
 from worker.dispatch.coalesce import _Asked
 from worker.dispatch.slots import Slots
 from worker.progress.reporter import Reporter
@@ -42,7 +42,7 @@ def worker(settings, sessions):
 def slots(worker):
     return Slots(
         worker,
-        Claims(worker),
+        Claimer(worker),
         Reporter(worker.events),
         on_free=lambda: None,
         on_lost=lambda: pytest.fail("the card was lost"),
@@ -52,7 +52,7 @@ def slots(worker):
 def test_a_ticket_becomes_a_stored_and_committed_picture(worker, slots, sessions, job_factory):
     job = job_factory(seed=41, count=2)
     for _ in range(2):
-        slots.spend(was_passed=False)
+        slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded", "succeeded"]
     picture = worker.storage.get(key(job.id, 1, 1, "picture"))
     with Picture.open(BytesIO(picture)) as image:
@@ -66,7 +66,7 @@ def test_a_ticket_becomes_a_stored_and_committed_picture(worker, slots, sessions
 @pytest.mark.parametrize(("form", "suffix"), [("png", "png"), ("jpeg", "jpg"), ("webp", "picture.webp")])
 def test_a_picture_is_stored_in_the_format_that_was_asked_for(worker, slots, job_factory, form, suffix):
     job = job_factory(format=form, film=True)
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     picture = key(job.id, 0, 1, "picture", form)
     assert picture.endswith(f"-1.{suffix}")
     with Picture.open(BytesIO(worker.storage.get(picture))) as image:
@@ -77,7 +77,7 @@ def test_a_picture_is_stored_in_the_format_that_was_asked_for(worker, slots, job
 
 def test_a_film_lies_beside_its_picture(worker, slots, job_factory):
     job = job_factory(film=True, steps=3)
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     with Picture.open(BytesIO(worker.storage.get(key(job.id, 0, 1, "film")))) as film:
         assert film.n_frames == 3
     with Picture.open(BytesIO(worker.storage.get(key(job.id, 0, 1, "strip")))) as strip:
@@ -92,7 +92,7 @@ def test_the_picture_of_a_film_is_numbered_by_the_steps_taken_and_not_by_an_esti
 
 def test_without_a_film_there_is_none(worker, slots, job_factory):
     job = job_factory()
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert not worker.storage.exists(key(job.id, 0, 1, "film"))
 
 
@@ -102,26 +102,26 @@ def test_a_film_that_cannot_be_made_costs_no_picture(worker, slots, sessions, jo
 
     monkeypatch.setattr(film, "strip", fail)
     job = job_factory(film=True)
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded"]
     assert worker.storage.exists(key(job.id, 0, 1, "picture"))
 
 
 def test_a_ticket_for_nothing_is_spent(worker, slots):
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert worker.free_slots == worker.slots
 
 
 def test_a_render_error_fails_the_image_with_its_reason(slots, sessions, job_factory):
     job_factory(prompt="fail: the file is truncated")
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     [image] = images(sessions)
     assert (image.state, image.reason) == ("failed", "the file is truncated")
 
 
 def test_an_unexpected_error_fails_the_image_and_names_its_kind(slots, sessions, job_factory):
     job_factory(prompt="break: by zero")
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     [image] = images(sessions)
     assert image.state == "failed"
     assert "ZeroDivisionError: by zero" in image.reason
@@ -135,7 +135,7 @@ def test_what_is_away_never_uses_up_the_tries(worker, slots, sessions, job_facto
     with monkeypatch.context() as card:
         card.setattr(worker.card, "render", away)
         for attempt in range(1, 6):
-            slots.spend(was_passed=False)
+            slots.consume(was_passed=False)
             assert [(image.state, image.attempt) for image in images(sessions)] == [("queued", attempt)]
 
 
@@ -146,7 +146,7 @@ def test_a_job_of_a_younger_farm_is_left_to_others_for_good(slots, sessions, job
     clock = [1000.0]
     monkeypatch.setattr(claimer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     for _ in range(3):
-        slots.spend(was_passed=False)
+        slots.consume(was_passed=False)
     assert states(sessions) == ["queued", "queued", "succeeded"]
     assert [(one.attempt, one.strikes, one.started_at) for one in images(sessions, younger.id)] == [
         (1, 0, None),  # so its deadline stands
@@ -154,7 +154,7 @@ def test_a_job_of_a_younger_farm_is_left_to_others_for_good(slots, sessions, job
     ]
     assert capsys.readouterr().out.count("not understood") == 1
     clock[0] += 3600
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert "not understood" not in capsys.readouterr().out
     assert slots._worker.unread.jobs() == {younger.id: "mood"}
     lines = select(History.event).where(History.job_id == younger.id).order_by(History.id)
@@ -166,12 +166,12 @@ def test_what_is_left_to_newer_workers_does_not_keep_an_older_one_busy(worker, s
     job = job_factory(count=3)
     strange = update(Job).where(Job.id == job.id).values(params=Job.params.concat({"mood": "blue"}))
     transact(sessions, lambda session: session.execute(strange))
-    slots.spend(was_passed=False)
-    assert not slots._claims.has_some()
+    slots.consume(was_passed=False)
+    assert not slots._claimer.has_some()
     plain = job_factory(count=2)
-    until(slots._claims.has_some)
-    slots.spend(was_passed=False)
-    slots.spend(was_passed=False)
+    until(slots._claimer.has_some)
+    slots.consume(was_passed=False)
+    slots.consume(was_passed=False)
     assert states(sessions, plain.id) == ["succeeded", "succeeded"]
     assert states(sessions, job.id) == ["queued"] * 3
 
@@ -179,11 +179,11 @@ def test_what_is_left_to_newer_workers_does_not_keep_an_older_one_busy(worker, s
 def test_a_ticket_for_what_only_a_newer_worker_reads_is_passed_on(worker, slots, settings, sessions, job_factory):
     job_factory()
     transact(sessions, lambda session: session.execute(update(Job).values(params=Job.params.concat({"mood": "blue"}))))
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     with made(settings, sessions) as newer:
         ready_now = update(tables.Worker).where(tables.Worker.id == newer.id).values(state="ready", resident=["c" * 64])
         transact(sessions, lambda session: session.execute(ready_now))
-        until(lambda: slots._claims.better_worker() == newer.id)
+        until(lambda: slots._claimer.better_worker() == newer.id)
 
 
 def test_a_checkpoint_that_is_not_here_is_left_to_others_for_a_while(worker, slots, sessions, job_factory, monkeypatch):
@@ -193,20 +193,20 @@ def test_a_checkpoint_that_is_not_here_is_left_to_others_for_a_while(worker, slo
     monkeypatch.setattr(worker.card, "render", away)
     job_factory(count=2)
     for _ in range(3):
-        slots.spend(was_passed=False)
+        slots.consume(was_passed=False)
     assert [(image.state, image.attempt) for image in images(sessions)] == [("queued", 1), ("queued", 0)]
 
 
 def test_a_cancel_frees_the_slot_and_leaves_the_checkpoint_resident(worker, slots, sessions, job_factory, tmp_path):
     job = job_factory(prompt=f"wait for {tmp_path / 'never'}", checkpoint="a" * 64)
-    slot = Thread(target=slots.spend, kwargs={"was_passed": False})
+    slot = Thread(target=slots.consume, kwargs={"was_passed": False})
     slot.start()
     until(lambda: worker.free_slots < worker.slots and worker.card.resident())
     running = transact(sessions, lambda session: transitions.cancel(session, job.id)).running
-    worker.carried.drop(dict.fromkeys(running, 0))  # an order that came late, of an earlier attempt
+    worker.in_flight.drop(dict.fromkeys(running, 0))  # an order that came late, of an earlier attempt
     slot.join(0.2)
     assert slot.is_alive()
-    worker.carried.drop(running)
+    worker.in_flight.drop(running)
     slot.join(10)
     assert not slot.is_alive()
     assert (worker.free_slots, worker.card.resident(), states(sessions)) == (worker.slots, ["a" * 64], ["cancelled"])
@@ -214,7 +214,7 @@ def test_a_cancel_frees_the_slot_and_leaves_the_checkpoint_resident(worker, slot
 
 def test_a_picture_that_comes_after_a_burial_is_refused(worker, slots, sessions, job_factory, tmp_path):
     job_factory(prompt=f"wait for {tmp_path / 'gate'}")
-    slot = Thread(target=slots.spend, kwargs={"was_passed": False})
+    slot = Thread(target=slots.consume, kwargs={"was_passed": False})
     slot.start()
     until(lambda: worker.free_slots < worker.slots)
     transact(sessions, lambda session: reaper.mark_dead(session, worker.id, reason="test", crashed=False))
@@ -227,7 +227,7 @@ def test_a_picture_that_comes_after_a_burial_is_refused(worker, slots, sessions,
 def test_those_who_watch_hear_of_each_state(worker, slots, job_factory):
     with worker.events.subscribe() as told:
         job_factory()
-        slots.spend(was_passed=False)
+        slots.consume(was_passed=False)
         states = [until(lambda: told.get(5)).event.state for _ in range(3)]
     assert states == ["running", "succeeded", "succeeded"]
 
@@ -239,7 +239,11 @@ def test_a_group_of_finishes_falls_apart_where_one_image_may_be_to_blame(
     worker, slots, sessions, job_factory, monkeypatch, *, error, is_of_one
 ):
     job_factory(count=2)
-    mine, asked, finish = [Claims(worker).next(TICKET).claim for _ in range(2)], [], slots_module.transitions.finish_all
+    mine, asked, finish = (
+        [Claimer(worker).next(TICKET).claim for _ in range(2)],
+        [],
+        slots_module.transitions.finish_all,
+    )
 
     def finish_all(session, pictures):
         asked.append(len(pictures))
@@ -284,7 +288,7 @@ def test_a_picture_that_failed_holds_nothing_of_its_render_while_its_end_is_comm
     job_factory()
     gc.disable()
     try:
-        slots.spend(was_passed=False)
+        slots.consume(was_passed=False)
     finally:
         gc.enable()
     assert set(held_at_the_end) == {None}

@@ -21,7 +21,7 @@ from tests.support.waiting import until
 from tests.support.workers import TICKET, images, made, states
 from worker import encode
 from worker.dispatch import storing
-from worker.dispatch.claimer import Claims
+from worker.dispatch.claimer import Claimer
 from worker.dispatch.slots import Slots
 from worker.progress.reporter import Reporter
 
@@ -37,7 +37,7 @@ def slots(worker, monkeypatch):
     monkeypatch.setattr(storing, "_LONGEST_PAUSE_SECONDS", 0.05)
     return Slots(
         worker,
-        Claims(worker),
+        Claimer(worker),
         Reporter(worker.events),
         on_free=lambda: None,
         on_lost=lambda: pytest.fail("the card was lost"),
@@ -66,8 +66,8 @@ def away(monkeypatch):
 
 @contextmanager
 def spending(slots, count=1):
-    """Slots that spend a ticket each; they are done at the end of the block."""
-    threads = [Thread(target=slots.spend, kwargs={"was_passed": False}) for _ in range(count)]
+    """Slots that consume a ticket each; they are done at the end of the block."""
+    threads = [Thread(target=slots.consume, kwargs={"was_passed": False}) for _ in range(count)]
     for thread in threads:
         thread.start()
     yield threads
@@ -91,8 +91,8 @@ def test_a_picture_waits_for_the_storage_and_nothing_new_is_claimed(worker, slot
             until(lambda: worker.storage_away)
             until(lambda: sum(state == "running" for state in states(sessions)) == 2)
             assert not worker.takes_images
-            slots.spend(was_passed=False)
-            assert Claims(worker).next(TICKET).claim is None
+            slots.consume(was_passed=False)
+            assert Claimer(worker).next(TICKET).claim is None
             assert worker.storage_away.startswith("the storage takes no pictures: ")
             assert worker.phase == worker.storage_away
             assert states(sessions).count("running") == 2
@@ -133,20 +133,20 @@ def test_a_picture_that_waits_for_the_storage_can_be_cancelled(worker, slots, se
     with away(), spending(slots):
         until(lambda: worker.storage_away)
         running = transact(sessions, lambda session: transitions.cancel(session, job.id)).running
-        worker.carried.drop(running)
+        worker.in_flight.drop(running)
     assert states(sessions) == ["cancelled"]
     assert worker.free_slots == worker.slots
     assert worker.storage_away
-    slots.storing.turn()  # no picture waits that would tell: it is looked at
+    slots.storing.run_once()  # no picture waits that would tell: it is looked at
     assert worker.storage_away is None
 
 
 def test_a_storage_that_is_away_at_the_start_is_seen_before_anything_is_claimed(worker, slots, job_factory, away):
     job_factory()
     with away(errno.EROFS):
-        slots.storing.turn()
+        slots.storing.run_once()
     assert worker.storage_away == "the storage takes no pictures: it is read-only"
-    assert Claims(worker).next(TICKET).claim is None
+    assert Claimer(worker).next(TICKET).claim is None
 
 
 def test_others_see_a_worker_whose_storage_is_away_as_one_that_takes_nothing(worker, sessions):
@@ -157,7 +157,7 @@ def test_others_see_a_worker_whose_storage_is_away_as_one_that_takes_nothing(wor
             session,
             worker.id,
             running={},
-            state=worker.told_state,
+            state=worker.reported_state,
             phase=worker.phase,
             resident=[],
             load_seconds=None,
@@ -175,14 +175,14 @@ def test_one_object_that_a_working_storage_refuses_is_no_outage(worker, slots, s
     job = job_factory()
     with away(errno.EACCES, of=lambda name: name.startswith("jobs/")):
         for state in ("queued", "queued", "failed"):
-            slots.spend(was_passed=False)
+            slots.consume(was_passed=False)
             assert states(sessions) == [state]
     assert worker.storage_away is None
     [image] = images(sessions)
     assert (image.strikes, image.attempt) == (0, 3)
     assert "Permission denied" in image.reason
     transact(sessions, lambda session: transitions.retry(session, job.id))
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded"]
 
 
@@ -201,7 +201,7 @@ def test_a_picture_too_large_for_a_storage_that_takes_others_is_no_outage(
     job_factory()
     monkeypatch.setattr(encode, "picture", lambda *_: os.urandom(20_000))
     for state in ("queued", "queued", "failed"):
-        slots.spend(was_passed=False)
+        slots.consume(was_passed=False)
         assert states(worker.sessions) == [state]
     assert worker.storage_away is None
     assert ("Input/output error" if number == errno.EIO else "too large for the storage") in images(worker.sessions)[
@@ -215,9 +215,9 @@ def test_attempts_that_a_database_restored_from_a_backup_does_not_know_are_passe
     job = job_factory()
     for attempt in (1, 2, 3, 4):
         worker.storage.put(key(job.id, 0, attempt, "picture"), b"of a job that this database has forgotten")
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert [(image.state, image.attempt) for image in images(sessions)] == [("queued", 4)]
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert [(image.state, image.attempt) for image in images(sessions)] == [("succeeded", 5)]
     assert worker.storage.get(key(job.id, 0, 4, "picture")) == b"of a job that this database has forgotten"
 
@@ -232,16 +232,16 @@ def test_a_source_picture_that_cannot_be_read_while_the_storage_is_away_costs_no
     worker.card.render = unread
     monkeypatch.setattr(worker.storage, "last_attempt", lambda *_: pytest.fail("a storage that is away was listed"))
     with away():
-        slots.spend(was_passed=False)
+        slots.consume(was_passed=False)
         assert worker.storage_away
         for _ in range(4):
-            slots.spend(was_passed=False)
+            slots.consume(was_passed=False)
     assert [(image.state, image.attempt, image.started_at) for image in images(worker.sessions)] == [
         ("queued", 1, None)
     ]
     del worker.card.render
-    slots.storing.turn()
-    slots.spend(was_passed=False)
+    slots.storing.run_once()
+    slots.consume(was_passed=False)
     assert states(worker.sessions) == ["succeeded"]
 
 
@@ -254,7 +254,7 @@ def test_a_source_picture_that_a_working_storage_does_not_give_fails_after_three
     job_factory()
     monkeypatch.setattr(worker.card, "render", unread)
     for _ in range(3):
-        slots.spend(was_passed=False)
+        slots.consume(was_passed=False)
     assert [(image.state, image.attempt) for image in images(sessions)] == [("failed", 3)]
 
 
@@ -268,7 +268,7 @@ def test_a_film_that_is_refused_costs_no_picture(worker, slots, sessions, job_fa
 
     monkeypatch.setattr(worker.storage, "put", refuse)
     job_factory(film=True)
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded"]
 
 
@@ -285,6 +285,6 @@ def test_an_image_that_ran_out_of_memory_is_left_to_another_worker_where_there_i
     if has_company:
         with made(settings, sessions) as other:
             transact(sessions, lambda session: session.get(Row, other.id).__setattr__("state", "ready"))
-    slots.spend(was_passed=False)
-    taken = slots._claims.next(TICKET).claim
+    slots.consume(was_passed=False)
+    taken = slots._claimer.next(TICKET).claim
     assert (taken.job_id == small.id) is has_company

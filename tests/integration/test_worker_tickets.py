@@ -13,7 +13,7 @@ from shared.messaging.tickets import Ticket, pool_queue, queues, take
 from tests.support.workers import TICKET, made, states
 from worker.dispatch import claimer as claims_module
 from worker.dispatch import slots as slots_module
-from worker.dispatch.claimer import Claims
+from worker.dispatch.claimer import Claimer
 from worker.dispatch.slots import Slots
 from worker.progress.reporter import Reporter
 
@@ -34,7 +34,7 @@ def freed():
 def slots(worker, freed, monkeypatch):
     monkeypatch.setattr(slots_module, "_OWN_TICKETS_SECONDS", 60.0)
     on_free = partial(freed.append, "free")
-    return Slots(worker, Claims(worker), Reporter(worker.events), on_free=on_free, on_lost=lambda: None)
+    return Slots(worker, Claimer(worker), Reporter(worker.events), on_free=on_free, on_lost=lambda: None)
 
 
 def publish(worker, pool="default", count=1):
@@ -55,7 +55,7 @@ def after_carrying(slots, monkeypatch, change):
 def test_a_slot_that_had_an_image_takes_the_next_ticket(worker, slots, freed, sessions, job_factory):
     job_factory(count=4)
     publish(worker, count=2)
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded"] * 3 + ["queued"]
     assert waiting(worker) == 0
     assert freed == ["free"]
@@ -63,7 +63,7 @@ def test_a_slot_that_had_an_image_takes_the_next_ticket(worker, slots, freed, se
 
 def test_a_ticket_that_brought_nothing_takes_no_other(worker, slots):
     publish(worker, count=2)
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert waiting(worker) == 2
 
 
@@ -71,7 +71,7 @@ def test_celery_is_asked_again_after_a_while(worker, slots, sessions, job_factor
     monkeypatch.setattr(slots_module, "_OWN_TICKETS_SECONDS", 0.0)
     job_factory(count=2)
     publish(worker)
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded", "queued"]
     assert waiting(worker) == 1
 
@@ -83,7 +83,7 @@ def test_a_worker_that_is_to_end_leaves_the_tickets_to_others(
     job_factory(count=2)
     publish(worker)
     after_carrying(slots, monkeypatch, lambda: [setattr(worker, name, value) for name, value in end.items()])
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded", "queued"]
     assert waiting(worker) == 1
 
@@ -93,7 +93,7 @@ def test_without_redis_what_runs_is_finished_and_nothing_new_begins(worker, slot
     publish(worker)
     away = Redis(host="127.0.0.1", port=1, retry=None)
     after_carrying(slots, monkeypatch, lambda: monkeypatch.setattr(worker, "redis", away))
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded", "queued"]
 
 
@@ -104,7 +104,7 @@ def test_without_the_database_the_slot_is_free_again(worker, slots, freed, job_f
     job_factory(count=2)
     publish(worker)
     after_carrying(slots, monkeypatch, lambda: monkeypatch.setattr(claims_module, "transact", away))
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert states(worker.sessions) == ["succeeded", "queued"]
     assert freed == ["free"]
 
@@ -119,14 +119,14 @@ def test_a_ticket_of_its_own_that_brought_nothing_is_passed_on_once(
     passed = []
     monkeypatch.setattr(slots, "_other_worker", lambda: 99)
     monkeypatch.setattr(worker.tickets, "pass_on", passed.append)
-    slots.spend(was_passed=False)
+    slots.consume(was_passed=False)
     assert passed == ([] if was_passed else [99])
 
 
 def test_a_group_with_more_tickets_than_images_gives_what_there_is(worker, slots, job_factory):
     job_factory(count=2)
     publish(worker)
-    turns = slots._claims._for_slots(0.0, [TICKET, None, TICKET, None])
+    turns = slots._claimer._for_slots(0.0, [TICKET, None, TICKET, None])
     assert [turn.ticket is not None for turn in turns] == [True, True, True, False]
     assert [turn.claim is not None for turn in turns] == [True, True, False, False]
 

@@ -14,7 +14,7 @@ from shared.params.render import RenderParams
 from shared.queue.claim import Claim
 from tests.support.waiting import until
 from worker.progress import preview_queue
-from worker.progress.preview_queue import SECONDS, Showing, pause
+from worker.progress.preview_queue import SECONDS, PreviewQueue, pause
 
 CLAIM = Claim(
     image_id=5, job_id=17, index=2, attempt=1, owner="local", checkpoint="c" * 64, cost=1,
@@ -34,7 +34,7 @@ def stage(shown, monkeypatch):
     """Shows previews as fast as they come, from the start on."""
     monkeypatch.setattr(preview_queue, "SECONDS", 0.0)
     monkeypatch.setattr(preview_queue, "SHARE", 1000.0)
-    made = Showing(lambda job, index, webp: shown.append((job, index)))
+    made = PreviewQueue(lambda job, index, webp: shown.append((job, index)))
     yield made
     made.stop()
 
@@ -110,7 +110,7 @@ def test_four_a_second_at_most_and_a_twentieth_of_the_time():
 
 
 def test_a_pause_ends_with_the_worker(shown):
-    made = Showing(lambda job, index, webp: shown.append((job, index)))
+    made = PreviewQueue(lambda job, index, webp: shown.append((job, index)))
     made.start()
     made.show(CLAIM, lambda: time.sleep(0.01) or picture())
     until(lambda: shown)

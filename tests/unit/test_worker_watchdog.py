@@ -146,11 +146,11 @@ def test_a_process_without_a_supervisor_watches_itself(ends):
     watched = SelfWatch(pulse, ends[0], lambda _, words: seen.append(words))
     alone = SelfWatch(pulse, Report(), lambda _, words: seen.append(words))
     pulse.busy("engine", "decode", 1)
-    assert until(lambda: alone.turn() or seen) == ["hung for 1 s in decode"]
-    watched.turn()
+    assert until(lambda: alone.run_once() or seen) == ["hung for 1 s in decode"]
+    watched.run_once()
     assert len(seen) == 1
     pulse.idle("engine")
-    alone.turn()
+    alone.run_once()
     assert len(seen) == 1
 
 
@@ -160,11 +160,11 @@ def test_a_process_that_was_stopped_does_not_blame_itself(monkeypatch):
     pulse, seen = Pulse(), []
     watch = SelfWatch(pulse, Report(), lambda _, words: seen.append(words))
     pulse.busy("engine", "decode", 10)
-    watch.turn()
+    watch.run_once()
     now[0] = 1000.0
-    watch.turn()
+    watch.run_once()
     assert seen == []
     for _ in range(11):
         now[0] += self_watchdog.SECONDS
-        watch.turn()
+        watch.run_once()
     assert seen == ["hung for 1011 s in decode"]

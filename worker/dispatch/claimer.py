@@ -23,7 +23,7 @@ from shared.queue.claim import Claim, claim, is_any
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
 from worker.context import Worker
-from worker.dispatch.coalesce import Together
+from worker.dispatch.coalesce import Coalesce
 
 _AVOIDED_SECONDS: Final = 30.0
 _LOOKED_AT: Final = 1000  # lanes, where some of what waits is not for this worker
@@ -31,36 +31,36 @@ _Avoided = tuple[str, str | None, Footprint | None]
 """A checkpoint with an owner and a footprint, or with None for all of them."""
 
 
-class Turn(NamedTuple):
-    """A ticket that a slot has to spend, and what it brought."""
+class Assignment(NamedTuple):
+    """A ticket that a slot has to consume, and what it brought."""
 
     ticket: Ticket | None
     claim: Claim | None
 
 
-NO_TURN: Final = Turn(None, None)
+NO_ASSIGNMENT: Final = Assignment(None, None)
 
 
-class Claims:
+class Claimer:
     """The claims of one worker."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._snapshots = Snapshots(worker.sessions, worker.redis)
         self._autocommit = autocommit(worker.sessions)
-        self._soon = Together(partial(self._for_slots, snapshot.MAX_AGE_SECONDS))
-        self._fresh = Together(partial(self._for_slots, 0.0))
+        self._soon = Coalesce(partial(self._for_slots, snapshot.MAX_AGE_SECONDS))
+        self._fresh = Coalesce(partial(self._for_slots, 0.0))
         self._lock = Lock()
         self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
 
-    def next(self, ticket: Ticket | None = None) -> Turn:
+    def next(self, ticket: Ticket | None = None) -> Assignment:
         """Claim an image for `ticket`; None: for one that waits, which is taken now. Raises Unavailable.
 
         Asks for a snapshot taken now before it says that there is no image. Slots that ask at the same time get theirs
         together.
         """
-        turn = self._soon(ticket)
-        return self._fresh(turn.ticket) if turn.ticket and not turn.claim else turn
+        soon = self._soon(ticket)
+        return self._fresh(soon.ticket) if soon.ticket and not soon.claim else soon
 
     def has_some(self) -> bool:
         """True if something waits that the policy gives to this worker now. Raises Unavailable."""
@@ -120,12 +120,12 @@ class Claims:
         me, workers = self._worker, self._snapshots.current().farm.workers
         return any(it.id != me.id and policy.share_a_pool(me, it) and it.state == WorkerState.READY for it in workers)
 
-    def _for_slots(self, max_age: float, slots: Sequence[Ticket | None]) -> list[Turn]:
+    def _for_slots(self, max_age: float, slots: Sequence[Ticket | None]) -> list[Assignment]:
         """Give a ticket to each slot that has none, and a claim to each that has one then, as far as there are any."""
         taken = iter(self._tickets(slots.count(None)))
         tickets = [ticket or next(taken, None) for ticket in slots]
         claims = iter(self._claims(len(tickets) - tickets.count(None), max_age))
-        return [Turn(ticket, next(claims, None)) if ticket else NO_TURN for ticket in tickets]
+        return [Assignment(ticket, next(claims, None)) if ticket else NO_ASSIGNMENT for ticket in tickets]
 
     def _tickets(self, count: int) -> list[Ticket]:
         worker = self._worker

@@ -25,7 +25,7 @@ class _Asked(Generic[Q, A]):
         return bool(self.answers or self.error)
 
 
-class Together(Generic[Q, A]):
+class Coalesce(Generic[Q, A]):
     """Calls `answer` for many threads, one call at a time: who asks while it runs waits, and is answered together with
     all others who do. One of those who ask makes the call for all; nobody waits for company.
 

@@ -39,7 +39,7 @@ def consume(worker: Worker, slots: Slots) -> None:
 
     @app.task(name=TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def render(task: Task) -> None:
-        slots.spend(was_passed=task.request.delivery_info["routing_key"] == mine)
+        slots.consume(was_passed=task.request.delivery_info["routing_key"] == mine)
 
     # When Redis goes away it warns of a default that will change: ours is set.
     warnings.simplefilter("ignore", CPendingDeprecationWarning)

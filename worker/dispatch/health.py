@@ -61,7 +61,7 @@ class Health:
         with self._lock:
             self._suspects.add(claim.image_id)
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """Count what came out right elsewhere. What failed there as well, or was cancelled, says nothing."""
         if self._worker.trouble and time.monotonic() - self._stayed_at > _HOUR_SECONDS:
             self._worker.trouble = None

@@ -24,7 +24,7 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class Beat:
+class Heartbeat:
     """One turn every `beat_seconds`; `on_buried` ends the process."""
 
     def __init__(
@@ -38,8 +38,8 @@ class Beat:
         self._missing: dict[tuple[int, int], float] = {}  # (image, attempt) in SQL but not here -> since when
         self._reap_at = clock() + worker.settings.lease_seconds
 
-    def turn(self) -> float | None:
-        held, drained = self._worker.carried.attempts(), self._worker.drained
+    def run_once(self) -> float | None:
+        held, drained = self._worker.in_flight.attempts(), self._worker.drained
         try:
             answer = self._send(held)
             if answer is None:
@@ -48,7 +48,7 @@ class Beat:
             self._note_database(is_away=False)
             self._punctuality.note()
             self._note_drain(drained, answer.drained)
-            self._worker.carried.drop({image: held[image] for image in answer.drop if image in held})
+            self._worker.in_flight.drop({image: held[image] for image in answer.drop if image in held})
             self._hand_back(answer.missing)
             self._reap()
             run_due(self._worker.sessions, self._worker.tickets, self._worker.events)
@@ -66,7 +66,7 @@ class Beat:
                 session,
                 worker.id,
                 running=held,
-                state=worker.told_state,
+                state=worker.reported_state,
                 phase=worker.phase,
                 resident=worker.card.resident(),
                 load_seconds=worker.card.load_seconds,
@@ -76,7 +76,7 @@ class Beat:
                 precision=worker.card.precision,
                 unread=worker.unread.jobs(),
                 broken_calls=worker.card.broken_calls,
-                trouble=worker.told_trouble,
+                trouble=worker.reported_trouble,
             ),
         )
 
@@ -95,12 +95,12 @@ class Beat:
 
         Beats may follow one another at once: their number says nothing.
         """
-        now, carried = self._clock(), self._worker.carried.attempts()
+        now, in_flight = self._clock(), self._worker.in_flight.attempts()
         self._missing = {one: self._missing.get(one, now) for one in missing.items()}
         lost = {
             image: attempt
             for (image, attempt), since in self._missing.items()
-            if now - since >= self._worker.settings.beat_seconds and carried.get(image) != attempt
+            if now - since >= self._worker.settings.beat_seconds and in_flight.get(image) != attempt
         }
         if lost:
             transact(self._worker.sessions, lambda session: transitions.hand_back(session, self._worker.id, lost))

@@ -11,25 +11,25 @@ from redis import RedisError
 from shared.errors import Unavailable, explain
 from shared.messaging.tickets import queues
 from worker.context import Worker
-from worker.dispatch.claimer import Claims
+from worker.dispatch.claimer import Claimer
 
 log = structlog.get_logger(__name__)
 
 _TICKETS_SECONDS: Final = 0.05  # after tickets were seen: small images end faster than it pays to look each time
 
 
-class Look:
+class Poller:
     """One turn every `look_seconds` and whenever a slot is free again: tickets may be lost, a second is.
 
     So a backlog without tickets keeps every slot busy. Without Redis nothing new starts.
     """
 
-    def __init__(self, worker: Worker, claims: Claims) -> None:
+    def __init__(self, worker: Worker, claimer: Claimer) -> None:
         self._worker = worker
-        self._claims = claims
+        self._claimer = claimer
         self._tickets_until = 0.0  # monotonic; there were tickets a moment ago
 
-    def turn(self) -> float | None:
+    def run_once(self) -> float | None:
         """Issue a ticket for each free slot if any image could be claimed and nothing else will bring one."""
         now = time.monotonic()
         if now < self._tickets_until:
@@ -40,7 +40,7 @@ class Look:
         try:
             if self._tickets() > 0:
                 self._tickets_until = now + _TICKETS_SECONDS
-            elif self._claims.has_some():
+            elif self._claimer.has_some():
                 worker.tickets.pass_on(worker.id, worker.free_slots)
                 log.info("tickets issued to itself", worker=worker.id, tickets=worker.free_slots)
         except (RedisError, Unavailable) as error:

@@ -31,8 +31,8 @@ from shared.queue.history import failed_attempts
 from shared.queue.transitions import Ended, Finish
 from shared.waiting.backoff import Backoff
 from worker.context import Worker
-from worker.dispatch.claimer import NO_TURN, Claims, Turn
-from worker.dispatch.coalesce import Together
+from worker.dispatch.claimer import NO_ASSIGNMENT, Assignment, Claimer
+from worker.dispatch.coalesce import Coalesce
 from worker.dispatch.health import Health
 from worker.dispatch.storing import Storing
 from worker.engine.failures import without_tracebacks
@@ -59,7 +59,7 @@ class Slots:
     def __init__(  # noqa: PLR0913 - what is shared, and what is to be called
         self,
         worker: Worker,
-        claims: Claims,
+        claimer: Claimer,
         reporter: Reporter,
         *,
         on_free: Callable[[], object],
@@ -67,16 +67,16 @@ class Slots:
         on_storage: Callable[[], object] = lambda: None,
     ) -> None:
         self._worker = worker
-        self._claims = claims
+        self._claimer = claimer
         self._reporter = reporter
         self._autocommit = autocommit(worker.sessions)
-        self._finish = Together(self._finish_all, is_of_one=_may_be_of_one)
+        self._finish = Coalesce(self._finish_all, is_of_one=_may_be_of_one)
         self.health = Health(worker)
         self.storing = Storing(worker, on_storage)
         self._on_free = on_free
         self._on_lost = on_lost
 
-    def spend(self, *, was_passed: bool) -> None:
+    def consume(self, *, was_passed: bool) -> None:
         """Spend one ticket: carry an image, pass the ticket on once to a worker that should have it, or let it go.
 
         If its image was soon done the slot takes the next ticket by itself, and so on for a second: to have Celery
@@ -98,23 +98,23 @@ class Slots:
         that brought none.
         """
         until = time.monotonic() + _OWN_TICKETS_SECONDS
-        turn = self._claims.next(ticket) if self._worker.takes_images else Turn(ticket, None)
-        if turn.claim is None:
-            return turn.ticket
+        mine = self._claimer.next(ticket) if self._worker.takes_images else Assignment(ticket, None)
+        if mine.claim is None:
+            return mine.ticket
         try:
-            while turn.claim:
-                self.carry(turn.claim)
-                turn = self._claims.next() if time.monotonic() < until else NO_TURN
+            while mine.claim:
+                self.carry(mine.claim)
+                mine = self._claimer.next() if time.monotonic() < until else NO_ASSIGNMENT
         finally:
             self._on_free()
-        return turn.ticket
+        return mine.ticket
 
     def _other_worker(self) -> int | None:
-        return self._claims.better_worker() if self._worker.takes_images else self._claims.other_worker()
+        return self._claimer.better_worker() if self._worker.takes_images else self._claimer.other_worker()
 
     def carry(self, claim: Claim) -> None:
         """Render, store and commit `claim`. Whatever goes wrong ends this image at most, never the worker."""
-        cancel = self._worker.carried.open(claim)
+        cancel = self._worker.in_flight.open(claim)
         told = log.bind(job=claim.job_id, image=claim.image_id, worker=self._worker.id, attempt=claim.attempt)
         told.info("image claimed", index=claim.index)
         started = time.monotonic()
@@ -123,7 +123,7 @@ class Slots:
         except Cancelled as cancelled:  # whoever took the image away has recorded it
             outcome = f"closed: {cancelled}"
         finally:
-            self._worker.carried.close(claim)
+            self._worker.in_flight.close(claim)
         told.info("image ended", outcome=outcome, seconds=round(time.monotonic() - started, 3))
 
     def _try(self, claim: Claim, cancel: Cancellation) -> str:
@@ -176,10 +176,10 @@ class Slots:
         if self._worker.card.is_lost:
             self._on_lost()
         if isinstance(error, ModelFileAway):
-            self._claims.avoid(claim.checkpoint)
+            self._claimer.avoid(claim.checkpoint)
         if isinstance(error, NotUnderstood):
             log.warning("job not understood: left to others", image=claim.image_id, reason=str(error))
-            self._worker.unread.note(claim, error.what)
+            self._worker.unread.add(claim, error.what)
         if isinstance(error, RenderFailed):
             self.health.failed(claim, str(error))
         is_storage_away = isinstance(error, StorageAway) and self.storing.is_away(error)  # no source picture came
@@ -188,7 +188,7 @@ class Slots:
         if not error.retryable or (reason and self._is_last_try(claim, cancel)):
             return self._fail(claim, cancel, str(error))
         if reason and self._has_company():
-            self._claims.avoid_like(claim)  # else it would come straight back to where it failed
+            self._claimer.avoid_like(claim)  # else it would come straight back to where it failed
         is_of_one_object = isinstance(error, StorageError) and not isinstance(error, StorageAway)
         past = self.storing.last_attempt(claim) if is_of_one_object else 0  # else the storage would be asked in vain
         return self._hand_back(claim, cancel, reason, f"handed back: {error}", began=began, past=past)
@@ -197,13 +197,13 @@ class Slots:
         """Let another worker, where there is one, show once whether the picture or this worker is to blame."""
         if self._failed_attempts(claim, cancel) or not self._has_company():
             return self._fail(claim, cancel, str(error))
-        self._claims.avoid(claim.checkpoint, claim.owner)  # what others ask of it goes on
+        self._claimer.avoid(claim.checkpoint, claim.owner)  # what others ask of it goes on
         self.health.spoilt(claim)
         return self._hand_back(claim, cancel, str(error), f"left to another worker: {error}")
 
     def _has_company(self) -> bool:
         try:
-            return self._claims.has_company()
+            return self._claimer.has_company()
         except Unavailable:
             return False
 

@@ -76,7 +76,7 @@ class Storing:
         log.warning("the storage works, but not for one object", reason=str(error))
         return False
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """Look, once at the start and while the storage is away, whether it takes anything now."""
         if self._was_looked_at and (self._worker.storage_away is None or self._waiting):
             return

@@ -21,7 +21,7 @@ class Unread:
         self._jobs: OrderedDict[int, str] = OrderedDict()
         self._places: dict[int, tuple[str, str]] = {}  # job -> its owner and checkpoint
 
-    def note(self, claim: Claim, what: str) -> None:
+    def add(self, claim: Claim, what: str) -> None:
         """Leave the job of `claim` to others from now on."""
         with self._lock:
             self._jobs[claim.job_id] = what

@@ -32,7 +32,7 @@ class Round:
         self._desk = desk
         self._is_asked = Event()
         self._trouble: str | None = None
-        self._thread = Periodic(chore.name, min(chore.seconds, _SELDOM_SECONDS), self.turn)
+        self._thread = Periodic(chore.name, min(chore.seconds, _SELDOM_SECONDS), self.run_once)
 
     def start(self) -> None:
         self._thread.start()
@@ -46,10 +46,10 @@ class Round:
         self._is_asked.set()
         self._thread.wake()
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """Do the chore if it is due, unless somebody is at it. What is away is told of once."""
         try:
-            self._turn()
+            self._run_once()
         except (RedisError, StorageError, Unavailable) as error:
             self._note_trouble(explain(error))
         except ProgrammingError as error:  # the tables are not there, or older than this code
@@ -57,7 +57,7 @@ class Round:
         else:
             self._note_trouble(None)
 
-    def _turn(self) -> None:
+    def _run_once(self) -> None:
         with locks.taken(self._desk.sessions, self._chore.name) as is_ours:
             self._desk.punctuality.note()
             if is_ours and (self._is_asked.is_set() or self._is_due()):

@@ -22,7 +22,7 @@ SECONDS: Final = 0.25  # between two previews of a worker
 SHARE: Final = 1 / 20  # of this process's time: where renders have no card of their own, they lose no more than that
 
 
-class Showing:
+class PreviewQueue:
     """Makes previews one at a time, at most four a second; the image that has waited longest comes first.
 
     A newer step of an image takes the place of one that waits.

@@ -12,7 +12,7 @@ from shared.db.states import ImageState, JobState
 from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue.claim import Claim
 from worker.periodic import Periodic
-from worker.progress.preview_queue import Make, Showing
+from worker.progress.preview_queue import Make, PreviewQueue
 
 _SECONDS: Final = 0.25
 
@@ -25,7 +25,7 @@ class Reporter:
         self._lock = Lock()
         self._latest: dict[tuple[int, int], Progress] = {}  # (job, index), not published yet
         self._publishing = Periodic("progress", _SECONDS, self._publish)
-        self._showing = Showing(events.put_preview)
+        self._showing = PreviewQueue(events.put_preview)
 
     def start(self) -> None:
         self._publishing.start()

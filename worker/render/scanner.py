@@ -31,7 +31,7 @@ class Scan:
         self._known: Sequence[Scanned] = ()
         self._inspector = Inspector()
 
-    def turn(self) -> float | None:
+    def run_once(self) -> float | None:
         """Look what lies in the models folder and record what is new, changed or gone.
 
         Return in how many seconds to go on, if that is soon: what nobody has looked at yet is waited for.

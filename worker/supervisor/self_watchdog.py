@@ -22,7 +22,7 @@ class SelfWatch:
         self._on_hang = on_hang
         self._punctuality = Punctuality(2 * SECONDS, time.monotonic)
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         self._punctuality.note()
         self._pulse.tell_again()
         now = time.monotonic()
