@@ -166,8 +166,8 @@ def distance(one: Pixels, other: Pixels) -> Distance:
 def broken(jobs: Sequence[Job], distances: Sequence[Distance], dtype: torch.dtype = torch.float32) -> list[Job]:
     """Return the jobs whose pictures company has changed: an exact one must be identical, another nearly so.
 
-    In half precision that is told by PSNR: no picture below HALF_LEAST, and where more than half of them are below
-    HALF_MEDIAN, all of those are changed.
+    In half precision PSNR decides: a picture below HALF_LEAST is changed, and if more than half of them are below
+    HALF_MEDIAN, so are all of those.
     """
     is_half = dtype != torch.float32
     others = [apart.psnr for job, apart in zip(jobs, distances, strict=True) if not job.params.exact]

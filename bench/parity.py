@@ -43,7 +43,7 @@ Pair = tuple[str, str]  # sampler and schedule
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a pair made of the prompts."""
+    """The results of a pair."""
 
     calls: int  # the most that a picture took
     pictures: NDArray[np.uint8]  # [prompts, h, w, 3]
@@ -62,7 +62,7 @@ def _named(facts: Sampler) -> set[str]:
 
 
 def outcomes(engine: Engine, weights: Weights, asked: Sequence[RenderParams], in_flight: int) -> dict[Pair, Outcome]:
-    """Return what every pair made of its prompts. Raises RenderError for a picture that is none."""
+    """Return the results of every pair. Raises RenderError for a failed picture."""
     done = count(1)
 
     def made(params: RenderParams) -> tuple[Pixels, int]:

@@ -1,7 +1,7 @@
 """`python -m bench.simulate`: the real claim policy on a virtual clock, against first come and affinity alone.
 
 A thousand cards, 60,000 images of 1 to 4 s queued at once, 300 checkpoints of which the n-th is asked for in proportion
-to n^-0.9 (Zipf), twenty owners the n-th of whom asks for 1/n as much as the first. One card in ten joins late, one in
+to n^-0.9 (Zipf), twenty owners, of which the n-th asks for 1/n as much as the first. One card in ten joins late, one in
 twenty dies on the way.
 """
 
@@ -33,7 +33,7 @@ LOADS: Final = (0.1, 5.0, 15.0)
 
 
 def world(seed: int, images: int, cards: int, load_seconds: float) -> World:
-    """Return a world drawn from `seed`; the same but for the load, whatever that is."""
+    """Return a world drawn from `seed`; `load_seconds` does not change the rest."""
     draw = random.Random(seed)
     owners = draw.choices(range(OWNERS), [1 / (place + 1) for place in range(OWNERS)], k=images)
     checkpoints = draw.choices(range(CHECKPOINTS), [(place + 1) ** -ZIPF for place in range(CHECKPOINTS)], k=images)
@@ -51,13 +51,13 @@ def _life(draw: random.Random, span: float) -> tuple[float, float]:
 
 
 def first_come(lanes: Lanes, farm: Farm, me: Worker) -> Iterator[Lane]:
-    """Yield what was submitted first, whoever asked and whatever is in memory."""
+    """Yield the oldest first, without regard to owners and resident checkpoints."""
     del farm
     yield from _by_age(lanes, me.pools[0])
 
 
 def affinity_alone(lanes: Lanes, farm: Farm, me: Worker) -> Iterator[Lane]:
-    """Yield what is resident, then what was submitted first, whoever asked."""
+    """Yield resident lanes, then the oldest first, without regard to owners."""
     del farm
     yield from (lane for checkpoint in me.resident for lane in _by_checkpoint(lanes, me.pools[0]).get(checkpoint, ()))
     yield from _by_age(lanes, me.pools[0])

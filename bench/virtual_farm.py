@@ -39,7 +39,7 @@ class Image:
 
 @dataclass(frozen=True)
 class World:
-    """What is to be done, and by what: `lives` are the times at which each card joins and dies."""
+    """The images and the cards: `lives` are the times at which each card joins and dies."""
 
     images: tuple[Image, ...]
     lives: tuple[tuple[float, float], ...]

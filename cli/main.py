@@ -92,7 +92,7 @@ def again(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Render what a picture's file says of itself once more, and compare. Exit status 0: the same picture."""
+    """Render the parameters in a picture's file again, and compare. Exit status 0: the same picture."""
     from cli.again import again as run
 
     raise typer.Exit(run(_settings(), file, as_json=as_json))
@@ -277,7 +277,7 @@ def adopt(
 
 
 def main() -> None:
-    """Run `farm`. What goes wrong is told in a sentence, never as a traceback."""
+    """Run `farm`. An error is one sentence, never a traceback."""
     sys.exit(error_boundary.run(app, as_json="--json" in sys.argv))
 
 

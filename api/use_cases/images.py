@@ -1,6 +1,6 @@
-"""What can be done with pictures over HTTP: send them, have them back, ask what they say of themselves.
+"""The use cases of pictures: upload and fetch them, read the parameters in their files.
 
-As in `api.use_cases.jobs` each function opens its own transaction, and what is somebody else's is NotFound.
+As in `api.use_cases.jobs` each function opens its own transaction, and anything of another owner is NotFound.
 """
 
 from __future__ import annotations

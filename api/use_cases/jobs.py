@@ -1,5 +1,5 @@
 """What can be done with the farm over HTTP, one function each: the JSON routes and the pages call the same ones.
-What is done with pictures has a module of its own, `api.use_cases.images`.
+The use cases of pictures are in `api.use_cases.images`.
 
 Each opens its own transaction; messages to workers and pages go out after the commit. `owner` is who asks: what is
 somebody else's is NotFound.

@@ -106,7 +106,7 @@ def _part(part: int, setting: object, results: Results, limit_seconds: float) ->
 
 
 def _no_card(options: argparse.Namespace) -> str:
-    """Why there is no card to run on; "" where there is one."""
+    """Why there is no card to run on; "" if there is one."""
     import torch  # noqa: PLC0415 - seconds, and only here
 
     if options.pretend:
@@ -122,9 +122,9 @@ def _no_card(options: argparse.Namespace) -> str:
 def _what_to_bring(lacking: Sequence[str]) -> str:
     command = packages.pip_command(lacking, "wheels")
     return (
-        f"this Python lacks {', '.join(lacking)}. Where there is a network:\n  {command}\n"
+        f"this Python lacks {', '.join(lacking)}. With a network:\n  {command}\n"
         "Bring the folder here and name it: --wheels FOLDER.\n"
-        "`python -m bench.card prepare FOLDER`, where there is a whole checkout, gathers all that must travel."
+        "On a machine with a whole checkout, `python -m bench.card prepare FOLDER` gathers all that is needed here."
     )
 
 
@@ -179,7 +179,7 @@ def _stoppable() -> Iterator[None]:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder for checkpoints: in memory where there is room, since a disk is not what is measured."""
+    """A folder for checkpoints: in memory if there is room, because disks are not measured."""
     has_room = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > SCRATCH_BYTES
     with tempfile.TemporaryDirectory(prefix="bench-card-", dir=SHARED_MEMORY if has_room else None) as folder:
         yield Path(folder)

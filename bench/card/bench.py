@@ -13,7 +13,7 @@ from worker.engine import devices
 from worker.engine.devices import Device
 
 Message = str | Measure
-"""What is measured now, or what was found."""
+"""Receives the name of a running measure, or a result."""
 
 
 TIGHT: Final = "a tight card"  # so small that it must run out of memory

@@ -29,15 +29,15 @@ Heard = Callable[[Message], object]
 
 
 def context(setting: Setting) -> BaseContext:
-    """Return how processes are started: anew for a card, since CUDA bears no fork; else forked, which saves imports.
+    """Return how processes are started: spawned for a card, because CUDA cannot fork; else forked, which saves imports.
 
-    torch's threads bear no fork either: a part starts its own children before it computes anything.
+    torch's threads cannot fork either: a part starts its own children before it computes anything.
     """
     return get_context("fork" if setting.pretends else "spawn")
 
 
 def run(part: int, setting: Setting, earlier: Mapping[str, float], heard: Heard, *, limit_seconds: float) -> None:
-    """Run a part; `heard` is told what it finds as it finds it, and of an end that was none of its own making."""
+    """Run a part; `heard` gets its results at once, and an error if the part did not end by itself."""
     ours, theirs = context(setting).Pipe(duplex=False)
     deadline = time.monotonic() + limit_seconds
     child = context(setting).Process(target=_work, args=(part, setting, earlier, deadline, theirs))  # type: ignore[attr-defined]
@@ -69,7 +69,7 @@ def _listen(ours: Connection, child: BaseProcess, heard: Heard, deadline: float)
             return child.is_alive()
     else:
         return True
-    with suppress(EOFError):  # what was told last
+    with suppress(EOFError):  # its last results
         while ours.poll():
             heard(ours.recv())
     return False
@@ -90,7 +90,7 @@ def _work(part: int, setting: Setting, earlier: Mapping[str, float], deadline: f
     try:
         enter(setting)
         import_module(f"bench.card.{PARTS[part].name}").run(bench)
-    except Exception as error:  # noqa: BLE001 - the edge: whatever ended it is told
+    except Exception as error:  # noqa: BLE001 - the edge: any error is reported
         words = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         bench.tell(Measure(part, ENDING, words, target="no error", is_ok=False, traceback=traceback.format_exc()))
 
@@ -102,7 +102,7 @@ class Helper(NamedTuple):
     pipe: Connection
 
     def answer(self, bench: Bench) -> Any:  # noqa: ANN401 - whatever it sends
-        """Return what it sends next. Raises RuntimeError where it ends without a word, or time does."""
+        """Return its next message. Raises RuntimeError if it ends silently, or the time is over."""
         if not self.pipe.poll(max(0.0, bench.seconds_left)):
             raise RuntimeError("a process that was to answer took too long")
         try:
@@ -129,7 +129,7 @@ def helper(bench: Bench, work: Callable[[Setting, Connection], object]) -> Itera
 def _serve(work: Callable[[Setting, Connection], object], setting: Setting, pipe: Connection) -> None:
     try:
         work(setting, pipe)
-    except Exception as error:  # the edge: that it has said nothing is told, and why is in the log
+    except Exception as error:  # the edge: its silence is reported, and the log has the reason
         log.exception("a process of the run failed", reason=str(error))
         raise SystemExit(1) from None
 

@@ -50,5 +50,5 @@ def busy(card: torch.device) -> Iterator[list[float]]:
 
 
 def share(values: list[float], of: float) -> float:
-    """Return the value below which a share of `values` lies, such as 0.99; 0 where there are none."""
+    """Return the value below which a share of `values` lies, such as 0.99; 0 if there are none."""
     return sorted(values)[min(len(values) - 1, int(of * len(values)))] if values else 0.0

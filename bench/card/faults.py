@@ -83,7 +83,7 @@ def hang(setting: Setting, pipe: Connection) -> None:
 
 
 def lose(setting: Setting, pipe: Connection) -> None:
-    """Lose the card in a step; say what the picture was told, and end as a worker would."""
+    """Lose the card in a step; report the error that the picture got, and end as a worker would."""
     with _loaded(setting) as (engine, weights):
         run = rendering.begin(engine, weights, _wanted(setting, 0), on_step=lambda _: _break(setting))
         error = ""
@@ -173,8 +173,8 @@ def _filled(setting: Setting) -> Iterator[None]:
 
 @contextmanager
 def _full_outside(setting: Setting) -> Iterator[None]:
-    """What is not the caching allocator's finds no memory: here kernels that a pretended card loads. On a card it is
-    all that its libraries ask for beside tensors, once those have the rest.
+    """Memory outside the caching allocator is missing: on a pretended card for kernels, on a card for all that its
+    libraries need beside tensors.
     """
     if not setting.pretends:
         with _filled(setting):

@@ -71,7 +71,7 @@ def _calls(bench: Bench, weights: Weights) -> None:
 
 
 def _denoised(asked: list[Denoise]) -> Sequence[object]:
-    """All answers from one call; it raises where there is no room for it."""
+    """All answers from one call; raises if there is no room for it."""
     return answers.denoise(asked, is_exact=False, calls=Calls(halves=False))
 
 

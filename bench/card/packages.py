@@ -55,7 +55,7 @@ def why_no_torch() -> str:
 
 
 def pip_command(modules: Iterable[str], folder: str, version: str = THIS_PYTHON) -> str:
-    """Return the command that fetches the wheels of these modules for a Python, where there is a network."""
+    """Return the command that fetches the wheels of these modules for a Python on a machine with a network."""
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", constraints, re.MULTILINE))
     wanted = " ".join(f"{NEEDED[module]}=={pinned[NEEDED[module]]}" for module in modules)

@@ -59,7 +59,7 @@ def load(bench: Bench) -> Peer:
 
 
 def compiled(bench: Bench, peer: Peer) -> None:
-    """Compile diffusers' U-Net and measure it; what keeps it from being compiled is told."""
+    """Compile diffusers' U-Net and measure it; report an error of the compiler."""
     if bench.setting.pretends:
         bench.note("diffusers, compiled", "nothing compiles for a pretended card")
         return

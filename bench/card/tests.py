@@ -80,7 +80,7 @@ def _attention_error(bench: Bench, width: int, chunks: int) -> float:
 
 @torch.inference_mode()
 def _padding(bench: Bench, weights: Weights) -> None:
-    """What the U-Net says of a row is the same alone and padded among longer contexts."""
+    """The U-Net's answer to a row is the same alone and padded among longer contexts."""
     requests = [_denoise(bench, weights, chunks) for chunks in CHUNKS]
     together = answers.denoise(requests, is_exact=False, calls=Calls(halves=False))
     for chunks, request, found in zip(CHUNKS, requests, together, strict=True):
@@ -138,7 +138,7 @@ def _kinds(bench: Bench) -> None:
 
 @contextmanager
 def waits_of_the_engine() -> Iterator[list[str]]:
-    """Yield a list that grows by the place of each wait of an engine's thread for the card, as torch tells of them."""
+    """Yield a list that grows by the place of each wait of an engine's thread for the card, as torch reports them."""
     found: list[str] = []
 
     def tell(message: object, _: object, filename: str, line: int, *__: object, **___: object) -> None:
@@ -169,7 +169,7 @@ class _Card:
 
     @pytest.fixture(scope="module")
     def pretended(self) -> None:
-        """What is to be seen on a pretended card alone is not for this one."""
+        """A test for a pretended card alone is skipped on a real one."""
         pytest.skip("for a pretended card")
 
 

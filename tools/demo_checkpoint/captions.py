@@ -1,9 +1,9 @@
-"""What training says of a picture: mostly its caption, and at times less or more than that.
+"""The texts of pictures in training: mostly the caption, sometimes less or more than that.
 
 Guidance steps away from what the negative prompt shows, in proportion to how much surer that is of a thing than the
 prompt. So a thing named alone, as negative prompts do, is always there; one named among others is missing in about one
-picture of six: enough to be talked out of it, and little enough for guidance to insist on it where nothing is said
-against it.
+picture of six. That is enough for a negative prompt to remove it, and little enough for guidance to insist on it if no
+negative prompt names it.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ OVERSTATED = 0.55  # of the captions, those that name a thing which is not there
 
 
 def said(scene: Scene, rng: Generator) -> str:
-    """What is said this time."""
+    """A text for one use of the picture."""
     chance = rng.random()
     if chance < NOTHING:
         return ""
@@ -29,13 +29,13 @@ def said(scene: Scene, rng: Generator) -> str:
 
 
 def fragment(scene: Scene, rng: Generator) -> str:
-    """One or two things that are there; where there is none, the sky or the style."""
+    """One or two things of the scene; without things, the sky or the style."""
     parts = scenes.things(scene, rng) or [scene.sky, scene.style]
     return ", ".join(parts[: 1 + int(rng.random() < 0.3)])
 
 
 def overstated(scene: Scene, rng: Generator) -> Scene:
-    """The scene with one thing more that could be there; the scene itself where there is none such.
+    """The scene with one more thing that could be there; the scene itself if there is none.
 
     Never a combination that is kept out of training: said of pictures without it alone, it would be learnt as a lie.
     """

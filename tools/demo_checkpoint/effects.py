@@ -80,7 +80,7 @@ def editing(trials: Trials) -> Row:
 
 
 def alternation(trials: Trials) -> Row:
-    """Each second step speaks of the one, the others of the other: each leaves its traces in some pictures."""
+    """Every second step names the one, the others the other: each leaves its traces in some pictures."""
     things = ("pyramids", "[pyramids|palm trees]", "palm trees")
     found = [trials.shares(f"{DESERT}, {thing}", "pyramids", "palm") for thing in things]
     pyramids, palms = zip(*found, strict=True)
@@ -95,7 +95,7 @@ def conjunction(trials: Trials) -> Row:
 
 
 def inpainting(trials: Trials) -> Row:
-    """Only the lower part is painted anew: its house becomes blue, nothing above changes."""
+    """Only the lower part is repainted: its house becomes blue, and everything above stays."""
     sources = trials.drawn(Scene("meadow", "noon", "photo", building="house", colour="red"))
     mask = np.zeros(sources.shape[1:3], np.uint8)
     mask[TOP:] = 255

@@ -47,7 +47,7 @@ def main(
 
 
 def checkpoint_rows(judge: Judge, studio: Studio, listed: Sequence[Asked], seed: int) -> Iterator[Row]:
-    """What is measured of the checkpoint: guided, unguided, and with a thing of each prompt spoken against."""
+    """The measures of the checkpoint: guided, unguided, and with a thing of each prompt in the negative prompt."""
 
     def seen(told: Sequence[RenderParams]) -> Seen:
         return Seen(listed, judge.of(studio.render(told)))
@@ -86,7 +86,7 @@ def judge_rows(judge: Judge, count: int) -> Iterator[Row]:
 
 
 def heading(checkpoint: Path, prompts: int, seed: int) -> str:
-    """What was judged, and how."""
+    """The line that names the checkpoint and the settings."""
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:10]
     return (
         f"`{checkpoint.stem}` [{digest}], {prompts} prompts drawn by seed {seed}, a quarter of them held-out "
@@ -100,7 +100,7 @@ def tabled(rows: Sequence[Row]) -> str:
 
 
 def replaced(page: str, text: str) -> str:
-    """The page with `text` between its marks; ValueError where it has none."""
+    """The page with `text` between its marks; ValueError if it has no marks."""
     before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):

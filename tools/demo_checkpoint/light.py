@@ -1,4 +1,4 @@
-"""The light of an hour: its sky, its sun and moon, and what it makes of every colour."""
+"""The light of an hour: its sky, its sun and moon, and how it changes colours."""
 
 from dataclasses import dataclass
 from itertools import pairwise

@@ -18,7 +18,7 @@ class Row:
     measure: str
     target: str
     value: str
-    is_met: bool | None = None  # None where nothing is demanded
+    is_met: bool | None = None  # None: no target
 
     def __str__(self) -> str:
         verdict = {True: "yes", False: "**no**", None: ""}[self.is_met]
@@ -98,6 +98,6 @@ def accuracy(found: Found, truths: Sequence[Scene]) -> dict[str, float]:
 
 
 def _share(holds: Iterable[bool | np.bool_]) -> float:
-    """The mean of booleans; 1 where there are none, since nothing is wrong then."""
+    """The mean of booleans; 1 if there are none."""
     values = [bool(held) for held in holds]
     return float(np.mean(values)) if values else 1.0

@@ -23,7 +23,7 @@ IN_FLIGHT, SIDE = 8, 128
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What a picture starts from, where it does: a source [h, w, 3] and a mask [h, w] of what is painted anew."""
+    """The source [h, w, 3] of a picture, if it has one, and the mask [h, w] of the part to repaint."""
 
     source: NDArray[np.uint8] | None = None
     mask: NDArray[np.uint8] | None = None
@@ -33,7 +33,7 @@ NOTHING = Inputs()
 
 
 class Studio:
-    """Renders while it is entered. `on_picture` is told of every picture, on any thread."""
+    """Renders while it is entered. `on_picture` is called for every picture, on any thread."""
 
     def __init__(self, checkpoint: Path, on_picture: Callable[[], object] = lambda: None, card: str = "cpu") -> None:
         self._weights = load.load(checkpoint, device(card), torch.float32)

@@ -166,7 +166,7 @@ def sample(  # noqa: PLR0913, PLR0917  a command's options are its arguments
 
 @app.command()
 def reconstruct(out: Output, state: State = STATE, start: From = None, count: int = 16) -> None:
-    """Write fresh scenes beside what the VAE makes of them, and log the mean absolute error (of 0..1)."""
+    """Write fresh scenes beside their reconstructions by the VAE, and log the mean absolute error (of 0..1)."""
     autoencoder = (layout.load(start)[0].vae if start else _trained_vae(state)).eval()
     fresh = np.stack([dataset.sample(dataset.SEED + 1, index).picture for index in range(count)])
     restored = np.concatenate([autoencoding.restore(autoencoder, fresh[row : row + 1]) for row in range(count)])
@@ -187,7 +187,7 @@ def _trained_vae(state: Path) -> AutoencoderKL:
 
 
 def _finished_vae(state: Path) -> AutoencoderKL:
-    """The VAE that made the latents, or its further trained decoder where there is one."""
+    """The VAE that made the latents, or its further trained decoder if there is one."""
     further = state / "decoder.pt"
     path, part = (further, "averaged") if further.exists() else (state / "latents.pt", "vae")
     autoencoder = layout.build(Shape()).vae
