@@ -142,6 +142,7 @@ def test_a_claim_brings_the_memory_class_and_the_model_set_of_its_job(hand, job_
     models = ModelSet(checkpoint="c" * 64, vae="a" * 64)
     job_factory(models=models)
     older = job_factory()
+    hand.run(lambda session: session.execute(update(Job).where(Job.id == older.id).values(models=None)))
     [lane] = hand.run(snapshot.take).lanes
 
     ours, of_older = hand.run(claim, policy_of(hand.worker()), [lane] * 2)

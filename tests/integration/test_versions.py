@@ -25,6 +25,7 @@ from shared.queue import transitions
 from shared.queue.submit import submit
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
+from tests.support.admissions import admission
 from tests.support.queueing import Farmhand
 
 SHA256 = "a" * 64
@@ -82,7 +83,7 @@ def farm(app: Flask) -> Farm:
 
     def job(**params: object) -> int:
         complete = PLAIN.model_copy(update=params)
-        return hand.run(submit, "local", complete, checkpoint="c" * 64).job.id
+        return hand.run(submit, admission("local", complete)).job.id
 
     def rendered(job_id: int) -> None:
         claim = worker.claim()
@@ -94,10 +95,10 @@ def farm(app: Flask) -> Farm:
     def change(statement: str, **values: object) -> None:
         hand.run(lambda session: session.execute(text(statement), values))
 
-    ended = job(film=True, img2img=Img2Img(picture=SHA256))
-    rendered(ended)
     services.storage.put(upload_key(SHA256), b"bytes")
     change("INSERT INTO uploads (owner, sha256, width, height, bytes) VALUES ('local', :id, 8, 8, 5)", id=SHA256)
+    ended = job(film=True, img2img=Img2Img(picture=SHA256))
+    rendered(ended)
     strange = job()
     rendered(strange)
     running = job(count=4, hires=Hires())
