@@ -7,7 +7,7 @@
     ├── Unauthorized          401  no key, or a wrong one
     ├── Forbidden             403  a foreign Host, Origin or form
     ├── NotFound              404  no such job, image, page or file
-    ├── TooManyTries          429  too many wrong keys came from where this one comes from
+    ├── TooManyTries          429  too many wrong keys came from this address
     ├── Conflict              409  the thing is there, but not in a state that allows this
     ├── Unavailable           503  PostgreSQL or the storage is away; the same call may go through later
     │   ├── TooSlow                PostgreSQL is there, but a statement or a lock took longer than it may
@@ -15,16 +15,16 @@
     ├── SchemaError                the database's tables cannot be brought to this version
     ├── SettingsError              a FARM_* variable that cannot be used; ends the start
     ├── LauncherError              an embedded server that cannot be started
-    ├── CardError                  the card cannot be used; the message is the reason people read
+    ├── CardError                  the card cannot be used; the message is the reason
     ├── NotRunning                 no farm answers; the message says how to start one
     ├── Unreadable                 foreign bytes ended the process that read them, or took more than they may
     ├── NotConfined                the machine could not start such a process
     └── RenderError                ends one image, never the worker
-        ├── ModelFileError         a checkpoint that cannot be used; the message is the reason people read
+        ├── ModelFileError         a checkpoint that cannot be used; the message is the reason
         │   └── ModelFileAway      the farm has the checkpoint, this machine does not
-        ├── NotUnderstood          its job is of a younger version of the farm: other workers can read it
+        ├── NotUnderstood          its job is from a newer version of the farm: other workers can read it
         ├── Cancelled              the run was closed on request
-        ├── RenderFailed           the engine failed in a way that nobody expected
+        ├── RenderFailed           the engine failed unexpectedly
         ├── Spoilt                 the picture came out black or without numbers: another worker may do better
         ├── OutOfMemory            the card cannot hold even one row
         └── StorageError           the storage refused an object: another one has its name
@@ -39,11 +39,10 @@ from dataclasses import dataclass
 from typing import Final
 
 STORAGE_AWAY: Final = "the storage takes no pictures"
-"""How it is told, everywhere, that nothing can be stored; the reason follows."""
-
+"""The beginning of every message that nothing can be stored; the reason follows."""
 
 CARD_UNUSABLE: Final = "its card cannot be used"
-"""How it is told, everywhere, that a worker takes nothing for its card's sake; the reason follows."""
+"""The beginning of every message that a worker takes no images because of its card; the reason follows."""
 
 
 class FarmError(Exception):
@@ -121,7 +120,7 @@ class TooManyTries(FarmError):
 class Unavailable(FarmError):
     """A server that the farm needs is away.
 
-    `reason` is what the server said. It names hosts and users: for logs and for who runs the farm, never for clients.
+    `reason` holds the words of the server. It may name hosts and users: for logs and operators, not clients.
     """
 
     status = 503
@@ -133,11 +132,11 @@ class Unavailable(FarmError):
 
 
 class TooSlow(Unavailable):
-    """The database gave a statement up: it, or the lock that it waited for, took longer than it may."""
+    """The database ended a statement that took, or waited for a lock, longer than it may."""
 
 
 class NotLooked(Unavailable):
-    """No worker has looked at all of the models folder yet, and nothing that it has found so far can be used."""
+    """No worker has scanned the whole models folder yet, and no file that was found so far can be used."""
 
 
 class SchemaError(FarmError):
@@ -153,7 +152,7 @@ class LauncherError(FarmError):
 
 
 class CardError(FarmError):
-    """The card cannot be used; the message is the reason, for people, with what to do about it."""
+    """The card cannot be used; the message is the reason, with what to do about it."""
 
 
 class NotRunning(FarmError):
@@ -161,7 +160,7 @@ class NotRunning(FarmError):
 
 
 class Unreadable(FarmError):
-    """Foreign bytes ended the process that read them, or took more than they may; the message says what of."""
+    """Foreign bytes ended the process that read them, or exceeded a limit, which the message names."""
 
     def __init__(self, message: str, limit: str | None = None) -> None:
         super().__init__(message)
@@ -179,7 +178,7 @@ class RenderError(FarmError):
 
 
 class ModelFileError(RenderError):
-    """A model file cannot be used; the message is the reason, for people."""
+    """A model file cannot be used; the message is the reason."""
 
 
 class ModelFileAway(ModelFileError):
@@ -189,7 +188,7 @@ class ModelFileAway(ModelFileError):
 
 
 class NotUnderstood(RenderError):
-    """The image's job is of a younger version of the farm: a worker that was upgraded already can read it.
+    """The image's job is from a newer version of the farm: upgraded workers can read it.
 
     `what` names the parts that are not understood.
     """
@@ -206,11 +205,11 @@ class Cancelled(RenderError):
 
 
 class RenderFailed(RenderError):
-    """The engine failed in a way that nobody expected, so it may be the worker's fault."""
+    """The engine failed unexpectedly, so another worker may succeed."""
 
 
 class Spoilt(RenderError):
-    """The picture came out black or without numbers: by its checkpoint's fault, or the card's."""
+    """The picture came out black or without numbers, because of its checkpoint or the card."""
 
 
 class OutOfMemory(RenderError):
@@ -228,11 +227,11 @@ class StorageError(RenderError):
 class StorageAway(StorageError):
     """The storage takes and gives nothing now: it is full, read-only, silent, not mounted or another farm's.
 
-    `why` names no path and no address: it may be shown to everybody. What was being done, and `detail`, may not.
+    `why` names no path and no address, so everybody may see it. Only logs and operators may see `what` and `detail`.
     """
 
     def __init__(self, what: str, why: str, *, detail: str = "", advice: str = "", is_certain: bool = False) -> None:
-        """`is_certain`: it cannot be the fault of one object, as it could where a folder is another user's."""
+        """`is_certain`: the cause is not one object, as it would be with a folder of another user."""
         super().__init__(f"{what}: {detail or why}{f'; {advice}' if advice else ''}")
         self.why = why
         self.advice = advice
@@ -240,11 +239,11 @@ class StorageAway(StorageError):
 
     @property
     def words(self) -> str:
-        """What people are told who need not know what was being done."""
+        """The message for everybody, without what was being done."""
         return f"{STORAGE_AWAY}: {self.why}"
 
 
 def explain(error: BaseException) -> str:
-    """Return what logs and commands tell of an error: the server's own reason too, where it gave one."""
-    told, reason = str(error) or repr(error), getattr(error, "reason", "")
-    return f"{told} ({reason})" if isinstance(error, FarmError) and reason else told
+    """Return the message of an error for logs and commands, with the reason that the server itself gave."""
+    message, reason = str(error) or repr(error), getattr(error, "reason", "")
+    return f"{message} ({reason})" if isinstance(error, FarmError) and reason else message

@@ -1,4 +1,4 @@
-"""How values of settings are written: keys, URLs, lists, folders. What cannot be read is a ValueError for people."""
+"""The forms of values of settings: keys, URLs, lists, folders. A value that cannot be read raises ValueError."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
     try:
         parts = urlsplit(text)
         is_whole = parts.port is None or parts.port > 0
-    except ValueError:  # a port that is no number, half an IPv6 address
+    except ValueError:  # a port that is not a number, half an IPv6 address
         return False
     has_host = bool(parts.hostname) or parts.scheme not in OF_HTTP
     return is_whole and has_host and parts.scheme in schemes and not _is_torn(text)
@@ -86,7 +86,7 @@ def pools(given: str) -> str:
     names = [name.strip() for name in given.split(",")]
     wrong = [name for name in names if not POOL.fullmatch(name)]
     if wrong:
-        raise ValueError(f"{wrong[0]!r} is no name of a pool: {POOL_NAMES}")
+        raise ValueError(f"{wrong[0]!r} is not the name of a pool: {POOL_NAMES}")
     return ",".join(dict.fromkeys(names))
 
 
@@ -96,7 +96,9 @@ def proxies(given: str) -> str:
         try:
             ip_network(address)
         except ValueError:
-            raise ValueError(f"{address!r} is no address such as 10.0.0.7, and no network such as 10.0.0.0/8") from None
+            raise ValueError(
+                f"{address!r} is neither an address such as 10.0.0.7 nor a network such as 10.0.0.0/8"
+            ) from None
     return given
 
 

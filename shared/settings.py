@@ -26,11 +26,11 @@ _SECRETS = frozenset({"api_keys", "api_key", "secret_key"})  # the API's and the
 _LONGEST = 200  # characters of a value that a message repeats
 _WITH_PASSWORDS = frozenset({"database_url", "redis_url"})
 _PASSWORD = re.compile(r"://.*@|\?.*")  # and the user before it; or what follows the address
-_PLAIN = re.compile(r"(\w+://)?[\w.-]*(:\d{1,5})?(/[\w./-]*)?")  # an address that has room for no password
+_PLAIN = re.compile(r"(\w+://)?[\w.-]*(:\d{1,5})?(/[\w./-]*)?")  # an address without room for a password
 
 
 class Limits(BaseModel):
-    """What the door accepts of one job, and keeps of one owner's pictures to start from."""
+    """The limits of admission for one job, and of one owner's source pictures."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -286,7 +286,7 @@ def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     name = str(problem["loc"][0])
     shown = _shown(name, str(problem["input"]))[:_LONGEST]
     schema = Settings.model_json_schema()["properties"][name]
-    schema = schema.get("anyOf", [schema])[0]  # of what may also be unset
+    schema = schema.get("anyOf", [schema])[0]  # of a value that may also be unset
     is_ours = problem["type"] == "value_error" or schema.get("type") not in {"integer", "number", "string"}
     message = wording.message(problem) if is_ours else f"must be {wording.in_words(schema)}"
     return f"{PREFIX}{name.upper()}={shown}: {message} ({Settings.model_fields[name].description})"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
-_LONGEST: Final = 80  # characters that are compared: what is longer is no name
+_LONGEST: Final = 80  # characters that are compared, more than any name has
 _CUTOFF: Final = 0.66  # one letter in three may differ: what is less alike would mislead
 
 

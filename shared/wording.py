@@ -1,6 +1,6 @@
-"""What is wrong with a value, and what would be accepted, in the farm's words: the one home of the library's errors.
+"""Messages about values: what is wrong and what would be accepted, in the farm's words.
 
-Pydantic tells an error by its type and what belongs to it; no sentence of its own reaches anybody.
+Pydantic reports an error by its type and context; its own sentences are not shown.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ LONGEST: Final = 60  # characters of what was given that a message repeats
 
 _WORDS: Final = {
     "missing": ("is missing", "a value"),
-    "extra_forbidden": ("is no part of this request", "only what /openapi.json names"),
+    "extra_forbidden": ("is not part of this request", "only what /openapi.json names"),
     "none_required": ("must be null, not {given}", "null"),
     "string_type": ("must be text, not {given}", "text"),
     "string_sub_type": ("must be text, not {given}", "text"),
-    "string_unicode": ("holds what is no text", "text"),
+    "string_unicode": ("contains bytes that are not text", "text"),
     "string_too_long": ("is too long", "at most {max_length} characters"),
     "string_too_short": ("is too short", "at least {min_length} characters"),
     "string_pattern_mismatch": ("has another form", "text of the form {pattern}"),
@@ -52,7 +52,7 @@ _WORDS: Final = {
 }
 """By pydantic's type of an error: what is wrong, and what would be accepted."""
 _ANY: Final = ("cannot be accepted as it is", "what /openapi.json describes")
-_OUR_OWN: Final = frozenset({"value_error", "assertion_error"})  # raised here, with a sentence of ours
+_OUR_OWN: Final = frozenset({"value_error", "assertion_error"})  # raised by the farm, with its own sentence
 _OURS_SAYS: Final = "Value error, "
 
 
@@ -64,12 +64,12 @@ def message(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
 
 
 def wanted(problem: Any) -> str:  # noqa: ANN401 - as above
-    """Return what would be accepted, as far as the error itself tells."""
+    """Return what would be accepted, as far as the error itself says."""
     return _filled(_WORDS.get(problem["type"], _ANY)[1], problem)
 
 
-def told(value: object) -> str:
-    """Return what was given as JSON spells it, cut to what a message can hold."""
+def spelled(value: object) -> str:
+    """Return a value in the spelling of JSON, cut to the length of a message."""
     if isinstance(value, str):
         return f"the text {value[:LONGEST]!r}"
     if isinstance(value, (Mapping, list, tuple)):
@@ -89,7 +89,7 @@ def choices(names: Sequence[object]) -> str:
 
 
 def in_words(schema: Mapping[str, Any]) -> str:
-    """Return what a value of plain JSON Schema accepts: `a multiple of 8 from 64 to 2048`."""
+    """Return which values a plain JSON Schema accepts: `a multiple of 8 from 64 to 2048`."""
     if "enum" in schema:
         return choices(schema["enum"])
     kind = schema.get("type")
@@ -109,7 +109,7 @@ def in_words(schema: Mapping[str, Any]) -> str:
 
 
 def _filled(words: str, problem: Any) -> str:  # noqa: ANN401 - as above
-    return words.format_map({"given": told(problem.get("input"))} | dict(problem.get("ctx") or {}))
+    return words.format_map({"given": spelled(problem.get("input"))} | dict(problem.get("ctx") or {}))
 
 
 def _short(number: float) -> str:

@@ -13,7 +13,7 @@ from shared.params.geometry import hires_size
 from shared.params.render import RenderParams
 from shared.params.table import parameters
 from shared.settings import Limits
-from shared.wording import told
+from shared.wording import spelled
 
 _USUAL_SIGMAS: Final = (0.0292, 14.6146)  # of the noise that Stable Diffusion 1 was trained with
 MOST_STEPS: Final = 1000  # of one schedule: as many as there are timesteps
@@ -29,7 +29,7 @@ def beyond(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
             continue
         within = False
         how = "small" if value < least else "large"
-        yield FieldError(name, f"{told(value)} is too {how}", accepted(name, limits))
+        yield FieldError(name, f"{spelled(value)} is too {how}", accepted(name, limits))
     yield from _seeds(params)
     yield from _noise(params)
     yield from _sigmas(params)

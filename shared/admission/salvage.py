@@ -45,7 +45,7 @@ def fit(sessions: Sessions, given: Mapping[str, Any], owner: str, limits: Limits
 
 
 def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
-    """Put the titles of model files in the places of what names them; yield notes of hashes that are no file's."""
+    """Put the titles of model files in the places of what names them; yield notes of hashes that no file has."""
     named = {name: kind for name, one in parameters().items() for kind in _KINDS if one.takes.kind == kind}
     for field, kind in named.items():
         asked = paths.get(params, field)

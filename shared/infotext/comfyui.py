@@ -49,7 +49,7 @@ _UNDERSTOOD: Final = re.compile(
 
 
 def graph(document: Json) -> Graph | None:
-    """Return the graph that a JSON object is or holds; None where there is none."""
+    """Return the graph that a JSON object is or holds, or None."""
     for holder in (document, loaded(document.get("prompt")), loaded(document.get("Prompt"))):
         nodes = {
             name: {**node["inputs"], _KIND: node["class_type"]}
@@ -158,7 +158,7 @@ def _on_the_way(nodes: Graph, name: str, inputs: tuple[str, ...], wanted: tuple[
 
 
 def _own_kind(nodes: Graph, sampler: str) -> str | None:
-    """Return the sampler that a node is for which none is named, such as SamplerEulerAncestral."""
+    """Return the sampler that a node names by its own class, such as SamplerEulerAncestral."""
     link = _link(nodes, nodes[sampler].get("sampler"))
     return str(nodes[link][_KIND]).removeprefix("Sampler") if link else None
 
@@ -183,7 +183,7 @@ def _size(nodes: Graph, sampler: str) -> str | None:
 
 
 def _vae(nodes: Graph) -> Any:  # noqa: ANN401 - as above
-    """Return the VAE's file that a picture was decoded with, where it has one of its own."""
+    """Return the file of the VAE that decoded a picture, if it is not the checkpoint's."""
     decoders = [name for name in nodes if str(nodes[name][_KIND]).startswith("VAEDecode")]
     loaders = (_link(nodes, nodes[name].get("vae")) for name in decoders)
     return next((value for one in loaders if one and (value := nodes[one].get("vae_name"))), None)

@@ -115,7 +115,7 @@ def _sizes(values: Values) -> list[str]:
 
 
 def _same(values: Values) -> list[str]:
-    """Drop what says of the hires pass that it is as the first: the farm says nothing there."""
+    """Drop values that say the hires pass is like the first pass, for which the farm writes nothing."""
     for name in [name for name, value in values.items() if name.startswith("Hires") and _SAME.fullmatch(value)]:
         del values[name]
     return []

@@ -51,7 +51,7 @@ def exif(text: str) -> bytes:
 
 
 def jpeg(text: str) -> dict[str, bytes]:
-    """Return what Pillow is to save into a JPEG for `text`: EXIF, or comments where that would be too long for EXIF."""
+    """Return Pillow's options that save `text` in a JPEG: EXIF, or comments if it is too long for EXIF."""
     block = exif(text)
     return {"exif": block} if len(block) <= _MOST_EXIF else {"extra": _comments(text.encode())}
 
@@ -62,23 +62,23 @@ def _comments(data: bytes) -> bytes:
 
 
 def text(picture: Image.Image) -> str:
-    """Return the text of how a picture was made; empty where it carries none, but perhaps a photograph's comment.
+    """Return the text of how a picture was made; without one a photograph's comment, or an empty text.
 
-    Decodes the picture, since texts may stand behind its pixels: raises whatever Pillow raises for damaged files.
+    Decodes the picture, since texts may follow its pixels. Raises the errors of Pillow for damaged files.
     """
     picture.load()
     said = _of_chunks(picture)[: MOST_CHARACTERS + 1]
-    if reader.is_told(said):
+    if reader.says_how(said):
         return said
     comments = (comment[: MOST_CHARACTERS + 1] for comment in _comments_of(picture))
-    return next((comment for comment in comments if reader.is_told(comment)), said)
+    return next((comment for comment in comments if reader.says_how(comment)), said)
 
 
 def _of_chunks(picture: Image.Image) -> str:
     """Return what a PNG's chunks say, of whatever program."""
     texts = {str(name): value for name, value in picture.info.items() if isinstance(value, str)}
     chunks = {name: _mended(value).rstrip("\x00") for name, value in texts.items()}
-    if reader.is_told(chunks.get(CHUNK, "")):
+    if reader.says_how(chunks.get(CHUNK, "")):
         return chunks[CHUNK]
     if chunks.get("Software") == novelai.SOFTWARE:
         return novelai.text(chunks, picture.size) or json.dumps(chunks, ensure_ascii=False)

@@ -20,12 +20,12 @@ class Found(NamedTuple):
 
 
 def unreadable(program: str, why: str, *, is_known: bool = True) -> Found:
-    """Return that a text is a program's and cannot be read: no part of it may pass for a prompt."""
+    """Return a finding for the text of a program that cannot be read: no part of it may be taken for a prompt."""
     return Found(Parts("", "", {}), (f"a text of {program}: it cannot be read, because {why}",), is_known)
 
 
 def parsed(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
-    """Return the JSON in a text; None where it is none."""
+    """Return the JSON in a text; None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -33,7 +33,7 @@ def parsed(text: str) -> Any:  # noqa: ANN401 - whatever JSON it is
 
 
 def loaded(text: object) -> Json | None:
-    """Return the JSON object that something is, or that stands in a text; None where there is none."""
+    """Return a JSON object, given as one or as a text; None for anything else."""
     document = parsed(text) if isinstance(text, str) else text
     return document if isinstance(document, Mapping) else None
 
@@ -44,7 +44,7 @@ def bare(name: str) -> str:
 
 
 def plain(value: object) -> str:
-    """Return a value of JSON as the text has it; empty where it says nothing."""
+    """Return a value of JSON as the text has it; empty if it says nothing."""
     if value is None or value is False or value in ("", "None", [], {}):
         return ""
     if isinstance(value, Mapping):  # a model

@@ -24,7 +24,7 @@ _NOTHING: Final = re.compile(
     r"(?:file written by )?adobe photoshop.*)?",
     re.IGNORECASE,
 )
-"""What programs write that had nothing to say of how a picture was made."""
+"""Comments of programs that say nothing about how a picture was made."""
 _NAME: Final = re.compile(r"\w[\w \-/]+")
 _BEGINNING: Final = re.compile(r"[ \t]*(\w[\w \-/]+):")
 _STEPS: Final = re.compile(r"[ \t]*Steps:[ \t]*\d+[ \t]*(?:,|$)", re.MULTILINE)
@@ -43,12 +43,12 @@ _FURTHER: Final = re.compile(r",\s*(\w[\w \-/]+):")
 
 
 class Parts(NamedTuple):
-    """What a text consists of."""
+    """The parts of a text."""
 
     prompt: str
     negative_prompt: str
     values: dict[str, str]  # by name, in their order
-    rest: str = ""  # lines behind the values that are none
+    rest: str = ""  # lines after the values, which hold no values
 
 
 def joined(parts: Parts) -> str:

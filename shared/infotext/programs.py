@@ -1,7 +1,7 @@
 """Texts of other programs: their JSON, or their lines of names, said as the `parameters` text says it.
 
-Of what a program writes only that is read whose meaning its documentation or its files show. What has no name in the
-text keeps its own, so that the reader tells of it.
+Only values whose meaning is shown by the documentation or the files of a program are read. A value without a name in
+that text keeps its own name, so that the reader reports it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
@@ -15,37 +15,41 @@ from shared.params.paths import Path
 from shared.params.render import RenderParams
 from shared.wording import message
 
-MOST_CHARACTERS: Final = 2**18  # of a text: several times what the longest prompts of the farm amount to
+MOST_CHARACTERS: Final = 2**18  # of a text: several times the longest prompts of the farm
 _LONGEST: Final = 80  # characters of a value that a note repeats
 _MOST_NOTES: Final = 50
 
 
 class Read(NamedTuple):
-    """What a text says: fields of `RenderParams`, nested, fit to be submitted; and what of it is left out, and why."""
+    """Fields of `RenderParams`, nested, that may be submitted; and the parts of a text that were left out, and why."""
 
     params: dict[str, Any]
     left_out: tuple[str, ...]
 
 
 def read(text: str, model: type[RenderParams] = RenderParams) -> Read:
-    """Return what a text says, as fields of `model`. Never raises: what cannot be understood is left out."""
+    """Return what a text says, as fields of `model`. Never raises: parts that cannot be understood are left out."""
     if len(text) > MOST_CHARACTERS:
         return Read({}, (f"a text of more than {MOST_CHARACTERS:,} characters: it is not read",))
     plain = _storable(text)
     found = programs.found(plain)
     parts, notes = (found.parts, [*found.notes]) if found else (taken_apart(plain), [])
     params, further = _prompts(parts)
-    notes += [*further, *_behind(parts.rest)]
+    notes += further
+    for line in parts.rest.split("\n", _MOST_NOTES + 1) if parts.rest else []:  # such as templates
+        notes.append(f"{line[:_LONGEST]}: not read, because it is not a value")
     if parts.values:
         values = {name: value for name, value in parts.values.items() if name not in {PROMPT, NEGATIVE_PROMPT}}
         notes += dialects.translate(values)
         notes += _take(values, params, model)
     notes += _leave_out_bad(params, model)
-    return Read(params, _shortened(list(dict.fromkeys(notes))))
+    notes = list(dict.fromkeys(notes))
+    more = [f"and {len(notes) - _MOST_NOTES} more"] if len(notes) > _MOST_NOTES else []
+    return Read(params, (*map(_storable, notes[:_MOST_NOTES]), *more))
 
 
-def is_told(text: str) -> bool:
-    """Tell whether a text, which may be any comment, says how a picture was made, readable here or not."""
+def says_how(text: str) -> bool:
+    """Return whether a text, which may be any comment, says how a picture was made, even if it cannot be read."""
     if len(text) > MOST_CHARACTERS:
         return False
     if found := programs.found(text):
@@ -54,19 +58,13 @@ def is_told(text: str) -> bool:
     return bool(parts.values or parts.negative_prompt)
 
 
-def _behind(rest: str) -> Iterator[str]:
-    """Yield notes of lines that are no values, such as templates."""
-    for line in rest.split("\n", _MOST_NOTES + 1) if rest else []:
-        yield f"{line[:_LONGEST]}: not read, because it is no value"
-
-
 def _storable(text: str) -> str:
-    """Return a text without what no text of the farm may hold: NULs, and halves of characters."""
+    """Return a text without NULs and halves of characters, which no text of the farm may hold."""
     return text.replace("\x00", "").encode(errors="ignore").decode()
 
 
 def _prompts(parts: Parts) -> tuple[dict[str, Any], list[str]]:
-    """Return both prompts as parameters, without tags for networks that the farm has not, and notes of those."""
+    """Return both prompts as parameters, without tags for networks that the farm lacks, and notes of those."""
     said = {"prompt": (PROMPT, parts.prompt), "negative_prompt": (NEGATIVE_PROMPT, parts.negative_prompt)}
     plain = {field: dialects.without_networks(parts.values.get(name, text)) for field, (name, text) in said.items()}
     prompts = {field: prompt for field, (prompt, _) in plain.items() if prompt}
@@ -74,7 +72,7 @@ def _prompts(parts: Parts) -> tuple[dict[str, Any], list[str]]:
 
 
 def _take(values: Mapping[str, str], params: dict[str, Any], model: type[RenderParams]) -> Iterator[str]:
-    """Put into `params` what has a key; yield notes of what has none, or nothing can be made of."""
+    """Put the values with a key into `params`; yield notes of the others, and of values that cannot be understood."""
     missing = {group for group, names in signs(model).items() if names.isdisjoint(values)}
     homeless = []
     for name, value in values.items():
@@ -101,29 +99,23 @@ def _put(key: Key, text: str, params: dict[str, Any]) -> Iterator[str]:
 
 
 def _leave_out_bad(params: dict[str, Any], model: type[RenderParams]) -> Iterator[str]:
-    """Take out of `params` what cannot be accepted, until the rest can; yield notes of it."""
+    """Remove from `params` the fields that cannot be accepted, and yield notes of them."""
     while problems := _problems(params, model):
         was_there = paths.remove(params, [path for path, _ in problems])
         yield from (
             f"{paths.dotted(path)}: {said}" for (path, said), there in zip(problems, was_there, strict=True) if there
         )
-        if not any(was_there):  # it is not a field that is wrong: nothing further can be taken out
+        if not any(was_there):  # the problem is not a field, so nothing more can be removed
             break
 
 
 def _problems(params: Mapping[str, Any], model: type[RenderParams]) -> list[tuple[Path, str]]:
-    """Return the paths of fields that cannot be accepted, and what is wrong with each."""
+    """Return the paths of fields that cannot be accepted, each with the reason."""
     try:
         model.model_validate(params)
     except ValidationError as error:
         return [(one["loc"], message(one)) for one in error.errors()]
     return []
-
-
-def _shortened(notes: Sequence[str]) -> tuple[str, ...]:
-    """Return so many notes as anybody reads."""
-    further = (f"and {len(notes) - _MOST_NOTES} more",) if len(notes) > _MOST_NOTES else ()
-    return (*map(_storable, notes[:_MOST_NOTES]), *further)
 
 
 def _note(name: str, value: str) -> str:

@@ -37,7 +37,7 @@ class Fingerprint(NamedTuple):
 
 _FILES: Final = frozenset({".safetensors", ".ckpt"})  # of checkpoints; what they hold decides
 _OTHERS: Final = frozenset({".pt", ".pth", ".gguf"})  # many things, seldom a checkpoint
-_OTHER_FOLDERS: Final = frozenset(  # in any case: where other programs keep what is no checkpoint
+_OTHER_FOLDERS: Final = frozenset(  # in any case: where other programs keep what is not a checkpoint
     {
         "animatediff_models", "clip", "clip_vision", "codeformer", "controlnet", "diffusion_models", "embeddings",
         "esrgan", "gfpgan", "hypernetworks", "ipadapter", "ip-adapter", "lora", "loras", "lycoris", "realesrgan",
@@ -52,7 +52,7 @@ _WHAT: Final[dict[Kind, str]] = {
     "checkpoint": "a whole checkpoint", "vae": "a VAE", "decoder": "a tiny decoder", "other": "something else",
 }  # fmt: skip
 _NO_TIME: Final = -1  # of a file that the next scan looks into again, because none has this time
-_MOST_FOLDERS: Final = 20_000  # a link to the root of a machine is no place for models
+_MOST_FOLDERS: Final = 20_000  # a link to the root of a machine is not a place for models
 _PARTS: Final = frozenset({".safetensors", ".bin", ".json", ".txt"})  # of a diffusers folder
 _INDEX: Final = "model_index.json"
 
@@ -252,7 +252,7 @@ def _raise_if(models: Path) -> Callable[[OSError], None]:
 
 
 def _is_ours(name: str) -> bool:
-    """True unless hidden, or named in bytes that are no text: the catalogue could not hold it."""
+    """True unless hidden, or named in bytes that are not text: the catalogue could not hold it."""
     return not name.startswith(".") and name.isprintable()
 
 

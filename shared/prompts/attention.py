@@ -1,8 +1,8 @@
 """Attention: brackets that make words weigh more or less.
 
 `(x)` times 1.1, `[x]` divided by 1.1, `(x:1.3)` times 1.3; nested ones multiply. A backslash makes a bracket plain.
-A bracket that is never closed reaches to the end of the text, one that was never opened is text, and so is a weight
-that is no number. `BREAK` ends a chunk, but only at weight 1: inside a weight it is a word, whose own weight is
+A bracket that is never closed reaches to the end of the text. One that was never opened is text, and so is a weight
+that is not a number. `BREAK` ends a chunk, but only at weight 1: inside a weight it is a word, whose own weight is
 negative. That is an accident of the program that most prompts were written for; their pictures have it.
 """
 
@@ -110,12 +110,12 @@ def _split(text: str, weight: float) -> Iterator[Fragment]:
 
 
 def _literal(sign: re.Match[str]) -> str:
-    """Return the text that a sign stands for where it is none: what was escaped, a bracket that closes nothing."""
+    """Return the text of a sign that has no effect: an escaped character, or a bracket that closes nothing."""
     if sign["escaped"]:
         return sign["escaped"]
     return "" if sign[0] == "\\" else sign[0]
 
 
 def bounded(weight: float) -> float:
-    """Return a weight that can be reckoned with, however many digits or brackets say it."""
+    """Return a weight within bounds, however many digits or brackets express it."""
     return max(-_LARGEST, min(_LARGEST, weight))

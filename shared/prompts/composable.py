@@ -1,4 +1,4 @@
-"""A whole prompt: comments and tags taken out, AND parts told apart. What a part means is `editing` and `attention`."""
+"""Splits a prompt into its AND parts, without comments and tags. `editing` and `attention` read each part."""
 
 from __future__ import annotations
 

@@ -130,14 +130,14 @@ def _turns(text: Text) -> int:
 
 
 def _inside(piece: str | Edit | Alternation) -> tuple[Text, ...]:
-    """Return the texts that a piece may say."""
+    """Return the texts inside a piece."""
     if isinstance(piece, str):
         return ()
     return piece.options if isinstance(piece, Alternation) else (piece.before, piece.after)
 
 
 def _at(text: Text, call: int, clock: Clock) -> str:
-    """Return what a text says in a call, counted from 1."""
+    """Return the wording of a text in a call, counted from 1."""
     return "".join(
         piece if isinstance(piece, str) else _at(_chosen(piece, call, clock), call, clock) for piece in text.pieces
     )
@@ -151,7 +151,7 @@ def _chosen(piece: Edit | Alternation, call: int, clock: Clock) -> Text:
 
 @lru_cache(_REMEMBERED)
 def _parsed(text: str) -> Text:
-    """Return what the grammar makes of `text`: itself where that is nothing."""
+    """Return `text` as parsed by the grammar, or as plain text if it cannot be parsed."""
     try:
         return cast("Text", _parser().parse(text))
     except LarkError:

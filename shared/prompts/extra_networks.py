@@ -12,7 +12,7 @@ class Network(NamedTuple):
     """A network that a prompt names: `<lora:ink:0.8:unet=0.5>` is of the kind lora and has the name ink."""
 
     kind: str
-    arguments: tuple[str, ...]  # the name, then what has none: "0.8"
+    arguments: tuple[str, ...]  # the name, then arguments without a name: "0.8"
     options: tuple[tuple[str, str], ...]  # ("unet", "0.5")
 
     @property
@@ -32,7 +32,7 @@ def without(prompt: str) -> str:
 
 
 def _end(prompt: str) -> int:
-    """Return where the last tag could end: behind it every `<` would be looked for its end in vain."""
+    """Return where the last tag could end, so that no `<` after it is searched for its end."""
     return prompt.rfind(">") + 1
 
 

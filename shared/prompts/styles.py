@@ -1,7 +1,7 @@
 """Styles: named texts that join people's prompts, kept in a CSV file as other front ends keep theirs.
 
 Columns `name`, `prompt`, `negative_prompt`; old files have `name`, `text`. A row whose name begins with # is a remark.
-Where the file is not there yet, styles that come with the farm stand in for it.
+Until the file exists, the styles that ship with the farm are used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from shared.errors import Conflict, NotFound, Unavailable
 from shared.suggest import nearest
 
-PLACE: Final = "{prompt}"  # where a style's text takes the prompt in; without it the text follows
+PLACE: Final = "{prompt}"  # the place of the prompt in a style's text; without it the text follows
 _SHIPPED: Final = Path(__file__).with_suffix(".csv")
 _COLUMNS: Final = ("name", "prompt", "negative_prompt")
 _REMARK: Final = "#"
@@ -30,14 +30,14 @@ class Style(NamedTuple):
 
 
 def load(path: Path) -> Mapping[str, Style]:
-    """Return the styles of a file by their names, in its order. Raises Unavailable where it cannot be read."""
+    """Return the styles of a file by their names, in its order. Raises Unavailable if it cannot be read."""
     return {style.name: style for style in _rows(path) if style.name and not style.name.startswith(_REMARK)}
 
 
 def add(path: Path, style: Style, *, replace: bool = False) -> None:
-    """Add a style to a file, or with `replace` put it in the place of the one of its name.
+    """Add a style to a file, or with `replace` replace the style of its name.
 
-    Raises Conflict where there is one already, Unavailable.
+    Raises Conflict if the name is taken, Unavailable.
     """
     rows = _rows(path)
     places = [place for place, row in enumerate(rows) if row.name == style.name]
@@ -55,7 +55,7 @@ def remove(path: Path, name: str) -> None:
 
 
 def find(styles: Mapping[str, Style], name: str) -> Style:
-    """Return the style of a name. Raises NotFound that names those nearest to it."""
+    """Return the style of a name. Raises NotFound with the nearest names."""
     if name in styles:
         return styles[name]
     meant = nearest(name, styles)
@@ -63,7 +63,7 @@ def find(styles: Mapping[str, Style], name: str) -> Style:
 
 
 def merge(prompt: str, texts: Iterable[str]) -> str:
-    """Return a prompt with the texts of styles, in their order: around it where they say {prompt}, else after it."""
+    """Return a prompt with the texts of styles, in their order: in place of their {prompt}, or before them."""
     for text in texts:
         if PLACE in text:
             prompt = text.replace(PLACE, _closed(prompt))
@@ -75,12 +75,12 @@ def merge(prompt: str, texts: Iterable[str]) -> str:
 
 
 def _closed(prompt: str) -> str:
-    """Return a prompt that ends its last line where that ends in a remark, which would take in what follows."""
+    """Return a prompt, with its last line ended if it is a remark, which would otherwise contain the next text."""
     return f"{prompt}\n" if _REMARK in prompt.rpartition("\n")[2] else prompt
 
 
 def _rows(path: Path) -> list[Style]:
-    """Every row of a file, remarks too."""
+    """Return every row of a file, with its remarks."""
     try:
         text = (path if path.exists() else _SHIPPED).read_bytes().decode("utf-8-sig")
         rows = [
@@ -95,7 +95,7 @@ def _rows(path: Path) -> list[Style]:
 
 
 def _save(path: Path, rows: Iterable[Style]) -> None:
-    """Write the file anew, whole or not at all; what it was stays beside it as .bak."""
+    """Write the whole file or nothing; the old file stays beside it as .bak."""
     written = io.StringIO(newline="")
     table = csv.writer(written)
     table.writerow(_COLUMNS)

@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokens, for the API, the form and the engine alike: the same text is the same numbers everywhere.
+"""CLIP's byte-pair tokens, for API, form and engine: the same text has the same token numbers everywhere.
 
 Vocabulary and splitting rules: Radford et al. 2021, arXiv:2103.00020; the merges ship in `shared/prompts/vocabulary`.
 """
@@ -6,7 +6,6 @@ Vocabulary and splitting rules: Radford et al. 2021, arXiv:2103.00020; the merge
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,11 +18,11 @@ from shared.prompts import attention, composable, editing
 from shared.prompts.chunks import Chunk, Word, chunked, counted
 
 BOS: Final = 49406
-EOS: Final = 49407  # also what fills a chunk's end in Stable Diffusion 1
+EOS: Final = 49407  # in Stable Diffusion 1 it also fills a chunk
 TOKENS: Final = 77  # a chunk with BOS and EOS
 MAX_CHUNKS: Final = 16  # of a prompt; each is a row of a call that all pictures wait for
 MAX_TOKENS: Final = MAX_CHUNKS * (TOKENS - 2)
-MAX_CHUNKS_IN_ALL: Final = 16 * MAX_CHUNKS  # over all that editing makes of a prompt; the card holds them to the end
+MAX_CHUNKS_IN_ALL: Final = 16 * MAX_CHUNKS  # of all variants by prompt editing; the card holds them to the end
 MERGES: Final = Path(__file__).parent / "vocabulary" / "clip-merges.txt.gz"
 _REMEMBERED: Final = 64  # prompts
 _WORD_END: Final = "</w>"
@@ -31,7 +30,7 @@ _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 class Length(NamedTuple):
-    """How long a prompt is: the most tokens at once, with what full chunks leave unused; and its chunks in all."""
+    """The length of a prompt: its most tokens at once, unused places of full chunks included, and all its chunks."""
 
     tokens: int
     chunks: int
@@ -53,7 +52,7 @@ class Tokenizer:
         return self._bytes_to_tokens.encode(text, add_special_tokens=False).ids
 
     def chunks(self, text: str, emphasis: Emphasis = "Original") -> tuple[Chunk, ...]:
-        """Return what `text`, one variant of one AND part, is to a text encoder: at least one chunk."""
+        """Return the chunks of `text`, a variant of one AND part, for a text encoder; at least one."""
         first, *rest = self._chunks(text, emphasis)
         return (first, *(rest if not rest or rest[-1].tokens else rest[:-1]))  # nothing follows a BREAK at the end
 
@@ -66,26 +65,22 @@ class Tokenizer:
         first_pass_calls: int | None = None,
         is_negative: bool = False,
     ) -> Length:
-        """Return how long `prompt` is, over its AND parts and all that editing makes of them.
+        """Return the length of `prompt`, over its AND parts and all variants by prompt editing.
 
-        `calls` are those of the model that editing counts by; a second pass names those of the first one, too. What is
-        too long is not read to its end.
+        Editing counts in model calls: `calls` are those of this pass; a second pass also names those of the first. A
+        prompt that is too long is not read to its end.
         """
         return _measured(prompt, calls, emphasis, first_pass_calls, is_negative)
 
     def _chunks(self, text: str, emphasis: Emphasis) -> list[Chunk]:
         sections = attention.weighed(text, emphasis)
-        return [chunk for section in sections for chunk in chunked(self._words(section))]
-
-    def _words(self, fragments: Iterable[attention.Fragment]) -> Iterator[Word]:
-        for fragment in fragments:
-            for token in self.encode(fragment.text):
-                yield Word((token,), fragment.weight)
+        words = ([Word((token,), one.weight) for one in some for token in self.encode(one.text)] for some in sections)
+        return [chunk for section in words for chunk in chunked(section)]
 
 
 @lru_cache(_REMEMBERED)
 def _measured(prompt: str, calls: int, emphasis: Emphasis, first_pass_calls: int | None, is_negative: bool) -> Length:  # noqa: FBT001 - a key
-    """Return what `Tokenizer.measure` does: a form asks for the same again and again, and passes often are alike."""
+    """Return the result of `Tokenizer.measure`, cached because a form asks for the same prompt again and again."""
     tokenizer, known, length = Tokenizer(), set[str](), Length(0, 0)
     parts = composable.read(prompt, is_negative=is_negative)
     segments = (one for part in parts for one in editing.schedule(part.text, calls, first_pass_calls))
@@ -116,7 +111,7 @@ def _byte_pairs() -> tokenizers.Tokenizer:
 
 
 def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The vocabulary is every byte, every byte that ends a word, then what each merge makes, in order."""
+    """Return tokens and merges: each byte, each byte that ends a word, then the result of each merge, in order."""
     lines = gzip.decompress(MERGES.read_bytes()).decode().splitlines()
     merges = [(first, second) for first, second in (line.split(" ") for line in lines)]
     letters = _byte_letters()
@@ -125,7 +120,7 @@ def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def _byte_letters() -> list[str]:
-    """The letter that stands for each byte: printable ones for themselves, the rest from 256 on (GPT-2's table)."""
+    """Return the letter of each byte: printable ones are themselves, the others from 256 on (GPT-2's table)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     rest = len(set(range(256)) - set(printable))
     return [chr(code) for code in printable] + [chr(256 + index) for index in range(rest)]

@@ -110,7 +110,7 @@ def test_every_bad_field_is_named_at_once(refusals):
         "seed": ("must be a whole number, not 1.5", f"a whole number from 0 to {MAX_SEED}, or -1 for a random one"),
         "count": ("0 is too small", "a whole number from 1 to 1000"),
         "exact": ("must be true or false, not the text 'yes'", "true or false"),
-        "promt": ("is no parameter", "prompt"),
+        "promt": ("is not a parameter", "prompt"),
     }
 
 

@@ -104,7 +104,7 @@ def test_every_bad_field_of_every_group_is_named_at_once(refusals):
         "styles.1": ("must be text, not 5", "up to 32 names of styles"),
         "sampling.eta": ("2 is too large", "a number from 0 to 1, or null"),
         "sampling.s_churn": ("-1 is too small", "a number from 0 to 1000"),
-        "sampling.etha": ("is no parameter", "sampling.eta, sampling.rho or sampling.s_tmax"),
+        "sampling.etha": ("is not a parameter", "sampling.eta, sampling.rho or sampling.s_tmax"),
         "guidance.rescale": ("must be a number, not the text 'much'", "a number from 0 to 1"),
         "noise.source": ("the text 'GPU' is none of the choices", "CPU or NV"),
         "noise.variation_strength": ("1.5 is too large", "a number from 0 to 1"),
@@ -123,7 +123,7 @@ def test_every_bad_field_of_every_group_is_named_at_once(refusals):
         "img2img.mask.content": (
             "the text 'filled' is none of the choices", "fill, original, latent noise or latent nothing",
         ),
-        "img2img.mask.colour": ("is no parameter", found["img2img.mask.colour"][1]),
+        "img2img.mask.colour": ("is not a parameter", found["img2img.mask.colour"][1]),
     }  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def results(func: Any, args: Any, kwargs: Any, found: Any) -> tuple[Any, Any]:
     if "out" in kwargs:
         return kwargs["out"], kwargs["out"]
     base = args[0] if args and isinstance(args[0], Card) else None
-    # A view of what was made outside of inference mode, as weights are, is no inference tensor either.
+    # A view of what was made outside of inference mode, as weights are, is not an inference tensor either.
     is_plain = base is not None and is_view(func) and not base.is_inference()
     with torch.inference_mode(mode=torch.is_inference_mode_enabled() and not is_plain):
         result = mapped(wrapped, found)

@@ -33,7 +33,7 @@ class Farm:
         if request.content == b"no picture":
             message = "is not a picture of a format that the farm reads"
             problem = {"field": "file", "message": message, "accepted": "a PNG"}
-            return httpx.Response(422, json={"detail": "The picture is no picture.", "errors": [problem]})
+            return httpx.Response(422, json={"detail": "The picture is not a picture.", "errors": [problem]})
         if request.url.path == UPLOADS:
             self.uploaded.append(request.content)
             return httpx.Response(201, json={"id": f"{len(self.uploaded)}" * 64, "width": 8, "height": 8, "bytes": 1})

@@ -55,7 +55,9 @@ def test_a_name_of_no_card_is_told_as_it_ends_the_start(found, monkeypatch, tmp_
     pretend(monkeypatch, tmp_path, ONE)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     assert found().level == "bad"
-    assert found().text.startswith("CUDA_VISIBLE_DEVICES=3 names '3', which is no card here. This machine has cuda:0")
+    assert found().text.startswith(
+        "CUDA_VISIBLE_DEVICES=3 names '3', which is not a card here. This machine has cuda:0"
+    )
 
 
 def test_a_machine_without_cards_renders_on_the_cpu(found, monkeypatch, tmp_path):

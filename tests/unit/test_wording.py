@@ -86,7 +86,7 @@ def test_the_door_says_what_is_wrong_and_what_would_be_accepted():
     assert {one.field: one.message for one in problems} == {
         "width": "100 is not a multiple of 8",
         "prompt": "must be text, not 5",
-        "mood": "is no parameter",
+        "mood": "is not a parameter",
         "hires.scale": "99 is too large",
         "refiner.checkpoint": "is missing",
     }
@@ -98,7 +98,7 @@ def test_the_door_says_what_is_wrong_and_what_would_be_accepted():
         (parameters.JobsQuery, {"limit": "x"}, "limit", "must be a whole number, not the text 'x'", "a whole number"),
         (parameters.JobsQuery, {"limit": 0}, "limit", "0 is too small", "at least 1"),
         (parameters.JobsQuery, {"limit": 500}, "limit", "500 is too large", "at most 200"),
-        (parameters.JobsQuery, {"mood": 1}, "mood", "is no part of this request", "only what /openapi.json names"),
+        (parameters.JobsQuery, {"mood": 1}, "mood", "is not part of this request", "only what /openapi.json names"),
         (parameters.DrainQuery, {"reason": "x" * 501}, "reason", "is too long", "at most 500 characters"),
     ],
 )

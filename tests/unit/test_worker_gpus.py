@@ -158,7 +158,7 @@ def test_cards_are_served_beside_one_that_is_lost(nvidia, query, listed, status)
     for gpus in ("all", "0", "0,1", "1,0"):
         assert [card.name for card in cards.asked(gpus, there)] == ["cuda:0"]
     assert names(cards.present({"CUDA_VISIBLE_DEVICES": "1,0"})) == ["cuda:0"]
-    with pytest.raises(FarmError, match=f"names '1', which is no card here.*{LOST}"):
+    with pytest.raises(FarmError, match=f"names '1', which is not a card here.*{LOST}"):
         cards.asked("1", there)
 
 

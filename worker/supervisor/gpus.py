@@ -119,7 +119,7 @@ def _all_of(names: Iterable[str], there: Present) -> tuple[Address, ...]:
     missing = [name for name, cards in found.items() if not cards]
     cards = tuple(dict.fromkeys(card for some in found.values() for card in some))
     if missing and not (there.trouble and cards):
-        raise _UnknownError(", ".join(f"{name!r}, which is no card here" for name in missing))
+        raise _UnknownError(", ".join(f"{name!r}, which is not a card here" for name in missing))
     if missing:
         log.warning("cards left out", named=missing, reason=there.trouble)
     return cards

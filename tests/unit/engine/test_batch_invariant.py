@@ -88,7 +88,7 @@ def test_rows_are_the_same_to_the_bit_with_any_threads(load: Load, threads: int,
 
 @pytest.mark.parametrize("layer", [nn.GroupNorm(32, 64), nn.SiLU(), nn.Linear(33, 64), nn.Conv2d(64, 64, 3)], ids=str)
 def test_a_layer_that_threads_share_gives_a_row_the_same_in_company(threads: int, layer: nn.Module) -> None:
-    """More positions than a norm computes in one piece, and rows that are no multiple of what a vector holds."""
+    """More positions than a norm computes in one piece, and rows whose length is not a multiple of a vector."""
     assert threads == torch.get_num_threads()
     network = nn.Sequential(copy.deepcopy(layer))
     batch_invariant.steady(network, eager())

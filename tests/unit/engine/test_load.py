@@ -62,7 +62,7 @@ def assert_same(one: Weights, other: Weights) -> None:
 
 
 def reason(path: Path, cpu: Device) -> str:
-    """Why `path` is no checkpoint: the catalogue and the loader say the same."""
+    """Why `path` is not a checkpoint: the catalogue and the loader say the same."""
     with pytest.raises(ModelFileError) as error:
         load.load(path, cpu, torch.float32)
     told = inspect(path).reason
@@ -460,7 +460,7 @@ def test_a_file_that_holds_itself_is_read_no_deeper(tmp_path: Path, cpu: Device)
     content: dict[str, object] = {}
     content["state_dict"] = content
     torch.save(content, tmp_path / "endless.ckpt")
-    assert "is no model" in reason(tmp_path / "endless.ckpt", cpu)
+    assert "is not a model" in reason(tmp_path / "endless.ckpt", cpu)
 
 
 @pytest.mark.parametrize("form", ["zip", "first"])
@@ -531,7 +531,7 @@ def test_a_suffix_in_capitals_is_read_as_well(
 
 def test_other_files_are_no_model_files(tmp_path: Path, cpu: Device) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    assert "is no model file" in reason(tmp_path / "notes.txt", cpu)
+    assert "is not a model file" in reason(tmp_path / "notes.txt", cpu)
     assert "cannot be read" in reason(tmp_path / "absent.safetensors", cpu)
 
 

@@ -62,7 +62,7 @@ def test_a_cpu_needs_no_proof(monkeypatch: pytest.MonkeyPatch):
     ],
 )
 @pytest.mark.parametrize(
-    "fault", ["one number is off", "all are off by a tenth", "one is no number", "one is infinite"]
+    "fault", ["one number is off", "all are off by a tenth", "one is not a number", "one is infinite"]
 )
 def test_wrong_numbers_are_found(
     card: devices.Device, monkeypatch: pytest.MonkeyPatch, function: str, check: str, fault: str
@@ -74,7 +74,7 @@ def test_wrong_numbers_are_found(
         if result.device.type != "cuda":
             return result
         one = torch.zeros(result.shape, dtype=result.dtype)
-        one.view(-1)[7] = {"one is no number": torch.nan, "one is infinite": torch.inf}.get(
+        one.view(-1)[7] = {"one is not a number": torch.nan, "one is infinite": torch.inf}.get(
             fault, result.abs().max().item()
         )
         return result * 1.1 if fault == "all are off by a tenth" else result + one.to(result.device)

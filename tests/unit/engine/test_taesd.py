@@ -179,5 +179,5 @@ def test_the_encoder_that_comes_with_it_says_that_it_is_one(
 
 def test_a_vae_and_a_checkpoint_are_none(tiny_path: Path, cpu: Device) -> None:
     assert inspect(tiny_path).kind == "checkpoint"
-    with pytest.raises(ModelFileError, match="is no tiny decoder"):
+    with pytest.raises(ModelFileError, match="is not a tiny decoder"):
         load.load_decoder(tiny_path, cpu, torch.float32)

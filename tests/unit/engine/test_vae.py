@@ -359,7 +359,7 @@ def test_a_large_picture_without_seams_has_none_between_its_tiles_and_over_its_e
     assert apart(picture, whole) < 0.02 * float(bytes_of(whole).std())
 
 
-# What is no picture.
+# What is not a picture.
 
 
 def overflowing(tiny: Weights, dtype: torch.dtype, factor: float) -> Weights:

@@ -55,7 +55,7 @@ def assert_is_tinys(path: Path, tiny: Weights) -> None:
 
 
 def reason(path: Path, cpu: Device) -> str:
-    """Why `path` is no VAE: the catalogue and the loader say the same."""
+    """Why `path` is not a VAE: the catalogue and the loader say the same."""
     with pytest.raises(ModelFileError) as error:
         load.load_vae(path, cpu, torch.float32)
     return str(error.value)
@@ -146,13 +146,13 @@ def test_a_pickle_that_runs_a_command_runs_nothing(
 
 
 def test_a_whole_checkpoint_is_no_vae_alone(tiny_path: Path, cpu: Device) -> None:
-    assert "is no VAE" in reason(tiny_path, cpu)
+    assert "is not a VAE" in reason(tiny_path, cpu)
     assert inspect(tiny_path).kind == "checkpoint"
 
 
 def test_something_else_is_neither(write: Callable[..., Path], cpu: Device) -> None:
     path = write({"emb_params": torch.zeros(2, 64)})
-    assert "is no VAE" in reason(path, cpu)
+    assert "is not a VAE" in reason(path, cpu)
     assert "is an embedding" in (inspect(path).reason or "")
 
 

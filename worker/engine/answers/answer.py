@@ -24,7 +24,7 @@ def answer(requests: Sequence[Any], *, is_exact: bool, calls: Calls | None = Non
     if kind is Denoise:
         return denoise(requests, is_exact=is_exact, calls=calls)
     if kind not in _ANSWERS:
-        raise TypeError(f"is no request: {requests[0]!r}")
+        raise TypeError(f"is not a request: {requests[0]!r}")
     return _ANSWERS[kind](requests, calls)
 
 

@@ -100,4 +100,4 @@ def _numbers(name: str, value: object, depth: int = 0) -> Iterator[float]:
         for item in value:
             yield from _numbers(name, item, depth + 1)
     elif not isinstance(value, str | None):
-        raise ModelFileError(f"its configuration's {told(name)} is no number, word or short list")
+        raise ModelFileError(f"its configuration's {told(name)} is not a number, word or short list")

@@ -12,7 +12,7 @@ class OtherKind(ModelFileError):
     """A sound file, as far as one can see, of a kind that the farm has no use for (yet)."""
 
     def __init__(self, what: str | None) -> None:
-        told = f"is {what}: the farm cannot use these yet" if what else "is no model of a kind that is known here"
+        told = f"is {what}: the farm cannot use these yet" if what else "is not a model of a kind that is known here"
         super().__init__(told)
 
 
@@ -44,7 +44,7 @@ _WHOLE: Final[tuple[tuple[str, _Tells], ...]] = (  # whatever else is in the fil
     ("a Flux model", _within("double_blocks.", "single_transformer_blocks.")),
     ("a motion module (AnimateDiff)", _within("motion_modules.", "temporal_transformer.")),
 )
-_ALONE: Final[tuple[tuple[str, _Tells], ...]] = (  # the first that fits, where the file is no checkpoint
+_ALONE: Final[tuple[tuple[str, _Tells], ...]] = (  # the first that fits, where the file is not a checkpoint
     ("a LoHa (a relative of LoRA)", _within(".hada_w1", ".hada_w2")),
     ("a LoKr (a relative of LoRA)", _within(".lokr_w1", ".lokr_w2")),
     ("an OFT adapter (a relative of LoRA)", _within(".oft_blocks", ".oft_diag", ".oft_R")),
@@ -87,7 +87,7 @@ def require_known(weights: Mapping[str, object]) -> None:
 
 
 def require_checkpoint_outline(content: object) -> None:
-    """Raise OtherKind where what a pickle holds, whole, is an embedding or a hypernetwork: these are no flat list."""
+    """Raise OtherKind where what a pickle holds, whole, is an embedding or a hypernetwork: these have no flat list."""
     if not isinstance(content, Mapping):
         return
     if "string_to_param" in content:

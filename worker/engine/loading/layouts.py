@@ -130,7 +130,7 @@ def _described(path: Path) -> Described:
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
         place = f" in line {at.line + 1}, column {at.column + 1}" if at else ""
-        raise ModelFileError(f"{path.name} beside it is no YAML: an error{place}") from error
+        raise ModelFileError(f"{path.name} beside it is not YAML: an error{place}") from error
     except (*UNFIT, yaml.YAMLError) as error:  # what they say repeats the file, which may be a link to anything
         why = type(error).__name__
         raise ModelFileError(f"{path.name} beside it describes no Stable Diffusion model ({why})") from error
@@ -161,7 +161,7 @@ def _require_sd1(weights: Mapping[str, Tensor]) -> None:
     kinds.require_known(weights)
     for prefix, what in ((_UNET, "U-Net"), (_TEXT, "text encoder")):
         if not any(key.startswith(prefix) for key in weights):
-            raise ModelFileError(f"is no Stable Diffusion checkpoint, and no VAE: it holds no {what} ({prefix}*)")
+            raise ModelFileError(f"is neither a Stable Diffusion checkpoint nor a VAE: it holds no {what} ({prefix}*)")
 
 
 def _first_layer(weights: Mapping[str, Tensor]) -> Tensor:
@@ -213,7 +213,7 @@ def _words(path: Path, most_bytes: int = _MOST_BYTES) -> str:
             raise ModelFileError(f"{path.name} is larger than any configuration")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ModelFileError(f"{path.parent.name}/{path.name} cannot be read ({why})") from error
 
 
@@ -233,7 +233,7 @@ def _text_config(weights: Mapping[str, Tensor]) -> Config:
         raise ModelFileError(f"its text encoder is not CLIP's: {error} is missing or misshapen") from error
     layers = {key.split(".")[2] for key in weights if key.startswith("encoder.layers.")}
     if not width or width % 64:
-        raise ModelFileError(f"its text encoder is {width} wide, which is no multiple of 64, the width of a head")
+        raise ModelFileError(f"its text encoder is {width} wide, which is not a multiple of 64, the width of a head")
     return moderate(
         {
             "vocab_size": vocabulary,

@@ -41,7 +41,7 @@ def holds_one(weights: Mapping[str, Tensor]) -> bool:
 def part(weights: Mapping[str, Tensor]) -> Part:
     """Return the tiny decoder that `weights` hold. Raises ModelFileError where they hold none for these latents."""
     if not holds_one(weights):
-        raise ModelFileError("is no tiny decoder: it holds no layers of one")
+        raise ModelFileError("is not a tiny decoder: it holds no layers of one")
     if weights.keys() >= _ENCODER and not weights.keys() >= _ORIGINAL:
         raise ModelFileError("is the encoder of a tiny autoencoder; previews need its decoder")
     named = _in_diffusers_form(weights)

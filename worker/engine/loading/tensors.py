@@ -63,7 +63,7 @@ def form(path: Path, file: BinaryIO) -> Form:
     suffix, head = path.suffix.lower(), file.read(256)
     file.seek(0)
     if suffix not in (SAFETENSORS, ".gguf") and suffix not in PICKLES:
-        raise ModelFileError(f"is no model file: {SAFETENSORS} and {', '.join(sorted(PICKLES))} are read")
+        raise ModelFileError(f"is not a model file: {SAFETENSORS} and {', '.join(sorted(PICKLES))} are read")
     if not head:
         raise ModelFileError("the file is empty")
     if head.startswith(b"GGUF"):

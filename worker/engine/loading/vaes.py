@@ -32,7 +32,7 @@ def holds_one(weights: Mapping[str, Tensor]) -> bool:
 def part(weights: Mapping[str, Tensor]) -> Part:
     """Return the VAE that `weights` hold. Raises ModelFileError where they hold none, or more than one."""
     if not holds_one(weights):
-        raise ModelFileError("is no VAE: it holds no encoder and decoder alone")
+        raise ModelFileError("is not a VAE: it holds no encoder and decoder alone")
     named = {key.removeprefix(VAE_PREFIX): value for key, value in weights.items()}
     own = {key: value for key, value in named.items() if key.startswith(_PARTS)}
     if any(key.startswith("encoder.down_blocks.") for key in own):
@@ -48,7 +48,7 @@ def _config(weights: Mapping[str, Tensor], levels: str, blocks: str) -> Config:
         widths = [weights[f"encoder.{levels}.{level}.{blocks}.0.conv2.weight"].shape[0] for level in range(_LEVELS)]
         colours, latent = weights["encoder.conv_in.weight"].shape[1], weights["decoder.conv_in.weight"].shape[1]
     except (LookupError, ValueError) as error:
-        raise ModelFileError(f"is no VAE of Stable Diffusion: {error} is missing or misshapen") from error
+        raise ModelFileError(f"is not a VAE of Stable Diffusion: {error} is missing or misshapen") from error
     depth = sum(f"{first}{block}.conv2.weight" in weights for block in range(_MOST_BLOCKS))
     return moderate(
         {

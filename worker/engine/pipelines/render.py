@@ -21,7 +21,7 @@ Picture = Pixels
 
 
 def render(params: RenderParams, kit: Kit) -> Asks[Picture]:
-    """Return the picture that resolved parameters describe. Raises RenderError where the result is no picture."""
+    """Return the picture that resolved parameters describe. Raises RenderError where the result is not a picture."""
     return image_to_image(params, params.img2img, kit) if params.img2img else text_to_image(params, kit)
 
 

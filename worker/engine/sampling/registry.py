@@ -83,7 +83,7 @@ def plan(sampler: str, sigmas: Sequence[float], options: Sampling = _PLAIN) -> P
 
 
 def taken(sampler: str, options: Sampling) -> Options:
-    """Return what `sampler` takes of `options`, the rest neutral; `s_tmax` 0 is no bound."""
+    """Return what `sampler` takes of `options`, the rest neutral; `s_tmax` 0 means no bound."""
     facts = FACTS[sampler]
     values: dict[str, Any] = {name: getattr(options, name) for name in facts.options}
     if values.get("eta") is None:
