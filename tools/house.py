@@ -199,7 +199,7 @@ def _cut(arrows: frozenset[Arrow], budget: int) -> frozenset[Arrow] | None:
 
 
 def shortest_circle(arrows: frozenset[Arrow]) -> list[Arrow]:
-    """Return the arrows of a shortest circle, the first by name among equals; none where there is no circle."""
+    """Return the arrows of a shortest circle, the first by name among equals; none if there is no circle."""
     found = (_way_back(start, arrows) for start in sorted({here for here, _ in arrows}))
     return min((way for way in found if way), key=len, default=[])
 

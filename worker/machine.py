@@ -1,4 +1,4 @@
-"""`python -m worker.machine`: what PyTorch and nvidia-smi say of this machine, as a line of JSON for `farm doctor`."""
+"""`python -m worker.machine`: the answers of PyTorch and nvidia-smi about this machine, as one line of JSON."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class _Process:
         return child.CLEAN if is_asked else child.UNUSABLE
 
     def _consume(self) -> None:
-        """Take tickets until a signal asks for the end; what is resident stays so when Celery has to begin anew."""
+        """Take tickets until a signal asks for the end; resident models stay when Celery has to begin again."""
         while not self._shutdown.is_asked.is_set():
             consumer.consume(self._worker, self._slots)
             if not self._shutdown.is_asked.wait(_AGAIN_SECONDS):

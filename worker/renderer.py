@@ -32,7 +32,7 @@ class Card(Protocol):
 
     @property
     def memory_bytes(self) -> int | None:
-        """What its memory holds; None where it has none of its own."""
+        """What its memory holds; None if it has none of its own."""
 
     @property
     def precision(self) -> Precision:

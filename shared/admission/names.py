@@ -24,7 +24,7 @@ class _Pass(NamedTuple):
 def spelled(params: RenderParams) -> RenderParams:
     """Return the parameters with names in their own spelling; a name that there is not stays as it was given.
 
-    The schedule of an old combined name ("DPM++ 2M Karras") is taken where none is asked for.
+    The schedule of an old combined name ("DPM++ 2M Karras") is taken if none is asked for.
     """
     changes = _known(_first(params))
     hires = params.hires

@@ -272,7 +272,7 @@ def record(session: Session, scanned: Sequence[Scanned], before: Catalogue | Non
     """Bring the catalogue to what a scan saw, and return how many rows that changed.
 
     `before` is what was read when the scan began; default: what is there now. Of it only the rows are read again, and
-    locked, that the scan found otherwise: who counted a crash against one of them meanwhile has not done so in vain.
+    locked, that the scan found otherwise, so that a crash counted meanwhile is not lost.
     A file that the scan left to the next one, without an inspection, keeps its row.
     What is gone stays as unusable: its hash is remembered for when its disk is back, and jobs that name it learn why.
     A scan that saw nothing at all may have looked at a disk that is not mounted: it takes for gone only what no machine
@@ -413,7 +413,7 @@ def _locked_entries(session: Session, paths: Collection[str]) -> dict[str, Entry
 
 
 def _columns(seen: Scanned, inspection: Inspection, row: Entry | None) -> dict[str, object]:
-    """Return what a scan says of a file. Strikes stay with it as long as it stays as it is."""
+    """Return what a scan says about a file. Strikes stay with it as long as it stays as it is."""
     is_same = row is not None and row.sha256 == seen.sha256 and row.parts in (None, seen.parts)
     strikes = row.strikes if row and is_same else 0
     if strikes >= MOST_STRIKES:

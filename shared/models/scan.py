@@ -121,7 +121,7 @@ def scan(
 
 
 def _written_at(path: Path) -> int:
-    """By it a file that is still being copied comes last: hashing it in vain holds up no other."""
+    """The order in which files are hashed: one that is still being copied comes last, so that it delays no other."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

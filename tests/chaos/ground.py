@@ -158,7 +158,7 @@ class Ground:
 
     @property
     def redis_dump(self) -> Path:
-        """The file from which Redis starts with its data, where there is one."""
+        """The file from which Redis starts with its data, if there is one."""
         return self.home / "redis" / "dump.rdb"
 
     def redis(self) -> Redis:

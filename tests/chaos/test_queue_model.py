@@ -211,7 +211,7 @@ class Queue(RuleBasedStateMachine):
             picture.held_until = picture.held_until and "past"
 
     def _made(self, kind: str, first: int, second: int) -> Act | None:
-        """Return the act that is meant; None where there is nothing yet to do it to."""
+        """Return the act that is meant; None if there is nothing yet to do it to."""
         if not self.model.workers:
             self._register()
         hands = self.known_workers if second == 0 else list(self.model.workers)  # the dead have less to do
@@ -277,7 +277,7 @@ class Queue(RuleBasedStateMachine):
 
 
 def pick(known: list[Any], number: int) -> Any:
-    """Return one of the latest two: what is done there meets what was done before. None where there is none."""
+    """Return one of the latest two: what is done there meets what was done before. None if there is none."""
     return known[-1 - number % min(len(known), 2)] if known else None
 
 

@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def visit(page: Page, out: Path) -> Iterator[str]:
-    """Ask for a picture as soon as there is a form; keep the page each second, and yield what it says anew."""
+    """Ask for a picture as soon as there is a form; keep the page each second, and yield each new message."""
     began = time.monotonic()
     page.goto("/")
     page.get_by_label("Prompt", exact=True).fill(PROMPT)

@@ -1,4 +1,4 @@
-"""The engine on a card: row counts, warm-up, want of memory, failures, and what it leaves."""
+"""The engine on a card: row counts, warm-up, lack of memory, failures, and what it leaves."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def waits_for(hold: Event, go_on: Event) -> Iterator[Any]:
     yield Work(lambda: go_on.wait(SECONDS))
 
 
-# Want of memory.
+# Lack of memory.
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the API says of itself."""
+"""What the API says about itself."""
 
 from __future__ import annotations
 

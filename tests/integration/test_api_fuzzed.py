@@ -1,4 +1,4 @@
-"""What the API says of itself against what it does: schemathesis makes right and wrong requests of the document."""
+"""What the API says about itself against what it does: schemathesis makes right and wrong requests of the document."""
 
 from __future__ import annotations
 

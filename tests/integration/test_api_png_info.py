@@ -1,4 +1,4 @@
-"""What a picture's file says of itself, over HTTP."""
+"""What a picture's file says about itself, over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens and styles over HTTP, and the prompts that the door takes."""
+"""Tokens and styles over HTTP, and the prompts that admission takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line says of the storage, and how a person gives a farm another one."""
+"""What the command line says about the storage, and how a person gives a farm another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `farm doctor` says of a farm's servers, where they are not as they should be."""
+"""What `farm doctor` says about a farm's servers, where they are not as they should be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole form without scripts: every field through the door and back, pictures as files, refusals in place."""
+"""The whole form without scripts: every field through admission and back, pictures as files, refusals in place."""
 
 from __future__ import annotations
 

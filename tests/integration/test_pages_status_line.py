@@ -1,4 +1,4 @@
-"""What the pages say of the farm: its workers, its storage, and what to do where it is not well."""
+"""What the pages say about the farm: its workers, its storage, and what to do where it is not well."""
 
 from __future__ import annotations
 

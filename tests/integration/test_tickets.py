@@ -1,4 +1,4 @@
-"""Tickets over a real Redis: one an image, in the background, never in the way of the door."""
+"""Tickets over a real Redis: one an image, in the background, never in the way of admission."""
 
 from __future__ import annotations
 

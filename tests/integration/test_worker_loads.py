@@ -172,7 +172,7 @@ def test_a_small_card_never_holds_the_old_and_the_new_checkpoint(start, claims, 
     for claim in (other, base):
         paint(card, claim)
         assert card.resident() == [claim.checkpoint]
-    assert len(tries) == 2, "the sizes are known beforehand: no load was tried in vain"
+    assert len(tries) == 2, "the sizes are known beforehand: no load was tried that had to fail"
 
 
 def test_an_image_that_is_cancelled_while_its_load_queues_ends_at_once_and_loads_nothing(start, claims):

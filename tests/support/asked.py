@@ -1,4 +1,4 @@
-"""Random parameters as the door lets them through: every field, resolved, of one image."""
+"""Random parameters as admission lets them through: every field, resolved, of one image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ prompts = (
     words
     | st.lists(words, max_size=4).map("\n".join)
     | st.sampled_from(["a cat, (red:1.2)", "x\nNegative prompt: y", "Steps: 1, Seed: 2, Size: 8x8", " padded ", "\n"])
-).filter(lambda text: not networks(text))  # refused at the door
+).filter(lambda text: not networks(text))  # refused at admission
 names = words.filter(lambda name: name and not name.isspace())
 hashes = st.text("0123456789abcdef", min_size=10, max_size=10)
 titles = st.builds("{} [{}]".format, names, hashes)

@@ -49,7 +49,7 @@ def attention(  # noqa: PLR0917 - torch's own signature
 
 
 def values(tensors: list[Tensor], dropout_p: float, *, is_causal: bool, scale: float | None) -> Tensor:
-    """What attention gives, laid out as flash and cuDNN give it where there are no values."""
+    """What attention gives, laid out as flash and cuDNN give it if there are no values."""
     query, _, value = tensors[:3]
     if LEDGER.inner == "meta":
         rows, heads, length, _ = query.shape

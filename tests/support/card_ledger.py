@@ -103,7 +103,7 @@ class Ledger:
     # Memory.
 
     def take(self, key: int, size: int, stream: int) -> Block:
-        """Book one tensor more over a piece of memory. Raises torch.OutOfMemoryError where there is no room."""
+        """Book one tensor more over a piece of memory. Raises torch.OutOfMemoryError if there is no room."""
         with self.lock:
             block = self._blocks.get(key) or self._taken(key, -(-size // GRAIN) * GRAIN, stream)
             block.tensors += 1

@@ -15,7 +15,7 @@ from tools.demo_checkpoint import layout
 from worker.engine.images import previews
 from worker.engine.loading import inspect, taesd
 
-if TYPE_CHECKING:  # tests of a card run where there is no database either
+if TYPE_CHECKING:  # tests of a card run if there is no database either
     from shared.models.catalogue import Inspection
 
 NATIVE_SIZE = 64

@@ -10,7 +10,7 @@ are given Python kernels under the dispatcher's CUDA key, which a CPU build leav
 like reach it from every thread. What would fail or wait on a card is raised or written down in the ledger:
 
 - devices and number formats that are mixed are raised, in CUDA's words;
-- a read of the card, a blocking copy and the like is written down with its thread, file and function;
+- a read of the card, and each blocking copy is written down with its thread, file and function;
 - memory: live, peak, OutOfMemoryError above a capacity; pinned memory as well;
 - a copy into pinned memory arrives when an event behind it is waited for: until then it holds NaN or 255;
 - what touches memory on one stream while another may still use it, or writes pinned memory that the card still
@@ -122,7 +122,7 @@ def replace(undo: ExitStack, of: Any, names: dict[str, Any]) -> None:
 def guard(undo: ExitStack) -> None:
     """Put the CPU's device guard, which does nothing, in the place of CUDA's, which a CPU build has not.
 
-    Indexing, `contiguous()` and the like ask for it.
+    Indexing and `contiguous()`, for example, ask for it.
     """
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
     guards = (ctypes.c_void_p * 2).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")

@@ -61,7 +61,7 @@ class Farm:
         return [file.sha256 for file in transact(self._sessions, Catalogue.read).entries()]
 
     def claim(self, **changes) -> Claim:
-        """An image of `base`; `refiner` and the like name files by their titles."""
+        """An image of `base`; `refiner` and others name files by their titles."""
         seen = {file.name: file for file in scan(self._models, [], inspected)}
         transact(self._sessions, lambda session: catalogue.record(session, list(seen.values())))
         titles = {name: f"{name} [{file.sha256[:10]}]" for name, file in seen.items()}

@@ -17,5 +17,5 @@ def until(condition: Callable[[], T], seconds: float = 60, what: str = "") -> T:
         if answer:
             return answer
         if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s in vain for {what or condition!r}; the last answer: {answer!r}")
+            raise AssertionError(f"waited {seconds} s for {what or condition!r}; the last answer: {answer!r}")
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What proxies say of the client, believed of those that are trusted alone."""
+"""What proxies say about the client, believed of those that are trusted alone."""
 
 from __future__ import annotations
 

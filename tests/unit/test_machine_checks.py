@@ -1,4 +1,4 @@
-"""What `farm doctor` says of cards and PyTorch."""
+"""What `farm doctor` says about cards and PyTorch."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class Index(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def index():
-    """The address of a server that says of every file that it has 190.5 MB."""
+    """The address of a server that says about every file that it has 190.5 MB."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Index)
     Thread(target=server.serve_forever).start()
     yield f"http://127.0.0.1:{server.server_port}"

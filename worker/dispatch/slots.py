@@ -190,11 +190,11 @@ class Slots:
         if reason and self._has_company():
             self._claimer.avoid_like(claim)  # else it would come straight back to where it failed
         is_of_one_object = isinstance(error, StorageError) and not isinstance(error, StorageAway)
-        past = self.storing.last_attempt(claim) if is_of_one_object else 0  # else the storage would be asked in vain
+        past = self.storing.last_attempt(claim) if is_of_one_object else 0  # only then: it is a request
         return self._hand_back(claim, cancel, reason, f"handed back: {error}", began=began, past=past)
 
     def _doubt(self, claim: Claim, cancel: Cancellation, error: Spoilt) -> str:
-        """Let another worker, where there is one, show once whether the picture or this worker is to blame."""
+        """Let another worker, if there is one, show once whether the picture or this worker is to blame."""
         if self._failed_attempts(claim, cancel) or not self._has_company():
             return self._fail(claim, cancel, str(error))
         self._claimer.avoid(claim.checkpoint, claim.owner)  # what others ask of it goes on

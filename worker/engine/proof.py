@@ -24,7 +24,7 @@ from worker.engine.transfers import fetched
 # compute in TF32 and those of float16 that add in it.
 BOUNDS: Final = {torch.float32: 0.005, torch.float16: 0.02, torch.bfloat16: 0.05}
 _TOKENS: Final = 77
-_MASKED: Final = -10000.0  # what the networks add to attention where there is nothing to see
+_MASKED: Final = -10000.0  # what the networks add to attention if there is nothing to see
 
 Compute = Callable[..., Tensor]
 Answers = tuple[Tensor, Tensor]  # of the card and of the CPU

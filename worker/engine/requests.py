@@ -64,7 +64,7 @@ class ToLatent:
     weights: Weights
     pixels: Tensor
     is_precise: bool = False  # in float32, whatever the VAE is kept in
-    is_divisible: bool = False  # a pipeline without an answer for want of memory asks for smaller parts
+    is_divisible: bool = False  # a pipeline without an answer for lack of memory asks for smaller parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class ToPixels:
     weights: Weights
     latent: Tensor
     is_precise: bool = False  # in float32, whatever the VAE is kept in
-    is_divisible: bool = False  # a pipeline without an answer for want of memory asks for smaller parts
+    is_divisible: bool = False  # a pipeline without an answer for lack of memory asks for smaller parts
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,7 +146,7 @@ def _seen(latent: Tensor, parts: _Parts) -> tuple[Pixels, str | None]:
 
 
 def _through(way: _Way, weights: Weights, given: Tensor, *, is_precise: bool) -> Asks[_Parts]:
-    """What the VAE makes of `given`: as a whole or in large tiles, in smaller ones where there is no room for these."""
+    """What the VAE makes of `given`: as a whole or in large tiles, in smaller ones if there is no room for these."""
     height, width = (side // way.before for side in given.shape[1:])
     sides = [max(height, width) if height * width <= LARGEST_CELLS else TILE_SIDE]
     sides += [side for side in SMALLER_SIDES if side < min(sides[0], max(height, width))]

@@ -72,7 +72,7 @@ class Weights:
         return next(self.require_vae().parameters()).dtype == torch.float32
 
     def require_vae(self) -> AutoencoderKL:
-        """Return the VAE. Raises ModelFileError where there is none."""
+        """Return the VAE. Raises ModelFileError if there is none."""
         if self.vae is None:
             raise ModelFileError("the checkpoint has no VAE inside: lay one beside it, or name one")
         return self.vae

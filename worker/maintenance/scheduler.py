@@ -38,7 +38,7 @@ class Round:
         self._thread.start()
 
     def stop(self) -> None:
-        """Begin nothing anew; what is being done may go on or be ended."""
+        """Begin nothing new; what is being done may go on or be ended."""
         self._thread.stop(wait=False)
 
     def ask(self) -> None:

@@ -257,7 +257,7 @@ def _prepare() -> None:
 
 
 def _about(claim: Claim) -> dict[str, object]:
-    """What logs say of its runs."""
+    """What logs say about its runs."""
     return {"job": claim.job_id, "image": claim.image_id}
 
 

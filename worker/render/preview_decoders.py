@@ -57,7 +57,7 @@ class Previewer:
         return previews.mapped(denoised, weights.latent_rgb)
 
     def _look(self) -> None:
-        """Learn which decoders there are now; where that changed, each checkpoint's is chosen anew."""
+        """Learn which decoders there are now; where that changed, each checkpoint's is chosen again."""
         if self._files is None or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + self._look_seconds
@@ -80,7 +80,7 @@ class Previewer:
             _warn(sha256, error)
 
     def _take_in(self) -> None:
-        """Use the decoders that have come; each checkpoint's is chosen anew."""
+        """Use the decoders that have come; each checkpoint's is chosen again."""
         for sha256 in [sha256 for sha256, one in self._coming.items() if one.done()]:
             try:
                 self._decoders[sha256] = self._coming.pop(sha256).result()

@@ -15,7 +15,7 @@ from worker.engine.images.arrays import Mask, Pixels
 
 
 class Inputs(NamedTuple):
-    """Source [h, w, 3], flattened on white, and mask [h, w], 255 where it is painted anew; None where there is none."""
+    """Source [h, w, 3], flattened on white, and mask [h, w], 255 where it is painted again; None if there is none."""
 
     source: Pixels | None = None
     mask: Mask | None = None

@@ -32,7 +32,7 @@ _REASONS: Final = {LOST: "the card is lost", UNUSABLE: "the card cannot be used"
 _BUSY_SECONDS: Final = 2.0  # until a card that another process serves is tried again
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
-_HEALTHY_SECONDS: Final = 60.0  # a process that lived so long starts the pauses anew
+_HEALTHY_SECONDS: Final = 60.0  # a process that lived so long starts the pauses again
 
 
 @dataclass(frozen=True)

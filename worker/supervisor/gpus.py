@@ -35,7 +35,7 @@ class Present:
     """The cards of this machine that may be used; a card with MIG instances is its instances."""
 
     cards: tuple[Address, ...] = ()
-    trouble: str = ""  # what nvidia-smi says of cards that it cannot list: what is missing may be one of these
+    trouble: str = ""  # what nvidia-smi says about cards that it cannot list: what is missing may be one of these
     only: str | None = None  # CUDA_VISIBLE_DEVICES, where it is set
 
 

@@ -1,4 +1,4 @@
-"""What nvidia-smi says of this machine's cards. It is asked once, by the supervisor: where one card is lost it may fail
+"""The answers of nvidia-smi about the cards, asked once by the supervisor: if one card is lost it may fail
 or hang, and the workers of the others have to start all the same.
 """
 
@@ -21,7 +21,7 @@ _LIST: Final = ("-L",)  # knows MIG instances, and goes on past a card that is l
 _SECONDS: Final = 60.0  # from a cold driver on, for all its cards
 _READ_SECONDS: Final = 1.0  # what was said meanwhile is read even where the time is up
 _NO_CARDS: Final = 6  # its status for a driver without any card
-_NOTHING: Final = re.compile(r"WARNING|No devices were found")  # lines that say of no card that it is missing
+_NOTHING: Final = re.compile(r"WARNING|No devices were found")  # lines that say about no card that it is missing
 _CARD: Final = re.compile(r"GPU (\d+): (.+) \(UUID: (GPU-[^)]+)\)")
 _INSTANCE: Final = re.compile(r"(MIG .+?)\s+Device\s+(\d+): \(UUID: (MIG-[^)]+)\)")
 _CONTROL: Final = Path("/dev/nvidiactl")  # there where a process may use a card; /proc tells of the host's in any case

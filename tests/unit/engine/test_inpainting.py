@@ -66,7 +66,7 @@ def test_what_is_held_ends_as_it_was(sampler: str, known: Tensor, noise: Tensor,
 
 
 def test_a_reset_model_sees_the_known_latent_at_its_noise_level(known: Tensor, noise: Tensor, mask: Tensor) -> None:
-    """As latent diffusion's DDIM does: the known part is noised anew, with the same noise, before every call."""
+    """As latent diffusion's DDIM does: the known part is noised again, with the same noise, before every call."""
     seen: list[Tensor] = []
     model = inpainting.reset(formula(seen), known, noise, mask)
     answered(SAMPLERS["Euler"](model, known + noise * SIGMAS[0], SIGMAS, lambda *_: noise))

@@ -19,7 +19,7 @@ WEIGHTS = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
 DEVIATION = 0.3
 FIRST, HIGHEST, LOWEST = 4096.0, 14.6, 0.03
 ENDS_AT_UNIT_VARIANCE = {"DDIM", "DDIM CFG++", "PLMS", "UniPC"}
-STOCHASTIC = {"LCM"}  # noised anew at each step, whatever eta is: no integration of the flow
+STOCHASTIC = {"LCM"}  # noised again at each step, whatever eta is: no integration of the flow
 
 
 def denoised(x: Tensor, sigma: float) -> Tensor:

@@ -96,7 +96,7 @@ def test_image_to_image_is_the_end_of_a_longer_way(
 def test_inpainting_with_ddim_is_that_of_latent_diffusion(
     engine: Engine, tiny: Weights, networks: plain.Networks, params: RenderParams, source: Pixels
 ) -> None:
-    """diffusers' scheduler, and its way to inpaint: what is known is noised anew after each step, by the same noise."""
+    """diffusers' scheduler and its inpainting: the known part is noised again after each step, by the same noise."""
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False,
         set_alpha_to_one=False,

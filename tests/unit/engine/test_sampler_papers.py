@@ -1,4 +1,4 @@
-"""Samplers against diffusers' schedulers on a checkpoint, and against their papers' formulas written out anew."""
+"""Samplers against diffusers' schedulers on a checkpoint, and against their papers' formulas written out again."""
 
 from __future__ import annotations
 

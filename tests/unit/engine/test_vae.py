@@ -152,7 +152,7 @@ def test_tiles_say_what_the_whole_says_where_the_vae_sees_no_further_than_they_o
     assert float((again - back).abs().mean()) < 0.02 * float(back.std())
 
 
-# Tiles for want of memory.
+# Tiles for lack of memory.
 
 
 def cells_of(request: ToPixels | ToLatent) -> int:

@@ -153,7 +153,7 @@ class Calls:
         return [failure]
 
     def _note(self, error: Exception, rows: int, of: Subject, *, is_whole: bool) -> None:
-        """Count and log that a call failed, and hold back so many rows where that was for want of memory."""
+        """Count and log that a call failed, and hold back so many rows where that was for lack of memory."""
         if isinstance(error, RenderError):  # raised on purpose: people are told
             return
         is_full = is_out_of_memory(error)

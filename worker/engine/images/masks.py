@@ -1,4 +1,4 @@
-"""Masks on the host: blurred, framed, filled in, laid over. Bytes [h, w]: 255 is painted anew, 0 stays."""
+"""Masks on the host: blurred, framed, filled in, laid over. Bytes [h, w]: 255 is painted again, 0 stays."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def blurred(mask: Mask, sigma: float) -> Mask:
 
 def frame(mask: Mask, width: int, height: int, padding: int) -> Box | None:
     """Return the part around what is set, with `padding`, in the proportions of `width` x `height` as far as there is
-    room; None where nothing is set.
+    room; None if nothing is set.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
@@ -70,7 +70,7 @@ def filled(pixels: Pixels, mask: Mask) -> Pixels:
 
 
 def laid_over(picture: Pixels, original: Pixels, mask: Mask) -> Pixels:
-    """Return `original` where nothing is masked and `picture` where all is, mixed in between."""
+    """Return `original` if nothing is masked and `picture` where all is, mixed in between."""
     share = mask[..., None].astype(np.float32) / OPAQUE
     return np.rint(picture * share + original * (1 - share)).astype(np.uint8)
 

@@ -38,7 +38,7 @@ class Networks:
 def build(parts: Parts) -> Networks:
     """Return the networks that `parts` describe, without weights.
 
-    Raises ModelFileError where there are no such networks, or where a weight is missing, left over or misshapen.
+    Raises ModelFileError if there are no such networks, or where a weight is missing, left over or misshapen.
     """
     words = {**parts.text_encoder.config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
     vae = build_vae(parts.vae) if parts.vae else None

@@ -62,7 +62,7 @@ class Engine:
         and within how many seconds it is told again unless the call hangs.
 
         A call for many rows that fails is made again in `halves`; without them all its pictures fail, so that nothing
-        hides it from tests. `on_full` is asked before a picture fails for want of memory: it is to drop from the card
+        hides it from tests. `on_full` is asked before a picture fails for lack of memory: it is to drop from the card
         what nobody uses, at once, and to return whether there was any.
 
         `longest_hold_seconds` is the most of the thread's time that a run took between two of its requests, where
@@ -133,7 +133,7 @@ class Engine:
         """Return the run of `pipeline`, which begins at once.
 
         An exact run shares no call with others; an urgent one's rows go first. `on_step` is called on the engine's
-        thread and must return at once. `about` is what logs say of it. Raises RenderError where the engine does not
+        thread and must return at once. `about` is what logs say about it. Raises RenderError where the engine does not
         run.
         """
         run = Run(pipeline, is_exact=exact, is_urgent=urgent, on_step=on_step, on_cancel=self._cancel, about=about)
@@ -192,7 +192,7 @@ class Engine:
         return self._calls.most_rows(subject(request))
 
     def _hear(self) -> None:
-        """Take in all messages; where nothing is to be done, warm up, or wait for one."""
+        """Take in all messages; if nothing is to be done, warm up, or wait for one."""
         if not self._waiting and self._inbox.empty() and not self._warm():
             self._tell_wait()
             self._inbox.get()()

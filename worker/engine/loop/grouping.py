@@ -96,7 +96,7 @@ def _filled(group: Call, row_budget: int, most_rows: int = sys.maxsize) -> Call:
 def _stepped(call: Call, ladder: Sequence[int]) -> Call:
     """The part of `call` whose rows are the most that are a step of `ladder`, with its first request in any case.
 
-    All of it where there is no such part: the answer then cuts its rows.
+    All of it if there is no such part: the answer then cuts its rows.
     """
     rows = [_rows(ask) for ask in call]
     if not ladder or sum(rows) in ladder:

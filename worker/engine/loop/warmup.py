@@ -67,7 +67,7 @@ class WarmUp:
         self._due.extend(_Due(kind, ref(weights), make, within) for make in makes)
 
     def next(self) -> tuple[Request, Within] | None:
-        """Return the next call, and the block to make it in; None where nothing is left to be called."""
+        """Return the next call, and the block to make it in; None if nothing is left to be called."""
         self._forget_gone()
         if not self._due:
             return None

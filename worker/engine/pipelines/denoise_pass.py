@@ -100,7 +100,7 @@ def drawn(way: Pass) -> Asks[Draws]:
 
 
 def modelled(way: Pass, view: View | None = None) -> Asks[Model]:
-    """Return the model of a pass: guided by its words, handed over to a refiner on the way where there is one.
+    """Return the model of a pass: guided by its words, handed over to a refiner on the way if there is one.
 
     `view` is what a checkpoint for inpainting is shown; None: nothing, all is to be painted.
     """

@@ -1,4 +1,4 @@
-"""What a pass over a picture starts from on the card: its latent, and how far each place is painted anew."""
+"""What a pass over a picture starts from on the card: its latent, and how far each place is painted again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worker.engine.vae import encoded
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """The part of a latent that is painted anew: `strength` [1, h/8, w/8] in 0..1 says how far."""
+    """The part of a latent that is painted again: `strength` [1, h/8, w/8] in 0..1 says how far."""
 
     strength: Tensor
     how: MaskOptions
@@ -38,7 +38,7 @@ class Area:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The latent that a pass starts from [4, h/8, w/8], the area that is painted anew (None: all), what is shown."""
+    """The latent that a pass starts from [4, h/8, w/8], the area that is painted again (None: all), what is shown."""
 
     latent: Tensor
     area: Area | None = None

@@ -23,7 +23,7 @@ class Canvas:
 
     start: Pixels  # what is encoded, the masked part filled in where that was asked for
     shown: Pixels  # of the render's size, as it was
-    mask: Mask | None  # of the render's size, blurred; None: all is painted anew
+    mask: Mask | None  # of the render's size, blurred; None: all is painted again
     original: Pixels
     box: Box
     overlay: Mask | None  # of the original's size

@@ -16,7 +16,7 @@ class Kit:
     refiner: Weights | None = None  # takes over on the way
     hires: Weights | None = None  # renders the second pass
     source: Pixels | None = None
-    mask: Mask | None = None  # above 128: painted anew
+    mask: Mask | None = None  # above 128: painted again
 
     def of_pass(self, *, is_second: bool) -> Weights:
         """Return the checkpoint of the first or the second pass: its latents are for that one's VAE."""

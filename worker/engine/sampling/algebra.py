@@ -19,7 +19,7 @@ Model = Callable[[Tensor, float], Asks[Tensor]]
 PairModel = Callable[[Tensor, float], Asks[tuple[Tensor, Tensor]]]
 """`denoised, unconditional = yield from model(x, sigma)`."""
 Noise = Callable[[float, float], Tensor]
-"""(sigma, next sigma) -> unit noise of x's shape for the step between them, each time anew."""
+"""(sigma, next sigma) -> unit noise of x's shape for the step between them, fresh each time."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def ancestral_step(sigma: float, sigma_next: float, eta: float = 1.0) -> tuple[f
 
 def churned(x: Tensor, sigmas: Sequence[float], step: int, noise: Noise, options: Options) -> tuple[Tensor, float]:
     """Return `x` raised above the sigma of `step` by noise, and the sigma where it stands then (arXiv:2206.00364,
-    algorithm 2). Noise is drawn at each step, also where none is added: what follows does not depend on the bounds.
+    algorithm 2). Noise is drawn at each step, also if none is added: what follows does not depend on the bounds.
     """
     sigma = sigmas[step]
     if not options.s_churn:

@@ -18,7 +18,7 @@ from worker.engine.sampling.philox import normals
 
 Shape = tuple[int, ...]
 Draw = Callable[[Shape], Tensor]
-"""A shape -> unit noise, float32, each time anew."""
+"""A shape -> unit noise, float32, fresh each time."""
 
 _ALIKE: Final = 0.9995  # mean cosine from which a way round the sphere has no direction
 _SMALLEST_SINE: Final = 1e-6

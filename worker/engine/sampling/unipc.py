@@ -48,7 +48,7 @@ def _predicted(x: Tensor, known: Known, sigma_next: float) -> Tensor:
 
 
 def _corrected(x: Tensor, known: Known, denoised_next: Tensor, sigma_next: float) -> Tensor:
-    """Return `x` at `sigma_next` anew, by what is denoised there too: UniC of order len(known)."""
+    """Return `x` at `sigma_next` again, by what is denoised there too: UniC of order len(known)."""
     denoised, sigma = known[0]
     step = math.log(sigma / sigma_next)
     places = [*_places(known, step), 1.0]
@@ -87,5 +87,5 @@ def _moments(count: int, h: float) -> list[float]:
 
 
 def _sum(weights: Sequence[float], slopes: Sequence[Tensor], step: float) -> Tensor | float:
-    """Return -B(h) times the weighed slopes, B(h) = h = -step; 0 where there are none."""
+    """Return -B(h) times the weighed slopes, B(h) = h = -step; 0 if there are none."""
     return sum((slope * (weight * step) for weight, slope in zip(weights, slopes, strict=True)), start=0.0)
