@@ -97,7 +97,7 @@ def _rows(path: Path) -> list[Style]:
 def _save(path: Path, rows: Iterable[Style]) -> None:
     """Write the whole file or nothing; the old file stays beside it as .bak."""
     written = io.StringIO(newline="")
-    table = csv.writer(written)
+    table = csv.writer(written, quoting=csv.QUOTE_ALL)  # blanks at the beginning of a text are read only within quotes
     table.writerow(_COLUMNS)
     table.writerows(rows)
     fresh = path.with_name(f"{path.name}.new")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import Conflict, NotFound, Unavailable
@@ -109,6 +109,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.builds(Style, NAMES, TEXTS, TEXTS)))
+@example([Style("blank", " at its beginning", " ")])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 def test_any_text_comes_back(tmp_path: Path, given: list[Style]) -> None:
     path = tmp_path / "styles.csv"
