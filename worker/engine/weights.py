@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shared.errors import ModelFileError
 from shared.params.fields import Tiling
@@ -79,16 +79,13 @@ class Weights:
 
     def module_bytes(self) -> dict[int, int]:
         """Return the size of each network; those that weights share have one key."""
-        networks = self._networks()
+        networks = [network for network in (self.unet, self.vae, self.text_encoder) if network is not None]
         return {id(network): sum(one.nbytes for one in network.parameters()) for network in networks}
 
     @property
     def bytes(self) -> int:
         """What the networks take in memory, counted weight by weight."""
         return sum(self.module_bytes().values())
-
-    def _networks(self) -> list[nn.Module]:
-        return [network for network in (self.unet, self.vae, self.text_encoder) if network is not None]
 
 
 class Kept:

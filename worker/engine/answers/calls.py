@@ -159,16 +159,13 @@ class Calls:
         is_full = is_out_of_memory(error)
         self.broken[FULL if is_full else FAILED] += 1
         if is_full:
-            self._hold(rows * of.cells, of)
+            hold = _Hold(min(rows * of.cells, self._held_cells(of)), self._clock() + HELD_SECONDS)
+            self._holds.setdefault(of.network, {})[of.kind] = hold
         words = type(error).__name__ if is_full else f"{type(error).__name__}: {_NUMBERS.sub('#', str(error))}"
         kind = (of.kind, words, rows, of.shape)
         if is_whole and kind not in self._logged and len(self._logged) < _MOST_LOGGED:
             self._logged.add(kind)
             log.warning("call failed", kind=of.kind, rows=rows, shape=of.shape, again=self._halves, exc_info=error)
-
-    def _hold(self, cells: int, of: Subject) -> None:
-        hold = _Hold(min(cells, self._held_cells(of)), self._clock() + HELD_SECONDS)
-        self._holds.setdefault(of.network, {})[of.kind] = hold
 
 
 def on_ladder(rows: int, ladder: Sequence[int]) -> int:

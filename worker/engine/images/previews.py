@@ -81,18 +81,13 @@ def latent_rgb(vae: AutoencoderKL, latent_scale: float) -> Tensor:
     Least squares over what the VAE decodes from flat latents: such a picture is of one colour.
     """
     weight = next(vae.parameters())
-    latents = _flat_latents()
+    latents = torch.randn((SAMPLES, 4), generator=torch.Generator().manual_seed(0))  # always the same ones
     cells = latents.to(weight.device, weight.dtype)[:, :, None, None].expand(-1, -1, SIDE, SIDE) / latent_scale
     pixels: Tensor = vae.decode(cells, return_dict=False)[0]
     colours = fetched(pixels.float().mean(dim=(2, 3)))
     known = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
     solution: Tensor = torch.linalg.lstsq(known, colours).solution
     return solution
-
-
-def _flat_latents() -> Tensor:
-    """Latents [samples, 4] of unit deviation, always the same ones."""
-    return torch.randn((SAMPLES, 4), generator=torch.Generator().manual_seed(0))
 
 
 @torch.inference_mode()

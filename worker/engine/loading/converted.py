@@ -87,12 +87,11 @@ def converting(part: Part, layout: Layout, memory: Tensor) -> Iterator[None]:
 
 def shapes(parts: Parts) -> Parts:
     """Return `parts` without their weights, which would keep the file open."""
-    bare = {name: replace(part, weights=_bare(part.weights)) for name, part in named(parts).items()}
+    bare = {}
+    for name, part in named(parts).items():
+        weights = {key: torch.empty(weight.shape, device="meta") for key, weight in part.weights.items()}
+        bare[name] = replace(part, weights=weights)
     return replace(parts, unet=bare["unet"], vae=bare.get("vae"), text_encoder=bare["text_encoder"])
-
-
-def _bare(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: torch.empty(weight.shape, device="meta") for name, weight in weights.items()}
 
 
 def _on_card(layout: Layout, device: Device) -> Tensor:

@@ -229,12 +229,11 @@ def _copied(part: Part, dtype: torch.dtype) -> dict[str, Tensor]:
 
     Channels last is how convolutions are fastest, on CPUs and on cards.
     """
-    return {name: _copy(weight, dtype) for name, weight in part.weights.items()}
-
-
-def _copy(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    layout = torch.channels_last if weight.dim() == 4 else torch.contiguous_format
-    return weight.to(dtype=dtype, copy=True, memory_format=layout)
+    copies = {}
+    for name, weight in part.weights.items():
+        layout = torch.channels_last if weight.dim() == 4 else torch.contiguous_format
+        copies[name] = weight.to(dtype=dtype, copy=True, memory_format=layout)
+    return copies
 
 
 def _number_positions(text_encoder: nn.Module, device: Device) -> None:

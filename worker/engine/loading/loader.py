@@ -89,7 +89,10 @@ class Loader:
         try:
             with transfers.own_stream(self._device):
                 while self._await():
-                    self._turn()
+                    if self._wanted:
+                        self._load(*self._wanted.popleft())
+                    else:
+                        self._step(self._spare[0])
         except Exception as error:  # the edge of the thread: who wants a load is told
             log.exception("the loader failed")
             self._ended = without_tracebacks(error)
@@ -99,12 +102,6 @@ class Loader:
         for _, asked in self._wanted:
             if asked.set_running_or_notify_cancel():
                 asked.set_exception(duplicate(self._ended))
-
-    def _turn(self) -> None:
-        if self._wanted:
-            self._load(*self._wanted.popleft())
-        else:
-            self._step(self._spare[0])
 
     def _await(self) -> bool:
         """Return when there is something to do; False once there never will be."""

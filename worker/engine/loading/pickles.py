@@ -181,7 +181,9 @@ class _Unpickler(pickle.Unpickler):
             return _Named
         if full in _FORGOTTEN_NAMES or full.startswith(_FORGOTTEN):
             return Inert
-        raise ModelFileError(f"holds code or objects, which are not loaded ({_shown(full)})")
+        is_plain = len(full) <= 80 and full.isascii() and full.isprintable()
+        shown = full if is_plain else "of a strange name"
+        raise ModelFileError(f"holds code or objects, which are not loaded ({shown})")
 
     def persistent_load(self, told: Any) -> _Storage:  # noqa: ANN401 - whatever the file holds
         _, kind, key, _, count, *view = told
@@ -195,10 +197,6 @@ def _rebuilt_from_type(rebuild: Any, _: object, arguments: tuple[object, ...], *
     if not isinstance(rebuild, _Call):
         raise TypeError("no rebuilder")
     return rebuild(*arguments)
-
-
-def _shown(name: str) -> str:
-    return name if len(name) <= 80 and name.isascii() and name.isprintable() else "of a strange name"
 
 
 def read(file: BinaryIO, where: Literal["cpu", "meta"]) -> dict[str, Tensor]:
@@ -269,14 +267,11 @@ def _of_first_form(file: BinaryIO) -> tuple[object, Places]:
     places, begin, end = {}, file.tell(), file.seek(0, io.SEEK_END)
     for key in keys:  # the weights follow, each after the number of its values
         begin += _COUNT.size
-        size = unpickler.storages[key].count * _width(unpickler.storages[key])
+        storage = unpickler.storages[key]
+        size = storage.count * (storage.dtype.itemsize if storage.dtype else 1)
         places[key] = (begin, size)
         begin += size
     return content, {key: place for key, place in places.items() if sum(place) <= end}
-
-
-def _width(storage: _Storage) -> int:
-    return storage.dtype.itemsize if storage.dtype else 1
 
 
 def _named(content: Any) -> dict[str, _Lying]:  # noqa: ANN401 - whatever the file holds

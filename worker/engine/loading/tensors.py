@@ -44,9 +44,9 @@ def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
                 return pickles.read(file, where)
             return _safetensors(path, where)
     except OSError as error:
-        raise ModelFileError(
-            error.strerror if isinstance(error, regular_files.NotRegular) else _unread(error)
-        ) from error
+        why = error.strerror or type(error).__name__
+        is_irregular = isinstance(error, regular_files.NotRegular)
+        raise ModelFileError(why if is_irregular else f"cannot be read: {why}") from error
 
 
 def wrong_ending(path: Path) -> str | None:
@@ -106,7 +106,3 @@ def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
             return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
     except SafetensorError as error:
         raise ModelFileError(f"is damaged or no safetensors file ({error})") from error
-
-
-def _unread(error: OSError) -> str:
-    return f"cannot be read: {error.strerror or type(error).__name__}"

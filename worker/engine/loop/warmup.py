@@ -82,11 +82,9 @@ class WarmUp:
 
         Raises only what leaves the card unusable.
         """
-        if not self._may_have_room(request) or not self._is_made(request):
+        is_small = not isinstance(request, Denoise) or len(request.terms) <= self._calls.most_rows(subject(request))
+        if not is_small or not self._is_made(request):
             self._due = deque(due for due in self._due if due.kind != self._kind)
-
-    def _may_have_room(self, request: Request) -> bool:
-        return not isinstance(request, Denoise) or len(request.terms) <= self._calls.most_rows(subject(request))
 
     def _is_made(self, request: Request) -> bool:
         try:
