@@ -19,7 +19,7 @@ from shared.params.scheduling import NO_SCHEDULING, Scheduling
 from shared.params.table import parameters, siblings
 from shared.settings import Limits
 from shared.suggest import nearest
-from shared.wording import LONGEST, choices, message, told
+from shared.wording import LONGEST, choices, message, spelled
 
 _MOST_ERRORS: Final = 50
 
@@ -38,9 +38,9 @@ class JobRequest:
 
 
 def parse(given: object, owner: str, limits: Limits) -> JobRequest:
-    """Return the job that a JSON object asks for. Raises Refused for what is no object at all."""
+    """Return the job that a JSON object asks for. Raises Refused for what is not an object."""
     if not isinstance(given, Mapping):
-        raise refused([FieldError("body", f"must be an object, not {told(given)}", "an object of parameters")])
+        raise refused([FieldError("body", f"must be an object, not {spelled(given)}", "an object of parameters")])
     asked, rest, wrong = scheduling.part(given)
     params, problems = _params(rest, limits)
     params = names.spelled(params)
@@ -77,5 +77,5 @@ def _explain(problem: Any, limits: Limits) -> FieldError:  # noqa: ANN401 - pyda
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         known = siblings(name, parameters())
-        return FieldError(name[:LONGEST], "is no parameter", choices(nearest(name, known) or known))
+        return FieldError(name[:LONGEST], "is not a parameter", choices(nearest(name, known) or known))
     return FieldError(name, message(problem), accepted(name, limits))

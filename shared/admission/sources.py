@@ -45,7 +45,7 @@ def decoded(request: JobRequest, intake: Intake) -> JobRequest:
 
 
 def missing(session: Session, request: JobRequest) -> Iterator[FieldError]:
-    """Yield what is wrong with the pictures that did not come with a request: they are no uploads of its owner's."""
+    """Yield what is wrong with the pictures that did not come with a request: they are not uploads of its owner's."""
     known = {*request.pictures, *(problem.field for problem in request.problems)}
     for name, given in request.params.pictures.items():
         if name not in known and not (_SHA256.fullmatch(given) and uploads.is_kept(session, request.owner, given)):

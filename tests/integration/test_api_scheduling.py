@@ -147,7 +147,7 @@ def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, ter
             {"expires_at": "soon", "hold_behind": 0, "steps": 0, "cfg": 7},
             {
                 "steps": "0 is too small",
-                "cfg": "is no parameter",
+                "cfg": "is not a parameter",
                 "expires_at": "is not an instant in ISO 8601",
                 "hold_behind": "0 is too small",
             },

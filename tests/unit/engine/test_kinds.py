@@ -11,7 +11,7 @@ import torch
 from worker.engine.loading.inspect import inspect
 from worker.engine.loading.kinds import OtherKind, require_known
 
-JUDGE = Path(__file__).parents[3] / "models" / "demo" / "judge.safetensors"
+JUDGE = Path(__file__).parents[3] / "tools" / "demo_checkpoint" / "judge.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ JUDGE = Path(__file__).parents[3] / "models" / "demo" / "judge.safetensors"
         ("model.diffusion_model.double_blocks.0.x first_stage_model.x", "a Flux model"),
         ("single_transformer_blocks.0.attn.to_q.weight", "a Flux model"),
         ("features.0.weight choices.weight", "the judge of the demo checkpoints"),
-        ("who.knows", "no model of a kind"),
+        ("who.knows", "not a model of a kind"),
     ],
 )
 def test_every_kind_is_told_by_its_names(names: str, what: str) -> None:

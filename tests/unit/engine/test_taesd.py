@@ -14,7 +14,7 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 from shared.errors import ModelFileError
 from tests.support.checkpoints import fitting_decoder, plain_sample, tiny_decoder
-from worker.engine import answers
+from worker.engine.answers.pixels import to_latent
 from worker.engine.devices import Device
 from worker.engine.images import previews
 from worker.engine.loading import load
@@ -120,7 +120,7 @@ def test_a_decoder_fits_the_latents_that_it_reads_and_no_others(
 
 
 def test_a_checkpoint_knows_what_its_vae_makes_of_the_known_picture(tiny: Weights) -> None:
-    (latent,) = answers.to_latent([ToLatent(tiny, previews.known_picture())])
+    (latent,) = to_latent([ToLatent(tiny, previews.known_picture())])
     torch.testing.assert_close(tiny.sample, latent)
 
 

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from shared.errors import ModelFileError
-from worker.engine import answers
+from worker.engine.answers.pixels import to_latent, to_pixels
 from worker.engine.devices import Device
 from worker.engine.loading import load
 from worker.engine.loading.inspect import Inspection, inspect
@@ -104,11 +104,11 @@ def test_another_vae_makes_other_pictures_of_the_same_latents(
     darker = alone | {"decoder.conv_out.bias": alone["decoder.conv_out.bias"] - 0.25}
     other = tiny.with_vae(load.load_vae(write(darker), tiny.device, torch.float32))
     latent = torch.ones(4, 8, 8)
-    (one,) = answers.to_pixels([ToPixels(tiny, latent)])
-    (two,) = answers.to_pixels([ToPixels(other, latent)])
+    (one,) = to_pixels([ToPixels(tiny, latent)])
+    (two,) = to_pixels([ToPixels(other, latent)])
     torch.testing.assert_close(one - two, torch.full_like(one, 0.25), rtol=0, atol=1e-3)
-    (back,) = answers.to_latent([ToLatent(other, one)])
-    torch.testing.assert_close(back, answers.to_latent([ToLatent(tiny, one)])[0])
+    (back,) = to_latent([ToLatent(other, one)])
+    torch.testing.assert_close(back, to_latent([ToLatent(tiny, one)])[0])
     assert other.unet is tiny.unet
 
 
