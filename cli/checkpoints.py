@@ -31,12 +31,9 @@ def await_first(client: Client, settings: Settings) -> None:
     Rows of earlier runs do not count. Unreadable files are not waited for, and the wait is limited.
     """
     deadline = time.monotonic() + _SCAN_SECONDS
-    while (there := _readable(settings.models)) and time.monotonic() < deadline:
-        if there <= {one["path"] for kind in _KINDS for one in client.catalogue(kind)[kind]}:
+    while time.monotonic() < deadline:
+        readable = [path for path in files(settings.models) if os.access(path, os.R_OK)]
+        there = {path.relative_to(settings.models).as_posix() for path in readable}
+        if not there or there <= {one["path"] for kind in _KINDS for one in client.catalogue(kind)[kind]}:
             return
         time.sleep(_PAUSE_SECONDS)
-
-
-def _readable(models: Path) -> set[str]:
-    """Return the paths of what a scan can take up, as the catalogue has them."""
-    return {path.relative_to(models).as_posix() for path in files(models) if os.access(path, os.R_OK)}

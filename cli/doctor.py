@@ -48,7 +48,9 @@ def examine(environ: Mapping[str, str], only: Sequence[str], *, as_json: bool) -
     for name, finding in _findings(environ, only):
         found[name] = finding
         if not as_json:
-            _print(name, finding)
+            terminal.out.print(f"{_MARKS[finding.level]} {name:<10} {escape(finding.text)}")
+            if finding.advice:
+                terminal.out.print(f"  {'':<10} [bold]→[/] {escape(finding.advice)}")
     if as_json:
         terminal.answer_json({name: asdict(finding) for name, finding in found.items()})
     return int(any(finding.level == "bad" for finding in found.values()))
@@ -72,15 +74,12 @@ def _findings(environ: Mapping[str, str], only: Sequence[str]) -> Iterator[tuple
     if not only or SETTINGS in only:
         yield SETTINGS, check_settings(environ)
     for name, check in CHECKS.items():
-        if not only or name in only:
-            yield name, _run(check, settings)
-
-
-def _run(check: Check, settings: Settings) -> Finding:
-    try:
-        return check(settings)
-    except (FarmError, client_errors.FarmError) as error:
-        return bad(explain(error), "")
+        if only and name not in only:
+            continue
+        try:
+            yield name, check(settings)
+        except (FarmError, client_errors.FarmError) as error:
+            yield name, bad(explain(error), "")
 
 
 def _refuse_unknown(only: Sequence[str]) -> None:
@@ -89,9 +88,3 @@ def _refuse_unknown(only: Sequence[str]) -> None:
     if wrong:
         fields = tuple(FieldError(name, "does not exist", ", ".join(names)) for name in wrong)
         raise Refused("There is no such check.", fields)
-
-
-def _print(name: str, finding: Finding) -> None:
-    terminal.out.print(f"{_MARKS[finding.level]} {name:<10} {escape(finding.text)}")
-    if finding.advice:
-        terminal.out.print(f"  {'':<10} [bold]→[/] {escape(finding.advice)}")

@@ -82,7 +82,8 @@ class Farm:
         migrate.upgrade(settings.database)
         self._tell("Starting the API and the workers.")
         api = self._part("API", command(listener), _API_SIGNALS, [listener.fileno()])
-        workers = self._part("workers", [sys.executable, "-m", "worker"], _worker_signals(settings))
+        signals = ((signal.SIGTERM, settings.grace_seconds + _MARGIN_SECONDS), (signal.SIGTERM, _MARGIN_SECONDS))
+        workers = self._part("workers", [sys.executable, "-m", "worker"], signals)
         chores = self._part("chores", [sys.executable, "-m", "worker.maintenance.process"], _CHORES_SIGNALS)
         self._parts = (api, workers, chores)
         for part in self._parts:
@@ -172,7 +173,3 @@ def listen_somewhere(settings: Settings, tell: Tell) -> socket:
     listener = listen(settings.model_copy(update={"port": 0}))
     tell(f"Port {settings.port} is taken by another program; taking {listener.getsockname()[1]}.")
     return listener
-
-
-def _worker_signals(settings: Settings) -> Sequence[tuple[signal.Signals, float]]:
-    return ((signal.SIGTERM, settings.grace_seconds + _MARGIN_SECONDS), (signal.SIGTERM, _MARGIN_SECONDS))

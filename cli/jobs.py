@@ -31,7 +31,10 @@ def status(client: Client, job_id: int | None, *, as_json: bool) -> None:
     """Print one job, or the farm: its workers, its latest jobs, and which chores are not done."""
     if job_id is not None:
         return _print(client.job(job_id), _job, as_json=as_json)
-    farm = {"url": client.url} | client.catalogue("workers") | client.jobs() | {"chores": _chores(client)}
+    chores = None
+    with suppress(NotFound):  # an older version of the API, while a farm is upgraded
+        chores = client.catalogue("chores")
+    farm = {"url": client.url} | client.catalogue("workers") | client.jobs() | {"chores": chores}
     return _print(farm, _farm, as_json=as_json)
 
 
@@ -94,24 +97,14 @@ def _farm(farm: Json) -> None:
         terminal.answer(f"\n{line}")
 
 
-def _chores(client: Client) -> Json | None:
-    """Return how the chores stand; None: the API is of an older version, as it is while a farm is upgraded."""
-    with suppress(NotFound):
-        return client.catalogue("chores")
-    return None
-
-
 def undone(chores: Json) -> list[str]:
     """Return what is wrong with the farm's chores, in words; nothing where they are done."""
     lines = [] if chores["is_anybody"] else [_NOBODY]
     if chores["overdue"]:
-        late = ", ".join(f"{chore['name']} ({_last(chore['done_at'])})" for chore in chores["overdue"])
-        lines.append(f"Chores overdue: {late}. `farm logs chores` may say why.")
+        ages = {chore["name"]: chore["done_at"] and age(chore["done_at"]) for chore in chores["overdue"]}
+        late = [f"{name} ({f'last done {since} ago' if since else 'never done'})" for name, since in ages.items()]
+        lines.append(f"Chores overdue: {', '.join(late)}. `farm logs chores` may say why.")
     return lines
-
-
-def _last(done_at: str | None) -> str:
-    return f"last done {age(done_at)} ago" if done_at else "never done"
 
 
 def _worker_row(worker: Json) -> Row:

@@ -59,7 +59,10 @@ def show(folder: Path, parts: tuple[str, ...], *, lines: int, follow: bool, as_j
     for turn in count():
         for file in files:
             for line in deque(file.new_lines(), maxlen=None if turn else lines):
-                _print(file.part, line, width, as_json=as_json)
+                if as_json:
+                    terminal.answer_json({"part": file.part, "line": line})
+                else:
+                    terminal.answer(f"{file.part:<{width}} │ {line}")
         if not follow:
             return
         time.sleep(_POLL_SECONDS)
@@ -72,10 +75,3 @@ def _paths(folder: Path, parts: tuple[str, ...]) -> list[Path]:
         known = f"There are logs of {', '.join(there)}." if there else "No farm has run in this FARM_HOME yet."
         raise NotFound(f"{folder} holds no log of {', '.join(unknown) or 'any part'}. {known}")
     return [there[part] for part in parts or there]
-
-
-def _print(part: str, line: str, width: int, *, as_json: bool) -> None:
-    if as_json:
-        terminal.answer_json({"part": part, "line": line})
-    else:
-        terminal.answer(f"{part:<{width}} │ {line}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
@@ -87,7 +87,8 @@ def follow(client: Client, job_id: int, *, quiet: bool) -> Json:
     """Show how far the job is until it has ended, and return it as it ended. Ctrl-C cancels it."""
     job: Json = {}
     try:
-        with _display(quiet=quiet) as show:
+        shown = nullcontext(_nothing if quiet else _lines()) if quiet or not terminal.err.is_terminal else _bar()
+        with shown as show:
             tell_why = _nothing if quiet else _reasons()
             for job in client.watch(job_id):
                 tell_why(job)
@@ -96,13 +97,6 @@ def follow(client: Client, job_id: int, *, quiet: bool) -> Json:
         _cancel(client, job_id)
         raise
     return job
-
-
-def _display(*, quiet: bool) -> AbstractContextManager[Show]:
-    """Return what shows a job: to nobody, to a person, or to a log."""
-    if quiet:
-        return nullcontext(_nothing)
-    return _bar() if terminal.err.is_terminal else nullcontext(_lines())
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def command(*tables: Table) -> Callable[..., None]:
     from shared.params.table import groups, of_group
 
     optional = [one for table in tables for group in groups(table) for one in of_group(group, table) if one.fact.option]
-    named = {_identifier(parameter): parameter for parameter in optional}
+    named = {one.fact.option.name.strip("-").replace("-", "_").lower(): one for one in optional if one.fact.option}
 
     def run(*, param: list[str] | None, out: Path, as_json: bool, **typed: Any) -> None:  # noqa: ANN401 - by facts
         from cli import wishes
@@ -115,11 +115,6 @@ _OWN: Final = (
         ],
     ),
 )
-
-
-def _identifier(parameter: Parameter) -> str:
-    option = parameter.fact.option
-    return option.name.strip("-").replace("-", "_").lower() if option else parameter.name
 
 
 def _argument(name: str, parameter: Parameter) -> Argument:

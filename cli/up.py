@@ -22,11 +22,7 @@ def up(settings: Settings, *, as_json: bool) -> None:
             if as_json:
                 terminal.answer_json({"url": farm.url, "home": str(settings.home), "pid": os.getpid()})
             else:
-                _welcome(settings, farm.url)
+                terminal.out.print(f"\n  The farm is up: [bold cyan]{farm.url}[/]\n", highlight=False)
+                terminal.tell("Its workers are starting and scan the models folder; jobs submitted now wait for them.")
+                terminal.tell(f"Its data lies in {settings.home}; `farm logs -f` shows what it does. Ctrl-C stops it.")
         farm.serve()
-
-
-def _welcome(settings: Settings, url: str) -> None:
-    terminal.out.print(f"\n  The farm is up: [bold cyan]{url}[/]\n", highlight=False)
-    terminal.tell("Its workers are starting and scan the models folder; jobs that you submit now wait for them.")
-    terminal.tell(f"Its data lies in {settings.home}; `farm logs -f` shows what it does. Ctrl-C stops it.")

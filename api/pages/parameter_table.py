@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -30,7 +30,7 @@ class Rows:
 
 def parameter_table(params: RenderParams, unknown: Mapping[str, Any] = MappingProxyType({})) -> list[Rows]:
     """Return the parameters as people read them, the prompts apart; what is unknown to this version as it is stored."""
-    groups = [Rows(printed(group.title), _rows(group, params, unknown)) for group in FOLDED]
+    groups = [Rows(printed(group.title), [*_rows(group, params, unknown)]) for group in FOLDED]
     strange = Rows(NEWER, [(name, told(value)) for name, value in unknown.items()])
     return [Rows("", _everyday(params, unknown)), *(one for one in (*groups, strange) if one.rows)]
 
@@ -53,18 +53,15 @@ def _everyday(params: RenderParams, unknown: Mapping[str, Any]) -> list[tuple[st
     return [row for name, row in rows.items() if name not in {"height", *unknown}]
 
 
-def _rows(group: Group, params: RenderParams, unknown: Mapping[str, Any]) -> list[tuple[str, str]]:
-    names = [name for name in members(group) if name not in unknown and _is_listed(name, params)]
-    if params.hires and (params.hires.width or params.hires.height):
-        names = [name for name in names if name != "hires.scale"]
-    return [(label(name), _words(name, paths.get(params, name))) for name in names]
-
-
-def _is_listed(name: str, params: RenderParams) -> bool:
-    parameter, value = FIELDS[name].parameter, paths.get(params, name)
-    if parameter.takes.kind == "picture" or value is None:
-        return False
-    return parameter.fact.is_listed or value not in (parameter.default, RESOLVED.get(name))
+def _rows(group: Group, params: RenderParams, unknown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a group that are set, and those that are always listed if the group is used."""
+    has_target = params.hires is not None and bool(params.hires.width or params.hires.height)
+    for name in members(group):
+        parameter, value = FIELDS[name].parameter, paths.get(params, name)
+        is_elsewhere = parameter.takes.kind == "picture" or name in unknown or (name == "hires.scale" and has_target)
+        is_set = value not in (parameter.default, RESOLVED.get(name))
+        if value is not None and not is_elsewhere and (is_set or parameter.fact.is_listed):
+            yield label(name), _words(name, value)
 
 
 def _words(name: str, value: object) -> str:

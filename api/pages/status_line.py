@@ -40,8 +40,10 @@ def line(services: Services) -> Line:
     workers = jobs.workers(services).workers
     are_coming = not workers and transact(services.sessions, first_scan.are_coming)
     load = (counts[ImageState.QUEUED], counts[ImageState.RUNNING])
-    storage = _away(services.readiness.storage().words)
-    return tell(workers, *load, redis=services.events.trouble(), are_coming=are_coming, storage=storage)
+    storage = services.readiness.storage().words
+    away = storage if storage.startswith(STORAGE_AWAY) else f"{STORAGE_AWAY}: it {storage}"
+    trouble = None if storage == OK else away
+    return tell(workers, *load, redis=services.events.trouble(), are_coming=are_coming, storage=trouble)
 
 
 def tell(  # noqa: PLR0913 - all that the line may mention
@@ -78,24 +80,12 @@ def _hindered(workers: Sequence[WorkerBody], words: str, storage: str | None, re
             f"{len(unusable)} workers cannot use their cards" if unusable[1:] else f"{unusable[0]} cannot use its card"
         )
         return Line("warn", words, f"{who}.", link="See why")
-    if away := storage or _waiting_for_storage(workers):
+    waiting = [worker.phase for worker in workers if worker.phase.startswith(STORAGE_AWAY)]
+    is_stopped = bool(waiting) and all(worker.state == WorkerState.DRAINED for worker in workers)
+    if away := storage or (waiting[0] if is_stopped else None):
         advice = f"{away[0].upper()}{away[1:]}. Finished pictures wait, nothing is lost; what to do:"
         return Line("warn", words, advice, "farm doctor storage")
     return Line("warn", words, f"{redis}.") if redis else None
-
-
-def _away(storage: str) -> str | None:
-    """Return why the storage takes no pictures; None if it does."""
-    if storage == OK:
-        return None
-    return storage if storage.startswith(STORAGE_AWAY) else f"{STORAGE_AWAY}: it {storage}"
-
-
-def _waiting_for_storage(workers: Sequence[WorkerBody]) -> str | None:
-    """Return why no worker takes images, if the storage is the reason."""
-    if any(worker.state != WorkerState.DRAINED for worker in workers):
-        return None
-    return next((worker.phase for worker in workers if worker.phase.startswith(STORAGE_AWAY)), None)
 
 
 def _workers(workers: Sequence[WorkerBody]) -> str:

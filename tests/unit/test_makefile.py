@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from shared.params.table import parameters
 
 ROOT = Path(__file__).parents[2]
 RECORDER = '#!/bin/sh\nprintf "%s\\0" "$@" > "$(dirname "$0")/arguments"\n'
@@ -247,3 +250,9 @@ def test_a_step_that_fails_ends_it_and_leaves_no_stamp(made: Path, path: Path, s
     assert answer.returncode != 0
     assert step in calls(made)[-1]
     assert not (made / ".venv/.installed").exists()
+
+
+def test_every_variable_of_render_is_an_option_of_the_command():
+    recipe = (ROOT / "Makefile").read_text().partition("\nrender:")[2].partition("\n\n")[0]
+    options = {one.fact.option.name for one in parameters().values() if one.fact.option}
+    assert set(re.findall(r"--[a-z-]+(?==)", recipe)) <= {*options, "--out"}
