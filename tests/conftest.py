@@ -45,7 +45,7 @@ MAY_TAKE_LONGER = (
     "tests/chaos/test_queue_model.py",  # forty stories of the queue, each on a database
     "tests/chaos/test_recovery.py",  # a farm with the settings that it has in earnest
     "tests/e2e/test_bench_card.py",  # a dozen processes on a pretended card
-    "tests/e2e/test_farm_up.py",  # a farm with nothing of it left out
+    "tests/e2e/test_farm_up.py",  # a complete farm
     "tests/e2e/test_kill.py",
     "tests/integration/test_api_fuzzed.py",  # some 1,500 requests
     "tests/integration/test_worker_scanner.py",  # readers of model files that end, each of which imports PyTorch
@@ -218,7 +218,7 @@ def environ(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def pretended() -> Iterator[Ledger]:
-    """A CUDA card that is none, for the tests of one module: the ledger of what happens on it."""
+    """A pretended CUDA card for the tests of one module: its ledger."""
     from tests.support import pretended_card  # noqa: PLC0415 - torch takes seconds, and most modules need none
 
     if reason := pretended_card.reason_not_to():

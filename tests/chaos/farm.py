@@ -66,7 +66,7 @@ class Farm:
         return Kept(name, [sys.executable, "-m", worker.MODULE, *arguments], environ, log)
 
     def tend(self) -> None:
-        """Start what has ended, as whoever runs a farm would."""
+        """Start processes that have ended, as an operator would."""
         for process in self.processes:
             process.tend()
         if not self._away:

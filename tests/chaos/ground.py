@@ -35,7 +35,7 @@ QUICK = {
     "FARM_LOG_FORMAT": "json",
     "OMP_NUM_THREADS": "1",
 }
-RESTART_SECONDS = 0.5  # until whoever starts what has ended does so: systemd, a container's runtime, a person
+RESTART_SECONDS = 0.5  # until an ended process is started again: by systemd, a container runtime, a person
 _MIGRATING = threading.Lock()  # Alembic does one thing at a time in a process
 
 
@@ -65,7 +65,7 @@ class Kept:
         self.starts += 1
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *self.command],  # no death of ours leaves a farm behind
+                ["setpriv", "--pdeathsig", "KILL", *self.command],  # if this process dies, no farm is left behind
                 env=self.environ,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

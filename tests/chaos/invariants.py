@@ -1,4 +1,4 @@
-"""What has to be true of a farm after any trouble: read from SQL, from the storage and from logs."""
+"""The invariants of a farm after any trouble, read from SQL, the storage and logs."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _is_real(image: Image, asked: Asked | None) -> bool:
 
 
 def _of_history(session: Session) -> Iterator[str]:
-    """Yield what history tells of doubled work: one committed result for each image that succeeded, else none."""
+    """Yield doubled work in the history: one committed result for each image that succeeded, else none."""
     finished: dict[int, list[int]] = defaultdict(list)
     claimed: dict[int, list[int]] = defaultdict(list)
     lines = {Event.FINISHED: finished, Event.CLAIMED: claimed}
@@ -148,6 +148,6 @@ def _of_logs(farm: Farm) -> Iterator[str]:
 
 
 def _is_bad(line: str) -> bool:
-    """True for an error that nobody expected; Celery tells of each lost connection, the buried of their burial."""
+    """True for an error that nobody expected; Celery logs each lost connection, dead workers their death."""
     is_ours = '"level": "error"' in line and '"logger": "celery' not in line and "buried by others" not in line
     return is_ours or line.startswith("Traceback")

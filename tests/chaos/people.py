@@ -56,7 +56,7 @@ class People:
         self._do(self._move, asked, verb, index)
 
     def wait(self) -> None:
-        """Wait until everybody was answered; what anybody was told that nobody expects is a trouble."""
+        """Wait until everybody has an answer; an unexpected answer is a trouble."""
         for doing in self._doing:
             doing.result(2 * PATIENCE_SECONDS)
 

@@ -18,7 +18,7 @@ OWNERS = ("ann", "bob", "eve")
 
 
 class Kind(StrEnum):
-    """What can happen. `target` and `seconds` of the action say to whom and for how long."""
+    """The kinds of actions; `target` and `seconds` of the action are its process and its duration."""
 
     SUBMIT = "submit"  # a job of `number` images for owner `target`
     CANCEL = "cancel"  # one image, or all, of the job that came as `number`

@@ -1,7 +1,7 @@
 """Crash points: named places between two effects, where a process of the harness can be killed as by kill -9.
 
-The product knows nothing of them: in the harness's own processes functions of the product are wrapped. A point is armed
-by a file of its name; whoever passes it first takes the file away and dies.
+The product does not know them: the harness wraps functions of the product in its own processes. A point is armed
+by a file of its name; the first process that passes it removes the file and dies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ POINTS = (
     "put.half",  # a file is written, but not yet under its name
     "put.stored",  # one of the image's files is stored
     "finish.inside",  # as the claim's
-    "finish.committed",  # committed, nobody was told
+    "finish.committed",  # committed, nobody knows yet
     "beat.inside",
     "beat.committed",
     "bury.inside",  # the supervisor, which gives a dead child's images back
@@ -173,7 +173,7 @@ def _move(folder: Folder, move: _Move, name: str, original: Callable[..., Any], 
 
 
 def _replace(original: Callable[..., Any], wrapper: Callable[..., Any]) -> None:
-    """Put `wrapper` in the place of `original` in every module of ours that has it by any name."""
+    """Put `wrapper` in the place of `original` in every module of the farm that has it by any name."""
     wrapped = wraps(original)(partial(wrapper, original))
     for module in [module for name, module in sys.modules.items() if name.startswith(("shared.", "worker."))]:
         _replace_in(module, original, wrapped)

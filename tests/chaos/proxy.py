@@ -1,4 +1,4 @@
-"""Ways to the servers that can be cut: sockets of ours through which every byte goes, on one thread of their own."""
+"""Connections to the servers that can be cut: proxies through which every byte goes, on one thread."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Way:
         self._open -= {writer, far_writer}
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry bytes until either side has ended; then the other side is told."""
+        """Carry bytes until either side ends; then end the other side."""
         with suppress(OSError):
             while data := await reader.read(CHUNK):
                 await self._flows.wait()

@@ -1,4 +1,4 @@
-"""What can be done to the queue: each act knows how to do it to the database, and what the model makes of it."""
+"""Acts on the queue: each can do itself to the database, and to the model."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ class Remove(Act):
 
 @dataclass(frozen=True)
 class Reap(Act):
-    """Somebody buries whoever is past their lease."""
+    """Somebody declares dead the workers that are past their lease."""
 
     me_on_time: bool
 

@@ -40,7 +40,7 @@ def claimers(database_url):
 
 
 def cut_a_connection(sessions):
-    """End one other connection to this database, whatever it is doing."""
+    """End one other connection to this database in the middle of its work."""
     with sessions.begin() as session:
         session.execute(
             text("""

@@ -52,7 +52,7 @@ QUICK = settings(
     derandomize=False,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
-    phases=[Phase.generate],  # to shrink a failure takes longer than a test may: it would tell of a timeout alone
+    phases=[Phase.generate],  # to shrink a failure takes longer than a test may: it would report only a timeout
 )
 NIGHT = settings(QUICK, max_examples=3000, stateful_step_count=80, phases=list(Phase))
 

@@ -241,7 +241,7 @@ def test_guessing_by_header_is_slowed_and_a_key_in_use_goes_on(client, caplog):
 
 
 def large_from(key: str, **further: str) -> dict[str, object]:
-    """What is asked before a large body is taken of somebody."""
+    """The check that decides whether a client may send a large body."""
     return (
         EnvironBuilder(JOBS, method="POST", headers=bearer(key)).get_environ() | {"REMOTE_ADDR": "192.0.2.9"} | further
     )

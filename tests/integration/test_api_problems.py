@@ -1,4 +1,4 @@
-"""Errors as people see them: a page, which tells no more than a program would be told."""
+"""Errors as people see them: a page with the same facts as for programs."""
 
 from __future__ import annotations
 

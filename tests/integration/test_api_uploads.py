@@ -316,6 +316,6 @@ def test_owner_without_room_is_refused_by_field_and_told_what_to_do(settings, ch
         assert answer.status_code == 422
         assert "of which 1.0 MB are left" in errors(answer)[field]["message"]
         assert "delete jobs" in errors(answer)[field]["accepted"]
-    assert "steps" in errors(answers["img2img.picture"]), "all that is wrong is told at once"
+    assert "steps" in errors(answers["img2img.picture"]), "all errors are reported at once"
     assert (counted(app, Upload), counted(app, Job)) == (0, 0)
     app.extensions[EXTENSION].close()

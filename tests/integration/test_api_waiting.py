@@ -1,4 +1,4 @@
-"""Why a job waits, as programs, people and the command line are told."""
+"""Why a job waits: in the API, on pages and on the command line."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def test_every_chore_works_on_an_empty_farm(desk, sessions):
     asked = rounds(table(desk.settings), desk)
     assert tuple(asked) == ALL
     for one in asked.values():
-        one._run_once()  # what is away would be told of, not passed over
+        one._run_once()  # a missing server would be reported, not ignored
     noted = transact(sessions, lambda session: session.scalars(select(ChoreDone.name)).all())
     assert set(noted) == set(ALL) - {"due", "reap"}
 

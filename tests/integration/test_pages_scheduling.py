@@ -1,4 +1,4 @@
-"""A job's terms on the pages: the form's groups, what the job tells of them, its buttons and reasons."""
+"""A job's scheduling on the pages: the form's groups, the job's page, its buttons and reasons."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def cancel(hand: Farmhand, job_id: int) -> None:
 
 
 def retry(hand: Farmhand, job_id: int) -> None:
-    with suppress(Conflict):  # nothing of it had failed or was cancelled
+    with suppress(Conflict):  # no image had failed or was cancelled
         hand.run(transitions.retry, job_id)
 
 

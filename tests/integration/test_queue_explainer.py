@@ -158,7 +158,7 @@ def test_error_of_past_estimates_is_told_by_all(hand, job_factory, why, sessions
     hand.finish(claim)
     for _ in told:
         rendered(hand, worker, 0)
-    with sessions.begin() as session:  # each starts in half the time that was told
+    with sessions.begin() as session:  # each starts in half the estimated time
         for job, seconds in told:
             session.execute(
                 text("UPDATE images SET started_at = queued_at + make_interval(secs => :waited) WHERE job_id = :job"),

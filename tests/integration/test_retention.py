@@ -1,4 +1,4 @@
-"""What is not kept for ever: old jobs where that is asked for, and old lines of history."""
+"""Deletion of old jobs, if that is set, and of old lines of history."""
 
 from __future__ import annotations
 

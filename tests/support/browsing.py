@@ -1,4 +1,4 @@
-"""A page as a person without scripts has it: what it says, its forms, and what a browser would make of its markup."""
+"""A page without scripts: its text, its forms, and the tree that a browser would build."""
 
 from __future__ import annotations
 

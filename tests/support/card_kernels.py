@@ -193,7 +193,7 @@ def fail(words: str) -> None:
 
 
 def computed(func: Any, args: Any, kwargs: Any) -> Any:
-    """What an operation makes of the values, rounded and laid out as a card does it."""
+    """The result of an operation, rounded and laid out as on a card."""
     packet = func.overloadpacket
     if packet in (aten.convolution, aten.native_group_norm):
         args = laid_out(packet, args)

@@ -1,4 +1,4 @@
-"""What is written down about the pretended card: memory, kernels, waits, and what no card allows."""
+"""The ledger of the pretended card: memory, kernels, waits, and operations that no card allows."""
 
 from __future__ import annotations
 

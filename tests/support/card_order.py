@@ -40,7 +40,7 @@ class Block:
     recorded: set[int] = field(default_factory=set)  # streams that `record_stream` told the allocator of
 
     def used_elsewhere(self) -> list[Stamp]:
-        """The latest works of other streams, which the allocator was not told of."""
+        """The latest works of other streams that the allocator does not know."""
         return [Stamp(*one) for one in self.read.items() if one[0] not in self.recorded | {self.stream}]
 
 
@@ -52,7 +52,7 @@ class Transfer(NamedTuple):
 
 
 class Order:
-    """Who has waited for what. Not safe for threads: the ledger is."""
+    """The waits of streams and threads. Not safe for threads; the ledger is."""
 
     def __init__(self, error: Callable[[str], None]) -> None:
         self._error = error
@@ -93,7 +93,7 @@ class Order:
                 self._error(f"memory let go in {place} is taken again while stream {late[0]} may still use it")
 
     def state(self, stream: int) -> Known:
-        """What is done when all is done that a stream was given so far."""
+        """The works that are done when all work of a stream so far is done."""
         return {**self._news(self._known[stream]), stream: self._works[stream]}
 
     def follow(self, stream: int, known: Known) -> None:

@@ -7,8 +7,8 @@
 Every thread of the host has a clock, and so has every stream: what a thread gives to a stream begins when the thread is
 there and the stream is done with what it was given before; a wait sets the thread's clock to the end of what it waits
 for. `Turns` stands for an engine that keeps its stream busy, two turns ahead: it is played beside what is measured, and
-needs no thread. The figures are reckoned from what is published of the card, not measured: put a card's own here once
-there are any.
+needs no thread. The figures are computed from published data of the card, not measured: replace them by measured
+ones.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     assert ledger.waits_of("engine") == [] and ledger.errors == []
 
 A tensor of the card is a wrapper that says `cuda:0` and holds a tensor of the CPU (or of meta: shapes alone). Factories
-are given Python kernels under the dispatcher's CUDA key, which a CPU build leaves empty, so that `.to`, `zeros` and the
-like reach it from every thread. What would fail or wait on a card is raised or written down in the ledger:
+are given Python kernels under the dispatcher's CUDA key, which a CPU build leaves empty, so that `.to`, `zeros` and
+similar functions reach it from every thread. Errors and waits of a card are raised or written to the ledger:
 
 - devices and number formats that are mixed are raised, in CUDA's words;
 - a read of the card, and each blocking copy is written down with its thread, file and function;
@@ -212,7 +212,7 @@ def set_sync_debug_mode(mode: int | str) -> None:
 
 
 def nothing(*_: object, **__: object) -> None:
-    """What has no effect on a pretended card."""
+    """Does nothing: it has no effect on a pretended card."""
 
 
 FUNCTIONS: dict[str, Any] = {

@@ -23,7 +23,7 @@ from worker.progress.reporter import Watch
 
 
 class Seen:
-    """What a watcher is told of an image."""
+    """The reports of an image to a watcher."""
 
     def __init__(self) -> None:
         self.told: list[Progress] = []

@@ -33,7 +33,7 @@ def make_template(home: Path) -> None:
 
 @contextmanager
 def fresh_database(home: Path, *, template: str = TEMPLATE) -> Iterator[str]:
-    """Yield the SQLAlchemy URL of a database of its own, gone afterwards whoever still holds it."""
+    """Yield the SQLAlchemy URL of a new database, which is dropped afterwards even if it is in use."""
     name = f"test_{next(_numbers)}"
     with administrator(home) as connection:
         connection.execute(

@@ -68,7 +68,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 @contextmanager
 def made(settings: Settings, sessions: Sessions, slots: int = 8) -> Iterator[Worker]:
-    """A registered, ready worker of this process: nothing of it beats or takes tickets by itself."""
+    """A registered, ready worker of this process, without heartbeats and tickets of its own."""
     known = {"name": "host/cpu:0", "host": "host", "pid": os.getpid(), "card": "cpu:0", "card_name": "CPU"}
     terms = {"pool": DEFAULT_POOL, "slots": slots, "lease_seconds": settings.lease_seconds}
     ours = farm_id(sessions)

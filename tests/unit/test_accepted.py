@@ -1,4 +1,4 @@
-"""The fields of parameters by their dotted names, and the page that tells of them."""
+"""The fields of parameters by their dotted names, and their page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at in the background: whoever asks is told at once what is known, and how old it is."""
+"""Background polls: callers get the latest result at once, with its age."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of the API: what it sends, what it makes of answers, how it follows a job."""
+"""The client of the API: its requests, its reading of answers, and how it follows a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documentation that can be wrong is compared with what it speaks of."""
+"""Documentation is compared with the code that it describes."""
 
 from __future__ import annotations
 

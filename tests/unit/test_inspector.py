@@ -79,7 +79,7 @@ def test_a_file_that_stays_as_it_is_is_asked_about_once(inspect: Inspector, tmp_
 
 
 class Struggling:
-    """A child that fails until it is told otherwise."""
+    """A child that fails until it may succeed."""
 
     def __init__(self, *limits: str | None) -> None:
         self.limits = list(limits)

@@ -1,4 +1,4 @@
-"""What a person types into the form, and what the page makes of it."""
+"""Inputs in the form, and the page that answers them."""
 
 from __future__ import annotations
 

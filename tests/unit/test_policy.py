@@ -1,4 +1,4 @@
-"""Who is served next, as a table of small cases; the clock of all of them stands at NOW."""
+"""The next image, as a table of small cases; the clock of all of them stands at NOW."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ ORDERS = [
         {"ann": served(1), "bob": served(2)},
     ),
     (
-        "an owner never served goes before all that were",
+        "an owner who was never served comes first",
         [lane("new", waited=0), lane("ann", waited=9000)],
         {"ann": served(9000)},
     ),

@@ -1,4 +1,4 @@
-"""Which build of PyTorch is installed from where, and what is told of it before."""
+"""The build of PyTorch that is installed, its index, and the message before the download."""
 
 from __future__ import annotations
 

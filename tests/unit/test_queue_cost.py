@@ -1,4 +1,4 @@
-"""What an image is reckoned to cost, and how much memory it takes: rows x model calls x latent cells."""
+"""The estimated cost and memory of an image: rows x model calls x latent cells."""
 
 from __future__ import annotations
 

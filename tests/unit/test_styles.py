@@ -89,10 +89,10 @@ def test_a_style_is_added_replaced_and_removed_in_its_place(file: Path) -> None:
 
 
 def test_a_change_keeps_remarks_and_what_the_file_was(file: Path) -> None:
-    before = "name,prompt,negative_prompt\n# of ours,,\nInk,ink,\n"
+    before = "name,prompt,negative_prompt\n# by hand,,\nInk,ink,\n"
     file.write_text(before)
     styles.remove(file, "Ink")
-    assert "# of ours" in file.read_text()
+    assert "# by hand" in file.read_text()
     assert file.with_name("styles.csv.bak").read_text() == before
 
 

@@ -1,4 +1,4 @@
-"""No sentence of a library's reaches anybody: what is wrong with a value is told in the farm's words."""
+"""No sentence of a library reaches a user: errors of values have the farm's words."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BAD = (
 
 
 def errors() -> Iterator[Any]:
-    """Every kind of error that some bad value in some field of ours brings about."""
+    """Every kind of error that a bad value in any field of the farm causes."""
     for model in MODELS:
         for given in ({}, 5, {"no such field": 1}):
             yield from _of(model, given)

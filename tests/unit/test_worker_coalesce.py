@@ -14,7 +14,7 @@ from worker.dispatch.coalesce import Coalesce
 
 
 class Desk:
-    """Answers each number with its double, when it is let; remembers with whom each was asked."""
+    """Answers each number with its double, when it may; remembers the numbers of each call."""
 
     def __init__(self):
         self.asked = []

@@ -93,7 +93,7 @@ def test_a_lost_card_is_never_asked_again() -> None:
     assert card.asked == [4]
 
 
-# What is told of it.
+# Reports.
 
 
 def told(act: Callable[[], object]) -> list[Any]:
@@ -183,7 +183,7 @@ def test_an_answer_that_is_an_error_holds_nothing_that_its_call_held() -> None:
         gc.enable()
 
 
-# What is learned of it.
+# Lessons.
 
 
 def test_so_many_rows_as_had_no_room_are_not_tried_for_a_minute(clock: Clock) -> None:

@@ -255,7 +255,7 @@ def test_a_file_that_cannot_be_read_keeps_nothing_of_who_wanted_it(cpu: Device, 
 
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
-    """What is logged, as text."""
+    """The log as text."""
     before = structlog.get_config()
     text = io.StringIO()
     render = [structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]

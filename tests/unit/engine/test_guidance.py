@@ -48,7 +48,7 @@ BOTH = Words([(0.7, "cat"), (-0.2, "dog"), (0.4, "moon")], "blurry")
 
 
 def denoised(name: str) -> Tensor:
-    """What the network makes of a context."""
+    """The network's answer to a context."""
     generator = torch.Generator().manual_seed(len(name) * 1000 + ord(name[0]))
     return torch.randn(X.shape, generator=generator, dtype=torch.float64) * 2 + 0.3
 

@@ -1,4 +1,4 @@
-"""Files that are not checkpoints are told for what they are: names of weights as each kind's own files have them."""
+"""Files that are not checkpoints are recognised by the names of weights that each kind's files have."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def test_a_folder_without_weights_says_so(folder: Path, cpu: Device) -> None:
     assert "model_index.json cannot be read" in reason(folder, cpu)
 
 
-# What cannot be used, and why.
+# Files that cannot be used, and why.
 
 
 def test_a_missing_weight_is_named(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:

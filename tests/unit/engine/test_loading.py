@@ -176,7 +176,7 @@ def test_a_checkpoint_without_a_vae_loads_is_kept_and_comes_back(
     assert picture.any()
 
 
-# What is left of a load that fails.
+# Memory after a failed load.
 
 
 def fails_at(monkeypatch: pytest.MonkeyPatch, what: str, kind: type[Exception]) -> None:

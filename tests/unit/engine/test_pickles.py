@@ -132,7 +132,7 @@ def test_encoding_again_and_again_allocates_nothing(tmp_path: Path) -> None:
 
 
 def test_nothing_can_be_set_on_what_a_pickle_names(tmp_path: Path) -> None:
-    """BUILD sets attributes of what stands before it, be it a class or a function."""
+    """BUILD sets attributes of the object before it, whether a class or a function."""
     state = b"}X\x04\x00\x00\x00_workX\x04\x00\x00\x00evils"
     for name in (b"ccollections\nOrderedDict\n", b"clightning.x\ny\n", b"ctorch._utils\n_rebuild_tensor_v2\n"):
         slots = b"N" + state + b"\x86"

@@ -23,7 +23,7 @@ STOCHASTIC = {"LCM"}  # noised again at each step, whatever eta is: no integrati
 
 
 def denoised(x: Tensor, sigma: float) -> Tensor:
-    """What is denoised of a mixture of three normal distributions, for which there is a formula."""
+    """The denoised mean of a mixture of three normal distributions, by its formula."""
     variance = DEVIATION**2 + sigma**2
     distance = x[..., None] - MEANS
     share = torch.softmax(torch.log(WEIGHTS) - distance**2 / (2 * variance), -1)

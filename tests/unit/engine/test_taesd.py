@@ -124,7 +124,7 @@ def test_a_checkpoint_knows_what_its_vae_makes_of_the_known_picture(tiny: Weight
     torch.testing.assert_close(tiny.sample, latent)
 
 
-# What cannot be used, and why.
+# Files that cannot be used, and why.
 
 
 def test_it_runs_nothing_that_a_pickle_holds(original: Tensors, tmp_path: Path, write: Callable[..., Path]) -> None:

@@ -1,4 +1,4 @@
-"""What is read of a card: off the engine's stream and its thread, asleep, once a picture. On the pretended card."""
+"""Reads from a card: off the engine's stream and thread, asleep, once a picture. On the pretended card."""
 
 from __future__ import annotations
 
@@ -347,7 +347,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Showing, list[bytes
 
 @pytest.fixture
 def _no_cycles_found() -> Iterator[None]:
-    """What is in a cycle stays, as it may for minutes."""
+    """Objects in a cycle stay, as they may for minutes."""
     gc.collect()
     gc.disable()
     yield

@@ -1,4 +1,4 @@
-"""From latents to pixels and back: large pictures, failing VAEs, and pictures that are none."""
+"""From latents to pixels and back: large pictures, failing VAEs, and invalid pictures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def latent(height: int = 8, width: int = 8, seed: int = 3) -> Tensor:
 
 
 def bytes_of(pixels: Tensor) -> Pixels:
-    """What numpy makes of pixels [3, h, w] in -1..1: bytes [h, w, 3]."""
+    """Bytes [h, w, 3] of pixels [3, h, w] in -1..1, by numpy."""
     return np.rint((pixels.numpy().clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)
 
 
@@ -359,7 +359,7 @@ def test_a_large_picture_without_seams_has_none_between_its_tiles_and_over_its_e
     assert apart(picture, whole) < 0.02 * float(bytes_of(whole).std())
 
 
-# What is not a picture.
+# Invalid pictures.
 
 
 def overflowing(tiny: Weights, dtype: torch.dtype, factor: float) -> Weights:

@@ -112,7 +112,7 @@ def test_another_vae_makes_other_pictures_of_the_same_latents(
     assert other.unet is tiny.unet
 
 
-# What cannot be used, and why.
+# Files that cannot be used, and why.
 
 
 def test_an_empty_file_says_so(tmp_path: Path, cpu: Device) -> None:
