@@ -84,16 +84,16 @@ class Clocks:
 
         return clocked
 
-    def slot(self, carry: Callable[..., None]) -> Callable[..., None]:
+    def slot(self, run: Callable[..., None]) -> Callable[..., None]:
         """Return what a slot does with an image, with a clock around it."""
-        clocked = self.timed("rest of the slot", carry)
+        clocked = self.timed("rest of the slot", run)
 
-        @wraps(carry)
-        def carried(*args: Any, **options: Any) -> None:  # noqa: ANN401 - as `carry`
+        @wraps(run)
+        def clocked_run(*args: Any, **options: Any) -> None:  # noqa: ANN401 - as `run`
             self._note_time()
             clocked(*args, **options)
 
-        return carried
+        return clocked_run
 
     def write(self, path: Path) -> None:
         """Leave what was measured, with what the whole process took between the first ticket and the last."""
@@ -130,7 +130,7 @@ def wrap(clocks: Clocks) -> None:
     ]
     for home, name, seam in seams:
         setattr(home, name, clocks.timed(seam, getattr(home, name)))
-    slots.Slots.carry = clocks.slot(slots.Slots.carry)  # type: ignore[method-assign]
+    slots.Slots.run = clocks.slot(slots.Slots.run)  # type: ignore[method-assign]
 
 
 def measured(orders: Orders) -> int:

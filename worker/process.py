@@ -139,14 +139,14 @@ class _Process:
         self._worker = worker
         self._pulse = pulse
         self._reporter = Reporter(worker.events)
-        self._beat = Periodic("beat", settings.beat_seconds, Heartbeat(worker, self._end_buried).run_once)
-        self._look = Periodic("look", settings.look_seconds, Poller(worker, claimer).run_once)
+        self._beat = Periodic("beat", settings.beat_seconds, Heartbeat(worker, self._end_dead).run_once)
+        self._poll = Periodic("poll", settings.look_seconds, Poller(worker, claimer).run_once)
         self._prefetch = Periodic("prefetch", settings.look_seconds, Prefetch(worker, claimer).run_once)
         self._slots = Slots(
             worker,
             claimer,
             self._reporter,
-            on_free=self._look.wake,
+            on_free=self._poll.wake,
             on_lost=self._end_lost,
             on_storage=self._storage_changed,
         )
@@ -178,14 +178,14 @@ class _Process:
         except CardError as unusable:
             return self._stay_without(unusable)
         worker.slots = worker.slots or worker.card.slots
-        for thread in (self._reporter, self._look, self._prefetch):
+        for thread in (self._reporter, self._poll, self._prefetch):
             thread.start()
         worker.events.listen_cancels(worker.in_flight.drop)
         worker.events.listen_rescans(self._scan.wake)
         if not self._shutdown.is_asked.is_set():
             worker.state = WorkerState.READY
             self._beat.wake()
-            self._look.wake()
+            self._poll.wake()
         log.info("worker ready", worker=worker.id, name=worker.name, slots=worker.slots)
         self._consume()
         self._leave()
@@ -224,7 +224,7 @@ class _Process:
 
     def _leave(self) -> None:
         """End in order: no image is in flight any more."""
-        self._look.stop(wait=False)
+        self._poll.stop(wait=False)
         self._prefetch.stop(wait=False)
         self._scan.stop(wait=False)  # it may be reading a large file
         self._reporter.stop()
@@ -242,7 +242,7 @@ class _Process:
     def _storage_changed(self) -> None:
         """Tell the farm at once that nothing is taken, or that images are taken again, and take them."""
         self._beat.wake()
-        self._look.wake()
+        self._poll.wake()
 
     def _hand_back(self) -> None:
         """Hand back the images in flight and end at once, because a stuck thread cannot be waited for."""
@@ -250,10 +250,10 @@ class _Process:
         self._give_up_row()
         os._exit(child.CLEAN)
 
-    def _end_buried(self) -> None:
+    def _end_dead(self) -> None:
         """End at once: other workers have its images, and its supervisor starts a new one."""
-        log.error("buried by others: this worker was silent for too long", worker=self._worker.id)
-        os._exit(child.BURIED)
+        log.error("declared dead by others: this worker was silent for too long", worker=self._worker.id)
+        os._exit(child.DECLARED_DEAD)
 
     def _end_lost(self) -> None:
         """End at once, as a crash: only a new process gets the card back."""

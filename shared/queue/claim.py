@@ -51,7 +51,7 @@ class Claim:
         params, unknown = stored.understood(self.stored)
         if unknown:
             names = stored.names(unknown)
-            raise NotUnderstood(f"job {self.job_id} is of a younger version of the farm: {names}", names)
+            raise NotUnderstood(f"job {self.job_id} is from a newer version of the farm: {names}", names)
         return params.image(self.index)
 
     @cached_property
@@ -64,7 +64,7 @@ class Claim:
         except ValidationError as error:
             names = ", ".join(sorted({str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}))
             what = f"its model files ({names})"
-            raise NotUnderstood(f"job {self.job_id} is of a younger version of the farm: {what}", what) from error
+            raise NotUnderstood(f"job {self.job_id} is from a newer version of the farm: {what}", what) from error
 
 
 # The worker's row comes before its images: its claims run one at a time, and none runs after the worker was declared

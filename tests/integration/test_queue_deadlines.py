@@ -491,7 +491,7 @@ def test_a_beat_cancels_what_expired_and_tickets_what_is_due(hand, submit, put, 
     put(held.id, held_until=later(-1))
 
     with made(settings, sessions) as worker, worker.events.subscribe() as told_of:
-        beat = Heartbeat(worker, on_buried=lambda: pytest.fail("was buried"))
+        beat = Heartbeat(worker, on_dead=lambda: pytest.fail("was declared dead"))
         beat.run_once()
         assert worker.tickets.flush()
         assert worker.redis.llen(worker.farm_id.key("pool.default")) == 3

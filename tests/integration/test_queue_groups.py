@@ -134,7 +134,7 @@ def test_a_job_of_a_younger_farm_says_so_when_it_is_read(hand, job_factory):
     ours, strange = hand.run(claim, policy_of(hand.worker()), [lane] * 2)
 
     assert ours.params.prompt
-    with pytest.raises(NotUnderstood, match=f"job {younger.id} is of a younger version of the farm: mood"):
+    with pytest.raises(NotUnderstood, match=f"job {younger.id} is from a newer version of the farm: mood"):
         _ = strange.params
 
 
@@ -160,7 +160,7 @@ def test_model_set_with_a_role_of_a_younger_farm_says_so(hand, job_factory):
 
     [strange] = hand.run(claim, policy_of(hand.worker()), [lane])
 
-    words = rf"job {younger.id} is of a younger version of the farm: its model files \(control\)"
+    words = rf"job {younger.id} is from a newer version of the farm: its model files \(control\)"
     with pytest.raises(NotUnderstood, match=words):
         _ = strange.models
 

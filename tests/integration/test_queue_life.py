@@ -107,7 +107,7 @@ def test_beat_of_a_buried_worker_is_none(hand):
     assert worker.heartbeat() is None
 
 
-def test_bury_gives_images_back_without_a_strike(hand, job_factory):
+def test_mark_dead_gives_images_back_without_a_crash(hand, job_factory):
     job = job_factory(count=3)
     worker = hand.worker()
     worker.claim(), worker.claim()
@@ -120,7 +120,7 @@ def test_bury_gives_images_back_without_a_strike(hand, job_factory):
     assert worker.mark_dead() == 0
 
 
-def test_bury_with_a_strike_counts_against_each_image_it_ran_and_no_other(hand, job_factory):
+def test_mark_dead_after_a_crash_counts_against_each_image_it_ran_and_no_other(hand, job_factory):
     job = job_factory(count=3)
     worker = hand.worker()
     hand.finish(worker.claim())

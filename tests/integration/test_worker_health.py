@@ -71,7 +71,7 @@ def test_failures_of_several_owners_in_a_row_drain_the_worker(worker, slots, ses
 
 
 def test_the_last_worker_of_a_pool_stays_and_says_so(worker, slots, sessions, job_factory, client):
-    beat = Heartbeat(worker, on_buried=lambda: pytest.fail("buried"))
+    beat = Heartbeat(worker, on_dead=lambda: pytest.fail("declared dead"))
     for owner in ("ann", "bob", "ann"):
         job_factory(owner=owner, prompt="break: cuBLAS")
         consume(slots)

@@ -21,7 +21,7 @@ def worker(settings, sessions):
 
 @pytest.fixture
 def beat(worker):
-    return Heartbeat(worker, on_buried=lambda: pytest.fail("was buried"))
+    return Heartbeat(worker, on_dead=lambda: pytest.fail("was declared dead"))
 
 
 def claim(worker, job_factory, **params):
@@ -46,7 +46,7 @@ def test_calls_that_broke_are_told(worker, beat, sessions, monkeypatch):
 
 def test_an_image_that_no_slot_carries_is_handed_back_after_the_time_of_a_beat(worker, sessions, job_factory):
     now = [1000.0]
-    beat = Heartbeat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
+    beat = Heartbeat(worker, on_dead=lambda: pytest.fail("was declared dead"), clock=lambda: now[0])
     claim(worker, job_factory)
     for _ in range(5):  # a beat that somebody woke comes at once after the one before
         beat.run_once()
@@ -60,7 +60,7 @@ def test_an_image_that_no_slot_carries_is_handed_back_after_the_time_of_a_beat(w
 
 def test_another_attempt_that_is_missing_has_a_beat_s_time_of_its_own(worker, sessions, job_factory):
     now = [1000.0]
-    beat = Heartbeat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
+    beat = Heartbeat(worker, on_dead=lambda: pytest.fail("was declared dead"), clock=lambda: now[0])
     first = claim(worker, job_factory)
     beat.run_once()
     transact(sessions, lambda session: transitions.hand_back(session, worker.id, {first.image_id: first.attempt}))
@@ -108,14 +108,14 @@ def test_a_younger_attempt_is_not_closed_for_an_older_one(worker, sessions, job_
 def test_a_buried_worker_is_told(worker, sessions):
     told = []
     transact(sessions, lambda session: reaper.mark_dead(session, worker.id, reason="test", crashed=False))
-    Heartbeat(worker, on_buried=lambda: told.append(worker.id)).run_once()
+    Heartbeat(worker, on_dead=lambda: told.append(worker.id)).run_once()
     assert told == [worker.id]
 
 
 def test_a_silent_worker_is_buried_only_after_a_lease_of_beats_on_time(worker, sessions):
     silent = _register_silent(sessions)
     settings, now = worker.settings, [1000.0]
-    beat = Heartbeat(worker, on_buried=lambda: pytest.fail("was buried"), clock=lambda: now[0])
+    beat = Heartbeat(worker, on_dead=lambda: pytest.fail("was declared dead"), clock=lambda: now[0])
 
     def lives_after(seconds):
         now[0] += seconds

@@ -225,7 +225,7 @@ def test_checkpoints_that_come_and_go_leave_nothing_on_card_or_host(start, claim
     stage.stop()
     assert max(pinned[4:]) == min(pinned[4:])
     assert host[-1] - host[4] <= HOST_MIB * MIB
-    card._residency.drop_unused()
+    card._model_cache.drop_unused()
     until(lambda: ledger.live < before + MIB // 4)
 
 

@@ -16,7 +16,7 @@ from shared.models import scan as scans
 from shared.models.catalogue import Inspection
 from shared.models.scan import scan
 from shared.params.render import RenderParams
-from worker.render.local_models import ModelFiles
+from worker.render.local_models import LocalModels
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def file(settings, sessions):
 
 
 def test_a_checkpoint_is_found_by_its_hash(settings, sessions, file):
-    found = ModelFiles(sessions, settings.models).find(file.sha256)
+    found = LocalModels(sessions, settings.models).find(file.sha256)
     assert (found.name, found.path, found.bytes) == ("demo", settings.models / "demo.safetensors", 7)
 
 
@@ -38,18 +38,18 @@ def test_a_checkpoint_that_was_only_touched_is_found(settings, sessions, file, b
     (settings.models / belongs).touch()
     os.utime(settings.models / belongs)
     plain = Inspection("checkpoint", "sd1", 512)
-    assert ModelFiles(sessions, settings.models, lambda _: plain).find(file.sha256).name == "demo"
+    assert LocalModels(sessions, settings.models, lambda _: plain).find(file.sha256).name == "demo"
 
 
 def test_a_checkpoint_that_has_other_contents_here_is_left_to_others(settings, sessions, file):
     (settings.models / "demo.safetensors").write_bytes(b"changed")
     with pytest.raises(ModelFileAway, match=r"demo\.safetensors is not in"):
-        ModelFiles(sessions, settings.models).find(file.sha256)
+        LocalModels(sessions, settings.models).find(file.sha256)
 
 
 def test_a_checkpoint_that_is_gone_for_the_farm_too_cannot_be_used(settings, sessions, file):
     (settings.models / "demo.safetensors").unlink()
-    files = ModelFiles(sessions, settings.models)
+    files = LocalModels(sessions, settings.models)
     with pytest.raises(ModelFileAway):
         files.find(file.sha256)
     for expected in (ModelFileAway, ModelFileError):  # nothing found may mean no disk; found gone, it may come back
@@ -69,7 +69,7 @@ def age(sessions):
 
 def test_slots_that_meet_a_touched_checkpoint_hash_it_once(settings, sessions, file, monkeypatch):
     os.utime(settings.models / file.path)
-    files, hashed, together = ModelFiles(sessions, settings.models), [], Barrier(4)
+    files, hashed, together = LocalModels(sessions, settings.models), [], Barrier(4)
     hash_file = scans.sha256
     monkeypatch.setattr(scans, "sha256", lambda path: hashed.append(path) or hash_file(path))
 
@@ -84,13 +84,13 @@ def test_slots_that_meet_a_touched_checkpoint_hash_it_once(settings, sessions, f
 
 def test_an_unknown_hash_is_named(settings, sessions):
     with pytest.raises(ModelFileError, match="the checkpoint aaaaaaaaaa is not in"):
-        ModelFiles(sessions, settings.models).find("a" * 64)
+        LocalModels(sessions, settings.models).find("a" * 64)
 
 
 def test_a_file_that_only_a_newer_version_can_load_is_left_to_it(sessions, tmp_path, checkpoint_factory):
     newer = checkpoint_factory("large", architecture="sd9")
     with pytest.raises(NotUnderstood, match="sd9") as raised:
-        ModelFiles(sessions, tmp_path).find(newer.sha256)
+        LocalModels(sessions, tmp_path).find(newer.sha256)
     assert raised.value.what == "the architecture sd9 of large"
 
 
@@ -110,7 +110,7 @@ def looked_into(path):
 
 def test_an_image_that_names_weights_alone_finds_the_one_checkpoint_that_has_them(settings, sessions):
     (seen,) = described(settings, sessions, "v")
-    files = ModelFiles(sessions, settings.models, looked_into)
+    files = LocalModels(sessions, settings.models, looked_into)
     assert seen.sha256 != seen.weights
     assert (files.find(seen.weights).name, files.find(seen.weights).sha256) == ("v", seen.sha256)
     assert files.named_by(RenderParams(), seen.weights).vae is None
@@ -124,7 +124,7 @@ def test_an_image_that_names_weights_alone_finds_the_one_checkpoint_that_has_the
 def test_a_touched_file_is_looked_into_only_where_its_weights_are_those_known(settings, sessions):
     (seen,) = described(settings, sessions, "v")
     looked = []
-    files = ModelFiles(sessions, settings.models, lambda path: looked.append(path) or looked_into(path))
+    files = LocalModels(sessions, settings.models, lambda path: looked.append(path) or looked_into(path))
     (settings.models / "v.safetensors").write_bytes(b"changed")
     with pytest.raises(ModelFileAway):
         files.find(seen.sha256)
@@ -140,7 +140,7 @@ def test_a_touched_file_is_looked_into_in_a_process_of_its_own(settings, session
     (seen,) = described(settings, sessions, "v")
     os.utime(settings.models / "v.safetensors")
     monkeypatch.setattr("worker.render.local_models.Inspector", Here)
-    assert ModelFiles(sessions, settings.models).find(seen.sha256).name == "v"
+    assert LocalModels(sessions, settings.models).find(seen.sha256).name == "v"
 
 
 class Here:

@@ -13,7 +13,7 @@ from tests.support.workers import TICKET, made
 from worker.dispatch.claimer import Claimer
 from worker.dispatch.heartbeat import Heartbeat
 from worker.engine import devices
-from worker.render.memory_meter import Meter
+from worker.render.memory_meter import MemoryMeter
 
 PLACE = Footprint("c" * 64, "", 12)
 WEIGHTS = 2000
@@ -35,7 +35,7 @@ class Peak:
 @pytest.fixture
 def meter(sessions, monkeypatch):
     monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
-    return Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions)
+    return MemoryMeter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def noted(sessions):
     return lambda: transact(sessions, lambda session: memory.needs(session, [PLACE])).get(PLACE, Needs()).half
 
 
-def measure(meter: Meter, taken: int) -> None:
+def measure(meter: MemoryMeter, taken: int) -> None:
     Peak.taken = taken
     with meter.image(PLACE, WEIGHTS):
         pass
@@ -69,20 +69,20 @@ def test_what_was_too_much_once_comes_down_when_the_next_images_take_less(meter,
 
 def test_a_worker_that_starts_anew_corrects_what_another_told(meter, sessions, noted):
     measure(meter, 900)
-    measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions), 300)
+    measure(MemoryMeter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions), 300)
     assert noted() == 2300
 
 
 def test_what_a_worker_takes_in_single_precision_is_booked_apart(sessions, noted, monkeypatch):
     monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
-    measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions, "single"), 900)
+    measure(MemoryMeter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions, "single"), 900)
     assert noted() is None
     assert transact(sessions, lambda session: memory.needs(session, [PLACE]))[PLACE].single == 2900
 
 
 def test_a_card_that_could_do_an_image_is_asked_for_the_next_of_its_kind(sessions, noted, monkeypatch):
     monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
-    measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions, offers=9_000), 7_500)
+    measure(MemoryMeter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions, offers=9_000), 7_500)
     assert noted() == 9_000
 
 
@@ -109,7 +109,7 @@ def test_what_failed_is_not_noted_and_disturbs_nobody_after_it(meter, noted):
 
 
 def test_cpu_notes_nothing(sessions, noted):
-    with Meter(devices.device("cpu"), sessions).image(PLACE, WEIGHTS):
+    with MemoryMeter(devices.device("cpu"), sessions).image(PLACE, WEIGHTS):
         pass
     assert noted() is None
 
@@ -117,14 +117,14 @@ def test_cpu_notes_nothing(sessions, noted):
 def test_a_database_that_is_away_costs_a_measurement_and_no_image(monkeypatch):
     monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
     engine = connect("postgresql+psycopg://nobody@/nothing?host=/nowhere")
-    measure(Meter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions_of(engine)), 500)
+    measure(MemoryMeter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions_of(engine)), 500)
     engine.dispose()
 
 
 def test_worker_offers_its_memory_and_claims_only_what_it_holds(settings, sessions, job_factory):
     with made(settings, sessions) as worker:
         worker.card.memory_bytes = 4000
-        Heartbeat(worker, on_buried=lambda: pytest.fail("was buried")).run_once()
+        Heartbeat(worker, on_dead=lambda: pytest.fail("was declared dead")).run_once()
         with sessions() as session:
             assert session.get_one(Worker, worker.id).memory_bytes == 4000
         job_factory()

@@ -20,7 +20,7 @@ from tests.support.checkpoints import fitting_decoder, inspected, plain_sample, 
 from worker.engine import devices
 from worker.engine.images import previews
 from worker.engine.loading import load
-from worker.render.local_models import ModelFiles
+from worker.render.local_models import LocalModels
 from worker.render.preview_decoders import Previewer
 
 LATENT = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -41,7 +41,7 @@ class Folder:
         self._models = settings.models
         self._sessions = sessions
         self.loads: list[str] = []
-        self.files = ModelFiles(sessions, settings.models)
+        self.files = LocalModels(sessions, settings.models)
         self.previewer = Previewer(self.files, self._load, 0.0)
         self.is_slow = False
 

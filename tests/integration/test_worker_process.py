@@ -83,7 +83,7 @@ def test_a_buried_worker_ends(environ, sessions):
     with started(environ, "--card", "cpu:0") as process:
         [worker] = until(lambda: ready(sessions))
         transact(sessions, lambda session: reaper.mark_dead(session, worker.id, reason="test", crashed=False))
-        assert process.wait(10) == child.BURIED
+        assert process.wait(10) == child.DECLARED_DEAD
 
 
 def test_term_drains(environ, sessions, job_factory, tmp_path):

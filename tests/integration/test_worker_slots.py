@@ -25,7 +25,7 @@ from tests.support.workers import TICKET, images, made, states
 from worker.dispatch import claimer
 from worker.dispatch import slots as slots_module
 from worker.dispatch.claimer import Claimer
-from worker.dispatch.coalesce import _Asked
+from worker.dispatch.coalesce import _Question
 from worker.dispatch.slots import Slots
 from worker.progress.reporter import Reporter
 from worker.render import film, outputs
@@ -252,8 +252,8 @@ def test_a_group_of_finishes_falls_apart_where_one_image_may_be_to_blame(
         return finish(session, pictures)
 
     monkeypatch.setattr(slots_module.transitions, "finish_all", finish_all)
-    questions = [_Asked((ours, 1)) for ours in mine]
-    slots._finish._settle(questions)
+    questions = [_Question((ours, 1)) for ours in mine]
+    slots._finish._answer_all(questions)
     assert asked == ([2, 1, 1] if is_of_one else [2])
     assert states(sessions) == (["succeeded"] * 2 if is_of_one else ["running"] * 2)
     assert [one.error for one in questions] == [None if is_of_one else error] * 2

@@ -46,10 +46,10 @@ def waiting(worker, pool="default"):
     return worker.redis.llen(worker.farm_id.key(pool_queue(pool)))
 
 
-def after_carrying(slots, monkeypatch, change):
+def after_running(slots, monkeypatch, change):
     """Have something change when the next image has ended."""
-    carry = slots.carry
-    monkeypatch.setattr(slots, "carry", lambda claim: (carry(claim), change()))
+    run = slots.run
+    monkeypatch.setattr(slots, "run", lambda claim: (run(claim), change()))
 
 
 def test_a_slot_that_had_an_image_takes_the_next_ticket(worker, slots, freed, sessions, job_factory):
@@ -82,7 +82,7 @@ def test_a_worker_that_is_to_end_leaves_the_tickets_to_others(
 ):
     job_factory(count=2)
     publish(worker)
-    after_carrying(slots, monkeypatch, lambda: [setattr(worker, name, value) for name, value in end.items()])
+    after_running(slots, monkeypatch, lambda: [setattr(worker, name, value) for name, value in end.items()])
     slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded", "queued"]
     assert waiting(worker) == 1
@@ -92,7 +92,7 @@ def test_without_redis_what_runs_is_finished_and_nothing_new_begins(worker, slot
     job_factory(count=2)
     publish(worker)
     away = Redis(host="127.0.0.1", port=1, retry=None)
-    after_carrying(slots, monkeypatch, lambda: monkeypatch.setattr(worker, "redis", away))
+    after_running(slots, monkeypatch, lambda: monkeypatch.setattr(worker, "redis", away))
     slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded", "queued"]
 
@@ -103,7 +103,7 @@ def test_without_the_database_the_slot_is_free_again(worker, slots, freed, job_f
 
     job_factory(count=2)
     publish(worker)
-    after_carrying(slots, monkeypatch, lambda: monkeypatch.setattr(claims_module, "transact", away))
+    after_running(slots, monkeypatch, lambda: monkeypatch.setattr(claims_module, "transact", away))
     slots.consume(was_passed=False)
     assert states(worker.sessions) == ["succeeded", "queued"]
     assert freed == ["free"]
@@ -117,7 +117,7 @@ def test_a_ticket_of_its_own_that_brought_nothing_is_passed_on_once(
     worker.tickets.pass_on(worker.id) if was_passed else worker.tickets.publish("default", 1)
     assert worker.tickets.flush()
     passed = []
-    monkeypatch.setattr(slots, "_other_worker", lambda: 99)
+    monkeypatch.setattr(slots._claimer, "better_worker", lambda: 99)
     monkeypatch.setattr(worker.tickets, "pass_on", passed.append)
     slots.consume(was_passed=False)
     assert passed == ([] if was_passed else [99])
@@ -126,9 +126,9 @@ def test_a_ticket_of_its_own_that_brought_nothing_is_passed_on_once(
 def test_a_group_with_more_tickets_than_images_gives_what_there_is(worker, slots, job_factory):
     job_factory(count=2)
     publish(worker)
-    turns = slots._claimer._for_slots(0.0, [TICKET, None, TICKET, None])
-    assert [turn.ticket is not None for turn in turns] == [True, True, True, False]
-    assert [turn.claim is not None for turn in turns] == [True, True, False, False]
+    assignments = slots._claimer._for_slots(0.0, [TICKET, None, TICKET, None])
+    assert [one.ticket is not None for one in assignments] == [True, True, True, False]
+    assert [one.claim is not None for one in assignments] == [True, True, False, False]
 
 
 def test_tickets_come_from_all_pools_and_those_that_were_passed_on_say_so(worker):

@@ -25,7 +25,7 @@ from shared.settings import Settings
 from worker.encode import Pixels
 from worker.in_flight import Cancellation
 from worker.progress.reporter import Watch
-from worker.render.model_cache import Model, Residency
+from worker.render.model_cache import Model, ModelCache
 from worker.renderer import Frame, Rendered
 from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import Pulse
@@ -54,7 +54,7 @@ class StubCard:
         pulse: Pulse | None = None,
     ) -> None:
         self._pulse = pulse or Pulse()
-        self._residency: Residency[str] = Residency(lambda model, _: model.sha256, capacity=2, on_change=on_change)
+        self._residency: ModelCache[str] = ModelCache(lambda model, _: model.sha256, capacity=2, on_change=on_change)
 
     def resident(self) -> list[str]:
         return self._residency.resident()

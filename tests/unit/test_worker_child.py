@@ -62,7 +62,7 @@ def test_a_hang_is_blamed_on_the_file_that_hung_and_on_no_other(hung, files):
     assert (death.files, bool(death.hang)) == (files, True)
 
 
-@pytest.mark.parametrize("status", [child.CLEAN, child.BURIED, child.UNUSABLE, child.BUSY])
+@pytest.mark.parametrize("status", [child.CLEAN, child.DECLARED_DEAD, child.UNUSABLE, child.BUSY])
 def test_an_orderly_end_is_no_crash(status):
     assert not end_of(exiting(status)).is_crash
 

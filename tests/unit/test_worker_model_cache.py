@@ -9,7 +9,7 @@ import pytest
 from shared.errors import Cancelled, ModelFileError, OutOfMemory
 from tests.support.waiting import until
 from worker.in_flight import Cancellation
-from worker.render.model_cache import Model, Residency
+from worker.render.model_cache import Model, ModelCache
 
 SECONDS = 10
 
@@ -42,7 +42,7 @@ def use(residency, *names, cancel=None):
 
 def test_the_longest_unused_checkpoint_leaves_first():
     loads = []
-    residency = Residency(lambda model, _: loads.append(model.sha256) or loading(model), capacity=2)
+    residency = ModelCache(lambda model, _: loads.append(model.sha256) or loading(model), capacity=2)
     assert [use(residency, sha256) for sha256 in ("a", "b", "a", "c", "a")] == ["A", "B", "A", "C", "A"]
     assert loads == ["a", "b", "c"]
     assert residency.resident() == ["c", "a"]
@@ -50,7 +50,7 @@ def test_the_longest_unused_checkpoint_leaves_first():
 
 def test_many_images_wait_for_one_load():
     may_load, loads = Event(), []
-    residency = Residency(held(may_load, loads), capacity=1)
+    residency = ModelCache(held(may_load, loads), capacity=1)
     with ThreadPoolExecutor(4) as slots:
         waiting = [slots.submit(use, residency, "a") for _ in range(4)]
         may_load.set()
@@ -59,7 +59,7 @@ def test_many_images_wait_for_one_load():
 
 
 def test_what_is_in_use_stays_and_the_next_one_waits_for_room():
-    residency = Residency(loading, capacity=1)
+    residency = ModelCache(loading, capacity=1)
     with ThreadPoolExecutor(1) as slot:
         with residency.use(checkpoints("a"), Cancellation()):
             waiting = slot.submit(use, residency, "b")
@@ -69,7 +69,7 @@ def test_what_is_in_use_stays_and_the_next_one_waits_for_room():
 
 
 def test_a_cancelled_image_stops_waiting_for_room():
-    residency, cancel = Residency(loading, capacity=1), Cancellation()
+    residency, cancel = ModelCache(loading, capacity=1), Cancellation()
     with ThreadPoolExecutor(1) as slot, residency.use(checkpoints("a"), Cancellation()):
         waiting = slot.submit(use, residency, "b", cancel=cancel)
         cancel.set()
@@ -79,7 +79,7 @@ def test_a_cancelled_image_stops_waiting_for_room():
 
 def test_a_cancelled_image_stops_waiting_for_the_load_of_another():
     may_load, loads, cancel = Event(), [], Cancellation()
-    residency = Residency(held(may_load, loads), capacity=2)
+    residency = ModelCache(held(may_load, loads), capacity=2)
     with ThreadPoolExecutor(3) as slots:
         first = slots.submit(use, residency, "a")
         until(lambda: loads == ["a"])
@@ -102,7 +102,7 @@ def test_a_load_that_fails_is_tried_again_by_the_next_image():
             raise answer
         return answer
 
-    residency = Residency(load, capacity=1)
+    residency = ModelCache(load, capacity=1)
     with pytest.raises(ModelFileError, match="truncated"):
         use(residency, "a")
     assert residency.resident() == []
@@ -118,7 +118,7 @@ def test_a_load_that_finds_no_memory_is_tried_once_more_without_what_is_unused()
             raise OutOfMemory("no room")
         return model.sha256
 
-    residency = Residency(load, capacity=3)
+    residency = ModelCache(load, capacity=3)
     use(residency, "small")
     assert use(residency, "large") == "large"
     assert loads == [("small", []), ("large", ["small"]), ("large", [])]
@@ -130,7 +130,7 @@ def test_a_load_that_finds_no_memory_beside_what_is_in_use_says_so_and_leaves_th
             raise OutOfMemory("no room")
         return model.sha256
 
-    residency = Residency(load, capacity=3)
+    residency = ModelCache(load, capacity=3)
     with residency.use(checkpoints(["small"]), Cancellation()), pytest.raises(OutOfMemory):
         use(residency, "large")
     assert residency.resident() == ["small"]
@@ -138,7 +138,7 @@ def test_a_load_that_finds_no_memory_beside_what_is_in_use_says_so_and_leaves_th
 
 def test_the_longest_unused_leave_until_there_is_room_enough():
     sizes = {"a": 5, "b": 3, "c": 4}
-    residency = Residency(loading, capacity=3)
+    residency = ModelCache(loading, capacity=3)
     for sha256 in "abc":
         use(residency, sha256)
     assert residency.drop_unused(lambda model: sizes[model.sha256], 6)
@@ -153,7 +153,7 @@ def test_the_longest_unused_leave_until_there_is_room_enough():
 
 
 def test_an_image_gets_all_it_needs_though_fewer_are_kept():
-    residency = Residency(loading, capacity=1)
+    residency = ModelCache(loading, capacity=1)
     assert use(residency, "a", "b") == "AB"
     assert residency.resident() == ["a", "b"]
     assert use(residency, "c") == "C"
@@ -161,7 +161,7 @@ def test_an_image_gets_all_it_needs_though_fewer_are_kept():
 
 
 def test_an_image_that_needs_more_than_are_kept_waits_for_those_in_use():
-    residency = Residency(loading, capacity=1)
+    residency = ModelCache(loading, capacity=1)
     with ThreadPoolExecutor(1) as slot:
         with residency.use(checkpoints("c"), Cancellation()):
             waiting = slot.submit(use, residency, "a", "b")
@@ -170,7 +170,7 @@ def test_an_image_that_needs_more_than_are_kept_waits_for_those_in_use():
 
 
 def test_images_that_need_the_same_two_in_any_order_never_hold_each_other_up():
-    residency = Residency(loading, capacity=1)
+    residency = ModelCache(loading, capacity=1)
     wanted = [("a", "b"), ("b", "a"), ("b", "c"), ("c", "a"), ("a",), ("c", "b", "a")] * 40
     with ThreadPoolExecutor(8) as slots:
         done = [slots.submit(use, residency, *names) for names in wanted]
@@ -187,7 +187,7 @@ def test_what_one_image_could_load_is_there_for_others_when_the_rest_failed():
             raise ModelFileError("truncated")
         return loading(model)
 
-    residency = Residency(load, capacity=2)
+    residency = ModelCache(load, capacity=2)
     with ThreadPoolExecutor(2) as slots:
         failing = slots.submit(use, residency, "b", "a")
         until(lambda: len(loads) == 2)
@@ -201,12 +201,12 @@ def test_what_one_image_could_load_is_there_for_others_when_the_rest_failed():
 
 
 def test_vaes_are_kept_beside_checkpoints_and_counted_apart():
-    residency = Residency(loading, capacity=1)
+    residency = ModelCache(loading, capacity=1)
     with residency.use([Model("checkpoint", "a"), Model("vae", "v")], Cancellation()) as weights:
         assert sorted(weights.values()) == ["A", "V"]
         assert residency.resident() == ["a"]
     loads = []
-    residency = Residency(lambda model, _: loads.append(model.sha256) or loading(model), capacity=1)
+    residency = ModelCache(lambda model, _: loads.append(model.sha256) or loading(model), capacity=1)
     for vae in ("v", "w", "v"):
         with residency.use([Model("checkpoint", "a"), Model("vae", vae)], Cancellation()):
             pass
@@ -222,7 +222,7 @@ def test_memory_for_a_checkpoint_is_made_of_unused_vaes_too():
         return model.sha256
 
     loads: list[str] = []
-    residency = Residency(load, capacity=2)
+    residency = ModelCache(load, capacity=2)
     with residency.use([Model("vae", "v")], Cancellation()):
         pass
     assert use(residency, "large") == "large"

@@ -26,13 +26,13 @@ from worker.context import Worker
 from worker.dispatch.coalesce import Coalesce
 
 _AVOIDED_SECONDS: Final = 30.0
-_LOOKED_AT: Final = 1000  # lanes, where some of what waits is not for this worker
+_MOST_LANES: Final = 1000  # read where some of the images that wait are not for this worker
 _Avoided = tuple[str, str | None, Footprint | None]
 """A checkpoint with an owner and a footprint, or with None for all of them."""
 
 
 class Assignment(NamedTuple):
-    """A ticket that a slot has to consume, and what it brought."""
+    """A ticket that a slot has to consume, and the claim that it brought; each may be missing."""
 
     ticket: Ticket | None
     claim: Claim | None
@@ -42,7 +42,7 @@ NO_ASSIGNMENT: Final = Assignment(None, None)
 
 
 class Claimer:
-    """The claims of one worker."""
+    """Claims images for the slots of one worker."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -54,10 +54,10 @@ class Claimer:
         self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
 
     def next(self, ticket: Ticket | None = None) -> Assignment:
-        """Claim an image for `ticket`; None: for one that waits, which is taken now. Raises Unavailable.
+        """Claim an image for `ticket`; without one, for a ticket taken from Redis now. Raises Unavailable.
 
-        Asks for a snapshot taken now before it says that there is no image. Slots that ask at the same time get theirs
-        together.
+        Before it says that there is no image it decides on a snapshot taken now. Slots that call at the same time are
+        served together.
         """
         soon = self._soon(ticket)
         return self._fresh(soon.ticket) if soon.ticket and not soon.claim else soon
@@ -67,7 +67,7 @@ class Claimer:
         ranked, unread = self._ranked(self._snapshots.current()), self._worker.unread.jobs()
         if not unread:
             return next(ranked, None) is not None
-        lanes = list(islice(ranked, _LOOKED_AT))
+        lanes = list(islice(ranked, _MOST_LANES))
         return bool(lanes) and transact(self._worker.sessions, partial(is_any, lanes=lanes, but=unread))
 
     def next_to_load(self) -> str | None:
@@ -75,7 +75,7 @@ class Claimer:
         no other. Raises Unavailable.
         """
         resident = self._worker.card.resident()
-        ranked = islice(self._ranked(self._snapshots.current()), _LOOKED_AT)
+        ranked = islice(self._ranked(self._snapshots.current()), _MOST_LANES)
         return next((lane.checkpoint for lane in ranked if lane.checkpoint not in resident), None)
 
     def avoid(self, checkpoint: str, owner: str | None = None) -> None:
@@ -99,7 +99,12 @@ class Claimer:
         left = [
             lane
             for lane in seen.lanes
-            if lane.pool in me.pools and (self._is_for_others(lane) or policy.is_left_alone(lane, seen.farm, me))
+            if lane.pool in me.pools
+            and (
+                self._is_avoided(lane)
+                or self._worker.unread.has_some_of(lane)
+                or policy.is_left_alone(lane, seen.farm, me)
+            )
         ]
         others = [
             other
@@ -110,7 +115,7 @@ class Claimer:
         return max(others, key=lambda other: other.free_slots).id if others else None
 
     def other_worker(self) -> int | None:
-        """Return the worker of the same pool with the most room, not this one: a drained one has tickets to pass on."""
+        """Return the other worker of the same pool with the most room, to which a drained one passes its tickets."""
         me, workers = self._worker, self._snapshots.current().farm.workers
         others = [other for other in workers if other.id != me.id and policy.share_a_pool(me, other) and other.has_room]
         return max(others, key=lambda other: other.free_slots).id if others else None
@@ -121,7 +126,7 @@ class Claimer:
         return any(it.id != me.id and policy.share_a_pool(me, it) and it.state == WorkerState.READY for it in workers)
 
     def _for_slots(self, max_age: float, slots: Sequence[Ticket | None]) -> list[Assignment]:
-        """Give a ticket to each slot that has none, and a claim to each that has one then, as far as there are any."""
+        """Return a ticket for each slot that has none, and a claim for each ticket, as far as there are any."""
         taken = iter(self._tickets(slots.count(None)))
         tickets = [ticket or next(taken, None) for ticket in slots]
         claims = iter(self._claims(len(tickets) - tickets.count(None), max_age))
@@ -135,7 +140,7 @@ class Claimer:
         return []
 
     def _claims(self, count: int, max_age: float) -> list[Claim]:
-        """Return so many claims, or as many as there are, decided on a snapshot that is young enough."""
+        """Return `count` claims, or as many as there are, decided on a snapshot of at most this age in seconds."""
         is_wanted = count and self._worker.takes_images  # it may have waited for others until it is no more
         taken = self._take(self._snapshots.current(max_age), count) if is_wanted else []
         if taken:
@@ -147,41 +152,38 @@ class Claimer:
         return taken
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:
-        """Claim from lane after lane. What one statement has taken stays, whatever becomes of the next."""
+        """Claim from lane after lane. The claims of one statement stay if the next one fails."""
         me, unread = self._worker.as_policy_sees_it(), self._worker.unread.jobs()
-        lanes, taken = self._turns(seen, count), list[Claim]()
-        while asked := list(islice(lanes, count - len(taken))):
+        lanes, taken = self._in_order(seen, count), list[Claim]()
+        while batch := list(islice(lanes, count - len(taken))):
             try:
-                taken += transact(self._autocommit, partial(claim, me=me, lanes=asked, but=unread))
+                taken += transact(self._autocommit, partial(claim, me=me, lanes=batch, but=unread))
             except Unavailable:
                 if not taken:
                     raise
                 break
         return taken
 
-    def _turns(self, seen: Snapshot, count: int) -> Iterator[Lane]:
+    def _in_order(self, seen: Snapshot, count: int) -> Iterator[Lane]:
         """Yield the lanes of `count` images as the policy gives them one after the other; then all others in their
         order, so often each, for what those are short of.
         """
-        given, asked = Counter[str](), Counter[Lane]()
+        given, yielded = Counter[str](), Counter[Lane]()
         for _ in range(count):
             ranked = self._ranked(seen.after(given))
-            lane = next((lane for lane in ranked if asked[lane] < lane.queued), None)
+            lane = next((lane for lane in ranked if yielded[lane] < lane.queued), None)
             if lane is None:
                 break
             yield lane
-            asked[lane] += 1
+            yielded[lane] += 1
             given[lane.owner] += lane.cost
         for lane in self._ranked(seen):
-            if lane not in asked:
+            if lane not in yielded:
                 yield from repeat(lane, count)
 
     def _ranked(self, seen: Snapshot) -> Iterator[Lane]:
         ranked = policy.rank(seen.ordered, seen.farm, self._worker.as_policy_sees_it())
         return (lane for lane in ranked if not self._is_avoided(lane))
-
-    def _is_for_others(self, lane: Lane) -> bool:
-        return self._is_avoided(lane) or self._worker.unread.has_some_of(lane)
 
     def _is_avoided(self, lane: Lane) -> bool:
         now, avoided = time.monotonic(), self._avoided

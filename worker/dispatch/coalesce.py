@@ -1,4 +1,4 @@
-"""What costs one as much as many, done once for all the threads that ask for it at the same time."""
+"""One call for all threads that ask at the same time, where one question costs as much as many."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ A = TypeVar("A")
 
 
 @dataclass(eq=False)
-class _Asked(Generic[Q, A]):
-    """What one thread waits for."""
+class _Question(Generic[Q, A]):
+    """The question of one thread, with its answer."""
 
     question: Q
     answers: list[A] = field(default_factory=list)  # one, unless there is an error
@@ -26,11 +26,11 @@ class _Asked(Generic[Q, A]):
 
 
 class Coalesce(Generic[Q, A]):
-    """Calls `answer` for many threads, one call at a time: who asks while it runs waits, and is answered together with
-    all others who do. One of those who ask makes the call for all; nobody waits for company.
+    """Calls `answer` for many threads, one call at a time. Threads that ask while it runs wait, and are answered by the
+    next call, which one of them makes for all. No thread waits so that others can join it.
 
-    `answer` gets the questions in their order and returns an answer to each. What it raises is everybody's answer,
-    unless `is_of_one` says that a single question may be to blame: then each is asked again by itself.
+    `answer` gets the questions in their order and returns an answer to each. An error that it raises is raised in every
+    thread, unless `is_of_one` says that a single question may be to blame: then each is asked again by itself.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Coalesce(Generic[Q, A]):
         self._answer = answer
         self._is_of_one = is_of_one
         self._lock = Lock()
-        self._waiting: list[_Asked[Q, A]] = []
+        self._waiting: list[_Question[Q, A]] = []
         self._is_led = False
 
     def __call__(self, question: Q) -> A:
         """Return the answer to `question`, or raise what `answer` raised."""
-        mine: _Asked[Q, A] = _Asked(question)
+        mine: _Question[Q, A] = _Question(question)
         with self._lock:
             self._waiting.append(mine)
             leads, self._is_led = not self._is_led, True
@@ -61,23 +61,23 @@ class Coalesce(Generic[Q, A]):
 
     def _lead(self) -> None:
         with self._lock:
-            asked, self._waiting = self._waiting, []
-        self._settle(asked)
-        for one in asked:
+            questions, self._waiting = self._waiting, []
+        self._answer_all(questions)
+        for one in questions:
             one.woken.set()
         with self._lock:
             self._is_led = bool(self._waiting)
             if self._waiting:
                 self._waiting[0].woken.set()
 
-    def _settle(self, asked: Sequence[_Asked[Q, A]]) -> None:
+    def _answer_all(self, questions: Sequence[_Question[Q, A]]) -> None:
         try:
-            answers = self._answer([one.question for one in asked])
-            for one, answer in zip(asked, answers, strict=True):
+            answers = self._answer([one.question for one in questions])
+            for one, answer in zip(questions, answers, strict=True):
                 one.answers.append(answer)
-        except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
-            if len(asked) > 1 and self._is_of_one(error):
-                for one in asked:
-                    self._settle([one])
-            for one in asked:
+        except BaseException as error:  # noqa: BLE001 - it is raised in the threads that asked
+            if len(questions) > 1 and self._is_of_one(error):
+                for one in questions:
+                    self._answer_all([one])
+            for one in questions:
                 one.error = None if one.answers else one.error or error

@@ -1,9 +1,9 @@
 """A worker that fails where others would not is sick: it drains itself, and says what to do.
 
-Two things tell of it: images of several owners that fail here one after the other in ways that nobody expected, and
-pictures that came out black or without numbers here and right on another worker.
+There are two signs: images of several owners fail here one after the other in ways that nobody expected, or pictures
+came out black or without numbers here and right on another worker.
 
-What makes one worker look sick may be at fault everywhere, so a pool's last workers stay, and say so.
+The fault that makes one worker look sick may be everywhere, so a pool's last workers stay, and say so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HOUR_SECONDS: Final = 3600.0
 
 
 class Health:
-    """What the slots of one worker have seen. `turn` asks now and then what became of the pictures spoilt here."""
+    """The failures of one worker's slots. `run_once` checks how pictures that were spoilt here came out elsewhere."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -62,7 +62,7 @@ class Health:
             self._suspects.add(claim.image_id)
 
     def run_once(self) -> None:
-        """Count what came out right elsewhere. What failed there as well, or was cancelled, says nothing."""
+        """Count the pictures that came out right elsewhere; not those that failed there too or were cancelled."""
         if self._worker.trouble and time.monotonic() - self._stayed_at > _HOUR_SECONDS:
             self._worker.trouble = None
         with self._lock:

@@ -25,15 +25,13 @@ def boot_clock() -> float:
 
 
 class Heartbeat:
-    """One turn every `beat_seconds`; `on_buried` ends the process."""
+    """Sends a heartbeat every `beat_seconds`; `on_dead` ends the process if others have declared it dead."""
 
-    def __init__(
-        self, worker: Worker, on_buried: Callable[[], object], clock: Callable[[], float] = boot_clock
-    ) -> None:
+    def __init__(self, worker: Worker, on_dead: Callable[[], object], clock: Callable[[], float] = boot_clock) -> None:
         self._worker = worker
-        self._on_buried = on_buried
+        self._on_dead = on_dead
         self._clock = clock
-        self._punctuality = Punctuality(worker.settings.beat_seconds, clock)  # of beats that were answered
+        self._punctuality = Punctuality(worker.settings.beat_seconds, clock)  # of heartbeats that were answered
         self._is_database_away = False
         self._missing: dict[tuple[int, int], float] = {}  # (image, attempt) in SQL but not here -> since when
         self._reap_at = clock() + worker.settings.lease_seconds
@@ -43,18 +41,18 @@ class Heartbeat:
         try:
             answer = self._send(held)
             if answer is None:
-                self._on_buried()
+                self._on_dead()
                 return None
-            self._note_database(is_away=False)
+            self._set_database(is_away=False)
             self._punctuality.note()
-            self._note_drain(drained, answer.drained)
+            self._set_drained(drained, answer.drained)
             self._worker.in_flight.drop({image: held[image] for image in answer.drop if image in held})
             self._hand_back(answer.missing)
             self._reap()
             run_due(self._worker.sessions, self._worker.tickets, self._worker.events)
         except Unavailable:
-            # What runs goes on: if the lease ends meanwhile, the fence decides whose picture counts.
-            self._note_database(is_away=True)
+            # Running images go on: if the lease ends meanwhile, the fence decides whose picture counts.
+            self._set_database(is_away=True)
             return min(_AGAIN_SECONDS, self._worker.settings.beat_seconds)
         return None
 
@@ -80,12 +78,12 @@ class Heartbeat:
             ),
         )
 
-    def _note_database(self, *, is_away: bool) -> None:
+    def _set_database(self, *, is_away: bool) -> None:
         if is_away != self._is_database_away:
             log.warning("database away" if is_away else "database back", worker=self._worker.id)
         self._is_database_away = is_away
 
-    def _note_drain(self, before: str | None, drained: str | None) -> None:
+    def _set_drained(self, before: str | None, drained: str | None) -> None:
         """Do as SQL says, unless this worker, which was `before` so, has drained itself since: the next beat knows."""
         if self._worker.replace_drained(before, drained) and drained != before:
             log.warning("drained" if drained else "resumed", worker=self._worker.id, reason=drained)
@@ -107,15 +105,15 @@ class Heartbeat:
             log.warning("handed back what no slot carries", worker=self._worker.id, images=sorted(lost))
 
     def _reap(self) -> None:
-        """Bury workers past their lease, twice a lease at most, and only after a whole lease of beats on time."""
+        """Declare workers past their lease dead, at most twice a lease, if its own came on time for a lease."""
         lease_seconds = self._worker.settings.lease_seconds
         if self._clock() < self._reap_at:
             return
         self._reap_at = self._clock() + lease_seconds / 2
         is_on_time = self._punctuality.seconds() >= lease_seconds
-        buried = transact(
+        dead = transact(
             self._worker.sessions,
             lambda session: reaper.reap(session, me_on_time=is_on_time, lease_seconds=lease_seconds),
         )
-        if buried:
-            log.warning("buried silent workers", worker=self._worker.id, buried=buried)
+        if dead:
+            log.warning("silent workers declared dead", worker=self._worker.id, dead=dead)

@@ -1,4 +1,4 @@
-"""The look: free slots and claimable images, but no tickets, means that tickets were lost: it issues new ones."""
+"""The poller issues new tickets if slots are free and images can be claimed but no ticket waits: some were lost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from worker.dispatch.claimer import Claimer
 
 log = structlog.get_logger(__name__)
 
-_TICKETS_SECONDS: Final = 0.05  # after tickets were seen: small images end faster than it pays to look each time
+_TICKETS_SECONDS: Final = (
+    0.05  # after tickets were seen: small images end so fast that it does not pay to poll each time
+)
 
 
 class Poller:
-    """One turn every `look_seconds` and whenever a slot is free again: tickets may be lost, a second is.
+    """Polls every `look_seconds`, and whenever a slot is free again.
 
-    So a backlog without tickets keeps every slot busy. Without Redis nothing new starts.
+    So lost tickets cost no more than that, and a backlog without tickets keeps every slot busy. Without Redis no image
+    starts.
     """
 
     def __init__(self, worker: Worker, claimer: Claimer) -> None:
@@ -38,17 +41,17 @@ class Poller:
         if not worker.takes_images or worker.free_slots <= 0:
             return None
         try:
-            if self._tickets() > 0:
+            if self._waiting_tickets() > 0:
                 self._tickets_until = now + _TICKETS_SECONDS
             elif self._claimer.has_some():
                 worker.tickets.pass_on(worker.id, worker.free_slots)
                 log.info("tickets issued to itself", worker=worker.id, tickets=worker.free_slots)
         except (RedisError, Unavailable) as error:
-            log.debug("look put off", worker=worker.id, reason=explain(error))
+            log.debug("poll put off", worker=worker.id, reason=explain(error))
         return None
 
-    def _tickets(self) -> int:
-        asked = self._worker.redis.pipeline(transaction=False)
+    def _waiting_tickets(self) -> int:
+        pipeline = self._worker.redis.pipeline(transaction=False)
         for queue in queues(self._worker.id, self._worker.pools):
-            asked.llen(self._worker.farm_id.key(queue))
-        return sum(map(int, asked.execute()))
+            pipeline.llen(self._worker.farm_id.key(queue))
+        return sum(map(int, pipeline.execute()))

@@ -50,13 +50,13 @@ _LONGEST_PAUSE_SECONDS: Final = 2.0
 
 
 class Slots:
-    """What the threads of the pool do, one ticket at a time each.
+    """Renders and commits images in the threads of the pool, each one ticket at a time.
 
     `on_free` is called whenever a slot is free again that had an image; `on_lost` ends the process when the card is
     lost; `on_storage` is called when the storage goes or comes back.
     """
 
-    def __init__(  # noqa: PLR0913 - what is shared, and what is to be called
+    def __init__(  # noqa: PLR0913 - shared values, and callbacks
         self,
         worker: Worker,
         claimer: Claimer,
@@ -77,24 +77,27 @@ class Slots:
         self._on_lost = on_lost
 
     def consume(self, *, was_passed: bool) -> None:
-        """Spend one ticket: carry an image, pass the ticket on once to a worker that should have it, or let it go.
+        """Consume one ticket: render an image, or pass the ticket on once to a worker that should have it, or drop it.
 
-        If its image was soon done the slot takes the next ticket by itself, and so on for a second: to have Celery
-        bring each would cost more than small images do.
+        If its image was soon done the slot takes the next ticket by itself, and so on for a second: Celery's way with
+        each costs more than a small image.
         """
         if self._worker.state != WorkerState.READY:
             return
         try:
-            ticket = self._carry_all(Ticket(was_passed))
-            other = None if ticket is None or ticket.was_passed else self._other_worker()
+            ticket = self._run_all(Ticket(was_passed))
+            if ticket is None or ticket.was_passed:
+                return
+            takes_images = self._worker.takes_images
+            other = self._claimer.better_worker() if takes_images else self._claimer.other_worker()
         except Unavailable:
             log.warning("no claim: the database is away", worker=self._worker.id)
             return
         if other is not None:
             self._worker.tickets.pass_on(other)
 
-    def _carry_all(self, ticket: Ticket) -> Ticket | None:
-        """Carry the image that `ticket` brings, and those of the tickets that this slot takes then; return the ticket
+    def _run_all(self, ticket: Ticket) -> Ticket | None:
+        """Run the image that `ticket` brings, and those of the tickets that this slot takes then; return the ticket
         that brought none.
         """
         until = time.monotonic() + _OWN_TICKETS_SECONDS
@@ -103,20 +106,17 @@ class Slots:
             return mine.ticket
         try:
             while mine.claim:
-                self.carry(mine.claim)
+                self.run(mine.claim)
                 mine = self._claimer.next() if time.monotonic() < until else NO_ASSIGNMENT
         finally:
             self._on_free()
         return mine.ticket
 
-    def _other_worker(self) -> int | None:
-        return self._claimer.better_worker() if self._worker.takes_images else self._claimer.other_worker()
-
-    def carry(self, claim: Claim) -> None:
-        """Render, store and commit `claim`. Whatever goes wrong ends this image at most, never the worker."""
+    def run(self, claim: Claim) -> None:
+        """Render, store and commit `claim`. An error ends this image at most, never the worker."""
         cancel = self._worker.in_flight.open(claim)
-        told = log.bind(job=claim.job_id, image=claim.image_id, worker=self._worker.id, attempt=claim.attempt)
-        told.info("image claimed", index=claim.index)
+        image_log = log.bind(job=claim.job_id, image=claim.image_id, worker=self._worker.id, attempt=claim.attempt)
+        image_log.info("image claimed", index=claim.index)
         started = time.monotonic()
         try:
             outcome = self._try(claim, cancel)
@@ -124,7 +124,7 @@ class Slots:
             outcome = f"closed: {cancelled}"
         finally:
             self._worker.in_flight.close(claim)
-        told.info("image ended", outcome=outcome, seconds=round(time.monotonic() - started, 3))
+        image_log.info("image ended", outcome=outcome, seconds=round(time.monotonic() - started, 3))
 
     def _try(self, claim: Claim, cancel: Cancellation) -> str:
         try:

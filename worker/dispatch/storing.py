@@ -28,23 +28,23 @@ _TRIES: Final = 3  # of an object that is not taken by a storage which takes oth
 
 
 class Storing:
-    """The way into the storage that the slots of one worker share; `on_change` is called when it closes or opens."""
+    """Stores what the slots of one worker render; `on_change` is called when the storage goes away or comes back."""
 
     def __init__(self, worker: Worker, on_change: Callable[[], object]) -> None:
         self._worker = worker
         self._on_change = on_change
         self._lock = Lock()
         self._waiting = 0  # slots whose picture the storage does not take
-        self._was_looked_at = False
+        self._was_checked = False
 
     def begin(self) -> None:
-        """Have nothing claimed before the first look has found that the storage takes pictures."""
+        """Have no image claimed before the first check has found that the storage takes pictures."""
         self._worker.storage_away = f"{STORAGE_AWAY}: it has not answered yet"
 
     def put(self, results: list[Result], cancel: Cancellation, tell: Callable[[str], object]) -> None:
-        """Store what an image leaves; wait while the storage is away, and `tell` what for.
+        """Store the files of an image; while the storage is away, wait and `tell` why.
 
-        Raises Cancelled when the image was taken away meanwhile; StorageError where one object alone is refused.
+        Raises Cancelled if the image was taken away meanwhile, and StorageError if one object alone is refused.
         """
         for result in results:
             try:
@@ -55,38 +55,38 @@ class Storing:
                 log.warning("film not stored", key=result.key, reason=str(error))
 
     def last_attempt(self, claim: Claim) -> int:
-        """Return the latest attempt at an image that left anything in the storage, as far as that can be told."""
+        """Return the latest attempt at an image that left anything in the storage; the claim's if that is not known."""
         try:
             return self._worker.storage.last_attempt(claim.job_id, claim.index)
         except StorageError:
             return claim.attempt
 
     def is_away(self, error: StorageAway) -> bool:
-        """Return whether the storage itself is away, now that it did not take, or give, one object for `error`.
+        """Return whether `error`, with which the storage refused one object, means that the storage itself is away.
 
-        Where that is not certain it is tried with another object, a small one: this one's size may be to blame.
+        If that is not certain a small object is tried, because the size of the first may be to blame.
         """
         try:
             if error.is_certain:
                 raise error
             self._worker.storage.check()
         except StorageAway as away:
-            self._note(away.words)
+            self._set_away(away.words)
             return True
         log.warning("the storage works, but not for one object", reason=str(error))
         return False
 
     def run_once(self) -> None:
-        """Look, once at the start and while the storage is away, whether it takes anything now."""
-        if self._was_looked_at and (self._worker.storage_away is None or self._waiting):
+        """Check, once at the start and while the storage is away, whether it takes anything now."""
+        if self._was_checked and (self._worker.storage_away is None or self._waiting):
             return
         try:
             self._worker.storage.check()
         except StorageAway as away:
-            self._note(away.words)
+            self._set_away(away.words)
         else:
-            self._note(None)
-        self._was_looked_at = True
+            self._set_away(None)
+        self._was_checked = True
 
     def _put(self, result: Result, cancel: Cancellation, tell: Callable[[str], object]) -> None:
         closed, refusals = Event(), 0
@@ -100,7 +100,7 @@ class Storing:
                 tell(self._worker.storage_away or error.words)
                 if closed.wait(backoff.failed()):
                     raise Cancelled("it was taken away while the storage was")
-        self._note(None)
+        self._set_away(None)
 
     def _try(self, result: Result) -> StorageAway | None:
         try:
@@ -111,7 +111,7 @@ class Storing:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count a slot as waiting: while one does, its picture tells whether the storage is back."""
+        """Count a slot as waiting within the block: its picture shows whether the storage is back."""
         with self._lock:
             self._waiting += 1
         try:
@@ -120,11 +120,11 @@ class Storing:
             with self._lock:
                 self._waiting -= 1
 
-    def _note(self, words: str | None) -> None:
-        """Keep what is known of the storage; what has changed is told."""
+    def _set_away(self, words: str | None) -> None:
+        """Set why the storage is away, None: it is not, and report a change."""
         with self._lock:
             was, self._worker.storage_away = self._worker.storage_away, words
-        is_first = not self._was_looked_at
+        is_first = not self._was_checked
         if words is not None and (was is None or is_first):
             log.warning("no new images: the storage takes none", worker=self._worker.id, reason=words)
         elif was is not None and words is None and not is_first:

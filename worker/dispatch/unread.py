@@ -1,4 +1,4 @@
-"""The jobs that this worker cannot read, as a newer version wrote them: it leaves them to workers of that version."""
+"""Jobs that this worker cannot read because a newer version wrote them. It leaves them to workers of that version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST: Final = 1000  # jobs that are remembered; one that is forgotten is met onc
 
 
 class Unread:
-    """Job by job what is not understood. Threads may share it."""
+    """What this worker does not understand of each such job. Threads may share it."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -31,7 +31,7 @@ class Unread:
                 del self._places[oldest]
 
     def jobs(self) -> Mapping[int, str]:
-        """Return what is not understood of each job."""
+        """Return job -> what is not understood of it."""
         with self._lock:
             return dict(self._jobs)
 

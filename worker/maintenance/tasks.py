@@ -63,24 +63,24 @@ def table(settings: Settings) -> tuple[Chore, ...]:
     """Return the chores of a farm."""
     at_once = min(settings.look_seconds, settings.beat_seconds)
     return (
-        Chore("due", at_once, _settle_due),
+        Chore("due", at_once, _run_due),
         Chore("reap", at_once, _reap),
         *(Chore(name, seconds, _SELDOM[name]) for name, seconds in SECONDS.items()),
     )
 
 
-def _settle_due(desk: Desk) -> Mapping[str, object]:
+def _run_due(desk: Desk) -> Mapping[str, object]:
     """Cancel what has not started in time, and queue what was held until now."""
     run_due(desk.sessions, desk.tickets, desk.events)
     return {}
 
 
 def _reap(desk: Desk) -> Mapping[str, object]:
-    """Bury workers past their lease, as each worker does: here also when none is left."""
+    """Declare workers past their lease dead, as each worker does: here also if none is left."""
     lease_seconds = desk.settings.lease_seconds
     is_on_time = desk.punctuality.seconds() >= lease_seconds
     return {
-        "buried": transact(
+        "declared dead": transact(
             desk.sessions, lambda session: reaper.reap(session, me_on_time=is_on_time, lease_seconds=lease_seconds)
         )
     }

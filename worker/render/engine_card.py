@@ -1,4 +1,4 @@
-"""The one door between the slots and the engine: a claim goes in, a picture comes out. Importing this imports torch."""
+"""The card of a worker: it renders the picture of a claim with an engine. Importing this imports torch."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from worker.in_flight import Cancellation
 from worker.progress.reporter import Watch
 from worker.render import host_memory, sources
 from worker.render.loads import Loads
-from worker.render.local_models import ModelFiles
-from worker.render.memory_meter import Meter
-from worker.render.model_cache import Model, Residency
+from worker.render.local_models import LocalModels
+from worker.render.memory_meter import MemoryMeter
+from worker.render.model_cache import Model, ModelCache
 from worker.render.preview_decoders import Previewer
 from worker.render.stored_row_limits import processor, stored
 from worker.renderer import Frame, Rendered
@@ -58,7 +58,7 @@ _DRIVER_BYTES: Final = 512 * 2**20  # of a card's memory that its driver and lib
 
 
 class Choice(NamedTuple):
-    """A checkpoint that an image is rendered with, and its VAE where that is a file of its own."""
+    """A checkpoint that an image is rendered with, and its VAE; None: the one built in."""
 
     checkpoint: Model
     vae: Model | None
@@ -80,11 +80,11 @@ class EngineCard:
         self._pulse = pulse or Pulse()
         self._prove()
         self._preview_steps = 0 if settings.preview == "off" else settings.preview_steps
-        self._files = ModelFiles(sessions, settings.models)
+        self._files = LocalModels(sessions, settings.models)
         self._storage = guarded(settings.storage, sessions, farm_id(sessions))
         self._engine_phase = ""
-        self._meter = Meter(self._device, sessions, self.precision, self.memory_bytes)
-        # On a CPU what is resident lies in the host's memory as it is.
+        self._meter = MemoryMeter(self._device, sessions, self.precision, self.memory_bytes)
+        # On a CPU resident weights lie in the host's memory already.
         kept_bytes = host_memory.cache_bytes(settings) if self._device.kind == "cuda" else 0
         self._loads = Loads(
             self._device,
@@ -96,13 +96,13 @@ class EngineCard:
             on_change,
             self._drop_unused,
         )
-        self._residency: Residency[Loaded] = Residency(self._load, settings.resident_checkpoints, on_change)
+        self._model_cache: ModelCache[Loaded] = ModelCache(self._load, settings.resident_checkpoints, on_change)
         self._previewer = Previewer(
             self._files if settings.preview == "auto" else None, self._loads.ask_decoder, settings.rescan_seconds
         )
-        self._engine = Engine(self._device, on_phase=self._note_phase, on_full=self._drop_unused)
+        self._engine = Engine(self._device, on_phase=self._set_phase, on_full=self._drop_unused)
         self._engine.start()
-        Thread(target=_prepare, name="prepare", daemon=True).start()  # beside the first look at the models folder
+        Thread(target=_prepare, name="prepare", daemon=True).start()  # beside the first scan of the models folder
 
     def _prove(self) -> None:
         """Have the card show that it can be used before it takes a picture. Raises CardError."""
@@ -137,7 +137,7 @@ class EngineCard:
         return not self._engine.is_running
 
     def resident(self) -> list[str]:
-        return self._residency.resident()
+        return self._model_cache.resident()
 
     def phase(self) -> str:
         return self._loads.phase() or self._engine_phase
@@ -154,7 +154,7 @@ class EngineCard:
         self._loads.stop()
 
     def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
-        """Return the picture of `claim`, what it is rendered with loaded first if it is not resident."""
+        """Return the picture of `claim`; model files that are not resident are loaded first."""
         try:
             return self._rendered(claim, watch, cancel)
         except Exception as error:
@@ -172,11 +172,11 @@ class EngineCard:
         def tell(model: Model) -> None:
             watch.phase(self._loads.phase_of(model))
 
-        if missing := self._residency.missing(needed):
+        if missing := self._model_cache.missing(needed):
             tell(missing[0])
         source, mask = sources.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
-        with self._residency.use(needed, cancel, tell) as loaded:
+        with self._model_cache.use(needed, cancel, tell) as loaded:
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
             kit = Kit(**weights, source=source, mask=mask)
             watch.phase("steps")
@@ -195,13 +195,13 @@ class EngineCard:
             return Rendered(picture, self._film(claim, kit, reel, watch, cancel), reel.steps if reel else 0)
 
     def _film(self, claim: Claim, kit: Kit, reel: Reel | None, watch: Watch, cancel: Cancellation) -> tuple[Frame, ...]:
-        """Return the steps on `reel` as pictures; none where that fails: the picture is worth more than its film."""
+        """Return the steps on `reel` as pictures; none if that fails: the picture must not fail with them."""
         if reel is None:
             return ()
         watch.phase("film")
         shots = reel.shots()
-        told = developed(kit, claim.params.tiling, shots)
-        run = self._engine.render(told, exact=claim.params.exact, urgent=claim.is_urgent, about=_about(claim))
+        frames = developed(kit, claim.params.tiling, shots)
+        run = self._engine.render(frames, exact=claim.params.exact, urgent=claim.is_urgent, about=_about(claim))
         cancel.then(run.cancel)
         try:
             with self._meter.other():
@@ -213,7 +213,7 @@ class EngineCard:
             return ()
         return tuple(Frame(shot.step, shot.steps, pixels) for shot, pixels in zip(shots, pictures, strict=True))
 
-    def _note_phase(self, phase: Phase, limit_seconds: float) -> None:
+    def _set_phase(self, phase: Phase, limit_seconds: float) -> None:
         self._engine_phase = phase
         if phase == "idle":
             self._pulse.idle("engine")
@@ -237,11 +237,11 @@ class EngineCard:
 
     def _drop_unused(self, enough_bytes: float = math.inf) -> bool:
         """Let checkpoints and VAEs that no image uses leave the card, the longest unused first."""
-        return self._residency.drop_unused(self._loads.bytes_of, enough_bytes)
+        return self._model_cache.drop_unused(self._loads.bytes_of, enough_bytes)
 
 
 def _device(address: Address, settings: Settings) -> Device:
-    """The device at `address`; a CPU with what workers like this one measured on it before."""
+    """Return the device at `address`; a CPU has the limits that workers like this one measured on it before."""
     device = devices.device("cuda:0" if address.uuid else address.name)  # pinned: a card sees itself as 0
     if device.kind != "cpu":
         return device
@@ -249,7 +249,7 @@ def _device(address: Address, settings: Settings) -> Device:
 
 
 def _prepare() -> None:
-    """Have imported what loads need when the first one begins; what fails is told by that one."""
+    """Import the libraries that loads need before the first one begins; an error is reported by that load."""
     try:
         load.prepare()
     except Exception as error:  # noqa: BLE001 - the edge of a thread
@@ -257,7 +257,7 @@ def _prepare() -> None:
 
 
 def _about(claim: Claim) -> dict[str, object]:
-    """What logs say about its runs."""
+    """Return what logs say about its runs."""
     return {"job": claim.job_id, "image": claim.image_id}
 
 

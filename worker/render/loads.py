@@ -27,8 +27,8 @@ from worker.engine.loop import limits
 from worker.engine.weights import Weights
 from worker.in_flight import Cancellation
 from worker.render import page_cache
-from worker.render.local_models import Found, ModelFiles
-from worker.render.memory_meter import Meter
+from worker.render.local_models import Found, LocalModels
+from worker.render.memory_meter import MemoryMeter
 from worker.render.model_cache import Model
 from worker.supervisor.watchdog import READS_DECODER, Pulse
 
@@ -57,8 +57,8 @@ class Loads:
 
     device: Device
     dtype: torch.dtype
-    files: ModelFiles
-    meter: Meter
+    files: LocalModels
+    meter: MemoryMeter
     pulse: Pulse
     cache: HostCache
     on_change: Callable[[], object]

@@ -38,8 +38,8 @@ class Found:
     fingerprint: Fingerprint  # as it was found
 
 
-class ModelFiles:
-    """The models folder by SHA-256, and by what parameters call its files."""
+class LocalModels:
+    """The model files of this machine, by SHA-256."""
 
     def __init__(self, sessions: Sessions, models: Path, inspect: Inspect | None = None) -> None:
         self._sessions = sessions
@@ -51,9 +51,9 @@ class ModelFiles:
     def find(self, sha256: str) -> Found:
         """Return the file with this hash; one that was only touched since the scan is hashed here.
 
-        A hash that no file has finds the one identity with these weights, as the version before named it.
-        Raises ModelFileAway when the catalogue has it and this machine does not, or when it was found gone only lately:
-        another machine may find it again; NotUnderstood when a newer version found it usable. Else ModelFileError.
+        A hash that no file has finds the one identity with these weights, as the version before named it. Raises
+        ModelFileAway if the catalogue has the file and this machine does not, or if it was lost only lately, because
+        another machine may find it; NotUnderstood if only a newer version can load it; else ModelFileError.
         """
         rows, may_return = transact(self._sessions, lambda session: _rows(session, sha256))
         _check_architecture(rows)
@@ -72,9 +72,9 @@ class ModelFiles:
         raise kind(f"{names} is not in {self._models} of {socket.gethostname()} as it was when the job was submitted")
 
     def named_by(self, params: RenderParams, checkpoint: str) -> ModelSet:
-        """Return the model set of an image whose job has none, as an older version admitted it: by its parameters.
+        """Return the model set that parameters name, for a job without one, which an older version admitted.
 
-        Raises ModelFileError where a name means no file that the farm knows, or more than one.
+        Raises ModelFileError if a name means no file that the farm knows, or more than one.
         """
         known = transact(self._sessions, Catalogue.read)
         hires = params.hires.checkpoint if params.hires else ""
@@ -93,12 +93,12 @@ class ModelFiles:
         return list(dict.fromkeys(file.sha256 for file in usable if file.sha256))
 
     def loaded(self, found: Found) -> None:
-        """Note that a file was loaded. Raises ModelFileAway where it changed meanwhile."""
+        """Forgive a loaded file its crashes. Raises ModelFileAway if it changed meanwhile."""
         self.require_unchanged(found)
         transact(self._sessions, lambda session: catalogue.forgive(session, found.sha256))
 
     def require_unchanged(self, found: Found) -> None:
-        """Raise ModelFileAway where a file is no longer as it was found."""
+        """Raise ModelFileAway if a file is not as it was found any more."""
         if _fingerprint(found.path) != found.fingerprint:
             raise ModelFileAway(f"{found.path.name} changed while it was loaded")
 
@@ -106,7 +106,7 @@ class ModelFiles:
         return Found(row.name, row.sha256 or "", self._models / row.path, row.size, now)
 
     def _sha256(self, row: ModelFile, now: Fingerprint) -> str | None:
-        """Return the identity of a touched file, computed once as long as it stays as it is; None: of other weights."""
+        """Return the identity of a touched file, computed once until it changes; None: it has other weights."""
         path = self._models / row.path
         try:
             with self._lock:
@@ -129,11 +129,11 @@ def _check_architecture(rows: Sequence[ModelFile]) -> None:
     for row in rows:
         if row.usable and row.architecture not in _ARCHITECTURES:
             what = f"the architecture {row.architecture} of {row.name}"
-            raise NotUnderstood(f"{row.name} is of a younger version of the farm: {what}", what)
+            raise NotUnderstood(f"{row.name} is from a newer version of the farm: {what}", what)
 
 
 def _meant(known: Catalogue, text: str, kind: Kind) -> str:
-    """Return the SHA-256 of what parameters name, here or not: `name [short hash]`."""
+    """Return the SHA-256 of the file that parameters name, on whatever machine: `name [short hash]`."""
     files = known.meant(text, kind)
     hashes = {file.sha256 for file in files if file.usable} or {file.sha256 for file in files}
     if len(hashes) != 1 or not (sha256 := hashes.pop()):
@@ -153,7 +153,7 @@ def _vae(known: Catalogue, text: str, checkpoint: str) -> str | None:
 
 
 def _rows(session: Session, sha256: str) -> tuple[list[ModelFile], bool]:
-    """Return the files of this hash, and whether one of them may be here, or be back, before long."""
+    """Return the files of this hash, and whether one of them may be here, or be back, soon."""
     may_return = ModelFile.usable | ((ModelFile.reason == catalogue.GONE) & catalogue.is_lately())
     identity = catalogue.identity_of(session, sha256)
     query = select(ModelFile, may_return).where(ModelFile.sha256 == identity).order_by(ModelFile.path)

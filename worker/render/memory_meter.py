@@ -1,4 +1,4 @@
-"""What single images need of the card's memory, measured while they have it to themselves, and told to the farm."""
+"""The memory that single images need of the card, measured while nothing else uses it, and booked for the farm."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from worker.engine.devices import Device, MemoryPeak
 
 log = structlog.get_logger(__name__)
 
-_MEASURED: Final = 8  # images of a kind whose most is told: of one memory class some need less than others
-_DIFFERENCE: Final = 0.02  # share of what was told by which it must change to be worth a write
+_MEASURED: Final = 8  # images of a kind, the most of which is booked: some of a memory class need less than others
+_DIFFERENCE: Final = 0.02  # share of what is booked by which it must change to be worth a write
 
 
-class Meter:
-    """Notes the peak of the card's memory over each image that nothing else disturbed. Threads may share it.
+class MemoryMeter:
+    """Books the peak of the card's memory over images that nothing else disturbed. Threads may share it.
 
-    What the card `offers` is the most that is noted: a peak may go past it, yet the card could do the image.
+    No more is booked than the card `offers`: a peak may pass that, yet the card could render the image.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Meter:
 
     @contextmanager
     def other(self) -> Iterator[None]:
-        """Say that something else takes memory in this block: what is rendered meanwhile is not measured."""
+        """Say that something else takes memory in this block: images rendered meanwhile are not measured."""
         self._begin()
         try:
             yield
@@ -70,13 +70,13 @@ class Meter:
             return None if self._is_disturbed else MemoryPeak.since_now(self._device)
 
     def _end(self) -> bool:
-        """Return whether what ends had the card to itself, from its beginning on."""
+        """Return whether nothing else used the card since the beginning."""
         with self._lock:
             self._busy -= 1
             return not self._is_disturbed
 
     def _book(self, footprint: Footprint, measured: int) -> None:
-        """Tell the farm the most of what the latest images of this kind took, where that has changed."""
+        """Book the most that the latest images of this kind took, if that has changed."""
         latest = self._latest.setdefault(footprint, deque(maxlen=_MEASURED))
         latest.append(measured)
         most, booked = max(latest), self._booked.get(footprint, 0)

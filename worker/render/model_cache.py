@@ -36,7 +36,7 @@ class _Resident(Generic[W]):
     users: int = 0
 
 
-class Residency(Generic[W]):
+class ModelCache(Generic[W]):
     """At most `capacity` models of each kind; `load` is called outside of any lock, once a model at a time.
 
     What one image needs it takes at once, so no two images can hold what the other waits for. An image that needs more

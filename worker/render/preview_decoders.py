@@ -16,7 +16,7 @@ from worker.encode import Pixels
 from worker.engine import cuda_errors
 from worker.engine.images import previews
 from worker.engine.weights import Weights
-from worker.render.local_models import Found, ModelFiles
+from worker.render.local_models import Found, LocalModels
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ class Previewer:
     """Makes previews, all on one thread that is not the engine's. What goes wrong with a decoder ends at the map."""
 
     def __init__(
-        self, files: ModelFiles | None, load: Callable[[Found], Future[nn.Module]], look_seconds: float
+        self, files: LocalModels | None, load: Callable[[Found], Future[nn.Module]], look_seconds: float
     ) -> None:
         """`files` is asked for decoders every `look_seconds`; without it the map makes all previews.
 
@@ -73,7 +73,7 @@ class Previewer:
                     self._ask(self._files, sha256)
             self._chosen.clear()
 
-    def _ask(self, files: ModelFiles, sha256: str) -> None:
+    def _ask(self, files: LocalModels, sha256: str) -> None:
         try:
             self._coming[sha256] = self._load(files.find(sha256))
         except (RenderError, Unavailable) as error:

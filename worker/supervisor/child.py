@@ -22,7 +22,7 @@ from worker.supervisor.watchdog import Stage, longest_due, suspects
 log = structlog.get_logger(__name__)
 
 CLEAN: Final = 0
-BURIED: Final = 70  # others declared this worker dead while it lived; its row and its images are gone
+DECLARED_DEAD: Final = 70  # others declared this worker dead while it lived; its row and its images are gone
 LOST: Final = 71  # the card answers nothing any more
 HUNG: Final = 72  # a load or a call took far too long; without a supervisor the process ends itself
 UNUSABLE: Final = 73  # its card failed the proof, or is not there; it has said so for a while
@@ -47,7 +47,7 @@ class Death:
 
     @property
     def is_crash(self) -> bool:
-        return self.status not in {CLEAN, BURIED, UNUSABLE, BUSY}
+        return self.status not in {CLEAN, DECLARED_DEAD, UNUSABLE, BUSY}
 
     @property
     def reason(self) -> str:

@@ -24,7 +24,7 @@ class Report:
         return self._pipe is not None
 
     def registered(self, worker_id: int) -> None:
-        """Tell whose row to bury should this process die."""
+        """Tell whose row to remove if this process dies."""
         self._write({"worker": worker_id})
 
     def busy(self, stages: Collection[Stage]) -> bool:

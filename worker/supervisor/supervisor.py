@@ -25,7 +25,7 @@ _LOOK_SECONDS: Final = 1.0  # at most, between two looks at what the workers say
 _MARGIN_SECONDS: Final = 5.0  # after its grace time a child hands back by itself; KILL is for one that cannot
 _KILL_AGAIN_SECONDS: Final = 10.0  # what the kernel cannot end yet, as a driver hangs, is waited for
 _THREADS: Final = "OMP_NUM_THREADS"
-_BURY_AGAIN_SECONDS: Final = 2.0  # while the database is away; the lease ends the wait in any case
+_AGAIN_SECONDS: Final = 2.0  # while the database is away; the lease ends the wait in any case
 
 
 def threads_each(workers: int, environ: Mapping[str, str]) -> dict[str, str]:
@@ -54,8 +54,8 @@ class Supervisor:
         self._children = [Child(card, [*command, *_options(card)], threads) for card in cards]
         self._sessions = sessions
         self._grace_seconds = grace_seconds
-        self._to_bury: list[tuple[int, Death]] = []
-        self._bury_at = 0.0
+        self._dead: list[tuple[int, Death]] = []
+        self._mark_at = 0.0
         self._asked = 0
         self._kill_at: float | None = None
         self._signals = SignalPipe((*_STOP, signal.SIGCHLD))
@@ -64,50 +64,50 @@ class Supervisor:
     def run(self) -> int:
         """Keep the workers alive until a signal stops them; return the exit status."""
         with self._signals:
-            self._turn()
+            self._run_once()
             while self._asked == 0 or any(child.is_alive for child in self._children):
                 self._sleep()
-                self._turn()
+                self._run_once()
         return 0
 
-    def _turn(self) -> None:
+    def _run_once(self) -> None:
         self._punctuality.note()
         awake_since = time.monotonic() - self._punctuality.seconds()
         for child in self._children:
             child.end_if_hung(awake_since)
             death = child.reap()
             if death is not None and death.worker_id is not None:
-                self._to_bury.append((death.worker_id, death))
+                self._dead.append((death.worker_id, death))
             if self._asked == 0:
                 child.start_when_due()
-        self._bury()
+        self._mark_dead()
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
             self._send(signal.SIGKILL)
             self._kill_at = time.monotonic() + _KILL_AGAIN_SECONDS
 
-    def _bury(self) -> None:
-        """Give the images of the dead back; a hang, or a death that we did not ask for, strikes what ran."""
-        if not self._to_bury or time.monotonic() < self._bury_at:
+    def _mark_dead(self) -> None:
+        """Queue the images of dead workers again; a hang, or a death that we did not ask for, counts as a crash."""
+        if not self._dead or time.monotonic() < self._mark_at:
             return
         try:
-            while self._to_bury:
-                self._bury_one(*self._to_bury[0])
-                self._to_bury.pop(0)
+            while self._dead:
+                self._mark_one(*self._dead[0])
+                self._dead.pop(0)
         except Unavailable:
-            self._bury_at = time.monotonic() + _BURY_AGAIN_SECONDS
-            log.warning("database away: a dead worker waits for its burial")
+            self._mark_at = time.monotonic() + _AGAIN_SECONDS
+            log.warning("database away: the images of a dead worker are queued again once it is back")
 
-    def _bury_one(self, worker_id: int, death: Death) -> None:
-        strike = death.is_crash and (self._asked == 0 or bool(death.hang))
-        note = f"started again after {death.pause_seconds:g} s" if self._asked == 0 else ""
+    def _mark_one(self, worker_id: int, death: Death) -> None:
+        crashed = death.is_crash and (self._asked == 0 or bool(death.hang))
+        remark = f"started again after {death.pause_seconds:g} s" if self._asked == 0 else ""
         images = transact(
             self._sessions,
             lambda session: reaper.mark_dead(
-                session, worker_id, reason=death.reason, remark=note, crashed=strike, files=death.files
+                session, worker_id, reason=death.reason, remark=remark, crashed=crashed, files=death.files
             ),
         )
         if images or death.is_crash:
-            log.warning("buried", worker=worker_id, images=images, reason=death.reason)
+            log.warning("declared dead", worker=worker_id, images=images, reason=death.reason)
 
     def _stop(self) -> None:
         """Pass a signal on: the first drains, the second hands back, the third kills, as the grace time does."""
@@ -125,7 +125,7 @@ class Supervisor:
     def _sleep(self) -> None:
         """Wait for a signal (a child's death is one) or for the next thing that is due."""
         times = [child.due_at for child in self._children] if self._asked == 0 else [self._kill_at]
-        times += [self._bury_at] if self._to_bury else []
+        times += [self._mark_at] if self._dead else []
         times += [time.monotonic() + _LOOK_SECONDS] if any(child.is_alive for child in self._children) else []
         due = min((at for at in times if at is not None), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
