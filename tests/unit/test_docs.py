@@ -51,6 +51,8 @@ def test_links_lead_somewhere(page: Path):
             to = page.parent / target if target else page
             assert to.exists(), target
             assert not anchor or anchor in anchors(to), f"{target}#{anchor}"
+    for target in re.findall(r'(?:src|href)="([^":]+)"', page.read_text()):
+        assert (page.parent / target).exists(), target
 
 
 def test_every_folder_with_code_is_described_to_contributors():
