@@ -25,13 +25,15 @@ from shared.queue.snapshot import Snapshots
 from tests.support.stub_card import StubCard
 from worker.__main__ import end, main
 from worker.dispatch import claimer, slots
-from worker.dispatch.coalesce import Coalesce
+from worker.dispatch.coalesce import Coalescer
+from worker.dispatch.storage_writer import StorageWriter
 from worker.in_flight import Cancellation
-from worker.process import work
+from worker.process import run_worker
 from worker.progress.reporter import Reporter, Watch
 from worker.render.model_cache import Model
+from worker.render.outputs import Output
 from worker.renderer import Rendered
-from worker.supervisor.launch import Orders
+from worker.supervisor.launch import Launch
 
 SIDE: Final = 8  # pixels
 SWITCH_SECONDS: Final = 0.0005  # as the engine has it, which would bring torch along
@@ -116,15 +118,15 @@ class Clocks:
 def wrap(clocks: Clocks) -> None:
     """Put clocks around the seams of a lifecycle."""
     seams: list[tuple[Any, str, str]] = [
-        (Coalesce, "__call__", WAITING),
+        (Coalescer, "__call__", WAITING),
         (claimer.Claimer, "_for_slots", "snapshot, rank"),
         (claimer.Claimer, "_tickets", "tickets"),
-        (Snapshots, "note", "note the claim"),
+        (Snapshots, "add_claim", "note the claim"),
         (claimer, "transact", "claim"),
         (Reporter, "image_changed", "events"),
         (Reporter, "job_changed", "events"),
         (EmptyCard, "render", "render"),
-        (slots, "store", "encode"),
+        (slots, "outputs", "encode"),
         (Storage, "put", "put"),
         (slots, "transact", "finish"),
     ]
@@ -133,18 +135,20 @@ def wrap(clocks: Clocks) -> None:
     slots.Slots.run = clocks.slot(slots.Slots.run)  # type: ignore[method-assign]
 
 
-def measured(orders: Orders) -> int:
+def measured(launch: Launch) -> int:
     """Be one worker with clocks; return the exit status."""
     clocks, timings = Clocks(), os.environ.get("BENCH_TIMINGS")
     if os.environ.get("BENCH_PUT") == "0":
-        slots.store = lambda *_: 0  # neither encoded nor put, so that the rest is seen alone
+        # Neither encoded nor put, so that the rest is seen alone.
+        slots.outputs = lambda *_: [Output("picture", "", b"")]
+        StorageWriter.put = lambda *_: None  # type: ignore[method-assign]
     if timings:
         wrap(clocks)
-    status = work(orders, EmptyCard)
+    status = run_worker(launch, EmptyCard)
     if timings:
-        clocks.write(Path(f"{timings}.{orders.card.name}"))
+        clocks.write(Path(f"{timings}.{launch.card.name}"))
     return status
 
 
 if __name__ == "__main__":
-    end(main(module="bench.queue_worker", work=measured))
+    end(main(module="bench.queue_worker", run_worker=measured))

@@ -1,4 +1,4 @@
-"""What the threads of one worker share: who it is, what it carries, and the servers that it talks to."""
+"""What the threads of one worker share: its identity, its images in flight, and the servers that it talks to."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets
 from shared.queue import policy
 from shared.settings import Settings
-from worker.dispatch.unread import Unread
 from worker.in_flight import InFlight
 from worker.renderer import Card, NoCard
+from worker.unreadable_jobs import UnreadableJobs
 
 
 @dataclass
@@ -37,16 +37,16 @@ class Worker:
     storage: Storage
     card: Card = field(default_factory=NoCard)
     in_flight: InFlight = field(default_factory=InFlight)
-    unread: Unread = field(default_factory=Unread)
+    unreadable_jobs: UnreadableJobs = field(default_factory=UnreadableJobs)
     state: WorkerState = WorkerState.STARTING
-    drained: str | None = None  # why it is to take nothing new until it is resumed
-    card_trouble: str | None = None  # why its card cannot be used, and so this worker takes nothing, for people
-    storage_away: str | None = None  # why the storage takes no pictures, and this worker so nothing new, for people
-    trouble: str | None = None  # why it should take nothing new and does, for people
+    drained: str | None = None  # why it must take nothing new until it is resumed
+    card_trouble: str | None = None  # why its card cannot be used, for people; it takes nothing then
+    storage_away: str | None = None  # why the storage takes no pictures, for people; it takes nothing new then
+    trouble: str | None = None  # why it is sick although it goes on, for people
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def replace_drained(self, before: str | None, drained: str | None) -> bool:
-        """Set why it takes nothing new if that is still what it was `before`; False where somebody else was faster."""
+        """Set why it takes nothing new if that is still `before`; return False if another thread was faster."""
         with self._lock:
             is_as_before = self.drained == before
             if is_as_before:
@@ -70,7 +70,7 @@ class Worker:
 
     @property
     def reported_state(self) -> WorkerState:
-        """What others are told: without its card or the storage it takes nothing new, and its phase says why."""
+        """The state that others see: without its card or the storage it is drained, and its phase says why."""
         is_waiting = self.state == WorkerState.READY and (self.card_trouble or self.storage_away)
         return WorkerState.DRAINED if is_waiting else self.state
 
@@ -79,12 +79,12 @@ class Worker:
         return self.slots - len(self.in_flight)
 
     def as_policy_sees_it(self) -> policy.Worker:
-        """Return this worker as it is now: a shared snapshot is half a second old."""
-        state = self.reported_state
+        """Return this worker as it is now, because a shared snapshot is half a second old."""
+        is_drained = self.reported_state == WorkerState.READY and self.drained
         return policy.Worker(
             id=self.id,
             pools=self.pools,
-            state=WorkerState.DRAINED if self.drained and state == WorkerState.READY else state,
+            state=WorkerState.DRAINED if is_drained else self.reported_state,
             resident=frozenset(self.card.resident()),
             free_slots=self.free_slots,
             load_seconds=self.card.load_seconds,

@@ -1,4 +1,4 @@
-"""`python -m worker.machine`: the answers of PyTorch and nvidia-smi about this machine, as one line of JSON."""
+"""`python -m worker.machine`: what PyTorch and nvidia-smi report about this machine, as JSON for `farm doctor`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 
 from shared.errors import FarmError
 from worker.engine import devices
-from worker.supervisor import gpus as cards
+from worker.supervisor import gpus
 
-NOT_ASKED: Final = "cpu"  # as FARM_GPUS says it
+_CPU: Final = "cpu"  # as FARM_GPUS has it: nvidia-smi is not run
 
 
-def told(gpus: str) -> dict[str, object]:
-    """Return PyTorch's version and CUDA, the cards that `gpus` means, and what is wrong with them."""
+def facts(selection: str) -> dict[str, object]:
+    """Return PyTorch's version and CUDA, the cards that `selection` (FARM_GPUS) means, and what is wrong with them."""
     machine: dict[str, object] = {"version": torch.__version__, "cuda": torch.version.cuda}
     machine |= {"cards": [], "error": "", "missing": "", "why": ""}
-    if gpus.startswith(NOT_ASKED):
+    if selection.startswith(_CPU):
         return machine
     try:
-        there = cards.present(os.environ)
-        served = cards.asked(gpus, there)
+        present = gpus.present(os.environ)
+        cards = gpus.select(selection, present)
     except FarmError as error:
         return {**machine, "error": str(error)}
-    names = [f"{card.name} {card.label}" for card in served if card.uuid]
-    return {**machine, "cards": names, "missing": there.trouble, "why": devices.why_none() if names else ""}
+    names = [f"{card.name} {card.label}" for card in cards if card.uuid]
+    return {**machine, "cards": names, "missing": present.trouble, "why": devices.why_none() if names else ""}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{json.dumps(told(sys.argv[1]))}\n")
+    sys.stdout.write(f"{json.dumps(facts(sys.argv[1]))}\n")

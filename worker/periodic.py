@@ -1,4 +1,4 @@
-"""A thread that does one thing again and again: the beat, the look, the scan, the progress reports."""
+"""A thread that does one thing again and again: heartbeats, polls, scans, progress reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = structlog.get_logger(__name__)
 
 
 class Periodic:
-    """Calls `run_once` every `seconds` on its own thread, at once when woken; it may return other seconds to wait."""
+    """Calls `run_once` every `seconds`, or after the seconds that it returns, on its own thread; at once when woken."""
 
     def __init__(self, name: str, seconds: float, run_once: Callable[[], float | None]) -> None:
         self._name = name
@@ -28,7 +28,7 @@ class Periodic:
         self._woken.set()
 
     def stop(self, *, wait: bool = True) -> None:
-        """End the thread after the call that runs; return when it has ended, or at once."""
+        """End the thread after its present call; return when it has ended, or at once."""
         self._is_stopped = True
         self._woken.set()
         if wait and self._thread.is_alive():
@@ -37,11 +37,11 @@ class Periodic:
     def _run(self) -> None:
         while not self._is_stopped:
             self._woken.clear()
-            self._woken.wait(self._run_safely() or self._seconds)
+            self._woken.wait(self._call() or self._seconds)
 
-    def _run_safely(self) -> float | None:
+    def _call(self) -> float | None:
         try:
             return self._run_once()
-        except Exception:  # an edge: one bad call must not silence the thread for good
-            log.exception("turn failed", thread=self._name)
+        except Exception:  # an edge: one failure must not end the thread
+            log.exception("periodic call failed", thread=self._name)
             return None

@@ -1,4 +1,4 @@
-"""The life of one worker process: registers and beats first, brings its card up, takes tickets, drains, leaves."""
+"""The life of one worker process: it registers, sends heartbeats, brings its card up, takes tickets, drains, leaves."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 from redis import Redis, RedisError
@@ -27,76 +28,78 @@ from shared.messaging.tickets import Tickets, forget
 from shared.queue import reaper, workers
 from shared.settings import Settings
 from worker.context import Worker
-from worker.dispatch import consumer, storing
+from worker.dispatch import consumer, storage_writer
 from worker.dispatch.claimer import Claimer
 from worker.dispatch.heartbeat import Heartbeat
 from worker.dispatch.poller import Poller
+from worker.dispatch.prefetcher import Prefetcher
 from worker.dispatch.slots import Slots
 from worker.periodic import Periodic
 from worker.progress.reporter import Reporter
-from worker.render.prefetch import Prefetch
-from worker.render.scanner import Scan
+from worker.render.scanner import Scanner
 from worker.renderer import Card, MakeCard
-from worker.supervisor import child, self_watchdog
+from worker.supervisor import child
 from worker.supervisor.gpus import Address
-from worker.supervisor.launch import Orders
+from worker.supervisor.launch import Launch
+from worker.supervisor.self_watchdog import SECONDS as WATCHDOG_SECONDS
+from worker.supervisor.self_watchdog import SelfWatchdog
 from worker.supervisor.signals import Shutdown
-from worker.supervisor.status_pipe import Report
-from worker.supervisor.watchdog import Pulse, Stage, suspects
+from worker.supervisor.status_pipe import StatusWriter
+from worker.supervisor.watchdog import Stage, Watchdog, suspects
 
 log = structlog.get_logger(__name__)
 
 _AGAIN_SECONDS = 1.0
 UNUSABLE_SECONDS = 120.0  # until a card that cannot be used is tried again, by the next process
-_START_SECONDS = 900.0  # the libraries' import from a cold disk, then the driver: past it the start hangs
+_START_SECONDS = 900.0  # to import the libraries from a cold disk and start the driver; longer is a hang
 
 
 def _engine_card(
-    card: Address, settings: Settings, sessions: Sessions, on_change: Callable[[], object], pulse: Pulse
+    card: Address, settings: Settings, sessions: Sessions, on_change: Callable[[], object], watchdog: Watchdog
 ) -> Card:
     try:
-        from worker.render.engine_card import EngineCard  # noqa: PLC0415 - torch: the worker has registered and beats by now
-    except (ImportError, OSError) as error:  # a library of CUDA's that is not there is an OSError
+        from worker.render.engine_card import EngineCard  # noqa: PLC0415 - torch: the heartbeats have begun
+    except (ImportError, OSError) as error:  # a missing CUDA library is an OSError
         raise CardError(f"PyTorch cannot be imported: {error}") from error
 
-    return EngineCard(card, settings, sessions, on_change, pulse)
+    return EngineCard(card, settings, sessions, on_change, watchdog)
 
 
-def work(orders: Orders, make_card: MakeCard = _engine_card) -> int:
+def run_worker(launch: Launch, make_card: MakeCard = _engine_card) -> int:
     """Be one worker until a signal ends it; return the exit status."""
-    application = f"farm worker {orders.card.name}"
-    engine = database.connect(orders.settings.database, pool_size=16, application=application, plans_once=True)
+    application = f"farm worker {launch.card.name}"
+    engine = database.connect(launch.settings.database, pool_size=16, application=application, plans_once=True)
     sessions = database.sessions(engine)
-    ours = farm_id(sessions)
-    worker_id = _register(orders, sessions, ours)
-    orders.report.registered(worker_id)
-    pulse = Pulse(orders.report.busy, orders.settings.hang_factor)
-    process = _Process(_worker(orders, sessions, worker_id, ours), pulse, orders.report)
+    farm = farm_id(sessions)
+    worker_id = _register(launch, sessions, farm)
+    launch.status.registered(worker_id)
+    watchdog = Watchdog(launch.status.busy, launch.settings.hang_factor)
+    process = _WorkerProcess(_worker(launch, sessions, worker_id, farm), watchdog, launch.status)
     try:
-        return process.run(lambda: make_card(orders.card, orders.settings, sessions, process.beat_now, pulse))
+        return process.run(lambda: make_card(launch.card, launch.settings, sessions, process.heartbeat_now, watchdog))
     finally:
         engine.dispose()
 
 
-def _register(orders: Orders, sessions: Sessions, ours: FarmId) -> int:
-    """Return the id of this worker's row, when the farm's id is known; waits for a database that is away or too old."""
+def _register(launch: Launch, sessions: Sessions, farm: FarmId) -> int:
+    """Return the id of this worker's row. Waits while the database is away or its tables do not fit this version."""
     while True:
         try:
-            # Asked of the tables, not of the statements: a worker that registers on older ones breaks later.
+            # Checked by version, because a worker that registers on older tables breaks only later.
             if mismatch := migrate.mismatch(database.probe(sessions)):
-                log.warning("waiting for `farm db upgrade`", card=orders.card.name, reason=mismatch)
+                log.warning("waiting for `farm db upgrade`", card=launch.card.name, reason=mismatch)
             else:
-                log.debug("registering", farm=ours.value)
-                return transact(sessions, lambda session: _registered(session, orders))
+                log.debug("registering", farm=farm.value)
+                return transact(sessions, partial(_registered, launch=launch))
         except Unavailable as error:
-            log.warning("waiting for the database", card=orders.card.name, reason=explain(error))
+            log.warning("waiting for the database", card=launch.card.name, reason=explain(error))
         except ProgrammingError as error:  # another program's tables, or no right to these
-            log.warning("waiting for `farm db upgrade`", card=orders.card.name, reason=str(error.orig))
+            log.warning("waiting for `farm db upgrade`", card=launch.card.name, reason=str(error.orig))
         time.sleep(_AGAIN_SECONDS)
 
 
-def _registered(session: Session, orders: Orders) -> int:
-    card, settings = orders.card, orders.settings
+def _registered(session: Session, launch: Launch) -> int:
+    card, settings = launch.card, launch.settings
     return workers.register(
         session,
         name=_name(card),
@@ -114,125 +117,123 @@ def _name(card: Address) -> str:
     return f"{socket.gethostname()}/{card.name}"
 
 
-def _worker(orders: Orders, sessions: Sessions, worker_id: int, ours: FarmId) -> Worker:
-    settings = orders.settings
+def _worker(launch: Launch, sessions: Sessions, worker_id: int, farm: FarmId) -> Worker:
+    settings = launch.settings
     return Worker(
         id=worker_id,
-        name=_name(orders.card),
+        name=_name(launch.card),
         pools=settings.pool_names,
         slots=settings.slots,
         settings=settings,
         sessions=sessions,
-        farm_id=ours,
+        farm_id=farm,
         redis=Redis.from_url(settings.redis, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1)),
-        events=Events(settings.redis, ours),
-        tickets=Tickets(settings.redis, ours),
-        storage=guarded(settings.storage, sessions, ours),
+        events=Events(settings.redis, farm),
+        tickets=Tickets(settings.redis, farm),
+        storage=guarded(settings.storage, sessions, farm),
     )
 
 
-class _Process:
-    """The threads of one worker, from the first beat to the last."""
+class _WorkerProcess:
+    """The threads of one worker, from the first heartbeat to the last."""
 
-    def __init__(self, worker: Worker, pulse: Pulse, report: Report) -> None:
+    def __init__(self, worker: Worker, watchdog: Watchdog, status: StatusWriter) -> None:
         settings, claimer = worker.settings, Claimer(worker)
         self._worker = worker
-        self._pulse = pulse
+        self._watchdog = watchdog
         self._reporter = Reporter(worker.events)
-        self._beat = Periodic("beat", settings.beat_seconds, Heartbeat(worker, self._end_dead).run_once)
-        self._poll = Periodic("poll", settings.look_seconds, Poller(worker, claimer).run_once)
-        self._prefetch = Periodic("prefetch", settings.look_seconds, Prefetch(worker, claimer).run_once)
+        heartbeat, poller = Heartbeat(worker, self._end_declared_dead), Poller(worker, claimer)
+        self._heartbeat = Periodic("heartbeat", settings.beat_seconds, heartbeat.run_once)
+        self._poller = Periodic("poller", settings.look_seconds, poller.run_once)
+        self._prefetcher = Periodic("prefetcher", settings.look_seconds, Prefetcher(worker, claimer).run_once)
         self._slots = Slots(
             worker,
             claimer,
             self._reporter,
-            on_free=self._poll.wake,
+            on_free=self._poller.wake,
             on_lost=self._end_lost,
             on_storage=self._storage_changed,
         )
-        self._storing = Periodic("storage", storing.SECONDS, self._slots.storing.run_once)
-        self._scan = Periodic("scan", settings.rescan_seconds, Scan(worker).run_once)
+        self._storage = Periodic("storage", storage_writer.SECONDS, self._slots.storage_writer.run_once)
+        self._scanner = Periodic("scanner", settings.rescan_seconds, Scanner(worker).run_once)
         self._health = Periodic("health", settings.beat_seconds, self._slots.health.run_once)
-        self._watch = Periodic(
-            "watch", self_watchdog.SECONDS, self_watchdog.SelfWatch(pulse, report, self._end_hung).run_once
-        )
+        self_watchdog = SelfWatchdog(watchdog, status, self._end_hung)
+        self._self_watchdog = Periodic("watchdog", WATCHDOG_SECONDS, self_watchdog.run_once)
         self._shutdown = Shutdown(settings.grace_seconds)
 
-    def beat_now(self) -> None:
-        """Let the farm hear at once what has changed here."""
-        self._beat.wake()
+    def heartbeat_now(self) -> None:
+        """Report at once what has changed here."""
+        self._heartbeat.wake()
 
     def run(self, make_card: Callable[[], Card]) -> int:
-        """Live; return the exit status."""
+        """Bring the card up and take tickets until a signal; return the exit status."""
         worker = self._worker
         self._shutdown.install(self._drain, self._hand_back)
-        self._beat.start()
-        self._watch.start()
-        self._health.start()
-        self._slots.storing.begin()
-        self._storing.start()
-        self._storing.wake()
-        self._scan.start()  # the child that looks into files imports its libraries while this process does
+        self._slots.storage_writer.begin()
+        # The scanner's child imports its libraries while this process brings its card up.
+        for thread in (self._heartbeat, self._self_watchdog, self._health, self._storage, self._scanner):
+            thread.start()
         try:
             worker.card = self._started(make_card)
         except CardError as unusable:
             return self._stay_without(unusable)
         worker.slots = worker.slots or worker.card.slots
-        for thread in (self._reporter, self._poll, self._prefetch):
-            thread.start()
-        worker.events.listen_cancels(worker.in_flight.drop)
-        worker.events.listen_rescans(self._scan.wake)
-        if not self._shutdown.is_asked.is_set():
+        self._reporter.start()
+        self._poller.start()
+        self._prefetcher.start()
+        worker.events.listen_cancels(worker.in_flight.cancel)
+        worker.events.listen_rescans(self._scanner.wake)
+        if not self._shutdown.is_requested.is_set():
             worker.state = WorkerState.READY
-            self._beat.wake()
-            self._poll.wake()
+            self._heartbeat.wake()
+            self._poller.wake()
         log.info("worker ready", worker=worker.id, name=worker.name, slots=worker.slots)
         self._consume()
         self._leave()
         return child.CLEAN
 
     def _started(self, make_card: Callable[[], Card]) -> Card:
-        self._pulse.busy("start", "start", _START_SECONDS)
+        self._watchdog.busy("start", "start", _START_SECONDS)
         try:
             return make_card()
         finally:
-            self._pulse.idle("start")
+            self._watchdog.idle("start")
 
     def _stay_without(self, unusable: CardError) -> int:
-        """Say for a while why the card cannot be used, and take nothing; only a new process can try it again."""
+        """Report for a while why the card cannot be used, and take nothing; only a new process can try it again."""
         log.error("card unusable", worker=self._worker.id, reason=str(unusable), exc_info=unusable.__cause__)
         self._worker.card_trouble = f"{CARD_UNUSABLE}: {unusable}"
-        self._worker.state = WorkerState.READY  # but for its card: told as one that takes nothing
-        self._beat.wake()
-        is_asked = self._shutdown.is_asked.wait(UNUSABLE_SECONDS)
+        self._worker.state = WorkerState.READY  # with `card_trouble`, so others see it as drained
+        self._heartbeat.wake()
+        is_stopping = self._shutdown.is_requested.wait(UNUSABLE_SECONDS)
         self._leave()
-        return child.CLEAN if is_asked else child.UNUSABLE
+        return child.CLEAN if is_stopping else child.UNUSABLE
 
     def _consume(self) -> None:
-        """Take tickets until a signal asks for the end; resident models stay when Celery has to begin again."""
-        while not self._shutdown.is_asked.is_set():
+        """Take tickets until a signal requests the end; resident checkpoints stay if Celery has to start again."""
+        while not self._shutdown.is_requested.is_set():
             consumer.consume(self._worker, self._slots)
-            if not self._shutdown.is_asked.wait(_AGAIN_SECONDS):
+            if not self._shutdown.is_requested.wait(_AGAIN_SECONDS):
                 log.warning("Celery had given up: taking tickets again", worker=self._worker.id)
 
     def _drain(self) -> None:
-        """Take nothing new; what runs is finished, and the beat goes on."""
+        """Take nothing new; images in flight are finished, and the heartbeats go on."""
         log.info("draining", worker=self._worker.id, images=len(self._worker.in_flight))
         self._worker.state = WorkerState.DRAINING
         consumer.stop_consuming()
-        self._beat.wake()
+        self._heartbeat.wake()
 
     def _leave(self) -> None:
-        """End in order: no image is in flight any more."""
-        self._poll.stop(wait=False)
-        self._prefetch.stop(wait=False)
-        self._scan.stop(wait=False)  # it may be reading a large file
+        """End in order, when no image is in flight any more."""
+        self._poller.stop(wait=False)
+        self._prefetcher.stop(wait=False)
+        self._scanner.stop(wait=False)  # it may be reading a large file
         self._reporter.stop()
         self._worker.card.stop()
-        self._watch.stop(wait=False)
+        self._self_watchdog.stop(wait=False)
         self._health.stop(wait=False)
-        self._storing.stop(wait=False)  # it may wait for a storage that is silent
-        self._beat.stop()
+        self._storage.stop(wait=False)  # it may wait for a storage that does not answer
+        self._heartbeat.stop()
         self._give_up_row()
         self._worker.tickets.close()
         with suppress(RedisError):
@@ -240,18 +241,18 @@ class _Process:
         log.info("worker left", worker=self._worker.id)
 
     def _storage_changed(self) -> None:
-        """Tell the farm at once that nothing is taken, or that images are taken again, and take them."""
-        self._beat.wake()
-        self._poll.wake()
+        """Report at once that images are taken or not, and take them."""
+        self._heartbeat.wake()
+        self._poller.wake()
 
     def _hand_back(self) -> None:
-        """Hand back the images in flight and end at once, because a stuck thread cannot be waited for."""
+        """Give back the images in flight and end at once, because a stuck thread cannot be waited for."""
         log.warning("handing back", worker=self._worker.id, images=len(self._worker.in_flight))
         self._give_up_row()
         os._exit(child.CLEAN)
 
-    def _end_dead(self) -> None:
-        """End at once: other workers have its images, and its supervisor starts a new one."""
+    def _end_declared_dead(self) -> None:
+        """End at once: others have this worker's images, and its supervisor starts a new one."""
         log.error("declared dead by others: this worker was silent for too long", worker=self._worker.id)
         os._exit(child.DECLARED_DEAD)
 
@@ -260,21 +261,18 @@ class _Process:
         log.error("the card is lost", worker=self._worker.id)
         os._exit(child.LOST)
 
-    def _end_hung(self, hung: Stage, words: str) -> None:
-        """End at once, as a crash. Nobody else would strike what hung here."""
-        log.error("hung", worker=self._worker.id, reason=words)
-        reason = f"its process {words} and ended itself"
-        files = suspects((), hung)
+    def _end_hung(self, hung: Stage, description: str) -> None:
+        """End at once, as a crash. No supervisor is there to count the hang against what ran here."""
+        log.error("hung", worker=self._worker.id, reason=description)
+        reason, files = f"its process {description} and ended itself", suspects((), hung)
+        end = partial(reaper.mark_dead, worker_id=self._worker.id, reason=reason, crashed=True, files=files)
         with suppress(Unavailable):
-            transact(
-                self._worker.sessions,
-                lambda session: reaper.mark_dead(session, self._worker.id, reason=reason, crashed=True, files=files),
-            )
+            transact(self._worker.sessions, end)
         os._exit(child.HUNG)
 
     def _give_up_row(self) -> None:
         try:
-            images = transact(self._worker.sessions, lambda session: workers.leave(session, self._worker.id))
+            images = transact(self._worker.sessions, partial(workers.leave, worker_id=self._worker.id))
         except Unavailable:
             log.warning("the database is away: the lease will end by itself", worker=self._worker.id)
         else:

@@ -1,4 +1,4 @@
-"""The contract between the slots and what renders, which needs neither a database nor a card."""
+"""The contract between the slots and what renders. It needs neither a database nor a card."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from worker.encode import Pixels
 from worker.in_flight import Cancellation
 from worker.progress.reporter import Watch
 from worker.supervisor.gpus import Address
-from worker.supervisor.watchdog import Pulse
+from worker.supervisor.watchdog import Watchdog
 
 
 class Card(Protocol):
-    """The one door between the slots and what renders."""
+    """What the slots need of something that renders."""
 
     @property
     def slots(self) -> int:
@@ -28,11 +28,11 @@ class Card(Protocol):
 
     @property
     def load_seconds(self) -> float | None:
-        """What the latest checkpoint took to load from its file, measured."""
+        """How long the latest checkpoint took to load from its file."""
 
     @property
     def memory_bytes(self) -> int | None:
-        """What its memory holds; None if it has none of its own."""
+        """The size of its memory; None if it has no memory of its own."""
 
     @property
     def precision(self) -> Precision:
@@ -40,7 +40,7 @@ class Card(Protocol):
 
     @property
     def broken_calls(self) -> Mapping[str, int]:
-        """How many calls of networks failed since the start, by cause, also where a smaller one then succeeded."""
+        """How many calls of networks failed since the start, by cause, even if a smaller call then succeeded."""
 
     @property
     def is_lost(self) -> bool:
@@ -53,29 +53,29 @@ class Card(Protocol):
         """Return what the card does now, for people."""
 
     def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
-        """Return the picture of `claim`, with its steps where it asks for a film.
+        """Return the picture of `claim`, with frames if a film is wanted.
 
         Raises RenderError; Cancelled soon after `cancel` is set.
         """
 
     @property
     def keeps_checkpoints(self) -> bool:
-        """Whether the host keeps checkpoints for it, so that it has use for `prefetch`."""
+        """Whether the host keeps checkpoints for it, so that `prefetch` helps."""
 
     def prefetch(self, checkpoint: str) -> None:
         """Have a checkpoint (SHA-256) ready for a load that may come next, if there is time. Returns at once."""
 
     def stop(self) -> None:
-        """Let go of the card; nothing is rendered now."""
+        """Release the card, when nothing is rendered."""
 
 
-MakeCard = Callable[[Address, Settings, Sessions, Callable[[], object], Pulse], Card]
-"""Brings a card up and returns it. The callable is to be called when its phase or what is resident changes; the pulse
-is told whenever the card begins something that could hang."""
+MakeCard = Callable[[Address, Settings, Sessions, Callable[[], object], Watchdog], Card]
+"""Brings a card up and returns it. The card calls the callable when its phase or its resident checkpoints change, and
+reports to the watchdog whenever it begins something that could hang."""
 
 
 class NoCard:
-    """What a worker has while its card comes up."""
+    """The card of a worker whose real one is still coming up."""
 
     slots = 0
     load_seconds = None
@@ -101,7 +101,7 @@ class NoCard:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What a picture was to become, at one step of its rendering."""
+    """The picture as it stood at one step of its rendering."""
 
     step: int
     steps: int
@@ -110,9 +110,9 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """What a card makes of a claim: the picture; and where a film was asked for, steps to it, and how many there were.
+    """A rendered picture; for a film also its frames, and the number of steps that were made.
 
-    Before its end, a run of an adaptive sampler only estimates how many there will be.
+    An adaptive sampler only estimates the number of steps before its end, so a frame may show another one.
     """
 
     pixels: Pixels

@@ -24,9 +24,9 @@ from worker.engine.loop.engine import Engine
 from worker.engine.weights import Weights
 from worker.periodic import Periodic
 from worker.supervisor import child
-from worker.supervisor.self_watchdog import SelfWatch
-from worker.supervisor.status_pipe import Report
-from worker.supervisor.watchdog import Pulse
+from worker.supervisor.self_watchdog import SelfWatchdog
+from worker.supervisor.status_pipe import StatusWriter
+from worker.supervisor.watchdog import Watchdog
 
 REFUSED: Final = 4  # pictures in flight when calls are refused
 HANG_FACTOR: Final = 0.03  # of the limits in earnest: two seconds for a call
@@ -61,10 +61,10 @@ def hang(setting: Setting, pipe: Connection) -> None:
     """Have the card stand still for longer than a call may take; the watch is to end this process, which says after how
     many seconds.
     """
-    pulse = Pulse(factor=HANG_FACTOR)
+    watchdog = Watchdog(factor=HANG_FACTOR)
 
     def on_phase(phase: str, limit_seconds: float) -> None:
-        pulse.idle("engine") if phase == "idle" else pulse.busy("engine", phase, limit_seconds)
+        watchdog.idle("engine") if phase == "idle" else watchdog.busy("engine", phase, limit_seconds)
 
     with _loaded(setting, on_phase) as (engine, weights):
         _picture(setting, engine, weights)  # kernels are loaded before limits count
@@ -78,7 +78,7 @@ def hang(setting: Setting, pipe: Connection) -> None:
             pipe.send(time.monotonic() - begun[0])
             os._exit(child.HUNG)
 
-        Periodic("watch", WATCH_SECONDS, SelfWatch(pulse, Report(), end).run_once).start()
+        Periodic("watch", WATCH_SECONDS, SelfWatchdog(watchdog, StatusWriter(), end).run_once).start()
         rendering.begin(engine, weights, _wanted(setting, 1), on_step=stand_still).result(rendering.SECONDS)
 
 

@@ -21,7 +21,7 @@ def run() -> int:
         points.install(folder)
         return main(module=MODULE)
     from tests.support.stub_card import StubCard  # noqa: PLC0415 - the supervisor does without
-    from worker.process import work  # noqa: PLC0415
+    from worker.process import run_worker  # noqa: PLC0415
 
     class Card(StubCard):
         slots = 3
@@ -33,7 +33,7 @@ def run() -> int:
             return rendered
 
     points.install(folder)
-    return main(module=MODULE, work=partial(work, make_card=Card))
+    return main(module=MODULE, run_worker=partial(run_worker, make_card=Card))
 
 
 if __name__ == "__main__":

@@ -59,19 +59,19 @@ class Afternoon:
         self.engine = Engine(card)
         self.previews: list[bytes] = []
         self._previewer = Previewer(None, lambda _: Future(), SECONDS)
-        self._showing = Showing(partial(keep, self.previews))
+        self._preview_queue = Showing(partial(keep, self.previews))
         self._loader = Loader(card)
         self._load = partial(checkpoints.load, path, card, dtype)
 
     def __enter__(self) -> Self:
         self._loader.start()
         self.engine.start()
-        self._showing.start()
+        self._preview_queue.start()
         self.weights: Weights | None = self._loader.run(self._load)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._showing.stop()
+        self._preview_queue.stop()
         self.engine.stop()
         self._loader.stop()
 
@@ -111,7 +111,7 @@ class Afternoon:
             if job.params.film:
                 reel.take(step)
             make = partial(self._previewer.picture, step.denoised, weights)
-            self._showing.show(claim, beside(self.engine.device, make, "previews"))
+            self._preview_queue.show(claim, beside(self.engine.device, make, "previews"))
 
         run = self.engine.render(render(job.params, kit), exact=job.params.exact, on_step=on_step)
         picture: Picture = run.result(SECONDS)

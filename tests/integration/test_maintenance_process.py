@@ -194,6 +194,6 @@ def test_the_desk_is_cleared_whatever_happens_at_it(settings, sessions):
         session.execute(text("SELECT 1"))
         raise RuntimeError("no room")
 
-    with pytest.raises(RuntimeError, match="no room"), caretaker.desk(settings) as desk:
-        transact(desk.sessions, work)
+    with pytest.raises(RuntimeError, match="no room"), caretaker.open_context(settings) as context:
+        transact(context.sessions, work)
     until(lambda: transact(sessions, lambda session: session.scalar(connected)) == 0)

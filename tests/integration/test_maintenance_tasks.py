@@ -20,16 +20,16 @@ from shared.messaging.tickets import worker_queue
 from shared.queue import transitions
 from tests.support.queueing import Farmhand
 from worker.maintenance import process
-from worker.maintenance.scheduler import Round, rounds
+from worker.maintenance.scheduler import ScheduledChore, schedule
 from worker.maintenance.tasks import Chore, table
 
 ALL = ("due", "reap", "queues", "jobs", "objects", "uploads", "attempts", "litter", "history")
 
 
 @pytest.fixture
-def desk(settings):
-    with process.desk(settings) as desk:
-        yield desk
+def context(settings):
+    with process.open_context(settings) as context:
+        yield context
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def farm(sessions):
     return Farmhand(sessions)
 
 
-def round_of(name, desk):
-    return rounds(table(desk.settings), desk)[name]
+def scheduled(name, context):
+    return schedule(table(context.settings), context)[name]
 
 
 def done_at(sessions, name):
@@ -80,23 +80,23 @@ def test_lock_whose_connection_broke_is_free_and_the_chore_may_end(sessions):
         assert third
 
 
-def test_seldom_chore_is_done_once_for_all_until_it_is_due_again(desk, sessions):
+def test_seldom_chore_is_done_once_for_all_until_it_is_due_again(context, sessions):
     done = []
     for _ in range(3):  # processes
-        Round(count_of(done), desk).run_once()
+        ScheduledChore(count_of(done), context).run_once()
     assert len(done) == 1
     earlier = update(ChoreDone).values(done_at=func.now() - timedelta(seconds=3601))
     transact(sessions, lambda session: session.execute(earlier))
-    Round(count_of(done), desk).run_once()
+    ScheduledChore(count_of(done), context).run_once()
     assert len(done) == 2
 
 
-def test_chore_that_was_noted_before_the_clock_was_put_back_is_due(desk, sessions):
+def test_chore_that_was_noted_before_the_clock_was_put_back_is_due(context, sessions):
     done = []
-    Round(count_of(done), desk).run_once()
+    ScheduledChore(count_of(done), context).run_once()
     later = update(ChoreDone).values(done_at=func.now() + timedelta(days=1))
     transact(sessions, lambda session: session.execute(later))
-    Round(count_of(done), desk).run_once()
+    ScheduledChore(count_of(done), context).run_once()
     assert len(done) == 2
 
 
@@ -106,13 +106,13 @@ def standing(sessions):
 
 def test_standing_tells_whether_a_process_does_chores(sessions, settings):
     assert standing(sessions) == locks.Standing(is_anybody=False, overdue=())
-    with process.desk(settings) as desk:
-        round_of("queues", desk).run_once()
+    with process.open_context(settings) as context:
+        scheduled("queues", context).run_once()
         assert standing(sessions) == locks.Standing(is_anybody=True, overdue=())
 
 
-def test_chore_is_overdue_a_while_after_it_was_due(desk, sessions):
-    round_of("jobs", desk).run_once()
+def test_chore_is_overdue_a_while_after_it_was_due(context, sessions):
+    scheduled("jobs", context).run_once()
     for seconds, overdue in ((3600 + 590, []), (3600 + 610, ["jobs"])):
         earlier = update(ChoreDone).values(done_at=func.now() - timedelta(seconds=seconds))
         transact(sessions, methodcaller("execute", earlier))
@@ -120,17 +120,17 @@ def test_chore_is_overdue_a_while_after_it_was_due(desk, sessions):
     assert standing(sessions).overdue[0].done_at == done_at(sessions, "jobs")
 
 
-def test_chore_that_fails_from_the_first_time_on_is_overdue(desk, sessions, monkeypatch):
+def test_chore_that_fails_from_the_first_time_on_is_overdue(context, sessions, monkeypatch):
     for name in locks.SECONDS.keys() - {"litter"}:
-        round_of(name, desk).run_once()
+        scheduled(name, context).run_once()
     assert standing(sessions).overdue == ()
     monkeypatch.setattr(locks, "_LATE_SECONDS", -1.0)
     assert standing(sessions).overdue == (locks.Overdue("litter", None),)
 
 
-def test_standing_is_told_over_http(client, desk, sessions):
+def test_standing_is_told_over_http(client, context, sessions):
     assert client.get("/api/v1/chores").get_json() == {"is_anybody": False, "overdue": []}
-    round_of("jobs", desk).run_once()
+    scheduled("jobs", context).run_once()
     transact(
         sessions, lambda session: session.execute(update(ChoreDone).values(done_at=func.now() - timedelta(days=1)))
     )
@@ -138,7 +138,7 @@ def test_standing_is_told_over_http(client, desk, sessions):
     assert (told["is_anybody"], [chore["name"] for chore in told["overdue"]]) == (True, ["jobs"])
 
 
-def test_chore_that_another_process_is_at_is_left_to_it(desk, settings):
+def test_chore_that_another_process_is_at_is_left_to_it(context, settings):
     began, go_on, done = Event(), Event(), []
 
     def slow(_):
@@ -147,12 +147,12 @@ def test_chore_that_another_process_is_at_is_left_to_it(desk, settings):
         done.append("slow")
         return {}
 
-    first = Thread(target=Round(Chore("test", 3600, slow), desk).run_once)
+    first = Thread(target=ScheduledChore(Chore("test", 3600, slow), context).run_once)
     first.start()
     assert began.wait(20)
-    with process.desk(settings) as other:
-        second = Round(count_of(done), other)
-        second.ask()
+    with process.open_context(settings) as other:
+        second = ScheduledChore(count_of(done), other)
+        second.request()
         second.run_once()
         assert done == []
         go_on.set()
@@ -161,20 +161,20 @@ def test_chore_that_another_process_is_at_is_left_to_it(desk, settings):
     assert done == ["slow", 1]
 
 
-def test_chore_that_is_asked_for_is_done_before_it_is_due(desk):
+def test_chore_that_is_asked_for_is_done_before_it_is_due(context):
     done = []
-    ours = Round(count_of(done), desk)
+    ours = ScheduledChore(count_of(done), context)
     ours.run_once()
     ours.run_once()
     assert len(done) == 1
-    ours.ask()
+    ours.request()
     ours.run_once()
     assert len(done) == 2
     ours.run_once()
     assert len(done) == 2
 
 
-def test_chore_that_failed_is_tried_again_though_it_is_not_due(desk, sessions):
+def test_chore_that_failed_is_tried_again_though_it_is_not_due(context, sessions):
     answers = [StorageError("no route"), {}]
 
     def work(_):
@@ -183,7 +183,7 @@ def test_chore_that_failed_is_tried_again_though_it_is_not_due(desk, sessions):
             raise answer
         return answer
 
-    ours = Round(Chore("test", 3600, work), desk)
+    ours = ScheduledChore(Chore("test", 3600, work), context)
     ours.run_once()
     assert done_at(sessions, "test") is None
     ours.run_once()
@@ -191,16 +191,17 @@ def test_chore_that_failed_is_tried_again_though_it_is_not_due(desk, sessions):
     assert done_at(sessions, "test") is not None
 
 
-def test_every_chore_works_on_an_empty_farm(desk, sessions):
-    asked = rounds(table(desk.settings), desk)
+def test_every_chore_works_on_an_empty_farm(context, sessions):
+    asked = schedule(table(context.settings), context)
     assert tuple(asked) == ALL
     for one in asked.values():
-        one._run_once()  # a missing server would be reported, not ignored
+        one.run_once()
+        assert one._trouble is None
     noted = transact(sessions, lambda session: session.scalars(select(ChoreDone.name)).all())
     assert set(noted) == set(ALL) - {"due", "reap"}
 
 
-def test_deadlines_and_holds_are_kept_though_no_worker_lives(desk, sessions, job_factory):
+def test_deadlines_and_holds_are_kept_though_no_worker_lives(context, sessions, job_factory):
     late, held = job_factory(), job_factory()
     past = func.now() - timedelta(seconds=1)
     changes = (
@@ -208,26 +209,26 @@ def test_deadlines_and_holds_are_kept_though_no_worker_lives(desk, sessions, job
         update(Image).where(Image.job_id == held.id).values(state="held", held_until=past),
     )
     transact(sessions, lambda session: [session.execute(change) for change in changes])
-    round_of("due", desk).run_once()
+    scheduled("due", context).run_once()
     states = select(Image.state).order_by(Image.id)
     assert transact(sessions, lambda session: session.scalars(states).all()) == ["cancelled", "queued"]
-    assert desk.tickets.flush(10)
-    assert desk.redis.llen(desk.farm_id.key("pool.default")) == 1
+    assert context.tickets.flush(10)
+    assert context.redis.llen(context.farm_id.key("pool.default")) == 1
 
 
 def test_silent_worker_is_buried_though_no_other_lives(settings, sessions, farm, job_factory):
     class OnTime:
-        def note(self): ...
+        def tick(self): ...
 
-        def seconds(self):
+        def seconds_on_time(self):
             return self.answer
 
     on_time = OnTime()
     job = job_factory()
     farm.worker(lease_seconds=-60).claim()
     # The test's servers may be younger than a usual lease.
-    with process.desk(settings.model_copy(update={"lease_seconds": 0.01})) as desk:
-        ours = round_of("reap", replace(desk, punctuality=on_time))
+    with process.open_context(settings.model_copy(update={"lease_seconds": 0.01})) as context:
+        ours = scheduled("reap", replace(context, clock_guard=on_time))
         for answer, state in ((0.0, "running"), (1.0, "queued")):
             on_time.answer = answer
             ours.run_once()
@@ -235,17 +236,17 @@ def test_silent_worker_is_buried_though_no_other_lives(settings, sessions, farm,
     assert transact(sessions, lambda session: session.scalars(select(Worker.id)).all()) == []
 
 
-def test_queues_of_workers_that_are_gone_are_forgotten_and_no_others(desk, farm):
+def test_queues_of_workers_that_are_gone_are_forgotten_and_no_others(context, farm):
     gone, here = farm.worker(), farm.worker()
     for hand in (gone, here):
-        desk.redis.sadd(desk.farm_id.key(f"_kombu.binding.{worker_queue(hand.id)}"), "x")
-        desk.redis.rpush(desk.farm_id.key(worker_queue(hand.id)), "ticket")
-    desk.redis.rpush(desk.farm_id.key("pool.default"), "ticket")
+        context.redis.sadd(context.farm_id.key(f"_kombu.binding.{worker_queue(hand.id)}"), "x")
+        context.redis.rpush(context.farm_id.key(worker_queue(hand.id)), "ticket")
+    context.redis.rpush(context.farm_id.key("pool.default"), "ticket")
     gone.mark_dead()
-    round_of("queues", desk).run_once()
-    left = sorted(key.decode() for key in desk.redis.scan_iter())
+    scheduled("queues", context).run_once()
+    left = sorted(key.decode() for key in context.redis.scan_iter())
     kept = (f"_kombu.binding.{worker_queue(here.id)}", "pool.default", worker_queue(here.id))
-    assert left == [desk.farm_id.key(name) for name in kept]
+    assert left == [context.farm_id.key(name) for name in kept]
 
 
 def test_jobs_and_history_are_kept_as_long_as_the_settings_say(settings, sessions, job_factory):
@@ -253,21 +254,21 @@ def test_jobs_and_history_are_kept_as_long_as_the_settings_say(settings, session
     aged = update(Job).values(ended_at=func.now() - timedelta(days=3))
     transact(sessions, lambda session: (transitions.cancel(session, job.id), session.execute(aged)))
     for days, jobs in ((0, 1), (4, 1), (2, 0)):
-        with process.desk(settings.model_copy(update={"keep_days": days})) as desk:
-            ours = round_of("jobs", desk)
-            ours.ask()
+        with process.open_context(settings.model_copy(update={"keep_days": days})) as context:
+            ours = scheduled("jobs", context)
+            ours.request()
             ours.run_once()
         assert transact(sessions, lambda session: len(session.scalars(select(Job.id)).all())) == jobs
     for days, lines in ((0, 3), (1, 1)):
         transact(sessions, lambda session: session.execute(text("UPDATE history SET at = at - interval '2 days'")))
-        with process.desk(settings.model_copy(update={"history_days": days})) as desk:
-            ours = round_of("history", desk)
-            ours.ask()
+        with process.open_context(settings.model_copy(update={"history_days": days})) as context:
+            ours = scheduled("history", context)
+            ours.request()
             ours.run_once()
         assert transact(sessions, lambda session: session.scalar(text("SELECT count(*) FROM history"))) == lines
 
 
-def test_sweeps_are_chores(desk, sessions, job_factory):
+def test_sweeps_are_chores(context, sessions, job_factory):
     gone, here = job_factory(), job_factory()
     transact(sessions, lambda session: transitions.delete(session, gone.id))
     transact(sessions, lambda session: session.execute(update(Image).values(attempt=2)))
@@ -275,10 +276,10 @@ def test_sweeps_are_chores(desk, sessions, job_factory):
     upload = f"uploads/ab/{'ab' * 32}.png"
     for name, swept in (("objects", late), ("attempts", lost), ("uploads", upload)):
         for one in (late, lost, upload):
-            if not desk.storage.exists(one):
-                desk.storage.put(one, b"picture")
-        round_of(name, desk).run_once()
-        assert [one for one in (late, lost, upload) if not desk.storage.exists(one)] == [swept]
+            if not context.storage.exists(one):
+                context.storage.put(one, b"picture")
+        scheduled(name, context).run_once()
+        assert [one for one in (late, lost, upload) if not context.storage.exists(one)] == [swept]
 
 
 def test_what_needs_no_redis_goes_on_without_it(settings, sessions, job_factory, tmp_path):
@@ -286,9 +287,9 @@ def test_what_needs_no_redis_goes_on_without_it(settings, sessions, job_factory,
     past = update(Image).where(Image.job_id == late.id).values(expires_at=func.now() - timedelta(seconds=1))
     transact(sessions, lambda session: session.execute(past))
     nobody = f"unix://{tmp_path}/nobody.sock"
-    with process.desk(settings.model_copy(update={"redis_url": nobody})) as desk:
+    with process.open_context(settings.model_copy(update={"redis_url": nobody})) as context:
         for name in ALL:
-            round_of(name, desk).run_once()
+            scheduled(name, context).run_once()
     assert transact(sessions, lambda session: session.scalars(select(Image.state)).all()) == ["cancelled"]
     noted = transact(sessions, lambda session: session.scalars(select(ChoreDone.name)).all())
     assert set(noted) == set(ALL) - {"due", "reap", "queues"}
@@ -296,6 +297,6 @@ def test_what_needs_no_redis_goes_on_without_it(settings, sessions, job_factory,
 
 def test_doctor_tells_whether_a_process_does_chores(settings):
     assert farm_checks.chores(settings).text == "No process does them."
-    with process.desk(settings) as desk:
-        round_of("queues", desk).run_once()
+    with process.open_context(settings) as context:
+        scheduled("queues", context).run_once()
         assert farm_checks.chores(settings).text == "Up to date."

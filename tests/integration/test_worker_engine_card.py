@@ -429,7 +429,7 @@ def test_a_tiny_decoder_is_suspected_while_it_is_read(card, claim, settings, ses
     suspected, load = [], checkpoints.load_decoder
 
     def loading(*told):
-        suspected.append(suspects(card._pulse.stages()))
+        suspected.append(suspects(card._watchdog.stages()))
         return load(*told)
 
     monkeypatch.setattr(checkpoints, "load_decoder", loading)
@@ -438,7 +438,7 @@ def test_a_tiny_decoder_is_suspected_while_it_is_read(card, claim, settings, ses
     for make in told.previews:
         make()
     until(lambda: suspected == [(seen["taesd"].sha256,)])
-    until(lambda: suspects(card._pulse.stages()) == ())
+    until(lambda: suspects(card._watchdog.stages()) == ())
 
 
 def test_what_loads_need_is_imported_before_the_first_one(settings, sessions, monkeypatch):

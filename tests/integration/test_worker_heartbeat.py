@@ -9,7 +9,7 @@ from shared.queue import reaper, transitions, workers
 from tests.support.workers import TICKET, images, made, states
 from worker.dispatch.claimer import Claimer
 from worker.dispatch.heartbeat import Heartbeat
-from worker.supervisor.clock_guard import Punctuality
+from worker.supervisor.clock_guard import ClockGuard
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_another_attempt_that_is_missing_has_a_beat_s_time_of_its_own(worker, se
 
 
 def test_a_beat_that_asked_before_the_worker_drained_itself_resumes_nothing(worker, beat, monkeypatch, capsys):
-    send = beat._send
+    send = beat._renew_lease
 
     def slow(held):
         answer = send(held)
@@ -79,7 +79,7 @@ def test_a_beat_that_asked_before_the_worker_drained_itself_resumes_nothing(work
         return answer
 
     with monkeypatch.context() as patched:
-        patched.setattr(beat, "_send", slow)
+        patched.setattr(beat, "_renew_lease", slow)
         beat.run_once()
     assert worker.drained == "sick"
     assert "resumed" not in capsys.readouterr().out
@@ -101,7 +101,7 @@ def test_a_younger_attempt_is_not_closed_for_an_older_one(worker, sessions, job_
     worker.in_flight.open(old)
     transact(sessions, lambda session: transitions.hand_back(session, worker.id, {old.image_id: old.attempt}))
     young = worker.in_flight.open(Claimer(worker).next(TICKET).claim)
-    worker.in_flight.drop({old.image_id: old.attempt})
+    worker.in_flight.cancel({old.image_id: old.attempt})
     assert not young.is_set
 
 
@@ -139,17 +139,17 @@ def _worker_ids(sessions):
         return set(session.scalars(select(Worker.id)))
 
 
-def test_punctuality_counts_from_the_last_gap():
+def test_clock_guard_counts_from_the_last_gap():
     now = [0.0]
-    punctuality = Punctuality(beat_seconds=5, clock=lambda: now[0])
-    assert punctuality.seconds() == 0
+    clock_guard = ClockGuard(period_seconds=5, clock=lambda: now[0])
+    assert clock_guard.seconds_on_time() == 0
     for now[0] in (0, 5, 10, 15):
-        punctuality.note()
-    assert punctuality.seconds() == 15
+        clock_guard.tick()
+    assert clock_guard.seconds_on_time() == 15
     now[0] = 60  # the machine slept
-    assert punctuality.seconds() == 0
-    punctuality.note()
-    assert punctuality.seconds() == 0
+    assert clock_guard.seconds_on_time() == 0
+    clock_guard.tick()
+    assert clock_guard.seconds_on_time() == 0
     now[0] = 66
-    punctuality.note()
-    assert punctuality.seconds() == 6
+    clock_guard.tick()
+    assert clock_guard.seconds_on_time() == 6

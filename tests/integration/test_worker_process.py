@@ -198,9 +198,9 @@ NO_CARD_YET = """
 from functools import partial
 from time import sleep
 from worker.__main__ import end, main
-from worker.process import work
+from worker.process import run_worker
 
-end(main(work=partial(work, make_card=lambda *_: sleep(600))))
+end(main(run_worker=partial(run_worker, make_card=lambda *_: sleep(600))))
 """
 
 

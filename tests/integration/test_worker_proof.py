@@ -18,28 +18,28 @@ from worker.engine.loop import limits
 from worker.periodic import Periodic
 from worker.render import engine_card
 from worker.supervisor.gpus import Address
-from worker.supervisor.self_watchdog import SelfWatch
-from worker.supervisor.status_pipe import Report
-from worker.supervisor.watchdog import Pulse
+from worker.supervisor.self_watchdog import SelfWatchdog
+from worker.supervisor.status_pipe import StatusWriter
+from worker.supervisor.watchdog import Watchdog
 
 ADDRESS = Address("cuda:2", "GPU-8932f937", "NVIDIA H200")
 
 
 @pytest.fixture
 def bring_up(settings, sessions, pretended: Ledger):
-    pulse = Pulse()
+    watchdog = Watchdog()
 
     def bring_up() -> engine_card.EngineCard:
-        return engine_card.EngineCard(ADDRESS, settings, sessions, lambda: None, pulse)
+        return engine_card.EngineCard(ADDRESS, settings, sessions, lambda: None, watchdog)
 
-    return SimpleNamespace(now=bring_up, pulse=pulse)
+    return SimpleNamespace(now=bring_up, watchdog=watchdog)
 
 
 def test_a_card_is_proved_before_anything_else_and_a_hang_of_it_is_told(bring_up, monkeypatch):
     seen = []
 
     def prove(on, dtype):
-        [stage] = bring_up.pulse.stages()
+        [stage] = bring_up.watchdog.stages()
         seen.append((on.name, stage.phase, stage.limit_seconds))
         assert stage.is_hung(time.monotonic() + limits.PROOF_SECONDS + 1, 0.0)
         raise CardError("its numbers are off")
@@ -48,7 +48,7 @@ def test_a_card_is_proved_before_anything_else_and_a_hang_of_it_is_told(bring_up
     with pytest.raises(CardError, match="its numbers are off"):
         bring_up.now()
     assert seen == [("cuda:0", "the proof of its card", limits.PROOF_SECONDS)]
-    assert bring_up.pulse.stages() == ()
+    assert bring_up.watchdog.stages() == ()
 
 
 def test_a_proof_that_hangs_ends_the_process(bring_up, pretended: Ledger, monkeypatch):
@@ -61,7 +61,7 @@ def test_a_proof_that_hangs_ends_the_process(bring_up, pretended: Ledger, monkey
 
     monkeypatch.setattr(limits, "PROOF_SECONDS", 0.05)
     monkeypatch.setattr(pretended, "on_kernel", lambda *_: hangs.set() or ended.wait(60))
-    watch = Periodic("watch", 0.02, SelfWatch(bring_up.pulse, Report(), on_hang).run_once)
+    watch = Periodic("watch", 0.02, SelfWatchdog(bring_up.watchdog, StatusWriter(), on_hang).run_once)
     watch.start()
     up = bring_up.now()
     watch.stop()

@@ -15,8 +15,8 @@ from shared.settings import Settings
 from tests.support.servers import fresh_database
 from worker import process
 from worker.supervisor.gpus import Address
-from worker.supervisor.launch import Orders
-from worker.supervisor.status_pipe import Report
+from worker.supervisor.launch import Launch
+from worker.supervisor.status_pipe import StatusWriter
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def sessions(database_url):
 
 
 def registers(sessions) -> int:
-    return process._register(Orders(Address("cpu:0"), Settings(), Report()), sessions, farm_id(sessions))
+    return process._register(Launch(Address("cpu:0"), Settings(), StatusWriter()), sessions, farm_id(sessions))
 
 
 def test_a_worker_waits_for_every_revision_that_its_code_needs(database_url, sessions, monkeypatch):

@@ -23,7 +23,7 @@ from shared.settings import Settings
 from tests.support.checkpoints import inspected, write_tiny
 from tests.support.queueing import Farmhand
 from tests.support.statements import statements
-from worker.render.scanner import Scan
+from worker.render.scanner import Scanner
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def entries(sessions: database.Sessions) -> list[Entry]:
 
 def test_a_broken_file_is_recorded_as_unusable_with_its_reason(worker, sessions, in_process):
     (worker.settings.models / "broken.safetensors").write_bytes(b"not a checkpoint")
-    Scan(worker).run_once()
+    Scanner(worker).run_once()
     (file,) = entries(sessions)
     assert (file.name, file.usable) == ("broken", False)
     assert file.reason
@@ -66,7 +66,7 @@ def test_a_hostile_file_keeps_no_other_out_of_the_catalogue(worker, sessions, in
     save(weights | {"model.diffusion_model.\x00": torch.zeros(1)}, models / "name.safetensors", figures)
     save(weights, models / "figure.safetensors", figures.replace("image_size: 8", "image_size: 0"))
     save(weights, models / "nested.safetensors", "[" * 5000)
-    Scan(worker).run_once()
+    Scanner(worker).run_once()
     assert {file.name: file.usable for file in entries(sessions)} == {
         "good": True, "name": False, "figure": False, "nested": False,
     }  # fmt: skip
@@ -92,7 +92,7 @@ def test_a_file_that_exhausts_or_ends_its_reader_is_named_and_the_others_go_on(w
     os.mkfifo(models / "pipe.safetensors")
     (models / "zero.ckpt").symlink_to("/dev/zero")
     write_tiny(models / "good.safetensors")
-    Scan(worker).run_once()
+    Scanner(worker).run_once()
     found = {file.path: file.reason for file in entries(sessions)}
     assert found.pop("good.safetensors") is None
     assert "compressed records" in found.pop("bytes.ckpt")
@@ -109,7 +109,7 @@ def test_a_file_that_needs_more_memory_than_it_may_is_struck_and_the_rest_goes_o
     with zipfile.ZipFile(models / "memo.ckpt", "w") as archive:  # an index of 2 ** 31 is a table of 34 GB
         archive.writestr("a/data.pkl", b"\x80\x02}r\xff\xff\xff\x7f.")
     (models / "then.ckpt").write_bytes(b"")
-    Scan(worker).run_once()
+    Scanner(worker).run_once()
     assert {file.path: file.reason for file in entries(sessions)} == {
         "memo.ckpt": "takes more memory to read than a model file may: replace it",
         "then.ckpt": "the file is empty",
@@ -119,7 +119,7 @@ def test_a_file_that_needs_more_memory_than_it_may_is_struck_and_the_rest_goes_o
 def test_a_file_that_is_gone_leaves_the_catalogue(worker, sessions, in_process):
     for name in ("broken", "other"):
         (worker.settings.models / f"{name}.ckpt").write_bytes(b"")
-    scan = Scan(worker)
+    scan = Scanner(worker)
     scan.run_once()
     (worker.settings.models / "broken.ckpt").unlink()
     scan.run_once()
@@ -128,7 +128,7 @@ def test_a_file_that_is_gone_leaves_the_catalogue(worker, sessions, in_process):
 
 def test_while_the_models_folder_is_away_the_catalogue_stays(worker, sessions, in_process, tmp_path: Path):
     (worker.settings.models / "broken.ckpt").write_bytes(b"")
-    scan = Scan(worker)
+    scan = Scanner(worker)
     scan.run_once()
     worker.settings.models.rename(tmp_path / "away")
     scan.run_once()
@@ -145,7 +145,7 @@ def test_a_first_look_that_takes_several_turns_goes_on_soon_and_is_noted_when_it
     worker.settings = settings.model_copy(update={"rescan_seconds": 1e-9})  # one file is hashed a turn
     for name in ("a", "b", "c"):
         write_tiny(settings.models / f"{name}.safetensors")
-    scan = Scan(worker)
+    scan = Scanner(worker)
     for found in (1, 2):
         assert scan.run_once() == pytest.approx(1.0)
         assert len(entries(sessions)) == found
@@ -158,7 +158,7 @@ def test_a_first_look_that_takes_several_turns_goes_on_soon_and_is_noted_when_it
 def test_a_scan_reads_the_catalogue_once_however_much_it_finds(worker, sessions, in_process):
     for name in ("a", "b", "c"):
         write_tiny(worker.settings.models / f"{name}.safetensors")
-    scan = Scan(worker)
+    scan = Scanner(worker)
     for _ in range(2):  # all is new, then nothing is
         with statements(sessions) as sent:
             scan.run_once()
@@ -168,7 +168,7 @@ def test_a_scan_reads_the_catalogue_once_however_much_it_finds(worker, sessions,
 
 def test_a_folder_that_another_farm_scans_is_looked_at_as_soon_as_it_is_free(worker, settings, sessions, in_process):
     write_tiny(settings.models / "a.safetensors")
-    scan = Scan(worker)
+    scan = Scanner(worker)
     with sole(settings.models) as is_sole:
         assert is_sole
         assert scan.run_once() == pytest.approx(1.0)

@@ -84,10 +84,11 @@ def test_a_film_lies_beside_its_picture(worker, slots, job_factory):
         assert strip.width > 2 * strip.height
 
 
-def test_the_picture_of_a_film_is_numbered_by_the_steps_taken_and_not_by_an_estimate():
-    grey = np.zeros((8, 8, 3), dtype=np.uint8)
-    *_, last = outputs._frames(Rendered(grey, (Frame(7, 40, grey),), steps=31))
-    assert (last.step, last.steps) == (31, 31)
+def test_the_picture_of_a_film_is_numbered_by_the_steps_taken_and_not_by_an_estimate(monkeypatch):
+    frames, grey = [], np.zeros((8, 8, 3), dtype=np.uint8)
+    monkeypatch.setattr(film, "animation", lambda given: frames.extend(given) or b"")
+    assert list(outputs._film(None, Rendered(grey, (Frame(7, 40, grey),), steps=31)))
+    assert [(frame.step, frame.steps) for frame in frames] == [(7, 40), (31, 31)]
 
 
 def test_without_a_film_there_is_none(worker, slots, job_factory):
@@ -156,7 +157,7 @@ def test_a_job_of_a_younger_farm_is_left_to_others_for_good(slots, sessions, job
     clock[0] += 3600
     slots.consume(was_passed=False)
     assert "not understood" not in capsys.readouterr().out
-    assert slots._worker.unread.jobs() == {younger.id: "mood"}
+    assert slots._worker.unreadable_jobs.reasons() == {younger.id: "mood"}
     lines = select(History.event).where(History.job_id == younger.id).order_by(History.id)
     assert transact(sessions, lambda session: session.scalars(lines).all()) == ["submitted", "claimed", "handed back"]
 
@@ -203,10 +204,10 @@ def test_a_cancel_frees_the_slot_and_leaves_the_checkpoint_resident(worker, slot
     slot.start()
     until(lambda: worker.free_slots < worker.slots and worker.card.resident())
     running = transact(sessions, lambda session: transitions.cancel(session, job.id)).running
-    worker.in_flight.drop(dict.fromkeys(running, 0))  # an order that came late, of an earlier attempt
+    worker.in_flight.cancel(dict.fromkeys(running, 0))  # an order that came late, of an earlier attempt
     slot.join(0.2)
     assert slot.is_alive()
-    worker.in_flight.drop(running)
+    worker.in_flight.cancel(running)
     slot.join(10)
     assert not slot.is_alive()
     assert (worker.free_slots, worker.card.resident(), states(sessions)) == (worker.slots, ["a" * 64], ["cancelled"])

@@ -28,7 +28,7 @@ from worker.progress.reporter import Watch
 from worker.render.model_cache import Model, ModelCache
 from worker.renderer import Frame, Rendered
 from worker.supervisor.gpus import Address
-from worker.supervisor.watchdog import Pulse
+from worker.supervisor.watchdog import Watchdog
 
 STEP_SECONDS = 0.002
 CALL_SECONDS = 60  # that a step may take before it hangs
@@ -51,9 +51,9 @@ class StubCard:
         settings: Settings | None = None,
         sessions: Sessions | None = None,
         on_change: Callable[[], object] | None = None,
-        pulse: Pulse | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
-        self._pulse = pulse or Pulse()
+        self._watchdog = watchdog or Watchdog()
         self._residency: ModelCache[str] = ModelCache(lambda model, _: model.sha256, capacity=2, on_change=on_change)
 
     def resident(self) -> list[str]:
@@ -94,9 +94,9 @@ class StubCard:
         """Give what the engine's thread does before each call: it says that it lives."""
         what = f"image {claim.image_id}"
         try:
-            yield partial(self._pulse.busy, what, "decode", CALL_SECONDS)
+            yield partial(self._watchdog.busy, what, "decode", CALL_SECONDS)
         finally:
-            self._pulse.idle(what)
+            self._watchdog.idle(what)
 
 
 def _obey(order: str, detail: str) -> None:

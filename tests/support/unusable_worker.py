@@ -28,4 +28,4 @@ def card(address: Address, settings: Settings, *rest: object) -> StubCard:
 
 
 if __name__ == "__main__":
-    end(main(module="tests.support.unusable_worker", work=partial(process.work, make_card=card)))
+    end(main(module="tests.support.unusable_worker", run_worker=partial(process.run_worker, make_card=card)))

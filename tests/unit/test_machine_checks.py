@@ -24,7 +24,7 @@ def found(monkeypatch):
 
     def found(gpus: str = "all", why: str = ""):
         monkeypatch.setattr(devices, "why_none", lambda: why)
-        monkeypatch.setattr(machine_checks, "_ask_machine", machine.told)
+        monkeypatch.setattr(machine_checks, "_ask_machine", machine.facts)
         return machine_checks.cards(SimpleNamespace(gpus=gpus))
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

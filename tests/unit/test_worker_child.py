@@ -129,7 +129,7 @@ def test_a_child_that_cannot_be_ended_is_killed_now_and_then_not_all_the_time(mo
     for _ in range(3):
         supervisor._stop()
     for _ in range(5):
-        supervisor._run_once()
+        supervisor._poll()
     assert immortal.heard.count(signal.SIGKILL) == 1
 
 

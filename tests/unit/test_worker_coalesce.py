@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import Unavailable
 from tests.support.waiting import until
-from worker.dispatch.coalesce import Coalesce
+from worker.dispatch.coalesce import Coalescer
 
 
 class Desk:
@@ -44,7 +44,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def asked_behind(desk, pool, numbers, **how):
     """Have the desk busy with 0, so that the numbers wait; return what each thread will hear, 0 first."""
-    together = Coalesce(desk, **how)
+    together = Coalescer(desk, **how)
     told = [pool.submit(together, 0)]
     until(lambda: desk.asked)
     for number in numbers:
@@ -55,7 +55,7 @@ def asked_behind(desk, pool, numbers, **how):
 
 def test_who_asks_alone_waits_for_nobody(desk):
     desk.opened.set()
-    together = Coalesce(desk)
+    together = Coalescer(desk)
     assert [together(1), together(2)] == [2, 4]
     assert desk.asked == [[1], [2]]
 
@@ -85,6 +85,6 @@ def test_nobody_fails_for_what_another_asked_where_it_may_be_of_one(desk, pool):
 
 def test_many_threads_at_once_all_hear_their_own_answer(desk, pool):
     desk.opened.set()
-    together = Coalesce(desk)
+    together = Coalescer(desk)
     assert list(pool.map(together, range(14, 2000))) == [2 * number for number in range(14, 2000)]
     assert sorted(number for call in desk.asked for number in call) == list(range(14, 2000))

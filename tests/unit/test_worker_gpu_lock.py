@@ -14,8 +14,8 @@ from worker.supervisor.gpus import Address
 
 HOLD = """
 import sys, pathlib
-from worker import locks
-with locks.hold(pathlib.Path(sys.argv[1])):
+from worker.supervisor import gpu_lock
+with gpu_lock.hold(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -61,17 +61,17 @@ def test_parse_reads_the_lines_of_nvidia_smi():
     ],
 )
 def test_asked_names_a_card_for_each_worker(gpus, expected):
-    assert [card.name for card in cards.asked(gpus, H200S)] == expected
+    assert [card.name for card in cards.select(gpus, H200S)] == expected
 
 
 def test_all_without_any_card_is_one_worker_on_the_cpu():
-    assert [card.name for card in cards.asked("all", Present())] == ["cpu:0"]
+    assert [card.name for card in cards.select("all", Present())] == ["cpu:0"]
 
 
 @pytest.mark.parametrize("gpus", ["7", "cpu:0", "cpu:x", "tpu", "", "0,,1", "0:0", "-1", "GPU-", "GPU-9", "²"])
 def test_asked_names_the_cards_there_are_when_it_cannot(gpus):
     with pytest.raises(FarmError, match=r"cuda:0, cuda:1, cuda:2, cuda:3"):
-        cards.asked(gpus, H200S)
+        cards.select(gpus, H200S)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_card_that_the_variable_hides_is_told_to_be_hidden(nvidia):
     for only, left in (("1", r"cuda:1 \(GPU-5d5b.*\)"), ("", "no card at all")):
         there = cards.present({"CUDA_VISIBLE_DEVICES": only})
         with pytest.raises(FarmError, match=rf"FARM_GPUS=0 names '0', .*CUDA_VISIBLE_DEVICES={only} leaves {left}\."):
-            cards.asked("0", there)
+            cards.select("0", there)
 
 
 @pytest.mark.parametrize("only", ["7", "0,7", "GPU-77", "MIG-77", "all", "MIG-GPU-8932f937/1/0", "MIG-c"])
@@ -119,13 +119,13 @@ def test_a_name_in_cuda_visible_devices_of_a_machine_without_cards_is_an_error_t
 def test_each_mig_instance_has_a_worker_and_its_card_has_none(nvidia):
     nvidia(QUERY, LIST)
     there = cards.present({})
-    assert [(card.name, card.uuid, card.label) for card in cards.asked("all", there)] == [
+    assert [(card.name, card.uuid, card.label) for card in cards.select("all", there)] == [
         ("cuda:0:0", MIGS[0], f"{A100} MIG 3g.20gb"),
         ("cuda:0:1", MIGS[1], f"{A100} MIG 3g.20gb"),
         ("cuda:1", SECOND, A100),
     ]
-    assert [card.name for card in cards.asked("0", there)] == ["cuda:0:0", "cuda:0:1"]
-    assert cards.asked("0:1", there) == (cards.find("cuda:0:1", there),)
+    assert [card.name for card in cards.select("0", there)] == ["cuda:0:0", "cuda:0:1"]
+    assert cards.select("0:1", there) == (cards.find("cuda:0:1", there),)
     with pytest.raises(FarmError, match=r"'cuda:0' is several MIG instances\. This machine has cuda:0:0, cuda:0:1"):
         cards.find("cuda:0", there)
 
@@ -138,7 +138,7 @@ def test_instances_of_older_drivers_are_read_too(nvidia):
 
 def test_a_beginning_that_two_uuids_have_names_neither():
     with pytest.raises(FarmError, match="'GPU-', with which several UUIDs begin"):
-        cards.asked("GPU-", H200S)
+        cards.select("GPU-", H200S)
 
 
 @pytest.mark.parametrize("status", [0, 15, 255])
@@ -156,10 +156,10 @@ def test_cards_are_served_beside_one_that_is_lost(nvidia, query, listed, status)
     assert names(there) == ["cuda:0"]
     assert LOST in there.trouble
     for gpus in ("all", "0", "0,1", "1,0"):
-        assert [card.name for card in cards.asked(gpus, there)] == ["cuda:0"]
+        assert [card.name for card in cards.select(gpus, there)] == ["cuda:0"]
     assert names(cards.present({"CUDA_VISIBLE_DEVICES": "1,0"})) == ["cuda:0"]
     with pytest.raises(FarmError, match=f"names '1', which is not a card here.*{LOST}"):
-        cards.asked("1", there)
+        cards.select("1", there)
 
 
 def test_a_warning_of_nvidia_smi_is_no_card_that_is_missing(nvidia):
@@ -167,7 +167,7 @@ def test_a_warning_of_nvidia_smi_is_no_card_that_is_missing(nvidia):
     there = cards.present({})
     assert there.trouble == ""
     with pytest.raises(FarmError):
-        cards.asked("1,7", there)
+        cards.select("1,7", there)
 
 
 @pytest.mark.parametrize(("status", "refused"), [(6, False), (9, True), (0, True)])
@@ -251,11 +251,13 @@ def test_an_nvidia_smi_that_hangs_before_it_tells_of_a_card_is_given_up(hanging)
 
 
 def test_both_ways_of_asking_share_one_wait(monkeypatch):
-    given = []
+    given, answer = [], nvidia_smi._Answer(0, ())
     clock = iter([100.0, 100.0, 160.0])
+    monkeypatch.setattr(nvidia_smi.shutil, "which", lambda _: "/bin/true")
     monkeypatch.setattr(nvidia_smi, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    monkeypatch.setattr(nvidia_smi, "_answer", lambda _, seconds: given.append(seconds))
-    nvidia_smi._answers([None, None])
+    monkeypatch.setattr(nvidia_smi, "_start", lambda *_: None)
+    monkeypatch.setattr(nvidia_smi, "_answer", lambda _, seconds: given.append(seconds) or answer)
+    nvidia_smi.listing()
     assert given == [nvidia_smi._SECONDS, nvidia_smi._READ_SECONDS]
 
 

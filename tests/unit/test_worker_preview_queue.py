@@ -50,7 +50,7 @@ def image(index: int) -> Claim:
 def test_the_image_that_has_waited_longest_comes_first_with_its_latest_step(stage, shown):
     made = []
     for step, index in enumerate((0, 1, 0, 2)):
-        stage.show(image(index), lambda step=step: made.append(step) or picture())
+        stage.put(image(index), lambda step=step: made.append(step) or picture())
     stage.start()
     until(lambda: len(shown) == 3)
     assert shown == [(17, 0), (17, 1), (17, 2)]
@@ -58,8 +58,8 @@ def test_the_image_that_has_waited_longest_comes_first_with_its_latest_step(stag
 
 
 def test_an_image_that_has_ended_is_shown_no_more(stage, shown):
-    stage.show(image(0), picture)
-    stage.show(image(1), picture)
+    stage.put(image(0), picture)
+    stage.put(image(1), picture)
     stage.drop(image(0))
     stage.start()
     until(lambda: shown)
@@ -70,8 +70,8 @@ def test_a_preview_that_fails_is_the_only_one(stage, shown):
     def fail():
         raise RuntimeError("no numbers")
 
-    stage.show(image(0), fail)
-    stage.show(image(1), picture)
+    stage.put(image(0), fail)
+    stage.put(image(1), picture)
     stage.start()
     until(lambda: shown)
     assert shown == [(17, 1)]
@@ -80,10 +80,10 @@ def test_a_preview_that_fails_is_the_only_one(stage, shown):
 def test_whoever_brings_a_preview_waits_for_none(stage, shown):
     begun, gate = Event(), Event()
     stage.start()
-    stage.show(image(0), lambda: begun.set() or (gate.wait(60) and picture()))
+    stage.put(image(0), lambda: begun.set() or (gate.wait(60) and picture()))
     assert begun.wait(60)
     for _ in range(1000):
-        stage.show(image(0), picture)
+        stage.put(image(0), picture)
     assert shown == []  # the first is still being made: nobody waited for it
     gate.set()
     until(lambda: len(shown) == 2)
@@ -95,7 +95,7 @@ def test_what_a_preview_was_made_of_is_let_go_before_the_next_one_comes(stage, s
 
     held = weakref.ref(make)
     stage.start()
-    stage.show(CLAIM, make)
+    stage.put(CLAIM, make)
     del make
     until(lambda: shown and held() is None)
 
@@ -112,8 +112,8 @@ def test_four_a_second_at_most_and_a_twentieth_of_the_time():
 def test_a_pause_ends_with_the_worker(shown):
     made = PreviewQueue(lambda job, index, webp: shown.append((job, index)))
     made.start()
-    made.show(CLAIM, lambda: time.sleep(0.01) or picture())
+    made.put(CLAIM, lambda: time.sleep(0.01) or picture())
     until(lambda: shown)
-    made.show(CLAIM, picture)
+    made.put(CLAIM, picture)
     made.stop()
     assert len(shown) == 1

@@ -23,7 +23,7 @@ from shared.queue.claim import Claim, claim, is_any
 from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
 from worker.context import Worker
-from worker.dispatch.coalesce import Coalesce
+from worker.dispatch.coalesce import Coalescer
 
 _AVOIDED_SECONDS: Final = 30.0
 _MOST_LANES: Final = 1000  # read where some of the images that wait are not for this worker
@@ -48,8 +48,8 @@ class Claimer:
         self._worker = worker
         self._snapshots = Snapshots(worker.sessions, worker.redis)
         self._autocommit = autocommit(worker.sessions)
-        self._soon = Coalesce(partial(self._for_slots, snapshot.MAX_AGE_SECONDS))
-        self._fresh = Coalesce(partial(self._for_slots, 0.0))
+        self._soon = Coalescer(partial(self._for_slots, snapshot.MAX_AGE_SECONDS))
+        self._fresh = Coalescer(partial(self._for_slots, 0.0))
         self._lock = Lock()
         self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
 
@@ -64,7 +64,7 @@ class Claimer:
 
     def has_some(self) -> bool:
         """True if something waits that the policy gives to this worker now. Raises Unavailable."""
-        ranked, unread = self._ranked(self._snapshots.current()), self._worker.unread.jobs()
+        ranked, unread = self._ranked(self._snapshots.current()), self._worker.unreadable_jobs.reasons()
         if not unread:
             return next(ranked, None) is not None
         lanes = list(islice(ranked, _MOST_LANES))
@@ -102,7 +102,7 @@ class Claimer:
             if lane.pool in me.pools
             and (
                 self._is_avoided(lane)
-                or self._worker.unread.has_some_of(lane)
+                or self._worker.unreadable_jobs.may_wait_in(lane)
                 or policy.is_left_alone(lane, seen.farm, me)
             )
         ]
@@ -153,7 +153,7 @@ class Claimer:
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:
         """Claim from lane after lane. The claims of one statement stay if the next one fails."""
-        me, unread = self._worker.as_policy_sees_it(), self._worker.unread.jobs()
+        me, unread = self._worker.as_policy_sees_it(), self._worker.unreadable_jobs.reasons()
         lanes, taken = self._in_order(seen, count), list[Claim]()
         while batch := list(islice(lanes, count - len(taken))):
             try:

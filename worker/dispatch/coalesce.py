@@ -25,7 +25,7 @@ class _Question(Generic[Q, A]):
         return bool(self.answers or self.error)
 
 
-class Coalesce(Generic[Q, A]):
+class Coalescer(Generic[Q, A]):
     """Calls `answer` for many threads, one call at a time. Threads that ask while it runs wait, and are answered by the
     next call, which one of them makes for all. No thread waits so that others can join it.
 

@@ -16,10 +16,10 @@ from worker.dispatch.slots import Slots
 
 
 class Consumer(CeleryWorker):  # type: ignore[misc]  # Celery has no types
-    """Celery's worker without its own signals and logging: ours count the signals and write the logs."""
+    """Celery's worker without its own signals and logging, because the farm has its own."""
 
     def on_before_init(self, quiet: bool = False, **options: object) -> None:  # noqa: ARG002, FBT001, FBT002 - Celery's
-        """Prepare as Celery does, without its warning to root of messages that carry code: ours are JSON."""
+        """Prepare as Celery does, without its warning about messages that carry code: the farm's are JSON."""
         self.quiet = quiet
         trace.setup_worker_optimizations(self.app, self.hostname)
 
@@ -32,8 +32,8 @@ class Consumer(CeleryWorker):  # type: ignore[misc]  # Celery has no types
 def consume(worker: Worker, slots: Slots) -> None:
     """Take tickets until `stop_consuming`, or until Celery gives up by itself; on the main thread.
 
-    Returns when the slots have ended what they carry. Celery 5.7 gives up when a ticket whose connection was lost is
-    acknowledged, or put back, at the wrong moment of a reconnect: call this again then.
+    Returns when the slots have ended their images. Celery 5.7 gives up when a ticket whose connection was lost is
+    acknowledged, or put back, at the wrong moment of a reconnect; call this again then.
     """
     app, mine = celery_app(worker.settings.redis, worker.farm_id), worker_queue(worker.id)
 
@@ -41,7 +41,7 @@ def consume(worker: Worker, slots: Slots) -> None:
     def render(task: Task) -> None:
         slots.consume(was_passed=task.request.delivery_info["routing_key"] == mine)
 
-    # When Redis goes away it warns of a default that will change: ours is set.
+    # When Redis goes away Celery warns that a default will change, but the option is set here.
     warnings.simplefilter("ignore", CPendingDeprecationWarning)
     Consumer(
         app=app,

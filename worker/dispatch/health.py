@@ -1,9 +1,9 @@
-"""A worker that fails where others would not is sick: it drains itself, and says what to do.
+"""A worker that fails although others would not is sick: it drains itself, and says what to do.
 
-There are two signs: images of several owners fail here one after the other in ways that nobody expected, or pictures
-came out black or without numbers here and right on another worker.
+There are two signs: images of several owners fail here one after the other with unexpected errors, or pictures came
+out black or without numbers here and right on another worker.
 
-The fault that makes one worker look sick may be everywhere, so a pool's last workers stay, and say so.
+The cause may be the same on all workers, so a pool's last workers go on, and say so.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from typing import Final
 
@@ -27,13 +28,13 @@ from worker.context import Worker
 
 log = structlog.get_logger(__name__)
 
-FAILURES: Final = 3  # in a row, of more than one owner: one owner's may all be bad in the same way
+FAILURES: Final = 3  # in a row, of more than one owner: the images of one may all have the same fault
 SPOILT: Final = 2  # pictures spoilt here and right elsewhere, within an hour
 _HOUR_SECONDS: Final = 3600.0
 
 
 class Health:
-    """The failures of one worker's slots. `run_once` checks how pictures that were spoilt here came out elsewhere."""
+    """Collects the failures of one worker's slots; `check` looks up, now and then, the images that were spoilt here."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -41,7 +42,7 @@ class Health:
         self._failed: list[str] = []  # owners, since the latest picture that came out right
         self._suspects: set[int] = set()  # ids of images that were spoilt here and are tried elsewhere
         self._spoilt_at: deque[float] = deque(maxlen=SPOILT)  # when one of them came out right elsewhere
-        self._stayed_at = 0.0  # when it was found sick and stayed
+        self._went_on_at = 0.0  # when it was found sick and went on
 
     def rendered(self) -> None:
         """A picture came out right."""
@@ -49,7 +50,7 @@ class Health:
             self._failed.clear()
 
     def failed(self, claim: Claim, reason: str) -> None:
-        """An image failed in a way that nobody expected."""
+        """An image failed with an unexpected error."""
         with self._lock:
             self._failed.append(claim.owner)
             is_sick = len(self._failed) >= FAILURES and len(set(self._failed)) > 1
@@ -62,16 +63,16 @@ class Health:
             self._suspects.add(claim.image_id)
 
     def run_once(self) -> None:
-        """Count the pictures that came out right elsewhere; not those that failed there too or were cancelled."""
-        if self._worker.trouble and time.monotonic() - self._stayed_at > _HOUR_SECONDS:
+        """Count the suspects that came out right elsewhere, not those that failed there too or were cancelled."""
+        if self._worker.trouble and time.monotonic() - self._went_on_at > _HOUR_SECONDS:
             self._worker.trouble = None
         with self._lock:
             suspects = set(self._suspects)
         if not suspects:
             return
-        tried = select(Image.id, Image.state, Image.worker).where(Image.id.in_(suspects))
+        query = select(Image.id, Image.state, Image.worker).where(Image.id.in_(suspects))
         with suppress(Unavailable):
-            rows = transact(self._worker.sessions, lambda session: session.execute(tried).all())
+            rows = transact(self._worker.sessions, lambda session: session.execute(query).all())
             with self._lock:
                 self._suspects -= suspects - {image_id for image_id, state, _ in rows if state not in FINAL}
             for _, state, worker in rows:
@@ -85,14 +86,14 @@ class Health:
             self._spoilt_at.clear()
             self._drain(f"{SPOILT} pictures came out black or without numbers here and right on other workers")
 
-    def _drain(self, what: str) -> None:
+    def _drain(self, symptom: str) -> None:
         worker = self._worker
         advice = f"see `farm logs workers`, try another card or restart the machine, then `farm resume {worker.name}`"
-        reason = f"sick: {what}; {advice}"
+        reason = f"sick: {symptom}; {advice}"
         with self._lock:
             self._failed.clear()
         try:
-            pool = transact(worker.sessions, lambda session: drains.drain_sick(session, worker.id, reason))
+            pool = transact(worker.sessions, partial(drains.drain_sick, worker_id=worker.id, reason=reason))
         except Unavailable:
             log.warning("sick, but the database is away: not drained", worker=worker.id, reason=reason)
             return
@@ -101,11 +102,12 @@ class Health:
             worker.replace_drained(None, reason)  # a person's reason stays
             worker.trouble = None
         else:
-            self._stay(what, pool)
+            self._go_on(symptom, pool)
 
-    def _stay(self, what: str, pool: str) -> None:
-        """Go on, and say for an hour why."""
-        if not self._worker.trouble:
-            log.error("sick, but too few others take images of a pool", worker=self._worker.id, pool=pool, reason=what)
-        self._stayed_at = time.monotonic()
-        self._worker.trouble = f"sick, but goes on: too few others take pictures of the pool {pool}"
+    def _go_on(self, symptom: str, pool: str) -> None:
+        """Go on although sick, and say for an hour why."""
+        worker = self._worker
+        if not worker.trouble:
+            log.error("sick, but too few others take images of a pool", worker=worker.id, pool=pool, reason=symptom)
+        self._went_on_at = time.monotonic()
+        worker.trouble = f"sick, but goes on: too few others take pictures of the pool {pool}"

@@ -1,4 +1,4 @@
-"""The poller issues new tickets if slots are free and images can be claimed but no ticket waits: some were lost."""
+"""Free slots and claimable images but no tickets mean that tickets were lost: the poller issues new ones."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from worker.dispatch.claimer import Claimer
 
 log = structlog.get_logger(__name__)
 
-_TICKETS_SECONDS: Final = (
-    0.05  # after tickets were seen: small images end so fast that it does not pay to poll each time
-)
+_TICKETS_SECONDS: Final = 0.05  # after tickets were seen: small images end faster than it pays to count each time
 
 
 class Poller:
-    """Polls every `look_seconds`, and whenever a slot is free again.
-
-    So lost tickets cost no more than that, and a backlog without tickets keeps every slot busy. Without Redis no image
-    starts.
+    """Polls every `look_seconds` and whenever a slot is free again, so that a lost ticket costs a second and a backlog
+    without tickets keeps every slot busy. Without Redis nothing new starts.
     """
 
     def __init__(self, worker: Worker, claimer: Claimer) -> None:
@@ -33,15 +29,19 @@ class Poller:
         self._tickets_until = 0.0  # monotonic; there were tickets a moment ago
 
     def run_once(self) -> float | None:
-        """Issue a ticket for each free slot if any image could be claimed and nothing else will bring one."""
-        now = time.monotonic()
+        """Issue a ticket for each free slot if an image could be claimed and there are no tickets; return in how many
+        seconds to poll again, if that is not the usual time.
+        """
+        now, worker = time.monotonic(), self._worker
         if now < self._tickets_until:
             return self._tickets_until - now
-        worker = self._worker
         if not worker.takes_images or worker.free_slots <= 0:
             return None
         try:
-            if self._waiting_tickets() > 0:
+            counts = worker.redis.pipeline(transaction=False)
+            for queue in queues(worker.id, worker.pools):
+                counts.llen(worker.farm_id.key(queue))
+            if sum(map(int, counts.execute())) > 0:
                 self._tickets_until = now + _TICKETS_SECONDS
             elif self._claimer.has_some():
                 worker.tickets.pass_on(worker.id, worker.free_slots)
@@ -49,9 +49,3 @@ class Poller:
         except (RedisError, Unavailable) as error:
             log.debug("poll put off", worker=worker.id, reason=explain(error))
         return None
-
-    def _waiting_tickets(self) -> int:
-        pipeline = self._worker.redis.pipeline(transaction=False)
-        for queue in queues(self._worker.id, self._worker.pools):
-            pipeline.llen(self._worker.farm_id.key(queue))
-        return sum(map(int, pipeline.execute()))

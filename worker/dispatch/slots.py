@@ -32,31 +32,31 @@ from shared.queue.transitions import Ended, Finish
 from shared.waiting.backoff import Backoff
 from worker.context import Worker
 from worker.dispatch.claimer import NO_ASSIGNMENT, Assignment, Claimer
-from worker.dispatch.coalesce import Coalesce
+from worker.dispatch.coalesce import Coalescer
 from worker.dispatch.health import Health
-from worker.dispatch.storing import Storing
+from worker.dispatch.storage_writer import StorageWriter
 from worker.engine.failures import without_tracebacks
 from worker.in_flight import Cancellation
 from worker.progress.reporter import Reporter, Watch
-from worker.render.outputs import Result, results
+from worker.render.outputs import Output, outputs
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-_TRIES: Final = 3  # an image that fails in a way that may pass (a full card) is rendered so often
-_OWN_TICKETS_SECONDS: Final = 1.0  # for so long after Celery's a slot takes tickets by itself
+_TRIES: Final = 3  # of an image that fails in a way that may pass, such as a full card
+_OWN_TICKETS_SECONDS: Final = 1.0  # after Celery's ticket a slot takes tickets by itself for so long
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 
 
 class Slots:
-    """Renders and commits images in the threads of the pool, each one ticket at a time.
+    """Runs one image on each thread of the pool.
 
-    `on_free` is called whenever a slot is free again that had an image; `on_lost` ends the process when the card is
-    lost; `on_storage` is called when the storage goes or comes back.
+    `on_free` is called when a slot that had an image is free again, `on_lost` when the card is lost (it ends the
+    process), `on_storage` when the storage goes or comes back.
     """
 
-    def __init__(  # noqa: PLR0913 - shared values, and callbacks
+    def __init__(  # noqa: PLR0913 - what is shared, and what is to be called
         self,
         worker: Worker,
         claimer: Claimer,
@@ -70,26 +70,23 @@ class Slots:
         self._claimer = claimer
         self._reporter = reporter
         self._autocommit = autocommit(worker.sessions)
-        self._finish = Coalesce(self._finish_all, is_of_one=_may_be_of_one)
+        self._finish = Coalescer(self._finish_all, is_of_one=_may_be_of_one)
         self.health = Health(worker)
-        self.storing = Storing(worker, on_storage)
+        self.storage_writer = StorageWriter(worker, on_storage)
         self._on_free = on_free
         self._on_lost = on_lost
 
     def consume(self, *, was_passed: bool) -> None:
-        """Consume one ticket: render an image, or pass the ticket on once to a worker that should have it, or drop it.
+        """Consume one ticket: run an image, or pass the ticket on once to a worker that should have it, or drop it.
 
-        If its image was soon done the slot takes the next ticket by itself, and so on for a second: Celery's way with
-        each costs more than a small image.
+        If the image was soon done the slot takes the next ticket by itself, and so on for a second: small images take
+        less time than Celery needs to bring a ticket.
         """
         if self._worker.state != WorkerState.READY:
             return
         try:
             ticket = self._run_all(Ticket(was_passed))
-            if ticket is None or ticket.was_passed:
-                return
-            takes_images = self._worker.takes_images
-            other = self._claimer.better_worker() if takes_images else self._claimer.other_worker()
+            other = None if ticket is None or ticket.was_passed else self._other_worker()
         except Unavailable:
             log.warning("no claim: the database is away", worker=self._worker.id)
             return
@@ -98,19 +95,22 @@ class Slots:
 
     def _run_all(self, ticket: Ticket) -> Ticket | None:
         """Run the image that `ticket` brings, and those of the tickets that this slot takes then; return the ticket
-        that brought none.
+        that brought no image.
         """
         until = time.monotonic() + _OWN_TICKETS_SECONDS
-        mine = self._claimer.next(ticket) if self._worker.takes_images else Assignment(ticket, None)
-        if mine.claim is None:
-            return mine.ticket
+        taken = self._claimer.next(ticket) if self._worker.takes_images else Assignment(ticket, None)
+        if taken.claim is None:
+            return taken.ticket
         try:
-            while mine.claim:
-                self.run(mine.claim)
-                mine = self._claimer.next() if time.monotonic() < until else NO_ASSIGNMENT
+            while taken.claim:
+                self.run(taken.claim)
+                taken = self._claimer.next() if time.monotonic() < until else NO_ASSIGNMENT
         finally:
             self._on_free()
-        return mine.ticket
+        return taken.ticket
+
+    def _other_worker(self) -> int | None:
+        return self._claimer.better_worker() if self._worker.takes_images else self._claimer.other_worker()
 
     def run(self, claim: Claim) -> None:
         """Render, store and commit `claim`. An error ends this image at most, never the worker."""
@@ -120,7 +120,7 @@ class Slots:
         started = time.monotonic()
         try:
             outcome = self._try(claim, cancel)
-        except Cancelled as cancelled:  # whoever took the image away has recorded it
+        except Cancelled as cancelled:  # recorded already by those who took the image away
             outcome = f"closed: {cancelled}"
         finally:
             self._worker.in_flight.close(claim)
@@ -132,46 +132,44 @@ class Slots:
         except Cancelled:
             raise
         except Spoilt as error:
-            return self._doubt(claim, cancel, without_tracebacks(error))
+            return self._blame_worker_or_fail(claim, cancel, without_tracebacks(error))
         except (RenderError, Unavailable) as error:
-            return self._give_up(claim, cancel, without_tracebacks(error))
-        except Exception as error:  # the slot's edge: one image must not take the worker along
+            return self._retry_or_fail(claim, cancel, without_tracebacks(error))
+        except Exception as error:  # the slot's edge: one image must not end the worker
             log.exception("image failed unexpectedly", job=claim.job_id, image=claim.image_id)
             without_tracebacks(error)
             reason = f"an error of the farm itself: {type(error).__name__}: {error}"
             self.health.failed(claim, reason)
             return self._fail(claim, cancel, reason)
         self.health.rendered()
-        return self._end(claim, cancel, ImageState.SUCCEEDED, lambda: self._finish((claim, picture_bytes)))
+        return self._end(claim, cancel, ImageState.SUCCEEDED, partial(self._finish, (claim, picture_bytes)))
 
     def _finish_all(self, pictures: Sequence[tuple[Claim, int]]) -> list[Ended]:
-        """Commit the pictures of several slots at once: what syncs the disk, and what SQL costs, is theirs together."""
-        return transact(self._autocommit, lambda session: transitions.finish_all(session, pictures))
-
-    def _transact(self, move: Callable[[Session], T]) -> T:
-        return transact(self._worker.sessions, move)
+        """Commit the pictures of several slots at once, because one statement and one sync of the disk serve all."""
+        return transact(self._autocommit, partial(transitions.finish_all, pictures=pictures))
 
     def _render(self, claim: Claim, cancel: Cancellation) -> int:
+        """Render and store the image; return the bytes of its picture."""
         self._reporter.image_changed(claim, ImageState.RUNNING)
         with self._reporter.watch(claim) as watch:
-            left = self._results(claim, watch, cancel)
-            self.storing.put(left, cancel, watch.phase)
-        return len(left[0].data)
+            files = self._outputs(claim, watch, cancel)
+            self.storage_writer.put(files, cancel, watch.phase)
+        return len(files[0].data)
 
-    def _results(self, claim: Claim, watch: Watch, cancel: Cancellation) -> list[Result]:
-        """Return what the image leaves; its pixels are let go, and what it was rendered with."""
+    def _outputs(self, claim: Claim, watch: Watch, cancel: Cancellation) -> list[Output]:
+        """Return the image's files; its pixels, and what it was rendered with, are free afterwards."""
         try:
             rendered = self._worker.card.render(claim, watch, cancel)
         finally:
             cancel.forget()
         watch.phase("saving")
-        return results(claim, rendered)
+        return outputs(claim, rendered)
 
-    def _give_up(self, claim: Claim, cancel: Cancellation, error: RenderError | Unavailable) -> str:
-        """Hand the image back where another attempt may help, else fail it with its reason.
+    def _retry_or_fail(self, claim: Claim, cancel: Cancellation, error: RenderError | Unavailable) -> str:
+        """Hand the image back if another attempt may help, else fail it with its reason.
 
-        What is away, the database, the storage or a file, says nothing against the image, nor does it that this version
-        cannot read its job: it never runs out of tries for that.
+        An outage (of the database, the storage or a file) is not a failed attempt, and neither is a job that this
+        version cannot read. An image never runs out of tries because of them.
         """
         if self._worker.card.is_lost:
             self._on_lost()
@@ -179,25 +177,26 @@ class Slots:
             self._claimer.avoid(claim.checkpoint)
         if isinstance(error, NotUnderstood):
             log.warning("job not understood: left to others", image=claim.image_id, reason=str(error))
-            self._worker.unread.add(claim, error.what)
+            self._worker.unreadable_jobs.add(claim, error.what)
         if isinstance(error, RenderFailed):
             self.health.failed(claim, str(error))
-        is_storage_away = isinstance(error, StorageAway) and self.storing.is_away(error)  # no source picture came
+        # Of the storage: a source picture that did not come.
+        is_storage_away = isinstance(error, StorageAway) and self.storage_writer.is_away(error)
         began = not (is_storage_away or isinstance(error, (ModelFileAway, NotUnderstood)))
         reason = str(error) if began and not isinstance(error, Unavailable) else None
-        if not error.retryable or (reason and self._is_last_try(claim, cancel)):
+        if not error.retryable or (reason and self._failed_attempts(claim, cancel) + 1 >= _TRIES):
             return self._fail(claim, cancel, str(error))
         if reason and self._has_company():
             self._claimer.avoid_like(claim)  # else it would come straight back to where it failed
         is_of_one_object = isinstance(error, StorageError) and not isinstance(error, StorageAway)
-        past = self.storing.last_attempt(claim) if is_of_one_object else 0  # only then: it is a request
+        past = self.storage_writer.last_attempt(claim) if is_of_one_object else 0
         return self._hand_back(claim, cancel, reason, f"handed back: {error}", began=began, past=past)
 
-    def _doubt(self, claim: Claim, cancel: Cancellation, error: Spoilt) -> str:
-        """Let another worker, if there is one, show once whether the picture or this worker is to blame."""
+    def _blame_worker_or_fail(self, claim: Claim, cancel: Cancellation, error: Spoilt) -> str:
+        """Have another worker, if there is one, try the image once: it shows whether this worker is to blame."""
         if self._failed_attempts(claim, cancel) or not self._has_company():
             return self._fail(claim, cancel, str(error))
-        self._claimer.avoid(claim.checkpoint, claim.owner)  # what others ask of it goes on
+        self._claimer.avoid(claim.checkpoint, claim.owner)  # other owners' images of this checkpoint go on
         self.health.spoilt(claim)
         return self._hand_back(claim, cancel, str(error), f"left to another worker: {error}")
 
@@ -207,7 +206,7 @@ class Slots:
         except Unavailable:
             return False
 
-    def _hand_back(  # noqa: PLR0913 - what is to be noted beside it
+    def _hand_back(  # noqa: PLR0913 - what is recorded beside it
         self,
         claim: Claim,
         cancel: Cancellation,
@@ -221,24 +220,24 @@ class Slots:
         move = partial(
             transitions.hand_back, worker_id=claim.worker_id, images=mine, reason=reason, began=began, past=past
         )
-        self._commit(claim, cancel, lambda: self._transact(move))
+        self._commit(claim, cancel, partial(self._transact, move))
         self._reporter.image_changed(claim, ImageState.QUEUED)
         return outcome
 
-    def _is_last_try(self, claim: Claim, cancel: Cancellation) -> bool:
-        return self._failed_attempts(claim, cancel) + 1 >= _TRIES
-
     def _failed_attempts(self, claim: Claim, cancel: Cancellation) -> int:
-        move = partial(failed_attempts, job_id=claim.job_id, image_id=claim.image_id)
-        return self._commit(claim, cancel, lambda: self._transact(move))
+        count = partial(failed_attempts, job_id=claim.job_id, image_id=claim.image_id)
+        return self._commit(claim, cancel, partial(self._transact, count))
 
     def _fail(self, claim: Claim, cancel: Cancellation, reason: str) -> str:
         move = partial(transitions.fail, claim=claim, reason=reason)
-        self._end(claim, cancel, ImageState.FAILED, lambda: self._transact(move))
+        self._end(claim, cancel, ImageState.FAILED, partial(self._transact, move))
         return f"failed: {reason}"
 
+    def _transact(self, move: Callable[[Session], T]) -> T:
+        return transact(self._worker.sessions, move)
+
     def _end(self, claim: Claim, cancel: Cancellation, state: ImageState, move: Callable[[], Ended]) -> str:
-        """Commit the image's end and tell those who watch."""
+        """Commit the image's end and report it."""
         ended = self._commit(claim, cancel, move)
         if ended.finish != Finish.REFUSED:
             self._reporter.image_changed(claim, state)
@@ -247,9 +246,9 @@ class Slots:
         return ended.finish
 
     def _commit(self, claim: Claim, cancel: Cancellation, move: Callable[[], T]) -> T:
-        """Make `move`, again and again while the database is away: a move that got through unheard is understood.
+        """Make `move`, again and again while the database is away. It may be made twice, if an answer was lost.
 
-        Raises Cancelled when the image was taken away meanwhile.
+        Raises Cancelled if the image was taken away meanwhile.
         """
         backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while True:
@@ -263,5 +262,5 @@ class Slots:
 
 
 def _may_be_of_one(error: BaseException) -> bool:
-    """Return whether one image of several may be to blame: a row that others lock, or what nobody thought of."""
+    """Return whether one image of several may be to blame: a row that others lock, or an unexpected error."""
     return isinstance(error, TooSlow) or not isinstance(error, Unavailable)

@@ -1,9 +1,9 @@
 """`python -m worker.maintenance.process`: does the farm's chores. No card, no torch.
 
-Any number of them may run, and one is enough.
+Any number of such processes may run, and one is enough.
 
-A clock of its own says when a chore is due, so chores go on without Redis. A Celery message on the queue `chores` names
-one and says: now. Lost, it costs the time until the chore is due.
+The process has its own clock, so chores go on without Redis. A Celery message on the queue `chores` names a chore that
+is to be done now; if it is lost, the chore is done when it is due.
 """
 
 from __future__ import annotations
@@ -35,17 +35,16 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import CHORE, CHORES_QUEUE, WORKER_OPTIONS, Tickets, celery_app
 from shared.settings import Settings
 from worker.dispatch.consumer import Consumer, stop_consuming
-from worker.dispatch.heartbeat import boot_clock
 from worker.maintenance import tasks
-from worker.maintenance.scheduler import Round, rounds
-from worker.maintenance.tasks import Chore, Desk
+from worker.maintenance.scheduler import ScheduledChore, schedule
+from worker.maintenance.tasks import Chore, ChoreContext
 from worker.supervisor import child
-from worker.supervisor.clock_guard import Punctuality
+from worker.supervisor.clock_guard import ClockGuard, boot_clock
 from worker.supervisor.signals import Shutdown
 
 log = structlog.get_logger(__name__)
 
-_GRACE_SECONDS: Final = 5.0  # to leave Redis in order; chores are ended wherever they are
+_GRACE_SECONDS: Final = 5.0  # to leave Redis in order; chores may be ended anywhere
 _AGAIN_SECONDS: Final = 1.0
 
 
@@ -58,8 +57,8 @@ def main(argv: Sequence[str] | None = None, table: Table = tasks.table) -> int:
         farm = settings.load()
         setup.configure(farm)
         names = [chore.name for chore in table(farm)]
-        asked = _parser(names).parse_args(argv).now
-        return ask(farm, asked) if asked else work(farm, table)
+        requested = _parser(names).parse_args(argv).now
+        return request(farm, requested) if requested else run_chores(farm, table)
     except FarmError as error:
         sys.stderr.write(f"{explain(error)}\n")
         return 2
@@ -73,26 +72,26 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def work(farm: Settings, table: Table = tasks.table) -> int:
+def run_chores(farm: Settings, table: Table = tasks.table) -> int:
     """Do the farm's chores until a signal ends it; return the exit status."""
     shutdown = Shutdown(_GRACE_SECONDS)
     shutdown.install(stop_consuming, lambda: os._exit(child.CLEAN))
-    with desk(farm) as ours:
-        asked = rounds(table(farm), ours)
-        for one in asked.values():
-            one.start()
-        log.info("chores ready", chores=list(asked))
-        while not shutdown.is_asked.is_set():
-            _consume(ours, asked)
-            shutdown.is_asked.wait(_AGAIN_SECONDS)
-        for one in asked.values():
-            one.stop()
+    with open_context(farm) as context:
+        chores = schedule(table(farm), context)
+        for chore in chores.values():
+            chore.start()
+        log.info("chores ready", chores=list(chores))
+        while not shutdown.is_requested.is_set():
+            _consume(context, chores)
+            shutdown.is_requested.wait(_AGAIN_SECONDS)
+        for chore in chores.values():
+            chore.stop()
     log.info("chores left")
     return child.CLEAN
 
 
-def ask(farm: Settings, names: Sequence[str]) -> int:
-    """Have these chores done now, by whichever process of the farm does chores; return the exit status."""
+def request(farm: Settings, names: Sequence[str]) -> int:
+    """Have these chores done now, by any process of the farm that does chores; return the exit status."""
     engine = database.connect(farm.database, application=APPLICATION)
     try:
         with celery_app(farm.redis, farm_id(database.sessions(engine))) as app:
@@ -107,44 +106,44 @@ def ask(farm: Settings, names: Sequence[str]) -> int:
 
 
 @contextmanager
-def desk(farm: Settings) -> Iterator[Desk]:
-    """Lay out what chores are done with; all of it is let go at the end of the block."""
-    with ExitStack() as at_the_end:  # what was laid out last is let go first, whatever happens
+def open_context(farm: Settings) -> Iterator[ChoreContext]:
+    """Open the connections that chores use, and close them at the end of the block."""
+    with ExitStack() as at_the_end:  # closes the latest first, also after an error
         engine = database.connect(farm.database, pool_size=8, application=APPLICATION)
         at_the_end.callback(engine.dispose)
         sessions = database.sessions(engine)
-        ours = farm_id(sessions)
+        this_farm = farm_id(sessions)
         redis = Redis.from_url(farm.redis, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 1))
-        events, tickets = Events(farm.redis, ours), Tickets(farm.redis, ours)
-        for one in (redis, events, tickets):
-            at_the_end.callback(one.close)
-        yield Desk(
+        events, tickets = Events(farm.redis, this_farm), Tickets(farm.redis, this_farm)
+        for connection in (redis, events, tickets):
+            at_the_end.callback(connection.close)
+        yield ChoreContext(
             settings=farm,
             sessions=sessions,
-            farm_id=ours,
+            farm_id=this_farm,
             redis=redis,
-            storage=guarded(farm.storage, sessions, ours),
+            storage=guarded(farm.storage, sessions, this_farm),
             tickets=tickets,
             events=events,
-            # Looked at several times a lease; half a lease of silence is too long to judge others by.
-            punctuality=Punctuality(farm.lease_seconds / 4, boot_clock),
+            # Ticks several times a lease; after half a lease of silence this process must not declare others dead.
+            clock_guard=ClockGuard(farm.lease_seconds / 4, boot_clock),
         )
 
 
-def _consume(desk: Desk, ours: Mapping[str, Round]) -> None:
-    """Hear what is asked for, until `stop_consuming` or until Celery gives up by itself; on the main thread."""
+def _consume(context: ChoreContext, chores: Mapping[str, ScheduledChore]) -> None:
+    """Take requests, until `stop_consuming` or until Celery gives up by itself; on the main thread."""
     try:
-        app = celery_app(desk.settings.redis, desk.farm_id)
+        app = celery_app(context.settings.redis, context.farm_id)
     except Unavailable as error:
-        log.debug("hears of no chores yet", reason=explain(error))
+        log.debug("no requests for chores yet", reason=explain(error))
         return
 
     @app.task(name=CHORE, shared=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def chore(name: str) -> None:
-        if name in ours:  # else it is one of another version
-            ours[name].ask()
+        if name in chores:  # another version may have others
+            chores[name].request()
 
-    # When Redis goes away it warns of a default that will change: ours is set.
+    # When Redis goes away Celery warns that a default will change, but the option is set here.
     warnings.simplefilter("ignore", CPendingDeprecationWarning)
     Consumer(
         app=app,

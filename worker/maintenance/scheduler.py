@@ -1,8 +1,9 @@
-"""The clock of the chores: each has a thread that does it when it is due and nobody else of the farm is at it."""
+"""The clock of the chores: each has a thread that does it when it is due and no other process of the farm does it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from threading import Event
 from typing import Final
 
@@ -13,24 +14,24 @@ from sqlalchemy.exc import ProgrammingError
 from shared.db import locks
 from shared.db.sessions import transact
 from shared.errors import StorageError, Unavailable, explain
-from worker.maintenance.tasks import Chore, Desk
+from worker.maintenance.tasks import Chore, ChoreContext
 from worker.periodic import Periodic
 
 log = structlog.get_logger(__name__)
 
-_SELDOM_SECONDS: Final = 60.0  # what is due less often is looked at as often: to take it over, or to try it again
+_SELDOM_SECONDS: Final = 60.0  # a chore that is due less often is checked this often, to take it over or try it again
 
 
-class Round:
+class ScheduledChore:
     """One chore in this process.
 
-    A seldom one is done once for the whole farm whenever it is due; the others by each process that finds nobody at it.
+    A seldom one is done once for the whole farm when it is due; the others are done by each process that gets the lock.
     """
 
-    def __init__(self, chore: Chore, desk: Desk) -> None:
+    def __init__(self, chore: Chore, context: ChoreContext) -> None:
         self._chore = chore
-        self._desk = desk
-        self._is_asked = Event()
+        self._context = context
+        self._is_requested = Event()
         self._trouble: str | None = None
         self._thread = Periodic(chore.name, min(chore.seconds, _SELDOM_SECONDS), self.run_once)
 
@@ -38,46 +39,41 @@ class Round:
         self._thread.start()
 
     def stop(self) -> None:
-        """Begin nothing new; what is being done may go on or be ended."""
+        """Begin no other run; the present one may go on or be ended."""
         self._thread.stop(wait=False)
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Have the chore done now, due or not."""
-        self._is_asked.set()
+        self._is_requested.set()
         self._thread.wake()
 
     def run_once(self) -> None:
-        """Do the chore if it is due, unless somebody is at it. What is away is told of once."""
+        """Do the chore if it is due and no other process does it. An outage is logged once."""
         try:
-            self._run_once()
+            with locks.taken(self._context.sessions, self._chore.name) as is_taken:
+                self._context.clock_guard.tick()
+                if is_taken and (self._is_requested.is_set() or self._is_due()):
+                    self._run()
         except (RedisError, StorageError, Unavailable) as error:
-            self._note_trouble(explain(error))
+            self._set_trouble(explain(error))
         except ProgrammingError as error:  # the tables are not there, or older than this code
-            self._note_trouble(f"waiting for `farm db upgrade`: {error.orig}")
+            self._set_trouble(f"waiting for `farm db upgrade`: {error.orig}")
         else:
-            self._note_trouble(None)
-
-    def _run_once(self) -> None:
-        with locks.taken(self._desk.sessions, self._chore.name) as is_ours:
-            self._desk.punctuality.note()
-            if is_ours and (self._is_asked.is_set() or self._is_due()):
-                self._do()
+            self._set_trouble(None)
 
     def _is_due(self) -> bool:
-        name, seconds = self._chore.name, self._chore.seconds
-        return not self._is_seldom or transact(
-            self._desk.sessions, lambda session: locks.is_due(session, name, seconds)
-        )
+        is_due = partial(locks.is_due, name=self._chore.name, seconds=self._chore.seconds)
+        return not self._is_seldom or transact(self._context.sessions, is_due)
 
-    def _do(self) -> None:
-        self._is_asked.clear()  # who asks from now on may have seen what this run no longer sees
+    def _run(self) -> None:
+        self._is_requested.clear()  # a later request may be about something that this run no longer sees
         try:
-            done = self._chore.work(self._desk)
+            done = self._chore.run(self._context)
         except BaseException:
-            self._is_asked.set()  # try it again soon, not when it is due
+            self._is_requested.set()  # try it again soon, not when it is due
             raise
         if self._is_seldom:
-            transact(self._desk.sessions, lambda session: locks.note(session, self._chore.name))
+            transact(self._context.sessions, partial(locks.note, name=self._chore.name))
         if any(done.values()):
             log.info("chore done", chore=self._chore.name, **done)
 
@@ -85,7 +81,7 @@ class Round:
     def _is_seldom(self) -> bool:
         return self._chore.seconds >= _SELDOM_SECONDS
 
-    def _note_trouble(self, trouble: str | None) -> None:
+    def _set_trouble(self, trouble: str | None) -> None:
         if trouble and not self._trouble:
             log.warning("chore put off", chore=self._chore.name, reason=trouble)
         elif self._trouble and not trouble:
@@ -93,6 +89,6 @@ class Round:
         self._trouble = trouble
 
 
-def rounds(table: Iterable[Chore], desk: Desk) -> dict[str, Round]:
-    """Return a round for each chore, by its name."""
-    return {chore.name: Round(chore, desk) for chore in table}
+def schedule(table: Iterable[Chore], context: ChoreContext) -> dict[str, ScheduledChore]:
+    """Return the chores of a table by name, each with its own clock."""
+    return {chore.name: ScheduledChore(chore, context) for chore in table}

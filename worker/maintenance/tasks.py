@@ -1,18 +1,18 @@
-"""The chores of a farm: what has to be done now and then, by nobody in particular.
+"""The chores of a farm: what has to be done now and then, by any process.
 
-A new one is one more entry of the table; how often a seldom one is due stands in `shared.db.locks`. Any number
-of processes may do one at a time, and each may be ended anywhere, because the lock (the same module) only saves work.
+A new chore is one more entry of the table; how often a seldom one is due stands in `shared.db.locks`. Any number of
+processes may do a chore at a time, and each may be ended anywhere, because the lock (the same module) only saves work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from redis import Redis
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from shared.db.farm import FarmId
 from shared.db.locks import SECONDS
@@ -26,14 +26,14 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, forget, queues_of_workers
 from shared.queue import reaper
 from shared.settings import Settings
-from worker.supervisor.clock_guard import Punctuality
+from worker.supervisor.clock_guard import ClockGuard
 
-_LITTER_SECONDS: Final = 24 * 3600.0  # nothing is written for so long, and no two clocks are so far apart
+_LITTER_SECONDS: Final = 24 * 3600.0  # no file takes so long to write, and no two clocks are so far apart
 
 
 @dataclass(frozen=True)
-class Desk:
-    """What chores are done with."""
+class ChoreContext:
+    """The settings and connections that chores use."""
 
     settings: Settings
     sessions: Sessions
@@ -42,12 +42,12 @@ class Desk:
     storage: Storage
     tickets: Tickets
     events: Events
-    punctuality: Punctuality  # of this process's way to the database
+    clock_guard: ClockGuard  # of this process's connection to the database
 
 
-Work = Callable[[Desk], Mapping[str, object]]
-"""Does a chore and returns what it did, for the log; nothing worth a line: all of it false. Raises StorageError,
-Unavailable, RedisError when something is away: it is tried again."""
+RunChore = Callable[[ChoreContext], Mapping[str, object]]
+"""Does a chore and returns what it did, for the log; if all values are false, nothing is logged. Raises StorageError,
+Unavailable or RedisError during an outage, after which the chore is tried again."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Chore:
 
     name: str
     seconds: float
-    work: Work
+    run: RunChore
 
 
 def table(settings: Settings) -> tuple[Chore, ...]:
@@ -69,63 +69,57 @@ def table(settings: Settings) -> tuple[Chore, ...]:
     )
 
 
-def _run_due(desk: Desk) -> Mapping[str, object]:
-    """Cancel what has not started in time, and queue what was held until now."""
-    run_due(desk.sessions, desk.tickets, desk.events)
+def _run_due(context: ChoreContext) -> Mapping[str, object]:
+    """Cancel images that have not started in time, and queue those that were held until now."""
+    run_due(context.sessions, context.tickets, context.events)
     return {}
 
 
-def _reap(desk: Desk) -> Mapping[str, object]:
-    """Declare workers past their lease dead, as each worker does: here also if none is left."""
-    lease_seconds = desk.settings.lease_seconds
-    is_on_time = desk.punctuality.seconds() >= lease_seconds
-    return {
-        "declared dead": transact(
-            desk.sessions, lambda session: reaper.reap(session, me_on_time=is_on_time, lease_seconds=lease_seconds)
-        )
-    }
+def _reap(context: ChoreContext) -> Mapping[str, object]:
+    """Mark workers dead whose lease has run out, as each worker does; here also when no worker is left."""
+    lease_seconds = context.settings.lease_seconds
+    is_on_time = context.clock_guard.seconds_on_time() >= lease_seconds
+    reap = partial(reaper.reap, me_on_time=is_on_time, lease_seconds=lease_seconds)
+    return {"declared dead": transact(context.sessions, reap)}
 
 
-def _forget_queues(desk: Desk) -> Mapping[str, object]:
-    """Remove the direct queues of workers that are gone: those that leave in order do it themselves."""
-    with_queue = queues_of_workers(desk.redis, desk.farm_id)  # read first: a worker has a row before it has a queue
-    gone = with_queue - transact(desk.sessions, _workers)
+def _forget_queues(context: ChoreContext) -> Mapping[str, object]:
+    """Remove the direct queues of dead workers; a worker that leaves in order removes its own."""
+    with_queue = queues_of_workers(context.redis, context.farm_id)  # read first: a worker's row comes before its queue
+    living = transact(context.sessions, lambda session: set(session.scalars(select(Worker.id))))
+    gone = with_queue - living
     for worker_id in gone:
-        forget(desk.redis, desk.farm_id, worker_id)
+        forget(context.redis, context.farm_id, worker_id)
     return {"workers": sorted(gone)}
 
 
-def _workers(session: Session) -> set[int]:
-    return set(session.scalars(select(Worker.id)))
+def _delete_jobs(context: ChoreContext) -> Mapping[str, object]:
+    days = context.settings.keep_days
+    return {"jobs": retention.delete_jobs(context.sessions, context.storage, days)} if days else {}
 
 
-def _delete_jobs(desk: Desk) -> Mapping[str, object]:
-    days = desk.settings.keep_days
-    return {"jobs": retention.delete_jobs(desk.sessions, desk.storage, days)} if days else {}
+def _collect_jobs(context: ChoreContext) -> Mapping[str, object]:
+    return {"jobs": garbage.collect_jobs(context.sessions, context.storage)}
 
 
-def _collect_jobs(desk: Desk) -> Mapping[str, object]:
-    return {"jobs": garbage.collect_jobs(desk.sessions, desk.storage)}
+def _delete_unused_uploads(context: ChoreContext) -> Mapping[str, object]:
+    return {"pictures": uploads.delete_unused(context.sessions, context.storage, context.settings.upload_days)}
 
 
-def _delete_unused_uploads(desk: Desk) -> Mapping[str, object]:
-    return {"pictures": uploads.delete_unused(desk.sessions, desk.storage, desk.settings.upload_days)}
+def _collect_attempts(context: ChoreContext) -> Mapping[str, object]:
+    return {"objects": garbage.collect_attempts(context.sessions, context.storage)}
 
 
-def _collect_attempts(desk: Desk) -> Mapping[str, object]:
-    return {"objects": garbage.collect_attempts(desk.sessions, desk.storage)}
+def _tidy_storage(context: ChoreContext) -> Mapping[str, object]:
+    return {"objects": context.storage.tidy(_LITTER_SECONDS)}
 
 
-def _tidy_storage(desk: Desk) -> Mapping[str, object]:
-    return {"objects": desk.storage.tidy(_LITTER_SECONDS)}
+def _forget_history(context: ChoreContext) -> Mapping[str, object]:
+    days = context.settings.history_days
+    return {"lines": retention.forget_history(context.sessions, days)} if days else {}
 
 
-def _forget_history(desk: Desk) -> Mapping[str, object]:
-    days = desk.settings.history_days
-    return {"lines": retention.forget_history(desk.sessions, days)} if days else {}
-
-
-_SELDOM: Final[Mapping[str, Work]] = {
+_SELDOM: Final[Mapping[str, RunChore]] = {
     "queues": _forget_queues,
     "jobs": _delete_jobs,
     "objects": _collect_jobs,

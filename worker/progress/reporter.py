@@ -1,4 +1,4 @@
-"""How images get on, told to whoever watches: the latest of each image, a few times a second, never waited for."""
+"""Publishes the progress of images: the latest of each, a few times a second, without making anything wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.db.states import ImageState, JobState
 from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue.claim import Claim
 from worker.periodic import Periodic
-from worker.progress.preview_queue import Make, PreviewQueue
+from worker.progress.preview_queue import MakePreview, PreviewQueue
 
 _SECONDS: Final = 0.25
 
@@ -24,29 +24,29 @@ class Reporter:
         self._events = events
         self._lock = Lock()
         self._latest: dict[tuple[int, int], Progress] = {}  # (job, index), not published yet
-        self._publishing = Periodic("progress", _SECONDS, self._publish)
-        self._showing = PreviewQueue(events.put_preview)
+        self._publisher = Periodic("progress", _SECONDS, self._publish)
+        self._previews = PreviewQueue(events.put_preview)
 
     def start(self) -> None:
-        self._publishing.start()
-        self._showing.start()
+        self._publisher.start()
+        self._previews.start()
 
     def stop(self) -> None:
         """Publish what is left and end the threads."""
-        self._publishing.stop()
-        self._showing.stop()
+        self._publisher.stop()
+        self._previews.stop()
         self._publish()
         self._events.close()
 
     @contextmanager
     def watch(self, claim: Claim) -> Iterator[Watch]:
-        """Report on `claim` within the block; nothing of it is published afterwards."""
-        watch = Watch(claim, self._tell, self._showing.show)
+        """Report on `claim` within the block; nothing about it is published afterwards."""
+        watch = Watch(claim, self._keep_latest, self._previews.put)
         try:
             yield watch
         finally:
             watch.close()
-            self._showing.drop(claim)
+            self._previews.drop(claim)
             with self._lock:
                 self._latest.pop((claim.job_id, claim.index), None)
 
@@ -56,7 +56,7 @@ class Reporter:
     def job_changed(self, claim: Claim, state: JobState) -> None:
         self._events.publish(JobChanged(claim.job_id, state))
 
-    def _tell(self, progress: Progress) -> None:
+    def _keep_latest(self, progress: Progress) -> None:
         with self._lock:
             self._latest[progress.job, progress.index] = progress
 
@@ -68,33 +68,38 @@ class Reporter:
 
 
 class Watch:
-    """How one image gets on. Every call returns at once: some come from the engine's thread."""
+    """Reports on one image. Every call returns at once, because some come from the engine's thread."""
 
-    def __init__(self, claim: Claim, tell: Callable[[Progress], None], show: Callable[[Claim, Make], None]) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        report: Callable[[Progress], None],
+        put_preview: Callable[[Claim, MakePreview], None],
+    ) -> None:
         self._claim = claim
-        self._tell = tell
-        self._show = show
+        self._report = report
+        self._put_preview = put_preview
         self._is_closed = False
         self._progress = Progress(claim.job_id, claim.index, claim.attempt, 0, claim.params.steps, "waiting")
 
     def phase(self, phase: str) -> None:
-        """Say what is done for the image now: "loading checkpoint …", "steps", "saving"."""
+        """Report what is done for the image now: "loading checkpoint …", "steps", "saving"."""
         self._change(replace(self._progress, phase=phase))
 
     def step(self, step: int, steps: int) -> None:
-        """Say that `step` of `steps` are done."""
+        """Report that `step` of `steps` are done."""
         self._change(replace(self._progress, step=step, steps=steps, phase="steps"))
 
-    def preview(self, make: Make) -> None:
-        """Show what `make` returns, on another thread, unless a later step comes before its turn."""
+    def preview(self, make: MakePreview) -> None:
+        """Show the preview that `make` returns, on another thread, unless a later step replaces it first."""
         if not self._is_closed:
-            self._show(self._claim, make)
+            self._put_preview(self._claim, make)
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Report nothing more."""
         self._is_closed = True
 
     def _change(self, progress: Progress) -> None:
         is_news, self._progress = progress != self._progress, progress
         if is_news and not self._is_closed:
-            self._tell(progress)
+            self._report(progress)

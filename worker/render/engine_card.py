@@ -45,7 +45,7 @@ from worker.render.preview_decoders import Previewer
 from worker.render.stored_row_limits import processor, stored
 from worker.renderer import Frame, Rendered
 from worker.supervisor.gpus import Address
-from worker.supervisor.watchdog import Pulse
+from worker.supervisor.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -73,11 +73,11 @@ class EngineCard:
         settings: Settings,
         sessions: Sessions,
         on_change: Callable[[], object],
-        pulse: Pulse | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._device = _device(address, settings)
         self._dtype = devices.default_dtype(self._device, settings.precision)
-        self._pulse = pulse or Pulse()
+        self._watchdog = watchdog or Watchdog()
         self._prove()
         self._preview_steps = 0 if settings.preview == "off" else settings.preview_steps
         self._files = LocalModels(sessions, settings.models)
@@ -91,7 +91,7 @@ class EngineCard:
             self._dtype,
             self._files,
             self._meter,
-            self._pulse,
+            self._watchdog,
             HostCache(kept_bytes, self._device),
             on_change,
             self._drop_unused,
@@ -106,11 +106,11 @@ class EngineCard:
 
     def _prove(self) -> None:
         """Have the card show that it can be used before it takes a picture. Raises CardError."""
-        self._pulse.busy("proof", "the proof of its card", limits.PROOF_SECONDS)
+        self._watchdog.busy("proof", "the proof of its card", limits.PROOF_SECONDS)
         try:
             proof.prove(self._device, self._dtype)
         finally:
-            self._pulse.idle("proof")
+            self._watchdog.idle("proof")
 
     @property
     def slots(self) -> int:
@@ -216,9 +216,9 @@ class EngineCard:
     def _set_phase(self, phase: Phase, limit_seconds: float) -> None:
         self._engine_phase = phase
         if phase == "idle":
-            self._pulse.idle("engine")
+            self._watchdog.idle("engine")
         else:
-            self._pulse.busy("engine", phase, limit_seconds)
+            self._watchdog.busy("engine", phase, limit_seconds)
 
     def _on_step(self, watch: Watch, kit: Kit, reel: Reel | None, step: Step) -> None:
         if reel is not None:

@@ -30,7 +30,7 @@ from worker.render import page_cache
 from worker.render.local_models import Found, LocalModels
 from worker.render.memory_meter import MemoryMeter
 from worker.render.model_cache import Model
-from worker.supervisor.watchdog import READS_DECODER, Pulse
+from worker.supervisor.watchdog import READS_DECODER, Watchdog
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -59,7 +59,7 @@ class Loads:
     dtype: torch.dtype
     files: LocalModels
     meter: MemoryMeter
-    pulse: Pulse
+    watchdog: Watchdog
     cache: HostCache
     on_change: Callable[[], object]
     drop_unused: Callable[[float], object]  # is told on the loader's thread which bytes the card lacks for a load
@@ -206,11 +206,11 @@ class Loads:
     @contextmanager
     def _busy(self, what: str, phase: str, found: Found) -> Iterator[None]:
         """Say what is being read; a load that waits for others hangs not, however long those take."""
-        self.pulse.busy(what, phase, limits.load_seconds(found.bytes), file=found.sha256)
+        self.watchdog.busy(what, phase, limits.load_seconds(found.bytes), file=found.sha256)
         try:
             yield
         finally:
-            self.pulse.idle(what)
+            self.watchdog.idle(what)
 
     # For people.
 

@@ -1,4 +1,4 @@
-"""What a finished image leaves in the storage, as bytes: all that is kept of it until they are stored."""
+"""The files of a finished image, as bytes: its worker holds nothing else of it until they are stored."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from worker.renderer import Frame, Rendered
 log = structlog.get_logger(__name__)
 
 
-class Result(NamedTuple):
-    """One object that an image leaves."""
+class Output(NamedTuple):
+    """One file of an image, with its key in the storage."""
 
     kind: Kind
     key: str
@@ -27,11 +27,11 @@ class Result(NamedTuple):
 
     @property
     def is_film(self) -> bool:
-        """True for what the picture never fails for."""
+        """True for a file without which the image still succeeds."""
         return self.kind in {"film", "strip"}
 
 
-def results(claim: Claim, rendered: Rendered) -> list[Result]:
+def outputs(claim: Claim, rendered: Rendered) -> list[Output]:
     """Return picture, thumbnail and film, in this order, under this attempt's keys."""
     params = claim.params
     made: list[tuple[Kind, bytes]] = [
@@ -40,19 +40,15 @@ def results(claim: Claim, rendered: Rendered) -> list[Result]:
         *(_film(claim, rendered) if params.film else ()),
     ]
     place = (claim.job_id, claim.index, claim.attempt)
-    return [Result(kind, key(*place, kind, params.format), data) for kind, data in made]
+    return [Output(kind, key(*place, kind, params.format), data) for kind, data in made]
 
 
 def _film(claim: Claim, rendered: Rendered) -> Iterator[tuple[Kind, bytes]]:
-    """Yield the film as well as can be: the picture never waits or fails for it."""
+    """Yield animation and strip, as far as they can be made; an error never costs the picture."""
     try:
-        frames = _frames(rendered)
+        last = Frame(rendered.steps, rendered.steps, rendered.pixels)
+        frames = (*rendered.frames, last)
         yield "film", film.animation(frames)
         yield "strip", film.strip(frames)
     except (OSError, ValueError) as error:  # Pillow's
         log.warning("film not made", job=claim.job_id, image=claim.image_id, reason=str(error))
-
-
-def _frames(rendered: Rendered) -> tuple[Frame, ...]:
-    """Return the frames of the film: the steps that were kept, of all passes, and the picture."""
-    return (*rendered.frames, Frame(rendered.steps, rendered.steps, rendered.pixels))

@@ -1,9 +1,10 @@
-"""Keeps the catalogue as the models folder is: one scan now and then, and one when somebody asks."""
+"""Keeps the catalogue equal to the models folder: a scan now and then, and one whenever somebody asks for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +24,8 @@ _SOON_SECONDS: Final = 1.0  # while another one scans, or files wait to be hashe
 log = structlog.get_logger(__name__)
 
 
-class Scan:
-    """One turn every `rescan_seconds`; a file is hashed once in its life and looked into once a process."""
+class Scanner:
+    """Scans every `rescan_seconds`; a file is hashed once in its life and inspected once a process."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -32,30 +33,30 @@ class Scan:
         self._inspector = Inspector()
 
     def run_once(self) -> float | None:
-        """Look what lies in the models folder and record what is new, changed or gone.
+        """Record which files of the models folder are new, changed or gone.
 
-        Return in how many seconds to go on, if that is soon: what nobody has looked at yet is waited for.
+        Return in how many seconds to go on, if that is soon, because users wait for files that are not scanned yet.
         """
         sessions, models = self._worker.sessions, self._worker.settings.models
         try:
             with sole(models) as is_sole:
-                if not is_sole:  # another worker of this machine scans: for all of this farm, or for another farm
+                if not is_sole:  # another worker of this machine scans, for this farm or for another
                     return _SOON_SECONDS
                 before = transact(sessions, Catalogue.read)
                 known = [*before.remembered(), *self._known]
                 left: list[Path] = []
                 seconds = self._worker.settings.rescan_seconds
                 seen = scan(models, known, self._inspector, hash_seconds=seconds, on_left=left.append)
-                changed = transact(sessions, lambda session: _record(session, seen, before, is_whole=not left))
+                changed = transact(sessions, partial(_record, seen=seen, before=before, is_whole=not left))
         except NotConfined as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
             return None
         except OSError as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
             with suppress(Unavailable):
-                transact(sessions, first_scan.note_look)  # there is nothing to be found
+                transact(sessions, first_scan.note_look)  # so that nobody waits for files
             return None
-        except Unavailable:  # the beat says so; the next turn may do
+        except Unavailable:  # the heartbeat logs it; the next scan may succeed
             return None
         finally:
             self._inspector.close()
@@ -66,7 +67,7 @@ class Scan:
 
 
 def _record(session: Session, seen: Sequence[Scanned], before: Catalogue, *, is_whole: bool) -> int:
-    """Record what a scan saw, and that it saw all there is; return how many rows of the catalogue that changed."""
+    """Record what a scan saw, and whether that was everything; return how many rows of the catalogue changed."""
     if is_whole:
         first_scan.note_look(session)
     return catalogue.record(session, seen, before)

@@ -16,8 +16,8 @@ import structlog
 from shared.settings import without_keys
 from shared.waiting.backoff import Backoff
 from worker.supervisor.gpus import Address
-from worker.supervisor.status_pipe import Hearing
-from worker.supervisor.watchdog import Stage, longest_due, suspects
+from worker.supervisor.status_pipe import StatusReader
+from worker.supervisor.watchdog import Stage, longest_hung, suspects
 
 log = structlog.get_logger(__name__)
 
@@ -25,14 +25,14 @@ CLEAN: Final = 0
 DECLARED_DEAD: Final = 70  # others declared this worker dead while it lived; its row and its images are gone
 LOST: Final = 71  # the card answers nothing any more
 HUNG: Final = 72  # a load or a call took far too long; without a supervisor the process ends itself
-UNUSABLE: Final = 73  # its card failed the proof, or is not there; it has said so for a while
+UNUSABLE: Final = 73  # its card failed the proof, or is not there; the worker has shown why for a while
 BUSY: Final = 75  # another process serves the card
 
 _REASONS: Final = {LOST: "the card is lost", UNUSABLE: "the card cannot be used"}
 _BUSY_SECONDS: Final = 2.0  # until a card that another process serves is tried again
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
-_HEALTHY_SECONDS: Final = 60.0  # a process that lived so long starts the pauses again
+_HEALTHY_SECONDS: Final = 60.0  # after a process that lived so long the pauses are short again
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Death:
 
     worker_id: int | None
     status: int
-    hang: str = ""  # what hung, where that is why we killed it
-    files: tuple[str, ...] = ()  # SHA-256 of the model files that ended it, as far as one can tell
+    hang: str = ""  # what hung, if the supervisor killed it because of that
+    files: tuple[str, ...] = ()  # SHA-256 of the model files that probably ended it
     pause_seconds: float = 0.0  # until the next start
 
     @property
@@ -70,11 +70,11 @@ class Child:
         self.due_at: float | None = 0.0  # monotonic time of the next start; None while the process lives
         self._card = card
         self._command = command
-        self._environ = environ  # what it is given beside ours
+        self._environ = environ  # added to the supervisor's own
         self._process: subprocess.Popen[bytes] | None = None
-        self._hearing: Hearing | None = None
+        self._status: StatusReader | None = None
         self._hung: Stage | None = None
-        self._hang = ""  # in words
+        self._hang = ""  # its description
         self._started_at = 0.0
         self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 
@@ -95,46 +95,47 @@ class Child:
         log.info("worker started", card=self._card.name, pid=self._process.pid)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        ours, theirs = os.pipe()
-        command = [*self._command, "--report", str(theirs)]
+        reading, writing = os.pipe()
+        command = [*self._command, "--report", str(writing)]
         try:
             # A group of its own: Ctrl-C in the terminal is the supervisor's to pass on, once.
-            given = {**without_keys(os.environ), **self._environ}
-            process = subprocess.Popen(command, pass_fds=(theirs,), process_group=0, env=given)  # noqa: S603
+            environ = {**without_keys(os.environ), **self._environ}
+            process = subprocess.Popen(command, pass_fds=(writing,), process_group=0, env=environ)  # noqa: S603
         except OSError:
-            os.close(ours)
+            os.close(reading)
             raise
         finally:
-            os.close(theirs)
-        self._hearing = Hearing(ours)
+            os.close(writing)
+        self._status = StatusReader(reading)
         return process
 
     def end_if_hung(self, awake_since: float) -> None:
-        """Kill the process, once, if it has been silent about what it is busy with for longer than that may take.
+        """Kill the process, once, if one of its stages has outlasted its limit.
 
-        The watcher has been awake from `awake_since` on, on the monotonic clock: nobody is blamed for what was before.
+        The supervisor has been awake since `awake_since` (monotonic); the time before does not count as a hang.
         """
-        if self._process is None or self._hearing is None or self._hang:
+        if self._process is None or self._status is None or self._hang:
             return
-        self._hearing.hear()
+        self._status.read()
         now = time.monotonic()
-        if hung := longest_due(self._hearing.stages, now, awake_since):
-            self._hung, self._hang = hung, hung.words(now)
-            log.error("worker hung: killed", card=self._card.name, worker=self._hearing.worker_id, reason=self._hang)
+        if hung := longest_hung(self._status.stages, now, awake_since):
+            self._hung, self._hang = hung, hung.description(now)
+            log.error("worker hung: killed", card=self._card.name, worker=self._status.worker_id, reason=self._hang)
             self._process.kill()
 
     def reap(self) -> Death | None:
         """Return how the process ended if it has, and set the time of the next start."""
         if self._process is None or self._process.poll() is None:
             return None
-        worker_id, files = self._last_words()
+        worker_id, files = self._last_status()
         death = Death(worker_id, self._process.returncode, self._hang, files)
         seconds = time.monotonic() - self._started_at
         self._process = None
         shortest = _BUSY_SECONDS if death.status == BUSY else 0.0
         pause = self._schedule(seconds, is_crash=death.is_crash, shortest=shortest)
-        told = log.bind(card=self._card.name, worker=death.worker_id, reason=death.reason, seconds=seconds)
-        (told.warning if death.is_crash else told.info)("worker ended", next_try_seconds=pause)
+        say = log.warning if death.is_crash else log.info
+        known = {"card": self._card.name, "worker": death.worker_id, "reason": death.reason, "seconds": seconds}
+        say("worker ended", **known, next_try_seconds=pause)
         return replace(death, pause_seconds=pause)
 
     def send(self, number: int) -> None:
@@ -149,11 +150,11 @@ class Child:
         self.due_at = time.monotonic() + pause
         return pause
 
-    def _last_words(self) -> tuple[int | None, tuple[str, ...]]:
-        """Return the id of the process's row, if it had come so far, and the model files that ended it."""
-        if self._hearing is None:
+    def _last_status(self) -> tuple[int | None, tuple[str, ...]]:
+        """Return the id of the process's row, None if it was not registered yet, and the model files that ended it."""
+        if self._status is None:
             return None, ()
-        self._hearing.hear()
-        self._hearing.close()
-        said, self._hearing = self._hearing, None
-        return said.worker_id, suspects(said.stages, self._hung)
+        self._status.read()
+        self._status.close()
+        last, self._status = self._status, None
+        return last.worker_id, suspects(last.stages, self._hung)

@@ -1,4 +1,4 @@
-"""One worker a card: a file lock that its process holds, so that the lock ends with the process, however that ends."""
+"""One worker a card: its process holds a file lock, which the kernel releases however the process ends."""
 
 from __future__ import annotations
 
@@ -36,26 +36,21 @@ def hold(file: Path) -> Iterator[None]:
         os.close(descriptor)
         raise Conflict(f"Another worker (process {holder}) serves this card: it holds {file}.") from None
     try:
-        _sign(descriptor)
+        with suppress(OSError):  # without the right to write, the process that holds the lock stays unknown
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
 def _open(file: Path) -> int:
-    """Open `file`, for reading where it is another user's: that is enough to hold it. Links are not followed."""
+    """Open `file`, read-only if it is another user's, which is enough to hold it. Links are not followed."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except PermissionError:
         return os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
-    with suppress(OSError):  # it may be written by all, and be another user's
-        os.fchmod(descriptor, 0o644)  # whatever our umask says: farms of other users hold it too
+    with suppress(OSError):  # the file may be writable and belong to another user
+        os.fchmod(descriptor, 0o644)  # despite the umask: farms of other users hold it too
     return descriptor
-
-
-def _sign(descriptor: int) -> None:
-    """Leave our process id for whoever finds the card taken; where we may not write, it stays unknown."""
-    with suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

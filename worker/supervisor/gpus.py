@@ -1,4 +1,4 @@
-"""Which cards this machine has and which of them a worker was asked to serve. No torch: the supervisor stays small."""
+"""Which cards this machine has, and which of them FARM_GPUS selects. No torch: the supervisor stays small."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ _ACCEPTED: Final = "all, 0,2, 0:1 (a MIG instance), GPU-… or MIG-… (how its 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a card is: `name` as people know it (cuda:2, cuda:2:1, cpu:0), `uuid` of a real one, none for the CPU."""
+    """Where a card is: `name` as people know it (cuda:2, cuda:2:1, cpu:0), `uuid` of a real one, "" for the CPU."""
 
     name: str
     uuid: str = ""
     label: str = "CPU"
     parent: str = ""  # UUID of the card that it is a MIG instance of
+
+    def options(self) -> list[str]:
+        """Return the options that make a worker's process serve this card without asking nvidia-smi."""
+        return ["--card", self.name, *(["--uuid", self.uuid, f"--label={self.label}"] if self.uuid else [])]
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,14 @@ class Present:
     """The cards of this machine that may be used; a card with MIG instances is its instances."""
 
     cards: tuple[Address, ...] = ()
-    trouble: str = ""  # what nvidia-smi says about cards that it cannot list: what is missing may be one of these
-    only: str | None = None  # CUDA_VISIBLE_DEVICES, where it is set
+    trouble: str = ""  # what nvidia-smi says about cards that it cannot list: a missing card may be one of these
+    only: str | None = None  # CUDA_VISIBLE_DEVICES, if it is set
 
 
 def present(environ: Mapping[str, str]) -> Present:
     """Return the NVIDIA cards in PCI bus order, or those that CUDA_VISIBLE_DEVICES names, in its order.
 
-    Raises FarmError where cards may be there and none can be listed, and for a name that the variable has for no card.
+    Raises FarmError if cards may be there and none can be listed, or if the variable names a card that is not there.
     """
     listing = nvidia_smi.listing()
     every = tuple(Address(f"cuda:{card.number}", card.uuid, card.label, card.parent) for card in listing.cards)
@@ -70,8 +74,8 @@ def _visible(whole: Present, only: str) -> tuple[Address, ...]:
         ) from None
 
 
-def asked(gpus: str, there: Present) -> tuple[Address, ...]:
-    """Return what `--gpus` names: all | 0,2 | 0:1 | GPU-… | cpu | cpu:N. `all` without any card is one on the CPU.
+def select(gpus: str, there: Present) -> tuple[Address, ...]:
+    """Return the cards that `--gpus` names: all | 0,2 | 0:1 | GPU-… | cpu | cpu:N. `all` without any card is the CPU.
 
     Raises FarmError for anything else and for a card that is not there.
     """
@@ -98,22 +102,22 @@ def find(name: str, there: Present) -> Address:
 
 
 def pin(card: Address) -> None:
-    """Let this process see `card` alone, as cuda:0; to be called before torch is imported."""
+    """Let this process see `card` alone, as cuda:0. Call it before torch is imported."""
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     os.environ["CUDA_VISIBLE_DEVICES"] = card.uuid
     if card.uuid and not any(os.environ.get(name) for name in _ALLOCATOR):
-        # Activations change their size with every mix of rows: segments that grow leave no gaps between them.
+        # Activations change their size with every mix of rows; segments that grow leave no gaps between them.
         os.environ[_ALLOCATOR[0]] = "expandable_segments:True"
 
 
 class _UnknownError(Exception):
-    """Names that mean no card, or more than one; for a sentence that says where they stand."""
+    """Names that mean no card, or more than one; the caller adds where they were written."""
 
 
 def _all_of(names: Iterable[str], there: Present) -> tuple[Address, ...]:
-    """Return what `names` mean, in their order, each card once.
+    """Return the cards that `names` mean, in their order, each card once.
 
-    What nvidia-smi could not list may be what is missing: the other cards are not kept waiting for it.
+    If nvidia-smi could not list some cards, a missing one may be among them, and the others start without it.
     """
     found = {name: _chosen(name, there.cards) for name in names}
     missing = [name for name, cards in found.items() if not cards]
@@ -126,7 +130,7 @@ def _all_of(names: Iterable[str], there: Present) -> tuple[Address, ...]:
 
 
 def _chosen(name: str, cards: tuple[Address, ...]) -> tuple[Address, ...]:
-    """Return what `name` means: a number, one of an instance, or how a UUID begins; a card means all its instances."""
+    """Return the cards with this number, instance or beginning of a UUID; a card means all its instances."""
     if name.startswith(("GPU-", "MIG-")):
         found = tuple(card for card in cards if card.uuid.startswith(name) or card.parent.startswith(name))
         if len({card.parent or card.uuid if name.startswith("GPU-") else card.uuid for card in found}) > 1:

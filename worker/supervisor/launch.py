@@ -1,4 +1,4 @@
-"""What a worker process is told at its start."""
+"""What a worker's process needs to know at its start."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from shared.settings import Settings
 from worker.supervisor.gpus import Address
-from worker.supervisor.status_pipe import Report
+from worker.supervisor.status_pipe import StatusWriter
 
 
 @dataclass(frozen=True)
-class Orders:
-    """Which card to serve, and how."""
+class Launch:
+    """The card that a worker's process serves, its settings, and its end of the pipe to the supervisor."""
 
     card: Address
     settings: Settings
-    report: Report
+    status: StatusWriter

@@ -1,5 +1,5 @@
-"""The answers of nvidia-smi about the cards, asked once by the supervisor: if one card is lost it may fail
-or hang, and the workers of the others have to start all the same.
+"""The cards that nvidia-smi lists. Only the supervisor runs it, once: if one card is lost it may fail or hang, and the
+workers of the other cards must start all the same.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ from shared.errors import FarmError
 _QUERY: Final = ("--query-gpu=index,uuid,name", "--format=csv,noheader")
 _LIST: Final = ("-L",)  # knows MIG instances, and goes on past a card that is lost
 _SECONDS: Final = 60.0  # from a cold driver on, for all its cards
-_READ_SECONDS: Final = 1.0  # what was said meanwhile is read even where the time is up
+_READ_SECONDS: Final = 1.0  # output that is there already is read even when the time is up
 _NO_CARDS: Final = 6  # its status for a driver without any card
-_NOTHING: Final = re.compile(r"WARNING|No devices were found")  # lines that say about no card that it is missing
+_NO_TROUBLE: Final = re.compile(r"WARNING|No devices were found")  # lines that name no missing card
 _CARD: Final = re.compile(r"GPU (\d+): (.+) \(UUID: (GPU-[^)]+)\)")
 _INSTANCE: Final = re.compile(r"(MIG .+?)\s+Device\s+(\d+): \(UUID: (MIG-[^)]+)\)")
-_CONTROL: Final = Path("/dev/nvidiactl")  # there where a process may use a card; /proc tells of the host's in any case
+_CONTROL: Final = Path("/dev/nvidiactl")  # exists if this process may use a card
 _HANGS: Final = "nvidia-smi does not answer: the driver hangs."
 _WITHOUT: Final = "FARM_GPUS=cpu renders without the cards."
 
@@ -41,7 +41,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Listing:
-    """The cards in PCI bus order, and what was said instead of a card, for people."""
+    """The cards in PCI bus order, and the messages printed in place of cards, for people."""
 
     cards: tuple[Card, ...] = ()
     trouble: str = ""
@@ -49,23 +49,25 @@ class Listing:
 
 @dataclass(frozen=True)
 class _Answer:
-    status: int | None  # None: it hung, after the lines
+    status: int | None  # None: it hung after these lines
     lines: tuple[str, ...]
 
 
 def listing() -> Listing:
-    """Return this machine's cards; of one in MIG mode its instances.
+    """Return this machine's cards, and instead of a card in MIG mode its instances.
 
-    Raises FarmError where there may be cards and none can be listed: cards that fail are not "no cards".
+    Raises FarmError if there may be cards and none can be listed: cards that fail are not "no cards".
     """
     program = shutil.which("nvidia-smi")
     if program is None:
         return _without_program()
-    answers = _answers([_ask(program, _QUERY), _ask(program, _LIST)])
+    processes = [_start(program, _QUERY), _start(program, _LIST)]
+    end = time.monotonic() + _SECONDS  # one wait for both: a driver that hangs may hold each
+    answers = [_answer(process, max(_READ_SECONDS, end - time.monotonic())) for process in processes]
     cards, strays = parse(line for answer in answers for line in answer.lines)
-    said = [line for line in strays if not _NOTHING.match(line)]
+    messages = [line for line in strays if not _NO_TROUBLE.match(line)]
     status = next((answer.status for answer in answers if answer.status not in {0, _NO_CARDS}), 0)
-    trouble = " ".join(dict.fromkeys(said)) or (f"status {status}" if status else "")
+    trouble = " ".join(dict.fromkeys(messages)) or (f"status {status}" if status else "")
     if not cards and trouble and any(answer.status != _NO_CARDS for answer in answers):
         ending = "" if status is None else f", with status {status}"
         raise FarmError(f"nvidia-smi lists no card{ending}: {trouble} {_WITHOUT}")
@@ -73,7 +75,7 @@ def listing() -> Listing:
 
 
 def parse(lines: Iterable[str]) -> tuple[tuple[Card, ...], list[str]]:
-    """Return the cards of lines `index, uuid, name` and of those of `nvidia-smi -L`, and the lines that are neither."""
+    """Return the cards in lines `index, uuid, name` and in those of `nvidia-smi -L`, and the lines that are neither."""
     cards: dict[int, Card] = {}
     instances: dict[int, list[Card]] = {}
     strays, latest = [], -1
@@ -88,7 +90,8 @@ def parse(lines: Iterable[str]) -> tuple[tuple[Card, ...], list[str]]:
             instances.setdefault(latest, []).append(one)
         else:
             strays.append(line)
-    return tuple(_in_order(cards, instances)), strays
+    listed = [card for number in sorted(cards) for card in instances.get(number, [cards[number]])]
+    return tuple(listed), strays
 
 
 def _card(line: str) -> Card | None:
@@ -97,11 +100,6 @@ def _card(line: str) -> Card | None:
         return Card(number, uuid, label)
     number, uuid, label = ([part.strip() for part in line.split(",", 2)] + ["", ""])[:3]
     return Card(number, uuid, label) if re.fullmatch("[0-9]+", number) and uuid.startswith("GPU-") else None
-
-
-def _in_order(cards: dict[int, Card], instances: dict[int, list[Card]]) -> Iterator[Card]:
-    for number in sorted(cards):
-        yield from instances.get(number) or [cards[number]]
 
 
 def _without_program() -> Listing:
@@ -113,37 +111,31 @@ def _without_program() -> Listing:
     return Listing()
 
 
-def _ask(program: str, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def _start(program: str, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: S603
-    except OSError as error:  # of another machine's kind, or there is no memory left
+    except OSError as error:  # built for another machine, or there is no memory left
         raise FarmError(f"{program} cannot be run ({error.strerror}). {_WITHOUT}") from error
 
 
-def _answers(asked: Iterable[subprocess.Popen[bytes]]) -> list[_Answer]:
-    """Return what they said, within one wait for all: a driver that hangs may keep each."""
-    end = time.monotonic() + _SECONDS
-    return [_answer(one, max(_READ_SECONDS, end - time.monotonic())) for one in asked]
-
-
-def _answer(asked: subprocess.Popen[bytes], seconds: float) -> _Answer:
+def _answer(process: subprocess.Popen[bytes], seconds: float) -> _Answer:
     try:
-        said, _ = asked.communicate(timeout=seconds)
+        output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired as late:
-        _give_up(asked)
-        whole, end, _ = (late.output or b"").rpartition(b"\n")  # what a card has of a line may be half its UUID
+        _give_up(process)
+        whole, end, _ = (late.output or b"").rpartition(b"\n")  # the last line may end within a UUID
         return _Answer(None, (*_lines(whole + end), _HANGS))
-    return _Answer(asked.returncode, _lines(said))
+    return _Answer(process.returncode, _lines(output))
 
 
-def _lines(said: bytes) -> tuple[str, ...]:
-    return tuple(said.decode(errors="replace").splitlines())
+def _lines(output: bytes) -> tuple[str, ...]:
+    return tuple(output.decode(errors="replace").splitlines())
 
 
-def _give_up(asked: subprocess.Popen[bytes]) -> None:
-    """End the process, and do not wait for one that the driver holds: no signal ends it."""
-    asked.kill()
+def _give_up(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process, and do not wait long: a process that the driver holds cannot be ended by a signal."""
+    process.kill()
     with suppress(subprocess.TimeoutExpired):
-        asked.wait(1)
-    if asked.stdout:
-        asked.stdout.close()
+        process.wait(1)
+    if process.stdout:
+        process.stdout.close()

@@ -6,26 +6,27 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from worker.supervisor.clock_guard import Punctuality
-from worker.supervisor.status_pipe import Report
-from worker.supervisor.watchdog import Pulse, Stage, longest_due
+from worker.supervisor.clock_guard import ClockGuard
+from worker.supervisor.status_pipe import StatusWriter
+from worker.supervisor.watchdog import Stage, Watchdog, longest_hung
 
-SECONDS: Final = 1.0
+SECONDS: Final = 1.0  # between two checks
 
 
-class SelfWatch:
-    """One turn every `SECONDS`: `on_hang` is told what hangs, and in words, where no supervisor sees to it."""
+class SelfWatchdog:
+    """Calls `on_hang` with the stage that hangs and a description, if no supervisor watches this process."""
 
-    def __init__(self, pulse: Pulse, report: Report, on_hang: Callable[[Stage, str], object]) -> None:
-        self._pulse = pulse
-        self._report = report
+    def __init__(self, watchdog: Watchdog, status: StatusWriter, on_hang: Callable[[Stage, str], object]) -> None:
+        self._watchdog = watchdog
+        self._status = status
         self._on_hang = on_hang
-        self._punctuality = Punctuality(2 * SECONDS, time.monotonic)
+        self._clock_guard = ClockGuard(2 * SECONDS, time.monotonic)
 
     def run_once(self) -> None:
-        self._punctuality.note()
-        self._pulse.tell_again()
+        """Look for a hang, every `SECONDS`; send again what a full pipe did not take."""
+        self._clock_guard.tick()
+        self._watchdog.resend()
         now = time.monotonic()
-        hung = longest_due(self._pulse.stages(), now, now - self._punctuality.seconds())
-        if hung and not self._report.is_heard:
-            self._on_hang(hung, hung.words(now))
+        hung = longest_hung(self._watchdog.stages(), now, now - self._clock_guard.seconds_on_time())
+        if hung and not self._status.is_supervised:
+            self._on_hang(hung, hung.description(now))

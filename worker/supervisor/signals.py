@@ -1,4 +1,4 @@
-"""What signals ask of this process, heard on a thread of its own; and the signal that a parent's death sends."""
+"""How signals end this process, and the signal that the death of its parent sends."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class Shutdown:
-    """The first TERM (or Ctrl-C) drains; a second one, or the end of the grace time, hands back and ends all."""
+    """The first TERM (or Ctrl-C) drains; a second one, or the end of the grace time, hands back and ends."""
 
     def __init__(self, grace_seconds: float) -> None:
-        self.is_asked = Event()
+        self.is_requested = Event()
         self._grace_seconds = grace_seconds
         self._signals = SignalPipe(_STOP)
 
     def install(self, drain: Callable[[], object], hand_back: Callable[[], object]) -> None:
-        """Begin to listen, for as long as the process lives; from the main thread.
+        """Begin to listen, from the main thread and for as long as the process lives.
 
         `drain` returns at once, `hand_back` ends the process.
         """
         self._signals.__enter__()
-        Thread(target=self._watch, args=(drain, hand_back), name="shutdown", daemon=True).start()
+        Thread(target=self._wait, args=(drain, hand_back), name="shutdown", daemon=True).start()
 
-    def _watch(self, drain: Callable[[], object], hand_back: Callable[[], object]) -> None:
+    def _wait(self, drain: Callable[[], object], hand_back: Callable[[], object]) -> None:
         self._signals.wait()
-        self.is_asked.set()
+        self.is_requested.set()
         drain()
         self._signals.wait(self._grace_seconds)
         hand_back()

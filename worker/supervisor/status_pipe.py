@@ -1,16 +1,17 @@
-"""The pipe from a worker's process to its supervisor: lines of JSON: `{"worker": id}`, then what it is busy with."""
+"""The pipe from a worker's process to its supervisor: lines of JSON, `{"worker": id}` and then `{"busy": stages}`."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Collection
+from contextlib import suppress
 
 from worker.supervisor.watchdog import Stage
 
 
-class Report:
-    """The worker's end. Nothing here waits: a supervisor that is stopped must not stop its workers."""
+class StatusWriter:
+    """The worker's end. It never blocks, because a supervisor that is stopped must not stop its workers."""
 
     def __init__(self, pipe: int | None = None) -> None:
         self._pipe = pipe
@@ -19,18 +20,18 @@ class Report:
             os.set_blocking(pipe, False)
 
     @property
-    def is_heard(self) -> bool:
-        """True while a supervisor watches this process."""
+    def is_supervised(self) -> bool:
+        """True while a supervisor reads from the pipe."""
         return self._pipe is not None
 
     def registered(self, worker_id: int) -> None:
-        """Tell whose row to remove if this process dies."""
+        """Report the id of this worker's row, so that the supervisor can mark it dead if the process dies."""
         self._write({"worker": worker_id})
 
     def busy(self, stages: Collection[Stage]) -> bool:
-        """Tell all that the process is busy with; False where the pipe is full."""
-        told = [(stage.phase, stage.since, stage.limit_seconds) for stage in stages]
-        return self._write({"busy": told, "files": [stage.file for stage in stages]})
+        """Report everything that the process is busy with; return False if the pipe is full."""
+        rows = [(stage.phase, stage.since, stage.limit_seconds) for stage in stages]
+        return self._write({"busy": rows, "files": [stage.file for stage in stages]})
 
     def _write(self, message: object) -> bool:
         if self._pipe is None:
@@ -44,8 +45,8 @@ class Report:
         return True
 
 
-class Hearing:
-    """The supervisor's end: the latest that one process has said of itself."""
+class StatusReader:
+    """The supervisor's end: the latest status that one process has reported."""
 
     def __init__(self, pipe: int) -> None:
         os.set_blocking(pipe, False)  # a stray grandchild may still hold the other end
@@ -54,29 +55,24 @@ class Hearing:
         self.worker_id: int | None = None
         self.stages: tuple[Stage, ...] = ()
 
-    def hear(self) -> None:
-        """Take in what has come."""
-        while said := self._read():
-            *lines, self._begun = (self._begun + said).split(b"\n")
-            for line in lines:
-                self._take(json.loads(line))
+    def read(self) -> None:
+        """Take in all messages that have arrived."""
+        with suppress(BlockingIOError):
+            while chunk := os.read(self._pipe, 65536):
+                *lines, self._begun = (self._begun + chunk).split(b"\n")
+                for line in lines:
+                    self._apply(json.loads(line))
 
     def close(self) -> None:
         os.close(self._pipe)
 
-    def _read(self) -> bytes:
-        try:
-            return os.read(self._pipe, 65536)
-        except BlockingIOError:
-            return b""
-
-    def _take(self, message: dict[str, object]) -> None:
+    def _apply(self, message: dict[str, object]) -> None:
         match message:
             case {"worker": int(worker_id)}:
                 self.worker_id = worker_id
-            case {"busy": list(stages)}:
+            case {"busy": list(rows)}:
                 files = message.get("files")
-                if not isinstance(files, list) or len(files) != len(stages):  # of an older version: no file is blamed
-                    files = [""] * len(stages)
-                told = zip(stages, files, strict=True)
-                self.stages = tuple(Stage(phase, since, limit, file) for (phase, since, limit), file in told)
+                if not isinstance(files, list) or len(files) != len(rows):  # an older version: no file is blamed
+                    files = [""] * len(rows)
+                pairs = zip(rows, files, strict=True)
+                self.stages = tuple(Stage(phase, since, limit, file) for (phase, since, limit), file in pairs)

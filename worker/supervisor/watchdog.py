@@ -1,4 +1,4 @@
-"""What a worker's process is busy with, and when that has taken so long that it is a hang. To be idle never is."""
+"""What a worker's process is busy with, and when that takes so long that it is a hang. An idle process never hangs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 READS_DECODER: Final = "load of a tiny decoder"
 """The phase of a read that goes on beside the steps it is to show."""
 
-_TELL_SECONDS: Final = 0.5  # what goes on unchanged is told so often: it may be a call of some milliseconds
+_REPEAT_SECONDS: Final = 0.5  # between two reports of stages that have not changed: a call may take milliseconds
 
 
 @dataclass(frozen=True)
@@ -21,27 +21,29 @@ class Stage:
     phase: str
     since: float
     limit_seconds: float
-    file: str = ""  # SHA-256 of the model file that it reads: should the process end, it may be why
+    file: str = ""  # SHA-256 of the model file that it reads: if the process dies, the file may be the cause
 
-    def is_hung(self, now: float, since: float) -> bool:
-        """Return whether it has outlasted its limit, as far as one can tell who was awake from `since` on."""
-        return now - max(self.since, since) > self.limit_seconds
+    def is_hung(self, now: float, awake_since: float) -> bool:
+        """Return whether it has outlasted its limit; time before `awake_since`, when nobody watched, does not count."""
+        return now - max(self.since, awake_since) > self.limit_seconds
 
-    def words(self, now: float) -> str:
+    def description(self, now: float) -> str:
         """Return what is wrong with it, for people."""
         return f"hung for {max(1, round(now - self.since))} s in {self.phase}"
 
 
-def longest_due(stages: Iterable[Stage], now: float, since: float) -> Stage | None:
+def longest_hung(stages: Iterable[Stage], now: float, awake_since: float) -> Stage | None:
     """Return the stage that has hung for longest, or None."""
-    return min((stage for stage in stages if stage.is_hung(now, since)), key=lambda stage: stage.since, default=None)
+    hung = (stage for stage in stages if stage.is_hung(now, awake_since))
+    return min(hung, key=lambda stage: stage.since, default=None)
 
 
 def suspects(stages: Iterable[Stage], hung: Stage | None = None) -> tuple[str, ...]:
-    """Return the SHA-256 of the model files that ended a process that was busy with `stages`; none: an image did.
+    """Return the SHA-256 of the model files that ended a process that was busy with `stages`; empty if an image did.
 
-    Of a hang only what hung is to blame. Of a crash while images were in steps nobody can tell, and no file is struck,
-    but for a tiny decoder: it is read beside steps only, and without it nothing but previews is coarser.
+    A hang is blamed on the stage that hung alone. If a process crashes while images are in steps, the cause cannot be
+    known and no file is blamed. A tiny decoder is the exception: it is read beside steps only, and without it nothing
+    but previews is coarser.
     """
     busy = [hung] if hung else list(stages)
     files = tuple(stage.file for stage in busy if stage.file)
@@ -49,46 +51,45 @@ def suspects(stages: Iterable[Stage], hung: Stage | None = None) -> tuple[str, .
     return decoders or (files if len(files) == len(busy) else ())
 
 
-class Pulse:
-    """The stages of this process. Those who do the work say what comes next; `tell` passes it on, and returns whether
-    it got through. Every call returns at once.
+class Watchdog:
+    """Keeps the stages of this process and passes them to `report`, which returns whether they got through.
 
-    `factor` multiplies all limits.
+    Threads say what they begin and when they are idle; every call returns at once. `factor` multiplies all limits.
     """
 
-    def __init__(self, tell: Callable[[Collection[Stage]], bool] = lambda _: True, factor: float = 1.0) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[Collection[Stage]], bool] = lambda _: True, factor: float = 1.0) -> None:
+        self._report = report
         self._factor = factor
         self._lock = Lock()
         self._stages: dict[str, Stage] = {}
-        self._told: dict[str, Stage] | None = {}  # with `since` left out; None: nobody knows what was heard
-        self._told_at = 0.0
+        self._reported: dict[str, Stage] | None = {}  # without `since`; None: the latest report did not get through
+        self._reported_at = 0.0
 
-    def busy(self, what: str, phase: str, limit_seconds: float, *, file: str = "") -> None:
-        """Say that `what` begins with `phase` now and will say more within `limit_seconds`."""
+    def busy(self, name: str, phase: str, limit_seconds: float, *, file: str = "") -> None:
+        """Record that `name` begins with `phase` now and will report again within `limit_seconds`."""
         with self._lock:
-            self._stages[what] = Stage(phase, time.monotonic(), limit_seconds * self._factor, file)
-            self._pass_on()
+            self._stages[name] = Stage(phase, time.monotonic(), limit_seconds * self._factor, file)
+            self._report_changes()
 
-    def idle(self, what: str) -> None:
-        """Say that `what` waits for something to do, or has ended."""
+    def idle(self, name: str) -> None:
+        """Record that `name` has ended, or waits for something to do."""
         with self._lock:
-            self._stages.pop(what, None)
-            self._pass_on()
+            self._stages.pop(name, None)
+            self._report_changes()
 
     def stages(self) -> tuple[Stage, ...]:
         with self._lock:
             return tuple(self._stages.values())
 
-    def tell_again(self) -> None:
-        """Pass on what did not get through before."""
+    def resend(self) -> None:
+        """Report again if the latest report did not get through."""
         with self._lock:
-            if self._told is None:
-                self._pass_on()
+            if self._reported is None:
+                self._report_changes()
 
-    def _pass_on(self) -> None:
-        now, stages = time.monotonic(), {what: replace(stage, since=0) for what, stage in self._stages.items()}
-        if stages == self._told and (not stages or now - self._told_at < _TELL_SECONDS):
+    def _report_changes(self) -> None:
+        now, stages = time.monotonic(), {name: replace(stage, since=0) for name, stage in self._stages.items()}
+        if stages == self._reported and (not stages or now - self._reported_at < _REPEAT_SECONDS):
             return
-        self._told = stages if self._tell(tuple(self._stages.values())) else None
-        self._told_at = now
+        self._reported = stages if self._report(tuple(self._stages.values())) else None
+        self._reported_at = now

@@ -20,7 +20,7 @@ from shared.queue import transitions, workers
 from tests.support.waiting import until
 from tests.support.workers import TICKET, images, made, states
 from worker import encode
-from worker.dispatch import storing
+from worker.dispatch import storage_writer
 from worker.dispatch.claimer import Claimer
 from worker.dispatch.slots import Slots
 from worker.progress.reporter import Reporter
@@ -34,7 +34,7 @@ def worker(settings, sessions):
 
 @pytest.fixture
 def slots(worker, monkeypatch):
-    monkeypatch.setattr(storing, "_LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(storage_writer, "_LONGEST_PAUSE_SECONDS", 0.05)
     return Slots(
         worker,
         Claimer(worker),
@@ -84,7 +84,7 @@ def out(away, request):
 
 def test_a_picture_waits_for_the_storage_and_nothing_new_is_claimed(worker, slots, sessions, job_factory, out):
     changes = []
-    slots.storing._on_change = lambda: changes.append(worker.storage_away)
+    slots.storage_writer._on_change = lambda: changes.append(worker.storage_away)
     job = job_factory(count=4, film=True)
     with spending(slots, 2):
         with out:
@@ -133,18 +133,18 @@ def test_a_picture_that_waits_for_the_storage_can_be_cancelled(worker, slots, se
     with away(), spending(slots):
         until(lambda: worker.storage_away)
         running = transact(sessions, lambda session: transitions.cancel(session, job.id)).running
-        worker.in_flight.drop(running)
+        worker.in_flight.cancel(running)
     assert states(sessions) == ["cancelled"]
     assert worker.free_slots == worker.slots
     assert worker.storage_away
-    slots.storing.run_once()  # no picture waits that would tell: it is looked at
+    slots.storage_writer.run_once()  # no picture waits that would tell: it is looked at
     assert worker.storage_away is None
 
 
 def test_a_storage_that_is_away_at_the_start_is_seen_before_anything_is_claimed(worker, slots, job_factory, away):
     job_factory()
     with away(errno.EROFS):
-        slots.storing.run_once()
+        slots.storage_writer.run_once()
     assert worker.storage_away == "the storage takes no pictures: it is read-only"
     assert Claimer(worker).next(TICKET).claim is None
 
@@ -240,7 +240,7 @@ def test_a_source_picture_that_cannot_be_read_while_the_storage_is_away_costs_no
         ("queued", 1, None)
     ]
     del worker.card.render
-    slots.storing.run_once()
+    slots.storage_writer.run_once()
     slots.consume(was_passed=False)
     assert states(worker.sessions) == ["succeeded"]
 

@@ -1,6 +1,6 @@
 """How pictures get into the storage, and whether it takes any: while it does not, this worker takes no new images.
 
-A finished picture waits in its slot, as bytes, until the storage takes it; so a worker holds at most one for each slot.
+A finished picture waits in its slot, as bytes, until the storage takes it, so a worker holds at most one for each slot.
 """
 
 from __future__ import annotations
@@ -17,54 +17,54 @@ from shared.queue.claim import Claim
 from shared.waiting.backoff import Backoff
 from worker.context import Worker
 from worker.in_flight import Cancellation
-from worker.render.outputs import Result
+from worker.render.outputs import Output
 
 log = structlog.get_logger(__name__)
 
-SECONDS: Final = 1.0  # between two looks at a storage that is away, where no picture waits that would tell
+SECONDS: Final = 1.0  # between two checks of a storage that is away, unless a picture waits and tries it
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 2.0
-_TRIES: Final = 3  # of an object that is not taken by a storage which takes others
+_TRIES: Final = 3  # of an object that the storage refuses while it takes others
 
 
-class Storing:
-    """Stores what the slots of one worker render; `on_change` is called when the storage goes away or comes back."""
+class StorageWriter:
+    """Stores what the slots of one worker have rendered; `on_change` is called when the storage goes or comes back."""
 
     def __init__(self, worker: Worker, on_change: Callable[[], object]) -> None:
         self._worker = worker
         self._on_change = on_change
         self._lock = Lock()
-        self._waiting = 0  # slots whose picture the storage does not take
+        self._waiting = 0  # slots with a picture that the storage does not take
         self._was_checked = False
 
     def begin(self) -> None:
-        """Have no image claimed before the first check has found that the storage takes pictures."""
+        """Let nothing be claimed before the first check has found that the storage takes pictures."""
         self._worker.storage_away = f"{STORAGE_AWAY}: it has not answered yet"
 
-    def put(self, results: list[Result], cancel: Cancellation, tell: Callable[[str], object]) -> None:
-        """Store the files of an image; while the storage is away, wait and `tell` why.
+    def put(self, outputs: list[Output], cancel: Cancellation, report: Callable[[str], object]) -> None:
+        """Store an image's files; while the storage is away, wait and `report` why, for people.
 
-        Raises Cancelled if the image was taken away meanwhile, and StorageError if one object alone is refused.
+        Raises Cancelled if the image was taken away meanwhile, StorageError if the storage refuses one object alone.
         """
-        for result in results:
+        for output in outputs:
             try:
-                self._put(result, cancel, tell)
+                self._put(output, cancel, report)
             except StorageError as error:
-                if not result.is_film:
+                if not output.is_film:
                     raise
-                log.warning("film not stored", key=result.key, reason=str(error))
+                log.warning("film not stored", key=output.key, reason=str(error))
 
     def last_attempt(self, claim: Claim) -> int:
-        """Return the latest attempt at an image that left anything in the storage; the claim's if that is not known."""
+        """Return the latest attempt at an image that left anything in the storage; this one if that cannot be read."""
         try:
             return self._worker.storage.last_attempt(claim.job_id, claim.index)
         except StorageError:
             return claim.attempt
 
     def is_away(self, error: StorageAway) -> bool:
-        """Return whether `error`, with which the storage refused one object, means that the storage itself is away.
+        """Return whether the storage itself is away, after one object could not be written or read because of `error`.
 
-        If that is not certain a small object is tried, because the size of the first may be to blame.
+        If that is not certain another, small object is tried, because this one's size may be to blame.
         """
         try:
             if error.is_certain:
@@ -77,7 +77,7 @@ class Storing:
         return False
 
     def run_once(self) -> None:
-        """Check, once at the start and while the storage is away, whether it takes anything now."""
+        """Check, once at the start and while the storage is away, whether it takes objects now."""
         if self._was_checked and (self._worker.storage_away is None or self._waiting):
             return
         try:
@@ -88,30 +88,30 @@ class Storing:
             self._set_away(None)
         self._was_checked = True
 
-    def _put(self, result: Result, cancel: Cancellation, tell: Callable[[str], object]) -> None:
+    def _put(self, output: Output, cancel: Cancellation, report: Callable[[str], object]) -> None:
         closed, refusals = Event(), 0
         backoff = Backoff(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         cancel.then(closed.set)
         with self._counted():
-            while (error := self._try(result)) is not None:
+            while (error := self._try(output)) is not None:
                 refusals = 0 if self.is_away(error) else refusals + 1
                 if refusals == _TRIES:
                     raise StorageError(str(error)) from error
-                tell(self._worker.storage_away or error.words)
+                report(self._worker.storage_away or error.words)
                 if closed.wait(backoff.failed()):
                     raise Cancelled("it was taken away while the storage was")
         self._set_away(None)
 
-    def _try(self, result: Result) -> StorageAway | None:
+    def _try(self, output: Output) -> StorageAway | None:
         try:
-            self._worker.storage.put(result.key, result.data)
+            self._worker.storage.put(output.key, output.data)
         except StorageAway as error:
             return error
         return None
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Count a slot as waiting within the block: its picture shows whether the storage is back."""
+        """Count a slot as waiting: while one does, its own tries show whether the storage is back."""
         with self._lock:
             self._waiting += 1
         try:
@@ -121,7 +121,7 @@ class Storing:
                 self._waiting -= 1
 
     def _set_away(self, words: str | None) -> None:
-        """Set why the storage is away, None: it is not, and report a change."""
+        """Set why the storage is away, None if it is not; log and report a change."""
         with self._lock:
             was, self._worker.storage_away = self._worker.storage_away, words
         is_first = not self._was_checked

@@ -8,7 +8,7 @@ from redis import RedisError
 from tests.support.stub_card import StubCard
 from tests.support.workers import made
 from worker.dispatch.claimer import Claimer
-from worker.render.prefetch import Prefetch
+from worker.dispatch.prefetcher import Prefetcher
 
 
 class Keeping(StubCard):
@@ -38,7 +38,7 @@ def worker(settings, sessions):
 def test_a_card_hears_of_the_first_checkpoint_that_it_does_not_hold(worker, job_factory):
     for checkpoint in "abc":
         job_factory(checkpoint=checkpoint * 64)
-    turn = Prefetch(worker, Claimer(worker)).run_once
+    turn = Prefetcher(worker, Claimer(worker)).run_once
     turn()
     turn()
     assert worker.card.asked == ["b" * 64] * 2
@@ -47,12 +47,12 @@ def test_a_card_hears_of_the_first_checkpoint_that_it_does_not_hold(worker, job_
 def test_it_hears_so_while_all_its_slots_are_busy(worker, job_factory, monkeypatch):
     monkeypatch.setattr(type(worker), "free_slots", 0)
     job_factory(checkpoint="b" * 64)
-    Prefetch(worker, Claimer(worker)).run_once()
+    Prefetcher(worker, Claimer(worker)).run_once()
     assert worker.card.asked == ["b" * 64]
 
 
 def test_it_hears_nothing_where_it_needs_no_other(worker, job_factory):
-    turn = Prefetch(worker, Claimer(worker)).run_once
+    turn = Prefetcher(worker, Claimer(worker)).run_once
     turn()
     job_factory(checkpoint="a" * 64)
     turn()
@@ -64,7 +64,7 @@ def test_what_is_left_to_others_is_not_read_ahead(worker, job_factory):
     job_factory(checkpoint="c" * 64)
     claims = Claimer(worker)
     claims.avoid("b" * 64)
-    Prefetch(worker, claims).run_once()
+    Prefetcher(worker, claims).run_once()
     assert worker.card.asked == ["c" * 64]
 
 
@@ -82,5 +82,5 @@ def test_a_worker_without_use_for_it_asks_nothing(worker, job_factory, monkeypat
             raise RedisError("away")
 
         monkeypatch.setattr(claims, "next_to_load", away)
-    Prefetch(worker, claims).run_once()
+    Prefetcher(worker, claims).run_once()
     assert worker.card.asked == []

@@ -1,4 +1,4 @@
-"""The prefetch: while the card is busy, it hears which checkpoint the queue will have it load next."""
+"""While the card is busy, the prefetcher has the host read the checkpoint that the queue needs next."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from worker.dispatch.claimer import Claimer
 log = structlog.get_logger(__name__)
 
 
-class Prefetch:
-    """One turn every `look_seconds`: the card gets the checkpoint at hand that the policy would give it next."""
+class Prefetcher:
+    """Asks the policy which checkpoint this worker would load next, and has the card read it ahead."""
 
     def __init__(self, worker: Worker, claimer: Claimer) -> None:
         self._worker = worker
         self._claimer = claimer
 
     def run_once(self) -> None:
-        """Tell the card what comes next; a worker that takes nothing needs nothing."""
+        """Tell the card which checkpoint comes next, if this worker takes images and its host keeps checkpoints."""
         if not self._worker.takes_images or not self._worker.card.keeps_checkpoints:
             return
         try:
