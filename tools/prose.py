@@ -51,7 +51,7 @@ class Expression:
 
 
 def expressions(listed: str) -> list[Expression]:
-    """Return the expressions of a list. Raises ValueError for a line that is none."""
+    """Return the expressions of a list. Raises ValueError for a line that is not one."""
     return [
         _expression(number, line)
         for number, line in enumerate(listed.splitlines(), start=1)

@@ -14,7 +14,7 @@ from shared.errors import Conflict, FieldError
 from shared.settings import Limits
 
 FIELD: Final = "job"
-_ADVICE: Final = "wait, or cancel some of them; whoever runs this farm can raise FARM_MAX_OPEN_JOBS_PER_OWNER"
+_ADVICE: Final = "wait, or cancel some of them; the operator of this farm can raise FARM_MAX_OPEN_JOBS_PER_OWNER"
 
 
 def too_many(session: Session, owner: str, limits: Limits) -> Iterator[FieldError]:

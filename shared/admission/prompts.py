@@ -64,7 +64,7 @@ def _problems(name: str, prompt: str, params: RenderParams, limits: Limits) -> I
     if len(prompt) > limits.max_prompt_chars:
         yield FieldError(name, f"is {len(prompt):,} characters long", accepted(name, limits))
     tags = [f"{_NETWORKS.get(tag.kind.casefold(), tag.kind)} {tag.name[:40]!r}" for tag in networks(prompt)]
-    if tags:  # left out without a word they would be missed in the picture
+    if tags:  # silently left out, they would be missed in the picture
         message = f"asks for what is not available yet: {', '.join(tags[:3])}"
         yield FieldError(name, message, "a prompt without <lora:…> and <hypernet:…> tags")
     is_negative = name.endswith("negative_prompt")

@@ -66,7 +66,7 @@ def _forbidden(owner: str, scheduling: Scheduling, limits: Limits) -> list[Field
     if not scheduling.urgent or limits.may_be_urgent(owner):
         return []
     who = f"only jobs of {' and '.join(limits.urgent_owners or ())}" if limits.urgent_owners else "no jobs"
-    instead = "false, with a priority to order your own; whoever runs this farm can name you in FARM_URGENT_OWNERS"
+    instead = "false, with a priority to order your own; the operator of this farm can name you in FARM_URGENT_OWNERS"
     return [FieldError("urgent", f"{who} may be urgent here", instead)]
 
 

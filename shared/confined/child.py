@@ -46,7 +46,7 @@ def _imported(module: str) -> bytes:
 
 
 def _end_with_parent(life: int) -> None:
-    """Have the kernel end this process when the other end of the pipe `life` closes, whatever it is busy with."""
+    """Have the kernel end this process when the other end of the pipe `life` closes, also while it is busy."""
     fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
     with suppress(BlockingIOError):

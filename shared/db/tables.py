@@ -128,7 +128,7 @@ class Image(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     index: Mapped[int]
     state: Mapped[str] = mapped_column(default=ImageState.QUEUED)
-    # A lane: everything that decides which workers may render it, and for whom.
+    # A lane: everything that decides which workers may render it, and for which owner.
     owner: Mapped[str]
     checkpoint: Mapped[str]
     pool: Mapped[str]

@@ -1,7 +1,7 @@
 """Parameters as the row of a job holds them, whichever version of the farm wrote it.
 
-Only what differs from the defaults is stored. So an older version reads all that a newer one wrote, but for what the
-job really uses and the older one does not know: that is told by its name, and never an error for those who look.
+Only values that differ from the defaults are stored, so an older version reads the rows of a newer one, except for
+parameters that the job uses and the older version does not know. It reports those by name, never as an error.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _LONGEST: Final = 60  # characters of a value in a sentence
 
 
 class Understood(NamedTuple):
-    """What this version makes of a job's parameters: `unknown` holds the rest by dotted name, as it is stored.
+    """A job's parameters as this version knows them; `unknown` holds the others by dotted name, as stored.
 
-    Where something is unknown `params` has a default in its place, so that all that reads parameters can read these;
-    but they are not what is to be rendered.
+    `params` has defaults in place of unknown values, so that every reader of parameters can read them, but a job with
+    unknown values must not be rendered.
     """
 
     params: RenderParams

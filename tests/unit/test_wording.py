@@ -82,7 +82,7 @@ def test_no_error_of_the_library_is_told_in_its_words(kind):
 
 
 def test_the_door_says_what_is_wrong_and_what_would_be_accepted():
-    _, problems = parse.read({"width": 100, "prompt": 5, "mood": 1, "hires": {"scale": 99}, "refiner": {}}, Limits())
+    _, problems = parse._params({"width": 100, "prompt": 5, "mood": 1, "hires": {"scale": 99}, "refiner": {}}, Limits())
     assert {one.field: one.message for one in problems} == {
         "width": "100 is not a multiple of 8",
         "prompt": "must be text, not 5",

@@ -1,7 +1,7 @@
 """The proof of a card: before it takes pictures it computes, in about a second, what the CPU computes.
 
-Without it, a card whose kernels do not run would claim images, end its process, and strike each of them for what is no
-fault of theirs; one whose numbers are wrong would spoil them.
+Without it, a card whose kernels do not run would claim images, end its process and count a crash against each image. A
+card whose numbers are wrong would spoil them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _prove(on: Device, dtype: torch.dtype) -> None:
         what = f"{on.label} failed at {check.name} in {str(check.dtype).removeprefix('torch.')}"
         try:
             computed, expected = check.ask(on, check.dtype)
-        except Exception as error:  # an edge: whatever it is, the card is not to be used
+        except Exception as error:  # an edge: with any error the card is not to be used
             raise CardError(f"{what}: {devices.explain(error, on)}") from error
         off, most = _off(computed, expected), BOUNDS.get(check.dtype, 0.0)
         if not off <= most:  # NaN is not

@@ -1,7 +1,7 @@
 """What a run may ask of the card: six requests. A pipeline yields one, or a tuple of them, and is sent the answers.
 
 Shapes are those of one picture: no request knows of rows, batches or other pictures. Requests are immutable, and so are
-the tensors in them: whoever computes from `x` makes a new one. A request that cannot be answered raises at its `yield`.
+the tensors in them: a computation from `x` makes a new one. A request that cannot be answered raises at its `yield`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ToPixels:
 
 @dataclass(frozen=True, eq=False)
 class Apply:
-    """Pixels [3, h, w] in 0..1 -> what a network of its own makes of them: an upscaler, a face restorer."""
+    """Pixels [3, h, w] in 0..1 -> pixels from a separate network, such as an upscaler or a face restorer."""
 
     network: nn.Module
     pixels: Tensor

@@ -1,8 +1,8 @@
-"""From latents to pixels and back, as pipelines ask for it: pictures of any size, and never one that is none.
+"""From latents to pixels and back, for pipelines: pictures of any size, and an error instead of a spoilt picture.
 
-What a VAE needs of memory grows with the picture. One above 1024 x 1024 pixels therefore goes through it in overlapping
-tiles, each a request of its own, so that others' steps come in between; so does one for which the card has no room now.
-The tiles are joined on the card, or on the host where the card has no room for that.
+The memory that a VAE needs grows with the picture. A picture above 1024 x 1024 pixels goes through it in overlapping
+tiles, each a request of its own, so that steps of others come in between. So does a picture for which the card has no
+room now. The tiles are joined on the card, or on the host if the card has no room for the whole.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Way(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    """What came out of the VAE, and what makes the whole of it where it came in tiles."""
+    """The result of the VAE, in pieces if it came in tiles, and the function that joins them."""
 
     pieces: Sequence[Tensor]
     join: Callable[[Sequence[Tensor]], Tensor] = itemgetter(0)
@@ -146,7 +146,7 @@ def _seen(latent: Tensor, parts: _Parts) -> tuple[Pixels, str | None]:
 
 
 def _through(way: _Way, weights: Weights, given: Tensor, *, is_precise: bool) -> Asks[_Parts]:
-    """What the VAE makes of `given`: as a whole or in large tiles, in smaller ones if there is no room for these."""
+    """Return `given` through the VAE: as a whole, in large tiles, or in smaller ones for lack of room."""
     height, width = (side // way.before for side in given.shape[1:])
     sides = [max(height, width) if height * width <= LARGEST_CELLS else TILE_SIDE]
     sides += [side for side in SMALLER_SIDES if side < min(sides[0], max(height, width))]
@@ -168,7 +168,7 @@ def _with_room(*ways: Callable[[], Asks[T]]) -> Asks[T]:
 
 
 def _in_tiles(way: _Way, ask: Ask, weights: Weights, given: Tensor, side: int) -> Asks[_Parts]:
-    """What the VAE makes of `given` in tiles of at most `side` cells a side: of one that is no larger, in one go."""
+    """Return `given` through the VAE in tiles of at most `side` cells a side, or at once if it is no larger."""
     height, width = (length // way.before for length in given.shape[1:])
     if max(height, width) <= side:
         made: Tensor = yield ask(weights, given)

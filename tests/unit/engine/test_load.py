@@ -275,7 +275,7 @@ def test_a_file_without_one_network_is_no_checkpoint(
     tensors: Tensors, write: Callable[..., Path], cpu: Device, prefix: str
 ) -> None:
     rest = {name: value for name, value in tensors.items() if not name.startswith(prefix)}
-    assert "no Stable Diffusion checkpoint" in reason(write(rest), cpu)
+    assert "neither a Stable Diffusion checkpoint nor a VAE" in reason(write(rest), cpu)
 
 
 @pytest.mark.parametrize(

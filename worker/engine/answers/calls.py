@@ -154,7 +154,7 @@ class Calls:
 
     def _note(self, error: Exception, rows: int, of: Subject, *, is_whole: bool) -> None:
         """Count and log that a call failed, and hold back so many rows where that was for lack of memory."""
-        if isinstance(error, RenderError):  # raised on purpose: people are told
+        if isinstance(error, RenderError):  # raised on purpose: its message reaches people
             return
         is_full = is_out_of_memory(error)
         self.broken[FULL if is_full else FAILED] += 1

@@ -1,6 +1,6 @@
-"""Answers to `Embed`: chunks of many texts share a call of the text encoder, and what was met before is kept.
+"""Answers to `Embed`: chunks of many texts share a call of the text encoder, and its results are cached.
 
-What is kept is what the encoder says. Emphasis comes after it, chunk by chunk: no other text has a part in it.
+The cache holds the results of the encoder alone. Emphasis follows, chunk by chunk, so no other text has a part in it.
 """
 
 from __future__ import annotations

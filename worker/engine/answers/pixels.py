@@ -84,7 +84,7 @@ def _hold(network: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
 
 
 def apply(requests: Sequence[Apply], calls: Calls | None = None) -> list[Tensor | Exception]:
-    """Return what the network makes of each picture; all of the same network and shape."""
+    """Return each picture as changed by the network; all have the same network and shape."""
     of = Subject("apply", requests[0].network, tuple(requests[0].pixels.shape))
     return (calls or Calls()).make(_apply, requests, of)
 

@@ -92,7 +92,7 @@ def latent_rgb(vae: AutoencoderKL, latent_scale: float) -> Tensor:
 
 @torch.inference_mode()
 def _decoded(latent: Tensor, decoder: nn.Module) -> Tensor:
-    """What `decoder` makes of a latent [4, h/8, w/8]: pixels [3, h, w], float32, about -1..1."""
+    """Return a latent [4, h/8, w/8] decoded: pixels [3, h, w], float32, about -1..1."""
     weight = next(decoder.parameters())
     rows = latent[None].to(weight.device, weight.dtype, memory_format=torch.channels_last)
     pixels: Tensor = decoder(rows)[0]

@@ -33,9 +33,9 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """Return what `path` is, by its names and shapes alone. What is called usable here loads there.
+    """Return what `path` is, by its names and shapes alone. A file that is usable here can be loaded.
 
-    It goes the loader's way on the meta device: a broken file is found now, not when a picture needs it.
+    It runs the loader on the meta device, so that a broken file is found now and not when a picture needs it.
     """
     kind: Kind = "checkpoint"
     try:

@@ -191,7 +191,7 @@ def renamed(
 ) -> dict[str, Tensor]:
     """Return the weights under the names, and in the shapes, that `convert` gives them.
 
-    It is shown shapes alone, each a tensor of its own, to learn which it leaves out without a word.
+    `convert` gets shapes alone, each as a tensor of its own, to learn which of them it silently leaves out.
     """
     if len(weights) > _MOST_WEIGHTS:
         raise ModelFileError(f"one of its networks has {len(weights):,} weights; at most {_MOST_WEIGHTS:,} are read")

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MakeRoom = Callable[[int], object]
-"""Is told how many bytes of the card will be asked for next."""
-_IMPORTING: Final = Lock()  # of libraries that import one another in circles: two threads at it see half of them
+"""Called with the bytes of the card that the load needs next."""
+_IMPORTING: Final = (
+    Lock()
+)  # of libraries that import one another in circles: two threads at once would see half of them
 
 
 def prepare() -> None:

@@ -35,7 +35,7 @@ class Loader:
         self._wanted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._spare: deque[Spare] = deque()
         self._is_open = False
-        self._ended: Exception = RenderError("the loader has stopped")  # what who wants a load is told once it has
+        self._ended: Exception = RenderError("the loader has stopped")  # for loads that are wanted afterwards
         self._thread = Thread(target=self._serve, name=f"loading {device.name}", daemon=True)
 
     # From any thread.
@@ -93,7 +93,7 @@ class Loader:
                         self._load(*self._wanted.popleft())
                     else:
                         self._step(self._spare[0])
-        except Exception as error:  # the edge of the thread: who wants a load is told
+        except Exception as error:  # the edge of the thread: every wanted load gets the error
             log.exception("the loader failed")
             self._ended = without_tracebacks(error)
         with self._changed:
@@ -115,7 +115,7 @@ class Loader:
         self._drop_spare()
         try:
             asked.set_result(load())
-        except BaseException as error:  # noqa: BLE001 - an edge: it is told to whoever wants the model
+        except BaseException as error:  # noqa: BLE001 - an edge: the caller who wants the model gets it
             asked.set_exception(error)
         finally:
             del asked, load  # an error holds this frame, which with its future would be a cycle

@@ -50,7 +50,7 @@ def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
 
 
 def wrong_ending(path: Path) -> str | None:
-    """Return what to tell of a readable file whose name says something else; None where it is right."""
+    """Return a note about a readable file whose name has the wrong suffix; None if it is right."""
     with regular_files.opened(path) as file:
         is_pickle = form(path, file) == "pickle"
     if is_pickle or path.suffix.lower() == SAFETENSORS:

@@ -58,8 +58,8 @@ class Engine:
         on_full: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_phase` is told, on the engine's thread, what comes next before every call of a network and every wait,
-        and within how many seconds it is told again unless the call hangs.
+        """`on_phase` is called, on the engine's thread, before every call of a network and every wait: with the phase,
+        and with the seconds within which it is called again unless the call hangs.
 
         A call for many rows that fails is made again in `halves`; without them all its pictures fail, so that nothing
         hides it from tests. `on_full` is asked before a picture fails for lack of memory: it is to drop from the card
@@ -106,7 +106,7 @@ class Engine:
         self._readers.shutdown(cancel_futures=True)
 
     def lose(self, error: Exception) -> None:
-        """End as with a lost card, which another thread was told of by `error`. Returns at once; all runs fail."""
+        """End as with a lost card, which another thread noticed by `error`. Returns at once; all runs fail."""
         with self._gate:
             self._inbox.put(partial(_raise, error))
             self._is_open = False

@@ -23,7 +23,7 @@ _MISSING: Final = object()
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One denoising call of one run, as its watcher is told. The card may still be computing the tensors."""
+    """One denoising call of one run, for its watcher. The card may still be computing the tensors."""
 
     index: int  # from 1
     steps: int
@@ -44,7 +44,7 @@ class Ask:
 class Run:
     """One image being rendered: a pipeline that waits for answers.
 
-    When it has failed, nothing of it holds what it was rendered with: the traceback is in the log, with `about`.
+    A failed run holds no tensors that it was rendered with. The log has the traceback, with `about`.
     """
 
     def __init__(  # noqa: PLR0913 - how one run differs from others
@@ -131,7 +131,7 @@ class Run:
         return [Ask(self, place, request) for place, request in enumerate(requests)]
 
     def _fail(self, error: BaseException) -> None:
-        """End the run with what went wrong in it, whatever that is: a run's failure is its own."""
+        """End the run with its error: no failure of a run reaches another one."""
         failure = _for_people(error)
         if isinstance(failure, RenderFailed):
             log.error("render failed", **self._about, exc_info=error)

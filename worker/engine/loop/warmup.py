@@ -40,9 +40,9 @@ class _Due:
 
 
 class WarmUp:
-    """What is to be called yet: for each kind of checkpoint once, at its native size, in all row counts.
+    """The calls that are still to be warmed up: each kind of checkpoint once, at its native size, in all row counts.
 
-    `calls` are those of the pictures: neither tries what had no room for the other.
+    `calls` are shared with the pictures: neither tries a size that had no room for the other.
     """
 
     def __init__(self, row_counts: Iterable[int], calls: Calls) -> None:

@@ -69,7 +69,7 @@ def dpmpp_3m_sde(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise,
 
 
 def _bend(denoised: Tensor, known: Sequence[tuple[Tensor, float]], step: float, decay: float) -> Tensor | float:
-    """Return what the calls before tell of the step beyond `denoised`: nothing, a line, or a parabola."""
+    """Return the correction of the step by earlier calls beside `denoised`: nothing, a line, or a parabola."""
     if not known:
         return 0.0
     previous, step_before = known[0]
