@@ -44,7 +44,7 @@ class Difference:
     largest: int
 
     @classmethod
-    def of(cls, one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Difference:
+    def between(cls, one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Difference:
         """Return the difference of two pictures. Raises FarmError where their sizes differ."""
         if one.shape != other.shape:
             sizes = [f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (one, other)]
@@ -82,7 +82,7 @@ def again(settings: Settings, file: Path, *, as_json: bool) -> int:
         raise FarmError(f"{file} has no parameters to render again: {unread}.")
     with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
         job, new = rendered(client, said.params, quiet=as_json)
-        difference = Difference.of(old.pixels, new.pixels)
+        difference = Difference.between(old.pixels, new.pixels)
         _report(file, said, client.page(job), difference, as_json=as_json)
     return 0 if difference.keeps_promise else 1
 

@@ -9,7 +9,7 @@ from typing import Final
 from rich.markup import escape
 
 from cli import farm_checks, machine_checks, terminal
-from cli.findings import Finding, bad, fine, note
+from cli.findings import Finding, bad, fine, remark
 from client import errors as client_errors
 from shared.errors import FarmError, FieldError, Refused, SettingsError, explain
 from shared.settings import PREFIX, Settings, load, unknown
@@ -61,8 +61,10 @@ def check_settings(environ: Mapping[str, str]) -> Finding:
     strays = unknown(environ)
     if not strays:
         return fine(f"{sum(name.startswith(PREFIX) for name in environ)} FARM_* variables are set.")
-    told = [f"{name} is not a setting{f'; did you mean {near[0]}?' if near else '.'}" for name, near in strays.items()]
-    return note(" ".join(told), "docs/configuration.md lists all settings.")
+    messages = [
+        f"{name} is not a setting{f'; did you mean {near[0]}?' if near else '.'}" for name, near in strays.items()
+    ]
+    return remark(" ".join(messages), "docs/configuration.md lists all settings.")
 
 
 def _findings(environ: Mapping[str, str], only: Sequence[str]) -> Iterator[tuple[str, Finding]]:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cli.checkpoints import files
 from cli.connect import connect
 from cli.embedded import home
-from cli.findings import Finding, bad, fine, note
+from cli.findings import Finding, bad, fine, remark
 from shared.db import migrate
 from shared.db.farm import farm_id
 from shared.db.locks import APPLICATION, IS_ANYBODY
@@ -24,7 +24,7 @@ from shared.media.storage import Storage
 from shared.messaging.redis_health import RedisHealth
 from shared.settings import Settings
 
-_NOT_UP: Final = note("Not up; `farm up` starts it.")
+_NOT_UP: Final = remark("Not up; `farm up` starts it.")
 _OLDEST_TRANSACTION_SECONDS: Final = 300
 _OLDEST_REDIS: Final = (6, 2)  # takes several entries of a list at once
 _EVICTS: Final = "allkeys-"  # what other policies throw away expires by itself, and tickets do not
@@ -96,7 +96,7 @@ def redis(settings: Settings) -> Finding:
         advice = (
             "An evicted ticket delays its image by a second; `CONFIG SET maxmemory-policy noeviction` prevents that."
         )
-        return note(f"{name} evicts keys when its memory is full ({policy}).", advice)
+        return remark(f"{name} evicts keys when its memory is full ({policy}).", advice)
     return fine(name)
 
 
@@ -181,7 +181,7 @@ def models(settings: Settings) -> Finding:
         if not settings.models.is_dir():
             advice = "Create it and put checkpoints into it, or set FARM_MODELS."
             return bad(f"There is no folder {settings.models}.", advice)
-        return note(f"{len(files(settings.models))} model files in {settings.models}; a running farm can say more.")
+        return remark(f"{len(files(settings.models))} model files in {settings.models}; a running farm can say more.")
     with connect(settings) as client:
         known = client.catalogue("checkpoints")["checkpoints"]
     usable = [one["name"] for one in known if one["usable"]]
@@ -190,7 +190,7 @@ def models(settings: Settings) -> Finding:
         return bad(
             "No checkpoint can be used. " + " ".join(broken), "Put one into the farm's models folder (FARM_MODELS)."
         )
-    return note("; ".join(broken), "Those files cannot be used.") if broken else fine(", ".join(usable))
+    return remark("; ".join(broken), "Those files cannot be used.") if broken else fine(", ".join(usable))
 
 
 def _is_down(settings: Settings, url: str) -> bool:

@@ -20,7 +20,7 @@ def fine(text: str) -> Finding:
     return Finding("fine", text)
 
 
-def note(text: str, advice: str = "") -> Finding:
+def remark(text: str, advice: str = "") -> Finding:
     """Return what is worth knowing."""
     return Finding("note", text, advice)
 

@@ -69,17 +69,17 @@ def describe(job: Json) -> str:
     """Return what happens to a job now, in a few words."""
     running = [image for image in job["images"] if image["state"] == "running"]
     ended = sum(image["state"] in FINAL for image in job["images"])
-    of = f"{ended} of {len(job['images'])} pictures, " if len(job["images"]) > 1 else ""
+    total = f"{ended} of {len(job['images'])} pictures, " if len(job["images"]) > 1 else ""
     if not running:
         ahead = job["position"]
-        return f"{of}{job['state']}" + (f", {ahead} ahead" if ahead else "")
+        return f"{total}{job['state']}" + (f", {ahead} ahead" if ahead else "")
     first = running[0]
     phase = first["phase"] or ""
     if phase.startswith(STORAGE_AWAY):
-        return of + phase
+        return total + phase
     if first["step"]:
-        return f"{of}step {first['step']} of {first['steps']}"
-    return of + (phase if phase.startswith("loading") else "starting")
+        return f"{total}step {first['step']} of {first['steps']}"
+    return total + (phase if phase.startswith("loading") else "starting")
 
 
 def _print(body: Json, people: Callable[[Json], None], *, as_json: bool) -> None:
@@ -148,8 +148,8 @@ def _job(job: Json) -> None:
 def in_the_queue(job: Json) -> str:
     """Return whose workers a job is for and what goes before it, as far as that is not as usual."""
     pool, priority = job.get("pool", DEFAULT_POOL), job.get("priority", 0)
-    told = [f"pool {pool}"] * (pool != DEFAULT_POOL) + [f"priority {priority}"] * (priority != 0)
-    return ", ".join(["urgent"] * bool(job.get("urgent")) + told)
+    words = [f"pool {pool}"] * (pool != DEFAULT_POOL) + [f"priority {priority}"] * (priority != 0)
+    return ", ".join(["urgent"] * bool(job.get("urgent")) + words)
 
 
 def _image_row(image: Json) -> Row:

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, Final, cast
 
 from cli.embedded import binaries, namespace
-from cli.findings import Finding, bad, fine, note
+from cli.findings import Finding, bad, fine, remark
 from shared import row_limit_files
 from shared.errors import LauncherError
 from shared.quantities import data_size
@@ -43,12 +43,12 @@ def cards(settings: Settings) -> Finding:
     """Which cards do workers of this machine serve, can PyTorch use any, and is one missing?"""
     answer = _ask_machine(settings.gpus)
     if isinstance(answer, str):
-        return note("Not known without PyTorch.")
+        return remark("Not known without PyTorch.")
     if answer["error"]:
         return bad(answer["error"], "Workers do not start here until that is mended.")
     names = ", ".join(answer["cards"])
     if not names:
-        return note(f"No card; the farm renders on the CPU ({os.cpu_count()} cores).")
+        return remark(f"No card; the farm renders on the CPU ({os.cpu_count()} cores).")
     if answer["why"]:
         return bad(f"{names}, but PyTorch can use none: {answer['why']}.", "Mend that, or set FARM_GPUS=cpu.")
     if answer["missing"]:
@@ -84,7 +84,7 @@ def home(settings: Settings) -> Finding:
     """Is FARM_HOME ours, and closed to others?"""
     folder = settings.home
     if not folder.exists():
-        return note(f"{folder} is not there yet; `farm up` makes it.")
+        return remark(f"{folder} is not there yet; `farm up` makes it.")
     found = folder.stat()
     if found.st_uid != os.geteuid():
         return bad(f"{folder} belongs to user {found.st_uid}.", f"Run as that user, set FARM_HOME, or chown {folder}.")
@@ -123,9 +123,9 @@ def _ask_machine(gpus: str) -> dict[str, Any] | str:
     """Return what PyTorch and nvidia-smi say, or why PyTorch cannot."""
     command = [sys.executable, "-m", "worker.machine", gpus]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=_TORCH_SECONDS, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TORCH_SECONDS, check=True)  # noqa: S603
     except subprocess.TimeoutExpired:
         return f"Importing PyTorch took more than {_TORCH_SECONDS} s."
     except subprocess.CalledProcessError as error:
         return str((error.stderr.strip().splitlines() or ["PyTorch cannot be imported."])[-1])
-    return cast("dict[str, Any]", json.loads(asked.stdout.splitlines()[-1]))
+    return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli import terminal, wishes
+from cli import render_request, terminal
 from cli.connect import client_of, connect
 from cli.embedded.home import running
 from cli.jobs import describe
@@ -39,7 +39,7 @@ def render(
     files = {name: file_bytes(path) for name, path in pictures.items()}
     with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
         uploaded = {name: _uploaded(client, pictures[name], data) for name, data in files.items()}
-        job = submitted(client, wishes.nested(uploaded, into=params), quiet=as_json)
+        job = submitted(client, render_request.nested(uploaded, into=params), quiet=as_json)
         if job["state"] == "held" and params.get("hold"):  # by hand: until nobody knows when
             return _held(client, job, as_json=as_json)
         job = follow(client, job["id"], quiet=as_json)
@@ -111,13 +111,13 @@ def _bar() -> Iterator[Show]:
 
 def _lines() -> Show:
     """Return what shows a job as a line at each quarter: for logs, where a bar would be noise."""
-    told = -1
+    shown_quarter = -1
 
     def show(job: Json) -> None:
-        nonlocal told
+        nonlocal shown_quarter
         quarter = int(job["progress"] * 4)
-        if quarter > told:
-            told = quarter
+        if quarter > shown_quarter:
+            shown_quarter = quarter
             terminal.tell(f"{job['progress']:4.0%}  {describe(job)}")
 
     return show
@@ -125,14 +125,14 @@ def _lines() -> Show:
 
 def _reasons() -> Show:
     """Return what says why a job waits, once for each reason; an image that is next starts too soon to tell."""
-    told = "next"
+    shown_code = "next"
 
     def tell(job: Json) -> None:
-        nonlocal told
+        nonlocal shown_code
         waiting = job.get("waiting")
-        if waiting and waiting["code"] != told:
-            told = waiting["code"]
-            if told != "next":
+        if waiting and waiting["code"] != shown_code:
+            shown_code = waiting["code"]
+            if shown_code != "next":
                 terminal.tell(waiting["text"])
 
     return tell

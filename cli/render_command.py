@@ -59,7 +59,7 @@ def command(*tables: Table) -> Callable[..., None]:
     named = {one.fact.option.name.strip("-").replace("-", "_").lower(): one for one in optional if one.fact.option}
 
     def run(*, param: list[str] | None, out: Path, as_json: bool, **typed: Any) -> None:  # noqa: ANN401 - by facts
-        from cli import wishes
+        from cli import render_request
         from cli.render import render as rendered
         from shared.settings import load
 
@@ -68,7 +68,7 @@ def command(*tables: Table) -> Callable[..., None]:
         asked = dict(
             chain.from_iterable(_values(one, value) for one, value in given.items() if one.name not in pictures)
         )
-        params = wishes.nested(asked | wishes.read(param or ()))
+        params = render_request.nested(asked | render_request.read_pairs(param or ()))
         raise typer.Exit(rendered(load(), params, pictures, out, as_json=as_json))
 
     arguments = [*(_argument(name, one) for name, one in named.items()), *_OWN]

@@ -37,7 +37,7 @@ def add(settings: Settings, style: Style, *, replace: bool, as_json: bool) -> No
     if not style.name.strip() or style.name.startswith("#"):
         raise typer.BadParameter("A style's name has letters in it and does not begin with #.", param_hint="NAME")
     styles.add(_own_file(settings), style, replace=replace)
-    _told({"added": style.name}, f"{style.name}: added.", as_json=as_json)
+    _answer({"added": style.name}, f"{style.name}: added.", as_json=as_json)
 
 
 def remove(settings: Settings, name: str, *, yes: bool, as_json: bool) -> None:
@@ -47,7 +47,7 @@ def remove(settings: Settings, name: str, *, yes: bool, as_json: bool) -> None:
     if not yes:
         typer.confirm(f"Remove the style {name!r} ({style.prompt or style.negative_prompt})?", abort=True, err=True)
     styles.remove(path, name)
-    _told({"removed": name}, f"{name}: removed. The file as it was: {path}.bak", as_json=as_json)
+    _answer({"removed": name}, f"{name}: removed. The file as it was: {path}.bak", as_json=as_json)
 
 
 def _own_file(settings: Settings) -> Path:
@@ -57,7 +57,7 @@ def _own_file(settings: Settings) -> Path:
     return settings.styles_path
 
 
-def _told(answer: dict[str, str], line: str, *, as_json: bool) -> None:
+def _answer(answer: dict[str, str], line: str, *, as_json: bool) -> None:
     if as_json:
         terminal.answer_json(answer)
     else:

@@ -118,8 +118,8 @@ def complain(error: FarmError | client_errors.FarmError, *, as_json: bool) -> No
     fields = error.fields if isinstance(error, Refused | client_errors.Refused) else ()
     if as_json:
         problems = [vars(one) for one in fields]
-        told = {"error": type(error).__name__, "detail": explain(error), "errors": problems}
-        err.file.write(_json(told) + "\n")
+        problem = {"error": type(error).__name__, "detail": explain(error), "errors": problems}
+        err.file.write(_json(problem) + "\n")
         return
     err.print(f"[red]{escape(explain(error))}[/]")
     for one in fields:

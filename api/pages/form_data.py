@@ -36,14 +36,14 @@ def read(given: Given) -> dict[str, object]:
     Groups that were not asked for are left out too: the second pass unless its box is ticked, the refiner without a
     checkpoint, img2img without a picture. What such a group holds has no meaning without it.
     """
-    asked: dict[str, Any] = {SWITCH: {}} if given.get(SWITCH) == "on" else {}
+    params: dict[str, Any] = {SWITCH: {}} if given.get(SWITCH) == "on" else {}
     for field in EVERY.values():
         if not _is_wanted(field.name, given):
             continue
         texts = [text for text in given.getlist(field.name) if text.strip()]
         if texts:
-            paths.put(asked, field.name, texts if field.kind == "list" else field.read(texts[0]))
-    return asked
+            paths.put(params, field.name, texts if field.kind == "list" else field.read(texts[0]))
+    return params
 
 
 def _is_wanted(name: str, given: Given) -> bool:

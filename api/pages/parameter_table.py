@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from api.pages.fields import FIELDS, RESOLVED, printed
 from api.pages.fieldsets import FOLDED, label, members
-from shared.jobs.stored import told
+from shared.jobs.stored import value_words
 from shared.params import paths
 from shared.params.facts import EVERYDAY, Group
 from shared.params.geometry import hires_size
@@ -31,7 +31,7 @@ class Rows:
 def parameter_table(params: RenderParams, unknown: Mapping[str, Any] = MappingProxyType({})) -> list[Rows]:
     """Return the parameters as people read them, the prompts apart; what is unknown to this version as it is stored."""
     groups = [Rows(printed(group.title), [*_rows(group, params, unknown)]) for group in FOLDED]
-    strange = Rows(NEWER, [(name, told(value)) for name, value in unknown.items()])
+    strange = Rows(NEWER, [(name, value_words(value)) for name, value in unknown.items()])
     return [Rows("", _everyday(params, unknown)), *(one for one in (*groups, strange) if one.rows)]
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from api.pages.form_data import PICTURE, Given, typed
 from api.pages.parameter_table import sides
 from api.schemas.jobs import JobBody, PngInfoBody
-from shared.jobs.stored import told
+from shared.jobs.stored import value_words
 from shared.params.fields import RANDOM_SEED
 from shared.params.groups import Hires
 from shared.params.render import RenderParams
@@ -43,7 +43,7 @@ def fresh() -> Origin:
 
 def of_job(job: JobBody) -> Origin:
     """Return a job's parameters."""
-    return Origin(typed(job.params.model_dump()), job=job.id, left_out=_strange(job))
+    return Origin(typed(job.params.model_dump()), job=job.id, left_out=_not_understood(job))
 
 
 def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
@@ -57,7 +57,7 @@ def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
         given = typed(params.model_copy(update={"hires": params.hires or _SAME, "img2img": None}).model_dump())
     else:
         to = ""
-    return Origin(given, job=job.id, image=index, to=to, left_out=_strange(job))
+    return Origin(given, job=job.id, image=index, to=to, left_out=_not_understood(job))
 
 
 def of_file(found: PngInfoBody, name: str) -> Origin:
@@ -67,9 +67,9 @@ def of_file(found: PngInfoBody, name: str) -> Origin:
     )
 
 
-def _strange(job: JobBody) -> tuple[str, ...]:
+def _not_understood(job: JobBody) -> tuple[str, ...]:
     """Return what a newer version of the farm wrote and this one cannot ask for."""
-    return tuple(f"{name}: {told(value)}" for name, value in job.not_understood.items())
+    return tuple(f"{name}: {value_words(value)}" for name, value in job.not_understood.items())
 
 
 def _started_from(params: RenderParams) -> RenderParams:

@@ -56,19 +56,19 @@ def workers() -> str:
 @blueprint.post("/workers/drain")
 def drain() -> AnyResponse:
     """Have one worker take nothing new."""
-    return _turn(drains.drain, "is paused; it finishes its pictures")
+    return _change(drains.drain, "is paused; it finishes its pictures")
 
 
 @blueprint.post("/workers/resume")
 def resume() -> AnyResponse:
     """Let one worker take images again."""
-    return _turn(drains.resume, "takes images again")
+    return _change(drains.resume, "takes images again")
 
 
-def _turn(turn: Callable[[Services, str, str], object], words: str) -> AnyResponse:
+def _change(change: Callable[[Services, str, str], object], words: str) -> AnyResponse:
     name = request.form.get("worker", "")
     try:
-        turn(services(), auth.owner(), name)
+        change(services(), auth.owner(), name)
         flash(f"{name} {words}.")
     except NotFound as missing:
         flash(str(missing))

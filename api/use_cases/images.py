@@ -23,7 +23,7 @@ from shared.db.states import ImageState
 from shared.db.tables import Image
 from shared.errors import Conflict, NotFound, Refused, StorageAway
 from shared.infotext import reader
-from shared.jobs.stored import Understood, told
+from shared.jobs.stored import Understood, value_words
 from shared.media import uploads
 from shared.media.storage import Kind, Storage, key, upload_key
 from shared.params.fields import FileFormat
@@ -180,7 +180,9 @@ def _done(job_id: int) -> ColumnElement[bool]:
 
 
 def _strange_format(job_id: int, form: object) -> str:
-    return f"The pictures of job {job_id} have a format that only a newer version of the farm knows: {told(form)}."
+    return (
+        f"The pictures of job {job_id} have a format that only a newer version of the farm knows: {value_words(form)}."
+    )
 
 
 @contextmanager

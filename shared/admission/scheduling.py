@@ -13,7 +13,7 @@ from shared.admission.accepted import accepted
 from shared.db.tables import Job
 from shared.errors import FieldError
 from shared.params.pools import DEFAULT_POOL
-from shared.params.scheduling import NO_SCHEDULING, Scheduling, told
+from shared.params.scheduling import NO_SCHEDULING, Scheduling, utc_words
 from shared.queue import pools
 from shared.settings import Limits
 from shared.wording import message
@@ -82,7 +82,7 @@ def _past(session: Session, scheduling: Scheduling) -> list[FieldError]:
     now = session.scalars(select(func.clock_timestamp())).one()
     instants = {"expires_at": scheduling.expires_at, "hold_until": scheduling.hold_until}
     return [
-        FieldError(name, f"{told(instant)} has passed", ACCEPTED[name])
+        FieldError(name, f"{utc_words(instant)} has passed", ACCEPTED[name])
         for name, instant in instants.items()
         if instant is not None and instant <= now
     ]

@@ -62,7 +62,7 @@ def names(unknown: Mapping[str, Any]) -> str:
     return ", ".join(name[:_LONGEST] for name in told) + more
 
 
-def told(value: object) -> str:
+def value_words(value: object) -> str:
     """Return a value that is not understood, for people: as JSON has it, cut to what a line can hold."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

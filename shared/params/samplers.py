@@ -63,9 +63,9 @@ class Sampler:
     needs_unconditional: bool = False  # its model also says what it denoised without the prompt
     scale_divisor: float = 1.0  # of the CFG scale that people give
 
-    def schedule(self, asked: str) -> str:
-        """Return the schedule that `asked` means for this sampler."""
-        return self.automatic if asked == AUTOMATIC else asked
+    def schedule(self, name: str) -> str:
+        """Return the schedule of this name; for `automatic` the sampler's own."""
+        return self.automatic if name == AUTOMATIC else name
 
     def calls(self, steps: int) -> int:
         """Return the model calls of a render of `steps` along the usual schedules: those that end with a step to 0.

@@ -134,6 +134,6 @@ class Scheduling(Parameters):
 NO_SCHEDULING: Final = Scheduling()
 
 
-def told(instant: datetime) -> str:
-    """Return an instant for people, wherever they are."""
+def utc_words(instant: datetime) -> str:
+    """`2030-01-31 03:00 UTC`."""
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

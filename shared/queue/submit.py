@@ -19,7 +19,7 @@ from shared.models.model_set import ModelSet
 from shared.params.geometry import CELL, hires_size, hires_steps, img2img_steps
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
-from shared.params.scheduling import NO_SCHEDULING, Scheduling, told
+from shared.params.scheduling import NO_SCHEDULING, Scheduling, utc_words
 from shared.prompts import composable
 from shared.queue.history import Event
 from shared.queue.holds import held_by
@@ -160,7 +160,7 @@ def _held(owner: str, scheduling: Scheduling) -> dict[str, object]:
     if scheduling.hold:
         reason = held_by(owner)
     elif scheduling.hold_until:
-        reason = f"held until {told(scheduling.hold_until)}"
+        reason = f"held until {utc_words(scheduling.hold_until)}"
     elif scheduling.hold_behind:
         reason = f"held behind job {scheduling.hold_behind}"
     return {"state": ImageState.HELD if reason else ImageState.QUEUED, "reason": reason}

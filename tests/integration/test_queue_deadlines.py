@@ -16,7 +16,7 @@ from shared.db.states import ImageState
 from shared.db.tables import History, Image
 from shared.errors import Conflict, NotFound
 from shared.params.render import RenderParams
-from shared.params.scheduling import Scheduling, told
+from shared.params.scheduling import Scheduling, utc_words
 from shared.queue import deadlines, policy, snapshot, transitions
 from shared.queue.claim import _CLAIM, claim
 from shared.queue.deadlines import Due
@@ -524,4 +524,4 @@ def test_terms_read_any_zone_and_are_told_in_utc():
     terms = Scheduling(expires_at="2100-01-01T05:30:00+05:30")
 
     assert terms.expires_at == datetime(2100, 1, 1, tzinfo=UTC)
-    assert told(terms.expires_at) == "2100-01-01 00:00 UTC"
+    assert utc_words(terms.expires_at) == "2100-01-01 00:00 UTC"

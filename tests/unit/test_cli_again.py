@@ -134,7 +134,7 @@ def test_a_file_that_is_no_picture_is_told(run: Run):
 def test_the_difference_in_words():
     near = PIXELS.copy()
     near[0, 0] += 3
-    assert str(Difference.of(PIXELS, PIXELS)) == "identical: all 12,288 values"
-    assert str(Difference.of(PIXELS, near)) == (
+    assert str(Difference.between(PIXELS, PIXELS)) == "identical: all 12,288 values"
+    assert str(Difference.between(PIXELS, near)) == (
         "different: 3 of 12,288 values (0.02%), 3 by more than 1/255, at most 3/255: within what the farm promises"
     )

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import main as cli
-from cli import render, wishes
+from cli import render, render_request
 from client.client import Client
 from client.errors import Refused, Unavailable
 from shared.errors import FarmError
@@ -170,12 +170,12 @@ def test_any_other_parameter_is_set_by_its_dotted_name(farm, tmp_path):
 @pytest.mark.parametrize("pair", ["steps", "=5", " =5", ""])
 def test_parameter_without_a_name_or_a_value_is_refused(pair):
     with pytest.raises(FarmError, match="must be NAME=VALUE"):
-        wishes.read([pair])
+        render_request.read_pairs([pair])
 
 
 def test_group_that_is_given_whole_and_in_part_contradicts_itself():
     with pytest.raises(FarmError, match=r"hires is given as a whole and by hires\.scale"):
-        wishes.nested({"hires": None, "hires.scale": 2.0})
+        render_request.nested({"hires": None, "hires.scale": 2.0})
 
 
 def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():

@@ -1,4 +1,4 @@
-"""What `farm render` was asked for on its command line, as the API takes it: one nested object."""
+"""The body of the request that `farm render` sends: one nested object, from the options of the command line."""
 
 from __future__ import annotations
 
@@ -9,38 +9,36 @@ from typing import Any
 
 from shared.errors import FarmError
 
-Wishes = dict[str, Any]
 
+def nested(values: Mapping[str, Any], into: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return an object with these values at their dotted paths, added to a copy of `into`.
 
-def nested(wishes: Mapping[str, Any], into: Mapping[str, Any] | None = None) -> Wishes:
-    """Return values by dotted paths as the object that they are in, beside those that it has already.
-
-    Raises FarmError where two contradict, or a path leads nowhere.
+    Raises FarmError if two values contradict each other, or a path leads nowhere.
     """
     from shared.params import paths  # noqa: PLC0415 - half a second's work, spared where nobody needs it
 
-    root: Wishes = deepcopy(dict(into or {}))
-    for path in paths.in_order(wishes):
+    root = deepcopy(dict(into or {}))
+    for path in paths.in_order(values):
         try:
-            paths.put(root, path, wishes[path])
+            paths.put(root, path, values[path])
         except paths.PathError as error:
             raise FarmError(f"{error}.") from None
     return root
 
 
-def read(pairs: Iterable[str]) -> Wishes:
-    """Return what `--param NAME=VALUE` options ask for, by dotted paths. Raises FarmError."""
-    wishes: Wishes = {}
+def read_pairs(pairs: Iterable[str]) -> dict[str, Any]:
+    """Return the values of `--param NAME=VALUE` options by dotted path. Raises FarmError."""
+    values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not (name.strip() and equals):
             raise FarmError(f"--param {pair}: must be NAME=VALUE, such as hires.scale=1.5 (docs/parameters.md).")
-        wishes[name.strip()] = _value(name.strip(), text)
-    return wishes
+        values[name.strip()] = _value(name.strip(), text)
+    return values
 
 
 def _value(path: str, text: str) -> object:
-    """Return the value that a text means: text where the parameter is text, else JSON; the farm judges the rest."""
+    """Return a text parameter's value as it is typed, any other as JSON; the API checks it."""
     from shared.params.paths import field_name  # noqa: PLC0415 - as above
     from shared.params.table import parameters  # noqa: PLC0415 - as above
 
