@@ -326,7 +326,7 @@ def forgive(session: Session, sha256: str) -> None:
 def _locked(session: Session, fits: ColumnElement[bool]) -> list[str]:
     """Lock the files that `fits` is true of, and return their paths: in their order, so that nobody waits in a ring.
 
-    A burial locks them while it holds a worker's row, and nobody who holds a file's row waits for another table's.
+    `mark_dead` locks them while it holds a worker's row. A transaction that holds a file's row locks no other table.
     """
     return list(session.scalars(select(ModelFile.path).where(fits).order_by(ModelFile.path).with_for_update()).all())
 

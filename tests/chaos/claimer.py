@@ -59,7 +59,7 @@ class Claimer:
         """Hand back what a lost answer made ours; True if there was some."""
         answer = self._insist(self._send)
         if answer is None:
-            sys.exit("buried")
+            sys.exit("declared dead")
         self._insist(lambda session: transitions.hand_back(session, self.id, answer.missing))
         return bool(answer.missing)
 

@@ -149,5 +149,5 @@ def _of_logs(farm: Farm) -> Iterator[str]:
 
 def _is_bad(line: str) -> bool:
     """True for an error that nobody expected; Celery logs each lost connection, dead workers their death."""
-    is_ours = '"level": "error"' in line and '"logger": "celery' not in line and "buried by others" not in line
+    is_ours = '"level": "error"' in line and '"logger": "celery' not in line and "declared dead by others" not in line
     return is_ours or line.startswith("Traceback")

@@ -166,7 +166,7 @@ def _send(folder: Folder, move: _Move) -> None:
 
 def _move(folder: Folder, move: _Move, name: str, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     answer = original(*arguments, **named)
-    if answer is not None and answer != []:  # something was claimed, ended, beaten, buried
+    if answer is not None and answer != []:  # something was claimed or ended, or a worker was renewed or declared dead
         folder.passed(f"{name}.inside")
         move.name = name
     return answer

@@ -257,7 +257,7 @@ class Delete(Act):
 
 @dataclass(frozen=True)
 class Remove(Act):
-    """A worker leaves, or is buried."""
+    """A worker leaves, or is declared dead."""
 
     worker: int
     strike: bool = False
@@ -287,9 +287,9 @@ class Reap(Act):
     def play(self, model: Model, seen: Seen) -> list[int]:
         late = [worker for worker, is_late in sorted(model.workers.items()) if is_late and self.me_on_time]
         spared = set(late) - set(seen.answer)
-        buried = [worker for worker in late if worker not in spared or worker not in seen.workers]
-        model.give_back(buried)
-        return buried
+        dead = [worker for worker in late if worker not in spared or worker not in seen.workers]
+        model.give_back(dead)
+        return dead
 
     def touches(self, model: Model) -> tuple[frozenset[int], frozenset[int]]:
         late = {worker for worker, is_late in model.workers.items() if is_late}

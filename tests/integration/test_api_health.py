@@ -215,7 +215,7 @@ def test_numbers_tell_of_calls_that_broke_on_each_card(client, sessions):
 
 
 def test_two_starts_of_one_worker_are_one_line_of_the_numbers(client, sessions):
-    """A worker that died is in the table until it is buried, beside the one that took its place."""
+    """A worker that died is in the table until it is declared dead, beside the one that took its place."""
     farmhand = Farmhand(sessions)
     dead = farmhand.worker()
     farmhand.numbers = iter([int(dead.name.rpartition(":")[2])])

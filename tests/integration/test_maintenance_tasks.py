@@ -216,7 +216,7 @@ def test_deadlines_and_holds_are_kept_though_no_worker_lives(context, sessions, 
     assert context.redis.llen(context.farm_id.key("pool.default")) == 1
 
 
-def test_silent_worker_is_buried_though_no_other_lives(settings, sessions, farm, job_factory):
+def test_silent_worker_is_declared_dead_though_no_other_lives(settings, sessions, farm, job_factory):
     class OnTime:
         def tick(self): ...
 

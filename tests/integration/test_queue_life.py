@@ -100,7 +100,7 @@ def test_beat_reports_what_the_worker_does_not_run(hand, job_factory):
     assert worker.heartbeat({}) == workers.Heartbeat(drop=(), missing={claim.image_id: 1})
 
 
-def test_beat_of_a_buried_worker_is_none(hand):
+def test_beat_of_a_worker_that_was_declared_dead_is_none(hand):
     worker = hand.worker()
     worker.mark_dead()
 

@@ -68,7 +68,7 @@ def test_claim_goes_by_priority_then_age_within_a_lane(hand, job_factory):
     assert [worker.claim().job_id for _ in jobs] == [jobs[1], jobs[2], jobs[0]]
 
 
-def test_claim_by_a_buried_worker_finds_nothing(hand, job_factory):
+def test_claim_by_a_worker_that_was_declared_dead_finds_nothing(hand, job_factory):
     job_factory()
     worker = hand.worker()
     worker.mark_dead()

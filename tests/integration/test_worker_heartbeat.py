@@ -14,7 +14,7 @@ from worker.supervisor.clock_guard import ClockGuard
 
 @pytest.fixture
 def worker(settings, sessions):
-    # The database must have been up for a whole lease before anybody is buried.
+    # The database must have been up for a whole lease before a worker is declared dead.
     with made(settings.model_copy(update={"lease_seconds": 0.4, "beat_seconds": 0.1}), sessions) as worker:
         yield worker
 
@@ -105,14 +105,14 @@ def test_a_younger_attempt_is_not_closed_for_an_older_one(worker, sessions, job_
     assert not young.is_set
 
 
-def test_a_buried_worker_is_told(worker, sessions):
+def test_a_worker_that_was_declared_dead_is_told(worker, sessions):
     told = []
     transact(sessions, lambda session: reaper.mark_dead(session, worker.id, reason="test", crashed=False))
     Heartbeat(worker, on_dead=lambda: told.append(worker.id)).run_once()
     assert told == [worker.id]
 
 
-def test_a_silent_worker_is_buried_only_after_a_lease_of_beats_on_time(worker, sessions):
+def test_a_silent_worker_is_declared_dead_only_after_a_lease_of_beats_on_time(worker, sessions):
     silent = _register_silent(sessions)
     settings, now = worker.settings, [1000.0]
     beat = Heartbeat(worker, on_dead=lambda: pytest.fail("was declared dead"), clock=lambda: now[0])

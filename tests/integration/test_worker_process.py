@@ -79,7 +79,7 @@ def test_a_cancel_is_heard_at_once_over_redis(environ, settings, sessions, job_f
         events.close()
 
 
-def test_a_buried_worker_ends(environ, sessions):
+def test_a_worker_that_was_declared_dead_ends(environ, sessions):
     with started(environ, "--card", "cpu:0") as process:
         [worker] = until(lambda: ready(sessions))
         transact(sessions, lambda session: reaper.mark_dead(session, worker.id, reason="test", crashed=False))

@@ -13,7 +13,7 @@ from tests.support.waiting import until
 from tests.support.workers import images, kill, ready, started, states
 
 
-def test_a_killed_worker_is_buried_at_once_and_restarted(environ, sessions, job_factory, tmp_path):
+def test_a_killed_worker_is_declared_dead_at_once_and_restarted(environ, sessions, job_factory, tmp_path):
     gate = tmp_path / "gate"
     slow = {**environ, "FARM_LEASE_SECONDS": "600", "FARM_BEAT_SECONDS": "0.3"}  # no lease ends here
     with started(slow, "--gpus", "cpu", "--slots", "1"):
