@@ -31,7 +31,7 @@ from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
-from worker.engine.weights import KEPT_EMBEDDINGS, Kept, Weights
+from worker.engine.weights import CACHED_EMBEDDINGS, TensorCache, Weights
 
 CHECKPOINT: Final = Path(__file__).parents[1] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"
 KINDS: Final = ("text to image", "image to image", "inpainting", "hires")
@@ -206,7 +206,7 @@ def main() -> None:
     engine.start()
     jobs = mix(options.jobs, options.seed, sides=options.sides)
     alone, alone_took = _timed(lambda: [start(engine, weights, job) for job in jobs])
-    weights = replace(weights, embeddings=Kept(KEPT_EMBEDDINGS))  # the texts too are encoded in company
+    weights = replace(weights, embeddings=TensorCache(CACHED_EMBEDDINGS))  # the texts too are encoded in company
     company, company_took = _timed(lambda: together(engine, weights, jobs, options.in_flight))
     engine.stop()
     distances = [distance(*pair) for pair in zip(alone, company, strict=True)]

@@ -73,7 +73,7 @@ def _from_memory(bench: Bench, loader: Loader, path: Path, size: int) -> Callabl
     loader.run(keep)
     kept = cache.get(key)
     assert kept is not None
-    again = partial(loader.run, partial(load.load_kept, path, kept, bench.card))
+    again = partial(loader.run, partial(load.load_cached, path, kept, bench.card))
     took = clocks.seconds(again, bench.scale.repeats)
     share = bench.share(machine.TO_CARD, size / took / 1e9)
     bench.at_most(LOAD_SECONDS, "load from the host's memory", took, "s", of_roofline=share)

@@ -27,7 +27,7 @@ from worker.engine.loop.runs import Run
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import Picture, text_to_image
 from worker.engine.requests import Denoise, Embed, Term, Work
-from worker.engine.weights import Kept, Weights
+from worker.engine.weights import TensorCache, Weights
 
 pytestmark = pytest.mark.gpu
 
@@ -162,7 +162,7 @@ def test_after_a_load_the_ladder_is_prepared_while_nothing_is_rendered(
     assert counts == list(half.device.ladder)
     assert pretended.waits_of("engine") == []
     before = list(counts)
-    card.warm_up(replace(half, embeddings=Kept(8)))  # another checkpoint of the same kind
+    card.warm_up(replace(half, embeddings=TensorCache(8)))  # another checkpoint of the same kind
     picture(card, half).result(SECONDS)
     assert counts[len(before) :] == [2] * 4, "what is prepared is not prepared again"
 
@@ -215,7 +215,7 @@ def test_a_checkpoint_that_leaves_takes_its_warm_up_along_and_the_next_is_prepar
     half: Weights, counts: list[int]
 ) -> None:
     with started() as engine:
-        leaves = replace(half, embeddings=Kept(8))
+        leaves = replace(half, embeddings=TensorCache(8))
         hold, go_on = Event(), Event()
         busy = engine.render(waits_for(hold, go_on))
         assert hold.wait(SECONDS)

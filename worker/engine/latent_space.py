@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-CHANNELS = 4
+from typing import Final
 
-
-MASK_CHANNELS = 1 + CHANNELS  # what an inpainting checkpoint sees beside the latent: mask, masked latent
+CHANNELS: Final = 4
+MASK_CHANNELS: Final = 1 + CHANNELS  # an inpainting checkpoint also takes a mask and the latent of the masked picture

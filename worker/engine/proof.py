@@ -1,7 +1,7 @@
-"""The proof of a card: before it takes pictures it computes, in about a second, what the CPU computes.
+"""The proof of a card: before it takes pictures, it computes the same as the CPU, in about a second.
 
-Without it, a card whose kernels do not run would claim images, end its process and count a crash against each image. A
-card whose numbers are wrong would spoil them.
+Without it, a card whose kernels do not run would claim images, end its process, and count a crash for each of them; a
+card with wrong numbers would spoil them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from worker.engine import devices, transfers
 from worker.engine.devices import Device
 from worker.engine.transfers import fetched
 
-# The largest difference, as a share of the largest number. Sound kernels stay far below, also those of float32 that
-# compute in TF32 and those of float16 that add in it.
+# The largest difference, as a share of the largest number. Sound kernels stay far below it, also float32 kernels that
+# compute in TF32 and float16 kernels that add in float16.
 BOUNDS: Final = {torch.float32: 0.005, torch.float16: 0.02, torch.bfloat16: 0.05}
 _TOKENS: Final = 77
-_MASKED: Final = -10000.0  # what the networks add to attention if there is nothing to see
+_MASKED: Final = -10000.0  # what the networks add to attention at masked places
 
 Compute = Callable[..., Tensor]
 Answers = tuple[Tensor, Tensor]  # of the card and of the CPU
@@ -32,7 +32,7 @@ Answers = tuple[Tensor, Tensor]  # of the card and of the CPU
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that pictures need: its name, the number format, and what asks both."""
+    """One operation that pictures need: its name, its number format, and a function that asks card and CPU."""
 
     name: str
     dtype: torch.dtype
@@ -40,11 +40,10 @@ class Check:
 
 
 def prove(on: Device, dtype: torch.dtype) -> None:
-    """Return when the card has computed what the CPU computes, with networks in `dtype`; a CPU needs no proof.
+    """Return when the card has computed the same as the CPU, with networks in `dtype`; a CPU needs no proof.
 
-    It is asked on a thread that ends with it: handles and workspaces, which are a thread's own, go to the next one.
-
-    Raises CardError that says which check failed, why, and what to do.
+    Runs on a thread of its own, so that the handles and workspaces of that thread are free again afterwards. Raises
+    CardError that says which check failed, why, and what to do.
     """
     if on.kind == "cpu":
         return
@@ -57,16 +56,16 @@ def prove(on: Device, dtype: torch.dtype) -> None:
 def _prove(on: Device, dtype: torch.dtype) -> None:
     devices.enter(on)
     for check in _checks(dtype, devices.decoder_dtype(on, dtype)):
-        what = f"{on.label} failed at {check.name} in {str(check.dtype).removeprefix('torch.')}"
+        failed = f"{on.label} failed at {check.name} in {str(check.dtype).removeprefix('torch.')}"
         try:
             computed, expected = check.ask(on, check.dtype)
-        except Exception as error:  # an edge: with any error the card is not to be used
-            raise CardError(f"{what}: {devices.explain(error, on)}") from error
-        off, most = _off(computed, expected), BOUNDS.get(check.dtype, 0.0)
-        if not off <= most:  # NaN is not
+        except Exception as error:  # an edge: after any error the card must not be used
+            raise CardError(f"{failed}: {devices.explain(error, on)}") from error
+        off, most = largest_difference(computed, expected), BOUNDS.get(check.dtype, 0.0)
+        if not off <= most:  # also for NaN
             raise CardError(
-                f"{what}: its numbers are off by {off:.1%} of the largest, and {most:.1%} may be: restart the machine; "
-                "if that does not help, leave the card out of FARM_GPUS"
+                f"{failed}: its numbers are off by {off:.1%} of the largest, and {most:.1%} may be: restart the "
+                "machine; if that does not help, leave the card out of FARM_GPUS"
             )
 
 
@@ -82,7 +81,7 @@ def _checks(dtype: torch.dtype, decoder_dtype: torch.dtype) -> tuple[Check, ...]
 
 
 def _copied(on: Device, dtype: torch.dtype) -> Answers:
-    """A mebibyte there and back, as latents, noise and pictures travel."""
+    """Copy a mebibyte there and back, as latents, noise and pictures are copied."""
     there = transfers.pinned(torch.arange(2**20).remainder(251).to(dtype), on)
     return fetched(transfers.to_device(there, on)), there
 
@@ -95,8 +94,8 @@ def _convolution(on: Device, dtype: torch.dtype) -> Answers:
     def convolved(x: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(x, weight, padding=1)
 
-    given = (_numbers(2, 64, 32, 24), _numbers(64, 64, 3, 3))
-    return _both(convolved, on, dtype, *(one.to(memory_format=torch.channels_last) for one in given))
+    arguments = (_numbers(2, 64, 32, 24), _numbers(64, 64, 3, 3))
+    return _both(convolved, on, dtype, *(one.to(memory_format=torch.channels_last) for one in arguments))
 
 
 def _attention(on: Device, dtype: torch.dtype) -> Answers:
@@ -104,14 +103,14 @@ def _attention(on: Device, dtype: torch.dtype) -> Answers:
 
 
 def _masked_attention(on: Device, dtype: torch.dtype) -> Answers:
-    """Of two rows whose contexts have one and two chunks, as pictures of unequal prompts share a call."""
+    """Attend in two rows whose contexts have one and two chunks, as pictures with unequal prompts share a call."""
     mask = torch.zeros(2, 1, 1, 2 * _TOKENS)
     mask[0, ..., _TOKENS:] = _MASKED
     return _attended(on, dtype, (40, 160), mask)
 
 
 def _attended(on: Device, dtype: torch.dtype, widths: tuple[int, ...], *mask: Tensor) -> Answers:
-    """Return attention for heads of each of these widths, put together."""
+    """Return attention for heads of each of these widths, concatenated."""
     keys = mask[0].shape[-1] if mask else _TOKENS
     found = [
         _both(
@@ -134,9 +133,9 @@ def _decoder(on: Device, dtype: torch.dtype) -> Answers:
     return _both(block, on, dtype, _numbers(1, 64, 32, 32), _numbers(64, 64, 3, 3))
 
 
-def _both(compute: Compute, on: Device, dtype: torch.dtype, *given: Tensor) -> Answers:
-    """Return what the card computes in `dtype` and what the CPU computes in float32, of the same rounded numbers."""
-    rounded = [one.to(dtype) for one in given]
+def _both(compute: Compute, on: Device, dtype: torch.dtype, *arguments: Tensor) -> Answers:
+    """Return the answers of the card in `dtype` and of the CPU in float32, for the same rounded numbers."""
+    rounded = [one.to(dtype) for one in arguments]
     expected = compute(*(one.float() for one in rounded))
     return compute(*(transfers.to_device(one, on) for one in rounded)).float().cpu(), expected
 
@@ -145,7 +144,7 @@ def _numbers(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def _off(computed: Tensor, expected: Tensor) -> float:
-    """Return the largest difference as a share of the largest number; infinite or NaN where a number is."""
+def largest_difference(computed: Tensor, expected: Tensor) -> float:
+    """Return the largest difference as a share of the largest number; infinite or NaN if a number is."""
     computed, expected = computed.float(), expected.float()
     return float((computed - expected).abs().max() / expected.abs().max())

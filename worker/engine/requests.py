@@ -1,7 +1,7 @@
-"""What a run may ask of the card: six requests. A pipeline yields one, or a tuple of them, and is sent the answers.
+"""The six requests that a run may make of the card. A pipeline yields one, or a tuple, and is sent the answers.
 
-Shapes are those of one picture: no request knows of rows, batches or other pictures. Requests are immutable, and so are
-the tensors in them: a computation from `x` makes a new one. A request that cannot be answered raises at its `yield`.
+Shapes are those of one picture: a request does not know about rows, batches or other pictures. Requests are immutable,
+and so are their tensors: nothing is computed in place on `x`. A request that cannot be answered raises at its `yield`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Term:
 class Embed:
     """A text in chunks -> its context [tokens, width], 77 tokens for each chunk.
 
-    Layer `clip_skip` from the end is read; 1: the last. What weighs more or less than 1 is scaled by that, and then
-    the chunk to the mean that it had before, if it `keeps_mean`.
+    Layer `clip_skip` from the end is read; 1: the last. A token with a weight other than 1 is scaled by it. With
+    `keeps_mean` the chunk is then scaled to the mean that it had before.
     """
 
     weights: Weights
@@ -42,8 +42,8 @@ class Embed:
 class Denoise:
     """A noisy latent -> the denoised one [4, h/8, w/8], float32: the weighted sum over the terms; weights sum to 1.
 
-    With `also` the answer is a tuple: that sum, then one for each of these further weightings of the same terms.
-    This is model call `call` of `calls` of its run, from 1.
+    With `also` the answer is a tuple: that sum, and one more for each of these other weights of the same terms.
+    This is model call `call` of `calls` in its run, counted from 1.
     """
 
     weights: Weights
@@ -52,9 +52,9 @@ class Denoise:
     terms: tuple[Term, ...]
     call: int
     calls: int
-    extra: Tensor | None = None  # [5, h/8, w/8]: mask and masked latent, where the checkpoint takes them
+    extra: Tensor | None = None  # [5, h/8, w/8]: mask and masked latent, for an inpainting checkpoint
     also: tuple[tuple[float, ...], ...] = ()
-    is_second_pass: bool = False  # of a render of two
+    is_second_pass: bool = False  # of hires fix
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +63,8 @@ class ToLatent:
 
     weights: Weights
     pixels: Tensor
-    is_precise: bool = False  # in float32, whatever the VAE is kept in
-    is_divisible: bool = False  # a pipeline without an answer for lack of memory asks for smaller parts
+    is_precise: bool = False  # in float32, whatever the precision of the VAE
+    is_divisible: bool = False  # if memory runs out, the pipeline asks again for smaller parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +73,13 @@ class ToPixels:
 
     weights: Weights
     latent: Tensor
-    is_precise: bool = False  # in float32, whatever the VAE is kept in
-    is_divisible: bool = False  # a pipeline without an answer for lack of memory asks for smaller parts
+    is_precise: bool = False  # in float32, whatever the precision of the VAE
+    is_divisible: bool = False  # if memory runs out, the pipeline asks again for smaller parts
 
 
 @dataclass(frozen=True, eq=False)
 class Apply:
-    """Pixels [3, h, w] in 0..1 -> pixels from a separate network, such as an upscaler or a face restorer."""
+    """Pixels [3, h, w] in 0..1 -> the output of a separate network for them: an upscaler, a face restorer."""
 
     network: nn.Module
     pixels: Tensor
@@ -87,16 +87,16 @@ class Apply:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """A function of no arguments -> what it returns, called off the engine's thread: anything slow on the host."""
+    """A function without arguments -> its result, called off the engine's thread: anything slow on the host."""
 
     function: Callable[[], Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Read(Work):
-    """Work that reads the card: what was asked before it is done by then, and what is asked later it does not wait for.
+    """Work that reads the card: it waits for all earlier requests of its run, and for no later ones.
 
-    It brings what it returns to the host by `reads.fetched`.
+    It brings its result to the host by `transfers.fetched`.
     """
 
 
@@ -104,4 +104,4 @@ Request = Embed | Denoise | ToLatent | ToPixels | Apply | Work
 
 T = TypeVar("T")
 Asks = Generator[Request | tuple[Request, ...], Any, T]
-"""What asks the card on its way to a `T`: pipelines, models and samplers."""
+"""A generator that yields requests and returns a `T`: a pipeline, a model or a sampler."""

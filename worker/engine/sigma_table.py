@@ -10,12 +10,10 @@ from itertools import accumulate
 from operator import mul
 from typing import Final
 
-_LAST_SHARE: Final = 4.8973451890853435e-08  # of the signal at the last timestep of a rescaled table: 0 has no sigma
-
-
+_LAST_SHARE: Final = (
+    4.8973451890853435e-08  # of the signal at the last timestep of a rescaled table, where 0 has no sigma
+)
 ALIGNED_SD1: Final = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
-
-
 ALIGNED_XL: Final = (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029)
 
 
@@ -24,13 +22,13 @@ class SigmaTable:
     """Sigma of each training timestep, rising: the noise's standard deviation beside a latent of scale 1."""
 
     values: tuple[float, ...]
-    aligned: tuple[float, ...] = ALIGNED_SD1  # the falling sigmas that suit checkpoints of this kind in few steps
+    aligned: tuple[float, ...] = ALIGNED_SD1  # falling sigmas that suit this architecture in few steps
 
     @classmethod
     def of_betas(cls, betas: Sequence[float]) -> SigmaTable:
         """Return the table of a variance-preserving diffusion (Ho et al. 2020): sigma² = (1 - ā) / ā."""
-        kept = accumulate((1 - beta for beta in betas), mul)
-        return cls(tuple(math.sqrt((1 - share) / share) for share in kept))
+        shares = accumulate((1 - beta for beta in betas), mul)  # ā: of the signal
+        return cls(tuple(math.sqrt((1 - share) / share) for share in shares))
 
     @classmethod
     def scaled_linear(cls, start: float = 0.00085, end: float = 0.012, steps: int = 1000) -> SigmaTable:

@@ -154,7 +154,7 @@ class Loads:
     def _checkpoint(self, found: Found) -> Weights:
         key = (found.sha256, self.dtype)
         if kept := self.cache.get(key):
-            return checkpoints.load_kept(found.path, kept, self.device, self._make_room)
+            return checkpoints.load_cached(found.path, kept, self.device, self._make_room)
         on_card: list[Converted] = []
         weights = checkpoints.load(found.path, self.device, self.dtype, self._make_room, on_card.append)
         self.files.require_unchanged(found)

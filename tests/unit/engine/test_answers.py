@@ -18,7 +18,7 @@ from worker.engine import answers
 from worker.engine.images.previews import mapped
 from worker.engine.requests import Apply, Denoise, Embed, Term, ToLatent, ToPixels
 from worker.engine.sigma_table import SigmaTable
-from worker.engine.weights import Kept, Weights
+from worker.engine.weights import TensorCache, Weights
 
 LATENT = torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(3))
 
@@ -170,7 +170,7 @@ def test_a_picture_that_brings_no_mask_fails_alone(inpainting: Weights) -> None:
 
 
 def test_embeddings_are_kept_and_exact_ones_are_made_anew(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = dataclasses.replace(tiny, embeddings=Kept(8))
+    weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
     rows: list[int] = []
     original = answers.embedding._encode_rows
 
@@ -190,14 +190,14 @@ def test_embeddings_are_kept_and_exact_ones_are_made_anew(tiny: Weights, monkeyp
 
 def test_kept_embeddings_hold_no_more_than_themselves(tiny: Weights) -> None:
     """Not the whole batch that they were encoded in."""
-    weights = dataclasses.replace(tiny, embeddings=Kept(8))
+    weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
     answers.embed([said(weights, f"number {text}") for text in range(8)], is_exact=False)
     kept = [weights.embeddings.get(chunk) for chunk in tuple(weights.embeddings._kept)]
     assert [one.untyped_storage().nbytes() for one in kept if one is not None] == [77 * 64 * 4] * 8
 
 
 def test_masks_are_made_once_for_contexts_of_some_lengths(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = dataclasses.replace(tiny, masks=Kept(2))
+    weights = dataclasses.replace(tiny, masks=TensorCache(2))
     made: list[torch.Size] = []
     original = answers.denoising.sent
 
@@ -239,7 +239,7 @@ def test_a_long_prompt_is_encoded_in_calls_of_the_text_budget(tiny: Weights, mon
     monkeypatch.setattr(answers.embedding, "_encode_rows", counted)
     budget = tiny.device.text_budget
     words = [chr(ord("a") + number % 26) + f"{number}" for number in range(75 * (2 * budget + 3) // 3)]
-    weights = dataclasses.replace(tiny, embeddings=Kept(8))
+    weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
     chunks = weights.tokenizer.chunks(" ".join(words))
     long = only(answers.embed([Embed(weights, chunks)], is_exact=False))
     assert max(rows) == budget
@@ -248,7 +248,7 @@ def test_a_long_prompt_is_encoded_in_calls_of_the_text_budget(tiny: Weights, mon
 
 
 def test_the_embedding_that_was_asked_for_longest_ago_goes_first() -> None:
-    kept = Kept(2)
+    kept = TensorCache(2)
     for chunk in ((1,), (2,)):
         kept.put(chunk, torch.tensor(chunk))
     kept.get((1,))

@@ -14,7 +14,7 @@ from torch import nn
 
 from shared.errors import OutOfMemory, RenderError
 from worker.engine.answers import calls as module
-from worker.engine.answers.calls import FAILED, FULL, HELD_SECONDS, Calls, Subject
+from worker.engine.answers.calls import FAILED, FULL, NO_ROOM_SECONDS, Calls, Subject
 from worker.engine.devices import Device, device
 
 FULL_CARD = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
@@ -195,7 +195,7 @@ def test_so_many_rows_as_had_no_room_are_not_tried_for_a_minute(clock: Clock) ->
         calls.make(card, range(16), of)
         assert max(card.asked) < 8
         clock.now += 1
-    clock.now += HELD_SECONDS
+    clock.now += NO_ROOM_SECONDS
     card.asked.clear()
     calls.make(card, range(16), of)
     assert card.asked[0] == 16
@@ -222,12 +222,12 @@ def test_what_had_no_room_is_rows_times_their_size(clock: Clock) -> None:
 def test_what_was_learned_lasts_a_minute_from_the_latest_failure_on(clock: Clock) -> None:
     calls, of = Calls(clock=clock), unet()
     calls.make(Card(3), range(4), of)
-    clock.now += HELD_SECONDS - 1
+    clock.now += NO_ROOM_SECONDS - 1
     calls.make(Card(2), range(3), of)
     assert calls.most_rows(of) == 2
     clock.now += 2
     assert calls.most_rows(of) == 2
-    clock.now += HELD_SECONDS
+    clock.now += NO_ROOM_SECONDS
     assert calls.most_rows(of) > 1000
 
 
@@ -283,7 +283,7 @@ def test_what_is_divisible_drops_nothing_and_is_refused_untried_while_its_size_h
         (found,) = calls.make(card, [1], of)
         assert isinstance(found, OutOfMemory)
     assert len(card.asked) == 3, "the whole, a part, and once the other way"
-    clock.now += HELD_SECONDS
+    clock.now += NO_ROOM_SECONDS
     calls.make(card, [1], whole)
     assert len(card.asked) == 4
 

@@ -21,7 +21,7 @@ from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import render
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import Embed, Work
-from worker.engine.weights import Kept, Weights
+from worker.engine.weights import TensorCache, Weights
 
 
 def prepared(weights: Weights, prompt: str, negative_prompt: str = "", *, calls: int = 10, **how: Any) -> Prompt:
@@ -132,7 +132,7 @@ def test_any_weight_leaves_numbers(tiny: Weights, weights: str) -> None:
 
 
 def test_company_has_no_part_in_emphasis(tiny: Weights) -> None:
-    weights = dataclasses.replace(tiny, embeddings=Kept(64))
+    weights = dataclasses.replace(tiny, embeddings=TensorCache(64))
     texts = ["red (cat:1.5)", "(sea:0.3)", "((((storm))))" * 20, ""]
     requests = [Embed(weights, weights.tokenizer.chunks(text)) for text in texts]
     together = answers.embed(requests, is_exact=False)
@@ -141,7 +141,7 @@ def test_company_has_no_part_in_emphasis(tiny: Weights) -> None:
 
 
 def test_a_kept_chunk_is_weighed_anew(tiny: Weights) -> None:
-    weights = dataclasses.replace(tiny, embeddings=Kept(8))
+    weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
     light, heavy = (Embed(weights, weights.tokenizer.chunks(f"(cat:{weight})")) for weight in (0.5, 1.5))
     first, second, again = (answers.embed([one], is_exact=False)[0] for one in (light, heavy, light))
     assert torch.equal(first, again)
@@ -152,7 +152,7 @@ def test_a_kept_chunk_is_weighed_anew(tiny: Weights) -> None:
 def test_clip_skip_reads_an_earlier_layer(tiny: Weights) -> None:
     config = CLIPTextConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=3, num_attention_heads=1)
     encoder = CLIPTextModel(config).eval()
-    weights = dataclasses.replace(tiny, text_encoder=encoder, embeddings=Kept(8))
+    weights = dataclasses.replace(tiny, text_encoder=encoder, embeddings=TensorCache(8))
     tokens = weights.tokenizer.encode("red cat")
     row = torch.tensor([[BOS, *tokens, *[EOS] * (76 - len(tokens))]])
     layers = encoder(input_ids=row, output_hidden_states=True).hidden_states

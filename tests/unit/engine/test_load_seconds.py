@@ -58,7 +58,7 @@ def load_from_file(path: Path, card: Device) -> None:
 
 def load_from_host(path: Path, kept: Converted, card: Device) -> None:
     with transfers.own_stream(card):
-        checkpoints.load_kept(path, kept, card)
+        checkpoints.load_cached(path, kept, card)
 
 
 def kept_on_host(path: Path, card: Device) -> Converted:

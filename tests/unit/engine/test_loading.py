@@ -162,7 +162,7 @@ def test_a_checkpoint_without_a_vae_loads_is_kept_and_comes_back(
         loader.run(lambda keeping=keeping: steps(keeping()))
         kept = cache.get(key)
         assert kept
-        again = loader.run(partial(checkpoints.load_kept, path, kept, card))
+        again = loader.run(partial(checkpoints.load_cached, path, kept, card))
         assert again.vae is None
         assert again.sample.device == first.sample.device == card.torch
         assert torch.equal(again.latent_rgb, first.latent_rgb)
@@ -302,7 +302,7 @@ def test_what_the_host_keeps_comes_back_as_it_was(
         kept = cache.get((name, HALF))
         assert kept
         assert all(buffer.is_pinned() is bool(pinnable) for buffer in kept.buffers.values())
-        weights = loader.run(partial(checkpoints.load_kept, tiny_path, kept, card))
+        weights = loader.run(partial(checkpoints.load_cached, tiny_path, kept, card))
         for key, weight in weights_of(weights).items():
             form = torch.bfloat16 if key.startswith("vae") else HALF
             assert torch.equal(weight.cpu(), expected[key].to(form)), (name, key)

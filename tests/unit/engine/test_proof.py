@@ -43,7 +43,7 @@ def test_a_sound_card_proves_itself_and_keeps_nothing(card: devices.Device, pret
 def test_sound_numbers_stay_far_below_the_bounds(card: devices.Device, dtype: torch.dtype):
     with torch.inference_mode():
         for check in proof._checks(dtype, devices.decoder_dtype(card, dtype)):
-            off = proof._off(*check.ask(card, check.dtype))
+            off = proof.largest_difference(*check.ask(card, check.dtype))
             assert off <= proof.BOUNDS.get(check.dtype, 0.0) / 4, check.name
 
 

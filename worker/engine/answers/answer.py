@@ -1,7 +1,7 @@
-"""What the card answers. Here rows of many pictures share a call of a network; nothing above this package sees a batch.
+"""The card's answers to requests. Rows of many pictures share a call of a network here; no other package sees a batch.
 
-Each function takes requests that may share a call and returns an answer for each, in order; a request that failed is
-answered with its error. Called on the engine's thread alone.
+Each function takes requests that may share a call and returns an answer for each, in order. The answer to a request
+that failed is its error. Only the engine's thread calls them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def answer(requests: Sequence[Any], *, is_exact: bool, calls: Calls | None = Non
     if kind is Denoise:
         return denoise(requests, is_exact=is_exact, calls=calls)
     if kind not in _ANSWERS:
-        raise TypeError(f"is not a request: {requests[0]!r}")
+        raise TypeError(f"not a request: {requests[0]!r}")
     return _ANSWERS[kind](requests, calls)
 
 

@@ -1,8 +1,8 @@
-"""Calls of networks for many rows: in portions that suit the card, and so that a bad row harms no other.
+"""Calls of networks for many rows: in counts that suit the card, and so that a bad row harms no other row.
 
-A call that fails is made again in halves, until what fails stands alone. Memory that does not hold all rows often holds
-half of them; so many rows are then not tried again for a minute. What can be asked for in smaller parts is not tried at
-all meanwhile, where it is as large as what had no room.
+A call that fails is made again in halves, until the row that fails is alone. If memory does not hold all rows, it often
+holds half of them; so many rows are then not tried again for a minute. A request that can be divided into smaller ones
+is not tried at all meanwhile, if it is as large as the call that had no room.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ log = structlog.get_logger(__name__)
 
 FULL: Final = "out of memory"
 FAILED: Final = "error"
-HELD_SECONDS: Final = 60.0
+NO_ROOM_SECONDS: Final = 60.0
 _PICTURE: Final = "a picture of this size"
-_MOST_LOGGED: Final = 256  # kinds of failures; a network has few
+_MOST_LOGGED: Final = 256  # kinds of failures; a network has only a few
 _NUMBERS: Final = re.compile(r"0x[0-9a-f]+|\d+")
 
 Row = TypeVar("Row")
@@ -40,22 +40,22 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a call is of."""
+    """The subject of a call: a network, for rows of one shape."""
 
-    kind: str  # what is asked, for people
+    kind: str  # of request, for people
     network: nn.Module
     shape: tuple[int, ...]  # of one row
-    is_divisible: bool = False  # who asks for it can ask for smaller parts of it instead
+    is_divisible: bool = False  # the pipeline can ask for smaller parts instead
 
     @property
     def cells(self) -> int:
-        """The size of one row; what a call of a network takes of memory goes with its rows and their size."""
+        """The size of one row; the memory of a call grows with its rows and their size."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
-class _Hold:
-    """So many cells in one call of a kind had no room."""
+class _NoRoom:
+    """So many cells in one call of a kind did not fit into memory."""
 
     cells: int
     until: float
@@ -64,9 +64,9 @@ class _Hold:
 class Calls:
     """Makes the calls of one engine, on its thread.
 
-    `broken` counts those that failed, by cause, and may be read from anywhere. Without `halves` a call that fails
-    raises. `on_full` is asked to free memory before a row fails that is alone and not divisible, and returns whether it
-    freed any.
+    `broken` counts the calls that failed, by cause; any thread may read it. Without `halves` a call that fails raises.
+    Before a single indivisible row fails for lack of memory, `on_full` is called to free some, and returns whether it
+    did.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Calls:
         self._halves = halves
         self._on_full = on_full
         self._clock = clock
-        self._holds: WeakKeyDictionary[nn.Module, dict[str, _Hold]] = WeakKeyDictionary()  # by kind of call
+        self._no_room: WeakKeyDictionary[nn.Module, dict[str, _NoRoom]] = WeakKeyDictionary()  # by kind of call
         self._logged: set[tuple[object, ...]] = set()
         self.broken = {FULL: 0, FAILED: 0}
 
     def without_halves(self) -> Calls:
-        """Return what makes calls as these do, but none again: one that fails raises. Both learn and count together."""
+        """Return the same calls, but with an error instead of halves. Both share their counts and what they learned."""
         other = copy(self)
         other._halves = False  # noqa: SLF001 - a copy of itself
         return other
@@ -95,37 +95,37 @@ class Calls:
         self,
         call: Callable[[Sequence[Row]], Sequence[Answer]],
         rows: Sequence[Row],
-        of: Subject,
+        subject: Subject,
         most: int | None = None,
     ) -> list[Answer | Exception]:
-        """Return an answer for each row, from calls of `most` rows at most; a row that fails even alone is answered
-        with its error.
+        """Return an answer for each row, from calls of `most` rows at most. The answer of a row that fails alone is its
+        error.
 
-        Raises what leaves the card unusable.
+        Raises an error that leaves the card unusable.
         """
-        if of.is_divisible and of.cells >= self._held_cells(of):
+        if subject.is_divisible and subject.cells >= self._cells_without_room(subject):
             return [no_room(_PICTURE) for _ in rows]
         made: list[Answer | Exception] = []
         while rows:
-            count = on_ladder(min(most or len(rows), len(rows), self.most_rows(of)), self._ladder)
-            made += self._in_halves(call, rows[:count], of, is_whole=True)
+            count = on_ladder(min(most or len(rows), len(rows), self.most_rows(subject)), self._ladder)
+            made += self._in_halves(call, rows[:count], subject, is_whole=True)
             rows = rows[count:]
         return made
 
-    def most_rows(self, of: Subject) -> int:
-        """Return how many rows a call of this network may have, after what lately had no room; one at least."""
-        return max(1, (self._held_cells(of) - 1) // of.cells)
+    def most_rows(self, subject: Subject) -> int:
+        """Return how many rows a call of this network may have, fewer than lately had no room; one at least."""
+        return max(1, (self._cells_without_room(subject) - 1) // subject.cells)
 
-    def _held_cells(self, of: Subject) -> int:
-        """How many cells lately had no room in a call such as this, at least."""
-        hold = self._holds.get(of.network, {}).get(of.kind)
-        return hold.cells if hold and hold.until > self._clock() else sys.maxsize
+    def _cells_without_room(self, subject: Subject) -> int:
+        """Return the fewest cells that lately had no room in a call such as this."""
+        found = self._no_room.get(subject.network, {}).get(subject.kind)
+        return found.cells if found and found.until > self._clock() else sys.maxsize
 
     def _in_halves(
         self,
         call: Callable[[Sequence[Row]], Sequence[Answer]],
         rows: Sequence[Row],
-        of: Subject,
+        subject: Subject,
         *,
         is_whole: bool = False,
         may_free: bool = True,
@@ -135,44 +135,43 @@ class Calls:
         except Exception as error:
             if is_fatal(error):
                 raise
-            self._note(error, len(rows), of, is_whole=is_whole)
+            self._record(error, len(rows), subject, is_whole=is_whole)
             if not self._halves:
                 raise
-            failure = _explained(error)  # outside of this block nothing holds the traceback, and with it the tensors
+            without_tracebacks(error)  # which hold frames, and these hold tensors
+            failure = no_room(_PICTURE) if is_out_of_memory(error) else error
         is_full = isinstance(failure, OutOfMemory)
         if is_full:
             release_memory()
         if len(rows) > 1:
             middle = on_ladder(len(rows) // 2, self._ladder)
             halves = rows[:middle], rows[middle:]
-            return [answer for half in halves for answer in self._in_halves(call, half, of)]
-        if is_full and may_free and not of.is_divisible and self._on_full():
+            return [answer for half in halves for answer in self._in_halves(call, half, subject)]
+        if is_full and may_free and not subject.is_divisible and self._on_full():
             release_memory()
-            self._holds.clear()  # there is more room now
-            return self._in_halves(call, rows, of, may_free=False)
+            self._no_room.clear()  # there is more room now
+            return self._in_halves(call, rows, subject, may_free=False)
         return [failure]
 
-    def _note(self, error: Exception, rows: int, of: Subject, *, is_whole: bool) -> None:
-        """Count and log that a call failed, and hold back so many rows where that was for lack of memory."""
-        if isinstance(error, RenderError):  # raised on purpose: its message reaches people
+    def _record(self, error: Exception, rows: int, subject: Subject, *, is_whole: bool) -> None:
+        """Count and log a failed call, and remember how many rows had no room."""
+        if isinstance(error, RenderError):  # raised on purpose: the user sees it
             return
         is_full = is_out_of_memory(error)
         self.broken[FULL if is_full else FAILED] += 1
         if is_full:
-            hold = _Hold(min(rows * of.cells, self._held_cells(of)), self._clock() + HELD_SECONDS)
-            self._holds.setdefault(of.network, {})[of.kind] = hold
+            cells = min(rows * subject.cells, self._cells_without_room(subject))
+            until = self._clock() + NO_ROOM_SECONDS
+            self._no_room.setdefault(subject.network, {})[subject.kind] = _NoRoom(cells, until)
         words = type(error).__name__ if is_full else f"{type(error).__name__}: {_NUMBERS.sub('#', str(error))}"
-        kind = (of.kind, words, rows, of.shape)
+        kind = (subject.kind, words, rows, subject.shape)
         if is_whole and kind not in self._logged and len(self._logged) < _MOST_LOGGED:
             self._logged.add(kind)
-            log.warning("call failed", kind=of.kind, rows=rows, shape=of.shape, again=self._halves, exc_info=error)
+            log.warning(
+                "call failed", kind=subject.kind, rows=rows, shape=subject.shape, again=self._halves, exc_info=error
+            )
 
 
 def on_ladder(rows: int, ladder: Sequence[int]) -> int:
-    """Return the largest row count of `ladder` that is not above `rows`, or `rows` where any count will do."""
+    """Return the largest row count of `ladder` that is not above `rows`; `rows` if there is none."""
     return max((count for count in ladder if count <= rows), default=rows)
-
-
-def _explained(error: Exception) -> Exception:
-    without_tracebacks(error)
-    return no_room(_PICTURE) if is_out_of_memory(error) else error

@@ -1,6 +1,6 @@
-"""Answers to `Embed`: chunks of many texts share a call of the text encoder, and its results are cached.
+"""Answers to `Embed`: chunks of many texts share a call of the text encoder, and its outputs are cached.
 
-The cache holds the results of the encoder alone. Emphasis follows, chunk by chunk, so no other text has a part in it.
+Emphasis is applied after the cache, chunk by chunk, so that it does not depend on other texts.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ Embedded = dict[Row, Tensor | Exception]
 
 
 def embed(requests: Sequence[Embed], *, is_exact: bool, calls: Calls | None = None) -> list[Tensor | Exception]:
-    """Return the context [tokens, width] of each request's text; all of the same text encoder.
+    """Return the context [tokens, width] of each request's text; all have the same text encoder.
 
-    Chunks are encoded by themselves and joined. An exact picture's are encoded one a call and never taken from the
-    kept ones, which were encoded in company.
+    Chunks are encoded separately and joined. For an exact picture each chunk has a call to itself, and none comes from
+    the cache, whose chunks may have shared a call.
     """
     weights = requests[0].weights
     rows = list(dict.fromkeys(_row(request, chunk) for request in requests for chunk in request.text))
     encode = partial(_encoded, weights, calls or Calls())
-    embedded = encode(rows, 1) if is_exact else _encoded_or_kept(weights, encode, rows)
+    embedded = encode(rows, 1) if is_exact else _encoded_or_cached(weights, encode, rows)
     return [_joined(request, embedded) for request in requests]
 
 
@@ -47,7 +47,7 @@ def embed(requests: Sequence[Embed], *, is_exact: bool, calls: Calls | None = No
 def emphasised(embedding: Tensor, scales: Tensor, *, keeps_mean: bool) -> Tensor:
     """Return a chunk's embedding [77, width] with each token scaled by `scales` [77, 1].
 
-    To keep the mean, the whole chunk is then scaled by one number more.
+    To keep the mean, the whole chunk is then scaled by one more number.
     """
     before = embedding.float()
     after = before * scales
@@ -57,7 +57,7 @@ def emphasised(embedding: Tensor, scales: Tensor, *, keeps_mean: bool) -> Tensor
 
 
 def _row(request: Embed, chunk: Chunk) -> Row:
-    """A chunk between BOS and EOS; EOS fills the rest, as Stable Diffusion 1 was trained."""
+    """Return a chunk between BOS and EOS; EOS fills the rest, as in the training of Stable Diffusion 1."""
     filling = (EOS for _ in range(TOKENS - 1 - len(chunk.tokens)))
     return Row((BOS, *chunk.tokens, *filling), request.clip_skip)
 
@@ -73,7 +73,7 @@ def _joined(request: Embed, embedded: Embedded) -> Tensor | Exception:
 
 
 def _emphasised(request: Embed, chunk: Chunk, embedding: Tensor) -> Tensor:
-    """The embedding of a chunk whose tokens may weigh more or less; BOS and what fills the chunk weigh 1."""
+    """Return the embedding of a chunk, its tokens scaled by their weights; BOS and the filling tokens have weight 1."""
     if all(weight == 1 for weight in chunk.weights):
         return embedding
     scales = torch.ones(TOKENS, 1)
@@ -81,28 +81,28 @@ def _emphasised(request: Embed, chunk: Chunk, embedding: Tensor) -> Tensor:
     return emphasised(embedding, to_device(scales, request.weights.device), keeps_mean=request.keeps_mean)
 
 
-def _encoded_or_kept(weights: Weights, encode: Callable[[Sequence[Row]], Embedded], rows: Sequence[Row]) -> Embedded:
+def _encoded_or_cached(weights: Weights, encode: Callable[[Sequence[Row]], Embedded], rows: Sequence[Row]) -> Embedded:
     found = {row: weights.embeddings.get(row) for row in rows}
-    known = {row: embedding for row, embedding in found.items() if embedding is not None}
-    fresh = encode([row for row, embedding in found.items() if embedding is None])
-    for row, embedding in fresh.items():
+    cached = {row: embedding for row, embedding in found.items() if embedding is not None}
+    new = encode([row for row, embedding in found.items() if embedding is None])
+    for row, embedding in new.items():
         if isinstance(embedding, Tensor):
             weights.embeddings.put(row, embedding)
-    return {**known, **fresh}
+    return {**cached, **new}
 
 
 def _encoded(weights: Weights, calls: Calls, rows: Sequence[Row], most: int | None = None) -> Embedded:
-    """Each row's embedding or its error, encoded in calls of `most` rows, or of as many as the card takes."""
-    of = Subject("embed", weights.text_encoder, (TOKENS,))
-    encoded = calls.make(partial(_encode_rows, weights), rows, of, most or weights.device.text_budget)
+    """Return each row's embedding or error, from calls of `most` rows, or of as many as the device takes."""
+    subject = Subject("embed", weights.text_encoder, (TOKENS,))
+    encoded = calls.make(partial(_encode_rows, weights), rows, subject, most or weights.device.text_budget)
     return dict(zip(rows, encoded, strict=True))
 
 
 @torch.inference_mode()
 def _encode_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
-    """Return each row's embedding [77, width] from one call of the text encoder: a layer, normalised as the last is."""
+    """Return each row's embedding [77, width] from one call: a layer's output, normalised as the last one."""
     tokens = to_device(torch.tensor([row.tokens for row in rows]), weights.device)  # [rows, 77]
     layers = weights.text_encoder(input_ids=tokens, output_hidden_states=True).hidden_states
-    read = torch.stack([layers[-row.clip_skip][place] for place, row in enumerate(rows)])
-    embedded: Tensor = weights.text_encoder.final_layer_norm(read)
+    selected = torch.stack([layers[-row.clip_skip][place] for place, row in enumerate(rows)])
+    embedded: Tensor = weights.text_encoder.final_layer_norm(selected)
     return embedded.to(weights.dtype).unbind()

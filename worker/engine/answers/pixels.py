@@ -14,7 +14,7 @@ from worker.engine.requests import Apply, ToLatent, ToPixels
 
 
 def to_pixels(requests: Sequence[ToPixels], calls: Calls | None = None) -> list[Tensor | Exception]:
-    """Return pixels [3, h, w], float32, about -1..1, for each latent; all of the same weights and shape."""
+    """Return pixels [3, h, w], float32, about -1..1, for each latent; all have the same weights and shape."""
     return (calls or Calls()).make(_decode, requests, _subject("decode", requests[0], requests[0].latent))
 
 
@@ -29,7 +29,7 @@ def _decode(requests: Sequence[ToPixels]) -> Sequence[Tensor]:
 
 
 def to_latent(requests: Sequence[ToLatent], calls: Calls | None = None) -> list[Tensor | Exception]:
-    """Return the most likely latent [4, h/8, w/8], float32, for each picture; all of the same weights and shape."""
+    """Return the most likely latent [4, h/8, w/8], float32, for each picture; all have the same weights and shape."""
     return (calls or Calls()).make(_encode, requests, _subject("encode", requests[0], requests[0].pixels))
 
 
@@ -43,14 +43,14 @@ def _encode(requests: Sequence[ToLatent]) -> Sequence[Tensor]:
     return (latents.float() * weights.latent_scale).unbind()
 
 
-def _subject(kind: str, request: ToPixels | ToLatent, given: Tensor) -> Subject:
+def _subject(kind: str, request: ToPixels | ToLatent, tensor: Tensor) -> Subject:
     kind = f"{kind} in float32" if request.is_precise else kind  # which needs about twice the memory
-    return Subject(kind, request.weights.require_vae(), tuple(given.shape), request.is_divisible)
+    return Subject(kind, request.weights.require_vae(), tuple(tensor.shape), request.is_divisible)
 
 
 @contextmanager
 def _ready(request: ToPixels | ToLatent) -> Iterator[torch.dtype]:
-    """Within the block the VAE is as `request` needs it, in the number format that is yielded."""
+    """Within the block, the VAE wraps and rounds as `request` asks; yields its number format."""
     vae = request.weights.require_vae()
     with seamless(vae, request.weights.tiling):
         if not request.is_precise:
@@ -62,31 +62,28 @@ def _ready(request: ToPixels | ToLatent) -> Iterator[torch.dtype]:
 
 @contextmanager
 def _in_float32(network: nn.Module) -> Iterator[None]:
-    """Within the block `network` holds copies of its weights in float32; its own stay where they are."""
+    """Within the block, `network` has copies of its weights in float32; its own weights stay in memory."""
     own = dict(network.named_parameters())
     try:
-        _hold(network, _float32(own))
+        with torch.inference_mode(mode=False):  # a network's parameters cannot be replaced by inference tensors
+            precise = {name: nn.Parameter(one.detach().float(), requires_grad=False) for name, one in own.items()}
+        _replace_parameters(network, precise)
+        del precise
         yield
     finally:
-        _hold(network, own)
+        _replace_parameters(network, own)
 
 
-@torch.inference_mode(mode=False)
-def _float32(weights: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Made outside of inference mode, whose tensors cannot take the place of a network's own."""
-    return {name: nn.Parameter(weight.detach().float(), requires_grad=False) for name, weight in weights.items()}
-
-
-def _hold(network: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
+def _replace_parameters(network: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
     for name, weight in weights.items():
         layer, _, part = name.rpartition(".")
         setattr(network.get_submodule(layer), part, weight)
 
 
 def apply(requests: Sequence[Apply], calls: Calls | None = None) -> list[Tensor | Exception]:
-    """Return each picture as changed by the network; all have the same network and shape."""
-    of = Subject("apply", requests[0].network, tuple(requests[0].pixels.shape))
-    return (calls or Calls()).make(_apply, requests, of)
+    """Return the network's output for each picture; all have the same network and shape."""
+    subject = Subject("apply", requests[0].network, tuple(requests[0].pixels.shape))
+    return (calls or Calls()).make(_apply, requests, subject)
 
 
 @torch.inference_mode()

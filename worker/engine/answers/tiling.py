@@ -1,4 +1,4 @@
-"""Pictures without seams: convolutions that go on at the other side of the picture instead of seeing black there."""
+"""Pictures without seams: convolutions that wrap around to the other side of the picture instead of padding with 0."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from shared.params.fields import Tiling
 from worker.engine.images.tiles import along, wrapped
-from worker.engine.loading.batch_invariant import SteadyConv
+from worker.engine.loading.batch_invariant import InvariantConv
 
 
 @contextmanager
 def seamless(network: nn.Module, tiling: Tiling) -> Iterator[None]:
-    """Within the block the convolutions of `network` wrap around along `tiling`; after it they are as before.
+    """Within the block, the convolutions of `network` wrap around along `tiling`; afterwards they are as before.
 
     For one thread at a time: the engine's.
     """
@@ -27,15 +27,15 @@ def seamless(network: nn.Module, tiling: Tiling) -> Iterator[None]:
         yield
     finally:
         for convolution in convolutions:
-            del convolution._conv_forward  # noqa: SLF001 - the class's own shows again
+            del convolution._conv_forward  # noqa: SLF001 - makes the method of the class visible again
 
 
 def _around(convolution: nn.Conv2d, tiling: Tiling, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve `x` [rows, channels, h, w], wrapped along `tiling`, between zeros along the other axis."""
+    """Convolve `x` [rows, channels, h, w], wrapped along `tiling` and padded with zeros along the other axis."""
     rows, columns = (int(side) for side in convolution.padding)
     around = along(tiling, (rows, columns))
     zeros = (rows - around[0], columns - around[1])
     x = wrapped(x, around)
-    if isinstance(convolution, SteadyConv):
+    if isinstance(convolution, InvariantConv):
         return convolution.convolved(x, weight, bias, zeros)
     return functional.conv2d(x, weight, bias, convolution.stride, zeros, convolution.dilation, convolution.groups)

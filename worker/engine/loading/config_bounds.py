@@ -1,5 +1,5 @@
-"""The figures that a checkpoint states about itself, checked: anybody may have written them, and they decide what is
-built, how long that takes and how much memory.
+"""Checks of the figures that a checkpoint states about itself: strangers wrote them, and they decide which networks are
+built, how long that takes and how much memory it needs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from worker.engine.sigma_table import SigmaTable
 
 Config = dict[str, Any]
 UNFIT: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What libraries raise over a configuration that describes nothing."""
+"""Errors that libraries raise for a configuration that describes no network."""
 
 _CELL: Final = 8  # pixels of a latent cell's side
-_LARGEST: Final = 2**20  # of any number; a vocabulary is the largest that means something
+_LARGEST: Final = 2**20  # of any number; the largest sensible one is a vocabulary
 _LONGEST: Final = 8  # of any list; networks have four levels
-_LONGEST_WORD: Final = 24  # that a reason repeats
+_LONGEST_WORD: Final = 24  # that an error message repeats
 _MOST: Final = {
     "layers_per_block": 8,
     "transformer_layers_per_block": 16,
@@ -30,21 +30,21 @@ _MOST: Final = {
     "attention_head_dim": 1024,
     "norm_num_groups": 1024,
 }
-"""Counts, which start at 1. How often a network may repeat its layers is how long it takes to build."""
+"""Counts, which start at 1. The time to build a network grows with the layers that it repeats."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a checkpoint states beside its networks."""
+    """The figures that a checkpoint states beside its networks."""
 
     sigmas: SigmaTable
     predicts_velocity: bool  # v-prediction; else the noise itself
-    latent_scale: float  # what the VAE's latents are multiplied with to have about unit variance
+    latent_scale: float  # factor that gives the VAE's latents about unit variance
     native_size: int  # pixels of a side
 
 
-def told(value: object) -> str:
-    """Return `value` as a reason may show it: what a file says may be of no concern to those who read the reason."""
+def shown(value: object) -> str:
+    """Return `value` for an error message, which must not repeat arbitrary text of a file."""
     if value is None or isinstance(value, bool | int | float):
         return shortened(value)
     if isinstance(value, str):
@@ -53,7 +53,7 @@ def told(value: object) -> str:
 
 
 def native_size(cells: object) -> int:
-    """Return the pixels of a side, stated in latent cells; for a pair, of a square so large. Raises ModelFileError."""
+    """Return the pixels of a side, from latent cells; for a pair, of a square of equal area. Raises ModelFileError."""
     if isinstance(cells, list) and len(cells) == 2:
         height, width = (whole("image size", side, 8, 512) for side in cells)
         return round(math.sqrt(height * width)) * _CELL
@@ -71,7 +71,7 @@ def sigmas(start: object, end: object, steps: object) -> SigmaTable:
 def whole(name: str, value: object, least: int, most: int) -> int:
     """Return `value` if it is a whole number within these bounds. Raises ModelFileError."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ModelFileError(f"its {name} is {told(value)}, not a whole number from {least} to {most}")
+        raise ModelFileError(f"its {name} is {shown(value)}, not a whole number from {least} to {most}")
     return value
 
 
@@ -79,25 +79,25 @@ def positive(name: str, value: object) -> float:
     """Return `value` if it is a finite number above 0. Raises ModelFileError."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value)
-    raise ModelFileError(f"its {name} is {told(value)}, not a finite number above 0")
+    raise ModelFileError(f"its {name} is {shown(value)}, not a finite number above 0")
 
 
 def moderate(config: Mapping[str, Any]) -> Config:
-    """Return a network's configuration if what it describes is built in seconds. Raises ModelFileError."""
+    """Return a network's configuration if its network is built in seconds. Raises ModelFileError."""
     for name, value in config.items():
         for number in _numbers(name, value):
             most = _MOST.get(name)
             if abs(number) > _LARGEST or (most and not 1 <= number <= most):
-                raise ModelFileError(f"its configuration's {told(name)} is {told(value)}: no such network")
+                raise ModelFileError(f"its configuration's {shown(name)} is {shown(value)}: no such network")
     return dict(config)
 
 
 def _numbers(name: str, value: object, depth: int = 0) -> Iterator[float]:
-    """The numbers in a value of a configuration, which is a scalar, a list, or a list of lists."""
+    """Yield the numbers in a value of a configuration: a scalar, a list, or a list of lists."""
     if isinstance(value, int | float):
         yield value
     elif isinstance(value, list | tuple) and len(value) <= _LONGEST and depth < 2:
         for item in value:
             yield from _numbers(name, item, depth + 1)
     elif not isinstance(value, str | None):
-        raise ModelFileError(f"its configuration's {told(name)} is not a number, word or short list")
+        raise ModelFileError(f"its configuration's {shown(name)} is not a number, a word or a short list")

@@ -1,4 +1,4 @@
-"""A checkpoint as a card computes with it, on the card or kept on the host: each network's weights in one buffer."""
+"""A checkpoint in the form that a card computes with, on the card or on the host: one buffer of weights a network."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from worker.engine.loading.upload import chunk_bytes, pieces, upload
 if TYPE_CHECKING:  # diffusers takes seconds
     from worker.engine.loading.layouts import Part, Parts
 
-_STEP_BYTES: Final = 8 * 2**20  # of a file between two looks at what else is to be done
+_STEP_BYTES: Final = 8 * 2**20  # of a file, after which the loader may do something else
 
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """The networks of one checkpoint: in which form they are, and buffers of uint8 that hold them so."""
+    """The networks of one checkpoint: their layouts, and the buffers of uint8 that hold their weights."""
 
-    parts: Parts  # of their weights the shapes alone
+    parts: Parts  # whose weights are only shapes
     layouts: Mapping[str, Layout]  # by network
     buffers: Mapping[str, Tensor]
-    tables: tuple[Tensor, Tensor] | None = None  # `latent_rgb` and `sample` of its `Weights`; None: not known yet
+    tables: tuple[Tensor, Tensor] | None = None  # `latent_rgb` and `sample` of its `Weights`; None: not computed yet
 
     def views(self, network: str) -> dict[str, Tensor]:
         """Return the weights of one network."""
@@ -41,20 +41,20 @@ def named(parts: Parts) -> dict[str, Part]:
 
 
 def layouts_of(parts: Parts, device: Device, dtype: torch.dtype) -> dict[str, Layout]:
-    """Return how the networks lie in buffers of `device`; a VAE has its own number format."""
+    """Return the layouts of the networks on `device`; a VAE has its own number format."""
     formats = {"vae": devices.decoder_dtype(device, dtype)}
-    return {name: Layout.of(part.weights, formats.get(name, dtype)) for name, part in named(parts).items()}
+    return {name: Layout.of_weights(part.weights, formats.get(name, dtype)) for name, part in named(parts).items()}
 
 
 def room_bytes(parts: Parts, layouts: Mapping[str, Layout]) -> int:
-    """Return what reading `parts` takes of the card at most."""
+    """Return how much of the card's memory reading `parts` takes at most."""
     return sum(layout.bytes for layout in layouts.values()) + max(
         chunk_bytes(part.weights) for part in named(parts).values()
     )
 
 
 def read(parts: Parts, layouts: Mapping[str, Layout], device: Device) -> Converted:
-    """Return what `parts` hold on the card, in the order of the current stream."""
+    """Return `parts` on the card, in the order of the current stream."""
     buffers = {name: uploaded(part, layouts[name], device) for name, part in named(parts).items()}
     return Converted(shapes(parts), layouts, buffers)
 
@@ -66,20 +66,20 @@ def uploaded(part: Part, layout: Layout, device: Device) -> Tensor:
     return buffer
 
 
-def sent(kept: Converted, device: Device) -> Converted:
-    """Return on the card what is kept on the host, in the order of the current stream."""
-    buffers = {name: _on_card(layout, device) for name, layout in kept.layouts.items()}
-    for name, memory in kept.buffers.items():
+def to_device(on_host: Converted, device: Device) -> Converted:
+    """Return a checkpoint of the host on the card, in the order of the current stream."""
+    buffers = {name: _on_card(layout, device) for name, layout in on_host.layouts.items()}
+    for name, memory in on_host.buffers.items():
         if memory.is_pinned():
             buffers[name].copy_(memory, non_blocking=True)
         else:
             upload({name: memory}, {name: buffers[name]}, device)
-    tables = kept.tables and (kept.tables[0], transfers.to_device(kept.tables[1], device))
-    return replace(kept, buffers=buffers, tables=tables)
+    tables = on_host.tables and (on_host.tables[0], transfers.to_device(on_host.tables[1], device))
+    return replace(on_host, buffers=buffers, tables=tables)
 
 
 def converting(part: Part, layout: Layout, memory: Tensor) -> Iterator[None]:
-    """Fill `memory`, on the host, with a network of a file, a few megabytes at each step."""
+    """Fill `memory`, on the host, with a network of a file, a few megabytes a step."""
     for piece in pieces(part.weights, layout.views(memory), _STEP_BYTES):
         piece.target.copy_(piece.source)
         yield
@@ -87,10 +87,10 @@ def converting(part: Part, layout: Layout, memory: Tensor) -> Iterator[None]:
 
 def shapes(parts: Parts) -> Parts:
     """Return `parts` without their weights, which would keep the file open."""
-    bare = {}
-    for name, part in named(parts).items():
-        weights = {key: torch.empty(weight.shape, device="meta") for key, weight in part.weights.items()}
-        bare[name] = replace(part, weights=weights)
+    bare: dict[str, Part] = {}
+    for network, part in named(parts).items():
+        weights = {name: torch.empty(weight.shape, device="meta") for name, weight in part.weights.items()}
+        bare[network] = replace(part, weights=weights)
     return replace(parts, unet=bare["unet"], vae=bare.get("vae"), text_encoder=bare["text_encoder"])
 
 

@@ -1,4 +1,4 @@
-"""A network's weights in one buffer: where each of them lies, and the views of the buffer that are the weights."""
+"""A network's weights in one buffer: the place of each weight, and the weights as views of the buffer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-_ALIGNED_BYTES: Final = 256  # where kernels of every width want a tensor to begin
+_ALIGNED_BYTES: Final = 256  # alignment that suits kernels of every width
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a weight lies in its buffer, counted in numbers of its format."""
+    """The place of a weight in its buffer, counted in numbers of its format."""
 
     start: int
     shape: tuple[int, ...]
@@ -24,14 +24,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the weights of one network lie in a buffer of `bytes`, all in one number format."""
+    """The places of one network's weights in a buffer of `bytes`, all in one number format."""
 
     dtype: torch.dtype
     places: Mapping[str, Place]
     bytes: int
 
     @classmethod
-    def of(cls, weights: Mapping[str, Tensor], dtype: torch.dtype) -> Layout:
+    def of_weights(cls, weights: Mapping[str, Tensor], dtype: torch.dtype) -> Layout:
         """Return the layout of weights of these shapes."""
         places, end = {}, 0
         for name, weight in weights.items():
@@ -47,7 +47,7 @@ class Layout:
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Channels last for what convolutions weigh with, which is how they are fastest; else one row after the other."""
+    """Return the strides of a weight: channels last for convolutions, which is fastest, else contiguous."""
     order = [0, 2, 3, 1] if len(shape) == 4 else range(len(shape))
     strides, step = dict[int, int](), 1
     for side in reversed(order):

@@ -1,6 +1,6 @@
-"""What a model file is, told without loading it.
+"""The kind of a model file, found without loading it.
 
-Imports diffusers and transformers, which takes seconds: imported where files are looked into, not before.
+Imports diffusers and transformers, which takes seconds: imported when files are inspected, not before.
 """
 
 from __future__ import annotations
@@ -19,23 +19,21 @@ _LONGEST: Final = 500
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file is, and why it cannot be used, if so; reason and note are for people."""
+    """The kind of a file, and why it cannot be used, if so; reason and note are for people."""
 
     kind: Kind
-    architecture: str | None  # sd1; None where it is not known
+    architecture: str | None  # sd1; None if it is not known
     native_size: int | None  # pixels of a side
     reason: str | None
-    note: str | None = None  # what is odd about a file that can be used
-    description: str | None = field(
-        default=None, compare=False
-    )  # digest of what a .yaml says beyond the weights; None: nothing
+    note: str | None = None  # something odd about a file that can be used
+    description: str | None = field(default=None, compare=False)  # digest of a .yaml that adds to the weights
     has_vae: bool = True
 
 
 def inspect(path: Path) -> Inspection:
-    """Return what `path` is, by its names and shapes alone. A file that is usable here can be loaded.
+    """Return the kind of `path`, by the names and shapes of its weights. A file that is usable here will load.
 
-    It runs the loader on the meta device, so that a broken file is found now and not when a picture needs it.
+    It goes the loader's way on the meta device, so that a broken file is found now, and not when a picture needs it.
     """
     kind: Kind = "checkpoint"
     try:
@@ -55,12 +53,12 @@ def inspect(path: Path) -> Inspection:
         return _unusable("other" if isinstance(error, OtherKind) else kind, str(error))
     except MemoryError:
         return _unusable(kind, "takes more memory to read than a model file may: replace it")
-    except Exception as error:  # noqa: BLE001 - the edge: one file must not keep the others out of the catalogue
+    except Exception as error:  # noqa: BLE001 - an edge: one file must not keep the others out of the catalogue
         return _unusable(kind, f"cannot be read: {type(error).__name__}: {error}")
     return Inspection(kind, "sd1", parts.figures.native_size, None, note, parts.description, parts.vae is not None)
 
 
 def _unusable(kind: Kind, reason: str) -> Inspection:
-    """Reasons repeat what a file says, which may be anything; the catalogue holds text of bearable length."""
-    told = "".join(letter if letter.isprintable() else "?" for letter in " ".join(reason.split())[:_LONGEST])
-    return Inspection(kind, None, None, told)
+    """Return an unusable file; a reason may repeat text of the file, so it is cut and cleaned for the catalogue."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(reason.split())[:_LONGEST])
+    return Inspection(kind, None, None, text)

@@ -1,4 +1,4 @@
-"""Model files that the farm cannot use yet, told for what they are by the names of their weights."""
+"""Kinds of model files that the farm cannot use yet, recognised by the names of their weights."""
 
 from __future__ import annotations
 
@@ -9,34 +9,30 @@ from shared.errors import ModelFileError
 
 
 class OtherKind(ModelFileError):
-    """A sound file, as far as one can see, of a kind that the farm has no use for (yet)."""
+    """A file of a known kind that the farm cannot use yet, or of an unknown kind."""
 
     def __init__(self, what: str | None) -> None:
-        told = f"is {what}: the farm cannot use these yet" if what else "is not a model of a kind that is known here"
-        super().__init__(told)
+        known = f"is {what}: the farm cannot use these yet"
+        super().__init__(known if what else "is not a model of a known kind")
 
 
 Names = Collection[str]
-_Tells = Callable[[Names], bool]
+_Recognises = Callable[[Names], bool]
 
 
-def _has(*names: str) -> _Tells:
+def _has(*names: str) -> _Recognises:
     return lambda given: all(name in given for name in names)
 
 
-def _starts(*prefixes: str) -> _Tells:
+def _starts(*prefixes: str) -> _Recognises:
     return lambda given: any(name.startswith(prefixes) for name in given)
 
 
-def _ends(*suffixes: str) -> _Tells:
-    return lambda given: any(name.endswith(suffixes) for name in given)
-
-
-def _within(*parts: str) -> _Tells:
+def _within(*parts: str) -> _Recognises:
     return lambda given: any(part in name for name in given for part in parts)
 
 
-_WHOLE: Final[tuple[tuple[str, _Tells], ...]] = (  # whatever else is in the file
+_WHOLE: Final[tuple[tuple[str, _Recognises], ...]] = (  # with any other weights in the file
     ("a ControlNet", _starts("control_model.", "lora_controlnet")),
     ("a Stable Diffusion XL checkpoint", _starts("conditioner.embedders.")),
     ("a Stable Diffusion 2 checkpoint", _starts("cond_stage_model.model.")),
@@ -44,11 +40,11 @@ _WHOLE: Final[tuple[tuple[str, _Tells], ...]] = (  # whatever else is in the fil
     ("a Flux model", _within("double_blocks.", "single_transformer_blocks.")),
     ("a motion module (AnimateDiff)", _within("motion_modules.", "temporal_transformer.")),
 )
-_ALONE: Final[tuple[tuple[str, _Tells], ...]] = (  # the first that fits, where the file is not a checkpoint
+_ALONE: Final[tuple[tuple[str, _Recognises], ...]] = (  # the first that fits, in a file that is not a checkpoint
     ("a LoHa (a relative of LoRA)", _within(".hada_w1", ".hada_w2")),
     ("a LoKr (a relative of LoRA)", _within(".lokr_w1", ".lokr_w2")),
     ("an OFT adapter (a relative of LoRA)", _within(".oft_blocks", ".oft_diag", ".oft_R")),
-    ("an IA3 adapter (a relative of LoRA)", _ends(".on_input")),
+    ("an IA3 adapter (a relative of LoRA)", lambda given: any(name.endswith(".on_input") for name in given)),
     ("a ControlNet", _within("input_hint_block.", "controlnet_cond_embedding.", "controlnet_")),
     ("a LoRA", _within(".lora_up.", ".lora_down.", ".lora_A.", ".lora_B.", ".lora.up.", ".lora.down.", "_lora.up.")),
     ("a LoRA", _starts("lora_unet_", "lora_te", "lora_transformer_")),
@@ -68,18 +64,20 @@ _ALONE: Final[tuple[tuple[str, _Tells], ...]] = (  # the first that fits, where 
     ("an embedding (textual inversion)", lambda given: set(given) in ({"clip_l", "clip_g"}, {"clip_l"}, {"clip_g"})),
     ("the judge of the demo checkpoints", _has("choices.weight", "features.0.weight")),
 )
-_WIDTHS: Final = (768, 1024, 1280)  # of CLIP's words: an embedding alone is one tensor of them
+_WIDTHS: Final = (768, 1024, 1280)  # of CLIP's tokens: an embedding alone is one tensor of them
 _CHECKPOINT: Final = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "model_ema.")
 _HYPERNETWORK: Final = frozenset({320, 640, 768, 1024, 1280})  # widths, by which its layers are named
 
 
 def require_known(weights: Mapping[str, object]) -> None:
-    """Raise OtherKind where `weights`, by name, are of a kind that the farm cannot use."""
+    """Raise OtherKind if the names of `weights` are those of a kind that the farm cannot use."""
     is_checkpoint = any(name.startswith(_CHECKPOINT) for name in weights)
     table = _WHOLE if is_checkpoint else (*_WHOLE, *_ALONE)
-    what = next((what for what, tells in table if tells(weights)), None)
-    if what is None and len(weights) == 1 and _is_embedding(next(iter(weights.values()))):
-        what = "an embedding (textual inversion)"
+    what = next((what for what, recognises in table if recognises(weights)), None)
+    if what is None and len(weights) == 1:
+        shape = tuple(getattr(next(iter(weights.values())), "shape", ()))
+        if len(shape) in (1, 2) and shape[-1] in _WIDTHS:
+            what = "an embedding (textual inversion)"
     if what is not None:
         raise OtherKind(what)
     if not is_checkpoint:
@@ -87,7 +85,7 @@ def require_known(weights: Mapping[str, object]) -> None:
 
 
 def require_checkpoint_outline(content: object) -> None:
-    """Raise OtherKind where what a pickle holds, whole, is an embedding or a hypernetwork: these have no flat list."""
+    """Raise OtherKind if a whole pickle is an embedding or a hypernetwork, which are not flat lists of weights."""
     if not isinstance(content, Mapping):
         return
     if "string_to_param" in content:
@@ -98,8 +96,3 @@ def require_checkpoint_outline(content: object) -> None:
 
 def _numbers(names: Iterable[object]) -> set[int]:
     return {name for name in names if isinstance(name, int)}
-
-
-def _is_embedding(weight: object) -> bool:
-    shape = tuple(getattr(weight, "shape", ()))
-    return len(shape) in (1, 2) and shape[-1] in _WIDTHS

@@ -1,6 +1,6 @@
-"""The forms that checkpoints come in, brought into one: parts with configurations and weights under diffusers' names.
+"""The layouts of checkpoint files, converted to one: parts with configurations and weights under diffusers' names.
 
-Imports diffusers, which takes seconds: imported where a checkpoint is read, not before.
+Imports diffusers, which takes seconds: imported when a checkpoint is read, not before.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ from shared.models import regular_files
 from worker.engine.latent_space import CHANNELS, MASK_CHANNELS
 from worker.engine.loading import config_bounds as figures
 from worker.engine.loading import kinds, tensors
-from worker.engine.loading.config_bounds import UNFIT, Config, Figures, moderate, told
+from worker.engine.loading.config_bounds import UNFIT, Config, Figures, moderate, shown
 from worker.engine.loading.kinds import OtherKind
 
 _CONFIGS: Final = Path(__file__).parents[1] / "configs"
 SD1: Final = _CONFIGS / "stable-diffusion-v1.yaml"
-_BY_WIDTH: Final = {64: _CONFIGS / "demo-v1.yaml"}  # of the U-Net's first layer: what weights are that nobody describes
+_BY_WIDTH: Final = {
+    64: _CONFIGS / "demo-v1.yaml"
+}  # width of the U-Net's first layer -> configuration of files without a .yaml
 _UNET: Final = "model.diffusion_model."
 VAE_PREFIX: Final = "first_stage_model."
 _TEXT: Final = "cond_stage_model.transformer."
-CHECKPOINT_PREFIXES: Final = ("model.diffusion_model.", "cond_stage_model.", "conditioner.")  # what no VAE alone has
-_TRAINING: Final = tuple(f"{VAE_PREFIX}{left}." for left in ("loss", "model_ema", "discriminator"))  # what that leaves
+CHECKPOINT_PREFIXES: Final = ("model.diffusion_model.", "cond_stage_model.", "conditioner.")  # which no VAE alone has
+_TRAINING: Final = tuple(f"{VAE_PREFIX}{left}." for left in ("loss", "model_ema", "discriminator"))  # left by training
 _NOT_USED: Final = ("position_ids", "text_projection.weight", "visual_projection.weight", "logit_scale")
-"""Of a whole CLIP, or counted out again."""
+"""Weights of a whole CLIP, or numbered again after loading."""
 _VISION: Final = "vision_model."  # of a whole CLIP
 _TEXT_FIGURES: Final = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -44,12 +46,12 @@ _MOST_WEIGHTS: Final = 4096  # of one network; Stable Diffusion's U-Net has 686
 _MOST_BYTES: Final = 2**16  # of a configuration
 _MOST_FILES: Final = 64  # of one network
 _MOST_INDEX_BYTES: Final = 2**22  # of the list of a network's files
-_SAYS_NOTHING: Final = {  # of an original configuration: what changes no picture, or is read off the weights
+_WITHOUT_EFFECT: Final = {  # keys of an original configuration that change no picture, or follow from the weights
     "unet_config": {"image_size", "in_channels", "legacy", "use_checkpoint", "use_fp16", "use_spatial_transformer"},
     "ddconfig": {"attn_resolutions", "double_z", "dropout", "resolution"},
 }
 _STATED: Final = ("linear_start", "linear_end", "timesteps", "parameterization", "image_size", "scale_factor")
-_OTHER_PIPELINES: Final = (  # whose names begin as those of Stable Diffusion 1 do
+_OTHER_PIPELINES: Final = (  # with names that begin like those of Stable Diffusion 1
     "StableDiffusionXL", "StableDiffusion3", "StableDiffusionInstructPix2Pix", "StableDiffusionUpscale",
     "StableDiffusionLatentUpscale", "StableDiffusionDepth2Img", "StableDiffusionImageVariation",
     "StableDiffusionGLIGEN", "StableDiffusionLDM3D", "StableDiffusionAdapter",
@@ -59,7 +61,7 @@ _OLD_ATTENTION: Final = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to
 
 @dataclass(frozen=True)
 class Part:
-    """One network: what it is built from, and its weights under diffusers' (or transformers') names."""
+    """One network: its configuration, and its weights under the names of diffusers (or transformers)."""
 
     config: Config
     weights: Mapping[str, Tensor]
@@ -67,40 +69,43 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """A whole checkpoint, and the figures that it states."""
+    """A whole checkpoint with the figures that it states."""
 
     unet: Part
-    vae: Part | None  # None: it is used with the VAE of another file
+    vae: Part | None  # None: it needs the VAE of another file
     text_encoder: Part
     figures: Figures
-    description: str | None = None  # digest of a .yaml that says something else than the weights alone would; else None
+    description: str | None = None  # digest of a .yaml that adds to the weights; else None
 
 
 class Described(NamedTuple):
-    """What a configuration in the original form says."""
+    """The contents of a configuration in the original layout."""
 
     unet: Config
     vae: Config
     figures: Figures
-    digest: str  # of all that it says and that matters
+    digest: str  # of all keys with an effect
 
 
 def read(path: Path, where: tensors.Where = "cpu") -> Parts:
     """Return the parts of a checkpoint: a single file in the original layout or a diffusers folder.
 
-    Raises ModelFileError that says why it cannot be used.
+    Raises ModelFileError with the reason if it cannot be used.
     """
     return _of_folder(path, where) if path.is_dir() else of_file(path, tensors.read(path, where))
 
 
 def of_file(path: Path, weights: Mapping[str, Tensor]) -> Parts:
-    """Return the parts of the checkpoint at `path`, whose weights these are. Raises ModelFileError."""
-    _require_sd1(weights)
+    """Return the parts of the checkpoint at `path` with these weights. Raises ModelFileError."""
+    kinds.require_known(weights)
+    for prefix, what in ((_UNET, "U-Net"), (_TEXT, "text encoder")):
+        if not any(key.startswith(prefix) for key in weights):
+            raise ModelFileError(f"is neither a Stable Diffusion checkpoint nor a VAE: it holds no {what} ({prefix}*)")
     first = _first_layer(weights)
     beside = path.with_suffix(".yaml")
     alone = _BY_WIDTH.get(first.shape[0], SD1)
     stated = _described(beside if beside.exists() else alone)
-    unet = stated.unet | {"in_channels": first.shape[1]}  # inpainting checkpoints have a .yaml for it, seldom with them
+    unet = stated.unet | {"in_channels": first.shape[1]}  # inpainting checkpoints come without the .yaml that says so
     text, vae = _text_weights(_under(_TEXT, weights)), _under(VAE_PREFIX, weights)
     return Parts(
         unet=Part(unet, renamed(original.convert_ldm_unet_checkpoint, _under(_UNET, weights), unet)),
@@ -112,9 +117,9 @@ def of_file(path: Path, weights: Mapping[str, Tensor]) -> Parts:
 
 
 def _described(path: Path) -> Described:
-    """What the .yaml at `path` says. Numbers are checked before anything is computed with them."""
+    """Read the .yaml at `path`. Numbers are checked before anything is computed from them."""
     try:
-        config = yaml.safe_load(_words(path))
+        config = yaml.safe_load(_text(path))
         params = config["model"]["params"]
         moderate(params["unet_config"]["params"])
         moderate(params["first_stage_config"]["params"]["ddconfig"])
@@ -131,41 +136,34 @@ def _described(path: Path) -> Described:
         at = error.problem_mark or error.context_mark
         place = f" in line {at.line + 1}, column {at.column + 1}" if at else ""
         raise ModelFileError(f"{path.name} beside it is not YAML: an error{place}") from error
-    except (*UNFIT, yaml.YAMLError) as error:  # what they say repeats the file, which may be a link to anything
+    except (*UNFIT, yaml.YAMLError) as error:  # its message repeats the file, which may be a link to any file
         why = type(error).__name__
         raise ModelFileError(f"{path.name} beside it describes no Stable Diffusion model ({why})") from error
     return Described(unet, vae, stated, digest)
 
 
 def _digest(params: Config) -> str:
-    """The digest of what a description says: the same for two that say the same in other words."""
+    """Return the digest of a configuration: equal for two with the same effect."""
     parts = {
         "unet_config": params["unet_config"]["params"],
         "ddconfig": params["first_stage_config"]["params"]["ddconfig"],
     }
-    said = {
-        name: {key: value for key, value in part.items() if key not in _SAYS_NOTHING[name]}
+    networks = {
+        name: {key: value for key, value in part.items() if key not in _WITHOUT_EFFECT[name]}
         for name, part in parts.items()
     }
     stated = {"parameterization": "eps"} | {name: params[name] for name in _STATED if name in params}
-    return hashlib.sha256(json.dumps([stated, said], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([stated, networks], sort_keys=True).encode()).hexdigest()
 
 
 def _predicts_velocity(stated: object, *, noise: str, velocity: str) -> bool:
     if stated not in (noise, velocity):
-        raise ModelFileError(f"it predicts {told(stated)}; {noise} and {velocity} are supported")
+        raise ModelFileError(f"it predicts {shown(stated)}; {noise} and {velocity} are supported")
     return stated == velocity
 
 
-def _require_sd1(weights: Mapping[str, Tensor]) -> None:
-    kinds.require_known(weights)
-    for prefix, what in ((_UNET, "U-Net"), (_TEXT, "text encoder")):
-        if not any(key.startswith(prefix) for key in weights):
-            raise ModelFileError(f"is neither a Stable Diffusion checkpoint nor a VAE: it holds no {what} ({prefix}*)")
-
-
 def _first_layer(weights: Mapping[str, Tensor]) -> Tensor:
-    """The U-Net's first layer, which takes 4 channels, or 9 of an inpainting checkpoint."""
+    """Return the U-Net's first layer, which takes 4 channels, or 9 in an inpainting checkpoint."""
     first = weights.get(f"{_UNET}input_blocks.0.0.weight")
     if first is None or first.dim() != 4:
         raise ModelFileError(f"its U-Net's first layer ({_UNET}input_blocks.0.0.weight) is missing or misshapen")
@@ -177,7 +175,7 @@ def _require_channels(channels: object) -> None:
     if channels == 8:
         raise ModelFileError("is an InstructPix2Pix checkpoint, whose U-Net takes 8 channels: not supported")
     if channels not in (CHANNELS, CHANNELS + MASK_CHANNELS):
-        raise ModelFileError(f"its U-Net takes {told(channels)} channels; 4, or 9 for inpainting, are supported")
+        raise ModelFileError(f"its U-Net takes {shown(channels)} channels; 4, or 9 for inpainting, are supported")
 
 
 def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -191,7 +189,7 @@ def renamed(
 ) -> dict[str, Tensor]:
     """Return the weights under the names, and in the shapes, that `convert` gives them.
 
-    `convert` gets shapes alone, each as a tensor of its own, to learn which of them it silently leaves out.
+    It gets only shapes, each a separate tensor, to learn which weights it drops silently.
     """
     if len(weights) > _MOST_WEIGHTS:
         raise ModelFileError(f"one of its networks has {len(weights):,} weights; at most {_MOST_WEIGHTS:,} are read")
@@ -204,8 +202,8 @@ def renamed(
     return {new: weights[name].reshape(converted[new].shape) for new, name in sources.items()}
 
 
-def _words(path: Path, most_bytes: int = _MOST_BYTES) -> str:
-    """The text of a configuration file."""
+def _text(path: Path, most_bytes: int = _MOST_BYTES) -> str:
+    """Return the text of a configuration file."""
     try:
         with regular_files.opened(path) as file:
             content = file.read(most_bytes + 1)
@@ -218,13 +216,13 @@ def _words(path: Path, most_bytes: int = _MOST_BYTES) -> str:
 
 
 def _text_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The text encoder's weights; merged files may lack `text_model.`, older ones hold a table of positions."""
+    """Return the text encoder's weights; merged files may lack `text_model.`, older ones hold a table of positions."""
     named = {key.removeprefix(_TEXT).removeprefix("text_model."): value for key, value in weights.items()}
     return {key: value for key, value in named.items() if not key.endswith(_NOT_USED) and not key.startswith(_VISION)}
 
 
 def _text_config(weights: Mapping[str, Tensor]) -> Config:
-    """The text encoder as its weights have it; heads are 64 wide in every CLIP."""
+    """Return the text encoder's configuration by its weights; heads are 64 wide in every CLIP."""
     try:
         vocabulary, width = weights["embeddings.token_embedding.weight"].shape
         positions = weights["embeddings.position_embedding.weight"].shape[0]
@@ -233,7 +231,7 @@ def _text_config(weights: Mapping[str, Tensor]) -> Config:
         raise ModelFileError(f"its text encoder is not CLIP's: {error} is missing or misshapen") from error
     layers = {key.split(".")[2] for key in weights if key.startswith("encoder.layers.")}
     if not width or width % 64:
-        raise ModelFileError(f"its text encoder is {width} wide, which is not a multiple of 64, the width of a head")
+        raise ModelFileError(f"its text encoder is {width} wide; it must be a multiple of 64, the width of a head")
     return moderate(
         {
             "vocab_size": vocabulary,
@@ -258,7 +256,7 @@ def _of_folder(path: Path, where: tensors.Where) -> Parts:
 
 
 def _described_by_folder(path: Path) -> tuple[Config, Config | None, Config, Figures]:
-    """The configurations of U-Net, VAE and text encoder, and the figures that they state."""
+    """Return the configurations of U-Net, VAE and text encoder, and the figures that they state."""
     _require_pipeline(_json(path / "model_index.json").get("_class_name"))
     unet, text = _json(path / "unet" / "config.json"), _json(path / "text_encoder" / "config.json")
     vae = moderate(_json(path / "vae" / "config.json")) if (path / "vae").is_dir() else None
@@ -268,7 +266,7 @@ def _described_by_folder(path: Path) -> tuple[Config, Config | None, Config, Fig
         raise OtherKind("a Stable Diffusion 2 checkpoint")
     noise = _json(path / "scheduler" / "scheduler_config.json")
     if (betas := noise.get("beta_schedule")) != "scaled_linear" or noise.get("trained_betas") is not None:
-        raise ModelFileError(f"its beta schedule is {told(betas)}, or a list of betas; scaled_linear is supported")
+        raise ModelFileError(f"its beta schedule is {shown(betas)}, or a list of betas; scaled_linear is supported")
     stated = Figures(
         figures.sigmas(noise.get("beta_start"), noise.get("beta_end"), noise.get("num_train_timesteps", 1000)),
         _predicts_velocity(noise.get("prediction_type", "epsilon"), noise="epsilon", velocity="v_prediction"),
@@ -279,7 +277,7 @@ def _described_by_folder(path: Path) -> tuple[Config, Config | None, Config, Fig
 
 
 def _require_pipeline(kind: object) -> None:
-    """Whatever is done with it, a folder of these pipelines holds the networks of Stable Diffusion 1."""
+    """Raise unless `kind` is a pipeline with the networks of Stable Diffusion 1."""
     if not isinstance(kind, str) or not kind.isidentifier():
         raise ModelFileError("its model_index.json names no pipeline (_class_name)")
     if not kind.startswith("StableDiffusion") or kind.startswith(_OTHER_PIPELINES):
@@ -288,7 +286,7 @@ def _require_pipeline(kind: object) -> None:
 
 def _json(path: Path, most_bytes: int = _MOST_BYTES) -> Config:
     try:
-        config = json.loads(_words(path, most_bytes))
+        config = json.loads(_text(path, most_bytes))
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path.parent.name}/{path.name} cannot be read ({error})") from error
     if not isinstance(config, dict):
@@ -301,7 +299,7 @@ _VARIANTS: Final = ("", ".fp32", ".fp16", ".bf16", ".ema", ".non_ema")  # the pl
 
 
 def _folder_weights(folder: Path, where: tensors.Where) -> dict[str, Tensor]:
-    """The weights of one network, in one file or several: safetensors before pickles, the plain ones before others."""
+    """Return the weights of one network from one file or several: first safetensors, first the plain variant."""
     for suffix in (".safetensors", ".bin"):
         for variant in _VARIANTS:
             for stem in _STEMS:
@@ -314,7 +312,7 @@ def _folder_weights(folder: Path, where: tensors.Where) -> dict[str, Tensor]:
 
 
 def _sharded(index: Path, where: tensors.Where) -> dict[str, Tensor]:
-    """The weights of a network whose files `index` lists."""
+    """Return the weights of a network from the files that `index` lists."""
     listed = _json(index, _MOST_INDEX_BYTES).get("weight_map")
     names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
     if not names or len(names) > _MOST_FILES or any(Path(name).name != name for name in names):
@@ -328,10 +326,10 @@ def _sharded(index: Path, where: tensors.Where) -> dict[str, Tensor]:
 
 
 def new_attention(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a VAE's weights with the names that its attention had at first brought up to date."""
+    """Return a VAE's weights, with the former names of its attention replaced by today's."""
     current: dict[str, Tensor] = {}
     for key, value in weights.items():
         for old, new in _OLD_ATTENTION.items() if ".attentions." in key else ():
-            key = key.replace(old, new)  # noqa: PLW2901 - at most one of them applies
+            key = key.replace(old, new)  # noqa: PLW2901 - at most one of them matches
         current[key] = value
     return current

@@ -20,7 +20,7 @@ from worker.engine.devices import Device, decoder_dtype
 from worker.engine.failures import no_room
 from worker.engine.images.previews import USUAL_RGB, latent_rgb, sample
 from worker.engine.loading import converted
-from worker.engine.loading.batch_invariant import steady
+from worker.engine.loading.batch_invariant import make_batch_invariant
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.flat import Layout
 from worker.engine.loading.host_cache import HostCache, Key
@@ -39,14 +39,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MakeRoom = Callable[[int], object]
-"""Called with the bytes of the card that the load needs next."""
-_IMPORTING: Final = (
-    Lock()
-)  # of libraries that import one another in circles: two threads at once would see half of them
+"""Called with the bytes of the card that the load will allocate next."""
+_IMPORTING: Final = Lock()  # the libraries import each other in circles: a second thread would see half of them
 
 
 def prepare() -> None:
-    """Import what every load needs, which takes seconds. Returns at once where that was done."""
+    """Import the libraries that every load needs, which takes seconds. Returns at once if that was done before."""
     with _IMPORTING:
         import_module("worker.engine.loading.networks")
 
@@ -60,43 +58,43 @@ def load(
 ) -> Weights:
     """Return the checkpoint at `path`, a single file or a diffusers folder, resident on `device`.
 
-    Strict: what is missing, left over or misshapen raises ModelFileError, as does anything else that is wrong with the
-    file. Raises OutOfMemory where the card or the host has no room for it now. Nothing is fetched, nothing executed.
-    `dtype` is the U-Net's and the text encoder's; the VAE has its own. Whatever the file stores, weights are converted.
+    Strict: raises ModelFileError if a weight is missing, left over or misshapen, or if anything else is wrong with the
+    file. Raises OutOfMemory if the card or the host has no room for it now. Nothing is downloaded or executed. `dtype`
+    is the number format of U-Net and text encoder; the VAE has its own. Weights are converted from any stored format.
 
-    On a card the work goes on the current stream, and nothing but that is waited for. `on_converted` is given what lies
-    there then: what a host cache can keep.
+    On a card the work goes on the current stream, and waits for no other. `on_converted` is called with the checkpoint
+    as it lies on the card, for a host cache.
     """
     return _explaining(path, partial(_load, path, device, dtype, make_room, on_converted))
 
 
-def load_kept(path: Path, kept: Converted, device: Device, make_room: MakeRoom = lambda _: None) -> Weights:
-    """Return the checkpoint at `path` as a host cache has kept it, resident on `device`; raising as `load`."""
-    return _explaining(path, partial(_load_kept, kept, device, make_room))
+def load_cached(path: Path, cached: Converted, device: Device, make_room: MakeRoom = lambda _: None) -> Weights:
+    """Return the checkpoint at `path` from a host cache, resident on `device`; raises as `load`."""
+    return _explaining(path, partial(_load_cached, cached, device, make_room))
 
 
 def prefetch(path: Path, device: Device, dtype: torch.dtype, into: HostCache, key: Key) -> Spare:
-    """Have `into` keep the checkpoint at `path`, in steps that take moments; raising as `load`."""
+    """Cache the checkpoint at `path` in `into`, in steps that take moments; raises as `load`."""
     parts = _explaining(path, partial(_parts, path))
     yield
     yield from into.prefetch(key, parts, converted.layouts_of(parts, device, dtype))
 
 
 def load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom = lambda _: None) -> AutoencoderKL:
-    """Return the VAE in the file at `path`, resident on `device`; strict, and raising, as `load`.
+    """Return the VAE in the file at `path`, resident on `device`; strict as `load`, and raises the same.
 
-    `dtype` is that of the U-Net beside it.
+    `dtype` is that of the U-Net.
     """
     return _explaining(path, partial(_load_vae, path, device, dtype, make_room))
 
 
 def load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny:
-    """Return the tiny decoder in the file at `path`, resident on `device`; strict, and raising, as `load`."""
+    """Return the tiny decoder in the file at `path`, resident on `device`; strict as `load`, and raises the same."""
     return _explaining(path, partial(_load_decoder, path, device, dtype))
 
 
 def _explaining(path: Path, load: Callable[[], T]) -> T:
-    """What `load` returns; what goes wrong as an error that people understand, and that holds nothing of the card."""
+    """Return the result of `load`; its errors are raised again for people, without references to the card's memory."""
     try:
         prepare()
         return load()
@@ -105,17 +103,14 @@ def _explaining(path: Path, load: Callable[[], T]) -> T:
     except Exception as error:
         if is_fatal(error):
             raise
-        failure = _explained(path, error)
+        if is_out_of_memory(error):
+            failure = no_room(f"the checkpoint {path.name}")
+        else:
+            failure = ModelFileError(f"cannot be read: {type(error).__name__}: {error}")
     try:
-        raise failure  # outside of the block: no traceback's frames hold what was loaded so far
+        raise failure  # outside of the block: no traceback holds frames, and with them what was loaded so far
     finally:
-        del failure  # nor does one of them hold the error itself
-
-
-def _explained(path: Path, error: Exception) -> RenderError:
-    if is_out_of_memory(error):
-        return no_room(f"the checkpoint {path.name}")
-    return ModelFileError(f"cannot be read: {type(error).__name__}: {error}")
+        del failure  # so that this frame does not hold the error
 
 
 def _parts(path: Path) -> Parts:
@@ -139,7 +134,7 @@ def _load(
     if device.kind == "cpu":
         for name, part in converted.named(parts).items():
             networks.fill(getattr(built, name), _copied(part, layouts[name].dtype))
-        steady(built.unet, device.row_limits or RowLimits())
+        make_batch_invariant(built.unet, device.row_limits or RowLimits())
         return _weights(built, Converted(parts, layouts, {}), device)
     make_room(converted.room_bytes(parts, layouts))
     read = converted.read(parts, layouts, device)
@@ -148,31 +143,37 @@ def _load(
     return weights
 
 
-def _load_kept(kept: Converted, device: Device, make_room: MakeRoom) -> Weights:
+def _load_cached(cached: Converted, device: Device, make_room: MakeRoom) -> Weights:
     from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
-    built = networks.build(kept.parts)
-    make_room(sum(layout.bytes for layout in kept.layouts.values()))
-    return _on_card(built, converted.sent(kept, device), device)
+    built = networks.build(cached.parts)
+    make_room(sum(layout.bytes for layout in cached.layouts.values()))
+    return _on_card(built, converted.to_device(cached, device), device)
 
 
-def _on_card(built: Networks, held: Converted, device: Device) -> Weights:
-    """The checkpoint whose weights are views of the buffers that `held` has on the card; the engine may use it."""
+def _on_card(built: Networks, on_device: Converted, device: Device) -> Weights:
+    """Return the checkpoint whose weights are views of the buffers on the card; the engine may use it."""
     from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
-    for name in held.layouts:
-        networks.fill(getattr(built, name), held.views(name))
-    weights = _weights(built, held, device)
+    for name in on_device.layouts:
+        networks.fill(getattr(built, name), on_device.views(name))
+    weights = _weights(built, on_device, device)
     positions = weights.text_encoder.get_submodule("embeddings").get_buffer("position_ids")
-    hand_over([*held.buffers.values(), weights.sample, positions], device)
+    hand_over([*on_device.buffers.values(), weights.sample, positions], device)
     return weights
 
 
-def _weights(built: Networks, held: Converted, device: Device) -> Weights:
-    """The filled networks, with what the file states and what previews need to know."""
-    figures = held.parts.figures
+def _weights(built: Networks, on_device: Converted, device: Device) -> Weights:
+    """Return the filled networks with the figures of the file and the tables of previews."""
+    figures = on_device.parts.figures
     _number_positions(built.text_encoder, device)
-    colours, known = held.tables or _tables(built.vae, figures.latent_scale, device)
+    if on_device.tables:
+        colours, known_latent = on_device.tables
+    elif built.vae is None:
+        colours, known_latent = USUAL_RGB, torch.zeros(4, 8, 8, device=device.torch)
+    else:
+        scale = figures.latent_scale
+        colours, known_latent = latent_rgb(built.vae, scale), sample(built.vae, scale)
     return Weights(
         unet=built.unet,
         vae=built.vae,
@@ -183,15 +184,9 @@ def _weights(built: Networks, held: Converted, device: Device) -> Weights:
         latent_scale=figures.latent_scale,
         native_size=figures.native_size,
         latent_rgb=colours,
-        sample=known,
+        sample=known_latent,
         device=device,
     )
-
-
-def _tables(vae: AutoencoderKL | None, latent_scale: float, device: Device) -> tuple[Tensor, Tensor]:
-    if vae is None:
-        return USUAL_RGB, torch.zeros(4, 8, 8, device=device.torch)
-    return latent_rgb(vae, latent_scale), sample(vae, latent_scale)
 
 
 def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom) -> AutoencoderKL:
@@ -213,13 +208,13 @@ def _load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny
 
 
 def _fill(network: nn.Module, part: Part, dtype: torch.dtype, device: Device, make_room: MakeRoom) -> None:
-    """Fill a network that has a file to itself."""
+    """Fill a network that has its own file."""
     from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     if device.kind == "cpu":
         networks.fill(network, _copied(part, dtype))
         return
-    layout = Layout.of(part.weights, dtype)
+    layout = Layout.of_weights(part.weights, dtype)
     make_room(layout.bytes + chunk_bytes(part.weights))
     buffer = converted.uploaded(part, layout, device)
     networks.fill(network, layout.views(buffer))
@@ -227,19 +222,19 @@ def _fill(network: nn.Module, part: Part, dtype: torch.dtype, device: Device, ma
 
 
 def _copied(part: Part, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The weights as a CPU keeps them, always copies: the file may be replaced while it is mapped.
+    """Return copies of the weights for a CPU: the file may be replaced while it is mapped.
 
-    Channels last is how convolutions are fastest, on CPUs and on cards.
+    Convolutions are fastest with channels last, on CPUs and on cards.
     """
-    copies = {}
-    for name, weight in part.weights.items():
-        layout = torch.channels_last if weight.dim() == 4 else torch.contiguous_format
-        copies[name] = weight.to(dtype=dtype, copy=True, memory_format=layout)
-    return copies
+    orders = {4: torch.channels_last}
+    return {
+        name: weight.to(dtype=dtype, copy=True, memory_format=orders.get(weight.dim(), torch.contiguous_format))
+        for name, weight in part.weights.items()
+    }
 
 
 def _number_positions(text_encoder: nn.Module, device: Device) -> None:
-    """Make the table of positions, which no checkpoint stores, real."""
+    """Fill the table of positions, which no checkpoint stores."""
     embeddings = text_encoder.get_submodule("embeddings")
     positions = embeddings.get_buffer("position_ids").shape[-1]
     embeddings.position_ids = torch.arange(positions, device=device.torch)[None]

@@ -1,4 +1,4 @@
-"""The one thread of a process that loads model files, on a stream of its own: no other thread's work waits for it."""
+"""The one thread of a process that loads model files, on its own stream, so that no other thread waits for it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Spare = Generator[None, None, None]
 
 
 class Loader:
-    """Does one load after the other. `start` it, have it `run` loads from any thread, `stop` it.
+    """Does one load after the other. `start` it, let it `run` loads from any thread, `stop` it.
 
-    Between loads it does spare work, a step at a time; the next load that is wanted drops what is left of it.
+    Between loads it does spare work, a step at a time; the next load drops the rest of it.
     """
 
     def __init__(self, device: Device) -> None:
@@ -35,7 +35,7 @@ class Loader:
         self._wanted: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._spare: deque[Spare] = deque()
         self._is_open = False
-        self._ended: Exception = RenderError("the loader has stopped")  # for loads that are wanted afterwards
+        self._ended: Exception = RenderError("the loader has stopped")  # for loads after the end
         self._thread = Thread(target=self._serve, name=f"loading {device.name}", daemon=True)
 
     # From any thread.
@@ -46,7 +46,7 @@ class Loader:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop after what is loaded now; loads that wait fail."""
+        """Stop after the current load; loads that wait fail."""
         with self._changed:
             self._is_open = False
             self._changed.notify_all()
@@ -54,26 +54,24 @@ class Loader:
             self._thread.join()
 
     def run(self, load: Callable[[], T]) -> T:
-        """Return what `load` returns on the loader's thread, after those that came before it. Raises as `ask`, and
-        what it raises.
-        """
+        """Return the result of `load`, called on the loader's thread in its turn. Raises as `ask` and `load`."""
         return self.ask(load).result()
 
     def ask(self, load: Callable[[], T]) -> Future[T]:
-        """Return what will be of `load`, which can be cancelled until its turn comes.
+        """Return the future result of `load`, which can be cancelled until it begins.
 
-        Raises RenderError where the loader has stopped, and what ended it where it failed.
+        Raises RenderError if the loader has stopped, and its error if it failed.
         """
-        asked: Future[T] = Future()
+        future: Future[T] = Future()
         with self._changed:
             if not self._is_open:
                 raise duplicate(self._ended)
-            self._wanted.append((load, asked))
+            self._wanted.append((load, future))
             self._changed.notify_all()
-        return asked
+        return future
 
     def add_spare(self, work: Spare) -> None:
-        """Do `work` while nothing is wanted; it is closed at the next load, or when its steps are done."""
+        """Do `work` while no load waits; it is closed at the next load, or when its steps are done."""
         with self._changed:
             self._spare.append(work)
             self._changed.notify_all()
@@ -88,44 +86,44 @@ class Loader:
     def _serve(self) -> None:
         try:
             with transfers.own_stream(self._device):
-                while self._await():
+                while self._wait_for_work():
                     if self._wanted:
                         self._load(*self._wanted.popleft())
                     else:
                         self._step(self._spare[0])
-        except Exception as error:  # the edge of the thread: every wanted load gets the error
+        except Exception as error:  # the edge of the thread: every waiting load fails with it
             log.exception("the loader failed")
             self._ended = without_tracebacks(error)
         with self._changed:
             self._is_open = False
         self._drop_spare()
-        for _, asked in self._wanted:
-            if asked.set_running_or_notify_cancel():
-                asked.set_exception(duplicate(self._ended))
+        for _, future in self._wanted:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(duplicate(self._ended))
 
-    def _await(self) -> bool:
-        """Return when there is something to do; False once there never will be."""
+    def _wait_for_work(self) -> bool:
+        """Return True when there is something to do, and False after the stop."""
         with self._changed:
             self._changed.wait_for(lambda: self._wanted or self._spare or not self._is_open)
             return self._is_open
 
-    def _load(self, load: Callable[[], Any], asked: Future[Any]) -> None:
-        if not asked.set_running_or_notify_cancel():
+    def _load(self, load: Callable[[], Any], future: Future[Any]) -> None:
+        if not future.set_running_or_notify_cancel():
             return
         self._drop_spare()
         try:
-            asked.set_result(load())
-        except BaseException as error:  # noqa: BLE001 - an edge: the caller who wants the model gets it
-            asked.set_exception(error)
+            future.set_result(load())
+        except BaseException as error:  # noqa: BLE001 - an edge: it goes to the thread that waits for the model
+            future.set_exception(error)
         finally:
-            del asked, load  # an error holds this frame, which with its future would be a cycle
+            del future, load  # an error holds this frame, which would hold the future: a cycle
 
     def _step(self, work: Spare) -> None:
         try:
             next(work)
         except StopIteration:
             self._spare.remove(work)
-        except Exception:  # an edge: spare work fails nobody
+        except Exception:  # an edge: spare work must not stop the loader
             log.exception("spare work of the loader failed")
             self._spare.remove(work)
 

@@ -1,6 +1,6 @@
 """Networks from parts: built without weights, filled strictly. A missing weight is an error, never a random number.
 
-Imports diffusers and transformers, which takes seconds: imported where a checkpoint is read, not before.
+Imports diffusers and transformers, which takes seconds: imported when a checkpoint is read, not before.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Networks:
 def build(parts: Parts) -> Networks:
     """Return the networks that `parts` describe, without weights.
 
-    Raises ModelFileError if there are no such networks, or where a weight is missing, left over or misshapen.
+    Raises ModelFileError if no network fits the description, or if a weight is missing, left over or misshapen.
     """
     words = {**parts.text_encoder.config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
     vae = build_vae(parts.vae) if parts.vae else None
@@ -77,13 +77,13 @@ def build_decoder(part: Part) -> DecoderTiny:
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give `network` its weights, and keep them as they are; it is ready to be called, not to be trained."""
+    """Assign `weights` to `network` as they are; it is then ready to be called, not to be trained."""
     network.load_state_dict(dict(weights), strict=True, assign=True)
     network.eval().requires_grad_(requires_grad=False)
 
 
 def _require_fit(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
-    """Networks that are sound by themselves may still be no Stable Diffusion together."""
+    """Raise ModelFileError if U-Net and text encoder do not fit together, or are not those of Stable Diffusion 1."""
     words = text_encoder.config
     if words.vocab_size <= EOS or words.max_position_embeddings < TOKENS:
         size = f"{words.vocab_size} words and {words.max_position_embeddings} positions"
@@ -96,13 +96,12 @@ def _require_fit(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> Non
 
 
 def _require(what: str, network: nn.Module, part: Part) -> None:
-    expected = network.state_dict()
-    given = part.weights
-    if missing := sorted(expected.keys() - given.keys()):
+    expected, weights = network.state_dict(), part.weights
+    if missing := sorted(expected.keys() - weights.keys()):
         raise ModelFileError(f"{len(missing)} of the {what}'s {len(expected)} weights are missing, first {missing[0]}")
-    if surplus := sorted(given.keys() - expected.keys()):
+    if surplus := sorted(weights.keys() - expected.keys()):
         raise ModelFileError(f"the {what} has {len(surplus)} weights too many, first {surplus[0]}")
     for name, weight in expected.items():
-        if given[name].shape != weight.shape:
-            shapes = f"{tuple(given[name].shape)}, not {tuple(weight.shape)}"
+        if weights[name].shape != weight.shape:
+            shapes = f"{tuple(weights[name].shape)}, not {tuple(weight.shape)}"
             raise ModelFileError(f"the {what}'s {name} has the shape {shapes}: its .yaml is missing or another's")

@@ -1,7 +1,8 @@
-"""PyTorch's own files, read without PyTorch's reader: what a pickle names is looked up in a table, and nothing else.
+"""PyTorch's own files, read without PyTorch's reader: a table lists the only names that a pickle may use.
 
-A pickle calls what it names. Here it can name stand-ins alone: some note how a tensor lies in the file, the others take
-everything and do nothing. So a file allocates what its own bytes take, runs nothing, and its weights are views of it.
+A pickle calls the functions that it names. Here these are stand-ins: some record where a tensor lies in the file, the
+others accept any arguments and do nothing. So a file cannot allocate more than its own size or run code, and its
+weights are views of it.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ _FIRST_VERSION: Final = 1001
 _MOST_PICKLE_BYTES: Final = 2**25  # a checkpoint's is 0.3 MB
 _MOST_RECORDS: Final = 2**16
 MOST_TENSORS: Final = 2**16
-"""Of a model file; Stable Diffusion XL has 2,515, an adapter for it some thousands."""
+"""In a model file; Stable Diffusion XL has 2,515, an adapter for it some thousands."""
 _MOST_SIDES: Final = 8  # of a tensor
-_WRAPPINGS: Final = 2  # trainers put the weights under one of these, now and then twice
+_WRAPPINGS: Final = 2  # trainers put the weights under one of these names, sometimes twice
 _WRAPPERS: Final = ("state_dict", "params_ema", "params")
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")  # of a record in a zip file: its mark, the lengths of name and extras
 _COUNT: Final = struct.Struct("<q")  # of values, before each storage of the first form
 
 
 class Inert:
-    """Stands in for what trainers leave beside the weights: takes everything, does nothing."""
+    """Stands in for objects that trainers leave beside the weights: accepts any arguments, does nothing."""
 
     def __init__(self, *_: object, **__: object) -> None:
         """Forget all arguments."""
@@ -55,19 +56,19 @@ class Inert:
 
 
 class _Named(dict[Any, Any]):
-    """A dictionary of weights; what else is said about it is forgotten."""
+    """A dictionary of weights without its other state."""
 
     def __init__(self, *_: object) -> None:
         super().__init__()
 
     def __setstate__(self, *_: object) -> None:
-        """Forget the state: modules note their versions there."""
+        """Forget the state, where modules record their versions."""
 
 
 @dataclass(frozen=True)
 class _Storage:
     key: str
-    dtype: torch.dtype | None  # None: bytes, of which each tensor says what they are
+    dtype: torch.dtype | None  # None: bytes, and each tensor has its own format
     count: int
 
     def __setstate__(self, _: object) -> None:
@@ -75,8 +76,8 @@ class _Storage:
 
 
 @dataclass(frozen=True)
-class _Lying:
-    """A tensor as the pickle describes it."""
+class _Placed:
+    """A tensor as the pickle describes it: its place in a storage."""
 
     storage: _Storage
     dtype: torch.dtype
@@ -89,31 +90,31 @@ class _Lying:
 
 
 class _Call:
-    """What a pickle may call; nothing can be set on it."""
+    """A function that a pickle may call; it has no attributes that a pickle could set."""
 
-    __slots__ = ("_work",)
+    __slots__ = ("_function",)
 
-    def __init__(self, work: Any) -> None:  # noqa: ANN401 - one of the functions below
-        self._work = work
+    def __init__(self, function: Any) -> None:  # noqa: ANN401 - one of the functions below, or the name of a storage
+        self._function = function
 
     def __call__(self, *arguments: object) -> object:
-        return self._work(*arguments)
+        return self._function(*arguments)
 
     def __setstate__(self, _: object) -> None:
         """Forget the state."""
 
 
-def _rebuilt(storage: _Storage, offset: int, shape: Any, strides: Any, *_: object) -> _Lying:  # noqa: ANN401
+def _rebuilt(storage: _Storage, offset: int, shape: Any, strides: Any, *_: object) -> _Placed:  # noqa: ANN401
     if not isinstance(storage, _Storage) or storage.dtype is None:
         raise TypeError("no storage")
-    return _Lying(storage, storage.dtype, _whole(offset), _wholes(shape), _wholes(strides))
+    return _Placed(storage, storage.dtype, _whole(offset), _wholes(shape), _wholes(strides))
 
 
-def _rebuilt_of_bytes(*arguments: Any) -> _Lying:  # noqa: ANN401 - storage, offset, shape, strides, two more, dtype
+def _rebuilt_of_bytes(*arguments: Any) -> _Placed:  # noqa: ANN401 - storage, offset, shape, strides, two more, dtype
     storage, offset, shape, strides, _, _, dtype = arguments[:7]
     if not isinstance(storage, _Storage) or not isinstance(dtype, torch.dtype):
         raise TypeError("no storage")
-    return _Lying(storage, dtype, _whole(offset), _wholes(shape), _wholes(strides))
+    return _Placed(storage, dtype, _whole(offset), _wholes(shape), _wholes(strides))
 
 
 def _whole(value: object) -> int:
@@ -122,7 +123,7 @@ def _whole(value: object) -> int:
     return value
 
 
-def _wholes(values: Any) -> tuple[int, ...]:  # noqa: ANN401 - whatever the file holds
+def _wholes(values: Any) -> tuple[int, ...]:  # noqa: ANN401 - any content of the file
     if not isinstance(values, tuple) or len(values) > _MOST_SIDES:
         raise TypeError("no shape")
     return tuple(map(_whole, values))
@@ -160,13 +161,13 @@ _OLD_NAMES: Final = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes of a pickle numbers, texts, containers and stand-ins."""
+    """Reads numbers, texts, containers and stand-ins from a pickle."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
 
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a stand-in of whatever kind
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - any stand-in
         module = _OLD_NAMES.get(module, module)
         full = f"{module}.{name}"
         if module == "torch._utils" and name in _REBUILDERS:
@@ -181,15 +182,14 @@ class _Unpickler(pickle.Unpickler):
             return _Named
         if full in _FORGOTTEN_NAMES or full.startswith(_FORGOTTEN):
             return Inert
-        is_plain = len(full) <= 80 and full.isascii() and full.isprintable()
-        shown = full if is_plain else "of a strange name"
-        raise ModelFileError(f"holds code or objects, which are not loaded ({shown})")
+        known = full if len(full) <= 80 and full.isascii() and full.isprintable() else "of a strange name"
+        raise ModelFileError(f"holds code or objects, which are not loaded ({known})")
 
-    def persistent_load(self, told: Any) -> _Storage:  # noqa: ANN401 - whatever the file holds
-        _, kind, key, _, count, *view = told
+    def persistent_load(self, storage: Any) -> _Storage:  # noqa: ANN401 - any content of the file
+        _, kind, key, _, count, *view = storage
         if not isinstance(kind, _Call) or not isinstance(key, str) or any(view):
             raise TypeError("no storage")
-        self.storages[key] = _Storage(key, _STORED[kind._work], _whole(count))  # noqa: SLF001 - ours
+        self.storages[key] = _Storage(key, _STORED[kind._function], _whole(count))  # noqa: SLF001 - of this module
         return self.storages[key]
 
 
@@ -205,24 +205,24 @@ def read(file: BinaryIO, where: Literal["cpu", "meta"]) -> dict[str, Tensor]:
         return dict(_tensors(file, where))
     except (ModelFileError, MemoryError):
         raise
-    except Exception as error:  # an altered file takes its reader anywhere
-        raise ModelFileError(f"is damaged or no PyTorch file ({type(error).__name__})") from error
+    except Exception as error:  # an altered file can raise any error in its reader
+        raise ModelFileError(f"is damaged or not a PyTorch file ({type(error).__name__})") from error
 
 
 def _tensors(file: BinaryIO, where: Literal["cpu", "meta"]) -> Iterator[tuple[str, Tensor]]:
     content, places = _of_first_form(file) if file.read(2) != b"PK" else _of_zip(file)
-    lying = _named(content)
-    for one in lying.values():
+    placed = _named(content)
+    for one in placed.values():
         _require_inside(one, places)
     if where == "meta":
-        yield from ((name, torch.empty(one.shape, dtype=one.dtype, device="meta")) for name, one in lying.items())
+        yield from ((name, torch.empty(one.shape, dtype=one.dtype, device="meta")) for name, one in placed.items())
         return
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # PyTorch wants it writable: pages are copied then
-    yield from ((name, _view(mapped, one, places[one.storage.key][0])) for name, one in lying.items())
+    yield from ((name, _view(mapped, one, places[one.storage.key][0])) for name, one in placed.items())
 
 
 Places = Mapping[str, tuple[int, int]]
-"""Where each storage begins in the file, and its bytes."""
+"""For each storage, the position in the file and its bytes."""
 
 
 def _of_zip(file: BinaryIO) -> tuple[object, Places]:
@@ -247,7 +247,7 @@ def _of_zip(file: BinaryIO) -> tuple[object, Places]:
 
 
 def _start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
-    """Where the bytes of a record begin."""
+    """Return the position of a record's bytes."""
     file.seek(record.header_offset)
     mark, name, extras = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
     if mark != b"PK\x03\x04":
@@ -258,7 +258,7 @@ def _start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
 def _of_first_form(file: BinaryIO) -> tuple[object, Places]:
     file.seek(0)
     if file.read(len(FIRST_FORM)) != FIRST_FORM:
-        raise ModelFileError("is damaged or no PyTorch file (it does not begin as one)")
+        raise ModelFileError("is damaged or not a PyTorch file (it does not begin as one)")
     version, system = _Unpickler(file).load(), _Unpickler(file).load()
     if version != _FIRST_VERSION or not system.get("little_endian", True):
         raise ModelFileError("was written by an unknown version of PyTorch, or on a machine of the other byte order")
@@ -274,7 +274,7 @@ def _of_first_form(file: BinaryIO) -> tuple[object, Places]:
     return content, {key: place for key, place in places.items() if sum(place) <= end}
 
 
-def _named(content: Any) -> dict[str, _Lying]:  # noqa: ANN401 - whatever the file holds
+def _named(content: Any) -> dict[str, _Placed]:  # noqa: ANN401 - any content of the file
     kinds.require_checkpoint_outline(content)
     for _ in range(_WRAPPINGS):
         wrapping = next((name for name in _WRAPPERS if isinstance(content, Mapping) and name in content), None)
@@ -283,11 +283,11 @@ def _named(content: Any) -> dict[str, _Lying]:  # noqa: ANN401 - whatever the fi
         raise ModelFileError("holds no weights by name")
     if len(content) > MOST_TENSORS:
         raise ModelFileError(f"has {len(content):,} weights; at most {MOST_TENSORS:,} are read")
-    return {str(name): value for name, value in content.items() if isinstance(value, _Lying)}
+    return {str(name): value for name, value in content.items() if isinstance(value, _Placed)}
 
 
-def _require_inside(one: _Lying, places: Places) -> None:
-    """A tensor lies within its storage, and is no larger than that: one number could stand for any size."""
+def _require_inside(one: _Placed, places: Places) -> None:
+    """Raise ModelFileError unless a tensor lies within its storage and is no larger than that."""
     count, width = math.prod(one.shape), one.dtype.itemsize
     _, size = places.get(one.storage.key, (0, -1))
     steps = zip(one.shape, one.strides, strict=True)
@@ -296,7 +296,7 @@ def _require_inside(one: _Lying, places: Places) -> None:
         raise ModelFileError("is damaged: a weight lies outside of it")
 
 
-def _view(mapped: mmap.mmap, one: _Lying, begin: int) -> Tensor:
+def _view(mapped: mmap.mmap, one: _Placed, begin: int) -> Tensor:
     count, width = math.prod(one.shape), one.dtype.itemsize
     if not count:
         return torch.empty(one.shape, dtype=one.dtype)

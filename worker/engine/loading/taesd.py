@@ -1,7 +1,7 @@
-"""Tiny decoders, as TAESD has one: latents into pictures at a hundredth of a VAE's cost, good enough for previews.
+"""Tiny decoders such as TAESD's: they turn latents into pictures at a hundredth of a VAE's cost, for previews.
 
 Read under the original names (`1.weight`, `3.conv.0.weight`, …) and under diffusers' (`decoder.layers.…`), the latter
-with an encoder beside it or without. Imports diffusers, which takes seconds: imported where a file is read, not before.
+with an encoder beside it or without. Imports diffusers, which takes seconds: imported when a file is read, not before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONFIG: Final[Config] = {
     "act_fn": "relu",
     "upsample_fn": "nearest",
 }
-"""What every one of them is built from."""
+"""The configuration of every tiny decoder."""
 
 _DIFFUSERS: Final = "decoder."
 _ORIGINAL: Final = {"1.weight", "3.conv.0.weight"}  # layer 0 clamps, and has no weights
@@ -39,7 +39,7 @@ def holds_one(weights: Mapping[str, Tensor]) -> bool:
 
 
 def part(weights: Mapping[str, Tensor]) -> Part:
-    """Return the tiny decoder that `weights` hold. Raises ModelFileError where they hold none for these latents."""
+    """Return the tiny decoder that `weights` hold. Raises ModelFileError if they hold none for these latents."""
     if not holds_one(weights):
         raise ModelFileError("is not a tiny decoder: it holds no layers of one")
     if weights.keys() >= _ENCODER and not weights.keys() >= _ORIGINAL:

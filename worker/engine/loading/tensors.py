@@ -1,6 +1,6 @@
-"""Tensors out of files that anybody may have written: read, or refused with a reason; nothing in them is executed.
+"""Tensors from the files of strangers: read, or refused with a reason; nothing in them is executed.
 
-What a file is says its beginning, not its name.
+The first bytes of a file decide its form, not its name.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from worker.engine.loading.kinds import OtherKind
 
 SAFETENSORS: Final = ".safetensors"
 PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".bin"})
-Where = Literal["cpu", "meta"]  # meta: shapes alone, the weights stay unread
+Where = Literal["cpu", "meta"]  # meta: only shapes, the weights are not read
 Form = Literal["safetensors", "pickle"]
 
-_MOST_HEADER_BYTES: Final = 2**25  # of safetensors; a checkpoint's is 0.2 MB, and trainers add some for their notes
+_MOST_HEADER_BYTES: Final = 2**25  # of safetensors; a checkpoint's is 0.2 MB, and trainers add their notes
 _HEAD: Final = struct.Struct("<Q")
 _PICKLE_HEADS: Final = (b"PK\x03\x04", pickles.FIRST_FORM)
-_NO_MODELS: Final = (  # how a file begins, and what it is
+_NOT_MODELS: Final = (  # first bytes, and the reason
     (b"version https://git-lfs", "is a Git LFS pointer: the file itself was not downloaded (`git lfs pull` does it)"),
     (b"<", "is a web page: its download failed"),
-    (b"{", "is a text (JSON): no model"),
+    (b"{", "is a text (JSON), not a model"),
 )
 
 
 def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
     """Return the tensors of a model file by name. Raises ModelFileError that says what is wrong with it.
 
-    On the CPU they may be views of the file: copy what is kept.
+    On the CPU they may be views of the file: copy them to keep them.
     """
     try:
         with regular_files.opened(path) as file:
@@ -44,13 +44,12 @@ def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
                 return pickles.read(file, where)
             return _safetensors(path, where)
     except OSError as error:
-        why = error.strerror or type(error).__name__
-        is_irregular = isinstance(error, regular_files.NotRegular)
-        raise ModelFileError(why if is_irregular else f"cannot be read: {why}") from error
+        reason = f"cannot be read: {error.strerror or type(error).__name__}"
+        raise ModelFileError(error.strerror if isinstance(error, regular_files.NotRegular) else reason) from error
 
 
 def wrong_ending(path: Path) -> str | None:
-    """Return a note about a readable file whose name has the wrong suffix; None if it is right."""
+    """Return a note about a readable file with the wrong ending; None if its ending is right."""
     with regular_files.opened(path) as file:
         is_pickle = form(path, file) == "pickle"
     if is_pickle or path.suffix.lower() == SAFETENSORS:
@@ -59,7 +58,7 @@ def wrong_ending(path: Path) -> str | None:
 
 
 def form(path: Path, file: BinaryIO) -> Form:
-    """Return how `file` is to be read, which is left at its beginning. Raises ModelFileError."""
+    """Return the form of `file`, which is left at its beginning. Raises ModelFileError."""
     suffix, head = path.suffix.lower(), file.read(256)
     file.seek(0)
     if suffix not in (SAFETENSORS, ".gguf") and suffix not in PICKLES:
@@ -68,30 +67,27 @@ def form(path: Path, file: BinaryIO) -> Form:
         raise ModelFileError("the file is empty")
     if head.startswith(b"GGUF"):
         raise OtherKind("a GGUF file")
-    for start, what in _NO_MODELS:
+    for start, what in _NOT_MODELS:
         if head.lstrip().startswith(start):
             raise ModelFileError(what)
     is_pickle = head.startswith(_PICKLE_HEADS)
     if suffix == SAFETENSORS and is_pickle:
         raise ModelFileError(f"is a PyTorch file (a pickle) with the wrong ending: call it {path.stem}.ckpt")
-    if suffix == SAFETENSORS or _begins_as_safetensors(head):
+    # A length far below 2 ** 40, then a JSON object.
+    is_json = head[_HEAD.size : _HEAD.size + 2] in (b'{"', b"{}")
+    if suffix == SAFETENSORS or (len(head) > _HEAD.size and head[5:8] == bytes(3) and is_json):
         _require_short_header(file)
         return "safetensors"
     return "pickle"
 
 
-def _begins_as_safetensors(head: bytes) -> bool:
-    """A length, then a JSON object: the length is far below 2 ** 40."""
-    return len(head) > _HEAD.size and head[5:8] == bytes(3) and head[_HEAD.size : _HEAD.size + 2] in (b'{"', b"{}")
-
-
 def _require_short_header(file: BinaryIO) -> None:
-    """Reading a header takes memory and time many times its length."""
+    """Raise ModelFileError for a long header: reading it takes many times its length of memory and time."""
     head = file.read(_HEAD.size)
     file.seek(0)
     size = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else 0
     if size > _MOST_HEADER_BYTES:
-        raise ModelFileError(f"is damaged, or no safetensors file: its header would be {size:,} bytes long")
+        raise ModelFileError(f"is damaged, or not a safetensors file: its header would be {size:,} bytes long")
 
 
 def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
@@ -105,4 +101,4 @@ def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
                 return {name: file.get_tensor(name) for name in names}
             return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
     except SafetensorError as error:
-        raise ModelFileError(f"is damaged or no safetensors file ({error})") from error
+        raise ModelFileError(f"is damaged or not a safetensors file ({error})") from error

@@ -1,6 +1,6 @@
-"""Weights from files to a card: read into pinned chunks, fetched by the card, converted and laid out there.
+"""Weights from files to a card: read into pinned chunks, copied to the card, converted and laid out there.
 
-All of it goes in the order of the current stream, and nothing waits for any other stream.
+All copies go in the order of the current stream and wait for no other stream.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from torch import Tensor
 from worker.engine.devices import Device
 from worker.engine.transfers import pinned_bytes, recorded_event
 
-CHUNK_BYTES: Final = 128 * 2**20  # of pinned memory; two are used by turns
-_ALIGNED_BYTES: Final = 16  # in a chunk: what a number of any format may begin at
+CHUNK_BYTES: Final = 128 * 2**20  # of pinned memory; two are used alternately
+_ALIGNED_BYTES: Final = 16  # in a chunk: alignment for numbers of any format
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Rows of a weight as they are stored, contiguous on the host, and the place where they go."""
+    """Rows of a weight as they are stored, contiguous on the host, and their place on the card."""
 
     source: Tensor
     target: Tensor
 
 
 def pieces(weights: Mapping[str, Tensor], views: Mapping[str, Tensor], most_bytes: int) -> Iterator[Piece]:
-    """Yield what fills `views` with `weights`, in the order in which they lie in their file.
+    """Yield the pieces that fill `views` with `weights`, in the order of the file.
 
-    A piece has at most `most_bytes`, or one row where a row is larger.
+    A piece has at most `most_bytes`, or one row if a row is larger.
     """
     for name in sorted(views, key=lambda name: weights[name].data_ptr()):
         source, target = torch.atleast_1d(weights[name].contiguous()), torch.atleast_1d(views[name])
@@ -41,9 +41,9 @@ def pieces(weights: Mapping[str, Tensor], views: Mapping[str, Tensor], most_byte
 
 
 def upload(weights: Mapping[str, Tensor], views: Mapping[str, Tensor], to: Device) -> None:
-    """Have the card fill `views`, which lie on it, with `weights`, which lie on the host.
+    """Fill `views`, on the card, with `weights`, on the host.
 
-    Returns when all is on its way; the host's memory may change from then on.
+    Returns when all copies are queued; the memory of `weights` may change from then on.
     """
     size = chunk_bytes(weights)
     chunks = cycle([_Chunk(size, to), _Chunk(size, to)])
@@ -52,13 +52,13 @@ def upload(weights: Mapping[str, Tensor], views: Mapping[str, Tensor], to: Devic
 
 
 def chunk_bytes(weights: Mapping[str, Tensor]) -> int:
-    """Return the size of the chunks that these go through: so much of the card is needed beside their place."""
+    """Return the size of the chunks for these weights; the card needs as much memory beside that of the weights."""
     total = sum(_aligned(weight.nbytes) for weight in weights.values())
-    return min(CHUNK_BYTES, 1 << max(0, total - 1).bit_length())  # what is pinned is rounded up to that anyway
+    return min(CHUNK_BYTES, 1 << max(0, total - 1).bit_length())  # PyTorch rounds pinned memory up to that anyway
 
 
 def _batches(some: Iterable[Piece], most_bytes: int) -> Iterator[list[Piece]]:
-    """Yield as many pieces at a time as find room in a chunk; one at least."""
+    """Yield as many pieces at a time as fit into a chunk; one at least."""
     batch: list[Piece] = []
     room = most_bytes
     for piece in some:
@@ -73,7 +73,7 @@ def _batches(some: Iterable[Piece], most_bytes: int) -> Iterator[list[Piece]]:
 
 
 class _Chunk:
-    """Pinned memory through which pieces go to the card, as many at a time as find room."""
+    """Pinned memory through which pieces go to the card, as many at a time as fit."""
 
     def __init__(self, size: int, to: Device) -> None:
         self._to = to
@@ -81,11 +81,11 @@ class _Chunk:
         self._wait: Callable[[], object] = lambda: None
 
     def send(self, batch: list[Piece]) -> None:
-        """Send `batch`; before that wait, asleep, until the card has fetched what was sent before."""
+        """Copy `batch` to the card; first sleep until the card has read the batch before it."""
         places = list(_places(batch))
         end = places[-1].stop
         self._wait()
-        if end > len(self._memory):  # a row that is larger than chunks are
+        if end > len(self._memory):  # a row larger than a chunk
             self._memory = pinned_bytes(end, self._to)
         for piece, place in zip(batch, places, strict=True):
             self._memory[place].copy_(piece.source.reshape(-1).view(torch.uint8))
@@ -97,7 +97,7 @@ class _Chunk:
 
 
 def _places(batch: Iterable[Piece]) -> Iterator[slice]:
-    """Yield where each piece lies in a chunk."""
+    """Yield the place of each piece in a chunk."""
     start = 0
     for piece in batch:
         yield slice(start, start + piece.source.nbytes)

@@ -1,7 +1,7 @@
-"""VAEs in files of their own, as people lay them beside checkpoints: under the original names, or diffusers'.
+"""VAEs in files of their own, as people put them beside checkpoints: under the original names, or diffusers'.
 
-Such a file has no description with it: its weights' shapes say what it is built from. Imports diffusers, which takes
-seconds: imported where a file is read, not before.
+Such a file has no configuration: it follows from the shapes of the weights. Imports diffusers, which takes seconds:
+imported when a file is read, not before.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from shared.errors import ModelFileError
 from worker.engine.loading.config_bounds import Config, moderate
 from worker.engine.loading.layouts import CHECKPOINT_PREFIXES, VAE_PREFIX, Part, new_attention, renamed
 
-_PARTS: Final = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")  # else it is what training left
+_PARTS: Final = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")  # other weights are left by training
 _OWN: Final = tuple(f"{half}.{part}" for half in ("encoder", "decoder") for part in ("conv_in.", "down", "up", "mid"))
-"""What no other network of an encoder and a decoder has."""
+"""Names that no other network with an encoder and a decoder has."""
 _LEVELS: Final = 4
 _MOST_BLOCKS: Final = 8  # of a level
 
 
 def holds_one(weights: Mapping[str, Tensor]) -> bool:
-    """Return whether these are the weights of a VAE alone, or of one and what training left beside it."""
+    """Return whether these are the weights of a VAE alone, or of one with leftovers of training."""
     is_whole = any(key.startswith(CHECKPOINT_PREFIXES) for key in weights)
     return not is_whole and any(key.removeprefix(VAE_PREFIX).startswith(_OWN) for key in weights)
 
 
 def part(weights: Mapping[str, Tensor]) -> Part:
-    """Return the VAE that `weights` hold. Raises ModelFileError where they hold none, or more than one."""
+    """Return the VAE that `weights` hold. Raises ModelFileError unless they hold exactly one."""
     if not holds_one(weights):
-        raise ModelFileError("is not a VAE: it holds no encoder and decoder alone")
+        raise ModelFileError("is not a VAE: it does not hold an encoder and a decoder alone")
     named = {key.removeprefix(VAE_PREFIX): value for key, value in weights.items()}
     own = {key: value for key, value in named.items() if key.startswith(_PARTS)}
     if any(key.startswith("encoder.down_blocks.") for key in own):
@@ -42,7 +42,7 @@ def part(weights: Mapping[str, Tensor]) -> Part:
 
 
 def _config(weights: Mapping[str, Tensor], levels: str, blocks: str) -> Config:
-    """What the weights are built from; norms have 32 groups in every VAE of Stable Diffusion."""
+    """Return the configuration that fits the weights; norms have 32 groups in every VAE of Stable Diffusion."""
     first = f"encoder.{levels}.0.{blocks}."
     try:
         widths = [weights[f"encoder.{levels}.{level}.{blocks}.0.conv2.weight"].shape[0] for level in range(_LEVELS)]
