@@ -21,8 +21,9 @@ from shared.errors import RenderError
 from shared.params.groups import Hires
 from shared.params.render import RenderParams
 from shared.prompts.tokenizer import TOKENS
-from worker.engine import answers
+from worker.engine.answers.answer import answer
 from worker.engine.answers.calls import Calls
+from worker.engine.answers.denoising import denoise
 from worker.engine.devices import MemoryPeak, release_memory
 from worker.engine.images import previews
 from worker.engine.images.arrays import Pixels
@@ -60,9 +61,7 @@ def _calls(bench: Bench, weights: Weights) -> None:
             bench.note(f"{rows} rows of {side}, peak", _peak(bench, lambda asked=asked: _denoised(asked)), "GiB")
         latent = torch.zeros(4, cells, cells, device=bench.card.torch)
         decode = [ToPixels(weights, latent)]
-        bench.note(
-            f"decode of {side}, peak", _peak(bench, lambda decode=decode: answers.answer(decode, is_exact=False)), "GiB"
-        )
+        bench.note(f"decode of {side}, peak", _peak(bench, lambda decode=decode: answer(decode, is_exact=False)), "GiB")
     budget = bench.card.row_budget
     asked = [_denoise(bench, weights, weights.native_size // 8, number) for number in range(budget // 2)]
     took = _peak(bench, lambda: _denoised(asked))
@@ -72,7 +71,7 @@ def _calls(bench: Bench, weights: Weights) -> None:
 
 def _denoised(asked: list[Denoise]) -> Sequence[object]:
     """All answers from one call; raises if there is no room for it."""
-    return answers.denoise(asked, is_exact=False, calls=Calls(halves=False))
+    return denoise(asked, is_exact=False, calls=Calls(halves=False))
 
 
 def _peak(bench: Bench, call: object) -> float:
@@ -82,9 +81,9 @@ def _peak(bench: Bench, call: object) -> float:
     assert peak is not None
     assert callable(call)
     found = call()
-    for answer in found:
-        if isinstance(answer, Exception):
-            raise answer
+    for one in found:
+        if isinstance(one, Exception):
+            raise one
     return peak.bytes() / 2**30
 
 

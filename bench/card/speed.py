@@ -19,7 +19,7 @@ from bench.card import clocks, files, machine, peers, rendering
 from bench.card.bench import Bench
 from bench.card.rendering import Flight, Turns, Wanted
 from shared.params.samplers import SAMPLERS
-from worker.engine import answers
+from worker.engine.answers.answer import answer
 from worker.engine.images import previews
 from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
@@ -202,5 +202,5 @@ def _decoder(bench: Bench, weights: Weights) -> None:
     latent = torch.zeros(4, cells, cells, device=bench.card.torch)
     for name, is_precise in (("own format", False), ("float32", True)):
         asked = [ToPixels(weights, latent, is_precise)]
-        took = clocks.seconds(lambda asked=asked: answers.answer(asked, is_exact=False), bench.scale.repeats)  # type: ignore[misc]
+        took = clocks.seconds(lambda asked=asked: answer(asked, is_exact=False), bench.scale.repeats)  # type: ignore[misc]
         bench.note(f"decode, {name}", 1000 * took, "ms")

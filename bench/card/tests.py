@@ -22,8 +22,8 @@ from bench.card import children, files, rendering
 from bench.card.bench import Bench, Setting
 from bench.card.packages import ROOT
 from shared.prompts.tokenizer import TOKENS
-from worker.engine import answers
 from worker.engine.answers.calls import Calls
+from worker.engine.answers.denoising import denoise
 from worker.engine.loading import load
 from worker.engine.requests import Denoise, Term
 from worker.engine.sampling import philox
@@ -82,9 +82,9 @@ def _attention_error(bench: Bench, width: int, chunks: int) -> float:
 def _padding(bench: Bench, weights: Weights) -> None:
     """The U-Net's answer to a row is the same alone and padded among longer contexts."""
     requests = [_denoise(bench, weights, chunks) for chunks in CHUNKS]
-    together = answers.denoise(requests, is_exact=False, calls=Calls(halves=False))
+    together = denoise(requests, is_exact=False, calls=Calls(halves=False))
     for chunks, request, found in zip(CHUNKS, requests, together, strict=True):
-        (alone,) = answers.denoise([request], is_exact=False, calls=Calls(halves=False))
+        (alone,) = denoise([request], is_exact=False, calls=Calls(halves=False))
         error = _relative(request.x, alone, found)
         bench.at_most(ROUNDING, f"{chunks * TOKENS} tokens, padded against alone", error)
 

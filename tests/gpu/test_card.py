@@ -12,7 +12,9 @@ import torch
 from shared.params.groups import Noise
 from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
-from worker.engine import answers, devices, proof, transfers
+from worker.engine import devices, proof, transfers
+from worker.engine.answers.denoising import denoise
+from worker.engine.answers.embedding import embed
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
@@ -73,9 +75,9 @@ def test_nothing_waits_for_the_card_on_the_engines_thread(tiny_path: Path, words
 
     def turn() -> None:
         texts = [Embed(half, half.tokenizer.chunks(text)) for text in words]
-        prompt, negative = answers.embed(texts, is_exact=True)
+        prompt, negative = embed(texts, is_exact=True)
         terms = (Term(7.0, prompt), Term(-6.0, negative))
-        (denoised,) = answers.denoise([Denoise(half, x, 1.0, terms, 1, 1)], is_exact=True)
+        (denoised,) = denoise([Denoise(half, x, 1.0, terms, 1, 1)], is_exact=True)
         assert isinstance(denoised, torch.Tensor), denoised  # an error is an answer as well
         next(noise)
 

@@ -19,8 +19,11 @@ from shared.errors import OutOfMemory, RenderError
 from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from tests.support.waiting import until
-from worker.engine import answers, devices, transfers
+from worker.engine import devices, transfers
+from worker.engine.answers import denoising
 from worker.engine.answers.calls import FAILED, FULL
+from worker.engine.answers.denoising import denoise
+from worker.engine.answers.embedding import embed
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run
@@ -65,13 +68,13 @@ Rows = Callable[[Weights, Sequence[Any]], Sequence[Tensor]]
 def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each call of the U-Net has had, as they come."""
     made: list[int] = []
-    original: Rows = answers.denoising._denoise_rows
+    original: Rows = denoising._denoise_rows
 
     def counted(weights: Weights, rows: Sequence[Any]) -> Sequence[Tensor]:
         made.append(len(rows))
         return original(weights, rows)
 
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", counted)
+    monkeypatch.setattr(denoising, "_denoise_rows", counted)
     return made
 
 
@@ -112,7 +115,7 @@ def test_a_picture_of_three_terms_is_cut_into_row_counts_of_the_ladder(
 
 
 def context(weights: Weights, text: str) -> Tensor:
-    (found,) = answers.embed([Embed(weights, weights.tokenizer.chunks(text))], is_exact=True)
+    (found,) = embed([Embed(weights, weights.tokenizer.chunks(text))], is_exact=True)
     assert isinstance(found, Tensor)
     return found
 
@@ -128,7 +131,7 @@ def asked(weights: Weights, words: Tensor, x: Tensor) -> Denoise:
 
 def answered(*requests: Denoise) -> Tensor:
     """What the first of some requests in one call is answered with."""
-    found = answers.denoise(requests, is_exact=False)[0]
+    found = denoise(requests, is_exact=False)[0]
     assert isinstance(found, Tensor)
     return found
 
@@ -170,7 +173,7 @@ def test_after_a_load_the_ladder_is_prepared_while_nothing_is_rendered(
 def test_a_picture_that_comes_during_warm_up_waits_for_one_call_at_most(
     half: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original: Rows = answers.denoising._denoise_rows
+    original: Rows = denoising._denoise_rows
     made: list[int] = []
     begun, go_on = Event(), Event()
 
@@ -181,7 +184,7 @@ def test_a_picture_that_comes_during_warm_up_waits_for_one_call_at_most(
             assert go_on.wait(SECONDS)
         return original(weights, rows)
 
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", held)
+    monkeypatch.setattr(denoising, "_denoise_rows", held)
     with started() as engine:
         engine.warm_up(half)
         assert begun.wait(SECONDS)
@@ -279,7 +282,7 @@ def waits_for(hold: Event, go_on: Event) -> Iterator[Any]:
 @contextmanager
 def room_for(rows: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """A card that has no room for more rows in a call; yields how often there was none."""
-    original: Rows = answers.denoising._denoise_rows
+    original: Rows = denoising._denoise_rows
     full: list[int] = []
 
     def answer(weights: Weights, asked: Sequence[Any]) -> Sequence[Tensor]:
@@ -289,7 +292,7 @@ def room_for(rows: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return original(weights, asked)
 
     with monkeypatch.context() as patched:
-        patched.setattr(answers.denoising, "_denoise_rows", answer)
+        patched.setattr(denoising, "_denoise_rows", answer)
         yield full
 
 

@@ -27,7 +27,7 @@ from shared.queue.claim import Claim
 from tests.support.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, without_vae, write_tiny
 from tests.support.rendering import Farm, Seen, paint
 from tests.support.waiting import until
-from worker.engine import answers
+from worker.engine.answers import denoising
 from worker.engine.images import previews
 from worker.engine.loading import load as checkpoints
 from worker.engine.loop.engine import Engine
@@ -488,14 +488,14 @@ def test_a_checkpoint_that_nobody_uses_leaves_before_a_picture_fails_for_want_of
     card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
     paint(card, farm.claim(refiner=0.0))
     assert len(card.resident()) == 2
-    original = answers.denoising._denoise_rows
+    original = denoising._denoise_rows
 
     def full(weights, rows):
         if len(card.resident()) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(weights, rows)
 
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", full)
+    monkeypatch.setattr(denoising, "_denoise_rows", full)
     plain = farm.claim()
     assert paint(card, plain).std() > 1
     assert card.resident() == [plain.checkpoint]

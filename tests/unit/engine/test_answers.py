@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from shared.errors import RenderError
 from shared.prompts.tokenizer import BOS, EOS
-from worker.engine import answers
+from worker.engine.answers import denoising, embedding
+from worker.engine.answers.denoising import denoise
+from worker.engine.answers.embedding import embed
+from worker.engine.answers.pixels import apply, to_latent, to_pixels
 from worker.engine.images.previews import mapped
 from worker.engine.requests import Apply, Denoise, Embed, Term, ToLatent, ToPixels
 from worker.engine.sigma_table import SigmaTable
@@ -36,11 +39,11 @@ def said(weights: Weights, text: str) -> Embed:
 
 
 def context(weights: Weights, text: str) -> Tensor:
-    return only(answers.embed([said(weights, text)], is_exact=True))
+    return only(embed([said(weights, text)], is_exact=True))
 
 
 def denoised(weights: Weights, sigma: float, *conditioning: Term) -> Tensor:
-    return only(answers.denoise([Denoise(weights, LATENT, sigma, conditioning, 1, 1)], is_exact=False))
+    return only(denoise([Denoise(weights, LATENT, sigma, conditioning, 1, 1)], is_exact=False))
 
 
 @torch.inference_mode()
@@ -88,20 +91,20 @@ def test_a_context_that_is_padded_says_what_it_says_unpadded(tiny: Weights, prom
 
 def test_further_sums_are_made_of_the_same_rows(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
-    original = answers.denoising._denoise_rows
+    original = denoising._denoise_rows
 
     def counted(weights: Weights, asked: Any) -> Any:
         rows.append(len(asked))
         return original(weights, asked)
 
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", counted)
+    monkeypatch.setattr(denoising, "_denoise_rows", counted)
     terms = (Term(3.0, context(tiny, "sea")), Term(-2.0, context(tiny, "cat")))
     request = Denoise(tiny, LATENT, 2.0, terms, 1, 1, also=((1.0, 0.0), (0.0, 1.0)))
-    total, sea, cat = only(answers.denoise([request], is_exact=False))
+    total, sea, cat = only(denoise([request], is_exact=False))
     torch.testing.assert_close(total, 3 * sea - 2 * cat)
     torch.testing.assert_close(sea, denoised(tiny, 2.0, Term(1, terms[0].context)), rtol=1e-4, atol=1e-4)
     assert rows == [2, 1]
-    answers.denoise([request, request], is_exact=True)
+    denoise([request, request], is_exact=True)
     assert rows[2:] == [1, 1, 1, 1]
 
 
@@ -110,7 +113,7 @@ def test_views_with_tables_of_their_own_are_asked_at_their_own_timesteps(tiny: W
     views = [tiny, dataclasses.replace(tiny, sigmas=SigmaTable.scaled_linear(0.001, 0.02))]
     asked: list[Tensor] = []
     hook = tiny.unet.register_forward_pre_hook(lambda _, arguments: asked.append(arguments[1]))
-    answers.denoise([Denoise(view, LATENT, 2.0, terms, 1, 1) for view in views], is_exact=False)
+    denoise([Denoise(view, LATENT, 2.0, terms, 1, 1) for view in views], is_exact=False)
     hook.remove()
     expected = [view.sigmas.timestep(2.0) for view in views]
     assert asked[0].tolist() == pytest.approx(expected)
@@ -125,7 +128,7 @@ def test_a_latent_without_seams_is_denoised_wherever_it_starts(tiny: Weights, ti
     moved = LATENT.roll(cells, dims=(1, 2))
 
     def asked(weights: Weights, x: Tensor) -> Tensor:
-        return only(answers.denoise([Denoise(weights, x, 2.0, (Term(1, sea),), 1, 1)], is_exact=False))
+        return only(denoise([Denoise(weights, x, 2.0, (Term(1, sea),), 1, 1)], is_exact=False))
 
     torch.testing.assert_close(
         asked(endless, moved), asked(endless, LATENT).roll(cells, dims=(1, 2)), atol=2e-3, rtol=0
@@ -156,57 +159,55 @@ def test_an_inpainting_checkpoint_sees_the_mask_and_the_masked_latent_as_they_ar
     seen = torch.cat([LATENT / math.hypot(1, sigma), extra])[None]
     noise = inpainting.unet(seen, torch.tensor([inpainting.sigmas.timestep(sigma)]), words[None]).sample[0]
     request = Denoise(inpainting, LATENT, sigma, (Term(1, words),), 1, 1, extra)
-    torch.testing.assert_close(
-        only(answers.denoise([request], is_exact=False)), LATENT - noise * sigma, rtol=0, atol=1e-3
-    )
+    torch.testing.assert_close(only(denoise([request], is_exact=False)), LATENT - noise * sigma, rtol=0, atol=1e-3)
 
 
 def test_a_picture_that_brings_no_mask_fails_alone(inpainting: Weights) -> None:
     terms = (Term(1, context(inpainting, "sea")),)
     good = Denoise(inpainting, LATENT, 1.0, terms, 1, 1, torch.zeros(5, 8, 8))
     bad = Denoise(inpainting, LATENT, 1.0, terms, 1, 1)
-    found = answers.denoise([good, bad, good], is_exact=False)
+    found = denoise([good, bad, good], is_exact=False)
     assert [type(one) for one in found] == [Tensor, RenderError, Tensor]
 
 
 def test_embeddings_are_kept_and_exact_ones_are_made_anew(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
     rows: list[int] = []
-    original = answers.embedding._encode_rows
+    original = embedding._encode_rows
 
     def counted(weights: Weights, asked: Any) -> Any:
         rows.append(len(asked))
         return original(weights, asked)
 
-    monkeypatch.setattr(answers.embedding, "_encode_rows", counted)
+    monkeypatch.setattr(embedding, "_encode_rows", counted)
     a, b, c, empty = (said(weights, text) for text in ("a", "b", "c", ""))
-    answers.embed([a, empty, b, empty], is_exact=False)
+    embed([a, empty, b, empty], is_exact=False)
     assert rows == [1, 1, 1]  # the empty prompt once; a chunk fills a CPU, where it then never rounds by others
-    answers.embed([a, c], is_exact=False)
+    embed([a, c], is_exact=False)
     assert rows == [1] * 4
-    answers.embed([a, c], is_exact=True)
+    embed([a, c], is_exact=True)
     assert rows == [1] * 6
 
 
 def test_kept_embeddings_hold_no_more_than_themselves(tiny: Weights) -> None:
     """Not the whole batch that they were encoded in."""
     weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
-    answers.embed([said(weights, f"number {text}") for text in range(8)], is_exact=False)
-    kept = [weights.embeddings.get(chunk) for chunk in tuple(weights.embeddings._kept)]
+    embed([said(weights, f"number {text}") for text in range(8)], is_exact=False)
+    kept = [weights.embeddings.get(chunk) for chunk in tuple(weights.embeddings._tensors)]
     assert [one.untyped_storage().nbytes() for one in kept if one is not None] == [77 * 64 * 4] * 8
 
 
 def test_masks_are_made_once_for_contexts_of_some_lengths(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = dataclasses.replace(tiny, masks=TensorCache(2))
     made: list[torch.Size] = []
-    original = answers.denoising.sent
+    original = denoising.to_device
 
     def noted(tensor: Tensor, to: Any) -> Tensor:
         if tensor.dtype == torch.bool:
             made.append(tensor.shape)
         return original(tensor, to)
 
-    monkeypatch.setattr(answers.denoising, "to_device", noted)
+    monkeypatch.setattr(denoising, "to_device", noted)
     short, long = context(weights, "sea"), context(weights, "moon " * 100)
     mixed = (Term(0.5, short), Term(0.5, long))
     for _ in range(3):
@@ -222,8 +223,8 @@ def test_masks_are_made_once_for_contexts_of_some_lengths(tiny: Weights, monkeyp
 @pytest.mark.parametrize("lengths", [(1,), (1, 1), (2, 1), (1, 2, 1), (5, 3), (6,)])
 def test_contexts_are_laid_one_under_the_other_with_zeros_behind(lengths: tuple[int, ...]) -> None:
     contexts = [torch.full((77 * chunks, 2), float(chunks)) for chunks in lengths]
-    padded = answers.denoising.padded(contexts)
-    assert padded.shape == (len(lengths), 77 * answers.denoising.padded_chunks(max(lengths)), 2)
+    padded = denoising.padded(contexts)
+    assert padded.shape == (len(lengths), 77 * denoising.padded_chunks(max(lengths)), 2)
     for row, chunks in zip(padded, lengths, strict=True):
         assert (row[: 77 * chunks] == chunks).all()
         assert (row[77 * chunks :] == 0).all()
@@ -236,12 +237,12 @@ def test_a_long_prompt_is_encoded_in_calls_of_the_text_budget(tiny: Weights, mon
         rows.append(len(asked))
         return [torch.full((77, 64), float(row.tokens[1])) for row in asked]
 
-    monkeypatch.setattr(answers.embedding, "_encode_rows", counted)
+    monkeypatch.setattr(embedding, "_encode_rows", counted)
     budget = tiny.device.text_budget
     words = [chr(ord("a") + number % 26) + f"{number}" for number in range(75 * (2 * budget + 3) // 3)]
     weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
     chunks = weights.tokenizer.chunks(" ".join(words))
-    long = only(answers.embed([Embed(weights, chunks)], is_exact=False))
+    long = only(embed([Embed(weights, chunks)], is_exact=False))
     assert max(rows) == budget
     assert sum(rows) == len(chunks) > 2 * budget
     assert long[::77, 0].tolist() == [chunk.tokens[0] for chunk in chunks]
@@ -259,20 +260,20 @@ def test_the_embedding_that_was_asked_for_longest_ago_goes_first() -> None:
 
 @torch.inference_mode()
 def test_pixels_are_what_the_vae_decodes_and_come_back_as_their_latent(tiny: Weights) -> None:
-    pixels = only(answers.to_pixels([ToPixels(tiny, LATENT)]))
+    pixels = only(to_pixels([ToPixels(tiny, LATENT)]))
     torch.testing.assert_close(pixels, tiny.vae.decode(LATENT[None] / 0.5).sample[0])
-    latent = only(answers.to_latent([ToLatent(tiny, pixels)]))
+    latent = only(to_latent([ToLatent(tiny, pixels)]))
     torch.testing.assert_close(latent, tiny.vae.encode(pixels[None]).latent_dist.mode()[0] * 0.5)
 
 
 def test_a_network_of_its_own_is_applied_to_pixels() -> None:
     double = nn.Upsample(scale_factor=2)
-    assert only(answers.apply([Apply(double, torch.ones(3, 8, 8))])).shape == (3, 16, 16)
+    assert only(apply([Apply(double, torch.ones(3, 8, 8))])).shape == (3, 16, 16)
 
 
 def test_a_preview_has_the_colours_that_the_vae_gives_a_flat_latent(tiny: Weights) -> None:
     flat = torch.tensor([0.5, -0.3, 0.1, 0.2])[:, None, None].expand(4, 8, 8)
-    pixels = only(answers.to_pixels([ToPixels(tiny, flat)])).mean(dim=(1, 2))
+    pixels = only(to_pixels([ToPixels(tiny, flat)])).mean(dim=(1, 2))
     seen = mapped(flat, tiny.latent_rgb)
     assert seen.shape == (8, 8, 3)
     assert seen.dtype == np.uint8

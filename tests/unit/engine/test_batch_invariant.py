@@ -91,7 +91,7 @@ def test_a_layer_that_threads_share_gives_a_row_the_same_in_company(threads: int
     """More positions than a norm computes in one piece, and rows whose length is not a multiple of a vector."""
     assert threads == torch.get_num_threads()
     network = nn.Sequential(copy.deepcopy(layer))
-    batch_invariant.steady(network, eager())
+    batch_invariant.make_batch_invariant(network, eager())
     rows = torch.randn(7, 64, 33, 33, generator=torch.Generator().manual_seed(1))
     rows = rows.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():

@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from shared.errors import RenderError
 from shared.params.render import RenderParams
 from shared.prompts.tokenizer import BOS, EOS
-from worker.engine import answers
+from worker.engine.answers.embedding import embed
 from worker.engine.guidance import conditioning
 from worker.engine.guidance.conditioning import Prompt
 from worker.engine.loop.engine import Engine
@@ -37,13 +37,13 @@ def answered(run: Generator[Any, Any, Any]) -> Any:
             asked = run.send(answer)
         except StopIteration as end:
             return end.value
-        answer = asked.function() if isinstance(asked, Work) else tuple(answers.embed(asked, is_exact=True))
+        answer = asked.function() if isinstance(asked, Work) else tuple(embed(asked, is_exact=True))
 
 
 def said(weights: Weights, text: str, *, emphasis: str = "Original", **how: Any) -> Tensor:
     """The context of one text."""
     chunks = weights.tokenizer.chunks(text, emphasis)
-    (context,) = answers.embed([Embed(weights, chunks, **how)], is_exact=True)
+    (context,) = embed([Embed(weights, chunks, **how)], is_exact=True)
     assert isinstance(context, Tensor), context
     return context
 
@@ -135,7 +135,7 @@ def test_company_has_no_part_in_emphasis(tiny: Weights) -> None:
     weights = dataclasses.replace(tiny, embeddings=TensorCache(64))
     texts = ["red (cat:1.5)", "(sea:0.3)", "((((storm))))" * 20, ""]
     requests = [Embed(weights, weights.tokenizer.chunks(text)) for text in texts]
-    together = answers.embed(requests, is_exact=False)
+    together = embed(requests, is_exact=False)
     for text, context in zip(texts, together, strict=True):
         torch.testing.assert_close(context, said(tiny, text), rtol=1e-4, atol=1e-5)
 
@@ -143,7 +143,7 @@ def test_company_has_no_part_in_emphasis(tiny: Weights) -> None:
 def test_a_kept_chunk_is_weighed_anew(tiny: Weights) -> None:
     weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
     light, heavy = (Embed(weights, weights.tokenizer.chunks(f"(cat:{weight})")) for weight in (0.5, 1.5))
-    first, second, again = (answers.embed([one], is_exact=False)[0] for one in (light, heavy, light))
+    first, second, again = (embed([one], is_exact=False)[0] for one in (light, heavy, light))
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
 
@@ -161,7 +161,7 @@ def test_clip_skip_reads_an_earlier_layer(tiny: Weights) -> None:
         torch.testing.assert_close(said(weights, "red cat", clip_skip=skip), expected)
         torch.testing.assert_close(prepared(weights, "red cat", clip_skip=skip).conditional(0)[0].context, expected)
     requests = [Embed(weights, weights.tokenizer.chunks("red cat"), clip_skip=skip) for skip in (1, 2)]
-    first, second = answers.embed(requests, is_exact=False)
+    first, second = embed(requests, is_exact=False)
     assert not torch.equal(first, second)  # kept apart, though of one call
 
 

@@ -18,7 +18,7 @@ import torch
 
 from shared.errors import Cancelled, OutOfMemory, RenderError
 from shared.params.render import RenderParams
-from worker.engine import answers
+from worker.engine.answers import denoising
 from worker.engine.devices import Device
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
@@ -65,13 +65,13 @@ def started(
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each call of the U-Net has had, as they come."""
     made: list[int] = []
-    original = answers.denoising._denoise_rows
+    original = denoising._denoise_rows
 
     def counted(weights: Weights, rows: Any) -> Any:
         made.append(len(rows))
         return original(weights, rows)
 
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", counted)
+    monkeypatch.setattr(denoising, "_denoise_rows", counted)
     return made
 
 
@@ -296,7 +296,7 @@ def test_what_does_not_fit_is_asked_again_in_halves(
     halving: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     expected = [halving(seed=seed).result(SECONDS) for seed in range(4)]
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", only_up_to(rows, answers.denoising._denoise_rows))
+    monkeypatch.setattr(denoising, "_denoise_rows", only_up_to(rows, denoising._denoise_rows))
     runs = [halving(seed=seed) for seed in range(4)]
     for run, picture in zip(runs, expected, strict=True):
         assert_same_picture(run.result(SECONDS), picture)
@@ -305,14 +305,14 @@ def test_what_does_not_fit_is_asked_again_in_halves(
 def test_a_row_that_fits_nowhere_fails_its_own_run_alone(
     halving: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = answers.denoising._denoise_rows
+    original = denoising._denoise_rows
 
     def no_large_ones(weights: Weights, rows: Any) -> Any:
         if rows[0].x.shape[-1] > 8:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(weights, rows)
 
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", no_large_ones)
+    monkeypatch.setattr(denoising, "_denoise_rows", no_large_ones)
     small, large = halving(seed=1), halving(seed=2, width=128)
     with pytest.raises(OutOfMemory, match="not enough memory"):
         large.result(SECONDS)
@@ -322,7 +322,7 @@ def test_a_row_that_fits_nowhere_fails_its_own_run_alone(
 def test_a_row_that_breaks_a_call_fails_its_own_run_alone(
     halving: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = answers.denoising._denoise_rows
+    original = denoising._denoise_rows
 
     def no_long_contexts(weights: Weights, rows: Any) -> Any:
         if any(row.sigma > 14 and row.x.mean() == marked for row in rows):
@@ -330,7 +330,7 @@ def test_a_row_that_breaks_a_call_fails_its_own_run_alone(
         return original(weights, rows)
 
     marked: Any = None
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", no_long_contexts)
+    monkeypatch.setattr(denoising, "_denoise_rows", no_long_contexts)
     first: list[Step] = []
     halving(seed=3, on_step=first.append).result(SECONDS)
     marked = first[0].x.mean()
@@ -347,7 +347,7 @@ def test_a_lost_card_ends_all_runs_and_the_engine(
     def lost(*_: object) -> Any:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", lost)
+    monkeypatch.setattr(denoising, "_denoise_rows", lost)
     with pytest.raises(RenderError, match="the card was lost"):
         start().result(SECONDS)
     engine._thread.join(SECONDS)
@@ -377,12 +377,12 @@ def test_whatever_ends_the_engine_nobody_waits_for_ever(cpu: Device, tiny: Weigh
 
 
 def test_numbers_that_are_not_finite_are_no_picture(start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    original = answers.denoising._denoise_rows
+    original = denoising._denoise_rows
 
     def overflowing(weights: Weights, rows: Any) -> Any:
         return [denoised * torch.inf for denoised in original(weights, rows)]
 
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", overflowing)
+    monkeypatch.setattr(denoising, "_denoise_rows", overflowing)
     with pytest.raises(RenderError, match="not finite"):
         start().result(SECONDS)
 

@@ -16,7 +16,7 @@ import structlog
 import torch
 
 from shared.errors import Cancelled, ModelFileError, NotUnderstood, OutOfMemory, RenderError, RenderFailed, StorageAway
-from worker.engine import answers
+from worker.engine.answers import denoising
 from worker.engine.devices import Device
 from worker.engine.failures import duplicate, without_tracebacks
 from worker.engine.loading import load as checkpoints
@@ -193,7 +193,7 @@ def test_nothing_that_a_lost_card_took_along_stays_in_memory(
     def lost(*_: object) -> Any:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", lost)
+    monkeypatch.setattr(denoising, "_denoise_rows", lost)
     engine = Engine(cpu)
     engine.start()
     large = waited_for(engine, in_a_call, tiny)
@@ -292,7 +292,7 @@ def test_the_log_says_why_a_card_was_lost(
     def lost(*_: object) -> Any:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(answers.denoising, "_denoise_rows", lost)
+    monkeypatch.setattr(denoising, "_denoise_rows", lost)
     engine = Engine(cpu)
     engine.start()
     waited_for(engine, in_a_call, tiny)

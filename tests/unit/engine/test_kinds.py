@@ -52,7 +52,7 @@ JUDGE = Path(__file__).parents[3] / "tools" / "demo_checkpoint" / "judge.safeten
         ("model.diffusion_model.double_blocks.0.x first_stage_model.x", "a Flux model"),
         ("single_transformer_blocks.0.attn.to_q.weight", "a Flux model"),
         ("features.0.weight choices.weight", "the judge of the demo checkpoints"),
-        ("who.knows", "not a model of a kind"),
+        ("who.knows", "not a model of a known kind"),
     ],
 )
 def test_every_kind_is_told_by_its_names(names: str, what: str) -> None:

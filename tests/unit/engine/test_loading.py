@@ -251,7 +251,7 @@ def test_weights_of_every_form_go_through_chunks_of_every_size(
         "odd": torch.ones(3, dtype=torch.bool),
         "last": numbers.contiguous(memory_format=torch.channels_last),
     }
-    layout = Layout.of(weights, HALF)
+    layout = Layout.of_weights(weights, HALF)
     buffer = torch.empty(layout.bytes, dtype=torch.uint8, device=card.torch)
     upload.upload(weights, layout.views(buffer), card)
     for name, view in layout.views(buffer).items():

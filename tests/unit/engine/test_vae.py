@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import OutOfMemory, RenderError
-from worker.engine import answers
 from worker.engine import vae as decoding
+from worker.engine.answers import answer as answer_module
 from worker.engine.answers import pixels as pixel_answers
 from worker.engine.answers.calls import FULL, HELD_SECONDS
+from worker.engine.answers.pixels import to_latent, to_pixels
 from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
 from worker.engine.images import tiles
@@ -79,13 +80,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ToPixels | ToLatent]:
     """What the VAE has been asked."""
     seen: list[ToPixels | ToLatent] = []
     for kind in (ToPixels, ToLatent):
-        original = answers._ANSWERS[kind]
+        original = answer_module._ANSWERS[kind]
 
         def answer(requests: Any, calls: Any = None, original: Callable[..., Any] = original) -> Any:
             seen.extend(requests)
             return original(requests, calls)
 
-        monkeypatch.setitem(answers._ANSWERS, kind, answer)
+        monkeypatch.setitem(answer_module._ANSWERS, kind, answer)
     return seen
 
 
@@ -122,7 +123,7 @@ def test_where_two_tiles_overlap_one_fades_into_the_other() -> None:
 
 def test_a_picture_of_usual_size_goes_through_as_a_whole(engine: Engine, tiny: Weights, asked: list[Any]) -> None:
     picture = engine.render(decoded(tiny, latent(16, 12))).result(SECONDS)
-    (pixels,) = answers.to_pixels([ToPixels(tiny, latent(16, 12))])
+    (pixels,) = to_pixels([ToPixels(tiny, latent(16, 12))])
     assert np.array_equal(picture, bytes_of(pixels))
     assert [tuple(request.latent.shape) for request in asked] == [(4, 16, 12)]
     assert decoding.LARGEST_CELLS * 8**2 == 1024 * 1024
@@ -144,10 +145,10 @@ def test_tiles_say_what_the_whole_says_where_the_vae_sees_no_further_than_they_o
 ) -> None:
     """Such a VAE's tiles differ from the whole only within its sight of an edge, where they have faded out."""
     large = latent(40, 36)
-    (whole,) = answers.to_pixels([ToPixels(local, large)])
+    (whole,) = to_pixels([ToPixels(local, large)])
     picture = engine.render(decoded(local, large)).result(SECONDS)
     assert apart(picture, whole) < 0.02 * float(bytes_of(whole).std())
-    (back,) = answers.to_latent([ToLatent(local, whole)])
+    (back,) = to_latent([ToLatent(local, whole)])
     again = engine.render(encoded(local, whole)).result(SECONDS)
     assert float((again - back).abs().mean()) < 0.02 * float(back.std())
 
@@ -191,8 +192,8 @@ def test_a_picture_for_which_there_is_no_room_goes_through_in_tiles(
 ) -> None:
     """Such a VAE's tiles differ from the whole only where they have faded out: see above."""
     large = latent(36, 40)
-    (whole,) = answers.to_pixels([ToPixels(local, large)])
-    (back,) = answers.to_latent([ToLatent(local, whole)])
+    (whole,) = to_pixels([ToPixels(local, large)])
+    (back,) = to_latent([ToLatent(local, whole)])
     room(32 * 32)
     picture = engine.render(decoded(local, large)).result(SECONDS)
     assert [cells_of(request) for request in asked] == [36 * 40, *[32 * 32] * 4]
@@ -214,13 +215,13 @@ def test_a_picture_in_tiles_for_want_of_memory_is_nearly_the_same(
     weights = load.load(DEMO, cpu, torch.float32)
     y, x = torch.meshgrid(torch.linspace(-1, 1, 8 * side), torch.linspace(-1, 1, 8 * side), indexing="ij")
     scene = torch.stack([x, y, (8 * x * y).sin()]) * 0.8
-    (given,) = answers.to_latent([ToLatent(weights, scene)])
-    (whole,) = answers.to_pixels([ToPixels(weights, given)])
+    (given,) = to_latent([ToLatent(weights, scene)])
+    (whole,) = to_pixels([ToPixels(weights, given)])
     at = tiles.tiles(side, side, tile_side, decoding.OVERLAP)
-    pieces = [made for tile in at for made in answers.to_pixels([ToPixels(weights, tiles.cut(given, tile))])]
+    pieces = [made for tile in at for made in to_pixels([ToPixels(weights, tiles.cut(given, tile))])]
     picture = bytes_of(tiles.joined(pieces, at, decoding.OVERLAP, 8))
     assert apart(picture, whole) < most_levels
-    parts = [made for tile in at for made in answers.to_latent([ToLatent(weights, tiles.cut(scene, tile, 8))])]
+    parts = [made for tile in at for made in to_latent([ToLatent(weights, tiles.cut(scene, tile, 8))])]
     again = tiles.joined(parts, at, decoding.OVERLAP)
     assert float((again - given).abs().mean()) < most_deviations * float(given.std())
 
@@ -308,7 +309,7 @@ def test_a_large_picture_without_seams_has_none_where_there_is_room_for_tiles_al
     engine: Engine, local: Weights, room: Callable[[int], None]
 ) -> None:
     endless, large = local.tiled("x"), latent(34, 34)
-    (whole,) = answers.to_pixels([ToPixels(endless, large)])
+    (whole,) = to_pixels([ToPixels(endless, large)])
     room(32 * 32)
     picture = engine.render(decoded(endless, large)).result(SECONDS)
     assert apart(picture, whole) < 0.02 * float(bytes_of(whole).std())
@@ -327,34 +328,34 @@ def test_a_picture_without_seams_does_not_know_where_it_starts(
 ) -> None:
     """Moved around in the latent, it is moved around in the pixels, over the edge."""
     endless = tiny.tiled(tiling)
-    (pixels,) = answers.to_pixels([ToPixels(endless, latent())])
-    (moved,) = answers.to_pixels([ToPixels(endless, shifted(latent(), cells))])
+    (pixels,) = to_pixels([ToPixels(endless, latent())])
+    (moved,) = to_pixels([ToPixels(endless, shifted(latent(), cells))])
     torch.testing.assert_close(moved, shifted(pixels, cells, 8), rtol=0, atol=1e-3)
-    (plain,) = answers.to_pixels([ToPixels(tiny, shifted(latent(), cells))])
+    (plain,) = to_pixels([ToPixels(tiny, shifted(latent(), cells))])
     assert float((plain - moved).abs().max()) > 0.01
 
 
 @pytest.mark.parametrize(("tiling", "across"), [("x", (3, 0)), ("y", (0, 3))])
 def test_the_other_edges_keep_their_seam(tiny: Weights, tiling: Any, across: tuple[int, int]) -> None:
     endless = tiny.tiled(tiling)
-    (pixels,) = answers.to_pixels([ToPixels(endless, latent())])
-    (moved,) = answers.to_pixels([ToPixels(endless, shifted(latent(), across))])
+    (pixels,) = to_pixels([ToPixels(endless, latent())])
+    (moved,) = to_pixels([ToPixels(endless, shifted(latent(), across))])
     assert float((moved - shifted(pixels, across, 8)).abs().max()) > 0.01
 
 
 def test_convolutions_are_as_before_after_the_block_and_after_an_error(tiny: Weights) -> None:
-    before = answers.to_pixels([ToPixels(tiny, latent())])[0]
+    before = to_pixels([ToPixels(tiny, latent())])[0]
     with pytest.raises(ZeroDivisionError), seamless(tiny.vae, "both"):
         1 / 0  # noqa: B018 - the error is what is wanted
     assert not any("_conv_forward" in vars(part) for part in tiny.vae.modules())
-    assert torch.equal(answers.to_pixels([ToPixels(tiny, latent())])[0], before)
+    assert torch.equal(to_pixels([ToPixels(tiny, latent())])[0], before)
 
 
 def test_a_large_picture_without_seams_has_none_between_its_tiles_and_over_its_edges(
     engine: Engine, local: Weights, small_tiles: None
 ) -> None:
     endless, large = local.tiled("both"), latent(40, 36)
-    (whole,) = answers.to_pixels([ToPixels(endless, large)])
+    (whole,) = to_pixels([ToPixels(endless, large)])
     picture = engine.render(decoded(endless, large)).result(SECONDS)
     assert apart(picture, whole) < 0.02 * float(bytes_of(whole).std())
 
@@ -377,13 +378,13 @@ def overflowing(tiny: Weights, dtype: torch.dtype, factor: float) -> Weights:
 
 def test_a_vae_that_overflows_is_asked_again_in_float32(engine: Engine, tiny: Weights, asked: list[Any]) -> None:
     half = overflowing(tiny, torch.float16, 60_000)
-    (plain,) = answers.to_pixels([ToPixels(half, latent())])
+    (plain,) = to_pixels([ToPixels(half, latent())])
     assert not plain.isfinite().all()
     asked.clear()
     picture = engine.render(decoded(half, latent())).result(SECONDS)
     assert [request.is_precise for request in asked] == [False, True]
     full = half.with_vae(nn.Module.float(copy.deepcopy(half.vae)))
-    (pixels,) = answers.to_pixels([ToPixels(full, latent())])
+    (pixels,) = to_pixels([ToPixels(full, latent())])
     assert np.array_equal(picture, bytes_of(pixels))
     assert {weight.dtype for weight in half.vae.parameters()} == {torch.float16}
     assert engine.render(encoded(half, pixels)).result(SECONDS).isfinite().all()
