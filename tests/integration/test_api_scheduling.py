@@ -14,6 +14,7 @@ from shared.db.sessions import transact
 from shared.db.tables import Image, Job
 from shared.errors import SettingsError
 from shared.params.scheduling import Scheduling
+from shared.params.table import parameters
 from shared.queue import deadlines
 from shared.settings import load
 from tests.support.queueing import Farmhand
@@ -281,9 +282,9 @@ def test_hold_and_release_answer_409_in_another_state_and_404_for_nobody_s_job(c
 def test_the_description_tells_of_the_terms(client):
     document = client.get("/openapi.json").get_json()
 
-    told = document["components"]["schemas"]["NewJob"]["properties"]
-    assert {name: told[name]["description"] for name in Scheduling.model_fields} == {
-        name: field.description for name, field in Scheduling.model_fields.items()
+    described = document["components"]["schemas"]["NewJob"]["properties"]
+    assert {name: described[name]["description"] for name in Scheduling.model_fields} == {
+        name: parameter.description for name, parameter in parameters(Scheduling).items()
     }
     page = client.get("/reference").text
     assert all(f"<code>{name}</code>" in page for name in Scheduling.model_fields)

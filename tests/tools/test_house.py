@@ -1,4 +1,4 @@
-"""The counts of the house, on trees small enough to count by hand."""
+"""The counts of the house on trees small enough to count by hand, and the limits that it keeps itself."""
 
 from __future__ import annotations
 
@@ -162,3 +162,24 @@ def test_script_names_what_is_called_once_and_refuses_a_folder_without_packages(
     refused = subprocess.run([*command, tmp_path / "empty"], capture_output=True, text=True, check=False, timeout=30)
     assert refused.returncode == 2
     assert "give the root of a checkout" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def checkout() -> dict[str, list[house.Source]]:
+    return house.checkout(ROOT)
+
+
+@pytest.mark.parametrize("package", ["shared", "worker", "worker.engine"])
+def test_no_arrow_of_the_house_points_up(checkout, package: str):
+    (rooms,) = (found for found in house.rooms(checkout) if found.package == package)
+    assert not rooms.upward
+
+
+@pytest.mark.parametrize(("package", "most"), [("shared", 10), ("worker", 10), ("worker.engine", 12)])
+def test_few_modules_lie_flat_in_a_package(checkout, package: str, most: int):
+    (rooms,) = (found for found in house.rooms(checkout) if found.package == package)
+    assert len(rooms.flat) <= most, sorted(rooms.flat)
+
+
+def test_few_small_private_functions_are_called_at_one_place_alone(checkout):
+    assert sum(len(file.called_once()) for files in checkout.values() for file in files) < 150

@@ -148,7 +148,7 @@ def test_a_card_whose_memory_others_have_says_so(
     card: devices.Device, pretended: Ledger, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(pretended, "capacity", 2**20 + 2**16)
-    with pytest.raises(CardError, match=r"its memory is full: end what else runs on it \(`nvidia-smi` tells\)"):
+    with pytest.raises(CardError, match=r"its memory is full: end what else runs on it \(`nvidia-smi` lists it\)"):
         proof.prove(card, torch.float16)
 
 
