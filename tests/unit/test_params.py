@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -90,3 +91,13 @@ def test_a_value_of_the_wrong_form_is_refused_by_name(field, value):
 @pytest.mark.parametrize(("cfg_scale", "rows"), [(1.0, 1), (7.0, 2), (0.0, 1), (0.5, 2)])
 def test_guidance_costs_a_second_row_unless_one_prompt_guides_alone(cfg_scale, rows):
     assert RenderParams(cfg_scale=cfg_scale).rows == rows
+
+
+def test_fields_keep_their_order_because_digests_of_idempotency_keys_depend_on_it():
+    assert list(RenderParams.model_fields) == [
+        "prompt", "negative_prompt", "styles", "emphasis", "checkpoint", "vae", "clip_skip", "width", "height", "steps",
+        "cfg_scale", "sampler", "schedule", "seed", "count", "exact", "tiling", "film", "format", "sampling",
+        "guidance", "noise", "refiner", "hires", "img2img",
+    ]  # fmt: skip
+    digest = hashlib.sha256(EVERYTHING.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+    assert digest == "9219abc0defa902cf2b1b142772499b5881e0778081ebfd4db87b172c78f1086"
