@@ -77,6 +77,8 @@ class Field:
             return ("yes" if value else "no") if self.kind == "maybe" else "on" * value
         if isinstance(value, float):
             return plain(value)
+        if isinstance(value, list | tuple):
+            return ", ".join(map(str, value))
         return "" if value is None else str(value)
 
     def shown(self, text: str) -> str:

@@ -137,9 +137,8 @@ def _widget(field: Field, offered: Sequence[Option]) -> Widget:
         return field.kind
     if field.parameter.takes.kind == "prompt":
         return "words"
-    return (
-        "choice" if field.parameter.takes.kind != "pool" and (offered or field.kind in ("choice", "maybe")) else "text"
-    )
+    is_closed = bool(offered) and field.parameter.takes.kind != "pool"
+    return "choice" if is_closed or field.kind in ("choice", "maybe") else "text"
 
 
 def _slider(field: Field, limits: Limits) -> str:

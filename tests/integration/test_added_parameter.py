@@ -51,6 +51,11 @@ class RenderParams(render.RenderParams):
         Field(ge=0, le=9),
         Fact("How deep it goes", means={0: "flat"}, group=facts.OUTPUT, option=Option("--depth"), keys=(Key("Depth"),)),
     ] = 0
+    tags: Annotated[
+        tuple[fields.Text, ...],
+        Field(strict=False),
+        Fact("Words about it", group=facts.OUTPUT, option=Option("--tag"), keys=(Key("Tags"),)),
+    ] = ()
     glow: Annotated[
         tuple[Glow, ...],
         Field(strict=False),
@@ -61,15 +66,16 @@ class RenderParams(render.RenderParams):
 
 render.RenderParams = RenderParams
 """
-ADDED = ("mood", "depth", "hires.shine", "img2img.fade", "img2img.mask.feather")
+ADDED = ("mood", "depth", "tags", "hires.shine", "img2img.fade", "img2img.mask.feather")
 PARAMS = {
     "prompt": "sea", "width": 64, "height": 64, "seed": 7, "checkpoint": "demo [0123456789]",
-    "mood": "wild", "depth": 3, "glow": [{"colour": "red, blue", "strength": 0.5}, {"colour": "green"}],
+    "mood": "wild", "depth": 3, "tags": ["new"],
+    "glow": [{"colour": "red, blue", "strength": 0.5}, {"colour": "green"}],
     "hires": {"shine": 0.25, "upscaler": "Lanczos"},
 }  # fmt: skip
 
 
-def told(script: str, environ: dict[str, str] | None = None, **given: object) -> Any:
+def output(script: str, environ: dict[str, str] | None = None, **given: object) -> Any:
     """Return what a script prints as JSON, in a process whose model has the added fields; it gets `given`."""
     whole = f"{MODEL}\nimport json, sys\ngiven = json.loads(sys.argv[1])\n{script}"
     done = subprocess.run(
@@ -91,14 +97,15 @@ from shared.infotext.writer import text
 written = text(RenderParams.model_validate(given["params"]), version="1")
 print(json.dumps([written, read(written)]))
 """
-    written, (params, left_out) = told(script, params=PARAMS)
+    written, (params, left_out) = output(script, params=PARAMS)
     assert written.endswith(
-        r"""Mood: wild, Shine: 0.25, Depth: 3, Glows: "[{\"colour\": \"red, blue\", \"strength\": 0.5}, """
+        r"""Mood: wild, Shine: 0.25, Depth: 3, Tags: "[\"new\"]", """
+        r"""Glows: "[{\"colour\": \"red, blue\", \"strength\": 0.5}, """
         r"""{\"colour\": \"green\"}]", Version: stepfarm 1"""
     )
     assert left_out == []
-    assert {name: params[name] for name in ("mood", "depth", "glow")} == {
-        name: PARAMS[name] for name in ("mood", "depth", "glow")
+    assert {name: params[name] for name in ("mood", "depth", "tags", "glow")} == {
+        name: PARAMS[name] for name in ("mood", "depth", "tags", "glow")
     }
     assert params["hires"]["shine"] == 0.25
 
@@ -109,7 +116,7 @@ from tools.parameter_docs import page
 from shared.params.table import parameters
 print(json.dumps(page("prose", parameters(), {})))
 """
-    rows = told(script).splitlines()
+    rows = output(script).splitlines()
     assert '| `mood` | `"calm"` | calm or wild | What it feels like. | `--mood` | `Mood` |' in rows
     assert "| `depth` | `0` | a whole number from 0 to 9 | How deep it goes; 0: flat. | `--depth` | `Depth` |" in rows
     assert "| `hires.shine` | `0.0` | a number from 0 to 1 | How much it shines. | `--shine` | `Shine` |" in rows
@@ -129,15 +136,30 @@ help = CliRunner().invoke(app, ["render", "--help"], terminal_width=110).output
 answer = CliRunner().invoke(app, given["command"])
 print(json.dumps({"help": help, "asked": asked, "status": answer.exit_code, "output": answer.output}))
 """
-    options = ["--mood", "wild", "--depth", "3", "--shine", "0.25", "--fade", "0.5", "--feather", "0.75"]
+    options = [
+        "--mood",
+        "wild",
+        "--depth",
+        "3",
+        "--tag",
+        "new",
+        "--tag",
+        "red",
+        "--shine",
+        "0.25",
+        "--fade",
+        "0.5",
+        "--feather",
+        "0.75",
+    ]
     further = ["--param", "glow.0.colour=red", "--param", "glow.1.strength=0.5"]
-    return told(script, command=["render", "sea", *options, *further])
+    return output(script, command=["render", "sea", *options, *further])
 
 
 def test_it_is_an_option_of_the_command_line(command):
     assert command["status"] == 0, command["output"]
     assert command["asked"] == {
-        "prompt": "sea", "mood": "wild", "depth": 3, "hires": {"shine": 0.25},
+        "prompt": "sea", "mood": "wild", "depth": 3, "tags": ["new", "red"], "hires": {"shine": 0.25},
         "img2img": {"fade": 0.5, "mask": {"feather": 0.75}}, "glow": [{"colour": "red"}, {"strength": 0.5}],
     }  # fmt: skip
 
@@ -166,8 +188,15 @@ print(json.dumps({
     "schema": client.get("/openapi.json").get_json()["components"]["schemas"],
 }))
 """
-    typed = {"prompt": "sea", "mood": "wild", "depth": "3", "hires": "on", "hires.shine": "0.25"}
-    shown = told(script, environ, typed=typed)
+    typed = {
+        "prompt": "sea",
+        "mood": "wild",
+        "depth": "3",
+        "tags": ["new", " ", "red"],
+        "hires": "on",
+        "hires.shine": "0.25",
+    }
+    shown = output(script, environ, typed=typed)
     assert shown["failed"] == ""
     for name in ADDED:
         assert shown["markup"].count(f' name="{name}"') == 1, name
@@ -179,6 +208,9 @@ print(json.dumps({
     assert shown["params"]["hires"]["shine"] == 0.25
     assert "<dt>Mood of the picture</dt><dd>Untamed</dd>" in shown["job"]
     assert "<dt>Depth</dt><dd>3</dd>" in shown["job"]
+    assert shown["params"]["tags"] == ["new", "red"]
+    assert "<dt>Tags</dt><dd>new, red</dd>" in shown["job"]
+    assert [f'value="{tag}"' in shown["again"] for tag in ("new", "red")] == [True, True]
     assert '<option value="wild" selected>Untamed</option>' in shown["again"]
     assert [f'id="{name}-error"' in shown["refused"] for name in ("mood", "depth", "hires.shine")] == [True] * 3
     assert shown["schema"]["NewJob"]["properties"]["depth"]["description"] == "How deep it goes; 0: flat."
