@@ -25,8 +25,8 @@ from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import Picture, render
 from worker.engine.transfers import beside
 from worker.engine.weights import Weights
-from worker.progress.preview_queue import Showing
-from worker.render.preview_decoders import Previewer
+from worker.progress.preview_queue import PreviewQueue
+from worker.render.preview_decoders import PreviewDecoders
 
 SECONDS = 300
 LONG = "moon, " * 90  # three chunks of 77 tokens
@@ -58,8 +58,8 @@ class Afternoon:
     def __init__(self, path: Path, card: Device, dtype: torch.dtype) -> None:
         self.engine = Engine(card)
         self.previews: list[bytes] = []
-        self._previewer = Previewer(None, lambda _: Future(), SECONDS)
-        self._preview_queue = Showing(partial(keep, self.previews))
+        self._previewer = PreviewDecoders(None, lambda _: Future(), SECONDS)
+        self._preview_queue = PreviewQueue(partial(keep, self.previews))
         self._loader = Loader(card)
         self._load = partial(checkpoints.load, path, card, dtype)
 

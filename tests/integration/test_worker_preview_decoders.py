@@ -21,7 +21,7 @@ from worker.engine import devices
 from worker.engine.images import previews
 from worker.engine.loading import load
 from worker.render.local_models import LocalModels
-from worker.render.preview_decoders import Previewer
+from worker.render.preview_decoders import PreviewDecoders
 
 LATENT = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
 CPU = devices.device("cpu:0")
@@ -42,7 +42,7 @@ class Folder:
         self._sessions = sessions
         self.loads: list[str] = []
         self.files = LocalModels(sessions, settings.models)
-        self.previewer = Previewer(self.files, self._load, 0.0)
+        self.previewer = PreviewDecoders(self.files, self._load, 0.0)
         self.is_slow = False
 
     def _load(self, found):
@@ -191,4 +191,4 @@ def test_a_decoder_for_which_there_is_no_room_leaves_the_map(folder, weights, mo
 
 
 def test_the_map_alone_needs_no_catalogue(weights):
-    assert Previewer(None, lambda _: None, 0.0).picture(LATENT, weights).shape == MAPPED
+    assert PreviewDecoders(None, lambda _: None, 0.0).picture(LATENT, weights).shape == MAPPED

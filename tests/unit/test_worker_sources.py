@@ -13,7 +13,7 @@ from shared.errors import RenderError, StorageError
 from shared.media.storage import Storage, upload_key
 from shared.params.groups import Img2Img, Mask
 from shared.params.render import RenderParams
-from worker.render.sources import Inputs, pictures
+from worker.render.sources import Sources, pictures
 
 SOURCE, MASK = "a" * 64, "b" * 64
 
@@ -35,7 +35,7 @@ def painted(*, masked: bool) -> RenderParams:
 
 
 def test_text_to_image_needs_none(storage):
-    assert pictures(storage, RenderParams()) == Inputs(None, None)
+    assert pictures(storage, RenderParams()) == Sources(None, None)
 
 
 def test_source_is_flattened_on_white_and_mask_goes_by_alpha(storage):

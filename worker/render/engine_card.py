@@ -41,7 +41,7 @@ from worker.render.loads import Loads
 from worker.render.local_models import LocalModels
 from worker.render.memory_meter import MemoryMeter
 from worker.render.model_cache import Model, ModelCache
-from worker.render.preview_decoders import Previewer
+from worker.render.preview_decoders import PreviewDecoders
 from worker.render.stored_row_limits import processor, stored
 from worker.renderer import Frame, Rendered
 from worker.supervisor.gpus import Address
@@ -97,7 +97,7 @@ class EngineCard:
             self._drop_unused,
         )
         self._model_cache: ModelCache[Loaded] = ModelCache(self._load, settings.resident_checkpoints, on_change)
-        self._previewer = Previewer(
+        self._preview_decoders = PreviewDecoders(
             self._files if settings.preview == "auto" else None, self._loads.ask_decoder, settings.rescan_seconds
         )
         self._engine = Engine(self._device, on_phase=self._set_phase, on_full=self._drop_unused)
@@ -169,14 +169,14 @@ class EngineCard:
         choices = _choices(models)
         needed = {model for choice in choices.values() for model in choice if model}
 
-        def tell(model: Model) -> None:
+        def report(model: Model) -> None:
             watch.phase(self._loads.phase_of(model))
 
         if missing := self._model_cache.missing(needed):
-            tell(missing[0])
+            report(missing[0])
         source, mask = sources.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
-        with self._model_cache.use(needed, cancel, tell) as loaded:
+        with self._model_cache.use(needed, cancel, report) as loaded:
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
             kit = Kit(**weights, source=source, mask=mask)
             watch.phase("steps")
@@ -226,7 +226,7 @@ class EngineCard:
         watch.step(step.index, step.steps)
         if self._preview_steps and step.index % self._preview_steps == 0 and step.index < step.steps:
             weights = kit.of_pass(is_second=step.is_second_pass)
-            make = partial(self._previewer.picture, step.denoised, weights)
+            make = partial(self._preview_decoders.picture, step.denoised, weights)
             watch.preview(beside(self._device, make, "previews"))
 
     def _load(self, model: Model, cancel: Cancellation) -> Loaded:
@@ -265,7 +265,7 @@ def _choices(models: ModelSet) -> dict[str, Choice]:
     """Return what an image is rendered with, by its part in the kit."""
     parts = {
         "weights": (models.checkpoint, models.vae),
-        "refiner": (models.refiner, None),  # which decodes nothing
+        "refiner": (models.refiner, None),  # it decodes nothing
         "hires": (models.hires, models.hires_vae),
     }
     return {

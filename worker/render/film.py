@@ -1,4 +1,4 @@
-"""A film as files: the steps of a picture as an animation, and side by side as a strip; both WebP."""
+"""The files of a film: its frames as an animation, and side by side as a strip, both in WebP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _END_MILLISECONDS: Final = 2000  # of the last one, before it begins again
 _GAP: Final = 4
 _CAPTION: Final = 18  # height of the line under a frame of the strip
 _LETTERS: Final = 12
-_WHOLE_CELLS: Final = 0.02  # by so much of its shape a step may miss the picture's: it is decoded in whole cells
+_WHOLE_CELLS: Final = (
+    0.02  # a step may differ from the picture's shape by this share, because it is decoded in whole cells
+)
 _GROUND: Final = (24, 24, 27)
 _INK: Final = (212, 212, 216)
 
@@ -26,7 +28,7 @@ Size = tuple[int, int]
 
 
 def animation(frames: Sequence[Frame]) -> bytes:
-    """Return the frames one after another, again and again."""
+    """Return the frames one after another, in a loop."""
     size = _within(frames[-1].pixels, FILM_SIDE)
     first, *others = [_fitted(frame.pixels, size) for frame in frames]
     durations = [_MILLISECONDS] * len(others) + [_END_MILLISECONDS]
@@ -49,14 +51,14 @@ def strip(frames: Sequence[Frame]) -> bytes:
 
 
 def _within(pixels: Pixels, side: int) -> Size:
-    """Return the size of a picture, made smaller where its longer side passes `side`."""
+    """Return the size of a picture, reduced if its longer side passes `side`."""
     height, width = pixels.shape[:2]
     scale = min(1.0, side / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _fitted(pixels: Pixels, size: Size) -> Image.Image:
-    """Return a frame at `size`, whole: a first pass is smaller than the second, a part may have another shape."""
+    """Return a whole frame at `size`: a first pass is smaller than the second, and a part may have another shape."""
     image = Image.fromarray(pixels)
     if abs(image.width * size[1] / (image.height * size[0]) - 1) <= _WHOLE_CELLS:
         return image.resize(size, Image.Resampling.LANCZOS)

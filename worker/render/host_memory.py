@@ -8,24 +8,24 @@ from typing import Final
 
 from shared.settings import Settings
 
-_KEPT: Final = 4  # one part in so many keeps checkpoints, unless FARM_HOST_CACHE_BYTES says otherwise
+_CACHE_SHARE: Final = 4  # one part in so many keeps checkpoints, unless FARM_HOST_CACHE_BYTES says otherwise
 _GROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def cache_bytes(settings: Settings) -> int:
     """Return how much of this machine's memory keeps converted checkpoints."""
-    given = settings.host_cache_bytes
-    return total_bytes() // _KEPT if given is None else given
+    bound = settings.host_cache_bytes
+    return total_bytes() // _CACHE_SHARE if bound is None else bound
 
 
 def total_bytes(groups: Path = _GROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
-    """Return what this process may take: the machine's memory, or less where its container has a bound."""
+    """Return the memory that this process may use: the machine's, or less if its container has a bound."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([machine, *_bounds(groups, own)])
 
 
 def _bounds(groups: Path, own: Path) -> list[int]:
-    """The bounds of the control groups that this process is in, as far as they can be seen."""
+    """Return the bounds of the control groups that this process is in, as far as they are visible."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -40,5 +40,5 @@ def _bounds(groups: Path, own: Path) -> list[int]:
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
-    except OSError:  # "max" means none, and so does no file
+    except OSError:  # without a file there is no bound, as with "max"
         return ""

@@ -1,4 +1,4 @@
-"""Asked in a confined child: what a model file is. Importing this takes seconds, which count for no file."""
+"""The confined child of the inspector: it tells what a model file is. Its imports take seconds, which no file pays."""
 
 from __future__ import annotations
 

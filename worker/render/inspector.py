@@ -1,4 +1,4 @@
-"""Looks into model files in a confined child: one child for all of them, and another one where a file ends it."""
+"""Inspects model files in a confined child: one child for all, and another one if a file ends it."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ LIMITS: Final = Limits(
     start_seconds=600,  # seconds of processor time for the imports, on a machine that is busy and from a cold disk
 )
 _TRIES: Final = 2  # the machine may have been short of memory when a child died
-_FIRST_PAUSE_SECONDS: Final = 60.0  # until a file is tried again that could not be looked into, doubled each time
+_FIRST_PAUSE_SECONDS: Final = 60.0  # until a file that could not be inspected is tried again; doubled each time
 _LONGEST_PAUSE_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why a file could not be looked into, which may be the machine's fault, and until when it is left alone."""
+    """Why a file could not be inspected, which may be the machine's fault, and when it is tried again."""
 
     error: OSError
     backoff: Backoff
 
 
 class Inspector:
-    """Tells what a model file is, whatever it does to its reader. `close` ends the child; the next file starts another.
+    """Tells what a model file is, even if it ends its reader. `close` ends the child; the next file starts another.
 
-    What was found is known as long as the file stays as it is: one that waits to be hashed is not looked into again.
+    An answer is remembered until the file changes, so a file that waits to be hashed is not inspected again.
     """
 
     def __init__(self, limits: Limits = LIMITS) -> None:
@@ -47,9 +47,9 @@ class Inspector:
     def __call__(self, path: Path) -> Inspection:
         """Return what `path` is.
 
-        Raises TimeoutError where its disk is too slow, and ChildProcessError where it ends its readers, which may be
-        the machine's fault: both are tried again after a pause that grows. Raises NotConfined where no child could be
-        started, OSError where the file is gone.
+        Raises TimeoutError if its disk is too slow, and ChildProcessError if it ends its readers, which may be the
+        machine's fault: such a file is tried again after a pause that grows. Raises NotConfined if no child could be
+        started, OSError if the file is gone.
         """
         fingerprint = scan.fingerprint(path)
         before, found = self._known.get(path, (None, None))

@@ -1,4 +1,4 @@
-"""Model files on their way to a card: one at a time, on the loader's thread, told to whoever waits or watches."""
+"""Loads of model files: one at a time, on the loader's thread, with a phase for people and a watchdog's limit."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Origin = Literal["disk", "page cache", "host cache"]
-"""Where what is loaded lies before: the slower, the earlier."""
+"""Where a file lies before its load, the slowest first."""
 
-# What a load is told to take until one was measured: the libraries' import, then what hardware mostly does.
+# The estimates until a load was measured: the import of the libraries, and the rates of usual hardware.
 _FIRST_LOAD_SECONDS: Final = 5.0
 _BYTES_A_SECOND: Final[dict[Origin, float]] = {"disk": 500e6, "page cache": 1.5e9, "host cache": 10e9}
 _WORDS: Final[dict[Origin, str]] = {"disk": "from disk", "page cache": "from memory", "host cache": "from memory"}
@@ -53,7 +53,7 @@ _PAUSE_SECONDS: Final = 60.0  # until a prefetch that failed is tried again
 
 @dataclass
 class Loads:
-    """What a card loads, with the checkpoints that the host keeps for it."""
+    """Loads model files onto a card, and keeps checkpoints for it in the host's memory."""
 
     device: Device
     dtype: torch.dtype
@@ -62,14 +62,16 @@ class Loads:
     watchdog: Watchdog
     cache: HostCache
     on_change: Callable[[], object]
-    drop_unused: Callable[[float], object]  # is told on the loader's thread which bytes the card lacks for a load
+    drop_unused: Callable[
+        [float], object
+    ]  # called on the loader's thread with the bytes that the card lacks for a load
 
     load_seconds: float | None = None  # of the latest checkpoint that was read from its file
     _loader: Loader = field(init=False)
     _phases: dict[str, str] = field(default_factory=dict)  # SHA-256 -> phase, in the order of the loads
-    _seconds: dict[Origin, float] = field(default_factory=dict)  # of the latest checkpoint from there, measured
+    _seconds: dict[Origin, float] = field(default_factory=dict)  # measured, of the latest checkpoint from there
     _sizes: dict[Model, int] = field(default_factory=dict)
-    # What lies on the card as long as it does, and what of it the host is still to keep.
+    # Converted checkpoints live as long as their weights on the card; the host has yet to keep those in `_unkept`.
     _held: WeakKeyDictionary[Weights, Converted] = field(default_factory=WeakKeyDictionary)
     _unkept: dict[Key, ref[Converted]] = field(default_factory=dict)
     _put_off: dict[str, float] = field(default_factory=dict)  # SHA-256 -> monotonic time of the next try to prefetch it
@@ -79,7 +81,7 @@ class Loads:
         self._loader.start()
 
     def stop(self) -> None:
-        """Stop after what is loaded now."""
+        """Stop after the present load."""
         self._loader.stop()
 
     @property
@@ -88,37 +90,37 @@ class Loads:
         return self.cache.most_bytes > 0
 
     def phase(self) -> str:
-        """Return what is being loaded, for people; "" for nothing."""
+        """Return the load that goes on, for people; "" if there is none."""
         return next(iter(tuple(self._phases.values())), "")
 
     def bytes_of(self, model: Model) -> int:
-        """Return what `model` takes of the card; 0 where it was never loaded."""
+        """Return the bytes that `model` takes on the card; 0 if it was never loaded."""
         return self._sizes.get(model, 0)
 
     def load(self, model: Model, cancel: Cancellation) -> Loaded:
-        """Return `model`, loaded beside the steps of others. Raises RenderError, and Cancelled where `cancel` is set
-        before its turn came.
+        """Return `model`, loaded while images go on. Raises RenderError, and Cancelled if `cancel` is set before that
+        begins.
         """
         found = self.files.find(model.sha256)
         self._phases[model.sha256] = self._phase(model, found)
         self.on_change()
         try:
-            loaded = _awaited(self._ask(partial(self._loaded, model, found)), cancel)
+            loaded = _result(self._ask(partial(self._loaded, model, found)), cancel)
             self.files.loaded(found)
         finally:
             del self._phases[model.sha256]
         return loaded
 
     def ask_decoder(self, found: Found) -> Future[nn.Module]:
-        """Return what will be of a tiny decoder, loaded beside the steps of others. Raises RenderError."""
+        """Return the future of a tiny decoder, loaded while images go on. Raises RenderError."""
         return self._ask(partial(self._decoder, found))
 
     def phase_of(self, model: Model) -> str:
-        """Return what loading `model` is called now, for people. Raises RenderError."""
+        """Return the phase of a load of `model`, for people. Raises RenderError."""
         return self._phase(model, self.files.find(model.sha256))
 
     def prefetch(self, sha256: str) -> None:
-        """Have a checkpoint ready on the host when it is wanted, if there is time until then. Returns at once."""
+        """Read a checkpoint into the host's memory ahead of its load, if there is time. Returns at once."""
         key = (sha256, self.dtype)
         is_late = sha256 in self._phases or key in self.cache
         is_put_off = time.monotonic() < self._put_off.get(sha256, 0.0)
@@ -131,7 +133,7 @@ class Loads:
     # On the loader's thread.
 
     def _then_keep(self, load: Callable[[], T]) -> T:
-        """What `load` returns. It broke off what the host was keeping, which goes on after it."""
+        """Return what `load` returns; it interrupted the host's copies, which go on after it."""
         try:
             return load()
         finally:
@@ -141,14 +143,18 @@ class Loads:
     def _loaded(self, model: Model, found: Found) -> Loaded:
         origin, started = self._origin(model, found), time.monotonic()
         with self._busy(model.sha256, "load", found), self.meter.other():
-            loaded = self._checkpoint(found) if model.kind == "checkpoint" else self._vae(found)
+            loaded: Loaded
+            if model.kind == "checkpoint":
+                loaded = self._checkpoint(found)
+            else:
+                loaded = checkpoints.load_vae(found.path, self.device, self.dtype, self._make_room)
         seconds = time.monotonic() - started
         self._sizes[model] = _bytes(loaded)
         if model.kind == "checkpoint":
             self._seconds[origin] = seconds
             self.load_seconds = self.load_seconds if origin == "host cache" else seconds
-        told = {"kind": model.kind, "name": found.name, "sha256": model.sha256, "seconds": round(seconds, 3)}
-        log.info("model loaded", origin=origin, **told)
+        known = {"kind": model.kind, "name": found.name, "sha256": model.sha256}
+        log.info("model loaded", origin=origin, **known, seconds=round(seconds, 3))
         return loaded
 
     def _checkpoint(self, found: Found) -> Weights:
@@ -162,9 +168,6 @@ class Loads:
             self._held[weights], self._unkept[key] = one, ref(one)
         return weights
 
-    def _vae(self, found: Found) -> AutoencoderKL:
-        return checkpoints.load_vae(found.path, self.device, self.dtype, self._make_room)
-
     def _decoder(self, found: Found) -> nn.Module:
         with self._busy(f"decoder {found.sha256}", READS_DECODER, found):
             decoder = checkpoints.load_decoder(found.path, self.device, self.dtype)
@@ -172,7 +175,7 @@ class Loads:
         return decoder
 
     def _keeping(self) -> Generator[None, None, None]:
-        """Have the host keep what came from files and is still on the card, in steps."""
+        """Copy checkpoints that were read from files and are still on the card into the host's memory, in steps."""
         for key, held in tuple(self._unkept.items()):
             try:
                 yield from self.cache.keep(key, held)
@@ -181,7 +184,7 @@ class Loads:
             del self._unkept[key]
 
     def _prefetched(self, key: Key) -> Generator[None, None, None]:
-        """Prefetch in steps. What fails is found out again, and told, when it is wanted."""
+        """Prefetch in steps. A failure is only logged: the load itself will report it."""
         started = time.monotonic()
         try:
             found = self.files.find(key[0])
@@ -198,26 +201,26 @@ class Loads:
             self._put_off[key[0]] = time.monotonic() + _PAUSE_SECONDS
 
     def _make_room(self, needed: int) -> None:
-        """Let what nobody uses leave first where the card has no room for both: small cards never hold both."""
+        """Drop unused models first if the card has no room for both: small cards never hold both."""
         free = devices.free_bytes(self.device)
         if free is not None and free < needed:
             self.drop_unused(needed - free)
 
     @contextmanager
-    def _busy(self, what: str, phase: str, found: Found) -> Iterator[None]:
-        """Say what is being read; a load that waits for others hangs not, however long those take."""
-        self.watchdog.busy(what, phase, limits.load_seconds(found.bytes), file=found.sha256)
+    def _busy(self, name: str, phase: str, found: Found) -> Iterator[None]:
+        """Report a read to the watchdog. A load that waits for others is not reported, so it cannot seem to hang."""
+        self.watchdog.busy(name, phase, limits.load_seconds(found.bytes), file=found.sha256)
         try:
             yield
         finally:
-            self.watchdog.idle(what)
+            self.watchdog.idle(name)
 
     # For people.
 
     def _phase(self, model: Model, found: Found) -> str:
         origin = self._origin(model, found)
         seconds = found.bytes / _BYTES_A_SECOND[origin]
-        if model.kind == "checkpoint":  # what was measured is a checkpoint's, and the first brings the libraries
+        if model.kind == "checkpoint":  # only checkpoints are measured; the first one also imports the libraries
             seconds = self._seconds.get(origin) or seconds + (0 if self._seconds else _FIRST_LOAD_SECONDS)
         what = f"{_LABELS.get(model.kind, model.kind)} {found.name} {_WORDS[origin]}"
         return f"loading {what}, about {math.ceil(seconds)} s"
@@ -228,14 +231,14 @@ class Loads:
         return "page cache" if page_cache.holds(found.path) else "disk"
 
 
-def _awaited(asked: Future[T], cancel: Cancellation) -> T:
-    cancel.then(asked.cancel)
+def _result(load: Future[T], cancel: Cancellation) -> T:
+    cancel.then(load.cancel)
     try:
-        return asked.result()
+        return load.result()
     except CancelledError:
         raise Cancelled("The image was cancelled while it waited for its checkpoint.") from None
     finally:
-        del asked  # an error holds this frame, which with its future would be a cycle
+        del load  # an error holds this frame, which would be a cycle if it held the future
 
 
 def _bytes(loaded: Loaded) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -32,7 +33,7 @@ class Found:
     """A model's file or folder, as the catalogue describes it."""
 
     name: str
-    sha256: str  # its identity, also where it was found by its weights
+    sha256: str  # its identity, even if it was found by the hash of its weights
     path: Path
     bytes: int
     fingerprint: Fingerprint  # as it was found
@@ -55,16 +56,16 @@ class LocalModels:
         ModelFileAway if the catalogue has the file and this machine does not, or if it was lost only lately, because
         another machine may find it; NotUnderstood if only a newer version can load it; else ModelFileError.
         """
-        rows, may_return = transact(self._sessions, lambda session: _rows(session, sha256))
+        rows, may_return = transact(self._sessions, partial(_rows, sha256=sha256))
         _check_architecture(rows)
         sound = [row for row in rows if row.usable or row.reason == catalogue.GONE]
         if rows and not sound:
             raise ModelFileError(f"{rows[0].path} cannot be used: {rows[0].reason}")
-        there = [(row, now) for row in sound if (now := _fingerprint(self._models / row.path))]
-        for row, now in there:
+        present = [(row, now) for row in sound if (now := _fingerprint(self._models / row.path))]
+        for row, now in present:
             if now.is_that_of(row):
                 return self._found(row, now)
-        for row, now in there:
+        for row, now in present:
             if self._sha256(row, now) == row.sha256:
                 return self._found(row, now)
         names = ", ".join(row.path for row in rows) or f"the checkpoint {sha256[:10]}"
@@ -95,7 +96,7 @@ class LocalModels:
     def loaded(self, found: Found) -> None:
         """Forgive a loaded file its crashes. Raises ModelFileAway if it changed meanwhile."""
         self.require_unchanged(found)
-        transact(self._sessions, lambda session: catalogue.forgive(session, found.sha256))
+        transact(self._sessions, partial(catalogue.forgive, sha256=found.sha256))
 
     def require_unchanged(self, found: Found) -> None:
         """Raise ModelFileAway if a file is not as it was found any more."""
@@ -133,7 +134,7 @@ def _check_architecture(rows: Sequence[ModelFile]) -> None:
 
 
 def _meant(known: Catalogue, text: str, kind: Kind) -> str:
-    """Return the SHA-256 of the file that parameters name, on whatever machine: `name [short hash]`."""
+    """Return the SHA-256 of the file that parameters name, on any machine: `name [short hash]`."""
     files = known.meant(text, kind)
     hashes = {file.sha256 for file in files if file.usable} or {file.sha256 for file in files}
     if len(hashes) != 1 or not (sha256 := hashes.pop()):
@@ -162,7 +163,7 @@ def _rows(session: Session, sha256: str) -> tuple[list[ModelFile], bool]:
 
 
 def _confined(path: Path) -> Inspection:
-    """Look into a file in a child of its own: what has changed since the scan may be anything."""
+    """Inspect a file in a confined child, because a file that has changed since the scan may be anything."""
     inspector = Inspector()
     try:
         return inspector(path)

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 from typing import Final
 
@@ -83,7 +84,8 @@ class MemoryMeter:
         if abs(most - booked) < _DIFFERENCE * booked:
             return
         try:
-            transact(self._sessions, lambda session: memory.book(session, footprint, most, self._precision))
+            book = partial(memory.book, footprint=footprint, measured=most, precision=self._precision)
+            transact(self._sessions, book)
         except Unavailable:
             return  # another image of its kind will come
         self._booked[footprint] = most

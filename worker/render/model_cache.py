@@ -1,4 +1,4 @@
-"""Which model files are in memory: loaded once however many images wait for them, the longest unused leaves first."""
+"""The model files in memory: each is loaded once for all images that wait for it; the longest unused leaves first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
 from shared.errors import Cancelled, OutOfMemory
 from shared.models.catalogue import Kind
@@ -22,7 +22,7 @@ W = TypeVar("W")  # the engine's Weights or a VAE; this module only keeps them
 
 @dataclass(frozen=True, order=True)
 class Model:
-    """A model file by what it is and its SHA-256."""
+    """A model file by its kind and its SHA-256."""
 
     kind: Kind
     sha256: str
@@ -30,7 +30,7 @@ class Model:
 
 @dataclass
 class _Resident(Generic[W]):
-    """One model: on its way in until `weights` is there; not to be dropped while `users` hold it."""
+    """One model: `weights` is None while it is loaded; it is not dropped while it has `users`."""
 
     weights: W | None = None
     users: int = 0
@@ -39,7 +39,7 @@ class _Resident(Generic[W]):
 class ModelCache(Generic[W]):
     """At most `capacity` models of each kind; `load` is called outside of any lock, once a model at a time.
 
-    What one image needs it takes at once, so no two images can hold what the other waits for. An image that needs more
+    An image takes all models that it needs at once, so two images cannot wait for each other. An image that needs more
     models than `capacity` gets them while nobody uses others.
     """
 
@@ -68,9 +68,7 @@ class ModelCache(Generic[W]):
             return sorted(one for one in models if one not in self._residents or self._residents[one].weights is None)
 
     def drop_unused(self, bytes_of: Callable[[Model], int] = lambda _: 0, enough_bytes: float = math.inf) -> bool:
-        """Drop what is in nobody's use, the longest unused first, until that makes `enough_bytes`; return whether
-        there was any.
-        """
+        """Drop unused models, the longest unused first, until `enough_bytes` are free; return whether there were."""
         dropped, freed = list[Model](), 0
         with self._changed:
             for model in [model for model, resident in self._residents.items() if resident.users == 0]:
@@ -85,19 +83,19 @@ class ModelCache(Generic[W]):
 
     @contextmanager
     def use(
-        self, models: Collection[Model], cancel: Cancellation, tell: Callable[[Model], object] = lambda _: None
+        self, models: Collection[Model], cancel: Cancellation, report: Callable[[Model], object] = lambda _: None
     ) -> Iterator[Mapping[Model, W]]:
-        """Hold the weights of `models` within the block, loading them if need be; `tell` hears of each before.
+        """Hold the weights of `models` within the block; missing ones are loaded, with a `report` before each.
 
-        Waits while others load, which goes one at a time, and for room while all residents are in use. Raises Cancelled
-        when `cancel` is set meanwhile, and what `load` raises; OutOfMemory only where it did not help to drop what is
-        unused.
+        Waits while others load, because loads go one at a time, and for room while all residents are in use. Raises
+        Cancelled if `cancel` is set meanwhile, and the errors of `load`; OutOfMemory only if dropping unused models did
+        not help.
         """
         cancel.then(self._wake)
         residents, missing = self._enter(models, cancel)
         try:
-            self._fill({model: residents[model] for model in sorted(missing)}, tell, cancel)
-            yield {model: self._weights(resident) for model, resident in residents.items()}
+            self._load_all({model: residents[model] for model in sorted(missing)}, report, cancel)
+            yield {model: cast("W", resident.weights) for model, resident in residents.items()}
         finally:
             with self._changed:
                 for resident in residents.values():
@@ -105,7 +103,7 @@ class ModelCache(Generic[W]):
                 self._changed.notify_all()
 
     def _enter(self, models: Collection[Model], cancel: Cancellation) -> tuple[dict[Model, _Resident[W]], set[Model]]:
-        """Return the residents, counted as their user, and which of them are for the caller to load."""
+        """Return the residents, with the caller counted as a user, and the models that the caller has to load."""
         with self._changed:
             while True:
                 if cancel.is_set:
@@ -125,10 +123,10 @@ class ModelCache(Generic[W]):
         return taken
 
     def _make_room(self, models: Collection[Model]) -> bool:
-        """Drop the longest unused until all of `models` fit; False while too many others are in use."""
-        return all(self._make_room_of(kind, models) for kind in {model.kind for model in models})
+        """Drop the longest unused until all of `models` fit; return False while too many others are in use."""
+        return all(self._make_room_for(kind, models) for kind in {model.kind for model in models})
 
-    def _make_room_of(self, kind: Kind, models: Collection[Model]) -> bool:
+    def _make_room_for(self, kind: Kind, models: Collection[Model]) -> bool:
         wanted = {model for model in models if model.kind == kind}
         others = [model for model in self._residents if model.kind == kind and model not in wanted]
         surplus = len(others) + len(wanted) - max(self._capacity, len(wanted))
@@ -139,15 +137,15 @@ class ModelCache(Generic[W]):
             del self._residents[model]
         return len(unused) >= surplus
 
-    def _fill(
-        self, missing: Mapping[Model, _Resident[W]], tell: Callable[[Model], object], cancel: Cancellation
+    def _load_all(
+        self, missing: Mapping[Model, _Resident[W]], report: Callable[[Model], object], cancel: Cancellation
     ) -> None:
-        """Load what is missing, one after the other; where one fails, those who wait for it try for themselves."""
+        """Load the missing models one after the other; if one fails, images that wait for it load it themselves."""
         try:
             for model, resident in missing.items():
-                tell(model)
-                with self._turn(cancel):
-                    self._fill_one(model, resident, cancel)
+                report(model)
+                with self._loading(cancel):
+                    self._load_one(model, resident, cancel)
         except BaseException:
             with self._changed:
                 for model in [model for model, resident in missing.items() if resident.weights is None]:
@@ -156,8 +154,8 @@ class ModelCache(Generic[W]):
             raise
 
     @contextmanager
-    def _turn(self, cancel: Cancellation) -> Iterator[None]:
-        """Within the block nobody else loads; whoever is cancelled waits for it no longer."""
+    def _loading(self, cancel: Cancellation) -> Iterator[None]:
+        """Within the block nobody else loads. Raises Cancelled if `cancel` is set while it waits for that."""
         with self._changed:
             self._changed.wait_for(lambda: cancel.is_set or not self._is_loading)
             if cancel.is_set:
@@ -170,7 +168,7 @@ class ModelCache(Generic[W]):
                 self._is_loading = False
                 self._changed.notify_all()
 
-    def _fill_one(self, model: Model, resident: _Resident[W], cancel: Cancellation) -> None:
+    def _load_one(self, model: Model, resident: _Resident[W], cancel: Cancellation) -> None:
         weights = self._loaded(model, cancel)
         with self._changed:
             resident.weights = weights
@@ -180,14 +178,10 @@ class ModelCache(Generic[W]):
     def _loaded(self, model: Model, cancel: Cancellation) -> W:
         try:
             return self._load(model, cancel)
-        except OutOfMemory:  # perhaps because of what nobody needs now
+        except OutOfMemory:  # perhaps because of models that are unused now
             self.drop_unused()
-        gc.collect()  # what only a cycle of references still holds
+        gc.collect()  # objects that only a cycle of references still holds
         return self._load(model, cancel)
-
-    def _weights(self, resident: _Resident[W]) -> W:
-        assert resident.weights is not None  # noqa: S101 - `_enter` waited for it
-        return resident.weights
 
     def _wake(self) -> None:
         with self._changed:

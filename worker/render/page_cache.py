@@ -1,4 +1,4 @@
-"""Whether a file's content is in the machine's memory already, so that reading it takes no disk."""
+"""Tells whether a file's content is in the machine's memory already, so that reading it needs no disk."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 
 from shared.models import regular_files
 
-_PROBES: Final = 64  # places of a file that are looked at
+_PROBES: Final = 64  # places of a file that are tried
 _PROBE_BYTES: Final = 4096
 _MOST_FILES: Final = 256  # of a folder
-_ENOUGH: Final = 0.9  # of the probes: what is missing then hardly shows
+_ENOUGH: Final = 0.9  # of the probes: the missing rest takes little time
 
 
 def holds(path: Path) -> bool:
-    """Return whether the file at `path`, or those of a folder, can be read without a disk, as far as a look tells.
+    """Return whether the file at `path`, or those of a folder, can be read without a disk, by a sample.
 
-    False where the file system cannot say.
+    False if the file system cannot tell.
     """
     files = islice((one for one in path.rglob("*") if one.is_file()), _MOST_FILES) if path.is_dir() else [path]
     probes = [hit for file in files for hit in _probes(file)]
@@ -27,7 +27,7 @@ def holds(path: Path) -> bool:
 
 
 def _probes(path: Path) -> Iterator[bool]:
-    """Yield whether places all over a file, far apart, are there at once."""
+    """Yield for places spread over a file whether they are in memory."""
     buffer = [bytearray(_PROBE_BYTES)]
     try:
         with regular_files.opened(path) as file:

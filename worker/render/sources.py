@@ -1,4 +1,4 @@
-"""The pictures that a render starts from, out of the storage: source and mask as the engine takes them."""
+"""The source picture and the mask of a render, read from the storage."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from worker.engine.images import arrays
 from worker.engine.images.arrays import Mask, Pixels
 
 
-class Inputs(NamedTuple):
+class Sources(NamedTuple):
     """Source [h, w, 3], flattened on white, and mask [h, w], 255 where it is painted again; None if there is none."""
 
     source: Pixels | None = None
     mask: Mask | None = None
 
 
-def pictures(storage: Storage, params: RenderParams) -> Inputs:
+def pictures(storage: Storage, params: RenderParams) -> Sources:
     """Return the pictures that resolved `params` name.
 
-    Raises RenderError where one is gone or damaged, StorageError where the storage is away.
+    Raises RenderError if one is gone or damaged, StorageError if the storage is away.
     """
     start = params.img2img
     if start is None:
-        return Inputs()
+        return Sources()
     source = arrays.flattened(_opened(storage, start.picture, "source picture"))
     if start.mask is None:
-        return Inputs(source)
-    return Inputs(source, arrays.mask(_opened(storage, start.mask.picture, "mask")))
+        return Sources(source)
+    return Sources(source, arrays.mask(_opened(storage, start.mask.picture, "mask")))
 
 
-def _opened(storage: Storage, sha256: str, what: str) -> Image.Image:
+def _opened(storage: Storage, sha256: str, role: str) -> Image.Image:
     try:
         picture = Image.open(BytesIO(storage.get(upload_key(sha256))), formats=("PNG",))
         picture.load()
     except NotFound:
-        raise RenderError(f"the {what} {sha256[:10]} is no longer stored: upload it and submit again") from None
+        raise RenderError(f"the {role} {sha256[:10]} is no longer stored: upload it and submit again") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise RenderError(f"the {what} {sha256[:10]} is damaged in the storage: {error}") from error
+        raise RenderError(f"the {role} {sha256[:10]} is damaged in the storage: {error}") from error
     return picture

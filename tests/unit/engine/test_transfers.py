@@ -42,8 +42,8 @@ from worker.engine.transfers import beside, fetched
 from worker.engine.vae import decoded, encoded
 from worker.engine.weights import Weights
 from worker.progress import preview_queue
-from worker.progress.preview_queue import Showing
-from worker.render.preview_decoders import Previewer
+from worker.progress.preview_queue import PreviewQueue
+from worker.render.preview_decoders import PreviewDecoders
 
 SECONDS = 120
 ASLEEP = "waits for an event, asleep"
@@ -308,21 +308,21 @@ def test_on_a_cpu_nothing_is_copied(cpu: Device) -> None:
 
 
 @pytest.fixture
-def previewer(tmp_path: Path, card: Device) -> Previewer:
+def previewer(tmp_path: Path, card: Device) -> PreviewDecoders:
     """One that knows a decoder of latents which are the colours themselves."""
     path = tmp_path / "decoder.safetensors"
     save_file(fitting_decoder(plain_sample()), path)
     files: Any = SimpleNamespace(decoders=lambda: ["d"], find=lambda _: SimpleNamespace(path=path))
     decoder: Future[nn.Module] = Future()
     decoder.set_result(load.load_decoder(path, card, torch.float16))
-    return Previewer(files, lambda _: decoder, 3600)
+    return PreviewDecoders(files, lambda _: decoder, 3600)
 
 
 def test_a_preview_sleeps_and_is_made_beside_the_renders(
-    half: Weights, card: Device, previewer: Previewer, ledger: Ledger
+    half: Weights, card: Device, previewer: PreviewDecoders, ledger: Ledger
 ) -> None:
     denoised, half = noise(8, 8), replace(half, sample=plain_sample().to("cuda:0"))
-    maps = Previewer(None, lambda _: Future(), 3600)
+    maps = PreviewDecoders(None, lambda _: Future(), 3600)
     mapped = on("preview", beside(card, partial(maps.picture, denoised, half), "previews"))
     assert mapped.shape == (8, 8, 3)
     first = on("preview", beside(card, partial(previewer.picture, denoised, half), "previews"))  # tries the decoder
@@ -335,11 +335,11 @@ def test_a_preview_sleeps_and_is_made_beside_the_renders(
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Showing, list[bytes]]]:
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PreviewQueue, list[bytes]]]:
     """What shows previews, which rests for an hour after its first one, and what it has shown."""
     monkeypatch.setattr(preview_queue, "SECONDS", 3600.0)
     shown: list[bytes] = []
-    stage = Showing(lambda *told: shown.append(told[-1]))
+    stage = PreviewQueue(lambda *told: shown.append(told[-1]))
     stage.start()
     yield stage, shown
     stage.stop()
@@ -354,12 +354,12 @@ def _no_cycles_found() -> Iterator[None]:
     gc.enable()
 
 
-def previewed(engine: Engine, weights: Weights, params: RenderParams, stage: Showing, by: Previewer) -> None:
+def previewed(engine: Engine, weights: Weights, params: RenderParams, stage: PreviewQueue, by: PreviewDecoders) -> None:
     """Render a picture whose steps are shown."""
     claim: Any = SimpleNamespace(job_id=1, index=0)
 
     def show(step: Step) -> None:
-        stage.show(claim, beside(weights.device, partial(by.picture, step.denoised, weights), "previews"))
+        stage.put(claim, beside(weights.device, partial(by.picture, step.denoised, weights), "previews"))
 
     engine.render(render(params, Kit(weights)), on_step=show).result(SECONDS)
     stage.drop(claim)
@@ -378,7 +378,7 @@ def test_a_checkpoint_leaves_the_card_at_once_after_previews(
     breaks: bool,
 ) -> None:
     engine, (stage, shown), ledger = (request.getfixturevalue(name) for name in ("engine", "stage", "ledger"))
-    by = request.getfixturevalue("previewer") if decodes else Previewer(None, lambda _: Future(), 3600)
+    by = request.getfixturevalue("previewer") if decodes else PreviewDecoders(None, lambda _: Future(), 3600)
     monkeypatch.setattr("worker.render.preview_decoders.LEAST_FIT", -1e9)
     by.picture(noise(8, 8), request.getfixturevalue("half"))  # tries the decoder, which stays
     made: list[object] = []
