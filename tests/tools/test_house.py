@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[2]
 FILES = {
     "shared/__init__.py": "",
     "shared/errors.py": "class Refused(Exception): ...\n",
-    "shared/params/scheduling.py": "from shared.queue import claim\nimport shared.errors\n",
+    "shared/terms.py": "from shared.queue import claim\nimport shared.errors\n",
     "shared/queue/__init__.py": "",
     "shared/queue/claim.py": "from shared import terms\nfrom . import policy\n",
     "shared/queue/policy.py": "from ..errors import Refused\n\n\ndef rank():\n    import api.app\n",
     "api/__init__.py": "",
     "api/app.py": "from shared import errors, terms\n",
     "worker/__init__.py": "",
-    "worker/dispatch/slots.py": "from worker.engine.loop import run\nfrom worker import engine\nimport numpy\n",
+    "worker/slots.py": "from worker.engine.loop import run\nfrom worker import engine\nimport numpy\n",
     "worker/engine/__init__.py": "",
     "worker/engine/loop.py": "def run(): ...\n",
 }
@@ -50,25 +50,25 @@ def circle(*names: str) -> set[tuple[str, str]]:
 
 def test_rooms_are_flat_modules_and_subpackages(tree):
     rooms = counted(tree(FILES))
-    assert rooms["shared"].names == {"shared.errors", "shared.params.scheduling", "shared.queue"}
-    assert rooms["shared"].flat == {"shared.errors", "shared.params.scheduling"}
-    assert rooms["worker"].names == {"worker.dispatch.slots"}
+    assert rooms["shared"].names == {"shared.errors", "shared.terms", "shared.queue"}
+    assert rooms["shared"].flat == {"shared.errors", "shared.terms"}
+    assert rooms["worker"].names == {"worker.slots"}
     assert rooms["worker.engine"].names == {"worker.engine.loop"}
 
 
 def test_arrows_are_counted_once_whatever_the_form_of_the_import(tree):
     shared = counted(tree(FILES))["shared"]
-    below = {("shared.params.scheduling", "shared.errors"), ("shared.queue", "shared.errors")}
-    assert shared.inside == circle("shared.queue", "shared.params.scheduling") | below
+    below = {("shared.terms", "shared.errors"), ("shared.queue", "shared.errors")}
+    assert shared.inside == circle("shared.queue", "shared.terms") | below
     assert counted(tree(FILES))["api"].outside == {
         ("api.app", "shared.errors"),
-        ("api.app", "shared.params.scheduling"),
+        ("api.app", "shared.terms"),
     }
 
 
 def test_upward_is_what_closes_a_circle_and_what_goes_against_the_declared_order(tree):
     rooms = counted(tree(FILES))
-    assert rooms["shared"].upward == {("shared.queue", "shared.params.scheduling"), ("shared.queue", "api.app")}
+    assert rooms["shared"].upward == {("shared.queue", "shared.terms"), ("shared.queue", "api.app")}
     assert not rooms["api"].upward
     assert not rooms["worker"].upward
 
@@ -147,7 +147,7 @@ def test_small_private_functions_are_told_by_their_one_use(tree):
 def test_table_has_a_row_for_each_package_that_is_there(tree):
     table = house.table(house.checkout(tree(FILES | {"shared/small.py": SMALL})))
     assert "| shared | 5 | 2 | 38 | 13 | 2 | 3.8 | 4 | 1 | 4 | 3 | 2 | 4 | 2 |" in table.splitlines(), table
-    assert "circle in shared: shared.queue, shared.params.scheduling" in table
+    assert "circle in shared: shared.queue, shared.terms" in table
     assert "upward in shared: shared.queue -> api.app" in table
     assert "cli" not in table
 
