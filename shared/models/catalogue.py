@@ -3,8 +3,8 @@
 A checkpoint is a `.safetensors` or `.ckpt` file (a `.yaml` of the same name belongs to it), or a diffusers folder,
 which holds a `model_index.json`. A VAE is a file with nothing else in it, wherever it lies; `name.vae.*` beside the
 checkpoint `name` belongs to that. A tiny decoder, for previews, is such a file too. Subfolders are searched, and links
-are followed, also out of the models folder: people keep large files elsewhere, and who may write into that folder may
-choose its checkpoints. Hidden files are none of ours.
+are followed, also out of the models folder: people keep large files elsewhere, and everybody who may write into that
+folder may choose its checkpoints. Hidden files are ignored.
 """
 
 from __future__ import annotations
@@ -271,12 +271,12 @@ class Catalogue:
 def record(session: Session, scanned: Sequence[Scanned], before: Catalogue | None = None) -> int:
     """Bring the catalogue to what a scan saw, and return how many rows that changed.
 
-    `before` is what was read when the scan began; default: what is there now. Of it only the rows are read again, and
-    locked, that the scan found otherwise, so that a crash counted meanwhile is not lost.
-    A file that the scan left to the next one, without an inspection, keeps its row.
-    What is gone stays as unusable: its hash is remembered for when its disk is back, and jobs that name it learn why.
-    A scan that saw nothing at all may have looked at a disk that is not mounted: it takes for gone only what no machine
-    has seen for five minutes.
+    `before` is the catalogue when the scan began; default: the current one. Only rows that the scan found changed are
+    read again, and locked, so that a crash counted meanwhile is not lost.
+    A file without an inspection, which the scan left to the next one, keeps its row.
+    A file that is gone stays as unusable: its hash is remembered for when its disk is back, and jobs that name it learn
+    why. A scan that saw no file at all may have read a disk that is not mounted: it takes for gone only files that no
+    machine has seen for five minutes.
     """
     known = {file.path: file for file in (before or Catalogue.read(session)).files}
     looked_into = {seen.path: (seen, seen.inspection) for seen in scanned if seen.inspection}
@@ -344,7 +344,7 @@ def identity_of(session: Session, sha256: str) -> str:
 
 
 def is_lately() -> ColumnElement[bool]:
-    """Tell of a model file whether it was last seen, or found gone, so short ago that its disk may only be away."""
+    """The condition that a model file was seen, or found gone, so recently that its disk may only be away."""
     return ModelFile.scanned_at > func.now() - _PATIENCE
 
 

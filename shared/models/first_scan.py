@@ -1,6 +1,6 @@
-"""The first look at the models folder: whether it is still to come, so that nobody is told that nothing lies there.
+"""The first scan of the models folder: until it is complete, no answer says that a file is missing.
 
-Workers look as soon as they have started; until one has looked at all of it, what the catalogue lacks may be there.
+Workers scan as soon as they have started; until one has scanned all of it, missing files may still be found.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What an image needs of a card's memory: estimated, until a card has measured it.
+"""The memory of a card that an image needs: estimated, until a card has measured it.
 
-An estimate is meant as the least, so that no card is left out that could have done it: where memory runs short, the
-engine asks for fewer rows at a time. It is for cards, which compute in half precision unless they are told otherwise.
+An estimate is a lower bound, so that no card is left out that could render the image: if memory runs short, the engine
+computes fewer rows at a time. It is for cards, which compute in half precision by default.
 
-A measurement is booked under the digest of what was resident, in which precision: what an image with a refiner took
-says nothing about one without. The latest counts, so what was too much once is corrected by the next measurement.
+A measurement is booked under the digest of the resident files, and the precision: an image with a refiner says nothing
+about one without. The latest measurement counts, so the next one corrects a figure that was too large.
 """
 
 from __future__ import annotations

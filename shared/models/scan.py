@@ -68,7 +68,7 @@ def sole(models: Path) -> Iterator[bool]:
 
 
 class Hashing:
-    """Hashes files until that has taken so many seconds: what lies there is told before the last of it is hashed."""
+    """Hashes files for so many seconds: the list of files is reported before the last of them is hashed."""
 
     def __init__(self, seconds: float, on_left: Callable[[Path], object]) -> None:
         self._left_seconds = seconds
@@ -97,11 +97,11 @@ def scan(
     """Return what lies in `models` now, by path.
 
     `known` is what earlier scans found (`catalogue.remembered`, then what the last scan returned): a file of the same
-    size and time keeps its hash, and where this process looked into it, its inspection. Once hashing has taken
-    `hash_seconds` no other file is hashed. What is not hashed yet, vanishes or changes under the scan is left to the
-    next one, which `on_left` hears of where it waits to be hashed: a file that is known is returned as before, without
-    an inspection. An unusable file is not hashed. A file of which `inspect` raises TimeoutError or ChildProcessError
-    keeps its row, or is told of as unusable, until it can be looked into. Raises OSError if the folder cannot be read.
+    size and time keeps its hash and, if this process inspected it, its inspection. After `hash_seconds` no other file
+    is hashed. A file that is not hashed yet, vanishes or changes during the scan is left to the next one; `on_left` is
+    called for those that wait to be hashed. A known one is returned as before, without an inspection. An unusable file
+    is not hashed. A file for which `inspect` raises TimeoutError or ChildProcessError keeps its row, or is unusable,
+    until it can be inspected. Raises OSError if the folder cannot be read.
     """
     before = {seen.path: seen for seen in known}
     hashing = Hashing(hash_seconds, on_left)
@@ -154,9 +154,9 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashi
 
 
 def _unread(path: Path, name: str, before: Scanned | None, error: OSError, *, is_same: bool) -> Scanned:
-    """A file that `inspect` could not look into now: what is known stays so, and it is tried again.
+    """A file that could not be inspected now: its known facts stay, and it is tried again.
 
-    A file that has changed and ends its readers is not the one that is known. A slow disk tells nothing of it.
+    A changed file that ends its readers is not the known one. A slow disk says nothing about the file.
     """
     log.warning("model file not looked into", path=name, reason=str(error))
     if before and (is_same or isinstance(error, TimeoutError)):
@@ -173,9 +173,9 @@ def _irregular(path: Path, name: str, error: regular_files.NotRegular) -> Scanne
 
 
 def _placed(inspection: Inspection, name: str) -> Inspection:
-    """Return what was found where one kind should lie as what people laid there: one of these, or why it is none.
+    """Return the inspection of a file by its folder or name: of the kind that belongs there, or why it is another one.
 
-    What cannot be read is a broken checkpoint only where checkpoints lie, under a name that these have.
+    An unreadable file is a broken checkpoint only in a checkpoint's place, under a checkpoint's name.
     """
     kind = _meant_by(name)
     if kind is None and inspection.kind == "checkpoint" and inspection.reason and _is_other(name):
