@@ -55,7 +55,7 @@ class Worker:
 
     @property
     def reported_trouble(self) -> str | None:
-        """What is wrong with it, for people."""
+        """The fault of the worker or its card, for people."""
         return self.card_trouble or self.trouble
 
     @property
