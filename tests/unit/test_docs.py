@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 import typer
@@ -105,3 +106,12 @@ def test_decisions_are_numbered_without_a_gap():
 def test_decision_has_context_options_choice_and_price(note: Path):
     headings = re.findall(r"^## (\w+)", note.read_text(), re.MULTILINE)
     assert headings == ["Context", "Options", "Choice", "Price"]
+
+
+@pytest.mark.parametrize("drawing", sorted(ROOT.glob("docs/images/*.svg")), ids=lambda drawing: drawing.name)
+def test_drawing_has_a_description_and_colours_for_the_dark(drawing: Path):
+    svg = ET.fromstring(drawing.read_text())
+    names = {child.tag.rpartition("}")[2]: child.text for child in svg}
+    assert names["title"]
+    assert names["desc"]
+    assert "prefers-color-scheme: dark" in names["style"]
