@@ -28,7 +28,9 @@ def run(command: Callable[[], object], *, as_json: bool) -> int:
     except BrokenPipeError:  # the reader has gone, as `head` does
         status = FAILED
     except OSError as error:
-        status = _complain(FarmError(_words(error)), as_json=as_json)
+        where = " to ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        words = f"{where}: {error.strerror}." if where else f"{error.strerror or error}."
+        status = _complain(FarmError(words), as_json=as_json)
     except (FarmError, client_errors.FarmError) as error:
         status = _complain(error, as_json=as_json)
     except UnicodeEncodeError as error:  # bytes of an argument, or of a file's name
@@ -54,11 +56,6 @@ def _complain(error: FarmError | client_errors.FarmError, *, as_json: bool) -> i
     with suppress(OSError, ValueError):  # nobody reads stderr either
         complain(error, as_json=as_json)
     return FAILED
-
-
-def _words(error: OSError) -> str:
-    where = " to ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-    return f"{where}: {error.strerror}." if where else f"{error.strerror or error}."
 
 
 def _unexpected(error: Exception) -> str:

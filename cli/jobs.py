@@ -176,21 +176,16 @@ def _models(catalogue: Json) -> None:
 
 
 def _model_row(model: Json) -> Row:
+    remarks = (model.get("note"), None if model.get("has_vae", True) else "has no VAE inside")
+    usable = "[green]yes[/]" + "".join(f"; {escape(one)}" for one in remarks if one)
     return (
         escape(model["name"]),
         (model["sha256"] or "")[:10],
         model["architecture"],
         data_size(model["size"]),
         f"{model['native_size']} px" if model["native_size"] else "",
-        _fitness(model),
+        usable if model["usable"] else f"[red]no:[/] {escape(model['reason'] or '')}",
     )
-
-
-def _fitness(model: Json) -> str:
-    if not model["usable"]:
-        return f"[red]no:[/] {escape(model['reason'] or '')}"
-    odd = (model.get("note"), None if model.get("has_vae", True) else "has no VAE inside")
-    return "[green]yes[/]" + "".join(f"; {escape(one)}" for one in odd if one)
 
 
 def _changed(change: Json, how: str) -> None:

@@ -66,9 +66,13 @@ def remove(nested: dict[str, Any], bad: Iterable[str | Path]) -> list[bool]:
 
     A path to a missing value takes out the group that cannot do without it.
     """
-    found = [_removable(nested, parsed(path) if isinstance(path, str) else path) for path in bad]
-    for *way, last in sorted(set(filter(None, found)), key=_order, reverse=True):  # from the last item of a list on
-        holder = get(nested, tuple(way))
+    found: list[Path | None] = []
+    for path in bad:
+        way = parsed(path) if isinstance(path, str) else path
+        starts = (way[:end] for end in range(len(way), 0, -1))  # the value, else the group around it
+        found.append(next((start for start in starts if get(nested, start, _NOTHING) is not _NOTHING), None))
+    for *around, last in sorted(set(filter(None, found)), key=_order, reverse=True):  # from the last item of a list on
+        holder = get(nested, tuple(around))
         if _step(holder, last) is not _NOTHING:
             del holder[last]
     return [path is not None for path in found]
@@ -134,12 +138,6 @@ def _set(holder: Any, part: str | int, value: object) -> None:  # noqa: ANN401 -
         holder.append(value)
     else:
         holder[part] = value
-
-
-def _removable(nested: object, path: Path) -> Path | None:
-    """Return the longest part of the path at which there is a value."""
-    starts = (path[:end] for end in range(len(path), 0, -1))
-    return next((start for start in starts if get(nested, start, _NOTHING) is not _NOTHING), None)
 
 
 def _order(path: Path) -> tuple[int, list[str]]:

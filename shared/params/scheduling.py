@@ -71,10 +71,11 @@ class Scheduling(Parameters):
         int,
         Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY),
         Fact(
-            "Higher starts first among the images of the same owner; other owners' shares stay as they are",
+            f"From -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}; higher starts first among the images of one owner, and "
+            "the shares of other owners stay as they are",
             group=facts.QUEUE,
             placeholder="0",
-            option=Option("--priority"),
+            option=Option("--priority", help="Higher starts first among your own images (-100 to 100)."),
         ),
     ] = 0
     urgent: Annotated[
