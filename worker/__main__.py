@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None, *, module: str = "worker", run_worke
     The supervisor starts its workers as `module`; such a process calls `run_worker`, or `worker.process.run_worker`.
     """
     options = _parser().parse_args(argv)
-    given = {f"FARM_{name.upper()}": getattr(options, name) for name in _SETTINGS}
+    overrides = {f"FARM_{name.upper()}": getattr(options, name) for name in _SETTINGS}
     try:
-        farm = settings.load({**os.environ, **{name: value for name, value in given.items() if value is not None}})
+        farm = settings.load({**os.environ, **{name: value for name, value in overrides.items() if value is not None}})
         setup.configure(farm)
         return _run_worker(farm, options, run_worker) if options.card else _supervise(farm, module)
     except Conflict as conflict:

@@ -120,7 +120,7 @@ class Farm:
 
     def provoke(self) -> None:
         """Bring somebody to the plan's crash point, where nobody came by: what buries needs somebody who died."""
-        if self.plan.point.startswith("bury"):
+        if self.plan.point.startswith("mark_dead"):
             self._kill(plans.supervised(self.plan.supervised)[0])
         if self.plan.point.startswith("reap"):
             self._kill(plans.alone(self.plan.alone)[0])

@@ -106,7 +106,7 @@ class _Maker:
     def _provoked(self, point: str) -> list[Action]:
         """Return what makes a process die at `point`: what buries needs somebody who died."""
         crash = [Action(0.0, Kind.CRASH, point)]
-        if point.startswith("bury"):
+        if point.startswith("mark_dead"):
             return [*crash, Action(self._at(), Kind.KILL, self._chance.choice(supervised(self._supervised)))]
         if point.startswith("reap"):
             return [*crash, Action(self._at(), Kind.KILL, self._chance.choice(alone(self._alone)))]

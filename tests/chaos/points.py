@@ -31,10 +31,10 @@ POINTS = (
     "put.stored",  # one of the image's files is stored
     "finish.inside",  # as the claim's
     "finish.committed",  # committed, nobody knows yet
-    "beat.inside",
-    "beat.committed",
-    "bury.inside",  # the supervisor, which gives a dead child's images back
-    "bury.committed",
+    "heartbeat.inside",
+    "heartbeat.committed",
+    "mark_dead.inside",  # the supervisor, which gives a dead child's images back
+    "mark_dead.committed",
     "reap.inside",  # a worker, which gives a silent one's images back
     "reap.committed",
 )
@@ -100,8 +100,8 @@ def install(folder: Folder) -> None:
         _replace(original, partial(_statement, move, name))
     event.listen(Engine, "before_cursor_execute", lambda *_: _send(folder, move))
     for original, name in (
-        (workers.heartbeat, "beat"),
-        (reaper.mark_dead, "bury"),
+        (workers.heartbeat, "heartbeat"),
+        (reaper.mark_dead, "mark_dead"),
         (reaper.reap, "reap"),
     ):
         _replace(original, partial(_move, folder, move, name))

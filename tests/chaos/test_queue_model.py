@@ -61,7 +61,7 @@ acts = st.tuples(
     st.sampled_from(
         ["take", "take some"] * 3
         + ["finish", "finish some", "cancel", "retry", "crash", "turn"] * 2
-        + ["fail", "hand back", "cancel one", "retry one", "hold", "release", "delete", "bury", "leave"]
+        + ["fail", "hand back", "cancel one", "retry one", "hold", "release", "delete", "mark dead", "leave"]
         + ["reap", "pulse"]
     ),
     numbers,
@@ -225,7 +225,7 @@ class Queue(RuleBasedStateMachine):
             "finish": lambda: claim and End(claim, fails=False),
             "fail": lambda: claim and End(claim, fails=True),
             "hand back": lambda: claim and HandBack(claim),
-            "bury": lambda: Remove(worker),
+            "mark dead": lambda: Remove(worker),
             "crash": lambda: Remove(worker, strike=True),
             "leave": lambda: Remove(worker, leaves=True),
             "reap": lambda: Reap(me_on_time=second > 0),

@@ -86,17 +86,17 @@ class Claimer:
         """Leave `claim`'s image, and those of its lane, to other workers for a while."""
         self._avoid((claim.checkpoint, claim.owner, claim.footprint))
 
-    def _avoid(self, what: _Avoided) -> None:
+    def _avoid(self, images: _Avoided) -> None:
         now = time.monotonic()
         with self._lock:
             still = {avoided: until for avoided, until in self._avoided.items() if until > now}
-            self._avoided = still | {what: now + _AVOIDED_SECONDS}
+            self._avoided = still | {images: now + _AVOIDED_SECONDS}
 
     def better_worker(self) -> int | None:
         """Return a worker with room to which the policy leaves a lane that is not for this one now."""
         seen = self._snapshots.current()
         me = self._worker.as_policy_sees_it()
-        left = [
+        left_alone = [
             lane
             for lane in seen.lanes
             if lane.pool in me.pools
@@ -108,7 +108,7 @@ class Claimer:
         ]
         others = [
             other
-            for (place, precision), least in _least(left).items()
+            for (place, precision), least in _least(left_alone).items()
             for other in seen.farm.with_room.get(place, ())
             if other.id != me.id and other.precision == precision and policy.fits(least, other)
         ]
@@ -141,14 +141,14 @@ class Claimer:
 
     def _claims(self, count: int, max_age: float) -> list[Claim]:
         """Return `count` claims, or as many as there are, decided on a snapshot of at most this age in seconds."""
-        is_wanted = count and self._worker.takes_images  # it may have waited for others until it is no more
+        is_wanted = count and self._worker.takes_images  # which may have changed while this slot waited for others
         taken = self._take(self._snapshots.current(max_age), count) if is_wanted else []
         if taken:
-            given: dict[int, Counter[str]] = {}
-            for ours in taken:
-                given.setdefault(ours.transaction, Counter())[ours.owner] += ours.cost
-            for transaction, costs in given.items():
-                self._snapshots.add_claim(costs, transaction)
+            costs: dict[int, Counter[str]] = {}  # by transaction, by owner
+            for each in taken:
+                costs.setdefault(each.transaction, Counter())[each.owner] += each.cost
+            for transaction, of_owners in costs.items():
+                self._snapshots.add_claim(of_owners, transaction)
         return taken
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:
@@ -165,18 +165,18 @@ class Claimer:
         return taken
 
     def _in_order(self, seen: Snapshot, count: int) -> Iterator[Lane]:
-        """Yield the lanes of `count` images as the policy gives them one after the other; then all others in their
-        order, so often each, for what those are short of.
+        """Yield the lanes of `count` images as the policy gives them one after the other; then each other lane `count`
+        times, in their order, because the first may hold fewer images than the snapshot says.
         """
-        given, yielded = Counter[str](), Counter[Lane]()
+        costs, yielded = Counter[str](), Counter[Lane]()
         for _ in range(count):
-            ranked = self._ranked(seen.after(given))
+            ranked = self._ranked(seen.after(costs))
             lane = next((lane for lane in ranked if yielded[lane] < lane.queued), None)
             if lane is None:
                 break
             yield lane
             yielded[lane] += 1
-            given[lane.owner] += lane.cost
+            costs[lane.owner] += lane.cost
         for lane in self._ranked(seen):
             if lane not in yielded:
                 yield from repeat(lane, count)

@@ -56,7 +56,7 @@ class Slots:
     process), `on_storage` when the storage goes or comes back.
     """
 
-    def __init__(  # noqa: PLR0913 - what is shared, and what is to be called
+    def __init__(  # noqa: PLR0913 - shared values, and callbacks
         self,
         worker: Worker,
         claimer: Claimer,

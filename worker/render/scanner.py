@@ -44,10 +44,10 @@ class Scanner:
                     return _SOON_SECONDS
                 before = transact(sessions, Catalogue.read)
                 known = [*before.remembered(), *self._known]
-                left: list[Path] = []
+                unhashed: list[Path] = []
                 seconds = self._worker.settings.rescan_seconds
-                seen = scan(models, known, self._inspector, hash_seconds=seconds, on_left=left.append)
-                changed = transact(sessions, partial(_record, seen=seen, before=before, is_whole=not left))
+                seen = scan(models, known, self._inspector, hash_seconds=seconds, on_left=unhashed.append)
+                changed = transact(sessions, partial(_record, seen=seen, before=before, is_whole=not unhashed))
         except NotConfined as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
             return None
@@ -63,7 +63,7 @@ class Scanner:
         self._known = seen
         if changed:
             log.info("catalogue changed", worker=self._worker.id, files=changed, checkpoints=len(seen))
-        return _SOON_SECONDS if left else None
+        return _SOON_SECONDS if unhashed else None
 
 
 def _record(session: Session, seen: Sequence[Scanned], before: Catalogue, *, is_whole: bool) -> int:

@@ -69,36 +69,36 @@ def _visible(whole: Present, only: str) -> tuple[Address, ...]:
         return _all_of(named, whole)
     except _UnknownError as unknown:
         raise FarmError(
-            f"CUDA_VISIBLE_DEVICES={only} names {unknown}. {_here(whole)} Accepted: numbers as nvidia-smi gives them, "
+            f"CUDA_VISIBLE_DEVICES={only} names {unknown}. {_shown(whole)} Accepted: numbers as nvidia-smi gives them, "
             "UUIDs or how they begin, by commas; unset: all cards."
         ) from None
 
 
-def select(gpus: str, there: Present) -> tuple[Address, ...]:
+def select(gpus: str, here: Present) -> tuple[Address, ...]:
     """Return the cards that `--gpus` names: all | 0,2 | 0:1 | GPU-… | cpu | cpu:N. `all` without any card is the CPU.
 
     Raises FarmError for anything else and for a card that is not there.
     """
     if gpus == "all":
-        return there.cards or (Address("cpu:0"),)
+        return here.cards or (Address("cpu:0"),)
     kind, _, count = gpus.partition(":")
     if kind == "cpu" and (not count or (count.isdecimal() and int(count) > 0)):
         return tuple(Address(f"cpu:{index}") for index in range(int(count or 1)))
     try:
-        return _all_of((part.strip() for part in gpus.split(",")), there)
+        return _all_of((part.strip() for part in gpus.split(",")), here)
     except _UnknownError as unknown:
-        raise FarmError(f"FARM_GPUS={gpus} names {unknown}. {_here(there)} Accepted: {_ACCEPTED}.") from None
+        raise FarmError(f"FARM_GPUS={gpus} names {unknown}. {_shown(here)} Accepted: {_ACCEPTED}.") from None
 
 
-def find(name: str, there: Present) -> Address:
+def find(name: str, here: Present) -> Address:
     """Return the card called `name`. Raises FarmError that lists the cards there are."""
     if name.startswith("cpu:") and name.removeprefix("cpu:").isdecimal():
         return Address(name)
-    found = _chosen(name, there.cards) if name.startswith("cuda:") else ()
+    found = _chosen(name, here.cards) if name.startswith("cuda:") else ()
     if len(found) == 1:
         return found[0]
     what = f"{name!r} is several MIG instances" if found else f"There is no card {name!r} here"
-    raise FarmError(f"{what}. {_here(there)} Accepted: cuda:2, cuda:0:1 (a MIG instance), cpu:0.")
+    raise FarmError(f"{what}. {_shown(here)} Accepted: cuda:2, cuda:0:1 (a MIG instance), cpu:0.")
 
 
 def pin(card: Address) -> None:
@@ -114,18 +114,18 @@ class _UnknownError(Exception):
     """Names that mean no card, or more than one; the caller adds where they were written."""
 
 
-def _all_of(names: Iterable[str], there: Present) -> tuple[Address, ...]:
+def _all_of(names: Iterable[str], here: Present) -> tuple[Address, ...]:
     """Return the cards that `names` mean, in their order, each card once.
 
     If nvidia-smi could not list some cards, a missing one may be among them, and the others start without it.
     """
-    found = {name: _chosen(name, there.cards) for name in names}
+    found = {name: _chosen(name, here.cards) for name in names}
     missing = [name for name, cards in found.items() if not cards]
     cards = tuple(dict.fromkeys(card for some in found.values() for card in some))
-    if missing and not (there.trouble and cards):
+    if missing and not (here.trouble and cards):
         raise _UnknownError(", ".join(f"{name!r}, which is not a card here" for name in missing))
     if missing:
-        log.warning("cards left out", named=missing, reason=there.trouble)
+        log.warning("cards left out", named=missing, reason=here.trouble)
     return cards
 
 
@@ -140,9 +140,9 @@ def _chosen(name: str, cards: tuple[Address, ...]) -> tuple[Address, ...]:
     return tuple(card for card in cards if card.name == wanted or card.name.startswith(f"{wanted}:"))
 
 
-def _here(there: Present) -> str:
-    names = ", ".join(card.name for card in there.cards)
-    uuids = ", ".join(card.uuid for card in there.cards)
-    found = f"{names} ({uuids})" if there.cards else "no card at all"
-    whose = "This machine has" if there.only is None else f"CUDA_VISIBLE_DEVICES={there.only} leaves"
-    return f"{whose} {found}.{f' nvidia-smi says: {there.trouble}' if there.trouble else ''}"
+def _shown(here: Present) -> str:
+    names = ", ".join(card.name for card in here.cards)
+    uuids = ", ".join(card.uuid for card in here.cards)
+    found = f"{names} ({uuids})" if here.cards else "no card at all"
+    whose = "This machine has" if here.only is None else f"CUDA_VISIBLE_DEVICES={here.only} leaves"
+    return f"{whose} {found}.{f' nvidia-smi says: {here.trouble}' if here.trouble else ''}"
