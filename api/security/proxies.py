@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
 
-from api.server.bridge import WSGI
-
 _PORT: Final = re.compile(r"^\[([^]]*)\](?::\d{1,5})?$|^([\d.]+):\d{1,5}$")
 
+WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Networks = Sequence[IPv4Network | IPv6Network]
 
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 import structlog
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope
 
+from api.security.proxies import WSGI
 from api.server import plain
 from api.server.bodies import Body
 from api.server.room import MEMORY_BYTES, Room, Spool
@@ -27,7 +28,6 @@ from shared.errors import FarmError
 log = structlog.get_logger(__name__)
 
 Environ = dict[str, Any]
-WSGI = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 _CHUNK_BYTES: Final = 2**16
 
 
