@@ -80,7 +80,7 @@ def _supervise(farm: Settings, module: str) -> int:
     sessions = database.sessions(engine)
     try:
         with suppress(Unavailable):  # for people only: the workers themselves wait for the database
-            database.transact(sessions, first_scan.note_start)
+            database.transact(sessions, first_scan.record_start)
         return Supervisor(cards, command, partial(_mark_dead, sessions), farm.grace_seconds).run()
     finally:
         engine.dispose()

@@ -72,7 +72,7 @@ def read_json() -> object:
     data = _read()
     _check_amount(data)
     try:
-        return _nameable(json.loads(data))
+        body = json.loads(data)
     except json.JSONDecodeError as error:
         raise _malformed(f"is not JSON from line {error.lineno}, column {error.colno} on") from None
     except UnicodeDecodeError:
@@ -81,6 +81,10 @@ def read_json() -> object:
         raise _malformed("is nested too deeply") from None
     except ValueError:  # an integer of more digits than Python converts
         raise _malformed("holds a number that is too long") from None
+    if not isinstance(body, dict):
+        return body
+    # Half characters in the names of its fields are spelled out, so that a refusal can name them.
+    return {name.encode(errors="backslashreplace").decode(): value for name, value in body.items()}
 
 
 def _check_amount(data: bytes) -> None:
@@ -114,10 +118,3 @@ def _read() -> bytes:
     data = request.get_data(cache=False)
     request.stream.read(1)  # werkzeug cuts a chunked body at the limit, and says so at the next read only
     return data
-
-
-def _nameable(body: object) -> object:
-    """Return the body with half characters in the names of its fields spelled out: a refusal can then name them."""
-    if not isinstance(body, dict):
-        return body
-    return {name.encode(errors="backslashreplace").decode(): value for name, value in body.items()}

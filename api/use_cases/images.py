@@ -148,12 +148,9 @@ def _read(storage: Storage, keys: Mapping[str, str]) -> Iterator[tuple[str, byte
     if len(missing) == len(keys):
         raise NotFound("None of the job's pictures is in the storage any more.")
     if missing:
-        yield MISSING, _missing_text(missing, len(keys)).encode()
-
-
-def _missing_text(missing: Mapping[str, str], of: int) -> str:
-    lines = (f"{name}: {reason}" for name, reason in missing.items())
-    return "\n".join([f"{len(missing)} of the {of} pictures of this job are not in this file:", "", *lines, ""])
+        title = f"{len(missing)} of the {len(keys)} pictures of this job are not in this file:"
+        lines = (f"{name}: {reason}" for name, reason in missing.items())
+        yield MISSING, "\n".join([title, "", *lines, ""]).encode()
 
 
 def file_parameters(services: Services, owner: str, data: bytes) -> PngInfoBody:

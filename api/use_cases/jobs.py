@@ -57,7 +57,7 @@ _WAIT_SECONDS: Final = 0.2  # between two looks at a job that is waited for
 
 @dataclass(frozen=True)
 class Submitted:
-    """The job that a submission led to; not new where the same request had come before under its key."""
+    """The job of a submission; it is not new if the same request came before under its key."""
 
     job: JobBody
     is_new: bool
@@ -66,9 +66,9 @@ class Submitted:
 def submit(services: Services, owner: str, given: object, idempotency_key: str | None = None) -> Submitted:
     """Record a job of what was given, a JSON object as it came, and publish its tickets.
 
-    Admission and record are one transaction. Only a request that brings pictures is admitted before, so that these are
-    kept as uploads once the rest is found right, and one with a key is looked up first.
-    Raises Refused naming every bad field, Conflict on a key used otherwise.
+    It is admitted and recorded in one transaction. Before that, a request with a key is looked up, and a request that
+    brings pictures is admitted alone: its pictures are kept as uploads only if no field is wrong.
+    Raises Refused that names every wrong field, Conflict if the key came with another request before.
     """
     request = parse(given, owner, services.settings.limits)
     if idempotency_key and not request.problems:
@@ -141,7 +141,7 @@ def jobs(services: Services, owner: str, states: Sequence[DisplayState], cursor:
 
 
 def cancel(services: Services, owner: str, job_id: int, index: int | None = None) -> ChangeBody:
-    """Cancel what has not ended of a job, or one image, and tell the workers. Raises NotFound, Conflict."""
+    """Cancel a job's images that have not ended, or one of them, and notify the workers. Raises NotFound, Conflict."""
 
     def work(session: Session) -> tuple[transitions.Cancelled, queries.JobView]:
         queries.check_owner(session, job_id, owner)
@@ -236,7 +236,7 @@ def styles(services: Services) -> StylesBody:
 
 
 def tokens(services: Services, owner: str, given: object) -> TokensBody:
-    """Return how long the prompt of a job is, or its negative prompt where it has that alone. Raises Refused."""
+    """Return the length of a job's prompt, or of its negative prompt if it has no other. Raises Refused."""
     limits = services.settings.limits
     request = parse(given, owner, limits)
     if problems := [*request.problems, *_too_much(request.params, limits)]:
@@ -250,7 +250,7 @@ def tokens(services: Services, owner: str, given: object) -> TokensBody:
 
 
 def _too_much(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
-    """Yield what makes a prompt too long to be measured."""
+    """Yield the fields that would make measuring a prompt too slow."""
     for field, prompt in {"prompt": params.prompt, "negative_prompt": params.negative_prompt}.items():
         if len(prompt) > limits.max_prompt_chars:
             yield FieldError(field, f"is {len(prompt):,} characters long", accepted(field, limits))

@@ -25,10 +25,11 @@ def drain(services: Services, owner: str, wanted: str, reason: str = "") -> Work
 
     def work(session: Session) -> tuple[list[str], list[queries.WorkerView]]:
         names = drains.matching(session, wanted)
-        drains.drain(session, names, reason or _by(owner))
+        by = BY_HAND if owner == LOCAL_OWNER else f"by {owner}"  # without keys there is no owner to name
+        drains.drain(session, names, reason or by)
         return names, queries.workers(session)
 
-    return _told(services, owner, "workers drained", work)
+    return _changed(services, owner, "workers drained", work)
 
 
 def resume(services: Services, owner: str, wanted: str) -> WorkersBody:
@@ -39,15 +40,10 @@ def resume(services: Services, owner: str, wanted: str) -> WorkersBody:
         drains.resume(session, names)
         return names, queries.workers(session)
 
-    return _told(services, owner, "workers resumed", work)
+    return _changed(services, owner, "workers resumed", work)
 
 
-def _by(owner: str) -> str:
-    """Return who did it, for people; on a farm without keys there is nobody to name."""
-    return BY_HAND if owner == LOCAL_OWNER else f"by {owner}"
-
-
-def _told(services: Services, owner: str, event: str, work: Work) -> WorkersBody:
+def _changed(services: Services, owner: str, event: str, work: Work) -> WorkersBody:
     names, seen = transact(services.sessions, work)
     log.info(event, owner=owner, workers=names)
     return WorkersBody.of(view for view in seen if view.name in names)

@@ -61,7 +61,7 @@ def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admiss
     ]
     if problems or named.models is None:
         raise refused(problems)
-    note = sizes.told(request.params, size, source, native, limits)
+    note = sizes.explanation(request.params, size, source, native, limits)
     return Admission(owner, params, named.models, request.scheduling, request.digest, (note,) if note else ())
 
 

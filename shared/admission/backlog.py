@@ -1,4 +1,4 @@
-"""How many open jobs one owner may have: nobody fills the queue, its pages and its snapshots alone."""
+"""How many open jobs one owner may have, so that none fills the queue, its pages and its snapshots alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ADVICE: Final = "wait, or cancel some of them; the operator of this farm can ra
 
 
 def too_many(session: Session, owner: str, limits: Limits) -> Iterator[FieldError]:
-    """Yield why an owner may have no further open job, if that is so.
+    """Yield the problem of an owner who has as many open jobs as one may have.
 
     Submissions that come at the same time may bring a few more. Index: ix_jobs_owner_state_id.
     """
@@ -30,6 +30,6 @@ def too_many(session: Session, owner: str, limits: Limits) -> Iterator[FieldErro
 
 
 def check(session: Session, owner: str, limits: Limits) -> None:
-    """Raise Conflict where an owner may have no further open job, as `too_many` says."""
+    """Raise Conflict if an owner has as many open jobs as one may have."""
     for problem in too_many(session, owner, limits):
         raise Conflict(f"This job cannot be opened again now: {problem.message}. To go on, {_ADVICE}.")

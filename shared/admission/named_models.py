@@ -29,14 +29,16 @@ class NamedModels:
 
     @classmethod
     def found(cls, catalogue: Catalogue, params: RenderParams, limits: Limits) -> Self:
-        """Return the files that `params` name, and what is wrong with the names of others."""
+        """Return the files that `params` name, and the problems of names that mean no usable file."""
         titles: dict[str, str] = {}
         problems: list[FieldError] = []
         files: dict[str, Entry] = {}
         for name, given in params.of_kind("checkpoint").items():
             if not given and "" in parameters()[field_name(name)].fact.means and "." in name:
                 continue  # the first pass's
-            if name == "refiner.checkpoint" and not given.strip():  # no name means the farm's first one elsewhere
+            if (
+                name == "refiner.checkpoint" and not given.strip()
+            ):  # elsewhere no name means the farm's first checkpoint
                 problems.append(FieldError(name, "is missing", accepted(name, limits)))
                 continue
             try:
@@ -56,9 +58,9 @@ class NamedModels:
 
 
 def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | None:
-    """Return the VAE that is meant; None: the checkpoint's own. Raises Refused."""
+    """Return the VAE that `given` means; None: the checkpoint's own. Raises Refused."""
     is_word = given.casefold() in {AUTOMATIC_VAE, BUILT_IN_VAE}
-    if checkpoint is None:  # which is refused: only a name can be looked for without one
+    if checkpoint is None:  # the job is refused; without a checkpoint only a name can be looked up
         return None if is_word else catalogue.resolve(given, "vae")
     return catalogue.vae_for(given.casefold() if is_word else given, checkpoint)
 
@@ -74,8 +76,8 @@ def _model_set(files: Mapping[str, Entry]) -> ModelSet | None:
 
 
 def _without_vae(vae: str | None, second: Entry | None) -> list[FieldError]:
-    """Return what is wrong with the second pass's checkpoint: it decodes by the VAE that is named, else by its own."""
+    """Return the problem of a second pass without a VAE: it decodes by the VAE that is named, else by its own."""
     if second is None or second.has_vae or vae != BUILT_IN_VAE:
         return []
-    message = f"{second.name} has no VAE inside, which the second pass needs where vae names none"
-    return [FieldError("hires.checkpoint", message, "a checkpoint with a VAE inside, or one together with a named vae")]
+    message = f"{second.name} has no VAE inside, which the second pass needs unless `vae` names one"
+    return [FieldError("hires.checkpoint", message, "a checkpoint with a VAE inside, or any with a VAE named in `vae`")]

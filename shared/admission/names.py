@@ -1,4 +1,4 @@
-"""Names of samplers, schedules and upscalers: brought to their own spelling, or refused with those most alike."""
+"""Names of samplers, schedules and upscalers: put in their own spelling, or refused with the nearest ones."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from shared.wording import LONGEST, choices
 
 
 class _Pass(NamedTuple):
-    """Sampler and schedule of one pass; None for a name that there is not, empty for the first pass's."""
+    """Sampler and schedule of one pass; None for an unknown name, empty for the first pass's."""
 
     sampler: str | None
     schedule: str | None
 
 
 def spelled(params: RenderParams) -> RenderParams:
-    """Return the parameters with names in their own spelling; a name that there is not stays as it was given.
+    """Return the parameters with names in their own spelling; an unknown name stays as it was given.
 
-    The schedule of an old combined name ("DPM++ 2M Karras") is taken if none is asked for.
+    The schedule of an old combined name ("DPM++ 2M Karras") counts if the request names no other.
     """
     changes = _known(_first(params))
     hires = params.hires
@@ -35,7 +35,7 @@ def spelled(params: RenderParams) -> RenderParams:
 
 
 def misnamed(params: RenderParams) -> Iterator[FieldError]:
-    """Yield what is wrong with samplers, schedules and the upscaler."""
+    """Yield the unknown names of samplers, schedules and the upscaler, and schedules that a sampler cannot use."""
     first, hires = _first(params), params.hires
     yield from _wrong("", first, _Pass(params.sampler, params.schedule), first)
     if hires is None:
@@ -49,13 +49,13 @@ def misnamed(params: RenderParams) -> Iterator[FieldError]:
 
 
 def _wrong(group: str, found: _Pass, asked: _Pass, in_all: _Pass) -> Iterator[FieldError]:
-    """Yield what is wrong with the names of one pass, and with `in_all`: what it would be rendered with."""
+    """Yield the problems of the names of one pass, and of `in_all`, the names that it would be rendered with."""
     if found.sampler is None:
         yield _unknown(f"{group}sampler", str(asked.sampler), SAMPLERS)
     if found.schedule is None:
         yield _unknown(f"{group}schedule", str(asked.schedule), SCHEDULES)
     elif in_all.sampler and in_all.schedule and in_all.schedule not in (takes := SAMPLERS[in_all.sampler].schedules):
-        message = f"{in_all.sampler} has no use for the schedule {in_all.schedule}"
+        message = f"{in_all.sampler} cannot use the schedule {in_all.schedule}"
         yield FieldError(f"{group}schedule", message, choices(takes))
 
 
@@ -64,7 +64,7 @@ def _first(params: RenderParams) -> _Pass:
 
 
 def _second(params: RenderParams) -> _Pass:
-    """Return what the second pass's names mean; each may be empty."""
+    """Return the meaning of the second pass's names; each may be empty."""
     if params.hires is None:
         return _Pass("", "")
     sampler, schedule = params.hires.sampler, params.hires.schedule
@@ -75,20 +75,20 @@ def _second(params: RenderParams) -> _Pass:
 
 
 def _found(sampler: str, schedule: str) -> _Pass:
-    """Return what two names mean; the schedule of a combined name stands where none but `automatic` is asked for."""
-    told = named(sampler) if len(sampler) <= LONGEST else None
-    asked = schedule_named(schedule[:LONGEST])
-    of_name = told.schedule if told else None
-    return _Pass(told and told.sampler, of_name if of_name and asked == AUTOMATIC else asked)
+    """Return the meaning of two names; the schedule of a combined name counts if the other is `automatic`."""
+    combined = named(sampler) if len(sampler) <= LONGEST else None
+    own = schedule_named(schedule[:LONGEST])
+    other = combined.schedule if combined else None
+    return _Pass(combined and combined.sampler, other if other and own == AUTOMATIC else own)
 
 
 def _known(found: _Pass) -> dict[str, object]:
-    """Return the names that there are, as changes."""
+    """Return the known names, as changes of parameters."""
     return {name: value for name, value in found._asdict().items() if value is not None}
 
 
 def _or(second: str | None, first: str | None) -> str | None:
-    """Return the second pass's name, or the first one's where it is empty."""
+    """Return the second pass's name, or the first pass's if it is empty."""
     return first if second == "" else second
 
 
@@ -99,6 +99,6 @@ def _upscaler(text: str) -> str | None:
 def _unknown(field: str, text: str, names: Iterable[str]) -> FieldError:
     known, kind = [*names], field.rpartition(".")[2]
     message = f"There is no {kind} {text[:LONGEST]!r}"
-    if kind == "sampler" and (program := home(text)):  # what is alike by its letters would be another one
+    if kind == "sampler" and (program := home(text)):  # the nearest name by its letters would be another sampler
         return FieldError(field, f"{message} here: it is {program}'s", choices(known))
     return FieldError(field, message, choices(nearest(text, known) or known))

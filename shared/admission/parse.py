@@ -26,11 +26,11 @@ _MOST_ERRORS: Final = 50
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A job as an owner asks for it, as far as it has the right form, and what is wrong with the rest of it."""
+    """A job as an owner requests it: the values of the right form, and the problems of all others."""
 
     owner: str
     limits: Limits
-    params: RenderParams  # names in their own spelling; defaults in the place of what is wrong
+    params: RenderParams  # names in their own spelling; defaults in the place of wrong values
     scheduling: Scheduling
     digest: str  # of parameters and scheduling as they came, before styles and pictures are written in
     problems: tuple[FieldError, ...] = ()
@@ -38,25 +38,25 @@ class JobRequest:
 
 
 def parse(given: object, owner: str, limits: Limits) -> JobRequest:
-    """Return the job that a JSON object asks for. Raises Refused for what is not an object."""
+    """Return the job that a JSON object requests. Raises Refused if it is not an object."""
     if not isinstance(given, Mapping):
         raise refused([FieldError("body", f"must be an object, not {spelled(given)}", "an object of parameters")])
-    asked, rest, wrong = scheduling.part(given)
+    wanted, rest, wrong = scheduling.split(given)
     params, problems = _params(rest, limits)
     params = names.spelled(params)
     problems += [*wrong, *names.misnamed(params)]
-    return JobRequest(owner, limits, params, asked, digest(params, asked), tuple(problems))
+    return JobRequest(owner, limits, params, wanted, digest(params, wanted), tuple(problems))
 
 
 def digest(params: RenderParams, scheduling: Scheduling = NO_SCHEDULING) -> str:
-    """Return what tells a request from another under the same idempotency key, as SHA-256 in hexadecimal."""
+    """Return the SHA-256 by which requests under the same idempotency key are compared."""
     parts = [part.model_dump_json(exclude_defaults=True) for part in (params, scheduling)]
-    # Without scheduling as it was before there was any, so that keys of that time are still known.
+    # Versions without scheduling digested the parameters alone; their keys are still known.
     return hashlib.sha256("".join(parts if scheduling != NO_SCHEDULING else parts[:1]).encode()).hexdigest()
 
 
 def _params(given: Mapping[str, Any], limits: Limits) -> tuple[RenderParams, list[FieldError]]:
-    """Return what of `given` has the right form, defaults in the place of the rest, and what is wrong with that."""
+    """Return the parameters with defaults in the place of values of a wrong form, and the problems of these."""
     try:
         return RenderParams.model_validate(given), []
     except ValidationError as error:

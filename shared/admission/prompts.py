@@ -1,4 +1,4 @@
-"""What prompts may say: not more than the text encoder and the card can take, and nothing that is not here yet."""
+"""Prompts: refused if they are too long for the text encoder or the GPU, or name networks that are not available."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NETWORKS: Final = {"lora": "LoRA", "lyco": "LoRA", "hypernet": "hypernetwork"}
 
 
 def unreadable(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
-    """Yield what cannot be rendered of the prompts of parameters whose styles are merged, of each the first thing."""
+    """Yield the first problem of each prompt that cannot be rendered; its styles must be merged already."""
     for name, prompt in params.of_kind("prompt").items():
         problem = next(_problems(name, prompt, params, limits), None)
         if problem is not None:
@@ -31,7 +31,7 @@ def unreadable(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
 
 
 def styled(params: RenderParams, styles: Mapping[str, Style], limits: Limits) -> RenderParams:
-    """Return the parameters with their styles written into the prompts of both passes; an unknown one says nothing."""
+    """Return the parameters with their styles written into the prompts of both passes; unknown styles are ignored."""
     known = [styles[name] for name in params.styles if name in styles]
 
     def merged(prompt: str, texts: Iterable[str]) -> str:
@@ -51,7 +51,7 @@ def styled(params: RenderParams, styles: Mapping[str, Style], limits: Limits) ->
 
 
 def unknown_styles(params: RenderParams, styles: Mapping[str, Style]) -> Iterator[FieldError]:
-    """Yield the styles that there are not."""
+    """Yield the styles that the farm does not have, with the nearest names."""
     for place, name in enumerate(params.styles):
         if name not in styles:
             known = nearest(name, styles) or [*styles][:_SHOWN]
@@ -60,12 +60,12 @@ def unknown_styles(params: RenderParams, styles: Mapping[str, Style]) -> Iterato
 
 
 def _problems(name: str, prompt: str, params: RenderParams, limits: Limits) -> Iterator[FieldError]:
-    """Yield why a prompt cannot be rendered, what is cheap to find first."""
+    """Yield the problems of a prompt, those that are cheap to find first."""
     if len(prompt) > limits.max_prompt_chars:
         yield FieldError(name, f"is {len(prompt):,} characters long", accepted(name, limits))
     tags = [f"{_NETWORKS.get(tag.kind.casefold(), tag.kind)} {tag.name[:40]!r}" for tag in networks(prompt)]
     if tags:  # silently left out, they would be missed in the picture
-        message = f"asks for what is not available yet: {', '.join(tags[:3])}"
+        message = f"names networks that are not available yet: {', '.join(tags[:3])}"
         yield FieldError(name, message, "a prompt without <lora:…> and <hypernet:…> tags")
     is_negative = name.endswith("negative_prompt")
     parts = len(read(prompt, is_negative=is_negative))
@@ -76,12 +76,12 @@ def _problems(name: str, prompt: str, params: RenderParams, limits: Limits) -> I
         if length.tokens > MAX_TOKENS:
             yield FieldError(name, f"is {length.tokens:,} tokens long", accepted(name, limits))
         if length.chunks > MAX_CHUNKS_IN_ALL:
-            message = f"says more than {MAX_CHUNKS_IN_ALL} chunks of 75 tokens on its way"
-            yield FieldError(name, message, f"at most {MAX_CHUNKS_IN_ALL}, in all that AND and editing make of it")
+            message = f"is longer than {MAX_CHUNKS_IN_ALL} chunks of 75 tokens, with all variants of AND and editing"
+            yield FieldError(name, message, f"at most {MAX_CHUNKS_IN_ALL} chunks with all variants")
 
 
 def _passes(name: str, params: RenderParams, limits: Limits) -> Iterator[tuple[int, int | None]]:
-    """Yield the model calls of each pass that reads a prompt, as editing counts, and those of the pass before it."""
+    """Yield the model calls of each pass that reads a prompt, as editing counts them, and those of the pass before."""
     first = _calls(params.sampler, params.steps, limits)
     group, _, field = name.rpartition(".")
     if not group:
@@ -92,6 +92,6 @@ def _passes(name: str, params: RenderParams, limits: Limits) -> Iterator[tuple[i
 
 
 def _calls(sampler: str, steps: int, limits: Limits) -> int:
-    """Return the model calls of a pass in editing's count, in numbers that the farm would accept."""
+    """Return the model calls of a pass as editing counts them, within the limits of the farm."""
     order = SAMPLERS[sampler].order if sampler in SAMPLERS else 1
     return min(steps, limits.max_steps) * order

@@ -1,4 +1,4 @@
-"""Numbers that have the right form, against the farm's limits and against each other."""
+"""Numbers of the right form, checked against the farm's limits and against each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_STEPS: Final = 1000  # of one schedule: as many as there are timesteps
 
 
 def beyond(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
-    """Yield what passes the farm's limits, or does not go together, in resolved parameters."""
+    """Yield the numbers of complete parameters that pass the farm's limits or contradict each other."""
     within = True
     for name, (least, most) in bounds(limits).items():
         value = paths.get(params, name)
@@ -33,13 +33,14 @@ def beyond(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
     yield from _seeds(params)
     yield from _noise(params)
     yield from _sigmas(params)
-    if within:  # else the numbers that follow from them mean nothing
+    if within:  # else the numbers that are computed from them mean nothing
         yield from _second_pass(params, limits)
-        yield from _first_steps(params)
+        if params.img2img is not None and params.img2img.exact_steps:
+            yield from _spread("img2img.denoising", params.steps, params.img2img.denoising)
 
 
 def _seeds(params: RenderParams) -> Iterator[FieldError]:
-    """Yield the seed that would not last for all images: it counts up, or the variation seed does."""
+    """Yield the seed, or variation seed, that would pass the largest one: image i uses seed + i."""
     leans = params.noise.variation_strength > 0
     name, first = ("noise.variation_seed", params.noise.variation_seed) if leans else ("seed", params.seed)
     if first + params.count - 1 > MAX_SEED:
@@ -64,7 +65,7 @@ def _sigmas(params: RenderParams) -> Iterator[FieldError]:
 
 
 def _second_pass(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
-    """Yield why the second pass cannot be: what it is enlarged to, and what is cut from that, are within the limits."""
+    """Yield the problems of the second pass: the enlarged size, also after it is cut, must be within the limits."""
     hires = params.hires
     if hires is None:
         return
@@ -74,17 +75,16 @@ def _second_pass(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
     if max(target[:2]) > limits.max_size or min(target.final) < limits.min_size:
         name = "hires.width" if hires.width else "hires.height" if hires.height else "hires.scale"
         message = f"the second pass would be {target.width}x{target.height}"
-        yield FieldError(name, message, f"what keeps both sides within {limits.min_size} to {limits.max_size} pixels")
+        yield FieldError(
+            name,
+            message,
+            f"both sides within {limits.min_size} to {limits.max_size} pixels",
+        )
     yield from _spread("hires.denoising", hires.steps or params.steps, hires.denoising)
 
 
-def _first_steps(params: RenderParams) -> Iterator[FieldError]:
-    if params.img2img is not None and params.img2img.exact_steps:
-        yield from _spread("img2img.denoising", params.steps, params.img2img.denoising)
-
-
 def _spread(name: str, steps: int, denoising: float) -> Iterator[FieldError]:
-    """Yield the denoising strength at which so many steps would belong to too long a schedule."""
+    """Yield the denoising strength that would make these steps the end of too long a schedule."""
     if 0 < denoising < steps / MOST_STEPS:
         message = f"{steps} steps at {denoising:g} would be the end of a schedule of more than {MOST_STEPS}"
         yield FieldError(name, message, f"0, or {steps / MOST_STEPS:g} to 1")

@@ -1,4 +1,4 @@
-"""Parameters that come from elsewhere, such as a picture's file: what of them would be admitted here."""
+"""Parameters from elsewhere, such as a picture's file: those that this farm would admit are kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from shared.admission.admit import admit, prepare
 from shared.admission.parse import JobRequest, parse
 from shared.db.sessions import Sessions, transact
 from shared.errors import FieldError, NotLooked, Refused
-from shared.models.catalogue import Catalogue, Entry, Kind
+from shared.models.catalogue import Catalogue, Entry
+from shared.models.kinds import Kind
 from shared.params import paths
 from shared.params.codecs import BUILT_IN_VAE, split_title
 from shared.params.fields import AUTOMATIC_VAE
@@ -23,36 +24,36 @@ _SUFFIX: Final = re.compile(r"\.(?:safetensors|ckpt|pth?|bin|gguf)$", re.IGNOREC
 
 
 class Fit(NamedTuple):
-    """Parameters that can be submitted, and notes of what was left out for that."""
+    """Parameters that can be submitted, and why others were left out."""
 
     params: dict[str, Any]
     left_out: tuple[str, ...]
 
 
 def fit(sessions: Sessions, given: Mapping[str, Any], owner: str, limits: Limits) -> Fit:
-    """Return `given` without the fields that admission refuses: what this farm has not, or will not do.
+    """Return `given` without the fields that admission refuses, model files by their titles on this farm.
 
-    Model files go by their titles here. One whose hash is not known is looked for by its name: some write wrong ones.
+    A model file whose hash is unknown is looked up by its name, because some programs write wrong hashes.
     """
     catalogue, params = transact(sessions, Catalogue.read), deepcopy(dict(given))
     notes = [*_entitled(catalogue, params)]
     while refused := _refused(sessions, prepare(parse(params, owner, limits), styles={}), catalogue):
         was_there = paths.remove(params, [one.field for one in refused])
-        if not any(was_there):  # it is not what was given that is wrong: a farm without checkpoints refuses everything
+        if not any(was_there):  # no field of `given` is wrong: a farm without checkpoints refuses every job
             break
         notes += [f"{one.field}: {one.message}" for one, there in zip(refused, was_there, strict=True) if there]
     return Fit(params, tuple(notes))
 
 
 def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
-    """Put the titles of model files in the places of what names them; yield notes of hashes that no file has."""
+    """Replace the names of model files by their titles; yield a note for each hash that no file has."""
     named = {name: kind for name, one in parameters().items() for kind in _KINDS if one.takes.kind == kind}
     for field, kind in named.items():
-        asked = paths.get(params, field)
-        if not isinstance(asked, str) or not asked or (kind == "vae" and asked in {AUTOMATIC_VAE, BUILT_IN_VAE}):
+        text = paths.get(params, field)
+        if not isinstance(text, str) or not text or (kind == "vae" and text in {AUTOMATIC_VAE, BUILT_IN_VAE}):
             continue
-        name, short_hash = split_title(asked)
-        file = _only(catalogue, asked, kind)
+        name, short_hash = split_title(text)
+        file = _only(catalogue, text, kind)
         if file is None and (file := _by_name(catalogue, name, kind)) is not None and short_hash:
             yield f"{field}: no file here has the hash {short_hash}; {file.title} is taken by its name"
         if file is not None:
@@ -60,14 +61,14 @@ def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
 
 
 def _by_name(catalogue: Catalogue, name: str, kind: Kind) -> Entry | None:
-    """Return the file of that name, or of what is left of it without folders and the file's ending."""
+    """Return the file of that name, also without its folders or the file's ending."""
     last = name.replace("\\", "/").rpartition("/")[2]
     found = (_only(catalogue, one, kind) for one in (name, last, _SUFFIX.sub("", last)) if one)
     return next((file for file in found if file is not None), None)
 
 
 def _only(catalogue: Catalogue, text: str, kind: Kind) -> Entry | None:
-    """Return the one usable file that a text means, if there is one alone."""
+    """Return the usable file that a text means; None if there is none, or more than one."""
     usable = {file.sha256: file for file in catalogue.meant(text, kind) if file.usable}
     return next(iter(usable.values())) if len(usable) == 1 else None
 
@@ -77,6 +78,6 @@ def _refused(sessions: Sessions, request: JobRequest, catalogue: Catalogue) -> t
         transact(sessions, lambda session: admit(session, request, catalogue))
     except Refused as refused:
         return refused.fields
-    except NotLooked:  # nothing is known to be wrong
+    except NotLooked:  # the models are not read yet, so no name is known to be wrong
         return ()
     return ()

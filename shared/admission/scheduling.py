@@ -1,4 +1,4 @@
-"""A job's scheduling: what of it has the right form, and what is not possible now."""
+"""A job's scheduling: which fields have the right form, and which are not possible now."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ ACCEPTED: Final = {name: accepted(name, Limits()) for name in Scheduling.model_f
 """What each field of the scheduling accepts, in words."""
 
 UNSERVED_POOLS: Final = 20
-"""So many pools that no living worker serves one owner's open jobs may name; the usual one is not refused."""
+"""How many pools without a living worker the open jobs of one owner may name; the default pool is not counted."""
 
 
-class Parted(NamedTuple):
-    """A request, parted into scheduling and parameters, and what is wrong with the form of the scheduling."""
+class Split(NamedTuple):
+    """A request, split into scheduling and parameters, with the fields of the scheduling that have a wrong form."""
 
     scheduling: Scheduling
     rest: dict[str, Any]
     problems: tuple[FieldError, ...]
 
 
-def part(given: Mapping[str, Any]) -> Parted:
+def split(given: Mapping[str, Any]) -> Split:
     """Return the scheduling that a JSON object asks for, without fields of a wrong form."""
-    asked = {name: given[name] for name in ACCEPTED if name in given}
+    fields = {name: given[name] for name in ACCEPTED if name in given}
     rest = {name: value for name, value in given.items() if name not in ACCEPTED}
     try:
-        return Parted(Scheduling.model_validate(asked), rest, ())
+        return Split(Scheduling.model_validate(fields), rest, ())
     except ValidationError as error:
         wrong = {str(problem["loc"][0]): problem for problem in error.errors(include_url=False)}
     problems = tuple(FieldError(name, message(problem), ACCEPTED[name]) for name, problem in wrong.items())
-    right = {name: value for name, value in asked.items() if name not in wrong}
-    return Parted(Scheduling.model_validate(right), rest, problems)
+    right = {name: value for name, value in fields.items() if name not in wrong}
+    return Split(Scheduling.model_validate(right), rest, problems)
 
 
 def impossible(session: Session, owner: str, scheduling: Scheduling, limits: Limits) -> list[FieldError]:
-    """Return what is wrong with the scheduling now.
+    """Return the fields that are not possible now.
 
-    By the database's clock, the owner's jobs and what the owner may.
+    They depend on the database's clock, the owner's other jobs and the owner's rights.
     """
     if scheduling == NO_SCHEDULING:
         return []
@@ -72,9 +72,14 @@ def _forbidden(owner: str, scheduling: Scheduling, limits: Limits) -> list[Field
 
 def _contradictions(scheduling: Scheduling) -> list[FieldError]:
     first, *others = scheduling.holds or [""]
-    problems = [FieldError(name, f"comes beside {first}", "one of hold, hold_until and hold_behind") for name in others]
+    problems = [
+        FieldError(name, f"cannot be combined with {first}", "one of hold, hold_until and hold_behind")
+        for name in others
+    ]
     if scheduling.expires_at and scheduling.hold_until and scheduling.expires_at <= scheduling.hold_until:
-        problems.append(FieldError("expires_at", "is not after hold_until: nothing could start", "a later instant"))
+        problems.append(
+            FieldError("expires_at", "is not after hold_until, so no image could start", "an instant after hold_until")
+        )
     return problems
 
 
@@ -96,9 +101,9 @@ def _unknown(session: Session, owner: str, scheduling: Scheduling) -> list[Field
 
 
 def _one_pool_too_many(session: Session, owner: str, pool: str) -> list[FieldError]:
-    """Return what is wrong with a pool that nobody serves where the owner waits for as many such as anybody may.
+    """Return the problem of a pool without a living worker if the owner's jobs name as many such pools as they may.
 
-    Each is a queue in Redis, and lanes that every snapshot looks through. Submissions at once, and retries, may bring a
+    Each pool is a queue in Redis, and lanes that every snapshot reads. Simultaneous submissions, and retries, may add a
     few more.
     """
     if pool == DEFAULT_POOL or pool in (served := pools.served(session)) or pools.is_awaited(session, owner, pool):

@@ -1,4 +1,4 @@
-"""The size of a picture that nobody asked for by number: the checkpoint's own, in the source's proportions if any."""
+"""The size of a picture whose request names none: the checkpoint's own, in the proportions of the source if any."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Size = tuple[int, int]  # width and height, pixels
 
 
 def of_source(session: Session, request: JobRequest) -> Size | None:
-    """Return the size of the picture that a request starts from; None: from none, or one that is not there."""
+    """Return the size of the picture that a request starts from; None if there is no such picture."""
     if request.params.img2img is None:
         return None
     if picture := request.pictures.get(SOURCE):
@@ -24,9 +24,9 @@ def of_source(session: Session, request: JobRequest) -> Size | None:
 
 
 def resolved(params: RenderParams, source: Size | None, native: int, limits: Limits) -> Size:
-    """Return width and height where the parameters may leave them to the checkpoint of this native size.
+    """Return width and height; a side of 0 is chosen by the native size of the checkpoint.
 
-    With a source its proportions are kept, at the area of the checkpoint's square, or at the one side that was given.
+    With a source its proportions are kept, at the area of the native square, or at the one side that was given.
     """
     width, height = params.width, params.height
     if source is None or (width and height):
@@ -50,17 +50,17 @@ def nearest(source: Size, limits: Limits) -> Size:
     return in_proportion(source, source[0] * source[1], *_bounds(limits))
 
 
-def told(params: RenderParams, size: Size, source: Size | None, native: int, limits: Limits) -> str | None:
-    """Return in a sentence that `size` was chosen by the source's proportions, and what kept it from these."""
+def explanation(params: RenderParams, size: Size, source: Size | None, native: int, limits: Limits) -> str | None:
+    """Return a sentence that says why `size` was chosen, if a source had a say in it."""
     if source is None or (params.width and params.height):
         return None
-    shown, of = f"{size[0]} × {size[1]}", f"{source[0]} × {source[1]}"
+    shown, original = f"{size[0]} × {size[1]}", f"{source[0]} × {source[1]}"
     free = resolved(params, source, native, limits.model_copy(update={"min_size": CELL, "max_size": 2**20}))
     if free == size:
         where = "at the side that was given" if params.width or params.height else "at the checkpoint’s own size"
-        return f"Rendered at {shown}: the proportions of the source picture ({of}) {where}."
+        return f"Rendered at {shown}: the proportions of the source picture ({original}) {where}."
     bounds = f"sides here have {limits.min_size} to {limits.max_size} pixels"
-    return f"Rendered at {shown}: the source picture ({of}) would come to {free[0]} × {free[1]}, and {bounds}."
+    return f"Rendered at {shown}: the source picture ({original}) would come to {free[0]} × {free[1]}, and {bounds}."
 
 
 def _bounds(limits: Limits) -> tuple[int, int]:

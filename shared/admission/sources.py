@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 
 
 def decoded(request: JobRequest, intake: Intake) -> JobRequest:
-    """Return a request with the pictures that came as data URLs decoded; in its parameters stand their hashes.
+    """Return a request with its data URLs decoded; its parameters name the pictures by their hashes.
 
-    They are not uploads yet. Raises Unavailable.
+    The pictures are not uploads yet. Raises Unavailable.
     """
     pictures: dict[str, Picture] = {}
     problems: list[FieldError] = []
@@ -45,7 +45,7 @@ def decoded(request: JobRequest, intake: Intake) -> JobRequest:
 
 
 def missing(session: Session, request: JobRequest) -> Iterator[FieldError]:
-    """Yield what is wrong with the pictures that did not come with a request: they are not uploads of its owner's."""
+    """Yield the pictures of a request that neither came with it nor are uploads of its owner."""
     known = {*request.pictures, *(problem.field for problem in request.problems)}
     for name, given in request.params.pictures.items():
         if name not in known and not (_SHA256.fullmatch(given) and uploads.is_kept(session, request.owner, given)):

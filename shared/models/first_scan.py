@@ -1,6 +1,6 @@
-"""The first scan of the models folder: until it is complete, no answer says that a file is missing.
+"""The first scan of the models folder: until it has ended, a file that the catalogue lacks may be there all the same.
 
-Workers scan as soon as they have started; until one has scanned all of it, missing files may still be found.
+Workers scan as soon as they have started.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from shared.db import locks
 
-LOOKED: Final = "models"
+SCANNED: Final = "models"
 STARTED: Final = "workers"
-"""What the table of chores calls the latest whole look, and the latest start of a machine's workers."""
+"""Names in the table of chores: of the latest complete scan, and of the latest start of a machine's workers."""
 
 _COMING_SECONDS: Final = 120  # in which workers that were started are there; PyTorch takes its time on a busy machine
 
@@ -44,24 +44,24 @@ _ARE_COMING = text(f"""
 """)  # noqa: S608 - a constant
 
 
-def note_look(session: Session) -> None:
-    """Record that a worker has looked at the whole models folder now."""
-    locks.note(session, LOOKED)
+def record_scan(session: Session) -> None:
+    """Record that a worker has scanned the whole models folder now."""
+    locks.note(session, SCANNED)
 
 
-def note_start(session: Session) -> None:
+def record_start(session: Session) -> None:
     """Record that the workers of a machine are being started now."""
     locks.note(session, STARTED)
 
 
 def is_awaited(session: Session) -> bool:
-    """True while workers live or are on their way, and none has looked at the whole models folder since they began."""
+    """True while workers live or are starting, and none has scanned the whole models folder since they began."""
     return awaited_since(session) is not None
 
 
 def awaited_since(session: Session) -> datetime | None:
-    """Return when the workers began that have still to look at the whole models folder; None: no look is awaited."""
-    found: datetime | None = session.scalar(_AWAITED_SINCE, _NAMES | {"looked": LOOKED})
+    """Return when the workers began that have not scanned the whole models folder yet; None: no scan is awaited."""
+    found: datetime | None = session.scalar(_AWAITED_SINCE, _NAMES | {"looked": SCANNED})
     return found
 
 

@@ -1,4 +1,4 @@
-"""Regular files, and nothing else: to open a pipe may wait for good, and a device may never end."""
+"""Opens regular files only: opening a pipe may block for ever, and reading a device may never end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS: Final = (
 
 
 class NotRegular(OSError):
-    """What lies there is no regular file; `strerror` says what it is, for people."""
+    """The path is not a regular file; `strerror` says what it is, for people."""
 
 
 def status(path: Path) -> os.stat_result:

@@ -1,4 +1,4 @@
-"""A scan of the models folder: what lies there, each file hashed once and looked into once."""
+"""A scan of the models folder: each file is hashed once and inspected once."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ import structlog
 
 from shared.db.tables import ModelFile
 from shared.models import regular_files
-from shared.models.catalogue import DECODER_SUFFIXES, VAE_SUFFIXES, Inspection, Kind, Scanned, identity
+from shared.models.inspection import Inspection, Scanned, identity
+from shared.models.kinds import KINDS, Kind
 
 Inspect = Callable[[Path], Inspection]
 log = structlog.get_logger()
 
 
 class Fingerprint(NamedTuple):
-    """What tells that a model file has changed, without reading it."""
+    """Shows that a model file has changed, without reading it."""
 
     size: int
     mtime_ns: int  # of its youngest part
@@ -35,22 +36,6 @@ class Fingerprint(NamedTuple):
         return (seen.size, seen.mtime_ns) == self[:2] and seen.parts in (None, self.parts)
 
 
-_FILES: Final = frozenset({".safetensors", ".ckpt"})  # of checkpoints; what they hold decides
-_OTHERS: Final = frozenset({".pt", ".pth", ".gguf"})  # many things, seldom a checkpoint
-_OTHER_FOLDERS: Final = frozenset(  # in any case: where other programs keep what is not a checkpoint
-    {
-        "animatediff_models", "clip", "clip_vision", "codeformer", "controlnet", "diffusion_models", "embeddings",
-        "esrgan", "gfpgan", "hypernetworks", "ipadapter", "ip-adapter", "lora", "loras", "lycoris", "realesrgan",
-        "swinir", "t2i-adapter", "text_encoder", "text_encoders", "unet", "upscale_models", "upscalers",
-    }
-)  # fmt: skip
-_VAE_FOLDER: Final = "vae"  # in any case
-_DECODER_FOLDERS: Final = frozenset({"vae-approx", "vae_approx", "vae-taesd"})  # in any case
-_SUFFIXES: Final[dict[Kind, tuple[str, ...]]] = {"vae": VAE_SUFFIXES, "decoder": DECODER_SUFFIXES}
-_SHOULD: Final[dict[Kind, str]] = {"vae": "a VAE alone", "decoder": "a tiny decoder"}
-_WHAT: Final[dict[Kind, str]] = {
-    "checkpoint": "a whole checkpoint", "vae": "a VAE", "decoder": "a tiny decoder", "other": "something else",
-}  # fmt: skip
 _NO_TIME: Final = -1  # of a file that the next scan looks into again, because none has this time
 _MOST_FOLDERS: Final = 20_000  # a link to the root of a machine is not a place for models
 _PARTS: Final = frozenset({".safetensors", ".bin", ".json", ".txt"})  # of a diffusers folder
@@ -59,7 +44,7 @@ _INDEX: Final = "model_index.json"
 
 @contextmanager
 def sole(models: Path) -> Iterator[bool]:
-    """Yield True to the one process of this machine that may scan `models` now: nobody hashes what another hashes."""
+    """Yield True to the one process of this machine that may scan `models` now, so that no file is hashed twice."""
     descriptor = os.open(models, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield _lock(descriptor)
@@ -68,14 +53,14 @@ def sole(models: Path) -> Iterator[bool]:
 
 
 class Hashing:
-    """Hashes files for so many seconds: the list of files is reported before the last of them is hashed."""
+    """Hashes files for some seconds, so that a scan of many files ends before the last one is hashed."""
 
     def __init__(self, seconds: float, on_left: Callable[[Path], object]) -> None:
         self._left_seconds = seconds
         self._on_left = on_left
 
     def sha256(self, path: Path) -> str | None:
-        """Return the hash of `path`, or None where it is left to the next scan."""
+        """Return the hash of `path`; None if it is left to the next scan."""
         if self._left_seconds <= 0:
             self._on_left(path)
             return None
@@ -94,14 +79,14 @@ def scan(
     hash_seconds: float = math.inf,
     on_left: Callable[[Path], object] = lambda _: None,
 ) -> list[Scanned]:
-    """Return what lies in `models` now, by path.
+    """Return the model files in `models`, by path.
 
-    `known` is what earlier scans found (`catalogue.remembered`, then what the last scan returned): a file of the same
-    size and time keeps its hash and, if this process inspected it, its inspection. After `hash_seconds` no other file
-    is hashed. A file that is not hashed yet, vanishes or changes during the scan is left to the next one; `on_left` is
-    called for those that wait to be hashed. A known one is returned as before, without an inspection. An unusable file
-    is not hashed. A file for which `inspect` raises TimeoutError or ChildProcessError keeps its row, or is unusable,
-    until it can be inspected. Raises OSError if the folder cannot be read.
+    `known` are the files of earlier scans (`Catalogue.remembered`, then the result of the last scan): a file of the
+    same size and time keeps its hash, and its inspection if this process made one. After `hash_seconds` of hashing no
+    other file is hashed. A file that is not hashed yet, vanishes or changes during the scan is left to the next one: if
+    it is known, it is returned as before, without an inspection. `on_left` is called with files that wait to be hashed.
+    An unusable file is not hashed. If `inspect` raises TimeoutError or ChildProcessError for a file, the file keeps its
+    row, or is returned as unusable, until it can be inspected. Raises OSError if the folder cannot be read.
     """
     before = {seen.path: seen for seen in known}
     hashing = Hashing(hash_seconds, on_left)
@@ -121,7 +106,7 @@ def scan(
 
 
 def _written_at(path: Path) -> int:
-    """The order in which files are hashed: one that is still being copied comes last, so that it delays no other."""
+    """The order of hashing: a file that is still being copied comes last, so that it does not delay others."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -154,9 +139,9 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashi
 
 
 def _unread(path: Path, name: str, before: Scanned | None, error: OSError, *, is_same: bool) -> Scanned:
-    """A file that could not be inspected now: its known facts stay, and it is tried again.
+    """Return a file that `inspect` could not read now: it stays as it is known, and is tried again.
 
-    A changed file that ends its readers is not the known one. A slow disk says nothing about the file.
+    If it has changed and crashes its readers, it is not the known file any more. A slow disk proves nothing.
     """
     log.warning("model file not looked into", path=name, reason=str(error))
     if before and (is_same or isinstance(error, TimeoutError)):
@@ -166,41 +151,37 @@ def _unread(path: Path, name: str, before: Scanned | None, error: OSError, *, is
 
 
 def _irregular(path: Path, name: str, error: regular_files.NotRegular) -> Scanned:
-    """A pipe, a socket or a device: never opened, and told."""
+    """Return a pipe, a socket or a device as an unusable file; it is never opened."""
     what = "" if error.filename == str(path) else f"{Path(error.filename).name} beside it "
     inspection = _placed(Inspection("checkpoint", reason=f"{what}{error.strerror}"), name)
     return Scanned(name, path.stem, 0, 0, None, inspection)
 
 
 def _placed(inspection: Inspection, name: str) -> Inspection:
-    """Return the inspection of a file by its folder or name: of the kind that belongs there, or why it is another one.
+    """Return an inspection with the kind that the file's folder and name ask for, or the reason why it is not one.
 
-    An unreadable file is a broken checkpoint only in a checkpoint's place, under a checkpoint's name.
+    An unreadable file is a broken checkpoint only if its folder and its name are those of a checkpoint.
     """
-    kind = _meant_by(name)
-    if kind is None and inspection.kind == "checkpoint" and inspection.reason and _is_other(name):
+    kind, other = _meant_by(name), KINDS["other"]
+    *folders, file = name.casefold().split("/")
+    is_other = not other.folders.isdisjoint(folders) or PurePath(file).suffix in other.suffixes
+    if kind is None and inspection.kind == "checkpoint" and inspection.reason and is_other:
         return replace(inspection, kind="other")
     if kind is None or kind == inspection.kind:
         return inspection
-    reason = inspection.reason or f"is {_WHAT[inspection.kind]}, where {_SHOULD[kind]} should lie"
+    reason = inspection.reason or f"is {KINDS[inspection.kind].description}, where {KINDS[kind].description} should lie"
     return Inspection(kind, reason=reason)
 
 
 def _meant_by(name: str) -> Kind | None:
-    """Return what should lie there; `name` is relative to the models folder. None: anything.
+    """Return the kind that the folders of a file, or a name such as `name.vae.pt`, ask for; None: any.
 
-    A VAE in a folder VAE, and as `name.vae.*` beside a checkpoint; a tiny decoder where people keep these.
+    `name` is relative to the models folder.
     """
     *folders, file = name.casefold().split("/")
-    if _DECODER_FOLDERS.intersection(folders):
+    if not KINDS["decoder"].folders.isdisjoint(folders):
         return "decoder"
-    return "vae" if _VAE_FOLDER in folders or Path(file).stem.endswith(f".{_VAE_FOLDER}") else None
-
-
-def _is_other(name: str) -> bool:
-    """True by the suffix or the folder, where others than checkpoints are to be expected."""
-    *folders, _ = name.casefold().split("/")
-    return bool(_OTHER_FOLDERS.intersection(folders)) or PurePath(name).suffix.lower() in _OTHERS
+    return "vae" if not KINDS["vae"].folders.isdisjoint(folders) or Path(file).stem.endswith(".vae") else None
 
 
 def _lock(descriptor: int) -> bool:
@@ -208,7 +189,7 @@ def _lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:  # a file system without locks: several may scan at a time, which only costs time
+    except OSError as error:  # a file system without locks: several processes may scan at a time, which only costs time
         log.debug("models folder cannot be locked", reason=error.strerror)
     return True
 
@@ -227,20 +208,20 @@ def model_files(models: Path) -> Iterator[Path]:
         if real in visited:
             continue
         if len(visited) >= _MOST_FOLDERS:
-            log.warning("models folder has too many folders: the rest is not looked at", folder=root)
+            log.warning("models folder has too many folders: the others are not scanned", folder=root)
             return
         visited.add(real)
-        folders[:] = sorted(name for name in folders if _is_ours(name))
+        folders[:] = sorted(name for name in folders if _is_visible(name))
         if _INDEX in files and folder != models:
             yield folder
         else:
-            yield from (folder / name for name in files if _is_ours(name) and _is_model(folder / name, models))
+            yield from (folder / name for name in files if _is_visible(name) and _has_suffix(folder / name, models))
 
 
-def _is_model(path: Path, models: Path) -> bool:
-    """True by the suffix."""
-    suffix, kind = path.suffix.lower(), _meant_by(path.relative_to(models).as_posix())
-    return suffix in _FILES or suffix in (_SUFFIXES[kind] if kind else _OTHERS)
+def _has_suffix(path: Path, models: Path) -> bool:
+    """True if model files of the kind that should lie there, or checkpoints, end like this."""
+    kind = _meant_by(path.relative_to(models).as_posix()) or "other"
+    return path.suffix.lower() in KINDS["checkpoint"].suffixes + KINDS[kind].suffixes
 
 
 def _raise_if(models: Path) -> Callable[[OSError], None]:
@@ -251,7 +232,7 @@ def _raise_if(models: Path) -> Callable[[OSError], None]:
     return on_error
 
 
-def _is_ours(name: str) -> bool:
+def _is_visible(name: str) -> bool:
     """True unless hidden, or named in bytes that are not text: the catalogue could not hold it."""
     return not name.startswith(".") and name.isprintable()
 

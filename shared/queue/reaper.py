@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.db.states import ImageState
-from shared.models import catalogue
+from shared.models import recording
 from shared.queue.history import Event, with_history
 from shared.queue.job_end import take_down
 
@@ -84,7 +84,7 @@ def mark_dead(  # noqa: PLR0913 - what is known of an end
     place of the images.
     """
     mine = session.scalars(_LOCK, {"worker_id": worker_id}).all()
-    if crashed and mine and files and catalogue.strike(session, files, reason):
+    if crashed and mine and files and recording.count_crash(session, files, reason):
         crashed = False
     return _remove(session, mine, Event.MARKED_DEAD, reason, crashed=crashed, remark=remark)
 

@@ -38,7 +38,7 @@ def mask_of(page: Page, img2img: dict[str, object]) -> Image.Image:
 def test_job_of_a_first_visit_goes_off_when_the_models_folder_has_been_looked_at(
     chromium: Browser, environ, sessions, checkpoint_factory: CheckpointFactory
 ):
-    transact(sessions, first_scan.note_start)
+    transact(sessions, first_scan.record_start)
     with browsers.served(environ) as address, chromium.new_context(base_url=address) as context:
         page = context.new_page()
         page.set_default_timeout(browsers.WITHIN)
@@ -54,7 +54,7 @@ def test_job_of_a_first_visit_goes_off_when_the_models_folder_has_been_looked_at
         expect(page.get_by_role("button", name="Render")).to_be_enabled()
         checkpoint_factory("demo", native_size=128)
         checkpoint_factory("later", native_size=64)
-        transact(sessions, first_scan.note_look)
+        transact(sessions, first_scan.record_scan)
         expect(page).to_have_url(JOB)
         expect(page.get_by_role("heading", name="a red boat")).to_be_visible()
         told = page.locator(".parameters").inner_text()

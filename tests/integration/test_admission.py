@@ -166,7 +166,7 @@ def test_a_prompt_of_too_many_tokens_is_told_how_many(admit, refusals, prompt, t
 
 def test_a_schedule_that_the_sampler_has_no_use_for_is_refused_with_those_it_takes(refusals):
     assert refusals({"sampler": "DDIM", "schedule": "karras"}) == {
-        "schedule": ("DDIM has no use for the schedule karras", "automatic")
+        "schedule": ("DDIM cannot use the schedule karras", "automatic")
     }
 
 

@@ -151,7 +151,7 @@ def test_old_combined_name_sets_the_schedule_of_both_passes(admit):
 def test_second_pass_that_takes_over_a_schedule_needs_a_sampler_with_a_use_for_it(admit, refusals):
     assert admit({"schedule": "karras", "hires": {}}).hires.schedule == ""
     found = refusals({"schedule": "karras", "hires": {"sampler": "DDIM"}})
-    assert found == {"hires.schedule": ("DDIM has no use for the schedule karras", "automatic")}
+    assert found == {"hires.schedule": ("DDIM cannot use the schedule karras", "automatic")}
 
 
 def test_options_that_a_sampler_has_no_use_for_are_taken(admit):
@@ -194,7 +194,7 @@ def test_second_pass_stays_within_the_limits_also_before_it_is_cut(admit, refusa
         return
     (found,) = refusals(given).items()
     assert found[0].startswith("hires.")
-    assert found[1] == (f"the second pass would be {size}", "what keeps both sides within 64 to 2048 pixels")
+    assert found[1] == (f"the second pass would be {size}", "both sides within 64 to 2048 pixels")
 
 
 def test_second_pass_is_for_text_to_image_only(refusals):
@@ -281,7 +281,7 @@ def test_networks_that_are_not_here_yet_are_named(refusals, field):
     text = "a lake <lora:ink:0.8> <hypernet:mood>"
     given = {"hires": {field.removeprefix("hires."): text}} if "." in field else {field: text}
     message, offered = refusals(given)[field]
-    assert message == "asks for what is not available yet: LoRA 'ink', hypernetwork 'mood'"
+    assert message == "names networks that are not available yet: LoRA 'ink', hypernetwork 'mood'"
     assert "without" in offered
 
 

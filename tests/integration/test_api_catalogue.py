@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shared.db.sessions import transact
-from shared.models import catalogue
-from shared.models.catalogue import Inspection, Scanned
+from shared.models import recording
+from shared.models.inspection import Inspection, Scanned
 from shared.params.samplers import SAMPLERS, SCHEDULES
 from tests.support.queueing import Farmhand
 from tests.support.waiting import until
@@ -23,7 +23,7 @@ def test_decoders_are_listed_apart_with_what_is_wrong_with_them(client, sessions
         Scanned("VAE-approx/taesd_decoder.pth", "taesd_decoder", 7, 1, "ab" * 32, Inspection("decoder")),
         Scanned("VAE-approx/torn.pth", "torn", 7, 1, None, Inspection("decoder", reason="is damaged")),
     ]
-    transact(sessions, lambda session: catalogue.record(session, found))
+    transact(sessions, lambda session: recording.record(session, found))
     fine, torn = client.get("/api/v1/decoders").get_json()["decoders"]
     assert (fine["name"], fine["usable"], fine["reason"]) == ("taesd_decoder", True, None)
     assert (torn["usable"], torn["reason"]) == (False, "is damaged")
@@ -35,7 +35,7 @@ def test_vaes_are_listed_apart_from_checkpoints(client, sessions):
         Scanned("VAE/fine.pt", "fine", 7, 1, "ab" * 32, Inspection("vae", "sd1")),
         Scanned("VAE/torn.pt", "torn", 7, 1, None, Inspection("vae", reason="is damaged")),
     ]
-    transact(sessions, lambda session: catalogue.record(session, files))
+    transact(sessions, lambda session: recording.record(session, files))
     fine, torn = client.get("/api/v1/vaes").get_json()["vaes"]
     assert (fine["title"], fine["path"], fine["usable"]) == ("fine [ababababab]", "VAE/fine.pt", True)
     assert (torn["title"], torn["usable"], torn["reason"]) == ("torn", False, "is damaged")
@@ -79,7 +79,7 @@ def test_files_of_other_kinds_are_listed_apart(client, sessions):
         Scanned("Lora/ink.safetensors", "ink", 7, 1, None, Inspection("other", reason="is a LoRA: …")),
         Scanned("sea.safetensors", "sea", 7, 1, "ab" * 32, Inspection("checkpoint", "sd1", 512)),
     ]
-    transact(sessions, lambda session: catalogue.record(session, found))
+    transact(sessions, lambda session: recording.record(session, found))
     (other,) = client.get("/api/v1/others").get_json()["others"]
     assert (other["path"], other["reason"]) == ("Lora/ink.safetensors", "is a LoRA: …")
     assert [one["name"] for one in client.get("/api/v1/checkpoints").get_json()["checkpoints"]] == ["sea"]

@@ -133,7 +133,10 @@ def test_a_prompt_that_says_too_much_on_its_way_is_refused(client, checkpoint_fa
     answer = client.post("/api/v1/jobs", json={"prompt": f"[{options}]" + " cat" * 400, "steps": 100})
     assert answer.status_code == 422
     (problem,) = answer.get_json()["errors"]
-    assert (problem["field"], problem["message"]) == ("prompt", "says more than 256 chunks of 75 tokens on its way")
+    assert (problem["field"], problem["message"]) == (
+        "prompt",
+        "is longer than 256 chunks of 75 tokens, with all variants of AND and editing",
+    )
     assert problem["accepted"].startswith("at most 256")
 
 

@@ -139,10 +139,10 @@ def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, ter
         ({"hold_behind": 4711}, {"hold_behind": "there is no job 4711"}),
         ({"hold_behind": 2**70}, {"hold_behind": "a number of many digits is too large"}),
         ({"hold_behind": "3"}, {"hold_behind": "must be a whole number, not the text '3'"}),
-        ({"hold": True, "hold_until": SOON.isoformat()}, {"hold_until": "comes beside hold"}),
+        ({"hold": True, "hold_until": SOON.isoformat()}, {"hold_until": "cannot be combined with hold"}),
         (
             {"expires_at": SOON.isoformat(), "hold_until": LATER.isoformat()},
-            {"expires_at": "is not after hold_until: nothing could start"},
+            {"expires_at": "is not after hold_until, so no image could start"},
         ),
         (
             {"expires_at": "soon", "hold_behind": 0, "steps": 0, "cfg": 7},

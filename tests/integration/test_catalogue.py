@@ -14,8 +14,9 @@ from sqlalchemy import text as sql
 from shared.db.sessions import transact
 from shared.db.tables import ModelFile
 from shared.errors import NotLooked, Refused
-from shared.models import catalogue, first_scan
-from shared.models.catalogue import GONE, Catalogue, Inspection, Scanned
+from shared.models import first_scan, inspection, recording
+from shared.models.catalogue import GONE, Catalogue
+from shared.models.inspection import Inspection, Scanned
 from tests.support.queueing import Farmhand
 from tests.support.waiting import until
 
@@ -29,7 +30,7 @@ def scanned(name: str, sha256: str | None = None, inspection: Inspection | None 
 
 @pytest.fixture
 def record(sessions):
-    return lambda *files: transact(sessions, lambda session: catalogue.record(session, files))
+    return lambda *files: transact(sessions, lambda session: recording.record(session, files))
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_an_unusable_one_is_refused_with_its_reason(record, resolve):
 def test_farm_without_a_usable_one_says_what_to_do(record, resolve, sessions):
     assert "`farm worker`" in refusal(resolve, "").message
     Farmhand(sessions).worker()
-    transact(sessions, first_scan.note_look)
+    transact(sessions, first_scan.record_scan)
     assert "none lies in the models folder" in refusal(resolve, "").message
     assert "FARM_MODELS" in refusal(resolve, "sea").accepted
     record(scanned("moon", inspection=Inspection("checkpoint", reason="unet.weight is missing.")))
@@ -163,18 +164,18 @@ def test_farm_without_a_usable_one_says_what_to_do(record, resolve, sessions):
 
 def test_nothing_is_refused_for_what_a_first_look_may_still_find(record, resolve, sessions):
     record(scanned("moon"), scanned("broken", inspection=Inspection("checkpoint", reason="unet.weight is missing.")))
-    transact(sessions, first_scan.note_start)
+    transact(sessions, first_scan.record_start)
     for name in ("sea", "moon's sister"):
         with pytest.raises(NotLooked, match="still reading its models"):
             resolve(name)
     assert resolve("").name == "moon"
     assert "unet.weight is missing" in refusal(resolve, "broken").message
-    transact(sessions, first_scan.note_look)
+    transact(sessions, first_scan.record_scan)
     assert "no checkpoint 'sea'" in refusal(resolve, "sea").message
     Farmhand(sessions).worker()  # of a farm that has begun once more: the file may have come meanwhile
     with pytest.raises(NotLooked):
         resolve("sea")
-    transact(sessions, first_scan.note_look)
+    transact(sessions, first_scan.record_scan)
     assert "no checkpoint 'sea'" in refusal(resolve, "sea").message
 
 
@@ -258,9 +259,9 @@ def test_a_vae_that_cannot_be_used_is_refused_with_its_reason(record, vae_for):
 
 
 def test_weights_keep_the_hash_that_all_programs_know_unless_something_else_is_said_of_them():
-    assert catalogue.identity("a" * 64, None) == "a" * 64
-    described = catalogue.identity("a" * 64, "v")
-    assert described not in ("a" * 64, catalogue.identity("a" * 64, "w"), catalogue.identity("b" * 64, "v"))
+    assert inspection.identity("a" * 64, None) == "a" * 64
+    described = inspection.identity("a" * 64, "v")
+    assert described not in ("a" * 64, inspection.identity("a" * 64, "w"), inspection.identity("b" * 64, "v"))
 
 
 def test_what_a_file_is_comes_before_what_its_weights_are(record, resolve):
@@ -307,7 +308,7 @@ def test_a_checkpoint_without_a_vae_needs_one(record, vae_for):
 
 def test_a_file_is_struck_until_it_changes(record, entries, sessions):
     def strike() -> int:
-        return transact(sessions, lambda session: catalogue.strike(session, ["a" * 64], "it was ended by SIGBUS"))
+        return transact(sessions, lambda session: recording.count_crash(session, ["a" * 64], "it was ended by SIGBUS"))
 
     again = "replace the file, or touch it to have it tried again"
     reason = f"reading it ended its process twice: it was ended by SIGBUS; {again}"
@@ -329,9 +330,9 @@ def test_a_crash_that_is_counted_while_a_scan_goes_on_is_not_forgotten(record, e
     record(*seen)
     before = transact(sessions, Catalogue.read)
     for _ in range(2):
-        transact(sessions, lambda session: catalogue.strike(session, ["a" * 64], "it was ended by SIGBUS"))
+        transact(sessions, lambda session: recording.count_crash(session, ["a" * 64], "it was ended by SIGBUS"))
     noticed = [replace(one, inspection=replace(GOOD, note="an odd header")) for one in seen]
-    assert transact(sessions, lambda session: catalogue.record(session, noticed, before)) == 2
+    assert transact(sessions, lambda session: recording.record(session, noticed, before)) == 2
     assert [(file.name, file.usable, file.strikes, file.note) for file in entries()] == [
         ("alpha", False, 2, "an odd header"),
         ("beta", True, 0, "an odd header"),
@@ -347,10 +348,10 @@ def test_a_title_means_its_own_file_though_another_one_is_called_so(record, reso
 def test_a_file_that_was_loaded_somewhere_is_used_again(record, entries, sessions):
     record(scanned("alpha"), scanned("broken", inspection=replace(GOOD, reason="is damaged")))
     for _ in range(2):
-        transact(sessions, lambda session: catalogue.strike(session, ["a" * 64], "gone"))
+        transact(sessions, lambda session: recording.count_crash(session, ["a" * 64], "gone"))
     assert not any(file.usable for file in entries())
     for sha256 in ("a" * 64, "b" * 64):
-        transact(sessions, partial(catalogue.forgive, sha256=sha256))
+        transact(sessions, partial(recording.forget_crashes, sha256=sha256))
     assert [(file.usable, file.strikes, file.reason) for file in entries()] == [
         (True, 0, None),
         (False, 0, "is damaged"),
@@ -363,7 +364,7 @@ def test_files_are_struck_in_the_order_of_their_paths(record, sessions, settings
     record(*(scanned(name, "f" * 64) for name in names))
     with sessions() as first, ThreadPoolExecutor() as others:
         first.execute(select(ModelFile.path).where(ModelFile.path == "a.ckpt").with_for_update())
-        waiting = others.submit(transact, sessions, lambda session: catalogue.strike(session, ["f" * 64], "gone"))
+        waiting = others.submit(transact, sessions, lambda session: recording.count_crash(session, ["f" * 64], "gone"))
         until(lambda: transact(sessions, is_anybody_waiting))
         rest = select(ModelFile.path).where(ModelFile.path != "a.ckpt").with_for_update(nowait=True)
         assert len(first.scalars(rest).all()) == 2

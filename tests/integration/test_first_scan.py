@@ -21,7 +21,7 @@ def chosen(form) -> str:
 
 
 def test_form_says_that_workers_are_coming_and_the_folder_is_looked_at(client, note, sessions):
-    note(first_scan.note_start)
+    note(first_scan.record_start)
     form = look(client, "/")
     assert chosen(form) == "Scanning the models folder…"
     assert "The workers are starting · nothing waits. Jobs can be submitted" in form.text
@@ -35,7 +35,7 @@ def test_form_says_that_workers_are_coming_and_the_folder_is_looked_at(client, n
 def test_empty_folder_is_told_with_its_place_once_somebody_has_looked(client, note, settings, sessions):
     assert chosen(look(client, "/")) == "No worker has scanned the models folder yet."
     Farmhand(sessions).worker()
-    note(first_scan.note_look)
+    note(first_scan.record_scan)
     assert chosen(look(client, "/")) == f"No checkpoint found. Put one into {settings.models}."
     answer = send(client, "/jobs", prompt="a")
     assert answer.status_code == 422
@@ -45,12 +45,12 @@ def test_empty_folder_is_told_with_its_place_once_somebody_has_looked(client, no
 def test_files_that_cannot_be_used_are_told_as_that(client, note, checkpoint_factory: CheckpointFactory, sessions):
     checkpoint_factory("broken", usable=False, reason="unet.weight is missing", sha256=None)
     Farmhand(sessions).worker()
-    note(first_scan.note_look)
+    note(first_scan.record_scan)
     assert chosen(look(client, "/")).startswith("No checkpoint can be used: the reasons are below.")
 
 
 def test_job_that_comes_early_is_put_off_and_the_form_keeps_what_was_typed(client, note):
-    note(first_scan.note_start)
+    note(first_scan.record_start)
     answer = send(client, "/jobs", prompt="a red boat", steps="33")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     form = page(answer)
@@ -62,19 +62,19 @@ def test_job_that_comes_early_is_put_off_and_the_form_keeps_what_was_typed(clien
 
 
 def test_program_that_comes_early_is_told_when_to_come_again(client, note, checkpoint_factory: CheckpointFactory):
-    note(first_scan.note_start)
+    note(first_scan.record_start)
     answer = client.post("/api/v1/jobs", json={"prompt": "a"}, headers={"Idempotency-Key": "one"})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert answer.get_json()["detail"] == "The farm is still reading its models. Try again in a few seconds."
     assert client.get("/api/v1/checkpoints").get_json() == {"checkpoints": [], "is_complete": False}
     checkpoint_factory("demo")
-    note(first_scan.note_look)
+    note(first_scan.record_scan)
     assert client.post("/api/v1/jobs", json={"prompt": "a"}, headers={"Idempotency-Key": "one"}).status_code == 202
     assert client.get("/api/v1/checkpoints").get_json()["is_complete"]
 
 
 def test_parameters_of_a_file_are_read_before_anybody_has_looked(client, note):
-    note(first_scan.note_start)
+    note(first_scan.record_start)
     filled = page(send(client, "/from-picture", file=_picture()))
     assert filled.value("steps") == "12"
 
@@ -86,7 +86,7 @@ def _picture():
 
 
 def test_workers_that_were_started_long_ago_and_never_came_are_not_waited_for(client, note, sessions):
-    note(first_scan.note_start)
+    note(first_scan.record_start)
     with sessions.begin() as session:
         session.connection().exec_driver_sql("UPDATE chores SET done_at = now() - interval '121 seconds'")
     assert "No worker is alive" in look(client, "/").text
@@ -94,7 +94,7 @@ def test_workers_that_were_started_long_ago_and_never_came_are_not_waited_for(cl
 
 
 def test_job_without_a_checkpoint_waits_for_the_farms_first_one(client, note, checkpoint_factory: CheckpointFactory):
-    note(first_scan.note_start)
+    note(first_scan.record_start)
     checkpoint_factory("another")  # found by the look that goes on
     form = look(client, "/")
     assert chosen(form).startswith("Scanning the models folder… another")
@@ -108,6 +108,6 @@ def test_job_without_a_checkpoint_waits_for_the_farms_first_one(client, note, ch
 
 def test_farm_that_begins_once_more_goes_by_what_it_knew(client, note, checkpoint_factory: CheckpointFactory):
     checkpoint_factory("another")
-    note(first_scan.note_start)
+    note(first_scan.record_start)
     assert client.post("/api/v1/jobs", json={"prompt": "a"}).status_code == 202
     assert chosen(look(client, "/")).startswith("another")

@@ -7,8 +7,9 @@ from sqlalchemy import select, text
 
 from shared.db import sessions as database
 from shared.db.tables import History, Worker
-from shared.models import catalogue
-from shared.models.catalogue import Catalogue, Inspection, Scanned
+from shared.models import recording
+from shared.models.catalogue import Catalogue
+from shared.models.inspection import Inspection, Scanned
 from shared.queue import reaper, transitions, workers
 from shared.queue.reaper import MOST_CRASHES
 from tests.support.queueing import Farmhand
@@ -133,7 +134,7 @@ def test_mark_dead_after_a_crash_counts_against_each_image_it_ran_and_no_other(h
 
 def test_a_process_that_ends_while_it_loads_a_file_strikes_the_file_and_no_image(hand, job_factory, sessions):
     seen = Scanned("torn.ckpt", "torn", 7, 1, "f" * 64, Inspection("checkpoint", "sd1", 512))
-    hand.run(catalogue.record, [seen])
+    hand.run(recording.record, [seen])
     job = job_factory(count=2)
     for _ in range(2):
         worker = hand.worker()

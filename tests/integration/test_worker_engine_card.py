@@ -18,8 +18,9 @@ import yaml
 from shared import row_limit_files
 from shared.db.sessions import transact
 from shared.errors import Cancelled, ModelFileAway, ModelFileError, RenderError
-from shared.models import catalogue
-from shared.models.catalogue import Catalogue, Inspection
+from shared.models import recording
+from shared.models.catalogue import Catalogue
+from shared.models.inspection import Inspection
 from shared.models.scan import scan
 from shared.params.groups import Refiner
 from shared.params.render import RenderParams
@@ -49,7 +50,7 @@ def claim(settings, sessions) -> Claim:
     """An image of a checkpoint that lies in the models folder."""
     write_tiny(settings.models / "tiny.safetensors")
     seen = scan(settings.models, [], lambda _: Inspection("checkpoint", "sd1", NATIVE_SIZE))
-    transact(sessions, lambda session: catalogue.record(session, seen))
+    transact(sessions, lambda session: recording.record(session, seen))
     params = RenderParams(prompt="sea", checkpoint="tiny", width=NATIVE_SIZE, height=NATIVE_SIZE, steps=5, seed=7)
     return Claim(
         image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=seen[0].sha256, cost=1,
@@ -98,7 +99,7 @@ def test_a_card_that_is_to_load_two_checkpoints_loads_and_tells_of_one_after_the
 ):
     (settings.models / "other.safetensors").write_bytes(b"weights")
     seen = scan(settings.models, [], lambda _: Inspection("checkpoint", "sd1", NATIVE_SIZE))
-    transact(sessions, lambda session: catalogue.record(session, seen))
+    transact(sessions, lambda session: recording.record(session, seen))
     gates = {one.name: Event() for one in seen}
     started = []
 
@@ -184,7 +185,7 @@ def decoder(settings, sessions, claim, monkeypatch) -> None:
     """A tiny decoder in the models folder that any checkpoint may use."""
     (settings.models / "VAE-approx").mkdir()
     torch.save(tiny_decoder(), settings.models / "VAE-approx" / "taesd_decoder.pth")
-    transact(sessions, lambda session: catalogue.record(session, scan(settings.models, [], inspected)))
+    transact(sessions, lambda session: recording.record(session, scan(settings.models, [], inspected)))
     monkeypatch.setattr("worker.render.preview_decoders.LEAST_FIT", -100.0)
 
 
@@ -407,7 +408,7 @@ def test_a_refiner_needs_no_vae(card, farm, settings):
 def test_a_file_that_its_scan_refused_is_not_loaded(card, farm, sessions):
     claim = farm.claim()
     for _ in range(2):
-        transact(sessions, lambda session: catalogue.strike(session, [claim.checkpoint], "it was ended by SIGBUS"))
+        transact(sessions, lambda session: recording.count_crash(session, [claim.checkpoint], "it was ended by SIGBUS"))
     words = r"base\.safetensors cannot be used: reading it ended its process twice: it was ended by SIGBUS; replace"
     with pytest.raises(ModelFileError, match=words):
         paint(card, claim)
@@ -415,7 +416,7 @@ def test_a_file_that_its_scan_refused_is_not_loaded(card, farm, sessions):
 
 def test_a_file_that_is_loaded_after_all_is_forgiven(card, farm, sessions):
     claim = farm.claim()
-    transact(sessions, lambda session: catalogue.strike(session, [claim.checkpoint], "it was ended by SIGKILL"))
+    transact(sessions, lambda session: recording.count_crash(session, [claim.checkpoint], "it was ended by SIGKILL"))
     paint(card, claim)
     assert [file.strikes for file in transact(sessions, Catalogue.read).entries()] == [0, 0]
 
@@ -425,7 +426,7 @@ def test_a_tiny_decoder_is_suspected_while_it_is_read(card, claim, settings, ses
     path.parent.mkdir()
     safetensors.torch.save_file(tiny_decoder(), path)
     seen = {file.name: file for file in scan(settings.models, [], inspected)}
-    transact(sessions, lambda session: catalogue.record(session, list(seen.values())))
+    transact(sessions, lambda session: recording.record(session, list(seen.values())))
     suspected, load = [], checkpoints.load_decoder
 
     def loading(*told):

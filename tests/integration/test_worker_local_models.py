@@ -11,9 +11,9 @@ from sqlalchemy import update
 from shared.db.sessions import transact
 from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotUnderstood
-from shared.models import catalogue
+from shared.models import recording
 from shared.models import scan as scans
-from shared.models.catalogue import Inspection
+from shared.models.inspection import Inspection
 from shared.models.scan import scan
 from shared.params.render import RenderParams
 from worker.render.local_models import LocalModels
@@ -24,7 +24,7 @@ def file(settings, sessions):
     path = settings.models / "demo.safetensors"
     path.write_bytes(b"weights")
     seen = scan(settings.models, [], lambda _: Inspection("checkpoint", "sd1", 512))
-    transact(sessions, lambda session: catalogue.record(session, seen))
+    transact(sessions, lambda session: recording.record(session, seen))
     return seen[0]
 
 
@@ -54,7 +54,7 @@ def test_a_checkpoint_that_is_gone_for_the_farm_too_cannot_be_used(settings, ses
         files.find(file.sha256)
     for expected in (ModelFileAway, ModelFileError):  # nothing found may mean no disk; found gone, it may come back
         age(sessions)
-        transact(sessions, lambda session: catalogue.record(session, []))
+        transact(sessions, lambda session: recording.record(session, []))
         with pytest.raises(ModelFileError) as gone:
             files.find(file.sha256)
         assert type(gone.value) is expected
@@ -100,7 +100,7 @@ def described(settings, sessions, *texts):
         (settings.models / f"{text}.safetensors").write_bytes(b"weights")
         (settings.models / f"{text}.yaml").write_text(text)
     seen = scan(settings.models, [], looked_into)
-    transact(sessions, lambda session: catalogue.record(session, seen))
+    transact(sessions, lambda session: recording.record(session, seen))
     return seen
 
 

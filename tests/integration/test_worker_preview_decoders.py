@@ -13,7 +13,7 @@ import torch
 
 from shared.db.sessions import transact
 from shared.errors import OutOfMemory, RenderError, Unavailable
-from shared.models import catalogue
+from shared.models import recording
 from shared.models.catalogue import Catalogue
 from shared.models.scan import scan
 from tests.support.checkpoints import fitting_decoder, inspected, plain_sample, tiny_decoder, write_tiny
@@ -66,7 +66,7 @@ class Folder:
 
     def scan(self):
         """Record what lies in the folder, and return why each that is unusable is."""
-        transact(self._sessions, lambda session: catalogue.record(session, scan(self._models, [], inspected)))
+        transact(self._sessions, lambda session: recording.record(session, scan(self._models, [], inspected)))
         files = transact(self._sessions, Catalogue.read).entries("decoder")
         return {file.name: file.reason for file in files}
 

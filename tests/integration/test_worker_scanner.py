@@ -16,8 +16,9 @@ import torch
 
 from shared.db import sessions as database
 from shared.db.sessions import transact
-from shared.models import catalogue, first_scan
+from shared.models import first_scan
 from shared.models.catalogue import Catalogue, Entry
+from shared.models.inspection import Inspection
 from shared.models.scan import sole
 from shared.settings import Settings
 from tests.support.checkpoints import inspected, write_tiny
@@ -37,7 +38,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look into files here: a child takes seconds to import what it needs, and these files are harmless."""
 
     class Here:
-        def __call__(self, path: Path) -> catalogue.Inspection:
+        def __call__(self, path: Path) -> Inspection:
             return inspected(path)
 
         def close(self) -> None:

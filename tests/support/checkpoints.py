@@ -16,7 +16,7 @@ from worker.engine.images import previews
 from worker.engine.loading import inspect, taesd
 
 if TYPE_CHECKING:  # tests of a card run if there is no database either
-    from shared.models.catalogue import Inspection
+    from shared.models.inspection import Inspection
 
 NATIVE_SIZE = 64
 
@@ -67,7 +67,7 @@ def without_vae(path: Path) -> None:
 
 def inspected(path: Path) -> Inspection:
     """Return what `path` is, looked into in this process: a child takes seconds to import what it needs."""
-    from shared.models.catalogue import Inspection  # noqa: PLC0415 - as above
+    from shared.models.inspection import Inspection  # noqa: PLC0415 - as above
 
     return Inspection(**asdict(inspect.inspect(path)))
 

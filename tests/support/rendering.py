@@ -10,7 +10,7 @@ import torch
 
 from shared.db.sessions import transact
 from shared.messaging.events import Progress
-from shared.models import catalogue
+from shared.models import recording
 from shared.models.catalogue import Catalogue
 from shared.models.scan import scan
 from shared.params.groups import Hires, Refiner
@@ -63,7 +63,7 @@ class Farm:
     def claim(self, **changes) -> Claim:
         """An image of `base`; `refiner` and others name files by their titles."""
         seen = {file.name: file for file in scan(self._models, [], inspected)}
-        transact(self._sessions, lambda session: catalogue.record(session, list(seen.values())))
+        transact(self._sessions, lambda session: recording.record(session, list(seen.values())))
         titles = {name: f"{name} [{file.sha256[:10]}]" for name, file in seen.items()}
         if "refiner" in changes:
             changes["refiner"] = Refiner(checkpoint=titles["refiner"], switch_at=changes["refiner"])

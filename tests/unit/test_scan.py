@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.models import scan as scans
-from shared.models.catalogue import Inspection
+from shared.models.inspection import Inspection
 from shared.models.scan import scan, sole
 
 GOOD = Inspection("checkpoint", "sd1", 512)
@@ -76,7 +76,7 @@ def test_what_lies_where_vaes_do_is_a_vae_or_says_why_it_is_none(models, name):
     for found, reason in (
         (Inspection("vae", "sd1"), None),
         (Inspection("checkpoint", reason="It is truncated."), "It is truncated."),
-        (GOOD, "is a whole checkpoint, where a VAE alone should lie"),
+        (GOOD, "is a whole checkpoint, where a VAE should lie"),
     ):
         (seen,) = scan(models, [], Inspector(found))
         assert (seen.path, seen.inspection.kind, seen.inspection.reason) == (name, "vae", reason)

@@ -11,7 +11,7 @@ from typing import Final
 from shared.confined.process import Confined, Limits
 from shared.errors import Unreadable
 from shared.models import scan
-from shared.models.catalogue import Inspection
+from shared.models.inspection import Inspection
 from shared.models.scan import Fingerprint
 from shared.waiting.backoff import Backoff
 

@@ -16,8 +16,10 @@ from sqlalchemy.orm import Session
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotConfined, NotUnderstood, Refused
-from shared.models import catalogue, scan
-from shared.models.catalogue import Catalogue, Inspection, Kind
+from shared.models import catalogue, inspection, recording, scan
+from shared.models.catalogue import Catalogue
+from shared.models.inspection import Inspection
+from shared.models.kinds import Kind
 from shared.models.model_set import ModelSet
 from shared.models.scan import Fingerprint, Inspect
 from shared.params.codecs import BUILT_IN_VAE
@@ -96,7 +98,7 @@ class LocalModels:
     def loaded(self, found: Found) -> None:
         """Forgive a loaded file its crashes. Raises ModelFileAway if it changed meanwhile."""
         self.require_unchanged(found)
-        transact(self._sessions, partial(catalogue.forgive, sha256=found.sha256))
+        transact(self._sessions, partial(recording.forget_crashes, sha256=found.sha256))
 
     def require_unchanged(self, found: Found) -> None:
         """Raise ModelFileAway if a file is not as it was found any more."""
@@ -122,7 +124,7 @@ class LocalModels:
         if weights != expected:
             return None
         is_described = not path.is_dir() and path.with_suffix(".yaml").exists()
-        return catalogue.identity(weights, self._inspect(path).description) if is_described else weights
+        return inspection.identity(weights, self._inspect(path).description) if is_described else weights
 
 
 def _check_architecture(rows: Sequence[ModelFile]) -> None:

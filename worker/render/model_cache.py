@@ -12,7 +12,7 @@ from threading import Condition
 from typing import Final, Generic, TypeVar, cast
 
 from shared.errors import Cancelled, OutOfMemory
-from shared.models.catalogue import Kind
+from shared.models.kinds import Kind
 from worker.in_flight import Cancellation
 
 _CANCELLED: Final = "The image was cancelled while it waited for its checkpoint."

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from shared.db.sessions import transact
 from shared.errors import NotConfined, Unavailable
-from shared.models import catalogue, first_scan
-from shared.models.catalogue import Catalogue, Scanned
+from shared.models import first_scan, recording
+from shared.models.catalogue import Catalogue
+from shared.models.inspection import Scanned
 from shared.models.scan import scan, sole
 from worker.context import Worker
 from worker.render.inspector import Inspector
@@ -54,7 +55,7 @@ class Scanner:
         except OSError as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))
             with suppress(Unavailable):
-                transact(sessions, first_scan.note_look)  # so that nobody waits for files
+                transact(sessions, first_scan.record_scan)  # so that nobody waits for files
             return None
         except Unavailable:  # the heartbeat logs it; the next scan may succeed
             return None
@@ -69,5 +70,5 @@ class Scanner:
 def _record(session: Session, seen: Sequence[Scanned], before: Catalogue, *, is_whole: bool) -> int:
     """Record what a scan saw, and whether that was everything; return how many rows of the catalogue changed."""
     if is_whole:
-        first_scan.note_look(session)
-    return catalogue.record(session, seen, before)
+        first_scan.record_scan(session)
+    return recording.record(session, seen, before)
