@@ -19,7 +19,7 @@ from shared.params.table import Parameter, parameters
 
 Kind = Literal["text", "number", "choice", "flag", "maybe", "list", "instant"]
 MAYBE: Final = {"yes": True, "no": False}
-"""How a form writes a yes-or-no that may be left open; the third answer is empty."""
+"""How a form writes a yes or no that is not a tick; if it may be left open, the third answer is empty."""
 
 RESOLVED: Final = {"vae": BUILT_IN_VAE}
 """What admission may write for a default; it is shown like the default itself."""
@@ -31,7 +31,7 @@ _DECIMAL: Final = re.compile(r"[+-]?[0-9]{0,20}[.,][0-9]{1,20}")
 
 @dataclass(frozen=True)
 class Field:
-    """A parameter on the form. Kind `maybe` is a yes or no that may be left open, `list` holds texts."""
+    """A parameter on the form. Kind `maybe` is a yes or no whose default is not no, `list` holds texts."""
 
     parameter: Parameter
 
@@ -47,7 +47,7 @@ class Field:
         if parameter.takes.kind == "instant":
             return "instant"
         if parameter.kind == "boolean":
-            return "maybe" if parameter.is_optional else "flag"
+            return "maybe" if parameter.is_optional or parameter.default else "flag"
         return "choice" if "enum" in parameter.schema else _KINDS.get(parameter.kind, "text")
 
     @property
@@ -69,7 +69,8 @@ class Field:
     @property
     def labels(self) -> dict[str, str]:
         """The words for its values, by the value as it is typed."""
-        return {self.typed(value): printed(label) for value, label in self.parameter.fact.labels.items()}
+        labels = {self.typed(value): printed(label) for value, label in self.parameter.fact.labels.items()}
+        return labels or ({answer: answer for answer in MAYBE} if self.kind == "maybe" else {})
 
     def typed(self, value: object) -> str:
         """Return a value as a person would have typed it."""
@@ -93,6 +94,8 @@ class Field:
                 return text == "on"
             case "maybe":
                 return MAYBE.get(text, text)
+            case "choice":
+                return next((one for one in self.parameter.schema["enum"] if str(one) == text), text)
             case "number":
                 return number(text.strip())
             case "instant":

@@ -51,6 +51,14 @@ class RenderParams(render.RenderParams):
         Field(ge=0, le=9),
         Fact("How deep it goes", means={0: "flat"}, group=facts.OUTPUT, option=Option("--depth"), keys=(Key("Depth"),)),
     ] = 0
+    folds: Annotated[
+        Literal[1, 2, 4],
+        Fact("How often it folds", group=facts.OUTPUT, option=Option("--folds"), keys=(Key("Folds"),)),
+    ] = 1
+    frame: Annotated[
+        bool,
+        Fact("Draw a frame", group=facts.OUTPUT, option=Option("--no-frame", sets=False), keys=(Key("Frame"),)),
+    ] = True
     tags: Annotated[
         tuple[fields.Text, ...],
         Field(strict=False),
@@ -66,10 +74,10 @@ class RenderParams(render.RenderParams):
 
 render.RenderParams = RenderParams
 """
-ADDED = ("mood", "depth", "tags", "hires.shine", "img2img.fade", "img2img.mask.feather")
+ADDED = ("mood", "depth", "folds", "frame", "tags", "hires.shine", "img2img.fade", "img2img.mask.feather")
 PARAMS = {
     "prompt": "sea", "width": 64, "height": 64, "seed": 7, "checkpoint": "demo [0123456789]",
-    "mood": "wild", "depth": 3, "tags": ["new"],
+    "mood": "wild", "depth": 3, "folds": 4, "frame": False, "tags": ["new"],
     "glow": [{"colour": "red, blue", "strength": 0.5}, {"colour": "green"}],
     "hires": {"shine": 0.25, "upscaler": "Lanczos"},
 }  # fmt: skip
@@ -99,13 +107,13 @@ print(json.dumps([written, read(written)]))
 """
     written, (params, left_out) = output(script, params=PARAMS)
     assert written.endswith(
-        r"""Mood: wild, Shine: 0.25, Depth: 3, Tags: "[\"new\"]", """
+        r"""Mood: wild, Shine: 0.25, Depth: 3, Folds: 4, Frame: False, Tags: "[\"new\"]", """
         r"""Glows: "[{\"colour\": \"red, blue\", \"strength\": 0.5}, """
         r"""{\"colour\": \"green\"}]", Version: stepfarm 1"""
     )
     assert left_out == []
-    assert {name: params[name] for name in ("mood", "depth", "tags", "glow")} == {
-        name: PARAMS[name] for name in ("mood", "depth", "tags", "glow")
+    assert {name: params[name] for name in ("mood", "depth", "folds", "frame", "tags", "glow")} == {
+        name: PARAMS[name] for name in ("mood", "depth", "folds", "frame", "tags", "glow")
     }
     assert params["hires"]["shine"] == 0.25
 
@@ -139,6 +147,9 @@ print(json.dumps({"help": help, "asked": asked, "status": answer.exit_code, "out
     options = [
         "--mood",
         "wild",
+        "--no-frame",
+        "--folds",
+        "2",
         "--depth",
         "3",
         "--tag",
@@ -159,7 +170,8 @@ print(json.dumps({"help": help, "asked": asked, "status": answer.exit_code, "out
 def test_it_is_an_option_of_the_command_line(command):
     assert command["status"] == 0, command["output"]
     assert command["asked"] == {
-        "prompt": "sea", "mood": "wild", "depth": 3, "tags": ["new", "red"], "hires": {"shine": 0.25},
+        "prompt": "sea", "mood": "wild", "depth": 3, "folds": 2, "frame": False,
+        "tags": ["new", "red"], "hires": {"shine": 0.25},
         "img2img": {"fade": 0.5, "mask": {"feather": 0.75}}, "glow": [{"colour": "red"}, {"strength": 0.5}],
     }  # fmt: skip
 
@@ -192,6 +204,8 @@ print(json.dumps({
         "prompt": "sea",
         "mood": "wild",
         "depth": "3",
+        "folds": "4",
+        "frame": "no",
         "tags": ["new", " ", "red"],
         "hires": "on",
         "hires.shine": "0.25",
@@ -204,7 +218,7 @@ print(json.dumps({
     assert '<option value="wild">Untamed</option>' in shown["markup"]
     assert 'data-slides="0 1 0.1"' in shown["markup"]
     assert "How deep it goes; empty: flat." in shown["markup"]
-    assert shown["params"] | {"mood": "wild", "depth": 3} == shown["params"]
+    assert shown["params"] | {"mood": "wild", "depth": 3, "folds": 4, "frame": False} == shown["params"]
     assert shown["params"]["hires"]["shine"] == 0.25
     assert "<dt>Mood of the picture</dt><dd>Untamed</dd>" in shown["job"]
     assert "<dt>Depth</dt><dd>3</dd>" in shown["job"]
