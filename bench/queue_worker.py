@@ -29,7 +29,7 @@ from worker.dispatch.coalesce import Coalescer
 from worker.dispatch.storage_writer import StorageWriter
 from worker.in_flight import Cancellation
 from worker.process import run_worker
-from worker.progress.reporter import Reporter, Watch
+from worker.progress.reporter import ImageProgress, Reporter
 from worker.render.model_cache import Model
 from worker.render.outputs import Output
 from worker.renderer import Rendered
@@ -50,9 +50,9 @@ class EmptyCard(StubCard):
         starts = os.environ.get("BENCH_STARTS")
         self._starts = Path(starts).open("a", buffering=1) if starts else None  # noqa: SIM115 - as long as the card
 
-    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
+    def render(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> Rendered:
         """Return a picture as small as can be."""
-        del watch
+        del progress
         with self._residency.use({Model("checkpoint", claim.checkpoint)}, cancel):
             if self._starts:
                 self._starts.write(f"{claim.job_id} {time.time()}\n")

@@ -1,4 +1,4 @@
-"""What the threads of one worker share: its identity, its images in flight, and the servers that it talks to."""
+"""The state that the threads of one worker share: its identity, its images in flight, and its servers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Worker:
 
     @property
     def phase(self) -> str:
-        """What it does now, for people."""
+        """Its present work, for people."""
         away = None if self.state == WorkerState.STARTING else self.storage_away
         return self.card_trouble or away or self.trouble or self.card.phase()
 

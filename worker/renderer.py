@@ -14,13 +14,13 @@ from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.encode import Pixels
 from worker.in_flight import Cancellation
-from worker.progress.reporter import Watch
+from worker.progress.reporter import ImageProgress
 from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import Watchdog
 
 
 class Card(Protocol):
-    """What the slots need of something that renders."""
+    """The card of a worker, as its slots use it."""
 
     @property
     def slots(self) -> int:
@@ -52,7 +52,7 @@ class Card(Protocol):
     def phase(self) -> str:
         """Return what the card does now, for people."""
 
-    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
+    def render(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> Rendered:
         """Return the picture of `claim`, with frames if a film is wanted.
 
         Raises RenderError; Cancelled soon after `cancel` is set.
@@ -91,7 +91,7 @@ class NoCard:
     def phase(self) -> str:
         return "starting"
 
-    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:  # noqa: ARG002 - as every card
+    def render(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> Rendered:  # noqa: ARG002 - as every card
         raise RenderError(f"image {claim.image_id} was claimed before the card was up")
 
     def prefetch(self, checkpoint: str) -> None: ...

@@ -14,7 +14,7 @@ MOST: Final = 1000  # jobs that are remembered; one that is forgotten is claimed
 
 
 class UnreadableJobs:
-    """What this version does not understand, job by job. Threads may share it."""
+    """The jobs that this version does not understand, with the reasons. Threads may share it."""
 
     def __init__(self) -> None:
         self._lock = Lock()

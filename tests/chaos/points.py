@@ -112,15 +112,15 @@ def install(folder: Folder) -> None:
 def _install_in_worker(folder: Folder) -> None:
     from shared.media import synced_files  # noqa: PLC0415
     from shared.media.storage import Storage  # noqa: PLC0415
-    from worker.progress.reporter import Watch  # noqa: PLC0415
+    from worker.progress.reporter import ImageProgress  # noqa: PLC0415
 
-    put, step, fsync, write = Storage.put, Watch.step, os.fsync, synced_files.write
+    put, step, fsync, write = Storage.put, ImageProgress.step, os.fsync, synced_files.write
 
     def put_and_pass(storage: Storage, key: str, data: bytes) -> None:
         put(storage, key, data)
         folder.passed("put.stored")
 
-    def step_and_pass(watch: Watch, *arguments: Any) -> None:
+    def step_and_pass(watch: ImageProgress, *arguments: Any) -> None:
         step(watch, *arguments)
         folder.passed("run.step")
 
@@ -135,7 +135,7 @@ def _install_in_worker(folder: Folder) -> None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         write(root, name, data)
 
-    Storage.put, Watch.step, os.fsync = put_and_pass, step_and_pass, pass_and_sync
+    Storage.put, ImageProgress.step, os.fsync = put_and_pass, step_and_pass, pass_and_sync
     synced_files.write = write_unless_locked
 
 

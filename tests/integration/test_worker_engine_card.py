@@ -36,7 +36,7 @@ from worker.engine.requests import Work
 from worker.engine.weights import Weights
 from worker.in_flight import Cancellation
 from worker.progress import preview_queue
-from worker.progress.reporter import Watch
+from worker.progress.reporter import ImageProgress
 from worker.render.engine_card import EngineCard
 from worker.render.stored_row_limits import processor, stored
 from worker.supervisor.gpus import Address
@@ -220,7 +220,7 @@ def paint_some(settings, sessions, claim):
         params = [claim.params.model_copy(update={"seed": seed, "exact": True}) for seed in range(4)]
         claims = [replace(claim, index=index, stored=one.model_dump(mode="json")) for index, one in enumerate(params)]
         with ThreadPoolExecutor(4) as slots:
-            runs = [slots.submit(card.render, one, Watch(one, print, show), Cancellation()) for one in claims]
+            runs = [slots.submit(card.render, one, ImageProgress(one, print, show), Cancellation()) for one in claims]
         card.stop()
         return [run.result().pixels.tobytes() for run in runs]
 

@@ -23,7 +23,7 @@ from worker.engine.loop.engine import Engine
 from worker.engine.requests import Work
 from worker.in_flight import Cancellation
 from worker.progress import preview_queue
-from worker.progress.reporter import Watch
+from worker.progress.reporter import ImageProgress
 from worker.render.engine_card import EngineCard
 from worker.render.model_cache import Model
 from worker.supervisor.gpus import Address
@@ -210,7 +210,7 @@ def test_checkpoints_that_come_and_go_leave_nothing_on_card_or_host(start, claim
     pinned, host = [], []
     for cycle in range(cycles):
         claim, seen = claims[cycle % 2], Seen()
-        watch = Watch(claim, seen.told.append, stage.show)
+        watch = ImageProgress(claim, seen.told.append, stage.show)
         if cycle % 3 == 1:
             fails(card, claim, watch, monkeypatch)
         else:

@@ -19,7 +19,7 @@ from shared.queue.claim import Claim
 from tests.support.checkpoints import NATIVE_SIZE, inspected, write_tiny
 from worker.encode import Pixels
 from worker.in_flight import Cancellation
-from worker.progress.reporter import Watch
+from worker.progress.reporter import ImageProgress
 
 
 class Seen:
@@ -29,8 +29,8 @@ class Seen:
         self.told: list[Progress] = []
         self.previews: list[Callable[[], Pixels]] = []
 
-    def watch(self, claim: Claim) -> Watch:
-        return Watch(claim, self.told.append, self._show)
+    def watch(self, claim: Claim) -> ImageProgress:
+        return ImageProgress(claim, self.told.append, self._show)
 
     def _show(self, _: Claim, make: Callable[[], Pixels]) -> None:
         self.previews.append(make)

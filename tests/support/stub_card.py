@@ -24,7 +24,7 @@ from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.encode import Pixels
 from worker.in_flight import Cancellation
-from worker.progress.reporter import Watch
+from worker.progress.reporter import ImageProgress
 from worker.render.model_cache import Model, ModelCache
 from worker.renderer import Frame, Rendered
 from worker.supervisor.gpus import Address
@@ -66,7 +66,7 @@ class StubCard:
 
     def stop(self) -> None: ...
 
-    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
+    def render(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> Rendered:
         closed = Event()
         cancel.then(closed.set)
         order, _, detail = claim.params.prompt.partition(" ")
@@ -76,8 +76,8 @@ class StubCard:
                 if closed.wait(STEP_SECONDS):
                     raise Cancelled("the image was cancelled")
                 beat()
-                watch.step(step, claim.params.steps)
-                watch.preview(lambda: paint(8, 8, claim.params.seed))
+                progress.step(step, claim.params.steps)
+                progress.preview(lambda: paint(8, 8, claim.params.seed))
             while order == "hang" and not Path(detail.removeprefix("unless ")).exists():
                 time.sleep(STEP_SECONDS)
             while order == "wait" and not Path(detail.removeprefix("for ")).exists():

@@ -36,9 +36,9 @@ CLAIM = Claim(
 def test_only_the_latest_progress_of_an_image_is_published():
     heard = Heard()
     reporter = Reporter(heard)
-    with reporter.watch(CLAIM) as watch:
+    with reporter.progress_of(CLAIM) as progress:
         for step in range(1, 21):
-            watch.step(step, 20)
+            progress.step(step, 20)
         reporter.start()
         until(lambda: heard.published)
     reporter.stop()
@@ -48,10 +48,10 @@ def test_only_the_latest_progress_of_an_image_is_published():
 def test_nothing_is_said_of_an_image_that_has_ended():
     heard = Heard()
     reporter = Reporter(heard)
-    with reporter.watch(CLAIM) as watch:
-        watch.step(3, 20)
-    watch.step(4, 20)
-    watch.preview(lambda: np.zeros((8, 8, 3), np.uint8))
+    with reporter.progress_of(CLAIM) as progress:
+        progress.step(3, 20)
+    progress.step(4, 20)
+    progress.preview(lambda: np.zeros((8, 8, 3), np.uint8))
     reporter.start()
     reporter.stop()
     assert (heard.published, heard.previews) == ([], [])
@@ -61,8 +61,8 @@ def test_previews_are_shown_of_an_image_that_runs():
     heard = Heard()
     reporter = Reporter(heard)
     reporter.start()
-    with reporter.watch(CLAIM) as watch:
-        watch.preview(lambda: np.zeros((8, 8, 3), np.uint8))
+    with reporter.progress_of(CLAIM) as progress:
+        progress.preview(lambda: np.zeros((8, 8, 3), np.uint8))
         until(lambda: heard.previews)
     reporter.stop()
     ((job, index, webp),) = heard.previews
@@ -72,9 +72,9 @@ def test_previews_are_shown_of_an_image_that_runs():
 def test_a_preview_that_waits_goes_with_its_image():
     heard = Heard()
     reporter = Reporter(heard)
-    with reporter.watch(CLAIM) as watch:
-        watch.preview(lambda: np.zeros((8, 8, 3), np.uint8))
-    with reporter.watch(replace(CLAIM, index=3)) as other:
+    with reporter.progress_of(CLAIM) as progress:
+        progress.preview(lambda: np.zeros((8, 8, 3), np.uint8))
+    with reporter.progress_of(replace(CLAIM, index=3)) as other:
         other.preview(lambda: np.zeros((8, 8, 3), np.uint8))
         reporter.start()
         until(lambda: heard.previews)

@@ -26,7 +26,7 @@ from worker.context import Worker
 from worker.dispatch.coalesce import Coalescer
 
 _AVOIDED_SECONDS: Final = 30.0
-_MOST_LANES: Final = 1000  # read where some of the images that wait are not for this worker
+_MOST_LANES: Final = 1000  # read if some of the images that wait are not for this worker
 _Avoided = tuple[str, str | None, Footprint | None]
 """A checkpoint with an owner and a footprint, or with None for all of them."""
 

@@ -1,4 +1,4 @@
-"""One call for all threads that ask at the same time, where one question costs as much as many."""
+"""One call for all threads that ask at the same time, because many questions cost no more than one."""
 
 from __future__ import annotations
 

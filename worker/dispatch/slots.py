@@ -37,7 +37,7 @@ from worker.dispatch.health import Health
 from worker.dispatch.storage_writer import StorageWriter
 from worker.engine.failures import without_tracebacks
 from worker.in_flight import Cancellation
-from worker.progress.reporter import Reporter, Watch
+from worker.progress.reporter import ImageProgress, Reporter
 from worker.render.outputs import Output, outputs
 
 log = structlog.get_logger(__name__)
@@ -151,18 +151,18 @@ class Slots:
     def _render(self, claim: Claim, cancel: Cancellation) -> int:
         """Render and store the image; return the bytes of its picture."""
         self._reporter.image_changed(claim, ImageState.RUNNING)
-        with self._reporter.watch(claim) as watch:
-            files = self._outputs(claim, watch, cancel)
-            self.storage_writer.put(files, cancel, watch.phase)
+        with self._reporter.progress_of(claim) as progress:
+            files = self._outputs(claim, progress, cancel)
+            self.storage_writer.put(files, cancel, progress.phase)
         return len(files[0].data)
 
-    def _outputs(self, claim: Claim, watch: Watch, cancel: Cancellation) -> list[Output]:
+    def _outputs(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> list[Output]:
         """Return the image's files; its pixels, and what it was rendered with, are free afterwards."""
         try:
-            rendered = self._worker.card.render(claim, watch, cancel)
+            rendered = self._worker.card.render(claim, progress, cancel)
         finally:
             cancel.forget()
-        watch.phase("saving")
+        progress.phase("saving")
         return outputs(claim, rendered)
 
     def _retry_or_fail(self, claim: Claim, cancel: Cancellation, error: RenderError | Unavailable) -> str:

@@ -1,4 +1,4 @@
-"""How pictures get into the storage, and whether it takes any: while it does not, this worker takes no new images.
+"""Stores finished pictures. While the storage takes none, this worker takes no new images.
 
 A finished picture waits in its slot, as bytes, until the storage takes it, so a worker holds at most one for each slot.
 """

@@ -39,13 +39,13 @@ class Reporter:
         self._events.close()
 
     @contextmanager
-    def watch(self, claim: Claim) -> Iterator[Watch]:
+    def progress_of(self, claim: Claim) -> Iterator[ImageProgress]:
         """Report on `claim` within the block; nothing about it is published afterwards."""
-        watch = Watch(claim, self._keep_latest, self._previews.put)
+        progress = ImageProgress(claim, self._keep_latest, self._previews.put)
         try:
-            yield watch
+            yield progress
         finally:
-            watch.close()
+            progress.close()
             self._previews.drop(claim)
             with self._lock:
                 self._latest.pop((claim.job_id, claim.index), None)
@@ -67,7 +67,7 @@ class Reporter:
             self._events.publish(progress)
 
 
-class Watch:
+class ImageProgress:
     """Reports on one image. Every call returns at once, because some come from the engine's thread."""
 
     def __init__(

@@ -35,7 +35,7 @@ from worker.engine.row_limits import RowLimits
 from worker.engine.transfers import beside
 from worker.engine.weights import Weights
 from worker.in_flight import Cancellation
-from worker.progress.reporter import Watch
+from worker.progress.reporter import ImageProgress
 from worker.render import host_memory, sources
 from worker.render.loads import Loads
 from worker.render.local_models import LocalModels
@@ -153,10 +153,10 @@ class EngineCard:
         self._engine.stop()
         self._loads.stop()
 
-    def render(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
+    def render(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> Rendered:
         """Return the picture of `claim`; model files that are not resident are loaded first."""
         try:
-            return self._rendered(claim, watch, cancel)
+            return self._rendered(claim, progress, cancel)
         except Exception as error:
             if not cuda_errors.is_fatal(error):
                 raise
@@ -164,13 +164,13 @@ class EngineCard:
             words = str(error)
         raise RenderError(f"the card was lost: {words}")
 
-    def _rendered(self, claim: Claim, watch: Watch, cancel: Cancellation) -> Rendered:
+    def _rendered(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> Rendered:
         models = claim.models or self._files.named_by(claim.params, claim.checkpoint)
         choices = _choices(models)
         needed = {model for choice in choices.values() for model in choice if model}
 
         def report(model: Model) -> None:
-            watch.phase(self._loads.phase_of(model))
+            progress.phase(self._loads.phase_of(model))
 
         if missing := self._model_cache.missing(needed):
             report(missing[0])
@@ -179,7 +179,7 @@ class EngineCard:
         with self._model_cache.use(needed, cancel, report) as loaded:
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
             kit = Kit(**weights, source=source, mask=mask)
-            watch.phase("steps")
+            progress.phase("steps")
             weights_bytes = sum(map(self._loads.bytes_of, needed))
             footprint = Footprint(models.checkpoint, models.companions, claim.memory_class)
             with self._meter.image(footprint, weights_bytes):
@@ -187,18 +187,20 @@ class EngineCard:
                     render(claim.params, kit),
                     exact=claim.params.exact,
                     urgent=claim.is_urgent,
-                    on_step=partial(self._on_step, watch, kit, reel),
+                    on_step=partial(self._on_step, progress, kit, reel),
                     about=_about(claim),
                 )
                 cancel.then(run.cancel)
                 picture: Pixels = run.result()
-            return Rendered(picture, self._film(claim, kit, reel, watch, cancel), reel.steps if reel else 0)
+            return Rendered(picture, self._film(claim, kit, reel, progress, cancel), reel.steps if reel else 0)
 
-    def _film(self, claim: Claim, kit: Kit, reel: Reel | None, watch: Watch, cancel: Cancellation) -> tuple[Frame, ...]:
+    def _film(
+        self, claim: Claim, kit: Kit, reel: Reel | None, progress: ImageProgress, cancel: Cancellation
+    ) -> tuple[Frame, ...]:
         """Return the steps on `reel` as pictures; none if that fails: the picture must not fail with them."""
         if reel is None:
             return ()
-        watch.phase("film")
+        progress.phase("film")
         shots = reel.shots()
         frames = developed(kit, claim.params.tiling, shots)
         run = self._engine.render(frames, exact=claim.params.exact, urgent=claim.is_urgent, about=_about(claim))
@@ -220,14 +222,14 @@ class EngineCard:
         else:
             self._watchdog.busy("engine", phase, limit_seconds)
 
-    def _on_step(self, watch: Watch, kit: Kit, reel: Reel | None, step: Step) -> None:
+    def _on_step(self, progress: ImageProgress, kit: Kit, reel: Reel | None, step: Step) -> None:
         if reel is not None:
             reel.take(step)
-        watch.step(step.index, step.steps)
+        progress.step(step.index, step.steps)
         if self._preview_steps and step.index % self._preview_steps == 0 and step.index < step.steps:
             weights = kit.of_pass(is_second=step.is_second_pass)
             make = partial(self._preview_decoders.picture, step.denoised, weights)
-            watch.preview(beside(self._device, make, "previews"))
+            progress.preview(beside(self._device, make, "previews"))
 
     def _load(self, model: Model, cancel: Cancellation) -> Loaded:
         loaded = self._loads.load(model, cancel)

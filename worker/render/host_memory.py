@@ -1,4 +1,4 @@
-"""How much memory this machine has for the farm, and how much of it keeps checkpoints."""
+"""The memory of this machine, and the part of it that keeps checkpoints."""
 
 from __future__ import annotations
 

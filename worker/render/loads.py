@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Origin = Literal["disk", "page cache", "host cache"]
-"""Where a file lies before its load, the slowest first."""
+"""The place of a file before its load, the slowest first."""
 
 # The estimates until a load was measured: the import of the libraries, and the rates of usual hardware.
 _FIRST_LOAD_SECONDS: Final = 5.0

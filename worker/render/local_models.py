@@ -1,4 +1,4 @@
-"""Where a checkpoint or VAE lies on this machine, and whether it is still the file that the catalogue knows."""
+"""The model files of this machine, found by their hash and checked against the catalogue."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _HEALTHY_SECONDS: Final = 60.0  # after a process that lived so long the pauses 
 
 @dataclass(frozen=True)
 class Death:
-    """How a worker's process ended; `worker_id` is None when it died before it was registered."""
+    """The end of a worker's process; `worker_id` is None if it died before it was registered."""
 
     worker_id: int | None
     status: int
@@ -51,7 +51,7 @@ class Death:
 
     @property
     def reason(self) -> str:
-        """What ended the process, for people."""
+        """The cause of the end, for people."""
         if self.hang:
             return f"its process {self.hang} and was killed"
         if self.status < 0:

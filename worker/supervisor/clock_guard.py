@@ -12,7 +12,7 @@ def boot_clock() -> float:
 
 
 class ClockGuard:
-    """How long something that recurs every `period_seconds` has been on time; a gap of two periods is late."""
+    """Measures how long something that recurs every `period_seconds` has been on time; a gap of two periods is late."""
 
     def __init__(self, period_seconds: float, clock: Callable[[], float]) -> None:
         self._longest_gap = 2 * period_seconds

@@ -22,7 +22,7 @@ _ACCEPTED: Final = "all, 0,2, 0:1 (a MIG instance), GPU-… or MIG-… (how its 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a card is: `name` as people know it (cuda:2, cuda:2:1, cpu:0), `uuid` of a real one, "" for the CPU."""
+    """A card: `name` as people know it (cuda:2, cuda:2:1, cpu:0), `uuid` of a real one, "" for the CPU."""
 
     name: str
     uuid: str = ""

@@ -1,4 +1,4 @@
-"""What a worker's process needs to know at its start."""
+"""The values that a worker's process starts with."""
 
 from __future__ import annotations
 

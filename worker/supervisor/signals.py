@@ -1,4 +1,4 @@
-"""How signals end this process, and the signal that the death of its parent sends."""
+"""Signals end this process in two stages; the death of its parent sends one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker's process is busy with, and when that takes so long that it is a hang. An idle process never hangs."""
+"""The stages that a worker's process is busy with, and the limits past which one is a hang. To be idle is no hang."""
 
 from __future__ import annotations
 
