@@ -52,7 +52,7 @@ def _noise(params: RenderParams) -> Iterator[FieldError]:
     sizes = {"noise.resize_width": params.noise.resize_width, "noise.resize_height": params.noise.resize_height}
     if any(sizes.values()) and not all(sizes.values()):
         missing = next(name for name, side in sizes.items() if not side)
-        yield FieldError(missing, "is missing beside the other side", "both sides of the other size, or 0 for both")
+        yield FieldError(missing, "is missing: only the other side is given", "both sides, or 0 for both")
 
 
 def _sigmas(params: RenderParams) -> Iterator[FieldError]:

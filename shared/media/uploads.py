@@ -112,16 +112,16 @@ def _record(session: Session, owner: str, pictures: Mapping[str, Picture], limit
 
 def _check_room(session: Session, owner: str, pictures: Mapping[str, Picture], limits: Limits) -> None:
     if problems := tuple(without_room(session, owner, pictures, limits)):
-        raise Refused("There is no room for another picture of yours.", problems)
+        raise Refused("There is no space for another of your source pictures.", problems)
 
 
 def _no_room(field: str, picture: Picture, taken: int, limits: Limits) -> FieldError:
     left = data_size(max(0, limits.max_uploads_bytes_per_owner - taken))
     return FieldError(
         field,
-        f"takes {data_size(len(picture.png))}; you have {limits.max_uploads_mb_per_owner:,} MB for pictures to start"
-        f" from, of which {left} are left",
-        f"a picture that is there already, or one of at most {left}; for more room delete jobs that start from"
+        f"takes {data_size(len(picture.png))}; you have {limits.max_uploads_mb_per_owner:,} MB for source"
+        f" pictures, of which {left} are left",
+        f"a picture that you have uploaded before, or one of at most {left}; for more space delete jobs with source"
         f" pictures: unused pictures are deleted {limits.upload_days} days after their last use",
     )
 

@@ -160,7 +160,7 @@ def test_owner_without_room_is_told_which_picture_and_what_would_fit(sessions, s
 
     [error] = refused.value.fields
     assert error.field == "img2img.mask.picture"
-    assert error.message == "takes 410 KB; you have 1 MB for pictures to start from, of which 205 KB are left"
+    assert error.message == "takes 410 KB; you have 1 MB for source pictures, of which 205 KB are left"
     assert "at most 205 KB" in error.accepted
     assert "3 days after their last use" in error.accepted
     assert rows(sessions) == [("ann", large(1).sha256)]
