@@ -45,11 +45,12 @@ nightly: $(INSTALLED) ## Run the expensive proofs
 chaos: $(INSTALLED) ## Kill, stop and cut off farms by PLANS=500 plans, the first of SEED=n; a fresh seed by default
 	@$(VENV)/bin/python -m tests.chaos $${PLANS:+--plans="$$PLANS"} $${SEED:+--seed="$$SEED"}
 
-lint: $(INSTALLED) ## Check style, types and import contracts
+lint: $(INSTALLED) ## Check style, types, import contracts and wording
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
+	$(VENV)/bin/python tools/prose.py
 
 docs: $(INSTALLED) ## Write the tables of docs/parameters.md from the parameters' facts
 	PYTHONPATH=. $(VENV)/bin/python tools/parameter_docs.py

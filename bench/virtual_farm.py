@@ -124,7 +124,7 @@ class Simulation:
         self._at(now, partial(self._take, card))
 
     def _die(self, card: _Card, now: float) -> None:
-        """Bury a card: its image goes back to the head of its lane."""
+        """End a card: its image goes back to the head of its lane."""
         del now, self._cards[card.id]
         if card.image is not None:
             self._lanes[card.image.owner, card.image.checkpoint].appendleft(card.image)

@@ -160,7 +160,7 @@ def resume(name: WorkerName = None, *, everything: AllWorkers = False, as_json: 
 
 @app.command()
 def hold(job: JobId, *, as_json: AsJson = False) -> None:
-    """Hold a job. What waits does not start until it is released; what runs goes on."""
+    """Hold a job: waiting images do not start until it is released, and running images go on."""
     from cli import jobs
     from cli.connect import connect
 
@@ -203,7 +203,7 @@ def list_styles(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 @styles.command("add")
 def add_style(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What jobs call it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name that jobs use.")],
     *,
     prompt: Annotated[str, typer.Option(help="Follows the prompt, or takes it in at {prompt}.")] = "",
     negative: Annotated[str, typer.Option(help="The same for the negative prompt.")] = "",

@@ -21,7 +21,7 @@ from shared.errors import FarmError, Refused, explain
 
 Row = Sequence[object]
 
-# What texts of others may not do to a terminal: control it (C0 but tab and line feed, DEL, C1), turn its lines around
+# Characters that could harm a terminal: they control it (C0 but tab and line feed, DEL, C1), turn its lines around
 # (bidi), break them, or be half a character.
 _UNSHOWN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"

@@ -22,7 +22,7 @@ _MOST_ROWS: Final = 2**16
 
 @dataclass(frozen=True)
 class Processor:
-    """What decides how calls of a shape round."""
+    """The properties that decide how calls of a shape round."""
 
     name: str
     threads: int

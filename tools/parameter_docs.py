@@ -1,6 +1,6 @@
 """Writes the tables of docs/parameters.md from the facts of the parameters: `make docs`.
 
-What stands above the mark is written by hand, what stands below it is made here.
+The text above the mark is written by hand, the text below it is generated.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The fields that a person fills in: how a value is typed, and how what was typed is read.
 
-A field goes by the dotted name of its parameter (`hires.scale`), as in refusals and in the names of the form's inputs.
+A field has the dotted name of its parameter (`hires.scale`), as in refusals and in the names of the form's inputs.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _change(change: Callable[[Services, str, str], object], words: str) -> AnyRe
 
 
 def show(worker: WorkerBody, names: Mapping[str, str], now: datetime) -> Shown:
-    """Return `worker` as people see it; a checkpoint that has left the models folder goes by its short hash."""
+    """Return `worker` as people see it; a checkpoint that has left the models folder has its short hash for a name."""
     is_unusable = worker.phase.startswith(CARD_UNUSABLE) and worker.drained is None
     badge, standing = _standing(worker, is_unusable=is_unusable)
     return Shown(

@@ -25,7 +25,7 @@ ShownState = DisplayState | Literal["unknown"]  # where a newer version wrote an
 
 @dataclass(frozen=True)
 class Live:
-    """What Redis has about a job's images, by index: the latest progress, and which of them have a preview."""
+    """The state of a job's images in Redis, by index: the latest progress, and which of them have a preview."""
 
     progress: Mapping[int, Progress] = field(default_factory=dict)
     previews: Collection[int] = ()

@@ -1,4 +1,4 @@
-"""Who asks: a key in a header, a key traded for a cookie, or, on a farm without keys, the one local owner."""
+"""The caller of a request: by a key, by a cookie that a key was traded for, or, without keys, the one local owner."""
 
 from __future__ import annotations
 

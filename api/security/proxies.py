@@ -1,4 +1,4 @@
-"""Who asks, and how, where a proxy passes the request on: told by proxies that are trusted, and by nobody else."""
+"""The client behind a proxy, and how it connected: told by proxies that are trusted, and by nobody else."""
 
 from __future__ import annotations
 

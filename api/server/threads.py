@@ -19,7 +19,7 @@ _LARGE_AT_ONCE: Final = 2  # an application keeps some copies of a large body wh
 
 
 class Threads:
-    """Runs work in `number` threads for coroutines of one event loop. What waits leaves when its task is cancelled."""
+    """Runs work in `number` threads for coroutines of one event loop. Cancelling a task drops its waiting work."""
 
     def __init__(self, number: int) -> None:
         self._pool = ThreadPoolExecutor(number, "request")

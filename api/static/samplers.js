@@ -1,4 +1,4 @@
-// What goes with the chosen sampler: its schedules, and those options that it or its schedule has a use for. The facts
+// The fields of the chosen sampler: its schedules, and those options that it or its schedule has a use for. The facts
 // stand on the options of the selects, so that page and farm never disagree.
 
 const taken = (option) => option?.dataset.takes?.split(" ") ?? [];

@@ -45,7 +45,7 @@ class Stored:
 
     @property
     def tag(self) -> str:
-        """What tells these bytes from all others: job, index and attempt."""
+        """The identity of these bytes: job, index and attempt."""
         return self.key.rpartition("/")[2]
 
     def read(self) -> bytes:

@@ -95,7 +95,7 @@ def pictures(engine: Engine, weights: Weights, wanted: Sequence[RenderParams], i
 
 
 class Flight:
-    """So many pictures in flight at all times, within a block. What fails is raised when the block ends."""
+    """So many pictures in flight at all times, within a block. A failure is raised when the block ends."""
 
     def __init__(  # noqa: PLR0913 - the last two are seldom given
         self,

@@ -56,7 +56,7 @@ _COMMON: Final = {
     "strength": "Denoising strength",
     "denoise": "Denoising strength",
 }
-"""What fields are called in the text, by their letters and digits alone."""
+"""The names of fields in the text, by their letters and digits alone."""
 _SIDES: Final = re.compile(r"\D{0,9}(\d{1,9})\D{1,9}(\d{1,9})\D{0,9}")
 _LINE: Final = re.compile(r"(\w[\w ]{0,40}):[ \t]*(.*)")
 _JSON: Final = re.compile(r'\{\s*"|\[\s*[{"]')

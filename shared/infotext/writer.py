@@ -15,7 +15,7 @@ _PLAIN: Final = "uniform"  # the model's own schedule: readers know it as Automa
 def text(params: RenderParams, *, version: str) -> str:
     """Return the text for one image's parameters, resolved: reading it gives them back.
 
-    But for `automatic` schedules: the text names the one that was used.
+    Instead of `automatic` the text names the schedule that was used.
     """
     shown = _with_schedules(params)
     values = {key.name: value for key in keys(type(shown)) if (value := key.written(shown)) is not None}

@@ -89,7 +89,7 @@ def _unknown_names(params: RenderParams) -> dict[str, str]:
 
 
 def _of_pass(group: str, sampler: str, schedule: str) -> dict[str, str]:
-    """Return what is unknown of the names that one pass goes by: a sampler, a schedule, or that the two go together."""
+    """Return what is unknown among the names of one pass: a sampler, a schedule, or that the two go together."""
     if sampler not in SAMPLERS:
         return {f"{group}sampler": sampler} | ({} if schedule in SCHEDULES else {f"{group}schedule": schedule})
     return {} if schedule in SAMPLERS[sampler].schedules else {f"{group}schedule": schedule}

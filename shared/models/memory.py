@@ -25,7 +25,7 @@ _CELL_BYTES: Final = 48 * 1024  # of what lies between the layers, a cell of the
 
 
 class Footprint(NamedTuple):
-    """What decides how much memory an image needs: the checkpoints that must be resident, and the latent's size."""
+    """The footprint of an image in memory: the checkpoints that must be resident, and the size of the latent."""
 
     checkpoint: str  # SHA-256
     companions: str  # ModelSet.companions

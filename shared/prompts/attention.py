@@ -47,7 +47,7 @@ class Fragment(NamedTuple):
 def weighed(text: str, emphasis: Emphasis = "Original") -> list[list[Fragment]]:
     """Return the fragments of `text` between one BREAK and the next; at least one section, which may be empty.
 
-    Without emphasis (`None`) brackets and BREAK are words like all others; to `Ignore` it is to weigh all the same.
+    Without emphasis (`None`) brackets and BREAK are words like all others; with `Ignore` all words weigh the same.
     """
     if emphasis == "None":
         return [[Fragment(text)]]

@@ -41,7 +41,7 @@ SLACK: Final = 0.3  # share of the least running work by which an owner may be a
 
 
 Place = tuple[str, str, str, int, str]
-"""What makes a lane: owner, checkpoint (SHA-256), pool, memory class, companions (`ModelSet.companions`)."""
+"""The key of a lane: owner, checkpoint (SHA-256), pool, memory class, companions (`ModelSet.companions`)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Lane:
 
     @property
     def place(self) -> Place:
-        """What makes it this lane, whatever image is at its head."""
+        """Its key, which does not depend on the image at its head."""
         return self.owner, self.checkpoint, self.pool, self.memory_class, self.companions
 
     @property

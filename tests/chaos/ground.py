@@ -1,4 +1,4 @@
-"""What farms of chaos stand on, one after another: real servers, ways to them, the API, a database for each plan."""
+"""The ground of chaos farms, one after another: real servers, ways to them, the API, a database for each plan."""
 
 from __future__ import annotations
 

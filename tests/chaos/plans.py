@@ -104,7 +104,7 @@ class _Maker:
         return first + later + moves
 
     def _provoked(self, point: str) -> list[Action]:
-        """Return what makes a process die at `point`: what buries needs somebody who died."""
+        """Return what makes a process die at `point`: a declaration of death needs a dead process."""
         crash = [Action(0.0, Kind.CRASH, point)]
         if point.startswith("mark_dead"):
             return [*crash, Action(self._at(), Kind.KILL, self._chance.choice(supervised(self._supervised)))]

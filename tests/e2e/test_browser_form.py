@@ -1,4 +1,4 @@
-"""What scripts add to the form, in a real browser: counts, choices that fit, pictures, masks, files that fill it in."""
+"""Scripts of the form in a real browser: counts, choices that fit, pictures, masks, files that fill it in."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ def test_doctor_finds_a_farm_that_is_up_well(farm: farms.Up, environ: dict[str, 
 
 
 def test_no_call_of_a_network_broke(farm: farms.Up):
-    """The pictures would have come out all the same, row by row."""
+    """The pictures would have come out nevertheless, row by row."""
 
     def broken() -> list[float]:
         lines = httpx.get(f"{farm.url}/metrics", timeout=60).text.splitlines()

@@ -30,7 +30,7 @@ def test_a_picture_survives_the_death_of_its_worker(environ, settings, sessions,
         dead = workers[images(sessions)[0].worker_id]
         kill(dead.pid)
         until(lambda: states(sessions) == ["succeeded"], seconds=90)
-        assert _broken_calls(sessions) == {0}, "the picture would have come out all the same, row by row"
+        assert _broken_calls(sessions) == {0}, "the picture would have come out nevertheless, row by row"
     events.close()
     [image] = images(sessions)
     assert (image.attempt, image.strikes) == (2, 1)

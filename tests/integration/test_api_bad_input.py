@@ -1,4 +1,4 @@
-"""What programs send wrong: each gets a problem that names the field and what would be accepted, never a 5xx."""
+"""Wrong requests of programs: each gets a problem that names the field and what would be accepted, never a 5xx."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What images need of a card's memory, and who is asked to render them for it."""
+"""The memory that images need of a card, and which workers are asked to render them."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ BODIES = {
 
 
 class Trouble(Exception):
-    """What ends a process, or a request, in the middle."""
+    """Ends a process, or a request, in the middle."""
 
 
 @dataclass

@@ -49,7 +49,7 @@ TOMORROW = {
 
 @dataclass(frozen=True)
 class Farm:
-    """What stands in the rows: a job whose images have ended, one in every state, one in a strange file format."""
+    """The content of the rows: a job whose images have ended, one in every state, one in a strange file format."""
 
     ended: int
     running: int
@@ -57,9 +57,9 @@ class Farm:
 
 
 QUERIES = {"/": "?from=1", "/size": f"?source={SHA256}"}
-"""What routes that ask for something else without it are asked with."""
+"""Queries of routes that would ask for something else without one."""
 OTHERWISE = {"/typed": 303, "/from-picture": 303, "/sign-in": 303, "/readyz": 503}
-"""What answers with something else than 200: `/readyz`, as a database that only reads is not ready."""
+"""Routes that answer with something else than 200: `/readyz`, as a database that only reads is not ready."""
 
 
 def rules() -> list[str]:

@@ -144,7 +144,7 @@ def test_a_touched_file_is_looked_into_in_a_process_of_its_own(settings, session
 
 
 class Here:
-    """What looks into files, without a child."""
+    """Inspects files without a child."""
 
     def __call__(self, path):
         return looked_into(path)

@@ -1,4 +1,4 @@
-"""What previews are made by: the decoders of the catalogue, and the linear map wherever these do not help."""
+"""Makers of previews: the decoders of the catalogue, and the linear map wherever these do not help."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ class Ledger:
         for stream in self._order.streams():
             self.host_waited(self.state(stream))
 
-    # What happened.
+    # Events.
 
     def wait(self, what: str) -> None:
         """This thread stands still until the card has done all that a stream was given."""

@@ -1,4 +1,4 @@
-"""What renders for real in tests of workers: tiny checkpoints in a models folder, claims of them, and who watches."""
+"""Real rendering in tests of workers: tiny checkpoints in a models folder, claims of them, and who watches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who guesses keys is slowed, and nobody else."""
+"""Clients that guess keys are slowed down, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What proxies say about the client, believed of those that are trusted alone."""
+"""Headers of proxies about the client are believed if the proxy is trusted."""
 
 from __future__ import annotations
 

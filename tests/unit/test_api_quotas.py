@@ -1,4 +1,4 @@
-"""What requests share: places, room for bodies, a pace, looks at jobs."""
+"""Quotas that requests share: places, room for bodies, a pace, looks at jobs."""
 
 from __future__ import annotations
 

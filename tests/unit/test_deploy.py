@@ -1,4 +1,4 @@
-"""What needs Docker to run is at least checked: compose files against their schema, the Dockerfile by hadolint."""
+"""Files that need Docker are checked without it: compose files against their schema, the Dockerfile by hadolint."""
 
 from __future__ import annotations
 

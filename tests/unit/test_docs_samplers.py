@@ -25,7 +25,7 @@ def sampler_row(facts: Sampler) -> str:
 
 
 def schedule_row(name: str) -> str:
-    """The line of a schedule, but for what it says in words."""
+    """The line of a schedule, except for its words."""
     return f"| `{name}` | {SCHEDULES[name]} | {', '.join(SCHEDULE_OPTIONS.get(name, ()))} |"
 
 

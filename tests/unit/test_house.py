@@ -20,8 +20,13 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "command",
-    [("lint-imports", "--no-cache", "--no-logo"), ("ruff", "check", "."), ("ruff", "format", "--check", ".")],
-    ids=["import contracts", "style", "format"],
+    [
+        ("lint-imports", "--no-cache", "--no-logo"),
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("python", "tools/prose.py"),
+    ],
+    ids=["import contracts", "style", "format", "wording"],
 )
 def test_house_is_in_order(command: tuple[str, ...]):
     checked = run(*command)

@@ -1,4 +1,4 @@
-"""What stands on the pages can be read: contrast by WCAG 2.2, worked out from the colours of the style sheet."""
+"""Texts on the pages can be read: contrast by WCAG 2.2, worked out from the colours of the style sheet."""
 
 from __future__ import annotations
 

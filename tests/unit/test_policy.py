@@ -265,7 +265,7 @@ lanes = st.builds(
     st.data(),
 )
 def test_an_owner_with_nothing_running_is_served_within_as_many_claims_as_owners_wait(waiting, known, data):
-    """Backlogs never dry up, images may end at any moment: the newcomer's turn comes within R claims all the same."""
+    """Backlogs never dry up, images may end at any moment: the newcomer's turn comes within R claims nevertheless."""
     newcomer = data.draw(st.sampled_from(sorted({lane.owner for lane in waiting})))
     farm = Farm(NOW, known | {newcomer: replace(known.get(newcomer, Owner()), running=0)})
     claims = 0

@@ -1,4 +1,4 @@
-"""What workers measured of a processor's rounding, as it is kept: whole lines count, the rest is passed over."""
+"""Files with measured rounding of a processor: whole lines count, others are skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What slots ask for at the same time is done once for all of them."""
+"""Equal work of several slots at the same time is done once for all of them."""
 
 from __future__ import annotations
 

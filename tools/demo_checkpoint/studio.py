@@ -62,7 +62,7 @@ class Studio:
 
 
 def painted(prompt: str, seed: int, **others: object) -> RenderParams:
-    """The parameters of a demo picture: Euler a, 20 steps, guidance 7, 128x128, but for `others`."""
+    """The parameters of a demo picture: Euler a, 20 steps, guidance 7, 128x128, except for `others`."""
     return RenderParams.model_validate(
         {"prompt": prompt, "seed": seed, "width": SIDE, "height": SIDE, "checkpoint": "demo", **others}
     )

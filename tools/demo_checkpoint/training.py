@@ -72,7 +72,7 @@ class Training:
             optimiser.load_state_dict(saved)
 
     def _paced(self) -> Iterator[None]:
-        """Yields once a step while time is left, and counts its time, but for the first one's, which compiles."""
+        """Yields once a step while time is left, and counts its time, except for the first step, which compiles."""
         with _progress_bar() as bar:
             task = bar.add_task(self.path.stem, total=self.budget_seconds, completed=self.seconds)
             first = self.steps

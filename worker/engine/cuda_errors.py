@@ -84,7 +84,7 @@ def without_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> st
     build = next((name for name, least, most in _BUILDS if least <= capability <= most and name != _this()), None)
     advice = f"install the build {build} ({_HOW})" if build else "no other build of this version has them either"
     return (
-        f"PyTorch {torch.__version__} has no kernels for its compute capability, {capability[0]}.{capability[1]}, but "
+        f"PyTorch {torch.__version__} has no kernels for its compute capability, {capability[0]}.{capability[1]}, only "
         f"for {', '.join(built_for) or 'none'}: {advice}"
     )
 

@@ -84,7 +84,7 @@ def encoded(weights: Weights, pixels: Tensor) -> Asks[Tensor]:
 
 
 def _sound(weights: Weights, attempt: Callable[..., Asks[tuple[T, str | None]]]) -> Asks[T]:
-    """What comes out of an attempt: of one in float32 where the VAE's own precision gives no numbers."""
+    """Return the result of an attempt, in float32 if the VAE's own precision gives no numbers."""
     made, flaw = yield from attempt(is_precise=False)
     if flaw == _VAE_FAILED and not weights.has_precise_vae:
         made, flaw = yield from attempt(is_precise=True)

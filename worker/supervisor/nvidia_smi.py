@@ -1,5 +1,5 @@
 """The cards that nvidia-smi lists. Only the supervisor runs it, once: if one card is lost it may fail or hang, and the
-workers of the other cards must start all the same.
+workers of the other cards must start anyway.
 """
 
 from __future__ import annotations

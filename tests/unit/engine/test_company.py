@@ -1,4 +1,4 @@
-"""Who renders beside a picture changes nothing in it: over all samplers, in any order, on any worker, and again."""
+"""Company of a picture changes nothing in it: over all samplers, in any order, on any worker, and again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def mixed(base: RenderParams) -> list[RenderParams]:
 
 
 def painter(engine: Engine, weights: Weights, *, exact: bool = False) -> Paint:
-    """What paints pictures that are all in flight together."""
+    """Paints pictures that are all in flight together."""
 
     def paint(params: Params) -> list[Picture]:
         runs = [engine.render(render(one, Kit(weights)), exact=exact) for one in params]

@@ -1,4 +1,4 @@
-"""What prompts say to the U-Net at each model call, on a tiny checkpoint."""
+"""The conditioning of the U-Net by prompts at each model call, on a tiny checkpoint."""
 
 from __future__ import annotations
 

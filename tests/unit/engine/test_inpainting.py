@@ -17,7 +17,7 @@ SIGMAS = [8.0, 4.0, 2.0, 1.0, 0.0]
 
 
 def answered(asks: Generator[Any, Any, Tensor]) -> Tensor:
-    """What comes of a generator that asks the card for nothing."""
+    """Return the result of a generator that asks the card for nothing."""
     with pytest.raises(StopIteration) as end:
         next(asks)
     return end.value.value

@@ -140,7 +140,7 @@ def test_a_card_without_kernels_is_told_which_build_has_them(  # noqa: PLR0917 -
         proof.prove(card, torch.float16)
     words = str(told.value)
     assert words.startswith(f"pretended failed at a convolution in float16: PyTorch {torch.__version__} has no kernels")
-    assert f"compute capability, {capability[0]}.{capability[1]}, but for sm_75, sm_80" in words
+    assert f"compute capability, {capability[0]}.{capability[1]}, only for sm_75, sm_80" in words
     assert advice in words
 
 

@@ -82,7 +82,7 @@ def test_a_turned_mask_paints_what_it_left_out(start: Start) -> None:
 
 
 def run_through(asks: Any, weights: Weights) -> Any:
-    """What comes of a generator that asks for latents and work only: the latent is the pixels' mean of each cell."""
+    """Run a generator that asks for latents and work only: the latent is the pixels' mean of each cell."""
     answer = None
     while True:
         try:

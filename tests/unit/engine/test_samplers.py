@@ -1,4 +1,4 @@
-"""What holds for every sampler, whatever its formulas: calls, noise, options, and how it treats the card."""
+"""Properties of every sampler, whatever its formulas: calls, noise, options, and how it treats the card."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_it_is_read_as_diffusers_names_it_without_an_encoder(
     assert_decodes_as(write(alone), reference, cpu)
 
 
-# What previews are like.
+# Previews in comparison.
 
 
 def test_a_large_picture_is_shown_small_and_in_its_shape(write: Callable[..., Path], cpu: Device) -> None:

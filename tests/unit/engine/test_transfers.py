@@ -168,7 +168,7 @@ def test_a_picture_is_not_lost_where_there_is_room_for_its_steps_but_not_for_its
 
 
 def fill_at(step: str, ledger: Ledger, left_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have others take the card's memory but for `left_bytes` when a step of decoding comes to it."""
+    """Have others take the card's memory except for `left_bytes` when a step of decoding comes to it."""
     original = getattr(vae, step)
 
     def filled(given: Any, *more: Any, **options: Any) -> Any:
@@ -336,7 +336,7 @@ def test_a_preview_sleeps_and_is_made_beside_the_renders(
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PreviewQueue, list[bytes]]]:
-    """What shows previews, which rests for an hour after its first one, and what it has shown."""
+    """The queue of previews, which rests for an hour after its first one, and the previews that it showed."""
     monkeypatch.setattr(preview_queue, "SECONDS", 3600.0)
     shown: list[bytes] = []
     stage = PreviewQueue(lambda *told: shown.append(told[-1]))

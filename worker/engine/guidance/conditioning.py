@@ -60,7 +60,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Script:
-    """What prompts say before it is embedded: each text once, and the lines that are made of them."""
+    """The texts of prompts before they are embedded: each text once, and the lines that are made of them."""
 
     texts: tuple[Text, ...]
     lines: tuple[Line, ...]  # the AND parts, then the negative prompt

@@ -1,4 +1,4 @@
-"""What samplers have in common: the form of a model, of noise and of options, and the steps that they share.
+"""The common ground of samplers: the form of a model, of noise and of options, and the steps that they share.
 
 Scalars are Python's; nothing is read from the card; `x` is never changed in place.
 """

@@ -29,7 +29,7 @@ _MOST_TRIALS: Final = 1000
 
 
 def dpm_fast(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
-    """DPM-Solver-fast: steps even in log sigma, of third order but for the last, that take a given number of calls."""
+    """DPM-Solver-fast: steps even in log sigma, of third order except the last, that take a given number of calls."""
     calls, (highest, lowest) = len(sigmas) - 1, _ends(sigmas)
     if lowest == highest:
         return (yield from model(x, highest))
