@@ -43,7 +43,7 @@ def test_folder_of_tests_is_a_package(folder: Path):
 
 def test_only_one_module_asks_about_devices_and_another_one_waits_for_them():
     asking = [path for path in (ROOT / "worker").rglob("*.py") if "torch.cuda." in path.read_text(encoding="utf-8")]
-    assert {path.name for path in asking} == {"devices.py", "reads.py"}
+    assert {path.name for path in asking} == {"devices.py", "transfers.py"}
 
 
 @pytest.mark.parametrize("package", ["api", "cli", "client", "shared", "worker"])
