@@ -39,7 +39,7 @@ class Shown:
 @blueprint.get("/workers")
 def workers() -> str:
     """Show the workers, their activity and checkpoints, and the space that pictures take."""
-    names = {one.sha256: one.name for one in jobs.checkpoints(services()).checkpoints if one.sha256}
+    names = {file.sha256: file.name for file in jobs.catalogue(services()).entries() if file.sha256}
     now = datetime.now(UTC)
     seen = jobs.workers(services())
     return render_template(

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -40,6 +41,7 @@ from shared.media import uploads
 from shared.media.storage import job_prefix
 from shared.messaging.events import JobChanged
 from shared.models.catalogue import Catalogue
+from shared.models.kinds import Kind
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
@@ -205,29 +207,29 @@ def delete(services: Services, owner: str, job_id: int) -> None:
         log.warning("pictures of a deleted job remain", job=job_id, prefix=job_prefix(job_id), reason=str(error))
 
 
-def catalogue(services: Services) -> Catalogue:
-    """Return the model files that the farm knows."""
-    return transact(services.sessions, Catalogue.read)
+def catalogue(services: Services, kind: Kind | None = None) -> Catalogue:
+    """Return the model files that the farm knows, or those of one kind."""
+    return transact(services.sessions, partial(Catalogue.read, kind=kind))
 
 
 def checkpoints(services: Services) -> CheckpointsBody:
     """Return the checkpoints of the catalogue."""
-    return CheckpointsBody.of(catalogue(services), services.settings.first_checkpoint)
+    return CheckpointsBody.of(catalogue(services, "checkpoint"), services.settings.first_checkpoint)
 
 
 def vaes(services: Services) -> VaesBody:
     """Return the VAEs of the catalogue."""
-    return VaesBody.of(catalogue(services))
+    return VaesBody.of(catalogue(services, "vae"))
 
 
 def decoders(services: Services) -> DecodersBody:
     """Return the tiny decoders of the catalogue."""
-    return DecodersBody.of(catalogue(services))
+    return DecodersBody.of(catalogue(services, "decoder"))
 
 
 def others(services: Services) -> OthersBody:
     """Return the files of kinds that the farm cannot use."""
-    return OthersBody.of(catalogue(services))
+    return OthersBody.of(catalogue(services, "other"))
 
 
 def styles(services: Services) -> StylesBody:

@@ -1,4 +1,4 @@
-"""Prompts: refused if they are too long for the text encoder or the GPU, or name networks that are not available."""
+"""Prompts: refused if they are too long for the text encoder or the card, or name networks that are not available."""
 
 from __future__ import annotations
 

@@ -83,13 +83,14 @@ class Catalogue:
 
     files: tuple[Entry, ...]  # by name; those that are gone too
     awaited_since: datetime | None = None  # when the workers began that have still to look at the whole models folder
-    has_workers: bool = True  # read only where no checkpoint can be used
+    has_workers: bool = True  # looked up only if no checkpoint can be used
 
     @classmethod
-    def read(cls, session: Session) -> Self:
-        """Return the catalogue as it is now."""
-        rows = session.execute(select(*COLUMNS))
-        files = sorted((Entry._make(row) for row in rows), key=lambda file: (file.name.casefold(), file.path))
+    def read(cls, session: Session, kind: Kind | None = None) -> Self:
+        """Return the catalogue as it is now, or what it holds of one kind."""
+        wanted = select(*COLUMNS) if kind is None else select(*COLUMNS).where(ModelFile.kind == kind)
+        rows = map(Entry._make, session.execute(wanted))
+        files = sorted(rows, key=lambda file: (file.name.casefold(), file.path))
         is_any = any(file.usable and file.kind == "checkpoint" for file in files)
         has_workers = is_any or session.scalar(select(Worker.id).limit(1)) is not None
         return cls(tuple(files), first_scan.awaited_since(session), has_workers)

@@ -1,7 +1,7 @@
 """The memory of a card that an image needs: estimated, until a card has measured it.
 
-An estimate is a lower bound, so that no GPU is left out that could render it: if memory runs short, the engine asks
-for fewer rows at a time. It is for GPUs, which compute in half precision unless a setting says otherwise.
+An estimate is a lower bound, so that no card is left out that could render it: if memory runs short, the engine asks
+for fewer rows at a time. It is for cards, which compute in half precision unless a setting says otherwise.
 
 A measurement is booked under the digest of the resident files, and the precision: an image with a refiner says nothing
 about one without. The latest measurement counts, so the next one corrects a figure that was too large.

@@ -92,7 +92,7 @@ class LocalModels:
 
     def decoders(self) -> list[str]:
         """Return the SHA-256 of every tiny decoder that can be used, by name."""
-        usable = transact(self._sessions, Catalogue.read).usable("decoder")
+        usable = transact(self._sessions, partial(Catalogue.read, kind="decoder")).usable("decoder")
         return list(dict.fromkeys(file.sha256 for file in usable if file.sha256))
 
     def loaded(self, found: Found) -> None:
