@@ -1,4 +1,4 @@
-"""The first scan of the models folder: until it has ended, a file that the catalogue lacks may be there all the same.
+"""The first scan of the models folder: until it has ended, a file that the catalogue lacks may still be found.
 
 Workers scan as soon as they have started.
 """

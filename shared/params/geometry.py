@@ -1,4 +1,4 @@
-"""How long and how large the passes of a render are: plain numbers, for the engine, for cost and for papers."""
+"""How long and how large the passes of a render are: plain numbers, for the engine, for cost and for metadata."""
 
 from __future__ import annotations
 

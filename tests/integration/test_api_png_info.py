@@ -81,7 +81,7 @@ def test_the_file_may_be_the_body(client):
     assert answer.get_json()["text"] == FOREIGN
 
 
-def test_a_picture_without_papers_has_none(ask):
+def test_a_picture_without_parameters_has_none(ask):
     assert ask(picture(PIXELS, "", "jpeg")).get_json() == {"text": "", "params": {}, "left_out": []}
 
 

@@ -218,7 +218,7 @@ def test_a_comment_that_cannot_be_read_is_told_and_no_prompt(comment):
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
-def test_a_picture_without_papers_has_none(form):
+def test_a_picture_without_parameters_has_none(form):
     out = BytesIO()
     Image.new("RGB", (8, 8)).save(out, form)
     with reopened(out.getvalue()) as image:

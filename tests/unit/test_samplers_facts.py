@@ -1,4 +1,4 @@
-"""The facts of samplers and schedules that forms, doors and papers go by."""
+"""The facts of samplers and schedules, which forms, admission and metadata use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages that a worker's process is busy with, and the limits past which one is a hang. To be idle is no hang."""
+"""The stages of a worker process, and the limits beyond which one counts as hung. Idle never does."""
 
 from __future__ import annotations
 
