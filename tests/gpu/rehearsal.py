@@ -111,7 +111,7 @@ class Afternoon:
             if job.params.film:
                 reel.take(step)
             make = partial(self._previewer.picture, step.denoised, weights)
-            self._preview_queue.show(claim, beside(self.engine.device, make, "previews"))
+            self._preview_queue.put(claim, beside(self.engine.device, make, "previews"))
 
         run = self.engine.render(render(job.params, kit), exact=job.params.exact, on_step=on_step)
         picture: Picture = run.result(SECONDS)

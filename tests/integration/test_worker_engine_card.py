@@ -242,7 +242,7 @@ def stage(monkeypatch):
 def test_previews_change_no_byte_of_a_picture(paint_some, stage, monkeypatch):
     decoded, plainly = [], previews.decoded
     monkeypatch.setattr(previews, "decoded", lambda *given: decoded.append(given) or plainly(*given))
-    assert paint_some("auto", stage.show) == paint_some("off", stage.show)
+    assert paint_some("auto", stage.put) == paint_some("off", stage.put)
     assert decoded
 
 
@@ -250,7 +250,7 @@ def test_previews_change_no_byte_of_a_picture(paint_some, stage, monkeypatch):
 def test_a_preview_that_takes_for_ever_holds_up_no_picture(paint_some, stage, monkeypatch):
     begun, gate = Event(), Event()
     monkeypatch.setattr(previews, "decoded", lambda *_: begun.set() or gate.wait(60))
-    assert len(paint_some("auto", stage.show)) == 4
+    assert len(paint_some("auto", stage.put)) == 4
     assert begun.is_set()
     assert not gate.is_set()
     gate.set()

@@ -210,7 +210,7 @@ def test_checkpoints_that_come_and_go_leave_nothing_on_card_or_host(start, claim
     pinned, host = [], []
     for cycle in range(cycles):
         claim, seen = claims[cycle % 2], Seen()
-        watch = ImageProgress(claim, seen.told.append, stage.show)
+        watch = ImageProgress(claim, seen.told.append, stage.put)
         if cycle % 3 == 1:
             fails(card, claim, watch, monkeypatch)
         else:
