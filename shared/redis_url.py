@@ -44,10 +44,10 @@ class RedisURL:
         """Celery's `broker_use_ssl`: what redis-py does by itself, it verifies certificates and names."""
         if self.scheme != "rediss":
             return None
-        told: dict[str, object] = {"ssl_cert_reqs": "required", **self.tls}
-        if "ssl_check_hostname" in told:
-            told["ssl_check_hostname"] = told["ssl_check_hostname"] == "true"
-        return told
+        options: dict[str, object] = {"ssl_cert_reqs": "required", **self.tls}
+        if "ssl_check_hostname" in options:
+            options["ssl_check_hostname"] = options["ssl_check_hostname"] == "true"
+        return options
 
     @property
     def _path(self) -> str:

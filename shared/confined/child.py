@@ -83,9 +83,9 @@ def _memory(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (_ENDLESS, _ENDLESS))
 
 
-def _tried(work: Callable[[], bytes]) -> tuple[bytes, bytes]:
+def _tried(operation: Callable[[], bytes]) -> tuple[bytes, bytes]:
     try:
-        return ANSWER, work()
+        return ANSWER, operation()
     except MemoryError:
         return MEMORY, b""
     except Exception as error:  # noqa: BLE001 - the edge of the process: the parent reports it

@@ -123,7 +123,7 @@ def is_due(session: Session, name: str, seconds: float) -> bool:
     return bool(session.scalar(_IS_DUE, {"name": name, "seconds": seconds}))
 
 
-def note(session: Session, name: str) -> None:
+def record_done(session: Session, name: str) -> None:
     """Record that a chore has been done now."""
     session.execute(_NOTE, {"name": name})
 

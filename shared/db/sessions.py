@@ -162,16 +162,16 @@ def repeatable(factory: Sessions) -> Sessions:
     return sessions(factory.kw["bind"].execution_options(isolation_level="REPEATABLE READ"))
 
 
-def transact(factory: Sessions, work: Callable[[Session], T]) -> T:
-    """Run `work` in one transaction and return what it returns.
+def transact(factory: Sessions, operation: Callable[[Session], T]) -> T:
+    """Run `operation` in one transaction and return what it returns.
 
     Runs it again after a deadlock, a serialization failure, a lost race for a unique row, and once if the connection
     broke before the commit, because the database may have been restarted. Raises Unavailable if the database is away:
     it is then unknown whether the transaction was committed if the connection broke during the commit, or during any
-    statement of an `autocommit` session, so `work` must be safe to repeat.
+    statement of an `autocommit` session, so `operation` must be safe to repeat.
     """
     with answered():
-        return _transact(factory, work)
+        return _transact(factory, operation)
 
 
 @contextmanager
@@ -207,13 +207,13 @@ def said(error: DBAPIError) -> str:
     return _POOLER if "unsupported startup parameter" in words else words
 
 
-def _transact(factory: Sessions, work: Callable[[Session], T]) -> T:
+def _transact(factory: Sessions, operation: Callable[[Session], T]) -> T:
     has_broken = False
     for attempt in range(1, _TRIES + 1):
         is_commit = False
         try:
             with factory.begin() as session:
-                answer = work(session)
+                answer = operation(session)
                 is_commit = True
         except DBAPIError as error:
             is_stale = error.connection_invalidated and not has_broken and not is_commit

@@ -82,7 +82,7 @@ def found(nodes: Graph) -> Found:
 
 def _values(nodes: Graph, sampler: str) -> dict[str, str]:
     """Return the values of a sampler and of what leads to it, by their names in the text."""
-    asked = {
+    values = {
         "Steps": _value(nodes, sampler, "steps", "sigmas"),
         "Sampler": _value(nodes, sampler, "sampler_name", "sampler") or _own_kind(nodes, sampler),
         "Schedule type": _value(nodes, sampler, "scheduler", "sigmas") or _own_schedule(nodes, sampler),
@@ -95,8 +95,8 @@ def _values(nodes: Graph, sampler: str) -> dict[str, str]:
     }
     denoising = _value(nodes, sampler, "denoise", "sigmas")
     if isinstance(denoising, (int, float)) and denoising < 1:
-        asked["Denoising strength"] = denoising
-    return {name: plain(value) for name, value in asked.items() if plain(value)} | {"Version": "ComfyUI"}
+        values["Denoising strength"] = denoising
+    return {name: plain(value) for name, value in values.items() if plain(value)} | {"Version": "ComfyUI"}
 
 
 def _is_sampler(node: Mapping[str, Any]) -> bool:
@@ -139,15 +139,15 @@ def _way(nodes: Graph, name: str, inputs: tuple[str, ...]) -> Iterator[str]:
 
 def _value(nodes: Graph, name: str, *inputs: str) -> Any:  # noqa: ANN401 - whatever the input holds
     """Return what one of these inputs holds, here or in the node that it comes from."""
-    asked = inputs
+    names = inputs
     following: str | None = name
     for _ in range(_FAR):
         node = nodes[following or ""] if following else {}
-        given = next((node[one] for one in asked if node.get(one) is not None), None)
+        given = next((node[one] for one in names if node.get(one) is not None), None)
         following = _link(nodes, given)
         if following is None:
             return None if isinstance(given, (list, dict)) else given
-        asked = (*inputs, *_CONSTANTS)
+        names = (*inputs, *_CONSTANTS)
     return None
 
 

@@ -104,13 +104,13 @@ def _sizes(values: Values) -> list[str]:
         values.setdefault("Hires resize", size)
     for name in _SIZES:
         try:
-            asked = SIZE.read(values.get(name, ""))
+            sides = SIZE.read(values.get(name, ""))
         except ValueError:
             continue
-        cut = tuple(side - side % _CELL for side in asked)
-        if cut != asked and all(cut):
+        cut = tuple(side - side % _CELL for side in sides)
+        if cut != sides and all(cut):
             values[name] = SIZE.write(*cut)
-            notes.append(f"{name}: {SIZE.write(*asked)}: cut to {values[name]}, whole cells of {_CELL} pixels")
+            notes.append(f"{name}: {SIZE.write(*sides)}: cut to {values[name]}, whole cells of {_CELL} pixels")
     return notes
 
 

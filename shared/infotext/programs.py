@@ -135,8 +135,8 @@ def _of_document(document: Json) -> Found:
         return novelai.found(document)
     if known := _known(document, names):
         return _flat(*known)
-    told = next((document[names[name]] for name in ("software", "app", "generator", "source") if name in names), "")
-    program = plain(told)[:40] or "a program that is not known here"
+    named = next((document[names[name]] for name in ("software", "app", "generator", "source") if name in names), "")
+    program = plain(named)[:40] or "a program that is not known here"
     return unreadable(program, "its fields are not known", is_known=False)
 
 

@@ -43,9 +43,9 @@ def add(path: Path, style: Style, *, replace: bool = False) -> None:
     places = [place for place, row in enumerate(rows) if row.name == style.name]
     if places and not replace:
         raise Conflict(f"There is a style {style.name!r} already: take another name, or replace it.")
-    kept = [row for row in rows if row.name != style.name]
-    kept.insert(places[0] if places else len(kept), style)
-    _save(path, kept)
+    others = [row for row in rows if row.name != style.name]
+    others.insert(places[0] if places else len(others), style)
+    _save(path, others)
 
 
 def remove(path: Path, name: str) -> None:

@@ -73,7 +73,7 @@ class ScheduledChore:
             self._is_requested.set()  # try it again soon, not when it is due
             raise
         if self._is_seldom:
-            transact(self._context.sessions, partial(locks.note, name=self._chore.name))
+            transact(self._context.sessions, partial(locks.record_done, name=self._chore.name))
         if any(done.values()):
             log.info("chore done", chore=self._chore.name, **done)
 
