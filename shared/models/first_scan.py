@@ -46,12 +46,12 @@ _ARE_COMING = text(f"""
 
 def record_scan(session: Session) -> None:
     """Record that a worker has scanned the whole models folder now."""
-    locks.note(session, SCANNED)
+    locks.record_done(session, SCANNED)
 
 
 def record_start(session: Session) -> None:
     """Record that the workers of a machine are being started now."""
-    locks.note(session, STARTED)
+    locks.record_done(session, STARTED)
 
 
 def is_awaited(session: Session) -> bool:
