@@ -54,11 +54,11 @@ def read_file() -> bytes:
     """Return the file that came: a form's field `file`, or the body itself. Raises Refused, RequestEntityTooLarge."""
     if request.mimetype != "multipart/form-data":
         return _read()
-    sent = request.files.get("file")
-    if sent is None:
+    file = request.files.get("file")
+    if file is None:
         accepted = "a form with the file in the field `file`, or the file as the body itself"
         raise Refused("The form has no file.", (FieldError("file", "is missing", accepted),))
-    data: bytes = sent.read()
+    data: bytes = file.read()
     return data
 
 

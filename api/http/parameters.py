@@ -93,5 +93,5 @@ def idempotency_key() -> str | None:
 
 def wait_seconds() -> int:
     """Return for how many seconds `Prefer: wait=N` delays the answer until the job's end, at most 60."""
-    asked = _WAIT.search(",".join(request.headers.getlist("Prefer")))
-    return min(int(asked[1]), MAX_WAIT_SECONDS) if asked else 0
+    preference = _WAIT.search(",".join(request.headers.getlist("Prefer")))
+    return min(int(preference[1]), MAX_WAIT_SECONDS) if preference else 0

@@ -34,7 +34,7 @@ class VaeBody(BaseModel):
     scanned_at: datetime
 
     @classmethod
-    def of(cls, file: Entry) -> Self:
+    def from_entry(cls, file: Entry) -> Self:
         """Return the body of `file`."""
         columns = cls.model_fields.keys() - {"title"}
         return cls(title=file.title, **{name: getattr(file, name) for name in columns})
@@ -62,10 +62,10 @@ class CheckpointsBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, catalogue: Catalogue, first: str) -> Self:
+    def from_catalogue(cls, catalogue: Catalogue, first: str) -> Self:
         """Return the checkpoints of the catalogue; those that are called `first` come first."""
-        files = catalogue.entries(first=first)
-        return cls(checkpoints=[CheckpointBody.of(file) for file in files], is_complete=catalogue.awaited_since is None)
+        files = [CheckpointBody.from_entry(file) for file in catalogue.entries(first=first)]
+        return cls(checkpoints=files, is_complete=catalogue.awaited_since is None)
 
 
 class VaesBody(BaseModel):
@@ -74,9 +74,9 @@ class VaesBody(BaseModel):
     vaes: list[VaeBody]
 
     @classmethod
-    def of(cls, catalogue: Catalogue) -> Self:
+    def from_catalogue(cls, catalogue: Catalogue) -> Self:
         """Return the VAEs of the catalogue."""
-        return cls(vaes=[VaeBody.of(file) for file in catalogue.entries("vae")])
+        return cls(vaes=[VaeBody.from_entry(file) for file in catalogue.entries("vae")])
 
 
 class DecodersBody(BaseModel):
@@ -85,9 +85,9 @@ class DecodersBody(BaseModel):
     decoders: list[DecoderBody]
 
     @classmethod
-    def of(cls, catalogue: Catalogue) -> Self:
+    def from_catalogue(cls, catalogue: Catalogue) -> Self:
         """Return the tiny decoders of the catalogue."""
-        return cls(decoders=[DecoderBody.of(file) for file in catalogue.entries("decoder")])
+        return cls(decoders=[DecoderBody.from_entry(file) for file in catalogue.entries("decoder")])
 
 
 class OtherBody(BaseModel):
@@ -106,7 +106,7 @@ class OthersBody(BaseModel):
     others: list[OtherBody]
 
     @classmethod
-    def of(cls, catalogue: Catalogue) -> Self:
+    def from_catalogue(cls, catalogue: Catalogue) -> Self:
         """Return the files of the catalogue that the farm cannot use."""
         columns, files = OtherBody.model_fields, catalogue.entries("other")
         return cls(others=[OtherBody(**{name: getattr(file, name) for name in columns}) for file in files])
@@ -188,7 +188,7 @@ class StylesBody(BaseModel):
     styles: list[StyleBody]
 
     @classmethod
-    def of(cls, styles: Iterable[Style]) -> Self:
+    def from_styles(cls, styles: Iterable[Style]) -> Self:
         """Return the body of `styles`."""
         return cls(styles=[StyleBody(**style._asdict()) for style in styles])
 
@@ -241,7 +241,7 @@ class WorkersBody(BaseModel):
     ended: list[EndedBody] = Field(default=[], description="Workers that died in the last hour, the latest first.")
 
     @classmethod
-    def of(cls, views: Iterable[WorkerView], ended: Iterable[Deaths] = ()) -> Self:
+    def from_views(cls, views: Iterable[WorkerView], ended: Iterable[Deaths] = ()) -> Self:
         """Return the body of the workers."""
         shown = WorkerBody.model_fields
         return cls(
@@ -266,6 +266,6 @@ class ChoresBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, standing: Standing) -> Self:
+    def from_standing(cls, standing: Standing) -> Self:
         """Return the body of `standing`."""
         return cls(is_anybody=standing.is_anybody, overdue=[OverdueBody(**asdict(chore)) for chore in standing.overdue])

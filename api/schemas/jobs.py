@@ -91,11 +91,11 @@ class ImageBody(BaseModel):
     links: ImageLinks
 
     @classmethod
-    def of(cls, image: ImageView, live: Live, job: JobView) -> Self:
+    def from_view(cls, image: ImageView, live: Live, job: JobView) -> Self:
         """Return the body of `image`; `live` counts only for the attempt that runs now."""
         running = image.state == ImageState.RUNNING
-        told = live.progress.get(image.index)
-        now = told if told is not None and running and told.attempt == image.attempt else None
+        latest = live.progress.get(image.index)
+        now = latest if latest is not None and running and latest.attempt == image.attempt else None
         steps = now.steps if now else job.params.steps
         step = steps if image.state == ImageState.SUCCEEDED else now.step if now else 0
         return cls(
@@ -142,7 +142,7 @@ class JobLinks(BaseModel):
     mask: str | None = Field(description="The mask of the part to repaint.")
 
     @classmethod
-    def of(cls, job_id: int, params: RenderParams) -> JobLinks:
+    def from_job(cls, job_id: int, params: RenderParams) -> JobLinks:
         """Return the links of a job."""
         here = f"{API}/jobs/{job_id}"
         uploads = {name: upload_link(sha256) for name, sha256 in params.pictures.items()}
@@ -173,7 +173,7 @@ class WaitingBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, waiting: Waiting) -> Self:
+    def from_waiting(cls, waiting: Waiting) -> Self:
         """Return the body of `waiting`."""
         return cls(
             index=waiting.index,
@@ -218,11 +218,11 @@ class JobBody(BaseModel):
         return self.state in FINAL
 
     @classmethod
-    def of(
+    def from_view(
         cls, job: JobView, live: Live = NOTHING_LIVE, waiting: Waiting | None = None, notes: Iterable[str] = ()
     ) -> Self:
         """Return the body of `job`, with the progress of its images and why it waits."""
-        images = [ImageBody.of(image, live, job) for image in job.images]
+        images = [ImageBody.from_view(image, live, job) for image in job.images]
         return cls(
             id=job.id,
             owner=job.owner,
@@ -238,11 +238,11 @@ class JobBody(BaseModel):
             priority=job.priority,
             urgent=job.urgent,
             position=job.position,
-            waiting=WaitingBody.of(waiting) if waiting else None,
+            waiting=WaitingBody.from_waiting(waiting) if waiting else None,
             images=images,
             notes=list(notes),
             timings=_timings(job),
-            links=JobLinks.of(job.id, job.params),
+            links=JobLinks.from_job(job.id, job.params),
         )
 
 
@@ -282,11 +282,11 @@ class JobPageBody(BaseModel):
     next: int | None = Field(description="Value of `cursor` for the next page; null on the last one.")
 
     @classmethod
-    def of(cls, page: Page, live: Callable[[JobView], Live]) -> Self:
+    def from_page(cls, page: Page, live: Callable[[JobView], Live]) -> Self:
         """Return the body of `page`; `live` is called only for running jobs."""
         running = ImageState.RUNNING
         return cls(
-            jobs=[JobBody.of(job, live(job) if job.state == running else NOTHING_LIVE) for job in page.jobs],
+            jobs=[JobBody.from_view(job, live(job) if job.state == running else NOTHING_LIVE) for job in page.jobs],
             next=page.next,
         )
 

@@ -89,11 +89,11 @@ def uploaded(services: Services, owner: str, sha256: str) -> Stored:
 def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) -> Stored:
     """Return a file of an image's committed attempt: picture, thumbnail or film. Raises NotFound."""
 
-    def work(session: Session) -> tuple[Understood, int | None]:
+    def params_and_attempt(session: Session) -> tuple[Understood, int | None]:
         params = queries.params(session, job_id, owner)
         return params, session.scalar(select(Image.attempt).where(_done(job_id), Image.index == index))
 
-    (params, unknown), attempt = transact(services.sessions, work)
+    (params, unknown), attempt = transact(services.sessions, params_and_attempt)
     if attempt is None:
         raise NotFound(f"Image {index} of job {job_id} has no picture yet, or does not exist.")
     if kind == "picture" and "format" in unknown:
@@ -110,12 +110,12 @@ def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, 
     does not return even the first one.
     """
 
-    def work(session: Session) -> tuple[Understood, Sequence[Row[int, int]]]:
+    def params_and_attempts(session: Session) -> tuple[Understood, Sequence[Row[int, int]]]:
         params = queries.params(session, job_id, owner)
         done = select(Image.index, Image.attempt).where(_done(job_id)).order_by(Image.index)
         return params, session.execute(done).all()
 
-    (params, unknown), done = transact(services.sessions, work)
+    (params, unknown), done = transact(services.sessions, params_and_attempts)
     if not done:
         raise Conflict(f"Job {job_id} has no finished picture yet.")
     if "format" in unknown:

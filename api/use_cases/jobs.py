@@ -78,21 +78,21 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
         if again is not None:
             return again
     request = _prepared(services, request)
-    kept: Admission | None = None
+    admission: Admission | None = None
     if request.pictures:
-        kept = transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
+        admission = transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
         uploads.keep(services.sessions, services.storage, owner, request.pictures, request.limits)
     services.readiness.storage()  # its first look sees to it that the storage knows no job of the id that comes now
 
-    def work(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
-        admission = kept or admit(session, request, Catalogue.read(session))
-        submission = record(session, admission, idempotency_key)
-        return queries.job(session, submission.job.id, owner), submission.is_new, admission.notes
+    def admit_and_record(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
+        complete = admission or admit(session, request, Catalogue.read(session))
+        submission = record(session, complete, idempotency_key)
+        return queries.job(session, submission.job.id, owner), submission.is_new, complete.notes
 
-    view, is_new, notes = transact(services.sessions, work)
+    view, is_new, notes = transact(services.sessions, admit_and_record)
     if is_new and not request.scheduling.holds:
         services.tickets.publish(view.pool, len(view.images))
-    body = JobBody.of(view, notes=notes)  # Redis is not asked: it never slows a submission down
+    body = JobBody.from_view(view, notes=notes)  # Redis is not asked: it never slows a submission down
     return Submitted(body, is_new)
 
 
@@ -110,7 +110,7 @@ def job(services: Services, owner: str, job_id: int) -> JobBody:
     """Return a job with the latest progress of its images, and why it waits. Raises NotFound."""
     view = transact(services.sessions, lambda session: queries.job(session, job_id, owner))
     waits = view.counts[ImageState.QUEUED] or view.counts[ImageState.HELD]
-    return JobBody.of(view, _live(services, view), services.outlook.of(job_id) if waits else None)
+    return JobBody.from_view(view, _live(services, view), services.outlook.of(job_id) if waits else None)
 
 
 def state(services: Services, owner: str, job_id: int) -> ImageState:
@@ -139,17 +139,17 @@ def jobs(services: Services, owner: str, states: Sequence[DisplayState], cursor:
     """Return a page of the owner's jobs, the latest first."""
     shown = [ImageState(state) for state in states]
     page = transact(services.sessions, lambda session: queries.jobs(session, owner, shown, cursor, limit))
-    return JobPageBody.of(page, lambda job: _live(services, job))
+    return JobPageBody.from_page(page, lambda job: _live(services, job))
 
 
 def cancel(services: Services, owner: str, job_id: int, index: int | None = None) -> ChangeBody:
     """Cancel a job's images that have not ended, or one of them, and notify the workers. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> tuple[transitions.Cancelled, queries.JobView]:
+    def cancel_images(session: Session) -> tuple[transitions.Cancelled, queries.JobView]:
         queries.check_owner(session, job_id, owner)
         return transitions.cancel(session, job_id, index), queries.job(session, job_id, owner)
 
-    cancelled, view = transact(services.sessions, work)
+    cancelled, view = transact(services.sessions, cancel_images)
     services.events.announce_cancel(cancelled.running)
     return _changed(services, view, cancelled.images)
 
@@ -157,12 +157,12 @@ def cancel(services: Services, owner: str, job_id: int, index: int | None = None
 def retry(services: Services, owner: str, job_id: int, index: int | None = None) -> ChangeBody:
     """Put failed and cancelled images back, with tickets. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> tuple[int, queries.JobView]:
+    def retry_images(session: Session) -> tuple[int, queries.JobView]:
         if queries.state(session, job_id, owner).is_final:  # which opens it again
             backlog.check(session, owner, services.settings.limits)
         return transitions.retry(session, job_id, index), queries.job(session, job_id, owner)
 
-    images, view = transact(services.sessions, work)
+    images, view = transact(services.sessions, retry_images)
     services.tickets.publish(view.pool, images)
     return _changed(services, view, images)
 
@@ -170,22 +170,22 @@ def retry(services: Services, owner: str, job_id: int, index: int | None = None)
 def hold(services: Services, owner: str, job_id: int) -> ChangeBody:
     """Keep a job's queued images from starting until it is released. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> tuple[int, queries.JobView]:
+    def hold_images(session: Session) -> tuple[int, queries.JobView]:
         queries.check_owner(session, job_id, owner)
         return holds.hold(session, job_id, by=owner), queries.job(session, job_id, owner)
 
-    images, view = transact(services.sessions, work)
+    images, view = transact(services.sessions, hold_images)
     return _changed(services, view, images)
 
 
 def release(services: Services, owner: str, job_id: int) -> ChangeBody:
     """Queue a job's held images, with tickets. Raises NotFound, Conflict."""
 
-    def work(session: Session) -> tuple[int, queries.JobView]:
+    def release_images(session: Session) -> tuple[int, queries.JobView]:
         queries.check_owner(session, job_id, owner)
         return holds.release(session, job_id, by=owner), queries.job(session, job_id, owner)
 
-    images, view = transact(services.sessions, work)
+    images, view = transact(services.sessions, release_images)
     services.tickets.publish(view.pool, images)
     return _changed(services, view, images)
 
@@ -196,11 +196,11 @@ def delete(services: Services, owner: str, job_id: int) -> None:
     Where the storage is away the pictures stay: the job is gone by then, so that asking again would not help.
     """
 
-    def work(session: Session) -> None:
+    def delete_job(session: Session) -> None:
         queries.check_owner(session, job_id, owner)
         transitions.delete(session, job_id)
 
-    transact(services.sessions, work)
+    transact(services.sessions, delete_job)
     try:
         services.storage.delete(job_prefix(job_id))
     except StorageError as error:
@@ -214,27 +214,27 @@ def catalogue(services: Services, kind: Kind | None = None) -> Catalogue:
 
 def checkpoints(services: Services) -> CheckpointsBody:
     """Return the checkpoints of the catalogue."""
-    return CheckpointsBody.of(catalogue(services, "checkpoint"), services.settings.first_checkpoint)
+    return CheckpointsBody.from_catalogue(catalogue(services, "checkpoint"), services.settings.first_checkpoint)
 
 
 def vaes(services: Services) -> VaesBody:
     """Return the VAEs of the catalogue."""
-    return VaesBody.of(catalogue(services, "vae"))
+    return VaesBody.from_catalogue(catalogue(services, "vae"))
 
 
 def decoders(services: Services) -> DecodersBody:
     """Return the tiny decoders of the catalogue."""
-    return DecodersBody.of(catalogue(services, "decoder"))
+    return DecodersBody.from_catalogue(catalogue(services, "decoder"))
 
 
 def others(services: Services) -> OthersBody:
     """Return the files of kinds that the farm cannot use."""
-    return OthersBody.of(catalogue(services, "other"))
+    return OthersBody.from_catalogue(catalogue(services, "other"))
 
 
 def styles(services: Services) -> StylesBody:
     """Return the styles that jobs may name. Raises Unavailable."""
-    return StylesBody.of(load(services.settings.styles_path).values())
+    return StylesBody.from_styles(load(services.settings.styles_path).values())
 
 
 def tokens(services: Services, owner: str, given: object) -> TokensBody:
@@ -267,9 +267,11 @@ def rescan(services: Services) -> None:
 
 def workers(services: Services) -> WorkersBody:
     """Return the workers that are alive, and those that have died lately."""
-    return transact(
-        services.sessions, lambda session: WorkersBody.of(queries.workers(session), history.recent_deaths(session))
-    )
+
+    def alive_and_dead(session: Session) -> WorkersBody:
+        return WorkersBody.from_views(queries.workers(session), history.recent_deaths(session))
+
+    return transact(services.sessions, alive_and_dead)
 
 
 def served_pools(services: Services) -> list[str]:
@@ -279,7 +281,7 @@ def served_pools(services: Services) -> list[str]:
 
 def standing_of_chores(services: Services) -> ChoresBody:
     """Return whether anybody does the farm's chores, and which are overdue."""
-    return ChoresBody.of(transact(services.sessions, locks.standing))
+    return ChoresBody.from_standing(transact(services.sessions, locks.standing))
 
 
 def _again(session: Session, request: JobRequest, key: str) -> Submitted | None:
@@ -287,7 +289,7 @@ def _again(session: Session, request: JobRequest, key: str) -> Submitted | None:
     submission = repeated(session, request.owner, key, request.digest)
     if submission is None:
         return None
-    return Submitted(JobBody.of(queries.job(session, submission.job.id, request.owner)), is_new=False)
+    return Submitted(JobBody.from_view(queries.job(session, submission.job.id, request.owner)), is_new=False)
 
 
 def _prepared(services: Services, request: JobRequest) -> JobRequest:
@@ -305,4 +307,4 @@ def _live(services: Services, job: queries.JobView) -> Live:
 def _changed(services: Services, view: queries.JobView, images: int) -> ChangeBody:
     """Tell those who follow a job that it has changed, and return what it is now."""
     services.events.publish(JobChanged(view.id, view.state))
-    return ChangeBody(images=images, job=JobBody.of(view, _live(services, view)))
+    return ChangeBody(images=images, job=JobBody.from_view(view, _live(services, view)))

@@ -17,33 +17,33 @@ from shared.queue import drains, queries
 log = structlog.get_logger(__name__)
 
 BY_HAND: Final = "by hand"
-Work = Callable[[Session], tuple[list[str], list[queries.WorkerView]]]
+Change = Callable[[Session], tuple[list[str], list[queries.WorkerView]]]
 
 
 def drain(services: Services, owner: str, wanted: str, reason: str = "") -> WorkersBody:
     """Have the workers that `wanted` means, a name or a pattern, take nothing new. Raises NotFound."""
 
-    def work(session: Session) -> tuple[list[str], list[queries.WorkerView]]:
+    def drain_workers(session: Session) -> tuple[list[str], list[queries.WorkerView]]:
         names = drains.matching(session, wanted)
         by = BY_HAND if owner == LOCAL_OWNER else f"by {owner}"  # without keys there is no owner to name
         drains.drain(session, names, reason or by)
         return names, queries.workers(session)
 
-    return _changed(services, owner, "workers drained", work)
+    return _changed(services, owner, "workers drained", drain_workers)
 
 
 def resume(services: Services, owner: str, wanted: str) -> WorkersBody:
     """Let the workers that `wanted` means take images again. Raises NotFound."""
 
-    def work(session: Session) -> tuple[list[str], list[queries.WorkerView]]:
+    def resume_workers(session: Session) -> tuple[list[str], list[queries.WorkerView]]:
         names = drains.matching(session, wanted)
         drains.resume(session, names)
         return names, queries.workers(session)
 
-    return _changed(services, owner, "workers resumed", work)
+    return _changed(services, owner, "workers resumed", resume_workers)
 
 
-def _changed(services: Services, owner: str, event: str, work: Work) -> WorkersBody:
-    names, seen = transact(services.sessions, work)
+def _changed(services: Services, owner: str, event: str, change: Change) -> WorkersBody:
+    names, seen = transact(services.sessions, change)
     log.info(event, owner=owner, workers=names)
-    return WorkersBody.of(view for view in seen if view.name in names)
+    return WorkersBody.from_views(view for view in seen if view.name in names)

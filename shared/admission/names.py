@@ -48,12 +48,12 @@ def misnamed(params: RenderParams) -> Iterator[FieldError]:
         yield _unknown("hires.upscaler", hires.upscaler, UPSCALERS)
 
 
-def _wrong(group: str, found: _Pass, asked: _Pass, in_all: _Pass) -> Iterator[FieldError]:
+def _wrong(group: str, found: _Pass, given: _Pass, in_all: _Pass) -> Iterator[FieldError]:
     """Yield the problems of the names of one pass, and of `in_all`, the names that it would be rendered with."""
     if found.sampler is None:
-        yield _unknown(f"{group}sampler", str(asked.sampler), SAMPLERS)
+        yield _unknown(f"{group}sampler", str(given.sampler), SAMPLERS)
     if found.schedule is None:
-        yield _unknown(f"{group}schedule", str(asked.schedule), SCHEDULES)
+        yield _unknown(f"{group}schedule", str(given.schedule), SCHEDULES)
     elif in_all.sampler and in_all.schedule and in_all.schedule not in (takes := SAMPLERS[in_all.sampler].schedules):
         message = f"{in_all.sampler} cannot use the schedule {in_all.schedule}"
         yield FieldError(f"{group}schedule", message, choices(takes))

@@ -46,8 +46,8 @@ def styled(params: RenderParams, styles: Mapping[str, Style], limits: Limits) ->
         return merged(prompt, [style.negative_prompt if is_negative else style.prompt for style in known])
 
     texts = params.of_kind("prompt")
-    asked = {path: text for path, text in texts.items() if text or "." not in path}  # another one is the first pass's
-    return paths.replaced(params, {"styles": ()} | {path: with_styles(path, text) for path, text in asked.items()})
+    own = {path: text for path, text in texts.items() if text or "." not in path}  # an empty one is the first pass's
+    return paths.replaced(params, {"styles": ()} | {path: with_styles(path, text) for path, text in own.items()})
 
 
 def unknown_styles(params: RenderParams, styles: Mapping[str, Style]) -> Iterator[FieldError]:
