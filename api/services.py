@@ -15,7 +15,7 @@ from api.readiness import Readiness
 from api.state_lookups import Looks
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, connect, sessions, transact
-from shared.media.decode import Intake
+from shared.media.decode import PictureReader
 from shared.media.ownership import guarded
 from shared.media.storage import Storage
 from shared.messaging.events import Events
@@ -39,7 +39,7 @@ class Services:
     events: Events
     tickets: Tickets
     outlook: Outlook  # why jobs wait
-    intake: Intake
+    picture_reader: PictureReader
     looks: Looks  # at jobs that are followed
     streams: Places  # for event streams
     waits: Places  # for requests that wait for a job's end: each keeps a thread
@@ -57,7 +57,7 @@ class Services:
         self.tickets.close()
         self.events.close()
         self.outlook.close()
-        self.intake.close()
+        self.picture_reader.close()
         self.engine.dispose()
 
 
@@ -75,7 +75,7 @@ def join(settings: Settings) -> Services:
         events=events,
         tickets=Tickets(settings.redis, ours),
         outlook=Outlook(factory, settings.redis),
-        intake=Intake(settings.limits, is_shared=_is_shared(settings)),
+        picture_reader=PictureReader(settings.limits, is_shared=_is_shared(settings)),
         looks=Looks(lambda jobs: transact(factory, lambda session: queries.states(session, jobs))),
         streams=_places(settings, settings.max_streams),
         waits=_places(settings, max(settings.api_threads // 4, 1)),

@@ -18,7 +18,7 @@ from cli.render import file_bytes, follow, joined, submitted
 from client.client import Client, Json
 from shared.errors import FarmError
 from shared.infotext.reader import Read, read
-from shared.media.decode import Intake
+from shared.media.decode import PictureReader
 from shared.settings import Limits, Settings
 
 _LIMITS: Final = Limits(max_upload_mb=1024, max_upload_megapixels=80)  # of files on one's own disk
@@ -104,12 +104,12 @@ def _file(client: Client, job: Json) -> bytes:
 
 def opened(data: bytes, name: str) -> Opened:
     """Return text and pixels of a picture file. Raises Refused that names it."""
-    intake = Intake(_LIMITS)
+    picture_reader = PictureReader(_LIMITS)
     try:
-        picture = intake.read(data, name, _ONESELF)
-        text = intake.text(data, name, _ONESELF)
+        picture = picture_reader.read(data, name, _ONESELF)
+        text = picture_reader.text(data, name, _ONESELF)
     finally:
-        intake.close()
+        picture_reader.close()
     return Opened(text=text, pixels=np.asarray(Image.open(BytesIO(picture.png)).convert("RGB")))
 
 

@@ -56,7 +56,7 @@ class Stored:
 def upload(services: Services, owner: str, data: bytes) -> UploadBody:
     """Store a picture to start from, as it came in a file. Raises Refused, StorageError."""
     with _logged(owner, data):
-        picture = services.intake.read(data, "file", owner)
+        picture = services.picture_reader.read(data, "file", owner)
         uploads.keep(services.sessions, services.storage, owner, {"file": picture}, services.settings.limits)
     return UploadBody(id=picture.sha256, width=picture.width, height=picture.height, bytes=len(picture.png))
 
@@ -156,7 +156,7 @@ def _read(storage: Storage, keys: Mapping[str, str]) -> Iterator[tuple[str, byte
 def file_parameters(services: Services, owner: str, data: bytes) -> PngInfoBody:
     """Return the parameters in a picture's file that `owner` can submit here. Raises Refused that names `file`."""
     with _logged(owner, data):
-        text = services.intake.text(data, "file", owner)
+        text = services.picture_reader.text(data, "file", owner)
     said = reader.read(text)
     fit = salvage.fit(services.sessions, said.params, owner, services.settings.limits)
     return PngInfoBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])

@@ -295,7 +295,7 @@ def _again(session: Session, request: JobRequest, key: str) -> Submitted | None:
 def _prepared(services: Services, request: JobRequest) -> JobRequest:
     """Return a request ready to be admitted. Raises Unavailable."""
     styles = load(services.settings.styles_path) if request.params.styles else {}
-    return prepare(request, styles, services.intake)
+    return prepare(request, styles, services.picture_reader)
 
 
 def _live(services: Services, job: queries.JobView) -> Live:

@@ -13,7 +13,7 @@ from shared.admission import backlog, prompts, ranges, scheduling, sizes, source
 from shared.admission.named_models import NamedModels
 from shared.admission.parse import JobRequest, refused
 from shared.media import uploads
-from shared.media.decode import Intake
+from shared.media.decode import PictureReader
 from shared.models.catalogue import Catalogue
 from shared.params import paths
 from shared.params.fields import RANDOM_SEED
@@ -25,13 +25,15 @@ _USUAL_SIZE: Final = 512  # pixels of a side, of a checkpoint that does not say
 _RANDOM_SEEDS: Final = 2**32  # few enough digits to read out; any seed up to MAX_SEED can be given
 
 
-def prepare(request: JobRequest, styles: Mapping[str, Style], intake: Intake | None = None) -> JobRequest:
-    """Return a request with its pictures decoded by `intake`, its styles in its prompts, and these measured.
+def prepare(
+    request: JobRequest, styles: Mapping[str, Style], picture_reader: PictureReader | None = None
+) -> JobRequest:
+    """Return a request with its pictures decoded by `picture_reader`, its styles in its prompts, and these measured.
 
     This can take seconds, so it is done before a transaction is opened. Raises Unavailable.
     """
-    if intake is not None:
-        request = sources.decoded(request, intake)
+    if picture_reader is not None:
+        request = sources.decoded(request, picture_reader)
     params = prompts.styled(request.params, styles, request.limits)
     problems = [*prompts.unknown_styles(request.params, styles), *prompts.unreadable(params, request.limits)]
     return replace(request, params=params, problems=(*request.problems, *problems))

@@ -14,7 +14,7 @@ from shared.admission.accepted import PICTURE
 from shared.admission.parse import JobRequest
 from shared.errors import FieldError, Refused
 from shared.media import uploads
-from shared.media.decode import Intake, Picture
+from shared.media.decode import Picture, PictureReader
 from shared.params import paths
 from shared.wording import LONGEST
 
@@ -25,7 +25,7 @@ _DATA: Final = "data:"
 log = structlog.get_logger(__name__)
 
 
-def decoded(request: JobRequest, intake: Intake) -> JobRequest:
+def decoded(request: JobRequest, picture_reader: PictureReader) -> JobRequest:
     """Return a request with its data URLs decoded; its parameters name the pictures by their hashes.
 
     The pictures are not uploads yet. Raises Unavailable.
@@ -35,7 +35,7 @@ def decoded(request: JobRequest, intake: Intake) -> JobRequest:
     for name, given in request.params.pictures.items():
         if _is_data(given):
             try:
-                pictures[name] = intake.read_url(given, name, request.owner)
+                pictures[name] = picture_reader.read_url(given, name, request.owner)
             except Refused as refused:
                 problems += refused.fields
     for problem in problems:

@@ -52,7 +52,7 @@ class Picture:
         return sha256(self.png).hexdigest()
 
 
-class Intake:
+class PictureReader:
     """Reads pictures for many threads, some at a time and, if owners share the farm, one of each owner."""
 
     def __init__(self, limits: Limits, *, is_shared: bool = False) -> None:

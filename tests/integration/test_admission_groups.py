@@ -13,7 +13,7 @@ from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.errors import Refused
 from shared.media import uploads
-from shared.media.decode import Intake, Picture
+from shared.media.decode import Picture, PictureReader
 from shared.media.storage import Storage
 from shared.params.fields import MAX_SEED
 from shared.params.table import parameters
@@ -50,16 +50,16 @@ def sessions(home, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def intake():
-    made = Intake(Limits())
+def picture_reader():
+    made = PictureReader(Limits())
     yield made
     made.close()
 
 
 @pytest.fixture
-def admit(sessions, intake):
+def admit(sessions, picture_reader):
     def ask(given, owner="ann"):
-        return transact(sessions, lambda session: admitted(session, given, owner, STYLES, intake)).params
+        return transact(sessions, lambda session: admitted(session, given, owner, STYLES, picture_reader)).params
 
     return ask
 

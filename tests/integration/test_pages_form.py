@@ -200,7 +200,7 @@ def test_all_that_is_wrong_beside_a_file_is_told_with_it(client):
 
 
 def test_file_that_is_too_large_is_told_as_that_with_the_rest(client, services, monkeypatch):
-    monkeypatch.setattr(services.intake, "_limits", Limits(max_upload_mb=0))
+    monkeypatch.setattr(services.picture_reader, "_limits", Limits(max_upload_mb=0))
     answer = send(client, "/jobs", steps="none", **{"img2img.file": file()})
     assert answer.status_code == 413
     assert all(page(answer).all("p", id=f"{field}-error") for field in ("steps", "img2img.picture"))
@@ -297,7 +297,7 @@ def test_picture_that_is_not_there_is_not_sent_on(client, finished):
 
 
 def test_picture_that_cannot_be_sent_on_is_told_on_the_page_of_its_job(client, services, finished, monkeypatch):
-    monkeypatch.setattr(services.intake, "_limits", Limits(max_upload_mb=0))
+    monkeypatch.setattr(services.picture_reader, "_limits", Limits(max_upload_mb=0))
     answer = send(client, f"/jobs/{finished}/images/1/send", to="img2img")
     assert (answer.status_code, answer.location) == (303, f"/jobs/{finished}")
     assert "The file is too large." in look(client, answer.location).text

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.admission.admit import admit, prepare
 from shared.admission.parse import digest, parse
-from shared.media.decode import Intake
+from shared.media.decode import PictureReader
 from shared.models.catalogue import Catalogue
 from shared.models.model_set import ModelSet
 from shared.params.render import RenderParams
@@ -26,10 +26,10 @@ def admitted(
     given: object,
     owner: str = "ann",
     styles: Mapping[str, Style] = MappingProxyType({}),
-    intake: Intake | None = None,
+    picture_reader: PictureReader | None = None,
 ) -> Admission:
     """Return what becomes of a JSON object on a farm with the usual limits. Raises Refused."""
-    return admit(session, prepare(parse(given, owner, Limits()), styles, intake), Catalogue.read(session))
+    return admit(session, prepare(parse(given, owner, Limits()), styles, picture_reader), Catalogue.read(session))
 
 
 def admission(

@@ -169,7 +169,7 @@ def checkout() -> dict[str, list[house.Source]]:
     return house.checkout(ROOT)
 
 
-@pytest.mark.parametrize("package", ["shared", "worker", "worker.engine"])
+@pytest.mark.parametrize("package", house.DECLARED)
 def test_no_arrow_of_the_house_points_up(checkout, package: str):
     (rooms,) = (found for found in house.rooms(checkout) if found.package == package)
     assert not rooms.upward

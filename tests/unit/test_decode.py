@@ -16,12 +16,12 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from shared.confined.process import Confined
 from shared.errors import Refused, TooLarge, Unreadable
 from shared.media import decode as module
-from shared.media.decode import Intake, Picture
+from shared.media.decode import Picture, PictureReader
 from shared.settings import Limits
 from tests.support.waiting import until
 
 SMALL = Limits(max_upload_mb=1, max_upload_megapixels=1)
-INTAKE = Intake(SMALL)  # its children start with the first question
+READER = PictureReader(SMALL)  # its children start with the first question
 
 
 def drawn(mode: str = "RGB", size: tuple[int, int] = (24, 16)) -> Image.Image:
@@ -40,11 +40,11 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes
 @pytest.fixture(scope="module", autouse=True)
 def _closed() -> Iterator[None]:
     yield
-    INTAKE.close()
+    READER.close()
 
 
 def taken(data: bytes, field: str = "file") -> Picture:
-    return INTAKE.read(data, field, "ann")
+    return READER.read(data, field, "ann")
 
 
 def read(data: bytes) -> Image.Image:
@@ -249,7 +249,7 @@ def test_file_over_the_limit_is_too_large_before_it_is_opened():
 
 def test_data_url_is_read():
     url = f"data:image/png;base64,{base64.b64encode(encoded(drawn())).decode()}"
-    assert INTAKE.read_url(url, "img2img.picture", "ann").width == 24
+    assert READER.read_url(url, "img2img.picture", "ann").width == 24
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_data_url_is_read():
 )
 def test_data_url_is_read_as_browsers_read_it(change):
     url = f"data:image/png;base64,{base64.b64encode(encoded(drawn(size=(25, 17)))).decode()}"
-    assert INTAKE.read_url(change(url), "img2img.picture", "ann").width == 25
+    assert READER.read_url(change(url), "img2img.picture", "ann").width == 25
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_data_url_is_read_as_browsers_read_it(change):
 )
 def test_damaged_data_url_is_refused(url, reason):
     with pytest.raises(Refused) as caught:
-        INTAKE.read_url(url, "img2img.mask.picture", "ann")
+        READER.read_url(url, "img2img.mask.picture", "ann")
     assert reason in caught.value.fields[0].message
 
 
@@ -311,24 +311,24 @@ def test_text_of_a_png_whose_checksum_is_wrong_is_read():
     info.add_text("parameters", "a lake\nSteps: 4")
     whole = encoded(drawn(), pnginfo=info)
     end = whole.index(b"a lake") + len(b"a lake\nSteps: 4")
-    assert INTAKE.text(whole[:end] + b"zzzz" + whole[end + 4 :], "file", "ann") == "a lake\nSteps: 4"
+    assert READER.text(whole[:end] + b"zzzz" + whole[end + 4 :], "file", "ann") == "a lake\nSteps: 4"
 
 
 def test_file_that_takes_too_long_is_refused_and_the_next_one_read(monkeypatch):
     monkeypatch.setattr(module, "_SECONDS", 0.05)
-    intake = Intake(Limits())
+    picture_reader = PictureReader(Limits())
     try:
         with pytest.raises(Refused, match=r"longer than 0\.05 s"):
-            intake.read(encoded(Image.new("RGB", (5000, 5000)), compress_level=1), "file", "ann")
+            picture_reader.read(encoded(Image.new("RGB", (5000, 5000)), compress_level=1), "file", "ann")
         monkeypatch.undo()
-        assert intake.read(encoded(drawn(size=(2, 2))), "file", "ann").width == 2
+        assert picture_reader.read(encoded(drawn(size=(2, 2))), "file", "ann").width == 2
     finally:
-        intake.close()
+        picture_reader.close()
 
 
 def test_decoder_that_was_ended_is_not_held_against_the_picture():
     assert read(encoded(drawn())).size == (24, 16)
-    idle = INTAKE._idle.queue[-1]
+    idle = READER._idle.queue[-1]
     os.killpg(idle._child.pid, signal.SIGKILL)
     until(lambda: idle._child.poll() is not None)
     assert read(encoded(drawn())).size == (24, 16)
