@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from api.pages.fields import EVERY, printed
+from api.pages.fields import printed
 from api.schemas.catalogue import StyleBody
 from shared.models.catalogue import Entry
 from shared.params.codecs import BUILT_IN_VAE
 from shared.params.facts import ValueKind
 from shared.params.fields import AUTOMATIC_VAE
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
-from shared.params.table import Parameter
+from shared.params.scheduling import Scheduling
+from shared.params.table import Parameter, parameters
 from shared.params.upscalers import UPSCALERS
 
 
@@ -36,7 +37,7 @@ def offers(
     styles: Iterable[StyleBody],
     pools: Iterable[str],
 ) -> dict[str, list[Option]]:
-    """Return what can be chosen, by the name of the field; checkpoints and VAEs are those that can be used."""
+    """Return what can be chosen, by the name of the parameter; checkpoints and VAEs are those that can be used."""
     names = Counter(one.name.casefold() for one in checkpoints)
     known: dict[ValueKind | None, list[Option]] = {
         "style": [_style(style) for style in styles],
@@ -50,9 +51,9 @@ def offers(
         "pool": [Option(pool, pool) for pool in pools],
     }
     return {
-        name: [*_none(one.parameter), *known[one.parameter.takes.kind]]
-        for name, one in EVERY.items()
-        if one.parameter.takes.kind in known
+        one.name: [*_none(one), *known[one.takes.kind]]
+        for one in (*parameters().values(), *parameters(Scheduling).values())
+        if one.takes.kind in known
     }
 
 

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from shared.params.codecs import BUILT_IN_VAE
 from shared.params.facts import is_blank
+from shared.params.paths import field_name
 from shared.params.scheduling import Scheduling
 from shared.params.table import Parameter, parameters
 
@@ -34,11 +35,19 @@ class Field:
     """A parameter on the form. Kind `maybe` is a yes or no whose default is not no, `list` holds texts."""
 
     parameter: Parameter
+    item: str = ""  # of a list of groups, that it belongs to: `control_nets.1`
 
     @property
     def name(self) -> str:
-        """The dotted name of the parameter, and of the input."""
-        return self.parameter.name
+        """The dotted path of the value, and the name of the input."""
+        return self.item + self.parameter.name.removeprefix(field_name(self.item))
+
+    @property
+    def label(self) -> str:
+        """The words beside the input; of an item with its number, counted from 1."""
+        around = parameters().get(field_name(self.item))
+        number = int(self.item.rpartition(".")[2]) + 1 if self.item else 0
+        return printed(f"{around.label} {number}: {self.parameter.label}" if around else self.parameter.label)
 
     @property
     def kind(self) -> Kind:
@@ -140,3 +149,12 @@ FIELDS: Final = _fields(parameters())
 SCHEDULING: Final = _fields(parameters(Scheduling))
 """The fields that schedule a job."""
 EVERY: Final = FIELDS | SCHEDULING
+LISTS: Final = tuple(name for name, one in parameters().items() if one.is_group and one.is_list and not one.is_in_list)
+"""The lists of groups, whose items have fields of their own."""
+
+
+def items(name: str, count: int) -> dict[str, Field]:
+    """Return the fields of the first `count` items of a list of groups, by dotted path."""
+    inner = [one for one in parameters().values() if one.name.startswith(f"{name}.") and not one.is_group]
+    fields = [Field(one, f"{name}.{at}") for at in range(count) for one in inner]
+    return {field.name: field for field in fields}

@@ -26,7 +26,9 @@ def members(group: Group) -> list[str]:
 
 def label(name: str) -> str:
     """Return what a field is called; a name that is on no form is its own label."""
-    parameter = parameters().get(name) or parameters(Scheduling).get(name)
+    if name in EVERY:
+        return EVERY[name].label
+    parameter = parameters().get(name)
     return printed(parameter.label) if parameter else name
 
 

@@ -13,9 +13,8 @@ from api.http.body import read_file
 from api.http.problems import RETRY_AFTER_SECONDS
 from api.pages import prefill, status_line, widgets
 from api.pages.choices import Option, offers
-from api.pages.fields import EVERY
 from api.pages.fieldsets import SWITCH, full_label, place
-from api.pages.form_data import MASK, PICTURE, Given, read
+from api.pages.form_data import MASK, PICTURE, Given, every, read
 from api.pages.prefill import Origin
 from api.pages.query_args import number, upload
 from api.security import auth
@@ -126,7 +125,8 @@ def from_nothing() -> AnyResponse:
 def _given(prefix: str = "") -> Given:
     """Return the parameters in the request's form; fields that it lacks have their defaults."""
     given = prefill.fresh().given
-    for name in {*EVERY, SWITCH}:
+    typed_texts = [(name.removeprefix(prefix), text) for name, text in request.form.items(multi=True)]
+    for name in {*every(Given(typed_texts)), SWITCH}:
         if texts := request.form.getlist(prefix + name):
             given.setlist(name, texts)
     return given

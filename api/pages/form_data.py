@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from werkzeug.datastructures import MultiDict
 
-from api.pages.fields import EVERY, FIELDS
+from api.pages.fields import EVERY, FIELDS, LISTS, Field, items
 from api.pages.fieldsets import SWITCH
 from shared.params import paths
 
 Given = MultiDict[str, str]
+MOST_ITEMS: Final = 16
+"""Items of a list of groups that the form takes."""
 PICTURE: Final = "img2img.picture"
 MASK: Final = "img2img.mask.picture"
 
@@ -19,7 +21,8 @@ MASK: Final = "img2img.mask.picture"
 def typed(params: Mapping[str, Any]) -> Given:
     """Return parameters, nested as JSON has them, as a person would have typed them; what is missing is default."""
     given = Given()
-    for field in FIELDS.values():
+    of_items = [field for name in LISTS for field in items(name, len(paths.get(params, name) or ())).values()]
+    for field in (*FIELDS.values(), *of_items):
         value = paths.get(params, field.name)
         if field.kind == "list":
             given.setlist(field.name, list(value or ()))
@@ -37,16 +40,41 @@ def read(given: Given) -> dict[str, object]:
     checkpoint, img2img without a picture. What such a group holds has no meaning without it.
     """
     params: dict[str, Any] = {SWITCH: {}} if given.get(SWITCH) == "on" else {}
-    for field in EVERY.values():
-        if not _is_wanted(field.name, given):
+    for field in every(given).values():
+        if not _is_wanted(field, given):
             continue
         texts = [text for text in given.getlist(field.name) if text.strip()]
         if texts:
-            paths.put(params, field.name, texts if field.kind == "list" else field.read(texts[0]))
+            paths.put(params, _numbered(field, given), texts if field.kind == "list" else field.read(texts[0]))
     return params
 
 
-def _is_wanted(name: str, given: Given) -> bool:
+def every(given: Given) -> dict[str, Field]:
+    """Return the fields of the form by name: of each parameter, and of lists one item more than is filled in."""
+    of_items = [items(name, _filled(name, given)[-1] + 2) for name in LISTS]
+    return EVERY | {name: field for fields in of_items for name, field in fields.items()}
+
+
+def _filled(name: str, given: Given) -> list[int]:
+    """Return the numbers of the items of a list that something was typed into; -1 stands before them."""
+    fields = items(name, MOST_ITEMS).values()
+    typed = {field.item for field in fields if given.get(field.name, "").strip() not in ("", field.default)}
+    return [-1, *sorted(int(item.rpartition(".")[2]) for item in typed)]
+
+
+def _numbered(field: Field, given: Given) -> str:
+    """Return the path of a field without the numbers of items that nothing was typed into."""
+    if not field.item:
+        return field.name
+    name, _, number = field.item.rpartition(".")
+    place = _filled(name, given).index(int(number)) - 1
+    return f"{name}.{place}{field.name.removeprefix(field.item)}"
+
+
+def _is_wanted(field: Field, given: Given) -> bool:
+    name = field.name
+    if field.item:
+        return int(field.item.rpartition(".")[2]) in _filled(field.item.rpartition(".")[0], given)
     if name.startswith("hires."):
         return given.get(SWITCH) == "on"
     if name.startswith("refiner."):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from api.pages.fields import FIELDS, RESOLVED, printed
+from api.pages.fields import FIELDS, LISTS, RESOLVED, Field, items, printed
 from api.pages.fieldsets import FOLDED, label, members
 from shared.jobs.stored import value_words
 from shared.params import paths
@@ -15,6 +15,7 @@ from shared.params.facts import EVERYDAY, Group
 from shared.params.geometry import hires_size
 from shared.params.render import RenderParams
 from shared.params.samplers import SCHEDULES
+from shared.params.table import parameters
 
 NEWER: Final = "Written by a newer version of the farm"
 _ELSEWHERE: Final = frozenset({"prompt", "style", "picture"})  # kinds of values that the page shows in other places
@@ -47,7 +48,8 @@ def _everyday(params: RenderParams, unknown: Mapping[str, Any]) -> list[tuple[st
     if params.hires:
         size += " → {} × {}".format(*sides(params))
     names = [name for name in members(EVERYDAY) if FIELDS[name].parameter.takes.kind not in _ELSEWHERE]
-    rows = {name: (label(name), _words(name, getattr(params, name))) for name in names} | {"width": ("Size", size)}
+    rows = {name: (label(name), _words(FIELDS[name], getattr(params, name))) for name in names}
+    rows["width"] = ("Size", size)
     if "height" in unknown:
         del rows["width"]
     return [row for name, row in rows.items() if name not in {"height", *unknown}]
@@ -56,17 +58,18 @@ def _everyday(params: RenderParams, unknown: Mapping[str, Any]) -> list[tuple[st
 def _rows(group: Group, params: RenderParams, unknown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the fields of a group that are set, and those that are always listed if the group is used."""
     has_target = params.hires is not None and bool(params.hires.width or params.hires.height)
-    for name in members(group):
-        parameter, value = FIELDS[name].parameter, paths.get(params, name)
+    lists = [name for name in LISTS if parameters()[name].group == group]
+    of_items = [field for name in lists for field in items(name, len(paths.get(params, name))).values()]
+    for field in (*(FIELDS[name] for name in members(group)), *of_items):
+        name, parameter, value = field.name, field.parameter, paths.get(params, field.name)
         is_elsewhere = parameter.takes.kind == "picture" or name in unknown or (name == "hires.scale" and has_target)
         is_set = value not in (parameter.default, RESOLVED.get(name))
         if value is not None and not is_elsewhere and (is_set or parameter.fact.is_listed):
-            yield label(name), _words(name, value)
+            yield field.label, _words(field, value)
 
 
-def _words(name: str, value: object) -> str:
+def _words(field: Field, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    field = FIELDS[name]
     words = field.typed(value)
     return (SCHEDULES if field.parameter.takes.kind == "schedule" else field.labels).get(words, words)

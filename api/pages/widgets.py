@@ -9,7 +9,7 @@ from typing import Final, Literal
 from api.pages.choices import Option
 from api.pages.fields import EVERY, RESOLVED, Field, printed
 from api.pages.fieldsets import FOLDED, SCHEDULING, SWITCH, label, members
-from api.pages.form_data import Given
+from api.pages.form_data import Given, every
 from shared.errors import FieldError
 from shared.params.facts import EVERYDAY, Group
 from shared.settings import Limits
@@ -29,6 +29,7 @@ class Control:
     help: str
     value: str
     default: str
+    group: Group | None = None
     more: str = ""  # what it does, for those who want to know
     meanings: str = ""  # what single values mean: `-1: random`
     placeholder: str = ""
@@ -85,7 +86,8 @@ def controls(
     `offers` are the options of selects, and the proposals of boxes.
     """
     made = {
-        name: _control(field, given, errors.get(name), offers.get(name, ()), limits) for name, field in EVERY.items()
+        name: _control(field, given, errors.get(name), offers.get(field.parameter.name, ()), limits)
+        for name, field in every(given).items()
     }
     return made | {
         SWITCH: Control(SWITCH, "flag", label(SWITCH), "", given.get(SWITCH, ""), "", error=errors.get(SWITCH))
@@ -102,7 +104,10 @@ def sections(made: Mapping[str, Control]) -> list[Section]:
     return [
         Section(
             group,
-            tuple(made[name] for name in members(group) if name in made),
+            (
+                *(made[name] for name in members(group) if name in made),
+                *(one for name, one in made.items() if one.group == group and name not in EVERY),
+            ),
             is_asked=group.name == SWITCH and bool(made[SWITCH].value),
         )
         for group in (*FOLDED, *SCHEDULING)
@@ -116,7 +121,8 @@ def _control(
     return Control(
         name=field.name,
         widget=_widget(field, offered),
-        label=label(field.name),
+        label=field.label,
+        group=field.parameter.group,
         help=printed(parameter.hint).removesuffix(".") + (" (UTC)." if field.kind == "instant" else "."),
         value=value,
         default=value if value == RESOLVED.get(field.name) else field.default,

@@ -191,7 +191,7 @@ from tests.support.browsing import look, page, send
 client = create_app(load()).test_client()
 form = look(client, "/")
 answer = send(client, "/jobs", **given["typed"])
-refused = send(client, "/jobs", mood="dull", depth="10", hires="on", **{"hires.shine": "2"})
+refused = send(client, "/jobs", mood="dull", depth="10", hires="on", **{"hires.shine": "2", "glow.0.strength": "2"})
 job = answer.location.rpartition("/")[2] if answer.status_code == 303 else ""
 print(json.dumps({
     "markup": form.markup, "refused": refused.get_data(as_text=True), "failed": "" if job else page(answer).text,
@@ -206,6 +206,11 @@ print(json.dumps({
         "depth": "3",
         "folds": "4",
         "frame": "no",
+        "glow.0.colour": "",
+        "glow.0.strength": "1",
+        "glow.1.colour": "red",
+        "glow.1.strength": "0.5",
+        "glow.99999999.colour": "x",
         "tags": ["new", " ", "red"],
         "hires": "on",
         "hires.shine": "0.25",
@@ -223,6 +228,13 @@ print(json.dumps({
     assert "<dt>Mood of the picture</dt><dd>Untamed</dd>" in shown["job"]
     assert "<dt>Depth</dt><dd>3</dd>" in shown["job"]
     assert shown["params"]["tags"] == ["new", "red"]
+    assert shown["params"]["glow"] == [{"colour": "red", "strength": 0.5}]
+    assert "<dt>Glow 1: Colour</dt><dd>red</dd>" in shown["job"]
+    assert 'name="glow.0.strength" data-default="1"' in shown["markup"]
+    assert "Glow 1: Strength" in shown["markup"]
+    assert 'name="glow.1.colour"' in shown["again"]
+    assert 'name="glow.2.colour"' not in shown["again"]
+    assert 'id="glow.0.strength-error"' in shown["refused"]
     assert "<dt>Tags</dt><dd>new, red</dd>" in shown["job"]
     assert [f'value="{tag}"' in shown["again"] for tag in ("new", "red")] == [True, True]
     assert '<option value="wild" selected>Untamed</option>' in shown["again"]
