@@ -17,7 +17,7 @@ from shared.errors import OutOfMemory, RenderError
 from worker.engine import vae as decoding
 from worker.engine.answers import answer as answer_module
 from worker.engine.answers import pixels as pixel_answers
-from worker.engine.answers.calls import FULL, HELD_SECONDS
+from worker.engine.answers.calls import FULL, NO_ROOM_SECONDS
 from worker.engine.answers.pixels import to_latent, to_pixels
 from worker.engine.answers.tiling import seamless
 from worker.engine.devices import Device
@@ -266,7 +266,7 @@ def test_what_had_no_room_is_not_tried_for_a_minute_and_drops_nothing_from_the_c
     assert full() == 3, "of the other way through the VAE nothing was known"
     engine.render(decoded(tiny, latent(10, 10))).result(SECONDS)
     assert full() == 4, "a smaller picture might have had room"
-    clock.now += HELD_SECONDS
+    clock.now += NO_ROOM_SECONDS
     engine.render(decoded(tiny, latent(10, 10))).result(SECONDS)
     assert full() == 5, "there may be room again"
     assert drops == []
