@@ -28,7 +28,7 @@ from worker.engine.weights import Weights
 
 LARGEST_CELLS: Final = 128 * 128  # of a latent that goes through the VAE as a whole: 1024 x 1024 pixels
 TILE_SIDE: Final = 96  # cells: 768 pixels
-SMALLER_SIDES: Final = (64, 32)  # where the card has no room for more: 512 pixels take a quarter of what 1024 do
+SMALLER_SIDES: Final = (64, 32)  # if the card has no room for more: 512 pixels take a quarter of the memory of 1024
 OVERLAP: Final = 16  # cells, about as far as a VAE sees
 
 _UNET_FAILED: Final = (
@@ -42,8 +42,8 @@ T = TypeVar("T")
 Ask = Callable[[Weights, Tensor], ToPixels | ToLatent]
 
 
-class _Way(NamedTuple):
-    """One of the VAE's two directions: its request, and how long a latent cell is before and after it."""
+class _Direction(NamedTuple):
+    """One of the VAE's two directions: its request, and the side of a latent cell before and after it."""
 
     request: type[ToPixels | ToLatent]
     before: int
@@ -57,23 +57,22 @@ class _Parts(NamedTuple):
     join: Callable[[Sequence[Tensor]], Tensor] = itemgetter(0)
 
     def whole(self) -> Tensor:
-        """Return the whole, where the pieces are: beside them, a few times its size in memory is needed."""
+        """Return the whole, on the device of the pieces: this takes a few times its size in memory."""
         return self.join(self.pieces)
 
     def fetched(self) -> _Parts:
-        """Return these on the host, read as `reads.fetched` reads."""
+        """Return these on the host, by `transfers.fetched`."""
         return self._replace(pieces=[fetched(piece) for piece in self.pieces])
 
 
-_DECODE: Final = _Way(ToPixels, 1, CELL)
-_ENCODE: Final = _Way(ToLatent, CELL, 1)
+_DECODE: Final = _Direction(ToPixels, 1, CELL)
+_ENCODE: Final = _Direction(ToLatent, CELL, 1)
 
 
 def decoded(weights: Weights, latent: Tensor) -> Asks[Pixels]:
     """Return the picture of a latent [4, h/8, w/8].
 
-    Raises Spoilt that says which network failed, and where the picture is black to the last value: a dark one
-    never is.
+    Raises Spoilt that says which network failed. A picture with only zeros failed too: even a dark one has others.
     """
     return (yield from _sound(weights, partial(_decoded, weights, latent)))
 
@@ -84,17 +83,17 @@ def encoded(weights: Weights, pixels: Tensor) -> Asks[Tensor]:
 
 
 def _sound(weights: Weights, attempt: Callable[..., Asks[tuple[T, str | None]]]) -> Asks[T]:
-    """Return the result of an attempt, in float32 if the VAE's own precision gives no numbers."""
-    made, flaw = yield from attempt(is_precise=False)
+    """Return the result of `attempt`, made again in float32 if the VAE's own precision gives no finite numbers."""
+    result, flaw = yield from attempt(is_precise=False)
     if flaw == _VAE_FAILED and not weights.has_precise_vae:
-        made, flaw = yield from attempt(is_precise=True)
+        result, flaw = yield from attempt(is_precise=True)
     if flaw:
         raise Spoilt(flaw)
-    return made
+    return result
 
 
 def _decoded(weights: Weights, latent: Tensor, *, is_precise: bool) -> Asks[tuple[Pixels, str | None]]:
-    parts = yield from _through(_DECODE, weights, latent, is_precise=is_precise)
+    parts = yield from _through_vae(_DECODE, weights, latent, is_precise=is_precise)
     return (
         yield from _with_room(
             lambda: _read(lambda: _seen(latent, parts)),
@@ -104,7 +103,7 @@ def _decoded(weights: Weights, latent: Tensor, *, is_precise: bool) -> Asks[tupl
 
 
 def _encoded(weights: Weights, pixels: Tensor, *, is_precise: bool) -> Asks[tuple[Tensor, str | None]]:
-    parts = yield from _through(_ENCODE, weights, pixels, is_precise=is_precise)
+    parts = yield from _through_vae(_ENCODE, weights, pixels, is_precise=is_precise)
     latent = yield from _with_room(lambda: _joined(parts), lambda: _joined_on_host(parts, weights.device))
     is_finite = yield from _with_room(
         lambda: _read(lambda: bool(fetched(latent.isfinite().all()))),
@@ -114,12 +113,12 @@ def _encoded(weights: Weights, pixels: Tensor, *, is_precise: bool) -> Asks[tupl
 
 
 def _read(function: Callable[[], T]) -> Asks[T]:
-    found: T = yield Read(function)
-    return found
+    value: T = yield Read(function)
+    return value
 
 
 def _joined(parts: _Parts) -> Asks[Tensor]:
-    """Joined here where it is used: a latent is small."""
+    """Join on the device: a latent is small."""
     yield from ()
     return parts.whole()
 
@@ -129,15 +128,15 @@ def _joined_on_host(parts: _Parts, device: Device) -> Asks[Tensor]:
 
 
 def _seen(latent: Tensor, parts: _Parts) -> tuple[Pixels, str | None]:
-    """A picture, and what is wrong with it. One copy brings its bytes and whether they were made of numbers."""
+    """Return a picture and its flaw, if any. One copy brings its bytes and whether latent and pixels are finite."""
     pixels = parts.whole()  # [3, h, w] in -1..1
     height, width = pixels.shape[1:]
     bytes_and_flags = torch.empty(pixels.numel() + 2, dtype=torch.uint8, device=pixels.device)
     bytes_and_flags[:-2].view(height, width, 3).copy_(levels(pixels).permute(1, 2, 0))
     bytes_and_flags[-2] = latent.isfinite().all()
     bytes_and_flags[-1] = pixels.isfinite().all()
-    told = fetched(bytes_and_flags).numpy()
-    picture, (is_latent_finite, is_finite) = told[:-2].reshape(height, width, 3), told[-2:]
+    host_bytes = fetched(bytes_and_flags).numpy()
+    picture, (is_latent_finite, is_finite) = host_bytes[:-2].reshape(height, width, 3), host_bytes[-2:]
     if not is_latent_finite:
         return picture, _UNET_FAILED
     if not is_finite:
@@ -145,18 +144,19 @@ def _seen(latent: Tensor, parts: _Parts) -> tuple[Pixels, str | None]:
     return picture, None if picture.any() else _ALL_BLACK
 
 
-def _through(way: _Way, weights: Weights, given: Tensor, *, is_precise: bool) -> Asks[_Parts]:
+def _through_vae(direction: _Direction, weights: Weights, given: Tensor, *, is_precise: bool) -> Asks[_Parts]:
     """Return `given` through the VAE: as a whole, in large tiles, or in smaller ones for lack of room."""
-    height, width = (side // way.before for side in given.shape[1:])
+    height, width = (side // direction.before for side in given.shape[1:])
     sides = [max(height, width) if height * width <= LARGEST_CELLS else TILE_SIDE]
     sides += [side for side in SMALLER_SIDES if side < min(sides[0], max(height, width))]
-    ask = partial(way.request, is_precise=is_precise)
-    larger = [partial(_in_tiles, way, partial(ask, is_divisible=True), weights, given, side) for side in sides[:-1]]
-    return (yield from _with_room(*larger, partial(_in_tiles, way, ask, weights, given, sides[-1])))
+    ask = partial(direction.request, is_precise=is_precise)
+    divisible = partial(ask, is_divisible=True)
+    larger = [partial(_in_tiles, direction, divisible, weights, given, side) for side in sides[:-1]]
+    return (yield from _with_room(*larger, partial(_in_tiles, direction, ask, weights, given, sides[-1])))
 
 
 def _with_room(*ways: Callable[[], Asks[T]]) -> Asks[T]:
-    """What the first of some ways gives for which there is room."""
+    """Return the result of the first of several ways for which there is room."""
     for way in ways[:-1]:
         try:
             return (yield from way())
@@ -167,18 +167,18 @@ def _with_room(*ways: Callable[[], Asks[T]]) -> Asks[T]:
     return (yield from ways[-1]())
 
 
-def _in_tiles(way: _Way, ask: Ask, weights: Weights, given: Tensor, side: int) -> Asks[_Parts]:
+def _in_tiles(direction: _Direction, ask: Ask, weights: Weights, given: Tensor, side: int) -> Asks[_Parts]:
     """Return `given` through the VAE in tiles of at most `side` cells a side, or at once if it is no larger."""
-    height, width = (length // way.before for length in given.shape[1:])
+    height, width = (length // direction.before for length in given.shape[1:])
     if max(height, width) <= side:
         made: Tensor = yield ask(weights, given)
         return _Parts([made])
     wrap = along(weights.tiling, (min(OVERLAP, height), min(OVERLAP, width)))
-    whole = wrapped(given, (wrap[0] * way.before, wrap[1] * way.before))
+    whole = wrapped(given, (wrap[0] * direction.before, wrap[1] * direction.before))
     plain = weights.tiled("none")  # a tile's edges are not the picture's
     at = tiles(height + 2 * wrap[0], width + 2 * wrap[1], side, OVERLAP)
     pieces = []
     for tile in at:
-        piece = yield ask(plain, cut(whole, tile, way.before))
+        piece = yield ask(plain, cut(whole, tile, direction.before))
         pieces.append(piece)
-    return _Parts(pieces, partial(joined, at=at, overlap=OVERLAP, scale=way.after, wrap=wrap))
+    return _Parts(pieces, partial(joined, at=at, overlap=OVERLAP, scale=direction.after, wrap=wrap))

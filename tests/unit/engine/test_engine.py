@@ -491,7 +491,7 @@ def test_noise_goes_to_the_card_a_step_at_a_time(
     start: Callable[..., Run], calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[tuple[int, torch.Size]] = []
-    original = denoise_pass.sent
+    original = denoise_pass.to_device
 
     def noted(noise: torch.Tensor, to: Device) -> torch.Tensor:
         sent.append((len(calls), noise.shape))

@@ -133,15 +133,15 @@ def test_encoding_again_and_again_allocates_nothing(tmp_path: Path) -> None:
 
 def test_nothing_can_be_set_on_what_a_pickle_names(tmp_path: Path) -> None:
     """BUILD sets attributes of the object before it, whether a class or a function."""
-    state = b"}X\x04\x00\x00\x00_workX\x04\x00\x00\x00evils"
+    state = b"}X\x09\x00\x00\x00_functionX\x04\x00\x00\x00evils"
     for name in (b"ccollections\nOrderedDict\n", b"clightning.x\ny\n", b"ctorch._utils\n_rebuild_tensor_v2\n"):
         slots = b"N" + state + b"\x86"
         for build in (state, slots):
             path = zipped(tmp_path / "x.ckpt", b"\x80\x02" + name + build + b"b.")
             with pytest.raises(ModelFileError):
                 tensors.read(path, "meta")
-    assert not hasattr(pickles._Named, "_work")
-    assert not hasattr(pickles.Inert, "_work")
+    assert not hasattr(pickles._Named, "_function")
+    assert not hasattr(pickles.Inert, "_function")
     assert callable(pickles._REBUILDERS["_rebuild_tensor_v2"])
 
 

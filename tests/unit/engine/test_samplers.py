@@ -20,7 +20,7 @@ from tests.support.walks import Denoiser, finished
 from worker.engine.requests import Work
 from worker.engine.sampling import schedules
 from worker.engine.sampling.algebra import ancestral_step
-from worker.engine.sampling.registry import SAMPLERS, plan, taken
+from worker.engine.sampling.registry import SAMPLERS, options_of, plan
 from worker.engine.sigma_table import SigmaTable
 
 SD1 = SigmaTable.scaled_linear()
@@ -79,12 +79,12 @@ def test_without_eta_no_noise_is_drawn(name: str) -> None:
 @pytest.mark.parametrize("name", FACTS)
 def test_a_sampler_takes_its_own_options_and_no_others(name: str) -> None:
     given_all = Sampling(eta=0.25, s_churn=3.0, s_tmin=0.5, s_tmax=5.0, s_noise=0.9)
-    options, neutral = taken(name, given_all), taken("LMS", given_all)
+    options, neutral = options_of(name, given_all), options_of("LMS", given_all)
     for field in ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise"):
         expected = getattr(given_all if field in FACTS[name].options else neutral, field)
         assert getattr(options, field) == expected or field == "eta"
-    assert taken(name, PLAIN).eta == FACTS[name].default_eta
-    assert taken(name, PLAIN).s_tmax == math.inf
+    assert options_of(name, PLAIN).eta == FACTS[name].default_eta
+    assert options_of(name, PLAIN).s_tmax == math.inf
 
 
 @pytest.mark.parametrize("name", [name for name, facts in FACTS.items() if not facts.spaces_timesteps])

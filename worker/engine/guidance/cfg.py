@@ -1,4 +1,4 @@
-"""Models: what samplers call. A model is a generator function (x, sigma) -> denoised; models wrap models."""
+"""Models, which samplers call. A model is a generator function (x, sigma) -> denoised; models wrap models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Weightings = tuple[tuple[float, ...], ...]
 _FLAT: Final = 1e-8  # a deviation that nothing is divided by
 
 
-def guided(  # noqa: PLR0913 - what a model is made of
+def guided(  # noqa: PLR0913 - the parts of a model
     weights: Weights,
     prompt: Prompt,
     scale: float,
@@ -34,8 +34,8 @@ def guided(  # noqa: PLR0913 - what a model is made of
 ) -> Model:
     """Return the model that denoises towards `prompt`; a sampler will call it `calls` times.
 
-    `extra` [5, h/8, w/8] is what an inpainting checkpoint sees. `count` numbers the calls from 0; who shares one with
-    another model counts their calls together.
+    `extra` [5, h/8, w/8] is for an inpainting checkpoint. `count` numbers the calls from 0; models that share a count
+    count their calls together.
     """
     guide = _Guide(weights, prompt, scale, guidance, calls, extra, count or itertools.count())
 
@@ -58,7 +58,7 @@ def guided_pair(  # noqa: PLR0913 - as above
 ) -> PairModel:
     """Return the model of `guided` for a sampler that needs the negative prompt's own answer at every call.
 
-    That answer is therefore never left out, whatever `guidance` says.
+    So that answer is never left out, not even if `guidance` skips it.
     """
     guide = _Guide(weights, prompt, scale, guidance, calls, extra, count or itertools.count())
 
@@ -79,13 +79,13 @@ def switched(first: Model, second: Model, below_sigma: float) -> Model:
 
 
 def switch_sigma(table: SigmaTable, switch_at: float) -> float:
-    """Return the sigma below which a refiner works, of the share of the timesteps' way down after which it does."""
+    """Return the sigma below which a refiner works, by the share of the timesteps after which it takes over."""
     last = len(table.values) - 1
     return table.sigma(last * (1 - switch_at)) if switch_at < 1 else 0.0
 
 
 def towards(parts: Sequence[float], scale: float) -> tuple[float, ...]:
-    """Return what each part of a prompt, and last the negative prompt, weigh in the guided sum.
+    """Return the weights of each part of a prompt, and last of the negative prompt, in the guided sum.
 
     Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598) towards all parts at once (Liu et al. 2022,
     arXiv:2206.01714): negative + Σ part's weight · scale · (part - negative). The weights sum to 1.
@@ -95,7 +95,7 @@ def towards(parts: Sequence[float], scale: float) -> tuple[float, ...]:
 
 
 def without_negative(parts: Sequence[float]) -> tuple[float, ...]:
-    """Return the weights of a sum that asks for no negative prompt: the first part stands in for it, at scale 1."""
+    """Return the weights of a sum without the negative prompt: the first part takes its place, at scale 1."""
     return (1 - sum(parts[1:]), *parts[1:], 0.0)
 
 
@@ -107,7 +107,7 @@ def negative_alone(parts: Sequence[float]) -> tuple[float, ...]:
 def skips_negative(guidance: Guidance, call: int, calls: int, sigma: float) -> bool:
     """Return whether call `call`, from 0, of `calls` leaves the negative prompt out.
 
-    The first share of the calls may, and those below a sigma: the odd ones, or all.
+    The first share of the calls can, and those below a sigma: the odd ones, or all.
     """
     is_early = guidance.skip_early > 0 and call / calls <= guidance.skip_early
     is_low = sigma < guidance.skip_below_sigma and (guidance.skip_all_steps or call % 2 == 1)
@@ -117,21 +117,21 @@ def skips_negative(guidance: Guidance, call: int, calls: int, sigma: float) -> b
 def rescaled(guided: Tensor, plain: Tensor, still: Tensor, share: float) -> Tensor:
     """Return `guided` with the deviation of the network's prediction brought `share` of the way to that of `plain`.
 
-    Lin et al. 2023 (arXiv:2305.08891, section 3.4) write it for what the network predicts. That is a multiple of how
-    far the denoised latent lies from `still`, to which the network denoises where it predicts nothing.
+    Lin et al. 2023 (arXiv:2305.08891, section 3.4) write it for the prediction of the network. That is a multiple of
+    the difference between the denoised latent and `still`, which is denoised from a prediction of zero.
     """
     ratio = (plain - still).std() / (guided - still).std().clamp_min(_FLAT)
     return still + (guided - still) * (share * ratio + (1 - share))
 
 
 def unpredicted(x: Tensor, sigma: float, *, predicts_velocity: bool) -> Tensor:
-    """Return what `x` is denoised to where the network predicts zero noise, or zero velocity."""
+    """Return `x` denoised by a prediction of zero noise, or of zero velocity."""
     return x / (1 + sigma**2) if predicts_velocity else x
 
 
 @dataclass(frozen=True, eq=False)
 class _Guide:
-    """What a guided model is made of."""
+    """The parts of a guided model, with their sum."""
 
     weights: Weights
     prompt: Prompt
@@ -142,20 +142,20 @@ class _Guide:
     numbers: Iterator[int]
 
     def sums(self, x: Tensor, sigma: float, *, with_negative: bool) -> Asks[tuple[Tensor, Tensor]]:
-        """Return the guided sum, and the negative prompt's own answer if it is wanted (else the sum once more).
+        """Return the guided sum, and the negative prompt's own answer if it is wanted (else the sum again).
 
-        One request, so one step of the picture's progress, whatever has to be known of its rows.
+        All sums come from one request, which is one step of the picture's progress.
         """
         call = next(self.numbers)
-        asked = (*self.prompt.conditional(call), self.prompt.unconditional(call))
-        parts = [part.weight for part in asked[:-1]]
+        prompts = (*self.prompt.conditional(call), self.prompt.unconditional(call))
+        parts = [part.weight for part in prompts[:-1]]
         plain = without_negative(parts)
         skips = not with_negative and skips_negative(self.guidance, call, self.calls, sigma)
         main = plain if skips else towards(parts, self.scale)
         rescales = self.guidance.rescale > 0 and main != plain
         sums = [main, *([plain] if rescales else []), *([negative_alone(parts)] if with_negative else [])]
-        terms, also = _kept(asked, sums)
-        calls = max(call + 1, self.calls)  # an adaptive sampler may take more than was thought
+        terms, also = _weighted_terms(prompts, sums)
+        calls = max(call + 1, self.calls)  # an adaptive sampler may take more than was planned
         answer = yield Denoise(self.weights, x, sigma, terms, call + 1, calls, self.extra, also)
         guided, *others = answer if also else (answer,)
         if rescales:
@@ -164,9 +164,9 @@ class _Guide:
         return guided, others[-1] if with_negative else guided
 
 
-def _kept(asked: Sequence[Term], sums: Sequence[Sequence[float]]) -> tuple[tuple[Term, ...], Weightings]:
-    """Return the terms that weigh something in any of these sums, weighed as in the first, and their other weights."""
-    kept = [place for place, weights in enumerate(zip(*sums, strict=True)) if any(weights)]
-    main, *others = ([weights[place] for place in kept] for weights in sums)
-    terms = tuple(replace(asked[place], weight=weight) for place, weight in zip(kept, main, strict=True))
+def _weighted_terms(prompts: Sequence[Term], sums: Sequence[Sequence[float]]) -> tuple[tuple[Term, ...], Weightings]:
+    """Return the terms with a weight in any of these sums, with that of the first, and their weights in the others."""
+    used = [place for place, weights in enumerate(zip(*sums, strict=True)) if any(weights)]
+    main, *others = ([weights[place] for place in used] for weights in sums)
+    terms = tuple(replace(prompts[place], weight=weight) for place, weight in zip(used, main, strict=True))
     return terms, tuple(tuple(weights) for weights in others)

@@ -1,4 +1,4 @@
-"""Conditioning: what a picture's prompts say to the U-Net at each of its model calls."""
+"""Conditioning: the contexts of a picture's prompts at each of its model calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.engine.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """The contexts of one text that may be edited on the way."""
+    """The contexts of one text, which prompt editing may change on the way."""
 
     ends: Sequence[int]  # the last step of each segment, rising
     contexts: Sequence[Tensor]  # [tokens, width] each
@@ -28,15 +28,15 @@ class Timeline:
     def at(self, call: int) -> Tensor:
         """Return the context of model call `call`, counted from 0: of the first segment that ends there or later.
 
-        Segments count from 1, so the first one lasts a call longer than it says: that is how prompts are known to work.
-        Past the last one it stays.
+        Segments count from 1, so the first one lasts a call longer than it says, as users know it from other programs.
+        After the last segment its context stays.
         """
         return self.contexts[min(bisect_left(self.ends, call), len(self.ends) - 1)]
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """What a picture shows, in parts that AND joins, and what it does not show."""
+    """A prompt in the parts that AND joins, and the negative prompt."""
 
     parts: Sequence[tuple[float, Timeline]]
     negative: Timeline
@@ -51,7 +51,7 @@ class Prompt:
 
 
 class Line(NamedTuple):
-    """One text of a script: its weight, and what it says until the last step of each segment, as places in `texts`."""
+    """One text of a script: its weight, the last step of each segment, and the place of its text in `texts`."""
 
     weight: float
     ends: Sequence[int]
@@ -60,13 +60,13 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Script:
-    """The texts of prompts before they are embedded: each text once, and the lines that are made of them."""
+    """Prompts before they are embedded: each text once, and the lines that refer to them."""
 
     texts: tuple[Text, ...]
     lines: tuple[Line, ...]  # the AND parts, then the negative prompt
 
 
-def prepare(  # noqa: PLR0913 - what prompts are read by
+def prepare(  # noqa: PLR0913 - all that decides how prompts are read
     weights: Weights,
     *,
     prompt: str,
@@ -77,11 +77,10 @@ def prepare(  # noqa: PLR0913 - what prompts are read by
     is_hires: bool = False,
     base_calls: int = 0,
 ) -> Asks[Prompt]:
-    """Return the contexts of a pass that prompt editing takes to have `calls` model calls.
+    """Return the contexts of a pass, with prompt editing counted over `calls` model calls.
 
-    These are the steps asked for, twice as many for a sampler of second order, whatever is really run. A hires pass
-    counts on from the first pass's `base_calls`. Raises RenderError where the text encoder has fewer layers than
-    `clip_skip`.
+    These are all steps, twice as many for a sampler of second order, also if fewer are run. A hires pass counts on from
+    the first pass's `base_calls`. Raises RenderError if the text encoder has fewer layers than `clip_skip`.
     """
     layers = weights.text_encoder.config.num_hidden_layers
     if clip_skip > layers:

@@ -1,4 +1,4 @@
-"""Inpainting: models that hold a part of a picture to what it was, and what a checkpoint trained for it is shown."""
+"""Inpainting: models that leave a part of a picture unchanged, and the extra inputs of inpainting checkpoints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker.engine.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What a checkpoint that was trained for inpainting is shown beside the noise: a picture with a part hidden."""
+    """The picture that an inpainting checkpoint sees beside the noise, with a part of it hidden."""
 
     pixels: Tensor  # [3, h, w] in -1..1
     mask: Tensor  # [1, h, w], 1 where it is hidden, else 0
@@ -27,9 +27,9 @@ class View:
 
 
 def seen(weights: Weights, view: View | None, width: int, height: int) -> Asks[Tensor | None]:
-    """Return the extra channels [5, h/8, w/8] of `view`: the mask, and the latent of what is not hidden.
+    """Return the extra channels [5, h/8, w/8] of `view`: the mask, and the latent of the picture with its part hidden.
 
-    None for a checkpoint that takes none. No view: all is hidden, as it was in part of the training.
+    None for a checkpoint without these channels. No view: all is hidden, as in part of the training.
     """
     if not weights.takes_mask:
         return None
@@ -41,7 +41,7 @@ def seen(weights: Weights, view: View | None, width: int, height: int) -> Asks[T
 
 
 def held(model: Model, known: Tensor, mask: Tensor) -> Model:
-    """Return `model` with what it finds outside of `mask` [1, h/8, w/8] replaced by the `known` latent."""
+    """Return `model` with its result outside of `mask` [1, h/8, w/8] replaced by the `known` latent."""
 
     def inpainted(x: Tensor, sigma: float) -> Asks[Tensor]:
         denoised = yield from model(x, sigma)
@@ -51,10 +51,10 @@ def held(model: Model, known: Tensor, mask: Tensor) -> Model:
 
 
 def reset(model: Model, known: Tensor, noise: Tensor, mask: Tensor) -> Model:
-    """Return `model` shown, outside of `mask`, the `known` latent under as much of `noise` as there is now.
+    """Return `model` with its input outside of `mask` replaced by the `known` latent, at the current level of `noise`.
 
     As latent diffusion inpaints with DDIM (Rombach et al. 2022, arXiv:2112.10752): the model sees the known part as it
-    would be on the way to `known`, whatever the sampler made of it.
+    would be on the way to `known`, and not the sampler's own result.
     """
 
     def inpainted(x: Tensor, sigma: float) -> Asks[Any]:
@@ -66,8 +66,8 @@ def reset(model: Model, known: Tensor, noise: Tensor, mask: Tensor) -> Model:
 def released(model: Model, known: Tensor, noise: Tensor, strength: Tensor, sigmas: Sequence[float]) -> Model:
     """Return `model` for which each place is known until the share of the way that is left falls to its `strength`.
 
-    Differential diffusion (Levin and Fried 2023, arXiv:2306.00950): the weaker a place is masked, the later it is let
-    go, and the less of it changes. `strength` [1, h/8, w/8] is in 0..1, `sigmas` those of this pass.
+    Differential diffusion (Levin and Fried 2023, arXiv:2306.00950): the weaker a place is masked, the later it is
+    released, and the less of it changes. `strength` [1, h/8, w/8] is in 0..1, `sigmas` those of this pass.
     """
 
     def inpainted(x: Tensor, sigma: float) -> Asks[Any]:

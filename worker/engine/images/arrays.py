@@ -21,16 +21,16 @@ _LANCZOS: Final = Image.Resampling.LANCZOS
 
 
 def flattened(picture: Image.Image) -> Pixels:
-    """Return any picture as bytes [h, w, 3]; what shows through shows white."""
+    """Return any picture as bytes [h, w, 3], on white if it is transparent."""
     layers = Image.new("RGBA", picture.size, "white")
     layers.alpha_composite(_of_bytes(picture).convert("RGBA"))
     return np.asarray(layers.convert("RGB"))
 
 
 def mask(picture: Image.Image) -> Mask:
-    """Return 255 where `picture` is set, else 0 [h, w]: by its alpha where that tells parts apart, else by brightness.
+    """Return 255 where `picture` is set, else 0 [h, w]: by its alpha if that is not set everywhere, else by brightness.
 
-    An alpha that is set everywhere, as programs leave it that only mean to be opaque, masks nothing.
+    Programs that write an opaque picture set its alpha everywhere, and do not mean a mask.
     """
     picture = _of_bytes(picture)
     alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
@@ -46,8 +46,8 @@ def rounded(strength: NDArray[np.uint8]) -> Mask:
 def resized(pixels: NDArray[np.uint8], width: int, height: int, mode: ResizeMode = "resize") -> NDArray[np.uint8]:
     """Return a picture [h, w, 3] or a mask [h, w] at another size.
 
-    `crop` covers it and cuts off what stands over, the same on both sides; `fill` fits into it and draws the outermost
-    pixels out to the borders; any other mode takes the picture to the size whatever its proportions.
+    `crop` covers the size and cuts off the rest, the same on both sides; `fill` fits into it and repeats the outermost
+    pixels up to the borders; any other mode stretches the picture to the size.
     """
     if mode not in {"crop", "fill"}:
         return _stretched(pixels, width, height)
@@ -68,12 +68,12 @@ def to_tensor(pixels: Pixels) -> Tensor:
 
 
 def levels(values: Tensor) -> Tensor:
-    """Return values in -1..1 as whole numbers in 0..255, float32 still; what lies beyond is cut."""
+    """Return values in -1..1 as whole numbers in 0..255, still float32; values beyond are clamped."""
     return values.clamp(-1, 1).add_(1).mul_(127.5).round_()
 
 
 def _of_bytes(picture: Image.Image) -> Image.Image:
-    """`picture` with a byte a channel: Pillow cuts 16 bits off where it should scale them."""
+    """Return `picture` with a byte a channel: Pillow would cut off 16 bits instead of scaling them."""
     if not picture.mode.startswith("I"):
         return picture
     return Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).round().astype(np.uint8))
@@ -86,7 +86,7 @@ def _stretched(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np
 
 
 def _inner(width: int, height: int, into_width: int, into_height: int, *, covers: bool) -> tuple[int, int]:
-    """The size that keeps the proportions and covers another, or fits into it."""
+    """Return the size with the same proportions that covers another size, or fits into it."""
     is_wider = width * into_height > into_width * height
     if is_wider == covers:
         return max(1, width * into_height // height), into_height
@@ -94,7 +94,7 @@ def _inner(width: int, height: int, into_width: int, into_height: int, *, covers
 
 
 def _centred(inner: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """`inner` in the middle of another size: cut where it stands over, its edges drawn out where it falls short."""
+    """Return `inner` in the middle of another size: cut if it is larger, its edges repeated if it is smaller."""
     over_x, over_y = max(0, inner.shape[1] - width) // 2, max(0, inner.shape[0] - height) // 2
     cut = inner[over_y : over_y + height, over_x : over_x + width]
     short_x, short_y = width - cut.shape[1], height - cut.shape[0]

@@ -1,4 +1,4 @@
-"""Colours matched to a source's: histograms in CIE L*a*b*, where distances are about what the eye sees."""
+"""Colours matched to a source's: by histograms in CIE L*a*b*, whose distances are about those that the eye sees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KNEE: Final = 6 / 29  # CIE 15: below its cube the root is a line
 
 
 def matched(pixels: Pixels, source: Pixels) -> Pixels:
-    """Return `pixels` [h, w, 3] with the colours of `source`: each L*a*b* channel takes on its histogram."""
+    """Return `pixels` [h, w, 3] with the colours of `source`: each L*a*b* channel gets its histogram."""
     ours, theirs = to_lab(pixels), to_lab(source)
     channels = [_matched_channel(ours[..., channel], theirs[..., channel]) for channel in range(3)]
     return from_lab(np.stack(channels, axis=-1))
@@ -35,7 +35,7 @@ def to_lab(pixels: Pixels) -> Values:
 
 
 def from_lab(lab: Values) -> Pixels:
-    """Return L*a*b* [..., 3] as the nearest sRGB bytes; colours that sRGB has not are cut."""
+    """Return L*a*b* [..., 3] as the nearest sRGB bytes; colours outside of sRGB are clamped."""
     y = (lab[..., 0] + 16) / 116
     roots = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
     light = np.where(roots > _KNEE, roots**3, 3 * _KNEE**2 * (roots - 4 / 29))

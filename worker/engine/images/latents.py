@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from shared.params.geometry import CELL
 
-_INTERPOLATION: Final = {  # mode, and whether what falls between cells is averaged first
+_INTERPOLATION: Final = {  # mode, and whether it is antialiased
     "Latent": ("bilinear", False),
     "Latent (antialiased)": ("bilinear", True),
     "Latent (bicubic)": ("bicubic", False),
@@ -30,7 +30,7 @@ def resized(latent: Tensor, width: int, height: int, upscaler: str = "Latent") -
 
 
 def within(latent: Tensor, cells: int) -> Tensor:
-    """Return `latent`, shrunk where its longer side passes `cells`: a decoder's work grows with every cell."""
+    """Return `latent`, shrunk if its longer side passes `cells`: a decoder's work grows with every cell."""
     height, width = latent.shape[1:]
     scale = min(1.0, cells / max(height, width))
     cells_x, cells_y = (max(1, round(side * scale)) for side in (width, height))
@@ -38,7 +38,7 @@ def within(latent: Tensor, cells: int) -> Tensor:
 
 
 def cut(latent: Tensor, cells_x: int, cells_y: int) -> Tensor:
-    """Return the middle of `latent`, with so many cells less across and down."""
+    """Return the middle of `latent`, narrower by `cells_x` and lower by `cells_y`."""
     top, left = cells_y // 2, cells_x // 2
     return latent[:, top : top + latent.shape[1] - cells_y, left : left + latent.shape[2] - cells_x]
 

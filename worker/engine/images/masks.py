@@ -1,4 +1,4 @@
-"""Masks on the host: blurred, framed, filled in, laid over. Bytes [h, w]: 255 is painted again, 0 stays."""
+"""Masks on the host: blurred, framed, filled in, laid over. Bytes [h, w]: 255 is repainted, 0 stays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 from shared.params.geometry import CELL
 from worker.engine.images.arrays import OPAQUE, Mask, Pixels
 
-_FILL: Final = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius, how often it is laid over
+_FILL: Final = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius, number of layers
 
 
 class Box(NamedTuple):
@@ -43,8 +43,8 @@ def blurred(mask: Mask, sigma: float) -> Mask:
 
 
 def frame(mask: Mask, width: int, height: int, padding: int) -> Box | None:
-    """Return the part around what is set, with `padding`, in the proportions of `width` x `height` as far as there is
-    room; None if nothing is set.
+    """Return the box around the masked part, with `padding`, in the proportions of `width` x `height` if there is room;
+    None if nothing is masked.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
@@ -59,7 +59,7 @@ def frame(mask: Mask, width: int, height: int, padding: int) -> Box | None:
 
 
 def filled(pixels: Pixels, mask: Mask) -> Pixels:
-    """Return `pixels` with what is masked painted over by the colours around it, drawn in from far to near."""
+    """Return `pixels` with the masked part painted over by the colours around it, from far to near."""
     known = Image.fromarray(np.dstack([pixels, OPAQUE - mask]), "RGBA")
     result = Image.new("RGBA", known.size)
     for radius, times in _FILL:
@@ -87,7 +87,7 @@ def _padded(start: int, end: int, padding: int, limit: int) -> tuple[int, int]:
 
 
 def _widened(start: int, end: int, length: int, limit: int) -> tuple[int, int]:
-    """`length` pixels around the middle of a stretch, moved inside the picture, or all of it where it is shorter."""
+    """Return `length` pixels around the middle of a stretch, moved inside the picture, or all of a shorter picture."""
     start -= (length - (end - start)) // 2
     start = max(0, min(start, limit - length))
     return start, min(limit, start + length)

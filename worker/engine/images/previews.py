@@ -1,6 +1,6 @@
 """Previews: a small picture from a latent without the VAE, by a linear map or by a tiny decoder.
 
-Both read from the card, so they wait for it: by `reads.beside`, not on the engine's thread.
+Both read from the card, so they wait for it: by `transfers.beside`, not on the engine's thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KNOWN_SIDE: Final = 64  # pixels
 USUAL_RGB: Final = torch.tensor(
     [[0.298, 0.207, 0.208], [0.187, 0.286, 0.173], [-0.158, 0.189, 0.264], [-0.184, -0.271, -0.473], [0.0, 0.0, 0.0]]
 )
-"""The linear map, as `latent_rgb` has one, for a checkpoint without a VAE: that of Stable Diffusion 1's own, about."""
+"""The linear map, as from `latent_rgb`, for a checkpoint without a VAE: about that of Stable Diffusion 1."""
 
 Pixels = NDArray[np.uint8]  # [height, width, 3]
 
@@ -41,16 +41,16 @@ def mapped(denoised: Tensor, latent_rgb: Tensor) -> Pixels:
 
 @torch.inference_mode()
 def decoded(denoised: Tensor, decoder: nn.Module) -> Pixels:
-    """Return a denoised latent [4, h/8, w/8] as bytes [h, w, 3], shrunk where its longer side passes LARGEST_SIDE."""
+    """Return a denoised latent [4, h/8, w/8] as bytes [h, w, 3], shrunk if its longer side passes LARGEST_SIDE."""
     small = latents.within(denoised, LARGEST_SIDE // CELL)
     return _bytes(_decoded(small, decoder).permute(1, 2, 0))
 
 
 @torch.inference_mode()
 def fit(decoder: nn.Module, sample: Tensor) -> float:
-    """Return how well `decoder` reads the latents that `sample` is of: 1 wholly, 0 or less not at all.
+    """Return how well `decoder` reads latents such as `sample`: 1 is perfect, 0 or less not at all.
 
-    The share of the known picture's colours (coefficient of determination) that it finds in that picture's latent.
+    It is the coefficient of determination between the known picture and `sample`, its latent, decoded.
     """
     pixels = fetched(_decoded(sample, decoder))
     seen, known = (nn.functional.avg_pool2d(one.clamp(-1, 1), CELL) for one in (pixels, known_picture()))
@@ -78,7 +78,7 @@ def sample(vae: AutoencoderKL, latent_scale: float) -> Tensor:
 def latent_rgb(vae: AutoencoderKL, latent_scale: float) -> Tensor:
     """Return the linear map [5, 3] from a latent's channels and 1 to colours in -1..1 closest to `vae`.
 
-    Least squares over what the VAE decodes from flat latents: such a picture is of one colour.
+    Least squares over what the VAE decodes from flat latents: such a picture has one colour.
     """
     weight = next(vae.parameters())
     latents = torch.randn((SAMPLES, 4), generator=torch.Generator().manual_seed(0))  # always the same ones
@@ -100,5 +100,5 @@ def _decoded(latent: Tensor, decoder: nn.Module) -> Tensor:
 
 
 def _bytes(pixels: Tensor) -> Pixels:
-    """What -1..1 [h, w, 3] is as bytes, whatever the numbers are."""
+    """Return values in -1..1 [h, w, 3] as bytes, also if some are not finite."""
     return fetched(levels(torch.nan_to_num(pixels)).byte()).numpy()

@@ -1,4 +1,4 @@
-"""Large pictures in pieces: where overlapping tiles lie, and how they are joined without a seam."""
+"""Large pictures in pieces: the places of overlapping tiles, and how they are joined without a seam."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tiles(height: int, width: int, side: int, overlap: int) -> list[Tile]:
 
 
 def spans(length: int, side: int, overlap: int) -> list[Span]:
-    """Return spans of `side`, evenly laid out, that cover `length`; one where it is no longer than that."""
+    """Return spans of `side`, evenly spaced, that cover `length`; one span if it is no longer than that."""
     if length <= side:
         return [(0, length)]
     gaps = math.ceil((length - side) / (side - overlap))
@@ -41,8 +41,8 @@ def joined(
 ) -> Tensor:
     """Return the whole [channels, h, w] of `pieces` that lie `at` these tiles, stated in units of `scale`.
 
-    Where pieces lie over each other they fade into one another over `overlap` units; `wrap` (rows, columns) units at
-    each edge are the other side once more and fade into that.
+    Overlapping pieces fade into each other over `overlap` units. At each edge, `wrap` (rows, columns) units repeat the
+    other side and fade into it.
     """
     height, width = (max(tile[axis][1] for tile in at) * scale for axis in (0, 1))
     total = pieces[0].new_zeros(pieces[0].shape[0], height, width)
@@ -78,6 +78,6 @@ def _folded(whole: Tensor, margins: tuple[int, int]) -> Tensor:
 
 
 def _fade(length: int, over: int, device: torch.device) -> Tensor:
-    """Weights that rise over the first places and fall over the last ones."""
-    places = torch.arange(length, device=device)  # made there: to send them is to wait
+    """Return weights that rise over the first places and fall over the last ones."""
+    places = torch.arange(length, device=device)  # made on the device: a copy would wait
     return ((torch.minimum(places, places.flip(0)) + 1) / (over + 1)).clamp(max=1)

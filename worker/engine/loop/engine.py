@@ -1,8 +1,8 @@
 """The engine: one thread owns the card and serves it to all runs, a step at a time.
 
-Each turn it hears what came in, groups what the runs wait for by what may share a call, makes the calls, and sends the
-answers back, which yields the next requests. A run therefore joins, leaves or is cancelled between two turns, whatever
-the others do. Nothing slow happens on the engine's thread: that is what `Work` is for.
+Each turn it reads its messages, groups the requests that may share a call, makes the calls, and sends the answers back,
+to which the runs reply with their next requests. So a run joins, leaves or is cancelled between two turns, independent
+of the others. Slow work on the host is a `Work` request, so that the engine's thread never does it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from worker.engine.cuda_errors import is_fatal
 from worker.engine.devices import Device, enter
 from worker.engine.loop.grouping import Call, plan
 from worker.engine.loop.limits import call_seconds, host_seconds, work_seconds
-from worker.engine.loop.runs import Ask, Run, Step, told
+from worker.engine.loop.runs import Ask, Run, Step, reported
 from worker.engine.loop.warmup import WarmUp, Within
 from worker.engine.requests import Asks, Denoise, Embed, Read, Work
 from worker.engine.transfers import TURNS_AHEAD, Pace, beside
@@ -40,15 +40,15 @@ log = structlog.get_logger(__name__)
 Phase = Literal["embed", "steps", "decode", "warm-up", "work", "idle"]
 Message = Callable[[], None]
 
-HOST_THREADS: Final = 8  # for work on the host, and as many again for what reads the card, which mostly sleeps
-CPU_HOST_THREADS: Final = 2  # of each, where they take their time from the renders
-SWITCH_SECONDS: Final = 0.0005  # how soon a busy Python thread lets the engine's go on; Python's own 5 ms is a turn
+HOST_THREADS: Final = 8  # for work on the host, and as many again for reads of the card, which mostly sleep
+CPU_HOST_THREADS: Final = 2  # of each: they share the processor with the renders
+SWITCH_SECONDS: Final = 0.0005  # a busy thread then yields to the engine's; Python's 5 ms are as long as a turn
 
 
 class Engine:
     """Serves the steps of all runs on one card. `start` it, `render` from any thread, `stop` it."""
 
-    def __init__(  # noqa: PLR0913 - what the world outside lets an engine know and do
+    def __init__(  # noqa: PLR0913 - all that an engine depends on
         self,
         device: Device,
         *,
@@ -58,15 +58,15 @@ class Engine:
         on_full: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_phase` is called, on the engine's thread, before every call of a network and every wait: with the phase,
-        and with the seconds within which it is called again unless the call hangs.
+        """`on_phase` is called on the engine's thread before every call of a network and every wait, with the next
+        phase and the seconds until it is called again, unless the call hangs.
 
-        A call for many rows that fails is made again in `halves`; without them all its pictures fail, so that nothing
-        hides it from tests. `on_full` is asked before a picture fails for lack of memory: it is to drop from the card
-        what nobody uses, at once, and to return whether there was any.
+        A call for many rows that fails is made again in `halves`; without them all its pictures fail, so that tests see
+        every failure. Before a picture fails for lack of memory, `on_full` is called: it drops unused models from the
+        card at once, and returns whether there were any.
 
-        `longest_hold_seconds` is the most of the thread's time that a run took between two of its requests, where
-        it holds up all others: what is slow there belongs into `Work`.
+        `longest_hold_seconds` is the longest time that a run kept the thread between two of its requests, while all
+        other runs waited: slow work there should be a `Work` request.
         """
         self.device = device
         self._row_budget = row_budget or device.row_budget
@@ -82,17 +82,17 @@ class Engine:
         )
         self._runs: set[Run] = set()
         self._waiting: list[Ask] = []
-        self._at_work = 0  # how many `Work`s are on the host's threads
+        self._at_work = 0  # `Work` requests on the host's threads
         self._pace = Pace(device)
         self._calls = Calls(device.ladder, halves=halves, on_full=on_full, clock=clock)
         self._warm_up = WarmUp((count for count in device.ladder if count <= self._row_budget), self._calls)
-        self._outstanding: deque[float] = deque(maxlen=TURNS_AHEAD + 1)  # seconds that each turn's calls may take
+        self._outstanding: deque[float] = deque(maxlen=TURNS_AHEAD + 1)  # seconds that the calls of each turn may take
         self.longest_hold_seconds = 0.0
 
     # From any thread.
 
     def start(self) -> None:
-        """Start serving."""
+        """Start to serve runs."""
         sys.setswitchinterval(SWITCH_SECONDS)
         self._is_open = True
         self._thread.start()
@@ -106,19 +106,19 @@ class Engine:
         self._readers.shutdown(cancel_futures=True)
 
     def lose(self, error: Exception) -> None:
-        """End as with a lost card, which another thread noticed by `error`. Returns at once; all runs fail."""
+        """End as if the card was lost, because another thread got `error` from it. Returns at once; all runs fail."""
         with self._gate:
             self._inbox.put(partial(_raise, error))
             self._is_open = False
 
     @property
     def is_running(self) -> bool:
-        """True while runs are served; False before the start, after the stop, and once the card is lost."""
+        """True while runs are served; False before the start, after the stop, and after the card is lost."""
         return self._is_open
 
     @property
     def broken_calls(self) -> Mapping[str, int]:
-        """How many calls of networks failed since the start, by cause, also where a smaller one then succeeded."""
+        """How many calls of networks failed since the start, by cause, also if smaller ones then succeeded."""
         return self._calls.broken
 
     def render(
@@ -132,22 +132,21 @@ class Engine:
     ) -> Run:
         """Return the run of `pipeline`, which begins at once.
 
-        An exact run shares no call with others; an urgent one's rows go first. `on_step` is called on the engine's
-        thread and must return at once. `about` is what logs say about it. Raises RenderError where the engine does not
-        run.
+        An exact run shares no call with others; an urgent run's rows go first. `on_step` is called on the engine's
+        thread and must return at once. Log lines contain `about`. Raises RenderError if the engine does not run.
         """
         run = Run(pipeline, is_exact=exact, is_urgent=urgent, on_step=on_step, on_cancel=self._cancel, about=about)
-        self._runs.add(run)  # before it is posted: whatever ends the engine closes it
+        self._runs.add(run)  # before the message: if the engine ends, it closes the run
         if not self._post(partial(self._admit, run)):
             self._runs.discard(run)
             raise RenderError("the engine has stopped")
         return run
 
     def warm_up(self, weights: Weights, within: Within = nullcontext) -> None:
-        """Have the card prepare its kernels for checkpoints such as `weights`, while nothing is rendered.
+        """Prepare the card's kernels for checkpoints such as `weights` while nothing is rendered.
 
-        Each call goes on in a block of `within`. A picture that comes meanwhile waits for one call at most. On a CPU
-        there is nothing to prepare.
+        Each call is made within a block of `within`. A picture that arrives meanwhile waits for one call at most. On a
+        CPU there is nothing to prepare.
         """
         self._post(partial(self._warm_up.add, weights, within))
 
@@ -155,7 +154,7 @@ class Engine:
         self._post(partial(self._close, run, Cancelled("the image was cancelled")))
 
     def _post(self, message: Message) -> bool:
-        """Leave a message for the engine's thread; False where none will read it."""
+        """Leave a message for the engine's thread; return False if the engine has stopped."""
         with self._gate:
             if self._is_open:
                 self._inbox.put(message)
@@ -178,7 +177,7 @@ class Engine:
                 self._close(run, reason)
 
     def _turn(self) -> None:
-        self._hear()
+        self._read_messages()
         calls, self._waiting = plan(
             self._waiting, self._row_budget, ladder=self.device.ladder, most_rows=self._most_rows
         )
@@ -191,23 +190,23 @@ class Engine:
     def _most_rows(self, request: Denoise) -> int:
         return self._calls.most_rows(subject(request))
 
-    def _hear(self) -> None:
-        """Take in all messages; if nothing is to be done, warm up, or wait for one."""
+    def _read_messages(self) -> None:
+        """Read all messages; if there is nothing to do, warm up, or wait for a message."""
         if not self._waiting and self._inbox.empty() and not self._warm():
-            self._tell_wait()
+            self._report_wait()
             self._inbox.get()()
         while not self._inbox.empty():
             self._inbox.get()()
 
-    def _tell_wait(self) -> None:
-        """Say what is waited for: where host threads read what the card still computes, a hang shows only there."""
+    def _report_wait(self) -> None:
+        """Report the wait: if host threads read results that the card still computes, a hang shows only here."""
         if self._at_work:
             self._on_phase("work", host_seconds(sum(self._outstanding)))
         else:
             self._on_phase("idle", 0.0)
 
     def _warm(self) -> bool:
-        """Make a call of the warm-up and wait for it, if no picture is in flight; return whether there was one."""
+        """Make a call of the warm-up and wait for it, unless a picture is in flight; return whether there was one."""
         due = None if self._runs else self._warm_up.next()
         if due is None:
             return False
@@ -220,10 +219,10 @@ class Engine:
         return True
 
     def _make(self, call: Call) -> None:
-        """Make one call of a network and send its answers back."""
+        """Make one call and send its answers; in a function of its own, so that no answer outlives it."""
         self._on_phase(_phase(call), call_seconds(sum(self._outstanding)))
-        for ask, known in zip(call, self._answers(call), strict=True):
-            self._send(ask, told(ask, known))
+        for ask, answered in zip(call, self._answers(call), strict=True):
+            self._send(ask, reported(ask, answered))
 
     def _answers(self, call: Call) -> Sequence[object]:
         try:
@@ -233,13 +232,13 @@ class Engine:
                 raise
             return [error] * len(call)
 
-    def _send(self, ask: Ask, known: object) -> None:
-        self._take(ask.run, partial(ask.run.receive, ask.place, known))
+    def _send(self, ask: Ask, answered: object) -> None:
+        self._advance(ask.run, partial(ask.run.receive, ask.place, answered))
 
-    def _take(self, run: Run, move: Callable[[], Sequence[Ask]]) -> None:
-        """Move a run on and queue what it asks next; forget it where it has ended."""
+    def _advance(self, run: Run, resume: Callable[[], Sequence[Ask]]) -> None:
+        """Resume a run and queue its next requests; forget it if it has ended."""
         started = time.thread_time()
-        asks = move()
+        asks = resume()
         self.longest_hold_seconds = max(self.longest_hold_seconds, time.thread_time() - started)
         if run.done:
             self._runs.discard(run)
@@ -251,22 +250,22 @@ class Engine:
                 self._waiting.append(ask)
 
     def _submit(self, request: Work) -> Future[Any]:
-        """Have a host's thread do it; what reads the card waits there for no other work."""
+        """Call its function on a host thread; reads of the card have their own threads and wait for no other work."""
         if isinstance(request, Read):
-            return self._readers.submit(_work, beside(self.device, request.function))
-        return self._host.submit(_work, request.function)
+            return self._readers.submit(_call_inferring, beside(self.device, request.function))
+        return self._host.submit(_call_inferring, request.function)
 
     def _worked(self, ask: Ask, outcome: Future[Any]) -> None:
-        """On a host thread: bring what some work came to."""
+        """On a host thread: bring the result of `Work` to the engine's thread."""
         if not outcome.cancelled():
             self._post(partial(self._end_work, ask, outcome.exception() or outcome.result()))
 
-    def _end_work(self, ask: Ask, known: object) -> None:
+    def _end_work(self, ask: Ask, answered: object) -> None:
         self._at_work -= 1
-        self._send(ask, known)
+        self._send(ask, answered)
 
     def _admit(self, run: Run) -> None:
-        self._take(run, run.begin)
+        self._advance(run, run.begin)
 
     def _close(self, run: Run, reason: Exception) -> None:
         self._waiting = [ask for ask in self._waiting if ask.run is not run]
@@ -289,5 +288,5 @@ def _phase(call: Call) -> Phase:
 
 
 @torch.inference_mode()
-def _work(function: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the pipeline wanted
+def _call_inferring(function: Callable[[], Any]) -> Any:  # noqa: ANN401 - any result of a pipeline's function
     return function()

@@ -1,4 +1,4 @@
-"""What a turn of the card does: which requests share a call, which calls are made, and in which order. All is pure."""
+"""The plan of a turn: which requests share a call, which calls are made, and in which order. Pure functions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def plan(
     ladder: Sequence[int] = (),
     most_rows: Callable[[Denoise], int] = lambda _: sys.maxsize,
 ) -> tuple[list[Call], list[Ask]]:
-    """Return the calls of this turn, in order, and what waits for another turn.
+    """Return the calls of this turn, in order, and the requests that wait for another turn.
 
     Every group of requests that may share a call gets one call, so that several checkpoints or sizes are served in
-    turn. In a group urgent runs come first, then who has waited longest. Contexts come first: they let runs join. Calls
-    of the VAE and of networks on pixels are long: each holds one picture, and at most one stands between two denoising
-    calls. Those that denoise have a row count of `ladder` where they can, and `most_rows` for such a request at most.
+    turn. In a group urgent runs come first, then those that have waited longest. Contexts come first: they let runs
+    join. Calls of the VAE and of networks on pixels are long: each holds one picture, and at most one stands between
+    two denoising calls. A denoising call has a row count of `ladder` if possible, and `most_rows` at most.
     """
     groups: dict[Hashable, Call] = {}
     for ask in sorted(waiting, key=lambda ask: not ask.run.is_urgent):
@@ -46,7 +46,7 @@ def plan(
 
 
 def shared_by(ask: Ask) -> Hashable:
-    """Return what all requests that may share a call with this one have in common: among it the network itself.
+    """Return a key that is equal for all requests that may share a call with this one.
 
     Two views of a checkpoint, say with different VAEs, have one U-Net and meet in its calls.
     """
@@ -67,7 +67,7 @@ def context_chunks(request: Denoise) -> int:
 
 
 def cost(request: Request) -> int:
-    """Return what `request` takes of the row budget: its rows, each for several where the picture is above native."""
+    """Return how much of the row budget `request` takes: its rows, each for several if the picture is above native."""
     if isinstance(request, Embed):
         return len(request.text)
     if not isinstance(request, Denoise):
@@ -81,7 +81,7 @@ def _rows(ask: Ask) -> int:
 
 
 def _filled(group: Call, row_budget: int, most_rows: int = sys.maxsize) -> Call:
-    """As many of `group` as the budget and `most_rows` hold, and one in any case."""
+    """Return as many of `group` as the budget and `most_rows` hold, and one in any case."""
     call: Call = []
     left, rows = row_budget, most_rows
     for ask in group:
@@ -94,9 +94,9 @@ def _filled(group: Call, row_budget: int, most_rows: int = sys.maxsize) -> Call:
 
 
 def _stepped(call: Call, ladder: Sequence[int]) -> Call:
-    """The part of `call` whose rows are the most that are a step of `ladder`, with its first request in any case.
+    """Return the part of `call` with the most rows that are a step of `ladder`, its first request in any case.
 
-    All of it if there is no such part: the answer then cuts its rows.
+    Returns all of it if there is no such part: the answer then splits its rows.
     """
     rows = [_rows(ask) for ask in call]
     if not ladder or sum(rows) in ladder:
@@ -107,7 +107,7 @@ def _stepped(call: Call, ladder: Sequence[int]) -> Call:
 
 
 def _sums(rows: Sequence[int]) -> list[int]:
-    """What can be summed up of the counts from each place on, as the bits of a number: bit 6 is set where 6 can be."""
+    """Return the possible sums of the counts from each place on, as bits of a number: bit 6 is set if 6 is one."""
     sums = [1]
     for count in reversed(rows):
         sums.append(sums[-1] | sums[-1] << count)
@@ -115,7 +115,7 @@ def _sums(rows: Sequence[int]) -> list[int]:
 
 
 def _taken(call: Call, rows: Sequence[int], sums: Sequence[int], left: int) -> Call:
-    """Requests with `left` rows together, those who wait longest before others wherever both would do."""
+    """Return requests with `left` rows together; if there is a choice, those that have waited longest."""
     part: Call = []
     for ask, count, behind in zip(call, rows, sums[1:], strict=True):
         if left >= count and behind >> (left - count) & 1:

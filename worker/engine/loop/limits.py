@@ -1,7 +1,7 @@
-"""How long one thing may take before it counts as a hang: the more there is to do, the longer. All limits stand here.
+"""Time limits after which a load, a call or work on the host counts as a hang; they grow with its size.
 
-They are generous on purpose, ten times what slow hardware was seen to take: a worker that is ended for nothing loses
-what it renders, while one that hangs costs a few minutes. `FARM_HANG_FACTOR` multiplies them.
+They are ten times as long as slow hardware took: a worker that is ended by mistake loses its pictures, while one that
+hangs costs only minutes. `FARM_HANG_FACTOR` multiplies them.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def load_seconds(size_bytes: int) -> float:
 
 
 def call_seconds(work_seconds: float) -> float:
-    """Return the limit for a call, given what it and the calls that the card still has before it may take."""
+    """Return the limit for a call, given the seconds for it and for the calls that the card does before it."""
     return _CALL_SECONDS + work_seconds
 
 
 def host_seconds(work_seconds: float) -> float:
-    """Return the limit for work on the host, given what the calls that the card still has before it may take."""
+    """Return the limit for work on the host, given the seconds for the calls that the card does before it."""
     return _HOST_SECONDS + work_seconds
 
 
 def work_seconds(requests: Iterable[Request], on: Kind) -> float:
-    """Return what the answers to `requests` may take, by rows and cells."""
+    """Return how many seconds the answers to `requests` may take, by rows and cells."""
     return sum(_seconds(request, on) for request in requests)
 
 
@@ -59,7 +59,7 @@ def _seconds(request: Request, on: Kind) -> float:
             return _weighed(_area(request.latent.shape)) / rates["pixels"]
         case ToLatent() | Apply():
             return _weighed(_area(request.pixels.shape) / CELL**2) / rates["pixels"]
-        case _:  # work on the host, or nothing that can be answered
+        case _:  # work on the host
             return 0.0
 
 

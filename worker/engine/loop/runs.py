@@ -1,4 +1,4 @@
-"""A run: one image being rendered. Its waiter holds it from outside; the engine's thread alone moves it on."""
+"""A run: one image being rendered. Another thread waits for it; only the engine's thread advances it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """One request that a run waits for, and its place among those asked together."""
+    """One request that a run waits for, and its place among those of the same tuple."""
 
     run: Run
     place: int
@@ -67,17 +67,17 @@ class Run:
         self._answers: list[Any] = []
         self._is_tuple = False
 
-    # For the waiter, on any thread.
+    # For the thread that waits, any one.
 
-    def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - whatever the pipeline returns
-        """Return what the pipeline returned. Raises RenderError that says why there is nothing, or TimeoutError."""
+    def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - any result of a pipeline
+        """Return the pipeline's result. Raises RenderError that says why there is none, or TimeoutError."""
         error = self._outcome.exception(timeout)
         if error is not None:
             raise duplicate(error)
         return self._outcome.result()
 
     def cancel(self) -> None:
-        """Ask for the run to be closed between two turns; nothing happens where it has ended."""
+        """Ask the engine to close the run between two turns; does nothing if it has ended."""
         self._on_cancel(self)
 
     @property
@@ -88,34 +88,34 @@ class Run:
     # For the engine's thread.
 
     def begin(self) -> list[Ask]:
-        """Start the pipeline; return what it asks first."""
+        """Start the pipeline; return its first requests."""
         return self._resume(self._pipeline.send, None)
 
     def receive(self, place: int, answer: object) -> list[Ask]:
-        """Take the answer to one request, which may be an error; return what is asked next once none is missing."""
+        """Take the answer to one request, which may be an error; if no answer is missing, return the next requests."""
         if self.done:
             return []
         self._answers[place] = answer
-        if any(known is _MISSING for known in self._answers):
+        if any(one is _MISSING for one in self._answers):
             return []
         answers, self._answers = self._answers, []
-        failures = [known for known in answers if isinstance(known, BaseException)]
+        failures = [one for one in answers if isinstance(one, BaseException)]
         if failures:
             return self._resume(self._pipeline.throw, failures[0])
         return self._resume(self._pipeline.send, tuple(answers) if self._is_tuple else answers[0])
 
     def close(self, reason: Exception) -> None:
-        """End the run, if it has not ended, with `reason` for its waiter."""
+        """End the run, if it has not ended, with `reason` for the thread that waits."""
         if self.done:
             return
-        with suppress(BaseException):  # what a pipeline does on its way out cannot keep it in
+        with suppress(BaseException):  # an error of a pipeline that is being closed changes nothing
             self._pipeline.close()
         self._end()
         self._outcome.set_exception(reason)
 
     def _resume(self, resume: Callable[[Any], Request | tuple[Request, ...]], value: object) -> list[Ask]:
         try:
-            asked = resume(value)
+            yielded = resume(value)
         except StopIteration as end:
             self._end()
             self._outcome.set_result(end.value)
@@ -125,8 +125,8 @@ class Run:
                 raise
             self._fail(error)
             return []
-        self._is_tuple = isinstance(asked, tuple)
-        requests: Sequence[Request] = asked if isinstance(asked, tuple) else (asked,)
+        self._is_tuple = isinstance(yielded, tuple)
+        requests: Sequence[Request] = yielded if isinstance(yielded, tuple) else (yielded,)
         self._answers = [_MISSING] * len(requests)
         return [Ask(self, place, request) for place, request in enumerate(requests)]
 
@@ -140,25 +140,25 @@ class Run:
         self._outcome.set_exception(failure)
 
     def _end(self) -> None:
-        """Let go of what the run was asked, told and watched with."""
+        """Release answers and watcher."""
         self._answers = []
         self.on_step = None
 
 
-def told(ask: Ask, known: object) -> object:
-    """Return the answer `known` after what watches the run has heard of the step; its error becomes the answer."""
+def reported(ask: Ask, answered: object) -> object:
+    """Return the answer after the run's watcher saw the step; an error of the watcher replaces it."""
     request, on_step = ask.request, ask.run.on_step
-    denoised = known[0] if isinstance(known, tuple) else known  # beside it, what other weightings gave
+    denoised = answered[0] if isinstance(answered, tuple) else answered  # the first sum; others follow
     if on_step and isinstance(request, Denoise) and isinstance(denoised, Tensor):
         try:
             on_step(Step(request.call, request.calls, request.x, denoised, request.is_second_pass))
-        except Exception as error:  # noqa: BLE001 - a watcher is not the engine's
+        except Exception as error:  # noqa: BLE001 - a watcher's error ends only its run
             return error
-    return known
+    return answered
 
 
 def _for_people(error: BaseException) -> RenderError:
-    """`error` as a RenderError."""
+    """Return `error` as a RenderError."""
     if isinstance(error, RenderError):
         return error
     if is_out_of_memory(error):

@@ -24,7 +24,7 @@ from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
 from worker.engine.weights import Weights
 
 Within = Callable[[], AbstractContextManager[object]]
-"""Makes a block that a call goes on in, by which what measures pictures learns that it is none's."""
+"""Makes a block for a call, by which memory meters know that the call belongs to no picture."""
 
 _Make = Callable[[Weights], Request]
 
@@ -53,7 +53,7 @@ class WarmUp:
         self._kind: Hashable = None  # of the call that was next
 
     def add(self, weights: Weights, within: Within) -> None:
-        """Have the calls of checkpoints such as `weights` made, unless they were; it may leave memory meanwhile."""
+        """Add the calls of checkpoints such as `weights`, unless they were made; it may leave memory meanwhile."""
         if not self._row_counts:
             return
         self._forget_gone()
@@ -67,7 +67,7 @@ class WarmUp:
         self._due.extend(_Due(kind, ref(weights), make, within) for make in makes)
 
     def next(self) -> tuple[Request, Within] | None:
-        """Return the next call, and the block to make it in; None if nothing is left to be called."""
+        """Return the next call with its block, or None if no call is left."""
         self._forget_gone()
         if not self._due:
             return None
@@ -77,10 +77,10 @@ class WarmUp:
         return (due.make(weights), due.within) if weights is not None else self.next()
 
     def make(self, request: Request) -> None:
-        """Make a call that was next, unless so much had no room lately. Where it is not made its checkpoint's further
-        ones are left out: they are larger.
+        """Make a call, unless one as large had no room lately. If it is not made, the further calls of its checkpoint
+        are dropped, because they are larger.
 
-        Raises only what leaves the card unusable.
+        Raises only errors that leave the card unusable.
         """
         is_small = not isinstance(request, Denoise) or len(request.terms) <= self._calls.most_rows(subject(request))
         if not is_small or not self._is_made(request):

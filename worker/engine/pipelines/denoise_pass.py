@@ -1,4 +1,4 @@
-"""One way down the noise: words, sigmas, noise, a guided model and a sampler. Every picture is made of such passes."""
+"""One denoising pass: prompts, sigmas, noise, a guided model and a sampler. Every picture is made by such passes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from worker.engine.sampling.registry import SAMPLERS, plan
 from worker.engine.transfers import pinned, to_device
 from worker.engine.weights import Weights
 
-PINNED_BYTES: Final = 2**20  # of noise at a time: the engine's thread copies so much in no time
+PINNED_BYTES: Final = 2**20  # of noise at a time, which the engine's thread copies quickly
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What one pass is made of. `params` are its own: a second pass has its size and prompts where a first one has."""
+    """One denoising pass. `params` are its own: those of a second pass hold its own size and prompts."""
 
     params: RenderParams
     weights: Weights
     refiner: Weights | None
-    sigmas: Sequence[float]  # empty: no step is taken
+    sigmas: Sequence[float]  # empty: it takes no step
     plan: Plan
     bounds: tuple[float, float]  # lowest and highest sigma of the schedule before it was cut
     before: Pass | None = None  # the pass whose result this one starts from
@@ -44,13 +44,13 @@ class Pass:
 
     @property
     def steps_in_prompt(self) -> int:
-        """Model calls that prompt editing takes for the whole: those of all steps asked for, be some cut off or not."""
+        """Model calls of all steps, by which prompt editing counts, also if img2img skips some of them."""
         return self.params.steps * FACTS[self.params.sampler].order
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """The noise of a pass on the card: what it starts from, and what its steps add, sent when they ask for it."""
+    """The noise of a pass on the card: the first one, and that of its steps, copied when a step asks for it."""
 
     first: Tensor  # [4, h/8, w/8]
     step: Callable[[float, float], Tensor]
@@ -64,9 +64,9 @@ def planned(
     steps: Steps | None = None,
     before: Pass | None = None,
 ) -> Pass:
-    """Return the pass that renders `params` along a whole schedule, or along the end of one that `steps` says.
+    """Return the pass that renders `params` along a whole schedule, or along the last part of one, by `steps`.
 
-    May be slow. Raises RenderError where the schedule's bounds are impossible.
+    May be slow. Raises RenderError if the schedule's bounds are impossible.
     """
     weights, refiner = viewed(weights, params), refiner and viewed(refiner, params)
     if steps and not steps.run:
@@ -76,8 +76,8 @@ def planned(
     )
     whole = along(steps=steps.total if steps else params.steps)
     sigmas = along(steps=steps.total, kept=steps.run - 1) if steps else whole
-    known = plan(params.sampler, sigmas, params.sampling)
-    return Pass(params, weights, refiner, sigmas, known, brownian.bounds(whole), before)
+    calls_and_noise = plan(params.sampler, sigmas, params.sampling)
+    return Pass(params, weights, refiner, sigmas, calls_and_noise, brownian.bounds(whole), before)
 
 
 def viewed(weights: Weights, params: RenderParams) -> Weights:
@@ -87,11 +87,11 @@ def viewed(weights: Weights, params: RenderParams) -> Weights:
     return weights.tiled(params.tiling)
 
 
-def drawn(way: Pass) -> Asks[Draws]:
-    """Return the noise of a pass, drawn ahead on the host; an adaptive sampler alone draws as it goes."""
-    params, device = way.params, way.weights.device
+def drawn(this_pass: Pass) -> Asks[Draws]:
+    """Return the noise of a pass, drawn ahead on the host; only for an adaptive sampler each step draws its own."""
+    params, device = this_pass.params, this_pass.weights.device
     source = ImageNoise(params.seed, params.noise, params.width, params.height)
-    blocks = yield Work(lambda: _blocks(_draws(way, source), device))
+    blocks = yield Work(lambda: _blocks(_draws(this_pass, source), device))
     ahead = _sent(blocks, device)
     first = next(ahead)
     if FACTS[params.sampler].is_adaptive:
@@ -99,98 +99,100 @@ def drawn(way: Pass) -> Asks[Draws]:
     return Draws(first, lambda *_: next(ahead))
 
 
-def modelled(way: Pass, view: View | None = None) -> Asks[Model]:
-    """Return the model of a pass: guided by its words, handed over to a refiner on the way if there is one.
+def modelled(this_pass: Pass, view: View | None = None) -> Asks[Model]:
+    """Return the model of a pass, guided by its prompts; a refiner, if there is one, takes over on the way.
 
-    `view` is what a checkpoint for inpainting is shown; None: nothing, all is to be painted.
+    `view` goes to an inpainting checkpoint; None: the whole picture is masked.
     """
     calls = count()
-    model = yield from _guided(way, way.weights, calls, view)
-    if way.refiner and way.params.refiner:
-        second = yield from _guided(way, way.refiner, calls, view)
-        model = switched(model, second, switch_sigma(way.weights.sigmas, way.params.refiner.switch_at))
-    return _numbered(model, way)
+    model = yield from _guided(this_pass, this_pass.weights, calls, view)
+    if this_pass.refiner and this_pass.params.refiner:
+        second = yield from _guided(this_pass, this_pass.refiner, calls, view)
+        model = switched(model, second, switch_sigma(this_pass.weights.sigmas, this_pass.params.refiner.switch_at))
+    return _with_numbers(model, this_pass)
 
 
-def walked(way: Pass, model: Model, x: Tensor, draws: Draws) -> Asks[Tensor]:
-    """Return the latent that the sampler of a pass makes of `x`, which stands at its first sigma."""
-    if not way.sigmas:
+def sampled(this_pass: Pass, model: Model, x: Tensor, draws: Draws) -> Asks[Tensor]:
+    """Return the latent to which the sampler of a pass takes `x`, which is at its first sigma."""
+    if not this_pass.sigmas:
         return x
-    sampler = SAMPLERS[way.params.sampler]
-    return (yield from sampler(model, x, way.sigmas, draws.step, way.params.sampling))
+    sampler = SAMPLERS[this_pass.params.sampler]
+    return (yield from sampler(model, x, this_pass.sigmas, draws.step, this_pass.params.sampling))
 
 
-def noised(latent: Tensor, noise: Tensor, way: Pass, extra: float = 0) -> Tensor:
-    """Return `latent` under the noise that a pass starts with and `extra` on top; where it takes no step, as it is."""
-    return latent + noise * (way.sigmas[0] + extra) if way.sigmas else latent
+def noised(latent: Tensor, noise: Tensor, this_pass: Pass, extra: float = 0) -> Tensor:
+    """Return `latent` with the noise that a pass starts with, and `extra`; unchanged if the pass takes no step."""
+    return latent + noise * (this_pass.sigmas[0] + extra) if this_pass.sigmas else latent
 
 
-def _draws(way: Pass, source: ImageNoise) -> Tensor:
-    """The first noise of a pass and that of its steps [1 + draws, 4, h/8, w/8], in order."""
-    params, queries = way.params, way.plan.queries
+def _draws(this_pass: Pass, source: ImageNoise) -> Tensor:
+    """Return the first noise of a pass and that of its steps [1 + draws, 4, h/8, w/8], in order."""
+    params, queries = this_pass.params, this_pass.plan.queries
     if not FACTS[params.sampler].uses_brownian:
         return source.draws(1 + len(queries))
     first = source.first()
-    steps = brownian.draws(first.shape, params.seed, way.bounds, queries, source=params.noise.source)
+    steps = brownian.draws(first.shape, params.seed, this_pass.bounds, queries, source=params.noise.source)
     return cat([first[None], steps])
 
 
 def _blocks(noise: Tensor, device: Device) -> list[Tensor]:
-    """`noise` in blocks of some draws, in order: the first one pinned, the others as they are."""
+    """Return `noise` in blocks of several draws, in order; only the first block is pinned."""
     draws = max(1, PINNED_BYTES // noise[0].nbytes)
     first, *others = noise.split(draws)
     return [pinned(first, device), *others]
 
 
 def _sent(blocks: Sequence[Tensor], device: Device) -> Iterator[Tensor]:
-    """Each draw on the card when its step asks: together they are large.
+    """Yield each draw on the card when its step asks for it: all of them together would be large.
 
-    So are they pinned, and pinned memory never goes back to the system: a block is when its turn comes.
+    A block is pinned only when it is needed, because pinned memory never returns to the system.
     """
     for number, block in enumerate(blocks):
         for one in pinned(block, device) if number else block:
             yield to_device(one, device)
 
 
-def _guided(way: Pass, weights: Weights, calls: Iterator[int], view: View | None) -> Asks[Model]:
-    """The guided model of one of the checkpoints of a pass."""
-    params, facts = way.params, FACTS[way.params.sampler]
+def _guided(this_pass: Pass, weights: Weights, calls: Iterator[int], view: View | None) -> Asks[Model]:
+    """Return the guided model of one checkpoint of a pass."""
+    params, facts = this_pass.params, FACTS[this_pass.params.sampler]
     prompt = yield from conditioning.prepare(
         weights,
         prompt=params.prompt,
         negative_prompt=params.negative_prompt,
-        calls=way.steps_in_prompt,
+        calls=this_pass.steps_in_prompt,
         clip_skip=params.clip_skip,
         emphasis=params.emphasis,
-        is_hires=way.before is not None,
-        base_calls=way.before.steps_in_prompt if way.before else 0,
+        is_hires=this_pass.before is not None,
+        base_calls=this_pass.before.steps_in_prompt if this_pass.before else 0,
     )
     extra = yield from seen(weights, view, params.width, params.height)
     guide: Callable[..., Any] = guided_pair if facts.needs_unconditional else guided
     scale = params.cfg_scale / facts.scale_divisor
-    model: Model = guide(weights, prompt, scale, params.guidance, way.plan.calls, extra=extra, count=calls)
+    model: Model = guide(weights, prompt, scale, params.guidance, this_pass.plan.calls, extra=extra, count=calls)
     return model
 
 
-def _numbered(model: Model, way: Pass) -> Model:
-    """`model` with its calls numbered on from those of the pass before, and marked as those of a second one."""
-    before = way.before.plan.calls if way.before else 0
-    if way.before is None and way.calls_in_all in {0, way.plan.calls}:
+def _with_numbers(model: Model, this_pass: Pass) -> Model:
+    """Return `model` with its calls counted on from the pass before, and marked as those of a second pass."""
+    before = this_pass.before.plan.calls if this_pass.before else 0
+    if this_pass.before is None and this_pass.calls_in_all in {0, this_pass.plan.calls}:
         return model
 
     def number(request: Request) -> Request:
         if not isinstance(request, Denoise):
             return request
         call = request.call + before
-        return replace(request, call=call, calls=max(call, way.calls_in_all), is_second_pass=way.before is not None)
+        return replace(
+            request, call=call, calls=max(call, this_pass.calls_in_all), is_second_pass=this_pass.before is not None
+        )
 
     def numbered(x: Tensor, sigma: float) -> Asks[Any]:
         asks, answer = model(x, sigma), None
         while True:
             try:
-                asked = asks.send(answer)
+                yielded = asks.send(answer)
             except StopIteration as end:
                 return end.value
-            answer = yield tuple(map(number, asked)) if isinstance(asked, tuple) else number(asked)
+            answer = yield tuple(map(number, yielded)) if isinstance(yielded, tuple) else number(yielded)
 
     return numbered

@@ -1,4 +1,4 @@
-"""The film of a run: what its picture was to become, as the network saw it at some of the steps."""
+"""The film of a run: its denoised picture at some of the steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_SIDE: Final = 64  # cells: 512 pixels, as large as a film is shown
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """A denoised latent, and the step that it is of."""
+    """A denoised latent and its step."""
 
     step: int  # from 1
     steps: int
@@ -31,17 +31,17 @@ class Shot:
 
 
 class Reel:
-    """Keeps evenly spaced steps of a run of any length: where too many have come, every second goes."""
+    """Keeps evenly spaced steps of a run of any length: when there are too many, every second one is dropped."""
 
     def __init__(self, most: int = MOST_SHOTS) -> None:
         self._most = most
         self._every = 1
         self._seen = 0
         self._shots: list[Shot] = []
-        self.steps = 0  # that were taken
+        self.steps = 0  # of the run so far
 
     def take(self, step: Step) -> None:
-        """See a step of the run, in order. Returns at once: the engine's thread calls it.
+        """Record a step of the run, in order. Returns at once: the engine's thread calls it.
 
         The last step is left out: the finished picture shows it.
         """
@@ -49,7 +49,7 @@ class Reel:
         if step.index == step.steps:
             return
         if self._seen % self._every == 0:
-            # A copy: what the engine hands out may be a part of what it computed for many pictures.
+            # A copy: the engine's tensor may be a view of one for many pictures.
             self._shots.append(Shot(step.index, step.steps, step.denoised.clone(), step.is_second_pass))
         self._seen += 1
         if len(self._shots) == 2 * self._most:
@@ -57,12 +57,12 @@ class Reel:
             self._every *= 2
 
     def shots(self) -> list[Shot]:
-        """Return at most `most` of what was kept, from the first on."""
+        """Return at most `most` evenly spaced shots, from the first on."""
         return self._shots[:: 1 + (len(self._shots) > self._most)]
 
 
 def developed(kit: Kit, tiling: Tiling, shots: Sequence[Shot]) -> Asks[list[Pixels]]:
-    """Return the pictures of `shots`, small, each by its own pass's VAE; one at a time, so that others come between."""
+    """Return small pictures of `shots`, each by its own pass's VAE; one at a time, to give way to other runs."""
     pictures = []
     for shot in shots:
         weights = kit.of_pass(is_second=shot.is_second_pass).tiled(tiling)

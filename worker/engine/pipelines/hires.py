@@ -1,4 +1,4 @@
-"""Hires fix: a second pass at a larger size over what the first one made."""
+"""Hires fix: a second pass at a larger size over the result of the first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.engine.vae import decoded, encoded
 
 
 def second_pass(first: Pass, hires: Hires, kit: Kit) -> Pass:
-    """Return the pass over the result of `first`: what `hires` leaves open is as in the first."""
+    """Return the pass over the result of `first`; values that `hires` leaves open are those of the first."""
     params = first.params
     width, height = geometry.hires_size(params.width, params.height, hires).final
     own = {
@@ -51,7 +51,7 @@ def larger(latent: Tensor, first: Pass, second: Pass, hires: Hires) -> Asks[Tens
 
 
 def _enlarged(pixels: Pixels, target: Target, upscaler: str, device: Device) -> Tensor:
-    """`pixels` at the target's size in whole cells. "None" has no way of its own: the size is Lanczos's."""
+    """Return `pixels` at the target's size in whole cells; "None" resizes by Lanczos too."""
     width, height = target.width // CELL * CELL, target.height // CELL * CELL
     whole = enlarged(pixels, width, height, is_nearest=upscaler == "Nearest")
     return pinned(to_tensor(whole), device)

@@ -1,4 +1,4 @@
-"""What a pass over a picture starts from on the card: its latent, and how far each place is painted again."""
+"""The start of a pass over a picture, on the card: its latent, and how far each place is repainted."""
 
 from __future__ import annotations
 
@@ -24,47 +24,47 @@ from worker.engine.vae import encoded
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """The part of a latent that is painted again: `strength` [1, h/8, w/8] in 0..1 says how far."""
+    """The part of a latent that is repainted: `strength` [1, h/8, w/8] in 0..1 says how far."""
 
     strength: Tensor
     how: MaskOptions
 
     @property
     def mask(self) -> Tensor:
-        """1 where anything may change, else 0 [1, h/8, w/8]: cells masked by half, or masked at all if it is soft."""
+        """1 where a cell may change, else 0 [1, h/8, w/8]: cells masked by half, or at all if the mask is soft."""
         changes = self.strength > 0 if self.how.soft else self.strength >= 0.5
         return changes.to(self.strength.dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The latent that a pass starts from [4, h/8, w/8], the area that is painted again (None: all), what is shown."""
+    """The latent that a pass starts from [4, h/8, w/8], the area to repaint (None: all), and the view of inpainting."""
 
     latent: Tensor
     area: Area | None = None
     view: View | None = None
 
-    def model(self, model: Model, noise: Tensor, way: Pass) -> Model:
-        """Return `model` held to the latent outside of the area."""
+    def model(self, model: Model, noise: Tensor, this_pass: Pass) -> Model:
+        """Return `model`, which leaves the latent outside of the area as it is."""
         if self.area is None:
             return model
         if self.area.how.soft:
-            return inpainting.released(model, self.latent, noise, self.area.strength, way.sigmas)
-        if FACTS[way.params.sampler].starts_at_unit_variance:
+            return inpainting.released(model, self.latent, noise, self.area.strength, this_pass.sigmas)
+        if FACTS[this_pass.params.sampler].starts_at_unit_variance:
             return inpainting.reset(model, self.latent, noise, self.area.mask)
         return inpainting.held(model, self.latent, self.area.mask)
 
-    def kept(self, latent: Tensor) -> Tensor:
-        """Return a result with what lies outside of the area as it was."""
+    def with_unmasked(self, latent: Tensor) -> Tensor:
+        """Return a result with the original latent outside of the area."""
         return mixed(latent, self.latent, self.area.mask) if self.area else latent
 
 
-def begun(canvas: Canvas, way: Pass, noise: Tensor, how: MaskOptions | None) -> Asks[Scene]:
-    """Return the scene of `canvas`; what is masked starts from itself, from `noise` or from nothing, as asked."""
-    device = way.weights.device
+def scene(canvas: Canvas, this_pass: Pass, noise: Tensor, how: MaskOptions | None) -> Asks[Scene]:
+    """Return the scene of `canvas`; the masked part starts from itself, from `noise` or from zeros."""
+    device = this_pass.weights.device
     pixels = yield Work(lambda: pinned(to_tensor(canvas.start), device))
-    latent = yield from encoded(way.weights, to_device(pixels, device))
-    latent = latents.resized(latent, way.params.width, way.params.height)
+    latent = yield from encoded(this_pass.weights, to_device(pixels, device))
+    latent = latents.resized(latent, this_pass.params.width, this_pass.params.height)
     mask = canvas.mask
     if mask is None or how is None:
         return Scene(latent)
@@ -74,14 +74,14 @@ def begun(canvas: Canvas, way: Pass, noise: Tensor, how: MaskOptions | None) -> 
         latent = mixed(noise, latent, area.mask)
     if how.content == "latent nothing":
         latent = mixed(zeros_like(latent), latent, area.mask)
-    return Scene(latent, area, (yield from _view(canvas.shown, mask, way, how)))
+    return Scene(latent, area, (yield from _view(canvas.shown, mask, this_pass, how)))
 
 
-def _view(shown: Pixels, mask: Mask, way: Pass, how: MaskOptions) -> Asks[View | None]:
-    """What a checkpoint that takes a mask is shown."""
-    if not way.weights.takes_mask:
+def _view(shown: Pixels, mask: Mask, this_pass: Pass, how: MaskOptions) -> Asks[View | None]:
+    """Return the view of an inpainting checkpoint; None for other checkpoints."""
+    if not this_pass.weights.takes_mask:
         return None
-    device = way.weights.device
+    device = this_pass.weights.device
     pixels = yield Work(lambda: pinned(to_tensor(shown), device))
     hidden = yield Work(lambda: pinned(from_numpy(rounded(mask) // OPAQUE).float()[None], device))
     return View(to_device(pixels, device), to_device(hidden, device), how.weight)

@@ -1,4 +1,4 @@
-"""The host's part of img2img: source and mask brought to what a render works on, and the result brought back."""
+"""The host's part of img2img: source and mask before the render, and the final picture after it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from worker.engine.pipelines.inputs import Kit
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """What a render starts from, and where its result goes: onto `box` of `original`, as far as `overlay` says."""
+    """The start of a render, and the place of its result: `box` of `original`, as far as `overlay` says."""
 
-    start: Pixels  # what is encoded, the masked part filled in where that was asked for
-    shown: Pixels  # of the render's size, as it was
-    mask: Mask | None  # of the render's size, blurred; None: all is painted again
+    start: Pixels  # is encoded; its masked part may be filled in
+    shown: Pixels  # of the render's size, without changes
+    mask: Mask | None  # of the render's size, blurred; None: all is repainted
     original: Pixels
     box: Box
     overlay: Mask | None  # of the original's size
 
 
 def prepared(params: RenderParams, options: Img2Img, kit: Kit) -> Canvas:
-    """Return the canvas of `params`; a mask that leaves nothing to paint is as none.
+    """Return the canvas of `params`; a mask without anything to paint counts as no mask.
 
-    Raises RenderError where a picture that they name is not there.
+    Raises RenderError if a picture that they name is missing.
     """
     if kit.source is None:
         raise RenderError("the picture to start from is missing")
@@ -41,16 +41,21 @@ def prepared(params: RenderParams, options: Img2Img, kit: Kit) -> Canvas:
     if how is not None and mask is not None and how.area == "only masked":
         return _close_up(kit.source, mask, params, how)
     shown = resized(kit.source, params.width, params.height, options.resize_mode)
-    start = _in_cells(kit.source) if options.resize_mode == "latent" else shown
+    start = shown
+    if options.resize_mode == "latent":  # the source at its own size in whole latent cells
+        width, height = (max(1, side // CELL) * CELL for side in (kit.source.shape[1], kit.source.shape[0]))
+        start = resized(kit.source, width, height)
     if how is None or mask is None:
         return Canvas(start, shown, None, shown, _whole(shown), None)
     fitted = resized(mask, params.width, params.height, options.resize_mode)
-    start = _begun(start, resized(fitted, start.shape[1], start.shape[0]), how)
-    return Canvas(start, shown, fitted, shown, _whole(shown), fitted if how.soft else _doubled(fitted))
+    start = _filled(start, resized(fitted, start.shape[1], start.shape[0]), how)
+    # Twice as strong: the original comes back only where less than half was painted.
+    overlay = fitted if how.soft else (fitted * 2.0).clip(0, OPAQUE).astype(np.uint8)
+    return Canvas(start, shown, fitted, shown, _whole(shown), overlay)
 
 
 def finished(canvas: Canvas, pixels: Pixels, options: Img2Img) -> Pixels:
-    """Return the picture that comes out: `pixels` in the source's colours if asked for, the original laid back over."""
+    """Return the final picture: `pixels` in the source's colours if wanted, with the unmasked original laid over."""
     if options.color_correction:
         pixels = colours.matched(pixels, canvas.shown)
     if canvas.overlay is None:
@@ -63,7 +68,7 @@ def finished(canvas: Canvas, pixels: Pixels, options: Img2Img) -> Pixels:
 
 
 def _mask(source: Pixels, mask: Mask | None, options: MaskOptions) -> Mask | None:
-    """The mask in the source's size, inverted and blurred as asked; None where it is blank."""
+    """Return the mask in the source's size, inverted and blurred as `options` say; None if it is blank."""
     if mask is None:
         raise RenderError("the mask is missing")
     sharp = rounded(resized(mask, source.shape[1], source.shape[0]))
@@ -72,28 +77,17 @@ def _mask(source: Pixels, mask: Mask | None, options: MaskOptions) -> Mask | Non
 
 
 def _close_up(source: Pixels, mask: Mask, params: RenderParams, how: MaskOptions) -> Canvas:
-    """The part around the mask, enlarged to the render's size."""
+    """Return the part around the mask, enlarged to the render's size."""
     width, height = params.width, params.height
     box = masks.frame(mask, width, height, how.padding) or _whole(source)
     place = np.s_[box.top : box.bottom, box.left : box.right]
     shown, fitted = (resized(each[place], width, height, "fill") for each in (source, mask))
-    return Canvas(_begun(shown, fitted, how), shown, fitted, source, box, mask)
+    return Canvas(_filled(shown, fitted, how), shown, fitted, source, box, mask)
 
 
-def _begun(pixels: Pixels, mask: Mask, how: MaskOptions) -> Pixels:
-    """`pixels` with the masked part filled in, unless it is to start from what it was."""
+def _filled(pixels: Pixels, mask: Mask, how: MaskOptions) -> Pixels:
+    """Return `pixels` with the masked part filled in, unless it starts from the original."""
     return pixels if how.content == "original" else masks.filled(pixels, mask)
-
-
-def _doubled(mask: Mask) -> Mask:
-    """`mask` twice as strong: the original comes back only where less than half was painted."""
-    return (mask * 2.0).clip(0, OPAQUE).astype(np.uint8)
-
-
-def _in_cells(source: Pixels) -> Pixels:
-    """`source` at its own size in whole latent cells."""
-    width, height = (max(1, side // CELL) * CELL for side in (source.shape[1], source.shape[0]))
-    return resized(source, width, height)
 
 
 def _whole(pixels: Pixels) -> Box:

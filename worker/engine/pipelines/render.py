@@ -1,4 +1,4 @@
-"""Pipelines: how a picture comes about. A pipeline never sees a batch, a thread or another picture."""
+"""Pipelines: from parameters to a picture. A pipeline never sees a batch, a thread or another picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.images.arrays import Pixels
 from worker.engine.pipelines import hires, img2img, img2img_host
-from worker.engine.pipelines.denoise_pass import Pass, drawn, modelled, noised, planned, walked
+from worker.engine.pipelines.denoise_pass import Pass, drawn, modelled, noised, planned, sampled
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import Asks, Work
 from worker.engine.vae import decoded
@@ -26,46 +26,46 @@ def render(params: RenderParams, kit: Kit) -> Asks[Picture]:
 
 
 def text_to_image(params: RenderParams, kit: Kit) -> Asks[Picture]:
-    """Return a picture of the prompt alone: one pass, and with hires fix a larger one over what it made."""
-    first, second = yield Work(partial(_ways, params, kit))
+    """Return a picture of the prompt alone: one pass, and with hires fix a larger one over its result."""
+    first, second = yield Work(partial(_passes, params, kit))
     draws = yield from drawn(first)
     model = yield from modelled(first)
     x = draws.first * start_scale(first.sigmas[0], is_unit=FACTS[params.sampler].starts_at_unit_variance)
-    latent = yield from walked(first, model, x, draws)
+    latent = yield from sampled(first, model, x, draws)
     if second and params.hires:
         latent = yield from hires.larger(latent, first, second, params.hires)
         draws = yield from drawn(second)
         model = yield from modelled(second)
-        latent = yield from walked(second, model, noised(latent, draws.first, second), draws)
+        latent = yield from sampled(second, model, noised(latent, draws.first, second), draws)
     return (yield from decoded((second or first).weights, latent))
 
 
 def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Picture]:
-    """Return a picture painted over another one, or over the masked part of it."""
+    """Return a picture painted over another one, or over its masked part."""
     steps = geometry.img2img_steps(params.steps, options.denoising, exact=options.exact_steps)
     source = yield Work(partial(img2img_host.prepared, params, options, kit))
-    way: Pass = yield Work(partial(planned, params, kit.weights, kit.refiner, steps=steps))
-    draws = yield from drawn(way)
-    scene = yield from img2img.begun(source, way, draws.first, options.mask)
-    model = yield from modelled(way, scene.view)
+    this_pass: Pass = yield Work(partial(planned, params, kit.weights, kit.refiner, steps=steps))
+    draws = yield from drawn(this_pass)
+    start = yield from img2img.scene(source, this_pass, draws.first, options.mask)
+    model = yield from modelled(this_pass, start.view)
     noise = draws.first * options.noise_multiplier
-    x = noised(scene.latent, noise, way, extra=options.extra_noise)
-    latent = yield from walked(way, scene.model(model, noise, way), x, draws)
-    pixels = yield from decoded(way.weights, scene.kept(latent))
+    x = noised(start.latent, noise, this_pass, extra=options.extra_noise)
+    latent = yield from sampled(this_pass, start.model(model, noise, this_pass), x, draws)
+    pixels = yield from decoded(this_pass.weights, start.with_unmasked(latent))
     result: Picture = yield Work(lambda: img2img_host.finished(source, pixels, options))
     return result
 
 
 def start_scale(sigma: float, *, is_unit: bool) -> float:
-    """Return what unit noise is multiplied with to stand at `sigma`.
+    """Return the factor that brings unit noise to `sigma`.
 
-    A sampler that starts at unit variance takes the noise for the whole noisy latent at the variance-preserving scale.
+    For a sampler that starts at unit variance, the noise is the whole noisy latent at the variance-preserving scale.
     """
     return math.hypot(1, sigma) if is_unit else sigma
 
 
-def _ways(params: RenderParams, kit: Kit) -> tuple[Pass, Pass | None]:
-    """The pass of `params` and the one over it, if any; a refiner then takes part in the second alone."""
+def _passes(params: RenderParams, kit: Kit) -> tuple[Pass, Pass | None]:
+    """Return the pass of `params` and the second one, if any, in which alone a refiner then takes part."""
     if not params.hires:
         return planned(params, kit.weights, kit.refiner), None
     first = planned(params, kit.weights)

@@ -1,4 +1,4 @@
-"""The common ground of samplers: the form of a model, of noise and of options, and the steps that they share.
+"""The common part of all samplers: the types of model, noise and options, and the steps that they share.
 
 Scalars are Python's; nothing is read from the card; `x` is never changed in place.
 """
@@ -19,12 +19,12 @@ Model = Callable[[Tensor, float], Asks[Tensor]]
 PairModel = Callable[[Tensor, float], Asks[tuple[Tensor, Tensor]]]
 """`denoised, unconditional = yield from model(x, sigma)`."""
 Noise = Callable[[float, float], Tensor]
-"""(sigma, next sigma) -> unit noise of x's shape for the step between them, fresh each time."""
+"""(sigma, next sigma) -> unit noise of x's shape for the step between them, new at each call."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `Sampling` as a sampler takes them: what it has no use for is neutral, `eta` is a number."""
+    """The options of `Sampling` for one sampler: those that it does not use are neutral, `eta` is a number."""
 
     eta: float = 1.0
     s_churn: float = 0.0
@@ -48,7 +48,7 @@ class Algorithm(Protocol):
 
 
 def toward(x: Tensor, denoised: Tensor, ratio: float) -> Tensor:
-    """Return `x` on its straight way to `denoised`, where `ratio` of its noise is left."""
+    """Return `x` moved straight to `denoised` until `ratio` of its noise is left."""
     return denoised + (x - denoised) * ratio
 
 
@@ -74,8 +74,8 @@ def ancestral_step(sigma: float, sigma_next: float, eta: float = 1.0) -> tuple[f
 
 
 def churned(x: Tensor, sigmas: Sequence[float], step: int, noise: Noise, options: Options) -> tuple[Tensor, float]:
-    """Return `x` raised above the sigma of `step` by noise, and the sigma where it stands then (arXiv:2206.00364,
-    algorithm 2). Noise is drawn at each step, also if none is added: what follows does not depend on the bounds.
+    """Return `x` raised above the sigma of `step` by noise, and its new sigma (arXiv:2206.00364,
+    algorithm 2). Noise is drawn at each step, also if none is added, so that later draws do not depend on the bounds.
     """
     sigma = sigmas[step]
     if not options.s_churn:
@@ -88,5 +88,5 @@ def churned(x: Tensor, sigmas: Sequence[float], step: int, noise: Noise, options
 
 
 def at_unit_variance(x: Tensor, sigma: float) -> Tensor:
-    """Return `x` at the variance-preserving scale, in which DDIM and its kin are written and end."""
+    """Return `x` at the variance-preserving scale, in which DDIM and related samplers are written and end."""
     return x / math.hypot(1, sigma)

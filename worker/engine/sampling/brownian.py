@@ -1,7 +1,7 @@
 """Noise of samplers that solve a stochastic equation: increments of one Brownian motion over sigma for each picture.
 
-An increment depends on the picture's seed and on the two sigmas between which it lies, not on what was asked before:
-more steps refine a picture and do not change it. A query takes milliseconds: draw ahead, off the engine's thread.
+An increment depends on the picture's seed and on its two sigmas, not on earlier queries: more steps refine a picture
+and do not change it. A query takes milliseconds: draw ahead, off the engine's thread.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torchsde._brownian import brownian_interval
 from shared.params.fields import NoiseSource
 from worker.engine.sampling.philox import normals
 
-Span = tuple[float, float]  # from a sigma to another
+Span = tuple[float, float]  # two sigmas
 
 _DIGITS: Final = 6  # to which the tree rounds its times
 _TOLERANCE: Final = 1e-6  # the same as torchsde takes it
-_POOL: Final = 24  # words of entropy, as torchsde's own tree has them: other sizes give other noise
-_KEPT: Final = 64  # intervals whose increments are kept; with fewer, most are drawn twice
+_POOL: Final = 24  # words of entropy, torchsde's default: other sizes give other noise
+_KEPT: Final = 64  # intervals whose increments are cached; with fewer, most are drawn twice
 
 
 def bounds(sigmas: Sequence[float]) -> Span:
@@ -40,7 +40,7 @@ def draws(
 
     The motion is torchsde's tree: its increment over the whole span is drawn with the first word of numpy's
     SeedSequence over the picture's own `seed`, that of each half with a word that the sequence spawns for it. `source`
-    turns such a word into normals. The sign is that of a motion that runs with sigma: falling, it is turned round.
+    turns such a word into normals. The sign is that of a motion along rising sigma, reversed for a falling one.
     """
     low, high = (round(sigma, _DIGITS) for sigma in span)
     if not queries or low >= high:

@@ -22,8 +22,8 @@ from worker.engine.transfers import fetched
 _RELATIVE: Final = 0.05  # tolerances of an adaptive step: share of a value, and the least difference that counts
 _ABSOLUTE: Final = 0.0078
 _FIRST_STEP: Final = 0.05  # in log sigma
-_ARRIVED: Final = 1e-5  # as close to the end, in log sigma, as makes no difference
-_ACCEPTED: Final = 0.81  # a step stands that the next one may be at least this much as long as
+_ARRIVED: Final = 1e-5  # in log sigma from the end: near enough
+_ACCEPTED: Final = 0.81  # a step is accepted if the next one may be at least this much of its length
 _ORDER: Final = 3
 _MOST_TRIALS: Final = 1000
 
@@ -45,8 +45,8 @@ def dpm_fast(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, opt
 def dpm_adaptive(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
     """DPM-Solver-23: steps of third order, each as long as its difference to one of second order allows.
 
-    That difference is read from the card. How many steps there are depends on it, and so on its rounding. Noise is
-    asked for off the engine's thread: how much of it is needed shows on the way.
+    That difference is read from the card. The number of steps depends on it, and so on its rounding. Noise is drawn off
+    the engine's thread, because the amount is not known ahead.
     """
     sigma, lowest = _ends(sigmas)
     if lowest == sigma:
@@ -111,7 +111,7 @@ def _orders(calls: int) -> list[int]:
 
 
 def _difference(low: Tensor, high: Tensor, low_before: Tensor) -> Tensor:
-    """Return the root mean square of the difference in units of what is tolerated at each place."""
+    """Return the root mean square of the difference, in units of the tolerance at each place."""
     tolerated = (torch.maximum(low.abs(), low_before.abs()) * _RELATIVE).clamp(min=_ABSOLUTE)
     difference: Tensor = torch.linalg.vector_norm((low - high) / tolerated)
     return difference / math.sqrt(low.numel())
@@ -122,7 +122,7 @@ def _number(value: Tensor) -> float:
 
 
 def _lengthening(error: float, order: float) -> float:
-    """Return how much longer the next step may be, by an integral controller. Raises RenderError for no number."""
+    """Return how much longer the next step may be, by an integral controller. Raises RenderError for NaN."""
     if not math.isfinite(error):
         raise RenderError("DPM adaptive cannot go on: the picture's numbers are no longer finite")
     return 1 + math.atan((1 / (error + 1e-8)) ** (1 / order) - 1)

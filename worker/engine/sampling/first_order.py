@@ -1,4 +1,4 @@
-"""Samplers of one model call a step that look at nothing but the step: Euler, Euler a, DDIM, DDIM CFG++, LCM."""
+"""Samplers of one model call a step without memory of earlier steps: Euler, Euler a, DDIM, DDIM CFG++, LCM."""
 
 # ruff: noqa: ARG001 - all samplers have one signature
 from __future__ import annotations
@@ -64,7 +64,7 @@ def ddim_cfgpp(model: PairModel, x: Tensor, sigmas: Sequence[float], noise: Nois
 
 def lcm(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
     """Multistep consistency sampling (Song et al. 2023, arXiv:2303.01469, algorithm 1; Luo et al. 2023,
-    arXiv:2310.04378): what is denoised is noised again to the next sigma.
+    arXiv:2310.04378): the denoised latent gets new noise up to the next sigma.
 
     The boundary scalings c_skip and c_out of consistency models differ from 0 and 1 by less than 1e-5 at their first
     timestep, and are left out.

@@ -1,4 +1,4 @@
-"""The noise of a picture: a matter of its own seed alone, drawn on the host, the same on every card."""
+"""The noise of a picture, which depends only on its seed: drawn on the host, so it is the same on every card."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from worker.engine.sampling.philox import normals
 
 Shape = tuple[int, ...]
 Draw = Callable[[Shape], Tensor]
-"""A shape -> unit noise, float32, fresh each time."""
+"""A shape -> unit noise, float32, new at each call."""
 
-_ALIKE: Final = 0.9995  # mean cosine from which a way round the sphere has no direction
+_ALIKE: Final = 0.9995  # mean cosine above which a path on the sphere has no direction
 _SMALLEST_SINE: Final = 1e-6
 _SEEDS: Final = 2**64
 
@@ -28,7 +28,7 @@ _SEEDS: Final = 2**64
 class ImageNoise:
     """All noise of one picture: `first` once, then `next` for each step that adds some. Not for two threads at once.
 
-    Draws are made one by one, as a sampler asks step by step: how many follow does not change the first ones.
+    Draws are made one by one, so that their number does not change the first ones.
     """
 
     def __init__(self, seed: int, noise: Noise, width: int, height: int, channels: int = CHANNELS) -> None:
@@ -40,29 +40,29 @@ class ImageNoise:
     def first(self) -> Tensor:
         """Return the noise that the picture starts from [channels, height/8, width/8].
 
-        With a variation strength it leans to the variation seed's; with another size it keeps in its middle what a
-        picture of that size starts from. After it the draws go on from the seed moved by `eta_seed_delta`.
+        With a variation strength it is mixed with the variation seed's; with another size, its middle is the first
+        noise of a picture of that size. Later draws come from the seed moved by `eta_seed_delta`.
         """
         noise, whole = self._noise, self._draw(self._shape)
         start = whole
         if noise.resize_width and noise.resize_height:
-            start = self._begin(self._seed)
+            start = self._first_of(self._seed)
         if noise.variation_strength:
-            start = slerp(noise.variation_strength, start, self._begin(noise.variation_seed))
+            start = slerp(noise.variation_strength, start, self._first_of(noise.variation_seed))
         if noise.eta_seed_delta:
             self._draw = _source(noise.source, self._seed + noise.eta_seed_delta)
         return centred(start, whole)
 
     def next(self) -> Tensor:
-        """Return what a step adds [channels, height/8, width/8]."""
+        """Return the noise of one step [channels, height/8, width/8]."""
         return self._draw(self._shape)
 
     def draws(self, number: int) -> Tensor:
         """Return the first noise and the next ones, `number` in all [number, channels, height/8, width/8]."""
         return torch.stack([self.first(), *(self.next() for _ in range(number - 1))])
 
-    def _begin(self, seed: int) -> Tensor:
-        """Return what a picture of `seed` starts from at the size whose start is wanted."""
+    def _first_of(self, seed: int) -> Tensor:
+        """Return the first noise of a picture of `seed`, at the size of `resize_width` and `resize_height` if set."""
         channels, *sides = self._shape
         if self._noise.resize_width and self._noise.resize_height:
             sides = [self._noise.resize_height // CELL, self._noise.resize_width // CELL]
@@ -70,9 +70,9 @@ class ImageNoise:
 
 
 def slerp(share: float, low: Tensor, high: Tensor) -> Tensor:
-    """Return what lies `share` of the way from `low` to `high` on the sphere [channels, h, w], column by column.
+    """Return the point at `share` of the way from `low` to `high` on the sphere [channels, h, w], column by column.
 
-    Where both point the same way the ends are swapped, as pictures in circulation have it; there it hardly shows.
+    If both point the same way the ends are swapped, as in pictures of other programs; it hardly shows there.
     """
     cosine = (low / low.norm(dim=1, keepdim=True) * (high / high.norm(dim=1, keepdim=True))).sum(dim=1, keepdim=True)
     if float(cosine.mean()) > _ALIKE:
@@ -93,14 +93,14 @@ def centred(block: Tensor, ground: Tensor) -> Tensor:
     return result
 
 
-def _middle(of: Tensor, height: int, width: int) -> Tensor:
-    """Return a view of the middle of `of`, `height` by `width`."""
-    top, left = (of.shape[1] - height) // 2, (of.shape[2] - width) // 2
-    return of[:, top : top + height, left : left + width]
+def _middle(block: Tensor, height: int, width: int) -> Tensor:
+    """Return a view of the middle of `block`, `height` by `width`."""
+    top, left = (block.shape[1] - height) // 2, (block.shape[2] - width) // 2
+    return block[:, top : top + height, left : left + width]
 
 
 def _source(kind: NoiseSource, seed: int) -> Draw:
-    """Return what draws from `seed`, from its beginning. Of its 64 bits torch's generator takes the low 32."""
+    """Return a function that draws from `seed`. Of its 64 bits torch's generator takes the low 32."""
     seed %= _SEEDS  # with a delta it may leave their range
     if kind == "NV":
         calls = itertools.count()

@@ -1,5 +1,5 @@
-"""Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): normals that a seed, a call and a
-place determine, whatever draws them. Counted as a CUDA card of unlimited width counts.
+"""Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): normals that depend only on
+a seed, a call and a place. Counted like a CUDA card of unlimited width.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 _ROUNDS: Final = 10
 _MULTIPLIERS: Final = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL: Final = (0x9E3779B9, 0xBB67AE85)  # what the two halves of the key rise by each round
+_WEYL: Final = (0x9E3779B9, 0xBB67AE85)  # added to the two halves of the key each round
 _WORD: Final = 2**32
 _LOW: Final = np.uint64(_WORD - 1)
 _BITS: Final = np.uint64(32)

@@ -1,4 +1,4 @@
-"""What a walk down the sigmas will take, before it is taken: by walking it with plain numbers."""
+"""The model calls and noise of a sampler along some sigmas, counted ahead by running it with plain numbers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from worker.engine.sampling.algebra import Algorithm, Options
 
 @dataclass(frozen=True)
 class Plan:
-    """Model calls, and what noise is asked for: (sigma, next sigma), in order."""
+    """The number of model calls, and the noise queries (sigma, next sigma), in order."""
 
     calls: int
     queries: tuple[tuple[float, float], ...]
 
 
-def walked(algorithm: Algorithm, name: str, sigmas: Sequence[float], options: Options) -> Plan:
-    """Return what `algorithm` asks for along `sigmas`. For an adaptive one: more calls than it usually takes, and no
-    noise, which it asks for on its way.
+def counted(algorithm: Algorithm, name: str, sigmas: Sequence[float], options: Options) -> Plan:
+    """Return the calls and queries of `algorithm` along `sigmas`. For an adaptive one: more calls than usual, and no
+    queries, because it draws its noise on the way.
     """
     if SAMPLERS[name].is_adaptive:
         return Plan(ADAPTIVE_CALLS, ())
@@ -39,5 +39,5 @@ def walked(algorithm: Algorithm, name: str, sigmas: Sequence[float], options: Op
 
     start: Any = 0.0
     for _ in algorithm(model, start, sigmas, noise, options):
-        raise AssertionError(f"{name} asks for more than its model")
+        raise AssertionError(f"{name} yields other requests than its model")
     return Plan(len(calls), tuple(queries))

@@ -1,4 +1,4 @@
-"""The way down from pure noise: the first step where a schedule begins so high, as with zero terminal SNR."""
+"""Steps from pure noise, for schedules that begin so high, as with zero terminal SNR."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from worker.engine.requests import Asks
 from worker.engine.sampling.algebra import Algorithm, Noise, Options, toward
 
-PURE_NOISE: Final = 1000.0  # above this sigma a latent, of about unit deviation, has left no trace
+PURE_NOISE: Final = 1000.0  # above this sigma nothing of a latent of unit deviation is left
 
 
 def from_pure_noise(algorithm: Algorithm) -> Algorithm:
     """Return `algorithm` with Euler's method for every step that starts above PURE_NOISE.
 
-    What a step of higher order adds to Euler's is the change of what is denoised, times the ratio of the step's sigmas
-    or the step in their logarithm: from 4096 to 14 that is a multiple of a picture. Euler's step there misses little,
-    since what is denoised of noise alone hardly depends on it.
+    A step of higher order adds the change of the denoised latent to Euler's step, times the ratio of its sigmas or its
+    length in their logarithm: from 4096 to 14 that is several times a picture. Euler's step is nearly exact there,
+    because a latent denoised from noise alone hardly depends on it.
     """
 
     def walk(

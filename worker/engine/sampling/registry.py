@@ -1,7 +1,7 @@
 """Samplers: from noise to a latent along falling sigmas, calling a model as in k-diffusion.
 
 Each takes `model` (`denoised = yield from model(x, sigma)`), `x` [4, h/8, w/8] at the first sigma, the sigmas, `noise`,
-which draws what a step adds, and the options that a person gave. None owns a state, a device or a seed.
+which draws the noise of a step, and the options that a person gave. A sampler has no state, device or seed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.engine.sampling.algebra import Algorithm, Noise, Options
 from worker.engine.sampling.dpm_solver import dpm_adaptive, dpm_fast
 from worker.engine.sampling.first_order import ddim, ddim_cfgpp, euler, euler_ancestral, lcm
 from worker.engine.sampling.multistep import dpmpp_2m, lms, plms
-from worker.engine.sampling.planning import Plan, walked
+from worker.engine.sampling.planning import Plan, counted
 from worker.engine.sampling.pure_noise import from_pure_noise
 from worker.engine.sampling.sde import dpmpp_2m_sde, dpmpp_3m_sde, dpmpp_sde
 from worker.engine.sampling.second_order import dpm_2, dpm_2_ancestral, dpmpp_2s_ancestral, heun, restart
@@ -52,7 +52,7 @@ _ALGORITHMS: Final[dict[str, Algorithm]] = {
 
 
 class Sampler:
-    """A sampler by its name: its algorithm, given of a person's options those that it takes."""
+    """A sampler by its name: its algorithm, with those of a person's options that it takes."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -66,12 +66,12 @@ class Sampler:
         noise: Noise,
         options: Sampling = _PLAIN,
     ) -> Asks[Tensor]:
-        """Return the latent [4, h/8, w/8] that the walk of `x` down `sigmas` ends in."""
-        return self._algorithm(model, x, sigmas, noise, taken(self._name, options))
+        """Return the latent [4, h/8, w/8] at the last of `sigmas`, from `x` at the first."""
+        return self._algorithm(model, x, sigmas, noise, options_of(self._name, options))
 
     def plan(self, sigmas: Sequence[float], options: Sampling) -> Plan:
-        """Return the model calls and the noise that such a walk takes."""
-        return walked(self._algorithm, self._name, sigmas, taken(self._name, options))
+        """Return the model calls and the noise queries along `sigmas`."""
+        return counted(self._algorithm, self._name, sigmas, options_of(self._name, options))
 
 
 SAMPLERS: Final = {name: Sampler(name) for name in FACTS}
@@ -82,8 +82,8 @@ def plan(sampler: str, sigmas: Sequence[float], options: Sampling = _PLAIN) -> P
     return SAMPLERS[sampler].plan(sigmas, options)
 
 
-def taken(sampler: str, options: Sampling) -> Options:
-    """Return what `sampler` takes of `options`, the rest neutral; `s_tmax` 0 means no bound."""
+def options_of(sampler: str, options: Sampling) -> Options:
+    """Return the `options` that `sampler` takes, the others neutral; `s_tmax` 0 means no bound."""
     facts = FACTS[sampler]
     values: dict[str, Any] = {name: getattr(options, name) for name in facts.options}
     if values.get("eta") is None:

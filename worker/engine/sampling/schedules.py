@@ -1,4 +1,4 @@
-"""Noise levels: the table that a checkpoint was trained on, and the ways to walk down it. Plain numbers, no tensors."""
+"""Schedules: falling sigmas out of the table that a checkpoint was trained on. Plain numbers, no tensors."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _CONSISTENCY_STRIDE: Final = 20  # latent consistency models are distilled on ev
 def sigmas(  # noqa: PLR0913 - all by name
     table: SigmaTable, *, sampler: str, schedule: str, steps: int, options: Sampling = _PLAIN, kept: int | None = None
 ) -> list[float]:
-    """Return the falling sigmas that `sampler` walks down in `steps`; each but the last is where a step starts.
+    """Return the falling sigmas of `sampler` in `steps` steps; each but the last is where a step starts.
 
-    With `kept`, only the last part of the way, at least one step: what follows when a picture that is there already is
-    noised as far as `kept` steps lead. Raises RenderError where sigma_min does not lie below sigma_max.
+    With `kept`, only its last steps, at least one: those of img2img, which follow after a picture was noised as far as
+    `kept` steps lead. Raises RenderError if sigma_min does not lie below sigma_max.
     """
     facts = SAMPLERS[sampler]
     if facts.spaces_timesteps:
-        return _TIMESTEP_WALKS[facts.automatic](table, steps, kept)
-    asked = options.discard_next_to_last_sigma
-    discards = facts.discards_next_to_last_sigma if asked is None else asked
+        return _TIMESTEP_SCHEDULES[facts.automatic](table, steps, kept)
+    chosen = options.discard_next_to_last_sigma
+    discards = facts.discards_next_to_last_sigma if chosen is None else chosen
     found = SCHEDULES[facts.schedule(schedule)](table, steps + discards, options)
     if discards and len(found) > 2:
         found = [*found[:-2], found[-1]]
     if kept is None:
         return _falling(found)
-    start = min(steps - kept - 1, len(found) - kept - 2)  # a schedule may have fewer sigmas than were asked for
+    start = min(steps - kept - 1, len(found) - kept - 2)  # a schedule may have fewer sigmas than steps
     return _falling(found[max(0, start) :])
 
 
@@ -155,11 +155,11 @@ SCHEDULES: Final[dict[str, Callable[[SigmaTable, int, Sampling], list[float]]]] 
     "ends": ends,
     "consistency": consistency,
 }
-_TIMESTEP_WALKS: Final = {"timesteps": spaced_timesteps, "even_timesteps": even_timesteps}
+_TIMESTEP_SCHEDULES: Final = {"timesteps": spaced_timesteps, "even_timesteps": even_timesteps}
 
 
 def _kept_timesteps(table: SigmaTable, steps: int, kept: int | None) -> list[int]:
-    """Return the timesteps that are walked, rising; at least two, between which there is a step."""
+    """Return the timesteps of the steps, rising; at least two."""
     known = timesteps(steps, len(table.values))
     return known if kept is None else known[: max(kept, 2)]
 
@@ -170,7 +170,7 @@ def _between_timesteps(table: SigmaTable, count: int, options: Sampling) -> list
 
 
 def _bounds(table: SigmaTable, options: Sampling) -> tuple[float, float]:
-    """Return the lowest and the highest sigma that are wanted."""
+    """Return the lowest and the highest sigma, from the options or the table."""
     low, high = options.sigma_min or table.lowest, options.sigma_max or table.highest
     if low >= high:
         raise RenderError(

@@ -55,7 +55,7 @@ def dpmpp_2m_sde(  # noqa: PLR0913 - the signature of all, and the variant
 
 def dpmpp_3m_sde(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
     """The same of third order from the two calls before, by exponential integration of a quadratic."""
-    known: list[tuple[Tensor, float]] = []  # what was denoised and the step that followed, the latest first
+    known: list[tuple[Tensor, float]] = []  # denoised latents and the steps after them, the latest first
     for sigma, sigma_next in pairwise(sigmas):
         denoised = yield from model(x, sigma)
         if sigma_next == 0:

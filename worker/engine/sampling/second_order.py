@@ -17,7 +17,7 @@ from worker.engine.sampling.schedules import bent
 _RESTART_LOW: Final = 0.1
 _RESTART_HIGH: Final = 2.0
 
-Walk = tuple[float, float]  # from a sigma down to the next
+Stretch = tuple[float, float]  # from a sigma down to the next
 
 
 def heun(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
@@ -80,7 +80,7 @@ def dpmpp_2s_ancestral(
 
 
 def restart(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
-    """Heun's method that climbs back by noise and walks a part of the way again (Xu et al. 2023, arXiv:2306.14878,
+    """Heun's method that climbs back by noise and repeats a part of the steps (Xu et al. 2023, arXiv:2306.14878,
     algorithm 1).
     """
     reached = sigmas[0]
@@ -92,8 +92,8 @@ def restart(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, opti
     return x
 
 
-def _restarting(sigmas: Sequence[float]) -> Iterator[Walk]:
-    """Yield the steps of a walk down; from 20 on some of them are spent on going from 2 to 0.1 again, once or twice.
+def _restarting(sigmas: Sequence[float]) -> Iterator[Stretch]:
+    """Yield the steps; of 20 steps or more, some repeat the stretch from sigma 2 to 0.1, once or twice.
 
     The rest of the steps then follows the schedule of Karras et al. between the same ends.
     """
@@ -104,7 +104,7 @@ def _restarting(sigmas: Sequence[float]) -> Iterator[Walk]:
     length, times = (count // 4, 2) if count >= 36 else (9, 1)
     lowest = min(sigma for sigma in sigmas if sigma > 0)
     base = [*bent(lowest, sigmas[0], count - length * times), 0.0]
-    places = base[:-1]  # 0 is none: no noise leads up from where the walk has ended
+    places = base[:-1]  # without 0: no noise leads up from there
     low, high = _nearest(places, _RESTART_LOW), _nearest(places, _RESTART_HIGH)
     for sigma, sigma_next in pairwise(base):
         yield sigma, sigma_next

@@ -17,14 +17,14 @@ from worker.engine.sampling.algebra import Model, Noise, Options, at_unit_varian
 
 _ORDER: Final = 3
 
-Known = list[tuple[Tensor, float]]  # what was denoised and at which sigma, the latest first
+Known = list[tuple[Tensor, float]]  # denoised latents and their sigmas, the latest first
 
 
 def unipc(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
     """UniPC-3 in its variant B1(h) = h, predicting the latent; of lower order in the first and last steps.
 
-    Each step is predicted from what was denoised before, then corrected by what is denoised at its end, which is the
-    next step's start: so a step takes one call. The last is not corrected. The result stands where `ddim` ends.
+    Each step is predicted from earlier denoised latents, then corrected by the one at its end, which is the start of
+    the next step: so a step takes one call. The last is not corrected. The result stands where `ddim` ends.
     """
     known: Known = []
     steps, previous, order = len(sigmas) - 1, x, 0
@@ -48,7 +48,7 @@ def _predicted(x: Tensor, known: Known, sigma_next: float) -> Tensor:
 
 
 def _corrected(x: Tensor, known: Known, denoised_next: Tensor, sigma_next: float) -> Tensor:
-    """Return `x` at `sigma_next` again, by what is denoised there too: UniC of order len(known)."""
+    """Return `x` at `sigma_next` corrected by the latent that is denoised there: UniC of order len(known)."""
     denoised, sigma = known[0]
     step = math.log(sigma / sigma_next)
     places = [*_places(known, step), 1.0]
@@ -58,7 +58,7 @@ def _corrected(x: Tensor, known: Known, denoised_next: Tensor, sigma_next: float
 
 
 def _places(known: Known, step: float) -> list[float]:
-    """Return where the earlier ones were denoised, from the latest, in steps of log sigma; they lie behind."""
+    """Return the places of the earlier denoised latents, in steps of log sigma from the latest; negative."""
     sigma = known[0][1]
     return [math.log(sigma / earlier) / step for _, earlier in known[1:]]
 
