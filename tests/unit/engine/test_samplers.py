@@ -175,7 +175,7 @@ def test_a_walk_stays_finite_whatever_the_options(data, name: str, steps: int, o
     schedule = data.draw(st.sampled_from(FACTS[name].schedules))
     table = data.draw(st.sampled_from([SD1, SD1.at_zero_terminal_snr(), SigmaTable.scaled_linear(steps=3)]))
     kept = data.draw(st.none() | st.integers(0, steps - 1))
-    sigmas = schedules.sigmas(table, sampler=name, schedule=schedule, steps=steps, options=options, kept=kept)
+    sigmas = schedules.sigmas(table, sampler=name, schedule=schedule, steps=steps, options=options, run_last=kept)
     assert sigmas == sorted(set(sigmas), reverse=True)
     start = torch.linspace(-3, 3, 4) * sigmas[0]
     result = finished(SAMPLERS[name](Denoiser.of(name), start, sigmas, ones, options))

@@ -22,9 +22,9 @@ NAMED = [name for name in LABELS if name != AUTOMATIC]
 BOUNDED = {"sigma_min": 0.1, "sigma_max": 10.0}
 
 
-def walk(schedule: str, steps: int, *, sampler: str = "Euler", kept: int | None = None, **options) -> list[float]:
+def walk(schedule: str, steps: int, *, sampler: str = "Euler", run_last: int | None = None, **options) -> list[float]:
     return schedules.sigmas(
-        SD1, sampler=sampler, schedule=schedule, steps=steps, options=Sampling(**options), kept=kept
+        SD1, sampler=sampler, schedule=schedule, steps=steps, options=Sampling(**options), run_last=run_last
     )
 
 
@@ -129,7 +129,7 @@ def test_lcm_takes_timesteps_that_its_checkpoints_know() -> None:
 
 @pytest.mark.parametrize(("sampler", "calls", "first"), [("Euler", 16, None), ("DDIM", 14, 701), ("PLMS", 14, 701)])
 def test_a_kept_end_of_the_way_is_what_image_to_image_walks(sampler: str, calls: int, first: int | None) -> None:
-    found = walk(AUTOMATIC, 20, sampler=sampler, kept=15)
+    found = walk(AUTOMATIC, 20, sampler=sampler, run_last=15)
     assert len(found) - 1 == calls
     assert found == walk(AUTOMATIC, 20, sampler=sampler)[-len(found) :]
     if first is not None:
@@ -137,13 +137,13 @@ def test_a_kept_end_of_the_way_is_what_image_to_image_walks(sampler: str, calls:
 
 
 def test_unipc_spaces_its_steps_anew_over_a_kept_end() -> None:
-    timesteps = [SD1.timestep(sigma) for sigma in walk(AUTOMATIC, 20, sampler="UniPC", kept=15)]
+    timesteps = [SD1.timestep(sigma) for sigma in walk(AUTOMATIC, 20, sampler="UniPC", run_last=15)]
     assert timesteps == pytest.approx([701 * (1 - step / 15) for step in range(16)], abs=1e-6)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_kept_end_has_a_step_however_short_it_is(sampler: str) -> None:
-    assert len(walk(AUTOMATIC, 20, sampler=sampler, kept=0)) >= 2
+    assert len(walk(AUTOMATIC, 20, sampler=sampler, run_last=0)) >= 2
 
 
 @pytest.mark.parametrize("timestep", [0, 0.25, 1, 499.5, 998.75, 999])
@@ -158,9 +158,9 @@ def test_a_sigma_beyond_the_table_is_its_end(sigma: float, timestep: float) -> N
 
 def test_the_table_at_zero_terminal_snr_is_that_of_diffusers_but_for_its_end() -> None:
     betas = tensor(np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
-    kept = (1 - rescale_zero_terminal_snr(betas)).cumprod(0)[:-1]
+    shares = (1 - rescale_zero_terminal_snr(betas)).cumprod(0)[:-1]
     rescaled = SD1.at_zero_terminal_snr()
-    assert rescaled.values[:-1] == pytest.approx(((1 - kept) / kept).sqrt().tolist(), rel=1e-9)
+    assert rescaled.values[:-1] == pytest.approx(((1 - shares) / shares).sqrt().tolist(), rel=1e-9)
     assert rescaled.highest == pytest.approx(4518.77, abs=0.1)
     assert rescaled.lowest == pytest.approx(SD1.lowest)
 
@@ -177,5 +177,5 @@ def test_a_checkpoint_of_few_timesteps_is_walked_all_the_same(sampler: str) -> N
 @pytest.mark.parametrize("schedule", LABELS)
 def test_a_schedule_far_longer_than_the_table_still_ends_in_steps(schedule: str) -> None:
     """As hires fix at a strength near 0 asks for; some schedules have no more sigmas than the table."""
-    found = schedules.sigmas(SigmaTable.scaled_linear(), sampler="Euler", schedule=schedule, steps=20_000, kept=19)
+    found = schedules.sigmas(SigmaTable.scaled_linear(), sampler="Euler", schedule=schedule, steps=20_000, run_last=19)
     assert 2 <= len(found) <= 21

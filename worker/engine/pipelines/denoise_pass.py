@@ -75,7 +75,7 @@ def planned(
         schedules.sigmas, weights.sigmas, sampler=params.sampler, schedule=params.schedule, options=params.sampling
     )
     whole = along(steps=steps.total if steps else params.steps)
-    sigmas = along(steps=steps.total, kept=steps.run - 1) if steps else whole
+    sigmas = along(steps=steps.total, run_last=steps.run - 1) if steps else whole
     calls_and_noise = plan(params.sampler, sigmas, params.sampling)
     return Pass(params, weights, refiner, sigmas, calls_and_noise, brownian.bounds(whole), before)
 

@@ -21,24 +21,30 @@ _CONSISTENCY_STRIDE: Final = 20  # latent consistency models are distilled on ev
 
 
 def sigmas(  # noqa: PLR0913 - all by name
-    table: SigmaTable, *, sampler: str, schedule: str, steps: int, options: Sampling = _PLAIN, kept: int | None = None
+    table: SigmaTable,
+    *,
+    sampler: str,
+    schedule: str,
+    steps: int,
+    options: Sampling = _PLAIN,
+    run_last: int | None = None,
 ) -> list[float]:
     """Return the falling sigmas of `sampler` in `steps` steps; each but the last is where a step starts.
 
-    With `kept`, only its last steps, at least one: those of img2img, which follow after a picture was noised as far as
-    `kept` steps lead. Raises RenderError if sigma_min does not lie below sigma_max.
+    With `run_last`, only so many of the last steps, and one at least: img2img starts from a picture with the noise that
+    is left then. Raises RenderError if sigma_min does not lie below sigma_max.
     """
     facts = SAMPLERS[sampler]
     if facts.spaces_timesteps:
-        return _TIMESTEP_SCHEDULES[facts.automatic](table, steps, kept)
+        return _TIMESTEP_SCHEDULES[facts.automatic](table, steps, run_last)
     chosen = options.discard_next_to_last_sigma
     discards = facts.discards_next_to_last_sigma if chosen is None else chosen
     found = SCHEDULES[facts.schedule(schedule)](table, steps + discards, options)
     if discards and len(found) > 2:
         found = [*found[:-2], found[-1]]
-    if kept is None:
+    if run_last is None:
         return _falling(found)
-    start = min(steps - kept - 1, len(found) - kept - 2)  # a schedule may have fewer sigmas than steps
+    start = min(steps - run_last - 1, len(found) - run_last - 2)  # a schedule may have fewer sigmas than steps
     return _falling(found[max(0, start) :])
 
 
@@ -128,15 +134,15 @@ def consistency(table: SigmaTable, steps: int, options: Sampling = _PLAIN) -> li
     return [*(known.sigma(round(place) if steps <= last else place) for place in places), 0.0]
 
 
-def spaced_timesteps(table: SigmaTable, steps: int, kept: int | None) -> list[float]:
+def spaced_timesteps(table: SigmaTable, steps: int, run_last: int | None) -> list[float]:
     """Every (1000 // steps)th timestep from 1 on, downwards; the number of steps is therefore not always `steps`."""
-    return [table.sigma(timestep) for timestep in reversed(_kept_timesteps(table, steps, kept))]
+    return [table.sigma(timestep) for timestep in reversed(_timesteps(table, steps, run_last))]
 
 
-def even_timesteps(table: SigmaTable, steps: int, kept: int | None) -> list[float]:
+def even_timesteps(table: SigmaTable, steps: int, run_last: int | None) -> list[float]:
     """As many steps as there are `spaced_timesteps`, evenly from the last timestep to the first."""
-    known = _kept_timesteps(table, steps, kept)
-    start = len(table.values) - 1 if kept is None else known[-1]
+    known = _timesteps(table, steps, run_last)
+    start = len(table.values) - 1 if run_last is None else known[-1]
     return [table.sigma(start * (1 - share)) for share in _shares(len(known) + 1)]
 
 
@@ -158,10 +164,10 @@ SCHEDULES: Final[dict[str, Callable[[SigmaTable, int, Sampling], list[float]]]] 
 _TIMESTEP_SCHEDULES: Final = {"timesteps": spaced_timesteps, "even_timesteps": even_timesteps}
 
 
-def _kept_timesteps(table: SigmaTable, steps: int, kept: int | None) -> list[int]:
+def _timesteps(table: SigmaTable, steps: int, run_last: int | None) -> list[int]:
     """Return the timesteps of the steps, rising; at least two."""
     known = timesteps(steps, len(table.values))
-    return known if kept is None else known[: max(kept, 2)]
+    return known if run_last is None else known[: max(run_last, 2)]
 
 
 def _between_timesteps(table: SigmaTable, count: int, options: Sampling) -> list[float]:
