@@ -31,8 +31,8 @@ def sigmas(  # noqa: PLR0913 - all by name
 ) -> list[float]:
     """Return the falling sigmas of `sampler` in `steps` steps; each but the last is where a step starts.
 
-    With `run_last`, only so many of the last steps, and one at least: img2img starts from a picture with the noise that
-    is left then. Raises RenderError if sigma_min does not lie below sigma_max.
+    With `run_last`, only its end, at least one step, for img2img: the steps after a picture got the noise that
+    `run_last` steps remove. Raises RenderError if sigma_min does not lie below sigma_max.
     """
     facts = SAMPLERS[sampler]
     if facts.spaces_timesteps:
