@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
 from pydantic import BaseModel
@@ -22,6 +23,7 @@ class PathError(ValueError):
     """A value cannot be put at a path; the message names the path and says what would do."""
 
 
+@lru_cache(4096)  # the texts of pictures ask for the same paths again and again
 def parsed(path: str) -> Path:
     """`control_nets.1.strength` -> `("control_nets", 1, "strength")`."""
     return tuple(int(part) if _INDEX.fullmatch(part) else part for part in path.split("."))
@@ -107,10 +109,10 @@ def _replaced(holder: object, path: Path, value: object, whole: str) -> object:
 
 def _step(holder: object, part: str | int) -> Any:  # noqa: ANN401 - any field's
     """Return what `holder` has under `part`, or _NOTHING."""
-    if isinstance(holder, Mapping):
-        return holder.get(part, _NOTHING)
     if isinstance(holder, BaseModel):
         return getattr(holder, part, _NOTHING) if part in type(holder).model_fields else _NOTHING
+    if isinstance(holder, Mapping):
+        return holder.get(part, _NOTHING)
     if isinstance(holder, Sequence) and not isinstance(holder, str) and isinstance(part, int):
         return holder[part] if part < len(holder) else _NOTHING
     return _NOTHING
