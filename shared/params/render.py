@@ -27,7 +27,8 @@ from shared.params.fields import (
     Tiling,
     VaeName,
 )
-from shared.params.groups import Guidance, Hires, Img2Img, Noise, Refiner, Sampling
+from shared.params.groups import Guidance, Hires, Noise, Refiner, Sampling
+from shared.params.img2img import Img2Img
 from shared.params.samplers import AUTOMATIC, SAMPLERS
 
 

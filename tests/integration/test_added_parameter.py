@@ -17,20 +17,20 @@ from tests.conftest import CheckpointFactory
 MODEL = """
 from typing import Annotated, Literal
 from pydantic import Field
-from shared.params import facts, fields, groups, render
+from shared.params import facts, fields, groups, img2img, render
 from shared.params.facts import Fact, Key, Option
 
 class Glow(fields.Parameters):
     colour: Annotated[fields.Text, Fact("Colour of the glow")]
     strength: Annotated[fields.Share, Fact("How strong the glow is")] = 1.0
 
-class Mask(groups.Mask):
+class Mask(img2img.Mask):
     feather: Annotated[
         fields.Share,
         Fact("How feathery the mask is", option=Option("--feather"), keys=(Key("Mask feather"),)),
     ] = 0.0
 
-class Img2Img(groups.Img2Img):
+class Img2Img(img2img.Img2Img):
     fade: Annotated[fields.Share, Fact("How much fades", option=Option("--fade"), keys=(Key("Fade"),))] = 0.0
     mask: Annotated[Mask | None, Fact("The mask")] = None
 

@@ -15,7 +15,7 @@ from shared.errors import Refused
 from shared.media import uploads
 from shared.media.decode import Picture
 from shared.media.storage import Storage, upload_key
-from shared.params.groups import Img2Img, Mask
+from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from shared.queue import transitions
 from shared.queue.submit import submit as submit_job

@@ -19,7 +19,8 @@ from shared.db.sessions import transact
 from shared.errors import Unavailable
 from shared.media.storage import key, upload_key
 from shared.messaging.events import Progress
-from shared.params.groups import Hires, Img2Img
+from shared.params.groups import Hires
+from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
 from shared.queue import transitions
 from shared.queue.submit import submit

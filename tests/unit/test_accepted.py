@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shared.admission.accepted import accepted, bounds
-from shared.params.groups import Hires, Img2Img, Mask, Noise, Refiner
+from shared.params.groups import Hires, Noise, Refiner
+from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from shared.params.scheduling import Scheduling
 from shared.params.table import parameters

@@ -10,7 +10,8 @@ from api.pages.fields import EVERY, FIELDS, plain
 from api.pages.form_data import read, typed
 from api.pages.parameter_table import parameter_table, sides
 from shared.params.facts import EVERYDAY
-from shared.params.groups import Guidance, Hires, Img2Img, Mask, Noise, Refiner, Sampling
+from shared.params.groups import Guidance, Hires, Noise, Refiner, Sampling
+from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 
 EVERYTHING = RenderParams(

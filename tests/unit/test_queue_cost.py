@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.params.groups import Hires, Img2Img
+from shared.params.groups import Hires
+from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
 from shared.queue.submit import cost, memory_class
 

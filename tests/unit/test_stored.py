@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 
 from shared.jobs import stored
-from shared.params.groups import Hires, Img2Img, Mask, Refiner
+from shared.params.groups import Hires, Refiner
+from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from shared.prompts.extra_networks import networks
 from tests.unit.test_pages_form import EVERYTHING

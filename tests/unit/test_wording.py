@@ -17,7 +17,8 @@ from api.http.problems import refuse_fields
 from shared.admission import parse
 from shared.errors import Refused, SettingsError
 from shared.infotext.reader import read
-from shared.params.groups import Guidance, Hires, Img2Img, Mask, Noise, Refiner, Sampling
+from shared.params.groups import Guidance, Hires, Noise, Refiner, Sampling
+from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from shared.params.scheduling import Scheduling
 from shared.settings import Limits, Settings, load

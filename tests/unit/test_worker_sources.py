@@ -11,7 +11,7 @@ from PIL import Image
 
 from shared.errors import RenderError, StorageError
 from shared.media.storage import Storage, upload_key
-from shared.params.groups import Img2Img, Mask
+from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from worker.render.sources import Sources, pictures
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.params.groups import Img2Img, Mask
+from shared.params.img2img import Img2Img, Mask
 from tools.demo_checkpoint import drawing
 from tools.demo_checkpoint.judging import Judge
 from tools.demo_checkpoint.measures import Row

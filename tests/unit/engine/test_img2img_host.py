@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import RenderError
-from shared.params.groups import Img2Img, Mask
+from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from worker.engine.images import arrays, masks
 from worker.engine.images.masks import Box

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from bench import company
-from shared.params.groups import Hires, Img2Img, Mask
+from shared.params.groups import Hires
+from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from worker.engine.images import colours, masks

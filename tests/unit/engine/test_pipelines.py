@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from shared.errors import RenderError
-from shared.params.groups import Guidance, Hires, Img2Img, Refiner
+from shared.params.groups import Guidance, Hires, Refiner
+from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
 from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine

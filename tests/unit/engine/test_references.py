@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench import plain
-from shared.params.groups import Hires, Img2Img, Mask
+from shared.params.groups import Hires
+from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from tests.unit.engine.test_engine import assert_same_picture
 from worker.engine.images.arrays import Pixels

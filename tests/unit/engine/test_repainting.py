@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.params.groups import Img2Img, Mask
+from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from tests.unit.engine.test_pipelines import SECONDS, apart, picture
 from worker.engine.guidance import inpainting

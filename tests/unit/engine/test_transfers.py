@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from shared.params.groups import Hires, Img2Img
+from shared.params.groups import Hires
+from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
 from tests.support import card_time
 from tests.support.card_ledger import Ledger

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, from_numpy, zeros_like
 
-from shared.params.groups import Mask as MaskOptions
+from shared.params.img2img import Mask as MaskOptions
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View

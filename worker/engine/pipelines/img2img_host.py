@@ -8,8 +8,8 @@ import numpy as np
 
 from shared.errors import RenderError
 from shared.params.geometry import CELL
-from shared.params.groups import Img2Img
-from shared.params.groups import Mask as MaskOptions
+from shared.params.img2img import Img2Img
+from shared.params.img2img import Mask as MaskOptions
 from shared.params.render import RenderParams
 from worker.engine.images import colours, masks
 from worker.engine.images.arrays import OPAQUE, Mask, Pixels, resized, rounded

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from shared.params import geometry
-from shared.params.groups import Img2Img
+from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.images.arrays import Pixels
