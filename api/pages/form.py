@@ -19,7 +19,8 @@ from api.pages.prefill import Origin
 from api.pages.query_args import number, upload
 from api.security import auth
 from api.services import services
-from api.use_cases import images, jobs
+from api.use_cases import catalogue as catalogue_use_cases
+from api.use_cases import images, jobs, workers
 from shared.admission.parse import refused as refused_for
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
 from shared.models.catalogue import Catalogue
@@ -72,7 +73,7 @@ def submit() -> AnyResponse:
 @blueprint.get("/size")
 def size() -> Response:
     """Tell scripts what size a picture that starts from `source` is rendered at, and what its own is."""
-    native = _native_size(jobs.catalogue(services()), request.args.get("checkpoint", ""))
+    native = _native_size(catalogue_use_cases.catalogue(services()), request.args.get("checkpoint", ""))
     fitting = images.fitting(services(), auth.owner(), upload("source") or "", native)
     if fitting is None:
         raise NotFound("There is no such upload.")
@@ -166,7 +167,7 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
 
 def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
     recent = jobs.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
-    catalogue, limits = jobs.catalogue(services()), services().settings.limits
+    catalogue, limits = catalogue_use_cases.catalogue(services()), services().settings.limits
     checkpoints = catalogue.entries(first=limits.first_checkpoint)
     is_default_known = catalogue.is_default_known(first=limits.first_checkpoint)
     errors = _by_field(refused)
@@ -200,10 +201,10 @@ def _offers(catalogue: Catalogue) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the field."""
     checkpoints = catalogue.usable(first=services().settings.first_checkpoint)
     try:
-        styles = jobs.styles(services()).styles
+        styles = catalogue_use_cases.styles(services()).styles
     except Unavailable:  # their file is damaged: a job that names one is refused with the reason
         styles = []
-    return offers(checkpoints, catalogue.usable("vae"), styles, jobs.served_pools(services()))
+    return offers(checkpoints, catalogue.usable("vae"), styles, workers.served_pools(services()))
 
 
 def _by_field(refused: Refused | None) -> dict[str, FieldError]:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from api.readiness import OK
 from api.schemas.catalogue import WorkerBody
 from api.services import Services
-from api.use_cases import jobs
+from api.use_cases import workers as use_cases
 from shared.db.sessions import transact
 from shared.db.states import UNKNOWN, ImageState, WorkerState
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY
@@ -37,7 +37,7 @@ class Line:
 def line(services: Services) -> Line:
     """Return the line for the current state."""
     counts = transact(services.sessions, queries.counts)
-    workers = jobs.workers(services).workers
+    workers = use_cases.workers(services).workers
     are_coming = not workers and transact(services.sessions, first_scan.are_coming)
     load = (counts[ImageState.QUEUED], counts[ImageState.RUNNING])
     storage = services.readiness.storage().words

@@ -14,8 +14,8 @@ from api.pages.filters import worker_words
 from api.schemas.catalogue import WorkerBody
 from api.security import auth
 from api.services import Services, services
-from api.use_cases import jobs
-from api.use_cases import workers as drains
+from api.use_cases import catalogue
+from api.use_cases import workers as use_cases
 from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE, NotFound
 
@@ -39,9 +39,9 @@ class Shown:
 @blueprint.get("/workers")
 def workers() -> str:
     """Show the workers, their activity and checkpoints, and the space that pictures take."""
-    names = {file.sha256: file.name for file in jobs.catalogue(services()).entries() if file.sha256}
+    names = {file.sha256: file.name for file in catalogue.catalogue(services()).entries() if file.sha256}
     now = datetime.now(UTC)
-    seen = jobs.workers(services())
+    seen = use_cases.workers(services())
     return render_template(
         "workers.html",
         farm=status_line.line(services()),
@@ -56,13 +56,13 @@ def workers() -> str:
 @blueprint.post("/workers/drain")
 def drain() -> AnyResponse:
     """Have one worker take nothing new."""
-    return _change(drains.drain, "is paused; it finishes its pictures")
+    return _change(use_cases.drain, "is paused; it finishes its pictures")
 
 
 @blueprint.post("/workers/resume")
 def resume() -> AnyResponse:
     """Let one worker take images again."""
-    return _change(drains.resume, "takes images again")
+    return _change(use_cases.resume, "takes images again")
 
 
 def _change(change: Callable[[Services, str, str], object], words: str) -> AnyResponse:

@@ -9,7 +9,7 @@ from api.http.responses import reply
 from api.schemas.catalogue import CheckpointsBody, DecodersBody, OthersBody, SamplersBody, SchedulesBody, VaesBody
 from api.schemas.jobs import API
 from api.services import services
-from api.use_cases import jobs
+from api.use_cases import catalogue
 
 blueprint = section("catalogue", __name__, API)
 
@@ -17,31 +17,31 @@ blueprint = section("catalogue", __name__, API)
 @blueprint.get("/checkpoints", responses=answers(CheckpointsBody, 200))
 def checkpoints() -> Response:
     """List the checkpoints; if one cannot be used, with the reason."""
-    return reply(jobs.checkpoints(services()))
+    return reply(catalogue.checkpoints(services()))
 
 
 @blueprint.get("/vaes", responses=answers(VaesBody, 200))
 def vaes() -> Response:
     """List the VAE files; if one cannot be used, with the reason."""
-    return reply(jobs.vaes(services()))
+    return reply(catalogue.vaes(services()))
 
 
 @blueprint.get("/decoders", responses=answers(DecodersBody, 200))
 def decoders() -> Response:
     """List the tiny decoders for previews; if one cannot be used, with the reason."""
-    return reply(jobs.decoders(services()))
+    return reply(catalogue.decoders(services()))
 
 
 @blueprint.get("/others", responses=answers(OthersBody, 200))
 def others() -> Response:
     """List the files in the models folder that the farm cannot use yet (LoRA, upscalers, …), with their kinds."""
-    return reply(jobs.others(services()))
+    return reply(catalogue.others(services()))
 
 
 @blueprint.post("/checkpoints/rescan", responses={202: None})
 def rescan() -> Response:
     """Have the workers scan the models folder now; the list follows within seconds."""
-    jobs.rescan(services())
+    catalogue.rescan(services())
     return Response(status=202)
 
 

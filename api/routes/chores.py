@@ -9,7 +9,7 @@ from api.http.responses import reply
 from api.schemas.catalogue import ChoresBody
 from api.schemas.jobs import API
 from api.services import services
-from api.use_cases import jobs
+from api.use_cases import workers
 
 blueprint = section("chores", __name__, f"{API}/chores")
 
@@ -17,4 +17,4 @@ blueprint = section("chores", __name__, f"{API}/chores")
 @blueprint.get("", responses=answers(ChoresBody, 200))
 def chores() -> Response:
     """Say whether a process does the chores, and list the overdue ones."""
-    return reply(jobs.standing_of_chores(services()))
+    return reply(workers.standing_of_chores(services()))

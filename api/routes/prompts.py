@@ -11,7 +11,7 @@ from api.schemas.catalogue import StylesBody, TokensBody
 from api.schemas.jobs import API
 from api.security import auth
 from api.services import services
-from api.use_cases import jobs
+from api.use_cases import catalogue
 
 blueprint = section("prompts", __name__, API)
 
@@ -23,10 +23,10 @@ def tokens() -> Response:
     The body is that of a job; `prompt`, `emphasis`, `steps` and `sampler` are read. Without `prompt` the
     `negative_prompt` is counted, in which AND is a word.
     """
-    return reply(jobs.tokens(services(), auth.owner(), read_json()))
+    return reply(catalogue.tokens(services(), auth.owner(), read_json()))
 
 
 @blueprint.get("/styles", responses=answers(StylesBody, 200))
 def styles() -> Response:
     """List the styles."""
-    return reply(jobs.styles(services()))
+    return reply(catalogue.styles(services()))

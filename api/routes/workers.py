@@ -11,8 +11,7 @@ from api.schemas.catalogue import WorkersBody
 from api.schemas.jobs import API
 from api.security import auth
 from api.services import services
-from api.use_cases import jobs
-from api.use_cases import workers as drains
+from api.use_cases import workers as use_cases
 
 blueprint = section("workers", __name__, f"{API}/workers")
 
@@ -20,7 +19,7 @@ blueprint = section("workers", __name__, f"{API}/workers")
 @blueprint.get("", responses=answers(WorkersBody, 200))
 def workers() -> Response:
     """List the living workers, what each is doing, and its loaded checkpoints."""
-    return reply(jobs.workers(services()))
+    return reply(use_cases.workers(services()))
 
 
 @blueprint.post("/<path:name>/drain", responses=answers(WorkersBody, 200) | NOT_FOUND)
@@ -29,10 +28,10 @@ def drain(path: WorkerPath, query: DrainQuery) -> Response:
 
     `name` is a name or a pattern such as `host/*`; `*` means all. The answer lists the living workers.
     """
-    return reply(drains.drain(services(), auth.owner(), path.name, query.reason))
+    return reply(use_cases.drain(services(), auth.owner(), path.name, query.reason))
 
 
 @blueprint.post("/<path:name>/resume", responses=answers(WorkersBody, 200) | NOT_FOUND)
 def resume(path: WorkerPath) -> Response:
     """Let drained workers take images again; they start within one heartbeat."""
-    return reply(drains.resume(services(), auth.owner(), path.name))
+    return reply(use_cases.resume(services(), auth.owner(), path.name))

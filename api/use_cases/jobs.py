@@ -1,5 +1,5 @@
 """What can be done with the farm over HTTP, one function each: the JSON routes and the pages call the same ones.
-The use cases of pictures are in `api.use_cases.images`.
+This module has those of jobs.
 
 Each opens its own transaction; messages to workers and pages go out after the commit. `owner` is who asks: what is
 somebody else's is NotFound.
@@ -7,33 +7,19 @@ somebody else's is NotFound.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import structlog
 from sqlalchemy.orm import Session
 
-from api.schemas.catalogue import (
-    CheckpointsBody,
-    ChoresBody,
-    DecodersBody,
-    OthersBody,
-    StylesBody,
-    TokensBody,
-    VaesBody,
-    WorkersBody,
-)
 from api.schemas.jobs import ChangeBody, DisplayState, JobBody, JobPageBody, Live
 from api.services import Services
 from shared.admission import backlog
-from shared.admission.accepted import accepted
 from shared.admission.admit import admit, prepare
-from shared.admission.parse import JobRequest, parse, refused
-from shared.db import locks
+from shared.admission.parse import JobRequest, parse
 from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.errors import FieldError, Refused, StorageError
@@ -41,16 +27,10 @@ from shared.media import uploads
 from shared.media.storage import job_prefix
 from shared.messaging.events import JobChanged
 from shared.models.catalogue import Catalogue
-from shared.models.kinds import Kind
-from shared.params.render import RenderParams
-from shared.params.samplers import SAMPLERS
-from shared.prompts.chunks import CHUNK
 from shared.prompts.styles import load
-from shared.prompts.tokenizer import Tokenizer
-from shared.queue import history, holds, pools, queries, transitions
+from shared.queue import holds, queries, transitions
 from shared.queue.submit import Admission, repeated
 from shared.queue.submit import submit as record
-from shared.settings import Limits
 
 log = structlog.get_logger(__name__)
 
@@ -205,83 +185,6 @@ def delete(services: Services, owner: str, job_id: int) -> None:
         services.storage.delete(job_prefix(job_id))
     except StorageError as error:
         log.warning("pictures of a deleted job remain", job=job_id, prefix=job_prefix(job_id), reason=str(error))
-
-
-def catalogue(services: Services, kind: Kind | None = None) -> Catalogue:
-    """Return the model files that the farm knows, or those of one kind."""
-    return transact(services.sessions, partial(Catalogue.read, kind=kind))
-
-
-def checkpoints(services: Services) -> CheckpointsBody:
-    """Return the checkpoints of the catalogue."""
-    return CheckpointsBody.from_catalogue(catalogue(services, "checkpoint"), services.settings.first_checkpoint)
-
-
-def vaes(services: Services) -> VaesBody:
-    """Return the VAEs of the catalogue."""
-    return VaesBody.from_catalogue(catalogue(services, "vae"))
-
-
-def decoders(services: Services) -> DecodersBody:
-    """Return the tiny decoders of the catalogue."""
-    return DecodersBody.from_catalogue(catalogue(services, "decoder"))
-
-
-def others(services: Services) -> OthersBody:
-    """Return the files of kinds that the farm cannot use."""
-    return OthersBody.from_catalogue(catalogue(services, "other"))
-
-
-def styles(services: Services) -> StylesBody:
-    """Return the styles that jobs may name. Raises Unavailable."""
-    return StylesBody.from_styles(load(services.settings.styles_path).values())
-
-
-def tokens(services: Services, owner: str, given: object) -> TokensBody:
-    """Return the length of a job's prompt, or of its negative prompt if it has no other. Raises Refused."""
-    limits = services.settings.limits
-    request = parse(given, owner, limits)
-    if problems := [*request.problems, *_too_much(request.params, limits)]:
-        raise refused(problems)
-    params = request.params
-    is_negative = params.model_fields_set & {"prompt", "negative_prompt"} == {"negative_prompt"}
-    prompt = params.negative_prompt if is_negative else params.prompt
-    calls = params.steps * SAMPLERS[params.sampler].order
-    tokens = Tokenizer().measure(prompt, calls, params.emphasis, is_negative=is_negative).tokens
-    return TokensBody(tokens=tokens, limit=CHUNK * max(1, math.ceil(tokens / CHUNK)))
-
-
-def _too_much(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
-    """Yield the fields that would make measuring a prompt too slow."""
-    for field, prompt in {"prompt": params.prompt, "negative_prompt": params.negative_prompt}.items():
-        if len(prompt) > limits.max_prompt_chars:
-            yield FieldError(field, f"is {len(prompt):,} characters long", accepted(field, limits))
-    if params.steps > limits.max_steps:
-        yield FieldError("steps", f"{params.steps} is too large", accepted("steps", limits))
-
-
-def rescan(services: Services) -> None:
-    """Have the workers look into the models folder now; without Redis they do so within seconds anyway."""
-    services.events.announce_rescan()
-
-
-def workers(services: Services) -> WorkersBody:
-    """Return the workers that are alive, and those that have died lately."""
-
-    def alive_and_dead(session: Session) -> WorkersBody:
-        return WorkersBody.from_views(queries.workers(session), history.recent_deaths(session))
-
-    return transact(services.sessions, alive_and_dead)
-
-
-def served_pools(services: Services) -> list[str]:
-    """Return the pools that living workers serve, by name."""
-    return transact(services.sessions, pools.served)
-
-
-def standing_of_chores(services: Services) -> ChoresBody:
-    """Return whether anybody does the farm's chores, and which are overdue."""
-    return ChoresBody.from_standing(transact(services.sessions, locks.standing))
 
 
 def _again(session: Session, request: JobRequest, key: str) -> Submitted | None:

@@ -1,4 +1,4 @@
-"""Taking workers out of the farm for a while, and putting them back: what JSON routes and pages call."""
+"""Workers: who they are, how to take one out of the farm for a while, and how the farm's chores stand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from api.schemas.catalogue import WorkersBody
+from api.schemas.catalogue import (
+    ChoresBody,
+    WorkersBody,
+)
 from api.security.auth import LOCAL_OWNER
 from api.services import Services
+from shared.db import locks
 from shared.db.sessions import transact
-from shared.queue import drains, queries
+from shared.queue import drains, history, pools, queries
 
 log = structlog.get_logger(__name__)
 
@@ -47,3 +51,22 @@ def _changed(services: Services, owner: str, event: str, change: Change) -> Work
     names, seen = transact(services.sessions, change)
     log.info(event, owner=owner, workers=names)
     return WorkersBody.from_views(view for view in seen if view.name in names)
+
+
+def workers(services: Services) -> WorkersBody:
+    """Return the workers that are alive, and those that have died lately."""
+
+    def alive_and_dead(session: Session) -> WorkersBody:
+        return WorkersBody.from_views(queries.workers(session), history.recent_deaths(session))
+
+    return transact(services.sessions, alive_and_dead)
+
+
+def served_pools(services: Services) -> list[str]:
+    """Return the pools that living workers serve, by name."""
+    return transact(services.sessions, pools.served)
+
+
+def standing_of_chores(services: Services) -> ChoresBody:
+    """Return whether anybody does the farm's chores, and which are overdue."""
+    return ChoresBody.from_standing(transact(services.sessions, locks.standing))

@@ -1,0 +1,87 @@
+"""What people can choose from: model files, styles, and how a prompt becomes tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+from api.schemas.catalogue import (
+    CheckpointsBody,
+    DecodersBody,
+    OthersBody,
+    StylesBody,
+    TokensBody,
+    VaesBody,
+)
+from api.services import Services
+from shared.admission.accepted import accepted
+from shared.admission.parse import parse, refused
+from shared.db.sessions import transact
+from shared.errors import FieldError
+from shared.models.catalogue import Catalogue
+from shared.models.kinds import Kind
+from shared.params.render import RenderParams
+from shared.params.samplers import SAMPLERS
+from shared.prompts.chunks import CHUNK
+from shared.prompts.styles import load
+from shared.prompts.tokenizer import Tokenizer
+from shared.settings import Limits
+
+
+def catalogue(services: Services, kind: Kind | None = None) -> Catalogue:
+    """Return the model files that the farm knows, or those of one kind."""
+    return transact(services.sessions, partial(Catalogue.read, kind=kind))
+
+
+def checkpoints(services: Services) -> CheckpointsBody:
+    """Return the checkpoints of the catalogue."""
+    return CheckpointsBody.from_catalogue(catalogue(services, "checkpoint"), services.settings.first_checkpoint)
+
+
+def vaes(services: Services) -> VaesBody:
+    """Return the VAEs of the catalogue."""
+    return VaesBody.from_catalogue(catalogue(services, "vae"))
+
+
+def decoders(services: Services) -> DecodersBody:
+    """Return the tiny decoders of the catalogue."""
+    return DecodersBody.from_catalogue(catalogue(services, "decoder"))
+
+
+def others(services: Services) -> OthersBody:
+    """Return the files of kinds that the farm cannot use."""
+    return OthersBody.from_catalogue(catalogue(services, "other"))
+
+
+def styles(services: Services) -> StylesBody:
+    """Return the styles that jobs may name. Raises Unavailable."""
+    return StylesBody.from_styles(load(services.settings.styles_path).values())
+
+
+def tokens(services: Services, owner: str, given: object) -> TokensBody:
+    """Return the length of a job's prompt, or of its negative prompt if it has no other. Raises Refused."""
+    limits = services.settings.limits
+    request = parse(given, owner, limits)
+    if problems := [*request.problems, *_too_much(request.params, limits)]:
+        raise refused(problems)
+    params = request.params
+    is_negative = params.model_fields_set & {"prompt", "negative_prompt"} == {"negative_prompt"}
+    prompt = params.negative_prompt if is_negative else params.prompt
+    calls = params.steps * SAMPLERS[params.sampler].order
+    tokens = Tokenizer().measure(prompt, calls, params.emphasis, is_negative=is_negative).tokens
+    return TokensBody(tokens=tokens, limit=CHUNK * max(1, math.ceil(tokens / CHUNK)))
+
+
+def _too_much(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
+    """Yield the fields that would make measuring a prompt too slow."""
+    for field, prompt in {"prompt": params.prompt, "negative_prompt": params.negative_prompt}.items():
+        if len(prompt) > limits.max_prompt_chars:
+            yield FieldError(field, f"is {len(prompt):,} characters long", accepted(field, limits))
+    if params.steps > limits.max_steps:
+        yield FieldError("steps", f"{params.steps} is too large", accepted("steps", limits))
+
+
+def rescan(services: Services) -> None:
+    """Have the workers look into the models folder now; without Redis they do so within seconds anyway."""
+    services.events.announce_rescan()
