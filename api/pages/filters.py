@@ -11,8 +11,8 @@ from markupsafe import Markup, escape
 
 from api.pages.fields import printed
 from api.pages.parameter_table import sides
-from api.schemas.catalogue import WorkerBody
 from api.schemas.jobs import ImageBody, JobBody
+from api.schemas.workers import WorkerBody
 from shared.quantities import counted, data_size, duration
 from shared.queue.explain import Cause
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from api.readiness import OK
-from api.schemas.catalogue import WorkerBody
+from api.schemas.workers import WorkerBody
 from api.services import Services
 from api.use_cases import workers as use_cases
 from shared.db.sessions import transact

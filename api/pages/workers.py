@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from api.pages import status_line
 from api.pages.filters import worker_words
-from api.schemas.catalogue import WorkerBody
+from api.schemas.workers import WorkerBody
 from api.security import auth
 from api.services import Services, services
 from api.use_cases import catalogue

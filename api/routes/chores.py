@@ -6,8 +6,8 @@ from flask import Response
 
 from api.http.openapi import answers, section
 from api.http.responses import reply
-from api.schemas.catalogue import ChoresBody
 from api.schemas.jobs import API
+from api.schemas.workers import ChoresBody
 from api.services import services
 from api.use_cases import workers
 

@@ -7,8 +7,8 @@ from flask import Response
 from api.http.openapi import NOT_FOUND, answers, section
 from api.http.parameters import DrainQuery, WorkerPath
 from api.http.responses import reply
-from api.schemas.catalogue import WorkersBody
 from api.schemas.jobs import API
+from api.schemas.workers import WorkersBody
 from api.security import auth
 from api.services import services
 from api.use_cases import workers as use_cases

@@ -8,10 +8,7 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from api.schemas.catalogue import (
-    ChoresBody,
-    WorkersBody,
-)
+from api.schemas.workers import ChoresBody, WorkersBody
 from api.security.auth import LOCAL_OWNER
 from api.services import Services
 from shared.db import locks
