@@ -111,7 +111,8 @@ def draw(outcomes: dict[str, Outcome], file: Path) -> None:
     started.set_ylabel("images started")
     loaded.set(ylabel="checkpoints loaded", xlabel="seconds", yscale="log")
     started.legend()
-    figure.savefig(file, dpi=100, pil_kwargs={"lossless": True, "method": 6} if file.suffix == ".webp" else {})
+    compression = {"pil_kwargs": {"lossless": True, "method": 6}} if file.suffix == ".webp" else {}
+    figure.savefig(file, dpi=100, **compression)
 
 
 def main() -> None:
