@@ -24,18 +24,18 @@ pytestmark = pytest.mark.gpu
 
 READERS = {"engine work", "engine work reads", "preview"}
 ASLEEP = {
-    "engine/devices.py:read_into": "what a thread brings to the host, beside the engine's stream",
-    "engine/reads.py:_after": "what a read had begun when it failed",
+    "engine/transfers.py:read_into": "what a thread brings to the host, beside the engine's stream",
+    "engine/transfers.py:_after": "what a read had begun when it failed",
 }
 """Where these threads may wait for the card: nowhere else, and there they sleep."""
 
 LOADS = {
-    "engine/previews.py:latent_rgb": "what the map of previews is fitted to",
-    "engine/previews.py:sample": "the known picture",
+    "engine/images/previews.py:latent_rgb": "what the map of previews is fitted to",
+    "engine/images/previews.py:sample": "the known picture",
 }
 """Where the loader's thread may wait, on the stream of its own."""
 
-PACED = {"engine/devices.py:Pace.turn"}
+PACED = {"engine/transfers.py:Pace.turn"}
 """Where the engine's thread may wait for the end of an earlier turn."""
 
 
