@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
     what: str
     thread: str  # its name without numbers: "engine", "engine work", "preview"
-    place: str  # file and function of the worker: "engine/tiles.py:joined", and the library's that asked within it
+    place: str  # file and function of the worker, and the library's within it: "engine/images/tiles.py:joined"
     line: int
 
 
