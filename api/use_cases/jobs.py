@@ -53,7 +53,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     Raises Refused that names every wrong field, Conflict if the key came with another request before.
     """
     request = parse(given, owner, services.settings.limits)
-    if idempotency_key and not request.problems:
+    if idempotency_key and request.is_well_formed:  # a newer version may know names that are unknown here
         again = transact(services.sessions, lambda session: _again(session, request, idempotency_key))
         if again is not None:
             return again

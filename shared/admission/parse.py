@@ -34,6 +34,7 @@ class JobRequest:
     scheduling: Scheduling
     digest: str  # of parameters and scheduling as they came, before styles and pictures are written in
     problems: tuple[FieldError, ...] = ()
+    is_well_formed: bool = True  # every value has the right form, so the digest is that of the whole request
     pictures: Mapping[str, Picture] = field(default_factory=dict)  # those that came as data URLs, by dotted field name
 
 
@@ -44,8 +45,9 @@ def parse(given: object, owner: str, limits: Limits) -> JobRequest:
     wanted, rest, wrong = scheduling.split(given)
     params, problems = _params(rest, limits)
     params = names.spelled(params)
-    problems += [*wrong, *names.misnamed(params)]
-    return JobRequest(owner, limits, params, wanted, digest(params, wanted), tuple(problems))
+    malformed = [*problems, *wrong]
+    problems = [*malformed, *names.misnamed(params)]
+    return JobRequest(owner, limits, params, wanted, digest(params, wanted), tuple(problems), not malformed)
 
 
 def digest(params: RenderParams, scheduling: Scheduling = NO_SCHEDULING) -> str:

@@ -12,12 +12,14 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from api.services import Services
+from shared.admission.parse import parse
 from shared.db.sessions import Sessions, transact
-from shared.db.tables import ModelFile
+from shared.db.tables import Job, ModelFile
 from shared.errors import StorageError
 from shared.media.storage import job_prefix, key
 from shared.params.render import RenderParams
 from shared.queue import transitions
+from shared.settings import Limits
 from tests.conftest import CheckpointFactory, JobFactory
 from tests.support.queueing import Farmhand
 from tests.support.waiting import until
@@ -81,6 +83,19 @@ def test_request_that_comes_again_is_not_refused_for_what_has_changed_since(clie
     again = submit(client, {"Idempotency-Key": "k-1"})
     assert again.get_json()["id"] == first.get_json()["id"]
     assert submit(client, {"Idempotency-Key": "k-2"}).status_code == 422
+
+
+@pytest.mark.parametrize("names", [{"sampler": "Tomorrow"}, {"schedule": "dawn"}, {"hires": {"upscaler": "Dream"}}])
+def test_a_request_of_a_newer_version_that_comes_again_is_its_job_though_a_name_is_unknown(client, sessions, names):
+    first = submit(client, {"Idempotency-Key": "k-1"}).get_json()["id"]
+    request = parse({"prompt": PROMPT} | names, "local", Limits())
+    with sessions.begin() as session:
+        session.execute(update(Job).values(idempotency_digest=request.digest))
+    again = submit(client, {"Idempotency-Key": "k-1"}, **names)
+    assert (again.status_code, again.get_json().get("id")) == (202, first)
+    assert submit(client, {"Idempotency-Key": "k-2"}, **names).status_code == 422
+    assert submit(client, {"Idempotency-Key": "k-1"}, steps=3, **names).status_code == 409
+    assert submit(client, {"Idempotency-Key": "k-1"}, steps="x", **names).status_code == 422
 
 
 @pytest.mark.parametrize("key", ["", "a b", "ä", "x" * 201, "tab\there"])
