@@ -1,4 +1,7 @@
-"""Runs migrations in one transaction, one process at a time, and gives up rather than block the farm that runs."""
+"""Runs each migration in a transaction of its own, one process at a time, and gives up rather than block the farm.
+
+A transaction for all of them would hold the locks of the first, which stop the farm, during the work of the last.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,12 @@ def url() -> str:
 
 
 def migrate(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=Base.metadata)
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ONE_AT_A_TIME})  # until the connection closes
+    # A change that would wait behind the farm's own transactions makes them wait behind it: give up instead.
+    connection.execute(text("SET lock_timeout = '4s'"))
+    connection.commit()
+    context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=True)
     with context.begin_transaction():
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ONE_AT_A_TIME})
-        # A change that would wait behind the farm's own transactions makes them wait behind it: give up instead.
-        connection.execute(text("SET LOCAL lock_timeout = '4s'"))
         context.run_migrations()
 
 

@@ -1,7 +1,7 @@
 """A lane knows what must be resident beside its checkpoint, and a worker tells in which precision it renders.
 
 Revision: 0014, after 0013. Images of the revision before name no companions: they stand in the lane of those that need
-none. Its workers claim by the index that there is already, which therefore stays.
+none.
 """
 
 from __future__ import annotations
@@ -17,25 +17,9 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("images", sa.Column("companions", sa.String(), server_default=sa.text("''"), nullable=False))
-    op.create_index(
-        "ix_images_lane_companions",
-        "images",
-        [
-            "owner",
-            "checkpoint",
-            "pool",
-            "memory_class",
-            "companions",
-            sa.text("urgent DESC"),
-            sa.text("priority DESC"),
-            "id",
-        ],
-        postgresql_where=sa.text("state = 'queued'"),
-    )
     op.add_column("workers", sa.Column("precision", sa.String(), nullable=True))
 
 
 def downgrade() -> None:
     op.drop_column("workers", "precision")
-    op.drop_index("ix_images_lane_companions", table_name="images")
     op.drop_column("images", "companions")

@@ -209,3 +209,34 @@ def test_a_database_that_is_away_is_unavailable(tmp_path):
             call(away)
     with pytest.raises(Unavailable):
         database.probe(database.sessions(database.connect(away)))
+
+
+def test_an_upgrade_that_gives_up_keeps_the_revisions_it_has_made_and_goes_on_from_them(url, engine):
+    config = migrate.config(url)
+    command.upgrade(config, "0013")
+    with engine.begin() as reader:
+        reader.execute(text("SELECT count(*) FROM jobs"))  # holds the table as a long backup does
+        with pytest.raises(Unavailable):
+            migrate.upgrade(url)
+        assert migrate.current(url) == "0015"
+
+    migrate.upgrade(url)
+
+    assert migrate.current(url) == migrate.head()
+
+
+def test_an_index_whose_build_was_ended_is_built_again(url, engine):
+    migrate.upgrade(url)
+    command.downgrade(migrate.config(url), "0015")
+    index = {"name": "ix_images_lane_companions"}
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE pg_index SET indisvalid = false WHERE indexrelid = CAST(:name AS regclass)"), index
+        )
+    command.stamp(migrate.config(url), "0014")
+
+    migrate.upgrade(url)
+
+    with engine.connect() as connection:
+        valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = CAST(:name AS regclass)")
+        assert connection.execute(valid, index).scalar_one()

@@ -1,6 +1,6 @@
 """A job says its own scheduling: pool, priority, urgency, deadline, and what held it from the start.
 
-Revision: 0015, after 0014. An API of the revision before says it on the images alone, so a trigger copies what differs
+Revision: 0016, after 0015. An API of the revision before says it on the images alone, so a trigger copies what differs
 from the defaults from a job's first image. It can go once no such API runs beside this version.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
@@ -40,14 +40,6 @@ _SET = """
         hold_behind = {first}.held_behind
 """
 
-_FILL = f"""
-    {_SET.format(first="first")}
-    FROM images AS first
-    WHERE first.job_id = jobs.id
-      AND first.index = 0
-      AND {_DIFFERS.format(first="first")}
-"""
-
 _FUNCTION = f"""
     CREATE FUNCTION jobs_take_scheduling() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -75,7 +67,6 @@ def upgrade() -> None:
         op.add_column("jobs", column)
     op.execute(_FUNCTION)
     op.execute(_TRIGGER)
-    op.execute(_FILL)
 
 
 def downgrade() -> None:
