@@ -76,7 +76,7 @@ def run(settings: Settings, listener: socket.socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server; told to stop, it lets go of who would wait for long, finishes the others and ends with 0."""
+    """uvicorn's server; at a signal it ends streams and waits, finishes the other requests and exits with 0."""
 
     def __init__(
         self, config: uvicorn.Config, connections: Connections, services: Services, application: Application

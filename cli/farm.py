@@ -38,7 +38,7 @@ _MARGIN_SECONDS: Final = 15.0  # past its grace time the supervisor kills by its
 class Farm:
     """A farm that lives as long as this context; stopped in the order chores, workers, API, Redis, PostgreSQL.
 
-    `tell` is given one line for each thing that a person waits for.
+    `tell` gets one line for each step that a person waits for.
     """
 
     def __init__(self, settings: Settings, tell: Tell) -> None:
@@ -47,7 +47,7 @@ class Farm:
         self._parts: tuple[Part, ...] = ()
         self._context = ExitStack()
         self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)  # of servers that cannot be started
-        self._troubles: set[str] = set()  # first lines of what was said already: a log's tail is ever another
+        self._troubles: set[str] = set()  # first lines of printed messages: the log's tail behind them differs
 
     def __enter__(self) -> Self:
         """Start everything and wait until the API answers. Raises FarmError, with nothing left running."""

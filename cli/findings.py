@@ -16,15 +16,15 @@ class Finding:
 
 
 def fine(text: str) -> Finding:
-    """Return that all is well."""
+    """Return a finding of level `fine`."""
     return Finding("fine", text)
 
 
 def remark(text: str, advice: str = "") -> Finding:
-    """Return what is worth knowing."""
+    """Return a finding of level `note`."""
     return Finding("note", text, advice)
 
 
 def bad(text: str, advice: str) -> Finding:
-    """Return what is wrong, and what to do about it."""
+    """Return a finding of level `bad`, with what to do about it."""
     return Finding("bad", text, advice)

@@ -73,10 +73,12 @@ def worker(
 @app.command()
 def chores(
     *,
-    now: Annotated[list[str] | None, typer.Option(metavar="CHORE", help="Have it done now by those that run.")] = None,
+    now: Annotated[
+        list[str] | None, typer.Option(metavar="CHORE", help="Run this chore now, in the running chores process.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start what does the farm's chores alone. For a farm of several machines, one or two; --json: logs in JSON."""
+    """Start only the chores process. For a farm of several machines, one or two; --json: logs in JSON."""
     from cli.standalone import become
 
     arguments = [word for name in now or () for word in ("--now", name)]
@@ -170,7 +172,7 @@ def hold(job: JobId, *, as_json: AsJson = False) -> None:
 
 @app.command()
 def release(job: JobId, *, as_json: AsJson = False) -> None:
-    """Queue what is held of a job, whatever it was held for."""
+    """Queue the held images of a job."""
     from cli import jobs
     from cli.connect import connect
 
@@ -234,7 +236,7 @@ def remove_style(
 def logs(
     parts: Annotated[list[str] | None, typer.Argument(metavar="[PART]...", help="api, workers…; else all.")] = None,
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the logs.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines of each part.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -267,10 +269,10 @@ def upgrade(*, as_json: AsJson = False) -> None:
 @storage.command("adopt")
 def adopt(
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Also where it carries another farm's marker.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Replace another farm's marker.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Mark FARM_STORAGE_URL as this farm's: an empty one in the place of one that was lost, or one that was moved."""
+    """Mark FARM_STORAGE_URL as this farm's storage, after it was lost or moved."""
     from cli.storage import adopt as run
 
     run(_settings(), yes=yes, as_json=as_json)

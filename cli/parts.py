@@ -84,4 +84,4 @@ def _put_aside(log: Path) -> None:
         shutil.copyfile(log, older[0])
         older[0].chmod(log.stat().st_mode & 0o777)
     finally:
-        os.truncate(log, 0)  # even where the disk had no place for the copy: it will be needed
+        os.truncate(log, 0)  # even if the disk had no space for the copy, because the log must not fill it

@@ -112,7 +112,7 @@ class Stream:
 
 
 class _Deleted(Exception):
-    """The job is there no more."""
+    """The job was deleted."""
 
 
 async def _get(subscription: Subscription, seconds: float) -> Received | None:

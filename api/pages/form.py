@@ -33,7 +33,7 @@ _GONE: Final = {
     PICTURE: ("The page no longer has the picture: choose it again", "a picture, or the box unticked"),
     MASK: ("The page no longer has the mask: draw it again", "a mask, or the box unticked"),
 }
-"""What to say where a box is ticked that stands for a picture, and none came with it."""
+"""The message if a box for a picture is ticked but no picture came."""
 _TYPED: Final = "typed."
 """The prefix of the fields as they were typed, which are sent along with a picture that fills the form in."""
 _USUAL_SIZE: Final = 512  # of a checkpoint that does not say
@@ -136,7 +136,7 @@ def _given(prefix: str = "") -> Given:
 def _keep_files(given: Given) -> None:
     """Make uploads of the files that came with the form, and note their ids.
 
-    Raises Refused, of a file too large TooLarge, with all that is wrong with the form; Unavailable, StorageError.
+    Raises TooLarge for a large file, Refused with all errors of the form; Unavailable, StorageError.
     """
     refusals: dict[str, Refused] = {}
     for name, field in FILES.items():

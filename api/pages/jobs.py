@@ -91,13 +91,13 @@ def retry_image(job_id: int, index: int) -> AnyResponse:
 
 @blueprint.post("/<id:job_id>/hold")
 def hold(job_id: int) -> AnyResponse:
-    """Keep what is queued from starting."""
+    """Hold the queued images of a job."""
     return _change(job_id, use_cases.hold, "held until you press Release")
 
 
 @blueprint.post("/<id:job_id>/release")
 def release(job_id: int) -> AnyResponse:
-    """Queue what is held."""
+    """Queue the held images of a job."""
     return _change(job_id, use_cases.release, "in the queue now")
 
 

@@ -39,13 +39,12 @@ def trade() -> AnyResponse:
 
 
 def _again(wanted: str, message: str, status: int) -> Response:
-    """Return the sign-in page with an error."""
     return Response(render_template("sign_in.html", next=wanted, error=FieldError("key", message, "")), status)
 
 
 @blueprint.post("/sign-out")
 def sign_out() -> AnyResponse:
-    """Sign out."""
+    """End this browser's session and go to the sign-in page."""
     auth.sign_out()
     return redirect("/sign-in", 303)
 

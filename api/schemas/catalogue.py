@@ -1,4 +1,4 @@
-"""The API's JSON of checkpoints, VAEs, decoders, samplers, schedules, styles, workers and chores."""
+"""The API's JSON of checkpoints, VAEs, decoders, samplers, schedules, and styles."""
 
 from __future__ import annotations
 

@@ -82,5 +82,5 @@ class ChoresBody(BaseModel):
 
     @classmethod
     def from_standing(cls, standing: Standing) -> Self:
-        """Return the body of `standing`."""
+        """Return the JSON of the chores' state, as `GET /api/v1/chores` sends it."""
         return cls(is_anybody=standing.is_anybody, overdue=[OverdueBody(**asdict(chore)) for chore in standing.overdue])

@@ -89,9 +89,9 @@ def init_app(app: Flask, joined: Services) -> None:
 
 
 def is_known(app: Flask, environ: dict[str, Any]) -> bool:
-    """True where the request of `environ` says who asks, as far as its address may try keys now.
+    """True if the request of `environ` says who asks, as far as its address may try keys now.
 
-    A wrong key counts here already: a client that waits to be told to send its body learns of it by that.
+    A wrong key counts here already, because a client that expects `100 Continue` is refused before it sends its body.
     """
     with app.request_context(environ):
         ring, key = _ring(app), _sent_key()
@@ -163,7 +163,7 @@ def _identify(app: Flask) -> None:
 
 
 def _who(app: Flask) -> tuple[str | None, bool]:
-    """Return who asks, if anybody, and whether a key in a header says so (no page can make a browser add one)."""
+    """Return the caller, and whether a header carried the key (no page can make a browser add one)."""
     ring = _ring(app)
     if not ring.owners:
         return LOCAL_OWNER, False
@@ -206,7 +206,8 @@ def _cookie_owner(ring: Keyring) -> str | None:
 def _check_token(app: Flask) -> None:
     """Raise Forbidden on a form, or on a script that lives off a cookie, without this browser's token.
 
-    Programs need none: they show a key, or reach a farm without keys through `guard`, which keeps other pages out.
+    Programs need none: they show a key, or reach a farm without keys, where `api.security.origin` refuses
+    other pages.
     """
     if isinstance(request.routing_exception, MethodNotAllowed):
         raise request.routing_exception  # no token makes it a method of this route

@@ -67,7 +67,7 @@ def _host_name(host: str) -> str | None:
 
 
 def _check_page(named: frozenset[str]) -> None:
-    """Refuse what a page of another origin asked its browser to send, links that are followed apart.
+    """Refuse what a page of another origin asked its browser to send, except followed links.
 
     Where a proxy puts a Host of its own in place of the browser's, the names that the operator gave tell the farm's
     pages from others.

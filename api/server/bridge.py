@@ -73,7 +73,7 @@ class _Answer:
         self.headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
     def make_lot(self) -> None:
-        """Make the next part, or some small ones, and at the end let go of the rest. Raises Unavailable."""
+        """Make the next part, or some small ones, and at the end close the content. Raises Unavailable."""
         self.lot.close()
         self.lot, self.has_more = self._spool(), False
         for part in self._parts:
@@ -84,7 +84,7 @@ class _Answer:
         self._close_content()
 
     def close(self) -> None:
-        """Let go of all of it. May be called again, but not while a thread works on it."""
+        """Release the lot and the content. May be called again, but not while a thread works on it."""
         self.lot.close()
         self._close_content()
 

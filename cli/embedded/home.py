@@ -105,9 +105,9 @@ def write_record(home: Path, record: Record) -> None:
 
 
 def read_record(home: Path) -> Record | None:
-    """Return the record of the farm that holds `home` now; None where none does, or where it is not up yet.
+    """Return the record of the farm that holds `home` now; None if no farm does, or if it is not up yet.
 
-    Raises NotRunning where this user may not know.
+    Raises NotRunning if this user may not read it.
     """
     if not running(home):
         return None
@@ -120,7 +120,7 @@ def read_record(home: Path) -> Record | None:
 
 
 def clear_record(home: Path) -> None:
-    """Take the record away: nobody is to be sent to a farm that stops."""
+    """Delete the record, because a farm that stops takes no more callers."""
     with suppress(OSError):
         (home / "farm.json").unlink(missing_ok=True)
 
