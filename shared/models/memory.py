@@ -95,6 +95,7 @@ _MEASURED = text("""
     VALUES (:digest, :memory_class, :bytes)
     ON CONFLICT (checkpoint, memory_class)
     DO UPDATE SET bytes = excluded.bytes
+    WHERE memory_needs.bytes <> excluded.bytes
 """)
 
 

@@ -73,6 +73,41 @@ def test_a_worker_that_starts_anew_corrects_what_another_told(meter, sessions, n
     assert noted() == 2300
 
 
+@pytest.mark.parametrize(("other", "own"), [(9_000, 500), (300, 900)])
+def test_a_figure_of_another_worker_is_corrected_by_the_images_of_one_that_lives(
+    sessions, noted, monkeypatch, other, own
+):
+    monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
+    clock, card = [1000.0], devices.Device("cuda:0", "cuda", "a card", 10_000)
+    living = MemoryMeter(card, sessions, clock=lambda: clock[0])
+    measure(living, own)
+    measure(MemoryMeter(card, sessions), other)
+    booked: list[int] = []
+    book = memory.book
+    monkeypatch.setattr(memory, "book", lambda *args, **named: booked.append(named["measured"]) or book(*args, **named))
+    for _ in range(5):
+        measure(living, own)
+    assert not booked, "a steady figure costs no statement for each image"
+    clock[0] += 60
+    for _ in range(5):
+        measure(living, own)
+    assert booked == [own + WEIGHTS]
+    assert noted() == own + WEIGHTS
+
+
+def test_two_workers_that_take_turns_keep_their_figure_current(sessions, noted, monkeypatch):
+    monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
+    clock, card = [0.0], devices.Device("cuda:0", "cuda", "a card", 10_000)
+    large, small = (MemoryMeter(card, sessions, clock=lambda: clock[0]) for _ in range(2))
+    for taken in (500, 900, 500, 500, 500, 500, 500, 500, 500, 500):
+        measure(large, taken)
+        measure(small, 400)
+        clock[0] += 61
+    assert noted() == 2400
+    measure(large, 500)
+    assert noted() == 2500, "the latest measurement counts"
+
+
 def test_what_a_worker_takes_in_single_precision_is_booked_apart(sessions, noted, monkeypatch):
     monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
     measure(MemoryMeter(devices.Device("cuda:0", "cuda", "a card", 10_000), sessions, "single"), 900)

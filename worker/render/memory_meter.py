@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -22,6 +23,12 @@ log = structlog.get_logger(__name__)
 
 _MEASURED: Final = 8  # images of a kind, the most of which is booked: some of a memory class need less than others
 _DIFFERENCE: Final = 0.02  # share of what is booked by which it must change to be worth a write
+_AGAIN_SECONDS: Final = 60.0  # after which an unchanged figure is written again: another worker may have booked its own
+
+
+class _Booked(NamedTuple):
+    bytes: int
+    at: float  # of the clock
 
 
 class MemoryMeter:
@@ -31,17 +38,23 @@ class MemoryMeter:
     """
 
     def __init__(
-        self, device: Device, sessions: Sessions, precision: Precision = "half", offers: int | None = None
+        self,
+        device: Device,
+        sessions: Sessions,
+        precision: Precision = "half",
+        offers: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._device = device
         self._sessions = sessions
         self._precision = precision
         self._most = math.inf if offers is None else offers
+        self._clock = clock
         self._lock = Lock()
         self._busy = 0
         self._is_disturbed = False
         self._latest: dict[Footprint, deque[int]] = {}
-        self._booked: dict[Footprint, int] = {}
+        self._booked: dict[Footprint, _Booked] = {}
 
     @contextmanager
     def image(self, footprint: Footprint, weights_bytes: int) -> Iterator[None]:
@@ -77,16 +90,19 @@ class MemoryMeter:
             return not self._is_disturbed
 
     def _book(self, footprint: Footprint, measured: int) -> None:
-        """Book the most that the latest images of this kind took, if that has changed."""
+        """Book the most that the latest images of this kind took, if that has changed or was booked long ago."""
         latest = self._latest.setdefault(footprint, deque(maxlen=_MEASURED))
         latest.append(measured)
-        most, booked = max(latest), self._booked.get(footprint, 0)
-        if abs(most - booked) < _DIFFERENCE * booked:
+        now, most = self._clock(), max(latest)
+        booked = self._booked.get(footprint, _Booked(0, -math.inf))
+        is_changed = abs(most - booked.bytes) >= _DIFFERENCE * booked.bytes
+        if not is_changed and now - booked.at < _AGAIN_SECONDS:
             return
         try:
             book = partial(memory.book, footprint=footprint, measured=most, precision=self._precision)
             transact(self._sessions, book)
         except Unavailable:
             return  # another image of its kind will come
-        self._booked[footprint] = most
-        log.info("memory measured", **footprint._asdict(), precision=self._precision, bytes=most)
+        self._booked[footprint] = _Booked(most, now)
+        if is_changed:
+            log.info("memory measured", **footprint._asdict(), precision=self._precision, bytes=most)
