@@ -21,7 +21,7 @@ from shared.media.storage import Storage
 from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets
 from shared.queue import queries
-from shared.queue.explainer import Outlook
+from shared.queue.explainer import Explainer
 from shared.settings import Settings
 
 EXTENSION: Final = "stepfarm"
@@ -38,7 +38,7 @@ class Services:
     storage: Storage
     events: Events
     tickets: Tickets
-    outlook: Outlook  # why jobs wait
+    explainer: Explainer  # why jobs wait
     picture_reader: PictureReader
     looks: Looks  # at jobs that are followed
     streams: Places  # for event streams
@@ -56,7 +56,7 @@ class Services:
         self.looks.close()
         self.tickets.close()
         self.events.close()
-        self.outlook.close()
+        self.explainer.close()
         self.picture_reader.close()
         self.engine.dispose()
 
@@ -74,7 +74,7 @@ def join(settings: Settings) -> Services:
         storage=storage,
         events=events,
         tickets=Tickets(settings.redis, ours),
-        outlook=Outlook(factory, settings.redis),
+        explainer=Explainer(factory, settings.redis),
         picture_reader=PictureReader(settings.limits, is_shared=_is_shared(settings)),
         looks=Looks(lambda jobs: transact(factory, lambda session: queries.states(session, jobs))),
         streams=_places(settings, settings.max_streams),

@@ -28,7 +28,7 @@ def facts(selection: str) -> dict[str, object]:
     except FarmError as error:
         return {**machine, "error": str(error)}
     names = [f"{card.name} {card.label}" for card in cards if card.uuid]
-    return {**machine, "cards": names, "missing": present.trouble, "why": devices.why_none() if names else ""}
+    return {**machine, "cards": names, "missing": present.trouble, "why": devices.why_no_card() if names else ""}
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def job(services: Services, owner: str, job_id: int) -> JobBody:
     """Return a job with the latest progress of its images, and why it waits. Raises NotFound."""
     view = transact(services.sessions, lambda session: queries.job(session, job_id, owner))
     waits = view.counts[ImageState.QUEUED] or view.counts[ImageState.HELD]
-    return JobBody.from_view(view, _live(services, view), services.outlook.of(job_id) if waits else None)
+    return JobBody.from_view(view, _live(services, view), services.explainer.explain(job_id) if waits else None)
 
 
 def state(services: Services, owner: str, job_id: int) -> ImageState:

@@ -13,7 +13,7 @@ from shared.admission import names, scheduling
 from shared.admission.accepted import accepted
 from shared.errors import FieldError, Refused
 from shared.media.decode import Picture
-from shared.params.partial import rest
+from shared.params.partial import readable
 from shared.params.render import RenderParams
 from shared.params.scheduling import NO_SCHEDULING, Scheduling
 from shared.params.table import parameters, siblings
@@ -64,7 +64,7 @@ def _params(given: Mapping[str, Any], limits: Limits) -> tuple[RenderParams, lis
     except ValidationError as error:
         problems = error.errors(include_url=False)
         explained = [_explain(problem, limits) for problem in problems[:_MOST_ERRORS]]
-        return rest(given, [problem["loc"] for problem in problems]), explained
+        return readable(given, [problem["loc"] for problem in problems]), explained
 
 
 def refused(problems: Iterable[FieldError]) -> Refused:

@@ -23,14 +23,14 @@ _KINDS: Final[tuple[Kind, ...]] = ("checkpoint", "vae")  # that parameters name
 _SUFFIX: Final = re.compile(r"\.(?:safetensors|ckpt|pth?|bin|gguf)$", re.IGNORECASE)
 
 
-class Fit(NamedTuple):
+class FittingParams(NamedTuple):
     """Parameters that can be submitted, and why others were left out."""
 
     params: dict[str, Any]
     left_out: tuple[str, ...]
 
 
-def fit(sessions: Sessions, given: Mapping[str, Any], owner: str, limits: Limits) -> Fit:
+def fit(sessions: Sessions, given: Mapping[str, Any], owner: str, limits: Limits) -> FittingParams:
     """Return `given` without the fields that admission refuses, model files by their titles on this farm.
 
     A model file whose hash is unknown is looked up by its name, because some programs write wrong hashes.
@@ -42,7 +42,7 @@ def fit(sessions: Sessions, given: Mapping[str, Any], owner: str, limits: Limits
         if not any(was_there):  # no field of `given` is wrong: a farm without checkpoints refuses every job
             break
         notes += [f"{one.field}: {one.message}" for one, there in zip(refused, was_there, strict=True) if there]
-    return Fit(params, tuple(notes))
+    return FittingParams(params, tuple(notes))
 
 
 def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:

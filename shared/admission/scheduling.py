@@ -25,7 +25,7 @@ UNSERVED_POOLS: Final = 20
 """How many pools without a living worker the open jobs of one owner may name; the default pool is not counted."""
 
 
-class Split(NamedTuple):
+class SplitRequest(NamedTuple):
     """A request, split into scheduling and parameters, with the fields of the scheduling that have a wrong form."""
 
     scheduling: Scheduling
@@ -33,17 +33,17 @@ class Split(NamedTuple):
     problems: tuple[FieldError, ...]
 
 
-def split(given: Mapping[str, Any]) -> Split:
+def split(given: Mapping[str, Any]) -> SplitRequest:
     """Return the scheduling that a JSON object asks for, without fields of a wrong form."""
     fields = {name: given[name] for name in ACCEPTED if name in given}
     rest = {name: value for name, value in given.items() if name not in ACCEPTED}
     try:
-        return Split(Scheduling.model_validate(fields), rest, ())
+        return SplitRequest(Scheduling.model_validate(fields), rest, ())
     except ValidationError as error:
         wrong = {str(problem["loc"][0]): problem for problem in error.errors(include_url=False)}
     problems = tuple(FieldError(name, message(problem), ACCEPTED[name]) for name, problem in wrong.items())
     right = {name: value for name, value in fields.items() if name not in wrong}
-    return Split(Scheduling.model_validate(right), rest, problems)
+    return SplitRequest(Scheduling.model_validate(right), rest, problems)
 
 
 def impossible(session: Session, owner: str, scheduling: Scheduling, limits: Limits) -> list[FieldError]:

@@ -101,7 +101,7 @@ class Standing:
 
 
 @contextmanager
-def taken(sessions: Sessions, name: str) -> Iterator[bool]:
+def chore_lock(sessions: Sessions, name: str) -> Iterator[bool]:
     """Try to hold the lock of a chore within the block; False if another process has it. Raises Unavailable."""
     which = {"locks": _LOCKS, "name": name}
     with sessions() as session:

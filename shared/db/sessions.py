@@ -130,13 +130,13 @@ def _check_after_a_pause(engine: Engine) -> None:
     """Ping connections before their first use after a pause; if one is broken, all are opened again."""
 
     @event.listens_for(engine, "checkin")
-    def rests(_: object, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
-        record.info["rests_since"] = time.monotonic()
+    def checked_in(_: object, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
+        record.info["idle_since"] = time.monotonic()
 
     @event.listens_for(engine, "checkout")
-    def is_used(connection: Any, record: Any, _: object) -> None:  # noqa: ANN401 - SQLAlchemy's
-        rests_since = record.info.pop("rests_since", None)
-        if rests_since is None or time.monotonic() - rests_since < _TRUSTED_SECONDS:
+    def checked_out(connection: Any, record: Any, _: object) -> None:  # noqa: ANN401 - SQLAlchemy's
+        idle_since = record.info.pop("idle_since", None)
+        if idle_since is None or time.monotonic() - idle_since < _TRUSTED_SECONDS:
             return
         try:
             engine.dialect.do_ping(connection)

@@ -18,7 +18,7 @@ Graph = Mapping[str, Mapping[str, Any]]  # inputs by node, with the node's kind 
 
 _KIND: Final = ""
 _FAR: Final = 100  # links that are followed from one node on
-_MOST_TOLD: Final = 20
+_MOST_NAMED: Final = 20
 _LATENTS: Final = ("latent_image", "latent", "samples", "latent_upscaled")
 _CONSTANTS: Final = ("value", "Value", "text", "string", "int", "float", "number", "seed", "STRING", "INT", "FLOAT")
 _TEXTS: Final = ("text", "text_g", "prompt", "string", "populated_text", "wildcard_text", "clip_l", "text_l")
@@ -77,7 +77,7 @@ def found(nodes: Graph) -> Found:
     if not prompts["positive"]:
         notes.append("ComfyUI: the prompt is empty, or comes from nodes that are not known here")
     prompt, negative = (texts[0] if texts else "" for texts in prompts.values())
-    return Found(Parts(prompt, negative, _values(nodes, last)), (*notes, *_untold(nodes, last)))
+    return Found(Parts(prompt, negative, _values(nodes, last)), (*notes, *_left_out(nodes, last)))
 
 
 def _values(nodes: Graph, sampler: str) -> dict[str, str]:
@@ -234,7 +234,7 @@ def _text(nodes: Graph, name: str) -> str | None:
     return None
 
 
-def _untold(nodes: Graph, sampler: str) -> Iterator[str]:
+def _left_out(nodes: Graph, sampler: str) -> Iterator[str]:
     """Yield notes of what the farm has no counterpart for: networks by their names, other nodes by their kinds."""
     for name in _reached(nodes, [sampler]):
         network = nodes[name].get("lora_name")
@@ -244,5 +244,5 @@ def _untold(nodes: Graph, sampler: str) -> Iterator[str]:
         yield "ComfyUI: a picture to start from, which is not in the file"
     kinds = list(dict.fromkeys(str(node[_KIND]) for node in nodes.values() if not _UNDERSTOOD.fullmatch(node[_KIND])))
     if kinds:
-        further = f" and {len(kinds) - _MOST_TOLD} more" if len(kinds) > _MOST_TOLD else ""
-        yield f"ComfyUI: nodes that are not known here: {', '.join(kind[:40] for kind in kinds[:_MOST_TOLD])}{further}"
+        further = f" and {len(kinds) - _MOST_NAMED} more" if len(kinds) > _MOST_NAMED else ""
+        yield f"ComfyUI: nodes that are not known here: {', '.join(kind[:40] for kind in kinds[:_MOST_NAMED])}{further}"

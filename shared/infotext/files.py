@@ -68,17 +68,17 @@ def text(picture: Image.Image) -> str:
     """
     picture.load()
     said = _of_chunks(picture)[: MOST_CHARACTERS + 1]
-    if reader.says_how(said):
+    if reader.describes_picture(said):
         return said
     comments = (comment[: MOST_CHARACTERS + 1] for comment in _comments_of(picture))
-    return next((comment for comment in comments if reader.says_how(comment)), said)
+    return next((comment for comment in comments if reader.describes_picture(comment)), said)
 
 
 def _of_chunks(picture: Image.Image) -> str:
     """Return what a PNG's chunks say, of whatever program."""
     texts = {str(name): value for name, value in picture.info.items() if isinstance(value, str)}
     chunks = {name: _mended(value).rstrip("\x00") for name, value in texts.items()}
-    if reader.says_how(chunks.get(CHUNK, "")):
+    if reader.describes_picture(chunks.get(CHUNK, "")):
         return chunks[CHUNK]
     if chunks.get("Software") == novelai.SOFTWARE:
         return novelai.text(chunks, picture.size) or json.dumps(chunks, ensure_ascii=False)

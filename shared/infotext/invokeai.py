@@ -31,15 +31,15 @@ def flat(document: Json) -> dict[str, Any]:
         prompt = image.get("prompt")
         parts = prompt if isinstance(prompt, list) else [{"prompt": prompt}]
         texts = [str(part.get("prompt", "")) for part in parts if isinstance(part, dict)]
-        return _parted(" ".join(texts)) | _told(image) | {"model": document.get("model_weights")}
+        return _parted(" ".join(texts)) | _values(image) | {"model": document.get("model_weights")}
     skipped, sampler = document.get("clip_skip"), document.get("scheduler")
-    said = {name: value for name, value in _told(document).items() if name not in {"clip_skip", "scheduler"}}
+    said = {name: value for name, value in _values(document).items() if name not in {"clip_skip", "scheduler"}}
     device = "CPU" if document.get("rand_device") == "cpu" else None
     clip_skip = skipped + 1 if isinstance(skipped, int) and skipped else None  # it counts from 0
     return said | {"sampler": sampler, "clip_skip": clip_skip, "RNG": device}
 
 
-def _told(fields: Json) -> dict[str, Any]:
+def _values(fields: Json) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in _HARMLESS and name != "prompt"}
 
 

@@ -48,7 +48,7 @@ def read(text: str, model: type[RenderParams] = RenderParams) -> Read:
     return Read(params, (*map(_storable, notes[:_MOST_NOTES]), *more))
 
 
-def says_how(text: str) -> bool:
+def describes_picture(text: str) -> bool:
     """Return whether a text, which may be any comment, says how a picture was made, even if it cannot be read."""
     if len(text) > MOST_CHARACTERS:
         return False

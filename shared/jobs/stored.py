@@ -13,14 +13,14 @@ from typing import Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from shared.params import paths
-from shared.params.partial import rest
+from shared.params.partial import readable
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
 from shared.params.table import parameters
 from shared.params.upscalers import UPSCALERS
 from shared.prompts.extra_networks import networks
 
-_MOST_TOLD: Final = 5  # names in a sentence
+_MOST_NAMES: Final = 5  # names in a sentence
 _LONGEST: Final = 60  # characters of a value in a sentence
 
 
@@ -49,7 +49,7 @@ def understood(stored: object) -> Understood:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
         bad = [problem["loc"][:-1] if problem["type"] == "missing" else problem["loc"] for problem in problems]
-        params, unknown = rest(stored, bad), {paths.dotted(path): paths.get(stored, path) for path in bad}
+        params, unknown = readable(stored, bad), {paths.dotted(path): paths.get(stored, path) for path in bad}
         unknown |= _lost_groups(stored, params)
     names = _unknown_names(params)
     return Understood(_without(params, names), unknown | names | _tags(params))
@@ -57,9 +57,9 @@ def understood(stored: object) -> Understood:
 
 def names(unknown: Mapping[str, Any]) -> str:
     """`hires.foo, mood and 3 more`: what is not understood, for a sentence."""
-    told = [*unknown][:_MOST_TOLD]
-    more = f" and {len(unknown) - _MOST_TOLD} more" if len(unknown) > _MOST_TOLD else ""
-    return ", ".join(name[:_LONGEST] for name in told) + more
+    shown = [*unknown][:_MOST_NAMES]
+    more = f" and {len(unknown) - _MOST_NAMES} more" if len(unknown) > _MOST_NAMES else ""
+    return ", ".join(name[:_LONGEST] for name in shown) + more
 
 
 def value_words(value: object) -> str:

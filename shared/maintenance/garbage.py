@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.db.sessions import Sessions, transact
-from shared.media.storage import Left, Storage, job_prefix
+from shared.media.storage import Storage, StoredObject, job_prefix
 from shared.queue.history import Event
 
 _BATCH: Final = 1000
@@ -61,11 +61,11 @@ def collect_attempts(sessions: Sessions, storage: Storage) -> int:
     Any number of processes may run it at a time; an interrupted run has done a part.
     """
     deleted = 0
-    for shelf in storage.left():
+    for shelf in storage.objects():
         for start in range(0, len(shelf), _BATCH):
             some = shelf[start : start + _BATCH]
-            for left in transact(sessions, partial(_fenced_off, stored=some)):
-                storage.discard(left)
+            for fenced_off in transact(sessions, partial(_fenced_off, stored=some)):
+                storage.discard(fenced_off)
                 deleted += 1
     return deleted
 
@@ -74,10 +74,10 @@ def _deleted(session: Session, job_ids: list[int]) -> list[int]:
     return list(session.scalars(_DELETED, {"job_ids": job_ids, "event": Event.DELETED}))
 
 
-def _fenced_off(session: Session, stored: Sequence[Left]) -> list[Left]:
+def _fenced_off(session: Session, stored: Sequence[StoredObject]) -> list[StoredObject]:
     columns = {
-        "job_ids": [left.job_id for left in stored],
-        "indexes": [left.index for left in stored],
-        "attempts": [left.attempt for left in stored],
+        "job_ids": [one.job_id for one in stored],
+        "indexes": [one.index for one in stored],
+        "attempts": [one.attempt for one in stored],
     }
     return [stored[position - 1] for position in session.scalars(_FENCED_OFF, columns)]

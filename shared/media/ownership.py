@@ -40,7 +40,9 @@ _PICTURES = text("""
     LIMIT :latest
 """)
 _FARM = text("SELECT id, storage_marked_at IS NOT NULL FROM farm")
-_NOTE = text("UPDATE farm SET storage_marked_at = clock_timestamp() WHERE id = :id AND storage_marked_at IS NULL")
+_RECORD_MARKED = text(
+    "UPDATE farm SET storage_marked_at = clock_timestamp() WHERE id = :id AND storage_marked_at IS NULL"
+)
 _UPLOADS = text("SELECT sha256, bytes FROM uploads ORDER BY used_at DESC LIMIT :latest")
 
 
@@ -50,7 +52,7 @@ class Ownership:
     def __init__(self, sessions: Sessions, farm_id: FarmId) -> None:
         self._sessions = sessions
         self._farm_id = farm_id
-        self._is_noted = False  # in the database, that the storage is marked
+        self._is_recorded = False  # in the database, that the storage is marked
         self._refusal = ""
         self._refused_until = 0.0  # monotonic
 
@@ -65,10 +67,10 @@ class Ownership:
                 self._look(storage, mine)
                 if marks:
                     storage.mark(mine)
-                    self._note(mine)
+                    self._record_marked(mine)
                     log.info("storage marked as this farm's", farm=mine, file=MARKER)
             elif named == mine and marks:
-                self._note(mine)
+                self._record_marked(mine)
         except (Unavailable, ProgrammingError) as error:  # ProgrammingError: the tables are older than this code
             reason = "the database does not say which farm owns the storage"
             raise StorageAway(_ASKED, reason, is_certain=True) from error
@@ -85,12 +87,12 @@ class Ownership:
             self._refusal, self._refused_until = refusal, time.monotonic() + _REFUSED_SECONDS
             raise _not_ours(refusal)
 
-    def _note(self, mine: str) -> None:
+    def _record_marked(self, mine: str) -> None:
         """Record that the storage is marked, or later if the database is away."""
-        if not self._is_noted:
+        if not self._is_recorded:
             with suppress(Unavailable, ProgrammingError):
-                transact(self._sessions, lambda session: session.execute(_NOTE, {"id": mine}))
-                self._is_noted = True
+                transact(self._sessions, lambda session: session.execute(_RECORD_MARKED, {"id": mine}))
+                self._is_recorded = True
 
     def _objection(self, storage: Storage, mine: str) -> str | None:
         """Return why a storage without a marker may be the wrong one; None if it is this farm's.

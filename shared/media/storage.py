@@ -63,7 +63,7 @@ def key(job_id: int, index: int, attempt: int, kind: Kind, form: FileFormat = "p
 
 
 @dataclass(frozen=True)
-class Left:
+class StoredObject:
     """An object of one attempt at an image, whole or half-written."""
 
     job_id: int
@@ -194,27 +194,27 @@ class Storage:
     def last_attempt(self, job_id: int, index: int) -> int:
         """Return the latest attempt at an image that has objects here; 0 if none has. Raises StorageAway."""
         prefix = job_prefix(job_id)
-        left = [_left(f"{prefix}/{name}") for name in self._names(prefix)]
-        return max((one.attempt for one in left if one and one.index == index), default=0)
+        found = [_stored_object(f"{prefix}/{name}") for name in self._names(prefix)]
+        return max((one.attempt for one in found if one and one.index == index), default=0)
 
     def jobs(self) -> Iterator[list[int]]:
         """Yield the ids of the jobs that have objects here, some at a time. Raises StorageError."""
         for shelf in self._names("jobs"):
             yield [int(name) for name in self._names(f"jobs/{shelf}") if name.isdecimal()]
 
-    def left(self) -> Iterator[list[Left]]:
+    def objects(self) -> Iterator[list[StoredObject]]:
         """Yield the objects of attempts, those of some jobs at a time. Raises StorageError."""
         for shelf in self._names("jobs"):
             prefix = f"jobs/{shelf}"
             with _reported(f"listing {prefix}"):
                 names = sorted(self._files.find(self._path(prefix)))
-            yield [left for name in names if (left := _left(name.removeprefix(f"{self._root}/")))]
+            yield [found for name in names if (found := _stored_object(name.removeprefix(f"{self._root}/")))]
 
-    def discard(self, left: Left) -> None:
+    def discard(self, stored: StoredObject) -> None:
         """Delete an object of an attempt, if it is still there. Raises StorageError."""
-        with _reported(f"deleting {left.name}"), suppress(FileNotFoundError):
+        with _reported(f"deleting {stored.name}"), suppress(FileNotFoundError):
             self._look_at_marker()
-            self._files.rm_file(f"{self._root}/{left.name}")
+            self._files.rm_file(f"{self._root}/{stored.name}")
 
     def uploads(self) -> Iterator[list[str]]:
         """Yield the SHA-256 of the uploaded pictures, some at a time. Raises StorageError."""
@@ -328,13 +328,13 @@ def _named(marker: bytes | None) -> str | None:
     return marker.decode("utf-8", "replace").partition("\n")[0].strip()[:100] if marker is not None else None
 
 
-def _left(name: str) -> Left | None:
+def _stored_object(name: str) -> StoredObject | None:
     """Return the attempt that an object belongs to; None for a name that no attempt uses."""
     folder, _, base = name.rpartition("/")
     parts = _OF_ATTEMPT.fullmatch(base)
     if not parts or folder != job_prefix(int(parts[1])):
         return None
-    return Left(int(parts[1]), int(parts[2]), int(parts[3]), name)
+    return StoredObject(int(parts[1]), int(parts[2]), int(parts[3]), name)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ _INDEX: Final = "model_index.json"
 
 
 @contextmanager
-def sole(models: Path) -> Iterator[bool]:
+def scan_lock(models: Path) -> Iterator[bool]:
     """Yield True to the one process of this machine that may scan `models` now, so that no file is hashed twice."""
     descriptor = os.open(models, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -12,7 +12,7 @@ from shared.params.paths import Path
 from shared.params.render import RenderParams
 
 
-def rest(given: Mapping[str, Any], bad: Iterable[Path]) -> RenderParams:
+def readable(given: Mapping[str, Any], bad: Iterable[Path]) -> RenderParams:
     """Return what is left of `given` without the values at `bad`; a group that cannot stand without one goes whole."""
     left = _without(given, bad)
     try:

@@ -20,7 +20,7 @@ from shared.db.states import WorkerState
 from shared.errors import NotFound
 from shared.queue.history import Event, storable
 
-_LOCK: Final = 0x57E9FA26  # key of the advisory lock; keys of two numbers, as of `chores` and `uploads`, are apart
+_LOCK: Final = 0x57E9FA26  # key of the advisory lock; keys of two numbers, as of `locks` and `uploads`, are apart
 
 _TAKE = text("SELECT pg_advisory_xact_lock(:lock)")
 

@@ -60,7 +60,7 @@ class Waiter:
 
 
 @dataclass(frozen=True)
-class Lately:
+class RecentWork:
     """What the farm did lately, from which its next minutes are estimated."""
 
     rates: Mapping[str, float] = field(default_factory=dict)  # worker -> work a second while it renders
@@ -87,7 +87,7 @@ class _Reason(NamedTuple):
     at_most: float | None = None  # seconds after which it starts at the latest
 
 
-def explain(waiter: Waiter, snapshot: Snapshot, lately: Lately, redis: str | None = None) -> Waiting:
+def explain(waiter: Waiter, snapshot: Snapshot, recent: RecentWork, redis: str | None = None) -> Waiting:
     """Return why `waiter` waits, by the functions that decide what the workers take.
 
     `redis` says why Redis stores nothing; None: it does.
@@ -96,9 +96,9 @@ def explain(waiter: Waiter, snapshot: Snapshot, lately: Lately, redis: str | Non
         reason = _Reason(Cause.HELD, f"It is {waiter.held}.")
     else:
         without_redis = _Reason(Cause.REDIS, f"{redis}.") if redis else None
-        reason = _nobody(waiter, snapshot.farm, lately) or without_redis or _not_yet(waiter, snapshot)
-    seconds = _estimate(waiter, snapshot, lately, reason)
-    error = None if seconds is None else lately.error
+        reason = _nobody(waiter, snapshot.farm, recent) or without_redis or _not_yet(waiter, snapshot)
+    seconds = _estimate(waiter, snapshot, recent, reason)
+    error = None if seconds is None else recent.error
     return Waiting(
         index=waiter.index,
         cause=reason.cause,
@@ -109,7 +109,7 @@ def explain(waiter: Waiter, snapshot: Snapshot, lately: Lately, redis: str | Non
     )
 
 
-def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
+def _nobody(waiter: Waiter, farm: Farm, recent: RecentWork) -> _Reason | None:
     """Return why no worker could take it even if the farm had nothing else to do; None: one could."""
     pool = waiter.lane.pool
     of_pool = "" if pool == DEFAULT_POOL else f" of the pool {pool}"
@@ -126,14 +126,14 @@ def _nobody(waiter: Waiter, farm: Farm, lately: Lately) -> _Reason | None:
         return _Reason(Cause.MEMORY, f"{needs}, and the largest of a living worker{of_pool} has {largest}.")
     readers = [worker for worker in able if worker.name not in waiter.unread]
     if readers:
-        return _none_ready(readers, lately)
+        return _none_ready(readers, recent)
     unread = dict.fromkeys(waiter.unread[worker.name] for worker in able)
     does = "does" if len(able) == 1 else "do"
     words = f"It needs a worker of a newer version: {_names(able)} {does} not know {'; '.join(unread)}."
     return _Reason(Cause.NEWER_VERSION, words)
 
 
-def _none_ready(able: Sequence[Worker], lately: Lately) -> _Reason | None:
+def _none_ready(able: Sequence[Worker], recent: RecentWork) -> _Reason | None:
     """Return why these workers take no images; None: one does."""
     states = {worker.state for worker in able}
     if WorkerState.READY in states:
@@ -141,7 +141,7 @@ def _none_ready(able: Sequence[Worker], lately: Lately) -> _Reason | None:
     if WorkerState.STARTING in states:
         starting = [worker for worker in able if worker.state == WorkerState.STARTING]
         return _Reason(Cause.STARTING, f"{_names(starting)} {_are(starting)} still starting.")
-    why = next((f": {lately.drains[worker.name]}" for worker in able if worker.name in lately.drains), "")
+    why = next((f": {recent.drains[worker.name]}" for worker in able if worker.name in recent.drains), "")
     return _Reason(Cause.DRAINED, f"{_names(able)} {'takes' if len(able) == 1 else 'take'} nothing new{why}.")
 
 
@@ -241,16 +241,16 @@ def _able(waiter: Waiter, farm: Farm) -> list[Worker]:
     return [one for one in in_pool if policy.fits(lane, one) and one.name not in waiter.unread]
 
 
-def _estimate(waiter: Waiter, snapshot: Snapshot, lately: Lately, reason: _Reason) -> float | None:
+def _estimate(waiter: Waiter, snapshot: Snapshot, recent: RecentWork, reason: _Reason) -> float | None:
     """Return the seconds until it starts, or None."""
     if reason.cause == Cause.NEXT:
         return 0.0
     if waiter.is_far or reason.cause not in _ESTIMATED:
         return None
     ready = _able(waiter, snapshot.farm)
-    seconds = seconds_until_start(Estimate(waiter.lane, waiter.ahead_cost), snapshot, ready, lately.rates)
+    seconds = seconds_until_start(Estimate(waiter.lane, waiter.ahead_cost), snapshot, ready, recent.rates)
     if waiter.struck is not None and seconds is not None:
-        seconds = max(seconds, seconds_one_by_one(waiter.struck, ready, waiter.lane.cost, lately.paces) or 0.0)
+        seconds = max(seconds, seconds_one_by_one(waiter.struck, ready, waiter.lane.cost, recent.paces) or 0.0)
     if reason.at_most is None or waiter.ahead:
         return seconds
     return reason.at_most if seconds is None else min(seconds, reason.at_most)

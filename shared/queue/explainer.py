@@ -31,7 +31,7 @@ from shared.models.catalogue import GONE
 from shared.models.memory import Footprint, Needs
 from shared.queue import estimates
 from shared.queue.estimates import Rendered, Struck
-from shared.queue.explain import Lately, Waiter, Waiting, explain
+from shared.queue.explain import RecentWork, Waiter, Waiting, explain
 from shared.queue.history import Event
 from shared.queue.policy import Lane
 from shared.queue.queries import BEFORE, FARTHEST
@@ -39,7 +39,7 @@ from shared.queue.snapshot import Snapshots
 
 ERRORS: Final = "estimates:errors"  # the latest first
 _BY_ITSELF: Final = (STORAGE_AWAY, CARD_UNUSABLE)  # how phases of workers begin that take nothing, and nobody drained
-_LATELY_SECONDS: Final = 5.0  # for which what was rendered lately is not read again
+_RECENT_SECONDS: Final = 5.0  # for which what was rendered lately is not read again
 _LINES: Final = 1000  # of the history, the latest
 _ERRORS: Final = 50
 _REMEMBERED: Final = 5000  # estimates whose images have not run yet
@@ -113,7 +113,7 @@ class _Given(NamedTuple):
     seconds: float
 
 
-class Outlook:
+class Explainer:
     """Explains why jobs wait. Threads may share it."""
 
     def __init__(self, sessions: Sessions, redis_url: str) -> None:
@@ -124,18 +124,18 @@ class Outlook:
         self._redis = Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
         self._health = RedisHealth(self._redis, self._farm_id)
         self._lock = Lock()
-        self._lately = Lately()
-        self._lately_until = 0.0  # monotonic
+        self._recent_work = RecentWork()
+        self._recent_until = 0.0  # monotonic
         self._given: OrderedDict[int, _Given] = OrderedDict()  # image id -> the first estimate for it
         self._errors: deque[float] = deque(maxlen=_ERRORS)
 
-    def of(self, job_id: int) -> Waiting | None:
+    def explain(self, job_id: int) -> Waiting | None:
         """Return why the first image of a job that waits does so; None: no image waits. Raises Unavailable."""
         waiter = transact(self._sessions, lambda session: _waiter_of(session, job_id))
         if waiter is None:
             return None
         snapshot = self._snapshots.current()
-        waiting = explain(waiter, snapshot, self._look_back(), self._health.trouble())
+        waiting = explain(waiter, snapshot, self._read_recent_work(), self._health.trouble())
         if waiting.estimate_seconds:
             self._remember(waiter.lane.head, _Given(snapshot.taken_at, waiting.estimate_seconds))
         return waiting
@@ -150,23 +150,23 @@ class Outlook:
             if len(self._given) > _REMEMBERED:
                 self._given.popitem(last=False)
 
-    def _look_back(self) -> Lately:
+    def _read_recent_work(self) -> RecentWork:
         """Return what the farm did lately; one thread at a time reads it, the others take what is known."""
         with self._lock:
-            if time.monotonic() < self._lately_until:
-                return self._lately
-            self._lately_until = time.monotonic() + _LATELY_SECONDS
+            if time.monotonic() < self._recent_until:
+                return self._recent_work
+            self._recent_until = time.monotonic() + _RECENT_SECONDS
         rows, drains = transact(self._sessions, _recent)
         rendered = [Rendered(row.worker, row.cost, row.started_at, row.ended_at) for row in rows]
         errors = self._errors_of(rows)
         with self._lock:
-            self._lately = Lately(
-                rates={**self._lately.rates, **estimates.rates(rendered)},
-                paces={**self._lately.paces, **estimates.paces(rendered)},
+            self._recent_work = RecentWork(
+                rates={**self._recent_work.rates, **estimates.rates(rendered)},
+                paces={**self._recent_work.paces, **estimates.paces(rendered)},
                 error=estimates.typical(errors),
                 drains=drains,
             )
-            return self._lately
+            return self._recent_work
 
     def _errors_of(self, rows: Sequence[Row[tuple[object, ...]]]) -> list[float]:
         """Return by how much the latest estimates were off, those for the images of `rows` among them."""
@@ -191,14 +191,14 @@ def _waiter_of(session: Session, job_id: int) -> Waiter | None:
     if row is None:
         return None
     footprint = Footprint(row.checkpoint, row.companions, row.memory_class)
-    unread = {name: what for name, what in session.execute(_UNREAD, {"job_id": job_id})}  # noqa: C416 - as in `views`
+    unread = {name: what for name, what in session.execute(_UNREAD, {"job_id": job_id})}  # noqa: C416 - as in `queries`
     waiter = _waiter(row, memory.needs(session, [footprint]).get(footprint, Needs()))
     return replace(waiter, unread=unread, struck=_struck(session, row) if row.strikes else None)
 
 
 def _struck(session: Session, row: Row[tuple[object, ...]]) -> Struck:
     """Return the other images that a worker died of, which an image of their kind waits for."""
-    running = {worker: seconds for worker, seconds in session.execute(_STRUCK_RUNNING)}  # noqa: C416 - as in `views`
+    running = {worker: seconds for worker, seconds in session.execute(_STRUCK_RUNNING)}  # noqa: C416 - as in `queries`
     return Struck(row.struck_ahead, row.struck_ahead_cost, running)
 
 

@@ -192,7 +192,7 @@ class Lanes:
         """Return the lanes of one pool, in no order."""
         return self._pools.get(pool, ())
 
-    def of(self, pools: tuple[str, ...], *, urgent: bool) -> Mapping[str, Line]:
+    def lines_of(self, pools: tuple[str, ...], *, urgent: bool) -> Mapping[str, Line]:
         """Return the lines for the workers of these pools, by owner; they are put in order once."""
         if pools not in self._lines:
             lanes = [lane for pool in pools for lane in self.all_of(pool)]
@@ -220,7 +220,7 @@ def rank(lanes: Lanes | Iterable[Lane], farm: Farm, me: Worker) -> Iterator[Lane
     ordered = lanes if isinstance(lanes, Lanes) else Lanes(lanes)
     seen: set[Lane] = set()
     for urgent in (True, False):
-        for lane in _ranked(ordered.of(me.pools, urgent=urgent), farm, me):
+        for lane in _ranked(ordered.lines_of(me.pools, urgent=urgent), farm, me):
             if lane not in seen and fits(lane, me):
                 seen.add(lane)
                 yield lane

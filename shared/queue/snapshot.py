@@ -43,7 +43,7 @@ COUNTED: Final = 100  # images of a lane: more change nothing for the policy
 
 
 @dataclass(frozen=True)
-class Seen:
+class Visibility:
     """Which transactions a snapshot sees, by PostgreSQL's numbers: those before `following` that were not running."""
 
     oldest_running: int
@@ -54,7 +54,7 @@ class Seen:
         return transaction < self.following and transaction not in self.running
 
     @classmethod
-    def parse(cls, text: str) -> Seen:
+    def parse(cls, text: str) -> Visibility:
         """Read PostgreSQL's own form, `10:20:10,14,15`."""
         oldest, following, running = text.split(":")
         return cls(int(oldest), int(following), frozenset(int(number) for number in running.split(",") if number))
@@ -73,7 +73,7 @@ class Snapshot:
 
     lanes: tuple[Lane, ...]
     farm: Farm
-    seen: Seen | None = None
+    seen: Visibility | None = None
 
     @property
     def taken_at(self) -> float:
@@ -198,7 +198,7 @@ _NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8 AS now, pg_cur
 
 
 def take(session: Session) -> Snapshot:
-    """Return the lanes and the farm as the database has them now; of one moment in a `database.repeatable` session."""
+    """Return the lanes and the farm as the database has them now; of one moment in a `sessions.repeatable` session."""
     session.execute(_BY_INDEX)
     lanes = tuple(Lane(**row) for row in session.execute(_LANES, {"counted": COUNTED}).mappings())
     owners = {lane.owner for lane in lanes}
@@ -209,7 +209,7 @@ def take(session: Session) -> Snapshot:
         owners={owner: Owner(running, served_at) for owner, running, served_at in rows},
         workers=tuple(_worker(row) for row in session.execute(_WORKERS).mappings()),
     )
-    return Snapshot(_with_needs(session, lanes, farm), farm, Seen.parse(moment.seen))
+    return Snapshot(_with_needs(session, lanes, farm), farm, Visibility.parse(moment.seen))
 
 
 def _with_needs(session: Session, lanes: tuple[Lane, ...], farm: Farm) -> tuple[Lane, ...]:

@@ -117,7 +117,7 @@ def finish(session: Session, claim: Claim, picture_bytes: int) -> Ended:
 def finish_all(session: Session, pictures: Sequence[tuple[Claim, int]]) -> list[Ended]:
     """End the images of claims with pictures of so many bytes; return what became of each, in their order.
 
-    It is one statement, so the session may be one of `database.autocommit`.
+    It is one statement, so the session may be one of `sessions.autocommit`.
     """
     return _end(session, pictures, ImageState.SUCCEEDED)
 

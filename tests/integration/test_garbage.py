@@ -35,7 +35,7 @@ def put(storage, *keys):
 
 
 def left(storage):
-    return [one.name for shelf in storage.left() for one in shelf]
+    return [one.name for shelf in storage.objects() for one in shelf]
 
 
 def test_a_picture_that_came_after_its_job_was_deleted_is_swept_and_no_other(storage, sessions, job_factory):

@@ -24,7 +24,7 @@ from shared.queue import transitions
 from tests.support.servers import clean_environment
 from tests.support.waiting import until
 from tests.support.workers import ROOT, kill, started, states
-from worker.maintenance import process as caretaker
+from worker.maintenance import process as maintenance
 
 MODULE = "worker.maintenance.process"
 eventually = partial(until, seconds=60)  # a process starts first, maybe on a busy machine
@@ -194,6 +194,6 @@ def test_the_desk_is_cleared_whatever_happens_at_it(settings, sessions):
         session.execute(text("SELECT 1"))
         raise RuntimeError("no room")
 
-    with pytest.raises(RuntimeError, match="no room"), caretaker.open_context(settings) as context:
+    with pytest.raises(RuntimeError, match="no room"), maintenance.open_context(settings) as context:
         transact(context.sessions, work)
     until(lambda: transact(sessions, lambda session: session.scalar(connected)) == 0)

@@ -51,16 +51,16 @@ def count_of(done):
 
 
 def test_lock_is_one_processs_and_free_again_after_it(sessions):
-    with locks.taken(sessions, "one") as first, locks.taken(sessions, "one") as second:
+    with locks.chore_lock(sessions, "one") as first, locks.chore_lock(sessions, "one") as second:
         assert (first, second) == (True, False)
-        with locks.taken(sessions, "other") as other:
+        with locks.chore_lock(sessions, "other") as other:
             assert other
-    with locks.taken(sessions, "one") as again:
+    with locks.chore_lock(sessions, "one") as again:
         assert again
 
 
 def test_lock_holds_no_transaction_open(sessions):
-    with locks.taken(sessions, "one"):
+    with locks.chore_lock(sessions, "one"):
         idle = text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
         )
@@ -71,12 +71,12 @@ def test_lock_whose_connection_broke_is_free_and_the_chore_may_end(sessions):
     others = text(
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
     )
-    with locks.taken(sessions, "one") as first:
+    with locks.chore_lock(sessions, "one") as first:
         assert first
         transact(sessions, lambda session: session.execute(others))
-        with locks.taken(sessions, "one") as second:
+        with locks.chore_lock(sessions, "one") as second:
             assert second
-    with locks.taken(sessions, "one") as third:
+    with locks.chore_lock(sessions, "one") as third:
         assert third
 
 

@@ -13,7 +13,7 @@ from shared.db.farm import farm_id
 from shared.db.states import WorkerState
 from shared.queue import explainer, queries
 from shared.queue.explain import Cause
-from shared.queue.explainer import ERRORS, Outlook
+from shared.queue.explainer import ERRORS, Explainer
 from tests.conftest import CheckpointFactory
 from tests.support.queueing import Farmhand, Workhand
 
@@ -35,9 +35,9 @@ def why(sessions, redis_url, monkeypatch):
     """Explains a job as of now, whatever was known a second ago."""
     monkeypatch.setattr("shared.queue.snapshot.ALONE_SECONDS", 0)
     monkeypatch.setattr("shared.queue.snapshot.HEARD_SECONDS", 0)
-    monkeypatch.setattr(explainer, "_LATELY_SECONDS", 0)
-    made = Outlook(sessions, redis_url)
-    yield lambda job: made.of(job.id)
+    monkeypatch.setattr(explainer, "_RECENT_SECONDS", 0)
+    made = Explainer(sessions, redis_url)
+    yield lambda job: made.explain(job.id)
     made.close()
 
 
@@ -173,8 +173,8 @@ def test_error_of_past_estimates_is_told_by_all(hand, job_factory, why, sessions
     assert why(waiting).estimate_error == pytest.approx(0.5, abs=0.05)
     assert "off by a half" in why(waiting).text
 
-    elsewhere = Outlook(sessions, redis_url)
-    assert elsewhere.of(waiting.id).estimate_error == pytest.approx(0.5, abs=0.05)
+    elsewhere = Explainer(sessions, redis_url)
+    assert elsewhere.explain(waiting.id).estimate_error == pytest.approx(0.5, abs=0.05)
     elsewhere.close()
     with Redis.from_url(redis_url) as redis:
         assert redis.llen(farm_id(sessions).key(ERRORS)) == 3
@@ -182,9 +182,9 @@ def test_error_of_past_estimates_is_told_by_all(hand, job_factory, why, sessions
 
 def test_without_redis_each_process_knows_its_own_errors(hand, job_factory, sessions, monkeypatch):
     worker = ready(hand)
-    alone = Outlook(sessions, "unix:///nowhere/redis.sock")
+    alone = Explainer(sessions, "unix:///nowhere/redis.sock")
     monkeypatch.setattr(alone, "_health", SimpleNamespace(trouble=lambda: None))
-    assert alone.of(job_factory().id).cause == Cause.NEXT
+    assert alone.explain(job_factory().id).cause == Cause.NEXT
     assert worker.claim() is not None
     alone.close()
 
@@ -204,9 +204,9 @@ def test_many_who_look_take_one_snapshot(hand, job_factory, sessions, redis_url,
     taken = []
     take = explainer.Snapshots._take
     monkeypatch.setattr(explainer.Snapshots, "_take", lambda *args: taken.append(1) or take(*args))
-    made = Outlook(sessions, redis_url)
+    made = Explainer(sessions, redis_url)
     jobs = [job_factory() for _ in range(5)]
-    assert {made.of(job.id).cause for job in jobs} == {Cause.NEXT, Cause.OWN_IMAGES}
+    assert {made.explain(job.id).cause for job in jobs} == {Cause.NEXT, Cause.OWN_IMAGES}
     assert len(taken) == 1
     made.close()
 

@@ -9,7 +9,7 @@ from shared.models import memory
 from shared.models.memory import Footprint, Needs, estimate
 from shared.models.model_set import ModelSet
 from shared.queue import snapshot
-from shared.queue.explainer import Outlook
+from shared.queue.explainer import Explainer
 from tests.support.queueing import Farmhand
 
 DEMO = "c" * 64
@@ -132,8 +132,8 @@ def test_job_says_what_memory_it_waits_for(hand, job_factory, checkpoint_factory
     for offered in (4 * GB, 8 * GB):
         hand.worker().heartbeat(memory_bytes=offered)
     job = job_factory()
-    outlook = Outlook(sessions, redis_url)
-    told = outlook.of(job.id)
-    outlook.close()
+    explainer = Explainer(sessions, redis_url)
+    told = explainer.explain(job.id)
+    explainer.close()
     assert told.cause == "memory"
     assert told.text == ("It needs a card with about 11.5 GB of memory, and the largest of a living worker has 7.5 GB.")

@@ -63,11 +63,11 @@ def test_what_attempts_left_is_found_and_discarded(storage):
     kept = key(17, 0, 2, "picture")
     for name in (PICTURE, kept):
         storage.put(name, b"1")
-    [[first, second]] = storage.left()
+    [[first, second]] = storage.objects()
     assert (first.name, first.attempt, second.name, second.attempt) == (PICTURE, 1, kept, 2)
     storage.discard(first)
     storage.discard(first)
-    assert [[left.name for left in shelf] for shelf in storage.left()] == [[kept]]
+    assert [[left.name for left in shelf] for shelf in storage.objects()] == [[kept]]
 
 
 def test_what_killed_processes_left_is_tidied_up_when_it_is_old(storage):

@@ -14,7 +14,7 @@ from shared.db.farm import FarmId, farm_id
 from shared.db.sessions import transact
 from shared.messaging.events import Events, JobChanged
 from shared.messaging.tickets import Tickets, celery_app
-from shared.queue.explainer import Outlook
+from shared.queue.explainer import Explainer
 from shared.queue.snapshot import Snapshots
 from tests.support.servers import fresh_database
 from tests.support.waiting import until
@@ -81,10 +81,10 @@ def test_snapshots_and_errors_of_estimates_stay_in_their_farm(redis_url, other_u
         assert len(Snapshots(sessions, redis).current().lanes) == 1
         assert Snapshots(elsewhere, other).current().lanes == ()
     for ours, url, error in ((sessions, redis_url, 2.0), (elsewhere, other_url, 9.0)):
-        outlook = Outlook(ours, url)
-        outlook._redis.lpush(outlook._farm_id.key("estimates:errors"), error)
-        assert outlook._errors_of([]) == [error]
-        outlook.close()
+        explainer = Explainer(ours, url)
+        explainer._redis.lpush(explainer._farm_id.key("estimates:errors"), error)
+        assert explainer._errors_of([]) == [error]
+        explainer.close()
 
 
 def test_tickets_and_commands_stay_in_their_farm(environ, sessions, elsewhere, job_factory):

@@ -19,7 +19,7 @@ from shared.db.sessions import transact
 from shared.models import first_scan
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.inspection import Inspection
-from shared.models.scan import sole
+from shared.models.scan import scan_lock
 from shared.settings import Settings
 from tests.support.checkpoints import inspected, write_tiny
 from tests.support.queueing import Farmhand
@@ -170,7 +170,7 @@ def test_a_scan_reads_the_catalogue_once_however_much_it_finds(worker, sessions,
 def test_a_folder_that_another_farm_scans_is_looked_at_as_soon_as_it_is_free(worker, settings, sessions, in_process):
     write_tiny(settings.models / "a.safetensors")
     scan = Scanner(worker)
-    with sole(settings.models) as is_sole:
+    with scan_lock(settings.models) as is_sole:
         assert is_sole
         assert scan.run_once() == pytest.approx(1.0)
     assert scan.run_once() is None

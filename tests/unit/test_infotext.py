@@ -17,7 +17,7 @@ from shared.infotext.writer import text
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
 from shared.params.upscalers import UPSCALERS
-from tests.support.asked import resolved
+from tests.support.parameter_strategies import resolved
 
 HASH = "6ce0161689"
 # How the ecosystem's programs find the fields of the last line.

@@ -23,7 +23,7 @@ def found(monkeypatch):
     """What the check finds where FARM_GPUS, nvidia-smi and PyTorch say these things; the process asked is this one."""
 
     def found(gpus: str = "all", why: str = ""):
-        monkeypatch.setattr(devices, "why_none", lambda: why)
+        monkeypatch.setattr(devices, "why_no_card", lambda: why)
         monkeypatch.setattr(machine_checks, "_ask_machine", machine.facts)
         return machine_checks.cards(SimpleNamespace(gpus=gpus))
 

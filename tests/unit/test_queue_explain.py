@@ -8,7 +8,7 @@ import pytest
 
 from shared.db.states import WorkerState
 from shared.queue.estimates import Struck
-from shared.queue.explain import Cause, Lately, Waiter, explain
+from shared.queue.explain import Cause, RecentWork, Waiter, explain
 from shared.queue.policy import AFFINITY_SECONDS, Farm, Lane, Owner, Worker
 from shared.queue.snapshot import COUNTED, Snapshot
 
@@ -28,10 +28,10 @@ def worker(number=1, state="ready", *, free=0, resident=(), pool="default", load
     return Worker(number, (pool,), WorkerState(state), frozenset(resident), free, load, name, memory)
 
 
-def explained(waiter=None, *workers, lanes=(), owners=None, **lately):
+def explained(waiter=None, *workers, lanes=(), owners=None, **recent):
     waiter = waiter or Waiter(0, lane())
     snapshot = Snapshot((waiter.lane, *lanes), Farm(NOW, owners or {}, workers))
-    return explain(waiter, snapshot, Lately(**lately))
+    return explain(waiter, snapshot, RecentWork(**recent))
 
 
 CASES = [
@@ -231,7 +231,7 @@ def test_an_urgent_image_that_is_younger_than_the_snapshot_does_not_wait_for_its
     waiter = Waiter(0, lane(head=7, urgent=True))
     lanes = (lane(head=1), lane("bob", head=2))
     snapshot = Snapshot(lanes, Farm(NOW, {"ann": Owner(500, NOW), "bob": Owner(1, NOW)}, (worker(),)))
-    assert explain(waiter, snapshot, Lately()).cause == Cause.SLOT
+    assert explain(waiter, snapshot, RecentWork()).cause == Cause.SLOT
 
 
 def test_the_worker_that_would_take_it_first_is_asked():
@@ -245,7 +245,7 @@ def test_the_worker_that_would_take_it_first_is_asked():
 def test_what_is_younger_than_the_snapshot_is_explained_too():
     waiter = Waiter(0, lane(head=7))
     snapshot = Snapshot((lane("bob", head=1),), Farm(NOW, {"bob": Owner(1, NOW)}, (worker(),)))
-    assert explain(waiter, snapshot, Lately()).cause == Cause.SLOT
+    assert explain(waiter, snapshot, RecentWork()).cause == Cause.SLOT
 
 
 def test_left_alone_is_never_longer_than_affinity():
@@ -347,10 +347,10 @@ def test_what_is_left_alone_starts_when_it_is_not_any_more():
 
 def test_a_redis_that_takes_nothing_is_told_unless_nobody_could_take_it_anyway():
     snapshot = Snapshot((lane(),), Farm(NOW, {}, (worker(free=1),)))
-    told = explain(Waiter(0, lane()), snapshot, Lately(), "Redis is full")
+    told = explain(Waiter(0, lane()), snapshot, RecentWork(), "Redis is full")
     assert (told.cause, told.text, told.estimate_seconds) == (Cause.REDIS, "Redis is full.", None)
     empty = Snapshot((lane(),), Farm(NOW, {}, ()))
-    assert explain(Waiter(0, lane()), empty, Lately(), "Redis is full").cause == Cause.NO_WORKER
+    assert explain(Waiter(0, lane()), empty, RecentWork(), "Redis is full").cause == Cause.NO_WORKER
 
 
 def test_every_cause_has_a_case():
@@ -361,7 +361,7 @@ def test_every_cause_has_a_case():
 def test_explaining_changes_nothing():
     waiter, farm = Waiter(0, lane()), Farm(NOW, {}, (worker(),))
     snapshot = Snapshot((waiter.lane,), farm)
-    explain(waiter, snapshot, Lately())
+    explain(waiter, snapshot, RecentWork())
     assert snapshot == Snapshot((replace(waiter.lane),), farm)
 
 

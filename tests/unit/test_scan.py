@@ -12,7 +12,7 @@ import pytest
 
 from shared.models import scan as scans
 from shared.models.inspection import Inspection
-from shared.models.scan import scan, sole
+from shared.models.scan import scan, scan_lock
 
 GOOD = Inspection("checkpoint", "sd1", 512)
 
@@ -291,9 +291,9 @@ def test_a_known_file_that_is_still_to_be_hashed_anew_stays_known(models):
 
 
 def test_one_process_at_a_time_scans_a_folder(models, tmp_path):
-    with sole(models) as first, sole(models) as second, sole(tmp_path) as other:
+    with scan_lock(models) as first, scan_lock(models) as second, scan_lock(tmp_path) as other:
         assert (first, second, other) == (True, False, True)
-    with sole(models) as again:
+    with scan_lock(models) as again:
         assert again
 
 

@@ -131,7 +131,7 @@ def test_what_attempts_left_is_told_with_its_attempt_and_discarded_one_by_one(st
         storage.put(name, b"data")
     half = f"{job_prefix(17)}/.17-0003-1.png.0a.tmp"
     (root / half).touch()
-    shelves = list(storage.left())
+    shelves = list(storage.objects())
     assert [[(left.name, left.job_id, left.index, left.attempt) for left in shelf] for shelf in shelves] == [
         [(half, 17, 3, 1), (film, 17, 3, 2), (PICTURE, 17, 3, 2)],
         [(other, 12345, 0, 1)],

@@ -73,7 +73,7 @@ def device(card: str) -> Device:
         return Device(f"cpu:{number or 0}", "cpu", _cpu_label(), 0)
     if kind != "cuda" or not (number or "0").isdecimal():
         raise CardError(f"there is no card {card!r} here: accepted are cpu, cpu:1, cuda:0")
-    if why := why_none():
+    if why := why_no_card():
         raise CardError(why)
     if int(number or 0) >= (count := torch.cuda.device_count()):
         raise CardError(f"there is no card {card!r} here: CUDA sees {count}")
@@ -104,7 +104,7 @@ def _disable_tf32() -> None:
         operation.fp32_precision = "ieee"
 
 
-def why_none() -> str:
+def why_no_card() -> str:
     """Return why this process has no card and what to do about it; "" if it has one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about what the answer says

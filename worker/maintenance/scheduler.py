@@ -50,7 +50,7 @@ class ScheduledChore:
     def run_once(self) -> None:
         """Do the chore if it is due and no other process does it. An outage is logged once."""
         try:
-            with locks.taken(self._context.sessions, self._chore.name) as is_taken:
+            with locks.chore_lock(self._context.sessions, self._chore.name) as is_taken:
                 self._context.clock_guard.tick()
                 if is_taken and (self._is_requested.is_set() or self._is_due()):
                     self._run()

@@ -16,7 +16,7 @@ from shared.errors import NotConfined, Unavailable
 from shared.models import first_scan, recording
 from shared.models.catalogue import Catalogue
 from shared.models.inspection import Scanned
-from shared.models.scan import scan, sole
+from shared.models.scan import scan, scan_lock
 from worker.context import Worker
 from worker.render.inspector import Inspector
 
@@ -40,7 +40,7 @@ class Scanner:
         """
         sessions, models = self._worker.sessions, self._worker.settings.models
         try:
-            with sole(models) as is_sole:
+            with scan_lock(models) as is_sole:
                 if not is_sole:  # another worker of this machine scans, for this farm or for another
                     return _SOON_SECONDS
                 before = transact(sessions, Catalogue.read)

@@ -78,12 +78,12 @@ def test_a_card_that_takes_nobody_is_told_in_a_line(monkeypatch: pytest.MonkeyPa
 def test_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert devices.why_none().startswith(f"PyTorch {torch.__version__} is a build without CUDA: install one with")
+    assert devices.why_no_card().startswith(f"PyTorch {torch.__version__} is a build without CUDA: install one with")
 
 
 def test_a_card_that_is_there_needs_no_reason(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert devices.why_none() == ""
+    assert devices.why_no_card() == ""
     with pytest.raises(CardError, match="there is no card 'cuda:2' here: CUDA sees 2"):
         devices.device("cuda:2")

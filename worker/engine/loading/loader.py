@@ -70,10 +70,10 @@ class Loader:
             self._changed.notify_all()
         return future
 
-    def add_spare(self, work: Spare) -> None:
-        """Do `work` while no load waits; it is closed at the next load, or when its steps are done."""
+    def add_spare(self, steps: Spare) -> None:
+        """Do `steps` while no load waits; they are closed at the next load, or when all are done."""
         with self._changed:
-            self._spare.append(work)
+            self._spare.append(steps)
             self._changed.notify_all()
 
     @property
@@ -118,14 +118,14 @@ class Loader:
         finally:
             del future, load  # an error holds this frame, which would hold the future: a cycle
 
-    def _step(self, work: Spare) -> None:
+    def _step(self, steps: Spare) -> None:
         try:
-            next(work)
+            next(steps)
         except StopIteration:
-            self._spare.remove(work)
+            self._spare.remove(steps)
         except Exception:  # an edge: spare work must not stop the loader
             log.exception("spare work of the loader failed")
-            self._spare.remove(work)
+            self._spare.remove(steps)
 
     def _drop_spare(self) -> None:
         while self._spare:

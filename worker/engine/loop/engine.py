@@ -181,8 +181,8 @@ class Engine:
         calls, self._waiting = plan(
             self._waiting, self._row_budget, ladder=self.device.ladder, most_rows=self._most_rows
         )
-        asked = (ask.request for call in calls for ask in call)
-        self._outstanding.append(work_seconds(asked, self.device.kind))
+        requests = (ask.request for call in calls for ask in call)
+        self._outstanding.append(work_seconds(requests, self.device.kind))
         for call in calls:
             self._make(call)
         self._pace.turn()
