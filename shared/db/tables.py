@@ -71,7 +71,8 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(server_default=text("0"))
     urgent: Mapped[bool] = mapped_column(server_default=text("false"))
     expires_at: Mapped[datetime | None]  # images that have not started by then are cancelled
-    hold: Mapped[bool] = mapped_column(server_default=text("false"))  # submitted to be released by hand
+    # Submitted to be released by hand, or so held when migration 0015 took it from the images of an older job.
+    hold: Mapped[bool] = mapped_column(server_default=text("false"))
     hold_until: Mapped[datetime | None]  # submitted to be queued then
     hold_behind: Mapped[int | None]  # submitted to be queued when the job of this id has ended
     count: Mapped[int]
