@@ -40,9 +40,10 @@ def read_pairs(pairs: Iterable[str]) -> dict[str, Any]:
 def _value(path: str, text: str) -> object:
     """Return a text parameter's value as it is typed, any other as JSON; the API checks it."""
     from shared.params.paths import field_name  # noqa: PLC0415 - as above
+    from shared.params.scheduling import Scheduling  # noqa: PLC0415 - as above
     from shared.params.table import parameters  # noqa: PLC0415 - as above
 
-    parameter = parameters().get(field_name(path))
+    parameter = {**parameters(), **parameters(Scheduling)}.get(field_name(path))
     if parameter is not None and (
         parameter.kind == "string" or (parameter.is_list and not parameter.is_group and path != parameter.name)
     ):

@@ -167,6 +167,13 @@ def test_any_other_parameter_is_set_by_its_dotted_name(farm, tmp_path):
     ]  # fmt: skip
 
 
+def test_a_text_that_schedules_the_job_stays_a_text():
+    pairs = ["pool=7", "hold_until=2030", "priority=5", "hold=true", "hold_behind=null"]
+    assert render_request.read_pairs(pairs) == {
+        "pool": "7", "hold_until": "2030", "priority": 5, "hold": True, "hold_behind": None,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("pair", ["steps", "=5", " =5", ""])
 def test_parameter_without_a_name_or_a_value_is_refused(pair):
     with pytest.raises(FarmError, match="must be NAME=VALUE"):
