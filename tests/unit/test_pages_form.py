@@ -129,6 +129,13 @@ def test_read_gives_lines_the_form_they_have_everywhere_else():
     assert read(MultiDict({"prompt": "sea\r\nmoon"})) == {"prompt": "sea\nmoon"}
 
 
+def test_a_jobs_page_has_the_order_and_the_words_of_the_form():
+    params = RenderParams.model_validate({"img2img": {"picture": "a", "mask": {"picture": "b", "content": "fill"}}})
+    rows = [row for group in parameter_table(params) for row in group.rows]
+    assert [label for label, _ in rows if label in {"Sampler", "Schedule", "Steps"}] == ["Sampler", "Schedule", "Steps"]
+    assert ("Masked content", "Blurred colours around it") in rows
+
+
 @pytest.mark.parametrize("field", ["hires.scale", "img2img.denoising", "img2img.mask.blur", "refiner.switch_at"])
 def test_read_leaves_out_a_part_that_was_not_asked_for(field):
     assert read(MultiDict({field: "0.5"})) == {}
