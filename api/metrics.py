@@ -116,9 +116,9 @@ def _broken_calls(session: Session) -> Metric:
         "Calls of networks that failed, also those that succeeded with fewer rows.",
         labels=["worker", "cause"],
     )
-    told: Tally[tuple[str, str]] = Tally()
+    totals: Tally[tuple[str, str]] = Tally()
     for name, calls in session.execute(select(Worker.name, Worker.broken_calls)):
-        told.update({(name, cause): number for cause, number in calls.items()})
-    for labels, number in sorted(told.items()):
+        totals.update({(name, cause): number for cause, number in calls.items()})
+    for labels, number in sorted(totals.items()):
         broken.add_metric(labels, number)
     return broken

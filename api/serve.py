@@ -88,7 +88,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._sweeping = asyncio.create_task(self._connections.sweep(self.server_state))
+        self._closing_slow = asyncio.create_task(self._connections.close_slow(self.server_state))
         self._giving_back = asyncio.create_task(memory.keep_giving_back())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

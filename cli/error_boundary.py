@@ -38,7 +38,7 @@ def run(command: Callable[[], object], *, as_json: bool) -> int:
     except Exception as error:  # noqa: BLE001 - the edge: an unexpected error is named with its place
         status = _complain(FarmError(_unexpected(error)), as_json=as_json)
     for stream in (sys.stdout, sys.stderr):
-        _let_go(stream)
+        _release(stream)
     return status
 
 
@@ -74,7 +74,7 @@ def _replace_what_cannot_be_shown(stream: IO[str] | None) -> None:
             reconfigure(errors="replace")
 
 
-def _let_go(stream: IO[str] | None) -> None:
+def _release(stream: IO[str] | None) -> None:
     """Flush a stream, or discard the rest if nobody reads it: the interpreter would try again at its end."""
     if stream is None:
         return

@@ -125,10 +125,10 @@ class Farm:
     def _tend(self) -> None:
         """Restart parts that died. A part that cannot be started is reported once; the rest of the farm goes on."""
         rotate_logs(self._settings.home / "logs")
-        with self._told_once():
+        with self._reported_once():
             self._tend_servers()
         for part in self._parts:
-            with self._told_once():
+            with self._reported_once():
                 if part.tend():
                     self._tell_success(f"The {part.server.name} died; started again ({part.server.log} may say why).")
 
@@ -145,7 +145,7 @@ class Farm:
             self._tell_success(f"{name} died; started again.")
 
     @contextmanager
-    def _told_once(self) -> Iterator[None]:
+    def _reported_once(self) -> Iterator[None]:
         try:
             yield
         except LauncherError as error:  # a later turn may do

@@ -36,16 +36,16 @@ class LogFile:
         try:
             with self._path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._position:
-                    self._begin_anew()
+                    self._restart()
                 file.seek(self._position)
                 data = file.read()
-        except FileNotFoundError:  # put aside, and its part has not begun another yet
-            self._begin_anew()
+        except FileNotFoundError:  # rotated, and its part has not begun another yet
+            self._restart()
             return b""
         self._position += len(data)
         return data
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self._position, self._rest = 0, b""
 
 

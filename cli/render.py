@@ -37,7 +37,7 @@ def render(
     """
     check_folder(folder)
     files = {name: file_bytes(path) for name, path in pictures.items()}
-    with joined(settings, terminal.tell_nobody if as_json else terminal.tell) as client:
+    with joined(settings, terminal.tell_nothing if as_json else terminal.tell) as client:
         uploaded = {name: _uploaded(client, pictures[name], data) for name, data in files.items()}
         job = submitted(client, render_request.nested(uploaded, into=params), quiet=as_json)
         if job["state"] == "held" and params.get("hold"):  # by hand: until nobody knows when

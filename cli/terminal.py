@@ -59,7 +59,7 @@ def tell(line: str) -> None:
         err.print(escape(line), style="dim")
 
 
-def tell_nobody(line: str) -> None:
+def tell_nothing(line: str) -> None:
     """Say nothing: the answer is for a program."""
 
 

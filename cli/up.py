@@ -17,7 +17,7 @@ def up(settings: Settings, *, as_json: bool) -> None:
     record = home.read_record(settings.home)
     if record is not None:
         raise LauncherError(f"A farm is up already in {settings.home} (process {record.pid}): {record.url}")
-    with Farm(settings, terminal.tell_nobody if as_json else terminal.tell) as farm:
+    with Farm(settings, terminal.tell_nothing if as_json else terminal.tell) as farm:
         with suppress(OSError, ValueError):  # nobody reads it: the farm serves nevertheless
             if as_json:
                 terminal.answer_json({"url": farm.url, "home": str(settings.home), "pid": os.getpid()})

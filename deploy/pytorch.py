@@ -77,7 +77,7 @@ def install(*arguments: str) -> bool:
     wheels = json.loads(planned.stdout)["install"]
     if not wheels:
         return True
-    say(told(wheels))
+    say(summary(wheels))
     return not pip(*arguments).returncode
 
 
@@ -86,7 +86,7 @@ def pip(*arguments: str, stdout: int | None = None) -> subprocess.CompletedProce
     return subprocess.run(command, stdout=stdout, text=True, check=False)
 
 
-def told(wheels: Sequence[dict]) -> str:
+def summary(wheels: Sequence[dict]) -> str:
     """Return the message that names the downloads and their size."""
     urls = [wheel["download_info"]["url"] for wheel in wheels]
     names = [f"{wheel['metadata']['name']} {wheel['metadata']['version']}" for wheel in wheels]

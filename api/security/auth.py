@@ -45,7 +45,7 @@ class Keyring:
     secret: bytes = field(repr=False)
 
     @classmethod
-    def of(cls, api_keys: Mapping[str, str], secret: str) -> Self:
+    def from_keys(cls, api_keys: Mapping[str, str], secret: str) -> Self:
         """Return the ring of `api_keys` (key -> owner)."""
         return cls({_digest(key): owner for key, owner in api_keys.items()}, secret.encode())
 
@@ -82,7 +82,7 @@ def init_app(app: Flask, joined: Services) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
     )
-    app.extensions[_EXTENSION] = Keyring.of(settings.api_keys, secret)
+    app.extensions[_EXTENSION] = Keyring.from_keys(settings.api_keys, secret)
     app.extensions[_GUESSES] = Guesses()
     app.before_request(lambda: _identify(app))
     app.before_request(lambda: _check_token(app))
@@ -234,11 +234,11 @@ def kept_secret(home: Path) -> str:
     Raises SettingsError where nothing can be kept.
     """
     try:
-        kept = home / "secret"
-        if not kept.exists():
+        secret_file = home / "secret"
+        if not secret_file.exists():
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make_secret(kept)
-        return kept.read_text()
+            _make_secret(secret_file)
+        return secret_file.read_text()
     except OSError as error:
         raise SettingsError(
             f"FARM_HOME={str(home)!r}: the secret that signs cookies cannot be kept there ({error.strerror}); "
@@ -246,13 +246,13 @@ def kept_secret(home: Path) -> str:
         ) from error
 
 
-def _make_secret(kept: Path) -> None:
+def _make_secret(secret_file: Path) -> None:
     """Make the file whole under its name, or leave the one that another process was first with."""
-    draft = kept.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
+    draft = secret_file.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
     draft.touch(mode=0o600)
     draft.write_text(secrets.token_hex(32))
     try:
         with suppress(FileExistsError):
-            os.link(draft, kept)
+            os.link(draft, secret_file)
     finally:
         draft.unlink()

@@ -36,11 +36,11 @@ def unwrap(environ: dict[str, Any], trusted: Networks) -> None:
 def client(peer: str, forwarded_for: str, trusted: Networks) -> str:
     """Return the address nearest to this farm that is not a trusted proxy's: addresses before it may be forged.
 
-    Where a proxy tells something else than an address, such as `unknown`, the proxy stands for its clients.
+    If a proxy names something other than an address, such as `unknown`, the proxy stands for its clients.
     """
     nearest = peer
-    for told in reversed(_values(forwarded_for)):
-        address = _address(told)
+    for hop in reversed(_values(forwarded_for)):
+        address = _address(hop)
         if address is None or not is_trusted(nearest, trusted):
             break
         nearest = address
@@ -64,9 +64,9 @@ def is_trusted(address: str, trusted: Networks) -> bool:
     return any(parsed in network for network in trusted)
 
 
-def _address(told: str) -> str | None:
+def _address(hop: str) -> str | None:
     """Return an address without the port that some proxies add; None if it is none."""
-    bare = _PORT.sub(r"\1\2", told)
+    bare = _PORT.sub(r"\1\2", hop)
     try:
         ip_address(bare)
     except ValueError:

@@ -17,8 +17,8 @@ from api.routes.health import AliveBody
 from api.security import auth, proxies
 from api.security.key_guesses import place
 from api.server import plain
-from api.server.bodies import Bounds, Gone, Late, receive_body
-from api.server.bridge import Bridge, Environ, environ, refuse
+from api.server.bodies import BodyTooSlow, Bounds, ClientGone, receive_body
+from api.server.bridge import Bridge, Environ, environ_of, refuse
 from api.server.connection import Deadlines
 from api.server.room import Room, Spool
 from api.server.threads import Threads
@@ -47,11 +47,11 @@ class Application:
         if scope["path"] == "/livez" and scope["method"] in ("GET", "HEAD"):
             await self._livez(scope, send)
             return
-        asked = environ(scope)
-        proxies.unwrap(asked, self._settings.proxies)
-        spool = Spool(self._room, str(place(asked["REMOTE_ADDR"])), is_body=True)
+        environ = environ_of(scope)
+        proxies.unwrap(environ, self._settings.proxies)
+        spool = Spool(self._room, str(place(environ["REMOTE_ADDR"])), is_body=True)
         try:
-            await self._answer(scope, asked, spool, receive, send)
+            await self._answer(scope, environ, spool, receive, send)
         except asyncio.CancelledError:  # the server has stopped, and waits no longer
             with suppress(RuntimeError):  # an answer has begun
                 await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, "The farm is stopping: try again later.")
@@ -61,21 +61,21 @@ class Application:
     async def _answer(
         self,
         scope: HTTPScope,
-        asked: Environ,
+        environ: Environ,
         spool: Spool,
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
         try:
-            body = await receive_body(scope, receive, spool, self._bounds(scope, asked), self._deadlines)
-        except Gone:
+            body = await receive_body(scope, receive, spool, self._bounds(scope, environ), self._deadlines)
+        except ClientGone:
             return
-        except Late as error:
+        except BodyTooSlow as error:
             await refuse(send, HTTPStatus.REQUEST_TIMEOUT, str(error))
         except FarmError as error:
             await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         else:
-            await self._bridge.answer(asked, body, receive, send)
+            await self._bridge.answer(environ, body, receive, send)
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -88,8 +88,8 @@ class Application:
         await send({"type": "http.response.body", "body": _ALIVE, "more_body": False})
         counted(self._app, "/livez", scope["method"], 200, 0)
 
-    def _bounds(self, scope: HTTPScope, asked: Environ) -> Bounds:
+    def _bounds(self, scope: HTTPScope, environ: Environ) -> Bounds:
         async def is_known() -> bool:
-            return await self._threads.run(partial(auth.is_known, self._app, asked))
+            return await self._threads.run(partial(auth.is_known, self._app, environ))
 
         return Bounds(bodies.most(self._settings, scope["path"]), is_known)

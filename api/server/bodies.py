@@ -17,11 +17,11 @@ from api.server.room import MEMORY_BYTES, Spool
 from shared.errors import FarmError
 
 
-class Gone(Exception):
+class ClientGone(Exception):
     """The client has left, or its body cannot be read."""
 
 
-class Late(FarmError):
+class BodyTooSlow(FarmError):
     """The body came too slowly."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
@@ -55,16 +55,16 @@ class Bounds:
 async def receive_body(
     scope: HTTPScope, receive: ASGIReceiveCallable, spool: Spool, bounds: Bounds, deadlines: Deadlines
 ) -> Body:
-    """Return the body of a request, in `spool`. Raises Gone, Late, Unavailable."""
-    told = next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
-    has_body = bool(told) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
+    """Return the body of a request, in `spool`. Raises ClientGone, BodyTooSlow, Unavailable."""
+    content_length = next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
+    has_body = bool(content_length) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
     if not has_body:
         return Body(spool, 0)
-    if told and told > bounds.most:
-        return Body(spool, told, is_refused=True)
-    if told and told > MEMORY_BYTES and not await bounds.is_known():
+    if content_length and content_length > bounds.most:
+        return Body(spool, content_length, is_refused=True)
+    if content_length and content_length > MEMORY_BYTES and not await bounds.is_known():
         return Body(spool, 0, is_refused=True)
-    return await _receive(receive, spool, bounds, deadlines, is_known=bool(told))
+    return await _receive(receive, spool, bounds, deadlines, is_known=bool(content_length))
 
 
 async def _receive(
@@ -92,7 +92,7 @@ async def _next(receive: ASGIReceiveCallable, pace: Pace) -> tuple[bytes, bool]:
         async with asyncio.timeout_at(pace.due):
             message = await receive()
     except TimeoutError:
-        raise Late("The body of the request came too slowly.") from None
+        raise BodyTooSlow("The body of the request came too slowly.") from None
     if message["type"] != "http.request":
-        raise Gone
+        raise ClientGone
     return message["body"], message["more_body"]

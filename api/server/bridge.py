@@ -105,19 +105,19 @@ class Bridge:
         self._threads = threads
         self._room = room
 
-    async def answer(self, asked: Environ, body: Body, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Have the application answer the request of `asked`, whose body is `body`, unless its client leaves."""
-        asked["wsgi.input"] = body.file
-        if body.size or "CONTENT_LENGTH" in asked:
-            asked["CONTENT_LENGTH"] = str(body.size)
-        answering = self._answer(asked, body, send)
+    async def answer(self, environ: Environ, body: Body, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Have the application answer the request of `environ`, whose body is `body`, unless its client leaves."""
+        environ["wsgi.input"] = body.file
+        if body.size or "CONTENT_LENGTH" in environ:
+            environ["CONTENT_LENGTH"] = str(body.size)
+        answering = self._answer(environ, body, send)
         if body.is_refused:
             await answering  # to look for the client would be to ask for that body
         else:
             await _while_there(receive, answering)
 
-    async def _answer(self, asked: Environ, body: Body, send: ASGISendCallable) -> None:
-        answer = _Answer(self._wsgi, asked, self._room, body.spool.address)
+    async def _answer(self, environ: Environ, body: Body, send: ASGISendCallable) -> None:
+        answer = _Answer(self._wsgi, environ, self._room, body.spool.address)
         try:
             try:
                 await self._threads.begin(answer.begin, body.size)
@@ -130,7 +130,7 @@ class Bridge:
         finally:
             answer.lot.close()
             if answer.is_open:  # the client has gone, or the farm stops
-                self._threads.spare(answer.close)
+                self._threads.run_soon(answer.close)
 
     async def _send(self, answer: _Answer, send: ASGISendCallable) -> None:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
@@ -196,7 +196,7 @@ async def _send_lot(lot: Spool, send: ASGISendCallable, *, is_last: bool) -> Non
     await send({"type": "http.response.body", "body": rest, "more_body": not is_last})
 
 
-def environ(scope: HTTPScope) -> Environ:
+def environ_of(scope: HTTPScope) -> Environ:
     """Return a request as WSGI has it, without its body: text is bytes in Latin-1."""
     server, client = scope.get("server") or ("", 0), scope.get("client") or ("", 0)
     given: Environ = {

@@ -12,7 +12,7 @@ from api.server.connection import Connection, Deadlines
 
 log = structlog.get_logger(__name__)
 
-_SWEEP_SECONDS: Final = 0.25
+_POLL_SECONDS: Final = 0.25
 
 
 class Connections:
@@ -30,8 +30,8 @@ class Connections:
 
         return Connection(self._deadlines, make_place, server_state=server_state, **given)
 
-    async def sweep(self, server_state: ServerState) -> None:
-        """End, again and again, connections whose clients are too slow."""
+    async def close_slow(self, server_state: ServerState) -> None:
+        """End connections whose clients are too slow, until this task is cancelled."""
         while True:
             now = asyncio.get_running_loop().time()
             for connection in _ours(server_state):
@@ -40,7 +40,7 @@ class Connections:
                         connection.expire()
                 except Exception:  # the edge of the task: the other connections have deadlines too
                     log.exception("a connection could not be ended")
-            await asyncio.sleep(_SWEEP_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _ours(server_state: ServerState) -> list[Connection]:

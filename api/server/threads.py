@@ -29,8 +29,8 @@ class Threads:
         self._begun = self._begun_bytes = 0
         self._is_closed = False
 
-    async def begin(self, work: Callable[[], T], size: int) -> T:
-        """Return what `work` on a request with a body of `size` bytes returns. Raises Unavailable: too many wait."""
+    async def begin(self, task: Callable[[], T], size: int) -> T:
+        """Return what `task` on a request with a body of `size` bytes returns. Raises Unavailable: too many wait."""
         in_memory = min(size, MEMORY_BYTES)
         if self._begun >= self._most_begun or self._begun_bytes + in_memory > MOST_BEGUN_BYTES:
             raise Unavailable("Too many requests wait to be answered: try again later.")
@@ -38,15 +38,15 @@ class Threads:
         self._begun_bytes += in_memory
         try:
             async with self._large if size > MEMORY_BYTES else nullcontext():
-                return await self.run(work)
+                return await self.run(task)
         finally:
             self._begun -= 1
             self._begun_bytes -= in_memory
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns; cancelled, it ends after work that has begun. Raises Unavailable at the end."""
+    async def run(self, task: Callable[[], T]) -> T:
+        """Return what `task` returns; cancelled, it ends after a task that has begun. Raises Unavailable at the end."""
         async with self._free:
-            done = asyncio.wrap_future(self._submit(work))
+            done = asyncio.wrap_future(self._submit(task))
             try:
                 return await asyncio.shield(done)
             except asyncio.CancelledError:
@@ -54,16 +54,16 @@ class Threads:
                     await asyncio.wait({done})  # what it works on is in use until then
                 raise
 
-    def _submit(self, work: Callable[[], T]) -> Future[T]:
+    def _submit(self, task: Callable[[], T]) -> Future[T]:
         try:
-            return self._pool.submit(work)
+            return self._pool.submit(task)
         except RuntimeError as error:
             raise Unavailable("The farm is stopping: try again later.") from error
 
-    def spare(self, work: Callable[[], object]) -> None:
-        """Have `work` done that nobody waits for."""
+    def run_soon(self, task: Callable[[], object]) -> None:
+        """Run `task` without waiting."""
         with suppress(RuntimeError):  # at the end there is nothing to keep in order
-            self._pool.submit(work)
+            self._pool.submit(task)
 
     def close(self) -> None:
         """Begin nothing more, and wait for nothing that has begun."""

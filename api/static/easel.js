@@ -114,7 +114,7 @@ export function setUp(source, picture) {
   canvas.addEventListener("keyup", (event) => { if (event.key === " ") lift(); });
   canvas.addEventListener("blur", lift);
 
-  function told() {
+  function showSteps() {
     tool("undo").disabled = !mask.canUndo;
     tool("redo").disabled = !mask.canRedo;
   }
@@ -122,13 +122,13 @@ export function setUp(source, picture) {
   return {
     mask,
     get isOpen() { return !canvas.hidden; },
-    onchange: (listen) => { mask.onchange = () => { told(); listen(); }; },
+    onchange: (listen) => { mask.onchange = () => { showSteps(); listen(); }; },
     // A fresh mask over the picture that is shown now.
     open() {
       if (!canvas.hidden || !picture.naturalWidth) return;
       canvas.hidden = ring.hidden = brushes.hidden = false;
       mask.start(picture.naturalWidth, picture.naturalHeight);
-      told();
+      showSteps();
       choose(false);
       look(0);
       place(canvas.width / 2, canvas.height / 2);

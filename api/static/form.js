@@ -73,8 +73,8 @@ for (const button of form.querySelectorAll("[data-does]")) {
   button.addEventListener("click", () => does[button.dataset.does](button));
 }
 form.querySelector('[data-shows="shortcut"]').hidden = false;
-const told = document.getElementById("told");
-if (told?.matches("[role=alert]")) told.focus();
+const notice = document.getElementById("notice");
+if (notice?.matches("[role=alert]")) notice.focus();
 else if (!form.elements.prompt.value && !location.hash) form.elements.prompt.focus();
 
 followSamplers(form);

@@ -93,8 +93,8 @@ function swap(name, part) {
 
 // What can be chosen; what was chosen stays, also where it is not there any more.
 function choose(old, fresh) {
-  const told = (list) => [...list.options].map((option) => [option.value, option.label, ...Object.values(option.dataset)].join("\n")).join("\n\n");
-  if (!old || told(old) === told(fresh)) return;
+  const choices = (list) => [...list.options].map((option) => [option.value, option.label, ...Object.values(option.dataset)].join("\n")).join("\n\n");
+  if (!old || choices(old) === choices(fresh)) return;
   const chosen = old.selectedOptions?.[0];
   const value = chosen?.value || fresh.value; // read now: each option that leaves a select has it choose another one
   old.replaceChildren(...fresh.children);

@@ -69,8 +69,8 @@ class Servers:
         """Return the process of each server by its name."""
         return {server.server.name: server.server.pid for server in self._servers}
 
-    def _keep(self, work: Callable[[], T]) -> T:
-        return self._keeper.submit(work).result()
+    def _keep(self, action: Callable[[], T]) -> T:
+        return self._keeper.submit(action).result()
 
     def _start(self) -> None:
         sockets = _private_sockets(self._home)

@@ -124,8 +124,8 @@ def test_ticked_box_over_an_empty_mask_is_refused(visit):
     page.get_by_label("Repaint only the part").check()
     fill(page, "a boat")
     page.get_by_role("button", name="Render").click()
-    expect(page.locator("#told")).to_contain_text("The page no longer has the mask")
-    expect(page.locator("#told")).to_be_focused()
+    expect(page.locator("#notice")).to_contain_text("The page no longer has the mask")
+    expect(page.locator("#notice")).to_be_focused()
     expect(page.get_by_role("link", name="New")).to_have_attribute("aria-current", "page")
 
 

@@ -233,7 +233,7 @@ def test_refusals_are_listed_in_the_order_of_the_form_with_labels_as_links(clien
     assert "6 settings cannot be accepted." in form.text
     assert "Hires denoising:" in form.text
     assert "Hires: Hires" not in form.text
-    (summary,) = form.all("div", id="told")
+    (summary,) = form.all("div", id="notice")
     assert {"tabindex", "autofocus", "role"} <= summary.attributes.keys()
 
 

@@ -145,15 +145,15 @@ def wheel(url, name="torch", version="2.13.0+cpu"):
 def test_what_will_be_fetched_is_told_with_its_size(pytorch, index, tmp_path):
     host = index.removeprefix("http://")
     one = wheel(f"{index}/torch.whl")
-    assert pytorch.told([one]) == f"Downloading torch 2.13.0+cpu: 190 MB, from {host}."
+    assert pytorch.summary([one]) == f"Downloading torch 2.13.0+cpu: 190 MB, from {host}."
     many = [wheel(f"{index}/{n}.whl", f"nvidia-{n}", "13") for n in range(9)]
     more = "and 9 packages that it needs"
-    assert pytorch.told([one, *many]) == f"Downloading torch 2.13.0+cpu {more}: 1.9 GB, from {host}."
+    assert pytorch.summary([one, *many]) == f"Downloading torch 2.13.0+cpu {more}: 1.9 GB, from {host}."
     file = tmp_path / "torch.whl"
     file.write_bytes(bytes(2_000_000))
-    assert pytorch.told([wheel(file.as_uri())]) == "Downloading torch 2.13.0+cpu: 2 MB, from this machine's disk."
+    assert pytorch.summary([wheel(file.as_uri())]) == "Downloading torch 2.13.0+cpu: 2 MB, from this machine's disk."
     gone = wheel("http://127.0.0.1:9/torch.whl")
-    assert pytorch.told([gone]) == "Downloading torch 2.13.0+cpu: of unknown size, from 127.0.0.1:9."
+    assert pytorch.summary([gone]) == "Downloading torch 2.13.0+cpu: of unknown size, from 127.0.0.1:9."
 
 
 def test_an_index_that_answers_is_known_from_one_that_does_not(pytorch, index, monkeypatch):
