@@ -16,36 +16,36 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_ASKED_SECONDS: Final = 60.0  # nobody having asked for so long, it is looked at no more, until somebody does
+_ASKED_SECONDS: Final = 60.0  # polling stops if nobody asked for this long, and starts again when somebody asks
 _LAST_SECONDS: Final = 1.0
-_PATIENCE_SECONDS: Final = 2.0  # a look is waited for until it has taken so long, where nothing else is known
+_PATIENCE_SECONDS: Final = 2.0  # longest wait for a running poll, if there is no recent result
 
 
 @dataclass(frozen=True)
-class Known(Generic[T]):
-    """What the latest look found, and how old that is."""
+class PollResult(Generic[T]):
+    """The result of the latest poll, and its age."""
 
-    value: T | None  # None: no look has come back yet
+    value: T | None  # None: no poll has ended yet
     age_seconds: float | None = None
-    silent_seconds: float = 0.0  # for how long the look that is under way has not come back
+    silent_seconds: float = 0.0  # for how long the running poll has not answered
 
 
-class Watched(Generic[T]):
-    """The result of `look`, which runs again so many seconds after each run while somebody asks.
+class Poll(Generic[T]):
+    """Calls `poll` on a thread of its own, again `seconds(result)` after each call, while somebody asks.
 
-    Threads may share it; none of them waits for a look that hangs.
+    Threads may share it; no thread waits long for a poll that hangs.
     """
 
     def __init__(
-        self, look: Callable[[], T], seconds: Callable[[T | None], float], clock: Callable[[], float] = time.monotonic
+        self, poll: Callable[[], T], seconds: Callable[[T | None], float], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._look = look
+        self._poll = poll
         self._seconds = seconds
         self._clock = clock
         self._changed = Condition()
         self._value: T | None = None
         self._looked_at: float | None = None
-        self._began_at: float | None = None  # of the look that is under way
+        self._began_at: float | None = None  # of the running poll
         self._due_at = 0.0
         self._asked_at = 0.0
         self._is_running = False
@@ -53,40 +53,40 @@ class Watched(Generic[T]):
         self._is_closed = False
 
     def ask(self) -> None:
-        """Have it looked at from now on; return at once."""
+        """Start polling, or go on with it; return at once."""
         with self._changed:
             self._asked_at = self._clock()
             if not self._is_running and not self._is_closed:
                 self._is_running = True
                 self._began_at = self._clock() if self._clock() >= self._due_at else None
-                self._thread = Thread(target=self._run, name="watch", daemon=True)
+                self._thread = Thread(target=self._run, name="poll", daemon=True)
                 self._thread.start()
 
-    def get(self) -> Known[T]:
-        """Return what is known. Where that is nothing, or of long ago, a look that has just begun is waited for."""
+    def get(self) -> PollResult[T]:
+        """Return the latest result. Waits for a running poll if there is none, or only an old one."""
         self.ask()
         with self._changed:
             begun = self._clock() if self._began_at is None else self._began_at
-            self._changed.wait_for(self._is_told, max(0.0, begun + _PATIENCE_SECONDS - self._clock()))
+            self._changed.wait_for(self._is_fresh, max(0.0, begun + _PATIENCE_SECONDS - self._clock()))
             now = self._clock()
             age = None if self._looked_at is None else now - self._looked_at
-            return Known(self._value, age, 0.0 if self._began_at is None else now - self._began_at)
+            return PollResult(self._value, age, 0.0 if self._began_at is None else now - self._began_at)
 
     def close(self) -> None:
-        """Look no more; a look that is under way may take a moment to end."""
+        """Stop polling; a running poll may take a moment to end."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(_LAST_SECONDS)
 
-    def _is_told(self) -> bool:
-        """Return whether what is known is as young as it can be: the next look is not due for long."""
+    def _is_fresh(self) -> bool:
+        """Return whether there is a result and the next poll is not long overdue."""
         return self._is_closed or (self._looked_at is not None and self._clock() <= self._due_at + _PATIENCE_SECONDS)
 
     def _run(self) -> None:
         while self._wait():
-            self._look_once()
+            self._poll_once()
 
     def _wait(self) -> bool:
         """Wait until the next run is due; return False, and count the thread out, if there will be none."""
@@ -96,13 +96,13 @@ class Watched(Generic[T]):
             self._began_at = self._clock() if self._is_running else None
             return self._is_running
 
-    def _look_once(self) -> None:
+    def _poll_once(self) -> None:
         found, is_found = None, False
         try:
-            found, is_found = self._look(), True
+            found, is_found = self._poll(), True
         except FarmError as error:
-            log.debug("look failed", reason=str(error))  # what was known stays known, with its age
-        except Exception:  # an edge: a bad look must not end the others
+            log.debug("look failed", reason=str(error))  # the last result stays, with its age
+        except Exception:  # an edge: a failed poll must not end the others
             log.exception("look failed")
         with self._changed:
             now = self._clock()

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.background_polls import Known, Watched
+from api.background_polls import Poll, PollResult
 from shared.db import migrate
 from shared.db.sessions import Sessions, probe
 from shared.errors import FarmError, StorageAway, Unavailable, explain
@@ -27,22 +27,22 @@ _OTHERWISE: Final = {
     "migrations": "the version of the tables is not known: run `farm db upgrade` when the database answers",
     STORAGE: "the storage takes no pictures; the log says why",
 }
-_SECONDS: Final = 1.0  # between two looks
+_SECONDS: Final = 1.0  # between two polls
 _FOLDER_SECONDS: Final = 5.0  # between two that write
 _BUCKET_SECONDS: Final = 60.0  # and between two for which somebody is paid
 _SILENT_SECONDS: Final = 5.0  # after which a check without an answer is reported
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one part says: `ok`, or what is wrong with it, and how old that is."""
+class PartStatus:
+    """The status of one part: `ok`, or what is wrong with it, and the age of that result."""
 
     words: str
     age_seconds: float | None = None
 
 
 class Readiness:
-    """Looks at each part on a thread of its own; the log hears of one when it goes and when it is back."""
+    """Polls each part on a thread of its own, and logs when one fails and when it is ready again."""
 
     def __init__(self, factory: Sessions, storage: Storage, events: Events) -> None:
         self._checks: dict[str, Callable[[], object]] = {
@@ -53,23 +53,23 @@ class Readiness:
         }
         seconds = _BUCKET_SECONDS if storage.is_bucket else _FOLDER_SECONDS
         self._parts = {
-            part: Watched(partial(self.look, part), partial(_pace, seconds if part == STORAGE else _SECONDS))
+            part: Poll(partial(self.check, part), partial(_pace, seconds if part == STORAGE else _SECONDS))
             for part in self._checks
         }
         self._missing: set[str] = set()
 
-    def known(self) -> dict[str, Said]:
-        """Return what is known of each part; at once, unless nothing is known yet."""
-        for watched in self._parts.values():
-            watched.ask()
-        return {part: _said(watched.get()) for part, watched in self._parts.items()}
+    def known(self) -> dict[str, PartStatus]:
+        """Return the status of each part; at once, unless no poll has ended yet."""
+        for poll in self._parts.values():
+            poll.ask()
+        return {part: _status(poll.get()) for part, poll in self._parts.items()}
 
-    def storage(self) -> Said:
-        """Return what is known of the storage alone."""
-        return _said(self._parts[STORAGE].get())
+    def storage(self) -> PartStatus:
+        """Return the status of the storage alone."""
+        return _status(self._parts[STORAGE].get())
 
-    def look(self, part: str) -> str:
-        """Look at one part now; return `ok`, or what is wrong with it."""
+    def check(self, part: str) -> str:
+        """Check one part now; return `ok`, or what is wrong with it."""
         try:
             self._checks[part]()
         except (FarmError, SQLAlchemyError, OSError) as error:
@@ -83,20 +83,20 @@ class Readiness:
         return OK
 
     def close(self) -> None:
-        """Look no more."""
-        for watched in self._parts.values():
-            watched.close()
+        """Stop polling."""
+        for poll in self._parts.values():
+            poll.close()
 
 
 def _pace(seconds: float, words: str | None) -> float:
-    """Return the seconds until the next look: what is away is looked for more often."""
+    """Return the seconds until the next poll: failed parts are checked more often."""
     return seconds if words == OK else min(seconds, _FOLDER_SECONDS)
 
 
-def _said(known: Known[str]) -> Said:
-    if known.silent_seconds >= _SILENT_SECONDS or known.value is None:
-        return Said(f"has not answered for {known.silent_seconds:.0f} s", known.age_seconds)
-    return Said(known.value, known.age_seconds)
+def _status(result: PollResult[str]) -> PartStatus:
+    if result.silent_seconds >= _SILENT_SECONDS or result.value is None:
+        return PartStatus(f"has not answered for {result.silent_seconds:.0f} s", result.age_seconds)
+    return PartStatus(result.value, result.age_seconds)
 
 
 def _check_tables(factory: Sessions) -> None:
@@ -105,9 +105,9 @@ def _check_tables(factory: Sessions) -> None:
 
 
 def _check_storage(factory: Sessions, storage: Storage) -> None:
-    """Store and delete an object, and see that no job gets an id which the storage has seen.
+    """Store and delete an object, and make sure that no new job gets an id that the storage already has.
 
-    That the database has not told yet whose storage it is, is the database's trouble.
+    If the database has not yet said whose storage it is, that is the database's fault.
     """
     try:
         storage.check()

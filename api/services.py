@@ -9,10 +9,10 @@ from typing import Final, cast
 from flask import current_app
 from sqlalchemy import Engine
 
-from api.background_polls import Watched
+from api.background_polls import Poll
 from api.quotas import Places
 from api.readiness import Readiness
-from api.state_lookups import Looks
+from api.state_lookups import StateLookups
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, connect, sessions, transact
 from shared.media.decode import PictureReader
@@ -40,20 +40,20 @@ class Services:
     tickets: Tickets
     explainer: Explainer  # why jobs wait
     picture_reader: PictureReader
-    looks: Looks  # at jobs that are followed
+    state_lookups: StateLookups  # of jobs that are followed
     streams: Places  # for event streams
     waits: Places  # for requests that wait for a job's end: each keeps a thread
-    readiness: Readiness  # what each part of the farm says
-    picture_bytes: Watched[int]  # size of all committed pictures: a sum over every image
-    free_bytes: Watched[int | None]  # what the storage's disk still takes
-    stopping: Event = field(default_factory=Event)  # set when the server stops: who waits for long lets go
+    readiness: Readiness  # the status of each part of the farm
+    picture_bytes: Poll[int]  # size of all committed pictures: a sum over every image
+    free_bytes: Poll[int | None]  # what the storage's disk still takes
+    stopping: Event = field(default_factory=Event)  # set when the server stops: streams and waits end
 
     def close(self) -> None:
-        """Let go of every connection; streams and waits end at once."""
+        """Close every connection; streams and waits end at once."""
         self.stopping.set()
-        for watched in (self.readiness, self.picture_bytes, self.free_bytes):
-            watched.close()
-        self.looks.close()
+        for poll in (self.readiness, self.picture_bytes, self.free_bytes):
+            poll.close()
+        self.state_lookups.close()
         self.tickets.close()
         self.events.close()
         self.explainer.close()
@@ -76,12 +76,12 @@ def join(settings: Settings) -> Services:
         tickets=Tickets(settings.redis, ours),
         explainer=Explainer(factory, settings.redis),
         picture_reader=PictureReader(settings.limits, is_shared=_is_shared(settings)),
-        looks=Looks(lambda jobs: transact(factory, lambda session: queries.states(session, jobs))),
+        state_lookups=StateLookups(lambda jobs: transact(factory, lambda session: queries.states(session, jobs))),
         streams=_places(settings, settings.max_streams),
         waits=_places(settings, max(settings.api_threads // 4, 1)),
         readiness=Readiness(factory, storage, events),
-        picture_bytes=Watched(lambda: transact(factory, queries.picture_bytes), lambda _: _ROOM_SECONDS),
-        free_bytes=Watched(storage.free_bytes, lambda _: _ROOM_SECONDS),
+        picture_bytes=Poll(lambda: transact(factory, queries.picture_bytes), lambda _: _ROOM_SECONDS),
+        free_bytes=Poll(storage.free_bytes, lambda _: _ROOM_SECONDS),
     )
 
 

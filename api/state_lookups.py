@@ -11,15 +11,15 @@ from shared.db.states import ImageState
 States = Mapping[int, ImageState]
 
 
-class Looks:
-    """Asks for the states of jobs in a thread of its own; what is asked for while it looks is looked up next."""
+class StateLookups:
+    """Asks for the states of jobs in a thread of its own; what is asked for during a look-up is looked up next."""
 
-    def __init__(self, look: Callable[[Collection[int]], States]) -> None:
-        self._look = look
+    def __init__(self, look_up: Callable[[Collection[int]], States]) -> None:
+        self._look_up = look_up
         self._waiting: dict[int, Future[ImageState | None]] = {}
         self._is_looking = False
         self._lock = Lock()
-        self._thread = ThreadPoolExecutor(1, "looks")
+        self._thread = ThreadPoolExecutor(1, "state-lookups")
 
     def state(self, job: int) -> Future[ImageState | None]:
         """Return a job's state to come: None if there is no such job. It may raise Unavailable."""
@@ -40,7 +40,7 @@ class Looks:
     def _run(self) -> None:
         while waiting := self._next():
             try:
-                states = self._look(waiting.keys())
+                states = self._look_up(waiting.keys())
             except Exception as error:  # noqa: BLE001 - the edge of the thread: the callers get the error
                 for future in waiting.values():
                     future.set_exception(error)

@@ -98,7 +98,7 @@ class Stream:
                 yield b": still here\n\n"
 
     async def _look(self) -> None:
-        state = await asyncio.wrap_future(self._services.looks.state(self._job.job))
+        state = await asyncio.wrap_future(self._services.state_lookups.state(self._job.job))
         if state is None:
             raise _Deleted
         self._job = JobChanged(self._job.job, state)

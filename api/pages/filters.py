@@ -38,7 +38,7 @@ WORKER_PHASES: Final = {
 _NEXT: Final = frozenset({Cause.NEXT, Cause.SLOT})
 """The reasons of a job that is next."""
 
-_SORRY: Final = {
+_ERROR_TEXTS: Final = {
     400: ("The request cannot be read", "Go back, check it, and try again."),
     403: ("Not allowed from here", "Open the form on this farm’s own pages and send it from there."),
     404: ("There is nothing here", "It may have been deleted, or it belongs to another owner."),
@@ -140,20 +140,20 @@ def marked(text: str | None) -> Markup:
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text or ""))))  # noqa: S704 - escaped first
 
 
-def sorry(status: int) -> str:
-    """The title of an error page."""
-    return _SORRY[status][0] if status in _SORRY else HTTPStatus(status).phrase
+def error_title(status: int) -> str:
+    """Return the title of an error page."""
+    return _ERROR_TEXTS[status][0] if status in _ERROR_TEXTS else HTTPStatus(status).phrase
 
 
-def advice(status: int) -> str:
+def error_advice(status: int) -> str:
     """The advice on an error page."""
-    return _SORRY[status][1] if status in _SORRY else ""
+    return _ERROR_TEXTS[status][1] if status in _ERROR_TEXTS else ""
 
 
 FILTERS: Final = {
     word.__name__: word
     for word in (
-        *(counted, data_size, duration, moment, image_origin, image_words, job_words, marked, sides, sorry, advice),
-        printed,
+        *(counted, data_size, duration, moment, image_origin, image_words, job_words, marked, sides),
+        *(error_title, error_advice, printed),
     )
 }

@@ -74,7 +74,7 @@ def submit() -> AnyResponse:
 def size() -> Response:
     """Tell scripts what size a picture that starts from `source` is rendered at, and what its own is."""
     native = _native_size(catalogue_use_cases.catalogue(services()), request.args.get("checkpoint", ""))
-    fitting = images.fitting(services(), auth.owner(), upload("source") or "", native)
+    fitting = images.fitting_sizes(services(), auth.owner(), upload("source") or "", native)
     if fitting is None:
         raise NotFound("There is no such upload.")
     return jsonify(fitting._asdict())
@@ -232,7 +232,7 @@ def _own_size(catalogue: Catalogue, given: Given) -> tuple[int, int] | None:
     if not catalogue.usable():
         return None
     native = _native_size(catalogue, given["checkpoint"])
-    fitting = images.fitting(services(), auth.owner(), given[PICTURE], native) if given[PICTURE] else None
+    fitting = images.fitting_sizes(services(), auth.owner(), given[PICTURE], native) if given[PICTURE] else None
     return (fitting.width, fitting.height) if fitting else (native, native)
 
 

@@ -22,7 +22,7 @@ def sign_in() -> AnyResponse | str:
 
 
 @blueprint.post("/sign-in")
-def trade() -> AnyResponse:
+def submit_key() -> AnyResponse:
     """Exchange the key for a cookie and go to the page that the person asked for."""
     wanted = inside(request.form.get("next", "/"))
     try:

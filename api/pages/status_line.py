@@ -43,10 +43,10 @@ def line(services: Services) -> Line:
     storage = services.readiness.storage().words
     away = storage if storage.startswith(STORAGE_AWAY) else f"{STORAGE_AWAY}: it {storage}"
     trouble = None if storage == OK else away
-    return tell(workers, *load, redis=services.events.trouble(), are_coming=are_coming, storage=trouble)
+    return compose(workers, *load, redis=services.events.trouble(), are_coming=are_coming, storage=trouble)
 
 
-def tell(  # noqa: PLR0913 - all that the line may mention
+def compose(  # noqa: PLR0913 - all that the line may mention
     workers: Sequence[WorkerBody],
     queued: int,
     running: int,

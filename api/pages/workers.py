@@ -23,7 +23,7 @@ blueprint = Blueprint("workers_page", __name__)
 
 
 @dataclass(frozen=True)
-class Shown:
+class WorkerRow:
     """A worker as people see it."""
 
     body: WorkerBody
@@ -41,12 +41,12 @@ def workers() -> str:
     """Show the workers, their activity and checkpoints, and the space that pictures take."""
     names = {file.sha256: file.name for file in catalogue.catalogue(services()).entries() if file.sha256}
     now = datetime.now(UTC)
-    seen = use_cases.workers(services())
+    found = use_cases.workers(services())
     return render_template(
         "workers.html",
         farm=status_line.line(services()),
-        workers=[show(worker, names, now) for worker in seen.workers],
-        ended=seen.ended,
+        workers=[row(worker, names, now) for worker in found.workers],
+        ended=found.ended,
         place=services().storage.url.removeprefix("file://"),
         used=services().picture_bytes.get().value,
         free=services().free_bytes.get().value,
@@ -75,11 +75,11 @@ def _change(change: Callable[[Services, str, str], object], words: str) -> AnyRe
     return redirect("/workers", 303)
 
 
-def show(worker: WorkerBody, names: Mapping[str, str], now: datetime) -> Shown:
+def row(worker: WorkerBody, names: Mapping[str, str], now: datetime) -> WorkerRow:
     """Return `worker` as people see it; a checkpoint that has left the models folder has its short hash for a name."""
     is_unusable = worker.phase.startswith(CARD_UNUSABLE) and worker.drained is None
     badge, standing = _standing(worker, is_unusable=is_unusable)
-    return Shown(
+    return WorkerRow(
         body=worker,
         badge=badge,
         standing=standing,

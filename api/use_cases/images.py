@@ -61,7 +61,7 @@ def upload(services: Services, owner: str, data: bytes) -> UploadBody:
     return UploadBody(id=picture.sha256, width=picture.width, height=picture.height, bytes=len(picture.png))
 
 
-class Fitting(NamedTuple):
+class FittingSizes(NamedTuple):
     """The size of a render that starts from a picture and names none, and the nearest one to the picture's own."""
 
     width: int
@@ -70,13 +70,13 @@ class Fitting(NamedTuple):
     own_height: int
 
 
-def fitting(services: Services, owner: str, sha256: str, native: int) -> Fitting | None:
+def fitting_sizes(services: Services, owner: str, sha256: str, native: int) -> FittingSizes | None:
     """Return what sizes fit an upload, for a checkpoint of this native size; None: there is no such upload."""
     source = transact(services.sessions, lambda session: uploads.size(session, owner, sha256))
     if source is None:
         return None
     limits = services.settings.limits
-    return Fitting(*sizes.in_proportion_to(source, native, limits), *sizes.nearest(source, limits))
+    return FittingSizes(*sizes.in_proportion_to(source, native, limits), *sizes.nearest(source, limits))
 
 
 def uploaded(services: Services, owner: str, sha256: str) -> Stored:

@@ -34,7 +34,7 @@ from shared.queue.submit import submit as record
 
 log = structlog.get_logger(__name__)
 
-_WAIT_SECONDS: Final = 0.2  # between two looks at a job that is waited for
+_WAIT_SECONDS: Final = 0.2  # between two queries for a job that is waited for
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
     if request.pictures:
         admission = transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
         uploads.keep(services.sessions, services.storage, owner, request.pictures, request.limits)
-    services.readiness.storage()  # its first look sees to it that the storage knows no job of the id that comes now
+    services.readiness.storage()  # its first poll makes sure that the storage has no job of the next id
 
     def admit_and_record(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
         complete = admission or admit(session, request, Catalogue.read(session))

@@ -116,7 +116,7 @@ def test_a_part_that_stays_away_is_logged_when_it_goes_and_when_it_is_back(servi
 
     monkeypatch.setattr(type(services.storage), "check", check)
     looked = Readiness(services.sessions, services.storage, services.events)
-    assert [looked.look("storage") == OK for _ in range(5)] == [False, False, False, True, True]
+    assert [looked.check("storage") == OK for _ in range(5)] == [False, False, False, True, True]
     logged = capsys.readouterr().out
     assert [logged.count(line) for line in ("not ready", "no route", "ready again")] == [1, 1, 1]
 

@@ -8,7 +8,7 @@ from threading import Event, Thread
 import pytest
 
 from api import background_polls
-from api.background_polls import Watched
+from api.background_polls import Poll
 from shared.errors import Unavailable
 from tests.support.waiting import until
 
@@ -18,7 +18,7 @@ def watch():
     made = []
 
     def make(look, seconds=0.01):
-        made.append(Watched(look, seconds if callable(seconds) else lambda _: seconds))
+        made.append(Poll(look, seconds if callable(seconds) else lambda _: seconds))
         return made[-1]
 
     yield make
@@ -85,7 +85,7 @@ def test_a_look_that_fails_leaves_what_was_known(watch):
     assert asked.get().value == "known"
 
 
-def test_it_is_looked_at_no_more_when_nobody_has_asked_for_long_and_anew_when_somebody_does(watch, monkeypatch):
+def test_polling_stops_when_nobody_has_asked_for_long_and_starts_again_when_somebody_does(watch, monkeypatch):
     monkeypatch.setattr(background_polls, "_ASKED_SECONDS", 0.05)
     numbers = count(1)
     asked = watch(lambda: next(numbers))

@@ -11,7 +11,7 @@ import pytest
 from api.quotas import Places
 from api.server.pace import LEAST_BYTES, Pace
 from api.server.room import MEMORY_BYTES, Room, Spool
-from api.state_lookups import Looks
+from api.state_lookups import StateLookups
 from shared.db.states import ImageState
 from shared.errors import Unavailable
 from tests.support import loops
@@ -99,16 +99,16 @@ def test_looks_that_wait_are_one_question():
         may_look.wait(10)
         return {1: ImageState.RUNNING, 2: ImageState.QUEUED}
 
-    looks = Looks(look)
-    first = looks.state(1)
+    lookups = StateLookups(look)
+    first = lookups.state(1)
     while not asked:
         pass
-    rest = [looks.state(job) for job in (1, 2, 3, 2)]
+    rest = [lookups.state(job) for job in (1, 2, 3, 2)]
     may_look.set()
     assert first.result(10) is ImageState.RUNNING
     assert [future.result(10) for future in rest] == [ImageState.RUNNING, ImageState.QUEUED, None, ImageState.QUEUED]
     assert asked == [[1], [1, 2, 3]]
-    looks.close()
+    lookups.close()
 
 
 def test_who_leaves_ends_the_look_of_nobody_else():
@@ -118,18 +118,18 @@ def test_who_leaves_ends_the_look_of_nobody_else():
         may_look.wait(10)
         return {1: ImageState.RUNNING}
 
-    async def ask(looks):
-        leaving, staying = (asyncio.ensure_future(asyncio.wrap_future(looks.state(1))) for _ in range(2))
+    async def ask(lookups):
+        leaving, staying = (asyncio.ensure_future(asyncio.wrap_future(lookups.state(1))) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
         await asyncio.wait({leaving})
         may_look.set()
         assert await asyncio.wait_for(staying, 10) is ImageState.RUNNING
-        assert await asyncio.wait_for(asyncio.wrap_future(looks.state(1)), 10) is ImageState.RUNNING
+        assert await asyncio.wait_for(asyncio.wrap_future(lookups.state(1)), 10) is ImageState.RUNNING
 
-    looks = Looks(look)
-    loops.run(ask(looks))
-    looks.close()
+    lookups = StateLookups(look)
+    loops.run(ask(lookups))
+    lookups.close()
 
 
 def test_look_that_fails_tells_all_who_asked_and_the_next_one_looks_again():
@@ -141,8 +141,8 @@ def test_look_that_fails_tells_all_who_asked_and_the_next_one_looks_again():
             raise answer
         return answer
 
-    looks = Looks(look)
+    lookups = StateLookups(look)
     with pytest.raises(Unavailable):
-        looks.state(1).result(10)
-    assert looks.state(1).result(10) is ImageState.QUEUED
-    looks.close()
+        lookups.state(1).result(10)
+    assert lookups.state(1).result(10) is ImageState.QUEUED
+    lookups.close()
