@@ -113,14 +113,14 @@ def breakdown(home: Path, sessions: Sessions, seconds: float) -> Table:
     with working(way) as processes:
         known = rate(way, processes, 0, WARM_UP)
         rate(way, processes, WARM_UP, round(known.a_second * seconds))
-    told = [json.loads(file.read_text()) for file in home.glob("timings.*")]
-    lifecycles = sum(one["spent"]["render"][0] for one in told)
+    written = [json.loads(file.read_text()) for file in home.glob("timings.*")]
+    lifecycles = sum(one["spent"]["render"][0] for one in written)
     table = Table("", "times", "ms", "ms of its processor", title=f"Where the time goes, of {lifecycles} lifecycles")
-    spent = {seam: [sum(one["spent"].get(seam, [0, 0, 0])[k] for one in told) for k in range(3)] for seam in ORDER}
+    spent = {seam: [sum(one["spent"].get(seam, [0, 0, 0])[k] for one in written) for k in range(3)] for seam in ORDER}
     for seam, (times, wall, processor) in spent.items():
         per = 1000 / lifecycles
         table.add_row(seam, f"{times / lifecycles:.2f}", f"{wall * per:.2f}", f"{processor * per:.2f}")
-    others = sum(one["process"] for one in told) - sum(processor for _, _, processor in spent.values())
+    others = sum(one["process"] for one in written) - sum(processor for _, _, processor in spent.values())
     table.add_row("other threads", "", "", f"{1000 * others / lifecycles:.2f}")
     return table
 

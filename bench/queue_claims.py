@@ -64,9 +64,9 @@ def measure(database_url: str, redis_url: str, claimers: int, seconds: float) ->
     while int(redis.get(CLAIMING) or 0) < claimers:  # type: ignore[arg-type]  # not awaitable
         time.sleep(0.05)
     redis.set(GO, b"1")
-    told = [json.loads(process.communicate()[0]) for process in started]
-    claims = sorted(second for claims, _ in told for second in claims)
-    decided = sorted(second for _, decided in told for second in decided)
+    results = [json.loads(process.communicate()[0]) for process in started]
+    claims = sorted(second for claims, _ in results for second in claims)
+    decided = sorted(second for _, decided in results for second in decided)
     return claims, decided, len(claims) / seconds
 
 

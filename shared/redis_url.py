@@ -1,4 +1,4 @@
-"""FARM_REDIS_URL, read once and told in the forms of those who connect: redis-py and Celery disagree on most of it."""
+"""FARM_REDIS_URL, read once and written in the forms that redis-py and Celery want, which differ in most of it."""
 
 from __future__ import annotations
 

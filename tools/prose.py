@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).parents[1]
 LIST: Final = ROOT / "tools/prose.txt"
 FOLDERS: Final = (
     *("api", "cli", "client", "shared", "worker"),
-    *("bench", "deploy", "docs", "models", "tests", "tools", ".ci"),
+    *("bench", "deploy", "docs", "models", "tests", "tools", "migrations", ".ci"),
 )
 SUFFIXES: Final = (".md", ".py", ".html", ".js", ".css", ".svg", ".yaml", ".yml", ".toml", ".sh", ".env", "")
 LEFT_OUT: Final = ("tests/tools/test_prose.py",)  # quotes what the list forbids

@@ -38,14 +38,14 @@ def busy(card: torch.device) -> Iterator[list[float]]:
     if not shutil.which("nvidia-smi"):
         yield found
         return
-    asked = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
-    command = ["nvidia-smi", "-i", f"GPU-{torch.cuda.get_device_properties(card).uuid}", *asked]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as told:
+    query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+    command = ["nvidia-smi", "-i", f"GPU-{torch.cuda.get_device_properties(card).uuid}", *query]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as sampling:
         try:
             yield found
         finally:
-            told.terminate()
-        lines = told.communicate()[0].split()
+            sampling.terminate()
+        lines = sampling.communicate()[0].split()
     found += [int(line) / 100 for line in lines[1:] if line.isdecimal()]  # the first is of the time before
 
 

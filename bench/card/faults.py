@@ -46,15 +46,15 @@ def paint(setting: Setting, pipe: Connection) -> None:
 def go_on(setting: Setting, pipe: Connection) -> None:
     """Render until someone ends it; say when the first step is made."""
     with _loaded(setting) as (engine, weights):
-        is_told = Event()
+        is_sent = Event()
 
-        def tell(_: object) -> None:
-            if not is_told.is_set():
-                is_told.set()
+        def send(_: object) -> None:
+            if not is_sent.is_set():
+                is_sent.set()
                 pipe.send("in a step")
 
         while True:
-            rendering.begin(engine, weights, _wanted(setting, 0), on_step=tell).result(rendering.SECONDS)
+            rendering.begin(engine, weights, _wanted(setting, 0), on_step=send).result(rendering.SECONDS)
 
 
 def hang(setting: Setting, pipe: Connection) -> None:
@@ -96,7 +96,7 @@ def lose(setting: Setting, pipe: Connection) -> None:
 
 
 def refuse(setting: Setting, pipe: Connection) -> None:
-    """Have the U-Net refuse calls for more than one row; say what came out, and what was said of it."""
+    """Let the U-Net refuse calls for more than one row; send how many pictures came out and what was logged."""
     with _loaded(setting) as (engine, weights), capture_logs() as logs:
         weights.unet.register_forward_pre_hook(_refusal)
         wanted = [_wanted(setting, seed) for seed in range(REFUSED)]
@@ -107,7 +107,7 @@ def refuse(setting: Setting, pipe: Connection) -> None:
 
 
 def fill(setting: Setting, pipe: Connection) -> None:
-    """Leave a card no memory for a picture, in the allocator and outside of it; say what came of both."""
+    """Leave a card no memory for a picture, in the allocator and then outside of it; send the outcome of both."""
     said: dict[str, dict[str, Any]] = {}
     with _loaded(setting) as (engine, weights):
         for where, full in ((ALLOCATOR, _filled), (OUTSIDE, _full_outside)):

@@ -1,4 +1,4 @@
-"""Part 7: how soon a busy card begins a picture, lets one go, gives one out, and serves what is urgent."""
+"""Part 7: how soon a busy card begins a picture, cancels one, delivers one, and serves urgent ones."""
 
 from __future__ import annotations
 

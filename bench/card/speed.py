@@ -67,7 +67,7 @@ def _ladder(bench: Bench, weights: Weights, plain: peers.Peer) -> Rates:
         bench.now(f"{in_flight} in flight")
         rates = _flown(bench, weights, in_flight)
         theirs = plain.pictures_a_second(in_flight) if in_flight in peers.BATCHES else None
-        _told(bench, f"{in_flight} in flight", rates, theirs)
+        _note_speed(bench, f"{in_flight} in flight", rates, theirs)
     return rates
 
 
@@ -93,7 +93,7 @@ def _flown(  # noqa: PLR0913 - what one condition is
     return Rates(2 * steps, turns, busy)
 
 
-def _told(bench: Bench, name: str, rates: Rates, theirs: float | None) -> None:
+def _note_speed(bench: Bench, name: str, rates: Rates, theirs: float | None) -> None:
     scale, turns = bench.scale, rates.turns
     pictures = rates.rows / 2 / scale.steps  # by steps: whole pictures are few in some seconds
     flops = pictures * (2 * scale.steps * scale.flops_a_row + scale.flops_a_decode)

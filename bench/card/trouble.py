@@ -27,20 +27,20 @@ class Process:
         self.process, self._pipe = process, pipe
 
     def said(self, bench: Bench) -> Any:  # noqa: ANN401 - whatever it sends
-        """Return what it sends next; None where it ends, or the time does, before it has sent anything."""
+        """Return its next message; None if it ends, or the time does, before it sends one."""
         with suppress(EOFError):
             if self._pipe.poll(min(WAIT_SECONDS, max(0.0, bench.seconds_left))):
                 return self._pipe.recv()
         return None
 
     def status(self, bench: Bench) -> int | None:
-        """Return its exit status; None where it does not end."""
+        """Return its exit status; None if it does not end."""
         self.process.join(min(WAIT_SECONDS, max(0.0, bench.seconds_left)))
         return self.process.exitcode
 
 
 def run(bench: Bench) -> None:
-    """Bring on all troubles that bear company at once, then what wants the card for itself."""
+    """Run the troubles that can share a card at once, then the one that needs the card alone."""
     with ExitStack() as stack:
         hung, lost, refused, killed = (
             _started(bench, stack, work) for work in (faults.hang, faults.lose, faults.refuse, faults.go_on)
@@ -68,7 +68,7 @@ def _killed(bench: Bench, killed: Process, stack: ExitStack) -> None:
     killed.process.kill()
     begun = time.monotonic()
     picture = _started(bench, stack, faults.paint).said(bench)
-    bench.check("killed in a step, a new process renders", bool(is_in_step and picture), _told(picture), "a picture")
+    bench.check("killed in a step, a new process renders", bool(is_in_step and picture), _cut(picture), "a picture")
     bench.note("killed in a step, until a picture", time.monotonic() - begun, "s")
 
 
@@ -88,8 +88,8 @@ def _refused(bench: Bench, said: dict[str, Any] | None) -> None:
 def _lost(bench: Bench, lost: Process) -> None:
     """An index out of bounds leaves the card unusable: the engine ends, says so, and the process with it."""
     said = lost.said(bench)
-    is_told = bool(said) and not said["is_running"] and "card was lost" in said["error"]
-    bench.check("lost card, told", is_told, _told(said and said["error"]), "the card was lost")
+    is_reported = bool(said) and not said["is_running"] and "card was lost" in said["error"]
+    bench.check("lost card, reported", is_reported, _cut(said and said["error"]), "the card was lost")
     status = lost.status(bench)
     bench.check("lost card, exit status", status == LOST, str(status), str(LOST))
 
@@ -108,11 +108,9 @@ def _full(bench: Bench, said: dict[str, Any] | None) -> None:
     for where in faults.FULL:
         found = said[where] if said else {"error": "", "is_running": False, "picture": ""}
         is_right = found["is_running"] and found["error"] == "OutOfMemory"
-        bench.check(
-            f"{where}, the picture's error", is_right, _told(found["error"]), "OutOfMemory, and the engine runs"
-        )
-        bench.check(f"{where}, with room again", bool(found["picture"]), _told(found["picture"]), "a picture")
+        bench.check(f"{where}, the picture's error", is_right, _cut(found["error"]), "OutOfMemory, and the engine runs")
+        bench.check(f"{where}, with room again", bool(found["picture"]), _cut(found["picture"]), "a picture")
 
 
-def _told(said: str | None) -> str:
+def _cut(said: str | None) -> str:
     return " ".join(said.split())[:80] if said else "nothing"

@@ -1,7 +1,7 @@
 """Jobs count how their images ended; a worker runs one struck image at a time.
 
-Revision: 0005, after 0004. What processes of the revision before end from here on is not counted; how a job ends is
-right nevertheless, as `shared.queue.job_end` asks the images too.
+Revision: 0005, after 0004. Images that processes of the revision before end from here on are not counted; the end
+of a job is right nevertheless, because `shared.queue.job_end` reads the images too.
 """
 
 from __future__ import annotations

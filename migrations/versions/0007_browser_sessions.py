@@ -1,4 +1,4 @@
-"""Who has signed in is known to the farm, and ends there at sign-out.
+"""The farm records browser sessions, so that signing out ends them.
 
 Revision: 0007, after 0006. Processes of the revision before do not know these sessions, nor today's processes theirs:
 people sign in once more.

@@ -1,7 +1,7 @@
-"""Model files are known by their weights and by what describes them, and are struck where reading them ends processes.
+"""Model files are known by their weights and by what describes them, and count the processes that ended while reading them.
 
 Revision: 0010, after 0009. `sha256` is from here on the hash of both; processes of the revision before find files by it
-as they did, and record the hash of the weights alone where they scan. What is missing is filled in by the next scan.
+as they did, and record the hash of the weights alone when they scan. The next scan fills in missing hashes.
 """
 
 from __future__ import annotations

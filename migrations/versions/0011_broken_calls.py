@@ -1,6 +1,6 @@
-"""Workers tell how many calls of networks failed since their start.
+"""Workers report how many calls of networks failed since their start.
 
-Revision: 0011, after 0010. Workers of the revision before leave the column as it is: they tell of none.
+Revision: 0011, after 0010. Workers of the revision before leave the column as it is, because they do not count.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ _WORDS: Final[dict[ValueKind | None, str]] = {
     "picture": PICTURE,
     "seed": f"a whole number from 0 to {MAX_SEED}, or {RANDOM_SEED} for a random one",
     "pool": POOL_NAMES,
-    "instant": "an instant to come with its zone, such as 2030-01-31T03:00:00Z",
-    "job": "the id of a job of yours",
+    "instant": "a future time with its zone, such as 2030-01-31T03:00:00Z",
+    "job": "the id of one of your jobs",
 }
 
 

@@ -54,7 +54,7 @@ def missing(session: Session, request: JobRequest) -> Iterator[FieldError]:
 
 def _unlike(given: str) -> str:
     if _SHA256.fullmatch(given):
-        return f"There is no upload {given[:10]}… of yours (any more)"
+        return f"You have no upload {given[:10]}…; it may have been deleted"
     if _URL.match(given) and not _is_data(given):
         return "is an address: the farm fetches nothing from elsewhere"
     return f"is neither an upload nor a data URL: {given[:LONGEST]!r}"

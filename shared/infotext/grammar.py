@@ -136,7 +136,7 @@ def _prompts_within(text: str) -> tuple[str, str]:
 
 
 def fields(text: str) -> tuple[dict[str, str], str]:
-    """Return the named values of one or more lines, and what of them is none, line by line.
+    """Return the named values of one or more lines, and the rest, line by line.
 
     Of a name that comes twice the last one counts. A line goes on with values if the one before it ends with a comma or
     breaks off, or if it begins with a known name itself; with any other line the values end.

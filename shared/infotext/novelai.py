@@ -19,7 +19,7 @@ _NAMES: Final = {
 }
 _IMPLIED: Final = {"Clip skip": "2", "ENSD": "31337"}  # never said: as all readers of its pictures take it
 _OTHERS: Final = ("sm", "sm_dyn", "dynamic_thresholding", "skip_cfg_above_sigma", "reference_strength")
-"""What it has and the farm has not, told where it is used."""
+"""Features that the farm lacks; each is noted where it is used."""
 
 
 def is_own(document: Json) -> bool:

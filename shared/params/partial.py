@@ -13,7 +13,7 @@ from shared.params.render import RenderParams
 
 
 def readable(given: Mapping[str, Any], bad: Iterable[Path]) -> RenderParams:
-    """Return what is left of `given` without the values at `bad`; a group that cannot stand without one goes whole."""
+    """Return the parameters of `given` without the values at `bad`; a group that is invalid without one is left out."""
     left = _without(given, bad)
     try:
         return RenderParams.model_validate(left)

@@ -29,7 +29,7 @@ class Event(StrEnum):
     DELETED = "deleted"
     REGISTERED = "registered"
     LEFT = "left"
-    MARKED_DEAD = "buried"  # the word of the versions before, which read it
+    MARKED_DEAD = "buried"  # older versions read and write this word
     DRAINED = "drained"  # by hand, or by itself: sick
     RESUMED = "resumed"
 

@@ -64,7 +64,7 @@ def run(plan: Plan, ground: Ground) -> Report:
 
 
 def _passed(troubled: Farm) -> bool:
-    """See to it that somebody passes the plan's crash point, and let the farm settle again; False if it does not."""
+    """Provoke the plan's crash point until a process passes it, and let the farm settle again; False if it does not."""
     for _ in range(3):
         if troubled.plan.point in troubled.points.hits():
             break

@@ -330,7 +330,7 @@ def test_data_url_becomes_the_hash_of_what_is_stored(admit):
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        ("f" * 64, "There is no upload ffffffffff… of yours (any more)"),
+        ("f" * 64, "You have no upload ffffffffff…; it may have been deleted"),
         ("https://example.org/cat.png", "is an address: the farm fetches nothing from elsewhere"),
         ("file:///etc/passwd", "is an address: the farm fetches nothing from elsewhere"),
         ("../../etc/passwd", "is neither an upload nor a data URL: '../../etc/passwd'"),

@@ -102,17 +102,17 @@ def test_a_job_keeps_how_it_was_held(submit, sessions, given):
 
 
 @pytest.mark.parametrize(
-    ("terms", "reason"),
+    ("scheduling", "reason"),
     [
         ({"hold": True}, "held by local"),
         ({"hold_until": "2100-01-31T06:00:00+03:00"}, "held until 2100-01-31 03:00 UTC"),
         ({"hold_behind": 1}, "held behind job 1"),
     ],
 )
-def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, terms, reason):
+def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, scheduling, reason):
     assert submit(hold=True)["id"] == 1
 
-    job = submit(count=2, **terms)
+    job = submit(count=2, **scheduling)
 
     assert job["state"] == "held"
     assert job["counts"]["held"] == 2
@@ -123,7 +123,7 @@ def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, ter
 
 
 @pytest.mark.parametrize(
-    ("terms", "problems"),
+    ("scheduling", "problems"),
     [
         ({"expires_at": "2020-01-01T00:00:00Z"}, {"expires_at": "2020-01-01 00:00 UTC has passed"}),
         ({"hold_until": "2020-01-01T00:00:00Z"}, {"hold_until": "2020-01-01 00:00 UTC has passed"}),
@@ -155,8 +155,8 @@ def test_a_held_job_says_why_and_has_no_tickets(submit, services, redis_url, ter
         ),
     ],
 )
-def test_terms_that_cannot_be_kept_are_refused_field_by_field(submit, terms, problems):
-    errors = submit(422, **terms)["errors"]
+def test_impossible_scheduling_is_refused_field_by_field(submit, scheduling, problems):
+    errors = submit(422, **scheduling)["errors"]
 
     assert {error["field"]: error["message"] for error in errors} == problems
     assert all(error["accepted"] for error in errors)
@@ -170,7 +170,7 @@ def test_a_job_cannot_be_held_behind_somebody_else_s(submit, job_factory):
     assert (error["field"], error["message"]) == ("hold_behind", f"there is no job {theirs.id}")
 
 
-def test_an_idempotency_key_covers_the_terms(submit):
+def test_an_idempotency_key_covers_the_scheduling(submit):
     job = submit(key="once", expires_at=SOON.isoformat())
 
     assert submit(key="once", expires_at=SOON.isoformat())["id"] == job["id"]
@@ -279,7 +279,7 @@ def test_hold_and_release_answer_409_in_another_state_and_404_for_nobody_s_job(c
         assert client.post(f"/api/v1/jobs/4711/{move}").status_code == 404
 
 
-def test_the_description_tells_of_the_terms(client):
+def test_openapi_describes_the_scheduling(client):
     document = client.get("/openapi.json").get_json()
 
     described = document["components"]["schemas"]["NewJob"]["properties"]

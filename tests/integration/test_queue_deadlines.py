@@ -49,10 +49,10 @@ def pool():
 
 @pytest.fixture
 def submit(job_factory):
-    """Submits a job with these terms."""
+    """Submits a job with this scheduling."""
 
-    def make(count: int = 1, owner: str = "ann", **terms):
-        return job_factory(count=count, owner=owner, scheduling=terms)
+    def make(count: int = 1, owner: str = "ann", **scheduling):
+        return job_factory(count=count, owner=owner, scheduling=scheduling)
 
     return make
 
@@ -94,9 +94,11 @@ def test_an_image_is_never_claimed_after_its_deadline_even_if_nobody_cancelled_i
     assert states(hand, late.id) == ["queued"]
 
 
-@pytest.mark.parametrize("terms", [{}, {"hold": True}])
-def test_a_turn_cancels_what_missed_its_deadline_and_ends_the_job_with_the_reason(hand, submit, put, sessions, terms):
-    job = submit(count=2, expires_at=later(), **terms)
+@pytest.mark.parametrize("scheduling", [{}, {"hold": True}])
+def test_a_turn_cancels_what_missed_its_deadline_and_ends_the_job_with_the_reason(
+    hand, submit, put, sessions, scheduling
+):
+    job = submit(count=2, expires_at=later(), **scheduling)
     put(job.id, expires_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC))
 
     done = turn(hand)
@@ -156,15 +158,15 @@ def test_retry_before_the_deadline_keeps_it_and_it_counts_anew(hand, submit, put
 
 
 @pytest.mark.parametrize(
-    ("terms", "reason"),
+    ("scheduling", "reason"),
     [
         ({"hold": True}, "held by ann"),
         ({"hold_until": datetime(2100, 1, 2, 3, 4, tzinfo=UTC)}, "held until 2100-01-02 03:04 UTC"),
         ({"hold_behind": 4711}, "held behind job 4711"),
     ],
 )
-def test_a_held_job_says_why_and_is_not_claimed(hand, submit, terms, reason):
-    job = submit(count=2, **terms)
+def test_a_held_job_says_why_and_is_not_claimed(hand, submit, scheduling, reason):
+    job = submit(count=2, **scheduling)
 
     assert {(image.state, image.reason) for image in hand.images(job.id)} == {("held", reason)}
     assert hand.worker().claim() is None
@@ -237,9 +239,9 @@ def test_hold_takes_queued_images_and_release_queues_them(hand, submit):
     assert hand.images(job.id)[1].reason is None
 
 
-@pytest.mark.parametrize("terms", [{"hold": True}, {"hold_until": later()}, {"hold_behind": 1}])
-def test_release_lets_go_whatever_holds(hand, submit, terms):
-    job = submit(**terms)
+@pytest.mark.parametrize("scheduling", [{"hold": True}, {"hold_until": later()}, {"hold_behind": 1}])
+def test_release_queues_images_held_for_any_reason(hand, submit, scheduling):
+    job = submit(**scheduling)
 
     hand.run(release, job.id, by="ann")
 
@@ -337,9 +339,9 @@ def test_what_is_due_or_claimable_is_found_by_index_among_many(hand, submit, ses
     assert found == [{"ix_images_expires_at"}, {"ix_images_held"}, {"ix_images_held"}, lane]
 
 
-def test_an_idempotency_key_covers_the_terms(hand):
-    def submit(**terms):
-        return hand.run(submit_job, admission("ann", PARAMS, **terms), "once")
+def test_an_idempotency_key_covers_the_scheduling(hand):
+    def submit(**scheduling):
+        return hand.run(submit_job, admission("ann", PARAMS, **scheduling), "once")
 
     deadline = later()
     first = submit(expires_at=deadline)
@@ -501,7 +503,7 @@ def test_a_beat_cancels_what_expired_and_tickets_what_is_due(hand, submit, put, 
     assert {(event.job, event.state) for event in heard} == {(late.id, "cancelled"), (held.id, "queued")}
 
 
-# The terms
+# The fields of scheduling
 
 
 @pytest.mark.parametrize(
@@ -515,13 +517,13 @@ def test_a_beat_cancels_what_expired_and_tickets_what_is_due(hand, submit, put, 
         ("9999-12-31T23:59:59-12:00", "is too far away"),
     ],
 )
-def test_terms_refuse_what_is_no_instant(value, message):
+def test_scheduling_refuses_invalid_instants(value, message):
     with pytest.raises(ValidationError, match=message):
         Scheduling(expires_at=value)
 
 
-def test_terms_read_any_zone_and_are_told_in_utc():
-    terms = Scheduling(expires_at="2100-01-01T05:30:00+05:30")
+def test_scheduling_reads_any_zone_and_is_shown_in_utc():
+    scheduling = Scheduling(expires_at="2100-01-01T05:30:00+05:30")
 
-    assert terms.expires_at == datetime(2100, 1, 1, tzinfo=UTC)
-    assert utc_words(terms.expires_at) == "2100-01-01 00:00 UTC"
+    assert scheduling.expires_at == datetime(2100, 1, 1, tzinfo=UTC)
+    assert utc_words(scheduling.expires_at) == "2100-01-01 00:00 UTC"

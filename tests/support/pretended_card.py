@@ -101,7 +101,7 @@ def install(*, capacity: int = 80 * 2**30, inner: str = "cpu") -> None:
 
 
 def uninstall() -> None:
-    """Take the pretended card away again; tensors of it that are left can be let go of and nothing else."""
+    """Take the pretended card away again; tensors that are left of it can only be deleted."""
     gc.collect()
     LEDGER.settle()
     if _INSTALLED:
