@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -9,13 +10,15 @@ import pytest
 from sqlalchemy import update
 
 from shared.db.sessions import transact
-from shared.db.tables import ModelFile
+from shared.db.tables import Job, ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotUnderstood
 from shared.models import recording
 from shared.models import scan as scans
 from shared.models.inspection import Inspection
 from shared.models.scan import scan
 from shared.params.render import RenderParams
+from tests.support.queueing import Farmhand
+from tests.support.statements import statements
 from worker.render.local_models import LocalModels
 
 
@@ -113,12 +116,64 @@ def test_an_image_that_names_weights_alone_finds_the_one_checkpoint_that_has_the
     files = LocalModels(sessions, settings.models, looked_into)
     assert seen.sha256 != seen.weights
     assert (files.find(seen.weights).name, files.find(seen.weights).sha256) == ("v", seen.sha256)
-    assert files.named_by(RenderParams(), seen.weights).vae is None
+    assert files.named_by(1, RenderParams(), seen.weights).vae is None
     os.utime(settings.models / "v.yaml")
     assert files.find(seen.weights).sha256 == seen.sha256
     described(settings, sessions, "epsilon")
     with pytest.raises(ModelFileError, match="is not in"):
         files.find(seen.weights)
+
+
+ROLES = {
+    "checkpoint": {},
+    "the built-in VAE": {"vae": "none"},
+    "a named VAE": {"vae": "paint [{paint}]"},
+    "a refiner": {"refiner": {"checkpoint": "second [{second}]"}},
+    "a second pass": {"hires": {"scale": 2.0, "checkpoint": "second [{second}]"}},
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_catalogue_is_read_once_for_all_images_of_a_job_without_a_model_set(
+    sessions, tmp_path, checkpoint_factory, job_factory, role
+):
+    base, second = (checkpoint_factory(name, has_vae=True).sha256 for name in ("base", "second"))
+    paint = checkpoint_factory("paint", kind="vae", architecture=None).sha256
+    titles = json.dumps(ROLES[role]).replace("{second}", second[:10]).replace("{paint}", paint[:10])
+    older = job_factory(checkpoint=base, count=3, **json.loads(titles))
+    forget = update(Job).where(Job.id == older.id).values(models=None)
+    transact(sessions, lambda session: session.execute(forget))
+    worker, files = Farmhand(sessions).worker(), LocalModels(sessions, tmp_path)
+    claims = [worker.claim() for _ in range(3)]
+    assert [claim.models for claim in claims] == [None] * 3
+
+    with statements(sessions) as first:
+        found = files.named_by(older.id, claims[0].params, claims[0].checkpoint)
+    with statements(sessions) as later:
+        assert {files.named_by(older.id, claim.params, claim.checkpoint) for claim in claims} == {found}
+
+    expected = {
+        "a named VAE": {"vae": paint},
+        "a refiner": {"refiner": second},
+        "a second pass": {"hires": second},
+    }
+    assert found.to_stored() == {"checkpoint": base} | expected.get(role, {})
+    assert first
+    assert not later
+
+
+def test_another_job_without_a_model_set_has_its_names_looked_up_again(sessions, tmp_path, checkpoint_factory):
+    base, files = checkpoint_factory("base", has_vae=True), LocalModels(sessions, tmp_path)
+    params = RenderParams(vae="paint")
+    with pytest.raises(ModelFileError, match="paint names no vae"):
+        files.named_by(1, params, base.sha256)
+    first = checkpoint_factory("paint", kind="vae", architecture=None).sha256
+    assert files.named_by(1, params, base.sha256).vae == first, "a failure is not remembered"
+    renamed = update(ModelFile).where(ModelFile.sha256 == first).values(name="other", path="other.safetensors")
+    transact(sessions, lambda session: session.execute(renamed))
+    newer = checkpoint_factory("paint", kind="vae", architecture=None, sha256="e" * 64).sha256
+    assert files.named_by(1, params, base.sha256).vae == first
+    assert files.named_by(2, params, base.sha256).vae == newer
 
 
 def test_a_touched_file_is_looked_into_only_where_its_weights_are_those_known(settings, sessions):

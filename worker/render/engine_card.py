@@ -165,7 +165,7 @@ class EngineCard:
         raise RenderError(f"the card was lost: {words}")
 
     def _rendered(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> Rendered:
-        models = claim.models or self._files.named_by(claim.params, claim.checkpoint)
+        models = claim.models or self._files.named_by(claim.job_id, claim.params, claim.checkpoint)
         choices = _choices(models)
         needed = {model for choice in choices.values() for model in choice if model}
 

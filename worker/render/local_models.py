@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -28,6 +28,7 @@ from shared.params.render import RenderParams
 from worker.render.inspector import Inspector
 
 _ARCHITECTURES: Final = frozenset({"sd1", None})
+_JOBS: Final = 256  # of an older version, whose model sets are remembered
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class LocalModels:
         self._inspect = inspect or _confined
         self._lock = Lock()  # many slots meet a touched file at a time: one of them hashes it
         self._hashed: dict[tuple[Path, Fingerprint], str | None] = {}  # (path, fingerprint) -> SHA-256
+        self._resolve_once = lru_cache(_JOBS)(self._resolve)
 
     def find(self, sha256: str) -> Found:
         """Return the file with this hash; one that was only touched since the scan is hashed here.
@@ -74,20 +76,25 @@ class LocalModels:
         kind = ModelFileAway if may_return else ModelFileError
         raise kind(f"{names} is not in {self._models} of {socket.gethostname()} as it was when the job was submitted")
 
-    def named_by(self, params: RenderParams, checkpoint: str) -> ModelSet:
+    def named_by(self, job_id: int, params: RenderParams, checkpoint: str) -> ModelSet:
         """Return the model set that parameters name, for a job without one, which an older version admitted.
 
-        Raises ModelFileError if a name means no file that the farm knows, or more than one.
+        All images of the job here have the set of its first one. Raises ModelFileError if a name means no file that the
+        farm knows, or more than one.
         """
+        refiner = params.refiner.checkpoint if params.refiner else None
+        hires = (params.hires.checkpoint or None) if params.hires else None
+        return self._resolve_once(job_id, checkpoint, params.vae, refiner, hires)
+
+    def _resolve(self, _job_id: int, checkpoint: str, vae: str, refiner: str | None, hires: str | None) -> ModelSet:
         known = transact(self._sessions, Catalogue.read)
-        hires = params.hires.checkpoint if params.hires else ""
-        second = _meant(known, hires, "checkpoint") if hires else None
+        second = None if hires is None else _meant(known, hires, "checkpoint")
         return ModelSet(
             checkpoint=checkpoint,
-            vae=_vae(known, params.vae, checkpoint),
-            refiner=_meant(known, params.refiner.checkpoint, "checkpoint") if params.refiner else None,
+            vae=_vae(known, vae, checkpoint),
+            refiner=None if refiner is None else _meant(known, refiner, "checkpoint"),
             hires=second,
-            hires_vae=_vae(known, params.vae, second) if second else None,
+            hires_vae=None if second is None else _vae(known, vae, second),
         )
 
     def decoders(self) -> list[str]:
