@@ -120,10 +120,7 @@ def _nobody(waiter: Waiter, farm: Farm, recent: RecentWork) -> _Reason | None:
         return _Reason(Cause.NO_CHECKPOINT, f"Its checkpoint cannot be loaded: {waiter.missing}.")
     able = [worker for worker in alive if policy.fits(waiter.lane, worker)]
     if not able:
-        least = min(waiter.lane.need(worker.precision) or 0 for worker in alive)
-        needs = f"It needs a card with about {data_size(least)} of memory"
-        largest = data_size(max(worker.memory_bytes or 0 for worker in alive))
-        return _Reason(Cause.MEMORY, f"{needs}, and the largest of a living worker{of_pool} has {largest}.")
+        return _Reason(Cause.MEMORY, _memory_words(waiter.lane, alive, of_pool))
     readers = [worker for worker in able if worker.name not in waiter.unread]
     if readers:
         return _none_ready(readers, recent)
@@ -131,6 +128,14 @@ def _nobody(waiter: Waiter, farm: Farm, recent: RecentWork) -> _Reason | None:
     does = "does" if len(able) == 1 else "do"
     words = f"It needs a worker of a newer version: {_names(able)} {does} not know {'; '.join(unread)}."
     return _Reason(Cause.NEWER_VERSION, words)
+
+
+def _memory_words(lane: Lane, alive: Sequence[Worker], of_pool: str) -> str:
+    """Return what the image needs on the worker that lacks the least memory for it, and what that worker has."""
+    nearest = min(alive, key=lambda worker: (lane.need(worker.precision) or 0) - (worker.memory_bytes or 0))
+    need, has = data_size(lane.need(nearest.precision) or 0), data_size(nearest.memory_bytes or 0)
+    needs = f"It needs a card with about {need} of memory in {nearest.precision} precision"
+    return f"{needs}, and the largest of a living worker{of_pool} with that precision has {has}."
 
 
 def _none_ready(able: Sequence[Worker], recent: RecentWork) -> _Reason | None:

@@ -136,4 +136,7 @@ def test_job_says_what_memory_it_waits_for(hand, job_factory, checkpoint_factory
     told = explainer.explain(job.id)
     explainer.close()
     assert told.cause == "memory"
-    assert told.text == ("It needs a card with about 11.5 GB of memory, and the largest of a living worker has 7.5 GB.")
+    assert told.text == (
+        "It needs a card with about 11.5 GB of memory in half precision, "
+        "and the largest of a living worker with that precision has 7.5 GB."
+    )

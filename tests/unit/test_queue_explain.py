@@ -34,6 +34,11 @@ def explained(waiter=None, *workers, lanes=(), owners=None, **recent):
     return explain(waiter, snapshot, RecentWork(**recent))
 
 
+def lacking(need, precision, of_pool, largest):
+    needs = f"It needs a card with about {need} of memory in {precision} precision"
+    return f"{needs}, and the largest of a living worker{of_pool} with that precision has {largest}."
+
+
 CASES = [
     ("held", Waiter(3, lane(), held="held by ann"), [worker(free=1)], "held", "It is held by ann."),
     ("no worker at all", None, [], "no_worker", "No worker is alive."),
@@ -63,7 +68,25 @@ CASES = [
         Waiter(0, lane(needs=9_100_000_000)),
         [worker(1, memory=4 * 10**9), worker(2, free=1, memory=8 * 10**9)],
         "memory",
-        "It needs a card with about 8.5 GB of memory, and the largest of a living worker has 7.5 GB.",
+        lacking("8.5 GB", "half", "", "7.5 GB"),
+    ),
+    (
+        "no worker has the memory, and the nearest is in single precision",
+        Waiter(0, replace(lane(needs=6 * 2**30), needs_single=12 * 2**30)),
+        [worker(1, memory=3 * 2**30), replace(worker(2, memory=10 * 2**30), precision="single")],
+        "memory",
+        lacking("12.0 GB", "single", "", "10.0 GB"),
+    ),
+    (
+        "no worker has the memory, and the nearest is in half precision",
+        Waiter(0, replace(lane(needs=6 * 2**30, pool="big"), needs_single=12 * 2**30)),
+        [
+            replace(worker(1, memory=10 * 2**30, pool="big"), precision="single"),
+            worker(2, memory=5 * 2**30, pool="big"),
+            worker(3, memory=4 * 2**30, pool="big"),
+        ],
+        "memory",
+        lacking("6.0 GB", "half", " of the pool big", "5.0 GB"),
     ),
     (
         "only a worker that takes nothing has the memory",
