@@ -143,7 +143,7 @@ class Simulation:
 
     def _lane(self, owner: str, checkpoint: str, waiting: deque[Image]) -> Lane:
         head, queued = waiting[0], min(len(waiting), COUNTED)
-        return Lane(owner, checkpoint, DEFAULT_POOL, 6, False, 0, head.id, 0.0, head.cost, queued)
+        return Lane(owner, checkpoint, DEFAULT_POOL, 6, False, 0, head.id, 0.0, head.cost, queued, companions="")
 
     def _owner(self, name: str) -> Owner:
         return Owner(self._running[name], self._served_at.get(name))

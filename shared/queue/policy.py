@@ -60,7 +60,7 @@ class Lane:
     queued: int = 1  # images in the lane that are as urgent as its head, counted up to the snapshot's bound
     needs: int | None = None  # bytes of a card's memory, of each image, in half precision; None: not known
     needs_single: int | None = None  # the same in single precision
-    companions: str = ""
+    companions: str = field(kw_only=True)  # required: the version before stores lanes that are merged over them
 
     @property
     def place(self) -> Place:

@@ -253,7 +253,7 @@ def test_a_worker_that_planned_on_an_empty_farm_reads_no_table_whole(home):
     with fresh_database(home) as url:
         engine = database.connect(url, plans_once=True)
         nobody = Crowd(0, database.sessions(engine), Farmhand(database.sessions(engine)).worker())
-        lane = Lane("ann", "c", "default", 6, urgent=False, priority=0, head=1, queued_at=0.0)
+        lane = Lane("ann", "c", "default", 6, urgent=False, priority=0, head=1, queued_at=0.0, companions="")
 
         def claim_and_finish(session: Session) -> None:
             claim(session, nobody.me, [lane])

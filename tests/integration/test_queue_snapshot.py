@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from shared.db import sessions as database
 from shared.db.states import WorkerState
+from shared.models.model_set import ModelSet
 from shared.queue import claim as claims
 from shared.queue import policy, snapshot
 from shared.queue.policy import Owner
@@ -259,14 +260,22 @@ def test_what_every_snapshot_to_come_sees_is_not_kept(hand, job_factory, session
     assert redis.zcard(farm_id.key(snapshot.CLAIMS)) == 0
 
 
-def test_a_snapshot_of_the_version_before_is_read(hand):
-    """It knows no companions and no precision."""
+def test_a_snapshot_of_the_version_before_is_replaced(hand, job_factory, sessions, redis, farm_id):
+    """Its lanes are merged over companions, so the policy would decide on lanes that no claim finds."""
+    job_factory(models=ModelSet(checkpoint="c" * 64, refiner="d" * 64))
     before = (
         b'{"lanes":[{"owner":"ann","checkpoint":"c","pool":"default","memory_class":6,"urgent":false,"priority":0,'
         b'"head":1,"queued_at":1.0,"cost":1,"queued":1,"needs":5}],"farm":{"now":1.0,"owners":{},"workers":[{"id":1,'
         b'"pools":["default"],"state":"ready","resident":[],"free_slots":1,"load_seconds":null,"name":"",'
         b'"memory_bytes":8}]},"seen":null}'
     )
-    read = Snapshot.from_json(before)
-    assert (read.lanes[0].place, read.lanes[0].needs) == (("ann", "c", "default", 6, ""), 5)
-    assert read.farm.workers[0].precision == "half"
+    with pytest.raises(ValueError, match="companions"):
+        Snapshot.from_json(before)
+    for key, value in ((snapshot.TURN, b"1"), (snapshot.STAMP, b"1.0"), (snapshot.KEY, before)):
+        redis.set(farm_id.key(key), value)
+
+    current = Snapshots(sessions, redis).current(60)
+
+    assert current.lanes == hand.run(snapshot.take).lanes
+    assert current.lanes[0].companions
+    assert Snapshot.from_json(redis.get(farm_id.key(snapshot.KEY))) == current

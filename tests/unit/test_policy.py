@@ -26,6 +26,7 @@ def lane(owner="ann", *, waited=100.0, head=1, checkpoint=A, pool="default", pri
         priority=priority,
         head=head,
         queued_at=NOW - waited,
+        companions="",
     )
 
 

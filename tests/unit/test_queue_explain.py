@@ -20,7 +20,7 @@ DIED = "A worker died while it rendered this image, and each worker renders one 
 def lane(
     owner="ann", *, head=1, waited=100.0, checkpoint=A, pool="default", urgent=False, cost=100, queued=1, needs=None
 ):
-    return Lane(owner, checkpoint, pool, 6, urgent, 0, head, NOW - waited, cost, queued, needs)
+    return Lane(owner, checkpoint, pool, 6, urgent, 0, head, NOW - waited, cost, queued, needs, companions="")
 
 
 def worker(number=1, state="ready", *, free=0, resident=(), pool="default", load=None, memory=None):
