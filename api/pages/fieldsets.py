@@ -7,10 +7,10 @@ from typing import Final
 from api.pages.fields import EVERY, printed
 from shared.params.facts import EVERYDAY, HIRES, IMG2IMG, Group
 from shared.params.scheduling import Scheduling
-from shared.params.table import groups, of_group, parameters
+from shared.params.table import groups, of_group, optional_groups, parameters
 
-SWITCH: Final = "hires"
-"""The box that asks for the second pass: its fields alone do not tell, because each has a default."""
+SWITCHES: Final = tuple(name for name, required in optional_groups(parameters()).items() if not required)
+"""The boxes that ask for optional groups whose fields alone do not tell, because each has a default."""
 
 FOLDED: Final = tuple(group for group in groups(parameters()) if group is not EVERYDAY)
 """The folding groups of parameters."""
@@ -22,6 +22,11 @@ def members(group: Group) -> list[str]:
     """Return the names of a group's fields, in the order of the form."""
     tables = (parameters(), parameters(Scheduling))
     return [parameter.name for table in tables for parameter in of_group(group, table)]
+
+
+def switches(group: Group) -> list[str]:
+    """Return the names of the boxes of a section that ask for an optional group."""
+    return [name for name in SWITCHES if parameters()[name].group == group]
 
 
 def label(name: str) -> str:
@@ -47,10 +52,12 @@ def place(name: str) -> int:
 
 def _drawn(group: Group) -> list[str]:
     """Return a group's fields as they are drawn: flags come last, except in groups with a template of their own."""
-    names = members(group)
+    names, boxes = members(group), switches(group)
     if group is HIRES:
-        return [SWITCH, *names]
-    return names if group is IMG2IMG else sorted(names, key=lambda name: EVERY[name].kind == "flag")
+        return [*boxes, *names]
+    if group is not IMG2IMG:
+        names = sorted(names, key=lambda name: EVERY[name].kind == "flag")
+    return [*names, *boxes]
 
 
 _PLACES: Final = {

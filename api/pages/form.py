@@ -13,7 +13,7 @@ from api.http.body import read_file
 from api.http.problems import RETRY_AFTER_SECONDS
 from api.pages import prefill, status_line, widgets
 from api.pages.choices import Option, offers
-from api.pages.fieldsets import SWITCH, full_label, place
+from api.pages.fieldsets import SWITCHES, full_label, place
 from api.pages.form_data import MASK, PICTURE, Given, every, read
 from api.pages.prefill import Origin
 from api.pages.query_args import number, upload
@@ -127,7 +127,7 @@ def _given(prefix: str = "") -> Given:
     """Return the parameters in the request's form; fields that it lacks have their defaults."""
     given = prefill.fresh().given
     typed_texts = [(name.removeprefix(prefix), text) for name, text in request.form.items(multi=True)]
-    for name in {*every(Given(typed_texts)), SWITCH}:
+    for name in {*every(Given(typed_texts)), *SWITCHES}:
         if texts := request.form.getlist(prefix + name):
             given.setlist(name, texts)
     return given

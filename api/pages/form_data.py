@@ -8,14 +8,16 @@ from typing import Any, Final
 from werkzeug.datastructures import MultiDict
 
 from api.pages.fields import EVERY, FIELDS, LISTS, Field, items
-from api.pages.fieldsets import SWITCH
+from api.pages.fieldsets import SWITCHES
 from shared.params import paths
+from shared.params.table import optional_groups, parameters
 
 Given = MultiDict[str, str]
 MOST_ITEMS: Final = 16
 """Items of a list of groups that the form takes."""
 PICTURE: Final = "img2img.picture"
 MASK: Final = "img2img.mask.picture"
+_OPTIONAL: Final = optional_groups(parameters())
 
 
 def typed(params: Mapping[str, Any]) -> Given:
@@ -29,7 +31,8 @@ def typed(params: Mapping[str, Any]) -> Given:
         else:
             is_default = value is None or value == field.parameter.default
             given[field.name] = field.default if is_default else field.typed(value)
-    given[SWITCH] = "on" if params.get(SWITCH) is not None else ""
+    for switch in SWITCHES:
+        given[switch] = "on" if paths.get(params, switch) is not None else ""
     return given
 
 
@@ -39,7 +42,10 @@ def read(given: Given) -> dict[str, object]:
     Groups that were not asked for are left out too: the second pass unless its box is ticked, the refiner without a
     checkpoint, img2img without a picture. What such a group holds has no meaning without it.
     """
-    params: dict[str, Any] = {SWITCH: {}} if given.get(SWITCH) == "on" else {}
+    params: dict[str, Any] = {}
+    for switch in SWITCHES:
+        if all(_is_used(group, given) for group in _optional_around(f"{switch}.")):
+            paths.put(params, switch, {})
     for field in every(given).values():
         if not _is_wanted(field, given):
             continue
@@ -75,10 +81,16 @@ def _is_wanted(field: Field, given: Given) -> bool:
     name = field.name
     if field.item:
         return int(field.item.rpartition(".")[2]) in _filled(field.item.rpartition(".")[0], given)
-    if name.startswith("hires."):
-        return given.get(SWITCH) == "on"
-    if name.startswith("refiner."):
-        return bool(given.get("refiner.checkpoint", "").strip())
-    if name.startswith("img2img.mask."):
-        return bool(given.get(MASK))
-    return not name.startswith("img2img.") or bool(given.get(PICTURE) or given.get(MASK))
+    return all(_is_used(group, given) for group in _optional_around(name))
+
+
+def _is_used(group: str, given: Given) -> bool:
+    """True if an optional group's box is ticked, a field that it requires is filled in, or one within it is used."""
+    if group in SWITCHES:
+        return given.get(group) == "on"
+    is_filled = any(given.get(name, "").strip() for name in _OPTIONAL[group])
+    return is_filled or any(_is_used(inner, given) for inner in _OPTIONAL if inner.startswith(f"{group}."))
+
+
+def _optional_around(name: str) -> list[str]:
+    return [group for group in _OPTIONAL if name.startswith(f"{group}.")]

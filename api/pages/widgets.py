@@ -8,10 +8,11 @@ from typing import Final, Literal
 
 from api.pages.choices import Option
 from api.pages.fields import EVERY, RESOLVED, Field, printed
-from api.pages.fieldsets import FOLDED, SCHEDULING, SWITCH, label, members
+from api.pages.fieldsets import FOLDED, SCHEDULING, SWITCHES, label, members, switches
 from api.pages.form_data import Given, every
 from shared.errors import FieldError
-from shared.params.facts import EVERYDAY, Group
+from shared.params.facts import EVERYDAY, HIRES, Group
+from shared.params.table import parameters
 from shared.settings import Limits
 
 Widget = Literal["words", "text", "number", "choice", "flag", "list", "instant"]
@@ -81,7 +82,7 @@ class Section:
 def controls(
     given: Given, errors: Mapping[str, FieldError], offers: Mapping[str, Sequence[Option]], limits: Limits
 ) -> dict[str, Control]:
-    """Return every control by name: of each field, and the switch of the second pass.
+    """Return every control by name: of each field, and the switches of optional groups.
 
     `offers` are the options of selects, and the proposals of boxes.
     """
@@ -89,9 +90,7 @@ def controls(
         name: _control(field, given, errors.get(name), offers.get(field.parameter.name, ()), limits)
         for name, field in every(given).items()
     }
-    return made | {
-        SWITCH: Control(SWITCH, "flag", label(SWITCH), "", given.get(SWITCH, ""), "", error=errors.get(SWITCH))
-    }
+    return made | {name: _switch(name, given, errors.get(name)) for name in SWITCHES}
 
 
 def everyday(made: Mapping[str, Control]) -> list[Control]:
@@ -108,10 +107,16 @@ def sections(made: Mapping[str, Control]) -> list[Section]:
                 *(made[name] for name in members(group) if name in made),
                 *(one for name, one in made.items() if one.group == group and name not in EVERY),
             ),
-            is_asked=group.name == SWITCH and bool(made[SWITCH].value),
+            is_asked=any(made[name].value for name in switches(group)),
         )
         for group in (*FOLDED, *SCHEDULING)
     ]
+
+
+def _switch(name: str, given: Given, error: FieldError | None) -> Control:
+    """Return the box that asks for an optional group; the second pass's has a place of its own above its fields."""
+    group = None if name == HIRES.name else parameters()[name].group
+    return Control(name, "flag", label(name), "", given.get(name, ""), "", group=group, error=error)
 
 
 def _control(

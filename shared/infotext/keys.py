@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from shared.params import codecs, facts, paths
 from shared.params.render import RenderParams
-from shared.params.table import Parameter, groups, parameters
+from shared.params.table import Parameter, groups, optional_groups, parameters
 
 _ORDER: Final = (
     *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE"),
@@ -75,10 +75,14 @@ def keys(model: type[BaseModel] = RenderParams) -> tuple[Key, ...]:
 @cache
 def signs(model: type[BaseModel] = RenderParams) -> dict[str, frozenset[str]]:
     """Return by optional group the names of which any shows that a picture has the group."""
-    groups = [name for name, parameter in parameters(model).items() if parameter.is_group and parameter.is_optional]
-    return {
-        group: frozenset(key.name for key in keys(model) if key.around == group and key.is_sign) for group in groups
+    found = {
+        group: [key for key in keys(model) if key.around == group and key.is_sign]
+        for group in optional_groups(parameters(model))
     }
+    for group, its in found.items():
+        if not any(key.fact.is_always or _ABSENT in key.defaults for key in its):
+            raise TypeError(f"{group}: an optional group needs a key that is always written and is a sign of it")
+    return {group: frozenset(key.name for key in its) for group, its in found.items()}
 
 
 def _keys(parameter: Parameter, table: Mapping[str, Parameter]) -> Iterator[Key]:
@@ -95,6 +99,8 @@ def _keys(parameter: Parameter, table: Mapping[str, Parameter]) -> Iterator[Key]
             is_sign=parameter.is_required or fact.is_sign,
         )
 
+
+signs()  # an optional group without a sign would be written and never read back: better no farm starts
 
 PROMPT: Final = "Verbatim prompt"
 NEGATIVE_PROMPT: Final = "Verbatim negative prompt"

@@ -71,10 +71,20 @@ def of_group(group: Group, table: Mapping[str, Parameter]) -> list[Parameter]:
     return sorted(found, key=lambda parameter: order.get(parameter.name, len(order)))
 
 
+def optional_groups(table: Mapping[str, Parameter]) -> dict[str, list[str]]:
+    """Return the optional groups by dotted name, each with its required fields; one without them needs a switch."""
+    names = [one.name for one in table.values() if one.is_group and one.is_optional and not one.is_in_list]
+    return {name: [one for one in children(name, table) if table[one].is_required] for name in names}
+
+
+def children(group: str, table: Mapping[str, Parameter]) -> list[str]:
+    """Return the dotted names of the fields of a group, without those of groups within."""
+    return [name for name in table if name.rpartition(".")[0] == group]
+
+
 def siblings(name: str, table: Mapping[str, Parameter]) -> list[str]:
     """Return the dotted names of the fields that stand in the same group as `name` does, or would."""
-    around = name.rpartition(".")[0]
-    return [known for known in table if known.rpartition(".")[0] == around]
+    return children(name.rpartition(".")[0], table)
 
 
 def _walk(model: type[BaseModel], prefix: str, around: Group | None, *, is_in_list: bool) -> Iterator[Parameter]:

@@ -20,6 +20,8 @@ from pydantic import Field
 from shared.params import facts, fields, groups, img2img, render
 from shared.params.facts import Fact, Key, Option
 
+SIGN = True
+
 class Glow(fields.Parameters):
     colour: Annotated[fields.Text, Fact("Colour of the glow")]
     strength: Annotated[fields.Share, Fact("How strong the glow is")] = 1.0
@@ -39,6 +41,14 @@ class Hires(groups.Hires):
         fields.Share,
         Fact("How much it shines", label="Shine", slider=(0, 1, 0.1), option=Option("--shine"), keys=(Key("Shine"),)),
     ] = 0.0
+
+class Upscale(fields.Parameters):
+    factor: Annotated[
+        int,
+        Field(ge=1, le=8),
+        Fact("How much larger", option=Option("--factor"), keys=(Key("Factor", is_always=True, is_sign=SIGN),)),
+    ] = 2
+    grain: Annotated[fields.Share, Fact("How grainy", option=Option("--grain"), keys=(Key("Grain"),))] = 0.0
 
 class RenderParams(render.RenderParams):
     mood: Annotated[
@@ -69,12 +79,16 @@ class RenderParams(render.RenderParams):
         Field(strict=False),
         Fact("Glows", group=facts.OUTPUT, keys=(Key("Glows"),)),
     ] = ()
+    upscale: Annotated[Upscale | None, Fact("A larger picture", label="Enlarge it", group=facts.OUTPUT)] = None
     hires: Annotated[Hires | None, Fact("A second pass", label="Render a second pass", group=facts.HIRES)] = None
     img2img: Annotated[Img2Img | None, Fact("A picture to start from", group=facts.IMG2IMG)] = None
 
 render.RenderParams = RenderParams
 """
-ADDED = ("mood", "depth", "folds", "frame", "tags", "hires.shine", "img2img.fade", "img2img.mask.feather")
+ADDED = (
+    *("mood", "depth", "folds", "frame", "tags", "hires.shine", "img2img.fade", "img2img.mask.feather"),
+    *("upscale", "upscale.factor", "upscale.grain"),
+)
 PARAMS = {
     "prompt": "sea", "width": 64, "height": 64, "seed": 7, "checkpoint": "demo [0123456789]",
     "mood": "wild", "depth": 3, "folds": 4, "frame": False, "tags": ["new"],
@@ -83,9 +97,9 @@ PARAMS = {
 }  # fmt: skip
 
 
-def output(script: str, environ: dict[str, str] | None = None, **given: object) -> Any:
+def output(script: str, environ: dict[str, str] | None = None, *, model: str = MODEL, **given: object) -> Any:
     """Return what a script prints as JSON, in a process whose model has the added fields; it gets `given`."""
-    whole = f"{MODEL}\nimport json, sys\ngiven = json.loads(sys.argv[1])\n{script}"
+    whole = f"{model}\nimport json, sys\ngiven = json.loads(sys.argv[1])\n{script}"
     done = subprocess.run(
         [sys.executable, "-c", whole, json.dumps(given)],
         env=environ,
@@ -116,6 +130,29 @@ print(json.dumps([written, read(written)]))
         name: PARAMS[name] for name in ("mood", "depth", "folds", "frame", "tags", "glow")
     }
     assert params["hires"]["shine"] == 0.25
+
+
+def test_an_optional_group_of_defaults_is_written_and_read_back_where_it_was_used():
+    script = """
+from shared.infotext.reader import read
+from shared.infotext.writer import text
+given = [given["params"] | more for more in ({}, {"upscale": {}}, {"upscale": {"grain": 0.5}})]
+print(json.dumps([read(text(RenderParams.model_validate(one), version="1")) for one in given]))
+"""
+    found = output(script, params=PARAMS)
+    assert [params.get("upscale") for params, _ in found] == [None, {"factor": 2}, {"factor": 2, "grain": 0.5}]
+    assert [left_out for _, left_out in found] == [[], [], []]
+
+
+def test_an_optional_group_without_a_sign_is_refused_at_import():
+    script = """
+try:
+    import shared.infotext.keys
+except TypeError as error:
+    print(json.dumps(str(error)))
+"""
+    refusal = output(script, model=MODEL.replace("SIGN = True", "SIGN = False"))
+    assert refusal == "upscale: an optional group needs a key that is always written and is a sign of it"
 
 
 def test_it_is_documented():
@@ -187,6 +224,8 @@ def test_it_is_on_the_form_and_reaches_the_job(environ: dict[str, str], checkpoi
     script = """
 from api.app import create_app
 from shared.settings import load
+from werkzeug.datastructures import MultiDict
+from api.pages.form_data import read, typed
 from tests.support.browsing import look, page, send
 client = create_app(load()).test_client()
 form = look(client, "/")
@@ -197,6 +236,9 @@ print(json.dumps({
     "markup": form.markup, "refused": refused.get_data(as_text=True), "failed": "" if job else page(answer).text,
     "params": client.get(f"/api/v1/jobs/{job}").get_json().get("params"), "job": client.get(f"/jobs/{job}").text,
     "again": client.get(f"/?from={job}").text,
+    "enlarged": [read(MultiDict(one)).get("upscale") for one in ({"upscale.grain": "1"}, {"upscale": "on"},
+                 {"upscale": "on", "upscale.grain": "0.5"})],
+    "again_enlarged": typed(RenderParams(upscale=Upscale()).model_dump())["upscale"],
     "schema": client.get("/openapi.json").get_json()["components"]["schemas"],
 }))
 """
@@ -227,6 +269,9 @@ print(json.dumps({
     assert shown["params"]["hires"]["shine"] == 0.25
     assert "<dt>Mood of the picture</dt><dd>Untamed</dd>" in shown["job"]
     assert "<dt>Depth</dt><dd>3</dd>" in shown["job"]
+    assert shown["params"]["upscale"] is None
+    assert shown["enlarged"] == [None, {}, {"grain": 0.5}]
+    assert shown["again_enlarged"] == "on"
     assert shown["params"]["tags"] == ["new", "red"]
     assert shown["params"]["glow"] == [{"colour": "red", "strength": 0.5}]
     assert "<dt>Glow 1: Colour</dt><dd>red</dd>" in shown["job"]

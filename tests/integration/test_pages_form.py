@@ -238,7 +238,7 @@ def test_refusals_are_listed_in_the_order_of_the_form_with_labels_as_links(clien
 
 
 def test_every_field_has_its_place_on_the_form():
-    places = [fieldsets.place(name) for name in (*EVERY, fieldsets.SWITCH)]
+    places = [fieldsets.place(name) for name in (*EVERY, *fieldsets.SWITCHES)]
     assert len({*places}) == len(places)
     assert max(places) < fieldsets.place("body")
 
