@@ -13,16 +13,21 @@ from typing import Self
 class SignalPipe:
     """Some signals of this process as bytes of a pipe: none ends the process, none raises, each is read once.
 
-    Entered and left on the main thread; what the signals did before, they do again afterwards. A process has one.
+    Begun, or entered and left, on the main thread; what the signals did before, they do again after the block. A
+    process has one.
     """
 
     def __init__(self, numbers: Iterable[int]) -> None:
         self._numbers = frozenset(numbers)
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """Read the signals from now on: until the block ends, or for as long as the process lives."""
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, _wake) for number in self._numbers}
+
+    def __enter__(self) -> Self:
+        self.begin()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -45,6 +47,20 @@ def test_more_signals_than_the_pipe_holds_block_nobody():
         for _ in range(70_000):
             signal.raise_signal(signal.SIGTERM)
         assert signals.wait(5) == signal.SIGTERM
+
+
+LISTENING = """
+import os, signal
+from shared.waiting.signals import SignalPipe
+signals = SignalPipe([signal.SIGTERM])
+signals.begin()
+os.kill(os.getpid(), signal.SIGTERM)
+raise SystemExit(0 if signals.wait(5) == signal.SIGTERM else 1)
+"""
+
+
+def test_a_pipe_without_a_block_reads_signals_as_long_as_the_process_lives():
+    assert subprocess.run([sys.executable, "-c", LISTENING], timeout=30, check=False).returncode == 0
 
 
 def test_signals_do_afterwards_what_they_did_before():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -131,6 +132,27 @@ def test_a_child_that_cannot_be_ended_is_killed_now_and_then_not_all_the_time(mo
     for _ in range(5):
         supervisor._poll()
     assert immortal.heard.count(signal.SIGKILL) == 1
+
+
+STOPPED = """
+import os, signal, time
+from worker.supervisor.supervisor import Supervisor
+
+class Stopped(Supervisor):
+    def _poll(self):
+        if self._stop_signals == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+status = Stopped([], [], None, grace_seconds=0).run()
+for number in (signal.SIGTERM, signal.SIGINT):
+    os.kill(os.getpid(), number)
+raise SystemExit(status)
+"""
+
+
+def test_another_signal_during_the_cleanup_of_a_stopped_supervisor_changes_no_exit_status():
+    ended = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, b"Traceback" in ended.stderr) == (0, False)
 
 
 def test_each_process_is_told_all_there_is_to_know_of_its_card(monkeypatch):

@@ -28,7 +28,7 @@ class Shutdown:
 
         `drain` returns at once, `hand_back` ends the process.
         """
-        self._signals.__enter__()
+        self._signals.begin()
         Thread(target=self._wait, args=(drain, hand_back), name="shutdown", daemon=True).start()
 
     def _wait(self, drain: Callable[[], object], hand_back: Callable[[], object]) -> None:

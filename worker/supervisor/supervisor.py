@@ -62,12 +62,17 @@ class Supervisor:
         self._clock_guard = ClockGuard(2 * _POLL_SECONDS, time.monotonic)
 
     def run(self) -> int:
-        """Keep the workers alive until a signal stops them; return the exit status."""
-        with self._signals:
+        """Keep the workers alive until a signal stops them; return the exit status.
+
+        From then on the process ignores the signals that stop it, so that another one does not end it in its cleanup.
+        """
+        self._signals.begin()
+        self._poll()
+        while self._stop_signals == 0 or any(child.is_alive for child in self._children):
+            self._sleep()
             self._poll()
-            while self._stop_signals == 0 or any(child.is_alive for child in self._children):
-                self._sleep()
-                self._poll()
+        for number in _STOP:
+            signal.signal(number, signal.SIG_IGN)  # unlike a handler, Python leaves this in place until the end
         return 0
 
     def _poll(self) -> None:
