@@ -16,6 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from shared.quantities import counted
+
 _MOST_BYTES: Final = 4 * 2**20
 _MOST_ROWS: Final = 2**16
 
@@ -29,7 +31,7 @@ class Processor:
     torch: str
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.threads} thread{'s' * (self.threads != 1)}, PyTorch {self.torch}"
+        return f"{self.name}, {counted(self.threads, 'thread')}, PyTorch {self.torch}"
 
 
 class StoredLimit(NamedTuple):

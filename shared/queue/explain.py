@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from shared.db.states import WorkerState
 from shared.params.pools import DEFAULT_POOL
-from shared.quantities import data_size, estimate
+from shared.quantities import counted, data_size, estimate
 from shared.queue import policy
 from shared.queue.estimates import Estimate, Struck, off_by, seconds_one_by_one, seconds_until_start
 from shared.queue.policy import Farm, Lane, Lanes, Worker
@@ -161,7 +161,7 @@ def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:
         return alone
     if waiter.ahead:
         more = "More than " if waiter.is_far else ""
-        images = f"{waiter.ahead:,} image{'s' * (waiter.ahead > 1)}"
+        images = counted(waiter.ahead, "image")
         return _Reason(
             Cause.OWN_IMAGES, f"{more}{images} of the same owner {'go' if waiter.ahead > 1 else 'goes'} first."
         )

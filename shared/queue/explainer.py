@@ -45,7 +45,7 @@ _ERRORS: Final = 50
 _REMEMBERED: Final = 5000  # estimates whose images have not run yet
 
 # The first queued image of a job, else its first held one; what stands before it; the files of its checkpoint.
-# Indexes: images (job_id, index), ix_images_lane, ix_model_files_sha256.
+# Indexes: images (job_id, index), ix_images_lane_companions, ix_model_files_sha256.
 _WAITER = text(f"""
     SELECT head.*, ahead.images AS ahead, ahead.cost AS ahead_cost, ahead.struck AS struck_ahead,
            ahead.struck_cost AS struck_ahead_cost, file.name, file.usable, file.unusable

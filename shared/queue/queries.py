@@ -238,7 +238,7 @@ def _image_view(image: Image, params: RenderParams) -> ImageView:
 
 
 # An owner's share does not depend on the others' backlogs, so what stands before an image is its owner's own queue.
-# Index: ix_images_lane, by its first column.
+# Index: ix_images_lane_companions, by its first column.
 BEFORE: Final = """
             FROM images AS before
             WHERE state = 'queued'

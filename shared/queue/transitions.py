@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from shared.db.states import ImageState, JobState
 from shared.db.tables import Job
 from shared.errors import Conflict
+from shared.quantities import counted
 from shared.queue.claim import Claim
 from shared.queue.conflicts import no_job, refusal
 from shared.queue.history import Event, storable, with_history
@@ -265,10 +266,8 @@ def delete(session: Session, job_id: int) -> None:
     """Remove a job and its images. Raises NotFound, and Conflict while an image runs: cancel it first."""
     states = session.execute(_ALL, {"job_id": job_id}).scalars().all()
     if ImageState.RUNNING in states:
-        running = states.count(ImageState.RUNNING)
-        raise Conflict(
-            f"Job {job_id} has {running} running image{'s' * (running > 1)}: cancel it before you delete it."
-        )
+        running = counted(states.count(ImageState.RUNNING), "running image")
+        raise Conflict(f"Job {job_id} has {running}: cancel it before you delete it.")
     session.execute(_NOTE_DELETED, {"job_id": job_id, "event": Event.DELETED})
     if not session.execute(delete_rows(Job).where(Job.id == job_id).returning(Job.id)).scalars().all():
         raise no_job(job_id)
