@@ -43,7 +43,7 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
 
 def main() -> int:
     """Print the table; return 0 where every picture came out again within the farm's promise."""
-    with joined(load(), terminal.tell) as client:
+    with joined(load(), terminal.progress) as client:
         differences = dict(compared(client))
     for kind, difference in differences.items():
         terminal.answer(f"{kind:28}  {difference}")

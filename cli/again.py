@@ -80,7 +80,7 @@ def again(settings: Settings, file: Path, *, as_json: bool) -> int:
     if "seed" not in said.params:
         unread = said.left_out[0] if said.left_out and not said.params else "there is no text with a seed"
         raise FarmError(f"{file} has no parameters to render again: {unread}.")
-    with joined(settings, terminal.tell_nothing if as_json else terminal.tell) as client:
+    with joined(settings, terminal.no_progress if as_json else terminal.progress) as client:
         job, new = rendered(client, said.params, quiet=as_json)
         difference = Difference.between(old.pixels, new.pixels)
         _report(file, said, client.page(job), difference, as_json=as_json)

@@ -37,7 +37,7 @@ def render(
     """
     check_folder(folder)
     files = {name: file_bytes(path) for name, path in pictures.items()}
-    with joined(settings, terminal.tell_nothing if as_json else terminal.tell) as client:
+    with joined(settings, terminal.no_progress if as_json else terminal.progress) as client:
         uploaded = {name: _uploaded(client, pictures[name], data) for name, data in files.items()}
         job = submitted(client, render_request.nested(uploaded, into=params), quiet=as_json)
         if job["state"] == "held" and params.get("hold"):  # by hand: until nobody knows when
@@ -59,11 +59,11 @@ def submitted(client: Client, params: Mapping[str, Any], *, quiet: bool) -> Json
             if time.monotonic() > deadline:
                 raise
             if not has_told:
-                terminal.tell(f"{away} Waiting.")
+                terminal.progress(f"{away} Waiting.")
             has_told = True
         time.sleep(_PAUSE_SECONDS)
     for note in [] if quiet else job.get("notes", []):  # none from an API of an older version
-        terminal.tell(note)
+        terminal.progress(note)
     return job
 
 
@@ -118,7 +118,7 @@ def _lines() -> Show:
         quarter = int(job["progress"] * 4)
         if quarter > shown_quarter:
             shown_quarter = quarter
-            terminal.tell(f"{job['progress']:4.0%}  {describe(job)}")
+            terminal.progress(f"{job['progress']:4.0%}  {describe(job)}")
 
     return show
 
@@ -133,7 +133,7 @@ def _reasons() -> Show:
         if waiting and waiting["code"] != shown_code:
             shown_code = waiting["code"]
             if shown_code != "next":
-                terminal.tell(waiting["text"])
+                terminal.progress(waiting["text"])
 
     return tell
 
@@ -204,9 +204,9 @@ def file_bytes(path: Path) -> bytes:
 def _cancel(client: Client, job_id: int) -> None:
     try:
         client.cancel(job_id)
-        terminal.tell(f"Cancelled job {job_id}.")
+        terminal.progress(f"Cancelled job {job_id}.")
     except (Conflict, NotRunning) as error:
-        terminal.tell(f"Job {job_id} was not cancelled: {error}")
+        terminal.progress(f"Job {job_id} was not cancelled: {error}")
 
 
 def check_folder(folder: Path) -> None:

@@ -65,10 +65,10 @@ def command(*tables: Table) -> Callable[..., None]:
 
         given = {named[name]: value for name, value in typed.items() if value is not None}
         pictures = {one.name: path for one, path in given.items() if one.takes.kind == "picture"}
-        asked = dict(
+        values = dict(
             chain.from_iterable(_values(one, value) for one, value in given.items() if one.name not in pictures)
         )
-        params = render_request.nested(asked | render_request.read_pairs(param or ()))
+        params = render_request.nested(values | render_request.read_pairs(param or ()))
         raise typer.Exit(rendered(load(), params, pictures, out, as_json=as_json))
 
     arguments = [*(_argument(name, one) for name, one in named.items()), *_OWN]

@@ -53,14 +53,14 @@ err = Terminal(highlight=False, soft_wrap=True, stderr=True)
 _COLOURS = {"succeeded": "green", "ready": "green", "running": "cyan", "failed": "red", "cancelled": "yellow"}
 
 
-def tell(line: str) -> None:
-    """Say what is going on, aside from the answer; lost where nobody reads it."""
+def progress(line: str) -> None:
+    """Print a line of progress on stderr; it is lost if nobody reads that."""
     with suppress(OSError, ValueError):
         err.print(escape(line), style="dim")
 
 
-def tell_nothing(line: str) -> None:
-    """Say nothing: the answer is for a program."""
+def no_progress(line: str) -> None:
+    """Print nothing, because the answer is for a program."""
 
 
 def warn(line: str) -> None:

@@ -132,5 +132,5 @@ async def _next(parts: AsyncIterator[bytes]) -> bytes:
 
 
 def _written(kind: str, identifier: str, data: dict[str, object]) -> bytes:
-    kept = f"id: {identifier}\n" if identifier else ""
-    return f"event: {kind}\n{kept}data: {json.dumps(data)}\n\n".encode()
+    id_line = f"id: {identifier}\n" if identifier else ""
+    return f"event: {kind}\n{id_line}data: {json.dumps(data)}\n\n".encode()

@@ -214,8 +214,8 @@ def _check_token(app: Flask) -> None:
     is_api = request.path.startswith("/api/")
     if request.method in SAFE_METHODS or g.is_keyed or (is_api and not has_keys(app)):
         return
-    sent = request.headers.get(CSRF_HEADER) or ("" if is_api else request.form.get(CSRF_FIELD, ""))
-    if not hmac.compare_digest(sent.encode(errors="replace"), str(session.get("csrf", secrets.token_hex())).encode()):
+    token = request.headers.get(CSRF_HEADER) or ("" if is_api else request.form.get(CSRF_FIELD, ""))
+    if not hmac.compare_digest(token.encode(errors="replace"), str(session.get("csrf", secrets.token_hex())).encode()):
         raise Forbidden("The form is too old or came from another site: open the page again and send it from there.")
 
 

@@ -28,8 +28,8 @@ def begin(session: Session, owner: str, key_mark: str) -> str:
     """Return the id of a new session of `owner`; what has ended goes, and of too many those used longest ago."""
     identifier = secrets.token_urlsafe(32)
     session.execute(delete(BrowserSession).where(_ENDED))
-    kept = select(BrowserSession.digest).where(BrowserSession.owner == owner)
-    old = kept.order_by(BrowserSession.used_at.desc(), BrowserSession.digest).offset(MOST_OF_AN_OWNER - 1)
+    of_owner = select(BrowserSession.digest).where(BrowserSession.owner == owner)
+    old = of_owner.order_by(BrowserSession.used_at.desc(), BrowserSession.digest).offset(MOST_OF_AN_OWNER - 1)
     session.execute(delete(BrowserSession).where(BrowserSession.digest.in_(old)))
     session.add(BrowserSession(digest=_digest(identifier), owner=owner, key_mark=key_mark))
     return identifier

@@ -159,7 +159,7 @@ def test_texts_of_others_do_not_control_the_terminal(console, monkeypatch):
     monkeypatch.setattr(terminal, "err", console)
     terminal.answer(EVIL)
     terminal.table(("a",), [(terminal.shorten(EVIL),)], "")
-    terminal.tell(EVIL)
+    terminal.progress(EVIL)
     terminal.warn(EVIL)
     terminal.complain(FarmError(EVIL), as_json=False)
     terminal.complain(FarmError(EVIL), as_json=True)
