@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Final, Self
 
 from shared.admission.accepted import accepted
 from shared.errors import FieldError, Refused
@@ -16,6 +16,18 @@ from shared.params.paths import field_name
 from shared.params.render import RenderParams
 from shared.params.table import parameters
 from shared.settings import Limits
+
+
+def _roles() -> dict[str, str]:
+    """Return the roles of model files by the dotted name of the field. Raises TypeError for a field without one."""
+    named = [one for one in parameters().values() if one.takes.kind in {"checkpoint", "vae"}]
+    for one in named:
+        if one.is_in_list or one.takes.role not in ModelSet.model_fields:
+            raise TypeError(f"{one.name}: a field that names a model file needs a role that ModelSet has")
+    return {one.name: one.takes.role for one in named}
+
+
+_ROLES: Final = _roles()
 
 
 @dataclass(frozen=True)
@@ -67,12 +79,10 @@ def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | 
 
 def _model_set(files: Mapping[str, Entry]) -> ModelSet | None:
     """Return the set of files by dotted field name; None: without a checkpoint."""
-    sha256 = {name: file.sha256 for name, file in files.items()}
-    checkpoint, vae, hires = sha256.get("checkpoint"), sha256.get("vae"), sha256.get("hires.checkpoint")
-    if checkpoint is None:
+    roles: dict[str, str | None] = {role: files[name].sha256 for name, role in _ROLES.items() if name in files}
+    if "checkpoint" not in roles:
         return None
-    refiner = sha256.get("refiner.checkpoint")
-    return ModelSet(checkpoint=checkpoint, vae=vae, refiner=refiner, hires=hires, hires_vae=vae if hires else None)
+    return ModelSet.model_validate(roles | ({"hires_vae": roles.get("vae")} if "hires" in roles else {}))
 
 
 def _without_vae(vae: str | None, second: Entry | None) -> list[FieldError]:

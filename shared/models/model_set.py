@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Sha256 = Annotated[str, Field(min_length=1)]
+_VAES: Final = frozenset({"vae", "hires_vae"})
+"""The roles of files that are no checkpoints."""
 
 
 class ModelSet(BaseModel):
@@ -24,7 +26,7 @@ class ModelSet(BaseModel):
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """The checkpoints that must be resident before the image starts, the job's own first, each once."""
-        return tuple(dict.fromkeys(one for one in (self.checkpoint, self.refiner, self.hires) if one))
+        return tuple(dict.fromkeys(sha256 for role, sha256 in self if sha256 and role not in _VAES))
 
     @property
     def companions(self) -> str:

@@ -126,6 +126,7 @@ class Takes:
     """Metadata of a field's type: what its values name, and which of the farm's limits bound them."""
 
     kind: ValueKind | None = None
+    role: str = ""  # of a model file, in the job's `ModelSet`
     least: str = ""  # names of fields of `Limits`
     most: str = ""
 

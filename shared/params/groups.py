@@ -212,6 +212,7 @@ class Refiner(Parameters):
 
     checkpoint: Annotated[
         CheckpointName,
+        Takes("checkpoint", role="refiner"),
         Fact(
             "Name or hash of the checkpoint that takes over",
             label="Refiner",
@@ -323,6 +324,7 @@ class Hires(Parameters):
     ] = ""
     checkpoint: Annotated[
         CheckpointName,
+        Takes("checkpoint", role="hires"),
         Fact(
             "Checkpoint of the second pass",
             means={"": _AS_THE_FIRST},

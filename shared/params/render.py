@@ -81,6 +81,7 @@ class RenderParams(Parameters):
     ] = "Original"
     checkpoint: Annotated[
         CheckpointName,
+        Takes("checkpoint", role="checkpoint"),
         Fact(
             "Name or hash of the checkpoint",
             means={"": "the farm's own choice"},
@@ -92,6 +93,7 @@ class RenderParams(Parameters):
     ] = ""
     vae: Annotated[
         VaeName,
+        Takes("vae", role="vae"),
         Fact(
             "Name or hash of a VAE",
             means={AUTOMATIC_VAE: "one beside the checkpoint, if any", "none": "the checkpoint's own"},

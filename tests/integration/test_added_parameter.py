@@ -18,9 +18,15 @@ MODEL = """
 from typing import Annotated, Literal
 from pydantic import Field
 from shared.params import facts, fields, groups, img2img, render
-from shared.params.facts import Fact, Key, Option
+from shared.params.facts import Fact, Key, Option, Takes
+from shared.models import model_set
 
+class ModelSet(model_set.ModelSet):
+    upscale: model_set.Sha256 | None = None
+
+model_set.ModelSet = ModelSet
 SIGN = True
+ROLE = "upscale"
 
 class Glow(fields.Parameters):
     colour: Annotated[fields.Text, Fact("Colour of the glow")]
@@ -48,6 +54,11 @@ class Upscale(fields.Parameters):
         Field(ge=1, le=8),
         Fact("How much larger", option=Option("--factor"), keys=(Key("Factor", is_always=True, is_sign=SIGN),)),
     ] = 2
+    checkpoint: Annotated[
+        fields.CheckpointName,
+        Takes("checkpoint", role=ROLE),
+        Fact("What enlarges", means={"": "the first pass's"}, keys=(Key("Enlarged by"),)),
+    ] = ""
     grain: Annotated[fields.Share, Fact("How grainy", option=Option("--grain"), keys=(Key("Grain"),))] = 0.0
 
 class RenderParams(render.RenderParams):
@@ -153,6 +164,37 @@ except TypeError as error:
 """
     refusal = output(script, model=MODEL.replace("SIGN = True", "SIGN = False"))
     assert refusal == "upscale: an optional group needs a key that is always written and is a sign of it"
+
+
+def test_a_checkpoint_without_a_role_is_refused_at_import():
+    script = """
+try:
+    import shared.admission.named_models
+except TypeError as error:
+    print(json.dumps(str(error)))
+"""
+    refusal = output(script, model=MODEL.replace('ROLE = "upscale"', 'ROLE = ""'))
+    assert refusal == "upscale.checkpoint: a field that names a model file needs a role that ModelSet has"
+
+
+def test_a_checkpoint_with_a_role_is_among_the_models_of_its_job(
+    environ: dict[str, str], checkpoint_factory: CheckpointFactory
+):
+    checkpoint_factory("demo", native_size=64)
+    larger = checkpoint_factory("larger", native_size=64, sha256="e" * 64)
+    script = """
+from shared.admission.named_models import NamedModels
+from shared.db.sessions import connect_once, sessions, transact
+from shared.models.catalogue import Catalogue
+from shared.settings import load
+settings = load()
+known = sessions(connect_once(settings.database_url))
+catalogue = transact(known, Catalogue.read)
+params = RenderParams(checkpoint="demo", upscale=Upscale(checkpoint="larger"))
+models = NamedModels.found(catalogue, params, settings.limits).models
+print(json.dumps([models.to_stored()["upscale"], list(models.checkpoints)[1:]]))
+"""
+    assert output(script, environ) == [larger.sha256, [larger.sha256]]
 
 
 def test_it_is_documented():
