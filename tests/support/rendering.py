@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 import numpy as np
 import safetensors.torch
@@ -20,6 +21,8 @@ from tests.support.checkpoints import NATIVE_SIZE, inspected, write_tiny
 from worker.encode import Pixels
 from worker.in_flight import Cancellation
 from worker.progress.reporter import ImageProgress
+
+_JOB_IDS = count(17)
 
 
 class Seen:
@@ -74,8 +77,8 @@ class Farm:
             prompt="sea", checkpoint=titles["base"], width=NATIVE_SIZE, height=NATIVE_SIZE, steps=4, seed=7, **changes
         )
         return Claim(
-            image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=seen["base"].sha256, cost=1,
-            stored=params.model_dump(mode="json"), worker_id=3,
+            image_id=5, job_id=next(_JOB_IDS), index=0, attempt=1, owner="local", checkpoint=seen["base"].sha256,
+            cost=1, stored=params.model_dump(mode="json"), worker_id=3,
         )  # fmt: skip
 
 
