@@ -164,7 +164,7 @@ class Farm:
 
 
 def listen_somewhere(settings: Settings, tell: Tell) -> socket:
-    """Return the API's listening socket: where nobody asked for the port by name and it is taken, on a free one."""
+    """Return the API's listening socket, on a free port if the default one is taken and no port was named."""
     try:
         return listen(settings)
     except SettingsError:

@@ -15,7 +15,7 @@ def nested(values: Mapping[str, Any], into: Mapping[str, Any] | None = None) -> 
 
     Raises FarmError if two values contradict each other, or a path leads nowhere.
     """
-    from shared.params import paths  # noqa: PLC0415 - half a second's work, spared where nobody needs it
+    from shared.params import paths  # noqa: PLC0415 - half a second's work, spared unless needed
 
     root = deepcopy(dict(into or {}))
     for path in paths.in_order(values):

@@ -64,7 +64,7 @@ def no_progress(line: str) -> None:
 
 
 def warn(line: str) -> None:
-    """Say what went wrong beside an answer; lost where nobody reads it."""
+    """Say what went wrong beside an answer; lost if nobody reads it."""
     with suppress(OSError, ValueError):
         err.print(line, style="red", markup=False)
 

@@ -231,7 +231,7 @@ def _digest(key: str) -> str:
 def kept_secret(home: Path) -> str:
     """Return the secret in `home`, made once: of processes that start at the same time, one makes it.
 
-    Raises SettingsError where nothing can be kept.
+    Raises SettingsError if nothing can be stored.
     """
     try:
         secret_file = home / "secret"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Sha256 = Annotated[str, Field(min_length=1)]
 _VAES: Final = frozenset({"vae", "hires_vae"})
-"""The roles of files that are no checkpoints."""
+"""The roles of files other than checkpoints."""
 
 
 class ModelSet(BaseModel):

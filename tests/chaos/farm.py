@@ -119,7 +119,7 @@ class Farm:
         self.tend()
 
     def provoke(self) -> None:
-        """Bring somebody to the plan's crash point, where nobody came by: what buries needs somebody who died."""
+        """Provoke the plan's crash point if no process has passed it: marking dead needs a worker that died."""
         if self.plan.point.startswith("mark_dead"):
             self._kill(plans.supervised(self.plan.supervised)[0])
         if self.plan.point.startswith("reap"):

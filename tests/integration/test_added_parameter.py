@@ -57,7 +57,7 @@ class Upscale(fields.Parameters):
     checkpoint: Annotated[
         fields.CheckpointName,
         Takes("checkpoint", role=ROLE),
-        Fact("What enlarges", means={"": "the first pass's"}, keys=(Key("Enlarged by"),)),
+        Fact("Upscaling checkpoint", means={"": "the first pass's"}, keys=(Key("Enlarged by"),)),
     ] = ""
     grain: Annotated[fields.Share, Fact("How grainy", option=Option("--grain"), keys=(Key("Grain"),))] = 0.0
 

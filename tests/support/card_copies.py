@@ -15,7 +15,7 @@ from tests.support.card_streams import current_stream
 
 
 def to_copy(func: Any, args: Any, kwargs: Any) -> Any:
-    """`Tensor.to`: on the card a kernel, to the host a copy into new memory, pinned where nobody waits for it."""
+    """`Tensor.to`: a kernel on the card; to the host a copy into new memory, pinned if the host does not wait."""
     device = torch.device(kwargs.get("device") or "cuda")
     if device.type != "cpu":
         return run(func, args, {**kwargs, "device": None if device.type == "cuda" else device})
