@@ -169,6 +169,15 @@ OPTIONS = st.builds(
 )
 
 
+@pytest.mark.parametrize("rho", [2, 7, 11, 20])
+def test_lms_stays_finite_where_the_last_step_is_much_longer_than_those_before(rho):
+    sigmas = walk("LMS", 56, Sampling(rho=rho), "polyexponential")
+    start = torch.linspace(-3, 3, 4) * sigmas[0]
+    result = finished(SAMPLERS["LMS"](Denoiser.of("LMS"), start, sigmas, no_noise, PLAIN))
+    assert result.isfinite().all()
+    assert result.abs().max() < 100
+
+
 @given(data=st.data(), name=st.sampled_from(PLANNED), steps=st.integers(1, 60), options=OPTIONS)
 @settings(max_examples=100, deadline=None)
 def test_a_walk_stays_finite_whatever_the_options(data, name: str, steps: int, options: Sampling) -> None:
