@@ -110,7 +110,8 @@ def _replaced(holder: object, path: Path, value: object, whole: str) -> object:
 def _step(holder: object, part: str | int) -> Any:  # noqa: ANN401 - any field's
     """Return what `holder` has under `part`, or _NOTHING."""
     if isinstance(holder, BaseModel):
-        return getattr(holder, part, _NOTHING) if part in type(holder).model_fields else _NOTHING
+        # Not `model_fields`: that is a property which looks for itself again each time.
+        return getattr(holder, part, _NOTHING) if part in type(holder).__pydantic_fields__ else _NOTHING
     if isinstance(holder, Mapping):
         return holder.get(part, _NOTHING)
     if isinstance(holder, Sequence) and not isinstance(holder, str) and isinstance(part, int):
