@@ -186,10 +186,12 @@ class Claimer:
         return (lane for lane in ranked if not self._is_avoided(lane))
 
     def _is_avoided(self, lane: Lane) -> bool:
-        now, avoided = time.monotonic(), self._avoided
-        of_owner = (lane.checkpoint, lane.owner)
+        avoided = self._avoided
+        if not avoided:  # as nearly always, and every lane of every ranking is asked for
+            return False
+        now, of_owner = time.monotonic(), (lane.checkpoint, lane.owner)
         of_lane = ((lane.checkpoint, None, None), (*of_owner, None), (*of_owner, lane.footprint))
-        return bool(avoided) and any(avoided.get(what, now) > now for what in of_lane)
+        return any(avoided.get(what, now) > now for what in of_lane)
 
 
 def _least(lanes: Sequence[Lane]) -> dict[tuple[tuple[str, str], Precision], Lane]:
