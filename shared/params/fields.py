@@ -84,10 +84,9 @@ def metadata(field: FieldInfo, kind: type[Metadata]) -> Metadata | None:
 
 
 def _of_kind(group: Parameters, kind: ValueKind) -> Iterator[tuple[paths.Path, Any]]:
-    kinds = _kinds(type(group))
-    for name in type(group).model_fields:
+    for name, kind_of_field in _kinds(type(group)).items():
         value = getattr(group, name)
-        if kinds[name] == kind:
+        if kind_of_field == kind:
             yield (name,), value
         elif isinstance(value, Parameters):
             yield from (((name, *path), inner) for path, inner in _of_kind(value, kind))
