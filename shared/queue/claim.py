@@ -134,11 +134,14 @@ _CLAIM = with_history(
     )
     """,
     """
-    SELECT moved.*,
-           (SELECT params FROM jobs WHERE jobs.id = moved.job_id) AS params,
-           (SELECT models FROM jobs WHERE jobs.id = moved.job_id) AS models,
-           pg_current_xact_id()::text::bigint AS transaction
+    SELECT moved.*, job.params, job.models, pg_current_xact_id()::text::bigint AS transaction
     FROM moved
+    LEFT JOIN LATERAL (
+        SELECT params, models
+        FROM jobs
+        WHERE jobs.id = moved.job_id
+        LIMIT 1  -- keeps this a probe for each image: no plan comes to read the table whole
+    ) AS job ON true
     """,
 )
 
