@@ -84,9 +84,9 @@ def metadata(field: FieldInfo, kind: type[Metadata]) -> Metadata | None:
 
 
 def _of_kind(group: Parameters, kind: ValueKind) -> Iterator[tuple[paths.Path, Any]]:
-    for name, kind_of_field in _kinds(type(group)).items():
+    for name, is_of_kind in _fields(type(group), kind).items():
         value = getattr(group, name)
-        if kind_of_field == kind:
+        if is_of_kind:
             yield (name,), value
         elif isinstance(value, Parameters):
             yield from (((name, *path), inner) for path, inner in _of_kind(value, kind))
@@ -96,9 +96,23 @@ def _of_kind(group: Parameters, kind: ValueKind) -> Iterator[tuple[paths.Path, A
 
 
 @cache
-def _kinds(model: type[Parameters]) -> dict[str, ValueKind | None]:
-    takes = {name: metadata(field, Takes) for name, field in model.model_fields.items()}
-    return {name: found.kind if found else None for name, found in takes.items()}
+def _fields(model: type[Parameters], kind: ValueKind) -> dict[str, bool]:
+    """Return the fields that are of this kind (True), or groups and lists of groups with such fields (False)."""
+    found: dict[str, bool] = {}
+    for name, field in model.model_fields.items():
+        if (takes := metadata(field, Takes)) and takes.kind == kind:
+            found[name] = True
+        elif any(_fields(group, kind) for group in _groups(field.annotation)):
+            found[name] = False
+    return found
+
+
+def _groups(annotation: Any) -> Iterator[type[Parameters]]:  # noqa: ANN401 - a type
+    """Yield the groups that a field may hold: alone, in a union or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, Parameters):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _groups(inner)
 
 
 def _within(annotation: Any) -> Iterator[object]:  # noqa: ANN401 - a type
