@@ -21,7 +21,7 @@ from shared.quantities import data_size
 _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")
 _IMAGE: Final = ("image", "state", "seed", "step", "attempt", "worker", "reason")
-_MODEL: Final = ("checkpoint", "hash", "kind", "size", "native", "can be used")
+_MODEL: Final = ("checkpoint", "hash", "kind", "predicts", "size", "native", "can be used")
 _OTHER: Final = ("other file", "kind")
 
 _NOBODY: Final = "No process does the farm's chores: nothing is cleaned up until `farm chores` runs."
@@ -182,6 +182,7 @@ def _model_row(model: Json) -> Row:
         escape(model["name"]),
         (model["sha256"] or "")[:10],
         model["architecture"],
+        model.get("prediction"),
         data_size(model["size"]),
         f"{model['native_size']} px" if model["native_size"] else "",
         usable if model["usable"] else f"[red]no:[/] {escape(model['reason'] or '')}",

@@ -42,6 +42,7 @@ class DecoderBody(VaeBody):
 class CheckpointBody(VaeBody):
     """One checkpoint of the models folder, as the last scan saw it."""
 
+    prediction: str | None = Field(description="What its network predicts: noise or velocity.")
     native_size: int | None = Field(description="Side that it was trained for, pixels.")
     has_vae: bool = Field(
         description="Whether it contains a VAE; if not, it needs one beside it, or the job names one."

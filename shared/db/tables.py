@@ -223,6 +223,7 @@ class ModelFile(Base):
     has_vae: Mapped[bool] = mapped_column(server_default=text("true"))
     strikes: Mapped[int] = mapped_column(server_default=text("0"))  # crashes of processes while they loaded it
     native_size: Mapped[int | None]  # pixels of a side
+    prediction: Mapped[str | None]  # noise, velocity; None in rows of an earlier version until a scan looks again
     usable: Mapped[bool]
     reason: Mapped[str | None]  # why it is not usable
     scanned_at: Mapped[datetime] = mapped_column(server_default=NOW)

@@ -53,6 +53,7 @@ class Entry(NamedTuple):
     note: str | None
     native_size: int | None
     has_vae: bool
+    prediction: str | None  # shared.models.inspection.Prediction; a newer version may know others
     strikes: int
     usable: bool
     reason: str | None

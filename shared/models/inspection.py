@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 from shared.models.kinds import Kind
+
+Prediction = Literal["noise", "velocity"]
+"""What a checkpoint's network predicts of a noisy latent: its noise, or the velocity between noise and picture."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Inspection:
     note: str | None = None  # what is odd about a file that can be used
     description: str | None = None  # digest of what its description adds to its weights; None: nothing
     has_vae: bool = True
+    prediction: Prediction | None = None  # of a checkpoint
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,7 @@ def _columns(seen: Scanned, inspection: Inspection, row: Entry | None) -> dict[s
         "size": seen.size,
         "mtime_ns": seen.mtime_ns,
         "native_size": inspection.native_size,
+        "prediction": inspection.prediction,
         "usable": inspection.reason is None,
         "reason": inspection.reason,
     }

@@ -11,10 +11,11 @@ from tests.support.waiting import until
 
 
 def test_checkpoints_are_listed_with_why_some_cannot_be_used(client, checkpoint_factory):
-    checkpoint_factory("good", native_size=256, sha256="ab" * 32)
+    checkpoint_factory("good", native_size=256, sha256="ab" * 32, prediction="velocity")
     checkpoint_factory("torn", usable=False, reason="The file is cut off.", sha256=None, architecture=None)
     good, torn = client.get("/api/v1/checkpoints").get_json()["checkpoints"]
     assert (good["title"], good["native_size"], good["usable"]) == ("good [ababababab]", 256, True)
+    assert (good["prediction"], torn["prediction"]) == ("velocity", None)
     assert (torn["title"], torn["usable"], torn["reason"]) == ("torn", False, "The file is cut off.")
 
 

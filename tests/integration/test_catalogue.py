@@ -68,6 +68,13 @@ def test_a_file_that_a_scan_left_to_the_next_one_keeps_its_row(record, entries):
     assert [file.usable for file in entries()] == [True]
 
 
+def test_a_row_of_the_version_before_learns_what_its_network_predicts(record, entries):
+    record(scanned("demo"))
+    assert [file.prediction for file in entries()] == [None]
+    assert record(scanned("demo", inspection=replace(GOOD, prediction="velocity"))) == 1
+    assert [file.prediction for file in entries()] == ["velocity"]
+
+
 def test_only_what_changed_is_written(record):
     assert record(scanned("alpha"), scanned("beta")) == 2
     assert record(scanned("alpha"), scanned("beta")) == 0

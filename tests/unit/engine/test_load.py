@@ -92,7 +92,7 @@ def test_the_figures_of_a_file_are_its_yamls(tiny: Weights) -> None:
 
 
 def test_inspect_says_what_a_file_is(tiny_path: Path) -> None:
-    assert inspect(tiny_path) == Inspection("checkpoint", "sd1", 64, None)
+    assert inspect(tiny_path) == Inspection("checkpoint", "sd1", 64, None, prediction="noise")
 
 
 def test_weights_stored_in_half_precision_are_loaded_in_the_format_asked_for(tiny_path: Path, cpu: Device) -> None:
@@ -116,6 +116,7 @@ def test_velocity_is_read_from_the_yaml(tensors: Tensors, write: Callable[..., P
     config["model"]["params"]["parameterization"] = "v"
     path.with_suffix(".yaml").write_text(yaml.safe_dump(config))
     assert load.load(path, cpu, torch.float32).predicts_velocity
+    assert inspect(path).prediction == "velocity"
 
 
 # Forms that people have.
@@ -221,7 +222,7 @@ def test_an_inpainting_checkpoint_is_read_whatever_its_yaml_says_of_channels(
     assert weights.takes_mask
     assert not tiny.takes_mask
     assert torch.equal(weights.unet.conv_in.weight, inpainting[FIRST_LAYER])
-    assert inspect(path) == Inspection("checkpoint", "sd1", 64, None)
+    assert inspect(path) == Inspection("checkpoint", "sd1", 64, None, prediction="noise")
 
 
 def test_an_inpainting_folder_is_read(tiny: Weights, inpainting: Tensors, folder: Path, cpu: Device) -> None:
@@ -574,7 +575,7 @@ def test_a_checkpoint_of_full_size_is_loaded(full_size: Path, cpu: Device) -> No
 
 
 def test_stable_diffusion_1_needs_no_yaml(full_size: Path) -> None:
-    assert inspect(full_size) == Inspection("checkpoint", "sd1", 512, None)
+    assert inspect(full_size) == Inspection("checkpoint", "sd1", 512, None, prediction="noise")
     parts = layouts.read(full_size, "meta")
     built = networks.build(parts)
     sizes = [
@@ -645,7 +646,7 @@ def test_the_shipped_checkpoints_need_no_description(name: str, tmp_path: Path) 
     shipped = MODELS / "Stable-diffusion" / f"{name}.safetensors"
     (tmp_path / shipped.name).symlink_to(shipped)
     alone, described = inspect(tmp_path / shipped.name), inspect(shipped)
-    assert alone == described == Inspection("checkpoint", "sd1", 128, None)
+    assert alone == described == Inspection("checkpoint", "sd1", 128, None, prediction="noise")
     assert alone.description is described.description is None
 
 
@@ -679,7 +680,7 @@ def test_more_of_a_clip_or_a_vae_than_is_needed_is_left_alone(
 def test_a_checkpoint_without_a_vae_says_so(tensors: Tensors, write: Callable[..., Path], cpu: Device) -> None:
     rest = {name: value for name, value in tensors.items() if not name.startswith("first_stage_model.")}
     path = write(rest)
-    assert inspect(path) == Inspection("checkpoint", "sd1", 64, None, has_vae=False)
+    assert inspect(path) == Inspection("checkpoint", "sd1", 64, None, has_vae=False, prediction="noise")
     weights = load.load(path, cpu, torch.float32)
     with pytest.raises(ModelFileError, match="no VAE inside"):
         weights.require_vae()
@@ -776,4 +777,4 @@ def test_a_checkpoint_may_be_larger_than_the_memory_of_its_reader(tmp_path: Path
     path = write_tiny(tmp_path / "large.safetensors")
     grow(path, 4 * LIMITS.memory_bytes)
     with child._memory(LIMITS.memory_bytes):
-        assert inspect(path) == Inspection("checkpoint", "sd1", 64, None)
+        assert inspect(path) == Inspection("checkpoint", "sd1", 64, None, prediction="noise")

@@ -28,6 +28,7 @@ class Inspection:
     note: str | None = None  # something odd about a file that can be used
     description: str | None = field(default=None, compare=False)  # digest of a .yaml that adds to the weights
     has_vae: bool = True
+    prediction: Literal["noise", "velocity"] | None = None  # of a checkpoint
 
 
 def inspect(path: Path) -> Inspection:
@@ -55,7 +56,16 @@ def inspect(path: Path) -> Inspection:
         return _unusable(kind, "takes more memory to read than a model file may: replace it")
     except Exception as error:  # noqa: BLE001 - an edge: one file must not keep the others out of the catalogue
         return _unusable(kind, f"cannot be read: {type(error).__name__}: {error}")
-    return Inspection(kind, "sd1", parts.figures.native_size, None, note, parts.description, parts.vae is not None)
+    return Inspection(
+        kind,
+        architecture="sd1",
+        native_size=parts.figures.native_size,
+        reason=None,
+        note=note,
+        description=parts.description,
+        has_vae=parts.vae is not None,
+        prediction="velocity" if parts.figures.predicts_velocity else "noise",
+    )
 
 
 def _unusable(kind: Kind, reason: str) -> Inspection:
