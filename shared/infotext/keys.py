@@ -29,7 +29,7 @@ _ORDER: Final = (
     *("Eta", "Eta DDIM", "Sigma churn", "Sigma tmin", "Sigma tmax", "Sigma noise"),
     *("NGMS", "NGMS all steps", "Skip Early CFG", "Extra noise", "Noise Schedule"),
     *("Tiling axis", "CFG rescale", "Init picture", "Resize mode", "Exact steps", "Color correction", "Mask picture"),
-    *("Exact", "Film", "File format"),
+    *("SDXL original size", "SDXL crop", "SDXL target size", "SDXL CLIP-L skip", "Exact", "Film", "File format"),
 )
 """The order of the text, which other programs share up to `Tiling axis`; other names come last, group by group."""
 _ABSENT: Final = object()

@@ -100,11 +100,13 @@ def _put(key: Key, text: str, params: dict[str, Any]) -> Iterator[str]:
 
 def _leave_out_bad(params: dict[str, Any], model: type[RenderParams]) -> Iterator[str]:
     """Remove from `params` the fields that cannot be accepted, and yield notes of them."""
+    noted: set[Path] = set()
     while problems := _problems(params, model):
         was_there = paths.remove(params, [path for path, _ in problems])
-        yield from (
-            f"{paths.dotted(path)}: {said}" for (path, said), there in zip(problems, was_there, strict=True) if there
-        )
+        for (path, said), there in zip(problems, was_there, strict=True):
+            if there and path not in noted:  # what was taken out is missing next: its group goes without a second note
+                yield f"{paths.dotted(path)}: {said}"
+            noted.add(path)
         if not any(was_there):  # the problem is not a field, so nothing more can be removed
             break
 

@@ -16,6 +16,7 @@ BUILT_IN_VAE: Final = "none"
 
 _TITLE: Final = re.compile(r"(.+) \[([0-9a-f]{10})\]", re.DOTALL)
 _SIZE: Final = re.compile(r"(\d{1,9})\s*[xX×]\s*(\d{1,9})")
+_OFFSET: Final = re.compile(r"(\d{1,9})\s*,\s*(\d{1,9})")
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,16 @@ def _read_whole(text: str) -> int:
     return int(text if fraction.strip("0") else whole)
 
 
-def _read_size(text: str) -> tuple[int, int]:
-    size = _SIZE.fullmatch(text)
-    if not size:
-        raise ValueError("must be WIDTHxHEIGHT, such as 512x768")
-    return int(size[1]), int(size[2])
+def _pair(pattern: re.Pattern[str], form: str) -> Callable[[str], tuple[int, int]]:
+    """Return what reads two whole numbers in this form."""
+
+    def read(text: str) -> tuple[int, int]:
+        found = pattern.fullmatch(text)
+        if not found:
+            raise ValueError(f"must be {form}")
+        return int(found[1]), int(found[2])
+
+    return read
 
 
 WHOLE: Final = _single(str, _read_whole)
@@ -99,7 +105,8 @@ TEXT: Final = _single(str, str)
 FLAG: Final = choice({"True": True, "False": False})
 LIST: Final = _json(list)
 GROUP: Final = _json(dict)
-SIZE: Final = Codec(lambda width, height: f"{width}x{height}", _read_size)
+SIZE: Final = Codec(lambda width, height: f"{width}x{height}", _pair(_SIZE, "WIDTHxHEIGHT, such as 512x768"))
+OFFSET: Final = Codec(lambda left, top: f"{left},{top}", _pair(_OFFSET, "LEFT,TOP, such as 64,0"))
 SCHEDULE: Final = choice({label: name for name, label in SCHEDULES.items()})
 NAME: Final = _single(lambda title: split_title(title)[0], str)
 HASH: Final = _single(lambda title: split_title(title)[1], str)

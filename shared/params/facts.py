@@ -74,13 +74,19 @@ REFINER: Final = Group(
     "a second checkpoint for the end, another decoder",
     order=("refiner.checkpoint", "refiner.switch_at"),
 )
+SDXL: Final = Group(
+    "sdxl",
+    "SDXL",
+    "original size, crop, target size, clip skip",
+    order=tuple(f"{name}.{side}" for name in ("original_size", "target_size") for side in ("width", "height")),
+)
 OUTPUT: Final = Group(
     "output", "Output", "file format, film, seamless tiles, exactness", order=("format", "film", "tiling", "exact")
 )
 QUEUE: Final = Group("queue", "Queue", "which workers, and what goes first")
 WHEN: Final = Group("when", "When", "a deadline, or a reason to wait")
 
-GROUPS: Final = (EVERYDAY, IMG2IMG, HIRES, SAMPLING, GUIDANCE, NOISE, REFINER, OUTPUT, QUEUE, WHEN)
+GROUPS: Final = (EVERYDAY, IMG2IMG, HIRES, SAMPLING, GUIDANCE, NOISE, REFINER, SDXL, OUTPUT, QUEUE, WHEN)
 """Every group, in the order in which people see them."""
 
 

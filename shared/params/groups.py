@@ -251,13 +251,13 @@ class Hires(Parameters):
         Fact(
             "Width to enlarge to",
             means={0: "by the scale"},
-            label="Target width",
+            label="Hires width",
             keys=(Key("Hires resize", SIZE, beside=("height",), is_sign=True),),
         ),
     ] = 0
     height: Annotated[
         Side,
-        Fact("Height to enlarge to", means={0: "by the scale"}, label="Target height"),
+        Fact("Height to enlarge to", means={0: "by the scale"}, label="Hires height"),
     ] = 0
     steps: Annotated[
         int,

@@ -30,6 +30,7 @@ from shared.params.fields import (
 from shared.params.groups import Guidance, Hires, Noise, Refiner, Sampling
 from shared.params.img2img import Img2Img
 from shared.params.samplers import AUTOMATIC, SAMPLERS
+from shared.params.size_conditioning import Crop, OriginalSize, TargetSize
 
 
 class RenderParams(Parameters):
@@ -259,6 +260,31 @@ class RenderParams(Parameters):
         Hires | None, Fact("A second pass at a larger size", label="Render a second pass", group=facts.HIRES)
     ] = None
     img2img: Annotated[Img2Img | None, Fact("A picture to start from", group=facts.IMG2IMG)] = None
+    original_size: Annotated[
+        OriginalSize | None,
+        Fact(
+            "Size that SDXL takes the picture to have been scaled from",
+            means={None: "that of the pass"},
+            group=facts.SDXL,
+        ),
+    ] = None
+    crop: Annotated[Crop, Fact("What SDXL takes to have been cut off at the left and at the top", group=facts.SDXL)] = (
+        Crop()
+    )
+    target_size: Annotated[
+        TargetSize | None,
+        Fact("Size that SDXL composes the picture for", means={None: "that of the pass"}, group=facts.SDXL),
+    ] = None
+    sdxl_clip_l_skip: Annotated[
+        bool,
+        Fact(
+            "Apply clip skip to SDXL's first text encoder (CLIP-L); without this its last layer but one is read",
+            label="Clip skip on CLIP-L",
+            group=facts.SDXL,
+            option=Option("--sdxl-clip-l-skip"),
+            keys=(Key("SDXL CLIP-L skip"),),
+        ),
+    ] = False
 
     @property
     def rows(self) -> int:

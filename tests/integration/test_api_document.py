@@ -15,6 +15,7 @@ from shared.params.table import parameters
 MODELS = {
     "": "NewJob", "sampling": "Sampling", "guidance": "Guidance", "noise": "Noise", "refiner": "Refiner",
     "hires": "Hires", "img2img": "Img2Img", "img2img.mask": "Mask",
+    "original_size": "OriginalSize", "crop": "Crop", "target_size": "TargetSize",
 }  # fmt: skip
 
 
@@ -90,6 +91,8 @@ def test_groups_of_parameters_are_described_field_by_field(document):
         assert schema["description"] == parameter.description, name
     assert schemas["Hires"]["properties"]["scale"]["maximum"] == 8
     assert schemas["Mask"]["required"] == ["picture"]
+    assert schemas["OriginalSize"]["required"] == schemas["TargetSize"]["required"] == ["width", "height"]
+    assert "required" not in schemas["Crop"]
 
 
 def test_upload_takes_a_form_or_the_file_itself(document):

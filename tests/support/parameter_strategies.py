@@ -66,6 +66,7 @@ hires = st.builds(
     ),
     st.just({}) | scheduled(),
 )  # fmt: skip
+known_sizes = st.fixed_dictionaries({"width": st.integers(1, 8192), "height": st.integers(1, 8192)})
 parts = some(
     noise=some(
         source=st.sampled_from(["CPU", "NV"]), variation_seed=st.integers(-1, MAX_SEED), variation_strength=shares,
@@ -82,6 +83,8 @@ parts = some(
     emphasis=st.sampled_from(["Original", "No norm", "Ignore", "None"]),
     clip_skip=st.integers(1, 12), exact=flags, film=flags, tiling=st.sampled_from(["none", "both", "x", "y"]),
     format=st.sampled_from(["png", "jpeg", "webp"]),
+    original_size=known_sizes, target_size=known_sizes, sdxl_clip_l_skip=flags,
+    crop=some(left=st.integers(0, 8192), top=st.integers(0, 8192)),
 )  # fmt: skip
 everyday = st.fixed_dictionaries(
     {

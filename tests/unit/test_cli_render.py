@@ -79,10 +79,21 @@ def test_every_option_sets_its_parameter(farm, tmp_path):
         "sampler": "DPM++ 2M", "schedule": "karras", "seed": "-1", "count": "2", "clip-skip": "2", "tiling": "x",
         "format": "webp", "hires": "1.5", "hires-upscaler": "Lanczos", "hires-steps": "9", "hires-denoising": "0.5",
         "denoising": "0.6", "resize": "crop", "mask-blur": "2", "mask-content": "fill", "variation": "0.3",
-        "variation-seed": "4", "refiner": "other", "refiner-at": "0.7", "style": "ink", "out": str(tmp_path),
+        "variation-seed": "4", "refiner": "other", "refiner-at": "0.7", "original-size": "1500x1001",
+        "crop": "64,0", "target-size": "1024x768", "style": "ink", "out": str(tmp_path),
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    run("a lake", *words, "--style", "night", "--mask-invert", "--only-masked", "--exact", "--film")
+    run(
+        "a lake",
+        *words,
+        "--style",
+        "night",
+        "--mask-invert",
+        "--only-masked",
+        "--exact",
+        "--film",
+        "--sdxl-clip-l-skip",
+    )
     mask = {"blur": 2.0, "content": "fill", "invert": True, "area": "only masked"}
     assert farm.asked == [
         {
@@ -93,8 +104,17 @@ def test_every_option_sets_its_parameter(farm, tmp_path):
             "img2img": {"denoising": 0.6, "resize_mode": "crop", "mask": mask},
             "noise": {"variation_strength": 0.3, "variation_seed": 4},
             "refiner": {"checkpoint": "other", "switch_at": 0.7},
+            "original_size": {"width": 1500, "height": 1001}, "crop": {"left": 64, "top": 0},
+            "target_size": {"width": 1024, "height": 768}, "sdxl_clip_l_skip": True,
         }
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["--original-size=1024", "--target-size=1024,768", "--crop=64x0", "--crop=-1,0"])
+def test_size_in_another_form_is_refused_before_anything_is_asked(farm, option):
+    answer = run("a lake", option, status=2)
+    assert "must be " in answer
+    assert farm.asked == []
 
 
 def test_terms_are_sent_beside_the_parameters_with_their_zone(farm, tmp_path, monkeypatch):
@@ -194,6 +214,7 @@ def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():
         "Hires: a second pass at a larger size:", "Guidance: emphasis, clip skip, guiding less:",
         "Noise & variation: a picture close to another seed's, seeds of other programs:",
         "Refiner & VAE: a second checkpoint for the end, another decoder:",
+        "SDXL: original size, crop, target size, clip skip:",
         "Output: file format, film, seamless tiles, exactness:", "Queue: which workers, and what goes first:",
         "When: a deadline, or a reason to wait:", "Other parameters:", "Pictures:", "Options:",
     ]  # fmt: skip

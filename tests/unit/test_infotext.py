@@ -135,6 +135,20 @@ def test_an_awkward_name_is_read_by_all(name):
     assert read(written).params["checkpoint"] == f"{name} [{HASH}]"
 
 
+def test_the_sizes_that_sdxl_knows_have_names_of_their_own_behind_those_of_other_programs():
+    given = params(
+        original_size={"width": 1500, "height": 1001}, crop={"top": 64}, target_size={"width": 1024, "height": 768},
+        sdxl_clip_l_skip=True, clip_skip=2, exact=True,
+    )  # fmt: skip
+    written = fields(write(given))
+    assert list(written)[-7:] == [
+        "RNG", "SDXL original size", "SDXL crop", "SDXL target size", "SDXL CLIP-L skip", "Exact", "Version",
+    ]  # fmt: skip
+    assert (written["SDXL original size"], written["SDXL crop"]) == ("1500x1001", "0,64")
+    assert (written["SDXL target size"], written["SDXL CLIP-L skip"]) == ("1024x768", "True")
+    assert not [name for name in fields(write(params())) if name.startswith("SDXL")]
+
+
 # Reading back
 
 
@@ -338,6 +352,57 @@ def test_a_hostile_text_costs_no_time_and_raises_nothing(hostile):
 @given(st.text(max_size=300) | st.from_regex(r'(\w[\w ]{1,9}: ("[^"]*"|\\|[^,]*),? ?\n?){1,9}', fullmatch=True))
 def test_no_text_makes_the_reader_raise(anything):
     RenderParams(**read(anything).params)
+
+
+SDXL = """cinematic photo of a fox, <lora:detail:0.7>
+Negative prompt: text, watermark
+Steps: 30, Sampler: DPM++ 2M SDE, Schedule type: Karras, CFG scale: 5.5, Seed: 1234567890, Size: 832x1216, \
+Model hash: 31e35c80fc, Model: sd_xl_base_1.0, VAE hash: 63aeecb90f, VAE: sdxl_vae_fp16fix.safetensors, \
+Clip skip: 2, Refiner: sd_xl_refiner_1.0 [7440042bbd], Refiner switch at: 0.8, \
+Lora hashes: "detail: 1cb3ec4fbd5a", Version: v1.10.1"""
+
+
+def test_a_picture_of_sdxl_with_its_refiner_is_read():
+    found = read(SDXL)
+    assert RenderParams(**found.params) == RenderParams(
+        prompt="cinematic photo of a fox, ", negative_prompt="text, watermark", steps=30, sampler="DPM++ 2M SDE",
+        schedule="karras", cfg_scale=5.5, seed=1234567890, width=832, height=1216, clip_skip=2,
+        checkpoint="sd_xl_base_1.0 [31e35c80fc]", vae="sdxl_vae_fp16fix.safetensors [63aeecb90f]",
+        noise={"source": "NV"}, refiner={"checkpoint": "sd_xl_refiner_1.0 [7440042bbd]", "switch_at": 0.8},
+    )  # fmt: skip
+    assert [note.partition(":")[0] for note in found.left_out] == ["lora detail", "RNG"]
+    again = read(write(RenderParams(**found.params)))
+    assert (RenderParams(**again.params), again.left_out) == (RenderParams(**found.params), ())
+
+
+def test_a_picture_of_sdxl_enlarged_by_a_second_pass_is_read():
+    second = "Hires upscale: 2, Hires steps: 15, Hires upscaler: Latent, Denoising strength: 0.4"
+    found = RenderParams(**read(f"Steps: 28, Size: 1024x1024, {second}, Noise Schedule: Zero Terminal SNR").params)
+    assert (found.width, found.hires.scale, found.hires.denoising) == (1024, 2, 0.4)
+    assert found.sampling.zero_terminal_snr
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("SDXL original size: 1024", "SDXL original size: 1024 cannot be understood"),
+        ("SDXL original size: 0x1024", "original_size.width: 0 is too small"),
+        ("SDXL target size: 1024x9000", "target_size.height: 9000 is too large"),
+        ("SDXL crop: 64", "SDXL crop: 64 cannot be understood"),
+        ('SDXL crop: "64,99999"', "crop.top: 99999 is too large"),
+        ("SDXL CLIP-L skip: 2", "SDXL CLIP-L skip: 2 cannot be understood"),
+    ],
+)
+def test_a_size_that_sdxl_cannot_know_is_left_out_with_the_reason(value, said):
+    found = read(line(f"{value}, RNG: CPU"))
+    assert found.left_out == (said,)
+    assert RenderParams(**found.params).original_size is None
+
+
+def test_the_names_of_sdxls_values_are_read_whatever_their_case():
+    found = read(line('sdxl Original Size: 2048x2048, SDXL CROP: "0, 64", SDXL clip-l skip: true, RNG: CPU'))
+    assert found.params["original_size"] == {"width": 2048, "height": 2048}
+    assert (found.params["crop"], found.params["sdxl_clip_l_skip"]) == ({"left": 0, "top": 64}, True)
 
 
 def test_what_cannot_be_taken_out_ends_the_search(monkeypatch):

@@ -13,6 +13,7 @@ from shared.params.facts import EVERYDAY
 from shared.params.groups import Guidance, Hires, Noise, Refiner, Sampling
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
+from shared.params.size_conditioning import Crop, OriginalSize, TargetSize
 
 EVERYTHING = RenderParams(
     prompt="a lake\nat dawn",
@@ -83,6 +84,10 @@ EVERYTHING = RenderParams(
             soft=True,
         ),
     ),
+    original_size=OriginalSize(width=1500, height=1001),
+    crop=Crop(left=12, top=34),
+    target_size=TargetSize(width=1024, height=768),
+    sdxl_clip_l_skip=True,
 )
 """Every field at another value than its default."""
 
@@ -139,6 +144,21 @@ def test_a_jobs_page_has_the_order_and_the_words_of_the_form():
 @pytest.mark.parametrize("field", ["hires.scale", "img2img.denoising", "img2img.mask.blur", "refiner.switch_at"])
 def test_read_leaves_out_a_part_that_was_not_asked_for(field):
     assert read(MultiDict({field: "0.5"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("typed_in", "asked_for"),
+    [
+        (
+            {"original_size.width": "1024"},
+            {"original_size": {"width": 1024}},
+        ),  # the API says that the height is missing
+        ({"crop.left": "64", "crop.top": ""}, {"crop": {"left": 64}}),
+        ({"target_size.width": "", "target_size.height": " "}, {}),
+    ],
+)
+def test_sizes_that_sdxl_knows_are_asked_for_by_what_is_typed(typed_in, asked_for):
+    assert read(MultiDict(typed_in)) == asked_for
 
 
 def test_second_pass_is_asked_for_by_its_box_alone():

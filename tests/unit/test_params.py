@@ -51,6 +51,21 @@ def test_a_field_younger_than_the_stored_job_takes_its_default():
     assert RenderParams.from_stored(stored).exact is False
 
 
+def test_a_job_without_size_conditioning_stores_none_of_it_and_reads_it_as_the_size_of_the_pass():
+    stored = RenderParams(prompt="sea").model_dump(mode="json", exclude_defaults=True)
+    assert stored == {"prompt": "sea"}
+    params = RenderParams.from_stored(stored)
+    assert (params.original_size, params.target_size, params.sdxl_clip_l_skip) == (None, None, False)
+    assert (params.crop.left, params.crop.top) == (0, 0)
+
+
+@pytest.mark.parametrize("side", [1, 1023, 8192])
+def test_size_conditioning_takes_any_size_of_its_range_whatever_the_size_of_the_picture(side):
+    given = {"original_size": {"width": side, "height": 1}, "target_size": {"width": 8192, "height": side}}
+    params = RenderParams.model_validate(given | {"crop": {"top": side}})
+    assert (params.original_size.width, params.target_size.height, params.crop.left) == (side, side, 0)
+
+
 def test_an_image_is_the_job_with_its_own_seed_and_alone():
     job = RenderParams(prompt="sea", seed=7, count=4)
     assert job.image(3) == RenderParams(prompt="sea", seed=10, count=1)
@@ -76,6 +91,21 @@ def test_nothing_can_be_changed():
         ("seed", -2),
         ("seed", MAX_SEED + 1),
         ("count", 0),
+        ("original_size", {"width": 0, "height": 1024}),
+        ("original_size", {"width": 1024, "height": 8193}),
+        ("original_size", {"width": 1024}),
+        ("original_size", {"width": "1024", "height": 1024}),
+        ("original_size", "1024x1024"),
+        ("original_size", {}),
+        ("crop", {"left": -1}),
+        ("crop", {"top": 8193}),
+        ("crop", {"left": 0.5}),
+        ("crop", None),
+        ("target_size", {"width": 1024, "height": -8}),
+        ("target_size", {"height": 1024}),
+        ("target_size", {"width": 1024, "height": 1024, "depth": 3}),
+        ("sdxl_clip_l_skip", 1),
+        ("sdxl_clip_l_skip", None),
         ("prompt", None),
         ("prompt", "a\x00b"),
         ("prompt", "\ud800"),
@@ -97,7 +127,13 @@ def test_fields_keep_their_order_because_digests_of_idempotency_keys_depend_on_i
     assert list(RenderParams.model_fields) == [
         "prompt", "negative_prompt", "styles", "emphasis", "checkpoint", "vae", "clip_skip", "width", "height", "steps",
         "cfg_scale", "sampler", "schedule", "seed", "count", "exact", "tiling", "film", "format", "sampling",
-        "guidance", "noise", "refiner", "hires", "img2img",
+        "guidance", "noise", "refiner", "hires", "img2img", "original_size", "crop", "target_size", "sdxl_clip_l_skip",
     ]  # fmt: skip
-    digest = hashlib.sha256(EVERYTHING.model_dump_json(exclude_defaults=True).encode()).hexdigest()
-    assert digest == "9219abc0defa902cf2b1b142772499b5881e0778081ebfd4db87b172c78f1086"
+    younger = ("original_size", "crop", "target_size", "sdxl_clip_l_skip")
+    older = EVERYTHING.model_copy(update={name: getattr(RenderParams(), name) for name in younger})
+    assert [
+        hashlib.sha256(one.model_dump_json(exclude_defaults=True).encode()).hexdigest() for one in (older, EVERYTHING)
+    ] == [
+        "9219abc0defa902cf2b1b142772499b5881e0778081ebfd4db87b172c78f1086",
+        "244750b102f839d1ac4f30ed7431ec841ec980a022d79f9a7cf90ecb82236e29",
+    ]
