@@ -8,8 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from worker.engine.files.kinds import OtherKind, require_known
 from worker.engine.loading.inspect import inspect
-from worker.engine.loading.kinds import OtherKind, require_known
 
 JUDGE = Path(__file__).parents[3] / "tools" / "demo_checkpoint" / "judge.safetensors"
 

@@ -580,12 +580,12 @@ def test_stable_diffusion_1_needs_no_yaml(full_size: Path) -> None:
     built = networks.build(parts)
     sizes = [
         sum(weight.numel() for weight in network.parameters())
-        for network in (built.unet, built.vae, built.text_encoder)
+        for network in (built["unet"], built["vae"], built["text_encoder"])
     ]
     assert sizes == [859_520_964, 83_653_863, 123_060_480]
     assert parts.figures.latent_scale == 0.18215
-    assert built.text_encoder.config.num_attention_heads == 12
-    assert built.unet.config.attention_head_dim == 8  # heads, in diffusers' words
+    assert built["text_encoder"].config.num_attention_heads == 12
+    assert built["unet"].config.attention_head_dim == 8  # heads, in diffusers' words
 
 
 # What people have that is odd, and usable.

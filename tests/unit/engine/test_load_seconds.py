@@ -24,7 +24,7 @@ from tests.support.card_time import Clock, Turns
 from tests.support.checkpoints import write_tiny
 from worker.engine import devices, transfers
 from worker.engine.devices import Device
-from worker.engine.loading import converted, layouts, upload
+from worker.engine.loading import layouts, upload
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache
@@ -46,7 +46,7 @@ class Taken(NamedTuple):
 
 def load_in_copies(path: Path, card: Device) -> None:
     """Load as it was done at first: a blocking copy of pageable memory for every tensor, among the engine's work."""
-    for part in converted.named(layouts.read(path)).values():
+    for part in layouts.read(path).networks.values():
         for weight in part.weights.values():
             weight.to(card.torch, HALF, copy=True)
 

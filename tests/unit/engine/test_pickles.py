@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from shared.errors import ModelFileError
-from worker.engine.loading import pickles, tensors
-from worker.engine.loading.kinds import OtherKind
+from worker.engine.files import pickles, tensors
+from worker.engine.files.kinds import OtherKind
 
 FORMS = pytest.mark.parametrize("form", ["zip", "first"])
 DTYPES = (

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from worker.engine import devices, transfers
+from worker.engine.architectures.parts import Part, Parts
 from worker.engine.devices import Device
 from worker.engine.loading.flat import Layout
 from worker.engine.loading.upload import chunk_bytes, pieces, upload
-
-if TYPE_CHECKING:  # diffusers takes seconds
-    from worker.engine.loading.layouts import Part, Parts
 
 _STEP_BYTES: Final = 8 * 2**20  # of a file, after which the loader may do something else
 
@@ -34,28 +32,22 @@ class Converted:
         return self.layouts[network].views(self.buffers[network])
 
 
-def named(parts: Parts) -> dict[str, Part]:
-    """Return the networks that a checkpoint has, by name."""
-    networks = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text_encoder}
-    return {name: part for name, part in networks.items() if part}
-
-
 def layouts_of(parts: Parts, device: Device, dtype: torch.dtype) -> dict[str, Layout]:
     """Return the layouts of the networks on `device`; a VAE has its own number format."""
     formats = {"vae": devices.decoder_dtype(device, dtype)}
-    return {name: Layout.of_weights(part.weights, formats.get(name, dtype)) for name, part in named(parts).items()}
+    return {name: Layout.of_weights(part.weights, formats.get(name, dtype)) for name, part in parts.networks.items()}
 
 
 def room_bytes(parts: Parts, layouts: Mapping[str, Layout]) -> int:
     """Return how much of the card's memory reading `parts` takes at most."""
     return sum(layout.bytes for layout in layouts.values()) + max(
-        chunk_bytes(part.weights) for part in named(parts).values()
+        chunk_bytes(part.weights) for part in parts.networks.values()
     )
 
 
 def read(parts: Parts, layouts: Mapping[str, Layout], device: Device) -> Converted:
     """Return `parts` on the card, in the order of the current stream."""
-    buffers = {name: uploaded(part, layouts[name], device) for name, part in named(parts).items()}
+    buffers = {name: uploaded(part, layouts[name], device) for name, part in parts.networks.items()}
     return Converted(shapes(parts), layouts, buffers)
 
 
@@ -88,10 +80,10 @@ def converting(part: Part, layout: Layout, memory: Tensor) -> Iterator[None]:
 def shapes(parts: Parts) -> Parts:
     """Return `parts` without their weights, which would keep the file open."""
     bare: dict[str, Part] = {}
-    for network, part in named(parts).items():
+    for network, part in parts.networks.items():
         weights = {name: torch.empty(weight.shape, device="meta") for name, weight in part.weights.items()}
         bare[network] = replace(part, weights=weights)
-    return replace(parts, unet=bare["unet"], vae=bare.get("vae"), text_encoder=bare["text_encoder"])
+    return replace(parts, networks=bare)
 
 
 def _on_card(layout: Layout, device: Device) -> Tensor:

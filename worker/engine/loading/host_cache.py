@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
 from worker.engine import transfers
+from worker.engine.architectures.parts import Parts
 from worker.engine.devices import Device
-from worker.engine.loading.converted import Converted, converting, named, shapes
+from worker.engine.loading.converted import Converted, converting, shapes
 from worker.engine.loading.flat import Layout
 from worker.engine.loading.loader import Spare
-
-if TYPE_CHECKING:  # diffusers takes seconds
-    from worker.engine.loading.layouts import Parts
 
 Key = tuple[str, torch.dtype]
 """A checkpoint's SHA-256, and the number format of its U-Net."""
@@ -78,7 +75,7 @@ class HostCache:
         buffers = {}
         if key in self or not self._make_room(layouts):
             return
-        for network, part in named(parts).items():
+        for network, part in parts.networks.items():
             buffers[network] = transfers.pinned_bytes(layouts[network].bytes, self._device)
             yield from converting(part, layouts[network], buffers[network])
         self._checkpoints[key] = Converted(shapes(parts), layouts, buffers)

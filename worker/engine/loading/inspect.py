@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from shared.errors import ModelFileError
-from worker.engine.loading import layouts, networks, taesd, tensors, vaes
-from worker.engine.loading.kinds import OtherKind
+from worker.engine.files import tensors
+from worker.engine.files.kinds import OtherKind
+from worker.engine.loading import layouts, networks, taesd, vaes
 
 Kind = Literal["checkpoint", "vae", "decoder", "other"]
 _LONGEST: Final = 500
@@ -58,12 +59,12 @@ def inspect(path: Path) -> Inspection:
         return _unusable(kind, f"cannot be read: {type(error).__name__}: {error}")
     return Inspection(
         kind,
-        architecture="sd1",
+        architecture=parts.architecture,
         native_size=parts.figures.native_size,
         reason=None,
         note=note,
         description=parts.description,
-        has_vae=parts.vae is not None,
+        has_vae="vae" in parts.networks,
         prediction="velocity" if parts.figures.predicts_velocity else "noise",
     )
 

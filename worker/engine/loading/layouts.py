@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,11 +18,12 @@ from torch import Tensor
 
 from shared.errors import ModelFileError
 from shared.models import regular_files
+from worker.engine.architectures.parts import Figures, Part, Parts
+from worker.engine.files import config_bounds as figures
+from worker.engine.files import kinds, tensors
+from worker.engine.files.config_bounds import UNFIT, Config, moderate, shown
+from worker.engine.files.kinds import OtherKind
 from worker.engine.latent_space import CHANNELS, MASK_CHANNELS
-from worker.engine.loading import config_bounds as figures
-from worker.engine.loading import kinds, tensors
-from worker.engine.loading.config_bounds import UNFIT, Config, Figures, moderate, shown
-from worker.engine.loading.kinds import OtherKind
 
 _CONFIGS: Final = Path(__file__).parents[1] / "configs"
 SD1: Final = _CONFIGS / "stable-diffusion-v1.yaml"
@@ -59,25 +59,6 @@ _OTHER_PIPELINES: Final = (  # with names that begin like those of Stable Diffus
 _OLD_ATTENTION: Final = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
-@dataclass(frozen=True)
-class Part:
-    """One network: its configuration, and its weights under the names of diffusers (or transformers)."""
-
-    config: Config
-    weights: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A whole checkpoint with the figures that it states."""
-
-    unet: Part
-    vae: Part | None  # None: it needs the VAE of another file
-    text_encoder: Part
-    figures: Figures
-    description: str | None = None  # digest of a .yaml that adds to the weights; else None
-
-
 class Described(NamedTuple):
     """The contents of a configuration in the original layout."""
 
@@ -107,10 +88,15 @@ def of_file(path: Path, weights: Mapping[str, Tensor]) -> Parts:
     stated = _described(beside if beside.exists() else alone)
     unet = stated.unet | {"in_channels": first.shape[1]}  # inpainting checkpoints come without the .yaml that says so
     text, vae = _text_weights(_under(_TEXT, weights)), _under(VAE_PREFIX, weights)
+    networks = {
+        "unet": Part(unet, renamed(original.convert_ldm_unet_checkpoint, _under(_UNET, weights), unet)),
+        "text_encoder": Part(_text_config(text), text),
+    }
+    if vae:
+        networks["vae"] = Part(stated.vae, renamed(original.convert_ldm_vae_checkpoint, vae, stated.vae))
     return Parts(
-        unet=Part(unet, renamed(original.convert_ldm_unet_checkpoint, _under(_UNET, weights), unet)),
-        vae=Part(stated.vae, renamed(original.convert_ldm_vae_checkpoint, vae, stated.vae)) if vae else None,
-        text_encoder=Part(_text_config(text), text),
+        networks,
+        architecture="sd1",
         figures=stated.figures,
         description=None if stated.digest == _described(alone).digest else stated.digest,
     )
@@ -247,12 +233,13 @@ def _text_config(weights: Mapping[str, Tensor]) -> Config:
 
 def _of_folder(path: Path, where: tensors.Where) -> Parts:
     unet, vae, text, stated = _described_by_folder(path)
-    return Parts(
-        unet=Part(unet, _folder_weights(path / "unet", where)),
-        vae=Part(vae, new_attention(_folder_weights(path / "vae", where))) if vae else None,
-        text_encoder=Part(text, _text_weights(_folder_weights(path / "text_encoder", where))),
-        figures=stated,
-    )
+    networks = {
+        "unet": Part(unet, _folder_weights(path / "unet", where)),
+        "text_encoder": Part(text, _text_weights(_folder_weights(path / "text_encoder", where))),
+    }
+    if vae:
+        networks["vae"] = Part(vae, new_attention(_folder_weights(path / "vae", where)))
+    return Parts(networks, architecture="sd1", figures=stated)
 
 
 def _described_by_folder(path: Path) -> tuple[Config, Config | None, Config, Figures]:

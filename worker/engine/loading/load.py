@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from shared.errors import ModelFileError, RenderError
 from shared.prompts.tokenizer import Tokenizer
+from worker.engine.architectures.parts import Part, Parts
 from worker.engine.cuda_errors import is_fatal, is_out_of_memory
 from worker.engine.devices import Device, decoder_dtype
 from worker.engine.failures import no_room
+from worker.engine.files import tensors
 from worker.engine.images.previews import USUAL_RGB, latent_rgb, sample
 from worker.engine.loading import converted
 from worker.engine.loading.batch_invariant import make_batch_invariant
@@ -33,9 +35,9 @@ from worker.engine.weights import Weights
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.autoencoders.vae import DecoderTiny
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers.models.clip.modeling_clip import CLIPTextModel
 
-    from worker.engine.loading.layouts import Part, Parts
-    from worker.engine.loading.networks import Networks
 
 T = TypeVar("T")
 MakeRoom = Callable[[int], object]
@@ -132,9 +134,9 @@ def _load(
     built = networks.build(parts)
     layouts = converted.layouts_of(parts, device, dtype)
     if device.kind == "cpu":
-        for name, part in converted.named(parts).items():
-            networks.fill(getattr(built, name), _copied(part, layouts[name].dtype))
-        make_batch_invariant(built.unet, device.row_limits or RowLimits())
+        for name, part in parts.networks.items():
+            networks.fill(built[name], _copied(part, layouts[name].dtype))
+        make_batch_invariant(built["unet"], device.row_limits or RowLimits())
         return _weights(built, Converted(parts, layouts, {}), device)
     make_room(converted.room_bytes(parts, layouts))
     read = converted.read(parts, layouts, device)
@@ -151,33 +153,34 @@ def _load_cached(cached: Converted, device: Device, make_room: MakeRoom) -> Weig
     return _on_card(built, converted.to_device(cached, device), device)
 
 
-def _on_card(built: Networks, on_device: Converted, device: Device) -> Weights:
+def _on_card(built: Mapping[str, nn.Module], on_device: Converted, device: Device) -> Weights:
     """Return the checkpoint whose weights are views of the buffers on the card; the engine may use it."""
     from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     for name in on_device.layouts:
-        networks.fill(getattr(built, name), on_device.views(name))
+        networks.fill(built[name], on_device.views(name))
     weights = _weights(built, on_device, device)
     positions = weights.text_encoder.get_submodule("embeddings").get_buffer("position_ids")
     hand_over([*on_device.buffers.values(), weights.sample, positions], device)
     return weights
 
 
-def _weights(built: Networks, on_device: Converted, device: Device) -> Weights:
+def _weights(built: Mapping[str, nn.Module], on_device: Converted, device: Device) -> Weights:
     """Return the filled networks with the figures of the file and the tables of previews."""
     figures = on_device.parts.figures
-    _number_positions(built.text_encoder, device)
+    text_encoder, vae = built["text_encoder"], cast("AutoencoderKL | None", built.get("vae"))
+    _number_positions(text_encoder, device)
     if on_device.tables:
         colours, known_latent = on_device.tables
-    elif built.vae is None:
+    elif vae is None:
         colours, known_latent = USUAL_RGB, torch.zeros(4, 8, 8, device=device.torch)
     else:
         scale = figures.latent_scale
-        colours, known_latent = latent_rgb(built.vae, scale), sample(built.vae, scale)
+        colours, known_latent = latent_rgb(vae, scale), sample(vae, scale)
     return Weights(
-        unet=built.unet,
-        vae=built.vae,
-        text_encoder=built.text_encoder,
+        unet=cast("UNet2DConditionModel", built["unet"]),
+        vae=vae,
+        text_encoder=cast("CLIPTextModel", text_encoder),
         tokenizer=Tokenizer(),
         sigmas=figures.sigmas,
         predicts_velocity=figures.predicts_velocity,
@@ -190,7 +193,7 @@ def _weights(built: Networks, on_device: Converted, device: Device) -> Weights:
 
 
 def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom) -> AutoencoderKL:
-    from worker.engine.loading import networks, tensors, vaes  # noqa: PLC0415 - as above
+    from worker.engine.loading import networks, vaes  # noqa: PLC0415 - as above
 
     part = vaes.part(tensors.read(path))
     vae = networks.build_vae(part)
@@ -199,7 +202,7 @@ def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoo
 
 
 def _load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny:
-    from worker.engine.loading import networks, taesd, tensors  # noqa: PLC0415 - as above
+    from worker.engine.loading import networks, taesd  # noqa: PLC0415 - as above
 
     part = taesd.part(tensors.read(path))
     decoder = networks.build_decoder(part)

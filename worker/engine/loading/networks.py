@@ -6,7 +6,6 @@ Imports diffusers and transformers, which takes seconds: imported when a checkpo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -19,39 +18,30 @@ from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from shared.errors import ModelFileError
 from shared.prompts.tokenizer import BOS, EOS, TOKENS
+from worker.engine.architectures.parts import Part, Parts
+from worker.engine.files.config_bounds import UNFIT
 from worker.engine.latent_space import CHANNELS
-from worker.engine.loading.config_bounds import UNFIT
-from worker.engine.loading.layouts import Part, Parts
 
 VAE_LEVELS: Final = 4  # each but the first halves a side
 
 
-@dataclass(frozen=True)
-class Networks:
-    """The three networks of a checkpoint, on the meta device until they are filled."""
-
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL | None
-    text_encoder: CLIPTextModel
-
-
-def build(parts: Parts) -> Networks:
-    """Return the networks that `parts` describe, without weights.
+def build(parts: Parts) -> dict[str, nn.Module]:
+    """Return the networks that `parts` describe by their names, on the meta device until they are filled.
 
     Raises ModelFileError if no network fits the description, or if a weight is missing, left over or misshapen.
     """
-    words = {**parts.text_encoder.config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
-    vae = build_vae(parts.vae) if parts.vae else None
+    words = {**parts.networks["text_encoder"].config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
     try:
         with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(parts.unet.config)
+            unet = UNet2DConditionModel.from_config(parts.networks["unet"].config)
             text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(words))
     except UNFIT as error:
         raise ModelFileError(f"its configuration describes no network ({error})") from error
     _require_fit(unet, text_encoder)
-    _require("U-Net", unet, parts.unet)
-    _require("text encoder", text_encoder, parts.text_encoder)
-    return Networks(unet, vae, text_encoder)
+    _require("U-Net", unet, parts.networks["unet"])
+    _require("text encoder", text_encoder, parts.networks["text_encoder"])
+    vae = {"vae": build_vae(parts.networks["vae"])} if "vae" in parts.networks else {}
+    return {"unet": unet, "text_encoder": text_encoder, **vae}
 
 
 def build_vae(part: Part) -> AutoencoderKL:

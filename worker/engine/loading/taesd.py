@@ -12,9 +12,9 @@ from typing import Final
 from torch import Tensor
 
 from shared.errors import ModelFileError
+from worker.engine.architectures.parts import Part
+from worker.engine.files.config_bounds import Config
 from worker.engine.latent_space import CHANNELS
-from worker.engine.loading.config_bounds import Config
-from worker.engine.loading.layouts import Part
 
 CONFIG: Final[Config] = {
     "in_channels": CHANNELS,

@@ -13,8 +13,9 @@ from diffusers.loaders import single_file_utils as original
 from torch import Tensor
 
 from shared.errors import ModelFileError
-from worker.engine.loading.config_bounds import Config, moderate
-from worker.engine.loading.layouts import CHECKPOINT_PREFIXES, VAE_PREFIX, Part, new_attention, renamed
+from worker.engine.architectures.parts import Part
+from worker.engine.files.config_bounds import Config, moderate
+from worker.engine.loading.layouts import CHECKPOINT_PREFIXES, VAE_PREFIX, new_attention, renamed
 
 _PARTS: Final = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")  # other weights are left by training
 _OWN: Final = tuple(f"{half}.{part}" for half in ("encoder", "decoder") for part in ("conv_in.", "down", "up", "mid"))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import ModelFileError
-from worker.engine.loading import kinds
+from worker.engine.files import kinds
 
 FIRST_FORM: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of the first form begin: a pickled number that PyTorch chose."""

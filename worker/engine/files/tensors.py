@@ -15,8 +15,8 @@ from torch import Tensor
 
 from shared.errors import ModelFileError
 from shared.models import regular_files
-from worker.engine.loading import pickles
-from worker.engine.loading.kinds import OtherKind
+from worker.engine.files import pickles
+from worker.engine.files.kinds import OtherKind
 
 SAFETENSORS: Final = ".safetensors"
 PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".bin"})

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from reprlib import repr as shortened
 from typing import Any, Final
 
@@ -31,16 +30,6 @@ _MOST: Final = {
     "norm_num_groups": 1024,
 }
 """Counts, which start at 1. The time to build a network grows with the layers that it repeats."""
-
-
-@dataclass(frozen=True)
-class Figures:
-    """The figures that a checkpoint states beside its networks."""
-
-    sigmas: SigmaTable
-    predicts_velocity: bool  # v-prediction; else the noise itself
-    latent_scale: float  # factor that gives the VAE's latents about unit variance
-    native_size: int  # pixels of a side
 
 
 def shown(value: object) -> str:

@@ -1,0 +1,42 @@
+"""A checkpoint as it is read: its networks with their weights, and the figures that it states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from worker.engine.files.config_bounds import Config
+from worker.engine.sigma_table import SigmaTable
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures that a checkpoint states beside its networks."""
+
+    sigmas: SigmaTable
+    predicts_velocity: bool  # v-prediction; else the noise itself
+    latent_scale: float  # factor that gives the VAE's latents about unit variance
+    native_size: int  # pixels of a side
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network: its configuration, and its weights under the names of diffusers (or transformers)."""
+
+    config: Config
+    weights: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A whole checkpoint: its networks by diffusers' names for them, and its figures.
+
+    Without "vae" it needs the VAE of another file.
+    """
+
+    networks: Mapping[str, Part]
+    architecture: str
+    figures: Figures
+    description: str | None = None  # digest of a .yaml that adds to the weights; else None
