@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -225,6 +226,34 @@ def pretended() -> Iterator[Ledger]:
         pytest.skip(reason)
     with pretended_card.installed() as ledger:
         yield ledger
+
+
+@pytest.fixture(scope="session")
+def small_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Writes a small checkpoint as a single file, once a run; for the kinds see tests.support.small_checkpoints."""
+    folder = tmp_path_factory.mktemp("small-files")
+
+    @cache
+    def write(kind: str) -> Path:
+        from tests.support import small_checkpoints  # noqa: PLC0415 - diffusers takes seconds
+
+        return small_checkpoints.write_file(small_checkpoints.build(kind), folder / f"{kind}.safetensors")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Writes the same small checkpoint as `small_file`, as a folder of diffusers, once a run."""
+    folder = tmp_path_factory.mktemp("small-folders")
+
+    @cache
+    def write(kind: str) -> Path:
+        from tests.support import small_checkpoints  # noqa: PLC0415 - diffusers takes seconds
+
+        return small_checkpoints.write_folder(small_checkpoints.build(kind), folder / kind)
+
+    return write
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ The layout fixes what the yaml cannot say: 32 GroupNorm groups (every width a mu
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,14 +167,23 @@ def shape_of(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[
 
 def original_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """All weights under their names in the original layout."""
-    unet, vae = checkpoint.unet, checkpoint.vae
-    unet_name = _unet_names(unet.config.layers_per_block)
-    vae_name = _vae_names(len(vae.config.block_out_channels))
-    named = {f"model.diffusion_model.{unet_name(key)}": value for key, value in unet.state_dict().items()}
-    pixels = {key: _as_convolution(key, value) for key, value in vae.state_dict().items()}
-    named |= {f"first_stage_model.{vae_name(key)}": value for key, value in pixels.items()}
     prefix = "cond_stage_model.transformer.text_model."
-    return named | {prefix + key: value for key, value in checkpoint.text.state_dict().items()}
+    text = {prefix + key: value for key, value in checkpoint.text.state_dict().items()}
+    return unet_tensors(checkpoint.unet) | vae_tensors(checkpoint.vae) | text
+
+
+def unet_tensors(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+    """The weights of a U-Net under their names in the original layout."""
+    weights = unet.state_dict()
+    with_attention = {int(key.split(".")[1]) for key in weights if re.match(r"up_blocks\.\d+\.attentions", key)}
+    name = _unet_names(unet.config.layers_per_block, with_attention)
+    return {f"model.diffusion_model.{name(key)}": value for key, value in weights.items()}
+
+
+def vae_tensors(vae: AutoencoderKL) -> dict[str, Tensor]:
+    """The weights of a VAE under their names, and in their shapes, in the original layout."""
+    name = _vae_names(len(vae.config.block_out_channels))
+    return {f"first_stage_model.{name(key)}": _as_convolution(key, value) for key, value in vae.state_dict().items()}
 
 
 def _text_config(width: int, layers: int) -> CLIPTextConfig:
@@ -195,6 +204,8 @@ def _text_config(width: int, layers: int) -> CLIPTextConfig:
 _UNET_STEMS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -226,8 +237,8 @@ _VAE_LEAVES = {
 }
 
 
-def _unet_names(layers: int) -> Callable[[str], str]:
-    """A function from diffusers' U-Net names to the original ones.
+def _unet_names(layers: int, with_attention: Collection[int]) -> Callable[[str], str]:
+    """A function from diffusers' U-Net names to the original ones; the levels `with_attention` are those of the way up.
 
     The original numbers all blocks of a side in one row: `layers` a level and a downsampler each on the way down;
     `layers + 1` a level on the way up, where an upsampler sits in the same block as the level's last one.
@@ -239,7 +250,7 @@ def _unet_names(layers: int) -> Callable[[str], str]:
         if kind == "downsamplers":
             return f"input_blocks.{level * row + row}.0.op"
         if kind == "upsamplers":
-            return f"output_blocks.{level * row + layers}.{1 if level == 0 else 2}.conv"
+            return f"output_blocks.{level * row + layers}.{2 if level in with_attention else 1}.conv"
         part = 0 if kind == "resnets" else 1
         number = level * row + index
         return f"input_blocks.{1 + number}.{part}" if way == "down" else f"output_blocks.{number}.{part}"
