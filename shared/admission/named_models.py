@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from shared.admission import pairing
 from shared.admission.accepted import accepted
 from shared.errors import FieldError, Refused
 from shared.models.catalogue import Catalogue, Entry
@@ -24,6 +25,8 @@ def _roles() -> dict[str, str]:
     for one in named:
         if one.is_in_list or one.takes.role not in ModelSet.model_fields:
             raise TypeError(f"{one.name}: a field that names a model file needs a role that ModelSet has")
+        if one.takes.kind == "checkpoint" and one.name not in pairing.ORDER:
+            raise TypeError(f"{one.name}: it is not said which checkpoints its file has to suit")
     return {one.name: one.takes.role for one in named}
 
 
@@ -41,11 +44,13 @@ class NamedModels:
 
     @classmethod
     def found(cls, catalogue: Catalogue, params: RenderParams, limits: Limits) -> Self:
-        """Return the files that `params` name, and the problems of names that mean no usable file."""
+        """Return the files that `params` name, and the problems of names that mean no usable file, or an unfit one."""
         titles: dict[str, str] = {}
         problems: list[FieldError] = []
         files: dict[str, Entry] = {}
-        for name, given in params.of_kind("checkpoint").items():
+        named = params.of_kind("checkpoint")
+        for name in sorted(named, key=pairing.ORDER.index):
+            given = named[name]
             if not given and "" in parameters()[field_name(name)].fact.means and "." in name:
                 continue  # the first pass's
             if (
@@ -53,8 +58,10 @@ class NamedModels:
             ):  # elsewhere no name means the farm's first checkpoint
                 problems.append(FieldError(name, "is missing", accepted(name, limits)))
                 continue
+            needed, first = pairing.requirement(name, params, files), limits.first_checkpoint
             try:
-                files[name] = catalogue.resolve(given, first=limits.first_checkpoint)
+                files[name] = catalogue.resolve(given, first=first, is_offered=needed.fits)
+                problems += needed.problems(name, files[name], catalogue.usable(first=first))
             except Refused as refused:
                 problems += [replace(problem, field=name) for problem in refused.fields]
         try:

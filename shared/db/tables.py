@@ -213,7 +213,7 @@ class ModelFile(Base):
     path: Mapped[str] = mapped_column(primary_key=True)  # relative to the models folder
     name: Mapped[str]  # the stem, as people type it
     kind: Mapped[str]  # shared.models.kinds.Kind
-    architecture: Mapped[str | None]  # sd1
+    architecture: Mapped[str | None]  # shared.models.architectures
     sha256: Mapped[str | None]  # its identity: of its weights, or of its weights and its description
     weights_sha256: Mapped[str | None]  # of the weights alone, as in other programs; None in rows of an earlier version
     size: Mapped[int]

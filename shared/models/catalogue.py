@@ -10,10 +10,11 @@ folder may choose its checkpoints. Hidden files are ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple, Self
 
@@ -23,6 +24,7 @@ from sqlalchemy.orm import Session
 from shared.db.tables import ModelFile, Worker
 from shared.errors import FieldError, NotLooked, Refused
 from shared.models import first_scan
+from shared.models.architectures import label, shares_latents, starts_from_noise
 from shared.models.inspection import Scanned
 from shared.models.kinds import KINDS, Kind
 from shared.params.codecs import BUILT_IN_VAE
@@ -65,6 +67,11 @@ class Entry(NamedTuple):
         return f"{self.name} [{self.sha256[:_SHORT]}]" if self.sha256 else self.name
 
     @property
+    def described(self) -> str:
+        """`name (architecture)`, as refusals hold it; the name alone if the architecture is not known."""
+        return f"{self.name} ({label(self.architecture)})" if self.architecture else self.name
+
+    @property
     def stem(self) -> str:
         """The path without the file's ending; a folder is called by its whole name."""
         is_folder = self.path.rpartition("/")[2] == self.name
@@ -99,10 +106,10 @@ class Catalogue:
     def entries(self, kind: Kind = "checkpoint", *, first: str = "") -> list[Entry]:
         """Return the files of this kind that lie in the models folder, usable or not.
 
-        By name, but those that are called `first` come first.
+        By name, but those that are called `first` come first, and those that cannot start from noise last.
         """
         files = [file for file in self._of_kind.get(kind, ()) if file.reason != GONE]
-        return sorted(files, key=lambda file: file.name != first)
+        return sorted(files, key=lambda file: (file.name != first, not starts_from_noise(file.architecture)))
 
     def usable(self, kind: Kind = "checkpoint", *, first: str = "") -> list[Entry]:
         """Return the entries of this kind that can be used, in the same order."""
@@ -124,14 +131,23 @@ class Catalogue:
         found = ([file for file in files if means(file)] for means in _ways(text.strip().casefold()))
         return next(filter(None, found), [])
 
-    def resolve(self, text: str, kind: Kind = "checkpoint", *, first: str = "") -> Entry:
+    def resolve(
+        self,
+        text: str,
+        kind: Kind = "checkpoint",
+        *,
+        first: str = "",
+        is_offered: Callable[[Entry], bool] = lambda _: True,
+    ) -> Entry:
         """Return the usable file of `kind` that `text` means: its name, file, path, hash or title, whatever the case.
 
         Empty means the one that is called `first`, else the first by name. Raises Refused with the nearest names, or
-        with the reason why the file cannot be used; NotLooked while the first scan goes on.
+        with the reason why the file cannot be used; NotLooked while the first scan goes on. A refusal offers only files
+        that `is_offered` is true of.
         """
         refused = partial(_refused, kind)
         usable = self.usable(kind, first=first)
+        offered = list(filter(is_offered, usable))
         if usable and not text:
             if not self.is_default_known(first=first):
                 raise NotLooked(_EARLY)
@@ -146,26 +162,34 @@ class Catalogue:
         if all(file.reason == GONE for file in found) and self.awaited_since:
             raise NotLooked(_EARLY)
         if found:
-            raise refused(f"{found[0].name} cannot be used: {found[0].reason}", usable)
+            raise refused(f"{found[0].name} cannot be used: {found[0].reason}", offered)
         if not usable and kind == "checkpoint":
             raise refused(self._nothing_usable(), [])
-        raise refused(f"There is no {KINDS[kind].label} {text[:80]!r}", _alike(text, usable) or usable)
+        raise refused(f"There is no {KINDS[kind].label} {text[:80]!r}", _alike(text, offered) or offered)
 
     def vae_for(self, text: str, checkpoint: Entry) -> Entry | None:
         """Return the VAE file that the parameter `vae` means for a checkpoint; None: the one built into that.
 
-        Automatic is the file beside the checkpoint, if there is one. Raises Refused, also where that cannot be used:
-        another VAE would paint another picture.
+        Automatic is the file beside the checkpoint, if there is one of the same latent space. Raises Refused, also
+        where that cannot be used: another VAE would paint another picture.
         """
+
+        def fits(vae: Entry) -> bool:
+            return shares_latents(vae.architecture, checkpoint.architecture)
+
         if text not in {AUTOMATIC_VAE, BUILT_IN_VAE}:
-            return self.resolve(text, "vae")
-        there = {file.path: file for file in self.entries("vae")} if text == AUTOMATIC_VAE else {}
+            named = self.resolve(text, "vae", is_offered=fits)
+            if not fits(named):
+                message = f"{named.described} cannot decode the latents of {checkpoint.described}"
+                raise _refused("vae", message, filter(fits, self.usable("vae")))
+            return named
+        there = {file.path: file for file in self.entries("vae") if fits(file)} if text == AUTOMATIC_VAE else {}
         paths = (f"{checkpoint.stem}.vae{suffix}" for suffix in KINDS["vae"].suffixes)
         beside = next((there[path] for path in paths if path in there), None)
         if beside is None and not checkpoint.has_vae:
             stem = PurePosixPath(checkpoint.path).stem
             message = f"{checkpoint.name} has no VAE inside: name one, or lay {stem}.vae.safetensors beside it"
-            raise _refused("vae", message, self.usable("vae"))
+            raise _refused("vae", message, filter(fits, self.usable("vae")))
         if beside is not None and not beside.usable:
             message = f"{beside.path} beside the checkpoint cannot be used: {beside.reason}"
             raise _refused("vae", message, [])
@@ -260,8 +284,8 @@ def _alike(text: str, files: Sequence[Entry]) -> list[Entry]:
     return [file for file in files if file.name in close]
 
 
-def _refused(kind: Kind, message: str, accepted: Collection[Entry]) -> Refused:
-    titles = [file.title for file in accepted][:_SHOWN]
+def _refused(kind: Kind, message: str, accepted: Iterable[Entry]) -> Refused:
+    titles = [file.title for file in islice(accepted, _SHOWN)]
     if kind == "vae" and titles:
         titles = [AUTOMATIC_VAE, BUILT_IN_VAE, *titles]
     return Refused(message + ".", (FieldError(kind, message, " or ".join(titles) or KINDS[kind].accepted),))

@@ -17,6 +17,7 @@ from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotConfined, NotUnderstood, Refused
 from shared.models import catalogue, inspection, recording, scan
+from shared.models.architectures import ARCHITECTURES
 from shared.models.catalogue import Catalogue
 from shared.models.inspection import Inspection
 from shared.models.kinds import Kind
@@ -27,7 +28,7 @@ from shared.params.fields import AUTOMATIC_VAE
 from shared.params.render import RenderParams
 from worker.render.inspector import Inspector
 
-_ARCHITECTURES: Final = frozenset({"sd1", None})
+_ARCHITECTURES: Final = frozenset({*ARCHITECTURES, None})
 _JOBS: Final = 256  # of an older version, whose model sets are remembered
 
 
