@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy import text as sql
+from sqlalchemy.dialects.postgresql import insert
 
 from shared.db.sessions import transact
 from shared.db.tables import ModelFile
@@ -73,6 +74,43 @@ def test_a_row_of_the_version_before_learns_what_its_network_predicts(record, en
     assert [file.prediction for file in entries()] == [None]
     assert record(scanned("demo", inspection=replace(GOOD, prediction="velocity"))) == 1
     assert [file.prediction for file in entries()] == ["velocity"]
+
+
+def test_a_worker_of_the_version_before_does_not_undo_what_it_cannot_read(record, entries, sessions):
+    xl = Inspection("checkpoint", "sdxl", 1024, prediction="noise")
+    record(scanned("demo", "a" * 64, inspection=xl, parts="1"), scanned("other"))
+
+    def scan_of_the_version_before(**changes: object) -> None:
+        found = {
+            "kind": "other",
+            "architecture": None,
+            "usable": False,
+            "reason": "is a Stable Diffusion XL checkpoint",
+        }
+        columns = {"path": "demo.ckpt", "name": "demo", "size": 7, "mtime_ns": 1, "parts": "1", "strikes": 0}
+        merged = columns | found | changes
+        statement = insert(ModelFile).values(**merged)
+        update_row = statement.on_conflict_do_update(index_elements=[ModelFile.path], set_=merged)
+        transact(sessions, lambda session: session.execute(update_row))
+
+    def usable() -> list[str]:
+        return [file.name for file in entries() if file.usable]
+
+    scan_of_the_version_before()
+    assert usable() == ["demo", "other"]
+    record(scanned("other"))
+    assert usable() == ["other"]
+    record(scanned("demo", "a" * 64, inspection=xl, parts="1"), scanned("other"))
+    for _ in range(2):
+        transact(sessions, lambda session: recording.count_crash(session, ["a" * 64], "it was ended by SIGBUS"))
+    assert usable() == ["other"]
+    record(scanned("demo", "b" * 64, inspection=xl, parts="2"), scanned("other"))
+    assert usable() == ["demo", "other"]
+    record(scanned("demo", None, inspection=Inspection("checkpoint", reason="is torn"), parts="2"), scanned("other"))
+    assert usable() == ["other"]
+    record(scanned("demo", "b" * 64, inspection=xl, parts="2"), scanned("other"))
+    scan_of_the_version_before(parts="3")  # the file changed
+    assert usable() == ["other"]
 
 
 def test_only_what_changed_is_written(record):
