@@ -35,7 +35,8 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     min_size: int = 64
-    max_size: int = 2048
+    max_size: int = 4096
+    max_pixels: int = 2048 * 2048
     max_steps: int = 150
     max_cfg_scale: float = 30
     max_count: int = 1000
@@ -121,7 +122,10 @@ class Settings(BaseModel):
         2 * 2**20, ge=1024, description="Largest request body, bytes; a picture's file may come on top."
     )
     min_size: int = Field(64, ge=8, multiple_of=8, description="Smallest width or height, pixels.")
-    max_size: int = Field(2048, ge=64, multiple_of=8, description="Largest width or height, pixels.")
+    max_size: int = Field(4096, ge=64, multiple_of=8, description="Largest width or height, pixels.")
+    max_pixels: int = Field(
+        2048 * 2048, ge=64 * 64, description="Largest area of a picture, pixels; also after a second pass."
+    )
     max_steps: int = Field(150, ge=1, description="Largest number of steps.")
     max_cfg_scale: float = Field(30, ge=1, description="Highest CFG scale.")
     max_count: int = Field(1000, ge=1, description="Largest number of images of a job.")
@@ -195,6 +199,8 @@ class Settings(BaseModel):
             raise ValueError("FARM_LEASE_SECONDS must be at least twice FARM_BEAT_SECONDS")
         if self.min_size > self.max_size:
             raise ValueError("FARM_MIN_SIZE must not be above FARM_MAX_SIZE")
+        if self.min_size**2 > self.max_pixels:
+            raise ValueError("FARM_MAX_PIXELS must have room for a square of FARM_MIN_SIZE")
         return self
 
     @property

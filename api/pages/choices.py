@@ -9,6 +9,7 @@ from typing import Final
 
 from api.pages.fields import printed
 from api.schemas.catalogue import StyleBody
+from shared.admission import sizes
 from shared.models.catalogue import Entry
 from shared.params.codecs import BUILT_IN_VAE
 from shared.params.facts import ValueKind
@@ -17,6 +18,7 @@ from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.params.scheduling import Scheduling
 from shared.params.table import Parameter, parameters
 from shared.params.upscalers import UPSCALERS
+from shared.settings import Limits
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,13 @@ def offers(
     vaes: Iterable[Entry],
     styles: Iterable[StyleBody],
     pools: Iterable[str],
+    limits: Limits,
 ) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the parameter; checkpoints and VAEs are those that can be used."""
     names = Counter(one.name.casefold() for one in checkpoints)
     known: dict[ValueKind | None, list[Option]] = {
         "style": [_style(style) for style in styles],
-        "checkpoint": [_checkpoint(one, is_only=names[one.name.casefold()] == 1) for one in checkpoints],
+        "checkpoint": [_checkpoint(one, limits, is_only=names[one.name.casefold()] == 1) for one in checkpoints],
         "sampler": _samplers(),
         "schedule": [
             Option(name, label, {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))}) for name, label in SCHEDULES.items()
@@ -66,10 +69,11 @@ def _none(parameter: Parameter) -> list[Option]:
     return [Option("", printed(parameter.fact.means[""]))] if "" in parameter.fact.means else []
 
 
-def _checkpoint(file: Entry, *, is_only: bool) -> Option:
+def _checkpoint(file: Entry, limits: Limits, *, is_only: bool) -> Option:
     """Return the checkpoint by its title; one of several of that name says where it lies."""
     label = file.title if is_only else f"{file.title}, {file.path}"
-    return Option(file.title, label, {"native": str(file.native_size or "")})
+    own, _ = sizes.own(None, sizes.native(file), limits)
+    return Option(file.title, label, {"native": str(own)})
 
 
 def _style(style: StyleBody) -> Option:

@@ -21,6 +21,7 @@ from api.security import auth
 from api.services import services
 from api.use_cases import catalogue as catalogue_use_cases
 from api.use_cases import images, jobs, workers
+from shared.admission import sizes
 from shared.admission.parse import refused as refused_for
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
 from shared.models.catalogue import Catalogue
@@ -36,7 +37,6 @@ _GONE: Final = {
 """The message if a box for a picture is ticked but no picture came."""
 _TYPED: Final = "typed."
 """The prefix of the fields as they were typed, which are sent along with a picture that fills the form in."""
-_USUAL_SIZE: Final = 512  # of a checkpoint that does not say
 
 blueprint = Blueprint("form", __name__)
 
@@ -204,7 +204,8 @@ def _offers(catalogue: Catalogue) -> dict[str, list[Option]]:
         styles = catalogue_use_cases.styles(services()).styles
     except Unavailable:  # their file is damaged: a job that names one is refused with the reason
         styles = []
-    return offers(checkpoints, catalogue.usable("vae"), styles, workers.served_pools(services()))
+    vaes, pools = catalogue.usable("vae"), workers.served_pools(services())
+    return offers(checkpoints, vaes, styles, pools, services().settings.limits)
 
 
 def _by_field(refused: Refused | None) -> dict[str, FieldError]:
@@ -233,11 +234,11 @@ def _own_size(catalogue: Catalogue, given: Given) -> tuple[int, int] | None:
         return None
     native = _native_size(catalogue, given["checkpoint"])
     fitting = images.fitting_sizes(services(), auth.owner(), given[PICTURE], native) if given[PICTURE] else None
-    return (fitting.width, fitting.height) if fitting else (native, native)
+    return (fitting.width, fitting.height) if fitting else sizes.own(None, native, services().settings.limits)
 
 
 def _native_size(catalogue: Catalogue, wanted: str) -> int:
     """Return the size that the chosen checkpoint draws at: the first one where none, or an unknown one, is chosen."""
     usable = catalogue.usable(first=services().settings.first_checkpoint)
     shown = next((checkpoint for checkpoint in usable if checkpoint.title == wanted), usable[0] if usable else None)
-    return (shown.native_size if shown else None) or _USUAL_SIZE
+    return sizes.native(shown)

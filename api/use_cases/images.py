@@ -76,7 +76,7 @@ def fitting_sizes(services: Services, owner: str, sha256: str, native: int) -> F
     if source is None:
         return None
     limits = services.settings.limits
-    return FittingSizes(*sizes.in_proportion_to(source, native, limits), *sizes.nearest(source, limits))
+    return FittingSizes(*sizes.own(source, native, limits), *sizes.nearest(source, limits))
 
 
 def uploaded(services: Services, owner: str, sha256: str) -> Stored:

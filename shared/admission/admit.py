@@ -21,7 +21,6 @@ from shared.params.render import RenderParams
 from shared.prompts.styles import Style
 from shared.queue.submit import Admission
 
-_USUAL_SIZE: Final = 512  # pixels of a side, of a checkpoint that does not say
 _RANDOM_SEEDS: Final = 2**32  # few enough digits to read out; any seed up to MAX_SEED can be given
 
 
@@ -49,7 +48,7 @@ def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admiss
     owner, limits = request.owner, request.limits
     named = NamedModels.found(catalogue, request.params, limits)
     source = sizes.of_source(session, request)
-    native = (named.checkpoint and named.checkpoint.native_size) or _USUAL_SIZE
+    native = sizes.native(named.checkpoint)
     size = sizes.resolved(request.params, source, native, limits)
     params = _completed(request.params, named.titles, size)
     problems = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from shared.admission import sizes
 from shared.admission.accepted import accepted, bounds
 from shared.errors import FieldError
 from shared.params import paths
@@ -34,6 +35,7 @@ def beyond(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
     yield from _noise(params)
     yield from _sigmas(params)
     if within:  # else the numbers that are computed from them mean nothing
+        yield from _areas(params, limits)
         yield from _second_pass(params, limits)
         if params.img2img is not None and params.img2img.exact_steps:
             yield from _spread("img2img.denoising", params.steps, params.img2img.denoising)
@@ -55,6 +57,20 @@ def _noise(params: RenderParams) -> Iterator[FieldError]:
         yield FieldError(missing, "is missing: only the other side is given", "both sides, or 0 for both")
 
 
+def _areas(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
+    """Yield the longer side of each size that has too many pixels, although neither side is too long."""
+    for names in (("width", "height"), ("noise.resize_width", "noise.resize_height")):
+        width, height = (paths.get(params, name) for name in names)
+        if width * height > limits.max_pixels:
+            message = f"{width}x{height} has {width * height:,} pixels"
+            yield FieldError(names[height > width], message, _area(limits))
+
+
+def _area(limits: Limits) -> str:
+    side = sizes.largest_square(limits)
+    return f"at most {limits.max_pixels:,} pixels, such as {side}x{side}"
+
+
 def _sigmas(params: RenderParams) -> Iterator[FieldError]:
     options = params.sampling
     lowest, highest = (options.sigma_min or _USUAL_SIGMAS[0]), (options.sigma_max or _USUAL_SIGMAS[1])
@@ -72,13 +88,14 @@ def _second_pass(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
     if params.img2img is not None:
         yield FieldError("hires", "a second pass is for text to image only", "hires or img2img, not both")
     target = hires_size(params.width, params.height, hires)
-    if max(target[:2]) > limits.max_size or min(target.final) < limits.min_size:
+    is_beyond = max(target[:2]) > limits.max_size or min(target.final) < limits.min_size
+    if is_beyond or target.width * target.height > limits.max_pixels:
         name = "hires.width" if hires.width else "hires.height" if hires.height else "hires.scale"
         message = f"the second pass would be {target.width}x{target.height}"
         yield FieldError(
             name,
             message,
-            f"both sides within {limits.min_size} to {limits.max_size} pixels",
+            f"both sides within {limits.min_size} to {limits.max_size} pixels, together {_area(limits)}",
         )
     yield from _spread("hires.denoising", hires.steps or params.steps, hires.denoising)
 

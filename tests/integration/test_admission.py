@@ -101,8 +101,8 @@ def test_every_bad_field_is_named_at_once(refusals):
         "prompt": ("must be text, not 5", "text of at most 10,000 characters and 1,200 tokens"),
         "negative_prompt": ("must be text, not null", "text of at most 10,000 characters and 1,200 tokens"),
         "checkpoint": ("There is no checkpoint 'dmo'", "demo [dddddddddd]"),
-        "width": ("100 is not a multiple of 8", "64 to 2048 in steps of 8, or 0 (the checkpoint's own size)"),
-        "height": ("100000 is too large", "64 to 2048 in steps of 8, or 0 (the checkpoint's own size)"),
+        "width": ("100 is not a multiple of 8", "64 to 4096 in steps of 8, or 0 (the checkpoint's own size)"),
+        "height": ("100000 is too large", "64 to 4096 in steps of 8, or 0 (the checkpoint's own size)"),
         "steps": ("must be a whole number, not the text 'many'", "a whole number from 1 to 150"),
         "cfg_scale": ("-1 is too small", "a number from 0 to 30"),
         "sampler": ("There is no sampler 'Euler b'", "Euler a or Euler"),
@@ -186,10 +186,10 @@ def test_a_flood_of_unknown_fields_is_told_in_a_few(refusals):
 
 
 def test_parsing_alone_finds_what_is_wrong_on_any_farm():
-    given = {"sampler": "none", "steps": "x", "checkpoint": "unknown", "width": 4096, "priority": 101}
+    given = {"sampler": "none", "steps": "x", "checkpoint": "unknown", "width": 8192, "priority": 101}
     request = parse(given, "ann", Limits())
     assert [problem.field for problem in request.problems] == ["steps", "priority", "sampler"]
-    assert parse({"width": 4096}, "ann", Limits()).params == RenderParams(width=4096)
+    assert parse({"width": 8192}, "ann", Limits()).params == RenderParams(width=8192)
 
 
 def test_a_sampler_of_another_program_is_refused_by_its_name_without_a_wrong_suggestion(refusals):

@@ -108,7 +108,7 @@ def test_every_bad_field_of_every_group_is_named_at_once(refusals):
         "guidance.rescale": ("must be a number, not the text 'much'", "a number from 0 to 1"),
         "noise.source": ("the text 'GPU' is none of the choices", "CPU or NV"),
         "noise.variation_strength": ("1.5 is too large", "a number from 0 to 1"),
-        "noise.resize_width": ("100 is not a multiple of 8", "64 to 2048 in steps of 8, or 0 (off)"),
+        "noise.resize_width": ("100 is not a multiple of 8", "64 to 4096 in steps of 8, or 0 (off)"),
         "refiner.checkpoint": ("is missing", "the name or hash of a checkpoint"),
         "refiner.switch_at": ("2 is too large", "a number from 0 to 1"),
         "hires.scale": ("0.5 is too small", "a number from 1 to 8"),
@@ -194,7 +194,34 @@ def test_second_pass_stays_within_the_limits_also_before_it_is_cut(admit, refusa
         return
     (found,) = refusals(given).items()
     assert found[0].startswith("hires.")
-    assert found[1] == (f"the second pass would be {size}", "both sides within 64 to 2048 pixels")
+    accepted = "both sides within 64 to 4096 pixels, together at most 4,194,304 pixels, such as 2048x2048"
+    assert found[1] == (f"the second pass would be {size}", accepted)
+
+
+# The sizes that SDXL was trained with, in one of their two directions.
+BUCKETS = [(1024, 1024), (1152, 896), (832, 1216), (1344, 768), (640, 1536), (512, 2048)]
+
+
+@pytest.mark.parametrize("size", BUCKETS)
+def test_a_second_pass_may_double_every_size_that_sdxl_was_trained_with(admit, size):
+    assert admit({"width": size[0], "height": size[1], "hires": {"scale": 2.0}}).width == size[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "message"),
+    [
+        ({"width": 2048, "height": 2056}, "height", "2048x2056 has 4,210,688 pixels"),
+        ({"width": 4096, "height": 4096}, "width", "4096x4096 has 16,777,216 pixels"),
+        (
+            {"noise": {"resize_width": 4096, "resize_height": 1032}},
+            "noise.resize_width",
+            "4096x1032 has 4,227,072 pixels",
+        ),
+    ],
+)
+def test_area_is_limited_beside_the_sides(admit, refusals, given, field, message):
+    assert refusals(given) == {field: (message, "at most 4,194,304 pixels, such as 2048x2048")}
+    assert admit({"width": 4096, "height": 1024}).height == 1024
 
 
 def test_second_pass_is_for_text_to_image_only(refusals):

@@ -111,7 +111,7 @@ def test_page_tells_of_every_parameter_with_what_it_accepts(client):
 def test_limits_and_choices_of_this_farm_are_told_where_a_program_looks_for_them(document):
     schemas = document["components"]["schemas"]
     job, hires = schemas["NewJob"]["properties"], schemas["Hires"]["properties"]
-    assert job["width"]["anyOf"] == [{"const": 0}, {"minimum": 64, "maximum": 2048, "multipleOf": 8}]
+    assert job["width"]["anyOf"] == [{"const": 0}, {"minimum": 64, "maximum": 4096, "multipleOf": 8}]
     assert (job["steps"]["minimum"], job["steps"]["maximum"]) == (1, 150)
     assert (job["count"]["maximum"], job["cfg_scale"]["maximum"], job["prompt"]["maxLength"]) == (1000, 30, 10_000)
     assert "DPM++ 2M" in job["sampler"]["enum"]

@@ -70,7 +70,8 @@ def test_variables_are_read_in_their_types():
         ("HOST_CACHE_BYTES", "8GiB", "must be a whole number of at least 0"),
         ("BEAT_SECONDS", "nan", "FARM_BEAT_SECONDS"),
         ("BEAT_SECONDS", "15", "at least twice FARM_BEAT_SECONDS"),
-        ("MIN_SIZE", "4096", "must not be above FARM_MAX_SIZE"),
+        ("MIN_SIZE", "8192", "must not be above FARM_MAX_SIZE"),
+        ("MIN_SIZE", "2056", "FARM_MAX_PIXELS must have room for a square of FARM_MIN_SIZE"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_with_its_variable(name, value, message):
