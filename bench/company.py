@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,13 +25,14 @@ from PIL import Image
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.upscalers import UPSCALERS
+from tests.support.conditioned import with_empty_caches
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import default_dtype, device
 from worker.engine.images.arrays import Mask, Pixels
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
-from worker.engine.weights import CACHED_EMBEDDINGS, TensorCache, Weights
 
 CHECKPOINT: Final = Path(__file__).parents[1] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"
 KINDS: Final = ("text to image", "image to image", "inpainting", "hires")
@@ -206,7 +207,7 @@ def main() -> None:
     engine.start()
     jobs = mix(options.jobs, options.seed, sides=options.sides)
     alone, alone_took = _timed(lambda: [start(engine, weights, job) for job in jobs])
-    weights = replace(weights, embeddings=TensorCache(CACHED_EMBEDDINGS))  # the texts too are encoded in company
+    weights = with_empty_caches(weights)  # the texts too are encoded in company
     company, company_took = _timed(lambda: together(engine, weights, jobs, options.in_flight))
     engine.stop()
     distances = [distance(*pair) for pair in zip(alone, company, strict=True)]

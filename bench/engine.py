@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bench import plain
 from shared.params.render import RenderParams
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import default_dtype, device
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.render import Kit, Picture, text_to_image
-from worker.engine.weights import Weights
 
 
 def render(engine: Engine, weights: Weights, prompt: str, seed: int) -> Picture:

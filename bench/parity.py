@@ -23,6 +23,7 @@ from shared.params.render import RenderParams
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES, Sampler
 from tools.demo_checkpoint import asking, sheets
 from tools.demo_checkpoint.judging import Judge, adherence
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import default_dtype, device
 from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
@@ -31,7 +32,6 @@ from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.sampling import schedules
 from worker.engine.sampling.registry import plan
-from worker.engine.weights import Weights
 
 ROOT: Final = Path(__file__).parents[1]
 CHECKPOINT: Final = ROOT / "models" / "Stable-diffusion" / "scenes-v1.safetensors"

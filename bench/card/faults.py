@@ -19,9 +19,9 @@ from bench.card import children, files, rendering
 from bench.card.bench import Setting
 from shared.errors import RenderError
 from worker.engine import devices
+from worker.engine.architectures.weights import Weights
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.weights import Weights
 from worker.periodic import Periodic
 from worker.supervisor import child
 from worker.supervisor.self_watchdog import SelfWatchdog

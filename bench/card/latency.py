@@ -13,10 +13,10 @@ from bench.card import files, rendering
 from bench.card.bench import Bench
 from bench.card.rendering import Flight, Turns
 from shared.errors import Cancelled
+from worker.engine.architectures.weights import Weights
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Step
-from worker.engine.weights import Weights
 
 CANCEL_TURNS: Final = 2
 

@@ -7,6 +7,7 @@ import os
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +21,10 @@ from bench.card.bench import TIGHT, Bench
 from shared.errors import RenderError
 from shared.params.groups import Hires
 from shared.params.render import RenderParams
-from shared.prompts.tokenizer import TOKENS
 from worker.engine.answers.answer import answer
 from worker.engine.answers.calls import Calls
 from worker.engine.answers.denoising import denoise
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import MemoryPeak, release_memory
 from worker.engine.images import previews
 from worker.engine.images.arrays import Pixels
@@ -32,7 +33,6 @@ from worker.engine.loop.runs import Step
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.requests import Asks, Denoise, Term, ToPixels
-from worker.engine.weights import Weights
 
 MOST_REFUSED: Final = 0.1  # of turns after the free ones
 GROWTH: Final = 0.01  # of the card's memory that a load takes
@@ -89,10 +89,11 @@ def _peak(bench: Bench, call: object) -> float:
 
 def _denoise(bench: Bench, weights: Weights, cells: int, seed: int) -> Denoise:
     generator = torch.Generator().manual_seed(seed)
-    width = weights.text_encoder.config.hidden_size
     x = torch.randn(4, cells, cells, generator=generator).to(bench.card.torch)
-    contexts = [torch.randn(TOKENS, width, generator=generator).to(bench.card.torch, weights.dtype) for _ in range(2)]
-    return Denoise(weights, x, 1.0, (Term(7.0, contexts[0]), Term(-6.0, contexts[1])), 1, 10)
+    blank = weights.architecture.blank(weights.unet)
+    context = torch.randn(2, *blank.context.shape, generator=generator).to(blank.context)
+    terms = (Term(7.0, replace(blank, context=context[0])), Term(-6.0, replace(blank, context=context[1])))
+    return Denoise(weights, x, 1.0, terms, 1, 10)
 
 
 def _small(bench: Bench, weights: Weights) -> None:

@@ -13,13 +13,13 @@ from typing import Any, Final, Self
 
 from shared.errors import Cancelled
 from shared.params.render import RenderParams
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
-from worker.engine.weights import Weights
 
 PROMPT: Final = "a painting of the desert at sunset, pyramids, sun"
 SECONDS: Final = 120.0  # that a picture may take: more than any part has

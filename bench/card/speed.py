@@ -20,12 +20,12 @@ from bench.card.bench import Bench
 from bench.card.rendering import Flight, Turns, Wanted
 from shared.params.samplers import SAMPLERS
 from worker.engine.answers.answer import answer
+from worker.engine.architectures.weights import Weights
 from worker.engine.images import previews
 from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
 from worker.engine.loop.runs import Step
 from worker.engine.requests import ToPixels
-from worker.engine.weights import Weights
 
 SLOW: Final = 2.0  # times the median
 BUSY_THREADS: Final = 3

@@ -14,11 +14,11 @@ from bench import plain
 from bench.card import clocks, files, machine, rendering
 from bench.card.bench import Bench
 from worker.engine import devices, transfers
+from worker.engine.architectures.weights import Weights
 from worker.engine.loading import load
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache
 from worker.engine.loading.loader import Loader
-from worker.engine.weights import Weights
 
 BUSY_RATIO: Final = 2.0
 LOAD_SECONDS: Final = 0.06  # of 2.1 GB over PCIe, from the host's memory

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,10 +25,10 @@ from bench.card.packages import ROOT
 from shared.prompts.tokenizer import TOKENS
 from worker.engine.answers.calls import Calls
 from worker.engine.answers.denoising import denoise
+from worker.engine.architectures.weights import Weights
 from worker.engine.loading import load
 from worker.engine.requests import Denoise, Term
 from worker.engine.sampling import philox
-from worker.engine.weights import Weights
 
 TESTS: Final = ROOT / "tests" / "gpu"
 # These want a database's libraries, or a pretended card; part 3 holds pictures against each other by itself.
@@ -101,10 +102,11 @@ def _relative(x: Tensor, alone: object, found: object) -> float:
 
 def _denoise(bench: Bench, weights: Weights, chunks: int) -> Denoise:
     generator = torch.Generator().manual_seed(chunks)
-    cells, width = weights.native_size // 8, weights.text_encoder.config.hidden_size
-    context = torch.randn(chunks * TOKENS, width, generator=generator).to(bench.card.torch, weights.dtype)
+    cells, blank = weights.native_size // weights.latent.cell, weights.architecture.blank(weights.unet)
+    shape = (chunks * blank.chunk, blank.context.shape[1])
+    context = torch.randn(shape, generator=generator).to(blank.context)
     x = torch.randn(4, cells, cells, generator=generator).to(bench.card.torch)
-    return Denoise(weights, x, 1.0, (Term(1.0, context),), 1, 10)
+    return Denoise(weights, x, 1.0, (Term(1.0, replace(blank, context=context)),), 1, 10)
 
 
 def _noise(bench: Bench) -> None:

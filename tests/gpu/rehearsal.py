@@ -15,6 +15,7 @@ from bench import company
 from bench.company import Job
 from shared.errors import RenderError
 from tests.support.checkpoints import NATIVE_SIZE
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
@@ -24,7 +25,6 @@ from worker.engine.pipelines.film import Reel, developed
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import Picture, render
 from worker.engine.transfers import beside
-from worker.engine.weights import Weights
 from worker.progress.preview_queue import PreviewQueue
 from worker.render.preview_decoders import PreviewDecoders
 

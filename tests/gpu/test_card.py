@@ -12,16 +12,17 @@ import torch
 from shared.params.groups import Noise
 from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
+from tests.support.conditioned import term
 from worker.engine import devices, proof, transfers
 from worker.engine.answers.denoising import denoise
 from worker.engine.answers.embedding import embed
+from worker.engine.architectures.weights import Weights
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import Picture, text_to_image
-from worker.engine.requests import Denoise, Embed, Term
+from worker.engine.requests import Denoise, Embed
 from worker.engine.sampling.noise import ImageNoise
-from worker.engine.weights import Weights
 
 pytestmark = pytest.mark.gpu
 
@@ -76,7 +77,7 @@ def test_nothing_waits_for_the_card_on_the_engines_thread(tiny_path: Path, words
     def turn() -> None:
         texts = [Embed(half, half.tokenizer.chunks(text)) for text in words]
         prompt, negative = embed(texts, is_exact=True)
-        terms = (Term(7.0, prompt), Term(-6.0, negative))
+        terms = (term(7.0, prompt), term(-6.0, negative))
         (denoised,) = denoise([Denoise(half, x, 1.0, terms, 1, 1)], is_exact=True)
         assert isinstance(denoised, torch.Tensor), denoised  # an error is an answer as well
         next(noise)

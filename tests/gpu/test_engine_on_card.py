@@ -18,19 +18,21 @@ from torch import Tensor
 from shared.errors import OutOfMemory, RenderError
 from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
+from tests.support.conditioned import term
 from tests.support.waiting import until
 from worker.engine import devices, transfers
 from worker.engine.answers import denoising
 from worker.engine.answers.calls import FAILED, FULL
 from worker.engine.answers.denoising import denoise
 from worker.engine.answers.embedding import embed
+from worker.engine.architectures.weights import Weights
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import Picture, text_to_image
-from worker.engine.requests import Denoise, Embed, Term, Work
-from worker.engine.weights import TensorCache, Weights
+from worker.engine.requests import Denoise, Embed, Work
+from worker.engine.tensor_cache import TensorCache
 
 pytestmark = pytest.mark.gpu
 
@@ -126,7 +128,7 @@ def latent(seed: int = 3) -> Tensor:
 
 
 def asked(weights: Weights, words: Tensor, x: Tensor) -> Denoise:
-    return Denoise(weights, x, 2.0, (Term(1.0, words),), 1, 1)
+    return Denoise(weights, x, 2.0, (term(1.0, words),), 1, 1)
 
 
 def answered(*requests: Denoise) -> Tensor:
@@ -343,7 +345,7 @@ def test_a_card_that_is_full_drops_what_nobody_uses_before_a_picture_fails(half:
 def fails(weights: Weights, where: str) -> Iterator[Any]:
     x = torch.zeros(4, 8, 8, device=CARD)
     words = torch.zeros(77, 1 if where == "in a call" else 64, device=CARD, dtype=weights.dtype)
-    denoised = yield Denoise(weights, x, 1.0, (Term(1.0, words),), 1, 1)
+    denoised = yield Denoise(weights, x, 1.0, (term(1.0, words),), 1, 1)
     if where == "between calls":
         raise LookupError("its own trouble")
     (denoised + x).to("cpu").numpy().nothing  # noqa: B018 - an error that holds what it was raised over

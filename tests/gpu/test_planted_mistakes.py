@@ -17,12 +17,12 @@ from shared.params.render import RenderParams
 from tests.support.card_ledger import Ledger
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine.answers import denoising
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import device
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import denoise_pass, render
 from worker.engine.pipelines.inputs import Kit
-from worker.engine.weights import Weights
 
 pytestmark = pytest.mark.gpu
 

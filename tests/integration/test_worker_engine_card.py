@@ -29,11 +29,11 @@ from tests.support.checkpoints import NATIVE_SIZE, inspected, tiny_decoder, with
 from tests.support.rendering import Farm, Seen, paint
 from tests.support.waiting import until
 from worker.engine.answers import denoising
+from worker.engine.architectures.weights import Weights
 from worker.engine.images import previews
 from worker.engine.loading import load as checkpoints
 from worker.engine.loop.engine import Engine
 from worker.engine.requests import Work
-from worker.engine.weights import Weights
 from worker.in_flight import Cancellation
 from worker.progress import preview_queue
 from worker.progress.reporter import ImageProgress

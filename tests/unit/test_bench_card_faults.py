@@ -23,9 +23,9 @@ from bench.card.measures import Measure
 from tests.support import pretended_card
 from tests.support.card_ledger import Ledger
 from worker.engine.answers import denoising
+from worker.engine.architectures.weights import Weights
 from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load as checkpoints
-from worker.engine.weights import Weights
 from worker.supervisor.child import HUNG, LOST
 
 pytestmark = pytest.mark.usefixtures("pretended")

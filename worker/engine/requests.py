@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from shared.prompts.chunks import Text
-from worker.engine.weights import Weights
+from worker.engine.architectures.conditioning import Conditioning
+from worker.engine.architectures.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,45 +22,45 @@ class Term:
     """One conditioning of a guided call and its weight in the sum."""
 
     weight: float
-    context: Tensor  # [tokens, width]
+    conditioning: Conditioning
 
 
 @dataclass(frozen=True, eq=False)
 class Embed:
-    """A text in chunks -> its context [tokens, width], 77 tokens for each chunk.
+    """A text in chunks -> its conditioning: a context [tokens, width], and the pooled vector if there is one.
 
-    Layer `clip_skip` from the end is read; 1: the last. A token with a weight other than 1 is scaled by it. With
-    `keeps_mean` the chunk is then scaled to the mean that it had before.
+    Layer `clip_skip` from the end is read by text encoders that follow it (1: the last), and by others their usual
+    layer, as by all of them if it is None. A token with a weight other than 1 is scaled by it. With `keeps_mean` the
+    chunk is then scaled to the mean that it had before.
     """
 
     weights: Weights
     text: Text
-    clip_skip: int = 1
+    clip_skip: int | None = None
     keeps_mean: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class Denoise:
-    """A noisy latent -> the denoised one [4, h/8, w/8], float32: the weighted sum over the terms; weights sum to 1.
+    """A noisy latent -> the denoised one, float32: the weighted sum over the terms; weights sum to 1.
 
     With `also` the answer is a tuple: that sum, and one more for each of these other weights of the same terms.
     This is model call `call` of `calls` in its run, counted from 1.
     """
 
     weights: Weights
-    x: Tensor  # [4, h/8, w/8], float32
+    x: Tensor  # [channels, h/cell, w/cell], float32
     sigma: float
     terms: tuple[Term, ...]
     call: int
     calls: int
-    extra: Tensor | None = None  # [5, h/8, w/8]: mask and masked latent, for an inpainting checkpoint
     also: tuple[tuple[float, ...], ...] = ()
     is_second_pass: bool = False  # of hires fix
 
 
 @dataclass(frozen=True, eq=False)
 class ToLatent:
-    """Pixels [3, h, w] in -1..1 -> the latent that the decoder takes for them [4, h/8, w/8]."""
+    """Pixels [3, h, w] in -1..1 -> the latent that the decoder takes for them [channels, h/cell, w/cell]."""
 
     weights: Weights
     pixels: Tensor
@@ -69,7 +70,7 @@ class ToLatent:
 
 @dataclass(frozen=True, eq=False)
 class ToPixels:
-    """A latent [4, h/8, w/8] -> pixels [3, h, w], float32, about -1..1."""
+    """A latent [channels, h/cell, w/cell] -> pixels [3, h, w], float32, about -1..1."""
 
     weights: Weights
     latent: Tensor

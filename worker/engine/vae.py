@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import Spoilt
-from shared.params.geometry import CELL
+from worker.engine.architectures.weights import Weights
 from worker.engine.cuda_errors import is_out_of_memory
 from worker.engine.devices import Device
 from worker.engine.failures import without_tracebacks
@@ -24,7 +24,6 @@ from worker.engine.images.arrays import Pixels, levels
 from worker.engine.images.tiles import along, cut, joined, tiles, wrapped
 from worker.engine.requests import Asks, Read, ToLatent, ToPixels
 from worker.engine.transfers import fetched, pinned, to_device
-from worker.engine.weights import Weights
 
 LARGEST_CELLS: Final = 128 * 128  # of a latent that goes through the VAE as a whole: 1024 x 1024 pixels
 TILE_SIDE: Final = 96  # cells: 768 pixels
@@ -43,11 +42,19 @@ Ask = Callable[[Weights, Tensor], ToPixels | ToLatent]
 
 
 class _Direction(NamedTuple):
-    """One of the VAE's two directions: its request, and the side of a latent cell before and after it."""
+    """One of a VAE's two directions: its request, and the side of a latent cell before and after it."""
 
     request: type[ToPixels | ToLatent]
     before: int
     after: int
+
+    @classmethod
+    def decoding(cls, weights: Weights) -> _Direction:
+        return cls(ToPixels, 1, weights.latent.cell)
+
+    @classmethod
+    def encoding(cls, weights: Weights) -> _Direction:
+        return cls(ToLatent, weights.latent.cell, 1)
 
 
 class _Parts(NamedTuple):
@@ -65,12 +72,8 @@ class _Parts(NamedTuple):
         return self._replace(pieces=[fetched(piece) for piece in self.pieces])
 
 
-_DECODE: Final = _Direction(ToPixels, 1, CELL)
-_ENCODE: Final = _Direction(ToLatent, CELL, 1)
-
-
 def decoded(weights: Weights, latent: Tensor) -> Asks[Pixels]:
-    """Return the picture of a latent [4, h/8, w/8].
+    """Return the picture of a latent [channels, h/cell, w/cell].
 
     Raises Spoilt that says which network failed. A picture with only zeros failed too: even a dark one has others.
     """
@@ -78,7 +81,7 @@ def decoded(weights: Weights, latent: Tensor) -> Asks[Pixels]:
 
 
 def encoded(weights: Weights, pixels: Tensor) -> Asks[Tensor]:
-    """Return the latent [4, h/8, w/8] of pixels [3, h, w] in -1..1, finite. Raises Spoilt."""
+    """Return the latent [channels, h/cell, w/cell] of pixels [3, h, w] in -1..1, finite. Raises Spoilt."""
     return (yield from _sound(weights, partial(_encoded, weights, pixels)))
 
 
@@ -93,7 +96,7 @@ def _sound(weights: Weights, attempt: Callable[..., Asks[tuple[T, str | None]]])
 
 
 def _decoded(weights: Weights, latent: Tensor, *, is_precise: bool) -> Asks[tuple[Pixels, str | None]]:
-    parts = yield from _through_vae(_DECODE, weights, latent, is_precise=is_precise)
+    parts = yield from _through_vae(_Direction.decoding(weights), weights, latent, is_precise=is_precise)
     return (
         yield from _with_room(
             lambda: _read(lambda: _seen(latent, parts)),
@@ -103,7 +106,7 @@ def _decoded(weights: Weights, latent: Tensor, *, is_precise: bool) -> Asks[tupl
 
 
 def _encoded(weights: Weights, pixels: Tensor, *, is_precise: bool) -> Asks[tuple[Tensor, str | None]]:
-    parts = yield from _through_vae(_ENCODE, weights, pixels, is_precise=is_precise)
+    parts = yield from _through_vae(_Direction.encoding(weights), weights, pixels, is_precise=is_precise)
     latent = yield from _with_room(lambda: _joined(parts), lambda: _joined_on_host(parts, weights.device))
     is_finite = yield from _with_room(
         lambda: _read(lambda: bool(fetched(latent.isfinite().all()))),

@@ -22,6 +22,7 @@ from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.encode import Pixels
 from worker.engine import cuda_errors, devices, proof
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import load
 from worker.engine.loading.host_cache import HostCache
@@ -33,7 +34,6 @@ from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.row_limits import RowLimits
 from worker.engine.transfers import beside
-from worker.engine.weights import Weights
 from worker.in_flight import Cancellation
 from worker.progress.reporter import ImageProgress
 from worker.render import host_memory, sources

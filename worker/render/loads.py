@@ -18,13 +18,13 @@ from torch import nn
 
 from shared.errors import Cancelled, RenderError, Unavailable
 from worker.engine import devices
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Loader
 from worker.engine.loop import limits
-from worker.engine.weights import Weights
 from worker.in_flight import Cancellation
 from worker.render import page_cache
 from worker.render.local_models import Found, LocalModels

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from shared.errors import RenderError, Unavailable
 from worker.encode import Pixels
 from worker.engine import cuda_errors
+from worker.engine.architectures.weights import Weights
 from worker.engine.images import previews
-from worker.engine.weights import Weights
 from worker.render.local_models import Found, LocalModels
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class PreviewDecoders:
         self._chosen: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()  # U-Net -> SHA-256, or "" for the map
 
     def picture(self, denoised: Tensor, weights: Weights) -> Pixels:
-        """Return a small picture of a denoised latent [4, h/8, w/8] of `weights`."""
+        """Return a small picture of a denoised latent [channels, h/cell, w/cell] of `weights`."""
         self._poll()
         self._take_loaded()
         sha256 = self._choice(weights)

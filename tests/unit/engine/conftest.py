@@ -8,10 +8,10 @@ import torch
 
 from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device, device
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.weights import Weights
 
 
 @pytest.fixture(scope="session")

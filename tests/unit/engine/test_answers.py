@@ -14,14 +14,20 @@ from torch import Tensor, nn
 
 from shared.errors import RenderError
 from shared.prompts.tokenizer import BOS, EOS
+from tests.support.conditioned import term, with_empty_caches
 from worker.engine.answers import denoising, embedding
 from worker.engine.answers.denoising import denoise
 from worker.engine.answers.embedding import embed
 from worker.engine.answers.pixels import apply, to_latent, to_pixels
+from worker.engine.architectures import conditioning
+from worker.engine.architectures.base import Encoded
+from worker.engine.architectures.conditioning import Conditioning
+from worker.engine.architectures.prediction import Prediction
+from worker.engine.architectures.weights import Weights
 from worker.engine.images.previews import mapped
 from worker.engine.requests import Apply, Denoise, Embed, Term, ToLatent, ToPixels
 from worker.engine.sigma_table import SigmaTable
-from worker.engine.weights import TensorCache, Weights
+from worker.engine.tensor_cache import TensorCache
 
 LATENT = torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(3))
 
@@ -39,18 +45,19 @@ def said(weights: Weights, text: str) -> Embed:
 
 
 def context(weights: Weights, text: str) -> Tensor:
-    return only(embed([said(weights, text)], is_exact=True))
+    conditioning: Conditioning = only(embed([said(weights, text)], is_exact=True))
+    return conditioning.context
 
 
-def denoised(weights: Weights, sigma: float, *conditioning: Term) -> Tensor:
-    return only(denoise([Denoise(weights, LATENT, sigma, conditioning, 1, 1)], is_exact=False))
+def denoised(weights: Weights, sigma: float, *terms: Term) -> Tensor:
+    return only(denoise([Denoise(weights, LATENT, sigma, terms, 1, 1)], is_exact=False))
 
 
 @torch.inference_mode()
 def test_a_context_is_what_the_text_encoder_says_of_each_chunk(tiny: Weights) -> None:
     tokens = tiny.tokenizer.encode("sea at night")
     row = torch.tensor([[BOS, *tokens, *[EOS] * (76 - len(tokens))]])
-    expected = tiny.text_encoder(input_ids=row).last_hidden_state[0]
+    expected = tiny.text_encoders[0].network(input_ids=row).last_hidden_state[0]
     torch.testing.assert_close(context(tiny, "sea at night"), expected)
 
     long = context(tiny, "cat " * 80)
@@ -65,18 +72,18 @@ def test_a_model_that_predicts_noise_is_asked_at_unit_variance(tiny: Weights, si
     words = context(tiny, "sea")
     timestep = torch.tensor([tiny.sigmas.timestep(sigma)])
     noise = tiny.unet(LATENT[None] / math.hypot(1, sigma), timestep, words[None]).sample[0]
-    torch.testing.assert_close(denoised(tiny, sigma, Term(1, words)), LATENT - noise * sigma, rtol=0, atol=1e-3)
+    torch.testing.assert_close(denoised(tiny, sigma, term(1, words)), LATENT - noise * sigma, rtol=0, atol=1e-3)
 
 
 @torch.inference_mode()
 def test_a_model_that_predicts_velocity_is_read_as_such(tiny: Weights) -> None:
     """x = latent + sigma·noise; at unit variance v = (noise - sigma·latent) / √(1 + sigma²)."""
     sigma, words = 1.7, context(tiny, "sea")
-    velocity = dataclasses.replace(tiny, predicts_velocity=True)
+    velocity = dataclasses.replace(tiny, prediction=Prediction.VELOCITY)
     says = tiny.unet(
         LATENT[None] / math.hypot(1, sigma), torch.tensor([tiny.sigmas.timestep(sigma)]), words[None]
     ).sample[0]
-    latent = denoised(velocity, sigma, Term(1, words))
+    latent = denoised(velocity, sigma, term(1, words))
     noise = (LATENT - latent) / sigma
     torch.testing.assert_close((noise - sigma * latent) / math.hypot(1, sigma), says, rtol=1e-3, atol=1e-4)
 
@@ -84,8 +91,8 @@ def test_a_model_that_predicts_velocity_is_read_as_such(tiny: Weights) -> None:
 @pytest.mark.parametrize(("prompt", "negative"), [(160, 0), (0, 160), (80, 300)])
 def test_a_context_that_is_padded_says_what_it_says_unpadded(tiny: Weights, prompt: int, negative: int) -> None:
     long, short = context(tiny, "moon " * prompt), context(tiny, "cat " * negative)
-    apart = [denoised(tiny, 2.0, Term(1, words)) for words in (long, short)]
-    together = denoised(tiny, 2.0, Term(0.25, long), Term(0.75, short))
+    apart = [denoised(tiny, 2.0, term(1, words)) for words in (long, short)]
+    together = denoised(tiny, 2.0, term(0.25, long), term(0.75, short))
     torch.testing.assert_close(together, 0.25 * apart[0] + 0.75 * apart[1], rtol=1e-4, atol=1e-4)
 
 
@@ -98,18 +105,18 @@ def test_further_sums_are_made_of_the_same_rows(tiny: Weights, monkeypatch: pyte
         return original(weights, asked)
 
     monkeypatch.setattr(denoising, "_denoise_rows", counted)
-    terms = (Term(3.0, context(tiny, "sea")), Term(-2.0, context(tiny, "cat")))
+    terms = (term(3.0, context(tiny, "sea")), term(-2.0, context(tiny, "cat")))
     request = Denoise(tiny, LATENT, 2.0, terms, 1, 1, also=((1.0, 0.0), (0.0, 1.0)))
     total, sea, cat = only(denoise([request], is_exact=False))
     torch.testing.assert_close(total, 3 * sea - 2 * cat)
-    torch.testing.assert_close(sea, denoised(tiny, 2.0, Term(1, terms[0].context)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sea, denoised(tiny, 2.0, dataclasses.replace(terms[0], weight=1)), rtol=1e-4, atol=1e-4)
     assert rows == [2, 1]
     denoise([request, request], is_exact=True)
     assert rows[2:] == [1, 1, 1, 1]
 
 
 def test_views_with_tables_of_their_own_are_asked_at_their_own_timesteps(tiny: Weights) -> None:
-    terms = (Term(1, context(tiny, "sea")),)
+    terms = (term(1, context(tiny, "sea")),)
     views = [tiny, dataclasses.replace(tiny, sigmas=SigmaTable.scaled_linear(0.001, 0.02))]
     asked: list[Tensor] = []
     hook = tiny.unet.register_forward_pre_hook(lambda _, arguments: asked.append(arguments[1]))
@@ -128,7 +135,7 @@ def test_a_latent_without_seams_is_denoised_wherever_it_starts(tiny: Weights, ti
     moved = LATENT.roll(cells, dims=(1, 2))
 
     def asked(weights: Weights, x: Tensor) -> Tensor:
-        return only(denoise([Denoise(weights, x, 2.0, (Term(1, sea),), 1, 1)], is_exact=False))
+        return only(denoise([Denoise(weights, x, 2.0, (term(1, sea),), 1, 1)], is_exact=False))
 
     torch.testing.assert_close(
         asked(endless, moved), asked(endless, LATENT).roll(cells, dims=(1, 2)), atol=2e-3, rtol=0
@@ -158,26 +165,26 @@ def test_an_inpainting_checkpoint_sees_the_mask_and_the_masked_latent_as_they_ar
     assert inpainting.takes_mask
     seen = torch.cat([LATENT / math.hypot(1, sigma), extra])[None]
     noise = inpainting.unet(seen, torch.tensor([inpainting.sigmas.timestep(sigma)]), words[None]).sample[0]
-    request = Denoise(inpainting, LATENT, sigma, (Term(1, words),), 1, 1, extra)
+    request = Denoise(inpainting, LATENT, sigma, (term(1, words, extra),), 1, 1)
     torch.testing.assert_close(only(denoise([request], is_exact=False)), LATENT - noise * sigma, rtol=0, atol=1e-3)
 
 
 def test_a_picture_that_brings_no_mask_fails_alone(inpainting: Weights) -> None:
-    terms = (Term(1, context(inpainting, "sea")),)
-    good = Denoise(inpainting, LATENT, 1.0, terms, 1, 1, torch.zeros(5, 8, 8))
-    bad = Denoise(inpainting, LATENT, 1.0, terms, 1, 1)
+    sea = context(inpainting, "sea")
+    good = Denoise(inpainting, LATENT, 1.0, (term(1, sea, torch.zeros(5, 8, 8)),), 1, 1)
+    bad = Denoise(inpainting, LATENT, 1.0, (term(1, sea),), 1, 1)
     found = denoise([good, bad, good], is_exact=False)
     assert [type(one) for one in found] == [Tensor, RenderError, Tensor]
 
 
 def test_embeddings_are_kept_and_exact_ones_are_made_anew(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
+    weights = with_empty_caches(tiny, 8)
     rows: list[int] = []
     original = embedding._encode_rows
 
-    def counted(weights: Weights, asked: Any) -> Any:
+    def counted(weights: Weights, encoder: Any, asked: Any) -> Any:
         rows.append(len(asked))
-        return original(weights, asked)
+        return original(weights, encoder, asked)
 
     monkeypatch.setattr(embedding, "_encode_rows", counted)
     a, b, c, empty = (said(weights, text) for text in ("a", "b", "c", ""))
@@ -191,40 +198,40 @@ def test_embeddings_are_kept_and_exact_ones_are_made_anew(tiny: Weights, monkeyp
 
 def test_kept_embeddings_hold_no_more_than_themselves(tiny: Weights) -> None:
     """Not the whole batch that they were encoded in."""
-    weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
+    weights = with_empty_caches(tiny, 8)
     embed([said(weights, f"number {text}") for text in range(8)], is_exact=False)
-    kept = [weights.embeddings.get(chunk) for chunk in tuple(weights.embeddings._tensors)]
-    assert [one.untyped_storage().nbytes() for one in kept if one is not None] == [77 * 64 * 4] * 8
+    kept = weights.text_encoders[0].cache._values.values()
+    assert [one.layer.untyped_storage().nbytes() for one in kept] == [77 * 64 * 4] * 8
 
 
 def test_masks_are_made_once_for_contexts_of_some_lengths(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = dataclasses.replace(tiny, masks=TensorCache(2))
     made: list[torch.Size] = []
-    original = denoising.to_device
+    original = conditioning.to_device
 
     def noted(tensor: Tensor, to: Any) -> Tensor:
         if tensor.dtype == torch.bool:
             made.append(tensor.shape)
         return original(tensor, to)
 
-    monkeypatch.setattr(denoising, "to_device", noted)
+    monkeypatch.setattr(conditioning, "to_device", noted)
     short, long = context(weights, "sea"), context(weights, "moon " * 100)
-    mixed = (Term(0.5, short), Term(0.5, long))
+    mixed = (term(0.5, short), term(0.5, long))
     for _ in range(3):
         denoised(weights, 2.0, *mixed)
     assert made == [torch.Size((2, 154))]
     denoised(weights, 2.0, *mixed[::-1])
     assert len(made) == 2
-    denoised(weights, 2.0, Term(1, short))
-    denoised(weights, 2.0, Term(1, long))
+    denoised(weights, 2.0, term(1, short))
+    denoised(weights, 2.0, term(1, long))
     assert len(made) == 2, "contexts of one length need none"
 
 
 @pytest.mark.parametrize("lengths", [(1,), (1, 1), (2, 1), (1, 2, 1), (5, 3), (6,)])
 def test_contexts_are_laid_one_under_the_other_with_zeros_behind(lengths: tuple[int, ...]) -> None:
     contexts = [torch.full((77 * chunks, 2), float(chunks)) for chunks in lengths]
-    padded = denoising.padded(contexts)
-    assert padded.shape == (len(lengths), 77 * denoising.padded_chunks(max(lengths)), 2)
+    padded = conditioning.padded(contexts, 77 * conditioning.padded_chunks(max(lengths)))
+    assert padded.shape == (len(lengths), 77 * conditioning.padded_chunks(max(lengths)), 2)
     for row, chunks in zip(padded, lengths, strict=True):
         assert (row[: 77 * chunks] == chunks).all()
         assert (row[77 * chunks :] == 0).all()
@@ -233,23 +240,23 @@ def test_contexts_are_laid_one_under_the_other_with_zeros_behind(lengths: tuple[
 def test_a_long_prompt_is_encoded_in_calls_of_the_text_budget(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
-    def counted(weights: Weights, asked: Any) -> Any:
+    def counted(_: Weights, __: Any, asked: Any) -> Any:
         rows.append(len(asked))
-        return [torch.full((77, 64), float(row.tokens[1])) for row in asked]
+        return [Encoded(torch.full((77, 64), float(row.tokens[1])), None) for row in asked]
 
     monkeypatch.setattr(embedding, "_encode_rows", counted)
     budget = tiny.device.text_budget
     words = [chr(ord("a") + number % 26) + f"{number}" for number in range(75 * (2 * budget + 3) // 3)]
-    weights = dataclasses.replace(tiny, embeddings=TensorCache(8))
+    weights = with_empty_caches(tiny, 8)
     chunks = weights.tokenizer.chunks(" ".join(words))
-    long = only(embed([Embed(weights, chunks)], is_exact=False))
+    long = only(embed([Embed(weights, chunks)], is_exact=False)).context
     assert max(rows) == budget
     assert sum(rows) == len(chunks) > 2 * budget
     assert long[::77, 0].tolist() == [chunk.tokens[0] for chunk in chunks]
 
 
 def test_the_embedding_that_was_asked_for_longest_ago_goes_first() -> None:
-    kept = TensorCache(2)
+    kept: TensorCache[Tensor] = TensorCache(2)
     for chunk in ((1,), (2,)):
         kept.put(chunk, torch.tensor(chunk))
     kept.get((1,))

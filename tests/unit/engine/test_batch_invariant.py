@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from shared.params.fields import Tiling
 from shared.params.render import RenderParams
 from worker.engine.answers.tiling import seamless
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import batch_invariant
 from worker.engine.loading import load as checkpoints
@@ -23,7 +24,6 @@ from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.row_limits import RowLimits
-from worker.engine.weights import Weights
 
 SECONDS = 120
 COUNTS = (1, 3, 4, 15, 16, 18)

@@ -11,11 +11,11 @@ import pytest
 from shared.params.groups import Guidance, Noise, Sampling
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import Picture, render
-from worker.engine.weights import Weights
 
 SECONDS = 120
 ADAPTIVE = "DPM adaptive"  # decides by its error, which rounds with the company: it promises sameness in exact mode

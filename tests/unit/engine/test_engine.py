@@ -19,6 +19,7 @@ import torch
 from shared.errors import Cancelled, OutOfMemory, RenderError
 from shared.params.render import RenderParams
 from worker.engine.answers import denoising
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
@@ -26,7 +27,6 @@ from worker.engine.loop.runs import Run, Step
 from worker.engine.pipelines import denoise_pass
 from worker.engine.pipelines.render import Kit, Picture, text_to_image
 from worker.engine.requests import Work
-from worker.engine.weights import Weights
 
 SECONDS = 60
 Rows = Callable[[Weights, Any], Any]

@@ -16,15 +16,16 @@ import structlog
 import torch
 
 from shared.errors import Cancelled, ModelFileError, NotUnderstood, OutOfMemory, RenderError, RenderFailed, StorageAway
+from tests.support.conditioned import term
 from worker.engine.answers import denoising
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.failures import duplicate, without_tracebacks
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run
-from worker.engine.requests import Denoise, Term, Work
-from worker.engine.weights import Weights
+from worker.engine.requests import Denoise, Work
 
 SECONDS = 60
 
@@ -102,7 +103,7 @@ def on_purpose(large: Large, _: Weights) -> Iterator[Any]:
 
 
 def in_a_call(large: Large, weights: Weights) -> Iterator[Any]:
-    yield (Work(lambda: large), Denoise(weights, torch.zeros(4, 8, 8), 1.0, (Term(1.0, torch.zeros(77, 1)),), 1, 1))
+    yield (Work(lambda: large), Denoise(weights, torch.zeros(4, 8, 8), 1.0, (term(1.0, torch.zeros(77, 1)),), 1, 1))
 
 
 def out_of_memory(large: Large, _: Weights) -> Iterator[Any]:

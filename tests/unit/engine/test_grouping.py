@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from shared.prompts.chunks import EMPTY
-from worker.engine.answers.denoising import padded_chunks
+from tests.support.conditioned import term
+from worker.engine.architectures.base import Architecture, LatentSpace
+from worker.engine.architectures.conditioning import padded_chunks
+from worker.engine.architectures.prediction import Prediction
 from worker.engine.devices import Device
 from worker.engine.loop.grouping import cost, plan
 from worker.engine.loop.runs import Ask, Run
-from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
+from worker.engine.requests import Denoise, Embed, Request, ToPixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +25,10 @@ class Networks:
     """Weights, as far as grouping looks at them."""
 
     unet: object = field(default_factory=object)
-    text_encoder: object = field(default_factory=object)
+    text_encoders: tuple[Any, ...] = field(default_factory=lambda: (SimpleNamespace(network=object()),))
     vae: object = field(default_factory=object)
-    predicts_velocity: bool = False
+    prediction: Prediction = Prediction.NOISE
+    latent: LatentSpace = Architecture.latent
     tiling: str = "none"
     native_size: int = 64
 
@@ -33,7 +38,7 @@ OTHER: Any = Networks()
 
 
 def denoise(weights: Any = WEIGHTS, *, side: int = 64, chunks: tuple[int, ...] = (1, 1)) -> Denoise:
-    terms = tuple(Term(1 / len(chunks), torch.zeros(77 * count, 1)) for count in chunks)
+    terms = tuple(term(1 / len(chunks), torch.zeros(77 * count, 1)) for count in chunks)
     return Denoise(weights, torch.zeros(4, side // 8, side // 8), 1.0, terms, 1, 1)
 
 
@@ -56,7 +61,7 @@ def test_requests_that_may_share_a_call_share_one() -> None:
     [
         denoise(OTHER),
         denoise(replace(WEIGHTS, tiling="x")),
-        denoise(replace(WEIGHTS, predicts_velocity=True)),
+        denoise(replace(WEIGHTS, prediction=Prediction.VELOCITY)),
         denoise(side=128),
         denoise(chunks=(2, 1)),
         decode(),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from shared.params.groups import Guidance
+from worker.engine.architectures.prediction import Prediction
 from worker.engine.guidance.cfg import guided, guided_pair, switch_sigma, switched
 from worker.engine.requests import Denoise, Term
 from worker.engine.sigma_table import SigmaTable
@@ -26,7 +27,7 @@ PLAIN = Guidance()
 class Network:
     """Weights, as far as guidance looks at them."""
 
-    predicts_velocity: bool = False
+    prediction: Prediction = Prediction.NOISE
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,14 @@ class Card:
             return end.value
 
     def _answer(self, request: Denoise) -> Any:
-        rows = [denoised(term.context) for term in request.terms]
+        rows = [denoised(term.conditioning) for term in request.terms]
         weighings = [[term.weight for term in request.terms], *request.also]
         sums = [sum(weight * row for weight, row in zip(weights, rows, strict=True)) for weights in weighings]
         return tuple(sums) if request.also else sums[0]
 
     @property
     def contexts(self) -> list[list[str]]:
-        return [[term.context for term in request.terms] for request in self.asked]
+        return [[term.conditioning for term in request.terms] for request in self.asked]
 
 
 @pytest.fixture
@@ -124,12 +125,10 @@ def test_a_whole_prompt_may_weigh_more(card: Card) -> None:
 
 def test_calls_are_numbered_from_one_and_may_be_counted_together(card: Card) -> None:
     numbers = count()
-    extra = torch.zeros(5, 6, 5)
-    first, second = (model(count=numbers, extra=extra, calls=3) for _ in range(2))
+    first, second = (model(count=numbers, calls=3) for _ in range(2))
     for one in (first, second, first):
         card.call(one)
     assert [(request.call, request.calls) for request in card.asked] == [(1, 3), (2, 3), (3, 3)]
-    assert all(request.extra is extra for request in card.asked)
 
 
 # Rescaled.
@@ -154,7 +153,13 @@ def test_rescaling_is_the_papers_formula_over_the_networks_prediction(
     of_cat, of_blurry = predicted(denoised("cat")), predicted(denoised("blurry"))
     of_both = of_blurry + 7 * (of_cat - of_blurry)
     expected = share * of_both * of_cat.std() / of_both.std() + (1 - share) * of_both
-    rescaled = guided(Network(predicted is velocity), CAT, 7.0, Guidance(rescale=share), 8)
+    rescaled = guided(
+        Network(Prediction.VELOCITY if predicted is velocity else Prediction.NOISE),
+        CAT,
+        7.0,
+        Guidance(rescale=share),
+        8,
+    )
     assert_close(predicted(card.call(rescaled)), expected)
     assert card.contexts == [["cat", "blurry"]]  # no row more than without
 

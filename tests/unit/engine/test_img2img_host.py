@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from shared.errors import RenderError
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
+from worker.engine.architectures.base import Architecture
 from worker.engine.images import arrays, masks
 from worker.engine.images.masks import Box
 from worker.engine.pipelines import img2img_host
@@ -45,7 +47,8 @@ def prepared(
         picture=SHA, mask=Mask(picture=SHA, **{"blur": 0.0, **how}) if how is not None else None, **options
     )
     params = RenderParams(width=size[0], height=size[1], img2img=wanted)
-    kit = Kit(weights=None, source=source, mask=mask)  # type: ignore[arg-type]
+    weights: Any = SimpleNamespace(latent=Architecture.latent)
+    kit = Kit(weights, source=source, mask=mask)
     return img2img_host.prepared(params, wanted, kit), wanted
 
 

@@ -114,7 +114,7 @@ def test_a_model_of_two_answers_is_held_by_what_it_is_shown(known: Tensor, noise
 )
 def test_a_latent_is_enlarged_as_its_upscaler_says(known: Tensor, upscaler: str, mode: str, antialias: bool) -> None:  # noqa: FBT001
     expected = torch.nn.functional.interpolate(known[None], size=(9, 12), mode=mode, antialias=antialias)[0]
-    assert torch.equal(latents.resized(known, 96, 72, upscaler), expected)
+    assert torch.equal(latents.resized(known, 9, 12, upscaler), expected)
 
 
 def test_a_latent_is_cut_the_same_on_both_sides(known: Tensor) -> None:

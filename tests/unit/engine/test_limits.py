@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from shared.prompts.chunks import EMPTY
+from tests.support.conditioned import term
 from worker.engine.loop.limits import call_seconds, load_seconds, work_seconds
-from worker.engine.requests import Denoise, Embed, Term, ToLatent, ToPixels
+from worker.engine.requests import Denoise, Embed, ToLatent, ToPixels
 
 NOTHING: Any = None
 
 
 def denoise(rows: int, side: int) -> Denoise:
-    term = Term(1.0, torch.zeros(77, 8))
-    return Denoise(NOTHING, torch.zeros(4, side, side), 1.0, (term,) * rows, 1, 20)
+    terms = (term(1.0, torch.zeros(77, 8)),) * rows
+    return Denoise(NOTHING, torch.zeros(4, side, side), 1.0, terms, 1, 20)
 
 
 def test_a_larger_file_may_take_longer() -> None:

@@ -18,11 +18,13 @@ import yaml
 from shared.confined import child
 from shared.errors import ModelFileError, OutOfMemory
 from tests.support.checkpoints import write_tiny
+from tests.support.conditioned import network
 from tools.demo_checkpoint import layout
+from worker.engine.architectures.prediction import Prediction
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import layouts, load, networks
 from worker.engine.loading.inspect import Inspection, inspect
-from worker.engine.weights import Weights
 from worker.render.inspector import LIMITS
 
 Tensors = dict[str, torch.Tensor]
@@ -56,8 +58,8 @@ def write(tiny_path: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def assert_same(one: Weights, other: Weights) -> None:
     for name in ("unet", "vae", "text_encoder"):
-        expected = getattr(other, name).state_dict()
-        for key, value in getattr(one, name).state_dict().items():
+        expected = network(other, name).state_dict()
+        for key, value in network(one, name).state_dict().items():
             assert torch.equal(value, expected[key]), (name, key)
 
 
@@ -76,7 +78,7 @@ def test_every_weight_of_a_file_reaches_its_network_bit_for_bit(
 ) -> None:
     reference, _ = layout.load(tiny_path)
     expected = layout.original_tensors(reference)
-    loaded = layout.Checkpoint(tiny.unet, tiny.vae, tiny.text_encoder, tiny.latent_scale)
+    loaded = layout.Checkpoint(tiny.unet, tiny.vae, tiny.text_encoders[0].network, tiny.latent_scale)
     for name, value in layout.original_tensors(loaded).items():
         assert torch.equal(value, expected[name]), name
         assert torch.equal(value, tensors[name].float()), name
@@ -86,9 +88,11 @@ def test_every_weight_of_a_file_reaches_its_network_bit_for_bit(
 def test_the_figures_of_a_file_are_its_yamls(tiny: Weights) -> None:
     assert tiny.latent_scale == 0.5
     assert tiny.native_size == 64
-    assert tiny.predicts_velocity is False
+    assert tiny.prediction is Prediction.NOISE
     assert tiny.sigmas.lowest == pytest.approx(0.0291675, rel=2e-5)
-    assert tiny.bytes == sum(w.nbytes for n in (tiny.unet, tiny.vae, tiny.text_encoder) for w in n.parameters())
+    assert tiny.bytes == sum(
+        w.nbytes for n in (tiny.unet, tiny.vae, tiny.text_encoders[0].network) for w in n.parameters()
+    )
 
 
 def test_inspect_says_what_a_file_is(tiny_path: Path) -> None:
@@ -98,7 +102,7 @@ def test_inspect_says_what_a_file_is(tiny_path: Path) -> None:
 def test_weights_stored_in_half_precision_are_loaded_in_the_format_asked_for(tiny_path: Path, cpu: Device) -> None:
     weights = load.load(tiny_path, cpu, torch.bfloat16)
     assert weights.dtype == torch.bfloat16
-    assert next(weights.text_encoder.parameters()).dtype == torch.bfloat16
+    assert next(weights.text_encoders[0].network.parameters()).dtype == torch.bfloat16
     assert next(weights.vae.parameters()).dtype == torch.float32
 
 
@@ -115,7 +119,7 @@ def test_velocity_is_read_from_the_yaml(tensors: Tensors, write: Callable[..., P
     config = yaml.safe_load(path.with_suffix(".yaml").read_text())
     config["model"]["params"]["parameterization"] = "v"
     path.with_suffix(".yaml").write_text(yaml.safe_dump(config))
-    assert load.load(path, cpu, torch.float32).predicts_velocity
+    assert load.load(path, cpu, torch.float32).prediction is Prediction.VELOCITY
     assert inspect(path).prediction == "velocity"
 
 
@@ -179,8 +183,8 @@ def test_merged_files_may_lack_the_text_models_name(
 @pytest.fixture
 def folder(tiny: Weights, tmp_path: Path) -> Path:
     """The tiny checkpoint as diffusers saves one."""
-    for name, network in (("unet", tiny.unet), ("vae", tiny.vae), ("text_encoder", tiny.text_encoder)):
-        network.save_pretrained(tmp_path / name)
+    for name, saved in (("unet", tiny.unet), ("vae", tiny.vae), ("text_encoder", tiny.text_encoders[0].network)):
+        saved.save_pretrained(tmp_path / name)
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     (tmp_path / "scheduler").mkdir()
     noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}

@@ -16,9 +16,11 @@ from shared.errors import ModelFileError, OutOfMemory, RenderError
 from shared.params.render import RenderParams
 from tests.support.card_ledger import Ledger
 from tests.support.checkpoints import without_vae, write_tiny
+from tests.support.conditioned import network
 from tests.support.waiting import until
 from worker.engine import devices, transfers
 from worker.engine.answers.answer import answer
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading import upload
@@ -30,7 +32,6 @@ from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.requests import ToPixels
-from worker.engine.weights import Weights
 
 HALF = torch.float16
 SMALL = 4096  # bytes: the table of positions, and what previews know
@@ -69,7 +70,7 @@ def load(loader: Loader, card: Device, tiny_path: Path) -> Callable[..., Weights
 
 
 def weights_of(weights: Weights) -> dict[str, Tensor]:
-    return {f"{part}.{name}": one for part in PARTS for name, one in getattr(weights, part).state_dict().items()}
+    return {f"{part}.{name}": one for part in PARTS for name, one in network(weights, part).state_dict().items()}
 
 
 def assert_same(one: Weights, other: Weights) -> None:
@@ -198,7 +199,7 @@ def test_a_load_that_fails_leaves_nothing_on_the_card(
     raised: type[RenderError],
 ) -> None:
     before = ledger.live
-    for what in ("latent_rgb", "_number_positions", "hand_over"):
+    for what in ("latent_rgb", "Tokenizer", "hand_over"):
         fails_at(monkeypatch, what, kind)
         with pytest.raises(raised) as caught:
             load()

@@ -114,4 +114,4 @@ def test_the_original_comes_back_by_what_the_mask_leaves() -> None:
 def test_a_cell_holds_the_share_of_its_pixels_that_is_masked() -> None:
     mask = np.zeros((16, 8), np.uint8)
     mask[:4] = 255
-    assert masks.cells(mask).tolist() == [[[0.5], [0.0]]]
+    assert masks.cells(mask, 8).tolist() == [[[0.5], [0.0]]]

@@ -17,12 +17,12 @@ from shared.params.groups import Hires
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
+from worker.engine.architectures.weights import Weights
 from worker.engine.images import colours, masks
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines import hires, img2img_host
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
-from worker.engine.weights import Weights
 
 SECONDS = 120
 

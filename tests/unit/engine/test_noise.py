@@ -11,6 +11,7 @@ import torch
 
 from shared.params.groups import Noise
 from shared.params.render import RenderParams
+from worker.engine.architectures.base import Architecture
 from worker.engine.sampling.noise import ImageNoise, centred, slerp
 from worker.engine.sampling.philox import normals, philox
 
@@ -19,7 +20,7 @@ SOURCES = ["CPU", "NV"]
 
 
 def image_noise(seed: int = 7, *, width: int = 64, height: int = 96, **noise: object) -> ImageNoise:
-    return ImageNoise(seed, Noise(**noise), width, height)
+    return ImageNoise(seed, Noise(**noise), Architecture.latent, width, height)
 
 
 def first(seed: int = 7, **options: object) -> torch.Tensor:

@@ -13,13 +13,14 @@ from shared.errors import RenderError
 from shared.params.groups import Guidance, Hires, Refiner
 from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
+from worker.engine.architectures.prediction import Prediction
+from worker.engine.architectures.weights import Weights
 from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 from worker.engine.sampling import planning
-from worker.engine.weights import Weights
 
 SECONDS = 120
 Start = Callable[..., Run]
@@ -88,7 +89,7 @@ def test_an_adaptive_sampler_counts_on_where_it_takes_more_calls_than_was_though
 
 
 def test_a_refiner_takes_over_where_it_is_told_to(engine: Engine, tiny: Weights, params: RenderParams) -> None:
-    other = replace(tiny, predicts_velocity=True)
+    other = replace(tiny, prediction=Prediction.VELOCITY)
     plain = engine.render(render(params, Kit(tiny))).result(SECONDS)
     refined = engine.render(render(params, Kit(other))).result(SECONDS)
     seen: list[Step] = []
@@ -104,7 +105,7 @@ def test_a_refiner_takes_over_where_it_is_told_to(engine: Engine, tiny: Weights,
 
 
 def test_with_a_second_pass_the_refiner_works_in_that_one(engine: Engine, tiny: Weights, params: RenderParams) -> None:
-    other = replace(tiny, predicts_velocity=True)
+    other = replace(tiny, prediction=Prediction.VELOCITY)
     refiner = Refiner(checkpoint="other", switch_at=0.0)
     wanted = params.model_copy(update={"hires": Hires(scale=1.5, steps=2), "refiner": refiner})
     refined = engine.render(render(wanted, Kit(tiny, refiner=other))).result(SECONDS)
@@ -219,7 +220,7 @@ def test_a_second_pass_may_have_its_own(start: Start, change: dict[str, Any]) ->
 
 
 def test_a_second_pass_may_have_another_checkpoint(engine: Engine, tiny: Weights, params: RenderParams) -> None:
-    other = replace(tiny, predicts_velocity=True)
+    other = replace(tiny, prediction=Prediction.VELOCITY)
     wanted = params.model_copy(update={"hires": Hires(scale=1.5, steps=2)})
     plain, changed = (engine.render(render(wanted, Kit(tiny, hires=hires))) for hires in (None, other))
     assert apart(plain.result(SECONDS), changed.result(SECONDS)) > 0

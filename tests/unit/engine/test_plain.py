@@ -8,9 +8,9 @@ import numpy as np
 
 from bench import plain
 from shared.params.render import RenderParams
+from worker.engine.architectures.weights import Weights
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.render import Kit, text_to_image
-from worker.engine.weights import Weights
 
 
 def test_the_engine_paints_what_a_plain_loop_paints(engine: Engine, tiny: Weights, tiny_path: Path) -> None:

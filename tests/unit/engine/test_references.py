@@ -17,11 +17,11 @@ from shared.params.groups import Hires
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from tests.unit.engine.test_engine import assert_same_picture
+from worker.engine.architectures.weights import Weights
 from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
-from worker.engine.weights import Weights
 
 SECONDS = 120
 PROMPT, SCALE, SEED, SIDE = "sea at night", 3.0, 11, 64

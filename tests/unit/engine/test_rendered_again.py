@@ -16,10 +16,10 @@ from shared.infotext.writer import text
 from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE
 from worker.encode import picture
+from worker.engine.architectures.weights import Weights
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
-from worker.engine.weights import Weights
 
 SOURCE = np.random.default_rng(7).integers(0, 256, (40, 72, 3), dtype=np.uint8)
 MASK = np.zeros((40, 72), dtype=np.uint8)

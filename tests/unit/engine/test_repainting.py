@@ -13,6 +13,7 @@ import torch
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from tests.unit.engine.test_pipelines import SECONDS, apart, picture
+from worker.engine.architectures.weights import Weights
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View
 from worker.engine.images.arrays import Pixels
@@ -20,7 +21,6 @@ from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
-from worker.engine.weights import Weights
 
 Start = Callable[..., Run]
 SHA = "0" * 64

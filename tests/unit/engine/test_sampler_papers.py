@@ -22,12 +22,12 @@ from bench import plain
 from shared.params.groups import Guidance, Sampling
 from shared.params.render import RenderParams
 from tests.support.walks import Denoiser, finished
+from worker.engine.architectures.weights import Weights
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.render import Kit, text_to_image
 from worker.engine.sampling import schedules
 from worker.engine.sampling.registry import SAMPLERS
 from worker.engine.sigma_table import SigmaTable
-from worker.engine.weights import Weights
 
 SD1 = SigmaTable.scaled_linear()
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

@@ -15,12 +15,12 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from shared.errors import ModelFileError
 from tests.support.checkpoints import fitting_decoder, plain_sample, tiny_decoder
 from worker.engine.answers.pixels import to_latent
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.images import previews
 from worker.engine.loading import load
 from worker.engine.loading.inspect import Inspection, inspect
 from worker.engine.requests import ToLatent
-from worker.engine.weights import Weights
 
 Tensors = dict[str, torch.Tensor]
 USABLE = Inspection("decoder", None, None, None)

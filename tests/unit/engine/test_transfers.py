@@ -29,6 +29,7 @@ from tests.support.checkpoints import fitting_decoder, plain_sample
 from tests.support.waiting import until
 from worker.engine import devices, vae
 from worker.engine.answers.pixels import to_pixels
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.images import previews
 from worker.engine.loading import load
@@ -41,7 +42,6 @@ from worker.engine.pipelines.render import Picture, render
 from worker.engine.requests import ToPixels, Work
 from worker.engine.transfers import beside, fetched
 from worker.engine.vae import decoded, encoded
-from worker.engine.weights import Weights
 from worker.progress import preview_queue
 from worker.progress.preview_queue import PreviewQueue
 from worker.render.preview_decoders import PreviewDecoders

@@ -20,6 +20,7 @@ from worker.engine.answers import pixels as pixel_answers
 from worker.engine.answers.calls import FULL, NO_ROOM_SECONDS
 from worker.engine.answers.pixels import to_latent, to_pixels
 from worker.engine.answers.tiling import seamless
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.images import tiles
 from worker.engine.images.arrays import Pixels, to_tensor
@@ -27,7 +28,6 @@ from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.requests import ToLatent, ToPixels
 from worker.engine.vae import decoded, encoded
-from worker.engine.weights import Weights
 
 DEMO = Path(__file__).parents[3] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"
 SECONDS = 60

@@ -12,11 +12,11 @@ import torch
 
 from shared.errors import ModelFileError
 from worker.engine.answers.pixels import to_latent, to_pixels
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import load
 from worker.engine.loading.inspect import Inspection, inspect
 from worker.engine.requests import ToLatent, ToPixels
-from worker.engine.weights import Weights
 
 Tensors = dict[str, torch.Tensor]
 PREFIX = "first_stage_model."

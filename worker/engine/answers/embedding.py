@@ -1,11 +1,11 @@
-"""Answers to `Embed`: chunks of many texts share a call of the text encoder, and its outputs are cached.
+"""Answers to `Embed`: chunks of many texts share a call of each text encoder, and its outputs are cached.
 
 Emphasis is applied after the cache, chunk by chunk, so that it does not depend on other texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,39 +13,42 @@ import torch
 from torch import Tensor
 
 from shared.prompts.chunks import Chunk
-from shared.prompts.tokenizer import BOS, EOS, TOKENS
 from worker.engine.answers.calls import Calls, Subject
+from worker.engine.architectures.base import Encoded, TextEncoder
+from worker.engine.architectures.conditioning import Conditioning
+from worker.engine.architectures.weights import Weights
 from worker.engine.requests import Embed
 from worker.engine.transfers import to_device
-from worker.engine.weights import Weights
 
 
 class Row(NamedTuple):
-    """One row of a call of the text encoder."""
+    """One row of a call of a text encoder."""
 
-    tokens: tuple[int, ...]  # 77
-    clip_skip: int
-
-
-Embedded = dict[Row, Tensor | Exception]
+    tokens: tuple[int, ...]
+    layer: int  # from the end
 
 
-def embed(requests: Sequence[Embed], *, is_exact: bool, calls: Calls | None = None) -> list[Tensor | Exception]:
-    """Return the context [tokens, width] of each request's text; all have the same text encoder.
+Outputs = Mapping[Row, Encoded | Exception]
+
+
+def embed(requests: Sequence[Embed], *, is_exact: bool, calls: Calls | None = None) -> list[Conditioning | Exception]:
+    """Return the conditioning of each request's text; all have the same text encoders.
 
     Chunks are encoded separately and joined. For an exact picture each chunk has a call to itself, and none comes from
     the cache, whose chunks may have shared a call.
     """
-    weights = requests[0].weights
-    rows = list(dict.fromkeys(_row(request, chunk) for request in requests for chunk in request.text))
-    encode = partial(_encoded, weights, calls or Calls())
-    embedded = encode(rows, 1) if is_exact else _encoded_or_cached(weights, encode, rows)
-    return [_joined(request, embedded) for request in requests]
+    weights, calls = requests[0].weights, calls or Calls()
+    outputs: list[Outputs] = []
+    for encoder in weights.text_encoders:
+        rows = list(dict.fromkeys(_row(encoder, request, chunk) for request in requests for chunk in request.text))
+        encode = partial(_encoded, weights, encoder, calls)
+        outputs.append(encode(rows, 1) if is_exact else _encoded_or_cached(encoder, encode, rows))
+    return [_conditioning(request, outputs) for request in requests]
 
 
 @torch.inference_mode()
 def emphasised(embedding: Tensor, scales: Tensor, *, keeps_mean: bool) -> Tensor:
-    """Return a chunk's embedding [77, width] with each token scaled by `scales` [77, 1].
+    """Return a chunk's embedding [tokens, width] with each token scaled by `scales` [tokens, 1].
 
     To keep the mean, the whole chunk is then scaled by one more number.
     """
@@ -56,53 +59,59 @@ def emphasised(embedding: Tensor, scales: Tensor, *, keeps_mean: bool) -> Tensor
     return after.to(embedding.dtype)
 
 
-def _row(request: Embed, chunk: Chunk) -> Row:
-    """Return a chunk between BOS and EOS; EOS fills the rest, as in the training of Stable Diffusion 1."""
-    filling = (EOS for _ in range(TOKENS - 1 - len(chunk.tokens)))
-    return Row((BOS, *chunk.tokens, *filling), request.clip_skip)
-
-
-def _joined(request: Embed, embedded: Embedded) -> Tensor | Exception:
-    parts = []
-    for chunk in request.text:
-        embedding = embedded[_row(request, chunk)]
-        if isinstance(embedding, Exception):
-            return embedding
-        parts.append(_emphasised(request, chunk, embedding))
-    return torch.cat(parts)
-
-
-def _emphasised(request: Embed, chunk: Chunk, embedding: Tensor) -> Tensor:
-    """Return the embedding of a chunk, its tokens scaled by their weights; BOS and the filling tokens have weight 1."""
-    if all(weight == 1 for weight in chunk.weights):
-        return embedding
-    scales = torch.ones(TOKENS, 1)
-    scales[1 : len(chunk.weights) + 1, 0] = torch.tensor(chunk.weights)
-    return emphasised(embedding, to_device(scales, request.weights.device), keeps_mean=request.keeps_mean)
-
-
-def _encoded_or_cached(weights: Weights, encode: Callable[[Sequence[Row]], Embedded], rows: Sequence[Row]) -> Embedded:
-    found = {row: weights.embeddings.get(row) for row in rows}
-    cached = {row: embedding for row, embedding in found.items() if embedding is not None}
-    new = encode([row for row, embedding in found.items() if embedding is None])
-    for row, embedding in new.items():
-        if isinstance(embedding, Tensor):
-            weights.embeddings.put(row, embedding)
-    return {**cached, **new}
-
-
-def _encoded(weights: Weights, calls: Calls, rows: Sequence[Row], most: int | None = None) -> Embedded:
-    """Return each row's embedding or error, from calls of `most` rows, or of as many as the device takes."""
-    subject = Subject("embed", weights.text_encoder, (TOKENS,))
-    encoded = calls.make(partial(_encode_rows, weights), rows, subject, most or weights.device.text_budget)
-    return dict(zip(rows, encoded, strict=True))
+def _row(encoder: TextEncoder, request: Embed, chunk: Chunk) -> Row:
+    return Row(encoder.tokens(chunk), encoder.layer_of(request.clip_skip))
 
 
 @torch.inference_mode()
-def _encode_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
-    """Return each row's embedding [77, width] from one call: a layer's output, normalised as the last one."""
-    tokens = to_device(torch.tensor([row.tokens for row in rows]), weights.device)  # [rows, 77]
-    layers = weights.text_encoder(input_ids=tokens, output_hidden_states=True).hidden_states
-    selected = torch.stack([layers[-row.clip_skip][place] for place, row in enumerate(rows)])
-    embedded: Tensor = weights.text_encoder.final_layer_norm(selected)
-    return embedded.to(weights.dtype).unbind()
+def _conditioning(request: Embed, outputs: Sequence[Outputs]) -> Conditioning | Exception:
+    """Return the layers of all encoders, joined in width, with the pooled vector of the first chunk."""
+    weights, contexts, pooled = request.weights, [], None
+    for encoder, of_row in zip(weights.text_encoders, outputs, strict=True):
+        chunks = [of_row[_row(encoder, request, chunk)] for chunk in request.text]
+        encoded = [chunk for chunk in chunks if isinstance(chunk, Encoded)]
+        if failed := [chunk for chunk in chunks if isinstance(chunk, Exception)]:
+            return failed[0]
+        layers = [_emphasised(request, *each) for each in zip(request.text, encoded, strict=True)]
+        contexts.append(torch.cat(layers))
+        pooled = encoded[0].pooled if encoder.is_pooled else pooled
+    context = contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=1)
+    return Conditioning(context, weights.architecture.chunk, pooled)
+
+
+def _emphasised(request: Embed, chunk: Chunk, encoded: Encoded) -> Tensor:
+    """Return the layer of a chunk, its tokens scaled by their weights; BOS and the filling tokens have weight 1."""
+    if all(weight == 1 for weight in chunk.weights):
+        return encoded.layer
+    scales = torch.ones(len(encoded.layer), 1)
+    scales[1 : len(chunk.weights) + 1, 0] = torch.tensor(chunk.weights)
+    return emphasised(encoded.layer, to_device(scales, request.weights.device), keeps_mean=request.keeps_mean)
+
+
+def _encoded_or_cached(
+    encoder: TextEncoder, encode: Callable[[Sequence[Row]], Outputs], rows: Sequence[Row]
+) -> Outputs:
+    found = {row: encoder.cache.get(row) for row in rows}
+    cached = {row: encoded for row, encoded in found.items() if encoded is not None}
+    new = encode([row for row, encoded in found.items() if encoded is None])
+    for row, encoded in new.items():
+        if isinstance(encoded, Encoded):
+            encoder.cache.put(row, encoded.each(torch.clone))
+    return {**cached, **new}
+
+
+def _encoded(
+    weights: Weights, encoder: TextEncoder, calls: Calls, rows: Sequence[Row], most: int | None = None
+) -> Outputs:
+    """Return each row's output or error, from calls of `most` rows, or of as many as the device takes."""
+    subject = Subject("embed", encoder.network, (weights.architecture.chunk,))
+    made = calls.make(partial(_encode_rows, weights, encoder), rows, subject, most or weights.device.text_budget)
+    return dict(zip(rows, made, strict=True))
+
+
+@torch.inference_mode()
+def _encode_rows(weights: Weights, encoder: TextEncoder, rows: Sequence[Row]) -> Sequence[Encoded]:
+    """Return each row's output from one call, in the number format of the U-Net."""
+    tokens = to_device(torch.tensor([row.tokens for row in rows]), weights.device)  # [rows, tokens]
+    encoded = encoder.encode(tokens, [row.layer for row in rows])
+    return [row.each(lambda tensor: tensor.to(weights.dtype)) for row in encoded]

@@ -29,7 +29,7 @@ def _decode(requests: Sequence[ToPixels]) -> Sequence[Tensor]:
 
 
 def to_latent(requests: Sequence[ToLatent], calls: Calls | None = None) -> list[Tensor | Exception]:
-    """Return the most likely latent [4, h/8, w/8], float32, for each picture; all have the same weights and shape."""
+    """Return the most likely latent, float32, of each picture [3, h, w]; all have the same weights and shape."""
     return (calls or Calls()).make(_encode, requests, _subject("encode", requests[0], requests[0].pixels))
 
 

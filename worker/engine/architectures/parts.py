@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from worker.engine.architectures.prediction import Prediction
 from worker.engine.files.config_bounds import Config
 from worker.engine.sigma_table import SigmaTable
 
@@ -16,7 +17,7 @@ class Figures:
     """The figures that a checkpoint states beside its networks."""
 
     sigmas: SigmaTable
-    predicts_velocity: bool  # v-prediction; else the noise itself
+    prediction: Prediction
     latent_scale: float  # factor that gives the VAE's latents about unit variance
     native_size: int  # pixels of a side
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 from torch import Tensor
 
 from shared.params.groups import Guidance
+from worker.engine.architectures.weights import Weights
 from worker.engine.requests import Asks, Denoise, Term
 from worker.engine.sampling.algebra import Model, PairModel
 from worker.engine.sigma_table import SigmaTable
-from worker.engine.weights import Weights
 
 if TYPE_CHECKING:
     from worker.engine.guidance.conditioning import Prompt
@@ -29,15 +29,13 @@ def guided(  # noqa: PLR0913 - the parts of a model
     guidance: Guidance,
     calls: int,
     *,
-    extra: Tensor | None = None,
     count: Iterator[int] | None = None,
 ) -> Model:
     """Return the model that denoises towards `prompt`; a sampler will call it `calls` times.
 
-    `extra` [5, h/8, w/8] is for an inpainting checkpoint. `count` numbers the calls from 0; models that share a count
-    count their calls together.
+    `count` numbers the calls from 0; models that share a count count their calls together.
     """
-    guide = _Guide(weights, prompt, scale, guidance, calls, extra, count or itertools.count())
+    guide = _Guide(weights, prompt, scale, guidance, calls, count or itertools.count())
 
     def model(x: Tensor, sigma: float) -> Asks[Tensor]:
         denoised, _ = yield from guide.sums(x, sigma, with_negative=False)
@@ -53,14 +51,13 @@ def guided_pair(  # noqa: PLR0913 - as above
     guidance: Guidance,
     calls: int,
     *,
-    extra: Tensor | None = None,
     count: Iterator[int] | None = None,
 ) -> PairModel:
     """Return the model of `guided` for a sampler that needs the negative prompt's own answer at every call.
 
     So that answer is never left out, not even if `guidance` skips it.
     """
-    guide = _Guide(weights, prompt, scale, guidance, calls, extra, count or itertools.count())
+    guide = _Guide(weights, prompt, scale, guidance, calls, count or itertools.count())
 
     def model(x: Tensor, sigma: float) -> Asks[tuple[Tensor, Tensor]]:
         denoised, unconditional = yield from guide.sums(x, sigma, with_negative=True)
@@ -124,11 +121,6 @@ def rescaled(guided: Tensor, plain: Tensor, still: Tensor, share: float) -> Tens
     return still + (guided - still) * (share * ratio + (1 - share))
 
 
-def unpredicted(x: Tensor, sigma: float, *, predicts_velocity: bool) -> Tensor:
-    """Return `x` denoised by a prediction of zero noise, or of zero velocity."""
-    return x / (1 + sigma**2) if predicts_velocity else x
-
-
 @dataclass(frozen=True, eq=False)
 class _Guide:
     """The parts of a guided model, with their sum."""
@@ -138,7 +130,6 @@ class _Guide:
     scale: float
     guidance: Guidance
     calls: int
-    extra: Tensor | None
     numbers: Iterator[int]
 
     def sums(self, x: Tensor, sigma: float, *, with_negative: bool) -> Asks[tuple[Tensor, Tensor]]:
@@ -156,10 +147,10 @@ class _Guide:
         sums = [main, *([plain] if rescales else []), *([negative_alone(parts)] if with_negative else [])]
         terms, also = _weighted_terms(prompts, sums)
         calls = max(call + 1, self.calls)  # an adaptive sampler may take more than was planned
-        answer = yield Denoise(self.weights, x, sigma, terms, call + 1, calls, self.extra, also)
+        answer = yield Denoise(self.weights, x, sigma, terms, call + 1, calls, also)
         guided, *others = answer if also else (answer,)
         if rescales:
-            still = unpredicted(x, sigma, predicts_velocity=self.weights.predicts_velocity)
+            still = self.weights.prediction.still(x, sigma)
             guided = rescaled(guided, others[0], still, self.guidance.rescale)
         return guided, others[-1] if with_negative else guided
 

@@ -1,37 +1,38 @@
-"""Conditioning: the contexts of a picture's prompts at each of its model calls."""
+"""The conditionings of a picture's prompts at each of its model calls."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
 
 from shared.errors import RenderError
-from shared.params.fields import Emphasis
+from shared.params.render import RenderParams
 from shared.prompts import composable, editing
 from shared.prompts.chunks import EMPTY, Text
+from worker.engine.architectures.conditioning import Conditioning
+from worker.engine.architectures.weights import Weights
 from worker.engine.requests import Asks, Embed, Term, Work
-from worker.engine.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """The contexts of one text, which prompt editing may change on the way."""
+    """The conditionings of one text, which prompt editing may change on the way."""
 
     ends: Sequence[int]  # the last step of each segment, rising
-    contexts: Sequence[Tensor]  # [tokens, width] each
+    conditionings: Sequence[Conditioning]
 
-    def at(self, call: int) -> Tensor:
-        """Return the context of model call `call`, counted from 0: of the first segment that ends there or later.
+    def at(self, call: int) -> Conditioning:
+        """Return the conditioning of model call `call`, counted from 0: of the first segment that ends there or later.
 
         Segments count from 1, so the first one lasts a call longer than it says, as users know it from other programs.
-        After the last segment its context stays.
+        After the last segment its conditioning stays.
         """
-        return self.contexts[min(bisect_left(self.ends, call), len(self.ends) - 1)]
+        return self.conditionings[min(bisect_left(self.ends, call), len(self.ends) - 1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,34 +67,46 @@ class Script:
     lines: tuple[Line, ...]  # the AND parts, then the negative prompt
 
 
-def prepare(  # noqa: PLR0913 - all that decides how prompts are read
+def prepare(
     weights: Weights,
+    params: RenderParams,
     *,
-    prompt: str,
-    negative_prompt: str,
     calls: int,
-    clip_skip: int = 1,
-    emphasis: Emphasis = "Original",
-    is_hires: bool = False,
-    base_calls: int = 0,
+    base_calls: int | None = None,
+    extra: Tensor | None = None,
 ) -> Asks[Prompt]:
-    """Return the contexts of a pass, with prompt editing counted over `calls` model calls.
+    """Return the prompts of a pass, with prompt editing counted over `calls` model calls.
 
     These are all steps, twice as many for a sampler of second order, also if fewer are run. A hires pass counts on from
-    the first pass's `base_calls`. Raises RenderError if the text encoder has fewer layers than `clip_skip`.
+    the first pass's `base_calls`. `extra` channels go with every conditioning. Raises RenderError if a text encoder has
+    fewer layers than clip skip asks for.
     """
-    layers = weights.text_encoder.config.num_hidden_layers
-    if clip_skip > layers:
-        depth = "1 layer" if layers == 1 else f"{layers} layers"
-        raise RenderError(f"clip skip {clip_skip} is too deep: this checkpoint's text encoder has {depth}")
-    schedule = partial(editing.schedule, calls=calls, first_pass_calls=base_calls if is_hires else None)
-    chunks = partial(weights.tokenizer.chunks, emphasis=emphasis)
-    script: Script = yield Work(lambda: _script(prompt, negative_prompt, schedule, chunks))
-    embeds = tuple(Embed(weights, text, clip_skip, keeps_mean=emphasis == "Original") for text in script.texts)
-    contexts: Sequence[Tensor] = yield embeds
-    timelines = [Timeline(line.ends, [contexts[place] for place in line.places]) for line in script.lines]
-    weighed = zip((line.weight for line in script.lines), timelines, strict=True)
-    return Prompt(tuple(weighed)[:-1], timelines[-1])
+    architecture = weights.architecture
+    clip_skip = architecture.clip_skip(params)
+    _require_layers(weights, clip_skip)
+    schedule = partial(editing.schedule, calls=calls, first_pass_calls=base_calls)
+    chunks = partial(weights.tokenizer.chunks, emphasis=params.emphasis)
+    script: Script = yield Work(lambda: _script(params.prompt, params.negative_prompt, schedule, chunks))
+    keeps_mean = params.emphasis == "Original"
+    embeds = tuple(Embed(weights, text, clip_skip, keeps_mean=keeps_mean) for text in script.texts)
+    embedded: Sequence[Conditioning] = yield embeds
+
+    def timeline(line: Line, *, is_negative: bool = False) -> Timeline:
+        sizes = architecture.sizes(params, is_negative=is_negative)
+        return Timeline(line.ends, [replace(embedded[place], sizes=sizes, extra=extra) for place in line.places])
+
+    *parts, last = script.lines
+    negative = timeline(last, is_negative=True)
+    if architecture.zeroes_empty_negative and not params.negative_prompt:
+        negative = replace(negative, conditionings=[one.zeroed() for one in negative.conditionings])
+    return Prompt(tuple((part.weight, timeline(part)) for part in parts), negative)
+
+
+def _require_layers(weights: Weights, clip_skip: int | None) -> None:
+    for encoder in weights.text_encoders:
+        if encoder.layer_of(clip_skip) > encoder.layers:
+            depth = "1 layer" if encoder.layers == 1 else f"{encoder.layers} layers"
+            raise RenderError(f"clip skip {clip_skip} is too deep: this checkpoint's text encoder has {depth}")
 
 
 def _script(

@@ -9,12 +9,11 @@ from typing import Any
 from torch import Tensor, cat, ones, zeros
 from torch.nn import functional
 
-from shared.params.geometry import CELL
+from worker.engine.architectures.weights import Weights
 from worker.engine.images.latents import mixed
 from worker.engine.requests import Asks
 from worker.engine.sampling.algebra import Model
 from worker.engine.vae import encoded
-from worker.engine.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +26,7 @@ class View:
 
 
 def seen(weights: Weights, view: View | None, width: int, height: int) -> Asks[Tensor | None]:
-    """Return the extra channels [5, h/8, w/8] of `view`: the mask, and the latent of the picture with its part hidden.
+    """Return the extra channels [1 + channels, h/cell, w/cell] of `view`: mask and masked latent.
 
     None for a checkpoint without these channels. No view: all is hidden, as in part of the training.
     """
@@ -36,12 +35,14 @@ def seen(weights: Weights, view: View | None, width: int, height: int) -> Asks[T
     on = weights.device.torch
     view = view or View(zeros(3, height, width, device=on), ones(1, height, width, device=on), 1)
     latent = yield from encoded(weights, view.pixels * (1 - view.mask * view.weight))
-    mask = functional.interpolate(view.mask[None], scale_factor=1 / CELL)[0]  # nearest, as in its training
+    mask = functional.interpolate(view.mask[None], scale_factor=1 / weights.latent.cell)[
+        0
+    ]  # nearest, as in its training
     return cat([mask, latent])
 
 
 def held(model: Model, known: Tensor, mask: Tensor) -> Model:
-    """Return `model` with its result outside of `mask` [1, h/8, w/8] replaced by the `known` latent."""
+    """Return `model` with its result outside of `mask` [1, h/cell, w/cell] replaced by the `known` latent."""
 
     def inpainted(x: Tensor, sigma: float) -> Asks[Tensor]:
         denoised = yield from model(x, sigma)
@@ -67,7 +68,7 @@ def released(model: Model, known: Tensor, noise: Tensor, strength: Tensor, sigma
     """Return `model` for which each place is known until the share of the way that is left falls to its `strength`.
 
     Differential diffusion (Levin and Fried 2023, arXiv:2306.00950): the weaker a place is masked, the later it is
-    released, and the less of it changes. `strength` [1, h/8, w/8] is in 0..1, `sigmas` those of this pass.
+    released, and the less of it changes. `strength` [1, h/cell, w/cell] is in 0..1, `sigmas` those of this pass.
     """
 
     def inpainted(x: Tensor, sigma: float) -> Asks[Any]:

@@ -1,4 +1,4 @@
-"""Small arithmetic on latents [4, h/8, w/8]: resized, cut, mixed."""
+"""Small arithmetic on latents [channels, height, width], in cells: resized, cut, mixed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Final
 
 from torch import Tensor
 from torch.nn import functional
-
-from shared.params.geometry import CELL
 
 _INTERPOLATION: Final = {  # mode, and whether it is antialiased
     "Latent": ("bilinear", False),
@@ -19,10 +17,10 @@ _INTERPOLATION: Final = {  # mode, and whether it is antialiased
 }
 
 
-def resized(latent: Tensor, width: int, height: int, upscaler: str = "Latent") -> Tensor:
-    """Return `latent` for a picture of `width` x `height` pixels, by one of the latent upscalers."""
+def resized(latent: Tensor, height: int, width: int, upscaler: str = "Latent") -> Tensor:
+    """Return `latent` in a size of `height` x `width` cells, by one of the latent upscalers."""
     mode, is_antialiased = _INTERPOLATION[upscaler]
-    size = (height // CELL, width // CELL)
+    size = (height, width)
     if latent.shape[1:] == size:
         return latent
     larger: Tensor = functional.interpolate(latent[None], size=size, mode=mode, antialias=is_antialiased)[0]
@@ -33,8 +31,8 @@ def within(latent: Tensor, cells: int) -> Tensor:
     """Return `latent`, shrunk if its longer side passes `cells`: a decoder's work grows with every cell."""
     height, width = latent.shape[1:]
     scale = min(1.0, cells / max(height, width))
-    cells_x, cells_y = (max(1, round(side * scale)) for side in (width, height))
-    return resized(latent, cells_x * CELL, cells_y * CELL, "Latent (antialiased)")
+    height, width = (max(1, round(side * scale)) for side in (height, width))
+    return resized(latent, height, width, "Latent (antialiased)")
 
 
 def cut(latent: Tensor, cells_x: int, cells_y: int) -> Tensor:
@@ -44,5 +42,5 @@ def cut(latent: Tensor, cells_x: int, cells_y: int) -> Tensor:
 
 
 def mixed(inside: Tensor, outside: Tensor, mask: Tensor) -> Tensor:
-    """Return `inside` where `mask` [1, h/8, w/8] is 1 and `outside` where it is 0."""
+    """Return `inside` where `mask` [1, height, width] is 1 and `outside` where it is 0."""
     return inside * mask + outside * (1 - mask)

@@ -9,7 +9,6 @@ import torch
 from PIL import Image, ImageFilter
 from torch.nn import functional
 
-from shared.params.geometry import CELL
 from worker.engine.images.arrays import OPAQUE, Mask, Pixels
 
 _FILL: Final = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius, number of layers
@@ -75,10 +74,10 @@ def laid_over(picture: Pixels, original: Pixels, mask: Mask) -> Pixels:
     return np.rint(picture * share + original * (1 - share)).astype(np.uint8)
 
 
-def cells(mask: Mask) -> torch.Tensor:
-    """Return the share of each latent cell that is masked [1, h/8, w/8], float32 in 0..1."""
+def cells(mask: Mask, side: int) -> torch.Tensor:
+    """Return the share of each latent cell, of `side` pixels, that is masked [1, h/side, w/side], float32 in 0..1."""
     height, width = mask.shape
-    blocks = mask.reshape(height // CELL, CELL, width // CELL, CELL)
+    blocks = mask.reshape(height // side, side, width // side, side)
     return torch.from_numpy(blocks.mean(axis=(1, 3), dtype=np.float32) / OPAQUE)[None]
 
 

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared.params.geometry import CELL
 from worker.engine.images import latents
 from worker.engine.images.arrays import levels
 from worker.engine.transfers import fetched
@@ -20,7 +19,7 @@ from worker.engine.transfers import fetched
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-LARGEST_SIDE: Final = 256  # pixels of a preview by a decoder; its work grows with every one of them
+LARGEST_SIDE: Final = 32  # cells of a latent that a decoder makes a preview of; its work grows with each
 SIDE: Final = 4  # cells of a latent that the map is fitted on
 SAMPLES: Final = 8
 _KNOWN_SIDE: Final = 64  # pixels
@@ -34,15 +33,15 @@ Pixels = NDArray[np.uint8]  # [height, width, 3]
 
 
 def mapped(denoised: Tensor, latent_rgb: Tensor) -> Pixels:
-    """Return a denoised latent [4, h/8, w/8] as bytes [h/8, w/8, 3], a pixel for each latent cell."""
-    latent = fetched(denoised.float()).permute(1, 2, 0)  # [h/8, w/8, 4]
-    return _bytes(latent @ latent_rgb[:4] + latent_rgb[4])
+    """Return a denoised latent [channels, height, width] as bytes [height, width, 3], a pixel for each cell."""
+    latent = fetched(denoised.float()).permute(1, 2, 0)  # [height, width, channels]
+    return _bytes(latent @ latent_rgb[:-1] + latent_rgb[-1])
 
 
 @torch.inference_mode()
 def decoded(denoised: Tensor, decoder: nn.Module) -> Pixels:
-    """Return a denoised latent [4, h/8, w/8] as bytes [h, w, 3], shrunk if its longer side passes LARGEST_SIDE."""
-    small = latents.within(denoised, LARGEST_SIDE // CELL)
+    """Return a denoised latent [channels, height, width] as bytes [h, w, 3]; it is shrunk to LARGEST_SIDE."""
+    small = latents.within(denoised, LARGEST_SIDE)
     return _bytes(_decoded(small, decoder).permute(1, 2, 0))
 
 
@@ -52,8 +51,8 @@ def fit(decoder: nn.Module, sample: Tensor) -> float:
 
     It is the coefficient of determination between the known picture and `sample`, its latent, decoded.
     """
-    pixels = fetched(_decoded(sample, decoder))
-    seen, known = (nn.functional.avg_pool2d(one.clamp(-1, 1), CELL) for one in (pixels, known_picture()))
+    pixels, cell = fetched(_decoded(sample, decoder)), _KNOWN_SIDE // sample.shape[-1]
+    seen, known = (nn.functional.avg_pool2d(one.clamp(-1, 1), cell) for one in (pixels, known_picture()))
     missed = (seen - known).square().sum() / (known - known.mean()).square().sum()
     return 1 - float(torch.nan_to_num(missed, nan=torch.inf))
 
@@ -67,7 +66,7 @@ def known_picture() -> Tensor:
 
 @torch.inference_mode()
 def sample(vae: AutoencoderKL, latent_scale: float) -> Tensor:
-    """Return the latent [4, 8, 8] that `vae` encodes the known picture to."""
+    """Return the latent [channels, 8, 8] that `vae` encodes the known picture to."""
     weight = next(vae.parameters())
     pixels = known_picture()[None].to(weight.device, weight.dtype)
     encoded: Tensor = vae.encode(pixels).latent_dist.mode()
@@ -76,12 +75,14 @@ def sample(vae: AutoencoderKL, latent_scale: float) -> Tensor:
 
 @torch.inference_mode()
 def latent_rgb(vae: AutoencoderKL, latent_scale: float) -> Tensor:
-    """Return the linear map [5, 3] from a latent's channels and 1 to colours in -1..1 closest to `vae`.
+    """Return the linear map [channels + 1, 3] from a latent's channels and 1 to colours in -1..1 closest to `vae`.
 
     Least squares over what the VAE decodes from flat latents: such a picture has one colour.
     """
     weight = next(vae.parameters())
-    latents = torch.randn((SAMPLES, 4), generator=torch.Generator().manual_seed(0))  # always the same ones
+    latents = torch.randn(
+        (SAMPLES, vae.config["latent_channels"]), generator=torch.Generator().manual_seed(0)
+    )  # always the same ones
     cells = latents.to(weight.device, weight.dtype)[:, :, None, None].expand(-1, -1, SIDE, SIDE) / latent_scale
     pixels: Tensor = vae.decode(cells, return_dict=False)[0]
     colours = fetched(pixels.float().mean(dim=(2, 3)))
@@ -92,7 +93,7 @@ def latent_rgb(vae: AutoencoderKL, latent_scale: float) -> Tensor:
 
 @torch.inference_mode()
 def _decoded(latent: Tensor, decoder: nn.Module) -> Tensor:
-    """Return a latent [4, h/8, w/8] decoded: pixels [3, h, w], float32, about -1..1."""
+    """Return a latent [channels, height, width] decoded: pixels [3, h, w], float32, about -1..1."""
     weight = next(decoder.parameters())
     rows = latent[None].to(weight.device, weight.dtype, memory_format=torch.channels_last)
     pixels: Tensor = decoder(rows)[0]

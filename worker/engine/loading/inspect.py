@@ -65,7 +65,7 @@ def inspect(path: Path) -> Inspection:
         note=note,
         description=parts.description,
         has_vae="vae" in parts.networks,
-        prediction="velocity" if parts.figures.predicts_velocity else "noise",
+        prediction=parts.figures.prediction.value,
     )
 
 

@@ -18,13 +18,15 @@ from torch import Tensor
 
 from shared.errors import ModelFileError
 from shared.models import regular_files
+from worker.engine.architectures.base import Architecture
 from worker.engine.architectures.parts import Figures, Part, Parts
+from worker.engine.architectures.prediction import Prediction
 from worker.engine.files import config_bounds as figures
 from worker.engine.files import kinds, tensors
 from worker.engine.files.config_bounds import UNFIT, Config, moderate, shown
 from worker.engine.files.kinds import OtherKind
-from worker.engine.latent_space import CHANNELS, MASK_CHANNELS
 
+_LATENT: Final = Architecture.latent
 _CONFIGS: Final = Path(__file__).parents[1] / "configs"
 SD1: Final = _CONFIGS / "stable-diffusion-v1.yaml"
 _BY_WIDTH: Final = {
@@ -113,7 +115,7 @@ def _described(path: Path) -> Described:
         vae = moderate(original.create_vae_diffusers_config_from_ldm(config, {}))
         stated = Figures(
             figures.sigmas(params["linear_start"], params["linear_end"], params["timesteps"]),
-            _predicts_velocity(params.get("parameterization", "eps"), noise="eps", velocity="v"),
+            _prediction(params.get("parameterization", "eps"), noise="eps", velocity="v"),
             figures.positive("scale factor", vae["scaling_factor"]),
             figures.native_size(params["image_size"]),
         )
@@ -142,10 +144,10 @@ def _digest(params: Config) -> str:
     return hashlib.sha256(json.dumps([stated, networks], sort_keys=True).encode()).hexdigest()
 
 
-def _predicts_velocity(stated: object, *, noise: str, velocity: str) -> bool:
+def _prediction(stated: object, *, noise: str, velocity: str) -> Prediction:
     if stated not in (noise, velocity):
         raise ModelFileError(f"it predicts {shown(stated)}; {noise} and {velocity} are supported")
-    return stated == velocity
+    return Prediction.VELOCITY if stated == velocity else Prediction.NOISE
 
 
 def _first_layer(weights: Mapping[str, Tensor]) -> Tensor:
@@ -160,7 +162,7 @@ def _first_layer(weights: Mapping[str, Tensor]) -> Tensor:
 def _require_channels(channels: object) -> None:
     if channels == 8:
         raise ModelFileError("is an InstructPix2Pix checkpoint, whose U-Net takes 8 channels: not supported")
-    if channels not in (CHANNELS, CHANNELS + MASK_CHANNELS):
+    if channels not in (_LATENT.channels, _LATENT.channels + _LATENT.mask_channels):
         raise ModelFileError(f"its U-Net takes {shown(channels)} channels; 4, or 9 for inpainting, are supported")
 
 
@@ -248,7 +250,7 @@ def _described_by_folder(path: Path) -> tuple[Config, Config | None, Config, Fig
     unet, text = _json(path / "unet" / "config.json"), _json(path / "text_encoder" / "config.json")
     vae = moderate(_json(path / "vae" / "config.json")) if (path / "vae").is_dir() else None
     text = text.get("text_config", text)  # of a whole CLIP
-    _require_channels(unet.get("in_channels", CHANNELS))
+    _require_channels(unet.get("in_channels", _LATENT.channels))
     if unet.get("cross_attention_dim") == 1024:
         raise OtherKind("a Stable Diffusion 2 checkpoint")
     noise = _json(path / "scheduler" / "scheduler_config.json")
@@ -256,7 +258,7 @@ def _described_by_folder(path: Path) -> tuple[Config, Config | None, Config, Fig
         raise ModelFileError(f"its beta schedule is {shown(betas)}, or a list of betas; scaled_linear is supported")
     stated = Figures(
         figures.sigmas(noise.get("beta_start"), noise.get("beta_end"), noise.get("num_train_timesteps", 1000)),
-        _predicts_velocity(noise.get("prediction_type", "epsilon"), noise="epsilon", velocity="v_prediction"),
+        _prediction(noise.get("prediction_type", "epsilon"), noise="epsilon", velocity="v_prediction"),
         figures.positive("scale factor", (vae or {}).get("scaling_factor", original.LDM_VAE_DEFAULT_SCALING_FACTOR)),
         figures.native_size(unet.get("sample_size", 64)),
     )

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from shared.errors import ModelFileError, RenderError
 from shared.prompts.tokenizer import Tokenizer
 from worker.engine.architectures.parts import Part, Parts
+from worker.engine.architectures.registry import ARCHITECTURES
+from worker.engine.architectures.weights import Weights
 from worker.engine.cuda_errors import is_fatal, is_out_of_memory
 from worker.engine.devices import Device, decoder_dtype
 from worker.engine.failures import no_room
@@ -30,13 +32,11 @@ from worker.engine.loading.loader import Spare
 from worker.engine.loading.upload import chunk_bytes
 from worker.engine.row_limits import RowLimits
 from worker.engine.transfers import hand_over
-from worker.engine.weights import Weights
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.autoencoders.vae import DecoderTiny
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-    from transformers.models.clip.modeling_clip import CLIPTextModel
 
 
 T = TypeVar("T")
@@ -160,30 +160,33 @@ def _on_card(built: Mapping[str, nn.Module], on_device: Converted, device: Devic
     for name in on_device.layouts:
         networks.fill(built[name], on_device.views(name))
     weights = _weights(built, on_device, device)
-    positions = weights.text_encoder.get_submodule("embeddings").get_buffer("position_ids")
-    hand_over([*on_device.buffers.values(), weights.sample, positions], device)
+    positions = [encoder.positions for encoder in weights.text_encoders]
+    hand_over([*on_device.buffers.values(), weights.sample, *positions], device)
     return weights
 
 
 def _weights(built: Mapping[str, nn.Module], on_device: Converted, device: Device) -> Weights:
     """Return the filled networks with the figures of the file and the tables of previews."""
     figures = on_device.parts.figures
-    text_encoder, vae = built["text_encoder"], cast("AutoencoderKL | None", built.get("vae"))
-    _number_positions(text_encoder, device)
+    architecture, vae = ARCHITECTURES[on_device.parts.architecture], cast("AutoencoderKL | None", built.get("vae"))
+    text_encoders = architecture.text_encoders(built)
+    for encoder in text_encoders:
+        encoder.number_positions(device.torch)
     if on_device.tables:
         colours, known_latent = on_device.tables
     elif vae is None:
-        colours, known_latent = USUAL_RGB, torch.zeros(4, 8, 8, device=device.torch)
+        colours, known_latent = USUAL_RGB, torch.zeros(architecture.latent.channels, 8, 8, device=device.torch)
     else:
         scale = figures.latent_scale
         colours, known_latent = latent_rgb(vae, scale), sample(vae, scale)
     return Weights(
+        architecture=architecture,
         unet=cast("UNet2DConditionModel", built["unet"]),
         vae=vae,
-        text_encoder=cast("CLIPTextModel", text_encoder),
+        text_encoders=text_encoders,
         tokenizer=Tokenizer(),
         sigmas=figures.sigmas,
-        predicts_velocity=figures.predicts_velocity,
+        prediction=figures.prediction,
         latent_scale=figures.latent_scale,
         native_size=figures.native_size,
         latent_rgb=colours,
@@ -234,10 +237,3 @@ def _copied(part: Part, dtype: torch.dtype) -> dict[str, Tensor]:
         name: weight.to(dtype=dtype, copy=True, memory_format=orders.get(weight.dim(), torch.contiguous_format))
         for name, weight in part.weights.items()
     }
-
-
-def _number_positions(text_encoder: nn.Module, device: Device) -> None:
-    """Fill the table of positions, which no checkpoint stores."""
-    embeddings = text_encoder.get_submodule("embeddings")
-    positions = embeddings.get_buffer("position_ids").shape[-1]
-    embeddings.position_ids = torch.arange(positions, device=device.torch)[None]

@@ -18,10 +18,11 @@ from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from shared.errors import ModelFileError
 from shared.prompts.tokenizer import BOS, EOS, TOKENS
+from worker.engine.architectures.base import Architecture
 from worker.engine.architectures.parts import Part, Parts
 from worker.engine.files.config_bounds import UNFIT
-from worker.engine.latent_space import CHANNELS
 
+_LATENT: Final = Architecture.latent
 VAE_LEVELS: Final = 4  # each but the first halves a side
 
 
@@ -52,7 +53,7 @@ def build_vae(part: Part) -> AutoencoderKL:
     except UNFIT as error:
         raise ModelFileError(f"its configuration describes no network ({error})") from error
     sizes = vae.config["latent_channels"], len(vae.config["block_out_channels"]), vae.config["out_channels"]
-    if sizes != (CHANNELS, VAE_LEVELS, 3):
+    if sizes != (_LATENT.channels, VAE_LEVELS, 3):
         raise ModelFileError("its VAE does not make pictures of the U-Net's latents: 4 channels, 8 pixels a cell")
     _require("VAE", vae, part)
     return vae
@@ -81,8 +82,10 @@ def _require_fit(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> Non
     if unet.config["cross_attention_dim"] != words.hidden_size:
         widths = f"{words.hidden_size} wide, and its U-Net reads {unet.config['cross_attention_dim']}"
         raise ModelFileError(f"its text encoder is {widths}")
-    if unet.config["out_channels"] != CHANNELS:
-        raise ModelFileError(f"its U-Net makes latents of {unet.config['out_channels']} channels; {CHANNELS} are right")
+    if unet.config["out_channels"] != _LATENT.channels:
+        raise ModelFileError(
+            f"its U-Net makes latents of {unet.config['out_channels']} channels; {_LATENT.channels} are right"
+        )
 
 
 def _require(what: str, network: nn.Module, part: Part) -> None:

@@ -12,12 +12,13 @@ from typing import Final
 from torch import Tensor
 
 from shared.errors import ModelFileError
+from worker.engine.architectures.base import Architecture
 from worker.engine.architectures.parts import Part
 from worker.engine.files.config_bounds import Config
-from worker.engine.latent_space import CHANNELS
 
+_LATENT: Final = Architecture.latent
 CONFIG: Final[Config] = {
-    "in_channels": CHANNELS,
+    "in_channels": _LATENT.channels,
     "out_channels": 3,
     "num_blocks": (3, 3, 3, 1),
     "block_out_channels": (64, 64, 64, 64),
@@ -46,9 +47,9 @@ def part(weights: Mapping[str, Tensor]) -> Part:
         raise ModelFileError("is the encoder of a tiny autoencoder; previews need its decoder")
     named = _in_diffusers_form(weights)
     first = named.get("layers.0.weight")
-    if first is not None and first.dim() == 4 and first.shape[1] != CHANNELS:
+    if first is not None and first.dim() == 4 and first.shape[1] != _LATENT.channels:
         raise ModelFileError(
-            f"decodes latents of {first.shape[1]} channels; those of Stable Diffusion 1 have {CHANNELS}"
+            f"decodes latents of {first.shape[1]} channels; those of Stable Diffusion 1 have {_LATENT.channels}"
         )
     return Part(CONFIG, named)
 

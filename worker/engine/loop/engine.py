@@ -25,6 +25,7 @@ from shared.errors import Cancelled, RenderError
 from worker.engine.answers.answer import answer
 from worker.engine.answers.calls import Calls
 from worker.engine.answers.denoising import subject
+from worker.engine.architectures.weights import Weights
 from worker.engine.cuda_errors import is_fatal
 from worker.engine.devices import Device, enter
 from worker.engine.loop.grouping import Call, plan
@@ -33,7 +34,6 @@ from worker.engine.loop.runs import Ask, Run, Step, reported
 from worker.engine.loop.warmup import WarmUp, Within
 from worker.engine.requests import Asks, Denoise, Embed, Read, Work
 from worker.engine.transfers import TURNS_AHEAD, Pace, beside
-from worker.engine.weights import Weights
 
 log = structlog.get_logger(__name__)
 

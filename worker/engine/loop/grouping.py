@@ -6,9 +6,6 @@ import sys
 from collections.abc import Callable, Hashable, Sequence
 from itertools import zip_longest
 
-from shared.params.geometry import CELL
-from shared.prompts.tokenizer import TOKENS
-from worker.engine.answers.denoising import padded_chunks
 from worker.engine.loop.runs import Ask
 from worker.engine.requests import Denoise, Embed, Request
 
@@ -54,16 +51,16 @@ def shared_by(ask: Ask) -> Hashable:
     company = ask.run if ask.run.is_exact else None
     if isinstance(request, Denoise):
         weights = request.weights
-        network = weights.unet, weights.predicts_velocity, weights.tiling
-        return Denoise, network, request.x.shape, context_chunks(request), company
+        network = weights.unet, weights.prediction, weights.tiling
+        return Denoise, network, request.x.shape, request.terms[0].conditioning.form, tokens(request), company
     if isinstance(request, Embed):
-        return Embed, request.weights.text_encoder, company
+        return Embed, tuple(encoder.network for encoder in request.weights.text_encoders), company
     return ask
 
 
-def context_chunks(request: Denoise) -> int:
-    """Return the chunks that the longest context of `request` is padded to."""
-    return padded_chunks(max(len(term.context) for term in request.terms) // TOKENS)
+def tokens(request: Denoise) -> int:
+    """Return the length that the contexts of `request` are padded to."""
+    return max(term.conditioning.tokens for term in request.terms)
 
 
 def cost(request: Request) -> int:
@@ -72,7 +69,7 @@ def cost(request: Request) -> int:
         return len(request.text)
     if not isinstance(request, Denoise):
         return 1
-    area = request.x.shape[-2] * request.x.shape[-1] * CELL**2
+    area = request.x.shape[-2] * request.x.shape[-1] * request.weights.latent.cell**2
     return len(request.terms) * max(1, round(area / request.weights.native_size**2))
 
 

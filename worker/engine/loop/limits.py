@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal
 
-from shared.params.geometry import CELL
 from worker.engine.requests import Apply, Denoise, Embed, Request, ToLatent, ToPixels
 
 Kind = Literal["cpu", "cuda"]
@@ -21,6 +20,7 @@ _LOAD_BYTES_A_SECOND: Final = 5e6  # a busy network's disk
 _CALL_SECONDS: Final = 60.0  # the first call of a kind prepares kernels
 _HOST_SECONDS: Final = 600.0  # the largest pictures, on a host that has much else to do
 _NATIVE_CELLS: Final = 64 * 64  # from here on attention, which grows with the square, outweighs the rest
+_CELL_PIXELS: Final = 64  # of the cells that these rates count
 _CELLS_A_SECOND: Final[dict[Kind, dict[str, float]]] = {
     "cpu": {"denoise": 50.0, "pixels": 20.0},
     "cuda": {"denoise": 5_000.0, "pixels": 2_000.0},
@@ -58,7 +58,7 @@ def _seconds(request: Request, on: Kind) -> float:
         case ToPixels():
             return _weighed(_area(request.latent.shape)) / rates["pixels"]
         case ToLatent() | Apply():
-            return _weighed(_area(request.pixels.shape) / CELL**2) / rates["pixels"]
+            return _weighed(_area(request.pixels.shape) / _CELL_PIXELS) / rates["pixels"]
         case _:  # work on the host
             return 0.0
 

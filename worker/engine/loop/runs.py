@@ -27,7 +27,7 @@ class Step:
 
     index: int  # from 1
     steps: int
-    x: Tensor  # what went in [4, h/8, w/8]
+    x: Tensor  # what went in [channels, h/cell, w/cell]
     denoised: Tensor
     is_second_pass: bool = False  # of a render of two
 

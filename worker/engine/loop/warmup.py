@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from weakref import ref
 
 import torch
 
-from shared.params.geometry import CELL
 from shared.prompts.chunks import EMPTY
-from shared.prompts.tokenizer import TOKENS
 from worker.engine.answers.answer import answer
 from worker.engine.answers.calls import Calls
 from worker.engine.answers.denoising import subject
+from worker.engine.architectures.weights import Weights
 from worker.engine.cuda_errors import is_fatal, is_out_of_memory
 from worker.engine.devices import release_memory
-from worker.engine.latent_space import CHANNELS, MASK_CHANNELS
 from worker.engine.requests import Denoise, Embed, Request, Term, ToPixels
-from worker.engine.weights import Weights
 
 Within = Callable[[], AbstractContextManager[object]]
 """Makes a block for a call, by which memory meters know that the call belongs to no picture."""
@@ -111,14 +108,15 @@ def _embed(weights: Weights) -> Request:
 
 @torch.inference_mode()
 def _denoise(rows: int, weights: Weights) -> Request:
-    cells, on = weights.native_size // CELL, weights.device.torch
-    words = torch.zeros(TOKENS, weights.unet.config["cross_attention_dim"], dtype=weights.dtype, device=on)
-    extra = torch.zeros(MASK_CHANNELS, cells, cells, device=on) if weights.takes_mask else None
-    x = torch.zeros(CHANNELS, cells, cells, device=on)
-    return Denoise(weights, x, 1.0, (Term(1 / rows, words),) * rows, 1, 1, extra)
+    latent, on = weights.latent, weights.device.torch
+    cells = weights.native_size // latent.cell
+    extra = torch.zeros(latent.mask_channels, cells, cells, device=on) if weights.takes_mask else None
+    blank = replace(weights.architecture.blank(weights.unet), extra=extra)
+    x = torch.zeros(latent.channels, cells, cells, device=on)
+    return Denoise(weights, x, 1.0, (Term(1 / rows, blank),) * rows, 1, 1)
 
 
 @torch.inference_mode()
 def _decode(weights: Weights) -> Request:
-    cells = weights.native_size // CELL
-    return ToPixels(weights, torch.zeros(CHANNELS, cells, cells, device=weights.device.torch))
+    cells = weights.native_size // weights.latent.cell
+    return ToPixels(weights, torch.zeros(weights.latent.channels, cells, cells, device=weights.device.torch))

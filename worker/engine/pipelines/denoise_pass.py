@@ -13,6 +13,7 @@ from torch import Tensor, cat
 from shared.params.geometry import Steps
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
+from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.guidance import conditioning
 from worker.engine.guidance.cfg import guided, guided_pair, switch_sigma, switched
@@ -24,7 +25,6 @@ from worker.engine.sampling.noise import ImageNoise
 from worker.engine.sampling.planning import Plan
 from worker.engine.sampling.registry import SAMPLERS, plan
 from worker.engine.transfers import pinned, to_device
-from worker.engine.weights import Weights
 
 PINNED_BYTES: Final = 2**20  # of noise at a time, which the engine's thread copies quickly
 
@@ -52,7 +52,7 @@ class Pass:
 class Draws:
     """The noise of a pass on the card: the first one, and that of its steps, copied when a step asks for it."""
 
-    first: Tensor  # [4, h/8, w/8]
+    first: Tensor  # [channels, h/cell, w/cell]
     step: Callable[[float, float], Tensor]
 
 
@@ -90,7 +90,7 @@ def viewed(weights: Weights, params: RenderParams) -> Weights:
 def drawn(this_pass: Pass) -> Asks[Draws]:
     """Return the noise of a pass, drawn ahead on the host; only for an adaptive sampler each step draws its own."""
     params, device = this_pass.params, this_pass.weights.device
-    source = ImageNoise(params.seed, params.noise, params.width, params.height)
+    source = ImageNoise(params.seed, params.noise, this_pass.weights.latent, params.width, params.height)
     blocks = yield Work(lambda: _blocks(_draws(this_pass, source), device))
     ahead = _sent(blocks, device)
     first = next(ahead)
@@ -126,7 +126,7 @@ def noised(latent: Tensor, noise: Tensor, this_pass: Pass, extra: float = 0) -> 
 
 
 def _draws(this_pass: Pass, source: ImageNoise) -> Tensor:
-    """Return the first noise of a pass and that of its steps [1 + draws, 4, h/8, w/8], in order."""
+    """Return the first noise of a pass and that of its steps [1 + draws, channels, h/cell, w/cell], in order."""
     params, queries = this_pass.params, this_pass.plan.queries
     if not FACTS[params.sampler].uses_brownian:
         return source.draws(1 + len(queries))
@@ -155,20 +155,18 @@ def _sent(blocks: Sequence[Tensor], device: Device) -> Iterator[Tensor]:
 def _guided(this_pass: Pass, weights: Weights, calls: Iterator[int], view: View | None) -> Asks[Model]:
     """Return the guided model of one checkpoint of a pass."""
     params, facts = this_pass.params, FACTS[this_pass.params.sampler]
+    extra = yield from seen(weights, view, params.width, params.height)
+    before = this_pass.before
     prompt = yield from conditioning.prepare(
         weights,
-        prompt=params.prompt,
-        negative_prompt=params.negative_prompt,
+        params,
         calls=this_pass.steps_in_prompt,
-        clip_skip=params.clip_skip,
-        emphasis=params.emphasis,
-        is_hires=this_pass.before is not None,
-        base_calls=this_pass.before.steps_in_prompt if this_pass.before else 0,
+        base_calls=before.steps_in_prompt if before else None,
+        extra=extra,
     )
-    extra = yield from seen(weights, view, params.width, params.height)
     guide: Callable[..., Any] = guided_pair if facts.needs_unconditional else guided
     scale = params.cfg_scale / facts.scale_divisor
-    model: Model = guide(weights, prompt, scale, params.guidance, this_pass.plan.calls, extra=extra, count=calls)
+    model: Model = guide(weights, prompt, scale, params.guidance, this_pass.plan.calls, count=calls)
     return model
 
 

@@ -26,7 +26,7 @@ class Shot:
 
     step: int  # from 1
     steps: int
-    latent: Tensor  # [4, h/8, w/8]
+    latent: Tensor  # [channels, h/cell, w/cell]
     is_second_pass: bool = False
 
 

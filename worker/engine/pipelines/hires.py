@@ -7,7 +7,6 @@ from functools import partial
 from torch import Tensor
 
 from shared.params import geometry
-from shared.params.geometry import CELL, Target
 from shared.params.groups import Hires
 from shared.params.upscalers import LATENT
 from worker.engine.devices import Device
@@ -39,19 +38,19 @@ def second_pass(first: Pass, hires: Hires, kit: Kit) -> Pass:
 
 def larger(latent: Tensor, first: Pass, second: Pass, hires: Hires) -> Asks[Tensor]:
     """Return the first pass's `latent` at the size of the second: resized itself, or as a picture in between."""
-    target = geometry.hires_size(first.params.width, first.params.height, hires)
+    target, cell = geometry.hires_size(first.params.width, first.params.height, hires), second.weights.latent.cell
+    height, width = target.height // cell, target.width // cell
     if hires.upscaler in LATENT:
-        whole = latents.resized(latent, target.width, target.height, hires.upscaler)
+        whole = latents.resized(latent, height, width, hires.upscaler)
     else:
         pixels = yield from decoded(first.weights, latent)
         device = second.weights.device
-        enlarged_pixels = yield Work(partial(_enlarged, pixels, target, hires.upscaler, device))
+        enlarged_pixels = yield Work(partial(_enlarged, pixels, width * cell, height * cell, hires.upscaler, device))
         whole = yield from encoded(second.weights, to_device(enlarged_pixels, device))
     return latents.cut(whole, target.cut_x, target.cut_y)
 
 
-def _enlarged(pixels: Pixels, target: Target, upscaler: str, device: Device) -> Tensor:
-    """Return `pixels` at the target's size in whole cells; "None" resizes by Lanczos too."""
-    width, height = target.width // CELL * CELL, target.height // CELL * CELL
+def _enlarged(pixels: Pixels, width: int, height: int, upscaler: str, device: Device) -> Tensor:
+    """Return `pixels` at another size; "None" resizes by Lanczos too."""
     whole = enlarged(pixels, width, height, is_nearest=upscaler == "Nearest")
     return pinned(to_tensor(whole), device)

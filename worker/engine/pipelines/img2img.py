@@ -24,21 +24,21 @@ from worker.engine.vae import encoded
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """The part of a latent that is repainted: `strength` [1, h/8, w/8] in 0..1 says how far."""
+    """The part of a latent that is repainted: `strength` [1, h/cell, w/cell] in 0..1 says how far."""
 
     strength: Tensor
     how: MaskOptions
 
     @property
     def mask(self) -> Tensor:
-        """1 where a cell may change, else 0 [1, h/8, w/8]: cells masked by half, or at all if the mask is soft."""
+        """1 where a cell may change, else 0 [1, h/cell, w/cell]: cells masked by half, or at all by a soft mask."""
         changes = self.strength > 0 if self.how.soft else self.strength >= 0.5
         return changes.to(self.strength.dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The latent that a pass starts from [4, h/8, w/8], the area to repaint (None: all), and the view of inpainting."""
+    """The latent that a pass starts from, the area to repaint (None: all), and the view of inpainting."""
 
     latent: Tensor
     area: Area | None = None
@@ -64,11 +64,12 @@ def scene(canvas: Canvas, this_pass: Pass, noise: Tensor, how: MaskOptions | Non
     device = this_pass.weights.device
     pixels = yield Work(lambda: pinned(to_tensor(canvas.start), device))
     latent = yield from encoded(this_pass.weights, to_device(pixels, device))
-    latent = latents.resized(latent, this_pass.params.width, this_pass.params.height)
+    params, cell = this_pass.params, this_pass.weights.latent.cell
+    latent = latents.resized(latent, params.height // cell, params.width // cell)
     mask = canvas.mask
     if mask is None or how is None:
         return Scene(latent)
-    strength = yield Work(lambda: pinned(cells(mask), device))
+    strength = yield Work(lambda: pinned(cells(mask, cell), device))
     area = Area(to_device(strength, device), how)
     if how.content == "latent noise":
         latent = mixed(noise, latent, area.mask)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.errors import RenderError
-from shared.params.geometry import CELL
 from shared.params.img2img import Img2Img
 from shared.params.img2img import Mask as MaskOptions
 from shared.params.render import RenderParams
@@ -43,7 +42,8 @@ def prepared(params: RenderParams, options: Img2Img, kit: Kit) -> Canvas:
     shown = resized(kit.source, params.width, params.height, options.resize_mode)
     start = shown
     if options.resize_mode == "latent":  # the source at its own size in whole latent cells
-        width, height = (max(1, side // CELL) * CELL for side in (kit.source.shape[1], kit.source.shape[0]))
+        cell = kit.weights.latent.cell
+        width, height = (max(1, side // cell) * cell for side in (kit.source.shape[1], kit.source.shape[0]))
         start = resized(kit.source, width, height)
     if how is None or mask is None:
         return Canvas(start, shown, None, shown, _whole(shown), None)

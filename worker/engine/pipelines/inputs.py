@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from worker.engine.architectures.weights import Weights
 from worker.engine.images.arrays import Mask, Pixels
-from worker.engine.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)

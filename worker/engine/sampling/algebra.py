@@ -34,7 +34,7 @@ class Options:
 
 
 class Algorithm(Protocol):
-    """A sampler as its paper has it: from `x` [4, h/8, w/8] at the first sigma to the latent at the last."""
+    """A sampler as its paper has it: from the latent `x` at the first sigma to that at the last."""
 
     def __call__(
         self,

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from shared.params.fields import NoiseSource
-from shared.params.geometry import CELL
 from shared.params.groups import Noise
-from worker.engine.latent_space import CHANNELS
+from worker.engine.architectures.base import LatentSpace
 from worker.engine.sampling.philox import normals
 
 Shape = tuple[int, ...]
@@ -31,14 +30,15 @@ class ImageNoise:
     Draws are made one by one, so that their number does not change the first ones.
     """
 
-    def __init__(self, seed: int, noise: Noise, width: int, height: int, channels: int = CHANNELS) -> None:
+    def __init__(self, seed: int, noise: Noise, latent: LatentSpace, width: int, height: int) -> None:
         self._seed = seed
         self._noise = noise
-        self._shape = (channels, height // CELL, width // CELL)
+        self._cell = latent.cell
+        self._shape = (latent.channels, height // latent.cell, width // latent.cell)
         self._draw = _source(noise.source, seed)
 
     def first(self) -> Tensor:
-        """Return the noise that the picture starts from [channels, height/8, width/8].
+        """Return the noise that the picture starts from [channels, height/cell, width/cell].
 
         With a variation strength it is mixed with the variation seed's; with another size, its middle is the first
         noise of a picture of that size. Later draws come from the seed moved by `eta_seed_delta`.
@@ -54,18 +54,18 @@ class ImageNoise:
         return centred(start, whole)
 
     def next(self) -> Tensor:
-        """Return the noise of one step [channels, height/8, width/8]."""
+        """Return the noise of one step [channels, height/cell, width/cell]."""
         return self._draw(self._shape)
 
     def draws(self, number: int) -> Tensor:
-        """Return the first noise and the next ones, `number` in all [number, channels, height/8, width/8]."""
+        """Return the first noise and the next ones, `number` in all [number, channels, height/cell, width/cell]."""
         return torch.stack([self.first(), *(self.next() for _ in range(number - 1))])
 
     def _first_of(self, seed: int) -> Tensor:
         """Return the first noise of a picture of `seed`, at the size of `resize_width` and `resize_height` if set."""
         channels, *sides = self._shape
         if self._noise.resize_width and self._noise.resize_height:
-            sides = [self._noise.resize_height // CELL, self._noise.resize_width // CELL]
+            sides = [self._noise.resize_height // self._cell, self._noise.resize_width // self._cell]
         return _source(self._noise.source, seed)((channels, *sides))
 
 

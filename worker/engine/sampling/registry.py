@@ -1,6 +1,6 @@
 """Samplers: from noise to a latent along falling sigmas, calling a model as in k-diffusion.
 
-Each takes `model` (`denoised = yield from model(x, sigma)`), `x` [4, h/8, w/8] at the first sigma, the sigmas, `noise`,
+Each takes `model` (`denoised = yield from model(x, sigma)`), the latent `x` at the first sigma, the sigmas, `noise`,
 which draws the noise of a step, and the options that a person gave. A sampler has no state, device or seed.
 """
 
@@ -66,7 +66,7 @@ class Sampler:
         noise: Noise,
         options: Sampling = _PLAIN,
     ) -> Asks[Tensor]:
-        """Return the latent [4, h/8, w/8] at the last of `sigmas`, from `x` at the first."""
+        """Return the latent [channels, h/cell, w/cell] at the last of `sigmas`, from `x` at the first."""
         return self._algorithm(model, x, sigmas, noise, options_of(self._name, options))
 
     def plan(self, sigmas: Sequence[float], options: Sampling) -> Plan:

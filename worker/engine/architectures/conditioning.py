@@ -1,0 +1,105 @@
+"""Conditionings: what a row of a denoising call brings beside its latent and sigma, and what may share a call."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from worker.engine.devices import Device
+from worker.engine.tensor_cache import TensorCache
+from worker.engine.transfers import to_device
+
+
+class Stacked(NamedTuple):
+    """The conditionings of the rows of one call."""
+
+    context: Tensor  # [rows, tokens, width]
+    mask: Tensor | None  # [rows, tokens]: which tokens are real; None: all of them
+    pooled: Tensor | None  # [rows, width]
+    sizes: Tensor | None  # [rows, figures]
+    extra: Tensor | None  # [rows, channels, h, w]
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """What one row is denoised towards: a text as an encoder reads it, and what else the network was trained to see.
+
+    `chunk` is the length that a text encoder reads at once: contexts are padded to whole chunks.
+    """
+
+    context: Tensor  # [tokens, width]
+    chunk: int  # tokens
+    pooled: Tensor | None = None  # [width]: the whole text as one vector
+    sizes: tuple[float, ...] = ()  # of the picture, in pixels, as the architecture orders them
+    extra: Tensor | None = None  # [channels, h, w]: more channels beside the latent, for an inpainting checkpoint
+
+    @property
+    def tokens(self) -> int:
+        """The length that this context is padded to if it is the longest of its call."""
+        return padded_chunks(len(self.context) // self.chunk) * self.chunk
+
+    @property
+    def form(self) -> Hashable:
+        """Equal for conditionings of one network that can be stacked, whatever the lengths of their contexts.
+
+        A shorter context is padded, and attention leaves the padding out.
+        """
+        extra = None if self.extra is None else tuple(self.extra.shape)
+        return self.chunk, self.context.shape[1], self.pooled is not None, len(self.sizes), extra
+
+    def zeroed(self) -> Conditioning:
+        """Return the same with zeros in the place of the text."""
+        pooled = None if self.pooled is None else torch.zeros_like(self.pooled)
+        return replace(self, context=torch.zeros_like(self.context), pooled=pooled)
+
+    def stack(self, others: Sequence[Conditioning], device: Device, masks: TensorCache[Tensor]) -> Stacked:
+        """Return this and `others`, in order, as the tensors of one call; `masks` caches its masks."""
+        rows = [self, *others]
+        contexts, pooled, extra = ([getattr(row, name) for row in rows] for name in ("context", "pooled", "extra"))
+        length = max(row.tokens for row in rows)
+        return Stacked(
+            padded(contexts, length),
+            _mask(tuple(map(len, contexts)), length, device, masks),
+            None if self.pooled is None else torch.stack(pooled),
+            to_device(torch.tensor([row.sizes for row in rows]), device) if self.sizes else None,
+            None if self.extra is None else torch.stack(extra),
+        )
+
+
+def padded(contexts: Sequence[Tensor], length: int) -> Tensor:
+    """Return contexts [tokens, width] as one [rows, length, width], each padded with zeros."""
+    if all(len(context) == length for context in contexts):
+        return torch.stack(list(contexts))
+    width = contexts[0].shape[1]
+    zeros = contexts[0].new_zeros(length, width)
+    parts = [part for context in contexts for part in (context, zeros[len(context) :])]
+    return torch.cat(parts).view(len(contexts), length, width)  # one kernel for any number of rows
+
+
+def padded_chunks(chunks: int) -> int:
+    """Return the number of chunks that a context of `chunks` is padded to: 1, 2, 3, 4, 6, 8, 12, 16 …
+
+    There are few lengths, so that many pictures can share a call.
+    """
+    power = 1 << (chunks - 1).bit_length()
+    return power * 3 // 4 if power >= 4 and chunks <= power * 3 // 4 else power
+
+
+def _mask(lengths: tuple[int, ...], longest: int, device: Device, masks: TensorCache[Tensor]) -> Tensor | None:
+    """Return which tokens of padded contexts are real.
+
+    None if all contexts have that length: attention without a mask is faster on a card.
+    """
+    if all(length == longest for length in lengths):
+        return None
+
+    mask = masks.get((longest, lengths))
+    if mask is None:
+        places = torch.arange(longest)[None]
+        mask = to_device(places < torch.tensor(lengths)[:, None], device)
+        masks.put((longest, lengths), mask)
+    return mask

@@ -1,0 +1,66 @@
+"""Stable Diffusion XL and its refiner: two text encoders or one, a pooled vector, and the picture's size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from torch import nn
+
+from shared.params.render import RenderParams
+from shared.prompts.tokenizer import EOS
+from worker.engine.architectures.base import Architecture, TextEncoder
+from worker.engine.architectures.sd2 import OPEN_CLIP_FILLING
+
+AESTHETIC_SCORE: Final = 6.0
+NEGATIVE_AESTHETIC_SCORE: Final = 2.5
+
+
+class SDXL(Architecture):
+    """Stable Diffusion XL (Podell et al. 2023, arXiv:2307.01952), and the families that were trained from it."""
+
+    name = "sdxl"
+    label = "Stable Diffusion XL"
+    size_figures = 6
+    zeroes_empty_negative = True
+
+    def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
+        """Return CLIP-L and OpenCLIP-G, each read at its last layer but one, without the norm."""
+        clip_l = TextEncoder(networks["text_encoder"], filling=EOS, layer=2, follows_clip_skip=True)
+        return clip_l, _open_clip_g(networks)
+
+    def clip_skip(self, params: RenderParams) -> int | None:
+        """Return None: clip skip has no effect."""
+        del params
+        return None
+
+    def sizes(self, params: RenderParams, *, is_negative: bool) -> tuple[float, ...]:
+        """Return original height and width, top and left of the crop, target height and width, in pixels."""
+        del is_negative
+        return (params.height, params.width, 0, 0, params.height, params.width)
+
+
+class SDXLRefiner(Architecture):
+    """The refiner of Stable Diffusion XL, which reads OpenCLIP-G alone and sees how beautiful the picture should be."""
+
+    name = "sdxl-refiner"
+    label = "Stable Diffusion XL refiner"
+    size_figures = 5
+    zeroes_empty_negative = True
+
+    def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
+        """Return OpenCLIP-G, read as in the base model."""
+        return (_open_clip_g(networks),)
+
+    def clip_skip(self, params: RenderParams) -> int | None:
+        """Return None: it has no CLIP-L."""
+        del params
+        return None
+
+    def sizes(self, params: RenderParams, *, is_negative: bool) -> tuple[float, ...]:
+        """Return original height and width, top and left of the crop, in pixels, and the aesthetic score."""
+        return (params.height, params.width, 0, 0, NEGATIVE_AESTHETIC_SCORE if is_negative else AESTHETIC_SCORE)
+
+
+def _open_clip_g(networks: Mapping[str, nn.Module]) -> TextEncoder:
+    return TextEncoder(networks["text_encoder_2"], filling=OPEN_CLIP_FILLING, layer=2, is_pooled=True)
