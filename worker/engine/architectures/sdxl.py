@@ -30,14 +30,14 @@ class SDXL(Architecture):
         return clip_l, _open_clip_g(networks)
 
     def clip_skip(self, params: RenderParams) -> int | None:
-        """Return None: clip skip has no effect."""
-        del params
-        return None
+        """Return the layer of CLIP-L if the parameters ask for it; otherwise clip skip has no effect."""
+        return params.clip_skip if params.sdxl_clip_l_skip else None
 
     def sizes(self, params: RenderParams, *, is_negative: bool) -> tuple[float, ...]:
         """Return original height and width, top and left of the crop, target height and width, in pixels."""
         del is_negative
-        return (params.height, params.width, 0, 0, params.height, params.width)
+        target = params.target_size or params
+        return (*_original_and_crop(params), target.height, target.width)
 
 
 class SDXLRefiner(Architecture):
@@ -59,8 +59,13 @@ class SDXLRefiner(Architecture):
 
     def sizes(self, params: RenderParams, *, is_negative: bool) -> tuple[float, ...]:
         """Return original height and width, top and left of the crop, in pixels, and the aesthetic score."""
-        return (params.height, params.width, 0, 0, NEGATIVE_AESTHETIC_SCORE if is_negative else AESTHETIC_SCORE)
+        return (*_original_and_crop(params), NEGATIVE_AESTHETIC_SCORE if is_negative else AESTHETIC_SCORE)
 
 
 def _open_clip_g(networks: Mapping[str, nn.Module]) -> TextEncoder:
     return TextEncoder(networks["text_encoder_2"], filling=OPEN_CLIP_FILLING, layer=2, is_pooled=True)
+
+
+def _original_and_crop(params: RenderParams) -> tuple[float, ...]:
+    original = params.original_size or params
+    return original.height, original.width, params.crop.top, params.crop.left
