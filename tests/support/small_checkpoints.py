@@ -157,8 +157,8 @@ def write_folder(
         named = {f"text_model.{key}" if "text_" not in key else key: one for key, one in stored.state_dict().items()}
         stored.save_pretrained(path / name, state_dict=named, **rules)
     scheduler(small.kind).save_pretrained(path / "scheduler")
-    for name in small.text_encoders:
-        clip_tokenizer().save_pretrained(path / name.replace("text_encoder", "tokenizer"))
+    for name, prefix in small.kind.text_encoders.items():
+        clip_tokenizer(prefix).save_pretrained(path / name.replace("text_encoder", "tokenizer"))
     (path / "model_index.json").write_text(json.dumps(_model_index(small), indent=2), encoding="utf-8")
     return path
 
@@ -167,7 +167,7 @@ def original_tensors(small: Small) -> dict[str, Tensor]:
     """Return all weights under their names in the original layout, and what else such files hold."""
     found = layout.unet_tensors(small.unet) | layout.vae_tensors(small.vae)
     for name, prefix in small.kind.text_encoders.items():
-        to_original = original_layout.clip if prefix.endswith("transformer.") else original_layout.open_clip
+        to_original = original_layout.open_clip if is_open_clip(prefix) else original_layout.clip
         found |= to_original(prefix, {**small.text_encoders[name].state_dict(), **small.last_layer})
     if small.kind.size_figures == 0:
         found["alphas_cumprod"] = scheduler(small.kind).alphas_cumprod
@@ -212,16 +212,22 @@ def scheduler(kind: Kind) -> EulerDiscreteScheduler:
     )
 
 
-def clip_tokenizer() -> CLIPTokenizer:
-    """Return transformers' tokenizer on CLIP's vocabulary."""
+def clip_tokenizer(prefix: str) -> CLIPTokenizer:
+    """Return transformers' tokenizer for the text encoder that single files have under `prefix`."""
     tokens, merges = tokenizer._vocabulary()
     special = {"<|startoftext|>": tokenizer.BOS, "<|endoftext|>": tokenizer.EOS}
-    return CLIPTokenizer(vocab=tokens | special, merges=merges, model_max_length=tokenizer.TOKENS)
+    filling = "!" if is_open_clip(prefix) else "<|endoftext|>"  # "!" is token 0
+    return CLIPTokenizer(vocab=tokens | special, merges=merges, pad_token=filling, model_max_length=tokenizer.TOKENS)
+
+
+def is_open_clip(prefix: str) -> bool:
+    """Return whether the text encoder that single files have under `prefix` is OpenCLIP's, else it is OpenAI's."""
+    return prefix.endswith(".model.")
 
 
 def _text_encoder(prefix: str) -> nn.Module:
     """Return a text encoder whose words differ: transformers would draw them all close to zero."""
-    is_open = prefix.endswith("model.")
+    is_open = is_open_clip(prefix)
     width = OPEN_CLIP_WIDTH if is_open else CLIP_L_WIDTH
     config = CLIPTextConfig(
         vocab_size=layout.VOCABULARY,
@@ -249,7 +255,7 @@ def _last_layer() -> dict[str, Tensor]:
 
 
 def _unet(kind: Kind) -> UNet2DConditionModel:
-    """Return a U-Net whose predictions have a standard deviation of about 1, and differ by all that it sees."""
+    """Return a U-Net that predicts about as much as a trained one does, and that differs by all that it sees."""
     widths = [UNET_WIDTH * multiple for multiple in kind.multiples]
     down = [f"{'CrossAttn' if depth else ''}DownBlock2D" for depth in kind.depths]
     added = {
@@ -271,8 +277,31 @@ def _unet(kind: Kind) -> UNet2DConditionModel:
         **(added if kind.size_figures else {}),
     )
     _amplify(unet)
-    unet.conv_out.weight.mul_(2)
+    if not kind.predicts_velocity:
+        unet.conv_out.weight.div_(4)
+        _pass_input_on(unet)
     return unet.eval()
+
+
+def _pass_input_on(unet: UNet2DConditionModel) -> None:
+    """Add the noisy latent, at unit variance, to what the U-Net predicts: it is mostly noise, and latents stay small.
+
+    The first layers of the way down and the last of the way up pass each channel on as itself and its negative, a group
+    of the last norm; silu(x) - silu(-x) is x.
+    """
+    copies = 2 * unet.config.out_channels
+    block = unet.up_blocks[-1]
+    last = block.resnets[-1]
+    ends = [last.conv2, *(attention.proj_out for attention in getattr(block, "attentions", [])[-1:])]
+    for layer in (unet.conv_in, last.conv_shortcut, *ends):
+        layer.weight[:copies] = 0
+        layer.bias[:copies] = 0
+    unet.conv_out.weight[:, :copies] = 0
+    for place in range(copies):
+        channel, sign = place // 2, 1 - 2 * (place % 2)
+        unet.conv_in.weight[place, channel, 1, 1] = sign
+        last.conv_shortcut.weight[place, UNET_WIDTH + place] = 1  # behind the result of the layer before
+        unet.conv_out.weight[channel, place, 1, 1] = sign
 
 
 def _vae(kind: Kind) -> AutoencoderKL:
