@@ -12,7 +12,7 @@ from cli import farm_checks, machine_checks, terminal
 from cli.findings import Finding, bad, fine, remark
 from client import errors as client_errors
 from shared.errors import FarmError, FieldError, Refused, SettingsError, explain
-from shared.settings import PREFIX, Settings, load, unknown
+from shared.settings import PREFIX, Settings, load, replaced, unknown
 
 Check = Callable[[Settings], Finding]
 
@@ -57,14 +57,14 @@ def examine(environ: Mapping[str, str], only: Sequence[str], *, as_json: bool) -
 
 
 def check_settings(environ: Mapping[str, str]) -> Finding:
-    """Are there FARM_* variables that are not settings? A misspelt name would otherwise go unnoticed."""
-    strays = unknown(environ)
-    if not strays:
+    """Are there FARM_* variables that are not settings, or were replaced? A misspelt name would go unnoticed."""
+    strays, outdated = unknown(environ), replaced(environ)
+    if not strays and not outdated:
         return fine(f"{sum(name.startswith(PREFIX) for name in environ)} FARM_* variables are set.")
     messages = [
         f"{name} is not a setting{f'; did you mean {near[0]}?' if near else '.'}" for name, near in strays.items()
     ]
-    return remark(" ".join(messages), "docs/configuration.md lists all settings.")
+    return remark(" ".join([*messages, *outdated]), "docs/configuration.md lists all settings.")
 
 
 def _findings(environ: Mapping[str, str], only: Sequence[str]) -> Iterator[tuple[str, Finding]]:

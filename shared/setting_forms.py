@@ -22,6 +22,23 @@ _ENCODE = (
 )
 
 
+_QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kmgtp]?)i?b?)", re.IGNORECASE)
+_POWERS = ("", "k", "m", "g", "t", "p")
+AUTO = "auto"
+
+
+def quantity(value: object) -> object:
+    """Return a text such as `12GB` or `800 MiB` in bytes, in powers of 1024; None for `auto`."""
+    if not isinstance(value, str):
+        return value
+    if value.strip().casefold() == AUTO:
+        return None
+    found = _QUANTITY.fullmatch(value.strip())
+    if not found:
+        raise ValueError("must be a quantity of memory such as 12GB or 800MB, a number of bytes, or auto")
+    return int(float(found[1]) * 1024 ** _POWERS.index(found[2].casefold()))
+
+
 def split_keys(value: object) -> object:
     """`ann:secret,bob:other` -> {secret: owner}; an owner may have several keys."""
     if not isinstance(value, str):
@@ -112,5 +129,6 @@ def folder(value: object) -> object:
     return Path(value).expanduser().absolute() if isinstance(value, str) and value else value
 
 
+Quantity = Annotated[int | None, BeforeValidator(quantity)]
 Folder = Annotated[Path, BeforeValidator(folder)]
 ApiKeys = Annotated[dict[str, str], BeforeValidator(split_keys)]

@@ -15,7 +15,7 @@ from shared import embedded_addresses, wording
 from shared import setting_forms as forms
 from shared.errors import SettingsError
 from shared.redis_url import SCHEMES as REDIS_SCHEMES
-from shared.setting_forms import ApiKeys, Folder
+from shared.setting_forms import ApiKeys, Folder, Quantity
 from shared.suggest import nearest
 
 PREFIX = "FARM_"
@@ -23,6 +23,9 @@ EVERYBODY = "*"  # in a list of owners
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _OF_TESTS = "FARM_TEST_"
 _SECRETS = frozenset({"api_keys", "api_key", "secret_key"})  # the API's and the client's alone
+_REPLACED = {  # setting -> the one that takes its place, and how
+    "resident_checkpoints": ("resident_bytes", "set it to a quantity such as 12GB, or leave both unset for auto")
+}
 _LONGEST = 200  # characters of a value that a message repeats
 _WITH_PASSWORDS = frozenset({"database_url", "redis_url"})
 _PASSWORD = re.compile(r"://.*@|\?.*")  # and the user before it; or what follows the address
@@ -160,11 +163,20 @@ class Settings(BaseModel):
         description="How previews are made: auto (by a tiny decoder if one fits), linear (a colour a cell), off.",
     )
     preview_steps: int = Field(4, ge=0, description="Steps between two previews; 0: none.")
-    resident_checkpoints: int = Field(2, ge=1, description="Checkpoints that one worker keeps in memory.")
-    host_cache_bytes: int | None = Field(
+    resident_bytes: Quantity = Field(
         None,
         ge=0,
-        description="Host memory that keeps checkpoints ready for the cards; 0: none; unset: a quarter of the memory.",
+        description="Memory for the models that one worker keeps loaded, such as 12GB; auto: what its card offers less "
+        "what images in flight need, on the CPU half of the memory.",
+    )
+    resident_checkpoints: int | None = Field(
+        None, ge=1, description="Checkpoints that one worker keeps in memory at most; set FARM_RESIDENT_BYTES instead."
+    )
+    host_cache_bytes: Quantity = Field(
+        None,
+        ge=0,
+        description="Host memory that keeps checkpoints ready for the cards, such as 8GB; 0: none; auto: a quarter of "
+        "the memory.",
     )
     lease_seconds: float = Field(
         20, gt=0, description="Seconds that a worker may be silent before its images go to others."
@@ -284,6 +296,15 @@ def unknown(environ: Mapping[str, str] = os.environ) -> dict[str, list[str]]:
         and not name.startswith(_OF_TESTS)
         and (bare := name.removeprefix(PREFIX)) not in known
     }
+
+
+def replaced(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return what to set instead of each variable in `environ` that still counts but has been replaced."""
+    return [
+        f"{PREFIX}{old.upper()} still counts, and {PREFIX}{new.upper()} takes its place: {advice}"
+        for old, (new, advice) in _REPLACED.items()
+        if environ.get(f"{PREFIX}{old.upper()}")
+    ]
 
 
 def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails

@@ -20,6 +20,7 @@ from shared.errors import Conflict, FarmError, Unavailable, explain
 from shared.logs import setup
 from shared.models import first_scan
 from shared.queue import reaper
+from shared.setting_forms import AUTO
 from shared.settings import Settings
 from worker.render import host_memory
 from worker.supervisor import child, gpu_lock, gpus
@@ -32,7 +33,8 @@ from worker.supervisor.supervisor import Supervisor
 log = structlog.get_logger(__name__)
 
 RunWorker = Callable[[Launch], int]
-_SETTINGS: Final = ("gpus", "slots", "host_cache_bytes")  # settings that an option of the same name overrides
+_SETTINGS: Final = ("gpus", "slots", "resident_bytes", "host_cache_bytes")
+"""Settings that an option of the same name overrides."""
 
 
 def main(argv: Sequence[str] | None = None, *, module: str = "worker", run_worker: RunWorker | None = None) -> int:
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker", description="Render the farm's pictures on this machine.")
     parser.add_argument("--gpus", help="a worker for each card: all | 0,2 | 0:1 | cpu | cpu:2 (default: FARM_GPUS)")
     parser.add_argument("--slots", help="images that a worker renders at once (default: FARM_SLOTS)")
+    parser.add_argument("--resident-bytes", help="memory for the models of each worker (default: FARM_RESIDENT_BYTES)")
     parser.add_argument(
         "--host-cache-bytes", help="memory that keeps checkpoints ready for its cards (default: FARM_HOST_CACHE_BYTES)"
     )
@@ -74,8 +77,11 @@ def _supervise(farm: Settings, module: str) -> int:
     cards = gpus.select(farm.gpus, present)
     if farm.gpus == "all" and not present.cards:
         log.warning("no card found: one worker on the CPU", cuda_visible_devices=present.only)
+    for reason in settings.replaced():
+        log.warning("setting replaced", reason=reason)
     cache_bytes = host_memory.cache_bytes(farm) // len(cards)
     command = [sys.executable, "-m", module, "--slots", str(farm.slots), "--host-cache-bytes", str(cache_bytes)]
+    command += ["--resident-bytes", _resident_bytes(farm, cards)]
     engine = database.connect(farm.database, pool_size=1, application="farm supervisor")
     sessions = database.sessions(engine)
     try:
@@ -84,6 +90,14 @@ def _supervise(farm: Settings, module: str) -> int:
         return Supervisor(cards, command, partial(_mark_dead, sessions), farm.grace_seconds).run()
     finally:
         engine.dispose()
+
+
+def _resident_bytes(farm: Settings, cards: Sequence[gpus.Address]) -> str:
+    """Return the memory for the models of each worker; those on the CPU share what is left to themselves."""
+    if farm.resident_bytes is not None:
+        return str(farm.resident_bytes)
+    on_cpu = all(card.name.startswith("cpu") for card in cards)
+    return str(host_memory.resident_bytes(farm) // len(cards)) if on_cpu else AUTO
 
 
 def _mark_dead(sessions: Sessions, worker_id: int, death: Death, *, is_crash: bool, remark: str) -> int:

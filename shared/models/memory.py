@@ -47,8 +47,12 @@ def estimate(size: int, architecture: str | None, memory_class: int) -> int:
     """Return what an image of this class needs at least, by the size of its checkpoint's file."""
     parameters = _PARAMETERS.get(architecture or "")
     weights = size if parameters is None else min(size, parameters * _PARAMETER_BYTES)
-    cells = (1 << memory_class) // 2  # a class begins at half of its most
-    return weights + cells * _CELL_BYTES
+    return weights + working_bytes(memory_class)
+
+
+def working_bytes(memory_class: int) -> int:
+    """Return what an image of this class needs at least beside the weights."""
+    return (1 << memory_class) // 2 * _CELL_BYTES  # a class begins at half of its most
 
 
 _NEEDS = text("""

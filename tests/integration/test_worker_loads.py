@@ -165,7 +165,7 @@ def test_a_cpu_keeps_no_second_copy(settings, sessions):
 def test_a_small_card_never_holds_the_old_and_the_new_checkpoint(start, claims, ledger, monkeypatch):
     card, (base, other) = start(resident_checkpoints=3, host_cache_bytes=0), claims
     paint(card, base)
-    one = card._loads.bytes_of(Model("checkpoint", base.checkpoint))
+    one = card._residency.bytes_of([Model("checkpoint", base.checkpoint)])
     monkeypatch.setattr(ledger, "capacity", ledger.live + round(1.2 * one))  # a chunk of so small a file is the file
     tries, load = [], checkpoints.load
     monkeypatch.setattr(checkpoints, "load", lambda *given: tries.append(given[0].stem) or load(*given))
@@ -215,7 +215,7 @@ def test_checkpoints_that_come_and_go_leave_nothing_on_card_or_host(start, claim
             fails(card, claim, watch, monkeypatch)
         else:
             card.render(claim, watch, Cancellation())
-        one = card._loads.bytes_of(Model("checkpoint", claim.checkpoint))
+        one = card._residency.bytes_of([Model("checkpoint", claim.checkpoint)])
         until(lambda: not card._loads._loader.has_spare)
         until(
             lambda one=one: ledger.live < before + one + MIB // 4, what="one checkpoint, and no more, to be on the card"

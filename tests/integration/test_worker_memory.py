@@ -31,6 +31,9 @@ class Peak:
     def bytes(self) -> int:
         return self.taken
 
+    def total_bytes(self) -> int:
+        return WEIGHTS + self.taken
+
 
 @pytest.fixture
 def meter(sessions, monkeypatch):
@@ -167,3 +170,23 @@ def test_worker_offers_its_memory_and_claims_only_what_it_holds(settings, sessio
         assert Claimer(worker).next(TICKET).claim is None
         worker.card.memory_bytes = 4001
         assert Claimer(worker).next(TICKET).claim is not None
+
+
+def test_images_in_flight_need_what_such_images_took_and_before_that_an_estimate(monkeypatch, sessions):
+    monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
+    card = devices.Device("cuda:0", "cuda", "a card", 10**9)
+    meter = MemoryMeter(card, sessions)
+    assert meter.working_bytes() == 0, "nothing is in flight, and nothing was measured"
+    with meter.in_flight(PLACE):
+        assert meter.working_bytes() == memory.working_bytes(PLACE.memory_class)
+        measure(meter, 500)
+        assert meter.working_bytes() == 500
+        with meter.in_flight(PLACE._replace(memory_class=14)):
+            assert meter.working_bytes() == memory.working_bytes(14)
+    Peak.taken = 800
+    with meter.image(PLACE, WEIGHTS), meter.image(PLACE, WEIGHTS):
+        pass
+    assert meter.working_bytes() == 800, "in company images need more than each alone"
+    for _ in range(64):
+        measure(meter, 300)
+    assert meter.working_bytes() == 300

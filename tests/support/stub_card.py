@@ -54,7 +54,9 @@ class StubCard:
         watchdog: Watchdog | None = None,
     ) -> None:
         self._watchdog = watchdog or Watchdog()
-        self._residency: ModelCache[str] = ModelCache(lambda model, _: model.sha256, capacity=2, on_change=on_change)
+        self._residency: ModelCache[str] = ModelCache(
+            lambda model, _: model.sha256, lambda models: len(models) <= 2, on_change
+        )
 
     def resident(self) -> list[str]:
         return self._residency.resident()

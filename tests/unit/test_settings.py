@@ -10,7 +10,7 @@ from shared import redis_url
 from shared.db.farm import FarmId
 from shared.errors import SettingsError
 from shared.messaging.tickets import celery_app
-from shared.settings import Settings, load, unknown
+from shared.settings import Settings, load, replaced, unknown
 
 
 def refusal(**environ: str) -> str:
@@ -66,8 +66,12 @@ def test_variables_are_read_in_their_types():
         ("API_KEYS", "ann:same-key-1,bob:same-key-1", "same key twice"),
         ("LOG_FORMAT", "xml", "must be console or json"),
         ("MIN_SIZE", "100", "multiple of 8"),
-        ("HOST_CACHE_BYTES", "-1", "FARM_HOST_CACHE_BYTES='-1': must be a whole number of at least 0"),
-        ("HOST_CACHE_BYTES", "8GiB", "must be a whole number of at least 0"),
+        ("HOST_CACHE_BYTES", "-1", "FARM_HOST_CACHE_BYTES='-1': must be a quantity of memory such as 12GB or 800MB"),
+        ("HOST_CACHE_BYTES", "half", "a number of bytes, or auto"),
+        ("RESIDENT_BYTES", "12 apples", "FARM_RESIDENT_BYTES='12 apples': must be a quantity of memory such as 12GB"),
+        ("RESIDENT_BYTES", "1e9", "must be a quantity of memory"),
+        ("RESIDENT_BYTES", "-4GB", "must be a quantity of memory"),
+        ("RESIDENT_CHECKPOINTS", "0", "must be a whole number of at least 1"),
         ("BEAT_SECONDS", "nan", "FARM_BEAT_SECONDS"),
         ("BEAT_SECONDS", "15", "at least twice FARM_BEAT_SECONDS"),
         ("MIN_SIZE", "8192", "must not be above FARM_MAX_SIZE"),
@@ -76,6 +80,34 @@ def test_variables_are_read_in_their_types():
 )
 def test_a_value_that_cannot_be_used_is_named_with_its_variable(name, value, message):
     assert message in refusal(**{f"FARM_{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("123456", 123_456),
+        ("12GB", 12 * 2**30),
+        (" 12 gib ", 12 * 2**30),
+        ("1.5G", 3 * 2**29),
+        ("800MB", 800 * 2**20),
+        ("2TB", 2**41),
+        ("64 KiB", 65_536),
+        ("7b", 7),
+        ("auto", None),
+        ("AUTO", None),
+    ],
+)
+def test_a_quantity_of_memory_has_a_unit_in_powers_of_1024(text, size):
+    assert load({"FARM_RESIDENT_BYTES": text, "FARM_HOST_CACHE_BYTES": text}).resident_bytes == size
+    assert load({"FARM_HOST_CACHE_BYTES": text}).host_cache_bytes == size
+
+
+def test_a_replaced_variable_counts_and_says_what_to_set_instead():
+    assert load({"FARM_RESIDENT_CHECKPOINTS": "3"}).resident_checkpoints == 3
+    (advice,) = replaced({"FARM_RESIDENT_CHECKPOINTS": "3"})
+    assert advice.startswith("FARM_RESIDENT_CHECKPOINTS still counts, and FARM_RESIDENT_BYTES takes its place: set it")
+    assert replaced({"FARM_RESIDENT_BYTES": "12GB"}) == []
 
 
 def test_all_of_them_are_named_at_once():

@@ -101,3 +101,8 @@ def test_a_quarter_of_it_keeps_checkpoints_unless_a_setting_says_otherwise():
     assert host_memory.cache_bytes(Settings()) == host_memory.total_bytes() // 4
     assert host_memory.cache_bytes(Settings(host_cache_bytes=0)) == 0
     assert host_memory.cache_bytes(Settings(host_cache_bytes=5)) == 5
+
+
+def test_models_on_the_cpu_take_half_of_it_unless_a_setting_says_otherwise():
+    assert host_memory.resident_bytes(Settings()) == host_memory.total_bytes() // 2
+    assert host_memory.resident_bytes(Settings(resident_bytes=5)) == 5

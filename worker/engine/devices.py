@@ -151,6 +151,14 @@ def free_bytes(on: Device) -> int | None:
     return free + torch.cuda.memory_reserved(on.torch) - torch.cuda.memory_allocated(on.torch)
 
 
+def offered_bytes(on: Device) -> int | None:
+    """Return how many bytes of the card this process has or could still get; None if the device cannot tell."""
+    if on.kind == "cpu":
+        return None
+    free, _ = torch.cuda.mem_get_info(on.torch)
+    return free + torch.cuda.memory_reserved(on.torch)
+
+
 def release_memory() -> None:
     """Return cached memory to the card, so that a smaller call fits."""
     if torch.cuda.is_initialized():
@@ -172,7 +180,11 @@ class MemoryPeak:
 
     def bytes(self) -> int:
         """Return the peak above the amount at the beginning."""
-        return torch.cuda.max_memory_allocated(self._device) - self._before
+        return self.total_bytes() - self._before
+
+    def total_bytes(self) -> int:
+        """Return the peak with all that this process had taken before."""
+        return torch.cuda.max_memory_allocated(self._device)
 
 
 def processor_name() -> str:

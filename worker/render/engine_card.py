@@ -42,6 +42,7 @@ from worker.render.local_models import LocalModels
 from worker.render.memory_meter import MemoryMeter
 from worker.render.model_cache import Model, ModelCache
 from worker.render.preview_decoders import PreviewDecoders
+from worker.render.residency import Residency
 from worker.render.stored_row_limits import processor, stored
 from worker.renderer import Frame, Rendered
 from worker.supervisor.gpus import Address
@@ -84,6 +85,7 @@ class EngineCard:
         self._storage = guarded(settings.storage, sessions, farm_id(sessions))
         self._engine_phase = ""
         self._meter = MemoryMeter(self._device, sessions, self.precision, self.memory_bytes)
+        self._residency = Residency(self._budget(settings), settings.resident_checkpoints)
         # On a CPU resident weights lie in the host's memory already.
         kept_bytes = host_memory.cache_bytes(settings) if self._device.kind == "cuda" else 0
         self._loads = Loads(
@@ -91,12 +93,13 @@ class EngineCard:
             self._dtype,
             self._files,
             self._meter,
+            self._residency,
             self._watchdog,
             HostCache(kept_bytes, self._device),
             on_change,
             self._drop_unused,
         )
-        self._model_cache: ModelCache[Loaded] = ModelCache(self._load, settings.resident_checkpoints, on_change)
+        self._model_cache: ModelCache[Loaded] = ModelCache(self._load, self._residency.fits, on_change)
         self._preview_decoders = PreviewDecoders(
             self._files if settings.preview == "auto" else None, self._loads.ask_decoder, settings.rescan_seconds
         )
@@ -174,15 +177,16 @@ class EngineCard:
 
         if missing := self._model_cache.missing(needed):
             report(missing[0])
+        for model in missing:
+            self._loads.weigh(model)  # also so that nothing leaves for a file that is not here
         source, mask = sources.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
-        with self._model_cache.use(needed, cancel, report) as loaded:
+        footprint = Footprint(models.checkpoint, models.companions, claim.memory_class)
+        with self._meter.in_flight(footprint), self._model_cache.use(needed, cancel, report) as loaded:
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
             kit = Kit(**weights, source=source, mask=mask)
             progress.phase("steps")
-            weights_bytes = sum(map(self._loads.bytes_of, needed))
-            footprint = Footprint(models.checkpoint, models.companions, claim.memory_class)
-            with self._meter.image(footprint, weights_bytes):
+            with self._meter.image(footprint, self._residency.bytes_of(needed), self._resident_bytes):
                 run = self._engine.render(
                     render(claim.params, kit),
                     exact=claim.params.exact,
@@ -239,7 +243,19 @@ class EngineCard:
 
     def _drop_unused(self, enough_bytes: float = math.inf) -> bool:
         """Let checkpoints and VAEs that no image uses leave the card, the longest unused first."""
-        return self._model_cache.drop_unused(self._loads.bytes_of, enough_bytes)
+        return self._model_cache.drop_unused(self._residency.bytes_of, enough_bytes)
+
+    def _resident_bytes(self) -> int:
+        return self._residency.bytes_of(self._model_cache.models())
+
+    def _budget(self, settings: Settings) -> Callable[[], float]:
+        """Return the function that says how much memory models may take: a bound, or what a card offers now."""
+        if settings.resident_bytes is not None or self._device.kind == "cpu":
+            bound = host_memory.resident_bytes(settings)
+            return lambda: bound
+        return lambda: (
+            min(self.memory_bytes or 0, devices.offered_bytes(self._device) or 0) - self._meter.working_bytes()
+        )
 
 
 def _device(address: Address, settings: Settings) -> Device:

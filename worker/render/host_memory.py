@@ -1,4 +1,4 @@
-"""The memory of this machine, and the part of it that keeps checkpoints."""
+"""The memory of this machine, and the parts of it that keep models."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 from shared.settings import Settings
 
 _CACHE_SHARE: Final = 4  # one part in so many keeps checkpoints, unless FARM_HOST_CACHE_BYTES says otherwise
+_RESIDENT_SHARE: Final = 2  # one part in so many keeps models on the CPU, unless FARM_RESIDENT_BYTES says otherwise
 _GROUPS: Final = Path("/sys/fs/cgroup")
 
 
@@ -16,6 +17,12 @@ def cache_bytes(settings: Settings) -> int:
     """Return how much of this machine's memory keeps converted checkpoints."""
     bound = settings.host_cache_bytes
     return total_bytes() // _CACHE_SHARE if bound is None else bound
+
+
+def resident_bytes(settings: Settings) -> int:
+    """Return how much of this machine's memory keeps the models of workers on its CPU."""
+    bound = settings.resident_bytes
+    return total_bytes() // _RESIDENT_SHARE if bound is None else bound
 
 
 def total_bytes(groups: Path = _GROUPS, own: Path = Path("/proc/self/cgroup")) -> int:

@@ -30,6 +30,7 @@ from worker.render import page_cache
 from worker.render.local_models import Found, LocalModels
 from worker.render.memory_meter import MemoryMeter
 from worker.render.model_cache import Model
+from worker.render.residency import Residency
 from worker.supervisor.watchdog import READS_DECODER, Watchdog
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Loads:
     dtype: torch.dtype
     files: LocalModels
     meter: MemoryMeter
+    residency: Residency
     watchdog: Watchdog
     cache: HostCache
     on_change: Callable[[], object]
@@ -70,7 +72,6 @@ class Loads:
     _loader: Loader = field(init=False)
     _phases: dict[str, str] = field(default_factory=dict)  # SHA-256 -> phase, in the order of the loads
     _seconds: dict[Origin, float] = field(default_factory=dict)  # measured, of the latest checkpoint from there
-    _sizes: dict[Model, int] = field(default_factory=dict)
     # Converted checkpoints live as long as their weights on the card; the host has yet to keep those in `_unkept`.
     _held: WeakKeyDictionary[Weights, Converted] = field(default_factory=WeakKeyDictionary)
     _unkept: dict[Key, ref[Converted]] = field(default_factory=dict)
@@ -93,9 +94,11 @@ class Loads:
         """Return the load that goes on, for people; "" if there is none."""
         return next(iter(tuple(self._phases.values())), "")
 
-    def bytes_of(self, model: Model) -> int:
-        """Return the bytes that `model` takes on the card; 0 if it was never loaded."""
-        return self._sizes.get(model, 0)
+    def weigh(self, model: Model) -> None:
+        """Estimate what `model` will take, unless it was measured. Raises RenderError if it cannot be loaded here."""
+        found = self.files.find(model.sha256)
+        if not self.residency.networks(model):
+            self.residency.weigh(model, {model.sha256: found.bytes})
 
     def load(self, model: Model, cancel: Cancellation) -> Loaded:
         """Return `model`, loaded while images go on. Raises RenderError, and Cancelled if `cancel` is set before that
@@ -149,7 +152,7 @@ class Loads:
             else:
                 loaded = checkpoints.load_vae(found.path, self.device, self.dtype, self._make_room)
         seconds = time.monotonic() - started
-        self._sizes[model] = _bytes(loaded)
+        self.residency.weigh(model, {model.sha256: _bytes(loaded)})
         if model.kind == "checkpoint":
             self._seconds[origin] = seconds
             self.load_seconds = self.load_seconds if origin == "host cache" else seconds

@@ -1,10 +1,14 @@
-"""The memory that single images need of the card, measured while nothing else uses it, and booked for the farm."""
+"""The memory that images need of the card: of single ones, booked for the farm, and of all that are in flight here.
+
+A single image is measured while nothing else uses the card. What those in flight need together, beside the models, is
+the most of the latest images; of a kind that was not measured yet it is estimated.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +25,7 @@ from worker.engine.devices import Device, MemoryPeak
 
 log = structlog.get_logger(__name__)
 
+_TOGETHER: Final = 64  # latest images, the most of whose need in company counts
 _MEASURED: Final = 8  # images of a kind, the most of which is booked: some of a memory class need less than others
 _DIFFERENCE: Final = 0.02  # share of what is booked by which it must change to be worth a write
 _AGAIN_SECONDS: Final = 60.0  # after which an unchanged figure is written again: another worker may have booked its own
@@ -53,20 +58,51 @@ class MemoryMeter:
         self._lock = Lock()
         self._busy = 0
         self._is_disturbed = False
+        self._in_flight: Counter[Footprint] = Counter()
+        self._alone: dict[Footprint, int] = {}  # what one such image took last beside the models
+        self._together: deque[int] = deque(maxlen=_TOGETHER)
         self._latest: dict[Footprint, deque[int]] = {}
         self._booked: dict[Footprint, _Booked] = {}
 
     @contextmanager
-    def image(self, footprint: Footprint, weights_bytes: int) -> Iterator[None]:
-        """Measure the image rendered in this block, with weights that are on the card already."""
+    def image(
+        self, footprint: Footprint, weights_bytes: int, resident_bytes: Callable[[], int] | None = None
+    ) -> Iterator[None]:
+        """Measure the image rendered in this block, with weights that are on the card already.
+
+        `resident_bytes` says what all models on the card take at its end; default: there are no others.
+        """
         peak = self._begin()
         try:
             yield
         except BaseException:
             self._end()
             raise
-        if self._end() and peak is not None:
+        is_alone = self._end()
+        if peak is None:
+            return
+        self._together.append(peak.total_bytes() - (resident_bytes() if resident_bytes else weights_bytes))
+        if is_alone:
+            self._alone[footprint] = peak.bytes()
             self._book(footprint, int(min(weights_bytes + peak.bytes(), self._most)))
+
+    @contextmanager
+    def in_flight(self, footprint: Footprint) -> Iterator[None]:
+        """Count an image that is rendered, or waits for its models, in this block."""
+        with self._lock:
+            self._in_flight[footprint] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= Counter([footprint])
+
+    def working_bytes(self) -> int:
+        """Return what the images in flight need of the card beside the models."""
+        with self._lock:
+            kinds = list(self._in_flight)
+        single = (self._alone.get(kind) or memory.working_bytes(kind.memory_class) for kind in kinds)
+        return max([*tuple(self._together), *single], default=0)
 
     @contextmanager
     def other(self) -> Iterator[None]:
@@ -81,7 +117,7 @@ class MemoryMeter:
         with self._lock:
             self._busy += 1
             self._is_disturbed = self._busy > 1
-            return None if self._is_disturbed else MemoryPeak.since_now(self._device)
+            return MemoryPeak.since_now(self._device)
 
     def _end(self) -> bool:
         """Return whether nothing else used the card since the beginning."""

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, takewhile
 from threading import Condition
 from typing import Final, Generic, TypeVar, cast
 
@@ -28,58 +29,72 @@ class Model:
     sha256: str
 
 
-@dataclass
-class _Resident(Generic[W]):
-    """One model: `weights` is None while it is loaded; it is not dropped while it has `users`."""
+@dataclass(frozen=True, eq=False)
+class _Visit:
+    """One image that uses models, or waits for them."""
 
-    weights: W | None = None
-    users: int = 0
+    number: int  # in the order of arrival
+    models: frozenset[Model]
+    cancel: Cancellation
 
 
 class ModelCache(Generic[W]):
-    """At most `capacity` models of each kind; `load` is called outside of any lock, once a model at a time.
+    """As many models as `fits` says may be resident together; `load` is called outside of any lock, one at a time.
 
-    An image takes all models that it needs at once, so two images cannot wait for each other. An image that needs more
-    models than `capacity` gets them while nobody uses others.
+    An image takes all models that it needs at once, and only when it can load what is missing at once, so two images
+    cannot wait for each other, and nothing leaves for an image that then has to wait. An image whose models do not fit
+    even by themselves gets them while nobody uses others.
+
+    Images that wait are let in by arrival. A later one goes first only if that cannot hold an earlier one up: what the
+    later ones use then fits beside what the earlier one waits for.
     """
 
     def __init__(
         self,
         load: Callable[[Model, Cancellation], W],
-        capacity: int,
+        fits: Callable[[Collection[Model]], bool],
         on_change: Callable[[], object] | None = None,
     ) -> None:
         self._load = load
-        self._capacity = capacity
+        self._fits = fits
         self._on_change = on_change or (lambda: None)
-        self._residents: OrderedDict[Model, _Resident[W]] = OrderedDict()  # longest unused first
+        self._residents: OrderedDict[Model, W | None] = OrderedDict()  # longest unused first; None: it is being loaded
         self._changed = Condition()
-        self._is_loading = False
+        self._numbers = count()
+        self._waiting: list[_Visit] = []  # by arrival
+        self._inside: list[_Visit] = []
+        self._loading: _Visit | None = None  # the image whose missing models are being loaded
 
     def resident(self) -> list[str]:
         """Return the SHA-256 of the checkpoints that are loaded."""
+        return [model.sha256 for model in self.models() if model.kind == "checkpoint"]
+
+    def models(self) -> list[Model]:
+        """Return the models that are loaded, the longest unused first."""
         with self._changed:
-            loaded = [model for model, resident in self._residents.items() if resident.weights is not None]
-            return [model.sha256 for model in loaded if model.kind == "checkpoint"]
+            return [model for model, weights in self._residents.items() if weights is not None]
 
     def missing(self, models: Iterable[Model]) -> list[Model]:
         """Return which of `models` are not loaded, checkpoints first."""
-        with self._changed:
-            return sorted(one for one in models if one not in self._residents or self._residents[one].weights is None)
+        return sorted(set(models).difference(self.models()))
 
-    def drop_unused(self, bytes_of: Callable[[Model], int] = lambda _: 0, enough_bytes: float = math.inf) -> bool:
-        """Drop unused models, the longest unused first, until `enough_bytes` are free; return whether there were."""
-        dropped, freed = list[Model](), 0
+    def drop_unused(
+        self, bytes_of: Callable[[Collection[Model]], int] = lambda _: 0, enough_bytes: float = math.inf
+    ) -> bool:
+        """Drop unused models, the longest unused first, until `enough_bytes` are free; return whether there were.
+
+        `bytes_of` says what models take together.
+        """
         with self._changed:
-            for model in [model for model, resident in self._residents.items() if resident.users == 0]:
-                if freed >= enough_bytes:
+            before, dropped = bytes_of(self._residents), False
+            for model in self._unused():
+                if before - bytes_of(self._residents) >= enough_bytes:
                     break
                 del self._residents[model]
-                dropped.append(model)
-                freed += bytes_of(model)
+                dropped = True
         if dropped:
             self._on_change()
-        return bool(dropped)
+        return dropped
 
     @contextmanager
     def use(
@@ -92,88 +107,99 @@ class ModelCache(Generic[W]):
         not help.
         """
         cancel.then(self._wake)
-        residents, missing = self._enter(models, cancel)
+        visit = _Visit(next(self._numbers), frozenset(models), cancel)
+        missing = self._enter(visit)
         try:
-            self._load_all({model: residents[model] for model in sorted(missing)}, report, cancel)
-            yield {model: cast("W", resident.weights) for model, resident in residents.items()}
+            self._load_all(missing, report, cancel)
+            with self._changed:
+                held = {model: cast("W", self._residents[model]) for model in visit.models}
+            yield held
         finally:
             with self._changed:
-                for resident in residents.values():
-                    resident.users -= 1
+                self._inside.remove(visit)
                 self._changed.notify_all()
 
-    def _enter(self, models: Collection[Model], cancel: Cancellation) -> tuple[dict[Model, _Resident[W]], set[Model]]:
-        """Return the residents, with the caller counted as a user, and the models that the caller has to load."""
+    def _enter(self, visit: _Visit) -> list[Model]:
+        """Wait until `visit` may use its models, and return those that it has to load at once."""
         with self._changed:
-            while True:
-                if cancel.is_set:
-                    raise Cancelled(_CANCELLED)
-                known = {model: self._residents[model] for model in models if model in self._residents}
-                is_loading = any(resident.weights is None for resident in known.values())
-                if not is_loading and self._make_room(models):
-                    return self._taken(models), set(models) - known.keys()
-                self._changed.wait()
+            self._waiting.append(visit)
+            try:
+                while visit.cancel.is_set or self._next() is not visit:
+                    if visit.cancel.is_set:
+                        raise Cancelled(_CANCELLED)
+                    self._changed.wait()
+                return self._admit(visit)
+            finally:
+                self._waiting.remove(visit)
+                self._changed.notify_all()
 
-    def _taken(self, models: Collection[Model]) -> dict[Model, _Resident[W]]:
-        taken: dict[Model, _Resident[W]] = {}
-        for model in models:
-            taken[model] = self._residents.setdefault(model, _Resident())
-            taken[model].users += 1
+    def _next(self) -> _Visit | None:
+        """Return the first image that may enter now."""
+        waiting = [visit for visit in self._waiting if not visit.cancel.is_set]
+        return next((visit for visit in waiting if self._may_enter(visit)), None)
+
+    def _may_enter(self, visit: _Visit) -> bool:
+        known = [model for model in visit.models if model in self._residents]
+        if any(self._residents[model] is None for model in known):
+            return False
+        is_complete = len(known) == len(visit.models)
+        can_load = self._loading is None and self._surplus(visit) is not None
+        return (is_complete or can_load) and self._holds_up_nobody(visit)
+
+    def _surplus(self, visit: _Visit) -> list[Model] | None:
+        """Return the models that have to leave for `visit`; None: too many are in use."""
+        stay, leave = self._residents.keys() | visit.models, list[Model]()
+        for model in self._unused():
+            if self._fits(stay):
+                break
+            if model not in visit.models:
+                stay.remove(model)
+                leave.append(model)
+        return leave if stay == visit.models or self._fits(stay) else None
+
+    def _holds_up_nobody(self, visit: _Visit) -> bool:
+        """Return whether each image that came earlier will find room although `visit` and later ones are inside."""
+        for earlier in takewhile(lambda one: one is not visit, self._waiting):
+            later = (one.models for one in self._inside if one.number > earlier.number)
+            in_use = visit.models.union(*later)
+            if not (earlier.cancel.is_set or in_use <= earlier.models or self._fits(in_use | earlier.models)):
+                return False
+        return True
+
+    def _unused(self) -> list[Model]:
+        in_use = frozenset[Model]().union(*(visit.models for visit in self._inside))
+        return [model for model in self._residents if model not in in_use]
+
+    def _admit(self, visit: _Visit) -> list[Model]:
+        missing = sorted(visit.models - self._residents.keys())
+        if missing:
+            self._loading = visit
+            for model in self._surplus(visit) or ():
+                del self._residents[model]
+        self._residents.update(dict.fromkeys(missing))
+        for model in sorted(visit.models):
             self._residents.move_to_end(model)
-        return taken
+        self._inside.append(visit)
+        return missing
 
-    def _make_room(self, models: Collection[Model]) -> bool:
-        """Drop the longest unused until all of `models` fit; return False while too many others are in use."""
-        return all(self._make_room_for(kind, models) for kind in {model.kind for model in models})
-
-    def _make_room_for(self, kind: Kind, models: Collection[Model]) -> bool:
-        wanted = {model for model in models if model.kind == kind}
-        others = [model for model in self._residents if model.kind == kind and model not in wanted]
-        surplus = len(others) + len(wanted) - max(self._capacity, len(wanted))
-        if wanted <= self._residents.keys():
-            return True
-        unused = [model for model in others if self._residents[model].users == 0][: max(0, surplus)]
-        for model in unused:
-            del self._residents[model]
-        return len(unused) >= surplus
-
-    def _load_all(
-        self, missing: Mapping[Model, _Resident[W]], report: Callable[[Model], object], cancel: Cancellation
-    ) -> None:
+    def _load_all(self, missing: Collection[Model], report: Callable[[Model], object], cancel: Cancellation) -> None:
         """Load the missing models one after the other; if one fails, images that wait for it load it themselves."""
+        if not missing:
+            return
         try:
-            for model, resident in missing.items():
+            for model in missing:
                 report(model)
-                with self._loading(cancel):
-                    self._load_one(model, resident, cancel)
-        except BaseException:
+                weights = self._loaded(model, cancel)
+                with self._changed:
+                    self._residents[model] = weights
+                    self._changed.notify_all()
+                self._on_change()
+        finally:
             with self._changed:
-                for model in [model for model, resident in missing.items() if resident.weights is None]:
+                self._loading = None
+                for model in [model for model in missing if self._residents[model] is None]:
                     del self._residents[model]
                 self._changed.notify_all()
-            raise
-
-    @contextmanager
-    def _loading(self, cancel: Cancellation) -> Iterator[None]:
-        """Within the block nobody else loads. Raises Cancelled if `cancel` is set while it waits for that."""
-        with self._changed:
-            self._changed.wait_for(lambda: cancel.is_set or not self._is_loading)
-            if cancel.is_set:
-                raise Cancelled(_CANCELLED)
-            self._is_loading = True
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._is_loading = False
-                self._changed.notify_all()
-
-    def _load_one(self, model: Model, resident: _Resident[W], cancel: Cancellation) -> None:
-        weights = self._loaded(model, cancel)
-        with self._changed:
-            resident.weights = weights
-            self._changed.notify_all()
-        self._on_change()
 
     def _loaded(self, model: Model, cancel: Cancellation) -> W:
         try:
