@@ -23,7 +23,7 @@ from shared.db import sessions
 from shared.db.tables import ModelFile, Worker
 from shared.errors import Unavailable
 from tests.chaos import plans, points, worker
-from tests.chaos.ground import DATABASE, Ground, TensorCache, send
+from tests.chaos.ground import DATABASE, Ground, RestartedProcess, send
 from tests.chaos.people import People
 from tests.chaos.plans import API, EVERYBODY, SUPERVISOR, Action, Kind, Plan
 
@@ -60,10 +60,10 @@ class Farm:
         self.processes = [self._kept(SUPERVISOR, gpus), *(self._kept(card, ["--card", card]) for card in cards)]
         self.processes.append(ground.api)
 
-    def _kept(self, name: str, arguments: list[str]) -> TensorCache:
+    def _kept(self, name: str, arguments: list[str]) -> RestartedProcess:
         environ = self.ground.environ(name) | {worker.FOLDER: str(self.folder / "points")}
         log = self.folder / f"{name.replace(':', '-')}.log"
-        return TensorCache(name, [sys.executable, "-m", worker.MODULE, *arguments], environ, log)
+        return RestartedProcess(name, [sys.executable, "-m", worker.MODULE, *arguments], environ, log)
 
     def tend(self) -> None:
         """Start processes that have ended, as an operator would."""

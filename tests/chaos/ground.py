@@ -40,7 +40,7 @@ _MIGRATING = threading.Lock()  # Alembic does one thing at a time in a process
 
 
 @dataclass
-class TensorCache:
+class RestartedProcess:
     """A process that is started again whenever it ends, as an init would."""
 
     name: str
@@ -124,7 +124,9 @@ class Ground:
         self._loop = loop
         self.ways: dict[tuple[str, str], Way] = {}
         self.url = address(api_socket)
-        self.api = TensorCache(API, command(api_socket), self.environ(API), folder / "api.log", [api_socket.fileno()])
+        self.api = RestartedProcess(
+            API, command(api_socket), self.environ(API), folder / "api.log", [api_socket.fileno()]
+        )
 
     def environ(self, party: str) -> dict[str, str]:
         """Return the environment of `party`, with ways to the servers that are its own."""
