@@ -1,8 +1,7 @@
-"""`farm status`, `cancel`, `retry`, `hold`, `release` and `models`: what the API knows, as tables."""
+"""`farm status`, `cancel`, `retry`, `hold` and `release`: what the API knows, as tables."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -16,13 +15,10 @@ from client.errors import NotFound
 from shared.errors import STORAGE_AWAY
 from shared.jobs.stored import names
 from shared.params.pools import DEFAULT_POOL
-from shared.quantities import data_size
 
 _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")
 _IMAGE: Final = ("image", "state", "seed", "step", "attempt", "worker", "reason")
-_MODEL: Final = ("checkpoint", "hash", "kind", "predicts", "size", "native", "can be used")
-_OTHER: Final = ("other file", "kind")
 
 _NOBODY: Final = "No process does the farm's chores: nothing is cleaned up until `farm chores` runs."
 
@@ -56,13 +52,6 @@ def hold(client: Client, job_id: int, *, as_json: bool) -> None:
 def release(client: Client, job_id: int, *, as_json: bool) -> None:
     """Queue a job's held images."""
     _print(client.release(job_id), lambda change: _changed(change, "released"), as_json=as_json)
-
-
-def models(client: Client, *, rescan: bool, as_json: bool) -> None:
-    """Print the checkpoints that the farm knows, and why it cannot use some; then what else lies in the folder."""
-    if rescan:
-        client.rescan()
-    _print(client.catalogue("checkpoints") | client.catalogue("others"), _models, as_json=as_json)
 
 
 def describe(job: Json) -> str:
@@ -161,31 +150,6 @@ def _image_row(image: Json) -> Row:
         image["attempt"],
         escape(image["worker"] or ""),
         escape(image["reason"] or ""),
-    )
-
-
-def _models(catalogue: Json) -> None:
-    empty = "No checkpoint. Put .safetensors or .ckpt files into the models folder (FARM_MODELS) of a worker's machine."
-    names = Counter(one["name"].casefold() for one in catalogue["checkpoints"])
-    shown = [
-        one | ({"name": one["path"]} if names[one["name"].casefold()] > 1 else {}) for one in catalogue["checkpoints"]
-    ]
-    table(_MODEL, map(_model_row, shown), empty)
-    if catalogue["others"]:
-        table(_OTHER, ((escape(one["path"]), escape(one["reason"])) for one in catalogue["others"]), "")
-
-
-def _model_row(model: Json) -> Row:
-    remarks = (model.get("note"), None if model.get("has_vae", True) else "has no VAE inside")
-    usable = "[green]yes[/]" + "".join(f"; {escape(one)}" for one in remarks if one)
-    return (
-        escape(model["name"]),
-        (model["sha256"] or "")[:10],
-        model["architecture"],
-        model.get("prediction"),
-        data_size(model["size"]),
-        f"{model['native_size']} px" if model["native_size"] else "",
-        usable if model["usable"] else f"[red]no:[/] {escape(model['reason'] or '')}",
     )
 
 

@@ -28,6 +28,8 @@ database = typer.Typer(help="The farm's database.", no_args_is_help=True, rich_m
 app.add_typer(database, name="db")
 styles = typer.Typer(help="Texts that join prompts by a name.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(styles, name="styles")
+models = typer.Typer(help="Checkpoints, and what a model file is.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(models, name="models")
 
 storage = typer.Typer(help="Where the farm's pictures lie.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(storage, name="storage")
@@ -180,18 +182,22 @@ def release(job: JobId, *, as_json: AsJson = False) -> None:
         jobs.release(client, job, as_json=as_json)
 
 
-@app.command()
-def models(
+@models.callback()
+def list_models(
+    context: typer.Context,
     *,
+    architecture: Annotated[str | None, typer.Option(help="Only of this architecture: sd1, sd2, sdxl…")] = None,
+    prediction: Annotated[str | None, typer.Option(help="Only of this prediction: noise or velocity.")] = None,
     rescan: Annotated[bool, typer.Option("--rescan", help="Have the models folder scanned first.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the checkpoints, and why some cannot be used."""
-    from cli import jobs
-    from cli.connect import connect
+    """List the checkpoints, and why some cannot be used; `check` says what a file is."""
+    if context.invoked_subcommand is None:
+        from cli.connect import connect
+        from cli.models import show
 
-    with connect(_settings()) as client:
-        jobs.models(client, rescan=rescan, as_json=as_json)
+        with connect(_settings()) as client:
+            show(client, architecture=architecture, prediction=prediction, rescan=rescan, as_json=as_json)
 
 
 @styles.callback()

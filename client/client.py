@@ -102,9 +102,13 @@ class Client:
         """Queue a job's held images."""
         return self._json("POST", f"{API}/jobs/{job_id}/release")
 
-    def catalogue(self, kind: str) -> Json:
-        """Return what the farm knows of `kind`: checkpoints, vaes, decoders, samplers, schedules, workers or chores."""
-        return self._json("GET", f"{API}/{kind}")
+    def catalogue(self, kind: str, **filters: str | None) -> Json:
+        """Return what the farm knows of `kind`: checkpoints, vaes, decoders, samplers, schedules, workers or chores.
+
+        Checkpoints can be filtered by `architecture` and `prediction`.
+        """
+        wanted = {name: value for name, value in filters.items() if value}
+        return self._json("GET", f"{API}/{kind}", params=wanted)
 
     def drain(self, wanted: str, reason: str) -> Json:
         """Have the workers of a name or pattern take nothing new; an empty reason says nothing."""

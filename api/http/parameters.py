@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +11,9 @@ from werkzeug.routing import BaseConverter
 
 from api.schemas.jobs import DisplayState
 from shared.errors import FieldError, Refused
+from shared.models.architectures import ARCHITECTURES
+from shared.models.inspection import Prediction
+from shared.wording import choices
 
 MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
 MAX_WAIT_SECONDS: Final = 60
@@ -65,6 +68,19 @@ class JobsQuery(BaseModel):
     state: list[DisplayState] = Field(default=[], description="Only jobs in these states.")
     cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
     limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page.")
+
+
+class CheckpointsQuery(BaseModel):
+    """Which checkpoints to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    architecture: str = Field(
+        default="", max_length=100, description=f"Only checkpoints of this architecture: {choices([*ARCHITECTURES])}."
+    )
+    prediction: str = Field(
+        default="", max_length=100, description=f"Only checkpoints that predict this: {choices(get_args(Prediction))}."
+    )
 
 
 class WorkerPath(BaseModel):

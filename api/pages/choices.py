@@ -10,6 +10,7 @@ from typing import Final
 from api.pages.fields import printed
 from api.schemas.catalogue import StyleBody
 from shared.admission import sizes
+from shared.models import architectures
 from shared.models.catalogue import Entry
 from shared.params.codecs import BUILT_IN_VAE
 from shared.params.facts import ValueKind
@@ -28,6 +29,7 @@ class Option:
     value: str
     label: str
     data: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""  # the heading that it stands under
 
 
 _OWN_VAES: Final = (Option(AUTOMATIC_VAE, "Automatic"), Option(BUILT_IN_VAE, "Built in"))
@@ -41,15 +43,14 @@ def offers(
     limits: Limits,
 ) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the parameter; checkpoints and VAEs are those that can be used."""
-    names = Counter(one.name.casefold() for one in checkpoints)
     known: dict[ValueKind | None, list[Option]] = {
         "style": [_style(style) for style in styles],
-        "checkpoint": [_checkpoint(one, limits, is_only=names[one.name.casefold()] == 1) for one in checkpoints],
+        "checkpoint": _checkpoints(checkpoints, limits),
         "sampler": _samplers(),
         "schedule": [
             Option(name, label, {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))}) for name, label in SCHEDULES.items()
         ],
-        "vae": [*_OWN_VAES, *(Option(vae.title, vae.title) for vae in vaes)],
+        "vae": [*_OWN_VAES, *(Option(vae.title, vae.title, _traits(vae)) for vae in vaes)],
         "upscaler": [Option(name, name) for name in UPSCALERS],
         "pool": [Option(pool, pool) for pool in pools],
     }
@@ -69,11 +70,35 @@ def _none(parameter: Parameter) -> list[Option]:
     return [Option("", printed(parameter.fact.means[""]))] if "" in parameter.fact.means else []
 
 
-def _checkpoint(file: Entry, limits: Limits, *, is_only: bool) -> Option:
-    """Return the checkpoint by its title; one of several of that name says where it lies."""
-    label = file.title if is_only else f"{file.title}, {file.path}"
-    own, _ = sizes.own(None, sizes.native(file), limits)
-    return Option(file.title, label, {"native": str(own)})
+def _checkpoints(files: Sequence[Entry], limits: Limits) -> list[Option]:
+    """Return the checkpoints by their titles; those of several architectures stand under a heading for each.
+
+    One of several of that name says where it lies.
+    """
+    names = Counter(one.name.casefold() for one in files)
+    kinds = list(dict.fromkeys(one.architecture for one in files))
+    return [
+        Option(
+            one.title,
+            one.title if names[one.name.casefold()] == 1 else f"{one.title}, {one.path}",
+            _traits(one) | {"native": str(sizes.own(None, sizes.native(one), limits)[0])},
+            architectures.label(one.architecture) if len(kinds) > 1 else "",
+        )
+        for one in sorted(files, key=lambda file: kinds.index(file.architecture))
+    ]
+
+
+def _traits(file: Entry) -> dict[str, str]:
+    """Return what scripts may want to know of a model file, and its architecture and prediction in words."""
+    words = [
+        architectures.label(file.architecture) if file.architecture else "",
+        f"predicts {file.prediction}" if file.prediction else "",
+    ]
+    return {
+        "architecture": file.architecture or "",
+        "prediction": file.prediction or "",
+        "traits": ", ".join(filter(None, words)),
+    }
 
 
 def _style(style: StyleBody) -> Option:

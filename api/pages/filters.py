@@ -13,6 +13,7 @@ from api.pages.fields import printed
 from api.pages.parameter_table import sides
 from api.schemas.jobs import ImageBody, JobBody
 from api.schemas.workers import WorkerBody
+from shared.models.architectures import label
 from shared.quantities import counted, data_size, duration
 from shared.queue.explain import Cause
 
@@ -150,7 +151,7 @@ def error_advice(status: int) -> str:
     return _ERROR_TEXTS[status][1] if status in _ERROR_TEXTS else ""
 
 
-FILTERS: Final = {
+FILTERS: Final = {"architecture": label} | {
     word.__name__: word
     for word in (
         *(counted, data_size, duration, moment, image_origin, image_words, job_words, marked, sides),

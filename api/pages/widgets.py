@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Final, Literal
 
 from api.pages.choices import Option
@@ -45,6 +47,11 @@ class Control:
     def around(self) -> str:
         """The dotted name of the group of parameters around it."""
         return self.name.rpartition(".")[0]
+
+    @property
+    def grouped(self) -> list[tuple[str, list[Option]]]:
+        """What can be chosen, under its headings; options without one have an empty heading."""
+        return [(group, list(options)) for group, options in groupby(self.options, key=attrgetter("group"))]
 
     @property
     def is_set(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response
 
 from api.http.openapi import answers, section
+from api.http.parameters import CheckpointsQuery
 from api.http.responses import reply
 from api.schemas.catalogue import CheckpointsBody, DecodersBody, OthersBody, SamplersBody, SchedulesBody, VaesBody
 from api.schemas.jobs import API
@@ -15,9 +16,9 @@ blueprint = section("catalogue", __name__, API)
 
 
 @blueprint.get("/checkpoints", responses=answers(CheckpointsBody, 200))
-def checkpoints() -> Response:
+def checkpoints(query: CheckpointsQuery) -> Response:
     """List the checkpoints; if one cannot be used, with the reason."""
-    return reply(catalogue.checkpoints(services()))
+    return reply(catalogue.checkpoints(services(), query.architecture, query.prediction))
 
 
 @blueprint.get("/vaes", responses=answers(VaesBody, 200))

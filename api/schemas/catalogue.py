@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from shared.models.catalogue import Catalogue, Entry
+from shared.models.facets import Faceted
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.prompts.styles import Style
 
@@ -49,19 +50,32 @@ class CheckpointBody(VaeBody):
     )
 
 
+class CheckpointCounts(BaseModel):
+    """How many checkpoints each choice of a filter lists, with the other filter as it is."""
+
+    architecture: dict[str, int] = Field(description="By architecture.")
+    prediction: dict[str, int] = Field(description="By prediction.")
+
+
 class CheckpointsBody(BaseModel):
     """The catalogue."""
 
     checkpoints: list[CheckpointBody]
+    total: int = Field(description="Checkpoints before any filter.")
+    counts: CheckpointCounts
     is_complete: bool = Field(
         default=True, description="False until a worker has scanned the whole models folder: there may be more."
     )
 
     @classmethod
-    def from_catalogue(cls, catalogue: Catalogue, first: str) -> Self:
-        """Return the checkpoints of the catalogue; those that are called `first` come first."""
-        files = [CheckpointBody.from_entry(file) for file in catalogue.entries(first=first)]
-        return cls(checkpoints=files, is_complete=catalogue.awaited_since is None)
+    def from_catalogue(cls, catalogue: Catalogue, found: Faceted) -> Self:
+        """Return the checkpoints that were `found` in the catalogue."""
+        return cls(
+            checkpoints=[CheckpointBody.from_entry(file) for file in found.files],
+            total=found.total,
+            counts=CheckpointCounts(**found.counts),
+            is_complete=catalogue.awaited_since is None,
+        )
 
 
 class VaesBody(BaseModel):

@@ -1,4 +1,5 @@
-// The size: what empty boxes stand for, and what fits the picture to start from, so that it is not squashed.
+// The size: what empty boxes stand for, and what fits the picture to start from, so that it is not squashed. And what the
+// chosen checkpoint is.
 
 export function startSizes(form) {
   const { checkpoint, width, height } = form.elements;
@@ -28,7 +29,8 @@ export function startSizes(form) {
   async function follow({ isNew = false } = {}) {
     const mine = (turn += 1);
     const id = source();
-    const native = checkpoint.selectedOptions[0]?.dataset.native;
+    const { native, traits = "" } = checkpoint.selectedOptions[0]?.dataset ?? {};
+    part("traits").textContent = traits;
     if (!id) {
       if (native) stand(native, native, "the checkpoint’s own");
       if (fitted && fitted === typed()) [width.value, height.value] = ["", ""];

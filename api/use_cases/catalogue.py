@@ -20,6 +20,7 @@ from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
 from shared.errors import FieldError
 from shared.models.catalogue import Catalogue
+from shared.models.facets import Faceted
 from shared.models.kinds import Kind
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
@@ -34,9 +35,11 @@ def catalogue(services: Services, kind: Kind | None = None) -> Catalogue:
     return transact(services.sessions, partial(Catalogue.read, kind=kind))
 
 
-def checkpoints(services: Services) -> CheckpointsBody:
-    """Return the checkpoints of the catalogue."""
-    return CheckpointsBody.from_catalogue(catalogue(services, "checkpoint"), services.settings.first_checkpoint)
+def checkpoints(services: Services, architecture: str | None = None, prediction: str | None = None) -> CheckpointsBody:
+    """Return the checkpoints of the catalogue, or those of an architecture and prediction. Raises Refused."""
+    known = catalogue(services, "checkpoint")
+    files = known.entries(first=services.settings.first_checkpoint)
+    return CheckpointsBody.from_catalogue(known, Faceted.of(files, architecture=architecture, prediction=prediction))
 
 
 def vaes(services: Services) -> VaesBody:

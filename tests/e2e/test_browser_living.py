@@ -282,3 +282,26 @@ def test_page_fits_its_window(visit, path, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     first = page.locator("main > :not(.notices)").first.bounding_box()
     assert first["x"] < width * 0.1
+
+
+def test_checkpoints_of_several_architectures_are_told_apart(
+    chromium: Browser, environ, sessions, checkpoint_factory: CheckpointFactory
+):
+    checkpoint_factory("beach", prediction="noise")
+    checkpoint_factory("noob", architecture="sdxl", prediction="velocity", native_size=1024)
+    with browsers.served(environ) as address, chromium.new_context(base_url=address) as context:
+        page = context.new_page()
+        page.set_default_timeout(browsers.WITHIN)
+        page.goto("/")
+        select = page.get_by_label("Checkpoint", exact=True)
+        expect(page.get_by_text("Stable Diffusion 1, predicts noise")).to_be_visible()
+        select.select_option(index=1)
+        expect(page.get_by_text("Stable Diffusion XL, predicts velocity")).to_be_visible()
+        expect(page.locator("#width")).to_have_attribute("placeholder", "1024")
+        checkpoint_factory("alps", architecture="sdxl", prediction="noise", native_size=1024)
+        expect(select.locator("optgroup[label='Stable Diffusion XL'] option")).to_have_count(2)
+        expect(page.get_by_text("Stable Diffusion XL, predicts velocity")).to_be_visible()
+        page.get_by_role("link", name="Models", exact=True).click()
+        page.get_by_role("link", name="Velocity 1").click()
+        expect(page.get_by_role("heading", name="noob")).to_be_visible()
+        expect(page.get_by_role("heading", name="alps")).to_have_count(0)

@@ -93,7 +93,9 @@ def test_again_from_a_job_that_is_not_there_is_a_page(client):
     assert "There is no job 4711." in look(client, "/?from=4711", 404).text
 
 
-@pytest.mark.parametrize("path", ["/", "/?from={job}", "/jobs", "/jobs/{job}", "/jobs/{job}/delete", "/workers"])
+@pytest.mark.parametrize(
+    "path", ["/", "/?from={job}", "/jobs", "/jobs/{job}", "/jobs/{job}/delete", "/models", "/workers"]
+)
 def test_no_page_lets_a_prompt_become_markup(client, path):
     job = submitted(client, prompt=HOSTILE, negative_prompt=HOSTILE).rpartition("/")[2]
     shown = look(client, path.format(job=job))

@@ -1,0 +1,51 @@
+"""The page of the model files: checkpoints with their filters, VAEs, decoders, and what cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import urlencode
+
+from flask import Blueprint, render_template, request
+
+from api.pages import status_line
+from api.services import services
+from api.use_cases import catalogue as use_cases
+from shared.errors import Refused
+from shared.models.catalogue import Entry
+from shared.models.facets import FACETS, Faceted
+from shared.models.kinds import Kind
+
+_BESIDE: Final[dict[Kind, str]] = {"vae": "VAEs", "decoder": "Tiny decoders for previews"}
+blueprint = Blueprint("models_page", __name__)
+
+
+@blueprint.get("/models")
+def models() -> str:
+    """Show the checkpoints, or those of an architecture and prediction, and the other model files."""
+    catalogue, settings = use_cases.catalogue(services()), services().settings
+    found = _faceted(catalogue.entries(first=settings.first_checkpoint), request.args)
+    return render_template(
+        "models.html",
+        farm=status_line.line(services()),
+        found=found,
+        address=lambda **changes: _address(found.wanted | changes),
+        beside={title: catalogue.entries(kind) for kind, title in _BESIDE.items()},
+        others=catalogue.entries("other"),
+        is_looking=catalogue.awaited_since is not None,
+        folder=settings.models,
+    )
+
+
+def _faceted(files: Sequence[Entry], asked: Mapping[str, str]) -> Faceted:
+    """Return the files that an address asks for; a value that no file could have counts as not given."""
+    wanted = {facet: asked.get(facet, "") for facet in FACETS}
+    try:
+        return Faceted.of(files, **wanted)
+    except Refused as refused:
+        return Faceted.of(files, **wanted | {problem.field: "" for problem in refused.fields})
+
+
+def _address(wanted: Mapping[str, str]) -> str:
+    query = urlencode({facet: value for facet, value in wanted.items() if value})
+    return f"/models?{query}" if query else "/models"

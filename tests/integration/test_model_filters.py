@@ -1,0 +1,134 @@
+"""The list of checkpoints by architecture and prediction: over HTTP, on its page and by `farm models`."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from cli import models
+from client.client import Client
+from tests.support.browsing import look
+
+ALL = {
+    "one": ("sd1", "noise"), "waves": ("sd1", "velocity"), "xl": ("sdxl", "noise"), "noob": ("sdxl", "velocity"),
+    "torn": (None, None),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _catalogue(checkpoint_factory) -> None:
+    for name, (architecture, prediction) in ALL.items():
+        broken = {} if architecture else {"usable": False, "reason": "is cut off", "sha256": None}
+        checkpoint_factory(name, architecture=architecture, prediction=prediction, **broken)
+
+
+@pytest.fixture
+def listed(client):
+    def ask(query: str = "") -> tuple[list[str], dict]:
+        body = client.get(f"/api/v1/checkpoints{query}").get_json()
+        return sorted(one["name"] for one in body["checkpoints"]), body
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("query", "names", "architectures", "predictions"),
+    [
+        ("", set(ALL), {"sd1": 2, "sdxl": 2}, {"noise": 2, "velocity": 2}),
+        ("?architecture=sdxl", {"xl", "noob"}, {"sd1": 2, "sdxl": 2}, {"noise": 1, "velocity": 1}),
+        ("?architecture=SDXL&prediction=", {"xl", "noob"}, {"sd1": 2, "sdxl": 2}, {"noise": 1, "velocity": 1}),
+        ("?prediction=velocity", {"waves", "noob"}, {"sd1": 1, "sdxl": 1}, {"noise": 2, "velocity": 2}),
+        ("?architecture=sd1&prediction=noise", {"one"}, {"sd1": 1, "sdxl": 1}, {"noise": 1, "velocity": 1}),
+        ("?architecture=sd2", set(), {"sd1": 2, "sdxl": 2}, {"noise": 0, "velocity": 0}),
+    ],
+)
+def test_a_filter_lists_some_and_counts_what_every_other_choice_would_list(
+    listed, query, names, architectures, predictions
+):
+    found, body = listed(query)
+    assert set(found) == names
+    assert body["counts"] == {"architecture": architectures, "prediction": predictions}
+    assert body["total"] == len(ALL)
+
+
+def test_a_value_that_nothing_has_is_refused_with_those_that_are_known(client):
+    problem = client.get("/api/v1/checkpoints?architecture=sd9&prediction=noize").get_json()
+    assert problem["status"] == 422
+    assert problem["errors"] == [
+        {
+            "field": "architecture",
+            "message": "There is no architecture 'sd9'",
+            "accepted": "sd1, sd2, sdxl or sdxl-refiner",
+        },
+        {"field": "prediction", "message": "There is no prediction 'noize'", "accepted": "noise or velocity"},
+    ]
+    assert client.get("/api/v1/checkpoints?architectur=sd1").status_code == 422
+
+
+def test_a_value_of_a_newer_version_can_be_listed(listed, checkpoint_factory):
+    checkpoint_factory("later", architecture="sd9", prediction="flow")
+    assert listed("?architecture=sd9&prediction=flow")[0] == ["later"]
+    assert listed()[1]["counts"]["prediction"] == {"noise": 2, "velocity": 2, "flow": 1}
+
+
+def test_the_page_shows_badges_and_filters_with_counts(client):
+    shown = look(client, "/models")
+    for words in ("Stable Diffusion XL 2", "Stable Diffusion 1 2", "Velocity 2", "predicts velocity", "is cut off"):
+        assert words in shown.text
+    some = look(client, "/models?architecture=sdxl&prediction=velocity")
+    assert "noob.safetensors" in some.text
+    assert "xl.safetensors" not in some.text.replace("noob.safetensors", "")
+    links = {one.attributes["href"] for one in some.all("a") if one.attributes.get("href", "").startswith("/models")}
+    assert {"/models?architecture=sd1&prediction=velocity", "/models?architecture=sdxl", "/models"} <= links
+
+
+def test_the_page_takes_an_unknown_filter_for_none(client):
+    shown = look(client, "/models?architecture=nonsense&prediction=velocity")
+    assert "waves.safetensors" in shown.text
+    assert "one.safetensors" not in shown.text
+    assert "No checkpoint is like that" in look(client, "/models?architecture=sd2").text
+
+
+def test_the_form_groups_checkpoints_by_architecture_and_hands_over_what_each_is(client):
+    form = look(client, "/")
+    assert [one.attributes["label"] for one in form.all("optgroup")][:2] == [
+        "Stable Diffusion XL",
+        "Stable Diffusion 1",
+    ]
+    noob = next(one for one in form.all("option") if one.attributes["value"].startswith("noob ["))
+    facts = {name: noob.attributes[f"data-{name}"] for name in ("architecture", "prediction", "native", "traits")}
+    assert facts == {
+        "architecture": "sdxl", "prediction": "velocity", "native": "512",
+        "traits": "Stable Diffusion XL, predicts velocity",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def farm(client):
+    """A client of the command line that asks the application itself."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        got = client.get(request.url.raw_path.decode())
+        return httpx.Response(got.status_code, headers={"Content-Type": got.mimetype}, content=got.data)
+
+    return Client("http://farm", None, httpx.MockTransport(answer))
+
+
+def test_farm_models_lists_some_and_says_how_many_there_are(farm, capsys):
+    models.show(farm, architecture="sdxl", prediction=None, rescan=False, as_json=False)
+    told = capsys.readouterr().out
+    assert "noob" in told
+    assert "waves" not in told
+    assert "2 of 5 checkpoints; architecture: sd1 2, sdxl 2; prediction: noise 1, velocity 1" in told
+    models.show(farm, architecture=None, prediction=None, rescan=False, as_json=False)
+    assert "5 checkpoints; architecture: sd1 2, sdxl 2" in capsys.readouterr().out
+    models.show(farm, architecture="sd2", prediction="noise", rescan=False, as_json=False)
+    assert "No checkpoint is like that." in capsys.readouterr().out
+
+
+def test_farm_models_shows_what_an_older_api_knows(capsys):
+    old = {"name": "demo", "path": "demo.ckpt", "sha256": "a" * 64, "architecture": "sd1", "size": 7, "usable": True}
+    body = {"checkpoints": [old | {"native_size": 512, "reason": None, "has_vae": True}], "others": []}
+    farm = Client("http://farm", None, httpx.MockTransport(lambda _: httpx.Response(200, json=body)))
+    models.show(farm, architecture=None, prediction=None, rescan=False, as_json=False)
+    assert "demo" in capsys.readouterr().out
