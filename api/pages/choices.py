@@ -90,12 +90,11 @@ def _checkpoints(files: Sequence[Entry], limits: Limits) -> list[Option]:
 
 def _traits(file: Entry) -> dict[str, str]:
     """Return what scripts may want to know of a model file, and its architecture and prediction in words."""
-    words = [
-        architectures.label(file.architecture) if file.architecture else "",
-        f"predicts {file.prediction}" if file.prediction else "",
-    ]
+    family = architectures.label(file.architecture) if file.architecture else ""
+    words = [family, f"predicts {file.prediction}" if file.prediction else ""]
     return {
         "architecture": file.architecture or "",
+        "family": family,
         "prediction": file.prediction or "",
         "traits": ", ".join(filter(None, words)),
     }

@@ -37,6 +37,7 @@ class Control:
     meanings: str = ""  # what single values mean: `-1: random`
     placeholder: str = ""
     slider: str = ""
+    architectures: str = ""  # that it has an effect on, each with the flag it needs there; empty: all
     is_whole: bool = False  # a number without a fraction
     is_live: bool = False  # what can be chosen changes while the form is open
     error: FieldError | None = None
@@ -142,6 +143,7 @@ def _control(
         meanings=printed("; ".join(f"{mean}: {words}" for mean, words in parameter.fact.means.items())),
         placeholder=field.placeholder,
         slider=_slider(field, limits),
+        architectures=" ".join(f"{one}:{flag}" for one, flag in parameter.fact.architectures.items()),
         is_whole=parameter.kind == "integer",
         is_live=parameter.takes.kind in _LIVE,
         error=error,

@@ -1,5 +1,6 @@
 // Makes the form quicker to use; every field works without it.
 
+import { followArchitectures } from "./architectures.js";
 import { startDropping } from "./drop.js";
 import { startGroups } from "./groups.js";
 import { followSamplers } from "./samplers.js";
@@ -78,6 +79,7 @@ if (notice?.matches("[role=alert]")) notice.focus();
 else if (!form.elements.prompt.value && !location.hash) form.elements.prompt.focus();
 
 followSamplers(form);
+const architectures = followArchitectures(form);
 startGroups(form);
 startCounting(form);
 startInstants(form);
@@ -85,6 +87,6 @@ const sizes = startSizes(form);
 const source = startSource(form, () => sizes.follow({ isNew: true }));
 startDropping(form, source);
 
-document.querySelector("main").addEventListener("drawn", () => { sizes.follow(); goOff(); });
+document.querySelector("main").addEventListener("drawn", () => { sizes.follow(); architectures.follow(); goOff(); });
 tellWaiting();
 goOff();

@@ -19,7 +19,7 @@ function usedBy(sampler, schedule) {
   return [...taken(chosen), ...taken([...schedule.options].find((option) => option.value === name))];
 }
 
-function grey(box, isUseless, why) {
+export function grey(box, isUseless, why) {
   const field = box.closest(".field");
   field.classList.toggle("is-useless", isUseless);
   field.title = isUseless ? why : "";

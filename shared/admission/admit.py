@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from shared.admission import backlog, prompts, ranges, scheduling, sizes, sources
+from shared.admission import backlog, no_effect, prompts, ranges, scheduling, sizes, sources
 from shared.admission.named_models import NamedModels
 from shared.admission.parse import JobRequest, refused
 from shared.media import uploads
@@ -63,7 +63,8 @@ def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admiss
     if problems or named.models is None:
         raise refused(problems)
     note = sizes.explanation(request.params, size, source, native, limits)
-    return Admission(owner, params, named.models, request.scheduling, request.digest, (note,) if note else ())
+    notes = (*([note] if note else []), *no_effect.notes(params, named.architectures))
+    return Admission(owner, params, named.models, request.scheduling, request.digest, notes)
 
 
 def _completed(params: RenderParams, titles: Mapping[str, str], size: sizes.Size) -> RenderParams:

@@ -39,6 +39,7 @@ class NamedModels:
 
     titles: dict[str, str]  # by dotted field name
     checkpoint: Entry | None
+    architectures: frozenset[str | None]  # of the checkpoints
     models: ModelSet | None  # None: without a checkpoint
     problems: list[FieldError]
 
@@ -73,7 +74,8 @@ class NamedModels:
             problems += refused.fields
         titles |= {name: file.title for name, file in files.items()}
         problems += _without_vae(titles.get("vae"), files.get("hires.checkpoint"))
-        return cls(titles, files.get("checkpoint"), _model_set(files), problems)
+        architectures = frozenset(file.architecture for name, file in files.items() if name != "vae")
+        return cls(titles, files.get("checkpoint"), architectures, _model_set(files), problems)
 
 
 def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | None:

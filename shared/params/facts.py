@@ -150,6 +150,8 @@ class Fact:
     labels: Mapping[Any, str] = field(default_factory=dict)  # of choices
     option: Option | None = None
     keys: tuple[Key, ...] = ()
+    architectures: Mapping[str, str] = field(default_factory=dict)
+    """Those whose pictures it changes, each with the name of the flag that it needs there, if any; empty: all."""
     is_listed: bool = False  # on a job's page even at its default, where its group is used
     more: str = ""  # an explanation for beginners, below the form
 

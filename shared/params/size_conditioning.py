@@ -16,6 +16,8 @@ from shared.params.fields import Parameters
 
 _MOST: Final = 8192  # pixels: pictures of the training data were seldom larger
 _OWN: Final = "the picture's"
+_BOTH: Final = {"sdxl": "", "sdxl-refiner": ""}
+_BASE: Final = {"sdxl": ""}  # a refiner is given an aesthetic score in the place of the target size
 
 KnownSide = Annotated[int, Field(ge=1, le=_MOST)]
 Offset = Annotated[int, Field(ge=0, le=_MOST)]
@@ -29,6 +31,7 @@ class OriginalSize(Parameters):
         Fact(
             "Width of the picture before it was scaled; small ones give blurred pictures",
             label="Original width",
+            architectures=_BOTH,
             placeholder=_OWN,
             option=Option(
                 "--original-size",
@@ -45,6 +48,7 @@ class OriginalSize(Parameters):
         Fact(
             "Height of the picture before it was scaled; small ones give blurred pictures",
             label="Original height",
+            architectures=_BOTH,
             placeholder=_OWN,
         ),
     ]
@@ -58,6 +62,7 @@ class Crop(Parameters):
         Fact(
             "Pixels cut off at the left; above 0 the subject moves out of the picture",
             label="Crop left",
+            architectures=_BOTH,
             option=Option(
                 "--crop",
                 metavar="LEFT,TOP",
@@ -69,7 +74,12 @@ class Crop(Parameters):
         ),
     ] = 0
     top: Annotated[
-        Offset, Fact("Pixels cut off at the top; above 0 the subject moves out of the picture", label="Crop top")
+        Offset,
+        Fact(
+            "Pixels cut off at the top; above 0 the subject moves out of the picture",
+            label="Crop top",
+            architectures=_BOTH,
+        ),
     ] = 0
 
 
@@ -81,6 +91,7 @@ class TargetSize(Parameters):
         Fact(
             "Width that the picture is composed for",
             label="Target width",
+            architectures=_BASE,
             placeholder=_OWN,
             option=Option(
                 "--target-size",
@@ -93,5 +104,6 @@ class TargetSize(Parameters):
         ),
     ]
     height: Annotated[
-        KnownSide, Fact("Height that the picture is composed for", label="Target height", placeholder=_OWN)
+        KnownSide,
+        Fact("Height that the picture is composed for", label="Target height", architectures=_BASE, placeholder=_OWN),
     ]

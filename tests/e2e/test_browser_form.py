@@ -10,8 +10,10 @@ from io import BytesIO
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.conftest import CheckpointFactory
+from tests.e2e import browsers
 from tests.e2e.browsers import fill
 
 pytestmark = pytest.mark.browser
@@ -279,3 +281,54 @@ def test_second_pass_is_asked_for_without_scripts(visit):
     unfold(page, "img2img")
     expect(page.get_by_role("button", name="Draw a mask")).to_be_hidden()
     assert submit(page)["hires"]["scale"] == 1.5
+
+
+def test_fields_without_an_effect_on_the_chosen_checkpoint_are_quiet_and_keep_what_was_typed(
+    chromium: Browser, environ, checkpoint_factory: CheckpointFactory
+):
+    checkpoint_factory("alpha", native_size=512)
+    checkpoint_factory("beta", native_size=1024, architecture="sdxl")
+    checkpoint_factory("gamma", native_size=768, architecture="sd2")
+    with browsers.served(environ) as address, chromium.new_context(base_url=address) as context:
+        page = context.new_page()
+        page.set_default_timeout(browsers.WITHIN)
+        page.goto("/")
+        checkpoint = page.get_by_label("Checkpoint", exact=True)
+        sdxl, guidance = page.locator("#group-sdxl"), page.locator("#group-guidance")
+        for group in (sdxl, guidance):
+            group.locator("summary").click()
+        skip, original = (
+            page.locator(".field").filter(has=page.locator(f'[id="{name}"]'))
+            for name in ("clip_skip", "original_size.width")
+        )
+        quiet = re.compile("is-useless")
+
+        expect(original).to_have_class(quiet)
+        expect(skip).not_to_have_class(quiet)
+        expect(sdxl).to_contain_text("These settings have no effect on Stable Diffusion 1.")
+        page.get_by_label("Clip skip", exact=True).fill("2")
+        page.get_by_label("Original width").fill("2048")
+        page.get_by_label("Original height").fill("1536")
+
+        checkpoint.select_option(index=1)
+        expect(page.locator("#width")).to_have_attribute("placeholder", "1024")
+        expect(original).not_to_have_class(quiet)
+        expect(sdxl).not_to_contain_text("no effect")
+        expect(guidance).to_contain_text(
+            "Clip skip has no effect on Stable Diffusion XL unless “Clip skip on CLIP-L” is ticked."
+        )
+        page.get_by_label("Clip skip on CLIP-L").check()
+        expect(skip).not_to_have_class(quiet)
+        expect(guidance).not_to_contain_text("no effect")
+
+        checkpoint.select_option(index=2)
+        expect(page.locator("#width")).to_have_attribute("placeholder", "768")
+        expect(skip).to_have_class(quiet)
+        expect(guidance).to_contain_text("Clip skip has no effect on Stable Diffusion 2.")
+        checkpoint.select_option(index=1)
+        fill(page, "a fox")
+        page.get_by_role("button", name="Render").click()
+        expect(page).to_have_url(re.compile(r"/jobs/\d+$"))
+        told = page.locator(".parameters").inner_text()
+        for one in ("1024 × 1024", "Original width\n2048", "Clip skip on CLIP-L\nyes", "Clip skip\n2"):
+            assert one in told
