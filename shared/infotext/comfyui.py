@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from shared.infotext.found import Found, Json, loaded, plain, unreadable
 from shared.infotext.grammar import Parts
+from shared.params.codecs import OFFSET, SIZE
 
 Graph = Mapping[str, Mapping[str, Any]]  # inputs by node, with the node's kind under _KIND
 
@@ -31,6 +32,13 @@ _CONDITIONS: Final = (
     "conditioning_from",
 )
 _CHECKPOINTS: Final = ("ckpt_name", "base_ckpt_name", "ckpt")
+_OF_SDXL: Final = "CLIPTextEncodeSDXL"
+_SIZES_OF_SDXL: Final = {
+    "SDXL original size": (SIZE, "width", "height"),
+    "SDXL crop": (OFFSET, "crop_w", "crop_h"),
+    "SDXL target size": (SIZE, "target_width", "target_height"),
+}
+"""What its encoder's node says beside the texts: the name in the text, and the inputs."""
 _PIECE: Final = re.compile(r"(?:text|string)_?(?:[a-d]|\d)")
 _SCHEDULES: Final = {
     "KarrasScheduler": "karras",
@@ -93,6 +101,7 @@ def _values(nodes: Graph, sampler: str) -> dict[str, str]:
         "VAE": _vae(nodes),
         "Clip skip": _clip_skip(nodes, sampler),
     }
+    values |= {name: text for name, text in _sizes_of_sdxl(nodes, sampler).items() if text != values["Size"]}
     denoising = _value(nodes, sampler, "denoise", "sigmas")
     if isinstance(denoising, (int, float)) and denoising < 1:
         values["Denoising strength"] = denoising
@@ -182,6 +191,19 @@ def _size(nodes: Graph, sampler: str) -> str | None:
     return None
 
 
+def _sizes_of_sdxl(nodes: Graph, sampler: str) -> dict[str, str]:
+    """Return the sizes that a node of SDXL's encoders gives beside its texts; a crop of nothing is left out."""
+    encoders = (name for name in _conditions(nodes, sampler, "positive") if nodes[name][_KIND].startswith(_OF_SDXL))
+    if (encoder := next(encoders, None)) is None:
+        return {}
+    said = {}
+    for name, (codec, *inputs) in _SIZES_OF_SDXL.items():
+        numbers = [_value(nodes, encoder, one) for one in inputs]
+        if all(type(number) is int for number in numbers) and any(numbers):
+            said[name] = codec.write(*numbers)
+    return said
+
+
 def _vae(nodes: Graph) -> Any:  # noqa: ANN401 - as above
     """Return the file of the VAE that decoded a picture, if it is not the checkpoint's."""
     decoders = [name for name in nodes if str(nodes[name][_KIND]).startswith("VAEDecode")]
@@ -240,6 +262,11 @@ def _left_out(nodes: Graph, sampler: str) -> Iterator[str]:
         network = nodes[name].get("lora_name")
         if isinstance(network, str) and network != "None":
             yield f"lora {network[:80]}: the farm has no such networks yet"
+    for side in ("positive", "negative"):
+        for name in _conditions(nodes, sampler, side):
+            first, second = (_value(nodes, name, one) for one in ("text_l", "text_g"))
+            if isinstance(first, str) and isinstance(second, str) and first.strip() not in ("", second.strip()):
+                yield f"ComfyUI: {side} prompt of CLIP-L alone: {first.strip()[:80]}: both encoders read one text here"
     if any(nodes[name][_KIND].startswith("VAEEncode") for name in _reached(nodes, [sampler])):
         yield "ComfyUI: a picture to start from, which is not in the file"
     kinds = list(dict.fromkeys(str(node[_KIND]) for node in nodes.values() if not _UNDERSTOOD.fullmatch(node[_KIND])))

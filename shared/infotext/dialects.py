@@ -21,6 +21,7 @@ _LONGEST_NAME: Final = 80
 _STAND_IN: Final = "Lanczos"  # for an upscaler that is a network of its own
 _CELL: Final = 8  # pixels that a side is cut to a multiple of
 _SIZES: Final = ("Size", "Seed resize from", "Hires resize")
+_REFINES_BY_STEPS: Final = re.compile(r"v1\.[67]\.")  # versions of A1111 that switch at a share of the steps
 _DRAWN_ON_CPU: Final = ("comfyui", "fooocus", "swarmui")  # beginnings of versions whose noise is torch's on the host
 
 _ANY: Final = frozenset({"*"})
@@ -33,6 +34,7 @@ _HARMLESS: Final = {
     "Created Date": _ANY,
     "Batch size": _ANY,  # each picture has its own seed
     "Batch pos": _ANY,
+    "Hires refiner": frozenset({"second pass"}),
     "Hires size": _ANY,  # beside the scale that it follows from
     "Lora hashes": _ANY,  # the tags in the prompt name them
     "Hashes": _ANY,
@@ -169,6 +171,14 @@ def _noise(values: Values) -> list[str]:
     return ["RNG: GPU: the noise came from a graphics card; the farm imitates it (NV), which large pictures may show"]
 
 
+def _refiner(values: Values) -> list[str]:
+    """Note a switch that was counted in steps: the farm counts the noise's way, as the program does since 1.8.0."""
+    at = values.get("Refiner switch at")
+    if at is None or not _REFINES_BY_STEPS.match(values.get("Version", "")):
+        return []
+    return [f"Refiner switch at: {at[:_LONGEST_NAME]}: a share of the steps there, here of the noise's way down"]
+
+
 def _upscaler(values: Values) -> list[str]:
     text = values.get("Hires upscaler")
     if text is None or text in UPSCALERS:
@@ -178,5 +188,5 @@ def _upscaler(values: Values) -> list[str]:
 
 
 _CHANGES: Final[tuple[Callable[[Values], list[str]], ...]] = (
-    *(_same, _titles, _resources, _sizes, _samplers, _noise, _upscaler),
+    *(_same, _titles, _resources, _sizes, _samplers, _noise, _refiner, _upscaler),
 )

@@ -214,7 +214,7 @@ class Refiner(Parameters):
         CheckpointName,
         Takes("checkpoint", role="refiner"),
         Fact(
-            "Name or hash of the checkpoint that takes over",
+            "Name or hash of the checkpoint that takes over, such as the refiner of SDXL",
             label="Refiner",
             option=Option("--refiner"),
             keys=(Key("Refiner"),),

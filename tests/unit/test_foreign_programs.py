@@ -344,6 +344,46 @@ def test_networks_vae_clip_skip_and_conditions_on_the_way_are_told_or_read():
     assert "ControlNetApplyAdvanced" in notes(found)
 
 
+def of_sdxl(**changes: Any) -> dict[str, Any]:
+    """The inputs of the node that encodes a text for SDXL."""
+    sizes = {"width": 2048, "height": 1536, "crop_w": 64, "crop_h": 0, "target_width": 1024, "target_height": 768}
+    return {"kind": "CLIPTextEncodeSDXL", "text": None, "text_g": PROMPT, "text_l": PROMPT} | sizes | changes
+
+
+def test_the_sizes_that_sdxls_encoders_were_given_are_read():
+    found = read(json.dumps(graph(n6=of_sdxl())))
+    sizes = {
+        "original_size": {"width": 2048, "height": 1536}, "crop": {"left": 64, "top": 0},
+        "target_size": {"width": 1024, "height": 768},
+    }  # fmt: skip
+    check(found, PLAIN | sizes)
+    assert found.left_out == ()
+
+
+def test_sizes_of_sdxl_that_are_the_pictures_own_are_left_to_the_default():
+    own = {"width": 192, "height": 128, "crop_w": 0, "target_width": 192, "target_height": 128}
+    assert not read(json.dumps(graph(n6=of_sdxl(**own)))).params.keys() & {"original_size", "crop", "target_size"}
+
+
+@pytest.mark.parametrize("wrong", [None, "wide", 1.5, True, ["99", 0], {"a": 1}])
+def test_a_size_of_sdxl_that_is_no_number_is_left_out(wrong):
+    found = read(json.dumps(graph(n6=of_sdxl(width=wrong, crop_h=wrong))))
+    assert not found.params.keys() & {"original_size", "crop"}
+    assert found.params["target_size"] == {"width": 1024, "height": 768}
+
+
+def test_a_size_of_sdxl_beyond_its_range_is_told():
+    found = read(json.dumps(graph(n6=of_sdxl(width=16384))))
+    assert "original_size" not in found.params
+    assert "original_size.width: 16384 is too large" in notes(found)
+
+
+def test_a_text_for_one_encoder_of_sdxl_alone_is_told():
+    found = read(json.dumps(graph(n6=of_sdxl(text_l="a storm"), n7=of_sdxl(text_g=NEGATIVE, text_l=f" {NEGATIVE}"))))
+    check(found, PLAIN)
+    assert notes(found) == "ComfyUI: positive prompt of CLIP-L alone: a storm: both encoders read one text here"
+
+
 def test_a_custom_sampler_is_read():
     nodes = graph(
         n3={"kind": "Gone"},

@@ -375,6 +375,26 @@ def test_a_picture_of_sdxl_with_its_refiner_is_read():
     assert (RenderParams(**again.params), again.left_out) == (RenderParams(**found.params), ())
 
 
+@pytest.mark.parametrize(
+    ("version", "is_told"),
+    [
+        ("v1.6.0", True), ("v1.7.0-225-gc6a47321", True), ("v1.8.0", False), ("v1.10.1", False), ("v1.60.0", False),
+        ("stepfarm 1.6.0", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_switch_to_the_refiner_that_was_counted_in_steps_is_told(version, is_told):
+    said = f", Version: {version}" if version else ""
+    found = read(f"Steps: 30, RNG: CPU, Refiner: sd_xl_refiner_1.0 [7440042bbd], Refiner switch at: 0.7{said}")
+    assert found.params["refiner"] == {"checkpoint": "sd_xl_refiner_1.0 [7440042bbd]", "switch_at": 0.7}
+    assert [note.partition(": a")[0] for note in found.left_out] == ["Refiner switch at: 0.7"] * is_told
+
+
+def test_the_pass_that_the_refiner_takes_part_in_is_told_where_it_is_another_one():
+    refined = "Refiner: sd_xl_refiner_1.0 [7440042bbd], Refiner switch at: 0.8, Hires upscale: 2, Hires refiner"
+    assert read(line(f"{refined}: second pass")).left_out == ()
+    assert read(line(f"{refined}: first pass")).left_out == ("Hires refiner: first pass",)
+
+
 def test_a_picture_of_sdxl_enlarged_by_a_second_pass_is_read():
     second = "Hires upscale: 2, Hires steps: 15, Hires upscaler: Latent, Denoising strength: 0.4"
     found = RenderParams(**read(f"Steps: 28, Size: 1024x1024, {second}, Noise Schedule: Zero Terminal SNR").params)
