@@ -200,6 +200,20 @@ def list_models(
             show(client, architecture=architecture, prediction=prediction, rescan=rescan, as_json=as_json)
 
 
+@models.command("check")
+def check_models(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files, diffusers folders, or folders of them.")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say what model files are, what they need and why they cannot be used. Needs no farm. Status 1: not usable."""
+    from cli.model_check import check
+
+    raise typer.Exit(check(_settings(), files, as_json=as_json))
+
+
 @styles.callback()
 def list_styles(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the styles, texts that join prompts by a name; `add` and `remove` change them."""

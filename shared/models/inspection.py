@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from shared.models.kinds import Kind
 
 Prediction = Literal["noise", "velocity"]
 """What a checkpoint's network predicts of a noisy latent: its noise, or the velocity between noise and picture."""
+
+Networks = Mapping[str, Mapping[str, int]]
+"""The networks of a file by diffusers' names for them: how many of its numbers are stored in each number format."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Inspection:
     description: str | None = None  # digest of what its description adds to its weights; None: nothing
     has_vae: bool = True
     prediction: Prediction | None = None  # of a checkpoint
+    networks: Networks = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

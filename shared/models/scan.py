@@ -39,7 +39,7 @@ class Fingerprint(NamedTuple):
 _NO_TIME: Final = -1  # of a file that the next scan looks into again, because none has this time
 _MOST_FOLDERS: Final = 20_000  # a link to the root of a machine is not a place for models
 _PARTS: Final = frozenset({".safetensors", ".bin", ".json", ".txt"})  # of a diffusers folder
-_INDEX: Final = "model_index.json"
+INDEX: Final = "model_index.json"
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashi
     if is_same and before and before.inspection:
         return before
     try:
-        inspection = _placed(inspect(path), name)
+        inspection = placed(inspect(path), name)
     except (TimeoutError, ChildProcessError) as error:
         return _unread(path, name, before, error, is_same=is_same)
     weights = (before.weights or before.sha256) if is_same and before else None
@@ -146,21 +146,22 @@ def _unread(path: Path, name: str, before: Scanned | None, error: OSError, *, is
     log.warning("model file not looked into", path=name, reason=str(error))
     if before and (is_same or isinstance(error, TimeoutError)):
         return replace(before, inspection=None)
-    inspection = _placed(Inspection("checkpoint", reason=f"{error}; it is tried again, or replace the file"), name)
+    inspection = placed(Inspection("checkpoint", reason=f"{error}; it is tried again, or replace the file"), name)
     return Scanned(name, path.name if path.is_dir() else path.stem, 0, _NO_TIME, None, inspection)
 
 
 def _irregular(path: Path, name: str, error: regular_files.NotRegular) -> Scanned:
     """Return a pipe, a socket or a device as an unusable file; it is never opened."""
     what = "" if error.filename == str(path) else f"{Path(error.filename).name} beside it "
-    inspection = _placed(Inspection("checkpoint", reason=f"{what}{error.strerror}"), name)
+    inspection = placed(Inspection("checkpoint", reason=f"{what}{error.strerror}"), name)
     return Scanned(name, path.stem, 0, 0, None, inspection)
 
 
-def _placed(inspection: Inspection, name: str) -> Inspection:
+def placed(inspection: Inspection, name: str) -> Inspection:
     """Return an inspection with the kind that the file's folder and name ask for, or the reason why it is not one.
 
-    An unreadable file is a broken checkpoint only if its folder and its name are those of a checkpoint.
+    `name` is relative to the models folder. An unreadable file is a broken checkpoint only if its folder and its name
+    are those of a checkpoint.
     """
     kind, other = _meant_by(name), KINDS["other"]
     *folders, file = name.casefold().split("/")
@@ -203,7 +204,7 @@ def model_files(models: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(models, followlinks=True, onerror=_raise_if(models)):
         folder = Path(root)
         real = os.path.realpath(root)
-        if real in visited or (_INDEX in files and folder != models):
+        if real in visited or (INDEX in files and folder != models):
             folders.clear()  # a loop of links, or parts of one checkpoint
         if real in visited:
             continue
@@ -212,7 +213,7 @@ def model_files(models: Path) -> Iterator[Path]:
             return
         visited.add(real)
         folders[:] = sorted(name for name in folders if _is_visible(name))
-        if _INDEX in files and folder != models:
+        if INDEX in files and folder != models:
             yield folder
         else:
             yield from (folder / name for name in files if _is_visible(name) and _has_suffix(folder / name, models))

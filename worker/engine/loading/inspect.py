@@ -5,11 +5,14 @@ Imports diffusers and transformers, which takes seconds: imported when files are
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from shared.errors import ModelFileError
+from worker.engine.architectures.parts import Part
 from worker.engine.files import tensors
 from worker.engine.files.kinds import OtherKind
 from worker.engine.loading import layouts, networks, taesd, vaes
@@ -30,6 +33,8 @@ class Inspection:
     description: str | None = field(default=None, compare=False)  # digest of a .yaml that adds to the weights
     has_vae: bool = True
     prediction: Literal["noise", "velocity"] | None = None  # of a checkpoint
+    networks: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
+    """By diffusers' names: how many numbers are stored in each number format."""
 
 
 def inspect(path: Path) -> Inspection:
@@ -43,12 +48,14 @@ def inspect(path: Path) -> Inspection:
         note = None if weights is None else tensors.wrong_ending(path)
         if weights is not None and taesd.holds_one(weights):
             kind = "decoder"
-            networks.build_decoder(taesd.part(weights))
-            return Inspection(kind, None, None, None, note)
+            part = taesd.part(weights)
+            networks.build_decoder(part)
+            return Inspection(kind, None, None, None, note, networks=_formats({"decoder": part}))
         if weights is not None and vaes.holds_one(weights):
             kind = "vae"
-            networks.build_vae(vaes.part(weights))
-            return Inspection(kind, "sd1", None, None, note)
+            part = vaes.part(weights)
+            networks.build_vae(part)
+            return Inspection(kind, "sd1", None, None, note, networks=_formats({"vae": part}))
         parts = layouts.read(path, "meta") if weights is None else layouts.of_file(path, weights)
         networks.build(parts)
     except ModelFileError as error:
@@ -66,7 +73,17 @@ def inspect(path: Path) -> Inspection:
         description=parts.description,
         has_vae="vae" in parts.networks,
         prediction=parts.figures.prediction.value,
+        networks=_formats(parts.networks),
     )
+
+
+def _formats(parts: Mapping[str, Part]) -> dict[str, dict[str, int]]:
+    """Return how many numbers of each network are stored in each number format."""
+    counted: dict[str, Counter[str]] = {name: Counter() for name in parts}
+    for name, part in parts.items():
+        for weight in part.weights.values():
+            counted[name][str(weight.dtype).removeprefix("torch.")] += weight.numel()
+    return {name: dict(formats) for name, formats in counted.items()}
 
 
 def _unusable(kind: Kind, reason: str) -> Inspection:

@@ -1,0 +1,147 @@
+"""`farm models check`: says what model files are, without a farm. A process of the worker reads them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import IO, Final, NamedTuple, cast
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cli import terminal
+from cli.terminal import Row, table
+from shared.errors import FarmError
+from shared.models import scan
+from shared.models.architectures import label
+from shared.models.kinds import KINDS, Kind
+from shared.models.report import NUMBER_BYTES, FileReport
+from shared.quantities import data_size
+from shared.settings import Settings
+
+_NETWORKS: Final = {
+    "unet": "U-Net", "vae": "VAE", "text_encoder": "text encoder", "text_encoder_2": "text encoder 2",
+    "decoder": "tiny decoder",
+}  # fmt: skip
+Show = Callable[[str], None]  # takes the name of the file that is read now
+
+
+class _File(NamedTuple):
+    path: Path
+    name: str  # in a models folder, which may ask for a kind by its folders
+
+
+def check(settings: Settings, paths: Sequence[Path], *, as_json: bool) -> int:
+    """Print what each file, and each model file in a folder, is; return 0 if all can be used, else 1."""
+    files = [file for path in paths for file in _files(path, settings.models)]
+    reports = list(_read(files, as_json=as_json))
+    are_usable = bool(reports) and all(report.usable for report in reports)
+    if as_json:
+        terminal.answer_json({"usable": are_usable, "files": [report.to_json() for report in reports]})
+    for report in () if as_json else reports:
+        _print(report)
+    if not reports:
+        terminal.warn(f"No model file lies in {', '.join(map(str, paths))}.")
+    return 0 if are_usable else 1
+
+
+def _files(path: Path, models: Path) -> list[_File]:
+    """Return the model files that `path` means: itself, or those in it if it is a folder of files."""
+    try:
+        if path.is_dir() and not (path / scan.INDEX).exists():
+            return [_File(one, _name(one, models, path)) for one in sorted(scan.model_files(path))]
+    except OSError:  # its report says why
+        pass
+    return [_File(path, _name(path, models, path.parent))]
+
+
+def _name(path: Path, models: Path, folder: Path) -> str:
+    """Return the path relative to the models folder, or to `folder` if it lies elsewhere."""
+    try:
+        return path.absolute().relative_to(models.absolute()).as_posix()
+    except ValueError:
+        return path.relative_to(folder).as_posix()
+
+
+def _read(files: Sequence[_File], *, as_json: bool) -> Iterator[FileReport]:
+    """Yield the reports of files, one after the other. Raises FarmError if none can be read at all."""
+    if not files:
+        return
+    is_shown = terminal.err.is_terminal and not as_json
+    with _bar(len(files)) if is_shown else nullcontext(lambda _: None) as show, _reader() as reader:
+        for file in files:
+            show(file.name)
+            yield _asked(reader, file)
+
+
+@contextmanager
+def _reader() -> Iterator[subprocess.Popen[str]]:
+    """Yield a process that reports on files; it ends with the block, and what it started ends with it."""
+    command = [sys.executable, "-m", "worker.check"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as reader:  # noqa: S603
+        try:
+            yield reader
+        finally:
+            reader.kill()
+
+
+def _asked(reader: subprocess.Popen[str], file: _File) -> FileReport:
+    questions, answers, errors = (cast("IO[str]", pipe) for pipe in (reader.stdin, reader.stdout, reader.stderr))
+    with suppress(BrokenPipeError):  # it has ended, which its answer shows
+        questions.write(json.dumps({"path": str(file.path), "name": file.name}) + "\n")
+        questions.flush()
+    line = answers.readline()
+    if not line:
+        why = (errors.read().strip().splitlines() or ["it gives no reason"])[-1]
+        raise FarmError(f"The process that reads model files ended: {why}.")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise FarmError(f"{answer['error']}. Is the worker installed? `farm doctor pytorch` says more.")
+    return FileReport(**answer["report"])
+
+
+@contextmanager
+def _bar(files: int) -> Iterator[Show]:
+    """Yield what shows how many files are read, and which one is; gone at the end."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=terminal.err, transient=True) as progress:
+        bar = progress.add_task("", total=files)
+        yield lambda name: progress.update(bar, advance=progress.tasks[bar].description != "", description=escape(name))
+
+
+def _print(report: FileReport) -> None:
+    verdict = "[green]can be used[/]" if report.usable else f"[red]cannot be used:[/] {escape(report.reason or '')}"
+    terminal.out.print(f"{escape(report.path)}: {verdict}")
+    for words in filter(None, (_kind(report), report.note, *(f"needs {one}" for one in report.needs))):
+        terminal.answer(f"  {words}")
+    if report.networks:
+        table(("  network", "stored as", *(f"in {form}" for form in NUMBER_BYTES)), _rows(report), "")
+
+
+def _kind(report: FileReport) -> str:
+    """Return what a file is: `checkpoint, Stable Diffusion XL, predicts noise, 1024 px, VAE inside, 6.5 GB`."""
+    kind = KINDS[cast("Kind", report.kind)].label if report.usable else ""
+    vae = {True: "VAE inside", False: "no VAE inside", None: ""}[report.has_vae]
+    facts = (
+        kind,
+        label(report.architecture) if report.architecture else "",
+        f"predicts {report.prediction}" if report.prediction else "",
+        f"{report.native_size} px" if report.native_size else "",
+        vae,
+        "" if report.size is None else data_size(report.size),
+    )
+    return ", ".join(filter(None, facts))
+
+
+def _rows(report: FileReport) -> Iterator[Row]:
+    memory = report.memory()
+    for name, formats in report.networks.items():
+        stored = ", ".join(sorted(formats, key=lambda form: -formats[form]))
+        yield f"  {_NETWORKS.get(name, name)}", stored, *map(data_size, memory[name].values())
+    if len(memory) > 1:
+        yield "  together", "", *(data_size(sum(one[form] for one in memory.values())) for form in NUMBER_BYTES)
