@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
+from shared.models import inspection
+from shared.models.architectures import ARCHITECTURES as FACTS
+from shared.models.architectures import shares_latents
 from shared.params.render import RenderParams
 from shared.params.size_conditioning import Crop, OriginalSize, TargetSize
 from shared.prompts.chunks import Chunk
@@ -25,6 +29,18 @@ SIZED = PARAMS.model_copy(
     }
 )
 NETWORKS: Any = {"text_encoder": SimpleNamespace(), "text_encoder_2": SimpleNamespace()}
+
+
+def test_the_engine_renders_what_the_catalogue_has_a_name_for() -> None:
+    assert ARCHITECTURES.keys() == FACTS.keys()
+    assert [architecture.label for architecture in ARCHITECTURES.values()] == [facts.label for facts in FACTS.values()]
+    assert {prediction.value for prediction in Prediction} == set(get_args(inspection.Prediction))
+
+
+def test_architectures_that_read_the_same_latents_have_the_same_latent_space() -> None:
+    for one, other in combinations(ARCHITECTURES, 2):
+        if shares_latents(one, other):
+            assert ARCHITECTURES[one].latent == ARCHITECTURES[other].latent
 
 
 @pytest.mark.parametrize("name", ["sd1", "sd2"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from shared.models.architectures import ARCHITECTURES as FACTS
 from shared.params.render import RenderParams
 from shared.prompts.chunks import Chunk
 from shared.prompts.tokenizer import BOS, EOS, TOKENS
@@ -100,11 +101,15 @@ class Architecture(ABC):
     """One architecture. Its subclasses hold all that differs from Stable Diffusion 1."""
 
     name: ClassVar[str]  # in catalogue, API and infotext
-    label: ClassVar[str]  # for people
     latent: ClassVar[LatentSpace] = LatentSpace(channels=4, cell=8)
     chunk: ClassVar[int] = TOKENS  # tokens that a text encoder reads at once
     size_figures: ClassVar[int] = 0  # that a row brings about the picture's size
     zeroes_empty_negative: ClassVar[bool] = False  # an empty negative prompt is zeros, and not an empty text
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return FACTS[self.name].label
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return the text encoders, whose layers are joined in width in this order."""

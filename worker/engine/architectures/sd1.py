@@ -14,7 +14,6 @@ class SD1(Architecture):
     """Stable Diffusion 1.x."""
 
     name = "sd1"
-    label = "Stable Diffusion 1"
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return CLIP-L, as in the training: EOS fills a chunk, and every layer that is read passes the last norm."""

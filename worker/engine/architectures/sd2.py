@@ -16,7 +16,6 @@ class SD2(Architecture):
     """Stable Diffusion 2.x."""
 
     name = "sd2"
-    label = "Stable Diffusion 2"
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return OpenCLIP-H, without the last layer of its original: here the layer before is the last."""

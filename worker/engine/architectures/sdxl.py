@@ -20,7 +20,6 @@ class SDXL(Architecture):
     """Stable Diffusion XL (Podell et al. 2023, arXiv:2307.01952), and the families that were trained from it."""
 
     name = "sdxl"
-    label = "Stable Diffusion XL"
     size_figures = 6
     zeroes_empty_negative = True
 
@@ -44,7 +43,6 @@ class SDXLRefiner(Architecture):
     """The refiner of Stable Diffusion XL, which reads OpenCLIP-G alone and sees how beautiful the picture should be."""
 
     name = "sdxl-refiner"
-    label = "Stable Diffusion XL refiner"
     size_figures = 5
     zeroes_empty_negative = True
 
