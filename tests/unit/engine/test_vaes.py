@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from worker.engine.requests import ToLatent, ToPixels
 
 Tensors = dict[str, torch.Tensor]
 PREFIX = "first_stage_model."
-USABLE = Inspection("vae", "sd1", None, None)
+USABLE = Inspection("vae", None, None, None)
 
 
 @pytest.fixture
@@ -52,6 +53,48 @@ def assert_is_tinys(path: Path, tiny: Weights) -> None:
     loaded = load.load_vae(path, tiny.device, torch.float32).state_dict()
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in loaded.items())
+
+
+@pytest.mark.parametrize(
+    ("stated", "architecture"),
+    [
+        ("stable-diffusion-xl-v1-base/vae", "sdxl"), ("Stable-Diffusion-v1", "sd1"),
+        ("stable-diffusion-v2-768-v/vae", "sd2"), ("flux-1-dev", None), ("", None),
+    ],
+)  # fmt: skip
+def test_a_vaes_metadata_may_say_which_latents_it_decodes(
+    alone: Tensors, tmp_path: Path, stated: str, architecture: str | None
+) -> None:
+    path = tmp_path / "some.vae.safetensors"
+    safetensors.torch.save_file(alone, path, {"modelspec.architecture": stated})
+    assert inspect(path) == Inspection("vae", architecture, None, None)
+
+
+@pytest.mark.parametrize(
+    ("config", "architecture"),
+    [
+        ({"_class_name": "AutoencoderKL", "scaling_factor": 0.13025}, "sdxl"),
+        ({"_class_name": "AutoencoderKL"}, "sd1"),
+        ({"_class_name": "AutoencoderKL", "scaling_factor": 0.5}, None),
+        ({"_class_name": "AutoencoderKL", "scaling_factor": [1]}, None),
+        ({"_class_name": "AutoencoderTiny", "scaling_factor": 0.13025}, None),
+        ([], None),
+    ],
+)
+def test_the_configuration_beside_a_vae_of_diffusers_says_which_latents_it_decodes(
+    alone: Tensors, write: Callable[..., Path], tmp_path: Path, config: object, architecture: str | None
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert inspect(write(alone, "diffusion_pytorch_model.safetensors")).architecture == architecture
+    assert inspect(write(alone, "other.safetensors")).architecture is None
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 60_000, b"\xff", b"{" * 70_000])
+def test_a_broken_configuration_beside_a_vae_says_nothing(
+    alone: Tensors, write: Callable[..., Path], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    assert inspect(write(alone, "diffusion_pytorch_model.safetensors")) == USABLE
 
 
 def reason(path: Path, cpu: Device) -> str:

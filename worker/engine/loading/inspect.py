@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from shared.errors import ModelFileError
 from worker.engine.architectures.parts import Part
-from worker.engine.files import tensors
+from worker.engine.files import tensors, vae_origin
 from worker.engine.files.kinds import OtherKind
 from worker.engine.loading import layouts, networks, taesd, vaes
 
@@ -26,7 +26,7 @@ class Inspection:
     """The kind of a file, and why it cannot be used, if so; reason and note are for people."""
 
     kind: Kind
-    architecture: str | None  # sd1; None if it is not known
+    architecture: str | None  # by its name in the registry; None if it is not known
     native_size: int | None  # pixels of a side
     reason: str | None
     note: str | None = None  # something odd about a file that can be used
@@ -55,7 +55,7 @@ def inspect(path: Path) -> Inspection:
             kind = "vae"
             part = vaes.part(weights)
             networks.build_vae(part)
-            return Inspection(kind, "sd1", None, None, note, networks=_formats({"vae": part}))
+            return Inspection(kind, vae_origin.architecture(path), None, None, note, networks=_formats({"vae": part}))
         parts = layouts.read(path, "meta") if weights is None else layouts.of_file(path, weights)
         networks.build(parts)
     except ModelFileError as error:
