@@ -10,6 +10,7 @@ from rich.markup import escape
 from cli import terminal
 from cli.terminal import Row, table
 from client.client import Client, Json
+from shared.errors import FarmError
 from shared.quantities import counted, data_size
 
 _CHECKPOINT: Final = ("checkpoint", "hash", "architecture", "predicts", "size", "native", "can be used")
@@ -29,6 +30,8 @@ def show(client: Client, *, architecture: str | None, prediction: str | None, re
     catalogue = client.catalogue("checkpoints", architecture=architecture, prediction=prediction)
     if not (architecture or prediction):
         catalogue |= client.catalogue("others")
+    elif "counts" not in catalogue:
+        raise FarmError("The farm's API is of an older version, which lists all checkpoints: leave the filters out.")
     if as_json:
         terminal.answer_json(catalogue)
     else:

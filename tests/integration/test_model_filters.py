@@ -7,6 +7,7 @@ import pytest
 
 from cli import models
 from client.client import Client
+from shared.errors import FarmError
 from tests.support.browsing import look
 
 ALL = {
@@ -132,3 +133,5 @@ def test_farm_models_shows_what_an_older_api_knows(capsys):
     farm = Client("http://farm", None, httpx.MockTransport(lambda _: httpx.Response(200, json=body)))
     models.show(farm, architecture=None, prediction=None, rescan=False, as_json=False)
     assert "demo" in capsys.readouterr().out
+    with pytest.raises(FarmError, match="older version, which lists all checkpoints: leave the filters out"):
+        models.show(farm, architecture="sdxl", prediction=None, rescan=False, as_json=False)
