@@ -95,6 +95,10 @@ class RenderParams(render.RenderParams):
     img2img: Annotated[Img2Img | None, Fact("A picture to start from", group=facts.IMG2IMG)] = None
 
 render.RenderParams = RenderParams
+
+from shared.admission import pairing  # reads the fields of the class above
+
+pairing.ORDER = (*pairing.ORDER, "upscale.checkpoint")
 """
 ADDED = (
     *("mood", "depth", "folds", "frame", "tags", "hires.shine", "img2img.fade", "img2img.mask.feather"),

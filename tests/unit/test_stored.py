@@ -11,6 +11,7 @@ from shared.jobs import stored
 from shared.params.groups import Hires, Refiner
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
+from shared.params.size_conditioning import OriginalSize, TargetSize
 from shared.prompts.extra_networks import networks
 from tests.unit.test_pages_form import EVERYTHING
 from tests.unit.test_params import STORED, complete
@@ -19,6 +20,8 @@ NESTED = {
     "refiner": Refiner(checkpoint="x").model_dump(mode="json"),
     "hires": Hires().model_dump(mode="json"),
     "img2img": Img2Img(picture="x", mask=Mask(picture="x")).model_dump(mode="json"),
+    "original_size": OriginalSize(width=1, height=1).model_dump(mode="json"),
+    "target_size": TargetSize(width=1, height=1).model_dump(mode="json"),
 }
 """The groups that are left out as a rule, with the defaults of what stands in them."""
 
@@ -102,6 +105,10 @@ def test_every_default_is_what_it_always_was():
                 "soft": False,
             },
         },
+        "original_size": {"width": 1, "height": 1},
+        "crop": {"left": 0, "top": 0},
+        "target_size": {"width": 1, "height": 1},
+        "sdxl_clip_l_skip": False,
     }
 
 
