@@ -38,7 +38,7 @@ class Kernel(NamedTuple):
     """What one kernel does."""
 
     name: str
-    kind: str  # conv, gemm, attention64 …, norm, pointwise, strided
+    kind: str  # conv, gemm, attention64 … by the width of a head, norm, pointwise, strided
     flops: float
     bytes: int  # read and written
 

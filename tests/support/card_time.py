@@ -22,9 +22,10 @@ from tests.support.card_ledger import Kernel, Ledger, Time
 
 FLOPS: Final = 700e12  # a second, that good kernels of half precision reach
 MEMORY: Final = 2.9e12  # bytes a second that they reach
-SHARE: Final = {"conv": 0.55, "gemm": 0.65, "attention64": 0.45, "attention96": 0.5, "attention128": 0.5,
-                "attention192": 0.4, "attention256": 0.4}  # of FLOPS  # fmt: skip
-FILLED: Final = {"attention64": 64 / 40, "attention96": 96 / 80, "attention192": 192 / 160}  # Stable Diffusion's heads
+SHARE: Final = {"conv": 0.55, "gemm": 0.65}  # of FLOPS
+HEADS: Final = {64: 0.45, 96: 0.5, 128: 0.5, 192: 0.4, 256: 0.4}
+"""The share of FLOPS by the widths of heads that attention's kernels are built for; other heads are filled up."""
+OTHER_SHARE: Final = 0.4
 BANDWIDTH: Final = {"pointwise": 0.8, "norm": 0.45, "strided": 0.35}  # of MEMORY
 GAP: Final = 1e-6  # seconds between two kernels of a stream
 CALIBRATION: Final = 1.13  # what an A100 was published to take for a call of 32 rows, over what this gives for it
@@ -151,8 +152,14 @@ def kernel_seconds(kernel: Kernel, scale: float = 1.0) -> float:
     """Return what a kernel takes: as long as its arithmetic or its memory does, whichever is longer."""
     if not kernel.flops:
         return CALIBRATION * scale * kernel.bytes / (MEMORY * BANDWIDTH.get(kernel.kind, 0.8))
-    work = kernel.flops / (FLOPS * SHARE.get(kernel.kind, 0.4)) * FILLED.get(kernel.kind, 1.0)
-    moved = kernel.bytes / (MEMORY * (1.0 if kernel.kind.startswith("attention") else 0.8))
+    if kernel.kind.startswith("attention"):
+        width = int(kernel.kind.removeprefix("attention"))
+        filled = next((one for one in HEADS if width <= one), width)
+        work = kernel.flops * filled / width / (FLOPS * HEADS.get(filled, OTHER_SHARE))
+        moved = kernel.bytes / MEMORY
+    else:
+        work = kernel.flops / (FLOPS * SHARE.get(kernel.kind, OTHER_SHARE))
+        moved = kernel.bytes / (MEMORY * 0.8)
     return CALIBRATION * scale * max(work, moved)
 
 

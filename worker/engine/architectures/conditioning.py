@@ -65,7 +65,7 @@ class Conditioning:
             padded(contexts, length),
             _mask(tuple(map(len, contexts)), length, device, masks),
             None if self.pooled is None else torch.stack(pooled),
-            to_device(torch.tensor([row.sizes for row in rows]), device) if self.sizes else None,
+            to_device(torch.tensor([row.sizes for row in rows], dtype=torch.float32), device) if self.sizes else None,
             None if self.extra is None else torch.stack(extra),
         )
 
