@@ -153,7 +153,7 @@ class Catalogue:
                 raise NotLooked(_EARLY)
             return usable[0]
         found = (self.meant(text, kind) or self.meant(text, "other")) if text else []
-        fit = [file for file in found if file.usable]
+        fit = sorted((file for file in found if file.usable), key=lambda file: not is_offered(file))
         if len({file.sha256 for file in fit}) == 1:
             return fit[0]
         if fit:

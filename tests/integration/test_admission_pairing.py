@@ -131,6 +131,14 @@ def test_a_wrong_name_is_told_the_nearest_ones_that_fit(refusals, checkpoint_fac
     }
 
 
+def test_a_name_of_several_files_is_told_those_that_fit_first(refusals, checkpoint_factory):
+    for folder, architecture in (("a", "sd1"), ("b", "sdxl")):
+        checkpoint_factory("sea", path=f"{folder}/sea.ckpt", architecture=architecture, sha256=folder * 64)
+    message, accepted = refusals({"checkpoint": "xl", "refiner": {"checkpoint": "sea"}})["refiner.checkpoint"]
+    assert message == "'sea' names 2 checkpoints: b/sea.ckpt, a/sea.ckpt"
+    assert accepted.startswith("sea [bbbbbbbbbb]")
+
+
 @pytest.mark.parametrize(("own", "vaes"), [("two", {"thin", "plain"}), ("ripe", {"wide", "plain"}), ("odd", {"wide"})])
 def test_a_vae_decodes_its_own_latents(sessions, checkpoint_factory, own, vaes):
     for name, architecture in (("thin", "sd1"), ("wide", "sdxl"), ("plain", None)):
