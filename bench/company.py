@@ -1,7 +1,8 @@
 """What company does to pictures and to their time: a random mix of jobs, each of them alone and all together.
 
 Samplers, steps, guidance, sizes, image to image, inpainting, hires fix and tiling are drawn from a seed. Each picture
-is rendered by itself, then all of them with a number in flight, and the two are held against each other.
+is rendered by itself, then all of them with a number in flight, and the two are held against each other. Of several
+checkpoints, of any architectures, the pictures take each in turn.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import random
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +27,7 @@ from PIL import Image
 
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
+from shared.params.size_conditioning import Crop, OriginalSize, TargetSize
 from shared.params.upscalers import UPSCALERS
 from tests.support.conditioned import with_empty_caches
 from worker.engine.architectures.weights import Weights
@@ -35,6 +39,7 @@ from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
 
 CHECKPOINT: Final = Path(__file__).parents[1] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"
+NAME: Final = "bench"  # of the checkpoint of a mix
 KINDS: Final = ("text to image", "image to image", "inpainting", "hires")
 PROMPTS: Final = (
     "", "a red sailboat on the sea at sunset", "snow AND mountains at night :0.6", "[palm:pine:0.5] in a desert",
@@ -71,11 +76,20 @@ class Distance:
         return self.share <= SHARE_OFF and self.largest <= MOST_OFF
 
 
-class Seconds(NamedTuple):
-    """What some pictures took: by the clock, and of the host's cores, which other work beside it changes little."""
+class Rendering(NamedTuple):
+    """Some pictures, the rows of each call of a U-Net, and the seconds that they took."""
 
-    wall: float
-    host: float
+    pictures: list[Pixels]
+    rows: list[int]
+    wall: float  # seconds by the clock
+    host: float  # seconds of the host's cores, which other work beside it changes little
+
+    def summary(self) -> str:
+        """Return the figures in one line."""
+        return (
+            f"{self.wall:.1f} s ({self.host:.1f} s of cores), {len(self.pictures) / self.wall:.2f} pictures a second, "
+            f"{statistics.mean(self.rows):.2f} rows in a call of a U-Net"
+        )
 
 
 def mix(count: int, seed: int, *, sides: Sequence[int], most_steps: int = 40) -> list[Job]:
@@ -90,7 +104,7 @@ def _job(chance: random.Random, index: int, sides: Sequence[int], most_steps: in
     fields: dict[str, Any] = {
         "prompt": chance.choice(PROMPTS),
         "negative_prompt": chance.choice(("", "house", "clouds, " * 60)),
-        "checkpoint": "bench",
+        "checkpoint": NAME,
         "width": chance.choice(sides),
         "height": chance.choice(sides),
         "steps": steps,
@@ -143,17 +157,54 @@ def _pictures(chance: random.Random, params: RenderParams) -> tuple[Pixels | Non
     return source, mask if params.img2img.mask else None
 
 
-def start(engine: Engine, weights: Weights, job: Job) -> Pixels:
+def spread(jobs: Iterable[Job], checkpoints: Sequence[str], seed: int) -> list[Job]:
+    """Return `jobs` with `checkpoints` in turn, CFG from 1 to 12, one to three chunks, and the sizes that SDXL sees."""
+    chance = random.Random(seed)
+    return [
+        replace(job, params=job.params.model_copy(update=_anywhere(chance, checkpoints[place % len(checkpoints)])))
+        for place, job in enumerate(jobs)
+    ]
+
+
+def _anywhere(chance: random.Random, checkpoint: str) -> dict[str, Any]:
+    """Draw the parameters of a picture of a checkpoint of any architecture, large sides as SDXL knows them."""
+    side = partial(chance.choice, (512, 768, 1024, 2048))
+    return {
+        "checkpoint": checkpoint,
+        "prompt": chance.choice(PROMPTS[:-1]) + ", moon" * chance.choice((0, 40, 80)),
+        "negative_prompt": chance.choice(("", "house", "clouds, " * 60)),
+        "cfg_scale": float(chance.randint(1, 12)),
+        "original_size": chance.choice((None, OriginalSize(width=side(), height=side()))),
+        "crop": Crop(left=chance.choice((0, 64)), top=chance.choice((0, 128))),
+        "target_size": chance.choice((None, TargetSize(width=side(), height=side()))),
+    }
+
+
+def start(engine: Engine, checkpoints: Mapping[str, Weights], job: Job) -> Pixels:
     """Return the picture of `job`, as a slot of a worker asks for it."""
-    kit = Kit(weights, source=job.source, mask=job.mask)
+    kit = Kit(checkpoints[job.params.checkpoint], source=job.source, mask=job.mask)
     picture: Pixels = engine.render(render(job.params, kit), exact=job.params.exact).result()
     return picture
 
 
-def together(engine: Engine, weights: Weights, jobs: Sequence[Job], in_flight: int) -> list[Pixels]:
+def together(engine: Engine, checkpoints: Mapping[str, Weights], jobs: Sequence[Job], in_flight: int) -> list[Pixels]:
     """Return the pictures of `jobs`, so many of them in flight at a time."""
     with ThreadPoolExecutor(in_flight) as slots:
-        return list(slots.map(lambda job: start(engine, weights, job), jobs))
+        return list(slots.map(lambda job: start(engine, checkpoints, job), jobs))
+
+
+@contextmanager
+def rows_counted(checkpoints: Iterable[Weights]) -> Iterator[list[int]]:
+    """Yield a list to which each call of one of these U-Nets within the block adds its rows."""
+    rows: list[int] = []
+    hooks = [
+        weights.unet.register_forward_pre_hook(lambda _, given: rows.append(len(given[0]))) for weights in checkpoints
+    ]
+    try:
+        yield rows
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def distance(one: Pixels, other: Pixels) -> Distance:
@@ -202,18 +253,22 @@ def main() -> None:
     options = _parsed()
     card = device(options.card)
     dtype = default_dtype(card, options.precision)
-    weights = load.load(options.checkpoint, card, dtype)
+    checkpoints = {path.stem: load.load(path, card, dtype) for path in options.checkpoints}
     engine = Engine(card)
     engine.start()
     jobs = mix(options.jobs, options.seed, sides=options.sides)
-    alone, alone_took = _timed(lambda: [start(engine, weights, job) for job in jobs])
-    weights = with_empty_caches(weights)  # the texts too are encoded in company
-    company, company_took = _timed(lambda: together(engine, weights, jobs, options.in_flight))
+    if len(checkpoints) > 1:
+        jobs = spread(jobs, list(checkpoints), options.seed)
+    else:
+        checkpoints = dict(zip([NAME], checkpoints.values(), strict=True))
+    alone = _measured(checkpoints, lambda: [start(engine, checkpoints, job) for job in jobs])
+    checkpoints = {name: with_empty_caches(one) for name, one in checkpoints.items()}  # texts too share calls then
+    company = _measured(checkpoints, lambda: together(engine, checkpoints, jobs, options.in_flight))
     engine.stop()
-    distances = [distance(*pair) for pair in zip(alone, company, strict=True)]
+    distances = [distance(*pair) for pair in zip(alone.pictures, company.pictures, strict=True)]
     print(table(jobs, distances))
-    for what, took in (("alone", alone_took), (f"{options.in_flight} in flight", company_took)):
-        print(f"{what}: {took.wall:.1f} s ({took.host:.1f} s of cores), {len(jobs) / took.wall:.2f} pictures a second")
+    for what, found in (("alone", alone), (f"{options.in_flight} in flight", company)):
+        print(f"{what}: {found.summary()}")
     for job in (changed := broken(jobs, distances, dtype)):
         print("changed:", job.params.model_dump_json(exclude_defaults=True))
     raise SystemExit(bool(changed))
@@ -221,7 +276,7 @@ def main() -> None:
 
 def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT)
+    parser.add_argument("checkpoints", type=Path, nargs="*", default=[CHECKPOINT])
     parser.add_argument("--jobs", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--in-flight", type=int, default=8)
@@ -231,10 +286,11 @@ def _parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _timed(work: Callable[[], list[Pixels]]) -> tuple[list[Pixels], Seconds]:
+def _measured(checkpoints: Mapping[str, Weights], make: Callable[[], list[Pixels]]) -> Rendering:
     wall, host = time.perf_counter(), time.process_time()
-    pictures = work()
-    return pictures, Seconds(time.perf_counter() - wall, time.process_time() - host)
+    with rows_counted(checkpoints.values()) as rows:
+        pictures = make()
+    return Rendering(pictures, rows, time.perf_counter() - wall, time.process_time() - host)
 
 
 if __name__ == "__main__":

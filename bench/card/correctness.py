@@ -57,19 +57,19 @@ def paint_on_the_cpu(setting: Setting, pipe: Connection) -> None:
 
 def _together(setting: Setting, card: str, dtype: torch.dtype, jobs: Sequence[company.Job]) -> list[Pixels]:
     device = devices.device(card)
-    weights = load.load(files.demonstration(setting), device, dtype)
+    checkpoints = {company.NAME: load.load(files.demonstration(setting), device, dtype)}
     with rendering.serving(device, halves=False) as engine:
-        return company.together(engine, weights, jobs, setting.scale.flight)
+        return company.together(engine, checkpoints, jobs, setting.scale.flight)
 
 
 def _company(bench: Bench, jobs: Sequence[company.Job]) -> list[Pixels]:
     """Render the mix in float16 alone and in company; report whether that changed a picture, and return the latter."""
-    weights = load.load(files.demonstration(bench.setting), bench.card, torch.float16)
+    checkpoints = {company.NAME: load.load(files.demonstration(bench.setting), bench.card, torch.float16)}
     with rendering.serving(bench.card, halves=False) as engine:
         bench.now("float16, each picture alone")
-        alone = [company.start(engine, weights, job) for job in jobs]
+        alone = [company.start(engine, checkpoints, job) for job in jobs]
         bench.now(f"float16, {bench.scale.flight} in flight")
-        together = company.together(engine, weights, jobs, bench.scale.flight)
+        together = company.together(engine, checkpoints, jobs, bench.scale.flight)
     apart = _distances(alone, together)
     _spread(bench, "float16, alone against company", apart)
     changed = company.broken(jobs, apart, torch.float16)

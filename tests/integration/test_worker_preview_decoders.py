@@ -101,7 +101,7 @@ def test_a_decoder_makes_them_from_when_it_is_found_until_it_is_gone(folder, wei
     assert shape(folder, weights) == MAPPED
 
 
-def test_each_checkpoint_has_the_first_decoder_that_reads_its_latents(folder, weights):
+def test_each_checkpoint_has_a_decoder_that_reads_its_latents(folder, weights):
     folder.write("a.safetensors", tiny_decoder())
     folder.write("b.safetensors", fitting_decoder(-plain_sample()))
     folder.write("c.safetensors", fitting_decoder(plain_sample()))
@@ -116,6 +116,15 @@ def test_each_checkpoint_has_the_first_decoder_that_reads_its_latents(folder, we
     assert np.abs(shown.astype(int) - mirrored).max() <= 1
     assert shape(folder, strange) == MAPPED
     assert folder.loads == ["a", "b", "c"]
+
+
+def test_of_decoders_that_read_a_checkpoint_the_best_makes_its_previews(folder, weights):
+    folder.write("a.safetensors", fitting_decoder(plain_sample() * 0.8 + 0.1))
+    folder.write("b.safetensors", fitting_decoder(plain_sample()))
+    folder.scan()
+    shown = folder.previewer.picture(weights.sample, weights)
+    known = previews.levels(previews.known_picture()).permute(1, 2, 0).numpy()
+    assert np.abs(shown.astype(int) - known).mean() < 8
 
 
 def test_a_file_that_is_broken_says_why_and_harms_no_preview(folder, weights):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from worker.engine.architectures.base import LatentSpace
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines.film import MOST_SHOTS, Reel, Shot, developed
 from worker.engine.pipelines.inputs import Kit
@@ -58,9 +59,10 @@ def test_the_last_step_is_left_to_the_picture():
 
 
 class Checkpoint:
-    """Weights of which the film wants no more than their name and their edges."""
+    """Weights of which the film wants no more than their name, their edges and the form of their latents."""
 
     has_precise_vae = True
+    latent = LatentSpace(channels=4, cell=8)
 
     def tiled(self, tiling: str) -> Checkpoint:
         assert tiling == "x"

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import Tensor
 
 from shared.errors import CardError
+from shared.prompts.tokenizer import TOKENS
 from worker.engine import devices, transfers
 from worker.engine.devices import Device
 from worker.engine.transfers import fetched
@@ -23,7 +24,6 @@ from worker.engine.transfers import fetched
 # The largest difference, as a share of the largest number. Sound kernels stay far below it, also float32 kernels that
 # compute in TF32 and float16 kernels that add in float16.
 BOUNDS: Final = {torch.float32: 0.005, torch.float16: 0.02, torch.bfloat16: 0.05}
-_TOKENS: Final = 77
 _MASKED: Final = -10000.0  # what the networks add to attention at masked places
 
 Compute = Callable[..., Tensor]
@@ -104,14 +104,14 @@ def _attention(on: Device, dtype: torch.dtype) -> Answers:
 
 def _masked_attention(on: Device, dtype: torch.dtype) -> Answers:
     """Attend in two rows whose contexts have one and two chunks, as pictures with unequal prompts share a call."""
-    mask = torch.zeros(2, 1, 1, 2 * _TOKENS)
-    mask[0, ..., _TOKENS:] = _MASKED
+    mask = torch.zeros(2, 1, 1, 2 * TOKENS)
+    mask[0, ..., TOKENS:] = _MASKED
     return _attended(on, dtype, (40, 160), mask)
 
 
 def _attended(on: Device, dtype: torch.dtype, widths: tuple[int, ...], *mask: Tensor) -> Answers:
     """Return attention for heads of each of these widths, concatenated."""
-    keys = mask[0].shape[-1] if mask else _TOKENS
+    keys = mask[0].shape[-1] if mask else TOKENS
     found = [
         _both(
             F.scaled_dot_product_attention,

@@ -25,10 +25,11 @@ from worker.engine.images.tiles import along, cut, joined, tiles, wrapped
 from worker.engine.requests import Asks, Read, ToLatent, ToPixels
 from worker.engine.transfers import fetched, pinned, to_device
 
-LARGEST_CELLS: Final = 128 * 128  # of a latent that goes through the VAE as a whole: 1024 x 1024 pixels
-TILE_SIDE: Final = 96  # cells: 768 pixels
-SMALLER_SIDES: Final = (64, 32)  # if the card has no room for more: 512 pixels take a quarter of the memory of 1024
-OVERLAP: Final = 16  # cells, about as far as a VAE sees
+# All in pixels of the picture.
+LARGEST_AREA: Final = 1024 * 1024  # that goes through the VAE as a whole
+TILE_SIDE: Final = 768
+SMALLER_SIDES: Final = (512, 256)  # if the card has no room for more: 512 take a quarter of the memory of 1024
+OVERLAP: Final = 128  # about as far as a VAE sees
 
 _UNET_FAILED: Final = (
     "the U-Net's numbers are not finite: this checkpoint overflows in this precision (FARM_PRECISION: float32 and "
@@ -150,8 +151,9 @@ def _seen(latent: Tensor, parts: _Parts) -> tuple[Pixels, str | None]:
 def _through_vae(direction: _Direction, weights: Weights, given: Tensor, *, is_precise: bool) -> Asks[_Parts]:
     """Return `given` through the VAE: as a whole, in large tiles, or in smaller ones for lack of room."""
     height, width = (side // direction.before for side in given.shape[1:])
-    sides = [max(height, width) if height * width <= LARGEST_CELLS else TILE_SIDE]
-    sides += [side for side in SMALLER_SIDES if side < min(sides[0], max(height, width))]
+    cell, longest = weights.latent.cell, max(height, width)
+    sides = [longest if height * width * cell**2 <= LARGEST_AREA else TILE_SIDE // cell]
+    sides += [side // cell for side in SMALLER_SIDES if side // cell < min(sides[0], longest)]
     ask = partial(direction.request, is_precise=is_precise)
     divisible = partial(ask, is_divisible=True)
     larger = [partial(_in_tiles, direction, divisible, weights, given, side) for side in sides[:-1]]
@@ -176,12 +178,13 @@ def _in_tiles(direction: _Direction, ask: Ask, weights: Weights, given: Tensor, 
     if max(height, width) <= side:
         made: Tensor = yield ask(weights, given)
         return _Parts([made])
-    wrap = along(weights.tiling, (min(OVERLAP, height), min(OVERLAP, width)))
+    overlap = OVERLAP // weights.latent.cell
+    wrap = along(weights.tiling, (min(overlap, height), min(overlap, width)))
     whole = wrapped(given, (wrap[0] * direction.before, wrap[1] * direction.before))
     plain = weights.tiled("none")  # a tile's edges are not the picture's
-    at = tiles(height + 2 * wrap[0], width + 2 * wrap[1], side, OVERLAP)
+    at = tiles(height + 2 * wrap[0], width + 2 * wrap[1], side, overlap)
     pieces = []
     for tile in at:
         piece = yield ask(plain, cut(whole, tile, direction.before))
         pieces.append(piece)
-    return _Parts(pieces, partial(joined, at=at, overlap=OVERLAP, scale=direction.after, wrap=wrap))
+    return _Parts(pieces, partial(joined, at=at, overlap=overlap, scale=direction.after, wrap=wrap))

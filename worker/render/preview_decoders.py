@@ -1,4 +1,4 @@
-"""Previews are made by the first tiny decoder that reads a checkpoint's latents, else by its linear map."""
+"""Previews are made by the tiny decoder that reads a checkpoint's latents best, else by its linear map."""
 
 from __future__ import annotations
 
@@ -84,10 +84,11 @@ class PreviewDecoders:
             self._chosen.clear()
 
     def _choice(self, weights: Weights) -> str:
-        """Return the first decoder by name that reads the latents of `weights`; "" if none does."""
+        """Return the decoder that reads the latents of `weights` best, of equals the first by name; "" if none does."""
         if weights.unet not in self._chosen:
             fits = {sha256: self._fit(sha256, weights.sample) for sha256 in self._decoders}
-            self._chosen[weights.unet] = next((sha256 for sha256, fit in fits.items() if fit >= LEAST_FIT), "")
+            best = max(fits, key=fits.__getitem__, default="")
+            self._chosen[weights.unet] = best if fits.get(best, 0.0) >= LEAST_FIT else ""
         return self._chosen[weights.unet]
 
     def _fit(self, sha256: str, sample: Tensor) -> float:
@@ -99,7 +100,7 @@ class PreviewDecoders:
         except Exception as error:  # noqa: BLE001 - as above
             self._failed(sha256, error)
             return 0.0
-        log.info("tiny decoder tried", sha256=sha256, fit=round(fit, 2), is_used=fit >= LEAST_FIT)
+        log.info("tiny decoder tried", sha256=sha256, fit=round(fit, 2), reads=fit >= LEAST_FIT)
         return fit
 
     def _failed(self, sha256: str, error: Exception) -> None:

@@ -1,17 +1,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import torch
 
 from shared.params.render import RenderParams
+from tests.support import small_weights
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device, device
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
+
+
+class Small(Protocol):
+    """Loads the small checkpoint of a kind that `tests.support.small_checkpoints` draws from a seed."""
+
+    def __call__(self, kind: str, seed: int = 0, /) -> Weights: ...
+
+
+@pytest.fixture(scope="session")
+def small(cpu: Device) -> Small:
+    """Each checkpoint is loaded once a run."""
+    return cache(lambda kind, seed=0: small_weights.weights(kind, cpu, seed))
 
 
 @pytest.fixture(scope="session")

@@ -121,7 +121,3 @@ def test_without_a_picture_all_is_hidden(masked: Weights) -> None:
     extra = run_through(inpainting.seen(masked, None, 24, 16), masked)
     assert torch.equal(extra[0], torch.ones(2, 3))
     assert torch.equal(extra[1:], torch.zeros(4, 2, 3))
-
-
-def test_other_checkpoints_are_shown_nothing(tiny: Weights) -> None:
-    assert run_through(inpainting.seen(tiny, None, 24, 16), tiny) is None

@@ -144,8 +144,8 @@ def test_each_way_through_the_vae_is_waited_for_once(
 def test_tiles_are_not_waited_for(
     engine: Engine, half: Weights, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vae, "LARGEST_CELLS", 24 * 24)
-    monkeypatch.setattr(vae, "TILE_SIDE", 24)
+    monkeypatch.setattr(vae, "LARGEST_AREA", 192 * 192)
+    monkeypatch.setattr(vae, "TILE_SIDE", 192)
     picture = engine.render(decoded(half, noise(32, 28))).result(SECONDS)
     assert picture.shape == (256, 224, 3)
     assert not ledger.waits
@@ -155,8 +155,8 @@ def test_tiles_are_not_waited_for(
 def test_a_picture_is_not_lost_where_there_is_room_for_its_steps_but_not_for_its_decoding(
     engine: Engine, half: Weights, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vae, "SMALLER_SIDES", (32, 20))
-    monkeypatch.setattr(vae, "OVERLAP", 8)
+    monkeypatch.setattr(vae, "SMALLER_SIDES", (256, 160))
+    monkeypatch.setattr(vae, "OVERLAP", 64)
     params = RenderParams(prompt="sea", checkpoint="tiny", width=256, height=224, steps=1, cfg_scale=1, seed=7)
     expected = rendered(engine, half, params)
     whole = ledger.peak - ledger.live
@@ -182,10 +182,10 @@ def fill_at(step: str, ledger: Ledger, left_bytes: int, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything above 12 x 12 cells goes through the VAE in tiles."""
-    monkeypatch.setattr(vae, "LARGEST_CELLS", 12 * 12)
-    monkeypatch.setattr(vae, "TILE_SIDE", 12)
-    monkeypatch.setattr(vae, "OVERLAP", 4)
+    """Everything above 96 x 96 pixels goes through the VAE in tiles."""
+    monkeypatch.setattr(vae, "LARGEST_AREA", 96 * 96)
+    monkeypatch.setattr(vae, "TILE_SIDE", 96)
+    monkeypatch.setattr(vae, "OVERLAP", 32)
 
 
 @pytest.mark.usefixtures("small_tiles")

@@ -56,9 +56,9 @@ def apart(picture: Pixels, pixels: Tensor) -> float:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything above 24 x 24 cells goes through the VAE in tiles."""
-    monkeypatch.setattr(decoding, "LARGEST_CELLS", 24 * 24)
-    monkeypatch.setattr(decoding, "TILE_SIDE", 24)
+    """Everything above 192 x 192 pixels goes through the VAE in tiles."""
+    monkeypatch.setattr(decoding, "LARGEST_AREA", 192 * 192)
+    monkeypatch.setattr(decoding, "TILE_SIDE", 192)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_picture_of_usual_size_goes_through_as_a_whole(engine: Engine, tiny: W
     (pixels,) = to_pixels([ToPixels(tiny, latent(16, 12))])
     assert np.array_equal(picture, bytes_of(pixels))
     assert [tuple(request.latent.shape) for request in asked] == [(4, 16, 12)]
-    assert decoding.LARGEST_CELLS * 8**2 == 1024 * 1024
+    assert decoding.LARGEST_AREA == 1024 * 1024
 
 
 def test_a_large_picture_goes_through_tile_by_tile(
@@ -217,21 +217,21 @@ def test_a_picture_in_tiles_for_want_of_memory_is_nearly_the_same(
     scene = torch.stack([x, y, (8 * x * y).sin()]) * 0.8
     (given,) = to_latent([ToLatent(weights, scene)])
     (whole,) = to_pixels([ToPixels(weights, given)])
-    at = tiles.tiles(side, side, tile_side, decoding.OVERLAP)
+    at = tiles.tiles(side, side, tile_side, decoding.OVERLAP // 8)
     pieces = [made for tile in at for made in to_pixels([ToPixels(weights, tiles.cut(given, tile))])]
-    picture = bytes_of(tiles.joined(pieces, at, decoding.OVERLAP, 8))
+    picture = bytes_of(tiles.joined(pieces, at, decoding.OVERLAP // 8, 8))
     assert apart(picture, whole) < most_levels
     parts = [made for tile in at for made in to_latent([ToLatent(weights, tiles.cut(scene, tile, 8))])]
-    again = tiles.joined(parts, at, decoding.OVERLAP)
+    again = tiles.joined(parts, at, decoding.OVERLAP // 8)
     assert float((again - given).abs().mean()) < most_deviations * float(given.std())
 
 
 def test_tiles_become_smaller_until_there_is_room(
     engine: Engine, tiny: Weights, asked: list[Any], room: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "LARGEST_CELLS", 40 * 40)
-    monkeypatch.setattr(decoding, "TILE_SIDE", 40)
-    monkeypatch.setattr(decoding, "SMALLER_SIDES", (32, 24))
+    monkeypatch.setattr(decoding, "LARGEST_AREA", 320 * 320)
+    monkeypatch.setattr(decoding, "TILE_SIDE", 320)
+    monkeypatch.setattr(decoding, "SMALLER_SIDES", (256, 192))
     room(24 * 24)
     assert engine.render(decoded(tiny, latent(48, 44))).result(SECONDS).shape == (384, 352, 3)
     sides = [request.latent.shape[1] for request in asked]
@@ -241,8 +241,8 @@ def test_tiles_become_smaller_until_there_is_room(
 @pytest.fixture
 def on_small_card(cpu: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Engine, list[None], Clock]]:
     """An engine as workers have one, how often it asked for what is idle to leave the card, and its clock."""
-    monkeypatch.setattr(decoding, "SMALLER_SIDES", (16, 8))
-    monkeypatch.setattr(decoding, "OVERLAP", 4)
+    monkeypatch.setattr(decoding, "SMALLER_SIDES", (128, 64))
+    monkeypatch.setattr(decoding, "OVERLAP", 32)
     drops: list[None] = []
     clock = Clock()
     engine = Engine(cpu, halves=True, on_full=lambda: bool(drops.append(None)), clock=clock)

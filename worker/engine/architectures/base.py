@@ -27,6 +27,10 @@ if TYPE_CHECKING:  # diffusers takes seconds to import
 CACHED_CHUNKS: Final = 256  # of a text encoder; 0.1 MB each for Stable Diffusion 1 in half precision
 
 
+LatentColours = tuple[tuple[float, float, float], ...]
+"""Red, green and blue in -1..1 by each of a latent's channels, and last the colour of a latent of zeros."""
+
+
 class LatentSpace(NamedTuple):
     """The form of an architecture's latents [channels, h/cell, w/cell]."""
 
@@ -105,6 +109,14 @@ class Architecture(ABC):
     chunk: ClassVar[int] = TOKENS  # tokens that a text encoder reads at once
     size_figures: ClassVar[int] = 0  # that a row brings about the picture's size
     zeroes_empty_negative: ClassVar[bool] = False  # an empty negative prompt is zeros, and not an empty text
+    usual_rgb: ClassVar[LatentColours] = (
+        (0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473),
+        (0.0, 0.0, 0.0),
+    )  # fmt: skip
+    """The colours of latents, as `previews.latent_rgb` finds them, for a checkpoint without a VAE."""
+    # Operations, as multiples of those of Stable Diffusion 1: of a latent cell at the native size, and of a chunk.
+    unet_cost: ClassVar[float] = 1.0
+    text_cost: ClassVar[float] = 1.0
 
     @property
     def label(self) -> str:

@@ -16,6 +16,7 @@ class SD2(Architecture):
     """Stable Diffusion 2.x."""
 
     name = "sd2"
+    text_cost = 3.5
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return OpenCLIP-H, without the last layer of its original: here the layer before is the last."""

@@ -9,11 +9,16 @@ from torch import nn
 
 from shared.params.render import RenderParams
 from shared.prompts.tokenizer import EOS
-from worker.engine.architectures.base import Architecture, TextEncoder
+from worker.engine.architectures.base import Architecture, LatentColours, TextEncoder
 from worker.engine.architectures.sd2 import OPEN_CLIP_FILLING
 
 AESTHETIC_SCORE: Final = 6.0
 NEGATIVE_AESTHETIC_SCORE: Final = 2.5
+# The map of https://huggingface.co/docs/diffusers/using-diffusers/callback, there to 0..255.
+USUAL_RGB: Final[LatentColours] = (
+    (0.471, 0.471, 0.471), (-0.471, -0.039, 0.078), (0.196, 0.118, -0.039), (-0.549, -0.392, -0.275),
+    (0.176, 0.098, 0.020),
+)  # fmt: skip
 
 
 class SDXL(Architecture):
@@ -22,6 +27,9 @@ class SDXL(Architecture):
     name = "sdxl"
     size_figures = 6
     zeroes_empty_negative = True
+    usual_rgb = USUAL_RGB
+    unet_cost = 2.1
+    text_cost = 8.5
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return CLIP-L and OpenCLIP-G, each read at its last layer but one, without the norm."""
@@ -45,6 +53,9 @@ class SDXLRefiner(Architecture):
     name = "sdxl-refiner"
     size_figures = 5
     zeroes_empty_negative = True
+    usual_rgb = USUAL_RGB
+    unet_cost = 2.3
+    text_cost = 7.5
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return OpenCLIP-G, read as in the base model."""

@@ -25,19 +25,17 @@ class View:
     weight: float  # how much of it is hidden there
 
 
-def seen(weights: Weights, view: View | None, width: int, height: int) -> Asks[Tensor | None]:
-    """Return the extra channels [1 + channels, h/cell, w/cell] of `view`: mask and masked latent.
+def seen(weights: Weights, view: View | None, width: int, height: int) -> Asks[Tensor]:
+    """Return the extra channels [1 + channels, h/cell, w/cell] of `view`: mask and masked latent, by the VAE of
+    `weights`.
 
-    None for a checkpoint without these channels. No view: all is hidden, as in part of the training.
+    No view: all is hidden, as in part of the training.
     """
-    if not weights.takes_mask:
-        return None
     on = weights.device.torch
     view = view or View(zeros(3, height, width, device=on), ones(1, height, width, device=on), 1)
     latent = yield from encoded(weights, view.pixels * (1 - view.mask * view.weight))
-    mask = functional.interpolate(view.mask[None], scale_factor=1 / weights.latent.cell)[
-        0
-    ]  # nearest, as in its training
+    scale = 1 / weights.latent.cell
+    mask = functional.interpolate(view.mask[None], scale_factor=scale)[0]  # nearest, as in its training
     return cat([mask, latent])
 
 

@@ -24,11 +24,6 @@ SIDE: Final = 4  # cells of a latent that the map is fitted on
 SAMPLES: Final = 8
 _KNOWN_SIDE: Final = 64  # pixels
 
-USUAL_RGB: Final = torch.tensor(
-    [[0.298, 0.207, 0.208], [0.187, 0.286, 0.173], [-0.158, 0.189, 0.264], [-0.184, -0.271, -0.473], [0.0, 0.0, 0.0]]
-)
-"""The linear map, as from `latent_rgb`, for a checkpoint without a VAE: about that of Stable Diffusion 1."""
-
 Pixels = NDArray[np.uint8]  # [height, width, 3]
 
 

@@ -22,7 +22,7 @@ from worker.engine.cuda_errors import is_fatal, is_out_of_memory
 from worker.engine.devices import Device, decoder_dtype
 from worker.engine.failures import no_room
 from worker.engine.files import tensors
-from worker.engine.images.previews import USUAL_RGB, latent_rgb, sample
+from worker.engine.images.previews import latent_rgb, sample
 from worker.engine.loading import converted
 from worker.engine.loading.batch_invariant import make_batch_invariant
 from worker.engine.loading.converted import Converted
@@ -175,7 +175,8 @@ def _weights(built: Mapping[str, nn.Module], on_device: Converted, device: Devic
     if on_device.tables:
         colours, known_latent = on_device.tables
     elif vae is None:
-        colours, known_latent = USUAL_RGB, torch.zeros(architecture.latent.channels, 8, 8, device=device.torch)
+        colours = torch.tensor(architecture.usual_rgb)
+        known_latent = torch.zeros(architecture.latent.channels, 8, 8, device=device.torch)
     else:
         scale = figures.latent_scale
         colours, known_latent = latent_rgb(vae, scale), sample(vae, scale)

@@ -19,13 +19,10 @@ _LOAD_SECONDS: Final = 300.0  # a disk that spins up, and the libraries' import
 _LOAD_BYTES_A_SECOND: Final = 5e6  # a busy network's disk
 _CALL_SECONDS: Final = 60.0  # the first call of a kind prepares kernels
 _HOST_SECONDS: Final = 600.0  # the largest pictures, on a host that has much else to do
-_NATIVE_CELLS: Final = 64 * 64  # from here on attention, which grows with the square, outweighs the rest
-_CELL_PIXELS: Final = 64  # of the cells that these rates count
-_CELLS_A_SECOND: Final[dict[Kind, dict[str, float]]] = {
-    "cpu": {"denoise": 50.0, "pixels": 20.0},
-    "cuda": {"denoise": 5_000.0, "pixels": 2_000.0},
-}
-_CHUNK_SECONDS: Final[dict[Kind, float]] = {"cpu": 5.0, "cuda": 0.5}
+_VAE_PIXELS: Final = 512 * 512  # from here on a VAE's attention, which grows with the square, outweighs the rest
+_STEP_SECONDS: Final[dict[Kind, float]] = {"cpu": 0.02, "cuda": 0.0002}  # a cell of Stable Diffusion 1
+_CHUNK_SECONDS: Final[dict[Kind, float]] = {"cpu": 5.0, "cuda": 0.5}  # of its text encoder
+_MEGAPIXEL_SECONDS: Final[dict[Kind, float]] = {"cpu": 800.0, "cuda": 8.0}  # of a VAE
 
 
 def load_seconds(size_bytes: int) -> float:
@@ -49,16 +46,18 @@ def work_seconds(requests: Iterable[Request], on: Kind) -> float:
 
 
 def _seconds(request: Request, on: Kind) -> float:
-    rates = _CELLS_A_SECOND[on]
     match request:
         case Embed():
-            return len(request.text) * _CHUNK_SECONDS[on]
+            return len(request.text) * request.weights.architecture.text_cost * _CHUNK_SECONDS[on]
         case Denoise():
-            return len(request.terms) * _weighed(_area(request.x.shape)) / rates["denoise"]
+            weights = request.weights
+            cells = _weighed(_area(request.x.shape), (weights.native_size // weights.latent.cell) ** 2)
+            return len(request.terms) * cells * weights.architecture.unet_cost * _STEP_SECONDS[on]
         case ToPixels():
-            return _weighed(_area(request.latent.shape)) / rates["pixels"]
+            pixels = _area(request.latent.shape) * request.weights.latent.cell**2
+            return _weighed(pixels, _VAE_PIXELS) / 1e6 * _MEGAPIXEL_SECONDS[on]
         case ToLatent() | Apply():
-            return _weighed(_area(request.pixels.shape) / _CELL_PIXELS) / rates["pixels"]
+            return _weighed(_area(request.pixels.shape), _VAE_PIXELS) / 1e6 * _MEGAPIXEL_SECONDS[on]
         case _:  # work on the host
             return 0.0
 
@@ -67,5 +66,6 @@ def _area(shape: tuple[int, ...]) -> int:
     return shape[-2] * shape[-1]
 
 
-def _weighed(cells: float) -> float:
-    return cells * (1 + cells / _NATIVE_CELLS)
+def _weighed(area: float, usual: float) -> float:
+    """Return `area`, doubled where it is the usual one, because attention grows with its square."""
+    return area * (1 + area / usual)

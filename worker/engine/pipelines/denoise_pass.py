@@ -47,6 +47,11 @@ class Pass:
         """Model calls of all steps, by which prompt editing counts, also if img2img skips some of them."""
         return self.params.steps * FACTS[self.params.sampler].order
 
+    @property
+    def takes_mask(self) -> bool:
+        """Whether its checkpoint or its refiner was trained to inpaint."""
+        return any(one.takes_mask for one in (self.weights, self.refiner) if one)
+
 
 @dataclass(frozen=True, eq=False)
 class Draws:
@@ -104,11 +109,14 @@ def modelled(this_pass: Pass, view: View | None = None) -> Asks[Model]:
 
     `view` goes to an inpainting checkpoint; None: the whole picture is masked.
     """
-    calls = count()
-    model = yield from _guided(this_pass, this_pass.weights, calls, view)
-    if this_pass.refiner and this_pass.params.refiner:
-        second = yield from _guided(this_pass, this_pass.refiner, calls, view)
-        model = switched(model, second, switch_sigma(this_pass.weights.sigmas, this_pass.params.refiner.switch_at))
+    calls, params = count(), this_pass.params
+    extra = None
+    if this_pass.takes_mask:
+        extra = yield from seen(this_pass.weights, view, params.width, params.height)
+    model = yield from _guided(this_pass, this_pass.weights, calls, extra)
+    if this_pass.refiner and params.refiner:
+        second = yield from _guided(this_pass, this_pass.refiner, calls, extra)
+        model = switched(model, second, switch_sigma(this_pass.weights.sigmas, params.refiner.switch_at))
     return _with_numbers(model, this_pass)
 
 
@@ -152,17 +160,16 @@ def _sent(blocks: Sequence[Tensor], device: Device) -> Iterator[Tensor]:
             yield to_device(one, device)
 
 
-def _guided(this_pass: Pass, weights: Weights, calls: Iterator[int], view: View | None) -> Asks[Model]:
-    """Return the guided model of one checkpoint of a pass."""
+def _guided(this_pass: Pass, weights: Weights, calls: Iterator[int], extra: Tensor | None) -> Asks[Model]:
+    """Return the guided model of one checkpoint of a pass; only one that was trained to inpaint sees `extra`."""
     params, facts = this_pass.params, FACTS[this_pass.params.sampler]
-    extra = yield from seen(weights, view, params.width, params.height)
     before = this_pass.before
     prompt = yield from conditioning.prepare(
         weights,
         params,
         calls=this_pass.steps_in_prompt,
         base_calls=before.steps_in_prompt if before else None,
-        extra=extra,
+        extra=extra if weights.takes_mask else None,
     )
     guide: Callable[..., Any] = guided_pair if facts.needs_unconditional else guided
     scale = params.cfg_scale / facts.scale_divisor

@@ -17,7 +17,7 @@ from worker.engine.requests import Asks
 from worker.engine.vae import decoded
 
 MOST_SHOTS: Final = 15  # and the finished picture
-LARGEST_SIDE: Final = 64  # cells: 512 pixels, as large as a film is shown
+LARGEST_SIDE: Final = 512  # pixels: as large as a film is shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,5 +66,6 @@ def developed(kit: Kit, tiling: Tiling, shots: Sequence[Shot]) -> Asks[list[Pixe
     pictures = []
     for shot in shots:
         weights = kit.of_pass(is_second=shot.is_second_pass).tiled(tiling)
-        pictures.append((yield from decoded(weights, latents.within(shot.latent, LARGEST_SIDE))))
+        small = latents.within(shot.latent, LARGEST_SIDE // weights.latent.cell)
+        pictures.append((yield from decoded(weights, small)))
     return pictures

@@ -79,8 +79,8 @@ def scene(canvas: Canvas, this_pass: Pass, noise: Tensor, how: MaskOptions | Non
 
 
 def _view(shown: Pixels, mask: Mask, this_pass: Pass, how: MaskOptions) -> Asks[View | None]:
-    """Return the view of an inpainting checkpoint; None for other checkpoints."""
-    if not this_pass.weights.takes_mask:
+    """Return the view of an inpainting checkpoint; None if there is none in this pass."""
+    if not this_pass.takes_mask:
         return None
     device = this_pass.weights.device
     pixels = yield Work(lambda: pinned(to_tensor(shown), device))
