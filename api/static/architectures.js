@@ -30,7 +30,9 @@ export function followArchitectures(form) {
     const all = group.querySelectorAll(".group-body [data-default]").length === idle.length;
     const what = all ? "These settings" : joined(idle.map(({ box }) => labelOf(box)));
     const verb = all || idle.length > 1 ? "have" : "has";
-    place(group).textContent = idle.length ? `${what} ${verb} no effect on ${families}${idle[0].remedy}.` : "";
+    const words = idle.length ? `${what} ${verb} no effect on ${families}${idle[0].remedy}.` : "";
+    const hint = place(group);
+    if (hint.textContent !== words) hint.textContent = words; // a reader says what is written, also if it is the same
   }
 
   function place(group) {
@@ -56,6 +58,7 @@ export function followArchitectures(form) {
   }
 
   form.addEventListener("change", follow);
+  addEventListener("pageshow", follow); // what a browser has put back itself
   follow();
   return { follow };
 }
