@@ -66,7 +66,7 @@ class Kind:
     @property
     def needs_yaml(self) -> bool:
         """Whether nothing in a single file says what it predicts, or how large it is."""
-        return self.states_sizes or (_SD2_TEXT in self.text_encoders.values() and self.predicts_velocity)
+        return self.states_sizes or (_SD2_TEXT in self.text_encoders.values() and self.channels == 4)
 
 
 _SD1: Final = Kind(

@@ -14,7 +14,7 @@ from tests.support import card_time
 from tests.support.card_kernels import Card
 from tests.support.card_ledger import Ledger
 from tests.support.card_time import GAP, Clock, Turns, kernel_seconds
-from worker.engine.loading import layouts
+from worker.engine.architectures.reading import sd1
 
 TURN = 0.121  # seconds of a U-Net call of 32 rows
 
@@ -44,7 +44,7 @@ def test_a_call_of_stable_diffusion_takes_what_was_reckoned(
 
 def full_size() -> nn.Module:
     """Return Stable Diffusion 1's U-Net in float16, of weights that have no values."""
-    config, *_ = layouts._described(layouts.SD1)
+    config, *_ = sd1._described(sd1._USUAL)
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)
     last = {4: torch.channels_last}

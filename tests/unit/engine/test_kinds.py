@@ -45,8 +45,6 @@ JUDGE = Path(__file__).parents[3] / "tools" / "demo_checkpoint" / "judge.safeten
         ("down_blocks.0.resnets.0.conv1.weight time_embedding.linear_1.weight conv_in.weight", "a U-Net alone"),
         ("emb_params", "an embedding"),
         ("clip_l clip_g", "an embedding"),
-        ("conditioner.embedders.0.transformer.x model.diffusion_model.x first_stage_model.x", "a Stable Diffusion XL"),
-        ("cond_stage_model.model.ln_final.weight model.diffusion_model.x", "a Stable Diffusion 2"),
         ("model.diffusion_model.joint_blocks.0.x", "a Stable Diffusion 3"),
         ("double_blocks.0.img_attn.qkv.weight", "a Flux model"),
         ("model.diffusion_model.double_blocks.0.x first_stage_model.x", "a Flux model"),

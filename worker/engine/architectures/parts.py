@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,6 +22,12 @@ class Figures:
     prediction: Prediction
     latent_scale: float  # factor that gives the VAE's latents about unit variance
     native_size: int  # pixels of a side
+    note: str | None = None  # for people: what was assumed because the file does not say it
+
+    def effect(self) -> str:
+        """Return a digest that is equal for figures that give the same pictures."""
+        told = [self.sigmas.values, self.prediction.value, self.latent_scale, self.native_size]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

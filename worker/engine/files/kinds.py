@@ -34,8 +34,6 @@ def _within(*parts: str) -> _Recognises:
 
 _WHOLE: Final[tuple[tuple[str, _Recognises], ...]] = (  # with any other weights in the file
     ("a ControlNet", _starts("control_model.", "lora_controlnet")),
-    ("a Stable Diffusion XL checkpoint", _starts("conditioner.embedders.")),
-    ("a Stable Diffusion 2 checkpoint", _starts("cond_stage_model.model.")),
     ("a Stable Diffusion 3 model", _within("joint_blocks.", "joint_transformer_blocks.")),
     ("a Flux model", _within("double_blocks.", "single_transformer_blocks.")),
     ("a motion module (AnimateDiff)", _within("motion_modules.", "temporal_transformer.")),
@@ -65,7 +63,9 @@ _ALONE: Final[tuple[tuple[str, _Recognises], ...]] = (  # the first that fits, i
     ("the judge of the demo checkpoints", _has("choices.weight", "features.0.weight")),
 )
 _WIDTHS: Final = (768, 1024, 1280)  # of CLIP's tokens: an embedding alone is one tensor of them
-_CHECKPOINT: Final = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "model_ema.")
+CHECKPOINT_PREFIXES: Final = ("model.diffusion_model.", "cond_stage_model.", "conditioner.")
+"""Beginnings of names that only checkpoints have, and no VAE alone."""
+_CHECKPOINT: Final = (*CHECKPOINT_PREFIXES, "first_stage_model.", "model_ema.")
 _HYPERNETWORK: Final = frozenset({320, 640, 768, 1024, 1280})  # widths, by which its layers are named
 
 

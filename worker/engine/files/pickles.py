@@ -30,6 +30,8 @@ _MOST_PICKLE_BYTES: Final = 2**25  # a checkpoint's is 0.3 MB
 _MOST_RECORDS: Final = 2**16
 MOST_TENSORS: Final = 2**16
 """In a model file; Stable Diffusion XL has 2,515, an adapter for it some thousands."""
+TRAINING_STEP: Final = "global_step"
+"""Name of a number that trainers put beside the weights; it is returned with them."""
 _MOST_SIDES: Final = 8  # of a tensor
 _WRAPPINGS: Final = 2  # trainers put the weights under one of these names, sometimes twice
 _WRAPPERS: Final = ("state_dict", "params_ema", "params")
@@ -212,13 +214,18 @@ def read(file: BinaryIO, where: Literal["cpu", "meta"]) -> dict[str, Tensor]:
 def _tensors(file: BinaryIO, where: Literal["cpu", "meta"]) -> Iterator[tuple[str, Tensor]]:
     content, places = _of_first_form(file) if file.read(2) != b"PK" else _of_zip(file)
     placed = _named(content)
+    placed.pop(TRAINING_STEP, None)  # as a tensor it could not be read without the weights
+    step = content.get(TRAINING_STEP) if isinstance(content, Mapping) else None
+    if type(step) is int and 0 <= step < 2**63:
+        yield TRAINING_STEP, torch.tensor(step)
     for one in placed.values():
         _require_inside(one, places)
     if where == "meta":
         yield from ((name, torch.empty(one.shape, dtype=one.dtype, device="meta")) for name, one in placed.items())
         return
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # PyTorch wants it writable: pages are copied then
-    yield from ((name, _view(mapped, one, places[one.storage.key][0])) for name, one in placed.items())
+    begins = {key: begin for key, (begin, _) in places.items()}
+    yield from ((name, _view(mapped, one, begins.get(one.storage.key, 0))) for name, one in placed.items())
 
 
 Places = Mapping[str, tuple[int, int]]
@@ -289,9 +296,11 @@ def _named(content: Any) -> dict[str, _Placed]:  # noqa: ANN401 - any content of
 def _require_inside(one: _Placed, places: Places) -> None:
     """Raise ModelFileError unless a tensor lies within its storage and is no larger than that."""
     count, width = math.prod(one.shape), one.dtype.itemsize
+    if not count:
+        return
     _, size = places.get(one.storage.key, (0, -1))
     steps = zip(one.shape, one.strides, strict=True)
-    last = one.offset + sum((length - 1) * stride for length, stride in steps) + 1 if count else 0
+    last = one.offset + sum((length - 1) * stride for length, stride in steps) + 1
     if max(count, last) * width > size:
         raise ModelFileError("is damaged: a weight lies outside of it")
 

@@ -5,9 +5,13 @@ The first bytes of a file decide its form, not its name.
 
 from __future__ import annotations
 
+import io
+import json
+import math
+import re
 import struct
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,14 +19,18 @@ from torch import Tensor
 
 from shared.errors import ModelFileError
 from shared.models import regular_files
-from worker.engine.files import pickles
+from worker.engine.files import number_formats, pickles
 from worker.engine.files.kinds import OtherKind
 
 SAFETENSORS: Final = ".safetensors"
 PICKLES: Final = frozenset({".ckpt", ".pt", ".pth", ".bin"})
+TRAINING_STEP: Final = pickles.TRAINING_STEP
 Where = Literal["cpu", "meta"]  # meta: only shapes, the weights are not read
 Form = Literal["safetensors", "pickle"]
 
+_MOST_LISTED_BYTES: Final = 2**22  # of the header of a file that is cut off; it is read into many small objects
+_LONGEST_NAME: Final = 200  # that an error message repeats
+_UNKNOWN_FORMAT: Final = re.compile(r"unknown variant `(\w{1,24})`, expected one of `BOOL`")
 _MOST_HEADER_BYTES: Final = 2**25  # of safetensors; a checkpoint's is 0.2 MB, and trainers add their notes
 _HEAD: Final = struct.Struct("<Q")
 _PICKLE_HEADS: Final = (b"PK\x03\x04", pickles.FIRST_FORM)
@@ -36,13 +44,12 @@ _NOT_MODELS: Final = (  # first bytes, and the reason
 def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
     """Return the tensors of a model file by name. Raises ModelFileError that says what is wrong with it.
 
-    On the CPU they may be views of the file: copy them to keep them.
+    On the CPU they may be views of the file: copy them to keep them. `TRAINING_STEP` is a number on any device.
     """
     try:
         with regular_files.opened(path) as file:
-            if form(path, file) == "pickle":
-                return pickles.read(file, where)
-            return _safetensors(path, where)
+            is_pickle = form(path, file) == "pickle"
+            return number_formats.plain(pickles.read(file, where) if is_pickle else _safetensors(path, where))
     except OSError as error:
         reason = f"cannot be read: {error.strerror or type(error).__name__}"
         raise ModelFileError(error.strerror if isinstance(error, regular_files.NotRegular) else reason) from error
@@ -99,6 +106,43 @@ def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
                 raise ModelFileError(f"has {len(names):,} weights; at most {pickles.MOST_TENSORS:,} are read")
             if where == "cpu":
                 return {name: file.get_tensor(name) for name in names}
-            return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
+            return {name: _on_meta(name, file) for name in names}
     except SafetensorError as error:
-        raise ModelFileError(f"is damaged or not a safetensors file ({error})") from error
+        if unknown := _UNKNOWN_FORMAT.search(str(error)):
+            format_name = f"an unknown number format, {unknown[1]}"
+            raise ModelFileError(f"is stored in {format_name}: {number_formats.READABLE}") from error
+        raise ModelFileError(_missing(path) or f"is damaged or not a safetensors file ({error})") from error
+
+
+def _on_meta(name: str, file: Any) -> Tensor:  # noqa: ANN401 - an open safetensors file has no type
+    stored = file.get_slice(name)
+    if name == TRAINING_STEP and math.prod(stored.get_shape()) == 1:
+        return torch.tensor(file.get_tensor(name))
+    dtype = number_formats.SAFETENSORS.get(stored.get_dtype())
+    if dtype is None:
+        raise ModelFileError(f"its {name} is stored as {stored.get_dtype()}: {number_formats.READABLE}")
+    return torch.empty(stored.get_shape(), dtype=dtype, device="meta")
+
+
+def _missing(path: Path) -> str | None:
+    """Return what a safetensors file lacks that was cut off; None if it is whole, or no such file."""
+    with regular_files.opened(path) as file:
+        head = file.read(_HEAD.size)
+        length = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else 0
+        header = file.read(min(length, _MOST_LISTED_BYTES))
+        present = file.seek(0, io.SEEK_END)
+    if present < _HEAD.size + length:
+        return f"is damaged, as after a download that broke off: only {present:,} bytes are there. Download it again"
+    try:
+        listed = {name: one["data_offsets"][1] for name, one in json.loads(header).items() if name != "__metadata__"}
+        ends = {name: int(end) + _HEAD.size + length for name, end in listed.items()}
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None
+    if not ends or (whole := max(ends.values())) <= present:
+        return None
+    lost = [name for name, end in ends.items() if end > present]
+    first = min(lost, key=ends.__getitem__)[:_LONGEST_NAME]
+    return (
+        f"is damaged, as after a download that broke off: {present:,} of {whole:,} bytes are there, and {len(lost):,} "
+        f"of its {len(ends):,} weights are missing, first {first}. Download it again"
+    )

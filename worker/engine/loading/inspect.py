@@ -69,7 +69,7 @@ def inspect(path: Path) -> Inspection:
         architecture=parts.architecture,
         native_size=parts.figures.native_size,
         reason=None,
-        note=note,
+        note="; ".join(filter(None, (note, parts.figures.note))) or None,
         description=parts.description,
         has_vae="vae" in parts.networks,
         prediction=parts.figures.prediction.value,

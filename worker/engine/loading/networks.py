@@ -5,7 +5,8 @@ Imports diffusers and transformers, which takes seconds: imported when a checkpo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -14,15 +15,21 @@ from diffusers.models.autoencoders.vae import DecoderTiny
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers.models.clip.configuration_clip import CLIPTextConfig
-from transformers.models.clip.modeling_clip import CLIPTextModel
+from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
 
 from shared.errors import ModelFileError
 from shared.prompts.tokenizer import BOS, EOS, TOKENS
 from worker.engine.architectures.base import Architecture
 from worker.engine.architectures.parts import Part, Parts
-from worker.engine.files.config_bounds import UNFIT
+from worker.engine.architectures.registry import ARCHITECTURES
+from worker.engine.files.config_bounds import UNFIT, shown
 
 _LATENT: Final = Architecture.latent
+_TEXTS: Final[dict[str, type[CLIPTextModel | CLIPTextModelWithProjection]]] = {
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+}
+_LABELS: Final = {"unet": "U-Net", "text_encoder": "text encoder", "text_encoder_2": "text encoder 2"}
 VAE_LEVELS: Final = 4  # each but the first halves a side
 
 
@@ -31,27 +38,31 @@ def build(parts: Parts) -> dict[str, nn.Module]:
 
     Raises ModelFileError if no network fits the description, or if a weight is missing, left over or misshapen.
     """
-    words = {**parts.networks["text_encoder"].config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
-    try:
-        with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(parts.networks["unet"].config)
-            text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(words))
-    except UNFIT as error:
-        raise ModelFileError(f"its configuration describes no network ({error})") from error
-    _require_fit(unet, text_encoder)
-    _require("U-Net", unet, parts.networks["unet"])
-    _require("text encoder", text_encoder, parts.networks["text_encoder"])
-    vae = {"vae": build_vae(parts.networks["vae"])} if "vae" in parts.networks else {}
-    return {"unet": unet, "text_encoder": text_encoder, **vae}
+    unet = _unet(parts.networks["unet"])
+    texts = {name: _text(name, part) for name, part in parts.networks.items() if name in _TEXTS}
+    _require_fit(unet, [network.config for network in texts.values()], ARCHITECTURES[parts.architecture])
+    built = {"unet": unet, **texts}
+    for name, network in built.items():
+        _require(_LABELS[name], network, parts.networks[name])
+    return built | ({"vae": build_vae(parts.networks["vae"])} if "vae" in parts.networks else {})
+
+
+def _unet(part: Part) -> UNet2DConditionModel:
+    with _describing(), torch.device("meta"):
+        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(part.config)
+    return unet
+
+
+def _text(name: str, part: Part) -> CLIPTextModel | CLIPTextModelWithProjection:
+    words = {**part.config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
+    with _describing(), torch.device("meta"):
+        return _TEXTS[name](CLIPTextConfig.from_dict(words))
 
 
 def build_vae(part: Part) -> AutoencoderKL:
     """Return the VAE that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
-    try:
-        with torch.device("meta"):
-            vae: AutoencoderKL = AutoencoderKL.from_config(part.config)
-    except UNFIT as error:
-        raise ModelFileError(f"its configuration describes no network ({error})") from error
+    with _describing(), torch.device("meta"):
+        vae: AutoencoderKL = AutoencoderKL.from_config(part.config)
     sizes = vae.config["latent_channels"], len(vae.config["block_out_channels"]), vae.config["out_channels"]
     if sizes != (_LATENT.channels, VAE_LEVELS, 3):
         raise ModelFileError("its VAE does not make pictures of the U-Net's latents: 4 channels, 8 pixels a cell")
@@ -73,19 +84,34 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     network.eval().requires_grad_(requires_grad=False)
 
 
-def _require_fit(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
-    """Raise ModelFileError if U-Net and text encoder do not fit together, or are not those of Stable Diffusion 1."""
-    words = text_encoder.config
-    if words.vocab_size <= EOS or words.max_position_embeddings < TOKENS:
-        size = f"{words.vocab_size} words and {words.max_position_embeddings} positions"
-        raise ModelFileError(f"its text encoder has {size}; CLIP's {EOS + 1} and {TOKENS} are needed")
-    if unet.config["cross_attention_dim"] != words.hidden_size:
-        widths = f"{words.hidden_size} wide, and its U-Net reads {unet.config['cross_attention_dim']}"
-        raise ModelFileError(f"its text encoder is {widths}")
-    if unet.config["out_channels"] != _LATENT.channels:
-        raise ModelFileError(
-            f"its U-Net makes latents of {unet.config['out_channels']} channels; {_LATENT.channels} are right"
-        )
+@contextmanager
+def _describing() -> Iterator[None]:
+    """Within the block, an error of a library says that a configuration describes no network."""
+    try:
+        yield
+    except UNFIT as error:
+        raise ModelFileError(f"its configuration describes no network ({error})") from error
+
+
+def _require_fit(unet: UNet2DConditionModel, texts: Sequence[CLIPTextConfig], architecture: Architecture) -> None:
+    """Raise ModelFileError unless U-Net and text encoders fit together, and are those of the architecture."""
+    for words in texts:
+        if words.vocab_size <= EOS or words.max_position_embeddings < TOKENS:
+            size = f"{words.vocab_size} words and {words.max_position_embeddings} positions"
+            raise ModelFileError(f"its text encoder has {size}; CLIP's {EOS + 1} and {TOKENS} are needed")
+    width, read = sum(words.hidden_size for words in texts), unet.config["cross_attention_dim"]
+    if read != width:
+        these = "its text encoder is" if len(texts) == 1 else "its text encoders are together"
+        raise ModelFileError(f"{these} {width} wide, and its U-Net reads {shown(read)}")
+    if unet.config["out_channels"] != architecture.latent.channels:
+        made, right = unet.config["out_channels"], architecture.latent.channels
+        raise ModelFileError(f"its U-Net makes latents of {made} channels; {right} are right")
+    vector, figures = unet.config["projection_class_embeddings_input_dim"], architecture.size_figures
+    if figures:
+        right = texts[-1].projection_dim + figures * unet.config["addition_time_embed_dim"]
+        if unet.config["addition_embed_type"] != "text_time" or vector != right:
+            what = f"a vector of {right} for the text and {figures} figures about the picture's size"
+            raise ModelFileError(f"its U-Net reads {shown(vector)}, not {what}, as {architecture.label} does")
 
 
 def _require(what: str, network: nn.Module, part: Part) -> None:

@@ -1,0 +1,376 @@
+"""Checkpoints of every architecture, from all the forms that people have: what is read, and by which rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from shared.errors import ModelFileError
+from tests.support import small_checkpoints
+from tests.support.small_checkpoints import KINDS
+from worker.engine.architectures.prediction import Prediction
+from worker.engine.devices import Device
+from worker.engine.loading import layouts, load, networks
+from worker.engine.loading.inspect import Inspection, inspect
+from worker.engine.sigma_table import ALIGNED_SD1, ALIGNED_XL
+
+Small = Callable[[str], Path]
+UNET = "model.diffusion_model."
+FIRST = f"{UNET}input_blocks.0.0.weight"
+NATIVE = {"sd1": 512, "sd2": 512, "sd2-velocity": 768, "sd2-inpainting": 512}
+ARCHITECTURES = {kind: kind if kind == "sdxl-refiner" else kind.partition("-")[0] for kind in KINDS}
+
+
+def changed(path: Path, folder: Path, **tensors: Tensor | None) -> Path:
+    """Write the single file at `path` again, with other tensors; None removes one."""
+    weights = {name: one for name, one in (load_file(path) | tensors).items() if one is not None}
+    save_file({name: one.contiguous() for name, one in weights.items()}, folder / "changed.safetensors")
+    return folder / "changed.safetensors"
+
+
+def reason(path: Path) -> str:
+    """Why a file cannot be used; the loader says the same."""
+    with pytest.raises(ModelFileError) as error:
+        networks.build(layouts.read(path))
+    found = inspect(path).reason
+    assert found == " ".join(str(error.value).split())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [
+        ("file", "sd1"), ("file", "sd2"), ("file", "sdxl"), ("file", "sdxl-refiner"), ("file", "sdxl-inpainting"),
+        ("folder", "sd2-inpainting"), ("folder", "sdxl"), ("folder", "sdxl-refiner"),
+    ],
+)  # fmt: skip
+def test_every_weight_reaches_its_network(form: str, kind: str, small_file: Small, small_folder: Small) -> None:
+    small = small_checkpoints.build(kind)
+    parts = layouts.read(small_file(kind) if form == "file" else small_folder(kind))
+    built = networks.build(parts)
+    expected = {"unet": small.unet, "vae": small.vae, **small.text_encoders}
+    assert built.keys() == expected.keys()
+    for name, network in expected.items():
+        networks.fill(built[name], parts.networks[name].weights)
+        for key, weight in network.state_dict().items():
+            assert torch.equal(built[name].state_dict()[key].float(), weight), (name, key)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_the_figures_of_every_kind_are_its_own(kind: str, form: str, small_file: Small, small_folder: Small) -> None:
+    path, traits = small_file(kind) if form == "file" else small_folder(kind), KINDS[kind]
+    prediction = Prediction.VELOCITY if traits.predicts_velocity else Prediction.NOISE
+    size = NATIVE.get(kind, 1024)
+    assert inspect(path) == Inspection("checkpoint", ARCHITECTURES[kind], size, None, prediction=prediction.value)
+    found = layouts.read(path, "meta").figures
+    assert (found.prediction, found.native_size, found.latent_scale) == (prediction, size, traits.latent_scale)
+    assert found.sigmas.aligned == (ALIGNED_XL if kind.startswith("sdxl") else ALIGNED_SD1)
+    assert found.sigmas.highest == pytest.approx(4518.76 if traits.has_zero_terminal_snr else 14.6146, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sd2-velocity", "sdxl", "sdxl-refiner"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_every_stored_format_is_loaded(kind: str, dtype: torch.dtype, tmp_path: Path, cpu: Device) -> None:
+    path = small_checkpoints.write_file(small_checkpoints.build(kind), tmp_path / "one.safetensors", dtype)
+    assert inspect(path).reason is None
+    weights = load.load(path, cpu, torch.float32)
+    stored = load_file(path)
+    assert torch.equal(weights.unet.conv_in.weight, stored[FIRST].float())
+    assert len(weights.text_encoders) == len(KINDS[kind].text_encoders)
+
+
+@pytest.mark.parametrize("kind", ["sd2", "sdxl", "sdxl-refiner"])
+def test_a_file_may_lack_its_vae(kind: str, tmp_path: Path, cpu: Device) -> None:
+    small = small_checkpoints.build(kind)
+    path = small_checkpoints.write_file(small, tmp_path / "bare.safetensors", with_vae=False)
+    folder = small_checkpoints.write_folder(small, tmp_path / "bare", with_vae=False)
+    for form in (path, folder):
+        assert (found := inspect(form)).reason is None
+        assert not found.has_vae
+    weights = load.load(path, cpu, torch.float32)
+    assert (weights.vae, weights.latent_scale) == (None, KINDS[kind].latent_scale)
+
+
+@pytest.mark.parametrize("kind", ["sd2", "sdxl", "sdxl-refiner", "sdxl-inpainting"])
+def test_folders_come_in_shards_and_in_half_precision(kind: str, tmp_path: Path, cpu: Device) -> None:
+    small = small_checkpoints.build(kind)
+    folder = small_checkpoints.write_folder(small, tmp_path / "folder", variant="fp16", shard_bytes=2**20)
+    weights = load.load(folder, cpu, torch.float32)
+    assert torch.equal(weights.unet.conv_out.weight, small.unet.conv_out.weight)
+    shards = sorted((folder / "unet").glob("*-of-*.safetensors"))
+    shards[-1].unlink()
+    assert f"unet/{shards[-1].name} is missing" in reason(folder)
+    index = next((folder / "unet").glob("*.index.*"))
+    index.unlink()
+    assert f"unet/ holds {shards[0].name}, but not" in reason(folder)
+
+
+def test_a_pickled_file_holds_the_same(small_file: Small, tmp_path: Path, cpu: Device) -> None:
+    torch.save({"state_dict": load_file(small_file("sdxl"))}, tmp_path / "sdxl.ckpt")
+    assert inspect(tmp_path / "sdxl.ckpt") == inspect(small_file("sdxl"))
+    expected = load.load(small_file("sdxl"), cpu, torch.float32).text_encoders[1].network.state_dict()
+    found = load.load(tmp_path / "sdxl.ckpt", cpu, torch.float32).text_encoders[1].network.state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+# What a network predicts, and its noise table.
+
+
+def yaml_beside(path: Path, **params: object) -> None:
+    path.with_suffix(".yaml").write_text(yaml.safe_dump({"model": {"params": params}}))
+
+
+def test_stable_diffusion_2_is_taken_for_velocity_unless_something_says_otherwise(
+    small_file: Small, tmp_path: Path
+) -> None:
+    path = changed(small_file("sd2"), tmp_path)
+    found = inspect(path)
+    assert (found.prediction, found.native_size, found.description) == ("velocity", 768, None)
+    assert found.note
+    assert "velocity is assumed" in found.note
+    assert "`model: {params: {parameterization: eps}}`" in found.note
+    yaml_beside(path, parameterization="eps")
+    found = inspect(path)
+    assert (found.prediction, found.native_size, found.note) == ("noise", 512, None)
+    assert found.description  # it adds to the weights, which would be taken for another thing without it
+    yaml_beside(path, parameterization="v")
+    found = inspect(path)
+    assert (found.prediction, found.native_size, found.note, found.description) == ("velocity", 768, None, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensors", "expected"),
+    [
+        ("sd2", {"v_pred": torch.tensor([])}, ("velocity", False)),
+        ("sd2", {"global_step": torch.tensor(875_000)}, ("noise", False)),
+        ("sd2", {"global_step": torch.tensor(110_000)}, ("velocity", True)),
+        ("sd2", {"global_step": torch.zeros(2)}, ("velocity", True)),
+        ("sd2-inpainting", {}, ("noise", False)),
+        ("sdxl", {"v_pred": torch.tensor([])}, ("velocity", False)),
+        ("sdxl-inpainting", {"v_pred": torch.zeros(3)}, ("velocity", False)),
+        ("sdxl-refiner", {"v_pred": torch.tensor([])}, ("velocity", False)),
+        ("sdxl-velocity", {"v_pred": None}, ("noise", False)),
+    ],
+)
+def test_a_file_says_what_it_predicts(
+    kind: str, tensors: dict[str, Tensor], expected: tuple[str, bool], small_file: Small, tmp_path: Path
+) -> None:
+    path = changed(small_file(kind), tmp_path, **tensors)
+    found = inspect(path)
+    assert (found.reason, (found.prediction, bool(found.note))) == (None, expected)
+    assert layouts.read(path).figures.prediction.value == expected[0]
+
+
+def test_a_pickle_keeps_its_number_of_training_steps_beside_the_weights(small_file: Small, tmp_path: Path) -> None:
+    content = {"state_dict": load_file(small_file("sd2")), "global_step": 875_000}
+    torch.save(content, tmp_path / "base.ckpt")
+    assert (found := inspect(tmp_path / "base.ckpt")).prediction == "noise"
+    assert found.native_size == 512
+    torch.save(content | {"global_step": 2**70}, tmp_path / "base.ckpt")
+    assert inspect(tmp_path / "base.ckpt").prediction == "velocity"
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2-inpainting", "sdxl"])
+def test_zero_terminal_snr_is_a_key_of_its_own(kind: str, small_file: Small, tmp_path: Path) -> None:
+    path = changed(small_file(kind), tmp_path, ztsnr=torch.tensor([]))
+    if kind == "sd1":
+        path.with_suffix(".yaml").write_bytes(small_file(kind).with_suffix(".yaml").read_bytes())
+    figures = layouts.read(path, "meta").figures
+    assert (figures.prediction, figures.sigmas.highest) == (Prediction.NOISE, pytest.approx(4518.76, rel=1e-4))
+
+
+def test_a_folder_says_what_it_predicts_in_its_scheduler(tmp_path: Path) -> None:
+    folder = small_checkpoints.write_folder(small_checkpoints.build("sdxl"), tmp_path / "folder")
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    for told, expected in (("v_prediction", "velocity"), ("epsilon", "noise")):
+        file.write_text(json.dumps(config | {"prediction_type": told}))
+        assert inspect(folder).prediction == expected
+    file.write_text(json.dumps(config | {"prediction_type": "sample"}))
+    assert "it predicts sample" in reason(folder)
+    file.write_text(json.dumps(config | {"beta_schedule": "linear"}))
+    assert "its beta schedule is linear" in reason(folder)
+
+
+# A .yaml beside a file.
+
+SDXL_BASE = {"network_config": {"params": {"model_channels": 64, "context_dim": 192, "adm_in_channels": 1664}}}
+
+
+def scaling(name: str) -> dict[str, object]:
+    target = f"sgm.modules.diffusionmodules.denoiser_scaling.{name}"
+    return SDXL_BASE | {"denoiser_config": {"params": {"scaling_config": {"target": target}}}}
+
+
+def test_the_yaml_of_stable_diffusion_xl_has_other_names(small_file: Small, tmp_path: Path) -> None:
+    path = changed(small_file("sdxl"), tmp_path)
+    yaml_beside(path, **scaling("EpsScaling"), scale_factor=0.13025)
+    assert (found := inspect(path)).description is None
+    assert found.prediction == "noise"
+    yaml_beside(path, **scaling("VScaling"))
+    assert (found := inspect(path)).prediction == "velocity"
+    assert found.description
+    yaml_beside(path, **scaling("EDMScaling"))
+    assert "its scaling is EDMScaling" in reason(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "words"),
+    [
+        ("sd2", {"unet_config": {"params": {"context_dim": 768}}}, "context_dim 768, and they have 128"),
+        ("sd2", {"unet_config": {"params": {"model_channels": 320}}}, "model_channels 320, and they have 64"),
+        ("sd2", {"unet_config": {"params": {"channel_mult": [1, 2, 4, 4]}}}, "channel_mult [1, 2, 4, 4], and they"),
+        ("sdxl", {"unet_config": {"params": {"context_dim": 1024}}}, "context_dim 1024, and they have 192"),
+        ("sdxl", {"network_config": {"params": {"context_dim": [2048, 2048]}}}, "context_dim 2048, and they have 192"),
+        ("sdxl", {"network_config": {"params": {"adm_in_channels": 2560}}}, "adm_in_channels 2560, and they have 1664"),
+        ("sdxl", {"first_stage_config": {"params": {"ddconfig": {"ch": 128}}}}, "ch 128, and they have 32"),
+        ("sd1", None, "context_dim 128, and they have 64"),
+    ],
+)
+def test_a_yaml_that_contradicts_the_weights_is_named(
+    kind: str, said: dict[str, object] | None, words: str, small_file: Small, tmp_path: Path
+) -> None:
+    path = changed(small_file(kind), tmp_path)
+    if said is None:
+        path.with_suffix(".yaml").write_bytes(small_file("sd2").with_suffix(".yaml").read_bytes())
+    else:
+        yaml_beside(path, **said)
+    why = reason(path)
+    assert why.startswith("changed.yaml beside it contradicts its weights: it says ")
+    assert words in why
+
+
+@pytest.mark.parametrize(
+    "content", ["canary", "[canary]", "model: {params: [canary]}", "a: [canary", "{1: {2: canary}}"]
+)
+def test_a_yaml_that_describes_nothing_is_named_and_not_repeated(
+    content: str, small_file: Small, tmp_path: Path
+) -> None:
+    path = changed(small_file("sdxl"), tmp_path)
+    path.with_suffix(".yaml").write_text(content)
+    why = reason(path)
+    assert "changed.yaml beside it" in why
+    assert "canary" not in why
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"parameterization": "x0"}, "it predicts x0; eps and v are supported"),
+        ({"parameterization": ["v"]}, "it predicts a list"),
+        ({"scale_factor": 0}, "its scale factor is 0"),
+        ({"image_size": "large"}, "its image size is large"),
+        ({"linear_end": 2.0}, "its betas go from 0.00085 to 2.0"),
+        ({"timesteps": 10**9}, "its number of timesteps"),
+    ],
+)
+def test_a_figure_in_a_yaml_that_makes_no_sense_is_refused(
+    params: dict[str, object], words: str, small_file: Small, tmp_path: Path
+) -> None:
+    path = changed(small_file("sdxl"), tmp_path)
+    yaml_beside(path, **params)
+    assert words in reason(path)
+
+
+# Relatives that cannot be used, and damage.
+
+
+def seeing(channels: int, kind: str, small_file: Small, folder: Path) -> Path:
+    first = load_file(small_file(kind))[FIRST]
+    return changed(small_file(kind), folder, **{FIRST: torch.zeros(len(first), channels, 3, 3)})
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "words"),
+    [
+        ("sd2", 5, "is a depth checkpoint of Stable Diffusion 2"),
+        ("sd2", 7, "is an upscaler of Stable Diffusion 2 (x4)"),
+        ("sd2", 8, "is an InstructPix2Pix checkpoint"),
+        ("sdxl", 8, "is an InstructPix2Pix checkpoint"),
+        ("sdxl", 5, "takes 5 channels; 4, or 9 for inpainting"),
+    ],
+)
+def test_a_network_that_sees_something_else_is_named(
+    kind: str, channels: int, words: str, small_file: Small, tmp_path: Path
+) -> None:
+    assert words in reason(seeing(channels, kind, small_file, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        ("sd2", f"{UNET}label_emb.0.0.weight", "is an unCLIP checkpoint of Stable Diffusion 2"),
+        ("sdxl", "edm_mean", "is a Playground 2.5 checkpoint"),
+        ("sdxl", "edm_vpred.sigma_max", "is a CosXL checkpoint"),
+    ],
+)
+def test_a_relative_is_named(kind: str, name: str, words: str, small_file: Small, tmp_path: Path) -> None:
+    path = changed(small_file(kind), tmp_path, **{name: torch.zeros(4)})
+    assert reason(path).startswith(words)
+    assert inspect(path).kind == "other"
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix", "words"),
+    [
+        ("sdxl", "conditioner.embedders.0.", "without its text encoder (conditioner.embedders.0.transformer.*)"),
+        ("sdxl", "conditioner.embedders.1.", "without its text encoder 2 (conditioner.embedders.1.model.*)"),
+        ("sdxl", UNET, "without its U-Net (model.diffusion_model.*)"),
+        ("sdxl-refiner", UNET, "is a Stable Diffusion XL refiner checkpoint without its U-Net"),
+        ("sd2", UNET, "is a Stable Diffusion 2 checkpoint without its U-Net"),
+    ],
+)
+def test_a_missing_network_is_named(kind: str, prefix: str, words: str, small_file: Small, tmp_path: Path) -> None:
+    gone = dict.fromkeys(name for name in load_file(small_file(kind)) if name.startswith(prefix))
+    assert words in reason(changed(small_file(kind), tmp_path, **gone))
+
+
+def shapes(path: Path) -> dict[str, Tensor]:
+    return {name: torch.empty(one.shape, device="meta") for name, one in load_file(path).items()}
+
+
+def build(weights: dict[str, Tensor]) -> None:
+    networks.build(layouts.of_file(Path("alone.safetensors"), weights))
+
+
+@pytest.mark.parametrize("kind", ["sd2", "sdxl", "sdxl-refiner"])
+def test_a_weight_that_is_missing_or_too_many_is_noticed(kind: str, small_file: Small) -> None:
+    weights = shapes(small_file(kind))
+    build(weights)
+    ignored = ["position_ids", "logit_scale", "alphas_cumprod"]
+    if kind == "sd2":
+        ignored += ["resblocks.3.", ".text_projection"]
+    read = [name for name in weights if not any(part in name for part in ignored)]
+    for name in read[:: len(read) // 12]:
+        with pytest.raises(ModelFileError):
+            build({other: one for other, one in weights.items() if other != name})
+    for prefix in (UNET, "first_stage_model.", *KINDS[kind].text_encoders.values()):
+        with pytest.raises(ModelFileError, match="too many"):
+            build(weights | {f"{prefix}foo": torch.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        FIRST, f"{UNET}out.2.weight", f"{UNET}label_emb.0.0.weight", f"{UNET}input_blocks.2.0.op.weight",
+        f"{UNET}input_blocks.3.1.transformer_blocks.0.attn2.to_k.weight",
+        "conditioner.embedders.1.model.text_projection", "conditioner.embedders.1.model.positional_embedding",
+        "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight",
+        "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_bias",
+        "first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.conv_in.weight",
+    ],
+)  # fmt: skip
+def test_a_misshapen_weight_is_refused(name: str, small_file: Small) -> None:
+    weights = shapes(small_file("sdxl"))
+    assert name in weights
+    for shape in ((), (0,), (3,), (2, 2), (0, 4, 3, 3), (1, 4, 3, 3), (2**20, 4)):
+        with pytest.raises(ModelFileError):
+            build(weights | {name: torch.empty(shape, device="meta")})
