@@ -24,7 +24,7 @@ from shared.quantities import data_size
 from shared.settings import Settings
 
 _NETWORKS: Final = {
-    "unet": "U-Net", "vae": "VAE", "text_encoder": "text encoder", "text_encoder_2": "text encoder 2",
+    "text_encoder": "text encoder", "text_encoder_2": "text encoder 2", "unet": "U-Net", "vae": "VAE",
     "decoder": "tiny decoder",
 }  # fmt: skip
 Show = Callable[[str], None]  # takes the name of the file that is read now
@@ -140,7 +140,8 @@ def _kind(report: FileReport) -> str:
 
 def _rows(report: FileReport) -> Iterator[Row]:
     memory = report.memory()
-    for name, formats in report.networks.items():
+    for name in sorted(memory, key=[*_NETWORKS, *memory].index):
+        formats = report.networks[name]
         stored = ", ".join(sorted(formats, key=lambda form: -formats[form]))
         yield f"  {_NETWORKS.get(name, name)}", stored, *map(data_size, memory[name].values())
     if len(memory) > 1:

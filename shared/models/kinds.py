@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from shared.models.architectures import ARCHITECTURES
 from shared.params.codecs import BUILT_IN_VAE
 from shared.params.fields import AUTOMATIC_VAE
+from shared.wording import choices
 
 Kind = Literal["checkpoint", "vae", "decoder", "other"]
 """What a model file is; other: a file of a kind that the farm cannot use, which its reason names."""
@@ -24,13 +26,14 @@ class ModelKind:
 
 
 _IN_THE_FOLDER: Final = "in the models folder (FARM_MODELS)"
+_ARCHITECTURES: Final = choices([facts.label for facts in ARCHITECTURES.values() if facts.starts_from_noise])
 
 KINDS: Final[dict[Kind, ModelKind]] = {
     "checkpoint": ModelKind(
         label="checkpoint",
         description="a whole checkpoint",
         suffixes=(".safetensors", ".ckpt"),
-        accepted=f"a Stable Diffusion 1.x checkpoint {_IN_THE_FOLDER}, where workers look every few seconds",
+        accepted=f"a checkpoint of {_ARCHITECTURES} {_IN_THE_FOLDER}, where workers look every few seconds",
     ),
     "vae": ModelKind(
         label="VAE",

@@ -7,7 +7,7 @@ import pytest
 from shared.db.sessions import transact
 from shared.models import first_scan
 from tests.conftest import CheckpointFactory
-from tests.support.browsing import look, page, send
+from tests.support.browsing import Page, look, page, send
 from tests.support.queueing import Farmhand
 
 
@@ -17,7 +17,8 @@ def note(sessions):
 
 
 def chosen(form) -> str:
-    return form.text.partition("Checkpoint")[2].partition("Size")[0].strip()
+    select = form.markup.partition('id="checkpoint"')[2].partition(">")[2].partition("</select>")[0]
+    return Page(select).text
 
 
 def test_form_says_that_workers_are_coming_and_the_folder_is_looked_at(client, note, sessions):
@@ -66,7 +67,12 @@ def test_program_that_comes_early_is_told_when_to_come_again(client, note, check
     answer = client.post("/api/v1/jobs", json={"prompt": "a"}, headers={"Idempotency-Key": "one"})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert answer.get_json()["detail"] == "The farm is still reading its models. Try again in a few seconds."
-    assert client.get("/api/v1/checkpoints").get_json() == {"checkpoints": [], "is_complete": False}
+    assert client.get("/api/v1/checkpoints").get_json() == {
+        "checkpoints": [],
+        "total": 0,
+        "counts": {"architecture": {}, "prediction": {}},
+        "is_complete": False,
+    }
     checkpoint_factory("demo")
     note(first_scan.record_scan)
     assert client.post("/api/v1/jobs", json={"prompt": "a"}, headers={"Idempotency-Key": "one"}).status_code == 202

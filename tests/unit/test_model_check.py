@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +157,27 @@ def test_files_go_by_their_place_in_the_models_folder(tmp_path: Path):
     for given in (path, path.parent):
         assert [file.name for file in model_check._files(given, settings.models)] == ["VAE/x.pt"]
     assert [file.name for file in model_check._files(path, tmp_path / "elsewhere")] == ["x.pt"]
+
+
+@pytest.mark.nightly
+def test_every_architecture_and_a_broken_file_are_told_apart_by_the_real_reader(
+    small_file: Callable[[str], Path], tmp_path: Path, capsys
+):
+    names = ("sd1", "sd2", "sdxl", "sdxl-refiner", "sdxl-velocity")
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(small_file("sdxl").read_bytes()[:-1000])
+    files = [*map(small_file, names), torn]
+    assert model_check.check(Settings(), files, as_json=True) == 1
+    found = json.loads(capsys.readouterr().out)["files"]
+    assert [(one["architecture"], one["prediction"], one["usable"]) for one in found] == [
+        ("sd1", "noise", True), ("sd2", "noise", True), ("sdxl", "noise", True), ("sdxl-refiner", "noise", True),
+        ("sdxl", "velocity", True), (None, None, False),
+    ]  # fmt: skip
+    xl = found[2]
+    assert xl["networks"].keys() == {"unet", "vae", "text_encoder", "text_encoder_2"}
+    assert {*xl["networks"]["unet"]} == {"float16"}
+    assert xl["total_memory_bytes"]["float16"] == pytest.approx(xl["size"], rel=0.01)
+    assert "download" in found[5]["reason"]
 
 
 def test_the_demo_checkpoint_and_a_broken_file_are_told_apart_by_the_real_reader(tmp_path: Path, capsys):
