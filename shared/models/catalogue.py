@@ -16,14 +16,14 @@ from datetime import datetime, timedelta
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from shared.db.tables import ModelFile, Worker
 from shared.errors import FieldError, NotLooked, Refused
-from shared.models import first_scan
+from shared.models import components, first_scan
 from shared.models.architectures import label, shares_latents, starts_from_noise
 from shared.models.inspection import Scanned
 from shared.models.kinds import KINDS, Kind
@@ -49,6 +49,7 @@ class Entry(NamedTuple):
     architecture: str | None
     sha256: str | None
     weights_sha256: str | None
+    components: dict[str, Any] | None
     size: int
     mtime_ns: int
     parts: str | None
@@ -218,6 +219,7 @@ class Catalogue:
                 None,
                 file.weights_sha256 or file.sha256,
                 file.parts,
+                components.read(file.components, file.weights_sha256),
             )
             for file in self.files
         ]

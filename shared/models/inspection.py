@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shared.models.components import Components
 from shared.models.kinds import Kind
 
 Prediction = Literal["noise", "velocity"]
@@ -43,6 +44,7 @@ class Scanned:
     inspection: Inspection | None
     weights: str | None = None  # SHA-256 of the weights alone; None: the same
     parts: str | None = None  # digest of the name, size and time of each file that belongs to it
+    components: Components | None = None  # its networks; None: not looked for yet
 
 
 def identity(weights: str, description: str | None) -> str:

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
+from functools import partial
 from typing import Final, Literal, NamedTuple, get_args
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.models.components import Components, read
+
 Precision = Literal["half", "single"]
 """Whether a card computes with numbers of 16 bits or of 32."""
 
 _PARAMETERS: Final = {"sd1": 1_070_000_000}  # U-Net, text encoder and VAE; a file may hold averages of them besides
-_PARAMETER_BYTES: Final = 2
+_NUMBER_BYTES: Final[dict[Precision, int]] = {"half": 2, "single": 4}
 _CELL_BYTES: Final = 48 * 1024  # of what lies between the layers, a cell of the latent
 
 
@@ -43,10 +46,19 @@ class Needs(NamedTuple):
     single: int | None = None
 
 
-def estimate(size: int, architecture: str | None, memory_class: int) -> int:
-    """Return what an image of this class needs at least, by the size of its checkpoint's file."""
+def estimate(
+    size: int,
+    architecture: str | None,
+    memory_class: int,
+    networks: Components | None = None,
+    precision: Precision = "half",
+) -> int:
+    """Return what an image of this class needs at least: by the networks of its checkpoint, else by its file's size."""
+    if networks:
+        numbers = sum(network.numbers for network in networks.values())
+        return numbers * _NUMBER_BYTES[precision] + working_bytes(memory_class)
     parameters = _PARAMETERS.get(architecture or "")
-    weights = size if parameters is None else min(size, parameters * _PARAMETER_BYTES)
+    weights = size if parameters is None else min(size, parameters * _NUMBER_BYTES["half"])
     return weights + working_bytes(memory_class)
 
 
@@ -57,7 +69,7 @@ def working_bytes(memory_class: int) -> int:
 
 _NEEDS = text("""
     SELECT place.checkpoint, place.companions, place.memory_class, half.bytes AS half, single.bytes AS single,
-           file.size, file.architecture
+           file.size, file.architecture, file.components, file.weights_sha256
     FROM unnest(
         CAST(:checkpoints AS text[]), CAST(:companions AS text[]), CAST(:classes AS bigint[]),
         CAST(:half AS text[]), CAST(:single AS text[])
@@ -69,7 +81,7 @@ _NEEDS = text("""
       ON single.checkpoint = place.single
      AND single.memory_class = place.memory_class
     LEFT JOIN LATERAL (
-        SELECT size, architecture
+        SELECT size, architecture, components, weights_sha256
         FROM model_files
         WHERE sha256 = place.checkpoint
         LIMIT 1
@@ -87,10 +99,14 @@ def needs(session: Session, footprints: Collection[Footprint]) -> dict[Footprint
     digests = {precision: [one.digest(precision) for one in ordered] for precision in get_args(Precision)}
     found = {}
     for row in session.execute(_NEEDS, given | digests):
-        least = None if row.size is None else estimate(row.size, row.architecture, row.memory_class)
-        if row.half or row.single or least:
+        half = single = None
+        if row.size is not None:
+            networks = read(row.components, row.weights_sha256)
+            least = partial(estimate, row.size, row.architecture, row.memory_class, networks)
+            half, single = least("half"), least("single")
+        if row.half or row.single or half:
             place = Footprint(row.checkpoint, row.companions, row.memory_class)
-            found[place] = Needs(row.half or least, row.single or least)
+            found[place] = Needs(row.half or half, row.single or single)
     return found
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared.db.tables import NOW, ModelFile
+from shared.models import components
 from shared.models.catalogue import COLUMNS, GONE, Catalogue, Entry, is_lately
 from shared.models.inspection import Inspection, Scanned
 
@@ -119,6 +120,7 @@ def _columns(seen: Scanned, inspection: Inspection, row: Entry | None) -> dict[s
         inspection = replace(inspection, reason=(row and row.reason != GONE and row.reason) or f"{_CRASHED}; {_AGAIN}")
     return {
         "weights_sha256": seen.weights or seen.sha256,
+        "components": components.recorded(seen.components, seen.weights or seen.sha256),
         "parts": seen.parts,
         "note": inspection.note,
         "has_vae": inspection.has_vae,

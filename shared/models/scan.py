@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -17,10 +17,14 @@ import structlog
 
 from shared.db.tables import ModelFile
 from shared.models import regular_files
+from shared.models.components import Component, Components, Place
+from shared.models.hashing import hashed, parts_of
 from shared.models.inspection import Inspection, Scanned, identity
 from shared.models.kinds import KINDS, Kind
 
 Inspect = Callable[[Path], Inspection]
+Locate = Callable[[Path], Mapping[str, Place]]
+"""Returns where the networks of a usable file lie in it, by their names; none if that is not known."""
 log = structlog.get_logger()
 
 
@@ -38,7 +42,6 @@ class Fingerprint(NamedTuple):
 
 _NO_TIME: Final = -1  # of a file that the next scan looks into again, because none has this time
 _MOST_FOLDERS: Final = 20_000  # a link to the root of a machine is not a place for models
-_PARTS: Final = frozenset({".safetensors", ".bin", ".json", ".txt"})  # of a diffusers folder
 INDEX: Final = "model_index.json"
 
 
@@ -59,32 +62,34 @@ class Hashing:
         self._left_seconds = seconds
         self._on_left = on_left
 
-    def sha256(self, path: Path) -> str | None:
-        """Return the hash of `path`; None if it is left to the next scan."""
+    def hashed(self, path: Path, locate: Locate) -> tuple[str, Components] | None:
+        """Return the hash of `path` and its networks; None if it is left to the next scan."""
         if self._left_seconds <= 0:
             self._on_left(path)
             return None
         started = time.monotonic()
         try:
-            return sha256(path)
+            return hashed(path, locate(path))
         finally:
             self._left_seconds -= time.monotonic() - started
 
 
-def scan(
+def scan(  # noqa: PLR0913 - what is known, and how to learn the rest
     models: Path,
     known: Iterable[Scanned],
     inspect: Inspect,
     *,
+    locate: Locate = lambda _: {},
     hash_seconds: float = math.inf,
     on_left: Callable[[Path], object] = lambda _: None,
 ) -> list[Scanned]:
     """Return the model files in `models`, by path.
 
     `known` are the files of earlier scans (`Catalogue.remembered`, then the result of the last scan): a file of the
-    same size and time keeps its hash, and its inspection if this process made one. After `hash_seconds` of hashing no
-    other file is hashed. A file that is not hashed yet, vanishes or changes during the scan is left to the next one: if
-    it is known, it is returned as before, without an inspection. `on_left` is called with files that wait to be hashed.
+    same size and time keeps its hash and networks, and its inspection if this process made one. After `hash_seconds` of
+    hashing no other file is hashed. A file that is not hashed yet, vanishes or changes during the scan is left to the
+    next one: if it is known, it is returned as before, without an inspection. `on_left` is called with files that wait
+    to be hashed.
     An unusable file is not hashed. If `inspect` raises TimeoutError or ChildProcessError for a file, the file keeps its
     row, or is returned as unusable, until it can be inspected. Raises OSError if the folder cannot be read.
     """
@@ -94,7 +99,7 @@ def scan(
     for path in sorted(model_files(models), key=_written_at):
         name = path.relative_to(models).as_posix()
         try:
-            seen = _look(path, name, before.get(name), inspect, hashing)
+            seen = _look(path, name, before.get(name), inspect, locate, hashing)
         except OSError as error:
             log.info("model file skipped", path=name, reason=error.strerror)
             continue
@@ -113,7 +118,9 @@ def _written_at(path: Path) -> int:
         return 0
 
 
-def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashing: Hashing) -> Scanned | None:
+def _look(  # noqa: PLR0913, PLR0917 - what is known, and how to learn the rest
+    path: Path, name: str, before: Scanned | None, inspect: Inspect, locate: Locate, hashing: Hashing
+) -> Scanned | None:
     """Return what `path` is now; None if it changed meanwhile, or is still to be hashed."""
     try:
         now = fingerprint(path)
@@ -127,15 +134,19 @@ def _look(path: Path, name: str, before: Scanned | None, inspect: Inspect, hashi
     except (TimeoutError, ChildProcessError) as error:
         return _unread(path, name, before, error, is_same=is_same)
     weights = (before.weights or before.sha256) if is_same and before else None
+    components = before.components if is_same and before else None
     if weights is None and inspection.reason is None:
-        weights = hashing.sha256(path)
-        if weights is None:
+        found = hashing.hashed(path, locate)
+        if found is None:
             return None
+        weights, components = found
+    elif weights and components is None and inspection.reason is None:  # hashed by an earlier version
+        components = {network: Component(None, place.stored) for network, place in locate(path).items()}
     if fingerprint(path) != now:
         return None
     digest = identity(weights, inspection.description) if weights else None
     stem = path.name if path.is_dir() else path.stem
-    return Scanned(name, stem, now.size, now.mtime_ns, digest, inspection, weights, now.parts)
+    return Scanned(name, stem, now.size, now.mtime_ns, digest, inspection, weights, now.parts, components)
 
 
 def _unread(path: Path, name: str, before: Scanned | None, error: OSError, *, is_same: bool) -> Scanned:
@@ -240,22 +251,9 @@ def _is_visible(name: str) -> bool:
 
 def fingerprint(path: Path) -> Fingerprint:
     """Return size and times of all that belongs to a checkpoint; a `.yaml` that comes later changes them."""
-    parts = _parts(path) if path.is_dir() else [path, *filter(Path.exists, [path.with_suffix(".yaml")])]
+    parts = parts_of(path) if path.is_dir() else [path, *filter(Path.exists, [path.with_suffix(".yaml")])]
     found = [(part, regular_files.status(part)) for part in parts]
     lines = [f"{part.relative_to(path.parent)} {one.st_size} {one.st_mtime_ns}" for part, one in found]
     digest = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
     youngest = max((one.st_mtime_ns for _, one in found), default=0)
     return Fingerprint(sum(one.st_size for _, one in found), youngest, digest)
-
-
-def sha256(path: Path) -> str:
-    """Return the hash of a file; of a diffusers folder, that of its parts' names and hashes in their order."""
-    if not path.is_dir():
-        with regular_files.opened(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    lines = [f"{sha256(part)}  {part.relative_to(path).as_posix()}\n" for part in _parts(path)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(part for part in folder.rglob("*") if part.suffix in _PARTS and part.is_file())

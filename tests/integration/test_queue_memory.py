@@ -6,6 +6,7 @@ import pytest
 
 from shared.db.tables import MemoryNeed, Worker
 from shared.models import memory
+from shared.models.components import Component, recorded
 from shared.models.memory import Footprint, Needs, estimate
 from shared.models.model_set import ModelSet
 from shared.queue import snapshot
@@ -37,6 +38,19 @@ def test_weights_are_estimated_as_a_card_holds_them(size, architecture, weights)
     smaller, larger = (estimate(size, architecture, memory_class) - weights for memory_class in (12, 14))
     assert 50_000_000 < smaller < 500_000_000, "512 x 512"
     assert larger == 4 * smaller, "1024 x 1024"
+
+
+def test_networks_whose_numbers_are_known_are_estimated_in_the_precision_of_the_card(hand, checkpoint_factory):
+    stored = {"unet": {"float8_e4m3fn": 4 * GB, "float32": 4000}, "vae": {"float16": 2 * GB}}
+    networks = {name: Component(None, formats) for name, formats in stored.items()}
+    checkpoint_factory("demo", sha256=DEMO, size=7 * GB, weights_sha256="w", components=recorded(networks, "w"))
+    checkpoint_factory("other", sha256="e" * 64, size=GB, weights_sha256="w", components=recorded(networks, "older"))
+    working = memory.working_bytes(12)
+    first, other = Footprint(DEMO, "", 12), Footprint("e" * 64, "", 12)
+    assert hand.run(memory.needs, [first, other]) == {
+        first: Needs(10 * GB + 2000 + working, 20 * GB + 4000 + working),
+        other: Needs(GB + working, GB + working),
+    }
 
 
 def test_the_latest_measurement_takes_the_estimates_place_in_its_precision(hand, checkpoint_factory):

@@ -13,15 +13,19 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
+from sqlalchemy import update
 
 from shared.db import sessions as database
 from shared.db.sessions import transact
-from shared.models import first_scan
+from shared.db.tables import ModelFile
+from shared.models import components, first_scan
 from shared.models.catalogue import Catalogue, Entry
+from shared.models.components import Place
+from shared.models.hashing import hashed
 from shared.models.inspection import Inspection
 from shared.models.scan import scan_lock
 from shared.settings import Settings
-from tests.support.checkpoints import inspected, write_tiny
+from tests.support.checkpoints import inspected, located, write_tiny
 from tests.support.queueing import Farmhand
 from tests.support.statements import statements
 from worker.render.scanner import Scanner
@@ -40,6 +44,9 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     class Here:
         def __call__(self, path: Path) -> Inspection:
             return inspected(path)
+
+        def places(self, path: Path) -> dict[str, Place]:
+            return located(path)
 
         def close(self) -> None:
             pass
@@ -115,6 +122,25 @@ def test_a_file_that_needs_more_memory_than_it_may_is_struck_and_the_rest_goes_o
         "memo.ckpt": "takes more memory to read than a model file may: replace it",
         "then.ckpt": "the file is empty",
     }
+
+
+def test_the_networks_of_a_file_are_recorded_with_the_digest_of_each_one_by_the_child(worker, sessions):
+    path = write_tiny(worker.settings.models / "base.safetensors")
+    Scanner(worker).run_once()
+    (file,) = entries(sessions)
+    assert file.components
+    assert components.read(file.components, file.weights_sha256) == hashed(path, located(path))[1]
+    assert all(one["digest"] for one in file.components["networks"].values())
+
+
+def test_other_weights_that_a_worker_of_the_version_before_records_have_no_networks(worker, sessions, in_process):
+    write_tiny(worker.settings.models / "base.safetensors")
+    scan = Scanner(worker)
+    scan.run_once()
+    with sessions.begin() as session:
+        session.execute(update(ModelFile).values(weights_sha256="o" * 64))
+    (seen,) = transact(sessions, Catalogue.read).remembered()
+    assert seen.components is None
 
 
 def test_a_file_that_is_gone_leaves_the_catalogue(worker, sessions, in_process):

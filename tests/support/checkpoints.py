@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from tools.demo_checkpoint import layout
 from worker.engine.images import previews
-from worker.engine.loading import inspect, taesd
+from worker.engine.loading import inspect, places, taesd
 
 if TYPE_CHECKING:  # tests of a card run if there is no database either
+    from shared.models.components import Place
     from shared.models.inspection import Inspection
 
 NATIVE_SIZE = 64
@@ -65,6 +67,13 @@ def without_vae(path: Path) -> None:
     save_file(rest, path)
 
 
+def write_twin(path: Path, of: Path, seed: int = 5) -> Path:
+    """Write a checkpoint with the text encoder and the VAE of the one `of`, and a U-Net of its own."""
+    unet = {name: one for name, one in load_file(write_tiny(path, seed)).items() if name.startswith("model.")}
+    save_file(load_file(of) | unet, path)
+    return path
+
+
 def inspected(path: Path) -> Inspection:
     """Return what `path` is, looked into in this process: a child takes seconds to import what it needs."""
     from shared.models.inspection import Inspection  # noqa: PLC0415 - as above
@@ -106,3 +115,10 @@ def _in_original_form(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Layer 0 clamps there: every other is one further."""
     split = {name: name.split(".", 2)[1:] for name in weights}
     return {f"{int(number) + 1}.{rest}": weights[name] for name, (number, rest) in split.items()}
+
+
+def located(path: Path) -> dict[str, Place]:
+    """Return where the networks of `path` lie in it, found in this process."""
+    from shared.models.components import Place  # noqa: PLC0415 - as above
+
+    return {name: Place.of(json.loads(json.dumps(place))) for name, place in places.places(path).items()}

@@ -17,7 +17,7 @@ from shared.models.scan import scan
 from shared.params.groups import Hires, Refiner
 from shared.params.render import RenderParams
 from shared.queue.claim import Claim
-from tests.support.checkpoints import NATIVE_SIZE, inspected, write_tiny
+from tests.support.checkpoints import NATIVE_SIZE, inspected, located, write_tiny
 from worker.encode import Pixels
 from worker.in_flight import Cancellation
 from worker.progress.reporter import ImageProgress
@@ -65,7 +65,7 @@ class Farm:
 
     def claim(self, **changes) -> Claim:
         """An image of `base`; `refiner` and others name files by their titles."""
-        seen = {file.name: file for file in scan(self._models, [], inspected)}
+        seen = {file.name: file for file in scan(self._models, [], inspected, locate=located)}
         transact(self._sessions, lambda session: recording.record(session, list(seen.values())))
         titles = {name: f"{name} [{file.sha256[:10]}]" for name, file in seen.items()}
         if "refiner" in changes:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from shared.models import scan as scans
+from shared.models.components import Component, Place, Stretch
+from shared.models.hashing import hashed
 from shared.models.inspection import Inspection
 from shared.models.scan import scan, scan_lock
 
@@ -170,7 +172,7 @@ def test_an_unchanged_file_is_neither_hashed_nor_inspected_again(models, monkeyp
     write(models / "a.ckpt")
     inspect = Inspector()
     first = scan(models, [], inspect)
-    monkeypatch.setattr(hashlib, "file_digest", None)
+    monkeypatch.setattr("shared.models.scan.hashed", None)
     assert scan(models, first, inspect) == first
     assert inspect.looked == ["a.ckpt"]
 
@@ -221,9 +223,35 @@ def test_a_description_of_the_same_length_and_an_older_time_is_a_change(models):
 def test_what_an_earlier_version_recorded_is_not_hashed_again(models, monkeypatch):
     write(models / "a.ckpt")
     earlier = [replace(seen, inspection=None, weights=None, parts=None) for seen in scan(models, [], Inspector())]
-    monkeypatch.setattr(hashlib, "file_digest", None)
+    monkeypatch.setattr("shared.models.scan.hashed", None)
     (seen,) = scan(models, earlier, Inspector())
     assert seen.sha256 == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_networks_are_hashed_with_their_file_and_then_remembered(models):
+    path = write(models / "a.ckpt", b"0123456789")
+    asked = []
+
+    def locate(of: Path) -> dict[str, Place]:
+        asked.append(of)
+        return {"unet": Place("form", {"float16": 4}, (Stretch("", 2, 4),)), "vae": Place("form", {"float32": 8}, None)}
+
+    (first,) = scan(models, [], Inspector(), locate=locate)
+    assert first.components == hashed(path, locate(path))[1]
+    assert first.components["unet"].digest
+    assert first.components["vae"] == Component(None, {"float32": 8})
+    asked.clear()
+    (later,) = scan(models, [replace(first, inspection=None)], Inspector(), locate=locate)
+    assert (later, asked) == (first, [])
+
+
+def test_a_file_that_an_earlier_version_hashed_gets_sizes_of_its_networks_without_another_read(models, monkeypatch):
+    write(models / "a.ckpt")
+    earlier = [replace(seen, inspection=None, components=None) for seen in scan(models, [], Inspector())]
+    monkeypatch.setattr("shared.models.scan.hashed", None)
+    place = Place("form", {"float16": 4}, (Stretch("", 2, 4),))
+    (seen,) = scan(models, earlier, Inspector(), locate=lambda _: {"unet": place})
+    assert seen.components == {"unet": Component(None, {"float16": 4})}
 
 
 def test_an_unusable_file_is_listed_with_its_reason_and_not_hashed(models):

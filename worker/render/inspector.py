@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from shared.confined.process import Confined, Limits
 from shared.errors import Unreadable
 from shared.models import scan
+from shared.models.components import Place
 from shared.models.inspection import Inspection
 from shared.models.scan import Fingerprint
 from shared.waiting.backoff import Backoff
 
+PLACES: Final = b"\0"  # before the path in a question for places: no path begins with it
 LIMITS: Final = Limits(
     memory_bytes=512 * 2**20,  # names and shapes of the largest checkpoints take a tenth of it
     cpu_seconds=60,  # 5 s on a slow machine
@@ -24,6 +28,9 @@ LIMITS: Final = Limits(
 _TRIES: Final = 2  # the machine may have been short of memory when a child died
 _FIRST_PAUSE_SECONDS: Final = 60.0  # until a file that could not be inspected is tried again; doubled each time
 _LONGEST_PAUSE_SECONDS: Final = 3600.0
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,15 @@ class Inspector:
                     return Inspection("checkpoint", reason=f"reading it was given up: {why}; replace the file")
         how = why.removeprefix("it ended its process ").strip("()")
         return _failure(ChildProcessError(f"reading it ended its process twice ({how})"), backoff)
+
+    def places(self, path: Path) -> dict[str, Place]:
+        """Return where the networks of a usable file lie in it, by their names; none if it cannot be read."""
+        try:
+            found = json.loads(self._child.ask(PLACES + os.fsencode(path)))
+        except Unreadable as error:
+            log.warning("networks not found in a model file", path=str(path), reason=str(error))
+            return {}
+        return {network: Place.of(place) for network, place in found.items()}
 
     def close(self) -> None:
         self._child.close()

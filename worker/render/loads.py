@@ -24,6 +24,7 @@ from worker.engine.loading import load as checkpoints
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Loader
+from worker.engine.loading.sharing import Sharing
 from worker.engine.loop import limits
 from worker.in_flight import Cancellation
 from worker.render import page_cache
@@ -31,6 +32,7 @@ from worker.render.local_models import Found, LocalModels
 from worker.render.memory_meter import MemoryMeter
 from worker.render.model_cache import Model
 from worker.render.residency import Residency
+from worker.render.shared_networks import SharedNetworks
 from worker.supervisor.watchdog import READS_DECODER, Watchdog
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class Loads:
     _loader: Loader = field(init=False)
     _phases: dict[str, str] = field(default_factory=dict)  # SHA-256 -> phase, in the order of the loads
     _seconds: dict[Origin, float] = field(default_factory=dict)  # measured, of the latest checkpoint from there
+    _shared: SharedNetworks = field(default_factory=SharedNetworks)
     # Converted checkpoints live as long as their weights on the card; the host has yet to keep those in `_unkept`.
     _held: WeakKeyDictionary[Weights, Converted] = field(default_factory=WeakKeyDictionary)
     _unkept: dict[Key, ref[Converted]] = field(default_factory=dict)
@@ -98,7 +101,7 @@ class Loads:
         """Estimate what `model` will take, unless it was measured. Raises RenderError if it cannot be loaded here."""
         found = self.files.find(model.sha256)
         if not self.residency.networks(model):
-            self.residency.weigh(model, {model.sha256: found.bytes})
+            self.residency.weigh(model, self._estimated(found))
 
     def load(self, model: Model, cancel: Cancellation) -> Loaded:
         """Return `model`, loaded while images go on. Raises RenderError, and Cancelled if `cancel` is set before that
@@ -144,15 +147,16 @@ class Loads:
                 self._loader.add_spare(self._keeping())
 
     def _loaded(self, model: Model, found: Found) -> Loaded:
-        origin, started = self._origin(model, found), time.monotonic()
+        origin, started, sizes = self._origin(model, found), time.monotonic(), dict[str, int]()
+        sharing = self._shared.sharing(found.components, sizes, model.sha256)
         with self._busy(model.sha256, "load", found), self.meter.other():
             loaded: Loaded
             if model.kind == "checkpoint":
-                loaded = self._checkpoint(found)
+                loaded = self._checkpoint(found, sharing)
             else:
-                loaded = checkpoints.load_vae(found.path, self.device, self.dtype, self._make_room)
+                loaded = checkpoints.load_vae(found.path, self.device, self.dtype, self._make_room, sharing)
         seconds = time.monotonic() - started
-        self.residency.weigh(model, {model.sha256: _bytes(loaded)})
+        self.residency.weigh(model, sizes)
         if model.kind == "checkpoint":
             self._seconds[origin] = seconds
             self.load_seconds = self.load_seconds if origin == "host cache" else seconds
@@ -160,12 +164,12 @@ class Loads:
         log.info("model loaded", origin=origin, **known, seconds=round(seconds, 3))
         return loaded
 
-    def _checkpoint(self, found: Found) -> Weights:
+    def _checkpoint(self, found: Found, sharing: Sharing) -> Weights:
         key = (found.sha256, self.dtype)
         if kept := self.cache.get(key):
-            return checkpoints.load_cached(found.path, kept, self.device, self._make_room)
+            return checkpoints.load_cached(found.path, kept, self.device, self._make_room, sharing)
         on_card: list[Converted] = []
-        weights = checkpoints.load(found.path, self.device, self.dtype, self._make_room, on_card.append)
+        weights = checkpoints.load(found.path, self.device, self.dtype, self._make_room, on_card.append, sharing)
         self.files.require_unchanged(found)
         for one in on_card:
             self._held[weights], self._unkept[key] = one, ref(one)
@@ -218,6 +222,15 @@ class Loads:
         finally:
             self.watchdog.idle(name)
 
+    def _estimated(self, found: Found) -> dict[str, int]:
+        """Return the bytes of a model's networks in the formats of this card, by what a scan found in its file."""
+        formats = {"vae": devices.decoder_dtype(self.device, self.dtype)}
+        networks = {
+            one.digest or f"{found.sha256} {name}": one.numbers * formats.get(name, self.dtype).itemsize
+            for name, one in found.components.items()
+        }
+        return networks or {found.sha256: found.bytes}
+
     # For people.
 
     def _phase(self, model: Model, found: Found) -> str:
@@ -242,7 +255,3 @@ def _result(load: Future[T], cancel: Cancellation) -> T:
         raise Cancelled("The image was cancelled while it waited for its checkpoint.") from None
     finally:
         del load  # an error holds this frame, which would be a cycle if it held the future
-
-
-def _bytes(loaded: Loaded) -> int:
-    return loaded.bytes if isinstance(loaded, Weights) else sum(one.nbytes for one in loaded.state_dict().values())

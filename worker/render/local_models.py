@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
@@ -16,9 +16,11 @@ from sqlalchemy.orm import Session
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotConfined, NotUnderstood, Refused
-from shared.models import catalogue, inspection, recording, scan
+from shared.models import catalogue, components, inspection, recording, scan
 from shared.models.architectures import ARCHITECTURES
 from shared.models.catalogue import Catalogue
+from shared.models.components import Components
+from shared.models.hashing import sha256
 from shared.models.inspection import Inspection
 from shared.models.kinds import Kind
 from shared.models.model_set import ModelSet
@@ -41,6 +43,7 @@ class Found:
     path: Path
     bytes: int
     fingerprint: Fingerprint  # as it was found
+    components: Components = field(default_factory=dict)  # its networks, as far as a scan has looked into it
 
 
 class LocalModels:
@@ -114,7 +117,8 @@ class LocalModels:
             raise ModelFileAway(f"{found.path.name} changed while it was loaded")
 
     def _found(self, row: ModelFile, now: Fingerprint) -> Found:
-        return Found(row.name, row.sha256 or "", self._models / row.path, row.size, now)
+        networks = components.read(row.components, row.weights_sha256) or {}
+        return Found(row.name, row.sha256 or "", self._models / row.path, row.size, now, networks)
 
     def _sha256(self, row: ModelFile, now: Fingerprint) -> str | None:
         """Return the identity of a touched file, computed once until it changes; None: it has other weights."""
@@ -128,7 +132,7 @@ class LocalModels:
             return None
 
     def _identity(self, path: Path, expected: str | None) -> str | None:
-        weights = scan.sha256(path)
+        weights = sha256(path)
         if weights != expected:
             return None
         is_described = not path.is_dir() and path.with_suffix(".yaml").exists()

@@ -47,7 +47,14 @@ class Scanner:
                 known = [*before.remembered(), *self._known]
                 unhashed: list[Path] = []
                 seconds = self._worker.settings.rescan_seconds
-                seen = scan(models, known, self._inspector, hash_seconds=seconds, on_left=unhashed.append)
+                seen = scan(
+                    models,
+                    known,
+                    self._inspector,
+                    locate=self._inspector.places,
+                    hash_seconds=seconds,
+                    on_left=unhashed.append,
+                )
                 changed = transact(sessions, partial(_record, seen=seen, before=before, is_whole=not unhashed))
         except NotConfined as error:
             log.warning("models folder not scanned", folder=str(models), reason=str(error))

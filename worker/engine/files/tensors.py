@@ -19,7 +19,7 @@ from torch import Tensor
 
 from shared.errors import ModelFileError
 from shared.models import regular_files
-from worker.engine.files import number_formats, pickles
+from worker.engine.files import number_formats, origins, pickles
 from worker.engine.files.kinds import OtherKind
 
 SAFETENSORS: Final = ".safetensors"
@@ -106,7 +106,7 @@ def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
                 raise ModelFileError(f"has {len(names):,} weights; at most {pickles.MOST_TENSORS:,} are read")
             if where == "cpu":
                 return {name: file.get_tensor(name) for name in names}
-            return {name: _on_meta(name, file) for name in names}
+            return {name: origins.marked(_on_meta(name, file), path, name) for name in names}
     except SafetensorError as error:
         if unknown := _UNKNOWN_FORMAT.search(str(error)):
             format_name = f"an unknown number format, {unknown[1]}"

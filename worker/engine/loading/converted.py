@@ -40,14 +40,13 @@ def layouts_of(parts: Parts, device: Device, dtype: torch.dtype) -> dict[str, La
 
 def room_bytes(parts: Parts, layouts: Mapping[str, Layout]) -> int:
     """Return how much of the card's memory reading `parts` takes at most."""
-    return sum(layout.bytes for layout in layouts.values()) + max(
-        chunk_bytes(part.weights) for part in parts.networks.values()
-    )
+    chunks = (chunk_bytes(parts.networks[name].weights) for name in layouts)
+    return sum(layout.bytes for layout in layouts.values()) + max(chunks, default=0)
 
 
 def read(parts: Parts, layouts: Mapping[str, Layout], device: Device) -> Converted:
-    """Return `parts` on the card, in the order of the current stream."""
-    buffers = {name: uploaded(part, layouts[name], device) for name, part in parts.networks.items()}
+    """Return the networks of `parts` that have a layout on the card, in the order of the current stream."""
+    buffers = {name: uploaded(parts.networks[name], layout, device) for name, layout in layouts.items()}
     return Converted(shapes(parts), layouts, buffers)
 
 
@@ -61,11 +60,12 @@ def uploaded(part: Part, layout: Layout, device: Device) -> Tensor:
 def to_device(on_host: Converted, device: Device) -> Converted:
     """Return a checkpoint of the host on the card, in the order of the current stream."""
     buffers = {name: _on_card(layout, device) for name, layout in on_host.layouts.items()}
-    for name, memory in on_host.buffers.items():
+    for name, buffer in buffers.items():
+        memory = on_host.buffers[name]
         if memory.is_pinned():
-            buffers[name].copy_(memory, non_blocking=True)
+            buffer.copy_(memory, non_blocking=True)
         else:
-            upload({name: memory}, {name: buffers[name]}, device)
+            upload({name: memory}, {name: buffer}, device)
     tables = on_host.tables and (on_host.tables[0], transfers.to_device(on_host.tables[1], device))
     return replace(on_host, buffers=buffers, tables=tables)
 

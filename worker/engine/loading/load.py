@@ -29,6 +29,7 @@ from worker.engine.loading.converted import Converted
 from worker.engine.loading.flat import Layout
 from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Spare
+from worker.engine.loading.sharing import ALONE, Resident, Sharing
 from worker.engine.loading.upload import chunk_bytes
 from worker.engine.row_limits import RowLimits
 from worker.engine.transfers import hand_over
@@ -51,12 +52,13 @@ def prepare() -> None:
         import_module("worker.engine.loading.networks")
 
 
-def load(
+def load(  # noqa: PLR0913, PLR0917 - what it reads, and what it reports
     path: Path,
     device: Device,
     dtype: torch.dtype,
     make_room: MakeRoom = lambda _: None,
     on_converted: Callable[[Converted], object] = lambda _: None,
+    sharing: Sharing = ALONE,
 ) -> Weights:
     """Return the checkpoint at `path`, a single file or a diffusers folder, resident on `device`.
 
@@ -65,14 +67,16 @@ def load(
     is the number format of U-Net and text encoder; the VAE has its own. Weights are converted from any stored format.
 
     On a card the work goes on the current stream, and waits for no other. `on_converted` is called with the checkpoint
-    as it lies on the card, for a host cache.
+    as it lies on the card, for a host cache. Networks that `sharing` has are taken over instead of being read.
     """
-    return _explaining(path, partial(_load, path, device, dtype, make_room, on_converted))
+    return _explaining(path, partial(_load, path, device, dtype, make_room, on_converted, sharing))
 
 
-def load_cached(path: Path, cached: Converted, device: Device, make_room: MakeRoom = lambda _: None) -> Weights:
+def load_cached(
+    path: Path, cached: Converted, device: Device, make_room: MakeRoom = lambda _: None, sharing: Sharing = ALONE
+) -> Weights:
     """Return the checkpoint at `path` from a host cache, resident on `device`; raises as `load`."""
-    return _explaining(path, partial(_load_cached, cached, device, make_room))
+    return _explaining(path, partial(_load_cached, cached, device, make_room, sharing))
 
 
 def prefetch(path: Path, device: Device, dtype: torch.dtype, into: HostCache, key: Key) -> Spare:
@@ -82,12 +86,14 @@ def prefetch(path: Path, device: Device, dtype: torch.dtype, into: HostCache, ke
     yield from into.prefetch(key, parts, converted.layouts_of(parts, device, dtype))
 
 
-def load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom = lambda _: None) -> AutoencoderKL:
+def load_vae(
+    path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom = lambda _: None, sharing: Sharing = ALONE
+) -> AutoencoderKL:
     """Return the VAE in the file at `path`, resident on `device`; strict as `load`, and raises the same.
 
     `dtype` is that of the U-Net.
     """
-    return _explaining(path, partial(_load_vae, path, device, dtype, make_room))
+    return _explaining(path, partial(_load_vae, path, device, dtype, make_room, sharing))
 
 
 def load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny:
@@ -121,88 +127,109 @@ def _parts(path: Path) -> Parts:
     return layouts.read(path)
 
 
-def _load(
+def _load(  # noqa: PLR0913, PLR0917 - as `load`
     path: Path,
     device: Device,
     dtype: torch.dtype,
     make_room: MakeRoom,
     on_converted: Callable[[Converted], object],
+    sharing: Sharing,
 ) -> Weights:
     from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     parts = _parts(path)
     built = networks.build(parts)
     layouts = converted.layouts_of(parts, device, dtype)
+    shared = sharing.fitting(layouts, parts.figures.latent_scale)
+    own = {name: layout for name, layout in layouts.items() if name not in shared}
     if device.kind == "cpu":
-        for name, part in parts.networks.items():
-            networks.fill(built[name], _copied(part, layouts[name].dtype))
-        make_batch_invariant(built["unet"], device.row_limits or RowLimits())
-        return _weights(built, Converted(parts, layouts, {}), device)
-    make_room(converted.room_bytes(parts, layouts))
-    read = converted.read(parts, layouts, device)
-    weights = _on_card(built, read, device)
-    on_converted(replace(read, tables=(weights.latent_rgb, weights.sample)))
+        for name, layout in own.items():
+            networks.fill(built[name], _copied(parts.networks[name], layout.dtype))
+        if "unet" in own:
+            make_batch_invariant(built["unet"], device.row_limits or RowLimits())
+        return _weights(built, Converted(parts, layouts, {}), device, sharing, shared)
+    make_room(converted.room_bytes(parts, own))
+    read = converted.read(parts, own, device)
+    weights = _on_card(built, read, device, sharing, shared)
+    buffers = {name: resident.buffer for name, resident in shared.items() if resident.buffer is not None}
+    tables = weights.latent_rgb, weights.sample
+    on_converted(replace(read, layouts=layouts, buffers={**read.buffers, **buffers}, tables=tables))
     return weights
 
 
-def _load_cached(cached: Converted, device: Device, make_room: MakeRoom) -> Weights:
+def _load_cached(cached: Converted, device: Device, make_room: MakeRoom, sharing: Sharing) -> Weights:
     from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     built = networks.build(cached.parts)
-    make_room(sum(layout.bytes for layout in cached.layouts.values()))
-    return _on_card(built, converted.to_device(cached, device), device)
+    shared = sharing.fitting(cached.layouts, cached.parts.figures.latent_scale)
+    own = {name: layout for name, layout in cached.layouts.items() if name not in shared}
+    make_room(sum(layout.bytes for layout in own.values()))
+    on_device = converted.to_device(replace(cached, layouts=own), device)
+    return _on_card(built, on_device, device, sharing, shared)
 
 
-def _on_card(built: Mapping[str, nn.Module], on_device: Converted, device: Device) -> Weights:
-    """Return the checkpoint whose weights are views of the buffers on the card; the engine may use it."""
+def _on_card(
+    built: dict[str, nn.Module], on_device: Converted, device: Device, sharing: Sharing, shared: Mapping[str, Resident]
+) -> Weights:
+    """Return the checkpoint whose own weights are views of the buffers on the card; the engine may use it."""
     from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     for name in on_device.layouts:
         networks.fill(built[name], on_device.views(name))
-    weights = _weights(built, on_device, device)
+    weights = _weights(built, on_device, device, sharing, shared)
     positions = [encoder.positions for encoder in weights.text_encoders]
     hand_over([*on_device.buffers.values(), weights.sample, *positions], device)
     return weights
 
 
-def _weights(built: Mapping[str, nn.Module], on_device: Converted, device: Device) -> Weights:
+def _weights(
+    built: dict[str, nn.Module], own: Converted, device: Device, sharing: Sharing, shared: Mapping[str, Resident]
+) -> Weights:
     """Return the filled networks with the figures of the file and the tables of previews."""
-    figures = on_device.parts.figures
-    architecture, vae = ARCHITECTURES[on_device.parts.architecture], cast("AutoencoderKL | None", built.get("vae"))
-    text_encoders = architecture.text_encoders(built)
-    for encoder in text_encoders:
+    figures, architecture = own.parts.figures, ARCHITECTURES[own.parts.architecture]
+    for encoder in architecture.text_encoders(built):
         encoder.number_positions(device.torch)
-    if on_device.tables:
-        colours, known_latent = on_device.tables
+    built.update({name: resident.network for name, resident in shared.items()})
+    vae, scale = cast("AutoencoderKL | None", built.get("vae")), figures.latent_scale
+    if own.tables:
+        tables = own.tables
+    elif "vae" in shared:
+        tables = shared["vae"].tables[scale]
     elif vae is None:
-        colours = torch.tensor(architecture.usual_rgb)
-        known_latent = torch.zeros(architecture.latent.channels, 8, 8, device=device.torch)
+        empty = torch.zeros(architecture.latent.channels, 8, 8, device=device.torch)
+        tables = torch.tensor(architecture.usual_rgb), empty
     else:
-        scale = figures.latent_scale
-        colours, known_latent = latent_rgb(vae, scale), sample(vae, scale)
+        tables = latent_rgb(vae, scale), sample(vae, scale)
+    found = {name: Resident(network, own.buffers.get(name)) for name, network in built.items()} | dict(shared)
+    if "vae" in found:
+        found["vae"] = replace(found["vae"], tables={**found["vae"].tables, scale: tables})
+    sharing.on_loaded(found)
     return Weights(
         architecture=architecture,
         unet=cast("UNet2DConditionModel", built["unet"]),
         vae=vae,
-        text_encoders=text_encoders,
+        text_encoders=architecture.text_encoders(built),
         tokenizer=Tokenizer(),
         sigmas=figures.sigmas,
         prediction=figures.prediction,
-        latent_scale=figures.latent_scale,
+        latent_scale=scale,
         native_size=figures.native_size,
-        latent_rgb=colours,
-        sample=known_latent,
+        latent_rgb=tables[0],
+        sample=tables[1],
         device=device,
     )
 
 
-def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom) -> AutoencoderKL:
+def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom, sharing: Sharing) -> AutoencoderKL:
     from worker.engine.loading import networks, vaes  # noqa: PLC0415 - as above
 
-    part = vaes.part(tensors.read(path))
+    part, dtype = vaes.part(tensors.read(path)), decoder_dtype(device, dtype)
     vae = networks.build_vae(part)
-    _fill(vae, part, decoder_dtype(device, dtype), device, make_room)
-    return vae
+    resident = sharing.residents.get("vae")
+    if not resident or next(resident.network.parameters()).dtype != dtype:
+        resident = Resident(vae, _fill(vae, part, dtype, device, make_room))
+    sharing.on_loaded({"vae": resident})
+    return cast("AutoencoderKL", resident.network)
 
 
 def _load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny:
@@ -214,18 +241,19 @@ def _load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny
     return decoder
 
 
-def _fill(network: nn.Module, part: Part, dtype: torch.dtype, device: Device, make_room: MakeRoom) -> None:
-    """Fill a network that has its own file."""
+def _fill(network: nn.Module, part: Part, dtype: torch.dtype, device: Device, make_room: MakeRoom) -> Tensor | None:
+    """Fill a network that has its own file, and return the buffer of its weights on a card."""
     from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     if device.kind == "cpu":
         networks.fill(network, _copied(part, dtype))
-        return
+        return None
     layout = Layout.of_weights(part.weights, dtype)
     make_room(layout.bytes + chunk_bytes(part.weights))
     buffer = converted.uploaded(part, layout, device)
     networks.fill(network, layout.views(buffer))
     hand_over([buffer], device)
+    return buffer
 
 
 def _copied(part: Part, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -54,7 +54,8 @@ def shared_by(ask: Ask) -> Hashable:
         network = weights.unet, weights.prediction, weights.tiling
         return Denoise, network, request.x.shape, request.terms[0].conditioning.form, tokens(request), company
     if isinstance(request, Embed):
-        return Embed, tuple(encoder.network for encoder in request.weights.text_encoders), company
+        encoders = tuple(encoder.network for encoder in request.weights.text_encoders)
+        return Embed, request.weights.architecture, encoders, company
     return ask
 
 

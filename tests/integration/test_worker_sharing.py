@@ -1,0 +1,175 @@
+"""Checkpoints that hold equal networks: in memory once, counted once, and each picture as if it was alone."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.db.sessions import transact
+from shared.models.catalogue import Catalogue
+from shared.queue.claim import Claim
+from tests.support.card_ledger import Ledger
+from tests.support.checkpoints import write_twin
+from tests.support.rendering import Farm, paint
+from tests.support.waiting import until
+from worker.engine.loop.engine import Engine
+from worker.engine.loop.grouping import shared_by
+from worker.engine.loop.runs import Ask, Run
+from worker.engine.requests import Embed
+from worker.in_flight import Cancellation
+from worker.render.engine_card import EngineCard
+from worker.render.model_cache import Model
+from worker.supervisor.gpus import Address
+
+MIB = 2**20
+
+
+@pytest.fixture
+def farm(settings, sessions) -> Farm:
+    """Return a farm with two checkpoints that have only their U-Nets for themselves, and one of its own."""
+    made = Farm(settings.models, sessions)
+    write_twin(settings.models / "twin.safetensors", settings.models / "base.safetensors")
+    return made
+
+
+@pytest.fixture
+def start(settings, sessions, monkeypatch) -> Iterator[Callable[..., EngineCard]]:
+    monkeypatch.setattr(Engine, "warm_up", lambda *_: None)
+    cards: list[EngineCard] = []
+
+    def start(address: str = "cpu:0", **changed: object) -> EngineCard:
+        card = Address(address, "GPU-1" if address.startswith("cuda") else "")
+        cards.append(EngineCard(card, settings.model_copy(update=changed), sessions, lambda: None))
+        return cards[-1]
+
+    yield start
+    for card in cards:
+        card.stop()
+
+
+@pytest.fixture
+def claims(farm, sessions) -> dict[str, Claim]:
+    """An image of each checkpoint, by name."""
+    base = farm.claim()
+    entries = transact(sessions, Catalogue.read).entries()
+    return {file.name: replace(base, checkpoint=file.sha256) for file in entries}
+
+
+def resident(card: EngineCard) -> dict[Model, dict[str, int]]:
+    """Return the bytes of each network of each model that is loaded."""
+    return {model: dict(card._residency.networks(model)) for model in card._model_cache.models()}
+
+
+def test_two_checkpoints_have_one_text_encoder_and_one_vae_which_count_once(start, claims):
+    card = start()
+    paint(card, claims["base"])
+    alone = card._resident_bytes()
+    paint(card, claims["twin"])
+    first, second = resident(card).values()
+    (unet,) = first.keys() - second.keys()
+    assert len(first.keys() & second.keys()) == 2
+    assert card._resident_bytes() == alone + first[unet] < 1.2 * alone
+    with card._model_cache.use(
+        [Model("checkpoint", claims[name].checkpoint) for name in ("base", "twin")], Cancellation()
+    ) as held:
+        base, twin = held.values()
+        assert base.vae is twin.vae
+        assert base.text_encoders[0].network is twin.text_encoders[0].network
+        assert base.unet is not twin.unet
+        assert len(base.module_bytes().keys() | twin.module_bytes().keys()) == 4
+        asks = [Ask(Run((_ for _ in ()), on_cancel=lambda _: None), 0, Embed(weights, ())) for weights in held.values()]
+        assert shared_by(asks[0]) == shared_by(asks[1]), "their texts share calls of the encoder"
+    paint(card, claims["refiner"])
+    assert not resident(card)[Model("checkpoint", claims["refiner"].checkpoint)].keys() & first.keys()
+
+
+def test_a_picture_is_the_same_whether_its_checkpoint_shares_networks_or_not(start, claims, monkeypatch):
+    names = ("base", "twin", "refiner")
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.render.shared_networks.WeakValueDictionary.get", lambda *_: None)
+        alone = start()
+        expected = {name: paint(alone, claims[name]) for name in names}
+    card = start()
+    tiled = {name: replace(claims[name], stored=claims[name].stored | {"tiling": "both"}) for name in names}
+    wanted = [claim for _ in range(3) for name in names for claim in (claims[name], tiled[name])]
+    around = {name: paint(alone, tiled[name]) for name in names}
+    with ThreadPoolExecutor(6) as slots:
+        pictures = list(slots.map(lambda claim: paint(card, claim), wanted))
+    for place, picture in enumerate(pictures):
+        name = names[place % 6 // 2]
+        assert np.array_equal(picture, (around if place % 2 else expected)[name]), (place, name)
+
+
+def test_the_vae_of_another_file_is_the_one_that_a_checkpoint_holds(start, farm, claims, settings, sessions):
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - only here
+
+    prefix = "first_stage_model."
+    whole = load_file(settings.models / "base.safetensors")
+    alone = {name.removeprefix(prefix): one for name, one in whole.items() if name.startswith(prefix)}
+    save_file(alone, settings.models / "equal.vae.safetensors")
+    card, claim = start(), farm.claim(vae="equal.vae")
+    built_in = paint(card, claims["base"])
+    before = card._resident_bytes()
+    assert np.array_equal(paint(card, claim), built_in)
+    assert len(card._model_cache.models()) == 2
+    assert card._resident_bytes() == before
+
+
+def test_what_is_shared_stays_while_one_of_them_does_and_then_leaves(start, claims, pretended: Ledger):
+    gc.collect()
+    pretended.clear()
+    before = pretended.live
+    card = start("cuda:0", resident_bytes=2**40, host_cache_bytes=2**30)
+    paint(card, claims["base"])
+    until(lambda: not card._loads._loader.has_spare)
+    one = pretended.live - before
+    paint(card, claims["twin"])
+    until(lambda: not card._loads._loader.has_spare)
+    assert pretended.live - before < 1.3 * one, "a U-Net, and nothing else, came to it"
+    card._residency.budget = lambda: 0
+    twin = paint(card, claims["twin"])
+    paint(card, claims["refiner"])
+    until(lambda: pretended.live - before < one + MIB, what="the two others to leave the card")
+    assert np.array_equal(paint(card, claims["twin"]), twin), "from the host's memory"
+    until(lambda: not card._loads._loader.has_spare)
+    assert np.array_equal(paint(card, claims["twin"]), twin)
+    assert pretended.errors == []
+
+
+def test_an_estimate_counts_numbers_in_the_format_that_the_card_computes_in(start, claims, settings):
+    card, model = start(), Model("checkpoint", claims["base"].checkpoint)
+    card._loads.weigh(model)
+    estimated = card._residency.bytes_of([model])
+    size = (settings.models / "base.safetensors").stat().st_size
+    assert 1.9 * size < estimated < 2.1 * size, "the file is float16, and a CPU computes in float32"
+    paint(card, claims["base"])
+    assert card._residency.bytes_of([model]) == estimated
+
+
+def resident_set(of: Path = Path("/proc/self/status")) -> int:
+    """Return the memory of this process that is not of files, in bytes."""
+    line = next(line for line in of.read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.parametrize("cycles", [20, pytest.param(200, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])])
+def test_switches_between_three_checkpoints_leave_memory_flat(start, claims, cycles):
+    card = start(resident_bytes=0)
+    order = [claims[name] for name in ("base", "twin", "refiner")]
+    sizes, counted = [], []
+    for cycle in range(cycles):
+        claim = order[cycle % 3]
+        with card._model_cache.use([Model("checkpoint", claim.checkpoint)], Cancellation()):
+            if cycle % 7 == 0:
+                paint(card, replace(claim, stored=claim.stored | {"steps": 1, "cfg_scale": 1.0}))
+        assert card.resident() == [claim.checkpoint]
+        sizes.append(resident_set())
+        counted.append(card._resident_bytes())
+    assert len(set(counted)) == 1
+    assert max(sizes[-3:]) - max(sizes[6:9]) < 48 * MIB, "each checkpoint takes 34 MB"
