@@ -17,12 +17,15 @@ from diffusers import DiffusionPipeline
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from torch import Tensor
+from torch.nn import functional
 
 from shared.params.render import RenderParams
 
-ALIKE: Final = {"sampler": "Euler", "schedule": "Simple"}  # parameters of the engine with the sigmas of a reference
+ALIKE: Final = {"sampler": "Euler", "schedule": "simple"}  # parameters of the engine with the sigmas of a reference
 
 
+Sizes = Mapping[str, tuple[int, int]]
+"""The sizes that Stable Diffusion XL sees, by diffusers' names: height and width, or top and left."""
 LAST_SHARE: Final = 2.0**-24  # of the signal at the last timestep of a rescaled table, as their Euler has it
 
 
@@ -52,38 +55,59 @@ def ddim(config: Mapping[str, Any]) -> DDIMScheduler:
     return found
 
 
-def text_to_image(
-    folder: Path, params: RenderParams, noise: Tensor, sizes: Mapping[str, tuple[int, int]] | None = None
-) -> Tensor:
-    """Return the final latent [4, h/8, w/8] that starts from unit `noise`.
-
-    `sizes` are those of Stable Diffusion XL by diffusers' names: each is height, width, or top, left.
-    """
+def text_to_image(folder: Path, params: RenderParams, noise: Tensor, sizes: Sizes | None = None) -> Tensor:
+    """Return the final latent [4, h/8, w/8] that starts from unit `noise`."""
     return _run(folder, params, noise, height=params.height, width=params.width, **(sizes or {}))
 
 
 def refined(
     folders: tuple[Path, Path], params: RenderParams, noise: Tensor, switch_at: float,
-    sizes: Mapping[str, tuple[int, int]] | None = None,
+    sizes: Sizes | None = None,
 ) -> Tensor:  # fmt: skip
     """Return the final latent of a base model and its refiner, which takes over at `switch_at` of the way."""
     base, refiner = folders
     size = {"height": params.height, "width": params.width}
     between = _run(base, params, noise, denoising_end=switch_at, **size, **(sizes or {}))
-    return _run(refiner, params, None, image=between[None], denoising_start=switch_at, **(sizes or {}))
+    seen = dict(sizes or {})
+    if "crops_coords_top_left" in seen:  # which only the base pipeline takes for the negative prompt too
+        seen["negative_crops_coords_top_left"] = seen["crops_coords_top_left"]
+    return _run(refiner, params, None, image=between[None], denoising_start=switch_at, **seen)
 
 
-def inpainted(folder: Path, params: RenderParams, noise: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
-    """Return the final latent of an inpainting checkpoint that sees `pixels` [3, h, w] in -1..1 outside of `mask`.
+@torch.inference_mode()
+def inpainted(
+    folder: Path, params: RenderParams, noise: Tensor, scene: tuple[Tensor, Tensor],
+    sizes: Sizes | None = None, *, holds: bool = False,
+) -> Tensor:  # fmt: skip
+    """Return the final latent of an inpainting checkpoint that sees a picture outside of a mask.
 
-    `mask` [1, h, w] is 1 where the picture is made. The encoder's mean is taken, as by the engine: the pipeline would
-    draw one.
+    `scene` is both: pixels [3, h, w] in -1..1, and 1 where the picture is made [1, h, w]. The encoder's mean is taken,
+    as by the engine: the pipeline would draw a latent. With `holds` it starts from the picture's latent, which stays
+    outside of the mask.
     """
-    found = pipeline(folder)
-    hidden = found.vae.encode((pixels * (1 - mask))[None]).latent_dist.mode() * found.vae.config.scaling_factor
-    pictures = {"image": pixels[None] / 2 + 0.5, "mask_image": mask[None], "masked_image_latents": hidden}
-    size = {"height": params.height, "width": params.width}
-    return _run(folder, params, noise, strength=1.0, **pictures, **size)
+    pixels, mask = scene
+    inputs: dict[str, Any] = {"height": params.height, "width": params.width, "strength": 1.0, **(sizes or {})}
+    inputs |= {"image": pixels[None] / 2 + 0.5, "mask_image": mask[None]}
+    inputs["masked_image_latents"] = _encoded(folder, pixels * (1 - mask))
+    if not holds:
+        return _run(folder, params, noise, **inputs)
+    known, outside = _encoded(folder, pixels), 1 - functional.interpolate(mask[None], scale_factor=1 / 8)
+
+    def hold(found: Any, step: int, _timestep: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        level = known + noise * found.scheduler.sigmas[step + 1]
+        return {"latents": torch.where(outside > 0, level, values["latents"])}
+
+    scheduler = pipeline(folder).scheduler
+    scheduler.set_timesteps(params.steps)
+    start = noise + known[0] / scheduler.sigmas[0]
+    return _run(folder, params, start, callback_on_step_end=hold, **inputs)
+
+
+def _encoded(folder: Path, pixels: Tensor) -> Tensor:
+    """Return the latent [1, 4, h/8, w/8] of `pixels` [3, h, w]."""
+    vae = pipeline(folder).vae
+    latent: Tensor = vae.encode(pixels[None]).latent_dist.mode() * vae.config.scaling_factor
+    return latent
 
 
 @torch.inference_mode()

@@ -39,6 +39,7 @@ _SD1_TEXT: Final = "cond_stage_model.transformer."  # prefixes of text encoders 
 _SD2_TEXT: Final = "cond_stage_model.model."
 _SDXL_TEXT: Final = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.")
 _REFINER_TEXT: Final = "conditioner.embedders.0.model."
+_PASSED_ON: Final = 0.85  # share of the noisy latent
 _GAIN: Final = 3**0.5  # PyTorch draws a layer's weights so that it divides the standard deviation by this
 
 
@@ -278,16 +279,17 @@ def _unet(kind: Kind) -> UNet2DConditionModel:
     )
     _amplify(unet)
     if not kind.predicts_velocity:
-        unet.conv_out.weight.div_(4)
+        unet.conv_out.weight.div_(8)
         _pass_input_on(unet)
     return unet.eval()
 
 
 def _pass_input_on(unet: UNet2DConditionModel) -> None:
-    """Add the noisy latent, at unit variance, to what the U-Net predicts: it is mostly noise, and latents stay small.
+    """Add most of the noisy latent to what the U-Net predicts, because that is mostly noise: final latents stay small.
 
-    The first layers of the way down and the last of the way up pass each channel on as itself and its negative, a group
-    of the last norm; silu(x) - silu(-x) is x.
+    The first layer of the way down and the last ones of the way up pass each channel on as itself and its negative, a
+    group of the last norm; silu(x) - silu(-x) is x. The whole of it would leave a latent of nothing at last, whose norm
+    amplifies rounding.
     """
     copies = 2 * unet.config.out_channels
     block = unet.up_blocks[-1]
@@ -301,7 +303,7 @@ def _pass_input_on(unet: UNet2DConditionModel) -> None:
         channel, sign = place // 2, 1 - 2 * (place % 2)
         unet.conv_in.weight[place, channel, 1, 1] = sign
         last.conv_shortcut.weight[place, UNET_WIDTH + place] = 1  # behind the result of the layer before
-        unet.conv_out.weight[channel, place, 1, 1] = sign
+        unet.conv_out.weight[channel, place, 1, 1] = sign * _PASSED_ON
 
 
 def _vae(kind: Kind) -> AutoencoderKL:
