@@ -32,24 +32,47 @@ def _within(*parts: str) -> _Recognises:
     return lambda given: any(part in name for name in given for part in parts)
 
 
-_WHOLE: Final[tuple[tuple[str, _Recognises], ...]] = (  # with any other weights in the file
-    ("a ControlNet", _starts("control_model.", "lora_controlnet")),
-    ("a Stable Diffusion 3 model", _within("joint_blocks.", "joint_transformer_blocks.")),
-    ("a Flux model", _within("double_blocks.", "single_transformer_blocks.")),
-    ("a motion module (AnimateDiff)", _within("motion_modules.", "temporal_transformer.")),
-)
-_ALONE: Final[tuple[tuple[str, _Recognises], ...]] = (  # the first that fits, in a file that is not a checkpoint
+def _pair(part: str, *others: str) -> _Recognises:
+    """Recognise names of which some hold `part` and some hold one of `others`."""
+    return lambda given: _within(part)(given) and _within(*others)(given)
+
+
+_ADAPTERS: Final[tuple[tuple[str, _Recognises], ...]] = (  # named as what they change, with more in each name
     ("a LoHa (a relative of LoRA)", _within(".hada_w1", ".hada_w2")),
     ("a LoKr (a relative of LoRA)", _within(".lokr_w1", ".lokr_w2")),
     ("an OFT adapter (a relative of LoRA)", _within(".oft_blocks", ".oft_diag", ".oft_R")),
     ("an IA3 adapter (a relative of LoRA)", lambda given: any(name.endswith(".on_input") for name in given)),
-    ("a ControlNet", _within("input_hint_block.", "controlnet_cond_embedding.", "controlnet_")),
     ("a LoRA", _within(".lora_up.", ".lora_down.", ".lora_A.", ".lora_B.", ".lora.up.", ".lora.down.", "_lora.up.")),
     ("a LoRA", _starts("lora_unet_", "lora_te", "lora_transformer_")),
+)
+_WHOLE: Final[tuple[tuple[str, _Recognises], ...]] = (  # with any other weights in the file
+    ("a ControlNet", _starts("control_model.", "lora_controlnet")),
+    ("a checkpoint quantised by bitsandbytes (nf4, fp4 or int8)", _within(".quant_state.bitsandbytes", ".SCB")),
+    ("an AuraFlow model", _within("double_layers.0.", "joint_transformer_blocks.")),
+    ("a Stable Diffusion 3 model", _within("joint_blocks.")),
+    ("a Stable Diffusion 3 model", _pair("context_embedder.", "pos_embed.")),
+    ("a Chroma model", _within("distilled_guidance_layer.")),
+    ("a Flux 2 model", _within("single_stream_modulation.", "double_stream_modulation_img.")),
+    ("a HiDream model", _within("double_stream_blocks.")),
+    ("a Hunyuan video model", _within("individual_token_refiner.")),
+    ("a Flux model", _within("double_blocks.", "single_transformer_blocks.")),
+    ("a Z-Image model", _pair("cap_embedder.", "x_pad_token", "cap_pad_token")),
+    ("a Lumina 2 model", _within("cap_embedder.", "time_caption_embed.")),
+    ("a Qwen-Image model", _within("transformer_blocks.0.img_mod.", "txt_in.text_norm.")),
+    ("a Krea 2 model", _within("txtfusion.")),
+    ("an Anima or Cosmos model", _within("llm_adapter.", "blocks.0.adaln_modulation_self_attn.", "net.x_embedder.")),
+    ("a Wan model", _within("head.modulation", "blocks.0.self_attn.norm_q.")),
+    ("a Wan model", _pair("condition_embedder.", "scale_shift_table")),
+    ("an LTX video model", _within("patchify_proj.")),
+    ("a PixArt or Sana model", _pair("caption_projection.", "scale_shift_table")),
+    ("a Stable Cascade model", _within("clip_txt_mapper.", "effnet_mapper.", ".channelwise.0.")),
+    ("a motion module (AnimateDiff)", _within("motion_modules.", "temporal_transformer.")),
+)
+_ALONE: Final[tuple[tuple[str, _Recognises], ...]] = (  # the first that fits, in a file that is not a checkpoint
+    ("a ControlNet", _within("input_hint_block.", "controlnet_cond_embedding.", "controlnet_")),
     ("an IP-Adapter", _starts("image_proj.", "ip_adapter.")),
     ("a T2I adapter", _starts("adapter.body.", "adapter.conv_in.")),
     ("a T2I adapter", lambda given: _starts("body.0.block1.", "body.0.in_conv.")(given) and "conv_in.weight" in given),
-    ("a Stable Cascade model", _starts("clip_txt_mapper.", "effnet_mapper.")),
     ("an upscaler", _has("conv_first.weight")),
     ("an upscaler", _within(".sub.0.RDB1.", ".rdb1.")),
     ("an upscaler", _has("body.0.weight", "body.1.weight")),
@@ -72,7 +95,7 @@ _HYPERNETWORK: Final = frozenset({320, 640, 768, 1024, 1280})  # widths, by whic
 def require_known(weights: Mapping[str, object]) -> None:
     """Raise OtherKind if the names of `weights` are those of a kind that the farm cannot use."""
     is_checkpoint = any(name.startswith(_CHECKPOINT) for name in weights)
-    table = _WHOLE if is_checkpoint else (*_WHOLE, *_ALONE)
+    table = _WHOLE if is_checkpoint else (*_ADAPTERS, *_WHOLE, *_ALONE)
     what = next((what for what, recognises in table if recognises(weights)), None)
     if what is None and len(weights) == 1:
         shape = tuple(getattr(next(iter(weights.values())), "shape", ()))

@@ -5,6 +5,7 @@ Imports diffusers, which takes seconds: imported when a checkpoint is read, not 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -18,9 +19,11 @@ from worker.engine.architectures.reading.sd1 import SD1Reader
 from worker.engine.architectures.reading.sd2 import SD2Reader
 from worker.engine.architectures.reading.sdxl import SDXLReader, SDXLRefinerReader
 from worker.engine.files import kinds, tensors
+from worker.engine.files.kinds import OtherKind
 
 READERS: Final[tuple[Reader, ...]] = (SDXLReader(), SDXLRefinerReader(), SD2Reader(), SD1Reader())
 """In the order in which they are asked."""
+_SHARD: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 
 
 def read(path: Path, where: tensors.Where = "cpu") -> Parts:
@@ -36,5 +39,9 @@ def read(path: Path, where: tensors.Where = "cpu") -> Parts:
 
 def of_file(path: Path, weights: Mapping[str, Tensor]) -> Parts:
     """Return the parts of the checkpoint at `path` with these weights. Raises ModelFileError."""
+    if shard := _SHARD.search(path.stem):
+        raise OtherKind(
+            f"part {int(shard[1])} of {int(shard[2])} of a model, which are read only in diffusers' folders"
+        )
     kinds.require_known(weights)
     return next(reader for reader in READERS if reader.recognises(weights)).of_file(path, weights)
