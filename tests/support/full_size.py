@@ -23,7 +23,6 @@ from worker.engine import devices
 from worker.engine.architectures.prediction import Prediction
 from worker.engine.architectures.registry import ARCHITECTURES
 from worker.engine.architectures.weights import Weights
-from worker.engine.images.previews import USUAL_RGB
 from worker.engine.loading.networks import fill
 from worker.engine.sigma_table import SigmaTable
 
@@ -95,7 +94,7 @@ def weights(name: str, dtype: torch.dtype) -> Weights:
         prediction=Prediction.NOISE,
         latent_scale=size.latent_scale,
         native_size=size.native_size,
-        latent_rgb=USUAL_RGB,
+        latent_rgb=torch.tensor(architecture.usual_rgb),
         sample=torch.zeros(architecture.latent.channels, 8, 8),
         device=card,
     )

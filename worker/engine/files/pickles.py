@@ -207,6 +207,9 @@ def read(file: BinaryIO, where: Literal["cpu", "meta"]) -> dict[str, Tensor]:
         return dict(_tensors(file, where))
     except (ModelFileError, MemoryError):
         raise
+    except zipfile.BadZipFile as error:
+        lost = "the list of its records, which ends it, is missing or altered"
+        raise ModelFileError(f"is damaged, as after a download that broke off: {lost}. Download it again") from error
     except Exception as error:  # an altered file can raise any error in its reader
         raise ModelFileError(f"is damaged or not a PyTorch file ({type(error).__name__})") from error
 

@@ -9,11 +9,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from worker.engine import devices, transfers
+from worker.engine import transfers
 from worker.engine.architectures.parts import Part, Parts
 from worker.engine.devices import Device
 from worker.engine.loading.flat import Layout
 from worker.engine.loading.upload import chunk_bytes, pieces, upload
+from worker.engine.loading.vae_format import vae_dtype
 
 _STEP_BYTES: Final = 8 * 2**20  # of a file, after which the loader may do something else
 
@@ -34,8 +35,10 @@ class Converted:
 
 def layouts_of(parts: Parts, device: Device, dtype: torch.dtype) -> dict[str, Layout]:
     """Return the layouts of the networks on `device`; a VAE has its own number format."""
-    formats = {"vae": devices.decoder_dtype(device, dtype)}
-    return {name: Layout.of_weights(part.weights, formats.get(name, dtype)) for name, part in parts.networks.items()}
+    formats = {
+        name: vae_dtype(part, device, dtype) if name == "vae" else dtype for name, part in parts.networks.items()
+    }
+    return {name: Layout.of_weights(part.weights, formats[name]) for name, part in parts.networks.items()}
 
 
 def room_bytes(parts: Parts, layouts: Mapping[str, Layout]) -> int:

@@ -31,6 +31,7 @@ from worker.engine.loading.host_cache import HostCache, Key
 from worker.engine.loading.loader import Spare
 from worker.engine.loading.sharing import ALONE, Resident, Sharing
 from worker.engine.loading.upload import chunk_bytes
+from worker.engine.loading.vae_format import vae_dtype
 from worker.engine.row_limits import RowLimits
 from worker.engine.transfers import hand_over
 
@@ -223,7 +224,8 @@ def _weights(
 def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom, sharing: Sharing) -> AutoencoderKL:
     from worker.engine.loading import networks, vaes  # noqa: PLC0415 - as above
 
-    part, dtype = vaes.part(tensors.read(path)), decoder_dtype(device, dtype)
+    part = vaes.part(tensors.read(path))
+    dtype = vae_dtype(part, device, dtype)
     vae = networks.build_vae(part)
     resident = sharing.residents.get("vae")
     if not resident or next(resident.network.parameters()).dtype != dtype:
