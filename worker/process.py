@@ -30,6 +30,7 @@ from shared.settings import Settings
 from worker.context import Worker
 from worker.dispatch import consumer, storage_writer
 from worker.dispatch.claimer import Claimer
+from worker.dispatch.creep import Creep
 from worker.dispatch.heartbeat import Heartbeat
 from worker.dispatch.poller import Poller
 from worker.dispatch.prefetcher import Prefetcher
@@ -159,6 +160,9 @@ class _WorkerProcess:
         self._health = Periodic("health", settings.beat_seconds, self._slots.health.run_once)
         self_watchdog = SelfWatchdog(watchdog, status, self._end_hung)
         self._self_watchdog = Periodic("watchdog", WATCHDOG_SECONDS, self_watchdog.run_once)
+        creep = Creep(worker, lambda: self._slots.health.images, self._restart)
+        self._creep = Periodic("creep", settings.beat_seconds, creep.run_once)
+        self._grown: str | None = None  # why this process ends and the next one is to start
         self._shutdown = Shutdown(settings.grace_seconds)
 
     def heartbeat_now(self) -> None:
@@ -181,6 +185,7 @@ class _WorkerProcess:
         self._reporter.start()
         self._poller.start()
         self._prefetcher.start()
+        self._creep.start()
         worker.events.listen_cancels(worker.in_flight.cancel)
         worker.events.listen_rescans(self._scanner.wake)
         if not self._shutdown.is_requested.is_set():
@@ -190,7 +195,7 @@ class _WorkerProcess:
         log.info("worker ready", worker=worker.id, name=worker.name, slots=worker.slots)
         self._consume()
         self._leave()
-        return child.CLEAN
+        return child.GROWN if self._grown else child.CLEAN
 
     def _started(self, make_card: Callable[[], Card]) -> Card:
         self._watchdog.busy("start", "start", _START_SECONDS)
@@ -227,6 +232,7 @@ class _WorkerProcess:
         """End in order, when no image is in flight any more."""
         self._poller.stop(wait=False)
         self._prefetcher.stop(wait=False)
+        self._creep.stop(wait=False)
         self._scanner.stop(wait=False)  # it may be reading a large file
         self._reporter.stop()
         self._worker.card.stop()
@@ -244,6 +250,13 @@ class _WorkerProcess:
         """Report at once that images are taken or not, and take them."""
         self._heartbeat.wake()
         self._poller.wake()
+
+    def _restart(self, reason: str) -> None:
+        """Take nothing new, finish what is in flight and end; the supervisor, or a service manager, starts the next."""
+        log.error("memory grows: draining to start again", worker=self._worker.id, reason=reason)
+        self._grown = reason
+        self._worker.trouble = f"starts again soon: {reason}"
+        self._shutdown.request()
 
     def _hand_back(self) -> None:
         """Give back the images in flight and end at once, because a stuck thread cannot be waited for."""
@@ -271,8 +284,11 @@ class _WorkerProcess:
         os._exit(child.HUNG)
 
     def _give_up_row(self) -> None:
+        give_up = workers.leave
+        if self._grown:  # the workers page shows this end for an hour, with the reason
+            give_up = partial(reaper.mark_dead, reason=self._grown, crashed=False, remark="started again")
         try:
-            images = transact(self._worker.sessions, partial(workers.leave, worker_id=self._worker.id))
+            images = transact(self._worker.sessions, partial(give_up, worker_id=self._worker.id))
         except Unavailable:
             log.warning("the database is away: the lease will end by itself", worker=self._worker.id)
         else:

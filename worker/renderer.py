@@ -35,6 +35,10 @@ class Card(Protocol):
         """The size of its memory; None if it has no memory of its own."""
 
     @property
+    def host_bytes(self) -> int:
+        """How much of the host's memory its models take; those of a card with memory of its own take none."""
+
+    @property
     def precision(self) -> Precision:
         """In which precision it renders."""
 
@@ -80,6 +84,7 @@ class NoCard:
     slots = 0
     load_seconds = None
     memory_bytes = None
+    host_bytes = 0
     precision: Precision = "half"
     broken_calls: Mapping[str, int] = MappingProxyType({})
     is_lost = False

@@ -11,11 +11,12 @@ from sqlalchemy import select
 
 from shared.db.farm import farm_id
 from shared.db.sessions import transact
-from shared.db.tables import Worker
+from shared.db.tables import History, Worker
 from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, pool_queue
 from shared.models import first_scan
 from shared.queue import reaper, transitions
+from shared.queue.history import Event
 from tests.support.waiting import until
 from tests.support.workers import QUICK, ROOT, images, ready, started, states
 from worker.supervisor import child
@@ -215,3 +216,29 @@ def test_the_models_folder_is_looked_at_while_the_card_is_still_brought_up(envir
     finally:
         process.kill()
         process.wait(10)
+
+
+def test_a_worker_whose_memory_grows_finishes_what_runs_and_starts_again(environ, sessions, job_factory, tmp_path):
+    growing = {**environ, "FARM_BEAT_SECONDS": "0.1", "GROWN": str(tmp_path / "grown")}
+    gate = tmp_path / "gate"
+    with started(growing, "--gpus", "cpu", "--slots", "2", module="tests.support.growing_worker"):
+        first = until(lambda: ready(sessions))[0]
+        job = job_factory(prompt=f"wait for {gate}")
+        until(lambda: states(sessions, job.id) == ["running"])
+        many = job_factory(count=60)
+
+        def trouble() -> str:
+            row = transact(sessions, lambda session: session.get(Worker, first.id))
+            return (row and row.trouble) or ""
+
+        until(lambda: "its memory grew by" in trouble(), what="its reason on the workers page")
+        assert states(sessions, job.id) == ["running"]
+        gate.touch()
+        until(lambda: states(sessions, job.id) == ["succeeded"], what="the image that ran")
+        second = until(lambda: [one for one in ready(sessions) if one.id != first.id])[0]
+        assert second.name == first.name
+        until(lambda: set(states(sessions, many.id)) == {"succeeded"}, what="the rest, by the next process")
+    query = select(History.detail).where(History.event == Event.MARKED_DEAD, History.worker == first.name)
+    (ended,) = transact(sessions, lambda session: session.scalars(query).all())
+    assert ended.startswith("its memory grew by")
+    assert ended.endswith("of the same models; started again")

@@ -40,6 +40,7 @@ class StubCard:
     slots = 8
     load_seconds: float | None = 0.001
     memory_bytes: int | None = None
+    host_bytes = 0
     precision: Precision = "half"
     broken_calls: Mapping[str, int] = MappingProxyType({})
     is_lost = False

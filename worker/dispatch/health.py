@@ -37,6 +37,7 @@ class Health:
     """Collects the failures of one worker's slots; `check` looks up, now and then, the images that were spoilt here."""
 
     def __init__(self, worker: Worker) -> None:
+        self.images = 0  # that came out right
         self._worker = worker
         self._lock = Lock()
         self._failed: list[str] = []  # owners, since the latest picture that came out right
@@ -47,6 +48,7 @@ class Health:
     def rendered(self) -> None:
         """A picture came out right."""
         with self._lock:
+            self.images += 1
             self._failed.clear()
 
     def failed(self, claim: Claim, reason: str) -> None:

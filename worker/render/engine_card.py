@@ -128,6 +128,10 @@ class EngineCard:
         return max(0, self._device.memory_bytes - _DRIVER_BYTES) if self._device.memory_bytes else None
 
     @property
+    def host_bytes(self) -> int:
+        return self._resident_bytes() if self._device.kind == "cpu" else 0
+
+    @property
     def precision(self) -> Precision:
         return "single" if self._dtype == torch.float32 else "half"
 

@@ -31,6 +31,12 @@ def total_bytes(groups: Path = _GROUPS, own: Path = Path("/proc/self/cgroup")) -
     return min([machine, *_bounds(groups, own)])
 
 
+def own_bytes(status: Path = Path("/proc/self/status")) -> int:
+    """Return the memory that this process holds, without mapped files."""
+    lines = status.read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)
+
+
 def _bounds(groups: Path, own: Path) -> list[int]:
     """Return the bounds of the control groups that this process is in, as far as they are visible."""
     try:

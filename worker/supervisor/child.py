@@ -26,9 +26,10 @@ DECLARED_DEAD: Final = 70  # others declared this worker dead while it lived; it
 LOST: Final = 71  # the card answers nothing any more
 HUNG: Final = 72  # a load or a call took far too long; without a supervisor the process ends itself
 UNUSABLE: Final = 73  # its card failed the proof, or is not there; the worker has shown why for a while
+GROWN: Final = 74  # its memory kept growing; it has drained and left
 BUSY: Final = 75  # another process serves the card
 
-_REASONS: Final = {LOST: "the card is lost", UNUSABLE: "the card cannot be used"}
+_REASONS: Final = {LOST: "the card is lost", UNUSABLE: "the card cannot be used", GROWN: "its memory kept growing"}
 _BUSY_SECONDS: Final = 2.0  # until a card that another process serves is tried again
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -47,7 +48,7 @@ class Death:
 
     @property
     def is_crash(self) -> bool:
-        return self.status not in {CLEAN, DECLARED_DEAD, UNUSABLE, BUSY}
+        return self.status not in {CLEAN, DECLARED_DEAD, UNUSABLE, GROWN, BUSY}
 
     @property
     def reason(self) -> str:

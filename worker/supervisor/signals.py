@@ -31,6 +31,10 @@ class Shutdown:
         self._signals.begin()
         Thread(target=self._wait, args=(drain, hand_back), name="shutdown", daemon=True).start()
 
+    def request(self) -> None:
+        """Drain and end, as if a signal had come."""
+        os.kill(os.getpid(), signal.SIGTERM)
+
     def _wait(self, drain: Callable[[], object], hand_back: Callable[[], object]) -> None:
         self._signals.wait()
         self.is_requested.set()
