@@ -15,9 +15,11 @@ from shared.prompts.tokenizer import BOS, EOS, TOKENS
 from tests.support import small_checkpoints
 from tests.support.small_checkpoints import KINDS, Small
 from tests.unit.engine.test_conditioning import answered
+from worker.engine.answers.denoising import denoise
 from worker.engine.architectures.conditioning import Conditioning
 from worker.engine.architectures.weights import Weights
 from worker.engine.guidance import conditioning
+from worker.engine.requests import Denoise, Term
 
 SHORT = "a red boat on the sea"
 LONG = " ".join(f"boat {number}" for number in range(100))  # no commas: chunks are full, 75 tokens each
@@ -155,3 +157,23 @@ def test_clip_skip_moves_the_first_encoder_of_sdxl_only_if_that_is_asked_for(cli
 def test_clip_skip_has_no_effect_where_the_layer_is_fixed(kind: str, small: Loaded) -> None:
     positive, _ = prepared(small(kind), SHORT, clip_skip=3, sdxl_clip_l_skip=True)
     torch.testing.assert_close(positive.context, joined(layers(kind, SHORT)), **ALIKE)
+
+
+@pytest.mark.parametrize("kind", ["sdxl", "sdxl-refiner"])
+@torch.inference_mode()
+def test_a_long_prompt_beside_an_empty_negative_is_seen_as_in_a_call_for_each(kind: str, small: Loaded) -> None:
+    weights, sigma, draw = small(kind), 2.0, torch.Generator().manual_seed(5)
+    x = torch.randn(4, 8, 8, generator=draw)
+    both = prepared(weights, LONG, width=64, height=96, crop={"left": 8, "top": 32})
+    assert len(both[0].context) > 2 * len(both[1].context)
+    terms = tuple(Term(share, one) for share, one in zip((5, -4), both, strict=True))
+    (found,) = denoise([Denoise(weights, x, sigma, terms, 1, 1)], is_exact=False)
+    sizes = [[96, 64, 32, 8, *([score] if kind == "sdxl-refiner" else [96, 64])] for score in (6.0, 2.5)]
+    timestep = torch.tensor(weights.sigmas.timestep(sigma))
+    noise = []
+    for one, figures in zip(both, sizes, strict=True):
+        added = {"text_embeds": one.pooled[None], "time_ids": torch.tensor([figures])}
+        unet = networks(kind).unet
+        noise.append(unet(x[None] / 5**0.5, timestep, one.context[None], added_cond_kwargs=added).sample[0])
+    expected = x - sigma * (5 * noise[0] - 4 * noise[1])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
