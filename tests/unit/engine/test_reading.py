@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -331,6 +332,43 @@ def test_a_relative_is_named(kind: str, name: str, words: str, small_file: Small
 def test_a_missing_network_is_named(kind: str, prefix: str, words: str, small_file: Small, tmp_path: Path) -> None:
     gone = dict.fromkeys(name for name in load_file(small_file(kind)) if name.startswith(prefix))
     assert words in reason(changed(small_file(kind), tmp_path, **gone))
+
+
+def test_a_unet_alone_is_named(small_file: Small, tmp_path: Path) -> None:
+    gone = dict.fromkeys(name for name in load_file(small_file("sdxl")) if not name.startswith(UNET))
+    assert "is a Stable Diffusion XL checkpoint without its text encoder" in reason(
+        changed(small_file("sdxl"), tmp_path, **gone)
+    )
+
+
+def test_a_distilled_unet_is_named(small_file: Small) -> None:
+    weights, lacking = shapes(small_file("sdxl")), f"{UNET}middle_block.1.transformer_blocks.1."
+    with pytest.raises(ModelFileError, match="unequal depths, as distilled ones do"):
+        build({name: one for name, one in weights.items() if not name.startswith(lacking)})
+    with pytest.raises(ModelFileError, match="weights are missing, first mid_block"):  # which is damage
+        build({name: one for name, one in weights.items() if name != f"{lacking}norm1.weight"})
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "words"),
+    [
+        ("unet", {"projection_class_embeddings_input_dim": 2816}, "its U-Net reads 2816, not a vector of 1664"),
+        ("unet", {"cross_attention_dim": 768}, "together 192 wide, and its U-Net reads 768"),
+        ("unet", {"addition_embed_type": None}, "its U-Net reads 1664, not a vector"),
+        ("unet", {"transformer_layers_per_block": 10**6}, "no such network"),
+        ("text_encoder_2", {"projection_dim": 1280}, "not a vector of 2816"),
+        ("text_encoder_2", {"num_hidden_layers": 2}, "the text encoder 2 has 16 weights too many"),
+        ("vae", {"scaling_factor": "0.13"}, "its scale factor is a text"),
+    ],
+)
+def test_a_folder_whose_networks_do_not_fit_together_is_refused(
+    file: str, changes: dict[str, object], words: str, small_folder: Small, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(small_folder("sdxl"), folder)
+    path = folder / file / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    assert words in reason(folder)
 
 
 def shapes(path: Path) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ class SD2Reader(Reader):
 
     def of_file(self, path: Path, weights: Mapping[str, Tensor]) -> Parts:
         """Return the checkpoint in the single file at `path`. Raises ModelFileError."""
-        if any(name.startswith(unet.SIZES) for name in weights):
+        if unet.reads_sizes(weights):
             raise OtherKind("an unCLIP checkpoint of Stable Diffusion 2, which reads pictures")
         return super().of_file(path, weights)
 

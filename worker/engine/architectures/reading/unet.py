@@ -6,7 +6,6 @@ Imports diffusers, which takes seconds: imported when a checkpoint is read, not 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
 from typing import Final, NamedTuple
 
 from diffusers.loaders import single_file_utils as original
@@ -18,8 +17,7 @@ from worker.engine.architectures.reading.names import renamed
 from worker.engine.files.config_bounds import Config, moderate
 
 PREFIX: Final = "model.diffusion_model."
-SIZES: Final = f"{PREFIX}label_emb."
-"""Of the layers that read the pooled text and the figures about the picture's size."""
+_SIZES: Final = f"{PREFIX}label_emb.0.0.weight"  # reads the pooled text and the figures about the picture's size
 HEAD_WIDTH: Final = 64
 """Of every U-Net but Stable Diffusion 1's, which has eight heads a layer."""
 _FIRST: Final = f"{PREFIX}input_blocks.0.0.weight"
@@ -46,6 +44,11 @@ def first_layer(weights: Mapping[str, Tensor]) -> tuple[int, int]:
     return first.shape[1], first.shape[0]
 
 
+def reads_sizes(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether a U-Net reads a vector beside the text, such as the figures about the picture's size."""
+    return _SIZES in weights
+
+
 def context_width(weights: Mapping[str, Tensor]) -> int:
     """Return the width of the texts that a U-Net reads. Raises ModelFileError."""
     keys = next((weight for name, weight in weights.items() if name.endswith(".attn2.to_k.weight")), None)
@@ -64,7 +67,9 @@ def config(weights: Mapping[str, Tensor]) -> Config:
     """Return the configuration of a U-Net whose heads are 64 wide, by its weights. Raises ModelFileError."""
     own = {name.removeprefix(PREFIX): weight for name, weight in weights.items() if name.startswith(PREFIX)}
     levels = _levels(own)
-    depths, middle = [_depth(level) for level in levels], _transformers(own, "middle_block.1.")
+    depths, middle = [level.depths[0] for level in levels], _transformers(own, "middle_block.1.")
+    if any(len(set(level.depths)) > 1 for level in levels) or (depths[-1] and middle != depths[-1]):
+        raise ModelFileError("its U-Net's blocks have unequal depths, as distilled ones do (SSD-1B): not supported")
     down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths]
     widths = [level.width for level in levels]
     if odd := [width for width, depth in zip(widths, depths, strict=True) if depth and width % HEAD_WIDTH]:
@@ -88,7 +93,7 @@ def config(weights: Mapping[str, Tensor]) -> Config:
 
 def size_config(weights: Mapping[str, Tensor], pooled_width: int, figures: int) -> Config:
     """Return the configuration of the layers that read a pooled text and so many figures. Raises ModelFileError."""
-    width = _shape(weights, f"{SIZES}0.0.weight")[-1]
+    width = _shape(weights, _SIZES)[-1]
     if width <= pooled_width or (width - pooled_width) % figures:
         raise ModelFileError(
             f"its U-Net reads a vector of {width}, which does not hold a text of {pooled_width} and {figures} figures"
@@ -119,18 +124,10 @@ def _levels(weights: Mapping[str, Tensor]) -> list[_Level]:
     return levels
 
 
-def _depth(level: _Level) -> int:
-    if len(set(level.depths)) > 1:
-        raise ModelFileError(
-            "its U-Net has blocks of different depths in one level, as distilled ones do: not supported"
-        )
-    return level.depths[0]
-
-
 def _transformers(weights: Mapping[str, Tensor], block: str) -> int:
     """Return how many transformers a block has."""
-    names = (f"{block}transformer_blocks.{number}.norm1.weight" for number in count())
-    return next(number for number, name in enumerate(names) if name not in weights)
+    prefix = f"{block}transformer_blocks."
+    return len({name.removeprefix(prefix).partition(".")[0] for name in weights if name.startswith(prefix)})
 
 
 def _attention(weights: Mapping[str, Tensor]) -> Config:
