@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shared.params.render import RenderParams
-from tests.support import small_weights
+from tests.support import small_checkpoints
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device, device
@@ -24,9 +24,16 @@ class Small(Protocol):
 
 
 @pytest.fixture(scope="session")
-def small(cpu: Device) -> Small:
-    """Each checkpoint is loaded once a run."""
-    return cache(lambda kind, seed=0: small_weights.weights(kind, cpu, seed))
+def small(cpu: Device, tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """Each checkpoint is loaded once a run, from a single file."""
+    folder = tmp_path_factory.mktemp("small")
+
+    @cache
+    def loaded(kind: str, seed: int = 0) -> Weights:
+        path = folder / f"{kind}-{seed}.safetensors"
+        return load.load(small_checkpoints.write_file(small_checkpoints.build(kind, seed), path), cpu, torch.float32)
+
+    return loaded
 
 
 @pytest.fixture(scope="session")
