@@ -59,7 +59,7 @@ class Sampler:
     is_adaptive: bool = False  # takes as many steps as the picture needs, whatever was asked
     spaces_timesteps: bool = False  # by every (1000 // steps)th timestep: the count may differ from `steps`
     call_offset: int = 0  # model calls beside one for each of those timesteps
-    starts_at_unit_variance: bool = False  # the first noise is the whole noisy latent at the variance-preserving scale
+    uses_network_scale: bool = False  # its noise at the start, and its latent at the end, are as the network sees them
     needs_unconditional: bool = False  # its model also says what it denoised without the prompt
     scale_divisor: float = 1.0  # of the CFG scale that people give
 
@@ -134,20 +134,20 @@ _SAMPLERS: Final = (
     Sampler("Restart", ("restart",), "karras", order=2, is_ancestral=True),
     Sampler(
         "DDIM", ("ddim", "ddim_v3", "DDIMScheduler"), "timesteps", (AUTOMATIC,),
-        options=("eta",), default_eta=0.0, spaces_timesteps=True, call_offset=-1, starts_at_unit_variance=True,
+        options=("eta",), default_eta=0.0, spaces_timesteps=True, call_offset=-1, uses_network_scale=True,
     ),
     Sampler(
         "DDIM CFG++", ("ddim_cfgpp",), "timesteps", (AUTOMATIC,),
-        options=("eta",), default_eta=0.0, spaces_timesteps=True, call_offset=-1, starts_at_unit_variance=True,
+        options=("eta",), default_eta=0.0, spaces_timesteps=True, call_offset=-1, uses_network_scale=True,
         needs_unconditional=True, scale_divisor=12.5,
     ),
     Sampler(
         "PLMS", ("plms", "pndm", "PNDMScheduler"), "timesteps", (AUTOMATIC,),
-        spaces_timesteps=True, starts_at_unit_variance=True,
+        spaces_timesteps=True, uses_network_scale=True,
     ),
     Sampler(
         "UniPC", ("unipc", "uni_pc", "uni_pc_bh2", "UniPCMultistepScheduler"), "even_timesteps", (AUTOMATIC,),
-        spaces_timesteps=True, starts_at_unit_variance=True,
+        spaces_timesteps=True, uses_network_scale=True,
     ),
     Sampler("LCM", ("k_lcm", "LCMScheduler"), "consistency", is_ancestral=True),
 )  # fmt: skip

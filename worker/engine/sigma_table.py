@@ -13,6 +13,7 @@ from typing import Final
 _LAST_SHARE: Final = (
     4.8973451890853435e-08  # of the signal at the last timestep of a rescaled table, where 0 has no sigma
 )
+PURE_NOISE: Final = 1000.0  # above this sigma nothing of a latent of unit deviation is left
 ALIGNED_SD1: Final = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
 ALIGNED_XL: Final = (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029)
 
@@ -40,8 +41,10 @@ class SigmaTable:
         """Return the table rescaled so that its last timestep holds noise alone (Lin et al. 2023, arXiv:2305.08891,
         algorithm 1).
 
-        Its sigma would be infinite; it is 4518.8, as in checkpoints' usual readers.
+        Its sigma would be infinite; it is 4518.8, as in checkpoints' usual readers. A table with such an end stays.
         """
+        if self.highest > PURE_NOISE:
+            return self
         roots = [1 / math.hypot(1, sigma) for sigma in self.values]  # sqrt(ā)
         first, last = roots[0], roots[-1]
         shares = [max(((root - last) * first / (first - last)) ** 2, _LAST_SHARE) for root in roots]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 import torch
 
+import worker.engine
 from shared.models import inspection
 from shared.models.architectures import ARCHITECTURES as FACTS
 from shared.models.architectures import shares_latents
@@ -104,5 +107,15 @@ def test_a_prediction_of_the_truth_denoises_to_the_truth(prediction: Prediction)
     truth = noise if prediction is Prediction.NOISE else velocity
     torch.testing.assert_close(prediction.denoised(x, sigma, truth), latent, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(prediction.scaled(x, sigma), x / torch.hypot(torch.ones_like(sigma), sigma))
+    torch.testing.assert_close(prediction.scaled(x, sigma)[2], x[2] / prediction.scale(4096.0))
     still = prediction.denoised(x[:1], sigma[:1], torch.zeros_like(x[:1]))
     torch.testing.assert_close(prediction.still(x[:1], 0.03), still)
+
+
+def test_nothing_but_architectures_knows_at_which_scale_a_network_sees_a_latent() -> None:
+    """Samplers, schedules, guidance and inpainting know x = x0 + sigma * noise alone."""
+    engine = Path(worker.engine.__file__).parent
+    scale = re.compile(r"hypot\(1|rsqrt|\b1 \+ \w+\s?\*\* ?2|predicts_velocity|Prediction\.(NOISE|VELOCITY)")
+    for room in ("sampling", "guidance", "pipelines", "answers", "images", "loop"):
+        for file in (engine / room).glob("*.py"):
+            assert not scale.search(file.read_text()), file

@@ -3,57 +3,33 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
 from shared.params.groups import Sampling
+from shared.params.samplers import AUTOMATIC, SCHEDULES
 from shared.params.samplers import SAMPLERS as FACTS
-from worker.engine.requests import Work
+from tests.support.flows import finely, mixture
+from tests.support.walks import Denoiser, finished
+from worker.engine.sampling import schedules
 from worker.engine.sampling.registry import SAMPLERS, plan
+from worker.engine.sigma_table import ALIGNED_XL, SigmaTable
 
-MEANS = torch.tensor([-1.5, 0.2, 1.2], dtype=torch.float64)
-WEIGHTS = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
-DEVIATION = 0.3
 FIRST, HIGHEST, LOWEST = 4096.0, 14.6, 0.03
-ENDS_AT_UNIT_VARIANCE = {"DDIM", "DDIM CFG++", "PLMS", "UniPC"}
+TABLE = SigmaTable(SigmaTable.scaled_linear().values, ALIGNED_XL).at_zero_terminal_snr()
 STOCHASTIC = {"LCM"}  # noised again at each step, whatever eta is: no integration of the flow
-
-
-def denoised(x: Tensor, sigma: float) -> Tensor:
-    """The denoised mean of a mixture of three normal distributions, by its formula."""
-    variance = DEVIATION**2 + sigma**2
-    distance = x[..., None] - MEANS
-    share = torch.softmax(torch.log(WEIGHTS) - distance**2 / (2 * variance), -1)
-    return (share * (MEANS + distance * (DEVIATION**2 / variance))).sum(-1)
-
-
-def finely(x: Tensor, sigma: float, end: float, steps: int = 4000) -> Tensor:
-    """Return `x` at `end` by steps of second order, even in log sigma, that predict what is denoised."""
-    for one, other in pairwise(sigma * (end / sigma) ** (step / steps) for step in range(steps + 1)):
-        start = denoised(x, one)
-        mean = (start + denoised(start + (x - start) * (other / one), other)) / 2
-        x = mean + (x - mean) * (other / one)
-    return x
 
 
 def walked(name: str, x: Tensor, sigmas: list[float]) -> Tensor:
     def model(x, sigma):
         yield from ()
-        found = denoised(x, sigma)
+        found = mixture(x, sigma)
         return (found, found) if FACTS[name].needs_unconditional else found
 
     options = Sampling(eta=0.0) if "eta" in FACTS[name].options else Sampling()
-    walk = SAMPLERS[name](model, x, sigmas, lambda *_: torch.zeros_like(x), options)
-    answer = None
-    while True:
-        try:
-            asked = walk.send(answer)
-        except StopIteration as end:
-            return end.value
-        answer = asked.function() if isinstance(asked, Work) else None
+    return finished(SAMPLERS[name](model, x, sigmas, lambda *_: torch.zeros_like(x), options))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +39,7 @@ def start() -> Tensor:
 
 @pytest.fixture(scope="module")
 def right(start: Tensor) -> Tensor:
-    return finely(start, FIRST, LOWEST)
+    return finely(mixture, start, FIRST)(LOWEST)
 
 
 @pytest.mark.parametrize("name", [name for name in FACTS if name not in STOCHASTIC])
@@ -74,27 +50,17 @@ def test_every_sampler_comes_down_from_pure_noise(name: str, schedule: str, star
     ends = FIRST ** (1 / 7), LOWEST ** (1 / 7)
     bent = [(ends[0] + step / count * (ends[1] - ends[0])) ** 7 for step in range(count + 1)]
     sigmas = [FIRST, *even] if schedule == "of the checkpoint" else bent
-    expected = right / math.hypot(1, LOWEST) if name in ENDS_AT_UNIT_VARIANCE else right
     first_order = FACTS[name].order == 1 and name.startswith(("Euler", "DDIM"))
     bound = 0.15 if first_order else 0.02 if schedule == "of the checkpoint" else 0.06
     if name == "Restart":
         bound = 0.2  # of fewer steps; 0.33 with a first step of second order
-    assert float((walked(name, start, sigmas) - expected).abs().mean()) < bound
-
-
-@pytest.mark.parametrize("name", ["Heun", "DPM2"])
-def test_the_order_of_a_sampler_is_kept(name: str, start: Tensor, right: Tensor) -> None:
-    def error(count: int) -> float:
-        even = [HIGHEST * (LOWEST / HIGHEST) ** (step / (count - 1)) for step in range(count)]
-        return float((walked(name, start, [FIRST, *even]) - right).abs().mean())
-
-    assert error(40) < error(20) / 3
+    assert float((walked(name, start, sigmas) - right).abs().mean()) < bound
 
 
 @pytest.mark.parametrize("name", list(FACTS))
 def test_a_schedule_of_one_step_from_pure_noise_ends_in_what_is_denoised(name: str, start: Tensor) -> None:
     if name not in {"DPM fast", "DPM adaptive", "PLMS", "UniPC"}:  # these do not go to 0
-        assert torch.allclose(walked(name, start, [FIRST, 0.0]), denoised(start, FIRST))
+        assert torch.allclose(walked(name, start, [FIRST, 0.0]), mixture(start, FIRST))
     assert torch.isfinite(walked(name, start, [FIRST, LOWEST])).all()
 
 
@@ -102,3 +68,64 @@ def test_what_is_planned_is_what_is_called(start: Tensor) -> None:
     sigmas = [FIRST, 14.0, 5.0, 1.0, 0.1]
     assert plan("Heun", sigmas).calls == 1 + 2 * 3
     assert plan("Heun", sigmas[1:]).calls == 2 * 3
+
+
+@pytest.mark.parametrize("schedule", [name for name in SCHEDULES if name not in {AUTOMATIC, "align_your_steps"}])
+@pytest.mark.parametrize("steps", [1, 2, 3, 20, 150])
+def test_a_schedule_falls_from_pure_noise_to_its_end(schedule: str, steps: int) -> None:
+    sigmas = schedules.sigmas(TABLE, sampler="Euler", schedule=schedule, steps=steps)
+    first = TABLE.values[-1 - 998 % max(1000 // steps, 1)] if schedule == "ddim" else TABLE.highest
+    assert sigmas[0] == pytest.approx(first)
+    assert sigmas[-1] == (pytest.approx(TABLE.lowest) if schedule == "kl_optimal" else 0)
+    assert sigmas == sorted(set(sigmas), reverse=True)
+    assert all(map(math.isfinite, sigmas))
+
+
+@pytest.mark.parametrize("steps", [1, 7, 11, 40])
+def test_align_your_steps_begins_where_it_was_found_whatever_the_table(steps: int) -> None:
+    usual = SigmaTable(SigmaTable.scaled_linear().values, ALIGNED_XL)
+    found, expected = (
+        schedules.sigmas(table, sampler="Euler", schedule="align_your_steps", steps=steps) for table in (TABLE, usual)
+    )
+    assert found == expected
+    assert found[0] == pytest.approx(ALIGNED_XL[0])
+    if steps == len(ALIGNED_XL):
+        assert found == pytest.approx([*ALIGNED_XL, 0.0])
+
+
+@pytest.mark.parametrize("schedule", ["beta", "normal", "simple"])
+def test_most_steps_of_a_schedule_are_taken_where_something_of_a_picture_is_left(schedule: str) -> None:
+    sigmas = schedules.sigmas(TABLE, sampler="Euler", schedule=schedule, steps=20)
+    assert sum(sigma < HIGHEST for sigma in sigmas) >= 10
+
+
+@pytest.mark.parametrize("name", [name for name, facts in FACTS.items() if not facts.is_adaptive])
+def test_every_pair_makes_the_calls_that_are_planned(name: str) -> None:
+    for schedule in FACTS[name].schedules:
+        for steps in (1, 2, 20):
+            sigmas = schedules.sigmas(TABLE, sampler=name, schedule=schedule, steps=steps)
+            model, queries = Denoiser.of(name), []
+            noise = lambda *query: queries.append(query) or torch.ones(4)  # noqa: B023, E731
+            result = finished(SAMPLERS[name](model, torch.ones(4) * sigmas[0], sigmas, noise))
+            assert result.isfinite().all()
+            known = plan(name, sigmas)
+            assert (known.calls, known.queries) == (len(model.sigmas), tuple(queries))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 20, 50])
+def test_the_steps_that_were_asked_for_do_not_change_an_adaptive_walk(steps: int, start: Tensor) -> None:
+    sigmas = schedules.sigmas(TABLE, sampler="DPM adaptive", schedule=AUTOMATIC, steps=steps)
+    x = start / FIRST * sigmas[0]
+    right = finely(mixture, x, sigmas[0])(TABLE.lowest)
+    assert float((walked("DPM adaptive", x, sigmas) - right).abs().mean()) < 0.02
+
+
+def test_restart_goes_up_again_from_pure_noise_too() -> None:
+    sigmas = schedules.sigmas(TABLE, sampler="Restart", schedule=AUTOMATIC, steps=20)
+    known = plan("Restart", sigmas)
+    assert [round(sigma_next) for _, sigma_next in known.queries] == [3]
+    assert known.calls == 39 - sum(sigma > 1000 for sigma in schedules.bent(TABLE.lowest, TABLE.highest, 11))
+
+
+def test_a_table_that_ends_in_pure_noise_is_not_rescaled_again() -> None:
+    assert TABLE.at_zero_terminal_snr() == TABLE

@@ -16,6 +16,7 @@ from shared.errors import RenderError
 from shared.params.groups import Sampling
 from shared.params.samplers import AUTOMATIC
 from shared.params.samplers import SAMPLERS as FACTS
+from tests.support.flows import finely, mixture
 from tests.support.walks import Denoiser, finished
 from worker.engine.requests import Work
 from worker.engine.sampling import schedules
@@ -152,6 +153,31 @@ def test_the_same_noise_gives_the_same_latent(name: str) -> None:
         return finished(SAMPLERS[name](Denoiser.of(name), noise() * sigmas[0], sigmas, noise))
 
     assert torch.equal(latent(), latent())
+
+
+FIRST_ORDER = {"Euler", "Euler a", "DDIM", "DDIM CFG++"}
+WITHOUT_ORDER = {"LCM", "Restart", *ADAPTIVE}  # it follows no flow; it climbs again in long walks; it has no steps
+
+
+@pytest.mark.parametrize("name", [name for name in FACTS if name not in WITHOUT_ORDER])
+def test_half_as_long_steps_divide_the_error_as_the_order_of_the_sampler_says(name: str) -> None:
+    """Without noise, along even steps in log sigma. A start of lower order holds samplers to the second."""
+
+    def model(x: Tensor, sigma: float):
+        yield from ()
+        found = mixture(x, sigma)
+        return (found, found) if FACTS[name].needs_unconditional else found
+
+    def error(steps: int) -> float:
+        sigmas = [SD1.highest * (SD1.lowest / SD1.highest) ** (step / steps) for step in range(steps + 1)]
+        options = Sampling(eta=0.0) if "eta" in FACTS[name].options else PLAIN
+        end = finished(SAMPLERS[name](model, start, sigmas, no_noise, options))
+        return float((end - right).square().mean().sqrt())
+
+    start = torch.randn(64, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * SD1.highest
+    right = finely(mixture, start, SD1.highest, tolerance=1e-9)(SD1.lowest)
+    order = 1 if name in FIRST_ORDER else 2
+    assert error(160) < error(40) / 4 ** (order - 0.1)
 
 
 SHARES = st.floats(0, 1)

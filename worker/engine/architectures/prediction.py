@@ -5,6 +5,7 @@ Samplers, pipelines and guidance see the denoised latent x0 alone.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 from torch import Tensor
@@ -15,6 +16,10 @@ class Prediction(Enum):
 
     NOISE = "noise"
     VELOCITY = "velocity"
+
+    def scale(self, sigma: float) -> float:
+        """Return by how much a latent at `sigma` is larger than the network sees it."""
+        return math.hypot(1, sigma)
 
     def scaled(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return `x` [rows, channels, h, w] as the network sees it: at unit variance."""

@@ -13,6 +13,7 @@ from torch import Tensor, cat
 from shared.params.geometry import Steps
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
+from shared.params.samplers import Sampler as SamplerFacts
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.guidance import conditioning
@@ -43,9 +44,14 @@ class Pass:
     calls_in_all: int = 0  # model calls of the whole render, for progress
 
     @property
+    def facts(self) -> SamplerFacts:
+        """The facts about its sampler."""
+        return FACTS[self.params.sampler]
+
+    @property
     def steps_in_prompt(self) -> int:
         """Model calls of all steps, by which prompt editing counts, also if img2img skips some of them."""
-        return self.params.steps * FACTS[self.params.sampler].order
+        return self.params.steps * self.facts.order
 
     @property
     def takes_mask(self) -> bool:
@@ -99,7 +105,7 @@ def drawn(this_pass: Pass) -> Asks[Draws]:
     blocks = yield Work(lambda: _blocks(_draws(this_pass, source), device))
     ahead = _sent(blocks, device)
     first = next(ahead)
-    if FACTS[params.sampler].is_adaptive:
+    if this_pass.facts.is_adaptive:
         return Draws(first, lambda *_: to_device(pinned(source.next(), device), device))
     return Draws(first, lambda *_: next(ahead))
 
@@ -120,12 +126,25 @@ def modelled(this_pass: Pass, view: View | None = None) -> Asks[Model]:
     return _with_numbers(model, this_pass)
 
 
+def from_noise(this_pass: Pass, noise: Tensor) -> Tensor:
+    """Return the latent at the first sigma from which a pass paints without a picture: unit `noise`, brought there.
+
+    For some samplers `noise` is the whole latent as the network sees it.
+    """
+    sigma = this_pass.sigmas[0]
+    return noise * (this_pass.weights.prediction.scale(sigma) if this_pass.facts.uses_network_scale else sigma)
+
+
 def sampled(this_pass: Pass, model: Model, x: Tensor, draws: Draws) -> Asks[Tensor]:
-    """Return the latent to which the sampler of a pass takes `x`, which is at its first sigma."""
+    """Return the latent to which the sampler of a pass takes `x`, which is at its first sigma.
+
+    Some samplers end above sigma 0, with a latent as the network sees it, in which some noise is left.
+    """
     if not this_pass.sigmas:
         return x
     sampler = SAMPLERS[this_pass.params.sampler]
-    return (yield from sampler(model, x, this_pass.sigmas, draws.step, this_pass.params.sampling))
+    end = yield from sampler(model, x, this_pass.sigmas, draws.step, this_pass.params.sampling)
+    return end / this_pass.weights.prediction.scale(this_pass.sigmas[-1]) if this_pass.facts.uses_network_scale else end
 
 
 def noised(latent: Tensor, noise: Tensor, this_pass: Pass, extra: float = 0) -> Tensor:
@@ -136,7 +155,7 @@ def noised(latent: Tensor, noise: Tensor, this_pass: Pass, extra: float = 0) -> 
 def _draws(this_pass: Pass, source: ImageNoise) -> Tensor:
     """Return the first noise of a pass and that of its steps [1 + draws, channels, h/cell, w/cell], in order."""
     params, queries = this_pass.params, this_pass.plan.queries
-    if not FACTS[params.sampler].uses_brownian:
+    if not this_pass.facts.uses_brownian:
         return source.draws(1 + len(queries))
     first = source.first()
     steps = brownian.draws(first.shape, params.seed, this_pass.bounds, queries, source=params.noise.source)
@@ -162,7 +181,7 @@ def _sent(blocks: Sequence[Tensor], device: Device) -> Iterator[Tensor]:
 
 def _guided(this_pass: Pass, weights: Weights, calls: Iterator[int], extra: Tensor | None) -> Asks[Model]:
     """Return the guided model of one checkpoint of a pass; only one that was trained to inpaint sees `extra`."""
-    params, facts = this_pass.params, FACTS[this_pass.params.sampler]
+    params, facts = this_pass.params, this_pass.facts
     before = this_pass.before
     prompt = yield from conditioning.prepare(
         weights,

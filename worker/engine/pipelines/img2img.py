@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from torch import Tensor, from_numpy, zeros_like
 
 from shared.params.img2img import Mask as MaskOptions
-from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View
 from worker.engine.images import latents
@@ -50,7 +49,7 @@ class Scene:
             return model
         if self.area.how.soft:
             return inpainting.released(model, self.latent, noise, self.area.strength, this_pass.sigmas)
-        if FACTS[this_pass.params.sampler].starts_at_unit_variance:
+        if this_pass.facts.uses_network_scale:
             return inpainting.reset(model, self.latent, noise, self.area.mask)
         return inpainting.held(model, self.latent, self.area.mask)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 
 from shared.params import geometry
 from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
-from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.images.arrays import Pixels
 from worker.engine.pipelines import hires, img2img, img2img_host
-from worker.engine.pipelines.denoise_pass import Pass, drawn, modelled, noised, planned, sampled
+from worker.engine.pipelines.denoise_pass import Pass, drawn, from_noise, modelled, noised, planned, sampled
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import Asks, Work
 from worker.engine.vae import decoded
@@ -30,8 +28,7 @@ def text_to_image(params: RenderParams, kit: Kit) -> Asks[Picture]:
     first, second = yield Work(partial(_passes, params, kit))
     draws = yield from drawn(first)
     model = yield from modelled(first)
-    x = draws.first * start_scale(first.sigmas[0], is_unit=FACTS[params.sampler].starts_at_unit_variance)
-    latent = yield from sampled(first, model, x, draws)
+    latent = yield from sampled(first, model, from_noise(first, draws.first), draws)
     if second and params.hires:
         latent = yield from hires.larger(latent, first, second, params.hires)
         draws = yield from drawn(second)
@@ -54,14 +51,6 @@ def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Pic
     pixels = yield from decoded(this_pass.weights, start.with_unmasked(latent))
     result: Picture = yield Work(lambda: img2img_host.finished(source, pixels, options))
     return result
-
-
-def start_scale(sigma: float, *, is_unit: bool) -> float:
-    """Return the factor that brings unit noise to `sigma`.
-
-    For a sampler that starts at unit variance, the noise is the whole noisy latent at the variance-preserving scale.
-    """
-    return math.hypot(1, sigma) if is_unit else sigma
 
 
 def _passes(params: RenderParams, kit: Kit) -> tuple[Pass, Pass | None]:

@@ -85,8 +85,3 @@ def churned(x: Tensor, sigmas: Sequence[float], step: int, noise: Noise, options
         return x, sigma
     raised = sigma * (1 + min(options.s_churn / (len(sigmas) - 1), math.sqrt(2) - 1))
     return x + drawn * (options.s_noise * math.sqrt(raised**2 - sigma**2)), raised
-
-
-def at_unit_variance(x: Tensor, sigma: float) -> Tensor:
-    """Return `x` at the variance-preserving scale, in which DDIM and related samplers are written and end."""
-    return x / math.hypot(1, sigma)

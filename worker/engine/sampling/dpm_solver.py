@@ -16,7 +16,8 @@ from torch import Tensor
 
 from shared.errors import RenderError
 from worker.engine.requests import Asks, Read, Work
-from worker.engine.sampling.algebra import Model, Noise, Options, ancestral_step, noised, slope
+from worker.engine.sampling.algebra import Model, Noise, Options, ancestral_step, noised, slope, toward
+from worker.engine.sigma_table import PURE_NOISE
 from worker.engine.transfers import fetched
 
 _RELATIVE: Final = 0.05  # tolerances of an adaptive step: share of a value, and the least difference that counts
@@ -25,6 +26,7 @@ _FIRST_STEP: Final = 0.05  # in log sigma
 _ARRIVED: Final = 1e-5  # in log sigma from the end: near enough
 _ACCEPTED: Final = 0.81  # a step is accepted if the next one may be at least this much of its length
 _ORDER: Final = 3
+_ENTRY: Final = 14.6  # sigma at which adaptive steps begin below pure noise
 _MOST_TRIALS: Final = 1000
 
 
@@ -46,11 +48,14 @@ def dpm_adaptive(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise,
     """DPM-Solver-23: steps of third order, each as long as its difference to one of second order allows.
 
     That difference is read from the card. The number of steps depends on it, and so on its rounding. Noise is drawn off
-    the engine's thread, because the amount is not known ahead.
+    the engine's thread, because the amount is not known ahead. From pure noise the first step is Euler's, to where
+    other checkpoints begin: a tolerance that is a share of the latent is too wide above.
     """
     sigma, lowest = _ends(sigmas)
     if lowest == sigma:
         return (yield from model(x, sigma))
+    if sigma > PURE_NOISE and lowest < _ENTRY:
+        x, sigma = toward(x, (yield from model(x, sigma)), _ENTRY / sigma), _ENTRY
     length, low_before = _FIRST_STEP, x
     for _ in range(_MOST_TRIALS):
         sigma_next = max(lowest, sigma * math.exp(-length))

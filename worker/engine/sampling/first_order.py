@@ -15,7 +15,6 @@ from worker.engine.sampling.algebra import (
     Options,
     PairModel,
     ancestral_step,
-    at_unit_variance,
     churned,
     noised,
     slope,
@@ -33,21 +32,14 @@ def euler(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, option
 
 
 def euler_ancestral(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
-    """Euler's method that steps below each sigma and adds noise up to it."""
+    """Euler's method that steps below each sigma and adds noise up to it; in these coordinates DDIM too, with its `eta`
+    (Song et al. 2020, arXiv:2010.02502).
+    """
     for sigma, sigma_next in pairwise(sigmas):
         denoised = yield from model(x, sigma)
         down, up = ancestral_step(sigma, sigma_next, options.eta)
         x = noised(toward(x, denoised, down / sigma), noise, sigma, sigma_next, up)
     return x
-
-
-def ddim(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
-    """DDIM (Song et al. 2020, arXiv:2010.02502), which in these coordinates is Euler's method, with `eta` ancestral.
-
-    The result still holds the last sigma's noise and stands at the variance-preserving scale, where DDIM is written.
-    """
-    x = yield from euler_ancestral(model, x, sigmas, noise, options)
-    return at_unit_variance(x, sigmas[-1])
 
 
 def ddim_cfgpp(model: PairModel, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
@@ -59,7 +51,7 @@ def ddim_cfgpp(model: PairModel, x: Tensor, sigmas: Sequence[float], noise: Nois
         denoised, unconditional = yield from model(x, sigma)
         down, up = ancestral_step(sigma, sigma_next, options.eta)
         x = noised(denoised + slope(x, unconditional, sigma) * down, noise, sigma, sigma_next, up)
-    return at_unit_variance(x, sigmas[-1])
+    return x
 
 
 def lcm(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:

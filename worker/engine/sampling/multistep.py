@@ -12,7 +12,7 @@ from typing import Final
 from torch import Tensor
 
 from worker.engine.requests import Asks
-from worker.engine.sampling.algebra import Model, Noise, Options, at_unit_variance, slope, toward
+from worker.engine.sampling.algebra import Model, Noise, Options, slope, toward
 
 _ORDER: Final = 4
 _LARGEST_WEIGHTS: Final = 10_000.0  # times the step; 150 steps of the exponential schedule need 4,900
@@ -46,7 +46,7 @@ def lms(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options:
 def plms(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
     """Pseudo linear multistep (Liu et al. 2022, arXiv:2202.09778): Adams and Bashforth's method over even timesteps.
 
-    Its first step takes a second call, at the step's end. The result stands where `ddim` ends.
+    Its first step takes a second call, at the step's end.
     """
     slopes: deque[Tensor] = deque(maxlen=_ORDER)  # the latest first
     for sigma, sigma_next in pairwise(sigmas):
@@ -58,7 +58,7 @@ def plms(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options
             denoised_end = yield from model(end, sigma_next)
             direction = (direction + slope(end, denoised_end, sigma_next)) / 2
         x = x + direction * (sigma_next - sigma)
-    return at_unit_variance(x, sigmas[-1])
+    return x
 
 
 def dpmpp_2m(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:

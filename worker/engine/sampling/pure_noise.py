@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from torch import Tensor
 
 from worker.engine.requests import Asks
 from worker.engine.sampling.algebra import Algorithm, Noise, Options, toward
-
-PURE_NOISE: Final = 1000.0  # above this sigma nothing of a latent of unit deviation is left
+from worker.engine.sigma_table import PURE_NOISE
 
 
 def from_pure_noise(algorithm: Algorithm) -> Algorithm:
@@ -27,6 +26,6 @@ def from_pure_noise(algorithm: Algorithm) -> Algorithm:
         while sigmas[0] > PURE_NOISE and len(sigmas) > 1 and sigmas[1] > 0:
             denoised = yield from model(x, sigmas[0])
             x, sigmas = toward(x, denoised, sigmas[1] / sigmas[0]), sigmas[1:]
-        return (yield from algorithm(model, x, sigmas, noise, options))
+        return (yield from algorithm(model, x, sigmas, noise, options)) if len(sigmas) > 1 else x
 
     return walk

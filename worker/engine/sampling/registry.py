@@ -18,7 +18,7 @@ from shared.params.samplers import SAMPLERS as FACTS
 from worker.engine.requests import Asks
 from worker.engine.sampling.algebra import Algorithm, Noise, Options
 from worker.engine.sampling.dpm_solver import dpm_adaptive, dpm_fast
-from worker.engine.sampling.first_order import ddim, ddim_cfgpp, euler, euler_ancestral, lcm
+from worker.engine.sampling.first_order import ddim_cfgpp, euler, euler_ancestral, lcm
 from worker.engine.sampling.multistep import dpmpp_2m, lms, plms
 from worker.engine.sampling.planning import Plan, counted
 from worker.engine.sampling.pure_noise import from_pure_noise
@@ -41,9 +41,9 @@ _ALGORITHMS: Final[dict[str, Algorithm]] = {
     "DPM2": from_pure_noise(dpm_2),
     "DPM2 a": from_pure_noise(dpm_2_ancestral),
     "DPM fast": from_pure_noise(dpm_fast),
-    "DPM adaptive": from_pure_noise(dpm_adaptive),
-    "Restart": from_pure_noise(restart),
-    "DDIM": ddim,
+    "DPM adaptive": dpm_adaptive,
+    "Restart": restart,
+    "DDIM": euler_ancestral,
     "DDIM CFG++": ddim_cfgpp,
     "PLMS": from_pure_noise(plms),
     "UniPC": from_pure_noise(unipc),

@@ -12,7 +12,7 @@ from scipy.special import betaincinv
 from shared.errors import RenderError
 from shared.params.groups import Sampling
 from shared.params.samplers import SAMPLERS, timesteps
-from worker.engine.sigma_table import SigmaTable
+from worker.engine.sigma_table import PURE_NOISE, SigmaTable
 
 _PLAIN: Final = Sampling()
 _KARRAS_RHO: Final = 7.0
@@ -94,7 +94,10 @@ def kl_optimal(table: SigmaTable, steps: int, options: Sampling = _PLAIN) -> lis
 
 
 def align_your_steps(table: SigmaTable, steps: int, options: Sampling = _PLAIN) -> list[float]:  # noqa: ARG001
-    """The sigmas that Sabour et al. 2024 (arXiv:2404.14507) found best in ten steps; others between them."""
+    """The sigmas that Sabour et al. 2024 (arXiv:2404.14507) found best in ten steps; others between them.
+
+    They are those of an architecture, and begin at 14.6 even where a checkpoint begins higher.
+    """
     last = len(table.aligned) - 1
     known = SigmaTable(table.aligned[::-1])  # `sigma` interpolates logarithms
     return [*(known.sigma(last * (1 - share)) for share in _shares(steps)), 0.0]
@@ -112,9 +115,16 @@ def ddim(table: SigmaTable, steps: int, options: Sampling = _PLAIN) -> list[floa
 
 
 def beta(table: SigmaTable, steps: int, options: Sampling = _PLAIN) -> list[float]:
-    """By the quantiles of a beta distribution (Lee et al. 2024, arXiv:2407.12173), which is dense at both ends."""
+    """By the quantiles of a beta distribution (Lee et al. 2024, arXiv:2407.12173), which is dense at both ends.
+
+    Quantiles of sigmas, as people know it. From pure noise they are of timesteps, as in the paper: otherwise nearly all
+    steps would lie where nothing of a picture is left.
+    """
     low, high = _bounds(table, options)
-    quantiles = (float(betaincinv(_BETA_SHAPE, _BETA_SHAPE, 1 - share)) for share in _shares(steps))
+    quantiles = [float(betaincinv(_BETA_SHAPE, _BETA_SHAPE, 1 - share)) for share in _shares(steps)]
+    if high > PURE_NOISE:
+        start, end = table.timestep(low), table.timestep(high)
+        return [*(table.sigma(start + (end - start) * quantile) for quantile in quantiles), 0.0]
     return [*(low + (high - low) * quantile for quantile in quantiles), 0.0]
 
 

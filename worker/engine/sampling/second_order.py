@@ -13,6 +13,7 @@ from torch import Tensor
 from worker.engine.requests import Asks
 from worker.engine.sampling.algebra import Model, Noise, Options, ancestral_step, churned, midway, noised, slope, toward
 from worker.engine.sampling.schedules import bent
+from worker.engine.sigma_table import PURE_NOISE
 
 _RESTART_LOW: Final = 0.1
 _RESTART_HIGH: Final = 2.0
@@ -81,13 +82,16 @@ def dpmpp_2s_ancestral(
 
 def restart(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, options: Options) -> Asks[Tensor]:
     """Heun's method that climbs back by noise and repeats a part of the steps (Xu et al. 2023, arXiv:2306.14878,
-    algorithm 1).
+    algorithm 1). Steps from pure noise are Euler's, and count as steps.
     """
     reached = sigmas[0]
     for sigma, sigma_next in _restarting(sigmas):
         climb = math.sqrt(max(0.0, sigma**2 - reached**2))
         x = noised(x, noise, reached, sigma, climb)
-        x = yield from _heun_step(model, x, sigma, sigma_next)
+        if sigma > PURE_NOISE:
+            x = toward(x, (yield from model(x, sigma)), sigma_next / sigma)
+        else:
+            x = yield from _heun_step(model, x, sigma, sigma_next)
         reached = sigma_next
     return x
 

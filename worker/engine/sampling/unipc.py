@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.engine.requests import Asks
-from worker.engine.sampling.algebra import Model, Noise, Options, at_unit_variance, toward
+from worker.engine.sampling.algebra import Model, Noise, Options, toward
 
 _ORDER: Final = 3
 
@@ -24,7 +24,7 @@ def unipc(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, option
     """UniPC-3 in its variant B1(h) = h, predicting the latent; of lower order in the first and last steps.
 
     Each step is predicted from earlier denoised latents, then corrected by the one at its end, which is the start of
-    the next step: so a step takes one call. The last is not corrected. The result stands where `ddim` ends.
+    the next step: so a step takes one call. The last is not corrected.
     """
     known: Known = []
     steps, previous, order = len(sigmas) - 1, x, 0
@@ -35,7 +35,7 @@ def unipc(model: Model, x: Tensor, sigmas: Sequence[float], noise: Noise, option
         known = [(denoised, sigma), *known[: _ORDER - 1]]
         order = min(_ORDER, step, steps + 1 - step)
         previous, x = x, _predicted(x, known[:order], sigma_next)
-    return at_unit_variance(x, sigmas[-1])
+    return x
 
 
 def _predicted(x: Tensor, known: Known, sigma_next: float) -> Tensor:
