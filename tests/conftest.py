@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ from tests.support.servers import clean_environment, fresh_database, make_templa
 
 if TYPE_CHECKING:
     from tests.support.card_ledger import Ledger
+    from tests.support.small_checkpoints import Small
 
 IS_XDIST_WORKER = "PYTEST_XDIST_WORKER" in os.environ  # asked now: tests put others in the place of os.environ
 hypothesis_settings.register_profile("night", max_examples=2000, deadline=None, print_blob=True)
@@ -229,29 +230,44 @@ def pretended() -> Iterator[Ledger]:
 
 
 @pytest.fixture(scope="session")
-def small_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def built_small() -> Callable[[str], Small]:
+    """Returns the networks of a small checkpoint, only to be written: both of its forms are built once."""
+
+    @lru_cache(2)  # of some 80 MB; a base model and its refiner
+    def build(kind: str) -> Small:
+        from tests.support import small_checkpoints  # noqa: PLC0415 - diffusers takes seconds
+
+        return small_checkpoints.build(kind)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def small_file(tmp_path_factory: pytest.TempPathFactory, built_small: Callable[[str], Small]) -> Callable[[str], Path]:
     """Writes a small checkpoint as a single file, once a run; for the kinds see tests.support.small_checkpoints."""
     folder = tmp_path_factory.mktemp("small-files")
 
     @cache
     def write(kind: str) -> Path:
-        from tests.support import small_checkpoints  # noqa: PLC0415 - diffusers takes seconds
+        from tests.support import small_checkpoints  # noqa: PLC0415 - as above
 
-        return small_checkpoints.write_file(small_checkpoints.build(kind), folder / f"{kind}.safetensors")
+        return small_checkpoints.write_file(built_small(kind), folder / f"{kind}.safetensors")
 
     return write
 
 
 @pytest.fixture(scope="session")
-def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def small_folder(
+    tmp_path_factory: pytest.TempPathFactory, built_small: Callable[[str], Small]
+) -> Callable[[str], Path]:
     """Writes the same small checkpoint as `small_file`, as a folder of diffusers, once a run."""
     folder = tmp_path_factory.mktemp("small-folders")
 
     @cache
     def write(kind: str) -> Path:
-        from tests.support import small_checkpoints  # noqa: PLC0415 - diffusers takes seconds
+        from tests.support import small_checkpoints  # noqa: PLC0415 - as above
 
-        return small_checkpoints.write_folder(small_checkpoints.build(kind), folder / kind)
+        return small_checkpoints.write_folder(built_small(kind), folder / kind)
 
     return write
 
