@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import pytest
+import structlog.testing
 
 from shared.db.sessions import transact
 from shared.models.catalogue import Catalogue
 from shared.queue.claim import Claim
+from tests.support import small_checkpoints
 from tests.support.card_ledger import Ledger
 from tests.support.checkpoints import write_twin
 from tests.support.rendering import Farm, paint
@@ -89,6 +92,28 @@ def test_two_checkpoints_have_one_text_encoder_and_one_vae_which_count_once(star
     assert not resident(card)[Model("checkpoint", claims["refiner"].checkpoint)].keys() & first.keys()
 
 
+def test_two_checkpoints_of_sdxl_have_both_text_encoders_and_the_vae_once(start, farm, settings, sessions):
+    one, other = (small_checkpoints.build("sdxl", seed) for seed in (0, 1))
+    write_file, write_folder = small_checkpoints.write_file, small_checkpoints.write_folder
+    write_file(one, settings.models / "xl-base.safetensors")
+    write_file(replace(one, unet=other.unet), settings.models / "xl-twin.safetensors")
+    write_folder(replace(one, unet=other.unet), settings.models / "xl-folder")
+    claim, card = farm.claim(), start()
+    entries = {file.name: file.sha256 for file in transact(sessions, Catalogue.read).entries()}
+    for name in ("xl-base", "xl-twin", "xl-folder"):
+        paint(card, replace(claim, checkpoint=entries[name], stored=claim.stored | {"steps": 2}))
+    base, twin, folder = resident(card).values()
+    assert len(base) == len(twin) == len(folder) == 4
+    assert len(base.keys() & twin.keys() & folder.keys()) == 3
+    shared = sum(base[network] for network in base.keys() & twin.keys())
+    together = {**base, **twin, **folder}
+    assert (
+        card._resident_bytes()
+        == sum(together.values())
+        == sum(map(sum, (base.values(), twin.values(), folder.values()))) - 2 * shared
+    )
+
+
 def test_a_picture_is_the_same_whether_its_checkpoint_shares_networks_or_not(start, claims, monkeypatch):
     names = ("base", "twin", "refiner")
     with monkeypatch.context() as patch:
@@ -142,6 +167,26 @@ def test_what_is_shared_stays_while_one_of_them_does_and_then_leaves(start, clai
     assert pretended.errors == []
 
 
+def test_what_a_model_shares_with_the_one_that_leaves_for_it_is_not_read_again(start, claims):
+    card = start(resident_bytes=0)
+    paint(card, claims["base"])
+    with card._model_cache.use([Model("checkpoint", claims["base"].checkpoint)], Cancellation()) as held:
+        (base,) = held.values()
+        encoder, vae, unet = ref(base.text_encoders[0].network), ref(base.vae), ref(base.unet)
+    del base, held
+    with structlog.testing.capture_logs() as logs:
+        paint(card, claims["twin"])
+    assert [one["shared"] for one in logs if one["event"] == "model loaded"] == [["text_encoder", "vae"]]
+    assert card.resident() == [claims["twin"].checkpoint]
+    gc.collect()
+    assert encoder() is not None
+    assert vae() is not None
+    assert unet() is None
+    paint(card, claims["refiner"])
+    gc.collect()
+    assert (encoder(), vae()) == (None, None)
+
+
 def test_an_estimate_counts_numbers_in_the_format_that_the_card_computes_in(start, claims, settings):
     card, model = start(), Model("checkpoint", claims["base"].checkpoint)
     card._loads.weigh(model)
@@ -172,4 +217,4 @@ def test_switches_between_three_checkpoints_leave_memory_flat(start, claims, cyc
         sizes.append(resident_set())
         counted.append(card._resident_bytes())
     assert len(set(counted)) == 1
-    assert max(sizes[-3:]) - max(sizes[6:9]) < 48 * MIB, "each checkpoint takes 34 MB"
+    assert max(sizes[-3:]) - max(sizes[6:9]) < 48 * MIB, "each checkpoint takes 17 MB"

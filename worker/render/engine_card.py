@@ -181,12 +181,14 @@ class EngineCard:
 
         if missing := self._model_cache.missing(needed):
             report(missing[0])
-        for model in missing:
-            self._loads.weigh(model)  # also so that nothing leaves for a file that is not here
+        # Held, so that they do not leave with a model that makes room for these. Raises if a file is not here, so that
+        # nothing leaves for it.
+        shared = [network for model in missing for network in self._loads.weigh(model)]
         source, mask = sources.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
         footprint = Footprint(models.checkpoint, models.companions, claim.memory_class)
         with self._meter.in_flight(footprint), self._model_cache.use(needed, cancel, report) as loaded:
+            shared.clear()
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
             kit = Kit(**weights, source=source, mask=mask)
             progress.phase("steps")

@@ -97,11 +97,15 @@ class Loads:
         """Return the load that goes on, for people; "" if there is none."""
         return next(iter(tuple(self._phases.values())), "")
 
-    def weigh(self, model: Model) -> None:
-        """Estimate what `model` will take, unless it was measured. Raises RenderError if it cannot be loaded here."""
+    def weigh(self, model: Model) -> list[nn.Module]:
+        """Estimate what `model` will take, unless it was measured; return those of its networks that are there already.
+
+        Raises RenderError if it cannot be loaded here.
+        """
         found = self.files.find(model.sha256)
         if not self.residency.networks(model):
             self.residency.weigh(model, self._estimated(found))
+        return list(self._shared.there(found.components).values())
 
     def load(self, model: Model, cancel: Cancellation) -> Loaded:
         """Return `model`, loaded while images go on. Raises RenderError, and Cancelled if `cancel` is set before that
@@ -161,7 +165,8 @@ class Loads:
             self._seconds[origin] = seconds
             self.load_seconds = self.load_seconds if origin == "host cache" else seconds
         known = {"kind": model.kind, "name": found.name, "sha256": model.sha256}
-        log.info("model loaded", origin=origin, **known, seconds=round(seconds, 3))
+        taken = {"bytes": sum(sizes.values()), "shared": sorted(sharing.residents)}
+        log.info("model loaded", origin=origin, **known, **taken, seconds=round(seconds, 3))
         return loaded
 
     def _checkpoint(self, found: Found, sharing: Sharing) -> Weights:

@@ -16,7 +16,7 @@ _NONE: Final[Mapping[float, Tables]] = {}
 
 
 class SharedNetworks:
-    """Knows each network as long as anything holds it. For the loader's thread."""
+    """Knows each network as long as anything holds it. For the loader's thread; `there` also for others."""
 
     def __init__(self) -> None:
         self._networks: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()  # by the digest of their content
@@ -29,9 +29,13 @@ class SharedNetworks:
         After it `sizes` holds the bytes of each, by a key that equal networks share, or one of `unknown`.
         """
         digests = {name: one.digest for name, one in components.items() if one.digest}
-        there = {name: network for name, digest in digests.items() if (network := self._networks.get(digest))}
-        residents = {name: self._resident(network) for name, network in there.items()}
+        residents = {name: self._resident(network) for name, network in self.there(components).items()}
         return Sharing(residents, partial(self._add, digests, sizes, unknown))
+
+    def there(self, components: Components) -> dict[str, nn.Module]:
+        """Return those of a model's networks that are there, by their names."""
+        known = {name: self._networks.get(one.digest) for name, one in components.items() if one.digest}
+        return {name: network for name, network in known.items() if network is not None}
 
     def _resident(self, network: nn.Module) -> Resident:
         return Resident(network, self._buffers.get(network), self._tables.get(network, _NONE))
