@@ -53,21 +53,23 @@ def keep(previews: list[bytes], _job: int, _index: int, webp: bytes) -> None:
 
 
 class Afternoon:
-    """An engine on a card with the threads beside it, and a checkpoint, as long as the block lasts."""
+    """An engine on a card with the threads beside it, a checkpoint and a refiner if there is one, within the block."""
 
-    def __init__(self, path: Path, card: Device, dtype: torch.dtype) -> None:
+    def __init__(self, path: Path, card: Device, dtype: torch.dtype, refiner: Path | None = None) -> None:
         self.engine = Engine(card)
         self.previews: list[bytes] = []
         self._previewer = PreviewDecoders(None, lambda _: Future(), SECONDS)
         self._preview_queue = PreviewQueue(partial(keep, self.previews))
         self._loader = Loader(card)
         self._load = partial(checkpoints.load, path, card, dtype)
+        self._load_refiner = partial(checkpoints.load, refiner, card, dtype) if refiner else lambda: None
 
     def __enter__(self) -> Self:
         self._loader.start()
         self.engine.start()
         self._preview_queue.start()
         self.weights: Weights | None = self._loader.run(self._load)
+        self.refiner: Weights | None = self._loader.run(self._load_refiner)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,7 +102,7 @@ class Afternoon:
     def _rendered(self, number: int, job: Job) -> Picture:
         weights = self.weights
         assert weights
-        kit, reel = Kit(weights, source=job.source, mask=job.mask), Reel()
+        kit, reel = Kit(weights, self.refiner, source=job.source, mask=job.mask), Reel()
         claim = SimpleNamespace(job_id=number, index=0)
 
         def on_step(step: Step) -> None:

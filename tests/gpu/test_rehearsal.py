@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import torch
 from bench import company
 from bench.company import Job
 from shared.errors import Cancelled, RenderError
+from shared.params.groups import Refiner
 from tests.gpu.rehearsal import CANCELLED, FAILING, Afternoon, Outcome, jobs
 from tests.support.card_ledger import Ledger
 from tests.support.checkpoints import write_inpainting, write_tiny
+from tests.support.small_checkpoints import KINDS
 from worker.engine.devices import device
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
@@ -37,6 +39,10 @@ LOADS = {
 
 PACED = {"engine/transfers.py:Pace.turn"}
 """Where the engine's thread may wait for the end of an earlier turn."""
+
+
+BY_DAY = {("sdxl", torch.float16), ("sd2-velocity", torch.bfloat16)}
+"""The kinds of small checkpoints, and their formats, that every run of the tests renders."""
 
 
 @pytest.fixture
@@ -64,8 +70,10 @@ def inpainting_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_inpainting(tmp_path_factory.mktemp("checkpoints") / "inpainting.safetensors")
 
 
-def rehearsed(path: Path, dtype: torch.dtype, mixed: list[Job], card: str = "cuda:0") -> list[Outcome]:
-    with Afternoon(path, device(card), dtype) as afternoon:
+def rehearsed(
+    path: Path, dtype: torch.dtype, mixed: list[Job], card: str = "cuda:0", refiner: Path | None = None
+) -> list[Outcome]:
+    with Afternoon(path, device(card), dtype, refiner) as afternoon:
         found = afternoon.beside_a_load(mixed)
         assert afternoon.previews
     return found
@@ -135,3 +143,59 @@ def test_all_samplers_in_all_formats(
 def test_a_checkpoint_for_inpainting_in_half_precision(ledger: Ledger, inpainting_path: Path) -> None:
     mixed = [job for job in jobs(16) if job.kind != "hires"]
     assert_sound(ledger, rehearsed(inpainting_path, torch.float16, mixed))
+
+
+def architecture_cases() -> Iterator[object]:
+    """Yield each kind of small checkpoint with each half precision; only a few of them by day."""
+    for kind in KINDS:
+        for dtype in (torch.float16, torch.bfloat16):
+            marks = () if (kind, dtype) in BY_DAY else pytest.mark.nightly
+            yield pytest.param(kind, dtype, marks=marks, id=f"{kind} in {str(dtype).removeprefix('torch.')}")
+
+
+def jobs_of_all_kinds() -> list[Job]:
+    """One job of each kind, guided and in tiles among them, the first with a long prompt."""
+    mixed = jobs(16)
+    return [next(job for job in mixed if job.kind == kind) for kind in company.KINDS]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [*architecture_cases()])
+def test_every_architecture_in_both_half_precisions(
+    ledger: Ledger, small_file: Callable[[str], Path], kind: str, dtype: torch.dtype
+) -> None:
+    assert_sound(ledger, rehearsed(small_file(kind), dtype, jobs_of_all_kinds()))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float16, 30), (torch.bfloat16, 20)], ids=str)
+@pytest.mark.parametrize("kind", ["sdxl", "sdxl-velocity", "sd2-velocity"])
+def test_other_architectures_paint_in_half_precision_what_the_cpu_paints(
+    ledger: Ledger, small_file: Callable[[str], Path], kind: str, dtype: torch.dtype, least: float
+) -> None:
+    """As far as the format holds: decibels."""
+    sound = [job for job in jobs_of_all_kinds() if job.kind != "hires"]
+    found = rehearsed(small_file(kind), dtype, sound)
+    expected = rehearsed(small_file(kind), torch.float32, sound, "cpu")
+    apart = [company.distance(*pair).psnr for pair in zip(expected, found, strict=True)]
+    assert min(apart) > least, apart
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.nightly)], ids=["float16", "bfloat16"]
+)
+def test_the_refiner_of_sdxl_takes_over_on_a_card(
+    ledger: Ledger, small_file: Callable[[str], Path], dtype: torch.dtype
+) -> None:
+    (job,) = jobs(1)
+    refiner = Refiner(checkpoint="refiner", switch_at=0.5)
+    mixed = [Job(job.kind, job.params.model_copy(update={"steps": 4, "refiner": one})) for one in (refiner, None)]
+    found = rehearsed(small_file("sdxl"), dtype, mixed, refiner=small_file("sdxl-refiner"))
+    assert_sound(ledger, found)
+    assert company.distance(*found).psnr < 60, "the same but for the refiner"
+
+
+def test_a_vae_is_never_in_float16_on_a_card(ledger: Ledger, small_file: Callable[[str], Path], monkeypatch) -> None:
+    load = partial(checkpoints.load, small_file("sdxl"), device("cuda:0"), torch.float16)
+    assert next(load().require_vae().parameters()).dtype == torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert load().has_precise_vae
