@@ -18,7 +18,9 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
 
 from shared.prompts.tokenizer import Tokenizer
+from tests.support import original_layout
 from tests.support.card_kernels import Card
+from tools.demo_checkpoint import layout
 from worker.engine import devices
 from worker.engine.architectures.prediction import Prediction
 from worker.engine.architectures.registry import ARCHITECTURES
@@ -34,6 +36,7 @@ class Size(NamedTuple):
     latent_scale: float
     unet: Mapping[str, Any]
     texts: Mapping[str, Mapping[str, Any]]  # by their names in diffusers
+    prefixes: Mapping[str, str]  # of the same in a single file
 
 
 _CLIP_L: Final = {
@@ -61,9 +64,12 @@ _VAE: Final = {
     "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
     "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2,
 }  # fmt: skip
+_SDXL_PREFIXES: Final = {
+    "text_encoder": "conditioner.embedders.0.transformer.", "text_encoder_2": "conditioner.embedders.1.model.",
+}  # fmt: skip
 SIZES: Final[Mapping[str, Size]] = {
-    "sd1": Size(512, 0.18215, _SD1_UNET, {"text_encoder": _CLIP_L}),
-    "sdxl": Size(1024, 0.13025, _SDXL_UNET, {"text_encoder": _CLIP_L, "text_encoder_2": _OPEN_CLIP_G}),
+    "sd1": Size(512, 0.18215, _SD1_UNET, {"text_encoder": _CLIP_L}, {"text_encoder": "cond_stage_model.transformer."}),
+    "sdxl": Size(1024, 0.13025, _SDXL_UNET, {"text_encoder": _CLIP_L, "text_encoder_2": _OPEN_CLIP_G}, _SDXL_PREFIXES),
 }
 
 
@@ -73,6 +79,17 @@ def networks(name: str) -> dict[str, nn.Module]:
     with torch.device("meta"):
         texts = {place: _text_encoder(config, place) for place, config in size.texts.items()}
         return {"unet": UNet2DConditionModel(**size.unet), "vae": AutoencoderKL(**_VAE), **texts}
+
+
+def original_tensors(name: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the weights of an architecture as a single file holds them in `dtype`, by their original names."""
+    built = networks(name)
+    found = layout.unet_tensors(built["unet"]) | layout.vae_tensors(built["vae"])
+    with torch.device("meta"):
+        for place, prefix in SIZES[name].prefixes.items():
+            to_original = original_layout.open_clip if prefix.endswith(".model.") else original_layout.clip
+            found |= to_original(prefix, built[place].state_dict())
+        return {key: weight.to(dtype) if weight.is_floating_point() else weight for key, weight in found.items()}
 
 
 def weights(name: str, dtype: torch.dtype) -> Weights:
