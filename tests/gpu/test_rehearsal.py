@@ -191,7 +191,7 @@ def test_the_refiner_of_sdxl_takes_over_on_a_card(
     mixed = [Job(job.kind, job.params.model_copy(update={"steps": 4, "refiner": one})) for one in (refiner, None)]
     found = rehearsed(small_file("sdxl"), dtype, mixed, refiner=small_file("sdxl-refiner"))
     assert_sound(ledger, found)
-    assert company.distance(*found).psnr < 60, "the same but for the refiner"
+    assert company.distance(*found).psnr < 60, "only the refiner differs"
 
 
 def test_a_vae_is_never_in_float16_on_a_card(ledger: Ledger, small_file: Callable[[str], Path], monkeypatch) -> None:
