@@ -177,6 +177,7 @@ def _anywhere(chance: random.Random, checkpoint: str) -> dict[str, Any]:
         "original_size": chance.choice((None, OriginalSize(width=side(), height=side()))),
         "crop": Crop(left=chance.choice((0, 64)), top=chance.choice((0, 128))),
         "target_size": chance.choice((None, TargetSize(width=side(), height=side()))),
+        "tiling": "none",  # so that more rows can share calls
     }
 
 

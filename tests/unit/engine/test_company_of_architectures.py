@@ -23,6 +23,7 @@ from worker.engine.loop.grouping import plan
 from worker.engine.loop.runs import Ask, Run
 from worker.engine.requests import Denoise, Term
 
+NIGHTLY = (pytest.mark.nightly, pytest.mark.timeout(900))
 CHECKPOINTS = ("one-xl", "other-xl", "one-sd1")
 
 Checkpoints = dict[str, Weights]
@@ -42,7 +43,7 @@ def assert_same(jobs: Sequence[Job], alone: Sequence[np.ndarray], together: Sequ
         assert np.array_equal(picture, other), job.params
 
 
-@pytest.mark.parametrize("jobs", [mixed(8, (64,), 3), pytest.param(mixed(24), marks=pytest.mark.nightly)], ids=len)
+@pytest.mark.parametrize("jobs", [mixed(8, (64,), 3), pytest.param(mixed(24), marks=NIGHTLY)], ids=len)
 def test_pictures_of_several_architectures_are_in_company_what_they_are_alone(
     engine: Engine, checkpoints: Checkpoints, jobs: list[Job]
 ) -> None:

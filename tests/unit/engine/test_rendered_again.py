@@ -14,12 +14,16 @@ from shared.infotext import files
 from shared.infotext.reader import read
 from shared.infotext.writer import text
 from shared.params.render import RenderParams
+from shared.params.size_conditioning import Crop
 from tests.support.checkpoints import NATIVE_SIZE
+from tests.unit.engine.conftest import Small
 from worker.encode import picture
 from worker.engine.architectures.weights import Weights
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
+
+Pixels = NDArray[np.uint8]
 
 SOURCE = np.random.default_rng(7).integers(0, 256, (40, 72, 3), dtype=np.uint8)
 MASK = np.zeros((40, 72), dtype=np.uint8)
@@ -45,26 +49,64 @@ KINDS: dict[str, dict[str, Any]] = {
     "webp": {"format": "webp"},
 }  # fmt: skip
 
+SIZED: dict[str, Any] = {
+    "original_size": {"width": 1536, "height": 1024},
+    "crop": {"left": 8, "top": 64},
+    "target_size": {"width": 768, "height": 1024},
+}
+OF_SDXL: dict[str, dict[str, Any]] = {
+    "sizes": SIZED,
+    "refined": SIZED | {"refiner": {"checkpoint": "refiner [0123456789]", "switch_at": 0.5}},
+    "refined in the second pass": {
+        "refiner": {"checkpoint": "refiner [0123456789]", "switch_at": 0.3},
+        "hires": {"scale": 1.5, "steps": 3, "upscaler": "Latent", "denoising": 1.0},
+    },
+    "clip skip": {"clip_skip": 3, "sdxl_clip_l_skip": True, "negative_prompt": ""},
+    "painted over": {"img2img": OVER, "crop": {"left": 16}},
+}
 
-def decoded(data: bytes) -> NDArray[np.uint8]:
+
+def decoded(data: bytes) -> Pixels:
     with Image.open(BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_stored_picture_is_rendered_again_to_the_pixel(kind: str, engine: Engine, tiny: Weights):
-    whole = {"prompt": "sea at night", "checkpoint": "tiny [0123456789]", "steps": 4, "cfg_scale": 3.0, "seed": 7}
-    params = RenderParams(**whole | {"width": NATIVE_SIZE, "height": NATIVE_SIZE} | KINDS[kind])
-    kit = Kit(tiny, refiner=tiny if params.refiner else None)
-    if params.img2img:
-        kit = Kit(tiny, source=SOURCE, mask=MASK if params.img2img.mask else None)
+def params(changes: dict[str, Any]) -> RenderParams:
+    usual = {"prompt": "sea at night", "checkpoint": "tiny [0123456789]", "steps": 4, "cfg_scale": 3.0, "seed": 7}
+    return RenderParams(**usual | {"width": NATIVE_SIZE, "height": NATIVE_SIZE} | changes)
+
+
+def assert_rendered_again(engine: Engine, kit: Kit, wanted: RenderParams) -> Pixels:
+    """Render a picture, store it, read it back and render it again; return it."""
 
     def file(of: RenderParams) -> bytes:
         pixels = engine.render(render(of, kit), exact=of.exact).result(120)
         return picture(pixels, text(of, version="1"), of.format)
 
-    stored = file(params)
+    stored = file(wanted)
     with Image.open(BytesIO(stored)) as image:
         found = read(files.text(image))
     assert found.left_out == ()
     assert np.array_equal(decoded(file(RenderParams(**found.params))), decoded(stored))
+    return decoded(stored)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stored_picture_is_rendered_again_to_the_pixel(kind: str, engine: Engine, tiny: Weights):
+    wanted = params(KINDS[kind])
+    kit = Kit(tiny, refiner=tiny if wanted.refiner else None)
+    if wanted.img2img:
+        kit = Kit(tiny, source=SOURCE, mask=MASK if wanted.img2img.mask else None)
+    assert_rendered_again(engine, kit, wanted)
+
+
+@pytest.mark.parametrize("kind", OF_SDXL)
+def test_a_stored_picture_of_sdxl_is_rendered_again_to_the_pixel(kind: str, engine: Engine, small: Small):
+    wanted = params(OF_SDXL[kind])
+    refiner = small("sdxl-refiner") if wanted.refiner else None
+    kit = Kit(small("sdxl"), refiner=refiner, source=SOURCE if wanted.img2img else None)
+    stored = assert_rendered_again(engine, kit, wanted)
+    plain = wanted.model_copy(update=dict.fromkeys(("original_size", "target_size", "refiner")) | {"crop": Crop()})
+    if plain != wanted:
+        other = engine.render(render(plain, kit)).result(120)
+        assert not np.array_equal(other, stored), "what is read back makes a difference"
