@@ -37,7 +37,9 @@ def architecture(path: Path) -> str:
     if not kind.startswith("StableDiffusion") or kind.startswith(_OTHER_PIPELINES):
         raise OtherKind(f"a folder of diffusers' {kind[:60]}")
     if kind.startswith(_XL):
-        return "sdxl" if (path / "text_encoder").is_dir() else "sdxl-refiner"
+        listed = index.get("text_encoder", [])  # [null, null] for the refiner
+        is_listed = isinstance(listed, list) and any(listed)
+        return "sdxl" if is_listed or (path / "text_encoder").is_dir() else "sdxl-refiner"
     words = read_json(path / "text_encoder" / "config.json")
     is_open_clip = words.get("text_config", words).get("hidden_act") == "gelu"  # OpenAI's CLIP has quick_gelu
     return "sd2" if is_open_clip else "sd1"
