@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +17,14 @@ from shared.params.samplers import SAMPLERS
 from shared.prompts.tokenizer import Tokenizer
 from tests.support.conditioned import with_empty_caches
 from tests.unit.engine.conftest import Small
+from worker.engine.answers.calls import Calls
 from worker.engine.answers.denoising import denoise
 from worker.engine.architectures.conditioning import Conditioning
 from worker.engine.architectures.weights import Weights
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.grouping import plan
 from worker.engine.loop.runs import Ask, Run
+from worker.engine.loop.warmup import WarmUp
 from worker.engine.requests import Denoise, Term
 
 NIGHTLY = (pytest.mark.nightly, pytest.mark.timeout(900))
@@ -102,6 +106,38 @@ def test_pictures_of_other_sizes_for_sdxl_share_a_call_and_are_what_they_are_alo
     assert rows == [6]
     for one, request in zip(together, requests, strict=True):
         assert torch.equal(one, *answers([request]))
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS[1:])
+def test_a_picture_at_cfg_1_shares_calls_with_guided_ones(checkpoints: Checkpoints, name: str) -> None:
+    requests = [denoising(checkpoints[name], size, chunks) for size, chunks in ((512.0, (1,)), (1024.0, (1, 1)))]
+    waiting = asks(requests)
+    assert plan(waiting, 16)[0] == [waiting]
+    for one, request in zip(answers(requests), requests, strict=True):
+        assert torch.equal(one, *answers([request]))
+
+
+@pytest.mark.parametrize(("side", "pictures"), [(512, 4), (1024, 4), (1440, 2), (2048, 1)])
+def test_a_row_of_sdxl_above_1024_pixels_takes_the_place_of_several(
+    checkpoints: Checkpoints, side: int, pictures: int
+) -> None:
+    weights = checkpoints["one-xl"]
+    request = replace(denoising(weights, 1024.0, (1, 1)), x=torch.zeros(4, side // 8, side // 8))
+    calls, _ = plan(asks([request] * 6), 8)
+    assert [len(call) for call in calls] == [pictures]
+
+
+def test_checkpoints_of_every_architecture_are_warmed_up_in_each_count_of_rows(checkpoints: Checkpoints) -> None:
+    calls = Calls()
+    warm_up = WarmUp((1, 2), calls)
+    small = {name: replace(checkpoints[name], native_size=64) for name in CHECKPOINTS[1:]}
+    for weights in small.values():
+        warm_up.add(weights, nullcontext)
+    with company.rows_counted(small.values()) as rows:
+        while due := warm_up.next():
+            warm_up.make(due[0])
+    assert rows == [1, 2, 1, 2]
+    assert not any(calls.broken.values())
 
 
 def test_pictures_of_two_checkpoints_of_one_architecture_share_no_call(checkpoints: Checkpoints) -> None:
