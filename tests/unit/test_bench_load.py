@@ -54,18 +54,20 @@ def test_a_full_size_file_is_scanned_and_loaded_with_its_own_size_of_memory(path
     size = path.stat().st_size
     require_memory(2 * size + ROOM)
     inspector = Inspector(replace(LIMITS, memory_bytes=LIMITS.memory_bytes // 4))
-    (scanned,) = scan(path.parent, [], inspector)
+    (scanned,) = scan(path.parent, [], inspector, locate=inspector.places)
     inspector.close()
     assert scanned.sha256
     assert scanned.inspection
     assert scanned.inspection.architecture == "sdxl"
+    assert scanned.components
+    assert all(component.digest for component in scanned.components.values())
     took = {phase: load.taken(phase, path) for phase in load.PHASES}
     own = {phase: one.anonymous / size for phase, one in took.items()}
     assert max(own[phase] for phase in load.WITHOUT_WEIGHTS) < 0.02, own
     assert own["load it to a card in float16"] < 0.15, "two chunks of pinned memory"
-    assert 1.0 < own["cache it for a card in float16"] < 1.05, own
-    assert 1.0 < own["load it to a CPU in float16"] < 1.3, own
-    assert 2.0 < own["load it to a CPU in float32"] < 2.1, own
+    assert 0.95 < own["cache it for a card in float16"] < 1.05, own
+    assert 0.95 < own["load it to a CPU in float16"] < 1.3, own
+    assert 1.9 < own["load it to a CPU in float32"] < 2.1, own
     assert max(one.mapped for one in took.values()) <= 1.02 * size, "of the file itself, which the system reclaims"
 
 
