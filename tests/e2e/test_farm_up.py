@@ -21,6 +21,7 @@ from PIL import Image
 
 from bench import plain
 from tests.e2e import farms
+from tests.support import small_checkpoints
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from tests.support.servers import clean_environment
 from tests.support.waiting import until
@@ -35,6 +36,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("farm")
     (folder / "models").mkdir()
     write_tiny(folder / "models" / "tiny.safetensors")
+    small_checkpoints.write_file(small_checkpoints.build("sdxl"), folder / "models" / "xl.safetensors")
     return clean_environment() | {
         "FARM_HOME": str(folder / "home"),
         "FARM_MODELS": str(folder / "models"),
@@ -107,6 +109,16 @@ def test_post_becomes_a_png(farm: farms.Up):
     assert (image.format, image.size) == ("PNG", (NATIVE_SIZE, NATIVE_SIZE))
     assert image.text["parameters"].startswith(f"{RENDER['prompt']}\nSteps: 4, Sampler: Euler a")
     assert "Seed: 7" in image.text["parameters"]
+
+
+def test_post_for_sdxl_becomes_a_png_that_names_its_sizes(farm: farms.Up):
+    until(lambda: len(checkpoints(farm.url)) == 2, farms.START_SECONDS, "both checkpoints to be found")
+    sizes = {"original_size": {"width": 2048, "height": 1024}, "crop": {"top": 8}}
+    done = ended(farm.url, submit(farm.url, checkpoint="xl", width=64, height=64, **sizes)["id"])
+    assert done["state"] == "succeeded", done["images"]
+    image = Image.open(io.BytesIO(picture(farm.url, done["id"])))
+    assert (image.format, image.size) == ("PNG", (64, 64))
+    assert "SDXL original size: 2048x1024" in image.text["parameters"]
 
 
 @pytest.mark.parametrize(("language", "command"), [("sh", ("sh", "-eu", "-c")), ("python", (sys.executable, "-c"))])
