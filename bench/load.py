@@ -22,7 +22,7 @@ import torch
 from shared.models import hashing
 from tests.support import full_size, pretended_card, sparse_files
 from worker.engine import devices
-from worker.engine.loading import inspect, layouts, load, networks, places
+from worker.engine.loading import inspect, layouts, load, networks
 from worker.engine.loading.host_cache import HostCache
 
 LIMIT_SECONDS: Final = 600.0  # by the clock, of a phase
@@ -101,7 +101,7 @@ def _to_host_cache(path: Path) -> HostCache:
 
 
 WITHOUT_WEIGHTS: Final[Mapping[str, Phase]] = {
-    "hash it and its networks": lambda path: hashing.hashed(path, places.places(path)),
+    "hash it": hashing.sha256,
     "recognise it": inspect.inspect,
     "read its header and map its weights": layouts.read,
     "build its networks on the meta device": lambda path: networks.build(layouts.read(path, "meta")),
