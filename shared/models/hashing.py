@@ -46,7 +46,8 @@ def hashed(path: Path, places: Mapping[str, Place]) -> tuple[str, dict[str, Comp
                 f"{_file(part, [one for one in stretches if one.file == name], hashes, beside)}  {name}\n"
                 for part, name in parts.items()
             ]
-            whole = hashlib.sha256("".join(lines).encode()).hexdigest()
+            listed = "".join(lines).encode(errors="surrogateescape")  # a name may be bytes that are not text
+            whole = hashlib.sha256(listed).hexdigest()
         else:
             whole = _file(path, [one for one in stretches if not one.file], hashes, beside)
     return whole, {name: _component(place, hashes) for name, place in places.items()}
@@ -65,7 +66,7 @@ def _component(place: Place, hashes: Hashes) -> Component:
 
 def _file(path: Path, stretches: Iterable[Stretch], hashes: Hashes, beside: ThreadPoolExecutor) -> str:
     """Return the hash of a file; add the hashes of `stretches` of it, unless they overlap or lie outside."""
-    ordered = sorted(stretches, key=lambda stretch: stretch.start)
+    ordered = sorted(stretches, key=lambda stretch: (stretch.start, stretch.end))
     if any(before.end > after.start for before, after in pairwise(ordered)):
         ordered = []
     whole = hashlib.sha256()
@@ -73,12 +74,15 @@ def _file(path: Path, stretches: Iterable[Stretch], hashes: Hashes, beside: Thre
         for stretch in ordered:
             for chunk in _chunks(file, stretch.start - file.tell()):
                 whole.update(chunk)
-            if stretch.columns and stretch.length <= LARGEST_MATRIX_BYTES:
-                matrix = b"".join(map(bytes, _chunks(file, stretch.length)))
+            own = hashlib.sha256()
+            if stretch.columns:
+                if not _can_be_turned(stretch):  # its bytes as they lie may be those of another matrix
+                    continue
+                matrix = b"".join(_chunks(file, stretch.length))
                 whole.update(matrix)
-                own = hashlib.sha256(_turned(matrix, stretch))
+                if len(matrix) == stretch.length:
+                    own.update(_turned(matrix, stretch))
             else:
-                own = hashlib.sha256()
                 for chunk in _chunks(file, stretch.length):
                     _update_both(whole, own, chunk, beside)
             if file.tell() == stretch.end:  # else the file was cut off meanwhile
@@ -108,7 +112,12 @@ def _chunks(file: BufferedReader, length: int | None) -> Iterator[bytes]:
         yield chunk
 
 
+def _can_be_turned(stretch: Stretch) -> bool:
+    is_whole = stretch.item_bytes in _ITEMS and stretch.length % (stretch.item_bytes * stretch.columns) == 0
+    return is_whole and stretch.length <= LARGEST_MATRIX_BYTES
+
+
 def _turned(matrix: bytes, stretch: Stretch) -> bytes:
     """Return a matrix column by column."""
-    numbers = memoryview(matrix[: stretch.length]).cast(_ITEMS[stretch.item_bytes])
+    numbers = memoryview(matrix).cast(_ITEMS[stretch.item_bytes])
     return b"".join(numbers[column :: stretch.columns].tobytes() for column in range(stretch.columns))

@@ -47,8 +47,34 @@ def test_a_matrix_that_is_turned_equals_the_one_that_lies_so(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "stretches",
-    [None, [Stretch("", 0, 5), Stretch("", 4, 2)], [Stretch("", 8, 5)], [Stretch("", 99, 1)], [Stretch("b", 0, 1)]],
-    ids=["not looked into", "overlap", "beyond the end", "outside", "another file"],
+    [
+        None,
+        [Stretch("", 0, 5), Stretch("", 4, 2)],
+        [Stretch("", 8, 5)],
+        [Stretch("", 99, 1)],
+        [Stretch("", 99, 0)],
+        [Stretch("b", 0, 1)],
+        [Stretch("", 3, 8, 2, 2)],
+        [Stretch("", 99, 8, 2, 2)],
+        [Stretch("", 1, 7, 2, 2)],
+        [Stretch("", 1, 6, 2, 2)],
+        [Stretch("", 0, 8, 2, 3)],
+        [Stretch("", 0, 8, 2, 0)],
+    ],
+    ids=[
+        "not looked into",
+        "overlap",
+        "beyond the end",
+        "outside",
+        "of no bytes, outside",
+        "another file",
+        "a matrix that is cut off",
+        "a matrix outside",
+        "a matrix with half a number",
+        "a matrix with half a row",
+        "a matrix of numbers of three bytes",
+        "a matrix of numbers of no bytes",
+    ],
 )
 def test_a_network_whose_bytes_are_not_known_has_no_digest_and_its_file_a_hash(tmp_path: Path, stretches):
     path = tmp_path / "a"
@@ -57,6 +83,34 @@ def test_a_network_whose_bytes_are_not_known_has_no_digest_and_its_file_a_hash(t
     whole, found = hashing.hashed(path, {"unet": place})
     assert whole == hashlib.sha256(b"0123456789").hexdigest()
     assert found == {"unet": Component(None, {"float16": 4})}
+
+
+def test_weights_of_no_bytes_are_hashed_wherever_they_lie_beside_others(tmp_path: Path):
+    path = tmp_path / "a"
+    path.write_bytes(b"0123456789")
+    for columns in range(8):  # in which order ranges that begin together come out of a set is left to chance
+        stretches = (*(Stretch("", start, 0, columns, 2) for start in (3, 5, 10)), Stretch("", 3, 2))
+        whole, found = hashing.hashed(path, {"unet": Place("f", {}, stretches)})
+        assert whole == of(b"0123456789").hex()
+        empty = of(b"")
+        assert found["unet"].digest == components.digest("f", [empty, empty, empty, of(b"34")])
+
+
+def test_a_matrix_too_large_to_turn_is_not_taken_for_the_one_that_lies_so(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(hashing, "LARGEST_MATRIX_BYTES", 8)
+    path = tmp_path / "a"
+    path.write_bytes(bytes(range(24)))
+    large, next_one = Stretch("", 0, 16, 4, 2), Stretch("", 16, 8, 2, 2)
+    whole, found = hashing.hashed(path, {"a": Place("f", {}, (large,)), "b": Place("f", {}, (next_one,))})
+    assert whole == of(path.read_bytes()).hex()
+    assert found["a"].digest is None
+    assert found["b"].digest
+
+
+def test_a_folder_whose_parts_are_not_named_in_text_has_a_hash(tmp_path: Path):
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"x")
+    line = of(b"x").hex().encode() + b"  caf\xe9.txt\n"
+    assert hashing.sha256(tmp_path) == of(line).hex()
 
 
 def test_a_folder_has_the_hash_of_its_parts_and_networks_that_lie_in_them(tmp_path: Path):

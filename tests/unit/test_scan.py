@@ -260,6 +260,21 @@ def test_an_unusable_file_is_listed_with_its_reason_and_not_hashed(models):
     assert (seen.sha256, seen.inspection.reason) == (None, "It is truncated.")
 
 
+@pytest.mark.parametrize("columns", [0, 2])
+def test_a_file_that_is_cut_off_under_the_scan_is_left_to_the_next_one_and_others_are_found(models, columns):
+    for name in ("a", "b", "c"):
+        write(models / f"{name}.safetensors", bytes(20))
+
+    def locate(path: Path) -> dict[str, Place]:
+        if path.stem == "b":
+            os.truncate(path, 9)
+        return {"unet": Place("f", {"float16": 8}, (Stretch("", 4, 16, columns, 2),))}
+
+    found = scan(models, [], Inspector(), locate=locate)
+    assert paths(found) == ["a.safetensors", "c.safetensors"]
+    assert all(seen.components["unet"].digest for seen in found)
+
+
 def test_a_file_that_vanishes_under_the_scan_is_skipped(models):
     write(models / "a.ckpt")
     write(models / "b.ckpt")
