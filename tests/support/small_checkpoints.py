@@ -11,6 +11,7 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -213,6 +214,7 @@ def scheduler(kind: Kind) -> EulerDiscreteScheduler:
     )
 
 
+@cache
 def clip_tokenizer(prefix: str) -> CLIPTokenizer:
     """Return transformers' tokenizer for the text encoder that single files have under `prefix`."""
     tokens, merges = tokenizer._vocabulary()
