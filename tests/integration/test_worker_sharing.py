@@ -167,6 +167,31 @@ def test_what_is_shared_stays_while_one_of_them_does_and_then_leaves(start, clai
     assert pretended.errors == []
 
 
+def test_the_host_keeps_a_checkpoint_right_that_took_over_networks_of_another_form(
+    start, farm, settings, sessions, pretended: Ledger
+):
+    small = small_checkpoints.build("sd1")
+    small_checkpoints.write_file(small, settings.models / "one.safetensors")
+    small_checkpoints.write_folder(small, settings.models / "two")
+    claim = farm.claim()
+    entries = {file.name: file.sha256 for file in transact(sessions, Catalogue.read).entries()}
+    quick = claim.stored | {"steps": 2, "cfg_scale": 1.0}
+    one, two = (replace(claim, checkpoint=entries[name], stored=quick) for name in ("one", "two"))
+    card = start("cuda:0", resident_bytes=2**40, host_cache_bytes=2**30)
+    with structlog.testing.capture_logs() as logs:
+        expected = paint(card, one)
+        first = paint(card, two)
+        until(lambda: not card._loads._loader.has_spare)
+        card._drop_unused()
+        again = paint(card, two)
+    loads = [one for one in logs if one["event"] == "model loaded"]
+    assert [one["origin"] == "host cache" for one in loads] == [False, False, True]
+    assert {"text_encoder", "vae"} <= set(loads[1]["shared"])
+    assert np.array_equal(first, expected)
+    assert np.array_equal(again, expected)
+    assert pretended.errors == []
+
+
 def test_what_a_model_shares_with_the_one_that_leaves_for_it_is_not_read_again(start, claims):
     card = start(resident_bytes=0)
     paint(card, claims["base"])

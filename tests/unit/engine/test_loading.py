@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from threading import Event, Thread, current_thread
 from weakref import ref
@@ -260,6 +262,16 @@ def test_weights_of_every_form_go_through_chunks_of_every_size(
     rows = [piece.source.nbytes for piece in upload.pieces(weights, layout.views(buffer), chunk_bytes)]
     assert max(rows) <= max(chunk_bytes, 7 * 3 * 3 * 4)
     assert ledger.errors == []
+
+
+def test_a_layout_does_not_depend_on_the_order_of_the_weights() -> None:
+    weights = {"b": torch.zeros(300), "a": torch.zeros(5, 7, 3, 3), "c": torch.zeros(0, 4), "d": torch.tensor(1.0)}
+    layouts = [Layout.of_weights({name: weights[name] for name in order}, HALF) for order in ("abcd", "dcba", "bdac")]
+    assert layouts[0] == layouts[1] == layouts[2]
+    spans = sorted((at.start, at.start + math.prod(at.shape)) for at in layouts[0].places.values())
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans)), "no weight lies on another"
+    assert all(at.start * HALF.itemsize % 256 == 0 for at in layouts[0].places.values())
+    assert spans[-1][1] * HALF.itemsize <= layouts[0].bytes
 
 
 def test_a_host_that_pins_nothing_loads_as_well(

@@ -32,9 +32,9 @@ class Layout:
 
     @classmethod
     def of_weights(cls, weights: Mapping[str, Tensor], dtype: torch.dtype) -> Layout:
-        """Return the layout of weights of these shapes."""
+        """Return the layout of weights of these shapes. Equal networks have equal layouts, in any order of a file."""
         places, end = {}, 0
-        for name, weight in weights.items():
+        for name, weight in sorted(weights.items()):
             shape = tuple(weight.shape)
             places[name] = Place(end // dtype.itemsize, shape, _strides(shape))
             end += math.ceil(weight.numel() * dtype.itemsize / _ALIGNED_BYTES) * _ALIGNED_BYTES
