@@ -19,13 +19,15 @@ from shared.errors import ModelFileError
 from tests.support import full_size, original_layout
 from tools.demo_checkpoint import layout
 from worker.engine.devices import Device
-from worker.engine.files import tensors
+from worker.engine.files import folders, number_formats, tensors
 from worker.engine.loading import load
 from worker.engine.loading.inspect import Inspection, inspect
 from worker.render.inspector import LIMITS
 
 Small = Callable[[str], Path]
 OUT = "model.diffusion_model.out.2"
+OPEN_CLIP = "conditioner.embedders.1.model."
+ATTENTION = f"{OPEN_CLIP}transformer.resblocks.0.attn."
 READ = "float32, float16, bfloat16 and float8 (e4m3fn, e5m2) are read"
 
 
@@ -57,6 +59,77 @@ def test_a_scaled_weight_too_large_for_half_precision_stays_whole(tmp_path: Path
     weight = torch.full((2, 2), 448.0).to(torch.float8_e4m3fn)
     save_file({"a.weight": weight, "a.scale_weight": torch.tensor(1e3)}, tmp_path / "a.safetensors")
     assert tensors.read(tmp_path / "a.safetensors")["a.weight"].tolist() == [[448e3] * 2] * 2
+
+
+@pytest.mark.parametrize("ending", ["scale_weight", "weight_scale"])
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        (f"{ATTENTION}in_proj_weight", f"{ATTENTION}in_proj"),
+        (f"{ATTENTION}in_proj_weight", f"{ATTENTION}in_proj_weight"),
+        (f"{ATTENTION}in_proj_bias", f"{ATTENTION}in_proj_bias"),
+        (f"{OPEN_CLIP}text_projection", f"{OPEN_CLIP}text_projection"),
+        (f"{OPEN_CLIP}positional_embedding", f"{OPEN_CLIP}positional_embedding"),
+        (f"{OPEN_CLIP}token_embedding.weight", f"{OPEN_CLIP}token_embedding"),
+    ],
+)
+def test_a_scale_finds_the_weight_whose_name_is_formed_otherwise(name: str, stem: str, ending: str) -> None:
+    weight, scale = torch.linspace(-400, 400, 101).to(torch.float8_e4m3fn), torch.tensor(0.0123)
+    read = number_formats.plain({name: weight, f"{stem}.{ending}": scale})
+    assert read.keys() == {name}
+    assert torch.allclose(read[name].float(), weight.float() * scale, rtol=2**-10)
+
+
+def test_a_scale_is_of_the_weight_with_the_usual_name_first() -> None:
+    one = torch.ones(2).to(torch.float8_e4m3fn)
+    stored = {"a": one, "a_weight": one, "a.weight": one, "a.weight_scale": torch.tensor(3.0)}
+    assert {name: float(weight[0]) for name, weight in number_formats.plain(stored).items()} == {
+        "a": 1, "a_weight": 1, "a.weight": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tensors_beside", "words"),
+    [
+        (
+            {"b.weight_scale": torch.tensor(2.0)},
+            "its b.weight_scale is the scale of a weight that is missing: b.weight",
+        ),
+        ({"b.scale_weight": torch.ones(3)}, "its b.scale_weight is the scale of a weight that is missing"),
+        ({"a.bias.scale_weight": torch.ones(1)}, "its a.bias.scale_weight is the scale of a weight that is missing"),
+        ({"a.weight_scale": torch.ones(1), "a.scale_weight": torch.ones(1)}, "its a.weight has two scales"),
+        ({"a.weight_scale": torch.ones(0)}, r"its a.weight is stored in blocks with \(0,\) scales"),
+    ],
+)
+def test_a_scale_that_cannot_be_applied_is_refused(tensors_beside: dict[str, Tensor], words: str) -> None:
+    weights = {"a.weight": torch.ones(2).to(torch.float8_e4m3fn)} | tensors_beside
+    for device in ("cpu", "meta"):
+        with pytest.raises(ModelFileError, match=words):
+            number_formats.plain({name: one.to(device) for name, one in weights.items()})
+
+
+def test_a_scale_may_be_in_another_file_of_the_network(tmp_path: Path) -> None:
+    files = {"a.weight": "one", "a.weight_scale": "two"}
+    (tmp_path / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {name: f"{file}.safetensors" for name, file in files.items()}})
+    )
+    save_file({"a.weight": torch.ones(2).to(torch.float8_e4m3fn)}, tmp_path / "one.safetensors")
+    save_file({"a.weight_scale": torch.tensor(0.5)}, tmp_path / "two.safetensors")
+    read = folders.weights(tmp_path, "cpu")
+    assert {name: one.tolist() for name, one in read.items()} == {"a.weight": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize("form", [torch.int8, torch.uint8, torch.float8_e4m3fnuz])
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "sdxl-refiner"])
+def test_no_weight_of_a_network_escapes_the_check_of_its_format(
+    kind: str, form: torch.dtype, small_file: Small
+) -> None:
+    weights = {name: one.to("meta") for name, one in load_file(small_file(kind)).items()}
+    left = {name for name in weights if name.endswith(("position_ids", "logit_scale", "alphas_cumprod"))}
+    for name in weights.keys() - left:
+        with pytest.raises(ModelFileError, match=f"its {re.escape(name)} is stored as "):
+            number_formats.plain(weights | {name: weights[name].to(form)})
+    assert number_formats.plain(weights | {name: weights[name].to(form) for name in left}).keys() == weights.keys()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Final
 from torch import Tensor
 
 from shared.errors import ModelFileError
-from worker.engine.files import descriptions, tensors
+from worker.engine.files import descriptions, number_formats, tensors
 
 _STEMS: Final = ("diffusion_pytorch_model", "model", "pytorch_model")
 _VARIANTS: Final = ("", ".fp32", ".fp16", ".bf16", ".ema", ".non_ema")  # the plain file first
@@ -44,5 +44,5 @@ def _sharded(index: Path, where: tensors.Where) -> dict[str, Tensor]:
         raise ModelFileError(f"{index.parent.name}/{missing[0]} is missing, which {index.name} lists")
     found: dict[str, Tensor] = {}
     for name in names:
-        found |= tensors.read(index.parent / name, where)
-    return found
+        found |= tensors.stored(index.parent / name, where)
+    return number_formats.plain(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -13,7 +14,10 @@ _READ: Final = frozenset(
     {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2}
 )
 READABLE: Final = "float32, float16, bfloat16 and float8 (e4m3fn, e5m2) are read"
+_WEIGHTS: Final = ("weight", "bias", "positional_embedding", "text_projection")
+"""Endings of all names that networks have; other integers are counters and tables that programs leave beside them."""
 _SCALES: Final = (".scale_weight", ".weight_scale")  # of a weight stored as float8, two generations of names
+_SCALED: Final = (".weight", "", "_weight")  # endings of the weight itself; OpenCLIP's names have the last two
 _OF_OTHERS: Final = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
 """Endings of what programs that multiply in float8 need beside the weights."""
 
@@ -30,20 +34,31 @@ SAFETENSORS: Final = {
 def plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return `weights` as ordinary numbers: those stored with a scale are multiplied by it.
 
-    Raises ModelFileError for a number format that is not read.
+    Raises ModelFileError for a number format that is not read, and for a scale without its weight.
     """
-    scaled = {
-        name.removesuffix(ending) + ".weight": name for name in weights for ending in _SCALES if name.endswith(ending)
-    }
-    for name, scale in scaled.items():
-        if name in weights and weights[scale].numel() != 1:
+    kept = {name: weight for name, weight in weights.items() if not name.endswith((*_SCALES, *_OF_OTHERS))}
+    for name, weight in kept.items():
+        if name.endswith(_WEIGHTS) and weight.dtype not in _READ:
+            raise ModelFileError(f"its {name} is stored as {str(weight.dtype).removeprefix('torch.')}: {READABLE}")
+    unscaled: dict[str, Tensor] = {}
+    for scale in (name for name in weights if name.endswith(_SCALES)):
+        name = _of_scale(scale, kept)
+        if weights[scale].numel() != 1:
             shape = tuple(weights[scale].shape)
             raise ModelFileError(f"its {name} is stored in blocks with {shape} scales: {READABLE}, with one scale each")
-    for name, weight in weights.items():
-        if name.endswith((".weight", ".bias")) and weight.dtype not in _READ:
-            raise ModelFileError(f"its {name} is stored as {str(weight.dtype).removeprefix('torch.')}: {READABLE}")
-    kept = {name: weight for name, weight in weights.items() if not name.endswith((*_SCALES, *_OF_OTHERS))}
-    return kept | {name: _unscaled(weights[name], weights[scale]) for name, scale in scaled.items() if name in weights}
+        if name in unscaled:
+            raise ModelFileError(f"its {name} has two scales, {' and '.join(_SCALES)}: one is read")
+        unscaled[name] = _unscaled(kept[name], weights[scale])
+    return kept | unscaled
+
+
+def _of_scale(scale: str, weights: Mapping[str, Tensor]) -> str:
+    """Return the name of the weight that `scale` belongs to. Raises ModelFileError if it is missing."""
+    stem = next(scale.removesuffix(ending) for ending in _SCALES if scale.endswith(ending))
+    for name in (stem + ending for ending in _SCALED):
+        if name in weights:
+            return name
+    raise ModelFileError(f"its {scale} is the scale of a weight that is missing: {stem}.weight")
 
 
 def _unscaled(weight: Tensor, scale: Tensor) -> Tensor:

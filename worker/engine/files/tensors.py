@@ -46,10 +46,15 @@ def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
 
     On the CPU they may be views of the file: copy them to keep them. `TRAINING_STEP` is a number on any device.
     """
+    return number_formats.plain(stored(path, where))
+
+
+def stored(path: Path, where: Where) -> dict[str, Tensor]:
+    """Return the tensors of one file of several, whose scales may be in another. Otherwise as `read`."""
     try:
         with regular_files.opened(path) as file:
             is_pickle = form(path, file) == "pickle"
-            return number_formats.plain(pickles.read(file, where) if is_pickle else _safetensors(path, where))
+            return pickles.read(file, where) if is_pickle else _safetensors(path, where)
     except OSError as error:
         reason = f"cannot be read: {error.strerror or type(error).__name__}"
         raise ModelFileError(error.strerror if isinstance(error, regular_files.NotRegular) else reason) from error
