@@ -16,16 +16,15 @@ from datetime import datetime, timedelta
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from shared.db.tables import ModelFile, Worker
 from shared.errors import FieldError, NotLooked, Refused
-from shared.models import components, first_scan
+from shared.models import first_scan
 from shared.models.architectures import label, shares_latents, starts_from_noise
-from shared.models.inspection import Scanned
 from shared.models.kinds import KINDS, Kind
 from shared.params.codecs import BUILT_IN_VAE
 from shared.params.fields import AUTOMATIC_VAE
@@ -41,7 +40,10 @@ _SHOWN: Final = 5  # names that a refusal offers if none is similar
 
 
 class Entry(NamedTuple):
-    """One row of the catalogue, as it was read."""
+    """What every reader of the catalogue needs of one of its rows, as it was read.
+
+    What only scans and loads need of a row is long, and is read by them.
+    """
 
     path: str  # relative to the models folder
     name: str
@@ -49,7 +51,6 @@ class Entry(NamedTuple):
     architecture: str | None
     sha256: str | None
     weights_sha256: str | None
-    components: dict[str, Any] | None
     size: int
     mtime_ns: int
     parts: str | None
@@ -83,7 +84,7 @@ class Entry(NamedTuple):
         return text in {name.casefold() for name in (self.name, self.path, self.path.rpartition("/")[2])}
 
 
-COLUMNS: Final = tuple(getattr(ModelFile, name) for name in Entry._fields)
+_COLUMNS: Final = tuple(getattr(ModelFile, name) for name in Entry._fields)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Catalogue:
     @classmethod
     def read(cls, session: Session, kind: Kind | None = None) -> Self:
         """Return the catalogue as it is now, or what it holds of one kind."""
-        wanted = select(*COLUMNS) if kind is None else select(*COLUMNS).where(ModelFile.kind == kind)
+        wanted = select(*_COLUMNS) if kind is None else select(*_COLUMNS).where(ModelFile.kind == kind)
         rows = map(Entry._make, session.execute(wanted))
         files = sorted(rows, key=lambda file: (file.name.casefold(), file.path))
         is_any = any(file.usable and file.kind == "checkpoint" for file in files)
@@ -139,14 +140,15 @@ class Catalogue:
         *,
         first: str = "",
         is_offered: Callable[[Entry], bool] = lambda _: True,
+        words: Sequence[str] | None = None,
     ) -> Entry:
         """Return the usable file of `kind` that `text` means: its name, file, path, hash or title, whatever the case.
 
         Empty means the one that is called `first`, else the first by name. Raises Refused with the nearest names, or
         with the reason why the file cannot be used; NotLooked while the first scan goes on. A refusal offers only files
-        that `is_offered` is true of.
+        that `is_offered` is true of, and `words` that mean a file too; default: those of the kind.
         """
-        refused = partial(_refused, kind)
+        refused = partial(_refused, kind, words=words)
         usable = self.usable(kind, first=first)
         offered = list(filter(is_offered, usable))
         if usable and not text:
@@ -178,23 +180,24 @@ class Catalogue:
         def fits(vae: Entry) -> bool:
             return shares_latents(vae.architecture, checkpoint.architecture)
 
-        if text not in {AUTOMATIC_VAE, BUILT_IN_VAE}:
-            named = self.resolve(text, "vae", is_offered=fits)
-            if not fits(named):
-                message = f"{named.described} cannot decode the latents of {checkpoint.described}"
-                raise _refused("vae", message, filter(fits, self.usable("vae")))
-            return named
-        there = {file.path: file for file in self.entries("vae") if fits(file)} if text == AUTOMATIC_VAE else {}
+        there = {file.path: file for file in self.entries("vae") if fits(file)}
         paths = (f"{checkpoint.stem}.vae{suffix}" for suffix in KINDS["vae"].suffixes)
         beside = next((there[path] for path in paths if path in there), None)
-        if beside is None and not checkpoint.has_vae:
+        has_automatic = checkpoint.has_vae if beside is None else beside.usable
+        words = [*([AUTOMATIC_VAE] if has_automatic else []), *([BUILT_IN_VAE] if checkpoint.has_vae else [])]
+        if text not in {AUTOMATIC_VAE, BUILT_IN_VAE}:
+            named = self.resolve(text, "vae", is_offered=fits, words=words)
+            if fits(named):
+                return named
+            message = f"{named.described} cannot decode the latents of {checkpoint.described}"
+        elif text in words:
+            return beside if text == AUTOMATIC_VAE else None
+        elif text == AUTOMATIC_VAE and beside is not None:
+            message = f"{beside.path} beside the checkpoint cannot be used: {beside.reason}"
+        else:
             stem = PurePosixPath(checkpoint.path).stem
             message = f"{checkpoint.name} has no VAE inside: name one, or lay {stem}.vae.safetensors beside it"
-            raise _refused("vae", message, filter(fits, self.usable("vae")))
-        if beside is not None and not beside.usable:
-            message = f"{beside.path} beside the checkpoint cannot be used: {beside.reason}"
-            raise _refused("vae", message, [])
-        return beside
+        raise _refused("vae", message, filter(fits, self.usable("vae")), words)
 
     def copies(self, sha256: str) -> list[Entry]:
         """Return the usable files of this SHA-256, by path.
@@ -206,23 +209,6 @@ class Catalogue:
         if not named and len({file.sha256 for file in described}) == 1:
             named = described
         return sorted(file for file in named if file.usable)
-
-    def remembered(self) -> list[Scanned]:
-        """Return the files as earlier scans recorded them, so that a new worker need not hash them again."""
-        return [
-            Scanned(
-                file.path,
-                file.name,
-                file.size,
-                file.mtime_ns,
-                file.sha256,
-                None,
-                file.weights_sha256 or file.sha256,
-                file.parts,
-                components.read(file.components, file.weights_sha256),
-            )
-            for file in self.files
-        ]
 
     @cached_property
     def _of_kind(self) -> dict[Kind, list[Entry]]:
@@ -286,8 +272,8 @@ def _alike(text: str, files: Sequence[Entry]) -> list[Entry]:
     return [file for file in files if file.name in close]
 
 
-def _refused(kind: Kind, message: str, accepted: Iterable[Entry]) -> Refused:
-    titles = [file.title for file in islice(accepted, _SHOWN)]
-    if kind == "vae" and titles:
-        titles = [AUTOMATIC_VAE, BUILT_IN_VAE, *titles]
-    return Refused(message + ".", (FieldError(kind, message, " or ".join(titles) or KINDS[kind].accepted),))
+def _refused(kind: Kind, message: str, accepted: Iterable[Entry], words: Sequence[str] | None = None) -> Refused:
+    """Return a refusal that offers files, and words that mean a file too; default: those of the kind."""
+    offered = [file.title for file in islice(accepted, _SHOWN)] or [KINDS[kind].accepted]
+    choices = [*(KINDS[kind].words if words is None else words), *offered]
+    return Refused(message + ".", (FieldError(kind, message, " or ".join(choices)),))

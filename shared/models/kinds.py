@@ -23,6 +23,7 @@ class ModelKind:
     suffixes: tuple[str, ...]  # of the file's name, in any case; several beside one checkpoint count in this order
     accepted: str  # what a refusal offers if the farm has no such file
     folders: frozenset[str] = frozenset()  # in any case: what lies there is taken for this kind
+    words: tuple[str, ...] = ()  # that mean a file of this kind without naming one
 
 
 _IN_THE_FOLDER: Final = "in the models folder (FARM_MODELS)"
@@ -39,7 +40,8 @@ KINDS: Final[dict[Kind, ModelKind]] = {
         label="VAE",
         description="a VAE",
         suffixes=(".safetensors", ".ckpt", ".pt"),
-        accepted=f"{AUTOMATIC_VAE}, {BUILT_IN_VAE}, or a VAE's file {_IN_THE_FOLDER}",
+        accepted=f"a VAE's file {_IN_THE_FOLDER}",
+        words=(AUTOMATIC_VAE, BUILT_IN_VAE),
         folders=frozenset({"vae"}),
     ),
     "decoder": ModelKind(

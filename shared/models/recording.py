@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, Row, Select, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared.db.tables import NOW, ModelFile
 from shared.models import components
-from shared.models.catalogue import COLUMNS, GONE, Catalogue, Entry, is_lately
+from shared.models.catalogue import GONE, is_lately
 from shared.models.inspection import Inspection, Scanned
 
 MOST_CRASHES: Final = 2  # of a file; a process may end once for another reason while it loads one
@@ -21,18 +21,44 @@ _CRASHED: Final = "reading it ended its process twice"
 _AGAIN: Final = "replace the file, or touch it to have it tried again"
 _REFRESHED: Final = timedelta(minutes=1)
 
+Recorded = Mapping[str, Row[Any]]
+"""Rows of the catalogue with all of their columns, as they were read, by the file's path."""
 
-def record(session: Session, scanned: Sequence[Scanned], before: Catalogue | None = None) -> int:
+
+def recorded(session: Session) -> Recorded:
+    """Return all that the catalogue holds now, also of files that are gone."""
+    return _by_path(session, select(ModelFile.__table__))
+
+
+def remembered(rows: Recorded) -> list[Scanned]:
+    """Return the files as earlier scans recorded them, so that a new worker need not hash them again."""
+    return [
+        Scanned(
+            file.path,
+            file.name,
+            file.size,
+            file.mtime_ns,
+            file.sha256,
+            None,
+            file.weights_sha256 or file.sha256,
+            file.parts,
+            components.read(file.components, file.weights_sha256),
+        )
+        for file in rows.values()
+    ]
+
+
+def record(session: Session, scanned: Sequence[Scanned], before: Recorded | None = None) -> int:
     """Bring the catalogue to what a scan saw, and return how many rows that changed.
 
-    `before` is the catalogue as it was when the scan began; default: as it is now. Only the rows that the scan found
-    changed are read again, and locked, so that a crash which was counted meanwhile stays counted.
+    `before` is what the catalogue held when the scan began; default: what it holds now. Only the rows that the scan
+    found changed are read again, and locked, so that a crash which was counted meanwhile stays counted.
     A file that the scan left to the next one, without an inspection, keeps its row. A file that is gone stays as
     unusable: its hash is remembered for when its disk is back, and jobs that name it learn why. A scan that saw nothing
     at all may have looked at a disk that is not mounted: it takes a file for gone only if no machine has seen it for
     five minutes.
     """
-    known = {file.path: file for file in (before or Catalogue.read(session)).files}
+    known = recorded(session) if before is None else before
     looked_into = {seen.path: (seen, seen.inspection) for seen in scanned if seen.inspection}
     otherwise = {path for path, (seen, found) in looked_into.items() if not _is_recorded(known.get(path), seen, found)}
     rows = _locked_entries(session, otherwise)
@@ -104,15 +130,19 @@ def _locked(session: Session, fits: ColumnElement[bool]) -> list[str]:
     return list(session.scalars(select(ModelFile.path).where(fits).order_by(ModelFile.path).with_for_update()).all())
 
 
-def _locked_entries(session: Session, paths: Collection[str]) -> dict[str, Entry]:
+def _locked_entries(session: Session, paths: Collection[str]) -> Recorded:
     """Lock the files of these paths, in their order, and return them as they are now."""
     if not paths:
         return {}
-    files = select(*COLUMNS).where(ModelFile.path.in_(paths)).order_by(ModelFile.path).with_for_update()
-    return {file.path: file for file in map(Entry._make, session.execute(files))}
+    files = select(ModelFile.__table__).where(ModelFile.path.in_(paths))
+    return _by_path(session, files.order_by(ModelFile.path).with_for_update())
 
 
-def _columns(seen: Scanned, inspection: Inspection, row: Entry | None) -> dict[str, object]:
+def _by_path(session: Session, files: Select[Any]) -> Recorded:
+    return {file.path: file for file in session.execute(files)}
+
+
+def _columns(seen: Scanned, inspection: Inspection, row: Row[Any] | None) -> dict[str, object]:
     """Return what a scan says about a file. Strikes stay with it as long as it stays as it is."""
     is_same = row is not None and row.sha256 == seen.sha256 and row.parts in (None, seen.parts)
     strikes = row.strikes if row and is_same else 0
@@ -139,6 +169,6 @@ def _columns(seen: Scanned, inspection: Inspection, row: Entry | None) -> dict[s
     }
 
 
-def _is_recorded(row: Entry | None, seen: Scanned, inspection: Inspection) -> bool:
+def _is_recorded(row: Row[Any] | None, seen: Scanned, inspection: Inspection) -> bool:
     columns = _columns(seen, inspection, row)
     return row is not None and all(getattr(row, name) == value for name, value in columns.items())

@@ -85,7 +85,7 @@ def scan(  # noqa: PLR0913 - what is known, and how to learn the rest
 ) -> list[Scanned]:
     """Return the model files in `models`, by path.
 
-    `known` are the files of earlier scans (`Catalogue.remembered`, then the result of the last scan): a file of the
+    `known` are the files of earlier scans (`recording.remembered`, then the result of the last scan): a file of the
     same size and time keeps its hash and networks, and its inspection if this process made one. After `hash_seconds` of
     hashing no other file is hashed. A file that is not hashed yet, vanishes or changes during the scan is left to the
     next one: if it is known, it is returned as before, without an inspection. `on_left` is called with files that wait

@@ -17,8 +17,10 @@ from shared.db.tables import ModelFile
 from shared.errors import NotLooked, Refused
 from shared.models import first_scan, inspection, recording
 from shared.models.catalogue import GONE, Catalogue
+from shared.models.components import Component
 from shared.models.inspection import Inspection, Scanned
 from tests.support.queueing import Farmhand
+from tests.support.statements import statements
 from tests.support.waiting import until
 
 GOOD = Inspection("checkpoint", "sd1", 512)
@@ -124,8 +126,9 @@ def test_a_file_that_is_gone_leaves_the_list_but_its_hash_is_remembered(record, 
     assert record(scanned("beta")) == 1
     assert record(scanned("beta")) == 0
     assert [file.name for file in entries()] == ["beta"]
-    remembered, _ = transact(sessions, Catalogue.read).remembered()
-    assert (remembered.sha256, remembered.inspection) == ("a" * 64, None)
+    known = {seen.path: seen for seen in recording.remembered(transact(sessions, recording.recorded))}
+    seen = known["alpha.ckpt"]
+    assert (seen.sha256, seen.inspection) == ("a" * 64, None)
     record(scanned("alpha"), scanned("beta"))
     assert [file.usable for file in entries()] == [True, True]
 
@@ -300,7 +303,7 @@ def test_a_vae_that_cannot_be_used_is_refused_with_its_reason(record, vae_for):
     with pytest.raises(Refused, match="There is no VAE 'fien'") as caught:
         vae_for("fien")
     assert "fine [" in caught.value.fields[0].accepted
-    assert "automatic or none" in caught.value.fields[0].accepted
+    assert caught.value.fields[0].accepted.startswith("none or fine [")
 
 
 def test_weights_keep_the_hash_that_all_programs_know_unless_something_else_is_said_of_them():
@@ -345,10 +348,37 @@ def test_a_checkpoint_without_a_vae_needs_one(record, vae_for):
     for text in ("automatic", "none"):
         with pytest.raises(Refused, match="sea has no VAE inside: name one, or lay sea") as caught:
             vae_for(text)
-        assert "fine [" in caught.value.fields[0].accepted
+        assert caught.value.fields[0].accepted.startswith("fine [")
     assert vae_for("fine") == "VAE/fine.safetensors"
     record(scanned("sea", inspection=replace(GOOD, has_vae=False)), vae("sea.vae.pt"))
     assert vae_for("automatic") == "sea.vae.pt"
+
+
+@pytest.mark.parametrize(
+    ("has_vae", "beside", "words"),
+    [
+        (True, None, ["automatic", "none"]),
+        (True, "sound", ["automatic", "none"]),
+        (True, "torn", ["none"]),
+        (False, None, []),
+        (False, "sound", ["automatic"]),
+        (False, "torn", []),
+    ],
+)
+def test_a_refusal_of_a_vae_offers_only_what_is_accepted(record, vae_for, has_vae, beside, words):
+    torn = Inspection("vae", reason="is damaged")
+    files = [vae("sea.vae.pt", *([torn] if beside == "torn" else []))] if beside else []
+    record(scanned("sea", inspection=replace(GOOD, has_vae=has_vae)), *files)
+    refused = {}
+    for text in ("automatic", "none", "nothing like it"):
+        try:
+            vae_for(text)
+        except Refused as refusal:
+            refused[text] = refusal.fields[0].accepted.split(" or ")
+    assert refused.keys() == {"automatic", "none", "nothing like it"} - {*words}
+    for offered in refused.values():
+        assert [one for one in offered if one in {"automatic", "none"}] == words
+        assert len(offered) == len(words) + 1, "and a file, or where to lay one"
 
 
 def test_a_file_is_struck_until_it_changes(record, entries, sessions):
@@ -373,7 +403,7 @@ def test_a_file_is_struck_until_it_changes(record, entries, sessions):
 def test_a_crash_that_is_counted_while_a_scan_goes_on_is_not_forgotten(record, entries, sessions):
     seen = [scanned("alpha"), scanned("beta")]
     record(*seen)
-    before = transact(sessions, Catalogue.read)
+    before = transact(sessions, recording.recorded)
     for _ in range(2):
         transact(sessions, lambda session: recording.count_crash(session, ["a" * 64], "it was ended by SIGBUS"))
     noticed = [replace(one, inspection=replace(GOOD, note="an odd header")) for one in seen]
@@ -382,6 +412,15 @@ def test_a_crash_that_is_counted_while_a_scan_goes_on_is_not_forgotten(record, e
         ("alpha", False, 2, "an odd header"),
         ("beta", True, 0, "an odd header"),
     ]
+
+
+def test_networks_of_files_are_not_read_where_names_are_looked_up(record, sessions):
+    record(scanned("sea", components={"unet": Component("d", {"float16": 2})}))
+    with statements(sessions) as sent:
+        known = transact(sessions, Catalogue.read)
+    assert known.resolve("sea").path == "sea.ckpt"
+    assert any("model_files" in one for one in sent)
+    assert not any("components" in one for one in sent)
 
 
 def test_a_title_means_its_own_file_though_another_one_is_called_so(record, resolve):

@@ -18,7 +18,7 @@ from sqlalchemy import update
 from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.db.tables import ModelFile
-from shared.models import components, first_scan
+from shared.models import components, first_scan, recording
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.components import Place
 from shared.models.hashing import hashed
@@ -127,7 +127,7 @@ def test_a_file_that_needs_more_memory_than_it_may_is_struck_and_the_rest_goes_o
 def test_the_networks_of_a_file_are_recorded_with_the_digest_of_each_one_by_the_child(worker, sessions):
     path = write_tiny(worker.settings.models / "base.safetensors")
     Scanner(worker).run_once()
-    (file,) = entries(sessions)
+    (file,) = transact(sessions, recording.recorded).values()
     assert file.components
     assert components.read(file.components, file.weights_sha256) == hashed(path, located(path))[1]
     assert all(one["digest"] for one in file.components["networks"].values())
@@ -139,7 +139,7 @@ def test_other_weights_that_a_worker_of_the_version_before_records_have_no_netwo
     scan.run_once()
     with sessions.begin() as session:
         session.execute(update(ModelFile).values(weights_sha256="o" * 64))
-    (seen,) = transact(sessions, Catalogue.read).remembered()
+    (seen,) = recording.remembered(transact(sessions, recording.recorded))
     assert seen.components is None
 
 

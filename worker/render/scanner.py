@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from shared.db.sessions import transact
 from shared.errors import NotConfined, Unavailable
 from shared.models import first_scan, recording
-from shared.models.catalogue import Catalogue
 from shared.models.inspection import Scanned
 from shared.models.scan import scan, scan_lock
 from worker.context import Worker
@@ -43,8 +42,8 @@ class Scanner:
             with scan_lock(models) as is_sole:
                 if not is_sole:  # another worker of this machine scans, for this farm or for another
                     return _SOON_SECONDS
-                before = transact(sessions, Catalogue.read)
-                known = [*before.remembered(), *self._known]
+                before = transact(sessions, recording.recorded)
+                known = [*recording.remembered(before), *self._known]
                 unhashed: list[Path] = []
                 seconds = self._worker.settings.rescan_seconds
                 seen = scan(
@@ -74,7 +73,7 @@ class Scanner:
         return _SOON_SECONDS if unhashed else None
 
 
-def _record(session: Session, seen: Sequence[Scanned], before: Catalogue, *, is_whole: bool) -> int:
+def _record(session: Session, seen: Sequence[Scanned], before: recording.Recorded, *, is_whole: bool) -> int:
     """Record what a scan saw, and whether that was everything; return how many rows of the catalogue changed."""
     if is_whole:
         first_scan.record_scan(session)
