@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary, ref
 
 import structlog
 import torch
+from structlog.contextvars import bound_contextvars
 from torch import nn
 
 from shared.errors import Cancelled, RenderError, Unavailable
@@ -153,7 +154,7 @@ class Loads:
     def _loaded(self, model: Model, found: Found) -> Loaded:
         origin, started, sizes = self._origin(model, found), time.monotonic(), dict[str, int]()
         sharing = self._shared.sharing(found.components, sizes, model.sha256)
-        with self._busy(model.sha256, "load", found), self.meter.other():
+        with self._busy(model.sha256, "load", found), self.meter.other(), bound_contextvars(name=found.name):
             loaded: Loaded
             if model.kind == "checkpoint":
                 loaded = self._checkpoint(found, sharing)

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from torch import Tensor, nn
 
 from shared.models.components import Components
+from worker.engine.architectures.prediction import Prediction
 from worker.engine.loading.sharing import Resident, Sharing, Tables
 
 _NONE: Final[Mapping[float, Tables]] = {}
@@ -22,6 +23,7 @@ class SharedNetworks:
         self._networks: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()  # by the digest of their content
         self._buffers: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
         self._tables: WeakKeyDictionary[nn.Module, Mapping[float, Tables]] = WeakKeyDictionary()
+        self._predictions: WeakKeyDictionary[nn.Module, Prediction | None] = WeakKeyDictionary()
 
     def sharing(self, components: Components, sizes: dict[str, int], unknown: str) -> Sharing:
         """Return what the load of a model with these networks may take over.
@@ -38,7 +40,8 @@ class SharedNetworks:
         return {name: network for name, network in known.items() if network is not None}
 
     def _resident(self, network: nn.Module) -> Resident:
-        return Resident(network, self._buffers.get(network), self._tables.get(network, _NONE))
+        tables, prediction = self._tables.get(network, _NONE), self._predictions.get(network)
+        return Resident(network, self._buffers.get(network), tables, prediction)
 
     def _add(
         self, digests: Mapping[str, str], sizes: dict[str, int], unknown: str, loaded: Mapping[str, Resident]
@@ -46,10 +49,10 @@ class SharedNetworks:
         for name, resident in loaded.items():
             network, digest = resident.network, digests.get(name, "")
             other = self._networks.get(digest)
-            is_second = other not in {None, network}  # in another number format, or without the tables that it needed
+            is_second = other not in {None, network}  # in another number format, or not known enough to be shared
             if digest and (other is None or not is_second or not self._tables.get(other)):
                 self._networks[digest] = network
-            self._tables[network] = resident.tables
+            self._tables[network], self._predictions[network] = resident.tables, resident.prediction
             if resident.buffer is not None:
                 self._buffers[network] = resident.buffer
             sizes[digest if digest and not is_second else f"{unknown} {name}"] = bytes_of(network)

@@ -165,6 +165,8 @@ def test_stable_diffusion_2_is_taken_for_velocity_unless_something_says_otherwis
     assert (found.prediction, found.native_size, found.description) == ("velocity", 768, None)
     assert found.note
     assert "velocity is assumed" in found.note
+    assert "until a worker loads it and measures" in found.note
+    assert "512 pixels may suit it better" in found.note
     assert "`model: {params: {parameterization: eps}}`" in found.note
     yaml_beside(path, parameterization="eps")
     found = inspect(path)
@@ -195,7 +197,8 @@ def test_a_file_says_what_it_predicts(
     path = changed(small_file(kind), tmp_path, **tensors)
     found = inspect(path)
     assert (found.reason, (found.prediction, bool(found.note))) == (None, expected)
-    assert layouts.read(path).figures.prediction.value == expected[0]
+    figures = layouts.read(path).figures
+    assert (figures.prediction.value, figures.if_noise is not None) == expected, "only what is assumed is measured"
 
 
 def test_a_pickle_keeps_its_number_of_training_steps_beside_the_weights(small_file: Small, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -23,6 +23,14 @@ class Figures:
     latent_scale: float  # factor that gives the VAE's latents about unit variance
     native_size: int  # pixels of a side
     note: str | None = None  # for people: what was assumed because the file does not say it
+    if_noise: Figures | None = None
+    """The figures instead of these if the loaded network predicts noise; None: the file says what it predicts."""
+
+    def predicting(self, prediction: Prediction) -> Figures:
+        """Return the figures of a network that was found to predict `prediction`."""
+        if self.if_noise is None:
+            return self
+        return self.if_noise if prediction is Prediction.NOISE else replace(self, note=None, if_noise=None)
 
     def effect(self) -> str:
         """Return a digest that is equal for figures that give the same pictures."""

@@ -10,12 +10,14 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
+import structlog
 import torch
 from torch import Tensor, nn
 
 from shared.errors import ModelFileError, RenderError
 from shared.prompts.tokenizer import Tokenizer
-from worker.engine.architectures.parts import Part, Parts
+from worker.engine.architectures.base import Architecture
+from worker.engine.architectures.parts import Figures, Part, Parts
 from worker.engine.architectures.registry import ARCHITECTURES
 from worker.engine.architectures.weights import Weights
 from worker.engine.cuda_errors import is_fatal, is_out_of_memory
@@ -23,7 +25,7 @@ from worker.engine.devices import Device, decoder_dtype
 from worker.engine.failures import no_room
 from worker.engine.files import tensors
 from worker.engine.images.previews import latent_rgb, sample
-from worker.engine.loading import converted
+from worker.engine.loading import converted, trial
 from worker.engine.loading.batch_invariant import make_batch_invariant
 from worker.engine.loading.converted import Converted
 from worker.engine.loading.flat import Layout
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from diffusers.models.autoencoders.vae import DecoderTiny
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 MakeRoom = Callable[[int], object]
@@ -66,6 +69,7 @@ def load(  # noqa: PLR0913, PLR0917 - what it reads, and what it reports
     Strict: raises ModelFileError if a weight is missing, left over or misshapen, or if anything else is wrong with the
     file. Raises OutOfMemory if the card or the host has no room for it now. Nothing is downloaded or executed. `dtype`
     is the number format of U-Net and text encoder; the VAE has its own. Weights are converted from any stored format.
+    If the file does not say what the U-Net predicts, one small call of it shows that.
 
     On a card the work goes on the current stream, and waits for no other. `on_converted` is called with the checkpoint
     as it lies on the card, for a host cache. Networks that `sharing` has are taken over instead of being read.
@@ -141,7 +145,7 @@ def _load(  # noqa: PLR0913, PLR0917 - as `load`
     parts = _parts(path)
     built = networks.build(parts)
     layouts = converted.layouts_of(parts, device, dtype)
-    shared = sharing.fitting(layouts, parts.figures.latent_scale)
+    shared = sharing.fitting(layouts, parts.figures)
     own = {name: layout for name, layout in layouts.items() if name not in shared}
     if device.kind == "cpu":
         for name, layout in own.items():
@@ -153,8 +157,9 @@ def _load(  # noqa: PLR0913, PLR0917 - as `load`
     read = converted.read(parts, own, device)
     weights = _on_card(built, read, device, sharing, shared)
     buffers = {name: resident.buffer for name, resident in shared.items() if resident.buffer is not None}
+    known = replace(read.parts, figures=parts.figures.predicting(weights.prediction))
     tables = weights.latent_rgb, weights.sample
-    on_converted(replace(read, layouts=layouts, buffers={**read.buffers, **buffers}, tables=tables))
+    on_converted(Converted(known, layouts, {**read.buffers, **buffers}, tables))
     return weights
 
 
@@ -162,7 +167,7 @@ def _load_cached(cached: Converted, device: Device, make_room: MakeRoom, sharing
     from worker.engine.loading import networks  # noqa: PLC0415 - as above
 
     built = networks.build(cached.parts)
-    shared = sharing.fitting(cached.layouts, cached.parts.figures.latent_scale)
+    shared = sharing.fitting(cached.layouts, cached.parts.figures)
     own = {name: layout for name, layout in cached.layouts.items() if name not in shared}
     make_room(sum(layout.bytes for layout in own.values()))
     on_device = converted.to_device(replace(cached, layouts=own), device)
@@ -187,10 +192,12 @@ def _weights(
     built: dict[str, nn.Module], own: Converted, device: Device, sharing: Sharing, shared: Mapping[str, Resident]
 ) -> Weights:
     """Return the filled networks with the figures of the file and the tables of previews."""
-    figures, architecture = own.parts.figures, ARCHITECTURES[own.parts.architecture]
+    architecture = ARCHITECTURES[own.parts.architecture]
     for encoder in architecture.text_encoders(built):
         encoder.number_positions(device.torch)
     built.update({name: resident.network for name, resident in shared.items()})
+    found = {name: Resident(network, own.buffers.get(name)) for name, network in built.items()} | dict(shared)
+    found["unet"], figures = _measured(found["unet"], own.parts.figures, architecture, device)
     vae, scale = cast("AutoencoderKL | None", built.get("vae")), figures.latent_scale
     if own.tables:
         tables = own.tables
@@ -201,7 +208,6 @@ def _weights(
         tables = torch.tensor(architecture.usual_rgb), empty
     else:
         tables = latent_rgb(vae, scale), sample(vae, scale)
-    found = {name: Resident(network, own.buffers.get(name)) for name, network in built.items()} | dict(shared)
     if "vae" in found:
         found["vae"] = replace(found["vae"], tables={**found["vae"].tables, scale: tables})
     sharing.on_loaded(found)
@@ -219,6 +225,17 @@ def _weights(
         sample=tables[1],
         device=device,
     )
+
+
+def _measured(unet: Resident, figures: Figures, architecture: Architecture, device: Device) -> tuple[Resident, Figures]:
+    """Return both with the prediction that the U-Net shows, unless the file states it."""
+    if figures.if_noise is None:
+        return unet, figures
+    network = cast("UNet2DConditionModel", unet.network)
+    prediction = unet.prediction or trial.prediction(network, architecture, figures.sigmas, device)
+    if prediction is not figures.prediction:
+        log.info("prediction measured", prediction=prediction.value, assumed=figures.prediction.value)
+    return replace(unet, prediction=prediction), figures.predicting(prediction)
 
 
 def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom, sharing: Sharing) -> AutoencoderKL:

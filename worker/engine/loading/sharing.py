@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from worker.engine.architectures.parts import Figures
+from worker.engine.architectures.prediction import Prediction
 from worker.engine.loading.flat import Layout
 
 Tables = tuple[Tensor, Tensor]
@@ -20,14 +22,17 @@ class Resident:
     network: nn.Module
     buffer: Tensor | None = None  # of its weights, on a card
     tables: Mapping[float, Tables] = field(default_factory=dict)  # of a VAE, by the scale of its latents
+    prediction: Prediction | None = None  # of a U-Net, if it was measured
 
-    def suits(self, layout: Layout, latent_scale: float) -> bool:
-        """Return whether it has the number format of `layout`, and as a VAE the tables for latents of this scale.
+    def suits(self, name: str, layout: Layout, figures: Figures) -> bool:
+        """Return whether it has the number format of `layout`, and what the checkpoint's `figures` need to know of it:
+        of a VAE the tables for latents of their scale, of a U-Net its prediction if the file does not say it.
 
-        Tables are computed only before the engine's thread may call the VAE.
+        Both are found only before the engine's thread may call the network.
         """
-        has_tables = latent_scale in self.tables or not hasattr(self.network, "decode")
-        return next(self.network.parameters()).dtype == layout.dtype and has_tables
+        has_tables = name != "vae" or figures.latent_scale in self.tables
+        is_measured = name != "unet" or figures.if_noise is None or self.prediction is not None
+        return next(self.network.parameters()).dtype == layout.dtype and has_tables and is_measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +42,12 @@ class Sharing:
     residents: Mapping[str, Resident] = field(default_factory=dict)
     on_loaded: Callable[[Mapping[str, Resident]], object] = lambda _: None
 
-    def fitting(self, layouts: Mapping[str, Layout], latent_scale: float) -> dict[str, Resident]:
-        """Return the residents that suit a checkpoint."""
+    def fitting(self, layouts: Mapping[str, Layout], figures: Figures) -> dict[str, Resident]:
+        """Return the residents that suit a checkpoint with these figures."""
         return {
             name: resident
             for name, resident in self.residents.items()
-            if name in layouts and resident.suits(layouts[name], latent_scale)
+            if name in layouts and resident.suits(name, layouts[name], figures)
         }
 
 

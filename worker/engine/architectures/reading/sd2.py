@@ -21,8 +21,9 @@ from worker.engine.files.tensors import TRAINING_STEP
 
 _STEP_OF_BASE: Final = 875_000  # of training: Stability's 512-base-ema.ckpt of version 2.0, which predicts noise
 _ASSUMED: Final = (
-    "says nowhere what it predicts: velocity is assumed, as in version 2.1 for 768 pixels. If its pictures are noise, "
-    "put a .yaml of the same name beside it with `model: {params: {parameterization: eps}}`"
+    "says nowhere what it predicts: velocity is assumed, as in version 2.1 for 768 pixels, until a worker loads it and "
+    "measures what it predicts. If that is noise, 512 pixels may suit it better than 768: a .yaml of the same name "
+    "beside it with `model: {params: {parameterization: eps}}` lets the list say both"
 )
 _NATIVE_SIZES: Final = {Prediction.NOISE: 512, Prediction.VELOCITY: 768}
 _OTHER_CHANNELS: Final = {
@@ -44,7 +45,9 @@ class SD2Reader(Reader):
         return super().of_file(path, weights)
 
     def expected(self, weights: Mapping[str, Tensor], prediction: Prediction | None) -> Expected:
-        """Return what the file says; else noise for inpainting and for the known base model; else velocity."""
+        """Return what the file says; else noise for inpainting and for the known base model; else velocity, with a
+        note, until the network is loaded.
+        """
         step = weights.get(TRAINING_STEP)
         is_base = step is not None and not step.is_meta and step.numel() == 1 and int(step) == _STEP_OF_BASE
         if prediction is None and (is_base or unet.channels(weights) > self.architecture.latent.channels):
@@ -53,10 +56,16 @@ class SD2Reader(Reader):
         return Expected(known, _NATIVE_SIZES[known], None if prediction else _ASSUMED)
 
     def figures(self, weights: Mapping[str, Tensor], stated: Stated) -> Figures:
-        """Return the figures of a single file: its prediction decides its size, and not the 64 of every .yaml."""
+        """Return the figures of a single file: its prediction decides its size, and not the 64 of every .yaml.
+
+        If the prediction is assumed, those of the other one are there too.
+        """
         if stated.native_size == _NATIVE_SIZES[Prediction.NOISE]:
             stated = replace(stated, native_size=None)
-        return super().figures(weights, stated)
+        figures = super().figures(weights, stated)
+        if figures.note is None:
+            return figures
+        return replace(figures, if_noise=super().figures(weights, replace(stated, prediction=Prediction.NOISE)))
 
     def require_channels(self, channels: object) -> None:
         """Raise ModelFileError unless a U-Net that takes so many channels sees a latent, or a mask beside it."""
