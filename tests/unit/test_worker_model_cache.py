@@ -273,6 +273,35 @@ def test_a_budget_that_shrinks_drops_nothing_until_something_else_is_wanted():
     assert residency.resident() == ["c"]
 
 
+def test_what_has_to_leave_leaves_although_the_budget_shrinks_at_that_moment():
+    a, c = checkpoints("ac")
+    budget = 2
+
+    def fits(models: Collection[Model]) -> bool:
+        nonlocal budget
+        if is_room := len(models) <= budget:
+            budget = 1 if set(models) == {a, c} else budget
+        return is_room
+
+    residency = ModelCache(loading, fits)
+    use(residency, "b")
+    with residency.use([a], Cancellation()):
+        assert use(residency, "c") == "C"
+        assert residency.models() == [a, c]
+
+
+def test_a_budget_that_shrinks_between_two_questions_keeps_nobody_waiting():
+    answers = iter([True])
+    residency = ModelCache(loading, lambda _: next(answers, False))
+    use(residency, "a")
+    cancel = Cancellation()
+    with ThreadPoolExecutor(1) as slot:
+        try:
+            assert slot.submit(use, residency, "b", cancel=cancel).result(SECONDS) == "B"
+        finally:
+            cancel.set()
+
+
 def test_so_many_checkpoints_at_most_if_a_number_is_set_too():
     sizes = Residency(lambda: 99, most_checkpoints=1)
     assert sizes.fits([Model("checkpoint", "a"), Model("vae", "b"), Model("vae", "c")])

@@ -124,38 +124,45 @@ class ModelCache(Generic[W]):
         with self._changed:
             self._waiting.append(visit)
             try:
-                while visit.cancel.is_set or self._next() is not visit:
-                    if visit.cancel.is_set:
-                        raise Cancelled(_CANCELLED)
+                while (leaving := self._leaving_for(visit)) is None:
                     self._changed.wait()
-                return self._admit(visit)
+                return self._admit(visit, leaving)
             finally:
                 self._waiting.remove(visit)
                 self._changed.notify_all()
 
-    def _next(self) -> _Visit | None:
-        """Return the first image that may enter now."""
-        waiting = [visit for visit in self._waiting if not visit.cancel.is_set]
-        return next((visit for visit in waiting if self._may_enter(visit)), None)
+    def _leaving_for(self, visit: _Visit) -> list[Model] | None:
+        """Return the models that leave if `visit` is the first image that may enter now; None if it is not.
 
-    def _may_enter(self, visit: _Visit) -> bool:
+        Raises Cancelled.
+        """
+        if visit.cancel.is_set:
+            raise Cancelled(_CANCELLED)
+        waiting = (one for one in self._waiting if not one.cancel.is_set)
+        may_enter = ((one, leaving) for one in waiting if (leaving := self._room_for(one)) is not None)
+        first, leaving = next(may_enter, (None, None))
+        return leaving if first is visit else None
+
+    def _room_for(self, visit: _Visit) -> list[Model] | None:
+        """Return the models that leave when `visit` enters; None if it may not enter now."""
         known = [model for model in visit.models if model in self._residents]
         if any(self._residents[model] is None for model in known):
-            return False
-        is_complete = len(known) == len(visit.models)
-        can_load = self._loading is None and self._surplus(visit) is not None
-        return (is_complete or can_load) and self._holds_up_nobody(visit)
+            return None
+        leaving: list[Model] | None = []
+        if len(known) < len(visit.models):
+            leaving = None if self._loading else self._surplus(visit)
+        return None if leaving is None or not self._holds_up_nobody(visit) else leaving
 
     def _surplus(self, visit: _Visit) -> list[Model] | None:
         """Return the models that have to leave for `visit`; None: too many are in use."""
         stay, leave = self._residents.keys() | visit.models, list[Model]()
-        for model in self._unused():
-            if self._fits(stay):
-                break
-            if model not in visit.models:
-                stay.remove(model)
-                leave.append(model)
-        return leave if stay == visit.models or self._fits(stay) else None
+        candidates = (model for model in self._unused() if model not in visit.models)
+        while stay != visit.models and not self._fits(stay):  # asked once for each set: a budget may move meanwhile
+            if (model := next(candidates, None)) is None:
+                return None
+            stay.remove(model)
+            leave.append(model)
+        return leave
 
     def _holds_up_nobody(self, visit: _Visit) -> bool:
         """Return whether each image that came earlier will find room although `visit` and later ones are inside."""
@@ -170,12 +177,13 @@ class ModelCache(Generic[W]):
         in_use = frozenset[Model]().union(*(visit.models for visit in self._inside))
         return [model for model in self._residents if model not in in_use]
 
-    def _admit(self, visit: _Visit) -> list[Model]:
+    def _admit(self, visit: _Visit, leaving: Iterable[Model]) -> list[Model]:
+        """Let `visit` in. `leaving` is the answer that let it in, because `fits` may answer otherwise by now."""
         missing = sorted(visit.models - self._residents.keys())
         if missing:
             self._loading = visit
-            for model in self._surplus(visit) or ():
-                del self._residents[model]
+        for model in leaving:
+            del self._residents[model]
         self._residents.update(dict.fromkeys(missing))
         for model in sorted(visit.models):
             self._residents.move_to_end(model)
