@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +30,12 @@ from worker.engine.requests import Asks, Denoise, Request, Term, ToLatent, ToPix
 KINDS = ("sd2", "sd2-velocity", "sdxl", "sdxl-velocity")
 REPRESENTATIVES = ("sd2-velocity", "sdxl")
 SHA = "0" * 64
-ONE_OF_EACH = [kind if kind in REPRESENTATIVES else pytest.param(kind, marks=pytest.mark.nightly) for kind in KINDS]
+MASKED = ({"soft": True}, {"area": "only masked", "padding": 4})
+
+
+def by_day(*kinds: str, of: Sequence[str] = KINDS) -> list[Any]:
+    """All kinds as parameters: all but those named are nightly."""
+    return [kind if kind in kinds else pytest.param(kind, marks=pytest.mark.nightly) for kind in of]
 
 
 def params(**changes: Any) -> RenderParams:
@@ -103,7 +109,7 @@ def apart(one: Pixels, other: Pixels) -> float:
 # A second pass.
 
 
-@pytest.mark.parametrize("kind", ONE_OF_EACH)
+@pytest.mark.parametrize("kind", by_day("sdxl"))
 @pytest.mark.parametrize("upscaler", ["Latent (bicubic antialiased)", "Lanczos"])
 def test_a_second_pass_sees_its_own_size(small: Small, kind: str, upscaler: str) -> None:
     weights, other = small(kind), small(kind, 1)
@@ -133,7 +139,7 @@ def test_stated_sizes_hold_for_both_passes(small: Small) -> None:
 # Painting over pictures.
 
 
-@pytest.mark.parametrize("kind", ONE_OF_EACH)
+@pytest.mark.parametrize("kind", by_day("sdxl"))
 @pytest.mark.parametrize("mode", ["crop", "latent"])
 def test_the_stronger_a_picture_is_painted_over_the_less_of_it_is_left(small: Small, kind: str, mode: Any) -> None:
     weights, pictures = small(kind), []
@@ -147,8 +153,19 @@ def test_the_stronger_a_picture_is_painted_over_the_less_of_it_is_left(small: Sm
     assert 0 < apart(untouched, little) < apart(untouched, all_of_it)
 
 
-@pytest.mark.parametrize("kind", [*REPRESENTATIVES, "sd2-inpainting", "sdxl-inpainting"])
-@pytest.mark.parametrize("how", [{}, {"soft": True}, {"area": "only masked", "padding": 4}], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        *((kind, {}) for kind in (*REPRESENTATIVES, "sd2-inpainting", "sdxl-inpainting")),
+        *(("sdxl-inpainting", how) for how in MASKED),
+        *(
+            pytest.param(kind, how, marks=pytest.mark.nightly)
+            for kind in (*REPRESENTATIVES, "sd2-inpainting")
+            for how in MASKED
+        ),
+    ],
+    ids=str,
+)
 def test_what_is_masked_changes_and_the_rest_stays(small: Small, kind: str, how: dict[str, Any]) -> None:
     weights, inside = small(kind), patch() > 0
     over = Img2Img(picture=SHA, denoising=0.8, mask=Mask(picture=SHA, blur=0.0, **how))
@@ -326,7 +343,7 @@ def test_a_tiled_picture_goes_on_at_its_other_side(small: Small, kind: str) -> N
     torch.testing.assert_close(around, plain.roll((32, 64), dims=(1, 2)), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kind", REPRESENTATIVES)
+@pytest.mark.parametrize("kind", by_day("sdxl", of=REPRESENTATIVES))
 def test_a_film_shows_the_steps_of_both_passes(small: Small, kind: str) -> None:
     weights, other = small(kind), small(kind, 1)
     latent = torch.randn(4, 8, 12, generator=torch.Generator().manual_seed(3))

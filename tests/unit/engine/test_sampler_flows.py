@@ -39,28 +39,14 @@ PAIRS: Final = [
     for sampler, facts in FACTS.items()
     for schedule in (facts.schedules[1:] or (AUTOMATIC,))  # `automatic` is one of the others, or the only one
 ]
-FEW_PAIRS: Final = {
-    "sdxl": [
-        ("DPM++ 2M", "karras"),
-        ("DPM++ 2M SDE Heun", "exponential"),
-        ("Euler a", "simple"),
-        ("LMS", "uniform"),
-        ("DPM fast", AUTOMATIC),
-        ("DDIM", AUTOMATIC),
-        ("UniPC", AUTOMATIC),
-    ],
-    "sdxl-velocity": [
-        ("DPM++ SDE", "karras"),
-        ("DPM++ 3M SDE", "polyexponential"),
-        ("Euler", "sgm_uniform"),
-        ("Heun", "align_your_steps"),
-        ("DPM2 a", "beta"),
-        ("DPM adaptive", AUTOMATIC),
-        ("Restart", "kl_optimal"),
-        ("PLMS", AUTOMATIC),
-        ("LCM", "normal"),
-    ],
-}
+FEW_PAIRS: Final = [  # one of each family, from pure noise, where mistakes are largest
+    ("DPM++ 2M", "exponential"),
+    ("DPM++ SDE", "karras"),
+    ("Euler a", "sgm_uniform"),
+    ("DPM adaptive", AUTOMATIC),
+    ("UniPC", AUTOMATIC),
+    ("LCM", "normal"),
+]
 FIRST_ORDER: Final = {"Euler", "Euler a", "DDIM"}
 BOUNDS: Final = {1: 0.3, 2: 0.1}
 """Order -> the largest error of 20 steps (root mean square), of latents whose standard deviation is about 1."""
@@ -108,9 +94,8 @@ def checkpoint(engine: Engine, small_file: Callable[[str], Path]) -> Callable[[s
     return cache(lambda name: _checkpoint(name, small_file(name), engine))
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_samplers_follow_the_flow_of_a_checkpoint_and_make_the_calls_that_are_planned(name, checkpoint, engine) -> None:
-    check(checkpoint(name), FEW_PAIRS[name], engine)
+def test_samplers_follow_the_flow_of_a_checkpoint_and_make_the_calls_that_are_planned(checkpoint, engine) -> None:
+    check(checkpoint("sdxl-velocity"), FEW_PAIRS, engine)
 
 
 @pytest.mark.nightly
@@ -189,7 +174,7 @@ def _checkpoint(name: str, path: Path, engine: Engine) -> Checkpoint:
     )
     highest = weights.sigmas.highest * 1.001  # Align Your Steps begins above the table's own end
     start = torch.randn(4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5)) * highest
-    way = flows.finely(positive, start, highest, tolerance=1e-5)
+    way = flows.finely(positive, start, highest, tolerance=1e-4)
     return Checkpoint(name, weights, positive, negative, way)
 
 
