@@ -180,6 +180,15 @@ def test_every_architecture_and_a_broken_file_are_told_apart_by_the_real_reader(
     assert "download" in found[5]["reason"]
 
 
+def test_a_process_of_the_worker_answers_for_each_file(tmp_path: Path, capsys):
+    os.mkfifo(tmp_path / "pipe.ckpt")
+    paths = [tmp_path / "pipe.ckpt", tmp_path / "gone.ckpt"]
+    assert model_check.check(Settings(), paths, as_json=True) == 1
+    found = json.loads(capsys.readouterr().out)["files"]
+    assert [one["reason"] for one in found] == ["is a pipe, not a regular file", "is not there"]
+
+
+@pytest.mark.nightly
 def test_the_demo_checkpoint_and_a_broken_file_are_told_apart_by_the_real_reader(tmp_path: Path, capsys):
     demo = Path(__file__).parents[2] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"
     (tmp_path / "torn.safetensors").write_bytes(demo.read_bytes()[:300_000])
