@@ -41,7 +41,7 @@ PACED = {"engine/transfers.py:Pace.turn"}
 """Where the engine's thread may wait for the end of an earlier turn."""
 
 
-BY_DAY = {("sdxl", torch.float16), ("sd2-velocity", torch.bfloat16)}
+BY_DAY = {("sdxl", torch.bfloat16)}  # the refiner takes over from SDXL in float16
 """The kinds of small checkpoints, and their formats, that every run of the tests renders."""
 
 
