@@ -84,6 +84,12 @@ def test_the_last_worker_of_a_pool_stays_and_says_so(worker, slots, sessions, jo
     assert states(sessions) == ["failed"] * 3 + ["succeeded"]
 
 
+def test_another_trouble_of_a_worker_that_is_not_sick_stays(worker, slots):
+    worker.trouble = "starts again soon: its memory grew"
+    slots.health.run_once()
+    assert worker.trouble == "starts again soon: its memory grew"
+
+
 def test_a_worker_that_stayed_says_so_for_an_hour_and_logs_it_once(worker, slots, job_factory, monkeypatch, capsys):
     for owner in ("ann", "bob") * 3:
         job_factory(owner=owner, prompt="break: cuBLAS")

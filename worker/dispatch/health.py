@@ -43,7 +43,7 @@ class Health:
         self._failed: list[str] = []  # owners, since the latest picture that came out right
         self._suspects: set[int] = set()  # ids of images that were spoilt here and are tried elsewhere
         self._spoilt_at: deque[float] = deque(maxlen=SPOILT)  # when one of them came out right elsewhere
-        self._went_on_at = 0.0  # when it was found sick and went on
+        self._went_on_at: float | None = None  # when it was found sick and went on
 
     def rendered(self) -> None:
         """A picture came out right."""
@@ -66,8 +66,8 @@ class Health:
 
     def run_once(self) -> None:
         """Count the suspects that came out right elsewhere, not those that failed there too or were cancelled."""
-        if self._worker.trouble and time.monotonic() - self._went_on_at > _HOUR_SECONDS:
-            self._worker.trouble = None
+        if self._went_on_at is not None and time.monotonic() - self._went_on_at > _HOUR_SECONDS:
+            self._went_on_at = self._worker.trouble = None
         with self._lock:
             suspects = set(self._suspects)
         if not suspects:
