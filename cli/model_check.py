@@ -131,6 +131,8 @@ def _kind(report: FileReport) -> str:
         kind,
         label(report.architecture) if report.architecture else "",
         f"predicts {report.prediction}" if report.prediction else "",
+        "zero terminal SNR" if report.has_zero_terminal_snr else "",
+        "for inpainting" if report.is_inpainting else "",
         f"{report.native_size} px" if report.native_size else "",
         vae,
         "" if report.size is None else data_size(report.size),

@@ -29,6 +29,8 @@ class Inspection:
     description: str | None = None  # digest of what its description adds to its weights; None: nothing
     has_vae: bool = True
     prediction: Prediction | None = None  # of a checkpoint
+    is_inpainting: bool = False  # its network sees a mask and the masked picture beside the latent
+    has_zero_terminal_snr: bool = False  # it was trained to begin from noise alone
     networks: Networks = field(default_factory=dict)
 
 

@@ -27,6 +27,8 @@ class FileReport:
     note: str | None = None  # what is odd about a file that can be used
     architecture: str | None = None
     prediction: str | None = None
+    is_inpainting: bool = False
+    has_zero_terminal_snr: bool = False
     native_size: int | None = None  # pixels of a side
     has_vae: bool | None = None  # of a checkpoint
     size: int | None = None  # bytes on disk
@@ -55,6 +57,8 @@ class FileReport:
             note=found.note,
             architecture=found.architecture,
             prediction=found.prediction,
+            is_inpainting=found.is_inpainting,
+            has_zero_terminal_snr=found.has_zero_terminal_snr,
             native_size=found.native_size,
             has_vae=found.has_vae if is_checkpoint else None,
             size=size,

@@ -123,6 +123,14 @@ def farm(monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRunner]:
     return CliRunner()
 
 
+def test_people_read_that_a_checkpoint_is_for_inpainting_or_begins_from_noise_alone(file: Path):
+    for found, words in (
+        (replace(XL, is_inpainting=True), "predicts velocity, for inpainting, 1024 px"),
+        (replace(XL, has_zero_terminal_snr=True), "predicts velocity, zero terminal SNR, 1024 px"),
+    ):
+        assert words in model_check._kind(report(file, found))
+
+
 def test_people_read_what_each_file_is_and_programs_get_json(farm: CliRunner, file: Path, tmp_path: Path):
     lora = tmp_path / "lora.safetensors"
     told = farm.invoke(cli.app, ["models", "check", str(file)])

@@ -92,7 +92,10 @@ def test_the_figures_of_every_kind_are_its_own(kind: str, form: str, small_file:
     path, traits = small_file(kind) if form == "file" else small_folder(kind), KINDS[kind]
     prediction = Prediction.VELOCITY if traits.predicts_velocity else Prediction.NOISE
     size = NATIVE.get(kind, 1024)
-    assert inspect(path) == Inspection("checkpoint", ARCHITECTURES[kind], size, None, prediction=prediction.value)
+    inspection = inspect(path)
+    assert inspection == Inspection("checkpoint", ARCHITECTURES[kind], size, None, prediction=prediction.value)
+    assert inspection.is_inpainting == kind.endswith("-inpainting")
+    assert inspection.has_zero_terminal_snr == (kind == "sdxl-velocity")
     found = layouts.read(path, "meta").figures
     assert (found.prediction, found.native_size, found.latent_scale) == (prediction, size, traits.latent_scale)
     assert found.sigmas.aligned == (ALIGNED_XL if kind.startswith("sdxl") else ALIGNED_SD1)

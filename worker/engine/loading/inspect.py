@@ -13,9 +13,11 @@ from typing import Final, Literal
 
 from shared.errors import ModelFileError
 from worker.engine.architectures.parts import Part
+from worker.engine.architectures.registry import ARCHITECTURES
 from worker.engine.files import tensors, vae_origin
 from worker.engine.files.kinds import OtherKind
 from worker.engine.loading import layouts, networks, taesd, vaes
+from worker.engine.sigma_table import PURE_NOISE
 
 Kind = Literal["checkpoint", "vae", "decoder", "other"]
 _LONGEST: Final = 500
@@ -33,6 +35,8 @@ class Inspection:
     description: str | None = field(default=None, compare=False)  # digest of a .yaml that adds to the weights
     has_vae: bool = True
     prediction: Literal["noise", "velocity"] | None = None  # of a checkpoint
+    is_inpainting: bool = field(default=False, compare=False)
+    has_zero_terminal_snr: bool = field(default=False, compare=False)
     networks: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
     """By diffusers' names: how many numbers are stored in each number format."""
 
@@ -64,6 +68,7 @@ def inspect(path: Path) -> Inspection:
         return _unusable(kind, "takes more memory to read than a model file may: replace it")
     except Exception as error:  # noqa: BLE001 - an edge: one file must not keep the others out of the catalogue
         return _unusable(kind, f"cannot be read: {type(error).__name__}: {error}")
+    latent = ARCHITECTURES[parts.architecture].latent
     return Inspection(
         kind,
         architecture=parts.architecture,
@@ -73,6 +78,8 @@ def inspect(path: Path) -> Inspection:
         description=parts.description,
         has_vae="vae" in parts.networks,
         prediction=parts.figures.prediction.value,
+        is_inpainting=parts.networks["unet"].config.get("in_channels") == latent.channels + latent.mask_channels,
+        has_zero_terminal_snr=parts.figures.sigmas.highest > PURE_NOISE,
         networks=_formats(parts.networks),
     )
 
