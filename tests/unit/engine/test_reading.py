@@ -204,6 +204,16 @@ def test_a_file_says_what_it_predicts(
     assert (figures.prediction.value, figures.if_noise is not None) == expected, "only what is assumed is measured"
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float32, torch.bool])
+@pytest.mark.parametrize("step", [1.0, float("nan"), 875_000.0])
+def test_only_an_integer_counts_as_the_training_step(
+    step: float, dtype: torch.dtype, small_file: Small, tmp_path: Path
+) -> None:
+    path = changed(small_file("sd2"), tmp_path, global_step=torch.tensor(step).to(dtype))
+    assert ((found := inspect(path)).reason, found.prediction) == (None, "velocity")
+    assert layouts.read(path).figures.prediction is Prediction.VELOCITY
+
+
 def test_a_pickle_keeps_its_number_of_training_steps_beside_the_weights(small_file: Small, tmp_path: Path) -> None:
     content = {"state_dict": load_file(small_file("sd2")), "global_step": 875_000}
     torch.save(content, tmp_path / "base.ckpt")
@@ -366,6 +376,57 @@ def test_a_relative_is_named(kind: str, name: str, words: str, small_file: Small
 def test_a_missing_network_is_named(kind: str, prefix: str, words: str, small_file: Small, tmp_path: Path) -> None:
     gone = dict.fromkeys(name for name in load_file(small_file(kind)) if name.startswith(prefix))
     assert words in reason(changed(small_file(kind), tmp_path, **gone))
+
+
+SD1_TEXT, SD2_TEXT = "cond_stage_model.transformer.", "cond_stage_model.model."
+CLIP_L, OPEN_CLIP, REFINER = (
+    "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.", "conditioner.embedders.0.model."
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("left", ["logit_scale", "text_model.embeddings.position_ids", "ln_final.weight", "visual.a.b"])
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "sdxl-refiner"])
+def test_leftovers_of_a_merge_do_not_decide_the_architecture(kind: str, left: str, small_file: Small) -> None:
+    own, weights = KINDS[kind].text_encoders.values(), shapes(small_file(kind))
+    strays = {f"{prefix}{left}": torch.zeros(3) for prefix in {SD1_TEXT, SD2_TEXT, CLIP_L, OPEN_CLIP, REFINER} - {*own}}
+    sure = max(layouts.READERS, key=lambda reader: reader.likeness(weights | strays))
+    assert sure.architecture.name == kind
+    text = next(iter(own))
+    damaged = {name: one for name, one in weights.items() if "token_embedding" not in name or not name.startswith(text)}
+    with pytest.raises(ModelFileError, match="token_embedding"):
+        build(damaged | strays)
+
+
+def test_the_text_projection_is_read_as_a_layer_too(small_file: Small, tmp_path: Path) -> None:
+    name, file = f"{OPEN_CLIP}text_projection", small_file("sdxl")
+    turned = load_file(file)[name].T
+    path = changed(file, tmp_path, **{name: None, f"{name}.weight": turned})
+    assert inspect(path).reason is None
+    for one in (file, path):
+        assert torch.equal(layouts.read(one).networks["text_encoder_2"].weights["text_projection.weight"], turned)
+    assert "text_projection is missing" in reason(changed(file, tmp_path, **{name: None}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"latents_mean": None, "latents_std": None, "shift_factor": None}, None),
+        ({"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4, "shift_factor": 0.0}, None),
+        ({"latents_mean": [0.1] * 4}, "its VAE has a latents_mean"),
+        ({"latents_std": [2.0] * 4}, "its VAE has a latents_std"),
+        ({"shift_factor": 0.1}, "its VAE has a shift_factor (0.1), which is not supported"),
+    ],
+)
+def test_a_folder_whose_vae_moves_its_latents_is_refused(
+    changes: dict[str, object], words: str | None, small_folder: Small, tmp_path: Path
+) -> None:
+    shutil.copytree(small_folder("sdxl"), tmp_path / "folder")
+    path = tmp_path / "folder" / "vae" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    if words is None:
+        assert inspect(tmp_path / "folder").reason is None
+    else:
+        assert words in reason(tmp_path / "folder")
 
 
 def test_a_unet_alone_is_named(small_file: Small, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
@@ -32,6 +33,9 @@ _MOST_LISTED_BYTES: Final = 2**22  # of the header of a file that is cut off; it
 _LONGEST_NAME: Final = 200  # that an error message repeats
 _UNKNOWN_FORMAT: Final = re.compile(r"unknown variant `(\w{1,24})`, expected one of `BOOL`")
 _MOST_HEADER_BYTES: Final = 2**25  # of safetensors; a checkpoint's is 0.2 MB, and trainers add their notes
+_INTEGERS: Final = frozenset(
+    {torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.int64, torch.uint64}
+)
 _HEAD: Final = struct.Struct("<Q")
 _PICKLE_HEADS: Final = (b"PK\x03\x04", pickles.FIRST_FORM)
 _NOT_MODELS: Final = (  # first bytes, and the reason
@@ -58,6 +62,13 @@ def stored(path: Path, where: Where) -> dict[str, Tensor]:
     except OSError as error:
         reason = f"cannot be read: {error.strerror or type(error).__name__}"
         raise ModelFileError(error.strerror if isinstance(error, regular_files.NotRegular) else reason) from error
+
+
+def training_step(weights: Mapping[str, Tensor]) -> int | None:
+    """Return how many steps a network was trained, if the file says so as one integer; else None."""
+    step = weights.get(TRAINING_STEP)
+    is_stated = step is not None and step.dtype in _INTEGERS and step.numel() == 1
+    return int(step) if step is not None and is_stated else None
 
 
 def wrong_ending(path: Path) -> str | None:
@@ -121,9 +132,9 @@ def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
 
 def _on_meta(name: str, file: Any) -> Tensor:  # noqa: ANN401 - an open safetensors file has no type
     stored = file.get_slice(name)
-    if name == TRAINING_STEP and math.prod(stored.get_shape()) == 1:
-        return torch.tensor(file.get_tensor(name))
     dtype = number_formats.SAFETENSORS.get(stored.get_dtype())
+    if name == TRAINING_STEP and dtype in _INTEGERS and math.prod(stored.get_shape()) == 1:
+        return torch.tensor(file.get_tensor(name))
     if dtype is None:
         raise ModelFileError(f"its {name} is stored as {stored.get_dtype()}: {number_formats.READABLE}")
     return torch.empty(stored.get_shape(), dtype=dtype, device="meta")

@@ -21,8 +21,8 @@ from worker.engine.architectures.reading.sdxl import SDXLReader, SDXLRefinerRead
 from worker.engine.files import kinds, tensors
 from worker.engine.files.kinds import OtherKind
 
-READERS: Final[tuple[Reader, ...]] = (SDXLReader(), SDXLRefinerReader(), SD2Reader(), SD1Reader())
-"""In the order in which they are asked."""
+READERS: Final[tuple[Reader, ...]] = (SD1Reader(), SD2Reader(), SDXLReader(), SDXLRefinerReader())
+"""Of several that a damaged file resembles equally, the first reads it, and says what is missing."""
 _SHARD: Final = re.compile(r"-(\d{5})-of-(\d{5})$")
 
 
@@ -44,4 +44,4 @@ def of_file(path: Path, weights: Mapping[str, Tensor]) -> Parts:
             f"part {int(shard[1])} of {int(shard[2])} of a model, which are read only in diffusers' folders"
         )
     kinds.require_known(weights)
-    return next(reader for reader in READERS if reader.recognises(weights)).of_file(path, weights)
+    return max(READERS, key=lambda reader: reader.likeness(weights)).of_file(path, weights)

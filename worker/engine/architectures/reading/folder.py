@@ -25,6 +25,7 @@ _OTHER_PIPELINES: Final = (  # with names that begin like those of Stable Diffus
     "StableDiffusionGLIGEN", "StableDiffusionLDM3D", "StableDiffusionAdapter", "StableDiffusionXLAdapter",
     "StableDiffusionXLInstructPix2Pix",
 )  # fmt: skip
+_NO_EFFECT: Final = {"latents_mean": 0, "latents_std": 1, "shift_factor": 0}  # values that leave a VAE's latents as is
 _PREDICTIONS: Final = {"epsilon": Prediction.NOISE, "v_prediction": Prediction.VELOCITY}
 
 
@@ -50,6 +51,7 @@ def read(path: Path, reader: Reader, where: Where) -> Parts:
     unet = read_json(path / "unet" / "config.json")
     reader.require_channels(unet.get("in_channels", reader.architecture.latent.channels))
     drawn = moderate(read_json(path / "vae" / "config.json")) if (path / "vae").is_dir() else None
+    _require_scaled_alone(drawn or {})
     words = {name: read_json(path / name / "config.json") for name in reader.texts}
     stated = _figures(path, unet, drawn, reader)
     networks = {"unet": Part(moderate(unet), folders.weights(path / "unet", where))}
@@ -59,6 +61,17 @@ def read(path: Path, reader: Reader, where: Where) -> Parts:
     if drawn:
         networks["vae"] = vae.of_folder(folders.weights(path / "vae", where), drawn)
     return Parts(networks, reader.architecture.name, stated)
+
+
+def _require_scaled_alone(vae: Config) -> None:
+    """Raise ModelFileError if a VAE's latents are moved or scaled by channel, beside their one scale."""
+    for key, neutral in _NO_EFFECT.items():
+        value = vae.get(key)
+        values = value if isinstance(value, list | tuple) else [neutral if value is None else value]
+        if any(one != neutral for one in values):
+            raise ModelFileError(
+                f"its VAE has a {key} ({shown(value)}), which is not supported: only scaling_factor is"
+            )
 
 
 def _figures(path: Path, unet: Config, vae: Config | None, reader: Reader) -> Figures:

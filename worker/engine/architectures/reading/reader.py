@@ -51,9 +51,13 @@ class Reader(ABC):
     latent_scale: ClassVar[float] = 0.18215
     aligned: ClassVar[tuple[float, ...]] = ALIGNED_SD1
 
-    def recognises(self, weights: Mapping[str, Tensor]) -> bool:
-        """Return whether a single file with these weights is one of this architecture's."""
-        return any(text.holds(name) for text in self.texts.values() for name in weights)
+    def likeness(self, weights: Mapping[str, Tensor]) -> tuple[bool, int]:
+        """Return whether a file defines a text encoder of this architecture, and how many of its names it has.
+
+        The greatest decides: leftovers of a merge define nothing, and the number is for damaged files.
+        """
+        names = sum(text.holds(name) for text in self.texts.values() for name in weights)
+        return any(text.defined(weights) for text in self.texts.values()), names
 
     def of_file(self, path: Path, weights: Mapping[str, Tensor]) -> Parts:
         """Return the checkpoint in the single file at `path`. Raises ModelFileError."""

@@ -55,11 +55,6 @@ class SD1Reader(Reader):
     architecture = SD1()
     texts: ClassVar = {"text_encoder": ClipText("cond_stage_model.transformer.")}
 
-    def recognises(self, weights: Mapping[str, Tensor]) -> bool:
-        """Return True: what no other architecture recognises is refused as a damaged checkpoint of this one."""
-        del weights
-        return True
-
     def of_file(self, path: Path, weights: Mapping[str, Tensor]) -> Parts:
         """Return the checkpoint in the single file at `path`. Raises ModelFileError."""
         text = self.texts["text_encoder"]

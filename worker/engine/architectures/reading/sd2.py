@@ -17,7 +17,7 @@ from worker.engine.architectures.reading.reader import Expected, Reader
 from worker.engine.architectures.reading.text import OpenClipText
 from worker.engine.architectures.sd2 import SD2
 from worker.engine.files.kinds import OtherKind
-from worker.engine.files.tensors import TRAINING_STEP
+from worker.engine.files.tensors import training_step
 
 _STEP_OF_BASE: Final = 875_000  # of training: Stability's 512-base-ema.ckpt of version 2.0, which predicts noise
 _ASSUMED: Final = (
@@ -48,8 +48,7 @@ class SD2Reader(Reader):
         """Return what the file says; else noise for inpainting and for the known base model; else velocity, with a
         note, until the network is loaded.
         """
-        step = weights.get(TRAINING_STEP)
-        is_base = step is not None and not step.is_meta and step.numel() == 1 and int(step) == _STEP_OF_BASE
+        is_base = training_step(weights) == _STEP_OF_BASE
         if prediction is None and (is_base or unet.channels(weights) > self.architecture.latent.channels):
             prediction = Prediction.NOISE
         known = prediction or Prediction.VELOCITY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,8 +17,6 @@ from worker.engine.architectures.sdxl import SDXL, SDXLRefiner
 from worker.engine.files.config_bounds import Config
 from worker.engine.sigma_table import ALIGNED_XL
 
-_OTHER_TEXTS: Final = ("cond_stage_model.", "conditioner.")  # of other architectures, the refiner's among them
-
 
 class SDXLReader(Reader):
     """Reads Stable Diffusion XL and the families that were trained from it."""
@@ -31,10 +29,10 @@ class SDXLReader(Reader):
     latent_scale = 0.13025
     aligned = ALIGNED_XL
 
-    def recognises(self, weights: Mapping[str, Tensor]) -> bool:
-        """Return whether a file is one of this architecture's, or a U-Net of it without any text encoder."""
-        is_bare = unet.reads_sizes(weights) and not any(name.startswith(_OTHER_TEXTS) for name in weights)
-        return is_bare or super().recognises(weights)
+    def likeness(self, weights: Mapping[str, Tensor]) -> tuple[bool, int]:
+        """Return it with the U-Net counted too, by which one without any text encoder is known."""
+        is_defined, names = super().likeness(weights)
+        return is_defined, names + unet.reads_sizes(weights)
 
     def size_config(self, weights: Mapping[str, Tensor], texts: Mapping[str, Part]) -> Config:
         """Return the U-Net's configuration for what it reads about the picture's size. Raises ModelFileError."""

@@ -18,6 +18,9 @@ _NOT_USED: Final = ("position_ids", "text_projection.weight", "visual_projection
 """Weights of a whole CLIP, or numbered again after loading."""
 _PICTURES: Final = ("vision_model.", "visual.")  # prefixes of a whole CLIP's other half
 _MODEL: Final = "text_model."
+_DEFINING: Final = ("embeddings.token_embedding.weight", "encoder.layers.0.self_attn.q_proj.weight")
+"""Weights that no leftover of a merge has; a damaged file has one of them, as a rule."""
+_OPEN_CLIP_DEFINING: Final = ("token_embedding.weight", "transformer.resblocks.0.attn.in_proj_weight")
 _PROJECTION: Final = "text_projection.weight"
 _FIGURES: Final = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -52,6 +55,10 @@ class ClipText:
         """Return whether a weight of this name is one of this encoder's."""
         return name.startswith(self.prefix)
 
+    def defined(self, weights: Mapping[str, Tensor]) -> bool:
+        """Return whether a file holds more of this encoder than leftovers."""
+        return any(f"{self.prefix}{model}{name}" in weights for model in ("", _MODEL) for name in _DEFINING)
+
 
 @dataclass(frozen=True)
 class OpenClipText:
@@ -70,14 +77,19 @@ class OpenClipText:
         config = _config(named, "gelu")
         if not self.has_projection:
             return _without_last_layer(config, named)
-        projection = own.get("text_projection")
+        bare = own.get("text_projection")  # OpenCLIP's own is turned; some programs write a layer's instead
+        projection = own.get(_PROJECTION) if bare is None else bare.T if bare.dim() == 2 else bare
         if projection is None or projection.dim() != 2 or not projection.numel():
             raise ModelFileError(f"its text encoder's {self.prefix}text_projection is missing or misshapen")
-        return Part(config | {"projection_dim": projection.shape[1]}, projected(named) | {_PROJECTION: projection.T})
+        return Part(config | {"projection_dim": projection.shape[0]}, projected(named) | {_PROJECTION: projection})
 
     def holds(self, name: str) -> bool:
         """Return whether a weight of this name is one of this encoder's."""
         return name.startswith(self.prefix)
+
+    def defined(self, weights: Mapping[str, Tensor]) -> bool:
+        """Return whether a file holds more of this encoder than leftovers."""
+        return any(f"{self.prefix}{name}" in weights for name in _OPEN_CLIP_DEFINING)
 
 
 def of_folder(config: Config, weights: Mapping[str, Tensor], *, has_projection: bool) -> Part:
