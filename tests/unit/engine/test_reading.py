@@ -445,6 +445,32 @@ def test_a_distilled_unet_is_named(small_file: Small) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lacking", "missing"),
+    [
+        ("", "0.in_layers.2.weight"),
+        ("0.", "0.in_layers.2.weight"),
+        ("1.", "1.transformer_blocks.0.norm1.weight"),
+        ("1.transformer_blocks.", "1.transformer_blocks.0.norm1.weight"),
+        ("2.", "2.in_layers.2.weight"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["sd2", "sdxl", "sdxl-refiner"])
+def test_a_damaged_middle_block_is_not_taken_for_a_distilled_unet(
+    kind: str, lacking: str, missing: str, small_file: Small
+) -> None:
+    weights = shapes(small_file(kind))
+    damaged = {name: one for name, one in weights.items() if not name.startswith(f"{UNET}middle_block.{lacking}")}
+    with pytest.raises(ModelFileError, match=f"its U-Net's middle_block.{missing} is missing"):
+        build(damaged)
+
+
+def test_a_middle_block_without_attention_is_a_distilled_unets(small_file: Small) -> None:
+    gone = tuple(f"{UNET}middle_block.{layer}." for layer in (1, 2))
+    with pytest.raises(ModelFileError, match="unequal depths, as distilled ones do"):
+        build({name: one for name, one in shapes(small_file("sdxl")).items() if not name.startswith(gone)})
+
+
+@pytest.mark.parametrize(
     ("file", "changes", "words"),
     [
         ("unet", {"projection_class_embeddings_input_dim": 2816}, "its U-Net reads 2816, not a vector of 1664"),
@@ -465,10 +491,18 @@ def test_a_folder_whose_networks_do_not_fit_together_is_refused(
     assert words in reason(folder)
 
 
-def test_a_folder_that_lists_a_text_encoder_needs_it(small_folder: Small, tmp_path: Path) -> None:
-    folder = copied(small_folder("sdxl"), tmp_path)
-    shutil.rmtree(folder / "text_encoder")
-    assert reason(folder).startswith("text_encoder/config.json cannot be read")
+@pytest.mark.parametrize("kind", ["sd1", "sd2-inpainting", "sdxl", "sdxl-refiner"])
+def test_a_guidance_embedding_is_left_out_and_noted(kind: str, small_file: Small, tmp_path: Path, cpu: Device) -> None:
+    path = changed(small_file(kind), tmp_path, **{f"{UNET}time_embed.cond_proj.weight": torch.ones(64, 256)})
+    if (beside := small_file(kind).with_suffix(".yaml")).exists():
+        shutil.copy(beside, path.with_suffix(".yaml"))
+    found = inspect(path)
+    assert (found.reason, found.note) == (None, "its guidance embedding is not used")
+    assert found.description == inspect(small_file(kind)).description
+    weights = load.load(path, cpu, torch.float32)
+    plain = load.load(small_file(kind), cpu, torch.float32)
+    assert torch.equal(weights.unet.conv_in.weight, plain.unet.conv_in.weight)
+    assert weights.unet.time_embedding.cond_proj is None
 
 
 def shapes(path: Path) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ class Figures:
     prediction: Prediction
     latent_scale: float  # factor that gives the VAE's latents about unit variance
     native_size: int  # pixels of a side
-    note: str | None = None  # for people: what was assumed because the file does not say it
+    note: str | None = None  # for people: what was assumed because the file does not say it, or is not used
     if_noise: Figures | None = None
     """The figures instead of these if the loaded network predicts noise; None: the file says what it predicts."""
 
@@ -36,6 +36,10 @@ class Figures:
         """Return a digest that is equal for figures that give the same pictures."""
         told = [self.sigmas.values, self.prediction.value, self.latent_scale, self.native_size]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    def with_notes(self, *notes: str | None) -> Figures:
+        """Return these figures with more notes behind their own; None adds nothing."""
+        return replace(self, note="; ".join(filter(None, (self.note, *notes))) or None)
 
 
 @dataclass(frozen=True)

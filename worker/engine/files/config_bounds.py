@@ -16,8 +16,10 @@ Config = dict[str, Any]
 UNFIT: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Errors that libraries raise for a configuration that describes no network."""
 
+LARGEST: Final = 2**20
+"""Of any number in a network's configuration; the largest sensible one is a vocabulary."""
+
 _CELL: Final = 8  # pixels of a latent cell's side
-_LARGEST: Final = 2**20  # of any number; the largest sensible one is a vocabulary
 _LONGEST: Final = 8  # of any list; networks have four levels
 _LONGEST_WORD: Final = 24  # that an error message repeats
 _MOST: Final = {
@@ -76,7 +78,9 @@ def moderate(config: Mapping[str, Any]) -> Config:
     for name, value in config.items():
         for number in _numbers(name, value):
             most = _MOST.get(name)
-            if abs(number) > _LARGEST or (most and not 1 <= number <= most):
+            if not abs(number) <= LARGEST or (  # which holds for no NaN
+                most and not 1 <= number <= most
+            ):
                 raise ModelFileError(f"its configuration's {shown(name)} is {shown(value)}: no such network")
     return dict(config)
 

@@ -19,8 +19,11 @@ def read_json(path: Path, most_bytes: int = _MOST_BYTES) -> Config:
     """Return the object in a JSON file. Raises ModelFileError."""
     try:
         config = json.loads(_text(path, most_bytes))
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path.parent.name}/{path.name} cannot be read ({error})") from error
+    except json.JSONDecodeError as error:
+        place = f"an error in line {error.lineno}, column {error.colno}"
+        raise ModelFileError(f"{path.parent.name}/{path.name} is not JSON: {place}") from error
+    except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's bounds
+        raise ModelFileError(f"{path.parent.name}/{path.name} is not JSON ({type(error).__name__})") from error
     if not isinstance(config, dict):
         raise ModelFileError(f"{path.parent.name}/{path.name} describes no model")
     return config

@@ -15,6 +15,7 @@ _STEMS: Final = ("diffusion_pytorch_model", "model", "pytorch_model")
 _VARIANTS: Final = ("", ".fp32", ".fp16", ".bf16", ".ema", ".non_ema")  # the plain file first
 _MOST_FILES: Final = 64  # of one network
 _MOST_INDEX_BYTES: Final = 2**22  # of the list of a network's files
+_FILE: Final = re.compile(r"\w[\w.-]{0,199}", re.ASCII)
 _SHARD: Final = re.compile(r"(.+)-\d{5}-of-\d{5}(\.\w+)")
 
 
@@ -38,7 +39,7 @@ def _sharded(index: Path, where: tensors.Where) -> dict[str, Tensor]:
     """Return the weights of a network from the files that `index` lists."""
     listed = descriptions.read_json(index, _MOST_INDEX_BYTES).get("weight_map")
     names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
-    if not names or len(names) > _MOST_FILES or any(Path(name).name != name for name in names):
+    if not names or len(names) > _MOST_FILES or not all(map(_FILE.fullmatch, names)):
         raise ModelFileError(f"{index.parent.name}/{index.name} lists no files of that folder")
     if missing := [name for name in names if not (index.parent / name).exists()]:
         raise ModelFileError(f"{index.parent.name}/{missing[0]} is missing, which {index.name} lists")

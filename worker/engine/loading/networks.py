@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import signature
+from types import UnionType
 from typing import Final
 
 import torch
@@ -22,13 +24,15 @@ from shared.prompts.tokenizer import BOS, EOS, TOKENS
 from worker.engine.architectures.base import Architecture
 from worker.engine.architectures.parts import Part, Parts
 from worker.engine.architectures.registry import ARCHITECTURES
-from worker.engine.files.config_bounds import UNFIT, shown
+from worker.engine.files.config_bounds import LARGEST, Config, shown, whole
 
 _LATENT: Final = Architecture.latent
 _TEXTS: Final[dict[str, type[CLIPTextModel | CLIPTextModelWithProjection]]] = {
     "text_encoder": CLIPTextModel,
     "text_encoder_2": CLIPTextModelWithProjection,
 }
+_TYPES: Final[dict[type, type | UnionType]] = {float: int | float, int: int | None, str: str | None, bool: bool | None}
+"""What a network takes in the place of a usual value of each type; null stands for the usual one, or for none."""
 _LABELS: Final = {"unet": "U-Net", "text_encoder": "text encoder", "text_encoder_2": "text encoder 2"}
 VAE_LEVELS: Final = 4  # each but the first halves a side
 
@@ -48,21 +52,21 @@ def build(parts: Parts) -> dict[str, nn.Module]:
 
 
 def _unet(part: Part) -> UNet2DConditionModel:
-    with _describing(), torch.device("meta"):
-        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(part.config)
+    with _describing("U-Net"), torch.device("meta"):
+        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(_arguments(UNet2DConditionModel, part))
     return unet
 
 
 def _text(name: str, part: Part) -> CLIPTextModel | CLIPTextModelWithProjection:
     words = {**part.config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
-    with _describing(), torch.device("meta"):
+    with _describing(_LABELS[name]), torch.device("meta"):
         return _TEXTS[name](CLIPTextConfig.from_dict(words))
 
 
 def build_vae(part: Part) -> AutoencoderKL:
     """Return the VAE that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
-    with _describing(), torch.device("meta"):
-        vae: AutoencoderKL = AutoencoderKL.from_config(part.config)
+    with _describing("VAE"), torch.device("meta"):
+        vae: AutoencoderKL = AutoencoderKL.from_config(_arguments(AutoencoderKL, part))
     sizes = vae.config["latent_channels"], len(vae.config["block_out_channels"]), vae.config["out_channels"]
     if sizes != (_LATENT.channels, VAE_LEVELS, 3):
         raise ModelFileError("its VAE does not make pictures of the U-Net's latents: 4 channels, 8 pixels a cell")
@@ -85,12 +89,33 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def _describing() -> Iterator[None]:
-    """Within the block, an error of a library says that a configuration describes no network."""
+def _describing(what: str) -> Iterator[None]:
+    """Within the block, an error of a library says that a configuration describes no network.
+
+    The libraries have errors of many classes, whose messages repeat the configuration: a stranger wrote it.
+    """
     try:
         yield
-    except UNFIT as error:
-        raise ModelFileError(f"its configuration describes no network ({error})") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        why = f"the configuration of its {what} describes no network ({type(error).__name__})"
+        raise ModelFileError(f"{why}: use the one that it was published with") from error
+
+
+def _arguments(network: type[nn.Module], part: Part) -> Config:
+    """Return what a network takes of its configuration: by other keys diffusers would import any of its classes.
+
+    Raises ModelFileError for a value of another type than the usual one, which may fail only at the first call.
+    """
+    taken = signature(network).parameters
+    config = {name: value for name, value in part.config.items() if name in taken}
+    for name, value in config.items():
+        types = _TYPES.get(type(taken[name].default), object)
+        if not isinstance(value, types) and not (isinstance(value, list) and "tuple" in str(taken[name].annotation)):
+            usual = f"usual is {shown(taken[name].default)}"
+            raise ModelFileError(f"its configuration's {name} is {shown(value)}: no such network ({usual})")
+    return config
 
 
 def _require_fit(unet: UNet2DConditionModel, texts: Sequence[CLIPTextConfig], architecture: Architecture) -> None:
@@ -108,7 +133,8 @@ def _require_fit(unet: UNet2DConditionModel, texts: Sequence[CLIPTextConfig], ar
         raise ModelFileError(f"its U-Net makes latents of {made} channels; {right} are right")
     vector, figures = unet.config["projection_class_embeddings_input_dim"], architecture.size_figures
     if figures:
-        right = texts[-1].projection_dim + figures * unet.config["addition_time_embed_dim"]
+        each = whole("U-Net's addition_time_embed_dim", unet.config["addition_time_embed_dim"], 1, LARGEST)
+        right = (texts[-1].projection_dim or 0) + figures * each
         if unet.config["addition_embed_type"] != "text_time" or vector != right:
             what = f"a vector of {right} for the text and {figures} figures about the picture's size"
             raise ModelFileError(f"its U-Net reads {shown(vector)}, not {what}, as {architecture.label} does")

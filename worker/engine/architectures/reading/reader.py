@@ -71,7 +71,8 @@ class Reader(ABC):
         stated = original_config.stated(path, config, networks["vae"].config if drawn else None)
         figures = self.figures(weights, stated)
         adds = figures.effect() != self.figures(weights, Stated()).effect()
-        return Parts(networks, self.architecture.name, figures, figures.effect() if adds else None)
+        noted = figures.with_notes(unet.note(weights))
+        return Parts(networks, self.architecture.name, noted, figures.effect() if adds else None)
 
     @abstractmethod
     def expected(self, weights: Mapping[str, Tensor], prediction: Prediction | None) -> Expected:

@@ -77,7 +77,7 @@ class SD1Reader(Reader):
         return Parts(
             networks,
             self.architecture.name,
-            _by_keys(described, weights),
+            _by_keys(described, weights).with_notes(unet.note(weights)),
             None if described.digest == _described(alone).digest else described.digest,
         )
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from shared.errors import ModelFileError
 from worker.engine.architectures.parts import Part
-from worker.engine.files.config_bounds import Config, moderate
+from worker.engine.files import config_bounds as figures
+from worker.engine.files.config_bounds import LARGEST, Config, moderate, shown
 
 HEAD_WIDTH: Final = 64
 """Of every CLIP."""
@@ -26,6 +27,7 @@ _FIGURES: Final = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "max_position_embeddings", "projection_dim", "hidden_act", "layer_norm_eps",
 )  # fmt: skip
+_ACTIVATIONS: Final = ("gelu", "quick_gelu")
 _OPEN_CLIP: Final = {  # its names of what is not in a layer -> transformers'
     "token_embedding.weight": "embeddings.token_embedding.weight",
     "positional_embedding": "embeddings.position_embedding.weight",
@@ -94,11 +96,34 @@ class OpenClipText:
 
 def of_folder(config: Config, weights: Mapping[str, Tensor], *, has_projection: bool) -> Part:
     """Return a folder's text encoder. Raises ModelFileError."""
-    config = config.get("text_config", config)  # of a whole CLIP
+    words = {key: value for key, value in described(config).items() if key in _FIGURES}
+    _require_clip(words)
     named = plain(weights)
     if has_projection:
         named = projected(named) | {name: one for name, one in weights.items() if name == _PROJECTION}
-    return Part(moderate({key: config[key] for key in _FIGURES if key in config}), named)
+    return Part(moderate(words), named)
+
+
+def described(config: Config) -> Config:
+    """Return what a folder's configuration says about the text encoder. Raises ModelFileError."""
+    words = config.get("text_config")  # of a whole CLIP
+    if words is not None and not isinstance(words, dict):
+        raise ModelFileError(f"its text encoder's text_config is {shown(words)}, not an object with its sizes")
+    return config if words is None else words
+
+
+def _require_clip(config: Config) -> None:
+    """Raise ModelFileError unless every figure of a text encoder is one that CLIP can have."""
+    for name, value in config.items():
+        if name == "hidden_act":
+            if value not in _ACTIVATIONS:
+                raise ModelFileError(
+                    f"its text encoder's hidden_act is {shown(value)}; gelu and quick_gelu are supported"
+                )
+        elif name == "layer_norm_eps":
+            figures.positive("text encoder's layer_norm_eps", value)
+        else:
+            figures.whole(f"text encoder's {name}", value, 1, LARGEST)
 
 
 def plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,12 @@ PREFIX: Final = "model.diffusion_model."
 _SIZES: Final = f"{PREFIX}label_emb.0.0.weight"  # reads the pooled text and the figures about the picture's size
 HEAD_WIDTH: Final = 64
 """Of every U-Net but Stable Diffusion 1's, which has eight heads a layer."""
+GUIDED: Final = "its guidance embedding is not used"
+"""The note on a U-Net that was distilled to read the strength of guidance (LCM): it works without."""
 _FIRST: Final = f"{PREFIX}input_blocks.0.0.weight"
+_GUIDANCE: Final = f"{PREFIX}time_embed.cond_proj.weight"
+_GUIDANCE_IN_FOLDERS: Final = "time_embedding.cond_proj.weight"
+_MIDDLE: Final = ("0.in_layers.2.weight", "1.transformer_blocks.0.norm1.weight", "2.in_layers.2.weight")
 _MOST_BLOCKS: Final = 64
 
 
@@ -59,15 +64,26 @@ def context_width(weights: Mapping[str, Tensor]) -> int:
 
 def part(weights: Mapping[str, Tensor], config: Config) -> Part:
     """Return the U-Net of a checkpoint under diffusers' names. Raises ModelFileError."""
-    own = {name: weight for name, weight in weights.items() if name.startswith(PREFIX)}
+    own = {name: weight for name, weight in weights.items() if name.startswith(PREFIX) and name != _GUIDANCE}
     return Part(config, renamed(original.convert_ldm_unet_checkpoint, own, config))
+
+
+def of_folder(weights: Mapping[str, Tensor], config: Config) -> Part:
+    """Return a folder's U-Net."""
+    own = {name: weight for name, weight in weights.items() if name != _GUIDANCE_IN_FOLDERS}
+    return Part(config | {"time_cond_proj_dim": None}, own)
+
+
+def note(weights: Mapping[str, Tensor]) -> str | None:
+    """Return what people should know about the U-Net of a single file."""
+    return GUIDED if _GUIDANCE in weights else None
 
 
 def config(weights: Mapping[str, Tensor]) -> Config:
     """Return the configuration of a U-Net whose heads are 64 wide, by its weights. Raises ModelFileError."""
     own = {name.removeprefix(PREFIX): weight for name, weight in weights.items() if name.startswith(PREFIX)}
     levels = _levels(own)
-    depths, middle = [level.depths[0] for level in levels], _transformers(own, "middle_block.1.")
+    depths, middle = [level.depths[0] for level in levels], _middle(own)
     if any(len(set(level.depths)) > 1 for level in levels) or (depths[-1] and middle != depths[-1]):
         raise ModelFileError("its U-Net's blocks have unequal depths, as distilled ones do (SSD-1B): not supported")
     down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths]
@@ -122,6 +138,14 @@ def _levels(weights: Mapping[str, Tensor]) -> list[_Level]:
     if not all(level.depths for level in levels) or len({len(level.depths) for level in levels}) > 1:
         raise ModelFileError(f"its U-Net is incomplete: {PREFIX}input_blocks are not levels of equal length")
     return levels
+
+
+def _middle(weights: Mapping[str, Tensor]) -> int:
+    """Return how many transformers the middle block has; a distilled one (SSD-1B) may be its first layers alone."""
+    layers = {name.split(".")[1] for name in weights if name.startswith("middle_block.")}
+    for name in _MIDDLE[: 1 if layers == {"0"} else None]:
+        _shape(weights, f"middle_block.{name}")
+    return _transformers(weights, "middle_block.1.")
 
 
 def _transformers(weights: Mapping[str, Tensor], block: str) -> int:
