@@ -99,7 +99,9 @@ class EngineCard:
             on_change,
             self._drop_unused,
         )
-        self._model_cache: ModelCache[Loaded] = ModelCache(self._load, self._residency.fits, on_change)
+        self._model_cache: ModelCache[Loaded] = ModelCache(
+            self._load, self._residency.fits, on_change, self._loads.shared_with
+        )
         self._preview_decoders = PreviewDecoders(
             self._files if settings.preview == "auto" else None, self._loads.ask_decoder, settings.rescan_seconds
         )
@@ -181,14 +183,12 @@ class EngineCard:
 
         if missing := self._model_cache.missing(needed):
             report(missing[0])
-        # Held, so that they do not leave with a model that makes room for these. Raises if a file is not here, so that
-        # nothing leaves for it.
-        shared = [network for model in missing for network in self._loads.weigh(model)]
+        for model in missing:
+            self._loads.weigh(model)  # raises if a file is not here, so that nothing leaves for it
         source, mask = sources.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
         footprint = Footprint(models.checkpoint, models.companions, claim.memory_class)
         with self._meter.in_flight(footprint), self._model_cache.use(needed, cancel, report) as loaded:
-            shared.clear()
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
             kit = Kit(**weights, source=source, mask=mask)
             progress.phase("steps")

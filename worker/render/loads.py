@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -98,15 +98,15 @@ class Loads:
         """Return the load that goes on, for people; "" if there is none."""
         return next(iter(tuple(self._phases.values())), "")
 
-    def weigh(self, model: Model) -> list[nn.Module]:
-        """Estimate what `model` will take, unless it was measured; return those of its networks that are there already.
-
-        Raises RenderError if it cannot be loaded here.
-        """
+    def weigh(self, model: Model) -> None:
+        """Estimate what `model` will take, unless it was measured. Raises RenderError if it cannot be loaded here."""
         found = self.files.find(model.sha256)
         if not self.residency.networks(model):
             self.residency.weigh(model, self._estimated(found))
-        return list(self._shared.there(found.components).values())
+
+    def shared_with(self, models: Iterable[Model]) -> list[nn.Module]:
+        """Return the networks on the card that loads of `models` may take over."""
+        return [network for model in models for network in self._shared.counted_as(self.residency.networks(model))]
 
     def load(self, model: Model, cancel: Cancellation) -> Loaded:
         """Return `model`, loaded while images go on. Raises RenderError, and Cancelled if `cancel` is set before that
@@ -117,7 +117,7 @@ class Loads:
         self.on_change()
         try:
             loaded = _result(self._ask(partial(self._loaded, model, found)), cancel)
-            self.files.loaded(found)
+            self.files.forget_crashes(found)
         finally:
             del self._phases[model.sha256]
         return loaded
@@ -153,7 +153,8 @@ class Loads:
 
     def _loaded(self, model: Model, found: Found) -> Loaded:
         origin, started, sizes = self._origin(model, found), time.monotonic(), dict[str, int]()
-        sharing = self._shared.sharing(found.components, sizes, model.sha256)
+        check = partial(self.files.require_unchanged, found)
+        sharing = self._shared.sharing(found.components, sizes, model.sha256, check)
         with self._busy(model.sha256, "load", found), self.meter.other(), bound_contextvars(name=found.name):
             loaded: Loaded
             if model.kind == "checkpoint":
@@ -176,7 +177,6 @@ class Loads:
             return checkpoints.load_cached(found.path, kept, self.device, self._make_room, sharing)
         on_card: list[Converted] = []
         weights = checkpoints.load(found.path, self.device, self.dtype, self._make_room, on_card.append, sharing)
-        self.files.require_unchanged(found)
         for one in on_card:
             self._held[weights], self._unkept[key] = one, ref(one)
         return weights
@@ -184,7 +184,8 @@ class Loads:
     def _decoder(self, found: Found) -> nn.Module:
         with self._busy(f"decoder {found.sha256}", READS_DECODER, found):
             decoder = checkpoints.load_decoder(found.path, self.device, self.dtype)
-        self.files.loaded(found)
+        self.files.require_unchanged(found)
+        self.files.forget_crashes(found)
         return decoder
 
     def _keeping(self) -> Generator[None, None, None]:

@@ -106,9 +106,8 @@ class LocalModels:
         usable = transact(self._sessions, partial(Catalogue.read, kind="decoder")).usable("decoder")
         return list(dict.fromkeys(file.sha256 for file in usable if file.sha256))
 
-    def loaded(self, found: Found) -> None:
-        """Forgive a loaded file its crashes. Raises ModelFileAway if it changed meanwhile."""
-        self.require_unchanged(found)
+    def forget_crashes(self, found: Found) -> None:
+        """Forgive a file that was loaded the crashes of workers at it."""
         transact(self._sessions, partial(recording.forget_crashes, sha256=found.sha256))
 
     def require_unchanged(self, found: Found) -> None:

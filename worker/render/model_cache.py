@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, takewhile
 from threading import Condition
 from typing import Final, Generic, TypeVar, cast
@@ -36,6 +36,7 @@ class _Visit:
     number: int  # in the order of arrival
     models: frozenset[Model]
     cancel: Cancellation
+    shared: list[object] = field(default_factory=list)  # what its loads may take over, held until they end
 
 
 class ModelCache(Generic[W]):
@@ -43,7 +44,8 @@ class ModelCache(Generic[W]):
 
     An image takes all models that it needs at once, and only when it can load what is missing at once, so two images
     cannot wait for each other, and nothing leaves for an image that then has to wait. An image whose models do not fit
-    even by themselves gets them while nobody uses others.
+    even by themselves gets them while nobody uses others. What `shared_with` says that its loads may take over is held
+    from before other models leave for it until its loads end; an image that waits holds nothing.
 
     Images that wait are let in by arrival. A later one goes first only if that cannot hold an earlier one up: what the
     later ones use then fits beside what the earlier one waits for.
@@ -54,10 +56,12 @@ class ModelCache(Generic[W]):
         load: Callable[[Model, Cancellation], W],
         fits: Callable[[Collection[Model]], bool],
         on_change: Callable[[], object] | None = None,
+        shared_with: Callable[[Collection[Model]], Iterable[object]] = lambda _: (),
     ) -> None:
         self._load = load
         self._fits = fits
         self._on_change = on_change or (lambda: None)
+        self._shared_with = shared_with
         self._residents: OrderedDict[Model, W | None] = OrderedDict()  # longest unused first; None: it is being loaded
         self._changed = Condition()
         self._numbers = count()
@@ -110,7 +114,7 @@ class ModelCache(Generic[W]):
         visit = _Visit(next(self._numbers), frozenset(models), cancel)
         missing = self._enter(visit)
         try:
-            self._load_all(missing, report, cancel)
+            self._load_all(visit, missing, report)
             with self._changed:
                 held = {model: cast("W", self._residents[model]) for model in visit.models}
             yield held
@@ -182,6 +186,7 @@ class ModelCache(Generic[W]):
         missing = sorted(visit.models - self._residents.keys())
         if missing:
             self._loading = visit
+            visit.shared.extend(self._shared_with(missing))
         for model in leaving:
             del self._residents[model]
         self._residents.update(dict.fromkeys(missing))
@@ -190,32 +195,34 @@ class ModelCache(Generic[W]):
         self._inside.append(visit)
         return missing
 
-    def _load_all(self, missing: Collection[Model], report: Callable[[Model], object], cancel: Cancellation) -> None:
+    def _load_all(self, visit: _Visit, missing: Collection[Model], report: Callable[[Model], object]) -> None:
         """Load the missing models one after the other; if one fails, images that wait for it load it themselves."""
         if not missing:
             return
         try:
             for model in missing:
                 report(model)
-                weights = self._loaded(model, cancel)
+                weights = self._loaded(model, visit)
                 with self._changed:
                     self._residents[model] = weights
                     self._changed.notify_all()
                 self._on_change()
         finally:
+            visit.shared.clear()
             with self._changed:
                 self._loading = None
                 for model in [model for model in missing if self._residents[model] is None]:
                     del self._residents[model]
                 self._changed.notify_all()
 
-    def _loaded(self, model: Model, cancel: Cancellation) -> W:
+    def _loaded(self, model: Model, visit: _Visit) -> W:
         try:
-            return self._load(model, cancel)
-        except OutOfMemory:  # perhaps because of models that are unused now
+            return self._load(model, visit.cancel)
+        except OutOfMemory:  # perhaps because of models that are unused now, or of networks that did not suit
+            visit.shared.clear()
             self.drop_unused()
         gc.collect()  # objects that only a cycle of references still holds
-        return self._load(model, cancel)
+        return self._load(model, visit.cancel)
 
     def _wake(self) -> None:
         with self._changed:

@@ -37,7 +37,10 @@ class Resident:
 
 @dataclass(frozen=True, eq=False)
 class Sharing:
-    """What a load may take over, by the names of the networks, and who is given all that the checkpoint then has."""
+    """What a load may take over, by the names of the networks, and what is called with all that the file then has.
+
+    That comes after the last byte was read, and may raise ModelFileError: then the load fails.
+    """
 
     residents: Mapping[str, Resident] = field(default_factory=dict)
     on_loaded: Callable[[Mapping[str, Resident]], object] = lambda _: None
