@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 from flask import Blueprint, render_template, request
 
 from api.pages import status_line
+from api.pages.jobs import Pages
+from api.pages.query_args import number
 from api.services import services
 from api.use_cases import catalogue as use_cases
 from shared.errors import Refused
@@ -17,6 +19,7 @@ from shared.models.facets import FACETS, Faceted
 from shared.models.kinds import Kind
 
 _BESIDE: Final[dict[Kind, str]] = {"vae": "VAEs", "decoder": "Tiny decoders for previews"}
+CHECKPOINTS_OF_A_PAGE: Final = 100
 blueprint = Blueprint("models_page", __name__)
 
 
@@ -25,10 +28,15 @@ def models() -> str:
     """Show the checkpoints, or those of an architecture and prediction, and the other model files."""
     catalogue, settings = use_cases.catalogue(services()), services().settings
     found = _faceted(catalogue.entries(first=settings.first_checkpoint), request.args)
+    total = max(1, -(-len(found.files) // CHECKPOINTS_OF_A_PAGE))
+    pages = Pages(min(number("page") or 1, total), total)
+    first = (pages.number - 1) * CHECKPOINTS_OF_A_PAGE
     return render_template(
         "models.html",
         farm=status_line.line(services()),
         found=found,
+        checkpoints=found.files[first : first + CHECKPOINTS_OF_A_PAGE],
+        pages=pages,
         address=lambda **changes: _address(found.wanted | changes),
         beside={title: catalogue.entries(kind) for kind, title in _BESIDE.items()},
         others=catalogue.entries("other"),
@@ -46,6 +54,6 @@ def _faceted(files: Sequence[Entry], asked: Mapping[str, str]) -> Faceted:
         return Faceted.of(files, **wanted | {problem.field: "" for problem in refused.fields})
 
 
-def _address(wanted: Mapping[str, str]) -> str:
-    query = urlencode({facet: value for facet, value in wanted.items() if value})
+def _address(wanted: Mapping[str, str | int]) -> str:
+    query = urlencode({name: value for name, value in wanted.items() if value})
     return f"/models?{query}" if query else "/models"

@@ -72,6 +72,22 @@ def test_a_value_of_a_newer_version_can_be_listed(listed, checkpoint_factory):
     assert listed()[1]["counts"]["prediction"] == {"noise": 2, "velocity": 2, "flow": 1}
 
 
+def test_the_page_shows_so_many_checkpoints_and_leads_to_the_others(client, monkeypatch):
+    monkeypatch.setattr("api.pages.models.CHECKPOINTS_OF_A_PAGE", 2)
+    shown = [look(client, f"/models?page={page}").text for page in (1, 2, 3, 99, "x")]
+    found = [{name for name in ALL if f"{name}.safetensors" in text} for text in shown]
+    assert [len(names) for names in found] == [2, 2, 1, 1, 2]
+    assert found[0] | found[1] | found[2] == {*ALL}
+    assert (found[3], found[4]) == (found[2], found[0])
+    assert "Page 2 of 3" in shown[1]
+    assert "Stable Diffusion XL 2" in shown[2], "counts are those of the whole list"
+    assert "Page" not in look(client, "/models?architecture=sdxl").text
+    monkeypatch.setattr("api.pages.models.CHECKPOINTS_OF_A_PAGE", 1)
+    page = client.get("/models?prediction=noise").get_data(as_text=True)
+    assert 'rel="next" href="/models?prediction=noise&amp;page=2"' in page
+    assert 'rel="prev"' not in page
+
+
 def test_the_page_shows_badges_and_filters_with_counts(client):
     shown = look(client, "/models")
     for words in ("Stable Diffusion XL 2", "Stable Diffusion 1 2", "Velocity 2", "predicts velocity", "is cut off"):
