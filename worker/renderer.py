@@ -36,7 +36,7 @@ class Card(Protocol):
 
     @property
     def host_bytes(self) -> int:
-        """How much of the host's memory its models take; those of a card with memory of its own take none."""
+        """The memory of the host that models take: resident ones on a CPU, and those that the host keeps for a card."""
 
     @property
     def precision(self) -> Precision:

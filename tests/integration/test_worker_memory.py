@@ -23,13 +23,11 @@ class Peak:
     """A peak of what the test says."""
 
     taken = 0
+    before = WEIGHTS
 
     @classmethod
     def since_now(cls, on: devices.Device) -> Peak | None:
         return cls() if on.kind == "cuda" else None
-
-    def bytes(self) -> int:
-        return self.taken
 
     def total_bytes(self) -> int:
         return WEIGHTS + self.taken
@@ -175,7 +173,7 @@ def test_worker_offers_its_memory_and_claims_only_what_it_holds(settings, sessio
 def test_images_in_flight_need_what_such_images_took_and_before_that_an_estimate(monkeypatch, sessions):
     monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
     card = devices.Device("cuda:0", "cuda", "a card", 10**9)
-    meter = MemoryMeter(card, sessions)
+    meter = MemoryMeter(card, sessions, resident_bytes=lambda: WEIGHTS)
     assert meter.working_bytes() == 0, "nothing is in flight, and nothing was measured"
     with meter.in_flight(PLACE):
         assert meter.working_bytes() == memory.working_bytes(PLACE.memory_class)
@@ -190,3 +188,23 @@ def test_images_in_flight_need_what_such_images_took_and_before_that_an_estimate
     for _ in range(64):
         measure(meter, 300)
     assert meter.working_bytes() == 300
+
+
+def test_models_that_leave_or_come_during_an_image_are_no_need_of_it(monkeypatch, sessions, noted):
+    monkeypatch.setattr("worker.render.memory_meter.MemoryPeak", Peak)
+    card, residents = devices.Device("cuda:0", "cuda", "a card", 10**9), [1500]
+    meter = MemoryMeter(card, sessions, resident_bytes=lambda: residents[0])
+    Peak.taken = 100
+    with meter.image(PLACE, WEIGHTS):
+        residents[0] = 300
+        meter.residents_changed()
+        Peak.taken = -900
+    assert meter.working_bytes() == 800, "2100 - 1500, and then 1100 - 300"
+    assert noted() == WEIGHTS + 300, "500 beside the models were there before"
+    with meter.image(PLACE, WEIGHTS):
+        residents[0] = 9000
+        with meter.other():
+            Peak.taken = 9500
+        Peak.taken = 7400
+        meter.residents_changed()
+    assert meter.working_bytes() == 800, "the load of a model is no need"

@@ -328,3 +328,22 @@ def test_a_network_counts_under_one_key_as_long_as_it_lives():
     del own, taken
     gc.collect()
     assert shared.counted_as(["digest", "first vae"]) == [alone]
+
+
+def test_unused_models_that_leave_during_an_image_are_no_need_of_it(start, claims, pretended, monkeypatch):
+    card = start("cuda:0", resident_bytes=2**40, host_cache_bytes=2**30)
+    for name in ("refiner", "base", "base"):
+        paint(card, claims[name])
+    needed = max(card._meter._together)
+    on_step = EngineCard._on_step
+
+    def drop(self, progress, kit, reel, step):
+        if step.index == 2:
+            self._drop_unused()
+        on_step(self, progress, kit, reel, step)
+
+    monkeypatch.setattr(EngineCard, "_on_step", drop)
+    paint(card, claims["base"])
+    assert card.resident() == [claims["base"].checkpoint]
+    assert card._meter._together[-1] < 1.2 * needed
+    until(lambda: card.host_bytes == card._loads.cache.bytes > 0)

@@ -93,6 +93,14 @@ def test_models_in_the_memory_of_the_host_are_no_growth(process: Process) -> Non
     assert process.reasons == []
 
 
+def test_models_in_pinned_memory_that_is_not_the_processs_own_are_no_growth(process: Process) -> None:
+    process.card.host_bytes = 6 * GIB
+    process.render(IMAGES)
+    process.card.host_bytes = 0
+    process.render(IMAGES)
+    assert process.reasons == []
+
+
 def test_what_an_idle_worker_takes_is_not_looked_at(process: Process) -> None:
     process.render(IMAGES)
     process.idle(50, GIB)

@@ -89,7 +89,7 @@ class Trial:
         try:
             if not holds():
                 self.faults.append(fault)
-        except Exception as error:  # noqa: BLE001 - a thread must not end without a word
+        except Exception as error:  # noqa: BLE001 - a thread must not end silently
             self.faults.append(repr(error))
 
 

@@ -38,8 +38,8 @@ class Creep:
         self._most_bytes = max(_LEAST_BYTES, host_memory.total_bytes() // _SHARE)
         self._known: set[str] = set()  # checkpoints that were resident
         self._begin = self._count = 0  # images rendered: since when nothing was new, and at the latest sample
-        self._before: int | None = None
-        self._samples: deque[int] = deque(maxlen=SAMPLES)
+        self._before: tuple[int, ...] | None = None
+        self._samples: deque[tuple[int, int]] = deque(maxlen=SAMPLES)  # in all, and beside the models
 
     def run_once(self) -> None:
         """Sample the memory if an image was rendered since the latest sample, and compare it with the level before."""
@@ -51,13 +51,15 @@ class Creep:
             self._known |= new
             self._begin, self._before = count, None
             self._samples.clear()
-        self._samples.append(self._measure() - card.host_bytes)
-        rendered, level = count - self._begin, min(self._samples)
+        own = self._measure()
+        self._samples.append((own, own - card.host_bytes))
+        rendered, level = count - self._begin, tuple(map(min, zip(*self._samples, strict=True)))
         if self._before is None and rendered >= SETTLED:
             self._before = level
             self._samples.clear()
         elif self._before is not None and rendered >= IMAGES and len(self._samples) == SAMPLES:
-            self._compare(rendered, level - self._before)
+            # Memory that the driver pins for the host's copies may not count as the process's own, so both must grow.
+            self._compare(rendered, min(now - before for now, before in zip(level, self._before, strict=True)))
 
     def _compare(self, rendered: int, grown: int) -> None:
         if grown > self._most_bytes:

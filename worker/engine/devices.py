@@ -171,7 +171,7 @@ class MemoryPeak:
     def __init__(self, device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
         self._device = device
-        self._before = torch.cuda.memory_allocated(device)
+        self.before = torch.cuda.memory_allocated(device)
 
     @classmethod
     def since_now(cls, on: Device) -> MemoryPeak | None:
@@ -180,7 +180,7 @@ class MemoryPeak:
 
     def bytes(self) -> int:
         """Return the peak above the amount at the beginning."""
-        return self.total_bytes() - self._before
+        return self.total_bytes() - self.before
 
     def total_bytes(self) -> int:
         """Return the peak with all that this process had taken before."""

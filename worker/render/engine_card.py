@@ -84,7 +84,10 @@ class EngineCard:
         self._files = LocalModels(sessions, settings.models)
         self._storage = guarded(settings.storage, sessions, farm_id(sessions))
         self._engine_phase = ""
-        self._meter = MemoryMeter(self._device, sessions, self.precision, self.memory_bytes)
+        self._on_change = on_change
+        self._meter = MemoryMeter(
+            self._device, sessions, self.precision, self.memory_bytes, resident_bytes=self._coming_bytes
+        )
         self._residency = Residency(self._budget(settings), settings.resident_checkpoints)
         # On a CPU resident weights lie in the host's memory already.
         kept_bytes = host_memory.cache_bytes(settings) if self._device.kind == "cuda" else 0
@@ -100,7 +103,7 @@ class EngineCard:
             self._drop_unused,
         )
         self._model_cache: ModelCache[Loaded] = ModelCache(
-            self._load, self._residency.fits, on_change, self._loads.shared_with
+            self._load, self._residency.fits, self._residents_changed, self._loads.shared_with
         )
         self._preview_decoders = PreviewDecoders(
             self._files if settings.preview == "auto" else None, self._loads.ask_decoder, settings.rescan_seconds
@@ -131,7 +134,7 @@ class EngineCard:
 
     @property
     def host_bytes(self) -> int:
-        return self._resident_bytes() if self._device.kind == "cpu" else 0
+        return self._resident_bytes() if self._device.kind == "cpu" else self._loads.cache.bytes
 
     @property
     def precision(self) -> Precision:
@@ -192,7 +195,7 @@ class EngineCard:
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
             kit = Kit(**weights, source=source, mask=mask)
             progress.phase("steps")
-            with self._meter.image(footprint, self._residency.bytes_of(needed), self._resident_bytes):
+            with self._meter.image(footprint, self._residency.bytes_of(needed)):
                 run = self._engine.render(
                     render(claim.params, kit),
                     exact=claim.params.exact,
@@ -251,8 +254,16 @@ class EngineCard:
         """Let checkpoints and VAEs that no image uses leave the card, the longest unused first."""
         return self._model_cache.drop_unused(self._residency.bytes_of, enough_bytes)
 
+    def _residents_changed(self) -> None:
+        self._meter.residents_changed()
+        self._on_change()
+
     def _resident_bytes(self) -> int:
         return self._residency.bytes_of(self._model_cache.models())
+
+    def _coming_bytes(self) -> int:
+        """Return what the resident models take, with those that are being loaded."""
+        return self._residency.bytes_of(self._model_cache.models(with_loading=True))
 
     def _budget(self, settings: Settings) -> Callable[[], float]:
         """Return the function that says how much memory models may take: a bound, or what a card offers now."""

@@ -2,6 +2,10 @@
 
 A single image is measured while nothing else uses the card. What those in flight need together, beside the models, is
 the most of the latest images; of a kind that was not measured yet it is estimated.
+
+Peaks are taken of spans in which the models on the card stay the same. The peak of a span less its models is what the
+images in it needed. Over a whole image, no single figure of the models would do: with the least, models that left would
+count as need, and with the most, an image that only found room after they left would seem to need too little.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import Final, NamedTuple
@@ -36,18 +41,29 @@ class _Booked(NamedTuple):
     at: float  # of the clock
 
 
+@dataclass(eq=False)
+class _Image:
+    """An image that is rendered now."""
+
+    other_bytes: int = 0  # of the card at its beginning, beside the models
+    need: int = 0  # the most so far, beside the models
+
+
 class MemoryMeter:
     """Books the peak of the card's memory over images that nothing else disturbed. Threads may share it.
 
     No more is booked than the card `offers`: a peak may pass that, yet the card could render the image.
+    `resident_bytes` says what all models on the card take, with those that are being loaded.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it measures, where it books, and the clock of tests
         self,
         device: Device,
         sessions: Sessions,
         precision: Precision = "half",
         offers: int | None = None,
+        *,
+        resident_bytes: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._device = device
@@ -55,8 +71,13 @@ class MemoryMeter:
         self._precision = precision
         self._most = math.inf if offers is None else offers
         self._clock = clock
-        self._lock = Lock()
-        self._busy = 0
+        self._resident_bytes = resident_bytes
+        self._lock = Lock()  # of the images in flight: held for no call, because budgets are asked under other locks
+        self._span_lock = Lock()  # of the spans and of what goes on in them
+        self._span: MemoryPeak | None = None
+        self._span_residents = 0
+        self._images: list[_Image] = []
+        self._others = 0
         self._is_disturbed = False
         self._in_flight: Counter[Footprint] = Counter()
         self._alone: dict[Footprint, int] = {}  # what one such image took last beside the models
@@ -65,26 +86,23 @@ class MemoryMeter:
         self._booked: dict[Footprint, _Booked] = {}
 
     @contextmanager
-    def image(
-        self, footprint: Footprint, weights_bytes: int, resident_bytes: Callable[[], int] | None = None
-    ) -> Iterator[None]:
-        """Measure the image rendered in this block, with weights that are on the card already.
-
-        `resident_bytes` says what all models on the card take at its end; default: there are no others.
-        """
-        peak = self._begin()
+    def image(self, footprint: Footprint, weights_bytes: int) -> Iterator[None]:
+        """Measure the image rendered in this block, with weights that are on the card already."""
+        image = _Image()
+        self._begin(image)
         try:
             yield
         except BaseException:
-            self._end()
+            self._end(image)
             raise
-        is_alone = self._end()
-        if peak is None:
+        is_alone = self._end(image)
+        if not image.need:
             return
-        self._together.append(peak.total_bytes() - (resident_bytes() if resident_bytes else weights_bytes))
+        self._together.append(image.need)
         if is_alone:
-            self._alone[footprint] = peak.bytes()
-            self._book(footprint, int(min(weights_bytes + peak.bytes(), self._most)))
+            taken = image.need - image.other_bytes
+            self._alone[footprint] = taken
+            self._book(footprint, int(min(weights_bytes + taken, self._most)))
 
     @contextmanager
     def in_flight(self, footprint: Footprint) -> Iterator[None]:
@@ -107,23 +125,45 @@ class MemoryMeter:
     @contextmanager
     def other(self) -> Iterator[None]:
         """Say that something else takes memory in this block: images rendered meanwhile are not measured."""
-        self._begin()
+        self._begin(None)
         try:
             yield
         finally:
-            self._end()
+            self._end(None)
 
-    def _begin(self) -> MemoryPeak | None:
-        with self._lock:
-            self._busy += 1
-            self._is_disturbed = self._busy > 1
-            return MemoryPeak.since_now(self._device)
+    def residents_changed(self) -> None:
+        """Begin a new span, because models have left the card or come to it."""
+        with self._span_lock:
+            self._next_span()
 
-    def _end(self) -> bool:
+    def _begin(self, image: _Image | None) -> None:
+        with self._span_lock:
+            self._next_span()
+            if image is None:
+                self._others += 1
+            else:
+                self._images.append(image)
+                image.other_bytes = self._span.before - self._span_residents if self._span else 0
+            self._is_disturbed = len(self._images) + self._others > 1
+
+    def _end(self, image: _Image | None) -> bool:
         """Return whether nothing else used the card since the beginning."""
-        with self._lock:
-            self._busy -= 1
+        with self._span_lock:
+            self._next_span()
+            if image is None:
+                self._others -= 1
+            else:
+                self._images.remove(image)
             return not self._is_disturbed
+
+    def _next_span(self) -> None:
+        """Tell the images what the span showed that ends, unless something else took memory in it: that is no need."""
+        if self._span and not self._others:
+            need = self._span.total_bytes() - self._span_residents
+            for image in self._images:
+                image.need = max(image.need, need)
+        self._span_residents = self._resident_bytes()
+        self._span = MemoryPeak.since_now(self._device)
 
     def _book(self, footprint: Footprint, measured: int) -> None:
         """Book the most that the latest images of this kind took, if that has changed or was booked long ago."""

@@ -73,10 +73,10 @@ class ModelCache(Generic[W]):
         """Return the SHA-256 of the checkpoints that are loaded."""
         return [model.sha256 for model in self.models() if model.kind == "checkpoint"]
 
-    def models(self) -> list[Model]:
-        """Return the models that are loaded, the longest unused first."""
+    def models(self, *, with_loading: bool = False) -> list[Model]:
+        """Return the models that are loaded, the longest unused first; `with_loading` also those that come now."""
         with self._changed:
-            return [model for model, weights in self._residents.items() if weights is not None]
+            return [model for model, weights in self._residents.items() if with_loading or weights is not None]
 
     def missing(self, models: Iterable[Model]) -> list[Model]:
         """Return which of `models` are not loaded, checkpoints first."""

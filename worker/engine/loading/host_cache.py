@@ -23,8 +23,8 @@ class HostCache:
     """At most `most_bytes` of converted checkpoints for one card, pinned if the host allows it. The least recently used
     leave first.
 
-    It belongs to the loader's thread; other threads may only use `in`. `keep` and `prefetch` go step by step; if they
-    are closed before the end, nothing is cached.
+    It belongs to the loader's thread; other threads may only use `in` and `bytes`. `keep` and `prefetch` go step by
+    step; if they are closed before the end, nothing is cached.
     """
 
     def __init__(self, most_bytes: int, device: Device) -> None:
@@ -38,7 +38,8 @@ class HostCache:
     @property
     def bytes(self) -> int:
         """How much of the host's memory it takes now."""
-        return sum(sum(_booked(checkpoint.layouts)) for checkpoint in self._checkpoints.values())
+        checkpoints = tuple(self._checkpoints.values())  # at once: the loader's thread may change them meanwhile
+        return sum(sum(_booked(checkpoint.layouts)) for checkpoint in checkpoints)
 
     def get(self, key: Key) -> Converted | None:
         """Return a checkpoint, which is then the most recently used; None if it is not cached."""
