@@ -12,16 +12,16 @@ import torch
 from shared.params.groups import Noise
 from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
-from tests.support.conditioned import term
 from worker.engine import devices, proof, transfers
 from worker.engine.answers.denoising import denoise
 from worker.engine.answers.embedding import embed
+from worker.engine.architectures.conditioning import Conditioning
 from worker.engine.architectures.weights import Weights
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import Picture, text_to_image
-from worker.engine.requests import Denoise, Embed
+from worker.engine.requests import Denoise, Embed, Term
 from worker.engine.sampling.noise import ImageNoise
 
 pytestmark = pytest.mark.gpu
@@ -77,12 +77,14 @@ def test_nothing_waits_for_the_card_on_the_engines_thread(tiny_path: Path, words
     def turn() -> None:
         texts = [Embed(half, half.tokenizer.chunks(text)) for text in words]
         prompt, negative = embed(texts, is_exact=True)
-        terms = (term(7.0, prompt), term(-6.0, negative))
+        assert isinstance(prompt, Conditioning), prompt
+        assert isinstance(negative, Conditioning), negative
+        terms = (Term(7.0, prompt), Term(-6.0, negative))
         (denoised,) = denoise([Denoise(half, x, 1.0, terms, 1, 1)], is_exact=True)
         assert isinstance(denoised, torch.Tensor), denoised  # an error is an answer as well
         next(noise)
 
-    draws = transfers.pinned(ImageNoise(7, Noise(), NATIVE_SIZE, NATIVE_SIZE).draws(2), half.device)
+    draws = transfers.pinned(ImageNoise(7, Noise(), half.latent, NATIVE_SIZE, NATIVE_SIZE).draws(2), half.device)
     noise = (transfers.to_device(one, half.device) for one in draws)
     turn()  # the first one loads kernels, which waits
     torch.cuda.set_sync_debug_mode("error")

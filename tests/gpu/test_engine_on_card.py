@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Event, current_thread
 from typing import Any
@@ -18,13 +17,14 @@ from torch import Tensor
 from shared.errors import OutOfMemory, RenderError
 from shared.params.render import RenderParams
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
-from tests.support.conditioned import term
+from tests.support.conditioned import term, with_empty_caches
 from tests.support.waiting import until
 from worker.engine import devices, transfers
 from worker.engine.answers import denoising
 from worker.engine.answers.calls import FAILED, FULL
 from worker.engine.answers.denoising import denoise
 from worker.engine.answers.embedding import embed
+from worker.engine.architectures.conditioning import Conditioning
 from worker.engine.architectures.weights import Weights
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
@@ -32,7 +32,6 @@ from worker.engine.loop.runs import Run
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import Picture, text_to_image
 from worker.engine.requests import Denoise, Embed, Work
-from worker.engine.tensor_cache import TensorCache
 
 pytestmark = pytest.mark.gpu
 
@@ -118,8 +117,8 @@ def test_a_picture_of_three_terms_is_cut_into_row_counts_of_the_ladder(
 
 def context(weights: Weights, text: str) -> Tensor:
     (found,) = embed([Embed(weights, weights.tokenizer.chunks(text))], is_exact=True)
-    assert isinstance(found, Tensor)
-    return found
+    assert isinstance(found, Conditioning)
+    return found.context
 
 
 def latent(seed: int = 3) -> Tensor:
@@ -167,7 +166,7 @@ def test_after_a_load_the_ladder_is_prepared_while_nothing_is_rendered(
     assert counts == list(half.device.ladder)
     assert pretended.waits_of("engine") == []
     before = list(counts)
-    card.warm_up(replace(half, embeddings=TensorCache(8)))  # another checkpoint of the same kind
+    card.warm_up(with_empty_caches(half, 8))  # another checkpoint of the same kind
     picture(card, half).result(SECONDS)
     assert counts[len(before) :] == [2] * 4, "what is prepared is not prepared again"
 
@@ -220,7 +219,7 @@ def test_a_checkpoint_that_leaves_takes_its_warm_up_along_and_the_next_is_prepar
     half: Weights, counts: list[int]
 ) -> None:
     with started() as engine:
-        leaves = replace(half, embeddings=TensorCache(8))
+        leaves = with_empty_caches(half, 8)
         hold, go_on = Event(), Event()
         busy = engine.render(waits_for(hold, go_on))
         assert hold.wait(SECONDS)
