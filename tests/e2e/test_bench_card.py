@@ -33,6 +33,7 @@ def rehearse(folder: Path) -> Run:
     return Run(ended.returncode, ended.stdout, json.loads((folder / "card.json").read_text())["measures"])
 
 
+@pytest.mark.nightly
 def test_the_whole_run_can_be_rehearsed_without_a_card(tmp_path: Path) -> None:
     run = rehearse(tmp_path)
     assert run.status == 0, run.printed

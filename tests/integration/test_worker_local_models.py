@@ -13,12 +13,12 @@ from shared.db.sessions import transact
 from shared.db.tables import Job, ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotUnderstood
 from shared.models import recording
-from shared.models import scan as scans
 from shared.models.inspection import Inspection
 from shared.models.scan import scan
 from shared.params.render import RenderParams
 from tests.support.queueing import Farmhand
 from tests.support.statements import statements
+from worker.render import local_models
 from worker.render.local_models import LocalModels
 
 
@@ -73,8 +73,8 @@ def age(sessions):
 def test_slots_that_meet_a_touched_checkpoint_hash_it_once(settings, sessions, file, monkeypatch):
     os.utime(settings.models / file.path)
     files, hashed, together = LocalModels(sessions, settings.models), [], Barrier(4)
-    hash_file = scans.sha256
-    monkeypatch.setattr(scans, "sha256", lambda path: hashed.append(path) or hash_file(path))
+    hash_file = local_models.sha256
+    monkeypatch.setattr(local_models, "sha256", lambda path: hashed.append(path) or hash_file(path))
 
     def find(_):
         together.wait(10)

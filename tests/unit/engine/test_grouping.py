@@ -24,6 +24,7 @@ from worker.engine.requests import Denoise, Embed, Request, ToPixels
 class Networks:
     """Weights, as far as grouping looks at them."""
 
+    architecture: object = Architecture
     unet: object = field(default_factory=object)
     text_encoders: tuple[Any, ...] = field(default_factory=lambda: (SimpleNamespace(network=object()),))
     vae: object = field(default_factory=object)
