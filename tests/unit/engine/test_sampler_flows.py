@@ -46,6 +46,12 @@ FEW_PAIRS: Final = [  # one of each family, from pure noise, where mistakes are 
     ("DPM adaptive", AUTOMATIC),
     ("UniPC", AUTOMATIC),
     ("LCM", "normal"),
+    ("Euler", "karras"),
+    ("Heun", "normal"),
+    ("DPM++ 2M SDE", "exponential"),
+    ("LMS", "sgm_uniform"),
+    ("DPM fast", AUTOMATIC),
+    ("DDIM", AUTOMATIC),
 ]
 FIRST_ORDER: Final = {"Euler", "Euler a", "DDIM"}
 BOUNDS: Final = {1: 0.3, 2: 0.1}
