@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from api.services import EXTENSION, Services
 from shared import embedded_addresses
+from shared.errors import Refused
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
 from tests.support.servers import fresh_database
@@ -57,3 +58,15 @@ def client(app: Flask) -> FlaskClient:
 def services(app: Flask) -> Services:
     """What the application works with."""
     return app.extensions[EXTENSION]
+
+
+@pytest.fixture
+def refusals(admit):
+    """What an object is refused for by the module's own `admit`: field -> (message, accepted)."""
+
+    def ask(given, **options):
+        with pytest.raises(Refused) as caught:
+            admit(given, **options)
+        return {field.field: (field.message, field.accepted) for field in caught.value.fields}
+
+    return ask

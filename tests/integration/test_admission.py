@@ -8,7 +8,6 @@ import pytest
 
 from shared.admission.parse import parse
 from shared.db.sessions import transact
-from shared.errors import Refused
 from shared.models.model_set import ModelSet
 from shared.params.fields import MAX_SEED
 from shared.params.render import RenderParams
@@ -20,18 +19,6 @@ from tests.support.admissions import admitted
 def admit(sessions, checkpoint_factory):
     checkpoint_factory("demo", sha256="d" * 64, native_size=128)
     return lambda given: transact(sessions, lambda session: admitted(session, given))
-
-
-@pytest.fixture
-def refusals(admit):
-    """What an object is refused for: field -> (message, accepted)."""
-
-    def ask(given):
-        with pytest.raises(Refused) as caught:
-            admit(given)
-        return {field.field: (field.message, field.accepted) for field in caught.value.fields}
-
-    return ask
 
 
 def test_what_is_left_out_is_filled_in(admit):

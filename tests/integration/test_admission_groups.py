@@ -11,7 +11,6 @@ from PIL import Image
 from shared.admission.accepted import accepted
 from shared.db import sessions as database
 from shared.db.sessions import transact
-from shared.errors import Refused
 from shared.media import uploads
 from shared.media.decode import Picture, PictureReader
 from shared.media.storage import Storage
@@ -60,18 +59,6 @@ def picture_reader():
 def admit(sessions, picture_reader):
     def ask(given, owner="ann"):
         return transact(sessions, lambda session: admitted(session, given, owner, STYLES, picture_reader)).params
-
-    return ask
-
-
-@pytest.fixture
-def refusals(admit):
-    """What an object is refused for: field -> (message, accepted)."""
-
-    def ask(given, owner="ann"):
-        with pytest.raises(Refused) as caught:
-            admit(given, owner)
-        return {field.field: (field.message, field.accepted) for field in caught.value.fields}
 
     return ask
 

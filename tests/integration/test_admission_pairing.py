@@ -31,16 +31,6 @@ def admit(sessions):
     return lambda given: transact(sessions, lambda session: admitted(session, given))
 
 
-@pytest.fixture
-def refusals(admit):
-    def ask(given):
-        with pytest.raises(Refused) as caught:
-            admit(given)
-        return {field.field: (field.message, field.accepted) for field in caught.value.fields}
-
-    return ask
-
-
 @pytest.mark.parametrize(
     ("own", "refiners"),
     [

@@ -27,7 +27,7 @@ from tests.support.card_ledger import Ledger
 from tests.support.checkpoints import write_twin
 from tests.support.rendering import Farm, paint
 from tests.support.waiting import until
-from worker.engine.architectures.weights import Weights
+from worker.engine.architectures.weights import Weights, network_bytes
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.sharing import Resident
 from worker.engine.loop.engine import Engine
@@ -37,7 +37,7 @@ from worker.engine.requests import Embed
 from worker.in_flight import Cancellation
 from worker.render.engine_card import EngineCard
 from worker.render.model_cache import Model
-from worker.render.shared_networks import SharedNetworks, bytes_of
+from worker.render.shared_networks import SharedNetworks
 from worker.supervisor.gpus import Address
 
 MIB = 2**20
@@ -246,7 +246,7 @@ def test_switches_between_three_checkpoints_keep_no_network_of_those_that_left(s
         assert card.resident() == [claim.checkpoint]
         gc.collect()
         assert len(networks) == 3, "those of the checkpoint that is here"
-        assert card._resident_bytes() == sum(bytes_of(network) for network in networks)
+        assert card._resident_bytes() == sum(network_bytes(network) for network in networks)
 
 
 def test_a_file_that_is_replaced_during_its_load_leaves_nothing_to_take_over(start, claims, settings, monkeypatch):
@@ -305,7 +305,7 @@ def test_an_image_that_waits_holds_no_network(start, claims):
         first.result(60)
         until(lambda: card.resident() == [claims["refiner"].checkpoint])
         gc.collect()
-        there = sum(bytes_of(network) for network in card._loads._shared._counted.values())
+        there = sum(network_bytes(network) for network in card._loads._shared._counted.values())
         ends["refiner"].set()
         second.result(60)
         third.result(60)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from shared.models.components import Components
 from worker.engine.architectures.prediction import Prediction
+from worker.engine.architectures.weights import network_bytes
 from worker.engine.loading.sharing import Resident, Sharing, Tables
 
 _NONE: Final[Mapping[float, Tables]] = {}
@@ -67,7 +68,7 @@ class SharedNetworks:
             self._tables[network], self._predictions[network] = resident.tables, resident.prediction
             if resident.buffer is not None:
                 self._buffers[network] = resident.buffer
-            sizes[self._key(network, digest, f"{unknown} {name}")] = bytes_of(network)
+            sizes[self._key(network, digest, f"{unknown} {name}")] = network_bytes(network)
 
     def _key(self, network: nn.Module, digest: str, otherwise: str) -> str:
         """Return what a network counts under as long as it lives: its digest, unless another one has that already."""
@@ -75,8 +76,3 @@ class SharedNetworks:
             self._keys[network] = digest if digest and digest not in self._counted else otherwise
             self._counted[self._keys[network]] = network
         return self._keys[network]
-
-
-def bytes_of(network: nn.Module) -> int:
-    """Return the bytes of a network's weights."""
-    return sum(weight.nbytes for weight in network.parameters())

@@ -11,21 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from shared.errors import ModelFileError
+from tests.support.refused_files import reason
 from worker.engine.devices import Device
-from worker.engine.loading import layouts, load, networks
+from worker.engine.loading import load
 from worker.engine.loading.inspect import inspect
 
 Small = Callable[[str], Path]
-
-
-def reason(path: Path) -> str:
-    """Why a folder cannot be used; the loader says the same."""
-    with pytest.raises(ModelFileError) as error:
-        networks.build(layouts.read(path))
-    found = inspect(path).reason
-    assert found == " ".join(str(error.value).split())
-    return found
 
 
 def configure(path: Path, **changes: object) -> None:

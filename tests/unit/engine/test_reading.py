@@ -17,6 +17,7 @@ from torch import Tensor
 
 from shared.errors import ModelFileError
 from tests.support import small_checkpoints
+from tests.support.refused_files import reason
 from tests.support.small_checkpoints import KINDS
 from worker.engine.architectures.prediction import Prediction
 from worker.engine.devices import Device
@@ -58,15 +59,6 @@ def every_form(by_day: Collection[tuple[str, str]]) -> list[ParameterSet]:
         for kind in KINDS
         for form in ("file", "folder")
     ]
-
-
-def reason(path: Path) -> str:
-    """Why a file cannot be used; the loader says the same."""
-    with pytest.raises(ModelFileError) as error:
-        networks.build(layouts.read(path))
-    found = inspect(path).reason
-    assert found == " ".join(str(error.value).split())
-    return found
 
 
 @pytest.mark.parametrize(("kind", "form"), every_form({("sd2", "file"), ("sdxl", "file"), ("sdxl-refiner", "folder")}))

@@ -129,7 +129,8 @@ class Architecture(ABC):
 
     def clip_skip(self, params: RenderParams) -> int | None:
         """Return which layer from the end text encoders that follow clip skip read; None: the usual one."""
-        return params.clip_skip
+        del params
+        return None
 
     def sizes(self, params: RenderParams, *, is_negative: bool) -> tuple[float, ...]:
         """Return the `size_figures` of a row of the pass of `params`."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from shared.params.render import RenderParams
 from shared.prompts.tokenizer import EOS
 from worker.engine.architectures.base import Architecture, TextEncoder
 
@@ -18,3 +19,7 @@ class SD1(Architecture):
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return CLIP-L, as in the training: EOS fills a chunk, and every layer that is read passes the last norm."""
         return (TextEncoder(networks["text_encoder"], filling=EOS, follows_clip_skip=True, is_normed=True),)
+
+    def clip_skip(self, params: RenderParams) -> int | None:
+        """Return the layer that the parameters ask for."""
+        return params.clip_skip

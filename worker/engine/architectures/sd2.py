@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from shared.params.render import RenderParams
 from worker.engine.architectures.base import Architecture, TextEncoder
 
 OPEN_CLIP_FILLING = 0  # token that fills a chunk behind its EOS
@@ -19,10 +18,8 @@ class SD2(Architecture):
     text_cost = 3.5
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
-        """Return OpenCLIP-H, without the last layer of its original: here the layer before is the last."""
-        return (TextEncoder(networks["text_encoder"], filling=OPEN_CLIP_FILLING, is_normed=True),)
+        """Return OpenCLIP-H, without the last layer of its original: here the layer before is the last.
 
-    def clip_skip(self, params: RenderParams) -> int | None:
-        """Return None: the layer is fixed by the training, and the web UI does not change it either."""
-        del params
-        return None
+        Clip skip does not change it, as in the web UI.
+        """
+        return (TextEncoder(networks["text_encoder"], filling=OPEN_CLIP_FILLING, is_normed=True),)

@@ -61,11 +61,6 @@ class SDXLRefiner(Architecture):
         """Return OpenCLIP-G, read as in the base model."""
         return (_open_clip_g(networks),)
 
-    def clip_skip(self, params: RenderParams) -> int | None:
-        """Return None: it has no CLIP-L."""
-        del params
-        return None
-
     def sizes(self, params: RenderParams, *, is_negative: bool) -> tuple[float, ...]:
         """Return original height and width, top and left of the crop, in pixels, and the aesthetic score."""
         return (*_original_and_crop(params), NEGATIVE_AESTHETIC_SCORE if is_negative else AESTHETIC_SCORE)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared.errors import ModelFileError
 from shared.params.fields import Tiling
@@ -85,9 +85,14 @@ class Weights:
         """Return the size of each network, by its id: weights that share a network have a key in common."""
         every = (self.unet, self.vae, *(encoder.network for encoder in self.text_encoders))
         networks = [network for network in every if network is not None]
-        return {id(network): sum(one.nbytes for one in network.parameters()) for network in networks}
+        return {id(network): network_bytes(network) for network in networks}
 
     @property
     def bytes(self) -> int:
         """The size of the networks in memory, counted weight by weight."""
         return sum(self.module_bytes().values())
+
+
+def network_bytes(network: nn.Module) -> int:
+    """Return the bytes of a network's weights."""
+    return sum(weight.nbytes for weight in network.parameters())
