@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from shared.prompts.chunks import Text
-from worker.engine.architectures.conditioning import Conditioning
+from worker.engine.architectures.conditioning import Applied, Conditioning
 from worker.engine.architectures.weights import Weights
 
 
@@ -31,13 +31,14 @@ class Embed:
 
     Layer `clip_skip` from the end is read by text encoders that follow it (1: the last), and by others their usual
     layer, as by all of them if it is None. A token with a weight other than 1 is scaled by it. With `keeps_mean` the
-    chunk is then scaled to the mean that it had before.
+    chunk is then scaled to the mean that it had before. `adapters` change the text encoders.
     """
 
     weights: Weights
     text: Text
     clip_skip: int | None = None
     keeps_mean: bool = True
+    adapters: tuple[Applied, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -193,7 +193,7 @@ class EngineCard:
         footprint = Footprint(models.checkpoint, models.companions, claim.memory_class)
         with self._meter.in_flight(footprint), self._model_cache.use(needed, cancel, report) as loaded:
             weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
-            kit = Kit(**weights, source=source, mask=mask)
+            kit = Kit(weights["weights"], weights.get("refiner"), weights.get("hires"), source=source, mask=mask)
             progress.phase("steps")
             with self._meter.image(footprint, self._residency.bytes_of(needed)):
                 run = self._engine.render(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import RenderError
+from worker.engine.adapters.rows import adapted
 from worker.engine.answers.calls import Calls, Subject
 from worker.engine.answers.tiling import seamless
 from worker.engine.architectures.conditioning import Conditioning, Stacked
@@ -75,7 +76,8 @@ def _denoise_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
     stacked = first.stack(others, weights.device, weights.masks)
     inputs = _inputs(weights, weights.prediction.scaled(x, sigma), stacked)
     inputs = inputs.to(weights.dtype, memory_format=torch.channels_last)
-    with seamless(weights.unet, weights.tiling):
+    adapters = [row.conditioning.adapters for row in rows]
+    with seamless(weights.unet, weights.tiling), adapted(weights.unet, "unet", adapters, weights.device):
         output = weights.architecture.predict(weights.unet, inputs, timesteps, stacked)
     return weights.prediction.denoised(x, sigma, output.float()).unbind()
 

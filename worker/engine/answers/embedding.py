@@ -5,27 +5,31 @@ Emphasis is applied after the cache, chunk by chunk, so that it does not depend 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from shared.prompts.chunks import Chunk
+from worker.engine.adapters.rows import adapted
 from worker.engine.answers.calls import Calls, Subject
 from worker.engine.architectures.base import Encoded, TextEncoder
-from worker.engine.architectures.conditioning import Conditioning
+from worker.engine.architectures.conditioning import Applied, Conditioning
 from worker.engine.architectures.weights import Weights
 from worker.engine.requests import Embed
 from worker.engine.transfers import to_device
 
 
-class Row(NamedTuple):
-    """One row of a call of a text encoder."""
+@dataclass(frozen=True)
+class Row:
+    """One row of a call of a text encoder. Rows that are read alike are equal."""
 
     tokens: tuple[int, ...]
     layer: int  # from the end
+    changes: tuple[Hashable, ...] = ()  # by adapters; a cached row holds none of them
+    adapters: tuple[Applied, ...] = field(default=(), compare=False)
 
 
 Outputs = Mapping[Row, Encoded | Exception]
@@ -60,7 +64,11 @@ def emphasised(embedding: Tensor, scales: Tensor, *, keeps_mean: bool) -> Tensor
 
 
 def _row(encoder: TextEncoder, request: Embed, chunk: Chunk) -> Row:
-    return Row(encoder.tokens(chunk), encoder.layer_of(request.clip_skip))
+    adapters = tuple(
+        applied for applied in request.adapters if applied.weight and applied.adapter.changes(encoder.name)
+    )
+    changes = tuple(applied.key for applied in adapters)
+    return Row(encoder.tokens(chunk), encoder.layer_of(request.clip_skip), changes, adapters)
 
 
 @torch.inference_mode()
@@ -96,7 +104,7 @@ def _encoded_or_cached(
     new = encode([row for row, encoded in found.items() if encoded is None])
     for row, encoded in new.items():
         if isinstance(encoded, Encoded):
-            encoder.cache.put(row, encoded.each(torch.clone))
+            encoder.cache.put(replace(row, adapters=()), encoded.each(torch.clone))
     return {**cached, **new}
 
 
@@ -113,5 +121,6 @@ def _encoded(
 def _encode_rows(weights: Weights, encoder: TextEncoder, rows: Sequence[Row]) -> Sequence[Encoded]:
     """Return each row's output from one call, in the number format of the U-Net."""
     tokens = to_device(torch.tensor([row.tokens for row in rows]), weights.device)  # [rows, tokens]
-    encoded = encoder.encode(tokens, [row.layer for row in rows])
+    with adapted(encoder.network, encoder.name, [row.adapters for row in rows], weights.device):
+        encoded = encoder.encode(tokens, [row.layer for row in rows])
     return [row.each(lambda tensor: tensor.to(weights.dtype)) for row in encoded]

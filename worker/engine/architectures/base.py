@@ -58,6 +58,7 @@ class Encoded(NamedTuple):
 class TextEncoder:
     """One text encoder of a checkpoint, and which of its layers is read."""
 
+    name: str  # diffusers' name of its network
     network: nn.Module
     filling: int  # token that fills a chunk behind its EOS
     layer: int = 1  # from the end; 1: the last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,38 @@ class Stacked(NamedTuple):
     extra: Tensor | None  # [rows, channels, h, w]
 
 
+class Adapter(Protocol):
+    """A network that changes others for the rows that have it."""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its file."""
+
+    @property
+    def architecture(self) -> str:
+        """The architecture of the networks that it changes."""
+
+    @property
+    def bytes(self) -> int:
+        """Its size in memory."""
+
+    def changes(self, network: str) -> bool:
+        """Return whether it changes the network of this name, as diffusers calls it."""
+
+
+class Applied(NamedTuple):
+    """An adapter as one row has it."""
+
+    adapter: Adapter
+    weight: float
+    rank: int | None = None  # how many ranks of a low-rank one are used; None: all
+
+    @property
+    def key(self) -> tuple[str, float, int | None]:
+        """Equal for what changes a network alike."""
+        return self.adapter.sha256, self.weight, self.rank
+
+
 @dataclass(frozen=True, eq=False)
 class Conditioning:
     """What one row is denoised towards: a text as an encoder reads it, and what else the network was trained to see.
@@ -36,6 +68,7 @@ class Conditioning:
     pooled: Tensor | None = None  # [width]: the whole text as one vector
     sizes: tuple[float, ...] = ()  # of the picture, in pixels, as the architecture orders them
     extra: Tensor | None = None  # [channels, h, w]: more channels beside the latent, for an inpainting checkpoint
+    adapters: tuple[Applied, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -50,6 +83,10 @@ class Conditioning:
         """
         extra = None if self.extra is None else tuple(self.extra.shape)
         return self.chunk, self.context.shape[1], self.pooled is not None, len(self.sizes), extra
+
+    def adapted(self, adapters: tuple[Applied, ...]) -> Conditioning:
+        """Return the same for a row with `adapters`."""
+        return replace(self, adapters=adapters) if adapters else self
 
     def zeroed(self) -> Conditioning:
         """Return the same with zeros in the place of the text."""

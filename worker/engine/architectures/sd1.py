@@ -18,7 +18,9 @@ class SD1(Architecture):
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return CLIP-L, as in the training: EOS fills a chunk, and every layer that is read passes the last norm."""
-        return (TextEncoder(networks["text_encoder"], filling=EOS, follows_clip_skip=True, is_normed=True),)
+        return (
+            TextEncoder("text_encoder", networks["text_encoder"], filling=EOS, follows_clip_skip=True, is_normed=True),
+        )
 
     def clip_skip(self, params: RenderParams) -> int | None:
         """Return the layer that the parameters ask for."""

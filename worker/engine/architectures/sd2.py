@@ -22,4 +22,4 @@ class SD2(Architecture):
 
         Clip skip does not change it, as in the web UI.
         """
-        return (TextEncoder(networks["text_encoder"], filling=OPEN_CLIP_FILLING, is_normed=True),)
+        return (TextEncoder("text_encoder", networks["text_encoder"], filling=OPEN_CLIP_FILLING, is_normed=True),)

@@ -33,7 +33,7 @@ class SDXL(Architecture):
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return CLIP-L and OpenCLIP-G, each read at its last layer but one, without the norm."""
-        clip_l = TextEncoder(networks["text_encoder"], filling=EOS, layer=2, follows_clip_skip=True)
+        clip_l = TextEncoder("text_encoder", networks["text_encoder"], filling=EOS, layer=2, follows_clip_skip=True)
         return clip_l, _open_clip_g(networks)
 
     def clip_skip(self, params: RenderParams) -> int | None:
@@ -67,7 +67,8 @@ class SDXLRefiner(Architecture):
 
 
 def _open_clip_g(networks: Mapping[str, nn.Module]) -> TextEncoder:
-    return TextEncoder(networks["text_encoder_2"], filling=OPEN_CLIP_FILLING, layer=2, is_pooled=True)
+    name = "text_encoder_2"
+    return TextEncoder(name, networks[name], filling=OPEN_CLIP_FILLING, layer=2, is_pooled=True)
 
 
 def _original_and_crop(params: RenderParams) -> tuple[float, ...]:

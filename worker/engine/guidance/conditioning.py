@@ -6,17 +6,21 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from torch import Tensor
 
 from shared.errors import RenderError
 from shared.params.render import RenderParams
 from shared.prompts import composable, editing
+from shared.prompts.adapters import Use, used
 from shared.prompts.chunks import EMPTY, Text
-from worker.engine.architectures.conditioning import Conditioning
+from worker.engine.architectures.conditioning import Adapter, Applied, Conditioning
 from worker.engine.architectures.weights import Weights
 from worker.engine.requests import Asks, Embed, Term, Work
+
+NONE: Final[Mapping[str, Adapter]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +45,16 @@ class Prompt:
 
     parts: Sequence[tuple[float, Timeline]]
     negative: Timeline
+    adapters: Callable[[int], tuple[Applied, ...]] = lambda _call: ()  # of every row at a model call
 
     def conditional(self, call: int) -> tuple[Term, ...]:
         """Return the parts at model call `call`, counted from 0, with the weights that the prompt gives them."""
-        return tuple(Term(weight, timeline.at(call)) for weight, timeline in self.parts)
+        adapters = self.adapters(call)
+        return tuple(Term(weight, timeline.at(call).adapted(adapters)) for weight, timeline in self.parts)
 
     def unconditional(self, call: int) -> Term:
         """Return the negative prompt at model call `call`, counted from 0."""
-        return Term(1.0, self.negative.at(call))
+        return Term(1.0, self.negative.at(call).adapted(self.adapters(call)))
 
 
 class Line(NamedTuple):
@@ -67,19 +73,21 @@ class Script:
     lines: tuple[Line, ...]  # the AND parts, then the negative prompt
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - what goes with every conditioning
     weights: Weights,
     params: RenderParams,
     *,
     calls: int,
     base_calls: int | None = None,
     extra: Tensor | None = None,
+    adapters: Mapping[str, Adapter] = NONE,
 ) -> Asks[Prompt]:
     """Return the prompts of a pass, with prompt editing counted over `calls` model calls.
 
     These are all steps, twice as many for a sampler of second order, also if fewer are run. A hires pass counts on from
-    the first pass's `base_calls`. `extra` channels go with every conditioning. Raises RenderError if a text encoder has
-    fewer layers than clip skip asks for.
+    the first pass's `base_calls`. `extra` channels go with every conditioning. `adapters` are those that the prompt's
+    tags name, by their keys; they act on both prompts, and on text encoders with their weight at the beginning. Raises
+    RenderError if a text encoder has fewer layers than clip skip asks for.
     """
     architecture = weights.architecture
     clip_skip = architecture.clip_skip(params)
@@ -88,7 +96,10 @@ def prepare(
     chunks = partial(weights.tokenizer.chunks, emphasis=params.emphasis)
     script: Script = yield Work(lambda: _script(params.prompt, params.negative_prompt, schedule, chunks))
     keeps_mean = params.emphasis == "Original"
-    embeds = tuple(Embed(weights, text, clip_skip, keeps_mean=keeps_mean) for text in script.texts)
+    uses = [(adapters[use.key], use) for use in used(params.prompt)]
+    uses = [(adapter, use) for adapter, use in uses if adapter.architecture == architecture.name]
+    read = tuple(Applied(adapter, use.text_encoder.start, use.rank) for adapter, use in uses)
+    embeds = tuple(Embed(weights, text, clip_skip, keeps_mean=keeps_mean, adapters=read) for text in script.texts)
     embedded: Sequence[Conditioning] = yield embeds
 
     def timeline(line: Line, *, is_negative: bool = False) -> Timeline:
@@ -99,7 +110,13 @@ def prepare(
     negative = timeline(last, is_negative=True)
     if architecture.zeroes_empty_negative and not params.negative_prompt:
         negative = replace(negative, conditionings=[one.zeroed() for one in negative.conditionings])
-    return Prompt(tuple((part.weight, timeline(part)) for part in parts), negative)
+    painted = partial(_painted, uses, steps=params.steps, calls=calls)
+    return Prompt(tuple((part.weight, timeline(part)) for part in parts), negative, painted)
+
+
+def _painted(uses: Sequence[tuple[Adapter, Use]], call: int, *, steps: int, calls: int) -> tuple[Applied, ...]:
+    """Return the adapters of the U-Net at model call `call`, counted from 0, of a pass of `calls`."""
+    return tuple(Applied(adapter, use.unet.at(call / calls, steps=steps), use.rank) for adapter, use in uses)
 
 
 def _require_layers(weights: Weights, clip_skip: int | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -14,6 +14,7 @@ from shared.params.geometry import Steps
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
 from shared.params.samplers import Sampler as SamplerFacts
+from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.guidance import conditioning
@@ -37,6 +38,7 @@ class Pass:
     params: RenderParams
     weights: Weights
     refiner: Weights | None
+    adapters: Mapping[str, Adapter]
     sigmas: Sequence[float]  # empty: it takes no step
     plan: Plan
     bounds: tuple[float, float]  # lowest and highest sigma of the schedule before it was cut
@@ -67,11 +69,12 @@ class Draws:
     step: Callable[[float, float], Tensor]
 
 
-def planned(
+def planned(  # noqa: PLR0913 - what a pass has beside its parameters
     params: RenderParams,
     weights: Weights,
     refiner: Weights | None = None,
     *,
+    adapters: Mapping[str, Adapter] = conditioning.NONE,
     steps: Steps | None = None,
     before: Pass | None = None,
 ) -> Pass:
@@ -81,14 +84,14 @@ def planned(
     """
     weights, refiner = viewed(weights, params), refiner and viewed(refiner, params)
     if steps and not steps.run:
-        return Pass(params, weights, refiner, (), Plan(0, ()), (0, 0), before)
+        return Pass(params, weights, refiner, adapters, (), Plan(0, ()), (0, 0), before)
     along = partial(
         schedules.sigmas, weights.sigmas, sampler=params.sampler, schedule=params.schedule, options=params.sampling
     )
     whole = along(steps=steps.total if steps else params.steps)
     sigmas = along(steps=steps.total, run_last=steps.run - 1) if steps else whole
     calls_and_noise = plan(params.sampler, sigmas, params.sampling)
-    return Pass(params, weights, refiner, sigmas, calls_and_noise, brownian.bounds(whole), before)
+    return Pass(params, weights, refiner, adapters, sigmas, calls_and_noise, brownian.bounds(whole), before)
 
 
 def viewed(weights: Weights, params: RenderParams) -> Weights:
@@ -189,6 +192,7 @@ def _guided(this_pass: Pass, weights: Weights, calls: Iterator[int], extra: Tens
         calls=this_pass.steps_in_prompt,
         base_calls=before.steps_in_prompt if before else None,
         extra=extra if weights.takes_mask else None,
+        adapters=this_pass.adapters,
     )
     guide: Callable[..., Any] = guided_pair if facts.needs_unconditional else guided
     scale = params.cfg_scale / facts.scale_divisor

@@ -33,7 +33,9 @@ def second_pass(first: Pass, hires: Hires, kit: Kit) -> Pass:
         "height": height,
     }
     steps = geometry.hires_steps(params, hires)
-    return planned(params.model_copy(update=own), kit.hires or kit.weights, kit.refiner, steps=steps, before=first)
+    weights = kit.hires or kit.weights
+    params = params.model_copy(update=own)
+    return planned(params, weights, kit.refiner, adapters=kit.adapters, steps=steps, before=first)
 
 
 def larger(latent: Tensor, first: Pass, second: Pass, hires: Hires) -> Asks[Tensor]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
 from worker.engine.images.arrays import Mask, Pixels
 
@@ -17,6 +19,7 @@ class Kit:
     hires: Weights | None = None  # renders the second pass
     source: Pixels | None = None
     mask: Mask | None = None  # above 128: repainted
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that tags in prompts name, by their keys
 
     def of_pass(self, *, is_second: bool) -> Weights:
         """Return the checkpoint of the first or the second pass, whose VAE decodes its latents."""

@@ -41,7 +41,7 @@ def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Pic
     """Return a picture painted over another one, or over its masked part."""
     steps = geometry.img2img_steps(params.steps, options.denoising, exact=options.exact_steps)
     source = yield Work(partial(img2img_host.prepared, params, options, kit))
-    this_pass: Pass = yield Work(partial(planned, params, kit.weights, kit.refiner, steps=steps))
+    this_pass: Pass = yield Work(partial(planned, params, kit.weights, kit.refiner, adapters=kit.adapters, steps=steps))
     draws = yield from drawn(this_pass)
     start = yield from img2img.scene(source, this_pass, draws.first, options.mask)
     model = yield from modelled(this_pass, start.view)
@@ -56,8 +56,8 @@ def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Pic
 def _passes(params: RenderParams, kit: Kit) -> tuple[Pass, Pass | None]:
     """Return the pass of `params` and the second one, if any, in which alone a refiner then takes part."""
     if not params.hires:
-        return planned(params, kit.weights, kit.refiner), None
-    first = planned(params, kit.weights)
+        return planned(params, kit.weights, kit.refiner, adapters=kit.adapters), None
+    first = planned(params, kit.weights, adapters=kit.adapters)
     second = hires.second_pass(first, params.hires, kit)
     calls = first.plan.calls + second.plan.calls
     return replace(first, calls_in_all=calls), replace(second, calls_in_all=calls)

@@ -1,0 +1,144 @@
+"""Low-rank adapters as rows' affairs: in one call of a network each row has its own adapters, and nothing is merged.
+
+A row with several adapters takes part in as many products, one after the other in the order of its prompt, so what a
+row gets depends neither on its company nor on the order of the rows. Rows with one adapter share a plain product; on a
+card rows with different adapters of one rank share a batched one, for which each row gathers its own matrices.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from worker.engine.adapters.low_rank import Factors, LowRank
+from worker.engine.architectures.conditioning import Applied
+from worker.engine.devices import Device
+from worker.engine.loading.batch_invariant import multiplied
+from worker.engine.transfers import to_device
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Rows that share a product at one layer, with one adapter of each."""
+
+    rows: Tensor | None  # places in the call; None: all, in order
+    factors: Sequence[Factors]  # of each row
+    weights: Tensor  # [rows, rank]
+
+    def added(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Return what the adapters add to the answer of `layer` to the rows of `x` [rows, ..., in] or [rows, in, h, w].
+
+        The rows that were taken from a call lie in memory as all of it would, because kernels depend on that.
+        """
+        taken = x if self.rows is None else x.index_select(0, self.rows)
+        if isinstance(layer, nn.Conv2d):
+            narrow = self._convolved(layer, taken.contiguous(memory_format=torch.channels_last))
+            return self._raised(layer, narrow.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
+        return self._raised(layer, self._product(layer, taken.contiguous(), [one.down for one in self.factors]))
+
+    def _raised(self, layer: nn.Module, narrow: Tensor) -> Tensor:
+        """Return `narrow` [rows, ..., rank], weighed, at the layer's width [rows, ..., out]."""
+        weights = self.weights.to(narrow.dtype).view(len(narrow), *(1 for _ in narrow.shape[2:]), -1)
+        return self._product(layer, narrow * weights, [one.up for one in self.factors])
+
+    def _product(self, layer: nn.Module, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+        """Return each row of `x` [rows, ..., in] times its own of `matrices` [out, in]."""
+        if all(one is matrices[0] for one in matrices):
+            return multiplied(layer, x, matrices[0])
+        flat = x.reshape(len(x), -1, x.shape[-1])
+        return torch.bmm(flat, torch.stack(list(matrices)).mT).view(*x.shape[:-1], -1)
+
+    def _convolved(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
+        """Return each row of `x` [rows, in, h, w] convolved with its own factors, as `layer` pads and wraps."""
+        parts, first = [], 0
+        for factors, rows in groupby(self.factors):
+            behind = first + len(list(rows))
+            parts.append(layer._conv_forward(x[first:behind], factors.down, None))  # noqa: SLF001 - torch's own seam
+            first = behind
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+@contextmanager
+def adapted(network: nn.Module, name: str, rows: Sequence[Sequence[Applied]], device: Device) -> Iterator[None]:
+    """Within the block, each row of a call of `network` has its own adapters; afterwards the network is as before.
+
+    `name` is diffusers' name of the network. For one thread at a time: the engine's.
+    """
+    groups = _by_layer(name, rows, device)
+    before = {}
+    for path, of_layer in groups.items():
+        layer = network.get_submodule(path)
+        before[path] = vars(layer).get("forward")
+        vars(layer)["forward"] = partial(_changed, layer, layer.forward, of_layer)
+    try:
+        yield
+    finally:
+        for path, forward in before.items():
+            attributes = vars(network.get_submodule(path))
+            attributes.pop("forward")  # makes the method of the class visible again
+            if forward is not None:
+                attributes["forward"] = forward
+
+
+def _changed(layer: nn.Module, forward: Callable[[Tensor], Tensor], groups: Sequence[_Group], x: Tensor) -> Tensor:
+    """Return the answer of `layer` to `x` with what adapters add to it.
+
+    In place, so that it lies in memory as without adapters: the next layer's kernel depends on that.
+    """
+    answer = forward(x)
+    for group in groups:
+        added = group.added(layer, x)
+        if group.rows is None:
+            answer += added
+        else:
+            answer.index_add_(0, group.rows, added)
+    return answer
+
+
+def _by_layer(name: str, rows: Sequence[Sequence[Applied]], device: Device) -> dict[str, list[_Group]]:
+    """Return the groups of each layer that an adapter changes, in the order in which they are added.
+
+    On a CPU a group has one adapter: only plain products round alike in any company there.
+    """
+    groups: dict[str, list[_Group]] = defaultdict(list)
+    on_device = cache(partial(_on_device, device))
+    for turn in range(max(map(len, rows), default=0)):
+        found: dict[tuple[str, Hashable], list[_Member]] = defaultdict(list)
+        for place, applied in ((place, row[turn]) for place, row in enumerate(rows) if len(row) > turn):
+            if not isinstance(applied.adapter, LowRank) or not applied.weight:
+                continue
+            for path, factors in applied.adapter.networks.get(name, {}).items():
+                company = factors.rank if device.kind == "cuda" else applied.adapter
+                found[path, company].append(_Member(place, factors, applied))
+        for (path, _), members in found.items():
+            places = tuple(one.place for one in members)
+            weights = on_device(tuple(one.weights for one in members))
+            these = None if len(places) == len(rows) else on_device(places)
+            groups[path].append(_Group(these, [one.factors for one in members], weights))
+    return groups
+
+
+class _Member(NamedTuple):
+    """A row of a group: its place in the call, its factors at the layer, and how it has the adapter."""
+
+    place: int
+    factors: Factors
+    applied: Applied
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each rank."""
+        used, ranks = self.applied.rank, self.factors.rank
+        return tuple(self.applied.weight if used is None or rank < used else 0.0 for rank in range(ranks))
+
+
+def _on_device(device: Device, numbers: tuple[Any, ...]) -> Tensor:
+    return to_device(torch.tensor(numbers), device)
