@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -30,6 +30,7 @@ from shared.params.samplers import SAMPLERS
 from shared.params.size_conditioning import Crop, OriginalSize, TargetSize
 from shared.params.upscalers import UPSCALERS
 from tests.support.conditioned import with_empty_caches
+from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import default_dtype, device
 from worker.engine.images.arrays import Mask, Pixels
@@ -60,6 +61,7 @@ class Job:
     params: RenderParams
     source: Pixels | None = None
     mask: Mask | None = None
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that its prompts name
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def _anywhere(chance: random.Random, checkpoint: str) -> dict[str, Any]:
 
 def start(engine: Engine, checkpoints: Mapping[str, Weights], job: Job) -> Pixels:
     """Return the picture of `job`, as a slot of a worker asks for it."""
-    kit = Kit(checkpoints[job.params.checkpoint], source=job.source, mask=job.mask)
+    kit = Kit(checkpoints[job.params.checkpoint], source=job.source, mask=job.mask, adapters=job.adapters)
     picture: Pixels = engine.render(render(job.params, kit), exact=job.params.exact).result()
     return picture
 

@@ -14,7 +14,9 @@ import torch
 from bench import company
 from bench.company import Job
 from shared.errors import RenderError
+from tests.support import low_rank
 from tests.support.checkpoints import NATIVE_SIZE
+from worker.engine.adapters.low_rank import LowRank
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import load as checkpoints
@@ -77,6 +79,12 @@ class Afternoon:
         self.engine.stop()
         self._loader.stop()
 
+    def adapters(self, *ranks: int) -> dict[str, LowRank]:
+        """Return an adapter of each of `ranks` for every layer of the checkpoint, by the key of its tag."""
+        assert self.weights
+        make = (partial(low_rank.drawn, self.weights, seed, rank, layers=None) for seed, rank in enumerate(ranks))
+        return {f"lora:{number}": self._loader.run(one) for number, one in enumerate(make)}
+
     def together(self, mixed: Sequence[Job], in_flight: int = 8) -> list[Outcome]:
         """Return what came of jobs, so many of them in flight."""
         with ThreadPoolExecutor(in_flight, thread_name_prefix="slot") as slots:
@@ -102,7 +110,7 @@ class Afternoon:
     def _rendered(self, number: int, job: Job) -> Picture:
         weights = self.weights
         assert weights
-        kit, reel = Kit(weights, self.refiner, source=job.source, mask=job.mask), Reel()
+        kit, reel = Kit(weights, self.refiner, source=job.source, mask=job.mask, adapters=job.adapters), Reel()
         claim = SimpleNamespace(job_id=number, index=0)
 
         def on_step(step: Step) -> None:

@@ -194,6 +194,27 @@ def test_the_refiner_of_sdxl_takes_over_on_a_card(
     assert company.distance(*found).psnr < 60, "only the refiner differs"
 
 
+def test_pictures_with_adapters_of_their_own_share_calls_on_a_card(
+    ledger: Ledger, small_file: Callable[[str], Path]
+) -> None:
+    """They are what the CPU paints too, as far as the format holds: decibels."""
+    tags = ("", "<lora:0>", "<lora:1:-0.5>", "<lora:0:0.3> <lora:2:1.5>", "<lora:2:te=1:unet=0@0,1@1:dyn=3>")
+    job = next(one for one in jobs(8) if one.kind == "text to image")
+    plain = {"steps": 3, "sampler": "Euler", "cfg_scale": 3.0, "tiling": "none"}
+    params = [job.params.model_copy(update={**plain, "prompt": f"sea {tag}"}) for tag in tags]
+
+    def found_on(card: str, dtype: torch.dtype) -> list[Outcome]:
+        with Afternoon(small_file("sdxl"), device(card), dtype) as afternoon:
+            adapters = afternoon.adapters(4, 4, 9)
+            return afternoon.together([Job(job.kind, one, adapters=adapters) for one in params])
+
+    found = found_on("cuda:0", torch.float16)
+    assert_sound(ledger, found)
+    expected = found_on("cpu", torch.float32)
+    apart = [company.distance(*pair).psnr for pair in zip(expected, found, strict=True)]
+    assert min(apart) > 30, apart
+
+
 def test_a_vae_is_never_in_float16_on_a_card(small_file: Callable[[str], Path], pretended: Ledger) -> None:
     loader, card = Loader(device("cuda:0")), device("cuda:0")
     load = partial(checkpoints.load, small_file("sdxl"), card, torch.float16)

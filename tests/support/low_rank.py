@@ -26,7 +26,8 @@ def drawn(
         name: {path: _factors(layer, rank, draw) for path, layer in _layers(network, layers)}
         for name, network in networks.items()
     }
-    return LowRank(f"{seed:064x}", f"drawn {seed}", weights.architecture.name, found)
+    about = {"sha256": f"{seed:064x}", "name": f"drawn {seed}", "architecture": weights.architecture.name}
+    return LowRank.on(weights.device, weights.dtype, found, **about)
 
 
 def _layers(network: nn.Module, ends: Sequence[str] | None) -> Iterator[tuple[str, nn.Module]]:
@@ -40,7 +41,7 @@ def _factors(layer: nn.Module, rank: int, draw: torch.Generator) -> Factors:
     weight: Tensor = layer.get_parameter("weight")
     down = torch.randn(rank, *weight.shape[1:], generator=draw) / weight[0].numel() ** 0.5
     up = torch.randn(len(weight), rank, generator=draw) / rank**0.5
-    return Factors.of(down, up, 0.2, torch.float32, torch.device("cpu"))
+    return Factors.of(down, up, 0.2)
 
 
 def merged(weights: Weights, adapters: Sequence[tuple[LowRank, float, float]]) -> Weights:

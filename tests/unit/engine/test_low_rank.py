@@ -27,6 +27,16 @@ from worker.engine.pipelines.render import render
 from worker.engine.requests import Denoise, Embed, Term
 
 KINDS = ("sd1", "sdxl", pytest.param("sd2", marks=pytest.mark.nightly))
+BY_DAY = (("sd1", None), ("sdxl", low_rank.ATTENTION))
+CASES = pytest.mark.parametrize(
+    ("kind", "layers"),
+    [
+        pytest.param(kind, layers, marks=() if (kind, layers) in BY_DAY else pytest.mark.nightly)
+        for kind in ("sd1", "sd2", "sdxl")
+        for layers in (low_rank.ATTENTION, None)
+    ],
+    ids=lambda value: value if isinstance(value, str) else "every layer" if value is None else "attention",
+)
 BOUND = 1e-4  # of a latent, whose values are about 1
 
 
@@ -58,8 +68,7 @@ def rendered(engine: Engine, params: RenderParams, weights: Weights, adapters: M
     return picture
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layers", [low_rank.ATTENTION, None], ids=["attention", "every layer"])
+@CASES
 def test_a_row_with_adapters_is_what_merged_weights_make_of_it(
     small: Small, kind: str, layers: Sequence[str] | None
 ) -> None:
@@ -113,8 +122,7 @@ def test_an_adapter_of_the_u_net_alone_shares_texts_with_pictures_without_one(sm
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
-@pytest.mark.parametrize("layers", [low_rank.ATTENTION, None], ids=["attention", "every layer"])
+@CASES
 def test_rows_with_any_adapters_share_a_call_and_are_what_they_are_alone(
     small: Small, kind: str, layers: Sequence[str] | None
 ) -> None:
@@ -150,7 +158,7 @@ def shortened(factors: Factors, rank: int) -> Factors:
 @pytest.mark.parametrize(("rank", "filled"), [(1, 4), (4, 4), (5, 8), (33, 64), (128, 128), (200, 200)])
 def test_ranks_are_filled_up_to_a_ladder(rank: int, filled: int) -> None:
     assert rank_on_ladder(rank) == filled
-    factors = Factors.of(torch.ones(rank, 3), torch.ones(5, rank), 0.5, torch.float32, torch.device("cpu"))
+    factors = Factors.of(torch.ones(rank, 3), torch.ones(5, rank), 0.5)
     assert factors.rank == filled
     assert torch.allclose(factors.up @ factors.down, torch.full((5, 3), 0.5 * rank))
 
@@ -171,7 +179,7 @@ def test_a_network_is_as_before_after_a_call_and_after_a_failure(small: Small, c
 
 def test_one_adapter_inside_of_another_leaves_the_outer_one(cpu: Device) -> None:
     layer = nn.Sequential(nn.Linear(3, 3, bias=False))
-    factors = Factors.of(torch.eye(3), torch.eye(3), 1.0, torch.float32, torch.device("cpu"))
+    factors = Factors.of(torch.eye(3), torch.eye(3), 1.0)
     adapter = LowRank("a" * 64, "twice", "sd1", {"unet": {"0": factors}})
     x, row = torch.ones(1, 3), [(Applied(adapter, 1.0),)]
     with adapted(layer, "unet", row, cpu):

@@ -11,6 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worker.engine.devices import Device
+from worker.engine.loading.flat import Layout
+from worker.engine.loading.upload import upload
+from worker.engine.transfers import hand_over
+
 LADDER: Final = (4, 8, 16, 32, 64, 128)
 """Ranks are filled up to a step of it with zeros, so that rows with different adapters can share a product."""
 
@@ -27,12 +32,14 @@ class Factors(NamedTuple):
         return len(self.down)
 
     @classmethod
-    def of(cls, down: Tensor, up: Tensor, scale: float, dtype: torch.dtype, device: torch.device) -> Self:
-        """Return the factors of a file: `down` [r, in] or [r, in, kh, kw], `up` [out, r] or [out, r, 1, 1]."""
-        up = up.flatten(1).float() * scale
+    def of(cls, down: Tensor, up: Tensor, scale: float) -> Self:
+        """Return the factors of a file in float32.
+
+        `down` is [r, in] or [r, in, kh, kw], and `up` [out, r] or [out, r, 1, 1].
+        """
         more = rank_on_ladder(len(down)) - len(down)
-        filled = functional.pad(down.float(), (0, 0) * (down.dim() - 1) + (0, more)), functional.pad(up, (0, more))
-        return cls(*(tensor.to(device, dtype).contiguous() for tensor in filled))
+        up = functional.pad(up.flatten(1).float() * scale, (0, more))
+        return cls(functional.pad(down.float(), (0, 0) * (down.dim() - 1) + (0, more)), up)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +50,34 @@ class LowRank:
     name: str  # for people
     architecture: str
     networks: Mapping[str, Mapping[str, Factors]]  # by diffusers' name of the network, then by the layer's path
+
+    @classmethod
+    def on(
+        cls,
+        device: Device,
+        dtype: torch.dtype,
+        networks: Mapping[str, Mapping[str, Factors]],
+        **about: str,
+    ) -> Self:
+        """Return an adapter with copies of factors in one buffer on the device, which the engine may use from then on.
+
+        On a card the work goes on the current stream. `about` are the other fields.
+        """
+        factors = {(name, path): each for name, layers in networks.items() for path, each in layers.items()}
+        weights = {f"{key} {part}": each[part] for key, each in factors.items() for part in range(2)}
+        layout = Layout.of_weights(weights, dtype)
+        buffer = torch.empty(layout.bytes, dtype=torch.uint8, device=device.torch)
+        views = layout.views(buffer)
+        if device.kind == "cpu":
+            for name, view in views.items():
+                view.copy_(weights[name])
+        else:
+            upload(weights, views, device)
+            hand_over([buffer], device)
+        there: dict[str, dict[str, Factors]] = {name: {} for name in networks}
+        for name, path in factors:
+            there[name][path] = Factors(*(views[f"{(name, path)} {part}"] for part in range(2)))
+        return cls(networks=there, **about)
 
     def changes(self, network: str) -> bool:
         """Return whether it changes the network of this name."""

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ class _Group:
 
     rows: Tensor | None  # places in the call; None: all, in order
     factors: Sequence[Factors]  # of each row
-    weights: Tensor  # [rows, rank]
+    weights: Tensor  # [rows, rank] or [rows, 1]
 
     def added(self, layer: nn.Module, x: Tensor) -> Tensor:
         """Return what the adapters add to the answer of `layer` to the rows of `x` [rows, ..., in] or [rows, in, h, w].
@@ -59,11 +58,11 @@ class _Group:
     def _convolved(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
         """Return each row of `x` [rows, in, h, w] convolved with its own factors, as `layer` pads and wraps."""
         parts, first = [], 0
-        for factors, rows in groupby(self.factors):
-            behind = first + len(list(rows))
-            parts.append(layer._conv_forward(x[first:behind], factors.down, None))  # noqa: SLF001 - torch's own seam
+        for _, same in groupby(self.factors, key=id):
+            behind = first + len(list(same))
+            parts.append(layer._conv_forward(x[first:behind], self.factors[first].down, None))  # noqa: SLF001 - torch's own seam
             first = behind
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        return torch.cat(parts)
 
 
 @contextmanager
@@ -109,36 +108,31 @@ def _by_layer(name: str, rows: Sequence[Sequence[Applied]], device: Device) -> d
     On a CPU a group has one adapter: only plain products round alike in any company there.
     """
     groups: dict[str, list[_Group]] = defaultdict(list)
-    on_device = cache(partial(_on_device, device))
+    places, weights = cache(partial(_places, device, len(rows))), cache(partial(_weights, device))
     for turn in range(max(map(len, rows), default=0)):
-        found: dict[tuple[str, Hashable], list[_Member]] = defaultdict(list)
+        members: dict[tuple[str, Hashable], list[tuple[int, Applied, Factors]]] = defaultdict(list)
         for place, applied in ((place, row[turn]) for place, row in enumerate(rows) if len(row) > turn):
             if not isinstance(applied.adapter, LowRank) or not applied.weight:
                 continue
             for path, factors in applied.adapter.networks.get(name, {}).items():
                 company = factors.rank if device.kind == "cuda" else applied.adapter
-                found[path, company].append(_Member(place, factors, applied))
-        for (path, _), members in found.items():
-            places = tuple(one.place for one in members)
-            weights = on_device(tuple(one.weights for one in members))
-            these = None if len(places) == len(rows) else on_device(places)
-            groups[path].append(_Group(these, [one.factors for one in members], weights))
+                members[path, company].append((place, applied, factors))
+        for (path, _), found in members.items():
+            these, having, factors_of = zip(*found, strict=True)
+            uses = tuple((one.weight, one.rank) for one in having)
+            groups[path].append(_Group(places(these), factors_of, weights(uses, factors_of[0].rank)))
     return groups
 
 
-class _Member(NamedTuple):
-    """A row of a group: its place in the call, its factors at the layer, and how it has the adapter."""
-
-    place: int
-    factors: Factors
-    applied: Applied
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """The weight of each rank."""
-        used, ranks = self.applied.rank, self.factors.rank
-        return tuple(self.applied.weight if used is None or rank < used else 0.0 for rank in range(ranks))
+def _places(device: Device, rows: int, places: tuple[int, ...]) -> Tensor | None:
+    """Return places of a call of so many rows on the device; None: all of them."""
+    return None if len(places) == rows else to_device(torch.tensor(places), device)
 
 
-def _on_device(device: Device, numbers: tuple[Any, ...]) -> Tensor:
-    return to_device(torch.tensor(numbers), device)
+def _weights(device: Device, uses: Sequence[tuple[float, int | None]], rank: int) -> Tensor:
+    """Return the weight of each rank of each row [rows, rank], or of all of its ranks [rows, 1]."""
+    if all(used is None for _, used in uses):
+        return to_device(torch.tensor([[weight] for weight, _ in uses]), device)
+    having = torch.tensor([rank if used is None else used for _, used in uses])[:, None]
+    weights = torch.tensor([weight for weight, _ in uses])[:, None]
+    return to_device(weights * (torch.arange(rank) < having), device)
