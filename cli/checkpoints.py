@@ -14,7 +14,6 @@ from shared.settings import Settings
 
 _SCAN_SECONDS: Final = 120.0  # importing PyTorch on a busy machine, then hashing the first files
 _PAUSE_SECONDS: Final = 0.25
-_KINDS: Final = ("checkpoints", "vaes", "decoders", "others")
 
 
 def files(folder: Path) -> list[Path]:
@@ -34,6 +33,6 @@ def await_first(client: Client, settings: Settings) -> None:
     while time.monotonic() < deadline:
         readable = [path for path in files(settings.models) if os.access(path, os.R_OK)]
         there = {path.relative_to(settings.models).as_posix() for path in readable}
-        if not there or there <= {one["path"] for kind in _KINDS for one in client.catalogue(kind)[kind]}:
+        if not there or there <= {one["path"] for one in client.models()}:
             return
         time.sleep(_PAUSE_SECONDS)

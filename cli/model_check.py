@@ -18,6 +18,7 @@ from cli.terminal import Row, table
 from shared.errors import FarmError
 from shared.models import scan
 from shared.models.architectures import label
+from shared.models.details import Details
 from shared.models.kinds import KINDS, Kind
 from shared.models.report import NUMBER_BYTES, FileReport
 from shared.quantities import data_size
@@ -117,7 +118,9 @@ def _bar(files: int) -> Iterator[Show]:
 def _print(report: FileReport) -> None:
     verdict = "[green]can be used[/]" if report.usable else f"[red]cannot be used:[/] {escape(report.reason or '')}"
     terminal.out.print(f"{escape(report.path)}: {verdict}")
-    for words in filter(None, (_kind(report), report.note, *(f"needs {one}" for one in report.needs))):
+    words_of = ", ".join(Details.read(report.details).trigger_words)
+    lines = (_kind(report), words_of and f"trigger words: {words_of}", report.note)
+    for words in filter(None, (*lines, *(f"needs {one}" for one in report.needs))):
         terminal.answer(f"  {words}")
     if report.networks:
         table(("  network", "stored as", *(f"in {form}" for form in NUMBER_BYTES)), _rows(report), "")
@@ -127,9 +130,14 @@ def _kind(report: FileReport) -> str:
     """Return what a file is: `checkpoint, Stable Diffusion XL, predicts noise, 1024 px, VAE inside, 6.5 GB`."""
     kind = KINDS[cast("Kind", report.kind)].label if report.usable else ""
     vae = {True: "VAE inside", False: "no VAE inside", None: ""}[report.has_vae]
+    details = Details.read(report.details)
     facts = (
         kind,
+        details.algorithm if details.algorithm != kind else "",
         label(report.architecture) if report.architecture else "",
+        f"rank {details.rank}" if details.rank else "",
+        f"x{details.scale}" if details.scale else "",
+        f"{sum(details.vectors.values())} vectors" if details.vectors else "",
         f"predicts {report.prediction}" if report.prediction else "",
         "zero terminal SNR" if report.has_zero_terminal_snr else "",
         "for inpainting" if report.is_inpainting else "",

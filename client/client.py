@@ -28,6 +28,7 @@ API: Final = "/api/v1"
 FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 POLL_SECONDS: Final = 0.5
 LIVE_SECONDS: Final = 0.2  # progress comes more often than anybody can read
+MOST_FILES: Final = 1000  # on a page of model files
 PATIENCE_SECONDS: Final = 30.0  # an API that was killed is back by then
 _OFTEN: Final = frozenset({"progress", "preview"})  # events that come several times a second
 _UPLOAD_SECONDS: Final = 300.0  # a large file over a slow line
@@ -109,6 +110,16 @@ class Client:
         """
         wanted = {name: value for name, value in filters.items() if value}
         return self._json("GET", f"{API}/{kind}", params=wanted)
+
+    def models(self, **filters: str | None) -> Iterator[Json]:
+        """Yield the model files of the farm, page by page; by `kind`, `architecture`, `prediction` and `search`."""
+        cursor = None
+        while True:
+            page = self.catalogue("models", cursor=cursor, limit=str(MOST_FILES), **filters)
+            yield from page["models"]
+            if page["next"] is None:
+                return
+            cursor = str(page["next"])
 
     def drain(self, wanted: str, reason: str) -> Json:
         """Have the workers of a name or pattern take nothing new; an empty reason says nothing."""

@@ -13,10 +13,12 @@ from api.schemas.jobs import DisplayState
 from shared.errors import FieldError, Refused
 from shared.models.architectures import ARCHITECTURES
 from shared.models.inspection import Prediction
+from shared.models.kinds import KINDS
 from shared.wording import choices
 
 MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
 MAX_WAIT_SECONDS: Final = 60
+MOST_FILES: Final = 1000  # on a page of model files
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*(\d{1,9})\s*(?:,|$)", re.IGNORECASE)
 
@@ -81,6 +83,32 @@ class CheckpointsQuery(BaseModel):
     prediction: str = Field(
         default="", max_length=100, description=f"Only checkpoints that predict this: {choices(get_args(Prediction))}."
     )
+
+    cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
+    limit: int | None = Field(
+        default=None, ge=1, le=MOST_FILES, description="Checkpoints on a page. Without a limit: all of them."
+    )
+
+
+class ModelsQuery(BaseModel):
+    """Which model files to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str = Field(default="", max_length=100, description=f"Only files of this kind: {choices([*KINDS])}.")
+    architecture: str = Field(
+        default="", max_length=100, description=f"Only files of this architecture: {choices([*ARCHITECTURES])}."
+    )
+    prediction: str = Field(
+        default="", max_length=100, description=f"Only checkpoints that predict this: {choices(get_args(Prediction))}."
+    )
+    search: str = Field(
+        default="",
+        max_length=200,
+        description="Only files of which name, path, other name or trigger words hold each of these words.",
+    )
+    cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
+    limit: int = Field(default=100, ge=1, le=MOST_FILES, description="Files on a page.")
 
 
 class WorkerPath(BaseModel):

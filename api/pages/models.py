@@ -16,9 +16,11 @@ from api.use_cases import catalogue as use_cases
 from shared.errors import Refused
 from shared.models.catalogue import Entry
 from shared.models.facets import FACETS, Faceted
-from shared.models.kinds import Kind
+from shared.models.kinds import KINDS, Kind
 
-_BESIDE: Final[dict[Kind, str]] = {"vae": "VAEs", "decoder": "Tiny decoders for previews"}
+_BESIDE: Final[dict[Kind, str]] = {
+    kind: facts.plural for kind, facts in KINDS.items() if kind not in {"checkpoint", "other"}
+}
 CHECKPOINTS_OF_A_PAGE: Final = 100
 blueprint = Blueprint("models_page", __name__)
 
@@ -49,9 +51,9 @@ def _faceted(files: Sequence[Entry], asked: Mapping[str, str]) -> Faceted:
     """Return the files that an address asks for; a value that no file could have counts as not given."""
     wanted = {facet: asked.get(facet, "") for facet in FACETS}
     try:
-        return Faceted.of(files, **wanted)
+        return Faceted.of(files, wanted)
     except Refused as refused:
-        return Faceted.of(files, **wanted | {problem.field: "" for problem in refused.fields})
+        return Faceted.of(files, wanted | {problem.field: "" for problem in refused.fields})
 
 
 def _address(wanted: Mapping[str, str | int]) -> str:

@@ -1,24 +1,40 @@
-"""Checkpoints, VAEs, decoders, samplers and schedules over HTTP."""
+"""Model files, samplers and schedules over HTTP."""
 
 from __future__ import annotations
 
 from flask import Response
 
 from api.http.openapi import answers, section
-from api.http.parameters import CheckpointsQuery
+from api.http.parameters import CheckpointsQuery, ModelsQuery
 from api.http.responses import reply
-from api.schemas.catalogue import CheckpointsBody, DecodersBody, OthersBody, SamplersBody, SchedulesBody, VaesBody
+from api.schemas.catalogue import (
+    CheckpointsBody,
+    DecodersBody,
+    ModelsBody,
+    OthersBody,
+    SamplersBody,
+    SchedulesBody,
+    VaesBody,
+)
 from api.schemas.jobs import API
 from api.services import services
 from api.use_cases import catalogue
+from shared.models.facets import FACETS, FACETS_OF_ALL
 
 blueprint = section("catalogue", __name__, API)
+
+
+@blueprint.get("/models", responses=answers(ModelsBody, 200))
+def models(query: ModelsQuery) -> Response:
+    """List the model files of all kinds, a page at a time; if one cannot be used, with the reason."""
+    filters = query.model_dump(include={*FACETS_OF_ALL})
+    return reply(catalogue.models(services(), filters, query.search, query.cursor, query.limit))
 
 
 @blueprint.get("/checkpoints", responses=answers(CheckpointsBody, 200))
 def checkpoints(query: CheckpointsQuery) -> Response:
     """List the checkpoints; if one cannot be used, with the reason."""
-    return reply(catalogue.checkpoints(services(), query.architecture, query.prediction))
+    return reply(catalogue.checkpoints(services(), query.model_dump(include={*FACETS}), query.cursor, query.limit))
 
 
 @blueprint.get("/vaes", responses=answers(VaesBody, 200))
@@ -35,7 +51,7 @@ def decoders() -> Response:
 
 @blueprint.get("/others", responses=answers(OthersBody, 200))
 def others() -> Response:
-    """List the files in the models folder that the farm cannot use yet (LoRA, upscalers, …), with their kinds."""
+    """List the files in the models folder of kinds that the farm cannot use, with their kinds."""
     return reply(catalogue.others(services()))
 
 

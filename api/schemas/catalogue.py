@@ -1,17 +1,21 @@
-"""The API's JSON of checkpoints, VAEs, decoders, samplers, schedules, and styles."""
+"""The API's JSON of model files, samplers, schedules, and styles."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 from pydantic import BaseModel, Field
 
 from shared.models.catalogue import Catalogue, Entry
+from shared.models.details import Details
 from shared.models.facets import Faceted
+from shared.models.kinds import KINDS
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.prompts.styles import Style
+from shared.wording import choices
 
 
 class VaeBody(BaseModel):
@@ -50,6 +54,59 @@ class CheckpointBody(VaeBody):
     )
 
 
+class ModelBody(CheckpointBody):
+    """One model file of any kind, as the last scan saw it."""
+
+    kind: str = Field(description=f"{choices([*KINDS])}; a newer version may know others.")
+    details: Details = Field(description="Details in its content, if it can be used.")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a list, and where the next one begins; None: it was the last one."""
+
+    files: Sequence[Entry]
+    next: int | None
+
+    @classmethod
+    def of(cls, files: Sequence[Entry], cursor: int | None, limit: int | None) -> Self:
+        """Return the page of at most `limit` files from `cursor` on; without a limit all of them."""
+        first = cursor or 0
+        end = len(files) if limit is None else first + limit
+        return cls(files[first:end], end if end < len(files) else None)
+
+
+class ModelCounts(BaseModel):
+    """How many files each choice of a filter lists, with the other filters as they are."""
+
+    kind: dict[str, int] = Field(description="By kind.")
+    architecture: dict[str, int] = Field(description="By architecture.")
+    prediction: dict[str, int] = Field(description="By prediction.")
+
+
+class ModelsBody(BaseModel):
+    """A page of the catalogue: checkpoints first, then VAEs, LoRAs and so on, each kind by name."""
+
+    models: list[ModelBody]
+    next: int | None = Field(description="`cursor` of the next page; null on the last one.")
+    total: int = Field(description="Files that the search finds, before the filters.")
+    counts: ModelCounts
+    is_complete: bool = Field(
+        description="False until a worker has scanned the whole models folder: there may be more."
+    )
+
+    @classmethod
+    def from_catalogue(cls, catalogue: Catalogue, found: Faceted, page: Page) -> Self:
+        """Return a page of the files that were `found` in the catalogue."""
+        return cls(
+            models=[ModelBody.from_entry(file) for file in page.files],
+            next=page.next,
+            total=found.total,
+            counts=ModelCounts(**found.counts),
+            is_complete=catalogue.awaited_since is None,
+        )
+
+
 class CheckpointCounts(BaseModel):
     """How many checkpoints each choice of a filter lists, with the other filter as it is."""
 
@@ -61,6 +118,7 @@ class CheckpointsBody(BaseModel):
     """The catalogue."""
 
     checkpoints: list[CheckpointBody]
+    next: int | None = Field(default=None, description="`cursor` of the next page; null on the last one.")
     total: int = Field(description="Checkpoints before any filter.")
     counts: CheckpointCounts
     is_complete: bool = Field(
@@ -68,10 +126,11 @@ class CheckpointsBody(BaseModel):
     )
 
     @classmethod
-    def from_catalogue(cls, catalogue: Catalogue, found: Faceted) -> Self:
-        """Return the checkpoints that were `found` in the catalogue."""
+    def from_catalogue(cls, catalogue: Catalogue, found: Faceted, page: Page) -> Self:
+        """Return a page of the checkpoints that were `found` in the catalogue."""
         return cls(
-            checkpoints=[CheckpointBody.from_entry(file) for file in found.files],
+            checkpoints=[CheckpointBody.from_entry(file) for file in page.files],
+            next=page.next,
             total=found.total,
             counts=CheckpointCounts(**found.counts),
             is_complete=catalogue.awaited_since is None,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from api.schemas.catalogue import (
     CheckpointsBody,
     DecodersBody,
+    ModelsBody,
     OthersBody,
+    Page,
     StylesBody,
     TokensBody,
     VaesBody,
@@ -20,7 +22,7 @@ from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
 from shared.errors import FieldError
 from shared.models.catalogue import Catalogue
-from shared.models.facets import Faceted
+from shared.models.facets import FACETS_OF_ALL, Faceted, searched
 from shared.models.kinds import Kind
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
@@ -35,11 +37,23 @@ def catalogue(services: Services, kind: Kind | None = None) -> Catalogue:
     return transact(services.sessions, partial(Catalogue.read, kind=kind))
 
 
-def checkpoints(services: Services, architecture: str | None = None, prediction: str | None = None) -> CheckpointsBody:
-    """Return the checkpoints of the catalogue, or those of an architecture and prediction. Raises Refused."""
+def models(
+    services: Services, filters: Mapping[str, str], search: str, cursor: int | None, limit: int | None
+) -> ModelsBody:
+    """Return a page of the model files of all kinds that pass the filters and hold the words. Raises Refused."""
+    known = transact(services.sessions, partial(Catalogue.read, with_trigger_words=True))
+    files = searched(known.all_entries(first=services.settings.first_checkpoint), search)
+    found = Faceted.of(files, filters, FACETS_OF_ALL)
+    return ModelsBody.from_catalogue(known, found, Page.of(found.files, cursor, limit))
+
+
+def checkpoints(
+    services: Services, filters: Mapping[str, str], cursor: int | None, limit: int | None
+) -> CheckpointsBody:
+    """Return a page of the checkpoints of the catalogue that pass the filters. Raises Refused."""
     known = catalogue(services, "checkpoint")
-    files = known.entries(first=services.settings.first_checkpoint)
-    return CheckpointsBody.from_catalogue(known, Faceted.of(files, architecture=architecture, prediction=prediction))
+    found = Faceted.of(known.entries(first=services.settings.first_checkpoint), filters)
+    return CheckpointsBody.from_catalogue(known, found, Page.of(found.files, cursor, limit))
 
 
 def vaes(services: Services) -> VaesBody:

@@ -218,6 +218,8 @@ class ModelFile(Base):
     weights_sha256: Mapped[str | None]  # of the weights alone, as in other programs; None in rows of an earlier version
     # Its networks, each with the digest of its content and its bytes by number format (`shared.models.components`).
     components: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # The details in its content (`shared.models.details`); None in rows of an earlier version, and if it is unusable.
+    details: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     size: Mapped[int]
     mtime_ns: Mapped[int]
     parts: Mapped[str | None]  # digest of the name, size and time of each file that belongs to it

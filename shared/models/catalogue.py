@@ -10,21 +10,24 @@ folder may choose its checkpoints. Hidden files are ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, type_coerce
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from shared.db.tables import ModelFile, Worker
 from shared.errors import FieldError, NotLooked, Refused
 from shared.models import first_scan
 from shared.models.architectures import label, shares_latents, starts_from_noise
+from shared.models.details import Details
 from shared.models.kinds import KINDS, Kind
 from shared.params.codecs import BUILT_IN_VAE
 from shared.params.fields import AUTOMATIC_VAE
@@ -62,6 +65,18 @@ class Entry(NamedTuple):
     usable: bool
     reason: str | None
     scanned_at: datetime
+    stored_details: Mapping[str, Any] | None  # those that names and fitting need; `read` may bring all
+
+    @property
+    def details(self) -> Details:
+        """The details in its content, as far as this version understands them."""
+        return Details.read(self.stored_details)
+
+    @property
+    def short_hash(self) -> str:
+        """The hash by which pictures of other programs name it; empty: none."""
+        found = (self.stored_details or {}).get("short_hash")
+        return found if isinstance(found, str) else ""
 
     @property
     def title(self) -> str:
@@ -79,12 +94,25 @@ class Entry(NamedTuple):
         is_folder = self.path.rpartition("/")[2] == self.name
         return self.path if is_folder else str(PurePosixPath(self.path).with_suffix(""))
 
-    def is_called(self, text: str) -> bool:
-        """True if the casefolded `text` is its name, its path or its file's name."""
-        return text in {name.casefold() for name in (self.name, self.path, self.path.rpartition("/")[2])}
+    def names(self) -> set[str]:
+        """Return its name, its path and its file's name, casefolded."""
+        return {name.casefold() for name in (self.name, self.path, self.path.rpartition("/")[2])}
+
+    def endings(self) -> set[str]:
+        """Return the ends of its path from each of its folders on, with and without the file's ending, casefolded."""
+        wholes = [whole.casefold().split("/") for whole in (self.path, self.stem)]
+        return {"/".join(parts[first:]) for parts in wholes for first in range(len(parts))}
+
+    def aliases(self) -> set[str]:
+        """Return the other name that its metadata gives it, casefolded; empty: none."""
+        alias = (self.stored_details or {}).get("alias")
+        return {alias.casefold()} if isinstance(alias, str) else set()
 
 
-_COLUMNS: Final = tuple(getattr(ModelFile, name) for name in Entry._fields)
+Names = Callable[[Entry], Collection[str]]
+_LONG: Final = "trigger_words"  # of details: a submission reads all files, and none of their words
+_SHORT_DETAILS: Final = type_coerce(ModelFile.details.op("-")(_LONG), JSONB)
+_COLUMNS: Final = tuple(getattr(ModelFile, name) for name in Entry._fields[:-1])
 
 
 @dataclass(frozen=True)
@@ -96,9 +124,10 @@ class Catalogue:
     has_workers: bool = True  # looked up only if no checkpoint can be used
 
     @classmethod
-    def read(cls, session: Session, kind: Kind | None = None) -> Self:
+    def read(cls, session: Session, kind: Kind | None = None, *, with_trigger_words: bool = False) -> Self:
         """Return the catalogue as it is now, or what it holds of one kind."""
-        wanted = select(*_COLUMNS) if kind is None else select(*_COLUMNS).where(ModelFile.kind == kind)
+        columns = select(*_COLUMNS, ModelFile.details if with_trigger_words else _SHORT_DETAILS)
+        wanted = columns if kind is None else columns.where(ModelFile.kind == kind)
         rows = map(Entry._make, session.execute(wanted))
         files = sorted(rows, key=lambda file: (file.name.casefold(), file.path))
         is_any = any(file.usable and file.kind == "checkpoint" for file in files)
@@ -112,6 +141,10 @@ class Catalogue:
         """
         files = [file for file in self._of_kind.get(kind, ()) if file.reason != GONE]
         return sorted(files, key=lambda file: (file.name != first, not starts_from_noise(file.architecture)))
+
+    def all_entries(self, *, first: str = "") -> list[Entry]:
+        """Return the entries of every kind, kind by kind; those of kinds that only a newer version knows come last."""
+        return [file for kind in dict.fromkeys([*KINDS, *self._of_kind]) for file in self.entries(kind, first=first)]
 
     def usable(self, kind: Kind = "checkpoint", *, first: str = "") -> list[Entry]:
         """Return the entries of this kind that can be used, in the same order."""
@@ -129,9 +162,7 @@ class Catalogue:
 
     def meant(self, text: str, kind: Kind) -> list[Entry]:
         """Return the files of `kind` that `text` means: also unusable ones, and those that are gone."""
-        files = self._of_kind.get(kind, ())
-        found = ([file for file in files if means(file)] for means in _ways(text.strip().casefold()))
-        return next(filter(None, found), [])
+        return next(filter(None, self._found(text.strip().casefold(), kind)), [])
 
     def resolve(
         self,
@@ -144,9 +175,10 @@ class Catalogue:
     ) -> Entry:
         """Return the usable file of `kind` that `text` means: its name, file, path, hash or title, whatever the case.
 
-        Empty means the one that is called `first`, else the first by name. Raises Refused with the nearest names, or
-        with the reason why the file cannot be used; NotLooked while the first scan goes on. A refusal offers only files
-        that `is_offered` is true of, and `words` that mean a file too; default: those of the kind.
+        The end of its path from a folder on means it too, and so does the other name in its metadata. Empty means the
+        one that is called `first`, else the first by name. Raises Refused with the nearest names, or with the reason
+        why the file cannot be used; NotLooked while the first scan goes on. A refusal offers only files that
+        `is_offered` is true of, and `words` that mean a file too; default: those of the kind.
         """
         refused = partial(_refused, kind, words=words)
         usable = self.usable(kind, first=first)
@@ -168,7 +200,14 @@ class Catalogue:
             raise refused(f"{found[0].name} cannot be used: {found[0].reason}", offered)
         if not usable and kind == "checkpoint":
             raise refused(self._nothing_usable(), [])
+        if file := self.elsewhere(text, kind):
+            raise refused(f"{file.name} is {KINDS[file.kind].description}, not {KINDS[kind].description}", offered)
         raise refused(f"There is no {KINDS[kind].label} {text[:80]!r}", _alike(text, offered) or offered)
+
+    def elsewhere(self, text: str, kind: Kind) -> Entry | None:
+        """Return a file of another kind that `text` means; None: there is none."""
+        others = (file for other in KINDS if other != kind for file in self.meant(text, other) if file.reason != GONE)
+        return next(others, None)
 
     def vae_for(self, text: str, checkpoint: Entry) -> Entry | None:
         """Return the VAE file that the parameter `vae` means for a checkpoint; None: the one built into that.
@@ -210,12 +249,49 @@ class Catalogue:
             named = described
         return sorted(file for file in named if file.usable)
 
+    def _found(self, text: str, kind: Kind) -> Iterator[list[Entry]]:
+        """Yield the files that a casefolded text means in each way that it may mean one, the surest way first.
+
+        A whole title comes first, because the name of one file may be the title of another; then a name, then a hash.
+        The hash of weights comes behind that, because several descriptions may share the same weights.
+        """
+        files = self._of_kind.get(kind, [])
+        titled, is_hash = _TITLE.fullmatch(text), _HASH.fullmatch(text)
+        begins = titled["hash"] if titled else text
+        if text.endswith("]"):
+            yield [file for file in files if file.sha256 is not None and file.title.casefold() == text]
+        yield self._called(kind, Entry.names).get(text, [])
+        yield self._called(kind, Entry.endings).get(text.replace("\\", "/"), [])
+        yield self._called(kind, Entry.aliases).get(text, [])
+        if not (titled or is_hash):
+            return
+        yield [file for file in files if (file.sha256 or "").startswith(begins)]
+        of_weights = [file for file in files if (file.weights_sha256 or "").startswith(begins)]
+        if titled:
+            yield [file for file in of_weights if text.startswith(f"{file.name.casefold()} [")]
+        yield of_weights
+        yield [file for file in files if file.short_hash.startswith(begins)]
+
     @cached_property
     def _of_kind(self) -> dict[Kind, list[Entry]]:
         kinds: dict[Kind, list[Entry]] = {}
         for file in self.files:
             kinds.setdefault(file.kind, []).append(file)
         return kinds
+
+    @cached_property
+    def _called(self) -> Callable[[Kind, Names], Mapping[str, list[Entry]]]:
+        """Returns the files of a kind by one sort of their names: a prompt may name many."""
+
+        @cache
+        def called(kind: Kind, names: Names) -> Mapping[str, list[Entry]]:
+            found = defaultdict[str, list[Entry]](list)
+            for file in self._of_kind.get(kind, []):
+                for name in names(file):
+                    found[name].append(file)
+            return found
+
+        return called
 
     def _nothing_usable(self) -> str:
         """Return the message of a farm without checkpoints: the reason, and the remedy."""
@@ -243,26 +319,6 @@ def identity_of(session: Session, sha256: str) -> str:
 def is_lately() -> ColumnElement[bool]:
     """Return the condition that a file was last seen, or found gone, so recently that its disk may only be away."""
     return ModelFile.scanned_at > func.now() - _PATIENCE
-
-
-def _ways(text: str) -> Iterator[Callable[[Entry], bool]]:
-    """Yield the ways in which a casefolded text may mean a file, the surest first.
-
-    A whole title comes first, because the name of one file may be the title of another; then a name, then a hash. The
-    hash of weights comes last, because several descriptions may share the same weights.
-    """
-    titled, is_hash = _TITLE.fullmatch(text), _HASH.fullmatch(text)
-    begins = titled["hash"] if titled else text
-    yield lambda file: file.sha256 is not None and file.title.casefold() == text
-    yield lambda file: file.is_called(text)
-    if titled or is_hash:
-        yield lambda file: (file.sha256 or "").startswith(begins)
-    if titled:
-        yield (
-            lambda file: (file.weights_sha256 or "").startswith(begins) and text.startswith(f"{file.name.casefold()} [")
-        )
-    if titled or is_hash:
-        yield lambda file: (file.weights_sha256 or "").startswith(begins)
 
 
 def _alike(text: str, files: Sequence[Entry]) -> list[Entry]:

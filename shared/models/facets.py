@@ -1,9 +1,9 @@
-"""Filters of a list of checkpoints, and how many files each choice of a filter would show."""
+"""Filters of a list of model files, and how many files each choice of a filter would show."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self, get_args
 
@@ -11,15 +11,19 @@ from shared.errors import FieldError, Refused
 from shared.models.architectures import ARCHITECTURES
 from shared.models.catalogue import Entry
 from shared.models.inspection import Prediction
+from shared.models.kinds import KINDS
 from shared.wording import LONGEST, choices
 
-FACETS: Final[dict[str, Collection[str]]] = {"architecture": ARCHITECTURES, "prediction": get_args(Prediction)}
-"""What can be filtered by, and the values that this version knows."""
+Facets = Mapping[str, Collection[str]]
+FACETS: Final[Facets] = {"architecture": ARCHITECTURES, "prediction": get_args(Prediction)}
+"""Filters of checkpoints, each with the values that this version knows."""
+FACETS_OF_ALL: Final[Facets] = {"kind": KINDS, **FACETS}
+"""Filters of files of all kinds."""
 
 
 @dataclass(frozen=True)
 class Faceted:
-    """A list of checkpoints that was filtered."""
+    """A list of model files that was filtered."""
 
     files: list[Entry]
     wanted: dict[str, str]  # facet -> value; empty: any
@@ -27,25 +31,34 @@ class Faceted:
     total: int  # files before any filter
 
     @classmethod
-    def of(cls, files: Sequence[Entry], **wanted: str | None) -> Self:
+    def of(cls, files: Sequence[Entry], wanted: Mapping[str, str | None], facets: Facets = FACETS) -> Self:
         """Return the `files` with the wanted values of facets; None or empty: any. Raises Refused for unknown values.
 
         A value that only a newer version knows can be wanted if a file has it.
         """
-        values = {facet: (wanted.get(facet) or "").strip().casefold() for facet in FACETS}
-        known = {facet: _known(facet, files) for facet in FACETS}
+        values = {facet: (wanted.get(facet) or "").strip().casefold() for facet in facets}
+        known = {facet: _known(facet, known, files) for facet, known in facets.items()}
         unknown = [facet for facet, value in values.items() if value and value not in known[facet]]
         if unknown:
             problems = tuple(_problem(facet, values[facet], known[facet]) for facet in unknown)
             raise Refused(f"{problems[0].message}.", problems)
-        return cls(
-            _passing(files, values), values, {facet: _counted(facet, files, values) for facet in FACETS}, len(files)
-        )
+        counts = {facet: _counted(facet, known[facet], files, values) for facet in facets}
+        return cls(_passing(files, values), values, counts, len(files))
 
 
-def _known(facet: str, files: Sequence[Entry]) -> list[str]:
+def searched(files: Sequence[Entry], text: str) -> list[Entry]:
+    """Return the files of which name, path, other name or trigger words hold each word of `text`."""
+    words = text.casefold().split()
+    return [file for file in files if all(word in _searchable(file) for word in words)] if words else [*files]
+
+
+def _searchable(file: Entry) -> str:
+    return "\n".join([file.path, file.details.alias or "", *file.details.trigger_words]).casefold()
+
+
+def _known(facet: str, known: Iterable[str], files: Sequence[Entry]) -> list[str]:
     found = (getattr(file, facet) for file in files)
-    return list(dict.fromkeys([*FACETS[facet], *filter(None, found)]))
+    return list(dict.fromkeys([*known, *filter(None, found)]))
 
 
 def _problem(facet: str, value: str, known: Sequence[str]) -> FieldError:
@@ -56,9 +69,8 @@ def _passing(files: Sequence[Entry], values: dict[str, str]) -> list[Entry]:
     return [file for file in files if all(not value or getattr(file, name) == value for name, value in values.items())]
 
 
-def _counted(facet: str, files: Sequence[Entry], values: dict[str, str]) -> dict[str, int]:
+def _counted(facet: str, known: Iterable[str], files: Sequence[Entry], values: dict[str, str]) -> dict[str, int]:
     """Return how many files there are of each value that any file has, with the other filters as they are."""
     passing = Counter(getattr(file, facet) for file in _passing(files, values | {facet: ""}))
-    return {
-        value: passing[value] for value in _known(facet, files) if any(getattr(file, facet) == value for file in files)
-    }
+    there = {getattr(file, facet) for file in files}
+    return {value: passing[value] for value in known if value in there}

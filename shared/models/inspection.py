@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from shared.models.components import Components
 from shared.models.kinds import Kind
@@ -32,6 +32,7 @@ class Inspection:
     is_inpainting: bool = False  # its network sees a mask and the masked picture beside the latent
     has_zero_terminal_snr: bool = False  # it was trained to begin from noise alone
     networks: Networks = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)  # shared.models.details.Details, as JSON
 
 
 @dataclass(frozen=True)

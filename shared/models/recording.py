@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared.db.tables import NOW, ModelFile
-from shared.models import components
+from shared.models import components, details
 from shared.models.catalogue import GONE, is_lately
 from shared.models.inspection import Inspection, Scanned
 
@@ -151,6 +151,7 @@ def _columns(seen: Scanned, inspection: Inspection, row: Row[Any] | None) -> dic
     return {
         "weights_sha256": seen.weights or seen.sha256,
         "components": components.recorded(seen.components, seen.weights or seen.sha256),
+        "details": details.recorded(inspection.details) if inspection.reason is None else None,
         "parts": seen.parts,
         "note": inspection.note,
         "has_vae": inspection.has_vae,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from shared.models import regular_files, scan
+from shared.models import details, regular_files, scan
 from shared.models.architectures import starts_from_noise
 from shared.models.inspection import Inspection, Networks
 from shared.models.kinds import KINDS
@@ -34,6 +35,7 @@ class FileReport:
     size: int | None = None  # bytes on disk
     needs: tuple[str, ...] = ()  # what else is needed to render with it
     networks: Networks = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)  # shared.models.details.Details, as JSON
 
     @classmethod
     def of(cls, path: Path, name: str, inspect: Inspect) -> Self:
@@ -64,6 +66,7 @@ class FileReport:
             size=size,
             needs=_needs(path, found) if is_checkpoint else (),
             networks=found.networks,
+            details=details.recorded(found.details),
         )
 
     def memory(self) -> dict[str, dict[str, int]]:

@@ -43,6 +43,7 @@ class Fingerprint(NamedTuple):
 _NO_TIME: Final = -1  # of a file that the next scan looks into again, because none has this time
 _MOST_FOLDERS: Final = 20_000  # a link to the root of a machine is not a place for models
 INDEX: Final = "model_index.json"
+_KINDS_OF_FOLDERS: Final = {folder: kind for kind, facts in KINDS.items() for folder in facts.folders}
 
 
 @contextmanager
@@ -171,29 +172,27 @@ def _irregular(path: Path, name: str, error: regular_files.NotRegular) -> Scanne
 def placed(inspection: Inspection, name: str) -> Inspection:
     """Return an inspection with the kind that the file's folder and name ask for, or the reason why it is not one.
 
-    `name` is relative to the models folder. An unreadable file is a broken checkpoint only if its folder and its name
-    are those of a checkpoint.
+    `name` is relative to the models folder. A file that cannot be read is taken for one of the kind that its folder or
+    its name's ending is of; by itself it is a broken checkpoint.
     """
-    kind, other = _meant_by(name), KINDS["other"]
-    *folders, file = name.casefold().split("/")
-    is_other = not other.folders.isdisjoint(folders) or PurePath(file).suffix in other.suffixes
-    if kind is None and inspection.kind == "checkpoint" and inspection.reason and is_other:
-        return replace(inspection, kind="other")
-    if kind is None or kind == inspection.kind:
+    meant = _meant_by(name)
+    if meant and KINDS[meant].owns_folders and meant != inspection.kind:
+        what, wanted = KINDS[inspection.kind].description, KINDS[meant].description
+        return Inspection(meant, reason=inspection.reason or f"is {what}, where {wanted} should lie")
+    if inspection.kind != "checkpoint" or inspection.reason is None:
         return inspection
-    reason = inspection.reason or f"is {KINDS[inspection.kind].description}, where {KINDS[kind].description} should lie"
-    return Inspection(kind, reason=reason)
+    is_other = PurePath(name.casefold()).suffix in KINDS["other"].suffixes
+    return replace(inspection, kind=meant or ("other" if is_other else "checkpoint"))
 
 
 def _meant_by(name: str) -> Kind | None:
-    """Return the kind that the folders of a file, or a name such as `name.vae.pt`, ask for; None: any.
+    """Return the kind that the innermost folder of a kind, or a name such as `name.vae.pt`, asks for; None: any.
 
     `name` is relative to the models folder.
     """
     *folders, file = name.casefold().split("/")
-    if not KINDS["decoder"].folders.isdisjoint(folders):
-        return "decoder"
-    return "vae" if not KINDS["vae"].folders.isdisjoint(folders) or Path(file).stem.endswith(".vae") else None
+    asked = (_KINDS_OF_FOLDERS[folder] for folder in reversed(folders) if folder in _KINDS_OF_FOLDERS)
+    return next(asked, "vae" if Path(file).stem.endswith(".vae") else None)
 
 
 def _lock(descriptor: int) -> bool:
@@ -233,7 +232,8 @@ def model_files(models: Path) -> Iterator[Path]:
 def _has_suffix(path: Path, models: Path) -> bool:
     """True if model files of the kind that should lie there, or checkpoints, end like this."""
     kind = _meant_by(path.relative_to(models).as_posix()) or "other"
-    return path.suffix.lower() in KINDS["checkpoint"].suffixes + KINDS[kind].suffixes
+    others = () if KINDS[kind].owns_folders else KINDS["other"].suffixes
+    return path.suffix.lower() in KINDS["checkpoint"].suffixes + KINDS[kind].suffixes + others
 
 
 def _raise_if(models: Path) -> Callable[[OSError], None]:

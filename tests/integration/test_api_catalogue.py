@@ -89,3 +89,71 @@ def test_files_of_other_kinds_are_listed_apart(client, sessions):
     page = client.get("/").get_data(as_text=True)
     assert "1 file of kinds that the farm cannot use yet" in page
     assert "cannot be used" not in page
+
+
+def lora(number: int, **details: object) -> Scanned:
+    inspection = Inspection("lora", "sd1" if number % 2 else "sdxl", details={"form": "rows", **details})
+    return Scanned(f"Lora/ink-{number}.pt", f"ink-{number}", 7, 1, f"{number:064x}", inspection)
+
+
+EVERY_KIND = [
+    Scanned("sea.safetensors", "sea", 7, 1, "ab" * 32, Inspection("checkpoint", "sd1", 512, prediction="noise")),
+    Scanned("VAE/fine.pt", "fine", 7, 1, "cd" * 32, Inspection("vae", "sd1")),
+    lora(1, rank=8, trigger_words=["Moss", "fern"], alias="Green", short_hash="0123456789ab"),
+    *(lora(number) for number in range(2, 6)),
+    Scanned("embeddings/calm.pt", "calm", 7, 1, "ef" * 32, Inspection("embedding", details={"vectors": {"unet": 2}})),
+    Scanned("unet/x.pt", "x", 7, 1, None, Inspection("other", reason="is a U-Net alone: …")),
+]
+
+
+def test_model_files_of_every_kind_are_listed_with_what_they_say(client, sessions):
+    transact(sessions, lambda session: recording.record(session, EVERY_KIND))
+    body = client.get("/api/v1/models").get_json()
+    assert [one["kind"] for one in body["models"]] == ["checkpoint", "vae", *["lora"] * 5, "embedding", "other"]
+    assert (body["next"], body["total"], body["is_complete"]) == (None, 9, True)
+    assert body["counts"]["kind"] == {"checkpoint": 1, "vae": 1, "lora": 5, "embedding": 1, "other": 1}
+    ink, other = body["models"][2], body["models"][-1]
+    assert (ink["title"], ink["usable"]) == ("ink-1 [0000000000]", True)
+    assert ink["details"] == {
+        "form": "rows", "algorithm": None, "rank": 8, "trigger_words": ["Moss", "fern"], "alias": "Green",
+        "short_hash": "0123456789ab", "vectors": {}, "scale": None, "width": None, "context": None,
+    }  # fmt: skip
+    assert (other["usable"], other["reason"], other["details"]["form"]) == (False, "is a U-Net alone: …", None)
+
+
+def test_model_files_are_filtered_searched_and_paged(client, sessions):
+    transact(sessions, lambda session: recording.record(session, EVERY_KIND))
+
+    def listed(query: str) -> list[str]:
+        return [one["name"] for one in client.get(f"/api/v1/models?{query}").get_json()["models"]]
+
+    assert listed("kind=lora&architecture=sd1") == ["ink-1", "ink-3", "ink-5"]
+    assert listed("search=moss") == listed("search=GREEN") == listed("kind=lora&search=fern%20ink") == ["ink-1"]
+    assert listed("search=moss%20wood") == []
+    assert listed("search=embeddings/") == ["calm"]
+    names, cursor = [], ""
+    while cursor is not None:
+        page = client.get(f"/api/v1/models?kind=lora&limit=2{cursor and f'&cursor={cursor}'}").get_json()
+        assert len(page["models"]) <= 2
+        names, cursor = names + [one["name"] for one in page["models"]], page["next"]
+    assert names == [f"ink-{number}" for number in range(1, 6)]
+    assert listed("cursor=99999") == []
+    for wrong in ("kind=loras", "limit=0", "limit=1001", "cursor=0", f"search={'x' * 201}", "kinds=lora"):
+        assert client.get(f"/api/v1/models?{wrong}").status_code == 422, wrong
+
+
+def test_checkpoints_come_all_at_once_or_by_pages(client, checkpoint_factory):
+    for name in "abc":
+        checkpoint_factory(name)
+    whole = client.get("/api/v1/checkpoints").get_json()
+    assert ([one["name"] for one in whole["checkpoints"]], whole["next"]) == ([*"abc"], None)
+    page = client.get("/api/v1/checkpoints?limit=2").get_json()
+    assert ([one["name"] for one in page["checkpoints"]], page["next"], page["total"]) == ([*"ab"], 2, 3)
+    rest = client.get("/api/v1/checkpoints?limit=2&cursor=2").get_json()
+    assert ([one["name"] for one in rest["checkpoints"]], rest["next"]) == (["c"], None)
+
+
+def test_a_name_of_another_kind_is_refused_with_what_it_is(client, sessions):
+    transact(sessions, lambda session: recording.record(session, EVERY_KIND))
+    refused = client.post("/api/v1/jobs", json={"checkpoint": "ink-1"}).get_json()
+    assert refused["errors"][0]["message"] == "ink-1 is a LoRA, not a whole checkpoint"

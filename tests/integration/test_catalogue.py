@@ -18,6 +18,7 @@ from shared.errors import NotLooked, Refused
 from shared.models import first_scan, inspection, recording
 from shared.models.catalogue import GONE, Catalogue
 from shared.models.components import Component
+from shared.models.details import Details
 from shared.models.inspection import Inspection, Scanned
 from tests.support.queueing import Farmhand
 from tests.support.statements import statements
@@ -113,6 +114,35 @@ def test_a_worker_of_the_version_before_does_not_undo_what_it_cannot_read(record
     record(scanned("demo", "b" * 64, inspection=xl, parts="2"), scanned("other"))
     scan_of_the_version_before(parts="3")  # the file changed
     assert usable() == ["other"]
+
+
+def test_a_lora_that_the_version_before_cannot_use_stays_usable(record, sessions):
+    lora = Inspection("lora", "sd1", details={"form": "rows"})
+    record(scanned("ink", inspection=lora, parts="1"), scanned("fine", inspection=Inspection("embedding"), parts="1"))
+    found = {"kind": "other", "architecture": None, "usable": False, "reason": "is a LoRA", "strikes": 0}
+
+    def scan_of_the_version_before(**changes: object) -> list[tuple[str, str]]:
+        transact(sessions, lambda session: session.execute(update(ModelFile).values(**found | changes)))
+        files = transact(sessions, Catalogue.read).files
+        return [(file.name, file.kind) for file in files if file.usable]
+
+    assert scan_of_the_version_before() == [("fine", "embedding"), ("ink", "lora")]
+    assert scan_of_the_version_before(parts="2") == []
+    record(scanned("ink", inspection=lora, parts="2"))
+    torn = Inspection("lora", reason="is torn", details={"form": "rows"})
+    record(scanned("ink", None, inspection=torn, parts="2"))
+    (ink,) = transact(sessions, Catalogue.read).entries("lora")
+    assert (ink.usable, ink.stored_details) == (False, None)
+
+
+def test_details_are_read_back_and_words_only_where_they_are_shown(record, sessions):
+    details = {"form": "rows", "rank": 8, "alias": "Ink", "trigger_words": ["ink", "wash"], "of a newer version": [1]}
+    seen = scanned("ink", inspection=Inspection("lora", "sd1", details=details))
+    assert (record(seen), record(seen)) == (1, 0)
+    for with_words, words in ((False, ()), (True, ("ink", "wash"))):
+        read = partial(Catalogue.read, kind="lora", with_trigger_words=with_words)
+        (file,) = transact(sessions, read).files
+        assert file.details == Details(form="rows", rank=8, alias="Ink", trigger_words=words)
 
 
 def test_only_what_changed_is_written(record):
@@ -328,6 +358,53 @@ def test_what_a_file_is_comes_before_what_its_weights_are(record, resolve):
     assert resolve("two [ffffffffff]").name == "two"
     with pytest.raises(Refused, match="names 2 checkpoints"):
         resolve("ffffffffff")
+
+
+def lora(path: str, sha256: str, **details: object) -> Scanned:
+    name = path.rpartition("/")[2].rpartition(".")[0]
+    return scanned(name, sha256, path=path, inspection=Inspection("lora", "sd1", details=details))
+
+
+@pytest.fixture
+def resolve_lora(sessions):
+    return lambda text: transact(sessions, Catalogue.read).resolve(text, "lora")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("ink", "Lora/ink.safetensors"), ("INK", "Lora/ink.safetensors"), ("ink.safetensors", "Lora/ink.safetensors"),
+        ("Lora/ink", "Lora/ink.safetensors"), ("wash", "Lora/style/wash.pt"), ("style/wash", "Lora/style/wash.pt"),
+        ("Style\\wash.pt", "Lora/style/wash.pt"), ("Water Colour", "Lora/style/wash.pt"),
+        ("ink [aaaaaaaaaa]", "Lora/ink.safetensors"), ("a" * 12, "Lora/ink.safetensors"),
+        ("0123456789ab", "Lora/style/wash.pt"), ("Pencil", "Lora/ink.safetensors"),
+    ],
+)  # fmt: skip
+def test_a_lora_is_known_by_name_end_of_path_other_name_and_every_hash(record, resolve_lora, text, path):
+    record(
+        lora("Lora/ink.safetensors", "a" * 64, alias="pencil"),
+        lora("Lora/style/wash.pt", "b" * 64, alias="water colour", short_hash="0123456789ab"),
+        lora("Lora/dash.pt", "c" * 64, alias="INK"),
+    )
+    assert resolve_lora(text).path == path
+
+
+def test_a_lora_that_is_not_there_is_refused_with_what_helps(record, resolve_lora):
+    def said(text: str) -> tuple[str, str]:
+        with pytest.raises(Refused) as caught:
+            resolve_lora(text)
+        (problem,) = caught.value.fields
+        return problem.message, problem.accepted
+
+    empty = "the file of a LoRA in the folder Lora of the models folder (FARM_MODELS)"
+    assert said("ink") == ("There is no LoRA 'ink'", empty)
+    record(scanned("sea"), lora("Lora/ink.pt", "a" * 64, alias="fluid"), lora("Lora/dash.pt", "b" * 64, alias="Fluid"))
+    assert said("inc") == ("There is no LoRA 'inc'", "ink [aaaaaaaaaa]")
+    assert said("sea") == ("sea is a whole checkpoint, not a LoRA", "dash [bbbbbbbbbb] or ink [aaaaaaaaaa]")
+    message, accepted = said("fluid")
+    assert message == "'fluid' names 2 LoRAs: Lora/dash.pt, Lora/ink.pt"
+    assert accepted == "dash [bbbbbbbbbb] or ink [aaaaaaaaaa]"
+    assert said("ash") == ("There is no LoRA 'ash'", "dash [bbbbbbbbbb]")
 
 
 def test_a_name_may_end_as_a_title_does(record, resolve):

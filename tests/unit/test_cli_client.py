@@ -186,13 +186,14 @@ def test_address_that_no_host_can_have_is_told_by_its_variable():
 
 
 def catalogue(*paths: str) -> list[httpx.Response]:
-    """What a farm answers when it is asked for its checkpoints, then for its VAEs and its tiny decoders."""
-    found = [{"path": path} for path in paths]
-    vaes = [one for one in found if ".vae." in one["path"]]
-    decoders = [one for one in found if "taesd" in one["path"]]
-    checkpoints = [one for one in found if one not in vaes + decoders]
-    kinds = {"checkpoints": checkpoints, "vaes": vaes, "decoders": decoders, "others": []}
-    return [httpx.Response(200, json={kind: files}) for kind, files in kinds.items()]
+    """What a farm answers when it is asked for its model files, with two of them on a page."""
+    pages = [paths[first : first + 2] for first in range(0, len(paths), 2)] or [()]
+    return [
+        httpx.Response(
+            200, json={"models": [{"path": path} for path in page], "next": 2 * number if number < len(pages) else None}
+        )
+        for number, page in enumerate(pages, 1)
+    ]
 
 
 def test_first_scan_is_waited_for(tmp_path: Path):
@@ -202,7 +203,7 @@ def test_first_scan_is_waited_for(tmp_path: Path):
     all_three = ("demo.safetensors", "demo.vae.pt", "taesd_decoder.safetensors")
     client, asked = answering(*(answer for known in range(4) for answer in catalogue(*all_three[:known])))
     checkpoints.await_first(client, Settings(models=tmp_path))
-    assert len(asked) == 16
+    assert [one.url.params.get("cursor") for one in asked] == [None, None, None, None, "2"]
 
 
 def test_checkpoint_that_is_new_is_waited_for_beside_those_of_earlier_runs(tmp_path: Path):
@@ -214,7 +215,7 @@ def test_checkpoint_that_is_new_is_waited_for_beside_those_of_earlier_runs(tmp_p
     (models / "linked").symlink_to(elsewhere)
     client, asked = answering(*catalogue("demo.safetensors"), *catalogue("linked/MINE.CKPT", "demo.safetensors"))
     checkpoints.await_first(client, Settings(models=models))
-    assert len(asked) == 8
+    assert len(asked) == 2
 
 
 def test_what_cannot_be_read_is_not_waited_for(tmp_path: Path):

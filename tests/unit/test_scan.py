@@ -109,17 +109,61 @@ def test_a_vae_is_known_wherever_it_lies(models):
     ]  # fmt: skip
 
 
+FOLDERS = {
+    "lora": ["Lora", "loras", "LyCORIS"],
+    "embedding": ["embeddings"],
+    "hypernetwork": ["hypernetworks"],
+    "controlnet": ["ControlNet", "controlnet"],
+    "ip-adapter": ["ipadapter", "ip-adapter"],
+    "image-encoder": ["clip_vision"],
+    "upscaler": ["ESRGAN", "RealESRGAN", "SwinIR", "DAT", "HAT", "upscale_models", "upscalers"],
+    "face-restorer": ["GFPGAN", "Codeformer", "facerestore_models"],
+    "other": ["unet", "text_encoders"],
+}
+IN_FOLDERS = [(folder, kind) for kind, folders in FOLDERS.items() for folder in folders]
+
+
+@pytest.mark.parametrize(("folder", "kind"), IN_FOLDERS)
+def test_what_cannot_be_read_is_of_the_kind_of_its_folder(models, folder, kind):
+    write(models / "deep" / folder / "style" / "x.safetensors")
+    (seen,) = scan(models, [], Inspector(Inspection("checkpoint", reason="is damaged")))
+    assert (seen.inspection.kind, seen.inspection.reason, seen.sha256) == (kind, "is damaged", None)
+
+
+@pytest.mark.parametrize(("folder", "kind"), IN_FOLDERS)
+def test_what_can_be_read_is_what_it_is_wherever_it_lies(models, folder, kind):
+    write(models / folder / "x.safetensors")
+    for found in (
+        Inspection(kind), GOOD, Inspection("lora"), Inspection("lora", reason="is cut off"),
+        Inspection("other", reason="is a T2I adapter: the farm cannot use these yet"),
+    ):  # fmt: skip
+        (seen,) = scan(models, [], Inspector(found))
+        assert seen.inspection == found
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("cat.pt", "other"), ("4x.pth", "other"), ("flux.gguf", "other"), ("Lora/x.safetensors", "other"),
-        ("deep/Embeddings/y/x.ckpt", "other"), ("x.safetensors", "checkpoint"), ("my/x.ckpt", "checkpoint"),
+        ("cat.pt", "other"), ("4x.pth", "other"), ("flux.gguf", "other"), ("x.safetensors", "checkpoint"),
+        ("my/x.ckpt", "checkpoint"), ("VAE/Lora/x.ckpt", "lora"), ("Lora/VAE/x.ckpt", "vae"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_a_broken_checkpoint_only_where_these_are(models, name, kind):
     write(models / name)
     (seen,) = scan(models, [], Inspector(Inspection("checkpoint", reason="is damaged")))
     assert (seen.inspection.kind, seen.inspection.reason) == (kind, "is damaged")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["embeddings/x.bin", "Lora/x.pt", "hypernetworks/x.pt", "ControlNet/x.pth", "ESRGAN/x.pth", "clip_vision/x.bin"],
+)
+def test_files_end_as_those_of_their_folders_do(models, name):
+    write(models / name)
+    write(models / "Lora" / "x.preview.png")
+    write(models / "Lora" / "x.json")
+    write(models / "x.bin")
+    assert paths(scan(models, [], Inspector())) == [name]
 
 
 def test_pipes_sockets_and_devices_are_told_and_never_opened(models, tmp_path):

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from shared.errors import ModelFileError
 from worker.engine.architectures.parts import Part
@@ -19,7 +19,10 @@ from worker.engine.files.kinds import OtherKind
 from worker.engine.loading import layouts, networks, taesd, vaes
 from worker.engine.sigma_table import PURE_NOISE
 
-Kind = Literal["checkpoint", "vae", "decoder", "other"]
+Kind = Literal[
+    "checkpoint", "vae", "decoder", "lora", "embedding", "hypernetwork", "controlnet", "ip-adapter", "image-encoder",
+    "upscaler", "face-restorer", "other",
+]  # fmt: skip
 _LONGEST: Final = 500
 
 
@@ -39,6 +42,8 @@ class Inspection:
     has_zero_terminal_snr: bool = field(default=False, compare=False)
     networks: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
     """By diffusers' names: how many numbers are stored in each number format."""
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What people see of the file, and what must fit the checkpoint: shared.models.details.Details, as JSON."""
 
 
 def inspect(path: Path) -> Inspection:
@@ -68,7 +73,7 @@ def inspect(path: Path) -> Inspection:
         return _unusable(kind, "takes more memory to read than a model file may: replace it")
     except Exception as error:  # noqa: BLE001 - an edge: one file must not keep the others out of the catalogue
         return _unusable(kind, f"cannot be read: {type(error).__name__}: {error}")
-    latent = ARCHITECTURES[parts.architecture].latent
+    latent, unet = ARCHITECTURES[parts.architecture].latent, parts.networks["unet"].config
     return Inspection(
         kind,
         architecture=parts.architecture,
@@ -78,9 +83,10 @@ def inspect(path: Path) -> Inspection:
         description=parts.description,
         has_vae="vae" in parts.networks,
         prediction=parts.figures.prediction.value,
-        is_inpainting=parts.networks["unet"].config.get("in_channels") == latent.channels + latent.mask_channels,
+        is_inpainting=unet.get("in_channels") == latent.channels + latent.mask_channels,
         has_zero_terminal_snr=parts.figures.sigmas.highest > PURE_NOISE,
         networks=_formats(parts.networks),
+        details={"width": unet["block_out_channels"][0], "context": unet["cross_attention_dim"]},
     )
 
 
