@@ -28,7 +28,7 @@ from worker.engine.transfers import to_device
 class _Group:
     """Rows that share a product at one layer, with one adapter of each."""
 
-    rows: Tensor | None  # places in the call; None: all, in order
+    rows: slice | Tensor  # their places in the call
     factors: Sequence[Factors]  # of each row
     weights: Tensor  # [rows, rank] or [rows, 1]
 
@@ -37,7 +37,7 @@ class _Group:
 
         The rows that were taken from a call lie in memory as all of it would, because kernels depend on that.
         """
-        taken = x if self.rows is None else x.index_select(0, self.rows)
+        taken = x[self.rows]
         if isinstance(layer, nn.Conv2d):
             narrow = self._convolved(layer, taken.contiguous(memory_format=torch.channels_last))
             return self._raised(layer, narrow.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
@@ -95,8 +95,8 @@ def _changed(layer: nn.Module, forward: Callable[[Tensor], Tensor], groups: Sequ
     answer = forward(x)
     for group in groups:
         added = group.added(layer, x)
-        if group.rows is None:
-            answer += added
+        if isinstance(group.rows, slice):
+            answer[group.rows] += added
         else:
             answer.index_add_(0, group.rows, added)
     return answer
@@ -108,7 +108,7 @@ def _by_layer(name: str, rows: Sequence[Sequence[Applied]], device: Device) -> d
     On a CPU a group has one adapter: only plain products round alike in any company there.
     """
     groups: dict[str, list[_Group]] = defaultdict(list)
-    places, weights = cache(partial(_places, device, len(rows))), cache(partial(_weights, device))
+    places, weights = cache(partial(_places, device)), cache(partial(_weights, device))
     for turn in range(max(map(len, rows), default=0)):
         members: dict[tuple[str, Hashable], list[tuple[int, Applied, Factors]]] = defaultdict(list)
         for place, applied in ((place, row[turn]) for place, row in enumerate(rows) if len(row) > turn):
@@ -124,9 +124,10 @@ def _by_layer(name: str, rows: Sequence[Sequence[Applied]], device: Device) -> d
     return groups
 
 
-def _places(device: Device, rows: int, places: tuple[int, ...]) -> Tensor | None:
-    """Return places of a call of so many rows on the device; None: all of them."""
-    return None if len(places) == rows else to_device(torch.tensor(places), device)
+def _places(device: Device, places: tuple[int, ...]) -> slice | Tensor:
+    """Return rising places of a call; neighbours, as the rows of one picture are, need no copy."""
+    first, behind = places[0], places[-1] + 1
+    return slice(first, behind) if behind - first == len(places) else to_device(torch.tensor(places), device)
 
 
 def _weights(device: Device, uses: Sequence[tuple[float, int | None]], rank: int) -> Tensor:
