@@ -10,7 +10,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-_ALIGNED_BYTES: Final = 256  # alignment that suits kernels of every width
+ALIGNED_BYTES: Final = 256
+"""Alignment of a weight in its buffer, which suits kernels of every width."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Layout:
         for name, weight in sorted(weights.items()):
             shape = tuple(weight.shape)
             places[name] = Place(end // dtype.itemsize, shape, _strides(shape))
-            end += math.ceil(weight.numel() * dtype.itemsize / _ALIGNED_BYTES) * _ALIGNED_BYTES
+            end += math.ceil(weight.numel() * dtype.itemsize / ALIGNED_BYTES) * ALIGNED_BYTES
         return cls(dtype, places, end)
 
     def views(self, buffer: Tensor) -> dict[str, Tensor]:
