@@ -22,6 +22,7 @@ import torch
 from bench import company
 from bench.company import CHECKPOINT, NAME, Job
 from shared.params.render import RenderParams
+from shared.prompts import extra_networks
 from tests.support import low_rank
 from worker.engine.answers.denoising import denoise
 from worker.engine.architectures.conditioning import Adapter, Applied
@@ -58,6 +59,14 @@ def jobs(count: int, adapters: dict[str, Adapter], *, side: int, steps: int) -> 
         for number, text in enumerate(texts)
     ]
     return [Job("text to image", one, adapters=adapters) for one in params]
+
+
+def without(mixed: Sequence[Job]) -> list[Job]:
+    """Return the same pictures without adapters."""
+    return [
+        Job(job.kind, job.params.model_copy(update={"prompt": extra_networks.without(job.params.prompt)}))
+        for job in mixed
+    ]
 
 
 def one_set_at_a_time(engine: Engine, weights: Weights, mixed: Sequence[Job], in_flight: int) -> list[Pixels]:
