@@ -403,6 +403,66 @@ def test_a_set_larger_than_the_budget_and_small_ones_all_come_to_their_turn():
         assert [each.result(SECONDS) for each in done] == ["".join(names).upper() for names in wanted]
 
 
+# Models that are made of others.
+
+BASE = Model("checkpoint", "b")
+MADE = Model("other", "m", base=BASE)
+
+
+@pytest.mark.parametrize(("budget", "left"), [(5, [MADE]), (6, [BASE, MADE])])
+def test_a_base_is_there_while_a_model_is_made_of_it_and_then_only_if_there_is_room(budget, left):
+    sizes, seen = Residency(lambda: budget), []
+    for model in (BASE, MADE):
+        sizes.weigh(model, {model.sha256: 3})
+
+    def load(model, _):
+        seen.append((model, residency.models()))
+        return model.sha256
+
+    residency = ModelCache(load, sizes.fits)
+    assert residency.missing([MADE]) == [BASE, MADE]
+    with residency.use([MADE], Cancellation()) as held:
+        assert held == {MADE: "m"}
+        assert residency.models() == left
+    assert seen == [(BASE, []), (MADE, [BASE])]
+    assert residency.missing([MADE]) == []
+    residency.drop_unused()
+    assert residency.missing([BASE, MADE]) == [BASE, MADE]
+
+
+def test_what_is_made_of_a_model_that_left_stays_without_it():
+    residency = ModelCache(loading, at_most(1))
+    _use(residency, MADE)
+    _use(residency, MADE)
+    assert residency.models() == [MADE]
+
+
+def test_a_base_that_another_image_uses_stays_beside_what_is_made_of_it():
+    most = [2]
+
+    def load(model, _):
+        most[0] = 1  # from then on nothing more would fit
+        return model.sha256
+
+    residency = ModelCache(load, lambda models: len(models) <= most[0])
+    with residency.use([BASE], Cancellation()):
+        most[0] = 2
+        _use(residency, MADE)
+        assert residency.models() == [BASE, MADE]
+
+
+def test_a_model_that_cannot_be_made_leaves_its_base_to_the_images_after_it():
+    def load(model, _):
+        if model == MADE:
+            raise ModelFileError("does not fit")
+        return model.sha256
+
+    residency = ModelCache(load, at_most(1))
+    with pytest.raises(ModelFileError, match="does not fit"):
+        _use(residency, MADE)
+    assert residency.models() == [BASE]
+
+
 def _use(residency, *models):
     with residency.use(models, Cancellation()):
         pass

@@ -28,6 +28,7 @@ class Trial:
         self._seed = seed
         dice = random.Random(seed)
         self._models = [Model(dice.choice(("checkpoint", "vae")), name) for name in "abcdefg"]
+        self._models += [Model("vae", name, base=dice.choice(self._models)) for name in "hi"]
         self._most = dice.randint(3, 16)
         self._least = dice.choice((self._most, 2))  # the same: a budget that does not move
         self._dice = random.Random(seed + 1)
@@ -75,6 +76,8 @@ class Trial:
                 residents, visit = set(self._cache._residents), self._cache._loading
                 inside = set().union(*(image.models for image in self._cache._inside))
             self._expect(lambda: inside <= residents, f"in use, but not resident: {inside - residents}")
+            has_base = model.base is None or self._cache._residents.get(model.base) is not None
+            self._expect(lambda: has_base, f"loaded without its base: {model}")
             is_alone = visit is not None and residents <= visit.models
             taken = self._residency.bytes_of(residents)
             self._expect(lambda: is_alone or taken <= self._most, f"{taken} resident of {self._most}: {residents}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import torch
@@ -17,7 +17,6 @@ from shared.db.sessions import Sessions
 from shared.errors import Cancelled, RenderError
 from shared.media.ownership import guarded
 from shared.models.memory import Footprint, Precision
-from shared.models.model_set import ModelSet
 from shared.queue.claim import Claim
 from shared.settings import Settings
 from worker.encode import Pixels
@@ -41,6 +40,7 @@ from worker.render.loads import Loads
 from worker.render.local_models import LocalModels
 from worker.render.memory_meter import MemoryMeter
 from worker.render.model_cache import Model, ModelCache
+from worker.render.needs import Needs
 from worker.render.preview_decoders import PreviewDecoders
 from worker.render.residency import Residency
 from worker.render.stored_row_limits import processor, stored
@@ -49,20 +49,11 @@ from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
-    Loaded = Weights | AutoencoderKL
+    from worker.render.file_loads import Loaded
 
 log = structlog.get_logger(__name__)
 
 _DRIVER_BYTES: Final = 512 * 2**20  # of a card's memory that its driver and libraries take
-
-
-class Choice(NamedTuple):
-    """A checkpoint that an image is rendered with, and its VAE; None: the one built in."""
-
-    checkpoint: Model
-    vae: Model | None
 
 
 class EngineCard:
@@ -178,8 +169,8 @@ class EngineCard:
 
     def _rendered(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> Rendered:
         models = claim.models or self._files.named_by(claim.job_id, claim.params, claim.checkpoint)
-        choices = _choices(models)
-        needed = {model for choice in choices.values() for model in choice if model}
+        needs = Needs.of(models)
+        needed = needs.models
 
         def report(model: Model) -> None:
             progress.phase(self._loads.phase_of(model))
@@ -188,12 +179,11 @@ class EngineCard:
             report(missing[0])
         for model in missing:
             self._loads.weigh(model)  # raises if a file is not here, so that nothing leaves for it
-        source, mask = sources.pictures(self._storage, claim.params)
+        pictures = sources.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
         footprint = Footprint(models.checkpoint, models.companions, claim.memory_class)
         with self._meter.in_flight(footprint), self._model_cache.use(needed, cancel, report) as loaded:
-            weights = {role: _weights(choice, loaded) for role, choice in choices.items()}
-            kit = Kit(weights["weights"], weights.get("refiner"), weights.get("hires"), source=source, mask=mask)
+            kit = needs.kit(loaded, pictures)
             progress.phase("steps")
             with self._meter.image(footprint, self._residency.bytes_of(needed)):
                 run = self._engine.render(
@@ -294,22 +284,3 @@ def _prepare() -> None:
 def _about(claim: Claim) -> dict[str, object]:
     """Return what logs say about its runs."""
     return {"job": claim.job_id, "image": claim.image_id}
-
-
-def _choices(models: ModelSet) -> dict[str, Choice]:
-    """Return what an image is rendered with, by its part in the kit."""
-    parts = {
-        "weights": (models.checkpoint, models.vae),
-        "refiner": (models.refiner, None),  # it decodes nothing
-        "hires": (models.hires, models.hires_vae),
-    }
-    return {
-        part: Choice(Model("checkpoint", sha256), Model("vae", vae) if vae else None)
-        for part, (sha256, vae) in parts.items()
-        if sha256
-    }
-
-
-def _weights(choice: Choice, loaded: Mapping[Model, Loaded]) -> Weights:
-    weights = cast("Weights", loaded[choice.checkpoint])
-    return weights.with_vae(cast("AutoencoderKL", loaded[choice.vae])) if choice.vae else weights

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 from weakref import WeakKeyDictionary, ref
 
 import structlog
@@ -18,6 +18,7 @@ from structlog.contextvars import bound_contextvars
 from torch import nn
 
 from shared.errors import Cancelled, RenderError, Unavailable
+from shared.models.kinds import KINDS
 from worker.engine import devices
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
@@ -29,6 +30,7 @@ from worker.engine.loading.sharing import Sharing
 from worker.engine.loop import limits
 from worker.in_flight import Cancellation
 from worker.render import page_cache
+from worker.render.file_loads import FILE_LOADS, Sized, Source
 from worker.render.local_models import Found, LocalModels
 from worker.render.memory_meter import MemoryMeter
 from worker.render.model_cache import Model
@@ -37,9 +39,7 @@ from worker.render.shared_networks import SharedNetworks
 from worker.supervisor.watchdog import READS_DECODER, Watchdog
 
 if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
-    Loaded = Weights | AutoencoderKL
+    from worker.render.file_loads import Loaded
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,6 @@ Origin = Literal["disk", "page cache", "host cache"]
 _FIRST_LOAD_SECONDS: Final = 5.0
 _BYTES_A_SECOND: Final[dict[Origin, float]] = {"disk": 500e6, "page cache": 1.5e9, "host cache": 10e9}
 _WORDS: Final[dict[Origin, str]] = {"disk": "from disk", "page cache": "from memory", "host cache": "from memory"}
-_LABELS: Final = {"vae": "VAE"}
 _PAUSE_SECONDS: Final = 60.0  # until a prefetch that failed is tried again
 
 
@@ -156,11 +155,10 @@ class Loads:
         check = partial(self.files.require_unchanged, found)
         sharing = self._shared.sharing(found.components, sizes, model.sha256, check)
         with self._busy(model.sha256, "load", found), self.meter.other(), bound_contextvars(name=found.name):
-            loaded: Loaded
-            if model.kind == "checkpoint":
-                loaded = self._checkpoint(found, sharing)
-            else:
-                loaded = checkpoints.load_vae(found.path, self.device, self.dtype, self._make_room, sharing)
+            loaded = self._read(model, found, sharing)
+            if not sizes:
+                check()
+                sizes[model.sha256] = cast("Sized", loaded).bytes
         seconds = time.monotonic() - started
         self.residency.weigh(model, sizes)
         if model.kind == "checkpoint":
@@ -170,6 +168,14 @@ class Loads:
         taken = {"bytes": sum(sizes.values()), "shared": sorted(sharing.residents)}
         log.info("model loaded", origin=origin, **known, **taken, seconds=round(seconds, 3))
         return loaded
+
+    def _read(self, model: Model, found: Found, sharing: Sharing) -> Loaded:
+        if model.kind == "checkpoint":
+            return self._checkpoint(found, sharing)
+        source = Source(found, self.device, self.dtype, self._make_room, sharing)
+        return checkpoints.explained(
+            f"the {KINDS[model.kind].label} {found.name}", partial(FILE_LOADS[model.kind], source)
+        )
 
     def _checkpoint(self, found: Found, sharing: Sharing) -> Weights:
         key = (found.sha256, self.dtype)
@@ -245,7 +251,7 @@ class Loads:
         seconds = found.bytes / _BYTES_A_SECOND[origin]
         if model.kind == "checkpoint":  # only checkpoints are measured; the first one also imports the libraries
             seconds = self._seconds.get(origin) or seconds + (0 if self._seconds else _FIRST_LOAD_SECONDS)
-        what = f"{_LABELS.get(model.kind, model.kind)} {found.name} {_WORDS[origin]}"
+        what = f"{KINDS[model.kind].label} {found.name} {_WORDS[origin]}"
         return f"loading {what}, about {math.ceil(seconds)} s"
 
     def _origin(self, model: Model, found: Found) -> Origin:

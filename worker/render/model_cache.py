@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, takewhile
@@ -27,15 +27,22 @@ class Model:
 
     kind: Kind
     sha256: str
+    base: Model | None = field(default=None, compare=False)  # is in memory while this one is loaded
+
+    @property
+    def depth(self) -> int:
+        """How many models are loaded one after the other before this one."""
+        return self.base.depth + 1 if self.base else 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Visit:
     """One image that uses models, or waits for them."""
 
     number: int  # in the order of arrival
-    models: frozenset[Model]
+    needed: frozenset[Model]
     cancel: Cancellation
+    models: frozenset[Model] = frozenset()  # that it uses now; until its loads end, also their bases
     shared: list[object] = field(default_factory=list)  # what its loads may take over, held until they end
 
 
@@ -46,6 +53,8 @@ class ModelCache(Generic[W]):
     cannot wait for each other, and nothing leaves for an image that then has to wait. An image whose models do not fit
     even by themselves gets them while nobody uses others. What `shared_with` says that its loads may take over is held
     from before other models leave for it until its loads end; an image that waits holds nothing.
+
+    The base of a model is held only while that model is loaded. Then it leaves, unless all fit together.
 
     Images that wait are let in by arrival. A later one goes first only if that cannot hold an earlier one up: what the
     later ones use then fits beside what the earlier one waits for.
@@ -79,8 +88,9 @@ class ModelCache(Generic[W]):
             return [model for model, weights in self._residents.items() if with_loading or weights is not None]
 
     def missing(self, models: Iterable[Model]) -> list[Model]:
-        """Return which of `models` are not loaded, checkpoints first."""
-        return sorted(set(models).difference(self.models()))
+        """Return which of `models`, and of the bases that their loads need, are not loaded, in the order of loads."""
+        loaded = self.models()
+        return _ordered(_with_bases(models, loaded) - set(loaded))
 
     def drop_unused(
         self, bytes_of: Callable[[Collection[Model]], int] = lambda _: 0, enough_bytes: float = math.inf
@@ -116,7 +126,7 @@ class ModelCache(Generic[W]):
         try:
             self._load_all(visit, missing, report)
             with self._changed:
-                held = {model: cast("W", self._residents[model]) for model in visit.models}
+                held = {model: cast("W", self._residents[model]) for model in visit.needed}
             yield held
         finally:
             with self._changed:
@@ -149,19 +159,24 @@ class ModelCache(Generic[W]):
 
     def _room_for(self, visit: _Visit) -> list[Model] | None:
         """Return the models that leave when `visit` enters; None if it may not enter now."""
-        known = [model for model in visit.models if model in self._residents]
+        wanted = self._wanted(visit)
+        known = [model for model in wanted if model in self._residents]
         if any(self._residents[model] is None for model in known):
             return None
         leaving: list[Model] | None = []
-        if len(known) < len(visit.models):
-            leaving = None if self._loading else self._surplus(visit)
+        if len(known) < len(wanted):
+            leaving = None if self._loading else self._surplus(wanted)
         return None if leaving is None or not self._holds_up_nobody(visit) else leaving
 
-    def _surplus(self, visit: _Visit) -> list[Model] | None:
-        """Return the models that have to leave for `visit`; None: too many are in use."""
-        stay, leave = self._residents.keys() | visit.models, list[Model]()
-        candidates = (model for model in self._unused() if model not in visit.models)
-        while stay != visit.models and not self._fits(stay):  # asked once for each set: a budget may move meanwhile
+    def _wanted(self, visit: _Visit) -> frozenset[Model]:
+        """Return what an image that waits would use now."""
+        return _with_bases(visit.needed, self._residents)
+
+    def _surplus(self, wanted: frozenset[Model]) -> list[Model] | None:
+        """Return the models that have to leave for those that are `wanted`; None: too many are in use."""
+        stay, leave = self._residents.keys() | wanted, list[Model]()
+        candidates = (model for model in self._unused() if model not in wanted)
+        while stay != wanted and not self._fits(stay):  # asked once for each set: a budget may move meanwhile
             if (model := next(candidates, None)) is None:
                 return None
             stay.remove(model)
@@ -172,8 +187,8 @@ class ModelCache(Generic[W]):
         """Return whether each image that came earlier will find room although `visit` and later ones are inside."""
         for earlier in takewhile(lambda one: one is not visit, self._waiting):
             later = (one.models for one in self._inside if one.number > earlier.number)
-            in_use = visit.models.union(*later)
-            if not (earlier.cancel.is_set or in_use <= earlier.models or self._fits(in_use | earlier.models)):
+            in_use, wanted = self._wanted(visit).union(*later), self._wanted(earlier)
+            if not (earlier.cancel.is_set or in_use <= wanted or self._fits(in_use | wanted)):
                 return False
         return True
 
@@ -183,7 +198,8 @@ class ModelCache(Generic[W]):
 
     def _admit(self, visit: _Visit, leaving: Iterable[Model]) -> list[Model]:
         """Let `visit` in. `leaving` is the answer that let it in, because `fits` may answer otherwise by now."""
-        missing = sorted(visit.models - self._residents.keys())
+        visit.models = self._wanted(visit)
+        missing = _ordered(visit.models - self._residents.keys())
         if missing:
             self._loading = visit
             visit.shared.extend(self._shared_with(missing))
@@ -214,6 +230,20 @@ class ModelCache(Generic[W]):
                 for model in [model for model in missing if self._residents[model] is None]:
                     del self._residents[model]
                 self._changed.notify_all()
+        self._release_bases(visit)
+
+    def _release_bases(self, visit: _Visit) -> None:
+        """Drop the bases that only the loads of `visit` used, until all that is left fits together."""
+        with self._changed:
+            bases, visit.models = visit.models - visit.needed, visit.needed
+            resident = len(self._residents)
+            for model in [model for model in self._unused() if model in bases]:
+                if not self._fits(self._residents):
+                    del self._residents[model]
+            is_changed = len(self._residents) < resident
+            self._changed.notify_all()
+        if is_changed:
+            self._on_change()
 
     def _loaded(self, model: Model, visit: _Visit) -> W:
         try:
@@ -227,3 +257,19 @@ class ModelCache(Generic[W]):
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def _with_bases(models: Iterable[Model], resident: Container[Model]) -> frozenset[Model]:
+    """Return `models`, and the bases of those that are not resident, as loads need them."""
+    found, left = set[Model](), list(models)
+    while left:
+        model = left.pop()
+        found.add(model)
+        if model.base and model not in resident:
+            left.append(model.base)
+    return frozenset(found)
+
+
+def _ordered(models: Iterable[Model]) -> list[Model]:
+    """Return `models` in the order in which they are loaded: bases first."""
+    return sorted(models, key=lambda model: (model.depth, model))

@@ -74,19 +74,21 @@ def load(  # noqa: PLR0913, PLR0917 - what it reads, and what it reports
     On a card the work goes on the current stream, and waits for no other. `on_converted` is called with the checkpoint
     as it lies on the card, for a host cache. Networks that `sharing` has are taken over instead of being read.
     """
-    return _explaining(path, partial(_load, path, device, dtype, make_room, on_converted, sharing))
+    return explained(
+        f"the checkpoint {path.name}", partial(_load, path, device, dtype, make_room, on_converted, sharing)
+    )
 
 
 def load_cached(
     path: Path, cached: Converted, device: Device, make_room: MakeRoom = lambda _: None, sharing: Sharing = ALONE
 ) -> Weights:
     """Return the checkpoint at `path` from a host cache, resident on `device`; raises as `load`."""
-    return _explaining(path, partial(_load_cached, cached, device, make_room, sharing))
+    return explained(f"the checkpoint {path.name}", partial(_load_cached, cached, device, make_room, sharing))
 
 
 def prefetch(path: Path, device: Device, dtype: torch.dtype, into: HostCache, key: Key) -> Spare:
     """Cache the checkpoint at `path` in `into`, in steps that take moments; raises as `load`."""
-    parts = _explaining(path, partial(_parts, path))
+    parts = explained(f"the checkpoint {path.name}", partial(_parts, path))
     yield
     yield from into.prefetch(key, parts, converted.layouts_of(parts, device, dtype))
 
@@ -98,26 +100,28 @@ def load_vae(
 
     `dtype` is that of the U-Net.
     """
-    return _explaining(path, partial(_load_vae, path, device, dtype, make_room, sharing))
+    return explained(f"the VAE {path.name}", partial(_load_vae, path, device, dtype, make_room, sharing))
 
 
 def load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny:
     """Return the tiny decoder in the file at `path`, resident on `device`; strict as `load`, and raises the same."""
-    return _explaining(path, partial(_load_decoder, path, device, dtype))
+    return explained(f"the tiny decoder {path.name}", partial(_load_decoder, path, device, dtype))
 
 
-def _explaining(path: Path, load: Callable[[], T]) -> T:
-    """Return the result of `load`; its errors are raised again for people, without references to the card's memory."""
+def explained(what: str, load: Callable[[], T]) -> T:
+    """Return the result of the load of `what`; its errors are raised again for people, without references to the
+    card's memory.
+    """
     try:
         prepare()
         return load()
-    except ModelFileError as error:
-        failure: RenderError = error.with_traceback(None)
+    except RenderError as error:
+        failure = error.with_traceback(None)
     except Exception as error:
         if is_fatal(error):
             raise
         if is_out_of_memory(error):
-            failure = no_room(f"the checkpoint {path.name}")
+            failure = no_room(what)
         else:
             failure = ModelFileError(f"cannot be read: {type(error).__name__}: {error}")
     try:

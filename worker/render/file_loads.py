@@ -1,0 +1,47 @@
+"""How a file of each kind is loaded onto a card: a row a kind. Only a checkpoint's load needs more than its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+import torch
+
+from shared.models.kinds import Kind
+from worker.engine.architectures.weights import Weights
+from worker.engine.devices import Device
+from worker.engine.loading import load
+from worker.engine.loading.load import MakeRoom
+from worker.engine.loading.sharing import Sharing
+from worker.render.local_models import Found
+
+
+class Sized(Protocol):
+    """What the engine made of a file: an object that knows the memory it takes."""
+
+    @property
+    def bytes(self) -> int:
+        """The size of its weights in memory."""
+
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    Loaded = Weights | AutoencoderKL | Sized
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, and the card that it is loaded onto."""
+
+    found: Found
+    device: Device
+    dtype: torch.dtype  # of the U-Net
+    make_room: MakeRoom
+    sharing: Sharing  # what the load may take over; only whole networks are shared
+
+
+FILE_LOADS: Final[Mapping[Kind, Callable[[Source], Loaded]]] = {
+    "vae": lambda one: load.load_vae(one.found.path, one.device, one.dtype, one.make_room, one.sharing),
+}
