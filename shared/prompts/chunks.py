@@ -32,13 +32,14 @@ def chunked(words: Iterable[Word]) -> list[Chunk]:
     """Return `words` in chunks; no words: one empty chunk.
 
     A full chunk is cut after its last comma, if that is among the last 20 tokens and what follows the chunk is not a
-    comma itself: the phrase that began there moves to the next chunk whole.
+    comma itself: the phrase that began there moves to the next chunk whole. A word of several tokens begins the next
+    chunk if it does not fit into the rest of one.
     """
     chunks: list[Chunk] = []
     tokens: list[int] = []
     weights: list[float] = []
     for word in words:
-        if len(tokens) + len(word.tokens) > CHUNK:
+        while tokens and len(tokens) + len(word.tokens) > CHUNK:
             cut = _cut(tokens, word)
             chunks.append(Chunk(tuple(tokens[:cut]), tuple(weights[:cut])))
             tokens, weights = tokens[cut:], weights[cut:]
@@ -54,7 +55,7 @@ def counted(chunks: Sequence[Chunk]) -> int:
 
 def _cut(tokens: Sequence[int], word: Word) -> int:
     """Return how many of `tokens` the chunk keeps that has no room for `word`."""
-    if len(word.tokens) > 1 or word.tokens == (COMMA,):
+    if len(tokens) < CHUNK or word.tokens == (COMMA,):
         return len(tokens)
     commas = [place for place in range(CHUNK - BACKTRACK, CHUNK) if tokens[place] == COMMA]
     return commas[-1] + 1 if commas else CHUNK

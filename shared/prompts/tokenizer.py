@@ -6,6 +6,7 @@ Vocabulary and splitting rules: Radford et al. 2021, arXiv:2103.00020; the merge
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,7 +16,9 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from shared.params.fields import Emphasis
 from shared.prompts import attention, composable, editing
+from shared.prompts.attention import Fragment
 from shared.prompts.chunks import Chunk, Word, chunked, counted
+from shared.prompts.learned_words import NO_WORDS, LearnedWord, Words
 
 BOS: Final = 49406
 EOS: Final = 49407  # in Stable Diffusion 1 it also fills a chunk
@@ -25,6 +28,8 @@ MAX_TOKENS: Final = MAX_CHUNKS * (TOKENS - 2)
 MAX_CHUNKS_IN_ALL: Final = 16 * MAX_CHUNKS  # of all variants by prompt editing; the card holds them to the end
 MERGES: Final = Path(__file__).parent / "vocabulary" / "clip-merges.txt.gz"
 _REMEMBERED: Final = 64  # prompts
+_REMEMBERED_NAMES: Final = 2**14  # of learned words; a large collection has some thousands
+_REMEMBERED_COLLECTIONS: Final = 16  # of learned words: one for each width of checkpoints
 _WORD_END: Final = "</w>"
 _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -34,6 +39,7 @@ class Length(NamedTuple):
 
     tokens: int
     chunks: int
+    words: frozenset[LearnedWord] = frozenset()  # that it mentions at some time
 
     @property
     def is_accepted(self) -> bool:
@@ -51,12 +57,19 @@ class Tokenizer:
         """Return the tokens of `text`, without BOS and EOS."""
         return self._bytes_to_tokens.encode(text, add_special_tokens=False).ids
 
-    def chunks(self, text: str, emphasis: Emphasis = "Original") -> tuple[Chunk, ...]:
-        """Return the chunks of `text`, a variant of one AND part, for a text encoder; at least one."""
-        first, *rest = self._chunks(text, emphasis)
+    def learn(self, words: tuple[LearnedWord, ...]) -> Words:
+        """Return `words` by the tokens of their names. Of names with the same tokens the first one counts."""
+        return _learned(words)
+
+    def chunks(self, text: str, emphasis: Emphasis = "Original", words: Words = NO_WORDS) -> tuple[Chunk, ...]:
+        """Return the chunks of `text`, a variant of one AND part, for a text encoder; at least one.
+
+        Each of `words` stands in it as its virtual tokens.
+        """
+        first, *rest = self._chunks(text, emphasis, words)
         return (first, *(rest if not rest or rest[-1].tokens else rest[:-1]))  # nothing follows a BREAK at the end
 
-    def measure(
+    def measure(  # noqa: PLR0913 - what decides on a length
         self,
         prompt: str,
         calls: int = 20,
@@ -64,22 +77,35 @@ class Tokenizer:
         *,
         first_pass_calls: int | None = None,
         is_negative: bool = False,
+        words: Words = NO_WORDS,
     ) -> Length:
         """Return the length of `prompt`, over its AND parts and all variants by prompt editing.
 
         Editing counts in model calls: `calls` are those of this pass; a second pass also names those of the first. A
         prompt that is too long is not read to its end.
         """
-        return _measured(prompt, calls, emphasis, first_pass_calls, is_negative)
+        return _measured(prompt, calls, emphasis, first_pass_calls, is_negative, words)
 
-    def _chunks(self, text: str, emphasis: Emphasis) -> list[Chunk]:
-        sections = attention.weighed(text, emphasis)
-        words = ([Word((token,), one.weight) for one in some for token in self.encode(one.text)] for some in sections)
-        return [chunk for section in words for chunk in chunked(section)]
+    def _chunks(self, text: str, emphasis: Emphasis, words: Words) -> list[Chunk]:
+        return [
+            chunk for section in attention.weighed(text, emphasis) for chunk in chunked(self._words(section, words))
+        ]
+
+    def _words(self, section: list[Fragment], words: Words) -> Iterator[Word]:
+        for fragment in section:
+            for tokens in words.split(self.encode(fragment.text)):
+                yield Word(tokens, fragment.weight)
 
 
 @lru_cache(_REMEMBERED)
-def _measured(prompt: str, calls: int, emphasis: Emphasis, first_pass_calls: int | None, is_negative: bool) -> Length:  # noqa: FBT001 - a key
+def _measured(  # noqa: PLR0913, PLR0917 - a key
+    prompt: str,
+    calls: int,
+    emphasis: Emphasis,
+    first_pass_calls: int | None,
+    is_negative: bool,  # noqa: FBT001 - as above
+    words: Words,
+) -> Length:
     """Return the result of `Tokenizer.measure`, cached because a form asks for the same prompt again and again."""
     tokenizer, known, length = Tokenizer(), set[str](), Length(0, 0)
     parts = composable.read(prompt, is_negative=is_negative)
@@ -89,9 +115,20 @@ def _measured(prompt: str, calls: int, emphasis: Emphasis, first_pass_calls: int
             break
         if text not in known:
             known.add(text)
-            chunks = tokenizer._chunks(text, emphasis)  # noqa: SLF001 - of this module
-            length = Length(max(length.tokens, counted(chunks)), length.chunks + len(chunks))
+            chunks = tokenizer._chunks(text, emphasis, words)  # noqa: SLF001 - of this module
+            mentioned = words.among(token for chunk in chunks for token in chunk.tokens)
+            length = Length(max(length.tokens, counted(chunks)), length.chunks + len(chunks), length.words | mentioned)
     return length
+
+
+@lru_cache(_REMEMBERED_COLLECTIONS)
+def _learned(words: tuple[LearnedWord, ...]) -> Words:
+    return Words((_named(word.name), word) for word in words)
+
+
+@lru_cache(_REMEMBERED_NAMES)
+def _named(name: str) -> tuple[int, ...]:
+    return tuple(Tokenizer().encode(name))
 
 
 @cache

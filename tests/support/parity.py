@@ -97,7 +97,7 @@ def of_engine(case: Case, engine: Engine, loaded: Load) -> Tensor:
         asks = _seen(params, kit, _pixels(params), _mask(params))
     else:
         pictures = {"source": _pixels(params), "mask": _mask(params)[..., 0]} if case.holds else {}
-        asks = _undecoded(render(params, replace(kit, **pictures)))
+        asks = undecoded(render(params, replace(kit, **pictures)))
     latent: Tensor = engine.render(asks).result(SECONDS)
     return latent
 
@@ -134,7 +134,7 @@ def _mask(params: RenderParams) -> NDArray[np.uint8]:
     return mask
 
 
-def _undecoded(asks: Asks[Any]) -> Asks[Tensor]:
+def undecoded(asks: Asks[Any]) -> Asks[Tensor]:
     """Return the latent that a pipeline would decode."""
     answer = None
     while True:

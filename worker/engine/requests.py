@@ -32,6 +32,7 @@ class Embed:
     Layer `clip_skip` from the end is read by text encoders that follow it (1: the last), and by others their usual
     layer, as by all of them if it is None. A token with a weight other than 1 is scaled by it. With `keeps_mean` the
     chunk is then scaled to the mean that it had before. `adapters` change the text encoders.
+    Virtual tokens have the vectors of the embeddings of `weights`.
     """
 
     weights: Weights

@@ -46,6 +46,8 @@ JUDGE = Path(__file__).parents[3] / "tools" / "demo_checkpoint" / "judge.safeten
         ("input_blocks.0.0.weight time_embed.0.weight middle_block.0.in_layers.0.weight out.2.weight", "a U-Net alone"),
         ("input_blocks.0.0.weight time_embed.0.weight input_hint_block.0.weight", "a ControlNet"),
         ("emb_params", "an embedding"),
+        ("string_to_param.*", "an embedding"),
+        ("768.0.linear.0.weight 768.1.linear.0.weight", "a hypernetwork"),
         ("clip_l clip_g", "an embedding"),
         ("model.diffusion_model.joint_blocks.0.x", "a Stable Diffusion 3"),
         ("double_blocks.0.img_attn.qkv.weight", "a Flux model"),

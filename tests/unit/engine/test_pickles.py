@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from shared.errors import ModelFileError
 from worker.engine.files import pickles, tensors
-from worker.engine.files.kinds import OtherKind
 
 FORMS = pytest.mark.parametrize("form", ["zip", "first"])
 DTYPES = (
@@ -209,20 +209,31 @@ def test_what_is_no_file_of_pytorchs_says_so(tmp_path: Path, make: Callable[[Pat
         tensors.read(path, "meta")
 
 
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        ({"string_to_token": {"*": 265}, "string_to_param": {"*": torch.zeros(2, 768)}, "name": "cat"}, "an embedding"),
-        ({768: [{}, {}], 320: [{}, {}], "name": "style", "step": 3}, "a hypernetwork"),
-        ({"layer_structure": [1, 2, 1], "name": "style"}, "a hypernetwork"),
-    ],
-)
 @FORMS
-def test_files_that_hold_no_flat_list_of_weights_are_told(
-    tmp_path: Path, content: object, what: str, form: str
-) -> None:
-    with pytest.raises(OtherKind, match=what):
-        tensors.read(saved(tmp_path / "x.pt", content, form), "meta")
+def test_weights_within_dictionaries_have_both_names(tmp_path: Path, form: str) -> None:
+    one, nets = torch.ones(2, 3), [{"a": torch.ones(1)}, {"b": torch.ones(2)}, {}, {"c": torch.ones(3)}]
+    content = {"string_to_param": {"*": one}, 768: nets, 320: (nets[0],), "other": {"x": one}, "list": [{"x": one}]}
+    found = tensors.read(saved(tmp_path / "x.pt", content, form))
+    assert_same(
+        found, {"string_to_param.*": one, "768.0.a": nets[0]["a"], "768.1.b": nets[1]["b"], "320.0.a": torch.ones(1)}
+    )
+    assert_same(tensors.read(saved(tmp_path / "x.pt", one, form)), {"*": one})
+
+
+@FORMS
+def test_plain_values_stand_beside_the_weights(tmp_path: Path, form: str) -> None:
+    plain = {"structure": [1, 2.5], "name": "ink", "is": True, "none": None, "pair": (1, "a")}
+    others = {"x": torch.ones(1), "nested": [[1]], "long": [1] * 65, "object": {1: 2}, 5: 6, "set": {1}}
+    assert tensors.values(saved(tmp_path / "x.pt", plain | others, form)) == plain
+    safetensors.torch.save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors")
+    assert tensors.values(tmp_path / "x.safetensors") == {}
+
+
+def test_dictionaries_that_refer_to_each_other_take_no_time(tmp_path: Path) -> None:
+    parts = [{str(place): place for place in range(2**15)}] * 1000
+    content = dict.fromkeys(range(2**15), parts)
+    with pytest.raises(ModelFileError, match="at most 65,536 are read"):
+        tensors.read(zipped(tmp_path / "x.pt", pickle.dumps(content, 2)))
 
 
 def test_no_reason_repeats_the_librarys_advice_or_the_files_words(tmp_path: Path) -> None:

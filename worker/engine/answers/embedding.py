@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from worker.engine.adapters.rows import adapted
 from worker.engine.answers.calls import Calls, Subject
 from worker.engine.architectures.base import Encoded, TextEncoder
 from worker.engine.architectures.conditioning import Applied, Conditioning
+from worker.engine.architectures.embeddings import taught
 from worker.engine.architectures.weights import Weights
 from worker.engine.requests import Embed
 from worker.engine.transfers import to_device
@@ -33,6 +35,7 @@ class Row:
 
 
 Outputs = Mapping[Row, Encoded | Exception]
+_STAND_IN: Final = 0  # token of the vocabulary in the place of a virtual one, whose vector it gets
 
 
 def embed(requests: Sequence[Embed], *, is_exact: bool, calls: Calls | None = None) -> list[Conditioning | Exception]:
@@ -45,7 +48,7 @@ def embed(requests: Sequence[Embed], *, is_exact: bool, calls: Calls | None = No
     outputs: list[Outputs] = []
     for encoder in weights.text_encoders:
         rows = list(dict.fromkeys(_row(encoder, request, chunk) for request in requests for chunk in request.text))
-        encode = partial(_encoded, weights, encoder, calls)
+        encode = partial(_encoded, weights, encoder, calls, _learned(encoder, requests))
         outputs.append(encode(rows, 1) if is_exact else _encoded_or_cached(encoder, encode, rows))
     return [_conditioning(request, outputs) for request in requests]
 
@@ -108,19 +111,38 @@ def _encoded_or_cached(
     return {**cached, **new}
 
 
-def _encoded(
-    weights: Weights, encoder: TextEncoder, calls: Calls, rows: Sequence[Row], most: int | None = None
+def _learned(encoder: TextEncoder, requests: Sequence[Embed]) -> dict[int, Tensor]:
+    """Return the vectors [width] of the virtual tokens that the texts of `requests` may have."""
+    every = dict.fromkeys(one for request in requests for one in request.weights.embeddings)
+    return {token: vector for one in every for token, vector in one.by_token(encoder).items()}
+
+
+def _encoded(  # noqa: PLR0913, PLR0917 - a partial of the first ones
+    weights: Weights,
+    encoder: TextEncoder,
+    calls: Calls,
+    learned: Mapping[int, Tensor],
+    rows: Sequence[Row],
+    most: int | None = None,
 ) -> Outputs:
     """Return each row's output or error, from calls of `most` rows, or of as many as the device takes."""
     subject = Subject("embed", encoder.network, (weights.architecture.chunk,))
-    made = calls.make(partial(_encode_rows, weights, encoder), rows, subject, most or weights.device.text_budget)
+    made = calls.make(
+        partial(_encode_rows, weights, encoder, learned), rows, subject, most or weights.device.text_budget
+    )
     return dict(zip(rows, made, strict=True))
 
 
 @torch.inference_mode()
-def _encode_rows(weights: Weights, encoder: TextEncoder, rows: Sequence[Row]) -> Sequence[Encoded]:
+def _encode_rows(
+    weights: Weights, encoder: TextEncoder, learned: Mapping[int, Tensor], rows: Sequence[Row]
+) -> Sequence[Encoded]:
     """Return each row's output from one call, in the number format of the U-Net."""
-    tokens = to_device(torch.tensor([row.tokens for row in rows]), weights.device)  # [rows, tokens]
-    with adapted(encoder.network, encoder.name, [row.adapters for row in rows], weights.device):
-        encoded = encoder.encode(tokens, [row.layer for row in rows])
+    vectors = [{place: learned[token] for place, token in enumerate(row.tokens) if token in learned} for row in rows]
+    known = [[_STAND_IN if token in learned else token for token in row.tokens] for row in rows]
+    tokens = to_device(torch.tensor(known), weights.device)  # [rows, tokens]
+    layers = [row.layer for row in rows]
+    adapters = [row.adapters for row in rows]
+    with adapted(encoder.network, encoder.name, adapters, weights.device), taught(encoder, vectors, weights.device):
+        encoded = encoder.encode(tokens, layers)
     return [row.each(lambda tensor: tensor.to(weights.dtype)) for row in encoded]

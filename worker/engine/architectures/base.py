@@ -87,6 +87,16 @@ class TextEncoder:
         return [Encoded(*row) for row in zip(read.unbind(), pooled, strict=True)]
 
     @property
+    def vocabulary(self) -> nn.Module:
+        """The table of the vectors of CLIP's tokens [tokens, width]."""
+        return _text_model(self.network).get_submodule("embeddings.token_embedding")
+
+    @property
+    def width(self) -> int:
+        """The length of a token's vector."""
+        return int(self.vocabulary.get_parameter("weight").shape[1])
+
+    @property
     def positions(self) -> Tensor:
         """The table of positions, which no checkpoint stores."""
         return _text_model(self.network).get_buffer("embeddings.position_ids")
@@ -108,6 +118,7 @@ class Architecture(ABC):
     name: ClassVar[str]  # in catalogue, API and infotext
     latent: ClassVar[LatentSpace] = LatentSpace(channels=4, cell=8)
     chunk: ClassVar[int] = TOKENS  # tokens that a text encoder reads at once
+    text_widths: ClassVar[Mapping[str, int]]  # of usual checkpoints, by diffusers' names of their text encoders
     size_figures: ClassVar[int] = 0  # that a row brings about the picture's size
     zeroes_empty_negative: ClassVar[bool] = False  # an empty negative prompt is zeros, and not an empty text
     usual_rgb: ClassVar[LatentColours] = (
@@ -123,6 +134,11 @@ class Architecture(ABC):
     def label(self) -> str:
         """What people call it."""
         return FACTS[self.name].label
+
+    @property
+    def starts_from_noise(self) -> bool:
+        """Whether its checkpoints render a picture by themselves."""
+        return FACTS[self.name].starts_from_noise
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return the text encoders, whose layers are joined in width in this order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import nn
 
@@ -15,6 +16,7 @@ class SD1(Architecture):
     """Stable Diffusion 1.x."""
 
     name = "sd1"
+    text_widths: ClassVar[Mapping[str, int]] = {"text_encoder": 768}
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:
         """Return CLIP-L, as in the training: EOS fills a chunk, and every layer that is read passes the last norm."""

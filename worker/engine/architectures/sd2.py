@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import nn
 
@@ -15,6 +16,7 @@ class SD2(Architecture):
     """Stable Diffusion 2.x."""
 
     name = "sd2"
+    text_widths: ClassVar[Mapping[str, int]] = {"text_encoder": 1024}
     text_cost = 3.5
 
     def text_encoders(self, networks: Mapping[str, nn.Module]) -> tuple[TextEncoder, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from torch import nn
 
@@ -25,6 +25,7 @@ class SDXL(Architecture):
     """Stable Diffusion XL (Podell et al. 2023, arXiv:2307.01952), and the families that were trained from it."""
 
     name = "sdxl"
+    text_widths: ClassVar[Mapping[str, int]] = {"text_encoder": 768, "text_encoder_2": 1280}
     size_figures = 6
     zeroes_empty_negative = True
     usual_rgb = USUAL_RGB
@@ -51,6 +52,7 @@ class SDXLRefiner(Architecture):
     """The refiner of Stable Diffusion XL, which reads OpenCLIP-G alone and sees how beautiful the picture should be."""
 
     name = "sdxl-refiner"
+    text_widths: ClassVar[Mapping[str, int]] = {"text_encoder_2": 1280}
     size_figures = 5
     zeroes_empty_negative = True
     usual_rgb = USUAL_RGB

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from shared.errors import ModelFileError
 from shared.params.fields import Tiling
+from shared.prompts.learned_words import NO_WORDS, Words
 from shared.prompts.tokenizer import Tokenizer
 from worker.engine.architectures.base import Architecture, LatentSpace, TextEncoder
+from worker.engine.architectures.embeddings import Embedding
 from worker.engine.architectures.prediction import Prediction
 from worker.engine.devices import Device
 from worker.engine.sigma_table import SigmaTable
@@ -28,7 +31,7 @@ CACHED_MASKS: Final = 64  # sets of lengths of contexts; some KB each
 class Weights:
     """One resident checkpoint. After loading, only `answers` calls its networks, on the engine's thread.
 
-    A copy with another VAE, table or tiling has the same networks: requests of both share calls.
+    A copy with another VAE, table or tiling, or with embeddings, has the same networks: requests of both share calls.
     """
 
     architecture: Architecture
@@ -46,6 +49,8 @@ class Weights:
     masks: TensorCache[Tensor] = field(default_factory=lambda: TensorCache(CACHED_MASKS))
     """Which tokens of contexts are real, by their lengths."""
     tiling: Tiling = "none"  # axes along which convolutions wrap around to the other side
+    embeddings: tuple[Embedding, ...] = ()  # for its text encoders, of words that the prompts at hand may mention
+    words: Words = NO_WORDS  # which these embeddings teach
 
     def with_vae(self, vae: AutoencoderKL) -> Weights:
         """Return these weights with another VAE of the same latents."""
@@ -54,6 +59,12 @@ class Weights:
     def tiled(self, tiling: Tiling) -> Weights:
         """Return these weights for pictures whose edges continue at the other side."""
         return replace(self, tiling=tiling)
+
+    def taught(self, embeddings: Mapping[str, Embedding]) -> Weights:
+        """Return these weights with learned words by their names; one for other text encoders stays plain text."""
+        fitting = {name: one for name, one in embeddings.items() if one.fits(self.text_encoders)}
+        words = self.tokenizer.learn(tuple(one.word(name) for name, one in fitting.items()))
+        return replace(self, embeddings=tuple(fitting.values()), words=words)
 
     @property
     def latent(self) -> LatentSpace:

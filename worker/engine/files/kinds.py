@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from shared.errors import ModelFileError
@@ -83,15 +83,16 @@ _ALONE: Final[tuple[tuple[str, _Recognises], ...]] = (  # the first that fits, i
     ("a CLIP vision model alone", _starts("vision_model.", "visual.transformer.")),
     ("a U-Net alone", lambda given: _starts("down_blocks.")(given) and _starts("time_embedding.")(given)),
     ("a U-Net alone", _starts("input_blocks.0.0.")),
+    ("an embedding (textual inversion)", _starts("string_to_param.")),
     ("an embedding (textual inversion)", _has("emb_params")),
     ("an embedding (textual inversion)", lambda given: set(given) in ({"clip_l", "clip_g"}, {"clip_l"}, {"clip_g"})),
+    ("a hypernetwork", _within(".0.linear", ".1.linear")),
     ("the judge of the demo checkpoints", _has("choices.weight", "features.0.weight")),
 )
 _WIDTHS: Final = (768, 1024, 1280)  # of CLIP's tokens: an embedding alone is one tensor of them
 CHECKPOINT_PREFIXES: Final = ("model.diffusion_model.", "cond_stage_model.", "conditioner.")
 """Beginnings of names that only checkpoints have, and no VAE alone."""
 _CHECKPOINT: Final = (*CHECKPOINT_PREFIXES, "first_stage_model.", "model_ema.")
-_HYPERNETWORK: Final = frozenset({320, 640, 768, 1024, 1280})  # widths, by which its layers are named
 
 
 def require_known(weights: Mapping[str, object]) -> None:
@@ -107,17 +108,3 @@ def require_known(weights: Mapping[str, object]) -> None:
         raise OtherKind(what)
     if not is_checkpoint:
         raise OtherKind(None)
-
-
-def require_checkpoint_outline(content: object) -> None:
-    """Raise OtherKind if a whole pickle is an embedding or a hypernetwork, which are not flat lists of weights."""
-    if not isinstance(content, Mapping):
-        return
-    if "string_to_param" in content:
-        raise OtherKind("an embedding (textual inversion)")
-    if "layer_structure" in content or (content and _numbers(content) and _HYPERNETWORK.issuperset(_numbers(content))):
-        raise OtherKind("a hypernetwork")
-
-
-def _numbers(names: Iterable[object]) -> set[int]:
-    return {name for name in names if isinstance(name, int)}

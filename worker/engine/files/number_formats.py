@@ -38,8 +38,8 @@ def plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     kept = {name: weight for name, weight in weights.items() if not name.endswith((*_SCALES, *_OF_OTHERS))}
     for name, weight in kept.items():
-        if name.endswith(_WEIGHTS) and weight.dtype not in _READ:
-            raise ModelFileError(f"its {name} is stored as {str(weight.dtype).removeprefix('torch.')}: {READABLE}")
+        if name.endswith(_WEIGHTS):
+            require_readable(name, weight)
     unscaled: dict[str, Tensor] = {}
     for scale in (name for name in weights if name.endswith(_SCALES)):
         name = _of_scale(scale, kept)
@@ -50,6 +50,12 @@ def plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             raise ModelFileError(f"its {name} has two scales, {' and '.join(_SCALES)}: one is read")
         unscaled[name] = _unscaled(kept[name], weights[scale])
     return kept | unscaled
+
+
+def require_readable(name: str, weight: Tensor) -> None:
+    """Raise ModelFileError for a number format that is not read."""
+    if weight.dtype not in _READ:
+        raise ModelFileError(f"its {name} is stored as {str(weight.dtype).removeprefix('torch.')}: {READABLE}")
 
 
 def _of_scale(scale: str, weights: Mapping[str, Tensor]) -> str:

@@ -13,16 +13,17 @@ import mmap
 import pickle
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, Literal
+from itertools import islice
+from typing import Any, BinaryIO, Final, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from shared.errors import ModelFileError
-from worker.engine.files import kinds
 
+T = TypeVar("T")
 FIRST_FORM: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of the first form begin: a pickled number that PyTorch chose."""
 _FIRST_VERSION: Final = 1001
@@ -32,6 +33,12 @@ MOST_TENSORS: Final = 2**16
 """In a model file; Stable Diffusion XL has 2,515, an adapter for it some thousands."""
 TRAINING_STEP: Final = "global_step"
 """Name of a number that trainers put beside the weights; it is returned with them."""
+NAMELESS: Final = "*"
+"""Name of the tensor in a file that is nothing else."""
+EMBEDDING: Final = "string_to_param"
+"""Name under which an embedding holds its tensors by the words that it teaches."""
+_MOST_PARTS: Final = 3  # dictionaries that are looked for under a number; hypernetworks have two
+_LONGEST_LIST: Final = 64  # of a value beside the weights
 _MOST_SIDES: Final = 8  # of a tensor
 _WRAPPINGS: Final = 2  # trainers put the weights under one of these names, sometimes twice
 _WRAPPERS: Final = ("state_dict", "params_ema", "params")
@@ -65,6 +72,16 @@ class _Named(dict[Any, Any]):
 
     def __setstate__(self, *_: object) -> None:
         """Forget the state, where modules record their versions."""
+
+
+class _Parameters(_Named):
+    """A module that holds weights by name, in its state."""
+
+    def __setstate__(self, *states: object) -> None:
+        """Keep the weights."""
+        for state in states:
+            held = state.get("_parameters") if isinstance(state, Mapping) else None
+            self.update(held if isinstance(held, Mapping) else {})
 
 
 @dataclass(frozen=True)
@@ -145,7 +162,12 @@ _STORED: Final = {
     "UntypedStorage": None,
 }  # fmt: skip
 _DTYPES: Final = {str(one): one for one in vars(torch).values() if isinstance(one, torch.dtype)}
-_DICTIONARIES: Final = frozenset({"collections.OrderedDict", "collections.defaultdict", "builtins.dict"})
+_DICTIONARIES: Final = {
+    "collections.OrderedDict": _Named,
+    "collections.defaultdict": _Named,
+    "builtins.dict": _Named,
+    "torch.nn.modules.container.ParameterDict": _Parameters,
+}
 _FORGOTTEN: Final = (
     "pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.", "pathlib.", "datetime.",
     "torch.nn.", "torch.optim.",
@@ -181,13 +203,15 @@ class _Unpickler(pickle.Unpickler):
         if full in _DTYPES:
             return _DTYPES[full]
         if full in _DICTIONARIES:
-            return _Named
+            return _DICTIONARIES[full]
         if full in _FORGOTTEN_NAMES or full.startswith(_FORGOTTEN):
             return Inert
         known = full if len(full) <= 80 and full.isascii() and full.isprintable() else "of a strange name"
         raise ModelFileError(f"holds code or objects, which are not loaded ({known})")
 
-    def persistent_load(self, storage: Any) -> _Storage:  # noqa: ANN401 - any content of the file
+    def persistent_load(self, storage: Any) -> Any:  # noqa: ANN401 - any content of the file
+        if storage[0] == "module":  # the first form stores a class with its source
+            return storage[1]
         _, kind, key, _, count, *view = storage
         if not isinstance(kind, _Call) or not isinstance(key, str) or any(view):
             raise TypeError("no storage")
@@ -201,10 +225,41 @@ def _rebuilt_from_type(rebuild: Any, _: object, arguments: tuple[object, ...], *
     return rebuild(*arguments)
 
 
+Places = Mapping[str, tuple[int, int]]
+"""For each storage, the position in the file and its bytes."""
+
+
 def read(file: BinaryIO, where: Literal["cpu", "meta"]) -> dict[str, Tensor]:
-    """Return the tensors of PyTorch's `file` by name: on the CPU, views of it. Raises ModelFileError, MemoryError."""
+    """Return the tensors of PyTorch's `file` by name: on the CPU, views of it. Raises ModelFileError, MemoryError.
+
+    A tensor within others has both names with a point between them, and one without a name is called `*`.
+    """
+    return _explaining(lambda: dict(_tensors(file, where)))
+
+
+def values(file: BinaryIO) -> dict[str, object]:
+    """Return what PyTorch's `file` holds by name beside tensors: numbers, texts, and lists of them. Raises as `read`.
+
+    They are what a stranger wrote.
+    """
+
+    def found() -> dict[str, object]:
+        content, _ = _content(file)
+        named = content if isinstance(content, Mapping) else {}
+        return {name: value for name, value in named.items() if isinstance(name, str) and _is_plain(value)}
+
+    return _explaining(found)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return len(value) <= _LONGEST_LIST and all(isinstance(one, bool | int | float | str) for one in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _explaining(reading: Callable[[], T]) -> T:
     try:
-        return dict(_tensors(file, where))
+        return reading()
     except (ModelFileError, MemoryError):
         raise
     except zipfile.BadZipFile as error:
@@ -214,8 +269,12 @@ def read(file: BinaryIO, where: Literal["cpu", "meta"]) -> dict[str, Tensor]:
         raise ModelFileError(f"is damaged or not a PyTorch file ({type(error).__name__})") from error
 
 
+def _content(file: BinaryIO) -> tuple[object, Places]:
+    return _of_first_form(file) if file.read(2) != b"PK" else _of_zip(file)
+
+
 def _tensors(file: BinaryIO, where: Literal["cpu", "meta"]) -> Iterator[tuple[str, Tensor]]:
-    content, places = _of_first_form(file) if file.read(2) != b"PK" else _of_zip(file)
+    content, places = _content(file)
     placed = _named(content)
     placed.pop(TRAINING_STEP, None)  # as a tensor it could not be read without the weights
     step = content.get(TRAINING_STEP) if isinstance(content, Mapping) else None
@@ -229,10 +288,6 @@ def _tensors(file: BinaryIO, where: Literal["cpu", "meta"]) -> Iterator[tuple[st
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # PyTorch wants it writable: pages are copied then
     begins = {key: begin for key, (begin, _) in places.items()}
     yield from ((name, _view(mapped, one, begins.get(one.storage.key, 0))) for name, one in placed.items())
-
-
-Places = Mapping[str, tuple[int, int]]
-"""For each storage, the position in the file and its bytes."""
 
 
 def _of_zip(file: BinaryIO) -> tuple[object, Places]:
@@ -285,15 +340,30 @@ def _of_first_form(file: BinaryIO) -> tuple[object, Places]:
 
 
 def _named(content: Any) -> dict[str, _Placed]:  # noqa: ANN401 - any content of the file
-    kinds.require_checkpoint_outline(content)
     for _ in range(_WRAPPINGS):
         wrapping = next((name for name in _WRAPPERS if isinstance(content, Mapping) and name in content), None)
         content = content[wrapping] if wrapping else content
+    if isinstance(content, _Placed):
+        return {NAMELESS: content}
     if not isinstance(content, Mapping):
         raise ModelFileError("holds no weights by name")
-    if len(content) > MOST_TENSORS:
-        raise ModelFileError(f"has {len(content):,} weights; at most {MOST_TENSORS:,} are read")
-    return {str(name): value for name, value in content.items() if isinstance(value, _Placed)}
+    if (size := sum(1 for _ in islice(_items(content), MOST_TENSORS + 1))) > MOST_TENSORS:
+        raise ModelFileError(f"has {max(size, len(content)):,} weights; at most {MOST_TENSORS:,} are read")
+    return {str(name): value for name, value in _items(content) if isinstance(value, _Placed)}
+
+
+def _items(content: Mapping[Any, Any]) -> Iterator[tuple[object, object]]:
+    """Yield the items of a file, and those of the dictionaries within it in which some kinds hold their weights."""
+    yield from content.items()
+    for outer, value in content.items():
+        parts: dict[str, object] = {}
+        if outer == EMBEDDING:
+            parts = {outer: value}
+        elif isinstance(outer, int) and isinstance(value, list | tuple):
+            parts = {f"{outer}.{place}": part for place, part in enumerate(value[:_MOST_PARTS])}
+        for name, part in parts.items():
+            if isinstance(part, Mapping):
+                yield from ((f"{name}.{inner}", one) for inner, one in part.items())
 
 
 def _require_inside(one: _Placed, places: Places) -> None:

@@ -64,6 +64,15 @@ def stored(path: Path, where: Where) -> dict[str, Tensor]:
         raise ModelFileError(error.strerror if isinstance(error, regular_files.NotRegular) else reason) from error
 
 
+def values(path: Path) -> dict[str, object]:
+    """Return what a pickle holds by name beside tensors: numbers, texts, and lists of them. Raises ModelFileError.
+
+    Empty for a safetensors file. A stranger wrote them.
+    """
+    with regular_files.opened(path) as file:
+        return pickles.values(file) if form(path, file) == "pickle" else {}
+
+
 def training_step(weights: Mapping[str, Tensor]) -> int | None:
     """Return how many steps a network was trained, if the file says so as one integer; else None."""
     step = weights.get(TRAINING_STEP)

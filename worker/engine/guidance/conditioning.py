@@ -93,7 +93,7 @@ def prepare(  # noqa: PLR0913 - what goes with every conditioning
     clip_skip = architecture.clip_skip(params)
     _require_layers(weights, clip_skip)
     schedule = partial(editing.schedule, calls=calls, first_pass_calls=base_calls)
-    chunks = partial(weights.tokenizer.chunks, emphasis=params.emphasis)
+    chunks = partial(weights.tokenizer.chunks, emphasis=params.emphasis, words=weights.words)
     script: Script = yield Work(lambda: _script(params.prompt, params.negative_prompt, schedule, chunks))
     keeps_mean = params.emphasis == "Original"
     # An older version admitted any tag, and what is merged into the weights is none of `adapters`.
