@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from shared.admission import pairing
 from shared.admission.accepted import accepted
+from shared.admission.adapters import NamedAdapters, named_adapters
 from shared.errors import FieldError, Refused
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.model_set import ModelSet
@@ -74,8 +75,10 @@ class NamedModels:
             problems += refused.fields
         titles |= {name: file.title for name, file in files.items()}
         problems += _without_vae(titles.get("vae"), files.get("hires.checkpoint"))
+        adapters = named_adapters(catalogue, params, files)
+        problems += adapters.problems
         architectures = frozenset(file.architecture for name, file in files.items() if name != "vae")
-        return cls(titles, files.get("checkpoint"), architectures, _model_set(files), problems)
+        return cls(titles, files.get("checkpoint"), architectures, _model_set(files, adapters), problems)
 
 
 def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | None:
@@ -86,12 +89,13 @@ def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | 
     return catalogue.vae_for(given.casefold() if is_word else given, checkpoint)
 
 
-def _model_set(files: Mapping[str, Entry]) -> ModelSet | None:
-    """Return the set of files by dotted field name; None: without a checkpoint."""
-    roles: dict[str, str | None] = {role: files[name].sha256 for name, role in _ROLES.items() if name in files}
+def _model_set(files: Mapping[str, Entry], adapters: NamedAdapters) -> ModelSet | None:
+    """Return the set of files by dotted field name, and of adapters; None: without a checkpoint."""
+    roles: dict[str, object] = {role: files[name].sha256 for name, role in _ROLES.items() if name in files}
     if "checkpoint" not in roles:
         return None
-    return ModelSet.model_validate(roles | ({"hires_vae": roles.get("vae")} if "hires" in roles else {}))
+    second = {"hires_vae": roles.get("vae")} if "hires" in roles else {}
+    return ModelSet.model_validate(roles | second | adapters.roles)
 
 
 def _without_vae(vae: str | None, second: Entry | None) -> list[FieldError]:

@@ -1,4 +1,4 @@
-"""Prompts: refused if they are too long for the text encoder or the card, or name networks that are not available."""
+"""Prompts: refused if they are too long for the text encoder or the card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from shared.params import paths
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.composable import MOST_PARTS, read
-from shared.prompts.extra_networks import networks
 from shared.prompts.styles import Style, merge
 from shared.prompts.tokenizer import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Tokenizer
 from shared.settings import Limits
@@ -19,7 +18,6 @@ from shared.suggest import nearest
 from shared.wording import LONGEST, choices
 
 _SHOWN: Final = 5  # styles that a refusal offers when none is alike
-_NETWORKS: Final = {"lora": "LoRA", "lyco": "LoRA", "hypernet": "hypernetwork"}
 
 
 def unreadable(params: RenderParams, limits: Limits) -> Iterator[FieldError]:
@@ -63,10 +61,6 @@ def _problems(name: str, prompt: str, params: RenderParams, limits: Limits) -> I
     """Yield the problems of a prompt, those that are cheap to find first."""
     if len(prompt) > limits.max_prompt_chars:
         yield FieldError(name, f"is {len(prompt):,} characters long", accepted(name, limits))
-    tags = [f"{_NETWORKS.get(tag.kind.casefold(), tag.kind)} {tag.name[:40]!r}" for tag in networks(prompt)]
-    if tags:  # silently left out, they would be missed in the picture
-        message = f"names networks that are not available yet: {', '.join(tags[:3])}"
-        yield FieldError(name, message, "a prompt without <lora:…> and <hypernet:…> tags")
     is_negative = name.endswith("negative_prompt")
     parts = len(read(prompt, is_negative=is_negative))
     if parts > MOST_PARTS:

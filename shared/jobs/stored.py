@@ -18,7 +18,8 @@ from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
 from shared.params.table import parameters
 from shared.params.upscalers import UPSCALERS
-from shared.prompts.extra_networks import networks
+from shared.prompts.adapters import BadTag, used
+from shared.prompts.extra_networks import Network, networks
 
 _MOST_NAMES: Final = 5  # names in a sentence
 _LONGEST: Final = 60  # characters of a value in a sentence
@@ -96,9 +97,18 @@ def _of_pass(group: str, sampler: str, schedule: str) -> dict[str, str]:
 
 
 def _tags(params: RenderParams) -> dict[str, str]:
-    """Return the prompts that ask for networks, which this version admits none of."""
+    """Return the tags that this version does not understand, or not in a negative prompt, by the prompt's name."""
     prompts = params.of_kind("prompt")
-    return {name: f"<{tag.kind}:{tag.name}>" for name, prompt in prompts.items() for tag in networks(prompt)}
+    return {name: f"<{tag.kind}:{tag.name}>" for name, prompt in prompts.items() for tag in _unknown_tags(name, prompt)}
+
+
+def _unknown_tags(name: str, prompt: str) -> tuple[Network, ...]:
+    tags = networks(prompt)
+    try:
+        known = () if name.endswith("negative_prompt") else used(prompt)
+    except BadTag:
+        return tags
+    return () if known else tags
 
 
 def _without(params: RenderParams, unknown: Mapping[str, str]) -> RenderParams:

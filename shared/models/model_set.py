@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Sha256 = Annotated[str, Field(min_length=1)]
-_VAES: Final = frozenset({"vae", "hires_vae"})
-"""The roles of files other than checkpoints."""
+
+
+class Merge(BaseModel):
+    """An adapter that is merged into the checkpoints before the image starts, with its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    sha256: Sha256
+    text_encoder: float = 1.0
+    unet: float = 1.0
+
+    def __lt__(self, other: Merge) -> bool:
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[str, float, float]:
+        return self.sha256, self.text_encoder, self.unet
 
 
 class ModelSet(BaseModel):
@@ -22,21 +37,28 @@ class ModelSet(BaseModel):
     refiner: Sha256 | None = None  # a checkpoint that takes over on the way; it decodes nothing
     hires: Sha256 | None = None  # the second pass's checkpoint; None: the first pass's
     hires_vae: Sha256 | None = None
+    adapters: dict[str, Sha256] = {}  # applied image by image: by `shared.prompts.adapters.Use.key`, of both passes
+    merges: Annotated[tuple[Merge, ...], Field(strict=False)] = ()  # sorted; of both passes
+    hashes: dict[str, str] = {}  # of the files of adapters, as pictures name them, by `Use.key`
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """The checkpoints that must be resident before the image starts, the job's own first, each once."""
-        return tuple(dict.fromkeys(sha256 for role, sha256 in self if sha256 and role not in _VAES))
+        return tuple(dict.fromkeys(filter(None, (self.checkpoint, self.refiner, self.hires))))
 
     @property
     def companions(self) -> str:
-        """The digest of the checkpoints that must be resident beside the job's own; empty: there are none."""
+        """The digest of what must be resident beside the job's own checkpoint; empty: nothing.
+
+        These are other checkpoints, and what is merged into them.
+        """
         others = sorted(set(self.checkpoints) - {self.checkpoint})
-        return hashlib.sha256(" ".join(others).encode()).hexdigest() if others else ""
+        merged = [f"{one.sha256}:{one.text_encoder!r}:{one.unet!r}" for one in self.merges]
+        return hashlib.sha256(" ".join(others + merged).encode()).hexdigest() if others or merged else ""
 
     def to_stored(self) -> dict[str, Any]:
         """Return what the row of a job holds: the roles that have a file."""
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(mode="json", exclude_defaults=True)
 
     @classmethod
     def from_stored(cls, stored: object) -> Self:

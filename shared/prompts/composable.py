@@ -6,10 +6,9 @@ import re
 from typing import Final, NamedTuple
 
 from shared.prompts.attention import bounded
-from shared.prompts.extra_networks import without
+from shared.prompts.extra_networks import without, without_comments
 
 MOST_PARTS: Final = 16  # each is a row of every denoising call
-_COMMENT: Final = re.compile(r"#[^\n]*\n?")
 _AND: Final = re.compile(r"\bAND\b")
 _WEIGHT: Final = re.compile(r"\s*([-+]?(?:[0-9]+\.?|[0-9]*\.[0-9]+))")
 
@@ -26,7 +25,7 @@ def read(prompt: str, *, is_negative: bool = False) -> tuple[Part, ...]:
 
     In a negative prompt AND is a word and a weight is text.
     """
-    plain = without(_COMMENT.sub("\n", prompt))
+    plain = without(without_comments(prompt))
     if is_negative:
         return (Part(plain),)
     return tuple(_weighed(part) for part in _AND.split(plain))

@@ -6,6 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 _TAG: Final = re.compile(r"<(\w+):([^>]+)>")
+_COMMENT: Final = re.compile(r"#[^\n]*\n?")
 
 
 class Network(NamedTuple):
@@ -21,14 +22,20 @@ class Network(NamedTuple):
 
 
 def networks(prompt: str) -> tuple[Network, ...]:
-    """Return the networks that `prompt` names, in its order."""
-    return tuple(_network(*tag.groups()) for tag in _TAG.finditer(prompt, 0, _end(prompt)))
+    """Return the networks that `prompt` names outside of comments, in its order."""
+    plain = without_comments(prompt)
+    return tuple(_network(*tag.groups()) for tag in _TAG.finditer(plain, 0, _end(plain)))
 
 
 def without(prompt: str) -> str:
     """Return `prompt` without its tags; blanks around them stay."""
     end = _end(prompt)
     return _TAG.sub("", prompt[:end]) + prompt[end:]
+
+
+def without_comments(prompt: str) -> str:
+    """Return `prompt` without what stands behind a `#` in each of its lines."""
+    return _COMMENT.sub("\n", prompt)
 
 
 def _end(prompt: str) -> int:

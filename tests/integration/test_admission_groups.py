@@ -1,4 +1,4 @@
-"""Admission of what comes in groups: second pass, noise, guidance, source and mask, styles, further networks."""
+"""Admission of what comes in groups: second pass, noise, guidance, source and mask, styles."""
 
 from __future__ import annotations
 
@@ -288,15 +288,6 @@ def test_unknown_style_is_refused_with_the_nearest(refusals):
 def test_style_that_repeats_the_prompt_again_and_again_ends_at_the_limit(refusals):
     found = refusals({"prompt": "word " * 100, "styles": ["echo"] * 32})
     assert "characters long" in found["prompt"][0]
-
-
-@pytest.mark.parametrize("field", ["prompt", "negative_prompt", "hires.prompt", "hires.negative_prompt"])
-def test_networks_that_are_not_here_yet_are_named(refusals, field):
-    text = "a lake <lora:ink:0.8> <hypernet:mood>"
-    given = {"hires": {field.removeprefix("hires."): text}} if "." in field else {field: text}
-    message, offered = refusals(given)[field]
-    assert message == "names networks that are not available yet: LoRA 'ink', hypernetwork 'mood'"
-    assert "without" in offered
 
 
 def test_parts_joined_by_and_are_bounded(admit, refusals):

@@ -147,4 +147,19 @@ def test_networks_are_refused_by_their_names(client, checkpoint_factory, tag: st
     assert answer.status_code == 422
     (problem,) = answer.get_json()["errors"]
     assert problem["field"] == "prompt"
-    assert tag.split(":")[1].rstrip(">") in problem["message"]
+    assert any(word in problem["message"] for word in ("'ink'", "<unheard:…>"))
+
+
+def test_a_farm_without_any_says_where_to_put_one(client, checkpoint_factory):
+    checkpoint_factory("demo")
+    answer = client.post("/api/v1/jobs", json={"prompt": "<lora:ink:0.8>"}).get_json()
+    assert [one["message"] for one in answer["errors"]] == ["There is no LoRA 'ink'"]
+    assert "in the folder Lora of the models folder (FARM_MODELS)" in answer["errors"][0]["accepted"]
+
+
+def test_tags_are_no_tokens(client, checkpoint_factory):
+    counted = [
+        client.post("/api/v1/tokens", json={"prompt": f"a boat{tag}"}).get_json()["tokens"]
+        for tag in ("", "<lora:ink:0.8>")
+    ]
+    assert counted == [2, 2]

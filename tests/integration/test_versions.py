@@ -44,7 +44,7 @@ TOMORROW = {
     "video": {"frames": 24},
     "hires": {"scale": 1.5, "foo": {"bar": 1}, "upscaler": "Sharp"},
     "img2img": {"pictures": [SHA256]},
-    "prompt": "<lora:ink:0.8> the sea",
+    "prompt": "<video:waves> the sea",
 }
 
 
