@@ -8,7 +8,7 @@ card rows with different adapters of one rank share a batched one, for which eac
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -108,20 +108,31 @@ def _by_layer(name: str, rows: Sequence[Sequence[Applied]], device: Device) -> d
     On a CPU a group has one adapter: only plain products round alike in any company there.
     """
     groups: dict[str, list[_Group]] = defaultdict(list)
-    places, weights = cache(partial(_places, device)), cache(partial(_weights, device))
     for turn in range(max(map(len, rows), default=0)):
-        members: dict[tuple[str, Hashable], list[tuple[int, Applied, Factors]]] = defaultdict(list)
+        having: dict[LowRank, list[tuple[int, Applied]]] = defaultdict(list)
         for place, applied in ((place, row[turn]) for place, row in enumerate(rows) if len(row) > turn):
-            if not isinstance(applied.adapter, LowRank) or not applied.weight:
-                continue
-            for path, factors in applied.adapter.networks.get(name, {}).items():
-                company = factors.rank if device.kind == "cuda" else applied.adapter
-                members[path, company].append((place, applied, factors))
-        for (path, _), found in members.items():
-            these, having, factors_of = zip(*found, strict=True)
-            uses = tuple((one.weight, one.rank) for one in having)
-            groups[path].append(_Group(places(these), factors_of, weights(uses, factors_of[0].rank)))
+            if isinstance(applied.adapter, LowRank) and applied.weight:
+                having[applied.adapter].append((place, applied))
+        companies: dict[tuple[str, Hashable], list[LowRank]] = defaultdict(list)
+        for adapter in having:
+            for path, factors in adapter.networks.get(name, {}).items():
+                companies[path, factors.rank if device.kind == "cuda" else adapter].append(adapter)
+        members = cache(partial(_members, having, device))
+        for (path, _), adapters in companies.items():
+            layers = {adapter: adapter.networks[name][path] for adapter in adapters}
+            places, owners, weights = members(tuple(adapters), layers[adapters[0]].rank)
+            groups[path].append(_Group(places, [layers[owner] for owner in owners], weights))
     return groups
+
+
+def _members(
+    having: Mapping[LowRank, Sequence[tuple[int, Applied]]], device: Device, adapters: tuple[LowRank, ...], rank: int
+) -> tuple[slice | Tensor, Sequence[LowRank], Tensor]:
+    """Return the rows that have one of `adapters`, rising, the adapter of each, and its weights."""
+    found = {place: (adapter, applied) for adapter in adapters for place, applied in having[adapter]}
+    places = tuple(sorted(found))
+    owners, uses = zip(*(found[place] for place in places), strict=True)
+    return _places(device, places), owners, _weights(device, uses, rank)
 
 
 def _places(device: Device, places: tuple[int, ...]) -> slice | Tensor:
@@ -130,10 +141,10 @@ def _places(device: Device, places: tuple[int, ...]) -> slice | Tensor:
     return slice(first, behind) if behind - first == len(places) else to_device(torch.tensor(places), device)
 
 
-def _weights(device: Device, uses: Sequence[tuple[float, int | None]], rank: int) -> Tensor:
+def _weights(device: Device, uses: Sequence[Applied], rank: int) -> Tensor:
     """Return the weight of each rank of each row [rows, rank], or of all of its ranks [rows, 1]."""
-    if all(used is None for _, used in uses):
-        return to_device(torch.tensor([[weight] for weight, _ in uses]), device)
-    having = torch.tensor([rank if used is None else used for _, used in uses])[:, None]
-    weights = torch.tensor([weight for weight, _ in uses])[:, None]
-    return to_device(weights * (torch.arange(rank) < having), device)
+    weights = torch.tensor([[one.weight] for one in uses])
+    if any(one.rank is not None for one in uses):
+        used = torch.tensor([[rank if one.rank is None else one.rank] for one in uses])
+        weights = weights * (torch.arange(rank) < used)
+    return to_device(weights, device)
