@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from shared.params.fields import Tiling
 from shared.prompts.chunks import Text
 from worker.engine.architectures.conditioning import Applied, Conditioning
 from worker.engine.architectures.weights import Weights
@@ -86,6 +87,7 @@ class Apply:
 
     network: nn.Module
     pixels: Tensor
+    tiling: Tiling = "none"  # axes along which its convolutions wrap around to the other side
 
 
 @dataclass(frozen=True, eq=False)

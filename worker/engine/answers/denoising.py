@@ -11,6 +11,7 @@ from torch import Tensor
 
 from shared.errors import RenderError
 from worker.engine.adapters.rows import adapted
+from worker.engine.answers import controlling
 from worker.engine.answers.calls import Calls, Subject
 from worker.engine.answers.tiling import seamless
 from worker.engine.architectures.conditioning import Conditioning, Stacked
@@ -74,11 +75,13 @@ def _denoise_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
     sigma = to_device(torch.tensor([row.sigma for row in rows]), weights.device)[:, None, None, None]
     first, *others = (row.conditioning for row in rows)
     stacked = first.stack(others, weights.device, weights.masks)
-    inputs = _inputs(weights, weights.prediction.scaled(x, sigma), stacked)
-    inputs = inputs.to(weights.dtype, memory_format=torch.channels_last)
+    scaled = weights.prediction.scaled(x, sigma).to(weights.dtype, memory_format=torch.channels_last)
+    seen = controlling.Inputs(scaled, timesteps, stacked, weights.tiling, weights.device)
+    residuals = controlling.residuals([row.conditioning.controls for row in rows], seen)
+    inputs = _inputs(weights, scaled, stacked)
     adapters = [row.conditioning.adapters for row in rows]
     with seamless(weights.unet, weights.tiling), adapted(weights.unet, "unet", adapters, weights.device):
-        output = weights.architecture.predict(weights.unet, inputs, timesteps, stacked)
+        output = weights.architecture.predict(weights.unet, inputs, timesteps, stacked, residuals)
     return weights.prediction.denoised(x, sigma, output.float()).unbind()
 
 
@@ -91,4 +94,5 @@ def _inputs(weights: Weights, scaled: Tensor, rows: Stacked) -> Tensor:
         return scaled
     if rows.extra is None:
         raise RenderError("this inpainting checkpoint needs a mask and a picture, and got none")
-    return torch.cat([scaled, rows.extra], dim=1)
+    extra = rows.extra.to(scaled.dtype)
+    return torch.cat([scaled, extra], dim=1).contiguous(memory_format=torch.channels_last)

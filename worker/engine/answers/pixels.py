@@ -88,5 +88,7 @@ def apply(requests: Sequence[Apply], calls: Calls | None = None) -> list[Tensor 
 
 @torch.inference_mode()
 def _apply(requests: Sequence[Apply]) -> Sequence[Tensor]:
-    pixels: Tensor = requests[0].network(torch.stack([request.pixels for request in requests]))
+    network = requests[0].network
+    with seamless(network, requests[0].tiling):
+        pixels: Tensor = network(torch.stack([request.pixels for request in requests]))
     return pixels.unbind()

@@ -18,7 +18,7 @@ from shared.models.architectures import ARCHITECTURES as FACTS
 from shared.params.render import RenderParams
 from shared.prompts.chunks import Chunk
 from shared.prompts.tokenizer import BOS, EOS, TOKENS
-from worker.engine.architectures.conditioning import Conditioning, Stacked
+from worker.engine.architectures.conditioning import Conditioning, Residuals, Stacked
 from worker.engine.tensor_cache import TensorCache
 
 if TYPE_CHECKING:  # diffusers takes seconds to import
@@ -166,7 +166,14 @@ class Architecture(ABC):
             pooled = zeros(config["projection_class_embeddings_input_dim"] - sizes * config["addition_time_embed_dim"])
         return Conditioning(zeros(self.chunk, config["cross_attention_dim"]), self.chunk, pooled, (0.0,) * sizes)
 
-    def predict(self, unet: UNet2DConditionModel, inputs: Tensor, timesteps: Tensor, rows: Stacked) -> Tensor:
+    def predict(
+        self,
+        unet: UNet2DConditionModel,
+        inputs: Tensor,
+        timesteps: Tensor,
+        rows: Stacked,
+        residuals: Residuals | None = None,
+    ) -> Tensor:
         """Return the output of the U-Net for `inputs` [rows, channels, h, w] at `timesteps` [rows]."""
         added = None if rows.pooled is None else {"text_embeds": rows.pooled, "time_ids": rows.sizes}
         output: Tensor = unet(
@@ -175,6 +182,8 @@ class Architecture(ABC):
             rows.context,
             encoder_attention_mask=rows.mask,
             added_cond_kwargs=added,
+            down_block_additional_residuals=residuals and residuals.down,
+            mid_block_additional_residual=residuals and residuals.middle,
             return_dict=False,
         )[0]
         return output

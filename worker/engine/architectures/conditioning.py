@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from worker.engine.devices import Device
 from worker.engine.tensor_cache import TensorCache
@@ -56,6 +57,46 @@ class Applied(NamedTuple):
         return self.adapter.sha256, self.weight, self.rank
 
 
+class Residuals(NamedTuple):
+    """What control nets add to the residuals of a U-Net."""
+
+    down: tuple[Tensor, ...]  # of each layer of the way down, in order: [rows, channels, h, w]
+    middle: Tensor
+
+
+ControlMode = Literal["balanced", "prompt", "control"]
+_FALL: Final = 0.825  # of a residual's weight, by residual from the middle of the U-Net outwards
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """A picture that steers a row by a control net (Zhang et al. 2023, arXiv:2302.05543).
+
+    It acts from call `start` of the pass, counted from 0, to before call `end`. Unless its mode is balanced, a residual
+    weighs less the further it is from the middle of the U-Net, which leaves more to the prompt. In mode `control` the
+    negative prompt is denoised without the control.
+    """
+
+    net: nn.Module
+    hint: Tensor  # [channels, h/cell, w/cell]: the picture as the net has embedded it
+    weight: float = 1.0
+    start: int = 0
+    end: int = sys.maxsize
+    mode: ControlMode = "balanced"
+    types: tuple[int, ...] = ()  # of a union net: what the picture shows, by the net's numbers
+    is_pooled: bool = False  # the net was trained with residuals that are the same at each place, without guidance
+
+    @property
+    def acts_on_negative(self) -> bool:
+        """Whether the negative prompt is denoised with it too."""
+        return self.mode != "control" and not self.is_pooled
+
+    def scales(self, residuals: int) -> tuple[float, ...]:
+        """Return the weight of each of so many residuals, the middle's last."""
+        fall = 1.0 if self.mode == "balanced" else _FALL
+        return tuple(self.weight * fall ** (residuals - 1 - place) for place in range(residuals))
+
+
 @dataclass(frozen=True, eq=False)
 class Conditioning:
     """What one row is denoised towards: a text as an encoder reads it, and what else the network was trained to see.
@@ -69,6 +110,7 @@ class Conditioning:
     sizes: tuple[float, ...] = ()  # of the picture, in pixels, as the architecture orders them
     extra: Tensor | None = None  # [channels, h, w]: more channels beside the latent, for an inpainting checkpoint
     adapters: tuple[Applied, ...] = ()
+    controls: tuple[Control, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -87,6 +129,11 @@ class Conditioning:
     def adapted(self, adapters: tuple[Applied, ...]) -> Conditioning:
         """Return the same for a row with `adapters`."""
         return replace(self, adapters=adapters) if adapters else self
+
+    def at(self, call: int) -> Conditioning:
+        """Return the same with the controls that act in call `call` of the pass, counted from 0."""
+        acting = tuple(one for one in self.controls if one.start <= call < one.end)
+        return self if acting == self.controls else replace(self, controls=acting)
 
     def zeroed(self) -> Conditioning:
         """Return the same with zeros in the place of the text."""

@@ -27,6 +27,7 @@ _MOST: Final = {
     "transformer_layers_per_block": 16,
     "reverse_transformer_layers_per_block": 16,
     "num_hidden_layers": 48,
+    "num_trans_layer": 8,
     "num_attention_heads": 1024,
     "attention_head_dim": 1024,
     "norm_num_groups": 1024,

@@ -16,7 +16,7 @@ from shared.params.render import RenderParams
 from shared.prompts import composable, editing
 from shared.prompts.adapters import Use, used
 from shared.prompts.chunks import EMPTY, Text
-from worker.engine.architectures.conditioning import Adapter, Applied, Conditioning
+from worker.engine.architectures.conditioning import Adapter, Applied, Conditioning, Control
 from worker.engine.architectures.weights import Weights
 from worker.engine.requests import Asks, Embed, Term, Work
 
@@ -36,7 +36,7 @@ class Timeline:
         Segments count from 1, so the first one lasts a call longer than it says, as users know it from other programs.
         After the last segment its conditioning stays.
         """
-        return self.conditionings[min(bisect_left(self.ends, call), len(self.ends) - 1)]
+        return self.conditionings[min(bisect_left(self.ends, call), len(self.ends) - 1)].at(call)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +81,14 @@ def prepare(  # noqa: PLR0913 - what goes with every conditioning
     base_calls: int | None = None,
     extra: Tensor | None = None,
     adapters: Mapping[str, Adapter] = NONE,
+    controls: Sequence[Control] = (),
 ) -> Asks[Prompt]:
     """Return the prompts of a pass, with prompt editing counted over `calls` model calls.
 
     These are all steps, twice as many for a sampler of second order, also if fewer are run. A hires pass counts on from
-    the first pass's `base_calls`. `extra` channels go with every conditioning. `adapters` are those that the prompt's
-    tags name, by their keys; they act on both prompts, and on text encoders with their weight at the beginning. Raises
-    RenderError if a text encoder has fewer layers than clip skip asks for.
+    the first pass's `base_calls`. `extra` channels go with every conditioning, and `controls` with those that they act
+    on. `adapters` are those that the prompt's tags name, by their keys; they act on both prompts, and on text encoders
+    with their weight at the beginning. Raises RenderError if a text encoder has fewer layers than clip skip asks for.
     """
     architecture = weights.architecture
     clip_skip = architecture.clip_skip(params)
@@ -106,7 +107,9 @@ def prepare(  # noqa: PLR0913 - what goes with every conditioning
 
     def timeline(line: Line, *, is_negative: bool = False) -> Timeline:
         sizes = architecture.sizes(params, is_negative=is_negative)
-        return Timeline(line.ends, [replace(embedded[place], sizes=sizes, extra=extra) for place in line.places])
+        acting = tuple(control for control in controls if control.acts_on_negative or not is_negative)
+        given = [replace(embedded[place], sizes=sizes, extra=extra, controls=acting) for place in line.places]
+        return Timeline(line.ends, given)
 
     *parts, last = script.lines
     negative = timeline(last, is_negative=True)

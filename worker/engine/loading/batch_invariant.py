@@ -79,6 +79,7 @@ class InvariantSiLU(nn.SiLU):
 def make_batch_invariant(network: nn.Module, row_limits: RowLimits) -> None:
     """Make the layers of the U-Net `network` batch invariant, within the limits that `row_limits` measures."""
     from diffusers.models.activations import GEGLU  # noqa: PLC0415 - takes seconds, and is loaded with any U-Net
+    from diffusers.models.controlnets.controlnet_union import QuickGELU  # noqa: PLC0415 - as above
 
     for layer in network.modules():
         match layer:
@@ -92,6 +93,8 @@ def make_batch_invariant(network: nn.Module, row_limits: RowLimits) -> None:
                 _become(InvariantSiLU, layer, layer=row_limits.layer("silu", 1))
             case GEGLU():
                 vars(layer)["gelu"] = partial(row_limits.layer("gelu", 1).answer, functional.gelu)
+            case QuickGELU():  # of a union of control nets
+                vars(layer)["forward"] = partial(row_limits.layer("quick gelu", 1).answer, layer.forward)
 
 
 def _become(kind: type[nn.Module], layer: nn.Module, /, **attributes: object) -> None:

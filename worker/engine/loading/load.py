@@ -250,7 +250,7 @@ def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoo
     vae = networks.build_vae(part)
     resident = sharing.residents.get("vae")
     if not resident or next(resident.network.parameters()).dtype != dtype:
-        resident = Resident(vae, _fill(vae, part, dtype, device, make_room))
+        resident = Resident(vae, fill_alone(vae, part, dtype, device, make_room))
     sharing.on_loaded({"vae": resident})
     return cast("AutoencoderKL", resident.network)
 
@@ -260,11 +260,13 @@ def _load_decoder(path: Path, device: Device, dtype: torch.dtype) -> DecoderTiny
 
     part = taesd.part(tensors.read(path))
     decoder = networks.build_decoder(part)
-    _fill(decoder, part, decoder_dtype(device, dtype), device, lambda _: None)
+    fill_alone(decoder, part, decoder_dtype(device, dtype), device, lambda _: None)
     return decoder
 
 
-def _fill(network: nn.Module, part: Part, dtype: torch.dtype, device: Device, make_room: MakeRoom) -> Tensor | None:
+def fill_alone(
+    network: nn.Module, part: Part, dtype: torch.dtype, device: Device, make_room: MakeRoom
+) -> Tensor | None:
     """Fill a network that has its own file, and return the buffer of its weights on a card."""
     from worker.engine.loading import networks  # noqa: PLC0415 - as above
 

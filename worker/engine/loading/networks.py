@@ -14,6 +14,8 @@ from typing import Final
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vae import DecoderTiny
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers.models.clip.configuration_clip import CLIPTextConfig
@@ -80,6 +82,15 @@ def build_decoder(part: Part) -> DecoderTiny:
         decoder = DecoderTiny(**part.config)
     _require("decoder", decoder, part)
     return decoder
+
+
+def build_control_net(part: Part) -> ControlNetModel | ControlNetUnionModel:
+    """Return the control net that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
+    kind = ControlNetUnionModel if "task_embedding" in part.weights else ControlNetModel
+    with _describing("control net"), torch.device("meta"):
+        net: ControlNetModel | ControlNetUnionModel = kind.from_config(_arguments(kind, part))
+    _require("control net", net, part)
+    return net
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

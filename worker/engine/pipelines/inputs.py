@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from shared.params.controlnet import ControlUnit
+from worker.engine.adapters.control_nets import ControlNet
 from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
 from worker.engine.images.arrays import Mask, Pixels
+
+
+class ControlInput(NamedTuple):
+    """A control net with its options, and the picture that it follows."""
+
+    options: ControlUnit
+    net: ControlNet
+    picture: Pixels | None = None  # None: the one that the render starts from
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +31,7 @@ class Kit:
     source: Pixels | None = None
     mask: Mask | None = None  # above 128: repainted
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that tags in prompts name, by their keys
+    controls: tuple[ControlInput, ...] = ()
 
     def of_pass(self, *, is_second: bool) -> Weights:
         """Return the checkpoint of the first or the second pass, whose VAE decodes its latents."""

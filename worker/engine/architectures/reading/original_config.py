@@ -37,7 +37,7 @@ def stated(path: Path, unet: Config, vae: Config | None) -> Stated:
     beside = path.with_suffix(".yaml")
     if not beside.exists():
         return Stated()
-    params = _within(descriptions.read_yaml(beside), "model", "params")
+    params = within(descriptions.read_yaml(beside), "model", "params")
     if not isinstance(params, Mapping):
         raise ModelFileError(f"{beside.name} beside it describes no Stable Diffusion model (it has no model: params:)")
     require_agreement(beside, _compared(params, unet, vae))
@@ -66,7 +66,7 @@ def _prediction(params: Mapping[str, Any]) -> Prediction | None:
         if not isinstance(told, str) or told not in _PARAMETERIZATIONS:
             raise ModelFileError(f"it predicts {shown(told)}; eps and v are supported")
         return _PARAMETERIZATIONS[told]
-    target = _within(params, "denoiser_config", "params", "scaling_config", "target")
+    target = within(params, "denoiser_config", "params", "scaling_config", "target")
     if target is None:
         return None
     scaling = target.rpartition(".")[2] if isinstance(target, str) else target
@@ -79,7 +79,7 @@ def _compared(params: Mapping[str, Any], unet: Config, vae: Config | None) -> It
     """Yield each key of a description that follows from the weights: its name, its value, and what the weights say."""
     widths, first = unet["block_out_channels"], unet["block_out_channels"][0]
     for name in ("unet_config", "network_config"):
-        said = _within(params, name, "params")
+        said = within(params, name, "params")
         if isinstance(said, Mapping):
             yield "model_channels", said.get("model_channels"), first
             yield "channel_mult", said.get("channel_mult"), [width // first for width in widths]
@@ -89,13 +89,13 @@ def _compared(params: Mapping[str, Any], unet: Config, vae: Config | None) -> It
             yield "adm_in_channels", said.get("adm_in_channels"), unet.get("projection_class_embeddings_input_dim")
             yield "num_head_channels", said.get("num_head_channels"), first // unet["attention_head_dim"][0]
             yield "use_linear_in_transformer", said.get("use_linear_in_transformer"), unet["use_linear_projection"]
-    drawn = _within(params, "first_stage_config", "params", "ddconfig")
+    drawn = within(params, "first_stage_config", "params", "ddconfig")
     if vae and isinstance(drawn, Mapping):
         yield "ch", drawn.get("ch"), vae["block_out_channels"][0]
         yield "z_channels", drawn.get("z_channels"), vae["latent_channels"]
 
 
-def _within(config: object, *path: str) -> object:
+def within(config: object, *path: str) -> object:
     """Return the value at `path` in nested mappings; None if there is none."""
     for key in path:
         config = config.get(key) if isinstance(config, Mapping) else None

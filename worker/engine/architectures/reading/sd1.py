@@ -87,6 +87,12 @@ class SD1Reader(Reader):
         return Expected(prediction or Prediction.NOISE, 512)
 
 
+def usual_heads(width: int) -> int:
+    """Return how many heads a layer of attention has if nothing says it, by the width of a U-Net's first layer."""
+    heads: int = _described(_BY_WIDTH.get(width, _USUAL)).unet["attention_head_dim"]
+    return heads
+
+
 def _by_keys(described: _Described, weights: Mapping[str, Tensor]) -> Figures:
     """Return the figures of a description with what the names of tensors say beside it."""
     stated = described.figures

@@ -1,0 +1,113 @@
+"""The parameters of one control net, each with its facts.
+
+The order of the fields stays as it is, because the digest of an idempotency key depends on it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from shared.params.facts import Fact, Takes
+from shared.params.fields import ControlNetName, Parameters, Share, SourcePicture
+from shared.params.preprocessors import PREPROCESSORS, PreprocessorName
+
+ControlMode = Literal["balanced", "prompt", "control"]
+FitMode = Literal["resize", "crop", "fill"]
+Shown = Literal["", "pose", "depth", "soft edges", "lines", "normals", "segments", "tile", "repaint"]
+
+MOST_UNITS: Final = 4
+SHOWN: Final[tuple[Shown, ...]] = ("pose", "depth", "soft edges", "lines", "normals", "segments", "tile", "repaint")
+"""What the pictures of union nets show, in the order of the nets' own numbers."""
+_USUALLY_SHOWN: Final[dict[PreprocessorName, Shown]] = {
+    "canny": "lines", "threshold": "lines", "invert": "lines", "blur": "tile", "tile": "tile", "grey": "tile",
+    "inpaint": "repaint",
+}  # fmt: skip
+_OF_ONE: Final = (0, 1, 0.05)
+Amount = Annotated[float, Field(ge=0, le=255)]
+
+
+class ControlUnit(Parameters):
+    """One control net, and the picture that it follows."""
+
+    model: Annotated[
+        ControlNetName,
+        Takes("controlnet", role="controls"),
+        Fact("Name or hash of the ControlNet", label="ControlNet"),
+    ]
+    picture: Annotated[
+        SourcePicture,
+        Fact(
+            "Upload (its SHA-256) or data URL",
+            means={"": "the picture that img2img starts from"},
+            label="Control picture",
+        ),
+    ] = ""
+    preprocessor: Annotated[
+        PreprocessorName,
+        Fact(
+            "What is made of the picture before the net sees it",
+            labels={name: one.label for name, one in PREPROCESSORS.items()},
+        ),
+    ] = "none"
+    threshold_a: Annotated[
+        Amount | None,
+        Fact(
+            "First number of the preprocessor: the low threshold of canny, the sigma of blur, the factor of tile, the "
+            "level of threshold",
+            means={None: "the usual one"},
+            placeholder="the usual",
+        ),
+    ] = None
+    threshold_b: Annotated[
+        Amount | None,
+        Fact(
+            "Second number of the preprocessor: the high threshold of canny",
+            means={None: "the usual one"},
+            placeholder="the usual",
+        ),
+    ] = None
+    weight: Annotated[
+        float,
+        Field(ge=0, le=2),
+        Fact("How strongly the picture steers", slider=(0, 2, 0.05)),
+    ] = 1.0
+    start: Annotated[Share, Fact("Share of the steps after which it begins", slider=_OF_ONE)] = 0.0
+    end: Annotated[Share, Fact("Share of the steps after which it ends", slider=_OF_ONE)] = 1.0
+    mode: Annotated[
+        ControlMode,
+        Fact(
+            "Whether the prompt or the picture matters more",
+            labels={"balanced": "Balanced", "prompt": "The prompt matters more", "control": "The picture matters more"},
+        ),
+    ] = "balanced"
+    resize: Annotated[
+        FitMode,
+        Fact(
+            "How the picture is brought to the size of the result",
+            labels={"resize": "Stretch", "crop": "Crop to fit", "fill": "Fit, fill the rest"},
+        ),
+    ] = "crop"
+    shows: Annotated[
+        Shown,
+        Fact(
+            "What the picture shows, for a union net",
+            means={"": "what the preprocessor makes"},
+            labels={"": "What the preprocessor makes"},
+        ),
+    ] = ""
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """The numbers of the preprocessor, within its bounds; 0 where it takes none."""
+        taken = PREPROCESSORS[self.preprocessor].thresholds
+        given = (self.threshold_a, self.threshold_b)
+        values = [one.default if value is None else value for one, value in zip(taken, given, strict=False)]
+        return (*values, 0.0, 0.0)[:2]
+
+    @property
+    def type(self) -> int | None:
+        """The number by which union nets know what the picture shows; None if neither it nor a preprocessor says it."""
+        shows = self.shows or _USUALLY_SHOWN.get(self.preprocessor, "")
+        return SHOWN.index(shows) if shows else None
