@@ -100,11 +100,12 @@ class ControlUnit(Parameters):
 
     @property
     def thresholds(self) -> tuple[float, float]:
-        """The numbers of the preprocessor, within its bounds; 0 where it takes none."""
+        """The numbers of the preprocessor, its usual ones where none are given; 0 where it takes none."""
         taken = PREPROCESSORS[self.preprocessor].thresholds
         given = (self.threshold_a, self.threshold_b)
         values = [one.default if value is None else value for one, value in zip(taken, given, strict=False)]
-        return (*values, 0.0, 0.0)[:2]
+        first, second, *_ = (*values, 0.0, 0.0)
+        return first, second
 
     @property
     def type(self) -> int | None:

@@ -51,8 +51,10 @@ def blurred(pixels: Pixels, sigma: float, _: float) -> Pixels:
 def coarsened(pixels: Pixels, factor: float, _: float) -> Pixels:
     """Return `pixels` with only the details that are left at a size smaller by `factor`."""
     picture = Image.fromarray(pixels)
-    small = tuple(max(1, round(side / factor)) for side in picture.size)
-    return np.asarray(picture.resize(small, Image.Resampling.BOX).resize(picture.size, Image.Resampling.BICUBIC))
+    width, height = (max(1, round(side / factor)) for side in picture.size)
+    return np.asarray(
+        picture.resize((width, height), Image.Resampling.BOX).resize(picture.size, Image.Resampling.BICUBIC)
+    )
 
 
 def _as_given(pixels: Pixels, *_: float) -> Pixels:

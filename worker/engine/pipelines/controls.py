@@ -82,7 +82,10 @@ def _fitted(picture: Pixels | None, unit: ControlUnit, width: int, height: int, 
         if canvas is None:
             raise RenderError("the control picture is missing")
         return resized(canvas.shown, width, height)
-    if canvas is None or canvas.box.size == canvas.original.shape[1::-1]:
+    if canvas is None:
         return resized(picture, width, height, unit.resize)
-    whole, box = resized(picture, *canvas.original.shape[1::-1], unit.resize), canvas.box
+    box, (rows, columns, _) = canvas.box, canvas.original.shape
+    if box.size == (columns, rows):
+        return resized(picture, width, height, unit.resize)
+    whole = resized(picture, columns, rows, unit.resize)
     return resized(whole[box.top : box.bottom, box.left : box.right], width, height, "fill")
