@@ -33,6 +33,7 @@ class Details(BaseModel):
     scale: Count | None = Field(default=None, description="How much larger an upscaler makes a picture.")
     width: Count | None = Field(default=None, description="Channels of the U-Net's first level.")
     context: Count | None = Field(default=None, description="Width of the text that the U-Net reads.")
+    types: Count | None = Field(default=None, description="Kinds of pictures that a union ControlNet tells apart.")
 
     @classmethod
     def read(cls, stored: object) -> Self:

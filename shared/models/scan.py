@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -214,7 +214,8 @@ def model_files(models: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(models, followlinks=True, onerror=_raise_if(models)):
         folder = Path(root)
         real = os.path.realpath(root)
-        if real in visited or (INDEX in files and folder != models):
+        is_model = folder != models and (INDEX in files or _is_of_one_network(folder, files, models))
+        if real in visited or is_model:
             folders.clear()  # a loop of links, or parts of one checkpoint
         if real in visited:
             continue
@@ -223,10 +224,16 @@ def model_files(models: Path) -> Iterator[Path]:
             return
         visited.add(real)
         folders[:] = sorted(name for name in folders if _is_visible(name))
-        if INDEX in files and folder != models:
+        if is_model:
             yield folder
         else:
             yield from (folder / name for name in files if _is_visible(name) and _has_suffix(folder / name, models))
+
+
+def _is_of_one_network(folder: Path, files: Collection[str], models: Path) -> bool:
+    """True for a folder of diffusers that holds a network alone, with its configuration, as ControlNets come."""
+    is_meant = _meant_by(f"{folder.relative_to(models).as_posix()}/") == "controlnet"
+    return is_meant and "config.json" in files and any(name.startswith("diffusion_pytorch_model") for name in files)
 
 
 def _has_suffix(path: Path, models: Path) -> bool:

@@ -347,6 +347,18 @@ def test_a_diffusers_folder_is_one_checkpoint_whatever_its_parts_are_called(mode
     assert scan(models, [], inspect)[0].sha256 != seen.sha256
 
 
+def test_a_folder_of_a_control_net_is_one_model_where_such_nets_lie(models):
+    for folder in ("ControlNet/canny", "Lora/other"):
+        write(models / folder / "config.json", b"{}")
+        write(models / folder / "diffusion_pytorch_model.fp16.safetensors", folder.encode())
+    write(models / "controlnet" / "alone" / "diffusion_pytorch_model.safetensors", b"alone")
+    assert paths(scan(models, [], Inspector())) == [
+        "ControlNet/canny",
+        "Lora/other/diffusion_pytorch_model.fp16.safetensors",
+        "controlnet/alone/diffusion_pytorch_model.safetensors",
+    ]
+
+
 def test_links_are_followed_out_of_the_folder_but_not_round_in_circles(models, tmp_path):
     write(tmp_path / "elsewhere" / "big.ckpt")
     (models / "linked").symlink_to(tmp_path / "elsewhere")

@@ -22,6 +22,7 @@ from worker.engine.adapters.control_nets import load
 from worker.engine.architectures.reading import control_nets as reading
 from worker.engine.devices import Device
 from worker.engine.files.kinds import OtherKind
+from worker.engine.loading.inspect import inspect
 
 CPU = torch.float32
 
@@ -204,3 +205,41 @@ def test_a_folder_of_another_form_is_refused(
     (path / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
     with pytest.raises(ModelFileError, match=reason):
         load(path, cpu, CPU)
+
+
+# As a scan sees them.
+
+
+def test_a_scan_says_of_a_net_what_it_steers_and_what_it_fits(tmp_path: Path) -> None:
+    for kind, context in (("sd1", 64), ("sdxl", 192)):
+        drawn = control_nets.build(small_checkpoints.build(kind))
+        for form in ("original", "folder"):
+            found = inspect(control_nets.write(drawn, tmp_path / f"{kind}-{form}", form))  # type: ignore[arg-type]
+            assert (found.kind, found.architecture, found.reason) == ("controlnet", kind, None)
+            assert found.details == {"width": 64, "context": context}
+            assert found.networks == {"controlnet": {"float16": sum(one.numel() for one in drawn.parameters())}}
+            assert (found.description is not None) == (form == "original" and kind == "sd1")
+    union = control_nets.build_union(small_checkpoints.build("sdxl"))
+    assert inspect(control_nets.write(union, tmp_path / "union")).details["types"] == control_nets.TYPES
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"PK\x03\x04", b"\x10" + bytes(7) + b'{"a": 1}      '])
+def test_a_damaged_file_is_refused_with_the_reason(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "net.safetensors").write_bytes(content)
+    assert inspect(tmp_path / "net.safetensors").reason
+
+
+def test_a_cut_off_net_is_refused_with_what_is_missing(plain: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(plain, path := tmp_path / "net.safetensors")
+    path.write_bytes(path.read_bytes()[:200_000])
+    assert "weights are missing" in (inspect(path).reason or "")
+
+
+def test_a_pickle_that_would_execute_is_refused_unread(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    torch.save({"control_model.input_hint_block.0.weight": Evil()}, path := tmp_path / "net.pth")
+    assert inspect(path).reason
+    assert not (tmp_path / "made").exists()

@@ -48,14 +48,16 @@ def test_an_edge_is_as_wide_as_one_pixel_and_lies_beside_the_step() -> None:
 
 
 def test_a_weak_edge_counts_only_where_it_is_connected_to_a_strong_one() -> None:
-    """A step of 30 has the gradient 120, one of 60 has 240."""
-    weak, strong = steps(0, 30), steps(0, 60)
+    """A step of 30 has the gradient 120."""
+    weak = steps(0, 30)
     assert not canny(weak, 100, 200).any()
     assert canny(weak, 100, 110).any()
     assert canny(weak, 110, 100).any()
-    joined = np.concatenate([strong, weak])
-    assert canny(joined, 100, 200)[:, 7].all()
-    assert not canny(joined, 130, 200)[20:].any()
+    fading = np.zeros((32, 16, 3), np.uint8)
+    fading[:, 8:] = (60 - np.arange(32, dtype=np.uint8))[:, None, None]  # from 60 to 29
+    assert canny(fading, 100, 200)[1:-1].any(axis=(1, 2)).all()
+    assert not canny(fading, 100, 300).any()
+    assert not canny(fading, 150, 200)[28:].any()
 
 
 def test_edges_follow_the_colour_that_changes_most_and_every_direction() -> None:
@@ -67,7 +69,6 @@ def test_edges_follow_the_colour_that_changes_most_and_every_direction() -> None
     away = np.abs(np.hypot(rows - 31.5, columns - 31.5)[edges] - 20)
     assert away.max() < 1.5
     assert 100 < edges.sum() < 160  # its circumference is 126
-    assert np.array_equal(edges, edges[::-1, ::-1]) or edges.sum() == edges[::-1, ::-1].sum()
 
 
 def test_the_edges_of_a_long_winding_path_are_found_in_seconds() -> None:

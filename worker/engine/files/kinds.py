@@ -46,7 +46,7 @@ _ADAPTERS: Final[tuple[tuple[str, _Recognises], ...]] = (  # named as what they 
     ("a LoRA", _starts("lora_unet_", "lora_te", "lora_transformer_")),
 )
 _WHOLE: Final[tuple[tuple[str, _Recognises], ...]] = (  # with any other weights in the file
-    ("a ControlNet", _starts("control_model.", "lora_controlnet")),
+    ("a Control-LoRA", _starts("lora_controlnet")),
     ("a checkpoint quantised by bitsandbytes (nf4, fp4 or int8)", _within(".quant_state.bitsandbytes", ".SCB")),
     ("an AuraFlow model", _within("double_layers.0.", "joint_transformer_blocks.")),
     ("a Stable Diffusion 3 model", _within("joint_blocks.")),
@@ -70,7 +70,8 @@ _WHOLE: Final[tuple[tuple[str, _Recognises], ...]] = (  # with any other weights
     ("a motion module (AnimateDiff)", _within("motion_modules.", "temporal_transformer.")),
 )
 _ALONE: Final[tuple[tuple[str, _Recognises], ...]] = (  # the first that fits, in a file that is not a checkpoint
-    ("a ControlNet", _within("input_hint_block.", "controlnet_cond_embedding.", "controlnet_")),
+    ("a ControlNet-LLLite", _starts("lllite_")),
+    ("a ControlNet of another architecture", _within("controlnet_")),
     ("an IP-Adapter", _starts("image_proj.", "ip_adapter.")),
     ("a T2I adapter", _starts("adapter.body.", "adapter.conv_in.")),
     ("a T2I adapter", lambda given: _starts("body.0.block1.", "body.0.in_conv.")(given) and "conv_in.weight" in given),

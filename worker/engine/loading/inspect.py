@@ -6,13 +6,16 @@ Imports diffusers and transformers, which takes seconds: imported when files are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
+
+from torch import Tensor
 
 from shared.errors import ModelFileError
 from worker.engine.architectures.parts import Part
+from worker.engine.architectures.reading import control_nets
 from worker.engine.architectures.registry import ARCHITECTURES
 from worker.engine.files import tensors, vae_origin
 from worker.engine.files.kinds import OtherKind
@@ -23,6 +26,7 @@ Kind = Literal[
     "checkpoint", "vae", "decoder", "lora", "embedding", "hypernetwork", "controlnet", "ip-adapter", "image-encoder",
     "upscaler", "face-restorer", "other",
 ]  # fmt: skip
+Weights = Mapping[str, Tensor]
 _LONGEST: Final = 500
 
 
@@ -55,16 +59,9 @@ def inspect(path: Path) -> Inspection:
     try:
         weights = None if path.is_dir() else tensors.read(path, "meta")
         note = None if weights is None else tensors.wrong_ending(path)
-        if weights is not None and taesd.holds_one(weights):
-            kind = "decoder"
-            part = taesd.part(weights)
-            networks.build_decoder(part)
-            return Inspection(kind, None, None, None, note, networks=_formats({"decoder": part}))
-        if weights is not None and vaes.holds_one(weights):
-            kind = "vae"
-            part = vaes.part(weights)
-            networks.build_vae(part)
-            return Inspection(kind, vae_origin.architecture(path), None, None, note, networks=_formats({"vae": part}))
+        if alone := next((row for row in _ALONE if row.holds(path, weights)), None):
+            kind = alone.kind
+            return replace(alone.inspect(path, weights or {}), note=note)
         parts = layouts.read(path, "meta") if weights is None else layouts.of_file(path, weights)
         networks.build(parts)
     except ModelFileError as error:
@@ -88,6 +85,48 @@ def inspect(path: Path) -> Inspection:
         networks=_formats(parts.networks),
         details={"width": unet["block_out_channels"][0], "context": unet["cross_attention_dim"]},
     )
+
+
+def _decoder(path: Path, weights: Weights) -> Inspection:
+    del path
+    part = taesd.part(weights)
+    networks.build_decoder(part)
+    return Inspection("decoder", None, None, None, networks=_formats({"decoder": part}))
+
+
+def _vae(path: Path, weights: Weights) -> Inspection:
+    part = vaes.part(weights)
+    networks.build_vae(part)
+    return Inspection("vae", vae_origin.architecture(path), None, None, networks=_formats({"vae": part}))
+
+
+def _control_net(path: Path, weights: Weights) -> Inspection:
+    part = control_nets.of_file(path, weights) if weights else control_nets.read(path, "meta")
+    networks.build_control_net(part)
+    return Inspection(
+        "controlnet",
+        control_nets.architecture(part),
+        None,
+        None,
+        description=control_nets.description(path) if weights else None,
+        networks=_formats({"controlnet": part}),
+        details=control_nets.details(part),
+    )
+
+
+class _Alone(NamedTuple):
+    """A kind of files beside checkpoints: how one is recognised, and what is then read of it."""
+
+    kind: Kind
+    holds: Callable[[Path, Weights | None], bool]  # weights of a file; None: a folder
+    inspect: Callable[[Path, Weights], Inspection]
+
+
+_ALONE: Final = (
+    _Alone("decoder", lambda _, weights: weights is not None and taesd.holds_one(weights), _decoder),
+    _Alone("vae", lambda _, weights: weights is not None and vaes.holds_one(weights), _vae),
+    _Alone("controlnet", control_nets.is_one, _control_net),
+)
 
 
 def _formats(parts: Mapping[str, Part]) -> dict[str, dict[str, int]]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from shared.errors import ModelFileError
 from worker.engine.architectures.parts import Part
+from worker.engine.architectures.reading import control_nets
 from worker.engine.files import tensors
 from worker.engine.files.origins import Origins, Stretch
 from worker.engine.loading import layouts, networks, taesd, vaes
@@ -47,7 +48,7 @@ def places(path: Path) -> dict[str, Place]:
 def _parts(path: Path) -> dict[str, tuple[Part, nn.Module]]:
     try:
         weights = None if path.is_dir() else tensors.read(path, "meta")
-        if weights is not None and taesd.holds_one(weights):
+        if weights is not None and (taesd.holds_one(weights) or control_nets.is_one(path, weights)):
             return {}
         if weights is not None and vaes.holds_one(weights):
             part = vaes.part(weights)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from diffusers.loaders import single_file_utils as original
 from torch import Tensor
@@ -20,6 +20,9 @@ from worker.engine.architectures.parts import Part
 from worker.engine.architectures.reading import sd1, unet
 from worker.engine.architectures.reading.names import renamed
 from worker.engine.architectures.reading.original_config import within
+from worker.engine.architectures.sd1 import SD1
+from worker.engine.architectures.sd2 import SD2
+from worker.engine.architectures.sdxl import SDXL
 from worker.engine.files import folders, tensors
 from worker.engine.files.config_bounds import Config, moderate, shown, whole
 from worker.engine.files.descriptions import read_json, read_yaml
@@ -31,7 +34,6 @@ CLASSES: Final = ("ControlNetModel", "ControlNetUnionModel")
 
 _OTHERS: Final = {
     "lora_controlnet": "a Control-LoRA",
-    "lllite_": "a ControlNet-LLLite",
     "difference": "a difference of control nets",
 }
 _EMBEDDING: Final = "controlnet_cond_embedding."
@@ -49,13 +51,13 @@ _RIGHT: Final[Mapping[str, tuple[object, ...]]] = {  # values of a configuration
 _MOST: Final = 8  # levels, and layers of each
 
 
-def holds_one(weights: Mapping[str, object]) -> bool:
-    """Return whether these are the weights of a control net, alone or beside those of the checkpoint around it."""
-    return any(name.removeprefix(PREFIX).startswith(_HINTS) for name in weights)
+def is_one(path: Path, weights: Mapping[str, object] | None) -> bool:
+    """Return whether there is a control net at `path`: a file with these weights, or a folder if they are None.
 
-
-def is_folder(path: Path) -> bool:
-    """Return whether there is a control net's folder at `path`."""
+    It may lie beside the checkpoint that it was trained with.
+    """
+    if weights is not None:
+        return any(name.removeprefix(PREFIX).startswith(_HINTS) for name in weights)
     config = path / "config.json"
     return config.exists() and read_json(config).get("_class_name") in CLASSES
 
@@ -77,6 +79,26 @@ def of_file(path: Path, weights: Mapping[str, Tensor]) -> Part:
     if any(name.startswith("input_blocks.") for name in weights):
         weights = renamed(_converted, weights, {"layers_per_block": _original_layers(weights)})
     return Part(_checked(_by_shapes(weights) | _stated(path)), weights)
+
+
+def architecture(part: Part) -> str:
+    """Return the name of the architecture whose U-Nets a control net steers."""
+    if part.config.get("addition_embed_type"):
+        return SDXL.name
+    return SD2.name if part.config.get("use_linear_projection") else SD1.name
+
+
+def details(part: Part) -> dict[str, object]:
+    """Return what has to fit a checkpoint, and how many kinds of pictures a union knows."""
+    found: dict[str, object] = {"width": part.config["block_out_channels"][0]}
+    if reads_text(part.config):
+        found["context"] = part.config["cross_attention_dim"]
+    return found | ({"types": part.config["num_control_type"]} if "task_embedding" in part.weights else {})
+
+
+def reads_text(config: Mapping[str, Any]) -> bool:
+    """Return whether a net with this configuration reads the text; the smallest ones for SDXL do not."""
+    return _BLOCKS[True] in config["down_block_types"]
 
 
 def description(path: Path) -> str | None:
