@@ -36,6 +36,9 @@ doctor: $(INSTALLED) ## Check this machine and this farm, and say what to do abo
 
 venv: $(INSTALLED) ## Make .venv with everything that constraints.txt pins, as deploy/lock has it
 
+# The processes that tests start, some hundreds, find the farm's modules compiled.
+test nightly chaos: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(INSTALLED) ## Run every test, by two processes; the expensive proofs are left to `make nightly`
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 20
 

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.background_polls import Poll, PollResult
-from shared.db import migrate
+from shared.db import revisions
 from shared.db.sessions import Sessions, probe
 from shared.errors import FarmError, StorageAway, Unavailable, explain
 from shared.maintenance.restored_database import keep_ids_ahead
@@ -100,7 +100,7 @@ def _status(result: PollResult[str]) -> PartStatus:
 
 
 def _check_tables(factory: Sessions) -> None:
-    if mismatch := migrate.mismatch(probe(factory)):
+    if mismatch := revisions.mismatch(probe(factory)):
         raise Unavailable(mismatch)
 
 

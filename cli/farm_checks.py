@@ -14,7 +14,7 @@ from cli.checkpoints import files
 from cli.connect import connect
 from cli.embedded import home
 from cli.findings import Finding, bad, fine, remark
-from shared.db import migrate
+from shared.db import migrate, revisions
 from shared.db.farm import farm_id
 from shared.db.locks import APPLICATION, IS_ANYBODY
 from shared.db.sessions import answered, connect_once, sessions
@@ -68,8 +68,8 @@ def migrations(settings: Settings) -> Finding:
     """Are the tables those of this version?"""
     if _is_down(settings, settings.database_url):
         return _NOT_UP
-    stands, needed = migrate.current(settings.database), migrate.head()
-    if mismatch := migrate.mismatch(stands):
+    stands, needed = migrate.current(settings.database), revisions.head()
+    if mismatch := revisions.mismatch(stands):
         return bad(mismatch, "farm db upgrade")
     if stands != needed:
         return fine(f"revision {stands} of a newer version; this version ({needed}) can use it")

@@ -10,7 +10,7 @@ from api.socket import listen
 from cli import terminal
 from cli.embedded import home
 from cli.parts import environment
-from shared.db import migrate
+from shared.db import migrate, revisions
 from shared.errors import NotRunning
 from shared.logs.setup import configure
 from shared.settings import Settings
@@ -21,7 +21,7 @@ def upgrade(settings: Settings, *, as_json: bool) -> None:
     _require(settings, FARM_DATABASE_URL=settings.database_url)
     before = migrate.current(settings.database)
     migrate.upgrade(settings.database)
-    after = migrate.head()
+    after = revisions.head()
     if as_json:
         terminal.answer_json({"before": before, "after": after})
     elif before == after:

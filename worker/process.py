@@ -16,7 +16,7 @@ from redis.retry import Retry
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from shared.db import migrate
+from shared.db import revisions
 from shared.db import sessions as database
 from shared.db.farm import FarmId, farm_id
 from shared.db.sessions import Sessions, transact
@@ -87,7 +87,7 @@ def _register(launch: Launch, sessions: Sessions, farm: FarmId) -> int:
     while True:
         try:
             # Checked by version, because a worker that registers on older tables breaks only later.
-            if mismatch := migrate.mismatch(database.probe(sessions)):
+            if mismatch := revisions.mismatch(database.probe(sessions)):
                 log.warning("waiting for `farm db upgrade`", card=launch.card.name, reason=mismatch)
             else:
                 log.debug("registering", farm=farm.value)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
+from shared.db.revisions import SCRIPTS, head, is_newer, known
 from shared.db.sessions import answered, connect_once, said
 from shared.errors import SchemaError
 
 _EXISTS = frozenset({"42P07", "42710"})  # a table, or another thing, of that name
-_REVISION = re.compile(r"\d{4}")  # the form of the farm's own revisions
 _OWN_PLACE = "Give the farm a database of its own, or a schema of its own by ?options=-csearch_path%3DNAME."
-SCRIPTS = Path(__file__).parents[2] / "migrations"
 
 
 def config(url: str) -> Config:
@@ -66,7 +61,7 @@ def _explained() -> Iterator[None]:
 
 def _refuse_unknown(revision: str | None) -> None:
     """Raise SchemaError for a revision that this version does not know."""
-    if revision is None or revision in _revisions():
+    if revision is None or revision in known():
         return
     if is_newer(revision):
         raise SchemaError(
@@ -77,29 +72,3 @@ def _refuse_unknown(revision: str | None) -> None:
         f"The database holds another program's tables: its alembic_version says {revision}, which is not a "
         f"revision of the farm. {_OWN_PLACE}"
     )
-
-
-def is_newer(revision: str | None) -> bool:
-    """Return whether a newer version made this revision: this version runs on it as before."""
-    return revision is not None and bool(_REVISION.fullmatch(revision)) and revision > head()
-
-
-def mismatch(revision: str | None) -> str | None:
-    """Return why this version does not run on tables at `revision`; None if it does, as on newer ones."""
-    if revision == head() or is_newer(revision):
-        return None
-    return f"The tables stand at {revision or 'nothing'}; this version needs {head()}."
-
-
-@cache
-def _revisions() -> frozenset[str]:
-    return frozenset(script.revision for script in ScriptDirectory.from_config(config("")).walk_revisions())
-
-
-@cache
-def head() -> str:
-    """Return the revision that this version of the code needs."""
-    revision = ScriptDirectory.from_config(config("")).get_current_head()
-    if revision is None:
-        raise AssertionError(f"{SCRIPTS} holds no migration")
-    return revision

@@ -25,6 +25,7 @@ FLAGS: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--force-prefers-reduced-motion",  # without a card each frame of an animation is drawn by the tests' processors
 )
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 _GIVEN: Final = os.environ.get("FARM_TEST_BROWSER")  # read now: tests run without any FARM_* variable

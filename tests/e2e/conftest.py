@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, StorageState, expect
 from sqlalchemy import func, select
 
 from cli.embedded.servers import Servers
@@ -86,20 +86,39 @@ def _usable(sessions: database.Sessions) -> int:
         return session.scalar(select(func.count()).select_from(ModelFile).where(ModelFile.usable))
 
 
+def _sign_in(page: Page) -> None:
+    page.get_by_label("Key").fill(KEY)
+    page.get_by_role("button", name="Sign in").click()
+
+
+@pytest.fixture(scope="package")
+def signed_in(chromium: Browser, farm: str) -> StorageState:
+    """The cookies of a person who has signed in."""
+    with chromium.new_context(base_url=farm) as context:
+        page = context.new_page()
+        page.goto("/")
+        _sign_in(page)
+        expect(page).to_have_url(f"{farm}/")
+        return context.storage_state()
+
+
 @pytest.fixture
-def visit(chromium: Browser, farm: str) -> Iterator[Callable[..., Page]]:
-    """Opens a page of the farm signed in, in a browser of its own; any complaint in its console fails the test."""
+def visit(chromium: Browser, farm: str, signed_in: StorageState) -> Iterator[Callable[..., Page]]:
+    """Opens a page of the farm in a browser of its own, signed in, or if that has no cookies by signing in.
+
+    Any complaint in its console fails the test.
+    """
     contexts, complaints = [], []
 
-    def open_page(path: str = "/", **options: object) -> Page:
-        contexts.append(chromium.new_context(base_url=farm, **options))
+    def open_page(path: str = "/", *, cookies: StorageState | None = signed_in, **options: object) -> Page:
+        contexts.append(chromium.new_context(base_url=farm, storage_state=cookies, **options))
         page = contexts[-1].new_page()
         page.set_default_timeout(browsers.WITHIN)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         page.goto(path)
-        page.get_by_label("Key").fill(KEY)
-        page.get_by_role("button", name="Sign in").click()
+        if cookies is None:
+            _sign_in(page)
         expect(page).to_have_url(f"{farm}{path}")
         page.wait_for_load_state()  # its scripts run
         return page

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 def test_person_signs_in_fills_submits_watches_and_sees_the_picture(visit, tmp_path: Path):
     gate = tmp_path / "open"
-    page = visit()
+    page = visit(cookies=None)
     fill(page, f"wait for {gate}", Seed="7")
     page.keyboard.press("Control+Enter")
 
@@ -77,7 +77,7 @@ def test_form_helps_and_keeps_what_was_wrong(visit):
 
 
 def test_pages_work_without_scripts(visit):
-    page = visit(java_script_enabled=False)
+    page = visit(cookies=None, java_script_enabled=False)
     fill(page, "a plain page", Seed="9")
     page.get_by_role("button", name="Render").click()
     picture = page.get_by_role("article", name="Image 1").get_by_role("img")

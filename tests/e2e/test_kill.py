@@ -25,7 +25,7 @@ def test_a_picture_survives_the_death_of_its_worker(environ, settings, sessions,
     with started(slow_to_bury, module="worker"):
         workers = {worker.id: worker for worker in until(lambda: ready(sessions, 2), seconds=150)}
         [file] = until(lambda: _usable(sessions), seconds=150)
-        job = job_factory(checkpoint=file.sha256, steps=150, width=128, height=128)
+        job = job_factory(checkpoint=file.sha256, steps=60, width=128, height=128)
         until(lambda: _step(events, job) > 5, seconds=90, what="mid-render")
         dead = workers[images(sessions)[0].worker_id]
         kill(dead.pid)

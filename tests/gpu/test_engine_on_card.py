@@ -142,7 +142,10 @@ def apart(one: Tensor, other: Tensor, x: Tensor) -> float:
     return float(((one - other).norm() / (other - x).norm()).cpu())
 
 
-@pytest.mark.parametrize("chunks", [(1, 2), (2, 1), (1, 3), (3, 1), (1, 5), (5, 1)])
+@pytest.mark.parametrize(
+    "chunks",
+    [(1, 2), (3, 1), *(pytest.param(chunks, marks=pytest.mark.nightly) for chunks in ((2, 1), (1, 3), (1, 5), (5, 1)))],
+)
 def test_a_context_that_is_padded_and_masked_says_what_it_says_unpadded(half: Weights, chunks: tuple[int, int]) -> None:
     """In half precision, beside another context, against a call of two such rows: what pads it would say much."""
     own, others = (context(half, "moon " * (75 * count - 5)) for count in chunks)

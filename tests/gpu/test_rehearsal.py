@@ -95,8 +95,9 @@ def assert_sound(ledger: Ledger, found: list[Outcome]) -> None:
     assert not [entry for entry in notes if "pageable" in entry.what]
 
 
-def test_eight_jobs_of_all_kinds_in_flight_in_half_precision(ledger: Ledger, tiny_path: Path) -> None:
-    assert_sound(ledger, rehearsed(tiny_path, torch.float16, jobs(8)))
+@pytest.mark.parametrize("count", [len(company.KINDS), pytest.param(8, marks=pytest.mark.nightly)])
+def test_jobs_of_all_kinds_in_flight_in_half_precision(ledger: Ledger, tiny_path: Path, count: int) -> None:
+    assert_sound(ledger, rehearsed(tiny_path, torch.float16, jobs(count)))
 
 
 def test_pictures_that_fail_or_are_cancelled_leave_nothing_behind(ledger: Ledger, tiny_path: Path) -> None:

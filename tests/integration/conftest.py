@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 
 from api.app import create_app
 from api.services import EXTENSION, Services
@@ -16,6 +18,25 @@ from shared.errors import Refused
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
 from tests.support.servers import fresh_database
+
+
+class CompiledTemplates(BytecodeCache):
+    """Templates that any application of this run has compiled."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[tuple[str, str], object] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._compiled.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._compiled[bucket.key, bucket.checksum] = bucket.code
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _templates_are_compiled_once() -> None:
+    """Every test has an application of its own, and to compile the form's templates takes longer than most tests."""
+    Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
 
 
 @pytest.fixture

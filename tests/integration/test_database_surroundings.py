@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from shared.db import migrate
+from shared.db import migrate, revisions
 from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.errors import SchemaError, SettingsError, Unavailable, explain
@@ -115,7 +115,7 @@ def test_tables_are_made_and_found_in_the_schema_of_the_url(empty):
     with database.connect_once(empty).begin() as connection:
         connection.execute(text("CREATE SCHEMA shed"))
     migrate.upgrade(url)
-    assert migrate.current(url) == migrate.head()
+    assert migrate.current(url) == revisions.head()
     assert migrate.current(empty) is None
     assert asked(url, "SELECT count(*) FROM jobs") == 0
 

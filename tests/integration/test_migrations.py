@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine, inspect, text
 
-from shared.db import migrate
+from shared.db import migrate, revisions
 from shared.db import sessions as database
 from shared.db.tables import Base
 from shared.errors import Unavailable
@@ -74,7 +74,7 @@ def test_every_revision_goes_down_to_nothing_and_up_again(url, engine):
 
     migrate.upgrade(url)
 
-    assert migrate.current(url) == migrate.head()
+    assert migrate.current(url) == revisions.head()
 
 
 def test_the_ends_of_images_that_are_there_are_counted(url, engine):
@@ -165,7 +165,7 @@ def test_upgrade_of_what_stands_there_changes_nothing(url):
     migrate.upgrade(url)
     migrate.upgrade(url)
 
-    assert migrate.current(url) == migrate.head()
+    assert migrate.current(url) == revisions.head()
 
 
 def test_processes_that_upgrade_at_once_take_turns(url):
@@ -178,7 +178,7 @@ def test_processes_that_upgrade_at_once_take_turns(url):
         other.rollback()
         waiting.result(30)
 
-    assert migrate.current(url) == migrate.head()
+    assert migrate.current(url) == revisions.head()
 
 
 def test_images_are_vacuumed_by_what_changed(url, engine):
@@ -190,12 +190,14 @@ def test_images_are_vacuumed_by_what_changed(url, engine):
     assert "autovacuum_vacuum_scale_factor=0.01" in options
 
 
-def test_revisions_form_one_line():
-    assert ScriptDirectory.from_config(migrate.config("")).get_heads() == [migrate.head()]
+def test_revisions_form_one_line_in_the_order_of_their_files():
+    scripts = ScriptDirectory.from_config(migrate.config(""))
+    assert scripts.get_heads() == [revisions.head()]
+    assert {script.revision for script in scripts.walk_revisions()} == revisions.known()
 
 
 def test_probe_tells_the_revision(url, sessions):
-    assert database.probe(sessions) == migrate.head()
+    assert database.probe(sessions) == revisions.head()
     engine = database.connect(url)
     assert database.probe(database.sessions(engine)) is None
     engine.dispose()
@@ -222,7 +224,7 @@ def test_an_upgrade_that_gives_up_keeps_the_revisions_it_has_made_and_goes_on_fr
 
     migrate.upgrade(url)
 
-    assert migrate.current(url) == migrate.head()
+    assert migrate.current(url) == revisions.head()
 
 
 def test_an_index_whose_build_was_ended_is_built_again(url, engine):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from shared.db.sessions import transact
 from shared.models import recording
-from shared.models.inspection import Inspection
+from shared.models.inspection import Inspection, Scanned
 from shared.models.scan import scan
 from shared.params.render import RenderParams
 from shared.queue.claim import Claim
-from tests.support import small_checkpoints
 from tests.support.checkpoints import fitting_decoder, inspected, located, without_vae
 from tests.support.rendering import Seen
 from tests.support.waiting import until
@@ -36,12 +36,13 @@ Claims = Callable[..., Claim]
 
 
 @pytest.fixture
-def write(settings) -> Callable[[str], Path]:
-    """Writes one of FILES into the models folder."""
+def write(settings, small_file) -> Callable[[str], Path]:
+    """Copies one of FILES into the models folder."""
 
     def write(name: str) -> Path:
-        path = settings.models / f"{name}.safetensors"
-        return small_checkpoints.write_file(small_checkpoints.build(FILES[name]), path)
+        for part in small_file(FILES[name]).parent.glob(f"{FILES[name]}.*"):
+            shutil.copy(part, settings.models / part.with_stem(name).name)
+        return settings.models / f"{name}.safetensors"
 
     return write
 
@@ -50,8 +51,11 @@ def write(settings) -> Callable[[str], Path]:
 def claims(settings, sessions) -> Claims:
     """Makes claims of images by the file `checkpoint`; other files are named by `refiner`."""
 
+    known: list[Scanned] = []
+
     def claim(checkpoint: str, **changes: Any) -> Claim:
-        seen = {file.name: file for file in scan(settings.models, [], inspected, locate=located)}
+        known[:] = scan(settings.models, known, inspected, locate=located)
+        seen = {file.name: file for file in known}
         assert {file.inspection.reason for file in seen.values() if isinstance(file.inspection, Inspection)} <= {None}
         transact(sessions, lambda session: recording.record(session, list(seen.values())))
         titles = {name: f"{name} [{file.sha256[:10]}]" for name, file in seen.items()}

@@ -8,7 +8,7 @@ import pytest
 from alembic import command
 from sqlalchemy import NullPool, create_engine, text
 
-from shared.db import migrate
+from shared.db import migrate, revisions
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.settings import Settings
@@ -46,8 +46,8 @@ def test_a_worker_waits_for_every_revision_that_its_code_needs(database_url, ses
     worker_id = registers(sessions)
     assert worker_id > 0
     assert waited_at[0] is None
-    assert waited_at[1:] == [f"{number:04}" for number in range(1, int(migrate.head()))]
-    assert migrate.current(database_url) == migrate.head()
+    assert waited_at[1:] == [f"{number:04}" for number in range(1, int(revisions.head()))]
+    assert migrate.current(database_url) == revisions.head()
 
 
 @pytest.mark.parametrize("revision", ["9999", "another"])

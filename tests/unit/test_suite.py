@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import conftest
+from tests.support import running
 
 ROOT = Path(__file__).parents[2]
 CONFTEST = """
@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import conftest
-from tests.conftest import *
+from tests.support import running
 
-conftest.BUDGET_SECONDS = 0.4
+pytest_plugins = ["tests.support.running"]
+running.BUDGET_SECONDS = 0.4
 os.getloadavg = lambda: (0.0, 0.0, 0.0)
 
 
@@ -124,8 +124,8 @@ def test_what_takes_too_long_fails_under_the_name_that_one_can_type(run):
 @pytest.mark.parametrize(("load", "times"), [(0.0, 0.0), (1.0, 1.0), (2.5, 2.5)])
 def test_a_busy_machine_gives_more_time(monkeypatch, load, times):
     monkeypatch.setattr(os, "getloadavg", lambda: (load * os.cpu_count(), 0.0, 0.0))
-    assert conftest.load_per_core() == pytest.approx(times)
+    assert running.load_per_core() == pytest.approx(times)
 
 
 def test_every_exception_is_a_file_of_today():
-    assert all((ROOT / name).exists() for name in conftest.MAY_TAKE_LONGER)
+    assert all((ROOT / name).exists() for name in running.MAY_TAKE_LONGER)

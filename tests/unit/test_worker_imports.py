@@ -16,7 +16,10 @@ LOADED = "import sys, {module}; print(*sorted({{name.partition('.')[0] for name 
             "worker.maintenance.process",
             {"torch", "diffusers", "transformers", "safetensors", "scipy", "flask"},
         ),  # in the API's image
-        ("worker.process", {"torch", "diffusers", "transformers", "flask"}),  # a worker beats before it loads them
+        (
+            "worker.process",
+            {"torch", "diffusers", "transformers", "flask", "alembic"},
+        ),  # a worker beats before it loads them
     ],
 )
 def test_what_is_not_needed_yet_is_not_imported(module, heavy):

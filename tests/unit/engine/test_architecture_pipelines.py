@@ -110,7 +110,9 @@ def apart(one: Pixels, other: Pixels) -> float:
 
 
 @pytest.mark.parametrize("kind", by_day("sdxl"))
-@pytest.mark.parametrize("upscaler", ["Latent (bicubic antialiased)", "Lanczos"])
+@pytest.mark.parametrize(
+    "upscaler", ["Latent (bicubic antialiased)", pytest.param("Lanczos", marks=pytest.mark.nightly)]
+)
 def test_a_second_pass_sees_its_own_size(small: Small, kind: str, upscaler: str) -> None:
     weights, other = small(kind), small(kind, 1)
     wanted = params(hires=Hires(scale=1.5, upscaler=upscaler, steps=2), width=80)
@@ -302,7 +304,7 @@ def test_emphasis_scales_both_encoders_and_not_the_pooled_vector(small: Small) -
     assert torch.equal(strong.context[2:], plain.context[2:])
 
 
-@pytest.mark.parametrize("kind", ["sd2", "sdxl", "sdxl-refiner"])
+@pytest.mark.parametrize("kind", by_day("sdxl", of=("sd2", "sdxl", "sdxl-refiner")))
 def test_clip_skip_changes_nothing_but_in_stable_diffusion_1(small: Small, kind: str) -> None:
     usual, skipped = (embedded(small(kind), "sea", clip_skip=layer) for layer in (1, 12))
     assert torch.equal(usual.context, skipped.context)
@@ -322,7 +324,7 @@ def test_clip_skip_moves_clip_l_of_sdxl_alone_and_only_if_that_is_wanted(small: 
 # Edges, steps and colours.
 
 
-@pytest.mark.parametrize("kind", REPRESENTATIVES)
+@pytest.mark.parametrize("kind", by_day("sdxl", of=REPRESENTATIVES))
 def test_a_tiled_picture_goes_on_at_its_other_side(small: Small, kind: str) -> None:
     """A latent that is moved around the edge comes out moved around the edge."""
     weights = small(kind).tiled("both")

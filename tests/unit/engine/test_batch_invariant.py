@@ -36,7 +36,7 @@ def load(tiny_path: Path, cpu: Device) -> Load:
     return lambda row_limits: checkpoints.load(tiny_path, replace(cpu, row_limits=row_limits), torch.float32)
 
 
-@pytest.fixture(params=[2, 3], ids=lambda threads: f"{threads} threads")
+@pytest.fixture(params=[2, pytest.param(3, marks=pytest.mark.nightly)], ids=lambda threads: f"{threads} threads")
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
@@ -74,7 +74,7 @@ def assert_steady(rows: Callable[[int, int], Tensor]) -> None:
     assert torch.equal(rows(1, 4), pairs[1:4])
 
 
-@pytest.mark.parametrize("sides", [(8, 8), (8, 16)], ids=str)
+@pytest.mark.parametrize("sides", [pytest.param((8, 8), marks=pytest.mark.nightly), (8, 16)], ids=str)
 def test_rows_are_the_same_to_the_bit_whatever_company_they_have(load: Load, sides: tuple[int, int]) -> None:
     assert_steady(rows_of(load(eager()), sides))
 
@@ -107,7 +107,7 @@ def test_rows_are_the_same_before_anything_is_measured_and_after(load: Load) -> 
     assert torch.equal(before(0, 7), after(0, 7))
 
 
-@pytest.mark.parametrize("tiling", ["x", "both"])
+@pytest.mark.parametrize("tiling", [pytest.param("x", marks=pytest.mark.nightly), "both"])
 def test_rows_without_seams_are_the_same_in_company_too(load: Load, tiling: Tiling) -> None:
     assert_steady(rows_of(load(eager()), (8, 8), tiling))
 
@@ -131,7 +131,10 @@ OTHERS = {
 }
 
 
-@pytest.fixture(params=OTHERS)
+BY_DAY = ("a row alone, and from 16 on", "odd counts")
+
+
+@pytest.fixture(params=[one if one in BY_DAY else pytest.param(one, marks=pytest.mark.nightly) for one in OTHERS])
 def other(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Another processor, by what it rounds otherwise."""
     is_off = OTHERS[request.param]

@@ -45,7 +45,7 @@ def no_noise(sigma: float, sigma_next: float) -> Tensor:
 
 @pytest.mark.parametrize("name", PLANNED)
 @pytest.mark.parametrize("options", [PLAIN, CHURNING])
-@pytest.mark.parametrize("steps", [1, 2, 3, 20, 36])
+@pytest.mark.parametrize("steps", [1, 2, 3, 20, pytest.param(36, marks=pytest.mark.nightly)])
 def test_a_plan_tells_the_calls_and_the_noise_of_a_walk(name: str, options: Sampling, steps: int) -> None:
     model, queries = Denoiser.of(name), []
     sigmas = walk(name, steps, options)
