@@ -2,7 +2,8 @@
 
 `make lock` runs it after a change of constraints.txt or pyproject.toml. It asks pip for the wheels of each Python and
 each machine, without their dependencies, and computes the dependencies from the wheels' metadata, because pip does
-that only for its own Python. PyTorch is left out: an index decides about its build (deploy/pytorch.py).
+that only for its own Python. PyTorch is left out: an index decides about its build (deploy/pytorch.py). So is what
+`without` of pyproject.toml lists, which packages ask for and the farm does without.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import requires
@@ -43,8 +44,8 @@ class Wheel:
 
 def main() -> None:
     pins = pinned((ROOT / "constraints.txt").read_text())
-    wheels = asked(pins)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheels = asked(pins, project["tool"]["lock"]["without"])
     needed = parts(project, wheels)
     LOCK.mkdir(exist_ok=True)
     for part, pythons in needed.items():
@@ -57,19 +58,20 @@ def pinned(constraints: str) -> dict[str, str]:
     return dict(line.split("==") for line in lines)
 
 
-def asked(pins: Mapping[str, str]) -> dict[str, Wheel]:
-    """Ask the index for the wheels of all pins, for each Python and each machine."""
+def asked(pins: Mapping[str, str], without: Collection[str]) -> dict[str, Wheel]:
+    """Ask the index for the wheels of all pins, for each Python and each machine; no wheel needs those of `without`."""
     wheels = {name: Wheel(version) for name, version in pins.items()}
     for python in PYTHONS:
         wheels[ELSEWHERE].needs[python] = requires(ELSEWHERE) or []
     ways = list(product(PYTHONS, MACHINES))
-    lines = [f"{name}=={version}" for name, version in pins.items() if name != ELSEWHERE]
+    pinned_lines = [f"{name}=={version}" for name, version in pins.items() if name != ELSEWHERE]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for (python, _), report in zip(ways, pool.map(lambda way: ask(lines, *way), ways), strict=True):
+        for (python, _), report in zip(ways, pool.map(lambda way: ask(pinned_lines, *way), ways), strict=True):
             for one in report["install"]:
                 wheel = wheels[normal(one["metadata"]["name"])]
                 wheel.hashes.add(one["download_info"]["archive_info"]["hashes"]["sha256"])
-                wheel.needs[python] = one["metadata"].get("requires_dist", [])
+                lines = one["metadata"].get("requires_dist", [])
+                wheel.needs[python] = [line for line in lines if normal(Requirement(line).name) not in without]
     return wheels
 
 

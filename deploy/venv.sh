@@ -52,4 +52,4 @@ for part in build api worker dev; do
 done
 "$folder/bin/python" deploy/pytorch.py
 pip install --quiet --no-deps --no-build-isolation --editable .
-pip check
+"$folder/bin/python" deploy/check.py

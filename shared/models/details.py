@@ -24,7 +24,9 @@ class Details(BaseModel):
     form: Literal["rows", "merged"] | None = Field(
         default=None, description="Of a LoRA: applied image by image, or merged into a copy of the checkpoint."
     )
-    algorithm: str | None = Field(default=None, description="Of a LoRA, for people: LoRA, LoCon, LoHa, …")
+    algorithm: str | None = Field(
+        default=None, description="For people, of a LoRA (LoRA, LoCon, LoHa, …) or an upscaler (ESRGAN, SwinIR, …)."
+    )
     rank: Count | None = Field(default=None, description="Largest rank of a LoRA.")
     trigger_words: tuple[str, ...] = Field(default=(), description="What it was trained on, the commonest first.")
     alias: str | None = Field(default=None, description="Another name, from its metadata.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -271,6 +272,8 @@ def test_what_the_pinned_packages_need_is_pinned(python: str):
             with suppress(PackageNotFoundError):
                 for line in requires(name) or ():
                     needed = Requirement(line)
+                    if normal(needed.name) in left_out():
+                        continue
                     if name == "torch" and normal(needed.name).startswith(OF_CUDA):
                         continue  # a build for cards pins its own
                     if needed.marker is None or needed.marker.evaluate(environment):
@@ -293,3 +296,40 @@ def test_torchvision_peft_and_accelerate_are_not_needed():
 
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def program(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"deploy/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # its dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def left_out() -> list[str]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["lock"]["without"]
+
+
+def test_what_the_farm_does_without_is_installed_by_no_lock():
+    assert left_out() == ["torchvision"]
+    assert not {*left_out()} & ({name for part in PARTS for name in locked(part)} | constraints().keys())
+
+
+def test_a_package_that_the_farm_does_without_and_that_is_missing_is_no_fault():
+    missing = "spandrel 0.4.2 requires torchvision, which is not installed."
+    others = [
+        "celery 5.7.0 requires kombu, which is not installed.",
+        "torchvision 0.28.0 has requirement torch==2.13.0, but you have torch 2.12.0.",
+    ]
+    check = program("check")
+    assert check.faults(f"{missing}\n", left_out()) == []
+    assert check.faults("\n".join([missing, *others]), left_out()) == others
+
+
+def test_a_lock_is_made_without_it(monkeypatch):
+    lock = program("lock")
+    wheel = {"name": "spandrel", "requires_dist": ["einops", "TorchVision>=0.20; python_version > '3'"]}
+    report = {"install": [{"metadata": wheel, "download_info": {"archive_info": {"hashes": {"sha256": "0"}}}}]}
+    monkeypatch.setattr(lock, "ask", lambda lines, python, machine: report)
+    wheels = lock.asked({"torch": "1", "spandrel": "1"}, left_out())
+    assert {tuple(needed) for needed in wheels["spandrel"].needs.values()} == {("einops",)}

@@ -139,8 +139,16 @@ def default_dtype(on: Device, precision: str) -> torch.dtype:
 
 def decoder_dtype(on: Device, dtype: torch.dtype) -> torch.dtype:
     """Return the number format for a VAE beside a U-Net in `dtype`: Stable Diffusion's overflow in float16."""
-    has_bfloat16 = on.kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    has_bfloat16 = on.kind == "cuda" and torch.bfloat16 in half_formats(on)
     return torch.bfloat16 if dtype != torch.float32 and has_bfloat16 else torch.float32
+
+
+def half_formats(on: Device) -> frozenset[torch.dtype]:
+    """Return the number formats of 16 bits that the device computes in."""
+    if on.kind == "cpu":
+        return frozenset({torch.bfloat16})
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return frozenset({torch.float16, torch.bfloat16} if has_bfloat16 else {torch.float16})
 
 
 def free_bytes(on: Device) -> int | None:

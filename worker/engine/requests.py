@@ -88,6 +88,7 @@ class Apply:
     network: nn.Module
     pixels: Tensor
     tiling: Tiling = "none"  # axes along which its convolutions wrap around to the other side
+    is_divisible: bool = False  # if memory runs out, the pipeline asks again for smaller parts
 
 
 @dataclass(frozen=True, eq=False)

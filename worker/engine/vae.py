@@ -99,7 +99,7 @@ def _sound(weights: Weights, attempt: Callable[..., Asks[tuple[T, str | None]]])
 def _decoded(weights: Weights, latent: Tensor, *, is_precise: bool) -> Asks[tuple[Pixels, str | None]]:
     parts = yield from _through_vae(_Direction.decoding(weights), weights, latent, is_precise=is_precise)
     return (
-        yield from _with_room(
+        yield from with_room(
             lambda: _read(lambda: _seen(latent, parts)),
             lambda: _read(lambda: _seen(fetched(latent), parts.fetched())),
         )
@@ -108,8 +108,8 @@ def _decoded(weights: Weights, latent: Tensor, *, is_precise: bool) -> Asks[tupl
 
 def _encoded(weights: Weights, pixels: Tensor, *, is_precise: bool) -> Asks[tuple[Tensor, str | None]]:
     parts = yield from _through_vae(_Direction.encoding(weights), weights, pixels, is_precise=is_precise)
-    latent = yield from _with_room(lambda: _joined(parts), lambda: _joined_on_host(parts, weights.device))
-    is_finite = yield from _with_room(
+    latent = yield from with_room(lambda: _joined(parts), lambda: _joined_on_host(parts, weights.device))
+    is_finite = yield from with_room(
         lambda: _read(lambda: bool(fetched(latent.isfinite().all()))),
         lambda: _read(lambda: bool(fetched(latent).isfinite().all())),
     )
@@ -157,10 +157,10 @@ def _through_vae(direction: _Direction, weights: Weights, given: Tensor, *, is_p
     ask = partial(direction.request, is_precise=is_precise)
     divisible = partial(ask, is_divisible=True)
     larger = [partial(_in_tiles, direction, divisible, weights, given, side) for side in sides[:-1]]
-    return (yield from _with_room(*larger, partial(_in_tiles, direction, ask, weights, given, sides[-1])))
+    return (yield from with_room(*larger, partial(_in_tiles, direction, ask, weights, given, sides[-1])))
 
 
-def _with_room(*ways: Callable[[], Asks[T]]) -> Asks[T]:
+def with_room(*ways: Callable[[], Asks[T]]) -> Asks[T]:
     """Return the result of the first of several ways for which there is room."""
     for way in ways[:-1]:
         try:

@@ -14,6 +14,7 @@ from worker.engine.devices import Device
 from worker.engine.loading import load
 from worker.engine.loading.load import MakeRoom
 from worker.engine.loading.sharing import Sharing
+from worker.engine.upscaling import files
 from worker.render.local_models import Found
 
 
@@ -44,4 +45,6 @@ class Source:
 
 FILE_LOADS: Final[Mapping[Kind, Callable[[Source], Loaded]]] = {
     "vae": lambda one: load.load_vae(one.found.path, one.device, one.dtype, one.make_room, one.sharing),
+    "upscaler": lambda one: files.load(one.found.path, one.device, one.dtype, one.make_room),
+    "face-restorer": lambda one: files.load(one.found.path, one.device, one.dtype, one.make_room),
 }

@@ -82,7 +82,8 @@ def _replace_parameters(network: nn.Module, weights: Mapping[str, nn.Parameter])
 
 def apply(requests: Sequence[Apply], calls: Calls | None = None) -> list[Tensor | Exception]:
     """Return the network's output for each picture; all have the same network and shape."""
-    subject = Subject("apply", requests[0].network, tuple(requests[0].pixels.shape))
+    first = requests[0]
+    subject = Subject("apply", first.network, tuple(first.pixels.shape), first.is_divisible)
     return (calls or Calls()).make(_apply, requests, subject)
 
 

@@ -75,9 +75,9 @@ _ALONE: Final[tuple[tuple[str, _Recognises], ...]] = (  # the first that fits, i
     ("an IP-Adapter", _starts("image_proj.", "ip_adapter.")),
     ("a T2I adapter", _starts("adapter.body.", "adapter.conv_in.")),
     ("a T2I adapter", lambda given: _starts("body.0.block1.", "body.0.in_conv.")(given) and "conv_in.weight" in given),
-    ("an upscaler", _has("conv_first.weight")),
-    ("an upscaler", _within(".sub.0.RDB1.", ".rdb1.")),
-    ("an upscaler", _has("body.0.weight", "body.1.weight")),
+    ("an upscaler of an unknown architecture", _has("conv_first.weight")),
+    ("an upscaler of an unknown architecture", _within(".sub.0.RDB1.", ".rdb1.")),
+    ("an upscaler of an unknown architecture", _has("body.0.weight", "body.1.weight")),
     ("a face restorer", _starts("stylegan_decoder.", "idx_pred_layer.", "feat_emb.")),
     ("a text encoder alone", _starts("text_model.", "transformer.text_model.", "transformer.resblocks.")),
     ("a text encoder alone", _starts("encoder.block.0.", "shared.weight", "clip_l.transformer.", "text_encoders.")),
@@ -96,16 +96,26 @@ CHECKPOINT_PREFIXES: Final = ("model.diffusion_model.", "cond_stage_model.", "co
 _CHECKPOINT: Final = (*CHECKPOINT_PREFIXES, "first_stage_model.", "model_ema.")
 
 
-def require_known(weights: Mapping[str, object]) -> None:
-    """Raise OtherKind if the names of `weights` are those of a kind that the farm cannot use."""
-    is_checkpoint = any(name.startswith(_CHECKPOINT) for name in weights)
-    table = _WHOLE if is_checkpoint else (*_ADAPTERS, *_WHOLE, *_ALONE)
+def is_checkpoint(weights: Names) -> bool:
+    """Return whether some names are those of a whole checkpoint."""
+    return any(name.startswith(_CHECKPOINT) for name in weights)
+
+
+def named(weights: Mapping[str, object]) -> str | None:
+    """Return what `weights` are by their names, unless they are a checkpoint's; None if no kind has such names."""
+    table = _WHOLE if is_checkpoint(weights) else (*_ADAPTERS, *_WHOLE, *_ALONE)
     what = next((what for what, recognises in table if recognises(weights)), None)
     if what is None and len(weights) == 1:
         shape = tuple(getattr(next(iter(weights.values())), "shape", ()))
         if len(shape) in (1, 2) and shape[-1] in _WIDTHS:
             what = "an embedding (textual inversion)"
+    return what
+
+
+def require_known(weights: Mapping[str, object]) -> None:
+    """Raise OtherKind if the names of `weights` are those of a kind that the farm cannot use."""
+    what = named(weights)
     if what is not None:
         raise OtherKind(what)
-    if not is_checkpoint:
+    if not is_checkpoint(weights):
         raise OtherKind(None)

@@ -41,7 +41,7 @@ _MOST_PARTS: Final = 3  # dictionaries that are looked for under a number; hyper
 _LONGEST_LIST: Final = 64  # of a value beside the weights
 _MOST_SIDES: Final = 8  # of a tensor
 _WRAPPINGS: Final = 2  # trainers put the weights under one of these names, sometimes twice
-_WRAPPERS: Final = ("state_dict", "params_ema", "params")
+_WRAPPERS: Final = ("model_state_dict", "state_dict", "params_ema", "params-ema", "params", "model", "net")
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")  # of a record in a zip file: its mark, the lengths of name and extras
 _COUNT: Final = struct.Struct("<q")  # of values, before each storage of the first form
 
@@ -341,7 +341,8 @@ def _of_first_form(file: BinaryIO) -> tuple[object, Places]:
 
 def _named(content: Any) -> dict[str, _Placed]:  # noqa: ANN401 - any content of the file
     for _ in range(_WRAPPINGS):
-        wrapping = next((name for name in _WRAPPERS if isinstance(content, Mapping) and name in content), None)
+        inside = content if isinstance(content, Mapping) else {}
+        wrapping = next((name for name in _WRAPPERS if isinstance(inside.get(name), Mapping)), None)
         content = content[wrapping] if wrapping else content
     if isinstance(content, _Placed):
         return {NAMELESS: content}

@@ -21,6 +21,7 @@ from worker.engine.files import tensors, vae_origin
 from worker.engine.files.kinds import OtherKind
 from worker.engine.loading import layouts, networks, taesd, vaes
 from worker.engine.sigma_table import PURE_NOISE
+from worker.engine.upscaling import files as upscalers
 
 Kind = Literal[
     "checkpoint", "vae", "decoder", "lora", "embedding", "hypernetwork", "controlnet", "ip-adapter", "image-encoder",
@@ -114,6 +115,13 @@ def _control_net(path: Path, weights: Weights) -> Inspection:
     )
 
 
+def _upscaler(path: Path, weights: Weights) -> Inspection:
+    del weights  # some networks are described by values
+    facts = upscalers.inspected(path)
+    details = {"algorithm": facts.algorithm, "scale": facts.scale}
+    return Inspection(facts.kind, None, None, None, networks={facts.kind: facts.numbers}, details=details)
+
+
 class _Alone(NamedTuple):
     """A kind of files beside checkpoints: how one is recognised, and what is then read of it."""
 
@@ -126,6 +134,7 @@ _ALONE: Final = (
     _Alone("decoder", lambda _, weights: weights is not None and taesd.holds_one(weights), _decoder),
     _Alone("vae", lambda _, weights: weights is not None and vaes.holds_one(weights), _vae),
     _Alone("controlnet", control_nets.is_one, _control_net),
+    _Alone("upscaler", lambda _, weights: weights is not None and upscalers.holds_one(weights), _upscaler),
 )
 
 
