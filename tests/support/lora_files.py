@@ -43,10 +43,12 @@ def drawn(weights: Weights, seed: int = 0, layers: Sequence[str] = LAYERS, *, wi
     }
 
 
-def chosen(network: nn.Module, layers: Sequence[str]) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the linear layers and convolutions of `network` whose paths end so, with their paths."""
+def chosen(
+    network: nn.Module, layers: Sequence[str], kinds: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d)
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the layers of `network` of these kinds whose paths end so, with their paths."""
     for path, module in network.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d) and path.endswith(tuple(layers)):
+        if isinstance(module, kinds) and path.endswith(tuple(layers)):
             yield path, module
 
 

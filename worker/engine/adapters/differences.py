@@ -89,7 +89,7 @@ def _lokr(parameters: Parameters, _: Tensor) -> Tensor:
         parameters[name] if name in parameters else _matrix(parameters, f"{name}_a", f"{name}_b", core)
         for name, core in (("lokr_w1", "lokr_t1"), ("lokr_w2", "lokr_t2"))
     )
-    return torch.kron(first.view(*first.shape, *(1 for _ in range(second.dim() - first.dim()))), second)
+    return torch.kron(first.view(*first.shape, *(1 for _ in range(second.dim() - first.dim()))), second.contiguous())
 
 
 def _matrix(parameters: Parameters, left: str, right: str, core: str) -> Tensor:

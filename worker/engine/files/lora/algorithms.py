@@ -66,7 +66,7 @@ class Layer:
     @property
     def label(self) -> str:
         """What people call the algorithm."""
-        is_butterfly = self.algorithm is OFT and any(one.dim() == 4 for one in self.parameters.values())
+        is_butterfly = "oft_blocks" in self.parameters and self.parameters["oft_blocks"].dim() == 4
         is_decomposed = self.algorithm is LORA and not DECOMPOSED.isdisjoint(self.parameters)
         return "BOFT" if is_butterfly else "DoRA" if is_decomposed else self.algorithm.label
 

@@ -1,0 +1,102 @@
+"""Adapters that cannot be rows' affairs are merged: a checkpoint's U-Net and text encoders with other weights.
+
+The pristine networks stay as they are, and weights that no adapter changes are shared with them. Every difference is
+computed in float32 from the pristine weight, so the order of adapters does not matter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from worker.engine.adapters.differences import differences
+from worker.engine.adapters.reading.fitting import fitted, networks_of
+from worker.engine.adapters.reading.load import Deltas, MakeRoom
+from worker.engine.architectures.base import CACHED_CHUNKS
+from worker.engine.architectures.weights import CACHED_MASKS, Weights
+from worker.engine.files.lora.algorithms import Layer
+from worker.engine.files.lora.names import UNET
+from worker.engine.tensor_cache import TensorCache
+from worker.engine.transfers import hand_over
+
+if TYPE_CHECKING:  # diffusers takes seconds to import
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+Network = TypeVar("Network", bound=nn.Module)
+_FOR_ONE_CALL: Final = ("forward", "_conv_forward")
+"""Attributes that adapters by rows and tiling give a module while it is called."""
+
+
+class _Part(NamedTuple):
+    """What one adapter changes about one layer."""
+
+    layer: Layer
+    strength: float
+
+
+def merged(
+    weights: Weights, parts: Sequence[tuple[Deltas, float, float]], make_room: MakeRoom = lambda _: None
+) -> Weights:
+    """Return `weights` with each adapter merged at its strength in the text encoders, and at that in the U-Net.
+
+    `make_room` is called with the bytes that the changed weights will take. The VAE, and networks that nothing changes,
+    are those of `weights`. Raises ModelFileError if an adapter does not fit.
+    """
+    networks = networks_of(weights)
+    changes: dict[str, dict[str, list[_Part]]] = defaultdict(lambda: defaultdict(list))
+    for deltas, of_texts, of_unet in parts:
+        for name, layers in fitted(deltas.file, networks).items():
+            strength = of_unet if name == UNET else of_texts
+            for path, layer in layers.items() if strength else ():
+                changes[name][path].append(_Part(layer, strength))
+    make_room(sum(weight.nbytes for name, own in changes.items() for weight in _touched(networks[name], own)))
+    changed = {name: _changed(networks[name], own, weights.device.torch) for name, own in changes.items()}
+    if weights.device.kind == "cuda":
+        hand_over([weight for name, own in changes.items() for weight in _touched(changed[name], own)], weights.device)
+    encoders = tuple(
+        replace(one, network=changed[one.name], cache=TensorCache(CACHED_CHUNKS)) if one.name in changed else one
+        for one in weights.text_encoders
+    )
+    unet = cast("UNet2DConditionModel", changed.get(UNET, weights.unet))
+    return replace(weights, unet=unet, text_encoders=encoders, masks=TensorCache(CACHED_MASKS))
+
+
+def _touched(network: nn.Module, changes: Mapping[str, Sequence[_Part]]) -> Iterator[Tensor]:
+    """Yield the weights of the layers that are changed, and their biases."""
+    for path in changes:
+        yield from network.get_submodule(path).parameters(recurse=False)
+
+
+@torch.no_grad()
+def _changed(network: Network, changes: Mapping[str, Sequence[_Part]], device: torch.device) -> Network:
+    """Return a copy of `network` with these layers changed; all other weights are its own."""
+    copied = _copied(network, {})
+    for path, parts in changes.items():
+        module = copied.get_submodule(path)
+        pristine = dict(module.named_parameters(recurse=False))
+        precise = {name: weight.float() for name, weight in pristine.items()}
+        found = [differences(part.layer.on(device), precise, part.strength) for part in parts]
+        for name, weight in pristine.items():
+            total = precise[name] + sum(one[name] for one in found if name in one)
+            after = torch.empty_like(weight).copy_(total)  # in the same order in memory
+            module.register_parameter(name, nn.Parameter(after, requires_grad=False))
+    return copied
+
+
+def _copied(module: Network, done: dict[int, nn.Module]) -> Network:
+    """Return a copy of a tree of modules that shares all weights, and everything else that they hold."""
+    if id(module) not in done:
+        copied = type(module).__new__(type(module))
+        done[id(module)] = copied
+        vars(copied).update({name: value for name, value in vars(module).items() if name not in _FOR_ONE_CALL})
+        for name in ("_parameters", "_buffers"):
+            vars(copied)[name] = dict(vars(module)[name])
+        vars(copied)["_modules"] = {
+            name: child if child is None else _copied(child, done) for name, child in vars(module)["_modules"].items()
+        }
+    return cast("Network", done[id(module)])
