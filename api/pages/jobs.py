@@ -60,7 +60,7 @@ def job(job_id: int) -> str:
     pages = Pages(min(number("page") or 1, total), total)
     first = (pages.number - 1) * IMAGES_OF_A_PAGE
     images = body.images[first : first + IMAGES_OF_A_PAGE]
-    text = writer.text(body.params.image(0), version=version())
+    text = writer.text(body.params.image(0), version=version(), hashes=body.hashes)
     table = parameter_table(body.params, body.not_understood)
     return render_template("job.html", job=body, images=images, pages=pages, table=table, text=text)
 

@@ -195,6 +195,9 @@ class JobBody(BaseModel):
     not_understood: dict[str, Any] = Field(
         description="Parameters that only a newer version of the farm knows, by dotted name; `params` has the default."
     )
+    hashes: dict[str, str] = Field(
+        default={}, description="Of the files that tags of its prompts name, such as `lora:ink`, as pictures hold them."
+    )
     created_at: datetime
     expires_at: datetime | None = Field(description="Its deadline: images that have not started by then are cancelled.")
     ended_at: datetime | None
@@ -229,6 +232,7 @@ class JobBody(BaseModel):
             state=job.state.value,
             params=job.params,
             not_understood=dict(job.unknown),
+            hashes=dict(job.hashes),
             created_at=job.created_at,
             expires_at=job.expires_at,
             ended_at=job.ended_at,

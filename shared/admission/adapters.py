@@ -45,7 +45,7 @@ class NamedAdapters:
 def named_adapters(catalogue: Catalogue, params: RenderParams, checkpoints: Mapping[str, Entry]) -> NamedAdapters:
     """Return the adapters that both passes' prompts name; `checkpoints` stand by their dotted field names."""
     found, of_prompts = NamedAdapters(), dict[str, list[Adapter]]()
-    for name, bases in _bases(params, checkpoints).items():
+    for name, bases in bases_of(params, checkpoints).items():
         prompt = params.of_kind("prompt")[name]
         try:
             of_prompts[name] = _of_prompt(catalogue, prompt, bases)
@@ -62,7 +62,7 @@ def named_adapters(catalogue: Catalogue, params: RenderParams, checkpoints: Mapp
     return found
 
 
-def _bases(params: RenderParams, checkpoints: Mapping[str, Entry]) -> dict[str, list[Entry]]:
+def bases_of(params: RenderParams, checkpoints: Mapping[str, Entry]) -> dict[str, list[Entry]]:
     """Return by the name of each prompt the checkpoints that it guides. An empty one of the second pass guides none."""
     first, second = "checkpoint", "hires.checkpoint"
     guided = {"prompt": [first]}
@@ -83,10 +83,10 @@ def _of_prompt(catalogue: Catalogue, prompt: str, bases: Sequence[Entry]) -> lis
         raise _refused(str(error), error.accepted) from None
     if len(uses) > MOST_ADAPTERS:
         raise _refused(f"has {len(uses)} tags for adapters", f"at most {MOST_ADAPTERS} tags")
-    return [Adapter(use, _file(catalogue, use, bases)) for use in uses]
+    return [Adapter(use, file_of(catalogue, use, bases)) for use in uses]
 
 
-def _file(catalogue: Catalogue, use: Use, bases: Sequence[Entry]) -> Entry:
+def file_of(catalogue: Catalogue, use: Use, bases: Sequence[Entry]) -> Entry:
     """Return the file that a tag names. Raises Refused if there is none, or one that does not fit."""
     kind = KIND_OF_TAG[use.kind]
 

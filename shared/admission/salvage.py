@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
+from shared.admission import salvaged_tags
 from shared.admission.admit import admit, prepare
 from shared.admission.parse import JobRequest, parse
 from shared.db.sessions import Sessions, transact
@@ -36,7 +37,7 @@ def fit(sessions: Sessions, given: Mapping[str, Any], owner: str, limits: Limits
     A model file whose hash is unknown is looked up by its name, because some programs write wrong hashes.
     """
     catalogue, params = transact(sessions, Catalogue.read), deepcopy(dict(given))
-    notes = [*_entitled(catalogue, params)]
+    notes = [*_entitled(catalogue, params), *salvaged_tags.fit(catalogue, params, owner, limits)]
     while refused := _refused(sessions, prepare(parse(params, owner, limits), styles={}), catalogue):
         was_there = paths.remove(params, [one.field for one in refused])
         if not any(was_there):  # no field of `given` is wrong: a farm without checkpoints refuses every job
@@ -53,7 +54,7 @@ def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
         if not isinstance(text, str) or not text or (kind == "vae" and text in {AUTOMATIC_VAE, BUILT_IN_VAE}):
             continue
         name, short_hash = split_title(text)
-        file = _only(catalogue, text, kind)
+        file = catalogue.only(text, kind)
         if file is None and (file := _by_name(catalogue, name, kind)) is not None and short_hash:
             yield f"{field}: no file here has the hash {short_hash}; {file.title} is taken by its name"
         if file is not None:
@@ -63,14 +64,8 @@ def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
 def _by_name(catalogue: Catalogue, name: str, kind: Kind) -> Entry | None:
     """Return the file of that name, also without its folders or the file's ending."""
     last = name.replace("\\", "/").rpartition("/")[2]
-    found = (_only(catalogue, one, kind) for one in (name, last, _SUFFIX.sub("", last)) if one)
+    found = (catalogue.only(one, kind) for one in (name, last, _SUFFIX.sub("", last)) if one)
     return next((file for file in found if file is not None), None)
-
-
-def _only(catalogue: Catalogue, text: str, kind: Kind) -> Entry | None:
-    """Return the usable file that a text means; None if there is none, or more than one."""
-    usable = {file.sha256: file for file in catalogue.meant(text, kind) if file.usable}
-    return next(iter(usable.values())) if len(usable) == 1 else None
 
 
 def _refused(sessions: Sessions, request: JobRequest, catalogue: Catalogue) -> tuple[FieldError, ...]:

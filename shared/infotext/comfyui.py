@@ -261,7 +261,7 @@ def _left_out(nodes: Graph, sampler: str) -> Iterator[str]:
     for name in _reached(nodes, [sampler]):
         network = nodes[name].get("lora_name")
         if isinstance(network, str) and network != "None":
-            yield f"lora {network[:80]}: the farm has no such networks yet"
+            yield f"lora {network[:80]}: not read; a tag in the prompt names it, such as <lora:name:0.8>"
     for side in ("positive", "negative"):
         for name in _conditions(nodes, sampler, side):
             first, second = (_value(nodes, name, one) for one in ("text_l", "text_g"))

@@ -11,7 +11,6 @@ from shared.params.codecs import SIZE
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
 from shared.params.spellings import caveat, named, schedule_named
 from shared.params.upscalers import UPSCALERS
-from shared.prompts.extra_networks import networks, without
 
 Values = dict[str, str]
 
@@ -36,7 +35,6 @@ _HARMLESS: Final = {
     "Batch pos": _ANY,
     "Hires refiner": frozenset({"second pass"}),
     "Hires size": _ANY,  # beside the scale that it follows from
-    "Lora hashes": _ANY,  # the tags in the prompt name them
     "Hashes": _ANY,
     "Init image hash": _ANY,
     "Pad conds": _ANY,  # rows of unequal length share calls without a loss
@@ -66,12 +64,6 @@ def is_harmless(name: str, value: str) -> bool:
     return harmless is _ANY or value in harmless
 
 
-def without_networks(prompt: str) -> tuple[str, list[str]]:
-    """Return a prompt without its tags for networks (LoRA, hypernetwork), and notes of those."""
-    tags = [f"{tag.kind} {tag.name}"[:_LONGEST_NAME] for tag in networks(prompt)]
-    return without(prompt), [f"{tag}: the farm has no such networks yet" for tag in tags]
-
-
 def _titles(values: Values) -> list[str]:
     """Join names with their hashes: `name [short hash]` is what a checkpoint and a VAE are asked for by."""
     notes = []
@@ -96,7 +88,10 @@ def _resources(values: Values) -> list[str]:
     resources = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     others = [one for one in resources if str(one.get("type")).casefold() != "checkpoint"]
     names = [(one.get("type"), one.get("modelName") or one.get("modelVersionName")) for one in others]
-    return [f"{kind} {name}"[:_LONGEST_NAME] + ": the farm has no such networks yet" for kind, name in names]
+    return [
+        f"{kind} {name}"[:_LONGEST_NAME] + ": not read; a tag in the prompt names it, such as <lora:name:0.8>"
+        for kind, name in names
+    ]
 
 
 def _sizes(values: Values) -> list[str]:

@@ -121,7 +121,16 @@ _ALIASES: Final = {
 }
 """Names that other programs have for the same values."""
 _FURTHER_NAMES: Final = (
-    *("Version", "App", "Hashes", "Lora hashes", "TI hashes", "Face restoration", "Civitai resources"),
+    *(
+        "Version",
+        "App",
+        "Hashes",
+        "Lora hashes",
+        "Hypernet hashes",
+        "TI hashes",
+        "Face restoration",
+        "Civitai resources",
+    ),
     *("Civitai metadata", "Batch size", "Batch pos", "Token merging ratio", "Hires size", "Operations"),
 )
 """Names that show that a line holds values, although nothing is read from them."""

@@ -7,12 +7,14 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from shared.infotext import dialects, programs
+from shared.infotext import dialects, networks, programs
 from shared.infotext.grammar import Parts, taken_apart
 from shared.infotext.keys import NEGATIVE_PROMPT, PROMPT, Key, keys, signs
+from shared.infotext.networks import Hashes
 from shared.params import paths
 from shared.params.paths import Path
 from shared.params.render import RenderParams
+from shared.params.table import parameters
 from shared.wording import message
 
 MOST_CHARACTERS: Final = 2**18  # of a text: several times the longest prompts of the farm
@@ -33,15 +35,17 @@ def read(text: str, model: type[RenderParams] = RenderParams) -> Read:
         return Read({}, (f"a text of more than {MOST_CHARACTERS:,} characters: it is not read",))
     plain = _storable(text)
     found = programs.found(plain)
+    hashes: Hashes = {}
     parts, notes = (found.parts, [*found.notes]) if found else (taken_apart(plain), [])
-    params, further = _prompts(parts)
-    notes += further
+    params = _prompts(parts)
     for line in parts.rest.split("\n", _MOST_NOTES + 1) if parts.rest else []:  # such as templates
         notes.append(f"{line[:_LONGEST]}: not read, because it is not a value")
     if parts.values:
         values = {name: value for name, value in parts.values.items() if name not in {PROMPT, NEGATIVE_PROMPT}}
+        hashes = networks.taken(values)
         notes += dialects.translate(values)
         notes += _take(values, params, model)
+    notes += _pin(params, hashes, model)
     notes += _leave_out_bad(params, model)
     notes = list(dict.fromkeys(notes))
     more = [f"and {len(notes) - _MOST_NOTES} more"] if len(notes) > _MOST_NOTES else []
@@ -63,12 +67,11 @@ def _storable(text: str) -> str:
     return text.replace("\x00", "").encode(errors="ignore").decode()
 
 
-def _prompts(parts: Parts) -> tuple[dict[str, Any], list[str]]:
-    """Return both prompts as parameters, without tags for networks that the farm lacks, and notes of those."""
+def _prompts(parts: Parts) -> dict[str, Any]:
+    """Return both prompts as parameters."""
     said = {"prompt": (PROMPT, parts.prompt), "negative_prompt": (NEGATIVE_PROMPT, parts.negative_prompt)}
-    plain = {field: dialects.without_networks(parts.values.get(name, text)) for field, (name, text) in said.items()}
-    prompts = {field: prompt for field, (prompt, _) in plain.items() if prompt}
-    return prompts, [note for _, notes in plain.values() for note in notes]
+    prompts = {field: parts.values.get(name, text) for field, (name, text) in said.items()}
+    return {field: prompt for field, prompt in prompts.items() if prompt}
 
 
 def _take(values: Mapping[str, str], params: dict[str, Any], model: type[RenderParams]) -> Iterator[str]:
@@ -86,6 +89,17 @@ def _take(values: Mapping[str, str], params: dict[str, Any], model: type[RenderP
             yield _note(name, value)
     if homeless:
         yield f"{', '.join(homeless)}: what it belongs to is not in the file, such as the picture that was painted over"
+
+
+def _pin(params: dict[str, Any], hashes: Hashes, model: type[RenderParams]) -> Iterator[str]:
+    """Have the tags of prompts in `params` name files by titles, if hashes are said; yield notes of those left out."""
+    for name, one in parameters(model).items():
+        prompt = paths.get(params, name) if one.takes.kind == "prompt" else None
+        if isinstance(prompt, str):
+            text, notes = networks.pinned(prompt, hashes, is_negative=name.endswith("negative_prompt"))
+            yield from notes
+            if text != prompt:
+                paths.put(params, name, text)
 
 
 def _put(key: Key, text: str, params: dict[str, Any]) -> Iterator[str]:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Final
 
+from shared.infotext import networks
 from shared.infotext.grammar import Parts, joined, taken_apart
 from shared.infotext.keys import NEGATIVE_PROMPT, PROMPT, keys
+from shared.infotext.networks import Hashes
 from shared.params.render import RenderParams
 from shared.params.samplers import AUTOMATIC, SAMPLERS
 
+NONE: Final[Hashes] = MappingProxyType({})
 _PLAIN: Final = "uniform"  # the model's own schedule: readers know it as Automatic
 
 
-def text(params: RenderParams, *, version: str) -> str:
+def text(params: RenderParams, *, version: str, hashes: Hashes = NONE) -> str:
     """Return the text for one image's parameters, resolved: reading it gives them back.
 
-    Instead of `automatic` the text names the schedule that was used.
+    Instead of `automatic` the text names the schedule that was used. `hashes` are those of the files that tags name.
     """
     shown = _with_schedules(params)
     values = {key.name: value for key in keys(type(shown)) if (value := key.written(shown)) is not None}
     parts = Parts(params.prompt, params.negative_prompt, values)
-    return joined(parts._replace(values=values | _misread(parts) | {"Version": f"stepfarm {version}"}))
+    said = networks.written(hashes) | _misread(parts)
+    return joined(parts._replace(values=values | said | {"Version": f"stepfarm {version}"}))
 
 
 def _misread(parts: Parts) -> dict[str, str]:

@@ -164,6 +164,11 @@ class Catalogue:
         """Return the files of `kind` that `text` means: also unusable ones, and those that are gone."""
         return next(filter(None, self._found(text.strip().casefold(), kind)), [])
 
+    def only(self, text: str, kind: Kind) -> Entry | None:
+        """Return the usable file that a text means; None if there is none, or more than one."""
+        usable = {file.sha256: file for file in self.meant(text, kind) if file.usable}
+        return next(iter(usable.values())) if len(usable) == 1 else None
+
     def resolve(
         self,
         text: str,
@@ -253,7 +258,8 @@ class Catalogue:
         """Yield the files that a casefolded text means in each way that it may mean one, the surest way first.
 
         A whole title comes first, because the name of one file may be the title of another; then a name, then a hash.
-        The hash of weights comes behind that, because several descriptions may share the same weights.
+        The hash of weights comes behind that, because several descriptions may share the same weights, and the hash in
+        its metadata last, because its author wrote it.
         """
         files = self._of_kind.get(kind, [])
         titled, is_hash = _TITLE.fullmatch(text), _HASH.fullmatch(text)
@@ -267,10 +273,11 @@ class Catalogue:
             return
         yield [file for file in files if (file.sha256 or "").startswith(begins)]
         of_weights = [file for file in files if (file.weights_sha256 or "").startswith(begins)]
-        if titled:
-            yield [file for file in of_weights if text.startswith(f"{file.name.casefold()} [")]
-        yield of_weights
-        yield [file for file in files if file.short_hash.startswith(begins)]
+        by_metadata = [file for file in files if file.short_hash.startswith(begins)]
+        for found in (of_weights, by_metadata):
+            if titled:
+                yield [file for file in found if titled["name"] in file.names() | file.endings() | file.aliases()]
+            yield found
 
     @cached_property
     def _of_kind(self) -> dict[Kind, list[Entry]]:

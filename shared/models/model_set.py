@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Sha256 = Annotated[str, Field(min_length=1)]
+_BESIDE: Final = frozenset({"vae", "hires_vae"})
+"""The roles of one file that is not a checkpoint."""
 
 
 class Merge(BaseModel):
@@ -44,7 +47,8 @@ class ModelSet(BaseModel):
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """The checkpoints that must be resident before the image starts, the job's own first, each once."""
-        return tuple(dict.fromkeys(filter(None, (self.checkpoint, self.refiner, self.hires))))
+        files = (file for role, file in self if isinstance(file, str) and role not in _BESIDE)
+        return tuple(dict.fromkeys(files))
 
     @property
     def companions(self) -> str:
@@ -64,3 +68,9 @@ class ModelSet(BaseModel):
     def from_stored(cls, stored: object) -> Self:
         """Return the set that the row of a job holds. Raises ValidationError for roles of a newer version."""
         return cls.model_validate(stored)
+
+
+def hashes_in(stored: object) -> dict[str, str]:
+    """Return the hashes of a stored set, also of one with roles of a newer version."""
+    hashes = stored.get("hashes") if isinstance(stored, Mapping) else None
+    return {str(key): str(value) for key, value in hashes.items()} if isinstance(hashes, Mapping) else {}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 _TAG: Final = re.compile(r"<(\w+):([^>]+)>")
 _COMMENT: Final = re.compile(r"#[^\n]*\n?")
+_COMMENT_OR_TAG: Final = re.compile(r"#[^\n]*|<(\w+):([^<>#]+)>")  # no search for an end goes past the next beginning
 
 
 class Network(NamedTuple):
@@ -31,6 +33,22 @@ def without(prompt: str) -> str:
     """Return `prompt` without its tags; blanks around them stay."""
     end = _end(prompt)
     return _TAG.sub("", prompt[:end]) + prompt[end:]
+
+
+def replaced(prompt: str, change: Callable[[Network, str], str]) -> str:
+    """Return `prompt` with each tag outside of comments replaced by `change(network, the tag as it stands)`."""
+
+    def changed(found: re.Match[str]) -> str:
+        return change(_network(found[1], found[2]), found[0]) if found[1] else found[0]
+
+    return _COMMENT_OR_TAG.sub(changed, prompt)
+
+
+def renamed(tag: str, name: str) -> str:
+    """Return a tag with another name in it."""
+    kind, *given = tag[1:-1].split(":")
+    place = next((place for place, one in enumerate(given) if one.count("=") != 1), len(given))
+    return f"<{':'.join([kind, *given[:place], name, *given[place + 1 :]])}>"
 
 
 def without_comments(prompt: str) -> str:

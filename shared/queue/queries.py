@@ -15,6 +15,7 @@ from shared.db.states import UNKNOWN, ImageState, JobState, WorkerState
 from shared.db.tables import Drain, Image, Job, Worker
 from shared.errors import NotFound
 from shared.jobs import stored
+from shared.models.model_set import hashes_in
 from shared.params.render import RenderParams
 
 SHOWN = 8  # images of each job on a page of jobs
@@ -59,6 +60,7 @@ class JobView:
     urgent: bool
     expires_at: datetime | None  # images that have not started by then are cancelled
     unknown: Mapping[str, Any] = field(default_factory=dict)  # parameters of a newer version, by dotted name
+    hashes: Mapping[str, str] = field(default_factory=dict)  # ModelSet.hashes
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], posi
         urgent=row.urgent,
         expires_at=row.expires_at,
         unknown=unknown,
+        hashes=hashes_in(row.models),
     )
 
 

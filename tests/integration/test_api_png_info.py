@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
+from shared.db.tables import Job, ModelFile
+from shared.infotext.reader import read
 from shared.infotext.writer import text
 from shared.params.render import RenderParams
 from worker.encode import picture
@@ -135,3 +138,106 @@ def test_a_form_without_a_file_is_refused(client):
 def test_looking_submits_nothing(client, ask, checkpoint):
     ask(WHOLE)
     assert client.get("/api/v1/jobs").get_json()["jobs"] == []
+
+
+# Tags: each finds its file again, whatever the file is called by now.
+
+
+@pytest.fixture
+def lora(checkpoint_factory):
+    """Makes the row of a LoRA."""
+
+    def make(name: str, sha256: str, **columns: object) -> None:
+        columns = {"kind": "lora", "path": f"Lora/{name}.pt", "native_size": None, "details": {}} | columns
+        checkpoint_factory(name, sha256=sha256, **columns)
+
+    return make
+
+
+@pytest.fixture
+def read_again(client, ask, checkpoint, lora):
+    """Reads the picture of a job with a tag, whose file may have another name by then."""
+    lora("ink", "a" * 64)
+    job = client.post("/api/v1/jobs", json={"prompt": "a boat <lora:ink:0.8>", "seed": 7}).get_json()
+    assert job["hashes"] == {"lora:ink": "a" * 12}
+    params = RenderParams.from_stored(job["params"])
+    file = picture(PIXELS, text(params, version="1", hashes=job["hashes"]), "png")
+    return lambda: ask(file).get_json()
+
+
+@pytest.fixture
+def adapters(client, sessions):
+    """Submits parameters, and returns the files that their tags name."""
+
+    def submit(params: dict[str, Any]) -> dict[str, str]:
+        job = client.post("/api/v1/jobs", json=params).get_json()
+        with sessions() as session:
+            return session.get(Job, job["id"]).models["adapters"]
+
+    return submit
+
+
+@pytest.fixture
+def files(sessions, lora):
+    """Gives the LoRA `ink` another name, and adds others of some names."""
+
+    def change(name: str, *others: str) -> None:
+        with sessions.begin() as session:
+            now = {"name": name, "path": f"Lora/{name}.pt"}
+            session.execute(update(ModelFile).where(ModelFile.name == "ink").values(**now))
+        for number, other in enumerate(others):
+            lora(other, f"{number}" * 64, path=f"Lora/other/{other}.pt")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("names", "tag"),
+    [
+        (("ink",), "<lora:ink:0.8>"),
+        (("pencil",), "<lora:pencil [aaaaaaaaaa]:0.8>"),
+        (("pencil", "ink"), "<lora:pencil [aaaaaaaaaa]:0.8>"),
+        (("ink", "ink"), "<lora:ink [aaaaaaaaaa]:0.8>"),
+    ],
+    ids=["as it was", "renamed", "renamed, and the name is another file's", "two of that name"],
+)
+def test_a_tag_means_the_file_that_its_picture_was_made_with(read_again, adapters, files, names, tag):
+    files(*names)
+    answer = read_again()
+    assert (answer["params"]["prompt"], answer["left_out"]) == (f"a boat {tag}", [])
+    assert [*adapters(answer["params"]).values()] == ["a" * 64]
+    as_read = read(answer["text"]).params  # what `farm again` submits
+    assert [*adapters(as_read).values()] == ["a" * 64]
+
+
+def test_a_file_is_found_by_the_hash_of_its_metadata(ask, checkpoint, adapters, lora):
+    lora("water", "b" * 64, details={"short_hash": "0123456789ab"})
+    said = '<lora:ink:1>\nSteps: 4, Seed: 7, Size: 64x64, RNG: CPU, Lora hashes: "ink: 0123456789ab"'
+    answer = ask(picture(PIXELS, said, "png")).get_json()
+    assert answer["params"]["prompt"] == "<lora:water [bbbbbbbbbb]:1>"
+    assert [*adapters(answer["params"]).values()] == ["b" * 64]
+
+
+def test_tags_that_no_file_fits_are_left_out_and_the_rest_of_the_prompt_is_kept(ask, client, checkpoint, lora):
+    lora("ink", "a" * 64)
+    lora("xl", "b" * 64, architecture="sdxl")
+    prompt = "a boat <lora:ink:0.5> <lora:gone:1> <lora:xl:1> <mood:blue>"
+    said = f'{prompt}\nSteps: 4, Seed: 7, Size: 64x64, RNG: CPU, Lora hashes: "ink: 0123456789ab"'
+    answer = ask(picture(PIXELS, said, "png")).get_json()
+    assert answer["params"]["prompt"] == "a boat <lora:ink:0.5>   "
+    notes = "; ".join(answer["left_out"])
+    for note in (
+        "mood blue: the prompt has a tag <mood:…>, which means nothing here",
+        "prompt: lora ink: no file here has the hash 0123456789; ink [aaaaaaaaaa] is taken by its name",
+        "prompt: lora gone: There is no LoRA 'gone'",
+        "prompt: lora xl: xl (Stable Diffusion XL) does not fit demo (Stable Diffusion 1)",
+    ):
+        assert note in notes
+    assert client.post("/api/v1/jobs", json=answer["params"]).status_code == 202
+
+
+def test_many_tags_are_tried_no_longer_than_a_prompt_may_have(ask, checkpoint):
+    said = f"{'<lora:gone:1>' * 9000}\nSteps: 4, Seed: 7, Size: 64x64, RNG: CPU"
+    answer = ask(picture(PIXELS, said, "png")).get_json()
+    assert answer["params"]["prompt"] == ""
+    assert answer["left_out"][-1] == "prompt: 8984 more tags: a prompt has at most 16"

@@ -151,7 +151,7 @@ def test_a_schedule_in_a_samplers_name_counts_where_none_is_said():
 def test_networks_that_only_a_list_names_are_told():
     listed = '[{"type":"checkpoint","modelName":"x"},{"type":"lora","weight":1,"modelName":"Ink, fast"}]'
     found = read(f"a\n{VALUES}, Civitai resources: {listed}, Civitai metadata: {{}}")
-    assert found.left_out == ("lora Ink, fast: the farm has no such networks yet",)
+    assert found.left_out == ("lora Ink, fast: not read; a tag in the prompt names it, such as <lora:name:0.8>",)
 
 
 @pytest.mark.parametrize("seed", [2**53 + 1, 5441180189181032878, 2**64 - 1])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shared.infotext import reader
 from shared.infotext.reader import read
 from shared.infotext.writer import text
+from shared.params.groups import Hires
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
 from shared.params.upscalers import UPSCALERS
@@ -230,18 +231,15 @@ def test_a_plain_text_of_another_program():
 def test_a_rich_text_of_another_program():
     found = read(RICH)
     assert found.params == {
-        "prompt": "a dog ", "steps": 20, "sampler": "Euler a", "schedule": "automatic", "cfg_scale": 7.5, "seed": 42,
+        "prompt": "a dog <lora:foo [abcdef0123]:0.8><lora:bar [0123456789]:1:0.5>", "steps": 20,
+        "sampler": "Euler a", "schedule": "automatic", "cfg_scale": 7.5, "seed": 42,
         "width": 512, "height": 768, "checkpoint": f"v1-5-pruned-emaonly [{HASH}]",
         "vae": "vae-ft-mse-840000-ema-pruned.safetensors [735e4c3a44]", "clip_skip": 2, "tiling": "both",
         "noise": {"source": "CPU", "variation_seed": 7, "variation_strength": 0.3, "resize_width": 512,
                   "resize_height": 640, "eta_seed_delta": 31337},
         "hires": {"denoising": 0.7, "scale": 2.0, "steps": 10, "upscaler": "Latent"},
     }  # fmt: skip
-    assert found.left_out == (
-        "lora foo: the farm has no such networks yet",
-        "lora bar: the farm has no such networks yet",
-        "Face restoration: CodeFormer",
-    )
+    assert found.left_out == ("Face restoration: CodeFormer",)
 
 
 @pytest.mark.parametrize(
@@ -365,12 +363,13 @@ Lora hashes: "detail: 1cb3ec4fbd5a", Version: v1.10.1"""
 def test_a_picture_of_sdxl_with_its_refiner_is_read():
     found = read(SDXL)
     assert RenderParams(**found.params) == RenderParams(
-        prompt="cinematic photo of a fox, ", negative_prompt="text, watermark", steps=30, sampler="DPM++ 2M SDE",
-        schedule="karras", cfg_scale=5.5, seed=1234567890, width=832, height=1216, clip_skip=2,
+        prompt="cinematic photo of a fox, <lora:detail [1cb3ec4fbd]:0.7>", negative_prompt="text, watermark",
+        steps=30, sampler="DPM++ 2M SDE", schedule="karras", cfg_scale=5.5, seed=1234567890, width=832, height=1216,
+        clip_skip=2,
         checkpoint="sd_xl_base_1.0 [31e35c80fc]", vae="sdxl_vae_fp16fix.safetensors [63aeecb90f]",
         noise={"source": "NV"}, refiner={"checkpoint": "sd_xl_refiner_1.0 [7440042bbd]", "switch_at": 0.8},
     )  # fmt: skip
-    assert [note.partition(":")[0] for note in found.left_out] == ["lora detail", "RNG"]
+    assert [note.partition(":")[0] for note in found.left_out] == ["RNG"]
     again = read(write(RenderParams(**found.params)))
     assert (RenderParams(**again.params), again.left_out) == (RenderParams(**found.params), ())
 
@@ -434,3 +433,68 @@ def test_what_cannot_be_taken_out_ends_the_search(monkeypatch):
 def test_every_upscaler_is_kept():
     for name in UPSCALERS:
         assert read(line(f"Hires upscaler: {name}")).params["hires"] == {"upscaler": name}
+
+
+# Adapters: tags with the hashes of their files.
+
+HASHES = {
+    "lora:ink": "0123456789ab", "lora:style/a, b": "ab" * 6, "lora:pin [ffffffffff]": "c" * 12,
+    "hypernet:haze": "d" * 12,
+}  # fmt: skip
+TAGGED = RenderParams(
+    prompt="<lora:ink:0.8> a boat <lora:style/a, b:te=1:unet=0@0,1@0.5> <lora:pin [ffffffffff]> <hypernet:haze:0.5>",
+    checkpoint=f"sea [{HASH}]", width=64, height=64, seed=7, hires=Hires(prompt="<lora:INK:-1>"),
+)  # fmt: skip
+
+
+def test_hashes_of_adapters_are_written_as_other_programs_do():
+    said = text(TAGGED, version="1", hashes=HASHES)
+    assert said.startswith(TAGGED.prompt)
+    assert f'Lora hashes: "ink: 0123456789ab, style/a, b: {"ab" * 6}, pin: {"c" * 12}"' in said
+    assert f'Hypernet hashes: "haze: {"d" * 12}"' in said
+    assert "hashes" not in text(TAGGED, version="1")
+
+
+def test_tags_name_their_files_by_title_once_they_are_read():
+    found = read(text(TAGGED, version="1", hashes=HASHES))
+    assert found.left_out == ()
+    assert found.params["prompt"] == (
+        "<lora:ink [0123456789]:0.8> a boat <lora:style/a, b [ababababab]:te=1:unet=0@0,1@0.5> "
+        "<lora:pin [ffffffffff]> <hypernet:haze [dddddddddd]:0.5>"
+    )
+    assert found.params["hires"]["prompt"] == "<lora:INK [0123456789]:-1>"
+    again = read(text(RenderParams(**found.params), version="1", hashes=HASHES))
+    assert again.params == found.params
+
+
+def test_hashes_in_the_list_of_all_files_count_too():
+    listed = '{"model": "6ce0161689", "lora:ink": "ABCDEF0123", "lora:x": 7, "lora:y": "?"}'
+    found = read(f"<lora:ink:1> <lora:x>\nSteps: 4, Seed: 1, Size: 64x64, RNG: CPU, Hashes: {listed}")
+    assert found.params["prompt"] == "<lora:ink [abcdef0123]:1> <lora:x>"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kept", "note"),
+    [
+        ("a <lora:ink:0.5:MIDD>", "a ", "lora ink: the prompt has a tag that cannot be read"),
+        ("a <lora:ink:1> <wildcard:b>", "a <lora:ink:1> ", "wildcard b: the prompt has a tag <wildcard:…>"),
+        ("a # <wildcard:b>", "a # <wildcard:b>", None),
+    ],
+)
+def test_tags_that_mean_nothing_here_are_taken_out_with_a_note(prompt, kept, note):
+    found = read(line("CFG scale: 7").replace("a cat", prompt))
+    assert found.params["prompt"] == kept
+    assert [one[: len(note or "")] for one in found.left_out] == ([note] if note else [])
+
+
+def test_a_tag_in_a_negative_prompt_is_taken_out_with_a_note():
+    found = read(line("CFG scale: 7").replace("a cat", "a cat\nNegative prompt: bad <lora:ink:1>"))
+    assert found.params["negative_prompt"] == "bad "
+    assert found.left_out == ("lora ink: it stood in the negative prompt, where no tag acts",)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["<lora:" * 40_000 + "#>", "<lora:a>" * 30_000, "#<lora:a>" * 30_000, "<a:" + "b:" * 90_000 + ">"]
+)
+def test_tags_are_read_in_linear_time(prompt):
+    read(f'{prompt}\nSteps: 4, Seed: 1, Size: 64x64, RNG: CPU, Lora hashes: "{"a: 0123456789ab, " * 500}"')

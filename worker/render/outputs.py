@@ -33,9 +33,9 @@ class Output(NamedTuple):
 
 def outputs(claim: Claim, rendered: Rendered) -> list[Output]:
     """Return picture, thumbnail and film, in this order, under this attempt's keys."""
-    params = claim.params
+    params, hashes = claim.params, claim.models.hashes if claim.models else {}
     made: list[tuple[Kind, bytes]] = [
-        ("picture", encode.picture(rendered.pixels, text(params, version=version()), params.format)),
+        ("picture", encode.picture(rendered.pixels, text(params, version=version(), hashes=hashes), params.format)),
         ("thumbnail", encode.thumbnail(rendered.pixels)),
         *(_film(claim, rendered) if params.film else ()),
     ]
