@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 import torch
 
 from shared.models.kinds import Kind
+from worker.engine.adapters import hypernetworks
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
-from worker.engine.loading import load
+from worker.engine.loading import embeddings, load
 from worker.engine.loading.load import MakeRoom
 from worker.engine.loading.sharing import Sharing
 from worker.engine.upscaling import files
@@ -47,4 +48,8 @@ FILE_LOADS: Final[Mapping[Kind, Callable[[Source], Loaded]]] = {
     "vae": lambda one: load.load_vae(one.found.path, one.device, one.dtype, one.make_room, one.sharing),
     "upscaler": lambda one: files.load(one.found.path, one.device, one.dtype, one.make_room),
     "face-restorer": lambda one: files.load(one.found.path, one.device, one.dtype, one.make_room),
+    "embedding": lambda one: embeddings.load(one.found.path, one.found.sha256, one.device, one.dtype),
+    "hypernetwork": lambda one: hypernetworks.load(
+        one.found.path, one.found.sha256, one.found.name, one.device, one.dtype
+    ),
 }

@@ -16,6 +16,7 @@ from shared.errors import ModelFileError
 from worker.engine.devices import Device
 from worker.engine.files import tensors
 from worker.engine.loading import embeddings
+from worker.engine.loading.inspect import inspect
 
 DRAW = torch.Generator().manual_seed(0)
 WORD = torch.randn(3, 768, generator=DRAW)
@@ -165,3 +166,13 @@ def test_a_loaded_embedding_knows_its_size_and_its_word(tmp_path: Path, cpu: Dev
     assert (found.count, found.bytes) == (2, 2 * (768 + 1280) * 2)
     assert found.word("ink") == ("ink", SHA256, 2)
     assert torch.equal(found.vectors["text_encoder"], WORD[:2].bfloat16())
+
+
+def test_a_scan_reads_what_a_file_is(tmp_path: Path) -> None:
+    found = inspect(written(tmp_path / "ink.safetensors", {"clip_l": WORD[:2].contiguous(), "clip_g": LONG}))
+    assert (found.kind, found.reason, found.architecture) == ("embedding", None, "sdxl")
+    assert found.details == {"vectors": {"text_encoder": 2, "text_encoder_2": 2}, "context": 2048}
+    assert found.networks == {"text_encoder": {"float32": 2 * 768}, "text_encoder_2": {"float32": 2 * 1280}}
+    broken = inspect(written(tmp_path / "ink.pt", trained({"*": torch.ones(76, 768)})))
+    assert (broken.kind, broken.details) == ("embedding", {})
+    assert "has 76 vectors; a word has 1 to 75" in (broken.reason or "")

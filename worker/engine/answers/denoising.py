@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import RenderError
+from worker.engine.adapters.hypernetworks import UNET, fed
 from worker.engine.adapters.rows import adapted
 from worker.engine.answers import controlling
 from worker.engine.answers.calls import Calls, Subject
@@ -80,8 +81,9 @@ def _denoise_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
     residuals = controlling.residuals([row.conditioning.controls for row in rows], seen)
     inputs = _inputs(weights, scaled, stacked)
     adapters = [row.conditioning.adapters for row in rows]
-    with seamless(weights.unet, weights.tiling), adapted(weights.unet, "unet", adapters, weights.device):
-        output = weights.architecture.predict(weights.unet, inputs, timesteps, stacked, residuals)
+    unet, device = weights.unet, weights.device
+    with seamless(unet, weights.tiling), adapted(unet, UNET, adapters, device), fed(unet, adapters, device):
+        output = weights.architecture.predict(unet, inputs, timesteps, stacked, residuals)
     return weights.prediction.denoised(x, sigma, output.float()).unbind()
 
 

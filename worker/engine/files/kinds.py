@@ -84,13 +84,8 @@ _ALONE: Final[tuple[tuple[str, _Recognises], ...]] = (  # the first that fits, i
     ("a CLIP vision model alone", _starts("vision_model.", "visual.transformer.")),
     ("a U-Net alone", lambda given: _starts("down_blocks.")(given) and _starts("time_embedding.")(given)),
     ("a U-Net alone", _starts("input_blocks.0.0.")),
-    ("an embedding (textual inversion)", _starts("string_to_param.")),
-    ("an embedding (textual inversion)", _has("emb_params")),
-    ("an embedding (textual inversion)", lambda given: set(given) in ({"clip_l", "clip_g"}, {"clip_l"}, {"clip_g"})),
-    ("a hypernetwork", _within(".0.linear", ".1.linear")),
     ("the judge of the demo checkpoints", _has("choices.weight", "features.0.weight")),
 )
-_WIDTHS: Final = (768, 1024, 1280)  # of CLIP's tokens: an embedding alone is one tensor of them
 CHECKPOINT_PREFIXES: Final = ("model.diffusion_model.", "cond_stage_model.", "conditioner.")
 """Beginnings of names that only checkpoints have, and no VAE alone."""
 _CHECKPOINT: Final = (*CHECKPOINT_PREFIXES, "first_stage_model.", "model_ema.")
@@ -104,12 +99,7 @@ def is_checkpoint(weights: Names) -> bool:
 def named(weights: Mapping[str, object]) -> str | None:
     """Return what `weights` are by their names, unless they are a checkpoint's; None if no kind has such names."""
     table = _WHOLE if is_checkpoint(weights) else (*_ADAPTERS, *_WHOLE, *_ALONE)
-    what = next((what for what, recognises in table if recognises(weights)), None)
-    if what is None and len(weights) == 1:
-        shape = tuple(getattr(next(iter(weights.values())), "shape", ()))
-        if len(shape) in (1, 2) and shape[-1] in _WIDTHS:
-            what = "an embedding (textual inversion)"
-    return what
+    return next((what for what, recognises in table if recognises(weights)), None)
 
 
 def require_known(weights: Mapping[str, object]) -> None:

@@ -19,7 +19,7 @@ from worker.engine.architectures.reading import control_nets
 from worker.engine.architectures.registry import ARCHITECTURES
 from worker.engine.files import tensors, vae_origin
 from worker.engine.files.kinds import OtherKind
-from worker.engine.loading import layouts, networks, taesd, vaes
+from worker.engine.loading import embeddings, hypernetworks, layouts, networks, taesd, vaes
 from worker.engine.sigma_table import PURE_NOISE
 from worker.engine.upscaling import files as upscalers
 
@@ -115,6 +115,20 @@ def _control_net(path: Path, weights: Weights) -> Inspection:
     )
 
 
+def _embedding(_: Path, weights: Weights) -> Inspection:
+    found = embeddings.read(weights)
+    architecture, details = embeddings.architecture(found), embeddings.details(found)
+    networks_of = {name: _counted({name: one}) for name, one in found.items()}
+    return Inspection("embedding", architecture, None, None, networks=networks_of, details=details)
+
+
+def _hypernetwork(path: Path, weights: Weights) -> Inspection:
+    widths = hypernetworks.of_weights(weights, tensors.values(path)).nets.keys()
+    architecture, details = hypernetworks.architecture(widths), hypernetworks.details(widths)
+    counted = {"hypernetwork": _counted(weights)}
+    return Inspection("hypernetwork", architecture, None, None, networks=counted, details=details)
+
+
 def _upscaler(path: Path, weights: Weights) -> Inspection:
     del weights  # some networks are described by values
     facts = upscalers.inspected(path)
@@ -134,17 +148,23 @@ _ALONE: Final = (
     _Alone("decoder", lambda _, weights: weights is not None and taesd.holds_one(weights), _decoder),
     _Alone("vae", lambda _, weights: weights is not None and vaes.holds_one(weights), _vae),
     _Alone("controlnet", control_nets.is_one, _control_net),
+    _Alone("embedding", lambda _, weights: weights is not None and embeddings.holds_one(weights), _embedding),
+    _Alone("hypernetwork", lambda _, weights: weights is not None and hypernetworks.holds_one(weights), _hypernetwork),
     _Alone("upscaler", lambda _, weights: weights is not None and upscalers.holds_one(weights), _upscaler),
 )
 
 
 def _formats(parts: Mapping[str, Part]) -> dict[str, dict[str, int]]:
     """Return how many numbers of each network are stored in each number format."""
-    counted: dict[str, Counter[str]] = {name: Counter() for name in parts}
-    for name, part in parts.items():
-        for weight in part.weights.values():
-            counted[name][str(weight.dtype).removeprefix("torch.")] += weight.numel()
-    return {name: dict(formats) for name, formats in counted.items()}
+    return {name: _counted(part.weights) for name, part in parts.items()}
+
+
+def _counted(weights: Weights) -> dict[str, int]:
+    """Return how many numbers are stored in each number format."""
+    counted: Counter[str] = Counter()
+    for weight in weights.values():
+        counted[str(weight.dtype).removeprefix("torch.")] += weight.numel()
+    return dict(counted)
 
 
 def _unusable(kind: Kind, reason: str) -> Inspection:
