@@ -178,9 +178,9 @@ def chores(settings: Settings) -> Finding:
 def models(settings: Settings) -> Finding:
     """Is there a checkpoint that can be used, and which cannot?"""
     if not settings.url and not home.running(settings.home):
-        if not settings.models.is_dir():
+        if missing := [str(folder) for folder in settings.models.paths if not folder.is_dir()]:
             advice = "Create it and put checkpoints into it, or set FARM_MODELS."
-            return bad(f"There is no folder {settings.models}.", advice)
+            return bad(f"There is no folder {' nor '.join(missing)}.", advice)
         return remark(f"{len(files(settings.models))} model files in {settings.models}; a running farm can say more.")
     with connect(settings) as client:
         known = client.catalogue("checkpoints")["checkpoints"]

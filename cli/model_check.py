@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO, Final, NamedTuple, cast
+from typing import IO, Final, cast
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,6 +19,7 @@ from shared.errors import FarmError
 from shared.models import scan
 from shared.models.architectures import label
 from shared.models.details import Details
+from shared.models.folders import ModelFolders, ModelPath
 from shared.models.kinds import KINDS, Kind
 from shared.models.report import NUMBER_BYTES, FileReport
 from shared.quantities import data_size
@@ -29,11 +30,6 @@ _NETWORKS: Final = {
     "decoder": "tiny decoder",
 }  # fmt: skip
 Show = Callable[[str], None]  # takes the name of the file that is read now
-
-
-class _File(NamedTuple):
-    path: Path
-    name: str  # in a models folder, which may ask for a kind by its folders
 
 
 def check(settings: Settings, paths: Sequence[Path], *, as_json: bool) -> int:
@@ -50,25 +46,21 @@ def check(settings: Settings, paths: Sequence[Path], *, as_json: bool) -> int:
     return 0 if are_usable else 1
 
 
-def _files(path: Path, models: Path) -> list[_File]:
-    """Return the model files that `path` means: itself, or those in it if it is a folder of files."""
+def _files(path: Path, models: ModelFolders) -> list[ModelPath]:
+    """Return the model files that `path` means: itself, or those in it if it is a folder of files.
+
+    Outside the models folders only the folder that is given, and those in it, say which kind a file should be of.
+    """
     try:
         if path.is_dir() and not (path / scan.INDEX).exists():
-            return [_File(one, _name(one, models, path)) for one in sorted(scan.model_files(path))]
+            found = sorted(scan.model_files(ModelFolders((path,))))
+            return [file._replace(place=models.place(file.path) or file.place) for file in found]
     except OSError:  # its report says why
         pass
-    return [_File(path, _name(path, models, path.parent))]
+    return [ModelPath(path, path.name, models.place(path) or path.name)]
 
 
-def _name(path: Path, models: Path, folder: Path) -> str:
-    """Return the path relative to the models folder, or to `folder` if it lies elsewhere."""
-    try:
-        return path.absolute().relative_to(models.absolute()).as_posix()
-    except ValueError:
-        return path.relative_to(folder).as_posix()
-
-
-def _read(files: Sequence[_File], *, as_json: bool) -> Iterator[FileReport]:
+def _read(files: Sequence[ModelPath], *, as_json: bool) -> Iterator[FileReport]:
     """Yield the reports of files, one after the other. Raises FarmError if none can be read at all."""
     if not files:
         return
@@ -91,10 +83,10 @@ def _reader() -> Iterator[subprocess.Popen[str]]:
             reader.kill()
 
 
-def _asked(reader: subprocess.Popen[str], file: _File) -> FileReport:
+def _asked(reader: subprocess.Popen[str], file: ModelPath) -> FileReport:
     questions, answers, errors = (cast("IO[str]", pipe) for pipe in (reader.stdin, reader.stdout, reader.stderr))
     with suppress(BrokenPipeError):  # it has ended, which its answer shows
-        questions.write(json.dumps({"path": str(file.path), "name": file.name}) + "\n")
+        questions.write(json.dumps({"path": str(file.path), "place": file.place}) + "\n")
         questions.flush()
     line = answers.readline()
     if not line:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
+from shared.models.folders import ModelFolders
 from shared.params.pools import POOL, POOL_NAMES
 from shared.redis_url import read as read_redis_url
 
@@ -127,6 +128,11 @@ def owners(given: str) -> str:
 def folder(value: object) -> object:
     """Return a path as a text as the absolute path that it means; ~ is somebody's home."""
     return Path(value).expanduser().absolute() if isinstance(value, str) and value else value
+
+
+def model_folders(value: object) -> object:
+    """Return a list of folders, or one, as the folders that it means."""
+    return ModelFolders.of(str(value)) if isinstance(value, str | Path) else value
 
 
 Quantity = Annotated[int | None, BeforeValidator(quantity)]

@@ -9,11 +9,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from shared import embedded_addresses, wording
 from shared import setting_forms as forms
 from shared.errors import SettingsError
+from shared.models.folders import ModelFolders
 from shared.redis_url import SCHEMES as REDIS_SCHEMES
 from shared.setting_forms import ApiKeys, Folder, Quantity
 from shared.suggest import nearest
@@ -74,7 +75,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     home: Folder = Field(Path("var").absolute(), description="Where an embedded farm keeps its data.")
-    models: Folder = Field(Path("models").absolute(), description="Folder with model files.")
+    models: Annotated[ModelFolders, BeforeValidator(forms.model_folders)] = Field(
+        ModelFolders((Path("models").absolute(),)), description="Folders with model files, with a colon between them."
+    )
     database_url: Annotated[str, forms.url_of("postgresql")] = Field(
         "", repr=False, description="URL of PostgreSQL; unset: embedded."
     )

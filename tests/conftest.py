@@ -133,8 +133,8 @@ def settings(tmp_path: Path, database_url: str, redis_url: str) -> Settings:
 @pytest.fixture
 def environ(settings: Settings) -> dict[str, str]:
     """The environment that gives another process the same settings."""
-    given = settings.model_dump(include=settings.model_fields_set)
-    return clean_environment() | {f"FARM_{name.upper()}": str(value) for name, value in given.items()}
+    given = {f"FARM_{name.upper()}": str(getattr(settings, name)) for name in settings.model_fields_set}
+    return clean_environment() | given
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """`python -m worker.check`: says what model files are, for `farm models check`.
 
-It reads one JSON line a file, `{"path": …, "name": …}`, and answers each with one: `{"report": …}`, or `{"error": …}`
+It reads one JSON line a file, `{"path": …, "place": …}`, and answers each with one: `{"report": …}`, or `{"error": …}`
 if no file can be read at all. The files are read by a confined child of its own, which a bad one may end.
 """
 
@@ -30,7 +30,7 @@ def answer(questions: IO[str], answers: IO[str], inspector: Inspector) -> None:
 
 def _checked(asked: Mapping[str, str], inspector: Inspector) -> dict[str, Any]:
     try:
-        return {"report": asdict(FileReport.of(Path(asked["path"]), asked["name"], inspector))}
+        return {"report": asdict(FileReport.of(Path(asked["path"]), asked["place"], inspector))}
     except NotConfined as error:
         return {"error": str(error)}
 

@@ -222,7 +222,7 @@ def _no_checkpoint(catalogue: Catalogue) -> str:
         return "No checkpoint can be used: the reasons are below."
     if not catalogue.has_workers:
         return "No worker has scanned the models folder yet."
-    return f"No checkpoint found. Put one into {services().settings.models}."
+    return f"No checkpoint found. Put one into {services().settings.models.first}."
 
 
 def _own_size(catalogue: Catalogue, given: Given) -> tuple[int, int] | None:

@@ -43,7 +43,7 @@ def models() -> str:
         beside={title: catalogue.entries(kind) for kind, title in _BESIDE.items()},
         others=catalogue.entries("other"),
         is_looking=catalogue.awaited_since is not None,
-        folder=settings.models,
+        folder=settings.models.first,
     )
 
 

@@ -23,7 +23,7 @@ class VaeBody(BaseModel):
 
     name: str = Field(description="Name in a job's parameters.")
     title: str = Field(description="`name [short hash]`, as jobs store it.")
-    path: str = Field(description="Relative to the models folder.")
+    path: str = Field(description="Relative to its models folder; whole if an earlier folder has a file there.")
     sha256: str | None = Field(description="Hash of its weights and their description.")
     weights_sha256: str | None = Field(description="Hash of the weights alone, as other programs show it.")
     note: str | None = Field(description="An oddity of a file that can be used.")
@@ -163,7 +163,7 @@ class OtherBody(BaseModel):
     """One file of the models folder of a kind that the farm cannot use, as the last scan saw it."""
 
     name: str
-    path: str = Field(description="Relative to the models folder.")
+    path: str = Field(description="Relative to its models folder; whole if an earlier folder has a file there.")
     size: int = Field(description="Bytes.")
     reason: str = Field(description="Its kind.")
     scanned_at: datetime

@@ -205,12 +205,12 @@ class MemoryNeed(Base):
 
 
 class ModelFile(Base):
-    """One file of the models folder, as the last scan saw it."""
+    """One file of the models folders, as the last scan saw it."""
 
     __tablename__ = "model_files"
     __table_args__ = (Index(None, "sha256"),)
 
-    path: Mapped[str] = mapped_column(primary_key=True)  # relative to the models folder
+    path: Mapped[str] = mapped_column(primary_key=True)  # shared.models.folders.ModelPath.name
     name: Mapped[str]  # the stem, as people type it
     kind: Mapped[str]  # shared.models.kinds.Kind
     architecture: Mapped[str | None]  # shared.models.architectures

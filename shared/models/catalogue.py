@@ -48,7 +48,7 @@ class Entry(NamedTuple):
     What only scans and loads need of a row is long, and is read by them.
     """
 
-    path: str  # relative to the models folder
+    path: str  # shared.models.folders.ModelPath.name
     name: str
     kind: Kind
     architecture: str | None

@@ -39,7 +39,7 @@ class Inspection:
 class Scanned:
     """One file or diffusers folder as a scan saw it; without `inspection` if only an earlier scan looked into it."""
 
-    path: str  # relative to the models folder
+    path: str  # shared.models.folders.ModelPath.name
     name: str
     size: int
     mtime_ns: int

@@ -48,15 +48,17 @@ def remembered(rows: Recorded) -> list[Scanned]:
     ]
 
 
-def record(session: Session, scanned: Sequence[Scanned], before: Recorded | None = None) -> int:
+def record(
+    session: Session, scanned: Sequence[Scanned], before: Recorded | None = None, *, may_be_away: bool = False
+) -> int:
     """Bring the catalogue to what a scan saw, and return how many rows that changed.
 
     `before` is what the catalogue held when the scan began; default: what it holds now. Only the rows that the scan
     found changed are read again, and locked, so that a crash which was counted meanwhile stays counted.
     A file that the scan left to the next one, without an inspection, keeps its row. A file that is gone stays as
     unusable: its hash is remembered for when its disk is back, and jobs that name it learn why. A scan that saw nothing
-    at all may have looked at a disk that is not mounted: it takes a file for gone only if no machine has seen it for
-    five minutes.
+    at all, or nothing in one of several folders (`may_be_away`), may have looked at a disk that is not mounted: it
+    takes a file for gone only if no machine has seen it for five minutes.
     """
     known = recorded(session) if before is None else before
     looked_into = {seen.path: (seen, seen.inspection) for seen in scanned if seen.inspection}
@@ -72,7 +74,7 @@ def record(session: Session, scanned: Sequence[Scanned], before: Recorded | None
         )
     here = {seen.path for seen in scanned}
     _refresh(session, here)
-    return len(changed) + _mark_gone(session, here)
+    return len(changed) + _mark_gone(session, here, may_be_away=may_be_away or not here)
 
 
 def count_crash(session: Session, files: Iterable[str], reason: str) -> int:
@@ -111,9 +113,9 @@ def _refresh(session: Session, here: set[str]) -> None:
         session.execute(update(ModelFile).where(ModelFile.path.in_(paths)).values(scanned_at=NOW))
 
 
-def _mark_gone(session: Session, here: set[str]) -> int:
+def _mark_gone(session: Session, here: set[str], *, may_be_away: bool) -> int:
     gone = ModelFile.path.not_in(here) & ModelFile.reason.is_distinct_from(GONE)
-    if not here:
+    if may_be_away:
         gone &= ~is_lately()
     paths = _locked(session, gone)
     if paths:

@@ -38,14 +38,14 @@ class FileReport:
     details: Mapping[str, Any] = field(default_factory=dict)  # shared.models.details.Details, as JSON
 
     @classmethod
-    def of(cls, path: Path, name: str, inspect: Inspect) -> Self:
-        """Return the report of `path`, which is called `name` in the models folder. No file makes it raise.
+    def of(cls, path: Path, place: str, inspect: Inspect) -> Self:
+        """Return the report of `path`; for its `place` see `ModelPath`. No file makes it raise.
 
         Raises NotConfined if `inspect` cannot start a process to read with.
         """
         try:
             size = scan.fingerprint(path).size
-            found = scan.placed(inspect(path), name)
+            found = scan.placed(inspect(path), place)
         except (TimeoutError, ChildProcessError) as error:
             return cls(str(path), usable=False, kind="other", reason=str(error))
         except OSError as error:

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Final, NamedTuple
@@ -18,6 +18,7 @@ import structlog
 from shared.db.tables import ModelFile
 from shared.models import regular_files
 from shared.models.components import Component, Components, Place
+from shared.models.folders import ModelFolders, ModelPath
 from shared.models.hashing import hashed, parts_of
 from shared.models.inspection import Inspection, Scanned, identity
 from shared.models.kinds import KINDS, Kind
@@ -47,13 +48,22 @@ _KINDS_OF_FOLDERS: Final = {folder: kind for kind, facts in KINDS.items() for fo
 
 
 @contextmanager
-def scan_lock(models: Path) -> Iterator[bool]:
-    """Yield True to the one process of this machine that may scan `models` now, so that no file is hashed twice."""
-    descriptor = os.open(models, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield _lock(descriptor)
-    finally:
-        os.close(descriptor)
+def scan_lock(models: ModelFolders) -> Iterator[bool]:
+    """Yield True to the one process of this machine that may scan `models` now, so that no file is hashed twice.
+
+    Raises OSError if none of the folders can be opened.
+    """
+    with ExitStack() as opened:
+        descriptors, errors = [], []
+        for folder in sorted({*map(os.path.realpath, models.paths)}):  # in one order, each once: two scans never wait
+            try:
+                descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+                opened.callback(os.close, descriptors[-1])
+            except OSError as error:
+                errors.append(error)
+        if not descriptors:
+            raise errors[0]
+        yield all(map(_lock, descriptors))
 
 
 class Hashing:
@@ -76,13 +86,14 @@ class Hashing:
 
 
 def scan(  # noqa: PLR0913 - what is known, and how to learn the rest
-    models: Path,
+    models: ModelFolders,
     known: Iterable[Scanned],
     inspect: Inspect,
     *,
     locate: Locate = lambda _: {},
     hash_seconds: float = math.inf,
     on_left: Callable[[Path], object] = lambda _: None,
+    on_empty: Callable[[Path], object] = lambda _: None,
 ) -> list[Scanned]:
     """Return the model files in `models`, by path.
 
@@ -90,50 +101,50 @@ def scan(  # noqa: PLR0913 - what is known, and how to learn the rest
     same size and time keeps its hash and networks, and its inspection if this process made one. After `hash_seconds` of
     hashing no other file is hashed. A file that is not hashed yet, vanishes or changes during the scan is left to the
     next one: if it is known, it is returned as before, without an inspection. `on_left` is called with files that wait
-    to be hashed.
+    to be hashed, `on_empty` with each folder in which there is no file: its disk may be away.
     An unusable file is not hashed. If `inspect` raises TimeoutError or ChildProcessError for a file, the file keeps its
-    row, or is returned as unusable, until it can be inspected. Raises OSError if the folder cannot be read.
+    row, or is returned as unusable, until it can be inspected. Raises OSError if none of the folders can be read.
     """
     before = {seen.path: seen for seen in known}
     hashing = Hashing(hash_seconds, on_left)
     found = []
-    for path in sorted(model_files(models), key=_written_at):
-        name = path.relative_to(models).as_posix()
+    for file in sorted(model_files(models, on_empty), key=_written_at):
         try:
-            seen = _look(path, name, before.get(name), inspect, locate, hashing)
+            seen = _look(file, before.get(file.name), inspect, locate, hashing)
         except OSError as error:
-            log.info("model file skipped", path=name, reason=error.strerror)
+            log.info("model file skipped", path=file.name, reason=error.strerror)
             continue
-        if seen is None and name in before:
-            seen = replace(before[name], inspection=None)
+        if seen is None and file.name in before:
+            seen = replace(before[file.name], inspection=None)
         if seen:
             found.append(seen)
     return sorted(found, key=lambda seen: seen.path)
 
 
-def _written_at(path: Path) -> int:
+def _written_at(file: ModelPath) -> int:
     """The order of hashing: a file that is still being copied comes last, so that it does not delay others."""
     try:
-        return path.stat().st_mtime_ns
+        return file.path.stat().st_mtime_ns
     except OSError:
         return 0
 
 
-def _look(  # noqa: PLR0913, PLR0917 - what is known, and how to learn the rest
-    path: Path, name: str, before: Scanned | None, inspect: Inspect, locate: Locate, hashing: Hashing
+def _look(
+    file: ModelPath, before: Scanned | None, inspect: Inspect, locate: Locate, hashing: Hashing
 ) -> Scanned | None:
-    """Return what `path` is now; None if it changed meanwhile, or is still to be hashed."""
+    """Return what `file` is now; None if it changed meanwhile, or is still to be hashed."""
+    path = file.path
     try:
         now = fingerprint(path)
     except regular_files.NotRegular as error:
-        return _irregular(path, name, error)
+        return _irregular(file, error)
     is_same = before is not None and now.is_that_of(before)
     if is_same and before and before.inspection:
         return before
     try:
-        inspection = placed(inspect(path), name)
+        inspection = placed(inspect(path), file.place)
     except (TimeoutError, ChildProcessError) as error:
-        return _unread(path, name, before, error, is_same=is_same)
+        return _unread(file, before, error, is_same=is_same)
     weights = (before.weights or before.sha256) if is_same and before else None
     components = before.components if is_same and before else None
     if weights is None and inspection.reason is None:
@@ -147,50 +158,49 @@ def _look(  # noqa: PLR0913, PLR0917 - what is known, and how to learn the rest
         return None
     digest = identity(weights, inspection.description) if weights else None
     stem = path.name if path.is_dir() else path.stem
-    return Scanned(name, stem, now.size, now.mtime_ns, digest, inspection, weights, now.parts, components)
+    return Scanned(file.name, stem, now.size, now.mtime_ns, digest, inspection, weights, now.parts, components)
 
 
-def _unread(path: Path, name: str, before: Scanned | None, error: OSError, *, is_same: bool) -> Scanned:
+def _unread(file: ModelPath, before: Scanned | None, error: OSError, *, is_same: bool) -> Scanned:
     """Return a file that `inspect` could not read now: it stays as it is known, and is tried again.
 
     If it has changed and crashes its readers, it is not the known file any more. A slow disk proves nothing.
     """
-    log.warning("model file not looked into", path=name, reason=str(error))
+    log.warning("model file not looked into", path=file.name, reason=str(error))
     if before and (is_same or isinstance(error, TimeoutError)):
         return replace(before, inspection=None)
-    inspection = placed(Inspection("checkpoint", reason=f"{error}; it is tried again, or replace the file"), name)
-    return Scanned(name, path.name if path.is_dir() else path.stem, 0, _NO_TIME, None, inspection)
+    again = f"{error}; it is tried again, or replace the file"
+    inspection = placed(Inspection("checkpoint", reason=again), file.place)
+    stem = file.path.name if file.path.is_dir() else file.path.stem
+    return Scanned(file.name, stem, 0, _NO_TIME, None, inspection)
 
 
-def _irregular(path: Path, name: str, error: regular_files.NotRegular) -> Scanned:
+def _irregular(file: ModelPath, error: regular_files.NotRegular) -> Scanned:
     """Return a pipe, a socket or a device as an unusable file; it is never opened."""
-    what = "" if error.filename == str(path) else f"{Path(error.filename).name} beside it "
-    inspection = placed(Inspection("checkpoint", reason=f"{what}{error.strerror}"), name)
-    return Scanned(name, path.stem, 0, 0, None, inspection)
+    what = "" if error.filename == str(file.path) else f"{Path(error.filename).name} beside it "
+    inspection = placed(Inspection("checkpoint", reason=f"{what}{error.strerror}"), file.place)
+    return Scanned(file.name, file.path.stem, 0, 0, None, inspection)
 
 
-def placed(inspection: Inspection, name: str) -> Inspection:
+def placed(inspection: Inspection, place: str) -> Inspection:
     """Return an inspection with the kind that the file's folder and name ask for, or the reason why it is not one.
 
-    `name` is relative to the models folder. A file that cannot be read is taken for one of the kind that its folder or
+    For `place` see `ModelPath`. A file that cannot be read is taken for one of the kind that its folder or
     its name's ending is of; by itself it is a broken checkpoint.
     """
-    meant = _meant_by(name)
+    meant = _meant_by(place)
     if meant and KINDS[meant].owns_folders and meant != inspection.kind:
         what, wanted = KINDS[inspection.kind].description, KINDS[meant].description
         return Inspection(meant, reason=inspection.reason or f"is {what}, where {wanted} should lie")
     if inspection.kind != "checkpoint" or inspection.reason is None:
         return inspection
-    is_other = PurePath(name.casefold()).suffix in KINDS["other"].suffixes
+    is_other = PurePath(place.casefold()).suffix in KINDS["other"].suffixes
     return replace(inspection, kind=meant or ("other" if is_other else "checkpoint"))
 
 
-def _meant_by(name: str) -> Kind | None:
-    """Return the kind that the innermost folder of a kind, or a name such as `name.vae.pt`, asks for; None: any.
-
-    `name` is relative to the models folder.
-    """
-    *folders, file = name.casefold().split("/")
+def _meant_by(place: str) -> Kind | None:
+    """Return the kind that the innermost folder of a kind, or a name such as `name.vae.pt`, asks for; None: any."""
+    *folders, file = place.casefold().split("/")
     asked = (_KINDS_OF_FOLDERS[folder] for folder in reversed(folders) if folder in _KINDS_OF_FOLDERS)
     return next(asked, "vae" if Path(file).stem.endswith(".vae") else None)
 
@@ -205,13 +215,38 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def model_files(models: Path) -> Iterator[Path]:
+def model_files(models: ModelFolders, on_empty: Callable[[Path], object] = lambda _: None) -> Iterator[ModelPath]:
     """Yield the files and diffusers folders in `models` that look like model files, in no order.
 
-    Raises OSError if the folder itself cannot be read.
+    `on_empty` is called with each folder in which there is none, or which cannot be read. Raises OSError if none of
+    them can be read.
     """
-    visited: set[str] = set()
-    for root, folders, files in os.walk(models, followlinks=True, onerror=_raise_if(models)):
+    visited, earlier, errors = set[str](), set[str](), list[OSError]()
+    for folder in models.paths:
+        stems = set[str]()
+        for path in _walked(folder, visited, errors.append):
+            name = path.relative_to(folder).as_posix()
+            stem = name.removesuffix(path.suffix).removesuffix(".vae")  # a checkpoint's own VAE is called as that is
+            stems.add(stem)
+            in_catalogue = str(path) if stem in earlier else name
+            yield ModelPath(path, in_catalogue, path.relative_to(folder.parent).as_posix())
+        earlier |= stems
+        if not stems:
+            on_empty(folder)
+    if len(errors) == len(models.paths):
+        raise errors[0]
+    for error in errors:
+        log.warning("models folder not scanned", folder=error.filename, reason=error.strerror)
+
+
+def _walked(models: Path, visited: set[str], on_unread: Callable[[OSError], object]) -> Iterator[Path]:
+    """Yield what looks like a model file in one folder, unless its folder was `visited`, which is added to."""
+
+    def on_error(error: OSError) -> None:
+        if error.filename == str(models):
+            on_unread(error)
+
+    for root, folders, files in os.walk(models, followlinks=True, onerror=on_error):
         folder = Path(root)
         real = os.path.realpath(root)
         is_model = folder != models and (INDEX in files or _is_of_one_network(folder, files, models))
@@ -232,23 +267,15 @@ def model_files(models: Path) -> Iterator[Path]:
 
 def _is_of_one_network(folder: Path, files: Collection[str], models: Path) -> bool:
     """True for a folder of diffusers that holds a network alone, with its configuration, as ControlNets come."""
-    is_meant = _meant_by(f"{folder.relative_to(models).as_posix()}/") == "controlnet"
+    is_meant = _meant_by(f"{folder.relative_to(models.parent).as_posix()}/") == "controlnet"
     return is_meant and "config.json" in files and any(name.startswith("diffusion_pytorch_model") for name in files)
 
 
 def _has_suffix(path: Path, models: Path) -> bool:
     """True if model files of the kind that should lie there, or checkpoints, end like this."""
-    kind = _meant_by(path.relative_to(models).as_posix()) or "other"
+    kind = _meant_by(path.relative_to(models.parent).as_posix()) or "other"
     others = () if KINDS[kind].owns_folders else KINDS["other"].suffixes
     return path.suffix.lower() in KINDS["checkpoint"].suffixes + KINDS[kind].suffixes + others
-
-
-def _raise_if(models: Path) -> Callable[[OSError], None]:
-    def on_error(error: OSError) -> None:
-        if error.filename == str(models):
-            raise error
-
-    return on_error
 
 
 def _is_visible(name: str) -> bool:

@@ -45,7 +45,7 @@ def weights(path: Path, card: str, dtype: torch.dtype) -> Weights:
 
 
 def render(engine: Engine, loaded: Weights, seed: int, *, exact: bool = False) -> Picture:
-    params = RenderParams(prompt="sea", checkpoint="tiny", width=NATIVE_SIZE, height=NATIVE_SIZE, steps=8, seed=seed)
+    params = RenderParams(prompt="sea", checkpoint="tiny", width=NATIVE_SIZE, height=NATIVE_SIZE, steps=4, seed=seed)
     return engine.render(text_to_image(params, Kit(loaded)), exact=exact).result(60)
 
 

@@ -69,6 +69,7 @@ def test_program_that_comes_early_is_told_when_to_come_again(client, note, check
     assert answer.get_json()["detail"] == "The farm is still reading its models. Try again in a few seconds."
     assert client.get("/api/v1/checkpoints").get_json() == {
         "checkpoints": [],
+        "next": None,
         "total": 0,
         "counts": {"architecture": {}, "prediction": {}},
         "is_complete": False,

@@ -13,6 +13,7 @@ from shared.db.sessions import transact
 from shared.db.tables import Job, ModelFile
 from shared.errors import ModelFileAway, ModelFileError, NotUnderstood
 from shared.models import recording
+from shared.models.folders import ModelFolders
 from shared.models.inspection import Inspection
 from shared.models.scan import scan
 from shared.params.render import RenderParams
@@ -34,6 +35,21 @@ def file(settings, sessions):
 def test_a_checkpoint_is_found_by_its_hash(settings, sessions, file):
     found = LocalModels(sessions, settings.models).find(file.sha256)
     assert (found.name, found.path, found.bytes) == ("demo", settings.models / "demo.safetensors", 7)
+
+
+def test_a_file_is_found_in_whichever_models_folder_has_it(settings, sessions, tmp_path):
+    models = ModelFolders((settings.models.first, tmp_path / "two"))
+    for number, path in enumerate((settings.models.first / "a.ckpt", tmp_path / "two/a.ckpt", tmp_path / "two/b.ckpt")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(f"weights {number}".encode())
+    seen = scan(models, [], lambda _: Inspection("checkpoint", "sd1", 512))
+    transact(sessions, lambda session: recording.record(session, seen))
+    files = LocalModels(sessions, models)
+    paths = {files.find(file.sha256).path for file in seen}
+    assert paths == {settings.models.first / "a.ckpt", tmp_path / "two/a.ckpt", tmp_path / "two/b.ckpt"}
+    (tmp_path / "two/b.ckpt").rename(settings.models / "b.ckpt")
+    moved = next(file for file in seen if file.path == "b.ckpt")
+    assert files.find(moved.sha256).path == settings.models.first / "b.ckpt"
 
 
 @pytest.mark.parametrize("belongs", ["demo.safetensors", "demo.yaml"])
@@ -93,7 +109,7 @@ def test_an_unknown_hash_is_named(settings, sessions):
 def test_a_file_that_only_a_newer_version_can_load_is_left_to_it(sessions, tmp_path, checkpoint_factory):
     newer = checkpoint_factory("large", architecture="sd9")
     with pytest.raises(NotUnderstood, match="sd9") as raised:
-        LocalModels(sessions, tmp_path).find(newer.sha256)
+        LocalModels(sessions, ModelFolders((tmp_path,))).find(newer.sha256)
     assert raised.value.what == "the architecture sd9 of large"
 
 
@@ -143,14 +159,14 @@ def test_the_catalogue_is_read_once_for_all_images_of_a_job_without_a_model_set(
     older = job_factory(checkpoint=base, count=3, **json.loads(titles))
     forget = update(Job).where(Job.id == older.id).values(models=None)
     transact(sessions, lambda session: session.execute(forget))
-    worker, files = Farmhand(sessions).worker(), LocalModels(sessions, tmp_path)
+    worker, files = Farmhand(sessions).worker(), LocalModels(sessions, ModelFolders((tmp_path,)))
     claims = [worker.claim() for _ in range(3)]
     assert [claim.models for claim in claims] == [None] * 3
 
     with statements(sessions) as first:
         found = files.named_by(older.id, claims[0].params, claims[0].checkpoint)
     with statements(sessions) as later:
-        assert {files.named_by(older.id, claim.params, claim.checkpoint) for claim in claims} == {found}
+        assert [files.named_by(older.id, claim.params, claim.checkpoint) for claim in claims] == [found] * len(claims)
 
     expected = {
         "a named VAE": {"vae": paint},
@@ -163,7 +179,7 @@ def test_the_catalogue_is_read_once_for_all_images_of_a_job_without_a_model_set(
 
 
 def test_another_job_without_a_model_set_has_its_names_looked_up_again(sessions, tmp_path, checkpoint_factory):
-    base, files = checkpoint_factory("base", has_vae=True), LocalModels(sessions, tmp_path)
+    base, files = checkpoint_factory("base", has_vae=True), LocalModels(sessions, ModelFolders((tmp_path,)))
     params = RenderParams(vae="paint")
     with pytest.raises(ModelFileError, match="paint names no vae"):
         files.named_by(1, params, base.sha256)

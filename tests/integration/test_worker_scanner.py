@@ -21,6 +21,7 @@ from shared.db.tables import ModelFile
 from shared.models import components, first_scan, recording
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.components import Place
+from shared.models.folders import ModelFolders
 from shared.models.hashing import hashed
 from shared.models.inspection import Inspection
 from shared.models.scan import scan_lock
@@ -157,12 +158,30 @@ def test_while_the_models_folder_is_away_the_catalogue_stays(worker, sessions, i
     (worker.settings.models / "broken.ckpt").write_bytes(b"")
     scan = Scanner(worker)
     scan.run_once()
-    worker.settings.models.rename(tmp_path / "away")
+    worker.settings.models.first.rename(tmp_path / "away")
     scan.run_once()
     assert [file.name for file in entries(sessions)] == ["broken"]
-    worker.settings.models.mkdir()  # an empty place where the disk would be mounted
+    worker.settings.models.first.mkdir()  # an empty place where the disk would be mounted
     scan.run_once()
     assert [file.name for file in entries(sessions)] == ["broken"]
+
+
+def test_while_one_of_several_folders_is_away_its_files_stay(worker, settings, sessions, in_process, tmp_path: Path):
+    away = tmp_path / "two"
+    away.mkdir()
+    worker.settings = settings.model_copy(update={"models": ModelFolders((settings.models.first, away))})
+    (settings.models / "here.ckpt").write_bytes(b"")
+    (away / "there.ckpt").write_bytes(b"")
+    scan = Scanner(worker)
+    scan.run_once()
+    (settings.models / "later.ckpt").write_bytes(b"")
+    away.rename(tmp_path / "unmounted")
+    scan.run_once()
+    assert {file.name for file in entries(sessions)} == {"here", "there", "later"}
+    (tmp_path / "unmounted").rename(away)
+    (away / "there.ckpt").rename(away / "called otherwise.ckpt")
+    scan.run_once()
+    assert {file.name for file in entries(sessions)} == {"here", "called otherwise", "later"}
 
 
 def test_a_first_look_that_takes_several_turns_goes_on_soon_and_is_noted_when_it_is_whole(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import load
+from shared.models.folders import ModelFolders
 from shared.models.scan import scan
 from tests.support.checkpoints import inspected
 from worker.engine.files import tensors
@@ -54,7 +55,7 @@ def test_a_full_size_file_is_scanned_and_loaded_with_its_own_size_of_memory(path
     size = path.stat().st_size
     require_memory(2 * size + ROOM)
     inspector = Inspector(replace(LIMITS, memory_bytes=LIMITS.memory_bytes // 4))
-    (scanned,) = scan(path.parent, [], inspector, locate=inspector.places)
+    (scanned,) = scan(ModelFolders((path.parent,)), [], inspector, locate=inspector.places)
     inspector.close()
     assert scanned.sha256
     assert scanned.inspection

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from cli import main as cli
 from cli import model_check
 from shared.confined.process import Confined
+from shared.models.folders import ModelFolders
 from shared.models.inspection import Inspection
 from shared.models.report import FileReport
 from shared.settings import Settings
@@ -94,7 +95,7 @@ def test_a_file_that_ends_its_reader_is_answered_like_any_other(tmp_path: Path):
     names = ("dies", "fine", "gone\udcff")
     for name in names[:2]:
         (tmp_path / name).touch()
-    questions = "".join(json.dumps({"path": str(tmp_path / name), "name": name}) + "\n" for name in names)
+    questions = "".join(json.dumps({"path": str(tmp_path / name), "place": name}) + "\n" for name in names)
     answers = io.StringIO()
     check.answer(io.StringIO(questions), answers, inspector)
     dies, fine, gone = (json.loads(line)["report"] for line in answers.getvalue().splitlines())
@@ -107,7 +108,7 @@ def test_a_reader_that_does_not_start_is_told_once(tmp_path: Path):
     inspector, answers = Inspector(), io.StringIO()
     inspector._child = Confined("tests.unit.nothing_there", LIMITS)
     (tmp_path / "x").touch()
-    check.answer(io.StringIO(json.dumps({"path": str(tmp_path / "x"), "name": "x"})), answers, inspector)
+    check.answer(io.StringIO(json.dumps({"path": str(tmp_path / "x"), "place": "x"})), answers, inspector)
     assert "did not start" in json.loads(answers.getvalue())["error"]
 
 
@@ -117,7 +118,7 @@ def farm(monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRunner]:
 
     def asked(_: object, file: model_check._File) -> FileReport:
         found = Inspection("other", reason="is a LoRA: …") if "lora" in file.name else XL
-        return FileReport.of(file.path, file.name, lambda _: found)
+        return FileReport.of(file.path, file.place, lambda _: found)
 
     monkeypatch.setattr(model_check, "_asked", asked)
     return CliRunner()
@@ -163,8 +164,10 @@ def test_files_go_by_their_place_in_the_models_folder(tmp_path: Path):
     path.touch()
     settings = Settings(models=tmp_path / "models")
     for given in (path, path.parent):
-        assert [file.name for file in model_check._files(given, settings.models)] == ["VAE/x.pt"]
-    assert [file.name for file in model_check._files(path, tmp_path / "elsewhere")] == ["x.pt"]
+        assert [file.place for file in model_check._files(given, settings.models)] == ["models/VAE/x.pt"]
+    elsewhere = ModelFolders((tmp_path / "elsewhere",))
+    assert [file.place for file in model_check._files(path, elsewhere)] == ["x.pt"]
+    assert [file.place for file in model_check._files(path.parent, elsewhere)] == ["VAE/x.pt"]
 
 
 @pytest.mark.nightly

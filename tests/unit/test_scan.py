@@ -12,6 +12,7 @@ import pytest
 
 from shared.models import scan as scans
 from shared.models.components import Component, Place, Stretch
+from shared.models.folders import ModelFolders
 from shared.models.hashing import hashed
 from shared.models.inspection import Inspection
 from shared.models.scan import scan, scan_lock
@@ -34,10 +35,10 @@ class Inspector:
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> Path:
+def models(tmp_path: Path) -> ModelFolders:
     folder = tmp_path / "models"
     folder.mkdir()
-    return folder
+    return ModelFolders((folder,))
 
 
 def write(path: Path, data: bytes = b"weights") -> Path:
@@ -208,7 +209,7 @@ def test_a_link_to_half_a_machine_is_not_walked_to_its_end(models, monkeypatch):
 
 def test_a_name_that_is_no_text_is_left_alone(models):
     write(models / "good.ckpt")
-    write(Path(os.fsdecode(os.fsencode(models) + b"/bad\xff.ckpt")))
+    write(Path(os.fsdecode(os.fsencode(models.first) + b"/bad\xff.ckpt")))
     assert paths(scan(models, [], Inspector())) == ["good.ckpt"]
 
 
@@ -363,14 +364,14 @@ def test_links_are_followed_out_of_the_folder_but_not_round_in_circles(models, t
     write(tmp_path / "elsewhere" / "big.ckpt")
     (models / "linked").symlink_to(tmp_path / "elsewhere")
     (models / "file.ckpt").symlink_to(tmp_path / "elsewhere" / "big.ckpt")
-    (models / "circle").symlink_to(models)
+    (models / "circle").symlink_to(models.first)
     (models / "dangling.ckpt").symlink_to(tmp_path / "nothing")
     assert paths(scan(models, [], Inspector())) == ["file.ckpt", "linked/big.ckpt"]
 
 
 def test_a_models_folder_that_is_not_there_is_an_error_and_not_an_empty_catalogue(tmp_path):
     with pytest.raises(FileNotFoundError):
-        scan(tmp_path / "nothing", [], Inspector())
+        scan(ModelFolders((tmp_path / "nothing",)), [], Inspector())
 
 
 def test_when_the_time_for_hashing_is_over_the_rest_is_left_to_the_next_scan(models):
@@ -390,7 +391,7 @@ def test_a_known_file_that_is_still_to_be_hashed_anew_stays_known(models):
 
 
 def test_one_process_at_a_time_scans_a_folder(models, tmp_path):
-    with scan_lock(models) as first, scan_lock(models) as second, scan_lock(tmp_path) as other:
+    with scan_lock(models) as first, scan_lock(models) as second, scan_lock(ModelFolders((tmp_path,))) as other:
         assert (first, second, other) == (True, False, True)
     with scan_lock(models) as again:
         assert again

@@ -20,6 +20,7 @@ from shared.models import catalogue, components, inspection, recording, scan
 from shared.models.architectures import ARCHITECTURES
 from shared.models.catalogue import Catalogue
 from shared.models.components import Components
+from shared.models.folders import ModelFolders
 from shared.models.hashing import sha256
 from shared.models.inspection import Inspection
 from shared.models.kinds import Kind
@@ -49,7 +50,7 @@ class Found:
 class LocalModels:
     """The model files of this machine, by SHA-256."""
 
-    def __init__(self, sessions: Sessions, models: Path, inspect: Inspect | None = None) -> None:
+    def __init__(self, sessions: Sessions, models: ModelFolders, inspect: Inspect | None = None) -> None:
         self._sessions = sessions
         self._models = models
         self._inspect = inspect or _confined
@@ -69,13 +70,14 @@ class LocalModels:
         sound = [row for row in rows if row.usable or row.reason == catalogue.GONE]
         if rows and not sound:
             raise ModelFileError(f"{rows[0].path} cannot be used: {rows[0].reason}")
-        present = [(row, now) for row in sound if (now := _fingerprint(self._models / row.path))]
-        for row, now in present:
+        places = [(row, path) for row in sound for path in self._models.places(row.path)]
+        present = [(row, path, now) for row, path in places if (now := _fingerprint(path))]
+        for row, path, now in present:
             if now.is_that_of(row):
-                return self._found(row, now)
-        for row, now in present:
-            if self._sha256(row, now) == row.sha256:
-                return self._found(row, now)
+                return _found(row, path, now)
+        for row, path, now in present:
+            if self._sha256(row, path, now) == row.sha256:
+                return _found(row, path, now)
         names = ", ".join(row.path for row in rows) or f"the checkpoint {sha256[:10]}"
         kind = ModelFileAway if may_return else ModelFileError
         raise kind(f"{names} is not in {self._models} of {socket.gethostname()} as it was when the job was submitted")
@@ -115,13 +117,8 @@ class LocalModels:
         if _fingerprint(found.path) != found.fingerprint:
             raise ModelFileAway(f"{found.path.name} changed while it was loaded")
 
-    def _found(self, row: ModelFile, now: Fingerprint) -> Found:
-        networks = components.read(row.components, row.weights_sha256) or {}
-        return Found(row.name, row.sha256 or "", self._models / row.path, row.size, now, networks)
-
-    def _sha256(self, row: ModelFile, now: Fingerprint) -> str | None:
+    def _sha256(self, row: ModelFile, path: Path, now: Fingerprint) -> str | None:
         """Return the identity of a touched file, computed once until it changes; None: it has other weights."""
-        path = self._models / row.path
         try:
             with self._lock:
                 if (path, now) not in self._hashed:
@@ -136,6 +133,11 @@ class LocalModels:
             return None
         is_described = not path.is_dir() and path.with_suffix(".yaml").exists()
         return inspection.identity(weights, self._inspect(path).description) if is_described else weights
+
+
+def _found(row: ModelFile, path: Path, now: Fingerprint) -> Found:
+    networks = components.read(row.components, row.weights_sha256) or {}
+    return Found(row.name, row.sha256 or "", path, row.size, now, networks)
 
 
 def _check_architecture(rows: Sequence[ModelFile]) -> None:

@@ -1,8 +1,8 @@
-"""Keeps the catalogue equal to the models folder: a scan now and then, and one whenever somebody asks for it."""
+"""Keeps the catalogue equal to the models folders: a scan now and then, and one whenever somebody asks for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ class Scanner:
         Return in how many seconds to go on, if that is soon, because users wait for files that are not scanned yet.
         """
         sessions, models = self._worker.sessions, self._worker.settings.models
+        empty: list[Path] = []
         try:
             with scan_lock(models) as is_sole:
                 if not is_sole:  # another worker of this machine scans, for this farm or for another
@@ -53,13 +54,15 @@ class Scanner:
                     locate=self._inspector.places,
                     hash_seconds=seconds,
                     on_left=unhashed.append,
+                    on_empty=empty.append,
                 )
-                changed = transact(sessions, partial(_record, seen=seen, before=before, is_whole=not unhashed))
+                record = partial(recording.record, scanned=seen, before=before, may_be_away=bool(empty))
+                changed = transact(sessions, partial(_record, record=record, is_whole=not unhashed))
         except NotConfined as error:
-            log.warning("models folder not scanned", folder=str(models), reason=str(error))
+            log.warning("models folders not scanned", folders=str(models), reason=str(error))
             return None
         except OSError as error:
-            log.warning("models folder not scanned", folder=str(models), reason=str(error))
+            log.warning("models folders not scanned", folders=str(models), reason=str(error))
             with suppress(Unavailable):
                 transact(sessions, first_scan.record_scan)  # so that nobody waits for files
             return None
@@ -73,8 +76,8 @@ class Scanner:
         return _SOON_SECONDS if unhashed else None
 
 
-def _record(session: Session, seen: Sequence[Scanned], before: recording.Recorded, *, is_whole: bool) -> int:
+def _record(session: Session, record: Callable[[Session], int], *, is_whole: bool) -> int:
     """Record what a scan saw, and whether that was everything; return how many rows of the catalogue changed."""
     if is_whole:
         first_scan.record_scan(session)
-    return recording.record(session, seen, before)
+    return record(session)
