@@ -16,6 +16,7 @@ from shared.params.fields import NATIVE_SIZE
 from shared.params.render import RenderParams
 from shared.params.scheduling import Scheduling
 from shared.params.table import parameters
+from shared.params.upscalers import UPSCALERS
 from shared.settings import Limits
 
 Document = dict[str, Any]
@@ -159,6 +160,8 @@ def _bound(schema: Document, limits: Limits) -> None:
         field, kind = _field(schema, name), parameter.takes.kind
         if kind in NAMES:  # spellings of other programs are understood as well
             field["enum"] = [*(("",) if "" in parameter.fact.means else ()), *NAMES[kind]]
+        elif kind == "upscaler":
+            field["anyOf"] = [{"enum": [*UPSCALERS]}, {"description": "the name or hash of a model file"}]
         elif kind == "prompt":
             field["maxLength"] = limits.max_prompt_chars
         elif name in bounded:

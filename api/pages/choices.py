@@ -11,7 +11,7 @@ from api.pages.fields import printed
 from api.schemas.catalogue import StyleBody
 from shared.admission import sizes
 from shared.models import architectures
-from shared.models.catalogue import Entry
+from shared.models.catalogue import Catalogue, Entry
 from shared.params.codecs import BUILT_IN_VAE
 from shared.params.facts import ValueKind
 from shared.params.fields import AUTOMATIC_VAE
@@ -36,22 +36,20 @@ _OWN_VAES: Final = (Option(AUTOMATIC_VAE, "Automatic"), Option(BUILT_IN_VAE, "Bu
 
 
 def offers(
-    checkpoints: Sequence[Entry],
-    vaes: Iterable[Entry],
-    styles: Iterable[StyleBody],
-    pools: Iterable[str],
-    limits: Limits,
+    catalogue: Catalogue, styles: Iterable[StyleBody], pools: Iterable[str], limits: Limits
 ) -> dict[str, list[Option]]:
-    """Return what can be chosen, by the name of the parameter; checkpoints and VAEs are those that can be used."""
+    """Return what can be chosen, by the name of the parameter; model files are those that can be used."""
     known: dict[ValueKind | None, list[Option]] = {
         "style": [_style(style) for style in styles],
-        "checkpoint": _checkpoints(checkpoints, limits),
+        "checkpoint": _checkpoints(catalogue.usable(first=limits.first_checkpoint), limits),
         "sampler": _samplers(),
         "schedule": [
             Option(name, label, {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))}) for name, label in SCHEDULES.items()
         ],
-        "vae": [*_OWN_VAES, *(Option(vae.title, vae.title, _traits(vae)) for vae in vaes)],
-        "upscaler": [Option(name, name) for name in UPSCALERS],
+        "vae": [*_OWN_VAES, *(Option(vae.title, vae.title, _traits(vae)) for vae in catalogue.usable("vae"))],
+        "upscaler": [
+            Option(name, name) for name in (*UPSCALERS, *(file.title for file in catalogue.usable("upscaler")))
+        ],
         "pool": [Option(pool, pool) for pool in pools],
     }
     return {

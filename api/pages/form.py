@@ -199,13 +199,11 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
 
 def _offers(catalogue: Catalogue) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the field."""
-    checkpoints = catalogue.usable(first=services().settings.first_checkpoint)
     try:
         styles = catalogue_use_cases.styles(services()).styles
     except Unavailable:  # their file is damaged: a job that names one is refused with the reason
         styles = []
-    vaes, pools = catalogue.usable("vae"), workers.served_pools(services())
-    return offers(checkpoints, vaes, styles, pools, services().settings.limits)
+    return offers(catalogue, styles, workers.served_pools(services()), services().settings.limits)
 
 
 def _by_field(refused: Refused | None) -> dict[str, FieldError]:

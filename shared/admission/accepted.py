@@ -21,12 +21,12 @@ PICTURE: Final = "the id of an upload (POST /api/v1/uploads), or a data URL of a
 NAMES: Final[dict[ValueKind | None, tuple[str, ...]]] = {
     "sampler": tuple(SAMPLERS),
     "schedule": tuple(SCHEDULES),
-    "upscaler": tuple(UPSCALERS),
 }
 """What a parameter that names one chooses from, by the kind of its values."""
 
 _WORDS: Final[dict[ValueKind | None, str]] = {
     **{kind: choices(names) for kind, names in NAMES.items()},
+    "upscaler": f"{', '.join(UPSCALERS)}, or the name or hash of an upscaler",
     "checkpoint": "the name or hash of a checkpoint",
     "vae": "automatic, none, or the name or hash of a VAE",
     "style": "up to 32 names of styles",

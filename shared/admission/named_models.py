@@ -9,6 +9,7 @@ from typing import Final, Self
 from shared.admission import pairing
 from shared.admission.accepted import accepted
 from shared.admission.adapters import NamedAdapters, named_adapters
+from shared.admission.upscalers import named_upscaler
 from shared.errors import FieldError, Refused
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.model_set import ModelSet
@@ -22,7 +23,7 @@ from shared.settings import Limits
 
 def _roles() -> dict[str, str]:
     """Return the roles of model files by the dotted name of the field. Raises TypeError for a field without one."""
-    named = [one for one in parameters().values() if one.takes.kind in {"checkpoint", "vae"}]
+    named = [one for one in parameters().values() if one.takes.kind in {"checkpoint", "vae", "upscaler"}]
     for one in named:
         if one.is_in_list or one.takes.role not in ModelSet.model_fields:
             raise TypeError(f"{one.name}: a field that names a model file needs a role that ModelSet has")
@@ -78,6 +79,12 @@ class NamedModels:
         adapters = named_adapters(catalogue, params, files)
         problems += adapters.problems
         architectures = frozenset(file.architecture for name, file in files.items() if name != "vae")
+        if params.hires:
+            upscaler = named_upscaler(catalogue, params.hires.upscaler, "hires.upscaler")
+            problems += filter(None, [upscaler.problem])
+            if upscaler.file:
+                files["hires.upscaler"] = upscaler.file
+                titles["hires.upscaler"] = upscaler.file.title
         return cls(titles, files.get("checkpoint"), architectures, _model_set(files, adapters), problems)
 
 

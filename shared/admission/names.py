@@ -1,4 +1,4 @@
-"""Names of samplers, schedules and upscalers: put in their own spelling, or refused with the nearest ones."""
+"""Names of samplers and schedules, put in their own spelling or refused with the nearest ones; and of upscalers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from shared.errors import FieldError
+from shared.params import upscalers
 from shared.params.render import RenderParams
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
 from shared.params.spellings import home, named, schedule_named
-from shared.params.upscalers import UPSCALERS
 from shared.suggest import nearest
 from shared.wording import LONGEST, choices
 
@@ -29,13 +29,13 @@ def spelled(params: RenderParams) -> RenderParams:
     changes = _known(_first(params))
     hires = params.hires
     if hires is not None:
-        upscaler = _upscaler(hires.upscaler) or hires.upscaler
+        upscaler = upscalers.spelled(hires.upscaler) or hires.upscaler
         changes["hires"] = hires.model_copy(update=_known(_second(params)) | {"upscaler": upscaler})
     return params.model_copy(update=changes)
 
 
 def misnamed(params: RenderParams) -> Iterator[FieldError]:
-    """Yield the unknown names of samplers, schedules and the upscaler, and schedules that a sampler cannot use."""
+    """Yield the unknown names of samplers and schedules, and schedules that a sampler cannot use."""
     first, hires = _first(params), params.hires
     yield from _wrong("", first, _Pass(params.sampler, params.schedule), first)
     if hires is None:
@@ -44,8 +44,6 @@ def misnamed(params: RenderParams) -> Iterator[FieldError]:
     in_all = _Pass(_or(second.sampler, first.sampler), _or(second.schedule, first.schedule))
     if in_all != first:
         yield from _wrong("hires.", second, _Pass(hires.sampler, hires.schedule), in_all)
-    if _upscaler(hires.upscaler) is None:
-        yield _unknown("hires.upscaler", hires.upscaler, UPSCALERS)
 
 
 def _wrong(group: str, found: _Pass, given: _Pass, in_all: _Pass) -> Iterator[FieldError]:
@@ -90,10 +88,6 @@ def _known(found: _Pass) -> dict[str, object]:
 def _or(second: str | None, first: str | None) -> str | None:
     """Return the second pass's name, or the first pass's if it is empty."""
     return first if second == "" else second
-
-
-def _upscaler(text: str) -> str | None:
-    return {name.casefold(): name for name in UPSCALERS}.get(text.strip().casefold())
 
 
 def _unknown(field: str, text: str, names: Iterable[str]) -> FieldError:

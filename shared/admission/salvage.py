@@ -14,13 +14,15 @@ from shared.db.sessions import Sessions, transact
 from shared.errors import FieldError, NotLooked, Refused
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.kinds import Kind
-from shared.params import paths
+from shared.params import paths, upscalers
 from shared.params.codecs import BUILT_IN_VAE, split_title
 from shared.params.fields import AUTOMATIC_VAE
 from shared.params.table import parameters
 from shared.settings import Limits
 
+_LONGEST: Final = 80  # of a text that a note repeats
 _KINDS: Final[tuple[Kind, ...]] = ("checkpoint", "vae")  # that parameters name
+_STAND_IN: Final = "Lanczos"  # for an upscaler that is not here
 _SUFFIX: Final = re.compile(r"\.(?:safetensors|ckpt|pth?|bin|gguf)$", re.IGNORECASE)
 
 
@@ -37,7 +39,11 @@ def fit(sessions: Sessions, given: Mapping[str, Any], owner: str, limits: Limits
     A model file whose hash is unknown is looked up by its name, because some programs write wrong hashes.
     """
     catalogue, params = transact(sessions, Catalogue.read), deepcopy(dict(given))
-    notes = [*_entitled(catalogue, params), *salvaged_tags.fit(catalogue, params, owner, limits)]
+    notes = [
+        *_entitled(catalogue, params),
+        *_enlarged(catalogue, params),
+        *salvaged_tags.fit(catalogue, params, owner, limits),
+    ]
     while refused := _refused(sessions, prepare(parse(params, owner, limits), styles={}), catalogue):
         was_there = paths.remove(params, [one.field for one in refused])
         if not any(was_there):  # no field of `given` is wrong: a farm without checkpoints refuses every job
@@ -59,6 +65,17 @@ def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
             yield f"{field}: no file here has the hash {short_hash}; {file.title} is taken by its name"
         if file is not None:
             paths.put(params, field, file.title)
+
+
+def _enlarged(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
+    """Replace the name of an upscaler by its title; yield a note if another takes its place."""
+    text = paths.get(params, "hires.upscaler")
+    if not isinstance(text, str) or upscalers.spelled(text):
+        return
+    file = catalogue.only(text, "upscaler") or _by_name(catalogue, split_title(text)[0], "upscaler")
+    if file is None:
+        yield f"Hires upscaler: {text[:_LONGEST]}: not available; {_STAND_IN} takes its place"
+    paths.put(params, "hires.upscaler", file.title if file else _STAND_IN)
 
 
 def _by_name(catalogue: Catalogue, name: str, kind: Kind) -> Entry | None:

@@ -10,14 +10,12 @@ from typing import Final
 from shared.params.codecs import SIZE
 from shared.params.samplers import AUTOMATIC, SAMPLERS, SCHEDULES
 from shared.params.spellings import caveat, named, schedule_named
-from shared.params.upscalers import UPSCALERS
 
 Values = dict[str, str]
 
 _HASH: Final = re.compile(r"(?:0x)?([0-9a-f]{10})[0-9a-f]{0,54}", re.IGNORECASE)  # of a SHA-256, or its beginning
 _SAME: Final = re.compile(r"Use same (sampler|scheduler|checkpoint)", re.IGNORECASE)
 _LONGEST_NAME: Final = 80
-_STAND_IN: Final = "Lanczos"  # for an upscaler that is a network of its own
 _CELL: Final = 8  # pixels that a side is cut to a multiple of
 _SIZES: Final = ("Size", "Seed resize from", "Hires resize")
 _REFINES_BY_STEPS: Final = re.compile(r"v1\.[67]\.")  # versions of A1111 that switch at a share of the steps
@@ -67,7 +65,7 @@ def is_harmless(name: str, value: str) -> bool:
 def _titles(values: Values) -> list[str]:
     """Join names with their hashes: `name [short hash]` is what a checkpoint and a VAE are asked for by."""
     notes = []
-    for name in ("Model", "VAE"):
+    for name in ("Model", "VAE", "Hires upscaler"):
         known, given = values.get(name, ""), values.pop(f"{name} hash", "")
         short_hash = _HASH.fullmatch(given)
         if given and not short_hash:
@@ -174,14 +172,6 @@ def _refiner(values: Values) -> list[str]:
     return [f"Refiner switch at: {at[:_LONGEST_NAME]}: a share of the steps there, here of the noise's way down"]
 
 
-def _upscaler(values: Values) -> list[str]:
-    text = values.get("Hires upscaler")
-    if text is None or text in UPSCALERS:
-        return []
-    values["Hires upscaler"] = _STAND_IN
-    return [f"Hires upscaler: {text[:_LONGEST_NAME]}: not available; {_STAND_IN} takes its place"]
-
-
 _CHANGES: Final[tuple[Callable[[Values], list[str]], ...]] = (
-    *(_same, _titles, _resources, _sizes, _samplers, _noise, _refiner, _upscaler),
+    *(_same, _titles, _resources, _sizes, _samplers, _noise, _refiner),
 )

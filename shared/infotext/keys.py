@@ -22,7 +22,7 @@ _ORDER: Final = (
     *("Variation seed", "Variation seed strength", "Seed resize from", "Denoising strength"),
     *("Conditional mask weight", "Clip skip", "ENSD", "RNG", "Tiling"),
     *("Hires checkpoint", "Hires sampler", "Hires prompt", "Hires negative prompt", "Hires schedule type"),
-    *("Hires upscale", "Hires resize", "Hires steps", "Hires upscaler"),
+    *("Hires upscale", "Hires resize", "Hires steps", "Hires upscaler", "Hires upscaler hash"),
     *("Mask mode", "Mask blur", "Inpaint area", "Masked area padding", "Masked content", "Soft inpainting enabled"),
     *("Noise multiplier", "Refiner", "Refiner switch at", "Emphasis"),
     *("Schedule min sigma", "Schedule max sigma", "Schedule rho", "Discard penultimate sigma"),

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from shared.params import paths
+from shared.params.codecs import split_title
 from shared.params.partial import readable
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
@@ -86,7 +87,8 @@ def _unknown_names(params: RenderParams) -> dict[str, str]:
         found |= {name: value for name, value in second.items() if own[name]}
         if second and not found:  # the sampler of the second pass with the schedule of the first
             found["hires.sampler"] = hires.sampler
-    return found if hires.upscaler in UPSCALERS else found | {"hires.upscaler": hires.upscaler}
+    is_known = hires.upscaler in UPSCALERS or split_title(hires.upscaler)[1]  # of a model file
+    return found if is_known else found | {"hires.upscaler": hires.upscaler}
 
 
 def _of_pass(group: str, sampler: str, schedule: str) -> dict[str, str]:

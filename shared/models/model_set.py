@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 Sha256 = Annotated[str, Field(min_length=1)]
-_BESIDE: Final = frozenset({"vae", "hires_vae"})
+_BESIDE: Final = frozenset({"vae", "hires_vae", "upscaler"})
 """The roles of one file that is not a checkpoint."""
 
 
@@ -40,6 +40,7 @@ class ModelSet(BaseModel):
     refiner: Sha256 | None = None  # a checkpoint that takes over on the way; it decodes nothing
     hires: Sha256 | None = None  # the second pass's checkpoint; None: the first pass's
     hires_vae: Sha256 | None = None
+    upscaler: Sha256 | None = None  # that enlarges the first pass's picture for the second
     adapters: dict[str, Sha256] = {}  # applied image by image: by `shared.prompts.adapters.Use.key`, of both passes
     merges: Annotated[tuple[Merge, ...], Field(strict=False)] = ()  # sorted; of both passes
     hashes: dict[str, str] = {}  # of the files of adapters, as pictures name them, by `Use.key`

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from shared.params.codecs import SCHEDULE, SIZE, choice
+from shared.params.codecs import HASH, NAME, SCHEDULE, SIZE, choice
 from shared.params.facts import Fact, Key, Option, Takes
 from shared.params.fields import (
     MAX_SEED,
@@ -284,10 +284,11 @@ class Hires(Parameters):
     ] = 0.7
     upscaler: Annotated[
         UpscalerName,
+        Takes("upscaler", role="upscaler"),
         Fact(
             "How the picture is enlarged before the second pass",
             option=Option("--hires-upscaler"),
-            keys=(Key("Hires upscaler", is_always=True, is_sign=True),),
+            keys=(Key("Hires upscaler", NAME, is_always=True, is_sign=True), Key("Hires upscaler hash", HASH)),
             is_listed=True,
         ),
     ] = "Latent"

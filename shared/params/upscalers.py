@@ -1,4 +1,4 @@
-"""Which ways to enlarge a picture the farm knows, as facts; the engine holds the mathematics."""
+"""Which ways to enlarge a picture the farm has without a model file, as facts; the engine holds the mathematics."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ LATENT: Final = (
 """These enlarge the latent, without a way over pixels."""
 
 UPSCALERS: Final = (*LATENT, "None", "Lanczos", "Nearest")
+_SPELLED: Final = {name.casefold(): name for name in UPSCALERS}
+
+
+def spelled(text: str) -> str | None:
+    """Return the name that `text` is another spelling of; None if it can only be that of a model file."""
+    return _SPELLED.get(text.strip().casefold())

@@ -43,6 +43,8 @@ def sessions(home, tmp_path_factory):
         make("beside", sha256="c" * 64)
         make("beside.vae", sha256="b" * 64, kind="vae")
         make("fine", sha256="a" * 64, kind="vae")
+        make("4x-sharp", sha256="1" * 64, kind="upscaler")
+        make("2x-soft", sha256="2" * 64, kind="upscaler")
         uploads.keep(factory, Storage(str(tmp_path_factory.mktemp("pictures"))), "ann", {"file": UPLOAD}, Limits())
         yield factory
         engine.dispose()
@@ -155,6 +157,30 @@ def test_checkpoints_of_refiner_and_second_pass_are_resolved(admit):
     params = admit({"refiner": {"checkpoint": "OTHER"}, "hires": {"checkpoint": "eeeeeeeeee"}})
     assert params.refiner.checkpoint == params.hires.checkpoint == "other [eeeeeeeeee]"
     assert admit({"hires": {}}).hires.checkpoint == ""
+
+
+@pytest.mark.parametrize("name", ["4x-sharp", "4X-SHARP", "1111111111", "4x-sharp [1111111111]"])
+def test_an_upscaler_may_be_a_model_file(sessions, admit, name):
+    given = {"hires": {"upscaler": name}}
+    assert admit(given).hires.upscaler == "4x-sharp [1111111111]"
+    admission = transact(sessions, lambda session: admitted(session, given, "ann", STYLES))
+    assert admission.models.upscaler == "1" * 64
+    assert admission.models.companions == ""  # it rides along
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "offered"),
+    [
+        ("4x-shrap", "There is no upscaler '4x-shrap'", "4x-sharp [1111111111]"),
+        ("demo", "demo is a whole checkpoint, not an upscaler", "Lanczos"),
+        ("  ", "is empty", "Lanczos"),
+        ("zzz", "There is no upscaler 'zzz'", "2x-soft [2222222222]"),
+    ],
+)
+def test_an_unknown_upscaler_is_refused_with_the_nearest_ones(refusals, name, message, offered):
+    told, accepted_words = refusals({"hires": {"upscaler": name}})["hires.upscaler"]
+    assert told == message
+    assert offered in accepted_words
 
 
 def test_upscaler_comes_in_its_own_spelling(admit):

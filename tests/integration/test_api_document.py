@@ -118,7 +118,7 @@ def test_limits_and_choices_of_this_farm_are_told_where_a_program_looks_for_them
     assert "karras" in job["schedule"]["enum"]
     assert hires["sampler"]["enum"][0] == ""
     assert hires["steps"]["maximum"] == 150
-    assert "Latent" in hires["upscaler"]["enum"]
+    assert "Latent" in hires["upscaler"]["anyOf"][0]["enum"]
 
 
 def test_what_a_body_and_a_header_are_refused_for_is_told(document):

@@ -262,7 +262,6 @@ def test_old_names_of_samplers(name, sampler, schedule):
         ("Sampler: Euler Turbo", "Sampler: Euler Turbo: there is no such sampler here"),
         ("Sampler: DDIM, Schedule type: Karras", "Schedule type: Karras: DDIM takes its own schedule instead"),
         ("Sampler: Euler, Schedule type: Zigzag", "Schedule type: Zigzag: Euler takes its own schedule instead"),
-        ("Hires upscaler: R-ESRGAN 4x+", "Hires upscaler: R-ESRGAN 4x+: not available; Lanczos takes its place"),
         (
             "Sampler: Euler, Schedule type: Karras, Hires upscale: 2, Hires sampler: DDIM",
             "Hires schedule type: Karras: DDIM takes its own schedule instead",
@@ -428,6 +427,15 @@ def test_what_cannot_be_taken_out_ends_the_search(monkeypatch):
     wrong = [((), "does not fit together"), (("hires", "scale"), "is not there")]
     monkeypatch.setattr(reader, "_problems", lambda *_: wrong)
     assert read(line("Clip skip: 2")).params["clip_skip"] == 2
+
+
+def test_an_upscaler_goes_by_name_and_hash_as_checkpoints_do():
+    given = params(hires={"upscaler": "4x sharp [0123456789]"})
+    written = fields(write(given))
+    assert (written["Hires upscaler"], written["Hires upscaler hash"]) == ("4x sharp", "0123456789")
+    assert read(write(given)).params["hires"]["upscaler"] == "4x sharp [0123456789]"
+    assert "Hires upscaler hash" not in fields(write(params(hires={"upscaler": "Lanczos"})))
+    assert read(line("Hires upscaler: R-ESRGAN 4x+")).params["hires"] == {"upscaler": "R-ESRGAN 4x+"}
 
 
 def test_every_upscaler_is_kept():

@@ -155,6 +155,7 @@ def test_a_row_that_holds_everything_reads_as_before():
         ({"sampler": "DDIM", "schedule": "karras"}, {"schedule": "karras"}, {"sampler": "DDIM"}),
         ({"hires": {"sampler": "Euler 5"}}, {"hires.sampler": "Euler 5"}, {"hires": {}}),
         ({"hires": {"upscaler": "Sharp"}}, {"hires.upscaler": "Sharp"}, {"hires": {}}),
+        ({"hires": {"upscaler": "a [0123456789]"}}, {}, {"hires": {"upscaler": "a [0123456789]"}}),
         (
             {"schedule": "karras", "hires": {"sampler": "DDIM"}},
             {"hires.sampler": "DDIM"},

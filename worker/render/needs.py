@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, cast
 from shared.models.model_set import ModelSet
 from worker.engine.architectures.weights import Weights
 from worker.engine.pipelines.inputs import Kit
+from worker.engine.upscaling.architectures import PixelNetwork
 from worker.render.model_cache import Model
 from worker.render.sources import Sources
 
@@ -35,6 +36,7 @@ class Needs:
     """The models of one image. A role that a render may have is a field here, and a line in each of the methods."""
 
     checkpoints: Mapping[str, Choice]  # by their place in the kit
+    upscaler: Model | None = None
 
     @classmethod
     def of(cls, models: ModelSet) -> Self:
@@ -49,15 +51,25 @@ class Needs:
                 place: Choice(Model("checkpoint", sha256), Model("vae", vae) if vae else None)
                 for place, (sha256, vae) in checkpoints.items()
                 if sha256
-            }
+            },
+            upscaler=Model("upscaler", models.upscaler) if models.upscaler else None,
         )
 
     @property
     def models(self) -> frozenset[Model]:
         """All models that must be loaded before the image starts."""
-        return frozenset(model for choice in self.checkpoints.values() for model in choice if model)
+        chosen = (model for choice in self.checkpoints.values() for model in choice)
+        return frozenset(filter(None, (*chosen, self.upscaler)))
 
     def kit(self, loaded: Mapping[Model, Loaded], sources: Sources) -> Kit:
         """Return the kit of a render. Raises RenderError if what was loaded does not fit together."""
         weights = {place: choice.weights(loaded) for place, choice in self.checkpoints.items()}
-        return Kit(weights["weights"], weights.get("refiner"), weights.get("hires"), sources.source, sources.mask)
+        upscaler = cast("PixelNetwork", loaded[self.upscaler]) if self.upscaler else None
+        return Kit(
+            weights["weights"],
+            weights.get("refiner"),
+            weights.get("hires"),
+            sources.source,
+            sources.mask,
+            upscaler=upscaler,
+        )

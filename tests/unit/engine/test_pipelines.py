@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from shared.errors import RenderError
 from shared.params.groups import Guidance, Hires, Refiner
@@ -181,6 +183,33 @@ def test_a_result_takes_the_sources_colours_where_that_was_asked_for(start: Star
 def test_a_second_pass_makes_a_larger_picture(start: Start, upscaler: str) -> None:
     hires = Hires(scale=1.5, upscaler=upscaler, steps=2)
     assert start(hires=hires).result(SECONDS).shape == (96, 96, 3)
+
+
+def test_a_second_pass_starts_from_what_an_upscaler_made_of_the_first(
+    engine: Engine, tiny: Weights, params: RenderParams
+) -> None:
+    class Flat(nn.Module):
+        scale = 4
+
+        def __init__(self, level: float) -> None:
+            super().__init__()
+            self.level = level
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            assert pixels.shape == (1, 3, 64, 64)
+            assert 0 <= pixels.min() <= pixels.max() <= 1
+            return torch.full((1, 3, 256, 256), self.level)
+
+    def made(level: float, seed: int) -> Pixels:
+        hires = Hires(scale=1.5, upscaler="4x [0123456789]", denoising=0.0)
+        wanted = params.model_copy(update={"hires": hires, "seed": seed})
+        upscaler: Any = Flat(level)
+        return engine.render(render(wanted, Kit(tiny, upscaler=upscaler))).result(SECONDS)
+
+    dark = made(0.2, seed=1)
+    assert dark.shape == (96, 96, 3)
+    assert np.array_equal(dark, made(0.2, seed=2))
+    assert not np.array_equal(dark, made(0.8, seed=1))
 
 
 def test_a_size_that_was_asked_for_is_covered_and_cut(start: Start) -> None:

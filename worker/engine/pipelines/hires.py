@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor
 
 from shared.params import geometry
 from shared.params.groups import Hires
 from shared.params.upscalers import LATENT
-from worker.engine.devices import Device
 from worker.engine.images import latents
-from worker.engine.images.arrays import Pixels, enlarged, to_tensor
+from worker.engine.images.arrays import to_tensor
 from worker.engine.pipelines.denoise_pass import Pass, planned
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import Asks, Work
 from worker.engine.transfers import pinned, to_device
+from worker.engine.upscaling.architectures import PixelNetwork
+from worker.engine.upscaling.enlarging import enlarged_by
 from worker.engine.vae import decoded, encoded
 
 
@@ -38,8 +37,13 @@ def second_pass(first: Pass, hires: Hires, kit: Kit) -> Pass:
     return planned(params, weights, kit.refiner, adapters=kit.adapters, steps=steps, before=first)
 
 
-def larger(latent: Tensor, first: Pass, second: Pass, hires: Hires) -> Asks[Tensor]:
-    """Return the first pass's `latent` at the size of the second: resized itself, or as a picture in between."""
+def larger(
+    latent: Tensor, first: Pass, second: Pass, hires: Hires, upscaler: PixelNetwork | None = None
+) -> Asks[Tensor]:
+    """Return the first pass's `latent` at the size of the second: resized itself, or as a picture in between.
+
+    The picture is enlarged by `upscaler` if there is one.
+    """
     target, cell = geometry.hires_size(first.params.width, first.params.height, hires), second.weights.latent.cell
     height, width = target.height // cell, target.width // cell
     if hires.upscaler in LATENT:
@@ -47,12 +51,8 @@ def larger(latent: Tensor, first: Pass, second: Pass, hires: Hires) -> Asks[Tens
     else:
         pixels = yield from decoded(first.weights, latent)
         device = second.weights.device
-        enlarged_pixels = yield Work(partial(_enlarged, pixels, width * cell, height * cell, hires.upscaler, device))
-        whole = yield from encoded(second.weights, to_device(enlarged_pixels, device))
+        size, is_nearest = (width * cell, height * cell), hires.upscaler == "Nearest"  # "None" is Lanczos too
+        pixels = yield from enlarged_by(upscaler, pixels, size, device, is_nearest=is_nearest)
+        enlarged = yield Work(lambda: pinned(to_tensor(pixels), device))
+        whole = yield from encoded(second.weights, to_device(enlarged, device))
     return latents.cut(whole, target.cut_x, target.cut_y)
-
-
-def _enlarged(pixels: Pixels, width: int, height: int, upscaler: str, device: Device) -> Tensor:
-    """Return `pixels` at another size; "None" resizes by Lanczos too."""
-    whole = enlarged(pixels, width, height, is_nearest=upscaler == "Nearest")
-    return pinned(to_tensor(whole), device)

@@ -11,6 +11,7 @@ from worker.engine.adapters.control_nets import ControlNet
 from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
 from worker.engine.images.arrays import Mask, Pixels
+from worker.engine.upscaling.architectures import PixelNetwork
 
 
 class ControlInput(NamedTuple):
@@ -30,6 +31,7 @@ class Kit:
     hires: Weights | None = None  # renders the second pass
     source: Pixels | None = None
     mask: Mask | None = None  # above 128: repainted
+    upscaler: PixelNetwork | None = None  # enlarges the first pass's picture for the second
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that tags in prompts name, by their keys
     controls: tuple[ControlInput, ...] = ()
 

@@ -31,7 +31,7 @@ def text_to_image(params: RenderParams, kit: Kit) -> Asks[Picture]:
     model = yield from modelled(first, controls=(yield from controls(first, kit)))
     latent = yield from sampled(first, model, from_noise(first, draws.first), draws)
     if second and params.hires:
-        latent = yield from hires.larger(latent, first, second, params.hires)
+        latent = yield from hires.larger(latent, first, second, params.hires, kit.upscaler)
         draws = yield from drawn(second)
         model = yield from modelled(second, controls=(yield from controls(second, kit)))
         latent = yield from sampled(second, model, noised(latent, draws.first, second), draws)
