@@ -57,7 +57,7 @@ _DRIVER_BYTES: Final = 512 * 2**20  # of a card's memory that its driver and lib
 
 
 class EngineCard:
-    """An engine with the checkpoints and VAEs that are resident on its card."""
+    """An engine with the models that are resident on its card."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class EngineCard:
 
     def _rendered(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> Rendered:
         models = claim.models or self._files.named_by(claim.job_id, claim.params, claim.checkpoint)
-        needs = Needs.of(models)
+        needs = Needs.of(models, claim.params)
         needed = needs.models
 
         def report(model: Model) -> None:
@@ -241,10 +241,11 @@ class EngineCard:
         return loaded
 
     def _drop_unused(self, enough_bytes: float = math.inf) -> bool:
-        """Let checkpoints and VAEs that no image uses leave the card, the longest unused first."""
+        """Let models that no image uses leave the card, the longest unused first."""
         return self._model_cache.drop_unused(self._residency.bytes_of, enough_bytes)
 
     def _residents_changed(self) -> None:
+        self._residency.forget_merged(but=self._model_cache.wanted())
         self._meter.residents_changed()
         self._on_change()
 

@@ -10,6 +10,7 @@ import torch
 
 from shared.models.kinds import Kind
 from worker.engine.adapters import hypernetworks
+from worker.engine.adapters.reading import load as lora
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import embeddings, load
@@ -42,6 +43,7 @@ class Source:
     dtype: torch.dtype  # of the U-Net
     make_room: MakeRoom
     sharing: Sharing  # what the load may take over; only whole networks are shared
+    base: Callable[[], Weights]  # returns the checkpoint that an adapter is read for
 
 
 FILE_LOADS: Final[Mapping[Kind, Callable[[Source], Loaded]]] = {
@@ -52,4 +54,5 @@ FILE_LOADS: Final[Mapping[Kind, Callable[[Source], Loaded]]] = {
     "hypernetwork": lambda one: hypernetworks.load(
         one.found.path, one.found.sha256, one.found.name, one.device, one.dtype
     ),
+    "lora": lambda one: lora.load(one.found.path, one.found.sha256, one.base(), one.make_room),
 }

@@ -8,12 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import count, takewhile
 from threading import Condition
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, Literal, Self, TypeVar, cast
 
 from shared.errors import Cancelled, OutOfMemory
 from shared.models.kinds import Kind
+from shared.models.model_set import Merge
 from worker.in_flight import Cancellation
 
 _CANCELLED: Final = "The image was cancelled while it waited for its checkpoint."
@@ -23,11 +25,29 @@ W = TypeVar("W")  # the engine's Weights or a VAE; this module only keeps them
 
 @dataclass(frozen=True, order=True)
 class Model:
-    """A model file by its kind and its SHA-256."""
+    """A model file by its kind and its SHA-256; or a checkpoint with adapters merged into it, by a digest of all."""
 
-    kind: Kind
+    kind: Kind | Literal["merged"]
     sha256: str
     base: Model | None = field(default=None, compare=False)  # is in memory while this one is loaded
+    merges: tuple[Merge, ...] = field(default=(), compare=False)  # into `base`
+
+    @classmethod
+    def merged(cls, base: Model, merges: tuple[Merge, ...]) -> Self:
+        """Return a checkpoint with adapters merged into it."""
+        parts = [f"{one.sha256} {one.text_encoder!r} {one.unet!r}" for one in merges]
+        return cls("merged", sha256(" ".join([base.sha256, *parts]).encode()).hexdigest(), base, merges)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The SHA-256 of the files that its load reads."""
+        return tuple(dict.fromkeys(one.sha256 for one in self.merges)) or (self.sha256,)
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The SHA-256 of the checkpoint that images are rendered with by this model; None: it is none."""
+        is_checkpoint = self.kind in {"checkpoint", "merged"}
+        return (self.base or self).sha256 if is_checkpoint else None
 
     @property
     def depth(self) -> int:
@@ -79,13 +99,18 @@ class ModelCache(Generic[W]):
         self._loading: _Visit | None = None  # the image whose missing models are being loaded
 
     def resident(self) -> list[str]:
-        """Return the SHA-256 of the checkpoints that are loaded."""
-        return [model.sha256 for model in self.models() if model.kind == "checkpoint"]
+        """Return the SHA-256 of the checkpoints that are loaded, with adapters merged into them or without."""
+        return list(dict.fromkeys(sha256 for model in self.models() if (sha256 := model.checkpoint)))
 
     def models(self, *, with_loading: bool = False) -> list[Model]:
         """Return the models that are loaded, the longest unused first; `with_loading` also those that come now."""
         with self._changed:
             return [model for model, weights in self._residents.items() if with_loading or weights is not None]
+
+    def wanted(self) -> frozenset[Model]:
+        """Return the models that are loaded, those that are being loaded, and those that images wait for."""
+        with self._changed:
+            return frozenset(self._residents).union(*(visit.needed for visit in self._waiting))
 
     def missing(self, models: Iterable[Model]) -> list[Model]:
         """Return which of `models`, and of the bases that their loads need, are not loaded, in the order of loads."""

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, cast
 
-from shared.models.model_set import ModelSet
+from shared.errors import ModelFileError
+from shared.models.architectures import label
+from shared.models.kinds import Kind
+from shared.models.model_set import Merge, ModelSet
+from shared.params.render import RenderParams
+from shared.prompts.adapters import used
+from worker.engine.adapters.low_rank import LowRank
+from worker.engine.adapters.reading import fitting
+from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.upscaling.architectures import PixelNetwork
@@ -19,11 +27,21 @@ if TYPE_CHECKING:
     from worker.render.file_loads import Loaded
 
 
+_KINDS: Final[Mapping[str, Kind]] = {"lora": "lora", "hypernet": "hypernetwork"}
+"""By the beginning of an adapter's key."""
+
+
 class Choice(NamedTuple):
     """A checkpoint that an image is rendered with, and its VAE; None: the one built in."""
 
     checkpoint: Model
     vae: Model | None
+
+    @classmethod
+    def of(cls, checkpoint: str, vae: str | None, merges: tuple[Merge, ...] = ()) -> Self:
+        """Return the choice of files by their hashes, with what is merged into the checkpoint."""
+        pristine = Model("checkpoint", checkpoint)
+        return cls(Model.merged(pristine, merges) if merges else pristine, Model("vae", vae) if vae else None)
 
     def weights(self, loaded: Mapping[Model, Loaded]) -> Weights:
         """Return the checkpoint with its VAE."""
@@ -35,23 +53,23 @@ class Choice(NamedTuple):
 class Needs:
     """The models of one image. A role that a render may have is a field here, and a line in each of the methods."""
 
+    params: RenderParams
     checkpoints: Mapping[str, Choice]  # by their place in the kit
+    adapters: Mapping[str, Model]  # by the keys of their tags
     upscaler: Model | None = None
 
     @classmethod
-    def of(cls, models: ModelSet) -> Self:
-        """Return what a render with `models` needs."""
-        checkpoints = {
-            "weights": (models.checkpoint, models.vae),
-            "refiner": (models.refiner, None),  # it decodes nothing
-            "hires": (models.hires, models.hires_vae),
-        }
+    def of(cls, models: ModelSet, params: RenderParams) -> Self:
+        """Return what a render of `params` with `models` needs."""
+        checkpoints = {"weights": Choice.of(models.checkpoint, models.vae, models.merges)}
+        if models.refiner:
+            checkpoints["refiner"] = Choice.of(models.refiner, None)  # it decodes nothing
+        if models.hires:
+            checkpoints["hires"] = Choice.of(models.hires, models.hires_vae, models.merges)
         return cls(
-            {
-                place: Choice(Model("checkpoint", sha256), Model("vae", vae) if vae else None)
-                for place, (sha256, vae) in checkpoints.items()
-                if sha256
-            },
+            params,
+            checkpoints,
+            _adapters(models.adapters, params, checkpoints),
             upscaler=Model("upscaler", models.upscaler) if models.upscaler else None,
         )
 
@@ -59,17 +77,56 @@ class Needs:
     def models(self) -> frozenset[Model]:
         """All models that must be loaded before the image starts."""
         chosen = (model for choice in self.checkpoints.values() for model in choice)
-        return frozenset(filter(None, (*chosen, self.upscaler)))
+        return frozenset(filter(None, (*chosen, self.upscaler, *self.adapters.values())))
 
     def kit(self, loaded: Mapping[Model, Loaded], sources: Sources) -> Kit:
-        """Return the kit of a render. Raises RenderError if what was loaded does not fit together."""
+        """Return the kit of a render. Raises ModelFileError if an adapter does not fit its checkpoint."""
         weights = {place: choice.weights(loaded) for place, choice in self.checkpoints.items()}
         upscaler = cast("PixelNetwork", loaded[self.upscaler]) if self.upscaler else None
-        return Kit(
+        kit = Kit(
             weights["weights"],
             weights.get("refiner"),
             weights.get("hires"),
             sources.source,
             sources.mask,
+            adapters={key: cast("Adapter", loaded[model]) for key, model in self.adapters.items()},
             upscaler=upscaler,
         )
+        _require_fits(self.params, kit)
+        return kit
+
+
+def _adapters(adapters: Mapping[str, str], params: RenderParams, checkpoints: Mapping[str, Choice]) -> dict[str, Model]:
+    """Return adapters by their keys, each with a checkpoint of the pass whose prompt has its tag."""
+    first = checkpoints["weights"]
+    second = checkpoints.get("hires", first)
+    of_first = {use.key for use in used(params.prompt)} if adapters else set()
+    return {
+        key: Model(_KINDS[key.partition(":")[0]], sha256, (first if key in of_first else second).checkpoint)
+        for key, sha256 in adapters.items()
+    }
+
+
+def _require_fits(params: RenderParams, kit: Kit) -> None:
+    """Raise ModelFileError unless each adapter fits the checkpoints of all passes whose prompts have its tag.
+
+    One that is resident was read for another checkpoint.
+    """
+    prompts = [(params.prompt, False)]
+    if params.hires:
+        prompts.append((params.hires.prompt or params.prompt, True))
+    for prompt, is_second in prompts:
+        for use in used(prompt):
+            if adapter := kit.adapters.get(use.key):
+                _require_fit(use.name, adapter, kit.of_pass(is_second=is_second))
+
+
+def _require_fit(name: str, adapter: Adapter, weights: Weights) -> None:
+    if adapter.architecture != weights.architecture.name:
+        its, wanted = label(adapter.architecture), weights.architecture.label
+        raise ModelFileError(f"{name} is an adapter of {its}, and the checkpoint is {wanted}: use another one of both")
+    if isinstance(adapter, LowRank):
+        try:
+            fitting.require_fit(adapter, fitting.networks_of(weights))
+        except ModelFileError as error:
+            raise ModelFileError(f"the LoRA {name} {error}") from None

@@ -23,6 +23,11 @@ class Residency:
         """Record the bytes of each network of `model`; networks of the same key are one network in memory."""
         self._networks[model] = networks
 
+    def forget_merged(self, *, but: Collection[Model]) -> None:
+        """Forget merged sets other than these: there may be endlessly many, because each weight makes another one."""
+        for model in [model for model in tuple(self._networks) if model.kind == "merged" and model not in but]:
+            del self._networks[model]
+
     def networks(self, model: Model) -> Mapping[str, int]:
         """Return the bytes of each network of `model`; none if it was not weighed yet."""
         return self._networks.get(model, {})
@@ -36,5 +41,5 @@ class Residency:
 
     def fits(self, models: Collection[Model]) -> bool:
         """Return whether `models` may be resident together."""
-        checkpoints = sum(model.kind == "checkpoint" for model in models)
+        checkpoints = sum(model.checkpoint is not None for model in models)
         return checkpoints <= self._most_checkpoints and self.bytes_of(models) <= self.budget()

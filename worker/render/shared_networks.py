@@ -41,6 +41,11 @@ class SharedNetworks:
         residents = {name: self._resident(network) for name, network in known.items() if network is not None}
         return Sharing(residents, partial(self._add, digests, sizes, unknown, check))
 
+    def sizes(self, networks: Mapping[str, nn.Module], unknown: str) -> dict[str, int]:
+        """Return the bytes of each of `networks` by the key that it counts under; `unknown` makes one for a new one."""
+        keys = {name: self._key(network, "", f"{unknown} {name}") for name, network in networks.items()}
+        return {keys[name]: network_bytes(network) for name, network in networks.items()}
+
     def counted_as(self, keys: Iterable[str]) -> list[nn.Module]:
         """Return the networks that count under these keys, or that a load of these digests takes over."""
         found = [self._networks.get(key) or self._counted.get(key) for key in keys]

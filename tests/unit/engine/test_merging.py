@@ -14,7 +14,7 @@ from tests.unit.engine.conftest import Small
 from worker.engine.adapters.merging import merged
 from worker.engine.adapters.reading.fitting import networks_of
 from worker.engine.adapters.reading.load import Deltas
-from worker.engine.architectures.weights import Weights
+from worker.engine.architectures.weights import Weights, network_bytes
 from worker.engine.files.lora.reading import of_weights
 
 BY_DAY = {("sd1", "LoKr, Tucker"), ("sdxl", "LoHa, DoRA"), ("sd1", "BOFT")}
@@ -70,7 +70,7 @@ def test_the_pristine_checkpoint_stays_as_it_is_and_shares_what_nothing_changes(
         assert (changed[place] is one) == (owner not in made.modules)
         assert changed[place].stride() == one.stride()
         assert not changed[place].requires_grad
-    assert room == [sum(one.nbytes for place, one in changed.items() if one is not parameters(weights)[place])]
+    assert room == [sum(network_bytes(network) for network in networks_of(weights).values())]
     assert after.vae is weights.vae
     assert after.masks is not weights.masks
     assert [type(one) for one in after.unet.modules()] == [type(one) for one in weights.unet.modules()]

@@ -1,24 +1,24 @@
 """Adapters that cannot be rows' affairs are merged: a checkpoint's U-Net and text encoders with other weights.
 
-The pristine networks stay as they are, and weights that no adapter changes are shared with them. Every difference is
-computed in float32 from the pristine weight, so the order of adapters does not matter.
+The pristine networks stay as they are; networks that no adapter changes are shared with them, and on a CPU weights too.
+Every difference is computed in float32 from the pristine weight, so the order of adapters does not matter.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from worker.engine.adapters.differences import differences
 from worker.engine.adapters.reading.fitting import fitted, networks_of
 from worker.engine.adapters.reading.load import Deltas, MakeRoom
 from worker.engine.architectures.base import CACHED_CHUNKS
-from worker.engine.architectures.weights import CACHED_MASKS, Weights
+from worker.engine.architectures.weights import CACHED_MASKS, Weights, network_bytes
 from worker.engine.files.lora.algorithms import Layer
 from worker.engine.files.lora.names import UNET
 from worker.engine.tensor_cache import TensorCache
@@ -44,7 +44,7 @@ def merged(
 ) -> Weights:
     """Return `weights` with each adapter merged at its strength in the text encoders, and at that in the U-Net.
 
-    `make_room` is called with the bytes that the changed weights will take. The VAE, and networks that nothing changes,
+    `make_room` is called with the bytes that the changed networks take at most. The VAE, and networks without a change,
     are those of `weights`. Raises ModelFileError if an adapter does not fit.
     """
     networks = networks_of(weights)
@@ -54,10 +54,10 @@ def merged(
             strength = of_unet if name == UNET else of_texts
             for path, layer in layers.items() if strength else ():
                 changes[name][path].append(_Part(layer, strength))
-    make_room(sum(weight.nbytes for name, own in changes.items() for weight in _touched(networks[name], own)))
+    make_room(sum(network_bytes(networks[name]) for name in changes))
     changed = {name: _changed(networks[name], own, weights.device.torch) for name, own in changes.items()}
     if weights.device.kind == "cuda":
-        hand_over([weight for name, own in changes.items() for weight in _touched(changed[name], own)], weights.device)
+        hand_over([weight for network in changed.values() for weight in network.parameters()], weights.device)
     encoders = tuple(
         replace(one, network=changed[one.name], cache=TensorCache(CACHED_CHUNKS)) if one.name in changed else one
         for one in weights.text_encoders
@@ -66,16 +66,18 @@ def merged(
     return replace(weights, unet=unet, text_encoders=encoders, masks=TensorCache(CACHED_MASKS))
 
 
-def _touched(network: nn.Module, changes: Mapping[str, Sequence[_Part]]) -> Iterator[Tensor]:
-    """Yield the weights of the layers that are changed, and their biases."""
-    for path in changes:
-        yield from network.get_submodule(path).parameters(recurse=False)
-
-
 @torch.no_grad()
 def _changed(network: Network, changes: Mapping[str, Sequence[_Part]], device: torch.device) -> Network:
-    """Return a copy of `network` with these layers changed; all other weights are its own."""
+    """Return a copy of `network` with these layers changed.
+
+    On a CPU all other weights are its own. On a card they are copies, because its own are views of one buffer, which
+    each of them would keep there.
+    """
     copied = _copied(network, {})
+    others = (module for path, module in copied.named_modules() if path not in changes and device.type == "cuda")
+    for module in others:
+        for name, weight in tuple(module.named_parameters(recurse=False)):
+            module.register_parameter(name, nn.Parameter(weight.clone(), requires_grad=False))
     for path, parts in changes.items():
         module = copied.get_submodule(path)
         pristine = dict(module.named_parameters(recurse=False))
