@@ -186,18 +186,21 @@ def release(job: JobId, *, as_json: AsJson = False) -> None:
 def list_models(
     context: typer.Context,
     *,
+    kind: Annotated[str | None, typer.Option(help="Only of this kind: checkpoint, vae, lora, embedding…")] = None,
+    search: Annotated[str | None, typer.Option(help="Only files whose name, path or trigger words hold this.")] = None,
     architecture: Annotated[str | None, typer.Option(help="Only of this architecture: sd1, sd2, sdxl…")] = None,
     prediction: Annotated[str | None, typer.Option(help="Only of this prediction: noise or velocity.")] = None,
     rescan: Annotated[bool, typer.Option("--rescan", help="Have the models folder scanned first.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the checkpoints, and why some cannot be used; `check` says what a file is."""
+    """List the model files, and why some cannot be used; `check` says what a file is."""
     if context.invoked_subcommand is None:
         from cli.connect import connect
         from cli.models import show
 
         with connect(_settings()) as client:
-            show(client, architecture=architecture, prediction=prediction, rescan=rescan, as_json=as_json)
+            filters = {"kind": kind, "search": search, "architecture": architecture, "prediction": prediction}
+            show(client, filters, rescan=rescan, as_json=as_json)
 
 
 @models.command("check")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from rich.markup import escape
@@ -10,44 +11,91 @@ from rich.markup import escape
 from cli import terminal
 from cli.terminal import Row, table
 from client.client import Client, Json
+from client.errors import NotFound
 from shared.errors import FarmError
+from shared.models.details import Details
+from shared.models.kinds import KINDS
 from shared.quantities import counted, data_size
 
 _CHECKPOINT: Final = ("checkpoint", "hash", "architecture", "predicts", "size", "native", "can be used")
+_FILE: Final = ("hash", "architecture", "details", "size", "can be used")
 _OTHER: Final = ("other file", "kind")
 _EMPTY: Final = (
     "No checkpoint. Put .safetensors or .ckpt files into the models folder (FARM_MODELS) of a worker's machine."
 )
+_OLDER: Final = "The farm's API is of an older version, which lists all checkpoints: leave the filters out."
 
 
-def show(client: Client, *, architecture: str | None, prediction: str | None, rescan: bool, as_json: bool) -> None:
-    """Print the checkpoints that the farm knows, or some of them, and why it cannot use some.
+def show(client: Client, filters: Mapping[str, str | None], *, rescan: bool, as_json: bool) -> None:
+    """Print the model files that the farm knows, kind by kind, or some of them, and why it cannot use some.
 
-    Without a filter, what else lies in the models folder follows.
+    `filters` are those of `GET /api/v1/models`; None: any.
     """
     if rescan:
         client.rescan()
-    catalogue = client.catalogue("checkpoints", architecture=architecture, prediction=prediction)
-    if not (architecture or prediction):
-        catalogue |= client.catalogue("others")
-    elif "counts" not in catalogue:
-        raise FarmError("The farm's API is of an older version, which lists all checkpoints: leave the filters out.")
+    wanted = {name: value for name, value in filters.items() if value}
+    catalogue: Json = {}
+    if not wanted.keys() & {"kind", "search"}:
+        catalogue = client.catalogue("checkpoints", **wanted)
+        if wanted and "counts" not in catalogue:
+            raise FarmError(_OLDER)
+    if not wanted or wanted.keys() & {"kind", "search"}:
+        catalogue["models"] = _all(client, wanted)
     if as_json:
         terminal.answer_json(catalogue)
     else:
-        _print(catalogue)
+        _print(catalogue, is_filtered=bool(wanted))
 
 
-def _print(catalogue: Json) -> None:
-    names = Counter(one["name"].casefold() for one in catalogue["checkpoints"])
-    shown = [
-        one | ({"name": one["path"]} if names[one["name"].casefold()] > 1 else {}) for one in catalogue["checkpoints"]
-    ]
-    table(_CHECKPOINT, map(_row, shown), "No checkpoint is like that." if catalogue.get("total") else _EMPTY)
+def _all(client: Client, wanted: Mapping[str, str]) -> list[Json]:
+    """Return the files of all kinds. Raises FarmError if an older API cannot filter them."""
+    try:
+        return list(client.models(**wanted))
+    except NotFound:
+        if wanted:
+            raise FarmError(_OLDER) from None
+        return [one | {"kind": "other"} for one in client.catalogue("others")["others"]]
+
+
+def _print(catalogue: Json, *, is_filtered: bool) -> None:
+    files: dict[str, list[Json]] = {}
+    for one in catalogue.get("models", ()):
+        files.setdefault(one["kind"], []).append(one)
+    checkpoints = catalogue.get("checkpoints", files.get("checkpoint", []))
+    if checkpoints or "checkpoints" in catalogue:
+        empty = "No checkpoint is like that." if catalogue.get("total") else _EMPTY
+        table(_CHECKPOINT, map(_row, _by_paths(checkpoints)), empty)
     if catalogue.get("total") and "counts" in catalogue:
         terminal.answer(_summary(catalogue))
-    if others := catalogue.get("others"):
-        table(_OTHER, ((escape(one["path"]), escape(one["reason"])) for one in others), "")
+    for kind, some in files.items():
+        if kind == "other":
+            table(_OTHER, ((escape(one["path"]), escape(one["reason"])) for one in some), "")
+        elif kind != "checkpoint":
+            table((_label(kind), *_FILE), map(_file_row, _by_paths(some)), "")
+    if is_filtered and not files and not checkpoints and "checkpoints" not in catalogue:
+        terminal.answer("No file is like that.")
+
+
+def _label(kind: str) -> str:
+    return KINDS[kind].label if kind in KINDS else kind
+
+
+def _by_paths(files: Iterable[Json]) -> list[Json]:
+    """Return files of which those that share a name are called by their paths."""
+    names = Counter(one["name"].casefold() for one in files)
+    return [one | ({"name": one["path"]} if names[one["name"].casefold()] > 1 else {}) for one in files]
+
+
+def _file_row(file: Json) -> Row:
+    usable = "[green]yes[/]" + (f"; {escape(file['note'])}" if file.get("note") else "")
+    return (
+        escape(file["name"]),
+        (file["sha256"] or "")[:10],
+        file["architecture"],
+        escape(Details.read(file.get("details")).words),
+        data_size(file["size"]),
+        usable if file["usable"] else f"[red]no:[/] {escape(file['reason'] or '')}",
+    )
 
 
 def _row(model: Json) -> Row:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from inspect import Parameter as Argument
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Table = Mapping[str, "Parameter"]
 
+_ADAPTERS: Final = "Adapters: files that change what a checkpoint draws"
 _OTHERS: Final = "Other parameters"
 _PICTURES: Final = "Pictures"
 _TYPES: Final[dict[str, Any]] = {"integer": int, "number": float, "boolean": bool, "array": list[str]}
@@ -58,7 +59,15 @@ def command(*tables: Table) -> Callable[..., None]:
     optional = [one for table in tables for group in groups(table) for one in of_group(group, table) if one.fact.option]
     named = {one.fact.option.name.strip("-").replace("-", "_").lower(): one for one in optional if one.fact.option}
 
-    def run(*, param: list[str] | None, out: Path, as_json: bool, **typed: Any) -> None:  # noqa: ANN401 - by facts
+    def run(
+        *,
+        lora: list[str] | None,
+        hypernet: list[str] | None,
+        param: list[str] | None,
+        out: Path,
+        as_json: bool,
+        **typed: Any,  # noqa: ANN401 - by facts
+    ) -> None:
         from cli import render_request
         from cli.render import render as rendered
         from shared.settings import load
@@ -68,7 +77,9 @@ def command(*tables: Table) -> Callable[..., None]:
         values = dict(
             chain.from_iterable(_values(one, value) for one, value in given.items() if one.name not in pictures)
         )
-        params = render_request.nested(values | render_request.read_pairs(param or ()))
+        values |= render_request.read_pairs(param or ())
+        values["prompt"] = _tagged(str(values["prompt"]), {"lora": lora or (), "hypernet": hypernet or ()})
+        params = render_request.nested(values)
         raise typer.Exit(rendered(load(), params, pictures, out, as_json=as_json))
 
     arguments = [*(_argument(name, one) for name, one in named.items()), *_OWN]
@@ -86,7 +97,51 @@ def instant(text: str | None) -> str | None:
         raise typer.BadParameter(f"{text!r} is not an instant such as 2030-01-31T03:00 or 2030-01-31T03:00Z.") from None
 
 
+def _tagged(prompt: str, named: Mapping[str, Sequence[str]]) -> str:
+    """Return a prompt with a tag for each adapter, by the kind of its tag. Raises BadParameter."""
+    from shared.prompts.adapters import BadTag, used
+
+    tags = []
+    for kind, texts in named.items():
+        for text in texts:
+            tag = f"<{kind}:{text}>"
+            try:
+                is_one = len(used(tag)) == 1
+            except BadTag as error:
+                raise typer.BadParameter(f"{error}; give {error.accepted}.", param_hint=f"--{kind}") from None
+            if not is_one:
+                raise typer.BadParameter(f"{text!r} is not a name and a weight.", param_hint=f"--{kind}")
+            tags.append(tag)
+    return " ".join(filter(None, [prompt, *tags]))
+
+
 _OWN: Final = (
+    Argument(
+        "lora",
+        Argument.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            list[str] | None,
+            typer.Option(
+                help="A LoRA or a relative of it, such as ink:0.8; appends its tag to the prompt.",
+                metavar="NAME[:WEIGHT]",
+                rich_help_panel=_ADAPTERS,
+            ),
+        ],
+    ),
+    Argument(
+        "hypernet",
+        Argument.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            list[str] | None,
+            typer.Option(
+                help="A hypernetwork, such as haze:0.6; appends its tag to the prompt.",
+                metavar="NAME[:WEIGHT]",
+                rich_help_panel=_ADAPTERS,
+            ),
+        ],
+    ),
     Argument(
         "param",
         Argument.KEYWORD_ONLY,

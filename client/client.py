@@ -103,10 +103,10 @@ class Client:
         """Queue a job's held images."""
         return self._json("POST", f"{API}/jobs/{job_id}/release")
 
-    def catalogue(self, kind: str, **filters: str | None) -> Json:
+    def catalogue(self, kind: str, /, **filters: str | None) -> Json:
         """Return what the farm knows of `kind`: checkpoints, vaes, decoders, samplers, schedules, workers or chores.
 
-        Checkpoints can be filtered by `architecture` and `prediction`.
+        Checkpoints can be filtered by `architecture` and `prediction`; `models` yields files of all kinds.
         """
         wanted = {name: value for name, value in filters.items() if value}
         return self._json("GET", f"{API}/{kind}", params=wanted)

@@ -5,11 +5,11 @@ import { postJson } from "./api.js";
 const PAUSE = 250; // milliseconds without a key before the farm is asked
 
 function counts(form, box, shown) {
-  const { sampler, steps, emphasis } = form.elements; // they say what weights and edits of a prompt mean
+  const { sampler, steps, emphasis, checkpoint } = form.elements; // they say what weights, edits and words of a prompt mean
   let timer = 0;
   let asking = new AbortController();
 
-  const job = () => ({ [box.name]: box.value, sampler: sampler.value, steps: Number(steps.value) || 1, emphasis: emphasis.value });
+  const job = () => ({ [box.name]: box.value, sampler: sampler.value, steps: Number(steps.value) || 1, emphasis: emphasis.value, checkpoint: checkpoint.value });
 
   async function ask() {
     asking.abort();
@@ -28,7 +28,7 @@ function counts(form, box, shown) {
 
   const askSoon = () => { clearTimeout(timer); timer = setTimeout(ask, PAUSE); };
   box.addEventListener("input", askSoon);
-  for (const other of [sampler, steps, emphasis]) other.addEventListener("change", askSoon);
+  for (const other of [sampler, steps, emphasis, checkpoint]) other.addEventListener("change", askSoon);
   if (box.value.trim()) ask();
 }
 

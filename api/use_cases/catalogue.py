@@ -18,15 +18,17 @@ from api.schemas.catalogue import (
 )
 from api.services import Services
 from shared.admission.accepted import accepted
+from shared.admission.learned_words import learned
 from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
-from shared.errors import FieldError
+from shared.errors import FieldError, NotLooked, Refused, Unavailable
 from shared.models.catalogue import Catalogue
 from shared.models.facets import FACETS_OF_ALL, Faceted, searched
 from shared.models.kinds import Kind
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
+from shared.prompts.learned_words import NO_WORDS, Words
 from shared.prompts.styles import load
 from shared.prompts.tokenizer import Tokenizer
 from shared.settings import Limits
@@ -86,8 +88,20 @@ def tokens(services: Services, owner: str, given: object) -> TokensBody:
     is_negative = params.model_fields_set & {"prompt", "negative_prompt"} == {"negative_prompt"}
     prompt = params.negative_prompt if is_negative else params.prompt
     calls = params.steps * SAMPLERS[params.sampler].order
-    tokens = Tokenizer().measure(prompt, calls, params.emphasis, is_negative=is_negative).tokens
+    words = _learned(services, params)
+    tokens = Tokenizer().measure(prompt, calls, params.emphasis, is_negative=is_negative, words=words).tokens
     return TokensBody(tokens=tokens, limit=CHUNK * max(1, math.ceil(tokens / CHUNK)))
+
+
+def _learned(services: Services, params: RenderParams) -> Words:
+    """Return the words that embeddings teach to the checkpoint of a job; none if that cannot be known now."""
+    try:
+        if not catalogue(services, "embedding").usable("embedding"):
+            return NO_WORDS
+        known = catalogue(services)
+        return learned(known, known.resolve(params.checkpoint, first=services.settings.first_checkpoint))
+    except (Refused, NotLooked, Unavailable):
+        return NO_WORDS
 
 
 def _too_much(params: RenderParams, limits: Limits) -> Iterator[FieldError]:

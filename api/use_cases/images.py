@@ -158,7 +158,7 @@ def file_parameters(services: Services, owner: str, data: bytes) -> PngInfoBody:
     with _logged(owner, data):
         text = services.picture_reader.text(data, "file", owner)
     said = reader.read(text)
-    fit = salvage.fit(services.sessions, said.params, owner, services.settings.limits)
+    fit = salvage.fit(services.sessions, said.params, owner, services.settings.limits, said.embeddings)
     return PngInfoBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])
 
 

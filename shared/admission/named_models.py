@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from shared.admission import pairing
+from shared.admission import learned_words, pairing
 from shared.admission.accepted import accepted
-from shared.admission.adapters import NamedAdapters, named_adapters
+from shared.admission.adapters import named_adapters
 from shared.admission.upscalers import named_upscaler
 from shared.errors import FieldError, Refused
 from shared.models.catalogue import Catalogue, Entry
@@ -77,7 +77,8 @@ class NamedModels:
         titles |= {name: file.title for name, file in files.items()}
         problems += _without_vae(titles.get("vae"), files.get("hires.checkpoint"))
         adapters = named_adapters(catalogue, params, files)
-        problems += adapters.problems
+        words = learned_words.mentioned(catalogue, params, files, limits)
+        problems += [*adapters.problems, *words.problems]
         architectures = frozenset(file.architecture for name, file in files.items() if name != "vae")
         if params.hires:
             upscaler = named_upscaler(catalogue, params.hires.upscaler, "hires.upscaler")
@@ -85,7 +86,8 @@ class NamedModels:
             if upscaler.file:
                 files["hires.upscaler"] = upscaler.file
                 titles["hires.upscaler"] = upscaler.file.title
-        return cls(titles, files.get("checkpoint"), architectures, _model_set(files, adapters), problems)
+        models = _model_set(files, adapters.roles, words.roles)
+        return cls(titles, files.get("checkpoint"), architectures, models, problems)
 
 
 def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | None:
@@ -96,13 +98,15 @@ def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | 
     return catalogue.vae_for(given.casefold() if is_word else given, checkpoint)
 
 
-def _model_set(files: Mapping[str, Entry], adapters: NamedAdapters) -> ModelSet | None:
-    """Return the set of files by dotted field name, and of adapters; None: without a checkpoint."""
+def _model_set(files: Mapping[str, Entry], *others: Mapping[str, Any]) -> ModelSet | None:
+    """Return the set of files by dotted field name, and of other roles; None: without a checkpoint."""
     roles: dict[str, object] = {role: files[name].sha256 for name, role in _ROLES.items() if name in files}
     if "checkpoint" not in roles:
         return None
     second = {"hires_vae": roles.get("vae")} if "hires" in roles else {}
-    return ModelSet.model_validate(roles | second | adapters.roles)
+    hashes = {key: value for some in others for key, value in some.get("hashes", {}).items()}
+    beside = {role: value for some in others for role, value in some.items()}
+    return ModelSet.model_validate(roles | second | beside | {"hashes": hashes})
 
 
 def _without_vae(vae: str | None, second: Entry | None) -> list[FieldError]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from shared.admission.accepted import accepted
 from shared.errors import FieldError
@@ -11,8 +12,9 @@ from shared.params import paths
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.composable import MOST_PARTS, read
+from shared.prompts.learned_words import NO_WORDS, Words
 from shared.prompts.styles import Style, merge
-from shared.prompts.tokenizer import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Tokenizer
+from shared.prompts.tokenizer import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Length, Tokenizer
 from shared.settings import Limits
 from shared.suggest import nearest
 from shared.wording import LONGEST, choices
@@ -57,32 +59,62 @@ def unknown_styles(params: RenderParams, styles: Mapping[str, Style]) -> Iterato
             yield FieldError(f"styles.{place}", f"There is no style {name[:LONGEST]!r}", offered)
 
 
+def lengths(
+    name: str, params: RenderParams, limits: Limits, words: Mapping[bool, Words] = MappingProxyType({})
+) -> Iterator[Length]:
+    """Yield the length of a prompt in each pass that reads it; `words` are those learned, by whether it is the second.
+
+    None for a prompt that is refused before its tokens are counted.
+    """
+    prompt, is_negative = params.of_kind("prompt")[name], name.endswith("negative_prompt")
+    if len(prompt) <= limits.max_prompt_chars and len(read(prompt, is_negative=is_negative)) <= MOST_PARTS:
+        for one in _passes(name, params, limits):
+            yield Tokenizer().measure(
+                prompt,
+                one.calls,
+                params.emphasis,
+                first_pass_calls=one.calls_before,
+                is_negative=is_negative,
+                words=words.get(one.calls_before is not None, NO_WORDS),
+            )
+
+
+def too_long(name: str, length: Length, limits: Limits) -> Iterator[FieldError]:
+    """Yield the problem of a prompt of a length that the text encoder, or the card, does not take."""
+    if length.tokens > MAX_TOKENS:
+        yield FieldError(name, f"is {length.tokens:,} tokens long", accepted(name, limits))
+    if length.chunks > MAX_CHUNKS_IN_ALL:
+        message = f"is longer than {MAX_CHUNKS_IN_ALL} chunks of 75 tokens, with all variants of AND and editing"
+        yield FieldError(name, message, f"at most {MAX_CHUNKS_IN_ALL} chunks with all variants")
+
+
 def _problems(name: str, prompt: str, params: RenderParams, limits: Limits) -> Iterator[FieldError]:
     """Yield the problems of a prompt, those that are cheap to find first."""
     if len(prompt) > limits.max_prompt_chars:
         yield FieldError(name, f"is {len(prompt):,} characters long", accepted(name, limits))
-    is_negative = name.endswith("negative_prompt")
-    parts = len(read(prompt, is_negative=is_negative))
+    parts = len(read(prompt, is_negative=name.endswith("negative_prompt")))
     if parts > MOST_PARTS:
         yield FieldError(name, f"has {parts} parts joined by AND", f"at most {MOST_PARTS} parts")
-    for calls, before in _passes(name, params, limits):
-        length = Tokenizer().measure(prompt, calls, params.emphasis, first_pass_calls=before, is_negative=is_negative)
-        if length.tokens > MAX_TOKENS:
-            yield FieldError(name, f"is {length.tokens:,} tokens long", accepted(name, limits))
-        if length.chunks > MAX_CHUNKS_IN_ALL:
-            message = f"is longer than {MAX_CHUNKS_IN_ALL} chunks of 75 tokens, with all variants of AND and editing"
-            yield FieldError(name, message, f"at most {MAX_CHUNKS_IN_ALL} chunks with all variants")
+    for length in lengths(name, params, limits):
+        yield from too_long(name, length, limits)
 
 
-def _passes(name: str, params: RenderParams, limits: Limits) -> Iterator[tuple[int, int | None]]:
-    """Yield the model calls of each pass that reads a prompt, as editing counts them, and those of the pass before."""
+class _Pass(NamedTuple):
+    """The model calls of a pass as editing counts them, and those of the pass before; None: it is the first."""
+
+    calls: int
+    calls_before: int | None = None
+
+
+def _passes(name: str, params: RenderParams, limits: Limits) -> Iterator[_Pass]:
+    """Yield each pass that reads a prompt."""
     first = _calls(params.sampler, params.steps, limits)
     group, _, field = name.rpartition(".")
     if not group:
-        yield first, None
+        yield _Pass(first)
     hires = params.hires
     if hires is not None and (group or not getattr(hires, field)):  # an empty one is the first pass's
-        yield _calls(hires.sampler or params.sampler, hires.steps or params.steps, limits), first
+        yield _Pass(_calls(hires.sampler or params.sampler, hires.steps or params.steps, limits), first)
 
 
 def _calls(sampler: str, steps: int, limits: Limits) -> int:

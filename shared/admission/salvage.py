@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from shared.admission import salvaged_tags
@@ -33,16 +34,24 @@ class FittingParams(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def fit(sessions: Sessions, given: Mapping[str, Any], owner: str, limits: Limits) -> FittingParams:
+def fit(
+    sessions: Sessions,
+    given: Mapping[str, Any],
+    owner: str,
+    limits: Limits,
+    embeddings: Mapping[str, str] = MappingProxyType({}),
+) -> FittingParams:
     """Return `given` without the fields that admission refuses, model files by their titles on this farm.
 
-    A model file whose hash is unknown is looked up by its name, because some programs write wrong hashes.
+    A model file whose hash is unknown is looked up by its name, because some programs write wrong hashes. `embeddings`
+    holds the hashes of embeddings by their words.
     """
     catalogue, params = transact(sessions, Catalogue.read), deepcopy(dict(given))
     notes = [
         *_entitled(catalogue, params),
         *_enlarged(catalogue, params),
         *salvaged_tags.fit(catalogue, params, owner, limits),
+        *salvaged_tags.renamed_words(catalogue, params, embeddings),
     ]
     while refused := _refused(sessions, prepare(parse(params, owner, limits), styles={}), catalogue):
         was_there = paths.remove(params, [one.field for one in refused])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from shared.admission.adapters import KIND_OF_TAG, MOST_ADAPTERS, bases_of, file_of
 from shared.admission.parse import parse
@@ -11,10 +12,13 @@ from shared.errors import NotLooked, Refused
 from shared.models.catalogue import Catalogue, Entry
 from shared.params import paths
 from shared.params.codecs import split_title
+from shared.params.table import parameters
 from shared.prompts.adapters import BadTag, Use, used
 from shared.prompts.extra_networks import Network, renamed, replaced
 from shared.settings import Limits
 from shared.wording import LONGEST
+
+MOST_WORDS: Final = 32  # of embeddings, that are looked for
 
 
 def fit(catalogue: Catalogue, params: dict[str, Any], owner: str, limits: Limits) -> Iterator[str]:
@@ -31,6 +35,28 @@ def fit(catalogue: Catalogue, params: dict[str, Any], owner: str, limits: Limits
         if prompt != before:
             paths.put(params, name, prompt)
         yield from (f"{name}: {note}" for note in notes)
+
+
+def renamed_words(catalogue: Catalogue, params: dict[str, Any], embeddings: Mapping[str, str]) -> Iterator[str]:
+    """Write the names that embeddings have here into the prompts in `params`; yield notes of other names and no files.
+
+    `embeddings` holds the beginnings of their hashes, by the words that the prompts have for them.
+    """
+    for word, digits in [*embeddings.items()][:MOST_WORDS]:
+        file, shown = catalogue.only(f"{word} [{digits}]", "embedding"), word[:LONGEST]
+        if file is None:
+            yield f"embedding {shown}: no file here has the hash {digits}"
+        elif file.name.casefold() != word:
+            yield f"embedding {shown}: it is called {file.name} here"
+            _rename(params, word, file.name)
+
+
+def _rename(params: dict[str, Any], word: str, name: str) -> None:
+    """Replace a whole word in the prompts, whatever its case."""
+    pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
+    for field, one in parameters().items():
+        if one.takes.kind == "prompt" and isinstance(prompt := paths.get(params, field), str):
+            paths.put(params, field, pattern.sub(lambda _: name, prompt))
 
 
 def _checkpoint(catalogue: Catalogue, params: Mapping[str, Any], field: str, limits: Limits) -> Entry | None:

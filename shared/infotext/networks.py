@@ -16,8 +16,9 @@ from shared.prompts.extra_networks import Network, renamed, replaced
 
 LORA_HASHES: Final = "Lora hashes"
 HYPERNET_HASHES: Final = "Hypernet hashes"
-_KEYS: Final = {"lora": LORA_HASHES, "hypernet": HYPERNET_HASHES}
-"""By the kind of a tag: the name of the value that holds the hashes of its files. The second one is the farm's own."""
+TI_HASHES: Final = "TI hashes"
+_KEYS: Final = {"lora": LORA_HASHES, "hypernet": HYPERNET_HASHES, "embedding": TI_HASHES}
+"""By the beginning of a key: the value that holds the hashes of its files. The second one is the farm's own."""
 _HASHES: Final = "Hashes"  # of all files, in JSON, as Civitai has them
 _DIGITS: Final = re.compile(r"(?:0x)?([0-9a-f]{10,64})", re.IGNORECASE)
 _SHORT: Final = 10  # digits of a hash in a title
@@ -49,6 +50,13 @@ def taken(values: dict[str, str]) -> dict[str, str]:
     for kind, key in _KEYS.items():
         found |= {f"{kind}:{name}".casefold(): digits for name, digits in _pairs(values.pop(key, ""))}
     return {name: digits.lower()[:_SHORT] for name, digits in found.items()}
+
+
+def embeddings(hashes: Hashes) -> dict[str, str]:
+    """Return the hashes of embeddings among `hashes`, by their words, casefolded."""
+    kinds = ("embedding:", "embed:")  # Civitai's list has the second one
+    found = {key: next((kind for kind in kinds if key.startswith(kind)), "") for key in hashes}
+    return {key.removeprefix(kind): hashes[key] for key, kind in found.items() if kind}
 
 
 def _listed(text: str) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
@@ -27,6 +28,7 @@ class Read(NamedTuple):
 
     params: dict[str, Any]
     left_out: tuple[str, ...]
+    embeddings: Mapping[str, str] = MappingProxyType({})  # by their words: beginnings of the hashes of their files
 
 
 def read(text: str, model: type[RenderParams] = RenderParams) -> Read:
@@ -49,7 +51,7 @@ def read(text: str, model: type[RenderParams] = RenderParams) -> Read:
     notes += _leave_out_bad(params, model)
     notes = list(dict.fromkeys(notes))
     more = [f"and {len(notes) - _MOST_NOTES} more"] if len(notes) > _MOST_NOTES else []
-    return Read(params, (*map(_storable, notes[:_MOST_NOTES]), *more))
+    return Read(params, (*map(_storable, notes[:_MOST_NOTES]), *more), networks.embeddings(hashes))
 
 
 def describes_picture(text: str) -> bool:

@@ -100,8 +100,9 @@ class Entry(NamedTuple):
 
     def endings(self) -> set[str]:
         """Return the ends of its path from each of its folders on, with and without the file's ending, casefolded."""
-        wholes = [whole.casefold().split("/") for whole in (self.path, self.stem)]
-        return {"/".join(parts[first:]) for parts in wholes for first in range(len(parts))}
+        folders = self.path.rpartition("/")[0].casefold().split("/")
+        ends = self.name.casefold(), self.path.rpartition("/")[2].casefold()
+        return {"/".join([*folders[first:], end]) for first in range(len(folders)) for end in ends if folders[0]}
 
     def aliases(self) -> set[str]:
         """Return the other name that its metadata gives it, casefolded; empty: none."""
@@ -267,7 +268,8 @@ class Catalogue:
         if text.endswith("]"):
             yield [file for file in files if file.sha256 is not None and file.title.casefold() == text]
         yield self._called(kind, Entry.names).get(text, [])
-        yield self._called(kind, Entry.endings).get(text.replace("\\", "/"), [])
+        if "/" in (ending := text.replace("\\", "/")):
+            yield self._called(kind, Entry.endings).get(ending, [])
         yield self._called(kind, Entry.aliases).get(text, [])
         if not (titled or is_hash):
             return

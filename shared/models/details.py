@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MOST_WORDS: Final = 32
 _LONGEST: Final = 120  # characters of a text, which people or their programs wrote into the file
+_SHOWN: Final = 5  # trigger words in a line
 _MOST: Final = 64  # values of a list or an object
 _DEEPEST: Final = 3
 
@@ -36,6 +37,18 @@ class Details(BaseModel):
     width: Count | None = Field(default=None, description="Channels of the U-Net's first level.")
     context: Count | None = Field(default=None, description="Width of the text that the U-Net reads.")
     types: Count | None = Field(default=None, description="Kinds of pictures that a union ControlNet tells apart.")
+
+    @property
+    def words(self) -> str:
+        """What people see of it in a line: `LoCon, rank 8, also called Ink; ink, wash`."""
+        facts = (
+            self.algorithm,
+            f"rank {self.rank}" if self.rank else None,
+            f"{max(self.vectors.values())} vectors" if self.vectors else None,
+            f"x{self.scale}" if self.scale else None,
+            f"also called {self.alias}" if self.alias else None,
+        )
+        return "; ".join(filter(None, (", ".join(filter(None, facts)), ", ".join(self.trigger_words[:_SHOWN]))))
 
     @classmethod
     def read(cls, stored: object) -> Self:

@@ -43,7 +43,8 @@ class ModelSet(BaseModel):
     upscaler: Sha256 | None = None  # that enlarges the first pass's picture for the second
     adapters: dict[str, Sha256] = {}  # applied image by image: by `shared.prompts.adapters.Use.key`, of both passes
     merges: Annotated[tuple[Merge, ...], Field(strict=False)] = ()  # sorted; of both passes
-    hashes: dict[str, str] = {}  # of the files of adapters, as pictures name them, by `Use.key`
+    embeddings: dict[str, Sha256] = {}  # by the word that each teaches: those that a prompt of either pass mentions
+    hashes: dict[str, str] = {}  # of adapters and embeddings, as pictures say them: by `Use.key`, or `embedding:word`
 
     @property
     def checkpoints(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from tests.support.servers import fresh_database
 
 SEA, XL, SMALL, TWO = "1" * 64, "2" * 64, "3" * 64, "4" * 64
 INK, WASH, BIG, HAZE, LOHA, DORA, NARROW = (letter * 64 for letter in "abcdef0")
+CALM, CALM_SEA, GRAND = (digit * 64 for digit in "987")
 STYLES = {"inked": Style("inked", "<lora:ink:0.5>", "")}
 
 
@@ -44,7 +45,10 @@ def sessions(home):
         adapter("Lora/dora.safetensors", DORA, form="merged", algorithm="DoRA")
         adapter("Lora/narrow.safetensors", NARROW, form="rows", width=64, context=96)
         make("torn", path="Lora/torn.pt", kind="lora", sha256=None, usable=False, reason="is cut off")
-        make("calm", path="embeddings/calm.pt", kind="embedding", sha256="9" * 64)
+        adapter("embeddings/calm.pt", CALM, "embedding", vectors={"text_encoder": 4}, context=768)
+        adapter("embeddings/calm sea.pt", CALM_SEA, "embedding", vectors={"text_encoder": 75}, context=768)
+        both = {"text_encoder": 2, "text_encoder_2": 2}
+        adapter("embeddings/grand.pt", GRAND, "embedding", "sdxl", vectors=both, context=2048)
         yield factory
         engine.dispose()
 
@@ -162,3 +166,32 @@ def test_weights_of_one_merged_file_add_up_and_none_is_left_out(admit):
 def test_the_second_pass_shares_what_is_merged(admit):
     assert admit({"prompt": "<lora:loha:1>", "hires": {"scale": 2}}).models.merges
     assert admit({"prompt": "<lora:loha:1>", "hires": {"prompt": "<lora:ink> <lora:loha:1>"}}).models.merges
+
+
+# Embeddings: words of prompts.
+
+
+@pytest.mark.parametrize(
+    ("given", "embeddings"),
+    [
+        ({"prompt": "a boat"}, {}),
+        ({"prompt": "a Calm, grand boat"}, {"calm": CALM}),
+        ({"prompt": "(CALM sea:1.2) AND [a:calm:0.5]"}, {"calm": CALM, "calm sea": CALM_SEA}),
+        ({"prompt": "a", "negative_prompt": "calm"}, {"calm": CALM}),
+        ({"prompt": "calmness"}, {}),
+        ({"hires": {"prompt": "calm", "negative_prompt": "calm sea"}}, {"calm": CALM, "calm sea": CALM_SEA}),
+        ({"checkpoint": "xl", "prompt": "a calm, grand boat"}, {"grand": GRAND}),
+        ({"checkpoint": "two", "prompt": "a calm boat", "hires": {"checkpoint": "sea"}}, {"calm": CALM}),
+    ],
+)  # fmt: skip
+def test_prompts_mention_embeddings_that_were_made_for_their_checkpoints(admit, given, embeddings):
+    models = admit(given).models
+    assert models.embeddings == embeddings
+    assert models.hashes == {f"embedding:{name}": sha256[:12] for name, sha256 in embeddings.items()}
+    assert ModelSet.from_stored(json.loads(json.dumps(models.to_stored()))) == models
+
+
+def test_a_prompt_that_is_too_long_with_the_vectors_of_its_words_is_refused(admit, refusals):
+    prompt = "calm sea, " * 16
+    assert admit({"checkpoint": "xl", "prompt": prompt})
+    assert "tokens long" in refusals({"checkpoint": "sea", "prompt": prompt})["prompt"][0]

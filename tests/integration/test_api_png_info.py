@@ -241,3 +241,20 @@ def test_many_tags_are_tried_no_longer_than_a_prompt_may_have(ask, checkpoint):
     answer = ask(picture(PIXELS, said, "png")).get_json()
     assert answer["params"]["prompt"] == ""
     assert answer["left_out"][-1] == "prompt: 8984 more tags: a prompt has at most 16"
+
+
+def test_embeddings_are_found_by_their_hashes_and_called_as_they_are_here(client, ask, checkpoint, lora):
+    for name, sha256 in (("calm", "a" * 64), ("soft-v2", "b" * 64)):
+        details = {"vectors": {"text_encoder": 2}}
+        lora(name, sha256, kind="embedding", path=f"embeddings/{name}.pt", details=details)
+    hashes = "calm: aaaaaaaaaaaa, Soft: bbbbbbbbbbbb, gone: cccccccccccc"
+    said = f'calm soft (SOFT:1.2) software\nSteps: 4, Seed: 7, Size: 64x64, RNG: CPU, TI hashes: "{hashes}"'
+    answer = ask(picture(PIXELS, said, "png")).get_json()
+    assert answer["params"]["prompt"] == "calm soft-v2 (soft-v2:1.2) software"
+    assert answer["left_out"] == [
+        "embedding soft: it is called soft-v2 here", "embedding gone: no file here has the hash cccccccccc",
+    ]  # fmt: skip
+    job = client.post("/api/v1/jobs", json=answer["params"]).get_json()
+    assert job["hashes"] == {"embedding:calm": "a" * 12, "embedding:soft-v2": "b" * 12}
+    params = RenderParams.from_stored(job["params"])
+    assert f'TI hashes: "calm: {"a" * 12}, soft-v2: {"b" * 12}"' in text(params, version="1", hashes=job["hashes"])

@@ -163,3 +163,14 @@ def test_tags_are_no_tokens(client, checkpoint_factory):
         for tag in ("", "<lora:ink:0.8>")
     ]
     assert counted == [2, 2]
+
+
+def test_the_words_of_embeddings_are_counted_by_their_vectors(client, checkpoint_factory):
+    def count(**given: str) -> int:
+        return client.post("/api/v1/tokens", json={"prompt": "a Calm boat", **given}).get_json()["tokens"]
+
+    checkpoint_factory("demo")
+    checkpoint_factory("xl", architecture="sdxl")
+    assert count() == 3
+    checkpoint_factory("calm", kind="embedding", path="embeddings/calm.pt", details={"vectors": {"text_encoder": 5}})
+    assert (count(), count(checkpoint="demo"), count(checkpoint="xl"), count(checkpoint="nothing")) == (7, 7, 3, 3)

@@ -132,22 +132,56 @@ def farm(client):
 
 
 def test_farm_models_lists_some_and_says_how_many_there_are(farm, capsys):
-    models.show(farm, architecture="sdxl", prediction=None, rescan=False, as_json=False)
+    models.show(farm, {"architecture": "sdxl", "prediction": None}, rescan=False, as_json=False)
     told = capsys.readouterr().out
     assert "noob" in told
     assert "waves" not in told
     assert "2 of 5 checkpoints; architecture: sd1 2, sdxl 2; prediction: noise 1, velocity 1" in told
-    models.show(farm, architecture=None, prediction=None, rescan=False, as_json=False)
+    models.show(farm, {"architecture": None, "prediction": None}, rescan=False, as_json=False)
     assert "5 checkpoints; architecture: sd1 2, sdxl 2" in capsys.readouterr().out
-    models.show(farm, architecture="sd2", prediction="noise", rescan=False, as_json=False)
+    models.show(farm, {"architecture": "sd2", "prediction": "noise"}, rescan=False, as_json=False)
     assert "No checkpoint is like that." in capsys.readouterr().out
 
 
 def test_farm_models_shows_what_an_older_api_knows(capsys):
     old = {"name": "demo", "path": "demo.ckpt", "sha256": "a" * 64, "architecture": "sd1", "size": 7, "usable": True}
     body = {"checkpoints": [old | {"native_size": 512, "reason": None, "has_vae": True}], "others": []}
-    farm = Client("http://farm", None, httpx.MockTransport(lambda _: httpx.Response(200, json=body)))
-    models.show(farm, architecture=None, prediction=None, rescan=False, as_json=False)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        missing = {"detail": "There is no such page."}
+        is_newer = request.url.path.endswith("/models")
+        return httpx.Response(404, json=missing) if is_newer else httpx.Response(200, json=body)
+
+    farm = Client("http://farm", None, httpx.MockTransport(answer))
+    models.show(farm, {"architecture": None, "prediction": None}, rescan=False, as_json=False)
     assert "demo" in capsys.readouterr().out
     with pytest.raises(FarmError, match="older version, which lists all checkpoints: leave the filters out"):
-        models.show(farm, architecture="sdxl", prediction=None, rescan=False, as_json=False)
+        models.show(farm, {"architecture": "sdxl", "prediction": None}, rescan=False, as_json=False)
+    with pytest.raises(FarmError, match="older version"):
+        models.show(farm, {"kind": "lora"}, rescan=False, as_json=False)
+
+
+def test_farm_models_lists_every_kind_with_its_details(farm, checkpoint_factory, capsys):
+    details = {"form": "rows", "algorithm": "LoCon", "rank": 8, "alias": "Moss [2]", "trigger_words": ["moss", "fern"]}
+    checkpoint_factory("green", kind="lora", path="Lora/green.pt", details=details)
+    checkpoint_factory("calm", kind="embedding", path="embeddings/calm.pt", details={"vectors": {"text_encoder": 4}})
+    checkpoint_factory("x", kind="other", path="unet/x.pt", usable=False, reason="is a U-Net alone", sha256=None)
+
+    def told(**filters: str) -> str:
+        models.show(farm, filters, rescan=False, as_json=False)
+        return " ".join(capsys.readouterr().out.split())
+
+    everything = told()
+    for words in (
+        "noob",
+        "LoRA hash",
+        "LoCon,",
+        "[2];",
+        "4 vectors",
+        "is a U-Net alone",
+    ):
+        assert words in everything
+    assert "green" in told(kind="lora")
+    assert "noob" not in told(kind="lora")
+    assert "green" in told(search="fern")
+    assert "No file is like that." in told(search="nothing")

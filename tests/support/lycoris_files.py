@@ -35,7 +35,6 @@ LAYERS: Final = (
     "fc1",
 )
 NORMS: Final = ("norm1", "norm2", "layer_norm1")
-_PREFIXES: Final = {"unet": "lora_unet", "text_encoder": "lora_te1_text_model", "text_encoder_2": "lora_te2_text_model"}
 
 
 class Kind(NamedTuple):
@@ -90,11 +89,16 @@ class Made(NamedTuple):
 def made(weights: Weights, name: str, seed: int = 0) -> Made:
     """Return a file of the kind `name` for layers of every sort, drawn from `seed`."""
     kind, tensors, modules = KINDS[name], {}, {}
+    numbers = ("1", "2") if len(weights.text_encoders) > 1 else ("",)
+    texts = {
+        one.name: f"lora_te{number}_text_model" for one, number in zip(weights.text_encoders, numbers, strict=True)
+    }
+    prefixes = {"unet": "lora_unet", **texts}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         for network, whole in networks_of(weights).items():
             for path, layer in chosen(whole, kind.layers, (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GroupNorm)):
-                title = f"{_PREFIXES[network]}_{path.removeprefix('text_model.')}".replace(".", "_")
+                title = f"{prefixes[network]}_{path.removeprefix('text_model.')}".replace(".", "_")
                 module = _module(kind, title, plain(layer))
                 modules[network, path] = module
                 tensors |= {f"{title}.{key}": one.detach().clone() for key, one in _stored(module).items()}

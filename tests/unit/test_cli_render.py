@@ -110,6 +110,24 @@ def test_every_option_sets_its_parameter(farm, tmp_path):
     ]  # fmt: skip
 
 
+def test_adapters_become_tags_behind_the_prompt(farm, tmp_path):
+    run("a lake", "--lora", "ink:0.8", "--lora", "style/wash", "--hypernet", "haze:0.5", "--out", str(tmp_path))
+    assert farm.asked == [{"prompt": "a lake <lora:ink:0.8> <lora:style/wash> <hypernet:haze:0.5>"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ink:loud", "'loud' is not a number"), ("ink:99", "from -10 to 10"), ("", "is not a name and a weight"),
+        ("ink> <lora:x", "is not a name and a weight"), ("ink#", "is not a name and a weight"),
+    ],
+)  # fmt: skip
+def test_an_adapter_that_cannot_be_read_is_refused_before_anything_is_asked(farm, text, reason):
+    answer = run("a lake", "--lora", text, status=2)
+    assert reason in " ".join(answer.split())
+    assert farm.asked == []
+
+
 @pytest.mark.parametrize("option", ["--original-size=1024", "--target-size=1024,768", "--crop=64x0", "--crop=-1,0"])
 def test_size_in_another_form_is_refused_before_anything_is_asked(farm, option):
     answer = run("a lake", option, status=2)
@@ -216,7 +234,8 @@ def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():
         "Refiner & VAE: a second checkpoint for the end, another decoder:",
         "SDXL: original size, crop, target size, clip skip:",
         "Output: file format, film, seamless tiles, exactness:", "Queue: which workers, and what goes first:",
-        "When: a deadline, or a reason to wait:", "Other parameters:", "Pictures:", "Options:",
+        "When: a deadline, or a reason to wait:",
+        "Adapters: files that change what a checkpoint draws:", "Other parameters:", "Pictures:", "Options:",
     ]  # fmt: skip
 
 

@@ -8,7 +8,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from shared.errors import ModelFileError
 from worker.engine.files.kinds import OtherKind, require_known
+from worker.engine.files.lora import reading as lora
 from worker.engine.loading.inspect import inspect
 
 JUDGE = Path(__file__).parents[3] / "tools" / "demo_checkpoint" / "judge.safetensors"
@@ -17,15 +19,6 @@ JUDGE = Path(__file__).parents[3] / "tools" / "demo_checkpoint" / "judge.safeten
 @pytest.mark.parametrize(
     ("names", "what"),
     [
-        ("lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight", "a LoRA"),
-        ("lora_te_text_model_encoder_layers_0_mlp_fc1.alpha", "a LoRA"),
-        ("unet.down_blocks.0.attentions.0.attn1.to_q.lora_A.weight", "a LoRA"),
-        ("unet.down_blocks.0.attn1.processor.to_q_lora.up.weight", "a LoRA"),
-        ("transformer.single_blocks.0.lora.down.weight", "a LoRA"),
-        ("lora_unet_x.hada_w1_a", "a LoHa"),
-        ("lora_unet_x.lokr_w1", "a LoKr"),
-        ("lora_unet_x.oft_blocks", "an OFT adapter"),
-        ("lora_unet_x.on_input lora_unet_x.weight", "an IA3 adapter"),
         ("lllite_unet_input_blocks_4_1.conditioning1.0.weight", "a ControlNet-LLLite"),
         ("lora_controlnet input_blocks.0.0.up", "a Control-LoRA"),
         ("controlnet_blocks.0.weight pos_embed.proj.weight", "a ControlNet of another architecture"),
@@ -63,8 +56,6 @@ JUDGE = Path(__file__).parents[3] / "tools" / "demo_checkpoint" / "judge.safeten
         ("patchify_proj.weight scale_shift_table", "an LTX video model"),
         ("double_stream_blocks.0.block.x", "a HiDream model"),
         ("net.x_embedder.proj.1.weight", "an Anima or Cosmos model"),
-        ("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight", "a LoRA"),
-        ("diffusion_model.double_blocks.0.img_attn.qkv.lora_down.weight", "a LoRA"),
         ("model.diffusion_model.out.2.weight model.diffusion_model.x.SCB", "a checkpoint quantised by bitsandbytes"),
         ("features.0.weight choices.weight", "the judge of the demo checkpoints"),
         ("who.knows", "not a model of a known kind"),
@@ -73,6 +64,46 @@ JUDGE = Path(__file__).parents[3] / "tools" / "demo_checkpoint" / "judge.safeten
 def test_every_kind_is_told_by_its_names(names: str, what: str) -> None:
     with pytest.raises(OtherKind, match=f"^is {what}"):
         require_known(dict.fromkeys(names.split(), torch.zeros(1)))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight",
+        "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha",
+        "unet.down_blocks.0.attentions.0.attn1.to_q.lora_A.weight",
+        "unet.down_blocks.0.attn1.processor.to_q_lora.up.weight",
+        "base_model.model.down_blocks.0.attn1.to_q.lora_A.weight",
+        "transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight",
+        "transformer.single_blocks.0.lora.down.weight",
+        "diffusion_model.double_blocks.0.img_attn.qkv.lora_down.weight",
+        *(f"lora_unet_x.{ending}" for ending in ("hada_w1_a", "lokr_w1", "oft_blocks", "on_input", "diff", "w_norm")),
+        "oft_unet_x.oft_blocks",
+        "unet.conv_in.oft_R.weight",
+        "unet.conv_in.diff_b",
+    ],
+)
+def test_adapters_of_the_lora_family_are_told_by_their_names(names: str) -> None:
+    assert lora.holds_one(names.split())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "model.diffusion_model.out.2.weight lora_te_x.lora_up.weight",
+        "ip_adapter.0.to_k_lora.down.weight image_proj.proj.weight",
+        "lora_controlnet input_blocks.0.0.up",
+        "down_blocks.0.resnets.0.conv1.weight unet.conv_in.weight",
+        "params.diff who.knows",
+    ],
+)
+def test_what_only_resembles_them_is_none(names: str) -> None:
+    assert not lora.holds_one(names.split())
+
+
+def test_a_lora_is_no_checkpoint() -> None:
+    with pytest.raises(ModelFileError, match="is a LoRA, not a checkpoint: prompts name it"):
+        require_known({"lora_unet_x.lora_up.weight": torch.zeros(1)})
 
 
 def test_a_checkpoint_with_more_in_it_is_one_still() -> None:

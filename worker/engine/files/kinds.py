@@ -37,14 +37,13 @@ def _pair(part: str, *others: str) -> _Recognises:
     return lambda given: _within(part)(given) and _within(*others)(given)
 
 
-_ADAPTERS: Final[tuple[tuple[str, _Recognises], ...]] = (  # named as what they change, with more in each name
-    ("a LoHa (a relative of LoRA)", _within(".hada_w1", ".hada_w2")),
-    ("a LoKr (a relative of LoRA)", _within(".lokr_w1", ".lokr_w2")),
-    ("an OFT adapter (a relative of LoRA)", _within(".oft_blocks", ".oft_diag", ".oft_R")),
-    ("an IA3 adapter (a relative of LoRA)", lambda given: any(name.endswith(".on_input") for name in given)),
-    ("a LoRA", _within(".lora_up.", ".lora_down.", ".lora_A.", ".lora_B.", ".lora.up.", ".lora.down.", "_lora.up.")),
-    ("a LoRA", _starts("lora_unet_", "lora_te", "lora_transformer_")),
-)
+_LORA_BEGINNINGS: Final = ("lora_unet_", "lora_te", "lora_transformer_", "oft_unet_", "oft_te", "lycoris_")
+_LORA_PARTS: Final = (
+    ".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.", "_lora.down.", "_lora.up.",
+    ".hada_w1", ".hada_w2", ".lokr_w1", ".lokr_w2", ".oft_blocks", ".oft_diag", ".oft_R", ".on_input", ".dora_scale",
+)  # fmt: skip
+_NOT_LORA: Final = ("image_proj.", "ip_adapter.", "lora_controlnet")
+"""Beginnings of names in files that hold low-rank layers beside others."""
 _WHOLE: Final[tuple[tuple[str, _Recognises], ...]] = (  # with any other weights in the file
     ("a Control-LoRA", _starts("lora_controlnet")),
     ("a checkpoint quantised by bitsandbytes (nf4, fp4 or int8)", _within(".quant_state.bitsandbytes", ".SCB")),
@@ -96,14 +95,26 @@ def is_checkpoint(weights: Names) -> bool:
     return any(name.startswith(_CHECKPOINT) for name in weights)
 
 
+def is_lora(weights: Names) -> bool:
+    """Return whether some names are those of an adapter of the LoRA family, for whatever architecture."""
+    if is_checkpoint(weights) or any(name.startswith(_NOT_LORA) for name in weights):
+        return False
+    is_one = any(name.startswith(_LORA_BEGINNINGS) for name in weights)
+    return is_one or any(part in name for name in weights for part in _LORA_PARTS)
+
+
 def named(weights: Mapping[str, object]) -> str | None:
     """Return what `weights` are by their names, unless they are a checkpoint's; None if no kind has such names."""
-    table = _WHOLE if is_checkpoint(weights) else (*_ADAPTERS, *_WHOLE, *_ALONE)
+    table = _WHOLE if is_checkpoint(weights) else (*_WHOLE, *_ALONE)
     return next((what for what, recognises in table if recognises(weights)), None)
 
 
 def require_known(weights: Mapping[str, object]) -> None:
-    """Raise OtherKind if the names of `weights` are those of a kind that the farm cannot use."""
+    """Raise ModelFileError unless the names of `weights` may be those of a checkpoint; OtherKind if the farm cannot use
+    files of their kind.
+    """
+    if is_lora(weights):
+        raise ModelFileError("is a LoRA, not a checkpoint: prompts name it, as in <lora:name:0.8>")
     what = named(weights)
     if what is not None:
         raise OtherKind(what)

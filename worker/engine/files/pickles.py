@@ -39,6 +39,8 @@ EMBEDDING: Final = "string_to_param"
 """Name under which an embedding holds its tensors by the words that it teaches."""
 _MOST_PARTS: Final = 3  # dictionaries that are looked for under a number; hypernetworks have two
 _LONGEST_LIST: Final = 64  # of a value beside the weights
+NUMBERS: Final = (".alpha", ".on_input")
+"""Endings of names of single numbers, which adapters have beside weights; they are read with the shapes of weights."""
 _MOST_SIDES: Final = 8  # of a tensor
 _WRAPPINGS: Final = 2  # trainers put the weights under one of these names, sometimes twice
 _WRAPPERS: Final = ("model_state_dict", "state_dict", "params_ema", "params-ema", "params", "model", "net")
@@ -282,11 +284,13 @@ def _tensors(file: BinaryIO, where: Literal["cpu", "meta"]) -> Iterator[tuple[st
         yield TRAINING_STEP, torch.tensor(step)
     for one in placed.values():
         _require_inside(one, places)
+    begins = {key: begin for key, (begin, _) in places.items()}
     if where == "meta":
-        yield from ((name, torch.empty(one.shape, dtype=one.dtype, device="meta")) for name, one in placed.items())
+        for name, one in placed.items():
+            is_number = name.endswith(NUMBERS) and math.prod(one.shape) == 1
+            yield name, _number(file, one, begins[one.storage.key]) if is_number else _bare(one)
         return
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # PyTorch wants it writable: pages are copied then
-    begins = {key: begin for key, (begin, _) in places.items()}
     yield from ((name, _view(mapped, one, begins.get(one.storage.key, 0))) for name, one in placed.items())
 
 
@@ -377,6 +381,15 @@ def _require_inside(one: _Placed, places: Places) -> None:
     last = one.offset + sum((length - 1) * stride for length, stride in steps) + 1
     if max(count, last) * width > size:
         raise ModelFileError("is damaged: a weight lies outside of it")
+
+
+def _bare(one: _Placed) -> Tensor:
+    return torch.empty(one.shape, dtype=one.dtype, device="meta")
+
+
+def _number(file: BinaryIO, one: _Placed, begin: int) -> Tensor:
+    file.seek(begin + one.offset * one.dtype.itemsize)
+    return torch.frombuffer(bytearray(file.read(one.dtype.itemsize)), dtype=one.dtype).view(one.shape)
 
 
 def _view(mapped: mmap.mmap, one: _Placed, begin: int) -> Tensor:

@@ -48,7 +48,8 @@ _NOT_MODELS: Final = (  # first bytes, and the reason
 def read(path: Path, where: Where = "cpu") -> dict[str, Tensor]:
     """Return the tensors of a model file by name. Raises ModelFileError that says what is wrong with it.
 
-    On the CPU they may be views of the file: copy them to keep them. `TRAINING_STEP` is a number on any device.
+    On the CPU they may be views of the file: copy them to keep them. `TRAINING_STEP`, and single numbers that scale
+    an adapter, are numbers on any device.
     """
     return number_formats.plain(stored(path, where))
 
@@ -131,12 +132,25 @@ def _safetensors(path: Path, where: Where) -> dict[str, Tensor]:
                 raise ModelFileError(f"has {len(names):,} weights; at most {pickles.MOST_TENSORS:,} are read")
             if where == "cpu":
                 return {name: file.get_tensor(name) for name in names}
-            return {name: origins.marked(_on_meta(name, file), path, name) for name in names}
+            found = {name: origins.marked(_on_meta(name, file), path, name) for name in names}
+        return found | _numbers(path, found)
     except SafetensorError as error:
         if unknown := _UNKNOWN_FORMAT.search(str(error)):
             format_name = f"an unknown number format, {unknown[1]}"
             raise ModelFileError(f"is stored in {format_name}: {number_formats.READABLE}") from error
         raise ModelFileError(_missing(path) or f"is damaged or not a safetensors file ({error})") from error
+
+
+def _numbers(path: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the single numbers of a safetensors file that are read even if its weights are not."""
+    wanted = {name: one for name, one in weights.items() if name.endswith(pickles.NUMBERS) and one.numel() == 1}
+    starts = origins.starts(path) if wanted else {}
+    found = {}
+    with regular_files.opened(path) as file:
+        for name, one in wanted.items():
+            file.seek(starts[name])
+            found[name] = torch.frombuffer(bytearray(file.read(one.nbytes)), dtype=one.dtype).view(one.shape)
+    return found
 
 
 def _on_meta(name: str, file: Any) -> Tensor:  # noqa: ANN401 - an open safetensors file has no type

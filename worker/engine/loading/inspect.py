@@ -19,6 +19,8 @@ from worker.engine.architectures.reading import control_nets
 from worker.engine.architectures.registry import ARCHITECTURES
 from worker.engine.files import tensors, vae_origin
 from worker.engine.files.kinds import OtherKind
+from worker.engine.files.lora import facts, metadata
+from worker.engine.files.lora import reading as lora
 from worker.engine.loading import embeddings, hypernetworks, layouts, networks, taesd, vaes
 from worker.engine.sigma_table import PURE_NOISE
 from worker.engine.upscaling import files as upscalers
@@ -62,7 +64,8 @@ def inspect(path: Path) -> Inspection:
         note = None if weights is None else tensors.wrong_ending(path)
         if alone := next((row for row in _ALONE if row.holds(path, weights)), None):
             kind = alone.kind
-            return replace(alone.inspect(path, weights or {}), note=note)
+            found = alone.inspect(path, weights or {})
+            return replace(found, note="; ".join(filter(None, (note, found.note))) or None)
         parts = layouts.read(path, "meta") if weights is None else layouts.of_file(path, weights)
         networks.build(parts)
     except ModelFileError as error:
@@ -129,6 +132,19 @@ def _hypernetwork(path: Path, weights: Weights) -> Inspection:
     return Inspection("hypernetwork", architecture, None, None, networks=counted, details=details)
 
 
+def _lora(path: Path, weights: Weights) -> Inspection:
+    file = lora.of_weights(weights, metadata.read(path))
+    return Inspection(
+        "lora",
+        facts.architecture(file),
+        None,
+        None,
+        note=facts.note(file),
+        networks={name: _counted(one) for name, one in facts.weights(file).items()},
+        details=facts.details(file, path),
+    )
+
+
 def _upscaler(path: Path, weights: Weights) -> Inspection:
     del weights  # some networks are described by values
     facts = upscalers.inspected(path)
@@ -147,6 +163,7 @@ class _Alone(NamedTuple):
 _ALONE: Final = (
     _Alone("decoder", lambda _, weights: weights is not None and taesd.holds_one(weights), _decoder),
     _Alone("vae", lambda _, weights: weights is not None and vaes.holds_one(weights), _vae),
+    _Alone("lora", lambda _, weights: weights is not None and lora.holds_one(weights), _lora),
     _Alone("controlnet", control_nets.is_one, _control_net),
     _Alone("embedding", lambda _, weights: weights is not None and embeddings.holds_one(weights), _embedding),
     _Alone("hypernetwork", lambda _, weights: weights is not None and hypernetworks.holds_one(weights), _hypernetwork),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Final, NamedTuple
 
 import torch
@@ -53,12 +52,14 @@ class Layer:
     is_rank_stabilised: bool = False  # alpha is divided by the root of the rank (Kalajdzievski 2023, arXiv:2312.03732)
     algorithm: Algorithm = field(init=False)
     sizes: Sizes = field(init=False)
+    scale: float = field(init=False)  # of the product: alpha by rank
 
     def __post_init__(self) -> None:
         """Find the algorithm, and check the parameters."""
         try:
             object.__setattr__(self, "algorithm", _algorithm(self.parameters))
             object.__setattr__(self, "sizes", self.algorithm.sizes(self.parameters))
+            object.__setattr__(self, "scale", self._scale())
             _require(not self.sizes.rank or self.sizes.rank <= MOST_RANK, f"is of rank {self.sizes.rank}: {_BOUND}")
         except ModelFileError as error:
             raise ModelFileError(f"its layer {shortened(self.name)} {error}") from error
@@ -82,13 +83,10 @@ class Layer:
         }
         return replace(self, parameters=Parameters(moved))
 
-    @cached_property
-    def scale(self) -> float:
-        """The factor of the product: alpha by rank. Raises ModelFileError unless alpha is a finite number."""
+    def _scale(self) -> float:
         stored = self.parameters.get("alpha")
-        alpha = self.default_alpha if stored is None else float(stored.float())
-        if alpha is not None and not math.isfinite(alpha):
-            raise ModelFileError(f"its layer {shortened(self.name)} has an alpha of {alpha}, not a finite number")
+        alpha = self.default_alpha if stored is None else float(stored)
+        _require(alpha is None or math.isfinite(alpha), f"has an alpha of {alpha}, not a finite number")
         rank = self.sizes.rank
         if not alpha or not rank:  # trainers mean no scaling by an alpha of 0
             return 1.0
@@ -113,7 +111,8 @@ def _algorithm(parameters: Mapping[str, Tensor]) -> Algorithm:
         raise ModelFileError(f"is {found.label}, and has {_listed(surplus)} too")
     for name, one in parameters.items():
         if name in _NUMBERS:
-            _require(one.numel() == 1, f"has a {name} of {one.numel()} numbers; 1 is right")
+            is_right = one.numel() == 1 and not one.is_complex()
+            _require(is_right, f"has a {name} of {one.numel()} numbers; 1 is right")
         else:
             _require(one.is_floating_point(), f"has a {name} of {str(one.dtype).removeprefix('torch.')}, not of floats")
             _require(1 <= one.dim() <= 4 and one.numel() > 0, f"has a {name} of the shape {tuple(one.shape)}")
@@ -233,10 +232,8 @@ def glora_is_old(parameters: Parameters) -> bool:
 
 
 def _ia3(parameters: Parameters) -> Sizes:
-    count, on_input = parameters["weight"].numel(), parameters["on_input"]
-    if on_input.is_meta:
-        return Sizes()
-    return Sizes(inputs=count) if on_input.any() else Sizes(outputs=count)
+    count = parameters["weight"].numel()
+    return Sizes(inputs=count) if parameters["on_input"].any() else Sizes(outputs=count)
 
 
 def _difference(parameters: Parameters) -> Sizes:

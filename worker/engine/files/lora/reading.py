@@ -12,25 +12,15 @@ from typing import Final, Literal
 from torch import Tensor
 
 from shared.errors import ModelFileError
-from worker.engine.files import tensors
-from worker.engine.files.kinds import CHECKPOINT_PREFIXES
+from worker.engine.files import kinds, tensors
 from worker.engine.files.lora import metadata, names
 from worker.engine.files.lora.algorithms import LORA, RANK_BY_ROWS, Layer, Parameters, shortened
 from worker.engine.files.lora.metadata import Metadata
 
 Form = Literal["rows", "merged"]
 _LISTED: Final = 3  # names in an error message
-_TELLTALES: Final = frozenset(
-    {"down", "up", "mid", "hada_w1_a", "hada_w2_a", "lokr_w1", "lokr_w1_a", "lokr_w2", "oft_blocks", "oft_diag"}
-    | {"a1", "b1", "on_input", "diff", "diff_b", "w_norm", "dora_scale", "magnitude"}
-)
-_BEGINNINGS: Final = ("lora_unet_", "lora_te", "lora_transformer_", "oft_unet_", "oft_te", "lycoris_")
-_PARTS: Final = (
-    ".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.", "_lora.down.", "_lora.up.",
-    ".hada_w1", ".lokr_w1", ".lokr_w2", ".oft_blocks", ".oft_diag",
-)  # fmt: skip
-_OTHERS: Final = ("image_proj.", "ip_adapter.", "lora_controlnet", *CHECKPOINT_PREFIXES)
-"""Beginnings of names in files that hold low-rank layers beside others."""
+_TELLTALES: Final = frozenset({"a1", "b1", "diff", "diff_b", "w_norm"})
+"""Parameters that tell an adapter by themselves only under a name of Stable Diffusion's."""
 _FAMILIES: Final = (  # parts of names, with underscores for points, of what is trained for other architectures
     ("Flux 2", ("single_stream_modulation", "double_stream_modulation")),
     ("Chroma", ("distilled_guidance_layer",)),
@@ -82,21 +72,18 @@ class LoraFile:
     def algorithm(self) -> str:
         """Its algorithms, for people, the commonest first."""
         counts = Counter(layer.label for layer in self.every)
-        if any(layer.algorithm is LORA and layer.parameters["down"].shape[2:].numel() > 1 for layer in self.every):
+        pairs = [layer.parameters for layer in self.every if layer.algorithm is LORA]
+        if any(one["down"].shape[2:].numel() > 1 or "mid" in one for one in pairs):
             counts = Counter({"LoCon" if label == "LoRA" else label: count for label, count in counts.items()})
         return " with ".join(label for label, _ in counts.most_common())
 
 
 def holds_one(weights: Collection[str]) -> bool:
     """Return whether these are the names of an adapter of the LoRA family, for whatever architecture."""
-    if any(name.startswith(_OTHERS) for name in weights):
-        return False
-    return any(
-        name.startswith(_BEGINNINGS)
-        or any(part in name for part in _PARTS)
-        or ((parsed := names.parsed(name)) is not None and parsed.parameter in _TELLTALES)
-        for name in weights
-    )
+    if kinds.is_lora(weights):
+        return True
+    parsed = (names.parsed(name) for name in weights)
+    return not kinds.is_checkpoint(weights) and any(one is not None and one.parameter in _TELLTALES for one in parsed)
 
 
 def read(path: Path, where: tensors.Where = "cpu") -> LoraFile:
