@@ -54,9 +54,10 @@ def render() -> None:
 
 def command(*tables: Table) -> Callable[..., None]:
     """Return the function that typer makes the command of: it takes an option for each parameter that names one."""
-    from shared.params.table import groups, of_group
+    from shared.params.table import groups, lists_of, of_group
 
-    optional = [one for table in tables for group in groups(table) for one in of_group(group, table) if one.fact.option]
+    every = ([*of_group(group, table), *lists_of(group, table)] for table in tables for group in groups(table))
+    optional = [one for some in every for one in some if one.fact.option]
     named = {one.fact.option.name.strip("-").replace("-", "_").lower(): one for one in optional if one.fact.option}
 
     def run(
@@ -74,9 +75,10 @@ def command(*tables: Table) -> Callable[..., None]:
 
         given = {named[name]: value for name, value in typed.items() if value is not None}
         pictures = {one.name: path for one, path in given.items() if one.takes.kind == "picture"}
-        values = dict(
-            chain.from_iterable(_values(one, value) for one, value in given.items() if one.name not in pictures)
-        )
+        lists = {one.name: value for one, value in given.items() if one.is_group}
+        single = [_values(one, value) for one, value in given.items() if one.name not in {*pictures, *lists}]
+        values = dict(chain.from_iterable(single)) | render_request.read_items(lists)
+        pictures |= {name: Path(str(values.pop(name))) for name in render_request.pictures_in(values)}
         values |= render_request.read_pairs(param or ())
         values["prompt"] = _tagged(str(values["prompt"]), {"lora": lora or (), "hypernet": hypernet or ()})
         params = render_request.nested(values)

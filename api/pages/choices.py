@@ -47,6 +47,7 @@ def offers(
             Option(name, label, {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))}) for name, label in SCHEDULES.items()
         ],
         "vae": [*_OWN_VAES, *(Option(vae.title, vae.title, _traits(vae)) for vae in catalogue.usable("vae"))],
+        "controlnet": _control_nets(catalogue.usable("controlnet")),
         "upscaler": [
             Option(name, name) for name in (*UPSCALERS, *(file.title for file in catalogue.usable("upscaler")))
         ],
@@ -57,6 +58,12 @@ def offers(
         for one in (*parameters().values(), *parameters(Scheduling).values())
         if one.takes.kind in known
     }
+
+
+def _control_nets(files: Sequence[Entry]) -> list[Option]:
+    """Return the ControlNets that can be used, each under the architecture that it steers."""
+    ordered = sorted(files, key=lambda one: (one.architecture or "", one.title.casefold()))
+    return [Option(one.title, one.title, _traits(one), _traits(one)["family"]) for one in ordered]
 
 
 def _none(parameter: Parameter) -> list[Option]:

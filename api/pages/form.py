@@ -149,6 +149,13 @@ def _keep_files(given: Given) -> None:
             given[field] = images.upload(services(), auth.owner(), file.read()).id
         except Refused as refused:
             refusals[field] = refused
+    for name, file in request.files.items():
+        field = name.removesuffix(".file")
+        if file.filename and field in every(given) and name not in FILES:  # of an item of a list
+            try:
+                given[field] = images.upload(services(), auth.owner(), file.read()).id
+            except Refused as refused:
+                refusals[field] = refused
     if refusals:
         raise _all_wrong(given, refusals)
 

@@ -57,15 +57,20 @@ def read(given: Given) -> dict[str, object]:
 
 def every(given: Given) -> dict[str, Field]:
     """Return the fields of the form by name: of each parameter, and of lists one item more than is filled in."""
-    of_items = [items(name, _filled(name, given)[-1] + 2) for name in LISTS]
+    of_items = [items(name, min(_filled(name, given)[-1] + 2, _most_items(name))) for name in LISTS]
     return EVERY | {name: field for fields in of_items for name, field in fields.items()}
 
 
 def _filled(name: str, given: Given) -> list[int]:
     """Return the numbers of the items of a list that something was typed into; -1 stands before them."""
-    fields = items(name, MOST_ITEMS).values()
+    fields = items(name, _most_items(name)).values()
     typed = {field.item for field in fields if given.get(field.name, "").strip() not in ("", field.default)}
     return [-1, *sorted(int(item.rpartition(".")[2]) for item in typed)]
+
+
+def _most_items(name: str) -> int:
+    """Return how many items of a list of groups the form takes."""
+    return min(MOST_ITEMS, int(parameters()[name].schema.get("maxItems", MOST_ITEMS)))
 
 
 def _numbered(field: Field, given: Given) -> str:

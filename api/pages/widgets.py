@@ -17,7 +17,7 @@ from shared.params.facts import EVERYDAY, HIRES, Group
 from shared.params.table import parameters
 from shared.settings import Limits
 
-Widget = Literal["words", "text", "number", "choice", "flag", "list", "instant"]
+Widget = Literal["words", "text", "number", "choice", "flag", "list", "instant", "picture"]
 _SHORT: Final = 24  # letters of a text that stand in a group's title
 _LIVE: Final = frozenset({"checkpoint", "vae", "pool"})  # kinds of values that come and go while the form is open
 
@@ -157,6 +157,8 @@ def _widget(field: Field, offered: Sequence[Option]) -> Widget:
         return field.kind
     if field.parameter.takes.kind == "prompt":
         return "words"
+    if field.parameter.takes.kind == "picture":
+        return "picture"
     is_closed = bool(offered) and field.parameter.takes.kind != "pool"
     return "choice" if is_closed or field.kind in ("choice", "maybe") else "text"
 

@@ -28,6 +28,7 @@ _WORDS: Final[dict[ValueKind | None, str]] = {
     **{kind: choices(names) for kind, names in NAMES.items()},
     "upscaler": f"{', '.join(UPSCALERS)}, or the name or hash of an upscaler",
     "checkpoint": "the name or hash of a checkpoint",
+    "controlnet": "the name or hash of a ControlNet",
     "vae": "automatic, none, or the name or hash of a VAE",
     "style": "up to 32 names of styles",
     "picture": PICTURE,
@@ -65,7 +66,8 @@ def _in_words(parameter: Parameter, limits: Limits) -> str:
         return f"{_WORDS[kind]}, or empty ({means['']})" if "" in means else _WORDS[kind]
     if parameter.is_group:
         inner = [name.rpartition(".")[2] for name in _known() if name.rpartition(".")[0] == parameter.name]
-        return f"{'a list of objects' if parameter.is_list else 'an object'} of {', '.join(inner)}"
+        bound = f"at most {parameter.schema['maxItems']} " if "maxItems" in parameter.schema else ""
+        return f"{f'a list of {bound}objects' if parameter.is_list else 'an object'} of {', '.join(inner)}"
     if not parameter.takes.most:
         return in_words(parameter.schema)
     least, most = _bounds(parameter, limits)

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from shared.admission import learned_words, pairing
 from shared.admission.accepted import accepted
 from shared.admission.adapters import named_adapters
+from shared.admission.control_nets import named_control_nets
 from shared.admission.upscalers import named_upscaler
 from shared.errors import FieldError, Refused
 from shared.models.catalogue import Catalogue, Entry
@@ -78,7 +79,8 @@ class NamedModels:
         problems += _without_vae(titles.get("vae"), files.get("hires.checkpoint"))
         adapters = named_adapters(catalogue, params, files)
         words = learned_words.mentioned(catalogue, params, files, limits)
-        problems += [*adapters.problems, *words.problems]
+        nets = named_control_nets(catalogue, params, files)
+        problems += [*adapters.problems, *words.problems, *nets.problems]
         architectures = frozenset(file.architecture for name, file in files.items() if name != "vae")
         if params.hires:
             upscaler = named_upscaler(catalogue, params.hires.upscaler, "hires.upscaler")
@@ -86,7 +88,8 @@ class NamedModels:
             if upscaler.file:
                 files["hires.upscaler"] = upscaler.file
                 titles["hires.upscaler"] = upscaler.file.title
-        models = _model_set(files, adapters.roles, words.roles)
+        models = _model_set(files, adapters.roles, words.roles, nets.roles)
+        titles |= {name: file.title for name, file in nets.files.items()}
         return cls(titles, files.get("checkpoint"), architectures, models, problems)
 
 

@@ -64,6 +64,8 @@ def fit(
 def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
     """Replace the names of model files by their titles; yield a note for each hash that no file has."""
     named = {name: kind for name, one in parameters().items() for kind in _KINDS if one.takes.kind == kind}
+    nets = params.get("controlnet")
+    named |= {f"controlnet.{at}.model": "controlnet" for at in range(len(nets) if isinstance(nets, list) else 0)}
     for field, kind in named.items():
         text = paths.get(params, field)
         if not isinstance(text, str) or not text or (kind == "vae" and text in {AUTOMATIC_VAE, BUILT_IN_VAE}):

@@ -41,6 +41,7 @@ class ModelSet(BaseModel):
     hires: Sha256 | None = None  # the second pass's checkpoint; None: the first pass's
     hires_vae: Sha256 | None = None
     upscaler: Sha256 | None = None  # that enlarges the first pass's picture for the second
+    controls: Annotated[tuple[Sha256, ...], Field(strict=False)] = ()  # of each of the parameters' `controlnet`
     adapters: dict[str, Sha256] = {}  # applied image by image: by `shared.prompts.adapters.Use.key`, of both passes
     merges: Annotated[tuple[Merge, ...], Field(strict=False)] = ()  # sorted; of both passes
     embeddings: dict[str, Sha256] = {}  # by the word that each teaches: those that a prompt of either pass mentions
@@ -56,9 +57,9 @@ class ModelSet(BaseModel):
     def companions(self) -> str:
         """The digest of what must be resident beside the job's own checkpoint; empty: nothing.
 
-        These are other checkpoints, and what is merged into them.
+        These are other checkpoints, what is merged into them, and control nets.
         """
-        others = sorted(set(self.checkpoints) - {self.checkpoint})
+        others = sorted({*self.checkpoints, *self.controls} - {self.checkpoint})
         merged = [f"{one.sha256}:{one.text_encoder!r}:{one.unet!r}" for one in self.merges]
         return hashlib.sha256(" ".join(others + merged).encode()).hexdigest() if others or merged else ""
 

@@ -15,7 +15,7 @@ from shared.params.preprocessors import PREPROCESSORS, PreprocessorName
 
 ControlMode = Literal["balanced", "prompt", "control"]
 FitMode = Literal["resize", "crop", "fill"]
-Shown = Literal["", "pose", "depth", "soft edges", "lines", "normals", "segments", "tile", "repaint"]
+Shown = Literal["automatic", "pose", "depth", "soft edges", "lines", "normals", "segments", "tile", "repaint"]
 
 MOST_UNITS: Final = 4
 SHOWN: Final[tuple[Shown, ...]] = ("pose", "depth", "soft edges", "lines", "normals", "segments", "tile", "repaint")
@@ -37,17 +37,17 @@ class ControlUnit(Parameters):
         Fact("Name or hash of the ControlNet", label="ControlNet"),
     ]
     picture: Annotated[
-        SourcePicture,
+        SourcePicture | None,
         Fact(
             "Upload (its SHA-256) or data URL",
-            means={"": "the picture that img2img starts from"},
+            means={None: "the picture that img2img starts from"},
             label="Control picture",
         ),
-    ] = ""
+    ] = None
     preprocessor: Annotated[
         PreprocessorName,
         Fact(
-            "What is made of the picture before the net sees it",
+            "How the picture is prepared for the net",
             labels={name: one.label for name, one in PREPROCESSORS.items()},
         ),
     ] = "none"
@@ -93,14 +93,14 @@ class ControlUnit(Parameters):
         Shown,
         Fact(
             "What the picture shows, for a union net",
-            means={"": "what the preprocessor makes"},
-            labels={"": "What the preprocessor makes"},
+            means={"automatic": "what the preprocessor makes"},
+            labels={"automatic": "What the preprocessor makes"},
         ),
-    ] = ""
+    ] = "automatic"
 
     @property
     def thresholds(self) -> tuple[float, float]:
-        """The numbers of the preprocessor, its usual ones where none are given; 0 where it takes none."""
+        """The numbers of the preprocessor, its usual ones unless they are given; 0 for those that it does not take."""
         taken = PREPROCESSORS[self.preprocessor].thresholds
         given = (self.threshold_a, self.threshold_b)
         values = [one.default if value is None else value for one, value in zip(taken, given, strict=False)]
@@ -110,5 +110,5 @@ class ControlUnit(Parameters):
     @property
     def type(self) -> int | None:
         """The number by which union nets know what the picture shows; None if neither it nor a preprocessor says it."""
-        shows = self.shows or _USUALLY_SHOWN.get(self.preprocessor, "")
+        shows = _USUALLY_SHOWN.get(self.preprocessor) if self.shows == "automatic" else self.shows
         return SHOWN.index(shows) if shows else None

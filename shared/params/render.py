@@ -8,6 +8,7 @@ from pydantic import Field
 
 from shared.params import facts, paths
 from shared.params.codecs import HASH, NAME, SCHEDULE, SIZE, TEXT, TILING, VAE
+from shared.params.controlnet import MOST_UNITS, ControlUnit
 from shared.params.facts import Fact, Key, Option, Takes
 from shared.params.fields import (
     AUTOMATIC_VAE,
@@ -288,6 +289,21 @@ class RenderParams(Parameters):
         ),
     ] = False
 
+    controlnet: Annotated[
+        tuple[ControlUnit, ...],
+        Field(strict=False, max_length=MOST_UNITS),
+        Fact(
+            "ControlNets, each with the picture that it follows",
+            label="ControlNet",
+            group=facts.CONTROLNET,
+            option=Option(
+                "--control",
+                metavar="NAME=VALUE,…",
+                help="ControlNet with its picture, such as model=canny,picture=edges.png,weight=0.8; may be repeated.",
+            ),
+        ),
+    ] = ()
+
     @property
     def rows(self) -> int:
         """Rows of the card that one denoising step of one image takes, before AND parts."""
@@ -297,7 +313,7 @@ class RenderParams(Parameters):
     @property
     def pictures(self) -> dict[str, str]:
         """The pictures that a render starts from, by dotted field name; once resolved each is an upload's SHA-256."""
-        return self.of_kind("picture")
+        return {name: picture for name, picture in self.of_kind("picture").items() if picture is not None}
 
     def image(self, index: int) -> Self:
         """Return the parameters of image `index` alone: what the engine, the PNG and the client see.

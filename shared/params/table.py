@@ -71,6 +71,11 @@ def of_group(group: Group, table: Mapping[str, Parameter]) -> list[Parameter]:
     return sorted(found, key=lambda parameter: order.get(parameter.name, len(order)))
 
 
+def lists_of(group: Group, table: Mapping[str, Parameter]) -> list[Parameter]:
+    """Return the lists of groups of fields in a group."""
+    return [one for one in table.values() if one.group == group and one.is_group and one.is_list and not one.is_in_list]
+
+
 def optional_groups(table: Mapping[str, Parameter]) -> dict[str, list[str]]:
     """Return the optional groups by dotted name, each with its required fields; one without them needs a switch."""
     names = [one.name for one in table.values() if one.is_group and one.is_optional and not one.is_in_list]

@@ -173,6 +173,26 @@ def test_pictures_are_uploaded_and_named_by_their_ids(farm, tmp_path):
     assert farm.asked[0]["img2img"] == {"picture": "1" * 64, "mask": {"picture": "2" * 64}, "denoising": 0.4}
 
 
+def test_control_nets_are_named_with_their_pictures_by_one_option_each(farm, tmp_path):
+    edges = tmp_path / "ed,ges.png"
+    edges.write_bytes(b"edges")
+    first = f"model=canny [0123456789],picture={edges},weight=0.8,mode=prompt"
+    second = f"model=a, b, picture={'e' * 64},preprocessor=canny,threshold_a=50"
+    run("a lake", "--control", first, "--control", second, "--param", "controlnet.1.end=0.5", "--out", str(tmp_path))
+    assert farm.uploaded == [b"edges"]
+    assert farm.asked[0]["controlnet"] == [
+        {"model": "canny [0123456789]", "picture": "1" * 64, "weight": 0.8, "mode": "prompt"},
+        {"model": "a, b", "picture": "e" * 64, "preprocessor": "canny", "threshold_a": 50, "end": 0.5},
+    ]
+
+
+@pytest.mark.parametrize("text", ["canny", "", "=5", "model=canny,picture=nowhere.png"])
+def test_a_control_net_that_cannot_be_understood_is_refused_before_anything_is_asked(farm, text):
+    with pytest.raises(FarmError, match=r"NAME=VALUE|nowhere\.png is neither"):
+        run("a lake", "--control", text)
+    assert farm.asked == []
+
+
 def test_file_keeps_the_suffix_of_its_format(farm, tmp_path):
     output = run("a lake", "--out", str(tmp_path))
     saved = tmp_path / "00017-0-seed5.webp"
@@ -229,6 +249,7 @@ def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():
     headings = [line for line in output.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == [
         "Arguments:", "Settings:", "img2img & inpainting: start from a picture, or repaint a part of one:",
+        "ControlNet: follow the edges, depths or poses of a picture:",
         "Hires: a second pass at a larger size:", "Guidance: emphasis, clip skip, guiding less:",
         "Noise & variation: a picture close to another seed's, seeds of other programs:",
         "Refiner & VAE: a second checkpoint for the end, another decoder:",

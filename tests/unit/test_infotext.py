@@ -267,7 +267,10 @@ def test_old_names_of_samplers(name, sampler, schedule):
             "Hires schedule type: Karras: DDIM takes its own schedule instead",
         ),
         ("Model hash: 81761151", "Model hash: 81761151: not the first ten digits of a SHA-256"),
-        ('ControlNet 0: "Module: canny, Weight: 1"', "ControlNet 0: Module: canny, Weight: 1"),
+        (
+            'ControlNet 0: "Module: canny, Weight: 1"',
+            "ControlNet 0: Module: canny, Weight: 1: not read, because it names no model",
+        ),
         ("Clip skip: two", "Clip skip: two cannot be understood"),
         ("Token merging ratio: 0.5", "Token merging ratio: 0.5"),
     ],

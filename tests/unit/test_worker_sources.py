@@ -51,6 +51,23 @@ def test_source_is_flattened_on_white_and_mask_goes_by_alpha(storage):
     assert inputs.source.dtype == inputs.mask.dtype == np.uint8
 
 
+def test_control_pictures_stand_beside_their_options_in_order(storage):
+    storage.put(upload_key(SOURCE), png(Image.new("RGB", (3, 2), (1, 2, 3))))
+    units = [{"model": "a", "picture": SOURCE}, {"model": "b"}, {"model": "c", "picture": MASK, "weight": 0.0}]
+    params = RenderParams(controlnet=units)
+    inputs = pictures(storage, params)
+    assert (inputs.source, inputs.mask) == (None, None)
+    assert [unit.model for unit, _ in inputs.controls] == ["a", "b", "c"]
+    (_, first), (_, second), (_, third) = inputs.controls
+    assert first.tolist() == [[[1, 2, 3]] * 3] * 2
+    assert second is third is None  # the source is followed, and what has no effect is not read
+
+
+def test_control_picture_that_is_gone_is_named(storage):
+    with pytest.raises(RenderError, match=r"control picture aaaaaaaaaa is no longer stored: upload it"):
+        pictures(storage, RenderParams(controlnet=[{"model": "a", "picture": SOURCE}]))
+
+
 def test_picture_that_is_gone_says_what_to_do(storage):
     with pytest.raises(RenderError, match=r"source picture aaaaaaaaaa is no longer stored: upload it") as caught:
         pictures(storage, painted(masked=False))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import torch
 
 from shared.models.kinds import Kind
-from worker.engine.adapters import hypernetworks
+from worker.engine.adapters import control_nets, hypernetworks
 from worker.engine.adapters.reading import load as lora
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
@@ -47,6 +47,7 @@ class Source:
 
 
 FILE_LOADS: Final[Mapping[Kind, Callable[[Source], Loaded]]] = {
+    "controlnet": lambda one: control_nets.load(one.found.path, one.device, one.dtype, one.make_room),
     "vae": lambda one: load.load_vae(one.found.path, one.device, one.dtype, one.make_room, one.sharing),
     "upscaler": lambda one: files.load(one.found.path, one.device, one.dtype, one.make_room),
     "face-restorer": lambda one: files.load(one.found.path, one.device, one.dtype, one.make_room),

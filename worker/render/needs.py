@@ -16,7 +16,7 @@ from worker.engine.adapters.low_rank import LowRank
 from worker.engine.adapters.reading import fitting
 from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
-from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.inputs import ControlInput, Kit
 from worker.engine.upscaling.architectures import PixelNetwork
 from worker.render.model_cache import Model
 from worker.render.sources import Sources
@@ -24,6 +24,7 @@ from worker.render.sources import Sources
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+    from worker.engine.adapters.control_nets import ControlNet
     from worker.render.file_loads import Loaded
 
 
@@ -57,6 +58,7 @@ class Needs:
     checkpoints: Mapping[str, Choice]  # by their place in the kit
     adapters: Mapping[str, Model]  # by the keys of their tags
     upscaler: Model | None = None
+    controls: tuple[Model, ...] = ()  # of each of the parameters' `controlnet`
 
     @classmethod
     def of(cls, models: ModelSet, params: RenderParams) -> Self:
@@ -71,18 +73,21 @@ class Needs:
             checkpoints,
             _adapters(models.adapters, params, checkpoints),
             upscaler=Model("upscaler", models.upscaler) if models.upscaler else None,
+            controls=tuple(Model("controlnet", sha256) for sha256 in models.controls),
         )
 
     @property
     def models(self) -> frozenset[Model]:
         """All models that must be loaded before the image starts."""
         chosen = (model for choice in self.checkpoints.values() for model in choice)
-        return frozenset(filter(None, (*chosen, self.upscaler, *self.adapters.values())))
+        return frozenset(filter(None, (*chosen, self.upscaler, *self.adapters.values(), *self.controls)))
 
     def kit(self, loaded: Mapping[Model, Loaded], sources: Sources) -> Kit:
         """Return the kit of a render. Raises ModelFileError if an adapter does not fit its checkpoint."""
         weights = {place: choice.weights(loaded) for place, choice in self.checkpoints.items()}
         upscaler = cast("PixelNetwork", loaded[self.upscaler]) if self.upscaler else None
+        nets = [cast("ControlNet", loaded[model]) for model in self.controls]
+        controls = zip(sources.controls, nets, strict=True)
         kit = Kit(
             weights["weights"],
             weights.get("refiner"),
@@ -91,6 +96,7 @@ class Needs:
             sources.mask,
             adapters={key: cast("Adapter", loaded[model]) for key, model in self.adapters.items()},
             upscaler=upscaler,
+            controls=tuple(ControlInput(options, net, picture) for (options, picture), net in controls),
         )
         _require_fits(self.params, kit)
         return kit

@@ -9,6 +9,7 @@ from PIL import Image
 
 from shared.errors import NotFound, RenderError
 from shared.media.storage import Storage, upload_key
+from shared.params.controlnet import ControlUnit
 from shared.params.render import RenderParams
 from worker.engine.images import arrays
 from worker.engine.images.arrays import Mask, Pixels
@@ -19,6 +20,7 @@ class Sources(NamedTuple):
 
     source: Pixels | None = None
     mask: Mask | None = None
+    controls: tuple[tuple[ControlUnit, Pixels | None], ...] = ()  # each control net's options and picture
 
 
 def pictures(storage: Storage, params: RenderParams) -> Sources:
@@ -26,13 +28,20 @@ def pictures(storage: Storage, params: RenderParams) -> Sources:
 
     Raises RenderError if one is gone or damaged, StorageError if the storage is away.
     """
-    start = params.img2img
-    if start is None:
-        return Sources()
-    source = arrays.flattened(_opened(storage, start.picture, "source picture"))
-    if start.mask is None:
-        return Sources(source)
-    return Sources(source, arrays.mask(_opened(storage, start.mask.picture, "mask")))
+    start, source, mask = params.img2img, None, None
+    if start is not None:
+        source = arrays.flattened(_opened(storage, start.picture, "source picture"))
+    if start is not None and start.mask is not None:
+        mask = arrays.mask(_opened(storage, start.mask.picture, "mask"))
+    controls = tuple((unit, _control_picture(storage, unit)) for unit in params.controlnet)
+    return Sources(source, mask, controls)
+
+
+def _control_picture(storage: Storage, unit: ControlUnit) -> Pixels | None:
+    """Return the picture that a control net follows; None: the one that the render starts from, or it has no effect."""
+    if unit.picture is None or not unit.weight:
+        return None
+    return arrays.flattened(_opened(storage, unit.picture, "control picture"))
 
 
 def _opened(storage: Storage, sha256: str, role: str) -> Image.Image:

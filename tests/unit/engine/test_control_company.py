@@ -106,7 +106,7 @@ def crowd(weights: Weights, nets: Nets) -> list[Denoise]:
     return [denoising(weights, rows, seed, chunks=2) for seed, rows in enumerate(sets)]
 
 
-@pytest.mark.parametrize("kind", ["sd1", pytest.param("sd2", marks=pytest.mark.nightly), "sdxl"])
+@pytest.mark.parametrize("kind", [*(pytest.param(kind, marks=pytest.mark.nightly) for kind in ("sd1", "sd2")), "sdxl"])
 def test_rows_with_any_nets_share_a_call_and_are_what_they_are_alone(
     kind: str, small: Small, nets: Nets, calls: Callable[[nn.Module], list[int]]
 ) -> None:
@@ -123,7 +123,7 @@ def test_rows_with_any_nets_share_a_call_and_are_what_they_are_alone(
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("is_union", [False, True])
+@pytest.mark.parametrize("is_union", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_a_row_is_the_same_beside_any_number_of_others(is_union: bool, small: Small, nets: Nets) -> None:  # noqa: FBT001
     weights, net = small("sdxl"), nets("sdxl", is_union=is_union)
     types = (3,) if is_union else ()
@@ -149,7 +149,8 @@ def test_a_net_that_acts_alike_at_each_place_is_the_same_in_company(small: Small
 def test_residuals_weigh_as_the_mode_says(mode: ControlMode, small: Small, nets: Nets) -> None:
     weights, net = small("sd1"), nets("sd1")
     [term] = denoising(weights, [[]]).terms
-    latents, at = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.full((2,), 500.0)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)).repeat(2, 1, 1, 1)
+    at = torch.full((2,), 500.0)
     stacked = term.conditioning.stack([term.conditioning], weights.device, weights.masks)
     inputs = Inputs(latents, at, stacked, "none", weights.device)
     with torch.inference_mode():

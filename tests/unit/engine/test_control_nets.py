@@ -110,7 +110,7 @@ def test_a_yaml_that_describes_no_net_is_refused(text: str, tmp_path: Path) -> N
         reading.read(path)
 
 
-# What does not fit.
+# Nets for other checkpoints.
 
 
 def test_a_net_of_another_architecture_is_refused_with_both_sizes(small: Small, cpu: Device, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_net_of_another_architecture_is_refused_with_both_sizes(small: Small, 
     net.require_fit(small("sd2-velocity"))
 
 
-# What strangers may put there.
+# Files of strangers.
 
 Change = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 
@@ -207,7 +207,7 @@ def test_a_folder_of_another_form_is_refused(
         load(path, cpu, CPU)
 
 
-# As a scan sees them.
+# The scan.
 
 
 def test_a_scan_says_of_a_net_what_it_steers_and_what_it_fits(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class ControlNet:
 
     @property
     def types(self) -> int:
-        """How many kinds of pictures a union net tells apart; 0: it is no union."""
+        """How many kinds of pictures a union net tells apart; 0: not a union."""
         return int(self._config.get("num_control_type", 0))
 
     def require_fit(self, weights: Weights) -> None:

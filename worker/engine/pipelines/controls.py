@@ -56,8 +56,7 @@ def types(unit: ControlUnit, net: ControlNet) -> tuple[int, ...]:
     if unit.type is None:
         raise RenderError(f"the control net {net.name} is a union: say in `shows` what the control picture shows")
     if unit.type >= net.types:
-        shown = unit.shows or f"the preprocessor {unit.preprocessor}"
-        raise RenderError(f"the control net {net.name} was not trained for pictures of this type ({shown})")
+        raise RenderError(f"the control net {net.name} was not trained on what the control picture shows")
     return (unit.type,)
 
 
