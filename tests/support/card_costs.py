@@ -39,7 +39,7 @@ def kind(packet: Any, given: list[Tensor], written: list[Tensor]) -> str:
 def flops(packet: Any, given: list[Tensor], written: list[Tensor]) -> float:
     """Return the floating point operations of a matrix product or convolution; all others are bound by memory."""
     if packet in CONVOLUTIONS:
-        return 2.0 * written[0].numel() * given[1][0].numel()
+        return 2.0 * written[0].numel() * given[1].numel() / given[1].shape[0]
     if packet in (aten.addmm, aten.baddbmm):
         return 2.0 * written[0].numel() * given[1].shape[-1]
     if packet in (aten.mm, aten.bmm, aten.linear):

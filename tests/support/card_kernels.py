@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ ALIKE = PRODUCTS | {aten.native_group_norm, aten.native_layer_norm}  # CUDA want
 WAITING = {aten.nonzero, aten.masked_select, aten._unique2, aten.equal, aten.is_nonzero, aten.unique_dim}
 TAKES_INDICES = {aten.index, aten.index_put, aten.index_put_}  # which may lie on the host
 TF32_BITS = 13  # of float32's mantissa that tensor cores drop
+_LISTS = (list, tuple)
+_HOLDERS = (Tensor, list, tuple, dict)
 
 
 HANDLERS: dict[Any, Callable[..., Any]] = {}  # operations that are more than a kernel: copies
@@ -58,10 +60,10 @@ class Card(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        kwargs = kwargs or {}
-        if handler := HANDLERS.get(func.overloadpacket):
-            return handler(func, args, kwargs)
-        if is_composite(func):  # in inference mode they come here as they are
+        kwargs, asked = kwargs or {}, facts(func)
+        if asked.handler:
+            return asked.handler(func, args, kwargs)
+        if asked.is_composite:  # in inference mode they come here as they are
             return func._op_dk(COMPOSITE, *args, **kwargs)  # C++'s way: Python's decompositions copy where it does not
         return run(func, args, kwargs)
 
@@ -71,20 +73,37 @@ class Card(torch.Tensor):
         return f"Card({tuple(self.shape)}, {self.dtype})"
 
 
-@cache
-def is_composite(func: Any) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE)
+class Facts(NamedTuple):
+    """What the checks and the books ask of each operation, looked up once."""
+
+    packet: Any
+    handler: Callable[..., Any] | None
+    is_composite: bool
+    is_view: bool
+    is_in_place: bool
+    is_kernel: bool
+    is_pointwise: bool
+    is_alike: bool
+    is_waiting: bool
+    takes_indices: bool
 
 
 @cache
-def is_view(func: Any) -> bool:
-    return any(result.alias_info and not result.alias_info.is_write for result in func._schema.returns)
-
-
-@cache
-def is_in_place(func: Any) -> bool:
-    name = func.__name__.split(".")[0]
-    return name.endswith("_") and not name.startswith("_")
+def facts(func: Any) -> Facts:
+    packet, name = func.overloadpacket, func.__name__.split(".")[0]
+    is_view = any(result.alias_info and not result.alias_info.is_write for result in func._schema.returns)
+    return Facts(
+        packet,
+        HANDLERS.get(packet),
+        torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), COMPOSITE),
+        is_view,
+        name.endswith("_") and not name.startswith("_"),
+        not (is_view or packet in NO_KERNEL),
+        torch.Tag.pointwise in func.tags,
+        packet in ALIKE,
+        packet in WAITING,
+        packet in TAKES_INDICES,
+    )
 
 
 def inside(value: Any) -> Any:
@@ -99,8 +118,8 @@ def mapped(change: Callable[[Any], Any], value: Any) -> Any:
     """Return the arguments or results of an operation with each tensor in them changed."""
     if isinstance(value, Tensor):
         return change(value)
-    if isinstance(value, list | tuple):
-        return type(value)([mapped(change, one) for one in value])
+    if isinstance(value, _LISTS):
+        return type(value)([mapped(change, one) if isinstance(one, _HOLDERS) else one for one in value])
     return {name: mapped(change, one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
@@ -109,47 +128,50 @@ def tensors_in(*values: Any) -> list[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             found.append(value)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, _LISTS):
             found += tensors_in(*value)
     return found
 
 
 def run(func: Any, args: Any, kwargs: Any) -> Any:
     """Any operation: checked as CUDA checks it, done on the CPU, written down."""
-    packet, given = func.overloadpacket, tensors_in(args, [*kwargs.values()])
+    asked, given = facts(func), tensors_in(*args, *kwargs.values())
     check_devices(func, given)
-    if packet in ALIKE:
+    if asked.is_alike:
         check_formats(func, given)
-    if LEDGER.on_kernel and not (packet in NO_KERNEL or is_view(func)):
-        LEDGER.on_kernel(packet.__name__, given)
+    if LEDGER.on_kernel and asked.is_kernel:
+        LEDGER.on_kernel(asked.packet.__name__, given)
     if kwargs.get("device") is not None:
         kwargs = {**kwargs, "device": LEDGER.inner}
     with torch._C._AutoDispatchBelowAutograd():
         found = computed(func, mapped(inside, args), mapped(inside, kwargs))
     result, written = results(func, args, kwargs, found)
-    note_kernel(func, given, tensors_in(written))
-    if packet in WAITING or (packet in TAKES_INDICES and any(one.dtype == torch.bool for one in given[1:])):
-        waits(packet.__name__)
+    if asked.is_kernel:
+        note_kernel(func, given, tensors_in(written))
+    if asked.is_waiting or (asked.takes_indices and any(one.dtype == torch.bool for one in given[1:])):
+        waits(asked.packet.__name__)
     return result
 
 
 def results(func: Any, args: Any, kwargs: Any, found: Any) -> tuple[Any, Any]:
     """What an operation returns, and what it has written."""
-    if is_in_place(func):
+    if facts(func).is_in_place:
         return args[0], args[0]
     if "out" in kwargs:
         return kwargs["out"], kwargs["out"]
     base = args[0] if args and isinstance(args[0], Card) else None
     # A view of what was made outside of inference mode, as weights are, is not an inference tensor either.
-    is_plain = base is not None and is_view(func) and not base.is_inference()
-    with torch.inference_mode(mode=torch.is_inference_mode_enabled() and not is_plain):
+    if base is None or not (facts(func).is_view and torch.is_inference_mode_enabled()) or base.is_inference():
         result = mapped(wrapped, found)
+    else:
+        with torch.inference_mode(mode=False):
+            result = mapped(wrapped, found)
     return result, result
 
 
 def note_kernel(func: Any, given: list[Tensor], written: list[Tensor]) -> None:
     """Write down what a kernel reads, writes and costs; a view is none."""
-    if func.overloadpacket in NO_KERNEL or is_view(func):
+    if not facts(func).is_kernel:
         return
     stream = current_stream().stream_id
     LEDGER.begin(stream, blocks(given), blocks(written))
@@ -171,9 +193,9 @@ def waits(what: str) -> None:
 
 def check_devices(func: Any, tensors: list[Tensor]) -> None:
     strangers = [one for one in tensors if not isinstance(one, Card) and one.device.type == "cpu"]
-    if not strangers or func.overloadpacket in TAKES_INDICES:
+    if not strangers or facts(func).takes_indices:
         return
-    if torch.Tag.pointwise in func.tags and all(one.dim() == 0 for one in strangers):
+    if facts(func).is_pointwise and all(one.dim() == 0 for one in strangers):
         return
     fail(f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! ({func})")
 

@@ -96,7 +96,7 @@ def test_a_list_without_a_folder_is_refused(nothing: str):
 
 @pytest.mark.parametrize("has_links", [False, True])
 def test_trees_of_other_programs_are_read_as_they_are(tmp_path: Path, has_links: bool):  # noqa: FBT001
-    """Notes and pictures beside a file are no model files; a folder may be a link to another disk."""
+    """Notes and pictures beside a file are not model files; a folder may be a link to another disk."""
     for tree, files in TREES.items():
         there = tmp_path / ("disk" if has_links else "") / tree
         for name in files:
