@@ -44,6 +44,12 @@ class UploadPath(BaseModel):
     upload_id: str = Field(description="The upload's id: the SHA-256 of its bytes.")
 
 
+class ModelPath(BaseModel):
+    """Path of a model file."""
+
+    sha256: str = Field(description="The file's hash, as the list of models has it.")
+
+
 class JobPath(BaseModel):
     """Path of a job."""
 

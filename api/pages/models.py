@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Final
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from api.pages.query_args import number
 from api.services import services
 from api.use_cases import catalogue as use_cases
 from shared.errors import Refused
+from shared.models import previews
 from shared.models.catalogue import Entry
 from shared.models.facets import FACETS, Faceted
 from shared.models.kinds import KINDS, Kind
@@ -33,14 +35,18 @@ def models() -> str:
     total = max(1, -(-len(found.files) // CHECKPOINTS_OF_A_PAGE))
     pages = Pages(min(number("page") or 1, total), total)
     first = (pages.number - 1) * CHECKPOINTS_OF_A_PAGE
+    checkpoints = found.files[first : first + CHECKPOINTS_OF_A_PAGE]
+    beside = {title: catalogue.entries(kind) for kind, title in _BESIDE.items()}
+    shown = (file.path for file in chain(checkpoints, *beside.values()) if file.sha256)
     return render_template(
         "models.html",
         farm=status_line.line(services()),
         found=found,
-        checkpoints=found.files[first : first + CHECKPOINTS_OF_A_PAGE],
+        checkpoints=checkpoints,
         pages=pages,
         address=lambda **changes: _address(found.wanted | changes),
-        beside={title: catalogue.entries(kind) for kind, title in _BESIDE.items()},
+        beside=beside,
+        with_preview=previews.paths(settings.models, shown),
         others=catalogue.entries("other"),
         is_looking=catalogue.awaited_since is not None,
         folder=settings.models.first,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Response
+from flask import Response, request
 
-from api.http.openapi import answers, section
-from api.http.parameters import CheckpointsQuery, ModelsQuery
+from api.http.openapi import NOT_FOUND, UNCHANGED, answers, content, section
+from api.http.parameters import CheckpointsQuery, ModelPath, ModelsQuery
 from api.http.responses import reply
 from api.schemas.catalogue import (
     CheckpointsBody,
@@ -17,9 +17,12 @@ from api.schemas.catalogue import (
     VaesBody,
 )
 from api.schemas.jobs import API
+from api.security import auth
 from api.services import services
 from api.use_cases import catalogue
 from shared.models.facets import FACETS, FACETS_OF_ALL
+
+PREVIEW = content("image/webp", "The picture, without its original metadata.")
 
 blueprint = section("catalogue", __name__, API)
 
@@ -29,6 +32,17 @@ def models(query: ModelsQuery) -> Response:
     """List the model files of all kinds, a page at a time; if one cannot be used, with the reason."""
     filters = query.model_dump(include={*FACETS_OF_ALL})
     return reply(catalogue.models(services(), filters, query.search, query.cursor, query.limit))
+
+
+@blueprint.get("/models/<hash:sha256>/preview.webp", responses=PREVIEW | NOT_FOUND | UNCHANGED)
+def preview(path: ModelPath) -> Response:
+    """Get the picture that lies beside a model file, at most 192 pixels wide and high."""
+    found = catalogue.preview(services(), auth.owner(), path.sha256)
+    unchanged = request.if_none_match.contains_weak(tag := found.tag)
+    answer = Response(status=304) if unchanged else Response(found.read(), mimetype="image/webp")
+    answer.set_etag(tag)
+    answer.headers["Cache-Control"] = "private, no-cache"  # another picture may lie there by the next time
+    return answer
 
 
 @blueprint.get("/checkpoints", responses=answers(CheckpointsBody, 200))

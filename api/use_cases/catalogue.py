@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 
 from api.schemas.catalogue import (
     CheckpointsBody,
@@ -21,8 +25,9 @@ from shared.admission.accepted import accepted
 from shared.admission.learned_words import learned
 from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
-from shared.errors import FieldError, NotLooked, Refused, Unavailable
-from shared.models.catalogue import Catalogue
+from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
+from shared.models import previews
+from shared.models.catalogue import Catalogue, names_of
 from shared.models.facets import FACETS_OF_ALL, Faceted, searched
 from shared.models.kinds import Kind
 from shared.params.render import RenderParams
@@ -71,6 +76,47 @@ def decoders(services: Services) -> DecodersBody:
 def others(services: Services) -> OthersBody:
     """Return the files of kinds that the farm cannot use."""
     return OthersBody.from_catalogue(catalogue(services, "other"))
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The picture that lies beside a model file; read when it is needed."""
+
+    services: Services
+    owner: str
+    path: Path
+
+    @property
+    def tag(self) -> str:
+        """The identity of its bytes. Raises NotFound."""
+        with _there():
+            status = self.path.stat()
+        return sha256(f"{self.path} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:32]
+
+    def read(self) -> bytes:
+        """Return it as a small WebP, decoded in a confined process. Raises NotFound, Unavailable."""
+        with _there():
+            data = previews.read(self.path)
+        try:
+            return self.services.picture_reader.thumbnail(data, "preview", self.owner)
+        except (Refused, TooLarge) as error:
+            raise NotFound(f"The file {self.path.name} beside the model cannot be shown. {error}") from error
+
+
+def preview(services: Services, owner: str, file: str) -> Preview:
+    """Return the picture beside a model file of this SHA-256. Raises NotFound."""
+    names = transact(services.sessions, partial(names_of, sha256=file))
+    for path in previews.paths(services.settings.models, names).values():
+        return Preview(services, owner, path)
+    raise NotFound("No picture lies beside a model file with this hash, as far as the API's machine can see.")
+
+
+@contextmanager
+def _there() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NotFound(f"The picture cannot be read: {error.strerror or error}.") from error
 
 
 def styles(services: Services) -> StylesBody:

@@ -76,6 +76,10 @@ class PictureReader:
         answer = self._ask("picture", data, field, owner)
         return Picture(answer.data, answer.width, answer.height)
 
+    def thumbnail(self, data: bytes, field: str, owner: str) -> bytes:
+        """Return the picture in the bytes of a file as a small WebP without metadata. Raises as `read` does."""
+        return self._ask("thumbnail", data, field, owner).data
+
     def read_url(self, url: str, field: str, owner: str) -> Picture:
         """Return the picture in a data URL, as `read` does. Blanks and missing padding are accepted."""
         head = _DATA_URL.match(url)

@@ -313,6 +313,12 @@ class Catalogue:
         return f"The farm has no usable checkpoint yet: {what.removesuffix('.')}"
 
 
+def names_of(session: Session, sha256: str) -> list[str]:
+    """Return what the files of this SHA-256 are called (`ModelPath.name`), in order."""
+    named = select(ModelFile.path).where(ModelFile.sha256 == sha256).order_by(ModelFile.path)
+    return list(session.scalars(named))
+
+
 def identity_of(session: Session, sha256: str) -> str:
     """Return the identity that an image means by a hash: the hash itself, or the one identity with these weights.
 

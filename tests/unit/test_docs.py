@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from cli.main import app
+from shared.models.folders import ModelFolders
 from shared.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,8 @@ def setting_row(name: str) -> str:
     """The line of a setting in docs/configuration.md."""
     field = Settings.model_fields[name]
     default = field.get_default(call_default_factory=True)
+    if isinstance(default, ModelFolders):
+        default = default.first
     if isinstance(default, Path):
         default = f"./{default.relative_to(Path.cwd())}"
     shown = f"`{default}`" if default not in ("", {}, None) else ""
