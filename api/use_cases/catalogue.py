@@ -22,7 +22,7 @@ from api.schemas.catalogue import (
 )
 from api.services import Services
 from shared.admission.accepted import accepted
-from shared.admission.learned_words import learned
+from shared.admission.learned_words import Lexicon
 from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
@@ -145,9 +145,10 @@ def _learned(services: Services, params: RenderParams) -> Words:
         if not catalogue(services, "embedding").usable("embedding"):
             return NO_WORDS
         known = catalogue(services)
-        return learned(known, known.resolve(params.checkpoint, first=services.settings.first_checkpoint))
+        checkpoint = known.resolve(params.checkpoint, first=services.settings.first_checkpoint)
     except (Refused, NotLooked, Unavailable):
         return NO_WORDS
+    return Lexicon.of(known, checkpoint).words
 
 
 def _too_much(params: RenderParams, limits: Limits) -> Iterator[FieldError]:

@@ -63,7 +63,7 @@ def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admiss
     if problems or named.models is None:
         raise refused(problems)
     note = sizes.explanation(request.params, size, source, native, limits)
-    notes = (*([note] if note else []), *no_effect.notes(params, named.architectures))
+    notes = (*([note] if note else []), *named.notes, *no_effect.notes(params, named.architectures))
     return Admission(owner, params, named.models, request.scheduling, request.digest, notes)
 
 

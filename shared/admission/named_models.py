@@ -45,6 +45,7 @@ class NamedModels:
     architectures: frozenset[str | None]  # of the checkpoints
     models: ModelSet | None  # None: without a checkpoint
     problems: list[FieldError]
+    notes: list[str]  # sentences for the job's owner
 
     @classmethod
     def found(cls, catalogue: Catalogue, params: RenderParams, limits: Limits) -> Self:
@@ -90,7 +91,7 @@ class NamedModels:
                 titles["hires.upscaler"] = upscaler.file.title
         models = _model_set(files, adapters.roles, words.roles, nets.roles)
         titles |= {name: file.title for name, file in nets.files.items()}
-        return cls(titles, files.get("checkpoint"), architectures, models, problems)
+        return cls(titles, files.get("checkpoint"), architectures, models, problems, words.notes)
 
 
 def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | None:

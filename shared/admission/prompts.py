@@ -61,22 +61,24 @@ def unknown_styles(params: RenderParams, styles: Mapping[str, Style]) -> Iterato
 
 def lengths(
     name: str, params: RenderParams, limits: Limits, words: Mapping[bool, Words] = MappingProxyType({})
-) -> Iterator[Length]:
-    """Yield the length of a prompt in each pass that reads it; `words` are those learned, by whether it is the second.
+) -> Iterator[tuple[bool, Length]]:
+    """Yield for each pass that reads a prompt whether it is the second, and its length; `words` are learned likewise.
 
     None for a prompt that is refused before its tokens are counted.
     """
     prompt, is_negative = params.of_kind("prompt")[name], name.endswith("negative_prompt")
     if len(prompt) <= limits.max_prompt_chars and len(read(prompt, is_negative=is_negative)) <= MOST_PARTS:
         for one in _passes(name, params, limits):
-            yield Tokenizer().measure(
+            is_second = one.calls_before is not None
+            length = Tokenizer().measure(
                 prompt,
                 one.calls,
                 params.emphasis,
                 first_pass_calls=one.calls_before,
                 is_negative=is_negative,
-                words=words.get(one.calls_before is not None, NO_WORDS),
+                words=words.get(is_second, NO_WORDS),
             )
+            yield is_second, length
 
 
 def too_long(name: str, length: Length, limits: Limits) -> Iterator[FieldError]:
@@ -95,7 +97,7 @@ def _problems(name: str, prompt: str, params: RenderParams, limits: Limits) -> I
     parts = len(read(prompt, is_negative=name.endswith("negative_prompt")))
     if parts > MOST_PARTS:
         yield FieldError(name, f"has {parts} parts joined by AND", f"at most {MOST_PARTS} parts")
-    for length in lengths(name, params, limits):
+    for _, length in lengths(name, params, limits):
         yield from too_long(name, length, limits)
 
 

@@ -44,7 +44,7 @@ class ModelSet(BaseModel):
     controls: Annotated[tuple[Sha256, ...], Field(strict=False)] = ()  # of each of the parameters' `controlnet`
     adapters: dict[str, Sha256] = {}  # applied image by image: by `shared.prompts.adapters.Use.key`, of both passes
     merges: Annotated[tuple[Merge, ...], Field(strict=False)] = ()  # sorted; of both passes
-    embeddings: dict[str, Sha256] = {}  # by the word that each teaches: those that a prompt of either pass mentions
+    embeddings: dict[str, Sha256] = {}  # whose words prompts mention: by the paths of their files
     hashes: dict[str, str] = {}  # of adapters and embeddings, as pictures say them: by `Use.key`, or `embedding:word`
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
 from shared.prompts.chunks import CHUNK
@@ -65,6 +66,11 @@ class Words:
 
 
 NO_WORDS: Final = Words()
+
+
+def word_of(path: str) -> str:
+    """Return the word that the embedding in a file teaches: the name of the file without its ending."""
+    return PurePosixPath(path).stem
 
 
 def virtual_tokens(sha256: str, vectors: int) -> tuple[int, ...]:

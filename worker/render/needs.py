@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     from worker.engine.adapters.control_nets import ControlNet
+    from worker.engine.architectures.embeddings import Embedding
     from worker.render.file_loads import Loaded
 
 
@@ -57,6 +58,7 @@ class Needs:
     params: RenderParams
     checkpoints: Mapping[str, Choice]  # by their place in the kit
     adapters: Mapping[str, Model]  # by the keys of their tags
+    embeddings: Mapping[str, Model]  # by the paths of their files
     upscaler: Model | None = None
     controls: tuple[Model, ...] = ()  # of each of the parameters' `controlnet`
 
@@ -72,6 +74,7 @@ class Needs:
             params,
             checkpoints,
             _adapters(models.adapters, params, checkpoints),
+            {path: Model("embedding", sha256) for path, sha256 in models.embeddings.items()},
             upscaler=Model("upscaler", models.upscaler) if models.upscaler else None,
             controls=tuple(Model("controlnet", sha256) for sha256 in models.controls),
         )
@@ -80,11 +83,13 @@ class Needs:
     def models(self) -> frozenset[Model]:
         """All models that must be loaded before the image starts."""
         chosen = (model for choice in self.checkpoints.values() for model in choice)
-        return frozenset(filter(None, (*chosen, self.upscaler, *self.adapters.values(), *self.controls)))
+        beside = (self.upscaler, *self.adapters.values(), *self.embeddings.values(), *self.controls)
+        return frozenset(filter(None, (*chosen, *beside)))
 
     def kit(self, loaded: Mapping[Model, Loaded], sources: Sources) -> Kit:
         """Return the kit of a render. Raises ModelFileError if an adapter does not fit its checkpoint."""
-        weights = {place: choice.weights(loaded) for place, choice in self.checkpoints.items()}
+        embeddings = {path: cast("Embedding", loaded[model]) for path, model in self.embeddings.items()}
+        weights = {place: choice.weights(loaded).taught(embeddings) for place, choice in self.checkpoints.items()}
         upscaler = cast("PixelNetwork", loaded[self.upscaler]) if self.upscaler else None
         nets = [cast("ControlNet", loaded[model]) for model in self.controls]
         controls = zip(sources.controls, nets, strict=True)

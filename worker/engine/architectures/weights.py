@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from shared.errors import ModelFileError
 from shared.params.fields import Tiling
-from shared.prompts.learned_words import NO_WORDS, Words
+from shared.prompts.learned_words import NO_WORDS, Words, word_of
 from shared.prompts.tokenizer import Tokenizer
 from worker.engine.architectures.base import Architecture, LatentSpace, TextEncoder
 from worker.engine.architectures.embeddings import Embedding
@@ -61,9 +61,14 @@ class Weights:
         return replace(self, tiling=tiling)
 
     def taught(self, embeddings: Mapping[str, Embedding]) -> Weights:
-        """Return these weights with learned words by their names; one for other text encoders stays plain text."""
+        """Return these weights with the words of embeddings, by the names of their files.
+
+        One for other text encoders is left out: its word stays plain text.
+        """
+        if not embeddings:
+            return self
         fitting = {name: one for name, one in embeddings.items() if one.fits(self.text_encoders)}
-        words = self.tokenizer.learn(tuple(one.word(name) for name, one in fitting.items()))
+        words = self.tokenizer.learn(tuple(one.word(word_of(name)) for name, one in fitting.items()))
         return replace(self, embeddings=tuple(fitting.values()), words=words)
 
     @property

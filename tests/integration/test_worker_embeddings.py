@@ -1,0 +1,76 @@
+"""Embeddings on a worker's card: scanned, named by a job's prompt alone, loaded for its picture and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from shared.db.sessions import transact
+from shared.models import recording
+from shared.models.catalogue import Catalogue
+from shared.models.scan import scan
+from tests.support.admissions import admitted
+from tests.support.checkpoints import NATIVE_SIZE, inspected, tiny_shape, write_tiny
+from tests.support.rendering import Farm, Seen
+from worker.in_flight import Cancellation
+from worker.render.engine_card import EngineCard
+from worker.render.model_cache import Model
+from worker.supervisor.gpus import Address
+
+
+@pytest.fixture
+def card(settings, sessions) -> Iterator[EngineCard]:
+    card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
+    yield card
+    card.stop()
+
+
+def test_a_prompt_that_mentions_a_word_gets_its_vectors(settings, sessions, card):
+    farm = Farm(settings.models, sessions)
+    write_tiny(settings.models / "tiny.safetensors")
+    (settings.models / "embeddings").mkdir()
+    width = tiny_shape().text_width
+    draw = torch.Generator().manual_seed(1)
+    for name, wide in (("ink", width), ("wide", 768)):
+        one = {
+            "string_to_param": {"*": torch.randn(2, wide, generator=draw)},
+            "string_to_token": {"*": 265},
+            "name": "x",
+        }
+        torch.save(one, settings.models / "embeddings" / f"{name}.pt")
+    seen = scan(settings.models, [], inspected)
+    transact(sessions, lambda session: recording.record(session, seen))
+    assert [file.reason for file in transact(sessions, Catalogue.read).entries("embedding")] == [None, None]
+
+    def painted(prompt: str):
+        given = {
+            "prompt": prompt,
+            "checkpoint": "tiny",
+            "steps": 3,
+            "seed": 7,
+            "width": NATIVE_SIZE,
+            "height": NATIVE_SIZE,
+        }
+        admission = transact(sessions, lambda session: admitted(session, given, "ann"))
+        claim = replace(
+            farm.claim(),
+            checkpoint=admission.models.checkpoint,
+            stored=admission.params.model_dump(mode="json"),
+            stored_models=admission.models.to_stored(),
+        )
+        return card.render(claim, Seen().watch(claim), Cancellation()).pixels, admission
+
+    plain, _ = painted("a boat")
+    other, admission = painted("a boat, ink wide")
+    again, _ = painted("a boat")
+    assert [*admission.models.embeddings] == ["embeddings/ink.pt"]
+    (note,) = admission.notes
+    assert note.startswith("wide (Stable Diffusion 1) is an embedding for other checkpoints: tiny")
+    assert Model("embedding", admission.models.embeddings["embeddings/ink.pt"]) in card._model_cache.models()
+    assert not np.array_equal(plain, other)
+    assert np.array_equal(plain, again)
+    assert np.array_equal(painted("a boat, INK wide")[0], other)
