@@ -43,11 +43,15 @@ class Field:
         return self.item + self.parameter.name.removeprefix(field_name(self.item))
 
     @property
-    def label(self) -> str:
-        """The words beside the input; of an item with its number, counted from 1."""
+    def legend(self) -> str:
+        """The words for the item of a list that it belongs to, counted from 1; empty: none."""
         around = parameters().get(field_name(self.item))
-        number = int(self.item.rpartition(".")[2]) + 1 if self.item else 0
-        return printed(f"{around.label} {number}: {self.parameter.label}" if around else self.parameter.label)
+        return printed(f"{around.label} {int(self.item.rpartition('.')[2]) + 1}") if around else ""
+
+    @property
+    def label(self) -> str:
+        """The words beside the input, behind those for its item."""
+        return ": ".join(filter(None, (self.legend, printed(self.parameter.label))))
 
     @property
     def kind(self) -> Kind:

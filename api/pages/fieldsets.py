@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from api.pages.fields import EVERY, printed
+from api.pages.fields import EVERY, Field, printed
 from shared.params.facts import EVERYDAY, HIRES, IMG2IMG, Group
+from shared.params.paths import field_name
 from shared.params.scheduling import Scheduling
 from shared.params.table import groups, of_group, optional_groups, parameters
 
@@ -33,8 +35,10 @@ def label(name: str) -> str:
     """Return what a field is called; a name that is on no form is its own label."""
     if name in EVERY:
         return EVERY[name].label
-    parameter = parameters().get(name)
-    return printed(parameter.label) if parameter else name
+    parameter, number = parameters().get(field_name(name)), re.search(r"\.(\d+)\.", name)
+    if parameter is None:
+        return name
+    return Field(parameter, name[: number.end() - 1]).label if number else printed(parameter.label)
 
 
 def full_label(name: str) -> str:

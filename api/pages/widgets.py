@@ -33,6 +33,7 @@ class Control:
     value: str
     default: str
     group: Group | None = None
+    legend: str = ""  # of the item of a list that it belongs to
     more: str = ""  # what it does, for those who want to know
     meanings: str = ""  # what single values mean: `-1: random`
     placeholder: str = ""
@@ -83,8 +84,9 @@ class Section:
 
     @property
     def words(self) -> list[str]:
-        """The labels and values that are set in it."""
-        return [control.words for control in self.controls if control.is_set and not control.name.endswith(".picture")]
+        """The labels and values that are set in it; of the items of lists, what each one is."""
+        shown = [one for one in self.controls if one.is_set and not one.name.endswith(".picture")]
+        return [one.words for one in shown if not one.legend or one.name.endswith(".model")]
 
 
 def controls(
@@ -134,7 +136,8 @@ def _control(
     return Control(
         name=field.name,
         widget=_widget(field, offered),
-        label=field.label,
+        label=printed(field.parameter.label),
+        legend=field.legend,
         group=field.parameter.group,
         help=printed(parameter.hint).removesuffix(".") + (" (UTC)." if field.kind == "instant" else "."),
         value=value,

@@ -56,6 +56,7 @@ class ControlUnit(Parameters):
         Fact(
             "First number of the preprocessor: the low threshold of canny, the sigma of blur, the factor of tile, the "
             "level of threshold",
+            label="Threshold A",
             means={None: "the usual one"},
             placeholder="the usual",
         ),
@@ -64,6 +65,7 @@ class ControlUnit(Parameters):
         Amount | None,
         Fact(
             "Second number of the preprocessor: the high threshold of canny",
+            label="Threshold B",
             means={None: "the usual one"},
             placeholder="the usual",
         ),

@@ -199,6 +199,43 @@ def test_all_that_is_wrong_beside_a_file_is_told_with_it(client):
     assert "neither an upload nor a data URL" not in form.text
 
 
+# ControlNets, each with fields of its own.
+
+
+def test_a_control_net_comes_with_its_picture_as_a_file(client, checkpoint_factory):
+    checkpoint_factory("edges", kind="controlnet", path="ControlNet/edges.pth", sha256="5" * 64)
+    form = look(client, "/")
+    assert "ControlNet 1" in form.text
+    assert not form.all("select", name="controlnet.1.model")
+    assert form.all("option", value=f"edges [{'5' * 10}]")
+    given = {"controlnet.0.model": "edges", "controlnet.0.preprocessor": "canny", "controlnet.0.weight": "0.5"}
+    job = submitted(client, prompt="a", **given, **{"controlnet.0.picture.file": file()})
+    (unit,) = params(client, job)["controlnet"]
+    assert (unit["model"][:5], unit["preprocessor"], unit["weight"], unit["mode"]) == (
+        "edges",
+        "canny",
+        0.5,
+        "balanced",
+    )
+    assert client.get(f"/api/v1/uploads/{unit['picture']}").status_code == 200
+    again = look(client, f"/?from={job}")
+    assert "ControlNet 2" in again.text
+    assert not again.all("select", name="controlnet.2.model")
+    assert again.all("input", name="controlnet.0.picture", value=unit["picture"])
+    assert "Canny edges" in look(client, f"/jobs/{job}").text
+
+
+def test_what_is_wrong_with_a_control_net_is_told_beside_its_field(client, checkpoint_factory):
+    checkpoint_factory("edges", kind="controlnet", path="ControlNet/edges.pth", sha256="5" * 64)
+    given = {"controlnet.0.model": "edges", "controlnet.0.weight": "9"}
+    answer = send(client, "/jobs", prompt="a", **given, **{"controlnet.0.picture.file": (BytesIO(b"<svg>"), "a.svg")})
+    assert answer.status_code == 422
+    form = page(answer)
+    assert form.all("p", id="controlnet.0.weight-error")
+    assert form.all("p", id="controlnet.0.picture-error")
+    assert "ControlNet 1: Weight" in form.text
+
+
 def test_file_that_is_too_large_is_told_as_that_with_the_rest(client, services, monkeypatch):
     monkeypatch.setattr(services.picture_reader, "_limits", Limits(max_upload_mb=0))
     answer = send(client, "/jobs", steps="none", **{"img2img.file": file()})
