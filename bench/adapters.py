@@ -1,4 +1,4 @@
-"""What adapters by rows cost, and what they save: pictures with other adapters each, together and a set at a time.
+"""The cost of adapters by rows, and what they save: pictures with other adapters each, together or a set at a time.
 
 Adapters are drawn at random for the layers that most published ones change, with their text encoders. The pictures of
 one set at a time are what a program can render together that patches the weights for one set and takes them out again;
