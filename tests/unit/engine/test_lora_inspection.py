@@ -19,10 +19,11 @@ from torch import Tensor
 from shared.errors import ModelFileError
 from tests.support import lora_files, lycoris_files
 from tests.unit.engine.conftest import Small
+from worker.engine.adapters.low_rank import LADDER
 from worker.engine.adapters.merging import merged
 from worker.engine.adapters.reading.fitting import fitted, networks_of, require_fit
 from worker.engine.adapters.reading.load import load, load_deltas
-from worker.engine.files.lora.algorithms import MOST_RANK
+from worker.engine.files.lora.algorithms import MOST_RANK, RANK_BY_ROWS
 from worker.engine.files.lora.reading import of_weights
 from worker.engine.loading.inspect import Inspection, inspect
 
@@ -158,6 +159,7 @@ def test_embeddings_that_came_with_it_are_told(write: Write) -> None:
 
 
 def test_a_rank_beyond_the_ladder_is_merged(write: Write) -> None:
+    assert LADDER[-1] == RANK_BY_ROWS
     assert inspect(write(pair(rank=128))).details["form"] == "rows"
     assert inspect(write(pair(rank=129))).details == {
         "form": "merged", "algorithm": "LoRA", "rank": 129, "width": 64,
@@ -200,12 +202,16 @@ HADA = {
 }
 REFUSED: dict[str, tuple[dict[str, Tensor], str]] = {
     "unknown weight": (
-        pair() | {"lora_unet_x.who": torch.ones(1)},
-        "has 1 of 3 weights (first lora_unet_x.who) that belong to no layer",
+        pair() | {"lora_unet_conv_in.who": torch.ones(1)},
+        "has 1 of 3 weights (first lora_unet_conv_in.who) that belong to no layer",
     ),
     "no network": (
         pair() | {"who.lora_up.weight": torch.ones(1)},
         "(first who.lora_up.weight) that belong to no layer",
+    ),
+    "no layer": (
+        pair() | pair(layer="lora_unet_stages_0_attn1_to_q"),
+        "has 2 of 4 weights (first lora_unet_stages_0_attn1_to_q.lora_down.weight, lora_unet_stages_0",
     ),
     "without up": ({DOWN: torch.ones(4, 64)}, f"its layer {LAYER} has no up"),
     "alpha alone": ({f"{LAYER}.alpha": torch.ones(())}, "has alpha alone, which changes nothing"),
@@ -232,7 +238,7 @@ REFUSED: dict[str, tuple[dict[str, Tensor], str]] = {
     "lengths": (pair(dora_scale=torch.ones(5, 7)), "has a dora_scale of 35 numbers for 64 outputs"),
     "blocks": ({f"{LAYER}.oft_blocks": torch.ones(4, 16, 15)}, "[blocks, size, size] is right"),
     "twice": (
-        pair() | {"lora_te_text_model_x.diff": torch.ones(1), "lora_te1_text_model_x.diff": torch.ones(1)},
+        pair() | {"lora_te_final_layer_norm.diff": torch.ones(1), "lora_te1_final_layer_norm.diff": torch.ones(1)},
         "has diff of one layer twice",
     ),
     "long name": (pair() | {"lora_unet_" + "x" * 600 + ".alpha": torch.ones(1)}, "that belong to no layer"),
@@ -297,7 +303,7 @@ def test_a_million_weights_are_refused_before_they_are_read(tmp_path: Path) -> N
 
 @pytest.mark.nightly
 def test_as_many_layers_as_are_read_take_seconds(write: Write) -> None:
-    content = {f"lora_unet_x_{n}.alpha": torch.zeros(()) for n in range(2**16 - 2)} | pair()
+    content = {f"lora_unet_down_blocks_{n}.alpha": torch.zeros(()) for n in range(2**16 - 2)} | pair()
     path = write(content)
     began = time.process_time()
     assert "has alpha alone, which changes nothing" in (inspect(path).reason or "")

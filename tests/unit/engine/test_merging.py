@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from shared.params.render import RenderParams
 from tests.support import lycoris_files
+from tests.support.conditioned import with_empty_caches
 from tests.support.lycoris_files import plain
 from tests.unit.engine.conftest import Small
+from worker.engine.adapters.low_rank import LowRank
 from worker.engine.adapters.merging import merged
 from worker.engine.adapters.reading.fitting import networks_of
-from worker.engine.adapters.reading.load import Deltas
+from worker.engine.adapters.reading.load import Deltas, load, load_deltas
 from worker.engine.architectures.weights import Weights, network_bytes
 from worker.engine.files.lora.reading import of_weights
+from worker.engine.loop.engine import Engine
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.render import render
 
 BY_DAY = {("sd1", "LoKr, Tucker"), ("sdxl", "LoHa, DoRA"), ("sd1", "BOFT")}
 KINDS = [
@@ -108,3 +117,24 @@ def test_a_strength_goes_that_part_of_the_way_and_several_adapters_add_up(small:
         expected = whole[place] + second[place] - pristine
         torch.testing.assert_close(both[place], expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(both[place], turned[place], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sd1", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in ("sd2", "sdxl"))])
+def test_a_file_by_rows_makes_the_picture_that_it_makes_merged(
+    small: Small, engine: Engine, params: RenderParams, tmp_path: Path, kind: str
+) -> None:
+    weights, path = small(kind), tmp_path / "one.safetensors"
+    save_file(lycoris_files.made(weights, "LoCon").tensors, path)
+    asked = params.model_copy(
+        update={"width": 64, "height": 64, "steps": 3, "prompt": "sea at night <lora:one:0.4:0.7>"}
+    )
+
+    def picture(weights: Weights, adapters: Mapping[str, LowRank] = MappingProxyType({})) -> Tensor:
+        kit = Kit(with_empty_caches(weights), adapters=adapters)
+        shown = asked if adapters else asked.model_copy(update={"prompt": "sea at night"})
+        return torch.from_numpy(engine.render(render(shown, kit)).result()).int()
+
+    by_rows = picture(weights, {"lora:one": load(path, "ab" * 32, weights)})
+    together = picture(merged(weights, [(load_deltas(path, "ab" * 32), 0.4, 0.7)]))
+    assert (by_rows - together).abs().max() <= 1
+    assert (by_rows - picture(weights)).abs().max() > 10

@@ -27,6 +27,15 @@ _ROOTS: Final = {  # beginnings of paths, in files that name no network
            "input_blocks.", "middle_block.", "output_blocks."),
     TEXT_ENCODER: ("text_model.", "encoder.layers."),
 }  # fmt: skip
+_TEXT_LAYERS: Final = ("encoder_layers_", "embeddings_", "final_layer_norm", "text_projection")
+_LAYERS: Final = {  # beginnings of paths, in every layout
+    UNET: (
+        "down_blocks_", "mid_block_", "up_blocks_", "conv_in", "conv_out", "conv_norm_out", "time_embedding_",
+        "add_embedding_", "input_blocks_", "middle_block_", "output_blocks_", "time_embed_", "label_emb_", "out_",
+    ),
+    TEXT_ENCODER: _TEXT_LAYERS,
+    TEXT_ENCODER_2: _TEXT_LAYERS,
+}  # fmt: skip
 _PEFT: Final = "base_model.model."
 
 _PARAMETERS: Final = {
@@ -70,6 +79,8 @@ def parsed(name: str) -> Name | None:
         return None
     path, parameter = found
     layer = _OLD_LAYER.sub("", path.replace(".", "_")).removeprefix("text_model_")
+    if not layer.startswith(_LAYERS[network]):
+        return None
     return Name(network, layer, parameter, f"{prefix}{path}")
 
 
