@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from api.http.body import read_file
 from api.http.problems import RETRY_AFTER_SECONDS
-from api.pages import prefill, status_line, widgets
+from api.pages import adapters, prefill, status_line, widgets
 from api.pages.choices import Option, offers
 from api.pages.fieldsets import SWITCHES, full_label, place
 from api.pages.form_data import MASK, PICTURE, Given, every, read
@@ -174,7 +174,8 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
 
 def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
     recent = jobs.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
-    catalogue, limits = catalogue_use_cases.catalogue(services()), services().settings.limits
+    catalogue = catalogue_use_cases.catalogue(services(), with_trigger_words=True)
+    limits = services().settings.limits
     checkpoints = catalogue.entries(first=limits.first_checkpoint)
     is_default_known = catalogue.is_default_known(first=limits.first_checkpoint)
     errors = _by_field(refused)
@@ -195,6 +196,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         is_looking=catalogue.awaited_since is not None and not is_default_known,
         unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
         others=catalogue.entries("other"),
+        adapters=adapters.offers(catalogue, checkpoint=origin.given["checkpoint"]),
         own_size=_own_size(catalogue, origin.given),
         limits=limits,
         here="/",

@@ -1,5 +1,6 @@
 // Makes the form quicker to use; every field works without it.
 
+import { startAdapters } from "./adapters.js";
 import { followArchitectures } from "./architectures.js";
 import { startDropping } from "./drop.js";
 import { startGroups } from "./groups.js";
@@ -81,6 +82,7 @@ else if (!form.elements.prompt.value && !location.hash) form.elements.prompt.foc
 followSamplers(form);
 const architectures = followArchitectures(form);
 startGroups(form);
+startAdapters(form);
 startCounting(form);
 startInstants(form);
 const sizes = startSizes(form);

@@ -39,16 +39,16 @@ from shared.prompts.tokenizer import Tokenizer
 from shared.settings import Limits
 
 
-def catalogue(services: Services, kind: Kind | None = None) -> Catalogue:
+def catalogue(services: Services, kind: Kind | None = None, *, with_trigger_words: bool = False) -> Catalogue:
     """Return the model files that the farm knows, or those of one kind."""
-    return transact(services.sessions, partial(Catalogue.read, kind=kind))
+    return transact(services.sessions, partial(Catalogue.read, kind=kind, with_trigger_words=with_trigger_words))
 
 
 def models(
     services: Services, filters: Mapping[str, str], search: str, cursor: int | None, limit: int | None
 ) -> ModelsBody:
     """Return a page of the model files of all kinds that pass the filters and hold the words. Raises Refused."""
-    known = transact(services.sessions, partial(Catalogue.read, with_trigger_words=True))
+    known = catalogue(services, with_trigger_words=True)
     files = searched(known.all_entries(first=services.settings.first_checkpoint), search)
     found = Faceted.of(files, filters, FACETS_OF_ALL)
     return ModelsBody.from_catalogue(known, found, Page.of(found.files, cursor, limit))

@@ -332,3 +332,54 @@ def test_fields_without_an_effect_on_the_chosen_checkpoint_are_quiet_and_keep_wh
         told = page.locator(".parameters").inner_text()
         for one in ("1024 × 1024", "Original width\n2048", "Clip skip on CLIP-L\nyes", "Clip skip\n2"):
             assert one in told
+
+
+def test_adapters_are_searched_weighed_and_written_into_the_prompts(
+    chromium: Browser, environ, checkpoint_factory: CheckpointFactory
+):
+    checkpoint_factory("alpha", native_size=512)
+    checkpoint_factory("beta", native_size=1024, architecture="sdxl")
+    words = {"algorithm": "LoCon", "rank": 8, "trigger_words": ["wet paper", "wash"]}
+    checkpoint_factory("watercolour", kind="lora", path="Lora/style/watercolour.safetensors", details=words)
+    checkpoint_factory("large", kind="lora", path="Lora/large.pt", architecture="sdxl")
+    checkpoint_factory("calm", kind="embedding", path="embeddings/calm.pt", details={"vectors": {"text_encoder": 4}})
+    with browsers.served(environ) as address, chromium.new_context(base_url=address) as context:
+        page = context.new_page()
+        page.set_default_timeout(browsers.WITHIN)
+        page.goto("/")
+        prompt, negative = page.get_by_label("Prompt", exact=True), page.locator("#negative_prompt")
+        part = page.locator("#adapters")
+        items = part.locator(".adapter")
+        prompt.fill("a boat")
+        part.locator("summary").focus()
+        page.keyboard.press("Enter")
+        search = part.get_by_label("Search")
+        expect(search).to_be_visible()
+        page.keyboard.press("Tab")
+        expect(search).to_be_focused()
+        page.keyboard.type("wash")
+        page.keyboard.press("Enter")
+        expect(items).to_have_count(1)
+        expect(page).to_have_url(f"{address}/")  # Enter searches, and submits nothing
+        page.keyboard.press("Tab")  # the first trigger word
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(prompt).to_have_value("a boat, wash")
+        weight = part.get_by_label("Weight of watercolour")
+        weight.focus()
+        page.keyboard.press("ArrowRight")
+        expect(part.locator("code")).to_have_text("<lora:watercolour:0.85>")
+        part.get_by_role("button", name="Insert watercolour into the prompt").click()
+        expect(prompt).to_have_value("a boat, wash <lora:watercolour:0.85>")
+        expect(part.get_by_role("status")).to_have_text("The prompt has <lora:watercolour:0.85>")
+        weight.press("Home")
+        part.get_by_role("button", name="Insert watercolour into the prompt").click()
+        expect(prompt).to_have_value("a boat, wash <lora:watercolour:-1>")
+        search.fill("")
+        expect(items).to_have_count(3)
+        part.get_by_role("button", name="insert calm into the negative prompt").click()
+        expect(negative).to_have_value("calm")
+        expect(items.last).to_contain_text("large (Stable Diffusion XL) does not fit alpha")
+        beta = page.locator("#checkpoint option").filter(has_text="beta").get_attribute("value")
+        page.get_by_label("Checkpoint", exact=True).select_option(beta)
+        expect(items.first).to_contain_text("large")

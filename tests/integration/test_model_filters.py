@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import unescape
+
 import httpx
 import pytest
 
@@ -185,3 +187,76 @@ def test_farm_models_lists_every_kind_with_its_details(farm, checkpoint_factory,
     assert "noob" not in told(kind="lora")
     assert "green" in told(search="fern")
     assert "No file is like that." in told(search="nothing")
+
+
+@pytest.fixture
+def adapters(checkpoint_factory):
+    """Files that prompts can name, of both architectures, and one that cannot be used."""
+    details = {"form": "rows", "algorithm": "LoCon", "rank": 8, "trigger_words": ["moss", "fern<b>"]}
+    checkpoint_factory("green", kind="lora", path="Lora/green.pt", details=details)
+    checkpoint_factory("large", kind="lora", path="Lora/large.pt", architecture="sdxl")
+    checkpoint_factory("odd=name", kind="lora", path="Lora/odd=name.pt", sha256="5" * 64)
+    checkpoint_factory("wash", kind="lora", path="Lora/one/wash.pt", sha256="6" * 64)
+    checkpoint_factory("wash", kind="lora", path="Lora/two/wash.pt", sha256="7" * 64)
+    checkpoint_factory("haze", kind="hypernetwork", path="hypernetworks/haze.pt")
+    checkpoint_factory("calm", kind="embedding", path="embeddings/calm.pt", details={"vectors": {"text_encoder": 4}})
+    checkpoint_factory("torn", kind="lora", path="Lora/torn.pt", usable=False, reason="is cut off", sha256=None)
+
+
+TEXTS = {
+    "<lora:green:0.8>", "<lora:large:0.8>", "<lora:5555555555:0.8>", "<lora:one/wash:0.8>", "<lora:two/wash:0.8>",
+    "<hypernet:haze:1>", "calm",
+}  # fmt: skip
+
+
+def test_the_form_lists_what_a_prompt_can_name_for_people_without_scripts(client, adapters):
+    page = client.get("/").get_data(as_text=True)
+    listed = unescape(page[page.index("data-adapters") :])
+    assert {text for text in TEXTS if f">{text}</code>" in listed} == TEXTS
+    assert "torn" not in listed[: listed.index("</details>")]
+    shown = look(client, "/").text
+    assert "7 files" in shown
+    assert "LoCon · rank 8" in shown
+    assert "fern<b>" in shown
+    for text in TEXTS:
+        asked = client.post("/api/v1/jobs", json={"prompt": text, "checkpoint": "xl" if "large" in text else "one"})
+        assert asked.status_code == 202, asked.get_json()
+
+
+def test_what_does_not_fit_the_checkpoint_comes_last_and_says_why(client, adapters):
+    def named(query: str) -> list[str]:
+        page = look(client, f"/adapters?{query}")
+        return [one.attributes["data-name"] for one in page.all("li") if "data-name" in one.attributes]
+
+    assert set(named("checkpoint=xl")[1:]) == {*named("checkpoint=one")[:-1]}
+    assert named("checkpoint=xl")[0] == named("checkpoint=one")[-1] == "large"
+    assert (
+        "green (Stable Diffusion 1) does not fit xl (Stable Diffusion XL)"
+        in look(client, "/adapters?checkpoint=xl").text
+    )
+    assert named("search=moss") == ["green"]
+    assert named("search=nothing+like+it") == []
+    assert "No LoRA, hypernetwork or embedding is like that." in look(client, "/adapters?search=nothing").text
+
+
+def test_a_form_without_adapters_shows_no_list(client):
+    assert "adapters-search" not in client.get("/").get_data(as_text=True)
+
+
+def test_the_page_lists_files_of_a_kind_and_searches_all(client, adapters, monkeypatch):
+    whole = look(client, "/models")
+    for words in ("LoRAs 6", "Hypernetworks 1", "Embeddings 1", "in a prompt: <lora:green:0.8>", "is cut off", "noob"):
+        assert words in whole.text
+    loras = look(client, "/models?kind=lora")
+    assert "LoCon, rank 8; moss, fern<b>" in loras.text
+    assert "noob.safetensors" not in loras.text
+    found = look(client, "/models?search=FERN")
+    assert "green.pt" in found.text
+    assert "wash.pt" not in found.text
+    assert "No file is like that" in look(client, "/models?kind=lora&search=noob").text
+    assert "noob.safetensors" in look(client, "/models?kind=nonsense").text
+    monkeypatch.setattr("api.pages.models.CHECKPOINTS_OF_A_PAGE", 2)
+    page = client.get("/models?kind=lora&search=a&page=2").get_data(as_text=True)
+    assert 'rel="prev" href="/models?kind=lora&amp;search=a&amp;page=1"' in page
+    monkeypatch.setattr("api.pages.models._FEW", 2)
+    assert "All 6 LoRAs" in look(client, "/models").text
