@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pkgutil
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ from worker.in_flight import Cancellation
 from worker.render.engine_card import EngineCard
 from worker.render.model_cache import Model
 from worker.supervisor.gpus import Address
+from worker.supervisor.watchdog import suspects
 
 MIB = 2**20
 HOST_MIB = 48  # that the process may grow by over many images; a checkpoint has 8
@@ -55,12 +57,13 @@ class Claims:
         tensors = lora_files.kohya(lora_files.drawn(weights or self._base, seed))
         return self._write(name, tensors)
 
-    def difference(self, name: str, seed: int = 0) -> Path:
-        """Write a full difference for `base`, which has to be merged."""
+    def difference(self, name: str, seed: int = 0, sides: tuple[int, int] | None = None) -> Path:
+        """Write a full difference for `base`, which has to be merged; with other `sides` of its kernel it cannot be."""
         draw = torch.Generator().manual_seed(seed)
         path, layer = next(iter(lora_files.chosen(self._base.unet, ("conv_in",))))
-        weight = layer.get_parameter("weight")
-        return self._write(name, {f"lora_unet_{path}.diff": torch.randn(weight.shape, generator=draw)})
+        shape = layer.get_parameter("weight").shape
+        shape = (*shape[:2], *(sides or shape[2:]))
+        return self._write(name, {f"lora_unet_{path}.diff": torch.randn(shape, generator=draw)})
 
     def _write(self, name: str, tensors: Mapping[str, torch.Tensor]) -> Path:
         path = self._models / "Lora" / f"{name}.safetensors"
@@ -218,6 +221,23 @@ def test_an_adapter_that_is_replaced_while_it_is_read_fails_that_load_alone(star
     assert paint(card, claim).any()
 
 
+def test_a_crash_while_an_adapter_is_loaded_is_blamed_on_its_file(start, claims, monkeypatch):
+    claims.lora("ink")
+    claims.difference("full")
+    card, suspected = start(), []
+    for reader in ("worker.engine.adapters.reading.load.read", "worker.render.loads.load_deltas"):
+        read = pkgutil.resolve_name(reader)
+
+        def watched(*given, read=read):
+            suspected.append(suspects(card._watchdog.stages()))
+            return read(*given)
+
+        monkeypatch.setattr(reader, watched)
+    paint(card, claims.claim("<lora:ink:0.1>", merges={"full": 0.5}))
+    assert set(suspected) == {(claims.lora_of(name).sha256,) for name in ("ink", "full")}
+    assert card._watchdog.stages() == ()
+
+
 # Merged sets.
 
 
@@ -241,6 +261,15 @@ def test_a_merged_set_is_made_of_the_resident_checkpoint_and_leaves_no_trace_in_
     assert card._residency.bytes_of([base, model]) == alone + told["bytes"]
     assert 0 < told["bytes"] < alone, "the text encoder and the VAE are those of the checkpoint"
     assert told["seconds"] >= 0
+
+
+def test_a_merged_adapter_that_does_not_fit_is_named(start, claims):
+    claims.difference("full")
+    claims.difference("long", sides=(7, 7))
+    with pytest.raises(
+        ModelFileError, match=r"the LoRA long does not fit this checkpoint: its layer lora_unet_conv_in"
+    ):
+        paint(start(), claims.claim(merges={"full": 0.5, "long": 1.0}))
 
 
 def test_the_checkpoint_leaves_when_what_was_merged_is_all_that_fits(start, claims):

@@ -74,6 +74,13 @@ def claims(farm, sessions) -> dict[str, Claim]:
     return {file.name: replace(base, checkpoint=file.sha256) for file in entries}
 
 
+def _vae_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Return the VAE in a checkpoint's file as a file of its own holds it."""
+    prefix = "first_stage_model."
+    whole = load_file(checkpoint)
+    return {name.removeprefix(prefix): one for name, one in whole.items() if name.startswith(prefix)}
+
+
 def resident(card: EngineCard) -> dict[Model, dict[str, int]]:
     """Return the bytes of each network of each model that is loaded."""
     return {model: dict(card._residency.networks(model)) for model in card._model_cache.models()}
@@ -142,16 +149,24 @@ def test_a_picture_is_the_same_whether_its_checkpoint_shares_networks_or_not(sta
 
 
 def test_the_vae_of_another_file_is_the_one_that_a_checkpoint_holds(start, farm, claims, settings, sessions):
-    prefix = "first_stage_model."
-    whole = load_file(settings.models / "base.safetensors")
-    alone = {name.removeprefix(prefix): one for name, one in whole.items() if name.startswith(prefix)}
-    save_file(alone, settings.models / "equal.vae.safetensors")
+    save_file(_vae_of(settings.models / "base.safetensors"), settings.models / "equal.vae.safetensors")
     card, claim = start(), farm.claim(vae="equal.vae")
     built_in = paint(card, claims["base"])
     before = card._resident_bytes()
     assert np.array_equal(paint(card, claim), built_in)
     assert len(card._model_cache.models()) == 2
     assert card._resident_bytes() == before
+
+
+def test_a_checkpoint_takes_over_its_vae_from_another_file_that_came_first(start, farm, settings, sessions):
+    path = small_checkpoints.write_file(small_checkpoints.build("sd1"), settings.models / "small.safetensors")
+    save_file(_vae_of(path), settings.models / "alone.vae.safetensors")
+    card, with_vae = start(), farm.claim(vae="alone.vae")
+    paint(card, with_vae)
+    entries = {file.name: file.sha256 for file in transact(sessions, Catalogue.read).entries()}
+    with structlog.testing.capture_logs() as logs:
+        paint(card, replace(with_vae, checkpoint=entries["small"], stored=with_vae.stored | {"vae": "none"}))
+    assert [one["shared"] for one in logs if one["event"] == "model loaded"] == [["vae"]]
 
 
 def test_what_is_shared_stays_while_one_of_them_does_and_then_leaves(start, claims, pretended: Ledger):

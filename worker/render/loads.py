@@ -21,7 +21,7 @@ from shared.errors import Cancelled, ModelFileError, RenderError, Unavailable
 from shared.models.kinds import KINDS, Kind
 from worker.engine import devices
 from worker.engine.adapters.merging import merged
-from worker.engine.adapters.reading.fitting import networks_of
+from worker.engine.adapters.reading.fitting import fitted, networks_of
 from worker.engine.adapters.reading.load import Deltas, load_deltas
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
@@ -204,7 +204,8 @@ class Loads:
         names, parts = _names(files), list[tuple[Deltas, float, float]]()
         with self.meter.other(), bound_contextvars(name=names):
             for merge in model.merges:
-                parts.append((self._deltas(found[merge.sha256]), merge.text_encoder, merge.unet))
+                deltas = self._deltas(found[merge.sha256], self._base(model))
+                parts.append((deltas, merge.text_encoder, merge.unet))
             size = sum(one.bytes for one in files) + self.residency.bytes_of([model])
             with self._busy(model.sha256, "merge", size):
                 weights = _explained(f"the LoRA {names}", partial(merged, self._base(model), parts, self._make_room))
@@ -218,9 +219,12 @@ class Loads:
         log.info("adapters merged", **about, seconds=round(seconds, 3))
         return weights
 
-    def _deltas(self, found: Found) -> Deltas:
+    def _deltas(self, found: Found, base: Weights) -> Deltas:
+        """Return what a file adds to a checkpoint. Raises ModelFileError, which names the file, if it does not fit."""
+        what = f"the LoRA {found.name}"
         with self._busy(found.sha256, "load", found.bytes, found.sha256):
-            deltas = _explained(f"the LoRA {found.name}", partial(load_deltas, found.path, found.sha256))
+            deltas = _explained(what, partial(load_deltas, found.path, found.sha256))
+            _explained(what, partial(fitted, deltas.file, networks_of(base)))
             self.files.require_unchanged(found)
         return deltas
 

@@ -243,14 +243,17 @@ def _measured(unet: Resident, figures: Figures, architecture: Architecture, devi
 
 
 def _load_vae(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom, sharing: Sharing) -> AutoencoderKL:
-    from worker.engine.loading import networks, vaes  # noqa: PLC0415 - as above
+    from worker.engine.loading import layouts, networks, vaes  # noqa: PLC0415 - as above
 
     part = vaes.part(tensors.read(path))
     dtype = vae_dtype(part, device, dtype)
     vae = networks.build_vae(part)
     resident = sharing.residents.get("vae")
     if not resident or next(resident.network.parameters()).dtype != dtype:
-        resident = Resident(vae, fill_alone(vae, part, dtype, device, make_room))
+        buffer = fill_alone(vae, part, dtype, device, make_room)
+        # For checkpoints that come later and hold the same one: tables are computed before the engine may call it.
+        scales = {reader.latent_scale for reader in layouts.READERS}
+        resident = Resident(vae, buffer, {scale: (latent_rgb(vae, scale), sample(vae, scale)) for scale in scales})
     sharing.on_loaded({"vae": resident})
     return cast("AutoencoderKL", resident.network)
 
