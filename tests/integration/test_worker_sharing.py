@@ -41,6 +41,7 @@ from worker.render.shared_networks import SharedNetworks
 from worker.supervisor.gpus import Address
 
 MIB = 2**20
+STEPS = 2
 
 
 @pytest.fixture
@@ -71,7 +72,8 @@ def claims(farm, sessions) -> dict[str, Claim]:
     """An image of each checkpoint, by name."""
     base = farm.claim()
     entries = transact(sessions, Catalogue.read).entries()
-    return {file.name: replace(base, checkpoint=file.sha256) for file in entries}
+    stored = base.stored | {"steps": STEPS}
+    return {file.name: replace(base, checkpoint=file.sha256, stored=stored) for file in entries}
 
 
 def _vae_of(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -151,6 +153,7 @@ def test_a_picture_is_the_same_whether_its_checkpoint_shares_networks_or_not(sta
 def test_the_vae_of_another_file_is_the_one_that_a_checkpoint_holds(start, farm, claims, settings, sessions):
     save_file(_vae_of(settings.models / "base.safetensors"), settings.models / "equal.vae.safetensors")
     card, claim = start(), farm.claim(vae="equal.vae")
+    claim = replace(claim, stored=claim.stored | {"steps": STEPS})
     built_in = paint(card, claims["base"])
     before = card._resident_bytes()
     assert np.array_equal(paint(card, claim), built_in)

@@ -81,6 +81,7 @@ def test_pictures_differ_by_what_they_are_made_of(alone: Sequence[Picture]) -> N
     assert len({picture.tobytes() for picture in alone}) == len(alone)
 
 
+@pytest.mark.nightly
 def test_all_together_each_is_what_it_is_alone(
     engine: Engine, tiny: Weights, mixed: Params, alone: Sequence[Picture]
 ) -> None:
