@@ -103,6 +103,32 @@ def again(
 
 
 @app.command()
+def upscale(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", exists=True, dir_okay=False, help="PNG, JPEG, WebP, BMP or GIF.")
+    ],
+    *,
+    by: Annotated[float | None, typer.Option(help="How many times larger; 2 without a size.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of the results in pixels.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height of the results in pixels.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--with", metavar="NAME", help="Name or hash of an upscaler; else Lanczos.")
+    ] = None,
+    second: Annotated[str | None, typer.Option(metavar="NAME", help="A second upscaler, mixed into the first.")] = None,
+    share: Annotated[float | None, typer.Option(help="Share of the second upscaler, 0 to 1.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="png, jpeg or webp.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("pictures"),
+    as_json: AsJson = False,
+) -> None:
+    """Enlarge pictures. `farm models --kind upscaler` lists the upscalers in the models folder."""
+    from cli.upscale import upscale as run
+
+    given = {"scale": by, "width": width, "height": height, "upscaler": name, "second": second, "second_share": share}
+    options = {key: value for key, value in (given | {"format": form}).items() if value is not None}
+    raise typer.Exit(run(_settings(), files, options, out, as_json=as_json))
+
+
+@app.command()
 def status(
     job: Annotated[int | None, typer.Argument(metavar="[JOB]", min=1, help="Number of a job.")] = None,
     *,

@@ -38,8 +38,8 @@ def render(
     check_folder(folder)
     files = {name: file_bytes(path) for name, path in pictures.items()}
     with joined(settings, terminal.no_progress if as_json else terminal.progress) as client:
-        uploaded = {name: _uploaded(client, pictures[name], data) for name, data in files.items()}
-        job = submitted(client, render_request.nested(uploaded, into=params), quiet=as_json)
+        ids = {name: uploaded(client, pictures[name], data) for name, data in files.items()}
+        job = submitted(client, render_request.nested(ids, into=params), quiet=as_json)
         if job["state"] == "held" and params.get("hold"):  # by hand: until nobody knows when
             return _held(client, job, as_json=as_json)
         job = follow(client, job["id"], quiet=as_json)
@@ -142,10 +142,11 @@ def _nothing(_: Json) -> None:
     """Show nothing: the answer is for a program."""
 
 
-def save(client: Client, job: Json, image: Json, folder: Path) -> Path:
-    """Write a picture under a name that is not taken, and return its path."""
+def save(client: Client, job: Json, image: Json, folder: Path, stem: str = "") -> Path:
+    """Write a picture under a name that is not taken, by default its job, index and seed, and return its path."""
     data = client.fetch(image["links"]["picture"])
-    stem, suffix = f"{job['id']:05d}-{image['index']}-seed{image['seed']}", Path(image["links"]["picture"]).suffix
+    stem = stem or f"{job['id']:05d}-{image['index']}-seed{image['seed']}"
+    suffix = Path(image["links"]["picture"]).suffix
     names = chain([f"{stem}{suffix}"], (f"{stem}-{number}{suffix}" for number in count(2)))
     path = next(folder / name for name in names if not (folder / name).exists())
     try:
@@ -183,7 +184,7 @@ def _report(client: Client, job: Json, files: list[Path], *, as_json: bool) -> N
             terminal.warn(f"Picture {image['index']} {image['state']}: {image['reason'] or 'no reason given'}")
 
 
-def _uploaded(client: Client, path: Path, data: bytes) -> str:
+def uploaded(client: Client, path: Path, data: bytes) -> str:
     """Return the id under which the farm keeps a file's picture. Raises Refused that names the file."""
     try:
         sha256: str = client.upload(data)["id"]

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from shared.infotext import files
 from shared.params.fields import FileFormat
 
-Pixels = NDArray[np.uint8]  # [height, width, 3]
+Pixels = NDArray[np.uint8]  # [height, width, 3], or 4 with alpha
 
 THUMBNAIL_SIDE: Final = 256
 JPEG_QUALITY: Final = 95  # with colours at full resolution: no difference that people see
@@ -21,17 +21,33 @@ WEBP_QUALITY: Final = 95
 _PNG_LEVEL: Final = 2  # a few percent larger than level 6 and several times faster: cards outrun level 6
 
 
-def picture(pixels: Pixels, parameters: str, form: FileFormat) -> bytes:
-    """Return `pixels` as a file of the format `form` that carries `parameters` where the ecosystem reads them."""
+def picture(pixels: Pixels, parameters: str, form: FileFormat, postprocessing: str = "") -> bytes:
+    """Return `pixels` [h, w, 3 or 4] as a file of the format `form` that carries texts where the ecosystem reads them.
+
+    `postprocessing` says what was done to a picture that was made before. Only PNG has room for both texts.
+    """
     image = Image.fromarray(pixels)
+    if form != "png":
+        parameters = parameters or postprocessing
     if form == "jpeg":
+        image = _on_white(image)
         return encoded(image, "JPEG", quality=JPEG_QUALITY, subsampling=0, **files.jpeg(parameters))
     if form == "webp":
         return encoded(image, "WEBP", quality=WEBP_QUALITY, method=4, exif=files.exif(parameters))
     info = PngInfo()
-    add = info.add_text if parameters.isascii() else info.add_itxt  # tEXt is Latin-1, but often read as UTF-8
-    add(files.CHUNK, parameters)
+    for chunk, words in ((files.CHUNK, parameters), (files.POSTPROCESSING, postprocessing)):
+        if words:
+            add = info.add_text if words.isascii() else info.add_itxt  # tEXt is Latin-1, but often read as UTF-8
+            add(chunk, words)
     return encoded(image, "PNG", compress_level=_PNG_LEVEL, pnginfo=info)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image
+    layers = Image.new("RGBA", image.size, "white")
+    layers.alpha_composite(image)
+    return layers.convert("RGB")
 
 
 def thumbnail(pixels: Pixels) -> bytes:

@@ -145,7 +145,7 @@ def _instant(text: str) -> datetime | None:
 
 
 def _fields(table: Mapping[str, Parameter]) -> dict[str, Field]:
-    return {name: Field(one) for name, one in table.items() if not (one.is_group or one.is_in_list)}
+    return {name: Field(one) for name, one in table.items() if one.group and not (one.is_group or one.is_in_list)}
 
 
 FIELDS: Final = _fields(parameters())
@@ -153,7 +153,9 @@ FIELDS: Final = _fields(parameters())
 SCHEDULING: Final = _fields(parameters(Scheduling))
 """The fields that schedule a job."""
 EVERY: Final = FIELDS | SCHEDULING
-LISTS: Final = tuple(name for name, one in parameters().items() if one.is_group and one.is_list and not one.is_in_list)
+LISTS: Final = tuple(
+    name for name, one in parameters().items() if one.group and one.is_group and one.is_list and not one.is_in_list
+)
 """The lists of groups, whose items have fields of their own."""
 
 

@@ -15,8 +15,9 @@ from api.pages.query_args import number
 from api.schemas.jobs import ChangeBody, DisplayState
 from api.security import auth
 from api.services import services
+from api.use_cases import enlarge
 from api.use_cases import jobs as use_cases
-from shared.errors import Conflict
+from shared.errors import Conflict, Refused
 from shared.infotext import writer
 from shared.quantities import counted
 from shared.version import version
@@ -60,9 +61,29 @@ def job(job_id: int) -> str:
     pages = Pages(min(number("page") or 1, total), total)
     first = (pages.number - 1) * IMAGES_OF_A_PAGE
     images = body.images[first : first + IMAGES_OF_A_PAGE]
-    text = writer.text(body.params.image(0), version=version(), hashes=body.hashes)
+    first_image = body.params.image(0)
+    if first_image.upscale:
+        text = first_image.upscale.pictures[0].parameters
+    else:
+        text = writer.text(first_image, version=version(), hashes=body.hashes)
     table = parameter_table(body.params, body.not_understood)
-    return render_template("job.html", job=body, images=images, pages=pages, table=table, text=text)
+    return render_template(
+        "job.html", job=body, images=images, pages=pages, table=table, text=text, upscalers=enlarge.names(services())
+    )
+
+
+@blueprint.post("/<id:job_id>/images/<id:index>/upscale")
+def upscale(job_id: int, index: int) -> AnyResponse:
+    """Enlarge one image, and show the job that does."""
+    scale, upscaler = request.form.get("scale", ""), request.form.get("upscaler", "")
+    try:
+        factor = float(scale) if scale.isdecimal() else 2.0
+        enlarging = enlarge.picture(services(), auth.owner(), job_id, index, {"scale": factor, "upscaler": upscaler})
+    except Refused as refused:
+        flash("; ".join(f"{one.field}: {one.message} ({one.accepted})" for one in refused.fields) or str(refused))
+        return redirect(_back(job_id, index), 303)
+    flash(f"Enlarges image {index + 1} of job {job_id}.")
+    return redirect(f"/jobs/{enlarging.job.id}", 303)
 
 
 @blueprint.post("/<id:job_id>/cancel")

@@ -16,6 +16,7 @@ from shared.params.geometry import hires_size
 from shared.params.render import RenderParams
 from shared.params.samplers import SCHEDULES
 from shared.params.table import parameters
+from shared.params.upscale import Upscale
 
 NEWER: Final = "Written by a newer version of the farm"
 _ELSEWHERE: Final = frozenset({"prompt", "style", "picture"})  # kinds of values that the page shows in other places
@@ -31,16 +32,32 @@ class Rows:
 
 def parameter_table(params: RenderParams, unknown: Mapping[str, Any] = MappingProxyType({})) -> list[Rows]:
     """Return the parameters as people read them, the prompts apart; what is unknown to this version as it is stored."""
+    if params.upscale:
+        return [Rows("", _enlarged(params.upscale))]
     groups = [Rows(printed(group.title), [*_rows(group, params, unknown)]) for group in FOLDED]
     strange = Rows(NEWER, [(name, value_words(value)) for name, value in unknown.items()])
     return [Rows("", _everyday(params, unknown)), *(one for one in (*groups, strange) if one.rows)]
 
 
 def sides(params: RenderParams) -> tuple[int, int]:
-    """Return width and height of the pictures that come out."""
+    """Return width and height of the pictures that come out; a square, if each has its own."""
+    if params.upscale:
+        return (params.upscale.width, params.upscale.height) if params.upscale.is_sized else (512, 512)
     if params.hires is None:
         return params.width, params.height
     return hires_size(params.width, params.height, params.hires).final
+
+
+def _enlarged(options: Upscale) -> list[tuple[str, str]]:
+    """Return what a job does to the pictures that it enlarges."""
+    size = {"Width": options.width, "Height": options.height} if options.width or options.height else {}
+    rows = [(label, f"{side} pixels") for label, side in size.items() if side] or [
+        ("Scale", f"{options.scale:g} times")
+    ]
+    rows.append(("Upscaler", options.upscaler))
+    if options.second:
+        rows.append(("Second upscaler", f"{options.second}, {options.second_share:.0%}"))
+    return rows
 
 
 def _everyday(params: RenderParams, unknown: Mapping[str, Any]) -> list[tuple[str, str]]:

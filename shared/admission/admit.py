@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from shared.admission import backlog, no_effect, prompts, ranges, scheduling, sizes, sources
+from shared.admission import backlog, no_effect, prompts, ranges, scheduling, sizes, sources, upscaling
 from shared.admission.named_models import NamedModels
 from shared.admission.parse import JobRequest, refused
 from shared.media import uploads
@@ -45,6 +45,8 @@ def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admiss
     files go by their titles, pictures are uploads (those that came with the request have still to be kept).
     Raises Refused that names every bad field.
     """
+    if upscaling.is_wanted(request):
+        return upscaling.admitted(session, request, catalogue)
     owner, limits = request.owner, request.limits
     named = NamedModels.found(catalogue, request.params, limits)
     source = sizes.of_source(session, request)

@@ -22,6 +22,7 @@ from shared.infotext.found import bare, loaded
 from shared.infotext.reader import MOST_CHARACTERS
 
 CHUNK: Final = "parameters"
+POSTPROCESSING: Final = "postprocessing"  # what was done to a picture that was made before
 MOST_BYTES: Final = 4 * MOST_CHARACTERS  # of a comment that are looked at
 _UTF_16: Final = b"UNICODE\x00"
 _ASCII: Final = b"ASCII\x00\x00\x00"

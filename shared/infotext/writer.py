@@ -9,8 +9,10 @@ from shared.infotext import control_nets, networks
 from shared.infotext.grammar import Parts, joined, taken_apart
 from shared.infotext.keys import NEGATIVE_PROMPT, PROMPT, keys
 from shared.infotext.networks import Hashes
+from shared.params.codecs import SIZE, number, split_title
 from shared.params.render import RenderParams
 from shared.params.samplers import AUTOMATIC, SAMPLERS
+from shared.params.upscale import Upscale
 
 NONE: Final[Hashes] = MappingProxyType({})
 _PLAIN: Final = "uniform"  # the model's own schedule: readers know it as Automatic
@@ -27,6 +29,19 @@ def text(params: RenderParams, *, version: str, hashes: Hashes = NONE) -> str:
     parts = Parts(params.prompt, params.negative_prompt, values)
     said = networks.written(hashes) | _misread(parts)
     return joined(parts._replace(values=values | said | {"Version": f"stepfarm {version}"}))
+
+
+def upscale_text(options: Upscale, size: tuple[int, int]) -> str:
+    """Return the text for a picture that was enlarged to `size`, as other programs write it."""
+    if options.width or options.height:
+        values = {"Postprocess upscale to": SIZE.write(*size)}
+    else:
+        values = {"Postprocess upscale by": number(options.scale)}
+    values["Postprocess upscaler"] = split_title(options.upscaler)[0]
+    if options.second and options.second_share:
+        values["Postprocess upscaler 2"] = split_title(options.second)[0]
+        values["Postprocess upscaler 2 visibility"] = number(options.second_share)
+    return joined(Parts("", "", values)).strip()
 
 
 def _misread(parts: Parts) -> dict[str, str]:

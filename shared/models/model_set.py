@@ -9,7 +9,9 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 Sha256 = Annotated[str, Field(min_length=1)]
-_BESIDE: Final = frozenset({"vae", "hires_vae", "upscaler"})
+NO_FILE: Final = "none"
+"""The lane of images that need no model file."""
+_BESIDE: Final = frozenset({"vae", "hires_vae", "upscaler", "second_upscaler"})
 """The roles of one file that is not a checkpoint."""
 
 
@@ -35,12 +37,13 @@ class ModelSet(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    checkpoint: Sha256
+    checkpoint: Sha256 | None = None  # None: pictures are only enlarged
     vae: Sha256 | None = None
     refiner: Sha256 | None = None  # a checkpoint that takes over on the way; it decodes nothing
     hires: Sha256 | None = None  # the second pass's checkpoint; None: the first pass's
     hires_vae: Sha256 | None = None
-    upscaler: Sha256 | None = None  # that enlarges the first pass's picture for the second
+    upscaler: Sha256 | None = None  # that enlarges the first pass's picture for the second, or pictures by themselves
+    second_upscaler: Sha256 | None = None  # whose result is mixed into the other's
     controls: Annotated[tuple[Sha256, ...], Field(strict=False)] = ()  # of each of the parameters' `controlnet`
     adapters: dict[str, Sha256] = {}  # applied image by image: by `shared.prompts.adapters.Use.key`, of both passes
     merges: Annotated[tuple[Merge, ...], Field(strict=False)] = ()  # sorted; of both passes
@@ -52,6 +55,11 @@ class ModelSet(BaseModel):
         """The checkpoints that must be resident before the image starts, the job's own first, each once."""
         files = (file for role, file in self if isinstance(file, str) and role not in _BESIDE)
         return tuple(dict.fromkeys(files))
+
+    @property
+    def lane(self) -> str:
+        """What images with these models are queued under: the file that workers should hold already."""
+        return self.checkpoint or self.upscaler or NO_FILE
 
     @property
     def companions(self) -> str:

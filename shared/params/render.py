@@ -32,6 +32,7 @@ from shared.params.groups import Guidance, Hires, Noise, Refiner, Sampling
 from shared.params.img2img import Img2Img
 from shared.params.samplers import AUTOMATIC, SAMPLERS
 from shared.params.size_conditioning import Crop, OriginalSize, TargetSize
+from shared.params.upscale import Upscale
 
 
 class RenderParams(Parameters):
@@ -303,6 +304,9 @@ class RenderParams(Parameters):
             ),
         ),
     ] = ()
+    upscale: Annotated[
+        Upscale | None, Fact("Pictures to enlarge: a job of its own, which needs no checkpoint and no prompt")
+    ] = None
 
     @property
     def rows(self) -> int:
@@ -318,8 +322,11 @@ class RenderParams(Parameters):
     def image(self, index: int) -> Self:
         """Return the parameters of image `index` alone: what the engine, the PNG and the client see.
 
-        Seeds count up; with a variation strength the variation seed does, and all images share the first seed.
+        Seeds count up; with a variation strength the variation seed does, and all images share the first seed. A job
+        that enlarges pictures has an image for each.
         """
+        if self.upscale:
+            return self.model_copy(update={"upscale": self.upscale.only(index), "count": 1})
         name = "noise.variation_seed" if self.noise.variation_strength else "seed"
         return paths.replaced(self, {name: paths.get(self, name) + index, "count": 1})
 

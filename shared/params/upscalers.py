@@ -15,6 +15,9 @@ LATENT: Final = (
 """These enlarge the latent, without a way over pixels."""
 
 UPSCALERS: Final = (*LATENT, "None", "Lanczos", "Nearest")
+WITHOUT_FILE: Final = ("Lanczos", "Nearest")
+"""These enlarge a picture, also one by itself."""
+
 _SPELLED: Final = {name.casefold(): name for name in UPSCALERS}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -45,6 +45,9 @@ class Submission:
     is_new: bool
 
 
+_UPSCALE_COST: Final = 2**17  # as 20 steps of 512 x 512 with guidance
+_UPSCALE_CLASS: Final = 13  # the cells of a tile's result at four times its size
+
 _IMAGES = text("""
     INSERT INTO images (
         job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
@@ -73,7 +76,7 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
         session,
         owner=owner,
         params=stored.written(params),
-        checkpoint=models.checkpoint,
+        checkpoint=models.lane,
         models=models.to_stored(),
         **scheduling.model_dump(),
         count=params.count,
@@ -113,12 +116,21 @@ def repeated(session: Session, owner: str, idempotency_key: str, request: str) -
 
 
 def cost(params: RenderParams) -> int:
-    """Return the work of one image: rows x model calls x latent cells, over both passes."""
+    """Return the work of one image: rows x model calls x latent cells, over both passes; of an enlarged picture a
+    fixed figure.
+    """
+    if params.upscale:
+        return _UPSCALE_COST
     return max(1, sum(work.rows * work.calls * work.cells for work in _passes(params)))
 
 
 def memory_class(params: RenderParams) -> int:
-    """Return the memory class of one image: the smallest power of two that holds the cells of its largest latent."""
+    """Return the memory class of one image: the smallest power of two that holds the cells of its largest latent.
+
+    Pictures are enlarged in tiles, so that all need the same.
+    """
+    if params.upscale:
+        return _UPSCALE_CLASS
     return (max(work.cells for work in _passes(params)) - 1).bit_length()
 
 

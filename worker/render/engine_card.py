@@ -31,6 +31,7 @@ from worker.engine.loop.runs import Step
 from worker.engine.pipelines.film import Reel, developed
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
+from worker.engine.pipelines.upscale import upscaled
 from worker.engine.row_limits import RowLimits
 from worker.engine.transfers import beside
 from worker.in_flight import Cancellation
@@ -181,21 +182,27 @@ class EngineCard:
             self._loads.weigh(model)  # raises if a file is not here, so that nothing leaves for it
         pictures = sources.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
-        footprint = Footprint(models.checkpoint, models.companions, claim.memory_class)
+        footprint = Footprint(models.lane, models.companions, claim.memory_class)
         with self._meter.in_flight(footprint), self._model_cache.use(needed, cancel, report) as loaded:
-            kit = needs.kit(loaded, pictures)
-            progress.phase("steps")
+            options, kit = claim.params.upscale, None
+            if options:
+                pipeline = upscaled(options, needs.upscale_kit(loaded, pictures, self._device))
+            else:
+                kit = needs.kit(loaded, pictures)
+                pipeline = render(claim.params, kit)
+            progress.phase("steps" if kit else "upscale")
             with self._meter.image(footprint, self._residency.bytes_of(needed)):
                 run = self._engine.render(
-                    render(claim.params, kit),
+                    pipeline,
                     exact=claim.params.exact,
                     urgent=claim.is_urgent,
-                    on_step=partial(self._on_step, progress, kit, reel),
+                    on_step=partial(self._on_step, progress, kit, reel) if kit else None,
                     about=_about(claim),
                 )
                 cancel.then(run.cancel)
                 picture: Pixels = run.result()
-            return Rendered(picture, self._film(claim, kit, reel, progress, cancel), reel.steps if reel else 0)
+            frames = self._film(claim, kit, reel, progress, cancel) if kit else ()
+            return Rendered(picture, frames, reel.steps if reel else 0)
 
     def _film(
         self, claim: Claim, kit: Kit, reel: Reel | None, progress: ImageProgress, cancel: Cancellation

@@ -99,8 +99,11 @@ class ModelCache(Generic[W]):
         self._loading: _Visit | None = None  # the image whose missing models are being loaded
 
     def resident(self) -> list[str]:
-        """Return the SHA-256 of the checkpoints that are loaded, with adapters merged into them or without."""
-        return list(dict.fromkeys(sha256 for model in self.models() if (sha256 := model.checkpoint)))
+        """Return what lanes are called by: the SHA-256 of the checkpoints that are loaded, with adapters merged into
+        them or without, and of the upscalers.
+        """
+        names = (model.sha256 if model.kind == "upscaler" else model.checkpoint for model in self.models())
+        return list(dict.fromkeys(filter(None, names)))
 
     def models(self, *, with_loading: bool = False) -> list[Model]:
         """Return the models that are loaded, the longest unused first; `with_loading` also those that come now."""

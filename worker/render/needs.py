@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, cast
 
-from shared.errors import ModelFileError
+from shared.errors import ModelFileError, RenderError
 from shared.models.architectures import label
 from shared.models.kinds import Kind
 from shared.models.model_set import Merge, ModelSet
@@ -16,7 +16,9 @@ from worker.engine.adapters.low_rank import LowRank
 from worker.engine.adapters.reading import fitting
 from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
+from worker.engine.devices import Device
 from worker.engine.pipelines.inputs import ControlInput, Kit
+from worker.engine.pipelines.upscale import UpscaleKit
 from worker.engine.upscaling.architectures import PixelNetwork
 from worker.render.model_cache import Model
 from worker.render.sources import Sources
@@ -60,12 +62,15 @@ class Needs:
     adapters: Mapping[str, Model]  # by the keys of their tags
     embeddings: Mapping[str, Model]  # by the paths of their files
     upscaler: Model | None = None
+    second_upscaler: Model | None = None
     controls: tuple[Model, ...] = ()  # of each of the parameters' `controlnet`
 
     @classmethod
     def of(cls, models: ModelSet, params: RenderParams) -> Self:
         """Return what a render of `params` with `models` needs."""
-        checkpoints = {"weights": Choice.of(models.checkpoint, models.vae, models.merges)}
+        checkpoints: dict[str, Choice] = {}
+        if models.checkpoint:
+            checkpoints["weights"] = Choice.of(models.checkpoint, models.vae, models.merges)
         if models.refiner:
             checkpoints["refiner"] = Choice.of(models.refiner, None)  # it decodes nothing
         if models.hires:
@@ -76,6 +81,7 @@ class Needs:
             _adapters(models.adapters, params, checkpoints),
             {path: Model("embedding", sha256) for path, sha256 in models.embeddings.items()},
             upscaler=Model("upscaler", models.upscaler) if models.upscaler else None,
+            second_upscaler=Model("upscaler", models.second_upscaler) if models.second_upscaler else None,
             controls=tuple(Model("controlnet", sha256) for sha256 in models.controls),
         )
 
@@ -83,14 +89,13 @@ class Needs:
     def models(self) -> frozenset[Model]:
         """All models that must be loaded before the image starts."""
         chosen = (model for choice in self.checkpoints.values() for model in choice)
-        beside = (self.upscaler, *self.adapters.values(), *self.embeddings.values(), *self.controls)
-        return frozenset(filter(None, (*chosen, *beside)))
+        beside = (*self.adapters.values(), *self.embeddings.values(), *self.controls)
+        return frozenset(filter(None, (*chosen, self.upscaler, self.second_upscaler, *beside)))
 
     def kit(self, loaded: Mapping[Model, Loaded], sources: Sources) -> Kit:
         """Return the kit of a render. Raises ModelFileError if an adapter does not fit its checkpoint."""
         embeddings = {path: cast("Embedding", loaded[model]) for path, model in self.embeddings.items()}
         weights = {place: choice.weights(loaded).taught(embeddings) for place, choice in self.checkpoints.items()}
-        upscaler = cast("PixelNetwork", loaded[self.upscaler]) if self.upscaler else None
         nets = [cast("ControlNet", loaded[model]) for model in self.controls]
         controls = zip(sources.controls, nets, strict=True)
         kit = Kit(
@@ -100,18 +105,31 @@ class Needs:
             sources.source,
             sources.mask,
             adapters={key: cast("Adapter", loaded[model]) for key, model in self.adapters.items()},
-            upscaler=upscaler,
+            upscaler=_network(self.upscaler, loaded),
             controls=tuple(ControlInput(options, net, picture) for (options, picture), net in controls),
         )
         _require_fits(self.params, kit)
         return kit
 
+    def upscale_kit(self, loaded: Mapping[Model, Loaded], sources: Sources, device: Device) -> UpscaleKit:
+        """Return the kit of a picture that is enlarged by itself. Raises RenderError if there is no such picture."""
+        if sources.source is None:
+            raise RenderError("the picture to enlarge is missing")
+        networks = (_network(model, loaded) for model in (self.upscaler, self.second_upscaler))
+        return UpscaleKit(device, sources.source, sources.alpha, *networks)
+
+
+def _network(model: Model | None, loaded: Mapping[Model, Loaded]) -> PixelNetwork | None:
+    return cast("PixelNetwork", loaded[model]) if model else None
+
 
 def _adapters(adapters: Mapping[str, str], params: RenderParams, checkpoints: Mapping[str, Choice]) -> dict[str, Model]:
     """Return adapters by their keys, each with a checkpoint of the pass whose prompt has its tag."""
+    if not adapters:
+        return {}
     first = checkpoints["weights"]
     second = checkpoints.get("hires", first)
-    of_first = {use.key for use in used(params.prompt)} if adapters else set()
+    of_first = {use.key for use in used(params.prompt)}
     return {
         key: Model(_KINDS[key.partition(":")[0]], sha256, (first if key in of_first else second).checkpoint)
         for key, sha256 in adapters.items()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from shared.infotext.writer import text
+from shared.infotext.writer import text, upscale_text
 from shared.media.storage import Kind, key
 from shared.queue.claim import Claim
 from shared.version import version
@@ -33,14 +33,24 @@ class Output(NamedTuple):
 
 def outputs(claim: Claim, rendered: Rendered) -> list[Output]:
     """Return picture, thumbnail and film, in this order, under this attempt's keys."""
-    params, hashes = claim.params, claim.models.hashes if claim.models else {}
+    params = claim.params
     made: list[tuple[Kind, bytes]] = [
-        ("picture", encode.picture(rendered.pixels, text(params, version=version(), hashes=hashes), params.format)),
+        ("picture", _picture(claim, rendered)),
         ("thumbnail", encode.thumbnail(rendered.pixels)),
         *(_film(claim, rendered) if params.film else ()),
     ]
     place = (claim.job_id, claim.index, claim.attempt)
     return [Output(kind, key(*place, kind, params.format), data) for kind, data in made]
+
+
+def _picture(claim: Claim, rendered: Rendered) -> bytes:
+    """Return the picture's file, with the texts that say how it was made."""
+    params, hashes = claim.params, claim.models.hashes if claim.models else {}
+    if params.upscale is None:
+        return encode.picture(rendered.pixels, text(params, version=version(), hashes=hashes), params.format)
+    height, width = rendered.pixels.shape[:2]
+    said = upscale_text(params.upscale, (width, height))
+    return encode.picture(rendered.pixels, params.upscale.pictures[0].parameters, params.format, said)
 
 
 def _film(claim: Claim, rendered: Rendered) -> Iterator[tuple[Kind, bytes]]:

@@ -16,11 +16,14 @@ from worker.engine.images.arrays import Mask, Pixels
 
 
 class Sources(NamedTuple):
-    """Source [h, w, 3], flattened on white, and mask [h, w], 255 where it is painted again; None if there is none."""
+    """Source [h, w, 3], flattened on white unless it is enlarged by itself, and mask [h, w], 255 where it is painted
+    again; None if there is none.
+    """
 
     source: Pixels | None = None
     mask: Mask | None = None
     controls: tuple[tuple[ControlUnit, Pixels | None], ...] = ()  # each control net's options and picture
+    alpha: Mask | None = None  # of a picture that is enlarged by itself; None: opaque
 
 
 def pictures(storage: Storage, params: RenderParams) -> Sources:
@@ -28,6 +31,9 @@ def pictures(storage: Storage, params: RenderParams) -> Sources:
 
     Raises RenderError if one is gone or damaged, StorageError if the storage is away.
     """
+    if params.upscale:
+        pixels, alpha = arrays.split(_opened(storage, params.upscale.pictures[0].picture, "picture"))
+        return Sources(pixels, alpha=alpha)
     start, source, mask = params.img2img, None, None
     if start is not None:
         source = arrays.flattened(_opened(storage, start.picture, "source picture"))

@@ -27,6 +27,13 @@ def flattened(picture: Image.Image) -> Pixels:
     return np.asarray(layers.convert("RGB"))
 
 
+def split(picture: Image.Image) -> tuple[Pixels, Mask | None]:
+    """Return any picture as bytes [h, w, 3], and its alpha [h, w]; None if it is opaque everywhere."""
+    layers = np.asarray(_of_bytes(picture).convert("RGBA"))
+    alpha = layers[:, :, 3]
+    return np.ascontiguousarray(layers[:, :, :3]), None if alpha.min() == OPAQUE else np.ascontiguousarray(alpha)
+
+
 def mask(picture: Image.Image) -> Mask:
     """Return 255 where `picture` is set, else 0 [h, w]: by its alpha if that is not set everywhere, else by brightness.
 

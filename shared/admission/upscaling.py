@@ -1,0 +1,95 @@
+"""Admission of jobs that enlarge pictures: no checkpoint, no prompt, one image for each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from shared.admission import backlog, scheduling, sources
+from shared.admission.parse import JobRequest, refused
+from shared.admission.upscalers import named_upscaler
+from shared.errors import FieldError
+from shared.media import uploads
+from shared.models.catalogue import Catalogue
+from shared.models.model_set import ModelSet
+from shared.params import upscalers
+from shared.params.render import RenderParams
+from shared.params.upscale import Upscale
+from shared.params.upscalers import WITHOUT_FILE
+from shared.queue.submit import Admission
+from shared.settings import Limits
+
+_OWN: Final = frozenset({"upscale", "format"})
+_PLAIN: Final = RenderParams()
+
+
+def is_wanted(request: JobRequest) -> bool:
+    """Return whether a request asks for pictures to be enlarged, in the right form or not."""
+    return request.params.upscale is not None or any(one.field.startswith("upscale") for one in request.problems)
+
+
+def admitted(session: Session, request: JobRequest, catalogue: Catalogue) -> Admission:
+    """Return the job that enlarges pictures. Raises Refused that names every bad field."""
+    owner, limits, wanted = request.owner, request.limits, request.params.upscale
+    if wanted is None:
+        raise refused(request.problems)
+    names: dict[str, str] = {}
+    roles: dict[str, str] = {}
+    problems = [*request.problems, *_without_effect(request.params)]
+    for field, role in (("upscaler", "upscaler"), ("second", "second_upscaler")):
+        text = getattr(wanted, field)
+        if not text and field == "second":
+            continue
+        found = named_upscaler(catalogue, text, f"upscale.{field}", WITHOUT_FILE)
+        problems += filter(None, [found.problem])
+        names[field] = found.file.title if found.file else upscalers.spelled(text) or text
+        if found.file and found.file.sha256:
+            roles[role] = found.file.sha256
+    problems += [
+        *_too_many(wanted, limits),
+        *sources.missing(session, request),
+        *_too_large(session, request, wanted),
+        *uploads.without_room(session, owner, request.pictures, limits),
+        *scheduling.impossible(session, owner, request.scheduling, limits),
+        *backlog.too_many(session, owner, limits),
+    ]
+    if problems:
+        raise refused(problems)
+    update = {"upscale": wanted.model_copy(update=names), "count": len(wanted.pictures)}
+    return Admission(
+        owner,
+        request.params.model_copy(update=update),
+        ModelSet.model_validate(roles),
+        request.scheduling,
+        request.digest,
+    )
+
+
+def _without_effect(params: RenderParams) -> Iterator[FieldError]:
+    """Yield the parameters of a render that came beside pictures to enlarge."""
+    for name in type(params).model_fields:
+        if name not in _OWN and getattr(params, name) != getattr(_PLAIN, name):
+            yield FieldError(name, "has no effect on a job that enlarges pictures", "nothing beside upscale and format")
+
+
+def _too_many(wanted: Upscale, limits: Limits) -> Iterator[FieldError]:
+    if (count := len(wanted.pictures)) > limits.max_count:
+        yield FieldError("upscale.pictures", f"{count} are too many", f"1 to {limits.max_count} pictures")
+
+
+def _too_large(session: Session, request: JobRequest, wanted: Upscale) -> Iterator[FieldError]:
+    """Yield the pictures whose result would pass the farm's limits."""
+    limits = request.limits
+    for at, one in enumerate(wanted.pictures):
+        name = f"upscale.pictures.{at}.picture"
+        given = request.pictures.get(name)
+        size = (given.width, given.height) if given else uploads.size(session, request.owner, one.picture)
+        if size is None:
+            continue  # it is missing
+        width, height = wanted.size(*size)
+        if max(width, height) > limits.max_size:
+            field = "upscale.width" if wanted.width or wanted.height else "upscale.scale"
+            most = f"a result of at most {limits.max_size} pixels a side"
+            yield FieldError(field, f"picture {at} of {size[0]}x{size[1]} would become {width}x{height}", most)
