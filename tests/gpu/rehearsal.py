@@ -14,11 +14,14 @@ import torch
 from bench import company
 from bench.company import Job
 from shared.errors import RenderError
-from tests.support import low_rank
+from tests.support import hypernetwork_files, low_rank
 from tests.support.checkpoints import NATIVE_SIZE
+from worker.engine.adapters import hypernetworks
+from worker.engine.adapters.hypernetworks import Hypernetwork
 from worker.engine.adapters.low_rank import LowRank
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
+from worker.engine.loading import embeddings
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
 from worker.engine.loop.engine import Engine
@@ -84,6 +87,19 @@ class Afternoon:
         assert self.weights
         make = (partial(low_rank.drawn, self.weights, seed, rank, layers=None) for seed, rank in enumerate(ranks))
         return {f"lora:{number}": self._loader.run(one) for number, one in enumerate(make)}
+
+    def learn(self, folder: Path) -> dict[str, Hypernetwork]:
+        """Teach the word ink to the checkpoint, and return a hypernetwork by the key of its tag; from files."""
+        assert self.weights
+        width, device, dtype = self.weights.text_encoders[0].width, self.weights.device, self.weights.dtype
+        draw = torch.Generator().manual_seed(1)
+        torch.save({"ink": torch.randn(3, width, generator=draw)}, folder / "ink.pt")
+        ink = self._loader.run(partial(embeddings.load, folder / "ink.pt", "a" * 64, device, dtype))
+        self.weights = self.weights.taught({"ink": ink})
+        nets = hypernetwork_files.content(hypernetwork_files.drawn(1, [width], activation="relu"), activation="relu")
+        torch.save(nets, folder / "haze.pt")
+        load = partial(hypernetworks.load, folder / "haze.pt", "b" * 64, "haze", device, dtype)
+        return {"hypernet:haze": self._loader.run(load)}
 
     def together(self, mixed: Sequence[Job], in_flight: int = 8) -> list[Outcome]:
         """Return what came of jobs, so many of them in flight."""

@@ -216,6 +216,26 @@ def test_pictures_with_adapters_of_their_own_share_calls_on_a_card(
     assert min(apart) > 30, apart
 
 
+def test_pictures_with_learned_words_and_hypernetworks_share_calls_on_a_card(
+    ledger: Ledger, small_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    job = next(one for one in jobs(8) if one.kind == "text to image")
+    plain = {"steps": 3, "sampler": "Euler", "cfg_scale": 3.0, "tiling": "none"}
+    prompts = ("sea", "an ink sea", "sea <hypernet:haze:0.8>", "ink sea <hypernet:haze:-0.5>")
+    params = [job.params.model_copy(update={**plain, "prompt": prompt}) for prompt in prompts]
+
+    def found_on(card: str, dtype: torch.dtype) -> list[Outcome]:
+        with Afternoon(small_file("sd1"), device(card), dtype) as afternoon:
+            adapters = afternoon.learn(tmp_path)
+            return afternoon.together([Job(job.kind, one, adapters=adapters) for one in params])
+
+    found = found_on("cuda:0", torch.float16)
+    assert_sound(ledger, found)
+    expected = found_on("cpu", torch.float32)
+    apart = [company.distance(*pair).psnr for pair in zip(expected, found, strict=True)]
+    assert min(apart) > 30, apart
+
+
 def test_a_vae_is_never_in_float16_on_a_card(small_file: Callable[[str], Path], pretended: Ledger) -> None:
     loader, card = Loader(device("cuda:0")), device("cuda:0")
     load = partial(checkpoints.load, small_file("sdxl"), card, torch.float16)

@@ -1,4 +1,4 @@
-"""Embeddings on a worker's card: scanned, named by a job's prompt alone, loaded for its picture and kept."""
+"""Embeddings and hypernetworks on a worker's card: scanned, named by a prompt, loaded for its picture and kept."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from shared.models.catalogue import Catalogue
 from shared.models.scan import scan
 from tests.support.admissions import admitted
 from tests.support.checkpoints import NATIVE_SIZE, inspected, tiny_shape, write_tiny
+from tests.support.hypernetwork_files import content, drawn
 from tests.support.rendering import Farm, Seen
 from worker.in_flight import Cancellation
 from worker.render.engine_card import EngineCard
@@ -29,7 +30,7 @@ def card(settings, sessions) -> Iterator[EngineCard]:
     card.stop()
 
 
-def test_a_prompt_that_mentions_a_word_gets_its_vectors(settings, sessions, card):
+def test_a_prompt_gets_the_vectors_of_its_words_and_the_hypernetworks_of_its_tags(settings, sessions, card):
     farm = Farm(settings.models, sessions)
     write_tiny(settings.models / "tiny.safetensors")
     (settings.models / "embeddings").mkdir()
@@ -42,6 +43,10 @@ def test_a_prompt_that_mentions_a_word_gets_its_vectors(settings, sessions, card
             "name": "x",
         }
         torch.save(one, settings.models / "embeddings" / f"{name}.pt")
+    shape = tiny_shape()
+    (settings.models / "hypernetworks").mkdir()
+    nets = content(drawn(1, [shape.unet_width, width], activation="relu"), activation="relu")
+    torch.save(nets, settings.models / "hypernetworks" / "haze.pt")
     seen = scan(settings.models, [], inspected)
     transact(sessions, lambda session: recording.record(session, seen))
     assert [file.reason for file in transact(sessions, Catalogue.read).entries("embedding")] == [None, None]
@@ -50,7 +55,7 @@ def test_a_prompt_that_mentions_a_word_gets_its_vectors(settings, sessions, card
         given = {
             "prompt": prompt,
             "checkpoint": "tiny",
-            "steps": 3,
+            "steps": 2,
             "seed": 7,
             "width": NATIVE_SIZE,
             "height": NATIVE_SIZE,
@@ -66,11 +71,12 @@ def test_a_prompt_that_mentions_a_word_gets_its_vectors(settings, sessions, card
 
     plain, _ = painted("a boat")
     other, admission = painted("a boat, ink wide")
-    again, _ = painted("a boat")
     assert [*admission.models.embeddings] == ["embeddings/ink.pt"]
     (note,) = admission.notes
     assert note.startswith("wide (Stable Diffusion 1) is an embedding for other checkpoints: tiny")
     assert Model("embedding", admission.models.embeddings["embeddings/ink.pt"]) in card._model_cache.models()
     assert not np.array_equal(plain, other)
-    assert np.array_equal(plain, again)
-    assert np.array_equal(painted("a boat, INK wide")[0], other)
+    hazy, admission = painted("a boat <hypernet:haze:0.8>")
+    assert admission.notes == ()
+    assert not np.array_equal(plain, hazy)
+    assert np.array_equal(plain, painted("a boat")[0]), "nothing of them stays in the checkpoint"

@@ -53,7 +53,7 @@ FILE_LOADS: Final[Mapping[Kind, Callable[[Source], Loaded]]] = {
     "face-restorer": lambda one: files.load(one.found.path, one.device, one.dtype, one.make_room),
     "embedding": lambda one: embeddings.load(one.found.path, one.found.sha256, one.device, one.dtype),
     "hypernetwork": lambda one: hypernetworks.load(
-        one.found.path, one.found.sha256, one.found.name, one.device, one.dtype
+        one.found.path, one.found.sha256, one.found.name, one.device, one.dtype, one.make_room
     ),
     "lora": lambda one: lora.load(one.found.path, one.found.sha256, one.base(), one.make_room),
 }

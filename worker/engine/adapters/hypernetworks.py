@@ -25,7 +25,9 @@ from worker.engine.devices import Device
 from worker.engine.loading import hypernetworks as files
 from worker.engine.loading.batch_invariant import product
 from worker.engine.loading.hypernetworks import Activation, Net, Nets
-from worker.engine.transfers import hand_over, to_device
+from worker.engine.loading.load import MakeRoom
+from worker.engine.loading.upload import placed
+from worker.engine.transfers import to_device
 
 UNET: Final = "unet"
 _PLACES: Final = {".to_k": 0, ".to_v": 1}  # of a net in its pair, by the layer that reads its output
@@ -69,19 +71,31 @@ class _Group(NamedTuple):
     weights: Tensor  # [rows, 1, 1]
 
 
-def load(path: Path, sha256: str, name: str, device: Device, dtype: torch.dtype) -> Hypernetwork:
-    """Return the hypernetwork at `path`, resident on `device`. Raises ModelFileError."""
+def load(  # noqa: PLR0913, PLR0917 - what it reads, and where it goes
+    path: Path,
+    sha256: str,
+    name: str,
+    device: Device,
+    dtype: torch.dtype,
+    make_room: MakeRoom = lambda _: None,
+) -> Hypernetwork:
+    """Return the hypernetwork at `path`, resident on `device`. Raises ModelFileError.
+
+    On a card the work goes on the current stream, and `make_room` is called with the bytes that it takes.
+    """
     file = files.read(path)
-    if not all(one.isfinite().all() for one in _tensors(file.nets)):
+    stored = dict(enumerate(_tensors(file.nets)))
+    if not all(one.isfinite().all() for one in stored.values()):
         raise ModelFileError("holds values that are not numbers: its training failed")
-
-    def resident(net: Net) -> Net:
-        return tuple(layer.each(lambda one: to_device(one.to(dtype, copy=True), device)) for layer in net)
-
-    nets = {width: (resident(keys), resident(values)) for width, (keys, values) in file.nets.items()}
-    if device.kind == "cuda":
-        hand_over(_tensors(nets), device)
+    there = placed({str(number): one for number, one in stored.items()}, dtype, device, make_room)
+    order = (there[str(number)] for number in stored)
+    nets = {width: (_each(keys, order), _each(values, order)) for width, (keys, values) in file.nets.items()}
     return Hypernetwork(sha256, name, files.architecture(nets.keys()), nets, file.activation)
+
+
+def _each(net: Net, tensors: Iterator[Tensor]) -> Net:
+    """Return a net with the next of `tensors` in the places of its weights."""
+    return tuple(layer.each(lambda _: next(tensors)) for layer in net)
 
 
 @contextmanager

@@ -12,9 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.engine.devices import Device
-from worker.engine.loading.flat import Layout
-from worker.engine.loading.upload import upload
-from worker.engine.transfers import hand_over
+from worker.engine.loading.upload import placed
 
 LADDER: Final = (4, 8, 16, 32, 64, 128)
 """Ranks are filled up to a step of it with zeros, so that rows with different adapters can share a product."""
@@ -65,15 +63,7 @@ class LowRank:
         """
         factors = {(name, path): each for name, layers in networks.items() for path, each in layers.items()}
         weights = {f"{key} {part}": each[part] for key, each in factors.items() for part in range(2)}
-        layout = Layout.of_weights(weights, dtype)
-        buffer = torch.empty(layout.bytes, dtype=torch.uint8, device=device.torch)
-        views = layout.views(buffer)
-        if device.kind == "cpu":
-            for name, view in views.items():
-                view.copy_(weights[name])
-        else:
-            upload(weights, views, device)
-            hand_over([buffer], device)
+        views = placed(weights, dtype, device)
         there: dict[str, dict[str, Factors]] = {name: {} for name in networks}
         for name, path in factors:
             there[name][path] = Factors(*(views[f"{(name, path)} {part}"] for part in range(2)))

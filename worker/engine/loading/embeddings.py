@@ -20,7 +20,7 @@ from worker.engine.architectures.registry import ARCHITECTURES
 from worker.engine.devices import Device
 from worker.engine.files import number_formats, tensors
 from worker.engine.files.pickles import EMBEDDING
-from worker.engine.transfers import hand_over, to_device
+from worker.engine.loading.upload import placed
 
 _TEXT_ENCODERS: Final = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 _OF_OTHERS: Final = "t5xxl"  # of a text encoder that no checkpoint has here
@@ -32,14 +32,14 @@ _WIDTHS: Final = range(32, 1 + max(wide for one in ARCHITECTURES.values() for wi
 
 
 def load(path: Path, sha256: str, device: Device, dtype: torch.dtype) -> Embedding:
-    """Return the embedding at `path`, resident on `device`. Raises ModelFileError."""
+    """Return the embedding at `path`, resident on `device`. Raises ModelFileError.
+
+    On a card the work goes on the current stream.
+    """
     vectors = read(tensors.read(path))
     if not all(one.isfinite().all() for one in vectors.values()):
         raise ModelFileError("holds values that are not numbers: its training failed")
-    resident = {name: to_device(one.to(dtype, copy=True), device) for name, one in vectors.items()}
-    if device.kind == "cuda":
-        hand_over(resident.values(), device)
-    return Embedding(sha256, resident)
+    return Embedding(sha256, placed(vectors, dtype, device))
 
 
 def holds_one(weights: Mapping[str, Tensor]) -> bool:

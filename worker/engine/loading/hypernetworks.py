@@ -56,9 +56,9 @@ class Layer(NamedTuple):
         return (self.weight, self.bias, *(self.norm or ()))
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Layer:
-        """Return the same with `change` made to its weights."""
-        norm = (change(self.norm[0]), change(self.norm[1])) if self.norm else None
-        return Layer(change(self.weight), change(self.bias), self.is_activated, norm)
+        """Return the same with `change` made to its weights, in the order of `tensors`."""
+        weight, bias, *norm = map(change, self.tensors)
+        return Layer(weight, bias, self.is_activated, (norm[0], norm[1]) if norm else None)
 
 
 Net = tuple[Layer, ...]

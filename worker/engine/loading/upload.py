@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from worker.engine.devices import Device
-from worker.engine.transfers import pinned_bytes, recorded_event
+from worker.engine.loading.flat import Layout
+from worker.engine.transfers import hand_over, pinned_bytes, recorded_event
 
 CHUNK_BYTES: Final = 128 * 2**20  # of pinned memory; two are used alternately
 _ALIGNED_BYTES: Final = 16  # in a chunk: alignment for numbers of any format
@@ -38,6 +39,27 @@ def pieces(weights: Mapping[str, Tensor], views: Mapping[str, Tensor], most_byte
         source, target = torch.atleast_1d(weights[name].contiguous()), torch.atleast_1d(views[name])
         rows = max(1, most_bytes // max(1, source[:1].nbytes))
         yield from map(Piece, source.split(rows), target.split(rows))
+
+
+def placed(
+    weights: Mapping[str, Tensor], dtype: torch.dtype, to: Device, make_room: Callable[[int], object] = lambda _: None
+) -> dict[str, Tensor]:
+    """Return copies of `weights` in one buffer on a device, which the engine may use from then on.
+
+    On a card the work goes on the current stream, and `make_room` is called with the bytes that it takes.
+    """
+    layout = Layout.of_weights(weights, dtype)
+    if to.kind == "cuda":
+        make_room(layout.bytes + chunk_bytes(weights))
+    buffer = torch.empty(layout.bytes, dtype=torch.uint8, device=to.torch)
+    views = layout.views(buffer)
+    if to.kind == "cuda":
+        upload(weights, views, to)
+        hand_over([buffer], to)
+    else:
+        for name, view in views.items():
+            view.copy_(weights[name])
+    return views
 
 
 def upload(weights: Mapping[str, Tensor], views: Mapping[str, Tensor], to: Device) -> None:
