@@ -78,6 +78,15 @@ def test_peft_gives_rows_a_length() -> None:
         torch.testing.assert_close(half, (expected - WEIGHT) / 2)
 
 
+def test_a_row_of_zeros_keeps_no_length() -> None:
+    parameters = {
+        "lora_up.weight": UP,
+        "lora_down.weight": torch.zeros_like(DOWN),
+        "dora_scale": torch.ones(OUTPUTS, 1),
+    }
+    assert torch.equal(changed(parameters, weight=torch.zeros_like(WEIGHT)), torch.zeros_like(WEIGHT))
+
+
 def test_a_bias_may_change_beside_factors() -> None:
     parameters = {"lora_up.weight": UP, "lora_down.weight": DOWN, "diff_b": drawn(OUTPUTS)}
     (layer,) = read(parameters).every

@@ -219,7 +219,11 @@ REFUSED: dict[str, tuple[dict[str, Tensor], str]] = {
         {DOWN: torch.ones(4, 64), UP: torch.ones(64, 5)},
         "has factors that do not multiply: up (64, 5), down (4, 64)",
     ),
-    "flat": ({DOWN: torch.ones(4), UP: torch.ones(64, 4)}, "has factors that do not multiply"),
+    "flat": ({DOWN: torch.ones(4), UP: torch.ones(64, 4)}, "has factors that are not matrices: up (64, 4), down (4,)"),
+    "flat around a core": (
+        HADA | {f"{LAYER}.hada_w1_a": torch.ones(4), f"{LAYER}.hada_t1": torch.ones(4, 4, 3, 3)},
+        "are not matrices",
+    ),
     "empty": ({DOWN: torch.ones(0, 64), UP: torch.ones(64, 0)}, "of the shape"),
     "absurd rank": (pair(rank=MOST_RANK + 1), f"is of rank {MOST_RANK + 1}: at most {MOST_RANK} is read"),
     "no number": (pair(alpha=torch.tensor(float("nan"))), "has an alpha of nan, not a finite number"),
@@ -359,6 +363,16 @@ def test_numbers_that_are_not_finite_are_refused_when_it_is_loaded(small: Small,
     for read in (lambda: load(path, SHA256, small("sd1")), lambda: load_deltas(path, SHA256)):
         with pytest.raises(ModelFileError, match=f"its layer {LAYER} has a up with numbers that are not finite"):
             read()
+
+
+def test_numbers_that_only_overflow_are_refused_too(small: Small, write: Write) -> None:
+    path = write({name: one * 9 for name, one in pair(alpha=torch.tensor(3e37)).items()})
+    with pytest.raises(ModelFileError, match=r"has numbers for unet's down_blocks.0.* that are too large for float32"):
+        load(path, SHA256, small("sd1"))
+    with pytest.raises(
+        ModelFileError, match=r"changes down_blocks.0.* to numbers that float32 does not hold: lower its"
+    ):
+        merged(small("sd1"), [(load_deltas(path, SHA256), 0.0, 10.0)])
 
 
 def test_one_that_has_to_be_merged_is_no_rows_affair(small: Small, write: Write) -> None:

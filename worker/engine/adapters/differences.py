@@ -67,7 +67,7 @@ def _decomposed(parameters: Parameters, weight: Tensor, difference: Tensor) -> T
     across = [dimension for dimension in range(weight.dim()) if dimension != kept]
     after = lengths.reshape([-1 if dimension == kept else 1 for dimension in range(weight.dim())])
     before: Tensor = torch.linalg.vector_norm(changed, dim=across, keepdim=True)
-    return changed * (after / before) - weight
+    return changed * (after / (before + torch.finfo(before.dtype).eps)) - weight  # a row of zeros has no length
 
 
 def _lora(parameters: Parameters, _: Tensor) -> Tensor:

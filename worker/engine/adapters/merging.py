@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 import torch
 from torch import nn
 
+from shared.errors import ModelFileError
 from worker.engine.adapters.differences import differences
 from worker.engine.adapters.reading.fitting import fitted, networks_of
 from worker.engine.adapters.reading.load import Deltas, MakeRoom
@@ -86,6 +87,9 @@ def _changed(network: Network, changes: Mapping[str, Sequence[_Part]], device: t
         for name, weight in pristine.items():
             total = precise[name] + sum(one[name] for one in found if name in one)
             after = torch.empty_like(weight).copy_(total)  # in the same order in memory
+            if not torch.isfinite(after).all():
+                form = str(weight.dtype).removeprefix("torch.")
+                raise ModelFileError(f"changes {path}.{name} to numbers that {form} does not hold: lower its weight")
             module.register_parameter(name, nn.Parameter(after, requires_grad=False))
     return copied
 

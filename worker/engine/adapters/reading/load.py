@@ -48,6 +48,11 @@ def load(path: Path, sha256: str, weights: Weights, make_room: MakeRoom = lambda
         name: {path: Factors.of(*one) for path, one in layers.items()}
         for name, layers in products(fitted(file, networks), networks).items()
     }
+    for name, layers in factors.items():
+        for layer, pair in layers.items():
+            if any(one.abs().max() > torch.finfo(dtype).max for one in pair):
+                form = str(dtype).removeprefix("torch.")
+                raise ModelFileError(f"has numbers for {name}'s {layer} that are too large for {form}")
     every = [one for layers in factors.values() for pair in layers.values() for one in pair]
     make_room(sum(one.numel() * dtype.itemsize + ALIGNED_BYTES for one in every))
     return LowRank.on(

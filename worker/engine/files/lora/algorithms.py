@@ -136,9 +136,10 @@ def shapes(parameters: Mapping[str, Tensor]) -> str:
 def _product(parameters: Parameters, *names: str, is_turned: bool = False) -> Sizes:
     """Return the sizes of the product of the two matrices of these names, both turned if `is_turned`."""
     first, second = (parameters[name] for name in names)
+    given = shapes({name: parameters[name] for name in names})
+    _require(first.dim() > 1 < second.dim(), f"has factors that are not matrices: {given}")
     outputs, rank = (first.shape[1], len(first)) if is_turned else (len(first), first.shape[1:].numel())
-    fits = first.dim() > 1 < second.dim() and len(second) == rank
-    _require(fits, f"has factors that do not multiply: {shapes({name: parameters[name] for name in names})}")
+    _require(len(second) == rank, f"has factors that do not multiply: {given}")
     return Sizes(rank, outputs, second.shape[1:].numel())
 
 
