@@ -36,7 +36,7 @@ from worker.engine.devices import default_dtype, device
 from worker.engine.images.arrays import Mask, Pixels
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.inputs import ControlInput, Kit
 from worker.engine.pipelines.render import render
 
 CHECKPOINT: Final = Path(__file__).parents[1] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"
@@ -62,6 +62,7 @@ class Job:
     source: Pixels | None = None
     mask: Mask | None = None
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that its prompts name
+    controls: tuple[ControlInput, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,8 @@ def _anywhere(chance: random.Random, checkpoint: str) -> dict[str, Any]:
 
 def start(engine: Engine, checkpoints: Mapping[str, Weights], job: Job) -> Pixels:
     """Return the picture of `job`, as a slot of a worker asks for it."""
-    kit = Kit(checkpoints[job.params.checkpoint], source=job.source, mask=job.mask, adapters=job.adapters)
+    beside = {"adapters": job.adapters, "controls": job.controls}
+    kit = Kit(checkpoints[job.params.checkpoint], source=job.source, mask=job.mask, **beside)  # type: ignore[arg-type]
     picture: Pixels = engine.render(render(job.params, kit), exact=job.params.exact).result()
     return picture
 

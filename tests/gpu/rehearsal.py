@@ -16,7 +16,8 @@ from bench.company import Job
 from shared.errors import RenderError
 from tests.support import hypernetwork_files, low_rank
 from tests.support.checkpoints import NATIVE_SIZE
-from worker.engine.adapters import hypernetworks
+from worker.engine.adapters import control_nets, hypernetworks
+from worker.engine.adapters.control_nets import ControlNet
 from worker.engine.adapters.hypernetworks import Hypernetwork
 from worker.engine.adapters.low_rank import LowRank
 from worker.engine.architectures.weights import Weights
@@ -101,6 +102,11 @@ class Afternoon:
         load = partial(hypernetworks.load, folder / "haze.pt", "b" * 64, "haze", device, dtype)
         return {"hypernet:haze": self._loader.run(load)}
 
+    def control_net(self, path: Path) -> ControlNet:
+        """Return the control net in the file at `path`, on the card."""
+        assert self.weights
+        return self._loader.run(partial(control_nets.load, path, self.engine.device, self.weights.dtype))
+
     def together(self, mixed: Sequence[Job], in_flight: int = 8) -> list[Outcome]:
         """Return what came of jobs, so many of them in flight."""
         with ThreadPoolExecutor(in_flight, thread_name_prefix="slot") as slots:
@@ -126,7 +132,8 @@ class Afternoon:
     def _rendered(self, number: int, job: Job) -> Picture:
         weights = self.weights
         assert weights
-        kit, reel = Kit(weights, self.refiner, source=job.source, mask=job.mask, adapters=job.adapters), Reel()
+        inputs = {"source": job.source, "mask": job.mask, "adapters": job.adapters, "controls": job.controls}
+        kit, reel = Kit(weights, self.refiner, **inputs), Reel()  # type: ignore[arg-type]  # each as its field
         claim = SimpleNamespace(job_id=number, index=0)
 
         def on_step(step: Step) -> None:

@@ -13,14 +13,17 @@ import torch
 from bench import company
 from bench.company import Job
 from shared.errors import Cancelled, RenderError
+from shared.params.controlnet import ControlUnit
 from shared.params.groups import Refiner
 from tests.gpu.rehearsal import CANCELLED, FAILING, Afternoon, Outcome, jobs
+from tests.support import control_nets, controlled, small_checkpoints
 from tests.support.card_ledger import Ledger
 from tests.support.checkpoints import write_inpainting, write_tiny
 from tests.support.small_checkpoints import KINDS
 from worker.engine.devices import device
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
+from worker.engine.pipelines.inputs import ControlInput
 
 pytestmark = pytest.mark.gpu
 
@@ -228,6 +231,42 @@ def test_pictures_with_learned_words_and_hypernetworks_share_calls_on_a_card(
         with Afternoon(small_file("sd1"), device(card), dtype) as afternoon:
             adapters = afternoon.learn(tmp_path)
             return afternoon.together([Job(job.kind, one, adapters=adapters) for one in params])
+
+    found = found_on("cuda:0", torch.float16)
+    assert_sound(ledger, found)
+    expected = found_on("cpu", torch.float32)
+    apart = [company.distance(*pair).psnr for pair in zip(expected, found, strict=True)]
+    assert min(apart) > 30, apart
+
+
+def test_pictures_with_control_nets_of_their_own_share_calls_on_a_card(
+    ledger: Ledger, small_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """They are what the CPU paints too, as far as the format holds: decibels."""
+    base = small_checkpoints.build("sdxl")
+    plain = control_nets.write(control_nets.build(base), tmp_path / "plain")
+    union = control_nets.write(control_nets.build_union(base), tmp_path / "union")
+    job = next(one for one in jobs(8) if one.kind == "text to image")
+    changes = {"steps": 3, "sampler": "Euler", "cfg_scale": 3.0, "tiling": "none", "prompt": "sea"}
+    params = job.params.model_copy(update=changes)
+    picture = controlled.picture(params, 0)
+
+    def found_on(card: str, dtype: torch.dtype) -> list[Outcome]:
+        with Afternoon(small_file("sdxl"), device(card), dtype) as afternoon:
+            nets = {"plain": afternoon.control_net(plain), "union": afternoon.control_net(union)}
+
+            def unit(name: str, **how: object) -> ControlInput:
+                options = ControlUnit.model_validate({"model": name, "picture": "0" * 64, "weight": 0.5, **how})
+                return ControlInput(options, nets[name], picture)
+
+            edges = unit("plain", preprocessor="canny", mode="control")
+            sets = [
+                (),
+                (unit("plain"),),
+                (edges, unit("union", shows="depth")),
+                (unit("union", shows="pose", end=0.5),),
+            ]
+            return afternoon.together([Job(job.kind, params, controls=one) for one in sets])
 
     found = found_on("cuda:0", torch.float16)
     assert_sound(ledger, found)
