@@ -58,7 +58,7 @@ def _write_models(folder):
     (folder / "Lora").mkdir()
     save_file(lora_files.kohya(lora_files.drawn(weights)), folder / "Lora" / "ink.safetensors")
     save_file(
-        {"lora_unet_conv_in.diff": torch.ones_like(weights.unet.conv_in.weight)}, folder / "Lora" / "full.safetensors"
+        {"lora_unet_conv_in.diff": torch.ones(weights.unet.conv_in.weight.shape)}, folder / "Lora" / "full.safetensors"
     )
 
 

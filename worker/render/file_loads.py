@@ -21,7 +21,7 @@ from worker.render.local_models import Found
 
 
 class Sized(Protocol):
-    """What the engine made of a file: an object that knows the memory it takes."""
+    """A loaded file that knows the memory it takes."""
 
     @property
     def bytes(self) -> int:

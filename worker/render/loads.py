@@ -184,7 +184,7 @@ class Loads:
         return loaded
 
     def _read(self, model: Model, found: Found, sharing: Sharing) -> Loaded:
-        kind = cast("Kind", model.kind)  # merged sets are no files
+        kind = cast("Kind", model.kind)  # only merged sets, which have no file, are of another
         if kind == "checkpoint":
             self._weights[model] = weights = self._checkpoint(found, sharing)
             return weights
