@@ -25,10 +25,11 @@ _SHOWS: Final = {
     "OpenPose": "pose", "Depth": "depth", "Soft Edge": "soft edges", "Lineart": "lines", "Normal Map": "normals",
     "Segmentation": "segments", "Tile": "tile", "Inpaint": "repaint", "Unknown": "automatic",
 }  # fmt: skip
+_FOREIGN_HASH: Final = re.compile(r" \[[0-9a-f]{8}\]$")  # of the extension's own making
 _NUMBER: Final = Codec(number, lambda text: (float(text),))
 _CODECS: Final[Mapping[str, tuple[str, Codec]]] = {
     "Module": ("preprocessor", choice(_MODULES)),
-    "Model": ("model", Codec(str, lambda text: (text,))),
+    "Model": ("model", Codec(str, lambda text: (_FOREIGN_HASH.sub("", text),))),
     "Weight": ("weight", _NUMBER),
     "Resize Mode": ("resize", choice(_RESIZES)),
     "Threshold A": ("threshold_a", _NUMBER),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from shared.admission.salvage import fit
 from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.errors import Refused
 from shared.media import uploads
 from shared.models.model_set import ModelSet
+from shared.settings import Limits
 from tests.conftest import checkpoints_of
 from tests.support.admissions import admitted
 from tests.support.servers import fresh_database
@@ -110,6 +112,30 @@ def test_what_cannot_steer_is_refused_with_its_field(admit, given, field, said):
     assert field in problems, problems
     assert said in f"{problems[field].message} {problems[field].accepted}"
     assert problems[field].accepted
+
+
+@pytest.mark.parametrize(
+    ("named", "found", "notes"),
+    [
+        ("canny", f"canny [{'a' * 10}]", 0),
+        ("models\\ControlNet\\canny.pth", f"canny [{'a' * 10}]", 0),
+        ("canny [0123456789]", f"canny [{'a' * 10}]", 1),
+        ("pose", None, 2),
+    ],
+)
+def test_a_net_of_a_picture_is_one_of_this_farm_or_is_left_out(sessions, monkeypatch, named, found, notes):
+    monkeypatch.setattr(uploads, "is_kept", lambda *_: True)
+    monkeypatch.setattr("shared.admission.sizes.of_source", lambda *_: None)
+    fitting = fit(sessions, {"checkpoint": "sea", "controlnet": [unit(named), unit("depth")]}, "ann", Limits())
+    names = [one["model"] for one in fitting.params["controlnet"]]
+    assert names == [*([found] if found else []), f"depth [{'b' * 10}]"]
+    assert sum("controlnet" in note for note in fitting.left_out) == notes
+
+
+def test_a_net_without_a_picture_is_left_out_of_what_is_read(sessions):
+    fitting = fit(sessions, {"checkpoint": "sea", "controlnet": [{"model": "canny"}]}, "ann", Limits())
+    assert not fitting.params["controlnet"]
+    assert any(note.startswith("controlnet.0.picture: is missing") for note in fitting.left_out)
 
 
 def test_a_refusal_offers_nets_that_fit(admit):

@@ -46,7 +46,7 @@ def test_a_text_of_another_program_is_read() -> None:
     )
     canny, depth = found.params["controlnet"]
     assert canny == {
-        "model": "control_v11p_sd15_canny [d14c016b]", "preprocessor": "canny", "threshold_a": 100.0,
+        "model": "control_v11p_sd15_canny", "preprocessor": "canny", "threshold_a": 100.0,
         "threshold_b": 200.0, "weight": 1.0, "start": 0.0, "end": 1.0, "mode": "balanced", "resize": "crop",
     }  # fmt: skip
     assert (depth["model"], depth["weight"], depth["resize"], depth["mode"]) == ("depth", 0.5, "fill", "control")
