@@ -223,7 +223,7 @@ def test_pictures_with_learned_words_and_hypernetworks_share_calls_on_a_card(
     ledger: Ledger, small_file: Callable[[str], Path], tmp_path: Path
 ) -> None:
     job = next(one for one in jobs(8) if one.kind == "text to image")
-    plain = {"steps": 3, "sampler": "Euler", "cfg_scale": 3.0, "tiling": "none"}
+    plain = {"steps": 2, "sampler": "Euler", "cfg_scale": 3.0, "tiling": "none"}
     prompts = ("sea", "an ink sea", "sea <hypernet:haze:0.8>", "ink sea <hypernet:haze:-0.5>")
     params = [job.params.model_copy(update={**plain, "prompt": prompt}) for prompt in prompts]
 

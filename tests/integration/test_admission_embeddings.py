@@ -126,7 +126,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=40).map(" ".join))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_engine_cuts_the_chunks_that_admission_counted(sessions, admit, prompt: str):
     catalogue = transact(sessions, Catalogue.read)
     models = admit({"prompt": prompt}).models

@@ -140,7 +140,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=60).map("".join), st.sampled_from(["Original", "Ignore", "None"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_count_is_that_of_the_chunks_with_all_words_or_those_that_are_mentioned(
     text: str, emphasis: Emphasis
 ) -> None:

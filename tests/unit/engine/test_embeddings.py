@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from shared.params.render import RenderParams
 from shared.prompts.learned_words import VOCABULARY
@@ -113,7 +114,8 @@ def test_a_word_for_other_text_encoders_is_plain_text(small: Small) -> None:
         assert encoded(weights, text)[0].context.isfinite().all()
 
 
-@pytest.mark.parametrize(("kind", "make"), [("sd1", of_sd1), pytest.param("sdxl", of_sdxl, marks=pytest.mark.nightly)])
+@pytest.mark.nightly  # by day the encoders' outputs are compared, above
+@pytest.mark.parametrize(("kind", "make"), [("sd1", of_sd1), ("sdxl", of_sdxl)])
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, by numpy 2
 def test_the_final_latent_is_that_of_diffusers(
     small: Small, engine: Engine, small_folder: Callable[[str], Path], kind: str, make: Callable[[int, int], Embedding]
@@ -131,6 +133,24 @@ def test_the_final_latent_is_that_of_diffusers(
     assert (plain - found).abs().max() > 100 * parity.BOUND
 
 
+def test_each_pass_reads_the_words_of_its_own_checkpoint(small: Small, engine: Engine) -> None:
+    """The second pass has other text encoders, for which another file of that name was made."""
+    words = {"sd1/ink.pt": of_sd1(1, 3), "sd2/ink.bin": embedding(2, 2, text_encoder=OPEN_CLIP)}
+    hires = {"scale": 1.5, "steps": 1, "denoising": 0.8, "checkpoint": "x"}
+    params = RenderParams(prompt="an ink boat", checkpoint="x", width=64, height=64, steps=1, seed=3, hires=hires)
+
+    def picture(first: Sequence[str], second: Sequence[str]) -> Tensor:
+        known = [{name: words[name] for name in some} for some in (first, second)]
+        kit = Kit(small("sd1").taught(known[0]), hires=small("sd2").taught(known[1]))
+        found: Tensor = engine.render(parity.undecoded(render(params, kit))).result(SECONDS)
+        return found
+
+    both = picture([*words], [*words])
+    assert torch.equal(both, picture(["sd1/ink.pt"], ["sd2/ink.bin"]))
+    assert not torch.equal(both, picture(["sd1/ink.pt"], []))
+    assert not torch.equal(both, picture([], ["sd2/ink.bin"]))
+
+
 def teach(pipeline: Any, one: Embedding) -> None:
     """Have a pipeline of diffusers learn the word <ink>, which no other test says."""
     for name, vectors in one.vectors.items():
@@ -145,7 +165,7 @@ def test_pictures_with_learned_words_are_in_company_what_they_are_alone(small: S
     words = {"ink-style": of_sd1(1, 3), "mood": of_sd1(2, 1)}
     every = [
         RenderParams(
-            prompt=prompt, negative_prompt=negative, checkpoint="x", width=64, height=64, steps=3, seed=place,
+            prompt=prompt, negative_prompt=negative, checkpoint="x", width=64, height=64, steps=2, seed=place,
             sampler="Euler", schedule="simple", cfg_scale=6.0,
         )
         for place, (prompt, negative) in enumerate(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from shared.errors import ModelFileError
 from shared.params.render import RenderParams
-from tests.support import parity
+from tests.support import low_rank, parity
 from tests.support.conditioned import with_empty_caches
 from tests.support.hypernetwork_files import Module, Pairs, content, drawn
 from tests.unit.engine.conftest import Small
@@ -257,7 +257,21 @@ def test_a_render_is_that_of_plain_modules_in_every_attention(
     assert torch.equal(latent(engine, weights, none, haze=haze), plain)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_a_lora_reads_what_a_hypernetwork_has_changed(
+    small: Small, engine: Engine, tmp_path: Path, cpu: Device
+) -> None:
+    weights, pairs = with_empty_caches(small("sd1")), drawn(4, [64])
+    lora, haze = low_rank.drawn(weights, 1), hypernetwork(pairs, tmp_path, cpu)
+    asked = params("sea <lora:ink:0.8> <hypernet:haze:0.6>", steps=2)
+    kit = Kit(weights, adapters={"lora:ink": lora, "hypernet:haze": haze})
+    found = engine.render(parity.undecoded(render(asked, kit))).result(parity.SECONDS)
+    merged = low_rank.merged(weights, [(lora, 0.8, 0.8)])
+    with by_modules(merged.unet, [(pairs, 0.6)]):
+        expected = latent(engine, merged, params("sea  ", steps=2))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [2, 5])
 def test_a_row_gets_the_same_bits_in_every_company(small: Small, tmp_path: Path, cpu: Device, rows: int) -> None:
     weights = small("sd1")
     nets = [
