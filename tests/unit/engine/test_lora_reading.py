@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.support import lora_files
+from tests.support import full_size, lora_files
 from tests.support.lora_files import Adapter, Tensors
 from tests.unit.engine.conftest import Small
 from worker.engine.adapters.reading import modules
 from worker.engine.adapters.reading.fitting import Product, fitted, networks_of, products, require_fit
 from worker.engine.adapters.reading.load import load
 from worker.engine.architectures.weights import Weights
+from worker.engine.files.lora import names
 from worker.engine.files.lora.reading import LoraFile, holds_one, of_weights, read
 
 KINDS = ("sd1", "sdxl", pytest.param("sd2", marks=pytest.mark.nightly))
@@ -132,3 +133,52 @@ def test_the_alphas_that_diffusers_states_for_the_whole_file_count(
         rank = len(one.down)
         divisor = rank**0.5 if stabilised else rank
         assert one.scale == (alpha / divisor if network == "unet" else 1), layer
+
+
+PUBLISHED = {
+    "sd1": {
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q": (
+            "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+        ),
+        "lora_unet_up_blocks_3_attentions_2_proj_out": "up_blocks.3.attentions.2.proj_out",
+        "lora_unet_mid_block_resnets_1_time_emb_proj": "mid_block.resnets.1.time_emb_proj",
+        "lora_unet_down_blocks_1_downsamplers_0_conv": "down_blocks.1.downsamplers.0.conv",
+        "lora_unet_input_blocks_1_1_proj_in": "down_blocks.0.attentions.0.proj_in",
+        "lora_unet_output_blocks_11_1_transformer_blocks_0_ff_net_2": (
+            "up_blocks.3.attentions.2.transformer_blocks.0.ff.net.2"
+        ),
+        "lora_te_text_model_encoder_layers_11_mlp_fc2": "encoder.layers.11.mlp.fc2",
+    },
+    "sdxl": {
+        "lora_unet_input_blocks_4_1_transformer_blocks_1_attn2_to_k": (
+            "down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_k"
+        ),
+        "lora_unet_input_blocks_8_1_transformer_blocks_9_ff_net_0_proj": (
+            "down_blocks.2.attentions.1.transformer_blocks.9.ff.net.0.proj"
+        ),
+        "lora_unet_input_blocks_3_0_op": "down_blocks.0.downsamplers.0.conv",
+        "lora_unet_input_blocks_7_0_skip_connection": "down_blocks.2.resnets.0.conv_shortcut",
+        "lora_unet_middle_block_1_transformer_blocks_9_attn1_to_out_0": (
+            "mid_block.attentions.0.transformer_blocks.9.attn1.to_out.0"
+        ),
+        "lora_unet_output_blocks_2_2_conv": "up_blocks.0.upsamplers.0.conv",
+        "lora_unet_output_blocks_5_2_conv": "up_blocks.1.upsamplers.0.conv",
+        "lora_unet_output_blocks_3_1_proj_in": "up_blocks.1.attentions.0.proj_in",
+        "lora_unet_output_blocks_8_0_in_layers_2": "up_blocks.2.resnets.2.conv1",
+        "lora_unet_label_emb_0_2": "add_embedding.linear_2",
+        "lora_unet_time_embed_0": "time_embedding.linear_1",
+        "lora_unet_out_2": "conv_out",
+        "lora_te1_text_model_encoder_layers_11_self_attn_out_proj": "encoder.layers.11.self_attn.out_proj",
+        "lora_te2_text_model_encoder_layers_31_self_attn_q_proj": "text_model.encoder.layers.31.self_attn.q_proj",
+        "lora_te2_text_projection": "text_projection",
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ["sdxl", pytest.param("sd1", marks=pytest.mark.nightly)])
+def test_names_as_they_are_published_lead_to_the_layers_of_full_sized_networks(kind: str) -> None:
+    networks = full_size.networks(kind)
+    for name, path in PUBLISHED[kind].items():
+        parsed = names.parsed(f"{name}.lora_down.weight")
+        assert parsed is not None
+        assert modules.by_name(networks[parsed.network], parsed.network)[parsed.layer] == path

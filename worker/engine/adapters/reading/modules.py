@@ -37,13 +37,13 @@ _OLD_PROJECTIONS: Final = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v",
 def by_name(network: nn.Module, name: str) -> Mapping[str, str]:
     """Return the path of each layer of `network`, by diffusers' `name` for it, by all names that files have for it."""
     paths = [path for path, module in network.named_modules() if path and any(True for _ in module.parameters(False))]
-    every = _of_unet(paths, network) if name == UNET else _of_text_encoder(paths)
+    every = _of_unet(paths) if name == UNET else _of_text_encoder(paths)
     return {other.replace(".", "_"): path for other, path in every}
 
 
-def _of_unet(paths: list[str], unet: nn.Module) -> Iterator[tuple[str, str]]:
+def _of_unet(paths: list[str]) -> Iterator[tuple[str, str]]:
     """Yield each layer of a U-Net by its own name, the original layout's and that of diffusers' old files."""
-    blocks = int(unet.config["layers_per_block"])  # type: ignore[index]  # diffusers' mapping
+    blocks = len({path.split(".")[3] for path in paths if path.startswith("down_blocks.0.resnets.")})
     attentive = {path.split(".")[1] for path in paths if path.startswith("up_blocks.") and ".attentions." in path}
     for path in paths:
         yield path, path
