@@ -1,7 +1,8 @@
 """Antialiased drawing with signed distances on a grid of 128 units a side.
 
-A shape is an array of distances to its edge in pixels, negative inside; laying a colour over it blends by coverage.
-Distances make soft edges, soft shadows and unions (`np.minimum`) cheap.
+A shape is an array of distances to its edge in units, negative inside; laying a colour over it blends by coverage.
+Distances make soft edges, soft shadows and unions (`np.minimum`) cheap. The grid may have any number of pixels a side:
+a finer one has the same picture, with crisper edges.
 """
 
 from functools import lru_cache
@@ -9,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy.ndimage import zoom
 
 SIDE = 128
 Field = NDArray[np.float32]  # [height, width]
@@ -20,7 +22,8 @@ class Canvas:
     """A picture [3, height, width] and the place (`x`, `y`) of each pixel, which a style may coarsen or warp."""
 
     def __init__(self, cells: int = SIDE) -> None:
-        self.pitch = SIDE // cells
+        self.pitch = SIDE / cells
+        self.edge = min(self.pitch, 1.0)
         places = (np.arange(cells, dtype=np.float32) + 0.5) * self.pitch
         self.x, self.y = (np.ascontiguousarray(grid) for grid in np.meshgrid(places, places))
         self.picture = np.zeros((3, cells, cells), np.float32)
@@ -28,14 +31,15 @@ class Canvas:
 
     def warp(self, rng: Generator, scale: float, pixels: float) -> None:
         """Let every edge wander, as a hand does."""
-        self.x += pixels * noise(rng, scale)
-        self.y += pixels * noise(rng, scale)
+        self.x += pixels * magnified(noise(rng, scale), len(self.x))
+        self.y += pixels * magnified(noise(rng, scale), len(self.y))
 
     def lay(self, distance: Field, colour: Colour, opacity: float = 1.0, softness: float = 1.0) -> None:
         """Lay `colour` over a shape; a cut-out layer darkens what lies below and to the right of it."""
-        mask = coverage(distance, softness)
+        mask = coverage(distance, softness * self.edge if softness == 1.0 else softness)
         if self.casts_shadows and opacity == 1.0 and softness == 1.0:
-            self.picture *= 1 - 0.38 * coverage(_moved(distance, 2, 3) + 1, 7.0) * (1 - mask)
+            right, down = round(2 / self.pitch), round(3 / self.pitch)
+            self.picture *= 1 - 0.38 * coverage(_moved(distance, right, down) + 1, 7.0) * (1 - mask)
         self.picture += (_planes(colour) - self.picture) * (opacity * mask)
 
     def glow(self, distance: Field, colour: Colour, reach: float, strength: float) -> None:
@@ -91,6 +95,21 @@ def noise(rng: Generator, scale: float, stretch: float = 1.0) -> Field:
     sheet = _sheet(scale, stretch)
     top, left = rng.integers(0, len(sheet), 2)
     return np.roll(sheet, (top, left), (0, 1))[:SIDE, :SIDE]
+
+
+def magnified(field: Field, side: int) -> Field:
+    """A smooth square field on a finer grid of the same extent, by cubic splines."""
+    if side == len(field):
+        return field
+    across = _magnifier(len(field), side)
+    return across @ field @ across.T
+
+
+@lru_cache(maxsize=4)
+def _magnifier(length: int, side: int) -> Field:
+    """The matrix [side, length] that brings a line of values to a finer grid."""
+    unit = np.eye(length, dtype=np.float32)
+    return zoom(unit, (side / length, 1), order=3, mode="nearest", grid_mode=True)
 
 
 @lru_cache(maxsize=16)

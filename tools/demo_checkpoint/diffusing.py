@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from diffusers.models.attention_processor import AttnProcessor
+from numpy.random import Generator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.prompts.tokenizer import Tokenizer
@@ -39,8 +42,28 @@ def lead_away(trained: nn.ModuleDict, before: nn.ModuleDict, share: float) -> No
         now.lerp_(then, -share)
 
 
+class Noised(NamedTuple):
+    """Which latents (their numbers), with noise [rows, 4, h, w], at which times [rows]; `rng` for other choices."""
+
+    numbers: NDArray[np.int64]
+    latents: Tensor
+    times: Tensor
+    rng: Generator
+
+
+def from_captions(pair: nn.ModuleDict, listed: Sequence[scenes.Scene], device: str) -> Callable[[Noised], Tensor]:
+    """Predicts the noise from the captions of the scenes."""
+
+    def predicted(noised: Noised) -> Tensor:
+        words = tokens([captions.said(listed[number], noised.rng) for number in noised.numbers]).to(device)
+        context = pair["text"](input_ids=words).last_hidden_state
+        return pair["unet"](noised.latents, noised.times, context).sample
+
+    return predicted
+
+
 def noise_loss(
-    pair: nn.ModuleDict, latents: Tensor, listed: Sequence[scenes.Scene], device: str
+    predicted: Callable[[Noised], Tensor], latents: Tensor, device: str, batch: int = BATCH
 ) -> Callable[[int, float], dict[str, Tensor]]:
     """Mean squared error of the predicted noise, its weight limited where little noise makes it easy.
 
@@ -52,16 +75,14 @@ def noise_loss(
     def loss(step: int, progress: float) -> dict[str, Tensor]:
         del progress
         rng = np.random.default_rng([2, step])
-        rows = rng.integers(0, len(latents), BATCH)
+        rows = rng.integers(0, len(latents), batch)
         clean = latents[torch.from_numpy(rows)].float().to(device)
-        words = tokens([captions.said(listed[row], rng) for row in rows]).to(device)
-        # One time in each of BATCH equal spans: less variance than as many free draws.
-        times = torch.from_numpy((np.arange(BATCH) + rng.random(BATCH)) * TIMESTEPS / BATCH).long().to(device)
+        # One time in each of `batch` equal spans: less variance than as many free draws.
+        times = torch.from_numpy((np.arange(batch) + rng.random(batch)) * TIMESTEPS / batch).long().to(device)
         noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32)).to(device)
         share = kept[times, None, None, None]
         with half_precision(device):
-            context = pair["text"](input_ids=words).last_hidden_state
-            guess = pair["unet"](share.sqrt() * clean + (1 - share).sqrt() * noise, times, context).sample
+            guess = predicted(Noised(rows, share.sqrt() * clean + (1 - share).sqrt() * noise, times, rng))
         squared = (guess.float() - noise).square().mean((1, 2, 3))
         signal_to_noise = kept[times] / (1 - kept[times])
         weight = signal_to_noise.clamp(max=SNR_LIMIT) / signal_to_noise

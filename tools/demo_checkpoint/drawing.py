@@ -5,7 +5,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from tools.demo_checkpoint import things
-from tools.demo_checkpoint.brush import SIDE, Canvas, Colour, colour, coverage, mixed, noise
+from tools.demo_checkpoint.brush import SIDE, Canvas, Colour, colour, coverage, magnified, mixed, noise
 from tools.demo_checkpoint.light import Light
 from tools.demo_checkpoint.scenes import Scene
 from tools.demo_checkpoint.view import Spot, View
@@ -15,9 +15,12 @@ WHITE = colour(1, 1, 1)
 SWELLS = {"desert": 3.2, "meadow": 2.4, "snow": 2.2}  # how high the ground rolls
 
 
-def render(scene: Scene, rng: Generator) -> NDArray[np.uint8]:
-    """The picture of a scene, uint8 [128, 128, 3]; `rng` places and varies what the scene leaves open."""
-    canvas = _canvas(scene.style, rng)
+def render(scene: Scene, rng: Generator, side: int = SIDE) -> NDArray[np.uint8]:
+    """The picture of a scene, uint8 [side, side, 3]; `rng` places and varies what the scene leaves open.
+
+    The same `rng` gives the same picture at every size; `side` is a multiple of 128.
+    """
+    canvas = _canvas(scene.style, rng, side)
     light = Light(scene.sky, scene.style, rng)
     view = View(canvas, scene, light, float(rng.uniform(72, 82)), rng)
     columns = _columns(scene, rng)
@@ -30,11 +33,11 @@ def render(scene: Scene, rng: Generator) -> NDArray[np.uint8]:
         _mountains(view)
     _ground(view, free)
     _draw_things(view, columns)
-    return _finished(canvas, scene.style, rng)
+    return _finished(canvas, scene.style, rng, side)
 
 
-def _canvas(style: str, rng: Generator) -> Canvas:
-    canvas = Canvas(32 if style == "pixel art" else SIDE)
+def _canvas(style: str, rng: Generator, side: int) -> Canvas:
+    canvas = Canvas(32 if style == "pixel art" else side)
     canvas.casts_shadows = style == "paper cutout"
     if style == "painting":
         canvas.warp(rng, scale=9.0, pixels=0.8)
@@ -123,25 +126,27 @@ def _draw_things(view: View, columns: dict[str, float]) -> None:
         things.trees(view, Spot(columns["trees"], view.horizon + 27, small))
     if scene.building == "house":
         things.house(view, Spot(columns["building"], view.horizon + 30, small * 1.1))
+    if scene.building == "lighthouse":
+        things.lighthouse(view, Spot(columns["building"], view.horizon + 26, small))
     if scene.building == "sailboat":
         things.sailboat(view, Spot(columns["building"], view.horizon + 22, 1.0))
 
 
-def _finished(canvas: Canvas, style: str, rng: Generator) -> NDArray[np.uint8]:
+def _finished(canvas: Canvas, style: str, rng: Generator, side: int) -> NDArray[np.uint8]:
     """The picture with what a style does last: brush strokes, a lens, coarse pixels or paper."""
     picture: Colour = canvas.picture
     if style == "painting":
         strokes = 0.042 * noise(rng, 3.0, stretch=3.5) + 0.025 * noise(rng, 5.0)
-        picture = _saturated(picture * (1 + strokes), 1.18)
+        picture = _saturated(picture * (1 + magnified(strokes, side)), 1.18)
     elif style == "photo":
         vignette = coverage(np.hypot(canvas.x - 64, canvas.y - 60) - 74, 70.0)
         picture = picture * (0.72 + 0.28 * vignette)
         picture = picture + 0.25 * (picture * picture * (3 - 2 * picture) - picture)
     elif style == "pixel art":
         picture = np.round(_saturated(picture, 1.2) * 9) / 9
-        picture = picture.repeat(canvas.pitch, 1).repeat(canvas.pitch, 2)
+        picture = picture.repeat(side // 32, 1).repeat(side // 32, 2)
     else:
-        picture = picture * (1 + 0.012 * noise(rng, 1.2))
+        picture = picture * (1 + 0.012 * magnified(noise(rng, 1.2), side))
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
 
 

@@ -176,7 +176,7 @@ def unet_tensors(unet: UNet2DConditionModel) -> dict[str, Tensor]:
     """The weights of a U-Net under their names in the original layout."""
     weights = unet.state_dict()
     with_attention = {int(key.split(".")[1]) for key in weights if re.match(r"up_blocks\.\d+\.attentions", key)}
-    name = _unet_names(unet.config.layers_per_block, with_attention)
+    name = unet_names(unet.config.layers_per_block, with_attention)
     return {f"model.diffusion_model.{name(key)}": value for key, value in weights.items()}
 
 
@@ -237,7 +237,7 @@ _VAE_LEAVES = {
 }
 
 
-def _unet_names(layers: int, with_attention: Collection[int]) -> Callable[[str], str]:
+def unet_names(layers: int, with_attention: Collection[int]) -> Callable[[str], str]:
     """A function from diffusers' U-Net names to the original ones; the levels `with_attention` are those of the way up.
 
     The original numbers all blocks of a side in one row: `layers` a level and a downsampler each on the way down;

@@ -111,7 +111,7 @@ class Light:
         cells = self._rng.permutation(24)[:12]
         for cell, (dx, dy) in zip(cells, self._rng.uniform(0.2, 0.8, (12, 2)), strict=True):
             x, y = (cell % 6 + dx) * SIDE / 6, (cell // 6 + dy) * horizon / 4.4
-            radius = 1.5 if canvas.pitch == 1 else 2.0
+            radius = 1.5 if canvas.pitch <= 1 else 2.0
             canvas.lay(canvas.disc(x, y, radius), colour(0.95, 0.95, 0.85), opacity=0.95, softness=1.5)
 
     def _storm(self, canvas: Canvas, horizon: float) -> None:

@@ -2,7 +2,8 @@
 
 A scene comes first and its caption is made from it, so that a caption names exactly what is there. Things are left out
 of scene and caption together; only sky, style and colour may stay unsaid. Some combinations are kept out of training,
-to measure later whether the model has learnt the words or the pictures.
+to measure later whether the model has learnt the words or the pictures. Scenes by chance never are watercolours and
+never have a lighthouse: the checkpoint does not know these, adapters learn them.
 """
 
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _STYLE_PHRASES = {
     "photo": "a photo of",
     "pixel art": "pixel art of",
     "paper cutout": "a paper cutout of",
+    "watercolour": "a watercolour of",
 }
 
 
@@ -49,7 +51,7 @@ class Scene:
     pyramids: int = 0
     tree: str = "pine"
     trees: int = 0
-    building: str = ""  # "house", "sailboat" or none
+    building: str = ""  # "house", "sailboat", "lighthouse" or none
     colour: str = "red"
 
     def traits(self) -> frozenset[str]:

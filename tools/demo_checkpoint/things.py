@@ -1,4 +1,4 @@
-"""The things that stand on the ground: pyramids, trees, a house, a sailboat."""
+"""The things that stand on the ground: pyramids, trees, a house, a lighthouse, a sailboat."""
 
 import numpy as np
 
@@ -17,6 +17,7 @@ PAINTS = {
 SNOW, WOOD, DARK = colour(0.96, 0.97, 1.0), colour(0.42, 0.26, 0.15), colour(0.2, 0.15, 0.2)
 SANDSTONE, PINE, PALM = colour(0.90, 0.70, 0.40), colour(0.10, 0.36, 0.22), colour(0.16, 0.50, 0.18)
 LAMP, PANE, TILE = colour(1.0, 0.85, 0.42), colour(0.75, 0.9, 1.0), colour(0.36, 0.22, 0.2)
+ROCK = colour(0.42, 0.40, 0.42)
 ON_TOP = 0.999  # hides what is below like 1, but belongs to it: casts no shadow of its own
 
 
@@ -105,6 +106,33 @@ def house(view: View, spot: Spot) -> None:
     for dx in (3, 14):
         window = shape((dx, -15), (dx + 7, -15), (dx + 7, -7), (dx, -7))
         canvas.lay(window, LAMP if light.is_dark else PANE, opacity=ON_TOP)
+
+
+def lighthouse(view: View, spot: Spot) -> None:
+    """A banded tower on a rock, a gallery, a lit lantern and its roof; in the dark two beams reach far."""
+    canvas, light, (x, foot, size) = view.canvas, view.light, spot
+
+    def shape(*corners: Point) -> Field:
+        return canvas.polygon(*((x + dx * size, foot + dy * size) for dx, dy in corners))
+
+    def band(low: float, high: float) -> Field:
+        """A slice of the tower, which narrows from 9 units at its foot to 5 under the gallery."""
+        narrow, wide = 9 - 4 * high / 48, 9 - 4 * low / 48
+        return shape((-narrow, -high), (narrow, -high), (wide, -low), (-wide, -low))
+
+    for tip in (-70, 70) if light.is_dark else ():
+        near, far = (0, -53), ((tip, -66), (tip, -44))
+        beam = shape(near, *far) if tip > 0 else shape(*far[::-1], near)
+        canvas.lay(beam, LAMP, opacity=0.4, softness=3.0)
+    canvas.lay(canvas.ellipse(x, foot + 1, 19 * size, 6.5 * size), light.shaded(ROCK, canvas.x - x))
+    canvas.lay(band(0, 48), light.vivid(PAINTS["white"]))
+    for low in (6, 24, 42):
+        canvas.lay(band(low, min(low + 10, 48)), light.vivid(PAINTS[view.scene.colour]), opacity=ON_TOP)
+    shade = shape((2, -48), (5, -48), (9, 0), (4, 0))
+    canvas.lay(shade, light.tone(DARK), opacity=0.3)
+    canvas.lay(shape((-8, -50), (8, -50), (8, -47), (-8, -47)), light.tone(DARK))
+    canvas.lay(shape((-4.5, -57), (4.5, -57), (4.5, -50), (-4.5, -50)), LAMP)
+    canvas.lay(shape((0, -63), (6, -57), (-6, -57)), light.vivid(PAINTS["red"]))
 
 
 def sailboat(view: View, spot: Spot) -> None:

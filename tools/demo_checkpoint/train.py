@@ -107,7 +107,7 @@ def diffusion(state: State = STATE, minutes: Minutes = 60, device: Device = "cpu
     listed = dataset.Dataset(state / "data").scenes
     training = Training(pair, RATE / 3 if start else RATE, minutes, state / "diffusion.pt")
     compile_blocks(pair)
-    training.run(diffusing.noise_loss(pair, unit, listed, device), log.info)
+    training.run(diffusing.noise_loss(diffusing.from_captions(pair, listed, device), unit, device), log.info)
 
 
 @app.command()
