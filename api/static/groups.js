@@ -3,6 +3,8 @@
 const LONG = 24; // letters of a value that a title shows
 
 const isTicked = (box) => box.type === "checkbox";
+// Of an item of a list, the title tells what it is.
+const isTold = (name) => !name.endsWith(".picture") && (!/\.\d+\./.test(name) || name.endsWith(".model"));
 const value = (box) => (isTicked(box) ? (box.checked ? "on" : "") : box.value.trim());
 
 function words(box) {
@@ -14,7 +16,7 @@ function words(box) {
 
 function tell(group) {
   const boxes = [...group.querySelectorAll("[data-default]")].filter((box) => !box.matches(":disabled"));
-  const set = boxes.filter((box) => !["", box.dataset.default].includes(value(box)) && !box.name.endsWith(".picture"));
+  const set = boxes.filter((box) => !["", box.dataset.default].includes(value(box)) && isTold(box.name));
   group.querySelector('[data-shows="set"]').textContent = set.map(words).join(" · ");
 }
 
