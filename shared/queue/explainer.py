@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, RowMapping, select, text
 from sqlalchemy.orm import Session
 
 from shared.db.farm import farm_id
@@ -29,6 +29,7 @@ from shared.messaging.redis_health import RedisHealth
 from shared.models import memory
 from shared.models.catalogue import GONE
 from shared.models.memory import Footprint, Needs
+from shared.models.model_set import NO_FILE
 from shared.queue import estimates
 from shared.queue.estimates import Rendered, Struck
 from shared.queue.explain import RecentWork, Waiter, Waiting, explain
@@ -220,11 +221,14 @@ def _waiter(row: Row[tuple[object, ...]], needs: Needs) -> Waiter:
         ahead=image["ahead"],
         ahead_cost=image["ahead_cost"],
         is_far=image["ahead"] >= FARTHEST,
-        missing=None if image["usable"] else _missing(image["name"], image["unusable"]),
+        missing=_missing(image),
     )
 
 
-def _missing(name: str | None, reason: str | None) -> str:
+def _missing(image: RowMapping) -> str | None:
+    if image["usable"] or image["checkpoint"] == NO_FILE:
+        return None
+    name, reason = image["name"], image["unusable"]
     if name is None:
         return "no machine has its file"
     return f"{name} is on no machine any more" if reason == GONE else f"{name}: {(reason or '').rstrip('.')}"

@@ -47,6 +47,13 @@ def test_a_program_submits_pictures_and_its_worker_claims_them(client, sessions)
     assert look(client, "/jobs")
 
 
+def test_a_job_that_needs_no_file_waits_for_none(client, sessions):
+    body = {"upscale": {"pictures": [{"picture": data_url()}] * 2}}
+    job = client.post("/api/v1/jobs", json=body).get_json()["id"]
+    Farmhand(sessions).worker(slots=1).claim()
+    assert client.get(f"/api/v1/jobs/{job}").get_json()["waiting"]["code"] == "starting"
+
+
 def test_a_program_is_told_of_every_wrong_field(client):
     body = {"prompt": "sea", "upscale": {"pictures": [{"picture": "x"}], "scale": 99, "upscaler": "4x-shrap"}}
     fields = {one["field"] for one in client.post("/api/v1/jobs", json=body).get_json()["errors"]}

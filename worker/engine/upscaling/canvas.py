@@ -26,25 +26,20 @@ class Canvas:
         top, bottom = rows
         band, right = tiles[0].new_empty(3, bottom - top, self.pixels.shape[1]), 0
         for (left, end), tile in zip(columns, tiles, strict=True):
-            if right:
-                tile = self._faded(band[:, :, left:right], tile, dim=2)  # noqa: PLW2901 - the same tile, at its place
+            before = band[:, :, left:right].clone()
             band[:, :, left:end] = tile
+            self._fade(before, band[:, :, left:end], dim=2)
             right = end
         if self._band is not None:
-            band = self._faded(self._band[:, top - self._bottom :], band, dim=1)
-        self.pixels[top:bottom] = _to_bytes(band)
+            self._fade(self._band[:, top - self._bottom :], band, dim=1)
+        for channel, values in enumerate(band):
+            self.pixels[top:bottom, :, channel] = values.mul(255).round_().to(torch.uint8).numpy()
         self._band, self._bottom = band, bottom
 
-    def _faded(self, before: Tensor, after: Tensor, dim: int) -> Tensor:
-        """Return `after` [3, h, w]; its first places along `dim` are `before` at first and more and more itself."""
-        shared = before.shape[dim]
+    def _fade(self, before: Tensor, after: Tensor, dim: int) -> None:
+        """Turn the first places of `after` [3, h, w] along `dim` from `before`, which lies there too, into its own."""
+        shared = max(0, before.shape[dim])
         places = torch.arange(1, shared + 1, dtype=after.dtype) - (shared - self._overlap) / 2
         weights = (places / (self._overlap + 1)).clamp(0, 1)
-        weights = weights[:, None] if dim == 1 else weights
-        first, rest = after.split([shared, after.shape[dim] - shared], dim)
-        return torch.cat([torch.lerp(before, first, weights), rest], dim)
-
-
-def _to_bytes(values: Tensor) -> Pixels:
-    """Return values in 0..1 [3, h, w] as bytes [h, w, 3]."""
-    return values.mul(255).round_().to(torch.uint8).permute(1, 2, 0).numpy()
+        first = after.narrow(dim, 0, shared)
+        first.copy_(torch.lerp(before, first, weights[:, None] if dim == 1 else weights))
