@@ -182,9 +182,9 @@ def test_embeddings_are_kept_and_exact_ones_are_made_anew(tiny: Weights, monkeyp
     rows: list[int] = []
     original = embedding._encode_rows
 
-    def counted(weights: Weights, encoder: Any, asked: Any) -> Any:
+    def counted(weights: Weights, encoder: Any, learned: Any, asked: Any) -> Any:
         rows.append(len(asked))
-        return original(weights, encoder, asked)
+        return original(weights, encoder, learned, asked)
 
     monkeypatch.setattr(embedding, "_encode_rows", counted)
     a, b, c, empty = (said(weights, text) for text in ("a", "b", "c", ""))
@@ -240,7 +240,7 @@ def test_contexts_are_laid_one_under_the_other_with_zeros_behind(lengths: tuple[
 def test_a_long_prompt_is_encoded_in_calls_of_the_text_budget(tiny: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
-    def counted(_: Weights, __: Any, asked: Any) -> Any:
+    def counted(_: Weights, __: Any, ___: Any, asked: Any) -> Any:
         rows.append(len(asked))
         return [Encoded(torch.full((77, 64), float(row.tokens[1])), None) for row in asked]
 
