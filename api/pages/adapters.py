@@ -70,19 +70,33 @@ class Offers:
 @blueprint.get("/adapters")
 def adapters() -> str:
     """Show the files that hold the words of a search as a part of the form, those for the checkpoint first."""
-    known = use_cases.catalogue(services(), with_trigger_words=True)
-    wanted = request.args.get("search", "")[:200], request.args.get("checkpoint", "")[:500]
-    return render_template("parts/adapters_list.html", adapters=offers(known, *wanted))
+    search, checkpoint = request.args.get("search", "")[:200].strip(), request.args.get("checkpoint", "")[:500]
+    known = use_cases.catalogue(services(), with_trigger_words=bool(search))
+    return render_template("parts/adapters_list.html", adapters=offers(known, search, checkpoint))
 
 
 def offers(catalogue: Catalogue, search: str = "", checkpoint: str = "") -> Offers:
-    """Return what a prompt for a checkpoint can name; those that fit it come first."""
+    """Return what a prompt for a checkpoint can name; those that fit it come first.
+
+    For a search `catalogue` has to hold trigger words. Without one these are read for what is shown.
+    """
     files = [file for kind in _KINDS for file in catalogue.usable(kind)]
     base = _checkpoint(catalogue, checkpoint)
-    found = [(file, misfit(file, base) if base else "") for file in searched(files, search)]
-    found.sort(key=lambda one: bool(one[1]))
-    shown = [Offer(file, name_in_prompts(catalogue, file), unfit) for file, unfit in found[:SHOWN]]
-    return Offers(shown, len(found), len(files))
+    found = searched(files, search)
+    fit: list[Entry] = []
+    unfit: dict[str, str] = {}
+    for file in found:
+        if len(fit) == SHOWN:
+            break
+        if reason := misfit(file, base) if base else "":
+            unfit[file.path] = reason
+        else:
+            fit.append(file)
+    shown = [*fit, *(file for file in found if file.path in unfit)][:SHOWN]
+    if not search:
+        shown = use_cases.detailed(services(), shown)
+    offered = [Offer(file, name_in_prompts(catalogue, file), unfit.get(file.path, "")) for file in shown]
+    return Offers(offered, len(found), len(files))
 
 
 def offer_text(catalogue: Catalogue, file: Entry) -> str:

@@ -174,7 +174,7 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
 
 def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
     recent = jobs.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
-    catalogue = catalogue_use_cases.catalogue(services(), with_trigger_words=True)
+    catalogue = catalogue_use_cases.catalogue(services())
     limits = services().settings.limits
     checkpoints = catalogue.entries(first=limits.first_checkpoint)
     is_default_known = catalogue.is_default_known(first=limits.first_checkpoint)

@@ -37,7 +37,7 @@ class _Section(NamedTuple):
 
     @classmethod
     def of(cls, kind: Kind, files: Sequence[Entry], most: int) -> Self:
-        return cls(kind, KINDS[kind].plural, files[:most], len(files))
+        return cls(kind, KINDS[kind].plural, use_cases.detailed(services(), files[:most]), len(files))
 
 
 @blueprint.get("/models")
@@ -46,9 +46,9 @@ def models() -> str:
 
     With a kind, or words to search for, show those files alone.
     """
-    catalogue, settings = use_cases.catalogue(services(), with_trigger_words=True), services().settings
+    settings, search = services().settings, request.args.get("search", "")[:200].strip()
+    catalogue = use_cases.catalogue(services(), with_trigger_words=bool(search))
     kind = next((kind for kind in KINDS if kind == request.args.get("kind", "").casefold()), None)
-    search = request.args.get("search", "")[:200].strip()
     if kind or search:
         listed = catalogue.entries(kind, first=settings.first_checkpoint) if kind else catalogue.all_entries()
         found = _faceted(searched(listed, search), {})
@@ -58,7 +58,7 @@ def models() -> str:
     pages = Pages(min(number("page") or 1, total), total)
     first = (pages.number - 1) * CHECKPOINTS_OF_A_PAGE
     wanted = {"kind": kind or "", "search": search, **found.wanted}
-    checkpoints = found.files[first : first + CHECKPOINTS_OF_A_PAGE]
+    checkpoints = use_cases.detailed(services(), found.files[first : first + CHECKPOINTS_OF_A_PAGE])
     beside = [] if kind or search else [_Section.of(one, catalogue.entries(one), _FEW) for one in _BESIDE]
     shown = (file.path for file in chain(checkpoints, *(section.files for section in beside)) if file.sha256)
     return render_template(

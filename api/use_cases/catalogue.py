@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,7 @@ from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
 from shared.models import previews
-from shared.models.catalogue import Catalogue, names_of
+from shared.models.catalogue import Catalogue, Entry, names_of, with_all_details
 from shared.models.facets import FACETS_OF_ALL, Faceted, searched
 from shared.models.kinds import Kind
 from shared.params.render import RenderParams
@@ -42,6 +42,11 @@ from shared.settings import Limits
 def catalogue(services: Services, kind: Kind | None = None, *, with_trigger_words: bool = False) -> Catalogue:
     """Return the model files that the farm knows, or those of one kind."""
     return transact(services.sessions, partial(Catalogue.read, kind=kind, with_trigger_words=with_trigger_words))
+
+
+def detailed(services: Services, files: Sequence[Entry]) -> list[Entry]:
+    """Return files with their trigger words, which are read for those that are shown alone."""
+    return transact(services.sessions, lambda session: with_all_details(session, files)) if files else []
 
 
 def models(

@@ -319,6 +319,13 @@ def names_of(session: Session, sha256: str) -> list[str]:
     return list(session.scalars(named))
 
 
+def with_all_details(session: Session, files: Sequence[Entry]) -> list[Entry]:
+    """Return files, which were read without their trigger words, with them."""
+    rows = select(ModelFile.path, ModelFile.details).where(ModelFile.path.in_([file.path for file in files]))
+    known = {row.path: row.details for row in session.execute(rows)} if files else {}
+    return [file._replace(stored_details=known.get(file.path, file.stored_details)) for file in files]
+
+
 def identity_of(session: Session, sha256: str) -> str:
     """Return the identity that an image means by a hash: the hash itself, or the one identity with these weights.
 
