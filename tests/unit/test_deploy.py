@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, requires
 from pathlib import Path
 from typing import Any
@@ -174,9 +175,9 @@ def test_a_container_on_a_card_can_compile_and_load_what_it_compiled():
         writable = {target for source, target in mounts.items() if source in {*compose["volumes"]}}
         caches = re.findall(r"(?:TRITON|TORCHINDUCTOR)_CACHE_DIR=(\S+)", stage)
         assert len(caches) == 2
-        for cache in caches:
-            assert {str(folder) for folder in Path(cache).parents} & writable, name
-            assert not any(cache.startswith(one.partition(":")[0]) for one in card["tmpfs"]), name
+        for place in caches:
+            assert {str(folder) for folder in Path(place).parents} & writable, name
+            assert not any(place.startswith(one.partition(":")[0]) for one in card["tmpfs"]), name
 
 
 @pytest.mark.parametrize("name", COMPOSE)
@@ -262,24 +263,32 @@ def test_what_is_installed_is_what_is_pinned():
 OF_CUDA = ("cuda-", "nvidia-", "triton")
 
 
+@cache
+def needs() -> list[tuple[str, Requirement]]:
+    """What each pinned package that is installed needs, by its name."""
+    found, without = [], left_out()
+    for name in constraints():
+        with suppress(PackageNotFoundError):
+            for needed in map(Requirement, requires(name) or ()):
+                is_of_cuda = name == "torch" and normal(needed.name).startswith(
+                    OF_CUDA
+                )  # a build for cards pins its own
+                if normal(needed.name) not in without and not is_of_cuda:
+                    found.append((name, needed))
+    return found
+
+
 @pytest.mark.parametrize("python", PYTHONS)
 def test_what_the_pinned_packages_need_is_pinned(python: str):
     """Catches a transitive package that nobody pinned, on each Python: some need more on the first ones of a series."""
     pinned = constraints()
     for full in (f"{python}.0", f"{python}.99"):
         environment = {"python_version": python, "python_full_version": full, "extra": ""}
-        for name in pinned:
-            with suppress(PackageNotFoundError):
-                for line in requires(name) or ():
-                    needed = Requirement(line)
-                    if normal(needed.name) in left_out():
-                        continue
-                    if name == "torch" and normal(needed.name).startswith(OF_CUDA):
-                        continue  # a build for cards pins its own
-                    if needed.marker is None or needed.marker.evaluate(environment):
-                        version = pinned.get(normal(needed.name))
-                        assert version, f"{name} needs {line} on Python {full}"
-                        assert needed.specifier.contains(version), f"{name} needs {line}, and {version} is pinned"
+        for name, needed in needs():
+            if needed.marker is None or needed.marker.evaluate(environment):
+                version = pinned.get(normal(needed.name))
+                assert version, f"{name} needs {needed} on Python {full}"
+                assert needed.specifier.contains(version), f"{name} needs {needed}, and {version} is pinned"
 
 
 def test_every_python_of_the_project_is_told_everywhere():
