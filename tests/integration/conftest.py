@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from api.app import create_app
 from api.services import EXTENSION, Services
 from shared import embedded_addresses
 from shared.errors import Refused
-from shared.settings import Settings
+from shared.media.decode import PictureReader
+from shared.settings import Limits, Settings
 from tests.conftest import checkpoints_of
 from tests.support.servers import fresh_database
 
@@ -37,6 +39,34 @@ class CompiledTemplates(BytecodeCache):
 def _templates_are_compiled_once() -> None:
     """Every test has an application of its own, and to compile the form's templates takes longer than most tests."""
     Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
+
+
+class StandingReader(PictureReader):
+    """Reads the pictures of all applications of this run, and outlives each of them."""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _pictures_are_read_by_the_same_processes() -> Iterator[None]:
+    """A decoder takes longer to start than most tests of the API, and keeps nothing of a picture."""
+
+    @cache
+    def standing(limits: Limits, is_shared: bool) -> StandingReader:  # noqa: FBT001 - a key
+        return StandingReader(limits, is_shared=is_shared)
+
+    readers: set[StandingReader] = set()
+
+    def reader(limits: Limits, *, is_shared: bool) -> StandingReader:
+        readers.add(found := standing(limits, is_shared))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("api.services.PictureReader", reader)
+        yield
+    for found in readers:
+        super(StandingReader, found).close()
 
 
 @pytest.fixture
