@@ -58,7 +58,7 @@ class ModelSet(BaseModel):
 
     @property
     def lane(self) -> str:
-        """What images with these models are queued under: the file that workers should hold already."""
+        """The name under which images with these models are queued: the file that workers should hold already."""
         return self.checkpoint or self.upscaler or NO_FILE
 
     @property
