@@ -82,7 +82,7 @@ def write(net: ControlNetModel | ControlNetUnionModel, path: Path, form: Form = 
 
 def original_names(net: ControlNetModel | ControlNetUnionModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a net under their names in the original layout."""
-    of_unet = layout._unet_names(net.config["layers_per_block"], ())
+    of_unet = layout.unet_names(net.config["layers_per_block"], ())
 
     def renamed(name: str) -> str:
         if found := re.match(r"^controlnet_cond_embedding\.blocks\.(\d+)\.(.+)", name):
