@@ -59,7 +59,13 @@ class Farm:
 
 QUERIES = {"/": "?from=1", "/size": f"?source={SHA256}"}
 """Queries of routes that would ask for something else without one."""
-OTHERWISE = {"/typed": 303, "/from-picture": 303, "/sign-in": 303, "/readyz": 503}
+OTHERWISE = {
+    "/api/v1/models/<hash:sha256>/preview.webp": 404,
+    "/typed": 303,
+    "/from-picture": 303,
+    "/sign-in": 303,
+    "/readyz": 503,
+}
 """Routes that answer with something else than 200: `/readyz`, as a database that only reads is not ready."""
 
 
@@ -159,7 +165,7 @@ def test_what_is_looked_at_before_it_is_submitted_writes_nothing(app, farm):
 
 def address(rule: str, job_id: int, app: Flask) -> str:
     """Return an address of this route. A new kind of argument is to be added here."""
-    arguments = {"job_id": job_id, "index": 0, "extension": "png", "upload_id": SHA256}
+    arguments = {"job_id": job_id, "index": 0, "extension": "png", "upload_id": SHA256, "sha256": SHA256}
     arguments |= {"version": "0", "name": "live.js", "filename": "live.js"}
     [known, *_] = [one for one in app.url_map.iter_rules() if one.rule == rule and "GET" in (one.methods or ())]
     adapter = app.url_map.bind("localhost")
