@@ -79,4 +79,4 @@ def test_a_prompt_gets_the_vectors_of_its_words_and_the_hypernetworks_of_its_tag
     hazy, admission = painted("a boat <hypernet:haze:0.8>")
     assert admission.notes == ()
     assert not np.array_equal(plain, hazy)
-    assert np.array_equal(plain, painted("a boat")[0]), "nothing of them stays in the checkpoint"
+    assert np.array_equal(plain, painted("a boat")[0]), "the checkpoint is as before"
