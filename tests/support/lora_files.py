@@ -74,7 +74,7 @@ def original_name(weights: Weights) -> Callable[[str], str]:
     """Return a function from the path of a layer of the U-Net to its name in the original layout."""
     paths = [path for path, _ in weights.unet.named_parameters()]
     attentive = {int(path.split(".")[1]) for path in paths if path.startswith("up_blocks.") and ".attentions." in path}
-    name = layout._unet_names(weights.unet.config["layers_per_block"], attentive)
+    name = layout.unet_names(weights.unet.config["layers_per_block"], attentive)
     return lambda path: name(f"{path}.").removesuffix(".")
 
 
