@@ -11,13 +11,30 @@ import torch
 from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 
-from tools.demo_adapters import compact, control, enlarging, hypernetwork, inversion, looks, low_rank, material
+from tools.demo_adapters import (
+    compact,
+    control,
+    effects,
+    enlarging,
+    eyes,
+    hypernetwork,
+    inversion,
+    looks,
+    low_rank,
+    material,
+)
 from tools.demo_adapters.compact import Compact
+from tools.demo_adapters.effects import Trials
+from tools.demo_adapters.eyes import Eyes
 from tools.demo_adapters.low_rank import RANK
 from tools.demo_adapters.material import SUBJECTS
-from tools.demo_checkpoint import captions, diffusing, drawing, layout, scenes
+from tools.demo_adapters.shelf import Shelf
+from tools.demo_checkpoint import asking, captions, diffusing, drawing, layout, scenes
+from tools.demo_checkpoint.judge import SCENES
+from tools.demo_checkpoint.judging import Judge
 from tools.demo_checkpoint.layout import Shape
 from tools.demo_checkpoint.scenes import Scene
+from tools.demo_checkpoint.studio import Studio
 from worker.engine.adapters.reading import load as low_rank_files
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import device
@@ -27,6 +44,7 @@ from worker.engine.loading.inspect import inspect
 MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = {
     "Lora/watercolour.safetensors": "lora",
+    "ESRGAN/scenes-compact-x4.safetensors": "upscaler",
 }
 SMALL = Shape(unet_width=32, unet_heads=2, vae_multiples=(1, 1, 1, 1), text_width=64, text_layers=1)
 LATENTS, TIMES = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([10, 700])
@@ -272,6 +290,14 @@ def test_shipped_adapter_fits_the_demo_checkpoint_and_names_its_word(name: str, 
     assert (details["alias"], details["trigger_words"]) == (name, [name])
 
 
+def test_shipped_eyes_are_right_about_fresh_scenes():
+    samples = [eyes.sample(np.random.default_rng([9003, index])) for index in range(60)]
+    found = Eyes.load().logits(np.stack([one.picture for one in samples]))
+    for word in eyes.WORDS:
+        right = [(logit > 0) == (word in one.scene.traits()) for logit, one in zip(found[word], samples, strict=True)]
+        assert np.mean(right) >= 0.95, word
+
+
 def test_enlarging_is_measured_against_what_was_drawn():
     picture = material.plain(np.random.default_rng(3)).picture
     assert enlarging.psnr(picture, picture) > 100
@@ -279,3 +305,12 @@ def test_enlarging_is_measured_against_what_was_drawn():
     worse = enlarging.lanczos(picture)[::4, ::4]
     assert enlarging.psnr(worse, picture) < 60
     assert enlarging.slope_error(worse, picture) > 0
+
+
+@pytest.mark.nightly
+def test_watercolour_comes_with_its_weight_and_goes_with_a_negative_one():
+    with Studio(SCENES) as studio:
+        asked = asking.prompts(8, effects.SEED)
+        trials = Trials(studio, Shelf(MODELS, studio.weights), Judge.load(), Eyes.load(), asked)
+        _, surely, _ = effects.watercolour(trials)
+    assert surely.is_met, surely

@@ -68,7 +68,7 @@ class Studio:
 
     def _picture(self, params: RenderParams, inputs: Inputs) -> NDArray[np.uint8]:
         weights = self.weights.taught(inputs.embeddings)
-        kit = Kit(weights, None, None, inputs.source, inputs.mask, inputs.adapters, inputs.controls)
+        kit = Kit(weights, source=inputs.source, mask=inputs.mask, adapters=inputs.adapters, controls=inputs.controls)
         picture: NDArray[np.uint8] = self._engine.render(render.render(params, kit)).result()
         self._on_picture()
         return picture
