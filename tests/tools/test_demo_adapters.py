@@ -44,6 +44,7 @@ from worker.engine.loading.inspect import inspect
 MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = {
     "Lora/watercolour.safetensors": "lora",
+    "embeddings/papernight.safetensors": "embedding",
     "ESRGAN/scenes-compact-x4.safetensors": "upscaler",
 }
 SMALL = Shape(unet_width=32, unet_heads=2, vae_multiples=(1, 1, 1, 1), text_width=64, text_layers=1)
