@@ -9,7 +9,7 @@ from api.pages.form_data import PICTURE, Given, typed
 from api.pages.parameter_table import sides
 from api.schemas.jobs import JobBody, PngInfoBody
 from shared.jobs.stored import value_words
-from shared.params.fields import RANDOM_SEED
+from shared.params.fields import NATIVE_SIZE, RANDOM_SEED
 from shared.params.groups import Hires
 from shared.params.render import RenderParams
 
@@ -75,8 +75,9 @@ def _not_understood(job: JobBody) -> tuple[str, ...]:
 def _started_from(params: RenderParams) -> RenderParams:
     """Return parameters for starting from the picture, at its size, with another seed.
 
-    The noise that the picture was made of would only burn it in.
+    The noise that the picture was made of would only burn it in. A picture that was only enlarged may be too large to
+    render and have sides that are no multiples of 8: the farm chooses a size of its proportions.
     """
-    width, height = sides(params)
+    width, height = (NATIVE_SIZE, NATIVE_SIZE) if params.upscale else sides(params)
     fresh = {"hires": None, "img2img": None, "seed": RANDOM_SEED, "width": width, "height": height}
     return params.model_copy(update=fresh)

@@ -81,3 +81,17 @@ def test_the_page_of_a_job_enlarges_a_picture_in_a_job_of_its_own(client, servic
     assert refused.status_code == 303, refused.text
     assert refused.location.startswith(f"/jobs/{job}")
     assert "upscale.scale: 9.0 is too large" in look(client, f"/jobs/{job}").text
+
+
+@pytest.mark.parametrize("size", [{}, {"width": 1001, "height": 502}])
+def test_an_enlarged_picture_is_started_from_at_the_size_that_the_farm_chooses(client, services, sessions, size):
+    body = {"upscale": {"pictures": [{"picture": data_url()}], **size}}
+    job = client.post("/api/v1/jobs", json=body).get_json()["id"]
+    hand = Farmhand(sessions)
+    claim = hand.worker().claim()
+    pixels = np.full((20, 40, 3), 90, np.uint8)
+    services.storage.put(key(job, 0, claim.attempt, "picture", "png"), picture(pixels, "", "png"))
+    hand.run(transitions.finish, claim, 2048)
+    form = look(client, send(client, f"/jobs/{job}/images/0/send", to="img2img").location)
+    assert [form.value(name) for name in ("width", "height", "seed")] == ["", "", "-1"]
+    assert "checked" in form.all("input", name="img2img.picture")[0].attributes
