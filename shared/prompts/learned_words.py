@@ -44,25 +44,20 @@ class Words:
             first: sorted(words.items(), key=lambda item: len(item[0]), reverse=True)
             for first, words in by_first.items()
         }
-        self._by_token = {word.tokens[0]: word for words in self._by_first.values() for _, word in words}
 
-    def split(self, tokens: Sequence[int]) -> Iterator[tuple[int, ...]]:
-        """Yield `tokens` of a text one by one, but the virtual ones of a word in the place of its name's.
+    def split(self, tokens: Sequence[int]) -> Iterator[int | LearnedWord]:
+        """Yield `tokens` of a text one by one, but a word in the place of its name's.
 
         Where several names begin, the longest counts.
         """
         place = 0
         while place < len(tokens):
-            name, word = next(
+            name, one = next(
                 (found for found in self._by_first.get(tokens[place], ()) if _begins(tokens, place, found[0])),
-                ((tokens[place],), None),
+                ((tokens[place],), tokens[place]),
             )
-            yield word.tokens if word else name
+            yield one
             place += len(name)
-
-    def among(self, tokens: Iterable[int]) -> frozenset[LearnedWord]:
-        """Return the words whose virtual tokens are among `tokens`."""
-        return frozenset(self._by_token[token] for token in tokens if token in self._by_token)
 
 
 NO_WORDS: Final = Words()

@@ -6,7 +6,7 @@ Vocabulary and splitting rules: Radford et al. 2021, arXiv:2103.00020; the merge
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,7 +16,6 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from shared.params.fields import Emphasis
 from shared.prompts import attention, composable, editing
-from shared.prompts.attention import Fragment
 from shared.prompts.chunks import Chunk, Word, chunked, counted
 from shared.prompts.learned_words import NO_WORDS, LearnedWord, Words
 
@@ -32,6 +31,9 @@ _REMEMBERED_NAMES: Final = 2**14  # of learned words; a large collection has som
 _REMEMBERED_COLLECTIONS: Final = 16  # of learned words: one for each width of checkpoints
 _WORD_END: Final = "</w>"
 _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+_Section = Sequence[tuple[int | LearnedWord, float]]
+"""Tokens and learned words, each with its weight, up to a BREAK."""
 
 
 class Length(NamedTuple):
@@ -66,7 +68,7 @@ class Tokenizer:
 
         Each of `words` stands in it as its virtual tokens.
         """
-        first, *rest = self._chunks(text, emphasis, words)
+        first, *rest = _chunked(self._read(text, emphasis, words))
         return (first, *(rest if not rest or rest[-1].tokens else rest[:-1]))  # nothing follows a BREAK at the end
 
     def measure(  # noqa: PLR0913 - what decides on a length
@@ -86,15 +88,11 @@ class Tokenizer:
         """
         return _measured(prompt, calls, emphasis, first_pass_calls, is_negative, words)
 
-    def _chunks(self, text: str, emphasis: Emphasis, words: Words) -> list[Chunk]:
+    def _read(self, text: str, emphasis: Emphasis, words: Words) -> list[_Section]:
         return [
-            chunk for section in attention.weighed(text, emphasis) for chunk in chunked(self._words(section, words))
+            [(one, fragment.weight) for fragment in section for one in words.split(self.encode(fragment.text))]
+            for section in attention.weighed(text, emphasis)
         ]
-
-    def _words(self, section: list[Fragment], words: Words) -> Iterator[Word]:
-        for fragment in section:
-            for tokens in words.split(self.encode(fragment.text)):
-                yield Word(tokens, fragment.weight)
 
 
 @lru_cache(_REMEMBERED)
@@ -115,10 +113,19 @@ def _measured(  # noqa: PLR0913, PLR0917 - a key
             break
         if text not in known:
             known.add(text)
-            chunks = tokenizer._chunks(text, emphasis, words)  # noqa: SLF001 - of this module
-            mentioned = words.among(token for chunk in chunks for token in chunk.tokens)
+            sections = tokenizer._read(text, emphasis, words)  # noqa: SLF001 - of this module
+            chunks = _chunked(sections)
+            mentioned = {one for section in sections for one, _ in section if isinstance(one, LearnedWord)}
             length = Length(max(length.tokens, counted(chunks)), length.chunks + len(chunks), length.words | mentioned)
     return length
+
+
+def _chunked(sections: Iterable[_Section]) -> list[Chunk]:
+    words = (
+        [Word(one.tokens if isinstance(one, LearnedWord) else (one,), weight) for one, weight in section]
+        for section in sections
+    )
+    return [chunk for section in words for chunk in chunked(section)]
 
 
 @lru_cache(_REMEMBERED_COLLECTIONS)

@@ -20,7 +20,7 @@ from tests.conftest import checkpoints_of
 from tests.support.admissions import admitted
 from tests.support.servers import fresh_database
 
-INK, MOOD, XL, TINY, SAME, BROKEN = (letter * 64 for letter in "abcdef")
+INK, MOOD, XL, TINY, SAME, BROKEN, TWICE = (letter * 64 for letter in "abcdef0")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,8 @@ def sessions(home):
         embedding("embeddings/xl/mood.safetensors", XL, "sdxl", 2048, text_encoder=5, text_encoder_2=5)
         embedding("embeddings/tiny.pt", TINY, None, 96, text_encoder=2)
         embedding("embeddings/zz/INK-style.pt", SAME, "sd1", 768, text_encoder=7)
+        embedding("embeddings/bad.pt", TWICE, "sd1", 768, text_encoder=2)
+        embedding("embeddings/easyneg.pt", TWICE, "sd1", 768, text_encoder=2)
         embedding("embeddings/torn.pt", BROKEN, "sd1", 768, text_encoder=1)
         yield factory
         engine.dispose()
@@ -62,6 +64,7 @@ def admit(sessions):
 
 INK_FILE, MOOD_FILE = {"embeddings/ink-style.pt": INK}, {"embeddings/sd1/mood.bin": MOOD}
 XL_FILE = {"embeddings/xl/mood.safetensors": XL}
+BAD_FILE, EASYNEG_FILE = {"embeddings/bad.pt": TWICE}, {"embeddings/easyneg.pt": TWICE}  # the same bytes
 
 
 @pytest.mark.parametrize(
@@ -81,8 +84,11 @@ XL_FILE = {"embeddings/xl/mood.safetensors": XL}
         ({"prompt": "[boat:mood:30]", "steps": 20, "hires": {}}, MOOD_FILE),
         ({"prompt": "[boat:mood:30]", "steps": 20}, {}),
         ({"prompt": "mood", "checkpoint": "xl", "refiner": {"checkpoint": "refiner"}}, XL_FILE),
+        ({"prompt": "a photo, bad"}, BAD_FILE),
+        ({"prompt": "a photo", "negative_prompt": "easyneg"}, EASYNEG_FILE),
+        ({"prompt": "easyneg", "negative_prompt": "bad"}, BAD_FILE | EASYNEG_FILE),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_a_job_takes_the_embeddings_whose_words_it_mentions(admit, params, embeddings):
     models = admit(params).models

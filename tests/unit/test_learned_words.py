@@ -64,6 +64,17 @@ def test_of_two_words_with_the_tokens_of_one_name_the_first_counts() -> None:
     assert TOKENIZER.chunks("a", words=TOKENIZER.learn((LearnedWord(" ", "f" * 64, 1),))) == TOKENIZER.chunks("a")
 
 
+def test_of_two_names_of_one_file_a_prompt_mentions_those_that_it_holds() -> None:
+    first, second = LearnedWord("bad", "d" * 64, 2), LearnedWord("easyneg", "d" * 64, 2)
+    for names in ((first, second), (second, first)):
+        words = TOKENIZER.learn(names)
+        assert TOKENIZER.measure("a photo, (BAD:1.2)", words=words).words == {first}
+        assert TOKENIZER.measure("easyneg", words=words).words == {second}
+        assert TOKENIZER.measure("[bad:easyneg:5]", words=words).words == {first, second}
+        [bad, easyneg] = [TOKENIZER.chunks(word.name, words=words) for word in (first, second)]
+        assert bad == easyneg  # the same vectors
+
+
 def test_virtual_tokens_are_beyond_the_vocabulary_and_of_one_file_alone() -> None:
     assert VOCABULARY == EOS + 1
     every = [virtual_tokens(sha256, MOST_VECTORS) for sha256 in ("0" * 64, "f" * 63 + "e", "f" * 64, "")]
