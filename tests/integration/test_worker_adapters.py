@@ -289,6 +289,32 @@ def test_the_checkpoint_leaves_when_what_was_merged_is_all_that_fits(start, clai
     assert is_alike(paint(card, merged), first)
 
 
+def test_what_a_merged_set_will_take_is_known_until_it_is_loaded(start, claims, monkeypatch):
+    """Although others come and go just before its image waits for room."""
+    claims.difference("full")
+    card, claim, taken = start(), claims.claim(merges={"full": 0.5}), []
+    paint(card, claims.claim())
+    in_flight = card._meter.in_flight
+
+    def after_others_left(footprint):
+        assert card._drop_unused()
+        (merged,) = (model for model in card._residency._networks if model.kind == "merged")
+        taken.append(card._residency.bytes_of([merged]))
+        return in_flight(footprint)
+
+    monkeypatch.setattr(card._meter, "in_flight", after_others_left)
+    assert paint(card, claim).any()
+    assert taken[0] > 0
+
+
+def test_a_merged_set_that_could_not_be_made_is_forgotten(start, claims):
+    claims.difference("long", sides=(7, 7))
+    card = start()
+    with pytest.raises(ModelFileError, match="the LoRA long does not fit"):
+        paint(card, claims.claim(merges={"long": 1.0}))
+    assert not [model for model in card._residency._networks if model.kind == "merged"]
+
+
 # Again and again.
 
 

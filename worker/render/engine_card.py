@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from threading import Thread
@@ -176,14 +177,11 @@ class EngineCard:
         def report(model: Model) -> None:
             progress.phase(self._loads.phase_of(model))
 
-        if missing := self._model_cache.missing(needed):
-            report(missing[0])
-        for model in missing:
-            self._loads.weigh(model)  # raises if a file is not here, so that nothing leaves for it
         pictures = sources.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
         footprint = Footprint(models.lane, models.companions, claim.memory_class)
-        with self._meter.in_flight(footprint), self._model_cache.use(needed, cancel, report) as loaded:
+        use = self._model_cache.use(needed, cancel, report)
+        with self._weighed(needed, report), self._meter.in_flight(footprint), use as loaded:
             options, kit = claim.params.upscale, None
             if options:
                 pipeline = upscaled(options, needs.upscale_kit(loaded, pictures, self._device))
@@ -203,6 +201,19 @@ class EngineCard:
                 picture: Pixels = run.result()
             frames = self._film(claim, kit, reel, progress, cancel) if kit else ()
             return Rendered(picture, frames, reel.steps if reel else 0)
+
+    @contextmanager
+    def _weighed(self, needed: Collection[Model], report: Callable[[Model], object]) -> Iterator[None]:
+        """Weigh the models of an image that are not resident, and remember their weights until it ends."""
+        try:
+            with self._residency.remembered(needed):
+                if missing := self._model_cache.missing(needed):
+                    report(missing[0])
+                for model in missing:
+                    self._loads.weigh(model)  # raises if a file is not here, so that nothing leaves for it
+                yield
+        finally:
+            self._forget_merged()
 
     def _film(
         self, claim: Claim, kit: Kit, reel: Reel | None, progress: ImageProgress, cancel: Cancellation
@@ -252,9 +263,12 @@ class EngineCard:
         return self._model_cache.drop_unused(self._residency.bytes_of, enough_bytes)
 
     def _residents_changed(self) -> None:
-        self._residency.forget_merged(but=self._model_cache.wanted())
+        self._forget_merged()
         self._meter.residents_changed()
         self._on_change()
+
+    def _forget_merged(self) -> None:
+        self._residency.forget_merged(partial(self._model_cache.models, with_loading=True))
 
     def _resident_bytes(self) -> int:
         return self._residency.bytes_of(self._model_cache.models())

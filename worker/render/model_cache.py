@@ -110,11 +110,6 @@ class ModelCache(Generic[W]):
         with self._changed:
             return [model for model, weights in self._residents.items() if with_loading or weights is not None]
 
-    def wanted(self) -> frozenset[Model]:
-        """Return the models that are loaded, those that are being loaded, and those that images wait for."""
-        with self._changed:
-            return frozenset(self._residents).union(*(visit.needed for visit in self._waiting))
-
     def missing(self, models: Iterable[Model]) -> list[Model]:
         """Return which of `models`, and of the bases that their loads need, are not loaded, in the order of loads."""
         loaded = self.models()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
 
 from worker.render.model_cache import Model
 
@@ -18,15 +21,31 @@ class Residency:
         self.budget = budget
         self._most_checkpoints = math.inf if most_checkpoints is None else most_checkpoints
         self._networks: dict[Model, Mapping[str, int]] = {}
+        self._lock = Lock()
+        self._remembered = Counter[Model]()  # by how many images
 
     def weigh(self, model: Model, networks: Mapping[str, int]) -> None:
         """Record the bytes of each network of `model`; networks of the same key are one network in memory."""
         self._networks[model] = networks
 
-    def forget_merged(self, *, but: Collection[Model]) -> None:
-        """Forget merged sets other than these: there may be endlessly many, because each weight makes another one."""
-        for model in [model for model in tuple(self._networks) if model.kind == "merged" and model not in but]:
-            del self._networks[model]
+    @contextmanager
+    def remembered(self, models: Collection[Model]) -> Iterator[None]:
+        """Forget none of `models` within the block: an image counts them while it waits for them."""
+        with self._lock:
+            self._remembered.update(models)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._remembered.subtract(models)
+                self._remembered = +self._remembered
+
+    def forget_merged(self, resident: Callable[[], Collection[Model]]) -> None:
+        """Forget merged sets that are neither `resident()` nor remembered: each weight makes another one, endlessly."""
+        with self._lock:  # so that no image begins to count on a set meanwhile
+            stay = {*self._remembered, *resident()}
+            for model in [model for model in tuple(self._networks) if model.kind == "merged" and model not in stay]:
+                del self._networks[model]
 
     def networks(self, model: Model) -> Mapping[str, int]:
         """Return the bytes of each network of `model`; none if it was not weighed yet."""
