@@ -15,6 +15,7 @@ from client.errors import NotFound
 from shared.errors import STORAGE_AWAY
 from shared.jobs.stored import names
 from shared.params.pools import DEFAULT_POOL
+from shared.params.upscale import Upscale
 
 _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")
@@ -110,17 +111,18 @@ def _worker_row(worker: Json) -> Row:
 def _job_row(job: Json) -> Row:
     counts = job["counts"]
     ended = f"{sum(counts[name] for name in FINAL)}/{sum(counts.values())}"
-    return job["id"], state(job["state"]), ended, age(job["created_at"]), shorten(job["params"]["prompt"])
+    return job["id"], state(job["state"]), ended, age(job["created_at"]), shorten(_title(job["params"]))
 
 
 def _job(job: Json) -> None:
     params, timings = job["params"], job["timings"]
     terminal.answer(f"job {job['id']}: {describe(job)}")
-    terminal.answer(f"  {params['prompt']}")
-    terminal.answer(
-        f"  {params['width']}×{params['height']}, {params['steps']} steps, {params['sampler']}, "
-        f"{params['schedule']} schedule, CFG {params['cfg_scale']:g}, {params['checkpoint']}"
-    )
+    terminal.answer(f"  {_title(params)}")
+    if not params.get("upscale"):
+        terminal.answer(
+            f"  {params['width']}×{params['height']}, {params['steps']} steps, {params['sampler']}, "
+            f"{params['schedule']} schedule, CFG {params['cfg_scale']:g}, {params['checkpoint']}"
+        )
     if strange := job.get("not_understood"):
         terminal.answer(f"  written by a newer version: {escape(names(strange))}")
     if place := in_the_queue(job):
@@ -134,6 +136,12 @@ def _job(job: Json) -> None:
     table(_IMAGE, map(_image_row, job["images"]), "")
 
 
+def _title(params: Json) -> str:
+    """Return the prompt, or what is done to pictures; unvalidated, because the API may be of a newer version."""
+    enlarging = params.get("upscale")  # no such parameter in an older version
+    return Upscale.model_construct(**enlarging).words if enlarging else str(params["prompt"])
+
+
 def in_the_queue(job: Json) -> str:
     """Return whose workers a job is for and what goes before it, as far as that is not as usual."""
     pool, priority = job.get("pool", DEFAULT_POOL), job.get("priority", 0)
@@ -145,8 +153,8 @@ def _image_row(image: Json) -> Row:
     return (
         image["index"],
         state(image["state"]),
-        image["seed"],
-        f"{image['step']}/{image['steps']}",
+        image["seed"] if image["seed"] >= 0 else "",  # an enlarged picture has none
+        f"{image['step']}/{image['steps']}" if image["steps"] else "",
         image["attempt"],
         escape(image["worker"] or ""),
         escape(image["reason"] or ""),

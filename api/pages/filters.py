@@ -107,6 +107,11 @@ def worker_words(worker: WorkerBody) -> str:
     )
 
 
+def job_title(job: JobBody) -> str:
+    """The prompt of a job, or what it does to the pictures that it enlarges."""
+    return job.params.prompt or (job.params.upscale.words if job.params.upscale else "No prompt")
+
+
 def job_words(job: JobBody) -> str:
     """The state of one job: `3 of 8 done, 2 running, 12 images ahead`."""
     total = sum(job.counts.values())
@@ -154,7 +159,7 @@ def error_advice(status: int) -> str:
 FILTERS: Final = {"architecture": label} | {
     word.__name__: word
     for word in (
-        *(counted, data_size, duration, moment, image_origin, image_words, job_words, marked, sides),
+        *(counted, data_size, duration, moment, image_origin, image_words, job_title, job_words, marked, sides),
         *(error_title, error_advice, printed),
     )
 }

@@ -76,7 +76,7 @@ def _started_from(params: RenderParams) -> RenderParams:
     """Return parameters for starting from the picture, at its size, with another seed.
 
     The noise that the picture was made of would only burn it in. A picture that was only enlarged may be too large to
-    render and have sides that are no multiples of 8: the farm chooses a size of its proportions.
+    render, and its sides need not be multiples of 8: the farm chooses a size of its proportions.
     """
     width, height = (NATIVE_SIZE, NATIVE_SIZE) if params.upscale else sides(params)
     fresh = {"hires": None, "img2img": None, "seed": RANDOM_SEED, "width": width, "height": height}

@@ -73,10 +73,12 @@ class ImageBody(BaseModel):
 
     index: int
     state: ShownState
-    seed: int
+    seed: int = Field(description="-1 of a picture that is only enlarged.")
     attempt: int = Field(description="How many times a worker has claimed it.")
     step: int
-    steps: int = Field(description="The steps of the job; while the image runs, its model calls.")
+    steps: int = Field(
+        description="The steps of the job, 0 if it enlarges pictures; while the image runs, its model calls."
+    )
     phase: str | None = Field(description="What its worker is doing with it.")
     progress: float = Field(description="0 to 1.")
     reason: str | None = Field(description="Why it failed, is held, or was cancelled.")
@@ -96,7 +98,7 @@ class ImageBody(BaseModel):
         running = image.state == ImageState.RUNNING
         latest = live.progress.get(image.index)
         now = latest if latest is not None and running and latest.attempt == image.attempt else None
-        steps = now.steps if now else job.params.steps
+        steps = now.steps if now else 0 if job.params.upscale else job.params.steps
         step = steps if image.state == ImageState.SUCCEEDED else now.step if now else 0
         return cls(
             index=image.index,

@@ -55,6 +55,19 @@ class Upscale(Parameters):
         """Whether every result has one size, whatever its picture."""
         return bool(self.width and self.height)
 
+    @property
+    def words(self) -> str:
+        """`3 pictures enlarged 4 times by 4x-sharp`: what the job does, for people."""
+        if self.is_sized:
+            how = f"to {self.width} × {self.height} pixels"
+        elif self.width or self.height:
+            how = f"to {self.width or self.height} pixels of {'width' if self.width else 'height'}"
+        else:
+            how = f"{self.scale:g} times"
+        names = f"{self.upscaler} and {self.second}" if self.second else self.upscaler
+        count = len(self.pictures)
+        return f"{count:,} picture{'' if count == 1 else 's'} enlarged {how} by {names}"
+
     def only(self, index: int) -> Self:
         """Return the same for one of its pictures alone."""
         return self.model_copy(update={"pictures": (self.pictures[index],)})

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cli import jobs as commands
 from shared.media.storage import key
+from shared.params.upscale import Upscale
 from shared.queue import transitions
 from tests.support.browsing import look, send
 from tests.support.queueing import Farmhand
@@ -40,11 +42,37 @@ def test_a_program_submits_pictures_and_its_worker_claims_them(client, sessions)
     claim = Farmhand(sessions).worker().claim()
     assert (claim.checkpoint, claim.models.upscaler, claim.models.checkpoint) == ("1" * 64, "1" * 64, None)
     assert len(claim.params.upscale.pictures) == 1
-    shown = look(client, f"/jobs/{job['id']}").text
-    assert UPSCALER in shown
-    assert "4 times" in shown
     assert client.get("/api/v1/jobs").get_json()["jobs"][0]["id"] == job["id"]
-    assert look(client, "/jobs")
+
+
+def test_every_view_says_what_is_done_to_the_pictures_and_names_no_steps(client, capsys):
+    body = {"upscale": {"pictures": [{"picture": data_url()}] * 3, "scale": 4, "upscaler": "4x-sharp"}}
+    job = client.post("/api/v1/jobs", json=body).get_json()
+    client.post(job["links"]["cancel"])
+    words = f"3 pictures enlarged 4 times by {UPSCALER}"
+    for path in ("/", "/jobs", f"/jobs/{job['id']}", f"/jobs/{job['id']}/delete"):
+        shown = look(client, path).text
+        assert words in shown, path
+        assert not [word for word in ("0 × 0", "20 steps", "seed -1", "Again") if path != "/" and word in shown], path
+    ended = client.get(job["links"]["self"]).get_json()
+    assert [image["steps"] for image in ended["images"]] == [0] * 3
+    commands._job(ended)
+    said = capsys.readouterr().out
+    assert words in " ".join(said.split())
+    assert not [word for word in ("0×0", "/20", "-1") if word in said]
+    assert commands._job_row(ended)[-1].startswith("3 pictures enlarged 4 times")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"width": 80, "height": 60}, "1 picture enlarged to 80 × 60 pixels by Lanczos"),
+        ({"height": 60, "scale": 3}, "1 picture enlarged to 60 pixels of height by Lanczos"),
+        ({"scale": 1.5, "second": "Nearest"}, "1 picture enlarged 1.5 times by Lanczos and Nearest"),
+    ],
+)
+def test_words_for_an_enlarging_job(options, words):
+    assert Upscale(pictures=({"picture": "a" * 64},), **options).words == words
 
 
 def test_a_job_that_needs_no_file_waits_for_none(client, sessions):
