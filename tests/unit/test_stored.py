@@ -110,6 +110,7 @@ def test_every_default_is_what_it_always_was():
         "target_size": {"width": 1, "height": 1},
         "sdxl_clip_l_skip": False,
         "controlnet": [],
+        "upscale": None,
     }
 
 

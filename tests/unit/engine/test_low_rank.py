@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from shared.params.groups import Refiner
 from shared.params.render import RenderParams
 from tests.support import low_rank
 from tests.support.conditioned import with_empty_caches
@@ -64,8 +65,12 @@ def steps(params: RenderParams, **changes: object) -> RenderParams:
 
 
 def rendered(engine: Engine, params: RenderParams, weights: Weights, adapters: Mapping[str, LowRank]) -> np.ndarray:
-    picture: np.ndarray = engine.render(render(params, Kit(with_empty_caches(weights), adapters=adapters))).result()
-    return picture
+    return picture(engine, params, Kit(with_empty_caches(weights), adapters=adapters))
+
+
+def picture(engine: Engine, params: RenderParams, kit: Kit) -> np.ndarray:
+    rendered: np.ndarray = engine.render(render(params, kit)).result()
+    return rendered
 
 
 @CASES
@@ -220,23 +225,24 @@ def test_a_weight_by_step_changes_on_the_way(engine: Engine, params: RenderParam
     weights = small("sd1")
     adapters = {"lora:a": low_rank.drawn(weights, 1)}
 
-    def picture(tag: str, count: int = 4) -> np.ndarray:
-        return rendered(engine, steps(params, prompt=f"sea {tag}", steps=count), weights, adapters)
+    def tagged(tag: str) -> np.ndarray:
+        return rendered(engine, steps(params, prompt=f"sea {tag}", steps=4), weights, adapters)
 
-    never, always = picture("<lora:a:te=0:unet=0>"), picture("<lora:a:te=0:unet=1>")
-    assert np.array_equal(picture("<lora:a:te=0:unet=0@0,0@1>"), never)
-    assert np.array_equal(picture("<lora:a:te=0:unet=1@0,1@1>"), always)
-    late = picture("<lora:a:te=0:unet=0@0.74,1@0.75>")
+    never, always = tagged("<lora:a:te=0:unet=0>"), tagged("<lora:a:te=0:unet=1>")
+    assert np.array_equal(tagged("<lora:a:te=0:unet=0@0,0@1>"), never)
+    assert np.array_equal(tagged("<lora:a:te=0:unet=1@0,1@1>"), always)
+    late = tagged("<lora:a:te=0:unet=0@0.74,1@0.75>")
     assert (late != never).any()
     assert (late != always).any()
 
 
-def test_an_adapter_of_another_architecture_is_not_applied(engine: Engine, params: RenderParams, small: Small) -> None:
-    """As of an SDXL refiner, which takes over from a checkpoint that has adapters."""
+def test_a_refiner_renders_without_the_adapters_of_the_checkpoint(
+    engine: Engine, params: RenderParams, small: Small
+) -> None:
     weights = small("sd1")
-    other = replace(low_rank.drawn(weights, 1), architecture="sdxl")
-    tagged = steps(params, prompt="sea <lora:a>")
-    assert np.array_equal(
-        rendered(engine, tagged, weights, {"lora:a": other}),
-        rendered(engine, steps(params, prompt="sea "), weights, {}),
-    )
+    adapter = low_rank.drawn(weights, 1)
+    refined = steps(params, prompt="sea <lora:a:0.5>", steps=4, refiner=Refiner(checkpoint="refiner", switch_at=0.5))
+    base = low_rank.merged(weights, [(adapter, 0.5, 0.5)])
+    expected = picture(engine, steps(refined, prompt="sea ", steps=4), Kit(base, refiner=with_empty_caches(weights)))
+    by_rows = picture(engine, refined, Kit(with_empty_caches(weights), weights, adapters={"lora:a": adapter}))
+    assert np.abs(by_rows.astype(int) - expected).max() <= 1

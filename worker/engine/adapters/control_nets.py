@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import RenderError
+from worker.engine.architectures import unet_forms
 from worker.engine.architectures.weights import Weights, network_bytes
 from worker.engine.devices import Device
 from worker.engine.loading.batch_invariant import make_batch_invariant
@@ -43,11 +43,11 @@ class ControlNet:
 
     def require_fit(self, weights: Weights) -> None:
         """Raise RenderError unless the net was trained beside a U-Net of the form of that of `weights`."""
-        own, theirs = (_form(config) for config in (self._config, weights.unet.config))
+        own, theirs = (unet_forms.form(config) for config in (self._config, weights.unet.config))
         if not any("CrossAttn" in block for block in self._config["down_block_types"]):
             own["text"] = theirs["text"]  # the smallest nets for SDXL read no text
         if own != theirs:
-            form = f"{_described(own)}; this checkpoint's has {_described(theirs)}"
+            form = f"{unet_forms.described(own)}; this checkpoint's has {unet_forms.described(theirs)}"
             label = weights.architecture.label
             raise RenderError(
                 f"the control net {self.name} was made for a U-Net of {form}: choose one that was made for {label}"
@@ -56,22 +56,6 @@ class ControlNet:
     @property
     def _config(self) -> dict[str, Any]:
         return dict(self.network.config)  # type: ignore[arg-type]  # diffusers' own
-
-
-def _form(config: Mapping[str, Any]) -> dict[str, object]:
-    """Return what a control net has in common with the U-Net that it steers."""
-    return {
-        "widths": tuple(config["block_out_channels"]),
-        "layers": config["layers_per_block"],
-        "text": config["cross_attention_dim"],
-        "vector": config["projection_class_embeddings_input_dim"] if config["addition_embed_type"] else None,
-    }
-
-
-def _described(form: Mapping[str, object]) -> str:
-    widths = ", ".join(map(str, form["widths"]))  # type: ignore[call-overload]  # a tuple
-    sizes = f" and a vector of {form['vector']}" if form["vector"] else ""
-    return f"{form['layers']} layers for each of the widths {widths}, which reads texts of {form['text']}{sizes}"
 
 
 def load(path: Path, device: Device, dtype: torch.dtype, make_room: MakeRoom = lambda _: None) -> ControlNet:

@@ -99,7 +99,8 @@ def _copied(module: Network, done: dict[int, nn.Module]) -> Network:
     if id(module) not in done:
         copied = type(module).__new__(type(module))
         done[id(module)] = copied
-        vars(copied).update({name: value for name, value in vars(module).items() if name not in _FOR_ONE_CALL})
+        held = dict(vars(module))  # at once: meanwhile the engine's thread gives modules attributes for its calls
+        vars(copied).update({name: value for name, value in held.items() if name not in _FOR_ONE_CALL})
         for name in ("_parameters", "_buffers"):
             vars(copied)[name] = dict(vars(module)[name])
         vars(copied)["_modules"] = {

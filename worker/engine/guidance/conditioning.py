@@ -98,7 +98,6 @@ def prepare(  # noqa: PLR0913 - what goes with every conditioning
     script: Script = yield Work(lambda: _script(params.prompt, params.negative_prompt, schedule, chunks))
     keeps_mean = params.emphasis == "Original"
     uses = [(adapters[use.key], use) for use in used(params.prompt) if use.key in adapters]  # the others are merged
-    uses = [(adapter, use) for adapter, use in uses if adapter.architecture == architecture.name]
     read = tuple(Applied(adapter, use.text_encoder.start, use.rank) for adapter, use in uses)
     embeds = tuple(Embed(weights, text, clip_skip, keeps_mean=keeps_mean, adapters=read) for text in script.texts)
     embedded: Sequence[Conditioning] = yield embeds

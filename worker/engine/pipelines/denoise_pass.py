@@ -190,7 +190,10 @@ def _guided(
     extra: Tensor | None,
     controls: Sequence[Control] = (),
 ) -> Asks[Model]:
-    """Return the guided model of one checkpoint of a pass; only one that was trained to inpaint sees `extra`."""
+    """Return the guided model of one checkpoint of a pass; only one that was trained to inpaint sees `extra`.
+
+    A refiner has no adapters: they were made for the checkpoint that it takes over from.
+    """
     params, facts = this_pass.params, this_pass.facts
     before = this_pass.before
     prompt = yield from conditioning.prepare(
@@ -199,7 +202,7 @@ def _guided(
         calls=this_pass.steps_in_prompt,
         base_calls=before.steps_in_prompt if before else None,
         extra=extra if weights.takes_mask else None,
-        adapters=this_pass.adapters,
+        adapters=this_pass.adapters if weights is this_pass.weights else conditioning.NONE,
         controls=controls,
     )
     guide: Callable[..., Any] = guided_pair if facts.needs_unconditional else guided
