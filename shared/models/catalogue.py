@@ -338,6 +338,12 @@ def identity_of(session: Session, sha256: str) -> str:
     return found[0] if len(found) == 1 and found[0] else sha256
 
 
+def upscalers(session: Session, hashes: Collection[str]) -> frozenset[str]:
+    """Return which of these SHA-256 are those of upscalers."""
+    found = select(ModelFile.sha256).where(ModelFile.kind == "upscaler", ModelFile.sha256.in_(hashes))
+    return frozenset(filter(None, session.scalars(found)))
+
+
 def is_lately() -> ColumnElement[bool]:
     """Return the condition that a file was last seen, or found gone, so recently that its disk may only be away."""
     return ModelFile.scanned_at > func.now() - _PATIENCE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import RedisError
 
+from shared.models.model_set import ModelSet
 from tests.support.stub_card import StubCard
 from tests.support.workers import made
 from worker.dispatch.claimer import Claimer
@@ -66,6 +67,15 @@ def test_what_is_left_to_others_is_not_read_ahead(worker, job_factory):
     claims.avoid("b" * 64)
     Prefetcher(worker, claims).run_once()
     assert worker.card.asked == ["c" * 64]
+
+
+@pytest.mark.parametrize("models", [ModelSet(), ModelSet(upscaler="d" * 64)], ids=["no file", "an upscaler"])
+def test_pictures_that_are_only_enlarged_hide_no_checkpoint(worker, checkpoint_factory, job_factory, models):
+    checkpoint_factory("sharp", sha256="d" * 64, kind="upscaler")
+    job_factory(models=models)
+    job_factory(checkpoint="b" * 64)
+    Prefetcher(worker, Claimer(worker)).run_once()
+    assert worker.card.asked == ["b" * 64]
 
 
 @pytest.mark.parametrize("how", ["drained", "keeps nothing", "Redis and the database are away"])

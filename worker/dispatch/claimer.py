@@ -17,7 +17,9 @@ from shared.db.sessions import autocommit, transact
 from shared.db.states import WorkerState
 from shared.errors import Unavailable
 from shared.messaging.tickets import Ticket, take
+from shared.models import catalogue
 from shared.models.memory import Footprint, Precision
+from shared.models.model_set import NO_FILE
 from shared.queue import policy, snapshot
 from shared.queue.claim import Claim, claim, is_any
 from shared.queue.policy import Lane
@@ -73,10 +75,14 @@ class Claimer:
     def next_to_load(self) -> str | None:
         """Return the first checkpoint (SHA-256) that this worker would have to load, as things stand; None: it needs
         no other. Raises Unavailable.
+
+        Pictures that are only enlarged wait under the name of their upscaler, or of no file: those are no checkpoints.
         """
-        resident = self._worker.card.resident()
+        here = {NO_FILE, *self._worker.card.resident()}
         ranked = islice(self._ranked(self._snapshots.current()), _MOST_LANES)
-        return next((lane.checkpoint for lane in ranked if lane.checkpoint not in resident), None)
+        files = dict.fromkeys(lane.checkpoint for lane in ranked if lane.checkpoint not in here)
+        upscalers = transact(self._worker.sessions, partial(catalogue.upscalers, hashes=files)) if files else ()
+        return next((sha256 for sha256 in files if sha256 not in upscalers), None)
 
     def avoid(self, checkpoint: str, owner: str | None = None) -> None:
         """Leave images of `checkpoint`, of all owners or of one, to other workers for a while."""
