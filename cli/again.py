@@ -19,7 +19,9 @@ from client.client import Client, Json
 from shared.errors import FarmError
 from shared.infotext.reader import Read, read
 from shared.media.decode import PictureReader
+from shared.prompts.learned_words import word_of
 from shared.settings import Limits, Settings
+from shared.wording import LONGEST
 
 _LIMITS: Final = Limits(max_upload_mb=1024, max_upload_megapixels=80)  # of files on one's own disk
 _ONESELF: Final = "local"  # whose turn it is: there is nobody else
@@ -81,10 +83,26 @@ def again(settings: Settings, file: Path, *, as_json: bool) -> int:
         unread = said.left_out[0] if said.left_out and not said.params else "there is no text with a seed"
         raise FarmError(f"{file} has no parameters to render again: {unread}.")
     with joined(settings, terminal.no_progress if as_json else terminal.progress) as client:
+        _check_embeddings(client, file, said.embeddings)
         job, new = rendered(client, said.params, quiet=as_json)
         difference = Difference.between(old.pixels, new.pixels)
         _report(file, said, client.page(job), difference, as_json=as_json)
     return 0 if difference.keeps_promise else 1
+
+
+def _check_embeddings(client: Client, file: Path, embeddings: Mapping[str, str]) -> None:
+    """Raise FarmError for an embedding that has another name here, or is not here: its word would be plain text."""
+    here = [one for one in client.models(kind="embedding") if one["usable"]] if embeddings else []
+    for word, digits in embeddings.items():
+        names = [word_of(one["path"]) for one in here if (one["sha256"] or "").startswith(digits)]
+        if word in map(str.casefold, names):
+            continue
+        shown = word[:LONGEST]
+        if names:
+            reason = f"which is called {names[0]} here. Call its file {shown}"
+        else:
+            reason = f"but no usable file here has its hash {digits}. Put it into the models folder as {shown}"
+        raise FarmError(f"{file} was rendered with the embedding {shown}, {reason}, then try again.")
 
 
 def rendered(client: Client, params: Mapping[str, Any], *, quiet: bool) -> tuple[Json, Opened]:

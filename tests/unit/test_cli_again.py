@@ -33,6 +33,7 @@ class PaperFarm:
 
     def __init__(self, pixels: np.ndarray, form: FileFormat = "png", state: str = "succeeded") -> None:
         self.asked: list[Answer] = []
+        self.embeddings: list[Answer] = []
         self._file = picture(pixels, "", form)
         image = {"index": 0, "state": state, "reason": "the card is full", "links": {"picture": "/picture"}}
         self._job = {"id": 17, "state": state, "progress": 1.0, "images": [image], "position": None}
@@ -43,6 +44,9 @@ class PaperFarm:
             self.asked.append(json.loads(request.content))
         if request.url.path == "/picture":
             return httpx.Response(200, content=self._file)
+        if request.url.path == "/api/v1/models":
+            assert request.url.params["kind"] == "embedding"
+            return httpx.Response(200, json={"models": self.embeddings, "next": None})
         return httpx.Response(200, json=self._job)
 
 
@@ -102,6 +106,50 @@ def test_what_is_left_out_is_told(run: Run):
     written = text(PARAMS, version="1") + ", Face restoration: CodeFormer"
     _, answer = run(PaperFarm(PIXELS), stored(written=written))
     assert answer["left_out"] == ["Face restoration: CodeFormer"]
+
+
+def learned(path: str, letter: str = "a", *, usable: bool = True) -> Answer:
+    return {"path": path, "sha256": letter * 64 if usable else None, "usable": usable}
+
+
+WITH_WORD = text(PARAMS, version="1", hashes={"embedding:Bad": "a" * 12})
+
+
+@pytest.mark.parametrize(
+    "here",
+    [
+        [learned("embeddings/bad.pt")],
+        [learned("embeddings/easyneg.pt"), learned("embeddings/sd1/BAD.safetensors")],  # one content, two names
+    ],
+)
+def test_a_picture_with_an_embedding_that_is_here_is_rendered(run: Run, here: list[Answer]):
+    farm = PaperFarm(PIXELS)
+    farm.embeddings = here
+    status, _ = run(farm, stored(written=WITH_WORD))
+    assert (status, len(farm.asked)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("here", "reason"),
+    [
+        ([learned("embeddings/easyneg.pt")], "embedding bad, which is called easyneg here. Call its file bad, then"),
+        (
+            [learned("embeddings/bad.pt", "b")],
+            f"embedding bad, but no usable file here has its hash {'a' * 10}. Put it",
+        ),
+        ([learned("embeddings/bad.pt", usable=False)], "embedding bad, but no usable file here has its hash"),
+        ([], "embedding bad, but no usable file here has its hash"),
+    ],
+    ids=["renamed", "another file of that name", "damaged", "gone"],
+)
+def test_a_word_that_would_be_plain_text_is_an_error_before_anything_is_rendered(
+    run: Run, here: list[Answer], reason: str
+):
+    farm = PaperFarm(PIXELS)
+    farm.embeddings = here
+    with pytest.raises(FarmError, match=reason):
+        run(farm, stored(written=WITH_WORD))
+    assert farm.asked == []
 
 
 def test_a_picture_that_fails_is_told_with_its_reason(run: Run):
