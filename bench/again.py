@@ -61,7 +61,7 @@ def compared(client: Client) -> Iterator[tuple[str, Difference]]:
         if said.left_out:
             raise SystemExit(f"{kind}: {said.left_out}")
         _, second = rendered(client, said.params, quiet=True)
-        yield kind, Difference.of(first.pixels, second.pixels)
+        yield kind, Difference.between(first.pixels, second.pixels)
 
 
 def _with_pictures(client: Client, wishes: dict[str, Any]) -> dict[str, Any]:
