@@ -16,7 +16,7 @@ from shared.models.catalogue import Catalogue
 from shared.models.model_set import ModelSet
 from shared.params import upscalers
 from shared.params.render import RenderParams
-from shared.params.upscale import Upscale
+from shared.params.upscale import MOST_PICTURES, MOST_TEXT, Upscale
 from shared.params.upscalers import WITHOUT_FILE
 from shared.queue.submit import Admission
 from shared.settings import Limits
@@ -75,8 +75,12 @@ def _without_effect(params: RenderParams) -> Iterator[FieldError]:
 
 
 def _too_many(wanted: Upscale, limits: Limits) -> Iterator[FieldError]:
-    if (count := len(wanted.pictures)) > limits.max_count:
-        yield FieldError("upscale.pictures", f"{count} are too many", f"1 to {limits.max_count} pictures")
+    most = min(MOST_PICTURES, limits.max_count)
+    if (count := len(wanted.pictures)) > most:
+        yield FieldError("upscale.pictures", f"{count} are too many", f"1 to {most} pictures; more in further jobs")
+    if (length := sum(len(one.parameters) for one in wanted.pictures)) > MOST_TEXT:
+        accepted = f"at most {MOST_TEXT:,} characters in the parameters of all pictures; more in further jobs"
+        yield FieldError("upscale.pictures", f"have {length:,} characters of text", accepted)
 
 
 def _too_large(session: Session, request: JobRequest, wanted: Upscale) -> Iterator[FieldError]:

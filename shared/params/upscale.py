@@ -14,6 +14,8 @@ from shared.params.facts import Fact, Key, Takes
 from shared.params.fields import Parameters, Share, SourcePicture, Text, UpscalerName
 
 MOST_KEPT: Final = 65_536  # characters of the text of a source picture
+MOST_PICTURES: Final = 64  # of one job, because each claim of an image reads the parameters of the whole job
+MOST_TEXT: Final = 262_144  # characters of the texts of all pictures of one job, for the same reason
 Side = Annotated[int, Field(ge=0, le=2**16)]
 
 
@@ -30,7 +32,9 @@ class Upscale(Parameters):
     """Pictures that a job enlarges, each into one image of it. Such a job renders nothing and needs no checkpoint."""
 
     pictures: Annotated[
-        tuple[UpscalePicture, ...], Field(strict=False, min_length=1), Fact("The pictures, each makes one image")
+        tuple[UpscalePicture, ...],
+        Field(strict=False, min_length=1),
+        Fact(f"The pictures, at most {MOST_PICTURES}, each makes one image"),
     ]
     scale: Annotated[float, Field(ge=1, le=8), Fact("How many times larger, unless a size is given")] = 2.0
     width: Annotated[Side, Fact("Width in pixels", means={0: "follows from the height, or the scale"})] = 0

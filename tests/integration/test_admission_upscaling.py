@@ -91,7 +91,8 @@ def test_lanczos_needs_no_model_and_no_checkpoint(ask):
         ({"pictures": [{"picture": "c" * 64}]}, {}, {"upscale.pictures.0.picture"}),
         ({"pictures": of(SMALL), "scale": 9}, {}, {"upscale.scale"}),
         ({"pictures": of(SMALL), "factor": 2}, {}, {"upscale.factor"}),
-        ({"pictures": of(SMALL) * 1001}, {}, {"upscale.pictures"}),
+        ({"pictures": of(SMALL) * 65}, {}, {"upscale.pictures"}),
+        ({"pictures": [{**of(SMALL)[0], "parameters": "é" * 65_536}] * 5}, {}, {"upscale.pictures"}),
     ],
 )
 def test_a_job_that_cannot_be_done_is_refused_by_its_fields(ask, upscale, others, refused):
@@ -99,6 +100,11 @@ def test_a_job_that_cannot_be_done_is_refused_by_its_fields(ask, upscale, others
         ask(upscale, **others)
     assert {one.field for one in raised.value.fields} == refused
     assert all(one.accepted for one in raised.value.fields)
+
+
+def test_a_job_may_have_as_many_pictures_and_as_much_text_as_is_said(ask):
+    assert ask({"pictures": of(SMALL) * 64}).params.count == 64
+    assert ask({"pictures": [{**of(SMALL)[0], "parameters": "é" * 65_536}] * 4}).params.count == 4
 
 
 def test_a_picture_may_come_as_a_data_url(farm):

@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cli import main, upscale
+from shared.params.upscale import MOST_KEPT, MOST_PICTURES
 
 
 class Client:
@@ -27,7 +28,7 @@ class Client:
         return {"id": 17, "state": "queued"}
 
     def watch(self, job_id):
-        states = ["succeeded"] * (len(self.uploads) - 1) + ["failed"]
+        states = ["succeeded"] * (len(self.wanted["upscale"]["pictures"]) - 1) + ["failed"]
         links = {"picture": "/picture.webp"}
         images = [{"index": at, "state": state, "links": links, "reason": "no room"} for at, state in enumerate(states)]
         yield {"id": job_id, "state": "failed", "progress": 1.0, "waiting": None, "images": images}
@@ -69,3 +70,16 @@ def test_files_become_one_job_and_results_are_called_like_them(client, tmp_path)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["sea-00017.webp"]
     assert done.exit_code == 1
     assert "land.png failed: no room" in done.output
+
+
+def test_more_files_than_a_job_may_have_make_further_jobs(client, tmp_path, monkeypatch):
+    jobs = []
+    submit = client.submit
+    monkeypatch.setattr(client, "submit", lambda params, **key: jobs.append(params) or submit(params, **key))
+    monkeypatch.setattr(upscale, "_texts", lambda files, _: ["x" * MOST_KEPT] * 6 + [""] * (len(files) - 6))
+    Image.new("RGB", (4, 4)).save(tmp_path / "sea.png")
+    options = ["--out", str(tmp_path / "out"), "--json"]
+    done = CliRunner().invoke(main.app, ["upscale", *[str(tmp_path / "sea.png")] * (MOST_PICTURES + 5), *options])
+    assert [len(job["upscale"]["pictures"]) for job in jobs] == [4, MOST_PICTURES, 1]
+    assert len(done.stdout.splitlines()) == 3
+    assert done.exit_code == 1
