@@ -76,7 +76,7 @@ class Claimer:
         """Return the first checkpoint (SHA-256) that this worker would have to load, as things stand; None: it needs
         no other. Raises Unavailable.
 
-        Pictures that are only enlarged wait under the name of their upscaler, or of no file: those are no checkpoints.
+        Pictures that are only enlarged wait under the name of their upscaler, or of no file: neither is a checkpoint.
         """
         here = {NO_FILE, *self._worker.card.resident()}
         ranked = islice(self._ranked(self._snapshots.current()), _MOST_LANES)
