@@ -182,9 +182,16 @@ class ModelFileError(RenderError):
 
 
 class ModelFileAway(ModelFileError):
-    """The catalogue names a model file that is not on this machine (now): another worker may have it."""
+    """The catalogue names a model file that is not on this machine (now): another worker may have it.
+
+    `sha256` is that of the file.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, sha256: str = "") -> None:
+        super().__init__(message)
+        self.sha256 = sha256
 
 
 class NotUnderstood(RenderError):

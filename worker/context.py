@@ -16,8 +16,8 @@ from shared.messaging.tickets import Tickets
 from shared.queue import policy
 from shared.settings import Settings
 from worker.in_flight import InFlight
+from worker.jobs_left import JobsLeft
 from worker.renderer import Card, NoCard
-from worker.unreadable_jobs import UnreadableJobs
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Worker:
     storage: Storage
     card: Card = field(default_factory=NoCard)
     in_flight: InFlight = field(default_factory=InFlight)
-    unreadable_jobs: UnreadableJobs = field(default_factory=UnreadableJobs)
+    unreadable_jobs: JobsLeft = field(default_factory=JobsLeft)
     state: WorkerState = WorkerState.STARTING
     drained: str | None = None  # why it must take nothing new until it is resumed
     card_trouble: str | None = None  # why its card cannot be used, for people; it takes nothing then

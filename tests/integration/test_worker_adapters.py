@@ -216,8 +216,9 @@ def test_an_adapter_that_is_replaced_while_it_is_read_fails_that_load_alone(star
 
     with monkeypatch.context() as patch:
         patch.setattr(LowRank, "on", late)
-        with pytest.raises(ModelFileAway, match=r"ink\.safetensors changed while it was loaded"):
+        with pytest.raises(ModelFileAway, match=r"ink\.safetensors changed while it was loaded") as raised:
             paint(card, claim)
+    assert raised.value.sha256 == claims.lora_of("ink").sha256
     assert paint(card, claim).any()
 
 

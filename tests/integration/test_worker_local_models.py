@@ -62,8 +62,9 @@ def test_a_checkpoint_that_was_only_touched_is_found(settings, sessions, file, b
 
 def test_a_checkpoint_that_has_other_contents_here_is_left_to_others(settings, sessions, file):
     (settings.models / "demo.safetensors").write_bytes(b"changed")
-    with pytest.raises(ModelFileAway, match=r"demo\.safetensors is not in"):
+    with pytest.raises(ModelFileAway, match=r"demo\.safetensors is not in") as raised:
         LocalModels(sessions, settings.models).find(file.sha256)
+    assert raised.value.sha256 == file.sha256
 
 
 def test_a_checkpoint_that_is_gone_for_the_farm_too_cannot_be_used(settings, sessions, file):

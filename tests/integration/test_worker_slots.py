@@ -189,13 +189,37 @@ def test_a_ticket_for_what_only_a_newer_worker_reads_is_passed_on(worker, slots,
 
 def test_a_checkpoint_that_is_not_here_is_left_to_others_for_a_while(worker, slots, sessions, job_factory, monkeypatch):
     def away(*_):
-        raise ModelFileAway("demo.safetensors is not in /models")
+        raise ModelFileAway("demo.safetensors is not in /models", "c" * 64)
 
     monkeypatch.setattr(worker.card, "render", away)
-    job_factory(count=2)
+    job_factory(owner="ann")
+    job_factory(owner="bob")
     for _ in range(3):
         slots.consume(was_passed=False)
     assert [(image.state, image.attempt) for image in images(sessions)] == [("queued", 1), ("queued", 0)]
+
+
+def test_a_job_whose_adapter_is_not_here_holds_up_no_other_of_its_checkpoint(
+    slots, sessions, job_factory, monkeypatch, capsys
+):
+    worker = slots._worker
+    render = worker.card.render
+
+    def away(claim, *given):
+        if claim.params.prompt == "ink":
+            raise ModelFileAway("Lora/ink.safetensors is not in /models", "a" * 64)
+        return render(claim, *given)
+
+    monkeypatch.setattr(worker.card, "render", away)
+    with_ink = job_factory(owner="ann", prompt="ink", count=2)
+    plain = [job_factory(owner=owner) for owner in ("ann", "bob")]
+    for _ in range(4):
+        slots.consume(was_passed=False)
+    assert [states(sessions, job.id) for job in plain] == [["succeeded"], ["succeeded"]]
+    assert [(one.state, one.attempt) for one in images(sessions, with_ink.id)] == [("queued", 1), ("queued", 0)]
+    assert "Lora/ink.safetensors is not in /models" in capsys.readouterr().out
+    assert not slots._claimer.has_some()
+    assert worker.unreadable_jobs.reasons() == {}, "it is not of a newer version"
 
 
 def test_a_cancel_frees_the_slot_and_leaves_the_checkpoint_resident(worker, slots, sessions, job_factory, tmp_path):

@@ -26,6 +26,7 @@ from shared.queue.policy import Lane
 from shared.queue.snapshot import Snapshot, Snapshots
 from worker.context import Worker
 from worker.dispatch.coalesce import Coalescer
+from worker.jobs_left import JobsLeft
 
 _AVOIDED_SECONDS: Final = 30.0
 _MOST_LANES: Final = 1000  # read if some of the images that wait are not for this worker
@@ -54,6 +55,7 @@ class Claimer:
         self._fresh = Coalescer(partial(self._for_slots, 0.0))
         self._lock = Lock()
         self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
+        self._avoided_jobs = JobsLeft(_AVOIDED_SECONDS)
 
     def next(self, ticket: Ticket | None = None) -> Assignment:
         """Claim an image for `ticket`; without one, for a ticket taken from Redis now. Raises Unavailable.
@@ -66,11 +68,11 @@ class Claimer:
 
     def has_some(self) -> bool:
         """True if something waits that the policy gives to this worker now. Raises Unavailable."""
-        ranked, unread = self._ranked(self._snapshots.current()), self._worker.unreadable_jobs.reasons()
-        if not unread:
+        ranked, left = self._ranked(self._snapshots.current()), self._jobs_left()
+        if not left:
             return next(ranked, None) is not None
         lanes = list(islice(ranked, _MOST_LANES))
-        return bool(lanes) and transact(self._worker.sessions, partial(is_any, lanes=lanes, but=unread))
+        return bool(lanes) and transact(self._worker.sessions, partial(is_any, lanes=lanes, but=left))
 
     def next_to_load(self) -> str | None:
         """Return the first checkpoint (SHA-256) that this worker would have to load, as things stand; None: it needs
@@ -92,6 +94,14 @@ class Claimer:
         """Leave `claim`'s image, and those of its lane, to other workers for a while."""
         self._avoid((claim.checkpoint, claim.owner, claim.footprint))
 
+    def avoid_job(self, claim: Claim, reason: str) -> None:
+        """Leave `claim`'s job to other workers for a while."""
+        self._avoided_jobs.add(claim, reason)
+
+    def _jobs_left(self) -> frozenset[int]:
+        """Return the jobs that this worker claims no image of."""
+        return frozenset(self._worker.unreadable_jobs.reasons()).union(self._avoided_jobs.reasons())
+
     def _avoid(self, images: _Avoided) -> None:
         now = time.monotonic()
         with self._lock:
@@ -102,13 +112,14 @@ class Claimer:
         """Return a worker with room to which the policy leaves a lane that is not for this one now."""
         seen = self._snapshots.current()
         me = self._worker.as_policy_sees_it()
+        left = self._worker.unreadable_jobs.places() | self._avoided_jobs.places()
         left_alone = [
             lane
             for lane in seen.lanes
             if lane.pool in me.pools
             and (
                 self._is_avoided(lane)
-                or self._worker.unreadable_jobs.may_wait_in(lane)
+                or (lane.owner, lane.checkpoint) in left
                 or policy.is_left_alone(lane, seen.farm, me)
             )
         ]
@@ -159,11 +170,11 @@ class Claimer:
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:
         """Claim from lane after lane. The claims of one statement stay if the next one fails."""
-        me, unread = self._worker.as_policy_sees_it(), self._worker.unreadable_jobs.reasons()
+        me, left = self._worker.as_policy_sees_it(), self._jobs_left()
         lanes, taken = self._in_order(seen, count), list[Claim]()
         while batch := list(islice(lanes, count - len(taken))):
             try:
-                taken += transact(self._autocommit, partial(claim, me=me, lanes=batch, but=unread))
+                taken += transact(self._autocommit, partial(claim, me=me, lanes=batch, but=left))
             except Unavailable:
                 if not taken:
                     raise

@@ -174,7 +174,7 @@ class Slots:
         if self._worker.card.is_lost:
             self._on_lost()
         if isinstance(error, ModelFileAway):
-            self._claimer.avoid(claim.checkpoint)
+            self._leave_to_others(claim, error)
         if isinstance(error, NotUnderstood):
             log.warning("job not understood: left to others", image=claim.image_id, reason=str(error))
             self._worker.unreadable_jobs.add(claim, error.what)
@@ -191,6 +191,14 @@ class Slots:
         is_of_one_object = isinstance(error, StorageError) and not isinstance(error, StorageAway)
         past = self.storage_writer.last_attempt(claim) if is_of_one_object else 0
         return self._hand_back(claim, cancel, reason, f"handed back: {error}", began=began, past=past)
+
+    def _leave_to_others(self, claim: Claim, error: ModelFileAway) -> None:
+        """Leave to other workers what needs the missing file: all images of a checkpoint, else only this job."""
+        if error.sha256 == claim.checkpoint:
+            self._claimer.avoid(claim.checkpoint)
+        else:
+            log.warning("model file away: job left to others", job=claim.job_id, reason=str(error))
+            self._claimer.avoid_job(claim, str(error))
 
     def _blame_worker_or_fail(self, claim: Claim, cancel: Cancellation, error: Spoilt) -> str:
         """Have another worker, if there is one, try the image once: it shows whether this worker is to blame."""

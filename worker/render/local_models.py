@@ -79,8 +79,9 @@ class LocalModels:
             if self._sha256(row, path, now) == row.sha256:
                 return _found(row, path, now)
         names = ", ".join(row.path for row in rows) or f"the checkpoint {sha256[:10]}"
-        kind = ModelFileAway if may_return else ModelFileError
-        raise kind(f"{names} is not in {self._models} of {socket.gethostname()} as it was when the job was submitted")
+        here = f"{self._models} of {socket.gethostname()}"
+        reason = f"{names} is not in {here} as it was when the job was submitted"
+        raise ModelFileAway(reason, sha256) if may_return else ModelFileError(reason)
 
     def named_by(self, job_id: int, params: RenderParams, checkpoint: str) -> ModelSet:
         """Return the model set that parameters name, for a job without one, which an older version admitted.
@@ -115,7 +116,7 @@ class LocalModels:
     def require_unchanged(self, found: Found) -> None:
         """Raise ModelFileAway if a file is not as it was found any more."""
         if _fingerprint(found.path) != found.fingerprint:
-            raise ModelFileAway(f"{found.path.name} changed while it was loaded")
+            raise ModelFileAway(f"{found.path.name} changed while it was loaded", found.sha256)
 
     def _sha256(self, row: ModelFile, path: Path, now: Fingerprint) -> str | None:
         """Return the identity of a touched file, computed once until it changes; None: it has other weights."""
