@@ -22,11 +22,11 @@ from shared.params.facts import Fact, Key, Option, Takes
 from shared.models import model_set
 
 class ModelSet(model_set.ModelSet):
-    upscale: model_set.Sha256 | None = None
+    enlarge: model_set.Sha256 | None = None
 
 model_set.ModelSet = ModelSet
 SIGN = True
-ROLE = "upscale"
+ROLE = "enlarge"
 
 class Glow(fields.Parameters):
     colour: Annotated[fields.Text, Fact("Colour of the glow")]
@@ -90,7 +90,7 @@ class RenderParams(render.RenderParams):
         Field(strict=False),
         Fact("Glows", group=facts.OUTPUT, keys=(Key("Glows"),)),
     ] = ()
-    upscale: Annotated[Upscale | None, Fact("A larger picture", label="Enlarge it", group=facts.OUTPUT)] = None
+    enlarge: Annotated[Upscale | None, Fact("A larger picture", label="Enlarge it", group=facts.OUTPUT)] = None
     hires: Annotated[Hires | None, Fact("A second pass", label="Render a second pass", group=facts.HIRES)] = None
     img2img: Annotated[Img2Img | None, Fact("A picture to start from", group=facts.IMG2IMG)] = None
 
@@ -98,11 +98,11 @@ render.RenderParams = RenderParams
 
 from shared.admission import pairing  # reads the fields of the class above
 
-pairing.ORDER = (*pairing.ORDER, "upscale.checkpoint")
+pairing.ORDER = (*pairing.ORDER, "enlarge.checkpoint")
 """
 ADDED = (
     *("mood", "depth", "folds", "frame", "tags", "hires.shine", "img2img.fade", "img2img.mask.feather"),
-    *("upscale", "upscale.factor", "upscale.grain"),
+    *("enlarge", "enlarge.factor", "enlarge.grain"),
 )
 PARAMS = {
     "prompt": "sea", "width": 64, "height": 64, "seed": 7, "checkpoint": "demo [0123456789]",
@@ -134,7 +134,7 @@ from shared.infotext.writer import text
 written = text(RenderParams.model_validate(given["params"]), version="1")
 print(json.dumps([written, read(written)]))
 """
-    written, (params, left_out) = output(script, params=PARAMS)
+    written, (params, left_out, *_) = output(script, params=PARAMS)
     assert written.endswith(
         r"""Mood: wild, Shine: 0.25, Depth: 3, Folds: 4, Frame: False, Tags: "[\"new\"]", """
         r"""Glows: "[{\"colour\": \"red, blue\", \"strength\": 0.5}, """
@@ -151,12 +151,12 @@ def test_an_optional_group_of_defaults_is_written_and_read_back_where_it_was_use
     script = """
 from shared.infotext.reader import read
 from shared.infotext.writer import text
-given = [given["params"] | more for more in ({}, {"upscale": {}}, {"upscale": {"grain": 0.5}})]
+given = [given["params"] | more for more in ({}, {"enlarge": {}}, {"enlarge": {"grain": 0.5}})]
 print(json.dumps([read(text(RenderParams.model_validate(one), version="1")) for one in given]))
 """
     found = output(script, params=PARAMS)
-    assert [params.get("upscale") for params, _ in found] == [None, {"factor": 2}, {"factor": 2, "grain": 0.5}]
-    assert [left_out for _, left_out in found] == [[], [], []]
+    assert [params.get("enlarge") for params, *_ in found] == [None, {"factor": 2}, {"factor": 2, "grain": 0.5}]
+    assert [left_out for _, left_out, *_ in found] == [[], [], []]
 
 
 def test_an_optional_group_without_a_sign_is_refused_at_import():
@@ -167,7 +167,7 @@ except TypeError as error:
     print(json.dumps(str(error)))
 """
     refusal = output(script, model=MODEL.replace("SIGN = True", "SIGN = False"))
-    assert refusal == "upscale: an optional group needs a key that is always written and is a sign of it"
+    assert refusal == "enlarge: an optional group needs a key that is always written and is a sign of it"
 
 
 def test_a_checkpoint_without_a_role_is_refused_at_import():
@@ -177,8 +177,8 @@ try:
 except TypeError as error:
     print(json.dumps(str(error)))
 """
-    refusal = output(script, model=MODEL.replace('ROLE = "upscale"', 'ROLE = ""'))
-    assert refusal == "upscale.checkpoint: a field that names a model file needs a role that ModelSet has"
+    refusal = output(script, model=MODEL.replace('ROLE = "enlarge"', 'ROLE = ""'))
+    assert refusal == "enlarge.checkpoint: a field that names a model file needs a role that ModelSet has"
 
 
 def test_a_checkpoint_with_a_role_is_among_the_models_of_its_job(
@@ -194,9 +194,9 @@ from shared.settings import load
 settings = load()
 known = sessions(connect_once(settings.database_url))
 catalogue = transact(known, Catalogue.read)
-params = RenderParams(checkpoint="demo", upscale=Upscale(checkpoint="larger"))
+params = RenderParams(checkpoint="demo", enlarge=Upscale(checkpoint="larger"))
 models = NamedModels.found(catalogue, params, settings.limits).models
-print(json.dumps([models.to_stored()["upscale"], list(models.checkpoints)[1:]]))
+print(json.dumps([models.to_stored()["enlarge"], list(models.checkpoints)[1:]]))
 """
     assert output(script, environ) == [larger.sha256, [larger.sha256]]
 
@@ -282,9 +282,9 @@ print(json.dumps({
     "markup": form.markup, "refused": refused.get_data(as_text=True), "failed": "" if job else page(answer).text,
     "params": client.get(f"/api/v1/jobs/{job}").get_json().get("params"), "job": client.get(f"/jobs/{job}").text,
     "again": client.get(f"/?from={job}").text,
-    "enlarged": [read(MultiDict(one)).get("upscale") for one in ({"upscale.grain": "1"}, {"upscale": "on"},
-                 {"upscale": "on", "upscale.grain": "0.5"})],
-    "again_enlarged": typed(RenderParams(upscale=Upscale()).model_dump())["upscale"],
+    "enlarged": [read(MultiDict(one)).get("enlarge") for one in ({"enlarge.grain": "1"}, {"enlarge": "on"},
+                 {"enlarge": "on", "enlarge.grain": "0.5"})],
+    "again_enlarged": typed(RenderParams(enlarge=Upscale()).model_dump())["enlarge"],
     "schema": client.get("/openapi.json").get_json()["components"]["schemas"],
 }))
 """
@@ -315,14 +315,14 @@ print(json.dumps({
     assert shown["params"]["hires"]["shine"] == 0.25
     assert "<dt>Mood of the picture</dt><dd>Untamed</dd>" in shown["job"]
     assert "<dt>Depth</dt><dd>3</dd>" in shown["job"]
-    assert shown["params"]["upscale"] is None
+    assert shown["params"]["enlarge"] is None
     assert shown["enlarged"] == [None, {}, {"grain": 0.5}]
     assert shown["again_enlarged"] == "on"
     assert shown["params"]["tags"] == ["new", "red"]
     assert shown["params"]["glow"] == [{"colour": "red", "strength": 0.5}]
     assert "<dt>Glow 1: Colour</dt><dd>red</dd>" in shown["job"]
     assert 'name="glow.0.strength" data-default="1"' in shown["markup"]
-    assert "Glow 1: Strength" in shown["markup"]
+    assert "<legend>Glow 1</legend>" in shown["markup"]
     assert 'name="glow.1.colour"' in shown["again"]
     assert 'name="glow.2.colour"' not in shown["again"]
     assert 'id="glow.0.strength-error"' in shown["refused"]
