@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from io import BytesIO
 
@@ -223,6 +224,19 @@ def test_a_control_net_comes_with_its_picture_as_a_file(client, checkpoint_facto
     assert not again.all("select", name="controlnet.2.model")
     assert again.all("input", name="controlnet.0.picture", value=unit["picture"])
     assert "Canny edges" in look(client, f"/jobs/{job}").text
+
+
+def test_a_control_net_that_nobody_fills_in_is_not_asked_for(client):
+    """A browser sends of each list the chosen entry, or else the first one."""
+    markup = look(client, "/").markup
+    selects = re.findall(r'<select[^>]* name="(controlnet\.0\.[^"]+)"[^>]*>(.*?)</select>', markup, re.DOTALL)
+    assert len(selects) > 3
+    sent = {}
+    for name, options in selects:
+        chosen = re.search(r'<option value="([^"]*)"[^>]* selected', options)
+        sent[name] = (chosen or re.search(r'<option value="([^"]*)"', options))[1]
+    empty = {"controlnet.0.picture.file": (BytesIO(b""), "")}
+    assert params(client, submitted(client, prompt="a", **sent, **empty))["controlnet"] == []
 
 
 def test_what_is_wrong_with_a_control_net_is_told_beside_its_field(client, checkpoint_factory):
