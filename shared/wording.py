@@ -33,6 +33,7 @@ _WORDS: Final = {
     "list_type": ("must be a list, not {given}", "a list"),
     "tuple_type": ("must be a list, not {given}", "a list"),
     "iterable_type": ("must be a list, not {given}", "a list"),
+    "unexpected_keyword_argument": ("is not part of this request", "only what /openapi.json names"),
     "dataclass_type": ("must be an object, not {given}", "an object"),
     "dict_type": ("must be an object, not {given}", "an object"),
     "model_type": ("must be an object, not {given}", "an object"),

@@ -38,7 +38,7 @@ def file(data: bytes) -> dict[str, object]:
 
 def unfold(page: Page, title: str) -> Locator:
     """Open a folding group and return it."""
-    group = page.locator("details.group").filter(has_text=title)
+    group = page.locator("details.group").filter(has=page.locator("summary", has_text=title))
     group.locator("summary").click()
     return group
 

@@ -12,6 +12,7 @@ from client.client import Client
 from shared.db.sessions import transact
 from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE
+from shared.models.folders import ModelFolders
 from shared.queue import workers
 from tests.support.servers import administrator
 
@@ -38,7 +39,7 @@ def test_the_embedded_server_is_told_of(settings):
 def test_a_farm_that_is_up_is_asked_of_its_models_whatever_folder_lies_here(settings, monkeypatch):
     known = [{"name": "demo", "usable": True, "reason": None}]
     monkeypatch.setattr(Client, "catalogue", lambda *_: {"checkpoints": known})
-    changes = {"models": settings.home / "nowhere", "url": "http://127.0.0.1:1"}
+    changes = {"models": ModelFolders((settings.home / "nowhere",)), "url": "http://127.0.0.1:1"}
     elsewhere = settings.model_copy(update=changes)
     assert farm_checks.models(elsewhere) == farm_checks.fine("demo")
     alone = elsewhere.model_copy(update={"url": ""})

@@ -18,6 +18,7 @@ from client import client as client_module
 from client import errors
 from client.client import Client
 from shared.errors import NotRunning, SettingsError
+from shared.models.folders import ModelFolders
 from shared.settings import Settings
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -226,7 +227,7 @@ def test_what_cannot_be_read_is_not_waited_for(tmp_path: Path):
 
 
 def test_models_folder_that_is_not_there_holds_nothing(tmp_path: Path):
-    assert checkpoints.files(tmp_path / "models") == []
+    assert checkpoints.files(ModelFolders((tmp_path / "models",))) == []
 
 
 def test_nothing_is_waited_for_in_an_empty_models_folder(tmp_path: Path):

@@ -20,9 +20,10 @@ from shared.params.samplers import SAMPLERS
 from worker.engine.architectures.weights import Weights
 from worker.engine.images import colours, masks
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines import hires, img2img_host
+from worker.engine.pipelines import img2img_host
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
+from worker.engine.upscaling import enlarging
 
 SECONDS = 120
 
@@ -65,7 +66,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[str, float]]]:
     for module, names in slow.items():
         for name in names:
             monkeypatch.setattr(module, name, timed(name, getattr(module, name)))
-    monkeypatch.setattr(hires, "enlarged", timed("enlarged", hires.enlarged))
+    monkeypatch.setattr(enlarging, "enlarged", timed("enlarged", enlarging.enlarged))
     return calls
 
 
