@@ -14,6 +14,7 @@ from shared.admission.accepted import accepted
 from shared.errors import FieldError, Refused
 from shared.media.decode import Picture
 from shared.params.partial import readable
+from shared.params.paths import field_name
 from shared.params.render import RenderParams
 from shared.params.scheduling import NO_SCHEDULING, Scheduling
 from shared.params.table import parameters, siblings
@@ -78,6 +79,6 @@ def refused(problems: Iterable[FieldError]) -> Refused:
 def _explain(problem: Any, limits: Limits) -> FieldError:  # noqa: ANN401 - pydantic's ErrorDetails
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        known = siblings(name, parameters())
+        known = siblings(field_name(name), parameters()) or siblings("", parameters())  # a key may hold dots itself
         return FieldError(name[:LONGEST], "is not a parameter", choices(nearest(name, known) or known))
     return FieldError(name, message(problem), accepted(name, limits))

@@ -94,6 +94,27 @@ def test_the_door_says_what_is_wrong_and_what_would_be_accepted():
 
 
 @pytest.mark.parametrize(
+    ("given", "field", "offered"),
+    [
+        (
+            {"upscale": {"pictures": [{"picture": "x", "pictur": 1}]}},
+            "upscale.pictures.0.pictur",
+            "upscale.pictures.picture",
+        ),
+        ({"controlnet": [{"model": "x"}, {"model": "x", "weigth": 1}]}, "controlnet.1.weigth", "controlnet.weight"),
+        ({"hires.x.y": 1}, "hires.x.y", "hires"),
+        ({"hires": {"5": 1}}, "hires.5", ""),
+    ],
+    ids=range(4),
+)
+def test_a_parameter_that_is_none_is_refused_wherever_it_stands(given, field, offered):
+    _, problems = parse._params(given, Limits())
+    (problem,) = (one for one in problems if one.message == "is not a parameter")
+    assert problem.field == field
+    assert offered in problem.accepted
+
+
+@pytest.mark.parametrize(
     ("query", "given", "field", "told", "offered"),
     [
         (parameters.JobsQuery, {"limit": "x"}, "limit", "must be a whole number, not the text 'x'", "a whole number"),

@@ -32,4 +32,4 @@ def test_pictures_with_other_adapters_each_are_in_company_what_they_are_alone(
     plain = [company.start(engine, {company.NAME: fresh}, job) for job in adapters.without(jobs[1:3])]
     assert all((one != other).any() for one, other in zip(plain, alone[1:3], strict=True))
     assert sum(rows) == 2 * sum(job.params.steps for job in jobs)
-    assert max(rows) > 8
+    assert len(rows) <= sum(job.params.steps for job in jobs)
