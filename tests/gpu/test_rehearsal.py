@@ -219,6 +219,7 @@ def test_pictures_with_adapters_of_their_own_share_calls_on_a_card(
     assert min(apart) > 30, apart
 
 
+@pytest.mark.nightly
 def test_pictures_with_learned_words_and_hypernetworks_share_calls_on_a_card(
     ledger: Ledger, small_file: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -239,6 +240,7 @@ def test_pictures_with_learned_words_and_hypernetworks_share_calls_on_a_card(
     assert min(apart) > 30, apart
 
 
+@pytest.mark.nightly
 def test_pictures_with_control_nets_of_their_own_share_calls_on_a_card(
     ledger: Ledger, small_file: Callable[[str], Path], tmp_path: Path
 ) -> None:
