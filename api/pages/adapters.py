@@ -10,12 +10,12 @@ from flask import Blueprint, render_template, request
 
 from api.services import services
 from api.use_cases import catalogue as use_cases
-from shared.admission.adapters import KIND_OF_TAG, misfit
+from shared.admission.adapters import misfit
 from shared.errors import NotLooked, Refused
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.details import Details
 from shared.models.facets import searched
-from shared.models.kinds import KINDS, Kind
+from shared.models.kinds import KIND_OF_TAG, KINDS, Kind
 
 SHOWN: Final = 50
 _TAGS: Final[dict[Kind, str]] = {kind: tag for tag, kind in KIND_OF_TAG.items()}

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from shared.errors import FieldError, Refused
 from shared.models.architectures import label
 from shared.models.catalogue import Catalogue, Entry
-from shared.models.kinds import KINDS, Kind
+from shared.models.kinds import KIND_OF_TAG, KINDS, Kind
 from shared.models.model_set import Merge
 from shared.params.render import RenderParams
 from shared.prompts.adapters import BadTag, Use, used
@@ -18,7 +18,6 @@ from shared.prompts.extra_networks import networks
 from shared.wording import LONGEST, choices
 
 MOST_ADAPTERS: Final = 16  # of a prompt; each makes every step slower
-KIND_OF_TAG: Final[dict[str, Kind]] = {"lora": "lora", "hypernet": "hypernetwork"}
 _SHOWN: Final = 3  # files that a refusal offers
 
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from shared.admission.adapters import KIND_OF_TAG, MOST_ADAPTERS, bases_of, file_of
+from shared.admission.adapters import MOST_ADAPTERS, bases_of, file_of
 from shared.admission.parse import parse
 from shared.errors import NotLooked, Refused
 from shared.models.catalogue import Catalogue, Entry
+from shared.models.kinds import KIND_OF_TAG
 from shared.params import paths
 from shared.params.codecs import split_title
 from shared.params.table import parameters

@@ -17,6 +17,10 @@ Kind = Literal[
 """What a model file is. lora: LoRA and all its relatives; other: a file of a kind that the farm cannot use."""
 
 
+KIND_OF_TAG: Final[dict[str, Kind]] = {"lora": "lora", "hypernet": "hypernetwork"}
+"""The kind of files that a tag of a prompt names, by the kind of the tag (`shared.prompts.adapters.Kind`)."""
+
+
 @dataclass(frozen=True)
 class ModelKind:
     """One kind of model files."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from shared.errors import ModelFileError, RenderError
 from shared.models.architectures import label
-from shared.models.kinds import Kind
+from shared.models.kinds import KIND_OF_TAG
 from shared.models.model_set import Merge, ModelSet
 from shared.params.render import RenderParams
 from shared.prompts.adapters import used
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from worker.engine.adapters.control_nets import ControlNet
     from worker.engine.architectures.embeddings import Embedding
     from worker.render.file_loads import Loaded
-
-
-_KINDS: Final[Mapping[str, Kind]] = {"lora": "lora", "hypernet": "hypernetwork"}
-"""By the beginning of an adapter's key."""
 
 
 class Choice(NamedTuple):
@@ -131,7 +127,7 @@ def _adapters(adapters: Mapping[str, str], params: RenderParams, checkpoints: Ma
     second = checkpoints.get("hires", first)
     of_first = {use.key for use in used(params.prompt)}
     return {
-        key: Model(_KINDS[key.partition(":")[0]], sha256, (first if key in of_first else second).checkpoint)
+        key: Model(KIND_OF_TAG[key.partition(":")[0]], sha256, (first if key in of_first else second).checkpoint)
         for key, sha256 in adapters.items()
     }
 
