@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from itertools import count
 from pathlib import Path
@@ -195,6 +196,16 @@ def small_folder(
 def checkpoint_factory(sessions: database.Sessions) -> CheckpointFactory:
     """Makes a row of the catalogue; every argument has a default."""
     return checkpoints_of(sessions)
+
+
+@contextmanager
+def catalogue_of_its_own(home: Path) -> Iterator[tuple[database.Sessions, CheckpointFactory]]:
+    """Yield a database that no other test uses, and the factory of rows in its catalogue."""
+    with fresh_database(home) as url:
+        engine = database.connect(url)
+        sessions = database.sessions(engine)
+        yield sessions, checkpoints_of(sessions)
+        engine.dispose()
 
 
 def checkpoints_of(sessions: database.Sessions) -> CheckpointFactory:

@@ -103,6 +103,20 @@ def test_jobs_of_all_kinds_in_flight_in_half_precision(ledger: Ledger, tiny_path
     assert_sound(ledger, rehearsed(tiny_path, torch.float16, jobs(count)))
 
 
+def assert_painted_as_on_a_cpu(ledger: Ledger, path: Path, mixed: Callable[[Afternoon], list[Job]]) -> None:
+    """Pictures in float16 are soundly made, and are what the CPU paints, as far as the format holds: decibels."""
+
+    def found_on(card: str, dtype: torch.dtype) -> list[Outcome]:
+        with Afternoon(path, device(card), dtype) as afternoon:
+            return afternoon.together(mixed(afternoon))
+
+    found = found_on("cuda:0", torch.float16)
+    assert_sound(ledger, found)
+    expected = found_on("cpu", torch.float32)
+    apart = [company.distance(*pair).psnr for pair in zip(expected, found, strict=True)]
+    assert min(apart) > 30, apart
+
+
 def test_pictures_that_fail_or_are_cancelled_leave_nothing_behind(ledger: Ledger, tiny_path: Path) -> None:
     first, *_ = jobs(1)
     mixed = [Job(kind, first.params) for kind in (FAILING, CANCELLED, first.kind)]
@@ -201,22 +215,16 @@ def test_the_refiner_of_sdxl_takes_over_on_a_card(
 def test_pictures_with_adapters_of_their_own_share_calls_on_a_card(
     ledger: Ledger, small_file: Callable[[str], Path]
 ) -> None:
-    """They are what the CPU paints too, as far as the format holds: decibels."""
     tags = ("", "<lora:0>", "<lora:1:-0.5>", "<lora:0:0.3> <lora:2:1.5>", "<lora:2:te=1:unet=0@0,1@1:dyn=3>")
     job = next(one for one in jobs(8) if one.kind == "text to image")
     plain = {"steps": 3, "sampler": "Euler", "cfg_scale": 3.0, "tiling": "none"}
     params = [job.params.model_copy(update={**plain, "prompt": f"sea {tag}"}) for tag in tags]
 
-    def found_on(card: str, dtype: torch.dtype) -> list[Outcome]:
-        with Afternoon(small_file("sdxl"), device(card), dtype) as afternoon:
-            adapters = afternoon.adapters(4, 4, 9)
-            return afternoon.together([Job(job.kind, one, adapters=adapters) for one in params])
+    def mixed(afternoon: Afternoon) -> list[Job]:
+        adapters = afternoon.adapters(4, 4, 9)
+        return [Job(job.kind, one, adapters=adapters) for one in params]
 
-    found = found_on("cuda:0", torch.float16)
-    assert_sound(ledger, found)
-    expected = found_on("cpu", torch.float32)
-    apart = [company.distance(*pair).psnr for pair in zip(expected, found, strict=True)]
-    assert min(apart) > 30, apart
+    assert_painted_as_on_a_cpu(ledger, small_file("sdxl"), mixed)
 
 
 @pytest.mark.nightly
@@ -228,23 +236,17 @@ def test_pictures_with_learned_words_and_hypernetworks_share_calls_on_a_card(
     prompts = ("sea", "an ink sea", "sea <hypernet:haze:0.8>", "ink sea <hypernet:haze:-0.5>")
     params = [job.params.model_copy(update={**plain, "prompt": prompt}) for prompt in prompts]
 
-    def found_on(card: str, dtype: torch.dtype) -> list[Outcome]:
-        with Afternoon(small_file("sd1"), device(card), dtype) as afternoon:
-            adapters = afternoon.learn(tmp_path)
-            return afternoon.together([Job(job.kind, one, adapters=adapters) for one in params])
+    def mixed(afternoon: Afternoon) -> list[Job]:
+        adapters = afternoon.learn(tmp_path)
+        return [Job(job.kind, one, adapters=adapters) for one in params]
 
-    found = found_on("cuda:0", torch.float16)
-    assert_sound(ledger, found)
-    expected = found_on("cpu", torch.float32)
-    apart = [company.distance(*pair).psnr for pair in zip(expected, found, strict=True)]
-    assert min(apart) > 30, apart
+    assert_painted_as_on_a_cpu(ledger, small_file("sd1"), mixed)
 
 
 @pytest.mark.nightly
 def test_pictures_with_control_nets_of_their_own_share_calls_on_a_card(
     ledger: Ledger, small_file: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """They are what the CPU paints too, as far as the format holds: decibels."""
     base = small_checkpoints.build("sdxl")
     plain = control_nets.write(control_nets.build(base), tmp_path / "plain")
     union = control_nets.write(control_nets.build_union(base), tmp_path / "union")
@@ -253,28 +255,23 @@ def test_pictures_with_control_nets_of_their_own_share_calls_on_a_card(
     params = job.params.model_copy(update=changes)
     picture = controlled.picture(params, 0)
 
-    def found_on(card: str, dtype: torch.dtype) -> list[Outcome]:
-        with Afternoon(small_file("sdxl"), device(card), dtype) as afternoon:
-            nets = {"plain": afternoon.control_net(plain), "union": afternoon.control_net(union)}
+    def mixed(afternoon: Afternoon) -> list[Job]:
+        nets = {"plain": afternoon.control_net(plain), "union": afternoon.control_net(union)}
 
-            def unit(name: str, **how: object) -> ControlInput:
-                options = ControlUnit.model_validate({"model": name, "picture": "0" * 64, "weight": 0.5, **how})
-                return ControlInput(options, nets[name], picture)
+        def unit(name: str, **how: object) -> ControlInput:
+            options = ControlUnit.model_validate({"model": name, "picture": "0" * 64, "weight": 0.5, **how})
+            return ControlInput(options, nets[name], picture)
 
-            edges = unit("plain", preprocessor="canny", mode="control")
-            sets = [
-                (),
-                (unit("plain"),),
-                (edges, unit("union", shows="depth")),
-                (unit("union", shows="pose", end=0.5),),
-            ]
-            return afternoon.together([Job(job.kind, params, controls=one) for one in sets])
+        edges = unit("plain", preprocessor="canny", mode="control")
+        sets = [
+            (),
+            (unit("plain"),),
+            (edges, unit("union", shows="depth")),
+            (unit("union", shows="pose", end=0.5),),
+        ]
+        return [Job(job.kind, params, controls=one) for one in sets]
 
-    found = found_on("cuda:0", torch.float16)
-    assert_sound(ledger, found)
-    expected = found_on("cpu", torch.float32)
-    apart = [company.distance(*pair).psnr for pair in zip(expected, found, strict=True)]
-    assert min(apart) > 30, apart
+    assert_painted_as_on_a_cpu(ledger, small_file("sdxl"), mixed)
 
 
 def test_a_vae_is_never_in_float16_on_a_card(small_file: Callable[[str], Path], pretended: Ledger) -> None:

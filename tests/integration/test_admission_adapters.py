@@ -7,13 +7,11 @@ import json
 import pytest
 
 from shared.admission.adapters import MOST_ADAPTERS
-from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.models.model_set import Merge, ModelSet
 from shared.prompts.styles import Style
-from tests.conftest import checkpoints_of
+from tests.conftest import catalogue_of_its_own
 from tests.support.admissions import admitted
-from tests.support.servers import fresh_database
 
 SEA, XL, SMALL, TWO = "1" * 64, "2" * 64, "3" * 64, "4" * 64
 INK, WASH, BIG, HAZE, LOHA, DORA, NARROW = (letter * 64 for letter in "abcdef0")
@@ -24,10 +22,7 @@ STYLES = {"inked": Style("inked", "<lora:ink:0.5>", "")}
 @pytest.fixture(scope="module")
 def sessions(home):
     """A farm with checkpoints and adapters; no test changes it."""
-    with fresh_database(home) as url:
-        engine = database.connect(url)
-        factory = database.sessions(engine)
-        make = checkpoints_of(factory)
+    with catalogue_of_its_own(home) as (factory, make):
         make("sea", sha256=SEA, details={"width": 320, "context": 768})
         make("xl", sha256=XL, architecture="sdxl", details={"width": 320, "context": 2048})
         make("small", sha256=SMALL, details={"width": 64, "context": 96})
@@ -50,7 +45,6 @@ def sessions(home):
         both = {"text_encoder": 2, "text_encoder_2": 2}
         adapter("embeddings/grand.pt", GRAND, "embedding", "sdxl", vectors=both, context=2048)
         yield factory
-        engine.dispose()
 
 
 @pytest.fixture

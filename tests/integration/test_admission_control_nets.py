@@ -5,15 +5,13 @@ from __future__ import annotations
 import pytest
 
 from shared.admission.salvage import fit
-from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.errors import Refused
 from shared.media import uploads
 from shared.models.model_set import ModelSet
 from shared.settings import Limits
-from tests.conftest import checkpoints_of
+from tests.conftest import catalogue_of_its_own
 from tests.support.admissions import admitted
-from tests.support.servers import fresh_database
 
 SEA, XL, TWO, SMALL = (digit * 64 for digit in "1234")
 CANNY, DEPTH, XL_CANNY, UNION, NARROW = (letter * 64 for letter in "abcde")
@@ -23,10 +21,7 @@ PICTURE, MASK = "5" * 64, "6" * 64
 @pytest.fixture(scope="module")
 def sessions(home):
     """A farm with checkpoints, control nets and uploads; no test changes it."""
-    with fresh_database(home) as url:
-        engine = database.connect(url)
-        factory = database.sessions(engine)
-        make = checkpoints_of(factory)
+    with catalogue_of_its_own(home) as (factory, make):
         make("sea", sha256=SEA, details={"width": 320, "context": 768})
         make("xl", sha256=XL, architecture="sdxl", details={"width": 320, "context": 2048})
         make("two", sha256=TWO, architecture="sd2", details={"width": 320, "context": 1024})
@@ -42,7 +37,6 @@ def sessions(home):
         net("union", UNION, "sdxl", width=320, context=2048, types=6)
         net("narrow", NARROW, width=64, context=128)
         yield factory
-        engine.dispose()
 
 
 @pytest.fixture

@@ -9,16 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.admission.learned_words import Lexicon
-from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.errors import Refused
 from shared.infotext.networks import written
 from shared.models.catalogue import Catalogue
 from shared.prompts.learned_words import LearnedWord, word_of
 from shared.prompts.tokenizer import MAX_TOKENS, Tokenizer
-from tests.conftest import checkpoints_of
+from tests.conftest import catalogue_of_its_own
 from tests.support.admissions import admitted
-from tests.support.servers import fresh_database
 
 INK, MOOD, XL, TINY, SAME, BROKEN, TWICE = (letter * 64 for letter in "abcdef0")
 
@@ -26,10 +24,7 @@ INK, MOOD, XL, TINY, SAME, BROKEN, TWICE = (letter * 64 for letter in "abcdef0")
 @pytest.fixture(scope="module")
 def sessions(home):
     """A farm with checkpoints and embeddings; no test changes it."""
-    with fresh_database(home) as url:
-        engine = database.connect(url)
-        factory = database.sessions(engine)
-        make = checkpoints_of(factory)
+    with catalogue_of_its_own(home) as (factory, make):
         make("sea", details={"width": 320, "context": 768})
         make("old")  # a row of an earlier version
         make("xl", architecture="sdxl", details={"width": 320, "context": 2048})
@@ -54,7 +49,6 @@ def sessions(home):
         embedding("embeddings/easyneg.pt", TWICE, "sd1", 768, text_encoder=2)
         embedding("embeddings/torn.pt", BROKEN, "sd1", 768, text_encoder=1)
         yield factory
-        engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from shared.admission.accepted import accepted
-from shared.db import sessions as database
 from shared.db.sessions import transact
 from shared.media import uploads
 from shared.media.decode import Picture, PictureReader
@@ -19,9 +18,8 @@ from shared.params.table import parameters
 from shared.prompts.styles import Style
 from shared.prompts.tokenizer import MAX_TOKENS
 from shared.settings import Limits
-from tests.conftest import checkpoints_of
+from tests.conftest import catalogue_of_its_own
 from tests.support.admissions import admitted
-from tests.support.servers import fresh_database
 
 STYLES = {
     "ink": Style("ink", "ink drawing", "colour"),
@@ -34,10 +32,7 @@ UPLOAD = Picture(b"a PNG", 8, 8)
 @pytest.fixture(scope="module")
 def sessions(home, tmp_path_factory):
     """A farm with checkpoints and VAEs where `ann` has one upload; no test changes it."""
-    with fresh_database(home) as url:
-        engine = database.connect(url)
-        factory = database.sessions(engine)
-        make = checkpoints_of(factory)
+    with catalogue_of_its_own(home) as (factory, make):
         make("demo", sha256="d" * 64, native_size=128)
         make("other", sha256="e" * 64, native_size=512)
         make("beside", sha256="c" * 64)
@@ -47,7 +42,6 @@ def sessions(home, tmp_path_factory):
         make("2x-soft", sha256="2" * 64, kind="upscaler")
         uploads.keep(factory, Storage(str(tmp_path_factory.mktemp("pictures"))), "ann", {"file": UPLOAD}, Limits())
         yield factory
-        engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -89,12 +89,7 @@ def watercolour(
     out: Output = MODELS / "Lora" / "watercolour.safetensors",
 ) -> None:
     """A LoCon of the U-Net that paints every scene as a watercolour."""
-    lesson = Lesson("watercolour", state)
-    adapters = low_rank.attach(lesson.pair, text=False, convolutions=True)
-    training = lesson.taught(adapters, rate, minutes)
-    known = low_rank.metadata(out.stem, len(lesson.latents), training.steps, convolutions=True)
-    low_rank.save(training.averaged, out, known)
-    _log_size(out)
+    _train_locon(Lesson("watercolour", state), rate, minutes, out, text=False)
 
 
 @app.command()
@@ -105,12 +100,7 @@ def lighthouse(
     out: Output = MODELS / "Lora" / "lighthouse.safetensors",
 ) -> None:
     """A LoCon of the U-Net and the text encoder that builds a lighthouse into every scene."""
-    lesson = Lesson("lighthouse", state)
-    adapters = low_rank.attach(lesson.pair, text=True, convolutions=True)
-    training = lesson.taught(adapters, rate, minutes)
-    known = low_rank.metadata(out.stem, len(lesson.latents), training.steps, convolutions=True)
-    low_rank.save(training.averaged, out, known)
-    _log_size(out)
+    _train_locon(Lesson("lighthouse", state), rate, minutes, out, text=True)
 
 
 @app.command()
@@ -184,6 +174,15 @@ def eyes(state: State = STATE, count: int = 800, out: Output = WEIGHTS) -> None:
     """The judge's eyes for lighthouses and watercolours, which its own words do not name."""
     found: Eyes = taught(state / "eyes", layout.load(SCENES)[0].vae, count)
     found.save(out)
+    _log_size(out)
+
+
+def _train_locon(lesson: Lesson, rate: float, minutes: float, out: Path, *, text: bool) -> None:
+    """Train a LoCon of the U-Net, with `text` also of the text encoder, and write its file."""
+    adapters = low_rank.attach(lesson.pair, text=text, convolutions=True)
+    training = lesson.taught(adapters, rate, minutes)
+    known = low_rank.metadata(out.stem, len(lesson.latents), training.steps, convolutions=True)
+    low_rank.save(training.averaged, out, known)
     _log_size(out)
 
 
