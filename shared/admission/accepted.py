@@ -29,6 +29,7 @@ _WORDS: Final[dict[ValueKind | None, str]] = {
     "upscaler": f"{', '.join(UPSCALERS)}, or the name or hash of an upscaler",
     "checkpoint": "the name or hash of a checkpoint",
     "controlnet": "the name or hash of a ControlNet",
+    "ip-adapter": "the name or hash of an IP-Adapter",
     "vae": "automatic, none, or the name or hash of a VAE",
     "style": "up to 32 names of styles",
     "picture": PICTURE,

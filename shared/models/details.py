@@ -22,8 +22,10 @@ class Details(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    form: Literal["rows", "merged"] | None = Field(
-        default=None, description="Of a LoRA: applied image by image, or merged into a copy of the checkpoint."
+    form: Literal["rows", "merged", "plain", "plus", "full"] | None = Field(
+        default=None,
+        description="Of a LoRA: applied image by image (rows), or merged into a copy of the checkpoint. Of an "
+        "IP-Adapter: what makes its tokens of a picture.",
     )
     algorithm: str | None = Field(
         default=None, description="For people, of a LoRA (LoRA, LoCon, LoHa, …) or an upscaler (ESRGAN, SwinIR, …)."
@@ -37,6 +39,17 @@ class Details(BaseModel):
     width: Count | None = Field(default=None, description="Channels of the U-Net's first level.")
     context: Count | None = Field(default=None, description="Width of the text that the U-Net reads.")
     types: Count | None = Field(default=None, description="Kinds of pictures that a union ControlNet tells apart.")
+    image_features: Literal["projected", "hidden"] | None = Field(
+        default=None,
+        description="What an IP-Adapter reads of an image encoder: its result, or the layer before the last.",
+    )
+    image_width: Count | None = Field(default=None, description="Width of the image features that an IP-Adapter reads.")
+    tokens: Count | None = Field(
+        default=None,
+        description="Tokens that an IP-Adapter makes of a picture; not there if the image encoder decides it.",
+    )
+    projected: Count | None = Field(default=None, description="Width of an image encoder's result.")
+    hidden: Count | None = Field(default=None, description="Width of an image encoder's layers.")
 
     @property
     def words(self) -> str:

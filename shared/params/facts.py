@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 from shared.params.codecs import Codec
 
 ValueKind = Literal[
-    "prompt", "style", "sampler", "schedule", "upscaler", "checkpoint", "vae", "controlnet", "picture", "seed",
-    "pool", "instant", "job",
+    "prompt", "style", "sampler", "schedule", "upscaler", "checkpoint", "vae", "controlnet", "ip-adapter",
+    "picture", "seed", "pool", "instant", "job",
 ]  # fmt: skip
 """What a value names or is, where its JSON type says too little."""
 
