@@ -14,6 +14,7 @@ from shared.messaging.events import Progress
 from shared.params.fields import MASK, SOURCE, FileFormat
 from shared.params.render import RenderParams
 from shared.queue.explain import Cause, Waiting
+from shared.queue.missing_files import MissingFile
 from shared.queue.queries import ImageView, JobView, Page
 
 API = "/api/v1"
@@ -162,6 +163,21 @@ class JobLinks(BaseModel):
         )
 
 
+class MissingFileBody(BaseModel):
+    """A model file of a job that no worker can load."""
+
+    kind: str = Field(description="checkpoint, lora, controlnet and so on, as in the list of models.")
+    name: str = Field(description="As the catalogue knows it, else as the job names it.")
+    folder: str = Field(description="Folder in the models folder to put it into; empty: the models folder itself.")
+    sha256: str = Field(description="Hash of the file that the job was submitted with.")
+    text: str = Field(description="In words: what is wrong with it, and what to do.")
+
+    @classmethod
+    def from_missing(cls, file: MissingFile) -> Self:
+        """Return the body of `file`."""
+        return cls(kind=file.kind, name=file.name, folder=file.folder, sha256=file.sha256, text=file.words)
+
+
 class WaitingBody(BaseModel):
     """Why the first waiting image of a job waits."""
 
@@ -173,6 +189,7 @@ class WaitingBody(BaseModel):
     estimate_error: float | None = Field(
         description="Median share by which such estimates were off lately; null if there were too few."
     )
+    missing: list[MissingFileBody] = Field(default=[], description="Model files of the job that no worker can load.")
 
     @classmethod
     def from_waiting(cls, waiting: Waiting) -> Self:
@@ -184,6 +201,7 @@ class WaitingBody(BaseModel):
             position=waiting.position,
             estimate_seconds=waiting.estimate_seconds,
             estimate_error=waiting.estimate_error,
+            missing=[MissingFileBody.from_missing(file) for file in waiting.missing],
         )
 
 

@@ -30,6 +30,7 @@ class ModelKind:
     description: str  # the same with its article, for what was found where another kind should lie
     suffixes: tuple[str, ...]  # of the file's name, in any case; several beside one checkpoint count in this order
     accepted: str  # what a refusal offers if the farm has no such file
+    folder: str = ""  # of the models folder, that people are told to put its files into; empty: the models folder
     folders: frozenset[str] = (
         frozenset()
     )  # of A1111's and ComfyUI's trees, in any case; its files may lie elsewhere too
@@ -49,6 +50,7 @@ def _kind(label: str, article: str, plural: str, suffixes: str, folder: str, *ot
         description=f"{article} {label}",
         suffixes=tuple(suffixes.split()),
         accepted=f"the file of {article} {label} in the folder {folder} of the models folder (FARM_MODELS)",
+        folder=folder,
         folders=frozenset({folder.casefold(), *others}),
     )
 
@@ -68,6 +70,7 @@ KINDS: Final[dict[Kind, ModelKind]] = {
         suffixes=(".safetensors", ".ckpt", ".pt"),
         accepted=f"a VAE's file {_IN_THE_FOLDER}",
         words=(AUTOMATIC_VAE, BUILT_IN_VAE),
+        folder="VAE",
         folders=frozenset({"vae"}),
         owns_folders=True,
     ),
@@ -77,6 +80,7 @@ KINDS: Final[dict[Kind, ModelKind]] = {
         description="a tiny decoder",
         suffixes=(".safetensors", ".pth", ".pt"),
         accepted=f"a tiny decoder {_IN_THE_FOLDER}",
+        folder="vae-approx",
         folders=frozenset({"vae-approx", "vae_approx", "vae-taesd"}),
         owns_folders=True,
     ),

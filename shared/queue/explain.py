@@ -13,6 +13,7 @@ from shared.params.pools import DEFAULT_POOL
 from shared.quantities import counted, data_size, estimate
 from shared.queue import policy
 from shared.queue.estimates import Estimate, Struck, off_by, seconds_one_by_one, seconds_until_start
+from shared.queue.missing_files import MissingFile
 from shared.queue.policy import Farm, Lane, Lanes, Worker
 from shared.queue.snapshot import Snapshot
 
@@ -29,6 +30,7 @@ class Cause(StrEnum):
     MEMORY = "memory"  # it needs more than any worker alive has
     NEWER_VERSION = "newer_version"  # no worker alive understands all that its job asks for
     NO_CHECKPOINT = "no_checkpoint"  # its file lies on no machine, or cannot be used
+    NO_MODEL = "no_model"  # the same of another model file: an adapter, a control net, an upscaler
     REDIS = "redis"  # Redis stores nothing, so no ticket brings an image to a worker
     STARTING = "starting"  # every worker that could render it is coming up
     DRAINED = "drained"  # every worker that could render it takes nothing new
@@ -54,7 +56,7 @@ class Waiter:
     ahead: int = 0  # images of its owner that stand before it
     ahead_cost: int = 0  # work of those that were counted
     is_far: bool = False  # more stand before it than were counted
-    missing: str | None = None  # why its checkpoint cannot be loaded anywhere
+    missing: Sequence[MissingFile] = ()  # model files that cannot be loaded anywhere
     unread: Mapping[str, str] = field(default_factory=dict)  # worker -> what it does not know of the job
     struck: Struck | None = None  # None: no worker died of it
 
@@ -79,6 +81,7 @@ class Waiting:
     position: int | None  # images of its owner that stand before it; None while it is held
     estimate_seconds: float | None  # until it starts; None: not known
     estimate_error: float | None  # share by which such estimates were off lately
+    missing: Sequence[MissingFile] = ()  # model files that cannot be loaded anywhere
 
 
 class _Reason(NamedTuple):
@@ -106,6 +109,7 @@ def explain(waiter: Waiter, snapshot: Snapshot, recent: RecentWork, redis: str |
         position=None if reason.cause == Cause.HELD else waiter.ahead,
         estimate_seconds=None if seconds is None else round(seconds, 1),
         estimate_error=None if error is None else round(error, 2),
+        missing=tuple(waiter.missing),
     )
 
 
@@ -116,8 +120,9 @@ def _nobody(waiter: Waiter, farm: Farm, recent: RecentWork) -> _Reason | None:
     alive = [worker for worker in farm.workers if pool in worker.pools]
     if not alive:
         return _Reason(Cause.NO_WORKER, f"No worker{of_pool} is alive.")
-    if waiter.missing is not None:
-        return _Reason(Cause.NO_CHECKPOINT, f"Its checkpoint cannot be loaded: {waiter.missing}.")
+    if waiter.missing:
+        is_checkpoint = any(one.kind == "checkpoint" for one in waiter.missing)
+        return _Reason(Cause.NO_CHECKPOINT if is_checkpoint else Cause.NO_MODEL, _missing_words(waiter.missing))
     able = [worker for worker in alive if policy.fits(waiter.lane, worker)]
     if not able:
         return _Reason(Cause.MEMORY, _memory_words(waiter.lane, alive, of_pool))
@@ -128,6 +133,13 @@ def _nobody(waiter: Waiter, farm: Farm, recent: RecentWork) -> _Reason | None:
     does = "does" if len(able) == 1 else "do"
     words = f"It needs a worker of a newer version: {_names(able)} {does} not know {'; '.join(unread)}."
     return _Reason(Cause.NEWER_VERSION, words)
+
+
+def _missing_words(missing: Sequence[MissingFile]) -> str:
+    """Return what is wrong with the files that are missing, and what to do; the first of many."""
+    more = len(missing) - _NAMED
+    rest = f" {counted(more, 'more model file')} {'is' if more == 1 else 'are'} missing." if more > 0 else ""
+    return " ".join(one.words for one in missing[:_NAMED]) + rest
 
 
 def _memory_words(lane: Lane, alive: Sequence[Worker], of_pool: str) -> str:

@@ -14,10 +14,11 @@ from dataclasses import replace
 from threading import Lock
 from typing import Final, NamedTuple
 
+from pydantic import ValidationError
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from sqlalchemy import Row, RowMapping, select, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
 from shared.db.farm import farm_id
@@ -25,12 +26,13 @@ from shared.db.sessions import Sessions, transact
 from shared.db.states import ImageState, WorkerState
 from shared.db.tables import Drain, Worker
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY, Unavailable
+from shared.jobs import stored
 from shared.messaging.redis_health import RedisHealth
 from shared.models import memory
-from shared.models.catalogue import GONE
+from shared.models.catalogue import identity_of
 from shared.models.memory import Footprint, Needs
-from shared.models.model_set import NO_FILE
-from shared.queue import estimates
+from shared.models.model_set import NO_FILE, ModelSet
+from shared.queue import estimates, missing_files
 from shared.queue.estimates import Rendered, Struck
 from shared.queue.explain import RecentWork, Waiter, Waiting, explain
 from shared.queue.history import Event
@@ -45,11 +47,11 @@ _LINES: Final = 1000  # of the history, the latest
 _ERRORS: Final = 50
 _REMEMBERED: Final = 5000  # estimates whose images have not run yet
 
-# The first queued image of a job, else its first held one; what stands before it; the files of its checkpoint.
-# Indexes: images (job_id, index), ix_images_lane_companions, ix_model_files_sha256.
+# The first queued image of a job, else its first held one; what stands before it; what its job was submitted with.
+# Indexes: images (job_id, index), ix_images_lane_companions.
 _WAITER = text(f"""
     SELECT head.*, ahead.images AS ahead, ahead.cost AS ahead_cost, ahead.struck AS struck_ahead,
-           ahead.struck_cost AS struck_ahead_cost, file.name, file.usable, file.unusable
+           ahead.struck_cost AS struck_ahead_cost, job.params, job.models
     FROM (
         SELECT id, index, state, reason, owner, checkpoint, pool, memory_class, companions, urgent, priority, cost,
                strikes,
@@ -70,13 +72,11 @@ _WAITER = text(f"""
             {BEFORE}
         ) AS counted
     ) AS ahead
-    LEFT JOIN LATERAL (
-        SELECT name, usable, reason AS unusable
-        FROM model_files
-        WHERE sha256 = head.checkpoint
-        ORDER BY usable DESC
-        LIMIT 1
-    ) AS file ON true
+    CROSS JOIN LATERAL (
+        SELECT params, models
+        FROM jobs
+        WHERE jobs.id = :job_id
+    ) AS job
 """)  # noqa: S608 - a constant
 
 # Index: ix_images_struck.
@@ -194,7 +194,16 @@ def _waiter_of(session: Session, job_id: int) -> Waiter | None:
     footprint = Footprint(row.checkpoint, row.companions, row.memory_class)
     unread = {name: what for name, what in session.execute(_UNREAD, {"job_id": job_id})}  # noqa: C416 - as in `queries`
     waiter = _waiter(row, memory.needs(session, [footprint]).get(footprint, Needs()))
-    return replace(waiter, unread=unread, struck=_struck(session, row) if row.strikes else None)
+    missing = missing_files.missing(session, _models(session, row), stored.understood(row.params).params)
+    return replace(waiter, missing=missing, unread=unread, struck=_struck(session, row) if row.strikes else None)
+
+
+def _models(session: Session, row: Row[tuple[object, ...]]) -> ModelSet:
+    """Return the model files of a job; of one that another version admitted, its checkpoint at least."""
+    with suppress(ValidationError):
+        if row.models is not None:
+            return ModelSet.from_stored(row.models)
+    return ModelSet(checkpoint=None if row.checkpoint == NO_FILE else identity_of(session, row.checkpoint))
 
 
 def _struck(session: Session, row: Row[tuple[object, ...]]) -> Struck:
@@ -221,14 +230,4 @@ def _waiter(row: Row[tuple[object, ...]], needs: Needs) -> Waiter:
         ahead=image["ahead"],
         ahead_cost=image["ahead_cost"],
         is_far=image["ahead"] >= FARTHEST,
-        missing=_missing(image),
     )
-
-
-def _missing(image: RowMapping) -> str | None:
-    if image["usable"] or image["checkpoint"] == NO_FILE:
-        return None
-    name, reason = image["name"], image["unusable"]
-    if name is None:
-        return "no machine has its file"
-    return f"{name} is on no machine any more" if reason == GONE else f"{name}: {(reason or '').rstrip('.')}"

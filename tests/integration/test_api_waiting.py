@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
 from cli import jobs as commands
 from shared.db.sessions import transact
+from shared.db.tables import ModelFile
+from shared.models.catalogue import GONE
 from shared.queue import transitions
 from tests.conftest import CheckpointFactory
 from tests.support.browsing import look, send
@@ -32,7 +35,28 @@ def test_job_says_why_it_waits(client, submitted):
         "position": 0,
         "estimate_seconds": None,
         "estimate_error": None,
+        "missing": [],
     }
+
+
+def test_job_names_a_missing_adapter_and_its_folder_in_the_api_and_on_its_page(
+    client, submitted, checkpoint_factory, sessions
+):
+    ink = checkpoint_factory("ink", kind="lora", details={"form": "rows"})
+    job = submitted(prompt="sea <lora:ink:0.8>")
+    Farmhand(sessions).worker().heartbeat()
+    gone = update(ModelFile).where(ModelFile.path == ink.path).values(usable=False, reason=GONE)
+    transact(sessions, lambda session: session.execute(gone))
+    waiting = client.get(job["links"]["self"]).get_json()["waiting"]
+    text = (
+        "Its LoRA cannot be loaded: ink is on no machine any more. "
+        "Put the file that it was submitted with into the folder Lora of the models folder (FARM_MODELS)."
+    )
+    assert (waiting["code"], waiting["text"]) == ("no_model", text)
+    assert waiting["missing"] == [
+        {"kind": "lora", "name": "ink", "folder": "Lora", "sha256": ink.sha256, "text": text},
+    ]
+    assert text in look(client, job["links"]["page"]).text
 
 
 def test_job_that_has_ended_waits_for_nothing(client, submitted):

@@ -6,12 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 from redis import Redis
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.db.states import WorkerState
-from shared.queue import explainer, queries
+from shared.db.tables import ModelFile, Upload
+from shared.models.model_set import Merge, ModelSet
+from shared.params.controlnet import ControlUnit
+from shared.params.groups import Hires, Refiner
+from shared.params.img2img import Img2Img
+from shared.params.upscale import Upscale, UpscalePicture
+from shared.queue import explainer, missing_files, queries
 from shared.queue.explain import Cause
 from shared.queue.explainer import ERRORS, Explainer
 from tests.conftest import CheckpointFactory
@@ -23,6 +29,12 @@ DEMO = "c" * 64
 @pytest.fixture(autouse=True)
 def _checkpoint(checkpoint_factory: CheckpointFactory) -> None:
     checkpoint_factory("demo", sha256=DEMO)
+
+
+@pytest.fixture
+def _picture(sessions: database.Sessions) -> None:
+    with sessions.begin() as session:
+        session.add(Upload(owner="local", sha256="p", width=64, height=64, bytes=1))
 
 
 @pytest.fixture
@@ -111,11 +123,103 @@ def test_checkpoint_that_no_machine_has(hand, job_factory, checkpoint_factory, w
     checkpoint_factory("gone", sha256="d" * 64, usable=False, reason="The file is gone.")
     checkpoint_factory("cut", sha256="e" * 64, usable=False, reason="The file ends in the middle of a tensor.")
     texts = [why(job_factory(checkpoint=letter * 64)).text for letter in "def"]
+    put = "Put the file that it was submitted with into the models folder (FARM_MODELS)."
     assert texts == [
-        "Its checkpoint cannot be loaded: gone is on no machine any more.",
-        "Its checkpoint cannot be loaded: cut: The file ends in the middle of a tensor.",
-        "Its checkpoint cannot be loaded: no machine has its file.",
+        f"Its checkpoint cannot be loaded: gone is on no machine any more. {put}",
+        f"Its checkpoint cannot be loaded: cut: The file ends in the middle of a tensor. {put}",
+        f"Its checkpoint cannot be loaded: demo [ffffffffff] is another file than when the job was submitted. {put}",
     ]
+
+
+GONE, UNKNOWN = "a" * 64, "b" * 64
+ROLES = {
+    "lora": (
+        ModelSet(checkpoint=DEMO, adapters={"lora:ink": UNKNOWN}),
+        {"prompt": "sea <lora:ink:0.8>"},
+        "ink",
+        "Lora",
+    ),
+    "hypernetwork": (
+        ModelSet(checkpoint=DEMO, adapters={"hypernet:haze": UNKNOWN}),
+        {"prompt": "sea <hypernet:haze:1>"},
+        "haze",
+        "hypernetworks",
+    ),
+    "merged LoRA": (
+        ModelSet(checkpoint=DEMO, merges=(Merge(sha256=UNKNOWN),)),
+        {"prompt": "sea <lora:wash:0.8>"},
+        "wash",
+        "Lora",
+    ),
+    "embedding": (
+        ModelSet(checkpoint=DEMO, embeddings={"embeddings/storm.pt": UNKNOWN}),
+        {"prompt": "storm"},
+        "storm",
+        "embeddings",
+    ),
+    "controlnet": (
+        ModelSet(checkpoint=DEMO, controls=(DEMO, UNKNOWN)),
+        {
+            "img2img": Img2Img(picture="p"),
+            "controlnet": (ControlUnit(model="demo"), ControlUnit(model="canny [bbbbbbbbbb]")),
+        },
+        "canny [bbbbbbbbbb]",
+        "ControlNet",
+    ),
+    "vae": (ModelSet(checkpoint=DEMO, vae=UNKNOWN), {"vae": "clear [bbbbbbbbbb]"}, "clear [bbbbbbbbbb]", "VAE"),
+    "upscaler of the second pass": (
+        ModelSet(checkpoint=DEMO, upscaler=UNKNOWN),
+        {"hires": Hires(upscaler="sharp [bbbbbbbbbb]")},
+        "sharp [bbbbbbbbbb]",
+        "ESRGAN",
+    ),
+    "refiner": (
+        ModelSet(checkpoint=DEMO, refiner=UNKNOWN),
+        {"refiner": Refiner(checkpoint="late [bbbbbbbbbb]")},
+        "late [bbbbbbbbbb]",
+        "",
+    ),
+}
+
+
+@pytest.mark.usefixtures("_picture")
+@pytest.mark.parametrize("role", ROLES)
+def test_a_missing_file_of_each_role_is_named_with_its_folder(hand, job_factory, why, role):
+    models, params, name, folder = ROLES[role]
+    ready(hand)
+    told = why(job_factory(models=models, checkpoint=DEMO, **params))
+    assert [(file.name, file.folder, file.sha256) for file in told.missing] == [(name, folder, UNKNOWN)]
+    assert told.cause == (Cause.NO_CHECKPOINT if role == "refiner" else Cause.NO_MODEL)
+    assert f"{name} is on no machine." in told.text
+    if folder:
+        assert f"the folder {folder} of the models folder" in told.text
+
+
+@pytest.mark.usefixtures("_picture")
+def test_the_upscaler_of_a_job_that_only_enlarges_is_no_checkpoint(hand, job_factory, why):
+    ready(hand)
+    enlarge = Upscale(pictures=(UpscalePicture(picture="p"),), upscaler="sharp [bbbbbbbbbb]")
+    told = why(job_factory(models=ModelSet(upscaler=UNKNOWN), checkpoint="", upscale=enlarge))
+    assert told.text.startswith("Its upscaler cannot be loaded: sharp [bbbbbbbbbb] is on no machine.")
+
+
+def test_a_missing_file_says_whether_it_is_gone_broken_or_replaced(hand, job_factory, checkpoint_factory, why):
+    ready(hand)
+    ink = checkpoint_factory("ink", kind="lora", sha256=GONE, usable=False, reason="The file is gone.")
+    job = job_factory(models=ROLES["lora"][0].model_copy(update={"adapters": {"lora:ink": GONE}}), checkpoint=DEMO)
+    assert "ink is on no machine any more." in why(job).text
+    hand.run(lambda session: session.execute(update(ModelFile).where(ModelFile.path == ink.path).values(reason="Cut.")))
+    assert "Its LoRA cannot be loaded: ink: Cut. Put" in why(job).text
+    replaced = {"sha256": "d" * 64, "usable": True, "reason": None}
+    hand.run(lambda session: session.execute(update(ModelFile).where(ModelFile.path == ink.path).values(**replaced)))
+    assert "ink is another file than when the job was submitted." in why(job).text
+    checkpoint_factory("again", kind="lora", sha256=GONE)
+    assert why(job).cause == Cause.NEXT, "a copy under another name is enough"
+
+
+def test_every_role_of_a_model_set_can_be_told_as_missing():
+    by_name = {"adapters", "merges", "embeddings"}
+    assert {*ModelSet.model_fields} - by_name - {"hashes"} <= {*missing_files.kinds_of_roles()}
 
 
 def test_a_copy_of_the_file_is_enough(hand, job_factory, checkpoint_factory, why):

@@ -102,9 +102,12 @@ def test_slots_that_meet_a_touched_checkpoint_hash_it_once(settings, sessions, f
     assert len(hashed) == 1
 
 
-def test_an_unknown_hash_is_named(settings, sessions):
+def test_an_unknown_hash_is_named_with_its_kind(settings, sessions):
+    files = LocalModels(sessions, settings.models)
     with pytest.raises(ModelFileError, match="the checkpoint aaaaaaaaaa is not in"):
-        LocalModels(sessions, settings.models).find("a" * 64)
+        files.find("a" * 64)
+    with pytest.raises(ModelFileError, match="the ControlNet aaaaaaaaaa is not in"):
+        files.find("a" * 64, "controlnet")
 
 
 def test_a_file_that_only_a_newer_version_can_load_is_left_to_it(sessions, tmp_path, checkpoint_factory):

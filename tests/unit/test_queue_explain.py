@@ -9,6 +9,7 @@ import pytest
 from shared.db.states import WorkerState
 from shared.queue.estimates import Struck
 from shared.queue.explain import Cause, RecentWork, Waiter, explain
+from shared.queue.missing_files import MissingFile
 from shared.queue.policy import AFFINITY_SECONDS, Farm, Lane, Owner, Worker
 from shared.queue.snapshot import COUNTED, Snapshot
 
@@ -39,6 +40,13 @@ def lacking(need, precision, of_pool, largest):
     return f"{needs}, and the largest of a living worker{of_pool} with that precision has {largest}."
 
 
+PUT = "Put the file that it was submitted with into"
+
+
+def absent(kind, name):
+    return MissingFile(kind, name, A, " is on no machine")
+
+
 CASES = [
     ("held", Waiter(3, lane(), held="held by ann"), [worker(free=1)], "held", "It is held by ann."),
     ("no worker at all", None, [], "no_worker", "No worker is alive."),
@@ -58,10 +66,24 @@ CASES = [
     ),
     (
         "its checkpoint is gone",
-        Waiter(0, lane(), missing="demo is on no machine any more"),
+        Waiter(0, lane(), missing=[absent("checkpoint", "demo")]),
         [worker(free=1)],
         "no_checkpoint",
-        "Its checkpoint cannot be loaded: demo is on no machine any more.",
+        f"Its checkpoint cannot be loaded: demo is on no machine. {PUT} the models folder (FARM_MODELS).",
+    ),
+    (
+        "an adapter is gone",
+        Waiter(0, lane(), missing=[absent("lora", "ink")]),
+        [worker(free=1)],
+        "no_model",
+        f"Its LoRA cannot be loaded: ink is on no machine. {PUT} the folder Lora of the models folder (FARM_MODELS).",
+    ),
+    (
+        "an adapter is gone while no worker is alive",
+        Waiter(0, lane(), missing=[absent("lora", "ink")]),
+        [],
+        "no_worker",
+        "No worker is alive.",
     ),
     (
         "no worker has the memory",
@@ -407,3 +429,11 @@ def test_what_a_worker_died_of_is_estimated_one_by_one(struck, workers, seconds)
     told = explained(waiter, *(worker(number, free=3) for number in range(1, workers + 1)), rates=rates, paces=PACES)
     assert told.cause == Cause.STRUCK
     assert told.estimate_seconds == pytest.approx(seconds)
+
+
+def test_of_many_missing_files_the_first_are_named_and_the_others_counted():
+    waiter = Waiter(0, lane(), missing=[absent("lora", f"ink-{number}") for number in range(5)])
+    told = explained(waiter, worker(free=1))
+    assert told.text.count("cannot be loaded") == 3
+    assert told.text.endswith("2 more model files are missing.")
+    assert [file.name for file in told.missing] == [f"ink-{number}" for number in range(5)]

@@ -147,7 +147,8 @@ class Loads:
             self._loader.add_spare(self._prefetched(key))
 
     def _found(self, model: Model) -> list[Found]:
-        return [self.files.find(sha256) for sha256 in model.files]
+        kind = "lora" if model.kind == "merged" else model.kind
+        return [self.files.find(sha256, kind) for sha256 in model.files]
 
     def _ask(self, load: Callable[[], T]) -> Future[T]:
         return self._loader.ask(partial(self._then_keep, load))

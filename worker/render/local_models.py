@@ -23,7 +23,7 @@ from shared.models.components import Components
 from shared.models.folders import ModelFolders
 from shared.models.hashing import sha256
 from shared.models.inspection import Inspection
-from shared.models.kinds import Kind
+from shared.models.kinds import KINDS, Kind
 from shared.models.model_set import ModelSet
 from shared.models.scan import Fingerprint, Inspect
 from shared.params.codecs import BUILT_IN_VAE
@@ -58,8 +58,8 @@ class LocalModels:
         self._hashed: dict[tuple[Path, Fingerprint], str | None] = {}  # (path, fingerprint) -> SHA-256
         self._resolve_once = lru_cache(_JOBS)(self._resolve)
 
-    def find(self, sha256: str) -> Found:
-        """Return the file with this hash; one that was only touched since the scan is hashed here.
+    def find(self, sha256: str, kind: Kind = "checkpoint") -> Found:
+        """Return the file of this hash; one that was only touched since the scan is hashed here. People see the kind.
 
         A hash that no file has finds the one identity with these weights, as the version before named it. Raises
         ModelFileAway if the catalogue has the file and this machine does not, or if it was lost only lately, because
@@ -78,7 +78,7 @@ class LocalModels:
         for row, path, now in present:
             if self._sha256(row, path, now) == row.sha256:
                 return _found(row, path, now)
-        names = ", ".join(row.path for row in rows) or f"the checkpoint {sha256[:10]}"
+        names = ", ".join(row.path for row in rows) or f"the {KINDS[kind].label} {sha256[:10]}"
         here = f"{self._models} of {socket.gethostname()}"
         reason = f"{names} is not in {here} as it was when the job was submitted"
         raise ModelFileAway(reason, sha256) if may_return else ModelFileError(reason)

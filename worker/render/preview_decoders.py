@@ -69,7 +69,7 @@ class PreviewDecoders:
             for sha256 in found:
                 if self._decoders[sha256] is None and sha256 not in self._loading:
                     try:
-                        self._loading[sha256] = self._load(self._files.find(sha256))
+                        self._loading[sha256] = self._load(self._files.find(sha256, "decoder"))
                     except (RenderError, Unavailable) as error:
                         _warn(sha256, error)
             self._chosen.clear()
