@@ -120,7 +120,9 @@ def _mark_gone(session: Session, here: set[str], *, may_be_away: bool) -> int:
     paths = _locked(session, gone)
     if paths:
         marked = update(ModelFile).where(ModelFile.path.in_(paths))
-        session.execute(marked.values(usable=False, reason=GONE, scanned_at=NOW))
+        # Without details, like any unusable file, so that the database can tell this version's word from that of a
+        # version that could not see the file (revision 0022).
+        session.execute(marked.values(usable=False, reason=GONE, details=None, scanned_at=NOW))
     return len(paths)
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from pathlib import PurePath
 
 import pytest
 from sqlalchemy import select, update
@@ -20,6 +21,7 @@ from shared.models.catalogue import GONE, Catalogue
 from shared.models.components import Component
 from shared.models.details import Details
 from shared.models.inspection import Inspection, Scanned
+from shared.models.kinds import Kind
 from tests.support.queueing import Farmhand
 from tests.support.statements import statements
 from tests.support.waiting import until
@@ -133,6 +135,41 @@ def test_a_lora_that_the_version_before_cannot_use_stays_usable(record, sessions
     record(scanned("ink", None, inspection=torn, parts="2"))
     (ink,) = transact(sessions, Catalogue.read).entries("lora")
     assert (ink.usable, ink.stored_details) == (False, None)
+
+
+UNSEEN = {"loras/ink.bin": "lora", "embeddings/storm.BIN": "embedding", "ControlNet/canny": "controlnet"}
+"""Files that a scan of the version before passes over."""
+SEEN = {
+    "demo.ckpt": "checkpoint",
+    "vae/clear.pt": "vae",
+    "Lora/wash.safetensors": "lora",
+    "ESRGAN/sharp.pth": "upscaler",
+    "ControlNet/depth.PTH": "controlnet",
+}
+
+
+def of_kinds(files: dict[str, Kind]) -> list[Scanned]:
+    return [
+        scanned(PurePath(path).stem, path=path, inspection=Inspection(kind, "sd1", prediction="noise"), parts="1")
+        for path, kind in files.items()
+    ]
+
+
+def test_what_a_worker_of_the_version_before_cannot_see_is_not_gone(record, sessions):
+    record(*of_kinds(UNSEEN | SEEN))
+
+    def usable() -> set[str]:
+        return {file.path for file in transact(sessions, Catalogue.read).files if file.usable}
+
+    gone = update(ModelFile).where(ModelFile.path.in_({*UNSEEN, *SEEN}))
+    transact(sessions, lambda session: session.execute(gone.values(usable=False, reason=GONE)))
+    assert usable() == {*UNSEEN}, "a worker of the version before that sees nothing at all, or not these"
+    record(*of_kinds(UNSEEN | SEEN))
+    assert usable() == {*UNSEEN, *SEEN}, "they are back"
+    record(*of_kinds(SEEN))
+    assert usable() == {*SEEN}, "a worker of this version looked, and they are gone"
+    record(*of_kinds(UNSEEN | SEEN))
+    assert usable() == {*UNSEEN, *SEEN}
 
 
 def test_details_are_read_back_and_words_only_where_they_are_shown(record, sessions):
