@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
+from werkzeug.routing import Rule
 
 from api.app import create_app
 from api.services import EXTENSION, Services
@@ -39,6 +40,23 @@ class CompiledTemplates(BytecodeCache):
 def _templates_are_compiled_once() -> None:
     """Every test has an application of its own, and to compile the form's templates takes longer than most tests."""
     Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _routes_are_compiled_once() -> Iterator[None]:
+    """Most of the time that an application takes to be made goes into functions that build its routes' URLs."""
+    compile_builder = Rule._compile_builder
+    builders: dict[tuple[object, ...], object] = {}
+
+    def compiled_once(rule: Rule, append_unknown: bool = True) -> object:  # noqa: FBT001, FBT002 - as werkzeug calls it
+        what = (rule.rule, tuple(rule._trace), repr(rule.defaults), append_unknown)
+        if what not in builders:
+            builders[what] = compile_builder(rule, append_unknown)
+        return builders[what]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rule, "_compile_builder", compiled_once)
+        yield
 
 
 class StandingReader(PictureReader):
