@@ -151,6 +151,16 @@ class Catalogue:
         """Return the entries of this kind that can be used, in the same order."""
         return [file for file in self.entries(kind, first=first) if file.usable]
 
+    def first(self, kind: Kind, fits: Callable[[Entry], bool]) -> Entry | None:
+        """Return the first usable file of this kind that fits; None: there is none.
+
+        Raises NotLooked while the first scan may still find one.
+        """
+        found = next(filter(fits, self.usable(kind)), None)
+        if found is None and self.awaited_since:
+            raise NotLooked(_EARLY)
+        return found
+
     def is_default_known(self, *, first: str = "") -> bool:
         """True if it is known which checkpoint a job without a name takes.
 
@@ -181,15 +191,15 @@ class Catalogue:
     ) -> Entry:
         """Return the usable file of `kind` that `text` means: its name, file, path, hash or title, whatever the case.
 
-        The end of its path from a folder on means it too, and so does the other name in its metadata. Empty means the
-        one that is called `first`, else the first by name. Raises Refused with the nearest names, or with the reason
-        why the file cannot be used; NotLooked while the first scan goes on. A refusal offers only files that
-        `is_offered` is true of, and `words` that mean a file too; default: those of the kind.
+        The end of its path from a folder on means it too, and so does the other name in its metadata. Empty means, of
+        checkpoints alone, the one that is called `first`, else the first by name. Raises Refused with the nearest
+        names, or with the reason why the file cannot be used; NotLooked while the first scan goes on. A refusal offers
+        only files that `is_offered` is true of, and `words` that mean a file too; default: those of the kind.
         """
         refused = partial(_refused, kind, words=words)
         usable = self.usable(kind, first=first)
         offered = list(filter(is_offered, usable))
-        if usable and not text:
+        if usable and not text and kind == "checkpoint":  # only that has a default
             if not self.is_default_known(first=first):
                 raise NotLooked(_EARLY)
             return usable[0]

@@ -230,6 +230,13 @@ def test_without_a_name_it_is_the_first_usable_one(record, resolve):
     assert resolve("").name == "b"
 
 
+@pytest.mark.parametrize("kind", ["vae", "controlnet", "ip-adapter", "upscaler"])
+def test_an_empty_name_means_no_file_but_a_checkpoint(sessions, record, kind):
+    record(scanned("canny", inspection=Inspection(kind, "sd1")))
+    with pytest.raises(Refused, match="There is no"):
+        transact(sessions, Catalogue.read).resolve("", kind)
+
+
 def test_without_a_name_it_is_the_one_that_the_farm_puts_first(record, sessions):
     record(scanned("a"), scanned("b"))
 
