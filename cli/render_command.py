@@ -78,7 +78,8 @@ def command(*tables: Table) -> Callable[..., None]:
         lists = {one.name: value for one, value in given.items() if one.is_group}
         single = [_values(one, value) for one, value in given.items() if one.name not in {*pictures, *lists}]
         values = dict(chain.from_iterable(single)) | render_request.read_items(lists)
-        pictures |= {name: Path(str(values.pop(name))) for name in render_request.pictures_in(values)}
+        # Their paths stay in `values` until the ids of their uploads take the places, because lists keep their order.
+        pictures |= {name: Path(str(values[name])) for name in render_request.pictures_in(values)}
         values |= render_request.read_pairs(param or ())
         values["prompt"] = _tagged(str(values["prompt"]), {"lora": lora or (), "hypernet": hypernet or ()})
         params = render_request.nested(values)

@@ -13,6 +13,7 @@ from shared.errors import FarmError
 
 _PAIR: Final = re.compile(r"\s*\w+=")
 _NEXT_PAIR: Final = re.compile(r",(?=\s*\w+=)")
+_WEIGHED: Final = re.compile(r"(.+):(-?[0-9]*\.?[0-9]+)", re.DOTALL)
 _UPLOAD: Final = re.compile(r"[0-9a-f]{64}|data:.*", re.DOTALL)
 
 
@@ -46,16 +47,57 @@ def read_pairs(pairs: Iterable[str]) -> dict[str, Any]:
 def read_items(lists: Mapping[str, Iterable[str]]) -> dict[str, Any]:
     """Return the values of options such as `--control model=canny,weight=0.8`, one an item of a list, by dotted path.
 
-    A comma that no name follows belongs to the value before it. Raises FarmError.
+    A comma that no name follows belongs to the value before it. `canny=edges.png:0.8` says model, picture and weight.
+    Raises FarmError.
     """
     values: dict[str, Any] = {}
     for name, items in lists.items():
         for number, text in enumerate(items):
-            pairs = _NEXT_PAIR.split(text)
+            pairs = _pairs(name, text)
             if not all(_PAIR.match(pair) for pair in pairs):
-                raise FarmError(f"{text}: must be NAME=VALUE,…, such as model=canny,picture=edges.png,weight=0.8.")
-            values |= read_pairs(f"{name}.{number}.{pair.strip()}" for pair in pairs)
+                raise FarmError(
+                    f"{text}: must be NAME=PICTURE:WEIGHT, such as canny=edges.png:0.8, or NAME=VALUE,…, such as "
+                    "model=canny,weight=0.8."
+                )
+            for pair in pairs:
+                _add(values, f"{name}.{number}.{pair.strip()}")
     return values
+
+
+def _pairs(name: str, text: str) -> list[str]:
+    """Return what the text of an item says, as pairs of a field and its value."""
+    from shared.params.table import children, parameters  # noqa: PLC0415 - as above
+
+    table, (first, *others) = parameters(), _NEXT_PAIR.split(text)
+    picture = next(one for one in children(name, table) if table[one].takes.kind == "picture").rpartition(".")[2]
+    model, equals, rest = first.partition("=")
+    is_long = f"{name}.{model.strip()}" in table or any(
+        one.strip().startswith(("model=", f"{picture}=")) for one in others
+    )
+    if is_long or not (model.strip() and equals):
+        return [first, *others]
+    shown, weight = found.groups() if (found := _WEIGHED.fullmatch(rest)) else (rest, "1")
+    return [f"model={model.strip()}", f"{picture}={shown}", f"weight={weight}", *others]
+
+
+def _add(values: dict[str, Any], pair: str) -> None:
+    """Add the value of a field to `values`; one of a list, as its next items. Raises FarmError."""
+    from shared.params.paths import field_name  # noqa: PLC0415 - as above
+    from shared.params.table import parameters  # noqa: PLC0415 - as above
+
+    for path, value in read_pairs([pair]).items():
+        one = parameters().get(field_name(path))
+        if one is None or not one.is_list or one.takes.kind != "picture":
+            values[path] = value
+            continue
+        first = sum(known.startswith(f"{path}.") for known in values)
+        for at, text in enumerate(_pictures(value), first):
+            values[f"{path}.{at}"] = text
+
+
+def _pictures(text: str) -> list[str]:
+    """Return the pictures that a text names with commas between them; a comma may also be part of a file's name."""
+    return [text] if _UPLOAD.fullmatch(text) or Path(text).is_file() else [one.strip() for one in text.split(",")]
 
 
 def pictures_in(values: Mapping[str, Any]) -> list[str]:

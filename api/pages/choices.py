@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from api.pages.fields import printed
 from api.schemas.catalogue import StyleBody
 from shared.admission import sizes
-from shared.models import architectures
+from shared.models import architectures, image_encoders
 from shared.models.catalogue import Catalogue, Entry
+from shared.models.kinds import KINDS, Kind
 from shared.params.codecs import BUILT_IN_VAE
-from shared.params.facts import ValueKind
+from shared.params.facts import CONTROLNET, IP_ADAPTER, Group, ValueKind
 from shared.params.fields import AUTOMATIC_VAE
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.params.scheduling import Scheduling
@@ -32,6 +33,8 @@ class Option:
     group: str = ""  # the heading that it stands under
 
 
+_NEEDED: Final[tuple[tuple[Group, Kind], ...]] = ((CONTROLNET, "controlnet"), (IP_ADAPTER, "ip-adapter"))
+"""Groups of the form that can do nothing without a model file."""
 _OWN_VAES: Final = (Option(AUTOMATIC_VAE, "Automatic"), Option(BUILT_IN_VAE, "Built in"))
 
 
@@ -47,7 +50,8 @@ def offers(
             Option(name, label, {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))}) for name, label in SCHEDULES.items()
         ],
         "vae": [*_OWN_VAES, *(Option(vae.title, vae.title, _traits(vae)) for vae in catalogue.usable("vae"))],
-        "controlnet": _control_nets(catalogue.usable("controlnet")),
+        "controlnet": _by_family(catalogue.usable("controlnet")),
+        "ip-adapter": _ip_adapters(catalogue),
         "upscaler": [
             Option(name, name) for name in (*UPSCALERS, *(file.title for file in catalogue.usable("upscaler")))
         ],
@@ -60,8 +64,38 @@ def offers(
     }
 
 
-def _control_nets(files: Sequence[Entry]) -> list[Option]:
-    """Return the ControlNets that can be used, each under the architecture that it steers."""
+def missing(catalogue: Catalogue) -> dict[str, str]:
+    """Return what to do so that a group of the form can be used at all, by the names of those that cannot be."""
+    found = {group.name: _missing(catalogue, kind) for group, kind in _NEEDED if not catalogue.usable(kind)}
+    adapters = catalogue.usable("ip-adapter")
+    if adapters and not any(_has_encoder(catalogue, one) for one in adapters):
+        place = image_encoders.wanted(adapters[0].details).place
+        found[IP_ADAPTER.name] = f"The IP-Adapters here need an image encoder. Put {place}."
+    return found
+
+
+def _missing(catalogue: Catalogue, kind: Kind) -> str:
+    facts, broken = KINDS[kind], catalogue.entries(kind)
+    if broken:
+        return f"{broken[0].name} cannot be used: {broken[0].reason}"
+    return f"There is no {facts.label} here. Put {facts.accepted}."
+
+
+def _ip_adapters(catalogue: Catalogue) -> list[Option]:
+    """Return the IP-Adapters; those whose image encoder is not here say so."""
+    lacking = {one.title for one in catalogue.usable("ip-adapter") if not _has_encoder(catalogue, one)}
+    return [
+        replace(one, label=f"{one.label}, image encoder missing") if one.value in lacking else one
+        for one in _by_family(catalogue.usable("ip-adapter"))
+    ]
+
+
+def _has_encoder(catalogue: Catalogue, adapter: Entry) -> bool:
+    return any(image_encoders.fits(one.details, adapter.details) for one in catalogue.usable("image-encoder"))
+
+
+def _by_family(files: Sequence[Entry]) -> list[Option]:
+    """Return files that steer a checkpoint, each under the architecture that it fits."""
     ordered = sorted(files, key=lambda one: (one.architecture or "", one.title.casefold()))
     return [Option(one.title, one.title, _traits(one), _traits(one)["family"]) for one in ordered]
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request
+from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.http.body import read_file
 from api.http.problems import RETRY_AFTER_SECONDS
 from api.pages import adapters, prefill, status_line, widgets
-from api.pages.choices import Option, offers
+from api.pages.choices import Option, missing, offers
+from api.pages.fields import Field
 from api.pages.fieldsets import SWITCHES, full_label, place
 from api.pages.form_data import MASK, PICTURE, Given, every, read
 from api.pages.prefill import Origin
@@ -149,15 +151,31 @@ def _keep_files(given: Given) -> None:
             given[field] = images.upload(services(), auth.owner(), file.read()).id
         except Refused as refused:
             refusals[field] = refused
-    for name, file in request.files.items():
-        field = name.removesuffix(".file")
-        if file.filename and field in every(given) and name not in FILES:  # of an item of a list
+    fields = every(given)
+    for name, files in request.files.lists():
+        item = fields.get(name.removesuffix(".file"))
+        chosen = [file for file in files if file.filename]
+        if item is not None and chosen and name not in FILES:  # of an item of a list
             try:
-                given[field] = images.upload(services(), auth.owner(), file.read()).id
+                _keep_item_files(given, item, chosen)
             except Refused as refused:
-                refusals[field] = refused
+                refusals[item.name] = refused
     if refusals:
         raise _all_wrong(given, refusals)
+
+
+def _keep_item_files(given: Given, field: Field, files: Sequence[FileStorage]) -> None:
+    """Make uploads of files for a field, which takes one picture or joins several to those that it holds.
+
+    Raises as `_keep_files`.
+    """
+    held = [one for one in given.getlist(field.name) if one.strip()] if field.kind == "list" else []
+    most = int(field.parameter.schema.get("maxItems", 1))
+    if len(held) + len(files) > most:
+        raise Refused("", (FieldError(field.name, "holds too many pictures", f"at most {most}"),))
+    for file in files:
+        held.append(images.upload(services(), auth.owner(), file.read()).id)
+        given.setlist(field.name, held)
 
 
 def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
@@ -187,7 +205,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         of=made,
         places={*made, *FILES},
         everyday=widgets.everyday(made),
-        sections=widgets.sections(made),
+        sections=widgets.sections(made, missing(catalogue)),
         errors=[(_INPUTS.get(name, name), full_label(name), error) for name, error in errors.items()],
         refused=refused,
         early=early,

@@ -10,7 +10,7 @@ from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.pages.login import inside
-from api.pages.parameter_table import parameter_table
+from api.pages.parameter_table import followed, parameter_table
 from api.pages.query_args import number
 from api.schemas.jobs import ChangeBody, DisplayState
 from api.security import auth
@@ -68,7 +68,14 @@ def job(job_id: int) -> str:
         text = writer.text(first_image, version=version(), hashes=body.hashes)
     table = parameter_table(body.params, body.not_understood)
     return render_template(
-        "job.html", job=body, images=images, pages=pages, table=table, text=text, upscalers=enlarge.names(services())
+        "job.html",
+        job=body,
+        images=images,
+        pages=pages,
+        table=table,
+        followed=followed(body.params),
+        text=text,
+        upscalers=enlarge.names(services()),
     )
 
 

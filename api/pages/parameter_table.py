@@ -39,6 +39,17 @@ def parameter_table(params: RenderParams, unknown: Mapping[str, Any] = MappingPr
     return [Rows("", _everyday(params, unknown)), *(one for one in (*groups, strange) if one.rows)]
 
 
+def followed(params: RenderParams) -> dict[str, list[str]]:
+    """Return the uploads that control nets and IP-Adapters follow, by the words for each of them."""
+    found: dict[str, list[str]] = {}
+    for name in LISTS:
+        for field in items(name, len(paths.get(params, name))).values():
+            value = paths.get(params, field.name)
+            if field.parameter.takes.kind == "picture" and value:
+                found[field.legend] = [value] if isinstance(value, str) else [*value]
+    return found
+
+
 def sides(params: RenderParams) -> tuple[int, int]:
     """Return width and height of the pictures that come out; a square, if each has its own."""
     if params.upscale:

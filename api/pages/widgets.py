@@ -43,7 +43,8 @@ class Control:
     is_live: bool = False  # what can be chosen changes while the form is open
     error: FieldError | None = None
     options: tuple[Option, ...] = ()
-    chosen: tuple[str, ...] = ()  # of a list
+    chosen: tuple[str, ...] = ()  # of a list; of a field for pictures, those that it holds
+    is_many: bool = False  # of a field for pictures: it takes several
 
     @property
     def around(self) -> str:
@@ -76,6 +77,7 @@ class Section:
     group: Group
     controls: tuple[Control, ...]
     is_asked: bool  # by its box, as the second pass is
+    missing: str = ""  # what to do so that it can be used at all
 
     @property
     def is_open(self) -> bool:
@@ -85,7 +87,7 @@ class Section:
     @property
     def words(self) -> list[str]:
         """The labels and values that are set in it; of the items of lists, what each one is."""
-        shown = [one for one in self.controls if one.is_set and not one.name.endswith(".picture")]
+        shown = [one for one in self.controls if one.is_set and one.widget != "picture"]
         return [one.words for one in shown if not one.legend or one.name.endswith(".model")]
 
 
@@ -108,8 +110,8 @@ def everyday(made: Mapping[str, Control]) -> list[Control]:
     return [made[name] for name in members(EVERYDAY)]
 
 
-def sections(made: Mapping[str, Control]) -> list[Section]:
-    """Return the folding groups of these controls."""
+def sections(made: Mapping[str, Control], missing: Mapping[str, str]) -> list[Section]:
+    """Return the folding groups of these controls; `missing` is what to do about those that cannot be used, by name."""
     return [
         Section(
             group,
@@ -118,6 +120,7 @@ def sections(made: Mapping[str, Control]) -> list[Section]:
                 *(one for name, one in made.items() if one.group == group and name not in EVERY),
             ),
             is_asked=any(made[name].value for name in switches(group)),
+            missing=printed(missing.get(group.name, "")),
         )
         for group in (*FOLDED, *SCHEDULING)
     ]
@@ -135,13 +138,14 @@ def _control(
     # Of an item of a list that is not there yet, a browser would send the first choice.
     unset = field.default if field.kind == "choice" else ""
     parameter, value = field.parameter, field.shown(given.get(field.name, unset))
+    is_picture = parameter.takes.kind == "picture"
     return Control(
         name=field.name,
         widget=_widget(field, offered),
         label=printed(field.parameter.label),
         legend=field.legend,
         group=field.parameter.group,
-        help=printed(parameter.hint).removesuffix(".") + (" (UTC)." if field.kind == "instant" else "."),
+        help=_help(field),
         value=value,
         default=value if value == RESOLVED.get(field.name) else field.default,
         more=parameter.fact.more,
@@ -153,17 +157,28 @@ def _control(
         is_live=parameter.takes.kind in _LIVE,
         error=error,
         options=_options(field, value, offered),
-        chosen=tuple(given.getlist(field.name)) if field.kind == "list" else (),
+        chosen=tuple(filter(None, given.getlist(field.name))) if field.kind == "list" or is_picture else (),
+        is_many=is_picture and field.kind == "list",
     )
 
 
+def _help(field: Field) -> str:
+    """Return the sentence below a field. Pictures come as files, so it does not mention their ids."""
+    parameter = field.parameter
+    if parameter.takes.kind != "picture":
+        return printed(parameter.hint).removesuffix(".") + (" (UTC)." if field.kind == "instant" else ".")
+    if field.kind == "list":
+        return f"Up to {parameter.schema['maxItems']} pictures, read together."
+    return printed("; ".join(f"Without one: {words}" for words in parameter.fact.means.values())) + "."
+
+
 def _widget(field: Field, offered: Sequence[Option]) -> Widget:
+    if field.parameter.takes.kind == "picture":
+        return "picture"
     if field.kind in ("number", "flag", "list", "instant"):
         return field.kind
     if field.parameter.takes.kind == "prompt":
         return "words"
-    if field.parameter.takes.kind == "picture":
-        return "picture"
     is_closed = bool(offered) and field.parameter.takes.kind != "pool"
     return "choice" if is_closed or field.kind in ("choice", "maybe") else "text"
 

@@ -51,6 +51,9 @@ def accepted(path: str, limits: Limits) -> str:
     if parameter is None:
         return "what the description of the API lists"
     words = _in_words(parameter, limits)
+    is_whole_list = parameter.is_list and not path.rpartition(".")[2].isdigit()
+    if is_whole_list and parameter.takes.kind == "picture":
+        words = f"a list of {parameter.schema['minItems']} to {parameter.schema['maxItems']}, each {words}"
     return f"{words}, or null" if parameter.is_optional else words
 
 

@@ -87,23 +87,30 @@ def _of_prompt(catalogue: Catalogue, prompt: str, bases: Sequence[Entry]) -> lis
 
 def file_of(catalogue: Catalogue, use: Use, bases: Sequence[Entry]) -> Entry:
     """Return the file that a tag names. Raises Refused if there is none, or one that does not fit."""
-    kind = KIND_OF_TAG[use.kind]
-
-    def fits(file: Entry) -> bool:
-        return all(not misfit(file, base) for base in bases)
-
-    file = catalogue.resolve(use.name, kind, is_offered=fits)
-    adapter = Adapter(use, file)
-    if reason := next(filter(None, (misfit(file, base) for base in bases)), ""):
-        raise _refused(reason, _fitting(kind, filter(fits, catalogue.usable(kind)), bases))
+    file = fitting(catalogue, use.name, KIND_OF_TAG[use.kind], bases)
     is_simple = use.text_encoder.is_constant and use.unet.is_constant and use.rank is None
-    if adapter.is_merged and not is_simple:
+    if Adapter(use, file).is_merged and not is_simple:
         what = file.details.algorithm or "an adapter of its kind"
         message = (
             f"{file.name} cannot change its weight or rank on the way: {what} is merged into the checkpoint before "
             "the first step"
         )
         raise _refused(message, f"one weight, such as <{use.kind}:{use.name[:LONGEST]}:0.8>")
+    return file
+
+
+def fitting(catalogue: Catalogue, name: str, kind: Kind, bases: Sequence[Entry]) -> Entry:
+    """Return the file of a kind that `name` means. Raises Refused if there is none, or one that fits not all `bases`.
+
+    `bases` are the checkpoints that it has to change. The refusal offers files that fit.
+    """
+
+    def fits(file: Entry) -> bool:
+        return all(not misfit(file, base) for base in bases)
+
+    file = catalogue.resolve(name, kind, is_offered=fits)
+    if reason := next(filter(None, (misfit(file, base) for base in bases)), ""):
+        raise _refused(reason, _offered(kind, filter(fits, catalogue.usable(kind)), bases))
     return file
 
 
@@ -124,7 +131,7 @@ def misfit(adapter: Entry, checkpoint: Entry) -> str:
     return ""
 
 
-def _fitting(kind: Kind, files: Iterator[Entry], bases: Sequence[Entry]) -> str:
+def _offered(kind: Kind, files: Iterator[Entry], bases: Sequence[Entry]) -> str:
     """Return in words which files of a kind would fit."""
     families = choices(list(dict.fromkeys(label(base.architecture) for base in bases)))
     titles = [file.title for file in islice(files, _SHOWN)]

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Final
 
 from shared.admission.accepted import PICTURE
-from shared.admission.adapters import misfit
+from shared.admission.adapters import fitting
 from shared.errors import FieldError, Refused
-from shared.models.architectures import label
 from shared.models.catalogue import Catalogue, Entry
 from shared.params.controlnet import SHOWN, ControlUnit
 from shared.params.preprocessors import PREPROCESSORS
 from shared.params.render import RenderParams
 from shared.wording import choices
 
-_BASES: Final = ("checkpoint", "hires.checkpoint")  # the checkpoints that control nets steer; refiners go without
-_SHOWN: Final = 3  # files that a refusal offers
+STEERED: Final = ("checkpoint", "hires.checkpoint")
+"""The fields of the checkpoints that control nets and IP-Adapters steer; refiners go without."""
 
 
 @dataclass
@@ -37,31 +35,16 @@ class NamedControlNets:
 def named_control_nets(catalogue: Catalogue, params: RenderParams, files: Mapping[str, Entry]) -> NamedControlNets:
     """Return the control nets that `params` name; `files` are their checkpoints by dotted field name."""
     found = NamedControlNets()
-    bases = [files[name] for name in _BASES if name in files]
+    bases = [files[name] for name in STEERED if name in files]
     for number, unit in enumerate(params.controlnet):
         at = f"controlnet.{number}"
         found.problems += [*_impossible(unit, params, at)]
         try:
-            found.files[f"{at}.model"] = file = _file(catalogue, unit, bases)
+            found.files[f"{at}.model"] = file = fitting(catalogue, unit.model, "controlnet", bases)
             found.problems += [*_unknown_type(unit, file, at)]
         except Refused as refused:
             found.problems += [replace(problem, field=f"{at}.model") for problem in refused.fields]
     return found
-
-
-def _file(catalogue: Catalogue, unit: ControlUnit, bases: list[Entry]) -> Entry:
-    """Return the file of a control net. Raises Refused if there is none, or one that steers other checkpoints."""
-
-    def fits(file: Entry) -> bool:
-        return all(not misfit(file, base) for base in bases)
-
-    file = catalogue.resolve(unit.model, "controlnet", is_offered=fits)
-    if reason := next(filter(None, (misfit(file, base) for base in bases)), ""):
-        families = choices(list(dict.fromkeys(label(base.architecture) for base in bases)))
-        titles = [one.title for one in islice(filter(fits, catalogue.usable("controlnet")), _SHOWN)]
-        accepted = f"a ControlNet for {families}" + (f", such as {choices(titles)}" if titles else "")
-        raise Refused(f"{reason}.", (FieldError("model", reason, accepted),))
-    return file
 
 
 def _impossible(unit: ControlUnit, params: RenderParams, at: str) -> Iterator[FieldError]:

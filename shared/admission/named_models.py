@@ -10,6 +10,7 @@ from shared.admission import learned_words, pairing
 from shared.admission.accepted import accepted
 from shared.admission.adapters import named_adapters
 from shared.admission.control_nets import named_control_nets
+from shared.admission.ip_adapters import named_ip_adapters
 from shared.admission.upscalers import named_upscaler
 from shared.errors import FieldError, Refused
 from shared.models.catalogue import Catalogue, Entry
@@ -81,7 +82,8 @@ class NamedModels:
         adapters = named_adapters(catalogue, params, files)
         words = learned_words.mentioned(catalogue, params, files, limits)
         nets = named_control_nets(catalogue, params, files)
-        problems += [*adapters.problems, *words.problems, *nets.problems]
+        followed = named_ip_adapters(catalogue, params, files)
+        problems += [*adapters.problems, *words.problems, *nets.problems, *followed.problems]
         architectures = frozenset(file.architecture for name, file in files.items() if name != "vae")
         if params.hires:
             upscaler = named_upscaler(catalogue, params.hires.upscaler, "hires.upscaler")
@@ -89,8 +91,8 @@ class NamedModels:
             if upscaler.file:
                 files["hires.upscaler"] = upscaler.file
                 titles["hires.upscaler"] = upscaler.file.title
-        models = _model_set(files, adapters.roles, words.roles, nets.roles)
-        titles |= {name: file.title for name, file in nets.files.items()}
+        models = _model_set(files, adapters.roles, words.roles, nets.roles, followed.roles)
+        titles |= {name: file.title for name, file in (nets.files | followed.files).items()}
         return cls(titles, files.get("checkpoint"), architectures, models, problems, words.notes)
 
 

@@ -23,6 +23,7 @@ from shared.settings import Limits
 
 _LONGEST: Final = 80  # of a text that a note repeats
 _KINDS: Final[tuple[Kind, ...]] = ("checkpoint", "vae")  # that parameters name
+_IN_LISTS: Final[dict[str, Kind]] = {"controlnet": "controlnet", "ip_adapters": "ip-adapter"}  # that their items name
 _STAND_IN: Final = "Lanczos"  # for an upscaler that is not here
 _SUFFIX: Final = re.compile(r"\.(?:safetensors|ckpt|pth?|bin|gguf)$", re.IGNORECASE)
 
@@ -63,9 +64,12 @@ def fit(
 
 def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
     """Replace the names of model files by their titles; yield a note for each hash that no file has."""
-    named = {name: kind for name, one in parameters().items() for kind in _KINDS if one.takes.kind == kind}
-    nets = params.get("controlnet")
-    named |= {f"controlnet.{at}.model": "controlnet" for at in range(len(nets) if isinstance(nets, list) else 0)}
+    named: dict[str, Kind] = {
+        name: kind for name, one in parameters().items() for kind in _KINDS if one.takes.kind == kind
+    }
+    for name, kind in _IN_LISTS.items():
+        items = params.get(name)
+        named |= {f"{name}.{at}.model": kind for at in range(len(items) if isinstance(items, list) else 0)}
     for field, kind in named.items():
         text = paths.get(params, field)
         if not isinstance(text, str) or not text or (kind == "vae" and text in {AUTOMATIC_VAE, BUILT_IN_VAE}):

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from shared.infotext import control_nets, dialects, networks, programs
+from shared.infotext import dialects, networks, programs, units
 from shared.infotext.grammar import Parts, taken_apart
 from shared.infotext.keys import NEGATIVE_PROMPT, PROMPT, Key, keys, signs
 from shared.infotext.networks import Hashes
@@ -45,9 +45,9 @@ def read(text: str, model: type[RenderParams] = RenderParams) -> Read:
     if parts.values:
         values = {name: value for name, value in parts.values.items() if name not in {PROMPT, NEGATIVE_PROMPT}}
         hashes = networks.taken(values)
-        nets, of_nets = control_nets.taken(values)
-        params |= {"controlnet": nets} if nets else {}
-        notes += [*of_nets, *dialects.translate(values)]
+        found_units, of_units = units.taken(values)
+        params |= found_units
+        notes += [*of_units, *dialects.translate(values)]
         notes += _take(values, params, model)
     notes += _pin(params, hashes, model)
     notes += _leave_out_bad(params, model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-from shared.infotext import control_nets, networks
+from shared.infotext import networks, units
 from shared.infotext.grammar import Parts, joined, taken_apart
 from shared.infotext.keys import NEGATIVE_PROMPT, PROMPT, keys
 from shared.infotext.networks import Hashes
@@ -25,7 +25,7 @@ def text(params: RenderParams, *, version: str, hashes: Hashes = NONE) -> str:
     """
     shown = _with_schedules(params)
     values = {key.name: value for key in keys(type(shown)) if (value := key.written(shown)) is not None}
-    values |= control_nets.written(params.controlnet)
+    values |= units.written(params)
     parts = Parts(params.prompt, params.negative_prompt, values)
     said = networks.written(hashes) | _misread(parts)
     return joined(parts._replace(values=values | said | {"Version": f"stepfarm {version}"}))

@@ -59,6 +59,9 @@ class Details(BaseModel):
             f"rank {self.rank}" if self.rank else None,
             f"{max(self.vectors.values())} vectors" if self.vectors else None,
             f"x{self.scale}" if self.scale else None,
+            f"{self.form}, for image features of width {self.image_width}" if self.image_width else None,
+            f"{self.tokens} tokens of a picture" if self.tokens else None,
+            f"image features of widths {self.projected} and {self.hidden}" if self.projected and self.hidden else None,
             f"also called {self.alias}" if self.alias else None,
         )
         return "; ".join(filter(None, (", ".join(filter(None, facts)), ", ".join(self.trigger_words[:_SHOWN]))))

@@ -48,6 +48,8 @@ class ModelSet(BaseModel):
     adapters: dict[str, Sha256] = {}  # applied image by image: by `shared.prompts.adapters.Use.key`, of both passes
     merges: Annotated[tuple[Merge, ...], Field(strict=False)] = ()  # sorted; of both passes
     embeddings: dict[str, Sha256] = {}  # whose words prompts mention: by the paths of their files
+    ip_adapters: Annotated[tuple[Sha256, ...], Field(strict=False)] = ()  # of each of the parameters' `ip_adapters`
+    image_encoders: Annotated[tuple[Sha256, ...], Field(strict=False)] = ()  # that these read pictures by
     hashes: dict[str, str] = {}  # of adapters and embeddings, as pictures say them: by `Use.key`, or `embedding:word`
 
     @property
@@ -65,9 +67,10 @@ class ModelSet(BaseModel):
     def companions(self) -> str:
         """The digest of what must be resident beside the job's own checkpoint; empty: nothing.
 
-        These are other checkpoints, what is merged into them, and control nets.
+        These are other checkpoints, what is merged into them, control nets, and IP-Adapters with image encoders.
         """
-        others = sorted({*self.checkpoints, *self.controls} - {self.checkpoint})
+        beside = {*self.controls, *self.ip_adapters, *self.image_encoders}
+        others = sorted({*self.checkpoints, *beside} - {self.checkpoint})
         merged = [f"{one.sha256}:{one.text_encoder!r}:{one.unet!r}" for one in self.merges]
         return hashlib.sha256(" ".join(others + merged).encode()).hexdigest() if others or merged else ""
 

@@ -66,6 +66,7 @@ HIRES: Final = Group(
     ),
 )
 CONTROLNET: Final = Group("controlnet", "ControlNet", "follow the edges, depths or poses of a picture")
+IP_ADAPTER: Final = Group("ip-adapter", "IP-Adapter", "follow what pictures show, and their style")
 SAMPLING: Final = Group("sampling", "Sampling options", "eta, churn, the range of sigmas")
 GUIDANCE: Final = Group("guidance", "Guidance", "emphasis, clip skip, guiding less")
 NOISE: Final = Group("noise", "Noise & variation", "a picture close to another seed's, seeds of other programs")
@@ -87,7 +88,21 @@ OUTPUT: Final = Group(
 QUEUE: Final = Group("queue", "Queue", "which workers, and what goes first")
 WHEN: Final = Group("when", "When", "a deadline, or a reason to wait")
 
-GROUPS: Final = (EVERYDAY, IMG2IMG, CONTROLNET, HIRES, SAMPLING, GUIDANCE, NOISE, REFINER, SDXL, OUTPUT, QUEUE, WHEN)
+GROUPS: Final = (
+    EVERYDAY,
+    IMG2IMG,
+    CONTROLNET,
+    IP_ADAPTER,
+    HIRES,
+    SAMPLING,
+    GUIDANCE,
+    NOISE,
+    REFINER,
+    SDXL,
+    OUTPUT,
+    QUEUE,
+    WHEN,
+)
 """Every group, in the order in which people see them."""
 
 

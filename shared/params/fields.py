@@ -75,7 +75,7 @@ class Parameters(BaseModel):
         return described
 
     def of_kind(self, kind: ValueKind) -> dict[str, Any]:
-        """Return the values of this kind by dotted path, in this group and all groups and lists of groups within."""
+        """Return the values of this kind by dotted path, in this group, in its lists, and in all groups within."""
         return {paths.dotted(path): value for path, value in _of_kind(self, kind)}
 
 
@@ -88,7 +88,9 @@ def metadata(field: FieldInfo, kind: type[Metadata]) -> Metadata | None:
 def _of_kind(group: Parameters, kind: ValueKind) -> Iterator[tuple[paths.Path, Any]]:
     for name, is_of_kind in _fields(type(group), kind).items():
         value = getattr(group, name)
-        if is_of_kind:
+        if is_of_kind and isinstance(value, tuple):
+            yield from (((name, at), item) for at, item in enumerate(value))
+        elif is_of_kind:
             yield (name,), value
         elif isinstance(value, Parameters):
             yield from (((name, *path), inner) for path, inner in _of_kind(value, kind))

@@ -30,6 +30,7 @@ from shared.params.fields import (
 )
 from shared.params.groups import Guidance, Hires, Noise, Refiner, Sampling
 from shared.params.img2img import Img2Img
+from shared.params.ip_adapter import MOST_IP_ADAPTERS, IPAdapterUnit
 from shared.params.samplers import AUTOMATIC, SAMPLERS
 from shared.params.size_conditioning import Crop, OriginalSize, TargetSize
 from shared.params.upscale import Upscale
@@ -299,14 +300,28 @@ class RenderParams(Parameters):
             group=facts.CONTROLNET,
             option=Option(
                 "--control",
-                metavar="NAME=VALUE,…",
-                help="ControlNet with its picture, such as model=canny,picture=edges.png,weight=0.8; may be repeated.",
+                metavar="NAME=PICTURE[:WEIGHT]",
+                help="ControlNet with its picture, such as canny=edges.png:0.8,preprocessor=canny; may be repeated.",
             ),
         ),
     ] = ()
     upscale: Annotated[
         Upscale | None, Fact("Pictures to enlarge: a job of its own, which needs no checkpoint and no prompt")
     ] = None
+    ip_adapters: Annotated[
+        tuple[IPAdapterUnit, ...],
+        Field(strict=False, max_length=MOST_IP_ADAPTERS),
+        Fact(
+            "IP-Adapters, each with the pictures that it follows",
+            label="IP-Adapter",
+            group=facts.IP_ADAPTER,
+            option=Option(
+                "--ip-adapter",
+                metavar="NAME=PICTURE[,PICTURE][:WEIGHT]",
+                help="IP-Adapter with its pictures, such as ip-adapter_sd15=cat.png:0.6,end=0.8; may be repeated.",
+            ),
+        ),
+    ] = ()
 
     @property
     def rows(self) -> int:

@@ -16,7 +16,8 @@ MODELS = {
     "": "NewJob", "sampling": "Sampling", "guidance": "Guidance", "noise": "Noise", "refiner": "Refiner",
     "hires": "Hires", "img2img": "Img2Img", "img2img.mask": "Mask",
     "original_size": "OriginalSize", "crop": "Crop", "target_size": "TargetSize",
-    "controlnet": "ControlUnit", "upscale": "Upscale", "upscale.pictures": "UpscalePicture",
+    "controlnet": "ControlUnit", "ip_adapters": "IPAdapterUnit",
+    "upscale": "Upscale", "upscale.pictures": "UpscalePicture",
 }  # fmt: skip
 
 

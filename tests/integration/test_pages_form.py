@@ -223,11 +223,15 @@ def test_a_control_net_comes_with_its_picture_as_a_file(client, checkpoint_facto
     assert "ControlNet 2" in again.text
     assert not again.all("select", name="controlnet.2.model")
     assert again.all("input", name="controlnet.0.picture", value=unit["picture"])
-    assert "Canny edges" in look(client, f"/jobs/{job}").text
+    page = look(client, f"/jobs/{job}")
+    assert "Canny edges" in page.text
+    assert "ControlNet 1 follows this picture" in page.text
+    assert page.all("img", src=f"/api/v1/uploads/{unit['picture']}")
 
 
-def test_a_control_net_that_nobody_fills_in_is_not_asked_for(client):
+def test_a_control_net_that_nobody_fills_in_is_not_asked_for(client, checkpoint_factory):
     """A browser sends of each list the chosen entry, or else the first one."""
+    checkpoint_factory("edges", kind="controlnet", path="ControlNet/edges.pth", sha256="5" * 64)
     markup = look(client, "/").markup
     selects = re.findall(r'<select[^>]* name="(controlnet\.0\.[^"]+)"[^>]*>(.*?)</select>', markup, re.DOTALL)
     assert len(selects) > 3
@@ -248,6 +252,78 @@ def test_what_is_wrong_with_a_control_net_is_told_beside_its_field(client, check
     assert form.all("p", id="controlnet.0.weight-error")
     assert form.all("p", id="controlnet.0.picture-error")
     assert "ControlNet 1: Weight" in form.text
+
+
+ADAPTER = {"image_features": "projected", "image_width": 1024, "tokens": 4, "form": "plain"}
+
+
+@pytest.fixture
+def with_ip_adapter(checkpoint_factory):
+    path, hashes = "ipadapter/plain.bin", {"sha256": "5" * 64}
+    checkpoint_factory("plain", kind="ip-adapter", path=path, details=ADAPTER, **hashes)
+    path, widths = "clip_vision/vit-h.safetensors", {"projected": 1024, "hidden": 1280}
+    checkpoint_factory("vit-h", kind="image-encoder", path=path, architecture=None, sha256="6" * 64, details=widths)
+
+
+def test_an_ip_adapter_comes_with_its_pictures_as_files(client, with_ip_adapter):
+    form = look(client, "/")
+    assert form.all("option", value=f"plain [{'5' * 10}]")
+    assert not form.all("select", name="ip_adapters.1.model")
+    files = {"ip_adapters.0.pictures.file": [file(), file("blue")]}
+    given = {"ip_adapters.0.model": "plain", "ip_adapters.0.weight": "0,6", "ip_adapters.0.end": "0.8"}
+    job = submitted(client, prompt="a", **given, **files)
+    (unit,) = params(client, job)["ip_adapters"]
+    assert (unit["model"], unit["weight"], unit["start"], unit["end"]) == (f"plain [{'5' * 10}]", 0.6, 0, 0.8)
+    assert len(set(unit["pictures"])) == 2
+    page = look(client, f"/jobs/{job}")
+    assert "IP-Adapter 1 follows these pictures" in page.text
+    assert all(page.all("img", src=f"/api/v1/uploads/{one}") for one in unit["pictures"])
+    again = look(client, f"/?from={job}")
+    assert "IP-Adapter 2" in again.text
+    assert all(again.all("input", name="ip_adapters.0.pictures", value=one) for one in unit["pictures"])
+
+    kept = {**given, "ip_adapters.0.pictures": unit["pictures"][1:], "ip_adapters.0.pictures.file": file("green")}
+    (changed,) = params(client, submitted(client, prompt="a", **kept))["ip_adapters"]
+    assert changed["pictures"][0] == unit["pictures"][1]
+    assert len(changed["pictures"]) == 2
+
+
+def test_what_is_wrong_with_an_ip_adapter_is_told_beside_its_field(client, with_ip_adapter):
+    given = {"ip_adapters.0.model": "plain", "ip_adapters.0.weight": "9"}
+    bad = {"ip_adapters.0.pictures.file": [file(), (BytesIO(b"<svg>"), "a.svg")]}
+    answer = send(client, "/jobs", prompt="a", **given, **bad)
+    assert answer.status_code == 422
+    form = page(answer)
+    assert form.all("p", id="ip_adapters.0.weight-error")
+    assert form.all("p", id="ip_adapters.0.pictures-error")
+    assert "IP-Adapter 1: Pictures" in form.text
+    assert "SVG, HTML or XML" in form.text
+
+
+def test_an_ip_adapter_without_a_picture_or_with_too_many_is_refused(client, services, with_ip_adapter, monkeypatch):
+    form = page(send(client, "/jobs", prompt="a", **{"ip_adapters.0.model": "plain"}))
+    assert form.all("p", id="ip_adapters.0.pictures-error")
+    assert "a list of 1 to 4" in form.text
+    monkeypatch.setattr("api.use_cases.images.upload", None)  # nothing is uploaded
+    many = {"ip_adapters.0.model": "plain", "ip_adapters.0.pictures.file": [file() for _ in range(5)]}
+    form = page(send(client, "/jobs", prompt="a", **many))
+    assert "holds too many pictures" in form.text
+    assert "at most 4" in form.text
+
+
+def test_a_group_whose_files_are_missing_says_where_to_put_them(client, checkpoint_factory):
+    form = look(client, "/")
+    assert "There is no IP-Adapter here. Put the file of an IP-Adapter in the folder ipadapter of" in form.text
+    assert "There is no ControlNet here. Put the file of a ControlNet in the folder ControlNet of" in form.text
+    assert not form.all("select", name="ip_adapters.0.model")
+    checkpoint_factory("plain", kind="ip-adapter", path="ipadapter/plain.bin", sha256="5" * 64, details=ADAPTER)
+    form = look(client, "/")
+    assert "Put CLIP-ViT-H-14-laion2B-s32B-b79K (model.safetensors) in the folder clip_vision" in form.text
+    assert not form.all("select", name="ip_adapters.0.model")
+    given = {"ip_adapters.0.model": "plain", "ip_adapters.0.pictures.file": file()}
+    form = page(send(client, "/jobs", prompt="a", **given))
+    assert "plain needs the image encoder CLIP-ViT-H-14-laion2B-s32B-b79K, which is not here" in form.text
+    assert form.all("option", value=f"plain [{'5' * 10}]")
 
 
 def test_file_that_is_too_large_is_told_as_that_with_the_rest(client, services, monkeypatch):

@@ -186,6 +186,48 @@ def test_control_nets_are_named_with_their_pictures_by_one_option_each(farm, tmp
     ]
 
 
+def test_ip_adapters_are_named_with_their_pictures_by_one_option_each(farm, tmp_path):
+    cat, sea = tmp_path / "ca,t.png", tmp_path / "sea.png"
+    cat.write_bytes(b"cat")
+    sea.write_bytes(b"sea")
+    options = [
+        f"ip-adapter_sd15 [0123456789]={cat}:0.6",
+        f"plus={sea},{'e' * 64}:1.5,start=0.2,end=0.8",
+        f"model=plus,pictures={cat},pictures={sea}, {sea},weight=0.4",
+    ]
+    given = [part for one in options for part in ("--ip-adapter", one)]
+    run("a lake", *given, "--param", "ip_adapters.2.end=0.5", "--out", str(tmp_path))
+    assert farm.uploaded == [b"cat", b"sea", b"cat", b"sea", b"sea"]
+    ids = [str(number) * 64 for number in range(1, 6)]
+    assert farm.asked[0]["ip_adapters"] == [
+        {"model": "ip-adapter_sd15 [0123456789]", "pictures": ids[:1], "weight": 0.6},
+        {"model": "plus", "pictures": [ids[1], "e" * 64], "weight": 1.5, "start": 0.2, "end": 0.8},
+        {"model": "plus", "pictures": ids[2:], "weight": 0.4, "end": 0.5},
+    ]
+
+
+def test_a_control_net_has_the_same_short_form(farm, tmp_path):
+    edges = tmp_path / "edges.png"
+    edges.write_bytes(b"edges")
+    run("a lake", "--control", f"canny={edges}:0.8,mode=prompt", "--control", f"depth={edges}", "--out", str(tmp_path))
+    assert farm.asked[0]["controlnet"] == [
+        {"model": "canny", "picture": "1" * 64, "weight": 0.8, "mode": "prompt"},
+        {"model": "depth", "picture": "2" * 64, "weight": 1},
+    ]
+
+
+def test_a_misspelt_field_of_an_item_is_left_to_the_farm_to_refuse(farm, tmp_path):
+    run("a lake", "--control", f"modle=canny,picture={'e' * 64}", "--out", str(tmp_path))
+    assert farm.asked[0]["controlnet"] == [{"modle": "canny", "picture": "e" * 64}]
+
+
+@pytest.mark.parametrize("text", ["plus", "", "=5", "plus=nowhere.png", "plus=nowhere.png,too.png:1"])
+def test_an_ip_adapter_that_cannot_be_understood_is_refused_before_anything_is_asked(farm, text):
+    with pytest.raises(FarmError, match=r"NAME=VALUE|nowhere\.png is neither"):
+        run("a lake", "--ip-adapter", text)
+    assert farm.asked == []
+
+
 @pytest.mark.parametrize("text", ["canny", "", "=5", "model=canny,picture=nowhere.png"])
 def test_a_control_net_that_cannot_be_understood_is_refused_before_anything_is_asked(farm, text):
     with pytest.raises(FarmError, match=r"NAME=VALUE|nowhere\.png is neither"):
@@ -250,6 +292,7 @@ def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():
     assert headings == [
         "Arguments:", "Settings:", "img2img & inpainting: start from a picture, or repaint a part of one:",
         "ControlNet: follow the edges, depths or poses of a picture:",
+        "IP-Adapter: follow what pictures show, and their style:",
         "Hires: a second pass at a larger size:", "Guidance: emphasis, clip skip, guiding less:",
         "Noise & variation: a picture close to another seed's, seeds of other programs:",
         "Refiner & VAE: a second checkpoint for the end, another decoder:",

@@ -128,7 +128,7 @@ def test_fields_keep_their_order_because_digests_of_idempotency_keys_depend_on_i
         "prompt", "negative_prompt", "styles", "emphasis", "checkpoint", "vae", "clip_skip", "width", "height", "steps",
         "cfg_scale", "sampler", "schedule", "seed", "count", "exact", "tiling", "film", "format", "sampling",
         "guidance", "noise", "refiner", "hires", "img2img", "original_size", "crop", "target_size", "sdxl_clip_l_skip",
-        "controlnet", "upscale",
+        "controlnet", "upscale", "ip_adapters",
     ]  # fmt: skip
     younger = ("original_size", "crop", "target_size", "sdxl_clip_l_skip")
     older = EVERYTHING.model_copy(update={name: getattr(RenderParams(), name) for name in younger})

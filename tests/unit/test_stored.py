@@ -111,6 +111,7 @@ def test_every_default_is_what_it_always_was():
         "sdxl_clip_l_skip": False,
         "controlnet": [],
         "upscale": None,
+        "ip_adapters": [],
     }
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from shared.errors import NotFound, RenderError
 from shared.media.storage import Storage, upload_key
 from shared.params.controlnet import ControlUnit
+from shared.params.ip_adapter import IPAdapterUnit
 from shared.params.render import RenderParams
 from worker.engine.images import arrays
 from worker.engine.images.arrays import Mask, Pixels
@@ -23,6 +24,7 @@ class Sources(NamedTuple):
     source: Pixels | None = None
     mask: Mask | None = None
     controls: tuple[tuple[ControlUnit, Pixels | None], ...] = ()  # each control net's options and picture
+    ip_adapters: tuple[tuple[IPAdapterUnit, tuple[Pixels, ...]], ...] = ()  # each adapter's options and pictures
     alpha: Mask | None = None  # of a picture that is enlarged by itself; None: opaque
 
 
@@ -40,7 +42,8 @@ def pictures(storage: Storage, params: RenderParams) -> Sources:
     if start is not None and start.mask is not None:
         mask = arrays.mask(_opened(storage, start.mask.picture, "mask"))
     controls = tuple((unit, _control_picture(storage, unit)) for unit in params.controlnet)
-    return Sources(source, mask, controls)
+    ip_adapters = tuple((unit, _followed(storage, unit)) for unit in params.ip_adapters)
+    return Sources(source, mask, controls, ip_adapters)
 
 
 def _control_picture(storage: Storage, unit: ControlUnit) -> Pixels | None:
@@ -48,6 +51,13 @@ def _control_picture(storage: Storage, unit: ControlUnit) -> Pixels | None:
     if unit.picture is None or not unit.weight:
         return None
     return arrays.flattened(_opened(storage, unit.picture, "control picture"))
+
+
+def _followed(storage: Storage, unit: IPAdapterUnit) -> tuple[Pixels, ...]:
+    """Return the pictures that an IP-Adapter follows; none: it has no effect."""
+    if not unit.weight:
+        return ()
+    return tuple(arrays.flattened(_opened(storage, sha256, "picture to follow")) for sha256 in unit.pictures)
 
 
 def _opened(storage: Storage, sha256: str, role: str) -> Image.Image:

@@ -1,0 +1,247 @@
+"""IP-Adapters of a job: each names a file that fits its checkpoints, with an image encoder, or is refused."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from contextlib import closing
+from io import BytesIO
+
+import pytest
+from PIL import Image
+from pydantic import ValidationError, create_model
+
+from shared.admission.parse import digest
+from shared.admission.salvage import fit
+from shared.db.sessions import transact
+from shared.errors import Refused
+from shared.media import uploads
+from shared.media.decode import PictureReader
+from shared.models.model_set import ModelSet
+from shared.params.render import RenderParams
+from shared.settings import Limits
+from tests.conftest import catalogue_of_its_own
+from tests.support.admissions import admitted
+
+SEA, XL, SMALL = (digit * 64 for digit in "123")
+PLAIN, PLUS, XL_PLAIN, NARROW, ODD, CANNY = (letter * 64 for letter in "abcdef")
+VIT_H, SECOND = "7" * 64, "8" * 64
+PICTURE, OTHER = "5" * 64, "6" * 64
+
+
+@pytest.fixture(scope="module")
+def sessions(home):
+    """A farm with checkpoints, IP-Adapters and one image encoder in two files; no test changes it."""
+    with catalogue_of_its_own(home) as (factory, make):
+        make("sea", sha256=SEA, details={"width": 320, "context": 768})
+        make("xl", sha256=XL, architecture="sdxl", details={"width": 320, "context": 2048})
+        make("small", sha256=SMALL, details={"width": 64, "context": 128})
+        canny = {"kind": "controlnet", "details": {"width": 320, "context": 768}}
+        make("canny", path="ControlNet/canny.pth", sha256=CANNY, architecture="sd1", **canny)
+
+        def adapter(name: str, sha256: str, architecture: str = "sd1", **details: object):
+            path = f"ipadapter/{name}.bin"
+            make(name, path=path, sha256=sha256, kind="ip-adapter", architecture=architecture, details=details)
+
+        adapter("plain", PLAIN, form="plain", image_features="projected", image_width=1024, context=768, tokens=4)
+        adapter("plus", PLUS, form="plus", image_features="hidden", image_width=1280, context=768, tokens=16)
+        adapter("xl-plain", XL_PLAIN, "sdxl", image_features="projected", image_width=1280, context=2048, tokens=4)
+        adapter("narrow", NARROW, image_features="projected", image_width=1024, context=128, tokens=4)
+        adapter("odd", ODD, image_features="projected", image_width=33, context=768, tokens=4)
+
+        def encoder(name: str, sha256: str, **details: object):
+            make(
+                name,
+                path=f"clip_vision/{name}.safetensors",
+                sha256=sha256,
+                kind="image-encoder",
+                architecture=None,
+                details=details,
+            )
+
+        encoder("vit-h", VIT_H, projected=1024, hidden=1280)
+        encoder("vit-h-too", SECOND, projected=1024, hidden=1280)
+        yield factory
+
+
+@pytest.fixture
+def admit(sessions, monkeypatch):
+    monkeypatch.setattr(
+        uploads, "is_kept", lambda _session, owner, sha256: owner == "ann" and sha256 in {PICTURE, OTHER}
+    )
+    return lambda given, owner="ann": transact(
+        sessions, lambda session: admitted(session, {"checkpoint": "sea"} | given, owner)
+    )
+
+
+def unit(model: str = "plain", **more: object) -> dict[str, object]:
+    return {"model": model, "pictures": [PICTURE], **more}
+
+
+def test_adapters_are_resolved_with_the_encoder_that_they_read(admit):
+    units = [unit("plus"), unit("ipadapter/plain.bin", pictures=[PICTURE, OTHER]), unit("aaaaaaaaaa")]
+    admission = admit({"ip_adapters": units})
+    assert admission.models.ip_adapters == (PLUS, PLAIN, PLAIN)
+    assert admission.models.image_encoders == (VIT_H,) * 3
+    titles = [one.model for one in admission.params.ip_adapters]
+    assert titles == [f"plus [{'b' * 10}]", *[f"plain [{'a' * 10}]"] * 2]
+    assert admission.params.pictures == {
+        "ip_adapters.0.pictures.0": PICTURE,
+        "ip_adapters.1.pictures.0": PICTURE,
+        "ip_adapters.1.pictures.1": OTHER,
+        "ip_adapters.2.pictures.0": PICTURE,
+    }
+
+
+def test_adapters_are_part_of_the_lane_and_are_stored(admit):
+    one, both = admit({"ip_adapters": [unit()]}).models, admit({"ip_adapters": [unit(), unit("plus")]}).models
+    assert one.companions
+    assert one.companions != both.companions
+    assert both.companions == admit({"ip_adapters": [unit("plus"), unit("plain")]}).models.companions
+    assert ModelSet.from_stored(both.to_stored()) == both
+    plain = admit({}).models
+    assert not {"ip_adapters", "image_encoders"} & plain.to_stored().keys()
+    assert plain.companions == ""
+
+
+def test_adapters_stand_beside_control_nets(admit):
+    admission = admit({"ip_adapters": [unit()], "controlnet": [{"model": "canny", "picture": OTHER}]})
+    assert (admission.models.controls, admission.models.ip_adapters) == ((CANNY,), (PLAIN,))
+    assert set(admission.params.pictures.values()) == {PICTURE, OTHER}
+
+
+def test_a_job_without_adapters_has_the_digest_that_it_had_before():
+    params = RenderParams(prompt="sea", ip_adapters=[])
+    assert params.model_dump(exclude_defaults=True) == {"prompt": "sea"}
+    assert digest(params) == digest(RenderParams(prompt="sea"))
+    assert digest(params) != digest(RenderParams(prompt="sea", ip_adapters=[unit()]))
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "said"),
+    [
+        ({"ip_adapters": [unit("nothing")]}, "ip_adapters.0.model", "nothing"),
+        ({"ip_adapters": [unit(), unit("canny")]}, "ip_adapters.1.model", "is a ControlNet, not an IP-Adapter"),
+        ({"ip_adapters": [unit("vit-h")]}, "ip_adapters.0.model", "is an image encoder, not an IP-Adapter"),
+        ({"ip_adapters": [unit("xl-plain")]}, "ip_adapters.0.model", "xl-plain (Stable Diffusion XL) does not fit sea"),
+        ({"ip_adapters": [unit()], "checkpoint": "xl"}, "ip_adapters.0.model", "does not fit"),
+        ({"ip_adapters": [unit()], "checkpoint": "small"}, "ip_adapters.0.model", "width 768"),
+        ({"ip_adapters": [unit("narrow")]}, "ip_adapters.0.model", "width 128"),
+        ({"ip_adapters": [unit()], "hires": {"checkpoint": "small"}}, "ip_adapters.0.model", "width 768"),
+        ({"ip_adapters": [unit(), unit(pictures=[PICTURE, "x"])]}, "ip_adapters.1.pictures.1", "neither an upload"),
+        ({"ip_adapters": [unit(pictures=["7" * 64])]}, "ip_adapters.0.pictures.0", "no upload"),
+        ({"ip_adapters": [unit(pictures=["http://a/b.png"])]}, "ip_adapters.0.pictures.0", "is an address"),
+        ({"ip_adapters": [unit(start=0.5, end=0.5)]}, "ip_adapters.0.end", "is 0.5"),
+        ({"ip_adapters": [unit(start=0.9, end=0.1)]}, "ip_adapters.0.end", "a larger share than start"),
+        ({"ip_adapters": [unit(weight=-1)]}, "ip_adapters.0.weight", "0 to 2"),
+        ({"ip_adapters": [unit(weight="1")]}, "ip_adapters.0.weight", "must be a number"),
+        ({"ip_adapters": [unit(weight=None)]}, "ip_adapters.0.weight", "must be a number"),
+        ({"ip_adapters": [unit(weight=float("nan"))]}, "ip_adapters.0.weight", "finite number"),
+        ({"ip_adapters": [unit(weight=True)]}, "ip_adapters.0.weight", "must be a number"),
+        ({"ip_adapters": [unit()] * 10}, "ip_adapters", "at most 4"),
+        ({"ip_adapters": unit()}, "ip_adapters", "must be a list"),
+        ({"ip_adapters": None}, "ip_adapters", "must be a list"),
+        ({"ip_adapters": ["plain"]}, "ip_adapters.0", "must be an object"),
+        ({"ip_adapters": [{}]}, "ip_adapters.0.pictures", "is missing"),
+        ({"ip_adapters": [{"pictures": [PICTURE]}]}, "ip_adapters.0.model", "is missing"),
+        ({"ip_adapters": [unit(model=5)]}, "ip_adapters.0.model", "must be text"),
+        ({"ip_adapters": [unit(model="")]}, "ip_adapters.0.model", "There is no IP-Adapter"),
+        ({"ip_adapters": [unit(pictures=[])]}, "ip_adapters.0.pictures", "a list of 1 to 4, each the id of an upload"),
+        ({"ip_adapters": [unit(pictures=[PICTURE] * 5)]}, "ip_adapters.0.pictures", "holds too many"),
+        ({"ip_adapters": [unit(pictures=PICTURE)]}, "ip_adapters.0.pictures", "must be a list"),
+        ({"ip_adapters": [unit(pictures=[None])]}, "ip_adapters.0.pictures.0", "must be text"),
+        ({"ip_adapters": [unit(pictures=[{}])]}, "ip_adapters.0.pictures.0", "the id of an upload"),
+        ({"ip_adapters": [unit(picture=PICTURE)]}, "ip_adapters.0.picture", "pictures"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_with_its_field(admit, given, field, said):
+    with pytest.raises(Refused) as caught:
+        admit(given)
+    problems = {one.field: one for one in caught.value.fields}
+    assert field in problems, problems
+    assert said in f"{problems[field].message} {problems[field].accepted}", problems[field]
+    assert problems[field].accepted
+
+
+def test_an_upload_of_another_owner_is_not_followed(admit):
+    with pytest.raises(Refused) as caught:
+        admit({"ip_adapters": [unit()]}, owner="bob")
+    assert [one.field for one in caught.value.fields] == ["ip_adapters.0.pictures.0"]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "model", "name", "accepted"),
+    [
+        ("xl", "xl-plain", "CLIP-ViT-bigG-14-laion2B-39B-b160k", "(model.safetensors) in the folder clip_vision of"),
+        (
+            "sea",
+            "odd",
+            "with projected features of width 33",
+            "an image encoder with projected features of width 33 in",
+        ),
+    ],
+)
+def test_a_missing_image_encoder_is_named_with_the_folder_for_it(admit, checkpoint, model, name, accepted):
+    with pytest.raises(Refused) as caught:
+        admit({"checkpoint": checkpoint, "ip_adapters": [unit(model)]})
+    (problem,) = caught.value.fields
+    assert problem.field == "ip_adapters.0.model"
+    assert f"{model} needs the image encoder {name}, which is not here" in problem.message
+    assert accepted in problem.accepted
+    assert "FARM_MODELS" in problem.accepted
+
+
+def test_a_refusal_offers_adapters_that_fit(admit):
+    with pytest.raises(Refused) as caught:
+        admit({"ip_adapters": [unit("xl-plain")]})
+    assert "an IP-Adapter of Stable Diffusion 1, such as odd" in caught.value.fields[0].accepted
+
+
+def test_adapters_have_no_effect_on_jobs_that_enlarge_pictures(admit):
+    with pytest.raises(Refused) as caught:
+        admit({"checkpoint": "", "upscale": {"pictures": [{"picture": PICTURE}]}, "ip_adapters": [unit()]})
+    assert [one.field for one in caught.value.fields] == ["ip_adapters"]
+
+
+def test_pictures_may_come_as_data_urls(sessions):
+    out = BytesIO()
+    Image.new("RGB", (8, 8), "red").save(out, "PNG")
+    url = f"data:image/png;base64,{b64encode(out.getvalue()).decode()}"
+    given = {"checkpoint": "sea", "ip_adapters": [unit(pictures=[url, url])]}
+    with closing(PictureReader(Limits())) as picture_reader:
+        admission = transact(sessions, lambda session: admitted(session, given, "ann", {}, picture_reader))
+    first, second = admission.params.ip_adapters[0].pictures
+    assert first == second
+    assert len(first) == 64
+
+
+@pytest.mark.parametrize(
+    ("named", "found", "notes"),
+    [
+        ("plain", f"plain [{'a' * 10}]", 0),
+        ("models\\ipadapter\\plain.safetensors", f"plain [{'a' * 10}]", 0),
+        ("plain [0123456789]", f"plain [{'a' * 10}]", 1),
+        ("faces", None, 2),
+    ],
+)
+def test_an_adapter_of_a_picture_is_one_of_this_farm_or_is_left_out(sessions, monkeypatch, named, found, notes):
+    monkeypatch.setattr(uploads, "is_kept", lambda *_: True)
+    fitting = fit(sessions, {"checkpoint": "sea", "ip_adapters": [unit(named), unit("plus")]}, "ann", Limits())
+    names = [one["model"] for one in fitting.params["ip_adapters"]]
+    assert names == [*([found] if found else []), f"plus [{'b' * 10}]"]
+    assert sum("ip_adapters" in note for note in fitting.left_out) == notes, fitting.left_out
+
+
+def test_an_adapter_whose_pictures_are_gone_is_left_out_of_what_is_read(sessions):
+    fitting = fit(sessions, {"checkpoint": "sea", "ip_adapters": [unit()]}, "ann", Limits())
+    assert not fitting.params["ip_adapters"]
+    assert any(note.startswith("ip_adapters.0.pictures.0: You have no upload") for note in fitting.left_out)
+
+
+def test_workers_of_an_older_version_refuse_the_roles_and_no_others(admit):
+    roles = {"ip_adapters", "image_encoders"}
+    known = {name: (one.annotation, one) for name, one in ModelSet.model_fields.items() if name not in roles}
+    older = create_model("Older", __config__=ModelSet.model_config, **known)
+    assert older.model_validate(admit({}).models.to_stored())
+    with pytest.raises(ValidationError) as caught:
+        older.model_validate(admit({"ip_adapters": [unit()]}).models.to_stored())
+    assert {problem["loc"][0] for problem in caught.value.errors()} == roles
