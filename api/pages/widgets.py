@@ -13,6 +13,7 @@ from api.pages.fields import EVERY, RESOLVED, Field, printed
 from api.pages.fieldsets import FOLDED, SCHEDULING, SWITCHES, label, members, switches
 from api.pages.form_data import Given, every
 from shared.errors import FieldError
+from shared.models.kinds import KINDS
 from shared.params.facts import EVERYDAY, HIRES, Group
 from shared.params.table import parameters
 from shared.settings import Limits
@@ -41,6 +42,7 @@ class Control:
     architectures: str = ""  # that it has an effect on, each with the flag it needs there; empty: all
     is_whole: bool = False  # a number without a fraction
     is_live: bool = False  # what can be chosen changes while the form is open
+    is_of_files: bool = False  # what can be chosen are model files, which may be many
     error: FieldError | None = None
     options: tuple[Option, ...] = ()
     chosen: tuple[str, ...] = ()  # of a list; of a field for pictures, those that it holds
@@ -155,6 +157,7 @@ def _control(
         architectures=" ".join(f"{one}:{flag}" for one, flag in parameter.fact.architectures.items()),
         is_whole=parameter.kind == "integer",
         is_live=parameter.takes.kind in _LIVE,
+        is_of_files=parameter.takes.kind in KINDS,
         error=error,
         options=_options(field, value, offered),
         chosen=tuple(filter(None, given.getlist(field.name))) if field.kind == "list" or is_picture else (),

@@ -1,9 +1,10 @@
 """A worker of the version before has no say in whether files are gone that it cannot see.
 
 Revision: 0022, after 0021. Its scans skip adapters whose names end in `.bin`, and ControlNets that are folders, and
-would call them gone until a worker of this version scans again: jobs that name them would be refused meanwhile. It leaves the column `details` as it is, and this version empties it in the row of a file that is gone, which
-tells the two apart, as revision 0021 does for files that cannot be used. The trigger can go once no such worker runs
-beside this version.
+would call them gone until a worker of this version scans again: jobs that name them would be refused meanwhile. It
+leaves the column `details` as it is, and this version empties it in the row of a file that is gone, which tells the two
+apart, as revision 0021 does for files that cannot be used. The trigger can go once no such worker runs beside this
+version.
 """
 
 from __future__ import annotations

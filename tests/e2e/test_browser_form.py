@@ -383,3 +383,43 @@ def test_adapters_are_searched_weighed_and_written_into_the_prompts(
         beta = page.locator("#checkpoint option").filter(has_text="beta").get_attribute("value")
         page.get_by_label("Checkpoint", exact=True).select_option(beta)
         expect(items.first).to_contain_text("large")
+
+
+def test_a_long_list_of_files_is_searched_and_picked_from_with_keys(
+    chromium: Browser, environ, checkpoint_factory: CheckpointFactory
+):
+    checkpoint_factory("alpha", native_size=512)
+    for number in range(12):
+        checkpoint_factory(f"{number}x-{'sharp' if number % 4 else 'soft'}", kind="upscaler")
+    with browsers.served(environ) as address, chromium.new_context(base_url=address) as context:
+        page = context.new_page()
+        page.set_default_timeout(browsers.WITHIN)
+        page.goto("/")
+        expect(page.get_by_label("Search Checkpoint")).to_have_count(0)  # it has few choices
+        unfold(page, "Hires")
+        page.get_by_label("Render a second pass").check()
+        upscaler, search = page.locator('[id="hires.upscaler"]'), page.get_by_label("Search Upscaler")
+        search.press_sequentially("SOFT x-")
+        shown = upscaler.locator("option:not([hidden])")
+        expect(shown).to_have_count(3)
+        search.press("Enter")
+        expect(page).to_have_url(f"{address}/")  # it picks, and submits nothing
+        expect(upscaler).to_have_value(re.compile("^0x-soft "))
+        expect(upscaler).to_be_focused()
+        expect(search).to_have_value("")
+        expect(shown).to_have_count(21)
+        search.press_sequentially("soft")
+        search.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        expect(upscaler).to_have_value(re.compile("^4x-soft "))
+        search.press_sequentially("8x")
+        shown.first.click()
+        expect(upscaler).to_have_value(re.compile("^8x-soft "))
+        search.press_sequentially("sharp")
+        page.get_by_label("Prompt", exact=True).fill("a fox")
+        expect(search).to_have_value("")
+        expect(upscaler).to_have_value(re.compile("^8x-soft "))  # what was searched for and not picked changes nothing
+        page.get_by_role("button", name="Render").click()
+        expect(page).to_have_url(JOB)
+        assert "8x-soft" in page.locator(".parameters").inner_text()

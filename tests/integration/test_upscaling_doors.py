@@ -88,7 +88,7 @@ def test_a_program_is_told_of_every_wrong_field(client):
     assert fields >= {"upscale.scale"}
 
 
-def test_the_page_of_a_job_enlarges_a_picture_in_a_job_of_its_own(client, services, sessions):
+def test_the_page_of_a_job_enlarges_a_picture_in_a_job_of_its_own(client, services, sessions, checkpoint_factory):
     job = client.post("/api/v1/jobs", json={"prompt": "sea", "seed": 7}).get_json()["id"]
     hand = Farmhand(sessions)
     claim = hand.worker().claim()
@@ -97,7 +97,12 @@ def test_the_page_of_a_job_enlarges_a_picture_in_a_job_of_its_own(client, servic
         key(job, 0, claim.attempt, "picture", "png"), picture(pixels, "sea\nSteps: 20, Seed: 7", "png")
     )
     hand.run(transitions.finish, claim, 2048)
-    assert UPSCALER in look(client, f"/jobs/{job}").text
+    page = look(client, f"/jobs/{job}")
+    assert UPSCALER in page.text
+    assert not page.all("input", **{"aria-label": "Search Upscaler"}), "three choices need no search"
+    for number in range(10):
+        checkpoint_factory(f"{number}x-more", kind="upscaler")
+    assert len(look(client, f"/jobs/{job}").all("input", **{"aria-label": "Search Upscaler"})) == 1
     answer = send(client, f"/jobs/{job}/images/0/upscale", scale="4", upscaler=UPSCALER)
     assert answer.status_code == 303, answer.text
     enlarging = client.get(f"/api/v1{answer.location}").get_json()
