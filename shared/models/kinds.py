@@ -91,7 +91,9 @@ KINDS: Final[dict[Kind, ModelKind]] = {
     "ip-adapter": _kind(
         "IP-Adapter", "an", "IP-Adapters", ".safetensors .bin .pth .pt", "ipadapter", "ip-adapter"
     ),
-    "image-encoder": _kind("image encoder", "an", "Image encoders", ".safetensors .bin .pt .pth", "clip_vision"),
+    "image-encoder": _kind(
+        "image encoder", "an", "Image encoders", ".safetensors .bin .pt .pth", "clip_vision", "image_encoder"
+    ),
     "upscaler": _kind(
         "upscaler", "an", "Upscalers", ".safetensors .pth .pt .ckpt .bin",
         "ESRGAN", "realesrgan", "swinir", "dat", "hat", "upscale_models", "upscalers",

@@ -44,6 +44,11 @@ class Fingerprint(NamedTuple):
 _NO_TIME: Final = -1  # of a file that the next scan looks into again, because none has this time
 _MOST_FOLDERS: Final = 20_000  # a link to the root of a machine is not a place for models
 INDEX: Final = "model_index.json"
+_FOLDERS_OF_ONE_NETWORK: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "controlnet": ("diffusion_pytorch_model",),
+    "image-encoder": ("model.", "model-0", "pytorch_model"),
+}
+"""The kinds that come as folders of one network, and how the names of its weights begin there."""
 _KINDS_OF_FOLDERS: Final = {folder: kind for kind, facts in KINDS.items() for folder in facts.folders}
 
 
@@ -266,9 +271,10 @@ def _walked(models: Path, visited: set[str], on_unread: Callable[[OSError], obje
 
 
 def _is_of_one_network(folder: Path, files: Collection[str], models: Path) -> bool:
-    """True for a folder of diffusers that holds a network alone, with its configuration, as ControlNets come."""
-    is_meant = _meant_by(f"{folder.relative_to(models.parent).as_posix()}/") == "controlnet"
-    return is_meant and "config.json" in files and any(name.startswith("diffusion_pytorch_model") for name in files)
+    """True for a folder that holds a network alone, with its configuration, as ControlNets and image encoders come."""
+    meant = _meant_by(f"{folder.relative_to(models.parent).as_posix()}/")
+    starts = _FOLDERS_OF_ONE_NETWORK.get(meant or "other", ())
+    return "config.json" in files and any(name.startswith(starts) for name in files)
 
 
 def _has_suffix(path: Path, models: Path) -> bool:

@@ -116,7 +116,7 @@ FOLDERS = {
     "hypernetwork": ["hypernetworks"],
     "controlnet": ["ControlNet", "controlnet"],
     "ip-adapter": ["ipadapter", "ip-adapter"],
-    "image-encoder": ["clip_vision"],
+    "image-encoder": ["clip_vision", "image_encoder"],
     "upscaler": ["ESRGAN", "RealESRGAN", "SwinIR", "DAT", "HAT", "upscale_models", "upscalers"],
     "face-restorer": ["GFPGAN", "Codeformer", "facerestore_models"],
     "other": ["unet", "text_encoders"],
@@ -357,6 +357,20 @@ def test_a_folder_of_a_control_net_is_one_model_where_such_nets_lie(models):
         "ControlNet/canny",
         "Lora/other/diffusion_pytorch_model.fp16.safetensors",
         "controlnet/alone/diffusion_pytorch_model.safetensors",
+    ]
+
+
+def test_a_folder_of_an_image_encoder_is_one_model_where_such_encoders_lie(models):
+    for folder in ("clip_vision/vit-h", "IP-Adapter/models/image_encoder", "IP-Adapter/models"):
+        write(models / folder / "config.json", b"{}")
+        write(models / folder / "model.safetensors", folder.encode())
+    write(models / "IP-Adapter" / "models" / "image_encoder" / "pytorch_model.bin", b"the same")
+    write(models / "clip_vision" / "alone.safetensors", b"alone")
+    assert paths(scan(models, [], Inspector())) == [
+        "IP-Adapter/models/image_encoder",
+        "IP-Adapter/models/model.safetensors",
+        "clip_vision/alone.safetensors",
+        "clip_vision/vit-h",
     ]
 
 

@@ -83,7 +83,11 @@ class ToPixels:
 
 @dataclass(frozen=True, eq=False)
 class Apply:
-    """Pixels [3, h, w] in 0..1 -> the output of a separate network for them: an upscaler, a face restorer."""
+    """Pixels [3, h, w] -> the output of a separate network for them: an upscaler, a face restorer, an image encoder.
+
+    They are in 0..1 unless the network reads them otherwise. An IP-Adapter reads the features of a picture instead
+    [places, width].
+    """
 
     network: nn.Module
     pixels: Tensor

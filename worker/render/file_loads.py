@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 import torch
 
 from shared.models.kinds import Kind
-from worker.engine.adapters import control_nets, hypernetworks
+from worker.engine.adapters import control_nets, hypernetworks, ip_adapters
 from worker.engine.adapters.reading import load as lora
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
-from worker.engine.loading import embeddings, load
+from worker.engine.loading import embeddings, image_encoders, load
 from worker.engine.loading.load import MakeRoom
 from worker.engine.loading.sharing import Sharing
 from worker.engine.upscaling import files
@@ -48,6 +48,8 @@ class Source:
 
 FILE_LOADS: Final[Mapping[Kind, Callable[[Source], Loaded]]] = {
     "controlnet": lambda one: control_nets.load(one.found.path, one.device, one.dtype, one.make_room),
+    "ip-adapter": lambda one: ip_adapters.load(one.found.path, one.device, one.dtype, one.make_room),
+    "image-encoder": lambda one: image_encoders.load(one.found.path, one.device, one.dtype, one.make_room),
     "vae": lambda one: load.load_vae(one.found.path, one.device, one.dtype, one.make_room, one.sharing),
     "upscaler": lambda one: files.load(one.found.path, one.device, one.dtype, one.make_room),
     "face-restorer": lambda one: files.load(one.found.path, one.device, one.dtype, one.make_room),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from shared.errors import RenderError
 from worker.engine.adapters.hypernetworks import UNET, fed
+from worker.engine.adapters.ip_adapters import prompted
 from worker.engine.adapters.rows import adapted
 from worker.engine.answers import controlling
 from worker.engine.answers.calls import Calls, Subject
@@ -81,8 +82,14 @@ def _denoise_rows(weights: Weights, rows: Sequence[Row]) -> Sequence[Tensor]:
     residuals = controlling.residuals([row.conditioning.controls for row in rows], seen)
     inputs = _inputs(weights, scaled, stacked)
     adapters = [row.conditioning.adapters for row in rows]
+    pictures = [row.conditioning.image_prompts for row in rows]
     unet, device = weights.unet, weights.device
-    with seamless(unet, weights.tiling), adapted(unet, UNET, adapters, device), fed(unet, adapters, device):
+    with (
+        seamless(unet, weights.tiling),
+        adapted(unet, UNET, adapters, device),
+        fed(unet, adapters, device),
+        prompted(unet, pictures, device),
+    ):
         output = weights.architecture.predict(unet, inputs, timesteps, stacked, residuals)
     return weights.prediction.denoised(x, sigma, output.float()).unbind()
 

@@ -98,6 +98,35 @@ class Control:
 
 
 @dataclass(frozen=True, eq=False)
+class ImagePrompt:
+    """Pictures that a row reads beside its text by an IP-Adapter (Ye et al. 2023, arXiv:2308.06721).
+
+    It acts from call `start` of the pass, counted from 0, to before call `end`. A row of the negative prompt reads
+    `nothing` instead: the tokens of no picture.
+    """
+
+    read: Tensor  # [tokens, keys and values of all cross-attentions of the U-Net, in order]
+    nothing: Tensor  # the same
+    weight: float = 1.0
+    start: int = 0
+    end: int = sys.maxsize
+
+    def negative(self) -> ImagePrompt:
+        """Return the same for a row of the negative prompt."""
+        return replace(self, read=self.nothing)
+
+
+class Steering(NamedTuple):
+    """The pictures that steer a pass beside its prompts: those of control nets, and those of IP-Adapters."""
+
+    controls: tuple[Control, ...] = ()
+    image_prompts: tuple[ImagePrompt, ...] = ()
+
+
+UNSTEERED: Final = Steering()
+
+
+@dataclass(frozen=True, eq=False)
 class Conditioning:
     """What one row is denoised towards: a text as an encoder reads it, and what else the network was trained to see.
 
@@ -111,6 +140,7 @@ class Conditioning:
     extra: Tensor | None = None  # [channels, h, w]: more channels beside the latent, for an inpainting checkpoint
     adapters: tuple[Applied, ...] = ()
     controls: tuple[Control, ...] = ()
+    image_prompts: tuple[ImagePrompt, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -131,9 +161,12 @@ class Conditioning:
         return replace(self, adapters=adapters) if adapters else self
 
     def at(self, call: int) -> Conditioning:
-        """Return the same with the controls that act in call `call` of the pass, counted from 0."""
-        acting = tuple(one for one in self.controls if one.start <= call < one.end)
-        return self if acting == self.controls else replace(self, controls=acting)
+        """Return the same with the controls and image prompts that act in call `call` of the pass, counted from 0."""
+        controls = tuple(one for one in self.controls if one.start <= call < one.end)
+        prompts = tuple(one for one in self.image_prompts if one.start <= call < one.end)
+        if (controls, prompts) == (self.controls, self.image_prompts):
+            return self
+        return replace(self, controls=controls, image_prompts=prompts)
 
     def zeroed(self) -> Conditioning:
         """Return the same with zeros in the place of the text."""

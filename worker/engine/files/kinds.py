@@ -71,7 +71,6 @@ _WHOLE: Final[tuple[tuple[str, _Recognises], ...]] = (  # with any other weights
 _ALONE: Final[tuple[tuple[str, _Recognises], ...]] = (  # the first that fits, in a file that is not a checkpoint
     ("a ControlNet-LLLite", _starts("lllite_")),
     ("a ControlNet of another architecture", _within("controlnet_")),
-    ("an IP-Adapter", _starts("image_proj.", "ip_adapter.")),
     ("a T2I adapter", _starts("adapter.body.", "adapter.conv_in.")),
     ("a T2I adapter", lambda given: _starts("body.0.block1.", "body.0.in_conv.")(given) and "conv_in.weight" in given),
     ("an upscaler of an unknown architecture", _has("conv_first.weight")),
@@ -80,7 +79,7 @@ _ALONE: Final[tuple[tuple[str, _Recognises], ...]] = (  # the first that fits, i
     ("a face restorer", _starts("stylegan_decoder.", "idx_pred_layer.", "feat_emb.")),
     ("a text encoder alone", _starts("text_model.", "transformer.text_model.", "transformer.resblocks.")),
     ("a text encoder alone", _starts("encoder.block.0.", "shared.weight", "clip_l.transformer.", "text_encoders.")),
-    ("a CLIP vision model alone", _starts("vision_model.", "visual.transformer.")),
+    ("an image encoder under OpenCLIP's names", _starts("visual.transformer.")),
     ("a U-Net alone", lambda given: _starts("down_blocks.")(given) and _starts("time_embedding.")(given)),
     ("a U-Net alone", _starts("input_blocks.0.0.")),
     ("the judge of the demo checkpoints", _has("choices.weight", "features.0.weight")),

@@ -37,6 +37,8 @@ NAMELESS: Final = "*"
 """Name of the tensor in a file that is nothing else."""
 EMBEDDING: Final = "string_to_param"
 """Name under which an embedding holds its tensors by the words that it teaches."""
+_HOLDERS: Final = frozenset({EMBEDDING, "image_proj", "ip_adapter"})
+"""Names of dictionaries in which files of some kinds hold their tensors."""
 _MOST_PARTS: Final = 3  # dictionaries that are looked for under a number; hypernetworks have two
 _LONGEST_LIST: Final = 64  # of a value beside the weights
 NUMBERS: Final = (".alpha", ".on_input")
@@ -362,7 +364,7 @@ def _items(content: Mapping[Any, Any]) -> Iterator[tuple[object, object]]:
     yield from content.items()
     for outer, value in content.items():
         parts: dict[str, object] = {}
-        if outer == EMBEDDING:
+        if isinstance(outer, str) and outer in _HOLDERS:
             parts = {outer: value}
         elif isinstance(outer, int) and isinstance(value, list | tuple):
             parts = {f"{outer}.{place}": part for place, part in enumerate(value[:_MOST_PARTS])}

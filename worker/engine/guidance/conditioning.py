@@ -16,7 +16,7 @@ from shared.params.render import RenderParams
 from shared.prompts import composable, editing
 from shared.prompts.adapters import Use, used
 from shared.prompts.chunks import EMPTY, Text
-from worker.engine.architectures.conditioning import Adapter, Applied, Conditioning, Control
+from worker.engine.architectures.conditioning import UNSTEERED, Adapter, Applied, Conditioning, Steering
 from worker.engine.architectures.weights import Weights
 from worker.engine.requests import Asks, Embed, Term, Work
 
@@ -81,12 +81,12 @@ def prepare(  # noqa: PLR0913 - what goes with every conditioning
     base_calls: int | None = None,
     extra: Tensor | None = None,
     adapters: Mapping[str, Adapter] = NONE,
-    controls: Sequence[Control] = (),
+    steering: Steering = UNSTEERED,
 ) -> Asks[Prompt]:
     """Return the prompts of a pass, with prompt editing counted over `calls` model calls.
 
     These are all steps, twice as many for a sampler of second order, also if fewer are run. A hires pass counts on from
-    the first pass's `base_calls`. `extra` channels go with every conditioning, and `controls` with those that they act
+    the first pass's `base_calls`. `extra` channels go with every conditioning, and `steering` with those that it acts
     on. `adapters` are those that the prompt's tags name, by their keys; they act on both prompts, and on text encoders
     with their weight at the beginning. Raises RenderError if a text encoder has fewer layers than clip skip asks for.
     """
@@ -104,9 +104,10 @@ def prepare(  # noqa: PLR0913 - what goes with every conditioning
 
     def timeline(line: Line, *, is_negative: bool = False) -> Timeline:
         sizes = architecture.sizes(params, is_negative=is_negative)
-        acting = tuple(control for control in controls if control.acts_on_negative or not is_negative)
-        given = [replace(embedded[place], sizes=sizes, extra=extra, controls=acting) for place in line.places]
-        return Timeline(line.ends, given)
+        acting = tuple(one for one in steering.controls if one.acts_on_negative or not is_negative)
+        shown = tuple(one.negative() if is_negative else one for one in steering.image_prompts)
+        beside = partial(replace, sizes=sizes, extra=extra, controls=acting, image_prompts=shown)
+        return Timeline(line.ends, [beside(embedded[place]) for place in line.places])
 
     *parts, last = script.lines
     negative = timeline(last, is_negative=True)

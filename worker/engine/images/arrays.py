@@ -63,6 +63,12 @@ def resized(pixels: NDArray[np.uint8], width: int, height: int, mode: ResizeMode
     return _centred(inner, width, height)
 
 
+def cut(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Return the middle of a picture [h, w, 3] or a mask [h, w] that is not smaller than this size."""
+    left, top = (pixels.shape[1] - width) // 2, (pixels.shape[0] - height) // 2
+    return pixels[top : top + height, left : left + width]
+
+
 def enlarged(pixels: Pixels, width: int, height: int, *, is_nearest: bool) -> Pixels:
     """Return `pixels` at a larger size, smoothly by Lanczos or in blocks."""
     method = Image.Resampling.NEAREST if is_nearest else _LANCZOS
@@ -102,8 +108,7 @@ def _inner(width: int, height: int, into_width: int, into_height: int, *, covers
 
 def _centred(inner: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """Return `inner` in the middle of another size: cut if it is larger, its edges repeated if it is smaller."""
-    over_x, over_y = max(0, inner.shape[1] - width) // 2, max(0, inner.shape[0] - height) // 2
-    cut = inner[over_y : over_y + height, over_x : over_x + width]
-    short_x, short_y = width - cut.shape[1], height - cut.shape[0]
+    inside = cut(inner, min(width, inner.shape[1]), min(height, inner.shape[0]))
+    short_x, short_y = width - inside.shape[1], height - inside.shape[0]
     borders = ((short_y // 2, short_y - short_y // 2), (short_x // 2, short_x - short_x // 2))
-    return np.pad(cut, (*borders, *((0, 0) for _ in cut.shape[2:])), mode="edge")
+    return np.pad(inside, (*borders, *((0, 0) for _ in inside.shape[2:])), mode="edge")

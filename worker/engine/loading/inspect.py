@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shared.errors import ModelFileError
 from worker.engine.architectures.parts import Part
-from worker.engine.architectures.reading import control_nets
+from worker.engine.architectures.reading import control_nets, image_encoders, ip_adapters
 from worker.engine.architectures.registry import ARCHITECTURES
 from worker.engine.files import tensors, vae_origin
 from worker.engine.files.kinds import OtherKind
@@ -118,6 +118,33 @@ def _control_net(path: Path, weights: Weights) -> Inspection:
     )
 
 
+def _ip_adapter(_: Path, weights: Weights) -> Inspection:
+    part = ip_adapters.of_weights(weights)
+    networks.build_ip_adapter(part)
+    return Inspection(
+        "ip-adapter",
+        ip_adapters.architecture(ip_adapters.sizes(part)),
+        None,
+        None,
+        networks=_formats({"ip-adapter": part}),
+        details=ip_adapters.details(part),
+    )
+
+
+def _image_encoder(path: Path, weights: Weights) -> Inspection:
+    part = image_encoders.of_weights(weights) if weights else image_encoders.read(path, "meta")
+    networks.build_image_encoder(part)
+    return Inspection(
+        "image-encoder",
+        None,
+        None,
+        None,
+        note=image_encoders.note(part) if weights else None,
+        networks=_formats({"image-encoder": part}),
+        details=image_encoders.details(part),
+    )
+
+
 def _embedding(_: Path, weights: Weights) -> Inspection:
     found = embeddings.read(weights)
     architecture, details = embeddings.architecture(found), embeddings.details(found)
@@ -165,6 +192,8 @@ _ALONE: Final = (
     _Alone("vae", lambda _, weights: weights is not None and vaes.holds_one(weights), _vae),
     _Alone("lora", lambda _, weights: weights is not None and lora.holds_one(weights), _lora),
     _Alone("controlnet", control_nets.is_one, _control_net),
+    _Alone("ip-adapter", ip_adapters.is_one, _ip_adapter),
+    _Alone("image-encoder", image_encoders.is_one, _image_encoder),
     _Alone("embedding", lambda _, weights: weights is not None and embeddings.holds_one(weights), _embedding),
     _Alone("hypernetwork", lambda _, weights: weights is not None and hypernetworks.holds_one(weights), _hypernetwork),
     _Alone("upscaler", lambda _, weights: weights is not None and upscalers.holds_one(weights), _upscaler),

@@ -18,8 +18,12 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
-from transformers.models.clip.configuration_clip import CLIPTextConfig
-from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+from transformers.models.clip.configuration_clip import CLIPTextConfig, CLIPVisionConfig
+from transformers.models.clip.modeling_clip import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionModelWithProjection,
+)
 
 from shared.errors import ModelFileError
 from shared.prompts.tokenizer import BOS, EOS, TOKENS
@@ -27,6 +31,7 @@ from worker.engine.architectures.base import Architecture
 from worker.engine.architectures.parts import Part, Parts
 from worker.engine.architectures.registry import ARCHITECTURES
 from worker.engine.files.config_bounds import LARGEST, Config, shown, whole
+from worker.engine.loading.image_prompts import ImagePrompter
 
 _LATENT: Final = Architecture.latent
 _TEXTS: Final[dict[str, type[CLIPTextModel | CLIPTextModelWithProjection]]] = {
@@ -91,6 +96,22 @@ def build_control_net(part: Part) -> ControlNetModel | ControlNetUnionModel:
         net: ControlNetModel | ControlNetUnionModel = kind.from_config(_arguments(kind, part))
     _require("control net", net, part)
     return net
+
+
+def build_ip_adapter(part: Part) -> ImagePrompter:
+    """Return the IP-Adapter that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
+    with _describing("IP-Adapter"), torch.device("meta"):
+        adapter = ImagePrompter.of(part.config, part.weights)
+    _require("IP-Adapter", adapter, part)
+    return adapter
+
+
+def build_image_encoder(part: Part) -> CLIPVisionModelWithProjection:
+    """Return the image encoder that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
+    with _describing("image encoder"), torch.device("meta"):
+        encoder = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(part.config))
+    _require("image encoder", encoder, part)
+    return encoder
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -14,7 +14,7 @@ from shared.params.geometry import Steps
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS as FACTS
 from shared.params.samplers import Sampler as SamplerFacts
-from worker.engine.architectures.conditioning import Adapter, Control
+from worker.engine.architectures.conditioning import UNSTEERED, Adapter, Steering
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.guidance import conditioning
@@ -113,17 +113,17 @@ def drawn(this_pass: Pass) -> Asks[Draws]:
     return Draws(first, lambda *_: next(ahead))
 
 
-def modelled(this_pass: Pass, view: View | None = None, controls: Sequence[Control] = ()) -> Asks[Model]:
+def modelled(this_pass: Pass, view: View | None = None, steering: Steering = UNSTEERED) -> Asks[Model]:
     """Return the model of a pass, guided by its prompts; a refiner, if there is one, takes over on the way.
 
-    `view` goes to an inpainting checkpoint; None: the whole picture is masked. `controls` steer the pass's checkpoint,
-    and not its refiner.
+    `view` goes to an inpainting checkpoint; None: the whole picture is masked. `steering` is for the pass's checkpoint,
+    and not for its refiner.
     """
     calls, params = count(), this_pass.params
     extra = None
     if this_pass.takes_mask:
         extra = yield from seen(this_pass.weights, view, params.width, params.height)
-    model = yield from _guided(this_pass, this_pass.weights, calls, extra, controls)
+    model = yield from _guided(this_pass, this_pass.weights, calls, extra, steering)
     if this_pass.refiner and params.refiner:
         second = yield from _guided(this_pass, this_pass.refiner, calls, extra)
         model = switched(model, second, switch_sigma(this_pass.weights.sigmas, params.refiner.switch_at))
@@ -188,7 +188,7 @@ def _guided(
     weights: Weights,
     calls: Iterator[int],
     extra: Tensor | None,
-    controls: Sequence[Control] = (),
+    steering: Steering = UNSTEERED,
 ) -> Asks[Model]:
     """Return the guided model of one checkpoint of a pass; only one that was trained to inpaint sees `extra`.
 
@@ -203,7 +203,7 @@ def _guided(
         base_calls=before.steps_in_prompt if before else None,
         extra=extra if weights.takes_mask else None,
         adapters=this_pass.adapters if weights is this_pass.weights else conditioning.NONE,
-        controls=controls,
+        steering=steering,
     )
     guide: Callable[..., Any] = guided_pair if facts.needs_unconditional else guided
     scale = params.cfg_scale / facts.scale_divisor

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shared.params.controlnet import ControlUnit
+from shared.params.ip_adapter import IPAdapterUnit
 from worker.engine.adapters.control_nets import ControlNet
+from worker.engine.adapters.ip_adapters import IPAdapter
 from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
 from worker.engine.images.arrays import Mask, Pixels
+from worker.engine.loading.image_encoders import ImageEncoder
 from worker.engine.upscaling.architectures import PixelNetwork
 
 
@@ -20,6 +23,15 @@ class ControlInput(NamedTuple):
     options: ControlUnit
     net: ControlNet
     picture: Pixels | None = None  # None: the one that the render starts from
+
+
+class IPAdapterInput(NamedTuple):
+    """An IP-Adapter with its options, the image encoder that it reads, and its pictures."""
+
+    options: IPAdapterUnit
+    adapter: IPAdapter
+    encoder: ImageEncoder
+    pictures: tuple[Pixels, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +46,7 @@ class Kit:
     upscaler: PixelNetwork | None = None  # enlarges the first pass's picture for the second
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that tags in prompts name, by their keys
     controls: tuple[ControlInput, ...] = ()
+    ip_adapters: tuple[IPAdapterInput, ...] = ()
 
     def of_pass(self, *, is_second: bool) -> Weights:
         """Return the checkpoint of the first or the second pass, whose VAE decodes its latents."""

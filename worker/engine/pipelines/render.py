@@ -10,9 +10,9 @@ from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
 from worker.engine.images.arrays import Pixels
 from worker.engine.pipelines import hires, img2img, img2img_host
-from worker.engine.pipelines.controls import controls
 from worker.engine.pipelines.denoise_pass import Pass, drawn, from_noise, modelled, noised, planned, sampled
 from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.steering import steering
 from worker.engine.requests import Asks, Work
 from worker.engine.vae import decoded
 
@@ -28,12 +28,12 @@ def text_to_image(params: RenderParams, kit: Kit) -> Asks[Picture]:
     """Return a picture of the prompt alone: one pass, and with hires fix a larger one over its result."""
     first, second = yield Work(partial(_passes, params, kit))
     draws = yield from drawn(first)
-    model = yield from modelled(first, controls=(yield from controls(first, kit)))
+    model = yield from modelled(first, steering=(yield from steering(first, kit)))
     latent = yield from sampled(first, model, from_noise(first, draws.first), draws)
     if second and params.hires:
         latent = yield from hires.larger(latent, first, second, params.hires, kit.upscaler)
         draws = yield from drawn(second)
-        model = yield from modelled(second, controls=(yield from controls(second, kit)))
+        model = yield from modelled(second, steering=(yield from steering(second, kit)))
         latent = yield from sampled(second, model, noised(latent, draws.first, second), draws)
     return (yield from decoded((second or first).weights, latent))
 
@@ -45,7 +45,7 @@ def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Pic
     this_pass: Pass = yield Work(partial(planned, params, kit.weights, kit.refiner, adapters=kit.adapters, steps=steps))
     draws = yield from drawn(this_pass)
     start = yield from img2img.scene(source, this_pass, draws.first, options.mask)
-    model = yield from modelled(this_pass, start.view, (yield from controls(this_pass, kit, source)))
+    model = yield from modelled(this_pass, start.view, (yield from steering(this_pass, kit, source)))
     noise = draws.first * options.noise_multiplier
     x = noised(start.latent, noise, this_pass, extra=options.extra_noise)
     latent = yield from sampled(this_pass, start.model(model, noise, this_pass), x, draws)

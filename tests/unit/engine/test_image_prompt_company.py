@@ -1,0 +1,206 @@
+"""Rows with several IP-Adapters, one, or none share a call of the U-Net, and each is bit for bit what it is alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.support import control_nets, ip_adapters, low_rank, small_checkpoints
+from tests.support.image_prompted import read
+from tests.unit.engine.conftest import Small
+from worker.engine.adapters import control_nets as nets
+from worker.engine.adapters import ip_adapters as loading
+from worker.engine.adapters.ip_adapters import prompted
+from worker.engine.answers.denoising import denoise
+from worker.engine.answers.pixels import apply
+from worker.engine.architectures.conditioning import Applied, Conditioning, Control, ImagePrompt
+from worker.engine.architectures.reading.ip_adapters import Form
+from worker.engine.architectures.weights import Weights
+from worker.engine.devices import Device
+from worker.engine.loading import image_encoders
+from worker.engine.loop.grouping import plan
+from worker.engine.loop.runs import Ask, Run
+from worker.engine.requests import Apply, Denoise, Term
+
+Prompts = Callable[..., ImagePrompt]
+
+
+@pytest.fixture(scope="module")
+def prompts(cpu: Device, tmp_path_factory: pytest.TempPathFactory) -> Prompts:
+    """Reads a picture of noise by an adapter of a form, for a kind of small checkpoint."""
+    folder = tmp_path_factory.mktemp("prompts")
+    path = ip_adapters.write_encoder(ip_adapters.encoder(), folder / "encoder")
+    encoder = image_encoders.load(path, cpu, torch.float32)
+
+    @cache
+    def adapter(kind: str, form: Form, seed: int) -> loading.IPAdapter:
+        drawn = ip_adapters.build(small_checkpoints.build(kind), form, seed)
+        return loading.load(ip_adapters.write(drawn, folder / f"{kind}-{form}-{seed}"), cpu, torch.float32)
+
+    def prompt(kind: str, form: Form = "plain", seed: int = 0, **how: object) -> ImagePrompt:
+        pixels = torch.randn(3, ip_adapters.SIDE, ip_adapters.SIDE, generator=torch.Generator().manual_seed(seed))
+        one = adapter(kind, form, seed % 2)
+        shown, nothing = (read(one, encoder, given) for given in (pixels, torch.zeros_like(pixels)))
+        return ImagePrompt(shown, nothing, **how)  # type: ignore[arg-type]  # its options
+
+    return prompt
+
+
+def denoising(
+    weights: Weights, rows: Sequence[Sequence[ImagePrompt]], seed: int = 0, chunks: int = 1, **beside: object
+) -> Denoise:
+    """Return a request for a row with each of these sets of image prompts; the last one has the longest text."""
+    draw = torch.Generator().manual_seed(seed)
+    blank = weights.architecture.blank(weights.unet)
+
+    def term(place: int, shown: Sequence[ImagePrompt]) -> Term:
+        length = blank.chunk * (chunks if place == len(rows) - 1 else 1)
+        context = torch.randn(length, blank.context.shape[1], generator=draw)
+        pooled = None if blank.pooled is None else torch.randn(blank.pooled.shape, generator=draw)
+        sizes = (512.0 + seed,) * len(blank.sizes)
+        conditioning = Conditioning(context, blank.chunk, pooled, sizes, image_prompts=tuple(shown))
+        return Term(1 / len(rows), replace(conditioning, **beside))  # type: ignore[arg-type]  # what goes with it
+
+    x = torch.randn(weights.latent.channels, 8, 8, generator=draw)
+    return Denoise(weights, x, 1.0 + seed, tuple(term(*one) for one in enumerate(rows)), 1, 1)
+
+
+def answers(requests: Sequence[Denoise]) -> list[Tensor]:
+    return [answer for answer in denoise(requests, is_exact=False) if isinstance(answer, Tensor)]
+
+
+def rows_of(weights: Weights) -> tuple[list[int], Callable[[], None]]:
+    """Return a list of the rows of each call of a U-Net from now on, and what ends that."""
+    rows: list[int] = []
+    hook = weights.unet.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    return rows, hook.remove
+
+
+def crowd(weights: Weights, prompts: Prompts, count: int) -> list[Denoise]:
+    """Return requests of every kind: two adapters, one, one twice, another form, none; texts of two lengths."""
+    kind = weights.architecture.name
+    plain, other = prompts(kind), prompts(kind, seed=1, weight=0.4)
+    plus, full = prompts(kind, "plus", 2, weight=1.5), prompts(kind, "full", 3, weight=0.6)
+    pair = replace(plain, read=torch.cat([plain.read, other.read]))  # two pictures of one adapter
+    sets: list[list[list[ImagePrompt]]] = [
+        [[plain], [plain.negative()]],
+        [[other, plus], [other.negative(), plus.negative()]],
+        [[], []],
+        [[full]],
+        [[plus, plain, plus], []],
+        [[pair], [pair.negative()]],
+        [[], [plus]],
+        [[other], [other.negative()]],
+    ]
+    return [denoising(weights, sets[at % len(sets)], at, chunks=2) for at in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("sd1", 8), *(pytest.param(kind, 24, marks=pytest.mark.nightly) for kind in ("sd1", "sd2", "sdxl"))],
+)
+def test_rows_with_any_adapters_share_a_call_and_are_what_they_are_alone(
+    kind: str, count: int, small: Small, prompts: Prompts
+) -> None:
+    weights = small(kind)
+    requests = crowd(weights, prompts, count)
+    alone = [answers([request])[0] for request in requests]
+    waiting = [Ask(Run(iter(()), is_exact=False, is_urgent=False, on_cancel=print), 0, one) for one in requests]
+    assert plan(waiting, 64) == ([waiting], [])
+    rows, end = rows_of(weights)
+    together = answers(requests)
+    end()
+    assert rows == [sum(len(request.terms) for request in requests)]
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(answers(requests[::-1]), alone[::-1], strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_row_without_a_picture_keeps_its_bits_beside_others(small: Small, prompts: Prompts) -> None:
+    weights = small("sd1")
+    bare = denoising(weights, [[], []], 5)
+    expected = answers([bare])[0]
+    for count in range(1, 5):
+        others = [denoising(weights, [[prompts("sd1", "plus", seed)]] * 2, seed) for seed in range(count)]
+        assert torch.equal(answers([*others, bare])[-1], expected)
+        assert torch.equal(answers([bare, *others])[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["sd1", pytest.param("sdxl", marks=pytest.mark.nightly)])
+def test_a_lora_a_control_net_and_a_picture_act_together(
+    kind: str, small: Small, prompts: Prompts, cpu: Device, tmp_path: Path
+) -> None:
+    weights = small(kind)
+    net = nets.load(
+        control_nets.write(control_nets.build(small_checkpoints.build(kind)), tmp_path / "net"), cpu, torch.float32
+    )
+    [hint] = apply([Apply(net.embedding, torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1)))])
+    assert isinstance(hint, Tensor)
+    beside = {
+        "adapters": (Applied(low_rank.drawn(weights, 1, texts=False), 0.8),),
+        "controls": (Control(net.network, hint),),
+    }
+    shown = prompts(kind, "plus", 2)
+    every = denoising(weights, [[shown], [shown.negative()]], 3, chunks=2, **beside)
+    less = [
+        denoising(weights, [[], []], 3, chunks=2, **beside),
+        *(
+            denoising(weights, [[shown], [shown.negative()]], 3, chunks=2, **{**beside, without: ()})
+            for without in beside
+        ),
+    ]
+    alone = [answers([one])[0] for one in (every, *less)]
+    rows, end = rows_of(weights)
+    together = answers([every, *less])
+    end()
+    assert rows == [2 * len(together)]
+    assert all(map(torch.equal, together, alone))
+    assert all(float((one - alone[0]).abs().max()) > 1e-3 for one in alone[1:])
+
+
+def test_a_weight_of_zero_and_a_call_outside_of_its_share_change_nothing(small: Small, prompts: Prompts) -> None:
+    weights = small("sd1")
+    [plain] = answers([denoising(weights, [[]])])
+    [silent] = answers([denoising(weights, [[prompts("sd1", weight=0.0)]])])
+    torch.testing.assert_close(silent, plain)
+    early, late = prompts("sd1", start=0, end=3), prompts("sd1", start=2)
+    conditioning = Conditioning(torch.zeros(77, 8), 77, image_prompts=(early, late))
+    acting = [conditioning.at(call).image_prompts for call in (0, 2, 3)]
+    assert acting == [(early,), (early, late), (late,)]
+    assert conditioning.at(2) is conditioning
+
+
+def test_a_u_net_is_as_before_after_a_call_and_after_a_failure(small: Small, prompts: Prompts, cpu: Device) -> None:
+    weights = small("sd1")
+    hooks = [len(one._forward_hooks) + len(one._forward_pre_hooks) for one in weights.unet.modules()]
+    answers([denoising(weights, [[prompts("sd1")]])])
+    with pytest.raises(ZeroDivisionError), prompted(weights.unet, [[prompts("sd1")]], cpu):
+        raise ZeroDivisionError
+    assert [len(one._forward_hooks) + len(one._forward_pre_hooks) for one in weights.unet.modules()] == hooks
+
+
+def test_a_broken_row_harms_no_other_row(small: Small, prompts: Prompts) -> None:
+    weights = small("sd1")
+    broken = replace(prompts("sd1"), read=torch.zeros(4, 6))
+    requests = [denoising(weights, [[broken]]), denoising(weights, [[prompts("sd1")]], 1)]
+    found = denoise(requests, is_exact=False)
+    assert isinstance(found[0], Exception)
+    assert isinstance(found[1], Tensor)
+    assert torch.equal(found[1], *answers(requests[1:]))
+
+
+@pytest.mark.parametrize("tiling", ["both", "x"])
+def test_a_tiled_picture_goes_on_at_its_other_side(tiling: str, small: Small, prompts: Prompts) -> None:
+    weights = small("sd1").tiled(tiling)  # type: ignore[arg-type]
+    request = denoising(weights, [[prompts("sd1", "plus", 2)]])
+    moves = (4, 8) if tiling == "both" else (0, 8)
+    x = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(3))
+    still, moved = (answers([replace(request, x=one)])[0] for one in (x, x.roll(moves, dims=(1, 2))))
+    torch.testing.assert_close(moved, still.roll(moves, dims=(1, 2)), atol=1e-3, rtol=1e-3)

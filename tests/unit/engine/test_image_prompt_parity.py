@@ -1,0 +1,42 @@
+"""Final latents with IP-Adapters against diffusers' own pipelines: the same weights, noise, sigmas and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support import image_prompted, ip_adapters, small_checkpoints
+from tests.support.image_prompted import CASES
+from tests.support.parity import BOUND
+from tests.unit.engine.conftest import Small
+from worker.engine.adapters.ip_adapters import load
+from worker.engine.loading import image_encoders
+from worker.engine.loop.engine import Engine
+
+IN_EVERY_RUN = {"SD 1, plus, two pictures", "SDXL, plain"}
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, by numpy 2
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.nightly) for name in CASES]
+)
+def test_the_final_latent_is_that_of_diffusers(
+    name: str, engine: Engine, small: Small, small_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    case = CASES[name]
+    base, encoder = small_checkpoints.build(case.kind), ip_adapters.encoder()
+    drawn = [ip_adapters.build(base, form, seed) for seed, (form, _, _) in enumerate(case.adapters)]
+    written = [ip_adapters.write(one, tmp_path / f"{place}") for place, one in enumerate(drawn)]
+    loaded = [load(path, engine.device, torch.float32) for path in written]
+    reading = image_encoders.load(
+        ip_adapters.write_encoder(encoder, tmp_path / "encoder", "folder"), engine.device, torch.float32
+    )
+    found = image_prompted.of_engine(case, engine, small(case.kind), reading, loaded)
+    expected = image_prompted.of_diffusers(case, small_folder(case.kind), encoder, drawn)
+    plain = image_prompted.of_engine(case, engine, small(case.kind), reading, [])
+    assert 0.2 < float(expected.std()) < 5
+    assert float((found - plain).abs().max()) > 100 * BOUND
+    assert float((found - expected).abs().max()) < BOUND

@@ -1,0 +1,136 @@
+"""Pictures that are rendered with others as prompts, by what each call of the card sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from shared.errors import RenderError
+from shared.params.groups import Hires, Refiner
+from shared.params.img2img import Img2Img
+from shared.params.render import RenderParams
+from tests.support import ip_adapters, small_checkpoints
+from tests.support.image_prompted import SHA, unit
+from tests.unit.engine.conftest import Small
+from tests.unit.engine.test_architecture_pipelines import Card, scene
+from worker.engine.adapters.ip_adapters import load
+from worker.engine.devices import Device
+from worker.engine.images.clip_input import clip_input
+from worker.engine.loading import image_encoders
+from worker.engine.pipelines.inputs import IPAdapterInput, Kit
+from worker.engine.pipelines.render import render
+from worker.engine.requests import Apply
+
+
+class Inputs:
+    """Adapters of both kinds for the small checkpoint of Stable Diffusion 1, and their encoder."""
+
+    def __init__(self, on: Device, folder: Path) -> None:
+        base = small_checkpoints.build("sd1")
+        self.encoder = image_encoders.load(
+            ip_adapters.write_encoder(ip_adapters.encoder(), folder / "eyes"), on, torch.float32
+        )
+        self.adapters = {
+            form: load(ip_adapters.write(ip_adapters.build(base, form), folder / form), on, torch.float32)
+            for form in ("plain", "plus")
+        }
+
+    def __call__(self, form: str = "plain", *pictures: Any, **how: Any) -> IPAdapterInput:
+        shown = pictures or (scene(),)
+        return IPAdapterInput(unit(len(shown), **how), self.adapters[form], self.encoder, shown)
+
+
+@pytest.fixture(scope="module")
+def inputs(cpu: Device, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    return Inputs(cpu, tmp_path_factory.mktemp("adapters"))
+
+
+def params(**changes: Any) -> RenderParams:
+    usual = {"prompt": "sea", "negative_prompt": "house", "width": 64, "height": 64, "steps": 4, "cfg_scale": 4.0}
+    return RenderParams(checkpoint="small", seed=7, **{**usual, **changes})
+
+
+def run(card: Card, small: Small, wanted: RenderParams, *given: IPAdapterInput, **kit: Any) -> None:
+    card.run(render(wanted, Kit(small("sd1"), ip_adapters=given, **kit)))
+
+
+def seen(card: Card, reader: torch.nn.Module) -> list[Tensor]:
+    """Return what a network was asked to read."""
+    return [request.pixels for request in card.requests if isinstance(request, Apply) and request.network is reader]
+
+
+def acting(card: Card) -> list[tuple[int, int]]:
+    """Return how many image prompts the prompt and the negative prompt have in each step."""
+    return [tuple(len(term.conditioning.image_prompts) for term in step.terms) for step in card.steps]  # type: ignore[misc]
+
+
+def test_pictures_are_read_once_a_pass_and_set_one_after_the_other(small: Small, inputs: Inputs) -> None:
+    card, given = Card(), (scene(100, 140), scene(64, 64))
+    run(card, small, params(), inputs("plus", *given, weight=0.6))
+    read = seen(card, inputs.encoder.readers["hidden"])
+    expected = [
+        *(clip_input(one, ip_adapters.SIDE) for one in given),
+        torch.zeros(3, ip_adapters.SIDE, ip_adapters.SIDE),
+    ]
+    assert all(map(torch.equal, read, expected))
+    assert len(read) == len(expected)
+    assert set(acting(card)) == {(1, 1)}
+    [(shown, nothing)] = {tuple(term.conditioning.image_prompts[0] for term in step.terms) for step in card.steps}
+    assert (len(shown.read), len(nothing.read), shown.weight) == (12, 6, 0.6)
+    assert torch.equal(nothing.read, shown.nothing)
+
+
+def test_nothing_is_zeros_for_an_adapter_that_reads_the_encoders_result(small: Small, inputs: Inputs) -> None:
+    card = Card()
+    run(card, small, params(), inputs("plain"))
+    assert len(seen(card, inputs.encoder.readers["projected"])) == 1
+    features, nothing = seen(card, inputs.adapters["plain"].network)
+    assert features.any()
+    assert torch.equal(nothing, torch.zeros(1, 48))
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({}, [(1, 1)] * 4),
+        ({"end": 0.5}, [(1, 1), (1, 1), (0, 0), (0, 0)]),
+        ({"start": 0.3, "end": 0.8}, [(0, 0), (0, 0), (1, 1), (0, 0)]),
+        ({"start": 0.9}, [(0, 0)] * 4),
+        ({"weight": 0.0}, [(0, 0)] * 4),
+    ],
+    ids=str,
+)
+def test_an_image_prompt_acts_in_its_share_of_the_steps(
+    how: dict[str, Any], expected: list[tuple[int, int]], small: Small, inputs: Inputs
+) -> None:
+    card = Card()
+    run(card, small, params(), inputs(**how))
+    assert acting(card) == expected
+    assert bool(seen(card, inputs.adapters["plain"].network)) == (expected != [(0, 0)] * 4)
+
+
+def test_both_passes_of_hires_fix_read_it_and_a_refiner_does_not(small: Small, inputs: Inputs) -> None:
+    card = Card()
+    run(card, small, params(hires=Hires(scale=1.5, steps=2, denoising=1.0)), inputs("plain"), inputs("plus"))
+    assert set(acting(card)) == {(2, 2)}
+    card, refiner = Card(), small("sd1", 1)
+    run(card, small, params(refiner=Refiner(checkpoint="other", switch_at=0.5), steps=6), inputs(), refiner=refiner)
+    found = {(step.weights.unet is refiner.unet, *has) for step, has in zip(card.steps, acting(card), strict=True)}
+    assert found == {(False, 1, 1), (True, 0, 0)}
+
+
+def test_a_picture_over_another_one_reads_it_too(small: Small, inputs: Inputs) -> None:
+    card = Card()
+    run(card, small, params(img2img=Img2Img(picture=SHA, denoising=0.5)), inputs(), source=scene())
+    assert set(acting(card)) == {(1, 1)}
+
+
+def test_what_does_not_fit_is_refused_before_a_picture_is_read(small: Small, inputs: Inputs) -> None:
+    card = Card()
+    with pytest.raises(RenderError, match="IP-Adapter plain was made for"):
+        card.run(render(params(), Kit(small("sdxl"), ip_adapters=(inputs(),))))
+    assert not [request for request in card.requests if isinstance(request, Apply)]

@@ -1,0 +1,60 @@
+"""The image prompts of a pass: each picture prepared on the host, and read by its image encoder and its IP-Adapter."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from worker.engine.adapters.ip_adapters import IPAdapter
+from worker.engine.architectures.conditioning import ImagePrompt
+from worker.engine.architectures.weights import Weights
+from worker.engine.images.arrays import Pixels
+from worker.engine.images.clip_input import clip_input
+from worker.engine.loading.image_encoders import ImageEncoder
+from worker.engine.pipelines.controls import calls
+from worker.engine.pipelines.denoise_pass import Pass
+from worker.engine.pipelines.inputs import Kit
+from worker.engine.requests import Apply, Asks, Work
+from worker.engine.transfers import pinned, to_device
+
+
+def image_prompts(this_pass: Pass, kit: Kit) -> Asks[tuple[ImagePrompt, ...]]:
+    """Return the image prompts of a pass.
+
+    Raises RenderError if an IP-Adapter does not suit the checkpoint or the image encoder.
+    """
+    weights, found = this_pass.weights, []
+    for unit, adapter, encoder, pictures in kit.ip_adapters:
+        first, behind = calls(this_pass, unit.start, unit.end)
+        if unit.weight and first < behind:
+            adapter.require_fit(weights)
+            adapter.require_reads(encoder)
+            read: list[Tensor] = []
+            for picture in (*pictures, None):
+                read += [(yield from _read(weights, adapter, encoder, picture))]
+            *shown, nothing = read
+            found.append(ImagePrompt(torch.cat(shown), nothing, unit.weight, first, behind))
+    return tuple(found)
+
+
+def _read(weights: Weights, adapter: IPAdapter, encoder: ImageEncoder, picture: Pixels | None) -> Asks[Tensor]:
+    """Return keys and values [tokens, …] of a picture, or of none.
+
+    In the place of features of no picture stand zeros, and in the place of hidden ones those of a picture of zeros, as
+    adapters are trained.
+    """
+    features, device = adapter.sizes.features, weights.device
+    if picture is None and features == "projected":
+        seen = torch.zeros(1, adapter.sizes.image_width, dtype=weights.dtype, device=device.torch)
+    else:
+        prepared = yield Work(partial(_prepared, weights, encoder.side, picture))
+        seen = yield Apply(encoder.readers[features], to_device(prepared, device))
+    read: Tensor = yield Apply(adapter.network, seen)
+    return read
+
+
+def _prepared(weights: Weights, side: int, picture: Pixels | None) -> Tensor:
+    pixels = torch.zeros(3, side, side) if picture is None else clip_input(picture, side)
+    return pinned(pixels.to(weights.dtype), weights.device)
