@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.infotext import comfyui, invokeai, novelai
+from shared.infotext import comfyui, comfyui_graph, invokeai, novelai
 from shared.infotext.found import Found, Json, bare, parsed, plain, unreadable
 from shared.infotext.grammar import Parts, taken_apart
 
@@ -127,7 +127,7 @@ def found(text: str) -> Found | None:
 
 def _of_document(document: Json) -> Found:
     names = {bare(name): name for name in document}
-    if graph := comfyui.graph(document):
+    if graph := comfyui_graph.graph(document):
         return comfyui.found(graph)
     if "nodes" in names and "links" in names:
         return unreadable("ComfyUI", "it holds the workflow as it was drawn and not the graph that ran")

@@ -344,6 +344,82 @@ def test_networks_vae_clip_skip_and_conditions_on_the_way_are_told_or_read():
     assert "ControlNetApplyAdvanced" in notes(found)
 
 
+def lora(file: Any, unet: Any = 0.8, text: Any = 0.8, *, behind: str = "4") -> dict[str, Any]:
+    """A node that applies a LoRA to the model and to the text encoder of the node `behind` it."""
+    strengths = {"strength_model": unet, "strength_clip": text}
+    return {"kind": "LoraLoader", "lora_name": file, "model": [behind, 0], "clip": [behind, 1]} | strengths
+
+
+def of_model(file: str, unet: float, *, behind: str = "4") -> dict[str, Any]:
+    return {"kind": "LoraLoaderModelOnly", "lora_name": file, "model": [behind, 0], "strength_model": unet}
+
+
+CHAINS: dict[str, tuple[dict[str, Any], str]] = {
+    "one": ({"n10": lora("ink.safetensors")}, "<lora:ink:0.8>"),
+    "strengths of their own": ({"n10": lora("style\\ink.pt", 1.5, -0.25)}, "<lora:ink:-0.25:1.5>"),
+    "the model alone": ({"n10": of_model("a/b/ink v1.2.safetensors", 1)}, "<lora:ink v1.2:0:1>"),
+    "a chain, in the order in which they are applied": (
+        {
+            "n12": lora("ink.safetensors"),
+            "n11": of_model("wash.bin", 0.3, behind="12"),
+            "n10": lora("fog", 1, 0, behind="11") | {"clip": ["12", 1]},
+        },
+        "<lora:ink:0.8> <lora:wash:0:0.3> <lora:fog:0:1>",
+    ),
+    "one file twice": ({"n11": lora("ink.pt", 0.1, 1), "n10": lora("ink.pt", 0.2, 0, behind="11")}, "<lora:ink:1:0.3>"),
+    "strengths from nodes of their own": (
+        {
+            "n10": lora(["20", 0], ["21", 0]),
+            "n20": {"kind": "PrimitiveString", "value": "ink.pt"},
+            "n21": {"kind": "PrimitiveFloat", "value": 0.8},
+        },
+        "<lora:ink:0.8>",
+    ),
+    "none": ({"n10": lora("None")}, ""),
+    "without strength": ({"n10": lora("ink.pt", 0, 0)}, ""),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_loras_of_a_graph_become_tags(name):
+    changes, tags = CHAINS[name]
+    found = read(json.dumps(graph(n3={"model": ["10", 0]}, n6={"clip": ["10", 1]}, **changes)))
+    check(found, PLAIN | {"prompt": f"{PROMPT} {tags}".strip(), "schedule": "karras", "noise.source": "CPU"})
+    assert found.left_out == ()
+
+
+def test_a_lora_that_the_text_encoder_is_taken_from_before_acts_on_the_model_alone():
+    before = graph(n3={"model": ["10", 0]}, n10=lora("ink.pt"))
+    check(read(json.dumps(before)), PLAIN | {"prompt": f"{PROMPT} <lora:ink:0:0.8>"})
+    on_text = graph(n6={"clip": ["10", 1]}, n10=lora("ink.pt"))
+    check(read(json.dumps(on_text)), PLAIN | {"prompt": f"{PROMPT} <lora:ink:0.8:0>"})
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        lora("in<k.pt"), lora("in:k.pt"), lora("i" * 1000), lora("ink.pt", "much"), lora("ink.pt", 11),
+        lora("ink.pt", float("nan")), lora("ink.pt", text=True), lora("ink.pt", 10**400), lora("ink.pt", ["10", 0]),
+        lora(["10", 0]), lora({"x": 1}), lora("in\nk.pt"),
+        {"kind": "LoraLoader", "lora_name": "ink.pt", "model": ["10", 0], "clip": ["10", 1]},
+    ],
+)  # fmt: skip
+def test_a_lora_that_no_tag_can_name_is_told(node):
+    found = read(json.dumps(graph(n3={"model": ["10", 0]}, n6={"clip": ["10", 1]}, n10=node)))
+    assert found.params["prompt"] == PROMPT
+    is_named = isinstance(node["lora_name"], str)
+    assert ("not read; a tag in the prompt names it" in notes(found)) == is_named
+
+
+def test_a_graph_of_very_many_loras_is_read_in_bounded_time():
+    many = {f"n{at}": lora(f"ink-{at}.pt", behind=str(at + 1)) for at in range(10, 1000)}
+    nodes = graph(n3={"model": ["10", 0]}, n6={"clip": ["10", 1]}, **many)
+    nodes["999"]["inputs"]["model"] = ["10", 0]  # a circle
+    found = read(json.dumps(nodes))
+    assert 10 < found.params["prompt"].count("<lora:") <= 100
+    assert len(notes(found)) < 10_000
+
+
 def of_sdxl(**changes: Any) -> dict[str, Any]:
     """The inputs of the node that encodes a text for SDXL."""
     sizes = {"width": 2048, "height": 1536, "crop_w": 64, "crop_h": 0, "target_width": 1024, "target_height": 768}
