@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from shared.params.fields import Tiling
 from shared.params.render import RenderParams
+from tests.support import low_rank
+from worker.engine.adapters.rows import adapted
 from worker.engine.answers.tiling import seamless
+from worker.engine.architectures.conditioning import Applied
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loading import batch_invariant
@@ -49,8 +52,10 @@ def eager() -> RowLimits:
     return RowLimits(clock=lambda: 0.0)
 
 
-def rows_of(weights: Weights, sides: tuple[int, int], tiling: Tiling = "none") -> Callable[[int, int], Tensor]:
-    """Return what asks the U-Net for some rows of a drawn batch."""
+def rows_of(
+    weights: Weights, sides: tuple[int, int], tiling: Tiling = "none", adapters: Sequence[tuple[Applied, ...]] = ()
+) -> Callable[[int, int], Tensor]:
+    """Return what asks the U-Net for some rows of a drawn batch, which have `adapters`."""
     draw = torch.Generator().manual_seed(7)
     most = max(COUNTS)
     latents = torch.randn(most, 4, *sides, generator=draw).contiguous(memory_format=torch.channels_last)
@@ -59,7 +64,7 @@ def rows_of(weights: Weights, sides: tuple[int, int], tiling: Tiling = "none") -
 
     @torch.inference_mode()
     def rows(first: int, last: int) -> Tensor:
-        with seamless(weights.unet, tiling):
+        with seamless(weights.unet, tiling), adapted(weights.unet, "unet", adapters[first:last], weights.device):
             call = latents[first:last], times[first:last], text[first:last]
             answer: Tensor = weights.unet(*call, return_dict=False)[0]
         return answer
@@ -105,6 +110,40 @@ def test_rows_are_the_same_before_anything_is_measured_and_after(load: Load) -> 
     assert_steady(before)
     assert_steady(after)
     assert torch.equal(before(0, 7), after(0, 7))
+
+
+@pytest.mark.parametrize("sides", [(9, 7), pytest.param((8, 8), marks=pytest.mark.nightly)], ids=str)
+def test_rows_with_adapters_are_the_same_in_any_company_before_anything_is_measured_and_after(
+    load: Load, sides: tuple[int, int]
+) -> None:
+    measured = [rows_with_adapters(load(row_limits), sides) for row_limits in (RowLimits(seconds=0), eager())]
+    assert torch.equal(*measured)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("tiling", ["none", "both"])
+def test_rows_with_adapters_are_the_same_in_any_company_with_any_threads(
+    load: Load, threads: int, tiling: Tiling
+) -> None:
+    assert threads == torch.get_num_threads()
+    measured = [rows_with_adapters(load(row_limits), (9, 7), tiling) for row_limits in (RowLimits(seconds=0), eager())]
+    assert torch.equal(*measured)
+
+
+def rows_with_adapters(weights: Weights, sides: tuple[int, int], tiling: Tiling = "none") -> Tensor:
+    """Return rows with no adapter, one or several, of which company changes no bit.
+
+    With sides of an odd length the rows begin at places in memory of any alignment.
+    """
+    one, other, wide = (low_rank.drawn(weights, seed, rank, layers=None) for seed, rank in ((1, 4), (2, 4), (3, 9)))
+    three = (Applied(one, -1.0), Applied(wide, 1.5, 3), Applied(other, 0.2))
+    sets: list[tuple[Applied, ...]] = [(), (Applied(one, 0.5),), three, (Applied(other, 1.0),)]
+    rows = rows_of(weights, sides, tiling, [sets[place // 2 % len(sets)] for place in range(max(COUNTS))])
+    alone = torch.cat([rows(place, place + 1) for place in range(8)])
+    for first, last in ((0, 8), (0, 3), (1, 3), (3, 8), (6, 8)):
+        assert torch.equal(rows(first, last), alone[first:last]), (first, last)
+    return alone
 
 
 @pytest.mark.parametrize("tiling", [pytest.param("x", marks=pytest.mark.nightly), "both"])

@@ -182,6 +182,7 @@ def test_a_network_is_as_before_after_a_call_and_after_a_failure(small: Small, c
     assert not any("forward" in vars(layer) for layer in weights.unet.modules())
 
 
+@torch.inference_mode()
 def test_one_adapter_inside_of_another_leaves_the_outer_one(cpu: Device) -> None:
     layer = nn.Sequential(nn.Linear(3, 3, bias=False))
     factors = Factors.of(torch.eye(3), torch.eye(3), 1.0)

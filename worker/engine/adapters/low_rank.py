@@ -73,11 +73,32 @@ class LowRank:
         """Return whether it changes the network of this name."""
         return bool(self.networks.get(network))
 
+    def transposed(self, network: str, rank: int | None = None) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Return the matrices of each layer as views [in, rank] and [rank, out], of all ranks or the first `rank`.
+
+        A convolution that sees more than a point keeps its kernel [rank, in, kh, kw].
+        """
+        found = self._transposed.get(network, {})
+        if rank is None:
+            return found
+        return {p: (down[:, :rank] if down.dim() == 2 else down[:rank], up[:rank]) for p, (down, up) in found.items()}
+
+    @cached_property
+    def _transposed(self) -> Mapping[str, Mapping[str, tuple[Tensor, Tensor]]]:
+        return {
+            name: {path: (_matrix(down), up.mT) for path, (down, up) in layers.items()}
+            for name, layers in self.networks.items()
+        }
+
     @cached_property
     def bytes(self) -> int:
         """The size of its matrices in memory."""
         every = (tensor for layers in self.networks.values() for factors in layers.values() for tensor in factors)
         return sum(tensor.nbytes for tensor in every)
+
+
+def _matrix(down: Tensor) -> Tensor:
+    return down.flatten(1).mT if down[0, 0].numel() == 1 else down
 
 
 def rank_on_ladder(rank: int) -> int:

@@ -25,35 +25,36 @@ _onednn_product: Final = torch.ops.mkldnn._linear_pointwise if _HAS_ONEDNN else 
 class InvariantLinear(nn.Linear):
     """A matrix product of rows [rows, ..., in_features]."""
 
-    row_limits: RowLimits
-    products: dict[torch.Size, Layer]  # by the shape of their matrix
+    layer: Layer
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the product [rows, ..., out_features]."""
-        return multiplied(self, rows, self.weight, self.bias)
+        return self.layer.answer(lambda part: product(part, self.weight, self.bias), rows)
 
 
 class InvariantConv(nn.Conv2d):
     """A convolution of pictures [rows, channels, h, w]."""
 
     row_limits: RowLimits
-    layers: dict[
-        tuple[int, int, int], Layer
-    ]  # by the rows and columns of zeros around a picture, and its channels then
-    products: dict[torch.Size, Layer]
+    layers: dict[tuple[int, int], Layer]  # by the rows and columns of zeros around a picture
 
     def _conv_forward(self, pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         rows, columns = (int(side) for side in self.padding)
         return self.convolved(pictures, weight, bias, (rows, columns))
 
     def convolved(self, pictures: Tensor, weight: Tensor, bias: Tensor | None, zeros: tuple[int, int]) -> Tensor:
-        """Return `pictures` convolved, padded with so many rows and columns of zeros."""
-        key = *zeros, len(weight)
-        if key not in self.layers:
+        """Return `pictures` convolved, padded with so many rows and columns of zeros.
+
+        A `weight` other than the layer's own belongs to an adapter, which always convolves one picture at a time.
+        """
+        kernel = partial(convolution, self, weight, bias, zeros)
+        if weight is not self.weight:
+            return kernel(pictures)
+        if zeros not in self.layers:
             sizes = *self.kernel_size, *self.stride, *zeros, *self.dilation, self.groups
-            text = f"convolution {self.in_channels}>{len(weight)} {','.join(map(str, sizes))}"
-            self.layers[key] = self.row_limits.layer(text, 2)
-        return self.layers[key].answer(partial(convolution, self, weight, bias, zeros), pictures)
+            text = f"convolution {self.in_channels}>{self.out_channels} {','.join(map(str, sizes))}"
+            self.layers[zeros] = self.row_limits.layer(text, 2)
+        return self.layers[zeros].answer(kernel, pictures)
 
 
 class InvariantGroupNorm(nn.GroupNorm):
@@ -84,9 +85,10 @@ def make_batch_invariant(network: nn.Module, row_limits: RowLimits) -> None:
     for layer in network.modules():
         match layer:
             case nn.Linear():
-                _become(InvariantLinear, layer, row_limits=row_limits, products={})
+                text = f"linear {layer.in_features}>{layer.out_features}"
+                _become(InvariantLinear, layer, layer=row_limits.layer(text, 2))
             case nn.Conv2d():
-                _become(InvariantConv, layer, row_limits=row_limits, layers={}, products={})
+                _become(InvariantConv, layer, row_limits=row_limits, layers={})
             case nn.GroupNorm():
                 _become(InvariantGroupNorm, layer, layer=row_limits.layer(f"group norm {layer.num_groups}", 1))
             case nn.SiLU():
@@ -101,19 +103,6 @@ def _become(kind: type[nn.Module], layer: nn.Module, /, **attributes: object) ->
     """Change the class of `layer` to `kind`, and give it more attributes."""
     layer.__class__ = kind
     vars(layer).update(attributes)
-
-
-def multiplied(layer: nn.Module, rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return the product of `rows` [rows, ..., in] and `matrix` [out, in], beside `layer` or as a part of it.
-
-    If `layer` is batch invariant, so is the product.
-    """
-    if not isinstance(layer, InvariantLinear | InvariantConv):
-        return functional.linear(rows, matrix, bias)
-    if matrix.shape not in layer.products:
-        wide, narrow = matrix.shape
-        layer.products[matrix.shape] = layer.row_limits.layer(f"linear {narrow}>{wide}", 2)
-    return layer.products[matrix.shape].answer(lambda part: product(part, matrix, bias), rows)
 
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
