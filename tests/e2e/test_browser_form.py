@@ -423,3 +423,38 @@ def test_a_long_list_of_files_is_searched_and_picked_from_with_keys(
         page.get_by_role("button", name="Render").click()
         expect(page).to_have_url(JOB)
         assert "8x-soft" in page.locator(".parameters").inner_text()
+
+
+def test_ip_adapter_takes_pictures_and_keeps_those_that_stay_ticked(
+    chromium: Browser, environ, checkpoint_factory: CheckpointFactory
+):
+    checkpoint_factory("alpha", native_size=64)
+    reads = {"image_features": "projected", "image_width": 1024, "form": "plain", "tokens": 4}
+    checkpoint_factory("plain", kind="ip-adapter", path="ipadapter/plain.bin", sha256="5" * 64, details=reads)
+    made = {"projected": 1024, "hidden": 1280}
+    checkpoint_factory("vit", kind="image-encoder", path="clip_vision/vit.bin", sha256="6" * 64, details=made)
+    with browsers.served(environ) as address, chromium.new_context(base_url=address) as context:
+        page = context.new_page()
+        page.set_default_timeout(browsers.WITHIN)
+        page.goto("/")
+        fill(page, "a castle")
+        group = unfold(page, "IP-Adapter")
+        group.get_by_label("IP-Adapter", exact=True).select_option(f"plain [{'5' * 10}]")
+        group.get_by_label("Pictures").set_input_files([file(png("teal")), file(png("orange"))])
+        group.locator("input[type=range]").first.fill("0.6")
+        expect(group.get_by_label("Weight")).to_have_value("0.6")
+        group.get_by_label("End").fill("0.8")
+        expect(group.locator("summary")).to_contain_text(f"IP-Adapter plain [{'5' * 10}]")
+        (unit,) = submit(page)["ip_adapters"]
+        assert (unit["weight"], unit["start"], unit["end"]) == (0.6, 0, 0.8)
+        teal, orange = unit["pictures"]
+        shown = page.locator(".started-from").filter(has_text="IP-Adapter 1 follows these pictures").locator("img")
+        expect(shown).to_have_count(2)
+        expect(shown.first).to_have_js_property("naturalWidth", 96)
+
+        page.get_by_role("link", name="Again").first.click()
+        held = page.locator(".held-pictures label")
+        expect(held).to_have_count(2)
+        held.first.click()
+        assert submit(page)["ip_adapters"] == [unit | {"pictures": [orange]}]
+        assert teal != orange

@@ -21,7 +21,7 @@ from PIL import Image
 
 from bench import plain
 from tests.e2e import farms
-from tests.support import small_checkpoints
+from tests.support import ip_adapters, small_checkpoints
 from tests.support.checkpoints import NATIVE_SIZE, write_tiny
 from tests.support.servers import clean_environment
 from tests.support.waiting import until
@@ -36,7 +36,12 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("farm")
     (folder / "models").mkdir()
     write_tiny(folder / "models" / "tiny.safetensors")
-    small_checkpoints.write_file(small_checkpoints.build("sdxl"), folder / "models" / "xl.safetensors")
+    xl = small_checkpoints.build("sdxl")
+    small_checkpoints.write_file(xl, folder / "models" / "xl.safetensors")
+    for name in ("ipadapter", "clip_vision"):
+        (folder / "models" / name).mkdir()
+    ip_adapters.write(ip_adapters.build(xl), folder / "models" / "ipadapter" / "plain")
+    ip_adapters.write_encoder(ip_adapters.encoder(), folder / "models" / "clip_vision" / "vit")
     return clean_environment() | {
         "FARM_HOME": str(folder / "home"),
         "FARM_MODELS": str(folder / "models"),
@@ -61,6 +66,10 @@ def get(url: str) -> dict:
 
 def checkpoints(url: str) -> list[dict]:
     return get(f"{url}/api/v1/checkpoints")["checkpoints"]
+
+
+def usable(url: str, kind: str) -> list[dict]:
+    return [one for one in get(f"{url}/api/v1/models?kind={kind}")["models"] if one["usable"]]
 
 
 def job(url: str, job_id: int) -> dict:
@@ -194,6 +203,21 @@ def test_a_picture_is_rendered_again_to_the_pixel(
     assert answer.returncode == 0, answer.stderr + answer.stdout
     told = json.loads(answer.stdout)
     assert (told["identical"], told["left_out"]) == (True, [])
+
+
+def test_a_picture_that_follows_another_one_is_rendered_again_to_the_pixel(
+    farm: farms.Up, environ: dict[str, str], tmp_path: Path, source: str
+):
+    until(lambda: usable(farm.url, "ip-adapter") and usable(farm.url, "image-encoder"), 60, "both files to be found")
+    given = ["--checkpoint=xl", "--size=64x64", "--seed=7", "--steps=2", f"--out={tmp_path}", "--json", "sea"]
+    rendered = farms.run(environ, "render", f"--ip-adapter=plain={source}:0.8", *given)
+    assert rendered.returncode == 0, rendered.stderr
+    told = json.loads(rendered.stdout)
+    [file], [unit] = told["files"], told["job"]["params"]["ip_adapters"]
+    assert (unit["model"][:7], unit["weight"], len(unit["pictures"])) == ("plain [", 0.8, 1)
+    answer = farms.run(environ, "again", "--json", file)
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    assert (json.loads(answer.stdout)["identical"], json.loads(answer.stdout)["left_out"]) == (True, [])
 
 
 def test_a_filmed_picture_shows_its_steps(farm: farms.Up):

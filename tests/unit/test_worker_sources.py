@@ -63,6 +63,18 @@ def test_control_pictures_stand_beside_their_options_in_order(storage):
     assert second is third is None  # the source is followed, and what has no effect is not read
 
 
+def test_pictures_to_follow_stand_beside_the_options_of_their_adapter(storage):
+    storage.put(upload_key(SOURCE), png(Image.new("RGBA", (3, 2), (1, 2, 3, 255))))
+    storage.put(upload_key(MASK), png(Image.new("L", (1, 1), 9)))
+    units = [{"model": "a", "pictures": [MASK, SOURCE]}, {"model": "b", "pictures": ["c" * 64], "weight": 0.0}]
+    inputs = pictures(storage, RenderParams(ip_adapters=units))
+    assert [unit.model for unit, _ in inputs.ip_adapters] == ["a", "b"]
+    (_, (grey, source)), (_, none) = inputs.ip_adapters
+    assert grey.tolist() == [[[9, 9, 9]]]
+    assert source.tolist() == [[[1, 2, 3]] * 3] * 2
+    assert none == ()  # what has no effect is not read
+
+
 def test_control_picture_that_is_gone_is_named(storage):
     with pytest.raises(RenderError, match=r"control picture aaaaaaaaaa is no longer stored: upload it"):
         pictures(storage, RenderParams(controlnet=[{"model": "a", "picture": SOURCE}]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from shared.errors import ModelFileError, RenderError
@@ -17,7 +18,7 @@ from worker.engine.adapters.reading import fitting
 from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
-from worker.engine.pipelines.inputs import ControlInput, Kit
+from worker.engine.pipelines.inputs import ControlInput, IPAdapterInput, Kit
 from worker.engine.pipelines.upscale import UpscaleKit
 from worker.engine.upscaling.architectures import PixelNetwork
 from worker.render.model_cache import Model
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     from worker.engine.adapters.control_nets import ControlNet
+    from worker.engine.adapters.ip_adapters import IPAdapter
     from worker.engine.architectures.embeddings import Embedding
+    from worker.engine.loading.image_encoders import ImageEncoder
     from worker.render.file_loads import Loaded
 
 
@@ -60,6 +63,7 @@ class Needs:
     upscaler: Model | None = None
     second_upscaler: Model | None = None
     controls: tuple[Model, ...] = ()  # of each of the parameters' `controlnet`
+    ip_adapters: tuple[tuple[Model, Model], ...] = ()  # each with its image encoder
 
     @classmethod
     def of(cls, models: ModelSet, params: RenderParams) -> Self:
@@ -79,13 +83,17 @@ class Needs:
             upscaler=Model("upscaler", models.upscaler) if models.upscaler else None,
             second_upscaler=Model("upscaler", models.second_upscaler) if models.second_upscaler else None,
             controls=tuple(Model("controlnet", sha256) for sha256 in models.controls),
+            ip_adapters=tuple(
+                (Model("ip-adapter", adapter), Model("image-encoder", encoder))
+                for adapter, encoder in zip(models.ip_adapters, models.image_encoders, strict=True)
+            ),
         )
 
     @property
     def models(self) -> frozenset[Model]:
         """All models that must be loaded before the image starts."""
         chosen = (model for choice in self.checkpoints.values() for model in choice)
-        beside = (*self.adapters.values(), *self.embeddings.values(), *self.controls)
+        beside = (*self.adapters.values(), *self.embeddings.values(), *self.controls, *chain(*self.ip_adapters))
         return frozenset(filter(None, (*chosen, self.upscaler, self.second_upscaler, *beside)))
 
     def kit(self, loaded: Mapping[Model, Loaded], sources: Sources) -> Kit:
@@ -94,6 +102,7 @@ class Needs:
         weights = {place: choice.weights(loaded).taught(embeddings) for place, choice in self.checkpoints.items()}
         nets = [cast("ControlNet", loaded[model]) for model in self.controls]
         controls = zip(sources.controls, nets, strict=True)
+        followed = zip(sources.ip_adapters, self.ip_adapters, strict=True)
         kit = Kit(
             weights["weights"],
             weights.get("refiner"),
@@ -103,6 +112,12 @@ class Needs:
             adapters={key: cast("Adapter", loaded[model]) for key, model in self.adapters.items()},
             upscaler=_network(self.upscaler, loaded),
             controls=tuple(ControlInput(options, net, picture) for (options, picture), net in controls),
+            ip_adapters=tuple(
+                IPAdapterInput(
+                    options, cast("IPAdapter", loaded[adapter]), cast("ImageEncoder", loaded[encoder]), shown
+                )
+                for (options, shown), (adapter, encoder) in followed
+            ),
         )
         _require_fits(self.params, kit)
         return kit
