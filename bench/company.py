@@ -36,7 +36,7 @@ from worker.engine.devices import default_dtype, device
 from worker.engine.images.arrays import Mask, Pixels
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.pipelines.inputs import ControlInput, Kit
+from worker.engine.pipelines.inputs import ControlInput, IPAdapterInput, Kit
 from worker.engine.pipelines.render import render
 
 CHECKPOINT: Final = Path(__file__).parents[1] / "models" / "Stable-diffusion" / "scenes-v1.safetensors"
@@ -63,6 +63,7 @@ class Job:
     mask: Mask | None = None
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that its prompts name
     controls: tuple[ControlInput, ...] = ()
+    ip_adapters: tuple[IPAdapterInput, ...] = ()
 
 
 @dataclass(frozen=True)

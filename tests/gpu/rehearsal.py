@@ -7,28 +7,29 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Self
+from typing import Any, Self
 
 import torch
 
 from bench import company
 from bench.company import Job
 from shared.errors import RenderError
-from tests.support import hypernetwork_files, low_rank
+from tests.support import hypernetwork_files, image_prompted, low_rank
 from tests.support.checkpoints import NATIVE_SIZE
-from worker.engine.adapters import control_nets, hypernetworks
+from worker.engine.adapters import control_nets, hypernetworks, ip_adapters
 from worker.engine.adapters.control_nets import ControlNet
 from worker.engine.adapters.hypernetworks import Hypernetwork
 from worker.engine.adapters.low_rank import LowRank
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
-from worker.engine.loading import embeddings
+from worker.engine.images.arrays import Pixels
+from worker.engine.loading import embeddings, image_encoders
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines.film import Reel, developed
-from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.inputs import IPAdapterInput, Kit
 from worker.engine.pipelines.render import Picture, render
 from worker.engine.transfers import beside
 from worker.progress.preview_queue import PreviewQueue
@@ -107,6 +108,14 @@ class Afternoon:
         assert self.weights
         return self._loader.run(partial(control_nets.load, path, self.engine.device, self.weights.dtype))
 
+    def image_prompt(self, adapter: Path, encoder: Path, picture: Pixels, **how: Any) -> IPAdapterInput:
+        """Return the IP-Adapter in the file at `adapter` with its options and a picture, on the card."""
+        assert self.weights
+        on, dtype = self.engine.device, self.weights.dtype
+        loaded = self._loader.run(partial(ip_adapters.load, adapter, on, dtype))
+        reader = self._loader.run(partial(image_encoders.load, encoder, on, dtype))
+        return IPAdapterInput(image_prompted.unit(**how), loaded, reader, (picture,))
+
     def together(self, mixed: Sequence[Job], in_flight: int = 8) -> list[Outcome]:
         """Return what came of jobs, so many of them in flight."""
         with ThreadPoolExecutor(in_flight, thread_name_prefix="slot") as slots:
@@ -132,7 +141,8 @@ class Afternoon:
     def _rendered(self, number: int, job: Job) -> Picture:
         weights = self.weights
         assert weights
-        inputs = {"source": job.source, "mask": job.mask, "adapters": job.adapters, "controls": job.controls}
+        beside_it = {"adapters": job.adapters, "controls": job.controls, "ip_adapters": job.ip_adapters}
+        inputs = {"source": job.source, "mask": job.mask, **beside_it}
         kit, reel = Kit(weights, self.refiner, **inputs), Reel()  # type: ignore[arg-type]  # each as its field
         claim = SimpleNamespace(job_id=number, index=0)
 

@@ -16,7 +16,7 @@ from shared.errors import Cancelled, RenderError
 from shared.params.controlnet import ControlUnit
 from shared.params.groups import Refiner
 from tests.gpu.rehearsal import CANCELLED, FAILING, Afternoon, Outcome, jobs
-from tests.support import control_nets, controlled, small_checkpoints
+from tests.support import control_nets, controlled, ip_adapters, small_checkpoints
 from tests.support.card_ledger import Ledger
 from tests.support.checkpoints import write_inpainting, write_tiny
 from tests.support.small_checkpoints import KINDS
@@ -272,6 +272,31 @@ def test_pictures_with_control_nets_of_their_own_share_calls_on_a_card(
         return [Job(job.kind, params, controls=one) for one in sets]
 
     assert_painted_as_on_a_cpu(ledger, small_file("sdxl"), mixed)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+def test_pictures_with_image_prompts_of_their_own_share_calls_on_a_card(
+    ledger: Ledger, small_file: Callable[[str], Path], tmp_path: Path, kind: str
+) -> None:
+    base = small_checkpoints.build(kind)
+    eyes = ip_adapters.write_encoder(ip_adapters.encoder(), tmp_path / "eyes")
+    forms = ("plain", "plus", "full")
+    files = {form: ip_adapters.write(ip_adapters.build(base, form), tmp_path / form) for form in forms}
+    job = next(one for one in jobs(8) if one.kind == "text to image")
+    changes = {"steps": 3, "sampler": "Euler", "cfg_scale": 3.0, "tiling": "none", "prompt": "sea"}
+    params = job.params.model_copy(update=changes)
+
+    def mixed(afternoon: Afternoon) -> list[Job]:
+        prompts = {
+            form: afternoon.image_prompt(files[form], eyes, controlled.picture(params, at), weight=0.5, end=0.7)
+            for at, form in enumerate(forms)
+        }
+        plain, plus, full = (prompts[form] for form in forms)
+        sets = [(), (plain,), (plus,), (plus, plain), (full,), (plain, plain)]
+        return [Job(job.kind, params, ip_adapters=one) for one in sets]
+
+    assert_painted_as_on_a_cpu(ledger, small_file(kind), mixed)
 
 
 def test_a_vae_is_never_in_float16_on_a_card(small_file: Callable[[str], Path], pretended: Ledger) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support import image_prompted, ip_adapters, small_checkpoints
+from tests.support import control_nets, image_prompted, ip_adapters, small_checkpoints
 from tests.support.image_prompted import CASES
 from tests.support.parity import BOUND
 from tests.unit.engine.conftest import Small
+from worker.engine.adapters import control_nets as nets
 from worker.engine.adapters.ip_adapters import load
 from worker.engine.loading import image_encoders
 from worker.engine.loop.engine import Engine
 
-IN_EVERY_RUN = {"SD 1, plus, two pictures", "SDXL, plain"}
+IN_EVERY_RUN = {"SD 1, plus, two pictures"}
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, by numpy 2
 
 
@@ -34,9 +35,11 @@ def test_the_final_latent_is_that_of_diffusers(
     reading = image_encoders.load(
         ip_adapters.write_encoder(encoder, tmp_path / "encoder", "folder"), engine.device, torch.float32
     )
-    found = image_prompted.of_engine(case, engine, small(case.kind), reading, loaded)
-    expected = image_prompted.of_diffusers(case, small_folder(case.kind), encoder, drawn)
-    plain = image_prompted.of_engine(case, engine, small(case.kind), reading, [])
+    net = control_nets.build(base) if case.is_controlled else None
+    own = net and nets.load(control_nets.write(net, tmp_path / "net"), engine.device, torch.float32)
+    found = image_prompted.of_engine(case, engine, small(case.kind), reading, loaded, net=own)
+    expected = image_prompted.of_diffusers(case, small_folder(case.kind), encoder, drawn, net)
+    plain = image_prompted.of_engine(case, engine, small(case.kind), reading, [], net=own)
     assert 0.2 < float(expected.std()) < 5
     assert float((found - plain).abs().max()) > 100 * BOUND
     assert float((found - expected).abs().max()) < BOUND
