@@ -68,13 +68,6 @@ class Page:
     files: Sequence[Entry]
     next: int | None
 
-    @classmethod
-    def of(cls, files: Sequence[Entry], cursor: int | None, limit: int | None) -> Self:
-        """Return the page of at most `limit` files from `cursor` on; without a limit all of them."""
-        first = cursor or 0
-        end = len(files) if limit is None else first + limit
-        return cls(files[first:end], end if end < len(files) else None)
-
 
 class ModelCounts(BaseModel):
     """How many files each choice of a filter lists, with the other filters as they are."""
@@ -96,14 +89,14 @@ class ModelsBody(BaseModel):
     )
 
     @classmethod
-    def from_catalogue(cls, catalogue: Catalogue, found: Faceted, page: Page) -> Self:
+    def from_part(cls, found: Faceted, page: Page, is_complete: bool) -> Self:  # noqa: FBT001 - a fact, no option
         """Return a page of the files that were `found` in the catalogue."""
         return cls(
             models=[ModelBody.from_entry(file) for file in page.files],
             next=page.next,
             total=found.total,
             counts=ModelCounts(**found.counts),
-            is_complete=catalogue.awaited_since is None,
+            is_complete=is_complete,
         )
 
 
@@ -126,14 +119,14 @@ class CheckpointsBody(BaseModel):
     )
 
     @classmethod
-    def from_catalogue(cls, catalogue: Catalogue, found: Faceted, page: Page) -> Self:
+    def from_part(cls, found: Faceted, page: Page, is_complete: bool) -> Self:  # noqa: FBT001 - a fact, no option
         """Return a page of the checkpoints that were `found` in the catalogue."""
         return cls(
             checkpoints=[CheckpointBody.from_entry(file) for file in page.files],
             next=page.next,
             total=found.total,
             counts=CheckpointCounts(**found.counts),
-            is_complete=catalogue.awaited_since is None,
+            is_complete=is_complete,
         )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+
+from sqlalchemy.orm import Session
 
 from api.schemas.catalogue import (
     CheckpointsBody,
@@ -26,10 +28,11 @@ from shared.admission.learned_words import Lexicon
 from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
-from shared.models import previews
+from shared.models import first_scan, previews
 from shared.models.catalogue import Catalogue, Entry, names_of, with_all_details
-from shared.models.facets import FACETS_OF_ALL, Faceted, searched
+from shared.models.facets import FACETS_OF_ALL, Faceted, Group
 from shared.models.kinds import Kind
+from shared.models.listing import Listing
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
@@ -53,19 +56,37 @@ def models(
     services: Services, filters: Mapping[str, str], search: str, cursor: int | None, limit: int | None
 ) -> ModelsBody:
     """Return a page of the model files of all kinds that pass the filters and hold the words. Raises Refused."""
-    known = catalogue(services, with_trigger_words=True)
-    files = searched(known.all_entries(first=services.settings.first_checkpoint), search)
-    found = Faceted.of(files, filters, FACETS_OF_ALL)
-    return ModelsBody.from_catalogue(known, found, Page.of(found.files, cursor, limit))
+    listing = Listing(search=search, first=services.settings.first_checkpoint)
+    faceted = partial(Faceted.of, wanted=filters, facets=FACETS_OF_ALL)
+    return ModelsBody.from_part(*_part(services, listing, faceted, cursor, limit))
 
 
 def checkpoints(
     services: Services, filters: Mapping[str, str], cursor: int | None, limit: int | None
 ) -> CheckpointsBody:
     """Return a page of the checkpoints of the catalogue that pass the filters. Raises Refused."""
-    known = catalogue(services, "checkpoint")
-    found = Faceted.of(known.entries(first=services.settings.first_checkpoint), filters)
-    return CheckpointsBody.from_catalogue(known, found, Page.of(found.files, cursor, limit))
+    listing = Listing("checkpoint", first=services.settings.first_checkpoint)
+    faceted = partial(Faceted.of, wanted=filters)
+    return CheckpointsBody.from_part(*_part(services, listing, faceted, cursor, limit))
+
+
+def _part(
+    services: Services,
+    listing: Listing,
+    faceted: Callable[[Sequence[Group]], Faceted],
+    cursor: int | None,
+    limit: int | None,
+) -> tuple[Faceted, Page, bool]:
+    """Return the counts of a list, a page of it, and whether the whole models folder has been scanned."""
+
+    def read(session: Session) -> tuple[Faceted, Page, bool]:
+        found = faceted(listing.groups(session))
+        first = cursor or 0
+        files = listing.page(session, found.wanted, first, limit)
+        end = first + len(files)
+        return found, Page(files, end if files and end < found.passing else None), not first_scan.is_awaited(session)
+
+    return transact(services.sessions, read)
 
 
 def vaes(services: Services) -> VaesBody:

@@ -113,7 +113,8 @@ class Entry(NamedTuple):
 Names = Callable[[Entry], Collection[str]]
 _LONG: Final = "trigger_words"  # of details: a submission reads all files, and none of their words
 _SHORT_DETAILS: Final = type_coerce(ModelFile.details.op("-")(_LONG), JSONB)
-_COLUMNS: Final = tuple(getattr(ModelFile, name) for name in Entry._fields[:-1])
+COLUMNS: Final = tuple(getattr(ModelFile, name) for name in Entry._fields[:-1])
+"""The columns of an `Entry`, without its details."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Catalogue:
     @classmethod
     def read(cls, session: Session, kind: Kind | None = None, *, with_trigger_words: bool = False) -> Self:
         """Return the catalogue as it is now, or what it holds of one kind."""
-        columns = select(*_COLUMNS, ModelFile.details if with_trigger_words else _SHORT_DETAILS)
+        columns = select(*COLUMNS, ModelFile.details if with_trigger_words else _SHORT_DETAILS)
         wanted = columns if kind is None else columns.where(ModelFile.kind == kind)
         rows = map(Entry._make, session.execute(wanted))
         files = sorted(rows, key=lambda file: (file.name.casefold(), file.path))
@@ -142,10 +143,6 @@ class Catalogue:
         """
         files = [file for file in self._of_kind.get(kind, ()) if file.reason != GONE]
         return sorted(files, key=lambda file: (file.name != first, not starts_from_noise(file.architecture)))
-
-    def all_entries(self, *, first: str = "") -> list[Entry]:
-        """Return the entries of every kind, kind by kind; those of kinds that only a newer version knows come last."""
-        return [file for kind in dict.fromkeys([*KINDS, *self._of_kind]) for file in self.entries(kind, first=first)]
 
     def usable(self, kind: Kind = "checkpoint", *, first: str = "") -> list[Entry]:
         """Return the entries of this kind that can be used, in the same order."""

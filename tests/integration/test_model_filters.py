@@ -75,7 +75,7 @@ def test_a_value_of_a_newer_version_can_be_listed(listed, checkpoint_factory):
 
 
 def test_the_page_shows_so_many_checkpoints_and_leads_to_the_others(client, monkeypatch):
-    monkeypatch.setattr("api.pages.models.CHECKPOINTS_OF_A_PAGE", 2)
+    monkeypatch.setattr("api.pages.models.FILES_OF_A_PAGE", 2)
     shown = [look(client, f"/models?page={page}").text for page in (1, 2, 3, 99, "x")]
     found = [{name for name in ALL if f"{name}.safetensors" in text} for text in shown]
     assert [len(names) for names in found] == [2, 2, 1, 1, 2]
@@ -84,7 +84,7 @@ def test_the_page_shows_so_many_checkpoints_and_leads_to_the_others(client, monk
     assert "Page 2 of 3" in shown[1]
     assert "Stable Diffusion XL 2" in shown[2], "counts are those of the whole list"
     assert "Page" not in look(client, "/models?architecture=sdxl").text
-    monkeypatch.setattr("api.pages.models.CHECKPOINTS_OF_A_PAGE", 1)
+    monkeypatch.setattr("api.pages.models.FILES_OF_A_PAGE", 1)
     page = client.get("/models?prediction=noise").get_data(as_text=True)
     assert 'rel="next" href="/models?prediction=noise&amp;page=2"' in page
     assert 'rel="prev"' not in page
@@ -255,8 +255,57 @@ def test_the_page_lists_files_of_a_kind_and_searches_all(client, adapters, monke
     assert "wash.pt" not in found.text
     assert "No file is like that" in look(client, "/models?kind=lora&search=noob").text
     assert "noob.safetensors" in look(client, "/models?kind=nonsense").text
-    monkeypatch.setattr("api.pages.models.CHECKPOINTS_OF_A_PAGE", 2)
+    monkeypatch.setattr("api.pages.models.FILES_OF_A_PAGE", 2)
     page = client.get("/models?kind=lora&search=a&page=2").get_data(as_text=True)
     assert 'rel="prev" href="/models?kind=lora&amp;search=a&amp;page=1"' in page
     monkeypatch.setattr("api.pages.models._FEW", 2)
     assert "All 6 LoRAs" in look(client, "/models").text
+
+
+SEARCHES = {
+    "moss FERN": ["Lora/green.pt"],
+    "one/": ["Lora/one/wash.pt"],
+    "100%": ["Lora/100%_of.pt"],
+    "%_": ["Lora/100%_of.pt"],
+    "_": ["Lora/100%_of.pt"],
+    "ÉTANG": ["Lora/étang.pt"],
+    "étang": ["Lora/étang.pt"],
+    "ö.b[": ["Lora/Mö.b[1].pt"],
+    "MÖ.B[1]": ["Lora/Mö.b[1].pt"],
+    "möxb": [],
+    "\\": [],
+    "' OR true --": [],
+}
+
+
+def test_the_database_finds_words_as_they_are_written_in_any_case(client, adapters, checkpoint_factory):
+    for name in ("100%_of", "étang", "Mö.b[1]"):
+        checkpoint_factory(name, kind="lora", path=f"Lora/{name}.pt")
+    for search, paths in SEARCHES.items():
+        found = client.get("/api/v1/models", query_string={"search": search}).get_json()
+        assert [file["path"] for file in found["models"]] == paths, search
+        assert found["total"] == len(paths)
+
+
+def test_lists_read_what_they_show_and_never_the_whole_catalogue(client, adapters, monkeypatch):
+    look(client, "/models")  # the line about the farm is remembered for a while
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("the whole catalogue was read")
+
+    monkeypatch.setattr("shared.models.catalogue.Catalogue.read", read)
+    for path in ("/models", "/models?kind=lora", "/models?search=a&page=2", "/models?architecture=sd1"):
+        look(client, path)
+    body = client.get("/api/v1/models?limit=3&cursor=2").get_json()
+    assert (len(body["models"]), body["next"]) == (3, 5)
+    assert client.get("/api/v1/models?limit=3&cursor=9999").get_json()["next"] is None
+    assert client.get("/api/v1/checkpoints?limit=1").get_json()["next"] == 1
+
+
+def test_files_that_cannot_be_used_are_few_on_the_page_and_all_in_their_own_list(client, checkpoint_factory):
+    for number in range(30):
+        checkpoint_factory(f"odd-{number:02}", kind="other", usable=False, reason="is a T2I-Adapter")
+    page = look(client, "/models").text
+    assert page.count("is a T2I-Adapter") == 20
+    assert "All 30" in page
+    assert look(client, "/models?kind=other").text.count("is a T2I-Adapter") == 30
