@@ -29,7 +29,7 @@ from shared.params.render import RenderParams
 from shared.queue.submit import submit as submit_job
 from shared.settings import Settings
 from tests.support.admissions import admission
-from tests.support.servers import clean_environment, fresh_database, make_template
+from tests.support.servers import clean_environment, folder_in_memory, fresh_database, make_template
 
 if TYPE_CHECKING:
     from tests.support.card_ledger import Ledger
@@ -81,8 +81,7 @@ def _broken_calls_raise() -> None:
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The home of the servers that this run's tests share, with the template of their databases."""
-    folder = tmp_path_factory.mktemp("home")
-    with Servers(folder, durable=False):
+    with folder_in_memory(tmp_path_factory.mktemp("home")) as folder, Servers(folder, durable=False):
         make_template(folder)
         yield folder
 

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -24,6 +26,7 @@ from shared import embedded_addresses
 from shared.db import sessions
 from shared.errors import LauncherError
 from shared.settings import Settings
+from tests.support.servers import folder_in_memory
 from tests.support.waiting import until
 
 IS_ROOT = os.geteuid() == 0
@@ -73,9 +76,16 @@ def await_end(pids: list[int], seconds: float = 20) -> None:
 
 
 @pytest.fixture(scope="module")
-def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose data folder is made, to copy: initdb takes longer than all else here."""
-    home = tmp_path_factory.mktemp("made") / "farm"
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the homes lie: on a disk one waits longer for the files of a server than for all else here."""
+    with folder_in_memory(tmp_path_factory.mktemp("homes")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def made_home(homes: Path) -> Path:
+    """A home whose data folder is made, to copy: initdb takes longer than a copy."""
+    home = homes / "made"
     with Servers(home, redis=False), connect(home) as connection:
         connection.execute("CREATE TABLE kept (number int)")
         connection.execute("INSERT INTO kept VALUES (17)")
@@ -83,10 +93,9 @@ def made_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_home(made_home: Path, tmp_path: Path) -> Path:
-    home = tmp_path / "farm"
-    shutil.copytree(made_home, home)
-    return home
+def own_home(made_home: Path, homes: Path) -> Iterator[Path]:
+    with TemporaryDirectory(dir=homes) as folder:
+        yield shutil.copytree(made_home, Path(folder) / "farm")
 
 
 def test_servers_answer_and_are_gone_after_the_context(own_home):
