@@ -93,6 +93,7 @@ class Apply:
     pixels: Tensor
     tiling: Tiling = "none"  # axes along which its convolutions wrap around to the other side
     is_divisible: bool = False  # if memory runs out, the pipeline asks again for smaller parts
+    places: int | None = None  # at which it uses each of its weights; None: at each pixel
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,8 @@ def test_every_form_of_an_encoder_reads_a_picture_as_transformers_does(
     drawn = ip_adapters.encoder()
     path = ip_adapters.write_encoder(drawn, tmp_path / "eyes", form)
     found = load(path, cpu, CPU)
-    assert (found.name, found.side, found.width("projected"), found.width("hidden")) == ("eyes", 56, 48, 128)
+    assert (found.name, found.side, found.places) == ("eyes", 56, 17)
+    assert (found.width("projected"), found.width("hidden")) == (48, 128)
     assert found.bytes == sum(one.numel() * 4 for one in drawn.parameters())
     pixels = torch.randn(3, 56, 56, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
@@ -106,7 +107,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
             f"{EMBEDDINGS}position_embedding.weight": torch.zeros(10_001, 128),
             f"{EMBEDDINGS}patch_embedding.weight": torch.zeros(128, 3, 1, 1),
         },
-        "10,000 patches; at most 4,096",
+        "10,000 patches; at most 1,024",
     ),
     "an absurd width": (shaped(f"{EMBEDDINGS}patch_embedding.weight", 2**21, 3, 1, 1), "hidden_size is 2097152"),
     "an empty width": (shaped(f"{EMBEDDINGS}patch_embedding.weight", 2**21, 3, 0, 0), "missing or misshapen"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,12 +16,14 @@ from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
 from tests.support import ip_adapters, small_checkpoints
 from tests.support.image_prompted import SHA, unit
+from tests.support.parity import SECONDS
 from tests.unit.engine.conftest import Small
 from tests.unit.engine.test_architecture_pipelines import Card, scene
 from worker.engine.adapters.ip_adapters import load
 from worker.engine.devices import Device
 from worker.engine.images.clip_input import clip_input
 from worker.engine.loading import image_encoders
+from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import IPAdapterInput, Kit
 from worker.engine.pipelines.render import render
 from worker.engine.requests import Apply
@@ -50,8 +53,16 @@ def inputs(cpu: Device, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 
 def params(**changes: Any) -> RenderParams:
-    usual = {"prompt": "sea", "negative_prompt": "house", "width": 64, "height": 64, "steps": 4, "cfg_scale": 4.0}
-    return RenderParams(checkpoint="small", seed=7, **{**usual, **changes})
+    usual = {
+        "prompt": "sea",
+        "seed": 7,
+        "negative_prompt": "house",
+        "width": 64,
+        "height": 64,
+        "steps": 4,
+        "cfg_scale": 4.0,
+    }
+    return RenderParams(checkpoint="small", **{**usual, **changes})
 
 
 def run(card: Card, small: Small, wanted: RenderParams, *given: IPAdapterInput, **kit: Any) -> None:
@@ -77,6 +88,7 @@ def test_pictures_are_read_once_a_pass_and_set_one_after_the_other(small: Small,
         torch.zeros(3, ip_adapters.SIDE, ip_adapters.SIDE),
     ]
     assert all(map(torch.equal, read, expected))
+    assert {one.places for one in card.requests if isinstance(one, Apply)} == {17}
     assert len(read) == len(expected)
     assert set(acting(card)) == {(1, 1)}
     [(shown, nothing)] = {tuple(term.conditioning.image_prompts[0] for term in step.terms) for step in card.steps}
@@ -127,6 +139,23 @@ def test_a_picture_over_another_one_reads_it_too(small: Small, inputs: Inputs) -
     card = Card()
     run(card, small, params(img2img=Img2Img(picture=SHA, denoising=0.5)), inputs(), source=scene())
     assert set(acting(card)) == {(1, 1)}
+
+
+@pytest.mark.nightly
+def test_pictures_rendered_together_are_bit_for_bit_what_they_are_alone(
+    engine: Engine, small: Small, inputs: Inputs
+) -> None:
+    early, weak = inputs("plus", scene(64, 96), end=0.7), inputs("plain", scene(90, 64), weight=0.4)
+    pair = inputs("plus", scene(64, 64), scene(32, 80), weight=0.8)
+    sets = [(), (early,), (weak,), (pair,), (early, weak), (weak, pair, early), (pair, pair), ()]
+    jobs = [
+        (params(seed=seed, steps=3, prompt="sea " * (40 * (seed % 3))), Kit(small("sd1"), ip_adapters=given))
+        for seed, given in enumerate(sets * 3)
+    ]
+    alone = [engine.render(render(*job)).result(SECONDS) for job in jobs]
+    together = [engine.render(render(*job)) for job in jobs]
+    assert all(np.array_equal(one, run.result(SECONDS)) for one, run in zip(alone, together, strict=True))
+    assert len({one.tobytes() for one in alone}) == len(jobs)
 
 
 def test_what_does_not_fit_is_refused_before_a_picture_is_read(small: Small, inputs: Inputs) -> None:

@@ -153,6 +153,15 @@ CHANGES: dict[str, tuple[Form, Change, str]] = {
     "FaceID": ("plain", shaped("ip_adapter.0.to_q_lora.down.weight", 8, 8), "IP-Adapter FaceID, which reads"),
     "FaceID without its LoRA": ("plain", named("proj.proj.", "proj.proj.0."), "IP-Adapter FaceID, which reads"),
     "FaceID Plus": ("plus", named("image_proj.", "image_proj.perceiver_resampler."), "IP-Adapter FaceID Plus"),
+    "InstantID": (
+        "plus",
+        lambda weights: {
+            **weights,
+            "image_proj.proj_in.weight": torch.zeros(96, 512),
+            "image_proj.proj_out.weight": torch.zeros(2048, 96),
+        },
+        "an InstantID adapter, which reads",
+    ),
     "an unknown form": ("plus", without("latents"), "an IP-Adapter of an unknown form"),
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from shared.prompts.chunks import EMPTY
 from tests.support.conditioned import term
 from worker.engine.architectures.registry import ARCHITECTURES
 from worker.engine.loop.limits import call_seconds, load_seconds, work_seconds
-from worker.engine.requests import Denoise, Embed, ToLatent, ToPixels
+from worker.engine.requests import Apply, Denoise, Embed, ToLatent, ToPixels
 
 
 def weights(architecture: str, native_size: int) -> Any:
@@ -49,6 +49,12 @@ def test_every_kind_of_call_has_its_limit() -> None:
     assert embed == pytest.approx(2 * work_seconds([Embed(SD1, (EMPTY,))], "cpu"))
     assert pixels == latent > 60
     assert call_seconds(embed) > embed + 30
+
+
+def test_a_separate_network_may_take_as_long_as_it_uses_its_weights() -> None:
+    network, pixels = torch.nn.Linear(10, 10), torch.zeros(3, 224, 224)
+    everywhere, at_some = (work_seconds([Apply(network, pixels, places=places)], "cpu") for places in (None, 257))
+    assert everywhere / at_some == pytest.approx(224 * 224 / 257)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ class ImageEncoder:
         """The pixels of a side of the pictures that it reads."""
         return int(self._config.image_size)
 
+    @property
+    def places(self) -> int:
+        """How many parts of a picture have hidden features, and one for the whole."""
+        return int((self.side // self._config.patch_size) ** 2 + 1)
+
     @cached_property
     def readers(self) -> dict[Features, Reader]:
         """The encoder by the features that it gives."""

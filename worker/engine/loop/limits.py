@@ -23,7 +23,7 @@ _VAE_PIXELS: Final = 512 * 512  # from here on a VAE's attention, which grows wi
 _STEP_SECONDS: Final[dict[Kind, float]] = {"cpu": 0.02, "cuda": 0.0002}  # a cell of Stable Diffusion 1
 _CHUNK_SECONDS: Final[dict[Kind, float]] = {"cpu": 5.0, "cuda": 0.5}  # of its text encoder
 _MEGAPIXEL_SECONDS: Final[dict[Kind, float]] = {"cpu": 800.0, "cuda": 8.0}  # of a VAE
-_PIXEL_SECONDS: Final[dict[Kind, float]] = {"cpu": 1e-9, "cuda": 1e-11}  # and weight, of an upscaler
+_PIXEL_SECONDS: Final[dict[Kind, float]] = {"cpu": 1e-9, "cuda": 1e-11}  # and weight, of a separate network
 
 
 def load_seconds(size_bytes: int) -> float:
@@ -63,7 +63,7 @@ def _seconds(request: Request, on: Kind) -> float:
             return _weighed(_area(request.pixels.shape), _VAE_PIXELS) / 1e6 * _MEGAPIXEL_SECONDS[on]
         case Apply():
             numbers = sum(one.numel() for one in request.network.parameters())
-            return _area(request.pixels.shape) * numbers * _PIXEL_SECONDS[on]
+            return (request.places or _area(request.pixels.shape)) * numbers * _PIXEL_SECONDS[on]
         case _:  # work on the host
             return 0.0
 

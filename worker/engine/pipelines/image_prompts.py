@@ -50,8 +50,8 @@ def _read(weights: Weights, adapter: IPAdapter, encoder: ImageEncoder, picture: 
         seen = torch.zeros(1, adapter.sizes.image_width, dtype=weights.dtype, device=device.torch)
     else:
         prepared = yield Work(partial(_prepared, weights, encoder.side, picture))
-        seen = yield Apply(encoder.readers[features], to_device(prepared, device))
-    read: Tensor = yield Apply(adapter.network, seen)
+        seen = yield Apply(encoder.readers[features], to_device(prepared, device), places=encoder.places)
+    read: Tensor = yield Apply(adapter.network, seen, places=len(seen))
     return read
 
 

@@ -35,7 +35,7 @@ _KNOWN: Final = {768: (12, "quick_gelu"), 1024: (16, "quick_gelu"), 1280: (16, "
 """Heads and activation by width, of the published ones: ViT-B and ViT-L of OpenAI, ViT-H and ViT-bigG of LAION."""
 _HEAD: Final = 64  # usual width of a head
 _LARGEST_SIDE: Final = 1024  # pixels
-_MOST_PLACES: Final = 4096  # patches of a picture
+_MOST_PLACES: Final = 1024  # patches of a picture; the largest published ones have 576
 _READ: Final = (
     "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "num_channels",
     "image_size", "patch_size", "hidden_act", "layer_norm_eps",

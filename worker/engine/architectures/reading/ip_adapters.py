@@ -33,6 +33,7 @@ _MOST_LAYERS: Final = 256  # cross-attentions; Stable Diffusion XL has 70
 _MOST_TOKENS: Final = 256  # of a picture
 _HEAD: Final = 64  # width of a head of a resampler
 _BY_CONTEXT: Final = {768: SD1.name, 1024: SD2.name, 2048: SDXL.name}
+_INSTANT_ID: Final = 512, 2048  # width of a face's features, and of the texts of Stable Diffusion XL
 _OF_XL: Final = 2  # channels of the first level with attention, by the first level's
 _NEW_NAMES: Final = tuple(
     (re.compile(old), new)
@@ -147,6 +148,8 @@ def _projection(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 def _resampler(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     hidden, image_width = _matrix(weights, "proj_in.weight")
     context, _ = _matrix(weights, "proj_out.weight")
+    if (image_width, context) == _INSTANT_ID:
+        raise OtherKind("an InstantID adapter, which reads the features of a face recogniser")
     heads, rest = divmod(_matrix(weights, "layers.0.0.to_q.weight")[0], _HEAD)
     inner, _ = _matrix(weights, "layers.0.1.1.weight")
     latents = weights["latents"]
