@@ -13,7 +13,10 @@ from shared.params.render import RenderParams
 
 
 def readable(given: Mapping[str, Any], bad: Iterable[Path]) -> RenderParams:
-    """Return the parameters of `given` without the values at `bad`; a group that is invalid without one is left out."""
+    """Return the parameters of `given` without the values at `bad`; a group that is invalid without one is left out.
+
+    A list ends before its first bad item, so that the others keep their numbers.
+    """
     left = _without(given, bad)
     try:
         return RenderParams.model_validate(left)
@@ -35,6 +38,6 @@ def _mended(value: object, bad: Iterable[Path]) -> object:
         kept = {name: one for name, one in value.items() if () not in inner.get(name, ())}
         return {name: _mended(one, inner[name]) if name in inner else one for name, one in kept.items()}
     if isinstance(value, list | tuple):
-        items = [(at, one) for at, one in enumerate(value) if () not in inner.get(at, ())]
-        return [_mended(one, inner[at]) if at in inner else one for at, one in items]
+        first_bad = min((at for at in inner if isinstance(at, int) and () in inner[at]), default=len(value))
+        return [_mended(one, inner[at]) if at in inner else one for at, one in enumerate(value[:first_bad])]
     return None

@@ -162,6 +162,12 @@ def test_what_cannot_be_followed_is_refused_with_its_field(admit, given, field, 
     assert problems[field].accepted
 
 
+def test_what_is_wrong_behind_an_item_that_is_no_adapter_is_not_told_of_another_one(admit):
+    with pytest.raises(Refused) as caught:
+        admit({"ip_adapters": [unit(start=0.5, end=0.5), 7, unit(start=0.9, end=0.1)]})
+    assert [one.field for one in caught.value.fields] == ["ip_adapters.1", "ip_adapters.0.end"]
+
+
 def test_an_upload_of_another_owner_is_not_followed(admit):
     with pytest.raises(Refused) as caught:
         admit({"ip_adapters": [unit()]}, owner="bob")
