@@ -50,8 +50,9 @@ class Field:
 
     @property
     def label(self) -> str:
-        """The words beside the input, behind those for its item."""
-        return ": ".join(filter(None, (self.legend, printed(self.parameter.label))))
+        """The words beside the input, behind those for its item; what an item is goes by the item's words alone."""
+        own, around = printed(self.parameter.label), parameters().get(field_name(self.item))
+        return self.legend if around and own == printed(around.label) else ": ".join(filter(None, (self.legend, own)))
 
     @property
     def kind(self) -> Kind:

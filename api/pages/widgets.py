@@ -137,9 +137,7 @@ def _switch(name: str, given: Given, error: FieldError | None) -> Control:
 def _control(
     field: Field, given: Given, error: FieldError | None, offered: Sequence[Option], limits: Limits
 ) -> Control:
-    # Of an item of a list that is not there yet, a browser would send the first choice.
-    unset = field.default if field.kind == "choice" else ""
-    parameter, value = field.parameter, field.shown(given.get(field.name, unset))
+    parameter, value = field.parameter, field.shown(given.get(field.name, field.default))
     is_picture = parameter.takes.kind == "picture"
     return Control(
         name=field.name,

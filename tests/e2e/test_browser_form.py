@@ -122,6 +122,15 @@ def test_folded_group_tells_what_was_set(visit):
     expect(group.locator("summary")).to_contain_text("Variation strength 0.4")
 
 
+def test_title_of_a_group_in_which_much_is_set_fits_a_phone(visit):
+    page = visit(viewport={"width": 390, "height": 800})
+    group = unfold(page, "Noise & variation")
+    for box in group.locator("input[inputmode]").all():
+        box.fill("8")
+    expect(group.locator("summary")).to_contain_text("·")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_styles_are_ticked(visit):
     page = visit()
     fill(page, "a castle")

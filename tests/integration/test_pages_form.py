@@ -269,6 +269,8 @@ def test_an_ip_adapter_comes_with_its_pictures_as_files(client, with_ip_adapter)
     form = look(client, "/")
     assert form.all("option", value=f"plain [{'5' * 10}]")
     assert not form.all("select", name="ip_adapters.1.model")
+    defaults = {"weight": "1", "start": "0", "end": "1"}
+    assert {name: form.value(f"ip_adapters.0.{name}") for name in defaults} == defaults
     files = {"ip_adapters.0.pictures.file": [file(), file("blue")]}
     given = {"ip_adapters.0.model": "plain", "ip_adapters.0.weight": "0,6", "ip_adapters.0.end": "0.8"}
     job = submitted(client, prompt="a", **given, **files)
@@ -277,6 +279,7 @@ def test_an_ip_adapter_comes_with_its_pictures_as_files(client, with_ip_adapter)
     assert len(set(unit["pictures"])) == 2
     page = look(client, f"/jobs/{job}")
     assert "IP-Adapter 1 follows these pictures" in page.text
+    assert "IP-Adapter 1 plain [5555555555] IP-Adapter 1: Weight 0.6" in page.text
     assert all(page.all("img", src=f"/api/v1/uploads/{one}") for one in unit["pictures"])
     again = look(client, f"/?from={job}")
     assert "IP-Adapter 2" in again.text
