@@ -11,6 +11,7 @@ from shared.db.sessions import Sessions
 from shared.errors import RenderError
 from shared.models.memory import Precision
 from shared.queue.claim import Claim
+from shared.queue.workers import ResidentModel
 from shared.settings import Settings
 from worker.encode import Pixels
 from worker.in_flight import Cancellation
@@ -53,6 +54,9 @@ class Card(Protocol):
     def resident(self) -> list[str]:
         """Return the SHA-256 of the checkpoints in memory."""
 
+    def models(self) -> list[ResidentModel]:
+        """Return the models in memory, with the bytes that each takes."""
+
     def phase(self) -> str:
         """Return what the card does now, for people."""
 
@@ -91,6 +95,9 @@ class NoCard:
     keeps_checkpoints = False
 
     def resident(self) -> list[str]:
+        return []
+
+    def models(self) -> list[ResidentModel]:
         return []
 
     def phase(self) -> str:

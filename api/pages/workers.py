@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,10 +14,10 @@ from api.pages.filters import worker_words
 from api.schemas.workers import WorkerBody
 from api.security import auth
 from api.services import Services, services
-from api.use_cases import catalogue
 from api.use_cases import workers as use_cases
 from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE, NotFound
+from shared.models.kinds import KINDS
 
 blueprint = Blueprint("workers_page", __name__)
 
@@ -31,22 +31,21 @@ class WorkerRow:
     standing: str  # in a word
     is_unusable: bool  # its card
     words: str
-    resident: list[str]  # names of checkpoints
     up_seconds: float
     silent_seconds: float
 
 
 @blueprint.get("/workers")
 def workers() -> str:
-    """Show the workers, their activity and checkpoints, and the space that pictures take."""
-    names = {file.sha256: file.name for file in catalogue.catalogue(services()).entries() if file.sha256}
+    """Show the workers, their activity and models, and the space that pictures take."""
     now = datetime.now(UTC)
     found = use_cases.workers(services())
     return render_template(
         "workers.html",
         farm=status_line.line(services()),
-        workers=[row(worker, names, now) for worker in found.workers],
+        workers=[row(worker, now) for worker in found.workers],
         ended=found.ended,
+        kinds={kind: facts.label for kind, facts in KINDS.items()} | {"merged": "with merged adapters"},
         place=services().storage.url.removeprefix("file://"),
         used=services().picture_bytes.get().value,
         free=services().free_bytes.get().value,
@@ -75,8 +74,8 @@ def _change(change: Callable[[Services, str, str], object], words: str) -> AnyRe
     return redirect("/workers", 303)
 
 
-def row(worker: WorkerBody, names: Mapping[str, str], now: datetime) -> WorkerRow:
-    """Return `worker` as people see it; a checkpoint that has left the models folder has its short hash for a name."""
+def row(worker: WorkerBody, now: datetime) -> WorkerRow:
+    """Return `worker` as people see it."""
     is_unusable = worker.phase.startswith(CARD_UNUSABLE) and worker.drained is None
     badge, standing = _standing(worker, is_unusable=is_unusable)
     return WorkerRow(
@@ -85,7 +84,6 @@ def row(worker: WorkerBody, names: Mapping[str, str], now: datetime) -> WorkerRo
         standing=standing,
         is_unusable=is_unusable,
         words=worker_words(worker),
-        resident=[names.get(sha256, sha256[:10]) for sha256 in worker.resident],
         up_seconds=(now - worker.started_at).total_seconds(),
         silent_seconds=(now - worker.beat_at).total_seconds(),
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 from pydantic import BaseModel, Field
 
@@ -13,6 +13,21 @@ from shared.db.locks import Standing
 from shared.db.states import WorkerState
 from shared.queue.history import Deaths
 from shared.queue.queries import WorkerView
+
+_SHORT: Final = 10  # characters of a hash by which people know a file
+
+
+class ResidentModelBody(BaseModel):
+    """A model in the memory of a worker."""
+
+    name: str = Field(description="Name in the catalogue; the beginning of its hash if its file is gone.")
+    kind: str = Field(
+        description="checkpoint, lora and so on, as in the list of models; merged: a checkpoint with adapters in it."
+    )
+    sha256: str
+    bytes: int | None = Field(
+        description="With networks that other models share; null from a worker of an older version."
+    )
 
 
 class WorkerBody(BaseModel):
@@ -29,6 +44,10 @@ class WorkerBody(BaseModel):
     state: WorkerState
     phase: str = Field(description="What it is doing, for people.")
     resident: list[str] = Field(description="SHA-256 of the checkpoints in its memory.")
+    models: list[ResidentModelBody] = Field(
+        default=[],
+        description="The models in its memory, at most 64, the largest first; of an older version checkpoints alone.",
+    )
     load_seconds: float | None = Field(description="Seconds that its latest checkpoint took to load from its file.")
     started_at: datetime
     beat_at: datetime
@@ -56,13 +75,22 @@ class WorkersBody(BaseModel):
     ended: list[EndedBody] = Field(default=[], description="Workers that died in the last hour, the latest first.")
 
     @classmethod
-    def from_views(cls, views: Iterable[WorkerView], ended: Iterable[Deaths] = ()) -> Self:
-        """Return the body of the workers."""
-        shown = WorkerBody.model_fields
+    def from_views(cls, views: Iterable[WorkerView], names: Mapping[str, str], ended: Iterable[Deaths] = ()) -> Self:
+        """Return the body of the workers; `names` are those of model files by their SHA-256."""
         return cls(
-            workers=[WorkerBody(**{name: getattr(view, name) for name in shown}) for view in views],
+            workers=[_worker(view, names) for view in views],
             ended=[EndedBody(**asdict(one)) for one in ended],
         )
+
+
+def _worker(view: WorkerView, names: Mapping[str, str]) -> WorkerBody:
+    shown = {name: getattr(view, name) for name in WorkerBody.model_fields}
+    known: list[tuple[str, str, int | None]] = [(one.kind, one.sha256, one.bytes) for one in view.models]
+    models = [
+        ResidentModelBody(name=names.get(sha256, sha256[:_SHORT]), kind=kind, sha256=sha256, bytes=size)
+        for kind, sha256, size in known or [("checkpoint", sha256, None) for sha256 in view.resident]
+    ]
+    return WorkerBody(**shown | {"models": models})
 
 
 class OverdueBody(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -13,22 +13,23 @@ from api.security.auth import LOCAL_OWNER
 from api.services import Services
 from shared.db import locks
 from shared.db.sessions import transact
+from shared.models.catalogue import names_by_hash
 from shared.queue import drains, history, pools, queries
 
 log = structlog.get_logger(__name__)
 
 BY_HAND: Final = "by hand"
-Change = Callable[[Session], tuple[list[str], list[queries.WorkerView]]]
+Change = Callable[[Session], tuple[list[str], WorkersBody]]
 
 
 def drain(services: Services, owner: str, wanted: str, reason: str = "") -> WorkersBody:
     """Have the workers that `wanted` means, a name or a pattern, take nothing new. Raises NotFound."""
 
-    def drain_workers(session: Session) -> tuple[list[str], list[queries.WorkerView]]:
+    def drain_workers(session: Session) -> tuple[list[str], WorkersBody]:
         names = drains.matching(session, wanted)
         by = BY_HAND if owner == LOCAL_OWNER else f"by {owner}"  # without keys there is no owner to name
         drains.drain(session, names, reason or by)
-        return names, queries.workers(session)
+        return names, _body(session)
 
     return _changed(services, owner, "workers drained", drain_workers)
 
@@ -36,10 +37,10 @@ def drain(services: Services, owner: str, wanted: str, reason: str = "") -> Work
 def resume(services: Services, owner: str, wanted: str) -> WorkersBody:
     """Let the workers that `wanted` means take images again. Raises NotFound."""
 
-    def resume_workers(session: Session) -> tuple[list[str], list[queries.WorkerView]]:
+    def resume_workers(session: Session) -> tuple[list[str], WorkersBody]:
         names = drains.matching(session, wanted)
         drains.resume(session, names)
-        return names, queries.workers(session)
+        return names, _body(session)
 
     return _changed(services, owner, "workers resumed", resume_workers)
 
@@ -47,16 +48,18 @@ def resume(services: Services, owner: str, wanted: str) -> WorkersBody:
 def _changed(services: Services, owner: str, event: str, change: Change) -> WorkersBody:
     names, seen = transact(services.sessions, change)
     log.info(event, owner=owner, workers=names)
-    return WorkersBody.from_views(view for view in seen if view.name in names)
+    return WorkersBody(workers=[worker for worker in seen.workers if worker.name in names])
 
 
 def workers(services: Services) -> WorkersBody:
     """Return the workers that are alive, and those that have died lately."""
+    return transact(services.sessions, lambda session: _body(session, history.recent_deaths(session)))
 
-    def alive_and_dead(session: Session) -> WorkersBody:
-        return WorkersBody.from_views(queries.workers(session), history.recent_deaths(session))
 
-    return transact(services.sessions, alive_and_dead)
+def _body(session: Session, ended: Iterable[history.Deaths] = ()) -> WorkersBody:
+    views = queries.workers(session)
+    hashes = {sha256 for view in views for sha256 in (*view.resident, *(one.sha256 for one in view.models))}
+    return WorkersBody.from_views(views, names_by_hash(session, hashes), ended)
 
 
 def served_pools(services: Services) -> list[str]:

@@ -39,6 +39,7 @@ class Base(DeclarativeBase):
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
         list[str]: JSONB,
+        list[dict[str, Any]]: JSONB,
         int: BigInteger,
         str: String,
     }
@@ -168,6 +169,8 @@ class Worker(Base):
     state: Mapped[str] = mapped_column(default=WorkerState.STARTING)
     phase: Mapped[str] = mapped_column(default="")  # what it does now: "loading checkpoint, about 8 s"
     resident: Mapped[list[str]] = mapped_column(default=list)  # SHA-256 of the checkpoints in its memory
+    # The models in its memory (`shared.queue.workers.ResidentModel`).
+    models: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'"))
     load_seconds: Mapped[float | None]  # measured, of the latest checkpoint that it read from a file
     memory_bytes: Mapped[int | None]  # of its card; None: not known
     precision: Mapped[str | None]  # shared.models.memory.Precision; None: not known

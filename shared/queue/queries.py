@@ -17,6 +17,7 @@ from shared.errors import NotFound
 from shared.jobs import stored
 from shared.models.model_set import hashes_in
 from shared.params.render import RenderParams
+from shared.queue.workers import ResidentModel, resident_models
 
 SHOWN = 8  # images of each job on a page of jobs
 FARTHEST = 1000  # positions are counted up to here
@@ -87,6 +88,7 @@ class WorkerView:
     state: WorkerState
     phase: str  # what it does now, for people
     resident: tuple[str, ...]  # SHA-256
+    models: tuple[ResidentModel, ...]  # the largest first; those of an older version are not known
     load_seconds: float | None
     started_at: datetime
     beat_at: datetime
@@ -327,6 +329,7 @@ def _worker_view(row: Worker, running: int, drained: str | None, *, is_late: boo
         state=WorkerState(row.state),
         phase=row.phase,
         resident=tuple(residents(row.resident)),
+        models=tuple(resident_models(row.models)),
         load_seconds=row.load_seconds,
         started_at=row.started_at,
         beat_at=row.beat_at,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from heapq import nlargest
 from types import MappingProxyType
+from typing import Final
 
 from sqlalchemy import BigInteger, String, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -15,7 +17,8 @@ from shared.models.memory import Precision
 from shared.queue.history import Event, storable
 from shared.queue.reaper import leave
 
-__all__ = ["Heartbeat", "heartbeat", "leave", "register"]
+__all__ = ["Heartbeat", "ResidentModel", "heartbeat", "leave", "register", "resident_models"]
+MOST_MODELS: Final = 64  # that a worker says, the largest ones
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,24 @@ class Heartbeat:
     drop: tuple[int, ...]  # image ids that run here but are not (any more) this worker's: close these runs
     missing: dict[int, int]  # image id -> attempt of what is this worker's but does not run here
     drained: str | None = None  # why it is to take nothing new, for people; None: it may
+
+
+@dataclass(frozen=True)
+class ResidentModel:
+    """A model in a worker's memory."""
+
+    kind: str  # shared.models.kinds.Kind; or merged: a checkpoint with adapters merged into it
+    sha256: str  # of its file; of a merged one, of the checkpoint's
+    bytes: int  # with networks that other models share
+
+
+def resident_models(stored: object) -> Iterator[ResidentModel]:
+    """Yield the models that a worker's row names, without those that only a newer version understands."""
+    for one in stored if isinstance(stored, list) else ():
+        known = one if isinstance(one, dict) else {}
+        kind, sha256, size = (known.get(name) for name in ("kind", "sha256", "bytes"))
+        if isinstance(kind, str) and isinstance(sha256, str) and isinstance(size, int):
+            yield ResidentModel(kind, sha256, size)
 
 
 _REGISTER = text("""
@@ -87,6 +108,7 @@ _HEARTBEAT = text("""
             END,
             phase = :phase,
             resident = :resident,
+            models = :models,
             load_seconds = :load_seconds,
             slots = coalesce(:slots, slots),
             memory_bytes = coalesce(:memory_bytes, memory_bytes),
@@ -103,6 +125,7 @@ _HEARTBEAT = text("""
     LEFT JOIN images ON images.worker_id = renewed.id
 """).bindparams(
     bindparam("resident", type_=JSONB),
+    bindparam("models", type_=JSONB),
     bindparam("unread", type_=JSONB),
     bindparam("broken_calls", type_=JSONB),
     bindparam("slots", type_=BigInteger),
@@ -127,12 +150,14 @@ def heartbeat(  # noqa: PLR0913 - what a worker says about itself
     unread: Mapping[int, str] = MappingProxyType({}),
     broken_calls: Mapping[str, int] = MappingProxyType({}),
     trouble: str | None = None,
+    models: Iterable[ResidentModel] = (),
 ) -> Heartbeat | None:
     """Renew the lease, say how the worker is, and compare what it runs (image id -> attempt) with SQL.
 
     `slots`, `memory_bytes` and `precision` are known once the card is up; None: as before. `unread` are the jobs that
     it leaves to workers of a newer version, with what it does not know of each; `broken_calls` counts the calls of
-    networks that failed since its start, by cause; people read `trouble`, what is wrong with it.
+    networks that failed since its start, by cause; people read `trouble`, what is wrong with it, and `models`, what is
+    in its memory.
 
     Returns None if the worker was declared dead: all its images belong to others now. An image that is `missing` in one
     heartbeat may be a claim on its way; if it stays so until the next it is lost here, and the worker hands it back.
@@ -144,6 +169,7 @@ def heartbeat(  # noqa: PLR0913 - what a worker says about itself
             "state": state,
             "phase": storable(phase),
             "resident": resident,
+            "models": [asdict(one) for one in nlargest(MOST_MODELS, models, key=lambda one: one.bytes)],
             "load_seconds": load_seconds,
             "lease_seconds": lease_seconds,
             "slots": slots,

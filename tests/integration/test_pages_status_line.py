@@ -9,6 +9,7 @@ import pytest
 from api.app import create_app
 from api.services import EXTENSION
 from shared.queue import reaper
+from shared.queue.workers import ResidentModel
 from tests.support.browsing import look
 from tests.support.queueing import Farmhand
 
@@ -30,6 +31,25 @@ def test_worker_is_shown_with_its_phase_and_checkpoints_by_name(client, sessions
     assert "0 of 8 slots in use" in shown.text
     assert "demo" in shown.text
     assert "ffffffffff" in shown.text
+
+
+def test_worker_is_shown_with_the_models_in_its_memory_the_largest_first(client, sessions, checkpoint_factory):
+    demo, ink = checkpoint_factory("demo"), checkpoint_factory("ink", kind="lora")
+    worker = Farmhand(sessions).worker()
+    assert "no model yet" in look(client, "/workers").text
+    small = [ResidentModel("lora", ink.sha256, 3 * 2**20), ResidentModel("upscaler", "f" * 64, 2**20)]
+    worker.heartbeat(models=[*small, ResidentModel("merged", demo.sha256, 2**31)], resident=[demo.sha256])
+    shown = look(client, "/workers").text
+    assert "demo with merged adapters, 2.0 GB ink LoRA, 3.0 MB ffffffffff upscaler, 1.0 MB" in shown
+    [told] = client.get("/api/v1/workers").get_json()["workers"]
+    assert told["models"][1] == {"name": "ink", "kind": "lora", "sha256": ink.sha256, "bytes": 3 * 2**20}
+
+
+def test_a_worker_tells_the_largest_of_very_many_models(client, sessions):
+    worker = Farmhand(sessions).worker()
+    worker.heartbeat(models=[ResidentModel("lora", f"{number:064}", number) for number in range(1000)])
+    [told] = client.get("/api/v1/workers").get_json()["workers"]
+    assert [one["bytes"] for one in told["models"]] == [*range(999, 935, -1)]
 
 
 def test_workers_that_died_lately_are_told_with_how_often_of_what_and_the_next_try(client, sessions):

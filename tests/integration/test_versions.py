@@ -125,7 +125,9 @@ def farm(app: Flask) -> Farm:
     change("UPDATE images SET state = 'archived' WHERE job_id = :id", id=strange)
     change("UPDATE jobs SET state = 'archived' WHERE id = :id", id=strange)
     change(
-        "UPDATE workers SET state = 'upgrading', phase = 'dreaming', pool = 'default,dreams', resident = :resident",
+        "UPDATE workers SET state = 'upgrading', phase = 'dreaming', pool = 'default,dreams', resident = :resident, "
+        "models = :models",
+        models=json.dumps([7, {"kind": "dream"}, {"kind": "dream", "sha256": SHA256, "bytes": 9, "mood": "blue"}]),
         resident=json.dumps([{"sha256": SHA256, "role": "unet"}, SHA256]),
     )
     for kind, worker_name in (("dreamt", "host/cpu:1"), ("buried", "host/cpu:1"), ("buried", None)):
@@ -214,6 +216,7 @@ def test_states_of_a_newer_version_are_shown_as_such(app, farm):
     assert strange["state"] == strange["images"][0]["state"] == "unknown"
     [worker] = client.get("/api/v1/workers").get_json()["workers"]
     assert (worker["state"], worker["resident"]) == ("unknown", [SHA256])
+    assert [(one["kind"], one["bytes"]) for one in worker["models"]] == [("dream", 9)]
 
 
 def test_farm_status_tells_of_them(app, farm, capsys):

@@ -95,6 +95,10 @@ def test_two_checkpoints_have_one_text_encoder_and_one_vae_which_count_once(star
     paint(card, claims["twin"])
     first, second = resident(card).values()
     (unet,) = first.keys() - second.keys()
+    assert [(one.kind, one.bytes) for one in card.models()] == [
+        ("checkpoint", sum(first.values())),
+        ("checkpoint", sum(second.values())),
+    ]
     assert len(first.keys() & second.keys()) == 2
     assert card._resident_bytes() == alone + first[unet] < 1.2 * alone
     with card._model_cache.use(

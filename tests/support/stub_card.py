@@ -21,6 +21,7 @@ from shared.db.sessions import Sessions
 from shared.errors import Cancelled, RenderError, Spoilt
 from shared.models.memory import Precision
 from shared.queue.claim import Claim
+from shared.queue.workers import ResidentModel
 from shared.settings import Settings
 from worker.encode import Pixels
 from worker.in_flight import Cancellation
@@ -61,6 +62,9 @@ class StubCard:
 
     def resident(self) -> list[str]:
         return self._residency.resident()
+
+    def models(self) -> list[ResidentModel]:
+        return [ResidentModel(model.kind, model.sha256, 2**20) for model in self._residency.models()]
 
     def phase(self) -> str:
         return "painting"

@@ -68,6 +68,7 @@ class Heartbeat:
             state=worker.reported_state,
             phase=worker.phase,
             resident=worker.card.resident(),
+            models=worker.card.models(),
             load_seconds=worker.card.load_seconds,
             lease_seconds=worker.settings.lease_seconds,
             slots=worker.slots,

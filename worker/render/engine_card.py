@@ -19,6 +19,7 @@ from shared.errors import Cancelled, RenderError
 from shared.media.ownership import guarded
 from shared.models.memory import Footprint, Precision
 from shared.queue.claim import Claim
+from shared.queue.workers import ResidentModel
 from shared.settings import Settings
 from worker.encode import Pixels
 from worker.engine import cuda_errors, devices, proof
@@ -143,6 +144,12 @@ class EngineCard:
 
     def resident(self) -> list[str]:
         return self._model_cache.resident()
+
+    def models(self) -> list[ResidentModel]:
+        return [
+            ResidentModel(model.kind, model.checkpoint or model.sha256, self._residency.bytes_of([model]))
+            for model in self._model_cache.models()
+        ]
 
     def phase(self) -> str:
         return self._loads.phase() or self._engine_phase
