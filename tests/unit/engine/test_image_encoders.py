@@ -137,6 +137,8 @@ def test_a_file_that_is_no_whole_encoder_is_refused(name: str, plain: Weights, c
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
+        ({"model_type": "siglip_vision_model"}, r"another network than CLIP's image encoder \(siglip_vision_model\)"),
+        ({"model_type": [1]}, r"another network than CLIP's image encoder \(a list\)"),
         ({"image_size": 10**6}, "image_size is 1000000"),
         ({"image_size": [224, 224]}, "image_size is a list"),
         ({"patch_size": 0}, "patch_size is 0"),
@@ -159,6 +161,8 @@ def test_a_folder_of_another_form_is_refused(
     (path / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
     with pytest.raises(ModelFileError, match=reason):
         load(path, cpu, CPU)
+    found = inspect(path)
+    assert (found.kind, bool(found.reason)) == ("image-encoder", True)
 
 
 def test_a_cut_off_encoder_is_refused_with_what_is_missing(plain: Weights, tmp_path: Path) -> None:

@@ -43,11 +43,15 @@ _READ: Final = (
 
 
 def is_one(path: Path, weights: Mapping[str, object] | None) -> bool:
-    """Return whether there is an image encoder at `path`: a file with these weights, or a folder if they are None."""
+    """Return whether there is an image encoder at `path`: a file with these weights, or a folder if they are None.
+
+    Any folder of transformers counts as one unless it is a whole checkpoint: no other network comes in such a folder.
+    """
     if weights is not None:
         return any(name.startswith(_VISION) for name in weights)
     config = path / "config.json"
-    return config.exists() and read_json(config).get("model_type") in _MODELS
+    is_alone = config.exists() and not (path / "model_index.json").exists()
+    return is_alone and "model_type" in read_json(config)
 
 
 def read(path: Path, where: tensors.Where = "cpu") -> Part:
@@ -55,6 +59,8 @@ def read(path: Path, where: tensors.Where = "cpu") -> Part:
     if not path.is_dir():
         return of_weights(tensors.read(path, where))
     config = read_json(path / "config.json")
+    if (kind := config.get("model_type")) not in _MODELS:
+        raise ModelFileError(f"its config.json is that of another network than CLIP's image encoder ({shown(kind)})")
     return Part(_checked(_stated(config)), _own(folders.weights(path, where)))
 
 
