@@ -50,7 +50,7 @@ class Field:
 
     @property
     def label(self) -> str:
-        """The words beside the input, behind those for its item; what an item is goes by the item's words alone."""
+        """The words beside the input, behind those for its item unless they say the same: `ControlNet 1: Weight`."""
         own, around = printed(self.parameter.label), parameters().get(field_name(self.item))
         return self.legend if around and own == printed(around.label) else ": ".join(filter(None, (self.legend, own)))
 

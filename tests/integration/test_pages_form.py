@@ -291,6 +291,14 @@ def test_an_ip_adapter_comes_with_its_pictures_as_files(client, with_ip_adapter)
     assert len(changed["pictures"]) == 2
 
 
+def test_an_ip_adapter_without_its_image_encoder_is_offered_as_that(client, with_ip_adapter, checkpoint_factory):
+    details = ADAPTER | {"image_width": 1280}
+    checkpoint_factory("large", kind="ip-adapter", path="ipadapter/large.bin", sha256="7" * 64, details=details)
+    form = look(client, "/")
+    assert "large [7777777777], image encoder missing" in form.text
+    assert "plain [5555555555], image encoder missing" not in form.text
+
+
 def test_what_is_wrong_with_an_ip_adapter_is_told_beside_its_field(client, with_ip_adapter):
     given = {"ip_adapters.0.model": "plain", "ip_adapters.0.weight": "9"}
     bad = {"ip_adapters.0.pictures.file": [file(), (BytesIO(b"<svg>"), "a.svg")]}

@@ -13,6 +13,7 @@ from shared.errors import RenderError, StorageError
 from shared.media.storage import Storage, upload_key
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
+from worker.render import sources
 from worker.render.sources import Sources, pictures
 
 SOURCE, MASK = "a" * 64, "b" * 64
@@ -73,6 +74,18 @@ def test_pictures_to_follow_stand_beside_the_options_of_their_adapter(storage):
     assert grey.tolist() == [[[9, 9, 9]]]
     assert source.tolist() == [[[1, 2, 3]] * 3] * 2
     assert none == ()  # what has no effect is not read
+
+
+@pytest.mark.parametrize(("size", "kept"), [((50, 100), (50, 100)), ((140, 50), (34, 17)), ((60, 90), (20, 30))])
+def test_large_pictures_to_follow_wait_in_memory_as_their_middle_made_smaller(storage, monkeypatch, size, kept):
+    monkeypatch.setattr(sources, "_LARGE", 5000)
+    monkeypatch.setattr(sources, "_ENOUGH", 16)
+    picture = Image.new("RGB", size, "red")
+    picture.paste("blue", (size[0] // 4, size[1] // 4, size[0] * 3 // 4, size[1] * 3 // 4))
+    storage.put(upload_key(SOURCE), png(picture))
+    ((_, (seen,)),) = pictures(storage, RenderParams(ip_adapters=[{"model": "a", "pictures": [SOURCE]}])).ip_adapters
+    assert seen.shape[1::-1] == kept
+    assert seen[seen.shape[0] // 2, seen.shape[1] // 2].tolist() == [0, 0, 255]
 
 
 def test_control_picture_that_is_gone_is_named(storage):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from shared.errors import NotFound, RenderError
@@ -14,6 +15,9 @@ from shared.params.ip_adapter import IPAdapterUnit
 from shared.params.render import RenderParams
 from worker.engine.images import arrays
 from worker.engine.images.arrays import Mask, Pixels
+
+_LARGE: Final = 4_000_000  # pixels of a picture to follow that is not made smaller
+_ENOUGH: Final = 1024  # pixels of its shorter side if it is
 
 
 class Sources(NamedTuple):
@@ -57,7 +61,20 @@ def _followed(storage: Storage, unit: IPAdapterUnit) -> tuple[Pixels, ...]:
     """Return the pictures that an IP-Adapter follows; none: it has no effect."""
     if not unit.weight:
         return ()
-    return tuple(arrays.flattened(_opened(storage, sha256, "picture to follow")) for sha256 in unit.pictures)
+    return tuple(_small(arrays.flattened(_opened(storage, sha256, "picture to follow"))) for sha256 in unit.pictures)
+
+
+def _small(pixels: Pixels) -> Pixels:
+    """Return the middle of a large picture, smaller: image encoders read a few hundred pixels of it.
+
+    An image may follow many pictures, and all of them wait in memory.
+    """
+    height, width = pixels.shape[:2]
+    shorter = min(height, width)
+    if height * width <= _LARGE:
+        return pixels
+    middle = arrays.cut(pixels, min(width, 2 * shorter), min(height, 2 * shorter))
+    return np.asarray(Image.fromarray(middle).reduce(max(1, shorter // _ENOUGH)))
 
 
 def _opened(storage: Storage, sha256: str, role: str) -> Image.Image:
