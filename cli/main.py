@@ -116,15 +116,20 @@ def upscale(
     ] = None,
     second: Annotated[str | None, typer.Option(metavar="NAME", help="A second upscaler, mixed into the first.")] = None,
     share: Annotated[float | None, typer.Option(help="Share of the second upscaler, 0 to 1.")] = None,
+    faces: Annotated[
+        str | None, typer.Option(metavar="NAME[:STRENGTH]", help="Restore faces by this face restorer.")
+    ] = None,
     form: Annotated[str | None, typer.Option("--format", help="png, jpeg or webp.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("pictures"),
     as_json: AsJson = False,
 ) -> None:
     """Enlarge pictures. `farm models --kind upscaler` lists the upscalers in the models folder."""
+    from cli.upscale import faces_of
     from cli.upscale import upscale as run
 
     given = {"scale": by, "width": width, "height": height, "upscaler": name, "second": second, "second_share": share}
-    options = {key: value for key, value in (given | {"format": form}).items() if value is not None}
+    asked = {**given, "faces": faces_of(faces), "format": form}
+    options = {key: value for key, value in asked.items() if value is not None}
     raise typer.Exit(run(_settings(), files, options, out, as_json=as_json))
 
 

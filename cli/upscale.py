@@ -10,6 +10,7 @@ from cli import terminal
 from cli.render import check_folder, file_bytes, follow, joined, save, submitted, uploaded
 from client.client import Client
 from shared.media.decode import PictureReader
+from shared.params.codecs import NAME_AND_SHARE
 from shared.params.upscale import MOST_PICTURES, MOST_TEXT
 from shared.settings import Limits, Settings
 
@@ -37,6 +38,14 @@ def upscale(
     with joined(settings, terminal.no_progress if as_json else terminal.progress) as client:
         done = [_enlarged(client, part, options, folder, as_json=as_json) for part in _parts(sources)]
     return 0 if all(done) else 1
+
+
+def faces_of(text: str | None) -> dict[str, object] | None:
+    """Return the options for faces to restore that `NAME:STRENGTH` asks for; None: it is not asked."""
+    if text is None:
+        return None
+    restorer, strength = NAME_AND_SHARE.read(text)
+    return {"restorer": restorer, "strength": strength}
 
 
 def _parts(sources: Sequence[_Source]) -> Iterator[list[_Source]]:

@@ -46,7 +46,7 @@ pip() {
     "$folder/bin/python" -m pip --disable-pip-version-check "$@"
 }
 
-echo "Installing the packages of deploy/lock: about 150 packages, 350 MB to download. The first time takes some minutes."
+echo "Installing the packages of deploy/lock: about 150 packages, 420 MB to download. The first time takes some minutes."
 for part in build api worker dev; do
     pip install --quiet --no-deps --require-hashes --requirement "deploy/lock/$part.txt"
 done

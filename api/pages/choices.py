@@ -14,7 +14,7 @@ from shared.models import architectures, image_encoders
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.kinds import KINDS, Kind
 from shared.params.codecs import BUILT_IN_VAE
-from shared.params.facts import CONTROLNET, IP_ADAPTER, Group, ValueKind
+from shared.params.facts import CONTROLNET, FACES, IP_ADAPTER, Group, ValueKind
 from shared.params.fields import AUTOMATIC_VAE
 from shared.params.samplers import SAMPLERS, SCHEDULE_OPTIONS, SCHEDULES
 from shared.params.scheduling import Scheduling
@@ -33,7 +33,11 @@ class Option:
     group: str = ""  # the heading that it stands under
 
 
-_NEEDED: Final[tuple[tuple[Group, Kind], ...]] = ((CONTROLNET, "controlnet"), (IP_ADAPTER, "ip-adapter"))
+_NEEDED: Final[tuple[tuple[Group, Kind], ...]] = (
+    (CONTROLNET, "controlnet"),
+    (IP_ADAPTER, "ip-adapter"),
+    (FACES, "face-restorer"),
+)
 """Groups of the form that can do nothing without a model file."""
 _OWN_VAES: Final = (Option(AUTOMATIC_VAE, "Automatic"), Option(BUILT_IN_VAE, "Built in"))
 
@@ -52,6 +56,7 @@ def offers(
         "vae": [*_OWN_VAES, *(Option(vae.title, vae.title, _traits(vae)) for vae in catalogue.usable("vae"))],
         "controlnet": _by_family(catalogue.usable("controlnet")),
         "ip-adapter": _ip_adapters(catalogue),
+        "face-restorer": [Option(file.title, file.title) for file in catalogue.usable("face-restorer")],
         "upscaler": [
             Option(name, name) for name in (*UPSCALERS, *(file.title for file in catalogue.usable("upscaler")))
         ],

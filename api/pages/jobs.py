@@ -76,6 +76,7 @@ def job(job_id: int) -> str:
         followed=followed(body.params),
         text=text,
         upscalers=enlarge.names(services()),
+        restorers=enlarge.face_restorers(services()),
     )
 
 
@@ -85,7 +86,10 @@ def upscale(job_id: int, index: int) -> AnyResponse:
     scale, upscaler = request.form.get("scale", ""), request.form.get("upscaler", "")
     try:
         factor = float(scale) if scale.isdecimal() else 2.0
-        enlarging = enlarge.picture(services(), auth.owner(), job_id, index, {"scale": factor, "upscaler": upscaler})
+        how: dict[str, object] = {"scale": factor, "upscaler": upscaler}
+        if restorer := request.form.get("faces"):
+            how["faces"] = {"restorer": restorer}
+        enlarging = enlarge.picture(services(), auth.owner(), job_id, index, how)
     except Refused as refused:
         flash("; ".join(f"{one.field}: {one.message} ({one.accepted})" for one in refused.fields) or str(refused))
         return redirect(_back(job_id, index), 303)

@@ -68,6 +68,8 @@ def _enlarged(options: Upscale) -> list[tuple[str, str]]:
     rows.append(("Upscaler", options.upscaler))
     if options.second:
         rows.append(("Second upscaler", f"{options.second}, {options.second_share:.0%}"))
+    if options.faces:
+        rows.append(("Faces restored by", f"{options.faces.restorer}, {options.faces.strength:.0%}"))
     return rows
 
 

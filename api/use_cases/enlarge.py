@@ -18,6 +18,12 @@ def names(services: Services) -> list[str]:
     return [*(file.title for file in known.usable("upscaler")), *WITHOUT_FILE]
 
 
+def face_restorers(services: Services) -> list[str]:
+    """Return the titles of the face restorers that can be used."""
+    known = transact(services.sessions, lambda session: Catalogue.read(session, "face-restorer"))
+    return [file.title for file in known.usable("face-restorer")]
+
+
 def picture(services: Services, owner: str, job_id: int, index: int, how: Mapping[str, object]) -> Submitted:
     """Submit a job that enlarges an image of another one; `how` are its other parameters. Raises NotFound, Refused."""
     data = images.stored(services, owner, job_id, index, "picture").read()

@@ -10,6 +10,7 @@ from shared.admission import learned_words, pairing
 from shared.admission.accepted import accepted
 from shared.admission.adapters import named_adapters
 from shared.admission.control_nets import named_control_nets
+from shared.admission.face_restorers import named_restorer
 from shared.admission.ip_adapters import named_ip_adapters
 from shared.admission.upscalers import named_upscaler
 from shared.errors import FieldError, Refused
@@ -22,10 +23,12 @@ from shared.params.render import RenderParams
 from shared.params.table import parameters
 from shared.settings import Limits
 
+_KINDS: Final = frozenset({"checkpoint", "vae", "upscaler", "face-restorer"})  # named by fields outside of lists
+
 
 def _roles() -> dict[str, str]:
     """Return the roles of model files by the dotted name of the field. Raises TypeError for a field without one."""
-    named = [one for one in parameters().values() if one.takes.kind in {"checkpoint", "vae", "upscaler"}]
+    named = [one for one in parameters().values() if one.takes.kind in _KINDS]
     for one in named:
         if one.is_in_list or one.takes.role not in ModelSet.model_fields:
             raise TypeError(f"{one.name}: a field that names a model file needs a role that ModelSet has")
@@ -85,15 +88,24 @@ class NamedModels:
         followed = named_ip_adapters(catalogue, params, files)
         problems += [*adapters.problems, *words.problems, *nets.problems, *followed.problems]
         architectures = frozenset(file.architecture for name, file in files.items() if name != "vae")
-        if params.hires:
-            upscaler = named_upscaler(catalogue, params.hires.upscaler, "hires.upscaler")
-            problems += filter(None, [upscaler.problem])
-            if upscaler.file:
-                files["hires.upscaler"] = upscaler.file
-                titles["hires.upscaler"] = upscaler.file.title
-        models = _model_set(files, adapters.roles, words.roles, nets.roles, followed.roles)
-        titles |= {name: file.title for name, file in (nets.files | followed.files).items()}
+        over_pixels = _over_pixels(catalogue, params, problems)
+        models = _model_set(files | over_pixels, adapters.roles, words.roles, nets.roles, followed.roles)
+        titles |= {name: file.title for name, file in (nets.files | followed.files | over_pixels).items()}
         return cls(titles, files.get("checkpoint"), architectures, models, problems, words.notes)
+
+
+def _over_pixels(catalogue: Catalogue, params: RenderParams, problems: list[FieldError]) -> dict[str, Entry]:
+    """Return the upscaler and the face restorer by dotted field name; add what is wrong with them to `problems`."""
+    found: dict[str, Entry | None] = {}
+    if params.hires:
+        upscaler = named_upscaler(catalogue, params.hires.upscaler, "hires.upscaler")
+        problems += filter(None, [upscaler.problem])
+        found["hires.upscaler"] = upscaler.file
+    if params.faces:
+        restorer = named_restorer(catalogue, params.faces, "faces")
+        problems += restorer.problems
+        found["faces.restorer"] = restorer.file
+    return {name: file for name, file in found.items() if file}
 
 
 def _vae(catalogue: Catalogue, given: str, checkpoint: Entry | None) -> Entry | None:

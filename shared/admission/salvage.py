@@ -22,7 +22,7 @@ from shared.params.table import parameters
 from shared.settings import Limits
 
 _LONGEST: Final = 80  # of a text that a note repeats
-_KINDS: Final[tuple[Kind, ...]] = ("checkpoint", "vae")  # that parameters name
+_KINDS: Final[tuple[Kind, ...]] = ("checkpoint", "vae", "face-restorer")  # that parameters name
 _IN_LISTS: Final[dict[str, Kind]] = {"controlnet": "controlnet", "ip_adapters": "ip-adapter"}  # that their items name
 _STAND_IN: Final = "Lanczos"  # for an upscaler that is not here
 _SUFFIX: Final = re.compile(r"\.(?:safetensors|ckpt|pth?|bin|gguf)$", re.IGNORECASE)
@@ -54,11 +54,14 @@ def fit(
         *salvaged_tags.fit(catalogue, params, owner, limits),
         *salvaged_tags.renamed_words(catalogue, params, embeddings),
     ]
+    noted: set[str] = set()
     while refused := _refused(sessions, prepare(parse(params, owner, limits), styles={}), catalogue):
         was_there = paths.remove(params, [one.field for one in refused])
         if not any(was_there):  # no field of `given` is wrong: a farm without checkpoints refuses every job
             break
-        notes += [f"{one.field}: {one.message}" for one, there in zip(refused, was_there, strict=True) if there]
+        gone = [one for one, there in zip(refused, was_there, strict=True) if there]
+        notes += [f"{one.field}: {one.message}" for one in gone if one.field not in noted]
+        noted |= {one.field for one in gone}  # what was taken out is missing next: its group goes without a second note
     return FittingParams(params, tuple(notes))
 
 

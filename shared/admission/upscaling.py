@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from shared.admission import backlog, scheduling, sources
+from shared.admission.face_restorers import named_restorer
 from shared.admission.parse import JobRequest, refused
 from shared.admission.upscalers import named_upscaler
 from shared.errors import FieldError
@@ -35,7 +36,7 @@ def admitted(session: Session, request: JobRequest, catalogue: Catalogue) -> Adm
     owner, limits, wanted = request.owner, request.limits, request.params.upscale
     if wanted is None:
         raise refused(request.problems)
-    names: dict[str, str] = {}
+    names: dict[str, object] = {}
     roles: dict[str, str] = {}
     problems = [*request.problems, *_without_effect(request.params)]
     for field, role in (("upscaler", "upscaler"), ("second", "second_upscaler")):
@@ -47,6 +48,12 @@ def admitted(session: Session, request: JobRequest, catalogue: Catalogue) -> Adm
         names[field] = found.file.title if found.file else upscalers.spelled(text) or text
         if found.file and found.file.sha256:
             roles[role] = found.file.sha256
+    if wanted.faces:
+        restorer = named_restorer(catalogue, wanted.faces, "upscale.faces")
+        problems += restorer.problems
+        if restorer.file and restorer.file.sha256:
+            names["faces"] = wanted.faces.model_copy(update={"restorer": restorer.file.title})
+            roles["face_restorer"] = restorer.file.sha256
     problems += [
         *_too_many(wanted, limits),
         *sources.missing(session, request),
@@ -71,7 +78,8 @@ def _without_effect(params: RenderParams) -> Iterator[FieldError]:
     """Yield the parameters of a render that came beside pictures to enlarge."""
     for name in type(params).model_fields:
         if name not in _OWN and getattr(params, name) != getattr(_PLAIN, name):
-            yield FieldError(name, "has no effect on a job that enlarges pictures", "nothing beside upscale and format")
+            accepted = "upscale.faces" if name == "faces" else "nothing beside upscale and format"
+            yield FieldError(name, "has no effect on a job that enlarges pictures", accepted)
 
 
 def _too_many(wanted: Upscale, limits: Limits) -> Iterator[FieldError]:

@@ -38,7 +38,6 @@ _HARMLESS: Final = {
     "Pad conds": _ANY,  # rows of unequal length share calls without a loss
     "Cache FP16 weight for LoRA": _ANY,
     "FP8 weight": frozenset({"Disable"}),
-    "Face restoration": frozenset({"None"}),
     "VAE Encoder": frozenset({"Full"}),
     "VAE Decoder": frozenset({"Full"}),
     "Mask rounding": frozenset({"True"}),
@@ -65,7 +64,7 @@ def is_harmless(name: str, value: str) -> bool:
 def _titles(values: Values) -> list[str]:
     """Join names with their hashes: `name [short hash]` is what a checkpoint and a VAE are asked for by."""
     notes = []
-    for name in ("Model", "VAE", "Hires upscaler"):
+    for name in ("Model", "VAE", "Hires upscaler", "Face restorer"):
         known, given = values.get(name, ""), values.pop(f"{name} hash", "")
         short_hash = _HASH.fullmatch(given)
         if given and not short_hash:
@@ -164,6 +163,13 @@ def _noise(values: Values) -> list[str]:
     return ["RNG: GPU: the noise came from a graphics card; the farm imitates it (NV), which large pictures may show"]
 
 
+def _faces(values: Values) -> list[str]:
+    """Leave out the usual word for a face restorer beside its name, or where it says that there was none."""
+    if "Face restorer" in values or values.get("Face restoration") == "None":
+        values.pop("Face restoration", None)
+    return []
+
+
 def _refiner(values: Values) -> list[str]:
     """Note a switch that was counted in steps: the farm counts the noise's way, as the program does since 1.8.0."""
     at = values.get("Refiner switch at")
@@ -173,5 +179,5 @@ def _refiner(values: Values) -> list[str]:
 
 
 _CHANGES: Final[tuple[Callable[[Values], list[str]], ...]] = (
-    *(_same, _titles, _resources, _sizes, _samplers, _noise, _refiner),
+    *(_same, _titles, _resources, _sizes, _samplers, _noise, _refiner, _faces),
 )

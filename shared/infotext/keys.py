@@ -18,7 +18,8 @@ from shared.params.render import RenderParams
 from shared.params.table import Parameter, groups, optional_groups, parameters
 
 _ORDER: Final = (
-    *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE"),
+    *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Face restoration", "Size"),
+    *("Model hash", "Model", "VAE hash", "VAE"),
     *("Variation seed", "Variation seed strength", "Seed resize from", "Denoising strength"),
     *("Conditional mask weight", "Clip skip", "ENSD", "RNG", "Tiling"),
     *("Hires checkpoint", "Hires sampler", "Hires prompt", "Hires negative prompt", "Hires schedule type"),
@@ -128,7 +129,6 @@ _FURTHER_NAMES: Final = (
         "Lora hashes",
         "Hypernet hashes",
         "TI hashes",
-        "Face restoration",
         "Civitai resources",
     ),
     *("Civitai metadata", "Batch size", "Batch pos", "Token merging ratio", "Hires size", "Operations"),

@@ -9,7 +9,8 @@ from shared.infotext import networks, units
 from shared.infotext.grammar import Parts, joined, taken_apart
 from shared.infotext.keys import NEGATIVE_PROMPT, PROMPT, keys
 from shared.infotext.networks import Hashes
-from shared.params.codecs import SIZE, number, split_title
+from shared.params.codecs import RESTORER_FAMILY, SIZE, number, split_title
+from shared.params.faces import CODEFORMER
 from shared.params.render import RenderParams
 from shared.params.samplers import AUTOMATIC, SAMPLERS
 from shared.params.upscale import Upscale
@@ -41,6 +42,11 @@ def upscale_text(options: Upscale, size: tuple[int, int]) -> str:
     if options.second and options.second_share:
         values["Postprocess upscaler 2"] = split_title(options.second)[0]
         values["Postprocess upscaler 2 visibility"] = number(options.second_share)
+    if options.faces:
+        restorer = RESTORER_FAMILY.write(options.faces.restorer)
+        values[f"Postprocess {restorer} visibility"] = number(options.faces.strength)
+        if restorer == CODEFORMER:
+            values["Postprocess CodeFormer weight"] = number(options.faces.fidelity)
     return joined(Parts("", "", values)).strip()
 
 

@@ -98,9 +98,15 @@ KINDS: Final[dict[Kind, ModelKind]] = {
         "upscaler", "an", "Upscalers", ".safetensors .pth .pt .ckpt .bin",
         "ESRGAN", "realesrgan", "swinir", "dat", "hat", "upscale_models", "upscalers",
     ),
-    "face-restorer": _kind(
-        "face restorer", "a", "Face restorers", ".safetensors .pth .pt .ckpt",
-        "GFPGAN", "codeformer", "facerestore_models",
+    "face-restorer": ModelKind(
+        label="face restorer",
+        plural="Face restorers",
+        description="a face restorer",
+        suffixes=(".safetensors", ".pth", ".pt", ".ckpt"),
+        accepted="the file of a face restorer, such as GFPGANv1.4.pth, in the folder GFPGAN of the models folder "
+        "(FARM_MODELS)",
+        folder="GFPGAN",
+        folders=frozenset({"gfpgan", "codeformer", "facerestore_models"}),
     ),
     "other": ModelKind(
         label="file",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Sha256 = Annotated[str, Field(min_length=1)]
 NO_FILE: Final = "none"
 """The lane of images that need no model file."""
-_BESIDE: Final = frozenset({"vae", "hires_vae", "upscaler", "second_upscaler"})
+_BESIDE: Final = frozenset({"vae", "hires_vae", "upscaler", "second_upscaler", "face_restorer"})
 """The roles of one file that is not a checkpoint."""
 
 
@@ -44,6 +44,7 @@ class ModelSet(BaseModel):
     hires_vae: Sha256 | None = None
     upscaler: Sha256 | None = None  # that enlarges the first pass's picture for the second, or pictures by themselves
     second_upscaler: Sha256 | None = None  # whose result is mixed into the other's
+    face_restorer: Sha256 | None = None  # of the finished picture's faces
     controls: Annotated[tuple[Sha256, ...], Field(strict=False)] = ()  # of each of the parameters' `controlnet`
     adapters: dict[str, Sha256] = {}  # applied image by image: by `shared.prompts.adapters.Use.key`, of both passes
     merges: Annotated[tuple[Merge, ...], Field(strict=False)] = ()  # sorted; of both passes

@@ -16,6 +16,7 @@ BUILT_IN_VAE: Final = "none"
 
 _TITLE: Final = re.compile(r"(.+) \[([0-9a-f]{10})\]", re.DOTALL)
 _SIZE: Final = re.compile(r"(\d{1,9})\s*[xX×]\s*(\d{1,9})")
+_RESTORERS: Final = ("GFPGAN", "CodeFormer", "RestoreFormer")  # of faces, as other programs write their names
 _OFFSET: Final = re.compile(r"(\d{1,9})\s*,\s*(\d{1,9})")
 
 
@@ -99,6 +100,19 @@ def _pair(pattern: re.Pattern[str], form: str) -> Callable[[str], tuple[int, int
     return read
 
 
+def _family(name: str) -> str:
+    """Return what other programs call the face restorer of this name; itself if they have no word for it."""
+    return next((one for one in _RESTORERS if one.casefold() in name.casefold()), name)
+
+
+def _read_name_and_share(text: str) -> tuple[str, float]:
+    name, _, share = text.rpartition(":")
+    try:
+        return (name, float(share)) if name else (text, 1.0)
+    except ValueError:
+        return text, 1.0  # the colon belongs to the name
+
+
 WHOLE: Final = _single(str, _read_whole)
 NUMBER: Final = _single(number, float)
 TEXT: Final = _single(str, str)
@@ -114,4 +128,6 @@ VAE: Final = _single(
     lambda title: "None" if title == BUILT_IN_VAE else split_title(title)[0],
     lambda text: BUILT_IN_VAE if text == "None" else text,
 )
+RESTORER_FAMILY: Final = _single(lambda title: _family(split_title(title)[0]), str)
+NAME_AND_SHARE: Final = Codec(lambda name, share: f"{name}:{number(share)}", _read_name_and_share)
 TILING: Final = _single(lambda _: "True", lambda text: "both" if FLAG.read(text)[0] else "none")

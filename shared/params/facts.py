@@ -14,7 +14,7 @@ from shared.params.codecs import Codec
 
 ValueKind = Literal[
     "prompt", "style", "sampler", "schedule", "upscaler", "checkpoint", "vae", "controlnet", "ip-adapter",
-    "picture", "seed", "pool", "instant", "job",
+    "face-restorer", "picture", "seed", "pool", "instant", "job",
 ]  # fmt: skip
 """What a value names or is, where its JSON type says too little."""
 
@@ -65,6 +65,7 @@ HIRES: Final = Group(
         )
     ),
 )
+FACES: Final = Group("faces", "Restore faces", "sharpen the faces of the finished picture")
 CONTROLNET: Final = Group("controlnet", "ControlNet", "follow the edges, depths or poses of a picture")
 IP_ADAPTER: Final = Group("ip-adapter", "IP-Adapter", "follow what pictures show, and their style")
 SAMPLING: Final = Group("sampling", "Sampling options", "eta, churn, the range of sigmas")
@@ -94,6 +95,7 @@ GROUPS: Final = (
     CONTROLNET,
     IP_ADAPTER,
     HIRES,
+    FACES,
     SAMPLING,
     GUIDANCE,
     NOISE,

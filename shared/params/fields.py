@@ -51,6 +51,7 @@ CheckpointName = Annotated[Text, Takes("checkpoint")]
 VaeName = Annotated[Text, Takes("vae")]
 ControlNetName = Annotated[Text, Takes("controlnet")]
 IPAdapterName = Annotated[Text, Takes("ip-adapter")]
+FaceRestorerName = Annotated[Text, Takes("face-restorer")]
 SourcePicture = Annotated[Text, Takes("picture")]
 Seed = Annotated[int, Field(ge=RANDOM_SEED, le=MAX_SEED), Takes("seed")]
 Side = Annotated[int, Field(ge=0, multiple_of=8), Takes(least="min_size", most="max_size")]  # pixels

@@ -9,6 +9,7 @@ from pydantic import Field
 from shared.params import facts, paths
 from shared.params.codecs import HASH, NAME, SCHEDULE, SIZE, TEXT, TILING, VAE
 from shared.params.controlnet import MOST_UNITS, ControlUnit
+from shared.params.faces import Faces
 from shared.params.facts import Fact, Key, Option, Takes
 from shared.params.fields import (
     AUTOMATIC_VAE,
@@ -322,6 +323,9 @@ class RenderParams(Parameters):
             ),
         ),
     ] = ()
+    faces: Annotated[
+        Faces | None, Fact("Faces to restore after the last pass", label="Restore faces", group=facts.FACES)
+    ] = None
 
     @property
     def rows(self) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field
 
 from shared.params.codecs import NAME
+from shared.params.faces import FacesOfUpscale
 from shared.params.facts import Fact, Key, Takes
 from shared.params.fields import Parameters, Share, SourcePicture, Text, UpscalerName
 
@@ -53,6 +54,7 @@ class Upscale(Parameters):
         Fact("A second upscaler, whose result is mixed into the first one's", means={"": "none"}),
     ] = ""
     second_share: Annotated[Share, Fact("Share of the second upscaler in the result")] = 0.5
+    faces: Annotated[FacesOfUpscale | None, Fact("Faces to restore in the enlarged pictures")] = None
 
     @property
     def is_sized(self) -> bool:
@@ -70,7 +72,8 @@ class Upscale(Parameters):
             how = f"{self.scale:g} times"
         names = f"{self.upscaler} and {self.second}" if self.second else self.upscaler
         count = len(self.pictures)
-        return f"{count:,} picture{'' if count == 1 else 's'} enlarged {how} by {names}"
+        faces = f", faces restored by {self.faces.restorer}" if self.faces else ""
+        return f"{count:,} picture{'' if count == 1 else 's'} enlarged {how} by {names}{faces}"
 
     def only(self, index: int) -> Self:
         """Return the same for one of its pictures alone."""

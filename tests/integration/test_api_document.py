@@ -17,7 +17,7 @@ MODELS = {
     "hires": "Hires", "img2img": "Img2Img", "img2img.mask": "Mask",
     "original_size": "OriginalSize", "crop": "Crop", "target_size": "TargetSize",
     "controlnet": "ControlUnit", "ip_adapters": "IPAdapterUnit",
-    "upscale": "Upscale", "upscale.pictures": "UpscalePicture",
+    "upscale": "Upscale", "upscale.pictures": "UpscalePicture", "upscale.faces": "FacesOfUpscale", "faces": "Faces",
 }  # fmt: skip
 
 

@@ -62,8 +62,9 @@ def test_a_picture_of_another_program_is_read_as_far_as_it_goes(client, ask, che
     assert answer["text"] == FOREIGN
     assert answer["params"]["schedule"] == "karras"
     assert "checkpoint" not in answer["params"]
-    assert answer["left_out"][0] == "Face restoration: CodeFormer"
-    assert "v1-5-pruned-emaonly" in answer["left_out"][1]
+    assert "faces" not in answer["params"]
+    assert "v1-5-pruned-emaonly" in answer["left_out"][0]
+    assert answer["left_out"][1] == "faces.restorer: There is no face restorer 'CodeFormer'"
     assert client.post("/api/v1/jobs", json=answer["params"]).status_code == 202
 
 

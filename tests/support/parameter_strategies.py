@@ -84,6 +84,7 @@ parts = some(
     clip_skip=st.integers(1, 12), exact=flags, film=flags, tiling=st.sampled_from(["none", "both", "x", "y"]),
     format=st.sampled_from(["png", "jpeg", "webp"]),
     original_size=known_sizes, target_size=known_sizes, sdxl_clip_l_skip=flags,
+    faces=st.builds(lambda title, rest: {"restorer": title} | rest, titles, some(strength=shares, fidelity=shares)),
     crop=some(left=st.integers(0, 8192), top=st.integers(0, 8192)),
 )  # fmt: skip
 everyday = st.fixed_dictionaries(

@@ -103,9 +103,9 @@ def test_a_picture_beyond_the_promise_is_an_error(run: Run, changed: int, by: in
 
 
 def test_what_is_left_out_is_told(run: Run):
-    written = text(PARAMS, version="1") + ", Face restoration: CodeFormer"
+    written = text(PARAMS, version="1") + ", Token merging ratio: 0.5"
     _, answer = run(PaperFarm(PIXELS), stored(written=written))
-    assert answer["left_out"] == ["Face restoration: CodeFormer"]
+    assert answer["left_out"] == ["Token merging ratio: 0.5"]
 
 
 def learned(path: str, letter: str = "a", *, usable: bool = True) -> Answer:

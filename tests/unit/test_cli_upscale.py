@@ -83,3 +83,12 @@ def test_more_files_than_a_job_may_have_make_further_jobs(client, tmp_path, monk
     assert [len(job["upscale"]["pictures"]) for job in jobs] == [4, MOST_PICTURES, 1]
     assert len(done.stdout.splitlines()) == 3
     assert done.exit_code == 1
+
+
+def test_faces_are_asked_for_by_name_and_strength(client, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    asked = ["upscale", str(tmp_path / "a.png"), "--faces", "GFPGANv1.4:0.8", "--out", str(tmp_path)]
+    CliRunner().invoke(main.app, asked)
+    assert client.wanted["upscale"]["faces"] == {"restorer": "GFPGANv1.4", "strength": 0.8}
+    assert upscale.faces_of("GFPGANv1.4") == {"restorer": "GFPGANv1.4", "strength": 1.0}
+    assert upscale.faces_of("C:faces") == {"restorer": "C:faces", "strength": 1.0}

@@ -238,8 +238,30 @@ def test_a_rich_text_of_another_program():
         "noise": {"source": "CPU", "variation_seed": 7, "variation_strength": 0.3, "resize_width": 512,
                   "resize_height": 640, "eta_seed_delta": 31337},
         "hires": {"denoising": 0.7, "scale": 2.0, "steps": 10, "upscaler": "Latent"},
+        "faces": {"restorer": "CodeFormer"},
     }  # fmt: skip
-    assert found.left_out == ("Face restoration: CodeFormer",)
+    assert found.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("faces", "written"),
+    [
+        ({"restorer": f"GFPGANv1.4 [{HASH}]"}, "Face restoration: GFPGAN, "),
+        ({"restorer": f"codeformer-v0.1.0 [{HASH}]", "fidelity": 0.25}, "CodeFormer weight: 0.25"),
+        ({"restorer": f"mine [{HASH}]", "strength": 0.5}, "Face restoration: mine, "),
+    ],
+)
+def test_restored_faces_are_written_as_other_programs_do_and_read_back(faces, written):
+    said = write(params(faces=faces))
+    assert "Seed: 43, Face restoration: " in said
+    assert written in f"{said}, "
+    found = read(said)
+    assert (found.params["faces"], found.left_out) == (faces, ())
+
+
+def test_no_face_restorer_is_none():
+    assert "faces" not in read(line("Face restoration: None")).params
+    assert not read(line("Face restoration: None")).left_out
 
 
 @pytest.mark.parametrize(

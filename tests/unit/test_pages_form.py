@@ -9,6 +9,7 @@ from api.pages import fieldsets
 from api.pages.fields import EVERY, FIELDS, plain
 from api.pages.form_data import read, typed
 from api.pages.parameter_table import parameter_table, sides
+from shared.params.faces import Faces
 from shared.params.facts import EVERYDAY
 from shared.params.groups import Guidance, Hires, Noise, Refiner, Sampling
 from shared.params.img2img import Img2Img, Mask
@@ -65,6 +66,7 @@ EVERYTHING = RenderParams(
         negative_prompt="far",
         checkpoint="third",
     ),
+    faces=Faces(restorer="GFPGANv1.4", strength=0.75, fidelity=0.25),
     img2img=Img2Img(
         picture="a" * 64,
         denoising=0.35,

@@ -128,12 +128,13 @@ def test_fields_keep_their_order_because_digests_of_idempotency_keys_depend_on_i
         "prompt", "negative_prompt", "styles", "emphasis", "checkpoint", "vae", "clip_skip", "width", "height", "steps",
         "cfg_scale", "sampler", "schedule", "seed", "count", "exact", "tiling", "film", "format", "sampling",
         "guidance", "noise", "refiner", "hires", "img2img", "original_size", "crop", "target_size", "sdxl_clip_l_skip",
-        "controlnet", "upscale", "ip_adapters",
+        "controlnet", "upscale", "ip_adapters", "faces",
     ]  # fmt: skip
+    faceless = EVERYTHING.model_copy(update={"faces": None})
     younger = ("original_size", "crop", "target_size", "sdxl_clip_l_skip")
-    older = EVERYTHING.model_copy(update={name: getattr(RenderParams(), name) for name in younger})
+    older = faceless.model_copy(update={name: getattr(RenderParams(), name) for name in younger})
     assert [
-        hashlib.sha256(one.model_dump_json(exclude_defaults=True).encode()).hexdigest() for one in (older, EVERYTHING)
+        hashlib.sha256(one.model_dump_json(exclude_defaults=True).encode()).hexdigest() for one in (older, faceless)
     ] == [
         "9219abc0defa902cf2b1b142772499b5881e0778081ebfd4db87b172c78f1086",
         "244750b102f839d1ac4f30ed7431ec841ec980a022d79f9a7cf90ecb82236e29",

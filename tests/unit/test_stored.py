@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 
 from shared.jobs import stored
+from shared.params.faces import Faces
 from shared.params.groups import Hires, Refiner
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
@@ -22,6 +23,7 @@ NESTED = {
     "img2img": Img2Img(picture="x", mask=Mask(picture="x")).model_dump(mode="json"),
     "original_size": OriginalSize(width=1, height=1).model_dump(mode="json"),
     "target_size": TargetSize(width=1, height=1).model_dump(mode="json"),
+    "faces": Faces(restorer="x").model_dump(mode="json"),
 }
 """The groups that are left out as a rule, with the defaults of what stands in them."""
 
@@ -112,6 +114,7 @@ def test_every_default_is_what_it_always_was():
         "controlnet": [],
         "upscale": None,
         "ip_adapters": [],
+        "faces": {"restorer": "x", "strength": 1.0, "fidelity": 0.5},
     }
 
 

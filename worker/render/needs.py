@@ -62,6 +62,7 @@ class Needs:
     embeddings: Mapping[str, Model]  # by the paths of their files
     upscaler: Model | None = None
     second_upscaler: Model | None = None
+    face_restorer: Model | None = None
     controls: tuple[Model, ...] = ()  # of each of the parameters' `controlnet`
     ip_adapters: tuple[tuple[Model, Model], ...] = ()  # each with its image encoder
 
@@ -82,6 +83,7 @@ class Needs:
             {path: Model("embedding", sha256) for path, sha256 in models.embeddings.items()},
             upscaler=Model("upscaler", models.upscaler) if models.upscaler else None,
             second_upscaler=Model("upscaler", models.second_upscaler) if models.second_upscaler else None,
+            face_restorer=Model("face-restorer", models.face_restorer) if models.face_restorer else None,
             controls=tuple(Model("controlnet", sha256) for sha256 in models.controls),
             ip_adapters=tuple(
                 (Model("ip-adapter", adapter), Model("image-encoder", encoder))
@@ -93,8 +95,9 @@ class Needs:
     def models(self) -> frozenset[Model]:
         """All models that must be loaded before the image starts."""
         chosen = (model for choice in self.checkpoints.values() for model in choice)
+        networks = (self.upscaler, self.second_upscaler, self.face_restorer)
         beside = (*self.adapters.values(), *self.embeddings.values(), *self.controls, *chain(*self.ip_adapters))
-        return frozenset(filter(None, (*chosen, self.upscaler, self.second_upscaler, *beside)))
+        return frozenset(filter(None, (*chosen, *networks, *beside)))
 
     def kit(self, loaded: Mapping[Model, Loaded], sources: Sources) -> Kit:
         """Return the kit of a render. Raises ModelFileError if an adapter does not fit its checkpoint."""
@@ -111,6 +114,7 @@ class Needs:
             sources.mask,
             adapters={key: cast("Adapter", loaded[model]) for key, model in self.adapters.items()},
             upscaler=_network(self.upscaler, loaded),
+            face_restorer=_network(self.face_restorer, loaded),
             controls=tuple(ControlInput(options, net, picture) for (options, picture), net in controls),
             ip_adapters=tuple(
                 IPAdapterInput(
@@ -126,7 +130,7 @@ class Needs:
         """Return the kit of a picture that is enlarged by itself. Raises RenderError if there is no such picture."""
         if sources.source is None:
             raise RenderError("the picture to enlarge is missing")
-        networks = (_network(model, loaded) for model in (self.upscaler, self.second_upscaler))
+        networks = (_network(model, loaded) for model in (self.upscaler, self.second_upscaler, self.face_restorer))
         return UpscaleKit(device, sources.source, sources.alpha, *networks)
 
 

@@ -196,6 +196,7 @@ _ALONE: Final = (
     _Alone("image-encoder", image_encoders.is_one, _image_encoder),
     _Alone("embedding", lambda _, weights: weights is not None and embeddings.holds_one(weights), _embedding),
     _Alone("hypernetwork", lambda _, weights: weights is not None and hypernetworks.holds_one(weights), _hypernetwork),
+    _Alone("face-restorer", lambda _, weights: weights is not None and upscalers.holds_restorer(weights), _upscaler),
     _Alone("upscaler", lambda _, weights: weights is not None and upscalers.holds_one(weights), _upscaler),
 )
 

@@ -44,6 +44,7 @@ class Kit:
     source: Pixels | None = None
     mask: Mask | None = None  # above 128: repainted
     upscaler: PixelNetwork | None = None  # enlarges the first pass's picture for the second
+    face_restorer: PixelNetwork | None = None  # of the finished picture
     adapters: Mapping[str, Adapter] = field(default_factory=dict)  # that tags in prompts name, by their keys
     controls: tuple[ControlInput, ...] = ()
     ip_adapters: tuple[IPAdapterInput, ...] = ()

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from torch import Tensor
+
 from shared.params import geometry
 from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
+from worker.engine.architectures.weights import Weights
 from worker.engine.images.arrays import Pixels
 from worker.engine.pipelines import hires, img2img, img2img_host
 from worker.engine.pipelines.denoise_pass import Pass, drawn, from_noise, modelled, noised, planned, sampled
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.steering import steering
 from worker.engine.requests import Asks, Work
+from worker.engine.upscaling.face_restoring import restored
 from worker.engine.vae import decoded
 
 Picture = Pixels
@@ -35,7 +39,7 @@ def text_to_image(params: RenderParams, kit: Kit) -> Asks[Picture]:
         draws = yield from drawn(second)
         model = yield from modelled(second, steering=(yield from steering(second, kit)))
         latent = yield from sampled(second, model, noised(latent, draws.first, second), draws)
-    return (yield from decoded((second or first).weights, latent))
+    return (yield from _finished(params, kit, (second or first).weights, latent))
 
 
 def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Picture]:
@@ -49,9 +53,17 @@ def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Pic
     noise = draws.first * options.noise_multiplier
     x = noised(start.latent, noise, this_pass, extra=options.extra_noise)
     latent = yield from sampled(this_pass, start.model(model, noise, this_pass), x, draws)
-    pixels = yield from decoded(this_pass.weights, start.with_unmasked(latent))
+    pixels = yield from _finished(params, kit, this_pass.weights, start.with_unmasked(latent))
     result: Picture = yield Work(lambda: img2img_host.finished(source, pixels, options))
     return result
+
+
+def _finished(params: RenderParams, kit: Kit, weights: Weights, latent: Tensor) -> Asks[Pixels]:
+    """Return the picture of the last pass, with its faces restored; only what a mask shows of it is seen later."""
+    pixels = yield from decoded(weights, latent)
+    if params.faces and kit.face_restorer:
+        pixels = yield from restored(kit.face_restorer, pixels, params.faces, weights.device)
+    return pixels
 
 
 def _passes(params: RenderParams, kit: Kit) -> tuple[Pass, Pass | None]:

@@ -14,6 +14,7 @@ from worker.engine.images.arrays import Mask, Pixels
 from worker.engine.requests import Asks, Work
 from worker.engine.upscaling.architectures import PixelNetwork
 from worker.engine.upscaling.enlarging import Size, enlarged_by
+from worker.engine.upscaling.face_restoring import restored
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,7 @@ class UpscaleKit:
     alpha: Mask | None = None  # None: opaque
     first: PixelNetwork | None = None
     second: PixelNetwork | None = None
+    face_restorer: PixelNetwork | None = None
 
 
 def upscaled(options: Upscale, kit: UpscaleKit) -> Asks[Pixels]:
@@ -34,6 +36,8 @@ def upscaled(options: Upscale, kit: UpscaleKit) -> Asks[Pixels]:
     if options.second and options.second_share:
         other = yield from _by(kit.second, options.second, kit, size)
         result = yield Work(partial(_mixed, result, other, options.second_share))
+    if options.faces and kit.face_restorer:
+        result = yield from restored(kit.face_restorer, result, options.faces, kit.device)
     if kit.alpha is None:
         return result
     whole: Pixels = yield Work(partial(_with_alpha, result, kit.alpha))

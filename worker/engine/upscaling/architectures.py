@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Final
 
 import torch
@@ -24,7 +25,29 @@ _MOST_LAYERS: Final = 1024  # of one list in a network, and of its parts; the de
 _NUMBER: Final = re.compile(r"\d+")
 _ON_META: Final = frozenset({torch.empty, torch.rand, torch.randn})
 _FILLS_IN: Final = "LaMa"
+_CODEFORMER: Final = "CodeFormer"
+_RESTORERS: Final = frozenset({"GFPGAN", "RestoreFormer", _CODEFORMER})
+_BESIDE: Final = "spandrel_extra_arches"
+"""The package with CodeFormer, which the farm does not bring: its licence forbids commercial use."""
+_SIGNED: Final[Mapping[str, Callable[[nn.Module, Tensor, float], Tensor]]] = {
+    "GFPGAN": lambda network, pixels, _: network(pixels, randomize_noise=False)[0],  # with the noise of its file
+    _CODEFORMER: lambda network, pixels, fidelity: network(pixels, weight=fidelity)[0],
+}
+"""By architecture: how a network is called that takes and gives values in -1..1, which spandrel leaves to its users."""
 _LONGEST: Final = 200  # of a library's message that is repeated
+
+
+def _add_codeformer() -> None:
+    """Have spandrel know CodeFormer, if the person installed the package that has it."""
+    if find_spec(_BESIDE) is None:
+        return
+    from spandrel_extra_arches import EXTRA_REGISTRY  # noqa: PLC0415 - only where it is installed
+
+    own = [one for one in EXTRA_REGISTRY if one.architecture.id == _CODEFORMER]
+    MAIN_REGISTRY.add(*own, ignore_duplicates=True)
+
+
+_add_codeformer()
 
 
 class PixelNetwork(nn.Module):
@@ -37,6 +60,7 @@ class PixelNetwork(nn.Module):
         self.scale: int = descriptor.scale
         self.algorithm: str = descriptor.architecture.name
         self.restores_faces = descriptor.purpose == "FaceSR"
+        self._signed = _SIGNED.get(descriptor.architecture.id)
 
     @property
     def half_formats(self) -> tuple[torch.dtype, ...]:
@@ -49,9 +73,35 @@ class PixelNetwork(nn.Module):
         """The memory that its weights and tables take."""
         return sum(one.nbytes for one in (*self.parameters(), *self.buffers()))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        enlarged: Tensor = self._descriptor(pixels.to(next(self.network.parameters()).dtype))
+    def at(self, fidelity: float) -> nn.Module:
+        """Return the network as it is asked to stay so close to the picture, if it can be; else itself."""
+        return _AtFidelity(self, fidelity) if self.algorithm == _CODEFORMER else self
+
+    def forward(self, pixels: Tensor, fidelity: float = 0.5) -> Tensor:
+        pixels = pixels.to(next(self.network.parameters()).dtype)
+        if self._signed:
+            return ((self._signed(self.network, pixels * 2 - 1, fidelity).float() + 1) / 2).clamp(0, 1)
+        enlarged: Tensor = self._descriptor(pixels)
         return enlarged.float()
+
+
+class _AtFidelity(nn.Module):
+    """CodeFormer at one fidelity: 0 paints the best face, 1 stays close to the picture."""
+
+    def __init__(self, restorer: PixelNetwork, fidelity: float) -> None:
+        super().__init__()
+        self.restorer = restorer
+        self.fidelity = fidelity
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        made: Tensor = self.restorer(pixels, self.fidelity)
+        return made
+
+
+def is_restorer(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether the architecture that has weights of these names restores faces."""
+    architecture = recognised(weights)
+    return architecture is not None and architecture.id in _RESTORERS
 
 
 def recognised(weights: Mapping[str, Tensor]) -> Architecture[nn.Module] | None:
@@ -68,8 +118,14 @@ def built(weights: Mapping[str, Tensor], *, is_outline: bool = False) -> PixelNe
     Raises ModelFileError unless every weight is there, none is left over and each has its shape.
     """
     architecture = recognised(weights)
+    if architecture is None and "idx_pred_layer.1.weight" in weights:
+        raise ModelFileError(
+            f"is a {_CODEFORMER} face restorer, whose licence forbids commercial use. So the farm does not bring "
+            f"its architecture. If the licence suits you, install the package beside the worker (pip install --no-deps "
+            f"{_BESIDE}) and start the worker again"
+        )
     if architecture is None:
-        raise ModelFileError("is not an upscaler of a known architecture")
+        raise ModelFileError("is not an upscaler or a face restorer of a known architecture")
     if architecture.id == _FILLS_IN:
         raise ModelFileError(
             f"is a {architecture.name} network, which fills in pictures: upscalers and face restorers are read"

@@ -20,7 +20,8 @@ from worker.engine.upscaling.architectures import PixelNetwork
 
 MakeRoom = Callable[[int], object]
 
-_OURS: Final = frozenset({None, "an upscaler of an unknown architecture", "a face restorer"})
+_RESTORER: Final = "a face restorer"
+_OURS: Final = frozenset({None, "an upscaler of an unknown architecture", _RESTORER})
 
 
 class Facts(NamedTuple):
@@ -37,6 +38,13 @@ def holds_one(weights: Mapping[str, Tensor]) -> bool:
     if kinds.is_checkpoint(weights) or kinds.named(weights) not in _OURS:
         return False
     return architectures.recognised(weights) is not None
+
+
+def holds_restorer(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether these are the weights of a face restorer, by their names; also of one that cannot be used."""
+    if kinds.is_checkpoint(weights):
+        return False
+    return kinds.named(weights) == _RESTORER or (holds_one(weights) and architectures.is_restorer(weights))
 
 
 def inspected(path: Path) -> Facts:
