@@ -38,6 +38,8 @@ WORKER_PHASES: Final = {
 
 _NEXT: Final = frozenset({Cause.NEXT, Cause.SLOT})
 """The reasons of a job that is next."""
+_FOR_NOBODY: Final = frozenset({Cause.MEMORY, Cause.NEWER_VERSION, Cause.NO_CHECKPOINT, Cause.NO_MODEL})
+"""The reasons of a job that none of the living workers can take, wherever it stands."""
 
 _ERROR_TEXTS: Final = {
     400: ("The request cannot be read", "Go back, check it, and try again."),
@@ -135,8 +137,8 @@ def _single(job: JobBody) -> str:
 
 
 def _place(job: JobBody) -> list[str]:
-    """Return how many images start before it, unless the reason why it waits says that."""
-    if job.position is None or not job.counts["queued"] or (job.waiting and job.waiting.code in _NEXT):
+    """Return how many images start before it, unless the reason why it waits says that, or that none can start."""
+    if job.position is None or not job.counts["queued"] or (job.waiting and job.waiting.code in _NEXT | _FOR_NOBODY):
         return []
     return [f"{counted(job.position, 'image')} ahead" if job.position else "next in line"]
 

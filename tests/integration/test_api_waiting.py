@@ -56,7 +56,9 @@ def test_job_names_a_missing_adapter_and_its_folder_in_the_api_and_on_its_page(
     assert waiting["missing"] == [
         {"kind": "lora", "name": "ink", "folder": "Lora", "sha256": ink.sha256, "text": text},
     ]
-    assert text in look(client, job["links"]["page"]).text
+    page = look(client, job["links"]["page"]).text
+    assert text in page
+    assert "next in line" not in page, "no worker can take it"
 
 
 def test_job_that_has_ended_waits_for_nothing(client, submitted):
