@@ -32,7 +32,7 @@ _numbers = count(1)
 
 @contextmanager
 def folder_in_memory(otherwise: Path) -> Iterator[Path]:
-    """Yield a new folder in memory, which is gone after the block; where there is no room, `otherwise`.
+    """Yield a new folder in memory, which is gone after the block; `otherwise`, if memory has no room.
 
     A database has some 300 files: to make them takes a seventh of the processor time that it takes on a disk.
     """
