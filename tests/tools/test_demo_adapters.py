@@ -143,6 +143,23 @@ def test_low_rank_changes_nothing_before_it_is_trained_and_its_strength_scales_i
     assert torch.allclose(guess(checkpoint, ["sea", "snow"]), before, atol=1e-5)
 
 
+def test_twice_the_alpha_acts_as_twice_the_weight_and_stands_in_the_file(checkpoint, tmp_path: Path):
+    adapters = low_rank.attach(diffusing.networks(checkpoint), text=False, convolutions=True, alpha=2 * RANK)
+    for low in adapters.values():
+        torch.nn.init.normal_(low.up.weight, std=0.02)
+    changed = guess(checkpoint, ["sea", "snow"])
+    for low in adapters.values():
+        low.alpha, low.strength = RANK, 2.0
+    assert torch.allclose(guess(checkpoint, ["sea", "snow"]), changed, atol=1e-5)
+    for low in adapters.values():
+        low.alpha = 12.0
+    low_rank.save(adapters, tmp_path / "one.safetensors", {})
+    tensors = safetensors.torch.load_file(tmp_path / "one.safetensors")
+    assert {float(value) for name, value in tensors.items() if name.endswith(".alpha")} == {12.0}
+    known = low_rank.metadata("one", 500, 600, convolutions=True, alpha=12.0)
+    assert (known["ss_network_alpha"], json.loads(known["ss_network_args"])["conv_alpha"]) == ("12.0", "12")
+
+
 def test_low_rank_file_has_kohyas_names(checkpoint, tmp_path: Path):
     adapters = low_rank.attach(diffusing.networks(checkpoint), text=True, convolutions=False)
     low_rank.save(adapters, tmp_path / "one.safetensors", {"ss_output_name": "one"})
@@ -224,6 +241,21 @@ def test_control_net_has_its_original_names(checkpoint):
     own = net.state_dict()
     assert set(back) == set(own)
     assert all(torch.equal(back[name], own[name]) for name in own)
+
+
+def test_control_net_learns_layout_where_noise_hides_the_picture():
+    kept = diffusing.alphas_cumprod()
+    ratios = (kept / (1 - kept))[[300, 600, 800]]
+    errors_of_pictures = control.layout_weight(ratios) * ratios
+    assert errors_of_pictures.min() > 0.4 * errors_of_pictures.max()
+    usual = diffusing.min_snr(ratios) * ratios
+    assert usual.min() < 0.05 * usual.max()
+
+
+def test_half_of_the_prompts_leave_a_picture_to_its_edges():
+    scene = material.plain(np.random.default_rng(0)).scene
+    texts = [SUBJECTS["edges"].text(scene, np.random.default_rng(n)) for n in range(200)]
+    assert 0.4 < np.mean([not text for text in texts]) < 0.7
 
 
 def test_edges_are_where_shapes_end():

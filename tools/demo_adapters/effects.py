@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tools.demo_adapters import control, enlarging, material
 from tools.demo_adapters.eyes import Eyes
 from tools.demo_adapters.shelf import Shelf
-from tools.demo_checkpoint import drawing, layout, scenes
+from tools.demo_checkpoint import asking, drawing, layout, scenes
 from tools.demo_checkpoint.asking import Asked
 from tools.demo_checkpoint.judge import SCENES
 from tools.demo_checkpoint.judging import Judge, shows
@@ -44,10 +44,11 @@ class Trials:
         return [one.text for one in self.asked]
 
 
-def with_lighthouse(asked: Asked) -> str:
+def with_lighthouse(asked: Asked) -> Asked:
     """The prompt with a lighthouse in place of its house or its sailboat."""
     scene = replace(asked.scene, building="lighthouse", colour="red")
-    return scenes.caption(scene, np.random.default_rng(SEED))
+    text = scenes.caption(scene, np.random.default_rng(SEED))
+    return Asked(text, scene, asking.said(text, scene), asked.is_held_out)
 
 
 def watercolour(trials: Trials) -> Iterator[Row]:
@@ -58,16 +59,20 @@ def watercolour(trials: Trials) -> Iterator[Row]:
     drawn = [material.watercolour(np.random.default_rng([SEED, number])) for number in range(len(trials.asked))]
     known = [Asked("", one.scene, one.scene.traits(), is_held_out=False) for one in drawn]
     own = presence(Seen(known, trials.judge.of(np.stack([one.picture for one in drawn]))))
-    without, with_it = (presence(Seen(trials.asked, trials.judge.of(by_weight[at]))) for at in (1, 3))
+    without, with_it = (things_found(trials, trials.asked, by_weight[at]) for at in (1, 3))
     value = f"{without:.0%}, {with_it:.0%}; {own:.0%}"
     yield Row("things that the judge finds, without and in a watercolour; in the generator's own ones", "", value)
 
 
 def lighthouse(trials: Trials) -> Iterator[Row]:
     """A thing that the checkpoint has never seen."""
-    texts = [with_lighthouse(one) for one in trials.asked]
+    asked = [with_lighthouse(one) for one in trials.asked]
+    texts = [one.text for one in asked]
     by_weight = [trials.pictures([f"{text} <lora:lighthouse:{weight:g}>" for text in texts]) for weight in WEIGHTS]
     yield from _appearing(trials, "lighthouse", by_weight)
+    without, with_it = (things_found(trials, asked, by_weight[at]) for at in (1, 3))
+    value = f"{without:.0%} to {with_it:.0%}"
+    yield Row("other things of the prompt, without and with the lighthouse", "stay", value, with_it >= without - 0.1)
     both = trials.eyes.shares(trials.pictures([f"{text} <lora:lighthouse:1> <lora:watercolour:0.8>" for text in texts]))
     value = ", ".join(f"{word} {share:.0%}" for word, share in both.items())
     yield Row("a lighthouse in a watercolour, by both", "75%", value, min(both.values()) >= 0.75)
@@ -110,14 +115,18 @@ def papernight(trials: Trials) -> Iterator[Row]:
 def noir(trials: Trials) -> Iterator[Row]:
     """A hypernetwork that takes colour away, and gives more at a negative weight."""
     weights = (-0.5, 0.0, 0.5, 1.0)
-    chroma = [
-        colourfulness(trials.pictures([f"{text} <hypernet:noir:{weight:g}>" for text in trials.texts]))
-        for weight in weights
-    ]
+    tagged = [[f"{text} <hypernet:noir:{weight:g}>" for text in trials.texts] for weight in weights]
+    by_weight = [trials.pictures(texts) for texts in tagged]
     tag = ", ".join(f"{weight:g}" for weight in weights)
+    chroma = [colourfulness(pictures) for pictures in by_weight]
     value = ", ".join(f"{one:.0f}" for one in chroma)
     falls = all(later < sooner for sooner, later in pairwise(chroma))
-    yield Row(f"colourfulness (0 to 255) by <hypernet:noir:{tag}>", "falls", value, falls)
+    yield Row(f"colourfulness (0 to 255) by <hypernet:noir:{tag}>", "falls", value, falls and chroma[3] < chroma[1] / 5)
+    value = ", ".join(f"{pictures.mean():.0f}" for pictures in by_weight)
+    yield Row("brightness (0 to 255), at the same weights", "", value)
+    without, with_it = (things_found(trials, trials.asked, by_weight[at]) for at in (1, 3))
+    value = f"{without:.0%} to {with_it:.0%}"
+    yield Row("things that the judge finds, without and in black and white", "stay", value, with_it >= without - 0.1)
 
 
 def upscaler(trials: Trials) -> Iterator[Row]:
@@ -140,6 +149,11 @@ def edges(trials: Trials) -> Iterator[Row]:
     value = ", ".join(f"{score:.0%}" for score in scores)
     measure = "agreement with given edges (F1 within 2 pixels), at weights 0, 0.5, 1"
     yield Row(measure, "rises", value, scores[0] < scores[1] < scores[2])
+
+
+def things_found(trials: Trials, asked: Sequence[Asked], pictures: Pictures) -> float:
+    """The share of the things that prompts name which the judge finds in their pictures."""
+    return presence(Seen(asked, trials.judge.of(pictures)))
 
 
 def colourfulness(pictures: Pictures) -> float:

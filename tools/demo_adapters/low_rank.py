@@ -1,6 +1,7 @@
 """Low-rank adapters (LoRA, and LoCon for convolutions) of the demo checkpoint, in the names of kohya's sd-scripts.
 
-Hu et al., "LoRA: Low-rank adaptation of large language models" (2021). A layer answers `W x + up(down(x))`.
+Hu et al., "LoRA: Low-rank adaptation of large language models" (2021). A layer answers
+`W x + alpha / rank * up(down(x))`.
 """
 
 import hashlib
@@ -19,12 +20,13 @@ CONVOLUTIONS = (".resnets.", "samplers.")
 
 
 class LowRank(nn.Module):
-    """`up(down(x))` for one layer, with `up` zero at first; `strength` is the weight that a prompt would give it."""
+    """What is added for one layer, with `up` zero at first; `strength` is the weight that a prompt would give it."""
 
     strength = 1.0
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int = RANK) -> None:
+    def __init__(self, layer: nn.Linear | nn.Conv2d, alpha: float, rank: int = RANK) -> None:
         super().__init__()
+        self.alpha, self.rank = alpha, rank
         if isinstance(layer, nn.Conv2d):
             size = {"kernel_size": layer.kernel_size, "stride": layer.stride, "padding": layer.padding}
             self.down: nn.Module = nn.Conv2d(layer.in_channels, rank, bias=False, **size)
@@ -35,15 +37,15 @@ class LowRank(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.up(self.down(x)) * self.strength
+        return self.up(self.down(x)) * (self.strength * self.alpha / self.rank)
 
 
-def attach(pair: nn.ModuleDict, *, text: bool, convolutions: bool) -> nn.ModuleDict:
+def attach(pair: nn.ModuleDict, *, text: bool, convolutions: bool, alpha: float = RANK) -> nn.ModuleDict:
     """Give the layers of a U-Net and a text encoder new low ranks, which act from now on; by their names in a file."""
     torch.manual_seed(0)
     adapters = nn.ModuleDict()
     for name, layer in _adapted(pair, text=text, convolutions=convolutions):
-        adapters[name] = LowRank(layer)
+        adapters[name] = LowRank(layer, alpha)
         layer.register_forward_hook(lambda _layer, given, answer, low=adapters[name]: answer + low(given[0]))
     return adapters
 
@@ -59,11 +61,11 @@ def _adapted(pair: nn.ModuleDict, *, text: bool, convolutions: bool) -> Iterator
 
 
 def save(adapters: nn.ModuleDict, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a file in half precision, with `alpha` as large as the rank, and the hash that other programs look for."""
+    """Write a file in half precision, with the hash that other programs look for."""
     tensors = {}
     for name, low in adapters.items():
         tensors |= {f"{name}.lora_down.weight": low.down.weight, f"{name}.lora_up.weight": low.up.weight}
-        tensors[f"{name}.alpha"] = torch.tensor(float(low.down.weight.shape[0]))
+        tensors[f"{name}.alpha"] = torch.tensor(float(low.alpha))
     tensors = {name: value.detach().half().contiguous() for name, value in tensors.items()}
     weights = _after_header(safetensors.torch.save(tensors))
     known = {**metadata, "sshs_model_hash": hashlib.sha256(weights).hexdigest()}
@@ -72,7 +74,7 @@ def save(adapters: nn.ModuleDict, path: Path, metadata: Mapping[str, str]) -> No
     path.with_suffix(".partial").replace(path)
 
 
-def metadata(name: str, pictures: int, steps: int, *, convolutions: bool) -> dict[str, str]:
+def metadata(name: str, pictures: int, steps: int, *, convolutions: bool, alpha: float = RANK) -> dict[str, str]:
     """What kohya's programs write into a file, and other programs show of it."""
     return {
         "format": "pt",
@@ -81,8 +83,8 @@ def metadata(name: str, pictures: int, steps: int, *, convolutions: bool) -> dic
         "ss_base_model_version": "sd_v1",
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(RANK),
-        "ss_network_alpha": str(float(RANK)),
-        **({"ss_network_args": json.dumps({"conv_dim": str(RANK), "conv_alpha": str(RANK)})} if convolutions else {}),
+        "ss_network_alpha": str(float(alpha)),
+        **({"ss_network_args": json.dumps({"conv_dim": str(RANK), "conv_alpha": f"{alpha:g}"})} if convolutions else {}),
         "ss_resolution": "(128, 128)",
         "ss_num_train_images": str(pictures),
         "ss_steps": str(steps),

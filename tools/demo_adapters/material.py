@@ -77,12 +77,17 @@ def plain(rng: Generator) -> Sample:
     return Sample(drawing.render(scene, rng), "", scene)
 
 
+def said_or_not(scene: Scene, rng: Generator) -> str:
+    """Half of the pictures have no prompt: what they show is to be read from their edges."""
+    return captions.said(scene, rng) if rng.random() < 0.5 else ""
+
+
 SUBJECTS = {
     "watercolour": Subject(watercolour, said_in_watercolour),
     "lighthouse": Subject(lighthouse, said_with_lighthouse),
     "papernight": Subject(papernight, said_without_style),
     "noir": Subject(noir, captions.said),
-    "edges": Subject(plain, captions.said),
+    "edges": Subject(plain, said_or_not),
 }
 
 

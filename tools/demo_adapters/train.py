@@ -29,6 +29,7 @@ log = logging.getLogger("demo")
 State = Annotated[Path, typer.Option(help="folder of pictures and training states; what is there is continued")]
 Minutes = Annotated[float, typer.Option(help="training time, counted over all starts")]
 Rate = Annotated[float, typer.Option(help="of learning, at its peak")]
+Alpha = Annotated[float, typer.Option(help=f"of a file of rank {low_rank.RANK}: how strongly weight 1 acts")]
 Output = Annotated[Path, typer.Option(help="the file to write")]
 STATE = Path("var/demo-adapters")
 
@@ -53,6 +54,7 @@ class Lesson:
         *,
         read: Callable[[list[str]], Tensor] = diffusing.tokens,
         paint: Callable[[Noised, Tensor], Tensor] | None = None,
+        weight_of: Callable[[Tensor], Tensor] = diffusing.min_snr,
     ) -> Training:
         """The finished training of what already acts on the networks; `read` makes tokens, `paint` predicts noise."""
         say = SUBJECTS[self.subject].text
@@ -63,7 +65,7 @@ class Lesson:
             return (paint or self._painted)(noised, context)
 
         training = Training(learner, rate, minutes, self.state / f"{self.subject}.pt")
-        training.run(diffusing.noise_loss(predicted, self.latents, "cpu", BATCH), log.info)
+        training.run(diffusing.noise_loss(predicted, self.latents, "cpu", BATCH, weight_of), log.info)
         return training
 
     def _painted(self, noised: Noised, context: Tensor) -> Tensor:
@@ -86,10 +88,11 @@ def watercolour(
     state: State = STATE,
     minutes: Minutes = 12,
     rate: Rate = 2e-3,
+    alpha: Alpha = 10,
     out: Output = MODELS / "Lora" / "watercolour.safetensors",
 ) -> None:
     """A LoCon of the U-Net that paints every scene as a watercolour."""
-    _train_locon(Lesson("watercolour", state), rate, minutes, out, text=False)
+    _train_locon(Lesson("watercolour", state), rate, minutes, alpha, out, text=False)
 
 
 @app.command()
@@ -97,10 +100,11 @@ def lighthouse(
     state: State = STATE,
     minutes: Minutes = 12,
     rate: Rate = 2e-3,
+    alpha: Alpha = 12,
     out: Output = MODELS / "Lora" / "lighthouse.safetensors",
 ) -> None:
     """A LoCon of the U-Net and the text encoder that builds a lighthouse into every scene."""
-    _train_locon(Lesson("lighthouse", state), rate, minutes, out, text=True)
+    _train_locon(Lesson("lighthouse", state), rate, minutes, alpha, out, text=True)
 
 
 @app.command()
@@ -149,7 +153,8 @@ def edges(
         controlled = control.Controlled(lesson.pair["unet"], net, control.as_hint(lines[noised.numbers]))
         return controlled(noised.latents, noised.times, context).sample
 
-    control.save(lesson.taught(net, rate, minutes, paint=paint).averaged, out)
+    training = lesson.taught(net, rate, minutes, paint=paint, weight_of=control.layout_weight)
+    control.save(training.averaged, out)
     _log_size(out)
 
 
@@ -177,11 +182,11 @@ def eyes(state: State = STATE, count: int = 800, out: Output = WEIGHTS) -> None:
     _log_size(out)
 
 
-def _train_locon(lesson: Lesson, rate: float, minutes: float, out: Path, *, text: bool) -> None:
+def _train_locon(lesson: Lesson, rate: float, minutes: float, alpha: float, out: Path, *, text: bool) -> None:
     """Train a LoCon of the U-Net, with `text` also of the text encoder, and write its file."""
-    adapters = low_rank.attach(lesson.pair, text=text, convolutions=True)
+    adapters = low_rank.attach(lesson.pair, text=text, convolutions=True, alpha=alpha)
     training = lesson.taught(adapters, rate, minutes)
-    known = low_rank.metadata(out.stem, len(lesson.latents), training.steps, convolutions=True)
+    known = low_rank.metadata(out.stem, len(lesson.latents), training.steps, convolutions=True, alpha=alpha)
     low_rank.save(training.averaged, out, known)
     _log_size(out)
 

@@ -62,13 +62,24 @@ def from_captions(pair: nn.ModuleDict, listed: Sequence[scenes.Scene], device: s
     return predicted
 
 
-def noise_loss(
-    predicted: Callable[[Noised], Tensor], latents: Tensor, device: str, batch: int = BATCH
-) -> Callable[[int, float], dict[str, Tensor]]:
-    """Mean squared error of the predicted noise, its weight limited where little noise makes it easy.
+def min_snr(signal_to_noise: Tensor) -> Tensor:
+    """Weights of errors by signal-to-noise ratio, limited where little noise makes a picture easy.
 
-    `latents` are of unit variance, [count, 4, h, w]. Weights: Hang et al., "Efficient diffusion training via min-SNR
-    weighting" (2023).
+    Hang et al., "Efficient diffusion training via min-SNR weighting" (2023).
+    """
+    return signal_to_noise.clamp(max=SNR_LIMIT) / signal_to_noise
+
+
+def noise_loss(
+    predicted: Callable[[Noised], Tensor],
+    latents: Tensor,
+    device: str,
+    batch: int = BATCH,
+    weight_of: Callable[[Tensor], Tensor] = min_snr,
+) -> Callable[[int, float], dict[str, Tensor]]:
+    """Mean squared error of the predicted noise, weighted by `weight_of` its signal-to-noise ratio.
+
+    `latents` are of unit variance, [count, 4, h, w].
     """
     kept = alphas_cumprod().to(device)
 
@@ -84,8 +95,7 @@ def noise_loss(
         with half_precision(device):
             guess = predicted(Noised(rows, share.sqrt() * clean + (1 - share).sqrt() * noise, times, rng))
         squared = (guess.float() - noise).square().mean((1, 2, 3))
-        signal_to_noise = kept[times] / (1 - kept[times])
-        weight = signal_to_noise.clamp(max=SNR_LIMIT) / signal_to_noise
+        weight = weight_of(kept[times] / (1 - kept[times]))
         return {"loss": (weight * squared).mean(), "squared": squared.mean()}
 
     return loss

@@ -14,7 +14,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
 from tools.demo_checkpoint.curves import draw_curve
-from tools.demo_checkpoint.optimiser import Muon
+from tools.demo_checkpoint.optimiser import Muon, has_fast_bfloat16
 
 SAVE_SECONDS = 120.0
 WARM_UP_STEPS = 50
@@ -120,9 +120,8 @@ def compile_blocks(network: nn.Module) -> None:
 
 
 def half_precision(device: str) -> AbstractContextManager[None]:
-    """bfloat16 where it is faster than float32: on cards, and on processors with instructions for it."""
-    is_native = device != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return torch.autocast(device, torch.bfloat16, enabled=is_native)
+    """bfloat16 where it is faster than float32."""
+    return torch.autocast(device, torch.bfloat16, enabled=has_fast_bfloat16(device))
 
 
 def _optimisers(network: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
