@@ -233,6 +233,14 @@ def test_control_net_adds_nothing_before_it_is_trained_and_learns_from_the_first
     assert all(block.weight.grad.abs().sum() > 0 for block in net.controlnet_down_blocks)
 
 
+@torch.no_grad()
+def test_edges_reach_the_control_net_as_strongly_as_latents(checkpoint):
+    net = control.build(checkpoint.unet)
+    lines = control.as_hint(control.edges(material.plain(np.random.default_rng(0)).picture)[None])
+    read = net.controlnet_cond_embedding(lines) - net.controlnet_cond_embedding(torch.zeros_like(lines))
+    assert 0.2 < read.std() / net.conv_in(LATENTS).std() < 5
+
+
 def test_control_net_has_its_original_names(checkpoint):
     net = control.build(checkpoint.unet)
     original = control.original_tensors(net)
