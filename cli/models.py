@@ -92,7 +92,7 @@ def _file_row(file: Json) -> Row:
         escape(file["name"]),
         (file["sha256"] or "")[:10],
         file["architecture"],
-        escape(Details.read(file.get("details")).words),
+        escape(Details.read(file.get("details")).words(file["name"])),
         data_size(file["size"]),
         usable if file["usable"] else f"[red]no:[/] {escape(file['reason'] or '')}",
     )

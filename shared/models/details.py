@@ -51,9 +51,9 @@ class Details(BaseModel):
     projected: Count | None = Field(default=None, description="Width of an image encoder's result.")
     hidden: Count | None = Field(default=None, description="Width of an image encoder's layers.")
 
-    @property
-    def words(self) -> str:
-        """What people see of it in a line: `LoCon, rank 8, also called Ink; ink, wash`."""
+    def words(self, name: str) -> str:
+        """What people see of it in a line beside the file's name: `LoCon, rank 8, also called Ink; ink, wash`."""
+        has_other_name = self.alias and self.alias.casefold() != name.casefold()
         facts = (
             self.algorithm,
             f"rank {self.rank}" if self.rank else None,
@@ -62,7 +62,7 @@ class Details(BaseModel):
             f"{self.form}, for image features of width {self.image_width}" if self.image_width else None,
             f"{self.tokens} tokens of a picture" if self.tokens else None,
             f"image features of widths {self.projected} and {self.hidden}" if self.projected and self.hidden else None,
-            f"also called {self.alias}" if self.alias else None,
+            f"also called {self.alias}" if has_other_name else None,
         )
         return "; ".join(filter(None, (", ".join(filter(None, facts)), ", ".join(self.trigger_words[:_SHOWN]))))
 

@@ -47,3 +47,11 @@ def test_values_of_another_version_are_left_out_one_by_one() -> None:
     stored = {"rank": "many", "form": "by columns", "alias": "Ink", "vectors": {"text_encoder": 0}, "new": 1}
     assert Details.read(stored) == Details(alias="Ink")
     assert Details.read(None) == Details.read([1]) == Details()
+
+
+@pytest.mark.parametrize(
+    ("alias", "words"), [("Ink", "LoRA, rank 8; wash"), ("pen", "LoRA, rank 8, also called pen; wash")]
+)
+def test_another_name_is_told_only_if_it_is_another(alias: str, words: str) -> None:
+    details = Details(algorithm="LoRA", rank=8, alias=alias, trigger_words=("wash",))
+    assert details.words("ink") == words
