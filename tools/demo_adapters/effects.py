@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.params.render import RenderParams
 from tools.demo_adapters import control, enlarging, material
 from tools.demo_adapters.eyes import Eyes
 from tools.demo_adapters.shelf import Shelf
@@ -142,13 +143,20 @@ def edges(trials: Trials) -> Iterator[Row]:
     told = [painted(f"a photo of the {one.scene.ground}", SEED + number, steps=STEPS) for number, one in numbered]
     wanted, scores = [control.edges(picture) for picture in drawn], []
     for weight in (0.0, 0.5, 1.0):
-        unit = control.UNIT.model_copy(update={"weight": weight})
-        inputs = [Inputs(controls=(ControlInput(unit, trials.shelf.control_net, picture),)) for picture in drawn]
-        found = map(control.edges, trials.studio.render(told, inputs))
+        found = map(control.edges, controlled(trials.studio, trials.shelf, told, drawn, weight))
         scores.append(float(np.mean([control.agreement(*pair) for pair in zip(wanted, found, strict=True)])))
     value = ", ".join(f"{score:.0%}" for score in scores)
     measure = "agreement with given edges (F1 within 2 pixels), at weights 0, 0.5, 1"
     yield Row(measure, "rises", value, scores[0] < scores[1] < scores[2])
+
+
+def controlled(
+    studio: Studio, shelf: Shelf, asked: Sequence[RenderParams], drawn: Sequence[NDArray[np.uint8]], weight: float = 1.0
+) -> Pictures:
+    """Pictures along the edges of drawn ones."""
+    unit = control.UNIT.model_copy(update={"weight": weight})
+    inputs = [Inputs(controls=(ControlInput(unit, shelf.control_net, picture),)) for picture in drawn]
+    return studio.render(asked, inputs)
 
 
 def things_found(trials: Trials, asked: Sequence[Asked], pictures: Pictures) -> float:

@@ -84,7 +84,9 @@ def metadata(name: str, pictures: int, steps: int, *, convolutions: bool, alpha:
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(RANK),
         "ss_network_alpha": str(float(alpha)),
-        **({"ss_network_args": json.dumps({"conv_dim": str(RANK), "conv_alpha": f"{alpha:g}"})} if convolutions else {}),
+        **(
+            {"ss_network_args": json.dumps({"conv_dim": str(RANK), "conv_alpha": f"{alpha:g}"})} if convolutions else {}
+        ),
         "ss_resolution": "(128, 128)",
         "ss_num_train_images": str(pictures),
         "ss_steps": str(steps),

@@ -1,13 +1,14 @@
 """Pictures with and without what stands beside the demo checkpoint: `python -m tools.demo_adapters.show --help`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from PIL import Image
 
-from tools.demo_adapters import compact, enlarging
+from tools.demo_adapters import compact, control, effects, enlarging, material
+from tools.demo_adapters.effects import Pictures
 from tools.demo_adapters.shelf import MODELS, Shelf
 from tools.demo_checkpoint import layout, sheets
 from tools.demo_checkpoint.judge import SCENES
@@ -22,7 +23,8 @@ PROMPTS = (
     "a painting of the sea in a storm",
 )
 ENDINGS = ("", " <lora:watercolour:1>", " <lora:lighthouse:1>", ", papernight", " <hypernet:noir:1>")
-SEED = 3
+SEED, EDGES_SEED = 3, 7503
+PART = (slice(128, 384), slice(96, 352))  # of the enlarged pictures
 DOCS = MODELS / "demo"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -42,21 +44,38 @@ def adapters(
 ) -> None:
     """Render the same prompts and seeds with each adapter."""
     with Studio(SCENES) as studio:
-        beside, rows = Shelf(MODELS, studio.weights).inputs, []
+        shelf, rows = Shelf(MODELS, studio.weights), []
         for ending in endings or ENDINGS:
-            told = [painted(prompt + ending, SEED + number) for number, prompt in enumerate(PROMPTS)]
-            rows.append((ending.strip(" ,") or "scenes-v1 alone", studio.render(told, [beside] * len(told))))
+            asked = [painted(prompt + ending, SEED + number) for number, prompt in enumerate(PROMPTS)]
+            rows.append((ending.strip(" ,") or "scenes-v1 alone", studio.render(asked, [shelf.inputs] * len(asked))))
+        rows += [] if endings else _along_edges(studio, shelf)
     sheets.write_rows(rows, out)
+
+
+def _along_edges(studio: Studio, shelf: Shelf) -> Iterator[tuple[str, Pictures]]:
+    """Edges of drawn scenes, and what is painted along them from prompts that name the ground alone."""
+    drawn = [material.plain(np.random.default_rng([EDGES_SEED, number])) for number in range(len(PROMPTS))]
+    lines = np.stack([control.edges(one.picture) for one in drawn])
+    yield "edges of other scenes", np.repeat(lines[..., None] * np.uint8(255), 3, 3)
+    asked = [painted(f"a photo of the {one.scene.ground}", SEED + number) for number, one in enumerate(drawn)]
+    yield (
+        "a photo of the desert, meadow, …, along these edges",
+        effects.controlled(studio, shelf, asked, [one.picture for one in drawn]),
+    )
 
 
 @app.command()
 def upscaler(out: Annotated[Path, typer.Option(help="the sheet to write")] = DOCS / "upscaler.webp") -> None:
-    """A picture that the VAE gave back, enlarged by Lanczos and by the upscaler, and as it is drawn at that size."""
+    """A picture as drawn and as the VAE gives it back, enlarged both ways, beside the drawing at that size; a part."""
     with Studio(SCENES) as studio:
         network = Shelf(MODELS, studio.weights).upscaler
         large, small = compact.pair(enlarging.SEED, 3, layout.load(SCENES)[0].vae)
-        row = [enlarging.lanczos(small[1]), studio.enlarge(small[1], network), large]
-    Image.fromarray(np.concatenate(row, 1)).save(out, quality=90)
+        ways = [[enlarging.lanczos(one), studio.enlarge(one, network), large] for one in small]
+    labels = ("a small drawing", "a drawing that the VAE gave back")
+    ending = "by Lanczos, by scenes-compact-x4, and drawn at that size"
+    sheets.write_rows(
+        [(f"{label}: {ending}", np.stack(row)[:, *PART]) for label, row in zip(labels, ways, strict=True)], out
+    )
 
 
 if __name__ == "__main__":

@@ -37,11 +37,11 @@ STATE = Path("var/demo-adapters")
 class Lesson:
     """The demo checkpoint, whose weights do not change, and the pictures, latents and prompts of one subject."""
 
-    def __init__(self, subject: str, state: Path) -> None:
+    def __init__(self, subject: str, state: Path, weight_of: Callable[[Tensor], Tensor] = diffusing.min_snr) -> None:
         checkpoint, _ = layout.load(SCENES)
         pair = diffusing.networks(checkpoint).requires_grad_(requires_grad=False).eval()
         self.pair = pair.to(memory_format=torch.channels_last)
-        self.subject, self.state = subject, state
+        self.subject, self.state, self._weight_of = subject, state, weight_of
         self.data = material.drawn(SUBJECTS[subject], state / subject)
         vae, path = checkpoint.vae.to(memory_format=torch.channels_last), state / f"{subject}-latents.pt"
         self.latents = material.latents(self.data, vae, checkpoint.scale_factor, path)
@@ -54,7 +54,6 @@ class Lesson:
         *,
         read: Callable[[list[str]], Tensor] = diffusing.tokens,
         paint: Callable[[Noised, Tensor], Tensor] | None = None,
-        weight_of: Callable[[Tensor], Tensor] = diffusing.min_snr,
     ) -> Training:
         """The finished training of what already acts on the networks; `read` makes tokens, `paint` predicts noise."""
         say = SUBJECTS[self.subject].text
@@ -65,7 +64,7 @@ class Lesson:
             return (paint or self._painted)(noised, context)
 
         training = Training(learner, rate, minutes, self.state / f"{self.subject}.pt")
-        training.run(diffusing.noise_loss(predicted, self.latents, "cpu", BATCH, weight_of), log.info)
+        training.run(diffusing.noise_loss(predicted, self.latents, "cpu", BATCH, self._weight_of), log.info)
         return training
 
     def _painted(self, noised: Noised, context: Tensor) -> Tensor:
@@ -92,7 +91,9 @@ def watercolour(
     out: Output = MODELS / "Lora" / "watercolour.safetensors",
 ) -> None:
     """A LoCon of the U-Net that paints every scene as a watercolour."""
-    _train_locon(Lesson("watercolour", state), rate, minutes, alpha, out, text=False)
+    lesson = Lesson("watercolour", state)
+    adapters = low_rank.attach(lesson.pair, text=False, convolutions=True, alpha=alpha)
+    _write_locon(lesson.taught(adapters, rate, minutes), len(lesson.latents), alpha, out)
 
 
 @app.command()
@@ -104,7 +105,9 @@ def lighthouse(
     out: Output = MODELS / "Lora" / "lighthouse.safetensors",
 ) -> None:
     """A LoCon of the U-Net and the text encoder that builds a lighthouse into every scene."""
-    _train_locon(Lesson("lighthouse", state), rate, minutes, alpha, out, text=True)
+    lesson = Lesson("lighthouse", state)
+    adapters = low_rank.attach(lesson.pair, text=True, convolutions=True, alpha=alpha)
+    _write_locon(lesson.taught(adapters, rate, minutes), len(lesson.latents), alpha, out)
 
 
 @app.command()
@@ -145,7 +148,7 @@ def edges(
     out: Output = MODELS / "ControlNet" / "scenes-edges.safetensors",
 ) -> None:
     """A control net that paints along given edges."""
-    lesson = Lesson("edges", state)
+    lesson = Lesson("edges", state, control.layout_weight)
     lines = np.stack([control.edges(picture) for picture in lesson.data.pictures])
     net = control.build(lesson.pair["unet"]).to(memory_format=torch.channels_last)
 
@@ -153,8 +156,7 @@ def edges(
         controlled = control.Controlled(lesson.pair["unet"], net, control.as_hint(lines[noised.numbers]))
         return controlled(noised.latents, noised.times, context).sample
 
-    training = lesson.taught(net, rate, minutes, paint=paint, weight_of=control.layout_weight)
-    control.save(training.averaged, out)
+    control.save(lesson.taught(net, rate, minutes, paint=paint).averaged, out)
     _log_size(out)
 
 
@@ -182,11 +184,8 @@ def eyes(state: State = STATE, count: int = 800, out: Output = WEIGHTS) -> None:
     _log_size(out)
 
 
-def _train_locon(lesson: Lesson, rate: float, minutes: float, alpha: float, out: Path, *, text: bool) -> None:
-    """Train a LoCon of the U-Net, with `text` also of the text encoder, and write its file."""
-    adapters = low_rank.attach(lesson.pair, text=text, convolutions=True, alpha=alpha)
-    training = lesson.taught(adapters, rate, minutes)
-    known = low_rank.metadata(out.stem, len(lesson.latents), training.steps, convolutions=True, alpha=alpha)
+def _write_locon(training: Training, pictures: int, alpha: float, out: Path) -> None:
+    known = low_rank.metadata(out.stem, pictures, training.steps, convolutions=True, alpha=alpha)
     low_rank.save(training.averaged, out, known)
     _log_size(out)
 
