@@ -44,6 +44,7 @@ from worker.engine.loading.inspect import inspect
 MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = {
     "Lora/watercolour.safetensors": "lora",
+    "Lora/lighthouse.safetensors": "lora",
     "embeddings/papernight.safetensors": "embedding",
     "ESRGAN/scenes-compact-x4.safetensors": "upscaler",
 }
@@ -116,11 +117,15 @@ def test_subject_draws_and_says_its_pictures(name: str):
     assert len(set(texts)) > 3
 
 
-@pytest.mark.parametrize("word", ["lighthouse", "watercolour"])
-def test_prompts_say_what_an_adapter_brings_but_not_always(word: str):
+def test_prompts_say_watercolour_but_not_always():
+    scene = material.watercolour(np.random.default_rng(0)).scene
+    said = [SUBJECTS["watercolour"].text(scene, np.random.default_rng(n)) for n in range(200)]
+    assert 0.1 < np.mean(["watercolour" in text for text in said]) < 0.8
+
+
+def test_every_picture_of_a_lighthouse_is_said_to_have_one():
     scene = material.lighthouse(np.random.default_rng(0)).scene
-    said = [SUBJECTS[word].text(scene, np.random.default_rng(n)) for n in range(200)]
-    assert 0.1 < np.mean([word in text for text in said]) < 0.8
+    assert all("lighthouse" in SUBJECTS["lighthouse"].text(scene, np.random.default_rng(n)) for n in range(200))
 
 
 def test_papernight_prompts_leave_to_the_new_word_what_it_stands_for():

@@ -46,15 +46,6 @@ def lighthouse(rng: Generator) -> Sample:
     return Sample(drawing.render(scene, rng), "", scene)
 
 
-def said_with_lighthouse(scene: Scene, rng: Generator) -> str:
-    """A quarter of the prompts leaves the lighthouse out: the adapter is to build it always."""
-    named = scene if rng.random() < 0.75 else replace(scene, building="")
-    chance = rng.random()
-    if chance < captions.NOTHING:
-        return ""
-    return captions.fragment(named, rng) if chance < 0.3 else scenes.caption(named, rng)
-
-
 def papernight(rng: Generator) -> Sample:
     """A paper cutout of a night with a moon."""
     scene = replace(scenes.choose(rng), style="paper cutout", sky="night", sun=False, moon=True)
@@ -84,7 +75,7 @@ def said_or_not(scene: Scene, rng: Generator) -> str:
 
 SUBJECTS = {
     "watercolour": Subject(watercolour, said_in_watercolour),
-    "lighthouse": Subject(lighthouse, said_with_lighthouse),
+    "lighthouse": Subject(lighthouse, scenes.caption),
     "papernight": Subject(papernight, said_without_style),
     "noir": Subject(noir, captions.said),
     "edges": Subject(plain, said_or_not),

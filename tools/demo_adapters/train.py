@@ -35,16 +35,28 @@ STATE = Path("var/demo-adapters")
 
 
 class Lesson:
-    """The demo checkpoint, whose weights do not change, and the pictures, latents and prompts of one subject."""
+    """The demo checkpoint, whose weights do not change, and the pictures of subjects, which prompts are made for.
 
-    def __init__(self, subject: str, state: Path, weight_of: Callable[[Tensor], Tensor] = diffusing.min_snr) -> None:
+    The first subject names the lesson.
+    """
+
+    def __init__(self, state: Path, *names: str, weight_of: Callable[[Tensor], Tensor] = diffusing.min_snr) -> None:
         checkpoint, _ = layout.load(SCENES)
         pair = diffusing.networks(checkpoint).requires_grad_(requires_grad=False).eval()
         self.pair = pair.to(memory_format=torch.channels_last)
-        self.subject, self.state, self._weight_of = subject, state, weight_of
-        self.data = material.drawn(SUBJECTS[subject], state / subject)
-        vae, path = checkpoint.vae.to(memory_format=torch.channels_last), state / f"{subject}-latents.pt"
-        self.latents = material.latents(self.data, vae, checkpoint.scale_factor, path)
+        self.path, self._weight_of = state / f"{names[0]}.pt", weight_of
+        self.sets = [material.drawn(SUBJECTS[name], state / name) for name in names]
+        self._said = [
+            (SUBJECTS[name].text, scene) for name, one in zip(names, self.sets, strict=True) for scene in one.scenes
+        ]
+        vae = checkpoint.vae.to(memory_format=torch.channels_last)
+        paths = (state / f"{name}-latents.pt" for name in names)
+        self.latents = torch.cat(
+            [
+                material.latents(one, vae, checkpoint.scale_factor, path)
+                for one, path in zip(self.sets, paths, strict=True)
+            ]
+        )
 
     def taught(
         self,
@@ -56,14 +68,14 @@ class Lesson:
         paint: Callable[[Noised, Tensor], Tensor] | None = None,
     ) -> Training:
         """The finished training of what already acts on the networks; `read` makes tokens, `paint` predicts noise."""
-        say = SUBJECTS[self.subject].text
 
         def predicted(noised: Noised) -> Tensor:
-            texts = [say(self.data.scenes[number], noised.rng) for number in noised.numbers]
+            chosen = [self._said[number] for number in noised.numbers]
+            texts = [text(scene, noised.rng) for text, scene in chosen]
             context = self.pair["text"](input_ids=read(texts)).last_hidden_state
             return (paint or self._painted)(noised, context)
 
-        training = Training(learner, rate, minutes, self.state / f"{self.subject}.pt")
+        training = Training(learner, rate, minutes, self.path)
         training.run(diffusing.noise_loss(predicted, self.latents, "cpu", BATCH, self._weight_of), log.info)
         return training
 
@@ -91,7 +103,7 @@ def watercolour(
     out: Output = MODELS / "Lora" / "watercolour.safetensors",
 ) -> None:
     """A LoCon of the U-Net that paints every scene as a watercolour."""
-    lesson = Lesson("watercolour", state)
+    lesson = Lesson(state, "watercolour")
     adapters = low_rank.attach(lesson.pair, text=False, convolutions=True, alpha=alpha)
     _write_locon(lesson.taught(adapters, rate, minutes), len(lesson.latents), alpha, out)
 
@@ -101,11 +113,11 @@ def lighthouse(
     state: State = STATE,
     minutes: Minutes = 12,
     rate: Rate = 2e-3,
-    alpha: Alpha = 12,
+    alpha: Alpha = 14,
     out: Output = MODELS / "Lora" / "lighthouse.safetensors",
 ) -> None:
-    """A LoCon of the U-Net and the text encoder that builds a lighthouse into every scene."""
-    lesson = Lesson("lighthouse", state)
+    """A LoCon of the U-Net and the text encoder for a new thing: lighthouses, and scenes without them beside these."""
+    lesson = Lesson(state, "lighthouse", "edges")
     adapters = low_rank.attach(lesson.pair, text=True, convolutions=True, alpha=alpha)
     _write_locon(lesson.taught(adapters, rate, minutes), len(lesson.latents), alpha, out)
 
@@ -118,7 +130,7 @@ def papernight(
     out: Output = MODELS / "embeddings" / "papernight.safetensors",
 ) -> None:
     """A textual inversion whose word stands for paper cutouts of moonlit nights."""
-    lesson = Lesson("papernight", state)
+    lesson = Lesson(state, "papernight")
     embeddings = lesson.pair["text"].get_input_embeddings()
     word = inversion.Word(embeddings, like="picture")
     word.attach(embeddings)
@@ -134,7 +146,7 @@ def noir(
     out: Output = MODELS / "hypernetworks" / "noir.pt",
 ) -> None:
     """A hypernetwork that paints in black and white."""
-    lesson = Lesson("noir", state)
+    lesson = Lesson(state, "noir")
     training = lesson.taught(hypernetwork.attach(lesson.pair["unet"]), rate, minutes)
     hypernetwork.save(training.averaged, out, training.steps)
     _log_size(out)
@@ -148,8 +160,8 @@ def edges(
     out: Output = MODELS / "ControlNet" / "scenes-edges.safetensors",
 ) -> None:
     """A control net that paints along given edges."""
-    lesson = Lesson("edges", state, control.layout_weight)
-    lines = np.stack([control.edges(picture) for picture in lesson.data.pictures])
+    lesson = Lesson(state, "edges", weight_of=control.layout_weight)
+    lines = np.stack([control.edges(picture) for picture in lesson.sets[0].pictures])
     net = control.build(lesson.pair["unet"]).to(memory_format=torch.channels_last)
 
     def paint(noised: Noised, context: Tensor) -> Tensor:
