@@ -114,7 +114,7 @@ def test_what_cannot_steer_is_refused_with_its_field(admit, given, field, said):
         ("canny", f"canny [{'a' * 10}]", 0),
         ("models\\ControlNet\\canny.pth", f"canny [{'a' * 10}]", 0),
         ("canny [0123456789]", f"canny [{'a' * 10}]", 1),
-        ("pose", None, 2),
+        ("pose", None, 1),
     ],
 )
 def test_a_net_of_a_picture_is_one_of_this_farm_or_is_left_out(sessions, monkeypatch, named, found, notes):

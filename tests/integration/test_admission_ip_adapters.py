@@ -226,7 +226,7 @@ def test_pictures_may_come_as_data_urls(sessions):
         ("plain", f"plain [{'a' * 10}]", 0),
         ("models\\ipadapter\\plain.safetensors", f"plain [{'a' * 10}]", 0),
         ("plain [0123456789]", f"plain [{'a' * 10}]", 1),
-        ("faces", None, 2),
+        ("faces", None, 1),
     ],
 )
 def test_an_adapter_of_a_picture_is_one_of_this_farm_or_is_left_out(sessions, monkeypatch, named, found, notes):
