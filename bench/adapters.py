@@ -1,37 +1,50 @@
-"""The cost of adapters by rows, and what they save: pictures with other adapters each, together or a set at a time.
+"""Pictures with other adapters and control nets each: what it saves that they share calls, and what adapters cost.
 
-Adapters are drawn at random for the layers that most published ones change, with their text encoders. The pictures of
-one set at a time are what a program can render together that patches the weights for one set and takes them out again;
-its patching is not counted.
+Random adapters for the layers that most published ones change, with their text encoders, and two random control nets.
+The same pictures are rendered in three ways:
+
+- together: sets of all kinds in flight, each row with its own adapters; nothing is merged;
+- as peers do: set after set, patched into the weights and taken out again, a picture at a time;
+- a set at a time: patched likewise, and all pictures of a set share calls, which no peer does that gives each its own
+  prompt and guidance.
+
+Then each picture is rendered alone by rows, and has to be identical to the one in company.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Final
+from types import SimpleNamespace
+from typing import Any, Final
 
 import numpy as np
-import torch
 
-from bench import company
+from bench import company, ranks
 from bench.company import CHECKPOINT, NAME, Job
+from shared.params.controlnet import ControlUnit
 from shared.params.render import RenderParams
 from shared.prompts import extra_networks
-from tests.support import low_rank
-from worker.engine.answers.denoising import denoise
-from worker.engine.architectures.conditioning import Adapter, Applied
+from shared.prompts.adapters import used
+from tests.support import control_nets, low_rank
+from tests.support.conditioned import with_empty_caches
+from worker.engine.adapters import control_nets as loading
+from worker.engine.adapters.control_nets import ControlNet
+from worker.engine.adapters.low_rank import LowRank
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import default_dtype, device
 from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
-from worker.engine.requests import Denoise, Term
+from worker.engine.pipelines.inputs import ControlInput
+from worker.engine.row_limits import RowLimits
 
 SETS: Final = (
     "", "<lora:0:0.8>", "<lora:1:-0.5>", "<lora:2:1.5>", "<lora:3:te=0.5:unet=1>",
@@ -40,110 +53,176 @@ SETS: Final = (
 )  # fmt: skip
 """The tags of each set: none, one or three adapters, and weights from -0.5 to 1.5."""
 ADAPTERS: Final = 8
+NETS: Final = ((), (0,), (), (1,), (), (0, 1), ())
+"""The control nets of each picture in turn."""
 PROMPTS: Final = ("a red sailboat on the sea at sunset", "a palm in the desert at noon", "snow on mountains at night")
-RANKS: Final = (8, 32, 128)
-ROWS: Final = 8  # of a call
+MEASURING_SECONDS: Final = 60.0  # at most, before the clock starts: a farm remembers what it has measured
 
 
-def drawn(weights: Weights, rank: int, count: int = ADAPTERS) -> dict[str, Adapter]:
+@dataclass(frozen=True)
+class Way:
+    """How long one way of rendering the pictures took, and what its calls of the U-Net held."""
+
+    wall: float  # seconds by the clock
+    cores: float  # seconds of the host's cores, which other work beside it changes less
+    rows: list[int]  # of each call
+    patching: float  # seconds by the clock
+
+
+def drawn(weights: Weights, rank: int, count: int = ADAPTERS) -> dict[str, LowRank]:
     """Return random adapters by the keys of their tags."""
     return {f"lora:{number}": low_rank.drawn(weights, number, rank) for number in range(count)}
 
 
-def jobs(count: int, adapters: dict[str, Adapter], *, side: int, steps: int) -> list[Job]:
-    """Return pictures of all sets in turn, alike in everything else but prompt, CFG and seed."""
+def nets(weights: Weights, folder: Path) -> list[ControlNet]:
+    """Return two random control nets for the U-Net of `weights`, which are written to `folder` first."""
+    small: Any = SimpleNamespace(unet=weights.unet)
+    paths = [control_nets.write(control_nets.build(small, seed), folder / f"net-{seed}") for seed in range(2)]
+    return [loading.load(path, weights.device, weights.dtype) for path in paths]
+
+
+def jobs(
+    count: int, adapters: dict[str, LowRank], controlled: Sequence[ControlNet] = (), *, side: int, steps: int
+) -> list[Job]:
+    """Return pictures of all sets in turn, alike in everything else but prompt, CFG, seed and control nets."""
     sampling = {"checkpoint": NAME, "width": side, "height": side, "steps": steps, "sampler": "DPM++ 2M"}
     texts = [f"{prompt} {tags}" for prompt, tags in islice(zip(cycle(PROMPTS), cycle(SETS), strict=False), count)]
     params = [
         RenderParams.model_validate({**sampling, "prompt": text, "seed": number, "cfg_scale": 4.0 + number % 5})
         for number, text in enumerate(texts)
     ]
-    return [Job("text to image", one, adapters=adapters) for one in params]
+    controls = [
+        tuple(_control(controlled[net], number, side) for net in NETS[number % len(NETS)]) if controlled else ()
+        for number in range(count)
+    ]
+    return [
+        Job("text to image", one, adapters=adapters, controls=of_one)
+        for one, of_one in zip(params, controls, strict=True)
+    ]
+
+
+def _control(net: ControlNet, seed: int, side: int) -> ControlInput:
+    picture = np.random.default_rng(seed).integers(0, 256, (side, side, 3)).astype(np.uint8)
+    return ControlInput(ControlUnit(model=net.name, weight=0.5, end=0.8), net, picture)
 
 
 def without(mixed: Sequence[Job]) -> list[Job]:
     """Return the same pictures without adapters."""
     return [
-        Job(job.kind, job.params.model_copy(update={"prompt": extra_networks.without(job.params.prompt)}))
+        replace(
+            job,
+            params=job.params.model_copy(update={"prompt": extra_networks.without(job.params.prompt)}),
+            adapters={},
+        )
         for job in mixed
     ]
 
 
-def one_set_at_a_time(engine: Engine, weights: Weights, mixed: Sequence[Job], in_flight: int) -> list[Pixels]:
-    """Return the pictures of `mixed`, of which only those of one set are in flight together."""
+def set_after_set(
+    engine: Engine, weights: Weights, mixed: Sequence[Job], in_flight: int, patching: list[float]
+) -> list[Pixels]:
+    """Return the pictures of `mixed`, set after set, each set patched into the weights and taken out again.
+
+    `patching` gets the seconds that it takes. A weight by step is patched as it is at the end.
+    """
     pictures: dict[int, Pixels] = {}
     for first in range(len(SETS)):
         places = range(first, len(mixed), len(SETS))
-        of_set = company.together(engine, {NAME: weights}, [mixed[place] for place in places], in_flight)
-        pictures.update(zip(places, of_set, strict=True))
+        job, started = mixed[first], time.perf_counter()
+        uses = [
+            (job.adapters[use.key], use.text_encoder.start, use.unet.at(1.0, steps=job.params.steps))
+            for use in used(job.params.prompt)
+        ]
+        with ranks.patched(weights, uses):  # type: ignore[arg-type]  # low-rank ones, all of them
+            patched = time.perf_counter()
+            of_set = [without([mixed[place]])[0] for place in places]
+            made = company.together(engine, {NAME: with_empty_caches(weights)}, of_set, in_flight)
+            ended = time.perf_counter()
+        patching.append(time.perf_counter() - ended + patched - started)
+        pictures.update(zip(places, made, strict=True))
     return [pictures[place] for place in range(len(mixed))]
-
-
-def call_seconds(weights: Weights, sets: Sequence[tuple[Applied, ...]], side: int, times: int = 5) -> float:
-    """Return the median time of a call of the U-Net with a row for each of `sets`."""
-    blank = weights.architecture.blank(weights.unet)
-    terms = tuple(Term(1 / len(sets), blank.adapted(one)) for one in sets)
-    cell = weights.latent.cell
-    x = torch.randn(weights.latent.channels, side // cell, side // cell, device=weights.device.torch)
-    call = partial(denoise, [Denoise(weights, x, 3.0, terms, 1, 1)], is_exact=False)
-    return statistics.median(timed(call) for _ in range(times + 2))
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Return how many seconds `call` takes."""
-    started = time.perf_counter()
-    call()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def costs(weights: Weights, side: int) -> str:
-    """Return a table of what a call of ROWS rows costs beside one without adapters."""
-    none = call_seconds(weights, [()] * ROWS, side)
-    lines = ["| rank | one adapter | one for each two rows |", "| --- | --- | --- |"]
-    for rank in RANKS:
-        adapters = [Applied(one, 1.0) for one in drawn(weights, rank, ROWS // 2).values()]
-        shared = call_seconds(weights, [(adapters[0],)] * ROWS, side)
-        own = call_seconds(weights, [(one,) for one in adapters for _ in range(2)], side)
-        lines.append(f"| {rank} | {shared / none:.2f} | {own / none:.2f} |")
-    return "\n".join(lines)
 
 
 def main() -> None:
     """Print both tables; end with 1 if company changed a picture."""
     options = _parsed()
-    card = device(options.card)
+    row_limits = RowLimits(seconds=MEASURING_SECONDS)
+    card = replace(device(options.card), row_limits=row_limits)
     weights = load.load(options.checkpoint, card, default_dtype(card, "auto"))
-    mixed = jobs(options.pictures, drawn(weights, options.rank), side=weights.native_size, steps=options.steps)
-    engine = Engine(card)
+    with tempfile.TemporaryDirectory() as folder:
+        controlled = nets(weights, Path(folder))
+    mixed = jobs(
+        options.pictures, drawn(weights, options.rank), controlled, side=weights.native_size, steps=options.steps
+    )
+    engine = Engine(card, row_budget=options.rows)
     engine.start()
-    company.together(engine, {NAME: weights}, mixed[: len(SETS)], options.in_flight)  # warms up
-    ratios = []
-    for number in range(options.rounds):
-        ways = {
-            "together": partial(company.together, engine, {NAME: weights}, mixed, options.in_flight),
-            "a set at a time": partial(one_set_at_a_time, engine, weights, mixed, options.in_flight),
-        }
-        made = {}
-        for way in [*ways] if number % 2 else [*reversed(ways)]:
-            with company.rows_counted([weights]) as rows:
-                seconds, made[way] = _rendered(ways[way])
-            ratios.append((way, seconds))
-            print(f"{way}: {seconds:.1f} s, {len(rows)} calls of {statistics.mean(rows):.2f} rows", flush=True)
-        changed = sum(not np.array_equal(*pair) for pair in zip(*made.values(), strict=True))
-        print(f"{changed} of {len(mixed)} pictures differ")
+    changed = _throughput(engine, weights, mixed, options)
     engine.stop()
-    medians = {way: statistics.median(seconds for of, seconds in ratios if of == way) for way, _ in ratios}
-    print(f"together {medians['a set at a time'] / medians['together']:.2f} times as fast\n")
-    print(costs(weights, weights.native_size))
+    print("\nA row, as a multiple of one without adapters in a call of eight, at the checkpoint's own widths:\n")
+    print(ranks.table(weights, weights.native_size))
+    print("\nThe same at widths of 320 and 640, at 256 x 256:\n")
+    print(ranks.table(ranks.wide(weights, row_limits), 256), flush=True)
     raise SystemExit(1 if changed and card.kind == "cpu" else 0)
 
 
-def _rendered(way: Callable[[], list[Pixels]]) -> tuple[float, list[Pixels]]:
-    started = time.perf_counter()
-    pictures = way()
-    return time.perf_counter() - started, pictures
+def _throughput(engine: Engine, weights: Weights, mixed: Sequence[Job], options: argparse.Namespace) -> int:
+    """Print how long each way takes; return how many pictures company changed."""
+
+    def together(of: Sequence[Job], in_flight: int, _: list[float]) -> list[Pixels]:
+        return company.together(engine, {NAME: with_empty_caches(weights)}, of, in_flight)
+
+    steps = {"steps": 3}
+    warming = [replace(job, params=job.params.model_copy(update=steps)) for job in mixed[: options.in_flight]]
+    for _ in range(4):  # measures how many rows round alike
+        together(warming, options.in_flight, [])
+    patched = partial(set_after_set, engine, weights)
+    ways: dict[str, Callable[[list[float]], list[Pixels]]] = {
+        "together": partial(together, mixed, options.in_flight),
+        "as peers do": partial(patched, mixed, 1),
+        "a set at a time": partial(patched, mixed, options.in_flight),
+    }
+    found: dict[str, list[Way]] = {name: [] for name in ways}
+    made: list[Pixels] = []
+    for number in range(options.rounds):
+        for name in [*ways] if number % 2 == 0 else [*reversed(ways)]:
+            way, pictures = _rendered(weights, ways[name])
+            found[name].append(way)
+            made = pictures if name == "together" else made
+    alone, pictures = _rendered(weights, partial(together, mixed, 1))
+    found["each alone, by rows"] = [alone]
+    print(_table(found, len(mixed)), flush=True)
+    changed = sum(not np.array_equal(*pair) for pair in zip(made, pictures, strict=True))
+    print(f"\n{changed} of {len(mixed)} pictures are other than alone")
+    return changed
+
+
+def _rendered(weights: Weights, way: Callable[[list[float]], list[Pixels]]) -> tuple[Way, list[Pixels]]:
+    patching: list[float] = []
+    wall, cores = time.perf_counter(), time.process_time()
+    with company.rows_counted([weights]) as rows:
+        pictures = way(patching)
+    return Way(time.perf_counter() - wall, time.process_time() - cores, rows, sum(patching)), pictures
+
+
+def _table(found: dict[str, list[Way]], pictures: int) -> str:
+    """Return medians; the last two columns are the seconds of each way, as multiples of those of the first one."""
+    heads = (
+        f"{pictures} pictures", "seconds", "core seconds", "patching", "U-Net calls", "rows a call", "of together",
+        "of its core seconds",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    medians = {
+        name: [statistics.median(getattr(way, field) for way in ways) for field in ("wall", "cores", "patching")]
+        for name, ways in found.items()
+    }
+    first = next(iter(medians.values()))
+    for name, (wall, cores, patching) in medians.items():
+        rows = found[name][0].rows
+        lines.append(
+            f"| {name} | {wall:.1f} | {cores:.1f} | {patching:.2f} | {len(rows)} | {statistics.mean(rows):.2f} | "
+            f"{wall / first[0]:.2f} | {cores / first[1]:.2f} |"
+        )
+    return "\n".join(lines)
 
 
 def _parsed() -> argparse.Namespace:
@@ -153,8 +232,9 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--pictures", type=int, default=24)
     parser.add_argument("--in-flight", type=int, default=8)
     parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rows", type=int, help="of a call at most; the card's own budget if not given")
     return parser.parse_args()
 
 

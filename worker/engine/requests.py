@@ -60,6 +60,11 @@ class Denoise:
     also: tuple[tuple[float, ...], ...] = ()
     is_second_pass: bool = False  # of hires fix
 
+    @property
+    def unet_rows(self) -> float:
+        """How much its answer takes, in rows of the U-Net: a control net is the half of one."""
+        return sum(1 + len(term.conditioning.controls) / 2 for term in self.terms)
+
 
 @dataclass(frozen=True, eq=False)
 class ToLatent:

@@ -12,7 +12,7 @@ import torch
 from shared.prompts.chunks import EMPTY
 from tests.support.conditioned import term
 from worker.engine.architectures.base import Architecture, LatentSpace
-from worker.engine.architectures.conditioning import padded_chunks
+from worker.engine.architectures.conditioning import Control, padded_chunks
 from worker.engine.architectures.prediction import Prediction
 from worker.engine.devices import Device
 from worker.engine.loop.grouping import cost, plan
@@ -139,6 +139,22 @@ def test_a_flood_of_texts_is_no_single_turn() -> None:
 @pytest.mark.parametrize(("side", "expected"), [(64, 2), (48, 2), (128, 8), (256, 32)])
 def test_a_picture_above_its_native_size_costs_more_rows(side: int, expected: int) -> None:
     assert cost(denoise(side=side)) == expected
+
+
+@pytest.mark.parametrize(
+    ("controls", "side", "expected"), [((1, 1), 64, 3), ((1, 0), 64, 3), ((2, 2), 64, 4), ((1, 1), 128, 12)]
+)
+def test_a_control_net_costs_half_of_a_row(controls: tuple[int, ...], side: int, expected: int) -> None:
+    request = denoise(side=side)
+    control = Control(torch.nn.Identity(), torch.zeros(1, 8, 8))
+    terms = tuple(
+        replace(one, conditioning=replace(one.conditioning, controls=(control,) * count))
+        for one, count in zip(request.terms, controls, strict=True)
+    )
+    steered = replace(request, terms=terms)
+    assert cost(steered) == expected
+    waiting = [ask(steered), ask(steered)]
+    assert plan(waiting, expected) == ([waiting[:1]], waiting[1:])
 
 
 def test_contexts_are_padded_to_few_lengths() -> None:

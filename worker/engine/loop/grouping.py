@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from itertools import zip_longest
@@ -65,13 +66,15 @@ def tokens(request: Denoise) -> int:
 
 
 def cost(request: Request) -> int:
-    """Return how much of the row budget `request` takes: its rows, each for several if the picture is above native."""
+    """Return how much of the row budget `request` takes: its rows and those of its control nets, each for several if
+    the picture is above native.
+    """
     if isinstance(request, Embed):
         return len(request.text)
     if not isinstance(request, Denoise):
         return 1
     area = request.x.shape[-2] * request.x.shape[-1] * request.weights.latent.cell**2
-    return len(request.terms) * max(1, round(area / request.weights.native_size**2))
+    return math.ceil(request.unet_rows) * max(1, round(area / request.weights.native_size**2))
 
 
 def _rows(ask: Ask) -> int:

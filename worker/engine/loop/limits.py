@@ -53,9 +53,7 @@ def _seconds(request: Request, on: Kind) -> float:
         case Denoise():
             weights = request.weights
             cells = _weighed(_area(request.x.shape), (weights.native_size // weights.latent.cell) ** 2)
-            # A control net is the half of a U-Net.
-            rows = sum(1 + len(term.conditioning.controls) / 2 for term in request.terms)
-            return rows * cells * weights.architecture.unet_cost * _STEP_SECONDS[on]
+            return request.unet_rows * cells * weights.architecture.unet_cost * _STEP_SECONDS[on]
         case ToPixels():
             pixels = _area(request.latent.shape) * request.weights.latent.cell**2
             return _weighed(pixels, _VAE_PIXELS) / 1e6 * _MEGAPIXEL_SECONDS[on]
