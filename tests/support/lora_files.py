@@ -161,3 +161,14 @@ def _dotted(
             found |= {f"{layer}.{first}.weight": down, f"{layer}.{second}.weight": up}
             found |= {} if alpha is None else {f"{layer}.alpha": torch.tensor(alpha)}
     return found
+
+
+FORMS: Final[Mapping[str, Callable[[Adapter, Weights], Tensors]]] = {
+    "kohya": lambda adapter, _: kohya(adapter),
+    "kohya by original paths": kohya_original,
+    "comfy": comfy,
+    "peft": lambda adapter, _: peft(adapter),
+    "peft alone": lambda adapter, _: peft_alone(adapter),
+    "diffusers": lambda adapter, _: diffusers(adapter),
+}
+"""Every form of names for all layers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -20,7 +21,8 @@ from lycoris.modules import (
 )  # fmt: skip
 from torch import Tensor, nn
 
-from tests.support.lora_files import chosen
+from tests.support.conditioned import with_empty_caches
+from tests.support.lora_files import Adapter, chosen
 from worker.engine.adapters.reading.fitting import networks_of
 from worker.engine.architectures.weights import Weights
 
@@ -103,6 +105,31 @@ def made(weights: Weights, name: str, seed: int = 0) -> Made:
                 modules[network, path] = module
                 tensors |= {f"{title}.{key}": one.detach().clone() for key, one in _stored(module).items()}
     return Made(tensors, modules)
+
+
+def of_factors(weights: Weights, adapter: Adapter) -> dict[tuple[str, str], Any]:
+    """Return LyCORIS's own modules with the factors of a plain LoRA or LoCon."""
+    modules: dict[tuple[str, str], Any] = {}
+    for network, whole in networks_of(weights).items():
+        known = {path.removeprefix("text_model."): path for path, _ in whole.named_modules()}
+        for name, (down, up, alpha) in adapter[network].items():
+            rank, path = len(down), known[name]
+            layer = plain(whole.get_submodule(path))
+            module = LoConModule("one", layer, 1.0, lora_dim=rank, alpha=rank if alpha is None else alpha)
+            module.lora_down.weight.data.copy_(down)
+            module.lora_up.weight.data.copy_(up.view_as(module.lora_up.weight))
+            modules[network, path] = module.eval()
+    return modules
+
+
+def running(weights: Weights, modules: Mapping[tuple[str, str], Any], texts: float, unet: float) -> Weights:
+    """Return copies of the networks whose layers LyCORIS's modules compute, at these strengths."""
+    encoders = [replace(one, network=copy.deepcopy(one.network)) for one in with_empty_caches(weights).text_encoders]
+    changed = replace(weights, unet=copy.deepcopy(weights.unet), text_encoders=tuple(encoders))
+    for (network, path), module in modules.items():
+        module.multiplier = unet if network == "unet" else texts
+        vars(networks_of(changed)[network].get_submodule(path))["forward"] = module.forward
+    return changed
 
 
 def plain(layer: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support import full_size, lora_files
-from tests.support.lora_files import Adapter, Tensors
+from tests.support.lora_files import FORMS, Adapter, Tensors
 from tests.unit.engine.conftest import Small
 from worker.engine.adapters.reading import modules
 from worker.engine.adapters.reading.fitting import Product, fitted, networks_of, products, require_fit
@@ -40,16 +40,6 @@ def assert_reads_as(stored: Tensors, adapter: Adapter, weights: Weights, *, with
         assert torch.equal(found[place].down, down), place
         assert torch.equal(found[place].up, up.flatten(1)), place
         assert found[place].scale == (alpha / len(down) if with_alpha and alpha else 1), place
-
-
-FORMS: dict[str, Callable[[Adapter, Weights], Tensors]] = {
-    "kohya": lambda adapter, _: lora_files.kohya(adapter),
-    "kohya by original paths": lora_files.kohya_original,
-    "comfy": lora_files.comfy,
-    "peft": lambda adapter, _: lora_files.peft(adapter),
-    "peft alone": lambda adapter, _: lora_files.peft_alone(adapter),
-    "diffusers": lambda adapter, _: lora_files.diffusers(adapter),
-}
 
 
 @pytest.mark.parametrize("form", FORMS)
