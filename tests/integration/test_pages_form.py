@@ -525,7 +525,8 @@ def test_styles_of_the_farm_are_there_to_tick(client, settings):
     assert page(refused).all("a", href="#styles")
 
 
-def test_every_field_of_the_parameters_has_its_place_in_the_page(client, settings):
+def test_every_field_of_the_parameters_has_its_place_in_the_page(client, settings, checkpoint_factory):
+    checkpoint_factory("GFPGANv1.4", kind="face-restorer", architecture=None)
     settings.styles_path.parent.mkdir(parents=True, exist_ok=True)
     settings.styles_path.write_text("name,prompt,negative_prompt\nInk,ink,\n")
     form = look(client, "/")

@@ -110,6 +110,13 @@ def test_the_page_of_a_job_enlarges_a_picture_in_a_job_of_its_own(client, servic
     wanted = enlarging["params"]["upscale"]
     assert (wanted["scale"], wanted["upscaler"]) == (4, UPSCALER)
     assert wanted["pictures"][0]["parameters"].startswith("sea\n")
+    assert "faces" not in (name.attributes.get("name") for name in page.all("select"))
+    checkpoint_factory("GFPGANv1.4", sha256="3" * 64, kind="face-restorer")
+    assert "faces by GFPGANv1.4" in look(client, f"/jobs/{job}").text
+    answer = send(client, f"/jobs/{job}/images/0/upscale", upscaler=UPSCALER, faces="GFPGANv1.4 [3333333333]")
+    restoring = client.get(f"/api/v1{answer.location}").get_json()["params"]["upscale"]
+    assert restoring["faces"]["restorer"] == "GFPGANv1.4 [3333333333]"
+    assert wanted["faces"] is None
     refused = send(client, f"/jobs/{job}/images/0/upscale", scale="9", upscaler=UPSCALER)
     assert refused.status_code == 303, refused.text
     assert refused.location.startswith(f"/jobs/{job}")

@@ -134,7 +134,7 @@ def test_gfpgan_at_its_full_size_makes_the_same_face_each_time(tmp_path: Path, c
     found = inspect(path)
     assert (found.kind, found.reason, found.details["algorithm"]) == ("face-restorer", None, "GFPGAN")
     loaded = files.load(path, cpu, torch.float32)
-    face = torch.from_numpy(faces.pixels(faces.astronaut())).permute(2, 0, 1)[None] / 255
+    face = torch.tensor(faces.pixels(faces.astronaut())).permute(2, 0, 1)[None] / 255
     threads = torch.get_num_threads()
     with torch.inference_mode():
         first, again = loaded(face), loaded(face)
