@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -119,6 +120,11 @@ def test_what_runs_alone_has_no_company(run):
 def test_what_takes_too_long_fails_under_the_name_that_one_can_type(run):
     assert "1 failed, 24 passed" in run.answer.stdout
     assert "FAILED test_slow.py::test_slow - It took 0.5 s" in run.answer.stdout
+
+
+def test_garbage_is_not_looked_for_among_what_has_been_imported():
+    assert gc.get_freeze_count() > len(sys.modules)
+    assert not any(one is pytest for one in gc.get_objects())
 
 
 @pytest.mark.parametrize(("load", "times"), [(0.0, 0.0), (1.0, 1.0), (2.5, 2.5)])
