@@ -19,7 +19,7 @@ from tests.chaos.ground import ground
 from tests.chaos.plans import OUTAGE_SECONDS, make
 from tests.chaos.run import Report, run
 
-LANES = 2  # a plan waits for leases and restarts most of its time
+LANES = 3  # for two cores: a plan waits for leases and restarts most of its time
 _ENOUGH = None  # sent in place of a seed
 
 

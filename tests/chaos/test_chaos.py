@@ -9,6 +9,7 @@ import pytest
 from tests.chaos.lanes import running
 from tests.chaos.plans import STORAGE_OUTAGES, Kind, make
 from tests.chaos.points import POINTS
+from tests.support.servers import folder_in_memory
 
 pytestmark = pytest.mark.alone
 SEEDS = range(20)
@@ -19,7 +20,10 @@ OUTAGE_SECONDS = 3.0
 def reports(request, tmp_path_factory):
     """The report of each plan whose test was selected, to come."""
     seeds = [item.callspec.params["seed"] for item in request.session.items if "reports" in item.fixturenames]
-    with running(seeds, tmp_path_factory.mktemp("chaos"), outage_seconds=OUTAGE_SECONDS) as reports:
+    with (
+        folder_in_memory(tmp_path_factory.mktemp("chaos")) as folder,
+        running(seeds, folder, outage_seconds=OUTAGE_SECONDS) as reports,
+    ):
         yield reports
 
 
