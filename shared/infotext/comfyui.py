@@ -27,6 +27,7 @@ from shared.infotext.comfyui_loras import loras
 from shared.infotext.found import Found, plain, unreadable
 from shared.infotext.grammar import Parts
 from shared.params.codecs import OFFSET, SIZE
+from shared.prompts import extra_networks
 
 _MOST_NAMED: Final = 20
 _LATENTS: Final = ("latent_image", "latent", "samples", "latent_upscaled")
@@ -58,10 +59,12 @@ _SCHEDULES: Final = {
 _UNDERSTOOD: Final = re.compile(
     r"KSampler.*|SamplerCustom.*|Sampler\w+|RandomNoise|CFGGuider|BasicGuider|\w+Scheduler|CLIPTextEncode\w*|"
     r"CheckpointLoader\w*|CLIPSetLastLayer|Empty\w*Latent\w*|LatentUpscale\w*|VAE(?:Decode|Loader|Encode)\w*|"
-    r"ConditioningZeroOut|(?:Save|Preview|Load)Image.*|Image ?Saver?.*|Save.*Metadata.*|Lora ?Loader.*|LoraLoader.*|"
+    r"ConditioningZeroOut|(?:Save|Preview|Load)Image.*|Image ?Saver?.*|Save.*Metadata.*|LoraLoader(?:ModelOnly)?|"
     r"Primitive.*|Reroute.*|Note.*|Show ?Text.*|.*Efficient.*|Int.*|Float.*|String.*|Seed.*",
 )
 """Kinds of nodes that are read, or that change no picture."""
+_PLAIN_ENCODER: Final = re.compile(r"CLIPTextEncode\w*")
+"""Kinds of nodes to which a tag such as <lora:name:1> is a word like any other."""
 
 
 def found(nodes: Graph) -> Found:
@@ -182,7 +185,7 @@ def _texts(nodes: Graph, sampler: str, side: str) -> Iterator[str]:
         node = nodes[name]
         text = node.get(side) if isinstance(node.get(side), str) else _text(nodes, name)
         if isinstance(text, str):
-            yield text.strip()
+            yield (extra_networks.without(text) if _PLAIN_ENCODER.fullmatch(node[KIND]) else text).strip()
 
 
 def _text(nodes: Graph, name: str) -> str | None:
@@ -202,6 +205,9 @@ def _left_out(nodes: Graph, sampler: str) -> Iterator[str]:
     """Yield notes of what the farm has no counterpart for."""
     for side in ("positive", "negative"):
         for name in _conditions(nodes, sampler, side):
+            text = _text(nodes, name) if _PLAIN_ENCODER.fullmatch(nodes[name][KIND]) else None
+            if text and extra_networks.without(text) != text:
+                yield f"ComfyUI: tags in the {side} prompt, which its text encoders take for words: {text.strip()[:80]}"
             first, second = (value_of(nodes, name, one) for one in ("text_l", "text_g"))
             if isinstance(first, str) and isinstance(second, str) and first.strip() not in ("", second.strip()):
                 yield f"ComfyUI: {side} prompt of CLIP-L alone: {first.strip()[:80]}: both encoders read one text here"

@@ -6,13 +6,15 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
-from shared.infotext.comfyui_graph import MODELS, Graph, link_of, reached, value_of, way
+from shared.infotext.comfyui_graph import KIND, MODELS, Graph, link_of, reached, value_of, way
 from shared.models.kinds import KINDS
 from shared.prompts.adapters import LARGEST_WEIGHT
 
 _SIGNS: Final = frozenset(":<>#=")  # that end a name in a tag, or change what it is
 _LONGEST: Final = 200  # characters of a name
 _SHOWN: Final = 80
+_LOADERS: Final = frozenset({"LoraLoader", "LoraLoaderModelOnly"})
+"""Kinds of nodes whose weights are all that they say: others weigh each block of the U-Net, or draw lots."""
 _NAME, _UNET, _TEXT_ENCODER = "lora_name", "strength_model", "strength_clip"
 
 
@@ -75,7 +77,7 @@ def _stem(file: str) -> str:
 def _weights(nodes: Graph, node: str, to_model: Collection[str], to_text: Collection[str]) -> _Weights | None:
     """Return the weights that a node gives its file; None: it says none that a tag can hold."""
     inputs = nodes[node]
-    if _UNET not in inputs:
+    if inputs[KIND] not in _LOADERS or _UNET not in inputs:
         return None
     unet = value_of(nodes, node, _UNET) if node in to_model else 0.0
     text_encoder = value_of(nodes, node, _TEXT_ENCODER) if node in to_text and _TEXT_ENCODER in inputs else 0.0

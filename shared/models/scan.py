@@ -271,10 +271,16 @@ def _walked(models: Path, visited: set[str], on_unread: Callable[[OSError], obje
 
 
 def _is_of_one_network(folder: Path, files: Collection[str], models: Path) -> bool:
-    """True for a folder that holds a network alone, with its configuration, as ControlNets and image encoders come."""
+    """True for a folder that holds a network alone, with its configuration, as ControlNets and image encoders come.
+
+    A configuration beside the files of a kind, in the folder where all of these lie, makes it none.
+    """
     meant = _meant_by(f"{folder.relative_to(models.parent).as_posix()}/")
     starts = _FOLDERS_OF_ONE_NETWORK.get(meant or "other", ())
-    return "config.json" in files and any(name.startswith(starts) for name in files)
+    if "config.json" not in files or not any(name.startswith(starts) for name in files):
+        return False
+    is_shared = folder.name.casefold() in _KINDS_OF_FOLDERS
+    return not is_shared or all(name.startswith(starts) for name in files if _has_suffix(folder / name, models))
 
 
 def _has_suffix(path: Path, models: Path) -> bool:

@@ -99,7 +99,8 @@ def _needed(models: ModelSet, params: RenderParams) -> Iterator[_Needed]:
         yield from (_Needed(kind, sha256, names[at] if at < len(names) else "") for at, sha256 in enumerate(files))
     for key, sha256 in models.adapters.items():
         tag, _, name = key.partition(":")
-        yield _Needed(KIND_OF_TAG[tag], sha256, name)
+        if tag in KIND_OF_TAG:  # a newer version may know more of them
+            yield _Needed(KIND_OF_TAG[tag], sha256, name)
     merged = [name for tag, name in _tags(params) if tag == "lora" and f"{tag}:{name}" not in models.adapters]
     yield from (_Needed("lora", one.sha256, " or ".join(merged)) for one in models.merges)
     for path, sha256 in models.embeddings.items():

@@ -217,6 +217,12 @@ def test_a_missing_file_says_whether_it_is_gone_broken_or_replaced(hand, job_fac
     assert why(job).cause == Cause.NEXT, "a copy under another name is enough"
 
 
+def test_a_job_with_tags_of_a_newer_version_is_explained_without_them(hand, job_factory, why):
+    ready(hand)
+    job = job_factory(models=ModelSet(checkpoint=DEMO, adapters={"lyco:ink": UNKNOWN}), checkpoint=DEMO)
+    assert why(job).missing == ()
+
+
 def test_every_role_of_a_model_set_can_be_told_as_missing():
     by_name = {"adapters", "merges", "embeddings"}
     assert {*ModelSet.model_fields} - by_name - {"hashes"} <= {*missing_files.kinds_of_roles()}

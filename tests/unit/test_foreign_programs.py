@@ -411,6 +411,28 @@ def test_a_lora_that_no_tag_can_name_is_told(node):
     assert ("not read; a tag in the prompt names it" in notes(found)) == is_named
 
 
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"kind": "Lora Loader Stack (rgthree)", "lora_01": "ink.pt", "strength_01": 0.8, "model": ["4", 0]},
+        lora({"content": "ink.pt"}) | {"kind": "LoraLoader|pysssss"},
+        lora("ink.pt") | {"kind": "LoraLoaderBlockWeight", "block_vector": "1,0,0,0,1"},
+    ],
+)
+def test_nodes_that_say_more_than_a_tag_are_named(node):
+    kind = node["kind"]
+    found = read(json.dumps(graph(n3={"model": ["10", 0]}, n6={"clip": ["10", 1]}, n10=node)))
+    assert found.params["prompt"] == PROMPT
+    assert kind in notes(found)
+
+
+def test_tags_that_are_words_to_the_text_encoder_of_a_graph_apply_nothing():
+    text = {"clip": ["10", 1], "text": f"{PROMPT} <lora:ink:0.5>"}
+    found = read(json.dumps(graph(n3={"model": ["10", 0]}, n6=text, n10=lora("ink.pt", 0.8, 0.6))))
+    assert found.params["prompt"] == f"{PROMPT} <lora:ink:0.6:0.8>"
+    assert "tags in the positive prompt" in notes(found)
+
+
 def test_a_graph_of_very_many_loras_is_read_in_bounded_time():
     many = {f"n{at}": lora(f"ink-{at}.pt", behind=str(at + 1)) for at in range(10, 1000)}
     nodes = graph(n3={"model": ["10", 0]}, n6={"clip": ["10", 1]}, **many)

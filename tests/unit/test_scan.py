@@ -374,6 +374,18 @@ def test_a_folder_of_an_image_encoder_is_one_model_where_such_encoders_lie(model
     ]
 
 
+def test_a_configuration_beside_the_files_of_a_kind_hides_none_of_them(models):
+    for name in ("config.json", "model.safetensors", "vit-big-g.safetensors"):
+        write(models / "clip_vision" / name, name.encode())
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        write(models / "ControlNet" / name, name.encode())
+    assert paths(scan(models, [], Inspector())) == [
+        "ControlNet",
+        "clip_vision/model.safetensors",
+        "clip_vision/vit-big-g.safetensors",
+    ]
+
+
 def test_links_are_followed_out_of_the_folder_but_not_round_in_circles(models, tmp_path):
     write(tmp_path / "elsewhere" / "big.ckpt")
     (models / "linked").symlink_to(tmp_path / "elsewhere")

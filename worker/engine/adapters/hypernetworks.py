@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shared.errors import ModelFileError
+from worker.engine.adapters.attentions import attentions
 from worker.engine.architectures.conditioning import Applied
 from worker.engine.devices import Device
 from worker.engine.loading import hypernetworks as files
@@ -30,7 +31,6 @@ from worker.engine.loading.upload import placed
 from worker.engine.transfers import to_device
 
 UNET: Final = "unet"
-_PLACES: Final = {".to_k": 0, ".to_v": 1}  # of a net in its pair, by the layer that reads its output
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +108,9 @@ def fed(unet: nn.Module, rows: Sequence[Sequence[Applied]], device: Device) -> I
     widths = {width for group in groups for width in group.hypernetwork.nets}
     hooks = [
         layer.register_forward_pre_hook(partial(_changed, groups, place))
-        for path, layer in (unet.named_modules() if groups else ())
-        for end, place in _PLACES.items()
-        if path.endswith(end) and layer.get_parameter("weight").shape[1] in widths
+        for attention in (attentions(unet) if groups else ())
+        for place, layer in enumerate((attention.layer.to_k, attention.layer.to_v))
+        if layer.get_parameter("weight").shape[1] in widths
     ]
     try:
         yield

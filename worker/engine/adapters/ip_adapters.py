@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shared.errors import RenderError
+from worker.engine.adapters.attentions import attentions
 from worker.engine.architectures.conditioning import ImagePrompt
 from worker.engine.architectures.reading import ip_adapters as files
 from worker.engine.architectures.weights import Weights, network_bytes
@@ -168,7 +169,7 @@ def _group(members: Sequence[tuple[int, ImagePrompt]], device: Device) -> _Group
 
 def _cross_attentions(unet: nn.Module) -> list[Any]:
     """Return the layers of a U-Net that read the text, in the order by which IP-Adapters number them."""
-    return [layer for path, layer in unet.named_modules() if path.endswith(_CROSS_ATTENTION)]
+    return [one.layer for one in attentions(unet) if one.path.endswith(_CROSS_ATTENTION)]
 
 
 def _form(widths: Sequence[int], context: int) -> str:
