@@ -1,6 +1,5 @@
 """Pictures with and without what stands beside the demo checkpoint: `python -m tools.demo_adapters.show --help`."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,6 @@ import numpy as np
 import typer
 
 from tools.demo_adapters import compact, control, effects, enlarging, material
-from tools.demo_adapters.effects import Pictures
 from tools.demo_adapters.shelf import MODELS, Shelf
 from tools.demo_checkpoint import layout, sheets
 from tools.demo_checkpoint.judge import SCENES
@@ -22,7 +20,7 @@ PROMPTS = (
     "a paper cutout of the meadow at dawn, palm trees",
     "a painting of the sea in a storm",
 )
-ENDINGS = ("", " <lora:watercolour:1>", ", a lighthouse <lora:lighthouse:1>", ", papernight", " <hypernet:noir:1>")
+ENDINGS = ("", " <lora:watercolour:1>", ", a lighthouse <lora:lighthouse:1>", ", papernight")
 SEED, EDGES_SEED = 3, 7503
 PART = (slice(128, 384), slice(96, 352))  # of the enlarged pictures
 DOCS = MODELS / "demo"
@@ -48,20 +46,20 @@ def adapters(
         for ending in endings or ENDINGS:
             asked = [painted(prompt + ending, SEED + number) for number, prompt in enumerate(PROMPTS)]
             rows.append((ending.strip(" ,") or "scenes-v1 alone", studio.render(asked, [shelf.inputs] * len(asked))))
-        rows += [] if endings else _along_edges(studio, shelf)
     sheets.write_rows(rows, out)
 
 
-def _along_edges(studio: Studio, shelf: Shelf) -> Iterator[tuple[str, Pictures]]:
+@app.command()
+def edges(out: Annotated[Path, typer.Option(help="the sheet to write")]) -> None:
     """Edges of drawn scenes, and what is painted along them from prompts that name the ground alone."""
     drawn = [material.plain(np.random.default_rng([EDGES_SEED, number])) for number in range(len(PROMPTS))]
     lines = np.stack([control.edges(one.picture) for one in drawn])
-    yield "edges of other scenes", np.repeat(lines[..., None] * np.uint8(255), 3, 3)
     asked = [painted(f"a photo of the {one.scene.ground}", SEED + number) for number, one in enumerate(drawn)]
-    yield (
-        "a photo of the desert, meadow, …, along these edges",
-        effects.controlled(studio, shelf, asked, [one.picture for one in drawn]),
-    )
+    with Studio(SCENES) as studio:
+        shelf = Shelf(MODELS, studio.weights)
+        painted_along = effects.controlled(studio, shelf, asked, [one.picture for one in drawn])
+    rows = [("edges", np.repeat(lines[..., None] * np.uint8(255), 3, 3)), ("a photo of the ground", painted_along)]
+    sheets.write_rows(rows, out)
 
 
 @app.command()
