@@ -20,7 +20,7 @@ CONVOLUTIONS = (".resnets.", "samplers.")
 
 
 class LowRank(nn.Module):
-    """What is added for one layer, with `up` zero at first; `strength` is the weight that a prompt would give it."""
+    """The addition to one layer, with `up` zero at first; `strength` is the weight that a prompt would give it."""
 
     strength = 1.0
 
