@@ -56,6 +56,7 @@ def offers(
         "vae": [*_OWN_VAES, *(Option(vae.title, vae.title, _traits(vae)) for vae in catalogue.usable("vae"))],
         "controlnet": _by_family(catalogue.usable("controlnet")),
         "ip-adapter": _ip_adapters(catalogue),
+        "image-encoder": [Option(file.title, file.title) for file in catalogue.usable("image-encoder")],
         "face-restorer": [Option(file.title, file.title) for file in catalogue.usable("face-restorer")],
         "upscaler": [
             Option(name, name) for name in (*UPSCALERS, *(file.title for file in catalogue.usable("upscaler")))

@@ -30,6 +30,7 @@ _WORDS: Final[dict[ValueKind | None, str]] = {
     "checkpoint": "the name or hash of a checkpoint",
     "controlnet": "the name or hash of a ControlNet",
     "ip-adapter": "the name or hash of an IP-Adapter",
+    "image-encoder": "the name or hash of an image encoder",
     "face-restorer": "the name or hash of a face restorer",
     "vae": "automatic, none, or the name or hash of a VAE",
     "style": "up to 32 names of styles",

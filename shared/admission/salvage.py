@@ -23,7 +23,10 @@ from shared.settings import Limits
 
 _LONGEST: Final = 80  # of a text that a note repeats
 _KINDS: Final[tuple[Kind, ...]] = ("checkpoint", "vae", "face-restorer")  # that parameters name
-_IN_LISTS: Final[dict[str, Kind]] = {"controlnet": "controlnet", "ip_adapters": "ip-adapter"}  # that their items name
+_IN_LISTS: Final[dict[str, dict[str, Kind]]] = {  # that fields of their items name
+    "controlnet": {"model": "controlnet"},
+    "ip_adapters": {"model": "ip-adapter", "image_encoder": "image-encoder"},
+}
 _STAND_IN: Final = "Lanczos"  # for an upscaler that is not here
 _SUFFIX: Final = re.compile(r"\.(?:safetensors|ckpt|pth?|bin|gguf)$", re.IGNORECASE)
 
@@ -70,9 +73,10 @@ def _entitled(catalogue: Catalogue, params: dict[str, Any]) -> Iterator[str]:
     named: dict[str, Kind] = {
         name: kind for name, one in parameters().items() for kind in _KINDS if one.takes.kind == kind
     }
-    for name, kind in _IN_LISTS.items():
+    for name, kinds in _IN_LISTS.items():
         items = params.get(name)
-        named |= {f"{name}.{at}.model": kind for at in range(len(items) if isinstance(items, list) else 0)}
+        numbers = range(len(items) if isinstance(items, list) else 0)
+        named |= {f"{name}.{at}.{inner}": kind for at in numbers for inner, kind in kinds.items()}
     for field, kind in named.items():
         text = paths.get(params, field)
         if not isinstance(text, str) or not text or (kind == "vae" and text in {AUTOMATIC_VAE, BUILT_IN_VAE}):

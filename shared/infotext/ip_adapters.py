@@ -19,6 +19,7 @@ _CODECS: Final[Codecs] = {
     "Guidance Start": ("start", NUMBER),
     "Guidance End": ("end", NUMBER),
     "Control picture": ("pictures", Codec(" ".join, lambda text: (text.split(),))),
+    "Image encoder": ("image_encoder", MODEL),
 }
 _FIXED: Final = {
     "Module": _MODULE,
@@ -36,7 +37,8 @@ def is_one(said: Mapping[str, str]) -> bool:
 
 def written(unit: IPAdapterUnit) -> str:
     """Return an adapter as one value."""
-    return joined(_FIXED | {name: codec.write(getattr(unit, field)) for name, (field, codec) in _CODECS.items()})
+    said = {name: codec.write(getattr(unit, field)) for name, (field, codec) in _CODECS.items()}
+    return joined(_FIXED | {name: value for name, value in said.items() if value})
 
 
 def taken(said: Mapping[str, str], unit: dict[str, Any]) -> Iterator[str]:

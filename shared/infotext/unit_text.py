@@ -17,7 +17,7 @@ NUMBER: Final = Codec(number, lambda text: (float(text),))
 MODEL: Final = Codec(str, lambda text: (_FOREIGN_HASH.sub("", text),))
 _ORDER: Final = (
     "Module", "Model", "Weight", "Resize Mode", "Low Vram", "Threshold A", "Threshold B", "Guidance Start",
-    "Guidance End", "Pixel Perfect", "Control Mode", "Union Control Type", "Control picture",
+    "Guidance End", "Pixel Perfect", "Control Mode", "Union Control Type", "Control picture", "Image encoder",
 )  # fmt: skip
 _WITHOUT_EFFECT: Final = ("Processor Res", "Hr Option", "Save Detected Map", "Input Mode")
 _PART: Final = re.compile(rf"(?:^|,\s*)({'|'.join(map(re.escape, (*_ORDER, *_WITHOUT_EFFECT)))}):\s*", re.IGNORECASE)

@@ -148,12 +148,14 @@ class Catalogue:
         """Return the entries of this kind that can be used, in the same order."""
         return [file for file in self.entries(kind, first=first) if file.usable]
 
-    def first(self, kind: Kind, fits: Callable[[Entry], bool]) -> Entry | None:
-        """Return the first usable file of this kind that fits; None: there is none.
+    def first(
+        self, kind: Kind, fits: Callable[[Entry], bool], order: Callable[[Entry], int] = lambda _: 0
+    ) -> Entry | None:
+        """Return the usable file of this kind that fits and comes first in `order`, then by name; None: there is none.
 
         Raises NotLooked while the first scan may still find one.
         """
-        found = next(filter(fits, self.usable(kind)), None)
+        found = min(filter(fits, self.usable(kind)), key=order, default=None)
         if found is None and self.awaited_since:
             raise NotLooked(_EARLY)
         return found

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from shared.params.facts import Fact, Takes
-from shared.params.fields import IPAdapterName, Parameters, Share, SourcePicture
+from shared.params.fields import ImageEncoderName, IPAdapterName, Parameters, Share, SourcePicture
 
 MOST_IP_ADAPTERS: Final = 4
 MOST_PICTURES: Final = 4
@@ -37,3 +37,8 @@ class IPAdapterUnit(Parameters):
     ] = 1.0
     start: Annotated[Share, Fact("Share of the steps after which it begins", slider=_OF_ONE)] = 0.0
     end: Annotated[Share, Fact("Share of the steps after which it ends", slider=_OF_ONE)] = 1.0
+    image_encoder: Annotated[
+        ImageEncoderName,
+        Takes("image-encoder", role="image_encoders"),
+        Fact("Name or hash of the image encoder that reads the pictures", means={"": "the usual one that fits"}),
+    ] = ""

@@ -21,7 +21,7 @@ from shared.params.render import RenderParams
 from shared.params.table import parameters
 from shared.prompts.adapters import BadTag, used
 
-_WITHOUT_FIELD: Final[dict[str, Kind]] = {"hires_vae": "vae", "image_encoders": "image-encoder"}
+_WITHOUT_FIELD: Final[dict[str, Kind]] = {"hires_vae": "vae"}
 """The kinds of files by roles that no field of the parameters names."""
 _SHORT: Final = 10  # characters of a hash by which people know a file
 

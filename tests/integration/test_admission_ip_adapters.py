@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from base64 import b64encode
 from contextlib import closing
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
 from PIL import Image
 from pydantic import ValidationError, create_model
 
+from shared.admission.ip_adapters import named_ip_adapters
 from shared.admission.parse import digest
 from shared.admission.salvage import fit
 from shared.db.sessions import transact
 from shared.errors import Refused
+from shared.infotext.reader import read
+from shared.infotext.writer import text
 from shared.media import uploads
 from shared.media.decode import PictureReader
+from shared.models import image_encoders
+from shared.models.catalogue import Catalogue
 from shared.models.model_set import ModelSet
 from shared.params.render import RenderParams
 from shared.settings import Limits
@@ -24,7 +30,7 @@ from tests.support.admissions import admitted
 
 SEA, XL, SMALL = (digit * 64 for digit in "123")
 PLAIN, PLUS, XL_PLAIN, NARROW, ODD, CANNY = (letter * 64 for letter in "abcdef")
-VIT_H, SECOND = "7" * 64, "8" * 64
+VIT_H, SECOND, WIDE = "7" * 64, "8" * 64, "9" * 64
 PICTURE, OTHER = "5" * 64, "6" * 64
 
 
@@ -60,6 +66,7 @@ def sessions(home):
 
         encoder("vit-h", VIT_H, projected=1024, hidden=1280)
         encoder("vit-h-too", SECOND, projected=1024, hidden=1280)
+        encoder("wide", WIDE, projected=77, hidden=88)
         yield factory
 
 
@@ -151,6 +158,13 @@ def test_a_job_without_adapters_has_the_digest_that_it_had_before():
         ({"ip_adapters": [unit(pictures=[None])]}, "ip_adapters.0.pictures.0", "must be text"),
         ({"ip_adapters": [unit(pictures=[{}])]}, "ip_adapters.0.pictures.0", "the id of an upload"),
         ({"ip_adapters": [unit(picture=PICTURE)]}, "ip_adapters.0.picture", "pictures"),
+        ({"ip_adapters": [unit(image_encoder="nothing")]}, "ip_adapters.0.image_encoder", "no image encoder 'nothing'"),
+        ({"ip_adapters": [unit(), unit(image_encoder="plus")]}, "ip_adapters.1.image_encoder", "is an IP-Adapter, not"),
+        ({"ip_adapters": [unit(image_encoder="wide")]}, "ip_adapters.0.image_encoder", "features of width 77, and pl"),
+        ({"ip_adapters": [unit("plus", image_encoder="wide")]}, "ip_adapters.0.image_encoder", "hidden features of"),
+        ({"ip_adapters": [unit(image_encoder="wide")]}, "ip_adapters.0.image_encoder", "vit-h [7777777777] or vit-h-t"),
+        ({"ip_adapters": [unit("odd", image_encoder="wide")]}, "ip_adapters.0.image_encoder", "of width 33 in the fol"),
+        ({"ip_adapters": [unit(image_encoder=None)]}, "ip_adapters.0.image_encoder", "must be text"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_with_its_field(admit, given, field, said):
@@ -160,6 +174,80 @@ def test_what_cannot_be_followed_is_refused_with_its_field(admit, given, field, 
     assert field in problems, problems
     assert said in f"{problems[field].message} {problems[field].accepted}", problems[field]
     assert problems[field].accepted
+
+
+def test_an_image_encoder_is_named_by_its_name_or_hash_and_recorded_by_both(admit):
+    units = [unit(), unit(image_encoder="vit-h-too"), unit("plus", image_encoder="88888888"), unit(image_encoder="")]
+    admission = admit({"ip_adapters": units})
+    assert admission.models.image_encoders == (VIT_H, SECOND, SECOND, VIT_H)
+    first, second = f"vit-h [{'7' * 10}]", f"vit-h-too [{'8' * 10}]"
+    assert [one.image_encoder for one in admission.params.ip_adapters] == [first, second, second, first]
+
+
+def test_the_encoder_that_adapters_were_trained_with_comes_before_others_of_its_widths(home):
+    published = "6ca9667da1ca9e0b0f75e46bb030f7e011f44f86cbfb8d5a36590fcd7507b030"
+    with catalogue_of_its_own(home) as (sessions, make):
+        make("sea", details={"width": 320, "context": 768})
+        reads = {"form": "plain", "image_features": "projected", "image_width": 1024, "context": 768, "tokens": 4}
+        make("plain", kind="ip-adapter", details=reads)
+        for name, path, sha256 in (
+            ("DFN5B-CLIP-ViT-H-14-378", "DFN5B-CLIP-ViT-H-14-378.safetensors", "1" * 64),
+            ("vit-h-laion2b-fp16", "vit-h-laion2b-fp16.safetensors", "2" * 64),
+            ("model", "CLIP-ViT-H-14-laion2B-s32B-b79K/model.safetensors", "3" * 64),
+            ("image_encoder", "image_encoder/model.safetensors", published),
+        ):
+            widths = {"projected": 1024, "hidden": 1280}
+            make(name, path=f"clip_vision/{path}", sha256=sha256, kind="image-encoder", details=widths)
+        found = transact(sessions, Catalogue.read)
+    (adapter,) = found.usable("ip-adapter")
+    encoders = {one.sha256: image_encoders.rank(one, adapter.details) for one in found.usable("image-encoder")}
+    assert encoders == {"1" * 64: 2, "2" * 64: 1, "3" * 64: 0, published: 0}
+    named = named_ip_adapters(found, RenderParams(ip_adapters=[unit()]), {"checkpoint": found.usable()[0]})
+    assert named.roles["image_encoders"] == [published]  # the first by name of the best
+
+
+def test_a_picture_rendered_again_has_its_encoder_after_one_that_sorts_earlier_was_added(sessions, admit):
+    known = transact(sessions, Catalogue.read)
+    before = admit({"ip_adapters": [unit(), unit("plus", image_encoder="vit-h-too")]})
+    read_back = read(text(before.params, version="1"))
+    assert not read_back.left_out
+    (vit_h,) = known.meant("vit-h", "image-encoder")
+    earlier = vit_h._replace(path="clip_vision/a.safetensors", name="a", sha256="0" * 64)
+    now = replace(known, files=(earlier, *known.files))
+    assert named_ip_adapters(now, RenderParams(ip_adapters=[unit()]), {}).roles["image_encoders"] == ["0" * 64]
+    again = named_ip_adapters(now, RenderParams.model_validate(read_back.params), {})
+    assert again.roles["image_encoders"] == [VIT_H, SECOND] == [*before.models.image_encoders]
+
+
+@pytest.mark.parametrize(
+    ("named", "found", "said"),
+    [
+        ("vit-h-too", f"vit-h-too [{'8' * 10}]", ""),
+        ("models\\clip_vision\\vit-h-too.safetensors", f"vit-h-too [{'8' * 10}]", ""),
+        ("renamed [8888888888]", f"vit-h-too [{'8' * 10}]", ""),
+        ("vit-h-too [0123456789]", f"vit-h-too [{'8' * 10}]", "no file here has the hash 0123456789; vit-h-too"),
+        ("gone [0123456789]", None, "There is no image encoder 'gone [0123456789]'"),
+        ("wide", None, "wide makes projected features of width 77"),
+        ("", "", ""),
+    ],
+)
+def test_the_encoder_of_a_picture_is_one_of_this_farm_or_the_usual_one_with_a_note(
+    sessions, monkeypatch, named, found, said
+):
+    monkeypatch.setattr(uploads, "is_kept", lambda *_: True)
+    fitting = fit(sessions, {"checkpoint": "sea", "ip_adapters": [unit(image_encoder=named)]}, "ann", Limits())
+    (adapter,) = fitting.params["ip_adapters"]
+    assert adapter.get("image_encoder") == found
+    assert all(note.startswith(f"ip_adapters.0.image_encoder: {said}") for note in fitting.left_out)
+    assert len(fitting.left_out) == bool(said)
+
+
+def test_a_job_that_was_stored_without_the_names_of_its_encoders_is_read_as_it_was():
+    row = {"prompt": "sea", "ip_adapters": [{"model": "plain", "pictures": [PICTURE]}]}
+    params = RenderParams.from_stored(row)
+    assert params.ip_adapters[0].image_encoder == ""
+    assert "Image encoder" not in text(params, version="1")
+    assert digest(params) == digest(RenderParams(prompt="sea", ip_adapters=[unit()]))
 
 
 def test_what_is_wrong_behind_an_item_that_is_no_adapter_is_not_told_of_another_one(admit):

@@ -269,6 +269,8 @@ def test_an_ip_adapter_comes_with_its_pictures_as_files(client, with_ip_adapter)
     form = look(client, "/")
     assert form.all("option", value=f"plain [{'5' * 10}]")
     assert not form.all("select", name="ip_adapters.1.model")
+    encoder = f"vit-h [{'6' * 10}]"
+    assert form.all("option", value=encoder)
     defaults = {"weight": "1", "start": "0", "end": "1"}
     assert {name: form.value(f"ip_adapters.0.{name}") for name in defaults} == defaults
     files = {"ip_adapters.0.pictures.file": [file(), file("blue")]}
@@ -276,6 +278,7 @@ def test_an_ip_adapter_comes_with_its_pictures_as_files(client, with_ip_adapter)
     job = submitted(client, prompt="a", **given, **files)
     (unit,) = params(client, job)["ip_adapters"]
     assert (unit["model"], unit["weight"], unit["start"], unit["end"]) == (f"plain [{'5' * 10}]", 0.6, 0, 0.8)
+    assert unit["image_encoder"] == encoder
     assert len(set(unit["pictures"])) == 2
     page = look(client, f"/jobs/{job}")
     assert "IP-Adapter 1 follows these pictures" in page.text
@@ -284,6 +287,7 @@ def test_an_ip_adapter_comes_with_its_pictures_as_files(client, with_ip_adapter)
     again = look(client, f"/?from={job}")
     assert "IP-Adapter 2" in again.text
     assert all(again.all("input", name="ip_adapters.0.pictures", value=one) for one in unit["pictures"])
+    assert again.all("option", value=encoder, selected=None)
 
     kept = {**given, "ip_adapters.0.pictures": unit["pictures"][1:], "ip_adapters.0.pictures.file": file("green")}
     (changed,) = params(client, submitted(client, prompt="a", **kept))["ip_adapters"]

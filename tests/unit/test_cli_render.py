@@ -192,7 +192,7 @@ def test_ip_adapters_are_named_with_their_pictures_by_one_option_each(farm, tmp_
     sea.write_bytes(b"sea")
     options = [
         f"ip-adapter_sd15 [0123456789]={cat}:0.6",
-        f"plus={sea},{'e' * 64}:1.5,start=0.2,end=0.8",
+        f"plus={sea},{'e' * 64}:1.5,start=0.2,end=0.8,image_encoder=vit-h [0123456789]",
         f"model=plus,pictures={cat},pictures={sea}, {sea},weight=0.4",
     ]
     given = [part for one in options for part in ("--ip-adapter", one)]
@@ -201,7 +201,14 @@ def test_ip_adapters_are_named_with_their_pictures_by_one_option_each(farm, tmp_
     ids = [str(number) * 64 for number in range(1, 6)]
     assert farm.asked[0]["ip_adapters"] == [
         {"model": "ip-adapter_sd15 [0123456789]", "pictures": ids[:1], "weight": 0.6},
-        {"model": "plus", "pictures": [ids[1], "e" * 64], "weight": 1.5, "start": 0.2, "end": 0.8},
+        {
+            "model": "plus",
+            "pictures": [ids[1], "e" * 64],
+            "weight": 1.5,
+            "start": 0.2,
+            "end": 0.8,
+            "image_encoder": "vit-h [0123456789]",
+        },
         {"model": "plus", "pictures": ids[2:], "weight": 0.4, "end": 0.5},
     ]
 

@@ -35,6 +35,14 @@ def test_an_adapter_is_one_value_as_other_programs_write_it() -> None:
     )
 
 
+def test_an_adapter_names_its_image_encoder_with_its_hash() -> None:
+    wanted = params({"model": "plus", "pictures": [SHA], "image_encoder": "CLIP-ViT-H, 14 [0123456789]"})
+    written = text(wanted, version="1")
+    assert f'Control picture: {SHA}, Image encoder: CLIP-ViT-H, 14 [0123456789]"' in written
+    assert RenderParams.model_validate(read(written).params).ip_adapters == wanted.ip_adapters
+    assert "Image encoder" not in text(params({"model": "plus", "pictures": [SHA]}), version="1")
+
+
 def test_adapters_stand_behind_control_nets_and_both_are_read_back() -> None:
     nets = ({"model": "canny", "picture": SHA, "preprocessor": "canny"}, {"model": "depth", "picture": OTHER})
     wanted = params({"model": "plain", "pictures": [SHA]}, {"model": "plus", "pictures": [OTHER]}, nets=nets)
@@ -101,7 +109,12 @@ def test_what_an_adapter_does_not_have_is_told() -> None:
                 "model": some.sampled_from(["plain", 'a, "b" [0123456789]', "Model: x", "é", "a\\b"]),
                 "pictures": some.lists(some.sampled_from([SHA, OTHER]), min_size=1, max_size=4),
             },
-            optional={"weight": some.floats(0, 2), "start": some.floats(0, 1), "end": some.floats(0, 1)},
+            optional={
+                "weight": some.floats(0, 2),
+                "start": some.floats(0, 1),
+                "end": some.floats(0, 1),
+                "image_encoder": some.sampled_from(["", "vit-h [0123456789]", 'a, "b"', "Image encoder: x"]),
+            },
         ),
         max_size=4,
     )
