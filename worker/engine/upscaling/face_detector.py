@@ -46,7 +46,7 @@ class Face(NamedTuple):
     @property
     def eyes(self) -> float:
         """The pixels between the eyes."""
-        return float(np.hypot(*(self.points[1] - self.points[0])))
+        return _between_eyes(self.points)
 
 
 class _Candidates(NamedTuple):
@@ -65,7 +65,7 @@ def found(pixels: Pixels) -> list[Face]:
     searches = [_searched(pixels, side) for side in copies]
     candidates = _Candidates(*(np.concatenate(one) for one in zip(*searches, strict=True)))
     faces = [Face(candidates.points[at], float(candidates.scores[at])) for at in _distinct(candidates)]
-    there = [face for face in faces if face.eyes >= LEAST_EYES and _is_inside(face.points, width, height)]
+    there = [face for face in faces if is_large_inside(face.points, width, height)]
     return sorted(there, key=lambda face: -face.eyes)[:MOST_FACES]
 
 
@@ -141,7 +141,12 @@ def _distinct(candidates: _Candidates) -> Iterator[int]:
         left = left[is_other & is_beside]
 
 
-def _is_inside(points: Points, width: int, height: int) -> bool:
-    """Return whether the middle of a face lies in the picture, and all of its numbers are finite."""
+def is_large_inside(points: Points, width: int, height: int) -> bool:
+    """Return whether the middle of a face lies in a picture of this size, and the face is large enough to restore."""
     x, y = points.mean(axis=0)
-    return bool(np.isfinite(points).all() and 0 <= x < width and 0 <= y < height)
+    is_inside = np.isfinite(points).all() and 0 <= x < width and 0 <= y < height
+    return bool(is_inside and _between_eyes(points) >= LEAST_EYES)
+
+
+def _between_eyes(points: Points) -> float:
+    return float(np.hypot(*(points[1] - points[0])))

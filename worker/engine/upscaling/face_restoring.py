@@ -61,8 +61,9 @@ def _upright(pixels: Pixels, place: Map) -> Map:
     points = face_detector.middle_one(_cut_out(pixels, place))
     if points is None:
         return place
-    there = np.linalg.solve(place[:, :2], points.T - place[:, 2:]).T
-    return alignment(there.astype(np.float64))
+    there = np.linalg.solve(place[:, :2], points.T - place[:, 2:]).T.astype(np.float64)
+    height, width = pixels.shape[:2]
+    return alignment(there) if face_detector.is_large_inside(there, width, height) else place
 
 
 def alignment(points: Points) -> Map:
