@@ -114,7 +114,7 @@ class Afternoon:
         on, dtype = self.engine.device, self.weights.dtype
         loaded = self._loader.run(partial(ip_adapters.load, adapter, on, dtype))
         reader = self._loader.run(partial(image_encoders.load, encoder, on, dtype))
-        return IPAdapterInput(image_prompted.unit(**how), loaded, reader, (picture,))
+        return IPAdapterInput(image_prompted.unit(picture, **how), loaded, reader, (picture,))
 
     def together(self, mixed: Sequence[Job], in_flight: int = 8) -> list[Outcome]:
         """Return what came of jobs, so many of them in flight."""

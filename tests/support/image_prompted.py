@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,8 +109,8 @@ def of_engine(
 ) -> Tensor:
     """Return the final latent [4, h/8, w/8] by the engine."""
     inputs = tuple(
-        IPAdapterInput(unit(count, weight=weight), adapter, encoder, pictures(case, place))
-        for place, (adapter, (_, weight, count)) in enumerate(zip(adapters, case.adapters, strict=False))
+        IPAdapterInput(unit(*pictures(case, place), weight=weight), adapter, encoder, pictures(case, place))
+        for place, (adapter, (_, weight, _)) in enumerate(zip(adapters, case.adapters, strict=False))
     )
     params = params_of(case)
     controls = (ControlInput(_control(), net, controlled.picture(params, 0)),) if net else ()
@@ -118,9 +119,10 @@ def of_engine(
     return latent
 
 
-def unit(count: int = 1, **how: Any) -> IPAdapterUnit:
-    """Return the options of an adapter with so many pictures."""
-    return IPAdapterUnit(model="pictures", pictures=(SHA,) * count, **how)
+def unit(*pictures: Pixels, **how: Any) -> IPAdapterUnit:
+    """Return the options of an adapter with these pictures."""
+    hashes = tuple(hashlib.sha256(repr(one.shape).encode() + one.tobytes()).hexdigest() for one in pictures)
+    return IPAdapterUnit(model="pictures", pictures=hashes, **how)
 
 
 def read(adapter: IPAdapter, encoder: ImageEncoder, pixels: Tensor) -> Tensor:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class TensorCache(Generic[T]):
-    """At most `size` tensors, or groups of them, by key. The least recently used leave first."""
+    """Tensors, or groups of them, by key: at most `most` of them, or of what `size` returns for each, added up.
 
-    def __init__(self, size: int) -> None:
+    The least recently used leave first.
+    """
+
+    def __init__(self, most: int, size: Callable[[T], int] = lambda _: 1) -> None:
+        self._most = most
         self._size = size
         self._values: OrderedDict[Hashable, T] = OrderedDict()
 
@@ -25,5 +29,6 @@ class TensorCache(Generic[T]):
     def put(self, key: Hashable, value: T) -> None:
         """Cache `value`, whose tensors must not be views of a whole batch."""
         self._values[key] = value
-        if len(self._values) > self._size:
+        self._values.move_to_end(key)
+        while sum(map(self._size, self._values.values())) > self._most:
             self._values.popitem(last=False)

@@ -265,6 +265,15 @@ def test_the_embedding_that_was_asked_for_longest_ago_goes_first() -> None:
     assert kept.get((1,)) is not None
 
 
+def test_a_cache_holds_as_many_tensors_as_their_sizes_allow() -> None:
+    kept: TensorCache[Tensor] = TensorCache(10, len)
+    for key, size in (("a", 4), ("b", 4), ("a", 4), ("c", 5)):
+        kept.put(key, torch.zeros(size))
+    assert [kept.get(key) is not None for key in "abc"] == [True, False, True]
+    kept.put("d", torch.zeros(11))
+    assert [kept.get(key) for key in "abcd"] == [None] * 4
+
+
 @torch.inference_mode()
 def test_pixels_are_what_the_vae_decodes_and_come_back_as_their_latent(tiny: Weights) -> None:
     pixels = only(to_pixels([ToPixels(tiny, LATENT)]))

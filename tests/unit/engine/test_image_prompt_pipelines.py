@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -44,7 +47,8 @@ class Inputs:
 
     def __call__(self, form: str = "plain", *pictures: Any, **how: Any) -> IPAdapterInput:
         shown = pictures or (scene(),)
-        return IPAdapterInput(unit(len(shown), **how), self.adapters[form], self.encoder, shown)
+        adapter = replace(self.adapters[form])  # which remembers no picture
+        return IPAdapterInput(unit(*shown, **how), adapter, self.encoder, shown)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,45 @@ def test_both_passes_of_hires_fix_read_it_and_a_refiner_does_not(small: Small, i
     run(card, small, params(refiner=Refiner(checkpoint="other", switch_at=0.5), steps=6), inputs(), refiner=refiner)
     found = {(step.weights.unet is refiner.unet, *has) for step, has in zip(card.steps, acting(card), strict=True)}
     assert found == {(False, 1, 1), (True, 0, 0)}
+
+
+@pytest.mark.parametrize(("form", "features", "reads"), [("plain", "projected", 1), ("plus", "hidden", 2)])
+def test_a_picture_is_read_once_for_the_images_of_a_job_and_both_passes_of_each(
+    form: str, features: Any, reads: int, small: Small, inputs: Inputs
+) -> None:
+    given, passes = inputs(form), Hires(scale=1.5, steps=2, denoising=1.0)
+    card = Card()
+    pictures = [
+        card.run(render(params(seed=seed, hires=passes), Kit(small("sd1"), ip_adapters=(given,)))) for seed in (1, 2)
+    ]
+    assert len(seen(card, inputs.encoder.readers[features])) == reads
+    assert len(seen(card, given.adapter.network)) == 2
+    alone = Card().run(render(params(seed=2, hires=passes), Kit(small("sd1"), ip_adapters=(inputs(form),))))
+    assert np.array_equal(pictures[1], alone)
+    run(card, small, params(), given._replace(options=unit(scene(80, 64)), pictures=(scene(80, 64),)))
+    assert len(seen(card, given.adapter.network)) == 3
+
+
+def test_what_is_remembered_of_pictures_keeps_neither_an_adapter_nor_an_encoder(small: Small, inputs: Inputs) -> None:
+    first = inputs("plus")
+    given = first._replace(encoder=replace(first.encoder))
+    del first
+    card = Card()
+    run(card, small, params(), given)
+    adapter, encoder = ref(given.adapter), ref(given.encoder)
+    remembered = ref(next(iter(given.adapter.pictures(given.encoder)._values.values())))
+    other = given._replace(encoder=inputs.encoder)
+    reads = len(seen(card, given.adapter.network))
+    run(card, small, params(), other)
+    assert len(seen(card, given.adapter.network)) == 2 * reads
+    card.requests.clear()
+    del given
+    gc.collect()
+    assert encoder() is None
+    assert remembered() is None
+    del other
+    gc.collect()
+    assert adapter() is None
 
 
 def test_a_picture_over_another_one_reads_it_too(small: Small, inputs: Inputs) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +27,10 @@ from worker.engine.architectures.weights import Weights, network_bytes
 from worker.engine.devices import Device
 from worker.engine.loading.image_encoders import ImageEncoder
 from worker.engine.loading.load import MakeRoom, explained, fill_alone
+from worker.engine.tensor_cache import TensorCache
 from worker.engine.transfers import to_device
 
+READ_BYTES: Final = 64 * 2**20  # of what an adapter remembers of pictures; 0.2 to 13 MB each in half precision
 _CROSS_ATTENTION: Final = ".attn2"  # end of its path in a U-Net
 
 
@@ -38,11 +41,19 @@ class IPAdapter:
     name: str  # for people
     sizes: files.Sizes
     network: nn.Module  # features of a picture [rows, places, width] -> keys and values [rows, tokens, …]
+    # Weak, because an encoder leaves the card while adapters that have read it stay.
+    _read: WeakKeyDictionary[ImageEncoder, TensorCache[Tensor]] = field(default_factory=WeakKeyDictionary, init=False)
 
     @property
     def bytes(self) -> int:
         """The size of its weights in memory."""
         return network_bytes(self.network)
+
+    def pictures(self, encoder: ImageEncoder) -> TensorCache[Tensor]:
+        """Return its cache of the keys and values [tokens, …] of pictures that `encoder` read, by the hashes of the
+        pictures; those of no picture are under None. For one thread at a time: the engine's.
+        """
+        return self._read.setdefault(encoder, TensorCache(READ_BYTES, lambda read: read.nbytes))
 
     def require_fit(self, weights: Weights) -> None:
         """Raise RenderError unless it was trained beside a U-Net of the form of that of `weights`."""

@@ -1,4 +1,7 @@
-"""The image prompts of a pass: each picture prepared on the host, and read by its image encoder and its IP-Adapter."""
+"""The image prompts of a pass: each picture prepared on the host, and read by its image encoder and its IP-Adapter.
+
+The keys and values of a picture are cached, so the images of a job, and both passes of each, read it once.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,15 @@ def image_prompts(this_pass: Pass, kit: Kit) -> Asks[tuple[ImagePrompt, ...]]:
             adapter.require_fit(weights)
             adapter.require_reads(encoder)
             read: list[Tensor] = []
-            for picture in (*pictures, None):
-                read += [(yield from _read(weights, adapter, encoder, picture))]
+            for sha256, picture in zip((*unit.pictures, None), (*pictures, None), strict=True):
+                cache = adapter.pictures(encoder)
+                if (known := cache.get(sha256)) is None:
+                    known = yield from _read(weights, adapter, encoder, picture)
+                    cache.put(sha256, known)
+                read.append(known)
             *shown, nothing = read
-            found.append(ImagePrompt(torch.cat(shown), nothing, unit.weight, first, behind))
+            together = torch.cat(shown) if len(shown) > 1 else shown[0]
+            found.append(ImagePrompt(together, nothing, unit.weight, first, behind))
     return tuple(found)
 
 
