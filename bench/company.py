@@ -187,7 +187,7 @@ def _anywhere(chance: random.Random, checkpoint: str) -> dict[str, Any]:
 
 def start(engine: Engine, checkpoints: Mapping[str, Weights], job: Job) -> Pixels:
     """Return the picture of `job`, as a slot of a worker asks for it."""
-    beside = {"adapters": job.adapters, "controls": job.controls}
+    beside = {"adapters": job.adapters, "controls": job.controls, "ip_adapters": job.ip_adapters}
     kit = Kit(checkpoints[job.params.checkpoint], source=job.source, mask=job.mask, **beside)  # type: ignore[arg-type]
     picture: Pixels = engine.render(render(job.params, kit), exact=job.params.exact).result()
     return picture
