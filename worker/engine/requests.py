@@ -6,7 +6,7 @@ and so are their tensors: nothing is computed in place on `x`. A request that ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -99,6 +99,7 @@ class Apply:
     tiling: Tiling = "none"  # axes along which its convolutions wrap around to the other side
     is_divisible: bool = False  # if memory runs out, the pipeline asks again for smaller parts
     places: int | None = None  # at which it uses each of its weights; None: at each pixel
+    answer_key: Hashable | None = None  # equal for requests of one network with the same answer, which share a call
 
 
 @dataclass(frozen=True, eq=False)

@@ -287,6 +287,16 @@ def test_a_network_of_its_own_is_applied_to_pixels() -> None:
     assert only(apply([Apply(double, torch.ones(3, 8, 8))])).shape == (3, 16, 16)
 
 
+def test_requests_with_the_same_answer_are_one_row_of_a_network() -> None:
+    rows: list[int] = []
+    double = nn.Upsample(scale_factor=2)
+    double.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    found = apply([Apply(double, torch.ones(3, 8, 8), answer_key="sea") for _ in range(3)])
+    assert rows == [1]
+    assert all(one is found[0] for one in found)
+    assert len(found) == 3
+
+
 def test_a_preview_has_the_colours_that_the_vae_gives_a_flat_latent(tiny: Weights) -> None:
     flat = torch.tensor([0.5, -0.3, 0.1, 0.2])[:, None, None].expand(4, 8, 8)
     pixels = only(to_pixels([ToPixels(tiny, flat)])).mean(dim=(1, 2))

@@ -17,7 +17,7 @@ from worker.engine.architectures.prediction import Prediction
 from worker.engine.devices import Device
 from worker.engine.loop.grouping import cost, plan
 from worker.engine.loop.runs import Ask, Run
-from worker.engine.requests import Denoise, Embed, Request, ToPixels
+from worker.engine.requests import Apply, Denoise, Embed, Request, ToPixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +118,16 @@ def test_at_most_one_decode_stands_between_two_denoising_calls() -> None:
     calls, rest = plan([*decodes, steps, other_steps], 16)
     assert calls == [[steps], [decodes[0]], [other_steps], [decodes[1]]]
     assert rest == [decodes[2]]
+
+
+def test_requests_of_one_network_with_the_same_answer_share_a_call_and_others_wait() -> None:
+    network, pixels = torch.nn.Identity(), torch.ones(3, 8, 8)
+    keys = ("sea", "moon", "sea", None, None)
+    reads = [ask(Apply(network, pixels, answer_key=key), exact=place == 2) for place, key in enumerate(keys)]
+    others = [ask(Apply(torch.nn.Identity(), pixels, answer_key="sea")), ask(denoise())]
+    calls, left = plan([*reads, *others], 8)
+    assert calls == [[others[1]], [reads[0], reads[2]]]
+    assert left == [reads[1], *reads[3:], others[0]]
 
 
 def test_a_decode_holds_one_picture_also_where_nobody_denoises() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from itertools import zip_longest
 
 from worker.engine.loop.runs import Ask
-from worker.engine.requests import Denoise, Embed, Request
+from worker.engine.requests import Apply, Denoise, Embed, Request
 
 Call = list[Ask]
 
@@ -57,6 +57,8 @@ def shared_by(ask: Ask) -> Hashable:
     if isinstance(request, Embed):
         encoders = tuple(encoder.network for encoder in request.weights.text_encoders)
         return Embed, request.weights.architecture, encoders, company
+    if isinstance(request, Apply) and request.answer_key is not None:
+        return Apply, request.network, request.answer_key
     return ask
 
 

@@ -38,7 +38,7 @@ def image_prompts(this_pass: Pass, kit: Kit) -> Asks[tuple[ImagePrompt, ...]]:
             for sha256, picture in zip((*unit.pictures, None), (*pictures, None), strict=True):
                 cache = adapter.pictures(encoder)
                 if (known := cache.get(sha256)) is None:
-                    known = yield from _read(weights, adapter, encoder, picture)
+                    known = yield from _read(weights, adapter, encoder, sha256, picture)
                     cache.put(sha256, known)
                 read.append(known)
             *shown, nothing = read
@@ -47,19 +47,21 @@ def image_prompts(this_pass: Pass, kit: Kit) -> Asks[tuple[ImagePrompt, ...]]:
     return tuple(found)
 
 
-def _read(weights: Weights, adapter: IPAdapter, encoder: ImageEncoder, picture: Pixels | None) -> Asks[Tensor]:
+def _read(
+    weights: Weights, adapter: IPAdapter, encoder: ImageEncoder, sha256: str | None, picture: Pixels | None
+) -> Asks[Tensor]:
     """Return keys and values [tokens, …] of a picture, or of none.
 
     In the place of features of no picture stand zeros, and in the place of hidden ones those of a picture of zeros, as
-    adapters are trained.
+    adapters are trained. Images that read the same picture at the same time share the calls.
     """
-    features, device = adapter.sizes.features, weights.device
+    features, device, key = adapter.sizes.features, weights.device, (encoder, sha256)
     if picture is None and features == "projected":
         seen = torch.zeros(1, adapter.sizes.image_width, dtype=weights.dtype, device=device.torch)
     else:
-        prepared = yield Work(partial(_prepared, weights, encoder.side, picture))
-        seen = yield Apply(encoder.readers[features], to_device(prepared, device), places=encoder.places)
-    read: Tensor = yield Apply(adapter.network, seen, places=len(seen))
+        prepared = to_device((yield Work(partial(_prepared, weights, encoder.side, picture))), device)
+        seen = yield Apply(encoder.readers[features], prepared, places=encoder.places, answer_key=key)
+    read: Tensor = yield Apply(adapter.network, seen, places=len(seen), answer_key=key)
     return read
 
 
