@@ -39,8 +39,8 @@ venv: $(INSTALLED) ## Make .venv with everything that constraints.txt pins, as d
 # The processes that tests start, some hundreds, find the farm's modules compiled.
 test nightly chaos: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(INSTALLED) ## Run every test, by two processes; the expensive proofs are left to `make nightly`
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 20
+test: $(INSTALLED) ## Run every test, by three processes; the expensive proofs are left to `make nightly`
+	$(VENV)/bin/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations 20
 
 nightly: $(INSTALLED) ## Run the expensive proofs
 	$(VENV)/bin/python -m pytest -m nightly --timeout 3600 --durations 20

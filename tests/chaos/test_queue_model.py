@@ -46,7 +46,7 @@ from tests.support.queueing import Farmhand
 OWNERS = ("ann", "bob")
 HOUR = timedelta(hours=1)
 QUICK = settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=40,
     deadline=None,
     derandomize=False,

@@ -183,7 +183,10 @@ def test_focus_goes_to_what_comes_in_the_place_of_a_button(visit):
     expect(page.get_by_role("button", name="Pause")).to_be_focused()
 
 
-@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 720), (1440, 900)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(390, 844), *(pytest.param(*size, marks=pytest.mark.nightly) for size in [(1280, 720), (1440, 900)])],
+)
 def test_picture_comes_before_the_rest_of_a_long_prompt(visit, width, height):
     page = visit(viewport={"width": width, "height": height})
     render(page, LONG)
@@ -284,6 +287,7 @@ def test_page_fits_its_window(visit, path, width):
     assert first["x"] < width * 0.1
 
 
+@pytest.mark.nightly
 def test_checkpoints_of_several_architectures_are_told_apart(
     chromium: Browser, environ, sessions, checkpoint_factory: CheckpointFactory
 ):

@@ -189,7 +189,11 @@ def source(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize(
     "options",
-    [["--hires=1.5", "--format=jpeg"], ["--init={source}", "--denoising=0.6"], ["--film", "--sampler=DPM++ SDE"]],
+    [
+        pytest.param(["--hires=1.5", "--format=jpeg"], marks=pytest.mark.nightly),
+        ["--init={source}", "--denoising=0.6"],
+        pytest.param(["--film", "--sampler=DPM++ SDE"], marks=pytest.mark.nightly),
+    ],
     ids=["a second pass, as JPEG", "painted over", "filmed"],
 )
 def test_a_picture_is_rendered_again_to_the_pixel(

@@ -198,9 +198,8 @@ def test_other_architectures_paint_in_half_precision_what_the_cpu_paints(
     assert min(apart) > least, apart
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.nightly)], ids=["float16", "bfloat16"]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
 def test_the_refiner_of_sdxl_takes_over_on_a_card(
     ledger: Ledger, small_file: Callable[[str], Path], dtype: torch.dtype
 ) -> None:
@@ -212,6 +211,7 @@ def test_the_refiner_of_sdxl_takes_over_on_a_card(
     assert company.distance(*found).psnr < 60, "only the refiner differs"
 
 
+@pytest.mark.nightly
 def test_pictures_with_adapters_of_their_own_share_calls_on_a_card(
     ledger: Ledger, small_file: Callable[[str], Path]
 ) -> None:

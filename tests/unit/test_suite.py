@@ -85,7 +85,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
-    """A small suite in two processes, as `make test` runs ours."""
+    """A small suite in two processes; `make test` runs ours in three."""
     folder = tmp_path_factory.mktemp("suite")
     files = {"conftest": CONFTEST, "test_one": COMPANY, "test_two": COMPANY, "test_zero": ALONE, "test_slow": SLOW}
     for name, text in files.items():
