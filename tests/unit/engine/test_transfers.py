@@ -313,7 +313,7 @@ def previewer(tmp_path: Path, card: Device) -> PreviewDecoders:
     """One that knows a decoder of latents which are the colours themselves."""
     path = tmp_path / "decoder.safetensors"
     save_file(fitting_decoder(plain_sample()), path)
-    files: Any = SimpleNamespace(decoders=lambda: ["d"], find=lambda _: SimpleNamespace(path=path))
+    files: Any = SimpleNamespace(decoders=lambda: ["d"], find=lambda *_: SimpleNamespace(path=path))
     decoder: Future[nn.Module] = Future()
     decoder.set_result(load.load_decoder(path, card, torch.float16))
     return PreviewDecoders(files, lambda _: decoder, 3600)
