@@ -331,7 +331,8 @@ def names_of(session: Session, sha256: str) -> list[str]:
 def names_by_hash(session: Session, hashes: Collection[str]) -> dict[str, str]:
     """Return what the files of these SHA-256 are called, also those that are gone."""
     named = select(ModelFile.sha256, func.min(ModelFile.name)).where(ModelFile.sha256.in_(hashes))
-    return {sha256: name for sha256, name in session.execute(named.group_by(ModelFile.sha256)) if sha256}
+    rows = session.execute(named.group_by(ModelFile.sha256)) if hashes else ()
+    return {sha256: name for sha256, name in rows if sha256}
 
 
 def with_all_details(session: Session, files: Sequence[Entry]) -> list[Entry]:
