@@ -41,7 +41,8 @@ class Text:
 class Expression:
     """An expression that is not used, and what is written instead."""
 
-    pattern: re.Pattern[str]
+    words: str  # a regular expression
+    pattern: re.Pattern[str]  # of these as whole words
     instead: str
 
     def lines(self, text: Text) -> Iterator[tuple[int, str]]:
@@ -65,10 +66,14 @@ def _expression(number: int, line: str) -> Expression:
         raise ValueError(f"line {number}: write a regular expression, a tab and what to write instead")
     try:
         spaced = written.replace(" ", r"\s+")
-        pattern = re.compile(rf"(?<!\w)(?:{spaced})(?!\w)", re.IGNORECASE)
+        pattern = re.compile(_whole_words(spaced), re.IGNORECASE)
     except re.error as error:
         raise ValueError(f"line {number}: {written!r} is not a regular expression: {error}") from None
-    return Expression(pattern, instead.strip())
+    return Expression(spaced, pattern, instead.strip())
+
+
+def _whole_words(expression: str) -> str:
+    return rf"(?<!\w)(?:{expression})(?!\w)"
 
 
 def texts(name: str, source: str) -> Iterator[Text]:
@@ -117,7 +122,7 @@ def read_by_people(root: Path) -> list[Path]:
 
 def findings(root: Path, forbidden: Sequence[Expression]) -> Iterator[str]:
     """Yield a line for each expression that stands in a file of the checkout."""
-    anything = re.compile("|".join(f"(?:{expression.pattern.pattern})" for expression in forbidden), re.IGNORECASE)
+    anything = re.compile(_whole_words("|".join(f"(?:{expression.words})" for expression in forbidden)), re.IGNORECASE)
     for path in read_by_people(root):
         name = path.relative_to(root).as_posix()
         for text in texts(name, path.read_text(encoding="utf-8", errors="replace")):
