@@ -11,6 +11,7 @@ from shared.admission.adapters import fitting
 from shared.errors import FieldError, Refused
 from shared.models.catalogue import Catalogue, Entry
 from shared.params.controlnet import SHOWN, ControlUnit
+from shared.params.ip_adapter import IPAdapterUnit
 from shared.params.preprocessors import PREPROCESSORS
 from shared.params.render import RenderParams
 from shared.wording import choices
@@ -47,6 +48,12 @@ def named_control_nets(catalogue: Catalogue, params: RenderParams, files: Mappin
     return found
 
 
+def ends_early(unit: ControlUnit | IPAdapterUnit, at: str) -> Iterator[FieldError]:
+    """Yield the problem of a unit that ends before it begins."""
+    if unit.start >= unit.end:
+        yield FieldError(f"{at}.end", f"is {unit.end:g}, where start is {unit.start:g}", "a larger share than start")
+
+
 def _impossible(unit: ControlUnit, params: RenderParams, at: str) -> Iterator[FieldError]:
     """Yield what is wrong with the options of a control net, whatever its file."""
     if unit.picture is None and params.img2img is None:
@@ -56,8 +63,7 @@ def _impossible(unit: ControlUnit, params: RenderParams, at: str) -> Iterator[Fi
         yield FieldError(
             f"{at}.preprocessor", "hides what img2img.mask masks, and there is no mask", f"a mask, or {others}"
         )
-    if unit.start >= unit.end:
-        yield FieldError(f"{at}.end", f"is {unit.end:g}, where start is {unit.start:g}", "a larger share than start")
+    yield from ends_early(unit, at)
     taken = PREPROCESSORS[unit.preprocessor].thresholds
     for name, one in zip(("threshold_a", "threshold_b"), taken, strict=False):
         value = getattr(unit, name)

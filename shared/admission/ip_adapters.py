@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
 from shared.admission.adapters import fitting
-from shared.admission.control_nets import STEERED
+from shared.admission.control_nets import STEERED, ends_early
 from shared.errors import FieldError, Refused
 from shared.models import image_encoders
 from shared.models.catalogue import Catalogue, Entry
-from shared.params.ip_adapter import IPAdapterUnit
 from shared.params.render import RenderParams
 from shared.wording import choices
 
@@ -43,7 +42,7 @@ def named_ip_adapters(catalogue: Catalogue, params: RenderParams, files: Mapping
     bases = [files[name] for name in STEERED if name in files]
     for number, unit in enumerate(params.ip_adapters):
         at = f"ip_adapters.{number}"
-        found.problems += [*_impossible(unit, at)]
+        found.problems += [*ends_early(unit, at)]
         try:
             found.files[f"{at}.model"] = adapter = fitting(catalogue, unit.model, "ip-adapter", bases)
         except Refused as refused:
@@ -87,9 +86,3 @@ def _fitting(catalogue: Catalogue, encoder: Entry, adapter: Entry) -> Entry:
     titles = [one.title for one in islice(others, _SHOWN)]
     accepted = choices(titles) if titles else image_encoders.wanted(reads).place
     raise Refused(f"{message}.", (FieldError("image_encoder", message, accepted),))
-
-
-def _impossible(unit: IPAdapterUnit, at: str) -> Iterator[FieldError]:
-    """Yield what is wrong with the options of an adapter, whatever its file."""
-    if unit.start >= unit.end:
-        yield FieldError(f"{at}.end", f"is {unit.end:g}, where start is {unit.start:g}", "a larger share than start")
