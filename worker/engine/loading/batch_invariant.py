@@ -3,12 +3,14 @@
 Depending on the number of rows, PyTorch computes a convolution by oneDNN or by MKL, and MKL multiplies matrices in
 another order for each number. So all products here are oneDNN's, which takes one picture at a time. Whether its kernels
 round alike for any number of rows is not taken for granted: `row_limits` measures it. Norms and activations are split
-among threads by the size of the whole call and round at the borders; they are measured too. Attention and layer norms
-compute each row by itself.
+among threads by the size of the whole call and round at the borders. Norms are measured too. Activations go row by row,
+because only one value in ten thousand differs there, which a measurement can miss. Attention and layer norms compute
+each row by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -70,11 +72,9 @@ class InvariantGroupNorm(nn.GroupNorm):
 class InvariantSiLU(nn.SiLU):
     """An activation of rows [rows, ...]."""
 
-    layer: Layer
-
     def forward(self, rows: Tensor) -> Tensor:
         """Return the rows activated."""
-        return self.layer.answer(functional.silu, rows)
+        return _row_by_row(functional.silu, rows)
 
 
 def make_batch_invariant(network: nn.Module, row_limits: RowLimits) -> None:
@@ -82,8 +82,6 @@ def make_batch_invariant(network: nn.Module, row_limits: RowLimits) -> None:
     from diffusers.models.activations import GEGLU  # noqa: PLC0415 - takes seconds, and is loaded with any U-Net
     from diffusers.models.controlnets.controlnet_union import QuickGELU  # noqa: PLC0415 - as above
 
-    # One value in ten thousand differs where a thread's share ends within a vector. A measurement can miss that.
-    one_by_one = RowLimits(seconds=0)
     for layer in network.modules():
         match layer:
             case nn.Linear():
@@ -94,17 +92,21 @@ def make_batch_invariant(network: nn.Module, row_limits: RowLimits) -> None:
             case nn.GroupNorm():
                 _become(InvariantGroupNorm, layer, layer=row_limits.layer(f"group norm {layer.num_groups}", 1))
             case nn.SiLU():
-                _become(InvariantSiLU, layer, layer=one_by_one.layer("silu", 1))
+                _become(InvariantSiLU, layer)
             case GEGLU():
-                vars(layer)["gelu"] = partial(one_by_one.layer("gelu", 1).answer, functional.gelu)
+                vars(layer)["gelu"] = partial(_row_by_row, functional.gelu)
             case QuickGELU():  # of a union of control nets
-                vars(layer)["forward"] = partial(one_by_one.layer("quick gelu", 1).answer, layer.forward)
+                vars(layer)["forward"] = partial(_row_by_row, layer.forward)
 
 
 def _become(kind: type[nn.Module], layer: nn.Module, /, **attributes: object) -> None:
     """Change the class of `layer` to `kind`, and give it more attributes."""
     layer.__class__ = kind
     vars(layer).update(attributes)
+
+
+def _row_by_row(activation: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    return torch.cat([activation(row) for row in rows.split(1)])
 
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
