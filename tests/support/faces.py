@@ -38,7 +38,7 @@ def pixels(picture: Image.Image) -> Pixels:
 
 
 class Sharpens(nn.Module):
-    """Stands in for a restorer: it sharpens, and records the shapes that it was given."""
+    """Stands in for a restorer: it sharpens, and records the shapes and fidelities that it was given."""
 
     scale = 1
 
@@ -46,12 +46,11 @@ class Sharpens(nn.Module):
         super().__init__()
         self.amount = amount
         self.shapes: list[tuple[int, ...]] = []
+        self.fidelities: list[float] = []
 
-    def at(self, _: float) -> nn.Module:
-        return self
-
-    def forward(self, given: Tensor) -> Tensor:
+    def forward(self, given: Tensor, fidelity: float) -> Tensor:
         self.shapes.append(tuple(given.shape))
+        self.fidelities.append(fidelity)
         soft = nn.functional.avg_pool2d(nn.functional.pad(given, (8, 8, 8, 8), mode="replicate"), 17, 1)
         return (given + self.amount * (given - soft)).clamp(0, 1)
 
@@ -63,7 +62,7 @@ class Paints(Sharpens):
         super().__init__()
         self.colour = colour
 
-    def forward(self, given: Tensor) -> Tensor:
+    def forward(self, given: Tensor, fidelity: float) -> Tensor:  # noqa: ARG002 - as restorers are called
         return torch.tensor(self.colour)[:, None, None].expand(given.shape).clone()
 
 

@@ -6,8 +6,8 @@ and so are their tensors: nothing is computed in place on `x`. A request that ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -100,6 +100,7 @@ class Apply:
     is_divisible: bool = False  # if memory runs out, the pipeline asks again for smaller parts
     places: int | None = None  # at which it uses each of its weights; None: at each pixel
     answer_key: Hashable | None = None  # equal for requests of one network with the same answer, which share a call
+    options: Mapping[str, float] = field(default_factory=dict)  # that the network takes by name beside the pixels
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,6 @@ def test_a_restorer_is_recognised_by_its_weights(tmp_path: Path, cpu: Device) ->
     assert (found.kind, found.reason, found.details["algorithm"]) == ("face-restorer", None, "RestoreFormer")
     network = files.load(path, cpu, torch.float32)
     assert (network.restores_faces, network.half_formats) == (True, (torch.bfloat16,))
-    assert network.at(0.9) is network
 
 
 def changed(**changes: Tensor | None) -> dict[str, Tensor]:
@@ -112,10 +111,10 @@ class Descriptor:
 
 @pytest.mark.parametrize(("name", "added"), [("GFPGAN", 0.0), ("CodeFormer", 0.3)])
 def test_networks_of_signed_values_are_given_and_give_these(name: str, added: float) -> None:
-    network = PixelNetwork(Descriptor(name)).at(0.3)
+    network = PixelNetwork(Descriptor(name))
     pixels = torch.linspace(0, 1, 48).view(1, 3, 4, 4)
     with torch.inference_mode():
-        assert torch.allclose(network(pixels), (pixels + added / 2).clamp(0, 1), atol=1e-6)
+        assert torch.allclose(network(pixels, fidelity=0.3), (pixels + added / 2).clamp(0, 1), atol=1e-6)
 
 
 @pytest.mark.nightly

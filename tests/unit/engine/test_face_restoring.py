@@ -171,9 +171,13 @@ def test_the_same_picture_comes_out_each_time(restore: Callable[..., Pixels]) ->
     assert np.array_equal(restore(Sharpens(), astronaut()), restore(Sharpens(), astronaut()))
 
 
+class Convolves(nn.Conv2d):
+    def forward(self, given: torch.Tensor, fidelity: float) -> torch.Tensor:  # noqa: ARG002 - as restorers are called
+        return super().forward(given)
+
+
 def test_pictures_in_company_are_those_alone(engine: Engine, cpu: Device) -> None:
-    network, options = nn.Conv2d(3, 3, 5, padding=2), Faces(restorer="sharp")
-    network.at = lambda _: network
+    network, options = Convolves(3, 3, 5, padding=2), Faces(restorer="sharp")
     pictures = [pixels(astronaut(200)), pixels(astronaut(100))]
     with torch.inference_mode():
         alone = [engine.render(_restored(network, one, options, cpu)).result(SECONDS) for one in pictures]
@@ -199,9 +203,17 @@ def test_numbers_that_are_not_finite_are_no_face(restore: Callable[..., Pixels])
         restore(Paints(float("nan"), 0, 0), astronaut())
 
 
+def test_one_network_is_asked_at_each_fidelity(restore: Callable[..., Pixels]) -> None:
+    """So what the engine learnt of its memory holds for all of them."""
+    network = Sharpens()
+    for fidelity in (0.25, 0.75):
+        restore(network, astronaut(), fidelity=fidelity)
+    assert network.fidelities == [0.25, 0.75]
+
+
 def test_a_card_without_room_is_said(restore: Callable[..., Pixels]) -> None:
     class Full(Sharpens):
-        def forward(self, _: torch.Tensor) -> torch.Tensor:
+        def forward(self, _: torch.Tensor, fidelity: float) -> torch.Tensor:  # noqa: ARG002 - as restorers are called
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises((OutOfMemory, torch.OutOfMemoryError)):

@@ -95,7 +95,7 @@ def apply(requests: Sequence[Apply], calls: Calls | None = None) -> list[Tensor 
 
 @torch.inference_mode()
 def _apply(requests: Sequence[Apply]) -> Sequence[Tensor]:
-    network = requests[0].network
+    network, options = requests[0].network, requests[0].options
     with seamless(network, requests[0].tiling):
-        pixels: Tensor = network(torch.stack([request.pixels for request in requests]))
+        pixels: Tensor = network(torch.stack([request.pixels for request in requests]), **options)
     return pixels.unbind()

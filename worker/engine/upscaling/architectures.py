@@ -73,29 +73,13 @@ class PixelNetwork(nn.Module):
         """The memory that its weights and tables take."""
         return sum(one.nbytes for one in (*self.parameters(), *self.buffers()))
 
-    def at(self, fidelity: float) -> nn.Module:
-        """Return the network as it is asked to stay so close to the picture, if it can be; else itself."""
-        return _AtFidelity(self, fidelity) if self.algorithm == _CODEFORMER else self
-
     def forward(self, pixels: Tensor, fidelity: float = 0.5) -> Tensor:
+        """`fidelity` is CodeFormer's: 0 paints the best face, 1 stays close to the picture."""
         pixels = pixels.to(next(self.network.parameters()).dtype)
         if self._signed:
             return ((self._signed(self.network, pixels * 2 - 1, fidelity).float() + 1) / 2).clamp(0, 1)
         enlarged: Tensor = self._descriptor(pixels)
         return enlarged.float()
-
-
-class _AtFidelity(nn.Module):
-    """CodeFormer at one fidelity: 0 paints the best face, 1 stays close to the picture."""
-
-    def __init__(self, restorer: PixelNetwork, fidelity: float) -> None:
-        super().__init__()
-        self.restorer = restorer
-        self.fidelity = fidelity
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        made: Tensor = self.restorer(pixels, self.fidelity)
-        return made
 
 
 def is_restorer(weights: Mapping[str, Tensor]) -> bool:

@@ -44,10 +44,10 @@ def restored(network: PixelNetwork, pixels: Pixels, options: Faces, device: Devi
     places: list[Map] = yield Work(partial(_places, pixels))
     if not places:
         return pixels
-    asked, result = network.at(options.fidelity), pixels.copy()
+    result = pixels.copy()
     for place in places:
         cut: Tensor = yield Work(partial(_prepared, pixels, place, device))
-        answer: Tensor = yield Apply(asked, to_device(cut, device))
+        answer: Tensor = yield Apply(network, to_device(cut, device), options={"fidelity": options.fidelity})
         yield Read(partial(_lay_back, result, cut, answer, place, options.strength))
     return result
 
