@@ -62,7 +62,7 @@ class Paints(Sharpens):
         super().__init__()
         self.colour = colour
 
-    def forward(self, given: Tensor, fidelity: float) -> Tensor:  # noqa: ARG002 - as restorers are called
+    def forward(self, given: Tensor, fidelity: float) -> Tensor:
         return torch.tensor(self.colour)[:, None, None].expand(given.shape).clone()
 
 

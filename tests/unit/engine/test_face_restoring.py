@@ -172,7 +172,7 @@ def test_the_same_picture_comes_out_each_time(restore: Callable[..., Pixels]) ->
 
 
 class Convolves(nn.Conv2d):
-    def forward(self, given: torch.Tensor, fidelity: float) -> torch.Tensor:  # noqa: ARG002 - as restorers are called
+    def forward(self, given: torch.Tensor, fidelity: float) -> torch.Tensor:
         return super().forward(given)
 
 
@@ -213,7 +213,7 @@ def test_one_network_is_asked_at_each_fidelity(restore: Callable[..., Pixels]) -
 
 def test_a_card_without_room_is_said(restore: Callable[..., Pixels]) -> None:
     class Full(Sharpens):
-        def forward(self, _: torch.Tensor, fidelity: float) -> torch.Tensor:  # noqa: ARG002 - as restorers are called
+        def forward(self, _: torch.Tensor, fidelity: float) -> torch.Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises((OutOfMemory, torch.OutOfMemoryError)):
