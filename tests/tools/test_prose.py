@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,29 @@ def test_python_is_read_in_its_strings_and_comments_alone():
         (6, "anew"),
         (12, "of what is none"),
         (15, "of what is none"),
+    ]
+
+
+SIGNS = r"""a = "#anew", r"\\"  # made
+b = '\'# anew'  # one
+c = '''# ' anew''' + f"{1}# anew" + "'"  # two
+
+d = (  # three
+    'of '  # four
+    'which'
+)
+# made
+# anew"""
+
+
+def test_comment_is_distinguished_from_a_sign_in_a_string():
+    by_the_book = tokenize.generate_tokens(io.StringIO(SIGNS).readline)
+    comments = [token.string for token in by_the_book if token.type == tokenize.COMMENT]
+    assert comments == ["# made", "# one", "# two", "# three", "# four", "# made", "# anew"]
+    assert list(prose.texts("a.py", SIGNS))[-3:] == [
+        prose.Text(1, "made\none\ntwo"),
+        prose.Text(5, "three\nfour"),
+        prose.Text(9, "made\nanew"),
     ]
 
 
