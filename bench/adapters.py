@@ -29,6 +29,7 @@ import numpy as np
 
 from bench import company, ranks
 from bench.company import CHECKPOINT, NAME, Job
+from shared.media.arrays import Pixels
 from shared.params.controlnet import ControlUnit
 from shared.params.render import RenderParams
 from shared.prompts import extra_networks
@@ -40,7 +41,6 @@ from worker.engine.adapters.control_nets import ControlNet
 from worker.engine.adapters.low_rank import LowRank
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import default_dtype, device
-from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import ControlInput

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from shared.media.arrays import Mask, Pixels
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.size_conditioning import Crop, OriginalSize, TargetSize
@@ -33,7 +34,6 @@ from tests.support.conditioned import with_empty_caches
 from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import default_dtype, device
-from worker.engine.images.arrays import Mask, Pixels
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import ControlInput, IPAdapterInput, Kit

@@ -15,9 +15,9 @@ import torch
 from bench import company
 from bench.card import children, files, rendering
 from bench.card.bench import Bench, Setting
+from shared.media.arrays import Pixels
 from shared.params.render import RenderParams
 from worker.engine import devices
-from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
 
 SAME: Final = 0.98  # of pictures between kinds of processor, in float32

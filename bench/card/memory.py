@@ -19,6 +19,7 @@ from bench import company
 from bench.card import files, rendering
 from bench.card.bench import TIGHT, Bench
 from shared.errors import RenderError
+from shared.media.arrays import Pixels
 from shared.params.groups import Hires
 from shared.params.render import RenderParams
 from worker.engine.answers.answer import answer
@@ -27,7 +28,6 @@ from worker.engine.answers.denoising import denoise
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import MemoryPeak, release_memory
 from worker.engine.images import previews
-from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines.inputs import Kit

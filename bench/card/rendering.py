@@ -12,10 +12,10 @@ from threading import Event, Thread
 from typing import Any, Final, Self
 
 from shared.errors import Cancelled
+from shared.media.arrays import Pixels
 from shared.params.render import RenderParams
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
-from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
 from worker.engine.pipelines.inputs import Kit

@@ -18,11 +18,11 @@ from PIL import Image
 from bench.card import clocks, files, machine, peers, rendering
 from bench.card.bench import Bench
 from bench.card.rendering import Flight, Turns, Wanted
+from shared.media.arrays import Pixels
 from shared.params.samplers import SAMPLERS
 from worker.engine.answers.answer import answer
 from worker.engine.architectures.weights import Weights
 from worker.engine.images import previews
-from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load
 from worker.engine.loop.runs import Step
 from worker.engine.requests import ToPixels

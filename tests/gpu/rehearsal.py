@@ -14,6 +14,7 @@ import torch
 from bench import company
 from bench.company import Job
 from shared.errors import RenderError
+from shared.media.arrays import Pixels
 from tests.support import hypernetwork_files, image_prompted, low_rank
 from tests.support.checkpoints import NATIVE_SIZE
 from worker.engine.adapters import control_nets, hypernetworks, ip_adapters
@@ -22,7 +23,6 @@ from worker.engine.adapters.hypernetworks import Hypernetwork
 from worker.engine.adapters.low_rank import LowRank
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
-from worker.engine.images.arrays import Pixels
 from worker.engine.loading import embeddings, image_encoders
 from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader

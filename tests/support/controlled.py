@@ -14,6 +14,7 @@ from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 from diffusers.models.controlnets.multicontrolnet_union import MultiControlNetUnionModel
 from torch import Tensor
 
+from shared.media.arrays import Pixels
 from shared.params import geometry
 from shared.params.controlnet import ControlUnit
 from shared.params.img2img import Img2Img
@@ -21,7 +22,6 @@ from shared.params.render import RenderParams
 from tests.support import parity, references
 from worker.engine.adapters.control_nets import ControlNet
 from worker.engine.architectures.weights import Weights
-from worker.engine.images.arrays import Pixels
 from worker.engine.images.preprocessors import hint
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import ControlInput, Kit

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from shared.media.arrays import Pixels
 from tests.support.upscalers import Weights, write
-from worker.engine.images.arrays import Pixels
 
 EYES: Final = np.array([[204.0, 101.5], [247.0, 104.5]])  # of the photograph
 MIDDLE: Final = (224, 124)

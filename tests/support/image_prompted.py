@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from shared.media.arrays import Pixels
 from shared.params.controlnet import ControlUnit
 from shared.params.ip_adapter import IPAdapterUnit
 from shared.params.render import RenderParams
@@ -24,7 +25,6 @@ from worker.engine.adapters.ip_adapters import IPAdapter
 from worker.engine.answers.pixels import apply
 from worker.engine.architectures.reading.ip_adapters import Form
 from worker.engine.architectures.weights import Weights
-from worker.engine.images.arrays import Pixels
 from worker.engine.images.preprocessors import hint
 from worker.engine.loading.image_encoders import ImageEncoder
 from worker.engine.loop.engine import Engine

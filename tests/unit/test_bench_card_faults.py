@@ -20,11 +20,11 @@ from bench.card import bench as bench_module
 from bench.card import children, correctness, faults, files, memory, peers, rendering, speed, switch, tests, trouble
 from bench.card.bench import Bench, Setting
 from bench.card.measures import Measure
+from shared.media.arrays import Pixels
 from tests.support import pretended_card
 from tests.support.card_ledger import Ledger
 from worker.engine.answers import denoising
 from worker.engine.architectures.weights import Weights
-from worker.engine.images.arrays import Pixels
 from worker.engine.loading import load as checkpoints
 from worker.supervisor.child import HUNG, LOST
 

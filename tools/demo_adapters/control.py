@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 from torch import Tensor, nn
 
+from shared.media.preprocessors import canny
 from shared.params.controlnet import ControlUnit
 from tools.demo_checkpoint import layout
-from worker.engine.images.preprocessors import canny
 
 HINT_WIDTHS = (8, 8, 16, 20)  # of the convolutions that read the picture of edges: small, for a small file
 UNIT = ControlUnit(model="scenes-edges", preprocessor="canny")  # with its usual thresholds

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from shared.errors import Spoilt
+from shared.media.arrays import Pixels
 from worker.engine.architectures.weights import Weights
 from worker.engine.cuda_errors import is_out_of_memory
 from worker.engine.devices import Device
 from worker.engine.failures import without_tracebacks
-from worker.engine.images.arrays import Pixels, levels
+from worker.engine.images.tensors import levels
 from worker.engine.images.tiles import along, cut, joined, tiles, wrapped
 from worker.engine.requests import Asks, Read, ToLatent, ToPixels
 from worker.engine.transfers import fetched, pinned, to_device

@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from shared.errors import NotFound, RenderError
+from shared.media import arrays
+from shared.media.arrays import Mask, Pixels
 from shared.media.storage import Storage, upload_key
 from shared.params.controlnet import ControlUnit
 from shared.params.ip_adapter import IPAdapterUnit
 from shared.params.render import RenderParams
-from worker.engine.images import arrays
-from worker.engine.images.arrays import Mask, Pixels
 
 _LARGE: Final = 4_000_000  # pixels of a picture to follow that is not made smaller
 _ENOUGH: Final = 1024  # pixels of its shorter side if it is

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from shared.errors import RenderError
+from shared.media.arrays import Pixels
 from shared.params.groups import Hires, Refiner
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
@@ -21,7 +22,6 @@ from worker.engine.answers.denoising import denoise
 from worker.engine.answers.pixels import to_latent, to_pixels
 from worker.engine.architectures.conditioning import Conditioning
 from worker.engine.architectures.weights import Weights
-from worker.engine.images.arrays import Pixels
 from worker.engine.pipelines.film import Shot, developed
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render

@@ -7,7 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.engine.images import arrays, colours
+from shared.media import arrays
+from shared.params.fields import ResizeMode
+from worker.engine.images import colours, tensors
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -95,12 +97,12 @@ def test_fill_fits_and_draws_the_edges_out() -> None:
 
 @pytest.mark.parametrize("mode", ["resize", "crop", "fill", "latent"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (64, 64)])
-def test_any_picture_comes_to_any_size(mode: arrays.ResizeMode, size: tuple[int, int]) -> None:
+def test_any_picture_comes_to_any_size(mode: ResizeMode, size: tuple[int, int]) -> None:
     assert arrays.resized(noise(*size), 72, 64, mode).shape == (64, 72, 3)
 
 
 @pytest.mark.parametrize("mode", ["resize", "crop", "fill"])
-def test_a_picture_of_the_size_asked_for_stays(mode: arrays.ResizeMode) -> None:
+def test_a_picture_of_the_size_asked_for_stays(mode: ResizeMode) -> None:
     assert np.array_equal(arrays.resized(noise(64, 72), 72, 64, mode), noise(64, 72))
 
 
@@ -117,10 +119,10 @@ def test_nearest_enlarges_in_blocks() -> None:
 
 def test_bytes_come_back_from_a_tensor_as_they_were() -> None:
     every = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-    tensor = arrays.to_tensor(every)
+    tensor = tensors.to_tensor(every)
     assert tensor.shape == (3, 16, 16)
     assert (float(tensor.min()), float(tensor.max())) == (-1, 1)
-    assert np.array_equal(arrays.levels(tensor).byte().permute(1, 2, 0).numpy(), every)
+    assert np.array_equal(tensors.levels(tensor).byte().permute(1, 2, 0).numpy(), every)
 
 
 # Colours.

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from shared.errors import RenderError
+from shared.media.arrays import Pixels, resized
 from shared.params.controlnet import ControlUnit
 from shared.params.groups import Hires, Refiner
 from shared.params.img2img import Img2Img, Mask
@@ -21,7 +22,6 @@ from tests.unit.engine.test_architecture_pipelines import Card, patch, scene
 from worker.engine.adapters import control_nets as loading
 from worker.engine.adapters.control_nets import ControlNet
 from worker.engine.devices import Device
-from worker.engine.images.arrays import Pixels, resized
 from worker.engine.images.preprocessors import hint
 from worker.engine.pipelines.inputs import ControlInput, Kit
 from worker.engine.pipelines.render import render

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from shared.errors import OutOfMemory, Spoilt
+from shared.media.arrays import Pixels
 from tests.support import upscalers
 from worker.engine.devices import Device
-from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.upscaling import architectures, enlarging
 

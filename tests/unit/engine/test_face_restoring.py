@@ -12,11 +12,11 @@ from PIL import Image
 from torch import nn
 
 from shared.errors import OutOfMemory, Spoilt
+from shared.media.arrays import Pixels
 from shared.params.faces import Faces
 from shared.params.upscale import Upscale
 from tests.support.faces import BOX, EYES, Paints, Sharpens, astronaut, pixels
 from worker.engine.devices import Device
-from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.upscale import UpscaleKit, upscaled
 from worker.engine.upscaling import face_restoring

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import RenderError
+from shared.media.arrays import Pixels
 from shared.params.groups import Guidance, Hires, Refiner
 from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
 from worker.engine.architectures.prediction import Prediction
 from worker.engine.architectures.weights import Weights
-from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run, Step
 from worker.engine.pipelines.inputs import Kit

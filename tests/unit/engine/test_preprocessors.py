@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from shared.media.arrays import Pixels
+from shared.media.preprocessors import canny
 from shared.params.controlnet import ControlUnit
 from shared.params.preprocessors import PREPROCESSORS
-from worker.engine.images.arrays import Pixels
-from worker.engine.images.preprocessors import canny, hint
+from worker.engine.images.preprocessors import hint
 
 
 def unit(preprocessor: str, **how: object) -> ControlUnit:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench import plain
+from shared.media.arrays import Pixels
 from shared.params.groups import Hires
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from tests.unit.engine.test_engine import assert_same_picture
 from worker.engine.architectures.weights import Weights
-from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render

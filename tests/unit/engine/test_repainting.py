@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from shared.media.arrays import Pixels
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from tests.unit.engine.test_pipelines import SECONDS, apart, picture
 from worker.engine.architectures.weights import Weights
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View
-from worker.engine.images.arrays import Pixels
 from worker.engine.loop.engine import Engine
 from worker.engine.loop.runs import Run
 from worker.engine.pipelines.inputs import Kit

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.errors import OutOfMemory, RenderError
+from shared.media.arrays import Pixels
 from worker.engine import vae as decoding
 from worker.engine.answers import answer as answer_module
 from worker.engine.answers import pixels as pixel_answers
@@ -23,7 +24,7 @@ from worker.engine.answers.tiling import seamless
 from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.images import tiles
-from worker.engine.images.arrays import Pixels, to_tensor
+from worker.engine.images.tensors import to_tensor
 from worker.engine.loading import load
 from worker.engine.loop.engine import Engine
 from worker.engine.requests import ToLatent, ToPixels

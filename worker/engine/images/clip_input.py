@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from worker.engine.images.arrays import OPAQUE, Pixels, cut
+from shared.media.arrays import OPAQUE, Pixels, cut
 
 _MEAN: Final = (
     0.48145466,

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engine.images.arrays import Pixels
+from shared.media.arrays import Pixels
 
 Values = NDArray[np.float64]
 

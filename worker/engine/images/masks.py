@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch.nn import functional
 
-from worker.engine.images.arrays import OPAQUE, Mask, Pixels
+from shared.media.arrays import OPAQUE, Mask, Pixels
 
 _FILL: Final = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius, number of layers
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from worker.engine.images import latents
-from worker.engine.images.arrays import levels
+from worker.engine.images.tensors import levels
 from worker.engine.transfers import fetched
 
 if TYPE_CHECKING:

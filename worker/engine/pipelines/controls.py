@@ -7,10 +7,10 @@ import sys
 from torch import Tensor
 
 from shared.errors import RenderError
+from shared.media.arrays import Pixels, resized
 from shared.params.controlnet import ControlUnit
 from worker.engine.adapters.control_nets import ControlNet
 from worker.engine.architectures.conditioning import Control
-from worker.engine.images.arrays import Pixels, resized
 from worker.engine.images.preprocessors import hint
 from worker.engine.pipelines.denoise_pass import Pass
 from worker.engine.pipelines.img2img_host import Canvas

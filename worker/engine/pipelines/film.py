@@ -8,9 +8,9 @@ from typing import Final
 
 from torch import Tensor
 
+from shared.media.arrays import Pixels
 from shared.params.fields import Tiling
 from worker.engine.images import latents
-from worker.engine.images.arrays import Pixels
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import Asks

@@ -8,7 +8,7 @@ from shared.params import geometry
 from shared.params.groups import Hires
 from shared.params.upscalers import LATENT
 from worker.engine.images import latents
-from worker.engine.images.arrays import to_tensor
+from worker.engine.images.tensors import to_tensor
 from worker.engine.pipelines.denoise_pass import Pass, planned
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.requests import Asks, Work

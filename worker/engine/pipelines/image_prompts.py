@@ -10,10 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from shared.media.arrays import Pixels
 from worker.engine.adapters.ip_adapters import IPAdapter
 from worker.engine.architectures.conditioning import ImagePrompt
 from worker.engine.architectures.weights import Weights
-from worker.engine.images.arrays import Pixels
 from worker.engine.images.clip_input import clip_input
 from worker.engine.loading.image_encoders import ImageEncoder
 from worker.engine.pipelines.controls import calls

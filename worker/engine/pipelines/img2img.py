@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, from_numpy, zeros_like
 
+from shared.media.arrays import OPAQUE, Mask, Pixels, rounded
 from shared.params.img2img import Mask as MaskOptions
 from worker.engine.guidance import inpainting
 from worker.engine.guidance.inpainting import View
 from worker.engine.images import latents
-from worker.engine.images.arrays import OPAQUE, Mask, Pixels, rounded, to_tensor
 from worker.engine.images.latents import mixed
 from worker.engine.images.masks import cells
+from worker.engine.images.tensors import to_tensor
 from worker.engine.pipelines.denoise_pass import Pass
 from worker.engine.pipelines.img2img_host import Canvas
 from worker.engine.requests import Asks, Work

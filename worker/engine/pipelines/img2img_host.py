@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.errors import RenderError
+from shared.media.arrays import OPAQUE, Mask, Pixels, resized, rounded
 from shared.params.img2img import Img2Img
 from shared.params.img2img import Mask as MaskOptions
 from shared.params.render import RenderParams
 from worker.engine.images import colours, masks
-from worker.engine.images.arrays import OPAQUE, Mask, Pixels, resized, rounded
 from worker.engine.images.masks import Box
 from worker.engine.pipelines.inputs import Kit
 

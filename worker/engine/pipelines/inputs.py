@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from shared.media.arrays import Mask, Pixels
 from shared.params.controlnet import ControlUnit
 from shared.params.ip_adapter import IPAdapterUnit
 from worker.engine.adapters.control_nets import ControlNet
 from worker.engine.adapters.ip_adapters import IPAdapter
 from worker.engine.architectures.conditioning import Adapter
 from worker.engine.architectures.weights import Weights
-from worker.engine.images.arrays import Mask, Pixels
 from worker.engine.loading.image_encoders import ImageEncoder
 from worker.engine.upscaling.architectures import PixelNetwork
 

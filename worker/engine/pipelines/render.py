@@ -7,11 +7,11 @@ from functools import partial
 
 from torch import Tensor
 
+from shared.media.arrays import Pixels
 from shared.params import geometry
 from shared.params.img2img import Img2Img
 from shared.params.render import RenderParams
 from worker.engine.architectures.weights import Weights
-from worker.engine.images.arrays import Pixels
 from worker.engine.pipelines import hires, img2img, img2img_host
 from worker.engine.pipelines.denoise_pass import Pass, drawn, from_noise, modelled, noised, planned, sampled
 from worker.engine.pipelines.inputs import Kit

@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
+from shared.media.arrays import Mask, Pixels
 from shared.params.upscale import Upscale
 from worker.engine.devices import Device
-from worker.engine.images.arrays import Mask, Pixels
 from worker.engine.requests import Asks, Work
 from worker.engine.upscaling.architectures import PixelNetwork
 from worker.engine.upscaling.enlarging import Size, enlarged_by

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engine.images.arrays import Pixels
+from shared.media.arrays import Pixels
 from worker.engine.images.tiles import Span
 
 

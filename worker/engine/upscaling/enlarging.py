@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from shared.errors import Spoilt
+from shared.media.arrays import Pixels, enlarged, resized
 from worker.engine.devices import Device
-from worker.engine.images.arrays import Pixels, enlarged, resized
 from worker.engine.images.tiles import Span
 from worker.engine.requests import Apply, Asks, Read, Work
 from worker.engine.transfers import fetched, pinned, to_device

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.engine.images.arrays import Pixels
+from shared.media.arrays import Pixels
 
 if TYPE_CHECKING:
     import cv2

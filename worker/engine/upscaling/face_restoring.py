@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.errors import Spoilt
+from shared.media.arrays import Pixels
 from shared.params.faces import Faces
 from worker.engine.devices import Device
-from worker.engine.images.arrays import Pixels
 from worker.engine.requests import Apply, Asks, Read, Work
 from worker.engine.transfers import fetched, pinned, to_device
 from worker.engine.upscaling import face_detector

@@ -1,14 +1,12 @@
-"""Pictures on the host: opened, brought to a size, turned into tensors and back. Slow, so called as `Work`."""
+"""Pictures as arrays of bytes: flattened, brought to a size, cut."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from shared.params.fields import ResizeMode
 
@@ -73,16 +71,6 @@ def enlarged(pixels: Pixels, width: int, height: int, *, is_nearest: bool) -> Pi
     """Return `pixels` at a larger size, smoothly by Lanczos or in blocks."""
     method = Image.Resampling.NEAREST if is_nearest else _LANCZOS
     return np.asarray(Image.fromarray(pixels).resize((width, height), method))
-
-
-def to_tensor(pixels: Pixels) -> Tensor:
-    """Return bytes [h, w, 3] as float32 in -1..1 [3, h, w]."""
-    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1)
-
-
-def levels(values: Tensor) -> Tensor:
-    """Return values in -1..1 as whole numbers in 0..255, still float32; values beyond are clamped."""
-    return values.clamp(-1, 1).add_(1).mul_(127.5).round_()
 
 
 def _of_bytes(picture: Image.Image) -> Image.Image:
