@@ -100,12 +100,17 @@ class Needs:
         return frozenset(filter(None, (*chosen, *networks, *beside)))
 
     def kit(self, loaded: Mapping[Model, Loaded], sources: Sources) -> Kit:
-        """Return the kit of a render. Raises ModelFileError if an adapter does not fit its checkpoint."""
+        """Return the kit of a render. Raises ModelFileError if an adapter does not fit its checkpoint, and what reading
+        pictures raises.
+        """
         embeddings = {path: cast("Embedding", loaded[model]) for path, model in self.embeddings.items()}
         weights = {place: choice.weights(loaded).taught(embeddings) for place, choice in self.checkpoints.items()}
         nets = [cast("ControlNet", loaded[model]) for model in self.controls]
         controls = zip(sources.controls, nets, strict=True)
-        followed = zip(sources.ip_adapters, self.ip_adapters, strict=True)
+        readers = [
+            (cast("IPAdapter", loaded[adapter]), cast("ImageEncoder", loaded[encoder]))
+            for adapter, encoder in self.ip_adapters
+        ]
         kit = Kit(
             weights["weights"],
             weights.get("refiner"),
@@ -115,12 +120,10 @@ class Needs:
             adapters={key: cast("Adapter", loaded[model]) for key, model in self.adapters.items()},
             upscaler=_network(self.upscaler, loaded),
             face_restorer=_network(self.face_restorer, loaded),
-            controls=tuple(ControlInput(options, net, picture) for (options, picture), net in controls),
+            controls=tuple(ControlInput(options, net, *pictures) for (options, pictures), net in controls),
             ip_adapters=tuple(
-                IPAdapterInput(
-                    options, cast("IPAdapter", loaded[adapter]), cast("ImageEncoder", loaded[encoder]), shown
-                )
-                for (options, shown), (adapter, encoder) in followed
+                IPAdapterInput(options, adapter, encoder, read(encoder.side))
+                for (options, read), (adapter, encoder) in zip(sources.ip_adapters, readers, strict=True)
             ),
         )
         _require_fits(self.params, kit)

@@ -1,11 +1,16 @@
-"""The source picture and the mask of a render, read from the storage."""
+"""The pictures of a render, read from the storage: what it starts from, and what it follows.
+
+An image may follow twenty large pictures, and would fill the memory if it held them whole. So it holds what its passes
+and its image encoders read of them: a few hundred pixels a side.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Final, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from shared.errors import NotFound, RenderError
@@ -13,11 +18,15 @@ from shared.media import arrays
 from shared.media.arrays import Mask, Pixels
 from shared.media.storage import Storage, upload_key
 from shared.params.controlnet import ControlUnit
+from shared.params.geometry import hires_size
 from shared.params.ip_adapter import IPAdapterUnit
 from shared.params.render import RenderParams
+from worker.engine.images.clip_input import middle
 
-_LARGE: Final = 4_000_000  # pixels of a picture to follow that is not made smaller
-_ENOUGH: Final = 1024  # pixels of its shorter side if it is
+ReadFollowed = Callable[[int], tuple[Pixels, ...]]
+"""Reads the pictures that an IP-Adapter follows for an encoder of this side. Raises RenderError, StorageError."""
+
+_FOLLOWED: Final = "picture to follow"
 
 
 class Sources(NamedTuple):
@@ -27,15 +36,16 @@ class Sources(NamedTuple):
 
     source: Pixels | None = None
     mask: Mask | None = None
-    controls: tuple[tuple[ControlUnit, Pixels | None], ...] = ()  # each control net's options and picture
-    ip_adapters: tuple[tuple[IPAdapterUnit, tuple[Pixels, ...]], ...] = ()  # each adapter's options and pictures
+    controls: tuple[tuple[ControlUnit, tuple[Pixels, ...]], ...] = ()  # each control net's options and pictures
+    ip_adapters: tuple[tuple[IPAdapterUnit, ReadFollowed], ...] = ()  # each adapter's options and pictures
     alpha: Mask | None = None  # of a picture that is enlarged by itself; None: opaque
 
 
 def pictures(storage: Storage, params: RenderParams) -> Sources:
     """Return the pictures that resolved `params` name.
 
-    Raises RenderError if one is gone or damaged, StorageError if the storage is away.
+    Those that IP-Adapters follow are read later, by functions that raise the same. Raises RenderError if a picture is
+    gone or damaged, StorageError if the storage is away.
     """
     if params.upscale:
         pixels, alpha = arrays.split(_opened(storage, params.upscale.pictures[0].picture, "picture"))
@@ -45,36 +55,40 @@ def pictures(storage: Storage, params: RenderParams) -> Sources:
         source = arrays.flattened(_opened(storage, start.picture, "source picture"))
     if start is not None and start.mask is not None:
         mask = arrays.mask(_opened(storage, start.mask.picture, "mask"))
-    controls = tuple((unit, _control_picture(storage, unit)) for unit in params.controlnet)
-    ip_adapters = tuple((unit, _followed(storage, unit)) for unit in params.ip_adapters)
+    controls = tuple((unit, _control_pictures(storage, params, unit)) for unit in params.controlnet)
+    followed = (sha256 for unit in params.ip_adapters if unit.weight for sha256 in unit.pictures)
+    for sha256 in dict.fromkeys(followed):
+        if not storage.exists(upload_key(sha256)):  # before models are loaded for it
+            raise _gone(sha256, _FOLLOWED)
+    ip_adapters = tuple((unit, partial(_followed, storage, unit)) for unit in params.ip_adapters)
     return Sources(source, mask, controls, ip_adapters)
 
 
-def _control_picture(storage: Storage, unit: ControlUnit) -> Pixels | None:
-    """Return the picture that a control net follows; None: the one that the render starts from, or it has no effect."""
+def _control_pictures(storage: Storage, params: RenderParams, unit: ControlUnit) -> tuple[Pixels, ...]:
+    """Return the picture that a control net follows at the size of each pass, as the passes would make it.
+
+    As it is if only the masked part is rendered: that takes a part of it. None: the net follows the picture that the
+    render starts from, or has no effect.
+    """
     if unit.picture is None or not unit.weight:
-        return None
-    return arrays.flattened(_opened(storage, unit.picture, "control picture"))
+        return ()
+    picture, start = arrays.flattened(_opened(storage, unit.picture, "control picture")), params.img2img
+    if start and start.mask and start.mask.area == "only masked":
+        return (picture,)
+    sizes = [(params.width, params.height)]
+    if params.hires and not start:
+        sizes.append(hires_size(params.width, params.height, params.hires).final)
+    return tuple(arrays.resized(picture, *size, unit.resize) for size in sizes)
 
 
-def _followed(storage: Storage, unit: IPAdapterUnit) -> tuple[Pixels, ...]:
-    """Return the pictures that an IP-Adapter follows; none: it has no effect."""
+def _followed(storage: Storage, unit: IPAdapterUnit, side: int) -> tuple[Pixels, ...]:
+    """Return what an image encoder of this side reads of the pictures that an IP-Adapter follows; none: it has no
+    effect.
+    """
     if not unit.weight:
         return ()
-    return tuple(_small(arrays.flattened(_opened(storage, sha256, "picture to follow"))) for sha256 in unit.pictures)
-
-
-def _small(pixels: Pixels) -> Pixels:
-    """Return the middle of a large picture, smaller: image encoders read a few hundred pixels of it.
-
-    An image may follow many pictures, and all of them wait in memory.
-    """
-    height, width = pixels.shape[:2]
-    shorter = min(height, width)
-    if height * width <= _LARGE:
-        return pixels
-    middle = arrays.cut(pixels, min(width, 2 * shorter), min(height, 2 * shorter))
-    return np.asarray(Image.fromarray(middle).reduce(max(1, shorter // _ENOUGH)))
+    opened = (_opened(storage, sha256, _FOLLOWED) for sha256 in unit.pictures)
+    return tuple(middle(arrays.flattened(picture), side) for picture in opened)
 
 
 def _opened(storage: Storage, sha256: str, role: str) -> Image.Image:
@@ -82,7 +96,11 @@ def _opened(storage: Storage, sha256: str, role: str) -> Image.Image:
         picture = Image.open(BytesIO(storage.get(upload_key(sha256))), formats=("PNG",))
         picture.load()
     except NotFound:
-        raise RenderError(f"the {role} {sha256[:10]} is no longer stored: upload it and submit again") from None
+        raise _gone(sha256, role) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise RenderError(f"the {role} {sha256[:10]} is damaged in the storage: {error}") from error
     return picture
+
+
+def _gone(sha256: str, role: str) -> RenderError:
+    return RenderError(f"the {role} {sha256[:10]} is no longer stored: upload it and submit again")

@@ -59,10 +59,12 @@ def acting(card: Card) -> list[tuple[int, int]]:
     return [tuple(len(term.conditioning.controls) for term in step.terms) for step in card.steps]  # type: ignore[misc]
 
 
-def test_a_picture_is_embedded_once_a_pass_at_its_size(small: Small, net: ControlNet) -> None:
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_a_picture_is_embedded_once_a_pass_at_its_size(is_fitted: bool, small: Small, net: ControlNet) -> None:  # noqa: FBT001
     card, given = Card(), scene(100, 140)
     wanted = params(hires=Hires(scale=1.5, steps=2, denoising=1.0))
-    run(card, small, wanted, ControlInput(unit(), net, given))
+    held = (resized(given, 64, 64), resized(given, 96, 96)) if is_fitted else (given,)
+    run(card, small, wanted, ControlInput(unit(), net, *held))
     first, second = embedded(card)
     assert torch.equal(first, hint(resized(given, 64, 64), None, unit()))
     assert torch.equal(second, hint(resized(given, 96, 96), None, unit()))

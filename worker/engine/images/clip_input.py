@@ -25,8 +25,17 @@ _LONGEST: Final = 16  # times its other side, of a picture of which all is resiz
 def clip_input(picture: Pixels, side: int) -> Tensor:
     """Return the middle of a picture [h, w, 3] at this size, normalised [3, side, side], float32.
 
-    Its shorter side becomes `side`. Of a very narrow picture only the middle is resized: all of it would become very
-    large.
+    The same comes of the whole picture and of its `middle`.
+    """
+    scaled = (middle(picture, side) / np.float64(OPAQUE)).astype(np.float32)
+    normal = (scaled - np.array(_MEAN, np.float32)) / np.array(_DEVIATION, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1)))
+
+
+def middle(picture: Pixels, side: int) -> Pixels:
+    """Return the middle of a picture [h, w, 3] whose shorter side becomes `side`, in memory of its own.
+
+    Of a very narrow picture only the middle is resized: all of it would become very large.
     """
     height, width = picture.shape[:2]
     most = _LONGEST * min(height, width)
@@ -34,6 +43,4 @@ def clip_input(picture: Pixels, side: int) -> Tensor:
     height, width = picture.shape[:2]
     size = (side * width // min(height, width), side * height // min(height, width))
     whole = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
-    scaled = (cut(np.asarray(whole), side, side) / np.float64(OPAQUE)).astype(np.float32)
-    normal = (scaled - np.array(_MEAN, np.float32)) / np.array(_DEVIATION, np.float32)
-    return torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1)))
+    return cut(np.asarray(whole), side, side).copy()

@@ -25,11 +25,12 @@ def controls(this_pass: Pass, kit: Kit, canvas: Canvas | None = None) -> Asks[tu
     Raises RenderError if a net does not suit the checkpoint, or a picture is missing.
     """
     found = []
-    for unit, net, picture in kit.controls:
+    for unit, net, picture, second in kit.controls:
         first, behind = calls(this_pass, unit.start, unit.end)
         if unit.weight and first < behind:
             net.require_fit(this_pass.weights)
-            embedded = yield from _embedded(this_pass, unit, net, picture, canvas)
+            is_second = second is not None and this_pass.before is not None
+            embedded = yield from _embedded(this_pass, unit, net, second if is_second else picture, canvas)
             how = unit.weight, first, behind, unit.mode, types(unit, net), net.is_pooled
             found.append(Control(net.network, embedded, *how))
     return tuple(found)

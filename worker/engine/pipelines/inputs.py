@@ -23,6 +23,7 @@ class ControlInput(NamedTuple):
     options: ControlUnit
     net: ControlNet
     picture: Pixels | None = None  # None: the one that the render starts from
+    second: Pixels | None = None  # the same at the size of the second pass; None: that is made of `picture`
 
 
 class IPAdapterInput(NamedTuple):
