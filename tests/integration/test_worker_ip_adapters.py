@@ -20,6 +20,7 @@ from tests.support import ip_adapters, small_checkpoints
 from tests.support.admissions import admitted
 from tests.support.checkpoints import inspected, located
 from tests.support.rendering import Seen, paint
+from worker.engine.architectures.weights import network_bytes
 from worker.in_flight import Cancellation
 from worker.render.engine_card import EngineCard
 from worker.render.model_cache import Model
@@ -95,6 +96,21 @@ def test_pictures_change_the_image_and_no_other(card, claim, models):
     held = {Model(kind, models[name]) for kind, names in files.items() for name in names}
     assert held < set(card._model_cache.models())
     assert all(card._residency.bytes_of([model]) > 0 for model in held)
+
+
+def test_what_adapters_remember_of_pictures_counts_as_their_memory(card, claim, models):
+    def told() -> tuple[int, int]:
+        bytes_of = {model.sha256: model.bytes for model in card.models()}
+        return bytes_of[models["plain"]], card._residency.bytes_of(card._model_cache.models())
+
+    adapter = Model("ip-adapter", models["plain"])
+    paint(card, claim(unit("plain", "teal")))
+    loaded = card._model_cache._residents[adapter]
+    (once, all_once), known = told(), loaded.bytes
+    assert once == known == network_bytes(loaded.network) + loaded._read.size > network_bytes(loaded.network)
+    paint(card, claim(unit("plain", "teal", "noise")))
+    twice, all_twice = told()
+    assert twice - once == all_twice - all_once == loaded._read.size // 3  # no picture, and two
 
 
 def test_a_job_whose_file_is_missing_here_is_left_to_others_alone(card, claim, models, settings):

@@ -206,6 +206,7 @@ class EngineCard:
                 )
                 cancel.then(run.cancel)
                 picture: Pixels = run.result()
+            self._loads.weigh_again(loaded)
             frames = self._film(claim, kit, reel, progress, cancel) if kit else ()
             return Rendered(picture, frames, reel.steps if reel else 0)
 

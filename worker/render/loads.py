@@ -20,6 +20,7 @@ from torch import nn
 from shared.errors import Cancelled, ModelFileError, RenderError, Unavailable
 from shared.models.kinds import KINDS, Kind
 from worker.engine import devices
+from worker.engine.adapters.ip_adapters import IPAdapter
 from worker.engine.adapters.merging import merged
 from worker.engine.adapters.reading.fitting import fitted, networks_of
 from worker.engine.adapters.reading.load import Deltas, load_deltas
@@ -109,6 +110,12 @@ class Loads:
         found = self._found(model)
         if not self.residency.networks(model):
             self.residency.weigh(model, self._estimated(model, found))
+
+    def weigh_again(self, loaded: Mapping[Model, Loaded]) -> None:
+        """Record what models take by now that remember more with each image."""
+        for model, one in loaded.items():
+            if isinstance(one, IPAdapter):
+                self.residency.weigh(model, {model.sha256: one.bytes})
 
     def shared_with(self, models: Iterable[Model]) -> list[nn.Module]:
         """Return the networks on the card that loads of `models` may take over."""

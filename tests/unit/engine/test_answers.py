@@ -269,9 +269,9 @@ def test_a_cache_holds_as_many_tensors_as_their_sizes_allow() -> None:
     kept: TensorCache[Tensor] = TensorCache(10, len)
     for key, size in (("a", 4), ("b", 4), ("a", 4), ("c", 5)):
         kept.put(key, torch.zeros(size))
-    assert [kept.get(key) is not None for key in "abc"] == [True, False, True]
+    assert ([kept.get(key) is not None for key in "abc"], kept.size) == ([True, False, True], 9)
     kept.put("d", torch.zeros(11))
-    assert [kept.get(key) for key in "abcd"] == [None] * 4
+    assert ([kept.get(key) for key in "abcd"], kept.size) == ([None] * 4, 0)
 
 
 @torch.inference_mode()

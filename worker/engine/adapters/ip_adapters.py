@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -41,19 +41,25 @@ class IPAdapter:
     name: str  # for people
     sizes: files.Sizes
     network: nn.Module  # features of a picture [rows, places, width] -> keys and values [rows, tokens, …]
-    # Weak, because an encoder leaves the card while adapters that have read it stay.
-    _read: WeakKeyDictionary[ImageEncoder, TensorCache[Tensor]] = field(default_factory=WeakKeyDictionary, init=False)
+    # By a weak reference to the encoder, which leaves the card while adapters stay, and the hash of the picture.
+    _read: TensorCache[Tensor] = field(
+        default_factory=lambda: TensorCache(READ_BYTES, lambda read: read.nbytes), init=False
+    )
 
     @property
     def bytes(self) -> int:
-        """The size of its weights in memory."""
-        return network_bytes(self.network)
+        """The size of its weights in memory, and of what it remembers of pictures."""
+        return network_bytes(self.network) + self._read.size
 
-    def pictures(self, encoder: ImageEncoder) -> TensorCache[Tensor]:
-        """Return its cache of the keys and values [tokens, …] of pictures that `encoder` read, by the hashes of the
-        pictures; those of no picture are under None. For one thread at a time: the engine's.
+    def remembered(self, encoder: ImageEncoder, sha256: str | None) -> Tensor | None:
+        """Return the keys and values [tokens, …] of a picture that `encoder` read, by its hash, or of no picture; None
+        if they are not remembered. For one thread at a time: the engine's.
         """
-        return self._read.setdefault(encoder, TensorCache(READ_BYTES, lambda read: read.nbytes))
+        return self._read.get((ref(encoder), sha256))
+
+    def remember(self, encoder: ImageEncoder, sha256: str | None, read: Tensor) -> None:
+        """Remember the keys and values of a picture, or of no picture; as `remembered`."""
+        self._read.put((ref(encoder), sha256), read)
 
     def require_fit(self, weights: Weights) -> None:
         """Raise RenderError unless it was trained beside a U-Net of the form of that of `weights`."""

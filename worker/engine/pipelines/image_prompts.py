@@ -36,10 +36,9 @@ def image_prompts(this_pass: Pass, kit: Kit) -> Asks[tuple[ImagePrompt, ...]]:
             adapter.require_reads(encoder)
             read: list[Tensor] = []
             for sha256, picture in zip((*unit.pictures, None), (*pictures, None), strict=True):
-                cache = adapter.pictures(encoder)
-                if (known := cache.get(sha256)) is None:
+                if (known := adapter.remembered(encoder, sha256)) is None:
                     known = yield from _read(weights, adapter, encoder, sha256, picture)
-                    cache.put(sha256, known)
+                    adapter.remember(encoder, sha256, known)
                 read.append(known)
             *shown, nothing = read
             together = torch.cat(shown) if len(shown) > 1 else shown[0]
