@@ -9,7 +9,20 @@ from api.http import body, compression, problems
 from api.http.openapi import INFO, SECURITY
 from api.http.parameters import HashConverter, IdConverter
 from api.pages import site
-from api.routes import catalogue, chores, events, health, images, jobs, png_info, prompts, reference, uploads, workers
+from api.routes import (
+    catalogue,
+    chores,
+    controlnet,
+    events,
+    health,
+    images,
+    jobs,
+    png_info,
+    prompts,
+    reference,
+    uploads,
+    workers,
+)
 from api.routes import metrics as metrics_routes
 from api.security import auth, origin
 from api.security.proxies import Proxied
@@ -39,7 +52,7 @@ def create_app(settings: Settings) -> OpenAPI:
     body.init_app(app, settings)  # before anything reads one
     auth.init_app(app, services)
     problems.init_app(app)
-    for api in (jobs, images, events, uploads, png_info, catalogue, workers, chores, prompts, health):
+    for api in (jobs, images, events, uploads, png_info, catalogue, workers, chores, prompts, controlnet, health):
         app.register_api(api.blueprint)
     for plain in (reference, metrics_routes):
         app.register_blueprint(plain.blueprint)

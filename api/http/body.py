@@ -12,8 +12,12 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from shared.errors import FieldError, Malformed, Refused
 from shared.settings import Settings
 
-_PICTURES: Final = {"/jobs": 2, "/from-picture": 1, "/api/v1/jobs": 1, "/api/v1/uploads": 1, "/api/v1/png-info": 1}
-"""How many pictures the requests of a path may bring; the form brings a source and its mask."""
+_PICTURES: Final = {
+    "/jobs": 2, "/from-picture": 1, "/api/v1/jobs": 1, "/api/v1/uploads": 1, "/api/v1/png-info": 1,
+    "/api/v1/controlnet/preview": 3,
+}  # fmt: skip
+"""How many pictures the requests of a path may bring; the form brings a source and its mask, and a
+preview of what a control net is given depends on its own picture as well."""
 
 _PICTURE: Final = re.compile(rb'"picture"\s*:\s*"\s*(?i:data):[^"]*"')
 _TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # an unfinished one is scanned only once

@@ -24,7 +24,12 @@ Document = dict[str, Any]
 _PROBLEM: Final = {"$ref": f"#/components/schemas/{Problem.__name__}"}
 _NEW_JOB: Final = "NewJob"
 _PROMPT: Final = "Prompt"
-_OF_PROMPT: Final = ("prompt", "negative_prompt", "emphasis", "steps", "sampler")
+_CONTROLS: Final = "Controls"
+_PARTS: Final = {
+    _PROMPT: ("prompt", "negative_prompt", "emphasis", "steps", "sampler"),
+    _CONTROLS: ("controlnet", "img2img", "width", "height", "checkpoint"),
+}
+"""Bodies that hold a part of a job's parameters."""
 
 INFO: Final = Info(
     title="Stepfarm",
@@ -112,6 +117,7 @@ SUBMIT: Final[Document] = {
     "requestBody": _json(_NEW_JOB),
 }
 TOKENS: Final[Document] = {"requestBody": _json(_PROMPT)}
+CONTROL_PREVIEW: Final[Document] = {"requestBody": _json(_CONTROLS)}
 UPLOAD: Final[Document] = {
     "requestBody": {
         "required": True,
@@ -143,8 +149,9 @@ def describe(app: OpenAPI, limits: Limits) -> Document:
         for name, group in schema.pop("$defs").items():
             app.components_schemas[name] = Schema(**group)
         properties = schema["properties"] | Scheduling.model_json_schema()["properties"]
-        of_prompt = {name: properties[name] for name in _OF_PROMPT}
-        app.components_schemas[_PROMPT] = Schema(type="object", title=_PROMPT, properties=of_prompt)
+        for title, names in _PARTS.items():
+            part = {name: properties[name] for name in names}
+            app.components_schemas[title] = Schema(type="object", title=title, properties=part)
         app.components_schemas[_NEW_JOB] = Schema(**schema | {"title": _NEW_JOB, "properties": properties})
         for path in app.api_doc["paths"].values():
             for operation in path.values():

@@ -14,6 +14,7 @@ from shared.errors import FieldError, Refused
 from shared.models.architectures import ARCHITECTURES
 from shared.models.inspection import Prediction
 from shared.models.kinds import KINDS
+from shared.params.controlnet import MOST_UNITS
 from shared.wording import choices
 
 MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
@@ -115,6 +116,14 @@ class ModelsQuery(BaseModel):
     )
     cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
     limit: int = Field(default=100, ge=1, le=MOST_FILES, description="Files on a page.")
+
+
+class ControlQuery(BaseModel):
+    """Which control net of a job to show the picture of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    unit: int = Field(default=0, ge=0, lt=MOST_UNITS, description="The net's place in `controlnet`, from 0.")
 
 
 class WorkerPath(BaseModel):

@@ -39,7 +39,7 @@ def named_control_nets(catalogue: Catalogue, params: RenderParams, files: Mappin
     bases = [files[name] for name in STEERED if name in files]
     for number, unit in enumerate(params.controlnet):
         at = f"controlnet.{number}"
-        found.problems += [*_impossible(unit, params, at)]
+        found.problems += [*impossible(unit, params, at)]
         try:
             found.files[f"{at}.model"] = file = fitting(catalogue, unit.model, "controlnet", bases)
             found.problems += [*_unknown_type(unit, file, at)]
@@ -54,7 +54,7 @@ def ends_early(unit: ControlUnit | IPAdapterUnit, at: str) -> Iterator[FieldErro
         yield FieldError(f"{at}.end", f"is {unit.end:g}, where start is {unit.start:g}", "a larger share than start")
 
 
-def _impossible(unit: ControlUnit, params: RenderParams, at: str) -> Iterator[FieldError]:
+def impossible(unit: ControlUnit, params: RenderParams, at: str) -> Iterator[FieldError]:
     """Yield what is wrong with the options of a control net, whatever its file."""
     if unit.picture is None and params.img2img is None:
         yield FieldError(f"{at}.picture", "is missing: img2img has no picture that it could follow", PICTURE)

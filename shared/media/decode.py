@@ -1,6 +1,7 @@
 """Reads pictures that people send: any bytes come in, and a plain PNG or a reason comes out.
 
-No decoder runs in this process: `shared.media.decoder` runs in a child with limits.
+No decoder runs in this process: `shared.media.decoder` runs in a child with limits. So does
+`shared.media.control_preview`, which shows what control nets would be given.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from urllib.parse import unquote_to_bytes
 from shared.confined.process import Confined
 from shared.confined.process import Limits as Bounds
 from shared.errors import FieldError, Refused, TooLarge, Unreadable
+from shared.media.control_question import ControlQuestion
 from shared.media.decoder import Answer, Question, Wish
 from shared.media.fair_limit import FairLimit, Share
 from shared.settings import Limits
@@ -34,6 +36,8 @@ _CPU_SECONDS: Final = 20  # the largest of the slowest format takes about six
 _SECONDS: Final = 90.0
 _BYTES_A_PIXEL: Final = 24  # the picture decoded, turned, converted and encoded, all in memory
 _BYTES_BESIDE: Final = 2**28
+_BYTES_A_CONTROL_PIXEL: Final = 80  # gradients of a picture, and what is compared to thin its edges
+Children = LifoQueue[Confined]
 _DATA_URL: Final = re.compile(r"\s*data:[^,]{0,200};\s*base64\s*,", re.ASCII | re.IGNORECASE)
 _BLANKS: Final = b" \t\n\f\r"
 
@@ -58,15 +62,10 @@ class PictureReader:
     def __init__(self, limits: Limits, *, is_shared: bool = False) -> None:
         self._limits = limits
         self._limit = FairLimit(_ALL, _OF_ONE if is_shared else _ALL, _PATIENCE_SECONDS, _BUSY)
-        bounds = Bounds(
-            memory_bytes=_BYTES_BESIDE + _BYTES_A_PIXEL * limits.max_upload_pixels,
-            cpu_seconds=_CPU_SECONDS,
-            seconds=_SECONDS,
-            answer_bytes=2**20 + 5 * limits.max_upload_pixels,  # RGBA that cannot be compressed
-        )
-        self._idle: LifoQueue[Confined] = LifoQueue()  # the last one first, so that the others start only if needed
-        for _ in range(_ALL.at_once):
-            self._idle.put(Confined("shared.media.decoder", bounds))
+        decoded = _BYTES_A_PIXEL * limits.max_upload_pixels
+        controlled = decoded + _BYTES_A_CONTROL_PIXEL * limits.max_pixels
+        self._idle = _children("shared.media.decoder", _bounds(decoded, limits.max_upload_pixels))
+        self._idle_previews = _children("shared.media.control_preview", _bounds(controlled, limits.max_pixels))
 
     def read(self, data: bytes, field: str, owner: str) -> Picture:
         """Return the picture in the bytes of a file, upright; of an animation the first one.
@@ -96,31 +95,32 @@ class PictureReader:
         """Return the text in a picture's file; empty if it has none. Raises as `read` does."""
         return self._ask("text", data, field, owner).data.decode()
 
+    def control(self, question: ControlQuestion, field: str, owner: str) -> bytes:
+        """Return the picture that a control net would be given, as a PNG. Raises as `read`, except for TooLarge."""
+        return self._answered(self._idle_previews, question.packed(), field, owner, "cannot be prepared").data
+
     def close(self) -> None:
         """End the decoding processes; a busy one ends with this process."""
-        with suppress(Empty):
-            while True:
-                self._idle.get_nowait().close()
+        for idle in (self._idle, self._idle_previews):
+            with suppress(Empty):
+                while True:
+                    idle.get_nowait().close()
 
     def _ask(self, wish: Wish, data: bytes, field: str, owner: str) -> Answer:
         if len(data) > self._limits.max_upload_bytes:
             raise TooLarge("The file is too large.", (self._error(field, f"is {len(data):,} bytes large"),))
-        with self._limit.held(owner), self._child() as child:
+        question = Question(wish, self._limits.max_upload_pixels, data).packed()
+        return self._answered(self._idle, question, field, owner, "cannot be decoded")
+
+    def _answered(self, idle: Children, question: bytes, field: str, owner: str, failure: str) -> Answer:
+        with self._limit.held(owner), _taken(idle) as child:
             try:
-                answer = _asked(child, Question(wish, self._limits.max_upload_pixels, data).packed())
+                answer = _asked(child, question)
             except Unreadable as error:
-                raise self._refused(field, f"cannot be decoded: {error}") from None
+                raise self._refused(field, f"{failure}: {error}") from None
         if answer.refused:
             raise self._refused(field, answer.refused)
         return answer
-
-    @contextmanager
-    def _child(self) -> Iterator[Confined]:
-        child = self._idle.get()
-        try:
-            yield child
-        finally:
-            self._idle.put(child)
 
     def _refused(self, field: str, message: str) -> Refused:
         return Refused(f"The picture {message}.", (self._error(field, message),))
@@ -129,6 +129,33 @@ class PictureReader:
         megabytes, megapixels = self._limits.max_upload_mb, self._limits.max_upload_megapixels
         accepted = f"a PNG, JPEG, WebP, BMP or GIF of at most {megabytes} MB and {megapixels} megapixels"
         return FieldError(field, message, accepted)
+
+
+@contextmanager
+def _taken(idle: Children) -> Iterator[Confined]:
+    child = idle.get()
+    try:
+        yield child
+    finally:
+        idle.put(child)
+
+
+def _children(module: str, bounds: Bounds) -> Children:
+    """Return as many children as may be busy at once."""
+    idle: Children = LifoQueue()  # the last one first, so that the others start only if needed
+    for _ in range(_ALL.at_once):
+        idle.put(Confined(module, bounds))
+    return idle
+
+
+def _bounds(memory_bytes: int, pixels: int) -> Bounds:
+    """Return what a child may take that answers with a picture of so many pixels."""
+    return Bounds(
+        memory_bytes=_BYTES_BESIDE + memory_bytes,
+        cpu_seconds=_CPU_SECONDS,
+        seconds=_SECONDS,
+        answer_bytes=2**20 + 5 * pixels,  # RGBA that cannot be compressed
+    )
 
 
 def _asked(child: Confined, question: bytes) -> Answer:

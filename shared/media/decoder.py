@@ -6,7 +6,7 @@ An answer holds either the result or, in `refused`, the reason why there is none
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any, Final, Literal
@@ -56,11 +56,11 @@ class Question:
     data: bytes
 
     def packed(self) -> bytes:
-        return _packed({"wish": self.wish, "most_pixels": self.most_pixels}, self.data)
+        return joined({"wish": self.wish, "most_pixels": self.most_pixels}, self.data)
 
     @classmethod
     def unpacked(cls, packed: bytes) -> Question:
-        head, data = _unpacked(packed)
+        head, data = parted(packed)
         return cls(**head, data=data)
 
 
@@ -74,11 +74,11 @@ class Answer:
     data: bytes = b""
 
     def packed(self) -> bytes:
-        return _packed({name: value for name, value in asdict(self).items() if name != "data"}, self.data)
+        return joined({name: value for name, value in asdict(self).items() if name != "data"}, self.data)
 
     @classmethod
     def unpacked(cls, packed: bytes) -> Answer:
-        head, data = _unpacked(packed)
+        head, data = parted(packed)
         return cls(**head, data=data)
 
 
@@ -183,10 +183,12 @@ def _plain(picture: Image.Image) -> Image.Image:
     return picture if picture.mode in {"L", "RGB"} else picture.convert("L" if picture.mode == "1" else "RGB")
 
 
-def _packed(head: dict[str, Any], data: bytes) -> bytes:
+def joined(head: Mapping[str, Any], data: bytes) -> bytes:
+    """Return one value of JSON and the bytes behind it as one message."""
     return json.dumps(head).encode() + b"\n" + data
 
 
-def _unpacked(packed: bytes) -> tuple[dict[str, Any], bytes]:
+def parted(packed: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return what was `joined`."""
     head, _, data = packed.partition(b"\n")
     return json.loads(head), data

@@ -15,6 +15,7 @@ import pytest
 from api.socket import GRACE_SECONDS, address, listen
 from shared.errors import SettingsError
 from shared.settings import Settings
+from tests.integration.test_api_uploads import data_url, picture
 from tests.support.servers import clean_environment
 from tests.support.serving import Served, received, serving
 from tests.support.waiting import until
@@ -201,12 +202,21 @@ statuses = [
     client.get("/").status_code,
     client.get("/jobs").status_code,
     client.get("/metrics").status_code,
+    client.post("/api/v1/controlnet/preview", json={"controlnet": [{"model": "", "picture": PICTURE}]}).status_code,
 ]
-heavy = sorted({"torch", "diffusers", "transformers", "safetensors", "worker"} & set(sys.modules))
+client.application.extensions["stepfarm"].close()
+heavy = sorted(
+    {"torch", "diffusers", "transformers", "safetensors", "worker", "numpy", "scipy"} & set(sys.modules)
+)
 print(json.dumps([statuses, heavy]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", f"PICTURE = {data_url(picture())!r}\n{script}"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [[200, 202, 200, 200, 200], []]
+    assert json.loads(done.stdout.splitlines()[-1]) == [[200, 202, 200, 200, 200, 200], []]

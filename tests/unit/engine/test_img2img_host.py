@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from shared.errors import RenderError
 from shared.media import arrays
+from shared.media.framing import Box
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
 from worker.engine.architectures.base import Architecture
 from worker.engine.images import masks
-from worker.engine.images.masks import Box
 from worker.engine.pipelines import img2img_host
 from worker.engine.pipelines.img2img_host import Canvas
 from worker.engine.pipelines.inputs import Kit

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from shared.media import framing
+from shared.media.framing import Box
 from worker.engine.images import masks
-from worker.engine.images.masks import Box
 
 
 def rectangle(left: int, top: int, right: int, bottom: int, side: int = 512) -> NDArray[np.uint8]:
@@ -40,11 +41,11 @@ WIDE, CORNER = rectangle(100, 200, 227, 231), rectangle(480, 0, 511, 31)
 def test_the_frame_is_the_pages(
     mask: NDArray[np.uint8], size: tuple[int, int], padding: int, expected: tuple[int, ...]
 ) -> None:
-    assert masks.frame(mask, *size, padding) == expected
+    assert framing.frame(mask, *size, padding) == expected
 
 
 def test_a_blank_mask_has_no_frame() -> None:
-    assert masks.frame(np.zeros((8, 8), np.uint8), 8, 8, 32) is None
+    assert framing.frame(np.zeros((8, 8), np.uint8), 8, 8, 32) is None
 
 
 def test_a_box_knows_its_size() -> None:

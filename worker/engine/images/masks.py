@@ -1,8 +1,8 @@
-"""Masks on the host: blurred, framed, filled in, laid over. Bytes [h, w]: 255 is repainted, 0 stays."""
+"""Masks on the host: blurred, filled in, laid over. Bytes [h, w]: 255 is repainted, 0 stays."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,20 +12,6 @@ from torch.nn import functional
 from shared.media.arrays import OPAQUE, Mask, Pixels
 
 _FILL: Final = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))  # radius, number of layers
-
-
-class Box(NamedTuple):
-    """A part of a picture: pixels from `left` and `top` to before `right` and `bottom`."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height."""
-        return self.right - self.left, self.bottom - self.top
 
 
 def blurred(mask: Mask, sigma: float) -> Mask:
@@ -39,22 +25,6 @@ def blurred(mask: Mask, sigma: float) -> Mask:
     values = functional.conv2d(values, taps[None, None, :, None])
     values = functional.conv2d(values, taps[None, None, None, :])
     return values[0, 0].round().clamp(0, OPAQUE).byte().numpy()
-
-
-def frame(mask: Mask, width: int, height: int, padding: int) -> Box | None:
-    """Return the box around the masked part, with `padding`, in the proportions of `width` x `height` if there is room;
-    None if nothing is masked.
-    """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    left, right = _padded(int(columns[0]), int(columns[-1]) + 1, padding, mask.shape[1])
-    top, bottom = _padded(int(rows[0]), int(rows[-1]) + 1, padding, mask.shape[0])
-    if (right - left) * height > width * (bottom - top):
-        top, bottom = _widened(top, bottom, (right - left) * height // width, mask.shape[0])
-    else:
-        left, right = _widened(left, right, (bottom - top) * width // height, mask.shape[1])
-    return Box(left, top, right, bottom)
 
 
 def filled(pixels: Pixels, mask: Mask) -> Pixels:
@@ -79,14 +49,3 @@ def cells(mask: Mask, side: int) -> torch.Tensor:
     height, width = mask.shape
     blocks = mask.reshape(height // side, side, width // side, side)
     return torch.from_numpy(blocks.mean(axis=(1, 3), dtype=np.float32) / OPAQUE)[None]
-
-
-def _padded(start: int, end: int, padding: int, limit: int) -> tuple[int, int]:
-    return max(0, start - padding), min(limit, end + padding)
-
-
-def _widened(start: int, end: int, length: int, limit: int) -> tuple[int, int]:
-    """Return `length` pixels around the middle of a stretch, moved inside the picture, or all of a shorter picture."""
-    start -= (length - (end - start)) // 2
-    start = max(0, min(start, limit - length))
-    return start, min(limit, start + length)

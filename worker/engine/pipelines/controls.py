@@ -7,7 +7,8 @@ import sys
 from torch import Tensor
 
 from shared.errors import RenderError
-from shared.media.arrays import Pixels, resized
+from shared.media.arrays import Pixels
+from shared.media.framing import followed
 from shared.params.controlnet import ControlUnit
 from worker.engine.adapters.control_nets import ControlNet
 from worker.engine.architectures.conditioning import Control
@@ -68,24 +69,9 @@ def _embedded(
     params, weights = this_pass.params, this_pass.weights
 
     def prepared() -> Tensor:
-        pixels = _fitted(picture, unit, params.width, params.height, canvas)
+        pixels = followed(picture, unit, params.width, params.height, canvas)
         return pinned(hint(pixels, canvas.mask if canvas else None, unit).to(weights.dtype), weights.device)
 
     shown = yield Work(prepared)
     embedded: Tensor = yield Apply(net.embedding, to_device(shown, weights.device), weights.tiling)
     return embedded
-
-
-def _fitted(picture: Pixels | None, unit: ControlUnit, width: int, height: int, canvas: Canvas | None) -> Pixels:
-    """Return a unit's picture at the size of a pass: the part around the mask, if only that is rendered."""
-    if picture is None:
-        if canvas is None:
-            raise RenderError("the control picture is missing")
-        return resized(canvas.shown, width, height)
-    if canvas is None:
-        return resized(picture, width, height, unit.resize)
-    box, (rows, columns, _) = canvas.box, canvas.original.shape
-    if box.size == (columns, rows):
-        return resized(picture, width, height, unit.resize)
-    whole = resized(picture, columns, rows, unit.resize)
-    return resized(whole[box.top : box.bottom, box.left : box.right], width, height, "fill")
